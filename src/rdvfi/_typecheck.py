@@ -1,0 +1,32 @@
+"""Runtime checks of array annotations, switched on by an import hook.
+
+The library carries jaxtyping annotations and no decorators. In the test-suite every call is
+checked (``--jaxtyping-packages=rdvfi,rdvfi._typecheck.typechecker``); users opt in with the
+environment variable ``RDVFI_TYPECHECK=1`` before ``import rdvfi``.
+
+beartype's violation path cannot be traced by Dynamo, so the checker steps aside while torch
+compiles, scripts or traces: the very same code is checked in eager mode and compiles with
+``fullgraph=True``.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from beartype import beartype
+
+
+def typechecker(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Beartype, except while torch is tracing ``fn``."""
+    if isinstance(fn, type):
+        return beartype(fn)
+    checked = beartype(fn)
+
+    @functools.wraps(fn)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return fn(*args, **kwargs)
+        return checked(*args, **kwargs)
+
+    return wrapper

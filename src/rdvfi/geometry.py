@@ -1,0 +1,88 @@
+"""Pixel grids, resizing of images and flows, padding, and the choice of the motion size.
+
+Convention: pixel centres lie at half-integers of the image plane (``align_corners=False``
+everywhere). Resizing a flow field therefore multiplies dx by W'/W and dy by H'/H, and pixel
+``(x, y)`` of one size covers the same part of the picture as ``((x + 0.5) W'/W - 0.5, ...)`` of
+another.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+MINIMUM_SIDE = 16
+"""Smallest image side that the library accepts, in pixels."""
+
+
+def pixel_grid(h: int, w: int, *, device: torch.device | None = None) -> Float[Tensor, "2 h w"]:
+    """Pixel coordinates ``(x, y)`` of an ``h`` by ``w`` grid: integers, float32."""
+    ys = torch.arange(h, dtype=torch.float32, device=device)
+    xs = torch.arange(w, dtype=torch.float32, device=device)
+    return torch.stack((xs.expand(h, w), ys[:, None].expand(h, w)))
+
+
+def resize_image(image: Float[Tensor, "n c _ _"], size: tuple[int, int]) -> Float[Tensor, "n c _ _"]:
+    """Resize to ``size = (h, w)``: bilinear, and area-averaging where it shrinks."""
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    shrinks = size[0] < image.shape[-2] or size[1] < image.shape[-1]
+    return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=shrinks)
+
+
+def resize_flow(flow: Float[Tensor, "n 2 _ _"], size: tuple[int, int]) -> Float[Tensor, "n 2 _ _"]:
+    """Resize a flow field to ``size = (h, w)`` and rescale it to pixels of the new grid."""
+    h, w = flow.shape[-2:]
+    if (h, w) == tuple(size):
+        return flow
+    scale = flow.new_tensor([size[1] / w, size[0] / h])[:, None, None]
+    return resize_image(flow, size) * scale
+
+
+def replicate_pad(image: Float[Tensor, "n c _ _"], size: tuple[int, int]) -> Float[Tensor, "n c _ _"]:
+    """Extend to ``size = (h, w)`` at the right and bottom by repeating the border."""
+    h, w = image.shape[-2:]
+    if (h, w) == tuple(size):
+        return image
+    return F.pad(image, (0, size[1] - w, 0, size[0] - h), mode="replicate")
+
+
+@dataclass(frozen=True)
+class MotionSize:
+    """Sizes in which a pair of frames is worked on."""
+
+    padded: tuple[int, int]
+    """Full-size frames, (height, width), after replicate padding; equal to the input if large."""
+    motion: tuple[int, int]
+    """The small frames that the generator sees, (height, width)."""
+
+
+def choose_motion_size(
+    height: int, width: int, *, area: int = 448 * 256, multiple: int = 16, minimum: int = 32
+) -> MotionSize:
+    """Choose the motion size of ``height`` by ``width`` frames.
+
+    Large frames are shrunk to about ``area`` pixels, each side rounded to ``multiple``: 16:9 gives
+    448x256. Frames that are already small are never enlarged; they are padded by replication to
+    the next multiple (and to ``minimum``), and motion runs at that size.
+
+    Raises:
+        ValueError: If a side is below 16 pixels.
+    """
+    if height < MINIMUM_SIDE or width < MINIMUM_SIDE:
+        raise ValueError(
+            f"frames are {width}x{height} pixels; both sides must be at least {MINIMUM_SIDE}"
+        )
+    if height * width <= area:
+        padded = tuple(max(-(-side // multiple) * multiple, minimum) for side in (height, width))
+        return MotionSize((padded[0], padded[1]), (padded[0], padded[1]))
+    scale = (area / (height * width)) ** 0.5
+    motion = tuple(
+        max(round(side * scale / multiple) * multiple, multiple, minimum)
+        for side in (height, width)
+    )
+    # A very long strip rounds one side up to the minimum; never beyond the frame's own padding.
+    padded = tuple(max(side, small) for side, small in zip((height, width), motion, strict=True))
+    return MotionSize((padded[0], padded[1]), (motion[0], motion[1]))

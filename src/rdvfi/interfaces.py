@@ -1,0 +1,238 @@
+"""The contracts: read this file and you know the library.
+
+Two values flow through three stages::
+
+    img0, img1 --KeyframeGenerator--> Keyframes --TrajectoryModel--> Trajectory --Renderer--> frames
+
+`Keyframes` is data: a few latents between the two ends. `Trajectory` is a function of time: where
+the pixels of any instant come from in either end frame. Two small parts plug into the middle
+stage: a `FlowEstimator` (motion between neighbouring keyframes) and a `Basis` (interpolation in
+time). Every stage is a registered implementation of one of the abstract classes below; each is
+abstract here and final where it is implemented.
+
+Flow conventions. On a TARGET grid the flow ``F_0(y)`` of instant ``tau`` says where pixel ``y`` of
+that instant is found in the first frame: ``frame(y) = img0(y + F_0(y))``. On a SOURCE grid it says
+where pixel ``x`` of the first frame moves to. ``F_0`` is zero at tau = 0, ``F_1`` at tau = 1.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rdvfi.ops.warp import backward_warp
+from rdvfi.types import Flows, Image, SmallImage, Times, Video
+
+
+class FlowGrid(Enum):
+    """The grid on which flows live, hence how pixels are drawn with them."""
+
+    TARGET = "target"
+    """Look-up: the new frame samples an end frame at ``y + F(y)`` (`rdvfi.ops.backward_warp`)."""
+    SOURCE = "source"
+    """Push: pixel ``x`` of an end frame moves to ``x + F(x)`` (splatting)."""
+
+
+class Reads(Enum):
+    """What a flow estimator compares."""
+
+    LATENTS = "latents"
+    PIXELS = "pixels"
+
+
+@dataclass(frozen=True, eq=False)
+class Keyframes:
+    """Sparse instants between two frames, **both ends included**.
+
+    ``latents`` are normalised to about unit variance. ``images`` are the decoded keyframes with
+    the *real* small frames at both ends; they are there when the flow estimator reads pixels.
+    ``end_flows`` is the coarse motion that the generator started from, if it used one:
+    ``end_flows[:, 0]`` from first to last on the grid of the first, ``end_flows[:, 1]`` back, in
+    pixels of their grid.
+    """
+
+    latents: Float[Tensor, "b k c hz wz"]
+    times: Float[Tensor, " k"]
+    images: Float[Tensor, "b k 3 h w"] | None = None
+    end_flows: Float[Tensor, "b 2 2 hm wm"] | None = None
+
+    def flipped(self) -> "Keyframes":
+        """The same keyframes played backwards."""
+        return Keyframes(
+            self.latents.flip(1),
+            1.0 - self.times.flip(0),
+            None if self.images is None else self.images.flip(1),
+            None if self.end_flows is None else self.end_flows.flip(1),
+        )
+
+
+class Basis(nn.Module, ABC):
+    """A rule of interpolation in time that is linear in the knot values, hence one matrix."""
+
+    @abstractmethod
+    def weights(self, knots: Float[Tensor, " k"], times: Times) -> Float[Tensor, "t k"]:
+        """The matrix that takes values at ``knots`` to values at ``times``; rows sum to one.
+
+        Args:
+            knots: Increasing times of the known values, from 0 to 1.
+            times: Requested times in [0, 1].
+        """
+
+
+class Trajectory(ABC):
+    """Continuous motion of every pixel between two frames: a function of time."""
+
+    grid: FlowGrid
+
+    @abstractmethod
+    def at(self, times: Times) -> tuple[Flows, Flows]:
+        """Flows to the first and to the last frame at each time, in pixels of this grid."""
+
+    def velocity(self, times: Times, *, step: float = 1e-3) -> Flows:
+        """Velocity of the surface seen at each pixel, in pixels of this grid per unit time.
+
+        On a SOURCE grid it is the time derivative of the flow. On a TARGET grid the point seen at
+        a fixed pixel changes; ``y(tau) + F(y, tau)`` is constant along a path, so the velocity is
+        ``-(I + dF/dy)^-1 dF/dtau``.
+        """
+        low, high = (times - step).clamp(min=0.0), (times + step).clamp(max=1.0)
+        ahead, behind = self.at(high)[0], self.at(low)[0]
+        rate = (ahead - behind) / (high - low)[None, :, None, None, None]
+        if self.grid is FlowGrid.SOURCE:
+            return rate
+        flow = self.at(times)[0]
+        dx = torch.gradient(flow, dim=-1)[0]
+        dy = torch.gradient(flow, dim=-2)[0]
+        a, c = 1.0 + dx[:, :, 0], dx[:, :, 1]
+        b, d = dy[:, :, 0], 1.0 + dy[:, :, 1]
+        determinant = a * d - b * c
+        # A fold has no velocity; keep its sign and bound its size instead of dividing by zero.
+        determinant = torch.where(determinant < 0, -1.0, 1.0) * determinant.abs().clamp(min=0.1)
+        u, v = rate[:, :, 0], rate[:, :, 1]
+        return torch.stack((-(d * u - b * v), -(a * v - c * u)), dim=2) / determinant[:, :, None]
+
+    def confidence(self, times: Times) -> Float[Tensor, "b t 2 h w"]:
+        """Trust in the flow to the first (channel 0) and to the last frame (channel 1), in (0, 1].
+
+        It is ``exp(-e / 2)`` with ``e`` the forward-backward error in pixels: going from an
+        instant to one end and on to the other along the end-to-end flow must arrive where the
+        direct flow does. At tau = 0 this is the classical two-way check of the last frame.
+        """
+        first, last = self.at(times)
+        ends = torch.tensor([0.0, 1.0], dtype=times.dtype, device=times.device)
+        across_first, across_last = self.at(ends)
+        first_to_last, last_to_first = across_last[:, 0], across_first[:, 1]
+        return torch.stack(
+            (
+                _consistency(first, first_to_last, last),
+                _consistency(last, last_to_first, first),
+            ),
+            dim=2,
+        )
+
+
+def _consistency(
+    near: Flows, across: Float[Tensor, "b 2 h w"], far: Flows
+) -> Float[Tensor, "b t h w"]:
+    """exp(-e/2) of the detour: to the near end, across to the far end, against going directly."""
+    b, t = near.shape[:2]
+    spread = across[:, None].expand(b, t, *across.shape[1:]).flatten(0, 1)
+    arrival = near + backward_warp(spread, near.flatten(0, 1)).unflatten(0, (b, t))
+    error = torch.linalg.vector_norm(arrival - far, dim=2)
+    return torch.exp(-0.5 * error)
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """What is paid once per pair of frames: keyframes, and the trajectory they define."""
+
+    keyframes: Keyframes
+    trajectory: Trajectory
+
+
+class KeyframeGenerator(nn.Module, ABC):
+    """Makes latent keyframes between two small frames: the backbone."""
+
+    latent_channels: int
+    stride: int
+    """Motion-size pixels per latent pixel."""
+    size_multiple: int = 16
+    """Both sides of the frames it is given are multiples of this."""
+    time_symmetric: bool = False
+    """Whether swapped frames and flipped noise give flipped keyframes."""
+
+    @abstractmethod
+    def forward(
+        self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]
+    ) -> Keyframes:
+        """Keyframes between two frames at motion size. Pure; ends are the frames' own latents.
+
+        Args:
+            img0: First frames, [0, 1].
+            img1: Last frames, [0, 1].
+            noise: Standard normal, of shape ``noise_shape(b, h, w)``.
+        """
+
+    @abstractmethod
+    def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
+        """Shape of the noise for ``b`` pairs of ``h`` by ``w`` frames: (b, n, c, hz, wz)."""
+
+    @abstractmethod
+    def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
+        """Latents of single frames, normalised to about unit variance."""
+
+    def decode(self, latents: Float[Tensor, "b c hz wz"]) -> Float[Tensor, "b 3 h w"]:
+        """Images of latents, in [0, 1].
+
+        Raises:
+            TypeError: If this generator has no decoder.
+        """
+        raise TypeError(
+            f"{type(self).__name__} has no decoder, so it cannot feed a flow estimator that "
+            "reads pixels; choose one that reads latents"
+        )
+
+
+class FlowEstimator(nn.Module, ABC):
+    """Motion between two images or latents."""
+
+    reads: Reads
+
+    @abstractmethod
+    def forward(
+        self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, "n 2 h w"]:
+        """Flow on the grid of ``source`` into ``target``: ``target(x + F(x))`` is ``source(x)``.
+
+        ``(dx, dy)`` in pixels of that grid, float32.
+        """
+
+
+class TrajectoryModel(nn.Module, ABC):
+    """Turns keyframes into a continuous trajectory.
+
+    It is time-symmetric: flipped keyframes give swapped, mirrored flows.
+    """
+
+    @property
+    @abstractmethod
+    def reads(self) -> Reads:
+        """Whether it needs the keyframes' latents only or their images too."""
+
+    @abstractmethod
+    def forward(self, keyframes: Keyframes) -> Trajectory:
+        """The trajectory that the keyframes define."""
+
+
+class Renderer(nn.Module, ABC):
+    """Draws full-size frames at any times from the end frames and the motion."""
+
+    grids: frozenset[FlowGrid] = frozenset({FlowGrid.TARGET})
+    """The trajectory grids that it can draw."""
+
+    @abstractmethod
+    def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
+        """Frames at ``timesteps``; times 0 and 1 return the inputs."""

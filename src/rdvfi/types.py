@@ -1,0 +1,32 @@
+"""Array types: the one place where axis names and units are defined.
+
+Axes
+    ``b`` batch, ``t`` requested times, ``k`` knots (keyframes with both ends), ``H W`` the user's
+    image size, ``h w`` a small grid (motion size or a stride of it), ``c`` channels of a latent,
+    ``hz wz`` the latent grid.
+
+Units
+    RGB is in [0, 1]. A flow is ``(dx, dy)`` in pixels **of its own grid**, always float32. Time is
+    a fraction of the way from the first frame (0) to the last (1).
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+
+Image = Float[Tensor, "b 3 H W"]
+"""RGB images at the user's size, in [0, 1]."""
+
+SmallImage = Float[Tensor, "b 3 h w"]
+"""RGB images at motion size, in [0, 1]."""
+
+Video = Float[Tensor, "b t 3 H W"]
+"""RGB frames at the user's size, in [0, 1]."""
+
+Flow = Float[Tensor, "b 2 h w"]
+"""One flow field per sample, ``(dx, dy)`` in pixels of its own grid."""
+
+Flows = Float[Tensor, "b t 2 h w"]
+"""One flow field per sample and time, ``(dx, dy)`` in pixels of its own grid."""
+
+Times = Float[Tensor, " t"]
+"""Fractions of the way from the first frame (0) to the last (1)."""
