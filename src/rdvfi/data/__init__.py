@@ -1,0 +1,1 @@
+"""Training and evaluation data: procedural scenes with exact motion, and clips."""

@@ -1,0 +1,300 @@
+"""Procedural scenes: photographs moving on known smooth paths, with exact flow.
+
+A scene is a stack of textured layers over a textured background. Each layer moves by a similarity
+
+    x(t) = c + s^u(t) R(theta u(t)) (p - c) + d u(t) + b 4 t (1 - t)
+
+about a pivot ``c``: a turn by ``theta``, an exponential zoom by ``s``, a shift ``d`` and a bow ``b``
+that leaves both ends alone. ``u(t) = t + a t (1 - t)`` is its timing. With ``a = 0`` and ``b = 0``
+the two end frames **determine** the path (the matrix between them has one natural power ``t``);
+otherwise they do not.
+
+Every transform is an affine matrix, so frames at any time are one `cv2.warpAffine` per layer, and
+the flow from any instant to either end is exact: ``M(end) M(t)^-1`` of the layer that is on top.
+"""
+
+from dataclasses import dataclass
+from math import cos, exp, log, pi, radians, sin
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+Affine = Float[np.ndarray, "3 3"]
+Picture = UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True)
+class Path:
+    """Motion of one layer; lengths in pixels of the frame, angle in radians."""
+
+    pivot: tuple[float, float] = (0.0, 0.0)
+    angle: float = 0.0
+    zoom: float = 1.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    bow: tuple[float, float] = (0.0, 0.0)
+    acceleration: float = 0.0
+
+    def at(self, t: float) -> Affine:
+        """Matrix from the position at time 0 to the position at time ``t``."""
+        u = t + self.acceleration * t * (1.0 - t)
+        lift = 4.0 * t * (1.0 - t)
+        scale, turn = exp(log(self.zoom) * u), self.angle * u
+        a, b = scale * cos(turn), scale * sin(turn)
+        cx, cy = self.pivot
+        return np.array(
+            [
+                [a, -b, cx - a * cx + b * cy + self.shift[0] * u + self.bow[0] * lift],
+                [b, a, cy - b * cx - a * cy + self.shift[1] * u + self.bow[1] * lift],
+                [0.0, 0.0, 1.0],
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A textured sheet. ``place`` takes texture pixels to frame pixels at time 0."""
+
+    texture: Picture
+    alpha: UInt8[np.ndarray, "h w"] | None
+    place: Affine
+    path: Path
+
+    def at(self, t: float) -> Affine:
+        """Matrix from texture pixels to frame pixels at time ``t``."""
+        return self.path.at(t) @ self.place
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Layers from back to front; the first is the background and has no alpha."""
+
+    layers: tuple[Layer, ...]
+    size: tuple[int, int]
+
+    def frame(self, t: float) -> Picture:
+        """The picture at time ``t``, (height, width, 3), 8-bit RGB."""
+        return self._draw(t)[0]
+
+    def labels(self, t: float) -> UInt8[np.ndarray, "h w"]:
+        """Index of the layer on top of every pixel at time ``t``."""
+        return self._draw(t)[1]
+
+    def _draw(self, t: float) -> tuple[Picture, UInt8[np.ndarray, "h w"]]:
+        import cv2
+
+        h, w = self.size
+        flags, reflect = cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101
+        back = self.layers[0]
+        frame = cv2.warpAffine(back.texture, back.at(t)[:2], (w, h), flags=flags, borderMode=reflect)
+        labels = np.zeros((h, w), np.uint8)
+        for index, layer in enumerate(self.layers[1:], start=1):
+            matrix = layer.at(t)[:2]
+            assert layer.alpha is not None
+            picture = cv2.warpAffine(
+                layer.texture, matrix, (w, h), flags=flags, borderMode=cv2.BORDER_REPLICATE
+            )
+            alpha = cv2.warpAffine(layer.alpha, matrix, (w, h), flags=flags)
+            share = (alpha.astype(np.float32) * (1.0 / 255.0))[..., None]
+            frame = (frame + (picture.astype(np.float32) - frame) * share + 0.5).astype(np.uint8)
+            labels[alpha > 127] = index
+        return frame, labels
+
+    def sample(
+        self, t: float, *, stride: int = 1
+    ) -> tuple[Picture, Float[np.ndarray, "2 2 hs ws"], Bool[np.ndarray, "2 hs ws"]]:
+        """Frame, exact flows and visibility at time ``t``.
+
+        Flows are on the TARGET grid of instant ``t`` to the first and to the last frame, at every
+        ``stride``-th cell's centre, in **full-size** pixels. Visible means that the point lies
+        inside that end frame and no other layer covers it there.
+        """
+        frame, labels = self._draw(t)
+        h, w = self.size
+        ys, xs = (np.arange(n // stride) * stride + (stride - 1) / 2.0 for n in (h, w))
+        px, py = np.meshgrid(xs, ys)
+        top = labels[py.astype(int), px.astype(int)]
+        flows = np.zeros((2, 2, *px.shape), np.float32)
+        visible = np.zeros((2, *px.shape), bool)
+        for end in (0, 1):
+            there = self._draw(float(end))[1]
+            for index, layer in enumerate(self.layers):
+                m = layer.at(float(end)) @ np.linalg.inv(layer.at(t))
+                qx, qy = m[0, 0] * px + m[0, 1] * py + m[0, 2], m[1, 0] * px + m[1, 1] * py + m[1, 2]
+                on = top == index
+                flows[end, 0][on], flows[end, 1][on] = (qx - px)[on], (qy - py)[on]
+                ix, iy = np.rint(qx).astype(int), np.rint(qy).astype(int)
+                inside = (ix >= 0) & (ix < w) & (iy >= 0) & (iy < h)
+                seen = np.zeros_like(on)
+                seen[inside] = there[iy[inside], ix[inside]] == index
+                visible[end] |= on & seen
+        return frame, flows, visible
+
+
+def _blob(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "s s"]:
+    """A smooth random shape filling most of a square, soft by about one pixel."""
+    import cv2
+
+    angles = np.linspace(0.0, 2.0 * pi, 96, endpoint=False)
+    radius = np.full_like(angles, 0.38)
+    for order in range(2, 6):
+        swing = rng.normal(0.0, 0.09 / (order - 1))
+        radius += swing * np.cos(order * angles + rng.uniform(0.0, 2.0 * pi))
+    radius = np.clip(radius, 0.15, 0.48) * size
+    points = np.stack((size / 2 + radius * np.cos(angles), size / 2 + radius * np.sin(angles)), 1)
+    mask = np.zeros((size, size), np.uint8)
+    cv2.fillPoly(mask, [(points * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
+    return mask
+
+
+def _crop(rng: np.random.Generator, picture: Picture, h: int, w: int) -> Picture:
+    """A random window of a photograph at a random moderate reduction, at least ``h`` by ``w``."""
+    import cv2
+
+    ph, pw = picture.shape[:2]
+    limit = min(ph / h, pw / w)
+    factor = exp(rng.uniform(log(min(1.0, limit)), log(min(limit, 4.0)))) if limit > 0 else 1.0
+    ch, cw = min(ph, int(h * factor)), min(pw, int(w * factor))
+    y, x = int(rng.integers(0, ph - ch + 1)), int(rng.integers(0, pw - cw + 1))
+    window = picture[y : y + ch, x : x + cw]
+    if rng.random() < 0.5:
+        window = window[:, ::-1]
+    return np.ascontiguousarray(cv2.resize(window, (w, h), interpolation=cv2.INTER_AREA))
+
+
+def turning_path(
+    centre: tuple[float, float], angle: float, displacement: float, direction: float
+) -> Path:
+    """A turn by ``angle`` about the far point that moves ``centre`` by ``displacement`` pixels.
+
+    The pivot lies at ``displacement / (2 sin(angle / 2))`` from the centre, towards ``direction``
+    (radians).
+    """
+    radius = displacement / (2.0 * abs(sin(angle / 2.0)))
+    pivot = (centre[0] + radius * cos(direction), centre[1] + radius * sin(direction))
+    return Path(pivot=pivot, angle=angle)
+
+
+def _moving_path(
+    rng: np.random.Generator, size: tuple[int, int], reach: float, determined: bool
+) -> Path:
+    """A random path; ``reach`` is the largest displacement in pixels."""
+    h, w = size
+    centre = (rng.uniform(0.25, 0.75) * w, rng.uniform(0.25, 0.75) * h)
+    far = reach * rng.uniform(0.0, 1.0) ** 1.5
+    heading = rng.uniform(0.0, 2.0 * pi)
+    kind = rng.choice(["turn", "zoom", "shift", "screw"], p=[0.4, 0.15, 0.3, 0.15])
+    if kind == "turn":
+        angle = radians(rng.uniform(10.0, 95.0)) * rng.choice([-1.0, 1.0])
+        path = turning_path(centre, angle, max(far, 1.0), heading)
+    elif kind == "zoom":
+        path = Path(pivot=centre, zoom=exp(rng.uniform(-0.7, 0.7)))
+    elif kind == "shift":
+        path = Path(shift=(far * cos(heading), far * sin(heading)))
+    else:
+        path = Path(
+            pivot=centre,
+            angle=radians(rng.normal(0.0, 20.0)),
+            zoom=exp(rng.normal(0.0, 0.15)),
+            shift=(0.5 * far * cos(heading), 0.5 * far * sin(heading)),
+        )
+    if determined:
+        return path
+    bow = rng.normal(0.0, 0.12 * reach, 2)
+    return Path(
+        path.pivot, path.angle, path.zoom, path.shift, (bow[0], bow[1]), rng.uniform(-0.6, 0.6)
+    )
+
+
+def _still_path(rng: np.random.Generator, size: tuple[int, int]) -> Path:
+    """The gentle motion of a background."""
+    h, w = size
+    return Path(
+        pivot=(w / 2, h / 2),
+        angle=radians(rng.normal(0.0, 1.5)),
+        zoom=exp(rng.normal(0.0, 0.03)),
+        shift=(rng.normal(0.0, 0.03 * w), rng.normal(0.0, 0.03 * w)),
+    )
+
+
+def _sheet(
+    rng: np.random.Generator, pictures: list[Picture], size: tuple[int, int], path: Path
+) -> Layer:
+    """A background that covers the frame for the whole of its path."""
+    h, w = size
+    margin = int(0.35 * max(h, w))
+    texture = _crop(rng, pictures[rng.integers(len(pictures))], h + 2 * margin, w + 2 * margin)
+    place = np.array([[1.0, 0.0, -margin], [0.0, 1.0, -margin], [0.0, 0.0, 1.0]])
+    return Layer(texture, None, place, path)
+
+
+def _patch(
+    rng: np.random.Generator,
+    pictures: list[Picture],
+    side: int,
+    corner: tuple[float, float],
+    path: Path,
+) -> Layer:
+    """A blob of ``side`` pixels whose box starts at ``corner`` at time 0."""
+    texture = _crop(rng, pictures[rng.integers(len(pictures))], side, side)
+    place = np.array([[1.0, 0.0, corner[0]], [0.0, 1.0, corner[1]], [0.0, 0.0, 1.0]])
+    return Layer(texture, _blob(rng, side), place, path)
+
+
+def random_scene(
+    rng: np.random.Generator,
+    pictures: list[Picture],
+    size: tuple[int, int],
+    *,
+    reach: float = 100.0,
+    determined: float = 0.7,
+) -> Scene:
+    """A random scene for training.
+
+    Args:
+        rng: Source of randomness.
+        pictures: Photographs that give the textures.
+        size: (height, width) of the frames.
+        reach: Largest displacement between the ends, in pixels.
+        determined: Share of scenes whose paths the end frames determine.
+    """
+    h, w = size
+    known = bool(rng.random() < determined)
+    whole = rng.random() < 0.3
+    back = _moving_path(rng, size, 0.6 * reach, known) if whole else _still_path(rng, size)
+    layers = [_sheet(rng, pictures, size, back)]
+    for _ in range(int(rng.integers(0 if whole else 1, 3))):
+        side = int(rng.uniform(0.25, 0.8) * min(h, w))
+        path = _moving_path(rng, size, reach, known)
+        # The blob's box is centred somewhere in the frame at mid-time, so that it stays in view.
+        middle = np.array([rng.uniform(0.2, 0.8) * w, rng.uniform(0.2, 0.8) * h, 1.0])
+        start = np.linalg.inv(path.at(0.5)) @ middle
+        layers.append(_patch(rng, pictures, side, (start[0] - side / 2, start[1] - side / 2), path))
+    return Scene(tuple(layers), size)
+
+
+def curved_scene(
+    seed: int, pictures: list[Picture], *, size: tuple[int, int] = (256, 448)
+) -> Scene:
+    """A held-out scene of large curved motion that its end frames determine.
+
+    In turn: a large layer, or the whole frame, turns rigidly by 35 to 90 degrees about a far point
+    so that its centre moves 60 to 160 px (at 448 pixels of width), and zooms by 1.3 to 2 times.
+    """
+    rng = np.random.default_rng([seed, 20_26])
+    h, w = size
+    unit = w / 448.0
+    kind = ("layer", "frame", "layer", "zoom")[seed % 4]
+    angle = radians(rng.uniform(35.0, 90.0)) * rng.choice([-1.0, 1.0])
+    displacement = rng.uniform(60.0, 160.0) * unit
+    middle = (rng.uniform(0.4, 0.6) * w, rng.uniform(0.4, 0.6) * h)
+    if kind == "zoom":
+        zoom = exp(rng.uniform(log(1.3), log(2.0)) * rng.choice([-1.0, 1.0]))
+        return Scene((_sheet(rng, pictures, size, Path(pivot=middle, zoom=zoom)),), size)
+    path = turning_path(middle, angle, displacement, rng.uniform(0.0, 2.0 * pi))
+    if kind == "frame":
+        return Scene((_sheet(rng, pictures, size, path),), size)
+    side = int(rng.uniform(0.5, 0.8) * h)
+    start = np.linalg.inv(path.at(0.5)) @ np.array([middle[0], middle[1], 1.0])
+    back = _sheet(rng, pictures, size, _still_path(rng, size))
+    blob = _patch(rng, pictures, side, (start[0] - side / 2, start[1] - side / 2), path)
+    return Scene((back, blob), size)
