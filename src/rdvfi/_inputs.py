@@ -1,0 +1,108 @@
+"""Checks at the public door: what a caller hands to an `Interpolator`.
+
+Every message says the name, what was got and what is expected.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.geometry import MINIMUM_SIDE
+from rdvfi.types import Times
+
+_SLACK = 0.01
+"""How far outside [0, 1] a value may lie: resampling overshoots a little."""
+
+
+def check_pair(img0: Tensor, img1: Tensor, device: torch.device) -> None:
+    """Both frames are float RGB batches of one shape, of one type, on the model's device."""
+    for name, image in (("img0", img0), ("img1", img1)):
+        check_frame(name, image, device)
+    if img0.shape != img1.shape:
+        raise ValueError(
+            f"img0 and img1 must have the same shape; got {tuple(img0.shape)} and "
+            f"{tuple(img1.shape)}"
+        )
+    if img0.dtype != img1.dtype:
+        raise ValueError(
+            f"img0 and img1 must have the same type; got {img0.dtype} and {img1.dtype}"
+        )
+
+
+def check_frame(name: str, image: Tensor, device: torch.device) -> None:
+    """One batch of frames has a shape, a type and a device that the model can work on."""
+    if not isinstance(image, Tensor):
+        raise ValueError(f"{name} must be a tensor; got a {type(image).__name__}")
+    shape = tuple(image.shape)
+    if image.dim() != 4 or shape[1] != 3 or shape[0] < 1:
+        raise ValueError(f"{name} must have shape (B, 3, H, W); got {shape}")
+    if not image.is_floating_point():
+        raise ValueError(
+            f"{name} must hold floats in [0, 1]; got {image.dtype} (for 8-bit images: "
+            f"{name}.float() / 255)"
+        )
+    if min(shape[-2:]) < MINIMUM_SIDE:
+        raise ValueError(
+            f"{name} must be at least {MINIMUM_SIDE} pixels high and wide; got {shape[-2]} high "
+            f"and {shape[-1]} wide"
+        )
+    if image.device != device:
+        raise ValueError(f"{name} is on {image.device} but the model is on {device}")
+
+
+def check_values(name: str, image: Tensor) -> None:
+    """All values are numbers in [0, 1]; NaN is found too."""
+    low, high = (float(value) for value in image.detach().aminmax())
+    if not (low >= -_SLACK and high <= 1.0 + _SLACK):
+        raise ValueError(f"{name} must hold values in [0, 1]; got {low:g} to {high:g}")
+
+
+def read_times(timesteps: Sequence[float] | Tensor, device: torch.device) -> Times:
+    """Timesteps as a float32 tensor on ``device``; all must be in [0, 1]."""
+    expected = "timesteps must be a list of numbers in [0, 1] or a 1-D tensor of them"
+    if isinstance(timesteps, Tensor):
+        if timesteps.dim() != 1:
+            raise ValueError(f"{expected}; got a tensor of shape {tuple(timesteps.shape)}")
+        times = timesteps.detach()
+    else:
+        if isinstance(timesteps, str) or not isinstance(timesteps, Sequence):
+            raise ValueError(f"{expected}; got {timesteps!r}")
+        try:
+            times = torch.tensor([float(time) for time in timesteps], dtype=torch.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{expected}; got {timesteps!r}") from error
+    inside = (times >= 0) & (times <= 1)  # false for NaN
+    if not bool(inside.all()):
+        raise ValueError(f"{expected}; got {times[~inside][0].item():g}")
+    return times.to(device, torch.float32)
+
+
+def draw_noise(
+    shape: tuple[int, ...],
+    *,
+    seed: int = 0,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
+) -> Float[Tensor, "b n c hz wz"]:
+    """Standard normal noise, drawn per sample on the CPU in float32.
+
+    With a seed, every sample of every batch draws the same: so a pair of frames gives the same
+    result alone, in a batch, or in a stream. A generator is advanced sample by sample.
+    """
+    if noise is not None:
+        if generator is not None:
+            raise ValueError("give generator or noise, not both")
+        if not isinstance(noise, Tensor) or tuple(noise.shape) != tuple(shape):
+            got = tuple(noise.shape) if isinstance(noise, Tensor) else type(noise).__name__
+            raise ValueError(f"noise must be a tensor of shape {tuple(shape)}; got {got}")
+        return noise
+    b, *sample = shape
+    if generator is None:
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise ValueError(f"seed must be an integer; got {seed!r}")
+        one = torch.randn(sample, generator=torch.Generator().manual_seed(seed))
+        return one.expand(b, *sample)
+    where = generator.device
+    return torch.stack([torch.randn(sample, generator=generator, device=where) for _ in range(b)])

@@ -1,0 +1,223 @@
+"""Saved models: a JSON file of registered names and plain values, and a safetensors file.
+
+Nothing here can run code of a file's choosing: the configuration names registry entries, the
+weights are plain tensors, and both are checked key by key before anything is loaded. Files are
+written beside their final place and moved there when they are complete.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+FORMAT_VERSION = 1
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model without its weights: the specification of each part (see `rdvfi.registry`)."""
+
+    backbone: dict[str, Any]
+    trajectory: dict[str, Any]
+    renderer: dict[str, Any]
+    motion_area: int
+    trained: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A saved model that was found: its configuration, read, and where its weights are."""
+
+    config: Pretrained
+    config_path: Path
+    weights_path: Path
+
+
+def write_config(path: Path, config: Pretrained) -> None:
+    """Write a configuration file; it appears under its name only when complete."""
+    table = {"format": "rdvfi", "format_version": FORMAT_VERSION, **asdict(config)}
+    text = json.dumps(table, indent=2, allow_nan=False) + "\n"
+    _write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def read_config(path: Path) -> Pretrained:
+    """Read a configuration file.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is damaged, or of another kind or version.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist: not a saved rdvfi model") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(table, dict) or table.pop("format", None) != "rdvfi":
+        raise ValueError(f"{path} is not the configuration of an rdvfi model")
+    version = table.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {version!r}; this version of rdvfi reads {FORMAT_VERSION}"
+        )
+    expected = {field.name for field in fields(Pretrained)}
+    if table.keys() != expected:
+        raise ValueError(f"{path}: {_difference('keys', expected, table)}")
+    area, trained = table["motion_area"], table["trained"]
+    if isinstance(area, bool) or not isinstance(area, int) or area < 1:
+        raise ValueError(f"{path}: motion_area must be a number of pixels; got {area!r}")
+    if not isinstance(trained, list) or not set(map(str, trained)) <= expected:
+        raise ValueError(f"{path}: trained must be a list of parts; got {trained!r}")
+    return Pretrained(**{**table, "trained": tuple(trained)})
+
+
+def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write tensors; the file appears under its name only when complete."""
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+    _write_atomically(path, lambda beside: safetensors.torch.save_file(tensors, beside))
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load every tensor of ``model`` from a file; names and shapes must be the same.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged or of another model. The model is then unchanged.
+    """
+    expected = model.state_dict()
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+            _check_tensors(path, expected, shapes)
+            state = {name: file.get_tensor(name) for name in expected}
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist: the weights of this model") from None
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
+    broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise ValueError(f"{path} is damaged: {broken[0]} holds values that are not finite")
+    model.load_state_dict(state)
+
+
+def _check_tensors(
+    path: Path, expected: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    if shapes.keys() != expected.keys():
+        difference = _difference("tensors", expected, shapes)
+        raise ValueError(f"{path} holds the weights of another model: {difference}")
+    for name, shape in shapes.items():
+        if tuple(expected[name].shape) != shape:
+            raise ValueError(
+                f"{path} holds the weights of another model: {name} has shape {shape}, this model "
+                f"needs {tuple(expected[name].shape)}"
+            )
+
+
+def save_pretrained(
+    folder: str | os.PathLike[str], config: Pretrained, state: Mapping[str, Tensor]
+) -> None:
+    """Write both files into ``folder``, which is made if needed."""
+    path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path} is a file; a model is saved as a folder")
+    path.mkdir(parents=True, exist_ok=True)
+    write_weights(path / WEIGHTS_NAME, state)
+    write_config(path / CONFIG_NAME, config)
+
+
+def load_pretrained(
+    folder_or_hub_id: str | os.PathLike[str], *, revision: str | None = None
+) -> ModelFiles:
+    """Find a saved model in a folder, or fetch it from the hub, and read its configuration."""
+    folder = Path(folder_or_hub_id).expanduser()
+    if not folder.is_dir():
+        if not _looks_like_hub_id(folder_or_hub_id):
+            raise FileNotFoundError(f"{folder} is not a folder with a saved model")
+        folder = _fetch(str(folder_or_hub_id), revision)
+    config_path = folder / CONFIG_NAME
+    return ModelFiles(read_config(config_path), config_path, folder / WEIGHTS_NAME)
+
+
+def _looks_like_hub_id(name: str | os.PathLike[str]) -> bool:
+    """Whether it reads ``owner/name``; a path object, ``./x`` or ``/x/y`` is meant as a path."""
+    parts = name.split("/") if isinstance(name, str) else []
+    return len(parts) == 2 and all(part and part[0] not in ".~" for part in parts)
+
+
+def _fetch(hub_id: str, revision: str | None) -> Path:
+    # Imported here: the hub's client is needed for this only, and takes a while to import.
+    import httpx
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        wanted = [CONFIG_NAME, WEIGHTS_NAME]
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
+    except HfHubHTTPError as error:
+        raise FileNotFoundError(
+            f"{hub_id!r} is neither a folder here nor a model that the Hugging Face hub gives: "
+            f"{error}"
+        ) from error
+    except (httpx.TransportError, OSError, LocalEntryNotFoundError) as error:
+        raise ConnectionError(
+            f"{hub_id!r} is not a folder here, and the Hugging Face hub cannot be reached: {error}"
+        ) from error
+
+
+def push_folder(
+    save: Callable[[Path], None], repository: str, *, private: bool, message: str
+) -> str:
+    """Save into a temporary folder and upload it; returns the address of the commit."""
+    import httpx
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder))
+        try:
+            api.create_repo(repository, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repository, folder_path=folder, commit_message=message
+            )
+        except httpx.TransportError as error:
+            raise ConnectionError(
+                f"cannot upload {repository!r}: the Hugging Face hub cannot be reached: {error}"
+            ) from error
+    return str(commit.commit_url)
+
+
+def _difference(what: str, expected: Iterable[str], got: Iterable[str]) -> str:
+    """Which names are missing and which are too many, three of each at most."""
+    missing, extra = sorted(set(expected) - set(got)), sorted(set(got) - set(expected))
+    notes = []
+    for label, names in ((f"missing {what}", missing), (f"unknown {what}", extra)):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            notes.append(f"{label} {', '.join(names[:3])}{more}")
+    return "; ".join(notes)
+
+
+def _write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    beside = Path(name)
+    try:
+        write(beside)
+        # Temporary files are private to their owner; a saved model is readable like any file.
+        umask = os.umask(0)
+        os.umask(umask)
+        beside.chmod(0o666 & ~umask)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,296 @@
+"""The whole data flow in a few lines: `Interpolator`.
+
+``estimate`` is paid once per pair of frames: both are shrunk to motion size, the generator makes
+keyframes between them, and the trajectory model turns these into a continuous motion. ``render``
+is paid per frame made: full-size frames are drawn along that motion at any times.
+
+Numbers. On the CPU all work is done in float32, whatever the type of the images. On other devices
+the networks run in the type of the model's parameters, while times, flows and coordinates are
+float32 always. Frames come back in the type of the images.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rdvfi import _inputs
+from rdvfi.checkpoint import Pretrained, load_pretrained, load_weights, push_folder, save_pretrained
+from rdvfi.geometry import MotionSize, choose_motion_size, replicate_pad, resize_image
+from rdvfi.interfaces import (
+    KeyframeGenerator,
+    Keyframes,
+    Motion,
+    Reads,
+    Renderer,
+    TrajectoryModel,
+)
+from rdvfi.registry import backbones, create_from_spec, renderers, spec_of, trajectories
+from rdvfi.types import Image, SmallImage, Video
+
+PARTS = {"backbone": "generator", "trajectory": "trajectory", "renderer": "renderer"}
+"""The three stages by the names that users see, and the attributes that hold them."""
+
+MOTION_AREA = 448 * 256
+"""Pixels of the small frames on which motion is estimated."""
+
+
+class Interpolator(nn.Module):
+    """Frames between two frames, at any times.
+
+    Args:
+        generator: Makes keyframes between two small frames.
+        trajectory: Turns keyframes into a continuous motion.
+        renderer: Draws full-size frames along it.
+        motion_area: Pixels of the small frames, about; larger frames are shrunk to it.
+    """
+
+    def __init__(
+        self,
+        generator: KeyframeGenerator,
+        trajectory: TrajectoryModel,
+        renderer: Renderer,
+        *,
+        motion_area: int = MOTION_AREA,
+    ) -> None:
+        super().__init__()
+        if motion_area < 1:
+            raise ValueError(f"motion_area must be a number of pixels; got {motion_area}")
+        self.generator = generator
+        self.trajectory = trajectory
+        self.renderer = renderer
+        self.motion_area = motion_area
+        self._trained: frozenset[str] = frozenset()
+
+    def forward(
+        self,
+        img0: Tensor,
+        img1: Tensor,
+        timesteps: Sequence[float] | Tensor,
+        *,
+        seed: int = 0,
+    ) -> Video:
+        """Frames between ``img0`` and ``img1`` at ``timesteps``: `estimate`, then `render`."""
+        _inputs.check_pair(img0, img1, self.device)
+        _inputs.read_times(timesteps, self.device)  # before the expensive part
+        return self.render(img0, img1, self.estimate(img0, img1, seed=seed), timesteps)
+
+    def estimate(
+        self,
+        img0: Tensor,
+        img1: Tensor,
+        *,
+        seed: int = 0,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> Motion:
+        """The motion between two frames: paid once per pair.
+
+        Args:
+            img0: First frames, (B, 3, H, W), floats in [0, 1], both sides at least 16 pixels.
+            img1: Last frames, the same.
+            seed: Seed of the noise, the same for every sample of a batch.
+            generator: Draws the noise instead of a seed; advanced sample by sample.
+            noise: The noise itself, of shape ``self.noise_shape(img0)``.
+
+        Raises:
+            ValueError: If an argument is not of the shape, type, range or device expected.
+        """
+        _inputs.check_pair(img0, img1, self.device)
+        if not torch.compiler.is_compiling():  # the check reads values, which a graph cannot
+            _inputs.check_values("img0", img0)
+            _inputs.check_values("img1", img1)
+        shape = self.noise_shape(img0)
+        noise = _inputs.draw_noise(shape, seed=seed, generator=generator, noise=noise)
+        small0, small1 = self._shrink(img0), self._shrink(img1)
+        keyframes = self.generator(small0, small1, noise.to(small0))
+        if self.trajectory.reads is Reads.PIXELS and keyframes.images is None:
+            keyframes = self._with_images(keyframes, small0, small1)
+        return Motion(keyframes, self.trajectory(keyframes))
+
+    def render(
+        self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Sequence[float] | Tensor
+    ) -> Video:
+        """Draw frames at ``timesteps`` along a motion that `estimate` found for the same frames.
+
+        Args:
+            img0: First frames.
+            img1: Last frames.
+            motion: What ``estimate(img0, img1)`` returned.
+            timesteps: Times in [0, 1], shared by the batch: a list of floats or a 1-D tensor.
+
+        Returns:
+            Frames (B, T, 3, H, W) in the type of the images; 0 and 1 return the inputs.
+
+        Raises:
+            ValueError: If an argument is not of the shape, type, range or device expected.
+        """
+        _inputs.check_pair(img0, img1, self.device)
+        times = _inputs.read_times(timesteps, self.device)
+        size = self._size(img0)
+        self._check_motion(motion, len(img0), size)
+        b, _, h, w = img0.shape
+        if len(times) == 0:
+            return img0.new_empty(b, 0, 3, h, w)
+        first, last = (replicate_pad(self._working(image), size.padded) for image in (img0, img1))
+        frames = self.renderer(first, last, motion, times)
+        return frames[..., :h, :w].to(img0.dtype)
+
+    def noise_shape(self, images: Image) -> tuple[int, int, int, int, int]:
+        """Shape of the noise that `estimate` draws for a batch of frames."""
+        h, w = self._size(images).motion
+        return self.generator.noise_shape(len(images), h, w)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is; a model without parameters or buffers works on the CPU."""
+        held = next(self.parameters(), None)
+        held = next(self.buffers(), None) if held is None else held
+        return torch.device("cpu") if held is None else held.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the networks compute in."""
+        floats = (p.dtype for p in self.parameters() if p.is_floating_point())
+        return next(floats, torch.float32)
+
+    def untrained_parts(self) -> list[str]:
+        """The learned parts that nobody trained: of 'backbone', 'trajectory', 'renderer'."""
+        learned = (part for part, name in PARTS.items() if any(getattr(self, name).parameters()))
+        return [part for part in learned if part not in self._trained]
+
+    def mark_trained(self, *parts: str) -> None:
+        """Note that parts are trained; it is saved with the model.
+
+        Raises:
+            ValueError: If a part is not one of 'backbone', 'trajectory', 'renderer'.
+        """
+        for part in parts:
+            if part not in PARTS:
+                raise ValueError(f"a part is one of {', '.join(PARTS)}; got {part!r}")
+        self._trained = self._trained.union(parts)
+
+    def pretrained(self) -> Pretrained:
+        """What is saved beside the weights: registered names and plain values.
+
+        Raises:
+            TypeError: If a component was built by hand and not by a registry.
+        """
+        parts = {part: spec_of(getattr(self, name)) for part, name in PARTS.items()}
+        return Pretrained(
+            **parts,
+            motion_area=self.motion_area,
+            trained=tuple(part for part in PARTS if part in self._trained),
+        )
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Save as ``config.json`` and ``model.safetensors``; the folder is made if needed."""
+        save_pretrained(folder, self.pretrained(), self.state_dict())
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder_or_hub_id: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> "Interpolator":
+        """Load a model from a folder or from the Hugging Face hub, ready for inference.
+
+        Raises:
+            FileNotFoundError: If there is no such folder, file or hub model.
+            ValueError: If a file is damaged or of another model.
+            ConnectionError: If the hub cannot be reached.
+        """
+        files = load_pretrained(folder_or_hub_id, revision=revision)
+        model = cls.from_config(files.config, where=str(files.config_path))
+        load_weights(model, files.weights_path)
+        return model.eval().requires_grad_(False).to(device, dtype)
+
+    @classmethod
+    def from_config(cls, config: Pretrained, *, where: str = "the configuration") -> "Interpolator":
+        """A model of this configuration with fresh weights; ``where`` is named in errors.
+
+        Raises:
+            ValueError: If it names something that is not registered, or does not fit it.
+        """
+        try:
+            # Fresh weights draw random numbers, which must not move the caller's generator.
+            with torch.random.fork_rng(devices=[]):
+                model = cls(
+                    create_from_spec(backbones, config.backbone),
+                    create_from_spec(trajectories, config.trajectory),
+                    create_from_spec(renderers, config.renderer),
+                    motion_area=config.motion_area,
+                )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{where} does not describe a model: {error}") from error
+        model.mark_trained(*config.trained)
+        return model
+
+    def push_to_hub(
+        self, repository: str, *, private: bool = False, message: str = "Upload rdvfi model"
+    ) -> str:
+        """Upload to the Hugging Face hub as ``owner/name``; returns the address of the commit."""
+        return push_folder(self.save_pretrained, repository, private=private, message=message)
+
+    def _size(self, images: Tensor) -> MotionSize:
+        return choose_motion_size(
+            images.shape[-2],
+            images.shape[-1],
+            area=self.motion_area,
+            multiple=self.generator.size_multiple,
+        )
+
+    def _working(self, image: Tensor) -> Image:
+        """The image in a type that full-size work is done in."""
+        return image.float() if self.device.type == "cpu" else image
+
+    def _shrink(self, image: Tensor) -> SmallImage:
+        """A full-size frame at motion size, in the type that the networks compute in."""
+        size = self._size(image)
+        padded = replicate_pad(self._working(image), size.padded)
+        return resize_image(padded, size.motion).clamp(0.0, 1.0).to(self.dtype)
+
+    def _with_images(
+        self, keyframes: Keyframes, small0: SmallImage, small1: SmallImage
+    ) -> Keyframes:
+        """Keyframes with pixels: the real small frames at the ends, decoded ones between."""
+        inner = keyframes.latents[:, 1:-1]
+        b, n = inner.shape[:2]
+        images = [small0[:, None], small1[:, None]]
+        if n > 0:
+            decoded = self.generator.decode(inner.flatten(0, 1)).to(small0.dtype)
+            images.insert(1, decoded.unflatten(0, (b, n)))
+        return Keyframes(
+            keyframes.latents, keyframes.times, torch.cat(images, dim=1), keyframes.end_flows
+        )
+
+    def _check_motion(self, motion: Motion, batch: int, size: MotionSize) -> None:
+        latents = motion.keyframes.latents
+        grid = tuple(side // self.generator.stride for side in size.motion)
+        if len(latents) != batch or tuple(latents.shape[-2:]) != grid:
+            raise ValueError(
+                f"this motion was estimated for {len(latents)} pairs on a latent grid of "
+                f"{tuple(latents.shape[-2:])}; these {batch} pairs need {grid}: use the motion "
+                "that estimate returned for the same frames"
+            )
+        if motion.trajectory.grid not in self.renderer.grids:
+            drawable = ", ".join(grid.name for grid in self.renderer.grids)
+            raise ValueError(
+                f"{type(self.renderer).__name__} draws trajectories on the {drawable} grid; this "
+                f"one is on the {motion.trajectory.grid.name} grid"
+            )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Interpolator":
+        """Every move or cast of a module comes here; on the CPU the networks stay float32."""
+
+        def convert(tensor: Tensor) -> Any:
+            moved = fn(tensor)
+            half = moved.dtype in (torch.float16, torch.bfloat16)
+            return moved.float() if half and moved.device.type == "cpu" else moved
+
+        return super()._apply(convert, recurse)
