@@ -1,1 +1,99 @@
+"""Video frame interpolation by one-step diffusion.
+
+Diffusion decides the motion, warping draws the pixels::
+
+    model = rdvfi.create_model("rdvfi-s")
+    frames = model(img0, img1, timesteps=[0.25, 0.5, 0.75])    # (B, T, 3, H, W)
+
+Start reading at `rdvfi.interfaces`. Importing this package is light: video, Hydra and the large
+model libraries are imported when something that needs them is used.
+"""
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from rdvfi import _typecheck
+
+# Checks of every array annotation, on request. `_typecheck` itself is imported before the hook is
+# there, since the hook calls it; the hook stays, because some modules are imported on first use.
+if os.environ.get("RDVFI_TYPECHECK") == "1":
+    from jaxtyping import install_import_hook
+
+    install_import_hook("rdvfi", f"{_typecheck.__name__}.typechecker")
+
+# The built-in components register themselves.
+from rdvfi import backbones as _backbones  # noqa: F401
+from rdvfi import motion as _motion  # noqa: F401
+from rdvfi import render as _render  # noqa: F401
+
+# isort: split
+
+# After the packages: `rdvfi.backbones` is the registry, as `rdvfi.flows` is, while
+# `import rdvfi.backbones.compact` and `from rdvfi.backbones import compact` find the package in
+# `sys.modules`, whatever the attribute is. The registry passes the package's modules on.
+from rdvfi.interfaces import (
+    Basis,
+    FlowEstimator,
+    FlowGrid,
+    KeyframeGenerator,
+    Keyframes,
+    Motion,
+    Reads,
+    Renderer,
+    Trajectory,
+    TrajectoryModel,
+)
+from rdvfi.interpolator import Interpolator
+from rdvfi.models import create_model, list_models
+from rdvfi.registry import backbones, bases, flows, renderers, trajectories
+
+if TYPE_CHECKING:
+    from rdvfi.config import build
+    from rdvfi.evaluation import evaluate
+    from rdvfi.video import interpolate_video
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Basis",
+    "FlowEstimator",
+    "FlowGrid",
+    "Interpolator",
+    "KeyframeGenerator",
+    "Keyframes",
+    "Motion",
+    "Reads",
+    "Renderer",
+    "Trajectory",
+    "TrajectoryModel",
+    "__version__",
+    "backbones",
+    "bases",
+    "build",
+    "create_model",
+    "evaluate",
+    "flows",
+    "interpolate_video",
+    "list_models",
+    "renderers",
+    "trajectories",
+]
+
+_ON_FIRST_USE = {
+    "build": "rdvfi.config",
+    "evaluate": "rdvfi.evaluation",
+    "interpolate_video": "rdvfi.video",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module 'rdvfi' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_ON_FIRST_USE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -157,21 +157,21 @@ def _looks_like_hub_id(name: str | os.PathLike[str]) -> bool:
 
 def _fetch(hub_id: str, revision: str | None) -> Path:
     # Imported here: the hub's client is needed for this only, and takes a while to import.
-    import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         wanted = [CONFIG_NAME, WEIGHTS_NAME]
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
-    except HfHubHTTPError as error:
+    except (HfHubHTTPError, HFValidationError) as error:
         raise FileNotFoundError(
             f"{hub_id!r} is neither a folder here nor a model that the Hugging Face hub gives: "
             f"{error}"
         ) from error
-    except (httpx.TransportError, OSError, LocalEntryNotFoundError) as error:
+    except OSError as error:
         raise ConnectionError(
-            f"{hub_id!r} is not a folder here, and the Hugging Face hub cannot be reached: {error}"
+            f"{hub_id!r} is not a folder here, and cannot be fetched from the Hugging Face hub: "
+            f"{error}"
         ) from error
 
 
@@ -179,8 +179,8 @@ def push_folder(
     save: Callable[[Path], None], repository: str, *, private: bool, message: str
 ) -> str:
     """Save into a temporary folder and upload it; returns the address of the commit."""
-    import httpx
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
     api = HfApi()
     with tempfile.TemporaryDirectory() as folder:
@@ -190,7 +190,10 @@ def push_folder(
             commit = api.upload_folder(
                 repo_id=repository, folder_path=folder, commit_message=message
             )
-        except httpx.TransportError as error:
+        except (HfHubHTTPError, ValueError):
+            raise  # refused by the hub, or not a repository name: their texts are clear
+        except Exception as error:
+            # The client lets its transport's errors through, whose types change with versions.
             raise ConnectionError(
                 f"cannot upload {repository!r}: the Hugging Face hub cannot be reached: {error}"
             ) from error
