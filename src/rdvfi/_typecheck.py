@@ -11,12 +11,13 @@ compiles, scripts or traces: the very same code is checked in eager mode and com
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from beartype import beartype
 
 
+@no_type_check  # the hook would check the checker with itself, while it is being imported
 def typechecker(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Beartype, except while torch is tracing ``fn``."""
     if isinstance(fn, type):
