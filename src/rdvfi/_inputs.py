@@ -59,7 +59,7 @@ def check_values(name: str, image: Tensor) -> None:
         raise ValueError(f"{name} must hold values in [0, 1]; got {low:g} to {high:g}")
 
 
-def read_times(timesteps: Sequence[float] | Tensor, device: torch.device) -> Times:
+def read_times(timesteps: Sequence[float | int] | Tensor, device: torch.device) -> Times:
     """Timesteps as a float32 tensor on ``device``; all must be in [0, 1]."""
     expected = "timesteps must be a list of numbers in [0, 1] or a 1-D tensor of them"
     if isinstance(timesteps, Tensor):

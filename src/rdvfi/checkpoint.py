@@ -22,6 +22,9 @@ FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 
+PARTS = ("backbone", "trajectory", "renderer")
+"""The stages of a model, as users call them."""
+
 
 @dataclass(frozen=True)
 class Pretrained:
@@ -76,7 +79,7 @@ def read_config(path: Path) -> Pretrained:
     area, trained = table["motion_area"], table["trained"]
     if isinstance(area, bool) or not isinstance(area, int) or area < 1:
         raise ValueError(f"{path}: motion_area must be a number of pixels; got {area!r}")
-    if not isinstance(trained, list) or not set(map(str, trained)) <= expected:
+    if not isinstance(trained, list) or not all(part in PARTS for part in trained):
         raise ValueError(f"{path}: trained must be a list of parts; got {trained!r}")
     return Pretrained(**{**table, "trained": tuple(trained)})
 

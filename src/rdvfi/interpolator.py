@@ -17,7 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from rdvfi import _inputs
-from rdvfi.checkpoint import Pretrained, load_pretrained, load_weights, push_folder, save_pretrained
+from rdvfi.checkpoint import (
+    ModelFiles,
+    Pretrained,
+    load_pretrained,
+    load_weights,
+    push_folder,
+    save_pretrained,
+)
 from rdvfi.geometry import MotionSize, choose_motion_size, replicate_pad, resize_image
 from rdvfi.interfaces import (
     KeyframeGenerator,
@@ -47,6 +54,8 @@ class Interpolator(nn.Module):
         motion_area: Pixels of the small frames, about; larger frames are shrunk to it.
     """
 
+    _anchor: Tensor
+
     def __init__(
         self,
         generator: KeyframeGenerator,
@@ -63,12 +72,14 @@ class Interpolator(nn.Module):
         self.renderer = renderer
         self.motion_area = motion_area
         self._trained: frozenset[str] = frozenset()
+        # Says where the model is even if no stage has a parameter.
+        self.register_buffer("_anchor", torch.empty(0), persistent=False)
 
     def forward(
         self,
         img0: Tensor,
         img1: Tensor,
-        timesteps: Sequence[float] | Tensor,
+        timesteps: Sequence[float | int] | Tensor,
         *,
         seed: int = 0,
     ) -> Video:
@@ -111,7 +122,7 @@ class Interpolator(nn.Module):
         return Motion(keyframes, self.trajectory(keyframes))
 
     def render(
-        self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Sequence[float] | Tensor
+        self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Sequence[float | int] | Tensor
     ) -> Video:
         """Draw frames at ``timesteps`` along a motion that `estimate` found for the same frames.
 
@@ -145,10 +156,8 @@ class Interpolator(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is; a model without parameters or buffers works on the CPU."""
-        held = next(self.parameters(), None)
-        held = next(self.buffers(), None) if held is None else held
-        return torch.device("cpu") if held is None else held.device
+        """Where the model is."""
+        return self._anchor.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -158,7 +167,8 @@ class Interpolator(nn.Module):
 
     def untrained_parts(self) -> list[str]:
         """The learned parts that nobody trained: of 'backbone', 'trajectory', 'renderer'."""
-        learned = (part for part, name in PARTS.items() if any(getattr(self, name).parameters()))
+        parts = {part: getattr(self, name) for part, name in PARTS.items()}
+        learned = [part for part, stage in parts.items() if any(True for _ in stage.parameters())]
         return [part for part in learned if part not in self._trained]
 
     def mark_trained(self, *parts: str) -> None:
@@ -206,9 +216,16 @@ class Interpolator(nn.Module):
             ConnectionError: If the hub cannot be reached.
         """
         files = load_pretrained(folder_or_hub_id, revision=revision)
-        model = cls.from_config(files.config, where=str(files.config_path))
+        return cls.from_files(files).to(device, dtype)
+
+    @classmethod
+    def from_files(cls, files: ModelFiles) -> "Interpolator":
+        """A model from its two files, frozen and in eval mode."""
+        # Fresh weights draw random numbers, which must not move the caller's generator.
+        with torch.random.fork_rng(devices=[]):
+            model = cls.from_config(files.config, where=str(files.config_path))
         load_weights(model, files.weights_path)
-        return model.eval().requires_grad_(False).to(device, dtype)
+        return model.eval().requires_grad_(False)
 
     @classmethod
     def from_config(cls, config: Pretrained, *, where: str = "the configuration") -> "Interpolator":
@@ -218,14 +235,12 @@ class Interpolator(nn.Module):
             ValueError: If it names something that is not registered, or does not fit it.
         """
         try:
-            # Fresh weights draw random numbers, which must not move the caller's generator.
-            with torch.random.fork_rng(devices=[]):
-                model = cls(
-                    create_from_spec(backbones, config.backbone),
-                    create_from_spec(trajectories, config.trajectory),
-                    create_from_spec(renderers, config.renderer),
-                    motion_area=config.motion_area,
-                )
+            model = cls(
+                create_from_spec(backbones, config.backbone),
+                create_from_spec(trajectories, config.trajectory),
+                create_from_spec(renderers, config.renderer),
+                motion_area=config.motion_area,
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{where} does not describe a model: {error}") from error
         model.mark_trained(*config.trained)

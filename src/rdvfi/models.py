@@ -4,15 +4,14 @@ A model that ships is a pair of files in ``rdvfi/weights``: ``<name>.json`` and
 ``<name>.safetensors``, the same two files as any saved model, with half-precision tensors.
 """
 
-import difflib
 import os
 from pathlib import Path
 
 import torch
 
-from rdvfi.checkpoint import load_weights, read_config, write_config, write_weights
+from rdvfi.checkpoint import ModelFiles, read_config, write_config, write_weights
 from rdvfi.interpolator import Interpolator
-from rdvfi.registry import normalise
+from rdvfi.registry import did_you_mean, normalise
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
@@ -62,8 +61,7 @@ def create_model(
         )
     if isinstance(name, str) and "/" not in name and os.sep not in name and not Path(name).exists():
         known = [*list_models(), *_SHIPPED, *_TO_BE_TRAINED]
-        close = difflib.get_close_matches(key, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(key, known)
         listed = ", ".join(list_models()) or "none"
         raise ValueError(
             f"no model named {name!r}{hint} (installed: {listed}; a folder or a hub id "
@@ -75,9 +73,8 @@ def create_model(
 def load_bundled(name: str, folder: Path = WEIGHTS_FOLDER) -> Interpolator:
     """A model from ``<name>.json`` and ``<name>.safetensors``, in float32 on the CPU."""
     config = folder / f"{name}.json"
-    model = Interpolator.from_config(read_config(config), where=str(config))
-    load_weights(model, folder / f"{name}.safetensors")
-    return model.eval().requires_grad_(False)
+    saved = ModelFiles(read_config(config), config, folder / f"{name}.safetensors")
+    return Interpolator.from_files(saved)
 
 
 def save_bundled(model: Interpolator, name: str, folder: Path = WEIGHTS_FOLDER) -> None:

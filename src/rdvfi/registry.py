@@ -20,7 +20,7 @@ import difflib
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -151,7 +151,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         key = normalise(name)
         if key in self._factories:
             return key
-        hint = _did_you_mean(key, self._factories)
+        hint = did_you_mean(key, self._factories)
         known = ", ".join(sorted(self._factories)) or "none"
         raise UnknownNameError(f"no {self.group} named {name!r}{hint} (registered: {known})")
 
@@ -161,7 +161,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         for name in config:
             if name not in parameters:
                 known = ", ".join(parameters) or "none"
-                hint = _did_you_mean(name, parameters)
+                hint = did_you_mean(name, parameters)
                 raise TypeError(
                     f"{self.group} {key!r} has no parameter {name!r}{hint} (it takes: {known})"
                 )
@@ -189,8 +189,9 @@ def normalise(name: str) -> str:
     return name.strip().replace("_", "-")
 
 
-def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: the closest known name, if one is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -1,0 +1,29 @@
+"""What every test gets: one thread, its own random state, and rules for slow and GPU tests."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    slow_wanted = "slow" in (config.option.markexpr or "")
+    cuda = torch.cuda.is_available()
+    for item in items:
+        if item.get_closest_marker("slow") and not slow_wanted:
+            item.add_marker(pytest.mark.skip(reason="slow; run with -m slow"))
+        if item.get_closest_marker("gpu") and not cuda:
+            if os.environ.get("RDVFI_REQUIRE_CUDA") == "1":
+                raise pytest.UsageError("RDVFI_REQUIRE_CUDA=1 but there is no CUDA device")
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def _own_random_state() -> Iterator[None]:
+    """No test sees or moves another test's random numbers."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield

@@ -1,0 +1,254 @@
+"""Saving and loading: bit-equal, refused when damaged, never half-written."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+import rdvfi
+import toy
+from rdvfi import models
+from rdvfi.checkpoint import load_weights, write_config, write_weights
+from rdvfi.interpolator import Interpolator
+
+
+@pytest.fixture(autouse=True)
+def _toys():
+    with toy.registered():
+        yield
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    model = toy.toy_model(tint=0.25)
+    model.mark_trained("backbone", "trajectory")
+    model.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_save_then_load_is_bit_equal(saved: Path) -> None:
+    torch.manual_seed(0)
+    model = toy.toy_model(tint=0.25)
+    model.save_pretrained(saved)
+    again = Interpolator.from_pretrained(saved)
+    first, last = toy.textured(1, 40, 56), toy.textured(1, 40, 56, seed=1)
+    assert torch.equal(model(first, last, [0.3]), again(first, last, [0.3]))
+    assert again.motion_area == model.motion_area
+    assert not again.training
+    assert not any(parameter.requires_grad for parameter in again.parameters())
+
+
+def test_a_folder_holds_two_files_of_names_and_numbers(saved: Path) -> None:
+    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
+    table = json.loads((saved / "config.json").read_text())
+    assert table["format"] == "rdvfi"
+    assert table["backbone"]["name"] == "toy"
+    assert table["backbone"]["config"]["coarse"]["name"] == "toy"
+    assert table["trained"] == ["backbone", "trajectory"]
+    assert "toy." not in (saved / "config.json").read_text()  # names, never code paths
+    assert (saved / "config.json").stat().st_mode & 0o777 == (
+        saved / "model.safetensors"
+    ).stat().st_mode & 0o777
+
+
+def test_trained_parts_are_remembered(saved: Path) -> None:
+    assert rdvfi.create_model(saved).untrained_parts() == ["renderer"]
+    assert rdvfi.create_model(str(saved)).untrained_parts() == ["renderer"]
+
+
+def test_loading_leaves_the_random_state_alone(saved: Path) -> None:
+    before = torch.random.get_rng_state()
+    Interpolator.from_pretrained(saved)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_model_built_by_hand_is_not_half_saved(tmp_path: Path) -> None:
+    model = toy.toy_model()
+    model.renderer = toy.ToyRenderer(0.0)
+    with pytest.raises(TypeError, match="ToyRenderer was built by hand"):
+        model.save_pretrained(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="is a file"):
+        toy.toy_model().save_pretrained(tmp_path / "file")
+
+
+def test_a_failed_write_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (saved / "model.safetensors").read_bytes()
+
+    def full(tensors, path) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(OSError, match="no space"):
+        toy.toy_model().save_pretrained(saved)
+    assert (saved / "model.safetensors").read_bytes() == before
+    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def _edit(path: Path, **changes) -> None:
+    table = json.loads(path.read_text())
+    table.update(changes)
+    path.write_text(json.dumps(table))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "other"}, "not the configuration of an rdvfi model"),
+        ({"format_version": 99}, "format version 99; this version of rdvfi reads 1"),
+        ({"extra": 1}, "unknown keys extra"),
+        ({"motion_area": "big"}, "motion_area must be a number of pixels; got 'big'"),
+        ({"trained": ["all"]}, "trained must be a list of parts"),
+        ({"trained": ["motion_area"]}, "trained must be a list of parts"),
+        ({"renderer": {"name": "os.system", "config": {}}}, "no renderer named 'os.system'"),
+        ({"renderer": {"name": "toi", "config": {}}}, "did you mean 'toy'"),
+        ({"renderer": {"name": "toy", "config": {"tin": 1}}}, "no parameter 'tin'"),
+        ({"renderer": {"name": "toy", "config": {"tint": "a"}}}, "tint must be float; got 'a'"),
+        ({"renderer": {"_target_": "os.system"}}, "described by a name and a config"),
+    ],
+)
+def test_a_wrong_configuration_is_refused(saved: Path, changes, message: str) -> None:
+    _edit(saved / "config.json", **changes)
+    with pytest.raises(ValueError, match=message) as caught:
+        Interpolator.from_pretrained(saved)
+    assert "config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00\xff", '{"format": "rdvfi"}'])
+def test_a_damaged_configuration_is_refused(saved: Path, text: str) -> None:
+    (saved / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"config\.json"):
+        Interpolator.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 60, -1])
+def test_truncated_weights_are_refused(saved: Path, keep: int) -> None:
+    weights = saved / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged or not a safetensors"):
+        Interpolator.from_pretrained(saved)
+
+
+def test_weights_of_another_model_are_refused(saved: Path) -> None:
+    path = saved / "model.safetensors"
+    state = safetensors.torch.load_file(path)
+    tint = "renderer.tint"
+    write_weights(path, {**state, tint: torch.zeros(4)})
+    with pytest.raises(ValueError, match=r"another model: renderer.tint has shape \(4,\).*\(3,\)"):
+        Interpolator.from_pretrained(saved)
+    write_weights(path, {key: value for key, value in state.items() if key != tint})
+    with pytest.raises(ValueError, match=r"another model: missing tensors renderer\.tint"):
+        Interpolator.from_pretrained(saved)
+    write_weights(path, {**state, "stray": torch.zeros(1)})
+    with pytest.raises(ValueError, match="another model: unknown tensors stray"):
+        Interpolator.from_pretrained(saved)
+    write_weights(path, {**state, tint: torch.full((3,), float("nan"))})
+    with pytest.raises(ValueError, match=r"damaged: renderer.tint holds .* not finite"):
+        Interpolator.from_pretrained(saved)
+
+
+def test_refused_weights_leave_the_model_as_it_was(saved: Path) -> None:
+    model = toy.toy_model(tint=0.75)
+    state = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+    state["renderer.tint"] = torch.zeros(4)
+    write_weights(saved / "model.safetensors", state)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match="another model"):
+        load_weights(model, saved / "model.safetensors")
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_missing_files_are_named(saved: Path, tmp_path: Path) -> None:
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors does not exist"):
+        rdvfi.create_model(saved)
+    (saved / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"config\.json does not exist"):
+        rdvfi.create_model(saved)
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
+        rdvfi.create_model(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
+        rdvfi.create_model("./no/where")
+
+
+def test_unknown_models_get_the_close_match() -> None:
+    with pytest.raises(ValueError, match="no model named 'rdvfis'; did you mean 'rdvfi-s'"):
+        rdvfi.create_model("rdvfis")
+    with pytest.raises(ValueError, match="floating point"):
+        rdvfi.create_model("rdvfi-s", dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("name", ["rdvfi-d", "rdvfi_u", "RDVFI-D"])
+def test_models_without_public_weights_say_so(name: str) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no public weights.*rdvfi train"):
+        rdvfi.create_model(name)
+
+
+def test_a_shipped_model_is_a_pair_of_half_precision_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = toy.toy_model(tint=0.1)
+    model.mark_trained("backbone", "trajectory", "renderer")
+    models.save_bundled(model, "rdvfi-s", tmp_path)
+    stored = safetensors.torch.load_file(tmp_path / "rdvfi-s.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    monkeypatch.setattr(models, "WEIGHTS_FOLDER", tmp_path)
+    assert rdvfi.list_models() == ["rdvfi-s"]
+    loaded = models.load_bundled("rdvfi-s", tmp_path)
+    assert loaded.untrained_parts() == []
+    for name, tensor in loaded.state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, model.state_dict()[name].half().float())
+
+
+def test_weights_beyond_half_precision_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"renderer.tint holds values that half precision cannot"):
+        models.save_bundled(toy.toy_model(tint=1e6), "big", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_config_files_are_never_half_written(tmp_path: Path) -> None:
+    config = toy.toy_model().pretrained()
+    config.renderer["config"]["tint"] = float("nan")  # JSON has no NaN
+    with pytest.raises(ValueError):
+        write_config(tmp_path / "config.json", config)
+    assert list(tmp_path.iterdir()) == []
+
+
+_HUB = """
+import os
+os.environ.update(HF_ENDPOINT="http://127.0.0.1:9", HF_HOME={home!r})
+import rdvfi
+from rdvfi.interpolator import Interpolator
+try:
+    rdvfi.create_model("nobody/nothing")
+except ConnectionError as error:
+    assert "'nobody/nothing' is not a folder here, and cannot be fetched" in str(error), error
+else:
+    raise SystemExit("no error")
+import sys
+sys.path.insert(0, {tests!r})
+import toy
+with toy.registered():
+    try:
+        toy.toy_model().push_to_hub("nobody/nothing")
+    except ConnectionError as error:
+        assert "cannot upload 'nobody/nothing'" in str(error), error
+    else:
+        raise SystemExit("no error")
+"""
+
+
+def test_a_hub_out_of_reach_is_a_clear_error(tmp_path: Path) -> None:
+    program = _HUB.format(home=str(tmp_path), tests=str(Path(__file__).parent))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
