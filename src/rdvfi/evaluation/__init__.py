@@ -1,0 +1,8 @@
+"""Measuring: metrics, the protocol over clips, baselines, and what each learned part is worth."""
+
+from rdvfi.evaluation.baselines import Method
+from rdvfi.evaluation.methods import create_method
+from rdvfi.evaluation.protocol import evaluate
+from rdvfi.evaluation.report import Report, Score
+
+__all__ = ["Method", "Report", "Score", "create_method", "evaluate"]

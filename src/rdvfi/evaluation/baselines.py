@@ -1,0 +1,137 @@
+"""Methods to compare with: a cross-fade, and classical optical flow with warping.
+
+Every method, ours included, is a `Method`: two frames and a list of times in, frames out.
+
+``dis`` is OpenCV's dense inverse search (medium preset), run in both directions. The flows of an
+instant follow from the two end-to-end flows ``F01`` and ``F10`` as in Super SloMo::
+
+    F_t0 = -(1-t) t F01 + t^2 F10        F_t1 = (1-t)^2 F01 - t (1-t) F10
+
+and the frame is ``(1-t) warp(img0, F_t0) + t warp(img1, F_t1)``. ``dis-448`` finds the flow on
+frames reduced to 448 pixels of width and enlarges it.
+
+`Blurred` smooths the frames of another method. Where motion is wrong, blur gains PSNR: a method
+has shown something only if it also beats the blurred baselines.
+
+References:
+    Fast optical flow using dense inverse search (Kroeger et al., 2016).
+    Super SloMo: high quality estimation of multiple intermediate frames (Jiang et al., 2018).
+"""
+
+from abc import ABC, abstractmethod
+from math import ceil
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from rdvfi.evaluation.metrics import gaussian_kernel
+from rdvfi.geometry import resize_flow, resize_image
+from rdvfi.ops import backward_warp
+from rdvfi.types import Flow, Flows, Image, Times, Video
+
+
+class Method(ABC):
+    """Makes the frames between two frames."""
+
+    name: str
+
+    @abstractmethod
+    def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
+        """Frames at ``times`` between two frames in [0, 1], as (1, t, 3, H, W)."""
+
+
+class Blend(Method):
+    """The cross-fade ``(1-t) img0 + t img1``: no motion at all."""
+
+    name = "blend"
+
+    def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
+        """Frames at ``times``, on the device of the images."""
+        share = times.to(img0).view(1, -1, 1, 1, 1)
+        return torch.lerp(img0[:, None], img1[:, None], share)
+
+
+class DISWarp(Method):
+    """OpenCV DIS flow in both directions, then warping of both frames.
+
+    Args:
+        width: Width at which the flow is found, in pixels; frames that are narrower, and all
+            frames if it is None, are taken at their own size.
+    """
+
+    def __init__(self, *, width: int | None = None) -> None:
+        import cv2
+
+        self.name = "dis" if width is None else f"dis-{width}"
+        self.width = width
+        self._estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
+        """Frames at ``times``, on the device of the images."""
+        forward, backward = self._flows(img0, img1)
+        to_first, to_last = intermediate_flows(forward, backward, times.to(img0.device))
+        frames = []
+        for i, time in enumerate(times.tolist()):
+            first = backward_warp(img0, to_first[:, i])
+            last = backward_warp(img1, to_last[:, i])
+            frames.append(torch.lerp(first, last, time))
+        return torch.stack(frames, dim=1)
+
+    def _flows(self, img0: Image, img1: Image) -> tuple[Flow, Flow]:
+        """Flow from first to last and back, at full size, in full-size pixels."""
+        h, w = img0.shape[-2:]
+        size = (h, w)
+        if self.width is not None and self.width < w:
+            size = (round(h * self.width / w), self.width)
+        first, last = _grey(resize_image(img0, size)), _grey(resize_image(img1, size))
+        flows = []
+        for source, target in ((first, last), (last, first)):
+            # None is what OpenCV asks for when there is no flow to start from.
+            flow = self._estimator.calc(source, target, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
+            tensor = torch.from_numpy(flow).permute(2, 0, 1)[None].to(img0.device)
+            flows.append(resize_flow(tensor, (h, w)))
+        return flows[0], flows[1]
+
+
+def _grey(image: Image) -> UInt8[np.ndarray, "h w"]:
+    """8-bit luma of one image, as a (height, width) array."""
+    import cv2
+
+    pixels = image[0].clamp(0.0, 1.0).mul(255.0).round().byte().permute(1, 2, 0)
+    return cv2.cvtColor(pixels.contiguous().cpu().numpy(), cv2.COLOR_RGB2GRAY)
+
+
+def intermediate_flows(forward: Flow, backward: Flow, times: Times) -> tuple[Flows, Flows]:
+    """Flows of each instant to the first and to the last frame, from the two end-to-end flows."""
+    t = times.view(1, -1, 1, 1, 1)
+    f01, f10 = forward[:, None], backward[:, None]
+    to_first = -(1.0 - t) * t * f01 + t * t * f10
+    to_last = (1.0 - t) * (1.0 - t) * f01 - t * (1.0 - t) * f10
+    return to_first, to_last
+
+
+class Blurred(Method):
+    """Another method's frames, smoothed by a Gaussian of ``sigma`` pixels."""
+
+    def __init__(self, method: Method, sigma: float) -> None:
+        if not sigma > 0.0:
+            raise ValueError(f"blur sigma is {sigma}; it must be above 0 pixels")
+        self.name = f"{method.name}+blur{sigma:g}"
+        self.method = method
+        self.sigma = sigma
+
+    def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
+        """Smoothed frames at ``times``."""
+        frames = self.method(img0, img1, times)
+        return _blur(frames.flatten(0, 1), self.sigma).unflatten(0, frames.shape[:2])
+
+
+def _blur(frames: Float[Tensor, "n 3 H W"], sigma: float) -> Float[Tensor, "n 3 H W"]:
+    radius = ceil(3.0 * sigma)
+    kernel = gaussian_kernel(sigma, radius).to(frames)
+    padded = F.pad(frames, (radius, radius, radius, radius), mode="replicate")
+    rows = F.conv2d(padded, kernel.view(1, 1, 1, -1).expand(3, 1, 1, -1), groups=3)
+    return F.conv2d(rows, kernel.view(1, 1, -1, 1).expand(3, 1, -1, 1), groups=3)

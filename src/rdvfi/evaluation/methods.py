@@ -1,0 +1,99 @@
+"""Methods by name: the baselines, and every model that `rdvfi.create_model` knows.
+
+``blend``, ``dis``, ``dis-<width>`` and ``rife`` are baselines; ``<method>+blur<sigma>`` is any
+method with its frames blurred; everything else names a model, a saved folder or a hub id.
+"""
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+
+from rdvfi.evaluation.baselines import Blend, Blurred, DISWarp, Method
+from rdvfi.evaluation.rife import RIFE
+from rdvfi.interpolator import Interpolator
+from rdvfi.models import create_model, list_models
+from rdvfi.types import Image, Times, Video
+
+BASELINES = ("blend", "dis", "dis-448", "rife")
+"""Names of the baselines; ``dis-448`` stands for any width."""
+
+_BLURRED = re.compile(r"(?P<method>.+)\+blur(?P<sigma>\d+(\.\d+)?)")
+_REDUCED_DIS = re.compile(r"dis-(?P<width>\d+)")
+_NARROWEST = 32
+
+
+class ModelMethod(Method):
+    """One of our models: motion is estimated once per pair, then all frames are drawn."""
+
+    def __init__(self, model: Interpolator, *, name: str) -> None:
+        self.model = model
+        self.name = name
+
+    @torch.inference_mode()
+    def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
+        """Frames at ``times``, with the default seed."""
+        motion = self.model.estimate(img0, img1)
+        return self.model.render(img0, img1, motion, times)
+
+
+def create_method(
+    name: str, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> Method:
+    """The method of this name, ready to run.
+
+    Args:
+        name: See the head of this module.
+        device: Where networks run; OpenCV's flow is always found on the CPU.
+        dtype: Type that our models compute in; RIFE is float32.
+
+    Raises:
+        ValueError: If there is no such method.
+        ImportError: If it needs a package that is not installed.
+    """
+    if blurred := _BLURRED.fullmatch(name):
+        inner = create_method(blurred["method"], device=device, dtype=dtype)
+        return Blurred(inner, float(blurred["sigma"]))
+    if name == "blend":
+        return Blend()
+    if name == "dis":
+        return DISWarp()
+    if reduced := _REDUCED_DIS.fullmatch(name):
+        width = int(reduced["width"])
+        if width < _NARROWEST:
+            raise ValueError(f"{name} finds flow at {width} pixels of width; use {_NARROWEST} on")
+        return DISWarp(width=width)
+    if name == "rife":
+        return RIFE(device=device)
+    _check_model_name(name)
+    return ModelMethod(create_model(name, device=device, dtype=dtype), name=name)
+
+
+def create_methods(
+    models: Sequence[str | Method | Interpolator],
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> list[Method]:
+    """Methods from names, methods, and models; a model given as an object is named 'model'."""
+    made: list[Method] = []
+    for model in models:
+        if isinstance(model, Method):
+            made.append(model)
+        elif isinstance(model, Interpolator):
+            made.append(ModelMethod(model, name="model"))
+        else:
+            made.append(create_method(model, device=device, dtype=dtype))
+    return made
+
+
+def _check_model_name(name: str) -> None:
+    """A name that is no baseline is a known model, a folder, or an owner/name on the hub."""
+    known = [*BASELINES, *list_models()]
+    if "/" in name or name.replace("_", "-") in list_models() or Path(name).is_dir():
+        return
+    close = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"no method or model {name!r}{hint} (known: {', '.join(known)})")

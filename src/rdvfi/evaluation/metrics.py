@@ -1,0 +1,80 @@
+"""Fidelity of new frames: PSNR, SSIM, and how much fine detail is left.
+
+All of them are taken on frames **rounded to 8 bits** (`quantise`), because that is what a viewer
+gets, and averaged over the three colour channels.
+
+* ``PSNR = -10 log10(mse)``, in dB, with a peak of 1. A frame that is off by less than 8-bit coding
+  noise would count as infinity and decide any mean, so it is held at `PSNR_CEILING`.
+* ``SSIM`` of Wang et al.: Gaussian window of 11 by 11 pixels with sigma 1.5, population
+  covariances, K = (0.01, 0.03), averaged over the positions where the window is whole.
+* *Gradient energy* is the mean of ``|dI/dx| + |dI/dy|``. Blur lowers it, and blur is what PSNR
+  rewards where motion is wrong: always read the two together, as a ratio to the true frames'.
+
+References:
+    Image quality assessment: from error visibility to structural similarity (Wang et al., 2004).
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+PSNR_CEILING = 60.0
+"""A frame that is closer than this to the truth counts as this close, in dB."""
+
+_WINDOW = 11
+_SIGMA = 1.5
+_C1, _C2 = 0.01**2, 0.03**2
+
+Frames = Float[Tensor, "n 3 H W"]
+Values = Float[Tensor, " n"]
+
+
+def quantise(frames: Frames) -> Frames:
+    """Frames as an 8-bit file would hold them: clamped, and rounded to 255 steps. float32."""
+    return frames.float().clamp(0.0, 1.0).mul(255.0).round().div(255.0)
+
+
+def psnr(frames: Frames, truth: Frames, *, ceiling: float = PSNR_CEILING) -> Values:
+    """Peak signal-to-noise ratio of each frame in dB, at most ``ceiling``."""
+    error = (frames.double() - truth.double()).square().mean(dim=(1, 2, 3))
+    return (-10.0 * error.log10()).clamp(max=ceiling).to(frames.dtype)
+
+
+def ssim(frames: Frames, truth: Frames) -> Values:
+    """Structural similarity of each frame, 1 for equal ones.
+
+    Raises:
+        ValueError: If a side is shorter than the 11-pixel window.
+    """
+    h, w = frames.shape[-2:]
+    if min(h, w) < _WINDOW:
+        raise ValueError(f"SSIM needs frames of at least {_WINDOW} pixels a side; got {w}x{h}")
+    mean0, mean1 = _smooth(frames), _smooth(truth)
+    var0 = _smooth(frames * frames) - mean0 * mean0
+    var1 = _smooth(truth * truth) - mean1 * mean1
+    both = _smooth(frames * truth) - mean0 * mean1
+    luminance = (2.0 * mean0 * mean1 + _C1) / (mean0 * mean0 + mean1 * mean1 + _C1)
+    structure = (2.0 * both + _C2) / (var0 + var1 + _C2)
+    return (luminance * structure).mean(dim=(1, 2, 3))
+
+
+def gradient_energy(frames: Frames) -> Values:
+    """Mean of ``|dI/dx| + |dI/dy|`` of each frame, by first differences."""
+    across = (frames[..., :, 1:] - frames[..., :, :-1]).abs().mean(dim=(1, 2, 3))
+    down = (frames[..., 1:, :] - frames[..., :-1, :]).abs().mean(dim=(1, 2, 3))
+    return across + down
+
+
+def gaussian_kernel(sigma: float, radius: int) -> Float[Tensor, " k"]:
+    """Samples of a Gaussian at ``-radius .. radius`` that sum to one."""
+    x = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
+    return kernel / kernel.sum()
+
+
+def _smooth(maps: Frames) -> Float[Tensor, "n 3 hv wv"]:
+    """Gaussian mean over every whole window, as two one-dimensional passes."""
+    kernel = gaussian_kernel(_SIGMA, _WINDOW // 2).to(maps)
+    rows = F.conv2d(maps, kernel.view(1, 1, 1, -1).expand(3, 1, 1, -1), groups=3)
+    return F.conv2d(rows, kernel.view(1, 1, -1, 1).expand(3, 1, -1, 1), groups=3)

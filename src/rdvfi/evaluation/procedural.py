@@ -1,0 +1,88 @@
+"""Held-out scenes of large curved motion that the end frames determine.
+
+Photographs turn rigidly by 35 to 90 degrees about a far point, their centre moving 60 to 160
+pixels, or zoom by 1.3 to 2 times, at constant angular or logarithmic speed, at 448x256. Nothing
+but the two end frames is needed to know the path, and it is far from a straight line: so these
+scenes show whether motion is bent, where plain optical flow cannot.
+
+The scenes are `rdvfi.data.procedural.curved_scene` with seeds that training never draws, over
+photographs that training never sees: 'astronaut' (NASA, public domain), 'coffee' (Rachel Michetti,
+CC0), 'chelsea' (Stefan van der Walt, CC0), 'grass' and 'gravel' (CC0Textures, CC0), which come
+inside scikit-image. A layer and what is behind it are never of the same photograph. Everything is
+deterministic, and nothing is downloaded.
+"""
+
+from collections.abc import Iterator
+from itertools import count
+
+import numpy as np
+
+from rdvfi.data.procedural import Picture, Scene, curved_scene
+from rdvfi.evaluation.clips import Window
+
+SCENES = 24
+"""Scenes of the set, unless another number is asked for."""
+SIZE = (256, 448)
+_FIRST_SEED = 900_000
+_SEED_STEP = 1000
+"""To the next seed for a scene; a multiple of four, which keeps its kind of motion."""
+_SHORTEST_SIDE = 900
+"""Photographs are mirrored until both sides reach this, so that no texture is enlarged."""
+
+
+def held_out_pictures() -> list[Picture]:
+    """Photographs of the held-out scenes.
+
+    Raises:
+        ImportError: If scikit-image is not installed.
+    """
+    import cv2
+
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise ImportError(
+            "the procedural set takes its photographs from scikit-image, which is not installed; "
+            "pip install scikit-image"
+        ) from error
+    pictures = []
+    for photo in (data.astronaut(), data.coffee(), data.chelsea(), data.grass(), data.gravel()):
+        rgb = np.ascontiguousarray(photo if photo.ndim == 3 else np.repeat(photo[..., None], 3, 2))
+        bottom, right = (max(0, _SHORTEST_SIDE - side) for side in rgb.shape[:2])
+        pictures.append(cv2.copyMakeBorder(rgb, 0, bottom, 0, right, cv2.BORDER_REFLECT_101))
+    return pictures
+
+
+def held_out_scene(number: int, pictures: list[Picture]) -> Scene:
+    """Scene ``number`` of the set over `held_out_pictures`.
+
+    Every fourth is a zoom, every fourth turns the whole frame, the others turn a layer.
+    """
+    if number < 0:
+        raise ValueError(f"scene number is {number}; scenes are numbered from 0")
+    # Flat pictures of the same sizes, each of its own colour, tell which one a texture comes from.
+    marks = [np.full_like(picture, index) for index, picture in enumerate(pictures)]
+    for seed in count(_FIRST_SEED + number, _SEED_STEP):
+        marked = curved_scene(seed, marks, size=SIZE).layers
+        if len({int(layer.texture[0, 0, 0]) for layer in marked}) == len(marked):
+            return curved_scene(seed, pictures, size=SIZE)
+    raise AssertionError("unreachable: seeds do not end")
+
+
+def procedural_windows(gap: int, *, start: int = 0, pairs: int | None = None) -> Iterator[Window]:
+    """One window per scene: both end frames, and the ``gap - 1`` true frames between them."""
+    if gap < 2:
+        raise ValueError(f"gap is {gap}; it must be at least 2, so that a frame lies between")
+    number = SCENES if pairs is None else pairs
+    if number < 1:
+        raise ValueError(f"pairs is {pairs}; it must be at least 1")
+    if start < 0:
+        raise ValueError(f"start is {start}; scenes are numbered from 0")
+    scenes = range(start, start + number)
+    return _windows(gap, scenes, held_out_pictures())
+
+
+def _windows(gap: int, scenes: range, pictures: list[Picture]) -> Iterator[Window]:
+    for number in scenes:
+        scene = held_out_scene(number, pictures)
+        yield Window(number, np.stack([scene.frame(i / gap) for i in range(gap + 1)]))

