@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -91,6 +93,7 @@ def compose(recipe: str | os.PathLike[str], *overrides: str) -> dict[str, Any]:
         ValueError: If the recipe, a choice, a field or a value is not valid.
     """
     path = _find(recipe)
+    _check_file(path)
     checked = [_check_override(override) for override in overrides]
     try:
         with (
@@ -105,7 +108,7 @@ def compose(recipe: str | os.PathLike[str], *overrides: str) -> dict[str, Any]:
         )
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(f"recipe {os.fspath(recipe)!r}: {_one_line(error)}") from error
-    if not isinstance(values, dict) or "motion_area" not in values:
+    if not isinstance(values, dict) or not values.keys() >= {"motion_area", *GROUPS}:
         raise ValueError(f"recipe {os.fspath(recipe)!r} must have {ROOT!r} first in its defaults")
     return {str(key): value for key, value in values.items()}
 
@@ -157,8 +160,8 @@ def _default(parameter: Parameter) -> Any:
 
 def _spec(composed: Mapping[str, Any], group: str) -> dict[str, Any]:
     """The specification of the entry chosen for ``group``, with those that fill its slots."""
-    chosen = composed.get(group)
-    if chosen is None:
+    chosen = composed[group]
+    if not _is_chosen(chosen):
         raise ValueError(f"the recipe chooses no {group}: add `{group}: NAME` to its defaults")
     config = {key: value for key, value in chosen.items() if key != _NAME}
     name = chosen[_NAME]
@@ -166,9 +169,14 @@ def _spec(composed: Mapping[str, Any], group: str) -> dict[str, Any]:
         if parameter.component is None:
             continue
         slot = _slot(group, name, parameter)
-        if parameter.required or composed.get(slot) is not None:
+        if parameter.required or _is_chosen(composed[slot]):
             config[parameter.name] = _spec(composed, slot)
     return {"name": name, "config": config}
+
+
+def _is_chosen(values: Any) -> bool:
+    """A group without a choice may still hold values that the recipe set for one."""
+    return isinstance(values, dict) and _NAME in values
 
 
 def _slot(group: str, name: str, parameter: Parameter) -> str:
@@ -198,6 +206,16 @@ def _find(recipe: str | os.PathLike[str]) -> Path:
     return RECIPES / f"{name}.yaml"
 
 
+def _check_file(path: Path) -> None:
+    """The file is a YAML table, and leaves Hydra's own settings (what it imports) alone."""
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"recipe {path} is not valid YAML: {_one_line(error)}") from error
+    if not isinstance(table, dict) or "hydra" in table:
+        raise ValueError(f"recipe {path} must be a table of groups and values, without `hydra`")
+
+
 def _check_override(override: str) -> str:
     """An override whose choice is a registered name, in its canonical spelling."""
     if not isinstance(override, str) or "=" not in override:
@@ -210,8 +228,10 @@ def _check_override(override: str) -> str:
             f"override {override!r}: no group {head!r}{did_you_mean(head, known)} "
             f"(groups: {', '.join(known)})"
         )
-    if key not in GROUPS or value == "null":
+    if key not in GROUPS:
         return override
+    if value == "null":
+        return f"~{key}"  # Hydra's spelling of "no choice"
     registry, name = GROUPS[key], normalise(value)
     if name not in registry:
         hint, names = did_you_mean(name, registry), ", ".join(registry)
@@ -222,6 +242,7 @@ def _check_override(override: str) -> str:
 @contextmanager
 def _nodes_stored() -> Iterator[None]:
     """Our nodes in Hydra's store, which is global, for as long as we need them."""
+    Plugins.instance()  # Hydra's own nodes go into the store when this is first made
     store = ConfigStore.instance()
     before = store.repo
     store.repo = _copied(before)
@@ -242,5 +263,6 @@ def _one_line(error: Exception) -> str:
     """Hydra's text without its advice to append fields, which our checked nodes refuse."""
     texts = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
     lines = [line.strip() for text in texts for line in text.splitlines()]
+    lines = [line.replace("object_type=", "in ") for line in lines]
     kept = [line for line in lines if line and not line.startswith(("To append", "full_key"))]
     return " ".join(dict.fromkeys(kept))

@@ -37,8 +37,8 @@ from rdvfi.interfaces import (
 from rdvfi.registry import backbones, create_from_spec, renderers, spec_of, trajectories
 from rdvfi.types import Image, SmallImage, Video
 
-PARTS = {"backbone": "generator", "trajectory": "trajectory", "renderer": "renderer"}
-"""The three stages by the names that users see, and the attributes that hold them."""
+_STAGES = {"backbone": "generator", "trajectory": "trajectory", "renderer": "renderer"}
+"""The attribute that holds each part of `rdvfi.checkpoint.PARTS`."""
 
 MOTION_AREA = 448 * 256
 """Pixels of the small frames on which motion is estimated."""
@@ -167,7 +167,7 @@ class Interpolator(nn.Module):
 
     def untrained_parts(self) -> list[str]:
         """The learned parts that nobody trained: of 'backbone', 'trajectory', 'renderer'."""
-        parts = {part: getattr(self, name) for part, name in PARTS.items()}
+        parts = {part: getattr(self, name) for part, name in _STAGES.items()}
         learned = [part for part, stage in parts.items() if any(True for _ in stage.parameters())]
         return [part for part in learned if part not in self._trained]
 
@@ -178,8 +178,8 @@ class Interpolator(nn.Module):
             ValueError: If a part is not one of 'backbone', 'trajectory', 'renderer'.
         """
         for part in parts:
-            if part not in PARTS:
-                raise ValueError(f"a part is one of {', '.join(PARTS)}; got {part!r}")
+            if part not in _STAGES:
+                raise ValueError(f"a part is one of {', '.join(_STAGES)}; got {part!r}")
         self._trained = self._trained.union(parts)
 
     def pretrained(self) -> Pretrained:
@@ -188,11 +188,11 @@ class Interpolator(nn.Module):
         Raises:
             TypeError: If a component was built by hand and not by a registry.
         """
-        parts = {part: spec_of(getattr(self, name)) for part, name in PARTS.items()}
+        parts = {part: spec_of(getattr(self, name)) for part, name in _STAGES.items()}
         return Pretrained(
             **parts,
             motion_area=self.motion_area,
-            trained=tuple(part for part in PARTS if part in self._trained),
+            trained=tuple(part for part in _STAGES if part in self._trained),
         )
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:

@@ -67,7 +67,7 @@ def check_basis(basis: Basis, *, interpolates: bool = True) -> None:
         interpolates: Whether it passes through every knot; if not, through both ends at least.
     """
     times = torch.linspace(0, 1, 23, dtype=torch.float64)
-    uneven = torch.tensor([0.0, 0.1, 0.35, 0.5, 0.9, 1.0], dtype=torch.float64)
+    uneven = torch.tensor([0.0, 0.1, 0.35, 0.5, 0.6, 0.9, 1.0], dtype=torch.float64)
     for knots in (torch.linspace(0, 1, 9, dtype=torch.float64), uneven, uneven[[0, -1]]):
         count = len(knots)
         weights = basis.weights(knots, times)

@@ -1,0 +1,292 @@
+"""One suite over every registered component: what `rdvfi.testing` checks, fresh and shaken.
+
+Shaken means that all weights were moved by random numbers: laws must hold by construction, not
+because a last layer starts at zero.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+import toy
+from rdvfi import testing
+from rdvfi.interfaces import (
+    Basis,
+    FlowEstimator,
+    KeyframeGenerator,
+    Keyframes,
+    Motion,
+    Reads,
+    Renderer,
+    Trajectory,
+    TrajectoryModel,
+)
+from rdvfi.registry import (
+    Registry,
+    backbones,
+    bases,
+    create_from_spec,
+    flows,
+    renderers,
+    spec_of,
+    trajectories,
+)
+from rdvfi.types import Image, Times, Video
+
+INTERPOLATING = {"linear", "quadratic", "cubic"}
+NO_DOWNLOAD = {"backbone": {"compact", "ends"}}
+"""Backbones that need no weights from elsewhere; others have toy-size tests of their own."""
+
+
+def _filled(registry: Registry[Any], name: str, **given: Any) -> Any:
+    """An entry with defaults; its slots take what needs no training."""
+    slots: dict[str, Any] = {}
+    for parameter in registry.parameters(name).values():
+        if parameter.component is FlowEstimator and parameter.required:
+            slots[parameter.name] = flows.create("dis" if parameter.name == "coarse" else "local")
+        elif parameter.component is Basis and parameter.required:
+            slots[parameter.name] = bases.create("cubic")
+    return registry.create(name, **{**slots, **given}).eval().requires_grad_(False)
+
+
+def _shaken(module: nn.Module, *, amount: float = 0.02) -> nn.Module:
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        parameter.add_(amount * torch.randn(parameter.shape, generator=generator))
+    return module
+
+
+both = pytest.mark.parametrize("shaken", [False, True], ids=["fresh", "shaken"])
+
+
+@pytest.mark.parametrize("name", list(bases))
+def test_bases(name: str) -> None:
+    testing.check_basis(bases.create(name), interpolates=name in INTERPOLATING)
+
+
+@both
+@pytest.mark.parametrize("name", list(flows))
+def test_flows(name: str, shaken: bool) -> None:
+    flow = _filled(flows, name)
+    testing.check_flow(_shaken(flow) if shaken else flow)  # pyright: ignore
+
+
+@both
+@pytest.mark.parametrize("name", sorted(NO_DOWNLOAD["backbone"] & set(backbones)))
+def test_backbones(name: str, shaken: bool) -> None:
+    generator = _filled(backbones, name)
+    testing.check_generator(_shaken(generator) if shaken else generator)  # pyright: ignore
+
+
+@both
+@pytest.mark.parametrize("reads", list(Reads))
+@pytest.mark.parametrize("name", list(trajectories))
+def test_trajectories(name: str, reads: Reads, shaken: bool) -> None:
+    slots = {}
+    if "flow" in trajectories.parameters(name):
+        slots["flow"] = flows.create("dis" if reads is Reads.PIXELS else "local")
+    elif reads is Reads.PIXELS:
+        pytest.skip("it has no flow estimator")
+    model = _filled(trajectories, name, **slots)
+    if shaken:
+        _shaken(model)
+    for size, count in (((64, 48), 9), ((48, 64), 2)):
+        images = model.reads is Reads.PIXELS
+        keyframes = testing.some_keyframes(size, count=count, images=images)
+        testing.check_trajectory_model(model, keyframes)
+
+
+@pytest.mark.parametrize("basis", list(bases))
+def test_trajectories_with_every_basis(basis: str) -> None:
+    for name in trajectories:
+        if "basis" in trajectories.parameters(name):
+            model = _shaken(_filled(trajectories, name, basis=bases.create(basis)))
+            testing.check_trajectory_model(model, testing.some_keyframes((48, 64)))  # pyright: ignore
+
+
+@both
+@pytest.mark.parametrize("name", list(renderers))
+def test_renderers(name: str, shaken: bool) -> None:
+    renderer = _filled(renderers, name)
+    testing.check_renderer(_shaken(renderer) if shaken else renderer)  # pyright: ignore
+
+
+@pytest.mark.parametrize("registry", [backbones, bases, flows, renderers, trajectories])
+def test_every_entry_is_documented_and_can_be_described(registry: Registry[Any]) -> None:
+    for name in registry:
+        assert registry[name].__doc__, f"{registry.group} {name!r} has no docstring"
+        if name in NO_DOWNLOAD.get(registry.group, {name}):
+            made = _filled(registry, name)
+            again = create_from_spec(registry, spec_of(made))
+            assert spec_of(again) == spec_of(made)
+            assert again.state_dict().keys() == made.state_dict().keys()
+
+
+def test_the_toy_components_keep_the_contracts() -> None:
+    testing.check_basis(toy.ToyBasis())
+    testing.check_generator(_shaken(toy.toy_backbone().requires_grad_(False)))  # pyright: ignore
+    for reads in Reads:
+        flow = toy.ToyFlow(reads, 5).requires_grad_(False)
+        testing.check_flow(flow)
+        model = toy.toy_trajectory(flow=flow, basis=toy.ToyBasis())
+        keyframes = testing.some_keyframes((48, 64), images=reads is Reads.PIXELS)
+        testing.check_trajectory_model(model, keyframes)
+    testing.check_renderer(toy.ToyRenderer(0.5).requires_grad_(False))
+
+
+# Each contract is broken in one way, and the check says which.
+
+
+class Lopsided(toy.ToyBasis):
+    def weights(self, knots: Float[Tensor, " k"], times: Times) -> Float[Tensor, "t k"]:
+        return super().weights(knots, times) * 1.01
+
+
+def test_a_basis_that_does_not_sum_to_one_is_found() -> None:
+    with pytest.raises(AssertionError, match="rows must sum to one"):
+        testing.check_basis(Lopsided())
+
+
+def test_a_basis_that_misses_its_knots_is_found() -> None:
+    with pytest.raises(AssertionError, match="a knot's time must return its value"):
+        testing.check_basis(bases.create("constant-velocity"), interpolates=True)
+
+
+class Restless(toy.ToyFlow):
+    def forward(
+        self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, "n 2 h w"]:
+        return super().forward(source, target) + torch.randn(())
+
+
+class Greedy(toy.ToyFlow):
+    def forward(
+        self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, "n 2 h w"]:
+        target.clamp_(0, 0.5)
+        return super().forward(source, target)
+
+
+class Halved(toy.ToyFlow):
+    def forward(
+        self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, "n 2 h w"]:
+        return super().forward(source, target).half()
+
+
+@pytest.mark.parametrize(
+    ("kind", "law"),
+    [(Restless, "repeat"), (Greedy, "must not change its arguments"), (Halved, "float32")],
+)
+@torch.no_grad()
+def test_a_broken_flow_estimator_is_found(kind: type[toy.ToyFlow], law: str) -> None:
+    with pytest.raises(AssertionError, match=law):
+        testing.check_flow(kind(Reads.LATENTS, 5))
+
+
+class Improving(toy.ToyGenerator):
+    def forward(self, img0: Image, img1: Image, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
+        made = super().forward(img0, img1, noise)
+        return Keyframes(made.latents + 0.1, made.times)
+
+
+class Drawing(toy.ToyGenerator):
+    def forward(self, img0: Image, img1: Image, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
+        return super().forward(img0, img1, torch.randn_like(noise))
+
+
+class Favouring(toy.ToyGenerator):
+    def forward(self, img0: Image, img1: Image, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
+        made = super().forward(img0, img1, noise)
+        latents = made.latents.clone()
+        latents[:, 1] = latents[:, 0]
+        return Keyframes(latents, made.times)
+
+
+@pytest.mark.parametrize(
+    ("kind", "law"),
+    [
+        (Improving, "an end must be the frame's own latent"),
+        (Drawing, "all noise must be the argument"),
+        (Favouring, "must be time-symmetric"),
+    ],
+)
+@torch.no_grad()
+def test_a_broken_generator_is_found(kind: type[toy.ToyGenerator], law: str) -> None:
+    with pytest.raises(AssertionError, match=law):
+        testing.check_generator(kind(3, 4, toy.Pooling.MEAN, None))
+
+
+class Forward(toy.ToyTrajectoryModel):
+    def forward(self, keyframes: Keyframes) -> Trajectory:
+        made = super().forward(keyframes)
+        assert isinstance(made, toy.ToyTrajectory)
+        return toy.ToyTrajectory(
+            2 * made.first_to_last, made.last_to_first, made.knots, made.basis, made.grid
+        )
+
+
+class Drifting(toy.ToyTrajectory):
+    def at(self, times: Times) -> tuple[Tensor, Tensor]:
+        first, last = super().at(times)
+        return first + 0.01, last
+
+
+def test_a_broken_trajectory_is_found() -> None:
+    model = Forward(toy.ToyFlow(Reads.LATENTS, 5), toy.ToyBasis(), toy.FlowGrid.TARGET)
+    model.requires_grad_(False)
+    with pytest.raises(AssertionError, match="flipped keyframes must give swapped"):
+        testing.check_trajectory_model(model, testing.some_keyframes((48, 64)))
+    field = torch.ones(1, 2, 16, 16)
+    drifting = Drifting(field, -field, torch.linspace(0, 1, 9), toy.ToyBasis())
+    with pytest.raises(AssertionError, match="flow to the first frame must be zero at time 0"):
+        testing.check_trajectory(drifting)
+
+
+class Tinted(toy.ToyRenderer):
+    def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
+        return (super().forward(img0, img1, motion, timesteps) + 0.01).clamp(0, 1)
+
+
+class Nearest(toy.ToyRenderer):
+    def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
+        frames = super().forward(img0, img1, motion, timesteps)
+        frames[:, (timesteps > 0) & (timesteps < 0.01)] = 0.0
+        return frames
+
+
+@pytest.mark.parametrize(
+    ("kind", "law"),
+    [(Tinted, "time 0 must return the first frame"), (Nearest, "next to an end must look like")],
+)
+def test_a_broken_renderer_is_found(kind: type[Renderer], law: str) -> None:
+    with pytest.raises(AssertionError, match=law):
+        testing.check_renderer(kind(0.0).requires_grad_(False))  # pyright: ignore
+
+
+def test_close_means_close() -> None:
+    one = torch.ones(3)
+    testing.assert_close(one + 1e-6, one)
+    testing.assert_close(one.half(), one + 1e-3)
+    testing.assert_close(1000 * one, 1000 * one + 1e-3)  # relative to the largest value
+    with pytest.raises(AssertionError, match=r"differ: off by 0\.0001"):
+        testing.assert_close(one + 1e-4, one)
+    with pytest.raises(AssertionError, match=r"\(3,\) != \(1, 3\)"):
+        testing.assert_close(one, one[None])
+    with pytest.raises(AssertionError, match="off by nan"):
+        testing.assert_close(one * float("nan"), one)
+
+
+@pytest.mark.parametrize(
+    "check", [testing.check_flow, testing.check_generator, testing.check_renderer]
+)
+def test_every_check_is_documented(check: Any) -> None:
+    assert check.__doc__
+
+
+def test_interfaces_are_what_the_registries_hold() -> None:
+    held = {registry.interface for registry in (backbones, bases, flows, renderers, trajectories)}
+    assert held == {KeyframeGenerator, Basis, FlowEstimator, Renderer, TrajectoryModel}

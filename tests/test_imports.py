@@ -1,0 +1,127 @@
+"""Importing the package is light, silent, and goes one way."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import rdvfi
+
+SOURCE = Path(rdvfi.__file__).parent
+
+LAYERS = [
+    {"_typecheck"},
+    {"types"},
+    {"geometry"},
+    {"ops"},
+    {"layers"},
+    {"interfaces"},
+    {"testing", "_signature"},
+    {"registry"},
+    {"backbones", "motion", "render"},
+    {"checkpoint", "_inputs"},
+    {"interpolator"},
+    {"models"},
+    {"__init__"},
+    {"config", "conf", "weights"},
+    {"video"},
+    {"data"},
+    {"evaluation"},
+    {"training"},
+    {"cli", "__main__"},
+]
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+
+HEAVY = {"av", "cv2", "diffusers", "hydra", "kornia", "omegaconf", "rich", "timm", "torchvision"}
+HEAVY |= {"triton", "typer", "matplotlib", "piq", "accelerate", "skimage", "scipy"}
+
+
+def _imports(path: Path) -> set[str]:
+    """Every module of the package that a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inside = node.module == "rdvfi"
+            found |= {f"rdvfi.{alias.name}" for alias in node.names} if inside else {node.module}
+    return {name for name in found if name.split(".")[0] == "rdvfi"}
+
+
+def test_imports_go_one_way() -> None:
+    wrong = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        if path == SOURCE / "__init__.py":
+            continue  # the front door also names what is imported on first use
+        own = path.relative_to(SOURCE).with_suffix("").parts[0]
+        assert own in RANK, f"{own} has no place in the layers above"
+        for name in _imports(path):
+            other = name.split(".")[1] if "." in name else "__init__"
+            if other != own and RANK.get(other, len(LAYERS)) >= RANK[own]:
+                wrong.append(f"{path.relative_to(SOURCE)} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def _python(program: str, **environment: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        env={"PATH": "", "OMP_NUM_THREADS": "1", **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout + done.stderr == ""
+
+
+def test_importing_is_light_and_silent_and_changes_nothing() -> None:
+    _python(
+        "import sys, torch\n"
+        "loaded, state = set(sys.modules), torch.random.get_rng_state()\n"
+        "threads, finders = torch.get_num_threads(), list(sys.meta_path)\n"
+        "import rdvfi\n"
+        "assert torch.equal(state, torch.random.get_rng_state())\n"
+        "assert threads == torch.get_num_threads() and finders == sys.meta_path\n"
+        f"heavy = {HEAVY!r} & (set(sys.modules) - loaded)\n"
+        "assert not heavy, heavy\n"
+        "assert set(rdvfi.__all__) <= set(dir(rdvfi))\n"
+        "rdvfi.build\n"
+        "assert 'hydra' in sys.modules\n"
+    )
+
+
+def test_the_package_behind_a_registry_is_reached_in_any_order() -> None:
+    _python(
+        "import rdvfi.backbones.compact\n"
+        "assert 'compact' in rdvfi.backbones\n"
+        "import rdvfi.backbones.compact as module\n"
+        "assert rdvfi.backbones.compact is module\n"
+        "from rdvfi.backbones import compact\n"
+        "assert compact is module\n"
+        "from rdvfi.backbones.compact import CompactKeyframes\n"
+        "from rdvfi.registry import Registry, backbones\n"
+        "assert rdvfi.backbones is backbones and isinstance(backbones, Registry)\n"
+        "import importlib, pickle\n"
+        "importlib.import_module('rdvfi.backbones.ends')\n"
+        "assert rdvfi.backbones is backbones\n"
+        "assert pickle.loads(pickle.dumps(CompactKeyframes)) is CompactKeyframes\n"
+    )
+    _python(
+        "from rdvfi.backbones import ends\n"
+        "import rdvfi\n"
+        "assert rdvfi.backbones['ends'] is ends.ends\n"
+    )
+
+
+def test_users_can_switch_the_shape_checks_on() -> None:
+    program = (
+        "import rdvfi, torch\n"
+        "from rdvfi.ops import backward_warp\n"
+        "refused = False\n"
+        "try:\n"
+        "    backward_warp(torch.zeros(1, 3, 8, 8), torch.zeros(1, 2, 8, 9))\n"
+        "except Exception as error:\n"
+        "    refused = 'TypeCheckError' in type(error).__name__\n"
+        "assert refused == {expected}\n"
+    )
+    _python(program.format(expected=True), RDVFI_TYPECHECK="1")
+    _python(program.format(expected=False))

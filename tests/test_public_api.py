@@ -1,0 +1,86 @@
+"""The public names and signatures are pinned: changing one is a decision, not an accident."""
+
+import inspect
+
+import pytest
+
+import rdvfi
+from rdvfi.interfaces import (
+    Basis,
+    FlowEstimator,
+    KeyframeGenerator,
+    Renderer,
+    Trajectory,
+    TrajectoryModel,
+)
+
+NAMES = """
+    Basis FlowEstimator FlowGrid Interpolator KeyframeGenerator Keyframes Motion Reads Renderer
+    Trajectory TrajectoryModel __version__ backbones bases build create_model evaluate flows
+    interpolate_video list_models renderers trajectories
+""".split()
+
+PARAMETERS = {
+    "create_model": "name *device *dtype",
+    "list_models": "",
+    "build": "recipe overrides",
+}
+
+METHODS = {
+    (rdvfi.Interpolator, "forward"): "self img0 img1 timesteps *seed",
+    (rdvfi.Interpolator, "estimate"): "self img0 img1 *seed *generator *noise",
+    (rdvfi.Interpolator, "render"): "self img0 img1 motion timesteps",
+    (rdvfi.Interpolator, "from_pretrained"): "folder_or_hub_id *revision *device *dtype",
+    (rdvfi.Interpolator, "save_pretrained"): "self folder",
+    (KeyframeGenerator, "forward"): "self img0 img1 noise",
+    (KeyframeGenerator, "noise_shape"): "self b h w",
+    (KeyframeGenerator, "encode"): "self images",
+    (KeyframeGenerator, "decode"): "self latents",
+    (FlowEstimator, "forward"): "self source target",
+    (Basis, "weights"): "self knots times",
+    (TrajectoryModel, "forward"): "self keyframes",
+    (Trajectory, "at"): "self times",
+    (Trajectory, "velocity"): "self times *step",
+    (Trajectory, "confidence"): "self times",
+    (Renderer, "forward"): "self img0 img1 motion timesteps",
+}
+
+
+def _parameters(function: object) -> str:
+    parameters = inspect.signature(function).parameters.values()  # pyright: ignore
+    star = inspect.Parameter.KEYWORD_ONLY
+    return " ".join(("*" if p.kind is star else "") + p.name for p in parameters)
+
+
+def test_public_names_are_pinned() -> None:
+    assert sorted(rdvfi.__all__) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_public_name_is_there_and_documented(name: str) -> None:
+    value = getattr(rdvfi, name)
+    if name not in {"__version__"}:
+        assert inspect.getdoc(value), f"rdvfi.{name} has no docstring"
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_signatures_are_pinned(name: str) -> None:
+    assert _parameters(getattr(rdvfi, name)) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), METHODS, ids=lambda part: getattr(part, "__name__", part)
+)
+def test_methods_are_pinned(owner: type, name: str) -> None:
+    assert _parameters(getattr(owner, name)) == METHODS[owner, name]
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'interpolate_audio'"):
+        _ = rdvfi.interpolate_audio  # pyright: ignore
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    from importlib.metadata import version
+
+    assert rdvfi.__version__ == version("rdvfi")
