@@ -7,9 +7,8 @@ scenes show whether motion is bent, where plain optical flow cannot.
 
 The scenes are `rdvfi.data.procedural.curved_scene` with seeds that training never draws, over
 photographs that training never sees: 'astronaut' (NASA, public domain), 'coffee' (Rachel Michetti,
-CC0), 'chelsea' (Stefan van der Walt, CC0), 'grass' and 'gravel' (CC0Textures, CC0), which come
-inside scikit-image. A layer and what is behind it are never of the same photograph. Everything is
-deterministic, and nothing is downloaded.
+CC0) and 'chelsea' (Stefan van der Walt, CC0), which come inside scikit-image. A layer and what is
+behind it are never of the same photograph. Everything is deterministic, and nothing is downloaded.
 """
 
 from collections.abc import Iterator
@@ -46,10 +45,9 @@ def held_out_pictures() -> list[Picture]:
             "pip install scikit-image"
         ) from error
     pictures = []
-    for photo in (data.astronaut(), data.coffee(), data.chelsea(), data.grass(), data.gravel()):
-        rgb = np.ascontiguousarray(photo if photo.ndim == 3 else np.repeat(photo[..., None], 3, 2))
-        bottom, right = (max(0, _SHORTEST_SIDE - side) for side in rgb.shape[:2])
-        pictures.append(cv2.copyMakeBorder(rgb, 0, bottom, 0, right, cv2.BORDER_REFLECT_101))
+    for photo in (data.astronaut(), data.coffee(), data.chelsea()):
+        bottom, right = (max(0, _SHORTEST_SIDE - side) for side in photo.shape[:2])
+        pictures.append(cv2.copyMakeBorder(photo, 0, bottom, 0, right, cv2.BORDER_REFLECT_101))
     return pictures
 
 
