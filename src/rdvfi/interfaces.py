@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rdvfi.ops.warp import backward_warp
+from rdvfi.ops.warp import backward_warp, follow
 from rdvfi.types import Flows, Image, SmallImage, Times, Video
 
 
@@ -81,6 +81,10 @@ class Basis(nn.Module, ABC):
             times: Requested times in [0, 1].
         """
 
+    def used(self, count: int) -> list[int]:
+        """Indices, out of ``count`` knots, of those that it ever looks at; ends included."""
+        return list(range(count))
+
 
 class Trajectory(ABC):
     """Continuous motion of every pixel between two frames: a function of time."""
@@ -90,6 +94,17 @@ class Trajectory(ABC):
     @abstractmethod
     def at(self, times: Times) -> tuple[Flows, Flows]:
         """Flows to the first and to the last frame at each time, in pixels of this grid."""
+
+    def shift(self, start: Times, end: Times) -> Flows:
+        """How far the point seen at each pixel at ``start[i]`` moves until ``end[i]``.
+
+        On a TARGET grid the point keeps its origin in the first frame and its end in the last;
+        see `rdvfi.ops.warp.follow`. On a SOURCE grid a pixel *is* a point.
+        """
+        here, there = self.at(start), self.at(end)
+        if self.grid is FlowGrid.SOURCE:
+            return there[0] - here[0]
+        return follow(here, there, start, end)
 
     def velocity(self, times: Times, *, step: float = 1e-3) -> Flows:
         """Velocity of the surface seen at each pixel, in pixels of this grid per unit time.

@@ -13,7 +13,7 @@ Every transform is an affine matrix, so frames at any time are one `cv2.warpAffi
 the flow from any instant to either end is exact: ``M(end) M(t)^-1`` of the layer that is on top.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import cos, exp, log, pi, radians, sin
 
 import numpy as np
@@ -70,6 +70,9 @@ class Scene:
 
     layers: tuple[Layer, ...]
     size: tuple[int, int]
+    _drawn: dict[float, tuple[Picture, UInt8[np.ndarray, "h w"]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def frame(self, t: float) -> Picture:
         """The picture at time ``t``, (height, width, 3), 8-bit RGB."""
@@ -80,6 +83,11 @@ class Scene:
         return self._draw(t)[1]
 
     def _draw(self, t: float) -> tuple[Picture, UInt8[np.ndarray, "h w"]]:
+        if t not in self._drawn:
+            self._drawn[t] = self._compose(t)
+        return self._drawn[t]
+
+    def _compose(self, t: float) -> tuple[Picture, UInt8[np.ndarray, "h w"]]:
         import cv2
 
         h, w = self.size
@@ -100,33 +108,33 @@ class Scene:
         return frame, labels
 
     def sample(
-        self, t: float, *, stride: int = 1
-    ) -> tuple[Picture, Float[np.ndarray, "2 2 hs ws"], Bool[np.ndarray, "2 hs ws"]]:
-        """Frame, exact flows and visibility at time ``t``.
+        self, t: float, *, to: tuple[float, ...] = (0.0, 1.0), stride: int = 1
+    ) -> tuple[Picture, Float[np.ndarray, "n 2 hs ws"], Bool[np.ndarray, "n hs ws"]]:
+        """Frame at time ``t``, and exact flows to other instants with their visibility.
 
-        Flows are on the TARGET grid of instant ``t`` to the first and to the last frame, at every
-        ``stride``-th cell's centre, in **full-size** pixels. Visible means that the point lies
-        inside that end frame and no other layer covers it there.
+        Flows are on the TARGET grid of ``t``, one to each instant of ``to``, at the centre of every
+        ``stride``-th cell, in **full-size** pixels. Visible means that the point lies inside that
+        other frame and no other layer covers it there.
         """
         frame, labels = self._draw(t)
         h, w = self.size
         ys, xs = (np.arange(n // stride) * stride + (stride - 1) / 2.0 for n in (h, w))
         px, py = np.meshgrid(xs, ys)
         top = labels[py.astype(int), px.astype(int)]
-        flows = np.zeros((2, 2, *px.shape), np.float32)
-        visible = np.zeros((2, *px.shape), bool)
-        for end in (0, 1):
-            there = self._draw(float(end))[1]
+        flows = np.zeros((len(to), 2, *px.shape), np.float32)
+        visible = np.zeros((len(to), *px.shape), bool)
+        for i, other in enumerate(to):
+            there = self._draw(other)[1]
             for index, layer in enumerate(self.layers):
-                m = layer.at(float(end)) @ np.linalg.inv(layer.at(t))
-                qx, qy = m[0, 0] * px + m[0, 1] * py + m[0, 2], m[1, 0] * px + m[1, 1] * py + m[1, 2]
                 on = top == index
-                flows[end, 0][on], flows[end, 1][on] = (qx - px)[on], (qy - py)[on]
+                x, y = px[on], py[on]
+                m = layer.at(other) @ np.linalg.inv(layer.at(t))
+                qx, qy = m[0, 0] * x + m[0, 1] * y + m[0, 2], m[1, 0] * x + m[1, 1] * y + m[1, 2]
+                flows[i, 0][on], flows[i, 1][on] = qx - x, qy - y
                 ix, iy = np.rint(qx).astype(int), np.rint(qy).astype(int)
                 inside = (ix >= 0) & (ix < w) & (iy >= 0) & (iy < h)
-                seen = np.zeros_like(on)
-                seen[inside] = there[iy[inside], ix[inside]] == index
-                visible[end] |= on & seen
+                seen = there[iy.clip(0, h - 1), ix.clip(0, w - 1)] == index
+                visible[i][on] = inside & seen
         return frame, flows, visible
 
 

@@ -1,6 +1,8 @@
-"""Image operations under every stage: warping, and drawing frames along flows."""
+"""Image operations under every stage: warping, chaining flows, drawing frames along flows."""
 
+from rdvfi.ops.compose import chain, straight_flows
+from rdvfi.ops.correlation import correlation
 from rdvfi.ops.render import render
-from rdvfi.ops.warp import backward_warp
+from rdvfi.ops.warp import backward_warp, follow
 
-__all__ = ["backward_warp", "render"]
+__all__ = ["backward_warp", "chain", "correlation", "follow", "render", "straight_flows"]

@@ -1,0 +1,8 @@
+"""The backbones: keyframe generators.
+
+Importing the package registers the built-in implementations.
+"""
+
+from rdvfi.backbones import compact, ends
+
+__all__ = ["compact", "ends"]

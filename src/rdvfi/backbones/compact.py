@@ -1,0 +1,129 @@
+"""RDVFI-S's backbone: a compact one-step latent diffusion model, trained from scratch.
+
+`CompactKeyframes` encodes both frames, finds a coarse flow between them, and lets the `Denoiser`
+make the keyframes at ``i / 8`` from pure noise in one evaluation. The coarse flow is a component of
+its own: a classical estimator by default, outside any compiled graph.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.backbones.autoencoder import STRIDE, Autoencoder
+from rdvfi.backbones.denoiser import Bent, Denoiser, Ends
+from rdvfi.backbones.diffusion import clean_from_velocity, velocity_from_clean
+from rdvfi.geometry import resize_flow
+from rdvfi.interfaces import FlowEstimator, KeyframeGenerator, Keyframes, Reads
+from rdvfi.ops.compose import straight_flows
+from rdvfi.registry import backbones
+from rdvfi.types import Flow, SmallImage
+
+INTERIOR = 7
+"""Keyframes between the ends."""
+
+
+class CompactKeyframes(KeyframeGenerator):
+    """Compact latent diffusion.
+
+    Args:
+        autoencoder: Latents of single frames.
+        denoiser: Makes clean keyframes from noisy ones.
+        coarse: End-to-end flow on pixels, on which the straight lines are based.
+    """
+
+    def __init__(self, autoencoder: Autoencoder, denoiser: Denoiser, coarse: FlowEstimator) -> None:
+        super().__init__()
+        if coarse.reads is not Reads.PIXELS:
+            raise TypeError("the compact backbone's coarse flow must read pixels")
+        self.autoencoder, self.denoiser, self.coarse = autoencoder, denoiser, coarse
+        self.latent_channels, self.stride, self.size_multiple = autoencoder.channels, STRIDE, 16
+
+    def forward(
+        self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]
+    ) -> Keyframes:
+        """See `rdvfi.interfaces.KeyframeGenerator.forward`."""
+        flows = self.coarse_flows(img0, img1)
+        ends = self.ends(self.encode(img0), self.encode(img1), flows[:, 0], flows[:, 1])
+        pure = torch.ones(noise.shape[0], device=noise.device)
+        made = clean_from_velocity(noise, self.velocity(ends, noise, pure), pure)
+        return self.keyframes(ends, made, flows)
+
+    def velocity(
+        self, ends: Ends, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"]
+    ) -> Float[Tensor, "b n c hz wz"]:
+        """The network's v-prediction at noise levels ``sigma``."""
+        return velocity_from_clean(noisy, self.denoise(ends, noisy, sigma).latents, sigma)
+
+    def denoise(
+        self, ends: Ends, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"]
+    ) -> Bent:
+        """Clean keyframes with the flows along which they were made."""
+        return self.denoiser(ends, noisy, sigma)
+
+    def coarse_flows(self, img0: SmallImage, img1: SmallImage) -> Float[Tensor, "b 2 2 h w"]:
+        """End-to-end flows, forward and backward, in motion-size pixels."""
+        both = self.coarse(torch.cat((img0, img1)), torch.cat((img1, img0)))
+        return torch.stack(both.float().chunk(2), dim=1)
+
+    def ends(
+        self,
+        first: Float[Tensor, "b c hz wz"],
+        last: Float[Tensor, "b c hz wz"],
+        forward: Flow,
+        backward: Flow,
+    ) -> Ends:
+        """Both end latents and the straight lines between them on the latent grid."""
+        times = knot_times(first.device)[1:-1]
+        size = (first.shape[-2], first.shape[-1])
+        lines = straight_flows(resize_flow(forward, size), resize_flow(backward, size), times)
+        return Ends(first, last, *lines, times)
+
+    def keyframes(
+        self, ends: Ends, made: Float[Tensor, "b n c hz wz"], flows: Float[Tensor, "b 2 2 h w"]
+    ) -> Keyframes:
+        """Keyframes with the real ends around those that were made."""
+        latents = torch.cat((ends.first[:, None], made, ends.last[:, None]), dim=1)
+        return Keyframes(latents, knot_times(made.device), end_flows=flows)
+
+    def straight_keyframes(self, img0: SmallImage, img1: SmallImage) -> Keyframes:
+        """Keyframes by warping along straight lines, without diffusion: for ablation."""
+        flows = self.coarse_flows(img0, img1)
+        ends = self.ends(self.encode(img0), self.encode(img1), flows[:, 0], flows[:, 1])
+        return self.keyframes(ends, self.denoiser.straight(ends), flows)
+
+    def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
+        """See `rdvfi.interfaces.KeyframeGenerator.noise_shape`."""
+        return b, INTERIOR, self.latent_channels, h // STRIDE, w // STRIDE
+
+    def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
+        """See `rdvfi.interfaces.KeyframeGenerator.encode`."""
+        return self.autoencoder.encode(images)
+
+    def decode(self, latents: Float[Tensor, "b c hz wz"]) -> Float[Tensor, "b 3 h w"]:
+        """See `rdvfi.interfaces.KeyframeGenerator.decode`."""
+        return self.autoencoder.decode(latents)
+
+
+def knot_times(device: torch.device) -> Float[Tensor, " k"]:
+    """Times of all keyframes, ends included."""
+    return torch.arange(INTERIOR + 2, dtype=torch.float32, device=device) / (INTERIOR + 1)
+
+
+@backbones.register("compact")
+def compact(
+    *,
+    coarse: FlowEstimator,
+    latent_channels: int = 16,
+    encoder_width: int = 32,
+    width: int = 48,
+) -> KeyframeGenerator:
+    """RDVFI-S's latent diffusion model.
+
+    Args:
+        coarse: End-to-end flow on pixels.
+        latent_channels: Channels of a latent.
+        encoder_width: Channels of the autoencoder's first stage.
+        width: Channels of the denoiser at the latents' scale.
+    """
+    autoencoder = Autoencoder(latent_channels, encoder_width)
+    return CompactKeyframes(autoencoder, Denoiser(latent_channels, width), coarse)

@@ -1,0 +1,161 @@
+"""The denoiser of RDVFI-S: it bends and repairs the straight-line guess.
+
+Each keyframe to be made starts from both end latents warped along the straight lines of a coarse
+flow. The network sees them, the noisy latent, where the two disagree, and the shape of the motion
+field, and answers with
+
+* a bend of each straight line: a complex factor times the displacement V, plus a small shift.
+  A similarity motion with matrix A (as a complex number) takes a point the share
+  ``(A^t - 1) / (A - 1)`` of its way, and A can be read off the gradient of V; so the factor is a
+  function of that gradient and of t alone, at every scale and speed of motion;
+* a correction of the blend of the two warped latents, and a residual.
+
+All of it carries the envelope ``4 t (1 - t)`` and a last layer that starts at zero: before training
+the answer is the straight-line guess. Frames share a two-dimensional U-Net; at its coarsest scale
+they look at each other along time.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rdvfi.layers import ResidualBlock, conv, zero_conv
+from rdvfi.ops.warp import backward_warp
+from rdvfi.types import Flows, Times
+
+_FACTS = 14
+_ANSWERS = 9
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """What the denoiser starts from, for the ``n`` keyframes between the ends.
+
+    Flows are on the latent grid, in latent pixels.
+    """
+
+    first: Float[Tensor, "b c h w"]
+    last: Float[Tensor, "b c h w"]
+    to_first: Flows
+    to_last: Flows
+    times: Times
+
+
+@dataclass(frozen=True, eq=False)
+class Bent:
+    """The denoiser's answer: clean latents, and the flows along which they were made."""
+
+    latents: Float[Tensor, "b n c h w"]
+    to_first: Flows
+    to_last: Flows
+
+
+class Denoiser(nn.Module):
+    """U-Net over the keyframes between two ends.
+
+    Args:
+        channels: Channels of a latent.
+        width: Channels at the latents' own scale; the coarser scale has twice as many.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.enter = conv(3 * channels + _FACTS, width)
+        self.fine = ResidualBlock(width)
+        self.shrink = conv(width, 2 * width, stride=2)
+        self.coarse = nn.ModuleList(ResidualBlock(2 * width) for _ in range(3))
+        self.along_time = nn.ModuleList(
+            nn.Conv1d(2 * width, 2 * width, 3, padding=1, groups=2 * width) for _ in range(3)
+        )
+        for layer in self.along_time:
+            nn.init.dirac_(layer.weight, groups=2 * width)  # pyright: ignore[reportArgumentType]
+        self.grow = nn.Conv2d(2 * width, width, 1)
+        self.finish = nn.Sequential(ResidualBlock(width), ResidualBlock(width), nn.SiLU())
+        self.answer = zero_conv(width, _ANSWERS + channels)
+
+    def forward(
+        self, ends: Ends, noisy: Float[Tensor, "b n c h w"], sigma: Float[Tensor, " b"]
+    ) -> Bent:
+        """Clean keyframes between the ends, from noisy ones at noise levels ``sigma``."""
+        b, n = noisy.shape[:2]
+        warped0, warped1 = _warped(ends.first, ends.to_first), _warped(ends.last, ends.to_last)
+        travel = ends.to_last - ends.to_first
+        facts = _facts(ends, warped0, warped1, travel, sigma).to(noisy)
+        x = self.enter(torch.cat((noisy, warped0, warped1, facts), dim=2).flatten(0, 1))
+        x = self.fine(x)
+        y = self.shrink(x)
+        for block, mix in zip(self.coarse, self.along_time, strict=True):
+            y = _mix_along_time(mix, block(y), n)
+        x = x + F.interpolate(self.grow(y), x.shape[-2:], mode="bilinear", align_corners=False)
+        out = self.answer(self.finish(x)).unflatten(0, (b, n))
+        return self._assemble(ends, travel, out)
+
+    def straight(self, ends: Ends) -> Float[Tensor, "b n c h w"]:
+        """The guess that the network starts from: latents warped along straight lines, blended."""
+        b, n = ends.to_first.shape[:2]
+        h, w = ends.first.shape[-2:]
+        nothing = ends.first.new_zeros(b, n, _ANSWERS + ends.first.shape[1], h, w)
+        return self._assemble(ends, ends.to_last - ends.to_first, nothing).latents
+
+    def _assemble(self, ends: Ends, travel: Flows, out: Float[Tensor, "b n a h w"]) -> Bent:
+        t = ends.times.to(travel)[None, :, None, None, None]
+        envelope = 4.0 * t * (1.0 - t)
+        bends, blend, residual = out[:, :, :8].float(), out[:, :, 8:9], out[:, :, _ANSWERS:]
+        to_first = ends.to_first + envelope * (_turn(bends[:, :, :2], travel) + bends[:, :, 2:4])
+        to_last = ends.to_last + envelope * (_turn(bends[:, :, 4:6], travel) + bends[:, :, 6:])
+        lean = (envelope * blend).exp()
+        share = (1.0 - t) * lean / ((1.0 - t) * lean + t / lean)
+        made = torch.lerp(_warped(ends.last, to_last), _warped(ends.first, to_first), share)
+        return Bent(made + envelope.to(residual) * residual, to_first, to_last)
+
+
+def _warped(latent: Float[Tensor, "b c h w"], flow: Flows) -> Float[Tensor, "b n c h w"]:
+    b, n = flow.shape[:2]
+    spread = latent[:, None].expand(b, n, *latent.shape[1:]).flatten(0, 1)
+    return backward_warp(spread, flow.flatten(0, 1)).unflatten(0, (b, n))
+
+
+def _turn(factor: Flows, travel: Flows) -> Flows:
+    """Product of complex numbers: ``travel`` turned and scaled by ``factor``."""
+    fx, fy, x, y = factor[:, :, 0], factor[:, :, 1], travel[:, :, 0], travel[:, :, 1]
+    return torch.stack((fx * x - fy * y, fx * y + fy * x), dim=2)
+
+
+def _facts(
+    ends: Ends,
+    warped0: Float[Tensor, "b n c h w"],
+    warped1: Float[Tensor, "b n c h w"],
+    travel: Flows,
+    sigma: Float[Tensor, " b"],
+) -> Float[Tensor, "b n f h w"]:
+    """Motion, its gradients, disagreement, time and noise level, as channels."""
+    b, n, _, h, w = travel.shape
+    slopes = torch.cat((_slope(travel, -1), _slope(travel, -2)), dim=2)
+    smooth = F.avg_pool2d(slopes.flatten(0, 1), 3, 1, 1, count_include_pad=False)
+    t = ends.times.to(travel)[None, :, None, None, None].expand(b, n, 1, h, w)
+    level = sigma.to(travel)[:, None, None, None, None].expand(b, n, 1, h, w)
+    apart = (warped0 - warped1).abs().mean(2, keepdim=True)
+    parts = (0.1 * travel, slopes, smooth.unflatten(0, (b, n)), apart, t, t * (1.0 - t), level)
+    return torch.cat(parts, dim=2)
+
+
+def _slope(flow: Flows, dim: int) -> Flows:
+    """Central differences with replicated borders."""
+    size = flow.shape[dim]
+    index = torch.arange(size, device=flow.device)
+    ahead, behind = (index + 1).clamp(max=size - 1), (index - 1).clamp(min=0)
+    rise = flow.index_select(dim, ahead) - flow.index_select(dim, behind)
+    run = (ahead - behind).to(flow)
+    return rise / (run if dim == -1 else run[:, None])
+
+
+def _mix_along_time(
+    mix: nn.Module, x: Float[Tensor, "bn c h w"], n: int
+) -> Float[Tensor, "bn c h w"]:
+    bn, c, h, w = x.shape
+    rows = x.view(bn // n, n, c, h * w).permute(0, 3, 2, 1).reshape(-1, c, n)
+    mixed = mix(rows).view(bn // n, h * w, c, n).permute(0, 3, 2, 1)
+    return mixed.reshape(bn, c, h, w)

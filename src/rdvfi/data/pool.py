@@ -1,0 +1,159 @@
+"""A pool of training samples on disk: made once, read by every stage of training.
+
+Each sample has frames at the nine knots and at three free times, the coarse flow between its ends,
+and, for procedural scenes, exact flows (see `rdvfi.data.samples`). A pool is a folder of plain
+arrays that are memory-mapped, so it may be larger than memory.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rdvfi.data.samples import (
+    KNOTS,
+    Film,
+    film_sample,
+    load_pictures,
+    procedural_sample,
+)
+
+FREE = 3
+"""Free times of a sample, beside its knots."""
+STRIDE = 8
+SIZE = (160, 256)
+REACH = 90.0
+COARSE_STRIDE = 2
+
+KINDS = ("procedural", "film")
+
+
+def _coarse(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Coarse flow both ways, (2, 2, h / 2, w / 2), in pixels of that half-size grid."""
+    import cv2
+
+    from rdvfi.motion.dis import DIS, similarity_flow
+
+    dis = DIS("medium")
+    gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, last)]
+    flows = []
+    for a, b in (gray, gray[::-1]):
+        field = similarity_flow(dis, a, b)
+        h, w = field.shape[:2]
+        half = (w // COARSE_STRIDE, h // COARSE_STRIDE)
+        flows.append(cv2.resize(field, half, interpolation=cv2.INTER_AREA) / COARSE_STRIDE)
+    return np.stack(flows).transpose(0, 3, 1, 2).astype(np.float16)
+
+
+def _shapes(kind: str, count: int) -> dict[str, tuple[tuple[int, ...], str]]:
+    h, w = SIZE
+    times = KNOTS + FREE
+    shapes = {
+        "frames": ((count, times, h, w, 3), "uint8"),
+        "times": ((count, times), "float32"),
+        "coarse": ((count, 2, 2, h // COARSE_STRIDE, w // COARSE_STRIDE), "float16"),
+    }
+    if kind == "procedural":
+        grid = (h // STRIDE, w // STRIDE)
+        shapes["flows"] = ((count, times, 4, 2, *grid), "float16")
+        shapes["visible"] = ((count, times, 4, *grid), "bool")
+    return shapes
+
+
+def _fill(data: Path, folder: Path, kind: str, part: range, seed: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    film = Film(data / "film.npy")
+    pictures = load_pictures(data, film) if kind == "procedural" else []
+    names = _shapes(kind, 1)
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in names}
+    for index in part:
+        rng = np.random.default_rng([seed, index])
+        if kind == "procedural":
+            sample = procedural_sample(rng, pictures, SIZE, free=FREE, reach=REACH, stride=STRIDE)
+        else:
+            sample = film_sample(rng, film, SIZE, free=FREE)
+        sample["coarse"] = _coarse(sample["frames"][0], sample["frames"][KNOTS - 1])
+        for name, array in arrays.items():
+            array[index] = sample[name]
+
+
+def build_pool(
+    data: Path, folder: Path, kind: str, count: int, *, seed: int = 1, workers: int = 2
+) -> None:
+    """Make ``count`` samples of one kind in ``folder``; nothing is done if they are there.
+
+    Raises:
+        ValueError: If ``kind`` is unknown.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"no samples of kind {kind!r}; expected one of {KINDS}")
+    if folder.exists():
+        return
+    partial = folder.with_name(folder.name + ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    for name, (shape, dtype) in _shapes(kind, count).items():
+        np.lib.format.open_memmap(partial / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+    if kind == "film":
+        Film(data / "film.npy")  # finds the cuts once, before the workers need them
+    edges = np.linspace(0, count, 4 * workers + 1).astype(int).tolist()
+    with ProcessPoolExecutor(workers) as pool:
+        jobs = [
+            pool.submit(_fill, data, partial, kind, range(a, b), seed)
+            for a, b in zip(edges, edges[1:], strict=False)
+        ]
+        for job in jobs:
+            job.result()
+    os.replace(partial, folder)
+
+
+class Pool:
+    """Samples of a folder made by `build_pool`."""
+
+    def __init__(self, folder: Path) -> None:
+        files = sorted(folder.glob("*.npy"))
+        if not files:
+            raise FileNotFoundError(f"{folder} holds no samples; make them with build_pool")
+        self._arrays = {file.stem: np.load(file, mmap_mode="r") for file in files}
+        self.count = len(self._arrays["times"])
+
+    def cache_latents(self, folder: Path, encode: Callable[[Tensor], Tensor]) -> None:
+        """Encode all knots once and keep the latents beside the samples' results in ``folder``.
+
+        They are read from there when they exist; delete the file when the encoder changes.
+        """
+        file = folder / "latents.npy"
+        if not file.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            rows = []
+            for start in range(0, self.count, 8):
+                frames = torch.from_numpy(self._arrays["frames"][start : start + 8, :KNOTS])
+                images = frames.permute(0, 1, 4, 2, 3).float() / 255.0
+                latents = encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+                rows.append(latents.to(torch.float16).numpy())
+            partial = file.with_suffix(".partial.npy")
+            np.save(partial, np.concatenate(rows))
+            partial.replace(file)
+        self._arrays["latents"] = np.load(file, mmap_mode="r")
+
+    def batch(self, indices: list[int]) -> dict[str, Tensor]:
+        """Samples as tensors: frames (b, t, 3, h, w) in [0, 1], the rest float32."""
+        rows = sorted(indices)
+        batch = {name: torch.from_numpy(a[rows]) for name, a in self._arrays.items()}
+        batch = {name: value.float() for name, value in batch.items()}
+        batch["frames"] = batch["frames"].permute(0, 1, 4, 2, 3) / 255.0
+        return batch
+
+    def batches(self, size: int, seed: int) -> Iterator[dict[str, Tensor]]:
+        """Endless shuffled batches."""
+        rng = np.random.default_rng(seed)
+        while True:
+            order = rng.permutation(self.count)
+            for start in range(0, self.count - size + 1, size):
+                yield self.batch(order[start : start + size].tolist())

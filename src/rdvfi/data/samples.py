@@ -1,0 +1,145 @@
+"""Training samples: short sequences from procedural scenes and from a film.
+
+Every sample is a window of frames at the nine knots ``i / 8`` and at a few free times, drawn by a
+`numpy` generator seeded with ``(seed, index)``: the stream does not depend on the number of
+workers, and a resumed run goes on with new samples.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from rdvfi.data.build import CREDITS, HELD_OUT
+from rdvfi.data.procedural import Picture, random_scene
+
+KNOTS = 9
+
+
+class Film:
+    """A film as one array of frames, with its cuts and the held-out minutes left out."""
+
+    def __init__(self, path: Path) -> None:
+        self.frames = np.load(path, mmap_mode="r")
+        self._cuts = _cuts(self.frames, path.with_suffix(".cuts.npy"))
+
+    def window(self, rng: np.random.Generator, length: int) -> int:
+        """First frame of a random window without a cut, and not frozen, for training."""
+        while True:
+            start = int(rng.integers(240, CREDITS - length))
+            held = any(start < b and start + length > a for a, b in HELD_OUT)
+            if held or self._cuts[start : start + length - 1].max() > 18.0:
+                continue
+            if self._cuts[start : start + length - 1].mean() > 0.7:
+                return start
+
+
+def _cuts(frames: np.ndarray, cache: Path) -> np.ndarray:
+    """Mean absolute difference of each frame to the next, in grey levels of a thumbnail."""
+    if cache.exists():
+        return np.load(cache)
+    thumbs = frames[:, ::8, ::8, 1].astype(np.int16)
+    differences = np.abs(thumbs[1:] - thumbs[:-1]).mean((1, 2)).astype(np.float32)
+    np.save(cache, differences)
+    return differences
+
+
+def load_pictures(data: Path, film: Film | None = None, *, frames: int = 150) -> list[Picture]:
+    """Textures: the photographs, and stills of the film's training part."""
+    with np.load(data / "photographs.npz") as archive:
+        pictures = [archive[name] for name in archive.files]
+    if film is not None:
+        rng = np.random.default_rng(7)
+        pictures += [np.array(film.frames[film.window(rng, 9)]) for _ in range(frames)]
+    return pictures
+
+
+def procedural_sample(
+    rng: np.random.Generator,
+    pictures: list[Picture],
+    size: tuple[int, int],
+    *,
+    free: int,
+    reach: float,
+    stride: int = 8,
+    determined: float = 0.7,
+) -> dict[str, np.ndarray]:
+    """Frames, exact flows and their visibility, at the knots and at ``free`` more times.
+
+    Flows are (t, 4, 2, h / stride, w / stride), in full-size pixels, to the first frame, the last,
+    the knot before and the knot after (for free times: the ends again); see `Scene.sample`.
+    """
+    scene = random_scene(rng, pictures, size, reach=reach, determined=determined)
+    times = np.concatenate((np.linspace(0.0, 1.0, KNOTS), rng.uniform(0.02, 0.98, free)))
+    last = KNOTS - 1
+    around = [((max(i - 1, 0)) / last, min(i + 1, last) / last) for i in range(KNOTS)]
+    around += [(0.0, 1.0)] * free
+    parts = [
+        scene.sample(float(t), to=(0.0, 1.0, *near), stride=stride)
+        for t, near in zip(times, around, strict=True)
+    ]
+    frames, flows, visible = (np.stack(part) for part in zip(*parts, strict=True))
+    return {"frames": frames, "flows": flows, "visible": visible, "times": times.astype(np.float32)}
+
+
+def film_sample(
+    rng: np.random.Generator, film: Film, size: tuple[int, int], *, free: int
+) -> dict[str, np.ndarray]:
+    """A window of the film: knots are the nearest frames; free times are real frames between.
+
+    The window spans 8, 16 or 24 frames, so that knots are real frames. It is shrunk at random,
+    cropped, flipped, and played backwards half the time.
+    """
+    import cv2
+
+    h, w = size
+    step = int(rng.choice([1, 1, 2, 3]))
+    length = 8 * step + 1
+    start = film.window(rng, length)
+    indices = list(range(0, length, step))
+    between = sorted(rng.choice(np.arange(1, length - 1), free, replace=False).tolist())
+    fh, fw = film.frames.shape[1:3]
+    scale = rng.uniform(max(h / fh, w / fw), 1.0)
+    sh, sw = max(h, round(fh * scale)), max(w, round(fw * scale))
+    y, x = int(rng.integers(0, sh - h + 1)), int(rng.integers(0, sw - w + 1))
+    mirrored, backwards = rng.random() < 0.5, rng.random() < 0.5
+
+    def picture(index: int) -> Picture:
+        number = start + (length - 1 - index if backwards else index)
+        frame = cv2.resize(film.frames[number], (sw, sh), interpolation=cv2.INTER_AREA)
+        frame = frame[y : y + h, x : x + w]
+        return frame[:, ::-1] if mirrored else frame
+
+    numbers = indices + between
+    frames = np.stack([picture(i) for i in numbers])
+    return {"frames": frames, "times": np.array(numbers, np.float32) / (length - 1)}
+
+
+def to_tensors(sample: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """Frames to float (t, 3, h, w) in [0, 1]; the rest unchanged."""
+    tensors = {key: torch.from_numpy(np.ascontiguousarray(v)) for key, v in sample.items()}
+    tensors["frames"] = tensors["frames"].permute(0, 3, 1, 2).float() / 255.0
+    return tensors
+
+
+class Stream(IterableDataset[dict[str, Tensor]]):
+    """An endless stream of samples made by ``make(rng)``."""
+
+    def __init__(self, make, seed: int) -> None:  # noqa: ANN001
+        self._make, self._seed = make, seed
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        info = get_worker_info()
+        index, step = (info.id, info.num_workers) if info else (0, 1)
+        while True:
+            yield to_tensors(self._make(np.random.default_rng([self._seed, index])))
+            index += step
+
+
+def batches(stream: Stream, size: int, *, workers: int = 1) -> Iterator[dict[str, Tensor]]:
+    """Endless batches, made by background workers."""
+    loader = DataLoader(stream, size, num_workers=workers, prefetch_factor=4 if workers else None)
+    return iter(loader)

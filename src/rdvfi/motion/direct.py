@@ -1,0 +1,85 @@
+"""Direct regression: the ablation of iterative fusion.
+
+The flow from every keyframe to an end is regressed at once from the keyframe, the end and the
+straight line, with no recursion and no small motions (the paper's "direct warping"). The network
+has the size of one fusion step and starts at the straight line as well.
+"""
+
+import torch
+from torch import nn
+
+from rdvfi.geometry import resize_flow
+from rdvfi.interfaces import Basis, Keyframes, Reads, Trajectory, TrajectoryModel
+from rdvfi.layers import ResidualBlock, conv, zero_conv
+from rdvfi.motion.line import straight_line
+from rdvfi.motion.local import MATCHED
+from rdvfi.motion.trajectory import KnotTrajectory, MovedKnotTrajectory
+from rdvfi.ops import backward_warp, correlation
+from rdvfi.registry import trajectories
+
+_RADIUS = 3
+
+
+class DirectRegression(TrajectoryModel):
+    """Each knot's flow in one go.
+
+    Args:
+        basis: Interpolation in time.
+        latent_channels: Channels of the latents.
+        width: Channels of the network.
+        moved: Whether points are followed between knots.
+    """
+
+    reads = Reads.LATENTS
+
+    def __init__(self, basis: Basis, latent_channels: int, width: int, moved: bool) -> None:
+        super().__init__()
+        self.basis, self.moved = basis, moved
+        self.features = nn.Sequential(
+            conv(latent_channels, width), ResidualBlock(width), nn.Conv2d(width, MATCHED, 1)
+        )
+        inputs = MATCHED + (2 * _RADIUS + 1) ** 2 + 3
+        self.regress = nn.Sequential(
+            nn.Conv2d(inputs, width, 1),
+            ResidualBlock(width),
+            ResidualBlock(width),
+            zero_conv(width, 2),
+        )
+
+    def forward(self, keyframes: Keyframes) -> Trajectory:
+        """See `rdvfi.interfaces.TrajectoryModel.forward`."""
+        line = straight_line(keyframes)
+        latents = torch.cat((keyframes.latents, keyframes.latents.flip(1)))
+        lines = torch.cat((line.to_first, line.to_last.flip(1)))
+        b2, k = latents.shape[:2]
+        size = latents.shape[-2:]
+        straight = resize_flow(lines.flatten(0, 1), (size[0], size[1]))
+        features = self.features(latents.flatten(0, 1)).unflatten(0, (b2, k))
+        end = features[:, :1].expand_as(features).flatten(0, 1)
+        here = features.flatten(0, 1)
+        guess = backward_warp(end, straight)
+        error = (here - guess).abs().mean(1, keepdim=True)
+        facts = (here, correlation(here, guess, _RADIUS), error, (0.1 * straight).to(here))
+        bend = self.regress(torch.cat(facts, dim=1)).float().unflatten(0, (b2, k))
+        bend = torch.cat((torch.zeros_like(bend[:, :1]), bend[:, 1:]), dim=1)  # no flow at its end
+        h, w = lines.shape[-2:]
+        fine = resize_flow(bend.flatten(0, 1), (h, w)).unflatten(0, (b2, k))
+        both = lines + fine
+        first, last = both[: b2 // 2], both[b2 // 2 :].flip(1)
+        kind = MovedKnotTrajectory if self.moved else KnotTrajectory
+        return kind(first, last, keyframes.times, self.basis)
+
+
+@trajectories.register("direct")
+def direct(
+    *, basis: Basis, latent_channels: int = 16, width: int = 48, moved: bool = True
+) -> TrajectoryModel:
+    """Direct regression of every knot's flow, the ablation of iterative fusion.
+
+    Args:
+        basis: Interpolation in time.
+        latent_channels: Channels of the backbone's latents.
+        width: Channels of the network.
+        moved: Follow points between knots, instead of interpolating at fixed pixels.
+    """
+    return DirectRegression(basis, latent_channels, width, moved)

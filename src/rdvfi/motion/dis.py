@@ -1,0 +1,212 @@
+"""Classical flow between two images: OpenCV's DIS, alone and with similarity hypotheses.
+
+DIS (Kroeger et al., 2016, https://arxiv.org/abs/1603.03590) matches upright patches, so it is fast
+and accurate for moderate motion and lost where the picture turns or grows a lot. SIFT keypoints
+(Lowe, 2004) do not care about turning or size. `SimilarityDIS` joins the two: keypoint matches on
+which DIS is wrong vote for similarity motions (RANSAC); for each, the target is turned back, DIS
+finds the small motion that is left, and every pixel takes the candidate that explains it best.
+Where DIS is right already, the result **is** DIS.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from rdvfi.interfaces import FlowEstimator, Reads
+from rdvfi.registry import flows
+
+Gray = UInt8[np.ndarray, "h w"]
+Field = Float[np.ndarray, "h w 2"]
+
+PRESETS = ("ultrafast", "fast", "medium")
+_WRONG_BEYOND = 3.0
+"""A keypoint match that differs from DIS by more pixels than this speaks against DIS."""
+_ENOUGH_MATCHES = 8
+_MOST_HYPOTHESES = 3
+_PRICE = 2.0
+"""Grey levels by which a hypothesis must explain a pixel better than DIS does."""
+
+
+def to_gray(image: Float[Tensor, "3 h w"]) -> Gray:
+    """8-bit luma (BT.601) of an RGB image in [0, 1]."""
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float32, device=image.device)
+    luma = (image.float() * weights[:, None, None]).sum(0)
+    return (luma.clamp(0, 1) * 255.0).round().to(torch.uint8).cpu().numpy()
+
+
+class DIS:
+    """OpenCV's DIS on 8-bit images."""
+
+    def __init__(self, preset: str) -> None:
+        import cv2
+
+        if preset not in PRESETS:
+            raise ValueError(f"no DIS preset named {preset!r}; expected one of {PRESETS}")
+        self._dis = cv2.DISOpticalFlow_create(
+            getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}")
+        )
+
+    def __call__(self, source: Gray, target: Gray) -> Field:
+        return self._dis.calc(source, target, None)
+
+
+def _look_up(image: Gray, field: Field) -> Gray:
+    import cv2
+
+    h, w = image.shape
+    xs, ys = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
+    border = cv2.BORDER_REPLICATE
+    return cv2.remap(
+        image, xs + field[..., 0], ys + field[..., 1], cv2.INTER_LINEAR, borderMode=border
+    )
+
+
+def _matches(source: Gray, target: Gray) -> tuple[np.ndarray, np.ndarray]:
+    """Mutual nearest keypoints that pass Lowe's ratio test: two (n, 2) arrays of positions."""
+    import cv2
+
+    sift = cv2.SIFT_create(nfeatures=800, contrastThreshold=0.02)  # pyright: ignore[reportAttributeAccessIssue]
+    (points0, words0), (points1, words1) = (
+        sift.detectAndCompute(image, None) for image in (source, target)
+    )
+    if words0 is None or words1 is None or len(points0) < 2 or len(points1) < 2:
+        return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
+    similarity = words0 @ words1.T
+    norms0, norms1 = (words0**2).sum(1), (words1**2).sum(1)
+    distance = np.maximum(norms0[:, None] + norms1[None] - 2.0 * similarity, 0.0)
+    two = np.partition(distance, 1, axis=1)[:, :2]
+    best = distance.argmin(1)
+    mutual = distance.argmin(0)[best] == np.arange(len(best))
+    keep = mutual & (two[:, 0] < 0.85**2 * two[:, 1])
+    p0 = np.array([p.pt for p in points0], np.float32)[keep]
+    p1 = np.array([p.pt for p in points1], np.float32)[best[keep]]
+    return p0, p1
+
+
+def _similarities(p0: np.ndarray, p1: np.ndarray) -> list[np.ndarray]:
+    """Similarity motions (2x3, source to target) that explain groups of matches, largest first."""
+    import cv2
+
+    found: list[np.ndarray] = []
+    while len(p0) >= _ENOUGH_MATCHES and len(found) < _MOST_HYPOTHESES:
+        matrix, inliers = cv2.estimateAffinePartial2D(
+            p0, p1, method=cv2.RANSAC, ransacReprojThreshold=3.0, maxIters=2000, confidence=0.999
+        )
+        if matrix is None:
+            break
+        inside = inliers[:, 0].astype(bool)
+        scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+        if inside.sum() < _ENOUGH_MATCHES or not 0.3 < scale < 3.0:
+            break
+        found.append(matrix)
+        p0, p1 = p0[~inside], p1[~inside]
+    return found
+
+
+def _candidate(dis: DIS, source: Gray, target: Gray, matrix: np.ndarray) -> Field:
+    """Flow of one similarity hypothesis, refined by DIS on the target turned back."""
+    import cv2
+
+    h, w = source.shape
+    turned_back = cv2.warpAffine(
+        target,
+        matrix,
+        (w, h),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    rest = dis(source, turned_back)
+    # Outside the target nothing can be matched: there the similarity itself is the best guess.
+    xs, ys = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
+
+    def move(x: np.ndarray, y: np.ndarray) -> Field:
+        return np.stack(
+            (
+                matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2],
+                matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2],
+            ),
+            axis=-1,
+        ).astype(np.float32)
+
+    here = np.stack((xs, ys), axis=-1)
+    plain = move(xs, ys)
+    refined = move(xs + rest[..., 0], ys + rest[..., 1])
+    out = (plain[..., 0] < 0) | (plain[..., 0] > w - 1) | (plain[..., 1] < 0) | (plain[..., 1] > h - 1)
+    strayed = np.abs(rest).max(-1) > 16.0
+    return np.where((out | strayed)[..., None], plain, refined) - here
+
+
+def _misfit(source: Gray, target: Gray, field: Field, window: int) -> Float[np.ndarray, "h w"]:
+    """Mean grey-level error around each pixel of explaining ``source`` by ``target``."""
+    import cv2
+
+    error = cv2.absdiff(source, _look_up(target, field)).astype(np.float32)
+    return cv2.blur(np.minimum(error, 48.0), (window, window))
+
+
+def similarity_flow(dis: DIS, source: Gray, target: Gray) -> Field:
+    """DIS flow, replaced by similarity hypotheses where those explain the picture better."""
+    plain = dis(source, target)
+    p0, p1 = _matches(source, target)
+    if len(p0) == 0:
+        return plain
+    columns, rows = np.rint(p0).astype(int).T
+    h, w = source.shape
+    guess = p0 + plain[np.clip(rows, 0, h - 1), np.clip(columns, 0, w - 1)]
+    wrong = np.linalg.norm(guess - p1, axis=1) > _WRONG_BEYOND
+    hypotheses = _similarities(p0[wrong], p1[wrong])
+    if not hypotheses:
+        return plain
+    fields = [plain, *(_candidate(dis, source, target, m) for m in hypotheses)]
+    # Where plain DIS fails on most of its matches it deserves no preference over a hypothesis.
+    price = _PRICE * (1.0 - 2.0 * float(wrong.mean()))
+    window = max(9, min(h, w) // 16 | 1)
+    costs = np.stack([_misfit(source, target, field, window) for field in fields])
+    costs[0] -= price
+    return np.take_along_axis(np.stack(fields), costs.argmin(0)[None, ..., None], axis=0)[0]
+
+
+class _PixelFlow(FlowEstimator):
+    """A classical estimator applied image by image on the CPU."""
+
+    reads = Reads.PIXELS
+
+    def __init__(self, *, preset: str, similarities: bool) -> None:
+        super().__init__()
+        self._dis = DIS(preset)
+        self._similarities = similarities
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "_PixelFlow":
+        return self  # OpenCV's object holds no state between calls and cannot be copied.
+
+    @torch.compiler.disable
+    def forward(
+        self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, "n 2 h w"]:
+        fields = []
+        for a, b in zip(source.detach(), target.detach(), strict=True):
+            gray_a, gray_b = to_gray(a), to_gray(b)
+            field = (
+                similarity_flow(self._dis, gray_a, gray_b)
+                if self._similarities
+                else self._dis(gray_a, gray_b)
+            )
+            fields.append(torch.from_numpy(np.ascontiguousarray(field)).permute(2, 0, 1))
+        return torch.stack(fields).to(source.device)
+
+
+@flows.register("dis")
+def dis(*, preset: str = "medium") -> FlowEstimator:
+    """OpenCV's DIS optical flow; reads pixels, needs no training.
+
+    Args:
+        preset: "ultrafast", "fast" or "medium".
+    """
+    return _PixelFlow(preset=preset, similarities=False)
+
+
+@flows.register("sift-dis")
+def sift_dis(*, preset: str = "medium") -> FlowEstimator:
+    """DIS with similarity hypotheses from SIFT matches: also large turns and zooms."""
+    return _PixelFlow(preset=preset, similarities=True)
