@@ -8,8 +8,13 @@ interpolates the *path* of a point, and each pixel looks up the point that is th
 
 Let ``p_j`` be the position at knot j of the point that is at ``y_i`` at knot i. Its position at tau is
 ``y_i + d_i(y_i)`` with ``d_i = sum_j W[tau, j] (p_j - p_i)`` by the basis. The point seen at pixel y
-solves ``y_i = y - d_i(y_i)``, a fixed point, and the flow is ``(y_i - y) + F_i(y_i)``. This is done
-from both neighbouring knots, joined with linear weights, so a time on a knot returns that knot.
+solves ``y_i = y - d_i(y_i)``, a fixed point, and the flow is ``(y_i - y) + F_i(y_i)``. Near the edge of
+a moving object there are two solutions, the object and what it covers, and the iteration finds
+the one that it starts close to. So it is run from both neighbouring knots and from two guesses
+each, the motion found at y at that knot and at the other one. Solutions count by nearness in time,
+less by the pixels by which they miss y, and less by the two-way error of the step between the
+knots there: a surface that is covered at one of them has no partner. A time on a knot returns that
+knot.
 
 Steps between neighbouring knots follow from the fields alone: see `rdvfi.ops.warp.follow`.
 """
@@ -80,15 +85,10 @@ class MovedKnotTrajectory(KnotTrajectory):
 
     def at(self, times: Times) -> tuple[Flows, Flows]:
         """See `rdvfi.interfaces.Trajectory.at`."""
-        steps = self._steps
-        knots, times = steps.knots, times.to(self.knots)
-        last = knots.numel() - 1
-        left = torch.searchsorted(knots, times, right=True).sub(1).clamp(0, last - 1)
-        share = ((times - knots[left]) / (knots[left + 1] - knots[left]))[:, None, None, None]
-        weights = self.basis.weights(knots, times)
-        from_left = steps.flows_from(left, steps.onward(left, weights))
-        from_right = steps.flows_from(left + 1, steps.back(left + 1, weights))
-        flows = torch.lerp(from_left, from_right, share)
+        times = times.to(self.knots)
+        if bool(torch.isin(times, self.knots[self.basis.used(self.knots.numel())]).all()):
+            return super().at(times)
+        flows = self._steps.at(times, self.basis)
         return flows[:, :, :2], flows[:, :, 2:]
 
     @cached_property
@@ -103,10 +103,36 @@ class _Steps:
 
     def __init__(self, fields: Float[Tensor, "b k 4 h w"], knots: Float[Tensor, " k"]) -> None:
         self.fields, self.knots = fields, knots
-        count = knots.numel()
-        here = torch.arange(count - 1, device=knots.device)
+        here = torch.arange(knots.numel() - 1, device=knots.device)
         self.ahead = self._shift(here, here + 1)
         self.behind = self._shift(here + 1, here)
+        self.ahead_error = _two_way_error(self.ahead, self.behind)
+        self.behind_error = _two_way_error(self.behind, self.ahead)
+
+    def at(self, times: Float[Tensor, " t"], basis: Basis) -> Float[Tensor, "b t 4 h w"]:
+        """Flows to both ends at each time, from the best solutions of the fixed point."""
+        knots = self.knots
+        left = torch.searchsorted(knots, times, right=True).sub(1).clamp(0, knots.numel() - 2)
+        share = ((times - knots[left]) / (knots[left + 1] - knots[left]))[:, None, None, None]
+        weights = basis.weights(knots, times)
+        ahead, behind = self.ahead[:, left], self.behind[:, left]
+        total, flows = 0.0, 0.0
+        for knot, nearness, shift, error, other in (
+            (left, 1.0 - share, self.onward(left, weights), self.ahead_error, share * behind),
+            (
+                left + 1,
+                share,
+                self.back(left + 1, weights),
+                self.behind_error,
+                (1.0 - share) * ahead,
+            ),
+        ):
+            facts = torch.cat((self.fields[:, knot], shift, error[:, left]), dim=2)
+            for guess in (-shift, other):
+                found, trust = _solve(facts, guess)
+                trust = nearness * (trust + 1e-6)
+                total, flows = total + trust, flows + trust * found
+        return flows / total
 
     def onward(self, left: Int[Tensor, " t"], weights: Float[Tensor, "t k"]) -> Flows:
         """Shift of points of the left knot until each time, by the basis on up to four knots."""
@@ -132,16 +158,6 @@ class _Steps:
             two = self._two(self.ahead, at.clamp(max=self.ahead.shape[1] - 2), 1)
             shift = shift + self._share(weights, at + 2) * two
         return shift
-
-    def flows_from(self, knot: Int[Tensor, " t"], shift: Flows) -> Float[Tensor, "b t 4 h w"]:
-        """Flows to both ends, by looking up the points of a knot where ``shift`` takes them."""
-        b, t = shift.shape[:2]
-        flat = shift.flatten(0, 1)
-        back = -flat
-        for _ in range(2):
-            back = -backward_warp(flat, back)
-        fields = backward_warp(self.fields[:, knot].flatten(0, 1), back)
-        return (fields + back.repeat(1, 2, 1, 1)).unflatten(0, (b, t))
 
     def _shift(self, start: Int[Tensor, " n"], end: Int[Tensor, " n"]) -> Flows:
         """Shift of the points of knots ``start`` until knots ``end``."""
@@ -169,6 +185,32 @@ class _Steps:
         rows = torch.arange(weights.shape[0], device=weights.device)
         values = weights[rows, knot.clamp(0, count - 1)] * inside
         return values[:, None, None, None]
+
+
+def _solve(
+    facts: Float[Tensor, "b t 7 h w"], guess: Flows
+) -> tuple[Float[Tensor, "b t 4 h w"], Float[Tensor, "b t 1 h w"]]:
+    """One solution of the fixed point: flows to both ends, and trust in it in (0, 1].
+
+    ``facts`` are, on a knot's grid, the flows to both ends, the shift of its points until tau, and
+    the two-way error of its step to the other knot.
+    """
+    b, t = guess.shape[:2]
+    flat = facts.flatten(0, 1)
+    back = guess.flatten(0, 1)
+    for _ in range(2):
+        back = -backward_warp(flat[:, 4:6], back)
+    seen = backward_warp(flat, back)
+    miss = torch.linalg.vector_norm(back + seen[:, 4:6], dim=1, keepdim=True)
+    flows = seen[:, :4] + back.repeat(1, 2, 1, 1)
+    return flows.unflatten(0, (b, t)), torch.exp(-miss - seen[:, 6:]).unflatten(0, (b, t))
+
+
+def _two_way_error(there: Fields, back: Fields) -> Float[Tensor, "b k 1 h w"]:
+    """How far from home a point ends that goes one step and returns."""
+    b, k = there.shape[:2]
+    returned = backward_warp(back.flatten(0, 1), there.flatten(0, 1)).unflatten(0, (b, k))
+    return torch.linalg.vector_norm(there + returned, dim=2, keepdim=True)
 
 
 _KINDS = {kind.__name__: kind for kind in (KnotTrajectory, MovedKnotTrajectory)}

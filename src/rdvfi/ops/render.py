@@ -78,7 +78,7 @@ def render(
     to_unit = torch.tensor([2.0 / small_w, 2.0 / small_h], device=flow0.device)[:, None, None]
     maps = torch.cat((flow0.float() * to_unit, flow1.float() * to_unit, mask, residual), dim=2)
     first, last = img0.float(), img1.float()
-    if torch.is_grad_enabled() and (maps.requires_grad or first.requires_grad):
+    if torch.is_grad_enabled() and any(x.requires_grad for x in (maps, first, last)):
         wide = [image[:, None].expand(b, t, 3, h, w).flatten(0, 1) for image in (first, last)]
         return _draw(wide[0], wide[1], maps.flatten(0, 1)).unflatten(0, (b, t)).to(img0.dtype)
 

@@ -206,7 +206,8 @@ def train_keyframes(
     folder: Path,
     report: Report,
     *,
-    reconstruct_from: float = 0.5,
+    decodable: bool,
+    reconstruct_from: float = 0.8,
 ) -> None:
     """Stage 2: the denoiser, towards one step from pure noise.
 
@@ -216,7 +217,11 @@ def train_keyframes(
         schedule: How long and how fast.
         folder: Where checkpoints and logs go.
         report: Receives progress lines.
+        decodable: Whether motion and synthesis are trained, so that L_rec means something.
         reconstruct_from: Share of training after which L_rec joins in.
+
+    Raises:
+        ValueError: If training comes to L_rec and the model is not decodable.
     """
     parts = Parts.of(model)
     generator = parts.generator
@@ -245,6 +250,8 @@ def train_keyframes(
                 + flow_loss(bent.to_last, exact[:, inner, 1], seen[:, inner, 1])
             )
         if step >= reconstruct_from * schedule.steps:
+            if not decodable:
+                raise ValueError("L_rec needs motion and synthesis; train those stages first")
             made = generator.keyframes(ends, bent.latents, truth.end_flows)
             output, frame, _ = render_random(model, made, batch, step)
             losses["rec"] = 0.5 * squared_error(output, frame) * _PICTURE_SCALE

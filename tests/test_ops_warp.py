@@ -1,0 +1,101 @@
+"""Backward warping against images worked out by hand and against SciPy; following points."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.ndimage import map_coordinates
+from torch import Tensor
+
+import toy
+from rdvfi.ops import backward_warp, follow
+
+
+def _constant(dx: float, dy: float, n: int, h: int, w: int) -> Float[Tensor, "n 2 h w"]:
+    return torch.tensor([dx, dy]).view(1, 2, 1, 1).expand(n, 2, h, w)
+
+
+IMAGE = torch.tensor([[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0], [8.0, 9.0, 10.0, 11.0]])
+
+
+def test_a_warp_worked_out_by_hand() -> None:
+    right = backward_warp(IMAGE[None, None], _constant(1.0, 0.0, 1, 3, 4))[0, 0]
+    expected = [[1.0, 2.0, 3.0, 3.0], [5.0, 6.0, 7.0, 7.0], [9.0, 10.0, 11.0, 11.0]]
+    torch.testing.assert_close(right, torch.tensor(expected))
+    between = backward_warp(IMAGE[None, None], _constant(-0.5, 0.5, 1, 3, 4))[0, 0]
+    expected = [[2.0, 2.5, 3.5, 4.5], [6.0, 6.5, 7.5, 8.5], [8.0, 8.5, 9.5, 10.5]]
+    torch.testing.assert_close(between, torch.tensor(expected))
+
+
+def test_no_flow_changes_nothing() -> None:
+    image = torch.rand(2, 3, 37, 53)
+    torch.testing.assert_close(
+        backward_warp(image, torch.zeros(2, 2, 37, 53)), image, rtol=0, atol=1e-5
+    )
+
+
+def test_it_agrees_with_scipy_on_random_flows() -> None:
+    """Also far outside the image, where both repeat the border."""
+    rng = np.random.default_rng(0)
+    image, flow = rng.random((2, 31, 44)), rng.normal(0.0, 12.0, (2, 31, 44))
+    ys, xs = np.mgrid[:31, :44]
+    where = (ys + flow[1], xs + flow[0])
+    expected = [map_coordinates(channel, where, order=1, mode="nearest") for channel in image]
+    got = backward_warp(torch.from_numpy(image)[None].float(), torch.from_numpy(flow)[None].float())
+    np.testing.assert_allclose(got[0].numpy(), np.stack(expected), rtol=0, atol=2e-5)
+
+
+def _bilinear(image: Tensor, flow: Tensor) -> Tensor:
+    """The definition in float64, one gather per corner; differentiable."""
+    h, w = image.shape[-2:]
+    ys, xs = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    x, y = (xs + flow[0]).clamp(0, w - 1), (ys + flow[1]).clamp(0, h - 1)
+    left, top = x.detach().floor().clamp(max=w - 2), y.detach().floor().clamp(max=h - 2)
+    fx, fy, i, j = x - left, y - top, top.long(), left.long()
+    upper = (1 - fx) * image[:, i, j] + fx * image[:, i, j + 1]
+    lower = (1 - fx) * image[:, i + 1, j] + fx * image[:, i + 1, j + 1]
+    return (1 - fy) * upper + fy * lower
+
+
+def test_its_gradients_are_those_of_the_definition() -> None:
+    image = torch.rand(3, 9, 11, dtype=torch.float64, requires_grad=True)
+    flow = (3 * torch.randn(2, 9, 11, dtype=torch.float64)).requires_grad_()
+    weights = torch.randn(3, 9, 11, dtype=torch.float64)
+    expected = torch.autograd.grad((_bilinear(image, flow) * weights).sum(), (image, flow))
+    single = backward_warp(image.float()[None], flow.float()[None])[0]
+    got = torch.autograd.grad((single * weights).sum(), (image, flow))
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_coordinates_of_a_wide_half_precision_image_are_exact() -> None:
+    """In half precision itself coordinates beyond 2048 would be whole even numbers."""
+    image = torch.rand(1, 1, 16, 4096).half()
+    moved = backward_warp(image, _constant(1.0, 0.0, 1, 16, 4096))
+    assert moved.dtype == torch.float16
+    torch.testing.assert_close(moved[..., :-1], image[..., 1:], rtol=0, atol=2e-3)
+
+
+def _linear(speed: Tensor, times: Tensor, h: int = 16, w: int = 24) -> tuple[Tensor, Tensor]:
+    """Flows to both ends, at each time, of a picture that is shifted as a whole."""
+    t = times.view(1, -1, 1, 1, 1)
+    shift = speed.view(1, 1, 2, 1, 1).expand(1, len(times), 2, h, w)
+    return -t * shift, (1 - t) * shift
+
+
+def test_following_a_shift_is_exact() -> None:
+    speed, start, end = (
+        torch.tensor([40.0, -25.0]),
+        torch.tensor([0.25, 1.0]),
+        torch.tensor([0.75, 0.0]),
+    )
+    found = follow(_linear(speed, start), _linear(speed, end), start, end)
+    expected = (end - start).view(1, 2, 1, 1, 1) * speed.view(1, 1, 2, 1, 1)
+    torch.testing.assert_close(found, expected.expand_as(found), rtol=0, atol=1e-4)
+
+
+def test_following_for_no_time_leads_nowhere() -> None:
+    times = torch.tensor([0.3, 0.8])
+    flows = tuple(
+        3 * toy.textured(1, 16, 24, seed=i)[:, None, :2].repeat(1, 2, 1, 1, 1) for i in (0, 1)
+    )
+    found = follow((flows[0], flows[1]), (flows[0], flows[1]), times, times)
+    torch.testing.assert_close(found, torch.zeros_like(found), rtol=0, atol=1e-5)
