@@ -24,7 +24,9 @@ def pixel_grid(h: int, w: int, *, device: torch.device | None = None) -> Float[T
     return torch.stack((xs.expand(h, w), ys[:, None].expand(h, w)))
 
 
-def resize_image(image: Float[Tensor, "n c _ _"], size: tuple[int, int]) -> Float[Tensor, "n c _ _"]:
+def resize_image(
+    image: Float[Tensor, "n c _ _"], size: tuple[int, int]
+) -> Float[Tensor, "n c _ _"]:
     """Resize to ``size = (h, w)``: bilinear, and area-averaging where it shrinks."""
     if tuple(image.shape[-2:]) == tuple(size):
         return image
@@ -41,7 +43,9 @@ def resize_flow(flow: Float[Tensor, "n 2 _ _"], size: tuple[int, int]) -> Float[
     return resize_image(flow, size) * scale
 
 
-def replicate_pad(image: Float[Tensor, "n c _ _"], size: tuple[int, int]) -> Float[Tensor, "n c _ _"]:
+def replicate_pad(
+    image: Float[Tensor, "n c _ _"], size: tuple[int, int]
+) -> Float[Tensor, "n c _ _"]:
     """Extend to ``size = (h, w)`` at the right and bottom by repeating the border."""
     h, w = image.shape[-2:]
     if (h, w) == tuple(size):

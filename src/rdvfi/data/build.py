@@ -104,7 +104,10 @@ def _digest(path: Path) -> str:
 def build(packages: Path, data: Path) -> None:
     """Write the training data to ``data`` from the packages in ``packages``."""
     data.mkdir(parents=True, exist_ok=True)
-    film, photos = _only(packages, "moviepy-2.2.1.tar.gz"), _only(packages, "lomiri-wall*16.04_*.deb")
+    film, photos = (
+        _only(packages, "moviepy-2.2.1.tar.gz"),
+        _only(packages, "lomiri-wall*16.04_*.deb"),
+    )
     with tempfile.TemporaryDirectory(dir=data) as folder:
         work = Path(folder)
         count = _decode(_film(film, work), data / "film.npy")

@@ -5,6 +5,7 @@ and, for procedural scenes, exact flows (see `rdvfi.data.samples`). A pool is a 
 arrays that are memory-mapped, so it may be larger than memory.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -106,7 +107,7 @@ def build_pool(
     with ProcessPoolExecutor(workers) as pool:
         jobs = [
             pool.submit(_fill, data, partial, kind, range(a, b), seed)
-            for a, b in zip(edges, edges[1:], strict=False)
+            for a, b in itertools.pairwise(edges)
         ]
         for job in jobs:
             job.result()

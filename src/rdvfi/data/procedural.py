@@ -4,10 +4,10 @@ A scene is a stack of textured layers over a textured background. Each layer mov
 
     x(t) = c + s^u(t) R(theta u(t)) (p - c) + d u(t) + b 4 t (1 - t)
 
-about a pivot ``c``: a turn by ``theta``, an exponential zoom by ``s``, a shift ``d`` and a bow ``b``
-that leaves both ends alone. ``u(t) = t + a t (1 - t)`` is its timing. With ``a = 0`` and ``b = 0``
-the two end frames **determine** the path (the matrix between them has one natural power ``t``);
-otherwise they do not.
+about a pivot ``c``: a turn by ``theta``, an exponential zoom by ``s``, a shift ``d`` and a bow
+``b`` that leaves both ends alone. ``u(t) = t + a t (1 - t)`` is its timing. With ``a = 0`` and
+``b = 0`` the two end frames **determine** the path (the matrix between them has one natural power
+``t``); otherwise they do not.
 
 Every transform is an affine matrix, so frames at any time are one `cv2.warpAffine` per layer, and
 the flow from any instant to either end is exact: ``M(end) M(t)^-1`` of the layer that is on top.
@@ -20,7 +20,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 Affine = Float[np.ndarray, "3 3"]
-Picture = UInt8[np.ndarray, "h w 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
+"""8-bit RGB of any size; pictures in one list, or before and after a crop, differ in size."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Path:
 class Layer:
     """A textured sheet. ``place`` takes texture pixels to frame pixels at time 0."""
 
-    texture: Picture
+    texture: UInt8[np.ndarray, "h w 3"]
     alpha: UInt8[np.ndarray, "h w"] | None
     place: Affine
     path: Path
@@ -93,7 +94,9 @@ class Scene:
         h, w = self.size
         flags, reflect = cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101
         back = self.layers[0]
-        frame = cv2.warpAffine(back.texture, back.at(t)[:2], (w, h), flags=flags, borderMode=reflect)
+        frame = cv2.warpAffine(
+            back.texture, back.at(t)[:2], (w, h), flags=flags, borderMode=reflect
+        )
         labels = np.zeros((h, w), np.uint8)
         for index, layer in enumerate(self.layers[1:], start=1):
             matrix = layer.at(t)[:2]

@@ -5,7 +5,7 @@ Every sample is a window of frames at the nine knots ``i / 8`` and at a few free
 workers, and a resumed run goes on with new samples.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +128,9 @@ def to_tensors(sample: dict[str, np.ndarray]) -> dict[str, Tensor]:
 class Stream(IterableDataset[dict[str, Tensor]]):
     """An endless stream of samples made by ``make(rng)``."""
 
-    def __init__(self, make, seed: int) -> None:  # noqa: ANN001
+    def __init__(
+        self, make: Callable[[np.random.Generator], dict[str, np.ndarray]], seed: int
+    ) -> None:
         self._make, self._seed = make, seed
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:

@@ -5,11 +5,11 @@ Chaining. ``F_k(y)`` leads from grid k to the first frame and ``l(y)`` from grid
     F_{k+1}(y) = l(y) + F_k(y + l(y)).
 
 Straight line. A point at ``x`` in the first frame that moves uniformly along the end-to-end flow
-``V(x)`` is at ``y = x + t V(x)`` at time t. Seen from pixel y of that instant, ``x = y - t V(x)`` is
-found by fixed-point iteration, and the flows to the ends are ``-t V(x)`` and ``(1 - t) V(x)``. The
-flow back from the last frame gives a second estimate; both are joined with weights 1 - t and t, so
-that each end is exact at its own time. One iteration less gives the well-known approximation of
-Super SloMo (Jiang et al., 2018, https://arxiv.org/abs/1712.00080), which takes ``V`` at ``y``.
+``V(x)`` is at ``y = x + t V(x)`` at time t. Seen from pixel y of that instant, ``x = y - t V(x)``
+is found by fixed-point iteration, and the flows to the ends are ``-t V(x)`` and ``(1 - t) V(x)``.
+The flow back from the last frame gives a second estimate; both are joined with weights 1 - t and
+t, so that each end is exact at its own time. Without any iteration ``V`` is taken at ``y``: the
+well-known approximation of Super SloMo (Jiang et al., 2018, https://arxiv.org/abs/1712.00080).
 """
 
 from jaxtyping import Float

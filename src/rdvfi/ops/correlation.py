@@ -1,8 +1,8 @@
 """Local correlation: how well each feature matches those in a window around it.
 
-``out[o](y) = <source(y), target(y + o)> / sqrt(c)`` for all offsets o with ``|o| <= radius``, borders
-replicated. The gradient is written out: differentiating the sum over shifted views one by one
-would allocate and add a full map per offset.
+``out[o](y) = <source(y), target(y + o)> / sqrt(c)`` for all offsets o with ``|o| <= radius``,
+borders replicated. The gradient is written out: differentiating the sum over shifted views one by
+one would allocate and add a full map per offset.
 """
 
 from typing import Any

@@ -53,9 +53,9 @@ def follow(
     """Shift of the points seen at time ``start`` until time ``end``, from their flows to both ends.
 
     A point keeps its origin in the first frame and its place in the last, so with ``F`` the flow
-    to either of them its shift ``s`` satisfies ``F_start(y) = s + F_end(y + s)``. Both equations are
-    joined with weights ``1 - end`` and ``end``; then the error of the guess cancels to first order
-    for uniform motion, and the fixed-point iteration hardly needs to iterate.
+    to either of them its shift ``s`` satisfies ``F_start(y) = s + F_end(y + s)``. Both equations
+    are joined with weights ``1 - end`` and ``end``; then the error of the guess cancels to first
+    order for uniform motion, and the fixed-point iteration hardly needs to iterate.
 
     Args:
         here: Flows to the first and to the last frame at ``start``, on its grid.
