@@ -1,0 +1,95 @@
+"""Before training, the whole pipeline is coarse flow + warp: learning can only bend it."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import rdvfi
+import toy
+from rdvfi.geometry import resize_flow
+from rdvfi.interfaces import Keyframes, Motion
+from rdvfi.motion.line import straight_line
+from rdvfi.ops import straight_flows
+from rdvfi.testing import some_keyframes
+
+TIMES = torch.tensor([0.0, 0.11, 0.5, 0.625, 0.93, 1.0])
+
+
+def _pair(h: int = 96, w: int = 128) -> tuple[Tensor, Tensor]:
+    """A texture and the same moved by (6, -4) pixels."""
+    texture = toy.textured(1, h + 8, w + 8, seed=5)
+    return texture[..., 4 : h + 4, :w], texture[..., :h, 6 : w + 6]
+
+
+@pytest.mark.parametrize("trajectory", ["iterative", "direct"])
+@torch.no_grad()
+def test_untrained_the_pipeline_is_coarse_flow_and_warp(trajectory: str) -> None:
+    plain = rdvfi.build("rdvfi_s", "trajectory=straight", "renderer=warp").eval()
+    model = rdvfi.build("rdvfi_s", f"trajectory={trajectory}").eval()
+    frames, expected = (made(*_pair(), TIMES) for made in (model, plain))
+    torch.testing.assert_close(frames, expected, rtol=0, atol=1e-5)
+    assert (frames[:, 2] - _pair()[0]).abs().mean() > 0.01  # and that is not the first frame
+
+
+@torch.no_grad()
+def test_untrained_keyframes_are_the_straight_line_guess_whatever_the_noise() -> None:
+    generator = rdvfi.build("rdvfi_s").eval().generator
+    assert isinstance(generator, rdvfi.backbones.compact.CompactKeyframes)
+    guess = generator.straight_keyframes(*_pair())
+    for seed in (0, 1):
+        noise = torch.randn(
+            generator.noise_shape(1, 96, 128), generator=torch.Generator().manual_seed(seed)
+        )
+        torch.testing.assert_close(
+            generator(*_pair(), noise).latents, guess.latents, rtol=0, atol=1e-4
+        )
+
+
+@torch.no_grad()
+def test_a_shifted_picture_is_interpolated_on_the_way() -> None:
+    frame = rdvfi.build("rdvfi_s").eval()(*_pair(), [0.5])[:, 0]
+    texture = toy.textured(1, 104, 136, seed=5)
+    truth = texture[..., 2:98, 3:131]
+    inner = (..., slice(16, -16), slice(16, -16))
+    assert (frame - truth)[inner].abs().mean() < 0.01
+
+
+@torch.no_grad()
+def test_the_straight_line_is_that_of_the_end_flows_at_every_knot() -> None:
+    keyframes = some_keyframes((64, 96))
+    assert keyframes.end_flows is not None
+    line = straight_line(keyframes)
+    resized = resize_flow(keyframes.end_flows.flatten(0, 1), (32, 48)).unflatten(0, (2, 2))
+    expected = straight_flows(resized[:, 0], resized[:, 1], keyframes.times)
+    torch.testing.assert_close((line.to_first, line.to_last), expected)
+
+
+def test_without_coarse_motion_only_fusion_can_find_a_line() -> None:
+    made = some_keyframes((64, 96))
+    bare = Keyframes(made.latents, made.times)
+    for name in ("straight", "direct"):
+        model = rdvfi.trajectories.create(name, basis=rdvfi.bases.create("cubic"))
+        with pytest.raises(ValueError, match="carry no coarse motion"):
+            model(bare)
+    fusion = rdvfi.trajectories.create(
+        "iterative", flow=rdvfi.flows.create("local"), basis=rdvfi.bases.create("cubic")
+    )
+    with torch.no_grad():
+        first, last = fusion(bare).at(TIMES)
+    assert not first.any()  # an untrained phi_1 sees no motion
+    assert not last.any()
+
+
+@torch.no_grad()
+def test_learned_parts_bend_the_line_but_never_at_the_ends() -> None:
+    model = rdvfi.build("rdvfi_s").eval()
+    for parameter in model.parameters():
+        parameter.add_(0.02 * torch.randn_like(parameter))
+    motion = model.estimate(*_pair())
+    assert isinstance(motion, Motion)
+    first, last = motion.trajectory.at(TIMES)
+    assert not first[:, 0].any()
+    assert not last[:, -1].any()
+    frames = model.render(*_pair(), motion, TIMES)
+    for frame, image in zip((frames[:, 0], frames[:, -1]), _pair(), strict=True):
+        torch.testing.assert_close(frame, image, rtol=0, atol=1e-5)

@@ -1,0 +1,187 @@
+"""Trajectories over knots: exact shifts, curved paths, files; and no ghosts between knots."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import Float
+from skimage import data
+from torch import Tensor
+
+from rdvfi.data import procedural
+from rdvfi.data.procedural import Layer, Scene
+from rdvfi.interfaces import Motion
+from rdvfi.motion.trajectory import KnotTrajectory, MovedKnotTrajectory, load_trajectory
+from rdvfi.registry import bases, renderers
+from rdvfi.testing import smooth_noise, some_keyframes
+
+KNOTS = torch.arange(9) / 8
+OFF_KNOTS = torch.tensor([i / 24 for i in range(1, 24) if i % 3])
+
+every_kind = pytest.mark.parametrize("kind", [KnotTrajectory, MovedKnotTrajectory])
+
+
+def _shifting(kind: type[KnotTrajectory], speed: tuple[float, float], basis: str = "cubic"):
+    """A picture that is shifted as a whole by ``speed`` from the first frame to the last."""
+    shift = torch.tensor(speed).view(1, 1, 2, 1, 1).expand(1, 9, 2, 20, 30)
+    t = KNOTS.view(1, 9, 1, 1, 1)
+    return kind(-t * shift, (1 - t) * shift, KNOTS, bases.create(basis))
+
+
+def _wavy(kind: type[KnotTrajectory], basis: str = "cubic") -> KnotTrajectory:
+    fields = smooth_noise(18, 2, 24, 32, seed=3).unflatten(0, (1, 18))
+    first, last = fields[:, :9].clone(), fields[:, 9:].clone()
+    first[:, 0], last[:, -1] = 0, 0
+    return kind(first, last, KNOTS, bases.create(basis))
+
+
+@pytest.mark.parametrize("basis", ["linear", "quadratic", "cubic"])
+@every_kind
+def test_a_knots_own_time_returns_its_field(kind: type[KnotTrajectory], basis: str) -> None:
+    """Also beside times between knots, which take another way through the code."""
+    trajectory = _wavy(kind, basis)
+    for times in (KNOTS, torch.cat((KNOTS, OFF_KNOTS))):
+        first, last = trajectory.at(times)
+        torch.testing.assert_close(first[:, :9], trajectory.from_first, rtol=0, atol=1e-4)
+        torch.testing.assert_close(last[:, :9], trajectory.from_last, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("basis", sorted(bases))
+@every_kind
+def test_a_constant_shift_is_exact_everywhere(kind: type[KnotTrajectory], basis: str) -> None:
+    speed = (60.0, -17.0)  # twice the picture's width, almost
+    first, last = _shifting(kind, speed, basis).at(OFF_KNOTS)
+    t, shift = OFF_KNOTS.view(1, -1, 1, 1, 1), torch.tensor(speed).view(1, 1, 2, 1, 1)
+    torch.testing.assert_close(first, (-t * shift).expand_as(first), rtol=0, atol=1e-4)
+    torch.testing.assert_close(last, ((1 - t) * shift).expand_as(last), rtol=0, atol=1e-4)
+
+
+@every_kind
+def test_the_velocity_of_a_shift_is_the_shift(kind: type[KnotTrajectory]) -> None:
+    times = torch.tensor([0.0, 0.31, 0.5, 1.0])
+    velocity = _shifting(kind, (30.0, -12.0)).velocity(times)
+    expected = torch.tensor([30.0, -12.0]).view(1, 1, 2, 1, 1).expand_as(velocity)
+    torch.testing.assert_close(velocity, expected, rtol=0, atol=0.02)  # float32 differences
+
+
+@every_kind
+def test_points_are_shifted_between_any_two_times(kind: type[KnotTrajectory]) -> None:
+    start, end = torch.tensor([0.1, 0.9]), torch.tensor([0.6, 0.2])
+    shift = _shifting(kind, (30.0, -12.0)).shift(start, end)
+    expected = (end - start).view(1, 2, 1, 1, 1) * torch.tensor([30.0, -12.0]).view(1, 1, 2, 1, 1)
+    torch.testing.assert_close(shift, expected.expand_as(shift), rtol=0, atol=1e-3)
+
+
+def _known(kind: type[KnotTrajectory], scene: Scene, basis: str = "cubic") -> KnotTrajectory:
+    """A trajectory whose knots are the exact flows of a scene."""
+    fields = torch.from_numpy(np.stack([scene.sample(float(t))[1] for t in KNOTS]))[None]
+    return kind(fields[:, :, 0], fields[:, :, 1], KNOTS, bases.create(basis))
+
+
+def _turn(degrees: float = 40.0) -> Scene:
+    """The whole picture turns about a point at its left edge."""
+    path = procedural.Path(pivot=(0.0, 40.0), angle=float(np.radians(degrees)))
+    return Scene((Layer(data.coffee(), None, np.eye(3), path),), (80, 120))
+
+
+@every_kind
+def test_a_turn_stays_a_turn_between_knots(kind: type[KnotTrajectory]) -> None:
+    scene, times = _turn(), [0.19, 0.5625, 0.9]
+    first, last = _known(kind, scene).at(torch.tensor(times))
+    exact = torch.from_numpy(np.stack([scene.sample(t)[1] for t in times]))
+    inner = (..., slice(16, -16), slice(16, -16))  # where steps between knots stay inside
+    for got, expected in ((first[0], exact[:, 0]), (last[0], exact[:, 1])):
+        assert (got - expected)[inner].abs().max() < 0.05
+
+
+def test_the_velocity_of_a_turn_is_across_the_radius() -> None:
+    scene = _turn()
+    velocity = _known(KnotTrajectory, scene).velocity(torch.tensor([0.5]))[0, 0]
+    ys, xs = torch.meshgrid(torch.arange(80.0) - 40.0, torch.arange(120.0), indexing="ij")
+    expected = float(np.radians(40.0)) * torch.stack((-ys, xs))
+    # Fields are differentiated across pixels and in time: a hundredth is their own accuracy.
+    assert (velocity - expected).abs().max() < 0.01 * expected.abs().max()
+
+
+def _passing() -> Scene:
+    """A textured square of 40 pixels moves by 160 over a textured background that rests."""
+    h, w = 96, 256
+    background = np.ascontiguousarray(data.coffee()[60 : 60 + h, 100 : 100 + w])
+    square = np.ascontiguousarray(data.astronaut()[20:60, 200:240])
+    place = np.array([[1.0, 0.0, 28.0], [0.0, 1.0, 30.0], [0.0, 0.0, 1.0]])
+    moving = procedural.Path(shift=(160.0, 0.0))
+    still = Layer(background, None, np.eye(3), procedural.Path())
+    opaque = np.full((40, 40), 255, np.uint8)
+    return Scene((still, Layer(square, opaque, place, moving)), (h, w))
+
+
+def _picture(scene: Scene, time: float) -> Float[Tensor, "1 3 h w"]:
+    return torch.from_numpy(scene.frame(time)).permute(2, 0, 1)[None].float() / 255.0
+
+
+def _wrong_pixels(scene: Scene, trajectory: KnotTrajectory, times: Tensor) -> float:
+    """Pixels, per frame, that are off by more than 5 % when the ends are warped to ``times``."""
+    motion = Motion(some_keyframes(scene.size, batch=1), trajectory)
+    ends = _picture(scene, 0.0), _picture(scene, 1.0)
+    drawn = renderers.create("warp")(*ends, motion, times)[0]
+    truth = torch.cat([_picture(scene, time) for time in times.tolist()])
+    return float(((drawn - truth).abs().mean(1) > 0.05).float().sum((1, 2)).mean())
+
+
+def test_moved_knots_leave_no_ghost_of_a_small_fast_layer() -> None:
+    """At x24, 16 of 23 times lie between knots, where the layer has moved by up to 20 pixels.
+
+    Fixed pixels mix the layer with the background there, so most of the layer is lost. Followed
+    points keep it: its flow is right, and hardly more pixels are wrong than on the knots, where
+    only what the layer uncovers is.
+    """
+    scene = _passing()
+    exact = torch.from_numpy(np.stack([scene.sample(t)[1] for t in OFF_KNOTS.tolist()]))
+    layer = torch.from_numpy(np.stack([scene.labels(t) == 1 for t in OFF_KNOTS.tolist()]))
+    errors, wrong = {}, {}
+    for kind in (KnotTrajectory, MovedKnotTrajectory):
+        trajectory = _known(kind, scene)
+        flows = torch.stack(trajectory.at(OFF_KNOTS), dim=2)[0]
+        errors[kind] = float((flows - exact).norm(dim=2).transpose(0, 1)[:, layer].mean())
+        wrong[kind] = _wrong_pixels(scene, trajectory, OFF_KNOTS)
+    assert errors[KnotTrajectory] > 10.0
+    assert errors[MovedKnotTrajectory] < 1.0
+    on_knots = _wrong_pixels(scene, _known(MovedKnotTrajectory, scene), KNOTS[1:-1])
+    assert wrong[MovedKnotTrajectory] < 1.3 * on_knots
+    assert wrong[KnotTrajectory] > 2.0 * on_knots
+
+
+@every_kind
+def test_saved_and_loaded_it_is_the_same_bit_for_bit(
+    kind: type[KnotTrajectory], tmp_path: Path
+) -> None:
+    trajectory = _wavy(kind, "quadratic")
+    trajectory.save(tmp_path / "path.safetensors")
+    again = load_trajectory(tmp_path / "path.safetensors")
+    assert type(again) is kind
+    assert again.grid is trajectory.grid
+    for got, expected in zip(again.at(OFF_KNOTS), trajectory.at(OFF_KNOTS), strict=True):
+        assert torch.equal(got, expected)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.zeros(2)}, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match="expected a saved trajectory"):
+        load_trajectory(tmp_path / "weights.safetensors")
+    (tmp_path / "text.safetensors").write_text("not tensors")
+    with pytest.raises(ValueError, match="not a readable safetensors file"):
+        load_trajectory(tmp_path / "text.safetensors")
+    with pytest.raises(FileNotFoundError):
+        load_trajectory(tmp_path / "nothing.safetensors")
+
+
+def test_it_can_be_looked_at(tmp_path: Path) -> None:
+    import cv2
+
+    _wavy(MovedKnotTrajectory).plot(tmp_path / "path.png", times=(0.2, 0.7))
+    picture = cv2.imread(str(tmp_path / "path.png"))
+    assert picture is not None
+    assert picture.std() > 5.0
