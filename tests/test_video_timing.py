@@ -78,7 +78,10 @@ def test_resampling_is_regular_and_ends_with_the_source(source, fps) -> None:
     origin, end = stamps[0].time, stamps[-1].time + stamps[-1].duration
     assert len(moments) == rule.count(len(stamps), stamps[-1].time - origin, stamps[-1].duration)
     assert [moment.time for moment in moments] == [origin + k / fps for k in range(len(moments))]
-    assert moments[-1].time + moments[-1].duration == end
+    if moments[-1].source == len(stamps) - 1:
+        assert moments[-1].time + moments[-1].duration == end
+    else:  # slower than the source: the last frame shown covers the end
+        assert moments[-1].time + moments[-1].duration >= end
     base = rule.time_base(tick)
     assert all((moment.time / base).denominator == 1 for moment in moments)
     for moment in moments:

@@ -12,7 +12,8 @@ interval into the `Moment`s of the output that fall into it::
   rate stays variable, every source frame is kept in its place, the span from the first to the last
   timestamp is exactly the source's and the last frame keeps its own duration.
 * `Resample` shows a frame every 1/fps seconds from the first timestamp to the end of the last
-  interval. No frame is invented after the last source frame: it is repeated.
+  interval. No frame is invented after the last source frame: it is repeated, and its last showing
+  is cut where the source ends.
 
 Both need one interval at a time, so a plan never holds more than one pair of frames.
 """

@@ -1,0 +1,184 @@
+"""`interpolate_video`: files in, a file out."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+
+from rdvfi.interpolator import Interpolator
+from rdvfi.models import create_model
+from rdvfi.video.engine import Engine, LowConfidenceWarning, Progress, VideoReport
+from rdvfi.video.output import check_destination, check_picture
+from rdvfi.video.reader import Source, open_source
+from rdvfi.video.sheet import ContactSheet
+from rdvfi.video.timing import Multiply, Retiming, choose_retiming, exact_rate
+from rdvfi.video.writer import SinkOptions, check_options, open_sink
+
+DEFAULT_MODEL = "rdvfi-s"
+DEFAULT_MULTIPLIER = 8
+
+_PLAYBACK = Fraction(24)
+"""Frames per second of what is made from images, unless a rate is given."""
+
+PathLike = str | os.PathLike[str]
+
+
+def interpolate_video(
+    source: PathLike | Sequence[PathLike],
+    destination: PathLike,
+    *,
+    model: str | os.PathLike[str] | Interpolator = DEFAULT_MODEL,
+    multiplier: int | None = None,
+    target_fps: Fraction | int | float | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    chunk: int | None = None,
+    image_rate: Fraction | int | float | None = None,
+    codec: str | None = None,
+    crf: int | None = None,
+    audio: bool = True,
+    allow_untrained: bool = False,
+    overwrite: bool = False,
+    contact_sheet: PathLike | None = None,
+    progress: Progress | None = None,
+) -> VideoReport:
+    """Make a video smoother: new frames between all frames, sound and timing kept.
+
+    Memory is bounded whatever the length. The destination appears when it is complete, or not at
+    all.
+
+    Args:
+        source: A video file, a folder of images, or a list of image files.
+        destination: A ``.mp4``, ``.mov``, ``.mkv`` or ``.webm`` file, or a folder for PNG images.
+        model: A name or folder for `create_model`, or a model.
+        multiplier: The output has (n - 1) * multiplier + 1 frames; 8 if nothing is given.
+        target_fps: Instead of a multiplier, a constant number of frames per second.
+        seed: Seed of the noise.
+        device: Where a named model runs; CUDA if there is a device, else the CPU.
+        dtype: Type of a named model; float16 on CUDA, float32 elsewhere.
+        chunk: Frames drawn at once; chosen by their size if not given.
+        image_rate: Images per second of an image source. If not given, what is made plays at 24
+            frames per second.
+        codec: ``h264``, ``hevc``, ``vp9`` or ``ffv1`` (lossless); chosen by the suffix.
+        crf: Quality of the codec; lower is better and larger.
+        audio: Copy the sound.
+        allow_untrained: Accept a model with learned parts that nobody trained.
+        overwrite: Replace the destination if it exists.
+        contact_sheet: Also write a PNG of one pair and the frames between, to look at.
+        progress: Called as ``progress(written, total)`` after every frame, in a thread.
+
+    Returns:
+        What was done.
+
+    Raises:
+        FileNotFoundError: If a file, or the destination's folder, does not exist.
+        FileExistsError: If the destination exists and ``overwrite`` is off.
+        ValueError: If the source, the destination's suffix or an option is unusable.
+        MemoryError: If not even one frame fits into the device's memory.
+    """
+    if multiplier is None and target_fps is None:
+        multiplier = DEFAULT_MULTIPLIER
+    retiming = choose_retiming(multiplier, target_fps)
+    target = Path(destination)
+    check_destination(target, overwrite=overwrite)
+    picture = None if contact_sheet is None else Path(contact_sheet)
+    if picture is not None:
+        check_picture(picture, overwrite=overwrite)
+        if retiming == Multiply(1):
+            raise ValueError("multiplier is 1: no new frame is made to show on a contact sheet")
+    paths = _paths(source)
+    opened = open_source(paths, image_rate=_image_rate(image_rate, retiming))
+    _check_apart(paths, target)
+    options = SinkOptions(codec, crf, audio)
+    check_options(target, opened.info, options)
+    sheet = None if picture is None else ContactSheet()
+    engine = Engine(
+        _ready(model, device, dtype, allow_untrained=allow_untrained),
+        opened,
+        retiming,
+        seed=seed,
+        chunk=chunk,
+        sheet=sheet,
+        progress=progress,
+    )
+    tick = retiming.time_base(opened.info.tick)
+    with open_sink(target, opened.info, options, tick=tick, rate=_rate(opened, retiming)) as sink:
+        report = engine.run(sink)
+        if sheet is not None and picture is not None:
+            sheet.save(picture)
+    message = report.warning()
+    if message is not None:
+        warnings.warn(message, LowConfidenceWarning, stacklevel=2)
+    return report
+
+
+def _paths(source: PathLike | Sequence[PathLike]) -> Path | list[Path]:
+    if isinstance(source, (str, os.PathLike)):
+        return Path(source)
+    paths = [Path(path) for path in source]
+    if not paths:
+        raise ValueError("source is an empty list; give a video, a folder or at least two images")
+    return paths[0] if len(paths) == 1 else paths
+
+
+def _image_rate(given: Fraction | int | float | None, retiming: Retiming) -> Fraction:
+    if given is not None:
+        return exact_rate(given)
+    return _PLAYBACK / retiming.multiplier if isinstance(retiming, Multiply) else _PLAYBACK
+
+
+def _check_apart(source: Path | list[Path], destination: Path) -> None:
+    for path in [source] if isinstance(source, Path) else source:
+        if destination.exists() and destination.samefile(path):
+            raise ValueError(f"{destination} is the source itself; choose another destination")
+
+
+def _ready(
+    model: str | os.PathLike[str] | Interpolator,
+    device: str | torch.device | None,
+    dtype: torch.dtype | None,
+    *,
+    allow_untrained: bool,
+) -> Interpolator:
+    """The model, on its device, refused if it would draw noise for want of training."""
+    if isinstance(model, Interpolator):
+        if device is not None or dtype is not None:
+            raise ValueError("device and dtype are for named models; move a model with .to(...)")
+        built = model
+    else:
+        place = _device(device)
+        if dtype is None:
+            dtype = torch.float16 if place.type == "cuda" else torch.float32
+        built = create_model(model, device=place, dtype=dtype)
+    missing = built.untrained_parts()
+    if missing and not allow_untrained:
+        raise ValueError(
+            f"the model has parts that nobody trained: {', '.join(missing)}; choose a trained one, "
+            "or allow untrained parts (allow_untrained=True, --allow-untrained)"
+        )
+    return built
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device is {device!r}; expected a name such as cpu or cuda:0") from error
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {str(device)!r}, but no CUDA device is available")
+    return place
+
+
+def _rate(source: Source, retiming: Retiming) -> Fraction:
+    """About how many frames per second come out; encoders plan by it, timestamps do not."""
+    info = source.info
+    count = retiming.count(info.frames, info.span, info.tick)
+    if info.span <= 0 or count < 2:
+        return _PLAYBACK
+    return max(Fraction((count - 1) / info.span).limit_denominator(1001), Fraction(1, 1001))
