@@ -47,6 +47,16 @@ def test_a_knots_own_time_returns_its_field(kind: type[KnotTrajectory], basis: s
         torch.testing.assert_close(last[:, :9], trajectory.from_last, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("times", [KNOTS, OFF_KNOTS])
+@every_kind
+def test_flows_are_float32_under_autocast_too(kind: type[KnotTrajectory], times: Tensor) -> None:
+    trajectory = _wavy(kind)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = trajectory.at(times)
+        assert trajectory.shift(times, times.flip(0)).dtype == torch.float32
+    torch.testing.assert_close(mixed, trajectory.at(times), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("basis", sorted(bases))
 @every_kind
 def test_a_constant_shift_is_exact_everywhere(kind: type[KnotTrajectory], basis: str) -> None:

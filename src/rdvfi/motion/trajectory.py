@@ -51,10 +51,12 @@ class KnotTrajectory(Trajectory):
     def at(self, times: Times) -> tuple[Flows, Flows]:
         """See `rdvfi.interfaces.Trajectory.at`."""
         weights = self.basis.weights(self.knots, times.to(self.knots))
-        return (
-            torch.einsum("tk,bkchw->btchw", weights, self.from_first),
-            torch.einsum("tk,bkchw->btchw", weights, self.from_last),
-        )
+        # Autocast would make a product of half precision, and flows are float32 always.
+        with torch.autocast(weights.device.type, enabled=False):
+            return (
+                torch.einsum("tk,bkchw->btchw", weights, self.from_first),
+                torch.einsum("tk,bkchw->btchw", weights, self.from_last),
+            )
 
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file; `load_trajectory` reads it back, bit for bit."""
