@@ -50,8 +50,8 @@ def _coarse(first: np.ndarray, last: np.ndarray) -> np.ndarray:
     return np.stack(flows).transpose(0, 3, 1, 2).astype(np.float16)
 
 
-def _shapes(kind: str, count: int) -> dict[str, tuple[tuple[int, ...], str]]:
-    h, w = SIZE
+def _shapes(kind: str, count: int, size: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], str]]:
+    h, w = size
     times = KNOTS + FREE
     shapes = {
         "frames": ((count, times, h, w, 3), "uint8"),
@@ -65,30 +65,48 @@ def _shapes(kind: str, count: int) -> dict[str, tuple[tuple[int, ...], str]]:
     return shapes
 
 
-def _fill(data: Path, folder: Path, kind: str, part: range, seed: int) -> None:
+def _fill(
+    data: Path, folder: Path, kind: str, part: range, size: tuple[int, int], seed: int
+) -> None:
     import cv2
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     film = Film(data / "film.npy")
     pictures = load_pictures(data, film) if kind == "procedural" else []
-    names = _shapes(kind, 1)
+    names = _shapes(kind, 1, size)
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in names}
     for index in part:
         rng = np.random.default_rng([seed, index])
         if kind == "procedural":
-            sample = procedural_sample(rng, pictures, SIZE, free=FREE, reach=REACH, stride=STRIDE)
+            sample = procedural_sample(rng, pictures, size, free=FREE, reach=REACH, stride=STRIDE)
         else:
-            sample = film_sample(rng, film, SIZE, free=FREE)
+            sample = film_sample(rng, film, size, free=FREE)
         sample["coarse"] = _coarse(sample["frames"][0], sample["frames"][KNOTS - 1])
         for name, array in arrays.items():
             array[index] = sample[name]
 
 
 def build_pool(
-    data: Path, folder: Path, kind: str, count: int, *, seed: int = 1, workers: int = 2
+    data: Path,
+    folder: Path,
+    kind: str,
+    count: int,
+    *,
+    size: tuple[int, int] = SIZE,
+    seed: int = 1,
+    workers: int = 2,
 ) -> None:
     """Make ``count`` samples of one kind in ``folder``; nothing is done if they are there.
+
+    Args:
+        data: Folder made by ``python -m rdvfi.data.build``.
+        folder: Where the samples go; it appears when all are made.
+        kind: "procedural" or "film".
+        count: Number of samples.
+        size: (height, width) of their frames, multiples of 16.
+        seed: Another seed gives other samples.
+        workers: Processes.
 
     Raises:
         ValueError: If ``kind`` is unknown.
@@ -99,14 +117,14 @@ def build_pool(
         return
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
-    for name, (shape, dtype) in _shapes(kind, count).items():
+    for name, (shape, dtype) in _shapes(kind, count, size).items():
         np.lib.format.open_memmap(partial / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
     if kind == "film":
         Film(data / "film.npy")  # finds the cuts once, before the workers need them
     edges = np.linspace(0, count, 4 * workers + 1).astype(int).tolist()
     with ProcessPoolExecutor(workers) as pool:
         jobs = [
-            pool.submit(_fill, data, partial, kind, range(a, b), seed)
+            pool.submit(_fill, data, partial, kind, range(a, b), size, seed)
             for a, b in itertools.pairwise(edges)
         ]
         for job in jobs:
@@ -134,7 +152,8 @@ class Pool:
             folder.mkdir(parents=True, exist_ok=True)
             rows = []
             for start in range(0, self.count, 8):
-                frames = torch.from_numpy(self._arrays["frames"][start : start + 8, :KNOTS])
+                # A copy: torch does not take memory that it must not write to.
+                frames = torch.from_numpy(self._arrays["frames"][start : start + 8, :KNOTS].copy())
                 images = frames.permute(0, 1, 4, 2, 3).float() / 255.0
                 latents = encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
                 rows.append(latents.to(torch.float16).numpy())

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from rdvfi.data.build import CREDITS, HELD_OUT
 from rdvfi.data.procedural import Picture, random_scene
@@ -141,7 +141,9 @@ class Stream(IterableDataset[dict[str, Tensor]]):
             index += step
 
 
-def batches(stream: Stream, size: int, *, workers: int = 1) -> Iterator[dict[str, Tensor]]:
+def batches(
+    stream: Dataset[dict[str, Tensor]], size: int, *, workers: int = 1
+) -> Iterator[dict[str, Tensor]]:
     """Endless batches, made by background workers."""
     loader = DataLoader(stream, size, num_workers=workers, prefetch_factor=4 if workers else None)
     return iter(loader)
