@@ -1,0 +1,56 @@
+# Works on a machine that has only Python (3.11 or newer), pip and make:
+#   make demo     interpolate the clip in examples/clips, eight times as many frames
+#   make test     run the test suite
+# The first one that runs makes .venv and installs what is needed there.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+CLIP := examples/clips/branch.mp4
+TEST_OPTIONS ?=
+BENCH_OPTIONS ?=
+
+# mkdocs-material announces its successor on every build.
+export NO_MKDOCS_2_WARNING := 1
+
+.PHONY: help setup demo test lint format bench docs clean
+
+help:
+	@sed -n '1,4s/^# \{0,1\}//p' Makefile
+	@echo 'Also: setup, lint, format, bench, docs, clean.'
+
+setup: $(INSTALLED)
+
+# Again whenever pyproject.toml changes. The stamp is written last, so a broken install is redone.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	@mkdir -p out
+	$(BIN)/rdvfi interpolate $(CLIP) out/demo.mp4 --multiplier 8 --contact-sheet out/demo.png --overwrite
+	@echo 'Look at out/demo.mp4 and out/demo.png.'
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q $(TEST_OPTIONS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# BENCH_OPTIONS=--benchmark-disable runs every benchmark once, without timing it.
+bench: $(INSTALLED)
+	$(BIN)/python -m pytest -c benchmarks/pytest.ini benchmarks $(BENCH_OPTIONS)
+
+docs: $(INSTALLED)
+	$(BIN)/mkdocs build --strict --quiet
+
+clean:
+	rm -rf .venv out site dist
