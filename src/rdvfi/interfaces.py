@@ -51,13 +51,16 @@ class Keyframes:
     the *real* small frames at both ends; they are there when the flow estimator reads pixels.
     ``end_flows`` is the coarse motion that the generator started from, if it used one:
     ``end_flows[:, 0]`` from first to last on the grid of the first, ``end_flows[:, 1]`` back, in
-    pixels of their grid.
+    pixels of their grid. ``bends`` is how far it bent the straight line along that motion: the
+    deviation, at every knot, of the flow to the first (``bends[:, :, 0]``) and to the last frame, on
+    the TARGET grid of the latents and in its pixels; zero at both ends.
     """
 
     latents: Float[Tensor, "b k c hz wz"]
     times: Float[Tensor, " k"]
     images: Float[Tensor, "b k 3 h w"] | None = None
     end_flows: Float[Tensor, "b 2 2 hm wm"] | None = None
+    bends: Float[Tensor, "b k 2 2 hz wz"] | None = None
 
     def flipped(self) -> "Keyframes":
         """The same keyframes played backwards."""
@@ -66,6 +69,7 @@ class Keyframes:
             1.0 - self.times.flip(0),
             None if self.images is None else self.images.flip(1),
             None if self.end_flows is None else self.end_flows.flip(1),
+            None if self.bends is None else self.bends.flip(1, 2),
         )
 
 
@@ -129,14 +133,20 @@ class Trajectory(ABC):
         u, v = rate[:, :, 0], rate[:, :, 1]
         return torch.stack((-(d * u - b * v), -(a * v - c * u)), dim=2) / determinant[:, :, None]
 
-    def confidence(self, times: Times) -> Float[Tensor, "b t 2 h w"]:
+    def confidence(
+        self, times: Times, *, flows: tuple[Flows, Flows] | None = None
+    ) -> Float[Tensor, "b t 2 h w"]:
         """Trust in the flow to the first (channel 0) and to the last frame (channel 1), in (0, 1].
 
         It is ``exp(-e / 2)`` with ``e`` the forward-backward error in pixels: going from an
         instant to one end and on to the other along the end-to-end flow must arrive where the
         direct flow does. At tau = 0 this is the classical two-way check of the last frame.
+
+        Args:
+            times: Where to measure.
+            flows: ``self.at(times)``, if it is known already.
         """
-        first, last = self.at(times)
+        first, last = self.at(times) if flows is None else flows
         ends = torch.tensor([0.0, 1.0], dtype=times.dtype, device=times.device)
         across_first, across_last = self.at(ends)
         first_to_last, last_to_first = across_last[:, 0], across_first[:, 1]

@@ -5,7 +5,10 @@ make the keyframes at ``i / 8`` from pure noise in one evaluation. The coarse fl
 its own: a classical estimator by default, outside any compiled graph.
 """
 
+from dataclasses import replace
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,7 +17,7 @@ from rdvfi.backbones.denoiser import Bent, Denoiser, Ends
 from rdvfi.backbones.diffusion import clean_from_velocity, velocity_from_clean
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import FlowEstimator, KeyframeGenerator, Keyframes, Reads
-from rdvfi.ops.compose import straight_flows
+from rdvfi.ops import straight_flows, turning_candidates
 from rdvfi.registry import backbones
 from rdvfi.types import Flow, SmallImage
 
@@ -45,14 +48,9 @@ class CompactKeyframes(KeyframeGenerator):
         flows = self.coarse_flows(img0, img1)
         ends = self.ends(self.encode(img0), self.encode(img1), flows[:, 0], flows[:, 1])
         pure = torch.ones(noise.shape[0], device=noise.device)
-        made = clean_from_velocity(noise, self.velocity(ends, noise, pure), pure)
-        return self.keyframes(ends, made, flows)
-
-    def velocity(
-        self, ends: Ends, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"]
-    ) -> Float[Tensor, "b n c hz wz"]:
-        """The network's v-prediction at noise levels ``sigma``."""
-        return velocity_from_clean(noisy, self.denoise(ends, noisy, sigma).latents, sigma)
+        bent = self.denoise(ends, noise, pure)
+        v = velocity_from_clean(noise, bent.latents, pure)
+        return self.keyframes(ends, replace(bent, latents=clean_from_velocity(noise, v, pure)), flows)
 
     def denoise(
         self, ends: Ends, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"]
@@ -75,21 +73,25 @@ class CompactKeyframes(KeyframeGenerator):
         """Both end latents and the straight lines between them on the latent grid."""
         times = knot_times(first.device)[1:-1]
         size = (first.shape[-2], first.shape[-1])
-        lines = straight_flows(resize_flow(forward, size), resize_flow(backward, size), times)
-        return Ends(first, last, *lines, times)
+        onward, back = resize_flow(forward, size), resize_flow(backward, size)
+        to_first, to_last = straight_flows(onward, back, times)
+        turning = turning_candidates(onward, back, times)
+        return Ends(first, last, to_first, to_last, turning, times)
 
     def keyframes(
-        self, ends: Ends, made: Float[Tensor, "b n c hz wz"], flows: Float[Tensor, "b 2 2 h w"]
+        self, ends: Ends, bent: Bent, flows: Float[Tensor, "b 2 2 h w"]
     ) -> Keyframes:
         """Keyframes with the real ends around those that were made."""
-        latents = torch.cat((ends.first[:, None], made, ends.last[:, None]), dim=1)
-        return Keyframes(latents, knot_times(made.device), end_flows=flows)
+        latents = torch.cat((ends.first[:, None], bent.latents, ends.last[:, None]), dim=1)
+        bends = (bent.to_first - ends.to_first, bent.to_last - ends.to_last)
+        still = F.pad(torch.stack(bends, dim=2), (0, 0, 0, 0, 0, 0, 0, 0, 1, 1))
+        return Keyframes(latents, knot_times(latents.device), end_flows=flows, bends=still)
 
     def straight_keyframes(self, img0: SmallImage, img1: SmallImage) -> Keyframes:
         """Keyframes by warping along straight lines, without diffusion: for ablation."""
         flows = self.coarse_flows(img0, img1)
         ends = self.ends(self.encode(img0), self.encode(img1), flows[:, 0], flows[:, 1])
-        return self.keyframes(ends, self.denoiser.straight(ends), flows)
+        return replace(self.keyframes(ends, self.denoiser.straight(ends), flows), bends=None)
 
     def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
         """See `rdvfi.interfaces.KeyframeGenerator.noise_shape`."""

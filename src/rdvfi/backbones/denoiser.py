@@ -1,13 +1,11 @@
 """The denoiser of RDVFI-S: it bends and repairs the straight-line guess.
 
 Each keyframe to be made starts from both end latents warped along the straight lines of a coarse
-flow. The network sees them, the noisy latent, where the two disagree, and the shape of the motion
-field, and answers with
+flow. The network sees them, the noisy latent, and four candidates of a better line, the paths of turns and
+zooms at constant rate that the coarse flow implies (`rdvfi.ops.turning`), each with how well it makes
+the two end latents agree. It answers with
 
-* a bend of each straight line: a complex factor times the displacement V, plus a small shift.
-  A similarity motion with matrix A (as a complex number) takes a point the share
-  ``(A^t - 1) / (A - 1)`` of its way, and A can be read off the gradient of V; so the factor is a
-  function of that gradient and of t alone, at every scale and speed of motion;
+* a bend of each line: gates on the candidates' departures, plus a small free shift;
 * a correction of the blend of the two warped latents, and a residual.
 
 All of it carries the envelope ``4 t (1 - t)`` and a last layer that starts at zero: before training
@@ -23,11 +21,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi.layers import ResidualBlock, conv, zero_conv
+from rdvfi.ops.turning import CANDIDATES
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flows, Times
 
-_FACTS = 14
-_ANSWERS = 9
+_FACTS = 2 + 4 + 1 + 5 * CANDIDATES + 3
+_ANSWERS = CANDIDATES + 4 + 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +40,8 @@ class Ends:
     last: Float[Tensor, "b c h w"]
     to_first: Flows
     to_last: Flows
+    turning: Float[Tensor, "b n 4 4 h w"]
+    """Candidates of better lines, see `rdvfi.ops.turning.turning_candidates`."""
     times: Times
 
 
@@ -91,21 +92,22 @@ class Denoiser(nn.Module):
             y = _mix_along_time(mix, block(y), n)
         x = x + F.interpolate(self.grow(y), x.shape[-2:], mode="bilinear", align_corners=False)
         out = self.answer(self.finish(x)).unflatten(0, (b, n))
-        return self._assemble(ends, travel, out)
+        return self._assemble(ends, out)
 
-    def straight(self, ends: Ends) -> Float[Tensor, "b n c h w"]:
+    def straight(self, ends: Ends) -> Bent:
         """The guess that the network starts from: latents warped along straight lines, blended."""
         b, n = ends.to_first.shape[:2]
         h, w = ends.first.shape[-2:]
         nothing = ends.first.new_zeros(b, n, _ANSWERS + ends.first.shape[1], h, w)
-        return self._assemble(ends, ends.to_last - ends.to_first, nothing).latents
+        return self._assemble(ends, nothing)
 
-    def _assemble(self, ends: Ends, travel: Flows, out: Float[Tensor, "b n a h w"]) -> Bent:
-        t = ends.times.to(travel)[None, :, None, None, None]
+    def _assemble(self, ends: Ends, out: Float[Tensor, "b n a h w"]) -> Bent:
+        t = ends.times.to(ends.to_first)[None, :, None, None, None]
         envelope = 4.0 * t * (1.0 - t)
-        bends, blend, residual = out[:, :, :8].float(), out[:, :, 8:9], out[:, :, _ANSWERS:]
-        to_first = ends.to_first + envelope * (_turn(bends[:, :, :2], travel) + bends[:, :, 2:4])
-        to_last = ends.to_last + envelope * (_turn(bends[:, :, 4:6], travel) + bends[:, :, 6:])
+        gates, shift = out[:, :, :CANDIDATES, None].float(), out[:, :, CANDIDATES : CANDIDATES + 4].float()
+        bends = (gates * departures(ends)).sum(2) + envelope * shift
+        to_first, to_last = ends.to_first + bends[:, :, :2], ends.to_last + bends[:, :, 2:]
+        blend, residual = out[:, :, _ANSWERS - 1 : _ANSWERS], out[:, :, _ANSWERS:]
         lean = (envelope * blend).exp()
         share = (1.0 - t) * lean / ((1.0 - t) * lean + t / lean)
         made = torch.lerp(_warped(ends.last, to_last), _warped(ends.first, to_first), share)
@@ -118,10 +120,9 @@ def _warped(latent: Float[Tensor, "b c h w"], flow: Flows) -> Float[Tensor, "b n
     return backward_warp(spread, flow.flatten(0, 1)).unflatten(0, (b, n))
 
 
-def _turn(factor: Flows, travel: Flows) -> Flows:
-    """Product of complex numbers: ``travel`` turned and scaled by ``factor``."""
-    fx, fy, x, y = factor[:, :, 0], factor[:, :, 1], travel[:, :, 0], travel[:, :, 1]
-    return torch.stack((fx * x - fy * y, fx * y + fy * x), dim=2)
+def departures(ends: Ends) -> Float[Tensor, "b n 4 4 h w"]:
+    """How far each turning line departs from the straight one."""
+    return ends.turning - torch.cat((ends.to_first, ends.to_last), dim=2)[:, :, None]
 
 
 def _facts(
@@ -131,15 +132,24 @@ def _facts(
     travel: Flows,
     sigma: Float[Tensor, " b"],
 ) -> Float[Tensor, "b n f h w"]:
-    """Motion, its gradients, disagreement, time and noise level, as channels."""
+    """Motion, candidates and their misfits, time and noise level, as channels."""
     b, n, _, h, w = travel.shape
     slopes = torch.cat((_slope(travel, -1), _slope(travel, -2)), dim=2)
-    smooth = F.avg_pool2d(slopes.flatten(0, 1), 3, 1, 1, count_include_pad=False)
     t = ends.times.to(travel)[None, :, None, None, None].expand(b, n, 1, h, w)
     level = sigma.to(travel)[:, None, None, None, None].expand(b, n, 1, h, w)
     apart = (warped0 - warped1).abs().mean(2, keepdim=True)
-    parts = (0.1 * travel, slopes, smooth.unflatten(0, (b, n)), apart, t, t * (1.0 - t), level)
+    bends = departures(ends).flatten(2, 3).clamp(-8.0, 8.0)
+    parts = (0.1 * travel, slopes, apart, 0.5 * bends, _misfits(ends), t, t * (1.0 - t), level)
     return torch.cat(parts, dim=2)
+
+
+def _misfits(ends: Ends) -> Float[Tensor, "b n 4 h w"]:
+    """How far the two end latents are apart along each turning line."""
+    errors = []
+    for flows in ends.turning.unbind(2):
+        apart = _warped(ends.first, flows[:, :, :2]) - _warped(ends.last, flows[:, :, 2:])
+        errors.append(apart.abs().mean(2))
+    return torch.stack(errors, dim=2)
 
 
 def _slope(flow: Flows, dim: int) -> Flows:

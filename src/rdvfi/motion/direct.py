@@ -11,7 +11,7 @@ from torch import nn
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Basis, Keyframes, Reads, Trajectory, TrajectoryModel
 from rdvfi.layers import ResidualBlock, conv, zero_conv
-from rdvfi.motion.line import straight_line
+from rdvfi.motion.line import starting_line
 from rdvfi.motion.local import MATCHED
 from rdvfi.motion.trajectory import KnotTrajectory, MovedKnotTrajectory
 from rdvfi.ops import backward_warp, correlation
@@ -48,7 +48,7 @@ class DirectRegression(TrajectoryModel):
 
     def forward(self, keyframes: Keyframes) -> Trajectory:
         """See `rdvfi.interfaces.TrajectoryModel.forward`."""
-        line = straight_line(keyframes)
+        line = starting_line(keyframes)
         latents = torch.cat((keyframes.latents, keyframes.latents.flip(1)))
         lines = torch.cat((line.to_first, line.to_last.flip(1)))
         b2, k = latents.shape[:2]

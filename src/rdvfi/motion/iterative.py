@@ -1,8 +1,8 @@
 """phi_2: iterative fusion of small motions into the flow to each end frame.
 
 From knot to knot the flow to the end frame grows by one small motion. With ``l`` the motion from
-knot k+1 back to knot k, ``S`` the straight line to the end and ``D`` what the flow has bent away from
-it so far,
+knot k+1 back to knot k, ``S`` the flow that the generator's own motion gives (the straight line, bent
+as it bent it) and ``D`` the departure from it so far,
 
     F_k     = S_k + D_k,               D_0 = 0,
     carried = D_k moved along l,       composed = l + F_k(y + l) - S_{k+1},
@@ -11,7 +11,7 @@ it so far,
 where a small network gives the gate g and the correction. It reads how well each candidate
 explains knot k+1 by the end frame's own latent: matching errors, and a cost volume around the
 carried guess, which keeps eight chained steps from drifting. Its last layer starts at zero, so
-that the trajectory starts as the straight line and learning can only bend it.
+that the trajectory starts as ``S`` and learning can only improve on it.
 
 Both directions share the weights and run in one batch; the flow to the last frame is the same
 recursion on the flipped keyframes, hence exactly time-symmetric. The method is that of RDVFI
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Basis, FlowEstimator, Keyframes, Reads, Trajectory, TrajectoryModel
 from rdvfi.layers import ResidualBlock, conv, zero_conv
-from rdvfi.motion.line import Line, straight_line
+from rdvfi.motion.line import Line, starting_line
 from rdvfi.motion.local import MATCHED
 from rdvfi.motion.trajectory import KnotTrajectory, MovedKnotTrajectory
 from rdvfi.ops import backward_warp, chain, correlation
@@ -72,7 +72,7 @@ class IterativeFusion(TrajectoryModel):
     def forward(self, keyframes: Keyframes) -> Trajectory:
         """See `rdvfi.interfaces.TrajectoryModel.forward`."""
         adjacent = self.adjacent_flows(keyframes)
-        line = straight_line(keyframes, adjacent)
+        line = starting_line(keyframes, adjacent)
         bends = self.bends(keyframes, line, adjacent)
         size = line.to_first.shape[-2:]
         b, k = bends.shape[0] // 2, bends.shape[1]

@@ -1,12 +1,12 @@
 """The straight line: where every trajectory starts, and a trajectory of its own.
 
-`straight_line` gives the flows of uniform straight motion at every knot, on a grid of half the
-motion size. It starts from the coarse end-to-end flow of the generator; if there is none, from the
-chain of the adjacent motions. `straight` registers it as a trajectory without learning: with it, the
+`starting_line` gives the flows at every knot that a trajectory model starts from, on a grid of half
+the motion size: uniform straight motion along the coarse end-to-end flow of the generator (if there
+is none, along the chain of the adjacent motions), bent as the generator bent it. `straight` registers it as a trajectory without learning: with it, the
 pipeline is coarse flow + warp.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -24,16 +24,16 @@ FIELD_STRIDE = 2
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """Flows of straight motion at the knots, in pixels of their grid."""
+    """Flows to both ends at the knots, in pixels of their grid."""
 
     to_first: Flows
     to_last: Flows
 
 
-def straight_line(
+def starting_line(
     keyframes: Keyframes, adjacent: Float[Tensor, "b2 s 2 hz wz"] | None = None
 ) -> Line:
-    """Straight motion at every knot.
+    """Straight motion at every knot, with the generator's own bends.
 
     Args:
         keyframes: Their ``end_flows`` are the line, if there are any.
@@ -58,7 +58,13 @@ def straight_line(
             "these keyframes carry no coarse motion (end_flows), which the straight line needs; "
             "use a backbone with a coarse flow, or the trajectory 'iterative'"
         )
-    return Line(*straight_flows(forward, backward, keyframes.times))
+    to_first, to_last = straight_flows(forward, backward, keyframes.times)
+    if keyframes.bends is None:
+        return Line(to_first, to_last)
+    size = (to_first.shape[-2], to_first.shape[-1])
+    bends = resize_flow(keyframes.bends.flatten(0, 2).float(), size)
+    bends = bends.unflatten(0, keyframes.bends.shape[:3])
+    return Line(to_first + bends[:, :, 0], to_last + bends[:, :, 1])
 
 
 class StraightTrajectory(TrajectoryModel):
@@ -77,7 +83,7 @@ class StraightTrajectory(TrajectoryModel):
 
     def forward(self, keyframes: Keyframes) -> Trajectory:
         """See `rdvfi.interfaces.TrajectoryModel.forward`."""
-        line = straight_line(keyframes)
+        line = starting_line(replace(keyframes, bends=None))
         kind = MovedKnotTrajectory if self.moved else KnotTrajectory
         return kind(line.to_first, line.to_last, keyframes.times, self.basis)
 

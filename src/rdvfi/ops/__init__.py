@@ -3,6 +3,7 @@
 from rdvfi.ops.compose import chain, straight_flows
 from rdvfi.ops.correlation import correlation
 from rdvfi.ops.render import render
+from rdvfi.ops.turning import turning_candidates
 from rdvfi.ops.warp import backward_warp, follow
 
-__all__ = ["backward_warp", "chain", "correlation", "follow", "render", "straight_flows"]
+__all__ = ["backward_warp", "chain", "correlation", "follow", "render", "straight_flows", "turning_candidates"]

@@ -28,10 +28,10 @@ class _Correlation(torch.autograd.Function):
         source, wide = ctx.saved_tensors
         h, w = source.shape[-2:]
         to_source, to_wide = torch.zeros_like(source), torch.zeros_like(wide)
-        index = 0
+        scores, index = grads[0].contiguous(), 0
         for y in range(2 * ctx.radius + 1):
             for x in range(2 * ctx.radius + 1):
-                grad = grads[0][:, index : index + 1]
+                grad = scores[:, index : index + 1]
                 to_source.addcmul_(grad, wide[..., y : y + h, x : x + w])
                 to_wide[..., y : y + h, x : x + w].addcmul_(grad, source)
                 index += 1
@@ -50,6 +50,7 @@ def correlation(
     """
     target = target.to(source.dtype)
     wide = F.pad(target, (radius,) * 4, mode="replicate")
-    scores = _Correlation.apply(source * source.shape[1] ** -0.5, wide, radius)
+    source = (source * source.shape[1] ** -0.5).contiguous()
+    scores = _Correlation.apply(source, wide.contiguous(), radius)
     assert isinstance(scores, Tensor)
     return scores

@@ -15,17 +15,17 @@ from torch import Tensor
 from rdvfi.interfaces import FlowGrid, Motion, Renderer, Trajectory
 from rdvfi.ops.render import render
 from rdvfi.registry import renderers
-from rdvfi.types import Image, Times, Video
+from rdvfi.types import Flows, Image, Times, Video
 
 CONFIDENCE_FLOOR = 0.25
 """Share of trust that even an inconsistent flow keeps: two-way errors are noisy themselves."""
 
 
 def consistent_shares(
-    trajectory: Trajectory, timesteps: Times
+    trajectory: Trajectory, timesteps: Times, flows: tuple[Flows, Flows]
 ) -> tuple[Float[Tensor, "b t 1 h w"], Float[Tensor, "b t 1 h w"]]:
     """Unnormalised shares of the first and of the last frame in the blend."""
-    trust = trajectory.confidence(timesteps) + CONFIDENCE_FLOOR
+    trust = trajectory.confidence(timesteps, flows=flows) + CONFIDENCE_FLOOR
     t = timesteps.to(trust)[None, :, None, None, None]
     return (1.0 - t) * trust[:, :, :1], t * trust[:, :, 1:]
 
@@ -35,8 +35,8 @@ class WarpRenderer(Renderer):
 
     def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
         """See `rdvfi.interfaces.Renderer.forward`."""
-        flow0, flow1 = motion.trajectory.at(timesteps)
-        first, last = consistent_shares(motion.trajectory, timesteps)
+        flow0, flow1 = flows = motion.trajectory.at(timesteps)
+        first, last = consistent_shares(motion.trajectory, timesteps, flows)
         residual = torch.zeros_like(flow0[:, :, :1]).expand(-1, -1, 3, -1, -1)
         return render(img0, img1, flow0, flow1, first / (first + last), residual)
 

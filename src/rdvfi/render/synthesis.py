@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi.geometry import resize_flow, resize_image
-from rdvfi.interfaces import Keyframes, Motion, Renderer, Trajectory
+from rdvfi.interfaces import Motion, Renderer
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.ops.render import render
-from rdvfi.ops.warp import backward_warp
+from rdvfi.ops.warp import backward_warp, follow
 from rdvfi.registry import renderers
 from rdvfi.render.renderer import consistent_shares
 from rdvfi.types import Flows, Image, Times, Video
@@ -52,8 +52,8 @@ class SynthesisRenderer(Renderer):
 
     def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
         """See `rdvfi.interfaces.Renderer.forward`."""
-        flow0, flow1 = motion.trajectory.at(timesteps)
-        first, last = consistent_shares(motion.trajectory, timesteps)
+        flow0, flow1 = flows = motion.trajectory.at(timesteps)
+        first, last = consistent_shares(motion.trajectory, timesteps, flows)
         out = self._network(img0, img1, motion, timesteps, flow0, flow1, first / (first + last))
         t = timesteps.to(torch.float32)[None, :, None, None, None]
         out = out.float() * (4.0 * t * (1.0 - t))
@@ -96,7 +96,7 @@ class SynthesisRenderer(Renderer):
             dim=1,
         )
         facts = F.pad(facts, (0, even[1] - w, 0, even[0] - h), mode="replicate")
-        latents = self._neighbours(motion.keyframes, motion.trajectory, timesteps)
+        latents = self._neighbours(motion, timesteps, (flow0, flow1))
         latents = self.latents(latents.to(self.latents.weight)).float()
         latents = resize_image(latents, (even[0] // 2, even[1] // 2))
         x = self.enter(torch.cat((self.unshuffle(facts), latents), dim=1).to(self.latents.weight))
@@ -106,16 +106,18 @@ class SynthesisRenderer(Renderer):
         return self.answer(self.finish(x))[..., :h, :w].unflatten(0, (b, t))
 
     def _neighbours(
-        self, keyframes: Keyframes, trajectory: Trajectory, timesteps: Times
+        self, motion: Motion, timesteps: Times, flows: tuple[Flows, Flows]
     ) -> Float[Tensor, "bt c hz wz"]:
         """Both neighbouring keyframes' latents, warped to each time: (b * t, 2c, hz, wz)."""
+        keyframes = motion.keyframes
         knots = keyframes.times
         left = torch.searchsorted(knots, timesteps.to(knots), right=True).sub(1)
         left = left.clamp(0, knots.numel() - 2)
         size = (keyframes.latents.shape[-2], keyframes.latents.shape[-1])
         warped = []
         for index in (left, left + 1):
-            shift = trajectory.shift(timesteps.to(knots), knots[index])
+            there = motion.trajectory.at(knots[index])
+            shift = follow(flows, there, timesteps.to(knots), knots[index])
             coarse = resize_flow(shift.flatten(0, 1), size)
             warped.append(backward_warp(keyframes.latents[:, index].flatten(0, 1), coarse))
         return torch.cat(warped, dim=1)

@@ -32,8 +32,8 @@ STAGES = ("autoencoder", "motion", "synthesis", "keyframes", "ship")
 SAMPLES = {"procedural": 3000, "film": 2000}
 SCHEDULES = {
     "autoencoder": Schedule(steps=2100, rate=2e-3),
-    "motion": Schedule(steps=2000, rate=8e-4),
-    "keyframes": Schedule(steps=4000, rate=1e-3),
+    "motion": Schedule(steps=2500, rate=1e-3),
+    "keyframes": Schedule(steps=2500, rate=1e-3),
     "synthesis": Schedule(steps=2000, rate=6e-4),
 }
 

@@ -12,7 +12,7 @@ Times are uniform in (0, 1), on and off the knots alike.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Keyframes, Motion, Trajectory
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.iterative import IterativeFusion
-from rdvfi.motion.line import straight_line
+from rdvfi.motion.line import starting_line
 from rdvfi.training.loop import Losses, Schedule, train
 from rdvfi.training.losses import (
     flow_loss,
@@ -119,7 +119,7 @@ def motion_losses(
         adjacent, torch.cat((to_before[0], to_after[0])), torch.cat((to_before[1], to_after[1]))
     )
     # phi_2 learns to fuse what phi_1 says, not to change it: as in AccFlow, no gradient goes back.
-    line = straight_line(keyframes)
+    line = starting_line(keyframes)
     bends = trajectory.bends(keyframes, line, adjacent.detach())
     size = (exact.shape[-2], exact.shape[-1])
     lines = torch.cat((line.to_first, line.to_last.flip(1)))
@@ -127,6 +127,24 @@ def motion_losses(
     both = torch.cat((exact[:, :KNOTS, 0], exact[:, :KNOTS, 1].flip(1)))
     seen = torch.cat((visible[:, :KNOTS, 0], visible[:, :KNOTS, 1].flip(1)))
     return {"adjacent": near, "fused": flow_loss(flows[:, 1:], both[:, 1:], seen[:, 1:])}
+
+
+def _partial_bends(
+    keyframes: Keyframes, batch: dict[str, Tensor], step: int
+) -> Float[Tensor, "b k 2 2 hz wz"]:
+    """A random share, per sample, of the exact departure from the straight line.
+
+    So phi_2 meets starting lines of every quality, as a generator makes them.
+    """
+    line = starting_line(keyframes)
+    exact = batch["flows"][:, :KNOTS, :2] / STRIDE
+    size = (exact.shape[-2], exact.shape[-1])
+    lines = torch.stack((line.to_first, line.to_last), dim=2)
+    straight = resize_flow(lines.flatten(0, 2), size).unflatten(0, lines.shape[:3])
+    share = torch.rand(exact.shape[0], generator=torch.Generator().manual_seed(step))
+    bends = share[:, None, None, None, None, None] * (exact - straight)
+    bends[:, 0], bends[:, -1] = 0.0, 0.0
+    return bends
 
 
 def train_motion(
@@ -137,9 +155,11 @@ def train_motion(
     _only(model, parts.trajectory)
 
     def loss(batch: dict[str, Tensor], step: int) -> Losses:
-        return motion_losses(parts.trajectory, true_keyframes(parts.generator, batch), batch)
+        keyframes = true_keyframes(parts.generator, batch)
+        keyframes = replace(keyframes, bends=_partial_bends(keyframes, batch, step))
+        return motion_losses(parts.trajectory, keyframes, batch)
 
-    train("motion", parts.trajectory, pool.batches(4, 11), loss, schedule, folder, report=report)
+    train("motion", parts.trajectory, pool.batches(2, 11), loss, schedule, folder, report=report)
 
 
 def render_random(
@@ -158,8 +178,6 @@ def render_random(
 
 
 def _sample(keyframes: Keyframes, trajectory: Trajectory, i: int) -> Motion:
-    from dataclasses import replace
-
     flows = keyframes.end_flows
     keys = Keyframes(
         keyframes.latents[i : i + 1],
@@ -252,7 +270,7 @@ def train_keyframes(
         if step >= reconstruct_from * schedule.steps:
             if not decodable:
                 raise ValueError("L_rec needs motion and synthesis; train those stages first")
-            made = generator.keyframes(ends, bent.latents, truth.end_flows)
+            made = generator.keyframes(ends, bent, truth.end_flows)
             output, frame, _ = render_random(model, made, batch, step)
             losses["rec"] = 0.5 * squared_error(output, frame) * _PICTURE_SCALE
         return losses

@@ -9,7 +9,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ class _End:
 
 
 class _Worker(Generic[T]):
-    """A thread and its queue."""
+    """A thread and its queue; the thread lives as long as the block."""
 
     def __init__(self, depth: int) -> None:
         self._queue: queue.Queue[T | _End] = queue.Queue(depth)
@@ -54,10 +54,6 @@ class _Worker(Generic[T]):
                 continue
         return _End()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -74,6 +70,10 @@ class Prefetch(_Worker[T]):
     def __init__(self, items: Iterator[T], depth: int) -> None:
         super().__init__(depth)
         self._items = items
+
+    def __enter__(self) -> "Prefetch[T]":
+        self._thread.start()
+        return self
 
     def _work(self) -> None:
         try:
@@ -107,6 +107,10 @@ class Background(_Worker[T]):
         super().__init__(depth)
         self._consume = consume
         self._error: BaseException | None = None
+
+    def __enter__(self) -> "Background[T]":
+        self._thread.start()
+        return self
 
     def _work(self) -> None:
         try:

@@ -87,12 +87,12 @@ def _reduce(pixels: Pixels) -> _Tile:
 
 
 def _frame(tile: _Tile, label: str, colour: tuple[int, int, int]) -> _Tile:
-    """The tile with a border and its label on it, dark under light so that it can be read."""
+    """The tile with a border, and its label on a dark plate in the corner."""
     drawn = tile.copy()
-    for thickness, shade in ((3, (0, 0, 0)), (1, (255, 255, 255))):
-        cv2.putText(
-            drawn, label, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, shade, thickness, cv2.LINE_AA
-        )
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.5
+    (width, height), below = cv2.getTextSize(label, font, scale, 1)
+    cv2.rectangle(drawn, (0, 0), (width + 8, height + below + 6), (0, 0, 0), cv2.FILLED)
+    cv2.putText(drawn, label, (4, height + 4), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
     height, width = drawn.shape[:2]
     framed = np.empty((height + 2 * _BORDER, width + 2 * _BORDER, 3), dtype=np.uint8)
     framed[:] = colour

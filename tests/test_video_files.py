@@ -1,0 +1,316 @@
+"""Reading and writing real files: times, colours, depth, sound, and everything that is refused."""
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+import clips
+from rdvfi.video.colour import Colour, Converter
+from rdvfi.video.images import list_images
+from rdvfi.video.output import check_destination, complete_or_nothing
+from rdvfi.video.reader import Source, open_source
+from rdvfi.video.timing import Multiply, schedule
+from rdvfi.video.writer import SinkOptions, check_options, open_sink
+
+
+def _copy(source: Source, destination: Path, options: SinkOptions | None = None) -> None:
+    """Send every frame through reader and writer, none made."""
+    rule = Multiply(1)
+    frames = list(source.frames())
+    plan = schedule((frame.stamp for frame in frames), rule)
+    tick = rule.time_base(source.info.tick)
+    options = options or SinkOptions()
+    with open_sink(destination, source.info, options, tick=tick, rate=Fraction(6)) as sink:
+        for frame, (_, moments) in zip(frames, plan, strict=True):
+            sink.write(frame.pixels, moments[0])
+
+
+def _context(path: Path) -> av.VideoCodecContext:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        next(container.decode(stream))
+        return stream.codec_context
+
+
+def test_a_video_file_gives_its_frames_times_and_colours(tmp_path) -> None:
+    pictures = clips.moving(5, 48, 64)
+    clips.write_clip(tmp_path / "in.mp4", pictures)
+    source = open_source(tmp_path / "in.mp4")
+    info = source.info
+    assert (info.width, info.height, info.frames, info.span) == (64, 48, 5, Fraction(4, 6))
+    assert info.metadata["title"] == "A moving texture"
+    frames = list(source.frames())
+    assert [frame.stamp.time for frame in frames] == [Fraction(k, 6) for k in range(5)]
+    assert all(frame.stamp.duration == Fraction(1, 6) for frame in frames)
+    for frame, picture in zip(frames, pictures, strict=True):
+        error = frame.pixels / 255 - picture
+        assert np.abs(error).mean() < 0.02
+        assert abs(error.mean()) < 0.005
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_a_variable_frame_rate_is_kept(tmp_path, suffix) -> None:
+    ticks = [0, 1001, 5005, 6006, 12345, 13000]
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(6, 48, 64), ticks=ticks)
+    source = open_source(tmp_path / "in.mp4")
+    times = [frame.stamp.time for frame in source.frames()]
+    assert times == [tick * clips.TICK for tick in ticks]
+    _copy(source, tmp_path / f"out{suffix}")
+    copied = [frame.stamp.time for frame in open_source(tmp_path / f"out{suffix}").frames()]
+    if suffix == ".mkv":  # whole milliseconds
+        assert max(abs(a - b) for a, b in zip(times, copied, strict=True)) <= Fraction(1, 2000)
+    else:
+        assert copied == times
+
+
+@pytest.mark.parametrize("colour", [(1, 1, 1, 1), (9, 9, 16, 1), (6, 6, 6, 1), (5, 5, 1, 2)])
+def test_colour_tags_range_and_metadata_are_copied(tmp_path, colour) -> None:
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 48, 64), colour=colour)
+    source = open_source(tmp_path / "in.mp4")
+    _copy(source, tmp_path / "out.mp4")
+    context = _context(tmp_path / "out.mp4")
+    assert context.colorspace == colour[0]
+    assert context.color_primaries == colour[1]
+    assert context.color_trc == colour[2]
+    assert Colour.of(context).full_range == (colour[3] == 2)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.metadata["title"] == "A moving texture"
+    before = [frame.pixels.mean() for frame in source.frames()]
+    after = [frame.pixels.mean() for frame in open_source(tmp_path / "out.mp4").frames()]
+    assert np.abs(np.subtract(before, after)).max() < 1.0
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p10le", "yuv422p10le", "yuv444p10le", "yuv422p"])
+def test_depth_and_chroma_are_kept(tmp_path, pixel_format) -> None:
+    pictures = clips.moving(3, 48, 64)
+    clips.write_clip(tmp_path / "in.mp4", pictures, pixel_format=pixel_format)
+    source = open_source(tmp_path / "in.mp4")
+    assert source.info.layout.deep == ("10" in pixel_format)
+    _copy(source, tmp_path / "out.mp4", SinkOptions(crf=4))
+    assert _context(tmp_path / "out.mp4").pix_fmt == pixel_format
+    for frame, again in zip(
+        source.frames(), open_source(tmp_path / "out.mp4").frames(), strict=True
+    ):
+        most = np.iinfo(frame.pixels.dtype).max
+        error = (frame.pixels.astype(float) - again.pixels) / most
+        assert np.sqrt((error**2).mean()) < 0.01
+        assert abs(error.mean()) < 0.001
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("matrix", [1, 5, 9])
+def test_conversion_does_not_drift(matrix, deep) -> None:
+    """Ten round trips through limited-range video keep the brightness."""
+    form = "yuv444p10le" if deep else "yuv444p"
+    converter = Converter(Colour(matrix), deep=deep)
+    most = 65535 if deep else 255
+    picture = np.round(clips.texture(48, 64) * most)
+    pixels = start = picture.astype(np.uint16 if deep else np.uint8)
+    for _ in range(10):
+        pixels = converter.to_rgb(converter.from_rgb(pixels, form))
+    assert pixels.dtype == start.dtype
+    assert abs(pixels.astype(float).mean() - start.mean()) / most < 0.002
+
+
+@pytest.mark.parametrize("rotation", [90, 180, -90])
+def test_a_rotated_film_is_set_upright(tmp_path, rotation) -> None:
+    upright = clips.moving(2, 48, 80)
+    stored = [np.rot90(picture, -rotation // 90) for picture in upright]
+    clips.write_clip(tmp_path / "in.mp4", stored, rotation=rotation)
+    source = open_source(tmp_path / "in.mp4")
+    assert (source.info.width, source.info.height) == (80, 48)
+    for frame, picture in zip(source.frames(), upright, strict=True):
+        assert frame.pixels.shape == (48, 80, 3)
+        assert np.abs(frame.pixels / 255 - picture).mean() < 0.03
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("o.mp4", None), ("o.mp4", "hevc"), ("o.webm", None), ("o.mkv", "vp9")]
+)
+def test_odd_sizes_keep_every_pixel(tmp_path, name, codec) -> None:
+    clips.write_png(tmp_path / "a0.png", clips.texture(35, 51))
+    clips.write_png(tmp_path / "a1.png", clips.texture(35, 51))
+    source = open_source([tmp_path / "a0.png", tmp_path / "a1.png"])
+    _copy(source, tmp_path / name, SinkOptions(codec))
+    again = open_source(tmp_path / name)
+    assert (again.info.width, again.info.height) == (51, 35)
+    pairs = zip(source.frames(), again.frames(), strict=True)
+    assert all(np.abs(a.pixels.astype(float) - b.pixels).mean() < 4 for a, b in pairs)
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le"])
+def test_ffv1_loses_nothing(tmp_path, pixel_format) -> None:
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 48, 64), pixel_format=pixel_format)
+    source = open_source(tmp_path / "in.mp4")
+    _copy(source, tmp_path / "out.mkv", SinkOptions("ffv1"))
+    for frame, again in zip(
+        source.frames(), open_source(tmp_path / "out.mkv").frames(), strict=True
+    ):
+        assert np.array_equal(frame.pixels, again.pixels)
+
+
+def test_images_come_in_natural_order(tmp_path) -> None:
+    names = ["f10.png", "f9.png", "f1.png", "F2.png", "f001.png"]
+    for k, name in enumerate(names):
+        clips.write_png(tmp_path / name, clips.texture(24, 24, seed=k))
+    (tmp_path / "notes.txt").write_text("no image")
+    order = [path.name for path in list_images(tmp_path)]
+    assert order == ["f001.png", "f1.png", "F2.png", "f9.png", "f10.png"]
+    assert len(list(open_source(tmp_path).frames())) == 5
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_images_are_read_and_written_exactly(tmp_path, deep) -> None:
+    pictures = clips.moving(2, 24, 32)
+    for k, picture in enumerate(pictures):
+        clips.write_png(tmp_path / f"{k}.png", picture, deep=deep)
+    source = open_source([tmp_path / "0.png", tmp_path / "1.png"])
+    _copy(source, tmp_path / "out")
+    for k in range(2):
+        out = clips.read_png(tmp_path / "out" / f"frame_{k:06d}.png")
+        assert out.dtype == (np.uint16 if deep else np.uint8)
+        assert np.array_equal(out, clips.read_png(tmp_path / f"{k}.png"))
+
+
+def test_unusable_sources_are_named(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.mp4 does not exist"):
+        open_source(tmp_path / "none.mp4")
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(ValueError, match=r"empty\.mp4 is empty"):
+        open_source(tmp_path / "empty.mp4")
+    (tmp_path / "text.mp4").write_text("this is no film " * 100)
+    with pytest.raises(ValueError, match=r"text\.mp4 is not a video that can be read"):
+        open_source(tmp_path / "text.mp4")
+    clips.write_clip(tmp_path / "one.mp4", clips.moving(1, 48, 64))
+    with pytest.raises(ValueError, match=r"one\.mp4 holds a single frame"):
+        open_source(tmp_path / "one.mp4")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match="folder holds no images"):
+        open_source(tmp_path / "folder")
+    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
+        audio = container.add_stream("aac", rate=44100, layout="mono")
+        clips._write_sound(container, audio, seconds=0.3)
+    with pytest.raises(ValueError, match=r"sound\.mp4 has no video stream"):
+        open_source(tmp_path / "sound.mp4")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_truncated_video_is_found_before_any_work(tmp_path, suffix, share) -> None:
+    whole = tmp_path / f"whole{suffix}"
+    noise = [np.random.default_rng(k).random((96, 128, 3)) for k in range(18)]
+    clips.write_clip(whole, noise)
+    assert open_source(whole).info.frames == 18
+    data = whole.read_bytes()
+    cut = tmp_path / f"cut{suffix}"
+    cut.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ValueError, match=r"cut\.\w+ is (truncated|damaged|not a video)"):
+        open_source(cut)
+
+
+def test_unusable_images_are_named(tmp_path) -> None:
+    a, b = tmp_path / "a.png", tmp_path / "b.png"
+    clips.write_png(a, clips.texture(24, 32))
+    clips.write_png(b, clips.texture(24, 40))
+    with pytest.raises(ValueError, match=r"b\.png is 40x24 with 8 bits, .*a\.png is 32x24"):
+        list(open_source([a, b]).frames())
+    clips.write_png(b, clips.texture(24, 32), deep=True)
+    with pytest.raises(ValueError, match=r"b\.png is 32x24 with 16 bits"):
+        list(open_source([a, b]).frames())
+    b.write_bytes(a.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"b\.png is cut short"):
+        list(open_source([a, b]).frames())
+    b.write_bytes(b"not a picture")
+    with pytest.raises(ValueError, match=r"b\.png is not an image"):
+        list(open_source([a, b]).frames())
+    with pytest.raises(FileNotFoundError, match=r"c\.png does not exist"):
+        open_source([a, tmp_path / "c.png"])
+    with pytest.raises(ValueError, match=r"a\.png holds a single frame"):
+        open_source(a)
+    with pytest.raises(ValueError, match=r"film\.mp4 is not an image file"):
+        open_source([a, tmp_path / "film.mp4"])
+    with pytest.raises(ValueError, match="frame rate of images is 0"):
+        open_source([a, a], image_rate=Fraction(0))
+
+
+def test_unusable_destinations_are_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"unknown output suffix '\.avi'"):
+        check_destination(tmp_path / "out.avi", overwrite=False)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        check_destination(tmp_path / "none" / "out.mp4", overwrite=False)
+    (tmp_path / "out.mp4").touch()
+    with pytest.raises(FileExistsError, match=r"out\.mp4 exists"):
+        check_destination(tmp_path / "out.mp4", overwrite=False)
+    check_destination(tmp_path / "out.mp4", overwrite=True)
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    check_destination(folder, overwrite=False)
+    (folder / "frame_000000.png").touch()
+    with pytest.raises(FileExistsError, match="holds frames"):
+        check_destination(folder, overwrite=False)
+    check_destination(folder, overwrite=True)
+    (folder / "thesis.doc").touch()
+    with pytest.raises(FileExistsError, match=r"holds other files \(thesis\.doc\)"):
+        check_destination(folder, overwrite=True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_locked_folder_is_refused(tmp_path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError, match="cannot be written"):
+        check_destination(tmp_path / "out.mp4", overwrite=False)
+
+
+def test_unusable_options_are_refused(tmp_path) -> None:
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(2, 48, 64))
+    info = open_source(tmp_path / "in.mp4").info
+    with pytest.raises(ValueError, match="codec is 'h265'; it must be one of h264, hevc"):
+        check_options(tmp_path / "o.mp4", info, SinkOptions("h265"))
+    with pytest.raises(ValueError, match=r"codec ffv1 cannot be written to \.mp4; use \.mkv"):
+        check_options(tmp_path / "o.mp4", info, SinkOptions("ffv1"))
+    with pytest.raises(ValueError, match=r"crf is 52; libx264 takes 0 \(best\) to 51"):
+        check_options(tmp_path / "o.mp4", info, SinkOptions(crf=52))
+    with pytest.raises(ValueError, match="ffv1 is lossless"):
+        check_options(tmp_path / "o.mkv", info, SinkOptions("ffv1", 5))
+    with pytest.raises(ValueError, match="codec and crf are for video files"):
+        check_options(tmp_path / "o", info, SinkOptions(crf=5))
+
+
+def test_sound_that_a_container_cannot_hold_is_an_error_and_leaves_nothing(tmp_path) -> None:
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(2, 48, 64))
+    source = open_source(tmp_path / "in.mp4")
+    with pytest.raises(ValueError, match="a webm file cannot hold aac sound"):
+        _copy(source, tmp_path / "out.webm")
+    assert os.listdir(tmp_path) == ["in.mp4"]
+    _copy(source, tmp_path / "out.webm", SinkOptions(audio=False))
+    assert open_source(tmp_path / "out.webm").info.frames == 2
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "frames"])
+def test_output_appears_complete_or_not_at_all(tmp_path, name) -> None:
+    target = tmp_path / name
+
+    def interrupted() -> None:
+        with complete_or_nothing(target) as partial:
+            (partial / "x" if partial.is_dir() else partial).write_text("half")
+            assert not target.exists()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert os.listdir(tmp_path) == []
+    with complete_or_nothing(target) as partial:
+        assert partial.suffix == target.suffix
+        (partial / "frame_000000.png" if partial.is_dir() else partial).write_text("whole")
+    assert os.listdir(tmp_path) == [name]
+    with complete_or_nothing(target) as partial:
+        (partial / "frame_000001.png" if partial.is_dir() else partial).write_text("again")
+    assert os.listdir(tmp_path) == [name]
+    if target.is_dir():
+        assert os.listdir(target) == ["frame_000001.png"]
+    else:
+        assert target.read_text() == "again"
