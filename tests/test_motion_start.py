@@ -8,7 +8,7 @@ import rdvfi
 import toy
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Keyframes, Motion
-from rdvfi.motion.line import straight_line
+from rdvfi.motion.line import starting_line
 from rdvfi.ops import straight_flows
 from rdvfi.testing import some_keyframes
 
@@ -32,7 +32,7 @@ def test_untrained_the_pipeline_is_coarse_flow_and_warp(trajectory: str) -> None
 
 
 @torch.no_grad()
-def test_untrained_keyframes_are_the_straight_line_guess_whatever_the_noise() -> None:
+def test_untrained_keyframes_are_the_starting_line_guess_whatever_the_noise() -> None:
     generator = rdvfi.build("rdvfi_s").eval().generator
     assert isinstance(generator, rdvfi.backbones.compact.CompactKeyframes)
     guess = generator.straight_keyframes(*_pair())
@@ -55,10 +55,10 @@ def test_a_shifted_picture_is_interpolated_on_the_way() -> None:
 
 
 @torch.no_grad()
-def test_the_straight_line_is_that_of_the_end_flows_at_every_knot() -> None:
+def test_the_starting_line_is_that_of_the_end_flows_at_every_knot() -> None:
     keyframes = some_keyframes((64, 96))
     assert keyframes.end_flows is not None
-    line = straight_line(keyframes)
+    line = starting_line(keyframes)
     resized = resize_flow(keyframes.end_flows.flatten(0, 1), (32, 48)).unflatten(0, (2, 2))
     expected = straight_flows(resized[:, 0], resized[:, 1], keyframes.times)
     torch.testing.assert_close((line.to_first, line.to_last), expected)

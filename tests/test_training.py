@@ -202,9 +202,11 @@ def test_every_stage_trains_its_own_part_and_no_other(
 
 
 def test_training_motion_on_a_few_samples_lowers_its_loss(
-    model: Interpolator, pools: tuple[Pool, Pool], tmp_path: Path
+    model: Interpolator, folder: Path, tmp_path: Path
 ) -> None:
-    parts, batch = stages.Parts.of(model), pools[0].batch([0, 1, 2, 3])
+    build_pool(folder, tmp_path / "two", "procedural", 2, size=SIZE, workers=1)
+    pool = Pool(tmp_path / "two")
+    parts, batch = stages.Parts.of(model), pool.batch([0, 1])
     parts.generator.autoencoder.calibrate(batch["frames"][:, 0])  # latents of unit variance
     with torch.no_grad():
         keyframes = stages.true_keyframes(parts.generator, batch)
@@ -216,8 +218,8 @@ def test_training_motion_on_a_few_samples_lowers_its_loss(
 
     before = loss()
     schedule = Schedule(steps=25, rate=2e-3, warmup=1, bfloat16=False)
-    stages.train_motion(model, pools[0], schedule, tmp_path, _silent)
-    assert loss() < 0.97 * before
+    stages.train_motion(model, pool, schedule, tmp_path, _silent)
+    assert loss() < 0.9 * before
 
 
 def test_reconstruction_waits_for_trained_motion(
@@ -229,16 +231,18 @@ def test_reconstruction_waits_for_trained_motion(
         )
 
 
-def test_losses_are_zero_for_the_truth_and_hidden_points_count_less() -> None:
+def test_losses_are_least_for_the_truth_and_hidden_points_count_less() -> None:
     flow, seen = torch.randn(2, 3, 2, 4, 5), torch.ones(2, 3, 4, 5)
-    assert flow_loss(flow, flow, seen) < 0.011
+    least = flow_loss(flow, flow, seen)
+    assert least < 0.1  # a robust distance is rounded at zero
     picture = torch.rand(2, 3, 8, 8)
     assert picture_loss(picture, picture) == 0
     seen[..., :2] = 0
     off_where_hidden, off_where_seen = flow.clone(), flow.clone()
     off_where_hidden[..., 0] += 1
     off_where_seen[..., 4] += 1
-    assert flow_loss(off_where_hidden, flow, seen) < 0.5 * flow_loss(off_where_seen, flow, seen)
+    hidden, visible = (flow_loss(off, flow, seen) for off in (off_where_hidden, off_where_seen))
+    assert least < hidden < visible
 
 
 def test_the_noise_level_rises_to_pure_noise() -> None:

@@ -1,0 +1,91 @@
+"""Turning lines: the path of a turn or zoom at constant rate follows from its end flow alone."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from rdvfi.data.procedural import Layer, Path, Scene
+from rdvfi.ops import straight_flows, turning_candidates
+from rdvfi.ops.turning import similarity_gradient
+
+TIMES = torch.tensor([0.0, 0.125, 0.5, 0.875, 1.0])
+SIZE = (32, 48)
+INNER = (..., slice(8, -8), slice(8, -8))
+
+
+def _whole(path: Path) -> Scene:
+    """The whole picture moves; textures do not matter for flows."""
+    return Scene((Layer(np.zeros((8, 8, 3), np.uint8), None, np.eye(3), path),), SIZE)
+
+
+def _end_flows(scene: Scene) -> tuple[Tensor, Tensor]:
+    forward, backward = scene.sample(0.0, to=(1.0,))[1], scene.sample(1.0, to=(0.0,))[1]
+    return torch.from_numpy(forward), torch.from_numpy(backward)
+
+
+def _exact(scene: Scene) -> tuple[Tensor, Tensor]:
+    """Flows at all times, and which pixels show a point that is inside both end frames."""
+    samples = [scene.sample(t)[1:] for t in TIMES.tolist()]
+    flows, seen = (torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True))
+    return flows.flatten(1, 2), seen.all(1)
+
+
+MOTIONS = {
+    "turn": Path(pivot=(20.0, 14.0), angle=0.9),
+    "turn back": Path(pivot=(28.0, 18.0), angle=-0.6),
+    "zoom in": Path(pivot=(24.0, 16.0), zoom=1.4),
+    "zoom out": Path(pivot=(24.0, 16.0), zoom=0.7),
+    "both": Path(pivot=(22.0, 17.0), angle=0.5, zoom=1.25),
+}
+
+
+@pytest.mark.parametrize("path", MOTIONS.values(), ids=MOTIONS)
+def test_turns_and_zooms_at_constant_rate_are_exact(path: Path) -> None:
+    scene = _whole(path)
+    found = turning_candidates(*_end_flows(scene), TIMES)[0]
+    exact, inside = _exact(scene)
+    straight = torch.cat(straight_flows(*_end_flows(scene), TIMES), dim=2)[0]
+    off = (straight - exact).abs().amax(1)[inside].max()
+    for candidate in found.unbind(1):
+        error = (candidate - exact).abs().amax(1)[inside]
+        assert error.median() < 0.01
+        assert error.quantile(0.95) < 0.05 * off
+        assert error.max() < 0.4 * off  # points on the border itself, half a pixel outside
+
+
+def test_a_shift_is_the_straight_line() -> None:
+    forward, backward = _end_flows(_whole(Path(shift=(6.0, -4.0))))
+    straight = torch.cat(straight_flows(forward, backward, TIMES), dim=2)
+    found = turning_candidates(forward, backward, TIMES)
+    for candidate in found.unbind(2):
+        torch.testing.assert_close(candidate, straight, rtol=0, atol=1e-4)
+
+
+def test_swapped_ends_give_swapped_candidates() -> None:
+    """The candidates of the first frame become those of the last, and the flows change places."""
+    forward, backward = _end_flows(_whole(MOTIONS["both"]))
+    found = turning_candidates(forward, backward, TIMES)
+    swapped = turning_candidates(backward, forward, 1 - TIMES.flip(0)).flip(1)
+    mirrored = swapped[:, :, [1, 0, 3, 2]][:, :, :, [2, 3, 0, 1]]
+    torch.testing.assert_close(mirrored, found, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("path", MOTIONS.values(), ids=MOTIONS)
+def test_the_gradient_of_a_similarity_is_found(path: Path) -> None:
+    forward, _ = _end_flows(_whole(path))
+    expected = path.zoom * np.exp(1j * path.angle) - 1.0
+    gradient = similarity_gradient(forward)[INNER]
+    assert (gradient - complex(expected)).abs().max() < 0.05
+
+
+def test_the_gradient_sees_one_side_of_an_edge() -> None:
+    """A still half beside a shifted half: neither turns, whatever is between."""
+    flow = torch.zeros(1, 2, *SIZE)
+    flow[:, 0, :, 24:] = 12.0
+    assert similarity_gradient(flow).abs().max() < 0.1
+
+
+def test_noise_gives_finite_candidates() -> None:
+    forward, backward = (30 * torch.randn(2, 2, *SIZE) for _ in range(2))
+    assert torch.isfinite(turning_candidates(forward, backward, TIMES)).all()
