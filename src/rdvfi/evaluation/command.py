@@ -78,15 +78,16 @@ def evaluate(
             dtype=_dtype(dtype),
             on_window=progress.advance,
         )
-    console.print(report.table())
+    console.print(report.title(), report.table(), report.environment.line(), sep="\n")
     for loss in report.losses:
         console.print(
             f"{loss.method} with {loss.replaced} loses {loss.psnr_lost:.2f} dB, "
-            f"{loss.ssim_lost:.4f} SSIM"
+            f"{loss.ssim_lost:.4f} SSIM",
+            soft_wrap=True,
         )
     if output is not None:
         report.save(output)
-        console.print(f"saved {output}")
+        console.print(f"saved {output}", soft_wrap=True)
 
 
 class _Progress:

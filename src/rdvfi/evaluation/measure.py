@@ -117,6 +117,21 @@ def measure(
     return Measurement(scores, (size[0], size[1]), pairs, frames, skipped)
 
 
+def usable_device(device: str | torch.device) -> torch.device:
+    """The device, once it is clear that this machine has it.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).splitlines()[0]
+        raise ValueError(f"cannot use device {str(device)!r}: {why}") from error
+    return found
+
+
 def _check_names(methods: Sequence[Method]) -> None:
     names = [method.name for method in methods]
     if not names:

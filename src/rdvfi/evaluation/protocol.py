@@ -10,7 +10,7 @@ from rdvfi.evaluation.ablate import ablations, losses
 from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.clips import LONG_CLIP, Window, windows
 from rdvfi.evaluation.frames import count_frames, read_frames
-from rdvfi.evaluation.measure import measure
+from rdvfi.evaluation.measure import measure, usable_device
 from rdvfi.evaluation.methods import ModelMethod, create_methods
 from rdvfi.evaluation.procedural import SCENES, procedural_windows
 from rdvfi.evaluation.report import Report, read_environment
@@ -62,7 +62,7 @@ def evaluate(
             asked of a model without the parts that it replaces.
         ImportError: If a method needs a package that is not installed.
     """
-    where = torch.device(device)
+    where = usable_device(device)
     source = clip_windows(clip, gap=gap, start=start, pairs=pairs, max_size=max_size)
     methods = create_methods(models, device=where, dtype=dtype)
     ours = [method for method in methods if isinstance(method, ModelMethod)]

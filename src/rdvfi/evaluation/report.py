@@ -103,13 +103,13 @@ class Report:
         )
 
     def table(self) -> "Table":
-        """The scores as a rich table."""
+        """The scores as a rich table, without title and environment line."""
         from rich.table import Table
 
         perceptual = any(score.fsim is not None for score in self.scores)
         names = ["PSNR dB", "SSIM", "gradient", "ms/frame"]
         names += ["FSIM", "VIF", "GMSD"] if perceptual else []
-        table = Table(title=self.title(), caption=self.environment.line(), title_justify="left")
+        table = Table()
         table.add_column("method")
         for name in names:
             table.add_column(name, justify="right")
