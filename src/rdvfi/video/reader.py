@@ -22,8 +22,11 @@ from rdvfi.video.colour import SRGB_VIDEO, Colour, Converter, PixelLayout, Pixel
 from rdvfi.video.images import is_image, list_images, read_image
 from rdvfi.video.timing import Stamp
 
-_TRUNCATION_SLACK = 0.5
+_TRUNCATION_SLACK = Fraction(1, 4)
 """Seconds by which a file may end before its header says so."""
+
+_HEADER_KNOWS = ("mp4", "matroska", "avi")
+"""Formats whose duration is written down, not estimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,6 +247,7 @@ def _first_frame(path: Path) -> av.VideoFrame:
 
 def _scan(container: InputContainer, stream: VideoStream, path: Path) -> tuple[bool, int, Fraction]:
     """Read all packets: whether most carry timestamps, how many frames, and their span."""
+    nominal = 1 / (stream.average_rate or Fraction(25))
     count = stamped = 0
     first: int | None = None
     last = 0
@@ -255,7 +259,8 @@ def _scan(container: InputContainer, stream: VideoStream, path: Path) -> tuple[b
             if packet.is_corrupt:
                 raise ValueError(f"{path} is truncated or damaged near {float(end):.3f} s")
             if packet.pts is not None:
-                end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+                length = (packet.duration or 0) * packet.time_base or nominal
+                end = max(end, packet.pts * packet.time_base + length)
             if packet.stream_index != stream.index or packet.is_discard:
                 continue
             count += 1
@@ -274,11 +279,11 @@ def _scan(container: InputContainer, stream: VideoStream, path: Path) -> tuple[b
 
 def _check_whole(container: InputContainer, end: Fraction, path: Path) -> None:
     """The last packet of any stream ends about where the header says that the file does."""
-    if container.duration is None:
+    known = any(name in container.format.name for name in _HEADER_KNOWS)
+    if not known or container.duration is None:
         return
-    start = container.start_time or 0
-    declared = Fraction(start + container.duration, av.time_base)
-    if declared - end > max(_TRUNCATION_SLACK, Fraction(container.duration, av.time_base) / 50):
+    declared = Fraction((container.start_time or 0) + container.duration, av.time_base)
+    if declared - end > _TRUNCATION_SLACK:
         raise ValueError(
             f"{path} is truncated: it ends after {float(end):.3f} s, its header says "
             f"{float(declared):.3f} s"
