@@ -50,7 +50,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m pytest -c benchmarks/pytest.ini benchmarks $(BENCH_OPTIONS)
 
 docs: $(INSTALLED)
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf .venv out site dist

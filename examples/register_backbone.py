@@ -27,6 +27,7 @@ from rdvfi.types import SmallImage
 CLIP = Path(__file__).parent / "clips" / "branch.mp4"
 
 
+# --8<-- [start:backbone]
 class Rearranged(KeyframeGenerator):
     """Keyframes by moving pixels; latents are the pixels of each block."""
 
@@ -76,6 +77,7 @@ def rearranged(*, coarse: FlowEstimator, between: int = 3) -> KeyframeGenerator:
     return Rearranged(coarse, between)
 
 
+# --8<-- [end:backbone]
 def main(clip: Path, output: Path) -> None:
     """Check the backbone, and interpolate the first two frames of a clip with it."""
     check_generator(rdvfi.backbones.create("rearranged", coarse=rdvfi.flows.create("dis")))

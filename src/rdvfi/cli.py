@@ -1,4 +1,4 @@
-"""The command line: ``rdvfi interpolate``, ``rdvfi evaluate``, ``rdvfi models``.
+"""The command line: ``rdvfi interpolate``, ``evaluate``, ``train``, ``models``.
 
 A command is a function in a module of its own, imported only when it is the one that was asked
 for; here are its name and its summary. What a user got wrong ends as one line and exit code 2;
@@ -42,6 +42,7 @@ COMMANDS = (
         "evaluate",
         "Measure models and baselines against the true frames of a clip.",
     ),
+    Command("train", "rdvfi.training.cli", "train", "Train RDVFI-S from data to weights."),
     Command("models", "rdvfi.cli", "models", "List the models that are installed."),
 )
 

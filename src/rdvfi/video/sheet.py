@@ -17,7 +17,7 @@ from rdvfi.video.colour import Pixels
 from rdvfi.video.images import write_png
 from rdvfi.video.output import complete_or_nothing
 
-_Tile = UInt8[np.ndarray, "h w 3"]
+_Tile = UInt8[np.ndarray, "_ _ 3"]
 
 _TILE_WIDTH = 480
 _BORDER = 4

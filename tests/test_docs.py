@@ -1,0 +1,123 @@
+"""What README and docs show works: Python is executed, commands and links are checked."""
+
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+import typer.main
+
+import rdvfi.cli
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+pages = pytest.mark.parametrize("page", PAGES, ids=[str(p.relative_to(ROOT)) for p in PAGES])
+
+
+def _blocks(page: Path, language: str) -> list[str]:
+    """Fenced blocks of one language. ``py`` marks Python that cannot run everywhere."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to run in, with the examples in it as in the repository."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+EXECUTED = [page for page in PAGES if _blocks(page, "python")]
+
+
+@pytest.mark.parametrize("page", EXECUTED, ids=[str(p.relative_to(ROOT)) for p in EXECUTED])
+def test_python_blocks_of_a_page_run_one_after_the_other(page: Path, elsewhere: Path) -> None:
+    namespace: dict[str, object] = {"__name__": f"docs.{page.stem}"}
+    names = [(registry, set(registry)) for registry in rdvfi.registry.REGISTRIES]
+    try:
+        for number, block in enumerate(_blocks(page, "python")):
+            exec(compile(block, f"{page.name} block {number}", "exec"), namespace)
+    finally:
+        for registry, known in names:
+            for name in set(registry) - known:
+                registry.unregister(name)
+
+
+def test_readme_and_quick_start_are_executed() -> None:
+    assert {"README.md", "quickstart.md", "add-a-basis.md"} <= {page.name for page in EXECUTED}
+
+
+def _commands(page: Path) -> list[list[str]]:
+    """Shell commands: one a line, comments and line continuations taken away."""
+    text = "\n".join(_blocks(page, "bash")).replace("\\\n", " ")
+    return [words for line in text.splitlines() if (words := shlex.split(line, comments=True))]
+
+
+def _options(command: str) -> set[str]:
+    """Every option that ``rdvfi COMMAND`` takes."""
+    group = typer.main.get_command(rdvfi.cli.application([command]))
+    chosen = group.commands[command]  # pyright: ignore[reportAttributeAccessIssue]
+    found = (*chosen.params, *group.params)
+    return {"--help"} | {o for p in found for o in (*p.opts, *p.secondary_opts)}
+
+
+@pages
+def test_commands_take_the_options_that_are_shown(page: Path) -> None:
+    known = {command.name for command in rdvfi.cli.COMMANDS}
+    for words in _commands(page):
+        program = Path(words[0]).name
+        if program == "rdvfi" and not words[1].startswith("-"):
+            assert words[1] in known, words
+            given = {word.split("=")[0] for word in words[2:] if re.match("-[-a-z]", word)}
+            assert given <= _options(words[1]), words
+        elif program == "make":
+            targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            assert words[1] in targets, words
+
+
+def test_training_commands_take_the_options_that_are_shown() -> None:
+    source = (ROOT / "src/rdvfi/training/__main__.py").read_text()
+    shown = [words for page in PAGES for words in _commands(page) if "rdvfi.training" in words]
+    assert shown
+    for words in shown:
+        for word in words[3:]:
+            assert not word.startswith("--") or f'"{word}"' in source, words
+
+
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    run = (ROOT / ".ci/run").read_text()
+    commands = [" ".join(words) for words in _commands(ROOT / "README.md") if words[0] == "make"]
+    assert commands == ["make demo", "make test"]
+    for command in commands:
+        assert f"step {command}\n" in run
+
+
+@pages
+def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
+    prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if not re.match(r"[a-z]+:|#", target):
+            assert (page.parent / target.split("#")[0]).exists(), target
+
+
+def test_a_registered_backbone_runs(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import cv2
+
+    monkeypatch.setattr(sys, "argv", ["register_backbone.py"])
+    try:
+        runpy.run_path(str(ROOT / "examples/register_backbone.py"), run_name="__main__")
+    finally:
+        rdvfi.backbones.unregister("rearranged")
+    assert "three frames between them" in capsys.readouterr().out
+    strip = cv2.imread("out/register_backbone.png")
+    assert strip is not None
+    h, w = strip.shape[:2]
+    first, middle = strip[:, : w // 5], strip[:, 2 * (w // 5) : 3 * (w // 5)]
+    assert (h, w) == (360, 5 * 640)
+    assert abs(first.astype(int) - middle).mean() > 1.0
