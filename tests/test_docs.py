@@ -79,15 +79,6 @@ def test_commands_take_the_options_that_are_shown(page: Path) -> None:
             assert words[1] in targets, words
 
 
-def test_training_commands_take_the_options_that_are_shown() -> None:
-    source = (ROOT / "src/rdvfi/training/__main__.py").read_text()
-    shown = [words for page in PAGES for words in _commands(page) if "rdvfi.training" in words]
-    assert shown
-    for words in shown:
-        for word in words[3:]:
-            assert not word.startswith("--") or f'"{word}"' in source, words
-
-
 def test_ci_runs_the_commands_of_the_readme() -> None:
     run = (ROOT / ".ci/run").read_text()
     commands = [" ".join(words) for words in _commands(ROOT / "README.md") if words[0] == "make"]
