@@ -277,3 +277,14 @@ def test_missing_data_and_earlier_stages_are_named(folder: Path, tmp_path: Path)
         Pool(tmp_path)
     with pytest.raises(ValueError, match="no samples of kind 'real'; expected one of"):
         build_pool(folder, tmp_path / "pool", "real", 1)
+
+
+def test_a_film_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "film.npy", np.zeros((10, 4, 4, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"has shape \(10, 4, 4, 3\); expected at least 12000"):
+        Film(tmp_path / "film.npy")
+    whole = (tmp_path / "film.npy").read_bytes()
+    for damaged in (whole[:-20], whole[:7], b""):
+        (tmp_path / "film.npy").write_bytes(damaged)
+        with pytest.raises(ValueError, match="is damaged, build it again"):
+            Film(tmp_path / "film.npy")

@@ -20,10 +20,22 @@ KNOTS = 9
 
 
 class Film:
-    """A film as one array of frames, with its cuts and the held-out minutes left out."""
+    """A film as one array of frames, with its cuts and the held-out minutes left out.
+
+    Raises:
+        ValueError: If the file is not the whole film.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.frames = np.load(path, mmap_mode="r")
+        try:
+            self.frames = np.load(path, mmap_mode="r")
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path} is damaged, build it again: {error}") from error
+        if self.frames.ndim != 4 or len(self.frames) < CREDITS:
+            raise ValueError(
+                f"{path} has shape {self.frames.shape}; expected at least {CREDITS} RGB frames as "
+                "python -m rdvfi.data.build makes them"
+            )
         self._cuts = _cuts(self.frames, path.with_suffix(".cuts.npy"))
 
     def window(self, rng: np.random.Generator, length: int) -> int:
