@@ -88,8 +88,10 @@ def _photographs(source: Path, work: Path, destination: Path) -> None:
     subprocess.run(["dpkg", "-x", str(source), str(work)], check=True)
     pictures: dict[str, np.ndarray] = {}
     for name in PHOTOGRAPHS:
-        path = next(work.rglob(name))
-        picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        stored = cv2.imread(str(next(work.rglob(name))))
+        if stored is None:
+            raise ValueError(f"{name} in {source} is not a readable picture")
+        picture = cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
         scale = 1600 / max(picture.shape[:2])
         size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
         pictures[name] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
