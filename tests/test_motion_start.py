@@ -1,5 +1,7 @@
 """Before training, the whole pipeline is coarse flow + warp: learning can only bend it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,11 +10,11 @@ import rdvfi
 import toy
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Keyframes, Motion
-from rdvfi.motion.line import starting_line
 from rdvfi.ops import straight_flows
 from rdvfi.testing import some_keyframes
 
 TIMES = torch.tensor([0.0, 0.11, 0.5, 0.625, 0.93, 1.0])
+KNOTS = torch.arange(1, 8) / 8
 
 
 def _pair(h: int = 96, w: int = 128) -> tuple[Tensor, Tensor]:
@@ -55,13 +57,30 @@ def test_a_shifted_picture_is_interpolated_on_the_way() -> None:
 
 
 @torch.no_grad()
-def test_the_starting_line_is_that_of_the_end_flows_at_every_knot() -> None:
+def test_the_straight_line_is_that_of_the_end_flows_at_every_knot() -> None:
     keyframes = some_keyframes((64, 96))
     assert keyframes.end_flows is not None
-    line = starting_line(keyframes)
     resized = resize_flow(keyframes.end_flows.flatten(0, 1), (32, 48)).unflatten(0, (2, 2))
     expected = straight_flows(resized[:, 0], resized[:, 1], keyframes.times)
-    torch.testing.assert_close((line.to_first, line.to_last), expected)
+    straight = rdvfi.trajectories.create("straight", basis=rdvfi.bases.create("cubic"))
+    found = straight(keyframes).at(keyframes.times)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["iterative", "direct"])
+@torch.no_grad()
+def test_untrained_fusion_follows_what_the_generator_bent(name: str) -> None:
+    """Where the generator departed from the straight line, the trajectory starts out there."""
+    made = some_keyframes((64, 96))
+    bends = torch.zeros(2, 9, 2, 2, 8, 12)
+    bends[:, 1:-1] = torch.tensor([1.5, -0.5])[:, None, None]  # latent pixels
+    slots = {"flow": rdvfi.flows.create("local")} if name == "iterative" else {}
+    model = rdvfi.trajectories.create(name, basis=rdvfi.bases.create("cubic"), **slots)
+    plain, bent = (model(replace(made, bends=part)).at(KNOTS) for part in (None, bends))
+    # Fields have four times the latent grid's resolution here; detail of the straight line fades.
+    expected = 4 * torch.tensor([1.5, -0.5])[:, None, None]
+    for straight, flows in zip(plain, bent, strict=True):
+        assert ((flows - straight).mean((0, 1, 3, 4)) - expected[:, 0, 0]).abs().max() < 0.5
 
 
 def test_without_coarse_motion_only_fusion_can_find_a_line() -> None:
