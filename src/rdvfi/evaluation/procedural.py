@@ -8,7 +8,8 @@ scenes show whether motion is bent, where plain optical flow cannot.
 The scenes are `rdvfi.data.procedural.curved_scene` with seeds that training never draws, over
 photographs that training never sees: 'astronaut' (NASA, public domain), 'coffee' (Rachel Michetti,
 CC0) and 'chelsea' (Stefan van der Walt, CC0), which come inside scikit-image. A layer and what is
-behind it are never of the same photograph. Everything is deterministic, and nothing is downloaded.
+behind it are never of the same photograph, and none is tiled, for where a picture repeats itself its
+end frames do not determine the motion. Everything is deterministic, and nothing is downloaded.
 """
 
 from collections.abc import Iterator
@@ -25,8 +26,6 @@ SIZE = (256, 448)
 _FIRST_SEED = 900_000
 _SEED_STEP = 1000
 """To the next seed for a scene; a multiple of four, which keeps its kind of motion."""
-_SHORTEST_SIDE = 900
-"""Photographs are mirrored until both sides reach this, so that no texture is enlarged."""
 
 
 def held_out_pictures() -> list[Picture]:
@@ -35,8 +34,6 @@ def held_out_pictures() -> list[Picture]:
     Raises:
         ImportError: If scikit-image is not installed.
     """
-    import cv2
-
     try:
         from skimage import data
     except ImportError as error:
@@ -44,11 +41,7 @@ def held_out_pictures() -> list[Picture]:
             "the procedural set takes its photographs from scikit-image, which is not installed; "
             "pip install scikit-image"
         ) from error
-    pictures = []
-    for photo in (data.astronaut(), data.coffee(), data.chelsea()):
-        bottom, right = (max(0, _SHORTEST_SIDE - side) for side in photo.shape[:2])
-        pictures.append(cv2.copyMakeBorder(photo, 0, bottom, 0, right, cv2.BORDER_REFLECT_101))
-    return pictures
+    return [data.astronaut(), data.coffee(), data.chelsea()]
 
 
 def held_out_scene(number: int, pictures: list[Picture]) -> Scene:

@@ -8,7 +8,6 @@ has the size of one fusion step and starts at the straight line as well.
 import torch
 from torch import nn
 
-from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Basis, Keyframes, Reads, Trajectory, TrajectoryModel
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.motion.line import starting_line
@@ -50,10 +49,8 @@ class DirectRegression(TrajectoryModel):
         """See `rdvfi.interfaces.TrajectoryModel.forward`."""
         line = starting_line(keyframes)
         latents = torch.cat((keyframes.latents, keyframes.latents.flip(1)))
-        lines = torch.cat((line.to_first, line.to_last.flip(1)))
         b2, k = latents.shape[:2]
-        size = latents.shape[-2:]
-        straight = resize_flow(lines.flatten(0, 1), (size[0], size[1]))
+        straight = line.flows.flatten(0, 1)
         features = self.features(latents.flatten(0, 1)).unflatten(0, (b2, k))
         end = features[:, :1].expand_as(features).flatten(0, 1)
         here = features.flatten(0, 1)
@@ -62,12 +59,8 @@ class DirectRegression(TrajectoryModel):
         facts = (here, correlation(here, guess, _RADIUS), error, (0.1 * straight).to(here))
         bend = self.regress(torch.cat(facts, dim=1)).float().unflatten(0, (b2, k))
         bend = torch.cat((torch.zeros_like(bend[:, :1]), bend[:, 1:]), dim=1)  # no flow at its end
-        h, w = lines.shape[-2:]
-        fine = resize_flow(bend.flatten(0, 1), (h, w)).unflatten(0, (b2, k))
-        both = lines + fine
-        first, last = both[: b2 // 2], both[b2 // 2 :].flip(1)
         kind = MovedKnotTrajectory if self.moved else KnotTrajectory
-        return kind(first, last, keyframes.times, self.basis)
+        return kind(*line.fields(bend), keyframes.times, self.basis)
 
 
 @trajectories.register("direct")

@@ -24,6 +24,8 @@ _WRONG_BEYOND = 3.0
 """A keypoint match that differs from DIS by more pixels than this speaks against DIS."""
 _ENOUGH_MATCHES = 8
 _MOST_HYPOTHESES = 3
+_WORST = 48.0
+"""Grey levels beyond which one error is as bad as another."""
 _PRICE = 2.0
 """Grey levels by which a hypothesis must explain a pixel better than DIS does."""
 
@@ -97,7 +99,7 @@ def _similarities(p0: np.ndarray, p1: np.ndarray) -> list[np.ndarray]:
             break
         inside = inliers[:, 0].astype(bool)
         scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-        if inside.sum() < _ENOUGH_MATCHES or not 0.3 < scale < 3.0:
+        if inside.sum() < _ENOUGH_MATCHES or not 0.4 < scale < 2.5:
             break
         found.append(matrix)
         p0, p1 = p0[~inside], p1[~inside]
@@ -141,8 +143,17 @@ def _misfit(source: Gray, target: Gray, field: Field, window: int) -> Float[np.n
     """Mean grey-level error around each pixel of explaining ``source`` by ``target``."""
     import cv2
 
-    error = cv2.absdiff(source, _look_up(target, field)).astype(np.float32)
-    return cv2.blur(np.minimum(error, 48.0), (window, window))
+    error = np.minimum(cv2.absdiff(source, _look_up(target, field)).astype(np.float32), _WORST)
+    h, w = source.shape
+    x, y = field[..., 0] + np.arange(w), field[..., 1] + np.arange(h)[:, None]
+    outside = (x < 0) | (x > w - 1) | (y < 0) | (y > h - 1)
+    # What has left the picture cannot be compared: a candidate is taken to be as good there as
+    # elsewhere, if it keeps enough of the picture to tell.
+    kept = 1.0 - float(outside.mean())
+    trust = min(1.0, max(0.0, (kept - 0.25) / 0.25))
+    elsewhere = float(error[~outside].mean()) if kept > 0.0 else _WORST
+    error[outside] = trust * elsewhere + (1.0 - trust) * _WORST
+    return cv2.blur(error, (window, window))
 
 
 def similarity_flow(dis: DIS, source: Gray, target: Gray) -> Field:
@@ -159,12 +170,13 @@ def similarity_flow(dis: DIS, source: Gray, target: Gray) -> Field:
     if not hypotheses:
         return plain
     fields = [plain, *(_candidate(dis, source, target, m) for m in hypotheses)]
-    # Where plain DIS fails on most of its matches it deserves no preference over a hypothesis.
-    price = _PRICE * (1.0 - 2.0 * float(wrong.mean()))
+    # The more of its matches DIS fails on, the less preference it deserves.
+    price = _PRICE * max(0.0, 1.0 - 1.5 * float(wrong.mean()))
     window = max(9, min(h, w) // 16 | 1)
     costs = np.stack([_misfit(source, target, field, window) for field in fields])
     costs[0] -= price
-    return np.take_along_axis(np.stack(fields), costs.argmin(0)[None, ..., None], axis=0)[0]
+    best = costs.argmin(0)
+    return np.take_along_axis(np.stack(fields), best[None, ..., None], axis=0)[0]
 
 
 class _PixelFlow(FlowEstimator):

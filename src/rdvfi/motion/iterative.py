@@ -74,16 +74,8 @@ class IterativeFusion(TrajectoryModel):
         adjacent = self.adjacent_flows(keyframes)
         line = starting_line(keyframes, adjacent)
         bends = self.bends(keyframes, line, adjacent)
-        size = line.to_first.shape[-2:]
-        b, k = bends.shape[0] // 2, bends.shape[1]
-        fine = resize_flow(bends.flatten(0, 1), (size[0], size[1])).unflatten(0, (2 * b, k))
         kind = MovedKnotTrajectory if self.moved else KnotTrajectory
-        return kind(
-            line.to_first + fine[:b],
-            line.to_last + fine[b:].flip(1),
-            keyframes.times,
-            self.basis,
-        )
+        return kind(*line.fields(bends), keyframes.times, self.basis)
 
     def adjacent_flows(self, keyframes: Keyframes) -> Float[Tensor, "b2 k 2 hz wz"]:
         """Motion from each knot back to the one before, in latent pixels.
@@ -108,9 +100,7 @@ class IterativeFusion(TrajectoryModel):
         """
         latents = torch.cat((keyframes.latents, keyframes.latents.flip(1)))
         b2, k = latents.shape[:2]
-        size = latents.shape[-2:]
-        lines = torch.cat((line.to_first, line.to_last.flip(1)))
-        straight = resize_flow(lines.flatten(0, 1), (size[0], size[1])).unflatten(0, (b2, k))
+        straight = line.flows
         features = self.features(latents.flatten(0, 1)).unflatten(0, (b2, k))
         bend = torch.zeros_like(straight[:, 0])
         found = [bend]

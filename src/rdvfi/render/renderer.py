@@ -17,7 +17,7 @@ from rdvfi.ops.render import render
 from rdvfi.registry import renderers
 from rdvfi.types import Flows, Image, Times, Video
 
-CONFIDENCE_FLOOR = 0.25
+CONFIDENCE_FLOOR = 0.15
 """Share of trust that even an inconsistent flow keeps: two-way errors are noisy themselves."""
 
 

@@ -32,9 +32,9 @@ STAGES = ("autoencoder", "motion", "synthesis", "keyframes", "ship")
 SAMPLES = {"procedural": 3000, "film": 2000}
 SCHEDULES = {
     "autoencoder": Schedule(steps=2100, rate=2e-3),
-    "motion": Schedule(steps=2500, rate=1e-3),
+    "motion": Schedule(steps=1850, rate=1e-3),
     "keyframes": Schedule(steps=2500, rate=1e-3),
-    "synthesis": Schedule(steps=2000, rate=6e-4),
+    "synthesis": Schedule(steps=1500, rate=8e-4),
 }
 
 

@@ -121,9 +121,7 @@ def motion_losses(
     # phi_2 learns to fuse what phi_1 says, not to change it: as in AccFlow, no gradient goes back.
     line = starting_line(keyframes)
     bends = trajectory.bends(keyframes, line, adjacent.detach())
-    size = (exact.shape[-2], exact.shape[-1])
-    lines = torch.cat((line.to_first, line.to_last.flip(1)))
-    flows = resize_flow(lines.flatten(0, 1), size).unflatten(0, bends.shape[:2]) + bends
+    flows = line.flows + bends
     both = torch.cat((exact[:, :KNOTS, 0], exact[:, :KNOTS, 1].flip(1)))
     seen = torch.cat((visible[:, :KNOTS, 0], visible[:, :KNOTS, 1].flip(1)))
     return {"adjacent": near, "fused": flow_loss(flows[:, 1:], both[:, 1:], seen[:, 1:])}
@@ -136,11 +134,9 @@ def _partial_bends(
 
     So phi_2 meets starting lines of every quality, as a generator makes them.
     """
-    line = starting_line(keyframes)
     exact = batch["flows"][:, :KNOTS, :2] / STRIDE
-    size = (exact.shape[-2], exact.shape[-1])
-    lines = torch.stack((line.to_first, line.to_last), dim=2)
-    straight = resize_flow(lines.flatten(0, 2), size).unflatten(0, lines.shape[:3])
+    to_first, to_last = starting_line(keyframes).straight.chunk(2)
+    straight = torch.stack((to_first, to_last.flip(1)), dim=2)
     share = torch.rand(exact.shape[0], generator=torch.Generator().manual_seed(step))
     bends = share[:, None, None, None, None, None] * (exact - straight)
     bends[:, 0], bends[:, -1] = 0.0, 0.0
@@ -210,6 +206,8 @@ def train_synthesis(
     def loss(batch: dict[str, Tensor], step: int) -> Losses:
         with torch.no_grad():
             keyframes = true_keyframes(parts.generator, batch)
+            if "flows" in batch:
+                keyframes = replace(keyframes, bends=_partial_bends(keyframes, batch, step))
         output, truth, _ = render_random(model, keyframes, batch, step)
         return {"picture": picture_loss(output, truth), "l2": squared_error(output, truth)}
 

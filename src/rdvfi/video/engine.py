@@ -33,8 +33,12 @@ Progress = Callable[[int, int], None]
 """Called with the number of frames written and the number expected."""
 
 CONFIDENCE_TIMES = (0.25, 0.5, 0.75)
-LOW_CONFIDENCE = 0.25
-"""Mean confidence below which a pair is named in the report."""
+LOW_CONFIDENCE = 0.4
+"""Mean confidence below which a pair is named in the report.
+
+Over 45 seconds of animated film, eight frames apart, with classical flow: scene cuts lie between
+0.13 and 0.33, pairs of one scene between 0.48 and 1.
+"""
 
 _QUEUE = 4
 """Frames that may wait between two threads."""

@@ -121,6 +121,7 @@ class VideoSource(Source):
             self._nominal = 1 / (stream.average_rate or stream.guessed_rate or Fraction(25))
             self._timed, packets, span = _scan(container, stream, path)
             self._tick = (stream.time_base or self._nominal) if self._timed else self._nominal
+            self._end = _stream_end(stream) if self._timed else None
             upright = _first_frame(path)
             turned = quarter_turns(upright) % 2 == 1
             layout = PixelLayout.of(context)
@@ -139,7 +140,20 @@ class VideoSource(Source):
             )
 
     def frames(self) -> Iterator[SourceFrame]:
-        """Decode the stream from the first frame on."""
+        """Decode the stream from the first frame on, the last one with its true duration."""
+        held: SourceFrame | None = None
+        for frame in self._decode():
+            if held is not None:
+                yield held
+            held = frame
+        if held is not None:
+            stamp = held.stamp
+            # Where frames are reordered, a file's frame durations are in the order of decoding.
+            if self._end is not None and self._end > stamp.time:
+                stamp = Stamp(stamp.time, self._end - stamp.time)
+            yield SourceFrame(held.pixels, stamp)
+
+    def _decode(self) -> Iterator[SourceFrame]:
         converter = Converter(self.info.colour, deep=self.info.layout.deep)
         last: Fraction | None = None
         with _open(self._path) as container:
@@ -275,6 +289,13 @@ def _scan(container: InputContainer, stream: VideoStream, path: Path) -> tuple[b
     _check_whole(container, end, path)
     base = stream.time_base or Fraction(1)
     return 2 * stamped > count, count, Fraction(0) if first is None else (last - first) * base
+
+
+def _stream_end(stream: VideoStream) -> Fraction | None:
+    """When the last frame of the stream ends, if the file says so."""
+    if stream.duration is None or stream.time_base is None:
+        return None
+    return ((stream.start_time or 0) + stream.duration) * stream.time_base
 
 
 def _check_whole(container: InputContainer, end: Fraction, path: Path) -> None:

@@ -108,6 +108,10 @@ class VideoSink(Sink):
             colour = replace(colour, matrix=0, full_range=True)
         colour.tag(context)
         self._durations: deque[tuple[int, int]] = deque()
+        self._held: av.Packet | None = None
+        self._first_dts: int | None = None
+        self._start: int | None = None
+        self._end = 0
         tags = {k: v for k, v in info.metadata.items() if k.lower() not in _CONTAINER_TAGS}
         container.metadata.update(tags)
         self._sound = SoundCopier(info.media if options.audio else None, container)
@@ -119,13 +123,16 @@ class VideoSink(Sink):
         frame.time_base = self._tick
         # A frame keeps the picture type of its source, which would force the encoder's hand.
         frame.pict_type = 0
-        self._durations.append((frame.pts, round(moment.duration / self._tick)))
+        self._start = frame.pts if self._start is None else self._start
+        self._end = round((moment.time + moment.duration) / self._tick)
+        self._durations.append((frame.pts, self._end - frame.pts))
         self._mux(self._stream.encode(frame))
         self._sound.advance(moment.time)
 
     def finish(self) -> None:
         """Flush the encoder and copy the rest of the sound."""
         self._mux(self._stream.encode(None))
+        self._mux_last()
         self._sound.finish()
 
     def close(self) -> None:
@@ -133,20 +140,35 @@ class VideoSink(Sink):
         self._sound.close()
 
     def _mux(self, packets: list[av.Packet]) -> None:
+        """Write packets with their durations; the latest waits, for it may be the last."""
         for packet in packets:
-            duration = self._take_duration(packet.pts)
-            if duration is not None:
-                packet.duration = duration
-                packet.time_base = self._tick
-            self._container.mux(packet)
+            packet.duration = self._take_duration(packet.pts)
+            packet.time_base = self._tick
+            if self._first_dts is None:
+                self._first_dts = packet.dts
+            if self._held is not None:
+                self._container.mux(self._held)
+            self._held = packet
 
-    def _take_duration(self, pts: int | None) -> int | None:
+    def _mux_last(self) -> None:
+        """Write the last packet in the order of decoding, which is seldom the last one shown.
+
+        MP4 adds up durations in that order; the sum must be the time for which frames are shown.
+        """
+        packet, first, start = self._held, self._first_dts, self._start
+        if packet is None:
+            return
+        if packet.dts is not None and first is not None and start is not None:
+            packet.duration = max(1, (self._end - start) - (packet.dts - first))
+        self._container.mux(packet)
+
+    def _take_duration(self, pts: int | None) -> int:
         """The duration of the frame with this timestamp; encoders reorder frames."""
         for i, (known, duration) in enumerate(self._durations):
             if known == pts:
                 del self._durations[i]
                 return duration
-        return None
+        raise RuntimeError(f"the encoder returned a frame at {pts}, which was not given to it")
 
 
 def check_options(destination: Path, info: SourceInfo, options: SinkOptions) -> None:

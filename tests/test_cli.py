@@ -1,0 +1,160 @@
+"""The command line: real runs, and one clear line for whatever a user gets wrong."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import pytest
+
+import clips
+import rdvfi
+from rdvfi.cli import COMMANDS, main, one_line
+
+CLIP = Path(__file__).parents[1] / "examples" / "clips" / "branch.mp4"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> str:
+    """A real model in a folder; its encoder is untrained and not used for motion or pixels."""
+    folder = tmp_path_factory.mktemp("model")
+    parts = ("backbone=ends", "coarse=dis", "trajectory=straight", "renderer=warp")
+    rdvfi.build("rdvfi_s", *parts).save_pretrained(folder)
+    return str(folder)
+
+
+def _fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run with arguments that are wrong; the one line that is said."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("rdvfi: error: ")
+    assert said.err.count("\n") == 1
+    return said.err
+
+
+def _succeeds(*arguments: object) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    assert ended.value.code == 0
+
+
+def _interpolate(saved: str, *arguments: object) -> None:
+    _succeeds("interpolate", *arguments, "--model", saved, "--allow-untrained", "--device", "cpu")
+
+
+def test_the_demo_clip_is_interpolated_with_its_sound(tmp_path, saved, capsys) -> None:
+    out, sheet = tmp_path / "out.mp4", tmp_path / "sheet.png"
+    _interpolate(saved, CLIP, out, "-x", 2, "--contact-sheet", sheet)
+    with av.open(str(out)) as container:
+        frames = list(container.decode(video=0))
+    assert len(frames) == (18 - 1) * 2 + 1
+    assert clips.sound_packets(out) == clips.sound_packets(CLIP)
+    assert clips.read_png(sheet).shape[2] == 3
+    said = capsys.readouterr().out
+    assert said.startswith(f"{out}: 35 frames of 640x360 from 18 in ")
+    assert said.count("\n") == 1
+
+
+def test_two_images_become_a_folder_of_images(tmp_path, saved) -> None:
+    for k, picture in enumerate(clips.moving(2, 48, 64)):
+        clips.write_png(tmp_path / f"{k}.png", picture)
+    _interpolate(saved, tmp_path / "0.png", tmp_path / "1.png", tmp_path / "out", "-x", 4)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [f"frame_{k:06d}.png" for k in range(5)]
+
+
+def test_a_constant_rate_may_be_asked_for(tmp_path, saved) -> None:
+    _interpolate(saved, CLIP, tmp_path / "out.mkv", "--fps", "12000/1001", "--no-audio")
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert not container.streams.audio
+        assert len(list(container.decode(video=0))) == 36
+
+
+def test_low_confidence_is_said_once_after_the_result(tmp_path, saved, capsys) -> None:
+    import skimage.data
+    import skimage.transform
+
+    for k, photograph in enumerate((skimage.data.coffee(), skimage.data.rocket())):
+        small = skimage.transform.resize(photograph, (180, 320), anti_aliasing=True)
+        clips.write_png(tmp_path / f"{k}.png", small)
+    _interpolate(saved, tmp_path / "0.png", tmp_path / "1.png", tmp_path / "out", "-x", 2)
+    said = capsys.readouterr()
+    assert said.out.count("\n") == 1
+    assert "warning: 1 of 1 pairs of frames have too little in common" in said.err
+    assert "LowConfidenceWarning" not in said.err
+
+
+def test_user_errors_are_one_line_and_exit_code_two(tmp_path, saved, capsys) -> None:
+    out = tmp_path / "out.mp4"
+    assert "none.mp4 does not exist" in _fails(capsys, "interpolate", tmp_path / "none.mp4", out)
+    assert "unknown output suffix '.avi'" in _fails(
+        capsys, "interpolate", CLIP, tmp_path / "out.avi"
+    )
+    assert "does not exist" in _fails(capsys, "interpolate", CLIP, tmp_path / "no" / "out.mp4")
+    assert "multiplier is 0" in _fails(capsys, "interpolate", CLIP, out, "-x", 0)
+    assert "give one or more inputs and an output" in _fails(capsys, "interpolate", CLIP)
+    assert "--fps is 'fast'" in _fails(capsys, "interpolate", CLIP, out, "--fps", "fast")
+    assert "--fps is '1/0'" in _fails(capsys, "interpolate", CLIP, out, "--fps", "1/0")
+    assert "--dtype is 'int8'" in _fails(capsys, "interpolate", CLIP, out, "--dtype", "int8")
+    assert "no model named 'rdvfi-x'" in _fails(capsys, "interpolate", CLIP, out, "-m", "rdvfi-x")
+    assert "--allow-untrained" in _fails(capsys, "interpolate", CLIP, out, "-m", saved)
+    (tmp_path / "text.mp4").write_text("no film")
+    assert "is not a video" in _fails(capsys, "interpolate", tmp_path / "text.mp4", out)
+    out.touch()
+    assert "exists" in _fails(capsys, "interpolate", CLIP, out)
+    assert sorted(os.listdir(tmp_path)) == ["out.mp4", "text.mp4"]
+
+
+def test_debugging_shows_where_an_error_came_from(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("RDVFI_DEBUG", "1")
+    with pytest.raises(FileNotFoundError, match=r"none\.mp4 does not exist"):
+        main(["interpolate", str(tmp_path / "none.mp4"), str(tmp_path / "out.mp4")])
+
+
+def test_wrong_use_of_the_command_line_is_explained(capsys) -> None:
+    for arguments in (["interpolate", "--speed", "3"], ["interpol"], []):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+        assert "Traceback" not in capsys.readouterr().err
+
+
+def test_help_names_every_command_and_loads_none(capsys) -> None:
+    _succeeds("--help")
+    said = capsys.readouterr().out
+    for command in COMMANDS:
+        assert command.name in said
+        assert command.summary.split()[0] in said
+    program = (
+        "import sys\n"
+        "from rdvfi.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'av', 'cv2', 'hydra', 'rdvfi.video', 'rdvfi.evaluation'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_command_explains_itself(command, capsys) -> None:
+    _succeeds(command.name, "--help")
+    assert "--help" in capsys.readouterr().out
+
+
+def test_version_and_models(capsys) -> None:
+    _succeeds("--version")
+    assert capsys.readouterr().out == f"rdvfi {rdvfi.__version__}\n"
+    _succeeds("models")
+    assert capsys.readouterr().out.split() == (
+        rdvfi.list_models() or "no model is installed".split()
+    )
+
+
+def test_any_error_fits_on_one_line() -> None:
+    assert one_line(ValueError("two\n  lines")) == "two lines"
+    assert one_line(KeyError("no basis named 'cubc'")) == "no basis named 'cubc'"
+    assert one_line(MemoryError()) == "MemoryError"
