@@ -68,6 +68,18 @@ def test_a_variable_frame_rate_is_kept(tmp_path, suffix) -> None:
         assert copied == times
 
 
+@pytest.mark.parametrize("name", ["in.avi", "in.ts", "in.flv", "in.mov", "in.h264"])
+def test_other_containers_are_read_whole_and_in_time(tmp_path, name) -> None:
+    clips.write_clip(tmp_path / name, clips.moving(9, 48, 64), sound=False)
+    source = open_source(tmp_path / name)
+    times = [frame.stamp.time for frame in source.frames()]
+    assert len(times) == source.info.frames == 9
+    # A bare stream has no times at all, only what its decoder takes for the rate.
+    step = source.info.tick if name == "in.h264" else Fraction(1, 6)
+    for k, time in enumerate(times):
+        assert abs(time - times[0] - k * step) <= Fraction(1, 1000)
+
+
 @pytest.mark.parametrize("colour", [(1, 1, 1, 1), (9, 9, 16, 1), (6, 6, 6, 1), (5, 5, 1, 2)])
 def test_colour_tags_range_and_metadata_are_copied(tmp_path, colour) -> None:
     clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 48, 64), colour=colour)

@@ -48,13 +48,13 @@ class Reads(Enum):
 class Keyframes:
     """Sparse instants between two frames, **both ends included**.
 
-    ``latents`` are normalised to about unit variance. ``images`` are the decoded keyframes with
-    the *real* small frames at both ends; they are there when the flow estimator reads pixels.
+    ``latents`` are normalised to about unit variance. ``images`` are the decoded keyframes with the
+    *real* small frames at both ends; they are there when the flow estimator reads pixels.
     ``end_flows`` is the coarse motion that the generator started from, if it used one:
     ``end_flows[:, 0]`` from first to last on the grid of the first, ``end_flows[:, 1]`` back, in
     pixels of their grid. ``bends`` is how far it bent the straight line along that motion: the
-    deviation, at every knot, of the flow to the first (``bends[:, :, 0]``) and to the last frame, on
-    the TARGET grid of the latents and in its pixels; zero at both ends.
+    deviation, at every knot, of the flow to the first (``bends[:, :, 0]``) and to the last frame,
+    on the TARGET grid of the latents and in its pixels; zero at both ends.
     """
 
     latents: Float[Tensor, "b k c hz wz"]

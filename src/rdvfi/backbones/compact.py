@@ -50,7 +50,9 @@ class CompactKeyframes(KeyframeGenerator):
         pure = torch.ones(noise.shape[0], device=noise.device)
         bent = self.denoise(ends, noise, pure)
         v = velocity_from_clean(noise, bent.latents, pure)
-        return self.keyframes(ends, replace(bent, latents=clean_from_velocity(noise, v, pure)), flows)
+        return self.keyframes(
+            ends, replace(bent, latents=clean_from_velocity(noise, v, pure)), flows
+        )
 
     def denoise(
         self, ends: Ends, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"]
@@ -78,9 +80,7 @@ class CompactKeyframes(KeyframeGenerator):
         turning = turning_candidates(onward, back, times)
         return Ends(first, last, to_first, to_last, turning, times)
 
-    def keyframes(
-        self, ends: Ends, bent: Bent, flows: Float[Tensor, "b 2 2 h w"]
-    ) -> Keyframes:
+    def keyframes(self, ends: Ends, bent: Bent, flows: Float[Tensor, "b 2 2 h w"]) -> Keyframes:
         """Keyframes with the real ends around those that were made."""
         latents = torch.cat((ends.first[:, None], bent.latents, ends.last[:, None]), dim=1)
         bends = (bent.to_first - ends.to_first, bent.to_last - ends.to_last)

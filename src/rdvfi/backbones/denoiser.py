@@ -1,9 +1,9 @@
 """The denoiser of RDVFI-S: it bends and repairs the straight-line guess.
 
 Each keyframe to be made starts from both end latents warped along the straight lines of a coarse
-flow. The network sees them, the noisy latent, and four candidates of a better line, the paths of turns and
-zooms at constant rate that the coarse flow implies (`rdvfi.ops.turning`), each with how well it makes
-the two end latents agree. It answers with
+flow. The network sees them, the noisy latent, and four candidates of a better line, the paths of
+turns and zooms at constant rate that the coarse flow implies (`rdvfi.ops.turning`), each with how
+well it makes the two end latents agree. It answers with
 
 * a bend of each line: gates on the candidates' departures, plus a small free shift;
 * a correction of the blend of the two warped latents, and a residual.
@@ -104,7 +104,10 @@ class Denoiser(nn.Module):
     def _assemble(self, ends: Ends, out: Float[Tensor, "b n a h w"]) -> Bent:
         t = ends.times.to(ends.to_first)[None, :, None, None, None]
         envelope = 4.0 * t * (1.0 - t)
-        gates, shift = out[:, :, :CANDIDATES, None].float(), out[:, :, CANDIDATES : CANDIDATES + 4].float()
+        gates, shift = (
+            out[:, :, :CANDIDATES, None].float(),
+            out[:, :, CANDIDATES : CANDIDATES + 4].float(),
+        )
         bends = (gates * departures(ends)).sum(2) + envelope * shift
         to_first, to_last = ends.to_first + bends[:, :, :2], ends.to_last + bends[:, :, 2:]
         blend, residual = out[:, :, _ANSWERS - 1 : _ANSWERS], out[:, :, _ANSWERS:]

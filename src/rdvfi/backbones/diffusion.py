@@ -4,8 +4,8 @@ A clean latent z and standard normal noise eps are mixed at noise level sigma in
 
     z_sigma = a z + s eps,      a = cos(pi sigma / 2),  s = sin(pi sigma / 2),
 
-so a^2 + s^2 = 1, and the network predicts ``v = a eps - s z`` (Salimans & Ho, 2022). Then
-``z = a z_sigma - s v`` and ``eps = s z_sigma + a v``. At pure noise, sigma = 1, one evaluation gives the
+so a^2 + s^2 = 1, and the network predicts ``v = a eps - s z`` (Salimans & Ho, 2022). Then ``z = a
+z_sigma - s v`` and ``eps = s z_sigma + a v``. At pure noise, sigma = 1, one evaluation gives the
 sample: ``z = -v``. That single step is the whole sampler of RDVFI (ICLR 2026).
 """
 

@@ -8,8 +8,8 @@ scenes show whether motion is bent, where plain optical flow cannot.
 The scenes are `rdvfi.data.procedural.curved_scene` with seeds that training never draws, over
 photographs that training never sees: 'astronaut' (NASA, public domain), 'coffee' (Rachel Michetti,
 CC0) and 'chelsea' (Stefan van der Walt, CC0), which come inside scikit-image. A layer and what is
-behind it are never of the same photograph, and none is tiled, for where a picture repeats itself its
-end frames do not determine the motion. Everything is deterministic, and nothing is downloaded.
+behind it are never of the same photograph, and none is tiled, for where a picture repeats itself
+its end frames do not determine the motion. Everything is deterministic, and nothing is downloaded.
 """
 
 from collections.abc import Iterator

@@ -29,8 +29,6 @@ class DirectRegression(TrajectoryModel):
         moved: Whether points are followed between knots.
     """
 
-    reads = Reads.LATENTS
-
     def __init__(self, basis: Basis, latent_channels: int, width: int, moved: bool) -> None:
         super().__init__()
         self.basis, self.moved = basis, moved
@@ -44,6 +42,11 @@ class DirectRegression(TrajectoryModel):
             ResidualBlock(width),
             zero_conv(width, 2),
         )
+
+    @property
+    def reads(self) -> Reads:
+        """Latents only."""
+        return Reads.LATENTS
 
     def forward(self, keyframes: Keyframes) -> Trajectory:
         """See `rdvfi.interfaces.TrajectoryModel.forward`."""

@@ -8,6 +8,8 @@ finds the small motion that is left, and every pixel takes the candidate that ex
 Where DIS is right already, the result **is** DIS.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -45,9 +47,9 @@ class DIS:
 
         if preset not in PRESETS:
             raise ValueError(f"no DIS preset named {preset!r}; expected one of {PRESETS}")
-        self._dis = cv2.DISOpticalFlow_create(
-            getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}")
-        )
+        # OpenCV's type stubs leave both names out.
+        create = getattr(cv2, "DISOpticalFlow_create")  # noqa: B009
+        self._dis = create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
 
     def __call__(self, source: Gray, target: Gray) -> Field:
         return self._dis.calc(source, target, None)
@@ -134,7 +136,12 @@ def _candidate(dis: DIS, source: Gray, target: Gray, matrix: np.ndarray) -> Fiel
     here = np.stack((xs, ys), axis=-1)
     plain = move(xs, ys)
     refined = move(xs + rest[..., 0], ys + rest[..., 1])
-    out = (plain[..., 0] < 0) | (plain[..., 0] > w - 1) | (plain[..., 1] < 0) | (plain[..., 1] > h - 1)
+    out = (
+        (plain[..., 0] < 0)
+        | (plain[..., 0] > w - 1)
+        | (plain[..., 1] < 0)
+        | (plain[..., 1] > h - 1)
+    )
     strayed = np.abs(rest).max(-1) > 16.0
     return np.where((out | strayed)[..., None], plain, refined) - here
 
@@ -192,20 +199,26 @@ class _PixelFlow(FlowEstimator):
     def __deepcopy__(self, memo: dict[int, object]) -> "_PixelFlow":
         return self  # OpenCV's object holds no state between calls and cannot be copied.
 
-    @torch.compiler.disable
     def forward(
         self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n 2 h w"]:
-        fields = []
-        for a, b in zip(source.detach(), target.detach(), strict=True):
-            gray_a, gray_b = to_gray(a), to_gray(b)
-            field = (
-                similarity_flow(self._dis, gray_a, gray_b)
-                if self._similarities
-                else self._dis(gray_a, gray_b)
-            )
-            fields.append(torch.from_numpy(np.ascontiguousarray(field)).permute(2, 0, 1))
-        return torch.stack(fields).to(source.device)
+        """See `rdvfi.interfaces.FlowEstimator.forward`; gradients stop here."""
+        return _outside_graph(self._field, source, target)  # pyright: ignore[reportCallIssue]
+
+    def _field(self, source: Gray, target: Gray) -> Field:
+        if self._similarities:
+            return similarity_flow(self._dis, source, target)
+        return self._dis(source, target)
+
+
+@torch.compiler.disable
+def _outside_graph(
+    estimate: Callable[[Gray, Gray], Field], source: Tensor, target: Tensor
+) -> Tensor:
+    """Estimate pair by pair on the CPU, whatever is being compiled around it."""
+    pairs = zip(source.detach(), target.detach(), strict=True)
+    fields = [np.ascontiguousarray(estimate(to_gray(a), to_gray(b))) for a, b in pairs]
+    return torch.stack([torch.from_numpy(f).permute(2, 0, 1) for f in fields]).to(source.device)
 
 
 @flows.register("dis")

@@ -1,8 +1,8 @@
 """phi_2: iterative fusion of small motions into the flow to each end frame.
 
 From knot to knot the flow to the end frame grows by one small motion. With ``l`` the motion from
-knot k+1 back to knot k, ``S`` the flow that the generator's own motion gives (the straight line, bent
-as it bent it) and ``D`` the departure from it so far,
+knot k+1 back to knot k, ``S`` the flow that the generator's own motion gives (the straight line,
+bent as it bent it) and ``D`` the departure from it so far,
 
     F_k     = S_k + D_k,               D_0 = 0,
     carried = D_k moved along l,       composed = l + F_k(y + l) - S_{k+1},

@@ -93,7 +93,9 @@ def starting_line(keyframes: Keyframes, adjacent: Fields | None = None) -> Line:
             "use a backbone with a coarse flow, or the trajectory 'iterative'"
         )
     straight, detailed = (
-        _both_ways(straight_flows(resize_flow(forward, s), resize_flow(backward, s), keyframes.times))
+        _both_ways(
+            straight_flows(resize_flow(forward, s), resize_flow(backward, s), keyframes.times)
+        )
         for s in (size, fine)
     )
     bends = torch.zeros_like(straight)
@@ -114,11 +116,14 @@ class StraightTrajectory(TrajectoryModel):
         moved: Whether points are followed between knots.
     """
 
-    reads = Reads.LATENTS
-
     def __init__(self, basis: Basis, moved: bool) -> None:
         super().__init__()
         self.basis, self.moved = basis, moved
+
+    @property
+    def reads(self) -> Reads:
+        """Latents only."""
+        return Reads.LATENTS
 
     def forward(self, keyframes: Keyframes) -> Trajectory:
         """See `rdvfi.interfaces.TrajectoryModel.forward`."""

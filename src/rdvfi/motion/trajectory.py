@@ -1,20 +1,20 @@
 """Trajectories over knots: known flow fields at a few times, a basis between them.
 
-Both live on the TARGET grid. `KnotTrajectory` interpolates each field in time at a fixed pixel. That
-is exact in time only while the same surface stays under the pixel: between knots it mixes
+Both live on the TARGET grid. `KnotTrajectory` interpolates each field in time at a fixed pixel.
+That is exact in time only while the same surface stays under the pixel: between knots it mixes
 neighbouring surfaces, and an object that moves by more than its own size from knot to knot leaves
 ghosts. `MovedKnotTrajectory` follows the points instead (**motion-moved knots**): the basis
 interpolates the *path* of a point, and each pixel looks up the point that is there at that time.
 
-Let ``p_j`` be the position at knot j of the point that is at ``y_i`` at knot i. Its position at tau is
-``y_i + d_i(y_i)`` with ``d_i = sum_j W[tau, j] (p_j - p_i)`` by the basis. The point seen at pixel y
-solves ``y_i = y - d_i(y_i)``, a fixed point, and the flow is ``(y_i - y) + F_i(y_i)``. Near the edge of
-a moving object there are two solutions, the object and what it covers, and the iteration finds
-the one that it starts close to. So it is run from both neighbouring knots and from two guesses
-each, the motion found at y at that knot and at the other one. Solutions count by nearness in time,
-less by the pixels by which they miss y, and less by the two-way error of the step between the
-knots there: a surface that is covered at one of them has no partner. A time on a knot returns that
-knot.
+Let ``p_j`` be the position at knot j of the point that is at ``y_i`` at knot i. Its position at tau
+is ``y_i + d_i(y_i)`` with ``d_i = sum_j W[tau, j] (p_j - p_i)`` by the basis. The point seen at
+pixel y solves ``y_i = y - d_i(y_i)``, a fixed point, and the flow is ``(y_i - y) + F_i(y_i)``. Near
+the edge of a moving object there are two solutions, the object and what it covers, and the
+iteration finds the one that it starts close to. So it is run from both neighbouring knots and from
+two guesses each, the motion found at y at that knot and at the other one. Solutions count by
+nearness in time, less by the pixels by which they miss y, and less by the two-way error of the step
+between the knots there: a surface that is covered at one of them has no partner. A time on a knot
+returns that knot.
 
 Steps between neighbouring knots follow from the fields alone: see `rdvfi.ops.warp.follow`.
 """
@@ -229,7 +229,7 @@ def load_trajectory(path: str | Path) -> KnotTrajectory:
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
     if metadata.get("kind") not in _KINDS:

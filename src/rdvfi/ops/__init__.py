@@ -6,4 +6,12 @@ from rdvfi.ops.render import render
 from rdvfi.ops.turning import turning_candidates
 from rdvfi.ops.warp import backward_warp, follow
 
-__all__ = ["backward_warp", "chain", "correlation", "follow", "render", "straight_flows", "turning_candidates"]
+__all__ = [
+    "backward_warp",
+    "chain",
+    "correlation",
+    "follow",
+    "render",
+    "straight_flows",
+    "turning_candidates",
+]

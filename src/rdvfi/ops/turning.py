@@ -1,14 +1,14 @@
 """The turning line: the path of a rigid turn or a zoom at constant rate, from its end flow alone.
 
-With positions as complex numbers, let ``V(x)`` be the flow from one end frame to the other. Its local
-gradient ``alpha = dV/dx`` gives the similarity ``A = 1 + alpha`` around x, and the natural power
-``A^t`` moves the point by the share
+With positions as complex numbers, let ``V(x)`` be the flow from one end frame to the other. Its
+local gradient ``alpha = dV/dx`` gives the similarity ``A = 1 + alpha`` around x, and the natural
+power ``A^t`` moves the point by the share
 
     G_t = (A^t - 1) / (A - 1)
 
-of its way (``G_t = t`` for ``alpha = 0``: the straight line). What is seen at pixel y at time t started
-at the x that solves ``y = x + G_t(x) V(x)``; the derivative of the right side is ``A^t``, so Newton's
-iteration solves it at once for a pure turn or zoom.
+of its way (``G_t = t`` for ``alpha = 0``: the straight line). What is seen at pixel y at time t
+started at the x that solves ``y = x + G_t(x) V(x)``; the derivative of the right side is ``A^t``,
+so Newton's iteration solves it at once for a pure turn or zoom.
 """
 
 import torch
@@ -29,9 +29,7 @@ Planes = Complex[Tensor, "b t h w"]
 CANDIDATES = 4
 
 
-def turning_candidates(
-    forward: Flow, backward: Flow, times: Times
-) -> Float[Tensor, "b t 4 4 h w"]:
+def turning_candidates(forward: Flow, backward: Flow, times: Times) -> Float[Tensor, "b t 4 4 h w"]:
     """Flows of turns and zooms at constant rate, from every instant to both ends, TARGET grid.
 
     Where a moving object and what it covers both solve the equation, the answer depends on where

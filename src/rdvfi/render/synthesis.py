@@ -6,8 +6,9 @@ the flows and their consistency, and predicts small corrections of the flows, of
 the colours. One full-size pass (`rdvfi.ops.render`) then draws the frame, so a larger picture costs
 memory bandwidth and nothing else.
 
-Corrections carry the envelope ``4 t (1 - t)`` and come from a last layer that starts at zero: before
-training the renderer is `warp`, and at times 0 and 1 it returns the inputs whatever it has learned.
+Corrections carry the envelope ``4 t (1 - t)`` and come from a last layer that starts at zero:
+before training the renderer is `warp`, and at times 0 and 1 it returns the inputs whatever it has
+learned.
 """
 
 import torch

@@ -1,1 +1,1 @@
-"""Training of RDVFI-S: autoencoder, stage 1 (motion-guided decoding), stage 2 (one-step diffusion)."""
+"""Training of RDVFI-S: autoencoder, motion-guided decoding, one-step diffusion."""

@@ -1,8 +1,8 @@
 """Train RDVFI-S from the data to the weights that ship, stage by stage.
 
-``train_rdvfi_s(data, out)`` runs every stage in order; each leaves its part's weights in ``out`` and
-is skipped once they are there, so a stopped run goes on where it was. Stages may also be run one
-by one; the first 80 % of the keyframes stage do not need the motion stage.
+``train_rdvfi_s(data, out)`` runs every stage in order; each leaves its part's weights in ``out``
+and is skipped once they are there, so a stopped run goes on where it was. Stages may also be run
+one by one; the first 80 % of the keyframes stage do not need the motion stage.
 """
 
 from collections.abc import Callable
@@ -105,7 +105,9 @@ def run_stage(
     if stage not in STAGES:
         raise ValueError(f"no training stage {stage!r}; expected one of {STAGES}")
     if not (data / "film.npy").exists():
-        raise FileNotFoundError(f"{data} holds no film.npy; make it with python -m rdvfi.data.build")
+        raise FileNotFoundError(
+            f"{data} holds no film.npy; make it with python -m rdvfi.data.build"
+        )
     model = new_model()
     done = load_parts(model, out)
     if stage != "autoencoder" and "autoencoder" not in done:

@@ -109,7 +109,7 @@ def train(
     with (folder / f"{name}.csv").open("a", newline="") as log:
         writer = csv.writer(log)
         for step in range(start, schedule.steps):
-            if schedule.minutes and time.monotonic() - began > 60.0 * schedule.minutes:
+            if schedule.minutes is not None and time.monotonic() - began > 60.0 * schedule.minutes:
                 break
             for group in optimiser.param_groups:
                 group["lr"] = schedule.rate_at(step)
@@ -127,7 +127,8 @@ def train(
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             decay = min(schedule.average, (step + 1) / (step + 10))
-            torch._foreach_lerp_(averaged, [p.detach() for p in parameters], 1.0 - decay)
+            for mean, parameter in zip(averaged, parameters, strict=True):
+                mean.lerp_(parameter.detach(), 1.0 - decay)
             for key, value in losses.items():
                 totals.setdefault(key, []).append(value.item())
             if (step + 1) % 50 == 0:

@@ -1,8 +1,9 @@
 """Losses of both stages, as plain functions.
 
-Flows are compared with the exact flow of procedural scenes by a robust distance (the end-point error
-to the power 0.8), in latent pixels; points that the end frame does not show count less, because only
-smoothness can tell where they went. Pictures are compared by L1 and by their gradients.
+Flows are compared with the exact flow of procedural scenes by a robust distance (the end-point
+error to the power 0.8), in latent pixels; points that the end frame does not show count less,
+because only smoothness can tell where they went. Pictures are compared by L1 and by their
+gradients.
 """
 
 import torch

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from rdvfi.backbones.autoencoder import Autoencoder, reconstruction_loss
 from rdvfi.backbones.compact import CompactKeyframes, knot_times
 from rdvfi.backbones.diffusion import add_noise, velocity, velocity_from_clean
-from rdvfi.data.pool import COARSE_STRIDE, STRIDE, Pool
+from rdvfi.data.pool import STRIDE, Pool
 from rdvfi.data.samples import KNOTS
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Keyframes, Motion, Trajectory

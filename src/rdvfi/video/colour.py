@@ -44,7 +44,13 @@ class Colour:
 
     @classmethod
     def of(cls, context: VideoCodecContext) -> "Colour":
-        """The tags of a decoder."""
+        """The tags of a decoder; RGB without tags becomes ordinary BT.709 video."""
+        if context.pix_fmt is not None and av.VideoFormat(context.pix_fmt).is_rgb:
+            primaries, transfer = (
+                _BT709 if tag == _UNSPECIFIED else tag
+                for tag in (context.color_primaries, context.color_trc)
+            )
+            return cls(_BT709, primaries, transfer)
         full = context.color_range == FULL or (context.pix_fmt or "").startswith("yuvj")
         return cls(context.colorspace, context.color_primaries, context.color_trc, full)
 

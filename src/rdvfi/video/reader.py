@@ -1,12 +1,11 @@
 """Sources of frames: a video file, a few image files, a folder of images.
 
 A `Source` says what it holds before anything is computed (`SourceInfo`), then streams its frames
-one at a time; a clip is never held in memory. A video file is read through once without decoding
-when it is opened: it gives the number of frames, and finds a damaged or truncated file before an
-hour's work rather than after it.
+one at a time; a clip is never held in memory.
 """
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,19 +13,11 @@ from pathlib import Path
 
 import av
 import av.error
-from av.container import InputContainer
-from av.stream import Disposition
-from av.video.stream import VideoStream
 
 from rdvfi.video.colour import SRGB_VIDEO, Colour, Converter, PixelLayout, Pixels, quarter_turns
 from rdvfi.video.images import is_image, list_images, read_image
+from rdvfi.video.probe import Clock, first_frame, open_video, scan, video_stream
 from rdvfi.video.timing import Stamp
-
-_TRUNCATION_SLACK = Fraction(1, 4)
-"""Seconds by which a file may end before its header says so."""
-
-_HEADER_KNOWS = ("mp4", "matroska", "avi")
-"""Formats whose duration is written down, not estimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,25 +106,21 @@ class VideoSource(Source):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with _open(path) as container:
-            stream = _video_stream(container, path)
-            context = stream.codec_context
-            self._nominal = 1 / (stream.average_rate or stream.guessed_rate or Fraction(25))
-            self._timed, packets, span = _scan(container, stream, path)
-            self._tick = (stream.time_base or self._nominal) if self._timed else self._nominal
-            self._end = _stream_end(stream) if self._timed else None
-            upright = _first_frame(path)
+        with open_video(path) as container:
+            stream = video_stream(container, path)
+            self._scan = scan(container, stream, path)
+            upright = first_frame(path)
             turned = quarter_turns(upright) % 2 == 1
-            layout = PixelLayout.of(context)
+            layout = PixelLayout.of(stream.codec_context)
             aspect = layout.aspect and (1 / layout.aspect if turned else layout.aspect)
             self.info = SourceInfo(
                 name=str(path),
                 width=upright.height if turned else upright.width,
                 height=upright.width if turned else upright.height,
-                frames=packets,
-                span=span if self._timed else (packets - 1) * self._nominal,
-                tick=self._tick,
-                colour=Colour.of(context),
+                frames=self._scan.frames,
+                span=self._scan.span,
+                tick=self._scan.tick,
+                colour=Colour.of(stream.codec_context),
                 layout=PixelLayout(layout.chroma, layout.deep, aspect),
                 metadata=dict(container.metadata),
                 media=path,
@@ -147,42 +134,51 @@ class VideoSource(Source):
                 yield held
             held = frame
         if held is not None:
-            stamp = held.stamp
+            stamp, end = held.stamp, self._scan.end
             # Where frames are reordered, a file's frame durations are in the order of decoding.
-            if self._end is not None and self._end > stamp.time:
-                stamp = Stamp(stamp.time, self._end - stamp.time)
+            if end is not None and end > stamp.time:
+                stamp = Stamp(stamp.time, end - stamp.time)
             yield SourceFrame(held.pixels, stamp)
 
     def _decode(self) -> Iterator[SourceFrame]:
         converter = Converter(self.info.colour, deep=self.info.layout.deep)
         last: Fraction | None = None
-        with _open(self._path) as container:
-            stream = _video_stream(container, self._path)
+        decoded: deque[Fraction] = deque()
+        with open_video(self._path) as container:
+            stream = video_stream(container, self._path)
             stream.thread_type = "AUTO"
             try:
-                for frame in container.decode(stream):
-                    time = self._time(frame, last)
-                    if last is not None and time <= last:
-                        continue
-                    last = time
-                    pixels = converter.to_rgb(frame)
-                    self._check_size(pixels, time)
-                    yield SourceFrame(pixels, Stamp(time, self._duration(frame)))
+                for packet in container.demux(stream):
+                    if packet.dts is not None and packet.size > 0:
+                        decoded.append(packet.dts * packet.time_base)
+                    for frame in packet.decode():
+                        due = decoded.popleft() if decoded else None
+                        time = self._time(frame, due, last)
+                        if last is not None and time <= last:
+                            continue
+                        last = time
+                        pixels = converter.to_rgb(frame)
+                        self._check_size(pixels, time)
+                        yield SourceFrame(pixels, Stamp(time, self._duration(frame)))
             except av.error.FFmpegError as error:
                 at = "at its start" if last is None else f"after {float(last):.3f} s"
                 raise ValueError(f"{self._path} is damaged {at}: {error.strerror}") from error
 
-    def _time(self, frame: av.VideoFrame, last: Fraction | None) -> Fraction:
-        if self._timed and frame.pts is not None and frame.time_base is not None:
+    def _time(self, frame: av.VideoFrame, due: Fraction | None, last: Fraction | None) -> Fraction:
+        """When a frame is shown; ``due`` is the oldest time of decoding that is not yet used."""
+        clock, tick = self._scan.clock, self._scan.tick
+        if clock is Clock.SHOWN and frame.pts is not None and frame.time_base is not None:
             return frame.pts * frame.time_base
+        if clock is Clock.DECODED and due is not None:
+            return due
         if last is None:
             return Fraction(0)
-        return last + round(self._nominal / self._tick) * self._tick
+        return last + max(1, round(self._scan.nominal / tick)) * tick
 
     def _duration(self, frame: av.VideoFrame) -> Fraction:
-        if self._timed and frame.duration and frame.time_base is not None:
+        if self._scan.clock is Clock.SHOWN and frame.duration and frame.time_base is not None:
             return frame.duration * frame.time_base
-        return self._nominal
+        return self._scan.nominal
 
     def _check_size(self, pixels: Pixels, time: Fraction) -> None:
         height, width = pixels.shape[:2]
@@ -231,84 +227,6 @@ def _check_exists(path: Path) -> None:
         raise FileNotFoundError(f"{path} does not exist")
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
-
-
-def _open(path: Path) -> InputContainer:
-    try:
-        return av.open(str(path), metadata_errors="replace")
-    except av.error.FFmpegError as error:
-        raise ValueError(f"{path} is not a video that can be read: {error.strerror}") from error
-
-
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
-    # A cover picture is a video stream too.
-    cover = Disposition.attached_pic
-    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
-    if not streams:
-        raise ValueError(f"{path} has no video stream")
-    return streams[0]
-
-
-def _first_frame(path: Path) -> av.VideoFrame:
-    with _open(path) as container:
-        try:
-            for frame in container.decode(_video_stream(container, path)):
-                return frame
-        except av.error.FFmpegError as error:
-            raise ValueError(f"{path} is damaged at its start: {error.strerror}") from error
-    raise ValueError(f"{path} has no frame that can be decoded")
-
-
-def _scan(container: InputContainer, stream: VideoStream, path: Path) -> tuple[bool, int, Fraction]:
-    """Read all packets: whether most carry timestamps, how many frames, and their span."""
-    nominal = 1 / (stream.average_rate or Fraction(25))
-    count = stamped = 0
-    first: int | None = None
-    last = 0
-    end = Fraction(0)
-    try:
-        for packet in container.demux():
-            if packet.size == 0:
-                continue
-            if packet.is_corrupt:
-                raise ValueError(f"{path} is truncated or damaged near {float(end):.3f} s")
-            if packet.pts is not None:
-                length = (packet.duration or 0) * packet.time_base or nominal
-                end = max(end, packet.pts * packet.time_base + length)
-            if packet.stream_index != stream.index or packet.is_discard:
-                continue
-            count += 1
-            if packet.pts is not None:
-                stamped += 1
-                first = packet.pts if first is None else min(first, packet.pts)
-                last = max(last, packet.pts)
-    except av.error.FFmpegError as error:
-        raise ValueError(f"{path} is damaged near {float(end):.3f} s: {error.strerror}") from error
-    if count == 0:
-        raise ValueError(f"{path} has no frame that can be decoded")
-    _check_whole(container, end, path)
-    base = stream.time_base or Fraction(1)
-    return 2 * stamped > count, count, Fraction(0) if first is None else (last - first) * base
-
-
-def _stream_end(stream: VideoStream) -> Fraction | None:
-    """When the last frame of the stream ends, if the file says so."""
-    if stream.duration is None or stream.time_base is None:
-        return None
-    return ((stream.start_time or 0) + stream.duration) * stream.time_base
-
-
-def _check_whole(container: InputContainer, end: Fraction, path: Path) -> None:
-    """The last packet of any stream ends about where the header says that the file does."""
-    known = any(name in container.format.name for name in _HEADER_KNOWS)
-    if not known or container.duration is None:
-        return
-    declared = Fraction((container.start_time or 0) + container.duration, av.time_base)
-    if declared - end > _TRUNCATION_SLACK:
-        raise ValueError(
-            f"{path} is truncated: it ends after {float(end):.3f} s, its header says "
-            f"{float(declared):.3f} s"
-        )
 
 
 def _describe(pixels: Pixels) -> str:

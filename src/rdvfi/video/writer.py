@@ -14,7 +14,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from rdvfi.video.codecs import choose_codec, choose_pixel_format, encoder_options
-from rdvfi.video.colour import SRGB_VIDEO, Converter, Pixels
+from rdvfi.video.colour import Converter, Pixels
 from rdvfi.video.images import write_png
 from rdvfi.video.output import FRAME_NAME, complete_or_nothing, is_folder_output
 from rdvfi.video.reader import SourceInfo
@@ -89,10 +89,7 @@ class VideoSink(Sink):
         self._container = container
         self._tick = max(tick, _FINEST_TICK)
         self._format = choose_pixel_format(codec, info.layout, info.width, info.height)
-        colour = info.colour
-        if av.VideoFormat(self._format).is_rgb is False and colour.matrix == 0:
-            colour = SRGB_VIDEO  # the source was RGB, the output is not
-        self._converter = Converter(colour, deep=info.layout.deep)
+        self._converter = Converter(info.colour, deep=info.layout.deep)
         quality = encoder_options(codec, options.crf)
         stream = container.add_stream(codec.encoder, rate=rate, options=quality)
         assert isinstance(stream, VideoStream)
@@ -104,8 +101,8 @@ class VideoSink(Sink):
         context.time_base = self._tick
         if info.layout.aspect is not None:
             context.sample_aspect_ratio = info.layout.aspect
-        if av.VideoFormat(self._format).is_rgb:
-            colour = replace(colour, matrix=0, full_range=True)
+        rgb = av.VideoFormat(self._format).is_rgb
+        colour = replace(info.colour, matrix=0, full_range=True) if rgb else info.colour
         colour.tag(context)
         self._durations: deque[tuple[int, int]] = deque()
         self._held: av.Packet | None = None
