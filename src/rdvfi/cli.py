@@ -6,6 +6,7 @@ for; here are its name and its summary. What a user got wrong ends as one line a
 """
 
 import importlib
+import importlib.metadata
 import os
 import signal
 import sys
@@ -83,9 +84,7 @@ def application(arguments: Sequence[str]) -> typer.Typer:
 
 def _show_version(wanted: bool) -> bool:
     if wanted:
-        from rdvfi import __version__
-
-        typer.echo(f"rdvfi {__version__}")
+        typer.echo(f"rdvfi {importlib.metadata.version('rdvfi')}")
         raise typer.Exit
     return wanted
 
