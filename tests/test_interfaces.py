@@ -73,10 +73,13 @@ def test_confidence_is_one_where_motion_agrees_and_falls_by_the_error() -> None:
     shift = torch.tensor([2.0, -1.0])[:, None, None].expand(2, 24, 32)[None]
     still = torch.zeros_like(shift)
     agreed = SmoothTrajectory(shift, still).confidence(times)
-    assert_close(agreed, torch.ones_like(agreed))
+    inside = agreed[..., 3:-3, 3:-3]
+    assert_close(inside, torch.ones_like(inside))
+    # Half way, the rightmost pixels come from 0.7 * 2 px beyond the last frame's border.
+    assert agreed[0, 1, 1, 10, -1] < 0.6
     # A bend that only the middle has is an error of the detour at the middle alone.
     bent = SmoothTrajectory(shift, shift).confidence(times)
-    assert bent[:, 1].max() <= agreed[:, 1].min() + 1e-6
+    assert bent[:, 1].max() <= inside[:, 1].min() + 1e-6
     assert (bent > 0).all()
 
 

@@ -41,7 +41,7 @@ METHODS = {
     (TrajectoryModel, "forward"): "self keyframes",
     (Trajectory, "at"): "self times",
     (Trajectory, "velocity"): "self times *step",
-    (Trajectory, "confidence"): "self times",
+    (Trajectory, "confidence"): "self times *flows",
     (Renderer, "forward"): "self img0 img1 motion timesteps",
 }
 
