@@ -2,7 +2,7 @@
 
 Every sample is a window of frames at the nine knots ``i / 8`` and at a few free times, drawn by a
 `numpy` generator seeded with ``(seed, index)``: the stream does not depend on the number of
-workers, and a resumed run goes on with new samples.
+workers. It starts anew when a run is resumed.
 """
 
 from collections.abc import Callable, Iterator

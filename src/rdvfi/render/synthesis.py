@@ -3,8 +3,9 @@
 The network never sees the full size. On the trajectory's grid (half the motion size) it reads both
 end frames warped along the trajectory, the two neighbouring keyframes warped to the same instant,
 the flows and their consistency, and predicts small corrections of the flows, of the blend, and of
-the colours. One full-size pass (`rdvfi.ops.render`) then draws the frame, so a larger picture costs
-memory bandwidth and nothing else.
+the colours, and how much of each flow to give up where it cannot be trusted. One full-size pass
+(`rdvfi.ops.render`) then draws the frame, so a larger picture costs memory bandwidth and nothing
+else.
 
 Corrections carry the envelope ``4 t (1 - t)`` and come from a last layer that starts at zero:
 before training the renderer is `warp`, and at times 0 and 1 it returns the inputs whatever it has
@@ -26,7 +27,7 @@ from rdvfi.render.renderer import consistent_shares
 from rdvfi.types import Flows, Image, Times, Video
 
 _FACTS = 15
-_ANSWERS = 8
+_ANSWERS = 10
 _LATENT_WIDTH = 24
 
 
@@ -60,9 +61,9 @@ class SynthesisRenderer(Renderer):
         out = out.float() * (4.0 * t * (1.0 - t))
         lean = out[:, :, 4:5].exp()
         mask = first * lean / (first * lean + last / lean)
-        return render(
-            img0, img1, flow0 + out[:, :, :2], flow1 + out[:, :, 2:4], mask, 0.1 * out[:, :, 5:]
-        )
+        flow0 = flow0 * (1.0 - out[:, :, 8:9]) + out[:, :, :2]
+        flow1 = flow1 * (1.0 - out[:, :, 9:]) + out[:, :, 2:4]
+        return render(img0, img1, flow0, flow1, mask, 0.1 * out[:, :, 5:8])
 
     def _network(
         self,

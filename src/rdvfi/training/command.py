@@ -28,13 +28,14 @@ from rdvfi.training.stages import (
 
 Report = Callable[[str], None]
 
-STAGES = ("autoencoder", "motion", "synthesis", "keyframes", "ship")
+STAGES = ("autoencoder", "motion", "synthesis", "keyframes", "refinement", "ship")
 SAMPLES = {"procedural": 3000, "film": 2000}
 SCHEDULES = {
     "autoencoder": Schedule(steps=2100, rate=2e-3),
     "motion": Schedule(steps=1850, rate=1e-3),
     "keyframes": Schedule(steps=2500, rate=1e-3),
     "synthesis": Schedule(steps=1500, rate=8e-4),
+    "refinement": Schedule(steps=1000, rate=6e-4),
 }
 
 
@@ -54,6 +55,7 @@ def _part(model: Interpolator, stage: str) -> nn.Module:
         "motion": model.trajectory,
         "keyframes": generator.denoiser,
         "synthesis": model.renderer,
+        "refinement": model.renderer,
     }[stage]
 
 
@@ -133,7 +135,12 @@ def run_stage(
             ready = {"motion", "synthesis"} <= set(done)
             train_keyframes(model, pools, schedule, out, report, decodable=ready)
         else:
-            train_synthesis(model, pools, schedule, out, report)
+            predicted = stage == "refinement"
+            if predicted and "keyframes" not in done:
+                raise FileNotFoundError(
+                    f"{out} holds no keyframes.safetensors; train that stage first"
+                )
+            train_synthesis(model, pools, schedule, out, report, predicted=predicted)
     _save_part(_part(model, stage), out / f"{stage}.safetensors")
 
 

@@ -8,6 +8,8 @@
    bound rises to pure noise; L = L_theta (v-prediction) + 0.5 L_rec (frames, through the frozen
    motion and synthesis), and the exact flow of procedural scenes supervises the bends.
 
+3. `train_synthesis` once more, on keyframes that the generator predicts, as phi_s will meet them.
+
 Times are uniform in (0, 1), on and off the knots alike.
 """
 
@@ -197,22 +199,43 @@ def mixed(pools: tuple[Pool, ...], size: int, seed: int) -> Iterator[dict[str, T
 
 
 def train_synthesis(
-    model: Interpolator, pools: tuple[Pool, ...], schedule: Schedule, folder: Path, report: Report
+    model: Interpolator,
+    pools: tuple[Pool, ...],
+    schedule: Schedule,
+    folder: Path,
+    report: Report,
+    *,
+    predicted: bool,
 ) -> None:
-    """Stage 1, synthesis: phi_s on true latents, by the frames at free times."""
+    """phi_s, by the frames at free times: stage 1 on true latents, stage 3 on predicted ones."""
     parts = Parts.of(model)
     _only(model, parts.renderer)
 
     def loss(batch: dict[str, Tensor], step: int) -> Losses:
         with torch.no_grad():
             keyframes = true_keyframes(parts.generator, batch)
-            if "flows" in batch:
+            if predicted:
+                keyframes = predicted_keyframes(parts.generator, keyframes, step)
+            elif "flows" in batch:
                 keyframes = replace(keyframes, bends=_partial_bends(keyframes, batch, step))
         output, truth, _ = render_random(model, keyframes, batch, step)
-        return {"picture": picture_loss(output, truth), "l2": squared_error(output, truth)}
+        error = squared_error(output, truth)
+        return {"picture": picture_loss(output, truth), "l2": _PICTURE_SCALE * error}
 
-    stream = mixed(pools, 4, 21)
-    train("synthesis", parts.renderer, stream, loss, schedule, folder, report=report)
+    stream = mixed(pools, 4, 41 if predicted else 21)
+    name = "refinement" if predicted else "synthesis"
+    train(name, parts.renderer, stream, loss, schedule, folder, report=report)
+
+
+def predicted_keyframes(generator: CompactKeyframes, truth: Keyframes, seed: int) -> Keyframes:
+    """What the generator makes of the true keyframes' two ends, from pure noise."""
+    assert truth.end_flows is not None
+    first, last = truth.latents[:, 0], truth.latents[:, -1]
+    ends = generator.ends(first, last, truth.end_flows[:, 0], truth.end_flows[:, 1])
+    shape = truth.latents[:, 1:-1].shape
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    bent = generator.denoise(ends, noise, torch.ones(shape[0]))
+    return generator.keyframes(ends, bent, truth.end_flows)
 
 
 def train_keyframes(
