@@ -109,7 +109,7 @@ class Trajectory(ABC):
         here, there = self.at(start), self.at(end)
         if self.grid is FlowGrid.SOURCE:
             return there[0] - here[0]
-        return follow(here, there, start, end)
+        return follow(here, there, start.to(here[0]), end.to(here[0]))
 
     def velocity(self, times: Times, *, step: float = 1e-3) -> Flows:
         """Velocity of the surface seen at each pixel, in pixels of this grid per unit time.
@@ -120,7 +120,7 @@ class Trajectory(ABC):
         """
         low, high = (times - step).clamp(min=0.0), (times + step).clamp(max=1.0)
         ahead, behind = self.at(high)[0], self.at(low)[0]
-        rate = (ahead - behind) / (high - low)[None, :, None, None, None]
+        rate = (ahead - behind) / (high - low).to(ahead)[None, :, None, None, None]
         if self.grid is FlowGrid.SOURCE:
             return rate
         flow = self.at(times)[0]

@@ -11,6 +11,7 @@ float32 always. Frames come back in the type of the images.
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -280,9 +281,7 @@ class Interpolator(nn.Module):
         if n > 0:
             decoded = self.generator.decode(inner.flatten(0, 1)).to(small0.dtype)
             images.insert(1, decoded.unflatten(0, (b, n)))
-        return Keyframes(
-            keyframes.latents, keyframes.times, torch.cat(images, dim=1), keyframes.end_flows
-        )
+        return replace(keyframes, images=torch.cat(images, dim=1))
 
     def _check_motion(self, motion: Motion, batch: int, size: MotionSize) -> None:
         latents = motion.keyframes.latents

@@ -8,9 +8,10 @@ well it makes the two end latents agree. It answers with
 * a bend of each line: gates on the candidates' departures, plus a small free shift;
 * a correction of the blend of the two warped latents, and a residual.
 
-All of it carries the envelope ``4 t (1 - t)`` and a last layer that starts at zero: before training
-the answer is the straight-line guess. Frames share a two-dimensional U-Net; at its coarsest scale
-they look at each other along time.
+The last layer starts at zero: before training the answer is the straight-line guess. The free
+shift, the blend and the residual carry the envelope ``4 t (1 - t)``; the ends themselves are never
+made. Frames share a two-dimensional U-Net; at its coarsest scale they look at each other along
+time.
 """
 
 from dataclasses import dataclass
@@ -113,7 +114,8 @@ class Denoiser(nn.Module):
         blend, residual = out[:, :, _ANSWERS - 1 : _ANSWERS], out[:, :, _ANSWERS:]
         lean = (envelope * blend).exp()
         share = (1.0 - t) * lean / ((1.0 - t) * lean + t / lean)
-        made = torch.lerp(_warped(ends.last, to_last), _warped(ends.first, to_first), share)
+        last, first = _warped(ends.last, to_last), _warped(ends.first, to_first)
+        made = torch.lerp(last, first, share.to(last))
         return Bent(made + envelope.to(residual) * residual, to_first, to_last)
 
 

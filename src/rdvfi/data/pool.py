@@ -119,8 +119,7 @@ def build_pool(
     partial.mkdir(parents=True, exist_ok=True)
     for name, (shape, dtype) in _shapes(kind, count, size).items():
         np.lib.format.open_memmap(partial / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
-    if kind == "film":
-        Film(data / "film.npy")  # finds the cuts once, before the workers need them
+    Film(data / "film.npy")  # finds the cuts once, before the workers need them
     edges = np.linspace(0, count, 4 * workers + 1).astype(int).tolist()
     with ProcessPoolExecutor(workers) as pool:
         jobs = [

@@ -5,10 +5,10 @@ A scene is a stack of textured layers over a textured background. Each layer mov
     x(t) = c + s^u(t) R(theta u(t)) (p - c) + d u(t) + b 4 t (1 - t)
 
 about a pivot ``c``: a turn by ``theta``, an exponential zoom by ``s``, a shift ``d`` and a bow
-``b`` that leaves both ends alone. ``u(t) = t + a t (1 - t)`` is its timing. A turn, a zoom or a shift
-alone, with ``a = 0`` and ``b = 0``, is **determined** by the two end frames (the matrix between
-them has one natural power ``t``); turns mixed with a shift are so nearly, bows and accelerations
-not at all.
+``b`` that leaves both ends alone. ``u(t) = t + a t (1 - t)`` is its timing. A turn, a zoom or a
+shift alone, with ``a = 0`` and ``b = 0``, is **determined** by the two end frames (the matrix
+between them has one natural power ``t``); turns mixed with a shift are so nearly, bows and
+accelerations not at all.
 
 Every transform is an affine matrix, so frames at any time are one `cv2.warpAffine` per layer, and
 the flow from any instant to either end is exact: ``M(end) M(t)^-1`` of the layer that is on top.

@@ -69,7 +69,9 @@ class KnotTrajectory(Trajectory):
         }
         basis = json.dumps(spec_of(self.basis))
         metadata = {"kind": type(self).__name__, "grid": self.grid.value, "basis": basis}
-        save_file(tensors, str(path), metadata=metadata)
+        partial = Path(path).with_name(Path(path).name + ".partial")
+        save_file(tensors, partial, metadata=metadata)
+        partial.replace(path)
 
     def plot(self, path: str | Path, *, times: tuple[float, ...] = (0.25, 0.5, 0.75)) -> None:
         """Draw the flows at some times as a picture file: colour is direction, strength is length.
@@ -117,6 +119,7 @@ class _Steps:
         left = torch.searchsorted(knots, times, right=True).sub(1).clamp(0, knots.numel() - 2)
         share = ((times - knots[left]) / (knots[left + 1] - knots[left]))[:, None, None, None]
         weights = basis.weights(knots, times)
+        _check_reach(basis, weights, left)
         ahead, behind = self.ahead[:, left], self.behind[:, left]
         total, flows = 0.0, 0.0
         for knot, nearness, shift, error, other in (
@@ -144,8 +147,6 @@ class _Steps:
             two = self._two(self.ahead, at.clamp(max=self.ahead.shape[1] - 2), 1)
             shift = shift + self._share(weights, at + 2) * two
             shift = shift + self._share(weights, at - 1) * self.behind[:, (at - 1).clamp(min=0)]
-            two = self._two(self.behind, (at - 1).clamp(min=1), -1)
-            shift = shift + self._share(weights, at - 2) * two
         return shift
 
     def back(self, right: Int[Tensor, " t"], weights: Float[Tensor, "t k"]) -> Flows:
@@ -157,8 +158,6 @@ class _Steps:
             shift = shift + self._share(weights, at - 2) * two
             ahead = self.ahead[:, at.clamp(max=self.ahead.shape[1] - 1)]
             shift = shift + self._share(weights, at + 1) * ahead
-            two = self._two(self.ahead, at.clamp(max=self.ahead.shape[1] - 2), 1)
-            shift = shift + self._share(weights, at + 2) * two
         return shift
 
     def _shift(self, start: Int[Tensor, " n"], end: Int[Tensor, " n"]) -> Flows:
@@ -208,6 +207,15 @@ def _solve(
     return flows.unflatten(0, (b, t)), torch.exp(-miss - seen[:, 6:]).unflatten(0, (b, t))
 
 
+def _check_reach(basis: Basis, weights: Float[Tensor, "t k"], left: Int[Tensor, " t"]) -> None:
+    offset = torch.arange(weights.shape[1], device=left.device) - left[:, None]
+    if bool((((offset < -1) | (offset > 2)) & (weights != 0.0)).any()):
+        raise ValueError(
+            f"{type(basis).__name__} looks at knots beyond the next but one, and moved knots "
+            "follow points over two steps; use moved=False"
+        )
+
+
 def _two_way_error(there: Fields, back: Fields) -> Float[Tensor, "b k 1 h w"]:
     """How far from home a point ends that goes one step and returns."""
     b, k = there.shape[:2]
@@ -237,11 +245,9 @@ def load_trajectory(path: str | Path) -> KnotTrajectory:
             f"{path} holds {metadata.get('kind')!r}; expected a saved trajectory, one of "
             f"{sorted(_KINDS)}"
         )
-    basis = create_from_spec(bases, json.loads(metadata["basis"]))
-    return _KINDS[metadata["kind"]](
-        tensors["from_first"],
-        tensors["from_last"],
-        tensors["knots"],
-        basis,
-        FlowGrid(metadata["grid"]),
-    )
+    try:
+        basis = create_from_spec(bases, json.loads(metadata["basis"]))
+        fields = (tensors["from_first"], tensors["from_last"], tensors["knots"])
+        return _KINDS[metadata["kind"]](*fields, basis, FlowGrid(metadata["grid"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} is a damaged trajectory: {error}") from error

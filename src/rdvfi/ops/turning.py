@@ -55,7 +55,8 @@ def turning_candidates(forward: Flow, backward: Flow, times: Times) -> Float[Ten
         last.solve(by_first[1])[::-1],
     )
     flows = [torch.cat([_to_flow(field) for field in pair], dim=2) for pair in pairs]
-    return torch.stack(flows, dim=2)
+    h, w = forward.shape[-2:]
+    return torch.stack(flows, dim=2).clamp(-2.0 * (h + w), 2.0 * (h + w))
 
 
 class _Turn:
@@ -77,7 +78,8 @@ class _Turn:
         """Flows to this end and to the other one, by Newton's iteration from ``start``."""
         for _ in range(3):
             moved, slope, _ = self._look_up(start)
-            start = start - (start + moved) / slope
+            # |A^t| is at least 1/4; only between opposite turns does the mixture fall below.
+            start = start - (start + moved) * slope.conj() / slope.abs().square().clamp(min=0.0625)
         return start, start + self._look_up(start)[2]
 
     def _look_up(self, at: Planes) -> tuple[Planes, Planes, Planes]:
@@ -109,7 +111,7 @@ def similarity_gradient(flow: Flow) -> Plane:
     dx, dy = offset.repeat(side)[:, None, None], offset.repeat_interleave(side)[:, None, None]
     rise = around - flow[:, :, None]
     run = (dx.square() + dy.square()).sqrt()
-    steepness = rise.square().sum(1).sqrt() / (1.4 * run + 0.3)
+    steepness = (rise.square().sum(1) + 1e-12).sqrt() / (1.4 * run + 0.3)
     weight = inside * torch.exp(-steepness.pow(4))
     total = weight.sum(1)
     values = torch.complex(rise[:, 0], rise[:, 1])

@@ -7,7 +7,8 @@ the colours, and how much of each flow to give up where it cannot be trusted. On
 (`rdvfi.ops.render`) then draws the frame, so a larger picture costs memory bandwidth and nothing
 else.
 
-Corrections carry the envelope ``4 t (1 - t)`` and come from a last layer that starts at zero:
+Where both warped frames agree there is nothing to correct, and corrections fade: a still picture
+stays exact. They carry the envelope ``4 t (1 - t)`` and come from a last layer that starts at zero:
 before training the renderer is `warp`, and at times 0 and 1 it returns the inputs whatever it has
 learned.
 """
@@ -29,6 +30,8 @@ from rdvfi.types import Flows, Image, Times, Video
 _FACTS = 15
 _ANSWERS = 10
 _LATENT_WIDTH = 24
+_AGREEMENT = 0.02
+"""Difference of the warped frames, about five 8-bit levels, that leaves half of a correction."""
 
 
 class SynthesisRenderer(Renderer):
@@ -54,11 +57,13 @@ class SynthesisRenderer(Renderer):
 
     def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
         """See `rdvfi.interfaces.Renderer.forward`."""
+        if timesteps.numel() == 0:
+            return img0.new_empty(img0.shape[0], 0, *img0.shape[1:])
         flow0, flow1 = flows = motion.trajectory.at(timesteps)
         first, last = consistent_shares(motion.trajectory, timesteps, flows)
         out = self._network(img0, img1, motion, timesteps, flow0, flow1, first / (first + last))
         t = timesteps.to(torch.float32)[None, :, None, None, None]
-        out = out.float() * (4.0 * t * (1.0 - t))
+        out = out * (4.0 * t * (1.0 - t))
         lean = out[:, :, 4:5].exp()
         mask = first * lean / (first * lean + last / lean)
         flow0 = flow0 * (1.0 - out[:, :, 8:9]) + out[:, :, :2]
@@ -88,7 +93,7 @@ class SynthesisRenderer(Renderer):
             (
                 *warped,
                 apart,
-                F.avg_pool2d(apart, 5, 1, 2, count_include_pad=False),
+                _around(apart),
                 (0.05 * flow0).flatten(0, 1),
                 (0.05 * flow1).flatten(0, 1),
                 mask.flatten(0, 1),
@@ -105,7 +110,8 @@ class SynthesisRenderer(Renderer):
         x = self.fine(x)
         y = self.grow(self.coarse(self.shrink(x)))
         x = x + F.interpolate(y, x.shape[-2:], mode="bilinear", align_corners=False)
-        return self.answer(self.finish(x))[..., :h, :w].unflatten(0, (b, t))
+        out = self.answer(self.finish(x))[..., :h, :w].float() * _doubt(apart)
+        return out.unflatten(0, (b, t))
 
     def _neighbours(
         self, motion: Motion, timesteps: Times, flows: tuple[Flows, Flows]
@@ -123,6 +129,16 @@ class SynthesisRenderer(Renderer):
             coarse = resize_flow(shift.flatten(0, 1), size)
             warped.append(backward_warp(keyframes.latents[:, index].flatten(0, 1), coarse))
         return torch.cat(warped, dim=1)
+
+
+def _around(apart: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
+    return F.avg_pool2d(apart, 5, 1, 2, count_include_pad=False)
+
+
+def _doubt(apart: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
+    """Room for corrections: none where the warped frames agree, 1 where they do not."""
+    square = _around(apart).square()
+    return square / (square + _AGREEMENT**2)
 
 
 def _spread(image: Float[Tensor, "b 3 h w"], t: int) -> Float[Tensor, "bt 3 h w"]:

@@ -59,12 +59,12 @@ def _part(model: Interpolator, stage: str) -> nn.Module:
     }[stage]
 
 
-def load_parts(model: Interpolator, out: Path) -> list[str]:
-    """Load the parts that have been trained so far; returns their stages."""
+def load_parts(model: Interpolator, out: Path, *, before: str = "ship") -> list[str]:
+    """Load the results of the stages before one; returns the stages that have a result."""
     from safetensors.torch import load_file
 
     done = []
-    for stage in STAGES[:-1]:
+    for stage in STAGES[: STAGES.index(before)]:
         file = out / f"{stage}.safetensors"
         if file.exists():
             _part(model, stage).load_state_dict(load_file(file))
@@ -111,7 +111,7 @@ def run_stage(
             f"{data} holds no film.npy; make it with python -m rdvfi.data.build"
         )
     model = new_model()
-    done = load_parts(model, out)
+    done = load_parts(model, out, before=stage)
     if stage != "autoencoder" and "autoencoder" not in done:
         raise FileNotFoundError(f"{out} holds no autoencoder.safetensors; train that stage first")
     if stage == "ship":

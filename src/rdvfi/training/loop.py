@@ -120,11 +120,16 @@ def train(
             if not torch.isfinite(total):
                 raise FloatingPointError(
                     f"{name}: loss is {total.item()} at step {step}; "
-                    f"the last good checkpoint is {checkpoint}"
+                    f"checkpoints are kept in {folder}"
                 )
             optimiser.zero_grad(set_to_none=True)
             total.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
+            norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+            if not torch.isfinite(norm):
+                raise FloatingPointError(
+                    f"{name}: gradient is {norm.item()} at step {step}; checkpoints are kept in "
+                    f"{folder}"
+                )
             optimiser.step()
             decay = min(schedule.average, (step + 1) / (step + 10))
             for mean, parameter in zip(averaged, parameters, strict=True):

@@ -10,7 +10,7 @@
 
 3. `train_synthesis` once more, on keyframes that the generator predicts, as phi_s will meet them.
 
-Times are uniform in (0, 1), on and off the knots alike.
+Free times are uniform in (0.02, 0.98) for scenes, and frames of its own for the film.
 """
 
 from collections.abc import Callable, Iterator
