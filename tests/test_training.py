@@ -178,9 +178,7 @@ def test_every_stage_trains_its_own_part_and_no_other(
         (
             "synthesis",
             parts.renderer,
-            lambda: stages.train_synthesis(
-                model, pools, QUICK, tmp_path, _silent, predicted=False
-            ),
+            lambda: stages.train_synthesis(model, pools, QUICK, tmp_path, _silent, predicted=False),
         ),
         (
             "keyframes",

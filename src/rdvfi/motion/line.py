@@ -26,6 +26,8 @@ FIELD_STRIDE = 2
 """Motion-size pixels per pixel of a trajectory's fields."""
 _FADE = 0.15
 """Departure from the straight line, in latent pixels, at which its detail has faded to 1/e."""
+_NOISE = 0.02
+"""Departure, in latent pixels, of which half is taken for noise."""
 
 Fields = Float[Tensor, "b2 k 2 hz wz"]
 
@@ -54,7 +56,7 @@ class Line:
         """Flows to the first and to the last frame, (b, k, 2, h, w), after further ``bends``."""
         b2, k = self.straight.shape[:2]
         size = (self.detailed.shape[-2], self.detailed.shape[-1])
-        departure = self.bends + bends
+        departure = _significant(self.bends + bends)
         moved, plain, away = (
             resize_flow(field.flatten(0, 1), size).unflatten(0, (b2, k))
             for field in (self.straight + departure, self.straight, departure)
@@ -63,6 +65,12 @@ class Line:
         length = scale * torch.linalg.vector_norm(away, dim=2, keepdim=True)
         fields = moved + torch.exp(-length / _FADE) * (self.detailed - plain)
         return fields[: b2 // 2], fields[b2 // 2 :].flip(1)
+
+
+def _significant(departure: Fields) -> Fields:
+    """Departures without the noise of networks where nothing moves: tiny ones fade to nothing."""
+    square = departure.square().sum(2, keepdim=True)
+    return departure * (square / (square + _NOISE**2))
 
 
 def starting_line(keyframes: Keyframes, adjacent: Fields | None = None) -> Line:

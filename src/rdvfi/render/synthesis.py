@@ -30,8 +30,8 @@ from rdvfi.types import Flows, Image, Times, Video
 _FACTS = 15
 _ANSWERS = 10
 _LATENT_WIDTH = 24
-_AGREEMENT = 0.02
-"""Difference of the warped frames, about five 8-bit levels, that leaves half of a correction."""
+_AGREEMENT = 0.03
+"""Difference of the warped frames, about eight 8-bit levels, that leaves half of a correction."""
 
 
 class SynthesisRenderer(Renderer):
@@ -137,8 +137,8 @@ def _around(apart: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
 
 def _doubt(apart: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
     """Room for corrections: none where the warped frames agree, 1 where they do not."""
-    square = _around(apart).square()
-    return square / (square + _AGREEMENT**2)
+    rise = _around(apart).pow(4)
+    return rise / (rise + _AGREEMENT**4)
 
 
 def _spread(image: Float[Tensor, "b 3 h w"], t: int) -> Float[Tensor, "bt 3 h w"]:
