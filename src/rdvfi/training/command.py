@@ -35,7 +35,7 @@ SCHEDULES = {
     "motion": Schedule(steps=1850, rate=1e-3),
     "keyframes": Schedule(steps=2500, rate=1e-3),
     "synthesis": Schedule(steps=1500, rate=8e-4),
-    "refinement": Schedule(steps=1000, rate=6e-4),
+    "refinement": Schedule(steps=1380, rate=6e-4),
 }
 
 

@@ -1,0 +1,81 @@
+"""The compact backbone inside the whole model: half precision, its bends, its candidates."""
+
+import pytest
+import torch
+
+import rdvfi
+from rdvfi.interfaces import Motion
+from rdvfi.motion.trajectory import MovedKnotTrajectory
+from rdvfi.ops import turning_candidates
+from rdvfi.testing import smooth_noise
+
+
+def _shaken(*overrides: str) -> rdvfi.Interpolator:
+    """RDVFI-S with its zero-initialised layers moved off zero, so that every path is alive."""
+    torch.manual_seed(3)
+    model = rdvfi.build("rdvfi_s", *overrides).eval().requires_grad_(False)
+    for parameter in model.generator.denoiser.answer.parameters():
+        parameter.normal_(0.0, 0.02)
+    for parameter in model.renderer.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.01)
+    return model
+
+
+def _pair() -> tuple[torch.Tensor, torch.Tensor]:
+    first = smooth_noise(1, 3, 64, 96, seed=5).sigmoid()
+    return first, first.roll((2, 3), (2, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_stages_run_in_half_precision_as_on_an_accelerator(dtype: torch.dtype) -> None:
+    first, last = _pair()
+    times = torch.tensor([0.25, 0.6])
+    model = _shaken()
+    noise = torch.randn(model.generator.noise_shape(1, 64, 96))
+
+    def draw(kind: torch.dtype) -> torch.Tensor:
+        # The interpolator keeps networks in float32 on the CPU; its stages themselves do not.
+        for part in (model.generator, model.trajectory, model.renderer):
+            part.to(kind)
+        keyframes = model.generator(first.to(kind), last.to(kind), noise.to(kind))
+        assert keyframes.end_flows is not None
+        assert keyframes.end_flows.dtype == torch.float32
+        motion = Motion(keyframes, model.trajectory(keyframes))
+        assert motion.trajectory.at(times)[0].dtype == torch.float32
+        return model.renderer(first, last, motion, times)
+
+    exact = draw(torch.float32)
+    # Latents in bfloat16 hold eight bits, and matching turns their error into fractions of a pixel.
+    assert (draw(dtype) - exact).abs().mean() < 5e-3
+
+
+def test_bends_survive_a_flow_estimator_that_reads_pixels() -> None:
+    first, last = _pair()
+    keyframes = _shaken("flow=dis").estimate(first, last).keyframes
+    assert keyframes.images is not None
+    assert keyframes.bends is not None
+    assert keyframes.bends.abs().max() > 0.0
+
+
+def test_turning_lines_are_bounded_and_have_finite_gradients() -> None:
+    """Opposite turns side by side, between which the slope of the path vanishes."""
+    torch.manual_seed(0)
+    flow = (20.0 * torch.randn(2, 2, 12, 20)).requires_grad_()
+    times = torch.tensor([0.2, 0.5, 0.9])
+    found = turning_candidates(flow, -flow.flip(-1), times)
+    assert found.isfinite().all()
+    assert found.abs().max() <= 2 * (12 + 20)
+    found.square().mean().backward()
+    assert flow.grad is not None
+    assert flow.grad.isfinite().all()
+
+
+def test_moved_knots_refuse_a_basis_that_reaches_too_far() -> None:
+    class Everywhere(rdvfi.Basis):
+        def weights(self, knots: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+            return torch.full((times.numel(), knots.numel()), 1.0 / knots.numel())
+
+    fields = torch.zeros(1, 9, 2, 8, 8)
+    trajectory = MovedKnotTrajectory(fields, fields, torch.linspace(0, 1, 9), Everywhere())
+    with pytest.raises(ValueError, match="moved=False"):
+        trajectory.at(torch.tensor([0.3]))
