@@ -51,16 +51,16 @@ class DirectRegression(TrajectoryModel):
     def forward(self, keyframes: Keyframes) -> Trajectory:
         """See `rdvfi.interfaces.TrajectoryModel.forward`."""
         line = starting_line(keyframes)
-        latents = torch.cat((keyframes.latents, keyframes.latents.flip(1)))
-        b2, k = latents.shape[:2]
+        b, k = keyframes.latents.shape[:2]
         straight = line.flows.flatten(0, 1)
-        features = self.features(latents.flatten(0, 1)).unflatten(0, (b2, k))
+        features = self.features(keyframes.latents.flatten(0, 1)).unflatten(0, (b, k))
+        features = torch.cat((features, features.flip(1)))
         end = features[:, :1].expand_as(features).flatten(0, 1)
         here = features.flatten(0, 1)
         guess = backward_warp(end, straight)
         error = (here - guess).abs().mean(1, keepdim=True)
         facts = (here, correlation(here, guess, _RADIUS), error, (0.1 * straight).to(here))
-        bend = self.regress(torch.cat(facts, dim=1)).float().unflatten(0, (b2, k))
+        bend = self.regress(torch.cat(facts, dim=1)).float().unflatten(0, (2 * b, k))
         bend = torch.cat((torch.zeros_like(bend[:, :1]), bend[:, 1:]), dim=1)  # no flow at its end
         kind = MovedKnotTrajectory if self.moved else KnotTrajectory
         return kind(*line.fields(bend), keyframes.times, self.basis)

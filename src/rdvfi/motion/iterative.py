@@ -98,10 +98,10 @@ class IterativeFusion(TrajectoryModel):
 
         Latent pixels; the second half of the batch is the backward direction.
         """
-        latents = torch.cat((keyframes.latents, keyframes.latents.flip(1)))
-        b2, k = latents.shape[:2]
+        b, k = keyframes.latents.shape[:2]
         straight = line.flows
-        features = self.features(latents.flatten(0, 1)).unflatten(0, (b2, k))
+        features = self.features(keyframes.latents.flatten(0, 1)).unflatten(0, (b, k))
+        features = torch.cat((features, features.flip(1)))
         bend = torch.zeros_like(straight[:, 0])
         found = [bend]
         for i in range(1, k):

@@ -162,7 +162,7 @@ def train_motion(
 
 def render_random(
     model: Interpolator, keyframes: Keyframes, batch: dict[str, Tensor], step: int
-) -> tuple[Float[Tensor, "b 1 3 h w"], Float[Tensor, "b 1 3 h w"], Trajectory]:
+) -> tuple[Float[Tensor, "b 1 3 h w"], Float[Tensor, "b 1 3 h w"]]:
     """One frame at one of the batch's free times, per sample, and its truth."""
     index = KNOTS + step % (batch["frames"].shape[1] - KNOTS)
     frames, truth, rows = batch["frames"], batch["frames"][:, index : index + 1], []
@@ -172,7 +172,7 @@ def render_random(
         one = _sample(keyframes, trajectory, i)
         first, last = frames[i : i + 1, 0], frames[i : i + 1, KNOTS - 1]
         rows.append(model.renderer(first, last, one, batch["times"][i, index : index + 1]))
-    return torch.cat(rows), truth, trajectory
+    return torch.cat(rows), truth
 
 
 def _sample(keyframes: Keyframes, trajectory: Trajectory, i: int) -> Motion:
@@ -218,7 +218,7 @@ def train_synthesis(
                 keyframes = predicted_keyframes(parts.generator, keyframes, step)
             elif "flows" in batch:
                 keyframes = replace(keyframes, bends=_partial_bends(keyframes, batch, step))
-        output, truth, _ = render_random(model, keyframes, batch, step)
+        output, truth = render_random(model, keyframes, batch, step)
         error = squared_error(output, truth)
         return {"picture": picture_loss(output, truth), "l2": _PICTURE_SCALE * error}
 
@@ -292,7 +292,7 @@ def train_keyframes(
             if not decodable:
                 raise ValueError("L_rec needs motion and synthesis; train those stages first")
             made = generator.keyframes(ends, bent, truth.end_flows)
-            output, frame, _ = render_random(model, made, batch, step)
+            output, frame = render_random(model, made, batch, step)
             losses["rec"] = 0.5 * squared_error(output, frame) * _PICTURE_SCALE
         return losses
 
