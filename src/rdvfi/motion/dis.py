@@ -8,8 +8,6 @@ finds the small motion that is left, and every pixel takes the candidate that ex
 Where DIS is right already, the result **is** DIS.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -186,6 +184,25 @@ def similarity_flow(dis: DIS, source: Gray, target: Gray) -> Field:
     return np.take_along_axis(np.stack(fields), best[None, ..., None], axis=0)[0]
 
 
+# An operator of its own, so that a compiled program calls it as a whole. Its annotations are plain:
+# they are its schema.
+@torch.library.custom_op("rdvfi::dis_flow", mutates_args=())
+def _dis_flow(source: Tensor, target: Tensor, preset: str, similarities: bool) -> Tensor:
+    """Flow of every pair of images, found on the CPU one by one."""
+    dis, fields = DIS(preset), []  # OpenCV's object is not for several threads
+    for first, second in zip(source, target, strict=True):
+        grays = (to_gray(first), to_gray(second))
+        field = similarity_flow(dis, *grays) if similarities else dis(*grays)
+        fields.append(torch.from_numpy(np.ascontiguousarray(field)).permute(2, 0, 1))
+    return torch.stack(fields).contiguous().to(source.device)
+
+
+@_dis_flow.register_fake
+def _(source: Tensor, target: Tensor, preset: str, similarities: bool) -> Tensor:
+    n, _, h, w = source.shape
+    return source.new_empty((n, 2, h, w), dtype=torch.float32)
+
+
 class _PixelFlow(FlowEstimator):
     """A classical estimator applied image by image on the CPU."""
 
@@ -193,32 +210,14 @@ class _PixelFlow(FlowEstimator):
 
     def __init__(self, *, preset: str, similarities: bool) -> None:
         super().__init__()
-        self._dis = DIS(preset)
-        self._similarities = similarities
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "_PixelFlow":
-        return self  # OpenCV's object holds no state between calls and cannot be copied.
+        DIS(preset)  # refuses an unknown preset now
+        self._preset, self._similarities = preset, similarities
 
     def forward(
         self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n 2 h w"]:
         """See `rdvfi.interfaces.FlowEstimator.forward`; gradients stop here."""
-        return _outside_graph(self._field, source, target)  # pyright: ignore[reportCallIssue]
-
-    def _field(self, source: Gray, target: Gray) -> Field:
-        if self._similarities:
-            return similarity_flow(self._dis, source, target)
-        return self._dis(source, target)
-
-
-@torch.compiler.disable
-def _outside_graph(
-    estimate: Callable[[Gray, Gray], Field], source: Tensor, target: Tensor
-) -> Tensor:
-    """Estimate pair by pair on the CPU, whatever is being compiled around it."""
-    pairs = zip(source.detach(), target.detach(), strict=True)
-    fields = [np.ascontiguousarray(estimate(to_gray(a), to_gray(b))) for a, b in pairs]
-    return torch.stack([torch.from_numpy(f).permute(2, 0, 1) for f in fields]).to(source.device)
+        return _dis_flow(source.detach(), target.detach(), self._preset, self._similarities)
 
 
 @flows.register("dis")
