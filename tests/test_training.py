@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from rdvfi.backbones.diffusion import velocity
 from rdvfi.data.pool import KINDS, Pool, build_pool
-from rdvfi.data.samples import KNOTS, Film, Stream, batches, load_pictures
+from rdvfi.data.samples import KNOTS, Film, load_pictures
+from rdvfi.data.sources import Stream
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import load_bundled
 from rdvfi.training import command, stages
@@ -156,12 +157,13 @@ def test_the_autoencoder_takes_steps_and_is_calibrated(
 ) -> None:
     autoencoder = stages.Parts.of(model).generator.autoencoder
     pictures = load_pictures(folder, Film(folder / "film.npy"), frames=2)
-    stream = Stream(stages.crops(lambda rng: pictures[rng.integers(len(pictures))], 64), 1)
+    make = stages.crops(lambda rng: pictures[rng.integers(len(pictures))], 64)
+    stream = Stream(make, workers=0)
     before = autoencoder.encoder[1].weight.clone()
-    stages.train_autoencoder(autoencoder, batches(stream, 4, workers=0), QUICK, tmp_path, _silent)
+    stages.train_autoencoder(autoencoder, stream.batches(4, 1), QUICK, tmp_path, _silent)
     assert _finite(autoencoder)
     assert not torch.equal(before, autoencoder.encoder[1].weight)
-    latents = autoencoder.encode(next(batches(stream, 16, workers=0))["frames"][:, 0])
+    latents = autoencoder.encode(next(stream.batches(16, 1))["frames"][:, 0])
     assert latents.std((0, 2, 3)).log().abs().max() < 0.5  # about one, on other pictures
 
 

@@ -22,6 +22,7 @@ from rdvfi.data.samples import (
     load_pictures,
     procedural_sample,
 )
+from rdvfi.data.sources import Batch, check
 
 FREE = 3
 """Free times of a sample, beside its knots."""
@@ -161,7 +162,7 @@ class Pool:
             partial.replace(file)
         self._arrays["latents"] = np.load(file, mmap_mode="r")
 
-    def batch(self, indices: list[int]) -> dict[str, Tensor]:
+    def batch(self, indices: list[int]) -> Batch:
         """Samples as tensors: frames (b, t, 3, h, w) in [0, 1], the rest float32."""
         rows = sorted(indices)
         batch = {name: torch.from_numpy(a[rows]) for name, a in self._arrays.items()}
@@ -169,10 +170,21 @@ class Pool:
         batch["frames"] = batch["frames"].permute(0, 1, 4, 2, 3) / 255.0
         return batch
 
-    def batches(self, size: int, seed: int) -> Iterator[dict[str, Tensor]]:
-        """Endless shuffled batches."""
-        rng = np.random.default_rng(seed)
-        while True:
-            order = rng.permutation(self.count)
-            for start in range(0, self.count - size + 1, size):
-                yield self.batch(order[start : start + size].tolist())
+    def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Endless batches, each pass over the samples in a new order; see `rdvfi.data.sources`.
+
+        Raises:
+            ValueError: If the pool has fewer samples than one batch.
+        """
+        check(size, start)
+        if size > self.count:
+            raise ValueError(f"the pool has {self.count} samples, too few for batches of {size}")
+        return self._shuffled(size, seed, start)
+
+    def _shuffled(self, size: int, seed: int, start: int) -> Iterator[Batch]:
+        whole = self.count // size
+        for epoch in itertools.count(start // whole):
+            order = np.random.default_rng([seed, epoch]).permutation(self.count)
+            for index in range(start % whole, whole):
+                yield self.batch(order[index * size : (index + 1) * size].tolist())
+            start = 0

@@ -1,17 +1,12 @@
 """Training samples: short sequences from procedural scenes and from a film.
 
 Every sample is a window of frames at the nine knots ``i / 8`` and at a few free times, drawn by a
-`numpy` generator seeded with ``(seed, index)``: the stream does not depend on the number of
-workers. It starts anew when a run is resumed.
+`numpy` generator.
 """
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from rdvfi.data.build import CREDITS, HELD_OUT
 from rdvfi.data.procedural import Picture, random_scene
@@ -128,34 +123,3 @@ def film_sample(
     numbers = indices + between
     frames = np.stack([picture(i) for i in numbers])
     return {"frames": frames, "times": np.array(numbers, np.float32) / (length - 1)}
-
-
-def to_tensors(sample: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """Frames to float (t, 3, h, w) in [0, 1]; the rest unchanged."""
-    tensors = {key: torch.from_numpy(np.ascontiguousarray(v)) for key, v in sample.items()}
-    tensors["frames"] = tensors["frames"].permute(0, 3, 1, 2).float() / 255.0
-    return tensors
-
-
-class Stream(IterableDataset[dict[str, Tensor]]):
-    """An endless stream of samples made by ``make(rng)``."""
-
-    def __init__(
-        self, make: Callable[[np.random.Generator], dict[str, np.ndarray]], seed: int
-    ) -> None:
-        self._make, self._seed = make, seed
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        info = get_worker_info()
-        index, step = (info.id, info.num_workers) if info else (0, 1)
-        while True:
-            yield to_tensors(self._make(np.random.default_rng([self._seed, index])))
-            index += step
-
-
-def batches(
-    stream: Dataset[dict[str, Tensor]], size: int, *, workers: int = 1
-) -> Iterator[dict[str, Tensor]]:
-    """Endless batches, made by background workers."""
-    loader = DataLoader(stream, size, num_workers=workers, prefetch_factor=4 if workers else None)
-    return iter(loader)

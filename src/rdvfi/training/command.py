@@ -15,7 +15,8 @@ from torch import nn
 
 from rdvfi.backbones.compact import CompactKeyframes
 from rdvfi.data.pool import KINDS, Pool, build_pool
-from rdvfi.data.samples import Film, Stream, batches, load_pictures
+from rdvfi.data.samples import Film, load_pictures
+from rdvfi.data.sources import Stream
 from rdvfi.interpolator import Interpolator
 from rdvfi.training.loop import Schedule
 from rdvfi.training.stages import (
@@ -121,7 +122,7 @@ def run_stage(
     generator = model.generator
     assert isinstance(generator, CompactKeyframes)
     if stage == "autoencoder":
-        stream = batches(Stream(crops(_pictures(data)), 1), 16)
+        stream = Stream(crops(_pictures(data))).batches(16, 1)
         train_autoencoder(generator.autoencoder, stream, schedule, out, report)
     else:
         pools = tuple(_pool(data, kind, report) for kind in KINDS)

@@ -27,6 +27,7 @@ from rdvfi.backbones.compact import CompactKeyframes, knot_times
 from rdvfi.backbones.diffusion import add_noise, velocity, velocity_from_clean
 from rdvfi.data.pool import STRIDE, Pool
 from rdvfi.data.samples import KNOTS
+from rdvfi.data.sources import mixed
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Keyframes, Motion, Trajectory
 from rdvfi.interpolator import Interpolator
@@ -188,14 +189,6 @@ def _sample(keyframes: Keyframes, trajectory: Trajectory, i: int) -> Motion:
         from_last=trajectory.from_last[i : i + 1],  # pyright: ignore[reportAttributeAccessIssue]
     )
     return Motion(keys, path)
-
-
-def mixed(pools: tuple[Pool, ...], size: int, seed: int) -> Iterator[dict[str, Tensor]]:
-    """Batches from several pools in turn."""
-    streams = [pool.batches(size, seed + i) for i, pool in enumerate(pools)]
-    while True:
-        for stream in streams:
-            yield next(stream)
 
 
 def train_synthesis(
