@@ -1,0 +1,12 @@
+"""Triton kernels: the CUDA implementations of the operations.
+
+Imported on the first CUDA call and by nothing else, so that `import rdvfi` stays light and works
+where Triton cannot be had. The modules hold kernels and the functions that launch them; which
+device uses them is said where the operation is defined.
+
+Under ``TRITON_INTERPRET=1`` the same kernels run on CPU tensors in Triton's interpreter. Two rules
+keep that possible in a process that imported Triton before the variable was set: no functions of
+Triton's own that are themselves jitted (`tl.cdiv`, `tl.sum`, `tl.zeros`), and ``@no_type_check`` on
+every kernel, because the interpreter reads a kernel's globals, which the run-time shape checks of
+`rdvfi._typecheck` would hide.
+"""

@@ -1,0 +1,72 @@
+"""Pieces that the kernels share: tiles of pixels and bilinear look-ups.
+
+A program instance works on a tile of ``BLOCK_Y`` by ``BLOCK_X`` pixels of one sample. Pixels of a
+tile row are neighbours in memory, so loads and stores are coalesced, and look-ups of a smooth flow
+stay within a few rows of the image, which the caches hold.
+
+Sizes and pixel numbers of one plane are 32-bit; every offset in memory is 64-bit, for a batch of
+large frames has more elements than 32 bits can count. Coordinates and values are float32.
+"""
+
+from typing import no_type_check
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+@no_type_check
+def tile(height, width, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
+    """This instance's share of the work, with instances numbered over samples, then tiles.
+
+    Returns:
+        ``(n, y, x, inside)``: the sample, 64-bit; the rows (BLOCK_Y, 1) and columns (1, BLOCK_X)
+        of the tile, 32-bit; and which of its pixels lie in the picture.
+    """
+    tiles_x = (width + BLOCK_X - 1) // BLOCK_X
+    tiles_y = (height + BLOCK_Y - 1) // BLOCK_Y
+    index = tl.program_id(0)
+    n = (index // (tiles_x * tiles_y)).to(tl.int64)
+    y = (index // tiles_x % tiles_y * BLOCK_Y + tl.arange(0, BLOCK_Y))[:, None]
+    x = (index % tiles_x * BLOCK_X + tl.arange(0, BLOCK_X))[None, :]
+    return n, y, x, (y < height) & (x < width)
+
+
+@triton.jit
+@no_type_check
+def load(plane, y, x, stride_y, stride_x, inside):
+    """Elements ``(y, x)`` of the plane at pointer ``plane``, as float32; 0 where not ``inside``."""
+    offset = y.to(tl.int64) * stride_y + x.to(tl.int64) * stride_x
+    return tl.load(plane + offset, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+@no_type_check
+def corners(x, y, height, width):
+    """The four pixels around the float32 position ``(x, y)``, which is clamped to the picture.
+
+    Borders are replicated thereby. A position that is not a number becomes 0.
+
+    Returns:
+        ``(x0, y0, x1, y1, fx, fy)``: the corners' columns and rows, 32-bit and always valid, and
+        how far the position lies from the first towards the second, in [0, 1).
+    """
+    x = tl.minimum(tl.maximum(x, 0.0), width - 1.0)
+    y = tl.minimum(tl.maximum(y, 0.0), height - 1.0)
+    left, top = tl.floor(x), tl.floor(y)
+    x0, y0 = left.to(tl.int32), top.to(tl.int32)
+    x1, y1 = tl.minimum(x0 + 1, width - 1), tl.minimum(y0 + 1, height - 1)
+    return x0, y0, x1, y1, x - left, y - top
+
+
+@triton.jit
+@no_type_check
+def bilinear(plane, x0, y0, x1, y1, fx, fy, stride_y, stride_x, inside):
+    """The plane at pointer ``plane`` seen between four `corners`, as float32."""
+    top_left = load(plane, y0, x0, stride_y, stride_x, inside)
+    top_right = load(plane, y0, x1, stride_y, stride_x, inside)
+    bottom_left = load(plane, y1, x0, stride_y, stride_x, inside)
+    bottom_right = load(plane, y1, x1, stride_y, stride_x, inside)
+    top = top_left + fx * (top_right - top_left)
+    bottom = bottom_left + fx * (bottom_right - bottom_left)
+    return top + fy * (bottom - top)
