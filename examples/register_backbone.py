@@ -35,6 +35,7 @@ class Rearranged(KeyframeGenerator):
     stride = 8
     size_multiple = 16
     time_symmetric = True
+    gives_end_flows = True
 
     def __init__(self, coarse: FlowEstimator, between: int) -> None:
         super().__init__()

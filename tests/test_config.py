@@ -12,7 +12,7 @@ import rdvfi
 import toy
 from rdvfi import config
 from rdvfi.config import GROUPS, build, compose, list_recipes
-from rdvfi.interfaces import FlowEstimator, FlowGrid, KeyframeGenerator, Reads
+from rdvfi.interfaces import FlowEstimator, KeyframeGenerator, Reads
 from rdvfi.registry import REGISTRIES, backbones, bases, renderers
 
 RECIPE = """
@@ -67,7 +67,6 @@ def test_overrides_choose_and_set(recipe: Path) -> None:
             "backbone.inner=1",
             "backbone.pooling=MAX",
             "flow.reads=PIXELS",
-            "trajectory.grid=SOURCE",
             "renderer.tint=1",
             "renderer.shape=[3,4]",
             "motion_area=1024",
@@ -80,7 +79,6 @@ def test_overrides_choose_and_set(recipe: Path) -> None:
     assert generator.inner == 1
     assert generator.pooling is toy.Pooling.MAX
     assert trajectory.reads is Reads.PIXELS
-    assert trajectory.grid is FlowGrid.SOURCE
     assert model.motion_area == 1024
     assert model.pretrained().renderer["config"] == {"tint": 1.0, "shape": [3, 4]}
     assert model.pretrained().trajectory["config"]["basis"]["name"] == "other-basis"
@@ -126,6 +124,33 @@ def test_a_wrong_override_is_refused(recipe: Path, override: str, message: str) 
     with pytest.raises(ValueError, match=message) as caught:
         build(recipe, override)
     assert "\n" not in str(caught.value)
+
+
+def test_latent_channels_are_those_of_the_backbone_unless_given(recipe: Path) -> None:
+    learned = ("flow=local", "trajectory=direct", "renderer=synthesis")
+    with pytest.raises(ValueError, match="carry none"):
+        build(recipe, *learned)
+    model = build(recipe, "flow=local", "trajectory=iterative", "renderer=synthesis")
+    saved = model.pretrained()
+    assert saved.trajectory["config"]["latent_channels"] == 4
+    assert saved.trajectory["config"]["flow"]["config"]["latent_channels"] == 4
+    assert saved.renderer["config"]["latent_channels"] == 4
+    with pytest.raises(ValueError, match=r"LocalFlow reads latents of 8 channels.*makes .* of 4"):
+        build(recipe, "flow=local", "trajectory=iterative", "flow.latent_channels=8")
+
+
+def test_a_coarse_flow_must_read_pixels() -> None:
+    with pytest.raises(ValueError, match="coarse flow must read pixels"):
+        build("rdvfi_s", "coarse=local")
+
+
+def test_a_grid_that_the_renderer_does_not_draw_is_named(recipe: Path) -> None:
+    message = "ToyRenderer draws trajectories on the TARGET grid.*on the SOURCE grid"
+    with pytest.raises(ValueError, match=message):
+        build(recipe, "trajectory.grid=SOURCE")
+    assert (
+        build(recipe, "trajectory.grid=SOURCE", "renderer=blend").trajectory.grid.name == "SOURCE"
+    )
 
 
 def test_nothing_is_built_from_a_wrong_recipe(recipe: Path) -> None:

@@ -11,7 +11,7 @@ SOURCE = Path(rdvfi.__file__).parent
 
 LAYERS = [
     {"_typecheck", "_torchvision"},
-    {"types"},
+    {"types", "about"},
     {"geometry"},
     {"ops"},
     {"layers"},
@@ -19,7 +19,7 @@ LAYERS = [
     {"testing", "_signature"},
     {"registry"},
     {"backbones", "motion", "render"},
-    {"checkpoint", "_inputs"},
+    {"checkpoint", "_inputs", "_fit"},
     {"interpolator"},
     {"models"},
     {"__init__"},

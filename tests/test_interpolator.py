@@ -1,5 +1,7 @@
 """The data flow: what goes in, what comes out, and what is refused at the door."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -236,9 +238,13 @@ def test_a_motion_of_other_frames_is_refused(model: Interpolator) -> None:
 
 
 def test_a_renderer_refuses_a_grid_that_it_cannot_draw() -> None:
-    model = toy.toy_model(grid=FlowGrid.SOURCE)
     with pytest.raises(ValueError, match=r"draws trajectories on the TARGET grid.*SOURCE"):
-        model(_OK, _OK, TIMES)
+        toy.toy_model(grid=FlowGrid.SOURCE)
+    model = toy.toy_model()
+    motion = model.estimate(_OK, _OK)
+    pushed = replace(motion.trajectory, grid=FlowGrid.SOURCE)  # pyright: ignore
+    with pytest.raises(ValueError, match=r"draws trajectories on the TARGET grid.*SOURCE"):
+        model.render(_OK, _OK, replace(motion, trajectory=pushed), TIMES)
 
 
 def test_a_generator_without_decoder_says_so() -> None:

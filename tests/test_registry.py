@@ -13,6 +13,7 @@ from torch import nn
 import rdvfi
 import toy
 from rdvfi import registry as registry_module
+from rdvfi.about import About
 from rdvfi.interfaces import Basis, FlowEstimator, Reads
 from rdvfi.registry import (
     REGISTRIES,
@@ -54,6 +55,17 @@ def test_a_registered_name_makes_the_object(shelf: Registry[FlowEstimator]) -> N
     assert isinstance(made, toy.ToyFlow)
     assert made.window == 3
     assert repr(shelf) == "Registry(flow: my-flow)"
+
+
+def test_an_entry_says_what_is_known_about_it(shelf: Registry[FlowEstimator]) -> None:
+    known = About(weights_licence="CC-BY-NC-4.0", citation="Somebody, Something, 2020")
+    shelf.register("known", about=known)(toy.toy_flow)
+    shelf.register("unknown")(toy.toy_flow)
+    assert shelf.about("known") == known
+    assert shelf.about("unknown") == About()
+    shelf.unregister("known")
+    with pytest.raises(KeyError, match="no flow named 'known'"):
+        shelf.about("known")
 
 
 def test_a_taken_name_is_refused_and_names_the_owner(shelf: Registry[FlowEstimator]) -> None:

@@ -8,7 +8,8 @@ chooses an entry for each *group*::
 
 A component that needs another one (a parameter whose type is an interface) receives the one that
 the recipe chose: a `FlowEstimator` parameter called ``coarse`` takes the group ``coarse``, any
-other one the group ``flow``; a `Basis` takes ``basis``. Hydra composes and checks; it never
+other one the group ``flow``; a `Basis` takes ``basis``. A parameter ``latent_channels`` that a
+recipe leaves open is that of the backbone. Hydra composes and checks; it never
 instantiates. The result is turned into specifications of `rdvfi.registry`, so a recipe can call
 registered factories and nothing else.
 """
@@ -29,13 +30,13 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rdvfi._signature import Parameter, without_none
-from rdvfi.checkpoint import Pretrained
 from rdvfi.interfaces import Basis, FlowEstimator
 from rdvfi.interpolator import MOTION_AREA, Interpolator
 from rdvfi.registry import (
     Registry,
     backbones,
     bases,
+    create_from_spec,
     did_you_mean,
     flows,
     normalise,
@@ -59,6 +60,7 @@ ROOT = "interpolator"
 RECIPES = Path(__file__).parent / "conf"
 
 _NAME = "_name_"
+_CHANNELS = "latent_channels"
 
 
 def build(recipe: str | os.PathLike[str], *overrides: str) -> Interpolator:
@@ -72,13 +74,20 @@ def build(recipe: str | os.PathLike[str], *overrides: str) -> Interpolator:
         ValueError: If the recipe, a choice, a field or a value is not valid; nothing was built.
     """
     composed = compose(recipe, *overrides)
-    config = Pretrained(
-        _spec(composed, "backbone"),
-        _spec(composed, "trajectory"),
-        _spec(composed, "renderer"),
-        motion_area=composed["motion_area"],
+    backbone, trajectory, renderer = (
+        _spec(composed, part) for part in ("backbone", "trajectory", "renderer")
     )
-    return Interpolator.from_config(config, where=f"recipe {os.fspath(recipe)!r}")
+    try:
+        generator = create_from_spec(backbones, _with_channels(backbone, None))
+        channels = generator.latent_channels
+        return Interpolator(
+            generator,
+            create_from_spec(trajectories, _with_channels(trajectory, channels)),
+            create_from_spec(renderers, _with_channels(renderer, channels)),
+            motion_area=composed["motion_area"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"recipe {os.fspath(recipe)!r} makes no model: {error}") from error
 
 
 def list_recipes() -> list[str]:
@@ -135,9 +144,30 @@ def node_of(registry: Registry[Any], name: str) -> type:
     """The dataclass of one entry: its plain parameters with their types and defaults."""
     fields: list[tuple[str, Any, Any]] = [(_NAME, str, dataclasses.field(default=name))]
     for parameter in registry.parameters(name).values():
-        if parameter.component is None:
+        if _follows_backbone(registry, parameter):
+            fields.append((parameter.name, int | None, dataclasses.field(default=None)))
+        elif parameter.component is None:
             fields.append((parameter.name, _field_type(parameter.annotation), _default(parameter)))
     return dataclasses.make_dataclass(f"{registry.group}:{name}", fields)
+
+
+def _follows_backbone(registry: Registry[Any], parameter: Parameter) -> bool:
+    """Whether a recipe that leaves it open means the number of the backbone's channels."""
+    return registry is not backbones and parameter.name == _CHANNELS
+
+
+def _with_channels(spec: Any, channels: int | None) -> Any:
+    """A specification in which the channels that were left open are the backbone's.
+
+    Inside the backbone itself (``channels`` is None) they are the factory's own default.
+    """
+    if not isinstance(spec, dict):
+        return spec
+    opened = {key for key, value in spec.items() if key == _CHANNELS and value is None}
+    filled = {key: _with_channels(value, channels) for key, value in spec.items()}
+    if channels is not None:
+        return filled | dict.fromkeys(opened, channels)
+    return {key: value for key, value in filled.items() if key not in opened}
 
 
 def _field_type(annotation: Any) -> Any:

@@ -199,6 +199,10 @@ class KeyframeGenerator(nn.Module, ABC):
     """Both sides of the frames it is given are multiples of this."""
     time_symmetric: bool = False
     """Whether swapped frames and flipped noise give flipped keyframes."""
+    gives_end_flows: bool = False
+    """Whether its keyframes carry ``end_flows``."""
+    pretrained: bool = False
+    """Whether its weights were trained elsewhere for just this use: nobody has to train it."""
 
     @abstractmethod
     def forward(
@@ -236,6 +240,10 @@ class FlowEstimator(nn.Module, ABC):
     """Motion between two images or latents."""
 
     reads: Reads
+    latent_channels: int | None = None
+    """Channels of the latents that it reads; None if it reads pixels, or latents of any number."""
+    pretrained: bool = False
+    """Whether its weights were trained elsewhere for just this use: nobody has to train it."""
 
     @abstractmethod
     def forward(
@@ -253,6 +261,13 @@ class TrajectoryModel(nn.Module, ABC):
     It is time-symmetric: flipped keyframes give swapped, mirrored flows.
     """
 
+    grid: FlowGrid = FlowGrid.TARGET
+    """The grid of the trajectories that it makes."""
+    latent_channels: int | None = None
+    """Channels of the latents that its own networks read; None for any number."""
+    needs_end_flows: bool = False
+    """Whether it can do nothing with keyframes that carry no ``end_flows``."""
+
     @property
     @abstractmethod
     def reads(self) -> Reads:
@@ -268,6 +283,8 @@ class Renderer(nn.Module, ABC):
 
     grids: frozenset[FlowGrid] = frozenset({FlowGrid.TARGET})
     """The trajectory grids that it can draw."""
+    latent_channels: int | None = None
+    """Channels of the latents that it reads; None for any number, or if it reads none."""
 
     @abstractmethod
     def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rdvfi import _inputs
+from rdvfi._fit import check_fit
 from rdvfi.checkpoint import (
     ModelFiles,
     Pretrained,
@@ -53,6 +54,9 @@ class Interpolator(nn.Module):
         trajectory: Turns keyframes into a continuous motion.
         renderer: Draws full-size frames along it.
         motion_area: Pixels of the small frames, about; larger frames are shrunk to it.
+
+    Raises:
+        ValueError: If the stages do not fit together.
     """
 
     _anchor: Tensor
@@ -68,6 +72,7 @@ class Interpolator(nn.Module):
         super().__init__()
         if motion_area < 1:
             raise ValueError(f"motion_area must be a number of pixels; got {motion_area}")
+        check_fit(generator, trajectory, renderer)
         self.generator = generator
         self.trajectory = trajectory
         self.renderer = renderer
@@ -167,10 +172,12 @@ class Interpolator(nn.Module):
         return next(floats, torch.float32)
 
     def untrained_parts(self) -> list[str]:
-        """The learned parts that nobody trained: of 'backbone', 'trajectory', 'renderer'."""
+        """The learned parts that nobody trained: of 'backbone', 'trajectory', 'renderer'.
+
+        Components whose weights come trained from elsewhere (``pretrained``) do not count.
+        """
         parts = {part: getattr(self, name) for part, name in _STAGES.items()}
-        learned = [part for part, stage in parts.items() if any(True for _ in stage.parameters())]
-        return [part for part in learned if part not in self._trained]
+        return [p for p, stage in parts.items() if p not in self._trained and _to_train(stage)]
 
     def mark_trained(self, *parts: str) -> None:
         """Note that parts are trained; it is saved with the model.
@@ -308,3 +315,10 @@ class Interpolator(nn.Module):
             return moved.float() if half and moved.device.type == "cpu" else moved
 
         return super()._apply(convert, recurse)
+
+
+def _to_train(stage: nn.Module) -> bool:
+    """Whether a stage has parameters that do not belong to a pretrained component."""
+    ready = [module for module in stage.modules() if getattr(module, "pretrained", False)]
+    known = {id(parameter) for module in ready for parameter in module.parameters()}
+    return any(id(parameter) not in known for parameter in stage.parameters())

@@ -29,6 +29,7 @@ from typing import Any, Generic, TypeVar
 from torch import nn
 
 from rdvfi._signature import Parameter, convert, describe, parameters_of
+from rdvfi.about import About
 from rdvfi.interfaces import Basis, FlowEstimator, KeyframeGenerator, Renderer, TrajectoryModel
 
 T = TypeVar("T", bound=nn.Module)
@@ -61,9 +62,14 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         self._package = package
         self._factories: dict[str, Callable[..., T]] = {}
         self._parameters: dict[str, dict[str, Parameter]] = {}
+        self._about: dict[str, About] = {}
 
-    def register(self, name: str) -> Callable[[Factory], Factory]:
+    def register(self, name: str, *, about: About | None = None) -> Callable[[Factory], Factory]:
         """Decorator: register a class or factory function under ``name``.
+
+        Args:
+            name: What it is called from now on, here, in recipes and in saved models.
+            about: Licences, origin of weights, citation.
 
         Raises:
             ValueError: If the name is taken or empty.
@@ -85,6 +91,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
                 )
             self._factories[key] = factory
             self._parameters[key] = parameters
+            self._about[key] = about or About()
             return factory
 
         return add
@@ -92,7 +99,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
     def unregister(self, name: str) -> None:
         """Forget an entry."""
         key = self._find(name)
-        del self._factories[key], self._parameters[key]
+        del self._factories[key], self._parameters[key], self._about[key]
 
     def create(self, name: str, **config: Any) -> T:
         """Make the object that ``name`` stands for.
@@ -120,6 +127,10 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
     def parameters(self, name: str) -> dict[str, Parameter]:
         """The parameters that ``create(name, ...)`` takes, in order."""
         return dict(self._parameters[self._find(name)])
+
+    def about(self, name: str) -> About:
+        """Licences, origin of weights and citation, as far as they were stated."""
+        return self._about[self._find(name)]
 
     def __getitem__(self, name: str) -> Callable[..., T]:
         return self._factories[self._find(name)]

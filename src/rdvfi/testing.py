@@ -90,10 +90,11 @@ def check_flow(flow: FlowEstimator, *, channels: int | None = None) -> None:
 
     Args:
         flow: What is checked.
-        channels: Channels of what it reads; by default 3 for pixels and 16 for latents.
+        channels: Channels of what it reads; by default 3 for pixels, and for latents those that it
+            declares, or 16.
     """
     if channels is None:
-        channels = 3 if flow.reads is Reads.PIXELS else 16
+        channels = 3 if flow.reads is Reads.PIXELS else flow.latent_channels or 16
     for h, w in ((48, 64), (40, 24)):
         source, target = (smooth_noise(2, channels, h, w, seed=seed) for seed in (0, 1))
         if flow.reads is Reads.PIXELS:
@@ -166,6 +167,7 @@ def check_trajectory_model(model: TrajectoryModel, keyframes: Keyframes) -> None
     """
     trajectory = model(keyframes)
     assert isinstance(trajectory, Trajectory), "a trajectory model must return a Trajectory"
+    assert trajectory.grid is model.grid, "a model must declare the grid of its trajectories"
     check_trajectory(trajectory)
     times = torch.tensor([0.0, 0.1, 0.43, 0.5, 0.81, 1.0])
     first, last = trajectory.at(times)
@@ -178,20 +180,21 @@ def check_trajectory_model(model: TrajectoryModel, keyframes: Keyframes) -> None
     assert_close(flipped_first.flip(1), last, law=law)
 
 
-def check_renderer(renderer: Renderer, *, latent_channels: int = 16, stride: int = 8) -> None:
+def check_renderer(
+    renderer: Renderer, *, latent_channels: int | None = None, stride: int = 8
+) -> None:
     """Times 0 and 1 return the inputs, times next to them are next to them, sizes are kept.
 
     Args:
         renderer: What is checked.
-        latent_channels: Channels of the keyframes' latents.
+        latent_channels: Channels of the keyframes' latents; by default those that it declares.
         stride: Motion-size pixels per latent pixel.
     """
+    channels = latent_channels or renderer.latent_channels or 16
     for motion_size, size in (((48, 64), (48, 64)), ((64, 48), (131, 97)), ((32, 32), (33, 63))):
         img0, img1 = (smooth_noise(2, 3, *size, seed=seed).sigmoid() for seed in (2, 3))
         for flow_size in (motion_size, tuple(side // stride for side in motion_size)):
-            motion = some_motion(
-                motion_size, flow_size=flow_size, channels=latent_channels, stride=stride
-            )
+            motion = some_motion(motion_size, flow_size=flow_size, channels=channels, stride=stride)
             _check_frames(renderer, img0, img1, motion)
 
 
@@ -295,6 +298,10 @@ def _check_keyframes(
     for latent, image in ((latents[:, 0], img0), (latents[:, -1], img1)):
         own = generator.encode(image)
         assert_close(latent, own, tolerance=1e-4, law="an end must be the frame's own latent")
+    given = keyframes.end_flows is not None
+    assert generator.gives_end_flows is given, (
+        "gives_end_flows must say whether end_flows are there"
+    )
     if keyframes.end_flows is not None:
         assert keyframes.end_flows.shape[:3] == (b, 2, 2), "end_flows must be (b, 2, 2, hm, wm)"
         _check_field(keyframes.end_flows, "end_flows")

@@ -34,6 +34,8 @@ class CompactKeyframes(KeyframeGenerator):
         coarse: End-to-end flow on pixels, on which the straight lines are based.
     """
 
+    gives_end_flows = True
+
     def __init__(self, autoencoder: Autoencoder, denoiser: Denoiser, coarse: FlowEstimator) -> None:
         super().__init__()
         if coarse.reads is not Reads.PIXELS:

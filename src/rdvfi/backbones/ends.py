@@ -23,6 +23,7 @@ class EndsOnly(KeyframeGenerator):
     """
 
     time_symmetric = True
+    gives_end_flows = True
 
     def __init__(self, autoencoder: Autoencoder, coarse: FlowEstimator) -> None:
         super().__init__()

@@ -54,6 +54,7 @@ class StraightKeyframes(KeyframeGenerator):
         self.stride = generator.stride
         self.size_multiple = generator.size_multiple
         self.time_symmetric = generator.time_symmetric
+        self.gives_end_flows = generator.gives_end_flows
 
     def forward(
         self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]

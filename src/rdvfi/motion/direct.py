@@ -29,9 +29,11 @@ class DirectRegression(TrajectoryModel):
         moved: Whether points are followed between knots.
     """
 
+    needs_end_flows = True
+
     def __init__(self, basis: Basis, latent_channels: int, width: int, moved: bool) -> None:
         super().__init__()
-        self.basis, self.moved = basis, moved
+        self.basis, self.moved, self.latent_channels = basis, moved, latent_channels
         self.features = nn.Sequential(
             conv(latent_channels, width), ResidualBlock(width), nn.Conv2d(width, MATCHED, 1)
         )

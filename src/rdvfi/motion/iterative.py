@@ -51,6 +51,7 @@ class IterativeFusion(TrajectoryModel):
     ) -> None:
         super().__init__()
         self.flow, self.basis, self.moved = flow, basis, moved
+        self.latent_channels = latent_channels
         self.compose_only = False
         """For ablation: skip the network and chain the adjacent motions as they are."""
         self.features = nn.Sequential(

@@ -124,6 +124,8 @@ class StraightTrajectory(TrajectoryModel):
         moved: Whether points are followed between knots.
     """
 
+    needs_end_flows = True
+
     def __init__(self, basis: Basis, moved: bool) -> None:
         super().__init__()
         self.basis, self.moved = basis, moved

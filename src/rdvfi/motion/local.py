@@ -31,7 +31,7 @@ class LocalFlow(FlowEstimator):
 
     def __init__(self, latent_channels: int, width: int, radius: int) -> None:
         super().__init__()
-        self.radius = radius
+        self.radius, self.latent_channels = radius, latent_channels
         self.features = nn.Sequential(
             conv(latent_channels, width), ResidualBlock(width), nn.Conv2d(width, MATCHED, 1)
         )

@@ -44,6 +44,7 @@ class SynthesisRenderer(Renderer):
 
     def __init__(self, latent_channels: int, width: int) -> None:
         super().__init__()
+        self.latent_channels = latent_channels
         wide = width + width // 2
         self.latents = nn.Conv2d(2 * latent_channels, _LATENT_WIDTH, 1)
         self.unshuffle = nn.PixelUnshuffle(2)

@@ -1,0 +1,28 @@
+"""What users should know of a component before they build on it: origin, licences, citation.
+
+Licences of code and of weights often differ, and weights are what most projects trip over: a
+permissive implementation may load weights that forbid commercial use. So both are stated apart.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class About:
+    """Facts that a signature cannot tell; what is None is shown as "not stated".
+
+    Given when an entry is registered::
+
+        @rdvfi.flows.register("mine", about=About(weights="example.org", weights_licence="MIT"))
+    """
+
+    licence: str | None = None
+    """Of the code, as an SPDX expression; if not stated, that of the package it comes in."""
+    weights: str | None = None
+    """Where trained weights come from: a publisher, an address, or how to train them."""
+    weights_licence: str | None = None
+    """Of those weights."""
+    citation: str | None = None
+    """Authors, title and year of what it implements."""
+    url: str | None = None
+    """Where to read more."""
