@@ -10,7 +10,7 @@ import rdvfi
 SOURCE = Path(rdvfi.__file__).parent
 
 LAYERS = [
-    {"_typecheck", "_torchvision"},
+    {"_typecheck", "_torchvision", "_hub"},
     {"types", "about"},
     {"geometry"},
     {"ops"},

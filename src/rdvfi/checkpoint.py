@@ -18,6 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from rdvfi._hub import fetch, is_hub_id
+
 FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -145,37 +147,11 @@ def load_pretrained(
     """Find a saved model in a folder, or fetch it from the hub, and read its configuration."""
     folder = Path(folder_or_hub_id).expanduser()
     if not folder.is_dir():
-        if not _looks_like_hub_id(folder_or_hub_id):
+        if not is_hub_id(folder_or_hub_id):
             raise FileNotFoundError(f"{folder} is not a folder with a saved model")
-        folder = _fetch(str(folder_or_hub_id), revision)
+        folder = fetch(str(folder_or_hub_id), revision, [CONFIG_NAME, WEIGHTS_NAME])
     config_path = folder / CONFIG_NAME
     return ModelFiles(read_config(config_path), config_path, folder / WEIGHTS_NAME)
-
-
-def _looks_like_hub_id(name: str | os.PathLike[str]) -> bool:
-    """Whether it reads ``owner/name``; a path object, ``./x`` or ``/x/y`` is meant as a path."""
-    parts = name.split("/") if isinstance(name, str) else []
-    return len(parts) == 2 and all(part and part[0] not in ".~" for part in parts)
-
-
-def _fetch(hub_id: str, revision: str | None) -> Path:
-    # Imported here: the hub's client is needed for this only, and takes a while to import.
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        wanted = [CONFIG_NAME, WEIGHTS_NAME]
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
-    except (HfHubHTTPError, HFValidationError) as error:
-        raise FileNotFoundError(
-            f"{hub_id!r} is neither a folder here nor a model that the Hugging Face hub gives: "
-            f"{error}"
-        ) from error
-    except OSError as error:
-        raise ConnectionError(
-            f"{hub_id!r} is not a folder here, and cannot be fetched from the Hugging Face hub: "
-            f"{error}"
-        ) from error
 
 
 def push_folder(

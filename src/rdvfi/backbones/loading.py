@@ -14,7 +14,6 @@ class names them (``_keep_in_fp32_modules``). ``from_pretrained`` keeps these is
 import json
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,12 +22,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from rdvfi._hub import fetch, is_hub_id
 from rdvfi._torchvision import import_torchvision
 
 Part = TypeVar("Part", bound=nn.Module)
 
 CONFIG_NAME = "config.json"
 WEIGHTS = "diffusion_pytorch_model*.safetensors"
+INDEX = "diffusion_pytorch_model.safetensors.index.json"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -66,34 +67,21 @@ def load_part(
         ConnectionError: If it is not in the hub's cache and the hub cannot be reached.
         ValueError: If the revision is not pinned, or the files hold another model or a part of one.
     """
-    folder = Path(source).expanduser()
-    local = folder.is_dir() or not is_hub_id(source)
-    if local:
-        _check_folder(folder, subfolder)
-        if revision is not None:
-            raise ValueError(f"{folder} is a folder and has no revision; got {revision!r}")
-    else:
-        _check_pinned(str(source), revision)
-    name = str(folder) if local else str(source)
-    where = f"{name}/{subfolder}" if subfolder else name
-    options: dict[str, Any] = {"subfolder": subfolder or None, "local_files_only": local}
-    if not local:
-        options["revision"] = revision
-    with _clear_errors(name, where, revision, local=local):
-        table = kind.load_config(name, **options)  # pyright: ignore[reportAttributeAccessIssue]
+    folder = _folder(source, subfolder, revision)
+    where = str(folder / subfolder)
+    with _clear_errors(where):
+        table = kind.load_config(where)  # pyright: ignore[reportAttributeAccessIssue]
     _check_class(where, kind, table)
-    with _clear_errors(name, where, revision, local=local):
+    with _clear_errors(where):
         part, found = kind.from_pretrained(  # pyright: ignore[reportAttributeAccessIssue]
-            name, torch_dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+            where,
+            torch_dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
         )
     _check_whole(where, kind, part, found)
     return part.eval()
-
-
-def is_hub_id(source: str | os.PathLike[str]) -> bool:
-    """Whether it reads ``owner/name``; a path object, ``./x`` or ``/x/y`` is meant as a path."""
-    parts = source.split("/") if isinstance(source, str) else []
-    return len(parts) == 2 and all(part and part[0] not in ".~" for part in parts)
 
 
 def kept_in_float32(part: nn.Module) -> set[int]:
@@ -118,6 +106,27 @@ def apply_keeping_float32(
         return tensor.to(moved.device, torch.float32)
 
     return keep
+
+
+def _folder(source: str | os.PathLike[str], subfolder: str, revision: str | None) -> Path:
+    """The folder that holds the part's folder: the given one, or the hub's cache of a commit."""
+    folder = Path(source).expanduser()
+    if folder.is_dir() or not is_hub_id(source):
+        if revision is not None:
+            raise ValueError(f"{folder} is a folder and has no revision; got {revision!r}")
+    else:
+        _check_pinned(str(source), revision)
+        wanted = [f"{subfolder}/{CONFIG_NAME}", f"{subfolder}/{WEIGHTS}", f"{subfolder}/{INDEX}"]
+        folder = fetch(str(source), revision, wanted, complete=lambda at: _holds(at / subfolder))
+    _check_folder(folder, subfolder)
+    return folder
+
+
+def _holds(folder: Path) -> bool:
+    """Whether it holds a configuration and all weights that it needs."""
+    shards = {str(name) for name in _table(folder / INDEX).get("weight_map", {}).values()}
+    whole = all((folder / shard).is_file() for shard in shards) and any(folder.glob(WEIGHTS))
+    return whole and (folder / CONFIG_NAME).is_file()
 
 
 def _check_folder(folder: Path, subfolder: str) -> None:
@@ -176,22 +185,11 @@ def _some(names: list[str]) -> str:
 
 
 @contextmanager
-def _clear_errors(name: str, where: str, revision: str | None, *, local: bool) -> Iterator[None]:
-    """diffusers' many errors as two kinds, each with what to do."""
+def _clear_errors(where: str) -> Iterator[None]:
+    """diffusers' many errors as one kind."""
     try:
-        with warnings.catch_warnings():
-            # diffusers passes the hub's client an argument that newer clients ignore.
-            warnings.filterwarnings("ignore", message=".*local_dir_use_symlinks.*")
-            yield
-    except OSError as error:
-        if local:
-            raise ValueError(f"{where} cannot be read: {_first_line(error)}") from error
-        raise ConnectionError(
-            f"{where} is not in the hub's cache and cannot be fetched. Where there is a network, "
-            f"run `hf download {name} --revision {revision}`; or give a folder instead. "
-            f"({_first_line(error)})"
-        ) from error
-    except (ValueError, RuntimeError) as error:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{where} cannot be loaded: {_first_line(error)}") from error
 
 
