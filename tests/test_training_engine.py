@@ -1,0 +1,309 @@
+"""The engine: resuming is exact, checkpoints are whole or not there, limits end cleanly."""
+
+import csv
+import itertools
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rdvfi.training import slim
+from rdvfi.training.checkpoints import Checkpoints, State, read_checkpoint
+from rdvfi.training.engine import REWARM, Trainer
+from rdvfi.training.moment import Moment
+from rdvfi.training.objective import Batch, Losses, Objective
+from rdvfi.training.settings import EngineConfig
+
+
+class Fitting(Objective):
+    """Fit a small network with dropout and running means to points; may break at a step."""
+
+    def __init__(self, broken_from: int | None = None, width: int = 8) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            self.net = nn.Sequential(
+                nn.Conv2d(3, width, 3, padding=1),
+                nn.BatchNorm2d(width),
+                nn.Dropout(0.2),
+                nn.SiLU(),
+                nn.Conv2d(width, 1, 1),
+            ).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            self.frozen = nn.Linear(2, 2).requires_grad_(False)
+        self.broken_from = broken_from
+
+    def forward(self, batch: Batch, moment: Moment) -> Losses:
+        if moment.step == self.broken_from:
+            raise KeyboardInterrupt
+        x = batch["x"] + 0.1 * moment.normal(*batch["x"].shape)
+        square = (self.net(x) - x.sum(1, keepdim=True)).square().mean()
+        late = {"late": square.abs()} if moment.progress >= 0.5 else {}
+        return {"square": square, **late}
+
+    def pictures(self, batch: Batch, moment: Moment) -> np.ndarray:
+        return np.full((4, 5, 3), 7, np.uint8)
+
+
+class Points:
+    """Every batch is a function of its number."""
+
+    def __init__(self, size: int = 4) -> None:
+        self.size = size
+
+    def batches(self, start: int, step: int = 1) -> Iterator[dict[str, Tensor]]:
+        for number in itertools.count(start, step):
+            samples = range(number * self.size, (number + 1) * self.size)
+            rows = [
+                torch.randn(3, 6, 6, generator=torch.Generator().manual_seed(i)) for i in samples
+            ]
+            yield {"x": torch.stack(rows)}
+
+
+QUICK = EngineConfig(
+    steps=12, rate=1e-2, warmup=3, save_every=4, log_every=3, bfloat16=False, device="cpu"
+)
+
+
+def _config(**values: object) -> EngineConfig:
+    return EngineConfig(**{**vars(QUICK), **values})  # pyright: ignore[reportArgumentType]
+
+
+def _fit(folder: Path, config: EngineConfig = QUICK, broken_from: int | None = None, **fit):
+    """Train; returns the objective, the lines that were reported, and whether all was done."""
+    lines: list[str] = []
+    objective = Fitting(broken_from)
+    trainer = Trainer("fitting", objective, Points(), config, folder, report=lines.append)
+    return objective, lines, trainer.fit(**fit)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def _same(a: nn.Module, b: nn.Module) -> bool:
+    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [QUICK, _config(bfloat16=True, accumulate=2), _config(optimiser="nadamw", schedule="constant")],
+    ids=["plain", "bfloat16-accumulated", "another-optimiser"],
+)
+def test_a_stopped_run_that_goes_on_equals_one_that_never_stopped(
+    tmp_path: Path, config: EngineConfig
+) -> None:
+    whole, _, done = _fit(tmp_path / "whole", config)
+    assert done
+    with pytest.raises(KeyboardInterrupt):
+        _fit(tmp_path / "broken", config, broken_from=10)
+    torch.rand(17)  # whatever else happened to torch's own random numbers
+    resumed, lines, done = _fit(tmp_path / "broken", config)
+    assert done
+    assert lines[0] == "fitting: resumed at step 8"
+    assert _same(whole, resumed)
+    last = "checkpoints/fitting-000000012.safetensors"
+    states = [load_file(tmp_path / run / last) for run in ("whole", "broken")]
+    assert states[0].keys() == states[1].keys()
+    assert any("exp_avg" in key for key in states[0])
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    first, _, _ = _fit(tmp_path)
+    again, lines, done = _fit(tmp_path, broken_from=0)
+    assert done
+    assert lines == ["fitting: resumed at step 12"]
+    assert _same(first, again)
+
+
+def test_training_lowers_the_loss_and_leaves_what_is_frozen(tmp_path: Path) -> None:
+    objective, _, _ = _fit(tmp_path, _config(steps=60))
+    rows = _rows(tmp_path / "fitting.csv")
+    assert float(rows[-1]["square"]) < 0.6 * float(rows[0]["square"])
+    assert torch.equal(objective.frozen.weight, Fitting().frozen.weight)
+
+
+def test_the_log_goes_on_where_training_does(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _fit(tmp_path, broken_from=10)  # rows up to 9, checkpoint at 8
+    with (tmp_path / "fitting.csv").open("a") as log:
+        log.write("1")  # a row that was being written
+    _fit(tmp_path)
+    rows = _rows(tmp_path / "fitting.csv")
+    assert [int(row["step"]) for row in rows] == [3, 6, 9, 12]
+    assert list(rows[0])[:4] == ["step", "seconds", "rate", "gradient"]
+    assert not rows[0]["late"]  # a loss that joins in later gets a column
+    assert float(rows[3]["late"]) > 0
+
+
+def test_a_time_limit_leaves_a_checkpoint_from_which_it_goes_on(tmp_path: Path) -> None:
+    endless = _config(steps=10**6, max_minutes=0.003, save_every=10**6)
+    _, lines, done = _fit(tmp_path, endless)
+    assert not done
+    (path,) = Checkpoints(tmp_path / "checkpoints", "fitting", 2).paths()
+    step = read_checkpoint(path).step
+    assert step > 0
+    _, lines, _ = _fit(tmp_path, endless)
+    assert lines[0] == f"fitting: resumed at step {step}"
+
+
+def test_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
+    _fit(tmp_path, _config(save_every=2, keep=3))
+    kept = [path.name for path in Checkpoints(tmp_path / "checkpoints", "fitting", 3).paths()]
+    assert kept == [f"fitting-{step:09d}.safetensors" for step in (12, 10, 8)]
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_truncated_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Path) -> None:
+    whole, _, _ = _fit(tmp_path)
+    newest, older = Checkpoints(tmp_path / "checkpoints", "fitting", 2).paths()
+    newest.write_bytes(newest.read_bytes()[:-100])
+    again, lines, _ = _fit(tmp_path)
+    assert "000000012.safetensors is damaged" in lines[0]
+    assert lines[1] == "fitting: resumed at step 8"
+    assert _same(whole, again)
+    for path in (newest, older):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no checkpoint of fitting in .* can be read"):
+        _fit(tmp_path)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    _fit(tmp_path)
+    wide = Trainer("fitting", Fitting(width=9), Points(), QUICK, tmp_path, report=print)
+    with pytest.raises(ValueError, match=r"of another model or stage: net.0.weight has shape \(8,"):
+        wide.fit()
+    newest = Checkpoints(tmp_path / "checkpoints", "fitting", 2).paths()[0]
+    save_file({"weight": torch.zeros(2)}, newest)
+    _, lines, _ = _fit(tmp_path)
+    assert "not a checkpoint of a training run" in lines[0]
+
+
+def test_a_full_disk_is_named_and_the_last_good_checkpoint_stays(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, "big", keep=2)
+    weights, averages = {"w": torch.zeros(50_000)}, {"w": torch.zeros(50_000)}
+    good = checkpoints.write(State(1, weights, averages))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=rf"step 2 of big cannot be written.*good one is {good}"):
+            checkpoints.write(State(2, weights, averages))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(tmp_path.iterdir()) == [good]
+    assert read_checkpoint(good).step == 1
+
+
+def test_a_loss_that_is_no_number_is_named_and_the_last_good_checkpoint_stays(
+    tmp_path: Path,
+) -> None:
+    class Breaking(Fitting):
+        def forward(self, batch: Batch, moment: Moment) -> Losses:
+            losses = super().forward(batch, moment)
+            return {**losses, "bad": losses["square"] * (float("nan") if moment.step == 9 else 1.0)}
+
+    trainer = Trainer("fitting", Breaking(), Points(), QUICK, tmp_path, report=lambda line: None)
+    with pytest.raises(FloatingPointError, match=r"loss bad is nan at step 9; the last good .*08"):
+        trainer.fit()
+    state = read_checkpoint(Checkpoints(tmp_path / "checkpoints", "fitting", 2).paths()[0])
+    assert state.step == 8
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in state.weights.values())
+
+
+def test_a_slim_checkpoint_travels_and_the_rate_rises_anew(tmp_path: Path) -> None:
+    here = _config(slim=True, steps=400, warmup=0, schedule="constant", save_every=100)
+    with pytest.raises(KeyboardInterrupt):
+        _fit(tmp_path / "here", here, broken_from=6)
+    _fit(tmp_path / "here", _config(**{**vars(here), "steps": 6}))
+    files = list((tmp_path / "here/fitting.slim").iterdir())
+    assert {path.suffix for path in files} == {".json", ".safetensors"}
+    there = _config(**{**vars(here), "steps": 10, "log_every": 1})
+    _, lines, done = _fit(tmp_path / "there", there, slim=tmp_path / "here/fitting.slim")
+    assert done
+    assert lines[0] == "fitting: goes on from the slim checkpoint of step 6"
+    rows = _rows(tmp_path / "there/fitting.csv")
+    rates = [float(row["rate"]) for row in rows]
+    assert rates == pytest.approx([here.rate * n / REWARM for n in (1, 2, 3, 4)], rel=1e-4)
+    _fit(tmp_path / "there", _config(**{**vars(there), "steps": 11}))  # and still after a resume
+    row = _rows(tmp_path / "there/fitting.csv")[-1]
+    assert float(row["rate"]) == pytest.approx(here.rate * 5 / REWARM, rel=1e-4)
+
+
+def test_slim_shards_are_small_and_come_back_to_half_precision(tmp_path: Path) -> None:
+    weights = {"large": torch.randn(300, 40), "small": torch.randn(3), "none": torch.zeros(0, 4)}
+    weights["count"] = torch.tensor(5)
+    state = State(7, weights, {name: 2 * value for name, value in weights.items()})
+    slim.save_slim(tmp_path / "a", state, shard_bytes=5000)
+    sizes = [path.stat().st_size for path in (tmp_path / "a").glob("*.safetensors")]
+    assert len(sizes) > 5
+    assert max(sizes) <= 5000
+    again = slim.load_slim(tmp_path / "a")
+    assert again.step == 7
+    for got, sent in ((again.weights, state.weights), (again.averages, state.averages)):
+        assert got.keys() == sent.keys()
+        for name in got:
+            assert got[name].shape == sent[name].shape
+            assert got[name].dtype == sent[name].dtype
+            torch.testing.assert_close(got[name], sent[name], rtol=1e-3, atol=1e-6)
+    shard = sorted((tmp_path / "a").glob("*.safetensors"))[1]
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="is damaged: its hash is not the manifest's"):
+        slim.load_slim(tmp_path / "a")
+    shard.unlink()
+    with pytest.raises(FileNotFoundError, match=r"lacks slim-0001\.safetensors"):
+        slim.load_slim(tmp_path / "a")
+    with pytest.raises(FileNotFoundError, match="holds no slim checkpoint"):
+        slim.load_slim(tmp_path)
+    with pytest.raises(ValueError, match="huge holds values that half precision cannot hold"):
+        slim.save_slim(tmp_path / "b", State(1, {"huge": torch.tensor([1e6])}, {}))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"steps": 0}, "engine.steps must be at least 1; got 0"),
+        ({"rate": -1.0}, "engine.rate must be positive"),
+        ({"average": 1.0}, r"engine.average must be in \[0, 1\)"),
+        ({"device": "tpu"}, "engine.device must be auto or cpu; got 'tpu'"),
+        ({"optimiser": "adamm"}, "adamm"),
+        ({"schedule": "cosinus"}, "engine.schedule.*'cosinus'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(
+    tmp_path: Path, values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        _fit(tmp_path, _config(**values))
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_to_train_is_an_error(tmp_path: Path) -> None:
+    objective = Fitting().requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing to train, every parameter is frozen"):
+        Trainer("fitting", objective, Points(), QUICK, tmp_path, report=print)
+
+
+def test_noise_belongs_to_the_step_and_the_sample_not_to_the_process() -> None:
+    alone = Moment(3, 10, seed=5)
+    both = [Moment(3, 10, seed=5, rank=rank, world=2) for rank in (0, 1)]
+    for draw in ("normal", "uniform"):
+        together = torch.cat([getattr(moment, draw)(2, 7) for moment in both])
+        assert torch.equal(getattr(alone, draw)(4, 7), together)
+    assert not torch.equal(Moment(4, 10, seed=5).normal(4, 7), Moment(3, 10, seed=5).normal(4, 7))
+
+
+def test_sheets_are_pictures_and_tensorboard_gets_them(tmp_path: Path) -> None:
+    from skimage.io import imread
+
+    pytest.importorskip("tensorboard")
+    _fit(tmp_path, _config(sheet_every=6, tensorboard=True))
+    sheets = sorted((tmp_path / "sheets").iterdir())
+    assert [path.name for path in sheets] == ["fitting-000000006.png", "fitting-000000012.png"]
+    assert np.array_equal(imread(sheets[0]), np.full((4, 5, 3), 7, np.uint8))
+    assert list((tmp_path / "tensorboard/fitting").glob("events*"))
