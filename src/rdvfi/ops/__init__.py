@@ -3,6 +3,7 @@
 from rdvfi.ops.compose import chain, straight_flows
 from rdvfi.ops.correlation import correlation
 from rdvfi.ops.render import render
+from rdvfi.ops.splat import splat, splat_sum
 from rdvfi.ops.turning import turning_candidates
 from rdvfi.ops.warp import backward_warp, follow
 
@@ -12,6 +13,8 @@ __all__ = [
     "correlation",
     "follow",
     "render",
+    "splat",
+    "splat_sum",
     "straight_flows",
     "turning_candidates",
 ]
