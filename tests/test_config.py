@@ -194,8 +194,8 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_an_unknown_recipe_gets_the_close_match(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no recipe named 'rdvfi_z'; did you mean 'rdvfi_s'"):
-        build("rdvfi_z")
+    with pytest.raises(ValueError, match=r"no recipe named 'rdvfi_ss'; did you mean 'rdvfi_s'"):
+        build("rdvfi_ss")
     with pytest.raises(ValueError, match=r"gone\.yaml' does not exist"):
         build(tmp_path / "gone.yaml")
 

@@ -3,6 +3,6 @@
 Importing the package registers the built-in implementations.
 """
 
-from rdvfi.backbones import compact, ends
+from rdvfi.backbones import compact, ends, svd
 
-__all__ = ["compact", "ends"]
+__all__ = ["compact", "ends", "svd"]

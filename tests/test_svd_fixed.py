@@ -1,0 +1,136 @@
+"""What `optimize` computes beforehand is exact, serves inference only, and is never stale."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import rdvfi
+from rdvfi.backbones.svd import SVDKeyframes
+from rdvfi.backbones.svd_fixed import FixedUNet
+from rdvfi.testing import assert_close, smooth_noise
+
+
+@pytest.fixture
+def generator() -> SVDKeyframes:
+    made = rdvfi.backbones.create("svd", size="toy").eval().requires_grad_(False)
+    assert isinstance(made, SVDKeyframes)
+    for parameter in made.parameters():
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    return made
+
+
+def _arguments(made: SVDKeyframes, b: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    first, last = (smooth_noise(b, 3, 32, 48, seed=seed).sigmoid() for seed in (0, 1))
+    return first, last, torch.randn(made.noise_shape(b, 32, 48))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_fixed_network_is_the_network(generator: SVDKeyframes, dtype: torch.dtype) -> None:
+    generator.to(dtype)
+    arguments = [argument.to(dtype) for argument in _arguments(generator)]
+    expected = generator(*arguments).latents
+    generator.optimize()
+    # Sines of the timestep are float32 in diffusers, on both sides.
+    tolerance = 1e-5 if dtype is torch.float32 else 1e-9
+    assert_close(generator(*arguments).latents, expected, tolerance=tolerance)
+
+
+@torch.no_grad()
+def test_a_given_image_embedding_is_folded_too(generator: SVDKeyframes) -> None:
+    arguments = _arguments(generator)
+    plain = generator(*arguments).latents
+    generator.optimize()
+    generator.set_image_embedding(torch.randn(1, 1, 8))
+    expected = generator(*arguments).latents
+    assert (expected - plain).abs().max() > 1e-3
+    generator.optimize()
+    assert_close(generator(*arguments).latents, expected)
+
+
+@torch.no_grad()
+def test_it_is_the_fixed_network_that_runs(generator: SVDKeyframes) -> None:
+    arguments = _arguments(generator)
+    generator.optimize()
+    before = generator(*arguments).latents
+    # The fold has replaced the queries of every cross-attention: changing them changes nothing.
+    for name, parameter in generator.unet.named_parameters():
+        if "attn2.to_q" in name or "attn2.to_k" in name or "time_emb_proj" in name:
+            parameter.mul_(3.0)
+    assert torch.equal(generator(*arguments).latents, before)
+
+
+def test_its_weights_are_the_same_tensors_and_are_not_saved_twice(generator: SVDKeyframes) -> None:
+    names = list(generator.state_dict())
+    generator.optimize()
+    assert list(generator.state_dict()) == names
+    fixed = generator._fixed[0]
+    own = {id(p) for p in generator.parameters()}
+    added = [p for p in fixed.parameters() if id(p) not in own]
+    biases = sum(p.numel() for name, p in fixed.named_parameters() if name.endswith("conv1.bias"))
+    assert sum(p.numel() for p in added) == biases
+
+
+@pytest.mark.parametrize("change", ["train", "move", "load"])
+def test_it_is_dropped_when_weights_may_change(generator: SVDKeyframes, change: str) -> None:
+    arguments = _arguments(generator)
+    generator.optimize()
+    other = {name: 1.1 * value for name, value in generator.state_dict().items()}
+    if change == "train":
+        generator.train()
+        generator.unet.conv_in.weight.data.mul_(1.1)
+        generator.eval()
+    elif change == "move":
+        generator.double().float()
+    else:
+        generator.load_state_dict(other)
+    with torch.no_grad():
+        now = generator(*arguments).latents
+        generator._fixed.clear()
+        assert torch.equal(now, generator(*arguments).latents)
+
+
+def test_gradients_go_through_the_network_itself(generator: SVDKeyframes) -> None:
+    generator.optimize()
+    generator.unet.requires_grad_(True)
+    generator(*_arguments(generator, 1)).latents.square().mean().backward()
+    missing = [name for name, p in generator.unet.named_parameters() if p.grad is None]
+    assert missing == []
+
+
+def test_several_steps_have_nothing_fixed() -> None:
+    made = rdvfi.backbones.create("svd", size="toy", num_inference_steps=2)
+    made.optimize()  # pyright: ignore
+    assert made._fixed == []
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "optimized",
+    [pytest.param(False, marks=pytest.mark.slow, id="plain"), pytest.param(True, id="optimized")],
+)
+def test_it_compiles_into_one_graph(generator: SVDKeyframes, optimized: bool) -> None:
+    arguments = _arguments(generator, 1)
+    if optimized:
+        generator.optimize()
+    expected = generator(*arguments).latents[:, 1:-1]
+
+    def made(img0: Tensor, img1: Tensor, noise: Tensor) -> Tensor:
+        return generator.sample(*generator.encode(torch.cat((img0, img1))).chunk(2), noise)
+
+    # Keyframes themselves are made outside: checked dataclasses cannot be traced.
+    compiled = torch.compile(made, fullgraph=True, backend="eager")
+    assert_close(compiled(*arguments)[:, 1:-1], expected)
+
+
+def test_it_costs_fewer_operations(generator: SVDKeyframes) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    arguments, counted = _arguments(generator, 1), []
+    for _ in range(2):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            generator(*arguments)
+        counted.append(counter.get_total_flops())
+        generator.optimize()
+    assert counted[1] < counted[0]
+    assert isinstance(generator._fixed[0], FixedUNet)
