@@ -229,15 +229,16 @@ def test_a_frame_shared_by_two_pairs_is_encoded_once(generator: SVDKeyframes) ->
 
 @torch.no_grad()
 def test_the_decoder_looks_along_time(generator: SVDKeyframes) -> None:
-    latents = torch.randn(2, 3, 4, 4, 6)
-    together = generator.decode_frames(latents)
-    assert together.shape == (2, 3, 3, 32, 48)
+    latents = torch.randn(2, 5, 4, 4, 6)
+    between = generator.decode_between(latents)
+    assert between.shape == (2, 3, 3, 32, 48)
     raw = latents.flatten(0, 1) / 0.18215
-    theirs = generator.autoencoder.vae.decode(raw, num_frames=3).sample
-    assert_close(together.flatten(0, 1), (theirs / 2 + 0.5).clamp(0, 1))
+    theirs = generator.autoencoder.vae.decode(raw, num_frames=5).sample.unflatten(0, (2, 5))
+    assert_close(between, (theirs[:, 1:-1] / 2 + 0.5).clamp(0, 1))
     alone = generator.decode(latents[:, 1])
-    assert_close(alone, generator.decode_frames(latents[:, 1:2])[:, 0])
-    assert (alone - together[:, 1]).abs().max() > 1e-3
+    one = generator.autoencoder.vae.decode(latents[:, 1] / 0.18215, num_frames=1).sample
+    assert_close(alone, (one / 2 + 0.5).clamp(0, 1))
+    assert (alone - between[:, 0]).abs().max() > 1e-3
 
 
 @torch.no_grad()

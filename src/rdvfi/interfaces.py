@@ -235,6 +235,14 @@ class KeyframeGenerator(nn.Module, ABC):
             "reads pixels; choose one that reads latents"
         )
 
+    def decode_between(self, latents: Float[Tensor, "b k c hz wz"]) -> Float[Tensor, "b n 3 h w"]:
+        """Images of the ``n = k - 2`` keyframes between the ends, from the latents of all.
+
+        Frame by frame, unless the decoder looks along time.
+        """
+        inner = latents[:, 1:-1]
+        return self.decode(inner.flatten(0, 1)).unflatten(0, inner.shape[:2])
+
 
 class FlowEstimator(nn.Module, ABC):
     """Motion between two images or latents."""

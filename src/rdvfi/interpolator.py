@@ -282,12 +282,9 @@ class Interpolator(nn.Module):
         self, keyframes: Keyframes, small0: SmallImage, small1: SmallImage
     ) -> Keyframes:
         """Keyframes with pixels: the real small frames at the ends, decoded ones between."""
-        inner = keyframes.latents[:, 1:-1]
-        b, n = inner.shape[:2]
         images = [small0[:, None], small1[:, None]]
-        if n > 0:
-            decoded = self.generator.decode(inner.flatten(0, 1)).to(small0.dtype)
-            images.insert(1, decoded.unflatten(0, (b, n)))
+        if len(keyframes.times) > 2:
+            images.insert(1, self.generator.decode_between(keyframes.latents).to(small0.dtype))
         return replace(keyframes, images=torch.cat(images, dim=1))
 
     def _check_motion(self, motion: Motion, batch: int, size: MotionSize) -> None:

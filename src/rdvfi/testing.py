@@ -132,7 +132,7 @@ def check_generator(generator: KeyframeGenerator) -> None:
             assert_close(
                 flipped.latents, keyframes.latents, tolerance=1e-4, law="must be time-symmetric"
             )
-        _check_decoder(generator, keyframes.latents[:, 0], h, w)
+        _check_decoder(generator, keyframes.latents, h, w)
 
 
 def check_trajectory(trajectory: Trajectory) -> None:
@@ -307,13 +307,20 @@ def _check_keyframes(
         _check_field(keyframes.end_flows, "end_flows")
 
 
-def _check_decoder(generator: KeyframeGenerator, latents: Tensor, h: int, w: int) -> None:
+def _check_decoder(
+    generator: KeyframeGenerator, latents: Float[Tensor, "b k c hz wz"], h: int, w: int
+) -> None:
     if type(generator).decode is KeyframeGenerator.decode:
         return  # it has none, and the interface's own says so
-    images = generator.decode(latents)
-    assert images.shape == (len(latents), 3, h, w), "decoded images must have the frames' size"
-    assert images.min() >= 0, "decoded images must be in [0, 1]"
-    assert images.max() <= 1, "decoded images must be in [0, 1]"
+    b, k = latents.shape[:2]
+    decoded = [generator.decode(latents[:, 0])[:, None]]
+    if k > 2:
+        decoded.append(generator.decode_between(latents))
+    for images, count in zip(decoded, (1, k - 2), strict=False):
+        expected = (b, count, 3, h, w)
+        assert images.shape == expected, f"images must be {expected}, got {tuple(images.shape)}"
+        assert images.min() >= 0, "decoded images must be in [0, 1]"
+        assert images.max() <= 1, "decoded images must be in [0, 1]"
 
 
 def _check_continuity(trajectory: Trajectory) -> None:

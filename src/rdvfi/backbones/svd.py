@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rdvfi.about import About
 from rdvfi.backbones.diffusion import clean_from_velocity
 from rdvfi.backbones.svd_autoencoder import FrameAutoencoder
 from rdvfi.backbones.svd_fixed import FixedUNet
@@ -163,9 +164,9 @@ class SVDKeyframes(KeyframeGenerator):
         """See `rdvfi.interfaces.KeyframeGenerator.decode`; each frame by itself."""
         return self.autoencoder.decode(latents[:, None])[:, 0]
 
-    def decode_frames(self, latents: Latents) -> Float[Tensor, "b k 3 h w"]:
-        """Images of keyframes that follow each other: the decoder looks along time."""
-        return self.autoencoder.decode(latents)
+    def decode_between(self, latents: Latents) -> Float[Tensor, "b n 3 h w"]:
+        """See `rdvfi.interfaces.KeyframeGenerator.decode_between`; the decoder looks along time."""
+        return self.autoencoder.decode(latents)[:, 1:-1]
 
     def train(self, mode: bool = True) -> "SVDKeyframes":
         """As every module's; training mode drops what `optimize` prepared."""
@@ -200,7 +201,16 @@ def _inputs(
     return torch.cat((noisy, spread), dim=2)
 
 
-@backbones.register("svd")
+_ABOUT = About(
+    weights="stabilityai/stable-video-diffusion-img2vid-xt on the Hugging Face hub, then `rdvfi "
+    "train`: without it the second frame is not read",
+    weights_licence="Stability AI Community License",
+    citation="Blattmann et al., Stable Video Diffusion, 2023",
+    url="https://arxiv.org/abs/2311.15127",
+)
+
+
+@backbones.register("svd", about=_ABOUT)
 def svd(
     *,
     source: str | None = None,
@@ -217,14 +227,14 @@ def svd(
         source: Folder or hub id of Stable Video Diffusion in diffusers' format; without one, all
             weights are fresh.
         revision: Commit of a hub id, in full.
-        size: Without a source, which architecture: "full", 1.5 billion parameters, or "toy".
+        size: Which architecture: "full", 1.5 billion parameters, or "toy".
         num_inference_steps: Evaluations of the U-Net.
         fps: Frame rate that the network is told.
         motion_bucket: Amount of motion that it is told, 127 in its published pipeline.
         augmentation: Noise on the end frames that it is told of; none is added.
     """
     if source is not None:
-        unet, vae = load_networks(source, revision=revision)
+        unet, vae = load_networks(source, size, revision=revision)
     else:
         unet, vae = new_unet(size), new_autoencoder(size)
     return SVDKeyframes(

@@ -60,6 +60,10 @@ AUTOENCODERS: dict[str, dict[str, Any]] = {
 }
 
 
+_ADVICE = {"sample_size", "num_frames"}
+"""Entries that no layer depends on; they differ between the published variants."""
+
+
 def new_unet(size: str, *, inputs: int = INPUTS) -> Network:
     """A U-Net with fresh weights; the channels of the second frame start at zero."""
     unet = _class("UNetSpatioTemporalConditionModel")(
@@ -79,17 +83,33 @@ def new_autoencoder(size: str) -> Network:
     )
 
 
-def load_networks(source: str, *, revision: str | None) -> tuple[Network, Network]:
+def load_networks(source: str, size: str, *, revision: str | None) -> tuple[Network, Network]:
     """U-Net, widened if need be, and autoencoder of a folder or hub id in diffusers' format.
 
     Raises:
         FileNotFoundError: If there is no such folder, file or hub model.
         ConnectionError: If the hub is needed and cannot be reached.
-        ValueError: If a network is not whole, of another kind, or reads other inputs.
+        ValueError: If a network is not whole, of another kind or size, or reads other inputs.
     """
-    parts = ("UNetSpatioTemporalConditionModel", "unet"), ("AutoencoderKLTemporalDecoder", "vae")
-    unet, vae = (load_part(_class(k), source, where, revision=revision) for k, where in parts)
-    return widened(unet), vae
+    loaded = []
+    for kind, part, table in (
+        ("UNetSpatioTemporalConditionModel", "unet", UNETS),
+        ("AutoencoderKLTemporalDecoder", "vae", AUTOENCODERS),
+    ):
+        expected = _of(table, size)
+        network = load_part(_class(kind), source, part, revision=revision)
+        _check_size(network, expected, f"{part} of {source!r} is not of size {size!r}")
+        loaded.append(network)
+    return widened(loaded[0]), loaded[1]
+
+
+def _check_size(network: Network, expected: dict[str, Any], wrong: str) -> None:
+    """What was loaded is what the size's name stands for, so that a saved model can name it."""
+    for key in expected.keys() - _ADVICE:
+        got = network.config[key]
+        got = tuple(got) if isinstance(got, list) else got
+        if got != expected[key]:
+            raise ValueError(f"{wrong}: {key} is {got}, expected {expected[key]}")
 
 
 def widened(unet: Network) -> Network:
