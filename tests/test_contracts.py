@@ -40,6 +40,12 @@ INTERPOLATING = {"linear", "quadratic", "cubic"}
 NO_DOWNLOAD = {"backbone": {"compact", "ends"}}
 """Backbones that need no weights from elsewhere; others have toy-size tests of their own."""
 
+OFFLINE = {
+    "raft": {"size": "SMALL", "weights": None, "iterations": 2},
+    "timm-pyramid": {"pretrained": False, "refine": 8},
+}
+"""Entries whose defaults load weights from elsewhere, with values that do not."""
+
 
 def _filled(registry: Registry[Any], name: str, **given: Any) -> Any:
     """An entry with defaults; its slots take what needs no training."""
@@ -49,7 +55,11 @@ def _filled(registry: Registry[Any], name: str, **given: Any) -> Any:
             slots[parameter.name] = flows.create("dis" if parameter.name == "coarse" else "local")
         elif parameter.component is Basis and parameter.required:
             slots[parameter.name] = bases.create("cubic")
-    return registry.create(name, **{**slots, **given}).eval().requires_grad_(False)
+    return (
+        registry.create(name, **{**OFFLINE.get(name, {}), **slots, **given})
+        .eval()
+        .requires_grad_(False)
+    )
 
 
 def _shaken(module: nn.Module, *, amount: float = 0.02) -> nn.Module:

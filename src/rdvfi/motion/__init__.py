@@ -3,6 +3,16 @@
 Importing the package registers the built-in implementations.
 """
 
-from rdvfi.motion import basis, direct, dis, iterative, line, local
+from rdvfi.motion import basis, chained, direct, dis, iterative, line, local, raft, timm_pyramid
 
-__all__ = ["basis", "direct", "dis", "iterative", "line", "local"]
+__all__ = [
+    "basis",
+    "chained",
+    "direct",
+    "dis",
+    "iterative",
+    "line",
+    "local",
+    "raft",
+    "timm_pyramid",
+]
