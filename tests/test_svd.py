@@ -221,10 +221,11 @@ def test_the_encoder_is_two_dimensional_and_draws_nothing(generator: SVDKeyframe
 def test_a_frame_shared_by_two_pairs_is_encoded_once(generator: SVDKeyframes) -> None:
     frames = [*_pair(), _pair()[0].flip(-1)]
     noise = _noise(generator, frames[0])
-    latents = [generator.encode(frame) for frame in frames]
-    for i in (0, 1):
-        expected = generator(frames[i], frames[i + 1], noise).latents
-        assert_close(generator.between(latents[i], latents[i + 1], noise).latents, expected)
+    known = generator.encode(frames[0])
+    for img0, img1 in itertools.pairwise(frames):
+        keyframes = generator.continued(known, img0, img1, noise)
+        assert_close(keyframes.latents, generator(img0, img1, noise).latents)
+        known = keyframes.latents[:, -1]
 
 
 @torch.no_grad()

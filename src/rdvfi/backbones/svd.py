@@ -11,10 +11,11 @@ there, no noise is added to the end frames, because keyframes keep their ends as
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from rdvfi.about import About
 from rdvfi.backbones.diffusion import clean_from_velocity
@@ -83,7 +84,7 @@ class SVDKeyframes(KeyframeGenerator):
         self.size_multiple = self.stride * 2 ** (len(unet.config.block_out_channels) - 1)
         self.register_buffer("image_embedding", torch.zeros(1, 1, unet.config.cross_attention_dim))
         self._fixed: list[FixedUNet] = []  # not a part of the model: it has no weights of its own
-        self.register_load_state_dict_post_hook(lambda *_: self._fixed.clear())
+        self.register_load_state_dict_post_hook(_weights_loaded)
 
     def forward(
         self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]
@@ -92,11 +93,14 @@ class SVDKeyframes(KeyframeGenerator):
         first, last = self.encode(torch.cat((img0, img1))).chunk(2)
         return self.between(first, last, noise)
 
-    def between(self, first: Latent, last: Latent, noise: Latents) -> Keyframes:
-        """Keyframes between two latents of `encode`.
+    def continued(
+        self, first: Latent, img0: SmallImage, img1: SmallImage, noise: Latents
+    ) -> Keyframes:
+        """What `forward` makes, where ``first``, the latents of ``img0``, are known already."""
+        return self.between(first, self.encode(img1), noise)
 
-        In a film each frame ends one pair and starts the next: encode it once, and come here.
-        """
+    def between(self, first: Latent, last: Latent, noise: Latents) -> Keyframes:
+        """Keyframes between two latents of `encode`."""
         made = self.sample(first, last, noise)
         latents = torch.cat((first[:, None], made[:, 1:-1], last[:, None]), dim=1)
         times = torch.arange(FRAMES, dtype=torch.float32, device=first.device) / (FRAMES - 1)
@@ -110,7 +114,7 @@ class SVDKeyframes(KeyframeGenerator):
                 noise,
                 self.num_inference_steps,
             )
-        if self._fixed and not torch.is_grad_enabled():
+        if self._fixed and not (torch.is_grad_enabled() and self._trains()):
             pure = torch.full((noise.shape[0],), PURE, device=noise.device)
             answer = self._fixed[0](_inputs(noise, self._conditions(first, last)))
             return clean_from_velocity(noise, answer, pure)
@@ -128,29 +132,36 @@ class SVDKeyframes(KeyframeGenerator):
         answer = self._velocity(first, last, noisy, noise_condition(level))
         return clean_from_velocity(noisy, answer, level)
 
-    def optimize(self) -> None:
-        """Compute beforehand what never changes (`rdvfi.backbones.svd_fixed`), for one step.
+    def optimize(self) -> "SVDKeyframes":
+        """Compute once what is constant in inference (`rdvfi.backbones.svd_fixed`); exact.
 
-        Exact. It serves where no gradient is asked for, and is dropped when the model is moved,
-        cast, trained or loaded, or its image embedding set; then call it again.
+        It is done again after the model is moved or loaded, and undone by ``train()``. With several
+        steps the noise level changes, and there is nothing to do.
+
+        Raises:
+            RuntimeError: If the model is being trained.
         """
+        if self.training or self._trains():
+            raise RuntimeError(
+                "optimize() is for inference; call model.eval().requires_grad_(False) before"
+            )
         self._fixed.clear()
-        if self.num_inference_steps > 1:
-            return  # the noise level changes from step to step
-        device = self.image_embedding.device
-        fixed = FixedUNet(
-            self.unet,
-            timestep=noise_condition(torch.tensor([PURE], device=device)),
-            embedding=self.image_embedding,
-            ids=torch.tensor([self.told], device=device),
-            frames=FRAMES,
-        )
-        self._fixed.append(fixed)
+        if self.num_inference_steps == 1:
+            device = self.image_embedding.device
+            fixed = FixedUNet(
+                self.unet,
+                timestep=noise_condition(torch.tensor([PURE], device=device)),
+                embedding=self.image_embedding,
+                ids=torch.tensor([self.told], device=device),
+                frames=FRAMES,
+            )
+            self._fixed.append(fixed)
+        return self
 
     def set_image_embedding(self, embedding: Float[Tensor, "1 1 d"]) -> None:
         """Give the network one image embedding, for all frames, instead of zeros."""
         self.image_embedding.copy_(embedding)
-        self._fixed.clear()
+        self._renew()
 
     def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
         """See `rdvfi.interfaces.KeyframeGenerator.noise_shape`; the ends have noise too."""
@@ -188,8 +199,24 @@ class SVDKeyframes(KeyframeGenerator):
         return torch.cat((first, last), dim=1) / self.autoencoder.factor
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SVDKeyframes":
-        self._fixed.clear()
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)
+        self._renew()
+        return self
+
+    def _trains(self) -> bool:
+        return any(parameter.requires_grad for parameter in self.unet.parameters())
+
+    def _renew(self) -> None:
+        """Weights have changed: what was prepared is prepared again, unless they are trained."""
+        if self._fixed:
+            self._fixed.clear()
+            if not self._trains():
+                self.optimize()
+
+
+def _weights_loaded(module: nn.Module, _: Any) -> None:
+    assert isinstance(module, SVDKeyframes)
+    module._renew()
 
 
 def _inputs(
