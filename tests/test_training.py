@@ -11,8 +11,9 @@ from skimage import data as photographs
 from torch import Tensor, nn
 
 from rdvfi.backbones.diffusion import velocity
+from rdvfi.data.moving import KNOTS
 from rdvfi.data.pool import KINDS, Pool, build_pool
-from rdvfi.data.samples import KNOTS, Film, load_pictures
+from rdvfi.data.samples import Film, load_pictures
 from rdvfi.data.sources import Stream
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import load_bundled

@@ -1,8 +1,8 @@
 """A pool of training samples on disk: made once, read by every stage of training.
 
 Each sample has frames at the nine knots and at three free times, the coarse flow between its ends,
-and, for procedural scenes, exact flows (see `rdvfi.data.samples`). A pool is a folder of plain
-arrays that are memory-mapped, so it may be larger than memory.
+and, for procedural scenes, exact flows (see `rdvfi.data.moving`, which also makes them on the
+fly). A pool is a folder of plain arrays that are memory-mapped, so it may be larger than memory.
 """
 
 import itertools
@@ -15,13 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rdvfi.data.samples import (
-    KNOTS,
-    Film,
-    film_sample,
-    load_pictures,
-    procedural_sample,
-)
+from rdvfi.data.moving import KNOTS, MovingTextures
+from rdvfi.data.random_scenes import Recipe
+from rdvfi.data.samples import Film, film_sample, load_textures
 from rdvfi.data.sources import Batch, check
 
 FREE = 3
@@ -74,18 +70,27 @@ def _fill(
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     film = Film(data / "film.npy")
-    pictures = load_pictures(data, film) if kind == "procedural" else []
     names = _shapes(kind, 1, size)
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in names}
+    moving = None
+    if kind == "procedural":
+        pictures, recipe = torch.from_numpy(load_textures(data, film)), Recipe(reach=REACH)
+        moving = MovingTextures(pictures, size, free=FREE, stride=STRIDE, recipe=recipe)
     for index in part:
-        rng = np.random.default_rng([seed, index])
-        if kind == "procedural":
-            sample = procedural_sample(rng, pictures, size, free=FREE, reach=REACH, stride=STRIDE)
+        if moving is None:
+            sample = film_sample(np.random.default_rng([seed, index]), film, size, free=FREE)
         else:
-            sample = film_sample(rng, film, size, free=FREE)
+            sample = _stored(moving.samples([index], seed))
         sample["coarse"] = _coarse(sample["frames"][0], sample["frames"][KNOTS - 1])
         for name, array in arrays.items():
             array[index] = sample[name]
+
+
+def _stored(batch: Batch) -> dict[str, np.ndarray]:
+    """A batch of one as it is kept: 8-bit frames, the rest as numbers."""
+    sample = {name: value[0].numpy() for name, value in batch.items()}
+    frames = sample["frames"].transpose(0, 2, 3, 1)
+    return {**sample, "frames": (frames * 255.0).round().astype(np.uint8)}
 
 
 def build_pool(

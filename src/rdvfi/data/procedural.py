@@ -186,38 +186,7 @@ def turning_path(
     return Path(pivot=pivot, angle=angle)
 
 
-def _moving_path(
-    rng: np.random.Generator, size: tuple[int, int], reach: float, determined: bool
-) -> Path:
-    """A random path; ``reach`` is the largest displacement in pixels."""
-    h, w = size
-    centre = (rng.uniform(0.25, 0.75) * w, rng.uniform(0.25, 0.75) * h)
-    far = reach * rng.uniform(0.0, 1.0) ** 1.5
-    heading = rng.uniform(0.0, 2.0 * pi)
-    kind = rng.choice(["turn", "zoom", "shift", "screw"], p=[0.4, 0.15, 0.3, 0.15])
-    if kind == "turn":
-        angle = radians(rng.uniform(10.0, 95.0)) * rng.choice([-1.0, 1.0])
-        path = turning_path(centre, angle, max(far, 1.0), heading)
-    elif kind == "zoom":
-        path = Path(pivot=centre, zoom=exp(rng.uniform(-0.7, 0.7)))
-    elif kind == "shift":
-        path = Path(shift=(far * cos(heading), far * sin(heading)))
-    else:
-        path = Path(
-            pivot=centre,
-            angle=radians(rng.normal(0.0, 20.0)),
-            zoom=exp(rng.normal(0.0, 0.15)),
-            shift=(0.5 * far * cos(heading), 0.5 * far * sin(heading)),
-        )
-    if determined:
-        return path
-    bow = rng.normal(0.0, 0.12 * reach, 2)
-    return Path(
-        path.pivot, path.angle, path.zoom, path.shift, (bow[0], bow[1]), rng.uniform(-0.6, 0.6)
-    )
-
-
-def _still_path(rng: np.random.Generator, size: tuple[int, int]) -> Path:
+def still_path(rng: np.random.Generator, size: tuple[int, int]) -> Path:
     """The gentle motion of a background."""
     h, w = size
     return Path(
@@ -252,38 +221,6 @@ def _patch(
     return Layer(texture, _blob(rng, side), place, path)
 
 
-def random_scene(
-    rng: np.random.Generator,
-    pictures: list[Picture],
-    size: tuple[int, int],
-    *,
-    reach: float = 100.0,
-    determined: float = 0.7,
-) -> Scene:
-    """A random scene for training.
-
-    Args:
-        rng: Source of randomness.
-        pictures: Photographs that give the textures.
-        size: (height, width) of the frames.
-        reach: Largest displacement between the ends, in pixels.
-        determined: Share of scenes whose paths the end frames determine.
-    """
-    h, w = size
-    known = bool(rng.random() < determined)
-    whole = rng.random() < 0.3
-    back = _moving_path(rng, size, 0.6 * reach, known) if whole else _still_path(rng, size)
-    layers = [_sheet(rng, pictures, size, back)]
-    for _ in range(int(rng.integers(0 if whole else 1, 3))):
-        side = int(rng.uniform(0.25, 0.8) * min(h, w))
-        path = _moving_path(rng, size, reach, known)
-        # The blob's box is centred somewhere in the frame at mid-time, so that it stays in view.
-        middle = np.array([rng.uniform(0.2, 0.8) * w, rng.uniform(0.2, 0.8) * h, 1.0])
-        start = np.linalg.inv(path.at(0.5)) @ middle
-        layers.append(_patch(rng, pictures, side, (start[0] - side / 2, start[1] - side / 2), path))
-    return Scene(tuple(layers), size)
-
-
 def curved_scene(
     seed: int, pictures: list[Picture], *, size: tuple[int, int] = (256, 448)
 ) -> Scene:
@@ -307,6 +244,6 @@ def curved_scene(
         return Scene((_sheet(rng, pictures, size, path),), size)
     side = int(rng.uniform(0.5, 0.8) * h)
     start = np.linalg.inv(path.at(0.5)) @ np.array([middle[0], middle[1], 1.0])
-    back = _sheet(rng, pictures, size, _still_path(rng, size))
+    back = _sheet(rng, pictures, size, still_path(rng, size))
     blob = _patch(rng, pictures, side, (start[0] - side / 2, start[1] - side / 2), path)
     return Scene((back, blob), size)

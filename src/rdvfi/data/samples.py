@@ -1,4 +1,4 @@
-"""Training samples: short sequences from procedural scenes and from a film.
+"""Training samples from a film, and the pictures that textures are cut from.
 
 Every sample is a window of frames at the nine knots ``i / 8`` and at a few free times, drawn by a
 `numpy` generator.
@@ -7,11 +7,11 @@ Every sample is a window of frames at the nine knots ``i / 8`` and at a few free
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 from rdvfi.data.build import CREDITS, HELD_OUT
-from rdvfi.data.procedural import Picture, random_scene
-
-KNOTS = 9
+from rdvfi.data.procedural import Picture
+from rdvfi.data.textures import same_size
 
 
 class Film:
@@ -64,32 +64,10 @@ def load_pictures(data: Path, film: Film | None = None, *, frames: int = 150) ->
     return pictures
 
 
-def procedural_sample(
-    rng: np.random.Generator,
-    pictures: list[Picture],
-    size: tuple[int, int],
-    *,
-    free: int,
-    reach: float,
-    stride: int = 8,
-    determined: float = 0.7,
-) -> dict[str, np.ndarray]:
-    """Frames, exact flows and their visibility, at the knots and at ``free`` more times.
-
-    Flows are (t, 4, 2, h / stride, w / stride), in full-size pixels, to the first frame, the last,
-    the knot before and the knot after (for free times: the ends again); see `Scene.sample`.
-    """
-    scene = random_scene(rng, pictures, size, reach=reach, determined=determined)
-    times = np.concatenate((np.linspace(0.0, 1.0, KNOTS), rng.uniform(0.02, 0.98, free)))
-    last = KNOTS - 1
-    around = [((max(i - 1, 0)) / last, min(i + 1, last) / last) for i in range(KNOTS)]
-    around += [(0.0, 1.0)] * free
-    parts = [
-        scene.sample(float(t), to=(0.0, 1.0, *near), stride=stride)
-        for t, near in zip(times, around, strict=True)
-    ]
-    frames, flows, visible = (np.stack(part) for part in zip(*parts, strict=True))
-    return {"frames": frames, "flows": flows, "visible": visible, "times": times.astype(np.float32)}
+def load_textures(data: Path, film: Film, *, frames: int = 150) -> UInt8[np.ndarray, "n 3 h w"]:
+    """The pictures of `load_pictures` in pieces of the film's size, for `MovingTextures`."""
+    h, w = film.frames.shape[1:3]
+    return same_size(load_pictures(data, film, frames=frames), (h, w))
 
 
 def film_sample(

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from rdvfi.backbones.autoencoder import Autoencoder, reconstruction_loss
 from rdvfi.backbones.compact import CompactKeyframes, knot_times
 from rdvfi.backbones.diffusion import add_noise, velocity, velocity_from_clean
+from rdvfi.data.moving import KNOTS
 from rdvfi.data.pool import STRIDE, Pool
-from rdvfi.data.samples import KNOTS
 from rdvfi.data.sources import mixed
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Keyframes, Motion, Trajectory
