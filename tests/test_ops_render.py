@@ -2,13 +2,18 @@
 
 import sys
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from rdvfi.geometry import resize_flow
 from rdvfi.ops import backward_warp, render
+from rdvfi.ops.render import reference
 from rdvfi.testing import smooth_noise
 
 SIZES = [((64, 96), (32, 48)), ((61, 83), (16, 24)), ((48, 32), (48, 32)), ((33, 250), (20, 20))]
@@ -81,12 +86,133 @@ def test_without_gradients_values_are_colours() -> None:
         assert set(render(*arguments).unique().tolist()) == {max(0.0, offset / 2)}
 
 
+def test_a_frame_worked_out_by_hand() -> None:
+    """One small-grid pixel is two full-size ones, so the first frame is seen two to the right."""
+    img0 = torch.arange(16.0).view(1, 1, 1, 16).expand(1, 3, 16, 16) / 20
+    img1 = torch.full((1, 3, 16, 16), 0.5)
+    flow0 = torch.tensor([1.0, 0.0]).view(1, 1, 2, 1, 1).expand(1, 1, 2, 8, 8)
+    mask, residual = torch.full((1, 1, 1, 8, 8), 0.75), torch.full((1, 1, 3, 8, 8), 0.125)
+    got = render(img0, img1, flow0, torch.zeros_like(flow0), mask, residual)
+    row = 0.75 * torch.tensor([*range(2, 16), 15, 15]) / 20 + 0.25 * 0.5 + 0.125
+    torch.testing.assert_close(got, row.clamp(max=1).expand(1, 1, 3, 16, 16), rtol=0, atol=1e-6)
+
+
+def test_it_agrees_with_opencv() -> None:
+    """OpenCV looks up at whole multiples of 1/32 pixel: flows that need no more are exact."""
+    size, small = (48, 64), (24, 32)
+    images = [0.2 + 0.6 * torch.rand(1, 3, *size) for _ in range(2)]
+    flows = [torch.randint(-40, 40, (1, 1, 2, 1, 1)).expand(1, 1, 2, *small) / 8 for _ in range(2)]
+    mask, residual = torch.full((1, 1, 1, *small), 0.25), torch.zeros(1, 1, 3, *small)
+    got = render(images[0], images[1], flows[0], flows[1], mask, residual)[0, 0]
+    ys, xs = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    seen = []
+    for image, flow in zip(images, flows, strict=True):
+        dx, dy = (2 * flow[0, 0, :, 0, 0]).tolist()
+        pixels = image[0].permute(1, 2, 0).numpy()
+        border = cv2.BORDER_REPLICATE
+        seen.append(cv2.remap(pixels, xs + dx, ys + dy, cv2.INTER_LINEAR, borderMode=border))
+    expected = torch.from_numpy(0.25 * seen[0] + 0.75 * seen[1]).permute(2, 0, 1)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    b=st.integers(1, 2),
+    t=st.integers(0, 4),
+    size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    small=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    reach=st.sampled_from([0.0, 0.1, 0.3]),
+    tile=st.sampled_from([300, 2_000, 600_000]),
+    threads=st.integers(1, 3),
+)
+def test_tiles_are_the_reference_at_any_size(
+    b: int,
+    t: int,
+    size: tuple[int, int],
+    small: tuple[int, int],
+    reach: float,
+    tile: int,
+    threads: int,
+) -> None:
+    images = [0.5 * torch.rand(b, 3, *size) for _ in range(2)]
+    flows = [reach * min(small) * torch.randn(b, t, 2, *small) for _ in range(2)]
+    mask, residual = torch.rand(b, t, 1, *small), 0.5 * torch.randn(b, t, 3, *small)
+    arguments = (*images, *flows, mask, residual)
+    expected = reference(*(x.double() for x in arguments)).clamp(0, 1).float()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rdvfi.ops.tiles._TILE", tile)
+        patch.setattr("rdvfi.ops.tiles._STRIP", tile)
+        patch.setattr("torch.get_num_threads", lambda: threads)
+        got = render(*arguments)
+    # Positions are float32: about 1e-5 of a pixel off here, times the contrast of noise.
+    torch.testing.assert_close(got, expected, rtol=0, atol=3e-5)
+
+
+def test_gradients_pass_the_numerical_check() -> None:
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(*shape, dtype=torch.float64, generator=generator)
+
+    small = (1, 2)
+    arguments = (
+        draw(1, 3, 5, 6),
+        draw(1, 3, 5, 6),
+        draw(*small, 2, 3, 4),
+        draw(*small, 2, 3, 4),
+        draw(*small, 1, 3, 4),
+        draw(*small, 3, 3, 4),
+    )
+    assert torch.autograd.gradcheck(reference, [x.requires_grad_() for x in arguments])
+
+
+def test_the_operator_is_well_formed() -> None:
+    torch.library.opcheck(torch.ops.rdvfi.render.default, _arguments((24, 32), (16, 16)))
+
+
+def test_values_do_not_depend_on_recording_gradients() -> None:
+    arguments = _arguments((45, 67), (16, 24))
+    plain = render(*arguments)
+    recorded = render(arguments[0].clone().requires_grad_(), *arguments[1:])
+    torch.testing.assert_close(plain, recorded.detach(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_no_flow_and_a_whole_share_give_the_end_frame(end: int) -> None:
+    arguments = list(_arguments((45, 67), (16, 24)))
+    arguments[2 + end] = torch.zeros_like(arguments[2])
+    arguments[4] = torch.full_like(arguments[4], 1.0 - end)
+    arguments[5] = torch.zeros_like(arguments[5])
+    expected = arguments[end][:, None].expand(-1, 3, -1, -1, -1)
+    torch.testing.assert_close(render(*arguments), expected, rtol=0, atol=1e-5)
+
+
+def test_any_strides_are_taken() -> None:
+    arguments = _arguments((40, 56), (16, 24))
+    strided = [x.flip(-1).contiguous().flip(-1).transpose(-1, -2).contiguous() for x in arguments]
+    got = render(*(x.transpose(-1, -2) for x in strided))
+    torch.testing.assert_close(got, render(*arguments), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("argument", range(1, 6))
+def test_a_shape_that_does_not_fit_is_named(argument: int) -> None:
+    arguments = list(_arguments((40, 56), (16, 24)))
+    arguments[argument] = arguments[argument][..., :-1]
+    name = ("img0", "img1", "flow0", "flow1", "mask", "residual")[argument]
+    unchecked = getattr(render, "__wrapped__", render)
+    with pytest.raises(Exception, match=name):
+        unchecked(*arguments)
+
+
 def test_working_on_a_few_frames_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What devices without a kernel of their own do."""
     arguments = _arguments((40, 56), (16, 24), t=5)
-    whole = render(*arguments)
     module = sys.modules["rdvfi.ops.render"]  # the name in the package is the function
+    plain = module._render._init_fn
+    whole = plain(*arguments)
     monkeypatch.setattr(module, "_PIXELS_AT_ONCE", 2 * 40 * 56)
-    assert torch.equal(render(*arguments), whole)
+    assert torch.equal(plain(*arguments), whole)
+    torch.testing.assert_close(render(*arguments), whole, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
