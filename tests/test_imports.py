@@ -24,6 +24,8 @@ LAYERS = [
     {"models"},
     {"__init__"},
     {"config", "conf", "weights"},
+    {"info"},
+    {"info_command"},
     {"video"},
     {"data"},
     {"evaluation"},

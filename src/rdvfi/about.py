@@ -26,3 +26,12 @@ class About:
     """Authors, title and year of what it implements."""
     url: str | None = None
     """Where to read more."""
+
+
+RDVFI_S = About(
+    weights="installed with this package, in the model rdvfi-s",
+    weights_licence="Apache-2.0",
+    citation="RDVFI. ICLR 2026",
+    url="https://openreview.net/forum?id=OiWyf1BNtC",
+)
+"""Of the learned parts of the model that ships."""

@@ -1,4 +1,4 @@
-"""The command line: ``rdvfi interpolate``, ``evaluate``, ``train``, ``models``.
+"""The command line: ``rdvfi interpolate``, ``evaluate``, ``train``, ``models``, ``info``.
 
 A command is a function in a module of its own, imported only when it is the one that was asked
 for; here are its name and its summary. What a user got wrong ends as one line and exit code 2;
@@ -44,16 +44,9 @@ COMMANDS = (
         "Measure models and baselines against the true frames of a clip.",
     ),
     Command("train", "rdvfi.training.cli", "train", "Train RDVFI-S from data to weights."),
-    Command("models", "rdvfi.cli", "models", "List the models that are installed."),
+    Command("models", "rdvfi.info_command", "models", "List models, recipes and components."),
+    Command("info", "rdvfi.info_command", "info", "Tell everything about one of them."),
 )
-
-
-def models() -> None:
-    """List the models that are installed."""
-    from rdvfi.models import list_models
-
-    names = list_models()
-    typer.echo("\n".join(names) if names else "no model is installed")
 
 
 def application(arguments: Sequence[str]) -> typer.Typer:

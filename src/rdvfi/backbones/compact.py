@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from rdvfi.about import RDVFI_S
 from rdvfi.backbones.autoencoder import STRIDE, Autoencoder
 from rdvfi.backbones.denoiser import Bent, Denoiser, Ends
 from rdvfi.backbones.diffusion import clean_from_velocity, velocity_from_clean
@@ -113,7 +114,7 @@ def knot_times(device: torch.device) -> Float[Tensor, " k"]:
     return torch.arange(INTERIOR + 2, dtype=torch.float32, device=device) / (INTERIOR + 1)
 
 
-@backbones.register("compact")
+@backbones.register("compact", about=RDVFI_S)
 def compact(
     *,
     coarse: FlowEstimator,

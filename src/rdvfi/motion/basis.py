@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rdvfi.about import About
 from rdvfi.interfaces import Basis
 from rdvfi.registry import bases
 from rdvfi.types import Times
@@ -155,7 +156,13 @@ def quadratic() -> Basis:
     return Quadratic()
 
 
-@bases.register("cubic")
+@bases.register(
+    "cubic",
+    about=About(
+        citation="R. Keys: Cubic Convolution Interpolation for Digital Image Processing. 1981",
+        url="https://doi.org/10.1109/TASSP.1981.1163711",
+    ),
+)
 def cubic() -> Basis:
     """Cubic convolution (Keys, a = -1/2), for any knots."""
     return Cubic()

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from rdvfi.about import About
 from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.registry import flows
 
@@ -220,7 +221,13 @@ class _PixelFlow(FlowEstimator):
         return _dis_flow(source.detach(), target.detach(), self._preset, self._similarities)
 
 
-@flows.register("dis")
+@flows.register(
+    "dis",
+    about=About(
+        citation="T. Kroeger et al.: Fast Optical Flow using Dense Inverse Search. ECCV 2016",
+        url="https://arxiv.org/abs/1603.03590",
+    ),
+)
 def dis(*, preset: str = "medium") -> FlowEstimator:
     """OpenCV's DIS optical flow; reads pixels, needs no training.
 
@@ -230,7 +237,13 @@ def dis(*, preset: str = "medium") -> FlowEstimator:
     return _PixelFlow(preset=preset, similarities=False)
 
 
-@flows.register("sift-dis")
+@flows.register(
+    "sift-dis",
+    about=About(
+        citation="T. Kroeger et al., ECCV 2016; D. Lowe, IJCV 2004",
+        url="https://arxiv.org/abs/1603.03590",
+    ),
+)
 def sift_dis(*, preset: str = "medium") -> FlowEstimator:
     """DIS with similarity hypotheses from SIFT matches: also large turns and zooms."""
     return _PixelFlow(preset=preset, similarities=True)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rdvfi.about import RDVFI_S
 from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.ops import backward_warp, correlation
@@ -54,7 +55,7 @@ class LocalFlow(FlowEstimator):
         return flow
 
 
-@flows.register("local")
+@flows.register("local", about=RDVFI_S)
 def local(*, latent_channels: int = 16, width: int = 32, radius: int = 3) -> FlowEstimator:
     """Learned local matching of latents (the paper's phi_1).
 

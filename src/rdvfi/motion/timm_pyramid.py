@@ -104,7 +104,7 @@ class TimmPyramid(FlowEstimator):
             if self.refine is not None and level.shape[-2] * self.strides[0] == size[0]:
                 flow = flow + self._correction(near, far, flow)
         flow = resize_flow(flow, size)
-        return aligned(*both.split(n), flow)[..., :h, :w]
+        return aligned(both[:n], both[n:], flow)[..., :h, :w]
 
     def _levels(self, images: Float[Tensor, "n c h w"]) -> list[Tensor]:
         """Features from fine to coarse; at least the finest."""

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rdvfi.about import RDVFI_S
 from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.interfaces import Motion, Renderer
 from rdvfi.layers import ResidualBlock, conv, zero_conv
@@ -147,7 +148,7 @@ def _spread(image: Float[Tensor, "b 3 h w"], t: int) -> Float[Tensor, "bt 3 h w"
     return image[:, None].expand(b, t, c, h, w).flatten(0, 1)
 
 
-@renderers.register("synthesis")
+@renderers.register("synthesis", about=RDVFI_S)
 def synthesis(*, latent_channels: int = 16, width: int = 48) -> Renderer:
     """The learned fusion of warped frames and keyframes (the paper's phi_s).
 

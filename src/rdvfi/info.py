@@ -1,0 +1,257 @@
+"""What is registered and what is installed, in facts: ``rdvfi models`` and ``rdvfi info``.
+
+What a signature or `About` does not tell is found by building the entry with its defaults and
+looking at it (backbones without memory for their weights, on torch's meta device). An entry that
+cannot be built so, because its weights are not here, says why; values may be given then.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, entry_points
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rdvfi._fit import decodes
+from rdvfi._signature import Parameter, type_name
+from rdvfi.about import About
+from rdvfi.interfaces import (
+    Basis,
+    FlowEstimator,
+    KeyframeGenerator,
+    Renderer,
+    TrajectoryModel,
+)
+from rdvfi.interpolator import Interpolator
+from rdvfi.models import WEIGHTS_FOLDER
+from rdvfi.registry import PLUGIN_GROUP, REGISTRIES, Registry, bases, flows
+
+SIZE = (256, 448)
+"""Motion size, (h, w), for which shapes are told: that of 16:9 video."""
+
+
+@dataclass(frozen=True)
+class EntryInfo:
+    """A registered entry."""
+
+    group: str
+    name: str
+    summary: str
+    package: str
+    licence: str | None
+    about: About
+    parameters: tuple[str, ...]
+    """As in a signature: name, type, default."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What the built component says of itself, by name."""
+    missing: str | None = None
+    """Why there are no facts."""
+
+
+@dataclass(frozen=True)
+class PartInfo:
+    """One part of a model."""
+
+    part: str
+    specification: dict[str, Any]
+    weights: int
+    state: str
+    """'trained', 'untrained', 'pretrained', or 'nothing to train'."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model with weights."""
+
+    name: str
+    motion_area: int
+    parts: tuple[PartInfo, ...]
+    facts: dict[str, Any]
+    card: str | None = None
+
+
+@dataclass(frozen=True)
+class RecipeInfo:
+    """A recipe: what it chooses."""
+
+    name: str
+    summary: str
+    choices: dict[str, Any]
+
+
+def entry_info(registry: Registry[Any], name: str, **values: Any) -> EntryInfo:
+    """Everything known about a registered entry.
+
+    Args:
+        registry: Where it is registered.
+        name: Its name.
+        **values: Parameters to build it with, instead of its defaults.
+
+    Raises:
+        KeyError: If no entry has this name.
+    """
+    factory, about = registry[name], registry.about(name)
+    module = str(getattr(factory, "__module__", "?"))
+    facts, missing = {}, None
+    try:
+        facts = facts_of(_built(registry, name, values))
+    except Exception as error:  # of a plug-in's own kind, too
+        missing = f"{type(error).__name__}: {error}"
+    return EntryInfo(
+        registry.group,
+        next(entry for entry in registry if registry[entry] is factory),
+        (factory.__doc__ or "not stated").strip().splitlines()[0],
+        module.split(".")[0],
+        about.licence or _licence(module.split(".")[0]),
+        about,
+        tuple(_shown(parameter) for parameter in registry.parameters(name).values()),
+        facts,
+        missing,
+    )
+
+
+def model_info(model: Interpolator, name: str) -> ModelInfo:
+    """Everything known about a model: its parts, and what is trained."""
+    saved, untrained = model.pretrained(), model.untrained_parts()
+    stages = (model.generator, model.trajectory, model.renderer)
+    parts = []
+    for part, stage in zip(("backbone", "trajectory", "renderer"), stages, strict=True):
+        count = _count(stage)
+        if part in untrained:
+            state = "untrained"
+        elif part in saved.trained:
+            state = "trained"
+        else:
+            state = "pretrained" if count else "nothing to train"
+        parts.append(PartInfo(part, getattr(saved, part), count, state))
+    card = WEIGHTS_FOLDER / f"{name}.md"
+    text = card.read_text(encoding="utf-8") if card.is_file() else None
+    return ModelInfo(name, model.motion_area, tuple(parts), facts_of(model.generator), text)
+
+
+def recipe_info(name: str) -> RecipeInfo:
+    """What a recipe of the package chooses; nothing is built."""
+    from rdvfi.config import RECIPES, compose
+
+    lines = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    head = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
+    return RecipeInfo(name, head, compose(name))
+
+
+def facts_of(component: nn.Module) -> dict[str, Any]:
+    """What a component says of itself: shapes, sizes, types, what it reads and needs."""
+    facts: dict[str, Any] = {}
+    if isinstance(component, KeyframeGenerator):
+        shape = component.noise_shape(1, *SIZE)
+        facts["a latent at 448x256"] = list(shape[2:])
+        facts["noise at 448x256"] = list(shape)
+        facts |= _attributes(component, "stride", "size_multiple", "time_symmetric")
+        facts |= _attributes(component, "gives_end_flows")
+        facts["decodes"] = decodes(component)
+    if isinstance(component, (FlowEstimator, TrajectoryModel)):
+        facts |= _attributes(component, "reads")
+    if isinstance(component, (FlowEstimator, TrajectoryModel, Renderer)):
+        facts |= _attributes(component, "latent_channels")
+    if isinstance(component, TrajectoryModel):
+        facts |= _attributes(component, "grid", "needs_end_flows")
+    if isinstance(component, Renderer):
+        facts["grids"] = sorted(grid.name for grid in component.grids)
+    if isinstance(component, (KeyframeGenerator, FlowEstimator)):
+        facts |= _attributes(component, "pretrained")
+    if isinstance(component, Basis):
+        facts["knots used, of 9"] = component.used(9)
+    own = _own(component)
+    facts["weights"] = sum(parameter.numel() for parameter in own)
+    if own:
+        facts["weights that learn"] = sum(p.numel() for p in own if p.requires_grad)
+        facts["types"] = sorted({str(p.dtype).removeprefix("torch.") for p in own})
+    return facts
+
+
+def _attributes(component: nn.Module, *names: str) -> dict[str, Any]:
+    values = {name: getattr(component, name) for name in names}
+    return {key: v.name if isinstance(v, Enum) else v for key, v in values.items()}
+
+
+def _own(component: nn.Module) -> list[nn.Parameter]:
+    """Parameters that do not belong to a component in a slot of it."""
+    slots = (KeyframeGenerator, FlowEstimator, TrajectoryModel, Renderer)
+    inner = [m for m in component.modules() if m is not component and isinstance(m, slots)]
+    theirs = {id(parameter) for module in inner for parameter in module.parameters()}
+    return [p for p in component.parameters() if id(p) not in theirs]
+
+
+def _count(component: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in component.parameters())
+
+
+def _built(registry: Registry[Any], name: str, values: Mapping[str, Any]) -> nn.Module:
+    """An entry with what was given, defaults, and plain components in its slots."""
+    given = dict(values)
+    for parameter in registry.parameters(name).values():
+        if parameter.component is FlowEstimator and parameter.required:
+            given[parameter.name] = flows.create("dis" if parameter.name == "coarse" else "local")
+        elif parameter.component is Basis and parameter.required:
+            given[parameter.name] = bases.create("cubic")
+    heavy = registry.interface is KeyframeGenerator
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if heavy else "cpu"):
+        return registry.create(name, **given)
+
+
+def _shown(parameter: Parameter) -> str:
+    kind = type_name(parameter.annotation).replace("rdvfi.interfaces.", "")
+    if parameter.required:
+        return f"{parameter.name}: {kind}"
+    value = parameter.default
+    return f"{parameter.name}: {kind} = {value.name if isinstance(value, Enum) else value!r}"
+
+
+def _licence(package: str) -> str | None:
+    """What the distribution says that a package came in."""
+    found = _distribution(package)
+    if found is None:
+        return None
+    keys = [key for key in ("License-Expression", "License") if key in found.metadata]
+    stated = (found.metadata[key] for key in keys)
+    return next((licence for licence in stated if licence), None)
+
+
+def _distribution(package: str) -> Distribution | None:
+    for entry in entry_points(group=PLUGIN_GROUP):
+        if entry.value.split(".")[0].split(":")[0] == package and entry.dist is not None:
+            return entry.dist
+    try:
+        return distribution(package)
+    except PackageNotFoundError:
+        return None
+
+
+def find(name: str, **values: Any) -> list[EntryInfo | ModelInfo | RecipeInfo]:
+    """All that a name stands for: a model, a recipe, entries of registries, or a saved folder.
+
+    Raises:
+        ValueError: If it stands for nothing.
+    """
+    from rdvfi.config import list_recipes
+    from rdvfi.models import create_model, list_models
+    from rdvfi.registry import did_you_mean, normalise
+
+    key = normalise(name)
+    found: list[EntryInfo | ModelInfo | RecipeInfo] = []
+    if key in list_models():
+        found.append(model_info(create_model(key), key))
+    elif key.replace("-", "_") in list_recipes():
+        found.append(recipe_info(key.replace("-", "_")))
+    found += [entry_info(registry, key, **values) for registry in REGISTRIES if key in registry]
+    if found:
+        return found
+    if os.sep in name or Path(name).is_dir():
+        return [model_info(create_model(name), name)]
+    known = [*list_models(), *list_recipes(), *(entry for r in REGISTRIES for entry in r)]
+    raise ValueError(
+        f"nothing is called {name!r}{did_you_mean(key, known)}; `rdvfi models` lists what there is"
+    )
