@@ -16,6 +16,9 @@ Addition in floating point depends on its order, which on a GPU changes from run
 deterministic form adds 64-bit integers instead: every contribution is rounded to a multiple of a
 power of two, which is chosen for each image and channel so that no sum can overflow: about 2^-37
 of the largest product of value and weight for a frame of 8 megapixels.
+
+The operator is ``rdvfi::splat_sum``. Its implementation here, by `scatter_add_`, defines the
+results and runs on every device; on CUDA the kernels of `rdvfi.ops.kernels.splat` take its place.
 """
 
 import math
@@ -27,6 +30,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.geometry import pixel_grid
+from rdvfi.ops.kernels import usable
+from rdvfi.ops.warp import check_same_grid, working_type
 
 MODES = ("sum", "average", "linear", "softmax")
 
@@ -56,7 +61,8 @@ def splat(
         holes. With ``"softmax"`` the weights are relative to the largest one of each image.
 
     Raises:
-        ValueError: If the mode is unknown, needs weights, or takes none.
+        ValueError: If the mode is unknown, needs weights, or takes none; if flow or weights are
+            not of the values' grid.
     """
     if mode not in MODES:
         raise ValueError(f"no way of splatting named {mode!r}; expected one of {MODES}")
@@ -67,7 +73,7 @@ def splat(
     if weights is None:
         weights = torch.ones_like(values[:, :1], dtype=torch.float32)
     elif mode == "softmax":
-        weights = _relative_exp(weights.to(_working_type(weights)))
+        weights = _relative_exp(weights.to(working_type(weights)))
     moved, total = splat_sum(values, flow, weights, deterministic=deterministic)
     if mode != "sum":
         hit = total > torch.finfo(total.dtype).tiny
@@ -92,8 +98,12 @@ def splat_sum(
 
     Returns:
         Both sums, float32 (float64 if an argument is).
+
+    Raises:
+        ValueError: If flow or weights are not of the values' grid.
     """
-    sums = torch.ops.rdvfi.splat_sum(values, flow, weights, deterministic)
+    check_same_grid(values, flow=flow, weights=weights)
+    sums = torch.ops.rdvfi.splat_sum.default(values, flow, weights, deterministic)
     return sums[:, :-1], sums[:, -1:]
 
 
@@ -104,10 +114,6 @@ def _relative_exp(weights: Tensor) -> Tensor:
     largest = weights.amax((1, 2, 3), keepdim=True)
     # The finite floor lets -inf mean "not at all", even for all pixels of an image.
     return torch.exp(weights - largest.clamp(min=torch.finfo(weights.dtype).min))
-
-
-def _working_type(*tensors: Tensor) -> torch.dtype:
-    return torch.float64 if any(x.dtype == torch.float64 for x in tensors) else torch.float32
 
 
 def _corners(flow: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
@@ -134,6 +140,11 @@ def _corners(flow: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
             )
 
 
+def _masses(values: Tensor, weights: Tensor) -> Tensor:
+    """What every pixel gives away: its weighted values, and its weight. (n, c + 1, h * w)"""
+    return torch.cat((values * weights, weights), dim=1).flatten(2)
+
+
 def _units(masses: Tensor) -> Tensor:
     """How many integer units make one, per image and channel, so that no sum overflows.
 
@@ -146,11 +157,10 @@ def _units(masses: Tensor) -> Tensor:
     return torch.where(largest.isfinite(), torch.exp2(bits.clamp(-100.0, 100.0)), torch.nan)
 
 
-@torch.library.custom_op("rdvfi::splat_sum", mutates_args=())
-def _splat_sum(values: Tensor, flow: Tensor, weights: Tensor, deterministic: bool) -> Tensor:
+def _reference(values: Tensor, flow: Tensor, weights: Tensor, deterministic: bool) -> Tensor:
     """Both sums in one tensor: the total weight is its last channel."""
-    dtype = _working_type(values, flow, weights)
-    masses = torch.cat((values.to(dtype) * weights, weights.to(dtype)), dim=1).flatten(2)
+    dtype = working_type(values, flow, weights)
+    masses = _masses(values.to(dtype), weights.to(dtype))
     if deterministic and masses.numel():
         units = _units(masses)
         sums = torch.zeros_like(masses, dtype=torch.int64)
@@ -165,14 +175,26 @@ def _splat_sum(values: Tensor, flow: Tensor, weights: Tensor, deterministic: boo
     return sums.unflatten(2, flow.shape[-2:])
 
 
+_splat_sum = torch.library.custom_op("rdvfi::splat_sum", _reference, mutates_args=())
+
+
 @_splat_sum.register_fake
 def _(values: Tensor, flow: Tensor, weights: Tensor, deterministic: bool) -> Tensor:
     n, c, h, w = values.shape
-    return values.new_empty((n, c + 1, h, w), dtype=_working_type(values, flow, weights))
+    return values.new_empty((n, c + 1, h, w), dtype=working_type(values, flow, weights))
 
 
-@torch.library.custom_op("rdvfi::splat_sum_backward", mutates_args=())
-def _splat_sum_backward(
+@_splat_sum.register_kernel("cuda")
+def _(values: Tensor, flow: Tensor, weights: Tensor, deterministic: bool) -> Tensor:
+    if not usable(values, flow, weights):
+        return _reference(values, flow, weights, deterministic)
+    from rdvfi.ops.kernels import splat
+
+    units = _units(_masses(values, weights)) if deterministic and values.numel() else None
+    return splat.splat_sum(values, flow, weights, units)
+
+
+def _reference_backward(
     grad: Tensor, values: Tensor, flow: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients by values, flow and weights: every pixel looks up what it was added to."""
@@ -195,10 +217,24 @@ def _splat_sum_backward(
     )
 
 
+_splat_sum_backward = torch.library.custom_op(
+    "rdvfi::splat_sum_backward", _reference_backward, mutates_args=()
+)
+
+
 @_splat_sum_backward.register_fake
 def _(grad: Tensor, values: Tensor, flow: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     by_values, by_flow, by_weights = (x.new_empty(x.shape) for x in (values, flow, weights))
     return by_values, by_flow, by_weights
+
+
+@_splat_sum_backward.register_kernel("cuda")
+def _(grad: Tensor, values: Tensor, flow: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    if not usable(grad, values, flow, weights):
+        return _reference_backward(grad, values, flow, weights)
+    from rdvfi.ops.kernels import splat
+
+    return splat.splat_sum_backward(grad, values, flow, weights)
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: Tensor) -> None:
@@ -206,7 +242,7 @@ def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: Tensor)
 
 
 def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return *torch.ops.rdvfi.splat_sum_backward(grad, *ctx.saved_tensors), None
+    return *torch.ops.rdvfi.splat_sum_backward.default(grad, *ctx.saved_tensors), None
 
 
 _splat_sum.register_autograd(_gradients, setup_context=_save)

@@ -10,3 +10,27 @@ Triton's own that are themselves jitted (`tl.cdiv`, `tl.sum`, `tl.zeros`), and `
 every kernel, because the interpreter reads a kernel's globals, which the run-time shape checks of
 `rdvfi._typecheck` would hide.
 """
+
+import functools
+import importlib.util
+import warnings
+
+import torch
+from torch import Tensor
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether kernels can work on these tensors: Triton is there, and none is float64."""
+    return _triton_is_there() and all(x.dtype != torch.float64 for x in tensors)
+
+
+@functools.cache
+def _triton_is_there() -> bool:
+    found = importlib.util.find_spec("triton") is not None
+    if not found:
+        warnings.warn(
+            "Triton is not installed, so plain torch works on CUDA tensors: the same results, "
+            "slower. PyTorch for Linux comes with it; on Windows install triton-windows",
+            stacklevel=2,
+        )
+    return found

@@ -13,6 +13,14 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
+BLOCK_Y, BLOCK_X = 8, 64
+"""Pixels of one program instance."""
+
+
+def programs(n: int, height: int, width: int) -> tuple[int]:
+    """The launch grid: one instance for every `tile` of every sample."""
+    return (n * -(-height // BLOCK_Y) * -(-width // BLOCK_X),)
+
 
 @triton.jit
 @no_type_check
@@ -51,8 +59,8 @@ def corners(x, y, height, width):
         ``(x0, y0, x1, y1, fx, fy)``: the corners' columns and rows, 32-bit and always valid, and
         how far the position lies from the first towards the second, in [0, 1).
     """
-    x = tl.minimum(tl.maximum(x, 0.0), width - 1.0)
-    y = tl.minimum(tl.maximum(y, 0.0), height - 1.0)
+    x = tl.where(x > 0.0, tl.minimum(x, width - 1.0), 0.0)
+    y = tl.where(y > 0.0, tl.minimum(y, height - 1.0), 0.0)
     left, top = tl.floor(x), tl.floor(y)
     x0, y0 = left.to(tl.int32), top.to(tl.int32)
     x1, y1 = tl.minimum(x0 + 1, width - 1), tl.minimum(y0 + 1, height - 1)
@@ -70,3 +78,14 @@ def bilinear(plane, x0, y0, x1, y1, fx, fy, stride_y, stride_x, inside):
     top = top_left + fx * (top_right - top_left)
     bottom = bottom_left + fx * (bottom_right - bottom_left)
     return top + fy * (bottom - top)
+
+
+@triton.jit
+@no_type_check
+def add(plane, y, x, width, part, inside):
+    """Add ``part`` to elements ``(y, x)`` of a contiguous plane, atomically.
+
+    What is zero is not added at all: the far corners of a whole-pixel flow cost nothing.
+    """
+    offset = y.to(tl.int64) * width + x
+    tl.atomic_add(plane + offset, part, mask=inside & (part != 0), sem="relaxed")

@@ -3,11 +3,13 @@
 Floor of the forward pass, per pixel of the output with C channels of s bytes: the flow is read
 (8 bytes), each channel of the image is read about once (neighbouring look-ups share their corners
 through the caches) and written once, hence ``8 + 2 C s`` bytes: 32 for float32 RGB, 20 for float16.
-Against that stand about 20 operations for the coordinates and 6 per channel: the memory decides.
+Against that stand about 20 operations for the coordinates and 9 per channel: the memory decides.
 
-The backward pass reads flow, gradient and image and adds four weighted gradients per channel to a
-float32 buffer, by atomic additions: ``16 + C (2 s + 16)`` bytes, most of them for the additions.
-Their order changes from run to run, so the gradient of the image repeats to rounding only.
+The backward pass reads flow, gradient and image, writes the gradient of the flow, and adds four
+shares per channel to a float32 buffer by atomic additions: ``16 + C (2 s + 16)`` bytes, most of
+them for the additions, and about 30 operations per channel. The order of the additions changes
+from run to run, so the gradient of the image repeats to rounding only; that of the flow repeats
+exactly.
 """
 
 from typing import no_type_check
@@ -17,15 +19,73 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling import bilinear, corners, load, tile
+from rdvfi.ops.kernels.sampling import (
+    BLOCK_X,
+    BLOCK_Y,
+    add,
+    bilinear,
+    corners,
+    load,
+    programs,
+    tile,
+)
 
-BLOCK_Y, BLOCK_X = 8, 64
-"""Pixels of one program instance."""
+
+def backward_warp(image: Tensor, flow: Tensor) -> Tensor:
+    """See `rdvfi.ops.backward_warp`; any strides."""
+    n, c, h, w = image.shape
+    out = torch.empty_like(image, memory_format=torch.contiguous_format)
+    if out.numel():
+        with torch.cuda.device_of(image):
+            _forward[programs(n, h, w)](
+                image,
+                flow,
+                out,
+                h,
+                w,
+                *image.stride(),
+                *flow.stride(),
+                CHANNELS=c,
+                BLOCK_Y=BLOCK_Y,
+                BLOCK_X=BLOCK_X,
+            )
+    return out
+
+
+def backward_warp_backward(
+    grad: Tensor, image: Tensor, flow: Tensor, need_image: bool, need_flow: bool
+) -> tuple[Tensor, Tensor]:
+    """Gradients by image and flow; empty where not needed."""
+    n, c, h, w = image.shape
+    by_image = image.new_zeros(image.shape if need_image else 0, dtype=torch.float32)
+    by_flow = flow.new_empty(flow.shape if need_flow else 0)
+    if grad.numel():
+        with torch.cuda.device_of(image):
+            _backward[programs(n, h, w)](
+                grad,
+                image,
+                flow,
+                by_image,
+                by_flow,
+                h,
+                w,
+                *grad.stride(),
+                *image.stride(),
+                *flow.stride(),
+                NEED_IMAGE=need_image,
+                NEED_FLOW=need_flow,
+                CHANNELS=c,
+                BLOCK_Y=BLOCK_Y,
+                BLOCK_X=BLOCK_X,
+            )
+    else:
+        by_flow.zero_()
+    return by_image.to(image.dtype), by_flow
 
 
 @triton.jit
 @no_type_check
-def _warp_kernel(
+def _forward(
     image,
     flow,
     out,
@@ -44,8 +104,9 @@ def _warp_kernel(
     BLOCK_X: tl.constexpr,
 ):
     n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
-    dx = load(flow + n * flow_n, y, x, flow_y, flow_x, inside)
-    dy = load(flow + n * flow_n + flow_c, y, x, flow_y, flow_x, inside)
+    flow += n * flow_n
+    dx = load(flow, y, x, flow_y, flow_x, inside)
+    dy = load(flow + flow_c, y, x, flow_y, flow_x, inside)
     x0, y0, x1, y1, fx, fy = corners(x + dx, y + dy, height, width)
     image += n * image_n
     out += (n * CHANNELS * height + y) * width + x
@@ -56,26 +117,69 @@ def _warp_kernel(
         out += height * width
 
 
-def _programs(n: int, height: int, width: int) -> tuple[int]:
-    """The launch grid: one instance per tile of every sample."""
-    return (n * -(-height // BLOCK_Y) * -(-width // BLOCK_X),)
-
-
-def backward_warp(image: Tensor, flow: Tensor) -> Tensor:
-    """See `rdvfi.ops.backward_warp`; (n, c, h, w) and (n, 2, h, w), any strides."""
-    n, c, h, w = image.shape
-    out = torch.empty_like(image, memory_format=torch.contiguous_format)
-    if out.numel():
-        _warp_kernel[_programs(n, h, w)](
-            image,
-            flow,
-            out,
-            h,
-            w,
-            *image.stride(),
-            *flow.stride(),
-            CHANNELS=c,
-            BLOCK_Y=BLOCK_Y,
-            BLOCK_X=BLOCK_X,
-        )
-    return out
+@triton.jit
+@no_type_check
+def _backward(
+    grad,
+    image,
+    flow,
+    by_image,
+    by_flow,
+    height,
+    width,
+    grad_n,
+    grad_c,
+    grad_y,
+    grad_x,
+    image_n,
+    image_c,
+    image_y,
+    image_x,
+    flow_n,
+    flow_c,
+    flow_y,
+    flow_x,
+    NEED_IMAGE: tl.constexpr,
+    NEED_FLOW: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    flow += n * flow_n
+    to_x = x + load(flow, y, x, flow_y, flow_x, inside)
+    to_y = y + load(flow + flow_c, y, x, flow_y, flow_x, inside)
+    x0, y0, x1, y1, fx, fy = corners(to_x, to_y, height, width)
+    by_x = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    by_y = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    grad += n * grad_n
+    image += n * image_n
+    if NEED_IMAGE:
+        by_image += n * CHANNELS * height * width
+    for _ in range(CHANNELS):
+        push = load(grad, y, x, grad_y, grad_x, inside)
+        if NEED_FLOW:
+            top_left = load(image, y0, x0, image_y, image_x, inside)
+            top_right = load(image, y0, x1, image_y, image_x, inside)
+            bottom_left = load(image, y1, x0, image_y, image_x, inside)
+            bottom_right = load(image, y1, x1, image_y, image_x, inside)
+            top, bottom = top_right - top_left, bottom_right - bottom_left
+            left, right = bottom_left - top_left, bottom_right - top_right
+            by_x += push * (top + fy * (bottom - top))
+            by_y += push * (left + fx * (right - left))
+            image += image_c
+        if NEED_IMAGE:
+            add(by_image, y0, x0, width, push * (1.0 - fx) * (1.0 - fy), inside)
+            add(by_image, y0, x1, width, push * fx * (1.0 - fy), inside)
+            add(by_image, y1, x0, width, push * (1.0 - fx) * fy, inside)
+            add(by_image, y1, x1, width, push * fx * fy, inside)
+            by_image += height * width
+        grad += grad_c
+    if NEED_FLOW:
+        # At and beyond the border the look-up does not move with the flow any more.
+        moves_x = (to_x > 0.0) & (to_x < width - 1.0)
+        moves_y = (to_y > 0.0) & (to_y < height - 1.0)
+        by_flow += (n * 2 * height + y) * width + x
+        kind = by_flow.dtype.element_ty
+        tl.store(by_flow, tl.where(moves_x, by_x, 0.0).to(kind), mask=inside)
+        tl.store(by_flow + height * width, tl.where(moves_y, by_y, 0.0).to(kind), mask=inside)

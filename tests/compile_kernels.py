@@ -1,0 +1,75 @@
+"""Compiles every kernel for NVIDIA GPUs, on a machine that needs to have none; run by a test.
+
+The functions that launch kernels are called with CPU tensors, and every launch compiles instead:
+with the types, the constants and the specialisations that it would have on a GPU.
+"""
+
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+from rdvfi.ops.kernels import splat, warp
+
+AMPERE, HOPPER = (GPUTarget("cuda", capability, 32) for capability in (80, 90))
+TYPES = {
+    torch.float32: "*fp32",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.int64: "*i64",
+}
+compiled: dict[str, int] = {}
+
+
+def _compile(target: GPUTarget, kernel: Any, arguments: dict[str, Any]) -> None:
+    signature, constants = {}, {}
+    for parameter in kernel.params:
+        value = arguments[parameter.name]
+        if parameter.is_constexpr or (isinstance(value, int) and value == 1):
+            signature[parameter.name], constants[parameter.name] = "constexpr", value
+        elif isinstance(value, Tensor):
+            signature[parameter.name] = TYPES[value.dtype]
+        else:
+            signature[parameter.name] = "i32" if value < 2**31 else "i64"
+    binary = triton.compile(ASTSource(kernel, signature, constants), target=target)
+    assert binary.asm["cubin"]
+    name = f"{kernel.fn.__module__.rpartition('.')[2]}.{kernel.fn.__name__}"
+    compiled[name] = compiled.get(name, 0) + 1
+
+
+def _instead_of_launching(target: GPUTarget) -> None:
+    def run(kernel: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        names = [parameter.name for parameter in kernel.params]
+        _compile(target, kernel, dict(zip(names, args, strict=False)) | kwargs)
+
+    JITFunction.run = run
+
+
+def _launch_all(dtype: torch.dtype, strides: torch.memory_format) -> None:
+    image = torch.zeros(2, 3, 16, 128, dtype=dtype).to(memory_format=strides)
+    flow, weights, units = (
+        torch.zeros(2, 2, 16, 128),
+        torch.zeros(2, 1, 16, 128),
+        torch.ones(2, 4, 1),
+    )
+    warp.backward_warp(image, flow)
+    for needs in ((True, True), (False, True), (True, False)):
+        warp.backward_warp_backward(image, image, flow, *needs)
+    splat.splat_sum(image, flow, weights, None)
+    splat.splat_sum(image, flow, weights, units)
+    splat.splat_sum_backward(torch.zeros(2, 4, 16, 128), image, flow, weights)
+
+
+for target, dtype, strides in (
+    (HOPPER, torch.bfloat16, torch.contiguous_format),
+    (HOPPER, torch.float32, torch.channels_last),
+    (AMPERE, torch.float16, torch.contiguous_format),
+):
+    _instead_of_launching(target)
+    _launch_all(dtype, strides)
+for name, count in sorted(compiled.items()):
+    print(name, count)  # noqa: T201
