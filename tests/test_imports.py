@@ -19,7 +19,7 @@ LAYERS = [
     {"testing", "_signature"},
     {"registry"},
     {"backbones", "motion", "render"},
-    {"checkpoint", "_inputs", "_fit"},
+    {"checkpoint", "_inputs", "_memory", "_fit"},
     {"interpolator"},
     {"models"},
     {"__init__"},

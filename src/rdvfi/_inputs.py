@@ -52,15 +52,29 @@ def check_frame(name: str, image: Tensor, device: torch.device) -> None:
         raise ValueError(f"{name} is on {image.device} but the model is on {device}")
 
 
+def _is_readable(tensor: Tensor) -> bool:
+    """Whether values may be looked at: not where a graph is traced or captured."""
+    if torch.compiler.is_compiling():
+        return False
+    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
 def check_values(name: str, image: Tensor) -> None:
-    """All values are numbers in [0, 1]; NaN is found too."""
+    """All values are numbers in [0, 1]; NaN is found too. Waits for the image's device."""
+    if not _is_readable(image):
+        return
     low, high = (float(value) for value in image.detach().aminmax())
     if not (low >= -_SLACK and high <= 1.0 + _SLACK):
         raise ValueError(f"{name} must hold values in [0, 1]; got {low:g} to {high:g}")
 
 
 def read_times(timesteps: Sequence[float | int] | Tensor, device: torch.device) -> Times:
-    """Timesteps as a float32 tensor on ``device``; all must be in [0, 1]."""
+    """Timesteps as a float32 tensor on ``device``; all must be in [0, 1].
+
+    A list, and a tensor on the CPU, are read without waiting for the device. A tensor that is on
+    the device already costs one wait, except where a graph is traced or captured: there it is not
+    checked.
+    """
     expected = "timesteps must be a list of numbers in [0, 1] or a 1-D tensor of them"
     if isinstance(timesteps, Tensor):
         if timesteps.dim() != 1:
@@ -73,10 +87,12 @@ def read_times(timesteps: Sequence[float | int] | Tensor, device: torch.device) 
             times = torch.tensor([float(time) for time in timesteps], dtype=torch.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{expected}; got {timesteps!r}") from error
-    inside = (times >= 0) & (times <= 1)  # false for NaN
-    if not bool(inside.all()):
-        raise ValueError(f"{expected}; got {times[~inside][0].item():g}")
-    return times.to(device, torch.float32)
+    if _is_readable(times):
+        inside = (times >= 0) & (times <= 1)  # false for NaN
+        if not bool(inside.all()):
+            raise ValueError(f"{expected}; got {times[~inside][0].item():g}")
+    times = times.to(torch.float32)
+    return times.to(device, non_blocking=times.device.type == "cpu")
 
 
 def draw_noise(

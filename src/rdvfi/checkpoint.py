@@ -83,7 +83,17 @@ def read_config(path: Path) -> Pretrained:
         raise ValueError(f"{path}: motion_area must be a number of pixels; got {area!r}")
     if not isinstance(trained, list) or not all(part in PARTS for part in trained):
         raise ValueError(f"{path}: trained must be a list of parts; got {trained!r}")
+    table["trajectory"] = _renewed(table["trajectory"])
     return Pretrained(**{**table, "trained": tuple(trained)})
+
+
+def _renewed(trajectory: Any) -> Any:
+    """The trajectory's specification with ``knots``, which older files wrote as ``moved``."""
+    config = trajectory.get("config") if isinstance(trajectory, dict) else None
+    if not isinstance(config, dict) or not isinstance(config.get("moved"), bool):
+        return trajectory
+    rest = {key: value for key, value in config.items() if key != "moved"}
+    return {**trajectory, "config": {**rest, "knots": "MOVED" if config["moved"] else "FIXED"}}
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:

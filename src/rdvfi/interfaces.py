@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rdvfi.geometry import pixel_grid
+from rdvfi.geometry import flow_length, pixel_grid
 from rdvfi.ops.warp import backward_warp, follow
 from rdvfi.types import Flows, Image, SmallImage, Times, Video
 
@@ -76,6 +76,9 @@ class Keyframes:
 
 class Basis(nn.Module, ABC):
     """A rule of interpolation in time that is linear in the knot values, hence one matrix."""
+
+    reach: int | None = None
+    """How many of the knots that it uses it looks at on either side of a time; None: maybe all."""
 
     @abstractmethod
     def weights(self, knots: Float[Tensor, " k"], times: Times) -> Float[Tensor, "t k"]:
@@ -150,7 +153,7 @@ class Trajectory(ABC):
             flows: ``self.at(times)``, if it is known already.
         """
         first, last = self.at(times) if flows is None else flows
-        ends = torch.tensor([0.0, 1.0], dtype=times.dtype, device=times.device)
+        ends = torch.arange(2, dtype=times.dtype, device=times.device)
         across_first, across_last = self.at(ends)
         first_to_last, last_to_first = across_last[:, 0], across_first[:, 1]
         return torch.stack(
@@ -169,16 +172,15 @@ def _consistency(
     b, t = near.shape[:2]
     spread = across[:, None].expand(b, t, *across.shape[1:]).flatten(0, 1)
     arrival = near + backward_warp(spread, near.flatten(0, 1)).unflatten(0, (b, t))
-    error = torch.linalg.vector_norm(arrival - far, dim=2)
+    error = flow_length(arrival - far)[:, :, 0]
     return torch.exp(-0.5 * (error + _beyond_border(near)))
 
 
 def _beyond_border(flow: Flows) -> Float[Tensor, "b t h w"]:
     """Pixels by which each look-up lies outside the grid."""
     h, w = flow.shape[-2:]
-    position = flow + pixel_grid(h, w, device=flow.device)
-    limit = torch.tensor([w - 1.0, h - 1.0], device=flow.device)[:, None, None]
-    return (position - position.clamp(min=0.0).minimum(limit)).abs().sum(2)
+    x, y = (flow + pixel_grid(h, w, device=flow.device)).unbind(2)
+    return (x - x.clamp(0.0, w - 1.0)).abs() + (y - y.clamp(0.0, h - 1.0)).abs()
 
 
 @dataclass(frozen=True, eq=False)

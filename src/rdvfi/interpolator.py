@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from rdvfi import _inputs
 from rdvfi._fit import check_fit
+from rdvfi._memory import WORK_BYTES, Chunks
 from rdvfi.checkpoint import (
     ModelFiles,
     Pretrained,
@@ -37,7 +38,7 @@ from rdvfi.interfaces import (
     TrajectoryModel,
 )
 from rdvfi.registry import backbones, create_from_spec, renderers, spec_of, trajectories
-from rdvfi.types import Image, SmallImage, Video
+from rdvfi.types import Image, SmallImage, Times, Video
 
 _STAGES = {"backbone": "generator", "trajectory": "trajectory", "renderer": "renderer"}
 """The attribute that holds each part of `rdvfi.checkpoint.PARTS`."""
@@ -78,6 +79,8 @@ class Interpolator(nn.Module):
         self.renderer = renderer
         self.motion_area = motion_area
         self._trained: frozenset[str] = frozenset()
+        self._graphs: dict[str, Callable[..., Any]] = {}
+        self._chunks = Chunks()
         # Says where the model is even if no stage has a parameter.
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
 
@@ -116,16 +119,12 @@ class Interpolator(nn.Module):
             ValueError: If an argument is not of the shape, type, range or device expected.
         """
         _inputs.check_pair(img0, img1, self.device)
-        if not torch.compiler.is_compiling():  # the check reads values, which a graph cannot
-            _inputs.check_values("img0", img0)
-            _inputs.check_values("img1", img1)
+        _inputs.check_values("img0", img0)
+        _inputs.check_values("img1", img1)
         shape = self.noise_shape(img0)
         noise = _inputs.draw_noise(shape, seed=seed, generator=generator, noise=noise)
-        small0, small1 = self._shrink(img0), self._shrink(img1)
-        keyframes = self.generator(small0, small1, noise.to(small0))
-        if self.trajectory.reads is Reads.PIXELS and keyframes.images is None:
-            keyframes = self._with_images(keyframes, small0, small1)
-        return Motion(keyframes, self.trajectory(keyframes))
+        noise = noise.to(self.device, self.dtype, non_blocking=noise.device.type == "cpu")
+        return self._graphs.get("motion", self._motion)(img0, img1, noise)
 
     def render(
         self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Sequence[float | int] | Tensor
@@ -151,9 +150,45 @@ class Interpolator(nn.Module):
         b, _, h, w = img0.shape
         if len(times) == 0:
             return img0.new_empty(b, 0, 3, h, w)
-        first, last = (replicate_pad(self._working(image), size.padded) for image in (img0, img1))
-        frames = self.renderer(first, last, motion, times)
-        return frames[..., :h, :w].to(img0.dtype)
+        draw = self._graphs.get("frames", self._frames)
+        if torch.compiler.is_compiling():  # inside another graph memory is not ours to divide
+            return draw(img0, img1, motion, times)
+        pixels = WORK_BYTES * size.motion[0] * size.motion[1]
+        frame = 3 * size.padded[0] * size.padded[1] * max(img0.element_size(), 4)
+        return self._chunks.draw(
+            lambda part: draw(img0, img1, motion, part), times, bytes_each=b * (pixels + frame)
+        )
+
+    def compile(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        *,
+        backend: str = "inductor",
+        mode: str | None = None,
+        dynamic: bool | None = None,
+        fullgraph: bool = True,
+    ) -> "Interpolator":
+        """Compile the work of `estimate` and of `render` with `torch.compile`; nothing else does.
+
+        Both compile at their first call, and again for other sizes and numbers of times. Checks of
+        the input stay outside. Inductor needs a C++ compiler on the CPU and Triton on CUDA. What
+        is compiled is not saved, and a copy of the model is not compiled.
+
+        Args:
+            backend: A backend of `torch.compile`.
+            mode: Of inductor: "max-autotune", or "reduce-overhead" for CUDA graphs.
+            dynamic: Whether graphs are made for any size; by default, when a size changes.
+            fullgraph: Refuse components that do not compile in one piece, instead of leaving
+                parts of them to Python.
+
+        Returns:
+            This model.
+        """
+        options = {"backend": backend, "mode": mode, "dynamic": dynamic, "fullgraph": fullgraph}
+        self._graphs = {
+            "motion": torch.compile(self._motion, **options),
+            "frames": torch.compile(self._frames, **options),
+        }
+        return self
 
     def noise_shape(self, images: Image) -> tuple[int, int, int, int, int]:
         """Shape of the noise that `estimate` draws for a batch of frames."""
@@ -260,6 +295,21 @@ class Interpolator(nn.Module):
         """Upload to the Hugging Face hub as ``owner/name``; returns the address of the commit."""
         return push_folder(self.save_pretrained, repository, private=private, message=message)
 
+    def _motion(self, img0: Tensor, img1: Tensor, noise: Tensor) -> Motion:
+        """The work of `estimate`: pure tensor code that compiles whole."""
+        small0, small1 = self._shrink(img0), self._shrink(img1)
+        keyframes = self.generator(small0, small1, noise)
+        if self.trajectory.reads is Reads.PIXELS and keyframes.images is None:
+            keyframes = self._with_images(keyframes, small0, small1)
+        return Motion(keyframes, self.trajectory(keyframes))
+
+    def _frames(self, img0: Tensor, img1: Tensor, motion: Motion, times: Times) -> Video:
+        """The work of `render`, likewise."""
+        h, w = img0.shape[-2:]
+        padded = self._size(img0).padded
+        first, last = (replicate_pad(self._working(image), padded) for image in (img0, img1))
+        return self.renderer(first, last, motion, times)[..., :h, :w].to(img0.dtype)
+
     def _size(self, images: Tensor) -> MotionSize:
         return choose_motion_size(
             images.shape[-2],
@@ -302,6 +352,10 @@ class Interpolator(nn.Module):
                 f"{type(self.renderer).__name__} draws trajectories on the {drawable} grid; this "
                 f"one is on the {motion.trajectory.grid.name} grid"
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is not compiled: graphs belong to the model that they were made from."""
+        return {**super().__getstate__(), "_graphs": {}}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Interpolator":
         """Every move or cast of a module comes here; on the CPU the networks stay float32."""

@@ -75,6 +75,7 @@ def check_basis(basis: Basis, *, interpolates: bool = True) -> None:
         assert_close(weights.sum(1), torch.ones_like(times), law="rows must sum to one")
         unused = sorted(set(range(count)) - set(basis.used(count)))
         assert not weights[:, unused].any(), "knots outside `used` must have no weight"
+        _check_reach(basis, weights, knots, times)
         kept = torch.arange(count) if interpolates else torch.tensor([0, count - 1])
         at_knots = basis.weights(knots, knots[kept])
         identity = torch.eye(count, dtype=knots.dtype)[kept]
@@ -83,6 +84,17 @@ def check_basis(basis: Basis, *, interpolates: bool = True) -> None:
         generic = torch.tensor([0.013, 0.21, 0.47, 0.66, 0.98], dtype=torch.float64)
         mirrored = basis.weights(1 - knots.flip(0), 1 - generic).flip(1)
         assert_close(mirrored, basis.weights(knots, generic), law="must be time-symmetric")
+
+
+def _check_reach(basis: Basis, weights: Tensor, knots: Tensor, times: Tensor) -> None:
+    """Among the knots that it uses, those further away than `reach` have no weight."""
+    if basis.reach is None:
+        return
+    used = basis.used(len(knots))
+    ahead = (knots[used] > times[:, None]).cumsum(1)
+    behind = (knots[used] <= times[:, None]).flip(1).cumsum(1).flip(1)
+    far = (ahead > basis.reach) | (behind > basis.reach)
+    assert not (weights[:, used] * far).any(), f"knots beyond `reach` ({basis.reach}) have weight"
 
 
 def check_flow(flow: FlowEstimator, *, channels: int | None = None) -> None:

@@ -38,7 +38,7 @@ class EndsOnly(KeyframeGenerator):
         """See `rdvfi.interfaces.KeyframeGenerator.forward`; no noise is used."""
         latents = torch.stack((self.encode(img0), self.encode(img1)), dim=1)
         both = self.coarse(torch.cat((img0, img1)), torch.cat((img1, img0)))
-        times = torch.tensor([0.0, 1.0], device=img0.device)
+        times = torch.arange(2, dtype=torch.float32, device=img0.device)
         return Keyframes(latents, times, end_flows=torch.stack(both.float().chunk(2), dim=1))
 
     def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:

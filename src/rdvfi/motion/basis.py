@@ -50,6 +50,8 @@ def _spread(values: Tensor, columns: Tensor, count: int) -> Tensor:
 class Linear(Basis):
     """Straight between neighbouring knots."""
 
+    reach = 1
+
     def weights(self, knots: Float[Tensor, " k"], times: Times) -> Weights:
         """See `rdvfi.interfaces.Basis.weights`."""
         i = _intervals(knots, times)
@@ -59,6 +61,8 @@ class Linear(Basis):
 
 class Quadratic(Basis):
     """The parabola through the nearest three knots."""
+
+    reach = 2
 
     def weights(self, knots: Float[Tensor, " k"], times: Times) -> Weights:
         """See `rdvfi.interfaces.Basis.weights`."""
@@ -78,6 +82,8 @@ class Quadratic(Basis):
 
 class Cubic(Basis):
     """Cubic convolution on any knots."""
+
+    reach = 2
 
     def weights(self, knots: Float[Tensor, " k"], times: Times) -> Weights:
         """See `rdvfi.interfaces.Basis.weights`."""
@@ -119,13 +125,15 @@ def _tangents(knots: Tensor) -> Tensor:
 class ConstantVelocity(Basis):
     """One straight line through both ends."""
 
+    reach = 1
+
     def used(self, count: int) -> list[int]:
         """See `rdvfi.interfaces.Basis.used`."""
         return [0, count - 1]
 
     def weights(self, knots: Float[Tensor, " k"], times: Times) -> Weights:
         """See `rdvfi.interfaces.Basis.weights`."""
-        columns = torch.tensor(self.used(knots.numel()), device=knots.device)
+        columns = torch.arange(0, knots.numel(), knots.numel() - 1, device=knots.device)
         columns = columns.expand(times.numel(), 2)
         return _spread(_lagrange(knots[columns], times), columns, knots.numel())
 
@@ -133,14 +141,20 @@ class ConstantVelocity(Basis):
 class ConstantAcceleration(Basis):
     """One parabola through both ends and the middle knot."""
 
+    reach = 2
+
     def used(self, count: int) -> list[int]:
         """See `rdvfi.interfaces.Basis.used`."""
         return [0, count - 1] if count == 2 else [0, count // 2, count - 1]
 
     def weights(self, knots: Float[Tensor, " k"], times: Times) -> Weights:
         """See `rdvfi.interfaces.Basis.weights`."""
-        used = self.used(knots.numel())
-        columns = torch.tensor(used, device=knots.device).expand(times.numel(), len(used))
+        count = knots.numel()
+        if count == 2:
+            return Linear().weights(knots, times)
+        # First, middle and last, computed: a list of numbers would wait for its way to the device.
+        columns = (torch.arange(3, device=knots.device) * count // 2).clamp(max=count - 1)
+        columns = columns.expand(times.numel(), 3)
         return _spread(_lagrange(knots[columns], times), columns, knots.numel())
 
 

@@ -12,7 +12,7 @@ from rdvfi.interfaces import Basis, Keyframes, Reads, Trajectory, TrajectoryMode
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.motion.line import starting_line
 from rdvfi.motion.local import MATCHED
-from rdvfi.motion.trajectory import KnotTrajectory, MovedKnotTrajectory
+from rdvfi.motion.trajectory import Knots, trajectory_over
 from rdvfi.ops import backward_warp, correlation
 from rdvfi.registry import trajectories
 
@@ -26,14 +26,14 @@ class DirectRegression(TrajectoryModel):
         basis: Interpolation in time.
         latent_channels: Channels of the latents.
         width: Channels of the network.
-        moved: Whether points are followed between knots.
+        knots: What is interpolated in time.
     """
 
     needs_end_flows = True
 
-    def __init__(self, basis: Basis, latent_channels: int, width: int, moved: bool) -> None:
+    def __init__(self, basis: Basis, latent_channels: int, width: int, knots: Knots) -> None:
         super().__init__()
-        self.basis, self.moved, self.latent_channels = basis, moved, latent_channels
+        self.basis, self.knots, self.latent_channels = basis, knots, latent_channels
         self.features = nn.Sequential(
             conv(latent_channels, width), ResidualBlock(width), nn.Conv2d(width, MATCHED, 1)
         )
@@ -64,13 +64,12 @@ class DirectRegression(TrajectoryModel):
         facts = (here, correlation(here, guess, _RADIUS), error, (0.1 * straight).to(here))
         bend = self.regress(torch.cat(facts, dim=1)).float().unflatten(0, (2 * b, k))
         bend = torch.cat((torch.zeros_like(bend[:, :1]), bend[:, 1:]), dim=1)  # no flow at its end
-        kind = MovedKnotTrajectory if self.moved else KnotTrajectory
-        return kind(*line.fields(bend), keyframes.times, self.basis)
+        return trajectory_over(self.knots, line.fields(bend), keyframes.times, self.basis)
 
 
 @trajectories.register("direct")
 def direct(
-    *, basis: Basis, latent_channels: int = 16, width: int = 48, moved: bool = True
+    *, basis: Basis, latent_channels: int = 16, width: int = 48, knots: Knots = Knots.MOVED
 ) -> TrajectoryModel:
     """Direct regression of every knot's flow, the ablation of iterative fusion.
 
@@ -78,6 +77,6 @@ def direct(
         basis: Interpolation in time.
         latent_channels: Channels of the backbone's latents.
         width: Channels of the network.
-        moved: Follow points between knots, instead of interpolating at fixed pixels.
+        knots: What is interpolated in time between the knots.
     """
-    return DirectRegression(basis, latent_channels, width, moved)
+    return DirectRegression(basis, latent_channels, width, knots)

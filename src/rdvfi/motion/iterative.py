@@ -29,7 +29,7 @@ from rdvfi.interfaces import Basis, FlowEstimator, Keyframes, Reads, Trajectory,
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.motion.line import Line, starting_line
 from rdvfi.motion.local import MATCHED
-from rdvfi.motion.trajectory import KnotTrajectory, MovedKnotTrajectory
+from rdvfi.motion.trajectory import Knots, trajectory_over
 from rdvfi.ops import backward_warp, chain, correlation
 from rdvfi.registry import trajectories
 
@@ -44,14 +44,14 @@ class IterativeFusion(TrajectoryModel):
         basis: Interpolation in time.
         latent_channels: Channels of the latents.
         width: Channels of the network.
-        moved: Whether points are followed between knots (motion-moved knots).
+        knots: What is interpolated in time.
     """
 
     def __init__(
-        self, flow: FlowEstimator, basis: Basis, latent_channels: int, width: int, moved: bool
+        self, flow: FlowEstimator, basis: Basis, latent_channels: int, width: int, knots: Knots
     ) -> None:
         super().__init__()
-        self.flow, self.basis, self.moved = flow, basis, moved
+        self.flow, self.basis, self.knots = flow, basis, knots
         self.latent_channels = latent_channels
         self.compose_only = False
         """For ablation: skip the network and chain the adjacent motions as they are."""
@@ -76,8 +76,7 @@ class IterativeFusion(TrajectoryModel):
         adjacent = self.adjacent_flows(keyframes)
         line = starting_line(keyframes, adjacent)
         bends = self.bends(keyframes, line, adjacent)
-        kind = MovedKnotTrajectory if self.moved else KnotTrajectory
-        return kind(*line.fields(bends), keyframes.times, self.basis)
+        return trajectory_over(self.knots, line.fields(bends), keyframes.times, self.basis)
 
     def adjacent_flows(self, keyframes: Keyframes) -> Float[Tensor, "b2 k 2 hz wz"]:
         """Motion from each knot back to the one before, in latent pixels.
@@ -145,7 +144,7 @@ def iterative(
     basis: Basis,
     latent_channels: int = 16,
     width: int = 48,
-    moved: bool = True,
+    knots: Knots = Knots.MOVED,
 ) -> TrajectoryModel:
     """Iterative fusion of small motions (the paper's phi_1 and phi_2).
 
@@ -154,6 +153,6 @@ def iterative(
         basis: Interpolation in time.
         latent_channels: Channels of the backbone's latents.
         width: Channels of the network.
-        moved: Follow points between knots, instead of interpolating at fixed pixels.
+        knots: What is interpolated in time between the knots.
     """
-    return IterativeFusion(flow, basis, latent_channels, width, moved)
+    return IterativeFusion(flow, basis, latent_channels, width, knots)

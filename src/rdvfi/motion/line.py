@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.geometry import resize_flow
+from rdvfi.geometry import flow_length, resize_flow
 from rdvfi.interfaces import Basis, Keyframes, Reads, Trajectory, TrajectoryModel
-from rdvfi.motion.trajectory import KnotTrajectory, MovedKnotTrajectory
+from rdvfi.motion.trajectory import Knots, trajectory_over
 from rdvfi.ops.compose import chain, straight_flows
 from rdvfi.registry import trajectories
 
@@ -62,7 +62,7 @@ class Line:
             for field in (self.straight + departure, self.straight, departure)
         )
         scale = self.straight.shape[-1] / size[1]
-        length = scale * torch.linalg.vector_norm(away, dim=2, keepdim=True)
+        length = scale * flow_length(away)
         fields = moved + torch.exp(-length / _FADE) * (self.detailed - plain)
         return fields[: b2 // 2], fields[b2 // 2 :].flip(1)
 
@@ -121,14 +121,14 @@ class StraightTrajectory(TrajectoryModel):
 
     Args:
         basis: Interpolation in time.
-        moved: Whether points are followed between knots.
+        knots: What is interpolated in time.
     """
 
     needs_end_flows = True
 
-    def __init__(self, basis: Basis, moved: bool) -> None:
+    def __init__(self, basis: Basis, knots: Knots) -> None:
         super().__init__()
-        self.basis, self.moved = basis, moved
+        self.basis, self.knots = basis, knots
 
     @property
     def reads(self) -> Reads:
@@ -138,16 +138,15 @@ class StraightTrajectory(TrajectoryModel):
     def forward(self, keyframes: Keyframes) -> Trajectory:
         """See `rdvfi.interfaces.TrajectoryModel.forward`."""
         line = starting_line(replace(keyframes, bends=None))
-        kind = MovedKnotTrajectory if self.moved else KnotTrajectory
-        return kind(*line.fields(line.bends), keyframes.times, self.basis)
+        return trajectory_over(self.knots, line.fields(line.bends), keyframes.times, self.basis)
 
 
 @trajectories.register("straight")
-def straight(*, basis: Basis, moved: bool = True) -> TrajectoryModel:
+def straight(*, basis: Basis, knots: Knots = Knots.MOVED) -> TrajectoryModel:
     """Uniform straight motion along the coarse flow; needs no training.
 
     Args:
         basis: Interpolation in time.
-        moved: Follow points between knots, instead of interpolating at fixed pixels.
+        knots: What is interpolated in time between the knots.
     """
-    return StraightTrajectory(basis, moved)
+    return StraightTrajectory(basis, knots)

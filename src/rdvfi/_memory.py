@@ -1,0 +1,115 @@
+"""Drawing within bounded memory: a few times at once, fewer when memory runs out.
+
+Each time that is drawn needs small maps, about `WORK_BYTES` per pixel of the motion size, and its
+frame. How many are drawn together follows from a budget: half of what is free on a CUDA device,
+asked for once per call (the host asks the driver; no kernel is waited for), and `CPU_BYTES` on
+others, where free memory says little. A time does not depend on the others, so the frames are the
+same in any division.
+"""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+
+from rdvfi.types import Times, Video
+
+WORK_BYTES = 160
+"""Bytes per motion-size pixel and time; RDVFI-S in float32 was measured to need 140."""
+CPU_BYTES = 2**30
+"""Bytes of work at once where free memory is not asked for."""
+
+
+class Chunks:
+    """Divides times, and remembers how much was too much."""
+
+    def __init__(self) -> None:
+        self._limit: int | None = None
+
+    def draw(
+        self, frames_at: Callable[[Times], Video], times: Times, *, bytes_each: int
+    ) -> Video:
+        """``frames_at(times)``, a part of the times after the other.
+
+        When the device runs out of memory, half as many are tried at once, here and in later
+        calls, and a warning says so.
+
+        Args:
+            frames_at: Draws frames at some times.
+            times: All times, at least one.
+            bytes_each: Bytes that one time needs, its frame included.
+
+        Raises:
+            torch.OutOfMemoryError: If there is not enough memory for a single time.
+        """
+        budget = _budget(times.device, held=bytes_each * times.numel())
+        at_once = max(1, min(budget, self._limit or budget) // bytes_each)
+        parts = _Parts(times.numel())
+        while parts.done < times.numel():
+            part = times[parts.done : parts.done + at_once]
+            frames = _if_there_is_memory(frames_at, part)
+            if frames is not None:
+                parts.add(frames)
+                continue
+            at_once = max(1, part.numel() // 2)
+            self._remember(at_once, bytes_each, times.device)
+        return parts.all()
+
+    def _remember(self, at_once: int, bytes_each: int, device: torch.device) -> None:
+        if self._limit is None:
+            warnings.warn(
+                f"{device} ran out of memory; drawing {at_once} frames at once from here on, and "
+                "fewer if need be",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        self._limit = at_once * bytes_each
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+class _Parts:
+    """Frames part by part, written into one tensor so that they are never held twice."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self.done = count, 0
+        self._parts: list[Video] = []
+
+    def add(self, frames: Video) -> None:
+        t = frames.shape[1]
+        if t == self._count or frames.requires_grad:
+            self._parts.append(frames)
+        else:
+            if not self._parts:
+                shape = (frames.shape[0], self._count, *frames.shape[2:])
+                self._parts.append(frames.new_empty(shape))
+            self._parts[0][:, self.done : self.done + t] = frames
+        self.done += t
+
+    def all(self) -> Video:
+        return self._parts[0] if len(self._parts) == 1 else torch.cat(self._parts, dim=1)
+
+
+def _if_there_is_memory(frames_at: Callable[[Times], Video], times: Times) -> Video | None:
+    """Frames; None if memory ran out and fewer can be asked for."""
+    try:
+        return frames_at(times)
+    except RuntimeError as error:
+        if times.numel() == 1 or not is_out_of_memory(error):
+            raise
+    return None  # outside the handler: the exception holds on to the tensors of the failed call
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device, or the CPU's allocator, had no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _budget(device: torch.device, *, held: int) -> int:
+    """Bytes to work with beside ``held`` bytes of results."""
+    if device.type != "cuda":
+        return CPU_BYTES
+    free, _ = torch.cuda.mem_get_info(device)
+    # What torch keeps without using it is free as well.
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return (free - held) // 2

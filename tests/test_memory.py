@@ -1,0 +1,102 @@
+"""Drawing within bounded memory: the same frames in any division, and none lost when it runs out."""
+
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+import toy
+from rdvfi import _memory
+from rdvfi.interfaces import Motion
+from rdvfi.interpolator import Interpolator
+from rdvfi.testing import BATCH_TOLERANCE, assert_close
+from rdvfi.types import Image, Times, Video
+
+TIMES = torch.arange(1, 8) / 8
+
+
+@pytest.fixture(autouse=True)
+def _toys() -> Iterator[None]:
+    with toy.registered():
+        yield
+
+
+class Hungry(toy.ToyRenderer):
+    """Has room for ``most`` frames at once, and notes how many it was asked for."""
+
+    most = 100
+    message = "CUDA out of memory"
+
+    def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
+        self.asked.append(len(timesteps))
+        if len(timesteps) > self.most:
+            raise torch.OutOfMemoryError(self.message)
+        return super().forward(img0, img1, motion, timesteps)
+
+
+def _hungry(most: int = 100) -> tuple[Interpolator, Hungry]:
+    model, renderer = toy.toy_model(), Hungry(0.3).requires_grad_(False)
+    renderer.most, renderer.asked = most, []  # pyright: ignore
+    model.renderer = renderer
+    return model, renderer
+
+
+_PAIR = toy.textured(2, 40, 56), toy.textured(2, 40, 56, seed=1)
+
+
+def test_the_frames_are_the_same_in_any_division(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, renderer = _hungry()
+    whole = model(*_PAIR, TIMES)
+    assert renderer.asked == [7]
+    each = 2 * (_memory.WORK_BYTES * 48 * 64 + 3 * 48 * 64 * 4)
+    for at_once, asked in ((3, [3, 3, 1]), (0.5, [1] * 7)):
+        renderer.asked.clear()
+        monkeypatch.setattr(_memory, "CPU_BYTES", int(at_once * each) + 1)
+        assert_close(model(*_PAIR, TIMES), whole, tolerance=BATCH_TOLERANCE)
+        assert renderer.asked == asked
+
+
+def test_gradients_pass_through_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = toy.toy_model().requires_grad_(True)
+    monkeypatch.setattr(_memory, "CPU_BYTES", 1)
+    model(*_PAIR, TIMES).mean().backward()
+    assert isinstance(model.renderer, toy.ToyRenderer)
+    assert model.renderer.tint.grad is not None
+
+
+def test_out_of_memory_halves_what_is_drawn_at_once_and_says_so_once() -> None:
+    model, renderer = _hungry()
+    expected = model(*_PAIR, TIMES)
+    renderer.most, renderer.asked = 2, []
+    with pytest.warns(RuntimeWarning, match="ran out of memory; drawing 3 frames at once"):
+        frames = model(*_PAIR, TIMES)
+    assert renderer.asked == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    assert_close(frames, expected, tolerance=BATCH_TOLERANCE)
+    renderer.asked.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(model(*_PAIR, TIMES), frames)
+    assert renderer.asked == [1] * 7, "what was too much is remembered"
+
+
+def test_a_frame_that_does_not_fit_alone_is_an_error() -> None:
+    model, renderer = _hungry(most=0)
+    with (
+        pytest.warns(RuntimeWarning, match="ran out of memory"),
+        pytest.raises(torch.OutOfMemoryError),
+    ):
+        model(*_PAIR, TIMES)
+    assert renderer.asked == [7, 3, 1]
+
+
+def test_other_errors_are_not_taken_for_memory() -> None:
+    class Broken(toy.ToyRenderer):
+        def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
+            raise RuntimeError("sizes do not match")
+
+    model = toy.toy_model()
+    model.renderer = Broken(0.0)
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        model(*_PAIR, TIMES)
+    assert _memory.is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
