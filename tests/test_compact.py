@@ -76,6 +76,6 @@ def test_moved_knots_refuse_a_basis_that_reaches_too_far() -> None:
             return torch.full((times.numel(), knots.numel()), 1.0 / knots.numel())
 
     fields = torch.zeros(1, 9, 2, 8, 8)
-    with pytest.raises(ValueError, match="its reach is None.*use knots=SOURCE or knots=FIXED"):
+    with pytest.raises(ValueError, match=r"its reach is None.*use knots=SOURCE or knots=FIXED"):
         MovedKnotTrajectory(fields, fields, torch.linspace(0, 1, 9), Everywhere())
     assert MovedKnotTrajectory(fields[:, :3], fields[:, :3], torch.linspace(0, 1, 3), Everywhere())

@@ -231,8 +231,7 @@ def test_out_of_memory_halves_the_work_and_goes_on(tmp_path, model) -> None:
     _run(tmp_path / "in.mp4", tmp_path / "wide", model, multiplier=8)
     narrow = rdvfi.Interpolator(model.generator, model.trajectory, _Narrow(model.renderer, 2))
     report = _run(tmp_path / "in.mp4", tmp_path / "narrow", narrow, multiplier=8)
-    assert report.chunk <= 2
-    assert report.notes[0] == "memory ran out: drawing 3 frames at once from here on"
+    assert report.notes == ("memory ran out on cpu: drawing 3 frames at once from here on",)
     for path in (tmp_path / "wide").iterdir():
         assert np.array_equal(clips.read_png(path), clips.read_png(tmp_path / "narrow" / path.name))
 

@@ -26,9 +26,7 @@ class Chunks:
     def __init__(self) -> None:
         self._limit: int | None = None
 
-    def draw(
-        self, frames_at: Callable[[Times], Video], times: Times, *, bytes_each: int
-    ) -> Video:
+    def draw(self, frames_at: Callable[[Times], Video], times: Times, *, bytes_each: int) -> Video:
         """``frames_at(times)``, a part of the times after the other.
 
         When the device runs out of memory, half as many are tried at once, here and in later
@@ -58,8 +56,7 @@ class Chunks:
     def _remember(self, at_once: int, bytes_each: int, device: torch.device) -> None:
         if self._limit is None:
             warnings.warn(
-                f"{device} ran out of memory; drawing {at_once} frames at once from here on, and "
-                "fewer if need be",
+                f"memory ran out on {device}: drawing {at_once} frames at once from here on",
                 RuntimeWarning,
                 stacklevel=4,
             )

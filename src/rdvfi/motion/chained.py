@@ -11,7 +11,7 @@ import torch
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Basis, FlowEstimator, Keyframes, Reads, Trajectory, TrajectoryModel
 from rdvfi.motion.line import FIELD_STRIDE
-from rdvfi.motion.trajectory import KnotTrajectory, MovedKnotTrajectory
+from rdvfi.motion.trajectory import Knots, trajectory_over
 from rdvfi.ops import chain
 from rdvfi.registry import trajectories
 
@@ -22,12 +22,12 @@ class ChainedTrajectory(TrajectoryModel):
     Args:
         flow: Motion between neighbouring keyframes.
         basis: Interpolation in time.
-        moved: Whether points are followed between knots.
+        knots: What is interpolated in time.
     """
 
-    def __init__(self, flow: FlowEstimator, basis: Basis, moved: bool) -> None:
+    def __init__(self, flow: FlowEstimator, basis: Basis, knots: Knots) -> None:
         super().__init__()
-        self.flow, self.basis, self.moved = flow, basis, moved
+        self.flow, self.basis, self.knots = flow, basis, knots
 
     @property
     def reads(self) -> Reads:
@@ -52,17 +52,17 @@ class ChainedTrajectory(TrajectoryModel):
             h, w = fields.shape[-2:]
             small = resize_flow(fields.flatten(0, 1), (h // FIELD_STRIDE, w // FIELD_STRIDE))
             fields = small.unflatten(0, (2 * b, k))
-        kind = MovedKnotTrajectory if self.moved else KnotTrajectory
-        return kind(fields[:b], fields[b:].flip(1), keyframes.times, self.basis)
+        both_ends = (fields[:b], fields[b:].flip(1))
+        return trajectory_over(self.knots, both_ends, keyframes.times, self.basis)
 
 
 @trajectories.register("chained")
-def chained(*, flow: FlowEstimator, basis: Basis, moved: bool = True) -> TrajectoryModel:
+def chained(*, flow: FlowEstimator, basis: Basis, knots: Knots = Knots.MOVED) -> TrajectoryModel:
     """Adjacent motions chained without a network; needs no training if the flow needs none.
 
     Args:
         flow: Motion between neighbouring keyframes.
         basis: Interpolation in time.
-        moved: Follow points between knots, instead of interpolating at fixed pixels.
+        knots: What is interpolated in time between the knots.
     """
-    return ChainedTrajectory(flow, basis, moved)
+    return ChainedTrajectory(flow, basis, knots)

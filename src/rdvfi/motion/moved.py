@@ -25,6 +25,7 @@ from rdvfi.motion.knots import Fields, KnotTrajectory
 from rdvfi.ops.warp import backward_warp, follow
 from rdvfi.types import Flows, Times
 
+
 @dataclass(frozen=True, eq=False)
 class MovedKnotTrajectory(KnotTrajectory):
     """Flow fields to both ends at knots, interpolated along the paths of the points."""

@@ -8,6 +8,7 @@ on.
 """
 
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rdvfi._memory import is_out_of_memory
 from rdvfi.geometry import MINIMUM_SIDE
 from rdvfi.interfaces import Motion
 from rdvfi.interpolator import Interpolator
@@ -79,7 +81,7 @@ class VideoReport:
     uncertain: tuple[UncertainPair, ...]
     """The pairs of low confidence."""
     chunk: int
-    """Timesteps drawn at once in the end."""
+    """Timesteps that the model was asked for at once."""
     notes: tuple[str, ...]
     """What had to be done differently than asked."""
 
@@ -104,7 +106,7 @@ class Engine:
         source: Where frames come from.
         retiming: Where new frames are wanted.
         seed: Seed of the noise, the same for every pair.
-        chunk: Timesteps drawn at once; None chooses by the frame size.
+        chunk: Timesteps asked for at once; None chooses by the frame size.
         sheet: Is shown every pair, if given.
         progress: Is told of every frame written.
     """
@@ -206,8 +208,6 @@ class Engine:
         while start < len(new):
             part = new[start : start + self._chunk]
             frames = self._render(img0, img1, motion, [float(m.timestep) for m in part])
-            if frames is None:
-                continue
             for frame, moment in zip(frames[0], part, strict=True):
                 pixels = to_pixels(frame, deep=self._source.info.layout.deep)
                 if self._sheet is not None:
@@ -219,7 +219,7 @@ class Engine:
         try:
             return self._model.estimate(img0, img1, seed=self._seed)
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise MemoryError(
                 f"not enough memory on {self._model.device} to estimate the motion between two "
@@ -228,24 +228,24 @@ class Engine:
 
     def _render(
         self, img0: Tensor, img1: Tensor, motion: Motion, times: list[float]
-    ) -> Float[Tensor, "1 t 3 H W"] | None:
-        """Frames at ``times``; None if memory ran out and fewer must be asked for."""
+    ) -> Float[Tensor, "1 t 3 H W"]:
+        """Frames at ``times``; that memory ran out and fewer are drawn at once becomes a note."""
         try:
-            return self._model.render(img0, img1, motion, times)
+            return self._noting(lambda: self._model.render(img0, img1, motion, times))
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
-            if len(times) == 1:
-                raise MemoryError(
-                    f"not enough memory on {self._model.device} to draw a single frame of "
-                    f"{self._source.info.width}x{self._source.info.height}; use another device"
-                ) from error
-        # Outside the handler: the exception holds on to the tensors of the failed call.
-        self._chunk = max(1, len(times) // 2)
-        self._notes.append(f"memory ran out: drawing {self._chunk} frames at once from here on")
-        if self._model.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return None
+            raise MemoryError(
+                f"not enough memory on {self._model.device} to draw a single frame of "
+                f"{self._source.info.width}x{self._source.info.height}; use another device"
+            ) from error
+
+    def _noting(self, render: Callable[[], Tensor]) -> Tensor:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", RuntimeWarning)
+            frames = render()
+        self._notes.extend(str(warning.message) for warning in caught)
+        return frames
 
     def _report(self, read: int, seconds: float) -> VideoReport:
         info = self._source.info
@@ -287,8 +287,3 @@ class _Tensors:
 def _mean_confidence(motion: Motion) -> float:
     times = torch.tensor(CONFIDENCE_TIMES, device=motion.keyframes.latents.device)
     return float(motion.trajectory.confidence(times).mean())
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    cpu = "DefaultCPUAllocator" in str(error)
-    return cpu or isinstance(error, torch.OutOfMemoryError)
