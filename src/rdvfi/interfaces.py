@@ -218,6 +218,26 @@ class KeyframeGenerator(nn.Module, ABC):
             noise: Standard normal, of shape ``noise_shape(b, h, w)``.
         """
 
+    def continued(
+        self,
+        first: Float[Tensor, "b c hz wz"],
+        img0: SmallImage,
+        img1: SmallImage,
+        noise: Float[Tensor, "b n c hz wz"],
+    ) -> Keyframes:
+        """What `forward` makes, where the latents of ``img0`` are known already.
+
+        They are, in a stream of frames: the last frames of one pair are the first of the next.
+        Generators whose encoder takes time use them; this default does not.
+
+        Args:
+            first: ``encode(img0)``.
+            img0: First frames, [0, 1].
+            img1: Last frames, [0, 1].
+            noise: Standard normal, of shape ``noise_shape(b, h, w)``.
+        """
+        return self(img0, img1, noise)
+
     @abstractmethod
     def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
         """Shape of the noise for ``b`` pairs of ``h`` by ``w`` frames: (b, n, c, hz, wz)."""

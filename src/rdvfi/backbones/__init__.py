@@ -3,6 +3,6 @@
 Importing the package registers the built-in implementations.
 """
 
-from rdvfi.backbones import compact, ends, svd
+from rdvfi.backbones import compact, ends, svd, wan
 
-__all__ = ["compact", "ends", "svd"]
+__all__ = ["compact", "ends", "svd", "wan"]

@@ -11,6 +11,7 @@ class names them (``_keep_in_fp32_modules``). ``from_pretrained`` keeps these is
 ``module.to(dtype)`` does not; `apply_keeping_float32` does.
 """
 
+import itertools
 import json
 import os
 import re
@@ -85,9 +86,10 @@ def load_part(
 
 
 def kept_in_float32(part: nn.Module) -> set[int]:
-    """``id`` of every parameter that the diffusers class of ``part`` wants in float32."""
+    """``id`` of every parameter and buffer that the class of ``part`` wants in float32."""
     islands = set(getattr(part, "_keep_in_fp32_modules", None) or ())
-    return {id(p) for name, p in part.named_parameters() if islands & set(name.split("."))}
+    tensors = itertools.chain(part.named_parameters(), part.named_buffers())
+    return {id(tensor) for name, tensor in tensors if islands & set(name.split("."))}
 
 
 def apply_keeping_float32(
