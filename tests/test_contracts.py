@@ -37,14 +37,13 @@ from rdvfi.registry import (
 from rdvfi.types import Image, Times, Video
 
 INTERPOLATING = {"linear", "quadratic", "cubic"}
-NO_DOWNLOAD = {"backbone": {"compact", "ends"}}
-"""Backbones that need no weights from elsewhere; others have toy-size tests of their own."""
-
-OFFLINE = {
+SMALL: dict[str, dict[str, Any]] = {
+    "svd": {"size": "toy"},
+    "wan": {"size": "toy"},
     "raft": {"size": "SMALL", "weights": None, "iterations": 2},
     "timm-pyramid": {"pretrained": False, "refine": 8},
 }
-"""Entries whose defaults load weights from elsewhere, with values that do not."""
+"""Entries whose defaults are large or load weights from elsewhere, with values that are not."""
 
 
 def _filled(registry: Registry[Any], name: str, **given: Any) -> Any:
@@ -55,11 +54,8 @@ def _filled(registry: Registry[Any], name: str, **given: Any) -> Any:
             slots[parameter.name] = flows.create("dis" if parameter.name == "coarse" else "local")
         elif parameter.component is Basis and parameter.required:
             slots[parameter.name] = bases.create("cubic")
-    return (
-        registry.create(name, **{**OFFLINE.get(name, {}), **slots, **given})
-        .eval()
-        .requires_grad_(False)
-    )
+    given = {**SMALL.get(name, {}), **slots, **given}
+    return registry.create(name, **given).eval().requires_grad_(False)
 
 
 def _shaken(module: nn.Module, *, amount: float = 0.02) -> nn.Module:
@@ -85,7 +81,7 @@ def test_flows(name: str, shaken: bool) -> None:
 
 
 @both
-@pytest.mark.parametrize("name", sorted(NO_DOWNLOAD["backbone"] & set(backbones)))
+@pytest.mark.parametrize("name", list(backbones))
 def test_backbones(name: str, shaken: bool) -> None:
     generator = _filled(backbones, name)
     testing.check_generator(_shaken(generator) if shaken else generator)  # pyright: ignore
@@ -128,11 +124,10 @@ def test_renderers(name: str, shaken: bool) -> None:
 def test_every_entry_is_documented_and_can_be_described(registry: Registry[Any]) -> None:
     for name in registry:
         assert registry[name].__doc__, f"{registry.group} {name!r} has no docstring"
-        if name in NO_DOWNLOAD.get(registry.group, {name}):
-            made = _filled(registry, name)
-            again = create_from_spec(registry, spec_of(made))
-            assert spec_of(again) == spec_of(made)
-            assert again.state_dict().keys() == made.state_dict().keys()
+        made = _filled(registry, name)
+        again = create_from_spec(registry, spec_of(made))
+        assert spec_of(again) == spec_of(made)
+        assert again.state_dict().keys() == made.state_dict().keys()
 
 
 def test_the_toy_components_keep_the_contracts() -> None:

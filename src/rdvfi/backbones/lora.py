@@ -3,9 +3,9 @@
 A LoRA (Hu et al., ICLR 2022) is two thin matrices per layer, ``A`` (rank x in) and ``B`` (out x
 rank); added to the weights once, it costs nothing afterwards. Files differ in how they name layers
 and matrices. Known here are the names of peft and diffusers (``lora_A``, ``lora_B``), of kohya
-(``lora_down``, ``lora_up``, layers joined by underscores), ``alpha`` where it differs from the rank,
-and full differences of weights and biases (``diff``, ``diff_b``), which distilled models carry. Every
-tensor of a file must find its place, or nothing is changed.
+(``lora_down``, ``lora_up``, layers joined by underscores), ``alpha`` where it differs from the
+rank, and full differences of weights and biases (``diff``, ``diff_b``), which distilled models
+carry. Every tensor of a file must find its place, or nothing is changed.
 """
 
 import os
@@ -80,7 +80,7 @@ def merge_lora(
     ]
     with torch.no_grad():
         for change in changes:
-            change.parameter += change.difference.to(change.parameter)
+            change.parameter.add_(change.difference.to(change.parameter))
     return len(changes)
 
 
@@ -174,11 +174,12 @@ def _change(
     name: str, module: nn.Module, parameter: str, difference: Tensor, path: object
 ) -> _Change:
     held = getattr(module, parameter, None)
-    fits = isinstance(held, nn.Parameter) and held.numel() == difference.numel()
-    if not fits or held.shape[0] != difference.shape[0]:
-        shape = tuple(held.shape) if isinstance(held, Tensor) else "none"
+    if not isinstance(held, nn.Parameter):
+        raise ValueError(f"{path}: it changes {name}.{parameter}, which the network has not")
+    # Convolutions are given as matrices: one row per output.
+    if (len(held), held.numel()) != (len(difference), difference.numel()):
         raise ValueError(
             f"{path}: the change of {name}.{parameter} has shape {tuple(difference.shape)}, the "
-            f"parameter {shape}"
+            f"parameter {tuple(held.shape)}"
         )
     return _Change(held, difference.view_as(held))

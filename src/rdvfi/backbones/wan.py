@@ -45,7 +45,6 @@ def wan(
     lora_scale: float = 1.0,
     prompt_embeds: str | None = None,
     image_embeds: str | None = None,
-    decode_keyframes: bool | None = None,
 ) -> KeyframeGenerator:
     """Wan2.1-Fun-1.3B-InP, the backbone of RDVFI-D.
 
@@ -62,7 +61,6 @@ def wan(
         lora_scale: How much of it.
         prompt_embeds: Safetensors file with rows of text context; None is zeros.
         image_embeds: Safetensors file with 257 rows of image context; None is zeros.
-        decode_keyframes: Give keyframes images; by default in the layouts of one clip.
     """
     transformer, vae = _parts(source, revision, size)
     if lora is not None:
@@ -74,7 +72,6 @@ def wan(
         sampling=Sampling(num_inference_steps, sampler, shift),
         prompt_embeds=_embeds(prompt_embeds),
         image_embeds=_embeds(image_embeds),
-        decode_keyframes=decode_keyframes,
     )
     # In its own layout and with its own number of steps it is used as it was trained.
     made.pretrained = source is not None and made.frames.causal and num_inference_steps > 1

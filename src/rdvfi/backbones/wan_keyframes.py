@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi.backbones.loading import apply_keeping_float32
-from rdvfi.backbones.wan_layout import Frames, Layout
+from rdvfi.backbones.wan_layout import Frames
 from rdvfi.backbones.wan_prepared import PreparedTransformer
 from rdvfi.backbones.wan_rope import FreeTimeRope
 from rdvfi.backbones.wan_steps import Sampler, clean_from_flow, sample, timesteps
@@ -60,6 +60,10 @@ class Sampling:
             raise ValueError(f"num_inference_steps must be at least 1; got {self.steps}")
 
 
+EIGHTHS = Frames()
+ONE_STEP = Sampling()
+
+
 @dataclass(frozen=True, eq=False)
 class _Prepared:
     """What `WanKeyframes.optimize` computes once."""
@@ -80,8 +84,6 @@ class WanKeyframes(KeyframeGenerator):
         sampling: One step, or more by a scheduler.
         prompt_embeds: Rows of text context, 512 at most, filled up with zeros; None is all zeros.
         image_embeds: 257 rows of image context; None is all zeros.
-        decode_keyframes: Whether keyframes come with images, for flow estimators that read pixels.
-            By default in causal layouts, where only the whole clip can be decoded.
 
     Raises:
         ValueError: If the transformer is not one for InP, or a context does not fit it.
@@ -96,11 +98,10 @@ class WanKeyframes(KeyframeGenerator):
         transformer: nn.Module,
         vae: nn.Module,
         *,
-        frames: Frames = Frames(),
-        sampling: Sampling = Sampling(),
+        frames: Frames = EIGHTHS,
+        sampling: Sampling = ONE_STEP,
         prompt_embeds: Float[Tensor, "s c"] | None = None,
         image_embeds: Float[Tensor, "r d"] | None = None,
-        decode_keyframes: bool | None = None,
     ) -> None:
         super().__init__()
         config, channels = _config(transformer), _config(vae)["z_dim"]
@@ -116,7 +117,6 @@ class WanKeyframes(KeyframeGenerator):
         self.transformer: Any = transformer
         transformer.rope = FreeTimeRope(transformer.rope, frames.positions)  # pyright: ignore
         self.frames, self.sampling = frames, sampling
-        self.decodes = frames.causal if decode_keyframes is None else decode_keyframes
         self.latent_channels, self.stride, self.size_multiple = channels, STRIDE, 2 * STRIDE
         text = _rows("prompt_embeds", prompt_embeds, TEXT_ROWS, config["text_dim"], fill=True)
         image = _rows("image_embeds", image_embeds, IMAGE_ROWS, config["image_dim"], fill=False)
@@ -145,8 +145,7 @@ class WanKeyframes(KeyframeGenerator):
         made = self.sample(noise.transpose(1, 2), condition)
         inner = made[:, :, 1:-1].transpose(1, 2)
         latents = torch.cat((first[:, None], inner, last[:, None]), dim=1)
-        images = self._images(img0, img1, made, first) if self.decodes else None
-        return Keyframes(latents, self.times, images)
+        return Keyframes(latents, self.times)
 
     @property
     def times(self) -> Float[Tensor, " k"]:
@@ -160,14 +159,23 @@ class WanKeyframes(KeyframeGenerator):
     def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
         """See `rdvfi.interfaces.KeyframeGenerator.encode`."""
         ready = self._ready()
-        return encode_frames(self.vae, images) if ready is None else ready.autoencoder.encode(images)
+        return (
+            encode_frames(self.vae, images) if ready is None else ready.autoencoder.encode(images)
+        )
 
     def decode(self, latents: Float[Tensor, "b c hz wz"]) -> Float[Tensor, "b 3 h w"]:
-        """Images of single-frame latents, in [0, 1]: the ends' always, all in ``PER_FRAME``."""
+        """Images of single-frame latents: of the ends always, of all in ``PER_FRAME``."""
         ready = self._ready()
         if ready is None:
             return decode_frames(self.vae, latents)
         return ready.autoencoder.decode(latents)
+
+    def decode_between(self, latents: Float[Tensor, "b k c hz wz"]) -> Float[Tensor, "b n 3 h w"]:
+        """See `rdvfi.interfaces.KeyframeGenerator.decode_between`; a clip is decoded as one."""
+        if not self.frames.causal:
+            return super().decode_between(latents)
+        # Latent j ends at frame 4 j; the last latent is not needed for the frames before it.
+        return decode_clip(self.vae, latents[:, :-1].transpose(1, 2))[:, :, 4::4].transpose(1, 2)
 
     def condition(
         self,
@@ -296,19 +304,6 @@ class WanKeyframes(KeyframeGenerator):
         if ready is None or size not in ready.greys:
             return self.encode(torch.full_like(images[:1], GREY))
         return ready.greys[size]
-
-    def _images(
-        self, img0: SmallImage, img1: SmallImage, made: Tensor, first: Tensor
-    ) -> Float[Tensor, "b k 3 h w"]:
-        """Decoded keyframes between the real frames."""
-        if self.frames.causal:
-            # Latent j ends at frame 4 j; the last latent is not needed for the frames before it.
-            clip = torch.cat((first[:, :, None], made[:, :, 1:-1]), dim=2)
-            inner = decode_clip(self.vae, clip)[:, :, 4::4].transpose(1, 2)
-        else:
-            between = made[:, :, 1:-1].transpose(1, 2)
-            inner = self.decode(between.flatten(0, 1)).unflatten(0, between.shape[:2])
-        return torch.cat((img0[:, None], inner.to(img0), img1[:, None]), dim=1)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "WanKeyframes":
         """Moves and casts come here; what the transformer wants in float32 stays so."""

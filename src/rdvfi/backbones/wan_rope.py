@@ -1,8 +1,8 @@
 """Rotary embedding with free times.
 
 diffusers' module counts latent frames 0, 1, 2, ...; keyframes may be anywhere between. The angles
-are ``position / theta^(2 i / d)``, so any real position has them; integers give the same bits as the
-table of the original. Height and width keep the original's tables.
+are ``position / theta^(2 i / d)``, so any real position has them; integers give the same bits as
+the original's table. Height and width keep the original's tables.
 """
 
 import torch

@@ -1,9 +1,10 @@
 """From noise to latents with a flow-matching network.
 
 Wan mixes data and noise on a straight line, ``x_s = (1 - s) z + s eps``, and answers with the
-velocity ``u = eps - z`` (Lipman et al., Flow Matching, 2023). So ``z = x_s - s u`` at any noise level, and at
-pure noise, s = 1, one evaluation gives the sample: ``z = eps - u``. That is RDVFI's single step.
-With more steps, diffusers' own schedulers walk from noise to data; with one they do the same.
+velocity ``u = eps - z`` (Lipman et al., Flow Matching for Generative Modeling, 2023). So
+``z = x_s - s u`` at any noise level, and at pure noise, s = 1, one evaluation gives the sample:
+``z = eps - u``. That is RDVFI's single step. With more steps, diffusers' own schedulers walk from
+noise to data; with one they do the same.
 """
 
 from collections.abc import Callable
@@ -51,7 +52,10 @@ def make_scheduler(sampler: Sampler, steps: int, shift: float) -> Any:
         steps: Evaluations of the network.
         shift: How much longer it stays at high noise: 3 for Wan at 480p, 5 for its training.
     """
-    from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
+        FlowMatchEulerDiscreteScheduler,
+    )
+    from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
     if sampler is Sampler.EULER:
         scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
