@@ -1,27 +1,31 @@
-"""Training: the loop resumes exactly, every stage takes real steps, bad data is named."""
+"""Training: every stage takes real steps on its own parts, and what is wrong is named."""
 
-import itertools
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from skimage import data as photographs
-from torch import Tensor, nn
+from torch import nn
 
-from rdvfi.backbones.diffusion import velocity
 from rdvfi.data.moving import KNOTS
 from rdvfi.data.pool import KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures
 from rdvfi.data.sources import Stream
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import load_bundled
-from rdvfi.training import command, stages
-from rdvfi.training.loop import Losses, Schedule, train
-from rdvfi.training.losses import flow_loss, picture_loss, rising_noise_level
+from rdvfi.training import feeds, run
+from rdvfi.training.clip import Clip
+from rdvfi.training.decoding import Autoencoding, Decoding
+from rdvfi.training.diffusing import Diffusing
+from rdvfi.training.losses import Needs, Terms
+from rdvfi.training.moment import Moment
+from rdvfi.training.parts import load_parts, only, part_of, save_parts
+from rdvfi.training.recipes import compose_stages, list_training_recipes
+from rdvfi.training.stage import Kind
 
-QUICK = Schedule(steps=2, rate=1e-3, warmup=1, bfloat16=False)
 SIZE = (64, 96)
 FILMED = range(400, 520)
 """Frames of the small film that hold pictures; the rest is never read."""
@@ -59,7 +63,8 @@ def pools(folder: Path) -> tuple[Pool, Pool]:
 
 @pytest.fixture
 def model() -> Interpolator:
-    return command.new_model()
+    (stage,) = compose_stages("rdvfi_s/motion", ["data.folder=x", "out=x", "after=[]"])
+    return run.prepared_model(stage)
 
 
 def test_a_pool_holds_frames_coarse_flow_and_exact_flow(pools: tuple[Pool, Pool]) -> None:
@@ -85,201 +90,282 @@ def test_a_sample_depends_on_its_index_alone(folder: Path, pools: tuple[Pool, Po
         assert torch.equal(Pool(again).batch([3])[name], pools[1].batch([3])[name])
 
 
-def _counting() -> Iterator[dict[str, Tensor]]:
-    for i in itertools.count():
-        yield {"i": torch.tensor(float(i))}
-
-
-def _fitting(model: nn.Module, stop_before: int | None = None):
-    """Fit a line to points that depend on the step, so that a resumed run sees the same ones."""
-
-    def loss(batch: dict[str, Tensor], step: int) -> Losses:
-        if step == stop_before:
-            raise KeyboardInterrupt
-        x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
-        return {"square": (model(x) - x.sum(1, keepdim=True)).square().mean()}
-
-    return loss
-
-
-def _line() -> nn.Linear:
-    torch.manual_seed(1)
-    return nn.Linear(3, 1)
-
-
-def test_a_stopped_run_goes_on_from_its_checkpoint_bit_for_bit(tmp_path: Path) -> None:
-    schedule = Schedule(steps=40, rate=1e-2, warmup=5, every=10, bfloat16=False)
-    whole, broken, resumed = _line(), _line(), _line()
-    assert train("a", whole, _counting(), _fitting(whole), schedule, tmp_path, report=_silent)
-    with pytest.raises(KeyboardInterrupt):
-        train("b", broken, _counting(), _fitting(broken, 27), schedule, tmp_path, report=_silent)
-    lines: list[str] = []
-    train("b", resumed, _counting(), _fitting(resumed), schedule, tmp_path, report=lines.append)
-    assert lines[0] == "b: resumed at step 20"
-    assert torch.equal(resumed.weight, whole.weight)
-    assert torch.equal(resumed.bias, whole.bias)
-
-
-def test_a_time_limit_leaves_a_checkpoint(tmp_path: Path) -> None:
-    model, schedule = _line(), Schedule(steps=10**9, minutes=0.001, bfloat16=False)
-    assert not train("a", model, _counting(), _fitting(model), schedule, tmp_path, report=_silent)
-    assert torch.load(tmp_path / "a.pt", weights_only=True)["step"] > 0
-
-
-def test_a_loss_that_is_no_number_stops_training_and_keeps_the_checkpoint(tmp_path: Path) -> None:
-    model = _line()
-    fit = _fitting(model)
-
-    def loss(batch: dict[str, Tensor], step: int) -> Losses:
-        return {"square": fit(batch, step)["square"] * (float("nan") if step == 15 else 1.0)}
-
-    schedule = Schedule(steps=20, every=10, bfloat16=False)
-    with pytest.raises(FloatingPointError, match="loss is nan at step 15; checkpoints are kept"):
-        train("a", model, _counting(), loss, schedule, tmp_path, report=_silent)
-    assert torch.load(tmp_path / "a.pt", weights_only=True)["step"] == 10
-    assert not list(tmp_path.glob("*.partial"))
-
-
-def test_the_learning_rate_rises_then_falls_to_zero() -> None:
-    schedule = Schedule(steps=100, rate=1.0, warmup=10)
-    rates = [schedule.rate_at(step) for step in range(101)]
-    assert rates[0] == pytest.approx(0.1)
-    assert max(rates) == pytest.approx(1.0)
-    assert rates[100] == pytest.approx(0.0)
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-
-
 def _finite(module: nn.Module) -> bool:
     return all(bool(torch.isfinite(parameter).all()) for parameter in module.parameters())
 
 
-def test_the_autoencoder_takes_steps_and_is_calibrated(
-    folder: Path, model: Interpolator, tmp_path: Path
-) -> None:
-    autoencoder = stages.Parts.of(model).generator.autoencoder
-    pictures = load_pictures(folder, Film(folder / "film.npy"), frames=2)
-    make = stages.crops(lambda rng: pictures[rng.integers(len(pictures))], 64)
-    stream = Stream(make, workers=0)
-    before = autoencoder.encoder[1].weight.clone()
-    stages.train_autoencoder(autoencoder, stream.batches(4, 1), QUICK, tmp_path, _silent)
-    assert _finite(autoencoder)
-    assert not torch.equal(before, autoencoder.encoder[1].weight)
-    latents = autoencoder.encode(next(stream.batches(16, 1))["frames"][:, 0])
-    assert latents.std((0, 2, 3)).log().abs().max() < 0.5  # about one, on other pictures
+def _fit(objective: nn.Module, batches: list[dict[str, torch.Tensor]], steps: int) -> list[float]:
+    """Plain steps of AdamW; returns the sum of the losses before each."""
+    parameters = [p for p in objective.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=2e-3)
+    sums = []
+    for step in range(steps):
+        losses = objective(batches[step % len(batches)], Moment(step, steps))
+        total = torch.stack(list(losses.values())).sum()
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        sums.append(float(total.detach()))
+    return sums
 
 
-def test_every_stage_trains_its_own_part_and_no_other(
-    model: Interpolator, pools: tuple[Pool, Pool], tmp_path: Path
+def test_every_stage_trains_its_own_parts_and_no_other(
+    model: Interpolator, pools: tuple[Pool, Pool]
 ) -> None:
-    parts = stages.Parts.of(model)
-    for name, part, run in (
-        (
-            "motion",
-            parts.trajectory,
-            lambda: stages.train_motion(model, pools[0], QUICK, tmp_path, _silent),
-        ),
-        (
-            "synthesis",
-            parts.renderer,
-            lambda: stages.train_synthesis(model, pools, QUICK, tmp_path, _silent, predicted=False),
-        ),
-        (
-            "keyframes",
-            parts.generator.denoiser,
-            lambda: stages.train_keyframes(
-                model, pools, QUICK, tmp_path, _silent, decodable=True, reconstruct_from=0.0
-            ),
-        ),
-    ):
+    batches = [pools[0].batch([0, 1]), pools[1].batch([0, 1])]
+    motion = Terms({"adjacent": 1, "flow": 1, "smoothness": 0.05})
+    frames = Terms({"l2": 1, "l1": 1, "edges": 1, "census": 1, "features": 0.1, "gram": 0.1})
+    diffusion = Terms({"theta": 1, "flow": 1, "imle": 1, "l2": 1}, {"imle": {"draws": 2}})
+    stages = {
+        "motion": (["trajectory"], lambda: Decoding(model, motion)),
+        "the paper's first": (["trajectory", "renderer"], lambda: Decoding(model, frames)),
+        "keyframes": (["backbone"], lambda: Diffusing(model, diffusion)),
+        "refinement": (["renderer"], lambda: Decoding(model, frames, predicted=True)),
+    }
+    for name, (parts, make) in stages.items():
+        only(model, parts)
+        objective = make()
         before = {key: value.clone() for key, value in model.state_dict().items()}
-        own = {id(value) for value in part.state_dict(keep_vars=True).values()}
-        run()
-        assert _finite(part), name
+        own = {
+            id(value)
+            for part in parts
+            for value in part_of(model, part).state_dict(keep_vars=True).values()
+        }
+        _fit(objective, batches, 2)
         changed = {
             id(value)
             for key, value in model.state_dict(keep_vars=True).items()
             if not torch.equal(value, before[key])
         }
+        assert _finite(model), name
         assert changed, name
         assert changed <= own, name
 
 
 def test_training_motion_on_a_few_samples_lowers_its_loss(
-    model: Interpolator, folder: Path, tmp_path: Path
+    model: Interpolator, pools: tuple[Pool, Pool]
 ) -> None:
-    build_pool(folder, tmp_path / "two", "procedural", 2, size=SIZE, workers=1)
-    pool = Pool(tmp_path / "two")
-    parts, batch = stages.Parts.of(model), pool.batch([0, 1])
-    parts.generator.autoencoder.calibrate(batch["frames"][:, 0])  # latents of unit variance
+    batch = pools[0].batch([0, 1])
+    part_of(model, "autoencoder").calibrate(batch["frames"][:, 0])  # pyright: ignore
+    only(model, ["trajectory"])
+    objective = Decoding(model, Terms({"adjacent": 1, "flow": 1}))
+    sums = _fit(objective, [batch], 14)
+    assert sum(sums[-3:]) < 0.9 * sum(sums[:3])
+
+
+def test_a_loss_without_its_evidence_is_left_out(
+    model: Interpolator, pools: tuple[Pool, Pool]
+) -> None:
+    only(model, ["renderer"])
+    objective = Decoding(model, Terms({"flow": 1, "l2": 2}))
+    procedural, film = (objective(pool.batch([0]), Moment(0, 10)) for pool in pools)
+    assert procedural.keys() == {"flow", "l2"}
+    assert film.keys() == {"l2"}  # real clips have no exact flow
+
+
+def test_frames_join_a_diffusion_stage_when_they_shall(
+    model: Interpolator, pools: tuple[Pool, Pool]
+) -> None:
+    only(model, ["backbone"])
+    objective = Diffusing(model, Terms({"theta": 1, "l2": 1}), reconstruct_from=0.5)
+    batch = pools[1].batch([0])
+    assert objective(batch, Moment(4, 10)).keys() == {"theta"}
+    assert objective(batch, Moment(5, 10)).keys() == {"theta", "l2"}
+    assert objective.terms.need(Needs.FRAMES)
+
+
+def test_sheets_show_what_the_model_makes(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
+    batch = pools[0].batch([0, 1, 2])
     with torch.no_grad():
-        keyframes = stages.true_keyframes(parts.generator, batch)
+        objectives = [
+            Decoding(model, Terms({"l2": 1})),
+            Diffusing(model, Terms({"theta": 1})),
+        ]
+        sheets = [objective.pictures(batch, Moment(0, 1)) for objective in objectives]
+        autoencoder = Autoencoding(model, Terms({"l1": 1})).pictures(batch, Moment(0, 1))
+    h, w = SIZE
+    for sheet in sheets:
+        assert sheet is not None
+        assert sheet.shape == (4 * h, 6 * w, 3)  # two samples of two rows of six tiles
+        first = (batch["frames"][0, 0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        assert np.array_equal(sheet[:h, :w], first)
+        truth = (batch["frames"][1, KNOTS] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        assert np.array_equal(sheet[3 * h :, 5 * w :], truth)
+    assert autoencoder is not None
+    assert autoencoder.shape == (2 * h, 3 * w, 3)
 
-    def loss() -> float:
-        with torch.no_grad():
-            found = stages.motion_losses(parts.trajectory, keyframes, batch)
-        return float(torch.stack(list(found.values())).sum())
 
-    before = loss()
-    schedule = Schedule(steps=25, rate=2e-3, warmup=1, bfloat16=False)
-    stages.train_motion(model, pool, schedule, tmp_path, _silent)
-    assert loss() < 0.9 * before
+def _tiny(folder: Path, out: Path, *more: str) -> list[str]:
+    """Overrides that make every stage two steps on the small pools."""
+    quick = ["engine.steps=2", "engine.warmup=1", "engine.device=cpu", "data.workers=0"]
+    return [f"data.folder={folder}", f"out={out}", "data.batch=2", *quick, *more]
 
 
-def test_reconstruction_waits_for_trained_motion(
-    model: Interpolator, pools: tuple[Pool, Pool], tmp_path: Path
+def test_a_whole_recipe_leaves_a_model_that_interpolates(
+    folder: Path, pools: tuple[Pool, Pool], tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match="L_rec needs motion and synthesis"):
-        stages.train_keyframes(
-            model, pools, QUICK, tmp_path, _silent, decodable=False, reconstruct_from=0.0
-        )
-
-
-def test_losses_are_least_for_the_truth_and_hidden_points_count_less() -> None:
-    flow, seen = torch.randn(2, 3, 2, 4, 5), torch.ones(2, 3, 4, 5)
-    least = flow_loss(flow, flow, seen)
-    assert least < 0.1  # a robust distance is rounded at zero
-    picture = torch.rand(2, 3, 8, 8)
-    assert picture_loss(picture, picture) == 0
-    seen[..., :2] = 0
-    off_where_hidden, off_where_seen = flow.clone(), flow.clone()
-    off_where_hidden[..., 0] += 1
-    off_where_seen[..., 4] += 1
-    hidden, visible = (flow_loss(off, flow, seen) for off in (off_where_hidden, off_where_seen))
-    assert least < hidden < visible
-
-
-def test_the_noise_level_rises_to_pure_noise() -> None:
-    lowest = [float(rising_noise_level(step, 100, 500).min()) for step in (0, 30, 60, 99)]
-    assert lowest[0] < 0.35
-    assert lowest[0] < lowest[1] < lowest[2]
-    assert lowest[2:] == [1.0, 1.0]
-    clean, noise = torch.randn(2, 1, 7, 4, 5, 6)
-    assert torch.isfinite(velocity(clean, noise, torch.ones(1))).all()
-
-
-def test_the_whole_command_leaves_a_model_that_interpolates(
-    folder: Path, pools: tuple[Pool, Pool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    quick = {stage: Schedule(steps=2, warmup=1) for stage in command.SCHEDULES}
-    monkeypatch.setattr(command, "SCHEDULES", quick)
-    command.train_rdvfi_s(folder, tmp_path, report=_silent)
-    model = load_bundled("rdvfi-s", tmp_path)
-    assert model.untrained_parts() == []
-    frames = model(torch.rand(1, 3, 64, 96), torch.rand(1, 3, 64, 96), [0.5])
+    lines: list[str] = []
+    overrides = _tiny(folder, tmp_path, "engine.sheet_every=2")
+    assert run.train("rdvfi_s", overrides, report=lines.append)
+    trained = load_bundled("rdvfi-s", tmp_path)
+    assert trained.untrained_parts() == []
+    frames = trained(torch.rand(1, 3, 64, 96), torch.rand(1, 3, 64, 96), [0.5])
     assert torch.isfinite(frames).all()
+    stages = ["autoencoder", "keyframes", "motion", "refinement", "synthesis"]
+    for suffix in ("safetensors", "yaml", "csv"):
+        found = {path.stem for path in tmp_path.glob(f"*.{suffix}")} - {"rdvfi-s"}
+        assert sorted(found) == stages
+    assert {path.name.split("-")[0] for path in (tmp_path / "sheets").iterdir()} == set(stages)
+    lines.clear()
+    assert run.train("rdvfi_s", overrides, report=lines.append)  # nothing is trained twice
+    assert len(lines) == 5
+    assert all("is there already" in line for line in lines)
+    kept = load_file(tmp_path / "motion.safetensors")
+    assert {key.split(".")[0] for key in kept} == {"trajectory"}
+
+
+def test_latents_of_another_encoder_are_made_anew(
+    folder: Path, pools: tuple[Pool, Pool], model: Interpolator, tmp_path: Path
+) -> None:
+    (stage,) = compose_stages("rdvfi_s/motion", _tiny(folder, tmp_path, "after=[]"))
+    first = next(feeds.open_feed(stage.data, model, tmp_path, _silent).batches(0))
+    (cache,) = tmp_path.glob("latents-*")
+    only(model, ["autoencoder"])
+    with torch.no_grad():
+        part_of(model, "backbone").get_parameter("answer.weight").add_(1.0)
+    lines: list[str] = []
+    feeds.open_feed(stage.data, model, tmp_path, lines.append)
+    assert not lines  # the denoiser makes no latents of single frames
+    with torch.no_grad():
+        part_of(model, "autoencoder").get_buffer("mean").add_(1.0)
+    again = next(feeds.open_feed(stage.data, model, tmp_path, lines.append).batches(0))
+    assert "was made by another encoder" in lines[0]
+    assert not cache.exists()
+    assert torch.equal(first["frames"], again["frames"])
+    moved = again["latents"] - first["latents"] + 1.0
+    assert moved.abs().max() < 0.01  # half precision
+
+
+def test_parts_come_back_and_those_of_another_model_are_refused(
+    model: Interpolator, tmp_path: Path
+) -> None:
+    file = tmp_path / "stage.safetensors"
+    with torch.no_grad():
+        next(model.renderer.parameters()).fill_(3.0)
+    save_parts(model, ["renderer"], file)
+    with torch.no_grad():
+        next(model.renderer.parameters()).zero_()
+    load_parts(model, file)
+    assert bool((next(model.renderer.parameters()) == 3.0).all())
+    overrides = ["data.folder=x", "out=x", "after=[]", "model.overrides=['renderer.width=40']"]
+    other = run.prepared_model(compose_stages("rdvfi_s/motion", overrides)[0])
+    with pytest.raises(ValueError, match=r"stage\.safetensors is of another model or stage"):
+        load_parts(other, file)
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=r"stage\.safetensors is damaged"):
+        load_parts(model, file)
+    with pytest.raises(FileNotFoundError, match="the result of stage 'none'; train that stage"):
+        load_parts(model, tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("recipe", list_training_recipes())
+def test_every_recipe_composes(recipe: str) -> None:
+    for stage in compose_stages(recipe, ["data.folder=x", "out=y"]):
+        assert stage.out == "y"
+        assert stage.train or stage.kind is Kind.ship
+
+
+@pytest.mark.parametrize(
+    ("recipe", "override", "message"),
+    [
+        ("rdvfi_t", "out=y", "no training recipe 'rdvfi_t'; did you mean 'rdvfi_"),
+        ("mine.yaml", "out=y", "recipe 'mine.yaml' does not exist"),
+        ("rdvfi_s", "losses.lpip=1", "'rdvfi_s/autoencoder'.*lpip"),
+        ("rdvfi_s/motion", "losses.flow=much", "'much'.*Float"),
+        ("rdvfi_s/motion", "engine.step=3", "'step' not in 'EngineConfig'"),
+        ("rdvfi_s/motion", "engine.steps=0", "engine.steps must be at least 1"),
+        ("rdvfi_s/motion", "kind=diffuse", "diffuse"),
+        ("rdvfi_s/motion", "losses.flow=-1", "losses.flow must not be negative"),
+        ("rdvfi_s/motion", "settings.imle.draws=2.5", "2.5"),
+        ("rdvfi_s/motion", "data.size=[64]", "data.size must be a height and a width"),
+        ("rdvfi_s/motion", "data.samples=[1,2]", "data.samples must give a number for each"),
+        ("rdvfi_s/motion", "hydra.run.dir=x", "an override reads field=value"),
+        ("rdvfi_s/motion", "train=[tail]", "no part 'tail' of a model"),
+        ("rdvfi_s/coarse", "seed=1", "seed"),
+        ("rdvfi_s/coarse", "predicted=false", "the coarse of this model has nothing to train"),
+    ],
+)
+def test_what_is_wrong_in_a_recipe_is_named_before_anything_starts(
+    recipe: str, override: str, message: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    overrides = [f"data.folder={tmp_path}", f"out={out}", "after=[]", override]
+    with pytest.raises(ValueError, match=message):
+        run.train(recipe, overrides, report=_silent)
+    assert not out.exists()
+
+
+def test_a_recipe_of_ones_own_and_a_loss_of_ones_own(tmp_path: Path) -> None:
+    from rdvfi.training.losses import Evidence, Loss, losses
+
+    text = "defaults: [training_stage, _self_]\nstage: own\nkind: decoding\ntrain: [renderer]\n"
+    file = tmp_path / "own.yaml"
+    file.write_text(text + "losses: {own-loss: 0.3}\nsettings: {own_loss: {power: 3}}\n")
+    overrides = ["data.folder=x", "out=y"]
+    with pytest.raises(ValueError, match="own-loss"):
+        compose_stages(str(file), overrides)
+    file.write_text(text + "losses: {own_loss: 0.3}\nsettings: {own_loss: {power: 3}}\n")
+
+    @losses.register("own-loss")
+    class OwnLoss(Loss):
+        needs = Needs.FRAMES
+
+        def __init__(self, *, power: int = 2) -> None:
+            super().__init__()
+            self.power = power
+
+        def forward(self, evidence: Evidence) -> torch.Tensor:
+            raise NotImplementedError
+
+    try:
+        (stage,) = compose_stages(str(file), [*overrides, "settings.own_loss.power=5"])
+        (part,) = Terms(stage.losses, stage.settings).parts.values()
+        assert part.power == 5
+    finally:
+        losses.unregister("own-loss")
+    file.write_text("hydra: {}\n")
+    with pytest.raises(ValueError, match="without `hydra`"):
+        compose_stages(str(file), overrides)
 
 
 def test_missing_data_and_earlier_stages_are_named(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"holds no film\.npy; make it with python -m"):
-        command.run_stage("motion", tmp_path, tmp_path, report=_silent)
-    with pytest.raises(ValueError, match="no training stage 'all'; expected one of"):
-        command.run_stage("all", folder, tmp_path, report=_silent)
-    with pytest.raises(FileNotFoundError, match=r"no autoencoder\.safetensors; train that stage"):
-        command.run_stage("motion", folder, tmp_path, report=_silent)
+    def refused(recipe: str, data: Path, message: str, *more: str) -> None:
+        with pytest.raises(FileNotFoundError, match=message):
+            run.train(recipe, _tiny(data, tmp_path / "out", *more), report=_silent)
+
+    refused("rdvfi_s/motion", folder, r"autoencoder\.safetensors is missing: .* train that stage")
+    refused("rdvfi_s/motion", tmp_path, r"holds no film\.npy; make it with", "after=[]")
+    refused("rdvfi_s", tmp_path / "nothing", "data.folder .*nothing does not exist")
     with pytest.raises(FileNotFoundError, match="holds no samples; make them"):
         Pool(tmp_path)
     with pytest.raises(ValueError, match="no samples of kind 'real'; expected one of"):
         build_pool(folder, tmp_path / "pool", "real", 1)
+
+
+def test_clips_that_are_too_short_are_named(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
+    batch = pools[1].batch([0])
+    short = {key: value[:, : KNOTS - 2] for key, value in batch.items() if key != "coarse"}
+    with pytest.raises(ValueError, match="a clip needs 9 frames at the knots; got 7"):
+        Clip.of(short)
+    knots = {key: value[:, :KNOTS] for key, value in batch.items() if key != "coarse"}
+    objective = Decoding(model, Terms({"l2": 1}))
+    with pytest.raises(ValueError, match="no frames between the knots, so nothing can be rendered"):
+        objective({**knots, "coarse": batch["coarse"]}, Moment(0, 1))
+    with pytest.raises(ValueError, match=r"needs \['times'\]; it has \['frames'\]"):
+        Clip.of({"frames": batch["frames"]})
+    odd = {**batch, "frames": batch["frames"][..., :90]}
+    with pytest.raises(ValueError, match="sides are multiples of 16; the clips are 64 high and 90"):
+        objective(odd, Moment(0, 1))
 
 
 def test_a_film_that_is_not_whole_is_refused(tmp_path: Path) -> None:
@@ -291,3 +377,40 @@ def test_a_film_that_is_not_whole_is_refused(tmp_path: Path) -> None:
         (tmp_path / "film.npy").write_bytes(damaged)
         with pytest.raises(ValueError, match="is damaged, build it again"):
             Film(tmp_path / "film.npy")
+
+
+def test_the_autoencoder_learns_and_is_calibrated(
+    folder: Path, model: Interpolator, tmp_path: Path
+) -> None:
+    pictures = load_pictures(folder, Film(folder / "film.npy"), frames=2)
+    make = feeds.crops(lambda rng: pictures[rng.integers(len(pictures))], 64)
+    stream = Stream(make, workers=0).batches(4, 1)
+    only(model, ["autoencoder"])
+    objective = Autoencoding(model, Terms({"l1": 1, "edges": 1}))
+    sums = _fit(objective, [next(stream) for _ in range(4)], 12)
+    assert sums[-1] < sums[0]
+    autoencoder = objective.autoencoder
+    autoencoder.calibrate(torch.cat([next(stream)["frames"][:, 0] for _ in range(8)]))
+    others = torch.cat([next(stream)["frames"][:, 0] for _ in range(4)])
+    assert autoencoder.encode(others).std((0, 2, 3)).log().abs().max() < 0.5
+
+
+def test_the_command_shows_what_it_would_run(capsys: pytest.CaptureFixture[str]) -> None:
+    from rdvfi.cli import main
+
+    with pytest.raises(SystemExit):
+        main(["train", "recipe=rdvfi_s/motion", "data.folder=x", "out=y", "--show"])
+    assert "stage: motion" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["train", "data.folder=x"])
+    assert "give one recipe=NAME (recipes: rdvfi_d," in capsys.readouterr().err
+
+
+def test_folders_are_left_alone_by_a_stage_that_cannot_start(folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(folder / "photographs.npz", data)
+    with pytest.raises(FileNotFoundError, match=r"holds no film\.npy"):
+        run.train("rdvfi_s/autoencoder", _tiny(data, tmp_path / "out"), report=_silent)
+    assert [path.name for path in data.iterdir()] == ["photographs.npz"]
+    assert not (tmp_path / "out").exists()

@@ -43,7 +43,7 @@ COMMANDS = (
         "evaluate",
         "Measure models and baselines against the true frames of a clip.",
     ),
-    Command("train", "rdvfi.training.cli", "train", "Train RDVFI-S from data to weights."),
+    Command("train", "rdvfi.training.cli", "train", "Train a model by a recipe."),
     Command("models", "rdvfi.info_command", "models", "List models, recipes and components."),
     Command("info", "rdvfi.info_command", "info", "Tell everything about one of them."),
 )

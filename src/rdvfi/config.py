@@ -106,7 +106,7 @@ def compose(recipe: str | os.PathLike[str], *overrides: str) -> dict[str, Any]:
     checked = [_check_override(override) for override in overrides]
     try:
         with (
-            _nodes_stored(),
+            stored_nodes(),
             hydra.initialize_config_dir(str(path.parent.resolve()), version_base="1.3"),
         ):
             # A recipe of one's own may start from one of ours.
@@ -116,7 +116,7 @@ def compose(recipe: str | os.PathLike[str], *overrides: str) -> dict[str, Any]:
             composed, resolve=True, enum_to_str=True, throw_on_missing=True
         )
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(f"recipe {os.fspath(recipe)!r}: {_one_line(error)}") from error
+        raise ValueError(f"recipe {os.fspath(recipe)!r}: {one_line(error)}") from error
     if not isinstance(values, dict) or not values.keys() >= {"motion_area", *GROUPS}:
         raise ValueError(f"recipe {os.fspath(recipe)!r} must have {ROOT!r} first in its defaults")
     return {str(key): value for key, value in values.items()}
@@ -241,7 +241,7 @@ def _check_file(path: Path) -> None:
     try:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"recipe {path} is not valid YAML: {_one_line(error)}") from error
+        raise ValueError(f"recipe {path} is not valid YAML: {one_line(error)}") from error
     if not isinstance(table, dict) or "hydra" in table:
         raise ValueError(f"recipe {path} must be a table of groups and values, without `hydra`")
 
@@ -270,7 +270,7 @@ def _check_override(override: str) -> str:
 
 
 @contextmanager
-def _nodes_stored() -> Iterator[None]:
+def stored_nodes() -> Iterator[None]:
     """Our nodes in Hydra's store, which is global, for as long as we need them."""
     Plugins.instance()  # Hydra's own nodes go into the store when this is first made
     store = ConfigStore.instance()
@@ -289,7 +289,7 @@ def _copied(tree: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """Hydra's text without its advice to append fields, which our checked nodes refuse."""
     texts = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
     lines = [line.strip() for text in texts for line in text.splitlines()]

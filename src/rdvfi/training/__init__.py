@@ -1,1 +1,1 @@
-"""Training of RDVFI-S: autoencoder, motion-guided decoding, one-step diffusion."""
+"""Training of every model: objectives, losses, the engine that runs them, and recipes."""

@@ -1,13 +1,10 @@
-"""``rdvfi train``: train RDVFI-S from the data to the weights that ship."""
+"""``rdvfi train``: a recipe, and overrides of its fields."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-
-from rdvfi.training.command import STAGES, run_stage, train_rdvfi_s
 
 
 def _report(line: str) -> None:
@@ -16,21 +13,32 @@ def _report(line: str) -> None:
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder made by python -m rdvfi.data.build.")],
-    out: Annotated[Path, typer.Argument(help="Folder of checkpoints and results.")],
-    stage: Annotated[
-        str | None, typer.Option(help=f"One stage only, of: {', '.join(STAGES)}.")
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="recipe=NAME data.folder=DATA out=OUT [FIELD=VALUE]...",
+            help="A recipe and overrides, for example losses.lpips=0.2 or engine.steps=100.",
+        ),
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Limit of each stage.", min=0.0)] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the one stage.", min=1)] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the stages as they would be run, and stop.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1)] = None,
 ) -> None:
-    """Train RDVFI-S, stage by stage; a stopped run goes on where it was."""
+    """Train a model by a recipe; a stopped run goes on where it was."""
+    from rdvfi.training.recipes import as_table, compose_stages, list_training_recipes
+    from rdvfi.training.run import train as run
+
     if threads:
         torch.set_num_threads(threads)
-    if stage is None and steps is not None:
-        raise ValueError("--steps belongs to one stage; name it with --stage")
-    if stage is None:
-        train_rdvfi_s(data, out, report=_report, minutes=minutes)
+    given = settings or []
+    chosen = [word.removeprefix("recipe=") for word in given if word.startswith("recipe=")]
+    overrides = [word for word in given if not word.startswith("recipe=")]
+    if len(chosen) != 1:
+        known = ", ".join(list_training_recipes())
+        raise ValueError(f"give one recipe=NAME (recipes: {known})")
+    if show:
+        tables = [as_table(stage) for stage in compose_stages(chosen[0], overrides)]
+        _report("---\n".join(tables).rstrip())
     else:
-        run_stage(stage, data, out, report=_report, minutes=minutes, steps=steps)
+        run(chosen[0], overrides, report=_report)

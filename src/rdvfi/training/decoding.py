@@ -1,0 +1,278 @@
+"""Stage 1 and 3: motion-guided decoding, and stage 0, the coarse flow and the autoencoder.
+
+True latents of the knots go in, frames at free times come out; phi_1, phi_2 and phi_s learn, the
+backbone and its autoencoder are frozen. Beside the paper's reconstruction loss, exact flow of
+procedural scenes may supervise the motion: at small budgets frames alone hardly move it. Stage 3 is
+the same on keyframes that the generator predicts, as the renderer will meet them.
+"""
+
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.data.moving import KNOTS
+from rdvfi.geometry import resize_flow
+from rdvfi.interfaces import Keyframes, Motion, Reads, Trajectory
+from rdvfi.interpolator import Interpolator
+from rdvfi.motion.iterative import IterativeFusion
+from rdvfi.motion.line import starting_line
+from rdvfi.training.clip import Clip
+from rdvfi.training.evidence import Evidence, Field, FlowPair, FramePair, Needs, Terms
+from rdvfi.training.moment import Moment
+from rdvfi.training.objective import Batch, Losses, Objective
+from rdvfi.training.png import Pixels
+from rdvfi.training.sheet import draw_sheet, to_pixels
+from rdvfi.training.trainee import Given, Trainee, trainee_of
+
+
+@dataclass(frozen=True, eq=False)
+class Rendered:
+    """One frame per sample, at a free time of its own."""
+
+    frames: Float[Tensor, "b 3 h w"]
+    truth: Float[Tensor, "b 3 h w"]
+    to_first: Float[Tensor, "b 2 hf wf"]
+    to_last: Float[Tensor, "b 2 hf wf"]
+
+
+class Reconstructing(Objective):
+    """What decoding and diffusion share: keyframes of true frames, and frames from keyframes."""
+
+    def __init__(self, model: Interpolator, terms: Terms) -> None:
+        super().__init__()
+        self.model, self.terms = model, terms
+
+    @property
+    def trainee(self) -> Trainee:
+        """The generator as training sees it."""
+        return trainee_of(self.model.generator)
+
+    def true_keyframes(self, clip: Clip) -> Keyframes:
+        """Keyframes of the true frames at the knots."""
+        knots = clip.knots
+        with torch.no_grad():
+            if clip.latents is not None:
+                latents = clip.latents
+            else:
+                self._check_size(clip)
+                encoded = self.model.generator.encode(knots.flatten(0, 1))
+                latents = encoded.unflatten(0, knots.shape[:2])
+            flows = clip.coarse
+            if flows is None:
+                flows = self.trainee.end_flows(clip.first, clip.last)
+        images = knots if self.model.trajectory.reads is Reads.PIXELS else None
+        times = self.trainee.times.to(latents.device)
+        return Keyframes(latents, times, images=images, end_flows=flows)
+
+    def given(self, clip: Clip, truth: Keyframes) -> Given:
+        """What the generator would know of a clip."""
+        latents = truth.latents
+        return Given(clip.first, clip.last, latents[:, 0], latents[:, -1], truth.end_flows)
+
+    def predicted_keyframes(self, clip: Clip, truth: Keyframes, moment: Moment) -> Keyframes:
+        """What the generator makes of the two ends, from pure noise."""
+        trainee = self.trainee
+        noise = moment.normal(*trainee.made(truth.latents).shape).to(truth.latents)
+        pure = torch.ones(noise.shape[0], device=noise.device)
+        made = trainee.predict(self.given(clip, truth), noise, pure).keyframes
+        return self.with_images(made, truth)
+
+    def with_images(self, made: Keyframes, truth: Keyframes) -> Keyframes:
+        """Pixels too, where the trajectory reads them: the true ones at the ends."""
+        if truth.images is None:
+            return made
+        inner = made.latents[:, 1:-1]
+        decoded = self.model.generator.decode(inner.flatten(0, 1)).unflatten(0, inner.shape[:2])
+        ends = truth.images[:, :1], truth.images[:, -1:]
+        return replace(made, images=torch.cat((ends[0], decoded.to(ends[0]), ends[1]), dim=1))
+
+    def render(
+        self, keyframes: Keyframes, trajectory: Trajectory, clip: Clip, step: int
+    ) -> Rendered:
+        """The frame at one of the free times of every sample, with its truth and its motion."""
+        index = clip.free(step)
+        times, truth = clip.times[:, index], clip.frames[:, index]
+        if bool((times == times[0]).all()):  # a renderer takes times that a batch shares
+            motion = Motion(keyframes, trajectory)
+            frames = self.model.renderer(clip.first, clip.last, motion, times[:1])[:, 0]
+            to_first, to_last = (flow[:, 0] for flow in trajectory.at(times[:1]))
+            return Rendered(frames, truth, to_first, to_last)
+        rows: list[tuple[Tensor, Tensor, Tensor]] = []
+        for i in range(len(times)):
+            own, when = slice(i, i + 1), times[i : i + 1]
+            keys = _rows(keyframes, own)
+            path = _rows(trajectory, own) if is_dataclass(trajectory) else None
+            path = self.model.trajectory(keys) if path is None else path
+            frame = self.model.renderer(clip.first[own], clip.last[own], Motion(keys, path), when)
+            to_first, to_last = path.at(when)
+            rows.append((frame[:, 0], to_first[:, 0], to_last[:, 0]))
+        frames, to_first, to_last = (torch.cat(column) for column in zip(*rows, strict=True))
+        return Rendered(frames, truth, to_first, to_last)
+
+    def seen(
+        self, keyframes: Keyframes, trajectory: Trajectory, clip: Clip, moment: Moment
+    ) -> tuple[FramePair, Field]:
+        """The frames' part of the evidence: a pair of frames and their motion."""
+        drawn = self.render(keyframes, trajectory, clip, moment.step)
+        teacher = None
+        if clip.teacher is not None:
+            found = clip.teacher[:, clip.free(moment.step)]
+            size = (drawn.to_first.shape[-2], drawn.to_first.shape[-1])
+            teacher = resize_flow(found.flatten(0, 1), size).unflatten(0, (-1, 2)).flatten(1, 2)
+        field = Field(drawn.to_first, drawn.to_last, drawn.truth, clip.first, clip.last, teacher)
+        return FramePair(drawn.frames, drawn.truth, self.model.generator.encode), field
+
+    def pictures(self, batch: Batch, moment: Moment) -> Pixels | None:
+        """A sheet of the first samples: see `rdvfi.training.sheet`."""
+        clip = Clip.of({key: value[:2] for key, value in batch.items()})
+        keyframes = self._shown(clip, moment)
+        trajectory = self.model.trajectory(keyframes)
+        drawn = self.render(keyframes, trajectory, clip, 0)
+        return draw_sheet(self.model, clip, keyframes, trajectory, drawn.frames, clip.free(0))
+
+    def _shown(self, clip: Clip, moment: Moment) -> Keyframes:
+        return self.true_keyframes(clip)
+
+    def _check_size(self, clip: Clip) -> None:
+        multiple = self.model.generator.size_multiple
+        h, w = clip.frames.shape[-2:]
+        if h % multiple or w % multiple:
+            raise ValueError(
+                f"the backbone takes frames whose sides are multiples of {multiple}; the clips are "
+                f"{h} high and {w} wide"
+            )
+
+
+class Decoding(Reconstructing):
+    """Train phi_1, phi_2 and phi_s, or some of them.
+
+    Args:
+        model: The whole model; what is not frozen is trained.
+        terms: Losses on frames, fields, flow and adjacent flow.
+        predicted: Keyframes are those that the generator predicts, not true ones.
+    """
+
+    def __init__(self, model: Interpolator, terms: Terms, *, predicted: bool = False) -> None:
+        super().__init__(model, terms)
+        self.predicted = predicted
+
+    def forward(self, batch: Batch, moment: Moment) -> Losses:
+        """See `Objective.forward`."""
+        clip = Clip.of(batch)
+        keyframes = self._keyframes(clip, moment)
+        flow = adjacent = frames = field = None
+        if clip.flows is not None and self.terms.need(Needs.FLOW, Needs.ADJACENT):
+            flow, adjacent = self._supervised(keyframes, clip)
+        if self.terms.need(Needs.FRAMES, Needs.FIELD):
+            frames, field = self.seen(keyframes, self.model.trajectory(keyframes), clip, moment)
+        evidence = Evidence(
+            moment.progress, frames=frames, field=field, flow=flow, adjacent=adjacent
+        )
+        return self.terms(evidence)
+
+    def _keyframes(self, clip: Clip, moment: Moment) -> Keyframes:
+        with torch.no_grad():
+            truth = self.true_keyframes(clip)
+            if self.predicted:
+                return self.predicted_keyframes(clip, truth, moment)
+            if clip.flows is not None and truth.end_flows is not None:
+                return replace(truth, bends=partial_bends(truth, clip, moment))
+        return truth
+
+    def _supervised(self, keyframes: Keyframes, clip: Clip) -> tuple[FlowPair, FlowPair | None]:
+        """Flows to both ends, and adjacent ones, with the exact ones."""
+        trajectory = self.model.trajectory
+        exact, seen = clip.knot_flows()
+        if not isinstance(trajectory, IterativeFusion):
+            found = trajectory(keyframes).at(keyframes.times)
+            size = (exact.shape[-2], exact.shape[-1])
+            both = torch.stack(found, dim=2)
+            small = resize_flow(both.flatten(0, 2), size).unflatten(0, both.shape[:3])
+            return FlowPair(small, exact, seen), None
+        moved = trajectory.adjacent_flows(keyframes)
+        adjacent = FlowPair(moved, *clip.adjacent_flows())
+        # phi_2 learns to fuse what phi_1 says, not to change it: as in AccFlow, no gradient goes
+        # back.
+        line = starting_line(keyframes, moved.detach())
+        flows = line.flows + trajectory.bends(keyframes, line, moved.detach())
+        wanted = torch.cat((exact[:, :, 0], exact[:, :, 1].flip(1)))
+        shown = torch.cat((seen[:, :, 0], seen[:, :, 1].flip(1)))
+        return FlowPair(flows[:, 1:], wanted[:, 1:], shown[:, 1:]), adjacent
+
+    def _shown(self, clip: Clip, moment: Moment) -> Keyframes:
+        return self._keyframes(clip, moment)
+
+
+class CoarseFlow(Objective):
+    """Train the generator's own end-to-end flow by the exact flow of procedural scenes."""
+
+    def __init__(self, model: Interpolator, terms: Terms) -> None:
+        super().__init__()
+        self.model, self.terms = model, terms
+
+    def forward(self, batch: Batch, moment: Moment) -> Losses:
+        """See `Objective.forward`."""
+        clip = Clip.of(batch)
+        if clip.flows is None or clip.visible is None:
+            raise ValueError("the coarse flow learns from exact flow, which these clips lack")
+        found = trainee_of(self.model.generator).end_flows(clip.first, clip.last)
+        if found is None:
+            raise ValueError(f"{type(self.model.generator).__name__} has no coarse flow")
+        exact = torch.stack((clip.flows[:, 0, 1], clip.flows[:, KNOTS - 1, 0]), dim=1)
+        seen = torch.stack((clip.visible[:, 0, 1], clip.visible[:, KNOTS - 1, 0]), dim=1)
+        size = (exact.shape[-2], exact.shape[-1])
+        made = resize_flow(found.flatten(0, 1), size).unflatten(0, (-1, 2))
+        return self.terms(Evidence(moment.progress, flow=FlowPair(made, exact, seen)))
+
+
+class Autoencoding(Objective):
+    """Train the autoencoder of the compact backbone by reconstruction."""
+
+    def __init__(self, model: Interpolator, terms: Terms) -> None:
+        super().__init__()
+        self.autoencoder, self.terms = getattr(model.generator, "autoencoder"), terms  # noqa: B009
+
+    def forward(self, batch: Batch, moment: Moment) -> Losses:
+        """See `Objective.forward`; ``size`` keeps latents from growing."""
+        images = batch["frames"][:, 0]
+        raw = self.autoencoder.encoder(images - 0.5)
+        made = self.autoencoder.decoder(raw) + 0.5
+        pair = FramePair(made, images, self.autoencoder.encode)
+        found = self.terms(Evidence(moment.progress, frames=pair))
+        return {**found, "size": 1e-3 * raw.float().square().mean()}
+
+    def pictures(self, batch: Batch, moment: Moment) -> Pixels | None:
+        """Images above their reconstructions."""
+        images = batch["frames"][:6, 0]
+        made = self.autoencoder.decoder(self.autoencoder.encoder(images - 0.5)) + 0.5
+        rows = [torch.cat(tuple(row), dim=-1) for row in (images, made)]
+        return to_pixels(torch.cat(rows, dim=-2))
+
+
+def partial_bends(
+    keyframes: Keyframes, clip: Clip, moment: Moment
+) -> Float[Tensor, "b k 2 2 hz wz"]:
+    """A random share, per sample, of the exact departure from the straight line.
+
+    So phi_2 meets starting lines of every quality, as a generator makes them.
+    """
+    exact, _ = clip.knot_flows()
+    to_first, to_last = starting_line(keyframes).straight.chunk(2)
+    straight = torch.stack((to_first, to_last.flip(1)), dim=2)
+    share = moment.uniform(exact.shape[0])
+    bends = share[:, None, None, None, None, None] * (exact - straight)
+    bends[:, 0], bends[:, -1] = 0.0, 0.0
+    return bends
+
+
+def _rows(value: Any, own: slice) -> Any:
+    """Some samples of a dataclass of tensors; tensors of few axes belong to all samples."""
+    changes = {
+        field.name: tensor[own]
+        for field in fields(value)
+        if isinstance(tensor := getattr(value, field.name), Tensor) and tensor.dim() > 2
+    }
+    return replace(value, **changes)

@@ -1,0 +1,152 @@
+"""Batches for the engine: what a stage's data configuration stands for."""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rdvfi.data.pool import KINDS, Pool, build_pool
+from rdvfi.data.samples import Film, load_pictures
+from rdvfi.data.sources import Source, Stream, mixed
+from rdvfi.interpolator import Interpolator
+from rdvfi.training.objective import Batch
+from rdvfi.training.parts import part_of
+from rdvfi.training.stage import DataConfig, SourceKind
+
+Report = Callable[[str], None]
+
+_SEEDS_APART = 100_003
+"""Between processes; beside it, sources that take turns use neighbouring seeds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Sources that take turns, as a `rdvfi.training.objective.Feed`.
+
+    With ``n`` processes, process ``r`` asks for batches ``r, r + n, ...``: it draws from a seed of
+    its own, so that nothing is made that another process uses.
+    """
+
+    sources: list[Source]
+    size: int
+    seed: int
+
+    def batches(self, start: int, step: int = 1) -> Iterator[Batch]:
+        """See `rdvfi.training.objective.Feed.batches`."""
+        rank = start % step
+        return mixed(self.sources, self.size, self.seed + _SEEDS_APART * rank, start // step)
+
+
+def open_feed(config: DataConfig, model: Interpolator, cache: Path, report: Report) -> Drawn:
+    """The batches of a stage.
+
+    Args:
+        config: Which.
+        model: Its encoder makes the latents that are cached.
+        cache: Folder of caches.
+        report: Receives progress lines.
+
+    Raises:
+        FileNotFoundError: If the data folder lacks what is needed.
+        ValueError: If it holds something unusable.
+    """
+    data = Path(config.folder)
+    if not data.is_dir():
+        raise FileNotFoundError(f"data.folder {data} does not exist")
+    if config.source is SourceKind.crops:
+        height, width = config.size
+        if height != width:
+            raise ValueError(f"crops are square; got data.size={config.size}")
+        sources: list[Source] = [Stream(crops(_pictures(data), height), workers=config.workers)]
+    else:
+        sources = [
+            _pool(data, kind, count, config, model, cache, report)
+            for kind, count in zip(config.kinds, config.samples, strict=True)
+        ]
+    return Drawn(sources, config.batch, config.seed)
+
+
+def _pool(
+    data: Path,
+    kind: str,
+    count: int,
+    config: DataConfig,
+    model: Interpolator,
+    cache: Path,
+    report: Report,
+) -> Pool:
+    if kind not in KINDS:
+        raise ValueError(f"no samples of kind {kind!r}; expected one of {', '.join(KINDS)}")
+    folder = data / "pool" / kind
+    if not folder.exists():
+        _film_of(data)
+        report(f"making {count} {kind} samples in {folder}")
+        size = (config.size[0], config.size[1])
+        build_pool(data, folder, kind, count, size=size, workers=max(1, config.workers))
+    pool = Pool(folder)
+    if config.cache_latents:
+        name = f"latents-{kind}"
+        own = cache / f"{name}-{encoder_digest(model, folder)}"
+        for stale in cache.glob(f"{name}-*"):
+            if stale != own:
+                report(f"{stale} was made by another encoder or from other samples: deleted")
+                shutil.rmtree(stale)
+        with torch.no_grad():
+            pool.cache_latents(own, model.generator.encode)
+    return pool
+
+
+def encoder_digest(model: Interpolator, folder: Path) -> str:
+    """A hash of the weights that make latents, and of which samples they are made from."""
+    digest = hashlib.sha256(str(folder.resolve()).encode())
+    frames = folder / "frames.npy"
+    digest.update(str((frames.stat().st_size, frames.stat().st_mtime_ns)).encode())
+    network = part_of(model, "backbone")
+    trained = {id(tensor) for tensor in network.state_dict(keep_vars=True).values()}
+    for name, tensor in model.generator.state_dict(keep_vars=True).items():
+        if id(tensor) not in trained and not name.startswith("coarse."):
+            digest.update(name.encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _film_of(data: Path) -> Film:
+    if not (data / "film.npy").exists():
+        raise FileNotFoundError(
+            f"{data} holds no film.npy; make it with python -m rdvfi.data.build"
+        )
+    return Film(data / "film.npy")
+
+
+def _pictures(data: Path) -> Callable[[np.random.Generator], np.ndarray]:
+    film = _film_of(data)
+    pictures = load_pictures(data, film)
+
+    def choose(rng: np.random.Generator) -> np.ndarray:
+        if rng.random() < 0.5:
+            return pictures[rng.integers(len(pictures))]
+        return film.frames[film.window(rng, 2)]
+
+    return choose
+
+
+def crops(
+    pictures: Callable[[np.random.Generator], np.ndarray], side: int
+) -> Callable[[np.random.Generator], dict[str, np.ndarray]]:
+    """A function of a random generator that cuts a square from a picture, reduced at random."""
+
+    def make(rng: np.random.Generator) -> dict[str, np.ndarray]:
+        import cv2
+
+        picture = pictures(rng)
+        scale = rng.uniform(0.4, 1.0)
+        h, w = (max(side, int(n * scale)) for n in picture.shape[:2])
+        picture = cv2.resize(picture, (w, h), interpolation=cv2.INTER_AREA)
+        y, x = int(rng.integers(0, h - side + 1)), int(rng.integers(0, w - side + 1))
+        return {"frames": picture[y : y + side, x : x + side][None]}
+
+    return make

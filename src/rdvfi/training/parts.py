@@ -1,0 +1,75 @@
+"""The parts of a model that stages train, by name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from rdvfi.checkpoint import write_weights
+from rdvfi.interpolator import Interpolator
+from rdvfi.training.checkpoints import check_names
+from rdvfi.training.trainee import trainee_of
+
+PARTS = ("autoencoder", "coarse", "backbone", "trajectory", "renderer")
+
+
+def part_of(model: Interpolator, name: str) -> nn.Module:
+    """One part: ``autoencoder`` and ``coarse`` of the generator, ``backbone`` its diffusion
+    network, ``trajectory`` (phi_1 and phi_2), ``renderer`` (phi_s).
+
+    Raises:
+        ValueError: If there is no such part, or this model's has nothing to train.
+    """
+    if name not in PARTS:
+        raise ValueError(f"no part {name!r} of a model; expected one of {', '.join(PARTS)}")
+    if name in ("autoencoder", "coarse"):
+        found = getattr(model.generator, name, None)
+    elif name == "backbone":
+        found = trainee_of(model.generator).network
+    else:
+        found = getattr(model, name)
+    if not isinstance(found, nn.Module) or not any(True for _ in found.parameters()):
+        raise ValueError(f"the {name} of this model has nothing to train")
+    return found
+
+
+def only(model: Interpolator, names: Sequence[str]) -> None:
+    """Freeze everything but some parts."""
+    model.requires_grad_(False)
+    for name in names:
+        part_of(model, name).requires_grad_(True)
+
+
+def save_parts(model: Interpolator, names: Sequence[str], file: Path) -> None:
+    """Write the weights of some parts."""
+    state: dict[str, Tensor] = {}
+    for name in names:
+        held = part_of(model, name).state_dict()
+        state |= {f"{name}.{key}": value for key, value in held.items()}
+    write_weights(file, state)
+
+
+def load_parts(model: Interpolator, file: Path) -> None:
+    """Load what `save_parts` wrote.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged or of another model.
+    """
+    if not file.exists():
+        raise FileNotFoundError(
+            f"{file} is missing: the result of stage {file.stem!r}; train that stage first"
+        )
+    try:
+        stored = load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    names = dict.fromkeys(key.split(".", 1)[0] for key in stored)
+    for name in names:
+        part = part_of(model, name)
+        prefix = f"{name}."
+        state = {k.removeprefix(prefix): v for k, v in stored.items() if k.startswith(prefix)}
+        check_names(str(file), part.state_dict(), state)
+        part.load_state_dict(state)

@@ -1,0 +1,128 @@
+"""Running the stages of a recipe.
+
+A stage starts from fresh weights (or a saved model) and the results of the stages before it, trains
+its parts, and leaves ``<stage>.safetensors`` with their averaged weights in the output folder,
+beside ``<stage>.yaml``, its configuration as it was run. A sequence skips the stages whose result
+is there.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from rdvfi.config import build
+from rdvfi.interpolator import Interpolator
+from rdvfi.models import create_model, save_bundled
+from rdvfi.training.decoding import Autoencoding, CoarseFlow, Decoding
+from rdvfi.training.diffusing import Diffusing
+from rdvfi.training.engine import Trainer
+from rdvfi.training.feeds import Drawn, open_feed
+from rdvfi.training.losses import Terms
+from rdvfi.training.objective import Objective
+from rdvfi.training.parts import load_parts, only, part_of, save_parts
+from rdvfi.training.recipes import as_table, compose_stages
+from rdvfi.training.stage import Kind, Stage
+
+Report = Callable[[str], None]
+
+_CALIBRATION = 16
+"""Batches on which the statistics of a new autoencoder's latents are measured."""
+
+
+def train(recipe: str, overrides: Sequence[str] = (), *, report: Report) -> bool:
+    """Run a recipe: one stage, or all stages of a sequence that have no result yet.
+
+    Args:
+        recipe: A recipe of this package, or a YAML file of your own.
+        overrides: ``field=value`` for every stage; ``data.folder`` and ``out`` are needed.
+        report: Receives progress lines.
+
+    Returns:
+        Whether everything was done; a time limit may have ended it before.
+
+    Raises:
+        ValueError: If the recipe or something that it names is not valid.
+        FileNotFoundError: If data, or the result of an earlier stage, is missing.
+    """
+    stages = compose_stages(recipe, overrides)
+    for stage in stages:
+        finished = Path(stage.out) / f"{stage.stage}.safetensors"
+        if len(stages) > 1 and finished.exists():
+            report(f"{stage.stage}: {finished} is there already")
+        elif not run_stage(stage, report=report):
+            report(f"{stage.stage}: stopped at the time limit; the same command goes on")
+            return False
+    return True
+
+
+def run_stage(stage: Stage, *, report: Report) -> bool:
+    """Run one stage; returns whether it was finished."""
+    out = Path(stage.out)
+    model = prepared_model(stage)
+    if stage.kind is Kind.ship:
+        return _ship(stage, model, out)
+    for name in stage.train:
+        part_of(model, name)
+    feed = open_feed(stage.data, model, out, report)
+    objective = make_objective(stage, model)
+    out.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(stage.stage, objective, feed, stage.engine, out, report=report)
+    finished = trainer.fit(slim=None if stage.slim is None else Path(stage.slim))
+    if finished:
+        _finish(stage, model, feed, trainer)
+    return finished
+
+
+def prepared_model(stage: Stage) -> Interpolator:
+    """The stage's model with the results of the stages before it."""
+    if stage.model.start is not None:
+        model = create_model(stage.model.start).train().requires_grad_(True)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stage.engine.seed)
+            model = build(stage.model.recipe, *stage.model.overrides)
+    for earlier in stage.after:
+        load_parts(model, Path(stage.out) / f"{earlier}.safetensors")
+    return model
+
+
+def make_objective(stage: Stage, model: Interpolator) -> Objective:
+    """The objective of a stage, with all but its parts frozen."""
+    only(model, stage.train)
+    model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    terms = Terms(stage.losses, stage.settings)
+    if stage.kind is Kind.autoencoder:
+        return Autoencoding(model, terms)
+    if stage.kind is Kind.coarse:
+        return CoarseFlow(model, terms)
+    if stage.kind is Kind.decoding:
+        return Decoding(model, terms, predicted=stage.predicted)
+    return Diffusing(
+        model,
+        terms,
+        low=stage.noise.low,
+        rise=stage.noise.rise,
+        reconstruct_from=stage.reconstruct_from,
+    )
+
+
+def _finish(stage: Stage, model: Interpolator, feed: Drawn, trainer: Trainer) -> None:
+    out = Path(stage.out)
+    if stage.kind is Kind.autoencoder:
+        stream = feed.batches(0)
+        images = torch.cat([next(stream)["frames"][:, 0] for _ in range(_CALIBRATION)])
+        part_of(model, "autoencoder").calibrate(images.to(trainer.device))  # pyright: ignore
+    if trainer.main:
+        save_parts(model, stage.train, out / f"{stage.stage}.safetensors")
+        (out / f"{stage.stage}.yaml").write_text(as_table(stage))
+    trainer.accelerator.wait_for_everyone()
+
+
+def _ship(stage: Stage, model: Interpolator, out: Path) -> bool:
+    model.mark_trained("backbone", "trajectory", "renderer")
+    if stage.bundle is None:
+        model.eval().save_pretrained(out / "model")
+    else:
+        save_bundled(model.eval(), stage.bundle, out)
+    return True

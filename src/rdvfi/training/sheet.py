@@ -1,0 +1,90 @@
+"""The picture sheet: what a model makes of two training samples, at one look.
+
+From left to right for each sample, in two rows::
+
+    first frame | last frame | warped first | warped last | weight of the first | result
+    keyframe 2  | keyframe 4 | flow to first | flow to last | five times the error | truth
+
+Keyframes are decoded where the backbone has a decoder. Flows are coloured: hue is direction,
+saturation is length. The weight is that of consistency, before phi_s leans on it.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.geometry import resize_flow, resize_image
+from rdvfi.interfaces import Keyframes, Trajectory
+from rdvfi.interpolator import Interpolator
+from rdvfi.ops.warp import backward_warp
+from rdvfi.render.renderer import consistent_shares
+from rdvfi.training.clip import Clip
+from rdvfi.training.png import Pixels
+
+Tile = Float[Tensor, "3 h w"]
+
+
+def draw_sheet(
+    model: Interpolator,
+    clip: Clip,
+    keyframes: Keyframes,
+    trajectory: Trajectory,
+    made: Float[Tensor, "b 3 hm wm"],
+    index: int,
+) -> Pixels:
+    """The sheet of a small batch; ``made`` are its frames at the free time number ``index``."""
+    decoded = _decoded(model, keyframes, clip)
+    blocks = [_block(clip, trajectory, made, index, decoded, i) for i in range(len(made))]
+    return to_pixels(torch.cat(blocks, dim=-2))
+
+
+def _block(
+    clip: Clip,
+    trajectory: Trajectory,
+    made: Float[Tensor, "b 3 h w"],
+    index: int,
+    decoded: Float[Tensor, "b 2 3 h w"],
+    i: int,
+) -> Float[Tensor, "3 hs ws"]:
+    when = clip.times[i, index : index + 1].to(torch.float32)
+    flows = trajectory.at(when)
+    shares = consistent_shares(trajectory, when, flows)
+    size = (made.shape[-2], made.shape[-1])
+    ends = clip.first[i : i + 1].float(), clip.last[i : i + 1].float()
+    large = [resize_flow(flow[i], size) for flow in flows]
+    warped = [backward_warp(end, flow)[0] for end, flow in zip(ends, large, strict=True)]
+    share = (shares[0] / (shares[0] + shares[1]))[i, 0]
+    weight = resize_image(share.float()[None].expand(1, 3, -1, -1), size)[0]
+    longest = max(float(flow.norm(dim=1).max()) for flow in large)
+    colours = [flow_colours(flow[0], longest) for flow in large]
+    truth, result = clip.frames[i, index].float(), made[i].float()
+    above = (ends[0][0], ends[1][0], *warped, weight, result)
+    below = (*decoded[i].float(), *colours, 5.0 * (result - truth).abs(), truth)
+    return torch.cat([torch.cat(row, dim=-1) for row in (above, below)], dim=-2)
+
+
+def _decoded(model: Interpolator, keyframes: Keyframes, clip: Clip) -> Float[Tensor, "b 2 3 h w"]:
+    """Two keyframes as pictures, grey where the backbone cannot decode."""
+    chosen = [i for i in (2, 4) if i < keyframes.latents.shape[1]] or [0, -1]
+    try:
+        latents = keyframes.latents[:, chosen]
+        images = model.generator.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
+    except TypeError:
+        b, _, c, h, w = clip.frames.shape
+        return clip.frames.new_full((b, 2, c, h, w), 0.5)
+    return images
+
+
+def flow_colours(flow: Float[Tensor, "2 h w"], longest: float) -> Tile:
+    """Hue is direction, saturation is length relative to ``longest``."""
+    hue = (torch.atan2(flow[1], flow[0]) / (2.0 * torch.pi)) % 1.0
+    strength = (flow.norm(dim=0) / max(longest, 1e-6)).clamp(0.0, 1.0)
+    phase = torch.tensor([0.0, 4.0, 2.0], device=flow.device)[:, None, None]
+    pure = (((6.0 * hue + phase) % 6.0 - 3.0).abs() - 1.0).clamp(0.0, 1.0)
+    return 1.0 - strength * (1.0 - pure)
+
+
+def to_pixels(image: Float[Tensor, "3 h w"]) -> Pixels:
+    """8-bit pixels (h, w, 3)."""
+    scaled = (image.detach().float().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
+    return scaled.permute(1, 2, 0).contiguous().cpu().numpy()

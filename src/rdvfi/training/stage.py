@@ -1,0 +1,185 @@
+"""What a stage of training is: typed fields, which recipes fill and overrides change."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+from rdvfi.config import node_of
+from rdvfi.training.losses import losses
+from rdvfi.training.settings import EngineConfig
+
+
+class Kind(Enum):
+    """What a stage does."""
+
+    autoencoder = "reconstruct single frames"
+    coarse = "the generator's end-to-end flow, by exact flow"
+    decoding = "frames from true or predicted keyframes"
+    diffusion = "keyframes from noise"
+    ship = "write the finished model"
+
+
+class SourceKind(Enum):
+    """Where samples come from."""
+
+    pool = "samples made once and kept: data/pool"
+    crops = "squares of photographs and film, for the autoencoder"
+
+
+@dataclass
+class ModelConfig:
+    """Which model.
+
+    Attributes:
+        recipe: A recipe of `rdvfi.build`.
+        overrides: Its overrides.
+        start: A saved model's folder, or the name of one that ships, to start from; None starts
+            from fresh weights.
+    """
+
+    recipe: str = "rdvfi_s"
+    overrides: list[str] = field(default_factory=list)
+    start: str | None = None
+
+
+@dataclass
+class DataConfig:
+    """Which samples.
+
+    Attributes:
+        folder: Made by the data build.
+        source: See `SourceKind`.
+        kinds: Pools that take turns.
+        samples: Size of each pool that is yet to be made.
+        size: Height and width of frames in a pool that is yet to be made; sides of crops.
+        batch: Samples per batch and process.
+        seed: Of their order.
+        workers: Processes that make them.
+        cache_latents: Encode the knots of a pool once.
+    """
+
+    folder: str = MISSING
+    source: SourceKind = SourceKind.pool
+    kinds: list[str] = field(default_factory=lambda: ["procedural", "film"])
+    samples: list[int] = field(default_factory=lambda: [3000, 2000])
+    size: list[int] = field(default_factory=lambda: [160, 256])
+    batch: int = 4
+    seed: int = 1
+    workers: int = 1
+    cache_latents: bool = True
+
+
+@dataclass
+class NoiseConfig:
+    """Noise levels of a diffusion stage: from U(l, 1), ``l`` rising from ``low`` to 1.
+
+    Attributes:
+        low: Where it starts.
+        rise: Share of training over which it rises.
+    """
+
+    low: float = 0.3
+    rise: float = 0.6
+
+
+@dataclass
+class LoraConfig:
+    """Train low-rank additions to linear layers instead of the backbone itself.
+
+    Attributes:
+        rank: 0 trains the backbone.
+        alpha: Additions are scaled by ``alpha / rank``.
+        targets: Ends of the names of the layers that get one.
+    """
+
+    rank: int = 0
+    alpha: float = 64.0
+    targets: list[str] = field(default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"])
+
+
+def stage_node() -> type:
+    """The schema of a stage: the loss weights and settings are those of the registered losses."""
+    weights = dataclasses.make_dataclass(
+        "Losses", [(_field(name), float, dataclasses.field(default=0.0)) for name in losses]
+    )
+    settings = dataclasses.make_dataclass(
+        "LossSettings",
+        [
+            (_field(name), node, dataclasses.field(default_factory=node))
+            for name in losses
+            if (node := node_of(losses, name))
+        ],
+    )
+    plain: list[tuple[str, Any, Any]] = [
+        ("stage", str, dataclasses.field(default=MISSING)),
+        ("kind", Kind, dataclasses.field(default=MISSING)),
+        ("after", list[str], dataclasses.field(default_factory=list)),
+        ("train", list[str], dataclasses.field(default_factory=list)),
+        ("predicted", bool, dataclasses.field(default=False)),
+        ("reconstruct_from", float, dataclasses.field(default=0.0)),
+        ("checkpointing", bool, dataclasses.field(default=False)),
+        ("shard", bool, dataclasses.field(default=False)),
+        ("slim", str | None, dataclasses.field(default=None)),
+        ("bundle", str | None, dataclasses.field(default=None)),
+        ("out", str, dataclasses.field(default=MISSING)),
+    ]
+    groups = [
+        (name, node, dataclasses.field(default_factory=node))
+        for name, node in {
+            "model": ModelConfig,
+            "data": DataConfig,
+            "engine": EngineConfig,
+            "noise": NoiseConfig,
+            "lora": LoraConfig,
+            "losses": weights,
+            "settings": settings,
+        }.items()
+    ]
+    return dataclasses.make_dataclass("Stage", [*plain, *groups])
+
+
+def _field(name: str) -> str:
+    return name.replace("-", "_")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage, composed and checked.
+
+    Attributes:
+        stage: Its name, which names its result.
+        kind: What it does.
+        after: Stages whose results it starts from, in order.
+        train: Parts that it trains (`rdvfi.training.parts`).
+        predicted: A decoding stage on predicted keyframes.
+        reconstruct_from: Share of a diffusion stage after which frames are rendered.
+        checkpointing: Recompute the backbone's activations instead of keeping them.
+        shard: Share the weights out among processes.
+        slim: A slim checkpoint to start from.
+        bundle: For ``ship``: write the pair of files of a model that ships, under this name.
+        out: Folder of results.
+        losses: Weights by name.
+        settings: Parameters of losses by name.
+    """
+
+    stage: str
+    kind: Kind
+    after: list[str]
+    train: list[str]
+    predicted: bool
+    reconstruct_from: float
+    checkpointing: bool
+    shard: bool
+    slim: str | None
+    bundle: str | None
+    out: str
+    model: ModelConfig
+    data: DataConfig
+    engine: EngineConfig
+    noise: NoiseConfig
+    lora: LoraConfig
+    losses: dict[str, float]
+    settings: dict[str, dict[str, Any]]
