@@ -13,11 +13,11 @@ BENCH_OPTIONS ?=
 # mkdocs-material announces its successor on every build.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help setup demo test lint format bench docs clean
+.PHONY: help setup demo test plugin lint format bench docs clean
 
 help:
 	@sed -n '1,4s/^# \{0,1\}//p' Makefile
-	@echo 'Also: setup, lint, format, bench, docs, clean.'
+	@echo 'Also: setup, plugin, lint, format, bench, docs, clean.'
 
 setup: $(INSTALLED)
 
@@ -35,6 +35,12 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q $(TEST_OPTIONS)
+
+# The example plug-in, installed beside rdvfi as a user would, and not into .venv.
+plugin: $(INSTALLED)
+	rm -rf out/plugin
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target out/plugin examples/plugin
+	PYTHONPATH=out/plugin $(BIN)/python -m pytest -q -c examples/plugin/pyproject.toml examples/plugin/tests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

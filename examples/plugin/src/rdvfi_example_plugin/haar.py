@@ -1,0 +1,102 @@
+"""A backbone without learning: Haar latents, and keyframes along straight lines.
+
+Every 8x8 block of pixels becomes 64 coefficients per colour by the orthonormal Haar transform
+``H B H^T``. Nothing is lost, so decoding is exact, and energy is kept: pixels of standard deviation
+1/4, scaled by 4, give latents of unit variance on the whole. Unlike bare pixels most of it is in a
+few channels.
+
+Keyframes are both frames moved along the straight lines of a coarse flow and mixed by time.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi import FlowEstimator, KeyframeGenerator, Keyframes, Reads, backbones
+from rdvfi.about import About
+from rdvfi.ops import backward_warp, straight_flows
+from rdvfi.types import SmallImage
+
+_SIDE = 8
+_SCALE = 4.0
+
+
+def haar_matrix(side: int) -> Float[Tensor, "side side"]:
+    """The orthonormal Haar matrix of a power of two: rows from coarse to fine."""
+    matrix = torch.ones(1, 1)
+    while len(matrix) < side:
+        means = torch.kron(matrix, torch.tensor([[1.0, 1.0]]))
+        details = torch.kron(torch.eye(len(matrix)), torch.tensor([[1.0, -1.0]]))
+        matrix = torch.cat((means, details)) / 2.0**0.5
+    return matrix
+
+
+class HaarLines(KeyframeGenerator):
+    """Straight-line keyframes in Haar latents.
+
+    Args:
+        coarse: End-to-end flow on pixels.
+        between: Keyframes between the ends.
+    """
+
+    transform: Tensor
+    latent_channels = 3 * _SIDE**2
+    stride = _SIDE
+    size_multiple = 16
+    time_symmetric = True
+    gives_end_flows = True
+
+    def __init__(self, coarse: FlowEstimator, between: int) -> None:
+        super().__init__()
+        if coarse.reads is not Reads.PIXELS:
+            raise TypeError("the coarse flow of 'haar' must read pixels")
+        if between < 0:
+            raise ValueError(f"between must not be negative; got {between}")
+        self.coarse, self.between = coarse, between
+        matrix = haar_matrix(_SIDE)
+        self.register_buffer("transform", torch.kron(matrix, matrix), persistent=False)
+
+    def forward(
+        self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]
+    ) -> Keyframes:
+        """See `rdvfi.interfaces.KeyframeGenerator.forward`; no noise is used."""
+        times = torch.linspace(0.0, 1.0, self.between + 2, device=img0.device)
+        flows = self.coarse(torch.cat((img0, img1)), torch.cat((img1, img0)))
+        forward, backward = flows.float().chunk(2)
+        to_first, to_last = straight_flows(forward, backward, times)
+        inner = [
+            torch.lerp(backward_warp(img0, to_first[:, i]), backward_warp(img1, to_last[:, i]), t)
+            for i, t in enumerate(times.to(img0)[1:-1], start=1)
+        ]
+        latents = torch.stack([self.encode(image) for image in (img0, *inner, img1)], dim=1)
+        return Keyframes(latents, times, end_flows=torch.stack((forward, backward), dim=1))
+
+    def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
+        """No noise: zero noisy keyframes."""
+        return b, 0, self.latent_channels, h // _SIDE, w // _SIDE
+
+    def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
+        """See `rdvfi.interfaces.KeyframeGenerator.encode`."""
+        blocks = F.pixel_unshuffle(images - 0.5, _SIDE).unflatten(1, (3, -1))
+        return _SCALE * torch.einsum("ok,bckhw->bcohw", self.transform, blocks).flatten(1, 2)
+
+    def decode(self, latents: Float[Tensor, "b c hz wz"]) -> Float[Tensor, "b 3 h w"]:
+        """See `rdvfi.interfaces.KeyframeGenerator.decode`."""
+        coefficients = latents.unflatten(1, (3, -1)) / _SCALE
+        blocks = torch.einsum("ok,bcohw->bckhw", self.transform, coefficients).flatten(1, 2)
+        return (F.pixel_shuffle(blocks, _SIDE) + 0.5).clamp(0.0, 1.0)
+
+
+@backbones.register(
+    "haar",
+    about=About(citation="A. Haar: Zur Theorie der orthogonalen Funktionensysteme. 1910"),
+)
+def haar(*, coarse: FlowEstimator, between: int = 7) -> KeyframeGenerator:
+    """Haar latents, and keyframes along straight lines; nothing is learned.
+
+    Args:
+        coarse: End-to-end flow on pixels.
+        between: Keyframes between the ends.
+    """
+    return HaarLines(coarse, between)

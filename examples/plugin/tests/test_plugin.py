@@ -1,0 +1,116 @@
+"""The plug-in as installed: found by name, keeps every contract, and the laws of its own."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import rdvfi
+from rdvfi.registry import spec_of
+from rdvfi.testing import check_basis, check_flow, check_generator
+from rdvfi_example_plugin.haar import haar_matrix
+
+torch.set_num_threads(1)
+
+
+def picture(h: int, w: int, *, seed: int = 0) -> torch.Tensor:
+    draw = torch.rand(1, 3, h // 8 + 1, w // 8 + 1, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(draw, (h, w), mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+def test_entries_are_found_without_importing_the_package() -> None:
+    program = (
+        "import sys, rdvfi\n"
+        "assert 'rdvfi_example_plugin' not in sys.modules\n"
+        "assert 'haar' in rdvfi.backbones and 'quintic' in rdvfi.bases\n"
+        "assert {'horn-schunck', 'ptlflow'} <= set(rdvfi.flows)\n"
+        "assert 'ptlflow' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+
+
+@torch.no_grad()
+def test_every_contract_is_kept() -> None:
+    check_basis(rdvfi.bases.create("quintic"))
+    check_flow(rdvfi.flows.create("horn-schunck"))
+    for between in (0, 3):
+        coarse = rdvfi.flows.create("horn-schunck", warps=1)
+        check_generator(rdvfi.backbones.create("haar", coarse=coarse, between=between))
+
+
+def test_quintic_is_exact_for_constant_acceleration_and_smooth_at_the_knots() -> None:
+    knots = torch.tensor([0.0, 0.2, 0.3, 0.7, 1.0], dtype=torch.float64)
+    times = torch.linspace(0, 1, 37, dtype=torch.float64)
+    basis = rdvfi.bases.create("quintic")
+    got = basis.weights(knots, times) @ (3 * knots**2 - knots + 2)
+    torch.testing.assert_close(got, 3 * times**2 - times + 2)
+    # Acceleration from either side of a knot, by second differences.
+    values, step = torch.sin(5 * knots), 1e-4
+    for knot in knots[1:-1]:
+        sides = []
+        for side in (-1.0, 1.0):
+            three = knot + side * step * torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
+            a, b, c = basis.weights(knots, three) @ values
+            sides.append((a - 2 * b + c) / step**2)
+        assert abs(sides[0] - sides[1]) < 0.05 * abs(sides[0]) + 0.05
+
+
+def test_the_haar_transform_is_orthonormal_and_loses_nothing() -> None:
+    matrix = haar_matrix(8)
+    torch.testing.assert_close(matrix @ matrix.T, torch.eye(8))
+    backbone = rdvfi.backbones.create("haar", coarse=rdvfi.flows.create("dis"))
+    image = picture(32, 48)
+    latents = backbone.encode(image)
+    torch.testing.assert_close(backbone.decode(latents), image, atol=1e-6, rtol=0)
+    torch.testing.assert_close(latents.square().sum(), (4 * (image - 0.5)).square().sum())
+    assert latents[:, ::64].square().sum() > 0.5 * latents.square().sum()  # the blocks' means
+
+
+@pytest.mark.parametrize("shift", [(2, 0), (-5, 3)])
+@torch.no_grad()
+def test_horn_schunck_finds_shifts(shift: tuple[int, int]) -> None:
+    large = picture(96, 112)
+    dx, dy = shift
+    source, target = large[..., 16:80, 16:96], large[..., 16 - dy : 80 - dy, 16 - dx : 96 - dx]
+    flow = rdvfi.flows.create("horn-schunck")(source, target)
+    error = (flow - torch.tensor(shift)[:, None, None]).norm(dim=1)[..., 12:-12, 12:-12]
+    assert error.median() < 0.1 * (dx**2 + dy**2) ** 0.5
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ptlflow") is not None, reason="ptlflow is there")
+def test_without_ptlflow_its_flow_says_what_to_install() -> None:
+    with pytest.raises(ImportError, match=r"pip install 'rdvfi-example-plugin\[ptlflow\]'"):
+        rdvfi.flows.create("ptlflow")
+
+
+@torch.no_grad()
+def test_a_recipe_takes_the_entries_and_the_model_is_saved_by_their_names(tmp_path) -> None:
+    chosen = ("backbone=haar", "backbone.between=3", "coarse=horn-schunck", "basis=quintic")
+    model = rdvfi.build("rdvfi_s", *chosen, "trajectory=straight", "renderer=warp").eval()
+    assert model.untrained_parts() == []
+    assert spec_of(model.generator)["config"]["coarse"]["name"] == "horn-schunck"
+    img0, img1 = picture(64, 80), picture(64, 80, seed=1)
+    frames = model(img0, img1, [0.0, 0.4, 1.0])
+    torch.testing.assert_close(frames[:, 0], img0)
+    model.save_pretrained(tmp_path / "model")
+    again = rdvfi.create_model(tmp_path / "model")
+    assert torch.equal(again(img0, img1, [0.0, 0.4, 1.0]), frames)
+
+
+def test_the_command_line_knows_them() -> None:
+    def said(*arguments: str) -> str:
+        command = [sys.executable, "-m", "rdvfi.cli", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    listed = said("models")
+    assert all(f"  {name} " in listed for name in ("haar", "horn-schunck", "quintic", "ptlflow"))
+    told = said("info", "haar")
+    assert "package: rdvfi_example_plugin" in told
+    assert "licence of the code: Apache-2.0" in told
+    assert "a latent at 448x256: 192, 32, 56" in told
+    assert "not built: ImportError" in said("info", "ptlflow") or importlib.util.find_spec(
+        "ptlflow"
+    )

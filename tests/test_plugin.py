@@ -1,0 +1,65 @@
+"""The example plug-in, beside this package as if installed: found by its entry point alone.
+
+``make plugin`` installs it with pip and runs its own tests; here only the joint is looked at.
+"""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+PLUGIN = Path(__file__).parents[1] / "examples" / "plugin"
+
+
+@pytest.fixture
+def python(tmp_path: Path):
+    """Runs Python where the plug-in's source and its metadata, as pip writes it, are found."""
+    project = tomllib.loads((PLUGIN / "pyproject.toml").read_text())["project"]
+    info = tmp_path / f"rdvfi_example_plugin-{project['version']}.dist-info"
+    info.mkdir()
+    head = f"Metadata-Version: 2.4\nName: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(f"{head}License-Expression: {project['license']}\n")
+    lines = [
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
+        for group, entries in project["entry-points"].items()
+    ]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    path = os.pathsep.join([str(tmp_path), str(PLUGIN / "src"), os.environ.get("PYTHONPATH", "")])
+
+    def run(*arguments: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-W", "error", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_the_command_line_lists_it_and_tells_of_it(python) -> None:
+    told = python("-m", "rdvfi.cli", "info", "haar")
+    assert "package: rdvfi_example_plugin" in told
+    assert "licence of the code: Apache-2.0" in told
+
+
+def test_a_recipe_takes_its_entries(python) -> None:
+    program = (
+        "import rdvfi, torch\n"
+        "chosen = ('backbone=haar', 'coarse=horn-schunck', 'basis=quintic')\n"
+        "model = rdvfi.build('rdvfi_s', *chosen, 'trajectory=straight', 'renderer=warp').eval()\n"
+        "frames = model(torch.rand(1, 3, 32, 48), torch.rand(1, 3, 32, 48), [0.5])\n"
+        "print(model.pretrained().trajectory['config']['basis']['name'], tuple(frames.shape))\n"
+    )
+    assert python("-c", program) == "quintic (1, 1, 3, 32, 48)\n"
+
+
+def test_its_page_shows_the_metadata_that_it_has() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "guides" / "plug-ins.md").read_text()
+    project = tomllib.loads((PLUGIN / "pyproject.toml").read_text())["project"]
+    ((group, entries),) = project["entry-points"].items()
+    assert f'[project.entry-points."{group}"]' in page
+    for name, value in entries.items():
+        assert f'{name} = "{value}"' in page
