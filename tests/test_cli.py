@@ -74,6 +74,21 @@ def test_a_constant_rate_may_be_asked_for(tmp_path, saved) -> None:
         assert len(list(container.decode(video=0))) == 36
 
 
+def test_a_recipe_and_overrides_make_the_model(tmp_path, capsys) -> None:
+    for k, picture in enumerate(clips.moving(2, 48, 64)):
+        clips.write_png(tmp_path / f"{k}.png", picture)
+    files = (tmp_path / "0.png", tmp_path / "1.png", tmp_path / "out")
+    plain = ("backbone=ends", "coarse=dis", "trajectory=straight", "renderer=warp")
+    started = ("interpolate", *files, "-x", 2, "--device", "cpu", "--recipe", "rdvfi_s")
+    assert "parts that nobody trained: backbone" in _fails(capsys, *started, *plain)
+    _succeeds(*started, *plain, "--allow-untrained")
+    assert len(list((tmp_path / "out").iterdir())) == 3
+    capsys.readouterr()
+    assert "no basis named 'cubc'" in _fails(capsys, *started, *plain, "basis=cubc", "-y")
+    assert "--model or --recipe, not both" in _fails(capsys, *started, "-m", "rdvfi-s")
+    assert "no recipe named 'rdvfi_z'" in _fails(capsys, *started[:-1], "rdvfi_z", "-y")
+
+
 def test_low_confidence_is_said_once_after_the_result(tmp_path, saved, capsys) -> None:
     import skimage.data
     import skimage.transform

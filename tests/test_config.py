@@ -254,6 +254,7 @@ def test_recipes_of_the_package_are_short_and_name_registered_entries() -> None:
         for line in yaml.safe_load(text)["defaults"]:
             if isinstance(line, dict):
                 ((group, entry),) = line.items()
+                group = group.removeprefix("override ")
                 assert entry in GROUPS[group], f"{name}: {group}: {entry}"
 
 
@@ -270,11 +271,23 @@ def test_a_recipe_of_ones_own_may_start_from_ours(tmp_path: Path) -> None:
 def test_every_recipe_builds_and_runs(name: str) -> None:
     large = compose(name)["backbone"]["_name_"] in ("svd", "wan")
     smaller = ["backbone.size=toy"] if large else []
+    if name == "wan_raft":
+        smaller += ["flow.size=SMALL", "flow.weights=null", "flow.iterations=1"]
+        smaller += ["backbone.num_inference_steps=2"]
     model = build(name, *smaller).eval()
     first, last = toy.textured(1, 64, 80), toy.textured(1, 64, 80, seed=1)
     with torch.no_grad():
         assert model(first, last, [0.5]).shape == (1, 1, 3, 64, 80)
     assert build(name.replace("_", "-"), *smaller)
+
+
+def test_ablations_are_the_whole_model_but_for_one_part() -> None:
+    whole = compose("rdvfi_s")
+    ablations = [name for name in list_recipes() if name.startswith("ablation_")]
+    assert len(ablations) >= 5
+    for name in ablations:
+        ablated = compose(name)
+        assert len([key for key in whole if whole[key] != ablated[key]]) == 1, name
 
 
 def test_flow_and_coarse_offer_the_same_entries() -> None:

@@ -4,10 +4,13 @@ import time
 import warnings
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import typer
+
+if TYPE_CHECKING:
+    from rdvfi.interpolator import Interpolator
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -18,7 +21,8 @@ def interpolate(
         typer.Argument(
             metavar="IN... OUT",
             help="A video, a folder of images, or image files in order; then the output: .mp4, "
-            ".mov, .mkv, .webm, or a folder for PNG images.",
+            ".mov, .mkv, .webm, or a folder for PNG images. With --recipe, overrides such as "
+            "flow=raft or flow.size=SMALL may follow.",
         ),
     ],
     multiplier: Annotated[
@@ -32,8 +36,19 @@ def interpolate(
         typer.Option(help="Instead: constant frames per second, as 60, 59.94 or 60000/1001."),
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A name of `rdvfi models`, a folder or a hub id.")
-    ] = "rdvfi-s",
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A name of `rdvfi models`, a folder or a hub id; rdvfi-s if unset.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe", "-r", help="Instead of a model: a recipe of `rdvfi models`, or a YAML file."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1...; CUDA if there is one.")
@@ -69,22 +84,30 @@ def interpolate(
 ) -> None:
     """Make a video smoother: new frames between all frames, sound and timing kept."""
     from rdvfi.video import LowConfidenceWarning, interpolate_video
+    from rdvfi.video.interpolate import DEFAULT_MODEL
 
+    if recipe is not None and model is not None:
+        raise ValueError("give --model or --recipe, not both")
+    paths, overrides = split_overrides(paths) if recipe is not None else (paths, [])
     if len(paths) < 2:
         raise ValueError("give one or more inputs and an output: rdvfi interpolate IN... OUT")
     *sources, destination = paths
+    number = None if dtype is None else parse_dtype(dtype)
+    chosen = model or DEFAULT_MODEL
+    if recipe is not None:
+        chosen = from_recipe(recipe, overrides, device, number, seed=seed)
     with warnings.catch_warnings(), _Progress() as progress:
         # The same is said below, once the progress bar is gone.
         warnings.simplefilter("ignore", LowConfidenceWarning)
         report = interpolate_video(
             sources,
             destination,
-            model=model,
+            model=chosen,
             multiplier=multiplier,
             target_fps=None if fps is None else parse_rate(fps, "--fps"),
             seed=seed,
-            device=device,
-            dtype=None if dtype is None else parse_dtype(dtype),
+            device=device if recipe is None else None,
+            dtype=number if recipe is None else None,
             chunk=chunk,
             image_rate=None if image_rate is None else parse_rate(image_rate, "--image-rate"),
             codec=codec,
@@ -104,6 +127,38 @@ def interpolate(
     for line in (*report.notes, report.warning()):
         if line is not None:
             typer.echo(f"warning: {line}", err=True)
+
+
+def split_overrides(arguments: list[Path]) -> tuple[list[Path], list[str]]:
+    """Paths, and the overrides ``group=name`` or ``group.field=value`` that follow them."""
+    from rdvfi.config import GROUPS
+
+    heads = (*GROUPS, "motion_area")
+    count = len(arguments)
+    while count and str(arguments[count - 1]).split("=")[0].split(".")[0] in heads:
+        if "=" not in str(arguments[count - 1]):
+            break
+        count -= 1
+    return arguments[:count], [str(argument) for argument in arguments[count:]]
+
+
+def from_recipe(
+    recipe: str,
+    overrides: list[str],
+    device: str | None,
+    dtype: torch.dtype | None,
+    *,
+    seed: int,
+) -> "Interpolator":
+    """The model of a recipe on its device; what it learns is fresh, and the seed decides how."""
+    from rdvfi.config import build
+    from rdvfi.video.interpolate import choose_place
+
+    place = choose_place(device, dtype)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build(recipe, *overrides)
+    return model.eval().requires_grad_(False).to(*place)
 
 
 def parse_rate(text: str, option: str) -> Fraction:

@@ -150,10 +150,8 @@ def _ready(
             raise ValueError("device and dtype are for named models; move a model with .to(...)")
         built = model
     else:
-        place = _device(device)
-        if dtype is None:
-            dtype = torch.float16 if place.type == "cuda" else torch.float32
-        built = create_model(model, device=place, dtype=dtype)
+        place, kind = choose_place(device, dtype)
+        built = create_model(model, device=place, dtype=kind)
     missing = built.untrained_parts()
     if missing and not allow_untrained:
         raise ValueError(
@@ -161,6 +159,18 @@ def _ready(
             "or allow untrained parts (allow_untrained=True, --allow-untrained)"
         )
     return built
+
+
+def choose_place(
+    device: str | torch.device | None, dtype: torch.dtype | None
+) -> tuple[torch.device, torch.dtype]:
+    """Where a named model runs and in which type: half precision on CUDA, if there is a device.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
+    place = _device(device)
+    return place, dtype or (torch.float16 if place.type == "cuda" else torch.float32)
 
 
 def _device(device: str | torch.device | None) -> torch.device:

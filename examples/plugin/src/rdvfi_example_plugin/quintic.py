@@ -17,6 +17,8 @@ from rdvfi.types import Times
 class Quintic(Basis):
     """The quintic Hermite spline of parabolas."""
 
+    reach = 2
+
     def weights(self, knots: Float[Tensor, " k"], times: Times) -> Float[Tensor, "t k"]:
         """See `rdvfi.interfaces.Basis.weights`."""
         count = len(knots)
