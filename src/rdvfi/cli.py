@@ -30,8 +30,8 @@ class Command:
     function: str
     summary: str
 
-    def load(self) -> Callable[..., None]:
-        """Import the function whose parameters are the options."""
+    def load(self) -> Callable[..., None] | typer.Typer:
+        """Import the function whose parameters are the options, or the commands below this one."""
         return getattr(importlib.import_module(self.module), self.function)
 
 
@@ -44,6 +44,7 @@ COMMANDS = (
         "Measure models and baselines against the true frames of a clip.",
     ),
     Command("train", "rdvfi.training.cli", "train", "Train a model by a recipe."),
+    Command("data", "rdvfi.data.command", "application", "Build and pack the training data."),
     Command("models", "rdvfi.info_command", "models", "List models, recipes and components."),
     Command("info", "rdvfi.info_command", "info", "Tell everything about one of them."),
 )
@@ -69,7 +70,11 @@ def application(arguments: Sequence[str]) -> typer.Typer:
 
     for command in COMMANDS:
         if command.name in arguments[:1]:
-            app.command(command.name)(command.load())
+            loaded = command.load()
+            if isinstance(loaded, typer.Typer):
+                app.add_typer(loaded, name=command.name)
+            else:
+                app.command(command.name)(loaded)
         else:
             app.command(command.name, help=command.summary)(_not_loaded)
     return app

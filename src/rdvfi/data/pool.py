@@ -106,7 +106,7 @@ def build_pool(
     """Make ``count`` samples of one kind in ``folder``; nothing is done if they are there.
 
     Args:
-        data: Folder made by ``python -m rdvfi.data.build``.
+        data: Folder made by ``rdvfi data build``.
         folder: Where the samples go; it appears when all are made.
         kind: "procedural" or "film".
         count: Number of samples.

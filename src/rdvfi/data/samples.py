@@ -29,7 +29,7 @@ class Film:
         if self.frames.ndim != 4 or len(self.frames) < CREDITS:
             raise ValueError(
                 f"{path} has shape {self.frames.shape}; expected at least {CREDITS} RGB frames as "
-                "python -m rdvfi.data.build makes them"
+                "rdvfi data build makes them"
             )
         self._cuts = _cuts(self.frames, path.with_suffix(".cuts.npy"))
 

@@ -116,9 +116,7 @@ def encoder_digest(model: Interpolator, folder: Path) -> str:
 
 def _film_of(data: Path) -> Film:
     if not (data / "film.npy").exists():
-        raise FileNotFoundError(
-            f"{data} holds no film.npy; make it with python -m rdvfi.data.build"
-        )
+        raise FileNotFoundError(f"{data} holds no film.npy; make it with rdvfi data build")
     return Film(data / "film.npy")
 
 

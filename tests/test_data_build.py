@@ -1,0 +1,250 @@
+"""Building and packing the training data, from tiny packages in the layout of the real ones."""
+
+import io
+import json
+import tarfile
+import zipfile
+from itertools import islice
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+from skimage import data as photographs
+
+from rdvfi.cli import main
+from rdvfi.data import build as module
+from rdvfi.data import pack as packing
+from rdvfi.data.build import FILM_MEMBER, PHOTOGRAPHS, build
+from rdvfi.data.codec import compress, expand
+from rdvfi.data.command import parse_size
+from rdvfi.data.pack import Pack, PackedFilm, make_pack
+
+FRAMES = 12
+
+
+def _video(frames: int = FRAMES) -> bytes:
+    stream_of_bytes = io.BytesIO()
+    with av.open(stream_of_bytes, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for i in range(frames):
+            picture = np.full((96, 128, 3), 10 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return stream_of_bytes.getvalue()
+
+
+def _tar(files: dict[str, bytes], path: Path | None = None, mode: str = "w:gz") -> bytes:
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode=mode) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    if path is not None:
+        path.write_bytes(target.getvalue())
+    return target.getvalue()
+
+
+def _deb(files: dict[str, bytes]) -> bytes:
+    """An ``ar`` archive of the three members of deb(5)."""
+    members = {
+        b"debian-binary": b"2.0\n",
+        b"control.tar.xz": b"odd",
+        b"data.tar.xz": _tar(files, mode="w:xz"),
+    }
+    content = b"!<arch>\n"
+    for name, body in members.items():
+        content += b"%-16s%-12d%-6d%-6d%-8s%-10d`\n" % (name, 0, 0, 0, b"100644", len(body))
+        content += body + b"\n" * (len(body) % 2)
+    return content
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("resources/bbb.mp4", _video())
+    _tar({FILM_MEMBER: inner.getvalue()}, folder / "moviepy-2.2.1.tar.gz")
+    _, picture = cv2.imencode(".jpg", photographs.coffee()[:60, :80, ::-1])
+    files = {f"./usr/share/backgrounds/{name}": picture.tobytes() for name in PHOTOGRAPHS}
+    (folder / "lomiri-wallpapers-16.04_1.0-2_all.deb").write_bytes(_deb(files))
+    return folder
+
+
+def test_the_build_writes_frames_photographs_and_where_they_come_from(
+    packages: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    main_exit(["data", "build", str(packages), str(data)])
+    film = np.load(data / "film.npy", mmap_mode="r")
+    assert film.shape == (FRAMES, 48, 64, 3)
+    assert np.abs(film.mean((1, 2, 3)) - 10.0 * np.arange(FRAMES)).max() < 3.0
+    with np.load(data / "photographs.npz") as archive:
+        assert set(archive.files) == set(PHOTOGRAPHS)
+        assert archive["life_by_Aitzol_Berasategi.jpg"].shape == (1200, 1600, 3)
+    manifest = json.loads((data / "manifest.json").read_text())
+    for item in manifest.values():
+        assert {"source", "version", "sha256", "attribution", "split"} <= item.keys()
+        assert {"licence", "licences"} & item.keys()
+    assert manifest["film.npy"]["frames"] == FRAMES
+    assert manifest["photographs.npz"]["version"] == "1.0-2"
+    assert sorted(path.name for path in data.iterdir()) == [
+        "film.npy",
+        "manifest.json",
+        "photographs.npz",
+    ]
+
+
+def main_exit(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(arguments)
+    assert not done.value.code
+
+
+def test_the_same_packages_give_the_same_bytes(packages: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        build(packages, tmp_path / name)
+    for file in ("film.npy", "photographs.npz", "manifest.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_a_build_that_was_stopped_goes_on_with_what_is_missing(
+    packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, lines = tmp_path / "data", []
+
+    def stop(source: Path, partial: Path) -> dict[str, object]:
+        partial.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_photographs", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build(packages, data)
+    assert not (data / "photographs.npz").exists()
+    before = (data / "film.npy").stat().st_mtime_ns
+    build(packages, data, report=lines.append)
+    assert lines[0] == "film.npy is there"
+    assert (data / "film.npy").stat().st_mtime_ns == before
+    assert (data / "photographs.npz").exists()
+    assert not list(data.glob("*.partial"))
+
+
+def test_what_is_missing_or_damaged_is_named(
+    packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    with pytest.raises(FileNotFoundError, match=r"no moviepy-2\.2\.1\.tar\.gz in"):
+        build(tmp_path, data)
+    film = packages / "moviepy-2.2.1.tar.gz"
+    whole = film.read_bytes()
+    film.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="is damaged, download it again"):
+        build(packages, data)
+    _tar({"moviepy-2.2.1/README": b"empty"}, film)
+    with pytest.raises(FileNotFoundError, match="has no moviepy"):
+        build(packages, data)
+    film.write_bytes(whole)
+    deb = next(packages.glob("*.deb"))
+    content = deb.read_bytes()
+    deb.write_bytes(content[:-500])
+    with pytest.raises(ValueError, match=r"has no whole data\.tar"):
+        build(packages, data)
+    deb.write_bytes(_deb({"./usr/share/none.jpg": b""}))
+    with pytest.raises(FileNotFoundError, match="has no aitzgorri"):
+        build(packages, data)
+    assert not (data / "photographs.npz").exists()
+
+
+@pytest.mark.parametrize("quality", [75, 50])
+def test_packed_pictures_are_about_as_good_and_small_as_jpeg(quality: int) -> None:
+    picture = photographs.astronaut()[:256, :320].copy()
+    packed = compress(torch.from_numpy(picture).permute(2, 0, 1)[None], quality)
+    back = expand(packed, (1, 3, 256, 320), quality)[0].permute(1, 2, 0).numpy()
+    _, jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    other = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1]
+    errors = [np.abs(made.astype(int) - picture).mean() for made in (back, other)]
+    assert errors[0] < 1.1 * errors[1]
+    assert len(packed) < 1.25 * len(jpeg)
+    grey = torch.full((2, 3, 32, 48), 77, dtype=torch.uint8)
+    made = expand(compress(grey, quality), (2, 3, 32, 48), quality)
+    assert (made.int() - grey.int()).abs().max() <= 1
+
+
+def test_packed_pictures_of_another_shape_or_damaged_are_refused() -> None:
+    packed = compress(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="not those of"):
+        expand(packed, (1, 3, 32, 48))
+    with pytest.raises(ValueError, match="damaged"):
+        expand(packed[:-9], (1, 3, 32, 32))
+    with pytest.raises(ValueError, match="multiples of 16"):
+        compress(torch.zeros(1, 3, 30, 32, dtype=torch.uint8))
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Training data of a small film: a camera that drives over a photograph."""
+    place = tmp_path_factory.mktemp("full")
+    h, w = 96, 160
+    film = np.lib.format.open_memmap(place / "film.npy", "w+", np.uint8, (12_010, h, w, 3))
+    wall = photographs.astronaut()
+    differences = np.zeros(12_009, np.float32)
+    for i in range(400, 460):
+        film[i] = wall[100 : 100 + h, 3 * (i - 400) : 3 * (i - 400) + w]
+        differences[i] = 1.0 if i < 459 else 0.0
+    film.flush()
+    np.save(place / "film.cuts.npy", differences)
+    np.savez(place / "photographs.npz", coffee=photographs.coffee())
+    (place / "manifest.json").write_text('{"film.npy": {"licence": "CC-BY-3.0"}}')
+    return place
+
+
+def test_a_pack_keeps_its_limit_and_feeds_training(
+    full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "PICTURE_SIZE", (96, 160))
+    monkeypatch.setattr(packing, "WINDOW_SIZE", (64, 96))
+    file, limit = tmp_path / "pack.npz", 400_000
+    assert make_pack(full, file, limit=limit) == file.stat().st_size <= limit
+    assert file.stat().st_size > 0.7 * limit
+    pack = Pack(file)
+    assert pack.pictures.shape[1:] == (3, 96, 160)
+    assert pack.windows.shape[1:] == (17, 3, 64, 96)
+    assert pack.manifest["film.npy"]["licence"] == "CC-BY-3.0"
+    source = PackedFilm(pack, (48, 64))
+    first, second = islice(source.batches(3, 1), 2)
+    again = next(source.batches(3, 1, start=1))
+    assert torch.equal(second["frames"], again["frames"])
+    assert first["frames"].shape == (3, 12, 3, 48, 64)
+    assert torch.equal(first["times"][:, :9], (torch.arange(9) / 8).expand(3, 9))
+    inner = first["times"][:, 9:] * 16
+    assert torch.equal(inner, inner.round())
+    with pytest.raises(ValueError, match="the windows of the pack have"):
+        PackedFilm(pack, (128, 64))
+
+
+def test_a_file_that_is_no_pack_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no pack .*none\.npz"):
+        Pack(tmp_path / "none.npz")
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    (tmp_path / "broken.npz").write_bytes(b"PK and nothing")
+    for name in ("other", "broken"):
+        with pytest.raises(ValueError, match=rf"{name}\.npz is no readable pack"):
+            Pack(tmp_path / f"{name}.npz")
+
+
+def test_sizes_are_read_as_people_write_them() -> None:
+    assert [parse_size(t) for t in ("24MB", "1.5 k", "700", "2gb")] == [
+        24_000_000,
+        1500,
+        700,
+        2 * 10**9,
+    ]
+    with pytest.raises(ValueError, match="'big' is not a size"):
+        parse_size("big")
