@@ -61,7 +61,8 @@ def _options(command: str) -> set[str]:
     """Every option that ``rdvfi COMMAND`` takes."""
     group = typer.main.get_command(rdvfi.cli.application([command]))
     chosen = group.commands[command]  # pyright: ignore[reportAttributeAccessIssue]
-    found = (*chosen.params, *group.params)
+    below = [p for command in getattr(chosen, "commands", {}).values() for p in command.params]
+    found = (*chosen.params, *group.params, *below)
     return {"--help"} | {o for p in found for o in (*p.opts, *p.secondary_opts)}
 
 
