@@ -54,7 +54,8 @@ def splat(
             twice. ``"average"`` takes none, and ``"sum"`` may do without.
         mode: ``"sum"`` adds what meets. The others divide by the total weight, and are zero in
             holes.
-        deterministic: Add in an order-independent way; see the module.
+        deterministic: Add in an order-independent way; see the module. On CUDA also under
+            `torch.use_deterministic_algorithms`.
 
     Returns:
         The values as they arrive, in their type, and the total weight, float32, which is 0 in
@@ -190,7 +191,10 @@ def _(values: Tensor, flow: Tensor, weights: Tensor, deterministic: bool) -> Ten
         return _reference(values, flow, weights, deterministic)
     from rdvfi.ops.kernels import splat
 
-    units = _units(_masses(values, weights)) if deterministic and values.numel() else None
+    deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
+    # Products in float32, as the kernel forms them.
+    masses = _masses(values.float(), weights.float()) if deterministic else values
+    units = _units(masses) if deterministic and masses.numel() else None
     return splat.splat_sum(values, flow, weights, units)
 
 
