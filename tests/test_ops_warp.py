@@ -1,5 +1,7 @@
 """Backward warping: by hand, against SciPy, OpenCV, kornia and `grid_sample`; following points."""
 
+import importlib.util
+
 import cv2
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 import toy
-from rdvfi.ops import backward_warp, follow
+from rdvfi.ops import backward_warp, follow, kernels
 
 
 def _constant(dx: float, dy: float, n: int, h: int, w: int) -> Float[Tensor, "n 2 h w"]:
@@ -131,6 +133,22 @@ def test_it_compiles_whole_and_autocast_leaves_coordinates_alone() -> None:
     )
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(backward_warp(image, flow), expected)
+
+
+def test_kernels_are_for_what_they_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for float64, and not without Triton, of which users are told once."""
+    single, double = torch.zeros(1), torch.zeros(1, dtype=torch.float64)
+    for found in (True, False):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, found=found: found or None)
+        kernels._triton_is_there.cache_clear()
+        if found:
+            assert kernels.usable(single, single.half())
+            assert not kernels.usable(single, double)
+        else:
+            with pytest.warns(UserWarning, match="Triton is not installed"):
+                assert not kernels.usable(single)
+            assert not kernels.usable(single)
+    kernels._triton_is_there.cache_clear()
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 8, 9), (2, 2, 8, 8), (1, 3, 8, 8)])
