@@ -13,7 +13,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from rdvfi.ops.kernels import splat, warp
+from rdvfi.ops.kernels import render, splat, warp
 
 AMPERE, HOPPER = (GPUTarget("cuda", capability, 32) for capability in (80, 90))
 TYPES = {
@@ -62,6 +62,9 @@ def _launch_all(dtype: torch.dtype, strides: torch.memory_format) -> None:
     splat.splat_sum(image, flow, weights, None)
     splat.splat_sum(image, flow, weights, units)
     splat.splat_sum_backward(torch.zeros(2, 4, 16, 128), image, flow, weights)
+    maps = [torch.zeros(2, 4, c, 8, 64) for c in (2, 2, 1, 3)]
+    for upsample in ("bilinear", "consistent"):
+        render.render(image, image, *maps, upsample)
 
 
 for target, dtype, strides in (

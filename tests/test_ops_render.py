@@ -1,5 +1,6 @@
 """The full-size pass against its definition: upsample, warp both frames, blend."""
 
+import subprocess
 import sys
 
 import cv2
@@ -148,43 +149,72 @@ def test_tiles_are_the_reference_at_any_size(
     torch.testing.assert_close(got, expected, rtol=0, atol=3e-5)
 
 
-def test_gradients_pass_the_numerical_check() -> None:
+WAYS = pytest.mark.parametrize("upsample", ["bilinear", "consistent"])
+
+
+@WAYS
+def test_gradients_pass_the_numerical_check(upsample: str) -> None:
     generator = torch.Generator().manual_seed(3)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.rand(*shape, dtype=torch.float64, generator=generator)
-
-    small = (1, 2)
-    arguments = (
-        draw(1, 3, 5, 6),
-        draw(1, 3, 5, 6),
-        draw(*small, 2, 3, 4),
-        draw(*small, 2, 3, 4),
-        draw(*small, 1, 3, 4),
-        draw(*small, 3, 3, 4),
-    )
-    assert torch.autograd.gradcheck(reference, [x.requires_grad_() for x in arguments])
+    shapes = [(1, 3, 5, 6)] * 2 + [(1, 2, c, 3, 4) for c in (2, 2, 1, 3)]
+    arguments = [torch.rand(shape, dtype=torch.float64, generator=generator) for shape in shapes]
+    for argument in arguments:
+        argument.requires_grad_()
+    assert torch.autograd.gradcheck(lambda *x: reference(*x, upsample=upsample), arguments)
 
 
-def test_the_operator_is_well_formed() -> None:
-    torch.library.opcheck(torch.ops.rdvfi.render.default, _arguments((24, 32), (16, 16)))
+@WAYS
+def test_the_operator_is_well_formed(upsample: str) -> None:
+    arguments = (*_arguments((24, 32), (16, 16)), upsample)
+    torch.library.opcheck(torch.ops.rdvfi.render.default, arguments)
 
 
-def test_values_do_not_depend_on_recording_gradients() -> None:
+@WAYS
+def test_values_do_not_depend_on_recording_gradients(upsample: str) -> None:
     arguments = _arguments((45, 67), (16, 24))
-    plain = render(*arguments)
-    recorded = render(arguments[0].clone().requires_grad_(), *arguments[1:])
+    plain = render(*arguments, upsample=upsample)
+    recorded = render(arguments[0].clone().requires_grad_(), *arguments[1:], upsample=upsample)
     torch.testing.assert_close(plain, recorded.detach(), rtol=0, atol=1e-5)
 
 
+@WAYS
 @pytest.mark.parametrize("end", [0, 1])
-def test_no_flow_and_a_whole_share_give_the_end_frame(end: int) -> None:
+def test_no_flow_and_a_whole_share_give_the_end_frame(end: int, upsample: str) -> None:
     arguments = list(_arguments((45, 67), (16, 24)))
     arguments[2 + end] = torch.zeros_like(arguments[2])
     arguments[4] = torch.full_like(arguments[4], 1.0 - end)
     arguments[5] = torch.zeros_like(arguments[5])
     expected = arguments[end][:, None].expand(-1, 3, -1, -1, -1)
-    torch.testing.assert_close(render(*arguments), expected, rtol=0, atol=1e-5)
+    got = render(*arguments, upsample=upsample)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+
+
+def test_where_motion_is_uniform_both_ways_of_upsampling_agree() -> None:
+    arguments = list(_arguments((45, 67), (16, 24)))
+    for index in (2, 3, 4):
+        arguments[index] = arguments[index][..., :1, :1].expand_as(arguments[index])
+    consistent = render(*arguments, upsample="consistent")
+    torch.testing.assert_close(consistent, render(*arguments), rtol=0, atol=1e-5)
+
+
+def test_the_motions_of_neighbours_are_mixed_as_colours_worked_out_by_hand() -> None:
+    """Two small-grid pixels beside each other: one stands still, one looks eight to the right."""
+    ramp = torch.arange(16.0).view(1, 1, 1, 16).expand(1, 3, 16, 16) / 20
+    flow0 = torch.zeros(1, 1, 2, 1, 2)
+    flow0[..., 0, 0, 1] = 1.0  # eight pixels of the image
+    mask, residual = torch.ones(1, 1, 1, 1, 2), torch.zeros(1, 1, 3, 1, 2)
+    arguments = (ramp, ramp, flow0, torch.zeros_like(flow0), mask, residual)
+    got = render(*arguments, upsample="consistent")[0, 0, 0, 7]
+    x = torch.arange(16.0)
+    still, moved = x / 20, (x + 8).clamp(max=15) / 20
+    share = ((x + 0.5) / 8 - 0.5).clamp(0, 1)
+    weight = share * torch.exp(-(moved - still) / 0.2)
+    expected = ((1 - share) * still + weight * moved) / (1 - share + weight)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+
+
+def test_an_unknown_way_of_upsampling_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'cubic'.*bilinear"):
+        render(*_arguments((24, 32), (16, 16)), upsample="cubic")
 
 
 def test_any_strides_are_taken() -> None:
@@ -208,11 +238,35 @@ def test_working_on_a_few_frames_at_a_time_changes_nothing(monkeypatch: pytest.M
     """What devices without a kernel of their own do."""
     arguments = _arguments((40, 56), (16, 24), t=5)
     module = sys.modules["rdvfi.ops.render"]  # the name in the package is the function
-    plain = module._render._init_fn
-    whole = plain(*arguments)
-    monkeypatch.setattr(module, "_PIXELS_AT_ONCE", 2 * 40 * 56)
-    assert torch.equal(plain(*arguments), whole)
-    torch.testing.assert_close(render(*arguments), whole, rtol=0, atol=1e-5)
+    for upsample in ("bilinear", "consistent"):
+        whole = module._in_chunks(*arguments, upsample)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_PIXELS_AT_ONCE", 2 * 40 * 56)
+            assert torch.equal(module._in_chunks(*arguments, upsample), whole)
+        got = render(*arguments, upsample=upsample)
+        torch.testing.assert_close(got, whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_large_frame_is_bounded() -> None:
+    """In a process of its own: beyond images and frames it may take 300 MB at 7680x4320."""
+    program = (
+        "import resource, torch\n"
+        "from rdvfi.ops import render\n"
+        "torch.set_num_threads(1)\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "def draw(h, w):\n"
+        "    image = torch.zeros(1, 3, h, w)\n"
+        "    maps = [torch.zeros(1, 1, c, 128, 224) for c in (2, 2, 1, 3)]\n"
+        "    return image, render(image, image, *maps)\n"
+        "draw(64, 64)\n"
+        "before = peak()\n"
+        "kept = draw(4320, 7680)\n"
+        "print(peak() - before - sum(x.nbytes for x in kept))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 300e6
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
