@@ -77,6 +77,7 @@ class Trainer:
             cpu=config.device == "cpu", mixed_precision="no", kwargs_handlers=[ddp]
         )
         self.device = self.accelerator.device
+        self._sharded = wrap is not None  # then nothing but forward may be called: no sheets
         if wrap is None:
             self._model = self.accelerator.prepare_model(objective)
         else:
@@ -163,7 +164,7 @@ class Trainer:
                 shown = " ".join(f"{key} {value:.4f}" for key, value in values.items())
                 pace = seconds / (done - start)
                 self._report(f"{self.name} {done}/{config.steps} {shown} ({pace:.2f} s/step)")
-            if config.sheet_every and done % config.sheet_every == 0:
+            if config.sheet_every and done % config.sheet_every == 0 and not self._sharded:
                 self._sheet(done, log)
             if done % config.save_every == 0 and done < config.steps:
                 self._save(done)
@@ -248,8 +249,7 @@ class Trainer:
     def _sheet(self, step: int, log: Log | None) -> None:
         if self._shown is None:  # always the same batch, so that sheets can be compared
             self._shown = self._next(self._stream(0))
-        # Every process takes part: a sharded model cannot run in one alone.
-        picture = self.objective.pictures(self._shown, self._moment(0))
+        picture = self.objective.pictures(self._shown, self._moment(0)) if log else None
         if picture is not None and log is not None:
             folder = self.folder / "sheets"
             folder.mkdir(exist_ok=True)

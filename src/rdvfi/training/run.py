@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from rdvfi.checkpoint import write_weights
 from rdvfi.config import build
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model, save_bundled
@@ -18,11 +20,14 @@ from rdvfi.training.decoding import Autoencoding, CoarseFlow, Decoding
 from rdvfi.training.diffusing import Diffusing
 from rdvfi.training.engine import Trainer
 from rdvfi.training.feeds import Drawn, open_feed
+from rdvfi.training.lora import add_lora, lora_state, merge
 from rdvfi.training.losses import Terms
 from rdvfi.training.objective import Objective
 from rdvfi.training.parts import load_parts, only, part_of, save_parts
 from rdvfi.training.recipes import as_table, compose_stages
+from rdvfi.training.sharding import blocks_of, gather, shard
 from rdvfi.training.stage import Kind, Stage
+from rdvfi.training.trainee import trainee_of
 
 Report = Callable[[str], None]
 
@@ -67,9 +72,20 @@ def run_stage(stage: Stage, *, report: Report) -> bool:
     feed = open_feed(stage.data, model, out, report)
     objective = make_objective(stage, model)
     out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(stage.stage, objective, feed, stage.engine, out, report=report)
+    blocks = blocks_of(trainee_of(model.generator).network) if stage.shard else []
+    trainer = Trainer(
+        stage.stage,
+        objective,
+        feed,
+        stage.engine,
+        out,
+        report=report,
+        wrap=(lambda given: shard(given, blocks)) if stage.shard else None,
+    )
     finished = trainer.fit(slim=None if stage.slim is None else Path(stage.slim))
     if finished:
+        if stage.shard:
+            gather(objective)
         _finish(stage, model, feed, trainer)
     return finished
 
@@ -90,6 +106,13 @@ def prepared_model(stage: Stage) -> Interpolator:
 def make_objective(stage: Stage, model: Interpolator) -> Objective:
     """The objective of a stage, with all but its parts frozen."""
     only(model, stage.train)
+    if stage.lora.rank:
+        if stage.train != ["backbone"]:
+            raise ValueError(f"LoRA is for stages that train the backbone alone; got {stage.train}")
+        network = trainee_of(model.generator).network
+        add_lora(network, stage.lora.targets, stage.lora.rank, stage.lora.alpha)
+    if stage.checkpointing:
+        _recompute(trainee_of(model.generator).network)
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     terms = Terms(stage.losses, stage.settings)
     if stage.kind is Kind.autoencoder:
@@ -107,12 +130,27 @@ def make_objective(stage: Stage, model: Interpolator) -> Objective:
     )
 
 
+def _recompute(network: nn.Module) -> None:
+    """Recompute activations in the backward pass, as diffusers' networks can."""
+    enable = getattr(network, "enable_gradient_checkpointing", None)
+    if enable is None:
+        raise ValueError(
+            f"a {type(network).__name__} cannot recompute its activations; set checkpointing=false"
+        )
+    enable()
+
+
 def _finish(stage: Stage, model: Interpolator, feed: Drawn, trainer: Trainer) -> None:
     out = Path(stage.out)
     if stage.kind is Kind.autoencoder:
         stream = feed.batches(0)
         images = torch.cat([next(stream)["frames"][:, 0] for _ in range(_CALIBRATION)])
         part_of(model, "autoencoder").calibrate(images.to(trainer.device))  # pyright: ignore
+    if stage.lora.rank:
+        network = trainee_of(model.generator).network
+        if trainer.main:
+            write_weights(out / f"{stage.stage}.lora.safetensors", lora_state(network))
+        merge(network)
     if trainer.main:
         save_parts(model, stage.train, out / f"{stage.stage}.safetensors")
         (out / f"{stage.stage}.yaml").write_text(as_table(stage))

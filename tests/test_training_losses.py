@@ -1,0 +1,213 @@
+"""Losses: least for the truth, blind to what they should not see, clear on what they lack."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rdvfi.backbones.diffusion import velocity
+from rdvfi.training import perceptual
+from rdvfi.training.losses import (
+    Evidence,
+    Field,
+    FlowPair,
+    FramePair,
+    Sampler,
+    Terms,
+    flow_loss,
+    losses,
+    rising_noise_level,
+)
+from rdvfi.training.moment import Moment
+from rdvfi.training.trainee import FlowMatching, VariancePreserving
+
+
+def _encode(images: Tensor) -> Tensor:
+    return F.avg_pool2d(images, 4) - 0.5
+
+
+def _frames(made: Tensor, truth: Tensor) -> Evidence:
+    return Evidence(0.0, frames=FramePair(made, truth, _encode))
+
+
+def _textured(seed: int = 0) -> Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    return F.interpolate(torch.rand(2, 3, 6, 8, generator=draw), (24, 32), mode="bicubic").clamp(
+        0, 1
+    )
+
+
+@pytest.mark.parametrize("name", ["l1", "l2", "edges", "census", "features", "gram"])
+def test_losses_of_frames_are_least_for_the_truth(name: str) -> None:
+    loss, truth = losses.create(name), _textured()
+    noisy = (truth + 0.2 * torch.randn_like(truth)).requires_grad_()
+    assert float(loss(_frames(truth, truth))) == pytest.approx(0.0, abs=1e-6)
+    found = loss(_frames(noisy, truth))
+    assert found > 1e-6
+    found.backward()
+    assert noisy.grad is not None
+    assert bool(noisy.grad.any())
+
+
+def test_census_and_edges_forgive_light_where_l1_does_not() -> None:
+    truth = 0.2 + 0.5 * _textured()
+    brighter = _frames(truth + 0.1, truth)
+    assert float(losses.create("census")(brighter)) == pytest.approx(0.0, abs=1e-5)
+    assert float(losses.create("edges")(brighter)) == pytest.approx(0.0, abs=1e-6)
+    assert float(losses.create("l1")(brighter)) == pytest.approx(0.1, abs=1e-5)
+
+
+def test_a_gram_matrix_does_not_see_where_texture_is() -> None:
+    truth = _textured()
+    moved = truth.roll((8, 12), (2, 3))
+    assert float(losses.create("gram")(_frames(moved, truth))) == pytest.approx(0.0, abs=1e-6)
+    assert float(losses.create("features")(_frames(moved, truth))) > 1e-3
+
+
+def test_hidden_points_count_less() -> None:
+    flow, seen = torch.randn(2, 3, 2, 4, 5), torch.ones(2, 3, 4, 5)
+    least = flow_loss(flow, flow, seen)
+    assert least < 0.1  # a robust distance is rounded at zero
+    seen[..., :2] = 0
+    off_where_hidden, off_where_seen = flow.clone(), flow.clone()
+    off_where_hidden[..., 0] += 1
+    off_where_seen[..., 4] += 1
+    hidden, visible = (flow_loss(off, flow, seen) for off in (off_where_hidden, off_where_seen))
+    assert least < hidden < visible
+    pair = FlowPair(flow, flow, seen)
+    assert losses.create("flow")(Evidence(0.0, flow=pair)) == least
+    assert losses.create("adjacent")(Evidence(0.0, adjacent=pair)) == least
+
+
+def _field(to_first: Tensor, to_last: Tensor, picture: Tensor, teacher: Tensor | None) -> Field:
+    return Field(to_first, to_last, picture, picture, picture.roll(2, 3), teacher)
+
+
+def test_smoothness_forgives_edges_of_motion_at_edges_of_the_picture() -> None:
+    still, step = torch.zeros(1, 2, 12, 16), torch.zeros(1, 2, 12, 16)
+    step[..., 8:] = 1.0
+    flat, edged = torch.full((1, 3, 12, 16), 0.5), torch.zeros(1, 3, 12, 16)
+    edged[..., 8:] = 1.0
+    loss = losses.create("smoothness")
+    values = [
+        float(loss(Evidence(0.0, field=_field(flow, flow, picture, None))))
+        for flow, picture in ((still, flat), (step, edged), (step, flat))
+    ]
+    assert values[0] == 0.0
+    assert values[1] < 0.01 * values[2]
+
+
+def test_a_teachers_opinion_fades() -> None:
+    made, wanted = torch.zeros(2, 2, 6, 8), torch.ones(2, 4, 6, 8)
+    picture, loss = _textured(), losses.create("distillation", until=0.5)
+    field = _field(made, made, picture, wanted)
+    found = [float(loss(Evidence(share, field=field))) for share in (0.0, 0.25, 0.5, 1.0)]
+    assert found == pytest.approx([1.0, 0.5, 0.0, 0.0])
+
+
+def test_a_teacher_of_flow_is_asked_where_the_data_brings_none() -> None:
+    picture = F.interpolate(_textured(), (96, 128), mode="bicubic").clamp(0, 1)
+    right = torch.zeros(2, 2, 48, 64)
+    to_last = right.clone()
+    to_last[:, 0] = 1.0  # two pixels of the picture, one of this grid
+    loss = losses.create("distillation")
+    good = loss(Evidence(0.0, field=_field(right, to_last, picture, None)))
+    bad = loss(Evidence(0.0, field=_field(right, -to_last, picture, None)))
+    assert good < 0.5 * bad
+
+
+def test_only_the_nearest_draw_learns() -> None:
+    moment, clean = Moment(0, 1), torch.zeros(3, 2, 1, 4, 4)
+    shift = torch.ones((), requires_grad=True)
+    drawn: list[Tensor] = []
+
+    def sample(noise: Tensor) -> Tensor:
+        drawn.append(noise)
+        return shift * noise
+
+    found = losses.create("imle", draws=5)(Evidence(0.0, sampler=Sampler(sample, clean, moment)))
+    every = torch.stack(drawn[:5]).square().flatten(2).mean(2)
+    assert float(found.detach()) == pytest.approx(float(every.min(0).values.mean()), rel=1e-5)
+    found.backward()
+    assert shift.grad is not None
+    assert len(drawn) == 6
+
+
+def test_the_noise_level_rises_to_pure_noise() -> None:
+    lowest = [float(rising_noise_level(Moment(s, 100), 500).min()) for s in (0, 30, 60, 99)]
+    assert lowest[0] < 0.35
+    assert lowest[0] < lowest[1] < lowest[2]
+    assert lowest[2:] == [1.0, 1.0]
+    assert float(rising_noise_level(Moment(0, 100), 500, low=0.02).min()) < 0.05
+    clean, noise = torch.randn(2, 1, 7, 4, 5, 6)
+    assert torch.isfinite(velocity(clean, noise, torch.ones(1))).all()
+
+
+@pytest.mark.parametrize("process", [VariancePreserving(), FlowMatching()])
+def test_the_true_answer_leads_back_to_the_clean_latents(process) -> None:
+    clean, noise = torch.randn(2, 5, 7, 3, 4, 4).double()
+    sigma = torch.tensor([0.1, 0.3, 0.6, 0.9, 1.0]).double()
+    noisy = process.mix(clean, noise, sigma)
+    answer = process.answer(noisy, clean, sigma)
+    torch.testing.assert_close(answer, process.target(clean, noise, sigma), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(noisy[-1], noise[-1], rtol=0, atol=1e-6)  # pure noise
+
+
+def test_weights_choose_and_scale() -> None:
+    truth = _textured()
+    evidence = _frames(truth + 0.1, truth)
+    found = Terms({"l1": 2.0, "l2": 0.0, "theta": 1.0})(evidence)
+    assert found.keys() == {"l1"}  # l2 weighs nothing, theta has no evidence
+    assert float(found["l1"]) == pytest.approx(0.2, abs=1e-5)
+    with pytest.raises(ValueError, match="every loss has weight zero"):
+        Terms({"l1": 0.0})
+    with pytest.raises(ValueError, match=r"losses\.l1 must not be negative; got -1"):
+        Terms({"l1": -1.0})
+
+
+def test_lpips_says_what_it_lacks_and_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"alexnet-owt-7be5be79\.pth.*load_state_dict_from"):
+        losses.create("lpips")
+    with pytest.raises(ValueError, match="no perceptual network 'resnet'"):
+        losses.create("lpips", network="resnet")
+    (tmp_path / "checkpoints").mkdir()
+    trunk = perceptual.Trunk("alex")
+    torch.save(trunk.state_dict(), tmp_path / "checkpoints/alexnet-owt-7be5be79.pth")
+    monkeypatch.setitem(sys.modules, "lpips", None)
+    with pytest.raises((ModuleNotFoundError, ValueError)):
+        losses.create("lpips")
+
+
+def test_lpips_is_the_weighted_distance_of_unit_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trunk = perceptual.Trunk("alex")
+    heads = [torch.rand(1, width, 1, 1) for width in trunk.channels]
+    monkeypatch.setattr(perceptual, "load_trunk", lambda network: trunk)
+    monkeypatch.setattr(perceptual, "load_heads", lambda network: heads)
+    a, b = F.interpolate(_textured(0), (70, 90)), F.interpolate(_textured(1), (70, 90))
+    loss = perceptual.LPIPS()
+    assert float(loss(_frames(a, a))) == 0.0
+    expected = 0.0
+    for made, truth, head in zip(trunk(a), trunk(b), heads, strict=True):
+        apart = (F.normalize(made, dim=1) - F.normalize(truth, dim=1)).square()
+        expected += float((apart * head).sum(1).mean().detach())
+    assert float(loss(_frames(a, b)).detach()) == pytest.approx(expected, rel=1e-4)
+    assert not any(parameter.requires_grad for parameter in Terms({"lpips": 1}).parameters())
+
+
+def test_the_trunks_are_those_of_torchvision() -> None:
+    from rdvfi._torchvision import import_torchvision
+
+    models = import_torchvision().models
+    for name, build in (("alex", models.alexnet), ("vgg", models.vgg16)):
+        with torch.device("meta"):
+            theirs, ours = build(), perceptual.Trunk(name)
+        wanted = {k: v.shape for k, v in theirs.state_dict().items() if k.startswith("features.")}
+        assert {k: v.shape for k, v in ours.state_dict().items()} == wanted
