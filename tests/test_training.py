@@ -1,6 +1,9 @@
 """Training: every stage takes real steps on its own parts, and what is wrong is named."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -228,6 +231,66 @@ def test_a_whole_recipe_leaves_a_model_that_interpolates(
     assert all("is there already" in line for line in lines)
     kept = load_file(tmp_path / "motion.safetensors")
     assert {key.split(".")[0] for key in kept} == {"trajectory"}
+
+
+@pytest.mark.parametrize(("letter", "network"), [("d", "transformer"), ("u", "unet")])
+def test_the_papers_two_stages_train_the_large_models_at_toy_size(
+    letter: str, network: str, folder: Path, pools: tuple[Pool, Pool], tmp_path: Path
+) -> None:
+    recipe = f"rdvfi_{letter}"
+    common = _tiny(
+        folder,
+        tmp_path,
+        "model.overrides=['backbone.size=toy']",
+        "data.kinds=[film]",
+        "data.samples=[4]",
+        "losses.lpips=0",
+        "losses.features=0.1",
+        "engine.bfloat16=false",  # the CPU warns of layer norms that stay in float32
+    )
+    assert run.train(f"{recipe}/decoding", common, report=_silent)
+    low_rank = [*common, "lora.rank=2", "lora.alpha=2", "engine.accumulate=1"]
+    assert run.train(f"{recipe}/diffusion", low_rank, report=_silent)
+    assert run.train(f"{recipe}/ship", common, report=_silent)
+    shipped = Interpolator.from_pretrained(tmp_path / "model")
+    assert shipped.untrained_parts() == []
+    (stage,) = compose_stages(f"{recipe}/decoding", common)
+    fresh = run.prepared_model(stage)
+    additions = load_file(tmp_path / "diffusion.lora.safetensors")
+    layers = {key.rsplit(".lora_", 1)[0] for key in additions if ".lora_" in key}
+    assert layers
+    for model, part in ((shipped, "generator"), (fresh, "generator")):
+        assert hasattr(getattr(model, part), network)
+    old, new = (getattr(m.generator, network).state_dict() for m in (fresh, shipped))
+    changed = {key.removesuffix(".weight") for key in old if not torch.equal(old[key], new[key])}
+    # LoRA moved its layers and nothing else; those that read a zero embedding learn nothing.
+    assert changed
+    assert changed <= layers
+    frames = shipped(torch.rand(1, 3, 64, 96), torch.rand(1, 3, 64, 96), [0.5])
+    assert torch.isfinite(frames).all()
+
+
+def test_a_machine_with_torch_timm_hydra_and_accelerate_alone_can_train(
+    folder: Path, pools: tuple[Pool, Pool], tmp_path: Path
+) -> None:
+    """Samples that are there need no video, image or type-checking library."""
+    overrides = _tiny(folder, tmp_path, "after=[]", "engine.sheet_every=2")
+    program = (
+        "import sys\n"
+        "for name in ('av', 'cv2', 'kornia', 'beartype', 'diffusers', 'matplotlib', 'skimage'):\n"
+        "    sys.modules[name] = None\n"
+        "from rdvfi.training import run\n"
+        f"assert run.train('rdvfi_s/motion', {overrides!r}, report=lambda line: None)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={"PATH": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "motion.safetensors").exists()
+    assert (tmp_path / "sheets/motion-000000002.png").exists()
 
 
 def test_latents_of_another_encoder_are_made_anew(

@@ -14,12 +14,14 @@ from collections.abc import Callable
 from typing import Any, no_type_check
 
 import torch
-from beartype import beartype
 
 
 @no_type_check  # the hook would check the checker with itself, while it is being imported
 def typechecker(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Beartype, except while torch is tracing ``fn``."""
+    # Imported where it is used: the library runs without it.
+    from beartype import beartype
+
     if isinstance(fn, type):
         return beartype(fn)
     checked = beartype(fn)

@@ -31,6 +31,11 @@ _PRICE = 2.0
 """Grey levels by which a hypothesis must explain a pixel better than DIS does."""
 
 
+def _check_preset(preset: str) -> None:
+    if preset not in PRESETS:
+        raise ValueError(f"no DIS preset named {preset!r}; expected one of {PRESETS}")
+
+
 def to_gray(image: Float[Tensor, "3 h w"]) -> Gray:
     """8-bit luma (BT.601) of an RGB image in [0, 1]."""
     weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float32, device=image.device)
@@ -44,8 +49,7 @@ class DIS:
     def __init__(self, preset: str) -> None:
         import cv2
 
-        if preset not in PRESETS:
-            raise ValueError(f"no DIS preset named {preset!r}; expected one of {PRESETS}")
+        _check_preset(preset)
         # OpenCV's type stubs leave both names out.
         create = getattr(cv2, "DISOpticalFlow_create")  # noqa: B009
         self._dis = create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
@@ -211,7 +215,7 @@ class _PixelFlow(FlowEstimator):
 
     def __init__(self, *, preset: str, similarities: bool) -> None:
         super().__init__()
-        DIS(preset)  # refuses an unknown preset now
+        _check_preset(preset)
         self._preset, self._similarities = preset, similarities
 
     def forward(

@@ -44,6 +44,12 @@ class Reconstructing(Objective):
     def __init__(self, model: Interpolator, terms: Terms) -> None:
         super().__init__()
         self.model, self.terms = model, terms
+        times = self.trainee.times
+        if times.shape != (KNOTS,) or not torch.allclose(times, torch.linspace(0, 1, KNOTS)):
+            raise ValueError(
+                f"clips have {KNOTS} evenly spaced knots; this backbone makes keyframes at "
+                f"{[round(time, 4) for time in times.tolist()]}"
+            )
 
     @property
     def trainee(self) -> Trainee:
@@ -60,9 +66,11 @@ class Reconstructing(Objective):
                 self._check_size(clip)
                 encoded = self.model.generator.encode(knots.flatten(0, 1))
                 latents = encoded.unflatten(0, knots.shape[:2])
-            flows = clip.coarse
-            if flows is None:
-                flows = self.trainee.end_flows(clip.first, clip.last)
+            flows = None
+            if self.model.generator.gives_end_flows:
+                flows = clip.coarse
+                if flows is None:
+                    flows = self.trainee.end_flows(clip.first, clip.last)
         images = knots if self.model.trajectory.reads is Reads.PIXELS else None
         times = self.trainee.times.to(latents.device)
         return Keyframes(latents, times, images=images, end_flows=flows)

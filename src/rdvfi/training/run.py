@@ -113,7 +113,9 @@ def make_objective(stage: Stage, model: Interpolator) -> Objective:
         add_lora(network, stage.lora.targets, stage.lora.rank, stage.lora.alpha)
     if stage.checkpointing:
         _recompute(trainee_of(model.generator).network)
-    model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):  # video models have kernels of five axes beside
+            module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     terms = Terms(stage.losses, stage.settings)
     if stage.kind is Kind.autoencoder:
         return Autoencoding(model, terms)

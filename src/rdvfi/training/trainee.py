@@ -190,8 +190,10 @@ class VideoTrainee(Trainee):
         process: NoiseProcess,
         denoise: Callable[[Given, Latents, Levels], Latents],
     ) -> None:
-        self._generator, self.network, self.process = generator, network, process
-        self._denoise, self.times = denoise, knot_times(torch.device("cpu"))
+        self.network, self.process = network, process
+        times = getattr(generator, "times", None)
+        self.times = knot_times(torch.device("cpu")) if times is None else times.cpu()
+        self._denoise = denoise
 
     def made(self, latents: Latents) -> Float[Tensor, "b n c hz wz"]:
         """All, the ends too."""
