@@ -35,8 +35,8 @@ def _pair() -> tuple[Tensor, Tensor]:
 
 
 def _small_rdvfi_s(*overrides: str) -> Interpolator:
-    sizes = ("backbone.width=16", "backbone.encoder_width=8", "trajectory.width=16", "flow.width=8")
-    model = rdvfi.build("rdvfi_s", "coarse=dis", *sizes, "renderer.width=16", *overrides)
+    sizes = ("backbone.width=16", "backbone.encoder_width=8", "renderer.width=16")
+    model = rdvfi.build("rdvfi_s", "coarse=dis", *sizes, *overrides)
     for parameter in model.parameters():  # so that no layer that starts at zero hides another
         parameter.data.add_(0.02 * torch.randn(parameter.shape))
     return model.eval().requires_grad_(False)
@@ -86,10 +86,11 @@ def test_a_small_rdvfi_s_compiles_whole() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-@pytest.mark.parametrize("trajectory", ["iterative", "direct", "straight"])
+@pytest.mark.parametrize("knots", ["FIXED", "MOVED", "SOURCE"])
 @torch.no_grad()
-def test_every_trajectory_compiles_whole(trajectory: str, backend: str) -> None:
-    _check_whole(_small_rdvfi_s(f"trajectory={trajectory}"), backend)
+def test_every_kind_of_knots_compiles_whole(knots: str, backend: str) -> None:
+    choices = ("trajectory=straight", f"trajectory.knots={knots}")
+    _check_whole(_small_rdvfi_s(*choices), backend)
 
 
 @torch.no_grad()

@@ -28,5 +28,5 @@ def test_both_halves_of_a_model_compile_whole() -> None:
 
 
 @pytest.mark.slow
-def test_every_trajectory_compiles_whole_by_every_backend() -> None:
+def test_every_kind_of_knots_compiles_whole_by_every_backend() -> None:
     _run("slow")

@@ -24,6 +24,7 @@ from rdvfi.interfaces import (
     Trajectory,
     TrajectoryModel,
 )
+from rdvfi.motion.trajectory import Knots
 from rdvfi.registry import (
     Registry,
     backbones,
@@ -111,6 +112,17 @@ def test_trajectories_with_every_basis(basis: str) -> None:
         if "basis" in trajectories.parameters(name):
             model = _shaken(_filled(trajectories, name, basis=bases.create(basis)))
             testing.check_trajectory_model(model, testing.some_keyframes((48, 64)))  # pyright: ignore
+
+
+@pytest.mark.parametrize("knots", list(Knots))
+def test_trajectories_with_every_kind_of_knots(knots: Knots) -> None:
+    names = [name for name in trajectories if "knots" in trajectories.parameters(name)]
+    assert {"iterative", "direct", "straight", "chained"} <= set(names)
+    for name in names:
+        slots = {"flow": flows.create("local")} if "flow" in trajectories.parameters(name) else {}
+        model = _shaken(_filled(trajectories, name, knots=knots, **slots))
+        keyframes = testing.some_keyframes((48, 64), count=5)
+        testing.check_trajectory_model(model, keyframes)  # pyright: ignore
 
 
 @both

@@ -14,6 +14,7 @@ from torch import Tensor
 from rdvfi.interfaces import Basis, FlowGrid
 from rdvfi.motion.knots import Fields, KnotTrajectory
 from rdvfi.motion.moved import MovedKnotTrajectory
+from rdvfi.motion.source import SourceKnotTrajectory
 from rdvfi.registry import bases, create_from_spec
 
 
@@ -24,9 +25,15 @@ class Knots(Enum):
     """The flow at a fixed pixel: `rdvfi.motion.knots`."""
     MOVED = "moved"
     """The paths of the points of both neighbouring knots: `rdvfi.motion.moved`."""
+    SOURCE = "source"
+    """The paths of the pixels of both end frames: `rdvfi.motion.source`."""
 
 
-_KINDS = {Knots.FIXED: KnotTrajectory, Knots.MOVED: MovedKnotTrajectory}
+_KINDS = {
+    Knots.FIXED: KnotTrajectory,
+    Knots.MOVED: MovedKnotTrajectory,
+    Knots.SOURCE: SourceKnotTrajectory,
+}
 
 
 def trajectory_over(
