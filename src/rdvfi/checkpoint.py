@@ -27,6 +27,20 @@ WEIGHTS_NAME = "model.safetensors"
 PARTS = ("backbone", "trajectory", "renderer")
 """The stages of a model, as users call them."""
 
+REFERENCES = ("source", "revision", "lora", "prompt_embeds", "image_embeds")
+"""Parameters of a backbone that say where its weights are; all None if they are in the model."""
+
+
+def is_referenced(backbone: Mapping[str, Any]) -> bool:
+    """Whether a backbone's specification says where its weights are (``source``)."""
+    return backbone["config"].get("source") is not None
+
+
+def without_references(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """The specification of a backbone whose weights are saved with the model."""
+    config = {key: None if key in REFERENCES else v for key, v in backbone["config"].items()}
+    return {**backbone, "config": config}
+
 
 @dataclass(frozen=True)
 class Pretrained:
@@ -102,14 +116,19 @@ def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     _write_atomically(path, lambda beside: safetensors.torch.save_file(tensors, beside))
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path, *, but: str | None = None) -> None:
     """Load every tensor of ``model`` from a file; names and shapes must be the same.
+
+    Args:
+        model: Gets the values.
+        path: A safetensors file.
+        but: A child of the model whose tensors are not in the file.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged or of another model. The model is then unchanged.
     """
-    expected = model.state_dict()
+    expected = tensors_of(model, but=but)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
@@ -122,7 +141,13 @@ def load_weights(model: nn.Module, path: Path) -> None:
     broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         raise ValueError(f"{path} is damaged: {broken[0]} holds values that are not finite")
-    model.load_state_dict(state)
+    model.load_state_dict(state, strict=but is None)
+
+
+def tensors_of(model: nn.Module, *, but: str | None = None) -> dict[str, Tensor]:
+    """What of a model is saved, without those of one child."""
+    left_out = () if but is None else (f"{but}.",)
+    return {k: v for k, v in model.state_dict().items() if not k.startswith(left_out)}
 
 
 def _check_tensors(

@@ -1,4 +1,4 @@
-"""The command line: ``rdvfi interpolate``, ``evaluate``, ``train``, ``models``, ``info``.
+"""The command line: ``rdvfi interpolate``, ``evaluate``, ``train``, ``convert``, ``info``, ...
 
 A command is a function in a module of its own, imported only when it is the one that was asked
 for; here are its name and its summary. What a user got wrong ends as one line and exit code 2;
@@ -42,6 +42,12 @@ COMMANDS = (
         "rdvfi.evaluation.command",
         "evaluate",
         "Measure models and baselines against the true frames of a clip.",
+    ),
+    Command(
+        "convert",
+        "rdvfi.backbones.command",
+        "convert",
+        "Convert published weights to the format that is loaded.",
     ),
     Command("train", "rdvfi.training.cli", "train", "Train a model by a recipe."),
     Command("data", "rdvfi.data.command", "application", "Build and pack the training data."),

@@ -23,10 +23,13 @@ from rdvfi._memory import WORK_BYTES, Chunks
 from rdvfi.checkpoint import (
     ModelFiles,
     Pretrained,
+    is_referenced,
     load_pretrained,
     load_weights,
     push_folder,
     save_pretrained,
+    tensors_of,
+    without_references,
 )
 from rdvfi.geometry import MotionSize, choose_motion_size, replicate_pad, resize_image
 from rdvfi.interfaces import (
@@ -105,6 +108,7 @@ class Interpolator(nn.Module):
         seed: int = 0,
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
+        after: Motion | None = None,
     ) -> Motion:
         """The motion between two frames: paid once per pair.
 
@@ -114,6 +118,8 @@ class Interpolator(nn.Module):
             seed: Seed of the noise, the same for every sample of a batch.
             generator: Draws the noise instead of a seed; advanced sample by sample.
             noise: The noise itself, of shape ``self.noise_shape(img0)``.
+            after: In a stream, what this returned for the pair before, whose last frames are
+                ``img0``: their latents are known then, and not made again.
 
         Raises:
             ValueError: If an argument is not of the shape, type, range or device expected.
@@ -124,7 +130,12 @@ class Interpolator(nn.Module):
         shape = self.noise_shape(img0)
         noise = _inputs.draw_noise(shape, seed=seed, generator=generator, noise=noise)
         noise = noise.to(self.device, self.dtype, non_blocking=noise.device.type == "cpu")
-        return self._graphs.get("motion", self._motion)(img0, img1, noise)
+        known = None
+        if after is not None:
+            self._check_motion(after, len(img0), self._size(img0))
+            # A copy: the next call of a captured graph may write where the last one's result is.
+            known = after.keyframes.latents[:, -1].clone()
+        return self._graphs.get("motion", self._motion)(img0, img1, noise, known)
 
     def render(
         self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Sequence[float | int] | Tensor
@@ -190,6 +201,20 @@ class Interpolator(nn.Module):
         }
         return self
 
+    def optimize(self) -> "Interpolator":
+        """Compute once what is constant in inference, in every stage that can; returns itself.
+
+        Results stay the same up to rounding. What was computed is forgotten by ``train()``.
+
+        Raises:
+            RuntimeError: If the model is being trained.
+        """
+        for name in _STAGES.values():
+            prepare = getattr(getattr(self, name), "optimize", None)
+            if prepare is not None:
+                prepare()
+        return self
+
     def noise_shape(self, images: Image) -> tuple[int, int, int, int, int]:
         """Shape of the noise that `estimate` draws for a batch of frames."""
         h, w = self._size(images).motion
@@ -238,9 +263,31 @@ class Interpolator(nn.Module):
             trained=tuple(part for part in _STAGES if part in self._trained),
         )
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Save as ``config.json`` and ``model.safetensors``; the folder is made if needed."""
-        save_pretrained(folder, self.pretrained(), self.state_dict())
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], *, include_backbone: bool | None = None
+    ) -> None:
+        """Save as ``config.json`` and ``model.safetensors``; the folder is made if needed.
+
+        Args:
+            folder: Where to.
+            include_backbone: Whether the backbone's weights are copied, or stay where its
+                ``source`` says and are loaded from there again. By default they are copied if it
+                has no source, or if it was trained since (`mark_trained`).
+
+        Raises:
+            TypeError: If a component was built by hand.
+            ValueError: If the backbone shall not be included and has no source.
+        """
+        config = self.pretrained()
+        referenced = is_referenced(config.backbone)
+        if include_backbone is None:
+            include_backbone = not referenced or "backbone" in self._trained
+        if not include_backbone and not referenced:
+            raise ValueError("the backbone has no source to refer to, so it must be included")
+        if include_backbone:
+            config = replace(config, backbone=without_references(config.backbone))
+        but = None if include_backbone else _STAGES["backbone"]
+        save_pretrained(folder, config, tensors_of(self, but=but))
 
     @classmethod
     def from_pretrained(
@@ -267,7 +314,8 @@ class Interpolator(nn.Module):
         # Fresh weights draw random numbers, which must not move the caller's generator.
         with torch.random.fork_rng(devices=[]):
             model = cls.from_config(files.config, where=str(files.config_path))
-        load_weights(model, files.weights_path)
+        elsewhere = is_referenced(files.config.backbone)
+        load_weights(model, files.weights_path, but=_STAGES["backbone"] if elsewhere else None)
         return model.eval().requires_grad_(False)
 
     @classmethod
@@ -295,10 +343,15 @@ class Interpolator(nn.Module):
         """Upload to the Hugging Face hub as ``owner/name``; returns the address of the commit."""
         return push_folder(self.save_pretrained, repository, private=private, message=message)
 
-    def _motion(self, img0: Tensor, img1: Tensor, noise: Tensor) -> Motion:
+    def _motion(
+        self, img0: Tensor, img1: Tensor, noise: Tensor, known: Tensor | None = None
+    ) -> Motion:
         """The work of `estimate`: pure tensor code that compiles whole."""
         small0, small1 = self._shrink(img0), self._shrink(img1)
-        keyframes = self.generator(small0, small1, noise)
+        if known is None:
+            keyframes = self.generator(small0, small1, noise)
+        else:
+            keyframes = self.generator.continued(known, small0, small1, noise)
         if self.trajectory.reads is Reads.PIXELS and keyframes.images is None:
             keyframes = self._with_images(keyframes, small0, small1)
         return Motion(keyframes, self.trajectory(keyframes))

@@ -22,7 +22,8 @@ def distinct_rows(
     context: Float[Tensor, "s c"],
 ) -> tuple[Float[Tensor, "u c"], Float[Tensor, " u"]]:
     """The rows of a context without repetition, and how often each occurs."""
-    rows, counts = torch.unique(context.float(), dim=0, return_counts=True)
+    wide = torch.promote_types(context.dtype, torch.float32)  # half precision cannot be sorted
+    rows, counts = torch.unique(context.to(wide), dim=0, return_counts=True)
     return rows.to(context), counts.to(context.device, torch.float32)
 
 

@@ -118,7 +118,9 @@ def read_tensor(path: str | os.PathLike[str]) -> Tensor:
 
 def _by_name(network: nn.Module) -> dict[str, str]:
     """Every module that has weights, by its name and by its name joined with underscores."""
-    names = [name for name, module in network.named_modules() if hasattr(module, "weight")]
+    # Two namings may give one name to different layers, of which one has no weights.
+    weights = [name for name, _ in network.named_parameters() if name.endswith(".weight")]
+    names = [name.removesuffix(".weight") for name in weights]
     return {name.replace(".", "_"): name for name in names} | {name: name for name in names}
 
 

@@ -7,7 +7,6 @@ and for trying a pipeline out.
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from rdvfi.backbones.loading import prepare_diffusers
@@ -68,14 +67,13 @@ def transformer_config(size: str) -> dict[str, Any]:
     return dict(TRANSFORMERS[size])
 
 
-def fresh_transformer(size: str, *, device: str = "cpu") -> nn.Module:
-    """A transformer with fresh weights; on the device ``meta`` it has names and shapes only."""
+def fresh_transformer(size: str) -> nn.Module:
+    """A transformer with fresh weights, on the default device."""
     config = transformer_config(size)
     prepare_diffusers()
     from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
-    with torch.device(device):
-        return WanTransformer3DModel(**config).eval()
+    return WanTransformer3DModel(**config).eval()
 
 
 def fresh_autoencoder(size: str) -> nn.Module:
