@@ -14,6 +14,7 @@ from skimage import data as photographs
 from torch import nn
 
 from rdvfi.data.moving import KNOTS
+from rdvfi.data.pack import make_pack
 from rdvfi.data.pool import KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures
 from rdvfi.data.sources import Stream
@@ -26,8 +27,9 @@ from rdvfi.training.diffusing import Diffusing
 from rdvfi.training.losses import Needs, Terms
 from rdvfi.training.moment import Moment
 from rdvfi.training.parts import load_parts, only, part_of, save_parts
+from rdvfi.training.png import write_png
 from rdvfi.training.recipes import compose_stages, list_training_recipes
-from rdvfi.training.stage import Kind
+from rdvfi.training.stage import Kind, SourceKind
 
 SIZE = (64, 96)
 FILMED = range(400, 520)
@@ -52,6 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     differences = np.zeros(12_009, np.float32)
     differences[FILMED.start : FILMED.stop - 1] = 1.0
     np.save(place / "film.cuts.npy", differences)
+    (place / "manifest.json").write_text("{}")
     np.savez(place / "photographs.npz", coffee=photographs.coffee(), cat=photographs.chelsea())
     return place
 
@@ -291,6 +294,59 @@ def test_a_machine_with_torch_timm_hydra_and_accelerate_alone_can_train(
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "motion.safetensors").exists()
     assert (tmp_path / "sheets/motion-000000002.png").exists()
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One clip of 20 frames, as a folder of images."""
+    folder = tmp_path_factory.mktemp("clips") / "drive"
+    folder.mkdir()
+    wall = photographs.astronaut()
+    for i in range(20):
+        write_png(folder / f"{i:03d}.png", np.ascontiguousarray(wall[50:114, 3 * i : 3 * i + 96]))
+    return folder.parent
+
+
+def test_samples_are_made_on_the_fly_from_textures_packs_and_clips(
+    folder: Path,
+    clips: Path,
+    model: Interpolator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rdvfi.data.pack.PICTURE_SIZE", (128, 192))
+    monkeypatch.setattr("rdvfi.data.pack.WINDOW_SIZE", (96, 160))
+    make_pack(folder, tmp_path / "pack.npz", limit=1_000_000)
+    only(model, ["trajectory", "renderer"])
+    objective = Decoding(model, Terms({"flow": 1, "l2": 1}))
+    for source, place, kinds, flow in (
+        ("moving", folder, "[procedural]", [True]),
+        ("pack", tmp_path / "pack.npz", "[procedural,film]", [True, False]),
+        ("clips", clips, "[procedural,film]", [False]),
+    ):
+        overrides = _tiny(place, tmp_path, f"data.source={source}", f"data.kinds={kinds}")
+        overrides += ["data.samples=[1,1]"] * (len(flow) > 1 or source == "clips")
+        overrides += ["data.size=[64,96]", "data.free=2", "after=[]"]
+        (stage,) = compose_stages("rdvfi_s/motion", overrides)
+        feed = feeds.open_feed(stage.data, model, tmp_path, _silent)
+        stream, later = feed.batches(0), feed.batches(1)
+        for number, known in enumerate(flow):
+            batch = next(stream)
+            assert batch["frames"].shape == (2, KNOTS + 2, 3, 64, 96)
+            found = objective(batch, Moment(number, 4))
+            assert ("flow" in found) == known, source
+            assert all(bool(torch.isfinite(value)) for value in found.values())
+        if source != "clips":
+            again, first = next(later), feed.batches(0)
+            next(first)
+            assert torch.equal(again["frames"], next(first)["frames"])
+    stage.data.kinds, stage.data.source = ["film"], SourceKind.moving
+    with pytest.raises(ValueError, match="moving makes no samples of kind 'film'"):
+        feeds.open_feed(stage.data, model, tmp_path, _silent)
+    (tmp_path / "none").mkdir()
+    stage.data.folder, stage.data.source = str(tmp_path / "none"), SourceKind.clips
+    with pytest.raises((ValueError, FileNotFoundError), match="none"):
+        feeds.open_feed(stage.data, model, tmp_path, _silent)
 
 
 def test_latents_of_another_encoder_are_made_anew(

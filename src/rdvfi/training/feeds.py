@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rdvfi.data.clips import ClipWindows, find_clips
+from rdvfi.data.moving import MovingTextures
+from rdvfi.data.pack import Pack, PackedFilm
 from rdvfi.data.pool import KINDS, Pool, build_pool
-from rdvfi.data.samples import Film, load_pictures
+from rdvfi.data.samples import Film, load_pictures, load_textures
 from rdvfi.data.sources import Source, Stream, mixed
 from rdvfi.interpolator import Interpolator
 from rdvfi.training.objective import Batch
@@ -41,7 +44,13 @@ class Drawn:
         return mixed(self.sources, self.size, self.seed + _SEEDS_APART * rank, start // step)
 
 
-def open_feed(config: DataConfig, model: Interpolator, cache: Path, report: Report) -> Drawn:
+def open_feed(
+    config: DataConfig,
+    model: Interpolator,
+    cache: Path,
+    report: Report,
+    device: torch.device | None = None,
+) -> Drawn:
     """The batches of a stage.
 
     Args:
@@ -49,14 +58,23 @@ def open_feed(config: DataConfig, model: Interpolator, cache: Path, report: Repo
         model: Its encoder makes the latents that are cached.
         cache: Folder of caches.
         report: Receives progress lines.
+        device: Where procedural scenes are made; the CPU by default.
 
     Raises:
         FileNotFoundError: If the data folder lacks what is needed.
         ValueError: If it holds something unusable.
     """
-    data = Path(config.folder)
-    if not data.is_dir():
+    data, place = Path(config.folder), device or torch.device("cpu")
+    if not data.exists():
         raise FileNotFoundError(f"data.folder {data} does not exist")
+    if config.source in (SourceKind.moving, SourceKind.pack):
+        return Drawn(_made(data, config, place), config.batch, config.seed)
+    if not data.is_dir():
+        raise NotADirectoryError(f"data.folder {data} is a file; expected a folder")
+    if config.source is SourceKind.clips:
+        size = (config.size[0], config.size[1])
+        windows = ClipWindows(find_clips(data), size, free=config.free, colours=config.colours)
+        return Drawn([windows.source(workers=config.workers)], config.batch, config.seed)
     if config.source is SourceKind.crops:
         height, width = config.size
         if height != width:
@@ -68,6 +86,28 @@ def open_feed(config: DataConfig, model: Interpolator, cache: Path, report: Repo
             for kind, count in zip(config.kinds, config.samples, strict=True)
         ]
     return Drawn(sources, config.batch, config.seed)
+
+
+def _made(data: Path, config: DataConfig, device: torch.device) -> list[Source]:
+    """Sources that need no decoder: scenes, and the film of a pack."""
+    size, packed = (config.size[0], config.size[1]), config.source is SourceKind.pack
+    pack = Pack(data, device) if packed else None
+    sources: list[Source] = []
+    for kind in config.kinds:
+        if kind == "film" and pack is not None:
+            sources.append(PackedFilm(pack, size, free=config.free))
+        elif kind == "procedural":
+            if pack is None:
+                pictures = torch.from_numpy(load_textures(data, _film_of(data))).to(device)
+            else:
+                pictures = pack.pictures
+            sources.append(MovingTextures(pictures, size, free=config.free))
+        else:
+            raise ValueError(
+                f"data.source={config.source.name} makes no samples of kind {kind!r}; set "
+                "data.kinds"
+            )
+    return sources
 
 
 def _pool(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from torch import nn
 
 from rdvfi.checkpoint import write_weights
@@ -69,7 +70,8 @@ def run_stage(stage: Stage, *, report: Report) -> bool:
         return _ship(stage, model, out)
     for name in stage.train:
         part_of(model, name)
-    feed = open_feed(stage.data, model, out, report)
+    device = PartialState(cpu=stage.engine.device == "cpu").device
+    feed = open_feed(stage.data, model, out, report, device)
     objective = make_objective(stage, model)
     out.mkdir(parents=True, exist_ok=True)
     blocks = blocks_of(trainee_of(model.generator).network) if stage.shard else []

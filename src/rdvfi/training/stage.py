@@ -27,6 +27,9 @@ class SourceKind(Enum):
 
     pool = "samples made once and kept: data/pool"
     crops = "squares of photographs and film, for the autoencoder"
+    moving = "procedural scenes, made where training runs from the textures of a data folder"
+    pack = "a training pack: procedural scenes from its pictures, and its film"
+    clips = "a folder of videos, or of folders of frames"
 
 
 @dataclass
@@ -50,11 +53,13 @@ class DataConfig:
     """Which samples.
 
     Attributes:
-        folder: Made by the data build.
+        folder: Made by the data build; the file of a pack; or a folder of clips.
         source: See `SourceKind`.
-        kinds: Pools that take turns.
+        kinds: ``procedural`` and ``film``, which take turns; clips have no kinds.
         samples: Size of each pool that is yet to be made.
-        size: Height and width of frames in a pool that is yet to be made; sides of crops.
+        size: Height and width of frames, where a pool is not there already; sides of crops.
+        free: Frames of a sample between its knots, where it is made on the fly.
+        colours: How far the colours of clips are changed.
         batch: Samples per batch and process.
         seed: Of their order.
         workers: Processes that make them.
@@ -66,6 +71,8 @@ class DataConfig:
     kinds: list[str] = field(default_factory=lambda: ["procedural", "film"])
     samples: list[int] = field(default_factory=lambda: [3000, 2000])
     size: list[int] = field(default_factory=lambda: [160, 256])
+    free: int = 3
+    colours: float = 0.0
     batch: int = 4
     seed: int = 1
     workers: int = 1
