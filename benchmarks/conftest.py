@@ -1,5 +1,6 @@
 """What every benchmark shares: the device, and where its figures come from."""
 
+import os
 import platform
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,47 @@ import rdvfi
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.addoption("--threads", type=int, default=None, help="CPU threads; all cores if unset")
+    given = "of the roofline, instead of measuring it"
+    parser.addoption("--peak-tflops", type=float, default=None, help=f"peak {given}")
+    parser.addoption("--bandwidth-gbs", type=float, default=None, help=f"bandwidth {given}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    slow_wanted = "slow" in (config.option.markexpr or "")
+    on_cuda = config.getoption("--device").startswith("cuda") and torch.cuda.is_available()
+    for item in items:
+        if item.get_closest_marker("slow") and not slow_wanted:
+            item.add_marker(pytest.mark.skip(reason="slow; run with -m slow"))
+        if item.get_closest_marker("gpu") and not on_cuda:
+            if os.environ.get("RDVFI_REQUIRE_CUDA") == "1":
+                raise pytest.UsageError(
+                    "RDVFI_REQUIRE_CUDA=1 but not --device=cuda on a CUDA device"
+                )
+            item.add_marker(pytest.mark.skip(reason="needs --device=cuda and a CUDA device"))
+
+
+def pytest_benchmark_update_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any]
+) -> None:
+    """Results are published: the name of the host is nobody's business."""
+    machine_info.pop("node", None)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Operations, bytes and roofline, beside the times in the table above."""
+    session = getattr(config, "_benchmarksession", None)
+    rows = [] if session is None else [b for b in session.benchmarks if "flops" in b.extra_info]
+    if not rows:
+        return
+    terminalreporter.section("roofline")
+    head = ("benchmark", "GFLOP", "weights GB", "unfused GB", "roofline ms", "median ms")
+    terminalreporter.write_line("{:<70}{:>12}{:>12}{:>12}{:>14}{:>12}".format(*head))
+    for row in rows:
+        told, timed = row.extra_info, "-" if row.stats is None else f"{1e3 * row['median']:.2f}"
+        terminalreporter.write_line(
+            f"{row.name:<70}{told['flops'] / 1e9:>12.2f}{told['weight_bytes'] / 1e9:>12.3f}"
+            f"{told['moved_bytes'] / 1e9:>12.3f}{told['roofline_ms']:>14.3f}{timed:>12}"
+        )
 
 
 @pytest.fixture(scope="session")

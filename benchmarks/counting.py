@@ -1,0 +1,143 @@
+"""What a computation needs at least: operations, bytes, and the time that the hardware asks for.
+
+Operations are those of matrix products, convolutions and attention, a multiply-add being two.
+Bytes are everything that operators read and write when each runs by itself, weights included: an
+upper bound, from which fusion takes away. The roofline is the longer of operations over peak and
+weights over bandwidth: no implementation is faster.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Count:
+    """Of one call."""
+
+    flops: int
+    moved_bytes: int
+    weight_bytes: int
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What bounds a device: operations and bytes per second."""
+
+    peak: float
+    bandwidth: float
+
+    def roofline(self, count: Count) -> dict[str, float]:
+        """The bounds of a call, in milliseconds, rounded."""
+        compute, weights = count.flops / self.peak, count.weight_bytes / self.bandwidth
+        bounds = {
+            "roofline_ms": max(compute, weights),
+            "compute_ms": compute,
+            "weights_ms": weights,
+            "unfused_traffic_ms": count.moved_bytes / self.bandwidth,
+        }
+        return {name: round(1e3 * seconds, 4) for name, seconds in bounds.items()}
+
+
+class _Traffic(TorchDispatchMode):
+    """Adds up the bytes that operators read and write; views move nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved = 0
+        self.inside = False
+        """Within an operator that is one kernel where it is fast, and several where it is not."""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view and not self.inside:
+            self.add(args, kwargs, result)
+        return result
+
+    def add(self, *values: Any) -> None:
+        """Every tensor in ``values`` is moved once."""
+        self.moved += sum(_bytes(t) for t in tree_leaves(values) if isinstance(t, Tensor))
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Attention never writes its matrix of scores, whatever this device would do."""
+
+    def __init__(self, traffic: _Traffic) -> None:
+        super().__init__()
+        self.traffic = traffic
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        self.traffic.inside = True
+        result = func(*args, **(kwargs or {}))
+        self.traffic.inside = False
+        self.traffic.add(args, kwargs, result)
+        return result
+
+
+@torch.no_grad()
+def count(call: Callable[[], Any], *parts: nn.Module) -> Count:
+    """Count one call; ``parts`` are the networks whose weights it reads."""
+    flops, traffic = FlopCounterMode(display=False), _Traffic()
+    with flops, traffic, _FusedAttention(traffic):
+        call()
+    weights = {id(p): _bytes(p) for part in parts for p in part.parameters()}
+    return Count(flops.get_total_flops(), traffic.moved, sum(weights.values()))
+
+
+def measured(device: torch.device, dtype: torch.dtype) -> Hardware:
+    """Peak of a large matrix product and bandwidth of a large copy, the best of several."""
+    side, megabytes = (8192, 2048) if device.type == "cuda" else (1024, 128)
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    source = torch.ones(megabytes << 18, device=device)
+    target = torch.empty_like(source)
+    product = _seconds(lambda: a @ b, device)
+    copy = _seconds(lambda: target.copy_(source), device)
+    return Hardware(2 * side**3 / product, 2 * _bytes(source) / copy)
+
+
+def facts(count: Count, hardware: Hardware) -> dict[str, float]:
+    """Counts and bounds, for the record of a benchmark."""
+    limits = {"peak_tflops": hardware.peak / 1e12, "bandwidth_gbs": hardware.bandwidth / 1e9}
+    rounded = {name: round(value, 3) for name, value in limits.items()}
+    return {**asdict(count), **rounded, **hardware.roofline(count)}
+
+
+def _bytes(tensor: Tensor) -> int:
+    """Bytes in memory: what is repeated along an axis of stride zero is there once."""
+    sides = zip(tensor.shape, tensor.stride(), strict=True)
+    return math.prod(side for side, stride in sides if stride != 0) * tensor.element_size()
+
+
+def _seconds(call: Callable[[], Any], device: torch.device, rounds: int = 5) -> float:
+    times = []
+    for _ in range(rounds + 1):
+        started = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return min(times[1:])
