@@ -37,8 +37,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
-    """Results are published: the name of the host is nobody's business."""
-    machine_info.pop("node", None)
+    """Results are published: the host's name and kernel are nobody's business."""
+    for name in ("node", "release"):
+        machine_info.pop(name, None)
+
+
+def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict[str, Any]) -> None:
+    """Nor are the names of a working copy."""
+    for name in ("branch", "project"):
+        commit_info.pop(name, None)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -48,12 +55,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if not rows:
         return
     terminalreporter.section("roofline")
-    head = ("benchmark", "GFLOP", "weights GB", "unfused GB", "roofline ms", "median ms")
+    head = ("benchmark", "GFLOP", "outside GB", "unfused GB", "roofline ms", "median ms")
     terminalreporter.write_line("{:<70}{:>12}{:>12}{:>12}{:>14}{:>12}".format(*head))
     for row in rows:
         told, timed = row.extra_info, "-" if row.stats is None else f"{1e3 * row['median']:.2f}"
         terminalreporter.write_line(
-            f"{row.name:<70}{told['flops'] / 1e9:>12.2f}{told['weight_bytes'] / 1e9:>12.3f}"
+            f"{row.name:<70}{told['flops'] / 1e9:>12.2f}{told['outside_bytes'] / 1e9:>12.3f}"
             f"{told['moved_bytes'] / 1e9:>12.3f}{told['roofline_ms']:>14.3f}{timed:>12}"
         )
 

@@ -2,8 +2,9 @@
 
 Operations are those of matrix products, convolutions and attention, a multiply-add being two.
 Bytes are everything that operators read and write when each runs by itself, weights included: an
-upper bound, from which fusion takes away. The roofline is the longer of operations over peak and
-weights over bandwidth: no implementation is faster.
+upper bound, from which fusion takes away. Weights, constants and images that come from outside have
+to be read once at least. The roofline is the longer of operations over peak and that reading over
+bandwidth: no implementation of the same operations is faster.
 """
 
 import math
@@ -14,11 +15,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Count:
 
     flops: int
     moved_bytes: int
-    weight_bytes: int
+    outside_bytes: int
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,11 @@ class Hardware:
 
     def roofline(self, count: Count) -> dict[str, float]:
         """The bounds of a call, in milliseconds, rounded."""
-        compute, weights = count.flops / self.peak, count.weight_bytes / self.bandwidth
+        compute, reading = count.flops / self.peak, count.outside_bytes / self.bandwidth
         bounds = {
-            "roofline_ms": max(compute, weights),
+            "roofline_ms": max(compute, reading),
             "compute_ms": compute,
-            "weights_ms": weights,
+            "reading_ms": reading,
             "unfused_traffic_ms": count.moved_bytes / self.bandwidth,
         }
         return {name: round(1e3 * seconds, 4) for name, seconds in bounds.items()}
@@ -55,6 +56,10 @@ class _Traffic(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.moved = 0
+        self.outside = 0
+        self._read: set[int] = set()
+        """Storages that were there before; their addresses, so until they are given to another."""
+        self._made: set[int] = set()
         self.inside = False
         """Within an operator that is one kernel where it is fast, and several where it is not."""
 
@@ -65,14 +70,21 @@ class _Traffic(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        given = {s._cdata: s.nbytes() for s in map(_storage, _tensors(args, kwargs))}
+        new = given.keys() - self._read - self._made
+        self.outside += sum(given[key] for key in new)
+        self._read |= new
         result = func(*args, **(kwargs or {}))
+        fresh = {_storage(tensor)._cdata for tensor in _tensors(result)} - given.keys()
+        self._made |= fresh
+        self._read -= fresh
         if not func.is_view and not self.inside:
             self.add(args, kwargs, result)
         return result
 
     def add(self, *values: Any) -> None:
         """Every tensor in ``values`` is moved once."""
-        self.moved += sum(_bytes(t) for t in tree_leaves(values) if isinstance(t, Tensor))
+        self.moved += sum(_bytes(tensor) for tensor in _tensors(values))
 
 
 class _FusedAttention(TorchFunctionMode):
@@ -99,13 +111,15 @@ class _FusedAttention(TorchFunctionMode):
 
 
 @torch.no_grad()
-def count(call: Callable[[], Any], *parts: nn.Module) -> Count:
-    """Count one call; ``parts`` are the networks whose weights it reads."""
-    flops, traffic = FlopCounterMode(display=False), _Traffic()
+def count(call: Callable[[], Any]) -> Count:
+    """Count one call."""
+    # torch knows the formula of every attention kernel but the CPU's.
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    flops = FlopCounterMode(display=False, custom_mapping={kernel: _attention_flops})
+    traffic = _Traffic()
     with flops, traffic, _FusedAttention(traffic):
         call()
-    weights = {id(p): _bytes(p) for part in parts for p in part.parameters()}
-    return Count(flops.get_total_flops(), traffic.moved, sum(weights.values()))
+    return Count(flops.get_total_flops(), traffic.moved, traffic.outside)
 
 
 def measured(device: torch.device, dtype: torch.dtype) -> Hardware:
@@ -124,6 +138,18 @@ def facts(count: Count, hardware: Hardware) -> dict[str, float]:
     limits = {"peak_tflops": hardware.peak / 1e12, "bandwidth_gbs": hardware.bandwidth / 1e9}
     rounded = {name: round(value, 3) for name, value in limits.items()}
     return {**asdict(count), **rounded, **hardware.roofline(count)}
+
+
+def _attention_flops(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(q, k, v)
+
+
+def _tensors(*values: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def _storage(tensor: Tensor) -> torch.UntypedStorage:
+    return tensor.untyped_storage()
 
 
 def _bytes(tensor: Tensor) -> int:
