@@ -167,6 +167,44 @@ def test_refused_weights_leave_the_model_as_it_was(saved: Path) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
+def test_parts_are_saved_and_loaded_apart(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    one = toy.toy_model(tint=0.25)
+    one.mark_trained("backbone", "trajectory", "renderer")
+    one.save_pretrained(tmp_path / "renderer", parts=["renderer"])
+    held = safetensors.torch.load_file(tmp_path / "renderer" / "model.safetensors")
+    assert set(held) == {"renderer.tint"}
+    with pytest.raises(ValueError, match=r"another model: missing tensors generator"):
+        rdvfi.create_model(tmp_path / "renderer")
+    two = toy.toy_model(tint=0.25)
+    backbone = {key: tensor.clone() for key, tensor in two.generator.state_dict().items()}
+    two.mark_trained("backbone")
+    two.renderer.tint.zero_()  # pyright: ignore
+    two.load_part("renderer", tmp_path / "renderer")
+    assert torch.equal(two.renderer.tint, one.renderer.tint)  # pyright: ignore
+    assert all(torch.equal(backbone[k], v) for k, v in two.generator.state_dict().items())
+    assert two.untrained_parts() == ["trajectory"]
+    assert two.parts_trained_apart() == ["renderer"]
+    two.save_pretrained(tmp_path / "both")
+    again = rdvfi.create_model(tmp_path / "both")
+    assert again.parts_trained_apart() == ["renderer"]
+    again.mark_trained("renderer")
+    assert again.parts_trained_apart() == []
+
+
+def test_a_part_of_another_kind_is_refused(saved: Path) -> None:
+    model = toy.toy_model(tint=0.5)
+    with pytest.raises(ValueError, match=r"the renderer in \S+ is .*0\.25.*this model is .*0\.5"):
+        model.load_part("renderer", saved)
+    with pytest.raises(ValueError, match="one of backbone, trajectory, renderer; got 'x'"):
+        model.load_part("x", saved)
+    with pytest.raises(ValueError, match="a part is one of"):
+        model.save_pretrained(saved, parts=["x"])
+    model.load_part("backbone", saved)
+    assert model.untrained_parts() == ["trajectory", "renderer"]
+    assert model.parts_trained_apart() == []  # the only one that is trained
+
+
 def test_missing_files_are_named(saved: Path, tmp_path: Path) -> None:
     (saved / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors does not exist"):
@@ -240,7 +278,7 @@ sys.path.insert(0, {tests!r})
 import toy
 with toy.registered():
     try:
-        toy.toy_model().push_to_hub("nobody/nothing")
+        toy.toy_model().push_to_hub("nobody/nothing", parts=["renderer"])
     except ConnectionError as error:
         assert "cannot upload 'nobody/nothing'" in str(error), error
     else:

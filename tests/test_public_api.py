@@ -28,10 +28,10 @@ PARAMETERS = {
 
 METHODS = {
     (rdvfi.Interpolator, "forward"): "self img0 img1 timesteps *seed",
-    (rdvfi.Interpolator, "estimate"): "self img0 img1 *seed *generator *noise",
+    (rdvfi.Interpolator, "estimate"): "self img0 img1 *seed *generator *noise *after",
     (rdvfi.Interpolator, "render"): "self img0 img1 motion timesteps",
     (rdvfi.Interpolator, "from_pretrained"): "folder_or_hub_id *revision *device *dtype",
-    (rdvfi.Interpolator, "save_pretrained"): "self folder",
+    (rdvfi.Interpolator, "save_pretrained"): "self folder *include_backbone *parts",
     (KeyframeGenerator, "forward"): "self img0 img1 noise",
     (KeyframeGenerator, "noise_shape"): "self b h w",
     (KeyframeGenerator, "encode"): "self images",

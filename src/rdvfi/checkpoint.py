@@ -51,6 +51,8 @@ class Pretrained:
     renderer: dict[str, Any]
     motion_area: int
     trained: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+    """Those of the trained parts that were trained in another model than the rest."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,20 @@ def read_config(path: Path) -> Pretrained:
         raise ValueError(
             f"{path} has format version {version!r}; this version of rdvfi reads {FORMAT_VERSION}"
         )
+    table.setdefault("apart", [])  # files of version 0.1 do not say
     expected = {field.name for field in fields(Pretrained)}
     if table.keys() != expected:
         raise ValueError(f"{path}: {_difference('keys', expected, table)}")
-    area, trained = table["motion_area"], table["trained"]
+    area = table["motion_area"]
     if isinstance(area, bool) or not isinstance(area, int) or area < 1:
         raise ValueError(f"{path}: motion_area must be a number of pixels; got {area!r}")
-    if not isinstance(trained, list) or not all(part in PARTS for part in trained):
-        raise ValueError(f"{path}: trained must be a list of parts; got {trained!r}")
+    for key in ("trained", "apart"):
+        parts = table[key]
+        if not isinstance(parts, list) or not all(part in PARTS for part in parts):
+            raise ValueError(f"{path}: {key} must be a list of parts; got {parts!r}")
+        table[key] = tuple(parts)
     table["trajectory"] = _renewed(table["trajectory"])
-    return Pretrained(**{**table, "trained": tuple(trained)})
+    return Pretrained(**table)
 
 
 def _renewed(trajectory: Any) -> Any:
@@ -116,22 +122,27 @@ def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     _write_atomically(path, lambda beside: safetensors.torch.save_file(tensors, beside))
 
 
-def load_weights(model: nn.Module, path: Path, *, but: str | None = None) -> None:
+def load_weights(
+    model: nn.Module, path: Path, *, but: str | None = None, only: str | None = None
+) -> None:
     """Load every tensor of ``model`` from a file; names and shapes must be the same.
 
     Args:
         model: Gets the values.
         path: A safetensors file.
         but: A child of the model whose tensors are not in the file.
+        only: The one child whose tensors are taken from the file, which may hold others.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged or of another model. The model is then unchanged.
     """
-    expected = tensors_of(model, but=but)
+    expected = tensors_of(model, but=but, only=only)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+            kept = "" if only is None else f"{only}."
+            held = [name for name in file.keys() if name.startswith(kept)]
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in held}
             _check_tensors(path, expected, shapes)
             state = {name: file.get_tensor(name) for name in expected}
     except FileNotFoundError:
@@ -141,13 +152,17 @@ def load_weights(model: nn.Module, path: Path, *, but: str | None = None) -> Non
     broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         raise ValueError(f"{path} is damaged: {broken[0]} holds values that are not finite")
-    model.load_state_dict(state, strict=but is None)
+    model.load_state_dict(state, strict=but is None and only is None)
 
 
-def tensors_of(model: nn.Module, *, but: str | None = None) -> dict[str, Tensor]:
-    """What of a model is saved, without those of one child."""
+def tensors_of(
+    model: nn.Module, *, but: str | None = None, only: str | None = None
+) -> dict[str, Tensor]:
+    """What of a model is saved: all but one child, or one child only."""
     left_out = () if but is None else (f"{but}.",)
-    return {k: v for k, v in model.state_dict().items() if not k.startswith(left_out)}
+    kept = "" if only is None else f"{only}."
+    state = model.state_dict()
+    return {k: v for k, v in state.items() if k.startswith(kept) and not k.startswith(left_out)}
 
 
 def _check_tensors(

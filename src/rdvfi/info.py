@@ -60,7 +60,7 @@ class PartInfo:
     specification: dict[str, Any]
     weights: int
     state: str
-    """'trained', 'untrained', 'pretrained', or 'nothing to train'."""
+    """'trained', 'trained apart', 'untrained', 'pretrained', or 'nothing to train'."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def model_info(model: Interpolator, name: str) -> ModelInfo:
         if part in untrained:
             state = "untrained"
         elif part in saved.trained:
-            state = "trained"
+            state = "trained apart" if part in saved.apart else "trained"
         else:
             state = "pretrained" if count else "nothing to train"
         parts.append(PartInfo(part, getattr(saved, part), count, state))

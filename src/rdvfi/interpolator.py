@@ -12,6 +12,7 @@ float32 always. Frames come back in the type of the images.
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -82,6 +83,7 @@ class Interpolator(nn.Module):
         self.renderer = renderer
         self.motion_area = motion_area
         self._trained: frozenset[str] = frozenset()
+        self._apart: frozenset[str] = frozenset()
         self._graphs: dict[str, Callable[..., Any]] = {}
         self._chunks = Chunks()
         # Says where the model is even if no stage has a parameter.
@@ -245,10 +247,16 @@ class Interpolator(nn.Module):
         Raises:
             ValueError: If a part is not one of 'backbone', 'trajectory', 'renderer'.
         """
-        for part in parts:
-            if part not in _STAGES:
-                raise ValueError(f"a part is one of {', '.join(_STAGES)}; got {part!r}")
+        _check_parts(parts)
         self._trained = self._trained.union(parts)
+        self._apart = self._apart.difference(parts)
+
+    def parts_trained_apart(self) -> list[str]:
+        """Trained parts that `load_part` took from another model than the rest is from.
+
+        They fit, but they have not learned each other's faults: measure before you trust them.
+        """
+        return [part for part in _STAGES if part in self._apart]
 
     def pretrained(self) -> Pretrained:
         """What is saved beside the weights: registered names and plain values.
@@ -261,10 +269,15 @@ class Interpolator(nn.Module):
             **parts,
             motion_area=self.motion_area,
             trained=tuple(part for part in _STAGES if part in self._trained),
+            apart=tuple(self.parts_trained_apart()),
         )
 
     def save_pretrained(
-        self, folder: str | os.PathLike[str], *, include_backbone: bool | None = None
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        include_backbone: bool | None = None,
+        parts: Sequence[str] | None = None,
     ) -> None:
         """Save as ``config.json`` and ``model.safetensors``; the folder is made if needed.
 
@@ -273,12 +286,20 @@ class Interpolator(nn.Module):
             include_backbone: Whether the backbone's weights are copied, or stay where its
                 ``source`` says and are loaded from there again. By default they are copied if it
                 has no source, or if it was trained since (`mark_trained`).
+            parts: Instead: the parts whose weights are written, for `load_part`.
 
         Raises:
             TypeError: If a component was built by hand.
-            ValueError: If the backbone shall not be included and has no source.
+            ValueError: If the backbone shall not be included and has no source, if a part is not
+                one of 'backbone', 'trajectory', 'renderer', or if both choices are made.
         """
         config = self.pretrained()
+        if parts is not None:
+            _check_parts(parts)
+            if include_backbone is not None:
+                raise ValueError("give include_backbone or parts, not both")
+            self._save_parts(folder, config, parts)
+            return
         referenced = is_referenced(config.backbone)
         if include_backbone is None:
             include_backbone = not referenced or "backbone" in self._trained
@@ -288,6 +309,44 @@ class Interpolator(nn.Module):
             config = replace(config, backbone=without_references(config.backbone))
         but = None if include_backbone else _STAGES["backbone"]
         save_pretrained(folder, config, tensors_of(self, but=but))
+
+    def _save_parts(
+        self, folder: str | os.PathLike[str], config: Pretrained, parts: Sequence[str]
+    ) -> None:
+        state: dict[str, Tensor] = {}
+        for part in parts:
+            state |= tensors_of(self, only=_STAGES[part])
+        if "backbone" in parts:
+            config = replace(config, backbone=without_references(config.backbone))
+        trained = tuple(part for part in config.trained if part in parts)
+        apart = tuple(part for part in config.apart if part in parts)
+        save_pretrained(folder, replace(config, trained=trained, apart=apart), state)
+
+    def load_part(
+        self, part: str, folder_or_hub_id: str | os.PathLike[str], *, revision: str | None = None
+    ) -> None:
+        """Take the weights of one part from a saved model, which may hold that part alone.
+
+        Raises:
+            ValueError: If that part is another component, or its file is damaged. The model is then
+                unchanged.
+            FileNotFoundError: If there is no such folder, file or hub model.
+        """
+        _check_parts([part])
+        files = load_pretrained(folder_or_hub_id, revision=revision)
+        own, theirs = (getattr(config, part) for config in (self.pretrained(), files.config))
+        if part == "backbone":  # where its weights came from does not matter
+            own, theirs = without_references(own), without_references(theirs)
+        if own != theirs:
+            raise ValueError(
+                f"the {part} in {files.config_path} is {theirs}; that of this model is {own}"
+            )
+        load_weights(self, files.weights_path, only=_STAGES[part])
+        self._trained, self._apart = self._trained - {part}, self._apart - {part}
+        if part in files.config.trained:
+            others = self._trained - {part}
+            self._trained = self._trained | {part}
+            self._apart = self._apart | ({part} if others else set())
 
     @classmethod
     def from_pretrained(
@@ -335,13 +394,31 @@ class Interpolator(nn.Module):
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{where} does not describe a model: {error}") from error
         model.mark_trained(*config.trained)
+        model._apart = frozenset(config.apart)
         return model
 
     def push_to_hub(
-        self, repository: str, *, private: bool = False, message: str = "Upload rdvfi model"
+        self,
+        repository: str,
+        *,
+        parts: Sequence[str] | None = None,
+        private: bool = False,
+        message: str = "Upload rdvfi model",
     ) -> str:
-        """Upload to the Hugging Face hub as ``owner/name``; returns the address of the commit."""
-        return push_folder(self.save_pretrained, repository, private=private, message=message)
+        """Upload to the Hugging Face hub as ``owner/name``; returns the address of the commit.
+
+        ``parts`` is as for `save_pretrained`.
+
+        Raises:
+            ConnectionError: If the hub cannot be reached; nothing is left half-uploaded.
+        """
+        if parts is not None:
+            _check_parts(parts)
+
+        def save(folder: Path) -> None:
+            self.save_pretrained(folder, parts=parts)
+
+        return push_folder(save, repository, private=private, message=message)
 
     def _motion(
         self, img0: Tensor, img1: Tensor, noise: Tensor, known: Tensor | None = None
@@ -426,3 +503,9 @@ def _to_train(stage: nn.Module) -> bool:
     ready = [module for module in stage.modules() if getattr(module, "pretrained", False)]
     known = {id(parameter) for module in ready for parameter in module.parameters()}
     return any(id(parameter) not in known for parameter in stage.parameters())
+
+
+def _check_parts(parts: Sequence[str]) -> None:
+    for part in parts:
+        if part not in _STAGES:
+            raise ValueError(f"a part is one of {', '.join(_STAGES)}; got {part!r}")
