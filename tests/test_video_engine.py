@@ -328,3 +328,30 @@ def test_a_learned_model_repeats_with_its_seed(tmp_path) -> None:
             _run(tmp_path / "in.mp4", tmp_path / name, learned, multiplier=3, seed=5)
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_a_frame_that_two_pairs_share_is_encoded_once(tmp_path, monkeypatch) -> None:
+    sizes = ("flow.width=8", "trajectory.width=8", "renderer.width=8")
+    model = rdvfi.build("rdvfi_d", "backbone.size=toy", *sizes).eval().requires_grad_(False)
+    images = [tmp_path / f"{k}.png" for k in range(4)]
+    for path, picture in zip(images, clips.moving(4, 48, 64), strict=True):
+        clips.write_png(path, picture)
+    generator, encoded = model.generator, []
+    encode = generator.encode
+    grey = torch.full((1, 3, 48, 64), 0.5)
+
+    def counting(frames: torch.Tensor) -> torch.Tensor:
+        encoded.append(not torch.equal(frames, grey))
+        return encode(frames)
+
+    monkeypatch.setattr(generator, "encode", counting)
+    _run(images, tmp_path / "out", model, multiplier=2)
+    assert sum(encoded) == 4
+    tensors = [
+        torch.from_numpy(clips.read_png(path).copy()).permute(2, 0, 1)[None] / 255
+        for path in images
+    ]
+    for k in range(3):
+        expected = model(tensors[k], tensors[k + 1], [0.5])[0, 0].permute(1, 2, 0).numpy()
+        made = clips.read_png(tmp_path / "out" / f"frame_{2 * k + 1:06d}.png")
+        assert np.abs(made - 255 * expected).max() <= 1.0

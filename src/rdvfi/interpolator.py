@@ -401,13 +401,14 @@ class Interpolator(nn.Module):
         self,
         repository: str,
         *,
+        include_backbone: bool | None = None,
         parts: Sequence[str] | None = None,
         private: bool = False,
         message: str = "Upload rdvfi model",
     ) -> str:
         """Upload to the Hugging Face hub as ``owner/name``; returns the address of the commit.
 
-        ``parts`` is as for `save_pretrained`.
+        ``include_backbone`` and ``parts`` are as for `save_pretrained`.
 
         Raises:
             ConnectionError: If the hub cannot be reached; nothing is left half-uploaded.
@@ -416,7 +417,7 @@ class Interpolator(nn.Module):
             _check_parts(parts)
 
         def save(folder: Path) -> None:
-            self.save_pretrained(folder, parts=parts)
+            self.save_pretrained(folder, include_backbone=include_backbone, parts=parts)
 
         return push_folder(save, repository, private=private, message=message)
 

@@ -48,8 +48,18 @@ class CompactKeyframes(KeyframeGenerator):
         self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]
     ) -> Keyframes:
         """See `rdvfi.interfaces.KeyframeGenerator.forward`."""
+        return self.continued(self.encode(img0), img0, img1, noise)
+
+    def continued(
+        self,
+        first: Float[Tensor, "b c hz wz"],
+        img0: SmallImage,
+        img1: SmallImage,
+        noise: Float[Tensor, "b n c hz wz"],
+    ) -> Keyframes:
+        """See `rdvfi.interfaces.KeyframeGenerator.continued`."""
         flows = self.coarse_flows(img0, img1)
-        ends = self.ends(self.encode(img0), self.encode(img1), flows[:, 0], flows[:, 1])
+        ends = self.ends(first, self.encode(img1), flows[:, 0], flows[:, 1])
         pure = torch.ones(noise.shape[0], device=noise.device)
         bent = self.denoise(ends, noise, pure)
         v = velocity_from_clean(noise, bent.latents, pure)

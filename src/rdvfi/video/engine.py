@@ -139,6 +139,7 @@ class Engine:
         self._progress = progress
         self._total = retiming.count(info.frames, info.span, info.tick)
         self._written = 0
+        self._last: tuple[SourceFrame, Motion] | None = None
         self._confidences: list[float] = []
         self._uncertain: list[UncertainPair] = []
         self._notes: list[str] = []
@@ -196,7 +197,8 @@ class Engine:
         if not new:
             return
         img0, img1 = tensors.pair(first, last)
-        motion = self._estimate(img0, img1)
+        motion = self._estimate(img0, img1, self._before(first))
+        self._last = (last, motion)
         confidence = _mean_confidence(motion)
         self._confidences.append(confidence)
         if confidence < LOW_CONFIDENCE:
@@ -215,9 +217,15 @@ class Engine:
                 yield pixels, moment
             start += len(part)
 
-    def _estimate(self, img0: Tensor, img1: Tensor) -> Motion:
+    def _before(self, first: SourceFrame) -> Motion | None:
+        """The motion of the pair that ends with this frame, if it was estimated."""
+        if self._last is None or self._last[0] is not first:
+            return None
+        return self._last[1]
+
+    def _estimate(self, img0: Tensor, img1: Tensor, after: Motion | None) -> Motion:
         try:
-            return self._model.estimate(img0, img1, seed=self._seed)
+            return self._model.estimate(img0, img1, seed=self._seed, after=after)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
