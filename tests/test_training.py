@@ -307,6 +307,15 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder.parent
 
 
+def test_a_time_limit_is_that_of_the_whole_recipe(
+    folder: Path, pools: tuple[Pool, Pool], tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    overrides = _tiny(folder, tmp_path, "engine.max_minutes=0")
+    assert not run.train("rdvfi_s", overrides, report=lines.append)
+    assert lines == ["autoencoder: stopped at the time limit; the same command goes on"]
+
+
 def test_samples_are_made_on_the_fly_from_textures_packs_and_clips(
     folder: Path,
     clips: Path,

@@ -283,6 +283,14 @@ def test_settings_that_make_no_sense_are_named(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_a_compiled_run_trains_the_same(tmp_path: Path) -> None:
+    plain, _, _ = _fit(tmp_path / "plain")
+    compiled, _, _ = _fit(tmp_path / "compiled", _config(compile=True))
+    for a, b in zip(plain.parameters(), compiled.parameters(), strict=True):
+        assert float((a - b).detach().abs().max()) < 0.05  # dropout draws in another order
+
+
 def test_nothing_to_train_is_an_error(tmp_path: Path) -> None:
     objective = Fitting().requires_grad_(False)
     with pytest.raises(ValueError, match="nothing to train, every parameter is frozen"):

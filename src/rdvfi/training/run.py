@@ -6,7 +6,9 @@ beside ``<stage>.yaml``, its configuration as it was run. A sequence skips the s
 is there.
 """
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -51,8 +53,9 @@ def train(recipe: str, overrides: Sequence[str] = (), *, report: Report) -> bool
         ValueError: If the recipe or something that it names is not valid.
         FileNotFoundError: If data, or the result of an earlier stage, is missing.
     """
-    stages = compose_stages(recipe, overrides)
-    for stage in stages:
+    stages, began = compose_stages(recipe, overrides), time.monotonic()
+    for planned in stages:
+        stage = _within(planned, began)
         finished = Path(stage.out) / f"{stage.stage}.safetensors"
         if len(stages) > 1 and finished.exists():
             report(f"{stage.stage}: {finished} is there already")
@@ -60,6 +63,14 @@ def train(recipe: str, overrides: Sequence[str] = (), *, report: Report) -> bool
             report(f"{stage.stage}: stopped at the time limit; the same command goes on")
             return False
     return True
+
+
+def _within(stage: Stage, began: float) -> Stage:
+    """The stage with what is left of its time limit, which is that of the whole run."""
+    if stage.engine.max_minutes is None:
+        return stage
+    left = max(0.0, stage.engine.max_minutes - (time.monotonic() - began) / 60.0)
+    return replace(stage, engine=replace(stage.engine, max_minutes=left))
 
 
 def run_stage(stage: Stage, *, report: Report) -> bool:
@@ -70,8 +81,9 @@ def run_stage(stage: Stage, *, report: Report) -> bool:
         return _ship(stage, model, out)
     for name in stage.train:
         part_of(model, name)
-    device = PartialState(cpu=stage.engine.device == "cpu").device
-    feed = open_feed(stage.data, model, out, report, device)
+    processes = PartialState(cpu=stage.engine.device == "cpu")
+    with processes.main_process_first():  # it makes what is kept on disk; the others find it there
+        feed = open_feed(stage.data, model, out, report, processes.device)
     objective = make_objective(stage, model)
     out.mkdir(parents=True, exist_ok=True)
     blocks = blocks_of(trainee_of(model.generator).network) if stage.shard else []
@@ -163,8 +175,9 @@ def _finish(stage: Stage, model: Interpolator, feed: Drawn, trainer: Trainer) ->
 
 def _ship(stage: Stage, model: Interpolator, out: Path) -> bool:
     model.mark_trained("backbone", "trajectory", "renderer")
-    if stage.bundle is None:
-        model.eval().save_pretrained(out / "model")
-    else:
-        save_bundled(model.eval(), stage.bundle, out)
+    if PartialState(cpu=stage.engine.device == "cpu").is_main_process:
+        if stage.bundle is None:
+            model.eval().save_pretrained(out / "model")
+        else:
+            save_bundled(model.eval(), stage.bundle, out)
     return True
