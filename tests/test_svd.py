@@ -2,11 +2,13 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import Tensor
 
 import rdvfi
@@ -103,8 +105,20 @@ def test_networks_of_other_inputs_are_refused() -> None:
 def test_wrong_choices_are_refused() -> None:
     with pytest.raises(ValueError, match="size must be one of full, toy; got 'big'"):
         rdvfi.backbones.create("svd", size="big")
+    with pytest.raises(ValueError, match="revision 'main' without a source"):
+        rdvfi.backbones.create("svd", size="toy", revision="main")
     with pytest.raises(ValueError, match="num_inference_steps must be at least 1; got 0"):
         rdvfi.backbones.create("svd", size="toy", num_inference_steps=0)
+
+
+def test_an_image_embedding_comes_from_a_file(tmp_path: Path) -> None:
+    row = torch.randn(1, 8)
+    save_file({"embeds": row}, tmp_path / "row.safetensors")
+    save_file({"embeds": torch.randn(2, 8)}, tmp_path / "rows.safetensors")
+    made = rdvfi.backbones.create("svd", size="toy", image_embeds=str(tmp_path / "row.safetensors"))
+    assert torch.equal(made.state_dict()["image_embedding"], row[None])
+    with pytest.raises(ValueError, match=r"must be \(1, 1, 8\); got \(1, 2, 8\)"):
+        rdvfi.backbones.create("svd", size="toy", image_embeds=str(tmp_path / "rows.safetensors"))
 
 
 # The algebra of the step.

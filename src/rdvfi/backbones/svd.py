@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from rdvfi.about import About
 from rdvfi.backbones.diffusion import clean_from_velocity
+from rdvfi.backbones.lora import read_tensor
 from rdvfi.backbones.svd_autoencoder import FrameAutoencoder
 from rdvfi.backbones.svd_fixed import FixedUNet
 from rdvfi.backbones.svd_networks import (
@@ -158,8 +159,17 @@ class SVDKeyframes(KeyframeGenerator):
             self._fixed.append(fixed)
         return self
 
-    def set_image_embedding(self, embedding: Float[Tensor, "1 1 d"]) -> None:
-        """Give the network one image embedding, for all frames, instead of zeros."""
+    def set_image_embedding(self, embedding: Float[Tensor, "1 s d"]) -> None:
+        """Give the network one image embedding, for all frames, instead of zeros.
+
+        Raises:
+            ValueError: If it is not one row of the network's width.
+        """
+        if embedding.shape != self.image_embedding.shape:
+            raise ValueError(
+                f"the image embedding must be {tuple(self.image_embedding.shape)}; got "
+                f"{tuple(embedding.shape)}"
+            )
         self.image_embedding.copy_(embedding)
         self._renew()
 
@@ -247,6 +257,7 @@ def svd(
     fps: int = 7,
     motion_bucket: int = 127,
     augmentation: float = 0.02,
+    image_embeds: str | None = None,
 ) -> KeyframeGenerator:
     """Stable Video Diffusion's U-Net in one step (the paper's RDVFI-U).
 
@@ -259,12 +270,15 @@ def svd(
         fps: Frame rate that the network is told.
         motion_bucket: Amount of motion that it is told, 127 in its published pipeline.
         augmentation: Noise on the end frames that it is told of; none is added.
+        image_embeds: Safetensors file with one row of image context; None is zeros.
     """
+    if source is None and revision is not None:
+        raise ValueError(f"revision {revision!r} without a source")
     if source is not None:
         unet, vae = load_networks(source, size, revision=revision)
     else:
         unet, vae = new_unet(size), new_autoencoder(size)
-    return SVDKeyframes(
+    made = SVDKeyframes(
         unet,
         vae,
         num_inference_steps=num_inference_steps,
@@ -272,3 +286,6 @@ def svd(
         motion_bucket=motion_bucket,
         augmentation=augmentation,
     )
+    if image_embeds is not None:
+        made.set_image_embedding(read_tensor(image_embeds)[None].flatten(0, -2)[None])
+    return made
