@@ -128,7 +128,8 @@ def make_objective(stage: Stage, model: Interpolator) -> Objective:
     if stage.checkpointing:
         _recompute(trainee_of(model.generator).network)
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):  # video models have kernels of five axes beside
+        # Video models have kernels of five axes beside; FSDP2 takes contiguous weights only.
+        if isinstance(module, nn.Conv2d) and not stage.shard:
             module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     terms = Terms(stage.losses, stage.settings)
     if stage.kind is Kind.autoencoder:
