@@ -1,6 +1,7 @@
 """What each of several processes trains, for the tests: data parallel, then sharded with LoRA."""
 
 import itertools
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,9 +97,12 @@ def main(folder: Path) -> None:
     if torch.distributed.get_rank() == 0:
         states = {"parallel": parallel, "sharded": first, "resumed": again}
         torch.save({key: value.state_dict() for key, value in states.items()}, folder / "end.pt")
+    torch.distributed.barrier()  # nobody leaves while another still talks to it
     torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    os._exit(0)  # gloo's own threads may abort an interpreter that is being torn down

@@ -42,3 +42,6 @@ def train(
         _report("---\n".join(tables).rstrip())
     else:
         run(chosen[0], overrides, report=_report)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()  # nobody leaves while another still talks to it
+            torch.distributed.destroy_process_group()
