@@ -1,16 +1,10 @@
 """phi_s: fusion of the warped end frames with the keyframes, at reduced size.
 
-The network never sees the full size. On the trajectory's grid (half the motion size) it reads both
-end frames warped along the trajectory, the two neighbouring keyframes warped to the same instant,
-the flows and their consistency, and predicts small corrections of the flows, of the blend, and of
-the colours, and how much of each flow to give up where it cannot be trusted. One full-size pass
-(`rdvfi.ops.render`) then draws the frame, so a larger picture costs memory bandwidth and nothing
-else.
-
-Where both warped frames agree there is nothing to correct, and corrections fade: a still picture
-stays exact. They carry the envelope ``4 t (1 - t)`` and come from a last layer that starts at zero:
-before training the renderer is `warp`, and at times 0 and 1 it returns the inputs whatever it has
-learned.
+The network reads both end frames warped along the trajectory, the two neighbouring keyframes warped
+to the same instant, the flows and their consistency, and predicts small corrections of the flows,
+of the blend, and of the colours, and how much of each flow to give up where it cannot be trusted
+(`rdvfi.render.refined` says how the frame is drawn from them). The answers come from a last layer
+that starts at zero: before training the renderer is `warp`.
 """
 
 import torch
@@ -19,23 +13,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi.about import RDVFI_S
-from rdvfi.geometry import resize_flow, resize_image
+from rdvfi.geometry import resize_image
 from rdvfi.interfaces import Motion, Renderer
 from rdvfi.layers import ResidualBlock, conv, zero_conv
-from rdvfi.ops.render import render
-from rdvfi.ops.warp import backward_warp, follow
+from rdvfi.ops.warp import backward_warp
 from rdvfi.registry import renderers
+from rdvfi.render.refined import (
+    Refined,
+    RefiningRenderer,
+    around,
+    doubt,
+    spread,
+    warped_neighbours,
+)
 from rdvfi.render.renderer import consistent_shares
-from rdvfi.types import Flows, Image, Times, Video
+from rdvfi.types import Flows, Image, Times
 
 _FACTS = 15
 _ANSWERS = 10
 _LATENT_WIDTH = 24
-_AGREEMENT = 0.03
-"""Difference of the warped frames, about eight 8-bit levels, that leaves half of a correction."""
 
 
-class SynthesisRenderer(Renderer):
+class SynthesisRenderer(RefiningRenderer):
     """The learned renderer.
 
     Args:
@@ -57,10 +56,8 @@ class SynthesisRenderer(Renderer):
         self.finish = nn.Sequential(ResidualBlock(width), nn.SiLU())
         self.answer = nn.Sequential(zero_conv(width, 4 * _ANSWERS), nn.PixelShuffle(2))
 
-    def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
-        """See `rdvfi.interfaces.Renderer.forward`."""
-        if timesteps.numel() == 0:
-            return img0.new_empty(img0.shape[0], 0, *img0.shape[1:])
+    def refine(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Refined:
+        """See `RefiningRenderer.refine`."""
         flow0, flow1 = flows = motion.trajectory.at(timesteps)
         first, last = consistent_shares(motion.trajectory, timesteps, flows)
         out = self._network(img0, img1, motion, timesteps, flow0, flow1, first / (first + last))
@@ -70,7 +67,7 @@ class SynthesisRenderer(Renderer):
         mask = first * lean / (first * lean + last / lean)
         flow0 = flow0 * (1.0 - out[:, :, 8:9]) + out[:, :, :2]
         flow1 = flow1 * (1.0 - out[:, :, 9:]) + out[:, :, 2:4]
-        return render(img0, img1, flow0, flow1, mask, 0.1 * out[:, :, 5:8])
+        return Refined(flow0, flow1, mask, 0.1 * out[:, :, 5:8])
 
     def _network(
         self,
@@ -86,7 +83,7 @@ class SynthesisRenderer(Renderer):
         even = (h + h % 2, w + w % 2)
         small = [resize_image(image.float(), (h, w)) for image in (img0, img1)]
         warped = [
-            backward_warp(_spread(image, t), flow.flatten(0, 1))
+            backward_warp(spread(image, t), flow.flatten(0, 1))
             for image, flow in zip(small, (flow0, flow1), strict=True)
         ]
         time = timesteps.to(flow0)[None, :, None, None, None].expand(b, t, 1, h, w)
@@ -95,7 +92,7 @@ class SynthesisRenderer(Renderer):
             (
                 *warped,
                 apart,
-                _around(apart),
+                around(apart),
                 (0.05 * flow0).flatten(0, 1),
                 (0.05 * flow1).flatten(0, 1),
                 mask.flatten(0, 1),
@@ -105,47 +102,15 @@ class SynthesisRenderer(Renderer):
             dim=1,
         )
         facts = F.pad(facts, (0, even[1] - w, 0, even[0] - h), mode="replicate")
-        latents = self._neighbours(motion, timesteps, (flow0, flow1))
+        latents = warped_neighbours(motion, timesteps, (flow0, flow1))
         latents = self.latents(latents.to(self.latents.weight)).float()
         latents = resize_image(latents, (even[0] // 2, even[1] // 2))
         x = self.enter(torch.cat((self.unshuffle(facts), latents), dim=1).to(self.latents.weight))
         x = self.fine(x)
         y = self.grow(self.coarse(self.shrink(x)))
         x = x + F.interpolate(y, x.shape[-2:], mode="bilinear", align_corners=False)
-        out = self.answer(self.finish(x))[..., :h, :w].float() * _doubt(apart)
+        out = self.answer(self.finish(x))[..., :h, :w].float() * doubt(apart)
         return out.unflatten(0, (b, t))
-
-    def _neighbours(
-        self, motion: Motion, timesteps: Times, flows: tuple[Flows, Flows]
-    ) -> Float[Tensor, "bt c hz wz"]:
-        """Both neighbouring keyframes' latents, warped to each time: (b * t, 2c, hz, wz)."""
-        keyframes = motion.keyframes
-        knots = keyframes.times
-        left = torch.searchsorted(knots, timesteps.to(knots), right=True).sub(1)
-        left = left.clamp(0, knots.numel() - 2)
-        size = (keyframes.latents.shape[-2], keyframes.latents.shape[-1])
-        warped = []
-        for index in (left, left + 1):
-            there = motion.trajectory.at(knots[index])
-            shift = follow(flows, there, timesteps.to(knots), knots[index])
-            coarse = resize_flow(shift.flatten(0, 1), size)
-            warped.append(backward_warp(keyframes.latents[:, index].flatten(0, 1), coarse))
-        return torch.cat(warped, dim=1)
-
-
-def _around(apart: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
-    return F.avg_pool2d(apart, 5, 1, 2, count_include_pad=False)
-
-
-def _doubt(apart: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
-    """Room for corrections: none where the warped frames agree, 1 where they do not."""
-    rise = _around(apart).pow(4)
-    return rise / (rise + _AGREEMENT**4)
-
-
-def _spread(image: Float[Tensor, "b 3 h w"], t: int) -> Float[Tensor, "bt 3 h w"]:
-    b, c, h, w = image.shape
-    return image[:, None].expand(b, t, c, h, w).flatten(0, 1)
 
 
 @renderers.register("synthesis", about=RDVFI_S)
