@@ -1,85 +1,138 @@
 """RDVFI-S stage by stage: what is paid once per pair of frames, and what each frame costs.
 
-Speed does not depend on the weights, so the model is a fresh one. Frames are a photograph and the
-same photograph moved and turned a little: classical flow takes longer on noise.
+The whole pair is timed with one new frame and with many, from which the report takes the fixed cost
+and the cost of one frame more.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-import cv2
 import pytest
 import torch
-from skimage import data
 from torch import Tensor
 
+import counting
+import inputs
 import rdvfi
-from rdvfi import ops
 from rdvfi.interpolator import Interpolator
+from work import Work
 
-SIZES = {"1024x576": (576, 1024), "1920x1080": (1080, 1920)}
-NEW_FRAMES = 7
-"""Of one pair at x8."""
+DEFAULT_SIZES = {
+    "cpu": ("1024x576",),
+    "cuda": ("576x320", "1024x576", "1280x720", "1920x1080", "3840x2160"),
+}
 
-Timed = Callable[[str, Callable[[], Any]], None]
-
-sizes = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+Compared = Callable[..., Any]
+Size = tuple[int, int]
 
 
 @pytest.fixture(scope="module")
 def model(device: torch.device) -> Interpolator:
-    torch.manual_seed(0)
-    return rdvfi.build("rdvfi_s").to(device).eval().requires_grad_(False)
+    pytest.importorskip("cv2", reason="RDVFI-S starts from OpenCV's flow, which is not installed")
+    return rdvfi.create_model("rdvfi-s", device=device)
 
 
-def _pair(size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-    h, w = size
-    first = cv2.resize(data.astronaut(), (w, h), interpolation=cv2.INTER_CUBIC)
-    matrix = cv2.getRotationMatrix2D((w / 2, h / 2), 4.0, 1.0)
-    matrix[:, 2] += 0.01 * w
-    last = cv2.warpAffine(first, matrix, (w, h), borderMode=cv2.BORDER_REFLECT_101)
-    pair = [torch.from_numpy(image).permute(2, 0, 1)[None] for image in (first, last)]
-    return tuple((image.float() / 255.0).to(device) for image in pair)  # pyright: ignore[reportReturnType]
+def _times(device: torch.device, count: int) -> Tensor:
+    return torch.arange(1, count + 1, device=device) / (count + 1)
 
 
-def _times(device: torch.device) -> Tensor:
-    return torch.arange(1, NEW_FRAMES + 1, device=device) / (NEW_FRAMES + 1)
+def _work(call: Callable[..., Any], pair: list[Tensor], frames: int) -> Work:
+    """Products and sums of networks and matrices, counted by torch."""
+    return Work(operations=counting.count(lambda: call(*pair)).flops, frames=frames)
 
 
-@sizes
-def bench_pair(timed: Timed, model: Interpolator, size: tuple[int, int]) -> None:
-    """Everything for one pair at x8: seven new frames."""
-    pair, times = _pair(size, model.device), _times(model.device)
-    timed("pair at x8, everything", lambda: model(*pair, times))
+@pytest.mark.parametrize("frames", ["one", "many"])
+@pytest.mark.parametrize("method", ["rdvfi-s", "rdvfi-s-compiled", "rife-4.25"])
+def bench_whole(
+    compared: Compared,
+    compiling: Callable[[], None],
+    model: Interpolator,
+    size: Size,
+    dtype: torch.dtype,
+    new_frames: int,
+    frames: str,
+    method: str,
+) -> None:
+    """Everything for one pair of frames."""
+    if method.endswith("compiled"):
+        compiling()
+    pair = inputs.real_pair(size, model.device, dtype)
+    count = 1 if frames == "one" else new_frames
+    call = _method(method, model.to(dtype=dtype), _times(model.device, count))
+    compared(
+        call,
+        pair,
+        operation=f"whole pair, {count} new",
+        implementation=method,
+        size=size,
+        ours="rdvfi-s",
+        work=_work(call, pair, count) if method == "rdvfi-s" else Work(frames=count),
+    )
 
 
-@sizes
-def bench_estimate(timed: Timed, model: Interpolator, size: tuple[int, int]) -> None:
+def _method(name: str, model: Interpolator, times: Tensor) -> Callable[..., Tensor]:
+    if name == "rife-4.25":
+        from rdvfi.evaluation.rife import RIFE
+
+        try:
+            rife = RIFE(device=model.device)
+        except ImportError as error:
+            pytest.skip(str(error))
+        return lambda img0, img1: rife(img0, img1, times)
+    if name == "rdvfi-s-compiled":
+        model = rdvfi.create_model("rdvfi-s", device=model.device, dtype=model.dtype)
+        model.compile(fullgraph=False)  # OpenCV's flow is no graph
+    return lambda img0, img1: model(img0, img1, times)
+
+
+def bench_estimate(compared: Compared, model: Interpolator, size: Size, dtype: torch.dtype) -> None:
     """Keyframes and trajectory: paid once per pair, whatever the number of new frames."""
-    pair = _pair(size, model.device)
-    timed("estimate, once per pair", lambda: model.estimate(*pair))
+    model.to(dtype=dtype)
+    pair = inputs.real_pair(size, model.device, dtype)
+    compared(
+        model.estimate,
+        pair,
+        operation="estimate",
+        implementation="rdvfi-s",
+        size=size,
+        ours="rdvfi-s",
+        work=_work(model.estimate, pair, 0),
+    )
 
 
-@sizes
-def bench_render(timed: Timed, model: Interpolator, size: tuple[int, int]) -> None:
-    """One more frame of a pair whose motion is known."""
-    pair = _pair(size, model.device)
-    motion, time = model.estimate(*pair), _times(model.device)[2:3]
-    timed("render, per frame", lambda: model.render(*pair, motion, time))
+def bench_render(
+    compared: Compared, model: Interpolator, size: Size, dtype: torch.dtype, new_frames: int
+) -> None:
+    """Frames of a pair whose motion is known."""
+    model.to(dtype=dtype)
+    pair, times = inputs.real_pair(size, model.device, dtype), _times(model.device, new_frames)
+    with torch.inference_mode():
+        motion = model.estimate(*pair)
 
+    def call(img0: Tensor, img1: Tensor) -> Tensor:
+        return model.render(img0, img1, motion, times)
 
-@sizes
-def bench_full_size_pass(timed: Timed, device: torch.device, size: tuple[int, int]) -> None:
-    """`ops.render` alone: upsample small maps, warp both frames, blend."""
-    pair = _pair(size, device)
-    small = (1, 1, 8, 128, 224)
-    maps = torch.randn(small, generator=torch.Generator().manual_seed(0)).to(device)
-    arguments = (maps[:, :, :2], maps[:, :, 2:4], maps[:, :, 4:5].sigmoid(), maps[:, :, 5:] * 0.01)
-    timed("ops.render, per frame", lambda: ops.render(*pair, *arguments))
+    compared(
+        call,
+        pair,
+        operation=f"render by the model, {new_frames} new",
+        implementation="rdvfi-s",
+        size=size,
+        ours="rdvfi-s",
+        work=_work(call, pair, new_frames),
+    )
 
 
 @pytest.mark.parametrize("name", ["dis", "sift-dis"])
-def bench_coarse_flow(timed: Timed, device: torch.device, name: str) -> None:
-    """One direction of the coarse flow at the motion size, 448x256."""
-    pair, estimator = _pair((256, 448), device), rdvfi.flows.create(name)
-    timed("coarse flow, one direction", lambda: estimator(*pair))
+def bench_coarse_flow(compared: Compared, device: torch.device, name: str) -> None:
+    """One direction of the coarse flow at the motion size."""
+    size = (256, 448)
+    pair = inputs.real_pair(size, device, torch.float32)
+    compared(
+        rdvfi.flows.create(name),
+        pair,
+        operation="coarse flow, one direction",
+        implementation=name,
+        size=size,
+        ours="sift-dis",
+    )

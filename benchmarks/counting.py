@@ -7,6 +7,7 @@ to be read once at least. The roofline is the longer of operations over peak and
 bandwidth: no implementation of the same operations is faster.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -124,13 +125,17 @@ def count(call: Callable[[], Any]) -> Count:
 
 def measured(device: torch.device, dtype: torch.dtype) -> Hardware:
     """Peak of a large matrix product and bandwidth of a large copy, the best of several."""
-    side, megabytes = (8192, 2048) if device.type == "cuda" else (1024, 128)
+    side = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    source = torch.ones(megabytes << 18, device=device)
+    return Hardware(2 * side**3 / _seconds(lambda: a @ b, device), copy_bandwidth(device))
+
+
+@functools.cache
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes per second, read and written, of a copy beyond every cache: the best of several."""
+    source = torch.ones((2048 if device.type == "cuda" else 128) << 18, device=device)
     target = torch.empty_like(source)
-    product = _seconds(lambda: a @ b, device)
-    copy = _seconds(lambda: target.copy_(source), device)
-    return Hardware(2 * side**3 / product, 2 * _bytes(source) / copy)
+    return 2 * _bytes(source) / _seconds(lambda: target.copy_(source), device)
 
 
 def facts(count: Count, hardware: Hardware) -> dict[str, float]:

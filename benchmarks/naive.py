@@ -14,15 +14,17 @@ def _upsampled(small: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(small, size=size, mode="bilinear", align_corners=False)
 
 
-def _warped(image: Tensor, flow: Tensor) -> Tensor:
-    """``image`` sampled at ``pixel + flow``, the flow in full-size pixels."""
+def backward_warp(image: Tensor, flow: Tensor) -> Tensor:
+    """``image`` sampled at ``pixel + flow``, in full-size pixels and in the flow's type."""
     h, w = image.shape[-2:]
     ys = torch.arange(h, dtype=flow.dtype, device=flow.device)
     xs = torch.arange(w, dtype=flow.dtype, device=flow.device)
     grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")
     x, y = grid_x + flow[:, 0], grid_y + flow[:, 1]
     grid = torch.stack(((2.0 * x + 1.0) / w - 1.0, (2.0 * y + 1.0) / h - 1.0), dim=-1)
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    wide = image.to(flow.dtype)
+    warped = F.grid_sample(wide, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return warped.to(image.dtype)
 
 
 def render(
@@ -34,9 +36,31 @@ def render(
     scale = torch.tensor([w / small_w, h / small_h], device=flow0.device).view(1, 2, 1, 1)
     frames = []
     for i in range(flow0.shape[1]):
-        first = _warped(img0, _upsampled(flow0[:, i], (h, w)) * scale)
-        last = _warped(img1, _upsampled(flow1[:, i], (h, w)) * scale)
+        first = backward_warp(img0, _upsampled(flow0[:, i], (h, w)) * scale)
+        last = backward_warp(img1, _upsampled(flow1[:, i], (h, w)) * scale)
         share = _upsampled(mask[:, i], (h, w))
         colour = _upsampled(residual[:, i], (h, w))
         frames.append((share * first + (1.0 - share) * last + colour).clamp(0.0, 1.0))
     return torch.stack(frames, dim=1)
+
+
+def splat_sum(values: Tensor, flow: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The composition of `rdvfi.ops.splat_sum`: four times `index_add_`, corner by corner."""
+    n, c, h, w = values.shape
+    ys = torch.arange(h, dtype=torch.float32, device=flow.device)
+    xs = torch.arange(w, dtype=torch.float32, device=flow.device)
+    grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")
+    x, y = grid_x + flow[:, 0], grid_y + flow[:, 1]
+    moved = torch.cat((values * weights, weights), dim=1).float()
+    batch = torch.arange(n, device=flow.device)[:, None, None].expand(n, h, w)
+    sums = torch.zeros((n * h * w, c + 1), device=flow.device)
+    for dy in (0, 1):
+        for dx in (0, 1):
+            to_x, to_y = x.floor() + dx, y.floor() + dy
+            share = (1.0 - (x - to_x).abs()) * (1.0 - (y - to_y).abs())
+            inside = (to_x >= 0) & (to_x < w) & (to_y >= 0) & (to_y < h)
+            index = (batch * h + to_y.long()) * w + to_x.long()
+            parts = (moved * share[:, None]).permute(0, 2, 3, 1)
+            sums.index_add_(0, index[inside], parts[inside])
+    result = sums.view(n, h, w, c + 1).permute(0, 3, 1, 2)
+    return result[:, :c], result[:, c:]

@@ -1,0 +1,222 @@
+"""Benchmark files to a page: ``python benchmarks/report.py`` rewrites docs/benchmarks.md.
+
+Every table is of one run on one device. *x ours* is a median divided by that of the library's
+default for the same work, in the same run. *Of copy* is the counted bytes per second over those of
+a plain copy of memory, which every run measures for itself.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent
+PAGE = ROOT.parent / "docs" / "benchmarks.md"
+
+SECTIONS = {
+    "Warping": ("warp", "warp with gradients"),
+    "Splatting": ("splat",),
+    "Drawing frames": ("render of",),
+    "RDVFI-S": ("whole pair", "estimate", "render by the model", "coarse flow"),
+    "One component exchanged": tuple(
+        f"{place} of" for place in ("backbone", "coarse", "flow", "basis", "trajectory", "renderer")
+    ),
+}
+"""Heading, and how the names of the operations begin that stand under it."""
+
+INTRODUCTION = """\
+# Benchmarks
+
+<!-- Made by benchmarks/report.py from the files in benchmarks/results; do not edit. -->
+
+How to run them, and what is timed: `benchmarks/README.md` in the repository. Read the figures so:
+
+- Times are the **median** of several rounds after a warm-up, with the interquartile range (IQR) and
+  the fastest round (min). Inputs rotate through copies that together exceed every cache.
+- **x ours**: a median over that of our default, for the same work in the same run. Whatever beats
+  us is below 1 and **bold**.
+- **MB counted**: for `render`, two image reads and one write per new frame and the small maps
+  once; for everything else what has to be moved at least. **MB compulsory**: every input read once
+  and every output written once. **Of copy**: counted bytes per second over the bandwidth of a plain
+  copy in the same run; what stays in a cache can bring it above 1.
+- **Peak**: memory that one call takes beyond its inputs, results included.
+"""
+
+NEVER_ON_A_GPU = "Not yet measured on a GPU.\n"
+
+
+def main() -> None:
+    """Rewrite the page, or another file, from the results."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("results", nargs="?", type=Path, default=ROOT / "results")
+    parser.add_argument("--output", type=Path, default=PAGE)
+    chosen = parser.parse_args()
+    partial = chosen.output.with_suffix(".partial")
+    partial.write_text(page(chosen.results), encoding="utf-8")
+    partial.replace(chosen.output)
+
+
+def page(results: Path) -> str:
+    """The whole page, from all benchmark files below a folder."""
+    runs = list(_runs(results))
+    return "\n".join([INTRODUCTION, *(_section(*section, runs) for section in SECTIONS.items())])
+
+
+def _runs(results: Path) -> Iterator[list[dict[str, Any]]]:
+    """Entries of every file of pytest-benchmark; reports of `rdvfi evaluate` are something else."""
+    for path in sorted(results.rglob("*.json")):
+        read = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(read, dict) and "benchmarks" in read:
+            timed = (x for x in read["benchmarks"] if x["extra_info"].get("operation"))
+            yield [{**entry, "datetime": read["datetime"]} for entry in timed]
+
+
+def _section(heading: str, operations: tuple[str, ...], runs: list[list[dict[str, Any]]]) -> str:
+    parts = [f"## {heading}\n"]
+    kinds = set()
+    for run in runs:
+        chosen = [x for x in run if x["extra_info"]["operation"].startswith(operations)]
+        for device, entries in _grouped(chosen, _run_of):
+            kinds.add(entries[0]["extra_info"]["device_type"])
+            parts += [f"### {device}\n", _caption(entries), _table(entries), *_per_frame(entries)]
+    if "cuda" not in kinds:
+        parts.append(NEVER_ON_A_GPU)
+    return "\n".join(parts)
+
+
+def _grouped(
+    entries: Iterable[dict[str, Any]], key: Any
+) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+    """Groups in order of first appearance of their sorted keys."""
+    for name, group in groupby(sorted(entries, key=key), key=key):
+        yield name, list(group)
+
+
+def _run_of(entry: Mapping[str, Any]) -> str:
+    info = entry["extra_info"]
+    threads = f", {info['threads']} thread{'s' * (info['threads'] != 1)}"
+    return info["device"] + (threads if info["device_type"] == "cpu" else "")
+
+
+def _caption(entries: list[dict[str, Any]]) -> str:
+    info = entries[0]["extra_info"]
+    named = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
+    bandwidth = info["copy_bytes_per_second"] / 1e9
+    note = f" {info['note']}" if info.get("note") else ""
+    return (
+        f"Commit `{info['commit']}`, {entries[0]['datetime'][:10]}; {named}. "
+        f"A plain copy moves {bandwidth:.1f} GB/s.{note}\n"
+    )
+
+
+_COLUMNS = (
+    "work",
+    "size",
+    "dtype",
+    "implementation",
+    "median ms",
+    "IQR",
+    "min",
+    "rounds",
+    "x ours",
+    "of copy",
+    "MB counted / compulsory",
+    "Gop",
+    "peak MB",
+)
+
+
+def _table(entries: list[dict[str, Any]]) -> str:
+    lines = [_row(_COLUMNS), _row("---" if i < 4 else "--:" for i in range(len(_COLUMNS)))]
+    for _, group in _grouped(entries, lambda x: (*_work_of(x), "")):
+        ours = next((x for x in group if _is_ours(x["extra_info"])), None)
+        lines += [_row(_cells(entry, ours)) for entry in sorted(group, key=_median)]
+    return "\n".join(lines) + "\n"
+
+
+def _is_ours(info: Mapping[str, Any]) -> bool:
+    return info["implementation"] == info["ours"]
+
+
+def _work_of(entry: Mapping[str, Any]) -> tuple[str, int, str, str]:
+    """What has to be equal for two times to be compared; sorts sizes by their pixels."""
+    info = entry["extra_info"]
+    width, height = map(int, info["size"].split("x"))
+    return info["operation"], width * height, info["size"], info["dtype"]
+
+
+def _cells(entry: dict[str, Any], ours: dict[str, Any] | None) -> list[str]:
+    info, stats = entry["extra_info"], entry["stats"]
+    ratio = None if ours is None else _median(entry) / _median(ours)
+    return [
+        info["operation"],
+        info["size"],
+        info["dtype"],
+        info["implementation"],
+        *(_milliseconds(stats[name]) for name in ("median", "iqr", "min")),
+        str(stats["rounds"]),
+        "" if ratio is None else f"**{ratio:.2f}**" if ratio < 0.995 else f"{ratio:.2f}",
+        _number(share_of_copy(entry), 1.0, 2),
+        " / ".join(_number(info.get(f"bytes_{x}"), 1e6, 1) for x in ("counted", "compulsory"))
+        if info.get("bytes_counted")
+        else "",
+        _number(info.get("operations"), 1e9, 2),
+        _number(info.get("peak_memory_bytes"), 1e6, 0),
+    ]
+
+
+def share_of_copy(entry: Mapping[str, Any]) -> float | None:
+    """Counted bytes per second over those of a plain copy in the same run."""
+    info = entry["extra_info"]
+    if not info.get("bytes_counted"):
+        return None
+    return info["bytes_counted"] / _median(entry) / info["copy_bytes_per_second"]
+
+
+def _per_frame(entries: list[dict[str, Any]]) -> Iterator[str]:
+    """What one more frame costs, and the rest of a pair, from pairs with few and with many."""
+    whole = [x for x in entries if x["extra_info"]["operation"].startswith("whole pair")]
+    names = ("size", "dtype", "implementation")
+    rows = []
+    for key, group in _grouped(whole, lambda x: (*_work_of(x)[1:], x["extra_info"][names[2]])):
+        split = fixed_and_extra(group)
+        if split is not None:
+            rows.append(_row([*key[1:], *(_milliseconds(seconds) for seconds in split)]))
+    if rows:
+        yield "From the medians of the whole pair with one and with many new frames:\n"
+        head = _row([*names, "fixed cost per pair, ms", "cost per extra frame, ms"])
+        yield "\n".join([head, _row(["---", "---", "---", "--:", "--:"]), *rows]) + "\n"
+
+
+def fixed_and_extra(entries: list[dict[str, Any]]) -> tuple[float, float] | None:
+    """Seconds per pair whatever the number of frames, and seconds per frame."""
+    by_count = {x["extra_info"]["frames"]: _median(x) for x in entries}
+    few, many = min(by_count), max(by_count)
+    if few == many:
+        return None
+    extra = (by_count[many] - by_count[few]) / (many - few)
+    return by_count[few] - few * extra, extra
+
+
+def _median(entry: Mapping[str, Any]) -> float:
+    return entry["stats"]["median"]
+
+
+def _milliseconds(seconds: float) -> str:
+    """Three digits that mean something."""
+    value = 1e3 * seconds
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+
+
+def _number(value: float | None, unit: float, digits: int) -> str:
+    return "" if value is None else f"{value / unit:.{digits}f}"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
