@@ -153,6 +153,23 @@ def test_a_grid_that_the_renderer_does_not_draw_is_named(recipe: Path) -> None:
     )
 
 
+def test_a_basis_that_looks_further_than_points_are_followed_is_refused_at_once() -> None:
+    class Everywhere(rdvfi.Basis):
+        def weights(self, knots: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+            return torch.full((times.numel(), knots.numel()), 1.0 / knots.numel())
+
+    rdvfi.bases.register("everywhere")(Everywhere)
+    try:
+        for trajectory in ("iterative", "direct", "chained", "straight"):
+            chosen = ("basis=everywhere", f"trajectory={trajectory}")
+            with pytest.raises(ValueError, match="Everywhere may look 8 knots away"):
+                build("rdvfi_s", *chosen)
+            assert build("rdvfi_s", *chosen, "trajectory.knots=FIXED")
+            assert build("rdvfi_s", *chosen, "backbone=ends")  # two knots, so nothing is far
+    finally:
+        rdvfi.bases.unregister("everywhere")
+
+
 def test_nothing_is_built_from_a_wrong_recipe(recipe: Path) -> None:
     made = []
 

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from torch import nn
 
 from rdvfi.interfaces import (
+    Basis,
     FlowEstimator,
     KeyframeGenerator,
     Reads,
     Renderer,
     TrajectoryModel,
 )
+from rdvfi.motion.knots import check_reach
 
 
 def check_fit(
@@ -45,6 +47,9 @@ def check_fit(
             f"{_name(generator)} carry none (end_flows): choose a trajectory that does without, "
             "or a backbone with a coarse flow"
         )
+    if trajectory.basis_reach is not None and generator.keyframe_count is not None:
+        for basis in (part for part in trajectory.modules() if isinstance(part, Basis)):
+            check_reach(basis, generator.keyframe_count, trajectory.basis_reach)
     if trajectory.grid not in renderer.grids:
         drawn = ", ".join(sorted(grid.name for grid in renderer.grids))
         raise ValueError(

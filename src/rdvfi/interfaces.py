@@ -203,6 +203,8 @@ class KeyframeGenerator(nn.Module, ABC):
     """Whether swapped frames and flipped noise give flipped keyframes."""
     gives_end_flows: bool = False
     """Whether its keyframes carry ``end_flows``."""
+    keyframe_count: int | None = None
+    """How many keyframes it makes, both ends included; None if that is not known beforehand."""
     pretrained: bool = False
     """Whether its weights were trained elsewhere for just this use: nobody has to train it."""
 
@@ -297,6 +299,8 @@ class TrajectoryModel(nn.Module, ABC):
     """Channels of the latents that its own networks read; None for any number."""
     needs_end_flows: bool = False
     """Whether it can do nothing with keyframes that carry no ``end_flows``."""
+    basis_reach: int | None = None
+    """How far, in knots, its bases may look (`Basis.reach`); None for any distance."""
 
     @property
     @abstractmethod

@@ -303,6 +303,7 @@ def _check_keyframes(
     expected = (b, len(times), generator.latent_channels, *grid)
     assert latents.shape == expected, f"latents must be {expected}, got {tuple(latents.shape)}"
     assert torch.isfinite(latents).all(), "latents must be finite"
+    assert generator.keyframe_count in (None, len(times)), "keyframe_count must be that of times"
     assert times.dtype == torch.float32, "times must be float32"
     assert times[0] == 0, "the first knot must be time 0"
     assert times[-1] == 1, "the last knot must be time 1"

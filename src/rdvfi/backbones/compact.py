@@ -36,6 +36,7 @@ class CompactKeyframes(KeyframeGenerator):
     """
 
     gives_end_flows = True
+    keyframe_count = INTERIOR + 2
 
     def __init__(self, autoencoder: Autoencoder, denoiser: Denoiser, coarse: FlowEstimator) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ class EndsOnly(KeyframeGenerator):
 
     time_symmetric = True
     gives_end_flows = True
+    keyframe_count = 2
 
     def __init__(self, autoencoder: Autoencoder, coarse: FlowEstimator) -> None:
         super().__init__()

@@ -56,6 +56,7 @@ class SVDKeyframes(KeyframeGenerator):
         ValueError: If the U-Net does not read two frames, or a number makes no sense.
     """
 
+    keyframe_count = FRAMES
     image_embedding: Tensor
 
     def __init__(

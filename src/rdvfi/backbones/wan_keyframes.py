@@ -117,6 +117,7 @@ class WanKeyframes(KeyframeGenerator):
         self.transformer: Any = transformer
         transformer.rope = FreeTimeRope(transformer.rope, frames.positions)  # pyright: ignore
         self.frames, self.sampling = frames, sampling
+        self.keyframe_count = frames.count
         self.latent_channels, self.stride, self.size_multiple = channels, STRIDE, 2 * STRIDE
         text = _rows("prompt_embeds", prompt_embeds, TEXT_ROWS, config["text_dim"], fill=True)
         image = _rows("image_embeds", image_embeds, IMAGE_ROWS, config["image_dim"], fill=False)

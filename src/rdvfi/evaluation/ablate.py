@@ -55,6 +55,7 @@ class StraightKeyframes(KeyframeGenerator):
         self.size_multiple = generator.size_multiple
         self.time_symmetric = generator.time_symmetric
         self.gives_end_flows = generator.gives_end_flows
+        self.keyframe_count = generator.keyframe_count
 
     def forward(
         self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]

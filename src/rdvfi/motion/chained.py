@@ -11,7 +11,7 @@ import torch
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Basis, FlowEstimator, Keyframes, Reads, Trajectory, TrajectoryModel
 from rdvfi.motion.line import FIELD_STRIDE
-from rdvfi.motion.trajectory import Knots, trajectory_over
+from rdvfi.motion.trajectory import Knots, basis_reach, trajectory_over
 from rdvfi.ops import chain
 from rdvfi.registry import trajectories
 
@@ -28,6 +28,7 @@ class ChainedTrajectory(TrajectoryModel):
     def __init__(self, flow: FlowEstimator, basis: Basis, knots: Knots) -> None:
         super().__init__()
         self.flow, self.basis, self.knots = flow, basis, knots
+        self.basis_reach = basis_reach(knots)
 
     @property
     def reads(self) -> Reads:

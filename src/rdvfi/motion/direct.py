@@ -12,7 +12,7 @@ from rdvfi.interfaces import Basis, Keyframes, Reads, Trajectory, TrajectoryMode
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.motion.line import starting_line
 from rdvfi.motion.local import MATCHED
-from rdvfi.motion.trajectory import Knots, trajectory_over
+from rdvfi.motion.trajectory import Knots, basis_reach, trajectory_over
 from rdvfi.ops import backward_warp, correlation
 from rdvfi.registry import trajectories
 
@@ -34,6 +34,7 @@ class DirectRegression(TrajectoryModel):
     def __init__(self, basis: Basis, latent_channels: int, width: int, knots: Knots) -> None:
         super().__init__()
         self.basis, self.knots, self.latent_channels = basis, knots, latent_channels
+        self.basis_reach = basis_reach(knots)
         self.features = nn.Sequential(
             conv(latent_channels, width), ResidualBlock(width), nn.Conv2d(width, MATCHED, 1)
         )

@@ -29,7 +29,7 @@ from rdvfi.interfaces import Basis, FlowEstimator, Keyframes, Reads, Trajectory,
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.motion.line import Line, starting_line
 from rdvfi.motion.local import MATCHED
-from rdvfi.motion.trajectory import Knots, trajectory_over
+from rdvfi.motion.trajectory import Knots, basis_reach, trajectory_over
 from rdvfi.ops import backward_warp, chain, correlation
 from rdvfi.registry import trajectories
 
@@ -52,6 +52,7 @@ class IterativeFusion(TrajectoryModel):
     ) -> None:
         super().__init__()
         self.flow, self.basis, self.knots = flow, basis, knots
+        self.basis_reach = basis_reach(knots)
         self.latent_channels = latent_channels
         self.compose_only = False
         """For ablation: skip the network and chain the adjacent motions as they are."""

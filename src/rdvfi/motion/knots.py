@@ -21,6 +21,22 @@ from rdvfi.types import Flows, Times
 Fields = Float[Tensor, "b k 2 h w"]
 
 
+def check_reach(basis: Basis, count: int, allowed: int) -> None:
+    """Of ``count`` knots the basis looks at none that is more than ``allowed`` away from a time.
+
+    Raises:
+        ValueError: If it may.
+    """
+    used = len(basis.used(count))
+    looks = used - 1 if basis.reach is None else min(basis.reach, used - 1)
+    if looks > allowed:
+        raise ValueError(
+            f"{type(basis).__name__} may look {looks} knots away (its reach is {basis.reach}), and "
+            f"moved knots follow points over {allowed} steps; use knots=SOURCE or knots=FIXED, or "
+            f"a basis whose reach is at most {allowed}"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class KnotTrajectory(Trajectory):
     """Flow fields to both ends at knots, interpolated at fixed pixels."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rdvfi.geometry import flow_length, resize_flow
 from rdvfi.interfaces import Basis, Keyframes, Reads, Trajectory, TrajectoryModel
-from rdvfi.motion.trajectory import Knots, trajectory_over
+from rdvfi.motion.trajectory import Knots, basis_reach, trajectory_over
 from rdvfi.ops.compose import chain, straight_flows
 from rdvfi.registry import trajectories
 
@@ -129,6 +129,7 @@ class StraightTrajectory(TrajectoryModel):
     def __init__(self, basis: Basis, knots: Knots) -> None:
         super().__init__()
         self.basis, self.knots = basis, knots
+        self.basis_reach = basis_reach(knots)
 
     @property
     def reads(self) -> Reads:

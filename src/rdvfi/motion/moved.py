@@ -21,9 +21,13 @@ from torch import Tensor
 
 from rdvfi.geometry import flow_length
 from rdvfi.interfaces import Basis
-from rdvfi.motion.knots import Fields, KnotTrajectory
+from rdvfi.motion.knots import Fields, KnotTrajectory, check_reach
 from rdvfi.ops.warp import backward_warp, follow
 from rdvfi.types import Flows, Times
+
+
+FOLLOWED = 2
+"""Steps over which points are followed, so how far a basis may look."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +41,7 @@ class MovedKnotTrajectory(KnotTrajectory):
         """Raises:
         ValueError: If the basis looks further than points are followed.
         """
-        used, reach = self.basis.used(self.knots.numel()), self.basis.reach
-        if len(used) > 3 and (reach is None or reach > 2):
-            raise ValueError(
-                f"{type(self.basis).__name__} may look at knots beyond the next but one (its reach "
-                f"is {reach}), and moved knots follow points over two steps; use knots=SOURCE or "
-                "knots=FIXED, or a basis whose reach is 1 or 2"
-            )
+        check_reach(self.basis, self.knots.numel(), FOLLOWED)
 
     def at(self, times: Times) -> tuple[Flows, Flows]:
         """See `rdvfi.interfaces.Trajectory.at`."""

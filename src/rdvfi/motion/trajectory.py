@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rdvfi.interfaces import Basis, FlowGrid
 from rdvfi.motion.knots import Fields, KnotTrajectory
-from rdvfi.motion.moved import MovedKnotTrajectory
+from rdvfi.motion.moved import FOLLOWED, MovedKnotTrajectory
 from rdvfi.motion.source import SourceKnotTrajectory
 from rdvfi.registry import bases, create_from_spec
 
@@ -34,6 +34,11 @@ _KINDS = {
     Knots.MOVED: MovedKnotTrajectory,
     Knots.SOURCE: SourceKnotTrajectory,
 }
+
+
+def basis_reach(knots: Knots) -> int | None:
+    """How far a basis may look with this kind: `rdvfi.interfaces.TrajectoryModel.basis_reach`."""
+    return FOLLOWED if knots is Knots.MOVED else None
 
 
 def trajectory_over(

@@ -53,7 +53,7 @@ class HaarLines(KeyframeGenerator):
             raise TypeError("the coarse flow of 'haar' must read pixels")
         if between < 0:
             raise ValueError(f"between must not be negative; got {between}")
-        self.coarse, self.between = coarse, between
+        self.coarse, self.between, self.keyframe_count = coarse, between, between + 2
         matrix = haar_matrix(_SIDE)
         self.register_buffer("transform", torch.kron(matrix, matrix), persistent=False)
 
