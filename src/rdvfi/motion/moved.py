@@ -25,7 +25,6 @@ from rdvfi.motion.knots import Fields, KnotTrajectory, check_reach
 from rdvfi.ops.warp import backward_warp, follow
 from rdvfi.types import Flows, Times
 
-
 FOLLOWED = 2
 """Steps over which points are followed, so how far a basis may look."""
 
