@@ -10,6 +10,7 @@ float32 always. Frames come back in the type of the images.
 """
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,7 @@ from rdvfi.interfaces import (
     Renderer,
     TrajectoryModel,
 )
+from rdvfi.ops.native import compile_render
 from rdvfi.registry import backbones, create_from_spec, renderers, spec_of, trajectories
 from rdvfi.types import Image, SmallImage, Times, Video
 
@@ -184,7 +186,8 @@ class Interpolator(nn.Module):
 
         Both compile at their first call, and again for other sizes and numbers of times. Checks of
         the input stay outside. Inductor needs a C++ compiler on the CPU and Triton on CUDA. What
-        is compiled is not saved, and a copy of the model is not compiled.
+        is compiled is not saved, and a copy of the model is not compiled. With inductor on the CPU
+        drawing is compiled at once, by `rdvfi.ops.compile_render` (not on Windows).
 
         Args:
             backend: A backend of `torch.compile`.
@@ -195,7 +198,12 @@ class Interpolator(nn.Module):
 
         Returns:
             This model.
+
+        Raises:
+            RuntimeError: If inductor is to compile for the CPU and there is no C++ compiler.
         """
+        if backend == "inductor" and self.device.type == "cpu" and sys.platform != "win32":
+            compile_render()
         options = {"backend": backend, "mode": mode, "dynamic": dynamic, "fullgraph": fullgraph}
         self._graphs = {
             "motion": torch.compile(self._motion, **options),

@@ -2,6 +2,7 @@
 
 from rdvfi.ops.compose import chain, straight_flows
 from rdvfi.ops.correlation import correlation
+from rdvfi.ops.native import compile_render
 from rdvfi.ops.render import render
 from rdvfi.ops.splat import splat, splat_sum
 from rdvfi.ops.turning import turning_candidates
@@ -10,6 +11,7 @@ from rdvfi.ops.warp import backward_warp, follow
 __all__ = [
     "backward_warp",
     "chain",
+    "compile_render",
     "correlation",
     "follow",
     "render",

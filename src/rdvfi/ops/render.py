@@ -6,8 +6,9 @@ the image size, both end frames are warped along the flows, and blended::
     frame = mask * warp(img0, flow0) + (1 - mask) * warp(img1, flow1) + residual
 
 Without gradients this is the operator ``rdvfi::render``, which never holds a full-size intermediate
-of all frames: on a CPU it works tile by tile (`rdvfi.ops.tiles`), elsewhere on a few frames at a
-time, and CUDA has a kernel (`rdvfi.ops.kernels.render`). With gradients it is the plain composition
+of all frames: on a CPU it works tile by tile (`rdvfi.ops.tiles`) or by code compiled on demand
+(`rdvfi.ops.native`), elsewhere on a few frames at a time, and CUDA has a kernel
+(`rdvfi.ops.kernels.render`). With gradients it is the plain composition
 (`rdvfi.ops.drawing`).
 """
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from rdvfi.ops.drawing import draw_bilinear, draw_consistent, join
 from rdvfi.ops.kernels import usable
+from rdvfi.ops.native import draw_compiled, is_compiled
 from rdvfi.ops.tiles import draw_in_tiles
 from rdvfi.types import Flows, Image, Video
 
@@ -140,7 +142,10 @@ def _(
     if upsample != "bilinear":
         return _in_chunks(img0, img1, flow0, flow1, mask, residual, upsample)
     maps = join(*(x.float() for x in (flow0, flow1, mask, residual)))
-    return draw_in_tiles(img0.float(), img1.float(), maps).to(img0.dtype)
+    # Compiled code counts pixels in 32 bits.
+    compiled = is_compiled() and img0.shape[-2] * img0.shape[-1] < 2**31
+    draw = draw_compiled if compiled else draw_in_tiles
+    return draw(img0.float(), img1.float(), maps).to(img0.dtype)
 
 
 @_render.register_kernel("cuda")
