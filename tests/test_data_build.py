@@ -20,6 +20,7 @@ from rdvfi.data import pack as packing
 from rdvfi.data.build import FILM_MEMBER, PHOTOGRAPHS, build
 from rdvfi.data.codec import compress, expand
 from rdvfi.data.command import parse_size
+from rdvfi.data.manifest import REQUIRED, write_manifest
 from rdvfi.data.pack import Pack, PackedFilm, make_pack
 
 FRAMES = 12
@@ -119,7 +120,7 @@ def test_a_build_that_was_stopped_goes_on_with_what_is_missing(
 ) -> None:
     data, lines = tmp_path / "data", []
 
-    def stop(source: Path, partial: Path) -> dict[str, object]:
+    def stop(source: Path, partial: Path) -> None:
         partial.write_bytes(b"half")
         raise KeyboardInterrupt
 
@@ -134,6 +135,35 @@ def test_a_build_that_was_stopped_goes_on_with_what_is_missing(
     assert (data / "film.npy").stat().st_mtime_ns == before
     assert (data / "photographs.npz").exists()
     assert not list(data.glob("*.partial"))
+
+
+def test_a_manifest_of_an_older_version_is_named_and_completed(
+    packages: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    build(packages, data)
+    file = data / "manifest.json"
+    whole, made = file.read_bytes(), (data / "film.npy").stat().st_mtime_ns
+    manifest = json.loads(whole)
+    del manifest["film.npy"]["attribution"], manifest["film.npy"]["version"]
+    file.write_text(json.dumps(manifest))
+    message = r"manifest\.json does not say version, attribution of film\.npy; rdvfi data build"
+    with pytest.raises(ValueError, match=message):
+        make_pack(data, tmp_path / "pack.npz")
+    assert not (tmp_path / "pack.npz").exists()
+    build(packages, data)
+    assert file.read_bytes() == whole
+    assert (data / "film.npy").stat().st_mtime_ns == made
+    for content, message in (("{", "is damaged, delete it"), ("[1]", "is no manifest")):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            build(packages, data)
+    file.write_bytes(whole)
+    (data / "film.npy").write_bytes(b"short")
+    with pytest.raises(ValueError, match=r"film\.npy is damaged, delete it and build again"):
+        build(packages, data)
+    with pytest.raises(ValueError, match=r"does not say source, .* of film\.npy"):
+        make_pack(tmp_path, tmp_path / "pack.npz")
 
 
 def test_what_is_missing_or_damaged_is_named(
@@ -201,7 +231,8 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     film.flush()
     np.save(place / "film.cuts.npy", differences)
     np.savez(place / "photographs.npz", coffee=photographs.coffee())
-    (place / "manifest.json").write_text('{"film.npy": {"licence": "CC-BY-3.0"}}')
+    facts = {name: dict.fromkeys(known, "known") for name, known in REQUIRED.items()}
+    write_manifest(place, facts)
     return place
 
 
@@ -216,7 +247,7 @@ def test_a_pack_keeps_its_limit_and_feeds_training(
     pack = Pack(file)
     assert pack.pictures.shape[1:] == (3, 96, 160)
     assert pack.windows.shape[1:] == (17, 3, 64, 96)
-    assert pack.manifest["film.npy"]["licence"] == "CC-BY-3.0"
+    assert pack.manifest == json.loads((full / "manifest.json").read_text())
     source = PackedFilm(pack, (48, 64))
     first, second = islice(source.batches(3, 1), 2)
     again = next(source.batches(3, 1, start=1))

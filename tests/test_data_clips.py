@@ -9,7 +9,8 @@ import pytest
 import torch
 from skimage import data
 
-from rdvfi.data.clips import ClipWindows, FolderClip, VideoClip, find_clips, has_jump, recoloured
+from rdvfi.data.clips import ClipWindows, FolderClip, VideoClip, find_clips, recoloured
+from rdvfi.data.cuts import has_cut
 from rdvfi.data.vimeo import Vimeo90K
 
 H, W = 48, 80
@@ -85,8 +86,8 @@ def test_windows_across_a_cut_are_never_drawn(tmp_path: Path) -> None:
     pan = [data.astronaut()[50:98, 2 * i : 2 * i + W] for i in range(30)]
     other = [data.coffee()[50:98, 2 * i : 2 * i + W] for i in range(30)]
     _write_folder(tmp_path / "cut", pan + other)
-    assert not has_jump(pan)
-    assert has_jump(pan[-5:] + other[:5])
+    assert not has_cut(pan)
+    assert has_cut(pan[-5:] + other[:5])
     windows = ClipWindows(find_clips(tmp_path), (32, 48), strides=(1,))
     for seed in range(20):
         frames = windows.sample(np.random.default_rng(seed))["frames"][:9].astype(float)

@@ -8,11 +8,20 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
-from rdvfi.evaluation.clips import Window, has_cut, windows
+from rdvfi.data.cuts import CUT_FLOOR, CUT_RATIO, has_cut
+from rdvfi.data.limbs import draw_limb
+from rdvfi.evaluation.clips import windows
 from rdvfi.evaluation.frames import count_frames, read_frames
-from rdvfi.evaluation.procedural import held_out_pictures, held_out_scene, procedural_windows
+from rdvfi.evaluation.procedural import (
+    SETS,
+    held_out_pictures,
+    held_out_scene,
+    procedural_windows,
+)
 from rdvfi.evaluation.protocol import clip_windows, count_windows
+from rdvfi.ops import backward_warp
 
 COUNT = 60
 
@@ -63,7 +72,8 @@ def test_counts_come_from_the_file(video: Path) -> None:
     assert count_frames(video) == COUNT
     assert count_windows(video, gap=9) == 6
     assert count_windows(video, gap=9, start=7, pairs=3) == 3
-    assert count_windows("procedural", gap=9) == 24
+    for name in SETS:
+        assert count_windows(name, gap=9) == 24
 
 
 @pytest.mark.parametrize(("gap", "start", "pairs", "firsts"), [
@@ -130,21 +140,39 @@ def _textured(seed: int, shift: int) -> np.ndarray:
 def test_a_cut_is_found_and_steady_motion_is_not_one(gap: int) -> None:
     for step in (0, 1, 3):
         moving = [_textured(0, step * i) for i in range(gap + 1)]
-        assert not has_cut(Window(0, np.stack(moving)))
+        assert not has_cut(np.stack(moving))
         for cut in (1, gap):
             after = [_textured(1, step * i) for i in range(cut, gap + 1)]
-            assert has_cut(Window(0, np.stack(moving[:cut] + after)))
+            assert has_cut(np.stack(moving[:cut] + after))
 
 
 def test_a_dissolve_is_kept() -> None:
     first, last = _textured(0, 0).astype(float), _textured(1, 0).astype(float)
     frames = [(first + (last - first) * i / 8).astype(np.uint8) for i in range(9)]
-    assert not has_cut(Window(0, np.stack(frames)))
+    assert not has_cut(np.stack(frames))
 
 
-def test_procedural_scenes_repeat_and_differ() -> None:
-    first, second = next(procedural_windows(9)), next(procedural_windows(9))
-    other = next(procedural_windows(9, start=1))
+def test_a_cut_is_what_the_rule_says_near_its_border() -> None:
+    """Against the rule in SciPy, on windows whose one large step grows through the threshold."""
+    rng = np.random.default_rng(0)
+    found = []
+    for jump in range(2, 60, 4):
+        level = 60 + rng.integers(-2, 3, 9) + jump * (np.arange(9) >= 4)
+        window = np.clip(level[:, None, None, None] + rng.integers(-30, 31, (9, 54, 96, 3)), 0, 255)
+        small = window.astype(np.uint8).reshape(9, 27, 2, 48, 2, 3).mean((2, 4)).round() / 255.0
+        smooth = gaussian_filter(small, (0, 1, 1, 0), mode="mirror", truncate=4.0)
+        *rest, largest = np.sort(np.abs(np.diff(smooth, axis=0)).mean((1, 2, 3)))
+        found.append(largest >= max(CUT_FLOOR, CUT_RATIO * np.median(rest)))
+        assert has_cut(window.astype(np.uint8)) == found[-1], jump
+    assert {*found} == {True, False}
+    with pytest.raises(ValueError, match="a window of 2 frames; at least 3"):
+        has_cut(np.zeros((2, 16, 16, 3), np.uint8))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_procedural_scenes_repeat_and_differ(name: str) -> None:
+    first, second = (next(procedural_windows(9, name=name)) for _ in range(2))
+    other = next(procedural_windows(9, name=name, start=1))
     assert first.frames.shape == (10, 256, 448, 3)
     assert np.array_equal(first.frames, second.frames)
     assert not np.array_equal(first.frames, other.frames)
@@ -160,6 +188,49 @@ def test_procedural_motion_is_large_and_steady(number: int) -> None:
     turn = abs(np.degrees(np.arctan2(whole[1, 0], whole[0, 0])))
     zoom = np.hypot(whole[0, 0], whole[1, 0])
     assert 35 <= turn <= 90 or 1.3 <= max(zoom, 1 / zoom) <= 2.0
+
+
+def test_the_first_set_is_the_one_that_was_published() -> None:
+    """Figures for it are in the model card: its motions are never drawn differently."""
+    paths = [held_out_scene(n, held_out_pictures()).layers[-1].path for n in range(4)]
+    assert [round(np.degrees(p.angle), 3) for p in paths] == [-45.491, -56.542, -67.246, 0.0]
+    assert [round(p.zoom, 4) for p in paths] == [1.0, 1.0, 1.0, 0.5928]
+    assert [round(p.pivot[0], 2) for p in paths] == [411.79, 168.28, 283.25, 195.83]
+
+
+def test_links_of_a_limb_hang_together_and_turn_steadily() -> None:
+    for seed in range(5):
+        limb = draw_limb(np.random.default_rng(seed), (256, 448))
+        assert 60.0 <= limb.displacement() <= 160.0
+        for t in (0.0, 0.3, 1.0):
+            shoulder, elbow, tip = limb.points(t)
+            assert np.allclose(shoulder, limb.shoulder)
+            assert np.hypot(*(elbow - shoulder)) == pytest.approx(limb.lengths[0])
+            assert np.hypot(*(tip - elbow)) == pytest.approx(limb.lengths[1])
+            upper, lower = (np.arctan2(d[1], d[0]) for d in (elbow - shoulder, tip - elbow))
+            turned = np.array([upper - limb.heading, lower - upper - limb.bend])
+            expected = np.array(limb.turns) * t
+            assert np.allclose(np.exp(1j * turned), np.exp(1j * expected))
+            assert (limb.points(t) >= 0).all()
+            assert (limb.points(t) < (448, 256)).all()
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_limbs_are_three_photographs_and_show_their_exact_flow(number: int) -> None:
+    """The frame at 0.4 is an end warped along the flow, on both links, where that end shows it."""
+    scene = held_out_scene(number, held_out_pictures(), name="procedural-limbs")
+    frame, flows, visible = scene.sample(0.4)
+    labels = scene.labels(0.4)
+    for end in (0, 1):
+        there = torch.from_numpy(scene.frame(float(end))).permute(2, 0, 1)[None] / 255.0
+        warped = backward_warp(there, torch.from_numpy(flows[end])[None])[0].permute(1, 2, 0)
+        error = np.abs(warped.numpy() - frame / 255.0).mean(-1)
+        for link in (1, 2):
+            on = (labels == link) & visible[end]
+            assert on.mean() > 0.02
+            assert error[on].mean() < 0.03
+    moved = np.hypot(*flows[0])[labels == 2].mean()
+    assert moved > 0.3 * 60.0
 
 
 @pytest.mark.parametrize(("name", "content", "message"), [
@@ -191,8 +262,9 @@ def test_bad_clips_and_numbers_are_refused(video: Path, tmp_path: Path) -> None:
         clip_windows(video, gap=8, start=55)
     with pytest.raises(ValueError, match="start is -1; scenes are numbered from 0"):
         clip_windows("procedural", gap=8, start=-1)
-    with pytest.raises(ValueError, match="max_size does not apply"):
-        clip_windows("procedural", gap=8, max_size=100)
+    for name in SETS:
+        with pytest.raises(ValueError, match="max_size does not apply"):
+            clip_windows(name, gap=8, max_size=100)
 
 
 def test_images_of_different_size_are_refused(tmp_path: Path) -> None:

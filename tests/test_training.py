@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from skimage import data as photographs
 from torch import nn
 
+from rdvfi.data.manifest import REQUIRED, write_manifest
 from rdvfi.data.moving import KNOTS
 from rdvfi.data.pack import make_pack
 from rdvfi.data.pool import KINDS, Pool, build_pool
@@ -54,7 +55,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     differences = np.zeros(12_009, np.float32)
     differences[FILMED.start : FILMED.stop - 1] = 1.0
     np.save(place / "film.cuts.npy", differences)
-    (place / "manifest.json").write_text("{}")
+    facts = {name: dict.fromkeys(known, "known") for name, known in REQUIRED.items()}
+    write_manifest(place, facts)
     np.savez(place / "photographs.npz", coffee=photographs.coffee(), cat=photographs.chelsea())
     return place
 
@@ -509,7 +511,7 @@ def test_a_film_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     whole = (tmp_path / "film.npy").read_bytes()
     for damaged in (whole[:-20], whole[:7], b""):
         (tmp_path / "film.npy").write_bytes(damaged)
-        with pytest.raises(ValueError, match="is damaged, build it again"):
+        with pytest.raises(ValueError, match="is damaged, delete it and build again"):
             Film(tmp_path / "film.npy")
 
 

@@ -11,12 +11,12 @@ split of each item. Minutes 3:00-4:00 and 7:00-8:00 of the film are held out for
 frames are never training material. Photographs under share-alike licences are left out.
 
 A file appears under its name only when it is whole, and then it is in the manifest; a build that
-was stopped goes on with what is missing. The same packages give the same bytes.
+was stopped goes on with what is missing, and what the manifest of an older version lacks is added.
+The same packages give the same bytes.
 """
 
 import hashlib
 import io
-import json
 import os
 import tarfile
 import zipfile
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rdvfi.data.manifest import read_manifest, write_manifest
 from rdvfi.data.procedural import Picture
 
 FILM_MEMBER = (
@@ -51,9 +52,6 @@ PHOTOGRAPHS = {
 }
 
 
-Manifest = dict[str, dict[str, object]]
-
-
 def build(packages: Path, data: Path, *, report: Callable[[str], None] = lambda line: None) -> None:
     """Write the training data to ``data`` from the packages in ``packages``.
 
@@ -69,25 +67,30 @@ def build(packages: Path, data: Path, *, report: Callable[[str], None] = lambda 
     film = _only(packages, "moviepy-2.2.1.tar.gz")
     photographs = _only(packages, "lomiri-wall*16.04_*.deb")
     data.mkdir(parents=True, exist_ok=True)
-    manifest = _read_manifest(data)
+    manifest = read_manifest(data)
 
-    def make(name: str, source: Path, part: Callable[[Path], dict[str, object]]) -> None:
+    def make(
+        name: str,
+        source: Path,
+        part: Callable[[Path, Path], None],
+        facts: Callable[[Path, Path], dict[str, object]],
+    ) -> None:
         digest = _digest(source)
         if (data / name).exists() and manifest.get(name, {}).get("sha256") == digest:
             report(f"{name} is there")
-            return
-        report(f"making {name} from {source.name}")
-        partial = data / f"{name}.partial"
-        facts = part(partial)
-        os.replace(partial, data / name)
-        manifest[name] = {"source": source.name, "sha256": digest, **facts}
-        _write_manifest(data, manifest)
+        else:
+            report(f"making {name} from {source.name}")
+            partial = data / f"{name}.partial"
+            part(source, partial)
+            os.replace(partial, data / name)
+        manifest[name] = {"source": source.name, "sha256": digest, **facts(source, data / name)}
+        write_manifest(data, manifest)
 
-    make("film.npy", film, lambda partial: _film(film, partial))
-    make("photographs.npz", photographs, lambda partial: _photographs(photographs, partial))
+    make("film.npy", film, _film, _film_facts)
+    make("photographs.npz", photographs, _photographs, _photograph_facts)
 
 
-def _film(source: Path, partial: Path) -> dict[str, object]:
+def _film(source: Path, partial: Path) -> None:
     try:
         with tarfile.open(source) as archive, zipfile.ZipFile(_member(archive, source)) as inner:
             names = [name for name in inner.namelist() if name.endswith(FILM_NAME)]
@@ -98,12 +101,20 @@ def _film(source: Path, partial: Path) -> dict[str, object]:
         if isinstance(error, FileNotFoundError):
             raise
         raise ValueError(f"{source} is damaged, download it again: {error}") from error
+    _decode(io.BytesIO(film), source, partial)
+
+
+def _film_facts(source: Path, made: Path) -> dict[str, object]:
+    try:
+        count = len(np.load(made, mmap_mode="r"))
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{made} is damaged, delete it and build again: {error}") from error
     return {
         "version": "2.2.1",
         "title": "Big Buck Bunny",
         "attribution": "(c) copyright 2008, Blender Foundation, www.bigbuckbunny.org",
         "licence": "CC-BY-3.0",
-        "frames": _decode(io.BytesIO(film), source, partial),
+        "frames": count,
         "held_out": HELD_OUT,
         "split": "training; the ranges of frames in held_out are for evaluation",
     }
@@ -119,8 +130,8 @@ def _member(archive: tarfile.TarFile, source: Path) -> io.BytesIO:
     return io.BytesIO(member.read())
 
 
-def _decode(film: io.BytesIO, source: Path, partial: Path) -> int:
-    """Write every frame at half size as one 8-bit array; returns the number of frames."""
+def _decode(film: io.BytesIO, source: Path, partial: Path) -> None:
+    """Write every frame at half size as one 8-bit array."""
     import av
     import cv2
     from av.error import FFmpegError
@@ -143,10 +154,9 @@ def _decode(film: io.BytesIO, source: Path, partial: Path) -> int:
         raise ValueError(f"{FILM_NAME} in {source} cannot be decoded: {error}") from error
     if count != declared:
         raise ValueError(f"{FILM_NAME} in {source} declares {declared} frames and has {count}")
-    return count
 
 
-def _photographs(source: Path, partial: Path) -> dict[str, object]:
+def _photographs(source: Path, partial: Path) -> None:
     import cv2
 
     pictures: dict[str, Picture] = {}
@@ -165,6 +175,9 @@ def _photographs(source: Path, partial: Path) -> dict[str, object]:
             pictures[name] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     with partial.open("wb") as stream:
         np.savez(stream, **pictures)  # pyright: ignore[reportArgumentType]
+
+
+def _photograph_facts(source: Path, made: Path) -> dict[str, object]:
     return {
         "version": source.name.split("_")[1],
         "title": "Photographs of lomiri-wallpapers-16.04",
@@ -197,17 +210,6 @@ def _only(folder: Path, pattern: str) -> Path:
     if not found:
         raise FileNotFoundError(f"no {pattern} in {folder}; docs/guides/data.md lists the packages")
     return found[0]
-
-
-def _read_manifest(data: Path) -> Manifest:
-    file = data / "manifest.json"
-    return json.loads(file.read_text()) if file.exists() else {}
-
-
-def _write_manifest(data: Path, manifest: Manifest) -> None:
-    partial = data / "manifest.json.partial"
-    partial.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
-    os.replace(partial, data / "manifest.json")
 
 
 def _digest(path: Path) -> str:

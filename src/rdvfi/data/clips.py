@@ -21,9 +21,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from rdvfi.data.cuts import has_cut
 from rdvfi.data.moving import KNOTS
 from rdvfi.data.procedural import Picture
 from rdvfi.data.sources import Stream
@@ -31,8 +31,6 @@ from rdvfi.data.sources import Stream
 VIDEOS = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v"})
 TRIES = 50
 """Windows that are drawn before a folder is given up as all cuts."""
-CUT_FLOOR, CUT_RATIO = 0.05, 4.0
-"""A step is a cut if it is at least this large, and this many times the median step."""
 
 
 @runtime_checkable
@@ -194,7 +192,7 @@ class ClipWindows:
             span, stride = fitting[int(rng.integers(len(fitting)))]
             first = int(rng.integers(len(clip) - span * stride))
             frames = clip.read([first + i * stride for i in range(span + 1)])
-            if not has_jump(frames):
+            if not has_cut(frames):
                 return self._finished(rng, frames, span)
         raise ValueError(f"no window without a scene cut in {TRIES} draws from the clips")
 
@@ -212,19 +210,6 @@ class ClipWindows:
         if self._colours > 0.0:
             window = recoloured(rng, window, self._colours)
         return {"frames": window, "times": times}
-
-
-def has_jump(frames: Sequence[Picture]) -> bool:
-    """Whether the scene changes within a window: one step stands far above the others."""
-    thumbs = np.stack([_thumb(frame) for frame in frames])
-    *rest, largest = np.sort(np.abs(np.diff(thumbs, axis=0)).mean((1, 2, 3)))
-    return bool(largest >= max(CUT_FLOOR, CUT_RATIO * float(np.median(rest))))
-
-
-def _thumb(frame: Picture) -> Float[np.ndarray, "h w 3"]:
-    import cv2
-
-    return cv2.resize(frame, (48, 27), interpolation=cv2.INTER_AREA).astype(np.float32) / 255.0
 
 
 def cropped(rng: np.random.Generator, frames: list[Picture], size: tuple[int, int]) -> np.ndarray:

@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from rdvfi.data.codec import compress, expand
+from rdvfi.data.manifest import check_manifest
 from rdvfi.data.moving import KNOTS
 from rdvfi.data.samples import Film, load_pictures
 from rdvfi.data.sources import Batch, check
@@ -45,8 +46,10 @@ def make_pack(data: Path, file: Path, *, limit: int = 24_000_000, seed: int = 1)
         seed: Another seed draws other stills and windows.
 
     Raises:
-        ValueError: If not even one picture and one window fit.
+        ValueError: If the manifest of the data lacks something, or if not even one picture and one
+            window fit.
     """
+    manifest = check_manifest(data)
     film = Film(data / "film.npy")
     rng = np.random.default_rng(seed)
     pieces = same_size(load_pictures(data), PICTURE_SIZE)
@@ -67,7 +70,7 @@ def make_pack(data: Path, file: Path, *, limit: int = 24_000_000, seed: int = 1)
         "windows": np.concatenate(windows),
         "window_ends": np.cumsum([len(p) for p in windows]),
         "window_shape": np.array((WINDOW, *WINDOW_SIZE)),
-        "manifest": np.frombuffer((data / "manifest.json").read_bytes(), np.uint8),
+        "manifest": np.frombuffer(json.dumps(manifest).encode(), np.uint8),
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(file.name + ".partial")

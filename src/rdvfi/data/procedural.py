@@ -12,6 +12,7 @@ accelerations not at all.
 
 Every transform is an affine matrix, so frames at any time are one `cv2.warpAffine` per layer, and
 the flow from any instant to either end is exact: ``M(end) M(t)^-1`` of the layer that is on top.
+A layer may hang on a joint, whose path then carries it (`rdvfi.data.limbs`).
 """
 
 from dataclasses import dataclass, field
@@ -52,18 +53,27 @@ class Path:
         )
 
 
+STILL = Path()
+"""No motion."""
+
+
 @dataclass(frozen=True)
 class Layer:
-    """A textured sheet. ``place`` takes texture pixels to frame pixels at time 0."""
+    """A textured sheet.
+
+    ``place`` takes texture pixels to frame pixels at time 0, where ``path`` moves them; ``joint``
+    is the path of what the layer hangs on, which carries it along.
+    """
 
     texture: UInt8[np.ndarray, "h w 3"]
     alpha: UInt8[np.ndarray, "h w"] | None
     place: Affine
     path: Path
+    joint: Path = STILL
 
     def at(self, t: float) -> Affine:
         """Matrix from texture pixels to frame pixels at time ``t``."""
-        return self.path.at(t) @ self.place
+        return self.joint.at(t) @ self.path.at(t) @ self.place
 
 
 @dataclass(frozen=True)
@@ -158,7 +168,7 @@ def _blob(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "s s"]:
     return mask
 
 
-def _crop(rng: np.random.Generator, picture: Picture, h: int, w: int) -> Picture:
+def crop(rng: np.random.Generator, picture: Picture, h: int, w: int) -> Picture:
     """A random window of a photograph at a random moderate reduction, at least ``h`` by ``w``."""
     import cv2
 
@@ -197,13 +207,13 @@ def still_path(rng: np.random.Generator, size: tuple[int, int]) -> Path:
     )
 
 
-def _sheet(
+def sheet(
     rng: np.random.Generator, pictures: list[Picture], size: tuple[int, int], path: Path
 ) -> Layer:
     """A background that covers the frame for the whole of its path."""
     h, w = size
     margin = int(0.35 * max(h, w))
-    texture = _crop(rng, pictures[rng.integers(len(pictures))], h + 2 * margin, w + 2 * margin)
+    texture = crop(rng, pictures[rng.integers(len(pictures))], h + 2 * margin, w + 2 * margin)
     place = np.array([[1.0, 0.0, -margin], [0.0, 1.0, -margin], [0.0, 0.0, 1.0]])
     return Layer(texture, None, place, path)
 
@@ -216,7 +226,7 @@ def _patch(
     path: Path,
 ) -> Layer:
     """A blob of ``side`` pixels whose box starts at ``corner`` at time 0."""
-    texture = _crop(rng, pictures[rng.integers(len(pictures))], side, side)
+    texture = crop(rng, pictures[rng.integers(len(pictures))], side, side)
     place = np.array([[1.0, 0.0, corner[0]], [0.0, 1.0, corner[1]], [0.0, 0.0, 1.0]])
     return Layer(texture, _blob(rng, side), place, path)
 
@@ -238,12 +248,12 @@ def curved_scene(
     middle = (rng.uniform(0.4, 0.6) * w, rng.uniform(0.4, 0.6) * h)
     if kind == "zoom":
         zoom = exp(rng.uniform(log(1.3), log(2.0)) * rng.choice([-1.0, 1.0]))
-        return Scene((_sheet(rng, pictures, size, Path(pivot=middle, zoom=zoom)),), size)
+        return Scene((sheet(rng, pictures, size, Path(pivot=middle, zoom=zoom)),), size)
     path = turning_path(middle, angle, displacement, rng.uniform(0.0, 2.0 * pi))
     if kind == "frame":
-        return Scene((_sheet(rng, pictures, size, path),), size)
+        return Scene((sheet(rng, pictures, size, path),), size)
     side = int(rng.uniform(0.5, 0.8) * h)
     start = np.linalg.inv(path.at(0.5)) @ np.array([middle[0], middle[1], 1.0])
-    back = _sheet(rng, pictures, size, still_path(rng, size))
+    back = sheet(rng, pictures, size, still_path(rng, size))
     blob = _patch(rng, pictures, side, (start[0] - side / 2, start[1] - side / 2), path)
     return Scene((back, blob), size)

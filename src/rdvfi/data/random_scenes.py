@@ -13,10 +13,9 @@ from math import asin, cos, exp, pi, radians, sin
 import numpy as np
 
 from rdvfi.data.paths import STEEPNESS, Wave
-from rdvfi.data.procedural import Path, still_path, turning_path
+from rdvfi.data.procedural import STILL, Path, still_path, turning_path
 from rdvfi.data.textures import Cut, Matte
 
-STILL = Path()
 FLAT = Wave()
 WHOLE = Matte(0.0)
 MARGIN = 0.35

@@ -25,7 +25,7 @@ class Film:
         try:
             self.frames = np.load(path, mmap_mode="r")
         except (ValueError, EOFError) as error:
-            raise ValueError(f"{path} is damaged, build it again: {error}") from error
+            raise ValueError(f"{path} is damaged, delete it and build again: {error}") from error
         if self.frames.ndim != 4 or len(self.frames) < CREDITS:
             raise ValueError(
                 f"{path} has shape {self.frames.shape}; expected at least {CREDITS} RGB frames as "

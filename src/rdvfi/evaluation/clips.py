@@ -5,11 +5,7 @@ with the ``gap - 1`` true frames between them, at times ``i / gap``. At a gap of
 on one of nine keyframes; at 9 none does: measure both.
 
 Across a scene cut there is no motion to find, and in a long film such windows would decide the
-mean. `has_cut` looks at the **true** frames, so it is the same for every method. With ``d_i`` the
-mean absolute difference of neighbouring frames, reduced to 48x27 pixels and smoothed, a step is a
-cut if ``d_i`` is at least `CUT_FLOOR` and at least `CUT_RATIO` times the median of the other steps.
-Steady motion, however fast, has steps of like size and is kept, and with it a cut that hardly
-stands out of it; dissolves and fades, where every step is alike, are kept too.
+mean. `rdvfi.data.cuts.has_cut` looks at the **true** frames, so it is the same for every method.
 """
 
 from collections.abc import Iterator
@@ -23,10 +19,6 @@ from torch import Tensor
 from rdvfi.evaluation.frames import Picture
 from rdvfi.types import Image, Times
 
-CUT_FLOOR = 0.05
-"""Smallest mean difference, of a range of 1, that can be a cut."""
-CUT_RATIO = 4.0
-"""How far a cut stands above the median step of its window."""
 LONG_CLIP = 1000
 """Clips of more frames than this are films: windows with cuts are left out unless asked for."""
 
@@ -89,21 +81,3 @@ def _windows(
         if made == pairs:
             return
         held = held[-1:]
-
-
-def has_cut(window: Window) -> bool:
-    """Whether the scene changes inside a window, judged on its true frames."""
-    *rest, largest = np.sort(_steps(window.frames))
-    return bool(largest >= max(CUT_FLOOR, CUT_RATIO * float(np.median(rest))))
-
-
-def _steps(frames: UInt8[np.ndarray, "n H W 3"]) -> Float[np.ndarray, " m"]:
-    """Mean absolute difference of neighbouring frames at 48x27, smoothed, in [0, 1]."""
-    import cv2
-
-    def small(frame: Picture) -> np.ndarray:
-        reduced = cv2.resize(frame, (48, 27), interpolation=cv2.INTER_AREA)
-        return cv2.GaussianBlur(reduced.astype(np.float32) / 255.0, (0, 0), 1.0)
-
-    reduced = np.stack([small(frame) for frame in frames])
-    return np.abs(np.diff(reduced, axis=0)).mean(axis=(1, 2, 3))

@@ -9,7 +9,10 @@ import typer
 
 def evaluate(
     clip: Annotated[
-        str, typer.Argument(help="Video, folder of images, or 'procedural' for held-out scenes.")
+        str,
+        typer.Argument(
+            help="Video, folder of images, or held-out scenes: 'procedural', 'procedural-limbs'."
+        ),
     ],
     gap: Annotated[int, typer.Option(help="Distance between input frames.")] = 9,
     models: Annotated[

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rdvfi.data.cuts import has_cut
 from rdvfi.evaluation.baselines import Method
-from rdvfi.evaluation.clips import Window, has_cut
+from rdvfi.evaluation.clips import Window
 from rdvfi.evaluation.metrics import gradient_energy, psnr, quantise, ssim
 from rdvfi.evaluation.perceptual import perceptual
 from rdvfi.evaluation.report import Score
@@ -100,7 +101,7 @@ def measure(
     pairs = frames = skipped = 0
     size = (0, 0)
     for window in windows:
-        if skip_cuts and has_cut(window):
+        if skip_cuts and has_cut(window.frames):
             skipped += 1
         else:
             truth = window.truth()

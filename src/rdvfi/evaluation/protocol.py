@@ -12,12 +12,9 @@ from rdvfi.evaluation.clips import LONG_CLIP, Window, windows
 from rdvfi.evaluation.frames import count_frames, read_frames
 from rdvfi.evaluation.measure import measure, usable_device
 from rdvfi.evaluation.methods import ModelMethod, create_methods
-from rdvfi.evaluation.procedural import SCENES, procedural_windows
+from rdvfi.evaluation.procedural import SCENES, SETS, procedural_windows
 from rdvfi.evaluation.report import Report, read_environment
 from rdvfi.interpolator import Interpolator
-
-PROCEDURAL = "procedural"
-"""Given as a clip, this names the held-out procedural scenes."""
 
 
 def evaluate(
@@ -41,10 +38,11 @@ def evaluate(
     by each method and compared with the true ones.
 
     Args:
-        clip: Video file, folder of images, or ``"procedural"`` for the held-out scenes.
+        clip: Video file, folder of images, or a held-out set of scenes: ``"procedural"`` (turns
+            and zooms) or ``"procedural-limbs"``.
         gap: Distance between input frames.
         models: Names (see `rdvfi.evaluation.methods`), methods or models.
-        start: Number of the first input frame (of the first scene for ``"procedural"``).
+        start: Number of the first input frame (of the first scene of a procedural set).
         pairs: Number of input pairs, from the start; all by default (24 scenes).
         max_size: Longest side of the frames; larger ones are reduced first.
         skip_cuts: Leave out pairs between which the scene changes; by default in clips of more
@@ -79,7 +77,7 @@ def evaluate(
         on_window=on_window,
     )
     return Report(
-        clip=str(clip) if str(clip) == PROCEDURAL else Path(clip).name,
+        clip=str(clip) if str(clip) in SETS else Path(clip).name,
         gap=gap,
         size=found.size,
         pairs=found.pairs,
@@ -99,11 +97,11 @@ def clip_windows(
     pairs: int | None = None,
     max_size: int | None = None,
 ) -> Iterator[Window]:
-    """Windows of a clip, or of the procedural set; arguments as for `evaluate`."""
-    if str(clip) == PROCEDURAL:
+    """Windows of a clip, or of a procedural set; arguments as for `evaluate`."""
+    if str(clip) in SETS:
         if max_size is not None:
-            raise ValueError("max_size does not apply to the procedural set, which is 448x256")
-        return procedural_windows(gap, start=start, pairs=pairs)
+            raise ValueError("max_size does not apply to procedural sets, which are 448x256")
+        return procedural_windows(gap, name=str(clip), start=start, pairs=pairs)
     count = count_frames(Path(clip))
     if count is not None and count - start <= gap:
         raise ValueError(
@@ -118,7 +116,7 @@ def count_windows(
     clip: str | os.PathLike[str], *, gap: int, start: int = 0, pairs: int | None = None
 ) -> int | None:
     """How many windows `evaluate` will look at; None where the clip does not say."""
-    if str(clip) == PROCEDURAL:
+    if str(clip) in SETS:
         return SCENES if pairs is None else pairs
     count = count_frames(Path(clip))
     if count is None:
@@ -128,7 +126,7 @@ def count_windows(
 
 
 def _is_long(clip: str | os.PathLike[str]) -> bool:
-    if str(clip) == PROCEDURAL:
+    if str(clip) in SETS:
         return False
     count = count_frames(Path(clip))
     return count is not None and count > LONG_CLIP
