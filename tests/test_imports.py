@@ -20,6 +20,7 @@ LAYERS = [
     {"registry"},
     {"backbones", "motion", "render"},
     {"checkpoint", "_inputs", "_memory", "_fit"},
+    {"staged"},
     {"interpolator"},
     {"models"},
     {"__init__"},

@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rdvfi._signature import Parameter, without_none
 from rdvfi.interfaces import Basis, FlowEstimator
-from rdvfi.interpolator import MOTION_AREA, Interpolator
+from rdvfi.interpolator import Interpolator
 from rdvfi.registry import (
     Registry,
     backbones,
@@ -43,6 +43,7 @@ from rdvfi.registry import (
     renderers,
     trajectories,
 )
+from rdvfi.staged import MOTION_AREA
 
 GROUPS: dict[str, Registry[Any]] = {
     "backbone": backbones,

@@ -9,30 +9,16 @@ the networks run in the type of the model's parameters, while times, flows and c
 float32 always. Frames come back in the type of the images.
 """
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rdvfi import _inputs
-from rdvfi._fit import check_fit
 from rdvfi._memory import WORK_BYTES, Chunks
-from rdvfi.checkpoint import (
-    ModelFiles,
-    Pretrained,
-    is_referenced,
-    load_pretrained,
-    load_weights,
-    push_folder,
-    save_pretrained,
-    tensors_of,
-    without_references,
-)
 from rdvfi.geometry import MotionSize, choose_motion_size, replicate_pad, resize_image
 from rdvfi.interfaces import (
     KeyframeGenerator,
@@ -43,17 +29,11 @@ from rdvfi.interfaces import (
     TrajectoryModel,
 )
 from rdvfi.ops.native import compile_render
-from rdvfi.registry import backbones, create_from_spec, renderers, spec_of, trajectories
+from rdvfi.staged import MOTION_AREA, STAGES, Staged
 from rdvfi.types import Image, SmallImage, Times, Video
 
-_STAGES = {"backbone": "generator", "trajectory": "trajectory", "renderer": "renderer"}
-"""The attribute that holds each part of `rdvfi.checkpoint.PARTS`."""
 
-MOTION_AREA = 448 * 256
-"""Pixels of the small frames on which motion is estimated."""
-
-
-class Interpolator(nn.Module):
+class Interpolator(Staged):
     """Frames between two frames, at any times.
 
     Args:
@@ -76,16 +56,7 @@ class Interpolator(nn.Module):
         *,
         motion_area: int = MOTION_AREA,
     ) -> None:
-        super().__init__()
-        if motion_area < 1:
-            raise ValueError(f"motion_area must be a number of pixels; got {motion_area}")
-        check_fit(generator, trajectory, renderer)
-        self.generator = generator
-        self.trajectory = trajectory
-        self.renderer = renderer
-        self.motion_area = motion_area
-        self._trained: frozenset[str] = frozenset()
-        self._apart: frozenset[str] = frozenset()
+        super().__init__(generator, trajectory, renderer, motion_area=motion_area)
         self._graphs: dict[str, Callable[..., Any]] = {}
         self._chunks = Chunks()
         # Says where the model is even if no stage has a parameter.
@@ -219,7 +190,7 @@ class Interpolator(nn.Module):
         Raises:
             RuntimeError: If the model is being trained.
         """
-        for name in _STAGES.values():
+        for name in STAGES.values():
             prepare = getattr(getattr(self, name), "optimize", None)
             if prepare is not None:
                 prepare()
@@ -240,194 +211,6 @@ class Interpolator(nn.Module):
         """The type that the networks compute in."""
         floats = (p.dtype for p in self.parameters() if p.is_floating_point())
         return next(floats, torch.float32)
-
-    def untrained_parts(self) -> list[str]:
-        """The learned parts that nobody trained: of 'backbone', 'trajectory', 'renderer'.
-
-        Components whose weights come trained from elsewhere (``pretrained``) do not count.
-        """
-        parts = {part: getattr(self, name) for part, name in _STAGES.items()}
-        return [p for p, stage in parts.items() if p not in self._trained and _to_train(stage)]
-
-    def mark_trained(self, *parts: str) -> None:
-        """Note that parts are trained; it is saved with the model.
-
-        Raises:
-            ValueError: If a part is not one of 'backbone', 'trajectory', 'renderer'.
-        """
-        _check_parts(parts)
-        self._trained = self._trained.union(parts)
-        self._apart = self._apart.difference(parts)
-
-    def parts_trained_apart(self) -> list[str]:
-        """Trained parts that `load_part` took from another model than the rest is from.
-
-        They fit, but they have not learned each other's faults: measure before you trust them.
-        """
-        return [part for part in _STAGES if part in self._apart]
-
-    def pretrained(self) -> Pretrained:
-        """What is saved beside the weights: registered names and plain values.
-
-        Raises:
-            TypeError: If a component was built by hand and not by a registry.
-        """
-        parts = {part: spec_of(getattr(self, name)) for part, name in _STAGES.items()}
-        return Pretrained(
-            **parts,
-            motion_area=self.motion_area,
-            trained=tuple(part for part in _STAGES if part in self._trained),
-            apart=tuple(self.parts_trained_apart()),
-        )
-
-    def save_pretrained(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        include_backbone: bool | None = None,
-        parts: Sequence[str] | None = None,
-    ) -> None:
-        """Save as ``config.json`` and ``model.safetensors``; the folder is made if needed.
-
-        Args:
-            folder: Where to.
-            include_backbone: Whether the backbone's weights are copied, or stay where its
-                ``source`` says and are loaded from there again. By default they are copied if it
-                has no source, or if it was trained since (`mark_trained`).
-            parts: Instead: the parts whose weights are written, for `load_part`.
-
-        Raises:
-            TypeError: If a component was built by hand.
-            ValueError: If the backbone shall not be included and has no source, if a part is not
-                one of 'backbone', 'trajectory', 'renderer', or if both choices are made.
-        """
-        config = self.pretrained()
-        if parts is not None:
-            _check_parts(parts)
-            if include_backbone is not None:
-                raise ValueError("give include_backbone or parts, not both")
-            self._save_parts(folder, config, parts)
-            return
-        referenced = is_referenced(config.backbone)
-        if include_backbone is None:
-            include_backbone = not referenced or "backbone" in self._trained
-        if not include_backbone and not referenced:
-            raise ValueError("the backbone has no source to refer to, so it must be included")
-        if include_backbone:
-            config = replace(config, backbone=without_references(config.backbone))
-        but = None if include_backbone else _STAGES["backbone"]
-        save_pretrained(folder, config, tensors_of(self, but=but))
-
-    def _save_parts(
-        self, folder: str | os.PathLike[str], config: Pretrained, parts: Sequence[str]
-    ) -> None:
-        state: dict[str, Tensor] = {}
-        for part in parts:
-            state |= tensors_of(self, only=_STAGES[part])
-        if "backbone" in parts:
-            config = replace(config, backbone=without_references(config.backbone))
-        trained = tuple(part for part in config.trained if part in parts)
-        apart = tuple(part for part in config.apart if part in parts)
-        save_pretrained(folder, replace(config, trained=trained, apart=apart), state)
-
-    def load_part(
-        self, part: str, folder_or_hub_id: str | os.PathLike[str], *, revision: str | None = None
-    ) -> None:
-        """Take the weights of one part from a saved model, which may hold that part alone.
-
-        Raises:
-            ValueError: If that part is another component, or its file is damaged. The model is then
-                unchanged.
-            FileNotFoundError: If there is no such folder, file or hub model.
-        """
-        _check_parts([part])
-        files = load_pretrained(folder_or_hub_id, revision=revision)
-        own, theirs = (getattr(config, part) for config in (self.pretrained(), files.config))
-        if part == "backbone":  # where its weights came from does not matter
-            own, theirs = without_references(own), without_references(theirs)
-        if own != theirs:
-            raise ValueError(
-                f"the {part} in {files.config_path} is {theirs}; that of this model is {own}"
-            )
-        load_weights(self, files.weights_path, only=_STAGES[part])
-        self._trained, self._apart = self._trained - {part}, self._apart - {part}
-        if part in files.config.trained:
-            others = self._trained - {part}
-            self._trained = self._trained | {part}
-            self._apart = self._apart | ({part} if others else set())
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        folder_or_hub_id: str | os.PathLike[str],
-        *,
-        revision: str | None = None,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> "Interpolator":
-        """Load a model from a folder or from the Hugging Face hub, ready for inference.
-
-        Raises:
-            FileNotFoundError: If there is no such folder, file or hub model.
-            ValueError: If a file is damaged or of another model.
-            ConnectionError: If the hub cannot be reached.
-        """
-        files = load_pretrained(folder_or_hub_id, revision=revision)
-        return cls.from_files(files).to(device, dtype)
-
-    @classmethod
-    def from_files(cls, files: ModelFiles) -> "Interpolator":
-        """A model from its two files, frozen and in eval mode."""
-        # Fresh weights draw random numbers, which must not move the caller's generator.
-        with torch.random.fork_rng(devices=[]):
-            model = cls.from_config(files.config, where=str(files.config_path))
-        elsewhere = is_referenced(files.config.backbone)
-        load_weights(model, files.weights_path, but=_STAGES["backbone"] if elsewhere else None)
-        return model.eval().requires_grad_(False)
-
-    @classmethod
-    def from_config(cls, config: Pretrained, *, where: str = "the configuration") -> "Interpolator":
-        """A model of this configuration with fresh weights; ``where`` is named in errors.
-
-        Raises:
-            ValueError: If it names something that is not registered, or does not fit it.
-        """
-        try:
-            model = cls(
-                create_from_spec(backbones, config.backbone),
-                create_from_spec(trajectories, config.trajectory),
-                create_from_spec(renderers, config.renderer),
-                motion_area=config.motion_area,
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{where} does not describe a model: {error}") from error
-        model.mark_trained(*config.trained)
-        model._apart = frozenset(config.apart)
-        return model
-
-    def push_to_hub(
-        self,
-        repository: str,
-        *,
-        include_backbone: bool | None = None,
-        parts: Sequence[str] | None = None,
-        private: bool = False,
-        message: str = "Upload rdvfi model",
-    ) -> str:
-        """Upload to the Hugging Face hub as ``owner/name``; returns the address of the commit.
-
-        ``include_backbone`` and ``parts`` are as for `save_pretrained`.
-
-        Raises:
-            ConnectionError: If the hub cannot be reached; nothing is left half-uploaded.
-        """
-        if parts is not None:
-            _check_parts(parts)
-
-        def save(folder: Path) -> None:
-            self.save_pretrained(folder, include_backbone=include_backbone, parts=parts)
-
-        return push_folder(save, repository, private=private, message=message)
 
     def _motion(
         self, img0: Tensor, img1: Tensor, noise: Tensor, known: Tensor | None = None
@@ -505,16 +288,3 @@ class Interpolator(nn.Module):
             return moved.float() if half and moved.device.type == "cpu" else moved
 
         return super()._apply(convert, recurse)
-
-
-def _to_train(stage: nn.Module) -> bool:
-    """Whether a stage has parameters that do not belong to a pretrained component."""
-    ready = [module for module in stage.modules() if getattr(module, "pretrained", False)]
-    known = {id(parameter) for module in ready for parameter in module.parameters()}
-    return any(id(parameter) not in known for parameter in stage.parameters())
-
-
-def _check_parts(parts: Sequence[str]) -> None:
-    for part in parts:
-        if part not in _STAGES:
-            raise ValueError(f"a part is one of {', '.join(_STAGES)}; got {part!r}")
