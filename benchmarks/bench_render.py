@@ -28,10 +28,16 @@ def _grid_sample(*arguments: Tensor) -> Tensor:
     return reference(*arguments).clamp(0.0, 1.0)
 
 
+def _native() -> Callable[..., Tensor]:
+    ops.compile_render()
+    return ops.render
+
+
 FORMS: dict[str, Callable[[], Callable[..., Tensor]]] = {
     "rdvfi": lambda: ops.render,
     "rdvfi-consistent": lambda: _consistent,
     "rdvfi-compiled": lambda: torch.compile(_grid_sample, fullgraph=True),
+    "rdvfi-native-compiled": _native,  # on a CPU only
     "naive": lambda: naive.render,
     "naive-compiled": lambda: torch.compile(naive.render, fullgraph=True),
 }
@@ -60,6 +66,8 @@ def bench_render(
 ) -> None:
     if implementation.endswith("compiled"):
         compiling()
+    if implementation == "rdvfi-native-compiled" and device.type != "cpu":
+        pytest.skip("drawing is compiled to native code for the CPU only")
     arguments = _arguments(size, device, dtype, new_frames)
     result = compared(
         FORMS[implementation](),

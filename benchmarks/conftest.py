@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from torch import Tensor
 
 import counting
 import measure
+from rdvfi.ops import native
 from work import Work
 
 SIZES = ("576x320", "1024x576", "1280x720", "1920x1080", "3840x2160")
@@ -131,6 +132,13 @@ def new_frames(pytestconfig: pytest.Config) -> int:
     return pytestconfig.getoption("--times") or (
         24 if _on_cuda(pytestconfig) else 2 if untimed else 7
     )
+
+
+@pytest.fixture(autouse=True)
+def _drawing_by_torch() -> Iterator[None]:
+    """Drawing stays compiled for a whole process once a benchmark has asked for it."""
+    yield
+    native.forget()
 
 
 @pytest.fixture

@@ -141,6 +141,8 @@ def test_compiling_a_model_for_the_cpu_compiles_drawing(monkeypatch: pytest.Monk
     assert not native.is_compiled()
     model.compile()
     assert native.is_compiled()
+    native.forget()
+    assert not native.is_compiled()
 
 
 def _python(program: str, **environment: str) -> subprocess.CompletedProcess[str]:

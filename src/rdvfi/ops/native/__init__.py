@@ -41,9 +41,9 @@ _draw: Callable[..., None] | None = None
 def compile_render() -> None:
     """Compile `rdvfi.ops.render` for the CPU, for the rest of this process.
 
-    Frames change by rounding only. A second call does nothing. Beside images and frames, drawing
-    takes 24 bytes per full-size pixel then. ``upsample="consistent"`` and calls that record
-    gradients are not compiled.
+    Frames change by rounding only. A second call does nothing; `forget` undoes it. Beside images
+    and frames, drawing takes 24 bytes per full-size pixel then. ``upsample="consistent"`` and calls
+    that record gradients are not compiled.
 
     Raises:
         RuntimeError: If there is no C++ compiler (GCC or Clang), or it fails.
@@ -53,8 +53,14 @@ def compile_render() -> None:
         _draw = _built(_compiler())
 
 
+def forget() -> None:
+    """Draw without compiled code again: comparisons of both in one process need it."""
+    global _draw
+    _draw = None
+
+
 def is_compiled() -> bool:
-    """Whether `compile_render` was called in this process."""
+    """Whether compiled code draws now."""
     return _draw is not None
 
 
