@@ -1,5 +1,6 @@
 """A whole clip: what comes out, what stays untouched, and that a failure leaves nothing."""
 
+import copy
 import itertools
 import os
 import threading
@@ -234,6 +235,17 @@ def test_out_of_memory_halves_the_work_and_goes_on(tmp_path, model) -> None:
     assert report.notes == ("memory ran out on cpu: drawing 3 frames at once from here on",)
     for path in (tmp_path / "wide").iterdir():
         assert np.array_equal(clips.read_png(path), clips.read_png(tmp_path / "narrow" / path.name))
+
+
+def test_parts_that_were_trained_apart_are_noted(tmp_path, model) -> None:
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(2, 48, 64))
+    model = copy.deepcopy(model)
+    model.mark_trained("backbone", "trajectory", "renderer")
+    assert _run(tmp_path / "in.mp4", tmp_path / "whole", model).notes == ()
+    model.save_pretrained(tmp_path / "renderer", parts=["renderer"])
+    model.load_part("renderer", tmp_path / "renderer")
+    (note,) = _run(tmp_path / "in.mp4", tmp_path / "apart", model).notes
+    assert note.startswith("renderer learned in another model than the rest")
 
 
 def test_no_room_for_one_frame_is_an_error_and_leaves_nothing(tmp_path, model) -> None:

@@ -98,6 +98,14 @@ def test_a_trained_backbone_is_copied(source: Path, tmp_path: Path) -> None:
     _same(model, tmp_path / "saved")
 
 
+def test_a_trained_backbone_is_left_out_under_a_warning_only(source: Path, tmp_path: Path) -> None:
+    model = _model(source)
+    model.mark_trained("backbone", "renderer")
+    with pytest.warns(UserWarning, match="what it learned is not saved"):
+        model.save_pretrained(tmp_path / "saved", include_backbone=False)
+    assert rdvfi.create_model(tmp_path / "saved").untrained_parts() == ["backbone", "trajectory"]
+
+
 def test_a_backbone_without_a_source_cannot_be_referred_to(tmp_path: Path) -> None:
     model = rdvfi.build("rdvfi-d", "backbone.size=toy", *SMALL)
     with pytest.raises(ValueError, match="no source to refer to"):

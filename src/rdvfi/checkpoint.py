@@ -24,8 +24,10 @@ FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 
-PARTS = ("backbone", "trajectory", "renderer")
-"""The stages of a model, as users call them."""
+STAGES = {"backbone": "generator", "trajectory": "trajectory", "renderer": "renderer"}
+"""The parts of a model, as users call them, and the attributes that hold them."""
+
+PARTS = tuple(STAGES)
 
 REFERENCES = ("source", "revision", "lora", "prompt_embeds", "image_embeds")
 """Parameters of a backbone that say where its weights are; all None if they are in the model."""
@@ -169,6 +171,13 @@ def _check_tensors(
     path: Path, expected: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
     if shapes.keys() != expected.keys():
+        absent = {k.split(".")[0] for k in expected} - {k.split(".")[0] for k in shapes}
+        parts = [part for part, stage in STAGES.items() if stage in absent]
+        if parts and shapes.keys() <= expected.keys():
+            raise ValueError(
+                f"{path} holds no weights of {', '.join(parts)}; parts that were saved alone are "
+                "taken into a whole model by Interpolator.load_part"
+            )
         difference = _difference("tensors", expected, shapes)
         raise ValueError(f"{path} holds the weights of another model: {difference}")
     for name, shape in shapes.items():

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rdvfi import _inputs
 from rdvfi._memory import WORK_BYTES, Chunks
+from rdvfi.checkpoint import STAGES
 from rdvfi.geometry import MotionSize, choose_motion_size, replicate_pad, resize_image
 from rdvfi.interfaces import (
     KeyframeGenerator,
@@ -29,7 +30,7 @@ from rdvfi.interfaces import (
     TrajectoryModel,
 )
 from rdvfi.ops.native import compile_render
-from rdvfi.staged import MOTION_AREA, STAGES, Staged
+from rdvfi.staged import MOTION_AREA, Staged
 from rdvfi.types import Image, SmallImage, Times, Video
 
 

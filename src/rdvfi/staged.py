@@ -6,6 +6,7 @@ apart; a backbone whose weights are published elsewhere is saved by reference.
 """
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from rdvfi._fit import check_fit
 from rdvfi.checkpoint import (
+    STAGES,
     ModelFiles,
     Pretrained,
     is_referenced,
@@ -28,9 +30,6 @@ from rdvfi.checkpoint import (
 )
 from rdvfi.interfaces import KeyframeGenerator, Renderer, TrajectoryModel
 from rdvfi.registry import backbones, create_from_spec, renderers, spec_of, trajectories
-
-STAGES = {"backbone": "generator", "trajectory": "trajectory", "renderer": "renderer"}
-"""The attribute that holds each part of `rdvfi.checkpoint.PARTS`."""
 
 MOTION_AREA = 448 * 256
 """Pixels of the small frames on which motion is estimated."""
@@ -130,12 +129,13 @@ class Staged(nn.Module):
             TypeError: If a component was built by hand.
             ValueError: If the backbone shall not be included and has no source, if a part is not
                 one of 'backbone', 'trajectory', 'renderer', or if both choices are made.
+
+        Warns:
+            UserWarning: If the backbone was trained and shall not be included.
         """
+        _check_choice(include_backbone, parts)
         config = self.pretrained()
         if parts is not None:
-            _check_parts(parts)
-            if include_backbone is not None:
-                raise ValueError("give include_backbone or parts, not both")
             self._save_parts(folder, config, parts)
             return
         referenced = is_referenced(config.backbone)
@@ -143,6 +143,13 @@ class Staged(nn.Module):
             include_backbone = not referenced or "backbone" in self._trained
         if not include_backbone and not referenced:
             raise ValueError("the backbone has no source to refer to, so it must be included")
+        if not include_backbone and "backbone" in self._trained:
+            warnings.warn(
+                "the backbone was trained, and what it learned is not saved: only its source is "
+                "(include_backbone=False)",
+                stacklevel=2,
+            )
+            config = replace(config, trained=tuple(p for p in config.trained if p != "backbone"))
         if include_backbone:
             config = replace(config, backbone=without_references(config.backbone))
         but = None if include_backbone else STAGES["backbone"]
@@ -253,8 +260,7 @@ class Staged(nn.Module):
         Raises:
             ConnectionError: If the hub cannot be reached; nothing is left half-uploaded.
         """
-        if parts is not None:
-            _check_parts(parts)
+        _check_choice(include_backbone, parts)
 
         def save(folder: Path) -> None:
             self.save_pretrained(folder, include_backbone=include_backbone, parts=parts)
@@ -267,6 +273,17 @@ def _to_train(stage: nn.Module) -> bool:
     ready = [module for module in stage.modules() if getattr(module, "pretrained", False)]
     known = {id(parameter) for module in ready for parameter in module.parameters()}
     return any(id(parameter) not in known for parameter in stage.parameters())
+
+
+def _check_choice(include_backbone: bool | None, parts: Sequence[str] | None) -> None:
+    """What is to be saved is said in one way, and is something."""
+    if parts is None:
+        return
+    if include_backbone is not None:
+        raise ValueError("give include_backbone or parts, not both")
+    if isinstance(parts, str) or not parts:
+        raise ValueError(f"parts must be a list of parts, at least one; got {parts!r}")
+    _check_parts(parts)
 
 
 def _check_parts(parts: Sequence[str]) -> None:

@@ -83,7 +83,7 @@ class VideoReport:
     chunk: int
     """Timesteps that the model was asked for at once."""
     notes: tuple[str, ...]
-    """What had to be done differently than asked."""
+    """What had to be done differently than asked, and parts that were trained apart."""
 
     def warning(self) -> str | None:
         """One sentence on the pairs of low confidence, if there are any."""
@@ -143,6 +143,11 @@ class Engine:
         self._confidences: list[float] = []
         self._uncertain: list[UncertainPair] = []
         self._notes: list[str] = []
+        if apart := model.parts_trained_apart():
+            self._notes.append(
+                f"{', '.join(apart)} learned in another model than the rest: measure before you "
+                "trust what they make together"
+            )
 
     @torch.inference_mode()
     def run(self, sink: Sink) -> VideoReport:
