@@ -135,11 +135,17 @@ def model_info(model: Interpolator, name: str) -> ModelInfo:
 
 def recipe_info(name: str) -> RecipeInfo:
     """What a recipe of the package chooses; nothing is built."""
-    from rdvfi.config import RECIPES, compose
+    from rdvfi.config import compose
+
+    return RecipeInfo(name, recipe_summary(name), compose(name))
+
+
+def recipe_summary(name: str) -> str:
+    """The comment at the top of a recipe of the package."""
+    from rdvfi.config import RECIPES
 
     lines = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    head = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
-    return RecipeInfo(name, head, compose(name))
+    return " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
 
 
 def facts_of(component: nn.Module) -> dict[str, Any]:

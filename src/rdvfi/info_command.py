@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from rdvfi.info import EntryInfo, ModelInfo, RecipeInfo, find, recipe_info
+from rdvfi.info import EntryInfo, ModelInfo, RecipeInfo, find, recipe_summary
 from rdvfi.registry import REGISTRIES
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
@@ -19,7 +19,7 @@ def models(as_json: AsJson = False) -> None:
     from rdvfi.config import list_recipes
     from rdvfi.models import list_models
 
-    recipes = {name: recipe_info(name).summary for name in list_recipes()}
+    recipes = {name: recipe_summary(name) for name in list_recipes()}
     entries = {
         registry.group: {name: (registry[name].__doc__ or "").split("\n")[0] for name in registry}
         for registry in REGISTRIES
@@ -83,6 +83,8 @@ def _lines(found: EntryInfo | ModelInfo | RecipeInfo) -> list[str]:
         "more": found.about.url,
     }
     stated = {key: "not stated" if value is None else value for key, value in about.items()}
+    if found.facts.get("weights") == 0:  # there is nothing that could have been trained
+        del stated["trained weights"], stated["licence of the weights"]
     parameters = [f"    {parameter}" for parameter in found.parameters or ("none",)]
     head = f"{found.group} {found.name}: {found.summary}"
     lines = [head, *_table(stated), "  parameters:", *parameters]
