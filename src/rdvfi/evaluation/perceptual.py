@@ -11,16 +11,11 @@ References:
 """
 
 import importlib
-import sys
 from dataclasses import dataclass
 from types import ModuleType
 
-import torch
-
+from rdvfi._torchvision import import_torchvision
 from rdvfi.evaluation.metrics import Frames, Values
-
-_KEPT: list[torch.library.Library] = []
-"""Operator declarations live as long as the object that made them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,31 +49,10 @@ def load_piq() -> ModuleType:
         ImportError: If it is not installed; the message says how to get it.
     """
     try:
-        _load_torchvision()
+        import_torchvision()
         return importlib.import_module("piq")
     except ModuleNotFoundError as error:
         raise ImportError(
             f"perceptual metrics need the package {error.name!r}, which is not installed; "
             "pip install 'rdvfi[metrics]'"
         ) from error
-
-
-def _load_torchvision() -> None:
-    """Import torchvision even where a build for CUDA meets a torch for the CPU.
-
-    There its compiled operators are missing, and declaring a shape rule for two of them ends its
-    import. `piq` uses none of them, so declaring the two is enough.
-    """
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for operator in ("nms", "qnms"):
-            if not hasattr(torch.ops.torchvision, operator):
-                library.define(f"{operator}(Tensor dets, Tensor scores, float iou) -> Tensor")
-        _KEPT.append(library)
-        importlib.import_module("torchvision")
