@@ -163,7 +163,8 @@ class Interpolator(Staged):
 
         Args:
             backend: A backend of `torch.compile`.
-            mode: Of inductor: "max-autotune", or "reduce-overhead" for CUDA graphs.
+            mode: Of inductor: "max-autotune", or "reduce-overhead" for CUDA graphs, whose results
+                the next call overwrites. Not yet run on a GPU.
             dynamic: Whether graphs are made for any size; by default, when a size changes.
             fullgraph: Refuse components that do not compile in one piece, instead of leaving
                 parts of them to Python.

@@ -109,7 +109,7 @@ def _weights_file(url: str) -> Path:
     "raft",
     about=About(
         weights="torchvision (FlyingChairs, FlyingThings3D, Sintel, KITTI, HD1K), from its servers",
-        weights_licence="not stated by torchvision; the data sets are for research",
+        weights_licence="none known to us that torchvision states; its data sets have their terms",
         citation="Z. Teed, J. Deng: RAFT: Recurrent All-Pairs Field Transforms. ECCV 2020",
         url="https://arxiv.org/abs/2003.12039",
     ),

@@ -1,9 +1,11 @@
 """Any model of PyTorch Lightning Optical Flow (https://github.com/hmorimitsu/ptlflow).
 
-The package gathers some forty published estimators behind one call. It is imported when a model is
-made, so that the rest of the plug-in works without it. Its models take a batch of image pairs in
-[0, 1] with the channels in OpenCV's order, blue first, pad them as they need, and return flow at
-full size.
+The package gathers many published estimators behind one call. It is imported when a model is made,
+so that the rest of the plug-in works without it.
+
+The call was written from memory and has never been run. It takes for granted that the models read a
+batch of image pairs in [0, 1] with blue first, as OpenCV has it, pad them as they need, and return
+flow in pixels at full size.
 """
 
 from types import ModuleType
