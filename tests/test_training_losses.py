@@ -11,10 +11,12 @@ from torch import Tensor
 from rdvfi.backbones.diffusion import velocity
 from rdvfi.training import perceptual
 from rdvfi.training.losses import (
+    Drawing,
     Evidence,
     Field,
     FlowPair,
     FramePair,
+    Maps,
     Sampler,
     Terms,
     flow_loss,
@@ -40,7 +42,7 @@ def _textured(seed: int = 0) -> Tensor:
     )
 
 
-@pytest.mark.parametrize("name", ["l1", "l2", "edges", "census", "features", "gram"])
+@pytest.mark.parametrize("name", ["l1", "l2", "psnr", "edges", "census", "features", "gram"])
 def test_losses_of_frames_are_least_for_the_truth(name: str) -> None:
     loss, truth = losses.create(name), _textured()
     noisy = (truth + 0.2 * torch.randn_like(truth)).requires_grad_()
@@ -117,6 +119,118 @@ def test_a_teacher_of_flow_is_asked_where_the_data_brings_none() -> None:
     good = loss(Evidence(0.0, field=_field(right, to_last, picture, None)))
     bad = loss(Evidence(0.0, field=_field(right, -to_last, picture, None)))
     assert good < 0.5 * bad
+
+
+def test_a_decibel_counts_the_same_at_every_error_that_matters() -> None:
+    truth, loss = _textured(), losses.create("psnr")
+    noise = torch.randn_like(truth)
+
+    def at(decibels: float) -> float:
+        size = 10 ** (-decibels / 20) / noise.square().mean((1, 2, 3), keepdim=True).sqrt()
+        return float(loss(_frames(truth + size * noise, truth)))
+
+    assert at(20) - at(21) == pytest.approx(0.2303, abs=1e-3)
+    assert at(35) - at(36) == pytest.approx(0.2303, abs=0.01)
+    assert at(70) - at(71) < 0.01  # 50 dB are exact enough
+    one, other = truth.clone(), truth.clone()
+    one[0] += 0.1
+    other[0] += 0.05
+    halves = [float(loss(_frames(made, truth))) for made in (one, other)]
+    assert halves[0] - halves[1] == pytest.approx(0.5 * 2 * 0.6931, abs=0.01)
+    with pytest.raises(ValueError, match="exact must be positive"):
+        losses.create("psnr", exact=0.0)
+
+
+SHIFT = 3
+
+
+def _drawing(
+    flows: Tensor, mask: Tensor, *, plain: float, wanted: float, exact: bool = False
+) -> Drawing:
+    """A texture that moves by ``SHIFT`` pixels to each side of the true frame; flows of the right
+    length are 1, of none 0."""
+    draw = torch.Generator().manual_seed(4)
+    wide = F.interpolate(torch.rand(2, 3, 12, 16, generator=draw), (48, 64), mode="bilinear")
+    truth, first, last = wide, wide.roll(-SHIFT, 3), wide.roll(SHIFT, 3)
+    right = _right(truth)
+    half = torch.full_like(mask, 0.5)
+    return Drawing(
+        Maps(flows, mask),
+        Maps(plain * right, half),
+        wanted * right,
+        first,
+        last,
+        truth,
+        wanted_mask=None if exact else half,
+        visible=torch.ones(2, 2, 48, 64) if exact else None,
+    )
+
+
+def _right(like: Tensor) -> Tensor:
+    right = torch.zeros(len(like), 4, *like.shape[-2:])
+    right[:, 0], right[:, 2] = -SHIFT, SHIFT
+    return right
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_imitation_is_nothing_where_the_wanted_maps_are_reached(exact: bool) -> None:
+    loss, mask = losses.create("imitation"), torch.full((2, 1, 48, 64), 0.5)
+    right = _right(mask)
+    reached = _drawing(right, mask, plain=0.0, wanted=1.0, exact=exact)
+    assert float(loss(Evidence(0.0, drawing=reached))) == pytest.approx(0.0, abs=1e-6)
+    flows = (0.5 * right).requires_grad_()
+    short = _drawing(flows, mask, plain=0.0, wanted=1.0, exact=exact)
+    found = loss(Evidence(0.0, drawing=short))
+    found.backward()
+    assert found > 0.01
+    assert flows.grad is not None
+    inner = flows.grad[..., 8:-8, 8:-8]
+    assert bool((inner[:, 0] > 0).all())  # against it: towards -3
+    assert bool((inner[:, 2] < 0).all())
+
+
+def test_a_teacher_who_is_worse_teaches_nothing() -> None:
+    loss = losses.create("imitation")
+    flows = _right(torch.zeros(2, 1, 48, 64)).mul_(0.5).requires_grad_()
+    mask = torch.full((2, 1, 48, 64), 0.2, requires_grad=True)
+    for wanted in (0.0, 2.0, 1.0):  # still, too far, and no better than what there is
+        drawing = _drawing(flows, mask, plain=1.0, wanted=wanted)
+        loss(Evidence(0.0, drawing=drawing)).backward()
+        assert flows.grad is not None
+        assert mask.grad is not None
+        inner = (..., slice(8, -8), slice(8, -8))  # at the border a roll is no shift
+        assert not flows.grad[inner].any()
+        assert not mask.grad[inner].any()
+
+
+def test_a_teachers_blend_is_learned_and_hidden_points_are_not() -> None:
+    loss, right = losses.create("imitation"), _right(torch.zeros(2, 1, 48, 64))
+    mask = torch.full((2, 1, 48, 64), 0.9, requires_grad=True)
+    taught = _drawing(right, mask, plain=0.0, wanted=1.0)
+    loss(Evidence(0.0, drawing=taught)).backward()
+    assert mask.grad is not None
+    assert bool((mask.grad[..., 8:-8, 8:-8] > 0).all())  # down to a half
+    flows = torch.zeros_like(right).requires_grad_()
+    drawing = _drawing(flows, mask.detach(), plain=0.0, wanted=1.0, exact=True)
+    assert drawing.visible is not None
+    drawing.visible[:, 1, :, 32:] = 0.0
+    loss(Evidence(0.0, drawing=drawing)).backward()
+    assert flows.grad is not None
+    assert not flows.grad[:, 2:, :, 32:].any()
+    assert bool(flows.grad[:, 2, 8:-8, 8:32].any())
+    assert bool(flows.grad[:, 0, 8:-8, 32:-8].any())  # the other end shows it
+
+
+def test_imitation_falls_to_a_tenth() -> None:
+    mask = torch.full((2, 1, 48, 64), 0.5)
+    drawing = _drawing(torch.zeros(2, 4, 48, 64), mask, plain=0.0, wanted=1.0)
+    loss = losses.create("imitation", until=0.5)
+    whole, half, least, end = (
+        float(loss(Evidence(share, drawing=drawing))) for share in (0.0, 0.25, 0.5, 1.0)
+    )
+    assert [half / whole, least / whole, end / whole] == pytest.approx([0.5, 0.1, 0.1])
+    with pytest.raises(ValueError, match=r"until must be in \(0, 1\]; got 0"):
+        losses.create("imitation", until=0.0)
 
 
 def test_only_the_nearest_draw_learns() -> None:

@@ -2,7 +2,8 @@
 
 Each sample has frames at the nine knots and at three free times, the coarse flow between its ends,
 and, for procedural scenes, exact flows (see `rdvfi.data.moving`, which also makes them on the
-fly). A pool is a folder of plain arrays that are memory-mapped, so it may be larger than memory.
+fly). A teacher may add its flows and blend at the free times (`rdvfi.training.teaching`). A pool is
+a folder of plain arrays that are memory-mapped, so it may be larger than memory.
 """
 
 import itertools

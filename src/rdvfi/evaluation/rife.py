@@ -18,10 +18,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from rdvfi.evaluation.baselines import Method
-from rdvfi.types import Image, Times, Video
+from rdvfi.types import Flows, Image, Times, Video
 
 _WEIGHTS = Path("engine", "interpolation", "weights", "flownet.pkl")
 _SCALES = (16, 8, 4, 2, 1)
@@ -45,14 +46,35 @@ class RIFE(Method):
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
         """Frames at ``times``, in float32."""
         h, w = img0.shape[-2:]
-        padding = (0, -w % _MULTIPLE, 0, -h % _MULTIPLE)
-        pair = torch.cat((img0, img1), dim=1).to(self.device, torch.float32)
-        padded = F.pad(pair, padding, mode="replicate")
+        padded = self._padded(img0, img1)
         frames = []
         for time in times.tolist():
             merged = self.network(padded, time, _SCALES)[2][-1]
             frames.append(merged[..., :h, :w].clamp(0.0, 1.0))
         return torch.stack(frames, dim=1)
+
+    @torch.inference_mode()
+    def motion(
+        self, img0: Image, img1: Image, times: Times
+    ) -> tuple[Flows, Flows, Float[Tensor, "b t 1 h w"]]:
+        """What its frames are drawn with, all times in one pass.
+
+        Returns:
+            Flows from each new frame to the first and to the last one, in pixels, and the share of
+            the first one in the blend, [0, 1].
+        """
+        (h, w), (b, t) = img0.shape[-2:], (img0.shape[0], times.numel())
+        pairs = self._padded(img0, img1).repeat_interleave(t, 0)
+        moments = times.to(pairs).repeat(b)[:, None, None, None]
+        flows, logit, _ = self.network(pairs, moments, _SCALES)
+        found = torch.cat((flows[-1], logit.sigmoid()), dim=1)[..., :h, :w].unflatten(0, (b, t))
+        return found[:, :, :2], found[:, :, 2:4], found[:, :, 4:]
+
+    def _padded(self, img0: Image, img1: Image) -> Float[Tensor, "b 6 _ _"]:
+        h, w = img0.shape[-2:]
+        padding = (0, -w % _MULTIPLE, 0, -h % _MULTIPLE)
+        pair = torch.cat((img0, img1), dim=1).to(self.device, torch.float32)
+        return F.pad(pair, padding, mode="replicate")
 
 
 def _load(device: torch.device) -> nn.Module:

@@ -38,6 +38,10 @@ class Refined:
     mask: Float[Tensor, "b t 1 h w"]
     residual: Float[Tensor, "b t 3 h w"]
 
+    def draw(self, img0: Image, img1: Image) -> Video:
+        """The frames at full size."""
+        return render(img0, img1, self.flow0, self.flow1, self.mask, self.residual)
+
 
 class RefiningRenderer(Renderer):
     """A learned renderer: `refine`, then one full-size pass."""
@@ -50,8 +54,7 @@ class RefiningRenderer(Renderer):
         """See `rdvfi.interfaces.Renderer.forward`."""
         if timesteps.numel() == 0:
             return img0.new_empty(img0.shape[0], 0, *img0.shape[1:])
-        maps = self.refine(img0, img1, motion, timesteps)
-        return render(img0, img1, maps.flow0, maps.flow1, maps.mask, maps.residual)
+        return self.refine(img0, img1, motion, timesteps).draw(img0, img1)
 
 
 def around(apart: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:

@@ -22,7 +22,9 @@ class Clip:
 
     ``flows`` lead from every frame to the first, the last, the knot before and the knot after, in
     latent pixels; ``visible`` says where the point can be seen there. ``coarse`` is an end-to-end
-    flow both ways, in pixels of the frames. ``teacher`` are flows to both ends by another model.
+    flow both ways, in pixels of the frames. ``teacher`` are flows to both ends by another model at
+    the free times alone, in pixels of their own grid, and ``teacher_mask`` its share of the first
+    frame in the blend.
     """
 
     frames: Float[Tensor, "b t 3 h w"]
@@ -31,7 +33,8 @@ class Clip:
     visible: Float[Tensor, "b t 4 hz wz"] | None = None
     coarse: Float[Tensor, "b 2 2 h w"] | None = None
     latents: Float[Tensor, "b k c hz wz"] | None = None
-    teacher: Float[Tensor, "b t 2 2 ht wt"] | None = None
+    teacher: Float[Tensor, "b f 2 2 ht wt"] | None = None
+    teacher_mask: Float[Tensor, "b f 1 ht wt"] | None = None
 
     @classmethod
     def of(cls, batch: Batch) -> "Clip":
@@ -58,6 +61,7 @@ class Clip:
             coarse,
             batch.get("latents"),
             batch.get("teacher"),
+            batch.get("teacher_mask"),
         )
 
     @property
@@ -88,6 +92,16 @@ class Clip:
                 "them with free times"
             )
         return KNOTS + step % count
+
+    def taught(
+        self, index: int
+    ) -> tuple[Float[Tensor, "b 2 2 ht wt"] | None, Float[Tensor, "b 1 ht wt"] | None]:
+        """A teacher's flows and blend at the free frame number ``index``, where there are any."""
+        free = index - KNOTS
+        return (
+            None if self.teacher is None else self.teacher[:, free],
+            None if self.teacher_mask is None else self.teacher_mask[:, free],
+        )
 
     def knot_flows(self) -> tuple[Tensor, Tensor]:
         """Exact flows from the knots to both ends (b, k, 2, 2, hz, wz), and their visibility."""

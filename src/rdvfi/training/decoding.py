@@ -6,8 +6,7 @@ procedural scenes may supervise the motion: at small budgets frames alone hardly
 the same on keyframes that the generator predicts, as the renderer will meet them.
 """
 
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -15,27 +14,27 @@ from torch import Tensor
 
 from rdvfi.data.moving import KNOTS
 from rdvfi.geometry import resize_flow
-from rdvfi.interfaces import Keyframes, Motion, Reads, Trajectory
+from rdvfi.interfaces import Keyframes, Reads, Trajectory
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.iterative import IterativeFusion
 from rdvfi.motion.line import starting_line
+from rdvfi.render.refined import RefiningRenderer
 from rdvfi.training.clip import Clip
-from rdvfi.training.evidence import Evidence, Field, FlowPair, FramePair, Needs, Terms
+from rdvfi.training.drawing import drawing_of, pair_on_grid, render_free
+from rdvfi.training.evidence import (
+    Drawing,
+    Evidence,
+    Field,
+    FlowPair,
+    FramePair,
+    Needs,
+    Terms,
+)
 from rdvfi.training.moment import Moment
 from rdvfi.training.objective import Batch, Losses, Objective
 from rdvfi.training.png import Pixels
 from rdvfi.training.sheet import draw_sheet, to_pixels
 from rdvfi.training.trainee import Given, Trainee, trainee_of
-
-
-@dataclass(frozen=True, eq=False)
-class Rendered:
-    """One frame per sample, at a free time of its own."""
-
-    frames: Float[Tensor, "b 3 h w"]
-    truth: Float[Tensor, "b 3 h w"]
-    to_first: Float[Tensor, "b 2 hf wf"]
-    to_last: Float[Tensor, "b 2 hf wf"]
 
 
 class Reconstructing(Objective):
@@ -44,6 +43,11 @@ class Reconstructing(Objective):
     def __init__(self, model: Interpolator, terms: Terms) -> None:
         super().__init__()
         self.model, self.terms = model, terms
+        if terms.need(Needs.DRAWING) and not isinstance(model.renderer, RefiningRenderer):
+            raise ValueError(
+                "the loss imitation needs a renderer that learns; this model has a "
+                f"{type(model.renderer).__name__}"
+            )
         times = self.trainee.times
         if times.shape != (KNOTS,) or not torch.allclose(times, torch.linspace(0, 1, KNOTS)):
             raise ValueError(
@@ -97,49 +101,31 @@ class Reconstructing(Objective):
         ends = truth.images[:, :1], truth.images[:, -1:]
         return replace(made, images=torch.cat((ends[0], decoded.to(ends[0]), ends[1]), dim=1))
 
-    def render(
-        self, keyframes: Keyframes, trajectory: Trajectory, clip: Clip, step: int
-    ) -> Rendered:
-        """The frame at one of the free times of every sample, with its truth and its motion."""
-        index = clip.free(step)
-        times, truth = clip.times[:, index], clip.frames[:, index]
-        if bool((times == times[0]).all()):  # a renderer takes times that a batch shares
-            motion = Motion(keyframes, trajectory)
-            frames = self.model.renderer(clip.first, clip.last, motion, times[:1])[:, 0]
-            to_first, to_last = (flow[:, 0] for flow in trajectory.at(times[:1]))
-            return Rendered(frames, truth, to_first, to_last)
-        rows: list[tuple[Tensor, Tensor, Tensor]] = []
-        for i in range(len(times)):
-            own, when = slice(i, i + 1), times[i : i + 1]
-            keys = _rows(keyframes, own)
-            path = _rows(trajectory, own) if is_dataclass(trajectory) else None
-            path = self.model.trajectory(keys) if path is None else path
-            frame = self.model.renderer(clip.first[own], clip.last[own], Motion(keys, path), when)
-            to_first, to_last = path.at(when)
-            rows.append((frame[:, 0], to_first[:, 0], to_last[:, 0]))
-        frames, to_first, to_last = (torch.cat(column) for column in zip(*rows, strict=True))
-        return Rendered(frames, truth, to_first, to_last)
-
     def seen(
         self, keyframes: Keyframes, trajectory: Trajectory, clip: Clip, moment: Moment
-    ) -> tuple[FramePair, Field]:
-        """The frames' part of the evidence: a pair of frames and their motion."""
-        drawn = self.render(keyframes, trajectory, clip, moment.step)
-        teacher = None
-        if clip.teacher is not None:
-            found = clip.teacher[:, clip.free(moment.step)]
-            size = (drawn.to_first.shape[-2], drawn.to_first.shape[-1])
-            teacher = resize_flow(found.flatten(0, 1), size).unflatten(0, (-1, 2)).flatten(1, 2)
-        field = Field(drawn.to_first, drawn.to_last, drawn.truth, clip.first, clip.last, teacher)
-        return FramePair(drawn.frames, drawn.truth, self.model.generator.encode), field
+    ) -> tuple[FramePair, Field, Drawing | None]:
+        """The frames' part of the evidence: frames, their motion, and what they are drawn with."""
+        index = clip.free(moment.step)
+        drawn, truth = (
+            render_free(self.model, keyframes, trajectory, clip, index),
+            clip.frames[:, index],
+        )
+        to_first, to_last = drawn.plain.flows.split(2, dim=1)
+        opinion, _ = clip.taught(index)
+        if opinion is not None:
+            opinion = pair_on_grid(opinion, (to_first.shape[-2], to_first.shape[-1]))
+        field = Field(to_first, to_last, truth, clip.first, clip.last, opinion)
+        drawing = drawing_of(drawn, clip, index) if self.terms.need(Needs.DRAWING) else None
+        return FramePair(drawn.frames, truth, self.model.generator.encode), field, drawing
 
     def pictures(self, batch: Batch, moment: Moment) -> Pixels | None:
         """A sheet of the first samples: see `rdvfi.training.sheet`."""
         clip = Clip.of({key: value[:2] for key, value in batch.items()})
         keyframes = self._shown(clip, moment)
         trajectory = self.model.trajectory(keyframes)
-        drawn = self.render(keyframes, trajectory, clip, 0)
-        return draw_sheet(self.model, clip, keyframes, trajectory, drawn.frames, clip.free(0))
+        index = clip.free(0)
+        drawn = render_free(self.model, keyframes, trajectory, clip, index)
+        return draw_sheet(self.model, clip, keyframes, trajectory, drawn, index)
 
     def _shown(self, clip: Clip, moment: Moment) -> Keyframes:
         return self.true_keyframes(clip)
@@ -171,13 +157,19 @@ class Decoding(Reconstructing):
         """See `Objective.forward`."""
         clip = Clip.of(batch)
         keyframes = self._keyframes(clip, moment)
-        flow = adjacent = frames = field = None
+        flow = adjacent = frames = field = drawing = None
         if clip.flows is not None and self.terms.need(Needs.FLOW, Needs.ADJACENT):
             flow, adjacent = self._supervised(keyframes, clip)
-        if self.terms.need(Needs.FRAMES, Needs.FIELD):
-            frames, field = self.seen(keyframes, self.model.trajectory(keyframes), clip, moment)
+        if self.terms.need(Needs.FRAMES, Needs.FIELD, Needs.DRAWING):
+            trajectory = self.model.trajectory(keyframes)
+            frames, field, drawing = self.seen(keyframes, trajectory, clip, moment)
         evidence = Evidence(
-            moment.progress, frames=frames, field=field, flow=flow, adjacent=adjacent
+            moment.progress,
+            frames=frames,
+            field=field,
+            drawing=drawing,
+            flow=flow,
+            adjacent=adjacent,
         )
         return self.terms(evidence)
 
@@ -274,13 +266,3 @@ def partial_bends(
     bends = share[:, None, None, None, None, None] * (exact - straight)
     bends[:, 0], bends[:, -1] = 0.0, 0.0
     return bends
-
-
-def _rows(value: Any, own: slice) -> Any:
-    """Some samples of a dataclass of tensors; tensors of few axes belong to all samples."""
-    changes = {
-        field.name: tensor[own]
-        for field in fields(value)
-        if isinstance(tensor := getattr(value, field.name), Tensor) and tensor.dim() > 2
-    }
-    return replace(value, **changes)

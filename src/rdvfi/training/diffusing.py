@@ -55,11 +55,12 @@ class Diffusing(Reconstructing):
         made = trainee.predict(given, noisy, sigma)
         answer = trainee.process.answer(noisy, made.clean, sigma).float()
         target = trainee.process.target(clean, noise, sigma).float()
-        frames = field = sampler = None
+        frames = field = drawing = sampler = None
         rendering = moment.progress >= self.reconstruct_from
-        if rendering and self.terms.need(Needs.FRAMES, Needs.FIELD):
+        if rendering and self.terms.need(Needs.FRAMES, Needs.FIELD, Needs.DRAWING):
             keyframes = self.with_images(made.keyframes, truth)
-            frames, field = self.seen(keyframes, self.model.trajectory(keyframes), clip, moment)
+            trajectory = self.model.trajectory(keyframes)
+            frames, field, drawing = self.seen(keyframes, trajectory, clip, moment)
         if self.terms.need(Needs.SAMPLER):
             pure = torch.ones_like(sigma)
 
@@ -71,6 +72,7 @@ class Diffusing(Reconstructing):
             moment.progress,
             frames=frames,
             field=field,
+            drawing=drawing,
             flow=self._bends(made.keyframes, clip),
             velocity=(answer, target),
             sampler=sampler,

@@ -17,6 +17,7 @@ class Needs(Enum):
 
     FRAMES = auto()
     FIELD = auto()
+    DRAWING = auto()
     FLOW = auto()
     ADJACENT = auto()
     VELOCITY = auto()
@@ -48,6 +49,33 @@ class Field:
 
 
 @dataclass(frozen=True, eq=False)
+class Maps:
+    """Flows to the first and to the last frame, in pixels of their grid, and the first's share."""
+
+    flows: Float[Tensor, "n 4 h w"]
+    mask: Float[Tensor, "n 1 h w"]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """What phi_s draws with and what it could draw with, on the trajectory's grid.
+
+    ``refined`` are its maps and ``plain`` the trajectory's own, which it started from. ``wanted``
+    are flows of a teacher or exact ones; a teacher gives a blend too, and exact flow comes with the
+    visibility of its points in both end frames. ``first``, ``last`` and ``truth`` are small.
+    """
+
+    refined: Maps
+    plain: Maps
+    wanted: Float[Tensor, "n 4 h w"]
+    first: Float[Tensor, "n 3 h w"]
+    last: Float[Tensor, "n 3 h w"]
+    truth: Float[Tensor, "n 3 h w"]
+    wanted_mask: Float[Tensor, "n 1 h w"] | None = None
+    visible: Float[Tensor, "n 2 h w"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class FlowPair:
     """Flows and exact ones, in latent pixels, with the visibility of their points."""
 
@@ -72,6 +100,7 @@ class Evidence:
     progress: float
     frames: FramePair | None = None
     field: Field | None = None
+    drawing: Drawing | None = None
     flow: FlowPair | None = None
     adjacent: FlowPair | None = None
     velocity: tuple[Tensor, Tensor] | None = None

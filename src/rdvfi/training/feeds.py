@@ -19,6 +19,7 @@ from rdvfi.interpolator import Interpolator
 from rdvfi.training.objective import Batch
 from rdvfi.training.parts import part_of
 from rdvfi.training.stage import DataConfig, SourceKind
+from rdvfi.training.teaching import teach
 
 Report = Callable[[str], None]
 
@@ -63,6 +64,7 @@ def open_feed(
     Raises:
         FileNotFoundError: If the data folder lacks what is needed.
         ValueError: If it holds something unusable.
+        ImportError: If the teacher that it names is not installed.
     """
     data, place = Path(config.folder), device or torch.device("cpu")
     if not data.exists():
@@ -82,7 +84,7 @@ def open_feed(
         sources: list[Source] = [Stream(crops(_pictures(data), height), workers=config.workers)]
     else:
         sources = [
-            _pool(data, kind, count, config, model, cache, report)
+            _pool(data, kind, count, config, model, cache, report, place)
             for kind, count in zip(config.kinds, config.samples, strict=True)
         ]
     return Drawn(sources, config.batch, config.seed)
@@ -118,6 +120,7 @@ def _pool(
     model: Interpolator,
     cache: Path,
     report: Report,
+    device: torch.device,
 ) -> Pool:
     if kind not in KINDS:
         raise ValueError(f"no samples of kind {kind!r}; expected one of {', '.join(KINDS)}")
@@ -127,6 +130,8 @@ def _pool(
         report(f"making {count} {kind} samples in {folder}")
         size = (config.size[0], config.size[1])
         build_pool(data, folder, kind, count, size=size, workers=max(1, config.workers))
+    if config.teacher is not None and kind == "film":
+        teach(folder, config.teacher, report, device)
     pool = Pool(folder)
     if config.cache_latents:
         name = f"latents-{kind}"

@@ -18,16 +18,19 @@ The paper's are ``l2``, ``lpips`` and ``theta``.
 
 from rdvfi.training.diffusion_losses import NearestDraw, Theta, rising_noise_level
 from rdvfi.training.evidence import (
+    Drawing,
     Evidence,
     Field,
     FlowPair,
     FramePair,
     Loss,
+    Maps,
     Needs,
     Sampler,
     Terms,
     losses,
 )
+from rdvfi.training.imitation import Imitation
 from rdvfi.training.motion_losses import (
     AdjacentFlow,
     ExactFlow,
@@ -36,14 +39,16 @@ from rdvfi.training.motion_losses import (
     flow_loss,
 )
 from rdvfi.training.perceptual import LPIPS, FeatureDistance, Gram
-from rdvfi.training.photometric import L1, L2, Census, Edges
+from rdvfi.training.photometric import L1, L2, PSNR, Census, Edges
 
 __all__ = [
     "L1",
     "L2",
     "LPIPS",
+    "PSNR",
     "AdjacentFlow",
     "Census",
+    "Drawing",
     "Edges",
     "Evidence",
     "ExactFlow",
@@ -53,7 +58,9 @@ __all__ = [
     "FlowPair",
     "FramePair",
     "Gram",
+    "Imitation",
     "Loss",
+    "Maps",
     "NearestDraw",
     "Needs",
     "Sampler",

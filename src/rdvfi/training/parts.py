@@ -42,6 +42,31 @@ def only(model: Interpolator, names: Sequence[str]) -> None:
         part_of(model, name).requires_grad_(True)
 
 
+def take_parts(model: Interpolator, saved: Interpolator) -> tuple[list[str], list[str]]:
+    """Load what fits of another model, part by part: the same names and shapes.
+
+    Returns:
+        Of backbone, trajectory and renderer, those that were loaded and those that stay fresh;
+        parts without weights are neither.
+    """
+    taken: list[str] = []
+    fresh: list[str] = []
+    for name, own, theirs in (
+        ("backbone", model.generator, saved.generator),
+        ("trajectory", model.trajectory, saved.trajectory),
+        ("renderer", model.renderer, saved.renderer),
+    ):
+        wanted, given = own.state_dict(), theirs.state_dict()
+        if not wanted:
+            continue
+        if {k: v.shape for k, v in wanted.items()} == {k: v.shape for k, v in given.items()}:
+            own.load_state_dict(given)
+            taken.append(name)
+        else:
+            fresh.append(name)
+    return taken, fresh
+
+
 def save_parts(model: Interpolator, names: Sequence[str], file: Path) -> None:
     """Write the weights of some parts."""
     state: dict[str, Tensor] = {}

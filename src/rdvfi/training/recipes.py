@@ -28,9 +28,11 @@ from rdvfi.training.stage import (
     LoraConfig,
     ModelConfig,
     NoiseConfig,
+    SourceKind,
     Stage,
     stage_node,
 )
+from rdvfi.training.teaching import check_teacher
 
 FOLDER = RECIPES / "train"
 SCHEMA = "training_stage"
@@ -117,6 +119,13 @@ def _check(stage: Stage) -> None:
         )
     if data.batch < 1:
         raise ValueError(f"data.batch must be at least 1; got {data.batch}")
+    if data.teacher is not None:
+        check_teacher(data.teacher)
+        if data.source not in (SourceKind.pool, SourceKind.crops):
+            raise ValueError(
+                "data.teacher is asked about the film of a pool; it cannot be asked about "
+                f"data.source={data.source.name}"
+            )
     if not 0 <= stage.reconstruct_from <= 1:
         raise ValueError(f"reconstruct_from must be in [0, 1]; got {stage.reconstruct_from}")
     negative = [name for name, weight in stage.losses.items() if not weight >= 0]

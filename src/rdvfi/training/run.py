@@ -26,7 +26,7 @@ from rdvfi.training.feeds import Drawn, open_feed
 from rdvfi.training.lora import add_lora, lora_state, merge
 from rdvfi.training.losses import Terms
 from rdvfi.training.objective import Objective
-from rdvfi.training.parts import load_parts, only, part_of, save_parts
+from rdvfi.training.parts import load_parts, only, part_of, save_parts, take_parts
 from rdvfi.training.recipes import as_table, compose_stages
 from rdvfi.training.sharding import blocks_of, gather, shard
 from rdvfi.training.stage import Kind, Stage
@@ -76,7 +76,7 @@ def _within(stage: Stage, began: float) -> Stage:
 def run_stage(stage: Stage, *, report: Report) -> bool:
     """Run one stage; returns whether it was finished."""
     out = Path(stage.out)
-    model = prepared_model(stage)
+    model = prepared_model(stage, report)
     if stage.kind is Kind.ship:
         return _ship(stage, model, out)
     for name in stage.train:
@@ -104,14 +104,28 @@ def run_stage(stage: Stage, *, report: Report) -> bool:
     return finished
 
 
-def prepared_model(stage: Stage) -> Interpolator:
-    """The stage's model with the results of the stages before it."""
-    if stage.model.start is not None:
-        model = create_model(stage.model.start).train().requires_grad_(True)
+def prepared_model(stage: Stage, report: Report = lambda line: None) -> Interpolator:
+    """The stage's model with the results of the stages before it.
+
+    Raises:
+        ValueError: If no part of the model to start from fits one that its overrides ask for.
+    """
+    start = stage.model.start
+    saved = None if start is None else create_model(start)
+    if saved is not None and not stage.model.overrides:
+        model = saved.train().requires_grad_(True)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stage.engine.seed)
             model = build(stage.model.recipe, *stage.model.overrides)
+    if saved is not None and model is not saved:
+        taken, fresh = take_parts(model, saved)
+        if not taken:
+            raise ValueError(
+                f"no part of model.start={start} fits model.recipe={stage.model.recipe} with "
+                f"model.overrides={stage.model.overrides}"
+            )
+        report(f"{stage.stage}: from {start}: {', '.join(taken)}; fresh: {', '.join(fresh) or '-'}")
     for earlier in stage.after:
         load_parts(model, Path(stage.out) / f"{earlier}.safetensors")
     return model

@@ -6,7 +6,8 @@ From left to right for each sample, in two rows::
     keyframe 2  | keyframe 4 | flow to first | flow to last | five times the error | truth
 
 Keyframes are decoded where the backbone has a decoder. Flows are coloured: hue is direction,
-saturation is length. The weight is that of consistency, before phi_s leans on it.
+saturation is length. The weight is what the frame was drawn with: a learned one where the renderer
+has one, else that of consistency.
 """
 
 import torch
@@ -17,8 +18,8 @@ from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.interfaces import Keyframes, Trajectory
 from rdvfi.interpolator import Interpolator
 from rdvfi.ops.warp import backward_warp
-from rdvfi.render.renderer import consistent_shares
 from rdvfi.training.clip import Clip
+from rdvfi.training.drawing import Rendered
 from rdvfi.training.png import Pixels
 
 Tile = Float[Tensor, "3 h w"]
@@ -29,35 +30,33 @@ def draw_sheet(
     clip: Clip,
     keyframes: Keyframes,
     trajectory: Trajectory,
-    made: Float[Tensor, "b 3 hm wm"],
+    drawn: Rendered,
     index: int,
 ) -> Pixels:
-    """The sheet of a small batch; ``made`` are its frames at the free time number ``index``."""
+    """The sheet of a small batch, of which frame number ``index`` was drawn."""
     decoded = _decoded(model, keyframes, clip)
-    blocks = [_block(clip, trajectory, made, index, decoded, i) for i in range(len(made))]
+    blocks = [_block(clip, trajectory, drawn, index, decoded, i) for i in range(len(drawn.frames))]
     return to_pixels(torch.cat(blocks, dim=-2))
 
 
 def _block(
     clip: Clip,
     trajectory: Trajectory,
-    made: Float[Tensor, "b 3 h w"],
+    drawn: Rendered,
     index: int,
     decoded: Float[Tensor, "b 2 3 h w"],
     i: int,
 ) -> Float[Tensor, "3 hs ws"]:
     when = clip.times[i, index : index + 1].to(torch.float32)
     flows = trajectory.at(when)
-    shares = consistent_shares(trajectory, when, flows)
-    size = (made.shape[-2], made.shape[-1])
+    size = (drawn.frames.shape[-2], drawn.frames.shape[-1])
     ends = clip.first[i : i + 1].float(), clip.last[i : i + 1].float()
     large = [resize_flow(flow[i], size) for flow in flows]
     warped = [backward_warp(end, flow)[0] for end, flow in zip(ends, large, strict=True)]
-    share = (shares[0] / (shares[0] + shares[1]))[i, 0]
-    weight = resize_image(share.float()[None].expand(1, 3, -1, -1), size)[0]
+    weight = resize_image(drawn.mask[i : i + 1].float().expand(-1, 3, -1, -1), size)[0]
     longest = max(float(flow.norm(dim=1).max()) for flow in large)
     colours = [flow_colours(flow[0], longest) for flow in large]
-    truth, result = clip.frames[i, index].float(), made[i].float()
+    truth, result = clip.frames[i, index].float(), drawn.frames[i].float()
     above = (ends[0][0], ends[1][0], *warped, weight, result)
     below = (*decoded[i].float(), *colours, 5.0 * (result - truth).abs(), truth)
     return torch.cat([torch.cat(row, dim=-1) for row in (above, below)], dim=-2)

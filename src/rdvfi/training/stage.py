@@ -40,7 +40,8 @@ class ModelConfig:
         recipe: A recipe of `rdvfi.build`.
         overrides: Its overrides.
         start: A saved model's folder, or the name of one that ships, to start from; None starts
-            from fresh weights.
+            from fresh weights. Without overrides it is taken whole, whatever the recipe; with them
+            the recipe's model takes those of its parts that fit.
     """
 
     recipe: str = "rdvfi_s"
@@ -64,6 +65,8 @@ class DataConfig:
         seed: Of their order.
         workers: Processes that make them.
         cache_latents: Encode the knots of a pool once.
+        teacher: Whose flows and blend the film of a pool is to have, found once and kept with it:
+            ``rife`` (`rdvfi.training.teaching`); None asks nobody.
     """
 
     folder: str = MISSING
@@ -77,6 +80,7 @@ class DataConfig:
     seed: int = 1
     workers: int = 1
     cache_latents: bool = True
+    teacher: str | None = None
 
 
 @dataclass
