@@ -72,12 +72,16 @@ def drawing_of(drawn: Rendered, clip: Clip, index: int) -> Drawing | None:
         wanted, mask = clip.taught(index)
     if wanted is None:
         return None
-    small = [resize_image(x.float(), size) for x in (clip.first, clip.last, clip.frames[:, index])]
+    first, last, truth = (
+        resize_image(x.float(), size) for x in (clip.first, clip.last, clip.frames[:, index])
+    )
     return Drawing(
         drawn.refined,
         drawn.plain,
         pair_on_grid(wanted, size),
-        *small,
+        first,
+        last,
+        truth,
         None if mask is None else resize_image(mask.float(), size),
         visible,
     )
