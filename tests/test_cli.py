@@ -160,6 +160,12 @@ def test_every_command_explains_itself(command, capsys) -> None:
     assert "--help" in capsys.readouterr().out
 
 
+def test_the_package_runs_as_the_command() -> None:
+    run = [sys.executable, "-m", "rdvfi", "--version"]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert done.stdout == f"rdvfi {rdvfi.__version__}\n"
+
+
 def test_the_version_is_told(capsys) -> None:
     _succeeds("--version")
     assert capsys.readouterr().out == f"rdvfi {rdvfi.__version__}\n"

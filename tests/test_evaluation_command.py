@@ -132,6 +132,11 @@ def test_bad_input_is_named(
     assert message in str(result.exception)
 
 
+def test_a_set_that_is_misspelt_is_suggested() -> None:
+    with pytest.raises(FileNotFoundError, match="did you mean 'procedural-limbs'"):
+        evaluate("procedural-limb", models=["blend"])
+
+
 def test_a_failed_save_leaves_nothing(video: Path, tmp_path: Path) -> None:
     report = evaluate(video, gap=8, models=["blend"], pairs=1)
     (tmp_path / "taken.json").mkdir()

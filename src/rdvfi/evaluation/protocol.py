@@ -15,6 +15,7 @@ from rdvfi.evaluation.methods import ModelMethod, create_methods
 from rdvfi.evaluation.procedural import SCENES, SETS, procedural_windows
 from rdvfi.evaluation.report import Report, read_environment
 from rdvfi.interpolator import Interpolator
+from rdvfi.registry import did_you_mean
 
 
 def evaluate(
@@ -77,7 +78,7 @@ def evaluate(
         on_window=on_window,
     )
     return Report(
-        clip=str(clip) if str(clip) in SETS else Path(clip).name,
+        clip=str(clip) if _is_set(clip) else Path(clip).name,
         gap=gap,
         size=found.size,
         pairs=found.pairs,
@@ -98,7 +99,7 @@ def clip_windows(
     max_size: int | None = None,
 ) -> Iterator[Window]:
     """Windows of a clip, or of a procedural set; arguments as for `evaluate`."""
-    if str(clip) in SETS:
+    if _is_set(clip):
         if max_size is not None:
             raise ValueError("max_size does not apply to procedural sets, which are 448x256")
         return procedural_windows(gap, name=str(clip), start=start, pairs=pairs)
@@ -116,7 +117,7 @@ def count_windows(
     clip: str | os.PathLike[str], *, gap: int, start: int = 0, pairs: int | None = None
 ) -> int | None:
     """How many windows `evaluate` will look at; None where the clip does not say."""
-    if str(clip) in SETS:
+    if _is_set(clip):
         return SCENES if pairs is None else pairs
     count = count_frames(Path(clip))
     if count is None:
@@ -126,7 +127,16 @@ def count_windows(
 
 
 def _is_long(clip: str | os.PathLike[str]) -> bool:
-    if str(clip) in SETS:
+    if _is_set(clip):
         return False
     count = count_frames(Path(clip))
     return count is not None and count > LONG_CLIP
+
+
+def _is_set(clip: str | os.PathLike[str]) -> bool:
+    """Whether it names a procedural set; if it is neither that nor a path, say so."""
+    if str(clip) in SETS:
+        return True
+    if not Path(clip).exists():
+        raise FileNotFoundError(f"no such clip: {clip}{did_you_mean(str(clip), SETS)}")
+    return False

@@ -1,0 +1,5 @@
+"""``python -m rdvfi`` is the command ``rdvfi``."""
+
+from rdvfi.cli import main
+
+main()
