@@ -1,5 +1,6 @@
 """All new frames of a pair drawn from small maps: `rdvfi.ops.render` and what else there is."""
 
+import functools
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +40,9 @@ FORMS: dict[str, Callable[[], Callable[..., Tensor]]] = {
     "rdvfi-compiled": lambda: torch.compile(_grid_sample, fullgraph=True),
     "rdvfi-native-compiled": _native,  # on a CPU only
     "naive": lambda: naive.render,
-    "naive-compiled": lambda: torch.compile(naive.render, fullgraph=True),
+    "naive-compiled": lambda: functools.partial(
+        naive.render, one=torch.compile(naive.frame, fullgraph=True)
+    ),
 }
 
 

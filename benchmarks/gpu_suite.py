@@ -169,6 +169,8 @@ def _run(command: list[str], seconds: float, log: Path, environment: dict[str, s
         return f"INTERRUPTED {took}: see {log.name}"
     if process.returncode:
         return f"FAILED {took}: see {log.name}"
+    if any("no time left" in line for line in lines):
+        took += ", but out of time"
     return f"passed {took}: {lines[-1].strip(' =') if lines else 'no output'}"
 
 

@@ -3,6 +3,8 @@
 Plain, correct, map by map and time by time; kept free of every trick that the operations use.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,21 +29,34 @@ def backward_warp(image: Tensor, flow: Tensor) -> Tensor:
     return warped.to(image.dtype)
 
 
+def frame(
+    img0: Image, img1: Image, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor
+) -> Image:
+    """One new frame from small maps, each (b, c, h, w)."""
+    h, w = img0.shape[-2:]
+    across, down = w / flow0.shape[-1], h / flow0.shape[-2]
+    scale = torch.tensor([across, down], device=flow0.device).view(1, 2, 1, 1)
+    first = backward_warp(img0, _upsampled(flow0, (h, w)) * scale)
+    last = backward_warp(img1, _upsampled(flow1, (h, w)) * scale)
+    share = _upsampled(mask, (h, w))
+    return (share * first + (1.0 - share) * last + _upsampled(residual, (h, w))).clamp(0.0, 1.0)
+
+
 def render(
-    img0: Image, img1: Image, flow0: Flows, flow1: Flows, mask: Tensor, residual: Tensor
+    img0: Image,
+    img1: Image,
+    flow0: Flows,
+    flow1: Flows,
+    mask: Tensor,
+    residual: Tensor,
+    *,
+    one: Callable[..., Image] = frame,
 ) -> Video:
     """The eager composition of `rdvfi.ops.render`, one time after the other."""
-    h, w = img0.shape[-2:]
-    small_h, small_w = flow0.shape[-2:]
-    scale = torch.tensor([w / small_w, h / small_h], device=flow0.device).view(1, 2, 1, 1)
-    frames = []
-    for i in range(flow0.shape[1]):
-        first = backward_warp(img0, _upsampled(flow0[:, i], (h, w)) * scale)
-        last = backward_warp(img1, _upsampled(flow1[:, i], (h, w)) * scale)
-        share = _upsampled(mask[:, i], (h, w))
-        colour = _upsampled(residual[:, i], (h, w))
-        frames.append((share * first + (1.0 - share) * last + colour).clamp(0.0, 1.0))
-    return torch.stack(frames, dim=1)
+    maps = (flow0, flow1, mask, residual)
+    return torch.stack(
+        [one(img0, img1, *(x[:, i] for x in maps)) for i in range(flow0.shape[1])], dim=1
+    )
 
 
 def splat_sum(values: Tensor, flow: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
