@@ -44,6 +44,7 @@ How to run them, and what is timed: `benchmarks/README.md` in the repository. Re
 - **Peak**: memory that one call takes beyond its inputs, results included.
 """
 
+NEVER_ON_A_CPU = "No file of a CPU yet.\n"
 NEVER_ON_A_GPU = "Not yet measured on a GPU.\n"
 
 
@@ -81,6 +82,8 @@ def _section(heading: str, operations: tuple[str, ...], runs: list[list[dict[str
         for device, entries in _grouped(chosen, _run_of):
             kinds.add(entries[0]["extra_info"]["device_type"])
             parts += [f"### {device}\n", _caption(entries), _table(entries), *_per_frame(entries)]
+    if "cpu" not in kinds:
+        parts.append(NEVER_ON_A_CPU)
     if "cuda" not in kinds:
         parts.append(NEVER_ON_A_GPU)
     return "\n".join(parts)
