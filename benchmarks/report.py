@@ -41,7 +41,7 @@ How to run them, and what is timed: `benchmarks/README.md` in the repository. Re
   once; for everything else what has to be moved at least. **MB compulsory**: every input read once
   and every output written once. **Of copy**: counted bytes per second over the bandwidth of a plain
   copy in the same run; what stays in a cache can bring it above 1.
-- **Peak**: memory that one call takes beyond its inputs, results included.
+- **Peak**: memory that one call takes beyond its inputs, results included; on CUDA only.
 """
 
 NEVER_ON_A_CPU = "No file of a CPU yet.\n"
@@ -166,7 +166,7 @@ def _cells(entry: dict[str, Any], ours: dict[str, Any] | None) -> list[str]:
         if info.get("bytes_counted")
         else "",
         _number(info.get("operations"), 1e9, 2),
-        _number(info.get("peak_memory_bytes"), 1e6, 0),
+        _number(info.get("peak_memory_bytes") if info["device_type"] == "cuda" else None, 1e6, 0),
     ]
 
 
