@@ -31,7 +31,8 @@ LAYERS = [
     {"data"},
     {"evaluation"},
     {"training"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
