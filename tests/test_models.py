@@ -193,6 +193,20 @@ def test_parts_are_saved_and_loaded_apart(tmp_path: Path) -> None:
     assert again.parts_trained_apart() == []
 
 
+def test_parts_of_one_model_are_not_apart_in_another(saved: Path, tmp_path: Path) -> None:
+    whole = rdvfi.create_model(saved)
+    whole.mark_trained("backbone", "trajectory", "renderer")
+    whole.save_pretrained(tmp_path / "whole")
+    model = rdvfi.create_model(saved)
+    for part in ("backbone", "trajectory", "renderer"):
+        model.load_part(part, tmp_path / "whole")
+    assert model.untrained_parts() == []
+    assert model.parts_trained_apart() == []
+    model.mark_trained("trajectory")  # it learned further, and the rest did not
+    model.load_part("renderer", tmp_path / "whole")
+    assert model.parts_trained_apart() == ["renderer"]
+
+
 def test_a_part_of_another_kind_is_refused(saved: Path) -> None:
     model = toy.toy_model(tint=0.5)
     with pytest.raises(ValueError, match=r"the renderer in \S+ is .*0\.25.*this model is .*0\.5"):

@@ -106,6 +106,17 @@ def test_a_trained_backbone_is_left_out_under_a_warning_only(source: Path, tmp_p
     assert rdvfi.create_model(tmp_path / "saved").untrained_parts() == ["backbone", "trajectory"]
 
 
+def test_a_backbone_that_was_replaced_is_copied(source: Path, tmp_path: Path) -> None:
+    torch.manual_seed(8)
+    rdvfi.build("rdvfi-d", "backbone.size=toy", *SMALL).save_pretrained(tmp_path / "other")
+    model = _model(source)
+    model.load_part("backbone", tmp_path / "other")
+    with pytest.raises(ValueError, match="no source to refer to"):
+        model.save_pretrained(tmp_path / "saved", include_backbone=False)
+    model.save_pretrained(tmp_path / "saved")
+    _same(model, tmp_path / "saved")
+
+
 def test_a_backbone_without_a_source_cannot_be_referred_to(tmp_path: Path) -> None:
     model = rdvfi.build("rdvfi-d", "backbone.size=toy", *SMALL)
     with pytest.raises(ValueError, match="no source to refer to"):

@@ -69,6 +69,8 @@ class Staged(nn.Module):
         self.motion_area = motion_area
         self._trained: frozenset[str] = frozenset()
         self._apart: frozenset[str] = frozenset()
+        self._origins: dict[str, Path] = {}
+        self._replaced = False
 
     def untrained_parts(self) -> list[str]:
         """The learned parts that nobody trained: of 'backbone', 'trajectory', 'renderer'.
@@ -87,6 +89,8 @@ class Staged(nn.Module):
         _check_parts(parts)
         self._trained = self._trained.union(parts)
         self._apart = self._apart.difference(parts)
+        for part in parts:
+            self._origins.pop(part, None)
 
     def parts_trained_apart(self) -> list[str]:
         """Trained parts that `load_part` took from another model than the rest is from.
@@ -102,6 +106,8 @@ class Staged(nn.Module):
             TypeError: If a component was built by hand and not by a registry.
         """
         parts = {part: spec_of(getattr(self, name)) for part, name in STAGES.items()}
+        if self._replaced:  # what its source says is no longer what it is
+            parts["backbone"] = without_references(parts["backbone"])
         return Pretrained(
             **parts,
             motion_area=self.motion_area,
@@ -187,11 +193,14 @@ class Staged(nn.Module):
                 f"the {part} in {files.config_path} is {theirs}; that of this model is {own}"
             )
         load_weights(self, files.weights_path, only=STAGES[part])
+        self._replaced = self._replaced or part == "backbone"
         self._trained, self._apart = self._trained - {part}, self._apart - {part}
+        origin = self._origins[part] = files.config_path.resolve()
         if part in files.config.trained:
-            others = self._trained - {part}
             self._trained = self._trained | {part}
-            self._apart = self._apart | ({part} if others else set())
+            together = all(self._origins.get(other) == origin for other in self._trained)
+            theirs_apart = self._trained.intersection(files.config.apart)
+            self._apart = theirs_apart if together else self._apart | {part}
 
     @classmethod
     def from_pretrained(
@@ -220,6 +229,7 @@ class Staged(nn.Module):
             model = cls.from_config(files.config, where=str(files.config_path))
         elsewhere = is_referenced(files.config.backbone)
         load_weights(model, files.weights_path, but=STAGES["backbone"] if elsewhere else None)
+        model._origins = dict.fromkeys(STAGES, files.config_path.resolve())
         return model.eval().requires_grad_(False)
 
     @classmethod
