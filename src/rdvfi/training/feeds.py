@@ -15,6 +15,7 @@ from rdvfi.data.pack import Pack, PackedFilm
 from rdvfi.data.pool import KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures, load_textures
 from rdvfi.data.sources import Source, Stream, mixed
+from rdvfi.data.symmetries import Symmetric
 from rdvfi.interpolator import Interpolator
 from rdvfi.training.objective import Batch
 from rdvfi.training.parts import part_of
@@ -66,28 +67,35 @@ def open_feed(
         ValueError: If it holds something unusable.
         ImportError: If the teacher that it names is not installed.
     """
-    data, place = Path(config.folder), device or torch.device("cpu")
+    sources = _sources(config, model, cache, report, device or torch.device("cpu"))
+    if config.symmetries:
+        sources = [Symmetric(source) for source in sources]
+    return Drawn(sources, config.batch, config.seed)
+
+
+def _sources(
+    config: DataConfig, model: Interpolator, cache: Path, report: Report, place: torch.device
+) -> list[Source]:
+    data = Path(config.folder)
     if not data.exists():
         raise FileNotFoundError(f"data.folder {data} does not exist")
     if config.source in (SourceKind.moving, SourceKind.pack):
-        return Drawn(_made(data, config, place), config.batch, config.seed)
+        return _made(data, config, place)
     if not data.is_dir():
         raise NotADirectoryError(f"data.folder {data} is a file; expected a folder")
     if config.source is SourceKind.clips:
         size = (config.size[0], config.size[1])
         windows = ClipWindows(find_clips(data), size, free=config.free, colours=config.colours)
-        return Drawn([windows.source(workers=config.workers)], config.batch, config.seed)
+        return [windows.source(workers=config.workers)]
     if config.source is SourceKind.crops:
         height, width = config.size
         if height != width:
             raise ValueError(f"crops are square; got data.size={config.size}")
-        sources: list[Source] = [Stream(crops(_pictures(data), height), workers=config.workers)]
-    else:
-        sources = [
-            _pool(data, kind, count, config, model, cache, report, place)
-            for kind, count in zip(config.kinds, config.samples, strict=True)
-        ]
-    return Drawn(sources, config.batch, config.seed)
+        return [Stream(crops(_pictures(data), height), workers=config.workers)]
+    return [
+        _pool(data, kind, count, config, model, cache, report, place)
+        for kind, count in zip(config.kinds, config.samples, strict=True)
+    ]
 
 
 def _made(data: Path, config: DataConfig, device: torch.device) -> list[Source]:

@@ -65,6 +65,8 @@ class DataConfig:
         seed: Of their order.
         workers: Processes that make them.
         cache_latents: Encode the knots of a pool once.
+        symmetries: Mirror clips, turn them upside down and play them backwards at random
+            (`rdvfi.data.symmetries`).
         teacher: Whose flows and blend the film of a pool is to have, found once and kept with it:
             ``rife`` (`rdvfi.training.teaching`); None asks nobody.
     """
@@ -80,6 +82,7 @@ class DataConfig:
     seed: int = 1
     workers: int = 1
     cache_latents: bool = True
+    symmetries: bool = False
     teacher: str | None = None
 
 

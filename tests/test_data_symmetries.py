@@ -1,0 +1,132 @@
+"""Clips in a mirror, upside down, or played backwards: what is known of them turns with them."""
+
+import itertools
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+from torch import Tensor
+
+from rdvfi.data.moving import KNOTS, MovingTextures
+from rdvfi.data.random_scenes import Recipe
+from rdvfi.data.sources import Batch, Source
+from rdvfi.data.symmetries import Symmetric, turned
+from rdvfi.data.textures import same_size
+from rdvfi.models import create_model
+from rdvfi.ops import backward_warp
+from rdvfi.training.clip import Clip
+from rdvfi.training.feeds import open_feed
+from rdvfi.training.stage import DataConfig
+
+TEXTURES = torch.from_numpy(same_size([data.astronaut(), data.coffee()], (200, 320)))
+PLAIN = Recipe(reach=30.0, lights=0.0, blurred=0.0)
+SOURCE = MovingTextures(TEXTURES, (64, 96), free=2, stride=1, recipe=PLAIN, exposures=1)
+WAYS = [
+    {"across": across, "down": down, "back": back}
+    for across, down, back in itertools.product((False, True), repeat=3)
+]
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    made = SOURCE.samples(range(3), 3)
+    b, t, _, h, w = made["frames"].shape
+    draw = torch.Generator().manual_seed(0)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=draw)
+
+    return {
+        **made,
+        "coarse": noise(b, 2, 2, h, w),
+        "latents": noise(b, KNOTS, 4, h // 8, w // 8),
+        "teacher": noise(b, t - KNOTS, 2, 2, h, w),
+        "teacher_mask": noise(b, t - KNOTS, 1, h, w),
+    }
+
+
+def _error(batch: Batch, moment: int, target: int, other: int) -> Tensor:
+    """How far a frame is from what its exact flow says it is, where that can be seen."""
+    frames = batch["frames"]
+    drawn = backward_warp(frames[:, other], batch["flows"][:, moment, target].float())
+    apart = (drawn - frames[:, moment]).abs().mean(1)
+    return (apart * batch["visible"][:, moment, target].float()).mean()
+
+
+@pytest.mark.parametrize("ways", WAYS)
+def test_exact_flow_stays_exact(batch: Batch, ways: dict[str, bool]) -> None:
+    made = turned(batch, **ways)
+    last = KNOTS - 1
+    for moment in (3, KNOTS):
+        for target, other in ((0, 0), (1, last)):
+            assert _error(made, moment, target, other) < 0.02
+    for target, other in ((2, 3), (3, 5)):
+        assert _error(made, 4, target, other) < 0.02
+    wrong = (
+        {**made, "flows": batch["flows"]}
+        if any(ways.values())
+        else {**made, "flows": -made["flows"]}
+    )
+    assert _error(wrong, 3, 1, last) > 0.02
+
+
+@pytest.mark.parametrize("ways", WAYS)
+def test_twice_is_once_more_the_same(batch: Batch, ways: dict[str, bool]) -> None:
+    again = turned(turned(batch, **ways), **ways)
+    assert (again.keys() == batch.keys()) == (not (ways["across"] or ways["down"]))
+    for name, value in again.items():
+        torch.testing.assert_close(value, batch[name])
+
+
+def test_the_knots_keep_their_times_and_the_free_frames_their_places(batch: Batch) -> None:
+    made = turned(batch, back=True)
+    torch.testing.assert_close(made["times"][:, :KNOTS], batch["times"][:, :KNOTS])
+    torch.testing.assert_close(made["times"][:, KNOTS:], 1 - batch["times"][:, KNOTS:])
+    assert torch.equal(made["frames"][:, KNOTS:], batch["frames"][:, KNOTS:])
+    assert torch.equal(made["latents"][:, 0], batch["latents"][:, -1])
+    assert torch.equal(made["coarse"][:, 0], batch["coarse"][:, 1])
+    assert torch.equal(made["teacher"][:, :, 0], batch["teacher"][:, :, 1])
+    torch.testing.assert_close(made["teacher_mask"], 1 - batch["teacher_mask"])
+
+
+def test_batches_start_anywhere_and_every_turn_comes() -> None:
+    source = Symmetric(SOURCE)
+    assert isinstance(source, Source)
+    whole = list(islice(source.batches(2, 5), 6))
+    for late, one in zip(islice(source.batches(2, 5, start=4), 2), whole[4:], strict=True):
+        assert all(torch.equal(late[name], one[name]) for name in one)
+    plain = islice(SOURCE.batches(1, 5), 40)
+    seen = set()
+    for one, straight in zip(islice(source.batches(1, 5), 40), plain, strict=True):
+        fits = [
+            number
+            for number, ways in enumerate(WAYS)
+            if torch.equal(turned(straight, **ways)["frames"], one["frames"])
+        ]
+        assert len(fits) == 1
+        seen.update(fits)
+    assert seen == set(range(len(WAYS)))
+
+
+def test_what_nobody_can_turn_is_named(batch: Batch) -> None:
+    with pytest.raises(ValueError, match=r"cannot turn \['depth'\]"):
+        turned({**batch, "depth": batch["frames"]}, across=True)
+
+
+def test_a_stage_can_ask_for_it(tmp_path: Path) -> None:
+    folder = tmp_path / "pool/film"
+    folder.mkdir(parents=True)
+    frames = np.stack([np.roll(data.coffee()[:64, :96], 2 * i, 1) for i in range(KNOTS + 3)])
+    np.save(folder / "frames.npy", np.stack([frames] * 2))
+    times = np.concatenate((np.linspace(0, 1, KNOTS), (0.25, 0.5, 0.75))).astype(np.float32)
+    np.save(folder / "times.npy", np.stack([times] * 2))
+    np.save(folder / "coarse.npy", np.zeros((2, 2, 2, 32, 48), np.float16))
+    config = DataConfig(str(tmp_path), kinds=["film"], samples=[2], batch=1, symmetries=True)
+    model = create_model("rdvfi-s")
+    made = list(islice(open_feed(config, model, tmp_path / "c", lambda line: None).batches(0), 8))
+    assert {("latents" in one) for one in made} == {True, False}
+    for one in made:
+        assert Clip.of(one).frames.shape == (1, KNOTS + 3, 3, 64, 96)
