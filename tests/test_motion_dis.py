@@ -11,6 +11,7 @@ from skimage import data
 from torch import Tensor
 
 from rdvfi.interfaces import Reads
+from rdvfi.motion.dis import DIS, Keypoints, similarity_flow, to_gray
 from rdvfi.registry import flows
 from rdvfi.testing import smooth_noise
 
@@ -87,3 +88,14 @@ def test_half_precision_images_are_read() -> None:
 def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(ValueError, match="no DIS preset named 'best'; expected one of"):
         flows.create("dis", preset="best")
+
+
+def test_a_picture_that_two_flows_share_is_searched_once() -> None:
+    first, _, _ = _turned(0.0)
+    _, last, _ = _turned(40.0)
+    grays = to_gray(first[0]), to_gray(last[0])
+    dis, find = DIS("medium"), Keypoints()
+    for source, target in (grays, grays[::-1]):
+        shared = similarity_flow(dis, source, target, find)
+        assert np.array_equal(shared, similarity_flow(dis, source, target))
+    assert find(grays[0]) is find(grays[0].copy())

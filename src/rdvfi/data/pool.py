@@ -35,13 +35,13 @@ def _coarse(first: np.ndarray, last: np.ndarray) -> np.ndarray:
     """Coarse flow both ways, (2, 2, h / 2, w / 2), in pixels of that half-size grid."""
     import cv2
 
-    from rdvfi.motion.dis import DIS, similarity_flow
+    from rdvfi.motion.dis import DIS, Keypoints, similarity_flow
 
-    dis = DIS("medium")
+    dis, find = DIS("medium"), Keypoints()
     gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, last)]
     flows = []
     for a, b in (gray, gray[::-1]):
-        field = similarity_flow(dis, a, b)
+        field = similarity_flow(dis, a, b, find)
         h, w = field.shape[:2]
         half = (w // COARSE_STRIDE, h // COARSE_STRIDE)
         flows.append(cv2.resize(field, half, interpolation=cv2.INTER_AREA) / COARSE_STRIDE)

@@ -69,15 +69,31 @@ def _look_up(image: Gray, field: Field) -> Gray:
     )
 
 
-def _matches(source: Gray, target: Gray) -> tuple[np.ndarray, np.ndarray]:
-    """Mutual nearest keypoints that pass Lowe's ratio test: two (n, 2) arrays of positions."""
-    import cv2
+class Keypoints:
+    """SIFT keypoints and their descriptors; each picture is looked at once."""
 
-    sift = cv2.SIFT_create(nfeatures=800, contrastThreshold=0.02)  # pyright: ignore[reportAttributeAccessIssue]
-    (points0, words0), (points1, words1) = (
-        sift.detectAndCompute(image, None) for image in (source, target)
-    )
-    if words0 is None or words1 is None or len(points0) < 2 or len(points1) < 2:
+    def __init__(self) -> None:
+        import cv2
+
+        self._sift = cv2.SIFT_create(nfeatures=800, contrastThreshold=0.02)  # pyright: ignore[reportAttributeAccessIssue]
+        self._known: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+
+    def __call__(self, image: Gray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions (n, 2) and descriptors (n, 128)."""
+        key = image.tobytes()
+        if key not in self._known:
+            points, words = self._sift.detectAndCompute(image, None)
+            if words is None:
+                words = np.zeros((0, 128), np.float32)
+            places = np.array([point.pt for point in points], np.float32).reshape(-1, 2)
+            self._known[key] = places, words
+        return self._known[key]
+
+
+def _matches(source: Gray, target: Gray, find: Keypoints) -> tuple[np.ndarray, np.ndarray]:
+    """Mutual nearest keypoints that pass Lowe's ratio test: two (n, 2) arrays of positions."""
+    (points0, words0), (points1, words1) = find(source), find(target)
+    if len(points0) < 2 or len(points1) < 2:
         return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
     similarity = words0 @ words1.T
     norms0, norms1 = (words0**2).sum(1), (words1**2).sum(1)
@@ -86,9 +102,7 @@ def _matches(source: Gray, target: Gray) -> tuple[np.ndarray, np.ndarray]:
     best = distance.argmin(1)
     mutual = distance.argmin(0)[best] == np.arange(len(best))
     keep = mutual & (two[:, 0] < 0.85**2 * two[:, 1])
-    p0 = np.array([p.pt for p in points0], np.float32)[keep]
-    p1 = np.array([p.pt for p in points1], np.float32)[best[keep]]
-    return p0, p1
+    return points0[keep], points1[best[keep]]
 
 
 def _similarities(p0: np.ndarray, p1: np.ndarray) -> list[np.ndarray]:
@@ -166,10 +180,17 @@ def _misfit(source: Gray, target: Gray, field: Field, window: int) -> Float[np.n
     return cv2.blur(error, (window, window))
 
 
-def similarity_flow(dis: DIS, source: Gray, target: Gray) -> Field:
-    """DIS flow, replaced by similarity hypotheses where those explain the picture better."""
+def similarity_flow(dis: DIS, source: Gray, target: Gray, find: Keypoints | None = None) -> Field:
+    """DIS flow, replaced by similarity hypotheses where those explain the picture better.
+
+    Args:
+        dis: Finds flow.
+        source: Its flow is found.
+        target: Where it leads.
+        find: Finds keypoints; given for several flows, it looks at each picture once.
+    """
     plain = dis(source, target)
-    p0, p1 = _matches(source, target)
+    p0, p1 = _matches(source, target, find or Keypoints())
     if len(p0) == 0:
         return plain
     columns, rows = np.rint(p0).astype(int).T
@@ -194,10 +215,11 @@ def similarity_flow(dis: DIS, source: Gray, target: Gray) -> Field:
 @torch.library.custom_op("rdvfi::dis_flow", mutates_args=())
 def _dis_flow(source: Tensor, target: Tensor, preset: str, similarities: bool) -> Tensor:
     """Flow of every pair of images, found on the CPU one by one."""
-    dis, fields = DIS(preset), []  # OpenCV's object is not for several threads
+    # OpenCV's objects are not for several threads, and both directions see the same pictures.
+    dis, find, fields = DIS(preset), Keypoints(), []
     for first, second in zip(source, target, strict=True):
         grays = (to_gray(first), to_gray(second))
-        field = similarity_flow(dis, *grays) if similarities else dis(*grays)
+        field = similarity_flow(dis, *grays, find) if similarities else dis(*grays)
         fields.append(torch.from_numpy(np.ascontiguousarray(field)).permute(2, 0, 1))
     return torch.stack(fields).contiguous().to(source.device)
 
