@@ -33,16 +33,27 @@ class CompactKeyframes(KeyframeGenerator):
         autoencoder: Latents of single frames.
         denoiser: Makes clean keyframes from noisy ones.
         coarse: End-to-end flow on pixels, on which the straight lines are based.
+        lines: Whether the denoiser starts from these lines and hands its bends of them on. If not,
+            it sees both end latents as they are, at every keyframe; whoever reads the keyframes
+            still has the coarse flow.
     """
 
     gives_end_flows = True
     keyframe_count = INTERIOR + 2
 
-    def __init__(self, autoencoder: Autoencoder, denoiser: Denoiser, coarse: FlowEstimator) -> None:
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        denoiser: Denoiser,
+        coarse: FlowEstimator,
+        *,
+        lines: bool = True,
+    ) -> None:
         super().__init__()
         if coarse.reads is not Reads.PIXELS:
             raise TypeError("the compact backbone's coarse flow must read pixels")
         self.autoencoder, self.denoiser, self.coarse = autoencoder, denoiser, coarse
+        self.lines = lines
         self.latent_channels, self.stride, self.size_multiple = autoencoder.channels, STRIDE, 16
 
     def forward(
@@ -86,10 +97,12 @@ class CompactKeyframes(KeyframeGenerator):
         forward: Flow,
         backward: Flow,
     ) -> Ends:
-        """Both end latents and the straight lines between them on the latent grid."""
+        """Both end latents and the lines between them, on the latent grid, to start from."""
         times = knot_times(first.device)[1:-1]
         size = (first.shape[-2], first.shape[-1])
         onward, back = resize_flow(forward, size), resize_flow(backward, size)
+        if not self.lines:
+            onward, back = torch.zeros_like(onward), torch.zeros_like(back)
         to_first, to_last = straight_flows(onward, back, times)
         turning = turning_candidates(onward, back, times)
         return Ends(first, last, to_first, to_last, turning, times)
@@ -97,12 +110,17 @@ class CompactKeyframes(KeyframeGenerator):
     def keyframes(self, ends: Ends, bent: Bent, flows: Float[Tensor, "b 2 2 h w"]) -> Keyframes:
         """Keyframes with the real ends around those that were made."""
         latents = torch.cat((ends.first[:, None], bent.latents, ends.last[:, None]), dim=1)
+        if not self.lines:
+            return Keyframes(latents, knot_times(latents.device), end_flows=flows)
         bends = (bent.to_first - ends.to_first, bent.to_last - ends.to_last)
         still = F.pad(torch.stack(bends, dim=2), (0, 0, 0, 0, 0, 0, 0, 0, 1, 1))
         return Keyframes(latents, knot_times(latents.device), end_flows=flows, bends=still)
 
     def straight_keyframes(self, img0: SmallImage, img1: SmallImage) -> Keyframes:
-        """Keyframes by warping along straight lines, without diffusion: for ablation."""
+        """Keyframes as the denoiser starts from them, without diffusion: for ablation.
+
+        The end latents warped along straight lines and blended; without ``lines`` blended only.
+        """
         flows = self.coarse_flows(img0, img1)
         ends = self.ends(self.encode(img0), self.encode(img1), flows[:, 0], flows[:, 1])
         return replace(self.keyframes(ends, self.denoiser.straight(ends), flows), bends=None)
@@ -132,6 +150,7 @@ def compact(
     latent_channels: int = 16,
     encoder_width: int = 32,
     width: int = 48,
+    lines: bool = True,
 ) -> KeyframeGenerator:
     """RDVFI-S's latent diffusion model.
 
@@ -140,6 +159,8 @@ def compact(
         latent_channels: Channels of a latent.
         encoder_width: Channels of the autoencoder's first stage.
         width: Channels of the denoiser at the latents' scale.
+        lines: Condition it on the end latents warped along the straight lines of the coarse flow;
+            otherwise it gets them as they are, and its keyframes carry no bends.
     """
     autoencoder = Autoencoder(latent_channels, encoder_width)
-    return CompactKeyframes(autoencoder, Denoiser(latent_channels, width), coarse)
+    return CompactKeyframes(autoencoder, Denoiser(latent_channels, width), coarse, lines=lines)
