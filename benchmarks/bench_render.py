@@ -13,6 +13,8 @@ import inputs
 import naive
 import work
 from rdvfi import ops
+from rdvfi.ops.drawing import join
+from rdvfi.ops.tiles import draw_in_tiles
 
 SMALL = (128, 224)
 """The grid of the maps; motion is estimated at 448x256, on a grid of half the size."""
@@ -29,6 +31,12 @@ def _grid_sample(*arguments: Tensor) -> Tensor:
     return reference(*arguments).clamp(0.0, 1.0)
 
 
+def _tiles(img0: Tensor, img1: Tensor, *maps: Tensor) -> Tensor:
+    flow0, flow1, mask, residual = (x.float() for x in maps)
+    joined = join(flow0, flow1, mask, residual)
+    return draw_in_tiles(img0.float(), img1.float(), joined).to(img0.dtype)
+
+
 def _native() -> Callable[..., Tensor]:
     ops.compile_render()
     return ops.render
@@ -36,14 +44,16 @@ def _native() -> Callable[..., Tensor]:
 
 FORMS: dict[str, Callable[[], Callable[..., Tensor]]] = {
     "rdvfi": lambda: ops.render,
+    "rdvfi-without-opencv": lambda: _tiles,
     "rdvfi-consistent": lambda: _consistent,
     "rdvfi-compiled": lambda: torch.compile(_grid_sample, fullgraph=True),
-    "rdvfi-native-compiled": _native,  # on a CPU only
+    "rdvfi-native-compiled": _native,
     "naive": lambda: naive.render,
     "naive-compiled": lambda: functools.partial(
         naive.render, one=torch.compile(naive.frame, fullgraph=True)
     ),
 }
+CPU_ONLY = ("rdvfi-without-opencv", "rdvfi-native-compiled")
 
 
 def _arguments(
@@ -69,8 +79,8 @@ def bench_render(
 ) -> None:
     if implementation.endswith("compiled"):
         compiling()
-    if implementation == "rdvfi-native-compiled" and device.type != "cpu":
-        pytest.skip("drawing is compiled to native code for the CPU only")
+    if implementation in CPU_ONLY and device.type != "cpu":
+        pytest.skip("this form is for the CPU only")
     arguments = _arguments(size, device, dtype, new_frames)
     result = compared(
         FORMS[implementation](),

@@ -6,16 +6,20 @@ the image size, both end frames are warped along the flows, and blended::
     frame = mask * warp(img0, flow0) + (1 - mask) * warp(img1, flow1) + residual
 
 Without gradients this is the operator ``rdvfi::render``, which never holds a full-size intermediate
-of all frames: on a CPU it works tile by tile (`rdvfi.ops.tiles`) or by code compiled on demand
-(`rdvfi.ops.native`), elsewhere on a few frames at a time, and CUDA has a kernel
+of all frames: on a CPU it works band by band in OpenCV (`rdvfi.ops.bands`), tile by tile in torch
+where that is not possible (`rdvfi.ops.tiles`), or by code compiled on demand (`rdvfi.ops.native`);
+elsewhere it works on a few frames at a time, and CUDA has a kernel
 (`rdvfi.ops.kernels.render`). With gradients it is the plain composition
 (`rdvfi.ops.drawing`).
 """
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rdvfi.ops.bands import draw_in_bands, fits, is_exact
 from rdvfi.ops.drawing import draw_bilinear, draw_consistent, join
 from rdvfi.ops.kernels import usable
 from rdvfi.ops.native import draw_compiled, is_compiled
@@ -142,10 +146,15 @@ def _(
     if upsample != "bilinear":
         return _in_chunks(img0, img1, flow0, flow1, mask, residual, upsample)
     maps = join(*(x.float() for x in (flow0, flow1, mask, residual)))
-    # Compiled code counts pixels in 32 bits.
-    compiled = is_compiled() and img0.shape[-2] * img0.shape[-1] < 2**31
-    draw = draw_compiled if compiled else draw_in_tiles
+    draw = _way_on_cpu(img0.shape[-2], img0.shape[-1])
     return draw(img0.float(), img1.float(), maps).to(img0.dtype)
+
+
+def _way_on_cpu(h: int, w: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The fastest way to draw frames of this size here."""
+    if is_compiled() and h * w < 2**31:  # compiled code counts pixels in 32 bits
+        return draw_compiled
+    return draw_in_bands if fits(h, w) and is_exact() else draw_in_tiles
 
 
 @_render.register_kernel("cuda")

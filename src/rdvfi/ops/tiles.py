@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from rdvfi.ops.fresh import fresh
 from rdvfi.types import Image, Video
 
 _TILE = 600_000
@@ -42,7 +43,7 @@ def draw_in_tiles(img0: Image, img1: Image, maps: Float[Tensor, "b t 8 h w"]) ->
             the residual colour.
     """
     h, w = img0.shape[-2:]
-    frames = torch.empty((*maps.shape[:2], 3, h, w), dtype=torch.float32)
+    frames = fresh(*maps.shape[:2], 3, h, w)
     columns = -(-w // -(-w * h // _TILE))
     threads = torch.get_num_threads()
     rows = min(h, max(1, _STRIP // columns) * threads)

@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rdvfi.ops.fresh import fresh
 from rdvfi.types import Image, Video
 
 COMPILERS = ("c++", "g++", "clang++")
@@ -75,7 +76,7 @@ def draw_compiled(img0: Image, img1: Image, maps: Float[Tensor, "b t 8 h w"]) ->
     (h, w), (t, small_h, small_w) = img0.shape[-2:], (maps.shape[i] for i in (1, 3, 4))
     to_pixels = torch.tensor([w / 2, h / 2, w / 2, h / 2, 1, 1, 1, 1])[:, None, None]
     maps = (maps * to_pixels).contiguous()
-    frames = torch.empty((len(maps), t, 3, h, w))
+    frames = fresh(len(maps), t, 3, h, w)
     threads = torch.get_num_threads()
     parts = _PARTS_PER_THREAD * threads if threads > 1 else 1
     edges = [t * h * i // parts for i in range(parts + 1)]
