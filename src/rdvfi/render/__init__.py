@@ -3,6 +3,6 @@
 Importing the package registers the built-in implementations.
 """
 
-from rdvfi.render import refinement, renderer, synthesis
+from rdvfi.render import renderer, synthesis
 
-__all__ = ["refinement", "renderer", "synthesis"]
+__all__ = ["renderer", "synthesis"]

@@ -57,7 +57,7 @@ class RefiningRenderer(Renderer):
         return self.refine(img0, img1, motion, timesteps).draw(img0, img1)
 
 
-def around(apart: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
+def _around(apart: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
     """Mean over a small window."""
     return F.avg_pool2d(apart, 5, 1, 2, count_include_pad=False)
 
@@ -68,7 +68,7 @@ def doubt(apart: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
     Args:
         apart: Mean absolute difference of the warped frames.
     """
-    rise = around(apart).pow(4)
+    rise = _around(apart).pow(4)
     return rise / (rise + _AGREEMENT**4)
 
 

@@ -1,10 +1,16 @@
-"""phi_s: fusion of the warped end frames with the keyframes, at reduced size.
+"""phi_s: flows to both end frames, refined in three looks from coarse to fine.
 
-The network reads both end frames warped along the trajectory, the two neighbouring keyframes warped
-to the same instant, the flows and their consistency, and predicts small corrections of the flows,
-of the blend, and of the colours, and how much of each flow to give up where it cannot be trusted
-(`rdvfi.render.refined` says how the frame is drawn from them). The answers come from a last layer
-that starts at zero: before training the renderer is `warp`.
+The flows of the trajectory say where a point comes from; what draws the better picture may differ
+at edges, where something is hidden, and where the motion is wrong. Three stages look at both end
+frames, warped along the flows as they are by then, at a sixteenth, an eighth and a quarter of the
+motion size. Each adds an increment to both flows and to the blend; the last also adds colour. The
+next stage warps again, so it sees what the increment did. This is the residual refinement of
+RIFE's IFNet (Huang et al., 2022, https://arxiv.org/abs/2011.06294), which starts from nothing;
+here it starts from a motion that is known already, and may read the keyframes.
+
+Its last layers start at zero: before training the renderer is `warp`. Beside the frames it can learn
+from exact flow, or from another model's flows and blend: the loss ``imitation`` of `rdvfi.training`.
+`rdvfi.render.refined` says how a frame is drawn from what it finds.
 """
 
 import torch
@@ -18,20 +24,133 @@ from rdvfi.interfaces import Motion, Renderer
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.ops.warp import backward_warp
 from rdvfi.registry import renderers
-from rdvfi.render.refined import (
-    Refined,
-    RefiningRenderer,
-    around,
-    doubt,
-    spread,
-    warped_neighbours,
-)
+from rdvfi.render.refined import Refined, RefiningRenderer, doubt, spread, warped_neighbours
 from rdvfi.render.renderer import consistent_shares
-from rdvfi.types import Flows, Image, Times
+from rdvfi.types import Flow, Image, Times
 
-_FACTS = 15
-_ANSWERS = 10
+Map = Float[Tensor, "n 1 h w"]
+
+COARSEST = 8
+"""Both sides of the grid are padded to a multiple of this."""
+_FACTS = 14
 _LATENT_WIDTH = 24
+
+
+class Stage(nn.Module):
+    """One look at the warped frames, at ``1 / scale`` of the grid.
+
+    Args:
+        scale: Grid pixels per pixel of this stage.
+        width: Channels.
+        blocks: Residual blocks.
+        inherited: Channels of the stage before; 0 for the first.
+        latents: Channels of the keyframes' features; 0 for a stage that does not read them.
+        answers: Channels of the answer: flows, blend, and colours for the last stage.
+    """
+
+    def __init__(
+        self, scale: int, width: int, blocks: int, *, inherited: int, latents: int, answers: int
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.unshuffle = nn.PixelUnshuffle(2)
+        self.enter = conv(4 * _FACTS + latents, width)
+        self.inherit = nn.Conv2d(inherited, width, 1) if inherited else None
+        self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)), nn.SiLU())
+        self.answer = nn.Sequential(zero_conv(width, 4 * answers), nn.PixelShuffle(2))
+
+    def forward(
+        self,
+        facts: Float[Tensor, "n f h w"],
+        latents: Float[Tensor, "n l hz wz"] | None,
+        before: Float[Tensor, "n c hc wc"] | None,
+    ) -> tuple[Float[Tensor, "n a h w"], Float[Tensor, "n d hs ws"]]:
+        """The answer on the grid, and features for the next stage."""
+        h, w = facts.shape[-2:]
+        size = (h // self.scale, w // self.scale)
+        x = self.unshuffle(resize_image(facts, (2 * size[0], 2 * size[1])))
+        if latents is not None:
+            x = torch.cat((x, resize_image(latents, size)), dim=1)
+        x = self.enter(x.to(self.enter.weight))
+        if self.inherit is not None and before is not None:
+            x = x + F.interpolate(self.inherit(before), size, mode="bilinear", align_corners=False)
+        x = self.body(x)
+        return resize_image(self.answer(x).float(), (h, w)), x
+
+
+class Refinement(nn.Module):
+    """Flows, blend and colours of a new frame from its warped end frames and keyframes.
+
+    Args:
+        latent_channels: Channels of a keyframe's latents.
+        width: Channels of the last and finest stage; the others have two and two and a half times
+            as many.
+    """
+
+    def __init__(self, latent_channels: int, width: int) -> None:
+        super().__init__()
+        wide, widest = 2 * width, width * 5 // 2
+        self.latents = nn.Conv2d(2 * latent_channels, _LATENT_WIDTH, 1)
+        self.stages = nn.ModuleList(
+            (
+                Stage(8, widest, 4, inherited=0, latents=_LATENT_WIDTH, answers=5),
+                Stage(4, wide, 3, inherited=widest, latents=_LATENT_WIDTH, answers=5),
+                Stage(2, width, 2, inherited=wide, latents=0, answers=8),
+            )
+        )
+
+    def forward(
+        self,
+        images: tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 3 h w"]],
+        flows: tuple[Flow, Flow],
+        mask: Map,
+        neighbours: Float[Tensor, "n l hz wz"],
+        times: Float[Tensor, " n"],
+    ) -> tuple[Flow, Flow, Map, Float[Tensor, "n 3 h w"]]:
+        """Refined flows and blend, and the colour to add.
+
+        Args:
+            images: Both end frames on the grid of the flows.
+            flows: From the new frame to each of them, in pixels of the grid.
+            mask: Share of the first frame in the blend, [0, 1]. 1 at time 0, 0 at time 1.
+            neighbours: Latents of the two neighbouring keyframes, warped to the new frame.
+            times: Of each new frame, [0, 1].
+        """
+        h, w = mask.shape[-2:]
+        size = (-h % COARSEST, -w % COARSEST)
+        first, last, flow0, flow1, mask = (
+            _padded(x, size) for x in (*images, flows[0], flows[1], mask)
+        )
+        t = times.to(torch.float32)[:, None, None, None]
+        # No correction at the ends.
+        room = (4.0 * t * (1.0 - t)).expand_as(mask)
+        clock = torch.cat((0.25 * room, (1.0 - 2.0 * t).expand_as(mask)), dim=1)
+        latents = self.latents(neighbours.to(self.latents.weight)).float()
+        before, out, lean = None, torch.zeros_like(mask), torch.zeros_like(mask)
+        for index, stage in enumerate(self.stages):
+            warped = backward_warp(first, flow0), backward_warp(last, flow1)
+            apart = (warped[0] - warped[1]).abs().mean(1, keepdim=True)
+            if index == 0:
+                room = room * doubt(apart)
+            moves = 0.05 * flow0, 0.05 * flow1
+            facts = torch.cat((*warped, apart, *moves, _leaning(mask, lean), clock), dim=1)
+            out, before = stage(facts, latents if index < 2 else None, before)
+            out = room * out
+            flow0 = flow0 + stage.scale * out[:, :2]
+            flow1 = flow1 + stage.scale * out[:, 2:4]
+            lean = lean + out[:, 4:5]
+        parts = (flow0, flow1, _leaning(mask, lean), 0.1 * out[:, 5:8])
+        return tuple(part[..., :h, :w] for part in parts)  # pyright: ignore[reportReturnType]
+
+
+def _padded(x: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, "n c _ _"]:
+    return F.pad(x, (0, size[1], 0, size[0]), mode="replicate") if any(size) else x
+
+
+def _leaning(mask: Map, lean: Map) -> Map:
+    """The blend, moved by ``2 lean`` in log-odds; 0 and 1 stay what they are."""
+    first, last = mask * lean.exp(), (1.0 - mask) * (-lean).exp()
+    return first / (first + last)
 
 
 class SynthesisRenderer(RefiningRenderer):
@@ -39,78 +158,28 @@ class SynthesisRenderer(RefiningRenderer):
 
     Args:
         latent_channels: Channels of the keyframes' latents.
-        width: Channels of the network at a quarter of the motion size.
+        width: Channels of the last and finest look.
     """
 
     def __init__(self, latent_channels: int, width: int) -> None:
         super().__init__()
         self.latent_channels = latent_channels
-        wide = width + width // 2
-        self.latents = nn.Conv2d(2 * latent_channels, _LATENT_WIDTH, 1)
-        self.unshuffle = nn.PixelUnshuffle(2)
-        self.enter = conv(4 * _FACTS + _LATENT_WIDTH, width)
-        self.fine = ResidualBlock(width)
-        self.shrink = conv(width, wide, stride=2)
-        self.coarse = nn.Sequential(ResidualBlock(wide), ResidualBlock(wide))
-        self.grow = nn.Conv2d(wide, width, 1)
-        self.finish = nn.Sequential(ResidualBlock(width), nn.SiLU())
-        self.answer = nn.Sequential(zero_conv(width, 4 * _ANSWERS), nn.PixelShuffle(2))
+        self.refinement = Refinement(latent_channels, width)
 
     def refine(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Refined:
         """See `RefiningRenderer.refine`."""
-        flow0, flow1 = flows = motion.trajectory.at(timesteps)
+        flows = motion.trajectory.at(timesteps)
+        b, t, _, h, w = flows[0].shape
         first, last = consistent_shares(motion.trajectory, timesteps, flows)
-        out = self._network(img0, img1, motion, timesteps, flow0, flow1, first / (first + last))
-        t = timesteps.to(torch.float32)[None, :, None, None, None]
-        out = out * (4.0 * t * (1.0 - t))
-        lean = out[:, :, 4:5].exp()
-        mask = first * lean / (first * lean + last / lean)
-        flow0 = flow0 * (1.0 - out[:, :, 8:9]) + out[:, :, :2]
-        flow1 = flow1 * (1.0 - out[:, :, 9:]) + out[:, :, 2:4]
-        return Refined(flow0, flow1, mask, 0.1 * out[:, :, 5:8])
-
-    def _network(
-        self,
-        img0: Image,
-        img1: Image,
-        motion: Motion,
-        timesteps: Times,
-        flow0: Flows,
-        flow1: Flows,
-        mask: Float[Tensor, "b t 1 h w"],
-    ) -> Float[Tensor, "b t a h w"]:
-        b, t, _, h, w = flow0.shape
-        even = (h + h % 2, w + w % 2)
-        small = [resize_image(image.float(), (h, w)) for image in (img0, img1)]
-        warped = [
-            backward_warp(spread(image, t), flow.flatten(0, 1))
-            for image, flow in zip(small, (flow0, flow1), strict=True)
-        ]
-        time = timesteps.to(flow0)[None, :, None, None, None].expand(b, t, 1, h, w)
-        apart = (warped[0] - warped[1]).abs().mean(1, keepdim=True)
-        facts = torch.cat(
-            (
-                *warped,
-                apart,
-                around(apart),
-                (0.05 * flow0).flatten(0, 1),
-                (0.05 * flow1).flatten(0, 1),
-                mask.flatten(0, 1),
-                (time * (1.0 - time)).flatten(0, 1),
-                (1.0 - 2.0 * time).flatten(0, 1),
-            ),
-            dim=1,
+        small = [spread(resize_image(image.float(), (h, w)), t) for image in (img0, img1)]
+        maps = self.refinement(
+            (small[0], small[1]),
+            (flows[0].flatten(0, 1), flows[1].flatten(0, 1)),
+            (first / (first + last)).flatten(0, 1),
+            warped_neighbours(motion, timesteps, flows),
+            timesteps.to(torch.float32).repeat(b),
         )
-        facts = F.pad(facts, (0, even[1] - w, 0, even[0] - h), mode="replicate")
-        latents = warped_neighbours(motion, timesteps, (flow0, flow1))
-        latents = self.latents(latents.to(self.latents.weight)).float()
-        latents = resize_image(latents, (even[0] // 2, even[1] // 2))
-        x = self.enter(torch.cat((self.unshuffle(facts), latents), dim=1).to(self.latents.weight))
-        x = self.fine(x)
-        y = self.grow(self.coarse(self.shrink(x)))
-        x = x + F.interpolate(y, x.shape[-2:], mode="bilinear", align_corners=False)
-        out = self.answer(self.finish(x))[..., :h, :w].float() * doubt(apart)
-        return out.unflatten(0, (b, t))
+        return Refined(*(part.unflatten(0, (b, t)) for part in maps))
 
 
 @renderers.register("synthesis", about=RDVFI_S)
@@ -119,6 +188,6 @@ def synthesis(*, latent_channels: int = 16, width: int = 48) -> Renderer:
 
     Args:
         latent_channels: Channels of the backbone's latents.
-        width: Channels of the network at a quarter of the motion size.
+        width: Channels of the last and finest look.
     """
     return SynthesisRenderer(latent_channels, width)
