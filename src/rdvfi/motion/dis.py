@@ -27,6 +27,10 @@ _ENOUGH_MATCHES = 8
 _MOST_HYPOTHESES = 3
 _WORST = 48.0
 """Grey levels beyond which one error is as bad as another."""
+_MILD = 16.0
+"""The same for the evidence of the wider surroundings."""
+_WIDER = 5
+"""Sides of the surroundings in windows."""
 _PRICE = 2.0
 """Grey levels by which a hypothesis must explain a pixel better than DIS does."""
 
@@ -180,6 +184,17 @@ def _misfit(source: Gray, target: Gray, field: Field, window: int) -> Float[np.n
     return cv2.blur(error, (window, window))
 
 
+def _surroundings(costs: Float[np.ndarray, "n h w"], side: int) -> Float[np.ndarray, "n h w"]:
+    """Mean cost farther around.
+
+    Where several candidates explain a pixel alike (a plain wall), it most likely moves as what can be
+    told apart near it.
+    """
+    import cv2
+
+    return np.stack([cv2.blur(np.minimum(cost, _MILD), (side, side)) for cost in costs])
+
+
 def similarity_flow(dis: DIS, source: Gray, target: Gray, find: Keypoints | None = None) -> Field:
     """DIS flow, replaced by similarity hypotheses where those explain the picture better.
 
@@ -206,7 +221,7 @@ def similarity_flow(dis: DIS, source: Gray, target: Gray, find: Keypoints | None
     window = max(9, min(h, w) // 16 | 1)
     costs = np.stack([_misfit(source, target, field, window) for field in fields])
     costs[0] -= price
-    best = costs.argmin(0)
+    best = (costs + _surroundings(costs, _WIDER * window)).argmin(0)
     return np.take_along_axis(np.stack(fields), best[None, ..., None], axis=0)[0]
 
 
