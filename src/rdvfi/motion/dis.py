@@ -187,8 +187,8 @@ def _misfit(source: Gray, target: Gray, field: Field, window: int) -> Float[np.n
 def _surroundings(costs: Float[np.ndarray, "n h w"], side: int) -> Float[np.ndarray, "n h w"]:
     """Mean cost farther around.
 
-    Where several candidates explain a pixel alike (a plain wall), it most likely moves as what can be
-    told apart near it.
+    Where several candidates explain a pixel alike (a plain wall), it most likely moves as what can
+    be told apart near it.
     """
     import cv2
 

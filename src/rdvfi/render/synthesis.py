@@ -8,9 +8,9 @@ next stage warps again, so it sees what the increment did. This is the residual 
 RIFE's IFNet (Huang et al., 2022, https://arxiv.org/abs/2011.06294), which starts from nothing;
 here it starts from a motion that is known already, and may read the keyframes.
 
-Its last layers start at zero: before training the renderer is `warp`. Beside the frames it can learn
-from exact flow, or from another model's flows and blend: the loss ``imitation`` of `rdvfi.training`.
-`rdvfi.render.refined` says how a frame is drawn from what it finds.
+Its last layers start at zero: before training the renderer is `warp`. Beside the frames it can
+learn from exact flow, or from another model's flows and blend: the loss ``imitation`` of
+`rdvfi.training`. `rdvfi.render.refined` says how a frame is drawn from what it finds.
 """
 
 import torch
