@@ -1,10 +1,11 @@
 """Drawing frames on a CPU, tile by tile.
 
-The frames are those of `rdvfi.ops.render`. What costs time in the plain composition is less the
-arithmetic than everything around it: each full-size intermediate goes through memory, fresh memory
-is mapped page by page, upsampling picks its four neighbours one by one, and `grid_sample` uses one
-thread per image of a batch. Here a tile goes through all steps while it is in the cache, and each
-band of its rows is given to `grid_sample` as a batch of one strip per thread.
+The frames are those of `rdvfi.ops.render`; this draws where `rdvfi.ops.bands` cannot. What costs
+time in the plain composition is less the arithmetic than everything around it: each full-size
+intermediate goes through memory, fresh memory is mapped page by page, upsampling picks its four
+neighbours one by one, and `grid_sample` uses one thread per image of a batch. Here a tile goes
+through all steps while it is in the cache, and each band of its rows is given to `grid_sample` as a
+batch of one strip per thread.
 
 Upsampling is separable: the small maps are widened first, at ``H / h`` times less work than at full
 size. Then a tile's rows are interpolated with its columns laid out as channels (channels last), for
