@@ -57,6 +57,26 @@ def test_bends_survive_a_flow_estimator_that_reads_pixels() -> None:
     assert keyframes.bends.abs().max() > 0.0
 
 
+def test_without_lines_the_denoiser_does_not_see_the_coarse_flow() -> None:
+    first, last = _pair()
+    blind = _shaken("backbone.lines=false")
+    other = _shaken("backbone.lines=false", "coarse=dis")
+    keyframes, same = (model.estimate(first, last).keyframes for model in (blind, other))
+    torch.testing.assert_close(keyframes.latents, same.latents, rtol=0.0, atol=0.0)
+    assert keyframes.bends is None
+    assert keyframes.end_flows is not None  # whoever reads the keyframes still has it
+    assert _shaken().estimate(first, last).keyframes.bends is not None
+
+
+def test_without_lines_and_before_training_keyframes_are_a_cross_fade() -> None:
+    first, last = _pair()
+    model = rdvfi.build("rdvfi_s", "backbone.lines=false").eval().requires_grad_(False)
+    keyframes = model.estimate(first, last).keyframes
+    ends, times = keyframes.latents[:, [0, -1]], keyframes.times[None, :, None, None, None]
+    faded = torch.lerp(ends[:, :1], ends[:, 1:], times)
+    torch.testing.assert_close(keyframes.latents, faded, rtol=0.0, atol=1e-5)
+
+
 def test_turning_lines_are_bounded_and_have_finite_gradients() -> None:
     """Opposite turns side by side, between which the slope of the path vanishes."""
     torch.manual_seed(0)

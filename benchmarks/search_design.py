@@ -1,0 +1,426 @@
+"""Search for RDVFI-S's design: one choice exchanged at a time, every training with the same steps.
+
+    python benchmarks/search_design.py data runs/search \
+        benchmarks/results/0.2.0/design-search.jsonl --clip bikes.mp4
+
+Everything starts from the weights that ship. Where a part is compared, it alone is trained from
+scratch, by its stage of ``rdvfi_s`` with the schedule shortened to `STEPS`, on the same batches and
+from the same seed; the choice that ships is trained so too and is what the others are compared
+with. Where weights can stay (knots, bases, parts left out), the shipped ones are measured again.
+
+Each variant leaves one line in the output: scores on the held-out sets and on a clip, the error of
+its trajectories, steps, minutes, seed and commit. A run that was stopped goes on where it was.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+from compare_trajectories import exact
+from torch import Tensor, nn
+
+import rdvfi
+from rdvfi.checkpoint import write_weights
+from rdvfi.config import build
+from rdvfi.evaluation.ablate import composed, straightened
+from rdvfi.evaluation.methods import ModelMethod
+from rdvfi.evaluation.procedural import SETS, held_out_pictures, held_out_scene
+from rdvfi.evaluation.protocol import evaluate
+from rdvfi.evaluation.report import read_environment
+from rdvfi.interfaces import KeyframeGenerator, Keyframes
+from rdvfi.interpolator import Interpolator
+from rdvfi.motion.iterative import IterativeFusion
+from rdvfi.motion.line import starting_line
+from rdvfi.motion.trajectory import Knots
+from rdvfi.training.clip import Clip
+from rdvfi.training.decoding import Decoding
+from rdvfi.training.engine import Trainer
+from rdvfi.training.evidence import FlowPair
+from rdvfi.training.feeds import open_feed
+from rdvfi.training.moment import Moment
+from rdvfi.training.objective import Objective
+from rdvfi.training.parts import part_of
+from rdvfi.training.recipes import compose_stages
+from rdvfi.training.run import make_objective
+from rdvfi.training.stage import Stage
+from rdvfi.types import Image, SmallImage, Times, Video
+
+STEPS = {"motion": 260, "keyframes": 300, "refinement": 140}
+"""Optimiser steps of each stage."""
+SEED = 0
+GAP = 9
+TIMES = torch.arange(1, GAP) / GAP
+PAIRS = {"procedural": 12, "procedural-limbs": 6}
+CLIP_PAIRS = 3
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part trained from scratch.
+
+    Attributes:
+        stage: A stage of ``rdvfi_s``.
+        overrides: Of its recipe.
+        model: Of the model's recipe.
+    """
+
+    stage: str
+    overrides: tuple[str, ...] = ()
+    model: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of the part that it trains."""
+        return {"motion": "trajectory", "keyframes": "backbone", "refinement": "renderer"}[
+            self.stage
+        ]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table.
+
+    Attributes:
+        group: What it is compared within.
+        name: Its own.
+        part: What is trained for it, if anything.
+        uses: Variants whose trained parts it takes besides.
+        change: What is done to the finished model.
+    """
+
+    group: str
+    name: str
+    part: Part | None = None
+    uses: tuple[str, ...] = ()
+    change: Callable[[Interpolator], Interpolator] = lambda model: model
+
+    @property
+    def key(self) -> str:
+        """Its name in files."""
+        return f"{self.group}-{self.name}".replace(" ", "_").replace("+", "and").replace(",", "")
+
+
+class Unbent(KeyframeGenerator):
+    """A generator that keeps its bends of the line to itself."""
+
+    def __init__(self, generator: KeyframeGenerator) -> None:
+        super().__init__()
+        self.generator = generator
+        self.latent_channels, self.stride = generator.latent_channels, generator.stride
+        self.size_multiple, self.keyframe_count = generator.size_multiple, generator.keyframe_count
+        self.gives_end_flows = generator.gives_end_flows
+
+    def forward(self, img0: SmallImage, img1: SmallImage, noise: Tensor) -> Keyframes:
+        """The generator's keyframes, without their bends."""
+        return replace(self.generator(img0, img1, noise), bends=None)
+
+    def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
+        """The generator's own."""
+        return self.generator.noise_shape(b, h, w)
+
+    def encode(self, images: SmallImage) -> Tensor:
+        """The generator's own."""
+        return self.generator.encode(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The generator's own."""
+        return self.generator.decode(latents)
+
+
+class EndsDecoding(Decoding):
+    """`Decoding` with both ends as the only knots, for the backbone ``ends``.
+
+    Nothing there diffuses, so no stage of a recipe takes it.
+    """
+
+    def true_keyframes(self, clip: Clip) -> Keyframes:
+        """Latents of both ends, and the coarse flow between them."""
+        assert clip.latents is not None
+        assert clip.coarse is not None
+        return Keyframes(clip.latents[:, ::8], torch.arange(2.0), end_flows=clip.coarse)
+
+    def _keyframes(self, clip: Clip, moment: Moment) -> Keyframes:
+        return self.true_keyframes(clip)
+
+    def _supervised(self, keyframes: Keyframes, clip: Clip) -> tuple[FlowPair, FlowPair | None]:
+        trajectory = self.model.trajectory
+        assert isinstance(trajectory, IterativeFusion)
+        exact_flows, seen = (value[:, ::8] for value in clip.knot_flows())
+        wanted = torch.cat((exact_flows[:, 1:, 0], exact_flows[:, :1, 1]))
+        shown = torch.cat((seen[:, 1:, 0], seen[:, :1, 1]))
+        moved = trajectory.adjacent_flows(keyframes)
+        line = starting_line(keyframes, moved.detach())
+        flows = line.flows + trajectory.bends(keyframes, line, moved.detach())
+        return FlowPair(flows[:, 1:], wanted, shown), FlowPair(moved, wanted, shown)
+
+
+def with_knots(kind: Knots) -> Callable[[Interpolator], Interpolator]:
+    """What sets the kind of knots."""
+
+    def change(model: Interpolator) -> Interpolator:
+        model.trajectory.knots = kind  # pyright: ignore[reportAttributeAccessIssue]
+        return model
+
+    return change
+
+
+def with_basis(name: str) -> Callable[[Interpolator], Interpolator]:
+    """What sets the basis."""
+
+    def change(model: Interpolator) -> Interpolator:
+        model.trajectory.basis = rdvfi.bases.create(name)  # pyright: ignore[reportAttributeAccessIssue]
+        return model
+
+    return change
+
+
+def without_bends(model: Interpolator) -> Interpolator:
+    """The model whose bends are not handed on."""
+    generator = Unbent(model.generator)
+    return Interpolator(
+        generator, model.trajectory, model.renderer, motion_area=model.motion_area
+    ).eval()
+
+
+def losses_of(**weights: float) -> tuple[str, ...]:
+    """Overrides that give these weights to losses, and none to the others of a recipe."""
+    given = {"theta": 0.0, "flow": 0.0, "l1": 0.0, "l2": 0.0, "edges": 0.0} | weights
+    return tuple(f"losses.{name}={weight}" for name, weight in given.items())
+
+
+ENDS = ("backbone=ends",)
+NO_LINES = ("backbone.lines=false",)
+
+VARIANTS = (
+    Variant("shipped weights", "moved knots, cubic"),
+    Variant("motion", "iterative", Part("motion")),
+    Variant("motion", "direct", Part("motion", (), ("trajectory=direct",))),
+    Variant("keyframes", "theta + flow + l2", Part("keyframes")),
+    Variant("keyframes", "theta", Part("keyframes", losses_of(theta=1))),
+    Variant("keyframes", "theta + l2", Part("keyframes", losses_of(theta=1, l2=10))),
+    Variant(
+        "keyframes",
+        "theta + l2, no lines",
+        Part("keyframes", losses_of(theta=1, l2=10), NO_LINES),
+    ),
+    Variant("keyframes", "ends", Part("motion", (), ENDS)),
+    Variant("phi_s", "l1 + edges + l2", Part("refinement")),
+    Variant("phi_s", "l2", Part("refinement", losses_of(l2=1))),
+    Variant("shipped weights", "fixed knots, cubic", change=with_knots(Knots.FIXED)),
+    Variant("shipped weights", "source knots, cubic", change=with_knots(Knots.SOURCE)),
+    Variant("shipped weights", "straight keyframes", change=straightened),
+    Variant("shipped weights", "bends not handed on", change=without_bends),
+    Variant("shipped weights", "plain composition", change=composed),
+    Variant(
+        "motion",
+        "iterative, bends not handed on",
+        uses=("motion-iterative",),
+        change=without_bends,
+    ),
+    Variant("motion", "direct, bends not handed on", uses=("motion-direct",), change=without_bends),
+    Variant("keyframes", "theta + flow", Part("keyframes", losses_of(theta=1, flow=1))),
+    Variant(
+        "keyframes",
+        "theta + l2 + features",
+        Part("keyframes", losses_of(theta=1, l2=10, features=2)),
+    ),
+    Variant("phi_s", "l2 + features", Part("refinement", losses_of(l2=1, features=0.2))),
+    Variant("phi_s", "census", Part("refinement", losses_of(census=1))),
+    Variant(
+        "keyframes",
+        "ends with a phi_s of its own",
+        Part("refinement", ("predicted=false",), ENDS),
+        uses=("keyframes-ends",),
+    ),
+    Variant(
+        "keyframes",
+        "all three parts retrained",
+        uses=(
+            "motion-iterative",
+            "keyframes-theta_and_flow_and_l2",
+            "phi_s-l1_and_edges_and_l2",
+        ),
+    ),
+    Variant("shipped weights", "moved knots, linear", change=with_basis("linear")),
+    Variant(
+        "shipped weights", "moved knots, constant-velocity", change=with_basis("constant-velocity")
+    ),
+)
+"""In the order in which they run: what answers most comes first."""
+
+
+def assembled(
+    part: Part | None, sources: Iterable[Part], out: Path, keys: Sequence[str]
+) -> Interpolator:
+    """A model of the shipped weights, less the part to be trained, plus parts that were trained."""
+    chosen = [*sources, *([part] if part else [])]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        model = build("rdvfi_s", *dict.fromkeys(o for each in chosen for o in each.model))
+    shipped = rdvfi.create_model("rdvfi-s")
+    fresh = {each.name for each in chosen}
+    model.generator.autoencoder.load_state_dict(shipped.generator.autoencoder.state_dict())  # pyright: ignore
+    if "backbone" not in fresh and hasattr(model.generator, "denoiser"):
+        part_of(model, "backbone").load_state_dict(part_of(shipped, "backbone").state_dict())
+    for name in ("trajectory", "renderer"):
+        if name not in fresh:
+            part_of(model, name).load_state_dict(part_of(shipped, name).state_dict())
+    for each, key in zip(sources, keys, strict=True):
+        part_of(model, each.name).load_state_dict(_read(out / f"{key}.safetensors"))
+    return model
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(file)
+
+
+def trained(variant: Variant, model: Interpolator, data: Path, out: Path, report: Report) -> None:
+    """Train a variant's part in ``model``, unless its weights are there."""
+    assert variant.part is not None
+    part, file = variant.part, out / f"{variant.key}.safetensors"
+    module = part_of(model, part.name)
+    if not file.exists():
+        stage = stage_of(variant.key, part, data, out)
+        feed = open_feed(stage.data, rdvfi.create_model("rdvfi-s"), out, report)
+        objective = objective_of(stage, part, model.train())
+        Trainer(stage.stage, objective, feed, stage.engine, out, report=report).fit()
+        write_weights(file, dict(module.state_dict()))
+    module.load_state_dict(_read(file))
+
+
+def stage_of(name: str, part: Part, data: Path, out: Path) -> Stage:
+    """The stage that trains a part, with the shortened schedule."""
+    shortened = (
+        f"engine.steps={STEPS[part.stage]}",
+        f"engine.seed={SEED}",
+        "engine.warmup=30",
+        "engine.average=0.97",
+        "engine.save_every=80",
+        "engine.device=cpu",
+    )
+    fixed = (f"data.folder={data}", f"out={out}", f"stage={name}", *shortened)
+    return compose_stages(f"rdvfi_s/{part.stage}", [*fixed, *part.overrides])[0]
+
+
+def objective_of(stage: Stage, part: Part, model: Interpolator) -> Objective:
+    """The stage's objective; that of ``ends`` is not one of the training system's."""
+    if part.model != ENDS:
+        return make_objective(stage, model)
+    model.requires_grad_(False)
+    part_of(model, part.name).requires_grad_(True)
+    from rdvfi.training.losses import Terms
+
+    objective = EndsDecoding.__new__(EndsDecoding)
+    nn.Module.__init__(objective)
+    objective.model, objective.terms = model, Terms(stage.losses, stage.settings)
+    objective.predicted = False
+    return objective
+
+
+class Remembering(ModelMethod):
+    """A model that keeps the flows of every pair that it was asked for."""
+
+    def __init__(self, model: Interpolator, *, name: str) -> None:
+        super().__init__(model, name=name)
+        self.flows: list[Tensor] = []
+
+    @torch.inference_mode()
+    def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
+        """See `ModelMethod.__call__`."""
+        motion = self.model.estimate(img0, img1)
+        self.flows.append(torch.stack(motion.trajectory.at(TIMES), dim=2))
+        return self.model.render(img0, img1, motion, times)
+
+
+@cache
+def truth(name: str, number: int) -> tuple[Tensor, Tensor]:
+    """Exact flows of a held-out scene, in pixels of half its size, and where they can be seen."""
+    scene = held_out_scene(number, held_out_pictures(), name=name)
+    return exact(scene, TIMES)
+
+
+def scored(model: Interpolator, clip: Path | None) -> dict[str, dict[str, float]]:
+    """Scores on each held-out set, and on the clip if there is one."""
+    found = {}
+    for name, pairs in PAIRS.items():
+        method = Remembering(model, name="model")
+        score = evaluate(name, gap=GAP, models=[method], pairs=pairs).scores[0]
+        found[name] = {"pairs": pairs, "psnr": score.psnr, "ssim": score.ssim}
+        errors = []
+        for number, flows in enumerate(method.flows[1:]):  # the first call was a warm-up
+            wanted, seen = truth(name, number)
+            errors.append((flows - wanted).norm(dim=3)[seen])
+        found[name]["epe"] = float(torch.stack([error.mean() for error in errors]).mean())
+        found[name]["epe_p99"] = float(
+            torch.stack(
+                [error.sort().values[int(0.99 * (len(error) - 1))] for error in errors]
+            ).mean()
+        )
+    if clip is not None:
+        score = evaluate(clip, gap=GAP, models=[model], pairs=CLIP_PAIRS).scores[0]
+        found[clip.stem] = {"pairs": CLIP_PAIRS, "psnr": score.psnr, "ssim": score.ssim}
+    return found
+
+
+def run(variant: Variant, data: Path, out: Path, clip: Path | None, report: Report) -> dict:
+    """Train and measure one variant."""
+    parts = {each.key: each.part for each in VARIANTS}
+    sources = [part for key in variant.uses if (part := parts[key]) is not None]
+    model = assembled(variant.part, sources, out, variant.uses)
+    part = variant.part
+    began = time.monotonic()
+    if part is not None:
+        trained(variant, model, data, out, report)
+    minutes = (time.monotonic() - began) / 60.0
+    model = variant.change(model.requires_grad_(False).eval())
+    return {
+        "group": variant.group,
+        "variant": variant.name,
+        "part": None if part is None else asdict(part),
+        "uses": variant.uses,
+        "steps": 0 if part is None else STEPS[part.stage],
+        "minutes": round(minutes, 2),
+        "seed": SEED,
+        "scores": {
+            name: {key: round(value, 4) for key, value in scores.items()}
+            for name, scores in scored(model, clip).items()
+        },
+        "environment": asdict(read_environment(torch.device("cpu"))),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="training data, as for rdvfi train")
+    parser.add_argument("out", type=Path, help="folder of weights and caches")
+    parser.add_argument("output", type=Path, help="a file of JSON lines, to which is added")
+    parser.add_argument("--clip", type=Path, help="a video on which variants are measured too")
+    chosen = parser.parse_args()
+    assert set(PAIRS) <= set(SETS)
+    done = set()
+    if chosen.output.exists():
+        rows = [json.loads(line) for line in chosen.output.read_text().splitlines()]
+        done = {(row["group"], row["variant"]) for row in rows}
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    for variant in VARIANTS:
+        if (variant.group, variant.name) in done:
+            continue
+        row = run(variant, chosen.data, chosen.out, chosen.clip, print)
+        with chosen.output.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(variant.key, json.dumps(row["scores"]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
