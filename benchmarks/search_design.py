@@ -21,16 +21,18 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from compare_trajectories import exact
 from torch import Tensor, nn
 
 import rdvfi
+from compare_trajectories import exact
 from rdvfi.checkpoint import write_weights
 from rdvfi.config import build
 from rdvfi.evaluation.ablate import composed, straightened
+from rdvfi.evaluation.clips import Window
+from rdvfi.evaluation.measure import measure
 from rdvfi.evaluation.methods import ModelMethod
 from rdvfi.evaluation.procedural import SETS, held_out_pictures, held_out_scene
-from rdvfi.evaluation.protocol import evaluate
+from rdvfi.evaluation.protocol import clip_windows
 from rdvfi.evaluation.report import read_environment
 from rdvfi.interfaces import KeyframeGenerator, Keyframes
 from rdvfi.interpolator import Interpolator
@@ -50,7 +52,7 @@ from rdvfi.training.run import make_objective
 from rdvfi.training.stage import Stage
 from rdvfi.types import Image, SmallImage, Times, Video
 
-STEPS = {"motion": 260, "keyframes": 300, "refinement": 140}
+STEPS = {"motion": 260, "keyframes": 300, "refinement": 110}
 """Optimiser steps of each stage."""
 SEED = 0
 GAP = 9
@@ -165,7 +167,7 @@ def with_knots(kind: Knots) -> Callable[[Interpolator], Interpolator]:
     """What sets the kind of knots."""
 
     def change(model: Interpolator) -> Interpolator:
-        model.trajectory.knots = kind  # pyright: ignore[reportAttributeAccessIssue]
+        model.trajectory.knots = kind  # pyright: ignore
         return model
 
     return change
@@ -348,26 +350,33 @@ def truth(name: str, number: int) -> tuple[Tensor, Tensor]:
     return exact(scene, TIMES)
 
 
+@cache
+def windows(clip: str, pairs: int) -> tuple[Window, ...]:
+    """Pairs of frames with the truth between them, as `rdvfi evaluate` takes them."""
+    return tuple(clip_windows(clip, gap=GAP, pairs=pairs))
+
+
+def score_of(method: ModelMethod, clip: str, pairs: int) -> dict[str, float]:
+    """PSNR in dB and SSIM, means over all new frames."""
+    score = measure(windows(clip, pairs), [method], device=torch.device("cpu")).scores[0]
+    return {"pairs": pairs, "psnr": score.psnr, "ssim": score.ssim}
+
+
 def scored(model: Interpolator, clip: Path | None) -> dict[str, dict[str, float]]:
-    """Scores on each held-out set, and on the clip if there is one."""
+    """Scores on each held-out set, with errors of flow, and on the clip if there is one."""
     found = {}
     for name, pairs in PAIRS.items():
         method = Remembering(model, name="model")
-        score = evaluate(name, gap=GAP, models=[method], pairs=pairs).scores[0]
-        found[name] = {"pairs": pairs, "psnr": score.psnr, "ssim": score.ssim}
+        score = score_of(method, name, pairs)
         errors = []
         for number, flows in enumerate(method.flows[1:]):  # the first call was a warm-up
             wanted, seen = truth(name, number)
-            errors.append((flows - wanted).norm(dim=3)[seen])
-        found[name]["epe"] = float(torch.stack([error.mean() for error in errors]).mean())
-        found[name]["epe_p99"] = float(
-            torch.stack(
-                [error.sort().values[int(0.99 * (len(error) - 1))] for error in errors]
-            ).mean()
-        )
+            errors.append((flows - wanted).norm(dim=3)[seen].sort().values)
+        mean = torch.stack([error.mean() for error in errors]).mean()
+        high = torch.stack([error[int(0.99 * (len(error) - 1))] for error in errors]).mean()
+        found[name] = {**score, "epe": float(mean), "epe_p99": float(high)}
     if clip is not None:
-        score = evaluate(clip, gap=GAP, models=[model], pairs=CLIP_PAIRS).scores[0]
-        found[clip.stem] = {"pairs": CLIP_PAIRS, "psnr": score.psnr, "ssim": score.ssim}
+        found[clip.stem] = score_of(ModelMethod(model, name="model"), str(clip), CLIP_PAIRS)
     return found
 
 
