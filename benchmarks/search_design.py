@@ -71,11 +71,18 @@ class Part:
         stage: A stage of ``rdvfi_s``.
         overrides: Of its recipe.
         model: Of the model's recipe.
+        times: As many `STEPS` as this.
     """
 
     stage: str
     overrides: tuple[str, ...] = ()
     model: tuple[str, ...] = ()
+    times: int = 1
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps."""
+        return self.times * STEPS[self.stage]
 
     @property
     def name(self) -> str:
@@ -191,6 +198,15 @@ def without_bends(model: Interpolator) -> Interpolator:
     ).eval()
 
 
+def unlearned(model: Interpolator) -> Interpolator:
+    """The model whose trajectory is the generator's line with its bends, as before training."""
+    trajectory = model.trajectory
+    assert isinstance(trajectory, IterativeFusion)
+    for parameter in trajectory.fuse[-1].parameters():
+        nn.init.zeros_(parameter)
+    return model
+
+
 def losses_of(**weights: float) -> tuple[str, ...]:
     """Overrides that give these weights to losses, and none to the others of a recipe."""
     given = {"theta": 0.0, "flow": 0.0, "l1": 0.0, "l2": 0.0, "edges": 0.0} | weights
@@ -220,13 +236,7 @@ VARIANTS = (
     Variant("shipped weights", "straight keyframes", change=straightened),
     Variant("shipped weights", "bends not handed on", change=without_bends),
     Variant("shipped weights", "plain composition", change=composed),
-    Variant(
-        "motion",
-        "iterative, bends not handed on",
-        uses=("motion-iterative",),
-        change=without_bends,
-    ),
-    Variant("motion", "direct, bends not handed on", uses=("motion-direct",), change=without_bends),
+    Variant("motion", "no network", change=unlearned),
     Variant("keyframes", "theta + flow", Part("keyframes", losses_of(theta=1, flow=1))),
     Variant(
         "keyframes",
@@ -234,6 +244,19 @@ VARIANTS = (
         Part("keyframes", losses_of(theta=1, l2=10, features=2)),
     ),
     Variant("phi_s", "l2 + features", Part("refinement", losses_of(l2=1, features=0.2))),
+    Variant(
+        "motion",
+        "iterative, bends not handed on",
+        uses=("motion-iterative",),
+        change=without_bends,
+    ),
+    Variant("motion", "direct, bends not handed on", uses=("motion-direct",), change=without_bends),
+    Variant("keyframes, longer", "theta + flow + l2", Part("keyframes", times=2)),
+    Variant(
+        "keyframes, longer",
+        "theta + l2, no lines",
+        Part("keyframes", losses_of(theta=1, l2=10), NO_LINES, times=2),
+    ),
     Variant("phi_s", "census", Part("refinement", losses_of(census=1))),
     Variant(
         "keyframes",
@@ -253,6 +276,11 @@ VARIANTS = (
     Variant("shipped weights", "moved knots, linear", change=with_basis("linear")),
     Variant(
         "shipped weights", "moved knots, constant-velocity", change=with_basis("constant-velocity")
+    ),
+    Variant(
+        "keyframes, longer",
+        "theta + l2",
+        Part("keyframes", losses_of(theta=1, l2=10), times=2),
     ),
 )
 """In the order in which they run: what answers most comes first."""
@@ -302,7 +330,7 @@ def trained(variant: Variant, model: Interpolator, data: Path, out: Path, report
 def stage_of(name: str, part: Part, data: Path, out: Path) -> Stage:
     """The stage that trains a part, with the shortened schedule."""
     shortened = (
-        f"engine.steps={STEPS[part.stage]}",
+        f"engine.steps={part.steps}",
         f"engine.seed={SEED}",
         "engine.warmup=30",
         "engine.average=0.97",
@@ -396,7 +424,7 @@ def run(variant: Variant, data: Path, out: Path, clip: Path | None, report: Repo
         "variant": variant.name,
         "part": None if part is None else asdict(part),
         "uses": variant.uses,
-        "steps": 0 if part is None else STEPS[part.stage],
+        "steps": 0 if part is None else part.steps,
         "minutes": round(minutes, 2),
         "seed": SEED,
         "scores": {
