@@ -244,6 +244,7 @@ VARIANTS = (
         Part("keyframes", losses_of(theta=1, l2=10, features=2)),
     ),
     Variant("phi_s", "l2 + features", Part("refinement", losses_of(l2=1, features=0.2))),
+    Variant("phi_s", "census", Part("refinement", losses_of(census=1))),
     Variant(
         "motion",
         "iterative, bends not handed on",
@@ -257,7 +258,6 @@ VARIANTS = (
         "theta + l2, no lines",
         Part("keyframes", losses_of(theta=1, l2=10), NO_LINES, times=2),
     ),
-    Variant("phi_s", "census", Part("refinement", losses_of(census=1))),
     Variant(
         "keyframes",
         "ends with a phi_s of its own",
