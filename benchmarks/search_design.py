@@ -54,6 +54,19 @@ from rdvfi.types import Image, SmallImage, Times, Video
 
 STEPS = {"motion": 260, "keyframes": 300, "refinement": 110}
 """Optimiser steps of each stage."""
+FIXED: dict[str, tuple[str, ...]] = {
+    "motion": (),
+    "keyframes": (),
+    "refinement": (
+        "data.batch=4",
+        "data.seed=41",
+        "data.symmetries=false",
+        "engine.rate=6e-4",
+        "losses.psnr=0",
+        "losses.imitation=0",
+    ),
+}
+"""What a stage's recipe has otherwise; the weights of its losses are the variants'."""
 SEED = 0
 GAP = 9
 TIMES = torch.arange(1, GAP) / GAP
@@ -229,7 +242,7 @@ VARIANTS = (
         Part("keyframes", losses_of(theta=1, l2=10), NO_LINES),
     ),
     Variant("keyframes", "ends", Part("motion", (), ENDS)),
-    Variant("phi_s", "l1 + edges + l2", Part("refinement")),
+    Variant("phi_s", "l1 + edges + l2", Part("refinement", losses_of(l1=1, edges=1, l2=20))),
     Variant("phi_s", "l2", Part("refinement", losses_of(l2=1))),
     Variant("shipped weights", "fixed knots, cubic", change=with_knots(Knots.FIXED)),
     Variant("shipped weights", "source knots, cubic", change=with_knots(Knots.SOURCE)),
@@ -337,7 +350,7 @@ def stage_of(name: str, part: Part, data: Path, out: Path) -> Stage:
         "engine.save_every=80",
         "engine.device=cpu",
     )
-    fixed = (f"data.folder={data}", f"out={out}", f"stage={name}", *shortened)
+    fixed = (f"data.folder={data}", f"out={out}", f"stage={name}", *shortened, *FIXED[part.stage])
     return compose_stages(f"rdvfi_s/{part.stage}", [*fixed, *part.overrides])[0]
 
 
