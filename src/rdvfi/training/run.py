@@ -22,7 +22,7 @@ from rdvfi.models import create_model, save_bundled
 from rdvfi.training.decoding import Autoencoding, CoarseFlow, Decoding
 from rdvfi.training.diffusing import Diffusing
 from rdvfi.training.engine import Trainer
-from rdvfi.training.feeds import Drawn, open_feed
+from rdvfi.training.feeds import Drawn, film_pool, open_feed
 from rdvfi.training.lora import add_lora, lora_state, merge
 from rdvfi.training.losses import Terms
 from rdvfi.training.objective import Objective
@@ -30,6 +30,7 @@ from rdvfi.training.parts import load_parts, only, part_of, save_parts, take_par
 from rdvfi.training.recipes import as_table, compose_stages
 from rdvfi.training.sharding import blocks_of, gather, shard
 from rdvfi.training.stage import Kind, Stage
+from rdvfi.training.teaching import check_answers
 from rdvfi.training.trainee import trainee_of
 
 Report = Callable[[str], None]
@@ -52,8 +53,12 @@ def train(recipe: str, overrides: Sequence[str] = (), *, report: Report) -> bool
     Raises:
         ValueError: If the recipe or something that it names is not valid.
         FileNotFoundError: If data, or the result of an earlier stage, is missing.
+        ImportError: If a teacher that it names is not installed.
     """
     stages, began = compose_stages(recipe, overrides), time.monotonic()
+    for stage in stages:
+        if stage.data.teacher is not None:
+            check_answers(film_pool(stage.data), stage.data.teacher)
     for planned in stages:
         stage = _within(planned, began)
         finished = Path(stage.out) / f"{stage.stage}.safetensors"

