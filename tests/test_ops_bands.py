@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import drawn
 from rdvfi.ops import bands, render
-from rdvfi.ops.render import reference
 
 _module = sys.modules["rdvfi.ops.render"]  # the name in the package is the function
 exact = pytest.mark.skipif(
@@ -38,11 +38,6 @@ def _arguments(
     return [*images, *flows, mask, 0.05 * torch.randn(b, t, 3, *small, generator=generator)]
 
 
-def _exact(*arguments: Tensor) -> Tensor:
-    """The definition in float64."""
-    return reference(*(x.double() for x in arguments)).clamp(0, 1).float()
-
-
 def _noting(used: list[str], name: str) -> Callable[..., Tensor]:
     way = getattr(_module, name)
 
@@ -64,6 +59,7 @@ def _used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @exact
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
+    seed=st.integers(0, 2**16),
     b=st.integers(1, 2),
     t=st.integers(0, 3),
     size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
@@ -73,6 +69,7 @@ def _used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     threads=st.integers(1, 3),
 )
 def test_bands_are_the_reference_at_any_size(
+    seed: int,
     b: int,
     t: int,
     size: tuple[int, int],
@@ -81,19 +78,15 @@ def test_bands_are_the_reference_at_any_size(
     band: int,
     threads: int,
 ) -> None:
-    images = [0.5 * torch.rand(b, 3, *size) for _ in range(2)]
-    flows = [reach * min(small) * torch.randn(b, t, 2, *small) for _ in range(2)]
-    mask, residual = torch.rand(b, t, 1, *small), 0.5 * torch.randn(b, t, 3, *small)
-    arguments = (*images, *flows, mask, residual)
+    arguments = drawn.noise(seed, b, t, size, small, reach)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bands, "_BAND", band)
         patch.setattr("torch.get_num_threads", lambda: threads)
         used = _used(patch)
         got = render(*arguments)
     assert used == ["draw_in_bands"]
-    # Positions are float32, and this motion jumps by up to a hundred pixels between two.
-    limit = 3e-5 if reach < 1 else 2e-4
-    torch.testing.assert_close(got, _exact(*arguments), rtol=0, atol=limit)
+    expected, limit = drawn.exact(*arguments), drawn.rounding(*arguments)
+    torch.testing.assert_close(got, expected, rtol=0, atol=limit)
 
 
 @exact
@@ -122,7 +115,7 @@ def test_any_position_is_looked_up_at_the_border(image: int, axis: int, value: f
     got = render(*arguments)
     if value == float("inf"):  # of which the definition, by a weight of zero, makes no number
         arguments[2 + image][:, :, axis] = 1e6
-    torch.testing.assert_close(got, _exact(*arguments), rtol=0, atol=3e-5)
+    torch.testing.assert_close(got, drawn.exact(*arguments), rtol=0, atol=3e-5)
 
 
 @exact
@@ -163,7 +156,7 @@ def test_an_opencv_that_rounds_coordinates_does_not_draw(monkeypatch: pytest.Mon
     used, arguments = _used(monkeypatch), _arguments()
     got = render(*arguments)
     assert used == ["draw_in_tiles"]
-    torch.testing.assert_close(got, _exact(*arguments), rtol=0, atol=3e-5)
+    torch.testing.assert_close(got, drawn.exact(*arguments), rtol=0, atol=3e-5)
 
 
 def test_without_opencv_torch_draws(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +165,7 @@ def test_without_opencv_torch_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     used, arguments = _used(monkeypatch), _arguments()
     got = render(*arguments)
     assert used == ["draw_in_tiles"]
-    torch.testing.assert_close(got, _exact(*arguments), rtol=0, atol=3e-5)
+    torch.testing.assert_close(got, drawn.exact(*arguments), rtol=0, atol=3e-5)
 
 
 def test_images_whose_copies_would_be_too_large_are_drawn_in_tiles() -> None:

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import drawn
 import toy
 from rdvfi.ops import compile_render, native, render
-from rdvfi.ops.render import reference
 from rdvfi.testing import smooth_noise
 
 
@@ -46,21 +46,17 @@ def _smooth(size: tuple[int, int], small: tuple[int, int], t: int = 3) -> tuple[
     return (*images, *flows, maps[:, :, 4:5].sigmoid(), 0.02 * maps[:, :, 5:])
 
 
-def _exact(*arguments: Tensor) -> Tensor:
-    """The definition in float64."""
-    return reference(*(x.double() for x in arguments)).clamp(0, 1).float()
-
-
 @pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("size", [(64, 96), (61, 83), (40, 600)])
 def test_smooth_pictures_are_those_of_the_definition(size: tuple[int, int]) -> None:
     arguments = _smooth(size, (20, 30))
     got = render(*arguments)
-    torch.testing.assert_close(got, _exact(*arguments), rtol=0, atol=1e-5)
+    torch.testing.assert_close(got, drawn.exact(*arguments), rtol=0, atol=1e-5)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
+    seed=st.integers(0, 2**16),
     b=st.integers(1, 2),
     t=st.integers(0, 3),
     size=st.tuples(st.integers(1, 40), st.integers(1, 300)),
@@ -70,18 +66,20 @@ def test_smooth_pictures_are_those_of_the_definition(size: tuple[int, int]) -> N
 )
 @pytest.mark.usefixtures("compiled_for_all")
 def test_noise_is_drawn_at_any_size_and_by_any_number_of_threads(
-    b: int, t: int, size: tuple[int, int], small: tuple[int, int], reach: float, threads: int
+    seed: int,
+    b: int,
+    t: int,
+    size: tuple[int, int],
+    small: tuple[int, int],
+    reach: float,
+    threads: int,
 ) -> None:
-    images = [0.5 * torch.rand(b, 3, *size) for _ in range(2)]
-    flows = [reach * min(small) * torch.randn(b, t, 2, *small) for _ in range(2)]
-    mask, residual = torch.rand(b, t, 1, *small), 0.5 * torch.randn(b, t, 3, *small)
-    arguments = (*images, *flows, mask, residual)
+    arguments = drawn.noise(seed, b, t, size, small, reach)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.get_num_threads", lambda: threads)
         got = render(*arguments)
-    # Positions are float32: at 1000 pixels outside they are off by 1e-4 where they come back in.
-    atol = 3e-5 if reach < 1 else 3e-4
-    torch.testing.assert_close(got, _exact(*arguments), rtol=0, atol=atol)
+    expected, limit = drawn.exact(*arguments), drawn.rounding(*arguments)
+    torch.testing.assert_close(got, expected, rtol=0, atol=limit)
 
 
 @pytest.mark.usefixtures("compiled")
