@@ -286,6 +286,17 @@ class FlowEstimator(nn.Module, ABC):
         ``(dx, dy)`` in pixels of that grid, float32.
         """
 
+    def both_ways(
+        self, first: Float[Tensor, "n c h w"], second: Float[Tensor, "n c h w"]
+    ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
+        """Flow from first to second, and back: what `forward` finds for each.
+
+        For estimators that share work between the directions.
+        """
+        both = self(torch.cat((first, second)), torch.cat((second, first)))
+        onward, back = both.chunk(2)
+        return onward, back
+
 
 class TrajectoryModel(nn.Module, ABC):
     """Turns keyframes into a continuous trajectory.

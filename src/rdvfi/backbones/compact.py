@@ -87,8 +87,8 @@ class CompactKeyframes(KeyframeGenerator):
 
     def coarse_flows(self, img0: SmallImage, img1: SmallImage) -> Float[Tensor, "b 2 2 h w"]:
         """End-to-end flows, forward and backward, in motion-size pixels."""
-        both = self.coarse(torch.cat((img0, img1)), torch.cat((img1, img0)))
-        return torch.stack(both.float().chunk(2), dim=1)
+        onward, back = self.coarse.both_ways(img0, img1)
+        return torch.stack((onward.float(), back.float()), dim=1)
 
     def ends(
         self,

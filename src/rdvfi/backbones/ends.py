@@ -38,9 +38,10 @@ class EndsOnly(KeyframeGenerator):
     ) -> Keyframes:
         """See `rdvfi.interfaces.KeyframeGenerator.forward`; no noise is used."""
         latents = torch.stack((self.encode(img0), self.encode(img1)), dim=1)
-        both = self.coarse(torch.cat((img0, img1)), torch.cat((img1, img0)))
+        onward, back = self.coarse.both_ways(img0, img1)
         times = torch.arange(2, dtype=torch.float32, device=img0.device)
-        return Keyframes(latents, times, end_flows=torch.stack(both.float().chunk(2), dim=1))
+        flows = torch.stack((onward.float(), back.float()), dim=1)
+        return Keyframes(latents, times, end_flows=flows)
 
     def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
         """No noise: zero keyframes between the ends."""

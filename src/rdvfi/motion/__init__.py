@@ -3,7 +3,19 @@
 Importing the package registers the built-in implementations.
 """
 
-from rdvfi.motion import basis, chained, direct, dis, iterative, line, local, raft, timm_pyramid
+from rdvfi.motion import (
+    basis,
+    chained,
+    direct,
+    dis,
+    iterative,
+    line,
+    local,
+    matched_dis,
+    matching,
+    raft,
+    timm_pyramid,
+)
 
 __all__ = [
     "basis",
@@ -13,6 +25,8 @@ __all__ = [
     "iterative",
     "line",
     "local",
+    "matched_dis",
+    "matching",
     "raft",
     "timm_pyramid",
 ]

@@ -8,6 +8,8 @@ finds the small motion that is left, and every pixel takes the candidate that ex
 Where DIS is right already, the result **is** DIS.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -35,7 +37,8 @@ _PRICE = 2.0
 """Grey levels by which a hypothesis must explain a pixel better than DIS does."""
 
 
-def _check_preset(preset: str) -> None:
+def check_preset(preset: str) -> None:
+    """Refuse a preset that OpenCV does not have."""
     if preset not in PRESETS:
         raise ValueError(f"no DIS preset named {preset!r}; expected one of {PRESETS}")
 
@@ -53,13 +56,15 @@ class DIS:
     def __init__(self, preset: str) -> None:
         import cv2
 
-        _check_preset(preset)
+        check_preset(preset)
         # OpenCV's type stubs leave both names out.
         create = getattr(cv2, "DISOpticalFlow_create")  # noqa: B009
         self._dis = create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
 
-    def __call__(self, source: Gray, target: Gray) -> Field:
-        return self._dis.calc(source, target, None)
+    def __call__(self, source: Gray, target: Gray, guess: Field | None = None) -> Field:
+        """Flow; ``guess`` is one more candidate of every patch, at every scale."""
+        # OpenCV writes its answer over the guess.
+        return self._dis.calc(source, target, None if guess is None else guess.copy())
 
 
 def _look_up(image: Gray, field: Field) -> Gray:
@@ -195,29 +200,35 @@ def _surroundings(costs: Float[np.ndarray, "n h w"], side: int) -> Float[np.ndar
     return np.stack([cv2.blur(np.minimum(cost, _MILD), (side, side)) for cost in costs])
 
 
-def similarity_flow(dis: DIS, source: Gray, target: Gray, find: Keypoints | None = None) -> Field:
-    """DIS flow, replaced by similarity hypotheses where those explain the picture better.
+def similarity_flow(
+    dis: DIS,
+    source: Gray,
+    target: Gray,
+    find: Keypoints | None = None,
+    more: Sequence[Field] = (),
+) -> Field:
+    """DIS flow, replaced by other hypotheses where those explain the picture better.
 
     Args:
         dis: Finds flow.
         source: Its flow is found.
         target: Where it leads.
         find: Finds keypoints; given for several flows, it looks at each picture once.
+        more: Flows that are hypotheses beside the similarities that are found.
     """
     plain = dis(source, target)
     p0, p1 = _matches(source, target, find or Keypoints())
-    if len(p0) == 0:
-        return plain
-    columns, rows = np.rint(p0).astype(int).T
     h, w = source.shape
+    columns, rows = np.rint(p0).astype(int).T
     guess = p0 + plain[np.clip(rows, 0, h - 1), np.clip(columns, 0, w - 1)]
     wrong = np.linalg.norm(guess - p1, axis=1) > _WRONG_BEYOND
     hypotheses = _similarities(p0[wrong], p1[wrong])
-    if not hypotheses:
+    fields = [plain, *(_candidate(dis, source, target, m) for m in hypotheses), *more]
+    if len(fields) == 1:
         return plain
-    fields = [plain, *(_candidate(dis, source, target, m) for m in hypotheses)]
     # The more of its matches DIS fails on, the less preference it deserves.
-    price = _PRICE * max(0.0, 1.0 - 1.5 * float(wrong.mean()))
+    share = float(wrong.mean()) if len(wrong) else 0.0
+    price = _PRICE * max(0.0, 1.0 - 1.5 * share)
     window = max(9, min(h, w) // 16 | 1)
     costs = np.stack([_misfit(source, target, field, window) for field in fields])
     costs[0] -= price
@@ -252,7 +263,7 @@ class _PixelFlow(FlowEstimator):
 
     def __init__(self, *, preset: str, similarities: bool) -> None:
         super().__init__()
-        _check_preset(preset)
+        check_preset(preset)
         self._preset, self._similarities = preset, similarities
 
     def forward(

@@ -1,0 +1,67 @@
+"""Steps of learned matching that have no weights: means, look-ups and upsampling of flow."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.geometry import pixel_grid
+
+
+def expected_flow(
+    logits: Float[Tensor, "n m m"], size: tuple[int, int]
+) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 1 h w"]]:
+    """The mean of all matches, as a flow in cells, and the logarithm of how far they spread."""
+    grid = pixel_grid(*size, device=logits.device)
+    centre = grid.new_tensor([size[1] - 1, size[0] - 1])[:, None, None] / 2.0
+    places = (grid - centre).flatten(1)
+    facts = torch.cat((places, places.square().sum(0, keepdim=True)))
+    mean = (logits.softmax(2) @ facts.T).transpose(1, 2).unflatten(2, size)
+    place, square = mean.split((2, 1), dim=1)
+    spread = (square - place.square().sum(1, keepdim=True)).clamp(min=0.0)
+    return place + centre - grid, torch.log1p(spread)
+
+
+def looked_up(
+    scores: Float[Tensor, "n m m"], flow: Float[Tensor, "n 2 h w"], radius: int
+) -> Float[Tensor, "n k h w"]:
+    """Scores of the matches around where the flow leads, bilinearly: (2 radius + 1)^2 channels."""
+    n, _, h, w = flow.shape
+    side = torch.arange(-radius, radius + 1, dtype=torch.float32, device=flow.device)
+    x, y = (pixel_grid(h, w, device=flow.device) + flow).unbind(1)
+    across = (2.0 * (x[..., None] + side) + 1.0) / w - 1.0
+    down = (2.0 * (y[..., None] + side) + 1.0) / h - 1.0
+    k = len(side)
+    where = torch.stack(
+        (
+            across[..., None, :].expand(n, h, w, k, k),
+            down[..., :, None].expand(n, h, w, k, k),
+        ),
+        dim=-1,
+    )
+    found = F.grid_sample(
+        scores.reshape(n * h * w, 1, h, w),
+        where.reshape(n * h * w, k, k, 2),
+        padding_mode="border",
+        align_corners=False,
+    )
+    return found.reshape(n, h * w, k * k).transpose(1, 2).unflatten(2, (h, w))
+
+
+def convex_upsampled(
+    flow: Float[Tensor, "n 2 h w"], weights: Float[Tensor, "n k h w"]
+) -> Float[Tensor, "n 2 hf wf"]:
+    """Flow at four times the size, in its pixels: each is a mean over 3x3 coarse neighbours.
+
+    Args:
+        flow: Coarse flow.
+        weights: Logits of 9 neighbours for each of 4x4 fine pixels: 144 channels.
+    """
+    h, w = flow.shape[-2:]
+    shares = weights.unflatten(1, (9, 16)).softmax(1)[:, None].unbind(2)
+    wide = F.pad(4.0 * flow, (1, 1, 1, 1), mode="replicate")
+    made = flow.new_zeros(flow.shape[0], 2, 16, h, w)
+    for k, share in enumerate(shares):
+        y, x = divmod(k, 3)
+        made = made + share * wide[:, :, None, y : y + h, x : x + w]
+    return F.pixel_shuffle(made.flatten(1, 2), 4)

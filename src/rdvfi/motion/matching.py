@@ -1,0 +1,235 @@
+"""Learned flow over any distance: every feature is compared with all of the other picture.
+
+A close relative of GMFlow (Xu et al., 2022, https://arxiv.org/abs/2111.13680):
+
+1. A small network makes features at stride 8, and attention lets them know both pictures.
+2. All pairs of features are compared. With scores s, the logits of a match are
+   ``2 s_ij - log sum_i' exp s_i'j``, a *dual softmax* (LoFTR; Sun et al., 2021,
+   https://arxiv.org/abs/2104.00680): a place that several would like goes to the one that fits
+   best. The flow is the mean over all places. How far these are spread tells how sure it is.
+3. What has no match, because the other picture does not show it, takes the flow of similar features
+   of its own picture that are sure: attention over the flow.
+4. Local cost volumes around that flow refine it at strides 8 and 4; where the flows of both
+   directions disagree is an input. A learned convex combination (RAFT; Teed and Deng, 2020,
+   https://arxiv.org/abs/2003.12039) brings it to full size.
+
+Both directions are always found together, by the same weights, so that swapping the pictures swaps
+the flows.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rdvfi.about import About
+from rdvfi.geometry import flow_length, replicate_pad, resize_flow
+from rdvfi.interfaces import FlowEstimator, Reads
+from rdvfi.layers import ResidualBlock, conv, zero_conv
+from rdvfi.motion.attention import MutualBlock, Norm
+from rdvfi.motion.matches import convex_upsampled, expected_flow, looked_up
+from rdvfi.ops import backward_warp, correlation
+from rdvfi.registry import flows
+
+_MULTIPLE = 16
+"""Sides of what the network sees: features at stride 8 are pooled once more."""
+_SHARPEST = 4.6
+"""Logarithm of the largest factor of the scores."""
+_FINE = 40
+"""Channels at stride 4."""
+_COMPARED = 20
+"""Those of them that the fine cost volume compares."""
+_HEAD = 64
+"""Channels of refinements at stride 8."""
+_RADIUS, _FINE_RADIUS = 4, 2
+"""Reach of the local cost volumes, in cells."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What matching found for a batch, both ways, from coarse to fine.
+
+    The batch holds pairs one way and then the other: (2 b, ...).
+
+    Attributes:
+        logits: Of every match, at stride 8; rows are source cells.
+        flows: Every estimate on its own grid, in pixels of that grid; the last one at full size.
+    """
+
+    logits: Float[Tensor, "n m m"]
+    flows: list[Tensor]
+
+
+class Encoder(nn.Module):
+    """Features at strides 4 and 8; colours in [0, 1]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fine = nn.Sequential(
+            conv(12, 32), nn.SiLU(), conv(32, _FINE, stride=2), ResidualBlock(_FINE)
+        )
+        self.coarse = nn.Sequential(
+            nn.SiLU(), conv(_FINE, width, stride=2), ResidualBlock(width), ResidualBlock(width)
+        )
+
+    def forward(
+        self, images: Float[Tensor, "n 3 h w"]
+    ) -> tuple[Float[Tensor, "n f hf wf"], Float[Tensor, "n c hc wc"]]:
+        """Fine features, and coarse ones."""
+        fine = self.fine(F.pixel_unshuffle(2.0 * images - 1.0, 2))
+        return fine, self.coarse(fine)
+
+
+class Update(nn.Module):
+    """One look at a local cost volume: adds to the flow."""
+
+    def __init__(self, features: int, width: int, radius: int) -> None:
+        super().__init__()
+        inputs = (2 * radius + 1) ** 2 + features + 4
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, width, 1), ResidualBlock(width), nn.SiLU(), conv(width, width)
+        )
+        self.last = zero_conv(width, 2)
+
+    def forward(
+        self,
+        scores: Float[Tensor, "n k h w"],
+        near: Float[Tensor, "n c h w"],
+        flow: Float[Tensor, "n 2 h w"],
+        unsure: Float[Tensor, "n 1 h w"],
+    ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n d h w"]]:
+        """The new flow, and what the network thinks of it."""
+        there_and_back = flow + backward_warp(_swapped(flow), flow)
+        apart = torch.log1p(flow_length(there_and_back))
+        facts = (scores, near, 0.1 * flow, apart, unsure)
+        known = self.body(torch.cat([fact.to(near) for fact in facts], dim=1))
+        return flow + self.last(known).float(), known
+
+
+class Matching(FlowEstimator):
+    """Global matching, propagation and local refinement.
+
+    Args:
+        width: Channels at stride 8.
+        heads: Heads of attention.
+        blocks: Blocks of attention.
+        steps: Refinements at stride 8, with the same weights.
+        fine_steps: Refinements at stride 4, with the same weights.
+    """
+
+    reads = Reads.PIXELS
+
+    def __init__(self, width: int, *, heads: int, blocks: int, steps: int, fine_steps: int) -> None:
+        super().__init__()
+        self.steps, self.fine_steps = steps, fine_steps
+        self.encoder = Encoder(width)
+        self.attention = nn.Sequential(*(MutualBlock(width, heads) for _ in range(blocks)))
+        self.descriptor = nn.Sequential(Norm(width), nn.Conv2d(width, width, 1))
+        self.sharpness = nn.Parameter(torch.tensor(2.3))
+        self.kin = nn.Sequential(Norm(width), nn.Conv2d(width, 2 * width, 1))
+        self.caution = nn.Parameter(torch.tensor(1.0))
+        self.near = nn.Conv2d(2 * width, _HEAD, 1)
+        self.update = Update(_HEAD, _HEAD, _RADIUS)
+        self.fine = nn.Conv2d(_FINE + _HEAD, _FINE, 1)
+        self.fine_update = Update(_FINE, _FINE, _FINE_RADIUS)
+        self.weights = nn.Conv2d(_FINE, 9 * 16, 1)
+
+    def forward(
+        self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, "n 2 h w"]:
+        """See `rdvfi.interfaces.FlowEstimator.forward`."""
+        return self.both_ways(source, target)[0]
+
+    def both_ways(
+        self, first: Float[Tensor, "n c h w"], second: Float[Tensor, "n c h w"]
+    ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
+        """See `rdvfi.interfaces.FlowEstimator.both_ways`."""
+        onward, back = self.find(first, second).flows[-1].chunk(2)
+        return onward, back
+
+    def find(self, first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"]) -> Found:
+        """Everything that leads to both flows, for training."""
+        h, w = first.shape[-2:]
+        padded = (-(-h // _MULTIPLE) * _MULTIPLE, -(-w // _MULTIPLE) * _MULTIPLE)
+        images = replicate_pad(torch.cat((first, second)).float(), padded)
+        fine, plain = self.encoder(images)
+        coarse = self.attention(plain)
+        scores = self._scores(coarse)
+        logits = 2.0 * scores - scores.logsumexp(1, keepdim=True)
+        flow, unsure = expected_flow(logits, (coarse.shape[-2], coarse.shape[-1]))
+        estimates = [flow]
+        flow = self._propagated(coarse, flow, unsure)
+        estimates.append(flow)
+        near = self.near(torch.cat((plain, coarse), dim=1))
+        # As in RAFT, no gradient goes from an estimate to the one before. Scores learn by matching.
+        known_scores, unsure = scores.detach(), unsure.detach()
+        for _ in range(self.steps):
+            flow = flow.detach()
+            flow, _ = self.update(looked_up(known_scores, flow, _RADIUS), near, flow, unsure)
+            estimates.append(flow)
+        size = (fine.shape[-2], fine.shape[-1])
+        flow, rough = resize_flow(flow, size), F.interpolate(near, size, mode="bilinear")
+        fine = self.fine(torch.cat((fine, rough), dim=1))
+        unsure = F.interpolate(unsure, size, mode="bilinear")
+        compared = fine[:, :_COMPARED].float().contiguous()
+        far, known = _swapped(compared), fine
+        for _ in range(self.fine_steps):
+            flow = flow.detach()
+            costs = correlation(compared, backward_warp(far, flow), _FINE_RADIUS)
+            flow, known = self.fine_update(costs, fine, flow, unsure)
+            estimates.append(flow)
+        full = convex_upsampled(flow, self.weights(known).float())
+        estimates.append(full[..., :h, :w])
+        return Found(logits, estimates)
+
+    def _scores(self, coarse: Float[Tensor, "n c h w"]) -> Float[Tensor, "n m m"]:
+        words = F.normalize(self.descriptor(coarse).float().flatten(2), dim=1)
+        factor = self.sharpness.clamp(max=_SHARPEST).exp()
+        with torch.autocast(coarse.device.type, enabled=False):
+            first, second = words.chunk(2)
+            scores = factor * torch.bmm(first.transpose(1, 2), second)
+        return torch.cat((scores, scores.transpose(1, 2)))
+
+    def _propagated(
+        self,
+        coarse: Float[Tensor, "n c h w"],
+        flow: Float[Tensor, "n 2 h w"],
+        unsure: Float[Tensor, "n 1 h w"],
+    ) -> Float[Tensor, "n 2 h w"]:
+        """The flow of similar features of the same picture, mostly of those that are sure."""
+        query, key = self.kin(coarse).flatten(2).chunk(2, dim=1)
+        doubt = (self.caution.abs() * unsure.float()).flatten(2)
+        with torch.autocast(coarse.device.type, enabled=False):
+            scores = torch.bmm(query.float().transpose(1, 2), key.float())
+            shares = (scores * key.shape[1] ** -0.5 - doubt).softmax(2)
+            moved = torch.bmm(flow.float().flatten(2), shares.transpose(1, 2))
+        return moved.unflatten(2, (flow.shape[-2], flow.shape[-1]))
+
+
+def _swapped(both: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """The second half of the batch before the first."""
+    return both.roll(both.shape[0] // 2, dims=0)
+
+
+@flows.register(
+    "matching",
+    about=About(
+        citation="after H. Xu et al.: GMFlow: Learning Optical Flow via Global Matching. CVPR 2022",
+        url="https://arxiv.org/abs/2111.13680",
+    ),
+)
+def matching(
+    *, width: int = 96, heads: int = 2, blocks: int = 2, steps: int = 3, fine_steps: int = 2
+) -> FlowEstimator:
+    """Learned flow by comparing all with all; reads pixels, and needs training.
+
+    Args:
+        width: Channels at stride 8.
+        heads: Heads of attention; ``width`` is a multiple of four times as many.
+        blocks: Blocks of attention.
+        steps: Refinements at stride 8.
+        fine_steps: Refinements at stride 4.
+    """
+    return Matching(width, heads=heads, blocks=blocks, steps=steps, fine_steps=fine_steps)
