@@ -238,6 +238,31 @@ def test_a_whole_recipe_leaves_a_model_that_interpolates(
     assert {key.split(".")[0] for key in kept} == {"trajectory"}
 
 
+def test_a_coarse_flow_that_learns_is_trained_by_its_recipe(
+    folder: Path, pools: tuple[Pool, Pool], tmp_path: Path
+) -> None:
+    choice = "model.overrides=['coarse=matching','coarse.width=16','coarse.blocks=1']"
+    lines: list[str] = []
+    overrides = _tiny(folder, tmp_path, choice, "data.samples=[4]", "engine.steps=3")
+    assert run.train("rdvfi_s/coarse", overrides, report=lines.append)
+    kept = load_file(tmp_path / "coarse.safetensors")
+    assert {key.split(".")[0] for key in kept} == {"coarse"}
+    (stage,) = compose_stages("rdvfi_s/coarse", overrides)
+    fresh, trained = (run.prepared_model(stage) for _ in range(2))
+    load_parts(trained, tmp_path / "coarse.safetensors")
+    changed = [
+        name
+        for (name, before), after in zip(
+            fresh.named_parameters(), trained.parameters(), strict=True
+        )
+        if not torch.equal(before, after)
+    ]
+    assert all(name.startswith("generator.coarse.") for name in changed)
+    assert "generator.coarse.sharpness" in changed  # matches learn, not the refinements alone
+    columns = (tmp_path / "coarse.csv").read_text().splitlines()[0].split(",")
+    assert {"flow", "matching"} <= set(columns)
+
+
 @pytest.mark.parametrize(("letter", "network"), [("d", "transformer"), ("u", "unet")])
 def test_the_papers_two_stages_train_the_large_models_at_toy_size(
     letter: str, network: str, folder: Path, pools: tuple[Pool, Pool], tmp_path: Path

@@ -8,6 +8,17 @@ from torch import Tensor
 from rdvfi.geometry import pixel_grid
 
 
+def standardised(words: Float[Tensor, "n c m"]) -> Float[Tensor, "n c m"]:
+    """Every channel with mean 0 and variance 1 over both pictures of a pair.
+
+    What all places share tells nothing about which of them match.
+    """
+    pairs = torch.stack(words.chunk(2))
+    apart = pairs - pairs.mean((0, 3), keepdim=True)
+    scale = (apart.square().mean((0, 3), keepdim=True) + 1e-6).rsqrt()
+    return (apart * scale).flatten(0, 1)
+
+
 def expected_flow(
     logits: Float[Tensor, "n m m"], size: tuple[int, int]
 ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 1 h w"]]:

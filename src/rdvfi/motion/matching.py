@@ -29,7 +29,7 @@ from rdvfi.geometry import flow_length, replicate_pad, resize_flow
 from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.motion.attention import MutualBlock, Norm
-from rdvfi.motion.matches import convex_upsampled, expected_flow, looked_up
+from rdvfi.motion.matches import convex_upsampled, expected_flow, looked_up, standardised
 from rdvfi.ops import backward_warp, correlation
 from rdvfi.registry import flows
 
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
 
 
 class Update(nn.Module):
-    """One look at a local cost volume: adds to the flow."""
+    """One look at a local cost volume: what is to be added to the flow."""
 
     def __init__(self, features: int, width: int, radius: int) -> None:
         super().__init__()
@@ -100,12 +100,12 @@ class Update(nn.Module):
         flow: Float[Tensor, "n 2 h w"],
         unsure: Float[Tensor, "n 1 h w"],
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n d h w"]]:
-        """The new flow, and what the network thinks of it."""
+        """What is added to the flow, and what the network thinks of it."""
         there_and_back = flow + backward_warp(_swapped(flow), flow)
         apart = torch.log1p(flow_length(there_and_back))
         facts = (scores, near, 0.1 * flow, apart, unsure)
         known = self.body(torch.cat([fact.to(near) for fact in facts], dim=1))
-        return flow + self.last(known).float(), known
+        return self.last(known).float(), known
 
 
 class Matching(FlowEstimator):
@@ -163,11 +163,12 @@ class Matching(FlowEstimator):
         flow = self._propagated(coarse, flow, unsure)
         estimates.append(flow)
         near = self.near(torch.cat((plain, coarse), dim=1))
-        # As in RAFT, no gradient goes from an estimate to the one before. Scores learn by matching.
+        # Where to look gets no gradient, as in RAFT; the estimates do, through what is added.
         known_scores, unsure = scores.detach(), unsure.detach()
         for _ in range(self.steps):
-            flow = flow.detach()
-            flow, _ = self.update(looked_up(known_scores, flow, _RADIUS), near, flow, unsure)
+            costs = looked_up(known_scores, flow.detach(), _RADIUS)
+            added, _ = self.update(costs, near, flow.detach(), unsure)
+            flow = flow + added
             estimates.append(flow)
         size = (fine.shape[-2], fine.shape[-1])
         flow, rough = resize_flow(flow, size), F.interpolate(near, size, mode="bilinear")
@@ -176,16 +177,16 @@ class Matching(FlowEstimator):
         compared = fine[:, :_COMPARED].float().contiguous()
         far, known = _swapped(compared), fine
         for _ in range(self.fine_steps):
-            flow = flow.detach()
-            costs = correlation(compared, backward_warp(far, flow), _FINE_RADIUS)
-            flow, known = self.fine_update(costs, fine, flow, unsure)
+            costs = correlation(compared, backward_warp(far, flow.detach()), _FINE_RADIUS)
+            added, known = self.fine_update(costs, fine, flow.detach(), unsure)
+            flow = flow + added
             estimates.append(flow)
         full = convex_upsampled(flow, self.weights(known).float())
         estimates.append(full[..., :h, :w])
         return Found(logits, estimates)
 
     def _scores(self, coarse: Float[Tensor, "n c h w"]) -> Float[Tensor, "n m m"]:
-        words = F.normalize(self.descriptor(coarse).float().flatten(2), dim=1)
+        words = F.normalize(standardised(self.descriptor(coarse).float().flatten(2)), dim=1)
         factor = self.sharpness.clamp(max=_SHARPEST).exp()
         with torch.autocast(coarse.device.type, enabled=False):
             first, second = words.chunk(2)

@@ -18,6 +18,7 @@ from rdvfi.interfaces import Keyframes, Reads, Trajectory
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.iterative import IterativeFusion
 from rdvfi.motion.line import starting_line
+from rdvfi.motion.matching import Matching
 from rdvfi.render.refined import RefiningRenderer
 from rdvfi.training.clip import Clip
 from rdvfi.training.drawing import drawing_of, pair_on_grid, render_free
@@ -27,6 +28,7 @@ from rdvfi.training.evidence import (
     Field,
     FlowPair,
     FramePair,
+    Matches,
     Needs,
     Terms,
 )
@@ -218,14 +220,37 @@ class CoarseFlow(Objective):
         clip = Clip.of(batch)
         if clip.flows is None or clip.visible is None:
             raise ValueError("the coarse flow learns from exact flow, which these clips lack")
+        exact = torch.stack((clip.flows[:, 0, 1], clip.flows[:, KNOTS - 1, 0]))
+        seen = torch.stack((clip.visible[:, 0, 1], clip.visible[:, KNOTS - 1, 0]))
+        size = (exact.shape[-2], exact.shape[-1])
+        coarse = getattr(self.model.generator, "coarse", None)
+        if isinstance(coarse, Matching):
+            return self.terms(_matching_evidence(coarse, clip, exact, seen, moment))
         found = trainee_of(self.model.generator).end_flows(clip.first, clip.last)
         if found is None:
             raise ValueError(f"{type(self.model.generator).__name__} has no coarse flow")
-        exact = torch.stack((clip.flows[:, 0, 1], clip.flows[:, KNOTS - 1, 0]), dim=1)
-        seen = torch.stack((clip.visible[:, 0, 1], clip.visible[:, KNOTS - 1, 0]), dim=1)
-        size = (exact.shape[-2], exact.shape[-1])
-        made = resize_flow(found.flatten(0, 1), size).unflatten(0, (-1, 2))
+        made = resize_flow(found.transpose(0, 1).flatten(0, 1), size).unflatten(0, (2, -1))
         return self.terms(Evidence(moment.progress, flow=FlowPair(made, exact, seen)))
+
+
+def _matching_evidence(
+    coarse: Matching,
+    clip: Clip,
+    exact: Float[Tensor, "2 b 2 h w"],
+    seen: Float[Tensor, "2 b h w"],
+    moment: Moment,
+) -> Evidence:
+    """Every estimate on the way to the flow, and the matches that it starts from."""
+    found = coarse.find(clip.first, clip.last)
+    exact, seen = exact.flatten(0, 1), seen.flatten(0, 1)
+    size = (exact.shape[-2], exact.shape[-1])
+    made = torch.stack([resize_flow(flow.float(), size) for flow in found.flows])
+    count = len(found.flows)
+    return Evidence(
+        moment.progress,
+        flow=FlowPair(made, exact.expand(count, -1, -1, -1, -1), seen.expand(count, -1, -1, -1)),
+        matches=Matches(found.logits, exact, seen),
+    )
 
 
 class Autoencoding(Objective):

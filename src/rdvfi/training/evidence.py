@@ -20,6 +20,7 @@ class Needs(Enum):
     DRAWING = auto()
     FLOW = auto()
     ADJACENT = auto()
+    MATCHES = auto()
     VELOCITY = auto()
     SAMPLER = auto()
 
@@ -85,6 +86,18 @@ class FlowPair:
 
 
 @dataclass(frozen=True, eq=False)
+class Matches:
+    """Logits of all matches between the cells of two pictures, and the exact flow in cells.
+
+    Rows of the logits are cells of the source, row by row, as columns are of the target.
+    """
+
+    logits: Float[Tensor, "n m m"]
+    exact: Float[Tensor, "n 2 h w"]
+    visible: Float[Tensor, "n h w"]
+
+
+@dataclass(frozen=True, eq=False)
 class Sampler:
     """The generator as a sampler: clean latents from pure noise, and the true ones."""
 
@@ -103,6 +116,7 @@ class Evidence:
     drawing: Drawing | None = None
     flow: FlowPair | None = None
     adjacent: FlowPair | None = None
+    matches: Matches | None = None
     velocity: tuple[Tensor, Tensor] | None = None
     """Predicted and true target of the network, in its own parameterisation."""
     sampler: Sampler | None = None

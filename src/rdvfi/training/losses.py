@@ -25,12 +25,14 @@ from rdvfi.training.evidence import (
     FramePair,
     Loss,
     Maps,
+    Matches,
     Needs,
     Sampler,
     Terms,
     losses,
 )
 from rdvfi.training.imitation import Imitation
+from rdvfi.training.match_losses import Matching, matching_loss
 from rdvfi.training.motion_losses import (
     AdjacentFlow,
     ExactFlow,
@@ -61,6 +63,8 @@ __all__ = [
     "Imitation",
     "Loss",
     "Maps",
+    "Matches",
+    "Matching",
     "NearestDraw",
     "Needs",
     "Sampler",
@@ -69,5 +73,6 @@ __all__ = [
     "Theta",
     "flow_loss",
     "losses",
+    "matching_loss",
     "rising_noise_level",
 ]

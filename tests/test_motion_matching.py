@@ -1,0 +1,201 @@
+"""Learned matching: its laws, what training finds, and its flow as a hypothesis of DIS."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.interfaces import FlowEstimator, Reads
+from rdvfi.motion.attention import Attention, rotated
+from rdvfi.motion.matched_dis import MatchedDIS
+from rdvfi.motion.matches import convex_upsampled, expected_flow, looked_up
+from rdvfi.motion.matching import Matching
+from rdvfi.registry import flows
+
+SMALL = {"width": 16, "heads": 2, "blocks": 1, "steps": 1, "fine_steps": 1}
+
+
+def _shaken(flow: FlowEstimator) -> Matching:
+    assert isinstance(flow, Matching)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return flow
+
+
+def _blocks(n: int, h: int, w: int, *, seed: int) -> Float[Tensor, "n 3 h w"]:
+    draw = torch.Generator().manual_seed(seed)
+    return F.interpolate(torch.rand(n, 3, h // 4, w // 4, generator=draw), (h, w))
+
+
+@torch.no_grad()
+def test_swapping_the_pictures_swaps_the_flows() -> None:
+    flow = _shaken(flows.create("matching", **SMALL))
+    first, second = _blocks(2, 48, 64, seed=0), _blocks(2, 48, 64, seed=1)
+    onward, back = flow.both_ways(first, second)
+    assert not torch.allclose(onward, back, atol=0.1)
+    other = flow.both_ways(second, first)
+    torch.testing.assert_close(other[1], onward, atol=1e-4, rtol=0)
+    torch.testing.assert_close(other[0], back, atol=1e-4, rtol=0)
+    torch.testing.assert_close(flow(first, second), onward, atol=0, rtol=0)
+
+
+@torch.no_grad()
+def test_the_default_for_both_ways_is_each_way_alone() -> None:
+    flow = flows.create("dis")
+    first, second = _blocks(1, 48, 64, seed=0), _blocks(1, 48, 64, seed=1)
+    onward, back = flow.both_ways(first, second)
+    assert torch.equal(onward, flow(first, second))
+    assert torch.equal(back, flow(second, first))
+
+
+@torch.no_grad()
+def test_pictures_of_odd_sizes_are_extended_by_their_borders() -> None:
+    flow = _shaken(flows.create("matching", **SMALL))
+    pair = _blocks(1, 48, 64, seed=0), _blocks(1, 48, 64, seed=1)
+    cut = [image[..., :45, :50] for image in pair]
+    wide = [F.pad(image, (0, 14, 0, 3), mode="replicate") for image in cut]
+    found = flow(cut[0], cut[1])
+    assert found.shape == (1, 2, 45, 50)
+    assert torch.equal(found, flow(wide[0], wide[1])[..., :45, :50])
+
+
+def test_a_sure_match_is_the_flow_and_a_doubtful_one_spreads() -> None:
+    logits = torch.full((1, 12, 12), -1e4)
+    places = torch.arange(12).reshape(3, 4)
+    moved = places.roll((1, 2), dims=(0, 1)).flatten()
+    logits[0, moved, torch.arange(12)] = 0.0
+    flow, spread = expected_flow(logits, (3, 4))
+    y, x = torch.meshgrid(torch.arange(3), torch.arange(4), indexing="ij")
+    expected = torch.stack(((x + 2) % 4 - x, (y + 1) % 3 - y)).float()
+    torch.testing.assert_close(flow[0], expected, atol=1e-4, rtol=0)
+    assert spread.abs().max() < 1e-3
+    logits[0, 0] = -1e4
+    logits[0, 0, [0, 3]] = 0.0  # half here, half three to the right: a variance of 1.5^2
+    flow, spread = expected_flow(logits, (3, 4))
+    torch.testing.assert_close(flow[0, :, 0, 0], torch.tensor([1.5, 0.0]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(spread[0, 0, 0, 0].expm1(), torch.tensor(2.25), atol=1e-3, rtol=0)
+
+
+def test_scores_are_looked_up_around_where_the_flow_leads() -> None:
+    scores = torch.randn(2, 30, 30)
+    flow = torch.zeros(2, 2, 5, 6)
+    flow[:, 0], flow[:, 1] = 1.0, -1.0
+    found = looked_up(scores, flow, 1)
+    volume = scores.unflatten(2, (5, 6)).unflatten(1, (5, 6))
+    for k, (dy, dx) in enumerate((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)):
+        expected = volume[:, 2, 3, 2 - 1 + dy, 3 + 1 + dx]
+        torch.testing.assert_close(found[:, k, 2, 3], expected)
+
+
+def test_convex_combinations_keep_constants_and_choose_neighbours() -> None:
+    flow = torch.tensor([1.5, -2.0])[None, :, None, None].expand(1, 2, 3, 4)
+    made = convex_upsampled(flow, torch.randn(1, 144, 3, 4))
+    torch.testing.assert_close(made, 4.0 * flow[..., :1, :1].expand(1, 2, 12, 16))
+    flow = torch.randn(1, 2, 3, 4)
+    weights = torch.full((1, 9, 16, 3, 4), -1e4)
+    weights[:, 5] = 0.0  # the neighbour to the right
+    made = convex_upsampled(flow, weights.flatten(1, 2))
+    right = 4.0 * flow[..., [1, 2, 3, 3]]
+    torch.testing.assert_close(made, right.repeat_interleave(4, 2).repeat_interleave(4, 3))
+
+
+def test_rotated_products_depend_on_distance_alone() -> None:
+    one, other = torch.randn(2, 1, 1, 24, 1, 1)
+    query = rotated(one.expand(1, 1, 24, 6, 9), 1.0)
+    key = rotated(other.expand(1, 1, 24, 6, 9), 1.0)
+
+    def product(y: int, x: int, dy: int, dx: int) -> Tensor:
+        return (query[0, 0, :, y, x] * key[0, 0, :, y + dy, x + dx]).sum()
+
+    torch.testing.assert_close(product(0, 1, 3, 4), product(2, 4, 3, 4))
+    assert (product(0, 1, 3, 4) - product(0, 1, 3, 0)).abs() > 1e-3
+    # A cell of twice the step lies in the middle of two.
+    wide = rotated(other.expand(1, 1, 24, 3, 4), 2.0)
+    near = [(query[0, 0, :, 2, x] * wide[0, 0, :, 1, 1]).sum() for x in (2, 3)]
+    mirrored = [(wide[0, 0, :, 1, 1] * query[0, 0, :, 3, x]).sum() for x in (2, 3)]
+    assert (near[0] - near[1]).abs() > 1e-4
+    assert torch.stack(mirrored).isfinite().all()
+
+
+def test_heads_that_do_not_divide_the_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="four times the heads; got 20 and 2"):
+        Attention(20, 2)
+
+
+def test_training_by_flow_alone_finds_far_shifts() -> None:
+    torch.manual_seed(0)
+    flow = Matching(32, heads=2, blocks=1, steps=1, fine_steps=1)
+    optimizer = torch.optim.Adam(flow.parameters(), lr=2e-3)
+    draw = torch.Generator().manual_seed(1)
+
+    def pair(seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        wall = _blocks(4, 144, 160, seed=seed)
+        dx, dy = (torch.randint(-24, 25, (2,), generator=draw)).tolist()
+        first = wall[..., 40:104, 40:120]
+        second = wall[..., 40 - dy : 104 - dy, 40 - dx : 120 - dx]
+        return first, second, torch.tensor([dx, dy], dtype=torch.float32)[:, None, None]
+
+    def error(seed: int) -> Tensor:
+        first, second, exact = pair(seed)
+        return (flow(first, second) - exact)[..., 28:-28, 28:-28].abs().mean()
+
+    with torch.no_grad():
+        before = torch.stack([error(1000 + k) for k in range(6)]).mean()
+    for step in range(120):
+        optimizer.zero_grad()
+        error(step).backward()
+        optimizer.step()
+    with torch.no_grad():
+        after = torch.stack([error(1000 + k) for k in range(6)]).mean()
+    assert after < 0.35 * before
+
+
+class _Known(FlowEstimator):
+    """Answers with a given flow."""
+
+    reads = Reads.PIXELS
+
+    def __init__(self, flow: Tensor) -> None:
+        super().__init__()
+        self.known = flow
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        return self.known
+
+
+def _hatch(x: int) -> Float[Tensor, "1 3 h w"]:
+    """A dark patch with a pattern of its own on a faint ground that rests."""
+    ground = F.interpolate(_blocks(1, 32, 32, seed=9), (96, 160), mode="bilinear")
+    image = 0.65 + 0.3 * ground
+    image[..., 40:52, x : x + 12] = 0.5 * _blocks(1, 12, 12, seed=3)
+    return image
+
+
+def test_a_hypothesis_finds_what_moves_by_four_times_its_size() -> None:
+    first, second = _hatch(24), _hatch(72)
+    exact = torch.zeros(1, 2, 96, 160)
+    exact[:, 0, 40:52, 24:36] = 48.0
+    inside = (slice(None), slice(None), slice(42, 50), slice(26, 34))
+    missed = flows.create("sift-dis")(first, second)
+    found = MatchedDIS(_Known(exact), preset="medium")(first, second)
+    assert (missed - exact)[inside].norm(dim=1).mean() > 40.0
+    assert (found - exact)[inside].norm(dim=1).mean() < 0.1
+    around, before = (found - exact).norm(dim=1).mean(), (missed - exact).norm(dim=1).mean()
+    assert around < 0.5 * before
+
+
+def test_a_hypothesis_that_explains_nothing_is_left_alone() -> None:
+    wall = _blocks(1, 96, 192, seed=5)
+    first, second = wall[..., 10:170], wall[..., 6:166]
+    wrong = torch.full((1, 2, 96, 160), 31.0)
+    found = MatchedDIS(_Known(wrong), preset="medium")(first, second)
+    exact = torch.tensor([4.0, 0.0])[:, None, None]
+    assert (found - exact)[..., 16:-16, 16:-16].norm(dim=1).mean() < 0.3
+
+
+def test_a_learned_flow_of_latents_is_refused() -> None:
+    with pytest.raises(TypeError, match="must read pixels"):
+        MatchedDIS(flows.create("local"), preset="medium")
