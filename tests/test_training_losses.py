@@ -21,6 +21,7 @@ from rdvfi.training.losses import (
     Terms,
     flow_loss,
     losses,
+    matching_loss,
     rising_noise_level,
 )
 from rdvfi.training.moment import Moment
@@ -325,3 +326,25 @@ def test_the_trunks_are_those_of_torchvision() -> None:
             theirs, ours = build(), perceptual.Trunk(name)
         wanted = {k: v.shape for k, v in theirs.state_dict().items() if k.startswith("features.")}
         assert {k: v.shape for k, v in ours.state_dict().items()} == wanted
+
+
+def test_the_matching_loss_is_the_surprise_at_where_a_point_went() -> None:
+    h, w = 3, 4
+    exact = torch.zeros(1, 2, h, w)
+    exact[:, 0] = 1.0  # the last column leaves the picture and does not count
+    seen = torch.ones(1, h, w)
+    unsure = torch.zeros(1, h * w, h * w)
+    expected = torch.tensor(float(h * w)).log()
+    torch.testing.assert_close(matching_loss(unsure, exact, seen), expected)
+    sure = torch.full((1, h * w, h * w), -50.0)
+    cells = torch.arange(h * w)
+    sure[0, cells, (cells + 1) % (h * w)] = 50.0
+    assert matching_loss(sure, exact, seen) < 1e-5
+    assert matching_loss(sure, -exact, seen) > 50.0
+    # Between two cells, both are equally right.
+    exact[:, 0] = 0.5
+    two = torch.full((1, h * w, h * w), -50.0)
+    two[0, cells, cells] = two[0, cells, (cells + 1) % (h * w)] = 0.0
+    seen[..., -1] = 0.0
+    torch.testing.assert_close(matching_loss(two, exact, seen), torch.tensor(2.0).log())
+    assert matching_loss(two, exact, torch.zeros_like(seen)) == 0.0
