@@ -10,8 +10,8 @@ from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.motion.attention import Attention, rotated
 from rdvfi.motion.matched_dis import MatchedDIS
-from rdvfi.motion.matches import convex_upsampled, expected_flow, looked_up
-from rdvfi.motion.matching import Matching
+from rdvfi.motion.matches import both_directions, convex_upsampled, expected_flow, looked_up
+from rdvfi.motion.matching import Found, Matching
 from rdvfi.registry import flows
 from rdvfi.training.losses import flow_loss, matching_loss
 
@@ -65,20 +65,33 @@ def test_pictures_of_odd_sizes_are_extended_by_their_borders() -> None:
 
 
 def test_a_sure_match_is_the_flow_and_a_doubtful_one_spreads() -> None:
-    logits = torch.full((1, 12, 12), -1e4)
-    places = torch.arange(12).reshape(3, 4)
-    moved = places.roll((1, 2), dims=(0, 1)).flatten()
-    logits[0, moved, torch.arange(12)] = 0.0
-    flow, spread = expected_flow(logits, (3, 4))
+    scores = torch.full((1, 12, 12), -20.0)
     y, x = torch.meshgrid(torch.arange(3), torch.arange(4), indexing="ij")
-    expected = torch.stack(((x + 2) % 4 - x, (y + 1) % 3 - y)).float()
-    torch.testing.assert_close(flow[0], expected, atol=1e-4, rtol=0)
+    target = ((y + 1) % 3) * 4 + (x + 2) % 4
+    scores[0, torch.arange(12), target.flatten()] = 20.0
+    flow, spread = expected_flow(scores, (3, 4))
+    onward = torch.stack(((x + 2) % 4 - x, (y + 1) % 3 - y)).float()
+    back = torch.stack(((x - 2) % 4 - x, (y - 1) % 3 - y)).float()
+    torch.testing.assert_close(flow, torch.stack((onward, back)), atol=1e-4, rtol=0)
     assert spread.abs().max() < 1e-3
-    logits[0, 0] = -1e4
-    logits[0, 0, [0, 3]] = 0.0  # half here, half three to the right: a variance of 1.5^2
-    flow, spread = expected_flow(logits, (3, 4))
+    scores[0, 0] = -20.0
+    scores[0, 0, [0, 3]] = 20.0  # half here, half three to the right: a variance of 1.5^2
+    flow, spread = expected_flow(scores, (3, 4))
     torch.testing.assert_close(flow[0, :, 0, 0], torch.tensor([1.5, 0.0]), atol=1e-4, rtol=0)
     torch.testing.assert_close(spread[0, 0, 0, 0].expm1(), torch.tensor(2.25), atol=1e-3, rtol=0)
+
+
+def test_the_mean_match_is_that_of_the_dual_softmax() -> None:
+    scores = 3.0 * torch.randn(2, 20, 20)
+    logits = Found(scores, []).logits
+    shares = logits.softmax(2)
+    product = both_directions(scores).softmax(2) * both_directions(scores).softmax(1)
+    torch.testing.assert_close(shares, product / product.sum(2, keepdim=True))
+    y, x = torch.meshgrid(torch.arange(4.0), torch.arange(5.0), indexing="ij")
+    places = torch.stack((x, y))
+    mean = (shares @ places.flatten(1).T).transpose(1, 2).unflatten(2, (4, 5))
+    flow, _ = expected_flow(scores, (4, 5))
+    torch.testing.assert_close(flow, mean - places, atol=1e-4, rtol=0)
 
 
 def test_scores_are_looked_up_around_where_the_flow_leads() -> None:

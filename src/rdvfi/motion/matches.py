@@ -19,16 +19,38 @@ def standardised(words: Float[Tensor, "n c m"]) -> Float[Tensor, "n c m"]:
     return (apart * scale).flatten(0, 1)
 
 
+def both_directions(scores: Float[Tensor, "b m m"]) -> Float[Tensor, "n m m"]:
+    """Scores of the pairs, and then of the pairs the other way round."""
+    return torch.cat((scores, scores.transpose(1, 2)))
+
+
 def expected_flow(
-    logits: Float[Tensor, "n m m"], size: tuple[int, int]
+    scores: Float[Tensor, "b m m"], size: tuple[int, int]
 ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 1 h w"]]:
-    """The mean of all matches, as a flow in cells, and the logarithm of how far they spread."""
-    grid = pixel_grid(*size, device=logits.device)
+    """The mean of all matches, as a flow in cells, and the logarithm of how far they spread.
+
+    A match weighs ``e_ij^2 / sum_i' e_i'j`` with ``e = exp(score)``, which is the dual softmax. One
+    matrix serves both directions.
+
+    Args:
+        scores: Cells of the first pictures by cells of the second ones; none is above 20 in size.
+        size: Height and width in cells.
+
+    Returns:
+        Both of the pairs one way and then the other.
+    """
+    grid = pixel_grid(*size, device=scores.device)
     centre = grid.new_tensor([size[1] - 1, size[0] - 1])[:, None, None] / 2.0
     places = (grid - centre).flatten(1)
-    facts = torch.cat((places, places.square().sum(0, keepdim=True)))
-    mean = (logits.softmax(2) @ facts.T).transpose(1, 2).unflatten(2, size)
-    place, square = mean.split((2, 1), dim=1)
+    facts = torch.stack((*places, places.square().sum(0), torch.ones_like(places[0])), dim=1)
+    # Scores are bounded, so nothing overflows; the largest of each row need not be sought.
+    weight = (scores - scores.detach().amax((1, 2), keepdim=True)).exp()
+    liked = torch.stack((weight.sum(1), weight.sum(2)))[..., None].clamp(min=1e-30)
+    weight = weight.square()
+    onward, back = facts / liked
+    sums = torch.cat((weight @ onward, weight.transpose(1, 2) @ back))
+    mean = (sums / sums[..., 3:].clamp(min=1e-36)).transpose(1, 2).unflatten(2, size)
+    place, square = mean[:, :3].split((2, 1), dim=1)
     spread = (square - place.square().sum(1, keepdim=True)).clamp(min=0.0)
     return place + centre - grid, torch.log1p(spread)
 

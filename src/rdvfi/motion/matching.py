@@ -29,14 +29,20 @@ from rdvfi.geometry import flow_length, replicate_pad, resize_flow
 from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.motion.attention import MutualBlock, Norm
-from rdvfi.motion.matches import convex_upsampled, expected_flow, looked_up, standardised
+from rdvfi.motion.matches import (
+    both_directions,
+    convex_upsampled,
+    expected_flow,
+    looked_up,
+    standardised,
+)
 from rdvfi.ops import backward_warp, correlation
 from rdvfi.registry import flows
 
 _MULTIPLE = 16
 """Sides of what the network sees: features at stride 8 are pooled once more."""
-_SHARPEST = 4.6
-"""Logarithm of the largest factor of the scores."""
+_SHARPEST = 3.0
+"""Logarithm of the largest score: the square of the exponential of any stays a normal number."""
 _FINE = 40
 """Channels at stride 4."""
 _COMPARED = 20
@@ -49,17 +55,22 @@ _RADIUS, _FINE_RADIUS = 4, 2
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What matching found for a batch, both ways, from coarse to fine.
-
-    The batch holds pairs one way and then the other: (2 b, ...).
+    """What matching found for a batch of pairs, from coarse to fine.
 
     Attributes:
-        logits: Of every match, at stride 8; rows are source cells.
-        flows: Every estimate on its own grid, in pixels of that grid; the last one at full size.
+        scores: Of every match at stride 8; rows are cells of the first pictures.
+        flows: Every estimate on its own grid, in pixels of that grid, of the pairs one way and then
+            the other, (2 b, 2, ...); the last one at full size.
     """
 
-    logits: Float[Tensor, "n m m"]
+    scores: Float[Tensor, "b m m"]
     flows: list[Tensor]
+
+    @property
+    def logits(self) -> Float[Tensor, "n m m"]:
+        """Of every match, the pairs one way and then the other; rows are source cells."""
+        scores = both_directions(self.scores)
+        return 2.0 * scores - scores.logsumexp(1, keepdim=True)
 
 
 class Encoder(nn.Module):
@@ -157,14 +168,13 @@ class Matching(FlowEstimator):
         fine, plain = self.encoder(images)
         coarse = self.attention(plain)
         scores = self._scores(coarse)
-        logits = 2.0 * scores - scores.logsumexp(1, keepdim=True)
-        flow, unsure = expected_flow(logits, (coarse.shape[-2], coarse.shape[-1]))
+        flow, unsure = expected_flow(scores, (coarse.shape[-2], coarse.shape[-1]))
         estimates = [flow]
         flow = self._propagated(coarse, flow, unsure)
         estimates.append(flow)
         near = self.near(torch.cat((plain, coarse), dim=1))
         # Where to look gets no gradient, as in RAFT; the estimates do, through what is added.
-        known_scores, unsure = scores.detach(), unsure.detach()
+        known_scores, unsure = both_directions(scores.detach()), unsure.detach()
         for _ in range(self.steps):
             costs = looked_up(known_scores, flow.detach(), _RADIUS)
             added, _ = self.update(costs, near, flow.detach(), unsure)
@@ -183,15 +193,14 @@ class Matching(FlowEstimator):
             estimates.append(flow)
         full = convex_upsampled(flow, self.weights(known).float())
         estimates.append(full[..., :h, :w])
-        return Found(logits, estimates)
+        return Found(scores, estimates)
 
-    def _scores(self, coarse: Float[Tensor, "n c h w"]) -> Float[Tensor, "n m m"]:
+    def _scores(self, coarse: Float[Tensor, "n c h w"]) -> Float[Tensor, "b m m"]:
         words = F.normalize(standardised(self.descriptor(coarse).float().flatten(2)), dim=1)
-        factor = self.sharpness.clamp(max=_SHARPEST).exp()
+        words = words * (0.5 * self.sharpness.clamp(max=_SHARPEST)).exp()
         with torch.autocast(coarse.device.type, enabled=False):
             first, second = words.chunk(2)
-            scores = factor * torch.bmm(first.transpose(1, 2), second)
-        return torch.cat((scores, scores.transpose(1, 2)))
+            return torch.bmm(first.transpose(1, 2), second)
 
     def _propagated(
         self,
@@ -200,13 +209,18 @@ class Matching(FlowEstimator):
         unsure: Float[Tensor, "n 1 h w"],
     ) -> Float[Tensor, "n 2 h w"]:
         """The flow of similar features of the same picture, mostly of those that are sure."""
-        query, key = self.kin(coarse).flatten(2).chunk(2, dim=1)
-        doubt = (self.caution.abs() * unsure.float()).flatten(2)
+        query, key = self.kin(coarse).float().flatten(2).transpose(1, 2).chunk(2, dim=2)
+        doubt = (self.caution.abs() * unsure).flatten(2)
+        # As many channels as the keys have: only then does attention come without a matrix.
+        value = F.pad(flow.flatten(2).transpose(1, 2), (0, key.shape[2] - 2))
         with torch.autocast(coarse.device.type, enabled=False):
-            scores = torch.bmm(query.float().transpose(1, 2), key.float())
-            shares = (scores * key.shape[1] ** -0.5 - doubt).softmax(2)
-            moved = torch.bmm(flow.float().flatten(2), shares.transpose(1, 2))
-        return moved.unflatten(2, (flow.shape[-2], flow.shape[-1]))
+            moved = F.scaled_dot_product_attention(
+                query[:, None].contiguous(),
+                key[:, None].contiguous(),
+                value[:, None],
+                attn_mask=-doubt[:, None],
+            )
+        return moved[:, 0, :, :2].transpose(1, 2).unflatten(2, (flow.shape[-2], flow.shape[-1]))
 
 
 def _swapped(both: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
