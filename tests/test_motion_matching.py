@@ -179,16 +179,19 @@ def test_training_finds_shifts_of_several_cells() -> None:
 
 
 class _Known(FlowEstimator):
-    """Answers with a given flow."""
+    """Answers with given flows."""
 
     reads = Reads.PIXELS
 
-    def __init__(self, flow: Tensor) -> None:
+    def __init__(self, onward: Tensor, back: Tensor) -> None:
         super().__init__()
-        self.known = flow
+        self.onward, self.back = onward, back
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        return self.known
+        return self.onward
+
+    def both_ways(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        return self.onward, self.back
 
 
 def _hatch(x: int) -> Float[Tensor, "1 3 h w"]:
@@ -201,13 +204,14 @@ def _hatch(x: int) -> Float[Tensor, "1 3 h w"]:
 
 def test_a_hypothesis_finds_what_moves_by_four_times_its_size() -> None:
     first, second = _hatch(24), _hatch(72)
-    exact = torch.zeros(1, 2, 96, 160)
-    exact[:, 0, 40:52, 24:36] = 48.0
+    exact, back = torch.zeros(2, 1, 2, 96, 160)
+    exact[:, 0, 40:52, 24:36], back[:, 0, 40:52, 72:84] = 48.0, -48.0
     inside = (slice(None), slice(None), slice(42, 50), slice(26, 34))
     missed = flows.create("sift-dis")(first, second)
-    found = MatchedDIS(_Known(exact), preset="medium")(first, second)
+    found, returned = MatchedDIS(_Known(exact, back), preset="medium").both_ways(first, second)
     assert (missed - exact)[inside].norm(dim=1).mean() > 40.0
     assert (found - exact)[inside].norm(dim=1).mean() < 0.1
+    assert (returned - back)[..., 42:50, 74:82].norm(dim=1).mean() < 0.1
     around, before = (found - exact).norm(dim=1).mean(), (missed - exact).norm(dim=1).mean()
     assert around < 0.5 * before
 
@@ -216,9 +220,18 @@ def test_a_hypothesis_that_explains_nothing_is_left_alone() -> None:
     wall = _blocks(1, 96, 192, seed=5)
     first, second = wall[..., 10:170], wall[..., 6:166]
     wrong = torch.full((1, 2, 96, 160), 31.0)
-    found = MatchedDIS(_Known(wrong), preset="medium")(first, second)
+    found = MatchedDIS(_Known(wrong, -wrong), preset="medium")(first, second)
     exact = torch.tensor([4.0, 0.0])[:, None, None]
     assert (found - exact)[..., 16:-16, 16:-16].norm(dim=1).mean() < 0.3
+
+
+def test_a_hypothesis_that_does_not_return_must_be_better() -> None:
+    first, second = _hatch(24), _hatch(72)
+    exact = torch.zeros(1, 2, 96, 160)
+    exact[:, 0, 40:52, 24:36] = 20.0  # explains nothing, but hardly less than standing still
+    plain = flows.create("sift-dis")(first, second)
+    found = MatchedDIS(_Known(exact, 9.0 + exact), preset="medium")(first, second)
+    assert (found - plain).norm(dim=1).mean() < 0.1
 
 
 def test_a_learned_flow_of_latents_is_refused() -> None:

@@ -9,6 +9,7 @@ Where DIS is right already, the result **is** DIS.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from rdvfi.registry import flows
 
 Gray = UInt8[np.ndarray, "h w"]
 Field = Float[np.ndarray, "h w 2"]
+Cost = Float[np.ndarray, "h w"]
 
 PRESETS = ("ultrafast", "fast", "medium")
 _WRONG_BEYOND = 3.0
@@ -76,6 +78,14 @@ def _look_up(image: Gray, field: Field) -> Gray:
     return cv2.remap(
         image, xs + field[..., 0], ys + field[..., 1], cv2.INTER_LINEAR, borderMode=border
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Hypothesis:
+    """A flow from elsewhere, and by how many grey levels it must be better, pixel by pixel."""
+
+    field: Field
+    price: Cost
 
 
 class Keypoints:
@@ -172,7 +182,7 @@ def _candidate(dis: DIS, source: Gray, target: Gray, matrix: np.ndarray) -> Fiel
     return np.where((out | strayed)[..., None], plain, refined) - here
 
 
-def _misfit(source: Gray, target: Gray, field: Field, window: int) -> Float[np.ndarray, "h w"]:
+def _misfit(source: Gray, target: Gray, field: Field, window: int) -> Cost:
     """Mean grey-level error around each pixel of explaining ``source`` by ``target``."""
     import cv2
 
@@ -205,7 +215,7 @@ def similarity_flow(
     source: Gray,
     target: Gray,
     find: Keypoints | None = None,
-    more: Sequence[Field] = (),
+    more: Sequence[Hypothesis] = (),
 ) -> Field:
     """DIS flow, replaced by other hypotheses where those explain the picture better.
 
@@ -214,7 +224,7 @@ def similarity_flow(
         source: Its flow is found.
         target: Where it leads.
         find: Finds keypoints; given for several flows, it looks at each picture once.
-        more: Flows that are hypotheses beside the similarities that are found.
+        more: Hypotheses beside the similarities that are found.
     """
     plain = dis(source, target)
     p0, p1 = _matches(source, target, find or Keypoints())
@@ -223,7 +233,8 @@ def similarity_flow(
     guess = p0 + plain[np.clip(rows, 0, h - 1), np.clip(columns, 0, w - 1)]
     wrong = np.linalg.norm(guess - p1, axis=1) > _WRONG_BEYOND
     hypotheses = _similarities(p0[wrong], p1[wrong])
-    fields = [plain, *(_candidate(dis, source, target, m) for m in hypotheses), *more]
+    fields = [plain, *(_candidate(dis, source, target, m) for m in hypotheses)]
+    fields += [given.field for given in more]
     if len(fields) == 1:
         return plain
     # The more of its matches DIS fails on, the less preference it deserves.
@@ -232,6 +243,8 @@ def similarity_flow(
     window = max(9, min(h, w) // 16 | 1)
     costs = np.stack([_misfit(source, target, field, window) for field in fields])
     costs[0] -= price
+    for cost, given in zip(costs[len(fields) - len(more) :], more, strict=True):
+        cost += given.price
     best = (costs + _surroundings(costs, _WIDER * window)).argmin(0)
     return np.take_along_axis(np.stack(fields), best[None, ..., None], axis=0)[0]
 

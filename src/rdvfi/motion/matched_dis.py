@@ -12,28 +12,66 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.about import About
+from rdvfi.geometry import flow_length
 from rdvfi.interfaces import FlowEstimator, Reads
-from rdvfi.motion.dis import DIS, Keypoints, check_preset, similarity_flow, to_gray
+from rdvfi.motion.dis import (
+    DIS,
+    Cost,
+    Hypothesis,
+    Keypoints,
+    check_preset,
+    similarity_flow,
+    to_gray,
+)
 from rdvfi.motion.matching import Matching
+from rdvfi.ops import backward_warp
 from rdvfi.registry import flows
+
+_INCONSISTENT = 8.0
+"""Grey levels by which a learned flow that does not return must be better than another one."""
+_RETURNS = 1.5
+"""A flow returns if it does so to this many pixels, or to a twentieth of the way."""
+_SIDE = 9
+"""Side of the surroundings that decide whether it does."""
+
+
+def _inconsistency(
+    guess: Float[Tensor, "n 2 h w"], back: Float[Tensor, "n 2 h w"]
+) -> Float[Tensor, "n h w"]:
+    """How far from its start a point ends that goes there and back, over how far it may."""
+    guess, back = guess.float(), back.float()
+    apart = flow_length(guess + backward_warp(back, guess))
+    return (apart / (_RETURNS + 0.05 * flow_length(guess)))[:, 0]
+
+
+def _price(apart: Cost) -> Cost:
+    """Grey levels, from none where the flow returns."""
+    import cv2
+
+    return _INCONSISTENT * cv2.blur(np.clip(apart - 1.0, 0.0, 1.0), (_SIDE, _SIDE))
 
 
 # An operator of its own, so that a compiled program calls it as a whole. Its annotations are plain:
 # they are its schema.
 @torch.library.custom_op("rdvfi::matched_dis_flow", mutates_args=())
-def _matched_dis_flow(source: Tensor, target: Tensor, guess: Tensor, preset: str) -> Tensor:
+def _matched_dis_flow(
+    source: Tensor, target: Tensor, guess: Tensor, back: Tensor, preset: str
+) -> Tensor:
     """Flow of every pair of images with a hypothesis for each, on the CPU one by one."""
     dis, find, fields = DIS(preset), Keypoints(), []
-    for first, second, guessed in zip(source, target, guess, strict=True):
+    apart = _inconsistency(guess, back)
+    for first, second, guessed, doubt in zip(source, target, guess, apart, strict=True):
         grays = (to_gray(first), to_gray(second))
         learned = np.ascontiguousarray(guessed.float().cpu().permute(1, 2, 0).numpy())
-        field = similarity_flow(dis, *grays, find, [learned, dis(*grays, learned)])
+        price = _price(doubt.float().cpu().numpy())
+        more = [Hypothesis(learned, price), Hypothesis(dis(*grays, learned), price)]
+        field = similarity_flow(dis, *grays, find, more)
         fields.append(torch.from_numpy(np.ascontiguousarray(field)).permute(2, 0, 1))
     return torch.stack(fields).contiguous().to(source.device)
 
 
 @_matched_dis_flow.register_fake
-def _(source: Tensor, target: Tensor, guess: Tensor, preset: str) -> Tensor:
+def _(source: Tensor, target: Tensor, guess: Tensor, back: Tensor, preset: str) -> Tensor:
     n, _, h, w = source.shape
     return source.new_empty((n, 2, h, w), dtype=torch.float32)
 
@@ -59,24 +97,30 @@ class MatchedDIS(FlowEstimator):
         self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n 2 h w"]:
         """See `rdvfi.interfaces.FlowEstimator.forward`."""
-        return self._chosen(source, target, self.learned(source, target))
+        return self._chosen(source, target, *self.learned.both_ways(source, target))
 
     def both_ways(
         self, first: Float[Tensor, "n c h w"], second: Float[Tensor, "n c h w"]
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
         """See `rdvfi.interfaces.FlowEstimator.both_ways`."""
-        guess = torch.cat(self.learned.both_ways(first, second))
-        found = self._chosen(torch.cat((first, second)), torch.cat((second, first)), guess)
-        onward, back = found.chunk(2)
-        return onward, back
+        onward, back = self.learned.both_ways(first, second)
+        found = self._chosen(
+            torch.cat((first, second)),
+            torch.cat((second, first)),
+            torch.cat((onward, back)),
+            torch.cat((back, onward)),
+        )
+        return found[: len(first)], found[len(first) :]
 
     def _chosen(
         self,
         source: Float[Tensor, "n c h w"],
         target: Float[Tensor, "n c h w"],
         guess: Float[Tensor, "n 2 h w"],
+        back: Float[Tensor, "n 2 h w"],
     ) -> Float[Tensor, "n 2 h w"]:
-        return _matched_dis_flow(source.detach(), target.detach(), guess.detach(), self._preset)
+        given = (tensor.detach() for tensor in (source, target, guess, back))
+        return _matched_dis_flow(*given, self._preset)
 
 
 @flows.register(
