@@ -1,5 +1,6 @@
 """Learned matching: its laws, what training finds, and its flow as a hypothesis of DIS."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,8 @@ from torch import Tensor
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.motion.attention import Attention, rotated
-from rdvfi.motion.matched_dis import MatchedDIS
+from rdvfi.motion.dis import DIS, Hypothesis, similarity_flow, to_gray
+from rdvfi.motion.matched_dis import MatchedDIS, inconsistency, price_of
 from rdvfi.motion.matches import both_directions, convex_upsampled, expected_flow, looked_up
 from rdvfi.motion.matching import Found, Matching
 from rdvfi.registry import flows
@@ -225,13 +227,29 @@ def test_a_hypothesis_that_explains_nothing_is_left_alone() -> None:
     assert (found - exact)[..., 16:-16, 16:-16].norm(dim=1).mean() < 0.3
 
 
-def test_a_hypothesis_that_does_not_return_must_be_better() -> None:
-    first, second = _hatch(24), _hatch(72)
-    exact = torch.zeros(1, 2, 96, 160)
-    exact[:, 0, 40:52, 24:36] = 20.0  # explains nothing, but hardly less than standing still
-    plain = flows.create("sift-dis")(first, second)
-    found = MatchedDIS(_Known(exact, 9.0 + exact), preset="medium")(first, second)
-    assert (found - plain).norm(dim=1).mean() < 0.1
+def test_a_hypothesis_must_be_better_by_its_price() -> None:
+    first, second = _hatch(24), _hatch(84)
+    grays = to_gray(first[0]), to_gray(second[0])
+    field = np.zeros((96, 160, 2), np.float32)
+    field[40:52, 24:36, 0] = 60.0
+    for price, length in ((0.0, 60.0), (200.0, 0.0)):
+        given = Hypothesis(field, np.full((96, 160), price, np.float32))
+        found = similarity_flow(DIS("medium"), *grays, more=[given])
+        assert abs(found[44:48, 28:32, 0].mean() - length) < 1.0
+
+
+def test_a_learned_flow_costs_where_it_does_not_return() -> None:
+    flow = torch.full((1, 2, 40, 80), 20.0)
+    returning, lost = -flow, -flow
+    lost = lost.clone()
+    lost[..., 60:] = 5.0
+    assert inconsistency(flow, returning).max() < 1e-6
+    apart = inconsistency(flow, lost)
+    assert apart[..., :20, :35].max() < 1e-6
+    assert (apart[..., :20, 45:60] > 2.0).all()
+    price = price_of(apart[0].numpy())
+    assert price[:15, :30].max() == 0.0
+    assert (price[:15, 50:60] == 8.0).all()
 
 
 def test_a_learned_flow_of_latents_is_refused() -> None:

@@ -35,7 +35,7 @@ _SIDE = 9
 """Side of the surroundings that decide whether it does."""
 
 
-def _inconsistency(
+def inconsistency(
     guess: Float[Tensor, "n 2 h w"], back: Float[Tensor, "n 2 h w"]
 ) -> Float[Tensor, "n h w"]:
     """How far from its start a point ends that goes there and back, over how far it may."""
@@ -44,7 +44,7 @@ def _inconsistency(
     return (apart / (_RETURNS + 0.05 * flow_length(guess)))[:, 0]
 
 
-def _price(apart: Cost) -> Cost:
+def price_of(apart: Cost) -> Cost:
     """Grey levels, from none where the flow returns."""
     import cv2
 
@@ -59,11 +59,11 @@ def _matched_dis_flow(
 ) -> Tensor:
     """Flow of every pair of images with a hypothesis for each, on the CPU one by one."""
     dis, find, fields = DIS(preset), Keypoints(), []
-    apart = _inconsistency(guess, back)
+    apart = inconsistency(guess, back)
     for first, second, guessed, doubt in zip(source, target, guess, apart, strict=True):
         grays = (to_gray(first), to_gray(second))
         learned = np.ascontiguousarray(guessed.float().cpu().permute(1, 2, 0).numpy())
-        price = _price(doubt.float().cpu().numpy())
+        price = price_of(doubt.float().cpu().numpy())
         more = [Hypothesis(learned, price), Hypothesis(dis(*grays, learned), price)]
         field = similarity_flow(dis, *grays, find, more)
         fields.append(torch.from_numpy(np.ascontiguousarray(field)).permute(2, 0, 1))
