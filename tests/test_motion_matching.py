@@ -252,6 +252,15 @@ def test_a_learned_flow_costs_where_it_does_not_return() -> None:
     assert (price[:15, 50:60] == 8.0).all()
 
 
+def test_between_two_scenes_a_learned_flow_is_not_asked() -> None:
+    first, second = _hatch(24), _hatch(72)
+    exact = torch.zeros(1, 2, 96, 160)
+    exact[:, 0, 40:52, 24:36] = 48.0
+    lost = torch.full_like(exact, 30.0)
+    found = MatchedDIS(_Known(exact, lost), preset="medium")(first, second)
+    assert torch.equal(found, flows.create("sift-dis")(first, second))
+
+
 def test_a_learned_flow_of_latents_is_refused() -> None:
     with pytest.raises(TypeError, match="must read pixels"):
         MatchedDIS(flows.create("local"), preset="medium")

@@ -63,10 +63,8 @@ class DIS:
         create = getattr(cv2, "DISOpticalFlow_create")  # noqa: B009
         self._dis = create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
 
-    def __call__(self, source: Gray, target: Gray, guess: Field | None = None) -> Field:
-        """Flow; ``guess`` is one more candidate of every patch, at every scale."""
-        # OpenCV writes its answer over the guess.
-        return self._dis.calc(source, target, None if guess is None else guess.copy())
+    def __call__(self, source: Gray, target: Gray) -> Field:
+        return self._dis.calc(source, target, None)
 
 
 def _look_up(image: Gray, field: Field) -> Gray:

@@ -2,8 +2,12 @@
 
 Learned matching reaches over any distance and finds things that move by more than their size;
 patches of pixels are exact, and cannot be talked into anything. `MatchedDIS` asks both: the learned
-flow, refined by DIS from there, stands beside plain DIS and its similarity hypotheses
-(`rdvfi.motion.dis`), and every pixel takes the one that explains it and its surroundings best.
+flow stands beside plain DIS and its similarity hypotheses (`rdvfi.motion.dis`), and every pixel
+takes the one that explains it and its surroundings best. A learned flow whose way back leads
+elsewhere has to be better by some grey levels, and one that hardly ever returns is not asked.
+
+Where something leaves the picture while its like enters, two frames do not tell that the one is not
+the other, and neither do these rules.
 """
 
 import numpy as np
@@ -33,6 +37,11 @@ _RETURNS = 1.5
 """A flow returns if it does so to this many pixels, or to a twentieth of the way."""
 _SIDE = 9
 """Side of the surroundings that decide whether it does."""
+_SAME_SCENE = 0.2
+"""Where less of a learned flow returns, it has found nothing: the pictures are of two scenes.
+
+It is a half at least in clips with large motion, and a thirtieth at most across cuts.
+"""
 
 
 def inconsistency(
@@ -59,12 +68,14 @@ def _matched_dis_flow(
 ) -> Tensor:
     """Flow of every pair of images with a hypothesis for each, on the CPU one by one."""
     dis, find, fields = DIS(preset), Keypoints(), []
-    apart = inconsistency(guess, back)
+    apart = inconsistency(guess, back).cpu()
     for first, second, guessed, doubt in zip(source, target, guess, apart, strict=True):
         grays = (to_gray(first), to_gray(second))
-        learned = np.ascontiguousarray(guessed.float().cpu().permute(1, 2, 0).numpy())
-        price = price_of(doubt.float().cpu().numpy())
-        more = [Hypothesis(learned, price), Hypothesis(dis(*grays, learned), price)]
+        more: list[Hypothesis] = []
+        if float((doubt < 1.0).float().mean()) >= _SAME_SCENE:
+            learned = np.ascontiguousarray(guessed.float().cpu().permute(1, 2, 0).numpy())
+            price = price_of(doubt.numpy())
+            more = [Hypothesis(learned, price)]
         field = similarity_flow(dis, *grays, find, more)
         fields.append(torch.from_numpy(np.ascontiguousarray(field)).permute(2, 0, 1))
     return torch.stack(fields).contiguous().to(source.device)
