@@ -228,14 +228,26 @@ def test_a_hypothesis_that_explains_nothing_is_left_alone() -> None:
 
 
 def test_a_hypothesis_must_be_better_by_its_price() -> None:
-    first, second = _hatch(24), _hatch(84)
-    grays = to_gray(first[0]), to_gray(second[0])
-    field = np.zeros((96, 160, 2), np.float32)
-    field[40:52, 24:36, 0] = 60.0
-    for price, length in ((0.0, 60.0), (200.0, 0.0)):
+    wall = _blocks(1, 96, 160, seed=5)
+    grays = to_gray(wall[0]), to_gray(wall[0])
+    field = np.full((96, 160, 2), 9.0, np.float32)
+    for price, flow in ((0.0, 0.0), (-300.0, 9.0)):
         given = Hypothesis(field, np.full((96, 160), price, np.float32))
-        found = similarity_flow(DIS("medium"), *grays, more=[given])
-        assert abs(found[44:48, 28:32, 0].mean() - length) < 1.0
+        found = similarity_flow(DIS("medium"), *grays, learned=given)
+        assert np.abs(found - flow)[16:-16, 16:-16].mean() < 0.1
+
+
+def test_a_guess_guides_one_call_and_no_other() -> None:
+    first, second = (to_gray(_hatch(x)[0]) for x in (24, 72))
+    exact = np.zeros((96, 160, 2), np.float32)
+    exact[40:52, 24:36, 0] = 48.0
+    dis = DIS("medium")
+    before = dis(first, second)
+    guided = dis.guided(first, second, exact)
+    assert abs(guided[44:48, 28:32, 0].mean() - 48.0) < 1.0
+    assert abs(before[44:48, 28:32, 0].mean() - 48.0) > 20.0
+    assert np.array_equal(dis(first, second), before)
+    assert exact.max() == 48.0
 
 
 def test_a_learned_flow_costs_where_it_does_not_return() -> None:

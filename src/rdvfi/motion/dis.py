@@ -8,7 +8,6 @@ finds the small motion that is left, and every pixel takes the candidate that ex
 Where DIS is right already, the result **is** DIS.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,10 +60,17 @@ class DIS:
         check_preset(preset)
         # OpenCV's type stubs leave both names out.
         create = getattr(cv2, "DISOpticalFlow_create")  # noqa: B009
-        self._dis = create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
+        chosen = getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}")
+        self._create = lambda: create(chosen)
+        self._dis = self._create()
 
     def __call__(self, source: Gray, target: Gray) -> Field:
         return self._dis.calc(source, target, None)
+
+    def guided(self, source: Gray, target: Gray, guess: Field) -> Field:
+        """Flow where every patch has one more candidate, at every scale: the guess."""
+        # OpenCV writes over the guess, and its object keeps it for the calls that follow.
+        return self._create().calc(source, target, guess.copy())
 
 
 def _look_up(image: Gray, field: Field) -> Gray:
@@ -213,7 +219,7 @@ def similarity_flow(
     source: Gray,
     target: Gray,
     find: Keypoints | None = None,
-    more: Sequence[Hypothesis] = (),
+    learned: Hypothesis | None = None,
 ) -> Field:
     """DIS flow, replaced by other hypotheses where those explain the picture better.
 
@@ -222,9 +228,12 @@ def similarity_flow(
         source: Its flow is found.
         target: Where it leads.
         find: Finds keypoints; given for several flows, it looks at each picture once.
-        more: Hypotheses beside the similarities that are found.
+        learned: DIS starts from this flow, and it is a hypothesis as it is.
     """
-    plain = dis(source, target)
+    if learned is None:
+        plain = dis(source, target)
+    else:
+        plain = dis.guided(source, target, learned.field)
     p0, p1 = _matches(source, target, find or Keypoints())
     h, w = source.shape
     columns, rows = np.rint(p0).astype(int).T
@@ -232,7 +241,8 @@ def similarity_flow(
     wrong = np.linalg.norm(guess - p1, axis=1) > _WRONG_BEYOND
     hypotheses = _similarities(p0[wrong], p1[wrong])
     fields = [plain, *(_candidate(dis, source, target, m) for m in hypotheses)]
-    fields += [given.field for given in more]
+    if learned is not None:
+        fields.append(learned.field)
     if len(fields) == 1:
         return plain
     # The more of its matches DIS fails on, the less preference it deserves.
@@ -241,8 +251,8 @@ def similarity_flow(
     window = max(9, min(h, w) // 16 | 1)
     costs = np.stack([_misfit(source, target, field, window) for field in fields])
     costs[0] -= price
-    for cost, given in zip(costs[len(fields) - len(more) :], more, strict=True):
-        cost += given.price
+    if learned is not None:
+        costs[-1] += learned.price
     best = (costs + _surroundings(costs, _WIDER * window)).argmin(0)
     return np.take_along_axis(np.stack(fields), best[None, ..., None], axis=0)[0]
 

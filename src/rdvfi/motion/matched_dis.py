@@ -1,10 +1,11 @@
 """A learned flow as one more hypothesis of the classical one.
 
 Learned matching reaches over any distance and finds things that move by more than their size;
-patches of pixels are exact, and cannot be talked into anything. `MatchedDIS` asks both: the learned
-flow stands beside plain DIS and its similarity hypotheses (`rdvfi.motion.dis`), and every pixel
-takes the one that explains it and its surroundings best. A learned flow whose way back leads
-elsewhere has to be better by some grey levels, and one that hardly ever returns is not asked.
+patches of pixels are exact, and cannot be talked into anything. `MatchedDIS` asks both: DIS starts
+from the learned flow, which gives every patch one more candidate; beside it stand the similarity
+hypotheses (`rdvfi.motion.dis`) and the learned flow as it is, and every pixel takes the one that
+explains it and its surroundings best. A learned flow whose way back leads elsewhere has to be
+better by some grey levels, and one that hardly ever returns is not asked at all.
 
 Where something leaves the picture while its like enters, two frames do not tell that the one is not
 the other, and neither do these rules.
@@ -71,12 +72,11 @@ def _matched_dis_flow(
     apart = inconsistency(guess, back).cpu()
     for first, second, guessed, doubt in zip(source, target, guess, apart, strict=True):
         grays = (to_gray(first), to_gray(second))
-        more: list[Hypothesis] = []
+        learned = None
         if float((doubt < 1.0).float().mean()) >= _SAME_SCENE:
-            learned = np.ascontiguousarray(guessed.float().cpu().permute(1, 2, 0).numpy())
-            price = price_of(doubt.numpy())
-            more = [Hypothesis(learned, price)]
-        field = similarity_flow(dis, *grays, find, more)
+            flow = np.ascontiguousarray(guessed.float().cpu().permute(1, 2, 0).numpy())
+            learned = Hypothesis(flow, price_of(doubt.numpy()))
+        field = similarity_flow(dis, *grays, find, learned)
         fields.append(torch.from_numpy(np.ascontiguousarray(field)).permute(2, 0, 1))
     return torch.stack(fields).contiguous().to(source.device)
 
