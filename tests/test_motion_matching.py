@@ -137,6 +137,20 @@ def test_rotated_products_depend_on_distance_alone() -> None:
     assert torch.stack(mirrored).isfinite().all()
 
 
+def test_half_precision_networks_keep_coordinates_exact() -> None:
+    torch.manual_seed(0)
+    flow = Matching(32, heads=2, blocks=1, steps=1, fine_steps=1)
+    wall = _blocks(1, 64, 96, seed=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = flow.find(wall, wall)
+    assert {estimate.dtype for estimate in found.flows} == {torch.float32}
+    again, _ = expected_flow(found.scores, (8, 12))
+    assert torch.equal(found.flows[0], again)  # outside of the reduced precision
+    found.flows[-1].sum().backward()
+    assert flow.sharpness.grad is not None
+    assert flow.sharpness.grad.isfinite()
+
+
 def test_heads_that_do_not_divide_the_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="four times the heads; got 20 and 2"):
         Attention(20, 2)

@@ -168,7 +168,8 @@ class Matching(FlowEstimator):
         fine, plain = self.encoder(images)
         coarse = self.attention(plain)
         scores = self._scores(coarse)
-        flow, unsure = expected_flow(scores, (coarse.shape[-2], coarse.shape[-1]))
+        with torch.autocast(coarse.device.type, enabled=False):  # coordinates need all their digits
+            flow, unsure = expected_flow(scores, (coarse.shape[-2], coarse.shape[-1]))
         estimates = [flow]
         flow = self._propagated(coarse, flow, unsure)
         estimates.append(flow)
