@@ -82,7 +82,7 @@ def test_turning_lines_are_bounded_and_have_finite_gradients() -> None:
     torch.manual_seed(0)
     flow = (20.0 * torch.randn(2, 2, 12, 20)).requires_grad_()
     times = torch.tensor([0.2, 0.5, 0.9])
-    found = turning_candidates(flow, -flow.flip(-1), times)
+    found = turning_candidates(flow, -flow.flip(-1), times).flows
     assert found.isfinite().all()
     assert found.abs().max() <= 2 * (12 + 20)
     found.square().mean().backward()

@@ -3,9 +3,10 @@
 Each keyframe to be made starts from both end latents warped along the straight lines of a coarse
 flow. The network sees them, the noisy latent, and four candidates of a better line, the paths of
 turns and zooms at constant rate that the coarse flow implies (`rdvfi.ops.turning`), each with how
-well it makes the two end latents agree. It answers with
+well it makes the two end latents agree, and how much arrives at each pixel along them. It answers
+with
 
-* a bend of each line: gates on the candidates' departures, plus a small free shift;
+* a bend of each line: gates on the candidates' departures, together at most one, plus a free shift;
 * a correction of the blend of the two warped latents, and a residual.
 
 The last layer starts at zero: before training the answer is the straight-line guess. The free
@@ -22,11 +23,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi.layers import ResidualBlock, conv, zero_conv
-from rdvfi.ops.turning import CANDIDATES
+from rdvfi.ops.turning import CANDIDATES, Turning
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flows, Times
 
-_FACTS = 2 + 4 + 1 + 5 * CANDIDATES + 3
+_FACTS = 2 + 4 + 1 + 5 * CANDIDATES + 2 + 3
 _ANSWERS = CANDIDATES + 4 + 1
 
 
@@ -41,8 +42,8 @@ class Ends:
     last: Float[Tensor, "b c h w"]
     to_first: Flows
     to_last: Flows
-    turning: Float[Tensor, "b n 4 4 h w"]
-    """Candidates of better lines, see `rdvfi.ops.turning.turning_candidates`."""
+    turning: Turning
+    """Candidates of better lines."""
     times: Times
 
 
@@ -109,6 +110,7 @@ class Denoiser(nn.Module):
             out[:, :, :CANDIDATES, None].float(),
             out[:, :, CANDIDATES : CANDIDATES + 4].float(),
         )
+        gates = gates / gates.abs().sum(2, keepdim=True).clamp(min=1.0)
         bends = (gates * departures(ends)).sum(2) + envelope * shift
         to_first, to_last = ends.to_first + bends[:, :, :2], ends.to_last + bends[:, :, 2:]
         blend, residual = out[:, :, _ANSWERS - 1 : _ANSWERS], out[:, :, _ANSWERS:]
@@ -127,7 +129,7 @@ def _warped(latent: Float[Tensor, "b c h w"], flow: Flows) -> Float[Tensor, "b n
 
 def departures(ends: Ends) -> Float[Tensor, "b n 4 4 h w"]:
     """How far each turning line departs from the straight one."""
-    return ends.turning - torch.cat((ends.to_first, ends.to_last), dim=2)[:, :, None]
+    return ends.turning.flows - torch.cat((ends.to_first, ends.to_last), dim=2)[:, :, None]
 
 
 def _facts(
@@ -144,14 +146,15 @@ def _facts(
     level = sigma.to(travel)[:, None, None, None, None].expand(b, n, 1, h, w)
     apart = (warped0 - warped1).abs().mean(2, keepdim=True)
     bends = departures(ends).flatten(2, 3).clamp(-8.0, 8.0)
-    parts = (0.1 * travel, slopes, apart, 0.5 * bends, _misfits(ends), t, t * (1.0 - t), level)
+    candidates = 0.5 * bends, _misfits(ends), ends.turning.arrived
+    parts = (0.1 * travel, slopes, apart, *candidates, t, t * (1.0 - t), level)
     return torch.cat(parts, dim=2)
 
 
 def _misfits(ends: Ends) -> Float[Tensor, "b n 4 h w"]:
     """How far the two end latents are apart along each turning line."""
     errors = []
-    for flows in ends.turning.unbind(2):
+    for flows in ends.turning.flows.unbind(2):
         apart = _warped(ends.first, flows[:, :, :2]) - _warped(ends.last, flows[:, :, 2:])
         errors.append(apart.abs().mean(2))
     return torch.stack(errors, dim=2)

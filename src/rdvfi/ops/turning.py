@@ -9,13 +9,22 @@ power ``A^t`` moves the point by the share
 of its way (``G_t = t`` for ``alpha = 0``: the straight line). What is seen at pixel y at time t
 started at the x that solves ``y = x + G_t(x) V(x)``; the derivative of the right side is ``A^t``,
 so Newton's iteration solves it at once for a pure turn or zoom.
+
+Where an object moves by more than its own size, the search cannot find it: all around y there is
+background. So the points of an end frame are also pushed along their turning lines, all of them,
+and each pixel gets what arrives there (`rdvfi.ops.splat`). Where several points arrive the one that
+moves most against the picture wins, since it passes in front of what the ends show beside it, and
+one whose flow the other end contradicts loses.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from rdvfi.ops.splat import splat, splat_sum
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flow, Flows, Times
 
@@ -24,45 +33,61 @@ _SMALL = 0.02
 
 Plane = Complex[Tensor, "b h w"]
 Planes = Complex[Tensor, "b t h w"]
-
-
 CANDIDATES = 4
+_MOST = 12.0
+"""Pixels by which a point can at most move against the picture, or be contradicted."""
+_CONTRADICTED = 2.0
+"""Exponent per pixel by which the flow back from the other end misses the point."""
+_NEAR = 0.5
+"""Pixels by which a search that begins at an arrival may leave it, to make it exact."""
 
 
-def turning_candidates(forward: Flow, backward: Flow, times: Times) -> Float[Tensor, "b t 4 4 h w"]:
+@dataclass(frozen=True, eq=False)
+class Turning:
+    """Turning lines, seen from every pixel of every instant.
+
+    Attributes:
+        flows: Per candidate, the flow to the first frame and the flow to the last: (dx0, dy0,
+            dx1, dy1). Two are found by search, from the flow of the first frame and from that of
+            the last, and two are what arrives from the first frame and from the last.
+        arrived: Share of the pixel that is covered by arriving points whose flow the other end
+            confirms, from the first frame and from the last.
+    """
+
+    flows: Float[Tensor, "b t 4 4 h w"]
+    arrived: Float[Tensor, "b t 2 h w"]
+
+
+def turning_candidates(forward: Flow, backward: Flow, times: Times) -> Turning:
     """Flows of turns and zooms at constant rate, from every instant to both ends, TARGET grid.
 
-    Where a moving object and what it covers both solve the equation, the answer depends on where
-    the search starts; so there are four: by the flow of the first frame and by that of the last,
-    each from its own motion at y and from what the other one found. For small grids (latents): the
-    gradient is fitted in a window of 7x7 pixels.
+    For small grids (latents): the gradient is fitted in a window of 7x7 pixels.
 
     Args:
         forward: From the first frame to the last, on the grid of the first.
         backward: From the last frame to the first, on the grid of the last.
         times: In [0, 1].
-
-    Returns:
-        Per candidate, the flow to the first frame and the flow to the last: (dx0, dy0, dx1, dy1).
     """
     tau = times.to(forward)[:, None, None]
-    first, last = _Turn(forward, tau), _Turn(backward, 1.0 - tau)
-    by_first, by_last = first.solve(first.guess), last.solve(last.guess)
+    first, last = _Turn(forward, backward, tau), _Turn(backward, forward, 1.0 - tau)
+    arriving_first, share_first = first.arriving()
+    arriving_last, share_last = last.arriving()
     pairs = (
-        by_first,
-        by_last[::-1],
-        first.solve(by_last[1]),
-        last.solve(by_first[1])[::-1],
+        first.solve(first.guess),
+        last.solve(last.guess)[::-1],
+        arriving_first,
+        arriving_last[::-1],
     )
     flows = [torch.cat([_to_flow(field) for field in pair], dim=2) for pair in pairs]
-    h, w = forward.shape[-2:]
-    return torch.stack(flows, dim=2).clamp(-2.0 * (h + w), 2.0 * (h + w))
+    limit = 2.0 * sum(forward.shape[-2:])
+    shares = torch.cat((share_first, share_last), dim=2)
+    return Turning(torch.stack(flows, dim=2).clamp(-limit, limit), shares)
 
 
 class _Turn:
     """The turning line from one end; solved for where the point seen at each pixel started."""
 
-    def __init__(self, flow: Flow, share: Float[Tensor, "t 1 1"]) -> None:
+    def __init__(self, flow: Flow, other: Flow, share: Float[Tensor, "t 1 1"]) -> None:
         alpha = similarity_gradient(flow)[:, None]
         travel = torch.complex(flow[:, 0], flow[:, 1])[:, None]
         power = torch.exp(share * torch.log(1.0 + alpha))
@@ -73,6 +98,8 @@ class _Turn:
         fields = (shift, power, travel.expand_as(shift))
         parts = [part for field in fields for part in (field.real, field.imag)]
         self._facts = torch.stack(parts, dim=2)
+        self._missed = _length(flow + backward_warp(other, flow))
+        self._apart = _length(flow - _middle(flow))
 
     def solve(self, start: Planes) -> tuple[Planes, Planes]:
         """Flows to this end and to the other one, by Newton's iteration from ``start``."""
@@ -82,15 +109,32 @@ class _Turn:
             start = start - (start + moved) * slope.conj() / slope.abs().square().clamp(min=0.0625)
         return start, start + self._look_up(start)[2]
 
+    def arriving(self) -> tuple[tuple[Planes, Planes], Float[Tensor, "b t 1 h w"]]:
+        """Flows to this end and to the other one of what arrives at each pixel, and how much does.
+
+        Where nothing arrives, those of the first guess.
+        """
+        b, t = self._facts.shape[:2]
+        facts = self._facts.flatten(0, 1)
+        shift, travel = facts[:, :2].contiguous(), facts[:, 4:]
+        priority, trust = (
+            part[:, None].expand(b, t, *part.shape[1:]).flatten(0, 1).contiguous()
+            for part in (self._apart - _CONTRADICTED * self._missed, torch.exp(-self._missed))
+        )
+        found, total = splat(torch.cat((-shift, travel - shift), dim=1), shift, priority)
+        _, share = splat_sum(trust, shift, trust)
+        here, there = _to_complex(found.unflatten(0, (b, t)))
+        hit = total.unflatten(0, (b, t))[:, :, 0] > 0.0
+        exact, beyond = self.solve(torch.where(hit, here, self.guess))
+        near = ((exact - here).abs() < _NEAR) | ~hit
+        flows = torch.where(near, exact, here), torch.where(near, beyond, there)
+        return flows, share.clamp(max=1.0).unflatten(0, (b, t))
+
     def _look_up(self, at: Planes) -> tuple[Planes, Planes, Planes]:
         b, t = at.shape[:2]
         seen = backward_warp(self._facts.flatten(0, 1), _to_flow(at).flatten(0, 1))
-        seen = seen.unflatten(0, (b, t))
-        return (
-            torch.complex(seen[:, :, 0], seen[:, :, 1]),
-            torch.complex(seen[:, :, 2], seen[:, :, 3]),
-            torch.complex(seen[:, :, 4], seen[:, :, 5]),
-        )
+        shift, power, travel = _to_complex(seen.unflatten(0, (b, t)))
+        return shift, power, travel
 
 
 def similarity_gradient(flow: Flow) -> Plane:
@@ -127,6 +171,20 @@ def similarity_gradient(flow: Flow) -> Plane:
 def _bounded(similarity: Plane) -> Plane:
     size, turn = similarity.abs().clamp(0.25, 4.0), similarity.angle().clamp(-2.6, 2.6)
     return torch.polar(size, turn)
+
+
+def _length(flow: Flow) -> Float[Tensor, "b 1 h w"]:
+    return (flow.square().sum(1, keepdim=True) + 1e-12).sqrt().clamp(max=_MOST)
+
+
+def _middle(flow: Flow) -> Float[Tensor, "b 2 1 1"]:
+    """The median of each component."""
+    ordered = flow.flatten(2).sort(-1).values
+    return ordered[:, :, ordered.shape[-1] // 2, None, None]
+
+
+def _to_complex(fields: Float[Tensor, "b t c h w"]) -> tuple[Planes, ...]:
+    return tuple(torch.complex(part[:, :, 0], part[:, :, 1]) for part in fields.split(2, dim=2))
 
 
 def _to_flow(field: Planes) -> Flows:
