@@ -177,6 +177,22 @@ def test_a_loss_without_its_evidence_is_left_out(
     assert film.keys() == {"l2"}  # real clips have no exact flow
 
 
+def test_predicted_keyframes_see_the_two_ends_alone(
+    model: Interpolator, pools: tuple[Pool, Pool]
+) -> None:
+    batch, decoding = pools[0].batch([0, 1]), Decoding(model, Terms({"l1": 1.0}), predicted=True)
+    hidden = {**batch, "frames": batch["frames"].clone()}
+    hidden["frames"][:, 1 : KNOTS - 1] = 0.5
+    with torch.no_grad():
+        plain, same = (
+            decoding.predicted_keyframes(Clip.of(each), Moment(0, 1, seed=3))
+            for each in (batch, hidden)
+        )
+    assert torch.equal(plain.latents, same.latents)
+    assert plain.end_flows is not None
+    assert plain.latents.shape[1] == KNOTS
+
+
 def test_frames_join_a_diffusion_stage_when_they_shall(
     model: Interpolator, pools: tuple[Pool, Pool]
 ) -> None:

@@ -64,44 +64,54 @@ class Reconstructing(Objective):
 
     def true_keyframes(self, clip: Clip) -> Keyframes:
         """Keyframes of the true frames at the knots."""
-        knots = clip.knots
-        with torch.no_grad():
-            if clip.latents is not None:
-                latents = clip.latents
-            else:
-                self._check_size(clip)
-                encoded = self.model.generator.encode(knots.flatten(0, 1))
-                latents = encoded.unflatten(0, knots.shape[:2])
-            flows = None
-            if self.model.generator.gives_end_flows:
-                flows = clip.coarse
-                if flows is None:
-                    flows = self.trainee.end_flows(clip.first, clip.last)
-        images = knots if self.model.trajectory.reads is Reads.PIXELS else None
+        latents = self._encoded(clip, list(range(KNOTS)))
+        images = clip.knots if self._reads_pixels() else None
         times = self.trainee.times.to(latents.device)
-        return Keyframes(latents, times, images=images, end_flows=flows)
+        return Keyframes(latents, times, images=images, end_flows=self._end_flows(clip))
 
     def given(self, clip: Clip, truth: Keyframes) -> Given:
         """What the generator would know of a clip."""
         latents = truth.latents
         return Given(clip.first, clip.last, latents[:, 0], latents[:, -1], truth.end_flows)
 
-    def predicted_keyframes(self, clip: Clip, truth: Keyframes, moment: Moment) -> Keyframes:
-        """What the generator makes of the two ends, from pure noise."""
+    def predicted_keyframes(self, clip: Clip, moment: Moment) -> Keyframes:
+        """What the generator makes of the two ends alone, from pure noise."""
         trainee = self.trainee
-        noise = moment.normal(*trainee.made(truth.latents).shape).to(truth.latents)
+        first, last = self._encoded(clip, [0, KNOTS - 1]).unbind(1)
+        given = Given(clip.first, clip.last, first, last, self._end_flows(clip))
+        all_knots = first[:, None].expand(-1, len(trainee.times), -1, -1, -1)
+        noise = moment.normal(*trainee.made(all_knots).shape).to(first)
         pure = torch.ones(noise.shape[0], device=noise.device)
-        made = trainee.predict(self.given(clip, truth), noise, pure).keyframes
-        return self.with_images(made, truth)
+        return self.with_images(trainee.predict(given, noise, pure).keyframes, clip)
 
-    def with_images(self, made: Keyframes, truth: Keyframes) -> Keyframes:
+    def with_images(self, made: Keyframes, clip: Clip) -> Keyframes:
         """Pixels too, where the trajectory reads them: the true ones at the ends."""
-        if truth.images is None:
+        if not self._reads_pixels():
             return made
         inner = made.latents[:, 1:-1]
         decoded = self.model.generator.decode(inner.flatten(0, 1)).unflatten(0, inner.shape[:2])
-        ends = truth.images[:, :1], truth.images[:, -1:]
+        ends = clip.first[:, None], clip.last[:, None]
         return replace(made, images=torch.cat((ends[0], decoded.to(ends[0]), ends[1]), dim=1))
+
+    def _reads_pixels(self) -> bool:
+        return self.model.trajectory.reads is Reads.PIXELS
+
+    @torch.no_grad()
+    def _encoded(self, clip: Clip, knots: list[int]) -> Float[Tensor, "b k c hz wz"]:
+        """Latents of some knots."""
+        if clip.latents is not None:
+            return clip.latents[:, knots]
+        self._check_size(clip)
+        frames = clip.knots[:, knots]
+        return self.model.generator.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    @torch.no_grad()
+    def _end_flows(self, clip: Clip) -> Float[Tensor, "b 2 2 h w"] | None:
+        """The coarse motion of a generator that starts from one."""
+        if not self.model.generator.gives_end_flows:
+            return None
+        known = clip.coarse
+        return self.trainee.end_flows(clip.first, clip.last) if known is None else known
 
     def seen(
         self, keyframes: Keyframes, trajectory: Trajectory, clip: Clip, moment: Moment
@@ -177,9 +187,9 @@ class Decoding(Reconstructing):
 
     def _keyframes(self, clip: Clip, moment: Moment) -> Keyframes:
         with torch.no_grad():
-            truth = self.true_keyframes(clip)
             if self.predicted:
-                return self.predicted_keyframes(clip, truth, moment)
+                return self.predicted_keyframes(clip, moment)
+            truth = self.true_keyframes(clip)
             if clip.flows is not None and truth.end_flows is not None:
                 return replace(truth, bends=partial_bends(truth, clip, moment))
         return truth

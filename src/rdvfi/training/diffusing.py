@@ -58,7 +58,7 @@ class Diffusing(Reconstructing):
         frames = field = drawing = sampler = None
         rendering = moment.progress >= self.reconstruct_from
         if rendering and self.terms.need(Needs.FRAMES, Needs.FIELD, Needs.DRAWING):
-            keyframes = self.with_images(made.keyframes, truth)
+            keyframes = self.with_images(made.keyframes, clip)
             trajectory = self.model.trajectory(keyframes)
             frames, field, drawing = self.seen(keyframes, trajectory, clip, moment)
         if self.terms.need(Needs.SAMPLER):
@@ -90,4 +90,4 @@ class Diffusing(Reconstructing):
         return FlowPair(made[:, inner], exact[:, inner], seen[:, inner])
 
     def _shown(self, clip: Clip, moment: Moment) -> Keyframes:
-        return self.predicted_keyframes(clip, self.true_keyframes(clip), moment)
+        return self.predicted_keyframes(clip, moment)
