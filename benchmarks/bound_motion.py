@@ -1,0 +1,148 @@
+"""Where a model loses: its coarse flow, its knots, or its drawing, replaced by the truth in turn.
+
+    python benchmarks/bound_motion.py benchmarks/results/0.2.0/bounds.json --model rdvfi-s
+
+Procedural scenes (`rdvfi.evaluation.procedural`) give the exact flow between the end frames and at
+the knots. Measured on both held-out sets at x9 are the model as it is, the model with exact coarse
+flow, and with exact flows at the knots of its trajectory; the last one also without phi_s. The
+distance from one to the next is what better motion of that kind could gain.
+"""
+
+import argparse
+import json
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import rdvfi
+from compare_trajectories import KNOTS, exact, picture
+from rdvfi.data.procedural import Scene
+from rdvfi.evaluation.methods import ModelMethod
+from rdvfi.evaluation.procedural import SETS, held_out_pictures, held_out_scene
+from rdvfi.evaluation.protocol import evaluate
+from rdvfi.interfaces import (
+    FlowEstimator,
+    Keyframes,
+    Reads,
+    Renderer,
+    Trajectory,
+    TrajectoryModel,
+)
+from rdvfi.interpolator import Interpolator
+from rdvfi.motion.trajectory import trajectory_over
+
+GAP = 9
+
+
+class ExactCoarse(FlowEstimator):
+    """End-to-end flow of known scenes, which are recognised by their pictures."""
+
+    reads = Reads.PIXELS
+
+    def __init__(self, scenes: list[Scene]) -> None:
+        super().__init__()
+        self._known: list[tuple[Tensor, Tensor]] = []
+        for scene in scenes:
+            for time in (0.0, 1.0):
+                flow = torch.from_numpy(scene.sample(time, to=(1.0 - time,))[1])
+                self._known.append((picture(scene, time), flow))
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """See `FlowEstimator.forward`."""
+        return torch.cat([nearest(image[None], self._known) for image in source])
+
+
+class ExactKnots(TrajectoryModel):
+    """Exact flows at the knots, in the place of a trajectory model.
+
+    Args:
+        replaced: Its basis and kind of knots are kept.
+        scenes: Whose flows.
+    """
+
+    def __init__(self, replaced: TrajectoryModel, scenes: list[Scene]) -> None:
+        super().__init__()
+        self.replaced, self.basis_reach = replaced, replaced.basis_reach
+        self._known = [(picture(scene, 0.0), exact(scene, KNOTS)[0]) for scene in scenes]
+        self._fields = self._known[0][1]
+
+    @property
+    def reads(self) -> Reads:
+        """Nothing, in truth."""
+        return Reads.LATENTS
+
+    def look_at(self, first: Tensor) -> None:
+        """Take the scene that begins with this frame."""
+        self._fields = nearest(first, self._known)
+
+    def forward(self, keyframes: Keyframes) -> Trajectory:
+        """See `TrajectoryModel.forward`."""
+        fields = (self._fields[:, :, 0], self._fields[:, :, 1])
+        return trajectory_over(
+            self.replaced.knots,  # pyright: ignore[reportArgumentType]
+            fields,
+            keyframes.times,
+            self.replaced.basis,  # pyright: ignore[reportArgumentType]
+        )
+
+
+def nearest(image: Tensor, known: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """What is known of the picture that is most like this one."""
+    return min(known, key=lambda each: float((each[0] - image).abs().mean()))[1]
+
+
+class WithExactKnots(ModelMethod):
+    """A model whose trajectory is told which scene it is in."""
+
+    @torch.inference_mode()
+    def __call__(self, img0: Tensor, img1: Tensor, times: Tensor) -> Tensor:
+        """See `ModelMethod.__call__`."""
+        trajectory = self.model.trajectory
+        assert isinstance(trajectory, ExactKnots)
+        trajectory.look_at(img0)
+        return super().__call__(img0, img1, times)
+
+
+def variants(model: Interpolator, scenes: list[Scene]) -> list[ModelMethod]:
+    """The model as it is, and with parts replaced by the truth."""
+    informed = deepcopy(model)
+    informed.generator.coarse = ExactCoarse(scenes)  # pyright: ignore[reportAttributeAccessIssue]
+    knots = ExactKnots(model.trajectory, scenes)
+
+    def led(renderer: Renderer) -> Interpolator:
+        area = model.motion_area
+        return Interpolator(model.generator, knots, renderer, motion_area=area).eval()
+
+    return [
+        ModelMethod(model, name="as it is"),
+        ModelMethod(informed, name="exact coarse flow"),
+        WithExactKnots(led(model.renderer), name="exact knots"),
+        WithExactKnots(led(rdvfi.renderers.create("warp")), name="exact knots, warp"),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("output", type=Path, help="a JSON file")
+    parser.add_argument("--model", default="rdvfi-s", help="a model with a coarse flow")
+    parser.add_argument("--scenes", type=int, default=12, help="of each set")
+    chosen = parser.parse_args()
+    pictures, found = held_out_pictures(), {}
+    for name in SETS:
+        scenes = [held_out_scene(i, pictures, name=name) for i in range(chosen.scenes)]
+        methods = variants(rdvfi.create_model(chosen.model), scenes)
+        report = evaluate(name, gap=GAP, models=methods, pairs=chosen.scenes)
+        found[name] = {score.method: asdict(score) for score in report.scores}
+        found["environment"] = asdict(report.environment)
+        for score in report.scores:
+            print(f"{name}: {score.method}: {score.psnr:.2f} dB, {score.ssim:.3f}", flush=True)
+    chosen.output.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
