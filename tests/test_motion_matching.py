@@ -10,10 +10,10 @@ from torch import Tensor
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.motion.attention import Attention, rotated
-from rdvfi.motion.dis import DIS, Hypothesis, similarity_flow, to_gray
 from rdvfi.motion.matched_dis import MatchedDIS, inconsistency, price_of
 from rdvfi.motion.matches import both_directions, convex_upsampled, expected_flow, looked_up
 from rdvfi.motion.matching import Found, Matching
+from rdvfi.motion.similarities import DIS, Hypothesis, similarity_flow, to_gray
 from rdvfi.registry import flows
 from rdvfi.training.losses import flow_loss, matching_loss
 

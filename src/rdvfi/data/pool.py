@@ -35,7 +35,7 @@ def _coarse(first: np.ndarray, last: np.ndarray) -> np.ndarray:
     """Coarse flow both ways, (2, 2, h / 2, w / 2), in pixels of that half-size grid."""
     import cv2
 
-    from rdvfi.motion.dis import DIS, Keypoints, similarity_flow
+    from rdvfi.motion.similarities import DIS, Keypoints, similarity_flow
 
     dis, find = DIS("medium"), Keypoints()
     gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, last)]

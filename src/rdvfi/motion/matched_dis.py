@@ -2,8 +2,8 @@
 
 Learned matching reaches over any distance and finds things that move by more than their size;
 patches of pixels are exact, and cannot be talked into anything. `MatchedDIS` asks both: DIS starts
-from the learned flow, which gives every patch one more candidate; beside it stand the similarity
-hypotheses (`rdvfi.motion.dis`) and the learned flow as it is, and every pixel takes the one that
+from the learned flow, which gives every patch one more candidate; beside it stand the hypotheses of
+`rdvfi.motion.similarities` and the learned flow as it is, and every pixel takes the one that
 explains it and its surroundings best. A learned flow whose way back leads elsewhere has to be
 better by some grey levels, and one that hardly ever returns is not asked at all.
 
@@ -19,7 +19,8 @@ from torch import Tensor
 from rdvfi.about import About
 from rdvfi.geometry import flow_length
 from rdvfi.interfaces import FlowEstimator, Reads
-from rdvfi.motion.dis import (
+from rdvfi.motion.matching import Matching
+from rdvfi.motion.similarities import (
     DIS,
     Cost,
     Hypothesis,
@@ -28,7 +29,6 @@ from rdvfi.motion.dis import (
     similarity_flow,
     to_gray,
 )
-from rdvfi.motion.matching import Matching
 from rdvfi.ops import backward_warp
 from rdvfi.registry import flows
 
