@@ -18,7 +18,7 @@ from rdvfi.backbones.denoiser import Bent, Denoiser, Ends
 from rdvfi.backbones.diffusion import clean_from_velocity, velocity_from_clean
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import FlowEstimator, KeyframeGenerator, Keyframes, Reads
-from rdvfi.ops import straight_flows, turning_candidates
+from rdvfi.ops import fill_hidden, straight_flows, turning_candidates
 from rdvfi.registry import backbones
 from rdvfi.types import Flow, SmallImage
 
@@ -86,9 +86,12 @@ class CompactKeyframes(KeyframeGenerator):
         return self.denoiser(ends, noisy, sigma)
 
     def coarse_flows(self, img0: SmallImage, img1: SmallImage) -> Float[Tensor, "b 2 2 h w"]:
-        """End-to-end flows, forward and backward, in motion-size pixels."""
+        """End-to-end flows, forward and backward, in motion-size pixels.
+
+        Those of points that the other frame does not show come from their surroundings.
+        """
         onward, back = self.coarse.both_ways(img0, img1)
-        return torch.stack((onward.float(), back.float()), dim=1)
+        return torch.stack(fill_hidden(onward.float(), back.float()), dim=1)
 
     def ends(
         self,

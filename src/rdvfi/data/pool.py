@@ -20,6 +20,8 @@ from rdvfi.data.moving import KNOTS, MovingTextures
 from rdvfi.data.random_scenes import Recipe
 from rdvfi.data.samples import Film, film_sample, load_textures
 from rdvfi.data.sources import Batch, check
+from rdvfi.geometry import resize_flow
+from rdvfi.ops import fill_hidden
 
 FREE = 3
 """Free times of a sample, beside its knots."""
@@ -32,20 +34,22 @@ KINDS = ("procedural", "film")
 
 
 def _coarse(first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Coarse flow both ways, (2, 2, h / 2, w / 2), in pixels of that half-size grid."""
+    """Coarse flow both ways, (2, 2, h / 2, w / 2), in pixels of that half-size grid.
+
+    As the compact backbone finds it: hidden points have the flow of their surroundings.
+    """
     import cv2
 
     from rdvfi.motion.similarities import DIS, Keypoints, similarity_flow
 
     dis, find = DIS("medium"), Keypoints()
     gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, last)]
-    flows = []
-    for a, b in (gray, gray[::-1]):
-        field = similarity_flow(dis, a, b, find)
-        h, w = field.shape[:2]
-        half = (w // COARSE_STRIDE, h // COARSE_STRIDE)
-        flows.append(cv2.resize(field, half, interpolation=cv2.INTER_AREA) / COARSE_STRIDE)
-    return np.stack(flows).transpose(0, 3, 1, 2).astype(np.float16)
+    fields = [similarity_flow(dis, a, b, find) for a, b in (gray, gray[::-1])]
+    flows = (torch.from_numpy(field).permute(2, 0, 1)[None] for field in fields)
+    h, w = gray[0].shape
+    half = (h // COARSE_STRIDE, w // COARSE_STRIDE)
+    small = [resize_flow(flow, half) for flow in fill_hidden(*flows)]
+    return torch.cat(small).numpy().astype(np.float16)
 
 
 def _shapes(kind: str, count: int, size: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -2,6 +2,7 @@
 
 from rdvfi.ops.compose import chain, straight_flows
 from rdvfi.ops.correlation import correlation
+from rdvfi.ops.hidden import fill_hidden
 from rdvfi.ops.native import compile_render
 from rdvfi.ops.render import render
 from rdvfi.ops.splat import splat, splat_sum
@@ -13,6 +14,7 @@ __all__ = [
     "chain",
     "compile_render",
     "correlation",
+    "fill_hidden",
     "follow",
     "render",
     "splat",
