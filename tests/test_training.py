@@ -241,14 +241,14 @@ def test_a_whole_recipe_leaves_a_model_that_interpolates(
     assert trained.untrained_parts() == []
     frames = trained(torch.rand(1, 3, 64, 96), torch.rand(1, 3, 64, 96), [0.5])
     assert torch.isfinite(frames).all()
-    stages = ["autoencoder", "keyframes", "motion", "refinement", "synthesis"]
+    stages = ["autoencoder", "fusion", "keyframes", "motion", "refinement", "synthesis"]
     for suffix in ("safetensors", "yaml", "csv"):
         found = {path.stem for path in tmp_path.glob(f"*.{suffix}")} - {"rdvfi-s"}
         assert sorted(found) == stages
     assert {path.name.split("-")[0] for path in (tmp_path / "sheets").iterdir()} == set(stages)
     lines.clear()
     assert run.train("rdvfi_s", overrides, report=lines.append)  # nothing is trained twice
-    assert len(lines) == 5
+    assert len(lines) == len(stages)
     assert all("is there already" in line for line in lines)
     kept = load_file(tmp_path / "motion.safetensors")
     assert {key.split(".")[0] for key in kept} == {"trajectory"}
