@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from rdvfi.geometry import flow_length
 from rdvfi.ops.splat import splat, splat_sum
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flow, Flows, Times
@@ -98,8 +99,8 @@ class _Turn:
         fields = (shift, power, travel.expand_as(shift))
         parts = [part for field in fields for part in (field.real, field.imag)]
         self._facts = torch.stack(parts, dim=2)
-        self._missed = _length(flow + backward_warp(other, flow))
-        self._apart = _length(flow - _middle(flow))
+        self._missed = flow_length(flow + backward_warp(other, flow)).clamp(max=_MOST)
+        self._apart = flow_length(flow - _middle(flow)).clamp(max=_MOST)
 
     def solve(self, start: Planes) -> tuple[Planes, Planes]:
         """Flows to this end and to the other one, by Newton's iteration from ``start``."""
@@ -171,10 +172,6 @@ def similarity_gradient(flow: Flow) -> Plane:
 def _bounded(similarity: Plane) -> Plane:
     size, turn = similarity.abs().clamp(0.25, 4.0), similarity.angle().clamp(-2.6, 2.6)
     return torch.polar(size, turn)
-
-
-def _length(flow: Flow) -> Float[Tensor, "b 1 h w"]:
-    return (flow.square().sum(1, keepdim=True) + 1e-12).sqrt().clamp(max=_MOST)
 
 
 def _middle(flow: Flow) -> Float[Tensor, "b 2 1 1"]:

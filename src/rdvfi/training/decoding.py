@@ -64,7 +64,7 @@ class Reconstructing(Objective):
 
     def true_keyframes(self, clip: Clip) -> Keyframes:
         """Keyframes of the true frames at the knots."""
-        latents = self._encoded(clip, list(range(KNOTS)))
+        latents = self._encoded(clip, slice(None))
         images = clip.knots if self._reads_pixels() else None
         times = self.trainee.times.to(latents.device)
         return Keyframes(latents, times, images=images, end_flows=self._end_flows(clip))
@@ -77,7 +77,7 @@ class Reconstructing(Objective):
     def predicted_keyframes(self, clip: Clip, moment: Moment) -> Keyframes:
         """What the generator makes of the two ends alone, from pure noise."""
         trainee = self.trainee
-        first, last = self._encoded(clip, [0, KNOTS - 1]).unbind(1)
+        first, last = self._encoded(clip, slice(None, None, KNOTS - 1)).unbind(1)
         given = Given(clip.first, clip.last, first, last, self._end_flows(clip))
         all_knots = first[:, None].expand(-1, len(trainee.times), -1, -1, -1)
         noise = moment.normal(*trainee.made(all_knots).shape).to(first)
@@ -97,7 +97,7 @@ class Reconstructing(Objective):
         return self.model.trajectory.reads is Reads.PIXELS
 
     @torch.no_grad()
-    def _encoded(self, clip: Clip, knots: list[int]) -> Float[Tensor, "b k c hz wz"]:
+    def _encoded(self, clip: Clip, knots: slice) -> Float[Tensor, "b k c hz wz"]:
         """Latents of some knots."""
         if clip.latents is not None:
             return clip.latents[:, knots]
@@ -236,10 +236,11 @@ class CoarseFlow(Objective):
         coarse = getattr(self.model.generator, "coarse", None)
         if isinstance(coarse, Matching):
             return self.terms(_matching_evidence(coarse, clip, exact, seen, moment))
-        found = trainee_of(self.model.generator).end_flows(clip.first, clip.last)
-        if found is None:
+        if coarse is None:
             raise ValueError(f"{type(self.model.generator).__name__} has no coarse flow")
-        made = resize_flow(found.transpose(0, 1).flatten(0, 1), size).unflatten(0, (2, -1))
+        # The estimator's own: what a generator fills in would hide its mistakes from the loss.
+        found = torch.cat(coarse.both_ways(clip.first, clip.last))
+        made = resize_flow(found.float(), size).unflatten(0, (2, -1))
         return self.terms(Evidence(moment.progress, flow=FlowPair(made, exact, seen)))
 
 
