@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.about import About
-from rdvfi.geometry import flow_length
 from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.motion.matching import Matching
 from rdvfi.motion.similarities import (
@@ -29,29 +28,13 @@ from rdvfi.motion.similarities import (
     similarity_flow,
     to_gray,
 )
-from rdvfi.ops import backward_warp
+from rdvfi.ops.hidden import SAME_SCENE, inconsistency
 from rdvfi.registry import flows
 
 _INCONSISTENT = 8.0
 """Grey levels by which a learned flow that does not return must be better than another one."""
-_RETURNS = 1.5
-"""A flow returns if it does so to this many pixels, or to a twentieth of the way."""
 _SIDE = 9
 """Side of the surroundings that decide whether it does."""
-_SAME_SCENE = 0.2
-"""Where less of a learned flow returns, it has found nothing: the pictures are of two scenes.
-
-It is a half at least in clips with large motion, and a thirtieth at most across cuts.
-"""
-
-
-def inconsistency(
-    guess: Float[Tensor, "n 2 h w"], back: Float[Tensor, "n 2 h w"]
-) -> Float[Tensor, "n h w"]:
-    """How far from its start a point ends that goes there and back, over how far it may."""
-    guess, back = guess.float(), back.float()
-    apart = flow_length(guess + backward_warp(back, guess))
-    return (apart / (_RETURNS + 0.05 * flow_length(guess)))[:, 0]
 
 
 def price_of(apart: Cost) -> Cost:
@@ -69,11 +52,11 @@ def _matched_dis_flow(
 ) -> Tensor:
     """Flow of every pair of images with a hypothesis for each, on the CPU one by one."""
     dis, find, fields = DIS(preset), Keypoints(), []
-    apart = inconsistency(guess, back).cpu()
+    apart = inconsistency(guess.float(), back.float())[:, 0].cpu()
     for first, second, guessed, doubt in zip(source, target, guess, apart, strict=True):
         grays = (to_gray(first), to_gray(second))
         learned = None
-        if float((doubt < 1.0).float().mean()) >= _SAME_SCENE:
+        if float((doubt < 1.0).float().mean()) >= SAME_SCENE:
             flow = np.ascontiguousarray(guessed.float().cpu().permute(1, 2, 0).numpy())
             learned = Hypothesis(flow, price_of(doubt.numpy()))
         field = similarity_flow(dis, *grays, find, learned)

@@ -27,8 +27,12 @@ _LEVELS = 6
 """Cells are up to 2^6 pixels wide."""
 _ENOUGH = 0.25
 """Share of a cell whose flow is known that makes it known."""
-_SAME_SCENE = 0.2
-"""Share of flows that must lead back, of those that stay in the picture."""
+SAME_SCENE = 0.2
+"""Share of flows that lead back, below which the pictures are of two scenes.
+
+Learned flow (`rdvfi.motion.matched_dis`) leads back for a half at least in clips with large motion,
+and for a thirtieth at most across cuts.
+"""
 
 
 def fill_hidden(onward: Flow, back: Flow) -> tuple[Flow, Flow]:
@@ -46,7 +50,7 @@ def _filled(flow: Flow, other: Flow) -> Flow:
     known = inside & returns
     hidden = inside & ~returns
     counted = inside.sum((1, 2, 3), keepdim=True)
-    same_scene = known.sum((1, 2, 3), keepdim=True) >= _SAME_SCENE * counted
+    same_scene = known.sum((1, 2, 3), keepdim=True) >= SAME_SCENE * counted
     return torch.where(hidden & same_scene, _spread(flow, known.to(flow)), flow)
 
 
@@ -55,8 +59,13 @@ def _asked(flow: Flow, other: Flow) -> tuple[Bool[Tensor, "b 1 h w"], Bool[Tenso
     h, w = flow.shape[-2:]
     x, y = (pixel_grid(h, w, device=flow.device) + flow).split(1, dim=1)
     inside = (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
-    apart = flow_length(flow + backward_warp(other, flow))
-    return inside, apart < _RETURNS + 0.05 * flow_length(flow)
+    return inside, inconsistency(flow, other) < 1.0
+
+
+def inconsistency(flow: Flow, back: Flow) -> Float[Tensor, "b 1 h w"]:
+    """How far from its start a point ends that goes there and back, over how far it may."""
+    apart = flow_length(flow + backward_warp(back, flow))
+    return apart / (_RETURNS + 0.05 * flow_length(flow))
 
 
 def _spread(flow: Flow, known: Float[Tensor, "b 1 h w"]) -> Flow:
