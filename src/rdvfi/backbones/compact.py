@@ -153,6 +153,7 @@ def compact(
     latent_channels: int = 16,
     encoder_width: int = 32,
     width: int = 48,
+    looks: int = 2,
     lines: bool = True,
 ) -> KeyframeGenerator:
     """RDVFI-S's latent diffusion model.
@@ -162,8 +163,9 @@ def compact(
         latent_channels: Channels of a latent.
         encoder_width: Channels of the autoencoder's first stage.
         width: Channels of the denoiser at the latents' scale.
+        looks: How often the denoiser bends its lines, each time from those that it bent before.
         lines: Condition it on the end latents warped along the straight lines of the coarse flow;
             otherwise it gets them as they are, and its keyframes carry no bends.
     """
     autoencoder = Autoencoder(latent_channels, encoder_width)
-    return CompactKeyframes(autoencoder, Denoiser(latent_channels, width), coarse, lines=lines)
+    return CompactKeyframes(autoencoder, Denoiser(latent_channels, width, looks), coarse, lines=lines)

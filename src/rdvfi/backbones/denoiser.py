@@ -9,13 +9,18 @@ with
 * a bend of each line: gates on the candidates' departures, together at most one, plus a free shift;
 * a correction of the blend of the two warped latents, and a residual.
 
+It looks more than once: the second look, with the same weights, starts from the line that the first
+one bent, so that it sees what the bend did and mends what is left, as RAFT's updates do (Teed and
+Deng, 2020, https://arxiv.org/abs/2003.12039). The noise and its level are the same in all looks: it
+is one step of diffusion.
+
 The last layer starts at zero: before training the answer is the straight-line guess. The free
 shift, the blend and the residual carry the envelope ``4 t (1 - t)``; the ends themselves are never
 made. Frames share a two-dimensional U-Net; at its coarsest scale they look at each other along
 time.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -62,10 +67,14 @@ class Denoiser(nn.Module):
     Args:
         channels: Channels of a latent.
         width: Channels at the latents' own scale; the coarser scale has twice as many.
+        looks: How often it bends the lines.
     """
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, looks: int) -> None:
         super().__init__()
+        if looks < 1:
+            raise ValueError(f"the denoiser needs at least one look; got {looks}")
+        self.looks = looks
         self.enter = conv(3 * channels + _FACTS, width)
         self.fine = ResidualBlock(width)
         self.shrink = conv(width, 2 * width, stride=2)
@@ -83,10 +92,24 @@ class Denoiser(nn.Module):
         self, ends: Ends, noisy: Float[Tensor, "b n c h w"], sigma: Float[Tensor, " b"]
     ) -> Bent:
         """Clean keyframes between the ends, from noisy ones at noise levels ``sigma``."""
+        misfits = _misfits(ends)
+        bent = self._look(ends, misfits, noisy, sigma)
+        for _ in range(self.looks - 1):
+            ends = replace(ends, to_first=bent.to_first, to_last=bent.to_last)
+            bent = self._look(ends, misfits, noisy, sigma)
+        return bent
+
+    def _look(
+        self,
+        ends: Ends,
+        misfits: Float[Tensor, "b n k h w"],
+        noisy: Float[Tensor, "b n c h w"],
+        sigma: Float[Tensor, " b"],
+    ) -> Bent:
         b, n = noisy.shape[:2]
         warped0, warped1 = _warped(ends.first, ends.to_first), _warped(ends.last, ends.to_last)
         travel = ends.to_last - ends.to_first
-        facts = _facts(ends, warped0, warped1, travel, sigma).to(noisy)
+        facts = _facts(ends, misfits, warped0, warped1, travel, sigma).to(noisy)
         x = self.enter(torch.cat((noisy, warped0, warped1, facts), dim=2).flatten(0, 1))
         x = self.fine(x)
         y = self.shrink(x)
@@ -134,6 +157,7 @@ def departures(ends: Ends) -> Float[Tensor, "b n 4 4 h w"]:
 
 def _facts(
     ends: Ends,
+    misfits: Float[Tensor, "b n k h w"],
     warped0: Float[Tensor, "b n c h w"],
     warped1: Float[Tensor, "b n c h w"],
     travel: Flows,
@@ -146,7 +170,7 @@ def _facts(
     level = sigma.to(travel)[:, None, None, None, None].expand(b, n, 1, h, w)
     apart = (warped0 - warped1).abs().mean(2, keepdim=True)
     bends = departures(ends).flatten(2, 3).clamp(-8.0, 8.0)
-    candidates = 0.5 * bends, _misfits(ends), ends.turning.arrived
+    candidates = 0.5 * bends, misfits, ends.turning.arrived
     parts = (0.1 * travel, slopes, apart, *candidates, t, t * (1.0 - t), level)
     return torch.cat(parts, dim=2)
 

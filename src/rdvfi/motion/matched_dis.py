@@ -5,7 +5,9 @@ patches of pixels are exact, and cannot be talked into anything. `MatchedDIS` as
 from the learned flow, which gives every patch one more candidate; beside it stand the hypotheses of
 `rdvfi.motion.similarities` and the learned flow as it is, and every pixel takes the one that
 explains it and its surroundings best. A learned flow whose way back leads elsewhere has to be
-better by some grey levels, and one that hardly ever returns is not asked at all.
+better by some grey levels, and one that hardly ever returns is not asked at all. It looks at the
+pictures at half their size: that finds more of what moves far, at a quarter of the work, and the
+patches find the rest.
 
 Where something leaves the picture while its like enters, two frames do not tell that the one is not
 the other, and neither do these rules.
@@ -17,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.about import About
+from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.motion.matching import Matching
 from rdvfi.motion.similarities import (
@@ -76,28 +79,31 @@ class MatchedDIS(FlowEstimator):
     Args:
         learned: Reads pixels.
         preset: Of DIS.
+        shrink: How many times smaller the pictures are that the learned flow sees.
     """
 
     reads = Reads.PIXELS
 
-    def __init__(self, learned: FlowEstimator, *, preset: str) -> None:
+    def __init__(self, learned: FlowEstimator, *, preset: str, shrink: int) -> None:
         super().__init__()
+        if shrink < 1:
+            raise ValueError(f"shrink must be at least 1; got {shrink}")
         if learned.reads is not Reads.PIXELS:
             raise TypeError("the learned flow of 'matched-dis' must read pixels")
         check_preset(preset)
-        self.learned, self._preset = learned, preset
+        self.learned, self.shrink, self._preset = learned, shrink, preset
 
     def forward(
         self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n 2 h w"]:
         """See `rdvfi.interfaces.FlowEstimator.forward`."""
-        return self._chosen(source, target, *self.learned.both_ways(source, target))
+        return self._chosen(source, target, *self._learned(source, target))
 
     def both_ways(
         self, first: Float[Tensor, "n c h w"], second: Float[Tensor, "n c h w"]
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
         """See `rdvfi.interfaces.FlowEstimator.both_ways`."""
-        onward, back = self.learned.both_ways(first, second)
+        onward, back = self._learned(first, second)
         found = self._chosen(
             torch.cat((first, second)),
             torch.cat((second, first)),
@@ -105,6 +111,16 @@ class MatchedDIS(FlowEstimator):
             torch.cat((back, onward)),
         )
         return found[: len(first)], found[len(first) :]
+
+    def _learned(
+        self, first: Float[Tensor, "n c h w"], second: Float[Tensor, "n c h w"]
+    ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
+        """Both learned flows at full size, found on smaller pictures."""
+        size = (first.shape[-2], first.shape[-1])
+        small = (max(1, size[0] // self.shrink), max(1, size[1] // self.shrink))
+        seen = (resize_image(image.float(), small) for image in (first, second))
+        onward, back = self.learned.both_ways(*seen)
+        return resize_flow(onward, size), resize_flow(back, size)
 
     def _chosen(
         self,
@@ -132,6 +148,7 @@ def matched_dis(
     steps: int = 3,
     fine_steps: int = 2,
     preset: str = "medium",
+    shrink: int = 2,
 ) -> FlowEstimator:
     """`matching` as one more hypothesis of `sift-dis`; what it learned is trained as `matching`.
 
@@ -142,6 +159,7 @@ def matched_dis(
         steps: Refinements at stride 8.
         fine_steps: Refinements at stride 4.
         preset: Of DIS: "ultrafast", "fast" or "medium".
+        shrink: How many times smaller the pictures are that the learned flow sees.
     """
     learned = Matching(width, heads=heads, blocks=blocks, steps=steps, fine_steps=fine_steps)
-    return MatchedDIS(learned, preset=preset)
+    return MatchedDIS(learned, preset=preset, shrink=shrink)
