@@ -1,9 +1,12 @@
 """The compact backbone inside the whole model: half precision, its bends, its candidates."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import rdvfi
+from rdvfi.backbones.denoiser import Denoiser
 from rdvfi.interfaces import Motion
 from rdvfi.motion.trajectory import MovedKnotTrajectory
 from rdvfi.ops import turning_candidates
@@ -99,3 +102,22 @@ def test_moved_knots_refuse_a_basis_that_reaches_too_far() -> None:
     with pytest.raises(ValueError, match=r"its reach is None.*use knots=SOURCE or knots=FIXED"):
         MovedKnotTrajectory(fields, fields, torch.linspace(0, 1, 9), Everywhere())
     assert MovedKnotTrajectory(fields[:, :3], fields[:, :3], torch.linspace(0, 1, 3), Everywhere())
+
+
+def test_the_second_look_starts_from_the_line_that_the_first_one_bent() -> None:
+    first, last = _pair()
+    denoiser = _shaken().generator.denoiser
+    generator = _shaken().generator
+    flows = generator.coarse_flows(first, last)
+    ends = generator.ends(generator.encode(first), generator.encode(last), flows[:, 0], flows[:, 1])
+    noise, pure = torch.randn(generator.noise_shape(1, 64, 96)), torch.ones(1)
+    denoiser.looks = 1
+    once = denoiser(ends, noise, pure)
+    again = denoiser(replace(ends, to_first=once.to_first, to_last=once.to_last), noise, pure)
+    denoiser.looks = 2
+    twice = denoiser(ends, noise, pure)
+    assert torch.equal(twice.latents, again.latents)
+    assert torch.equal(twice.to_first, again.to_first)
+    assert not torch.equal(twice.to_first, once.to_first)
+    with pytest.raises(ValueError, match="at least one look; got 0"):
+        Denoiser(16, 16, 0)

@@ -225,7 +225,9 @@ def test_a_hypothesis_finds_what_moves_by_four_times_its_size() -> None:
     exact[:, 0, 40:52, 24:36], back[:, 0, 40:52, 72:84] = 48.0, -48.0
     inside = (slice(None), slice(None), slice(42, 50), slice(26, 34))
     missed = flows.create("sift-dis")(first, second)
-    found, returned = MatchedDIS(_Known(exact, back), preset="medium").both_ways(first, second)
+    found, returned = MatchedDIS(_Known(exact, back), preset="medium", shrink=1).both_ways(
+        first, second
+    )
     assert (missed - exact)[inside].norm(dim=1).mean() > 40.0
     assert (found - exact)[inside].norm(dim=1).mean() < 0.1
     assert (returned - back)[..., 42:50, 74:82].norm(dim=1).mean() < 0.1
@@ -237,7 +239,7 @@ def test_a_hypothesis_that_explains_nothing_is_left_alone() -> None:
     wall = _blocks(1, 96, 192, seed=5)
     first, second = wall[..., 10:170], wall[..., 6:166]
     wrong = torch.full((1, 2, 96, 160), 31.0)
-    found = MatchedDIS(_Known(wrong, -wrong), preset="medium")(first, second)
+    found = MatchedDIS(_Known(wrong, -wrong), preset="medium", shrink=1)(first, second)
     exact = torch.tensor([4.0, 0.0])[:, None, None]
     assert (found - exact)[..., 16:-16, 16:-16].norm(dim=1).mean() < 0.3
 
@@ -284,10 +286,31 @@ def test_between_two_scenes_a_learned_flow_is_not_asked() -> None:
     exact = torch.zeros(1, 2, 96, 160)
     exact[:, 0, 40:52, 24:36] = 48.0
     lost = torch.full_like(exact, 30.0)
-    found = MatchedDIS(_Known(exact, lost), preset="medium")(first, second)
+    found = MatchedDIS(_Known(exact, lost), preset="medium", shrink=1)(first, second)
     assert torch.equal(found, flows.create("sift-dis")(first, second))
 
 
 def test_a_learned_flow_of_latents_is_refused() -> None:
     with pytest.raises(TypeError, match="must read pixels"):
-        MatchedDIS(flows.create("local"), preset="medium")
+        MatchedDIS(flows.create("local"), preset="medium", shrink=1)
+
+
+class _Watched(_Known):
+    """Remembers the size of what it saw."""
+
+    def both_ways(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        self.size = (first.shape[-2], first.shape[-1])
+        return super().both_ways(first, second)
+
+
+def test_the_learned_flow_sees_smaller_pictures_and_counts_in_pixels_of_the_large_ones() -> None:
+    first, second = _hatch(24), _hatch(72)
+    exact, back = torch.zeros(2, 1, 2, 48, 80)
+    exact[:, 0, 20:26, 12:18], back[:, 0, 20:26, 36:42] = 24.0, -24.0
+    learned = _Watched(exact, back)
+    found = MatchedDIS(learned, preset="medium", shrink=2)(first, second)
+    assert learned.size == (48, 80)
+    wanted = torch.tensor([48.0, 0.0])[:, None, None]
+    assert (found - wanted)[..., 42:50, 26:34].norm(dim=1).mean() < 0.5
+    with pytest.raises(ValueError, match="at least 1; got 0"):
+        MatchedDIS(learned, preset="medium", shrink=0)

@@ -12,7 +12,6 @@ correct, and a still picture stays exact.
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -21,40 +20,27 @@ from torch import Tensor
 
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Motion, Renderer
-from rdvfi.ops.render import render
 from rdvfi.ops.warp import backward_warp, follow
+from rdvfi.render.renderer import Drawn
 from rdvfi.types import Flows, Image, Times, Video
 
 _AGREEMENT = 0.03
 """Difference of the warped frames, about eight 8-bit levels, that leaves half of a correction."""
 
 
-@dataclass(frozen=True, eq=False)
-class Refined:
-    """What is drawn with, on the trajectory's grid: see `rdvfi.ops.render`."""
-
-    flow0: Flows
-    flow1: Flows
-    mask: Float[Tensor, "b t 1 h w"]
-    residual: Float[Tensor, "b t 3 h w"]
-
-    def draw(self, img0: Image, img1: Image) -> Video:
-        """The frames at full size."""
-        return render(img0, img1, self.flow0, self.flow1, self.mask, self.residual)
-
-
 class RefiningRenderer(Renderer):
     """A learned renderer: `refine`, then one full-size pass."""
 
     @abstractmethod
-    def refine(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Refined:
+    def refine(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Drawn:
         """Refined flows, blend and colours at ``timesteps``, of which there is at least one."""
 
     def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
         """See `rdvfi.interfaces.Renderer.forward`."""
         if timesteps.numel() == 0:
             return img0.new_empty(img0.shape[0], 0, *img0.shape[1:])
-        return self.refine(img0, img1, motion, timesteps).draw(img0, img1)
+        found = self.refine(img0, img1, motion, timesteps)
+        return found.related(motion.trajectory, timesteps).draw(img0, img1)
 
 
 def _around(apart: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:

@@ -6,7 +6,12 @@ consistency: with ``c`` the trajectory's confidence in the flow to an end, its s
     (1 - t) (c_0 + floor)  :  t (c_1 + floor).
 
 So at t = 0 and t = 1 the blend is the end frame itself, and its flow is zero there.
+
+Across a cut no motion is true, and warping along a wrong one smears. Where hardly any flow of a
+pair is consistent its motion fades out, and what is left is the cross-fade (`Drawn.related`).
 """
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -19,6 +24,38 @@ from rdvfi.types import Flows, Image, Times, Video
 
 CONFIDENCE_FLOOR = 0.15
 """Share of trust that even an inconsistent flow keeps: two-way errors are noisy themselves."""
+
+TWO_SCENES, ONE_SCENE = 0.35, 0.42
+"""Mean confidence at mid-time up to which a pair shows two scenes, and from which on it shows one.
+
+Cuts lie between 0.07 and 0.34, pairs of one scene at 0.48 and more, turns by 90 degrees included.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What frames are drawn with, on the trajectory's grid: see `rdvfi.ops.render`."""
+
+    flow0: Flows
+    flow1: Flows
+    mask: Float[Tensor, "b t 1 h w"]
+    residual: Float[Tensor, "b t 3 h w"]
+
+    def related(self, trajectory: Trajectory, timesteps: Times) -> "Drawn":
+        """The same for pairs of one scene; a cross-fade for those of two."""
+        trust = trajectory.confidence(timesteps.new_full((1,), 0.5)).mean((1, 2, 3, 4), True)
+        share = ((trust - TWO_SCENES) / (ONE_SCENE - TWO_SCENES)).clamp(0.0, 1.0)
+        faded = (1.0 - timesteps).to(self.mask)[None, :, None, None, None]
+        return Drawn(
+            share * self.flow0,
+            share * self.flow1,
+            torch.lerp(faded.expand_as(self.mask), self.mask, share),
+            share * self.residual,
+        )
+
+    def draw(self, img0: Image, img1: Image) -> Video:
+        """The frames at full size."""
+        return render(img0, img1, self.flow0, self.flow1, self.mask, self.residual)
 
 
 def consistent_shares(
@@ -38,7 +75,8 @@ class WarpRenderer(Renderer):
         flow0, flow1 = flows = motion.trajectory.at(timesteps)
         first, last = consistent_shares(motion.trajectory, timesteps, flows)
         residual = torch.zeros_like(flow0[:, :, :1]).expand(-1, -1, 3, -1, -1)
-        return render(img0, img1, flow0, flow1, first / (first + last), residual)
+        drawn = Drawn(flow0, flow1, first / (first + last), residual)
+        return drawn.related(motion.trajectory, timesteps).draw(img0, img1)
 
 
 class BlendRenderer(Renderer):

@@ -24,8 +24,8 @@ from rdvfi.interfaces import Motion, Renderer
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.ops.warp import backward_warp
 from rdvfi.registry import renderers
-from rdvfi.render.refined import Refined, RefiningRenderer, doubt, spread, warped_neighbours
-from rdvfi.render.renderer import consistent_shares
+from rdvfi.render.refined import RefiningRenderer, doubt, spread, warped_neighbours
+from rdvfi.render.renderer import Drawn, consistent_shares
 from rdvfi.types import Flow, Image, Times
 
 Map = Float[Tensor, "n 1 h w"]
@@ -166,7 +166,7 @@ class SynthesisRenderer(RefiningRenderer):
         self.latent_channels = latent_channels
         self.refinement = Refinement(latent_channels, width)
 
-    def refine(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Refined:
+    def refine(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Drawn:
         """See `RefiningRenderer.refine`."""
         flows = motion.trajectory.at(timesteps)
         b, t, _, h, w = flows[0].shape
@@ -179,7 +179,7 @@ class SynthesisRenderer(RefiningRenderer):
             warped_neighbours(motion, timesteps, flows),
             timesteps.to(torch.float32).repeat(b),
         )
-        return Refined(*(part.unflatten(0, (b, t)) for part in maps))
+        return Drawn(*(part.unflatten(0, (b, t)) for part in maps))
 
 
 @renderers.register("synthesis", about=RDVFI_S)
