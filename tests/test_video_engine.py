@@ -136,19 +136,68 @@ def test_images_play_at_24_frames_per_second_unless_told_otherwise(tmp_path, mod
     assert times == [Fraction(k, 10) for k in range(3)]
 
 
-def test_a_scene_cut_is_reported_once(tmp_path, model) -> None:
+def _with_a_cut(path: Path, *, each: int) -> None:
     """Two photographs, each moving by 2 pixels a frame, and a cut between."""
     pictures = []
     for photograph in (skimage.data.coffee(), skimage.data.rocket()):
         small = skimage.transform.resize(photograph, (180, 330), anti_aliasing=True)
-        pictures += [small[:, 2 * k : 2 * k + 320] for k in range(3)]
-    clips.write_clip(tmp_path / "in.mp4", pictures)
+        pictures += [small[:, 2 * k : 2 * k + 320] for k in range(each)]
+    clips.write_clip(path, pictures)
+
+
+def test_a_scene_cut_is_reported_once(tmp_path, model) -> None:
+    _with_a_cut(tmp_path / "in.mp4", each=3)
     with pytest.warns(LowConfidenceWarning, match=r"1 of 5 pairs .* 0\.33-0\.50 s") as caught:
         report = _run(tmp_path / "in.mp4", tmp_path / "out.mp4", model, multiplier=2)
     assert len(caught) == 1
     (pair,) = report.uncertain
     assert (pair.index, pair.start, pair.end) == (2, Fraction(1, 3), Fraction(1, 2))
     assert pair.confidence < 0.3
+
+
+@pytest.mark.parametrize(
+    ("action", "shares"),
+    [
+        ("blend", [0.25, 0.5, 0.75]),
+        ("hold_previous", [0.0, 0.0, 0.0]),
+        ("hold_nearest", [0.0, 1.0, 1.0]),
+    ],
+)
+def test_what_is_shown_across_a_cut_can_be_chosen(tmp_path, model, action, shares) -> None:
+    _with_a_cut(tmp_path / "in.mp4", each=1)
+    with pytest.warns(LowConfidenceWarning):
+        _run(tmp_path / "in.mp4", tmp_path / "out", model, multiplier=4, on_scene_change=action)
+    first, *made, last = (
+        clips.read_png(path).astype(float) for path in sorted((tmp_path / "out").iterdir())
+    )
+    for picture, share in zip(made, shares, strict=True):
+        assert np.abs(picture - (first + share * (last - first))).max() <= 0.51
+
+
+def test_a_threshold_of_zero_interpolates_across_a_cut(tmp_path, model) -> None:
+    _with_a_cut(tmp_path / "in.mp4", each=1)
+    report = _run(
+        tmp_path / "in.mp4",
+        tmp_path / "out",
+        model,
+        multiplier=2,
+        on_scene_change="hold_previous",
+        scene_threshold=0.0,
+    )
+    assert report.uncertain == ()
+    first, made, _ = (clips.read_png(path) for path in sorted((tmp_path / "out").iterdir()))
+    assert not np.array_equal(first, made)
+
+
+def test_unknown_scene_changes_are_refused_before_the_work(tmp_path, model) -> None:
+    _with_a_cut(tmp_path / "in.mp4", each=1)
+    for option, message in (
+        ({"on_scene_change": "stop"}, "'stop'; expected one of blend, hold_previous"),
+        ({"scene_threshold": 1.5}, r"1\.5; it must be in \[0, 1\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _run(tmp_path / "in.mp4", tmp_path / "out", model, **option)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_contact_sheet_shows_the_pair_that_changes_most(tmp_path, model) -> None:

@@ -75,6 +75,20 @@ def interpolate(
         Path | None,
         typer.Option(help="Also write a PNG of one pair and the frames between."),
     ] = None,
+    on_scene_change: Annotated[
+        str,
+        typer.Option(
+            help="Between two scenes: blend (a dissolve), hold_previous (the frame before the cut) "
+            "or hold_nearest."
+        ),
+    ] = "blend",
+    scene_threshold: Annotated[
+        float,
+        typer.Option(
+            help="Mean confidence, 0 to 1, below which two frames are of two scenes; at 0 all are "
+            "interpolated."
+        ),
+    ] = 0.4,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")
     ] = False,
@@ -116,6 +130,8 @@ def interpolate(
             allow_untrained=allow_untrained,
             overwrite=overwrite,
             contact_sheet=contact_sheet,
+            on_scene_change=on_scene_change,
+            scene_threshold=scene_threshold,
             progress=progress.show,
         )
     made = max(1, report.frames_written - report.frames_read)

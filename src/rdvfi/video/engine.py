@@ -27,20 +27,13 @@ from rdvfi.video.colour import Pixels
 from rdvfi.video.frames import bytes_of_frame, to_pixels, to_tensor
 from rdvfi.video.pipeline import Background, Prefetch
 from rdvfi.video.reader import Source, SourceFrame
+from rdvfi.video.scenes import SceneChanges, mean_confidence
 from rdvfi.video.sheet import ContactSheet
 from rdvfi.video.timing import Moment, Retiming, Stamp, schedule
 from rdvfi.video.writer import Sink
 
 Progress = Callable[[int, int], None]
 """Called with the number of frames written and the number expected."""
-
-CONFIDENCE_TIMES = (0.25, 0.5, 0.75)
-LOW_CONFIDENCE = 0.4
-"""Mean confidence below which a pair is named in the report.
-
-Over 45 seconds of animated film, eight frames apart, with classical flow: scene cuts lie between
-0.13 and 0.33, pairs of one scene between 0.48 and 1.
-"""
 
 _QUEUE = 4
 """Frames that may wait between two threads."""
@@ -109,6 +102,7 @@ class Engine:
         chunk: Timesteps asked for at once; None chooses by the frame size.
         sheet: Is shown every pair, if given.
         progress: Is told of every frame written.
+        scenes: What is shown between two frames of two scenes.
     """
 
     def __init__(
@@ -121,6 +115,7 @@ class Engine:
         chunk: int | None = None,
         sheet: ContactSheet | None = None,
         progress: Progress | None = None,
+        scenes: SceneChanges | None = None,
     ) -> None:
         info = source.info
         if min(info.width, info.height) < MINIMUM_SIDE:
@@ -137,6 +132,7 @@ class Engine:
         self._chunk = chunk or max(1, _RENDER_BYTES // bytes_of_frame(info.width, info.height))
         self._sheet = sheet
         self._progress = progress
+        self._scenes = scenes or SceneChanges()
         self._total = retiming.count(info.frames, info.span, info.tick)
         self._written = 0
         self._last: tuple[SourceFrame, Motion] | None = None
@@ -204,23 +200,51 @@ class Engine:
         img0, img1 = tensors.pair(first, last)
         motion = self._estimate(img0, img1, self._before(first))
         self._last = (last, motion)
-        confidence = _mean_confidence(motion)
+        confidence = mean_confidence(motion)
         self._confidences.append(confidence)
-        if confidence < LOW_CONFIDENCE:
+        one_scene = confidence >= self._scenes.threshold
+        if not one_scene:
             pair = UncertainPair(index, first.stamp.time, last.stamp.time, confidence)
             self._uncertain.append(pair)
         if self._sheet is not None:
-            self._sheet.begin(first.pixels, last.pixels, trusted=confidence >= LOW_CONFIDENCE)
-        start = 0
-        while start < len(new):
+            self._sheet.begin(first.pixels, last.pixels, trusted=one_scene)
+        if one_scene:
+            made = self._drawn(img0, img1, motion, new)
+        else:
+            made = self._across(first, last, img0, img1, new)
+        for pixels, moment in made:
+            if self._sheet is not None:
+                self._sheet.add(pixels, float(moment.timestep))
+            yield pixels, moment
+
+    def _drawn(
+        self, img0: Tensor, img1: Tensor, motion: Motion, new: list[Moment]
+    ) -> Iterator[tuple[Pixels, Moment]]:
+        """Frames along the motion, a few at a time."""
+        for start in range(0, len(new), self._chunk):
             part = new[start : start + self._chunk]
             frames = self._render(img0, img1, motion, [float(m.timestep) for m in part])
             for frame, moment in zip(frames[0], part, strict=True):
-                pixels = to_pixels(frame, deep=self._source.info.layout.deep)
-                if self._sheet is not None:
-                    self._sheet.add(pixels, float(moment.timestep))
-                yield pixels, moment
-            start += len(part)
+                yield self._pixels(frame), moment
+
+    def _across(
+        self,
+        first: SourceFrame,
+        last: SourceFrame,
+        img0: Tensor,
+        img1: Tensor,
+        new: list[Moment],
+    ) -> Iterator[tuple[Pixels, Moment]]:
+        """What is shown between two scenes."""
+        for moment in new:
+            held = self._scenes.holds_first(float(moment.timestep))
+            if held is None:
+                yield self._pixels(torch.lerp(img0, img1, float(moment.timestep))[0]), moment
+            else:
+                yield (first if held else last).pixels, moment
+
+    def _pixels(self, frame: Tensor) -> Pixels:
+        return to_pixels(frame, deep=self._source.info.layout.deep)
 
     def _before(self, first: SourceFrame) -> Motion | None:
         """The motion of the pair that ends with this frame, if it was estimated."""
@@ -295,8 +319,3 @@ class _Tensors:
 
     def _load(self, frame: SourceFrame) -> Tensor:
         return to_tensor(frame.pixels, device=self._model.device, dtype=self._model.dtype)
-
-
-def _mean_confidence(motion: Motion) -> float:
-    times = torch.tensor(CONFIDENCE_TIMES, device=motion.keyframes.latents.device)
-    return float(motion.trajectory.confidence(times).mean())

@@ -13,6 +13,7 @@ from rdvfi.models import create_model
 from rdvfi.video.engine import Engine, LowConfidenceWarning, Progress, VideoReport
 from rdvfi.video.output import check_destination, check_picture
 from rdvfi.video.reader import Source, open_source
+from rdvfi.video.scenes import LOW_CONFIDENCE, scene_changes
 from rdvfi.video.sheet import ContactSheet
 from rdvfi.video.timing import Multiply, Retiming, choose_retiming, exact_rate
 from rdvfi.video.writer import SinkOptions, check_options, open_sink
@@ -44,6 +45,8 @@ def interpolate_video(
     allow_untrained: bool = False,
     overwrite: bool = False,
     contact_sheet: PathLike | None = None,
+    on_scene_change: str = "blend",
+    scene_threshold: float = LOW_CONFIDENCE,
     progress: Progress | None = None,
 ) -> VideoReport:
     """Make a video smoother: new frames between all frames, sound and timing kept.
@@ -69,6 +72,11 @@ def interpolate_video(
         allow_untrained: Accept a model with learned parts that nobody trained.
         overwrite: Replace the destination if it exists.
         contact_sheet: Also write a PNG of one pair and the frames between, to look at.
+        on_scene_change: What is shown between two frames of two scenes: ``blend``, a dissolve;
+            ``hold_previous``, the frame before, so that the cut stays where it was; or
+            ``hold_nearest``.
+        scene_threshold: Mean confidence of the motion, in [0, 1], below which two frames are taken
+            to be of two scenes; at 0 every pair is interpolated.
         progress: Called as ``progress(written, total)`` after every frame, in a thread.
 
     Returns:
@@ -83,6 +91,7 @@ def interpolate_video(
     if multiplier is None and target_fps is None:
         multiplier = DEFAULT_MULTIPLIER
     retiming = choose_retiming(multiplier, target_fps)
+    scenes = scene_changes(on_scene_change, scene_threshold)
     target = Path(destination)
     check_destination(target, overwrite=overwrite)
     picture = None if contact_sheet is None else Path(contact_sheet)
@@ -104,6 +113,7 @@ def interpolate_video(
         chunk=chunk,
         sheet=sheet,
         progress=progress,
+        scenes=scenes,
     )
     tick = retiming.time_base(opened.info.tick)
     with open_sink(target, opened.info, options, tick=tick, rate=_rate(opened, retiming)) as sink:
