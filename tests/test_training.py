@@ -259,7 +259,8 @@ def test_a_coarse_flow_that_learns_is_trained_by_its_recipe(
 ) -> None:
     choice = "model.overrides=['coarse=matching','coarse.width=16','coarse.blocks=1']"
     lines: list[str] = []
-    overrides = _tiny(folder, tmp_path, choice, "data.samples=[4]", "engine.steps=3")
+    clips = ["data.source=pool", "data.kinds=[procedural]", "data.samples=[4]"]
+    overrides = _tiny(folder, tmp_path, choice, *clips, "engine.steps=3")
     assert run.train("rdvfi_s/coarse", overrides, report=lines.append)
     kept = load_file(tmp_path / "coarse.safetensors")
     assert {key.split(".")[0] for key in kept} == {"coarse"}

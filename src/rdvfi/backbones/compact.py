@@ -168,4 +168,6 @@ def compact(
             otherwise it gets them as they are, and its keyframes carry no bends.
     """
     autoencoder = Autoencoder(latent_channels, encoder_width)
-    return CompactKeyframes(autoencoder, Denoiser(latent_channels, width, looks), coarse, lines=lines)
+    return CompactKeyframes(
+        autoencoder, Denoiser(latent_channels, width, looks), coarse, lines=lines
+    )

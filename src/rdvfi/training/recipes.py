@@ -119,6 +119,13 @@ def _check(stage: Stage) -> None:
         )
     if data.batch < 1:
         raise ValueError(f"data.batch must be at least 1; got {data.batch}")
+    if not data.colours >= 0:
+        raise ValueError(f"data.colours must not be negative; got {data.colours}")
+    if data.source is SourceKind.pairs and stage.kind is not Kind.coarse:
+        raise ValueError(
+            f"data.source=pairs is for the coarse flow; a stage of kind {stage.kind.name} needs "
+            "what lies between the pictures"
+        )
     if data.teacher is not None:
         check_teacher(data.teacher)
         if data.source not in (SourceKind.pool, SourceKind.crops):

@@ -19,7 +19,8 @@ from rdvfi.checkpoint import write_weights
 from rdvfi.config import build
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model, save_bundled
-from rdvfi.training.decoding import Autoencoding, CoarseFlow, Decoding
+from rdvfi.training.coarse import CoarseFlow
+from rdvfi.training.decoding import Autoencoding, Decoding
 from rdvfi.training.diffusing import Diffusing
 from rdvfi.training.engine import Trainer
 from rdvfi.training.feeds import Drawn, film_pool, open_feed
