@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from skimage import data
 
-from rdvfi.data.manifest import REQUIRED, write_manifest
+from rdvfi.data.manifest import REQUIRED, Manifest, write_manifest
 
 FILMED = range(400, 520)
 """Frames of the small film that hold pictures; the rest is never read."""
@@ -25,7 +25,7 @@ def write_data(place: Path) -> Path:
     differences = np.zeros(12_009, np.float32)
     differences[FILMED.start : FILMED.stop - 1] = 1.0
     np.save(place / "film.cuts.npy", differences)
-    facts = {name: dict.fromkeys(known, "known") for name, known in REQUIRED.items()}
+    facts: Manifest = {name: {fact: "known" for fact in REQUIRED[name]} for name in REQUIRED}
     write_manifest(place, facts)
     np.savez(place / "photographs.npz", coffee=data.coffee(), cat=data.chelsea())
     return place

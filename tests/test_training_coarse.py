@@ -54,7 +54,7 @@ def test_the_stage_learns_from_pairs_and_leaves_a_part_that_loads(
     folder: Path, tmp_path: Path, coarse: str, prefix: str
 ) -> None:
     overrides = _overrides(folder, tmp_path, coarse, "engine.steps=36", "engine.log_every=6")
-    overrides += ["data.colours=0", "data.symmetries=false", "engine.rate=3e-3"]
+    overrides += ["data.colours=0", "data.symmetries=false", "engine.rate=3e-3", "fine_from=0"]
     assert run.train("rdvfi_s/coarse", overrides, report=_silent)
     with (tmp_path / "coarse.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -90,6 +90,24 @@ def test_a_stage_that_goes_on_sees_the_pairs_that_it_would_have_seen(
     kinds = [bool(batch[EXACT].all()) for batch in whole]
     assert kinds == [True, True, False, True, True, False, True]
     assert not torch.equal(whole[0]["frames"], whole[1]["frames"])  # of one pool, in other orders
+
+
+def test_fine_estimates_join_in_when_they_shall(folder: Path, tmp_path: Path) -> None:
+    overrides = _overrides(folder, tmp_path, "matched-dis", "fine_from=0.5")
+    (stage,) = compose_stages("rdvfi_s/coarse", overrides)
+    model = run.prepared_model(stage)
+    objective = run.make_objective(stage, model)
+    assert isinstance(objective, CoarseFlow)
+    batch = Pool(folder / "pool/pairs-procedural").batch([0, 1])
+    for step, joined in ((0, False), (1, False), (2, True)):
+        model.zero_grad()
+        torch.stack(list(objective(batch, Moment(step, 4)).values())).sum().backward()
+        trained = dict(objective.estimator.named_parameters())
+        assert all(weights.grad is not None for weights in trained.values())
+        active = {name for name, weights in trained.items() if bool((weights.grad != 0).any())}
+        assert ("weights.weight" in active) == joined
+        assert any(name.startswith("fine_update.") for name in active) == joined
+        assert "sharpness" in active
 
 
 def _pairs(made: Tensor, exact: Tensor, visible: Tensor) -> list[FlowPair]:
@@ -175,6 +193,7 @@ def test_a_coarse_flow_that_is_no_matching_learns_from_pairs_too(
             "data.source=pairs",
             "pairs is for the coarse flow; a stage of kind dec",
         ),
+        ("rdvfi_s/coarse", "fine_from=1.5", r"fine_from must be in \[0, 1\]; got 1\.5"),
         ("rdvfi_s/coarse", "data.colours=-1", "data.colours must not be negative; got -1"),
         ("rdvfi_s/coarse", "data.kinds=[film,film,real]", "no samples of kind 'real'"),
         ("rdvfi_s/coarse", "data.teacher=rife", "cannot be asked about data.source=pairs"),

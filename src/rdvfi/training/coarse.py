@@ -18,7 +18,7 @@ from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import FlowEstimator
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.matched_dis import MatchedDIS
-from rdvfi.motion.matching import Matching
+from rdvfi.motion.matching import Found, Matching
 from rdvfi.training.clip import Clip
 from rdvfi.training.evidence import Estimates, Evidence, FlowPair, Matches, Needs, Terms
 from rdvfi.training.moment import Moment
@@ -82,14 +82,16 @@ class CoarseFlow(Objective):
     Args:
         model: The whole model; the coarse flow of its generator is trained.
         terms: ``estimates`` of pairs, ``flow`` of clips; ``matching`` of both, for `matching`.
+        fine_from: Share of training before which `matching` stops at its first refinement. Where to
+            look closely is worth learning when it is nearly known.
 
     Raises:
         ValueError: If the generator has no coarse flow.
     """
 
-    def __init__(self, model: Interpolator, terms: Terms) -> None:
+    def __init__(self, model: Interpolator, terms: Terms, *, fine_from: float = 0.0) -> None:
         super().__init__()
-        self.model, self.terms = model, terms
+        self.model, self.terms, self.fine_from = model, terms, fine_from
         if not isinstance(self._coarse(), FlowEstimator):
             raise ValueError(f"{type(model.generator).__name__} has no coarse flow")
 
@@ -117,7 +119,13 @@ class CoarseFlow(Objective):
                 f"no loss of {', '.join(self.terms.weights)} reads what these samples tell; give "
                 f"losses.{wanted.name.lower()} a weight"
             )
-        return found
+        # Processes wait for the gradient of every weight: that of those not used yet is zero.
+        idle = torch.stack([weights.sum() for weights in self.estimator.parameters()]).sum()
+        name = next(iter(found))
+        return {**found, name: found[name] + 0.0 * idle}
+
+    def _found(self, matching: Matching, first: Tensor, last: Tensor, moment: Moment) -> Found:
+        return matching.find(first, last, fine=moment.progress >= self.fine_from)
 
     def _of_pairs(self, pair: Pair, moment: Moment) -> Evidence:
         """Every estimate beside the flow on its own grid."""
@@ -126,7 +134,7 @@ class CoarseFlow(Objective):
             made = torch.cat(self.estimator.both_ways(pair.first, pair.last))
             estimates = Estimates([pair.known(made, size)], pair.exact, matched=False)
             return Evidence(moment.progress, estimates=estimates)
-        found = self.estimator.find(pair.first, pair.last)
+        found = self._found(self.estimator, pair.first, pair.last, moment)
         estimates = Estimates(
             [pair.known(flow, size) for flow in found.flows], pair.exact, matched=True
         )
@@ -143,7 +151,7 @@ class CoarseFlow(Objective):
         size = (exact.shape[-2], exact.shape[-1])
         matches = None
         if isinstance(self.estimator, Matching):
-            found = self.estimator.find(clip.first, clip.last)
+            found = self._found(self.estimator, clip.first, clip.last, moment)
             flows, matches = found.flows, Matches(found.logits, exact, seen)
         else:
             # The estimator's own: what a generator fills in would hide its mistakes from the loss.

@@ -133,8 +133,9 @@ def _check(stage: Stage) -> None:
                 "data.teacher is asked about the film of a pool; it cannot be asked about "
                 f"data.source={data.source.name}"
             )
-    if not 0 <= stage.reconstruct_from <= 1:
-        raise ValueError(f"reconstruct_from must be in [0, 1]; got {stage.reconstruct_from}")
+    for name in ("reconstruct_from", "fine_from"):
+        if not 0 <= getattr(stage, name) <= 1:
+            raise ValueError(f"{name} must be in [0, 1]; got {getattr(stage, name)}")
     negative = [name for name, weight in stage.losses.items() if not weight >= 0]
     if negative:
         raise ValueError(f"losses.{negative[0]} must not be negative")

@@ -155,7 +155,7 @@ def make_objective(stage: Stage, model: Interpolator) -> Objective:
     if stage.kind is Kind.autoencoder:
         return Autoencoding(model, terms)
     if stage.kind is Kind.coarse:
-        return CoarseFlow(model, terms)
+        return CoarseFlow(model, terms, fine_from=stage.fine_from)
     if stage.kind is Kind.decoding:
         return Decoding(model, terms, predicted=stage.predicted)
     return Diffusing(

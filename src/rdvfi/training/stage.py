@@ -136,6 +136,7 @@ def stage_node() -> type:
         ("train", list[str], dataclasses.field(default_factory=list)),
         ("predicted", bool, dataclasses.field(default=False)),
         ("reconstruct_from", float, dataclasses.field(default=0.0)),
+        ("fine_from", float, dataclasses.field(default=0.0)),
         ("checkpointing", bool, dataclasses.field(default=False)),
         ("shard", bool, dataclasses.field(default=False)),
         ("slim", str | None, dataclasses.field(default=None)),
@@ -172,6 +173,7 @@ class Stage:
         train: Parts that it trains (`rdvfi.training.parts`).
         predicted: A decoding stage on predicted keyframes.
         reconstruct_from: Share of a diffusion stage after which frames are rendered.
+        fine_from: Share of a coarse stage after which the fine estimates of `matching` join in.
         checkpointing: Recompute the backbone's activations instead of keeping them.
         shard: Share the weights out among processes.
         slim: A slim checkpoint to start from.
@@ -187,6 +189,7 @@ class Stage:
     train: list[str]
     predicted: bool
     reconstruct_from: float
+    fine_from: float
     checkpointing: bool
     shard: bool
     slim: str | None
