@@ -151,6 +151,8 @@ def test_exact_estimates_have_no_error_on_any_grid() -> None:
         torch.testing.assert_close(known.made, known.exact)
     with pytest.raises(ValueError, match=r"an estimate of \(4, 6\) cells has no known flow"):
         pair.known(torch.zeros(2 * b, 2, 4, 6), SIZE)
+    with pytest.raises(ValueError, match=r"a batch of pairs needs \['exact', 'visible_4'\]"):
+        Pair.of({name: value for name, value in batch.items() if name not in (EXACT, VISIBLE[4])})
 
 
 class _Shift(FlowEstimator):

@@ -42,7 +42,14 @@ class Pair:
 
     @classmethod
     def of(cls, batch: Batch) -> "Pair":
-        """Read a batch; whether it is one of pairs is told by `holds_pairs`."""
+        """Read a batch; whether it is one of pairs is told by `holds_pairs`.
+
+        Raises:
+            ValueError: If it lacks what pairs have.
+        """
+        lacking = {"frames", EXACT, *FLOWS.values(), *VISIBLE.values()} - batch.keys()
+        if lacking:
+            raise ValueError(f"a batch of pairs needs {sorted(lacking)}; it has {sorted(batch)}")
         first, last = batch["frames"].unbind(1)
         flows = {s: batch[name].transpose(0, 1).flatten(0, 1) for s, name in FLOWS.items()}
         seen = {s: batch[name].transpose(0, 1).flatten(0, 1) for s, name in VISIBLE.items()}
