@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from skimage import data as photographs
 from torch import nn
 
-from rdvfi.data.manifest import REQUIRED, write_manifest
+from filmed import write_data
 from rdvfi.data.moving import KNOTS
 from rdvfi.data.pack import make_pack
 from rdvfi.data.pool import KINDS, Pool, build_pool
@@ -33,8 +33,6 @@ from rdvfi.training.recipes import compose_stages, list_training_recipes
 from rdvfi.training.stage import Kind, SourceKind
 
 SIZE = (64, 96)
-FILMED = range(400, 520)
-"""Frames of the small film that hold pictures; the rest is never read."""
 
 
 def _silent(line: str) -> None:
@@ -43,22 +41,7 @@ def _silent(line: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Training data in the layout of the build script: a camera drives over a photograph."""
-    place = tmp_path_factory.mktemp("data")
-    h, w = 170, 272
-    film = np.lib.format.open_memmap(place / "film.npy", "w+", np.uint8, (12_010, h, w, 3))
-    wall = photographs.astronaut()
-    for i in FILMED:
-        x = 2 * (i - FILMED.start)
-        film[i] = wall[100 : 100 + h, x : x + w]
-    film.flush()
-    differences = np.zeros(12_009, np.float32)
-    differences[FILMED.start : FILMED.stop - 1] = 1.0
-    np.save(place / "film.cuts.npy", differences)
-    facts = {name: dict.fromkeys(known, "known") for name, known in REQUIRED.items()}
-    write_manifest(place, facts)
-    np.savez(place / "photographs.npz", coffee=photographs.coffee(), cat=photographs.chelsea())
-    return place
+    return write_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +242,8 @@ def test_a_coarse_flow_that_learns_is_trained_by_its_recipe(
 ) -> None:
     choice = "model.overrides=['coarse=matching','coarse.width=16','coarse.blocks=1']"
     lines: list[str] = []
-    overrides = _tiny(folder, tmp_path, choice, "data.samples=[4]", "engine.steps=3")
+    clips = ["data.source=pool", "data.kinds=[procedural]", "data.samples=[4]"]
+    overrides = _tiny(folder, tmp_path, choice, *clips, "engine.steps=3")
     assert run.train("rdvfi_s/coarse", overrides, report=lines.append)
     kept = load_file(tmp_path / "coarse.safetensors")
     assert {key.split(".")[0] for key in kept} == {"coarse"}

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from rdvfi.data.details import draw_scene
 from rdvfi.data.paths import Motion
 from rdvfi.data.random_scenes import MARGIN, Draw, Plan, Recipe, ScenePlan, texture_side
 from rdvfi.data.scenes import Layers, Light, Scenes
@@ -137,7 +138,7 @@ class MovingTextures:
         """
         rngs = [np.random.default_rng([seed, number]) for number in numbers]
         draws = [Draw(rng, self._size, len(self._pictures), self._recipe) for rng in rngs]
-        scenes = build_scenes([draw.scene() for draw in draws], self._pictures, self._size)
+        scenes = build_scenes([draw_scene(draw) for draw in draws], self._pictures, self._size)
         times = instants(rngs, self._free)
         frames, labels = scenes.frames(
             times, exposures=self._exposures, supersample=self._supersample

@@ -10,6 +10,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,11 @@ COARSE_STRIDE = 2
 
 KINDS = ("procedural", "film")
 
+Shapes = dict[str, tuple[tuple[int, ...], str]]
+"""Shape and type of arrays by name."""
+Fill = Callable[[Path, range], None]
+"""Writes some samples into a folder of arrays."""
+
 
 def _coarse(first: np.ndarray, last: np.ndarray) -> np.ndarray:
     """Coarse flow both ways, (2, 2, h / 2, w / 2), in pixels of that half-size grid.
@@ -52,7 +58,7 @@ def _coarse(first: np.ndarray, last: np.ndarray) -> np.ndarray:
     return torch.cat(small).numpy().astype(np.float16)
 
 
-def _shapes(kind: str, count: int, size: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], str]]:
+def _shapes(kind: str, count: int, size: tuple[int, int]) -> Shapes:
     h, w = size
     times = KNOTS + FREE
     shapes = {
@@ -67,13 +73,18 @@ def _shapes(kind: str, count: int, size: tuple[int, int]) -> dict[str, tuple[tup
     return shapes
 
 
-def _fill(
-    data: Path, folder: Path, kind: str, part: range, size: tuple[int, int], seed: int
-) -> None:
+def one_thread() -> None:
+    """Leave the other cores to the other processes."""
     import cv2
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def _fill(
+    data: Path, folder: Path, part: range, *, kind: str, size: tuple[int, int], seed: int
+) -> None:
+    one_thread()
     film = Film(data / "film.npy")
     names = _shapes(kind, 1, size)
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in names}
@@ -126,31 +137,42 @@ def build_pool(
         raise ValueError(f"no samples of kind {kind!r}; expected one of {KINDS}")
     if folder.exists():
         return
-    partial = folder.with_name(folder.name + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    for name, (shape, dtype) in _shapes(kind, count, size).items():
-        np.lib.format.open_memmap(partial / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
     Film(data / "film.npy")  # finds the cuts once, before the workers need them
+    fill = partial(_fill, data, kind=kind, size=size, seed=seed)
+    fill_folder(folder, _shapes(kind, count, size), fill, workers)
+
+
+def fill_folder(folder: Path, shapes: Shapes, fill: Fill, workers: int) -> None:
+    """Make a folder of arrays in several processes; it appears when all of it is there.
+
+    Args:
+        folder: Where the arrays go, as ``name.npy``.
+        shapes: Shape and type of each by name; the first axis counts samples.
+        fill: ``fill(folder, part)`` writes the samples whose numbers are ``part``.
+        workers: Processes.
+    """
+    unfinished = folder.with_name(folder.name + ".partial")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    for name, (shape, dtype) in shapes.items():
+        np.lib.format.open_memmap(unfinished / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+    (count,) = {shape[0] for shape, _ in shapes.values()}
     edges = np.linspace(0, count, 4 * workers + 1).astype(int).tolist()
     with ProcessPoolExecutor(workers) as pool:
-        jobs = [
-            pool.submit(_fill, data, partial, kind, range(a, b), size, seed)
-            for a, b in itertools.pairwise(edges)
-        ]
+        jobs = [pool.submit(fill, unfinished, range(a, b)) for a, b in itertools.pairwise(edges)]
         for job in jobs:
             job.result()
-    os.replace(partial, folder)
+    os.replace(unfinished, folder)
 
 
 class Pool:
-    """Samples of a folder made by `build_pool`."""
+    """Samples of a folder made by `build_pool`, or by `rdvfi.data.pairs.build_pairs`."""
 
     def __init__(self, folder: Path) -> None:
         files = sorted(folder.glob("*.npy"))
         if not files:
             raise FileNotFoundError(f"{folder} holds no samples; make them with build_pool")
         self._arrays = {file.stem: np.load(file, mmap_mode="r") for file in files}
-        self.count = len(self._arrays["times"])
+        self.count = len(self._arrays["frames"])
 
     def cache_latents(self, folder: Path, encode: Callable[[Tensor], Tensor]) -> None:
         """Encode all knots once and keep the latents beside the samples' results in ``folder``.

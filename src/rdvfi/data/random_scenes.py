@@ -35,6 +35,9 @@ class Recipe:
         waves: Share of layers that bend.
         lights: Share of scenes whose brightness changes.
         blurred: Share of scenes with an open shutter.
+        details: Share of scenes with small fast things (`rdvfi.data.details`).
+        plain: Share of the layers of these scenes that have little texture; of other scenes it is a
+            sixth of that.
     """
 
     reach: float = 90.0
@@ -43,11 +46,13 @@ class Recipe:
     waves: float = 0.25
     lights: float = 0.3
     blurred: float = 0.3
+    details: float = 0.0
+    plain: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.reach > 0.0:
             raise ValueError(f"reach is {self.reach}; it must be above 0 pixels")
-        for name in ("determined", "limbs", "waves", "lights", "blurred"):
+        for name in ("determined", "limbs", "waves", "lights", "blurred", "details", "plain"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; a share lies in [0, 1]")
 
@@ -66,7 +71,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class ScenePlan:
-    """A scene in numbers: background, two blobs, two links; all but the first may be missing."""
+    """A scene in numbers: background, two blobs, two links; all but the first may be missing.
+
+    Small things may follow (`rdvfi.data.details`).
+    """
 
     layers: tuple[Plan | None, ...]
     slope: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -130,7 +138,7 @@ class Draw:
             for k in range(2, 6)
         )
         matte = Matte(0.38 * side, swings, limit=0.48 * side)
-        return Plan(self.cut(), path, self._in_view(path), matte, wave=self.wave(side, known, 1.0))
+        return Plan(self.cut(), path, self.in_view(path), matte, wave=self.wave(side, known, 1.0))
 
     def limb(self, known: bool) -> list[Plan]:
         """An upper link that turns about its near end, and a lower one about the joint between."""
@@ -220,7 +228,7 @@ class Draw:
         h, w = self.size
         return self.rng.uniform(0.2, 0.8) * w, self.rng.uniform(0.2, 0.8) * h
 
-    def _in_view(self, path: Path) -> tuple[float, float]:
+    def in_view(self, path: Path) -> tuple[float, float]:
         """A place at time 0 that lies within the frame at mid-time."""
         x, y, _ = np.linalg.inv(path.at(0.5)) @ np.array([*self._somewhere(), 1.0])
         return float(x), float(y)

@@ -5,7 +5,8 @@ made once is worth eight. Whatever is known of a sample is turned with it, exact
 
 - mirrored, the horizontal motion changes its sign; upside down, the vertical one;
 - backwards, a time t becomes 1 - t, the knots change their order, and the first frame and the last,
-  the knot before and the knot after, change their places.
+  the knot before and the knot after, change their places; so do the two pictures of a pair, and the
+  flows that start there.
 
 Latents are not turned in space: an encoder does not commute with a mirror. They are left out of
 such a batch, and whoever needs them encodes its frames.
@@ -19,16 +20,17 @@ import torch
 from torch import Tensor
 
 from rdvfi.data.moving import KNOTS
+from rdvfi.data.pairs import EXACT, FLOWS, VISIBLE
 from rdvfi.data.sources import Batch, Source
 
 _STREAM = 8
 """Sets these random numbers apart from those that a source draws from the same seed."""
-_SCALARS = frozenset({"times"})
-_PLAIN = frozenset({"frames", "visible", "teacher_mask"})
-_VECTORS = frozenset({"flows", "coarse", "teacher"})
+_SCALARS = frozenset({"times", EXACT})
+_PLAIN = frozenset({"frames", "visible", "teacher_mask", *VISIBLE.values()})
+_VECTORS = frozenset({"flows", "coarse", "teacher", *FLOWS.values()})
 _LATENTS = "latents"
 KNOWN = _SCALARS | _PLAIN | _VECTORS | {_LATENTS}
-"""What of a batch can be turned; see `rdvfi.training.clip.Clip` for what each is."""
+"""What of a batch can be turned; see `rdvfi.training.clip.Clip` and `rdvfi.data.pairs`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +88,8 @@ def _reversed(batch: Batch) -> Batch:
         _LATENTS: lambda latents: latents.flip(1),
         "teacher": lambda flows: flows.flip(2),
         "teacher_mask": lambda mask: 1.0 - mask,
+        EXACT: lambda known: known,
+        **dict.fromkeys((*FLOWS.values(), *VISIBLE.values()), lambda both: both.flip(1)),
     }
     return {name: ways[name](value) for name, value in batch.items()}
 

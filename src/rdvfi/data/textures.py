@@ -1,9 +1,10 @@
 """Textures of moving layers, cut from a stack of pictures on the training device.
 
 A layer's texture is a window of a picture, reduced by up to `REDUCTION`, perhaps mirrored, with its
-colours changed a little. It is read from the level of an averaged pyramid that is just finer than
-it, at four points a pixel, so that it does not alias. Mattes are drawn from formulas, with edges
-about a pixel wide: blobs (a radius that varies with the angle) and capsules (limbs).
+colours changed a little, and its contrast lowered where it shall be plain. It is read from the
+level of an averaged pyramid that is just finer than it, at four points a pixel, so that it does not
+alias. Mattes are drawn from formulas, with edges about a pixel wide: blobs (a radius that varies
+with the angle) and capsules (limbs).
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,33 @@ from rdvfi.data.procedural import Picture
 
 REDUCTION = 4.0
 """Largest reduction of a picture."""
+_SMOOTH = 4
+"""Side, in pixels, of the cells that a smooth plain texture is made from."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """How a texture loses what one could hold on to.
+
+    Attributes:
+        contrast: What is left of the differences from its mean, in [0, 1].
+        smooth: Whether only differences of `_SMOOTH` pixels and more are left.
+        colour: Red, green and blue that take the place of its mean; None keeps it.
+    """
+
+    contrast: float
+    smooth: bool = False
+    colour: tuple[float, float, float] | None = None
+
+    def __call__(self, texture: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
+        """The plain texture, in [0, 1] as the given one."""
+        seen = texture
+        if self.smooth:
+            small = F.avg_pool2d(texture[None], _SMOOTH)
+            seen = F.interpolate(small, texture.shape[-2:], mode="bilinear")[0]
+        mean = seen.mean((1, 2), keepdim=True)
+        middle = mean if self.colour is None else mean.new_tensor(self.colour)[:, None, None]
+        return (middle + self.contrast * (seen - mean)).clamp(0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -33,6 +61,7 @@ class Cut:
         mirrored: Whether it is flipped, across and down.
         gain: Factors of red, green, blue.
         gamma: Exponent.
+        plain: How it loses its texture, if it does.
     """
 
     picture: int
@@ -41,6 +70,7 @@ class Cut:
     mirrored: tuple[bool, bool]
     gain: tuple[float, float, float]
     gamma: float
+    plain: Plain | None = None
 
 
 class Pictures:
@@ -85,7 +115,11 @@ class Pictures:
             made[rows] = F.avg_pool2d(fine, 2)
         colours = torch.tensor([(*c.gain, c.gamma) for c in cuts], dtype=torch.float32).to(device)
         gain, gamma = colours[:, :, None, None].split((3, 1), dim=1)
-        return (made.clamp_min(1e-4) ** gamma * gain).clamp(0.0, 1.0)
+        made = (made.clamp_min(1e-4) ** gamma * gain).clamp(0.0, 1.0)
+        for row, cut in enumerate(cuts):
+            if cut.plain is not None:
+                made[row] = cut.plain(made[row])
+        return made
 
 
 def _grid(

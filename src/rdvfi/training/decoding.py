@@ -1,4 +1,4 @@
-"""Stage 1 and 3: motion-guided decoding, and stage 0, the coarse flow and the autoencoder.
+"""Stage 1 and 3: motion-guided decoding, and stage 0, the autoencoder.
 
 True latents of the knots go in, frames at free times come out; phi_1, phi_2 and phi_s learn, the
 backbone and its autoencoder are frozen. Beside the paper's reconstruction loss, exact flow of
@@ -18,7 +18,6 @@ from rdvfi.interfaces import Keyframes, Reads, Trajectory
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.iterative import IterativeFusion
 from rdvfi.motion.line import starting_line
-from rdvfi.motion.matching import Matching
 from rdvfi.render.refined import RefiningRenderer
 from rdvfi.training.clip import Clip
 from rdvfi.training.drawing import drawing_of, pair_on_grid, render_free
@@ -28,7 +27,6 @@ from rdvfi.training.evidence import (
     Field,
     FlowPair,
     FramePair,
-    Matches,
     Needs,
     Terms,
 )
@@ -216,52 +214,6 @@ class Decoding(Reconstructing):
 
     def _shown(self, clip: Clip, moment: Moment) -> Keyframes:
         return self._keyframes(clip, moment)
-
-
-class CoarseFlow(Objective):
-    """Train the generator's own end-to-end flow by the exact flow of procedural scenes."""
-
-    def __init__(self, model: Interpolator, terms: Terms) -> None:
-        super().__init__()
-        self.model, self.terms = model, terms
-
-    def forward(self, batch: Batch, moment: Moment) -> Losses:
-        """See `Objective.forward`."""
-        clip = Clip.of(batch)
-        if clip.flows is None or clip.visible is None:
-            raise ValueError("the coarse flow learns from exact flow, which these clips lack")
-        exact = torch.stack((clip.flows[:, 0, 1], clip.flows[:, KNOTS - 1, 0]))
-        seen = torch.stack((clip.visible[:, 0, 1], clip.visible[:, KNOTS - 1, 0]))
-        size = (exact.shape[-2], exact.shape[-1])
-        coarse = getattr(self.model.generator, "coarse", None)
-        if isinstance(coarse, Matching):
-            return self.terms(_matching_evidence(coarse, clip, exact, seen, moment))
-        if coarse is None:
-            raise ValueError(f"{type(self.model.generator).__name__} has no coarse flow")
-        # The estimator's own: what a generator fills in would hide its mistakes from the loss.
-        found = torch.cat(coarse.both_ways(clip.first, clip.last))
-        made = resize_flow(found.float(), size).unflatten(0, (2, -1))
-        return self.terms(Evidence(moment.progress, flow=FlowPair(made, exact, seen)))
-
-
-def _matching_evidence(
-    coarse: Matching,
-    clip: Clip,
-    exact: Float[Tensor, "2 b 2 h w"],
-    seen: Float[Tensor, "2 b h w"],
-    moment: Moment,
-) -> Evidence:
-    """Every estimate on the way to the flow, and the matches that it starts from."""
-    found = coarse.find(clip.first, clip.last)
-    exact, seen = exact.flatten(0, 1), seen.flatten(0, 1)
-    size = (exact.shape[-2], exact.shape[-1])
-    made = torch.stack([resize_flow(flow.float(), size) for flow in found.flows])
-    count = len(found.flows)
-    return Evidence(
-        moment.progress,
-        flow=FlowPair(made, exact.expand(count, -1, -1, -1, -1), seen.expand(count, -1, -1, -1)),
-        matches=Matches(found.logits, exact, seen),
-    )
 
 
 class Autoencoding(Objective):

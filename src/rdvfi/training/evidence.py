@@ -21,6 +21,7 @@ class Needs(Enum):
     FLOW = auto()
     ADJACENT = auto()
     MATCHES = auto()
+    ESTIMATES = auto()
     VELOCITY = auto()
     SAMPLER = auto()
 
@@ -98,6 +99,20 @@ class Matches:
 
 
 @dataclass(frozen=True, eq=False)
+class Estimates:
+    """All estimates on the way to one flow, from coarse to fine, each on a grid of its own.
+
+    Flows are in full-size pixels. ``exact`` is 1 for those whose flow is known where the other
+    picture hides the point, too. ``matched`` says whether the first estimate is nothing but the
+    mean of matches, which cannot know of what is hidden.
+    """
+
+    pairs: list[FlowPair]
+    exact: Float[Tensor, " n"]
+    matched: bool
+
+
+@dataclass(frozen=True, eq=False)
 class Sampler:
     """The generator as a sampler: clean latents from pure noise, and the true ones."""
 
@@ -117,6 +132,7 @@ class Evidence:
     flow: FlowPair | None = None
     adjacent: FlowPair | None = None
     matches: Matches | None = None
+    estimates: Estimates | None = None
     velocity: tuple[Tensor, Tensor] | None = None
     """Predicted and true target of the network, in its own parameterisation."""
     sampler: Sampler | None = None

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from rdvfi.data.clips import ClipWindows, find_clips
+from rdvfi.data.colours import Recoloured
 from rdvfi.data.moving import MovingTextures
 from rdvfi.data.pack import Pack, PackedFilm
+from rdvfi.data.pairs import build_pairs
 from rdvfi.data.pool import KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures, load_textures
 from rdvfi.data.sources import Source, Stream, mixed
@@ -92,6 +94,11 @@ def _sources(
         if height != width:
             raise ValueError(f"crops are square; got data.size={config.size}")
         return [Stream(crops(_pictures(data), height), workers=config.workers)]
+    if config.source is SourceKind.pairs:
+        return [
+            Recoloured(_pairs(data, kind, count, config, report), config.colours)
+            for kind, count in zip(config.kinds, config.samples, strict=True)
+        ]
     return [
         _pool(data, kind, count, config, model, cache, report, place)
         for kind, count in zip(config.kinds, config.samples, strict=True)
@@ -120,6 +127,17 @@ def _made(data: Path, config: DataConfig, device: torch.device) -> list[Source]:
     return sources
 
 
+def _pairs(data: Path, kind: str, count: int, config: DataConfig, report: Report) -> Pool:
+    _check_kind(kind)
+    folder = _pool_folder(data, f"pairs-{kind}")
+    if not folder.exists():
+        _film_of(data)
+        report(f"making {count} {kind} pairs in {folder}")
+        size = (config.size[0], config.size[1])
+        build_pairs(data, folder, kind, count, size=size, workers=max(1, config.workers))
+    return Pool(folder)
+
+
 def _pool(
     data: Path,
     kind: str,
@@ -130,8 +148,7 @@ def _pool(
     report: Report,
     device: torch.device,
 ) -> Pool:
-    if kind not in KINDS:
-        raise ValueError(f"no samples of kind {kind!r}; expected one of {', '.join(KINDS)}")
+    _check_kind(kind)
     folder = _pool_folder(data, kind)
     if not folder.exists():
         _film_of(data)
@@ -151,6 +168,11 @@ def _pool(
         with torch.no_grad():
             pool.cache_latents(own, model.generator.encode)
     return pool
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise ValueError(f"no samples of kind {kind!r}; expected one of {', '.join(KINDS)}")
 
 
 def film_pool(config: DataConfig) -> Path:

@@ -19,6 +19,7 @@ The paper's are ``l2``, ``lpips`` and ``theta``.
 from rdvfi.training.diffusion_losses import NearestDraw, Theta, rising_noise_level
 from rdvfi.training.evidence import (
     Drawing,
+    Estimates,
     Evidence,
     Field,
     FlowPair,
@@ -32,7 +33,7 @@ from rdvfi.training.evidence import (
     losses,
 )
 from rdvfi.training.imitation import Imitation
-from rdvfi.training.match_losses import Matching, matching_loss
+from rdvfi.training.match_losses import EveryEstimate, Matching, estimates_loss, matching_loss
 from rdvfi.training.motion_losses import (
     AdjacentFlow,
     ExactFlow,
@@ -52,6 +53,8 @@ __all__ = [
     "Census",
     "Drawing",
     "Edges",
+    "Estimates",
+    "EveryEstimate",
     "Evidence",
     "ExactFlow",
     "FeatureDistance",
@@ -71,6 +74,7 @@ __all__ = [
     "Smoothness",
     "Terms",
     "Theta",
+    "estimates_loss",
     "flow_loss",
     "losses",
     "matching_loss",

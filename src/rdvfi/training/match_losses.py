@@ -1,8 +1,13 @@
-"""The loss on matches: the cross-entropy of where a point went.
+"""Losses of a coarse flow that learns: on its matches, and on all that it estimates.
 
-An error of a mean flow says little about which of many matches was wrong; the cross-entropy says it
-at once (LoFTR; Sun et al., 2021, https://arxiv.org/abs/2104.00680). A point that lands between four
-cells is shared by them, bilinearly.
+The matches have the cross-entropy of where a point went. An error of a mean flow says little about
+which of many matches was wrong; the cross-entropy says it at once (LoFTR; Sun et al., 2021,
+https://arxiv.org/abs/2104.00680). A point that lands between four cells is shared by them,
+bilinearly.
+
+Every estimate between the matches and the finished flow is compared with the flow on its own grid,
+the later the more it counts (RAFT; Teed and Deng, 2020, https://arxiv.org/abs/2003.12039), by a
+robust distance as in PWC-Net (Sun et al., 2018, https://arxiv.org/abs/1709.02371).
 """
 
 import torch
@@ -10,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.geometry import pixel_grid
-from rdvfi.training.evidence import Evidence, Loss, Needs, losses
+from rdvfi.training.evidence import Estimates, Evidence, Loss, Needs, losses
 
 
 def matching_loss(
@@ -54,3 +59,47 @@ class Matching(Loss):
         matches = evidence.matches
         assert matches is not None
         return matching_loss(matches.logits, matches.exact, matches.visible)
+
+
+def estimates_loss(estimates: Estimates, *, first: float, hidden: float) -> Tensor:
+    """Sum of the weighted means of ``(e + 0.1)^0.7`` over all estimates, ``e`` in pixels.
+
+    Args:
+        estimates: What is compared.
+        first: Weight of the first estimate; from there they rise evenly to 1, that of the last.
+        hidden: Weight of points that the other picture does not show, where their flow is known.
+    """
+    count, total = len(estimates.pairs), estimates.exact.new_zeros(())
+    unseen = hidden * estimates.exact[:, None, None]
+    for index, pair in enumerate(estimates.pairs):
+        error = ((pair.made.float() - pair.exact).square().sum(1) + 1e-8).sqrt()
+        plain = estimates.matched and index == 0
+        weight = pair.visible if plain else torch.maximum(pair.visible, unseen)
+        mean = (weight * (error + 0.1).pow(0.7)).sum() / weight.sum().clamp(min=1.0)
+        share = index / (count - 1) if count > 1 else 1.0
+        total = total + (first + (1.0 - first) * share) * mean
+    return total
+
+
+@losses.register("estimates")
+class EveryEstimate(Loss):
+    """All estimates of the coarse flow against that of pairs.
+
+    Args:
+        first: Weight of the first estimate, that of the last being 1.
+        hidden: Weight of hidden points, that of visible ones being 1.
+    """
+
+    needs = Needs.ESTIMATES
+
+    def __init__(self, *, first: float = 0.15, hidden: float = 0.3) -> None:
+        super().__init__()
+        for name, weight in (("first", first), ("hidden", hidden)):
+            if not 0.0 <= weight <= 1.0:
+                raise ValueError(f"{name} must be in [0, 1]; got {weight}")
+        self.first, self.hidden = first, hidden
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        """See `estimates_loss`."""
+        assert evidence.estimates is not None
+        return estimates_loss(evidence.estimates, first=self.first, hidden=self.hidden)

@@ -119,6 +119,13 @@ def _check(stage: Stage) -> None:
         )
     if data.batch < 1:
         raise ValueError(f"data.batch must be at least 1; got {data.batch}")
+    if not data.colours >= 0:
+        raise ValueError(f"data.colours must not be negative; got {data.colours}")
+    if data.source is SourceKind.pairs and stage.kind is not Kind.coarse:
+        raise ValueError(
+            f"data.source=pairs is for the coarse flow; a stage of kind {stage.kind.name} needs "
+            "what lies between the pictures"
+        )
     if data.teacher is not None:
         check_teacher(data.teacher)
         if data.source not in (SourceKind.pool, SourceKind.crops):
@@ -126,8 +133,9 @@ def _check(stage: Stage) -> None:
                 "data.teacher is asked about the film of a pool; it cannot be asked about "
                 f"data.source={data.source.name}"
             )
-    if not 0 <= stage.reconstruct_from <= 1:
-        raise ValueError(f"reconstruct_from must be in [0, 1]; got {stage.reconstruct_from}")
+    for name in ("reconstruct_from", "fine_from"):
+        if not 0 <= getattr(stage, name) <= 1:
+            raise ValueError(f"{name} must be in [0, 1]; got {getattr(stage, name)}")
     negative = [name for name, weight in stage.losses.items() if not weight >= 0]
     if negative:
         raise ValueError(f"losses.{negative[0]} must not be negative")

@@ -19,7 +19,8 @@ from rdvfi.checkpoint import write_weights
 from rdvfi.config import build
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model, save_bundled
-from rdvfi.training.decoding import Autoencoding, CoarseFlow, Decoding
+from rdvfi.training.coarse import CoarseFlow
+from rdvfi.training.decoding import Autoencoding, Decoding
 from rdvfi.training.diffusing import Diffusing
 from rdvfi.training.engine import Trainer
 from rdvfi.training.feeds import Drawn, film_pool, open_feed
@@ -154,7 +155,7 @@ def make_objective(stage: Stage, model: Interpolator) -> Objective:
     if stage.kind is Kind.autoencoder:
         return Autoencoding(model, terms)
     if stage.kind is Kind.coarse:
-        return CoarseFlow(model, terms)
+        return CoarseFlow(model, terms, fine_from=stage.fine_from)
     if stage.kind is Kind.decoding:
         return Decoding(model, terms, predicted=stage.predicted)
     return Diffusing(

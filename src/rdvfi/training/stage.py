@@ -16,7 +16,7 @@ class Kind(Enum):
     """What a stage does."""
 
     autoencoder = "reconstruct single frames"
-    coarse = "the generator's end-to-end flow, by exact flow"
+    coarse = "the generator's end-to-end flow, by known flow"
     decoding = "frames from true or predicted keyframes"
     diffusion = "keyframes from noise"
     ship = "write the finished model"
@@ -30,6 +30,7 @@ class SourceKind(Enum):
     moving = "procedural scenes, made where training runs from the textures of a data folder"
     pack = "a training pack: procedural scenes from its pictures, and its film"
     clips = "a folder of videos, or of folders of frames"
+    pairs = "pairs of pictures with their motion, for the coarse flow: data/pool/pairs-KIND"
 
 
 @dataclass
@@ -56,11 +57,12 @@ class DataConfig:
     Attributes:
         folder: Made by the data build; the file of a pack; or a folder of clips.
         source: See `SourceKind`.
-        kinds: ``procedural`` and ``film``, which take turns; clips have no kinds.
+        kinds: ``procedural`` and ``film``, which take turns; clips have no kinds. One that is named
+            twice has two turns.
         samples: Size of each pool that is yet to be made.
         size: Height and width of frames, where a pool is not there already; sides of crops.
         free: Frames of a sample between its knots, where it is made on the fly.
-        colours: How far the colours of clips are changed.
+        colours: How far the colours of clips and of pairs are changed.
         batch: Samples per batch and process.
         seed: Of their order.
         workers: Processes that make them.
@@ -134,6 +136,7 @@ def stage_node() -> type:
         ("train", list[str], dataclasses.field(default_factory=list)),
         ("predicted", bool, dataclasses.field(default=False)),
         ("reconstruct_from", float, dataclasses.field(default=0.0)),
+        ("fine_from", float, dataclasses.field(default=0.0)),
         ("checkpointing", bool, dataclasses.field(default=False)),
         ("shard", bool, dataclasses.field(default=False)),
         ("slim", str | None, dataclasses.field(default=None)),
@@ -170,6 +173,7 @@ class Stage:
         train: Parts that it trains (`rdvfi.training.parts`).
         predicted: A decoding stage on predicted keyframes.
         reconstruct_from: Share of a diffusion stage after which frames are rendered.
+        fine_from: Share of a coarse stage after which the fine estimates of `matching` join in.
         checkpointing: Recompute the backbone's activations instead of keeping them.
         shard: Share the weights out among processes.
         slim: A slim checkpoint to start from.
@@ -185,6 +189,7 @@ class Stage:
     train: list[str]
     predicted: bool
     reconstruct_from: float
+    fine_from: float
     checkpointing: bool
     shard: bool
     slim: str | None

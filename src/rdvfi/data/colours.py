@@ -1,0 +1,81 @@
+"""Pictures of a pair in other light: a flow must not take a change of colours for motion.
+
+Gain, offset and gamma change, mostly for both pictures alike, a little for each (exposure) and for
+each channel (white balance), as in the training of PWC-Net and RAFT; channels change their places,
+some pairs lose their colours, some get the noise of a sensor. Plain torch; colours need no other
+library.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.data.sources import Batch, Source
+
+_STREAM = 9
+"""Sets these random numbers apart from those that a source draws from the same seed."""
+_ALL, _EACH, _CHANNEL = 0.15, 0.04, 0.03
+"""Deviations of a gain's and a gamma's logarithm: of the pair, of each picture, of each channel."""
+_OFFSET, _OFFSET_EACH = 0.03, 0.015
+_NOISE = 0.02
+"""Largest deviation of noise."""
+_SHUFFLED, _NOISY, _GREY = 0.4, 0.3, 0.15
+"""Shares of pairs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recoloured:
+    """A source whose pictures are recoloured, each pair in its own way.
+
+    Batch ``i`` depends on ``(size, seed, i)`` alone, as a source's must.
+
+    Args:
+        source: Gives ``frames`` (b, t, 3, h, w); nothing else of its batches is touched.
+        strength: 0 leaves them alone, 1 is usual.
+
+    Raises:
+        ValueError: If ``strength`` is negative.
+    """
+
+    source: Source
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.strength < 0.0:
+            raise ValueError(f"strength must not be negative; got {self.strength}")
+
+    def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """See `rdvfi.data.sources.Source.batches`."""
+        for index, batch in enumerate(self.source.batches(size, seed, start), start):
+            state = np.random.SeedSequence([seed, index, _STREAM]).generate_state(1, np.uint64)
+            draw = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+            yield {**batch, "frames": recoloured(batch["frames"], self.strength, draw)}
+
+
+def recoloured(
+    frames: Float[Tensor, "b t 3 h w"], strength: float, draw: torch.Generator
+) -> Float[Tensor, "b t 3 h w"]:
+    """The frames in other colours, in [0, 1]."""
+    b, t = frames.shape[:2]
+
+    def normal(deviation: float, *shape: int) -> Tensor:
+        return strength * deviation * torch.randn(b, *shape, 1, 1, generator=draw)
+
+    def chosen(share: float) -> Tensor:
+        return torch.rand(b, 1, 1, 1, 1, generator=draw) < min(1.0, strength) * share
+
+    gain = (normal(_ALL, 1, 1) + normal(_EACH, t, 1) + normal(_CHANNEL, 1, 3)).exp()
+    gamma = (normal(_ALL, 1, 1) + normal(_EACH, t, 1)).exp()
+    offset = normal(_OFFSET, 1, 3) + normal(_OFFSET_EACH, t, 1)
+    order = torch.rand(b, 3, generator=draw).argsort(1)
+    order = torch.where(chosen(_SHUFFLED).flatten(1), order, torch.arange(3))
+    shuffled = frames[torch.arange(b)[:, None], :, order].transpose(1, 2)
+    made = shuffled.clamp_min(1e-4) ** gamma * gain + offset
+    noise = strength * _NOISE * torch.rand(b, 1, 1, 1, 1, generator=draw) * chosen(_NOISY)
+    made = made + noise * torch.randn(made.shape, generator=draw)
+    grey = made.mean(2, keepdim=True).expand_as(made)
+    return torch.where(chosen(_GREY), grey, made).clamp(0.0, 1.0)

@@ -1,0 +1,216 @@
+"""A pool of pairs: two pictures, and the motion from each to the other, for the coarse flow.
+
+A pair is what a coarse flow is asked about, and nothing between its pictures is needed. There are
+two kinds:
+
+- ``procedural``: the ends of a random scene, or instants nearer to each other, with exact flow.
+  Beside the scenes of `rdvfi.data.moving` it has small fast things and plain surfaces
+  (`rdvfi.data.details`).
+- ``film``: two frames of the film, up to a second apart. What `sift-dis` finds there is taken for
+  the truth where it leads back in both directions and where the pictures agree along it, a strict
+  form of the consistency of Meister et al. (UnFlow, AAAI 2018, https://arxiv.org/abs/1711.07837);
+  elsewhere nothing is known.
+
+Flow is kept at strides 8, 4 and 2, each read at the centres of its own cells: at the edge of a
+moving thing no stride can be derived from another.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from rdvfi.data.details import draw_scene
+from rdvfi.data.moving import build_scenes
+from rdvfi.data.pool import KINDS, REACH, SIZE, Shapes, fill_folder, one_thread
+from rdvfi.data.random_scenes import Draw, Recipe
+from rdvfi.data.samples import Film, load_textures
+from rdvfi.data.sources import Batch
+from rdvfi.data.textures import Pictures
+from rdvfi.geometry import flow_length, pixel_grid
+from rdvfi.ops import backward_warp
+
+STRIDES = (8, 4, 2)
+FLOWS = {stride: f"flows_{stride}" for stride in STRIDES}
+VISIBLE = {stride: f"visible_{stride}" for stride in STRIDES}
+EXACT = "exact"
+MULTIPLE = 16
+"""Sides of pictures: the learned flow pads others, and its cells would not be ours."""
+
+_NEARER = 0.3
+"""Share of pairs that do not span a whole scene."""
+_SPANS = (2, 4, 6, 8, 8, 9, 12, 16, 24)
+"""Frames of the film from one picture to the other, drawn uniformly."""
+_APART, _RELATIVE = 0.5, 0.03
+"""How far from its start a film's flow may lead back: pixels, and of its own length."""
+_UNLIKE = 0.06
+"""Mean difference of the colours, above which the pictures disagree."""
+_ONE_SURFACE = 1.0
+"""Pixels that flows around the centre of a cell may differ by."""
+
+
+def pair_recipe(size: tuple[int, int]) -> Recipe:
+    """What the scenes of pairs hold; things of a larger picture move farther."""
+    return Recipe(reach=REACH * size[1] / SIZE[1], details=0.45, plain=0.6)
+
+
+def _shapes(count: int, size: tuple[int, int]) -> Shapes:
+    h, w = size
+    shapes: Shapes = {
+        "frames": ((count, 2, h, w, 3), "uint8"),
+        EXACT: ((count,), "bool"),
+    }
+    for stride in STRIDES:
+        grid = (h // stride, w // stride)
+        shapes[FLOWS[stride]] = ((count, 2, 2, *grid), "float16")
+        shapes[VISIBLE[stride]] = ((count, 2, *grid), "bool")
+    return shapes
+
+
+@torch.no_grad()
+def scene_pairs(
+    pictures: Pictures, recipe: Recipe, size: tuple[int, int], numbers: range, seed: int
+) -> Batch:
+    """Procedural pairs by number.
+
+    Returns:
+        ``frames`` (b, 2, 3, h, w) in [0, 1]; ``flows_S`` (b, 2, 2, h / S, w / S) for each stride S,
+        from the first picture to the second and back, in full-size pixels, on the TARGET grid of
+        the picture that they start from; ``visible_S`` (b, 2, h / S, w / S), whether the other
+        picture shows the point; ``exact`` (b,), whether flow is known where it is not visible.
+    """
+    rngs = [np.random.default_rng([seed, number]) for number in numbers]
+    draws = [Draw(rng, size, len(pictures), recipe) for rng in rngs]
+    scenes = build_scenes([draw_scene(draw) for draw in draws], pictures, size)
+    starts = [rng.uniform(0.0, 0.6) if rng.random() < _NEARER else 0.0 for rng in rngs]
+    times = torch.tensor([(start, 1.0) for start in starts])
+    frames, labels = scenes.frames(times)
+    batch = {"frames": frames, EXACT: torch.ones(len(rngs), dtype=torch.bool)}
+    for stride in STRIDES:
+        flows, visible = scenes.flows(times, torch.tensor([[1], [0]]), labels, stride=stride)
+        batch[FLOWS[stride]], batch[VISIBLE[stride]] = flows[:, :, 0], visible[:, :, 0]
+    return batch
+
+
+def film_pair(film: Film, size: tuple[int, int], rng: np.random.Generator) -> Batch:
+    """One pair of the film, reduced at random and cropped: as `scene_pairs`, a batch of one."""
+    import cv2
+
+    (h, w), span = size, int(rng.choice(_SPANS))
+    start = film.window(rng, span + 1)
+    fh, fw = film.frames.shape[1:3]
+    scale = rng.uniform(max(h / fh, w / fw), 1.0)
+    sh, sw = max(h, round(fh * scale)), max(w, round(fw * scale))
+    y, x = int(rng.integers(0, sh - h + 1)), int(rng.integers(0, sw - w + 1))
+    small = [
+        cv2.resize(film.frames[i], (sw, sh), interpolation=cv2.INTER_AREA)[y : y + h, x : x + w]
+        for i in (start, start + span)
+    ]
+    frames = torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 255.0
+    flows = classical_flows(np.stack(small))
+    known = trusted(frames, flows)
+    batch = {"frames": frames[None], EXACT: torch.zeros(1, dtype=torch.bool)}
+    for stride in STRIDES:
+        found, valid = at_centres(flows, known, stride)
+        batch[FLOWS[stride]], batch[VISIBLE[stride]] = found[None], valid[None]
+    return batch
+
+
+def classical_flows(frames: UInt8[np.ndarray, "2 h w 3"]) -> Float[Tensor, "2 2 h w"]:
+    """The flow of `sift-dis` from each picture to the other, in pixels."""
+    import cv2
+
+    from rdvfi.motion.similarities import DIS, Keypoints, similarity_flow
+
+    dis, find = DIS("medium"), Keypoints()
+    first, second = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames)
+    fields = [similarity_flow(dis, a, b, find) for a, b in ((first, second), (second, first))]
+    return torch.from_numpy(np.stack(fields)).permute(0, 3, 1, 2).contiguous()
+
+
+def trusted(
+    frames: Float[Tensor, "2 3 h w"], flows: Float[Tensor, "2 2 h w"]
+) -> Bool[Tensor, "2 h w"]:
+    """Where a flow stays in the picture, leads back, and joins what looks alike."""
+    h, w = flows.shape[-2:]
+    x, y = (pixel_grid(h, w) + flows).unbind(1)
+    inside = (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
+    apart = flow_length(flows + backward_warp(flows.flip(0), flows))
+    returns = apart < _APART + _RELATIVE * flow_length(flows)
+    unlike = (backward_warp(frames.flip(0), flows) - frames).abs().mean(1)
+    return inside & returns[:, 0] & (unlike < _UNLIKE)
+
+
+def at_centres(
+    flows: Float[Tensor, "2 2 h w"], known: Bool[Tensor, "2 h w"], stride: int
+) -> tuple[Float[Tensor, "2 2 hs ws"], Bool[Tensor, "2 hs ws"]]:
+    """Flow at the centres of cells, each between four pixels, and whether these agree."""
+    before = stride // 2 - 1
+    rows = [slice(first, None, stride) for first in (before, before + 1)]
+    four = [(..., y, x) for y in rows for x in rows]
+    around = torch.stack([flows[place] for place in four])
+    spread = (around.amax(0) - around.amin(0)).amax(1)
+    sure = torch.stack([known[place] for place in four]).all(0)
+    return around.mean(0), sure & (spread < _ONE_SURFACE)
+
+
+def _fill(
+    data: Path, folder: Path, part: range, *, kind: str, size: tuple[int, int], seed: int
+) -> None:
+    one_thread()
+    film, shapes = Film(data / "film.npy"), _shapes(1, size)
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in shapes}
+    pictures = None
+    if kind == "procedural":
+        pictures = Pictures(torch.from_numpy(load_textures(data, film)))
+    for index in part:
+        if pictures is None:
+            batch = film_pair(film, size, np.random.default_rng([seed, index]))
+        else:
+            batch = scene_pairs(pictures, pair_recipe(size), size, range(index, index + 1), seed)
+        batch["frames"] = (batch["frames"].permute(0, 1, 3, 4, 2) * 255.0).round().byte()
+        for name, array in arrays.items():
+            array[index] = batch[name][0].numpy()
+
+
+def build_pairs(
+    data: Path,
+    folder: Path,
+    kind: str,
+    count: int,
+    *,
+    size: tuple[int, int] = SIZE,
+    seed: int = 1,
+    workers: int = 2,
+) -> None:
+    """Make ``count`` pairs of one kind in ``folder``; nothing is done if they are there.
+
+    Args:
+        data: Folder made by ``rdvfi data build``.
+        folder: Where the pairs go; it appears when all are made. Read it by `rdvfi.data.pool.Pool`.
+        kind: "procedural" or "film".
+        count: Number of pairs.
+        size: (height, width) of their pictures, multiples of 16.
+        seed: Another seed gives other pairs.
+        workers: Processes.
+
+    Raises:
+        ValueError: If ``kind`` is unknown, or ``size`` does not fit.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"no pairs of kind {kind!r}; expected one of {', '.join(KINDS)}")
+    if min(size) < 2 * MULTIPLE or size[0] % MULTIPLE or size[1] % MULTIPLE:
+        raise ValueError(
+            f"pairs are {size}; both sides must be at least {2 * MULTIPLE} and multiples of "
+            f"{MULTIPLE}"
+        )
+    if folder.exists():
+        return
+    film = Film(data / "film.npy")  # finds the cuts once, before the workers need them
+    if kind == "film" and (size[0] > film.frames.shape[1] or size[1] > film.frames.shape[2]):
+        raise ValueError(f"pairs are {size}, larger than the film, {film.frames.shape[1:3]}")
+    fill = partial(_fill, data, kind=kind, size=size, seed=seed)
+    fill_folder(folder, _shapes(count, size), fill, workers)

@@ -1,0 +1,210 @@
+"""The stage of the coarse flow: it learns from pairs, and leaves a part that loads."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from filmed import write_data
+from rdvfi.data.pairs import EXACT, FLOWS, STRIDES, VISIBLE, build_pairs
+from rdvfi.data.pool import KINDS, Pool
+from rdvfi.interfaces import FlowEstimator, Reads
+from rdvfi.training import run
+from rdvfi.training.coarse import CoarseFlow, Pair
+from rdvfi.training.feeds import open_feed
+from rdvfi.training.losses import Estimates, FlowPair, Terms, estimates_loss
+from rdvfi.training.moment import Moment
+from rdvfi.training.parts import load_parts
+from rdvfi.training.recipes import compose_stages
+
+SIZE = (64, 96)
+SMALL = "'coarse.width=16','coarse.blocks=1','coarse.steps=1','coarse.fine_steps=1'"
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data folder with pairs of both kinds."""
+    place = write_data(tmp_path_factory.mktemp("data"))
+    for kind in KINDS:
+        build_pairs(place, place / f"pool/pairs-{kind}", kind, 4, size=SIZE, workers=1)
+    return place
+
+
+def _overrides(folder: Path, out: Path, coarse: str, *more: str) -> list[str]:
+    model = f"model.overrides=['coarse={coarse}',{SMALL}]"
+    quick = ["engine.device=cpu", "data.workers=0", "data.batch=2", "engine.warmup=2"]
+    return [f"data.folder={folder}", f"out={out}", model, *quick, *more]
+
+
+def _weights(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("coarse", "prefix"), [("matching", "coarse."), ("matched-dis", "coarse.learned.")]
+)
+def test_the_stage_learns_from_pairs_and_leaves_a_part_that_loads(
+    folder: Path, tmp_path: Path, coarse: str, prefix: str
+) -> None:
+    overrides = _overrides(folder, tmp_path, coarse, "engine.steps=36", "engine.log_every=6")
+    overrides += ["data.colours=0", "data.symmetries=false", "engine.rate=3e-3", "fine_from=0"]
+    assert run.train("rdvfi_s/coarse", overrides, report=_silent)
+    with (tmp_path / "coarse.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    # Each row is the mean of two rounds, each of which has both kinds.
+    for loss in ("estimates", "matching"):
+        assert float(rows[-1][loss]) < 0.9 * float(rows[0][loss])
+    kept = load_file(tmp_path / "coarse.safetensors")
+    assert all(name.startswith(prefix) for name in kept)
+    (stage,) = compose_stages("rdvfi_s/coarse", overrides)
+    trained = run.prepared_model(stage)
+    before = _weights(trained)
+    load_parts(trained, tmp_path / "coarse.safetensors")
+    changed = {name for name, now in trained.state_dict().items() if not now.equal(before[name])}
+    assert changed
+    assert all(name.startswith(f"generator.{prefix}") for name in changed)
+    for name, value in kept.items():
+        assert trained.state_dict()[f"generator.{name}"].equal(value)
+    (again,) = compose_stages("rdvfi_s/coarse", [*overrides, "after=[coarse]"])
+    started = run.prepared_model(again).state_dict()
+    assert all(started[f"generator.{name}"].equal(value) for name, value in kept.items())
+
+
+def test_a_stage_that_goes_on_sees_the_pairs_that_it_would_have_seen(
+    folder: Path, tmp_path: Path
+) -> None:
+    (stage,) = compose_stages("rdvfi_s/coarse", _overrides(folder, tmp_path, "matching"))
+    feed = open_feed(stage.data, run.prepared_model(stage), tmp_path, _silent)
+    stream = feed.batches(0)
+    whole = [next(stream) for _ in range(7)]
+    for start in (1, 5):
+        late = next(feed.batches(start))
+        assert all(torch.equal(late[name], whole[start][name]) for name in late)
+    kinds = [bool(batch[EXACT].all()) for batch in whole]
+    assert kinds == [True, True, False, True, True, False, True]
+    assert not torch.equal(whole[0]["frames"], whole[1]["frames"])  # of one pool, in other orders
+
+
+def test_fine_estimates_join_in_when_they_shall(folder: Path, tmp_path: Path) -> None:
+    overrides = _overrides(folder, tmp_path, "matched-dis", "fine_from=0.5")
+    (stage,) = compose_stages("rdvfi_s/coarse", overrides)
+    model = run.prepared_model(stage)
+    objective = run.make_objective(stage, model)
+    assert isinstance(objective, CoarseFlow)
+    batch = Pool(folder / "pool/pairs-procedural").batch([0, 1])
+    for step, joined in ((0, False), (1, False), (2, True)):
+        model.zero_grad()
+        torch.stack(list(objective(batch, Moment(step, 4)).values())).sum().backward()
+        trained = dict(objective.estimator.named_parameters())
+        assert all(weights.grad is not None for weights in trained.values())
+        active = {name for name, weights in trained.items() if bool((weights.grad != 0).any())}
+        assert ("weights.weight" in active) == joined
+        assert any(name.startswith("fine_update.") for name in active) == joined
+        assert "sharpness" in active
+
+
+def _pairs(made: Tensor, exact: Tensor, visible: Tensor) -> list[FlowPair]:
+    return [FlowPair(made, exact, visible), FlowPair(made, exact, visible)]
+
+
+def test_hidden_points_count_where_they_are_known_and_never_for_matches_alone() -> None:
+    made, exact, seen = torch.zeros(2, 2, 4, 4), torch.zeros(2, 2, 4, 4), torch.ones(2, 4, 4)
+    seen[:, :2] = 0.0
+    exact[:, 0, :2] = 8.0  # all that is hidden moves otherwise
+
+    def loss(known: Tensor, *, matched: bool, first: float, hidden: float) -> Tensor:
+        given = Estimates(_pairs(made, exact, seen), known, matched)
+        return estimates_loss(given, first=first, hidden=hidden)
+
+    right, wrong = torch.tensor(0.1001).pow(0.7), torch.tensor(8.1).pow(0.7)
+    unknown = loss(torch.zeros(2), matched=True, first=0.5, hidden=0.3)
+    torch.testing.assert_close(unknown, 1.5 * right, rtol=1e-3, atol=0)
+    mixed = (right + 0.3 * wrong) / 1.3
+    known = loss(torch.ones(2), matched=True, first=0.5, hidden=0.3)
+    torch.testing.assert_close(known, 0.5 * right + mixed, rtol=1e-3, atol=0)
+    alike = loss(torch.ones(2), matched=False, first=0.5, hidden=0.3)
+    torch.testing.assert_close(alike, 1.5 * mixed, rtol=1e-3, atol=0)
+    with pytest.raises(ValueError, match="hidden must be in"):
+        Terms({"estimates": 1}, {"estimates": {"hidden": 2.0}})
+
+
+def test_exact_estimates_have_no_error_on_any_grid() -> None:
+    b, (h, w) = 2, SIZE
+    flow = torch.tensor([5.0, -3.0])[None, None, :, None, None]
+    batch = {"frames": torch.rand(b, 2, 3, h, w), EXACT: torch.ones(b)}
+    for s in STRIDES:
+        batch[FLOWS[s]] = flow * torch.tensor([1.0, -1.0])[None, :, None, None, None]
+        batch[FLOWS[s]] = batch[FLOWS[s]].expand(b, 2, 2, h // s, w // s)
+        batch[VISIBLE[s]] = torch.ones(b, 2, h // s, w // s)
+    pair = Pair.of(batch)
+    onward = flow[0].expand(b, -1, -1, -1)
+    for stride in (8, 4, 1):
+        made = torch.cat((onward, -onward)).expand(-1, -1, h // stride, w // stride) / stride
+        known = pair.known(made, SIZE)
+        torch.testing.assert_close(known.made, known.exact)
+    with pytest.raises(ValueError, match=r"an estimate of \(4, 6\) cells has no known flow"):
+        pair.known(torch.zeros(2 * b, 2, 4, 6), SIZE)
+    with pytest.raises(ValueError, match=r"a batch of pairs needs \['exact', 'visible_4'\]"):
+        Pair.of({name: value for name, value in batch.items() if name not in (EXACT, VISIBLE[4])})
+
+
+class _Shift(FlowEstimator):
+    """The same flow everywhere."""
+
+    reads = Reads.PIXELS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = torch.nn.Parameter(torch.zeros(2))
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        h, w = source.shape[-2:]
+        return self.shift[None, :, None, None].expand(len(source), 2, h, w)
+
+
+def test_a_coarse_flow_that_is_no_matching_learns_from_pairs_too(
+    folder: Path, tmp_path: Path
+) -> None:
+    (stage,) = compose_stages("rdvfi_s/coarse", _overrides(folder, tmp_path, "matching"))
+    model = run.prepared_model(stage)
+    model.generator.coarse = _Shift()
+    batch = Pool(folder / "pool/pairs-procedural").batch([0, 1])
+    losses = CoarseFlow(model, Terms(stage.losses))(batch, Moment(0, 1))
+    assert losses.keys() == {"estimates"}
+    losses["estimates"].backward()
+    assert bool((model.generator.coarse.shift.grad != 0).all())
+    with pytest.raises(ValueError, match=r"no loss of flow reads .* give losses\.estimates"):
+        CoarseFlow(model, Terms({"flow": 1}))(batch, Moment(0, 1))
+    del model.generator.coarse
+    with pytest.raises(ValueError, match="has no coarse flow"):
+        CoarseFlow(model, Terms({"flow": 1}))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "override", "message"),
+    [
+        (
+            "rdvfi_s/motion",
+            "data.source=pairs",
+            "pairs is for the coarse flow; a stage of kind dec",
+        ),
+        ("rdvfi_s/coarse", "fine_from=1.5", r"fine_from must be in \[0, 1\]; got 1\.5"),
+        ("rdvfi_s/coarse", "data.colours=-1", "data.colours must not be negative; got -1"),
+        ("rdvfi_s/coarse", "data.kinds=[film,film,real]", "no samples of kind 'real'"),
+        ("rdvfi_s/coarse", "data.teacher=rife", "cannot be asked about data.source=pairs"),
+    ],
+)
+def test_what_is_wrong_about_pairs_is_named(
+    folder: Path, tmp_path: Path, recipe: str, override: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run.train(
+            recipe, _overrides(folder, tmp_path, "matching", "after=[]", override), report=_silent
+        )
