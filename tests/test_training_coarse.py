@@ -77,6 +77,24 @@ def test_the_stage_learns_from_pairs_and_leaves_a_part_that_loads(
     assert all(started[f"generator.{name}"].equal(value) for name, value in kept.items())
 
 
+def test_the_sheet_shows_frames_and_known_flow_where_it_is_seen(
+    folder: Path, tmp_path: Path
+) -> None:
+    (stage,) = compose_stages("rdvfi_s/coarse", _overrides(folder, tmp_path, "matched-dis"))
+    objective = CoarseFlow(run.prepared_model(stage), Terms({"estimates": 1}))
+    batch = Pool(folder / "pool/pairs-procedural").batch([0, 1, 2])
+    with torch.no_grad():
+        sheet = torch.from_numpy(objective.pictures(batch, Moment(0, 1)))
+    h, w = SIZE
+    assert sheet.shape == (2 * h, 6 * w, 3)
+    first = (255.0 * batch["frames"][0, 0]).round().to(torch.uint8).permute(1, 2, 0)
+    assert torch.equal(sheet[:h, :w], first)
+    seen = batch[VISIBLE[2]][0, 0].repeat_interleave(2, 0).repeat_interleave(2, 1) > 0.5
+    grey = (sheet[:h, 5 * w :] == 128).all(-1)
+    assert grey[~seen].all()
+    assert not grey[seen].any()
+
+
 def test_a_stage_that_goes_on_sees_the_pairs_that_it_would_have_seen(
     folder: Path, tmp_path: Path
 ) -> None:

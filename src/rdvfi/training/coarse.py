@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rdvfi.data.moving import KNOTS
 from rdvfi.data.pairs import EXACT, FLOWS, STRIDES, VISIBLE
+from rdvfi.data.pool import STRIDE
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import FlowEstimator
 from rdvfi.interpolator import Interpolator
@@ -23,6 +24,8 @@ from rdvfi.training.clip import Clip
 from rdvfi.training.evidence import Estimates, Evidence, FlowPair, Matches, Needs, Terms
 from rdvfi.training.moment import Moment
 from rdvfi.training.objective import Batch, Losses, Objective
+from rdvfi.training.png import Pixels
+from rdvfi.training.sheet import draw_flows
 
 _FINEST = STRIDES[-1]
 
@@ -131,6 +134,21 @@ class CoarseFlow(Objective):
         name = next(iter(found))
         return {**found, name: found[name] + 0.0 * idle}
 
+    def pictures(self, batch: Batch, moment: Moment) -> Pixels:
+        """A sheet of the first samples: see `rdvfi.training.sheet.draw_flows`."""
+        few = {name: value[:2] for name, value in batch.items()}
+        if holds_pairs(few):
+            pair = Pair.of(few)
+            first, last = pair.first, pair.last
+            known, seen = pair.flows[_FINEST], pair.visible[_FINEST]
+        else:
+            clip = Clip.of(few)
+            first, last = clip.first, clip.last
+            known, seen = _ends(clip)
+            known = STRIDE * known
+        flow = self.estimator.both_ways(first, last)[0]
+        return draw_flows(first, last, flow, known[: len(first)], seen[: len(first)])
+
     def _found(self, matching: Matching, first: Tensor, last: Tensor, moment: Moment) -> Found:
         return matching.find(first, last, fine=moment.progress >= self.fine_from)
 
@@ -151,10 +169,7 @@ class CoarseFlow(Objective):
 
     def _of_clips(self, clip: Clip, moment: Moment) -> Evidence:
         """Every estimate on the one grid on which clips have exact flow."""
-        if clip.flows is None or clip.visible is None:
-            raise ValueError("the coarse flow learns from exact flow, which these clips lack")
-        exact = torch.cat((clip.flows[:, 0, 1], clip.flows[:, KNOTS - 1, 0]))
-        seen = torch.cat((clip.visible[:, 0, 1], clip.visible[:, KNOTS - 1, 0]))
+        exact, seen = _ends(clip)
         size = (exact.shape[-2], exact.shape[-1])
         matches = None
         if isinstance(self.estimator, Matching):
@@ -167,3 +182,15 @@ class CoarseFlow(Objective):
         count = len(flows)
         pair = FlowPair(made, exact.expand(count, -1, -1, -1, -1), seen.expand(count, -1, -1, -1))
         return Evidence(moment.progress, flow=pair, matches=matches)
+
+
+def _ends(clip: Clip) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n h w"]]:
+    """Exact flow from the first frames to the last and then back, in cells, and where it is seen.
+
+    Raises:
+        ValueError: If the clips have none.
+    """
+    if clip.flows is None or clip.visible is None:
+        raise ValueError("the coarse flow learns from exact flow, which these clips lack")
+    exact = torch.cat((clip.flows[:, 0, 1], clip.flows[:, KNOTS - 1, 0]))
+    return exact, torch.cat((clip.visible[:, 0, 1], clip.visible[:, KNOTS - 1, 0]))

@@ -8,9 +8,16 @@ From left to right for each sample, in two rows::
 Keyframes are decoded where the backbone has a decoder. Flows are coloured: hue is direction,
 saturation is length. The weight is what the frame was drawn with: a learned one where the renderer
 has one, else that of consistency.
+
+Of a coarse flow, in one row per sample::
+
+    first frame | last frame | last warped | its error, five times | flow | known flow
+
+Known flow is grey where nothing is known of it, or the other frame does not show the point.
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -37,6 +44,27 @@ def draw_sheet(
     decoded = _decoded(model, keyframes, clip)
     blocks = [_block(clip, trajectory, drawn, index, decoded, i) for i in range(len(drawn.frames))]
     return to_pixels(torch.cat(blocks, dim=-2))
+
+
+def draw_flows(
+    first: Float[Tensor, "b 3 hf wf"],
+    last: Float[Tensor, "b 3 hf wf"],
+    flow: Float[Tensor, "b 2 hf wf"],
+    known: Float[Tensor, "b 2 hs ws"],
+    visible: Float[Tensor, "b hs ws"],
+) -> Pixels:
+    """The sheet of a flow from the first frames to the last; flows in pixels of the frames."""
+    size = (first.shape[-2], first.shape[-1])
+    warped = backward_warp(last.float(), flow.float())
+    rows = []
+    for i in range(len(first)):
+        longest = float((visible[i] * known[i].norm(dim=0)).max())
+        true = torch.where(visible[i] > 0.5, flow_colours(known[i].float(), longest), 0.5)
+        found = flow_colours(flow[i].float(), longest)
+        error = 5.0 * (warped[i] - first[i]).abs()
+        large = F.interpolate(true[None], size, mode="nearest")[0]
+        rows.append(torch.cat((first[i], last[i], warped[i], error, found, large), dim=-1))
+    return to_pixels(torch.cat(rows, dim=-2))
 
 
 def _block(
