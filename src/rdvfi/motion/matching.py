@@ -177,7 +177,7 @@ class Matching(FlowEstimator):
         h, w = first.shape[-2:]
         padded = (-(-h // _MULTIPLE) * _MULTIPLE, -(-w // _MULTIPLE) * _MULTIPLE)
         images = replicate_pad(torch.cat((first, second)).float(), padded)
-        detail, plain = self.encoder(images)
+        detail, plain = self.encoder(images.to(self.sharpness.dtype))
         coarse = self.attention(plain)
         scores = self._scores(coarse)
         with torch.autocast(coarse.device.type, enabled=False):  # coordinates need all their digits

@@ -128,7 +128,7 @@ def _check(stage: Stage) -> None:
         )
     if data.teacher is not None:
         check_teacher(data.teacher)
-        if data.source not in (SourceKind.pool, SourceKind.crops):
+        if data.source not in (SourceKind.pool, SourceKind.crops, SourceKind.pairs):
             raise ValueError(
                 "data.teacher is asked about the film of a pool; it cannot be asked about "
                 f"data.source={data.source.name}"
