@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 import rdvfi
-from rdvfi.evaluation.ablate import composed, straightened
-from rdvfi.interfaces import KeyframeGenerator, Keyframes
+from rdvfi.evaluation.ablate import StandIn, composed, in_place, straightened
+from rdvfi.interfaces import Keyframes
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.iterative import IterativeFusion
 from rdvfi.motion.trajectory import Knots
@@ -70,31 +70,12 @@ class Variant:
         return f"{self.group}-{self.name}".replace(" ", "_").replace("+", "and").replace(",", "")
 
 
-class Unbent(KeyframeGenerator):
+class Unbent(StandIn):
     """A generator that keeps its bends of the line to itself."""
-
-    def __init__(self, generator: KeyframeGenerator) -> None:
-        super().__init__()
-        self.generator = generator
-        self.latent_channels, self.stride = generator.latent_channels, generator.stride
-        self.size_multiple, self.keyframe_count = generator.size_multiple, generator.keyframe_count
-        self.gives_end_flows = generator.gives_end_flows
 
     def forward(self, img0: SmallImage, img1: SmallImage, noise: Tensor) -> Keyframes:
         """The generator's keyframes, without their bends."""
         return replace(self.generator(img0, img1, noise), bends=None)
-
-    def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
-        """The generator's own."""
-        return self.generator.noise_shape(b, h, w)
-
-    def encode(self, images: SmallImage) -> Tensor:
-        """The generator's own."""
-        return self.generator.encode(images)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """The generator's own."""
-        return self.generator.decode(latents)
 
 
 def with_knots(kind: Knots) -> Callable[[Interpolator], Interpolator]:
@@ -119,10 +100,7 @@ def with_basis(name: str) -> Callable[[Interpolator], Interpolator]:
 
 def without_bends(model: Interpolator) -> Interpolator:
     """The model whose bends are not handed on."""
-    generator = Unbent(model.generator)
-    return Interpolator(
-        generator, model.trajectory, model.renderer, motion_area=model.motion_area
-    ).eval()
+    return in_place(model, Unbent(model.generator))
 
 
 def unlearned(model: Interpolator) -> Interpolator:

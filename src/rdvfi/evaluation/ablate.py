@@ -35,20 +35,11 @@ class _Composes(Protocol):
     compose_only: bool
 
 
-class StraightKeyframes(KeyframeGenerator):
-    """A generator that stops before its diffusion step.
-
-    Raises:
-        ValueError: If ``generator`` does not start from a straight line.
-    """
+class StandIn(KeyframeGenerator):
+    """In the place of a generator, of which it keeps all but how keyframes are made."""
 
     def __init__(self, generator: KeyframeGenerator) -> None:
         super().__init__()
-        if not isinstance(generator, _StartsStraight):
-            raise ValueError(
-                f"{type(generator).__name__} has no straight_keyframes, so its keyframes cannot "
-                "be replaced by their straight-line warps"
-            )
         self.generator = generator
         self.latent_channels = generator.latent_channels
         self.stride = generator.stride
@@ -56,13 +47,6 @@ class StraightKeyframes(KeyframeGenerator):
         self.time_symmetric = generator.time_symmetric
         self.gives_end_flows = generator.gives_end_flows
         self.keyframe_count = generator.keyframe_count
-
-    def forward(
-        self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]
-    ) -> Keyframes:
-        """The end latents warped along straight lines; the noise is not used."""
-        assert isinstance(self.generator, _StartsStraight)
-        return self.generator.straight_keyframes(img0, img1)
 
     def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
         """The generator's own."""
@@ -77,12 +61,39 @@ class StraightKeyframes(KeyframeGenerator):
         return self.generator.decode(latents)
 
 
-def straightened(model: Interpolator) -> Interpolator:
-    """The model with straight-line keyframes. It shares its weights with ``model``."""
-    generator = StraightKeyframes(model.generator)
+class StraightKeyframes(StandIn):
+    """A generator that stops before its diffusion step.
+
+    Raises:
+        ValueError: If ``generator`` does not start from a straight line.
+    """
+
+    def __init__(self, generator: KeyframeGenerator) -> None:
+        super().__init__(generator)
+        if not isinstance(generator, _StartsStraight):
+            raise ValueError(
+                f"{type(generator).__name__} has no straight_keyframes, so its keyframes cannot "
+                "be replaced by their straight-line warps"
+            )
+
+    def forward(
+        self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]
+    ) -> Keyframes:
+        """The end latents warped along straight lines; the noise is not used."""
+        assert isinstance(self.generator, _StartsStraight)
+        return self.generator.straight_keyframes(img0, img1)
+
+
+def in_place(model: Interpolator, generator: KeyframeGenerator) -> Interpolator:
+    """The model with another generator. It shares the other parts with ``model``."""
     return Interpolator(
         generator, model.trajectory, model.renderer, motion_area=model.motion_area
     ).eval()
+
+
+def straightened(model: Interpolator) -> Interpolator:
+    """The model with straight-line keyframes. It shares its weights with ``model``."""
+    return in_place(model, StraightKeyframes(model.generator))
 
 
 def composed(model: Interpolator) -> Interpolator:
