@@ -30,7 +30,7 @@ PLACES: dict[str, Registry[Any]] = {
 }
 DEFAULTS = {
     "backbone": "compact",
-    "coarse": "sift-dis",
+    "coarse": "matched-dis",
     "flow": "local",
     "basis": "cubic",
     "trajectory": "iterative",
