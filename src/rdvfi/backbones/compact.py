@@ -1,8 +1,8 @@
 """RDVFI-S's backbone: a compact one-step latent diffusion model, trained from scratch.
 
 `CompactKeyframes` encodes both frames, finds a coarse flow between them, and lets the `Denoiser`
-make the keyframes at ``i / 8`` from pure noise in one evaluation. The coarse flow is a component of
-its own: a classical estimator by default, outside any compiled graph.
+make the keyframes at ``i / 8`` from pure noise in one step. The coarse flow is a component of its
+own; what is classical of it runs on the CPU, as one operator of a compiled graph.
 """
 
 from dataclasses import replace
