@@ -216,7 +216,6 @@ def test_a_coarse_flow_that_is_no_matching_learns_from_pairs_too(
         ("rdvfi_s/coarse", "fine_from=1.5", r"fine_from must be in \[0, 1\]; got 1\.5"),
         ("rdvfi_s/coarse", "data.colours=-1", "data.colours must not be negative; got -1"),
         ("rdvfi_s/coarse", "data.kinds=[film,film,real]", "no samples of kind 'real'"),
-        ("rdvfi_s/coarse", "data.teacher=rife", "cannot be asked about data.source=pairs"),
     ],
 )
 def test_what_is_wrong_about_pairs_is_named(
