@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 MINIMUM_SIDE = 16
@@ -48,6 +48,13 @@ def flow_length(flow: Float[Tensor, "*n 2 h w"]) -> Float[Tensor, "*n 1 h w"]:
     dx, dy = flow.split(1, dim=-3)
     # `linalg.vector_norm` over an axis of two strided values is a hundred times slower on a CPU.
     return (dx * dx + dy * dy).clamp(min=1e-24).sqrt()
+
+
+def stays_inside(flow: Float[Tensor, "n 2 h w"]) -> Bool[Tensor, "n 1 h w"]:
+    """Whether each vector of a flow field ends among the centres of the grid's pixels."""
+    h, w = flow.shape[-2:]
+    x, y = (pixel_grid(h, w, device=flow.device) + flow).split(1, dim=1)
+    return (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
 
 
 def replicate_pad(

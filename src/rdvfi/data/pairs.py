@@ -20,17 +20,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rdvfi.data.details import draw_scene
 from rdvfi.data.moving import build_scenes
-from rdvfi.data.pool import KINDS, REACH, SIZE, Shapes, fill_folder, one_thread
+from rdvfi.data.pool import KINDS, REACH, SIZE, Shapes, classical_flows, fill_folder, one_thread
 from rdvfi.data.random_scenes import Draw, Recipe
-from rdvfi.data.samples import Film, load_textures
+from rdvfi.data.samples import Film, film_crop, load_textures
 from rdvfi.data.sources import Batch
 from rdvfi.data.textures import Pictures
-from rdvfi.geometry import flow_length, pixel_grid
+from rdvfi.geometry import flow_length, stays_inside
 from rdvfi.ops import backward_warp
 
 STRIDES = (8, 4, 2)
@@ -97,20 +97,12 @@ def scene_pairs(
 
 def film_pair(film: Film, size: tuple[int, int], rng: np.random.Generator) -> Batch:
     """One pair of the film, reduced at random and cropped: as `scene_pairs`, a batch of one."""
-    import cv2
-
-    (h, w), span = size, int(rng.choice(_SPANS))
+    span = int(rng.choice(_SPANS))
     start = film.window(rng, span + 1)
-    fh, fw = film.frames.shape[1:3]
-    scale = rng.uniform(max(h / fh, w / fw), 1.0)
-    sh, sw = max(h, round(fh * scale)), max(w, round(fw * scale))
-    y, x = int(rng.integers(0, sh - h + 1)), int(rng.integers(0, sw - w + 1))
-    small = [
-        cv2.resize(film.frames[i], (sw, sh), interpolation=cv2.INTER_AREA)[y : y + h, x : x + w]
-        for i in (start, start + span)
-    ]
-    frames = torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 255.0
-    flows = classical_flows(np.stack(small))
+    crop = film_crop(rng, film, size)
+    first, last = crop(start), crop(start + span)
+    frames = torch.from_numpy(np.stack((first, last))).permute(0, 3, 1, 2).float() / 255.0
+    flows = classical_flows(first, last)
     known = trusted(frames, flows)
     batch = {"frames": frames[None], EXACT: torch.zeros(1, dtype=torch.bool)}
     for stride in STRIDES:
@@ -119,29 +111,14 @@ def film_pair(film: Film, size: tuple[int, int], rng: np.random.Generator) -> Ba
     return batch
 
 
-def classical_flows(frames: UInt8[np.ndarray, "2 h w 3"]) -> Float[Tensor, "2 2 h w"]:
-    """The flow of `sift-dis` from each picture to the other, in pixels."""
-    import cv2
-
-    from rdvfi.motion.similarities import DIS, Keypoints, similarity_flow
-
-    dis, find = DIS("medium"), Keypoints()
-    first, second = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames)
-    fields = [similarity_flow(dis, a, b, find) for a, b in ((first, second), (second, first))]
-    return torch.from_numpy(np.stack(fields)).permute(0, 3, 1, 2).contiguous()
-
-
 def trusted(
     frames: Float[Tensor, "2 3 h w"], flows: Float[Tensor, "2 2 h w"]
 ) -> Bool[Tensor, "2 h w"]:
     """Where a flow stays in the picture, leads back, and joins what looks alike."""
-    h, w = flows.shape[-2:]
-    x, y = (pixel_grid(h, w) + flows).unbind(1)
-    inside = (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
     apart = flow_length(flows + backward_warp(flows.flip(0), flows))
     returns = apart < _APART + _RELATIVE * flow_length(flows)
     unlike = (backward_warp(frames.flip(0), flows) - frames).abs().mean(1)
-    return inside & returns[:, 0] & (unlike < _UNLIKE)
+    return (stays_inside(flows) & returns)[:, 0] & (unlike < _UNLIKE)
 
 
 def at_centres(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from rdvfi.data.moving import KNOTS, MovingTextures
@@ -39,11 +40,10 @@ Fill = Callable[[Path, range], None]
 """Writes some samples into a folder of arrays."""
 
 
-def _coarse(first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Coarse flow both ways, (2, 2, h / 2, w / 2), in pixels of that half-size grid.
-
-    As the compact backbone finds it: hidden points have the flow of their surroundings.
-    """
+def classical_flows(
+    first: UInt8[np.ndarray, "h w 3"], last: UInt8[np.ndarray, "h w 3"]
+) -> Float[Tensor, "2 2 h w"]:
+    """The flow of `sift-dis` from each picture to the other, in pixels."""
     import cv2
 
     from rdvfi.motion.similarities import DIS, Keypoints, similarity_flow
@@ -51,8 +51,16 @@ def _coarse(first: np.ndarray, last: np.ndarray) -> np.ndarray:
     dis, find = DIS("medium"), Keypoints()
     gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, last)]
     fields = [similarity_flow(dis, a, b, find) for a, b in (gray, gray[::-1])]
-    flows = (torch.from_numpy(field).permute(2, 0, 1)[None] for field in fields)
-    h, w = gray[0].shape
+    return torch.from_numpy(np.stack(fields)).permute(0, 3, 1, 2).contiguous()
+
+
+def _coarse(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Coarse flow both ways, (2, 2, h / 2, w / 2), in pixels of that half-size grid.
+
+    As the compact backbone finds it: hidden points have the flow of their surroundings.
+    """
+    flows = classical_flows(first, last).split(1)
+    h, w = first.shape[:2]
     half = (h // COARSE_STRIDE, w // COARSE_STRIDE)
     small = [resize_flow(flow, half) for flow in fill_hidden(*flows)]
     return torch.cat(small).numpy().astype(np.float16)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rdvfi.geometry import flow_length, pixel_grid
+from rdvfi.geometry import flow_length, stays_inside
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flow
 
@@ -56,10 +56,7 @@ def _filled(flow: Flow, other: Flow) -> Flow:
 
 def _asked(flow: Flow, other: Flow) -> tuple[Bool[Tensor, "b 1 h w"], Bool[Tensor, "b 1 h w"]]:
     """Whether each flow stays in the picture, and whether it leads back."""
-    h, w = flow.shape[-2:]
-    x, y = (pixel_grid(h, w, device=flow.device) + flow).split(1, dim=1)
-    inside = (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
-    return inside, inconsistency(flow, other) < 1.0
+    return stays_inside(flow), inconsistency(flow, other) < 1.0
 
 
 def inconsistency(flow: Flow, back: Flow) -> Float[Tensor, "b 1 h w"]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 import typer
 
+from rdvfi.video.scenes import LOW_CONFIDENCE
+
 if TYPE_CHECKING:
     from rdvfi.interpolator import Interpolator
 
@@ -88,7 +90,7 @@ def interpolate(
             help="Mean confidence, 0 to 1, below which two frames are of two scenes; at 0 all are "
             "interpolated."
         ),
-    ] = 0.4,
+    ] = LOW_CONFIDENCE,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")
     ] = False,
