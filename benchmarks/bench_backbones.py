@@ -54,10 +54,7 @@ models = _product("recipe", MODELS.values(), ids=MODELS)
 scales = _product("scale", ["toy", _full])
 sizes = pytest.mark.parametrize(
     "size",
-    [
-        pytest.param(s, id=n, marks=() if n == "576x320" else pytest.mark.gpu)
-        for n, s in SIZES.items()
-    ],
+    [pytest.param(s, id=n, marks=() if n == "576x320" else pytest.mark.gpu) for n, s in SIZES.items()],
 )
 speed_ups = pytest.mark.parametrize(
     "speed_up",
@@ -122,9 +119,7 @@ def _times(gap: int, device: torch.device) -> Tensor:
 
 
 def _note(benchmark: BenchmarkFixture, model: Interpolator, **more: Any) -> None:
-    benchmark.extra_info.update(
-        weights="random", dtype=str(model.dtype).removeprefix("torch."), batch=1, **more
-    )
+    benchmark.extra_info.update(weights="random", dtype=str(model.dtype).removeprefix("torch."), batch=1, **more)
 
 
 @models
@@ -272,7 +267,7 @@ def bench_count_full_size(
 ) -> None:
     """Operations and bytes of the full-size networks, on shapes alone; nothing is computed."""
     # Tensors without values cannot be compared; the rows of the context are zeros, hence one row.
-    monkeypatch.setattr("rdvfi.backbones.wan_prepared.distinct_rows", _one_row)
+    monkeypatch.setattr("rdvfi.backbones.wan.folded.distinct_rows", _one_row)
     with torch.device("meta"):
         generator = rdvfi.backbones.create(backbone)
     generator.to("meta").to(torch.bfloat16).eval().requires_grad_(False)
@@ -282,9 +277,7 @@ def bench_count_full_size(
     images = [torch.empty(1, 3, *MOTION, **like) for _ in range(2)]
     noise = torch.empty(generator.noise_shape(1, *MOTION), **like)
     benchmark.group = "operations and bytes of keyframes at full size (time is that of counting)"
-    counted = benchmark.pedantic(
-        lambda: counting.count(lambda: generator(*images, noise)), rounds=1
-    )
+    counted = benchmark.pedantic(lambda: counting.count(lambda: generator(*images, noise)), rounds=1)
     benchmark.extra_info.update(weights="none", **counting.facts(counted, hardware))
 
 

@@ -14,7 +14,7 @@ import torch
 
 import inputs
 import rdvfi
-from rdvfi.motion.trajectory import Knots
+from rdvfi.motion.trajectory.knots import Knots
 from rdvfi.registry import Registry, backbones, bases, flows, renderers, trajectories
 from work import Work
 
@@ -54,9 +54,7 @@ ALSO = {
 
 def _choices() -> list[Any]:
     entries = [
-        pytest.param(place, name, (), id=f"{place}-{name}")
-        for place, registry in PLACES.items()
-        for name in registry
+        pytest.param(place, name, (), id=f"{place}-{name}") for place, registry in PLACES.items() for name in registry
     ]
     knots = [
         pytest.param("trajectory", "iterative", (f"knots={x.name}",), id=f"trajectory-{x.value}")

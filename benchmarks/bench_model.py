@@ -100,9 +100,7 @@ def bench_estimate(compared: Compared, model: Interpolator, size: Size, dtype: t
     )
 
 
-def bench_render(
-    compared: Compared, model: Interpolator, size: Size, dtype: torch.dtype, new_frames: int
-) -> None:
+def bench_render(compared: Compared, model: Interpolator, size: Size, dtype: torch.dtype, new_frames: int) -> None:
     """Frames of a pair whose motion is known."""
     model.to(dtype=dtype)
     pair, times = inputs.real_pair(size, model.device, dtype), _times(model.device, new_frames)

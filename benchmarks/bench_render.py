@@ -49,16 +49,12 @@ FORMS: dict[str, Callable[[], Callable[..., Tensor]]] = {
     "rdvfi-compiled": lambda: torch.compile(_grid_sample, fullgraph=True),
     "rdvfi-native-compiled": _native,
     "naive": lambda: naive.render,
-    "naive-compiled": lambda: functools.partial(
-        naive.render, one=torch.compile(naive.frame, fullgraph=True)
-    ),
+    "naive-compiled": lambda: functools.partial(naive.render, one=torch.compile(naive.frame, fullgraph=True)),
 }
 CPU_ONLY = ("rdvfi-without-opencv", "rdvfi-native-compiled")
 
 
-def _arguments(
-    size: tuple[int, int], device: torch.device, dtype: torch.dtype, frames: int
-) -> tuple[Tensor, ...]:
+def _arguments(size: tuple[int, int], device: torch.device, dtype: torch.dtype, frames: int) -> tuple[Tensor, ...]:
     """Motions of up to some hundredths of the width; small maps stay float32 but for colours."""
     flows = [inputs.flow(frames, SMALL, device, seed=seed)[None] for seed in (2, 3)]
     mask = inputs.smooth(frames, 1, SMALL, device, seed=4).sigmoid()[None]

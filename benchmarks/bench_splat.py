@@ -26,9 +26,7 @@ FORMS: dict[str, Splat] = {
 }
 
 
-def _arguments(
-    size: tuple[int, int], device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
+def _arguments(size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     return (
         inputs.image(1, size, device, seed=0).to(dtype),
         inputs.flow(1, size, device, seed=1),

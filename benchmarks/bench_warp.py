@@ -27,9 +27,7 @@ COARSE = 0.5
 """Agreement of grids in half precision, which are off by whole pixels in large pictures."""
 
 
-def _arguments(
-    size: tuple[int, int], device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
+def _arguments(size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return (
         inputs.image(1, size, device, seed=0).to(dtype),
         inputs.flow(1, size, device, seed=1),

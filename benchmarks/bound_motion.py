@@ -19,7 +19,7 @@ from torch import Tensor
 
 import rdvfi
 from compare_trajectories import KNOTS, exact, picture
-from rdvfi.data.procedural import Scene
+from rdvfi.data.synthetic.procedural import Scene
 from rdvfi.evaluation.methods import ModelMethod
 from rdvfi.evaluation.procedural import SETS, held_out_pictures, held_out_scene
 from rdvfi.evaluation.protocol import evaluate
@@ -32,7 +32,7 @@ from rdvfi.interfaces import (
     TrajectoryModel,
 )
 from rdvfi.interpolator import Interpolator
-from rdvfi.motion.trajectory import trajectory_over
+from rdvfi.motion.trajectory.knots import trajectory_over
 
 GAP = 9
 
@@ -125,9 +125,7 @@ def variants(model: Interpolator, scenes: list[Scene]) -> list[ModelMethod]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("output", type=Path, help="a JSON file")
     parser.add_argument("--model", default="rdvfi-s", help="a model with a coarse flow")
     parser.add_argument("--scenes", type=int, default=12, help="of each set")

@@ -2,7 +2,7 @@
 
     python benchmarks/compare_trajectories.py benchmarks/results/0.1.0/trajectories.json
 
-Procedural scenes (`rdvfi.data.procedural`, pictures of scikit-image) give the exact flow at any
+Procedural scenes (`rdvfi.data.synthetic.procedural`, pictures of scikit-image) give the exact flow at any
 time. Every kind of knots gets the exact flows at the nine knots and is asked for the eight times
 of x9, none of which is a knot. Reported are, on the small grid, the end-point error of the flows to
 both ends in its pixels (mean over what that end shows, and its 99th percentile), and, at full size,
@@ -21,9 +21,9 @@ from skimage import data
 from torch import Tensor
 
 import rdvfi
-from rdvfi.data.procedural import Layer, Path, Scene, curved_scene
+from rdvfi.data.synthetic.procedural import Layer, Path, Scene, curved_scene
 from rdvfi.interfaces import Motion
-from rdvfi.motion.trajectory import Knots, trajectory_over
+from rdvfi.motion.trajectory.knots import Knots, trajectory_over
 from rdvfi.testing import some_keyframes
 
 SIZE, STRIDE = (256, 448), 2
@@ -84,9 +84,7 @@ def measure(scene: Scene) -> dict[str, dict[str, float]]:
     found = {}
     for kind in Knots:
         for basis in BASES:
-            trajectory = trajectory_over(
-                kind, (knots[:, :, 0], knots[:, :, 1]), KNOTS, rdvfi.bases.create(basis)
-            )
+            trajectory = trajectory_over(kind, (knots[:, :, 0], knots[:, :, 1]), KNOTS, rdvfi.bases.create(basis))
             error = (torch.stack(trajectory.at(TIMES), dim=2) - truth).norm(dim=3)[seen]
             drawn = rdvfi.renderers.create("warp")(*ends, Motion(keyframes, trajectory), TIMES)
             mse = (drawn[0] - frames).square().mean((1, 2, 3))
@@ -99,9 +97,7 @@ def measure(scene: Scene) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("output", type=File, help="a JSON file")
     parser.add_argument("--scenes", type=int, default=12, help="scenes of each kind")
     chosen = parser.parse_args()
@@ -110,10 +106,7 @@ def main() -> None:
         for name, scenes in groups(chosen.scenes).items():
             results = [measure(scene) for scene in scenes]
             table[name] = {
-                row: {
-                    key: round(float(np.mean([one[row][key] for one in results])), 4)
-                    for key in results[0][row]
-                }
+                row: {key: round(float(np.mean([one[row][key] for one in results])), 4) for key in results[0][row]}
                 for row in results[0]
             }
             print(name)
@@ -123,9 +116,7 @@ def main() -> None:
                     "  ".join(f"{key} {value:8.3f}" for key, value in values.items()),
                 )
     facts = {"rdvfi": rdvfi.__version__, "torch": torch.__version__, "machine": platform.machine()}
-    chosen.output.write_text(
-        json.dumps({"scenes": chosen.scenes, **facts, "results": table}, indent=2) + "\n"
-    )
+    chosen.output.write_text(json.dumps({"scenes": chosen.scenes, **facts, "results": table}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

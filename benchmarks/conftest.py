@@ -58,17 +58,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="slow; run with -m slow"))
         if item.get_closest_marker("gpu") and not on_cuda:
             if os.environ.get("RDVFI_REQUIRE_CUDA") == "1":
-                raise pytest.UsageError(
-                    "RDVFI_REQUIRE_CUDA=1 but not --device=cuda on a CUDA device"
-                )
+                raise pytest.UsageError("RDVFI_REQUIRE_CUDA=1 but not --device=cuda on a CUDA device")
             item.add_marker(pytest.mark.skip(reason="needs --device=cuda and a CUDA device"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     config = metafunc.config
-    own = {
-        name for mark in metafunc.definition.iter_markers("parametrize") for name in mark.args[:1]
-    }
+    own = {name for mark in metafunc.definition.iter_markers("parametrize") for name in mark.args[:1]}
     if "size" in metafunc.fixturenames and "size" not in own:
         # A module may say what it times unless told otherwise.
         names = _sizes(config, getattr(metafunc.module, "DEFAULT_SIZES", None))
@@ -129,9 +125,7 @@ def device(pytestconfig: pytest.Config) -> torch.device:
 def new_frames(pytestconfig: pytest.Config) -> int:
     """How many frames are drawn between two."""
     untimed = pytestconfig.getoption("benchmark_disable")
-    return pytestconfig.getoption("--times") or (
-        24 if _on_cuda(pytestconfig) else 2 if untimed else 7
-    )
+    return pytestconfig.getoption("--times") or (24 if _on_cuda(pytestconfig) else 2 if untimed else 7)
 
 
 @pytest.fixture(autouse=True)
@@ -153,9 +147,7 @@ def compiling(pytestconfig: pytest.Config) -> Callable[[], None]:
 
 
 @pytest.fixture
-def timed(
-    benchmark: BenchmarkFixture, device: torch.device, pytestconfig: pytest.Config
-) -> Callable[..., Any]:
+def timed(benchmark: BenchmarkFixture, device: torch.device, pytestconfig: pytest.Config) -> Callable[..., Any]:
     """Time a call, waiting for the device inside the timed region; note what ran and where.
 
     Returns what the call gives.

@@ -9,8 +9,8 @@ import rdvfi
 from rdvfi.evaluation.ablate import StandIn, composed, in_place, straightened
 from rdvfi.interfaces import Keyframes
 from rdvfi.interpolator import Interpolator
-from rdvfi.motion.iterative import IterativeFusion
-from rdvfi.motion.trajectory import Knots
+from rdvfi.motion.trajectory.iterative import IterativeFusion
+from rdvfi.motion.trajectory.knots import Knots
 from rdvfi.types import SmallImage
 
 STEPS = {"motion": 260, "keyframes": 300, "refinement": 110}
@@ -41,9 +41,7 @@ class Part:
     @property
     def name(self) -> str:
         """Of the part that it trains."""
-        return {"motion": "trajectory", "keyframes": "backbone", "refinement": "renderer"}[
-            self.stage
-        ]
+        return {"motion": "trajectory", "keyframes": "backbone", "refinement": "renderer"}[self.stage]
 
 
 @dataclass(frozen=True)
@@ -179,9 +177,7 @@ VARIANTS = (
         ),
     ),
     Variant("shipped weights", "moved knots, linear", change=with_basis("linear")),
-    Variant(
-        "shipped weights", "moved knots, constant-velocity", change=with_basis("constant-velocity")
-    ),
+    Variant("shipped weights", "moved knots, constant-velocity", change=with_basis("constant-velocity")),
     Variant(
         "keyframes, longer",
         "theta + l2",

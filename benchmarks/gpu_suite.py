@@ -119,9 +119,7 @@ def _tell_packages() -> set[str]:
 def _tests(device: str, folder: Path) -> str:
     """The tests that are marked as GPU tests; on a CPU that none of them skips silently."""
     files = sorted(
-        str(path)
-        for path in (ROOT / "tests").glob("test_*.py")
-        if "mark.gpu" in path.read_text(encoding="utf-8")
+        str(path) for path in (ROOT / "tests").glob("test_*.py") if "mark.gpu" in path.read_text(encoding="utf-8")
     )
     environment = {"RDVFI_REQUIRE_CUDA": "1"} if device.startswith("cuda") else {}
     options = ["-m", "gpu", "-rs", "--continue-on-collection-errors", "--durations=10"]
@@ -153,9 +151,7 @@ def _run(command: list[str], seconds: float, log: Path, environment: dict[str, s
     everything = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment}
     began = time.monotonic()
     with log.open("w", encoding="utf-8") as output:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=everything, stdout=output, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, cwd=ROOT, env=everything, stdout=output, stderr=subprocess.STDOUT)
         late = not _ends(process, seconds)
         if late:
             process.send_signal(signal.SIGINT)  # pytest writes what it has

@@ -15,9 +15,7 @@ _APART = 8
 def smooth(n: int, c: int, size: tuple[int, int], device: torch.device, *, seed: int) -> Tensor:
     """Smooth random maps, about standard normal, made the same on every machine."""
     h, w = size
-    coarse = torch.randn(
-        n, c, h // 32 + 2, w // 32 + 2, generator=torch.Generator().manual_seed(seed)
-    )
+    coarse = torch.randn(n, c, h // 32 + 2, w // 32 + 2, generator=torch.Generator().manual_seed(seed))
     return F.interpolate(coarse.to(device), size, mode="bicubic", align_corners=False)
 
 

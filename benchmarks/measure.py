@@ -52,9 +52,7 @@ def commit() -> str:
     folder = Path(__file__).parent
     try:
         name, changes = (
-            subprocess.run(
-                ["git", *words], cwd=folder, capture_output=True, text=True, check=True
-            ).stdout.strip()
+            subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
             for words in (["rev-parse", "--short=10", "HEAD"], ["status", "--porcelain", "-uno"])
         )
     except (OSError, subprocess.CalledProcessError):

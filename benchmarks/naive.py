@@ -29,9 +29,7 @@ def backward_warp(image: Tensor, flow: Tensor) -> Tensor:
     return warped.to(image.dtype)
 
 
-def frame(
-    img0: Image, img1: Image, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor
-) -> Image:
+def frame(img0: Image, img1: Image, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor) -> Image:
     """One new frame from small maps, each (b, c, h, w)."""
     h, w = img0.shape[-2:]
     across, down = w / flow0.shape[-1], h / flow0.shape[-2]
@@ -54,9 +52,7 @@ def render(
 ) -> Video:
     """The eager composition of `rdvfi.ops.render`, one time after the other."""
     maps = (flow0, flow1, mask, residual)
-    return torch.stack(
-        [one(img0, img1, *(x[:, i] for x in maps)) for i in range(flow0.shape[1])], dim=1
-    )
+    return torch.stack([one(img0, img1, *(x[:, i] for x in maps)) for i in range(flow0.shape[1])], dim=1)
 
 
 def splat_sum(values: Tensor, flow: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -40,10 +40,7 @@ def kornia() -> Warp:
 
     def warp(image: Tensor, flow: Tensor) -> Tensor:
         xs, ys = _pixels(*image.shape[-2:], image.device)
-        x, y = (
-            (base + part).to(image.dtype)
-            for base, part in zip((xs, ys), flow.unbind(1), strict=True)
-        )
+        x, y = ((base + part).to(image.dtype) for base, part in zip((xs, ys), flow.unbind(1), strict=True))
         return geometry.remap(image, x, y, padding_mode="border", align_corners=True)
 
     return warp

@@ -89,9 +89,7 @@ def _section(heading: str, operations: tuple[str, ...], runs: list[list[dict[str
     return "\n".join(parts)
 
 
-def _grouped(
-    entries: Iterable[dict[str, Any]], key: Any
-) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+def _grouped(entries: Iterable[dict[str, Any]], key: Any) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
     """Groups in order of first appearance of their sorted keys."""
     for name, group in groupby(sorted(entries, key=key), key=key):
         yield name, list(group)

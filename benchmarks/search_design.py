@@ -37,15 +37,15 @@ from rdvfi.evaluation.protocol import clip_windows
 from rdvfi.evaluation.report import read_environment
 from rdvfi.interfaces import Keyframes
 from rdvfi.interpolator import Interpolator
-from rdvfi.motion.iterative import IterativeFusion
-from rdvfi.motion.line import starting_line
-from rdvfi.training.clip import Clip
-from rdvfi.training.decoding import Decoding
-from rdvfi.training.engine import Trainer
-from rdvfi.training.evidence import FlowPair
+from rdvfi.motion.trajectory.iterative import IterativeFusion
+from rdvfi.motion.trajectory.straight import starting_line
+from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.feeds import open_feed
-from rdvfi.training.moment import Moment
-from rdvfi.training.objective import Objective
+from rdvfi.training.losses.evidence import FlowPair
+from rdvfi.training.objectives.autoencoder_clip import Clip
+from rdvfi.training.objectives.base import Objective
+from rdvfi.training.objectives.decoding import Decoding
+from rdvfi.training.objectives.moment import Moment
 from rdvfi.training.parts import part_of
 from rdvfi.training.recipes import compose_stages
 from rdvfi.training.run import make_objective
@@ -101,9 +101,7 @@ class EndsDecoding(Decoding):
         return FlowPair(flows[:, 1:], wanted, shown), FlowPair(moved, wanted, shown)
 
 
-def assembled(
-    part: Part | None, sources: Iterable[Part], out: Path, keys: Sequence[str]
-) -> Interpolator:
+def assembled(part: Part | None, sources: Iterable[Part], out: Path, keys: Sequence[str]) -> Interpolator:
     """A model of the shipped weights, less the part to be trained, plus parts that were trained."""
     chosen = [*sources, *([part] if part else [])]
     with torch.random.fork_rng(devices=[]):
@@ -162,7 +160,7 @@ def objective_of(stage: Stage, part: Part, model: Interpolator) -> Objective:
         return make_objective(stage, model)
     model.requires_grad_(False)
     part_of(model, part.name).requires_grad_(True)
-    from rdvfi.training.losses import Terms
+    from rdvfi.training.losses.registry import Terms
 
     objective = EndsDecoding.__new__(EndsDecoding)
     nn.Module.__init__(objective)
@@ -251,9 +249,7 @@ def run(variant: Variant, data: Path, out: Path, clip: Path | None, report: Repo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("data", type=Path, help="training data, as for rdvfi train")
     parser.add_argument("out", type=Path, help="folder of weights and caches")
     parser.add_argument("output", type=Path, help="a file of JSON lines, to which is added")

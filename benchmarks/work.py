@@ -45,9 +45,7 @@ def splat(values: Tensor, flow: Tensor, weights: Tensor) -> Work:
     return Work(moved, moved, pixels * (12 + 9 * (values.shape[1] + 1)), len(values))
 
 
-def render(
-    img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor
-) -> Work:
+def render(img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor) -> Work:
     """Per new pixel: eight maps upsampled (8 each), two warps (33 each), the blend (15)."""
     frames = flow0.shape[0] * flow0.shape[1]
     image, maps = size_of([img0[:1]]), size_of([flow0, flow1, mask, residual])

@@ -41,9 +41,7 @@ class Rearranged(KeyframeGenerator):
         super().__init__()
         self.coarse, self.between = coarse, between
 
-    def forward(
-        self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]
-    ) -> Keyframes:
+    def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
         times = torch.linspace(0.0, 1.0, self.between + 2, device=img0.device)
         forward, backward = self.coarse(img0, img1), self.coarse(img1, img0)
         to_first, to_last = straight_flows(forward, backward, times)

@@ -18,9 +18,7 @@ def texture(height: int, width: int, *, seed: int = 0) -> np.ndarray:
     return 0.1 + 0.8 * (smooth - smooth.min()) / (smooth.max() - smooth.min())
 
 
-def moving(
-    count: int, height: int, width: int, *, step: int = 3, seed: int = 0
-) -> list[np.ndarray]:
+def moving(count: int, height: int, width: int, *, step: int = 3, seed: int = 0) -> list[np.ndarray]:
     """Pictures of a texture that moves ``step`` pixels to the left from one to the next."""
     wide = texture(height, width + count * step, seed=seed)
     return [wide[:, k * step : k * step + width] for k in range(count)]

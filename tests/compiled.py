@@ -72,9 +72,7 @@ def test_fused_motion_and_followed_points_compile_whole() -> None:
     trajectory = rdvfi.trajectories.create(
         "iterative", flow=flow, basis=rdvfi.bases.create("cubic"), latent_channels=4, width=8
     )
-    model = Interpolator(
-        rdvfi.backbones.create("toy"), trajectory, rdvfi.renderers.create("warp"), motion_area=3072
-    )
+    model = Interpolator(rdvfi.backbones.create("toy"), trajectory, rdvfi.renderers.create("warp"), motion_area=3072)
     _check_whole(model.eval(), "eager")
 
 

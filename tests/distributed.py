@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rdvfi.training.engine import Trainer
+from rdvfi.training.engine.loop import Trainer
+from rdvfi.training.engine.settings import EngineConfig
+from rdvfi.training.engine.sharding import gather, shard
 from rdvfi.training.lora import add_lora
-from rdvfi.training.moment import Moment
-from rdvfi.training.objective import Batch, Losses, Objective
-from rdvfi.training.settings import EngineConfig
-from rdvfi.training.sharding import gather, shard
+from rdvfi.training.objectives.base import Batch, Losses, Objective
+from rdvfi.training.objectives.moment import Moment
 
 GLOBAL_BATCH = 4
 
@@ -53,15 +53,11 @@ class Numbers:
 
     def batches(self, start: int, step: int = 1) -> Iterator[Batch]:
         for number in itertools.count(start, step):
-            draws = (
-                torch.Generator().manual_seed(number * self.size + i) for i in range(self.size)
-            )
+            draws = (torch.Generator().manual_seed(number * self.size + i) for i in range(self.size))
             yield {"x": torch.stack([torch.randn(6, generator=draw) for draw in draws])}
 
 
-CONFIG = EngineConfig(
-    steps=8, rate=1e-2, warmup=2, accumulate=2, bfloat16=False, device="cpu", save_every=4
-)
+CONFIG = EngineConfig(steps=8, rate=1e-2, warmup=2, accumulate=2, bfloat16=False, device="cpu", save_every=4)
 
 
 def fit(folder: Path, name: str, processes: int, *, low_rank: bool, sharded: bool) -> Objective:

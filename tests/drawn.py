@@ -17,9 +17,7 @@ _UNITS = 32.0
 """By how many units a position may be off: 19 were the most in 3,000 draws of all sizes."""
 
 
-def noise(
-    seed: int, b: int, t: int, size: tuple[int, int], small: tuple[int, int], reach: float
-) -> tuple[Tensor, ...]:
+def noise(seed: int, b: int, t: int, size: tuple[int, int], small: tuple[int, int], reach: float) -> tuple[Tensor, ...]:
     """Arguments of `rdvfi.ops.render`: two images, two flows, blend and colours, all of noise.
 
     Args:

@@ -34,9 +34,7 @@ def load(name: str) -> ModuleType:
         return importlib.import_module(f"rdvfi.ops.kernels.{name}")
 
 
-def random_case(
-    seed: int, n: int, c: int, h: int, w: int, *, reach: float = 5.0
-) -> tuple[Tensor, Tensor]:
+def random_case(seed: int, n: int, c: int, h: int, w: int, *, reach: float = 5.0) -> tuple[Tensor, Tensor]:
     """An image in [0, 1] and a flow that also leaves the picture, on the device of the kernels."""
     own = torch.Generator().manual_seed(seed)
     image = torch.rand(n, c, h, w, generator=own)

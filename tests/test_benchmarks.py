@@ -63,9 +63,7 @@ def _rows(page: str, implementation: str) -> list[list[str]]:
     return [row for row in rows if implementation in row]
 
 
-def test_ratios_of_a_small_report_are_those_computed_by_hand(
-    benchmarks: Any, tmp_path: Path
-) -> None:
+def test_ratios_of_a_small_report_are_those_computed_by_hand(benchmarks: Any, tmp_path: Path) -> None:
     moved = {"bytes_counted": 10_000_000, "bytes_compulsory": 6_000_000}
     page = _page(
         benchmarks,
@@ -87,9 +85,7 @@ def test_ratios_of_a_small_report_are_those_computed_by_hand(
     assert "A plain copy moves 10.0 GB/s. It was busy." in page
 
 
-def test_a_pair_with_one_and_with_many_frames_gives_fixed_and_extra_cost(
-    benchmarks: Any, tmp_path: Path
-) -> None:
+def test_a_pair_with_one_and_with_many_frames_gives_fixed_and_extra_cost(benchmarks: Any, tmp_path: Path) -> None:
     page = _page(
         benchmarks,
         tmp_path,
@@ -134,11 +130,7 @@ def test_every_operation_that_is_timed_has_a_section(benchmarks: Any) -> None:
         *(f"{place} of RDVFI-S" for place in benchmarks("bench_components").PLACES),
     ]
     for operation in timed:
-        sections = [
-            heading
-            for heading, names in benchmarks("report").SECTIONS.items()
-            if operation.startswith(names)
-        ]
+        sections = [heading for heading, names in benchmarks("report").SECTIONS.items() if operation.startswith(names)]
         assert operation.startswith(beginnings)
         assert len(sections) == 1, operation
 
@@ -159,9 +151,7 @@ def test_bytes_of_warp_and_splat(benchmarks: Any) -> None:
     assert benchmarks("work").splat(image, flow, weights).bytes_counted == 2 * (480 + 160) + 320
 
 
-def test_inputs_rotate_through_more_than_the_cache(
-    benchmarks: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_inputs_rotate_through_more_than_the_cache(benchmarks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     measure = benchmarks("measure")
     monkeypatch.setattr(measure, "cache_bytes", lambda device: 1000)
     tensors = (torch.rand(100), torch.rand(25))  # 500 bytes
@@ -190,9 +180,7 @@ def test_peak_memory_sees_what_a_call_allocates() -> None:
         "call = lambda: torch.ones(64 * 2**20, dtype=torch.uint8)\n"
         "print(peak_memory(call, torch.device('cpu')))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT / "benchmarks", capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT / "benchmarks", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     if done.stdout.strip() == "None":
         pytest.skip("this system does not tell the peak of a process's memory")

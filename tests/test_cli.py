@@ -10,7 +10,7 @@ import pytest
 
 import clips
 import rdvfi
-from rdvfi.cli import COMMANDS, main, one_line
+from rdvfi.cli.main import COMMANDS, main, one_line
 
 CLIP = Path(__file__).parents[1] / "examples" / "clips" / "branch.mp4"
 
@@ -106,9 +106,7 @@ def test_low_confidence_is_said_once_after_the_result(tmp_path, saved, capsys) -
 def test_user_errors_are_one_line_and_exit_code_two(tmp_path, saved, capsys) -> None:
     out = tmp_path / "out.mp4"
     assert "none.mp4 does not exist" in _fails(capsys, "interpolate", tmp_path / "none.mp4", out)
-    assert "unknown output suffix '.avi'" in _fails(
-        capsys, "interpolate", CLIP, tmp_path / "out.avi"
-    )
+    assert "unknown output suffix '.avi'" in _fails(capsys, "interpolate", CLIP, tmp_path / "out.avi")
     assert "does not exist" in _fails(capsys, "interpolate", CLIP, tmp_path / "no" / "out.mp4")
     assert "multiplier is 0" in _fails(capsys, "interpolate", CLIP, out, "-x", 0)
     assert "give one or more inputs and an output" in _fails(capsys, "interpolate", CLIP)
@@ -146,7 +144,7 @@ def test_help_names_every_command_and_loads_none(capsys) -> None:
         assert command.summary.split()[0] in said
     program = (
         "import sys\n"
-        "from rdvfi.cli import main\n"
+        "from rdvfi.cli.main import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "heavy = {'av', 'cv2', 'hydra', 'rdvfi.video', 'rdvfi.evaluation'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

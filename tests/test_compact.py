@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import rdvfi
-from rdvfi.backbones.denoiser import Denoiser
+from rdvfi.backbones.compact.denoiser import Denoiser
 from rdvfi.interfaces import Motion
-from rdvfi.motion.trajectory import MovedKnotTrajectory
+from rdvfi.motion.trajectory.knots import MovedKnotTrajectory
 from rdvfi.ops import turning_candidates
 from rdvfi.testing import smooth_noise
 

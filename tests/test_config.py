@@ -148,9 +148,7 @@ def test_a_grid_that_the_renderer_does_not_draw_is_named(recipe: Path) -> None:
     message = "ToyRenderer draws trajectories on the TARGET grid.*on the SOURCE grid"
     with pytest.raises(ValueError, match=message):
         build(recipe, "trajectory.grid=SOURCE")
-    assert (
-        build(recipe, "trajectory.grid=SOURCE", "renderer=blend").trajectory.grid.name == "SOURCE"
-    )
+    assert build(recipe, "trajectory.grid=SOURCE", "renderer=blend").trajectory.grid.name == "SOURCE"
 
 
 def test_a_basis_that_looks_further_than_points_are_followed_is_refused_at_once() -> None:

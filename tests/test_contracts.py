@@ -24,7 +24,7 @@ from rdvfi.interfaces import (
     Trajectory,
     TrajectoryModel,
 )
-from rdvfi.motion.trajectory import Knots
+from rdvfi.motion.trajectory.knots import Knots
 from rdvfi.registry import (
     Registry,
     backbones,
@@ -173,24 +173,18 @@ def test_a_basis_that_misses_its_knots_is_found() -> None:
 
 
 class Restless(toy.ToyFlow):
-    def forward(
-        self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
-    ) -> Float[Tensor, "n 2 h w"]:
+    def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         return super().forward(source, target) + torch.randn(())
 
 
 class Greedy(toy.ToyFlow):
-    def forward(
-        self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
-    ) -> Float[Tensor, "n 2 h w"]:
+    def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         target.clamp_(0, 0.5)
         return super().forward(source, target)
 
 
 class Halved(toy.ToyFlow):
-    def forward(
-        self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
-    ) -> Float[Tensor, "n 2 h w"]:
+    def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         return super().forward(source, target).half()
 
 
@@ -241,9 +235,7 @@ class Forward(toy.ToyTrajectoryModel):
     def forward(self, keyframes: Keyframes) -> Trajectory:
         made = super().forward(keyframes)
         assert isinstance(made, toy.ToyTrajectory)
-        return toy.ToyTrajectory(
-            2 * made.first_to_last, made.last_to_first, made.knots, made.basis, made.grid
-        )
+        return toy.ToyTrajectory(2 * made.first_to_last, made.last_to_first, made.knots, made.basis, made.grid)
 
 
 class Drifting(toy.ToyTrajectory):
@@ -297,9 +289,7 @@ def test_close_means_close() -> None:
         testing.assert_close(one * float("nan"), one)
 
 
-@pytest.mark.parametrize(
-    "check", [testing.check_flow, testing.check_generator, testing.check_renderer]
-)
+@pytest.mark.parametrize("check", [testing.check_flow, testing.check_generator, testing.check_renderer])
 def test_every_check_is_documented(check: Any) -> None:
     assert check.__doc__
 

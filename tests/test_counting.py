@@ -50,9 +50,7 @@ def test_shapes_alone_suffice(device: str) -> None:
     with torch.device(device):
         layer, x = nn.Conv2d(3, 4, 3), torch.ones(1, 3, 8, 8)
     found = counting.count(lambda: layer(x))
-    assert found == counting.Count(
-        2 * 4 * 36 * 27, 4 * (4 * 27 + 4 + 192 + 144), 4 * (4 * 27 + 4 + 192)
-    )
+    assert found == counting.Count(2 * 4 * 36 * 27, 4 * (4 * 27 + 4 + 192 + 144), 4 * (4 * 27 + 4 + 192))
 
 
 def test_the_roofline_is_the_longer_bound() -> None:

@@ -14,12 +14,12 @@ import pytest
 import torch
 from skimage import data as photographs
 
-from rdvfi.cli import main
-from rdvfi.data import build as module
+from rdvfi.cli.data import parse_size
+from rdvfi.cli.main import main
 from rdvfi.data import pack as packing
-from rdvfi.data.build import FILM_MEMBER, PHOTOGRAPHS, build
 from rdvfi.data.codec import compress, expand
-from rdvfi.data.command import parse_size
+from rdvfi.data.datasets import build as module
+from rdvfi.data.datasets.build import FILM_MEMBER, PHOTOGRAPHS, build
 from rdvfi.data.manifest import REQUIRED, write_manifest
 from rdvfi.data.pack import Pack, PackedFilm, make_pack
 
@@ -78,9 +78,7 @@ def packages(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_build_writes_frames_photographs_and_where_they_come_from(
-    packages: Path, tmp_path: Path
-) -> None:
+def test_the_build_writes_frames_photographs_and_where_they_come_from(packages: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     main_exit(["data", "build", str(packages), str(data)])
     film = np.load(data / "film.npy", mmap_mode="r")
@@ -137,9 +135,7 @@ def test_a_build_that_was_stopped_goes_on_with_what_is_missing(
     assert not list(data.glob("*.partial"))
 
 
-def test_a_manifest_of_an_older_version_is_named_and_completed(
-    packages: Path, tmp_path: Path
-) -> None:
+def test_a_manifest_of_an_older_version_is_named_and_completed(packages: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     build(packages, data)
     file = data / "manifest.json"
@@ -166,9 +162,7 @@ def test_a_manifest_of_an_older_version_is_named_and_completed(
         make_pack(tmp_path, tmp_path / "pack.npz")
 
 
-def test_what_is_missing_or_damaged_is_named(
-    packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_missing_or_damaged_is_named(packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tmp_path / "data"
     with pytest.raises(FileNotFoundError, match=r"no moviepy-2\.2\.1\.tar\.gz in"):
         build(tmp_path, data)
@@ -236,9 +230,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_a_pack_keeps_its_limit_and_feeds_training(
-    full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pack_keeps_its_limit_and_feeds_training(full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "PICTURE_SIZE", (96, 160))
     monkeypatch.setattr(packing, "WINDOW_SIZE", (64, 96))
     file, limit = tmp_path / "pack.npz", 400_000

@@ -9,9 +9,9 @@ import pytest
 import torch
 from skimage import data
 
-from rdvfi.data.clips import ClipWindows, FolderClip, VideoClip, find_clips, recoloured
-from rdvfi.data.cuts import has_cut
-from rdvfi.data.vimeo import Vimeo90K
+from rdvfi.data.datasets.clips import ClipWindows, FolderClip, VideoClip, find_clips, recoloured
+from rdvfi.data.datasets.vimeo import Vimeo90K
+from rdvfi.media.scene_cuts import has_cut
 
 H, W = 48, 80
 NUMBER = 4
@@ -93,9 +93,7 @@ def test_windows_across_a_cut_are_never_drawn(tmp_path: Path) -> None:
         frames = windows.sample(np.random.default_rng(seed))["frames"][:9].astype(float)
         steps = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
         assert steps.max() < 4.0 * np.median(steps)
-    _write_folder(
-        tmp_path / "all" / "cuts", [f for pair in zip(pan, other, strict=True) for f in pair]
-    )
+    _write_folder(tmp_path / "all" / "cuts", [f for pair in zip(pan, other, strict=True) for f in pair])
     alternating = ClipWindows({"x": _Flashing()}, (32, 48), strides=(1,))
     with pytest.raises(ValueError, match="no window without a scene cut in 50 draws"):
         alternating.sample(np.random.default_rng(0))
@@ -145,17 +143,13 @@ def vimeo(tmp_path: Path) -> Path:
             place = root / "sequences" / name
             place.mkdir(parents=True)
             for i in range(length):
-                cv2.imwrite(
-                    str(place / f"im{i + 1}.png"), np.full((H, W, 3), 30 * i + 10, np.uint8)
-                )
+                cv2.imwrite(str(place / f"im{i + 1}.png"), np.full((H, W, 3), 30 * i + 10, np.uint8))
         (root / f"{prefix}_trainlist.txt").write_text("00001/0001\n00001/0002\n\n")
         (root / f"{prefix}_testlist.txt").write_text("00001/0002\n")
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("prefix", "layout", "count"), [("tri", "triplet", 3), ("sep", "septuplet", 7)]
-)
+@pytest.mark.parametrize(("prefix", "layout", "count"), [("tri", "triplet", 3), ("sep", "septuplet", 7)])
 def test_vimeo_is_read_in_its_own_layout(vimeo: Path, prefix: str, layout: str, count: int) -> None:
     vimeo90k = Vimeo90K(vimeo / prefix, layout, size=(32, 64))
     assert len(vimeo90k) == 2

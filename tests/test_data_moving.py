@@ -11,13 +11,13 @@ from jaxtyping import Float
 from skimage import data
 from torch import Tensor
 
-from rdvfi.data.moving import KNOTS, MovingTextures
-from rdvfi.data.paths import Motion, Wave, matrices
-from rdvfi.data.procedural import Path, Scene, curved_scene
-from rdvfi.data.random_scenes import Draw, Recipe
-from rdvfi.data.scenes import Layers, Light, Scenes
 from rdvfi.data.sources import Batch, Source
-from rdvfi.data.textures import Cut, Matte, Pictures, draw_mattes, same_size
+from rdvfi.data.synthetic.moving import KNOTS, MovingTextures
+from rdvfi.data.synthetic.paths import Motion, Wave, matrices
+from rdvfi.data.synthetic.procedural import Path, Scene, curved_scene
+from rdvfi.data.synthetic.sampler import Draw, Recipe
+from rdvfi.data.synthetic.scenes import Layers, Light, Scenes
+from rdvfi.data.synthetic.textures import Cut, Matte, Pictures, draw_mattes, same_size
 from rdvfi.ops import backward_warp
 
 PICTURES = [data.astronaut(), data.coffee(), data.chelsea()]
@@ -160,9 +160,7 @@ def test_a_forearm_stays_on_its_elbow_and_keeps_its_length() -> None:
     length = math.dist(elbow, hand)
     times = torch.linspace(0, 1, 5)[None]
     carried = Motion([arm.path], [STILL], [Wave()]).place(points.expand(1, 5, -1, -1, -1), times)
-    turned = Motion([forearm.path], [forearm.joint], [Wave()]).place(
-        points.expand(1, 5, -1, -1, -1), times
-    )
+    turned = Motion([forearm.path], [forearm.joint], [Wave()]).place(points.expand(1, 5, -1, -1, -1), times)
     torch.testing.assert_close(turned[..., 0], carried[..., 0], rtol=0, atol=1e-3)
     reach = (turned[..., 1] - turned[..., 0]).norm(dim=2)
     torch.testing.assert_close(reach, torch.full_like(reach, length), rtol=0, atol=1e-2)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from filmed import SPEED, write_data
 from rdvfi.data.colours import Recoloured, recoloured
-from rdvfi.data.details import MOST, draw_scene
 from rdvfi.data.pairs import (
     EXACT,
     FLOWS,
@@ -27,11 +26,12 @@ from rdvfi.data.pairs import (
     trusted,
 )
 from rdvfi.data.pool import Pool
-from rdvfi.data.random_scenes import Draw, Recipe
 from rdvfi.data.samples import Film
 from rdvfi.data.sources import Batch, Source
 from rdvfi.data.symmetries import Symmetric, turned
-from rdvfi.data.textures import Cut, Pictures, Plain, same_size
+from rdvfi.data.synthetic.sampler import Draw, Recipe
+from rdvfi.data.synthetic.small_objects import MOST, draw_scene
+from rdvfi.data.synthetic.textures import Cut, Pictures, Plain, same_size
 from rdvfi.geometry import pixel_grid
 from rdvfi.ops import backward_warp
 
@@ -119,9 +119,7 @@ def _mismatch(batch: Batch, stride: int) -> tuple[Tensor, Tensor]:
     def at(images: Tensor, places: Tensor) -> Tensor:
         where = (2.0 * places + 1.0) / places.new_tensor([w, h])[:, None, None] - 1.0
         where = where.permute(0, 2, 3, 1)
-        return torch.nn.functional.grid_sample(
-            images, where, padding_mode="border", align_corners=False
-        )
+        return torch.nn.functional.grid_sample(images, where, padding_mode="border", align_corners=False)
 
     here = at(frames, cells.expand(len(frames), -1, -1, -1))
     there = at(others, cells + flows)
@@ -130,9 +128,7 @@ def _mismatch(batch: Batch, stride: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize("ways", [{}, {"across": True, "down": True}, {"back": True}])
-def test_flow_of_scenes_joins_what_is_the_same(
-    batch: Batch, stride: int, ways: dict[str, bool]
-) -> None:
+def test_flow_of_scenes_joins_what_is_the_same(batch: Batch, stride: int, ways: dict[str, bool]) -> None:
     error, flow = _mismatch(turned(batch, **ways), stride)
     assert error.quantile(0.9) < 0.02
     assert error.mean() < 0.015

@@ -10,23 +10,22 @@ import torch
 from skimage import data
 from torch import Tensor
 
-from rdvfi.data.moving import KNOTS, MovingTextures
-from rdvfi.data.random_scenes import Recipe
 from rdvfi.data.sources import Batch, Source
 from rdvfi.data.symmetries import Symmetric, turned
-from rdvfi.data.textures import same_size
+from rdvfi.data.synthetic.moving import KNOTS, MovingTextures
+from rdvfi.data.synthetic.sampler import Recipe
+from rdvfi.data.synthetic.textures import same_size
 from rdvfi.models import create_model
 from rdvfi.ops import backward_warp
-from rdvfi.training.clip import Clip
 from rdvfi.training.feeds import open_feed
+from rdvfi.training.objectives.autoencoder_clip import Clip
 from rdvfi.training.stage import DataConfig
 
 TEXTURES = torch.from_numpy(same_size([data.astronaut(), data.coffee()], (200, 320)))
 PLAIN = Recipe(reach=30.0, lights=0.0, blurred=0.0)
 SOURCE = MovingTextures(TEXTURES, (64, 96), free=2, stride=1, recipe=PLAIN, exposures=1)
 WAYS = [
-    {"across": across, "down": down, "back": back}
-    for across, down, back in itertools.product((False, True), repeat=3)
+    {"across": across, "down": down, "back": back} for across, down, back in itertools.product((False, True), repeat=3)
 ]
 
 
@@ -65,11 +64,7 @@ def test_exact_flow_stays_exact(batch: Batch, ways: dict[str, bool]) -> None:
             assert _error(made, moment, target, other) < 0.02
     for target, other in ((2, 3), (3, 5)):
         assert _error(made, 4, target, other) < 0.02
-    wrong = (
-        {**made, "flows": batch["flows"]}
-        if any(ways.values())
-        else {**made, "flows": -made["flows"]}
-    )
+    wrong = {**made, "flows": batch["flows"]} if any(ways.values()) else {**made, "flows": -made["flows"]}
     assert _error(wrong, 3, 1, last) > 0.02
 
 
@@ -102,9 +97,7 @@ def test_batches_start_anywhere_and_every_turn_comes() -> None:
     seen = set()
     for one, straight in zip(islice(source.batches(1, 5), 40), plain, strict=True):
         fits = [
-            number
-            for number, ways in enumerate(WAYS)
-            if torch.equal(turned(straight, **ways)["frames"], one["frames"])
+            number for number, ways in enumerate(WAYS) if torch.equal(turned(straight, **ways)["frames"], one["frames"])
         ]
         assert len(fits) == 1
         seen.update(fits)

@@ -35,9 +35,7 @@ def test_data_noise_and_velocity_determine_each_other(level: float) -> None:
     close = {"rtol": 0.0, "atol": 1e-5}  # coefficients are float32
     torch.testing.assert_close(clean_from_velocity(noisy, v, sigma), clean, **close)
     torch.testing.assert_close(float(s[0]) * noisy + float(a[0]) * v, noise, **close)
-    torch.testing.assert_close(
-        velocity_from_clean(noisy, clean, sigma), v, rtol=0.0, atol=1e-5 / level
-    )
+    torch.testing.assert_close(velocity_from_clean(noisy, clean, sigma), v, rtol=0.0, atol=1e-5 / level)
 
 
 def test_one_step_from_pure_noise_is_minus_the_velocity() -> None:

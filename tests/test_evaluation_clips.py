@@ -10,8 +10,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from rdvfi.data.cuts import CUT_FLOOR, CUT_RATIO, has_cut
-from rdvfi.data.limbs import draw_limb
+from rdvfi.data.synthetic.limbs import draw_limb
 from rdvfi.evaluation.clips import windows
 from rdvfi.evaluation.frames import count_frames, read_frames
 from rdvfi.evaluation.procedural import (
@@ -21,6 +20,7 @@ from rdvfi.evaluation.procedural import (
     procedural_windows,
 )
 from rdvfi.evaluation.protocol import clip_windows, count_windows
+from rdvfi.media.scene_cuts import CUT_FLOOR, CUT_RATIO, has_cut
 from rdvfi.ops import backward_warp
 
 COUNT = 60
@@ -82,9 +82,7 @@ def test_counts_come_from_the_file(video: Path) -> None:
     (8, 3, 2, [3, 11]),
     (59, 0, None, [0]),
 ])  # fmt: skip
-def test_windows_are_every_gap_frames(
-    video: Path, gap: int, start: int, pairs: int | None, firsts: list[int]
-) -> None:
+def test_windows_are_every_gap_frames(video: Path, gap: int, start: int, pairs: int | None, firsts: list[int]) -> None:
     found = list(clip_windows(video, gap=gap, start=start, pairs=pairs))
     assert [window.first for window in found] == firsts
     for window in found:
@@ -237,9 +235,7 @@ def test_limbs_are_three_photographs_and_show_their_exact_flow(number: int) -> N
     ("empty.mp4", b"", "cannot read .*empty.mp4 as a video"),
     ("text.mp4", b"not a video" * 100, "cannot read .*text.mp4 as a video"),
 ])  # fmt: skip
-def test_what_is_not_a_video_is_named(
-    tmp_path: Path, name: str, content: bytes, message: str
-) -> None:
+def test_what_is_not_a_video_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         list(read_frames(tmp_path / name))

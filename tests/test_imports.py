@@ -20,15 +20,15 @@ LAYERS = [
     {"registry"},
     {"backbones", "motion", "render"},
     {"checkpoint", "_inputs", "_memory", "_fit"},
-    {"staged"},
+    {"pretrained"},
     {"interpolator"},
     {"models"},
     {"__init__"},
     {"config", "conf", "weights"},
     {"info"},
-    {"info_command"},
-    {"video"},
+    {"media"},
     {"data"},
+    {"video"},
     {"evaluation"},
     {"training"},
     {"cli"},
@@ -95,13 +95,11 @@ def test_importing_is_light_and_silent_and_changes_nothing() -> None:
 
 def test_the_package_behind_a_registry_is_reached_in_any_order() -> None:
     _python(
-        "import rdvfi.backbones.compact\n"
+        "import rdvfi.backbones.compact.generator\n"
         "assert 'compact' in rdvfi.backbones\n"
-        "import rdvfi.backbones.compact as module\n"
-        "assert rdvfi.backbones.compact is module\n"
-        "from rdvfi.backbones import compact\n"
-        "assert compact is module\n"
-        "from rdvfi.backbones.compact import CompactKeyframes\n"
+        "import rdvfi.backbones.compact.generator as module\n"
+        "assert rdvfi.backbones.compact.generator is module\n"
+        "from rdvfi.backbones.compact.generator import CompactKeyframes\n"
         "from rdvfi.registry import Registry, backbones\n"
         "assert rdvfi.backbones is backbones and isinstance(backbones, Registry)\n"
         "import importlib, pickle\n"
@@ -109,11 +107,7 @@ def test_the_package_behind_a_registry_is_reached_in_any_order() -> None:
         "assert rdvfi.backbones is backbones\n"
         "assert pickle.loads(pickle.dumps(CompactKeyframes)) is CompactKeyframes\n"
     )
-    _python(
-        "from rdvfi.backbones import ends\n"
-        "import rdvfi\n"
-        "assert rdvfi.backbones['ends'] is ends.ends\n"
-    )
+    _python("from rdvfi.backbones import ends\nimport rdvfi\nassert rdvfi.backbones['ends'] is ends.ends\n")
 
 
 def test_users_can_switch_the_shape_checks_on() -> None:

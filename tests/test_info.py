@@ -7,10 +7,10 @@ import pytest
 import rdvfi
 import toy
 from rdvfi.about import About
-from rdvfi.cli import main
+from rdvfi.cli.info import info
+from rdvfi.cli.main import main
 from rdvfi.config import list_recipes
 from rdvfi.info import entry_info, find, model_info
-from rdvfi.info_command import info
 from rdvfi.registry import REGISTRIES, backbones, flows, renderers, trajectories
 
 
@@ -52,9 +52,7 @@ def test_facts_are_the_components_own() -> None:
     assert told.facts["stride"] == built.stride
     assert told.facts["gives_end_flows"] is True
     inner = entry_info(trajectories, "iterative").facts  # without those of the flow in its slot
-    whole = trajectories.create(
-        "iterative", flow=flows.create("local"), basis=rdvfi.bases.create("cubic")
-    )
+    whole = trajectories.create("iterative", flow=flows.create("local"), basis=rdvfi.bases.create("cubic"))
     flow = sum(p.numel() for p in flows.create("local").parameters())
     assert inner["weights"] == sum(p.numel() for p in whole.parameters()) - flow
 
@@ -65,9 +63,7 @@ def test_what_nobody_stated_is_said_to_be_so(capsys: pytest.CaptureFixture[str])
     assert text.count("licence of the code: not stated") == 5  # all five registries
     told = "  licence of the weights: CC-BY-NC-4.0\n"
     assert told not in text
-    flows.register("stated", about=About(licence="MIT", weights_licence="CC-BY-NC-4.0"))(
-        toy.toy_flow
-    )
+    flows.register("stated", about=About(licence="MIT", weights_licence="CC-BY-NC-4.0"))(toy.toy_flow)
     try:
         text = _said(capsys, "info", "stated", "window=7")
     finally:

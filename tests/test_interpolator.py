@@ -65,9 +65,7 @@ def test_no_times_give_no_frames(model: Interpolator, pair: tuple[Tensor, Tensor
     assert model(*pair, torch.empty(0)).shape == (2, 0, 3, 72, 100)
 
 
-def test_a_pair_gives_the_same_alone_and_in_a_batch(
-    model: Interpolator, pair: tuple[Tensor, Tensor]
-) -> None:
+def test_a_pair_gives_the_same_alone_and_in_a_batch(model: Interpolator, pair: tuple[Tensor, Tensor]) -> None:
     together = model.estimate(*pair, seed=5).keyframes.latents
     for i in range(2):
         alone = model.estimate(pair[0][i : i + 1], pair[1][i : i + 1], seed=5).keyframes.latents
@@ -94,9 +92,7 @@ def test_a_generator_is_advanced_sample_by_sample() -> None:
     assert torch.equal(together, torch.cat(apart))
 
 
-def test_the_callers_random_state_is_left_alone(
-    model: Interpolator, pair: tuple[Tensor, Tensor]
-) -> None:
+def test_the_callers_random_state_is_left_alone(model: Interpolator, pair: tuple[Tensor, Tensor]) -> None:
     before = torch.random.get_rng_state()
     model(*pair, TIMES, seed=11)
     assert torch.equal(before, torch.random.get_rng_state())
@@ -190,9 +186,7 @@ _OK = torch.full((1, 3, 32, 32), 0.5)
         (_OK, _OK.to("meta"), "img1 is on meta but the model is on cpu"),
     ],
 )
-def test_bad_frames_are_refused(
-    model: Interpolator, img0: Tensor, img1: Tensor, message: str
-) -> None:
+def test_bad_frames_are_refused(model: Interpolator, img0: Tensor, img1: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         model(img0, img1, TIMES)
 
@@ -262,9 +256,7 @@ def test_flipped_keyframes_are_the_same_played_backwards() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_cuda_agrees_with_the_cpu(
-    model: Interpolator, pair: tuple[Tensor, Tensor], dtype: torch.dtype
-) -> None:
+def test_cuda_agrees_with_the_cpu(model: Interpolator, pair: tuple[Tensor, Tensor], dtype: torch.dtype) -> None:
     expected = model(*pair, TIMES)
     moved = model.to("cuda", dtype)
     frames = moved(pair[0].cuda(), pair[1].cuda(), TIMES)

@@ -21,9 +21,7 @@ CASES = [
 WAYS = pytest.mark.parametrize("upsample", ["bilinear", "consistent"])
 
 
-def _arguments(
-    b: int, t: int, size: tuple[int, int], small: tuple[int, int], *, reach: float = 0.1
-) -> list[Tensor]:
+def _arguments(b: int, t: int, size: tuple[int, int], small: tuple[int, int], *, reach: float = 0.1) -> list[Tensor]:
     """Noise; a part of the flows leaves the picture, and a part of the colours [0, 1]."""
     own = torch.Generator().manual_seed(0)
     shapes = [(b, 3, *size)] * 2 + [(b, t, c, *small) for c in (2, 2, 1, 3)]
@@ -76,9 +74,7 @@ def test_flows_far_beyond_the_picture_show_its_border() -> None:
     arguments[2][:, :, 0], arguments[2][:, :, 1] = 1e6, 0.0
     arguments[4], arguments[5] = torch.ones_like(arguments[4]), torch.zeros_like(arguments[5])
     got = render.render(*arguments, "bilinear")[0, 0]
-    kernels.assert_close(
-        got, arguments[0][0, :, :, -1:].expand_as(got).cpu().double(), tolerance=1e-5
-    )
+    kernels.assert_close(got, arguments[0][0, :, :, -1:].expand_as(got).cpu().double(), tolerance=1e-5)
 
 
 def test_positions_in_a_wide_half_precision_image_are_exact(

@@ -43,9 +43,7 @@ def test_the_kernel_agrees_with_the_reference(
 
 @pytest.mark.parametrize("dtype", kernels.DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_its_gradients_agree_with_the_reference(
-    shape: tuple[int, int, int, int], dtype: torch.dtype
-) -> None:
+def test_its_gradients_agree_with_the_reference(shape: tuple[int, int, int, int], dtype: torch.dtype) -> None:
     n, c, h, w = shape
     values, flow, weights = _case(1, *shape)
     values, grad = values.to(dtype), torch.randn(n, c + 1, h, w).to(flow)
@@ -54,9 +52,7 @@ def test_its_gradients_agree_with_the_reference(
     cotangent = grad.cpu().double()
     expected = torch.autograd.grad(splat_sum(*args), args, (cotangent[:, :-1], cotangent[:, -1:]))
     assert [x.dtype for x in got] == [dtype, torch.float32, torch.float32]
-    for mine, theirs, rounding in zip(
-        got, expected, (kernels.ROUNDING[dtype], 1e-5, 1e-5), strict=True
-    ):
+    for mine, theirs, rounding in zip(got, expected, (kernels.ROUNDING[dtype], 1e-5, 1e-5), strict=True):
         kernels.assert_close(mine, theirs, tolerance=rounding)
 
 
@@ -113,9 +109,7 @@ def test_an_empty_batch() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("deterministic", [False, True])
 @pytest.mark.parametrize("dtype", kernels.DTYPES)
-def test_the_device_picks_the_kernel(
-    dtype: torch.dtype, deterministic: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_device_picks_the_kernel(dtype: torch.dtype, deterministic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = kernels.spy(monkeypatch, splat, "splat_sum", "splat_sum_backward")
     values, flow, weights = _case(6, 2, 3, 64, 96)
     args = values.to(dtype).requires_grad_(), flow.requires_grad_(), weights.requires_grad_()

@@ -23,9 +23,7 @@ def _gradients(image: Tensor, flow: Tensor, grad: Tensor) -> tuple[Tensor, Tenso
 
 @pytest.mark.parametrize("dtype", kernels.DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_kernel_agrees_with_the_reference(
-    shape: tuple[int, int, int, int], dtype: torch.dtype
-) -> None:
+def test_the_kernel_agrees_with_the_reference(shape: tuple[int, int, int, int], dtype: torch.dtype) -> None:
     image, flow = kernels.random_case(0, *shape)
     image = image.to(dtype)
     got = warp.backward_warp(image, flow)
@@ -36,9 +34,7 @@ def test_the_kernel_agrees_with_the_reference(
 
 @pytest.mark.parametrize("dtype", kernels.DTYPES)
 @pytest.mark.parametrize("shape", SHAPES[:3])
-def test_its_gradients_agree_with_the_reference(
-    shape: tuple[int, int, int, int], dtype: torch.dtype
-) -> None:
+def test_its_gradients_agree_with_the_reference(shape: tuple[int, int, int, int], dtype: torch.dtype) -> None:
     image, flow = kernels.random_case(1, *shape)
     image, grad = image.to(dtype), torch.randn(shape, device=flow.device).to(dtype)
     by_image, by_flow = warp.backward_warp_backward(grad, image, flow, True, True)
@@ -102,18 +98,14 @@ def test_an_empty_batch() -> None:
     assert (by_image.shape, by_flow.shape) == (image.shape, flow.shape)
 
 
-@pytest.mark.skipif(
-    kernels.DEVICE != "cpu" or sys.platform != "linux", reason="Linux lets memory be reserved only"
-)
+@pytest.mark.skipif(kernels.DEVICE != "cpu" or sys.platform != "linux", reason="Linux lets memory be reserved only")
 def test_offsets_beyond_32_bits() -> None:
     """Rows of the image lie 2^30 elements apart, in memory that is reserved and never filled."""
     apart, h, w = 2**30, 4, 8
     no_reserve = 0x4000  # mmap.MAP_NORESERVE, which Python names from 3.13 on
     kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | no_reserve
     with mmap.mmap(-1, 2 * (h * apart), flags=kind) as memory:
-        image = torch.frombuffer(memory, dtype=torch.float16).as_strided(
-            (1, 1, h, w), (0, 0, apart, 1)
-        )
+        image = torch.frombuffer(memory, dtype=torch.float16).as_strided((1, 1, h, w), (0, 0, apart, 1))
         content, flow = kernels.random_case(7, 1, 1, h, w, reach=2.0)
         image.copy_(content)
         near = image.contiguous()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rdvfi._hub import is_hub_id
-from rdvfi.backbones.loading import (
+from rdvfi.backbones.pretrained_parts import (
     apply_keeping_float32,
     kept_in_float32,
     load_part,

@@ -50,9 +50,7 @@ def test_a_folder_holds_two_files_of_names_and_numbers(saved: Path) -> None:
     assert table["backbone"]["config"]["coarse"]["name"] == "toy"
     assert table["trained"] == ["backbone", "trajectory"]
     assert "toy." not in (saved / "config.json").read_text()  # names, never code paths
-    assert (saved / "config.json").stat().st_mode & 0o777 == (
-        saved / "model.safetensors"
-    ).stat().st_mode & 0o777
+    assert (saved / "config.json").stat().st_mode & 0o777 == (saved / "model.safetensors").stat().st_mode & 0o777
 
 
 def test_trained_parts_are_remembered(saved: Path) -> None:
@@ -249,9 +247,7 @@ def test_models_without_public_weights_say_so(name: str) -> None:
         rdvfi.create_model(name)
 
 
-def test_a_shipped_model_is_a_pair_of_half_precision_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shipped_model_is_a_pair_of_half_precision_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = toy.toy_model(tint=0.1)
     model.mark_trained("backbone", "trajectory", "renderer")
     models.save_bundled(model, "rdvfi-s", tmp_path)

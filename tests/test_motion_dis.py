@@ -11,7 +11,7 @@ from skimage import data
 from torch import Tensor
 
 from rdvfi.interfaces import Reads
-from rdvfi.motion.similarities import DIS, Keypoints, similarity_flow, to_gray
+from rdvfi.motion.flow.similarity_hypotheses import DIS, Keypoints, similarity_flow, to_gray
 from rdvfi.registry import flows
 from rdvfi.testing import smooth_noise
 

@@ -12,8 +12,8 @@ from torch import Tensor
 import rdvfi
 import toy
 from rdvfi.interfaces import Reads
-from rdvfi.motion.raft import Raft
-from rdvfi.motion.timm_pyramid import TimmPyramid, aligned, nearest_neighbours
+from rdvfi.motion.flow.raft import Raft
+from rdvfi.motion.flow.timm_pyramid import TimmPyramid, aligned, nearest_neighbours
 from rdvfi.registry import backbones, bases, flows, renderers, trajectories
 
 NETWORKS = ("resnet18", "convnext_atto", "efficientnet_b0")
@@ -32,9 +32,7 @@ def texture(h: int, w: int, channels: int = 3, *, seed: int = 0) -> Float[Tensor
 def shifted(dx: int, dy: int, h: int, w: int, channels: int = 3) -> tuple[Tensor, Tensor]:
     """Two windows on one texture: what is at x in the first is at x + (dx, dy) in the second."""
     large = texture(h + 64, w + 64, channels)
-    return large[..., 32 : 32 + h, 32 : 32 + w], large[
-        ..., 32 - dy : 32 - dy + h, 32 - dx : 32 - dx + w
-    ]
+    return large[..., 32 : 32 + h, 32 : 32 + w], large[..., 32 - dy : 32 - dy + h, 32 - dx : 32 - dx + w]
 
 
 def _error(found: Tensor, dx: float, dy: float, border: int) -> Tensor:
@@ -130,9 +128,7 @@ def test_raft_gives_torchvisions_own_flow() -> None:
     assert {p.dtype for p in flow.parameters()} == {torch.float32}
 
 
-def test_rafts_weights_come_from_torchs_cache_or_are_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rafts_weights_come_from_torchs_cache_or_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"put https://\S+raft_small\S+pth at ") as missing:
         flows.create("raft", size="SMALL")

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import FlowEstimator, Reads
-from rdvfi.motion.attention import Attention, rotated
-from rdvfi.motion.matched_dis import MatchedDIS, price_of
-from rdvfi.motion.matches import both_directions, convex_upsampled, expected_flow, looked_up
-from rdvfi.motion.matching import Found, Matching
-from rdvfi.motion.similarities import DIS, Hypothesis, similarity_flow, to_gray
-from rdvfi.ops.hidden import inconsistency
+from rdvfi.motion.flow.attention import Attention, rotated
+from rdvfi.motion.flow.match_ops import both_directions, convex_upsampled, expected_flow, looked_up
+from rdvfi.motion.flow.matched_dis import MatchedDIS, price_of
+from rdvfi.motion.flow.matching import Found, Matching
+from rdvfi.motion.flow.similarity_hypotheses import DIS, Hypothesis, similarity_flow, to_gray
+from rdvfi.ops.occlusion import inconsistency
 from rdvfi.registry import flows
-from rdvfi.training.losses import flow_loss, matching_loss
+from rdvfi.training.losses.registry import flow_loss, matching_loss
 
 SMALL = {"width": 16, "heads": 2, "blocks": 1, "steps": 1, "fine_steps": 1}
 
@@ -225,9 +225,7 @@ def test_a_hypothesis_finds_what_moves_by_four_times_its_size() -> None:
     exact[:, 0, 40:52, 24:36], back[:, 0, 40:52, 72:84] = 48.0, -48.0
     inside = (slice(None), slice(None), slice(42, 50), slice(26, 34))
     missed = flows.create("sift-dis")(first, second)
-    found, returned = MatchedDIS(_Known(exact, back), preset="medium", shrink=1).both_ways(
-        first, second
-    )
+    found, returned = MatchedDIS(_Known(exact, back), preset="medium", shrink=1).both_ways(first, second)
     assert (missed - exact)[inside].norm(dim=1).mean() > 40.0
     assert (found - exact)[inside].norm(dim=1).mean() < 0.1
     assert (returned - back)[..., 42:50, 74:82].norm(dim=1).mean() < 0.1

@@ -36,15 +36,11 @@ def test_untrained_the_pipeline_is_coarse_flow_and_warp(trajectory: str) -> None
 @torch.no_grad()
 def test_untrained_keyframes_are_the_starting_line_guess_whatever_the_noise() -> None:
     generator = rdvfi.build("rdvfi_s").eval().generator
-    assert isinstance(generator, rdvfi.backbones.compact.CompactKeyframes)
+    assert isinstance(generator, rdvfi.backbones.compact.generator.CompactKeyframes)
     guess = generator.straight_keyframes(*_pair())
     for seed in (0, 1):
-        noise = torch.randn(
-            generator.noise_shape(1, 96, 128), generator=torch.Generator().manual_seed(seed)
-        )
-        torch.testing.assert_close(
-            generator(*_pair(), noise).latents, guess.latents, rtol=0, atol=1e-4
-        )
+        noise = torch.randn(generator.noise_shape(1, 96, 128), generator=torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(generator(*_pair(), noise).latents, guess.latents, rtol=0, atol=1e-4)
 
 
 @torch.no_grad()
@@ -90,9 +86,7 @@ def test_without_coarse_motion_only_fusion_can_find_a_line() -> None:
         model = rdvfi.trajectories.create(name, basis=rdvfi.bases.create("cubic"))
         with pytest.raises(ValueError, match="carry no coarse motion"):
             model(bare)
-    fusion = rdvfi.trajectories.create(
-        "iterative", flow=rdvfi.flows.create("local"), basis=rdvfi.bases.create("cubic")
-    )
+    fusion = rdvfi.trajectories.create("iterative", flow=rdvfi.flows.create("local"), basis=rdvfi.bases.create("cubic"))
     with torch.no_grad():
         first, last = fusion(bare).at(TIMES)
     assert not first.any()  # an untrained phi_1 sees no motion

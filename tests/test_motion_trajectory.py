@@ -9,11 +9,11 @@ from jaxtyping import Float
 from skimage import data
 from torch import Tensor
 
-from rdvfi.data import procedural
-from rdvfi.data.procedural import Layer, Scene
+from rdvfi.data.synthetic import procedural
+from rdvfi.data.synthetic.procedural import Layer, Scene
 from rdvfi.interfaces import Basis, Motion
-from rdvfi.motion.source import SourceKnotTrajectory
-from rdvfi.motion.trajectory import KnotTrajectory, MovedKnotTrajectory, load_trajectory
+from rdvfi.motion.trajectory.knots import KnotTrajectory, MovedKnotTrajectory, load_trajectory
+from rdvfi.motion.trajectory.source_knots import SourceKnotTrajectory
 from rdvfi.registry import bases, renderers
 from rdvfi.testing import smooth_noise, some_keyframes
 
@@ -200,9 +200,7 @@ def test_what_is_covered_on_its_way_is_not_carried_off() -> None:
 
 
 @every_kind
-def test_saved_and_loaded_it_is_the_same_bit_for_bit(
-    kind: type[KnotTrajectory], tmp_path: Path
-) -> None:
+def test_saved_and_loaded_it_is_the_same_bit_for_bit(kind: type[KnotTrajectory], tmp_path: Path) -> None:
     trajectory = _wavy(kind, "quadratic")
     trajectory.save(tmp_path / "path.safetensors")
     again = load_trajectory(tmp_path / "path.safetensors")

@@ -9,9 +9,7 @@ from torch import Tensor
 from rdvfi.ops import correlation
 
 
-def _naive(
-    source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"], radius: int
-) -> Float[Tensor, "n o h w"]:
+def _naive(source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"], radius: int) -> Float[Tensor, "n o h w"]:
     """Scalar products pixel by pixel, borders replicated."""
     n, c, h, w = source.shape
     rows = []

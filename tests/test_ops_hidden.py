@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rdvfi.data.procedural import Layer, Path, Scene
+from rdvfi.data.synthetic.procedural import Layer, Path, Scene
 from rdvfi.ops import fill_hidden
 
 SIZE = (96, 128)
@@ -18,17 +18,13 @@ def _end_flows(shift: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     ground = Layer(np.zeros((8, 8, 3), np.uint8), None, np.eye(3), Path())
     scene = Scene((ground, Layer(texture, alpha, corner, Path(shift=(shift, 0.0)))), SIZE)
     found = [scene.sample(time, to=(1.0 - time,))[1:] for time in (0.0, 1.0)]
-    (onward, seen), (back, seen_back) = (
-        tuple(torch.from_numpy(part) for part in pair) for pair in found
-    )
+    (onward, seen), (back, seen_back) = (tuple(torch.from_numpy(part) for part in pair) for pair in found)
     return onward, back, seen[:, None], seen_back[:, None]
 
 
 def test_what_leads_back_stays_as_it_is() -> None:
     onward, back, seen, seen_back = _end_flows(40.0)
-    for found, exact, visible in zip(
-        fill_hidden(onward, back), (onward, back), (seen, seen_back), strict=True
-    ):
+    for found, exact, visible in zip(fill_hidden(onward, back), (onward, back), (seen, seen_back), strict=True):
         changed = (found != exact).any(1)[visible[:, 0]]
         assert changed.float().mean() < 0.02  # at the edge of the square
 
@@ -41,9 +37,7 @@ def test_hidden_points_get_the_flow_of_what_is_beside_them() -> None:
         for flow, visible in ((onward, seen), (back, seen_back))
     ]
     assert (wrong[0] - onward).norm(dim=1)[~seen[:, 0]].mean() > 10.0
-    for found, exact, visible in zip(
-        fill_hidden(*wrong), (onward, back), (seen, seen_back), strict=True
-    ):
+    for found, exact, visible in zip(fill_hidden(*wrong), (onward, back), (seen, seen_back), strict=True):
         errors = (found - exact).norm(dim=1)
         assert errors[~visible[:, 0]].mean() < 3.0
         assert errors[visible[:, 0]].median() < 1e-5

@@ -25,9 +25,7 @@ def _up(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
-def _naive(
-    img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor
-) -> Tensor:
+def _naive(img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor) -> Tensor:
     """The definition, one frame at a time."""
     size = (img0.shape[-2], img0.shape[-1])
     frames = []
@@ -282,7 +280,5 @@ def test_half_precision_images_keep_exact_coordinates(dtype: torch.dtype) -> Non
 
 
 def test_no_times_give_no_frames() -> None:
-    arguments = [
-        value[:, :0] if value.dim() == 5 else value for value in _arguments((40, 56), (16, 24))
-    ]
+    arguments = [value[:, :0] if value.dim() == 5 else value for value in _arguments((40, 56), (16, 24))]
     assert render(*arguments).shape == (2, 0, 3, 40, 56)

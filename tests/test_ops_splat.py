@@ -158,9 +158,7 @@ def test_the_deterministic_form_agrees_and_has_no_order(seed: int, size: float) 
     # And the images of a batch in another order, or alone.
     got = splat_sum(values.flip(0), flow.flip(0), weights.flip(0), deterministic=True)
     assert torch.equal(got[0].flip(0), expected[0])
-    assert torch.equal(
-        splat_sum(values[:1], flow[:1], weights[:1], deterministic=True)[0], expected[0][:1]
-    )
+    assert torch.equal(splat_sum(values[:1], flow[:1], weights[:1], deterministic=True)[0], expected[0][:1])
 
 
 def test_the_deterministic_form_cannot_overflow() -> None:
@@ -187,18 +185,13 @@ def test_its_gradients_are_those_of_the_definition() -> None:
     values, flow, weights = (x.double().requires_grad_() for x in _case(4, 1, 2, 4, 5, reach=1.5))
     assert torch.autograd.gradcheck(splat_sum, (values, flow, weights))
     for mode in ("linear", "softmax"):
-        assert torch.autograd.gradcheck(
-            lambda v, f, w, mode=mode: splat(v, f, w, mode=mode), (values, flow, weights)
-        )
+        assert torch.autograd.gradcheck(lambda v, f, w, mode=mode: splat(v, f, w, mode=mode), (values, flow, weights))
 
 
 def test_both_forms_have_the_same_gradients() -> None:
     args = [x.requires_grad_() for x in _case(5)]
     cotangents = (torch.randn(2, 3, 9, 11), torch.randn(2, 1, 9, 11))
-    grads = [
-        torch.autograd.grad(splat_sum(*args, deterministic=form), args, cotangents)
-        for form in (False, True)
-    ]
+    grads = [torch.autograd.grad(splat_sum(*args, deterministic=form), args, cotangents) for form in (False, True)]
     assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
 
 
@@ -220,9 +213,7 @@ def test_strided_and_empty_arguments() -> None:
     wide = values.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     torch.testing.assert_close(splat_sum(wide, flow.mT.contiguous().mT, weights), expected)
     shared = flow[:1].expand_as(flow)
-    torch.testing.assert_close(
-        splat_sum(values, shared, weights), splat_sum(values, shared.contiguous(), weights)
-    )
+    torch.testing.assert_close(splat_sum(values, shared, weights), splat_sum(values, shared.contiguous(), weights))
     for form in (False, True):
         moved, total = splat(values[:0], flow[:0], weights[:0], deterministic=form)
         assert moved.shape == (0, 3, 9, 11)

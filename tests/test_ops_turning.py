@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rdvfi.data.procedural import Layer, Path, Scene, turning_path
+from rdvfi.data.synthetic.procedural import Layer, Path, Scene, turning_path
 from rdvfi.ops import straight_flows, turning_candidates
-from rdvfi.ops.turning import similarity_gradient
+from rdvfi.ops.similarity_paths import similarity_gradient
 
 TIMES = torch.tensor([0.0, 0.125, 0.5, 0.875, 1.0])
 SIZE = (32, 48)

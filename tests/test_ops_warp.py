@@ -34,9 +34,7 @@ def test_a_warp_worked_out_by_hand() -> None:
 
 def test_no_flow_changes_nothing() -> None:
     image = torch.rand(2, 3, 37, 53)
-    torch.testing.assert_close(
-        backward_warp(image, torch.zeros(2, 2, 37, 53)), image, rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(backward_warp(image, torch.zeros(2, 2, 37, 53)), image, rtol=0, atol=1e-5)
 
 
 def test_it_agrees_with_scipy_on_random_flows() -> None:
@@ -128,9 +126,7 @@ def test_it_compiles_whole_and_autocast_leaves_coordinates_alone() -> None:
     compiled = torch.compile(backward_warp, fullgraph=True, backend="aot_eager")
     found = compiled(image, flow)
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(
-        torch.autograd.grad(found.sum(), flow), torch.autograd.grad(expected.sum(), flow)
-    )
+    torch.testing.assert_close(torch.autograd.grad(found.sum(), flow), torch.autograd.grad(expected.sum(), flow))
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(backward_warp(image, flow), expected)
 
@@ -208,8 +204,6 @@ def test_following_a_shift_is_exact() -> None:
 
 def test_following_for_no_time_leads_nowhere() -> None:
     times = torch.tensor([0.3, 0.8])
-    flows = tuple(
-        3 * toy.textured(1, 16, 24, seed=i)[:, None, :2].repeat(1, 2, 1, 1, 1) for i in (0, 1)
-    )
+    flows = tuple(3 * toy.textured(1, 16, 24, seed=i)[:, None, :2].repeat(1, 2, 1, 1, 1) for i in (0, 1))
     found = follow((flows[0], flows[1]), (flows[0], flows[1]), times, times)
     torch.testing.assert_close(found, torch.zeros_like(found), rtol=0, atol=1e-5)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from skimage import data
 from torch import Tensor
 
-from rdvfi.data.procedural import Path, Scene, curved_scene, turning_path
+from rdvfi.data.synthetic.procedural import Path, Scene, curved_scene, turning_path
 from rdvfi.ops import backward_warp
 
 PICTURES = [data.astronaut(), data.coffee(), data.chelsea()]

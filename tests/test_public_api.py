@@ -68,9 +68,7 @@ def test_signatures_are_pinned(name: str) -> None:
     assert _parameters(getattr(rdvfi, name)) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize(
-    ("owner", "name"), METHODS, ids=lambda part: getattr(part, "__name__", part)
-)
+@pytest.mark.parametrize(("owner", "name"), METHODS, ids=lambda part: getattr(part, "__name__", part))
 def test_methods_are_pinned(owner: type, name: str) -> None:
     assert _parameters(getattr(owner, name)) == METHODS[owner, name]
 

@@ -162,9 +162,7 @@ def _everything(
         ({"size": 1, "inner": nn.Identity()}, r"inner must be .*FlowEstimator.*; got Identity"),
     ],
 )
-def test_a_wrong_configuration_is_refused(
-    shelf: Registry[FlowEstimator], config, message: str
-) -> None:
+def test_a_wrong_configuration_is_refused(shelf: Registry[FlowEstimator], config, message: str) -> None:
     shelf.register("every")(_everything)
     with pytest.raises(TypeError, match=message):
         shelf.create("every", **config)

@@ -14,10 +14,10 @@ from torch import Tensor
 import rdvfi
 from rdvfi import testing
 from rdvfi.backbones.diffusion import add_noise, clean_from_velocity, velocity
-from rdvfi.backbones.loading import prepare_diffusers
-from rdvfi.backbones.svd import FRAMES, SVDKeyframes
-from rdvfi.backbones.svd_networks import UNETS, new_autoencoder, new_unet, widened
-from rdvfi.backbones.svd_step import PURE, SCHEDULE, STRONGEST, added_noise, noise_condition
+from rdvfi.backbones.pretrained_parts import prepare_diffusers
+from rdvfi.backbones.svd.generator import FRAMES, SVDKeyframes
+from rdvfi.backbones.svd.networks import UNETS, new_autoencoder, new_unet, widened
+from rdvfi.backbones.svd.sampler import PURE, SCHEDULE, STRONGEST, added_noise, noise_condition
 from rdvfi.testing import assert_close, smooth_noise
 
 prepare_diffusers()
@@ -87,9 +87,7 @@ def test_a_widened_network_is_the_original_whatever_the_second_frame() -> None:
 
 def test_the_second_frame_learns_from_the_first_step() -> None:
     unet = new_unet("toy")
-    unet(
-        torch.randn(1, 9, 12, 4, 4), 1.6, torch.zeros(1, 1, 8), TOLD
-    ).sample.square().mean().backward()
+    unet(torch.randn(1, 9, 12, 4, 4), 1.6, torch.zeros(1, 1, 8), TOLD).sample.square().mean().backward()
     assert unet.conv_in.weight.grad[:, 8:].abs().max() > 0
 
 
@@ -137,9 +135,7 @@ def test_its_preconditioning_is_the_v_prediction_of_the_paper(strength: float) -
     x = clean + strength * noise
     close = {"rtol": 0.0, "atol": 1e-5}
     torch.testing.assert_close(add_noise(clean, noise, sigma), c_in * x, **close)
-    torch.testing.assert_close(
-        clean_from_velocity(c_in * x, answer, sigma), c_skip * x + c_out * answer, **close
-    )
+    torch.testing.assert_close(clean_from_velocity(c_in * x, answer, sigma), c_skip * x + c_out * answer, **close)
     target = (clean - c_skip * x) / c_out  # what makes the denoised sample the clean one
     torch.testing.assert_close(velocity(clean, noise, sigma), target, rtol=1e-4, atol=1e-5)
 

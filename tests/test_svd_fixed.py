@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 import rdvfi
-from rdvfi.backbones.svd import SVDKeyframes
-from rdvfi.backbones.svd_fixed import FixedUNet
+from rdvfi.backbones.svd.folded import FixedUNet
+from rdvfi.backbones.svd.generator import SVDKeyframes
 from rdvfi.testing import assert_close, smooth_noise
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 import rdvfi
 from rdvfi.backbones.diffusion import add_noise, velocity, velocity_from_clean
-from rdvfi.backbones.svd import SVDKeyframes
-from rdvfi.backbones.svd_networks import new_autoencoder, new_unet
+from rdvfi.backbones.svd.generator import SVDKeyframes
+from rdvfi.backbones.svd.networks import new_autoencoder, new_unet
 from rdvfi.interfaces import Keyframes, Motion
 from rdvfi.testing import smooth_noise
 
@@ -76,9 +76,7 @@ def test_a_saved_model_is_the_same_model(model: rdvfi.Interpolator, tmp_path: Pa
     again = rdvfi.create_model(tmp_path)
     img0, img1 = _pair()
     assert torch.equal(again.state_dict()["generator.image_embedding"], _embedding(model))
-    torch.testing.assert_close(
-        again(img0, img1, [0.4]), model(img0, img1, [0.4]), rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(again(img0, img1, [0.4]), model(img0, img1, [0.4]), rtol=0, atol=1e-5)
 
 
 def _embedding(model: rdvfi.Interpolator) -> Tensor:
@@ -106,9 +104,7 @@ def test_published_weights_are_loaded_and_widened(published: Path) -> None:
     assert model(*_pair(), [0.5]).isfinite().all()
 
 
-def test_a_trained_network_is_loaded_as_wide_as_it_was_saved(
-    published: Path, tmp_path: Path
-) -> None:
+def test_a_trained_network_is_loaded_as_wide_as_it_was_saved(published: Path, tmp_path: Path) -> None:
     trained = new_unet("toy")
     torch.nn.init.normal_(trained.conv_in.weight)
     trained.save_pretrained(tmp_path / "unet")

@@ -14,20 +14,20 @@ from skimage import data as photographs
 from torch import nn
 
 from filmed import write_data
-from rdvfi.data.moving import KNOTS
 from rdvfi.data.pack import make_pack
 from rdvfi.data.pairs import build_pairs
 from rdvfi.data.pool import KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures
 from rdvfi.data.sources import Stream
+from rdvfi.data.synthetic.moving import KNOTS
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import load_bundled
 from rdvfi.training import feeds, run
-from rdvfi.training.clip import Clip
-from rdvfi.training.decoding import Autoencoding, Decoding
-from rdvfi.training.diffusing import Diffusing
-from rdvfi.training.losses import Needs, Terms
-from rdvfi.training.moment import Moment
+from rdvfi.training.losses.registry import Needs, Terms
+from rdvfi.training.objectives.autoencoder_clip import Clip
+from rdvfi.training.objectives.decoding import Autoencoding, Decoding
+from rdvfi.training.objectives.diffusion import Diffusing
+from rdvfi.training.objectives.moment import Moment
 from rdvfi.training.parts import load_parts, only, part_of, save_parts
 from rdvfi.training.png import write_png
 from rdvfi.training.recipes import compose_stages, list_training_recipes
@@ -67,9 +67,7 @@ def test_a_pool_holds_frames_coarse_flow_and_exact_flow(pools: tuple[Pool, Pool]
         assert batch["frames"].min() >= 0
         assert batch["frames"].max() <= 1
         assert batch["coarse"].shape == (2, 2, 2, SIZE[0] // 2, SIZE[1] // 2)
-        torch.testing.assert_close(
-            batch["times"][:, :KNOTS], (torch.arange(9) / 8).expand(2, 9), rtol=0, atol=1e-6
-        )
+        torch.testing.assert_close(batch["times"][:, :KNOTS], (torch.arange(9) / 8).expand(2, 9), rtol=0, atol=1e-6)
     assert procedural["flows"].shape == (2, 12, 4, 2, SIZE[0] // 8, SIZE[1] // 8)
     assert not procedural["flows"][:, 0, 0].any()  # to the first frame, at the first frame
     assert not procedural["flows"][:, KNOTS - 1, 1].any()
@@ -102,9 +100,7 @@ def _fit(objective: nn.Module, batches: list[dict[str, torch.Tensor]], steps: in
     return sums
 
 
-def test_every_stage_trains_its_own_parts_and_no_other(
-    model: Interpolator, pools: tuple[Pool, Pool]
-) -> None:
+def test_every_stage_trains_its_own_parts_and_no_other(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
     batches = [pools[0].batch([0, 1]), pools[1].batch([0, 1])]
     motion = Terms({"adjacent": 1, "flow": 1, "smoothness": 0.05})
     frames = Terms({"l2": 1, "l1": 1, "edges": 1, "census": 1, "features": 0.1, "gram": 0.1})
@@ -119,25 +115,17 @@ def test_every_stage_trains_its_own_parts_and_no_other(
         only(model, parts)
         objective = make()
         before = {key: value.clone() for key, value in model.state_dict().items()}
-        own = {
-            id(value)
-            for part in parts
-            for value in part_of(model, part).state_dict(keep_vars=True).values()
-        }
+        own = {id(value) for part in parts for value in part_of(model, part).state_dict(keep_vars=True).values()}
         _fit(objective, batches, 2)
         changed = {
-            id(value)
-            for key, value in model.state_dict(keep_vars=True).items()
-            if not torch.equal(value, before[key])
+            id(value) for key, value in model.state_dict(keep_vars=True).items() if not torch.equal(value, before[key])
         }
         assert _finite(model), name
         assert changed, name
         assert changed <= own, name
 
 
-def test_training_motion_on_a_few_samples_lowers_its_loss(
-    model: Interpolator, pools: tuple[Pool, Pool]
-) -> None:
+def test_training_motion_on_a_few_samples_lowers_its_loss(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
     batch = pools[0].batch([0, 1])
     part_of(model, "autoencoder").calibrate(batch["frames"][:, 0])  # pyright: ignore
     only(model, ["trajectory"])
@@ -152,9 +140,7 @@ def test_training_motion_on_a_few_samples_lowers_its_loss(
     assert loss() < 0.95 * before
 
 
-def test_a_loss_without_its_evidence_is_left_out(
-    model: Interpolator, pools: tuple[Pool, Pool]
-) -> None:
+def test_a_loss_without_its_evidence_is_left_out(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
     only(model, ["renderer"])
     objective = Decoding(model, Terms({"flow": 1, "l2": 2}))
     procedural, film = (objective(pool.batch([0]), Moment(0, 10)) for pool in pools)
@@ -162,25 +148,18 @@ def test_a_loss_without_its_evidence_is_left_out(
     assert film.keys() == {"l2"}  # real clips have no exact flow
 
 
-def test_predicted_keyframes_see_the_two_ends_alone(
-    model: Interpolator, pools: tuple[Pool, Pool]
-) -> None:
+def test_predicted_keyframes_see_the_two_ends_alone(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
     batch, decoding = pools[0].batch([0, 1]), Decoding(model, Terms({"l1": 1.0}), predicted=True)
     hidden = {**batch, "frames": batch["frames"].clone()}
     hidden["frames"][:, 1 : KNOTS - 1] = 0.5
     with torch.no_grad():
-        plain, same = (
-            decoding.predicted_keyframes(Clip.of(each), Moment(0, 1, seed=3))
-            for each in (batch, hidden)
-        )
+        plain, same = (decoding.predicted_keyframes(Clip.of(each), Moment(0, 1, seed=3)) for each in (batch, hidden))
     assert torch.equal(plain.latents, same.latents)
     assert plain.end_flows is not None
     assert plain.latents.shape[1] == KNOTS
 
 
-def test_frames_join_a_diffusion_stage_when_they_shall(
-    model: Interpolator, pools: tuple[Pool, Pool]
-) -> None:
+def test_frames_join_a_diffusion_stage_when_they_shall(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
     only(model, ["backbone"])
     objective = Diffusing(model, Terms({"theta": 1, "l2": 1}), reconstruct_from=0.5)
     batch = pools[1].batch([0])
@@ -254,9 +233,7 @@ def test_a_coarse_flow_that_learns_is_trained_by_its_recipe(
     load_parts(trained, tmp_path / "coarse.safetensors")
     changed = [
         name
-        for (name, before), after in zip(
-            fresh.named_parameters(), trained.parameters(), strict=True
-        )
+        for (name, before), after in zip(fresh.named_parameters(), trained.parameters(), strict=True)
         if not torch.equal(before, after)
     ]
     assert all(name.startswith("generator.coarse.") for name in changed)
@@ -336,9 +313,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder.parent
 
 
-def test_a_time_limit_is_that_of_the_whole_recipe(
-    folder: Path, pools: tuple[Pool, Pool], tmp_path: Path
-) -> None:
+def test_a_time_limit_is_that_of_the_whole_recipe(folder: Path, pools: tuple[Pool, Pool], tmp_path: Path) -> None:
     lines: list[str] = []
     overrides = _tiny(folder, tmp_path, "engine.max_minutes=0")
     assert not run.train("rdvfi_s", overrides, report=lines.append)
@@ -409,9 +384,7 @@ def test_latents_of_another_encoder_are_made_anew(
     assert moved.abs().max() < 0.01  # half precision
 
 
-def test_parts_come_back_and_those_of_another_model_are_refused(
-    model: Interpolator, tmp_path: Path
-) -> None:
+def test_parts_come_back_and_those_of_another_model_are_refused(model: Interpolator, tmp_path: Path) -> None:
     file = tmp_path / "stage.safetensors"
     with torch.no_grad():
         next(model.renderer.parameters()).fill_(3.0)
@@ -469,7 +442,7 @@ def test_what_is_wrong_in_a_recipe_is_named_before_anything_starts(
 
 
 def test_a_recipe_of_ones_own_and_a_loss_of_ones_own(tmp_path: Path) -> None:
-    from rdvfi.training.losses import Evidence, Loss, losses
+    from rdvfi.training.losses.registry import Evidence, Loss, losses
 
     text = "defaults: [training_stage, _self_]\nstage: own\nkind: decoding\ntrain: [renderer]\n"
     file = tmp_path / "own.yaml"
@@ -542,9 +515,7 @@ def test_a_film_that_is_not_whole_is_refused(tmp_path: Path) -> None:
             Film(tmp_path / "film.npy")
 
 
-def test_the_autoencoder_learns_and_is_calibrated(
-    folder: Path, model: Interpolator, tmp_path: Path
-) -> None:
+def test_the_autoencoder_learns_and_is_calibrated(folder: Path, model: Interpolator, tmp_path: Path) -> None:
     pictures = load_pictures(folder, Film(folder / "film.npy"), frames=2)
     make = feeds.crops(lambda rng: pictures[rng.integers(len(pictures))], 64)
     stream = Stream(make, workers=0).batches(4, 1)
@@ -559,7 +530,7 @@ def test_the_autoencoder_learns_and_is_calibrated(
 
 
 def test_the_command_shows_what_it_would_run(capsys: pytest.CaptureFixture[str]) -> None:
-    from rdvfi.cli import main
+    from rdvfi.cli.main import main
 
     with pytest.raises(SystemExit):
         main(["train", "recipe=rdvfi_s/motion", "data.folder=x", "out=y", "--show"])

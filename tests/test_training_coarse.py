@@ -13,10 +13,10 @@ from rdvfi.data.pairs import EXACT, FLOWS, STRIDES, VISIBLE, build_pairs
 from rdvfi.data.pool import KINDS, Pool
 from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.training import run
-from rdvfi.training.coarse import CoarseFlow, Pair
 from rdvfi.training.feeds import open_feed
-from rdvfi.training.losses import Estimates, FlowPair, Terms, estimates_loss
-from rdvfi.training.moment import Moment
+from rdvfi.training.losses.registry import Estimates, FlowPair, Terms, estimates_loss
+from rdvfi.training.objectives.coarse import CoarseFlow, Pair
+from rdvfi.training.objectives.moment import Moment
 from rdvfi.training.parts import load_parts
 from rdvfi.training.recipes import compose_stages
 
@@ -47,9 +47,7 @@ def _weights(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-@pytest.mark.parametrize(
-    ("coarse", "prefix"), [("matching", "coarse."), ("matched-dis", "coarse.learned.")]
-)
+@pytest.mark.parametrize(("coarse", "prefix"), [("matching", "coarse."), ("matched-dis", "coarse.learned.")])
 def test_the_stage_learns_from_pairs_and_leaves_a_part_that_loads(
     folder: Path, tmp_path: Path, coarse: str, prefix: str
 ) -> None:
@@ -77,9 +75,7 @@ def test_the_stage_learns_from_pairs_and_leaves_a_part_that_loads(
     assert all(started[f"generator.{name}"].equal(value) for name, value in kept.items())
 
 
-def test_the_sheet_shows_frames_and_known_flow_where_it_is_seen(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_the_sheet_shows_frames_and_known_flow_where_it_is_seen(folder: Path, tmp_path: Path) -> None:
     (stage,) = compose_stages("rdvfi_s/coarse", _overrides(folder, tmp_path, "matched-dis"))
     objective = CoarseFlow(run.prepared_model(stage), Terms({"estimates": 1}))
     batch = Pool(folder / "pool/pairs-procedural").batch([0, 1, 2])
@@ -95,9 +91,7 @@ def test_the_sheet_shows_frames_and_known_flow_where_it_is_seen(
     assert not grey[seen].any()
 
 
-def test_a_stage_that_goes_on_sees_the_pairs_that_it_would_have_seen(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_a_stage_that_goes_on_sees_the_pairs_that_it_would_have_seen(folder: Path, tmp_path: Path) -> None:
     (stage,) = compose_stages("rdvfi_s/coarse", _overrides(folder, tmp_path, "matching"))
     feed = open_feed(stage.data, run.prepared_model(stage), tmp_path, _silent)
     stream = feed.batches(0)
@@ -187,9 +181,7 @@ class _Shift(FlowEstimator):
         return self.shift[None, :, None, None].expand(len(source), 2, h, w)
 
 
-def test_a_coarse_flow_that_is_no_matching_learns_from_pairs_too(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_a_coarse_flow_that_is_no_matching_learns_from_pairs_too(folder: Path, tmp_path: Path) -> None:
     (stage,) = compose_stages("rdvfi_s/coarse", _overrides(folder, tmp_path, "matching"))
     model = run.prepared_model(stage)
     model.generator.coarse = _Shift()
@@ -222,6 +214,4 @@ def test_what_is_wrong_about_pairs_is_named(
     folder: Path, tmp_path: Path, recipe: str, override: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        run.train(
-            recipe, _overrides(folder, tmp_path, "matching", "after=[]", override), report=_silent
-        )
+        run.train(recipe, _overrides(folder, tmp_path, "matching", "after=[]", override), report=_silent)

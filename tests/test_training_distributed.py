@@ -14,8 +14,8 @@ import distributed
 import rdvfi
 from rdvfi.backbones.lora import merge_lora
 from rdvfi.checkpoint import write_weights
+from rdvfi.training.engine.sharding import shard
 from rdvfi.training.lora import LowRank, add_lora, lora_state, merge
-from rdvfi.training.sharding import shard
 
 
 def _two_processes(folder: Path) -> None:
@@ -58,9 +58,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     start = distributed.Regression().state_dict()
     for key, expected in alone.state_dict().items():
         torch.testing.assert_close(ends["parallel"][key], expected, rtol=0, atol=1e-5)
-    assert not torch.equal(
-        ends["parallel"]["blocks.0.enter.weight"], start["blocks.0.enter.weight"]
-    )
+    assert not torch.equal(ends["parallel"]["blocks.0.enter.weight"], start["blocks.0.enter.weight"])
     for way in ("sharded", "resumed"):
         for key, expected in low.state_dict().items():
             torch.testing.assert_close(ends[way][key], expected, rtol=0, atol=1e-5)

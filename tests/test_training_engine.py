@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rdvfi.training import slim
-from rdvfi.training.checkpoints import Checkpoints, State, read_checkpoint
-from rdvfi.training.engine import REWARM, Trainer
-from rdvfi.training.moment import Moment
-from rdvfi.training.objective import Batch, Losses, Objective
-from rdvfi.training.settings import EngineConfig
+from rdvfi.training.engine import slim
+from rdvfi.training.engine.checkpoints import Checkpoints, State, read_checkpoint
+from rdvfi.training.engine.loop import REWARM, Trainer
+from rdvfi.training.engine.settings import EngineConfig
+from rdvfi.training.objectives.base import Batch, Losses, Objective
+from rdvfi.training.objectives.moment import Moment
 
 
 class Fitting(Objective):
@@ -58,15 +58,11 @@ class Points:
     def batches(self, start: int, step: int = 1) -> Iterator[dict[str, Tensor]]:
         for number in itertools.count(start, step):
             samples = range(number * self.size, (number + 1) * self.size)
-            rows = [
-                torch.randn(3, 6, 6, generator=torch.Generator().manual_seed(i)) for i in samples
-            ]
+            rows = [torch.randn(3, 6, 6, generator=torch.Generator().manual_seed(i)) for i in samples]
             yield {"x": torch.stack(rows)}
 
 
-QUICK = EngineConfig(
-    steps=12, rate=1e-2, warmup=3, save_every=4, log_every=3, bfloat16=False, device="cpu"
-)
+QUICK = EngineConfig(steps=12, rate=1e-2, warmup=3, save_every=4, log_every=3, bfloat16=False, device="cpu")
 
 
 def _config(**values: object) -> EngineConfig:
@@ -95,9 +91,7 @@ def _same(a: nn.Module, b: nn.Module) -> bool:
     [QUICK, _config(bfloat16=True, accumulate=2), _config(optimiser="nadamw", schedule="constant")],
     ids=["plain", "bfloat16-accumulated", "another-optimiser"],
 )
-def test_a_stopped_run_that_goes_on_equals_one_that_never_stopped(
-    tmp_path: Path, config: EngineConfig
-) -> None:
+def test_a_stopped_run_that_goes_on_equals_one_that_never_stopped(tmp_path: Path, config: EngineConfig) -> None:
     whole, _, done = _fit(tmp_path / "whole", config)
     assert done
     with pytest.raises(KeyboardInterrupt):
@@ -275,9 +269,7 @@ def test_slim_shards_are_small_and_come_back_to_half_precision(tmp_path: Path) -
         ({"schedule": "cosinus"}, "engine.schedule.*'cosinus'"),
     ],
 )
-def test_settings_that_make_no_sense_are_named(
-    tmp_path: Path, values: dict[str, object], message: str
-) -> None:
+def test_settings_that_make_no_sense_are_named(tmp_path: Path, values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         _fit(tmp_path, _config(**values))
     assert not list(tmp_path.iterdir())

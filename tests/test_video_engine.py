@@ -20,20 +20,20 @@ import clips
 import rdvfi
 import toy
 from rdvfi.interfaces import Motion, Renderer
+from rdvfi.media.reader import Source, SourceFrame, open_source
+from rdvfi.media.writer import Sink
 from rdvfi.types import Image, Times, Video
 from rdvfi.video import LowConfidenceWarning, interpolate_video
 from rdvfi.video.engine import Engine
-from rdvfi.video.reader import Source, SourceFrame, open_source
 from rdvfi.video.timing import Moment, Multiply
-from rdvfi.video.writer import Sink
 
 
 @pytest.fixture(scope="module")
 def model() -> rdvfi.Interpolator:
     """Real motion and real warping; its learned encoder is not used for either."""
-    return rdvfi.build(
-        "rdvfi_s", "backbone=ends", "coarse=dis", "trajectory=straight", "renderer=warp"
-    ).requires_grad_(False)
+    return rdvfi.build("rdvfi_s", "backbone=ends", "coarse=dis", "trajectory=straight", "renderer=warp").requires_grad_(
+        False
+    )
 
 
 def _frames(path: Path) -> list[SourceFrame]:
@@ -50,11 +50,7 @@ def test_a_video_is_multiplied_with_exact_times_and_the_same_sound(tmp_path, mod
     report = _run(tmp_path / "in.mp4", tmp_path / "out.mp4", model, multiplier=4)
     before, after = _frames(tmp_path / "in.mp4"), _frames(tmp_path / "out.mp4")
     assert len(after) == (5 - 1) * 4 + 1 == report.frames_written
-    expected = [
-        start + j * Fraction(end - start, 4)
-        for start, end in itertools.pairwise(ticks)
-        for j in range(4)
-    ]
+    expected = [start + j * Fraction(end - start, 4) for start, end in itertools.pairwise(ticks) for j in range(4)]
     assert [f.stamp.time for f in after] == [tick * clips.TICK for tick in (*expected, ticks[-1])]
     assert after[-1].stamp.duration == before[-1].stamp.duration
     for k, frame in enumerate(before):
@@ -167,9 +163,7 @@ def test_what_is_shown_across_a_cut_can_be_chosen(tmp_path, model, action, share
     _with_a_cut(tmp_path / "in.mp4", each=1)
     with pytest.warns(LowConfidenceWarning):
         _run(tmp_path / "in.mp4", tmp_path / "out", model, multiplier=4, on_scene_change=action)
-    first, *made, last = (
-        clips.read_png(path).astype(float) for path in sorted((tmp_path / "out").iterdir())
-    )
+    first, *made, last = (clips.read_png(path).astype(float) for path in sorted((tmp_path / "out").iterdir()))
     for picture, share in zip(made, shares, strict=True):
         assert np.abs(picture - (first + share * (last - first))).max() <= 0.51
 
@@ -252,9 +246,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path, model) -> None:
     source = _Counted(60, tmp_path / "a.png")
     sink = _Watching(source)
     progress = []
-    engine = Engine(
-        model, source, Multiply(2), progress=lambda done, total: progress.append((done, total))
-    )
+    engine = Engine(model, source, Multiply(2), progress=lambda done, total: progress.append((done, total)))
     report = engine.run(sink)
     assert report.frames_written == len(sink.times) == 119
     assert sink.times == sorted(sink.times)
@@ -408,10 +400,7 @@ def test_a_frame_that_two_pairs_share_is_encoded_once(tmp_path, monkeypatch) -> 
     monkeypatch.setattr(generator, "encode", counting)
     _run(images, tmp_path / "out", model, multiplier=2)
     assert sum(encoded) == 4
-    tensors = [
-        torch.from_numpy(clips.read_png(path).copy()).permute(2, 0, 1)[None] / 255
-        for path in images
-    ]
+    tensors = [torch.from_numpy(clips.read_png(path).copy()).permute(2, 0, 1)[None] / 255 for path in images]
     for k in range(3):
         expected = model(tensors[k], tensors[k + 1], [0.5])[0, 0].permute(1, 2, 0).numpy()
         made = clips.read_png(tmp_path / "out" / f"frame_{2 * k + 1:06d}.png")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import clips
-from rdvfi.video.colour import Colour, Converter
-from rdvfi.video.images import list_images
-from rdvfi.video.output import check_destination, complete_or_nothing
-from rdvfi.video.reader import Source, open_source
+from rdvfi.media.colour import Colour, Converter
+from rdvfi.media.images import list_images
+from rdvfi.media.output import check_destination, complete_or_nothing
+from rdvfi.media.reader import Source, open_source
+from rdvfi.media.writer import SinkOptions, check_options, open_sink
 from rdvfi.video.timing import Multiply, schedule
-from rdvfi.video.writer import SinkOptions, check_options, open_sink
 
 
 def _copy(source: Source, destination: Path, options: SinkOptions | None = None) -> None:
@@ -105,9 +105,7 @@ def test_depth_and_chroma_are_kept(tmp_path, pixel_format) -> None:
     assert source.info.layout.deep == ("10" in pixel_format)
     _copy(source, tmp_path / "out.mp4", SinkOptions(crf=4))
     assert _context(tmp_path / "out.mp4").pix_fmt == pixel_format
-    for frame, again in zip(
-        source.frames(), open_source(tmp_path / "out.mp4").frames(), strict=True
-    ):
+    for frame, again in zip(source.frames(), open_source(tmp_path / "out.mp4").frames(), strict=True):
         most = np.iinfo(frame.pixels.dtype).max
         error = (frame.pixels.astype(float) - again.pixels) / most
         # Chroma at half size blurs this colourful texture a little.
@@ -142,9 +140,7 @@ def test_a_rotated_film_is_set_upright(tmp_path, rotation) -> None:
         assert np.abs(frame.pixels / 255 - picture).mean() < 0.03
 
 
-@pytest.mark.parametrize(
-    ("name", "codec"), [("o.mp4", None), ("o.mp4", "hevc"), ("o.webm", None), ("o.mkv", "vp9")]
-)
+@pytest.mark.parametrize(("name", "codec"), [("o.mp4", None), ("o.mp4", "hevc"), ("o.webm", None), ("o.mkv", "vp9")])
 def test_odd_sizes_keep_every_pixel(tmp_path, name, codec) -> None:
     paths = [tmp_path / f"{k}.png" for k in range(3)]
     for path in paths:
@@ -162,9 +158,7 @@ def test_ffv1_loses_nothing(tmp_path, pixel_format) -> None:
     clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 48, 64), pixel_format=pixel_format)
     source = open_source(tmp_path / "in.mp4")
     _copy(source, tmp_path / "out.mkv", SinkOptions("ffv1"))
-    for frame, again in zip(
-        source.frames(), open_source(tmp_path / "out.mkv").frames(), strict=True
-    ):
+    for frame, again in zip(source.frames(), open_source(tmp_path / "out.mkv").frames(), strict=True):
         assert np.array_equal(frame.pixels, again.pixels)
 
 

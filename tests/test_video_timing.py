@@ -17,9 +17,7 @@ from rdvfi.video.timing import (
     schedule,
 )
 
-TIME_BASES = st.sampled_from(
-    [Fraction(1, 24), Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 1000)]
-)
+TIME_BASES = st.sampled_from([Fraction(1, 24), Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 1000)])
 
 
 @st.composite
@@ -39,9 +37,7 @@ def test_multiplying_keeps_count_span_and_every_original(source, m) -> None:
     moments = [moment for _, part in schedule(stamps, Multiply(m)) for moment in part]
     n = len(stamps)
     assert len(moments) == (n - 1) * m + 1
-    assert Multiply(m).count(n, stamps[-1].time - stamps[0].time, stamps[-1].duration) == len(
-        moments
-    )
+    assert Multiply(m).count(n, stamps[-1].time - stamps[0].time, stamps[-1].duration) == len(moments)
     assert moments[0].time == stamps[0].time
     assert moments[-1].time == stamps[-1].time
     assert moments[-1].duration == stamps[-1].duration
@@ -62,9 +58,7 @@ def test_multiplied_frames_are_seamless_and_divide_their_interval(source, m) -> 
     for i in range(len(stamps) - 1):
         steps = {moment.duration for moment in moments[i * m : (i + 1) * m]}
         assert steps == {(stamps[i + 1].time - stamps[i].time) / m}
-        assert [moment.timestep for moment in moments[i * m : (i + 1) * m]] == [
-            Fraction(j, m) for j in range(m)
-        ]
+        assert [moment.timestep for moment in moments[i * m : (i + 1) * m]] == [Fraction(j, m) for j in range(m)]
 
 
 RATES = st.sampled_from([Fraction(24), Fraction(30000, 1001), Fraction(60), Fraction(1, 2)])

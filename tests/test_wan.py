@@ -11,18 +11,18 @@ from torch import Tensor
 
 import rdvfi
 from rdvfi import testing
-from rdvfi.backbones.wan_keyframes import IMAGE_ROWS, TEXT_ROWS, Sampling, WanKeyframes
-from rdvfi.backbones.wan_layout import Frames, Layout
-from rdvfi.backbones.wan_rope import FreeTimeRope
-from rdvfi.backbones.wan_sizes import fresh_autoencoder, fresh_transformer
-from rdvfi.backbones.wan_steps import (
+from rdvfi.backbones.wan.architecture import fresh_autoencoder, fresh_transformer
+from rdvfi.backbones.wan.autoencoder import decode_frames, encode_clip, encode_frames
+from rdvfi.backbones.wan.generator import IMAGE_ROWS, TEXT_ROWS, Sampling, WanKeyframes
+from rdvfi.backbones.wan.layout import Frames, Layout
+from rdvfi.backbones.wan.rope import FreeTimeRope
+from rdvfi.backbones.wan.sampler import (
     Sampler,
     add_flow_noise,
     clean_from_flow,
     make_scheduler,
     sample,
 )
-from rdvfi.backbones.wan_vae import decode_frames, encode_clip, encode_frames
 
 few = settings(max_examples=20, deadline=None, derandomize=True)
 
@@ -59,9 +59,7 @@ class Listening(torch.nn.Module):
         self.proj_out = transformer.proj_out
         self.heard: list[Tensor] = []
 
-    def forward(
-        self, x: Tensor, t: Tensor, text: Tensor, image: Tensor, return_dict: bool
-    ) -> tuple[Tensor]:
+    def forward(self, x: Tensor, t: Tensor, text: Tensor, image: Tensor, return_dict: bool) -> tuple[Tensor]:
         self.heard += [x, t, text, image]
         return self.inner(x, t, text, image, return_dict=return_dict)
 
@@ -216,9 +214,7 @@ def test_velocity_leads_back_to_clean_latents(level: float) -> None:
     clean, noise = _draw()
     sigma = torch.full((3,), level)
     noisy = add_flow_noise(clean, noise, sigma)
-    torch.testing.assert_close(
-        clean_from_flow(noisy, noise - clean, sigma), clean, rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(clean_from_flow(noisy, noise - clean, sigma), clean, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("sampler", list(Sampler))

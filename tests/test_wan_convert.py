@@ -8,11 +8,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from rdvfi.backbones.loading import load_part
-from rdvfi.backbones.wan_convert import convert_transformer, copy_autoencoder
-from rdvfi.backbones.wan_names import to_diffusers
-from rdvfi.backbones.wan_sizes import fresh_autoencoder, fresh_transformer
-from rdvfi.cli import main
+from rdvfi.backbones.pretrained_parts import load_part
+from rdvfi.backbones.wan.architecture import fresh_autoencoder, fresh_transformer
+from rdvfi.backbones.wan.convert import convert_transformer, copy_autoencoder
+from rdvfi.backbones.wan.names import to_diffusers
+from rdvfi.cli.main import main
 
 _ORIGINAL = (
     ("condition_embedder.time_embedder.linear_1", "time_embedding.0"),
@@ -63,9 +63,7 @@ def original(tmp_path: Path) -> tuple[Path, dict[str, Tensor]]:
 def test_conversion_is_bit_for_bit(original, tmp_path: Path) -> None:
     file, state = original
     convert_transformer(file, tmp_path / "wan", size="toy")
-    written = safetensors.torch.load_file(
-        tmp_path / "wan" / "transformer" / "diffusion_pytorch_model.safetensors"
-    )
+    written = safetensors.torch.load_file(tmp_path / "wan" / "transformer" / "diffusion_pytorch_model.safetensors")
     assert written.keys() == state.keys()
     for name, tensor in written.items():
         assert tensor.dtype == torch.bfloat16
@@ -73,9 +71,7 @@ def test_conversion_is_bit_for_bit(original, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "wan").iterdir()] == ["transformer"]
 
 
-def test_what_was_converted_is_what_diffusers_reads_from_the_original(
-    original, tmp_path: Path
-) -> None:
+def test_what_was_converted_is_what_diffusers_reads_from_the_original(original, tmp_path: Path) -> None:
     from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
     file, _ = original
@@ -115,9 +111,7 @@ def test_the_full_size_has_the_parameters_of_the_published_model() -> None:
         (lambda s: s.update({"head.head.bias": torch.zeros(7)}), r"shape \(7,\), expected \(64,\)"),
     ],
 )
-def test_another_model_is_refused_and_nothing_is_written(
-    original, tmp_path: Path, change, message: str
-) -> None:
+def test_another_model_is_refused_and_nothing_is_written(original, tmp_path: Path, change, message: str) -> None:
     state = safetensors.torch.load_file(original[0])
     change(state)
     safetensors.torch.save_file(state, original[0])

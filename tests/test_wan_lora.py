@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import rdvfi
 from rdvfi.backbones.lora import merge_lora, read_tensor
-from rdvfi.backbones.wan_keyframes import WanKeyframes
-from rdvfi.backbones.wan_names import to_diffusers
-from rdvfi.backbones.wan_sizes import fresh_transformer
+from rdvfi.backbones.wan.architecture import fresh_transformer
+from rdvfi.backbones.wan.generator import WanKeyframes
+from rdvfi.backbones.wan.names import to_diffusers
 
 LAYERS = {
     "blocks.0.attn1.to_q": "blocks.0.self_attn.q",

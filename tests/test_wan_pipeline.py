@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import rdvfi
-from rdvfi.backbones.wan_keyframes import WanKeyframes
-from rdvfi.backbones.wan_steps import add_flow_noise
+from rdvfi.backbones.wan.generator import WanKeyframes
+from rdvfi.backbones.wan.sampler import add_flow_noise
 from rdvfi.interfaces import Keyframes, Motion
 from rdvfi.testing import smooth_noise
 
@@ -44,9 +44,7 @@ def test_frames_come_from_images() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("layout", ["PER_FRAME", "CAUSAL_25"])
 def test_a_flow_that_reads_pixels_gets_decoded_keyframes(layout: str) -> None:
-    model = rdvfi.build(
-        "rdvfi-d", TOY[0], f"backbone.layout={layout}", "flow=dis", "renderer=warp"
-    ).eval()
+    model = rdvfi.build("rdvfi-d", TOY[0], f"backbone.layout={layout}", "flow=dis", "renderer=warp").eval()
     img0, img1 = _pair()
     keyframes = model.estimate(img0, img1).keyframes
     assert keyframes.images is not None
@@ -126,9 +124,7 @@ def test_stage_two_trains_the_transformer_through_the_frozen_rest(checkpointed: 
     motion = Motion(keyframes, model.trajectory(keyframes))
     frame = model.renderer(img0, img1, motion, torch.tensor([0.6]))
     rec = F.mse_loss(frame, clip[:, 5:6])
-    through_frames = torch.autograd.grad(
-        rec, generator.transformer.proj_out.weight, retain_graph=True
-    )[0]
+    through_frames = torch.autograd.grad(rec, generator.transformer.proj_out.weight, retain_graph=True)[0]
     assert through_frames.any(), "frames must teach the transformer"
     (theta + 0.5 * rec).backward()
     assert all(name.startswith("generator.transformer.") for name in _with_gradients(model))
@@ -149,9 +145,7 @@ def test_a_step_of_training_lowers_the_loss() -> None:
     truth = _true_keyframes(generator, clip)
     clean = truth.latents.transpose(1, 2)
     noise, sigma = torch.randn_like(clean), torch.ones(1)
-    condition = generator.condition(
-        clip[:, 0], clip[:, -1], truth.latents[:, 0], truth.latents[:, -1]
-    )
+    condition = generator.condition(clip[:, 0], clip[:, -1], truth.latents[:, 0], truth.latents[:, -1])
     optimizer = torch.optim.Adam(generator.transformer.parameters(), 3e-3)
     losses = []
     for _ in range(20):

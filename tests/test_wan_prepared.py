@@ -9,12 +9,12 @@ from torch import Tensor
 
 import rdvfi
 from rdvfi import testing
-from rdvfi.backbones.folding import Folded, distinct_rows
-from rdvfi.backbones.wan_keyframes import Sampling, WanKeyframes
-from rdvfi.backbones.wan_layout import Frames, Layout
-from rdvfi.backbones.wan_prepared import PreparedTransformer, fold_cross
-from rdvfi.backbones.wan_sizes import fresh_autoencoder, fresh_transformer
-from rdvfi.backbones.wan_vae import FlatAutoencoder, decode_frames, encode_frames
+from rdvfi.backbones.constant_context import Folded, distinct_rows
+from rdvfi.backbones.wan.architecture import fresh_autoencoder, fresh_transformer
+from rdvfi.backbones.wan.autoencoder import FlatAutoencoder, decode_frames, encode_frames
+from rdvfi.backbones.wan.folded import PreparedTransformer, fold_cross
+from rdvfi.backbones.wan.generator import Sampling, WanKeyframes
+from rdvfi.backbones.wan.layout import Frames, Layout
 
 
 def _shaken(module: Any) -> Any:
@@ -27,9 +27,7 @@ def _shaken(module: Any) -> Any:
 
 def _made(**how: Any) -> WanKeyframes:
     torch.manual_seed(0)
-    return WanKeyframes(
-        _shaken(fresh_transformer("toy")), _shaken(fresh_autoencoder("toy")), **how
-    ).eval()
+    return WanKeyframes(_shaken(fresh_transformer("toy")), _shaken(fresh_autoencoder("toy")), **how).eval()
 
 
 def _pair(h: int = 32, w: int = 48) -> tuple[Tensor, Tensor]:
@@ -59,9 +57,7 @@ def test_rows_that_repeat_are_attended_to_once() -> None:
         return x.unflatten(-1, (3, 4)).transpose(-3, -2)
 
     whole = context.float().expand(2, -1, -1)
-    expected = F.scaled_dot_product_attention(
-        split(queries), split(keys(whole)), split(values(whole))
-    )
+    expected = F.scaled_dot_product_attention(split(queries), split(keys(whole)), split(values(whole)))
     testing.assert_close(folded.attend(queries), expected.transpose(1, 2).flatten(2))
     wrong = Folded(folded.keys, folded.values, counts.clamp(max=10.0), heads=3)
     assert (wrong.attend(queries) - folded.attend(queries)).abs().max() > 1e-4
@@ -250,8 +246,6 @@ def test_a_model_is_optimized_and_reuses_the_frame_that_two_pairs_share() -> Non
     second = model.estimate(img1, img2, after=first)
     assert encoded == [2], "only the new frames are encoded"
     testing.assert_close(second.keyframes.latents, expected[1], tolerance=2e-5)
-    testing.assert_close(
-        model.render(img1, img2, second, [0.5]), model(img1, img2, [0.5]), tolerance=1e-5
-    )
+    testing.assert_close(model.render(img1, img2, second, [0.5]), model(img1, img2, [0.5]), tolerance=1e-5)
     with pytest.raises(ValueError, match="estimated for 2 pairs"):
         model.estimate(img1[:1], img2[:1], after=first)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import rdvfi
-from rdvfi.backbones.wan_sizes import fresh_autoencoder, fresh_transformer
+from rdvfi.backbones.wan.architecture import fresh_autoencoder, fresh_transformer
 from rdvfi.testing import smooth_noise
 
 SMALL = ("flow.width=8", "trajectory.width=8", "renderer.width=8")
@@ -71,9 +71,7 @@ def test_a_backbone_with_a_source_is_referred_to(source: Path, tmp_path: Path) -
     _same(model, tmp_path / "saved")
 
 
-def test_a_backbone_is_copied_on_demand_and_then_needs_no_source(
-    source: Path, tmp_path: Path
-) -> None:
+def test_a_backbone_is_copied_on_demand_and_then_needs_no_source(source: Path, tmp_path: Path) -> None:
     torch.manual_seed(3)
     rows = tmp_path / "prompt.safetensors"
     safetensors.torch.save_file({"prompt_embeds": torch.randn(1, 2, 16)}, rows)

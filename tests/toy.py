@@ -45,9 +45,7 @@ class ToyGenerator(KeyframeGenerator):
     stride = 8
     time_symmetric = True
 
-    def __init__(
-        self, inner: int, channels: int, pooling: Pooling, coarse: FlowEstimator | None
-    ) -> None:
+    def __init__(self, inner: int, channels: int, pooling: Pooling, coarse: FlowEstimator | None) -> None:
         super().__init__()
         self.inner = inner
         self.latent_channels = channels
@@ -56,9 +54,7 @@ class ToyGenerator(KeyframeGenerator):
         self.to_latent = nn.Conv2d(3, channels, 1)
         self.to_image = nn.Conv2d(channels, 3, 1)
 
-    def forward(
-        self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]
-    ) -> Keyframes:
+    def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
         ends = torch.stack((self.encode(img0), self.encode(img1)), dim=1)
         times = torch.linspace(0, 1, self.inner + 2, device=img0.device)
         share = times[1:-1, None, None, None].to(ends.dtype)
@@ -86,9 +82,7 @@ class ToyFlow(FlowEstimator):
         self.window = window
         self.gain = nn.Parameter(torch.ones(()))
 
-    def forward(
-        self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
-    ) -> Float[Tensor, "n 2 h w"]:
+    def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         a, b = (image.float().mean(1, keepdim=True) for image in (source, target))
         gy, gx = torch.gradient((a + b) / 2, dim=(-2, -1))
         maps = torch.cat((gx * gx, gx * gy, gy * gy, gx * (b - a), gy * (b - a)), dim=1)
@@ -175,9 +169,7 @@ def toy_flow(*, reads: Reads = Reads.LATENTS, window: int = 5) -> FlowEstimator:
     return ToyFlow(reads, window)
 
 
-def toy_trajectory(
-    *, flow: FlowEstimator, basis: Basis, grid: FlowGrid = FlowGrid.TARGET
-) -> TrajectoryModel:
+def toy_trajectory(*, flow: FlowEstimator, basis: Basis, grid: FlowGrid = FlowGrid.TARGET) -> TrajectoryModel:
     return ToyTrajectoryModel(flow, basis, grid)
 
 
@@ -215,9 +207,7 @@ def toy_model(
     motion_area: int = 64 * 48,
 ) -> Interpolator:
     """A small model of registered components; only inside `registered`."""
-    trajectory = trajectories.create(
-        "toy", flow=flows.create("toy", reads=reads), basis=bases.create("toy"), grid=grid
-    )
+    trajectory = trajectories.create("toy", flow=flows.create("toy", reads=reads), basis=bases.create("toy"), grid=grid)
     model = Interpolator(
         backbones.create("toy", inner=inner, coarse=flows.create("toy")),
         trajectory,

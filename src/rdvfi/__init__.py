@@ -30,7 +30,7 @@ from rdvfi import render as _render  # noqa: F401
 # isort: split
 
 # After the packages: `rdvfi.backbones` is the registry, as `rdvfi.flows` is, while
-# `import rdvfi.backbones.compact` and `from rdvfi.backbones import compact` find the package in
+# `import rdvfi.backbones.compact.generator` and `from rdvfi.backbones import compact` find the package in
 # `sys.modules`, whatever the attribute is. The registry passes the package's modules on.
 from rdvfi.interfaces import (
     Basis,

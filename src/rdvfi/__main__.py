@@ -1,5 +1,5 @@
 """``python -m rdvfi`` is the command ``rdvfi``."""
 
-from rdvfi.cli import main
+from rdvfi.cli.main import main
 
 main()

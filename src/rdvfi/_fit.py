@@ -17,12 +17,10 @@ from rdvfi.interfaces import (
     Renderer,
     TrajectoryModel,
 )
-from rdvfi.motion.knots import check_reach
+from rdvfi.motion.trajectory.fixed_knots import check_reach
 
 
-def check_fit(
-    generator: KeyframeGenerator, trajectory: TrajectoryModel, renderer: Renderer
-) -> None:
+def check_fit(generator: KeyframeGenerator, trajectory: TrajectoryModel, renderer: Renderer) -> None:
     """The stages can work together.
 
     Raises:

@@ -45,9 +45,7 @@ def fetch(
     wanted = list(patterns)
     if complete is not None:
         try:
-            cached = snapshot_download(
-                hub_id, revision=revision, allow_patterns=wanted, local_files_only=True
-            )
+            cached = snapshot_download(hub_id, revision=revision, allow_patterns=wanted, local_files_only=True)
             if complete(Path(cached)):
                 return Path(cached)
         except (LocalEntryNotFoundError, HFValidationError):
@@ -56,8 +54,7 @@ def fetch(
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError) as error:
         raise FileNotFoundError(
-            f"{hub_id!r} is neither a folder here nor a model that the Hugging Face hub gives: "
-            f"{error}"
+            f"{hub_id!r} is neither a folder here nor a model that the Hugging Face hub gives: {error}"
         ) from error
     except OSError as error:
         at = f" --revision {revision}" if revision else ""

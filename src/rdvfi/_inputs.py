@@ -21,14 +21,9 @@ def check_pair(img0: Tensor, img1: Tensor, device: torch.device) -> None:
     for name, image in (("img0", img0), ("img1", img1)):
         check_frame(name, image, device)
     if img0.shape != img1.shape:
-        raise ValueError(
-            f"img0 and img1 must have the same shape; got {tuple(img0.shape)} and "
-            f"{tuple(img1.shape)}"
-        )
+        raise ValueError(f"img0 and img1 must have the same shape; got {tuple(img0.shape)} and {tuple(img1.shape)}")
     if img0.dtype != img1.dtype:
-        raise ValueError(
-            f"img0 and img1 must have the same type; got {img0.dtype} and {img1.dtype}"
-        )
+        raise ValueError(f"img0 and img1 must have the same type; got {img0.dtype} and {img1.dtype}")
 
 
 def check_frame(name: str, image: Tensor, device: torch.device) -> None:
@@ -40,13 +35,11 @@ def check_frame(name: str, image: Tensor, device: torch.device) -> None:
         raise ValueError(f"{name} must have shape (B, 3, H, W); got {shape}")
     if not image.is_floating_point():
         raise ValueError(
-            f"{name} must hold floats in [0, 1]; got {image.dtype} (for 8-bit images: "
-            f"{name}.float() / 255)"
+            f"{name} must hold floats in [0, 1]; got {image.dtype} (for 8-bit images: {name}.float() / 255)"
         )
     if min(shape[-2:]) < MINIMUM_SIDE:
         raise ValueError(
-            f"{name} must be at least {MINIMUM_SIDE} pixels high and wide; got {shape[-2]} high "
-            f"and {shape[-1]} wide"
+            f"{name} must be at least {MINIMUM_SIDE} pixels high and wide; got {shape[-2]} high and {shape[-1]} wide"
         )
     if image.device != device:
         raise ValueError(f"{name} is on {image.device} but the model is on {device}")

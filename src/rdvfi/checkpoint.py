@@ -90,9 +90,7 @@ def read_config(path: Path) -> Pretrained:
         raise ValueError(f"{path} is not the configuration of an rdvfi model")
     version = table.pop("format_version", None)
     if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {version!r}; this version of rdvfi reads {FORMAT_VERSION}"
-        )
+        raise ValueError(f"{path} has format version {version!r}; this version of rdvfi reads {FORMAT_VERSION}")
     table.setdefault("apart", [])  # files of version 0.1 do not say
     expected = {field.name for field in fields(Pretrained)}
     if table.keys() != expected:
@@ -124,9 +122,7 @@ def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     _write_atomically(path, lambda beside: safetensors.torch.save_file(tensors, beside))
 
 
-def load_weights(
-    model: nn.Module, path: Path, *, but: str | None = None, only: str | None = None
-) -> None:
+def load_weights(model: nn.Module, path: Path, *, but: str | None = None, only: str | None = None) -> None:
     """Load every tensor of ``model`` from a file; names and shapes must be the same.
 
     Args:
@@ -157,9 +153,7 @@ def load_weights(
     model.load_state_dict(state, strict=but is None and only is None)
 
 
-def tensors_of(
-    model: nn.Module, *, but: str | None = None, only: str | None = None
-) -> dict[str, Tensor]:
+def tensors_of(model: nn.Module, *, but: str | None = None, only: str | None = None) -> dict[str, Tensor]:
     """What of a model is saved: all but one child, or one child only."""
     left_out = () if but is None else (f"{but}.",)
     kept = "" if only is None else f"{only}."
@@ -167,9 +161,7 @@ def tensors_of(
     return {k: v for k, v in state.items() if k.startswith(kept) and not k.startswith(left_out)}
 
 
-def _check_tensors(
-    path: Path, expected: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
-) -> None:
+def _check_tensors(path: Path, expected: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
     if shapes.keys() != expected.keys():
         absent = {k.split(".")[0] for k in expected} - {k.split(".")[0] for k in shapes}
         parts = [part for part, stage in STAGES.items() if stage in absent]
@@ -188,9 +180,7 @@ def _check_tensors(
             )
 
 
-def save_pretrained(
-    folder: str | os.PathLike[str], config: Pretrained, state: Mapping[str, Tensor]
-) -> None:
+def save_pretrained(folder: str | os.PathLike[str], config: Pretrained, state: Mapping[str, Tensor]) -> None:
     """Write both files into ``folder``, which is made if needed."""
     path = Path(folder)
     if path.exists() and not path.is_dir():
@@ -200,9 +190,7 @@ def save_pretrained(
     write_config(path / CONFIG_NAME, config)
 
 
-def load_pretrained(
-    folder_or_hub_id: str | os.PathLike[str], *, revision: str | None = None
-) -> ModelFiles:
+def load_pretrained(folder_or_hub_id: str | os.PathLike[str], *, revision: str | None = None) -> ModelFiles:
     """Find a saved model in a folder, or fetch it from the hub, and read its configuration."""
     folder = Path(folder_or_hub_id).expanduser()
     if not folder.is_dir():
@@ -213,9 +201,7 @@ def load_pretrained(
     return ModelFiles(read_config(config_path), config_path, folder / WEIGHTS_NAME)
 
 
-def push_folder(
-    save: Callable[[Path], None], repository: str, *, private: bool, message: str
-) -> str:
+def push_folder(save: Callable[[Path], None], repository: str, *, private: bool, message: str) -> str:
     """Save into a temporary folder and upload it; returns the address of the commit."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -225,9 +211,7 @@ def push_folder(
         save(Path(folder))
         try:
             api.create_repo(repository, private=private, exist_ok=True)
-            commit = api.upload_folder(
-                repo_id=repository, folder_path=folder, commit_message=message
-            )
+            commit = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
         except (HfHubHTTPError, ValueError):
             raise  # refused by the hub, or not a repository name: their texts are clear
         except Exception as error:

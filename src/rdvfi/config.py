@@ -32,6 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rdvfi._signature import Parameter, without_none
 from rdvfi.interfaces import Basis, FlowEstimator
 from rdvfi.interpolator import Interpolator
+from rdvfi.pretrained import MOTION_AREA
 from rdvfi.registry import (
     Registry,
     backbones,
@@ -43,7 +44,6 @@ from rdvfi.registry import (
     renderers,
     trajectories,
 )
-from rdvfi.staged import MOTION_AREA
 
 GROUPS: dict[str, Registry[Any]] = {
     "backbone": backbones,
@@ -75,9 +75,7 @@ def build(recipe: str | os.PathLike[str], *overrides: str) -> Interpolator:
         ValueError: If the recipe, a choice, a field or a value is not valid; nothing was built.
     """
     composed = compose(recipe, *overrides)
-    backbone, trajectory, renderer = (
-        _spec(composed, part) for part in ("backbone", "trajectory", "renderer")
-    )
+    backbone, trajectory, renderer = (_spec(composed, part) for part in ("backbone", "trajectory", "renderer"))
     try:
         generator = create_from_spec(backbones, _with_channels(backbone, None))
         channels = generator.latent_channels
@@ -113,9 +111,7 @@ def compose(recipe: str | os.PathLike[str], *overrides: str) -> dict[str, Any]:
             # A recipe of one's own may start from one of ours.
             ours = f"hydra.searchpath=[file://{RECIPES}]"
             composed = hydra.compose(path.stem, [*checked, ours])
-        values = OmegaConf.to_container(
-            composed, resolve=True, enum_to_str=True, throw_on_missing=True
-        )
+        values = OmegaConf.to_container(composed, resolve=True, enum_to_str=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(f"recipe {os.fspath(recipe)!r}: {one_line(error)}") from error
     if not isinstance(values, dict) or not values.keys() >= {"motion_area", *GROUPS}:
@@ -256,8 +252,7 @@ def _check_override(override: str) -> str:
     known = [*GROUPS, "motion_area"]
     if head not in known:
         raise ValueError(
-            f"override {override!r}: no group {head!r}{did_you_mean(head, known)} "
-            f"(groups: {', '.join(known)})"
+            f"override {override!r}: no group {head!r}{did_you_mean(head, known)} (groups: {', '.join(known)})"
         )
     if key not in GROUPS:
         return override
@@ -285,9 +280,7 @@ def stored_nodes() -> Iterator[None]:
 
 
 def _copied(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: _copied(value) if isinstance(value, dict) else value for key, value in tree.items()
-    }
+    return {key: _copied(value) if isinstance(value, dict) else value for key, value in tree.items()}
 
 
 def one_line(error: Exception) -> str:

@@ -24,9 +24,7 @@ def pixel_grid(h: int, w: int, *, device: torch.device | None = None) -> Float[T
     return torch.stack((xs.expand(h, w), ys[:, None].expand(h, w)))
 
 
-def resize_image(
-    image: Float[Tensor, "n c _ _"], size: tuple[int, int]
-) -> Float[Tensor, "n c _ _"]:
+def resize_image(image: Float[Tensor, "n c _ _"], size: tuple[int, int]) -> Float[Tensor, "n c _ _"]:
     """Resize to ``size = (h, w)``: bilinear, and area-averaging where it shrinks."""
     if tuple(image.shape[-2:]) == tuple(size):
         return image
@@ -57,9 +55,7 @@ def stays_inside(flow: Float[Tensor, "n 2 h w"]) -> Bool[Tensor, "n 1 h w"]:
     return (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
 
 
-def replicate_pad(
-    image: Float[Tensor, "n c _ _"], size: tuple[int, int]
-) -> Float[Tensor, "n c _ _"]:
+def replicate_pad(image: Float[Tensor, "n c _ _"], size: tuple[int, int]) -> Float[Tensor, "n c _ _"]:
     """Extend to ``size = (h, w)`` at the right and bottom by repeating the border."""
     h, w = image.shape[-2:]
     if (h, w) == tuple(size):
@@ -90,17 +86,12 @@ def choose_motion_size(
         ValueError: If a side is below 16 pixels.
     """
     if height < MINIMUM_SIDE or width < MINIMUM_SIDE:
-        raise ValueError(
-            f"frames are {width}x{height} pixels; both sides must be at least {MINIMUM_SIDE}"
-        )
+        raise ValueError(f"frames are {width}x{height} pixels; both sides must be at least {MINIMUM_SIDE}")
     if height * width <= area:
         padded = tuple(max(-(-side // multiple) * multiple, minimum) for side in (height, width))
         return MotionSize((padded[0], padded[1]), (padded[0], padded[1]))
     scale = (area / (height * width)) ** 0.5
-    motion = tuple(
-        max(round(side * scale / multiple) * multiple, multiple, minimum)
-        for side in (height, width)
-    )
+    motion = tuple(max(round(side * scale / multiple) * multiple, multiple, minimum) for side in (height, width))
     # A very long strip rounds one side up to the minimum; never beyond the frame's own padding.
     padded = tuple(max(side, small) for side, small in zip((height, width), motion, strict=True))
     return MotionSize((padded[0], padded[1]), (motion[0], motion[1]))

@@ -258,6 +258,4 @@ def find(name: str, **values: Any) -> list[EntryInfo | ModelInfo | RecipeInfo]:
     if os.sep in name or Path(name).is_dir():
         return [model_info(create_model(name), name)]
     known = [*list_models(), *list_recipes(), *(entry for r in REGISTRIES for entry in r)]
-    raise ValueError(
-        f"nothing is called {name!r}{did_you_mean(key, known)}; `rdvfi models` lists what there is"
-    )
+    raise ValueError(f"nothing is called {name!r}{did_you_mean(key, known)}; `rdvfi models` lists what there is")

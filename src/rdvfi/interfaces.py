@@ -137,9 +137,7 @@ class Trajectory(ABC):
         u, v = rate[:, :, 0], rate[:, :, 1]
         return torch.stack((-(d * u - b * v), -(a * v - c * u)), dim=2) / determinant[:, :, None]
 
-    def confidence(
-        self, times: Times, *, flows: tuple[Flows, Flows] | None = None
-    ) -> Float[Tensor, "b t 2 h w"]:
+    def confidence(self, times: Times, *, flows: tuple[Flows, Flows] | None = None) -> Float[Tensor, "b t 2 h w"]:
         """Trust in the flow to the first (channel 0) and to the last frame (channel 1), in (0, 1].
 
         It is ``exp(-e / 2)`` with ``e`` the forward-backward error in pixels: going from an
@@ -165,9 +163,7 @@ class Trajectory(ABC):
         )
 
 
-def _consistency(
-    near: Flows, across: Float[Tensor, "b 2 h w"], far: Flows
-) -> Float[Tensor, "b t h w"]:
+def _consistency(near: Flows, across: Float[Tensor, "b 2 h w"], far: Flows) -> Float[Tensor, "b t h w"]:
     """exp(-e/2) of the detour: to the near end, across to the far end, against going directly."""
     b, t = near.shape[:2]
     spread = across[:, None].expand(b, t, *across.shape[1:]).flatten(0, 1)
@@ -209,9 +205,7 @@ class KeyframeGenerator(nn.Module, ABC):
     """Whether its weights were trained elsewhere for just this use: nobody has to train it."""
 
     @abstractmethod
-    def forward(
-        self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]
-    ) -> Keyframes:
+    def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
         """Keyframes between two frames at motion size. Pure; ends are the frames' own latents.
 
         Args:
@@ -278,9 +272,7 @@ class FlowEstimator(nn.Module, ABC):
     """Whether its weights were trained elsewhere for just this use: nobody has to train it."""
 
     @abstractmethod
-    def forward(
-        self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
-    ) -> Float[Tensor, "n 2 h w"]:
+    def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         """Flow on the grid of ``source`` into ``target``: ``target(x + F(x))`` is ``source(x)``.
 
         ``(dx, dy)`` in pixels of that grid, float32.

@@ -30,7 +30,7 @@ from rdvfi.interfaces import (
     TrajectoryModel,
 )
 from rdvfi.ops.native import compile_render
-from rdvfi.staged import MOTION_AREA, Staged
+from rdvfi.pretrained import MOTION_AREA, Staged
 from rdvfi.types import Image, SmallImage, Times, Video
 
 
@@ -113,9 +113,7 @@ class Interpolator(Staged):
             known = after.keyframes.latents[:, -1].clone()
         return self._graphs.get("motion", self._motion)(img0, img1, noise, known)
 
-    def render(
-        self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Sequence[float | int] | Tensor
-    ) -> Video:
+    def render(self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Sequence[float | int] | Tensor) -> Video:
         """Draw frames at ``timesteps`` along a motion that `estimate` found for the same frames.
 
         Args:
@@ -142,9 +140,7 @@ class Interpolator(Staged):
             return draw(img0, img1, motion, times)
         pixels = WORK_BYTES * size.motion[0] * size.motion[1]
         frame = 3 * size.padded[0] * size.padded[1] * max(img0.element_size(), 4)
-        return self._chunks.draw(
-            lambda part: draw(img0, img1, motion, part), times, bytes_each=b * (pixels + frame)
-        )
+        return self._chunks.draw(lambda part: draw(img0, img1, motion, part), times, bytes_each=b * (pixels + frame))
 
     def compile(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -214,9 +210,7 @@ class Interpolator(Staged):
         floats = (p.dtype for p in self.parameters() if p.is_floating_point())
         return next(floats, torch.float32)
 
-    def _motion(
-        self, img0: Tensor, img1: Tensor, noise: Tensor, known: Tensor | None = None
-    ) -> Motion:
+    def _motion(self, img0: Tensor, img1: Tensor, noise: Tensor, known: Tensor | None = None) -> Motion:
         """The work of `estimate`: pure tensor code that compiles whole."""
         small0, small1 = self._shrink(img0), self._shrink(img1)
         if known is None:
@@ -252,9 +246,7 @@ class Interpolator(Staged):
         padded = replicate_pad(self._working(image), size.padded)
         return resize_image(padded, size.motion).clamp(0.0, 1.0).to(self.dtype)
 
-    def _with_images(
-        self, keyframes: Keyframes, small0: SmallImage, small1: SmallImage
-    ) -> Keyframes:
+    def _with_images(self, keyframes: Keyframes, small0: SmallImage, small1: SmallImage) -> Keyframes:
         """Keyframes with pixels: the real small frames at the ends, decoded ones between."""
         images = [small0[:, None], small1[:, None]]
         if len(keyframes.times) > 2:

@@ -64,8 +64,7 @@ def create_model(
         hint = did_you_mean(key, known)
         listed = ", ".join(list_models()) or "none"
         raise ValueError(
-            f"no model named {name!r}{hint} (installed: {listed}; a folder or a hub id "
-            "owner/name is accepted too)"
+            f"no model named {name!r}{hint} (installed: {listed}; a folder or a hub id owner/name is accepted too)"
         )
     return Interpolator.from_pretrained(name, device=device, dtype=dtype)
 
@@ -83,10 +82,7 @@ def save_bundled(model: Interpolator, name: str, folder: Path = WEIGHTS_FOLDER) 
     Raises:
         ValueError: If a weight is too large for half precision, or not a number.
     """
-    state = {
-        key: tensor.half() if tensor.is_floating_point() else tensor
-        for key, tensor in model.state_dict().items()
-    }
+    state = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in model.state_dict().items()}
     for key, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"{key} holds values that half precision cannot: not written")

@@ -53,7 +53,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         interface: The class of which every product must be an instance.
         group: What an entry is called, in messages and in recipes.
         package: The package with the same name in `rdvfi`, if there is one: its modules stay
-            reachable as attributes (`rdvfi.backbones.compact`).
+            reachable as attributes (`rdvfi.backbones.compact.generator`).
     """
 
     def __init__(self, interface: type[T], group: str, *, package: str | None = None) -> None:
@@ -118,8 +118,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         product = self._factories[key](**config)
         if not isinstance(product, self.interface):
             raise TypeError(
-                f"{self.group} {key!r} made a {type(product).__name__}; expected a "
-                f"{self.interface.__name__}"
+                f"{self.group} {key!r} made a {type(product).__name__}; expected a {self.interface.__name__}"
             )
         setattr(product, _SPEC, (key, config))
         return product
@@ -173,9 +172,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
             if name not in parameters:
                 known = ", ".join(parameters) or "none"
                 hint = did_you_mean(name, parameters)
-                raise TypeError(
-                    f"{self.group} {key!r} has no parameter {name!r}{hint} (it takes: {known})"
-                )
+                raise TypeError(f"{self.group} {key!r} has no parameter {name!r}{hint} (it takes: {known})")
         missing = [p.name for p in parameters.values() if p.required and p.name not in config]
         if missing:
             raise TypeError(f"{self.group} {key!r} needs {', '.join(missing)}")

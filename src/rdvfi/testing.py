@@ -45,9 +45,7 @@ BATCH_TOLERANCE = 1e-4
 """For one sample alone against the same in a batch: kernels add up in another order."""
 
 
-def assert_close(
-    got: Tensor, expected: Tensor, *, tolerance: float | None = None, law: str = "values differ"
-) -> None:
+def assert_close(got: Tensor, expected: Tensor, *, tolerance: float | None = None, law: str = "values differ") -> None:
     """The tensors have one shape and agree within the tolerance of the coarser of their types."""
     assert got.shape == expected.shape, f"{law}: {tuple(got.shape)} != {tuple(expected.shape)}"
     if tolerance is None:
@@ -141,9 +139,7 @@ def check_generator(generator: KeyframeGenerator) -> None:
         )
         if generator.time_symmetric:
             flipped = generator(img1, img0, noise.flip(1)).flipped()
-            assert_close(
-                flipped.latents, keyframes.latents, tolerance=1e-4, law="must be time-symmetric"
-            )
+            assert_close(flipped.latents, keyframes.latents, tolerance=1e-4, law="must be time-symmetric")
         _check_decoder(generator, keyframes.latents, h, w)
 
 
@@ -192,9 +188,7 @@ def check_trajectory_model(model: TrajectoryModel, keyframes: Keyframes) -> None
     assert_close(flipped_first.flip(1), last, law=law)
 
 
-def check_renderer(
-    renderer: Renderer, *, latent_channels: int | None = None, stride: int = 8
-) -> None:
+def check_renderer(renderer: Renderer, *, latent_channels: int | None = None, stride: int = 8) -> None:
     """Times 0 and 1 return the inputs, times next to them are next to them, sizes are kept.
 
     Args:
@@ -224,9 +218,7 @@ def _check_frames(renderer: Renderer, img0: Tensor, img1: Tensor, motion: Motion
         assert distance < 0.05, f"times next to an end must look like it: off by {distance:.3g}"
     assert torch.equal(frames, renderer(img0, img1, motion, times)), "frames must repeat"
     alone = renderer(img0, img1, motion, times[2:3])
-    assert_close(
-        alone, frames[:, 2:3], tolerance=BATCH_TOLERANCE, law="a frame must not depend on others"
-    )
+    assert_close(alone, frames[:, 2:3], tolerance=BATCH_TOLERANCE, law="a frame must not depend on others")
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,9 +286,7 @@ def _check_field(field: Tensor, name: str) -> None:
     assert torch.isfinite(field).all(), f"{name} must be finite"
 
 
-def _check_keyframes(
-    generator: KeyframeGenerator, keyframes: Keyframes, img0: Tensor, img1: Tensor
-) -> None:
+def _check_keyframes(generator: KeyframeGenerator, keyframes: Keyframes, img0: Tensor, img1: Tensor) -> None:
     b, _, h, w = img0.shape
     times, latents = keyframes.times, keyframes.latents
     grid = (h // generator.stride, w // generator.stride)
@@ -312,17 +302,13 @@ def _check_keyframes(
         own = generator.encode(image)
         assert_close(latent, own, tolerance=1e-4, law="an end must be the frame's own latent")
     given = keyframes.end_flows is not None
-    assert generator.gives_end_flows is given, (
-        "gives_end_flows must say whether end_flows are there"
-    )
+    assert generator.gives_end_flows is given, "gives_end_flows must say whether end_flows are there"
     if keyframes.end_flows is not None:
         assert keyframes.end_flows.shape[:3] == (b, 2, 2), "end_flows must be (b, 2, 2, hm, wm)"
         _check_field(keyframes.end_flows, "end_flows")
 
 
-def _check_decoder(
-    generator: KeyframeGenerator, latents: Float[Tensor, "b k c hz wz"], h: int, w: int
-) -> None:
+def _check_decoder(generator: KeyframeGenerator, latents: Float[Tensor, "b k c hz wz"], h: int, w: int) -> None:
     if type(generator).decode is KeyframeGenerator.decode:
         return  # it has none, and the interface's own says so
     b, k = latents.shape[:2]

@@ -102,7 +102,7 @@ def test_a_recipe_takes_the_entries_and_the_model_is_saved_by_their_names(tmp_pa
 
 def test_the_command_line_knows_them() -> None:
     def said(*arguments: str) -> str:
-        command = [sys.executable, "-m", "rdvfi.cli", *arguments]
+        command = [sys.executable, "-m", "rdvfi.cli.main", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     listed = said("models")
@@ -111,6 +111,4 @@ def test_the_command_line_knows_them() -> None:
     assert "package: rdvfi_example_plugin" in told
     assert "licence of the code: Apache-2.0" in told
     assert "a latent at 448x256: 192, 32, 56" in told
-    assert "not built: ImportError" in said("info", "ptlflow") or importlib.util.find_spec(
-        "ptlflow"
-    )
+    assert "not built: ImportError" in said("info", "ptlflow") or importlib.util.find_spec("ptlflow")

@@ -3,6 +3,7 @@
 Importing the package registers the built-in implementations.
 """
 
-from rdvfi.backbones import compact, ends, svd, wan
-
-__all__ = ["compact", "ends", "svd", "wan"]
+import rdvfi.backbones.compact.generator
+import rdvfi.backbones.ends
+import rdvfi.backbones.svd.generator
+import rdvfi.backbones.wan.factory  # noqa: F401

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.backbones.autoencoder import STRIDE, Autoencoder
+from rdvfi.backbones.compact.autoencoder import STRIDE, Autoencoder
 from rdvfi.interfaces import FlowEstimator, KeyframeGenerator, Keyframes, Reads
 from rdvfi.ops import fill_hidden
 from rdvfi.registry import backbones
@@ -34,9 +34,7 @@ class EndsOnly(KeyframeGenerator):
         self.autoencoder, self.coarse = autoencoder, coarse
         self.latent_channels, self.stride, self.size_multiple = autoencoder.channels, STRIDE, 16
 
-    def forward(
-        self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]
-    ) -> Keyframes:
+    def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
         """See `rdvfi.interfaces.KeyframeGenerator.forward`; no noise is used."""
         latents = torch.stack((self.encode(img0), self.encode(img1)), dim=1)
         onward, back = self.coarse.both_ways(img0, img1)
@@ -58,9 +56,7 @@ class EndsOnly(KeyframeGenerator):
 
 
 @backbones.register("ends")
-def ends(
-    *, coarse: FlowEstimator, latent_channels: int = 16, encoder_width: int = 32
-) -> KeyframeGenerator:
+def ends(*, coarse: FlowEstimator, latent_channels: int = 16, encoder_width: int = 32) -> KeyframeGenerator:
     """The two end latents alone, as a baseline.
 
     Args:

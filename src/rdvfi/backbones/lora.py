@@ -149,9 +149,7 @@ def _dotted(name: str) -> str:
     return name
 
 
-def _changes(
-    name: str, module: nn.Module, given: dict[str, Tensor], scale: float, path: object
-) -> list[_Change]:
+def _changes(name: str, module: nn.Module, given: dict[str, Tensor], scale: float, path: object) -> list[_Change]:
     """What a layer's tensors add to its weight and bias."""
     for kind, other in _COUNTERPART.items():
         if kind in given and other not in given:
@@ -172,9 +170,7 @@ def _changes(
     return changes
 
 
-def _change(
-    name: str, module: nn.Module, parameter: str, difference: Tensor, path: object
-) -> _Change:
+def _change(name: str, module: nn.Module, parameter: str, difference: Tensor, path: object) -> _Change:
     held = getattr(module, parameter, None)
     if not isinstance(held, nn.Parameter):
         raise ValueError(f"{path}: it changes {name}.{parameter}, which the network has not")

@@ -67,9 +67,7 @@ def compress(frames: UInt8[Tensor, "n 3 h w"], quality: int = 75) -> UInt8[np.nd
     means, rest = [], []
     for plane, colour in _split(planes):
         blocks = F.unfold(plane - (0.0 if colour else 128.0), 8, stride=8)
-        levels = torch.einsum("fp,npb->fnb", _cosines(), blocks) / _table(quality, colour).view(
-            64, 1, 1
-        )
+        levels = torch.einsum("fp,npb->fnb", _cosines(), blocks) / _table(quality, colour).view(64, 1, 1)
         levels = levels.round()
         means.append(levels[0].short().numpy().tobytes())
         rest.append(levels[1:].clamp(-127, 127).to(torch.int8).numpy().tobytes())

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from rdvfi.data.codec import compress, expand
 from rdvfi.data.manifest import check_manifest
-from rdvfi.data.moving import KNOTS
 from rdvfi.data.samples import Film, load_pictures
 from rdvfi.data.sources import Batch, check
-from rdvfi.data.textures import same_size
+from rdvfi.data.synthetic.moving import KNOTS
+from rdvfi.data.synthetic.textures import same_size
 
 WINDOW = 17
 """Frames of a window: two intervals to each knot, so that times between knots are real frames."""
@@ -53,9 +53,7 @@ def make_pack(data: Path, file: Path, *, limit: int = 24_000_000, seed: int = 1)
     film = Film(data / "film.npy")
     rng = np.random.default_rng(seed)
     pieces = same_size(load_pictures(data), PICTURE_SIZE)
-    stills = same_size(
-        [np.array(film.frames[film.window(rng, 2)]) for _ in range(80)], PICTURE_SIZE
-    )
+    stills = same_size([np.array(film.frames[film.window(rng, 2)]) for _ in range(80)], PICTURE_SIZE)
     pictures = rng.permutation(np.concatenate((pieces, stills)))
     room = limit - 100_000  # the manifest, names and shapes
     packed = _fill((pictures[i : i + 1] for i in range(len(pictures))), 0.4 * room)
@@ -80,9 +78,7 @@ def make_pack(data: Path, file: Path, *, limit: int = 24_000_000, seed: int = 1)
     return file.stat().st_size
 
 
-def _fill(
-    pictures: Iterator[UInt8[np.ndarray, "_ 3 _ _"]], room: float
-) -> list[UInt8[np.ndarray, " _"]]:
+def _fill(pictures: Iterator[UInt8[np.ndarray, "_ 3 _ _"]], room: float) -> list[UInt8[np.ndarray, " _"]]:
     """Packed pictures, as many as there is room for."""
     packed = []
     for group in pictures:
@@ -105,8 +101,7 @@ def _windows(film: Film, rng: np.random.Generator) -> Iterator[UInt8[np.ndarray,
         sh, sw = max(h, round(fh * scale)), max(w, round(fw * scale))
         y, x = int(rng.integers(0, sh - h + 1)), int(rng.integers(0, sw - w + 1))
         frames = [
-            cv2.resize(film.frames[i], (sw, sh), interpolation=cv2.INTER_AREA)
-            for i in range(start, start + WINDOW)
+            cv2.resize(film.frames[i], (sw, sh), interpolation=cv2.INTER_AREA) for i in range(start, start + WINDOW)
         ]
         yield np.stack(frames)[:, y : y + h, x : x + w].transpose(0, 3, 1, 2)
 

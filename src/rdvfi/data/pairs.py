@@ -4,8 +4,8 @@ A pair is what a coarse flow is asked about, and nothing between its pictures is
 two kinds:
 
 - ``procedural``: the ends of a random scene, or instants nearer to each other, with exact flow.
-  Beside the scenes of `rdvfi.data.moving` it has small fast things and plain surfaces
-  (`rdvfi.data.details`).
+  Beside the scenes of `rdvfi.data.synthetic.moving` it has small fast things and plain surfaces
+  (`rdvfi.data.synthetic.small_objects`).
 - ``film``: two frames of the film, up to a second apart. What `sift-dis` finds there is taken for
   the truth where it leads back in both directions and where the pictures agree along it, a strict
   form of the consistency of Meister et al. (UnFlow, AAAI 2018, https://arxiv.org/abs/1711.07837);
@@ -23,13 +23,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rdvfi.data.details import draw_scene
-from rdvfi.data.moving import build_scenes
 from rdvfi.data.pool import KINDS, REACH, SIZE, Shapes, classical_flows, fill_folder, one_thread
-from rdvfi.data.random_scenes import Draw, Recipe
 from rdvfi.data.samples import Film, film_crop, load_textures
 from rdvfi.data.sources import Batch
-from rdvfi.data.textures import Pictures
+from rdvfi.data.synthetic.moving import build_scenes
+from rdvfi.data.synthetic.sampler import Draw, Recipe
+from rdvfi.data.synthetic.small_objects import draw_scene
+from rdvfi.data.synthetic.textures import Pictures
 from rdvfi.geometry import flow_length, stays_inside
 from rdvfi.ops import backward_warp
 
@@ -71,9 +71,7 @@ def _shapes(count: int, size: tuple[int, int]) -> Shapes:
 
 
 @torch.no_grad()
-def scene_pairs(
-    pictures: Pictures, recipe: Recipe, size: tuple[int, int], numbers: range, seed: int
-) -> Batch:
+def scene_pairs(pictures: Pictures, recipe: Recipe, size: tuple[int, int], numbers: range, seed: int) -> Batch:
     """Procedural pairs by number.
 
     Returns:
@@ -111,9 +109,7 @@ def film_pair(film: Film, size: tuple[int, int], rng: np.random.Generator) -> Ba
     return batch
 
 
-def trusted(
-    frames: Float[Tensor, "2 3 h w"], flows: Float[Tensor, "2 2 h w"]
-) -> Bool[Tensor, "2 h w"]:
+def trusted(frames: Float[Tensor, "2 3 h w"], flows: Float[Tensor, "2 2 h w"]) -> Bool[Tensor, "2 h w"]:
     """Where a flow stays in the picture, leads back, and joins what looks alike."""
     apart = flow_length(flows + backward_warp(flows.flip(0), flows))
     returns = apart < _APART + _RELATIVE * flow_length(flows)
@@ -134,9 +130,7 @@ def at_centres(
     return around.mean(0), sure & (spread < _ONE_SURFACE)
 
 
-def _fill(
-    data: Path, folder: Path, part: range, *, kind: str, size: tuple[int, int], seed: int
-) -> None:
+def _fill(data: Path, folder: Path, part: range, *, kind: str, size: tuple[int, int], seed: int) -> None:
     one_thread()
     film, shapes = Film(data / "film.npy"), _shapes(1, size)
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in shapes}
@@ -180,10 +174,7 @@ def build_pairs(
     if kind not in KINDS:
         raise ValueError(f"no pairs of kind {kind!r}; expected one of {', '.join(KINDS)}")
     if min(size) < 2 * MULTIPLE or size[0] % MULTIPLE or size[1] % MULTIPLE:
-        raise ValueError(
-            f"pairs are {size}; both sides must be at least {2 * MULTIPLE} and multiples of "
-            f"{MULTIPLE}"
-        )
+        raise ValueError(f"pairs are {size}; both sides must be at least {2 * MULTIPLE} and multiples of {MULTIPLE}")
     if folder.exists():
         return
     film = Film(data / "film.npy")  # finds the cuts once, before the workers need them

@@ -1,7 +1,7 @@
 """A pool of training samples on disk: made once, read by every stage of training.
 
 Each sample has frames at the nine knots and at three free times, the coarse flow between its ends,
-and, for procedural scenes, exact flows (see `rdvfi.data.moving`, which also makes them on the
+and, for procedural scenes, exact flows (see `rdvfi.data.synthetic.moving`, which also makes them on the
 fly). A teacher may add its flows and blend at the free times (`rdvfi.training.teaching`). A pool is
 a folder of plain arrays that are memory-mapped, so it may be larger than memory.
 """
@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from rdvfi.data.moving import KNOTS, MovingTextures
-from rdvfi.data.random_scenes import Recipe
 from rdvfi.data.samples import Film, film_sample, load_textures
 from rdvfi.data.sources import Batch, check
+from rdvfi.data.synthetic.moving import KNOTS, MovingTextures
+from rdvfi.data.synthetic.sampler import Recipe
 from rdvfi.geometry import resize_flow
 from rdvfi.ops import fill_hidden
 
@@ -40,13 +40,11 @@ Fill = Callable[[Path, range], None]
 """Writes some samples into a folder of arrays."""
 
 
-def classical_flows(
-    first: UInt8[np.ndarray, "h w 3"], last: UInt8[np.ndarray, "h w 3"]
-) -> Float[Tensor, "2 2 h w"]:
+def classical_flows(first: UInt8[np.ndarray, "h w 3"], last: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "2 2 h w"]:
     """The flow of `sift-dis` from each picture to the other, in pixels."""
     import cv2
 
-    from rdvfi.motion.similarities import DIS, Keypoints, similarity_flow
+    from rdvfi.motion.flow.similarity_hypotheses import DIS, Keypoints, similarity_flow
 
     dis, find = DIS("medium"), Keypoints()
     gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, last)]
@@ -89,9 +87,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _fill(
-    data: Path, folder: Path, part: range, *, kind: str, size: tuple[int, int], seed: int
-) -> None:
+def _fill(data: Path, folder: Path, part: range, *, kind: str, size: tuple[int, int], seed: int) -> None:
     one_thread()
     film = Film(data / "film.npy")
     names = _shapes(kind, 1, size)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from rdvfi.data.build import CREDITS, HELD_OUT
-from rdvfi.data.procedural import Picture
-from rdvfi.data.textures import same_size
+from rdvfi.data.datasets.build import CREDITS, HELD_OUT
+from rdvfi.data.synthetic.procedural import Picture
+from rdvfi.data.synthetic.textures import same_size
 
 
 class Film:
@@ -71,9 +71,7 @@ def load_textures(data: Path, film: Film, *, frames: int = 150) -> UInt8[np.ndar
     return same_size(load_pictures(data, film, frames=frames), (h, w))
 
 
-def film_crop(
-    rng: np.random.Generator, film: Film, size: tuple[int, int]
-) -> Callable[[int], Picture]:
+def film_crop(rng: np.random.Generator, film: Film, size: tuple[int, int]) -> Callable[[int], Picture]:
     """What cuts the same window of ``size``, from frames reduced at random, out of any frame."""
     import cv2
 
@@ -89,9 +87,7 @@ def film_crop(
     return picture
 
 
-def film_sample(
-    rng: np.random.Generator, film: Film, size: tuple[int, int], *, free: int
-) -> dict[str, np.ndarray]:
+def film_sample(rng: np.random.Generator, film: Film, size: tuple[int, int], *, free: int) -> dict[str, np.ndarray]:
     """A window of the film: knots are the nearest frames; free times are real frames between.
 
     The window spans 8, 16 or 24 frames, so that knots are real frames. It is shrunk at random,

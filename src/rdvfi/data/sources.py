@@ -80,9 +80,7 @@ class Stream:
         check(size, start)
         dataset = _Batches(self._make, size, seed, start)
         ahead = 4 if self._workers else None
-        loader = DataLoader(
-            dataset, batch_size=None, num_workers=self._workers, prefetch_factor=ahead
-        )
+        loader = DataLoader(dataset, batch_size=None, num_workers=self._workers, prefetch_factor=ahead)
         return iter(loader)
 
 

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rdvfi.data.moving import KNOTS
 from rdvfi.data.pairs import EXACT, FLOWS, VISIBLE
 from rdvfi.data.sources import Batch, Source
+from rdvfi.data.synthetic.moving import KNOTS
 
 _STREAM = 8
 """Sets these random numbers apart from those that a source draws from the same seed."""
@@ -30,7 +30,7 @@ _PLAIN = frozenset({"frames", "visible", "teacher_mask", *VISIBLE.values()})
 _VECTORS = frozenset({"flows", "coarse", "teacher", *FLOWS.values()})
 _LATENTS = "latents"
 KNOWN = _SCALARS | _PLAIN | _VECTORS | {_LATENTS}
-"""What of a batch can be turned; see `rdvfi.training.clip.Clip` and `rdvfi.data.pairs`."""
+"""What of a batch can be turned; see `rdvfi.training.objectives.autoencoder_clip.Clip` and `rdvfi.data.pairs`."""
 
 
 @dataclass(frozen=True, eq=False)

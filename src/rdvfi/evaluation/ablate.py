@@ -76,9 +76,7 @@ class StraightKeyframes(StandIn):
                 "be replaced by their straight-line warps"
             )
 
-    def forward(
-        self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]
-    ) -> Keyframes:
+    def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
         """The end latents warped along straight lines; the noise is not used."""
         assert isinstance(self.generator, _StartsStraight)
         return self.generator.straight_keyframes(img0, img1)
@@ -86,9 +84,7 @@ class StraightKeyframes(StandIn):
 
 def in_place(model: Interpolator, generator: KeyframeGenerator) -> Interpolator:
     """The model with another generator. It shares the other parts with ``model``."""
-    return Interpolator(
-        generator, model.trajectory, model.renderer, motion_area=model.motion_area
-    ).eval()
+    return Interpolator(generator, model.trajectory, model.renderer, motion_area=model.motion_area).eval()
 
 
 def straightened(model: Interpolator) -> Interpolator:
@@ -109,9 +105,7 @@ def composed(model: Interpolator) -> Interpolator:
             "cannot be replaced by plain composition"
         )
     trajectory.compose_only = True
-    return Interpolator(
-        model.generator, trajectory, model.renderer, motion_area=model.motion_area
-    ).eval()
+    return Interpolator(model.generator, trajectory, model.renderer, motion_area=model.motion_area).eval()
 
 
 def ablations(method: ModelMethod) -> list[ModelMethod]:

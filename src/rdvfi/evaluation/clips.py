@@ -5,7 +5,7 @@ with the ``gap - 1`` true frames between them, at times ``i / gap``. At a gap of
 on one of nine keyframes; at 9 none does: measure both.
 
 Across a scene cut there is no motion to find, and in a long film such windows would decide the
-mean. `rdvfi.data.cuts.has_cut` looks at the **true** frames, so it is the same for every method.
+mean. `rdvfi.media.scene_cuts.has_cut` looks at the **true** frames, so it is the same for every method.
 """
 
 from collections.abc import Iterator
@@ -49,9 +49,7 @@ def _tensor(frames: UInt8[np.ndarray, "n H W 3"]) -> Float[Tensor, "n 3 H W"]:
     return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous().float().div_(255.0)
 
 
-def windows(
-    frames: Iterator[Picture], gap: int, *, start: int = 0, pairs: int | None = None
-) -> Iterator[Window]:
+def windows(frames: Iterator[Picture], gap: int, *, start: int = 0, pairs: int | None = None) -> Iterator[Window]:
     """Windows of a stream of frames. At most one window is held in memory.
 
     Args:
@@ -67,9 +65,7 @@ def windows(
     return _windows(frames, gap, start, pairs)
 
 
-def _windows(
-    frames: Iterator[Picture], gap: int, start: int, pairs: int | None
-) -> Iterator[Window]:
+def _windows(frames: Iterator[Picture], gap: int, start: int, pairs: int | None) -> Iterator[Window]:
     held: list[Picture] = []
     made = 0
     for frame in frames:

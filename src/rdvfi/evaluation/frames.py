@@ -25,9 +25,7 @@ _GRID_TOLERANCE = 0.02
 """How far a timestamp may be from the frame grid, in frames, before counting takes over."""
 
 
-def read_frames(
-    clip: str | Path, *, start: int = 0, max_size: int | None = None
-) -> Iterator[Picture]:
+def read_frames(clip: str | Path, *, start: int = 0, max_size: int | None = None) -> Iterator[Picture]:
     """Frames of a video file or of a folder of images, from number ``start`` on.
 
     Args:
@@ -89,8 +87,7 @@ def _folder_frames(folder: Path, start: int) -> Iterator[Picture]:
             raise ValueError(f"cannot read image {path}: damaged or not an image")
         if size is not None and picture.shape != size:
             raise ValueError(
-                f"image {path} is {picture.shape[1]}x{picture.shape[0]}; "
-                f"the ones before it are {size[1]}x{size[0]}"
+                f"image {path} is {picture.shape[1]}x{picture.shape[0]}; the ones before it are {size[1]}x{size[0]}"
             )
         size = picture.shape
         yield np.ascontiguousarray(picture[..., ::-1])

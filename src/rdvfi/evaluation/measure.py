@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.data.cuts import has_cut
 from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.clips import Window
 from rdvfi.evaluation.metrics import gradient_energy, psnr, quantise, ssim
 from rdvfi.evaluation.perceptual import perceptual
 from rdvfi.evaluation.report import Score
+from rdvfi.media.scene_cuts import has_cut
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,7 @@ class ModelMethod(Method):
         return self.model.render(img0, img1, motion, times)
 
 
-def create_method(
-    name: str, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> Method:
+def create_method(name: str, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Method:
     """The method of this name, ready to run.
 
     Args:

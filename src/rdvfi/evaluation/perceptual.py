@@ -53,6 +53,5 @@ def load_piq() -> ModuleType:
         return importlib.import_module("piq")
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"perceptual metrics need the package {error.name!r}, which is not installed; "
-            "pip install 'rdvfi[metrics]'"
+            f"perceptual metrics need the package {error.name!r}, which is not installed; pip install 'rdvfi[metrics]'"
         ) from error

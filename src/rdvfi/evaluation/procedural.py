@@ -9,7 +9,7 @@ these scenes show whether motion is bent, where plain optical flow cannot.
 about a joint that the upper one carries along; its middle moves 60 to 160 pixels. The limb covers
 about an eighth of the frame, so differences between methods are smaller than in the first set.
 
-The scenes are `rdvfi.data.procedural.curved_scene` and `rdvfi.data.limbs.limb_scene` with seeds
+The scenes are `rdvfi.data.synthetic.procedural.curved_scene` and `rdvfi.data.synthetic.limbs.limb_scene` with seeds
 that training never draws, over photographs that training never sees: 'astronaut' (NASA, public
 domain), 'coffee' (Rachel Michetti, CC0) and 'chelsea' (Stefan van der Walt, CC0), which come inside
 scikit-image. A layer and what is behind it are never of the same photograph, and none is tiled, for
@@ -22,8 +22,8 @@ from itertools import count
 
 import numpy as np
 
-from rdvfi.data.limbs import limb_scene
-from rdvfi.data.procedural import Picture, Scene, curved_scene
+from rdvfi.data.synthetic.limbs import limb_scene
+from rdvfi.data.synthetic.procedural import Picture, Scene, curved_scene
 from rdvfi.evaluation.clips import Window
 
 SETS: dict[str, Callable[[int, list[Picture]], Scene]] = {
@@ -48,8 +48,7 @@ def held_out_pictures() -> list[Picture]:
         from skimage import data
     except ImportError as error:
         raise ImportError(
-            "procedural sets take their photographs from scikit-image, which is not installed; "
-            "pip install scikit-image"
+            "procedural sets take their photographs from scikit-image, which is not installed; pip install scikit-image"
         ) from error
     return [data.astronaut(), data.coffee(), data.chelsea()]
 

@@ -106,16 +106,13 @@ def clip_windows(
     count = count_frames(Path(clip))
     if count is not None and count - start <= gap:
         raise ValueError(
-            f"{clip} has {count} frames; from frame {start} at a gap of {gap} at least "
-            f"{start + gap + 1} are needed"
+            f"{clip} has {count} frames; from frame {start} at a gap of {gap} at least {start + gap + 1} are needed"
         )
     frames = read_frames(Path(clip), start=start, max_size=max_size)
     return windows(frames, gap, start=start, pairs=pairs)
 
 
-def count_windows(
-    clip: str | os.PathLike[str], *, gap: int, start: int = 0, pairs: int | None = None
-) -> int | None:
+def count_windows(clip: str | os.PathLike[str], *, gap: int, start: int = 0, pairs: int | None = None) -> int | None:
     """How many windows `evaluate` will look at; None where the clip does not say."""
     if _is_set(clip):
         return SCENES if pairs is None else pairs

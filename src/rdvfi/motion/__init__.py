@@ -3,30 +3,14 @@
 Importing the package registers the built-in implementations.
 """
 
-from rdvfi.motion import (
-    basis,
-    chained,
-    direct,
-    dis,
-    iterative,
-    line,
-    local,
-    matched_dis,
-    matching,
-    raft,
-    timm_pyramid,
-)
-
-__all__ = [
-    "basis",
-    "chained",
-    "direct",
-    "dis",
-    "iterative",
-    "line",
-    "local",
-    "matched_dis",
-    "matching",
-    "raft",
-    "timm_pyramid",
-]
+import rdvfi.motion.basis
+import rdvfi.motion.flow.dis
+import rdvfi.motion.flow.local
+import rdvfi.motion.flow.matched_dis
+import rdvfi.motion.flow.matching
+import rdvfi.motion.flow.raft
+import rdvfi.motion.flow.timm_pyramid
+import rdvfi.motion.trajectory.chained
+import rdvfi.motion.trajectory.direct
+import rdvfi.motion.trajectory.iterative
+import rdvfi.motion.trajectory.straight  # noqa: F401

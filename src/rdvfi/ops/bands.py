@@ -194,9 +194,7 @@ def _draw(
     cv2.split(seen0, [*out, x0])
 
 
-def _placement(
-    small: tuple[int, ...], large: tuple[int, ...], top: int
-) -> Float[np.ndarray, "2 3"]:
+def _placement(small: tuple[int, ...], large: tuple[int, ...], top: int) -> Float[np.ndarray, "2 3"]:
     """Affine map from pixels of a band that begins at row ``top`` to those of maps with margin."""
     down, across = (small[0] - 2) / large[0], (small[1] - 2) / large[1]
     return np.array([[across, 0, 0.5 * across + 0.5], [0, down, (top + 0.5) * down + 0.5]])

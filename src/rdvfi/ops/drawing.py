@@ -63,15 +63,11 @@ def draw_consistent(first: Images, last: Images, maps: Maps) -> Images:
     return colours / total + _upsampled(maps[:, 5:8], first)
 
 
-def _upsampled(
-    maps: Float[Tensor, "n c h w"], like: Float[Tensor, "n 3 H W"]
-) -> Float[Tensor, "n c H W"]:
+def _upsampled(maps: Float[Tensor, "n c h w"], like: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c H W"]:
     return F.interpolate(maps, like.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def _neighbours(
-    size: int, small: int, like: Tensor
-) -> tuple[tuple[Int64[Tensor, " s"], Float[Tensor, " s"]], ...]:
+def _neighbours(size: int, small: int, like: Tensor) -> tuple[tuple[Int64[Tensor, " s"], Float[Tensor, " s"]], ...]:
     """Small-grid index on either side of every pixel along an axis, with its bilinear weight."""
     place = (torch.arange(size, dtype=like.dtype, device=like.device) + 0.5) * (small / size) - 0.5
     place = place.clamp(0.0, small - 1.0)

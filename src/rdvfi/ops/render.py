@@ -88,10 +88,7 @@ def reference(
     """`render` as a plain composition, unclamped: differentiable, and all frames at once."""
     b, t = flow0.shape[:2]
     maps = join(flow0, flow1, mask, residual).flatten(0, 1)
-    first, last = (
-        image.to(maps.dtype)[:, None].expand(b, t, *image.shape[1:]).flatten(0, 1)
-        for image in (img0, img1)
-    )
+    first, last = (image.to(maps.dtype)[:, None].expand(b, t, *image.shape[1:]).flatten(0, 1) for image in (img0, img1))
     draw = UPSAMPLING[upsample]
     return draw(first, last, maps).unflatten(0, (b, t)).to(img0.dtype)
 
@@ -189,9 +186,7 @@ def _(
     return img0.new_empty((b, t, 3, *img0.shape[-2:]))
 
 
-def _check(
-    img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor
-) -> None:
+def _check(img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor) -> None:
     b, t, h, w = (flow0.shape[i] for i in (0, 1, -2, -1))
     expected = {
         "img0": (img0, (b, 3, *img0.shape[-2:])),

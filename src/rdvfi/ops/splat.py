@@ -198,9 +198,7 @@ def _(values: Tensor, flow: Tensor, weights: Tensor, deterministic: bool) -> Ten
     return splat.splat_sum(values, flow, weights, units)
 
 
-def _reference_backward(
-    grad: Tensor, values: Tensor, flow: Tensor, weights: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _reference_backward(grad: Tensor, values: Tensor, flow: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients by values, flow and weights: every pixel looks up what it was added to."""
     dtype, size = grad.dtype, flow.shape[-2:]
     grad, moved, factor = (x.to(dtype).flatten(2) for x in (grad, values, weights))
@@ -221,9 +219,7 @@ def _reference_backward(
     )
 
 
-_splat_sum_backward = torch.library.custom_op(
-    "rdvfi::splat_sum_backward", _reference_backward, mutates_args=()
-)
+_splat_sum_backward = torch.library.custom_op("rdvfi::splat_sum_backward", _reference_backward, mutates_args=())
 
 
 @_splat_sum_backward.register_fake

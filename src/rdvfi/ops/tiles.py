@@ -52,9 +52,7 @@ def draw_in_tiles(img0: Image, img1: Image, maps: Float[Tensor, "b t 8 h w"]) ->
     wide = torch.empty((1, 8, maps.shape[-2], w), dtype=torch.float32)
     for first, last, times, drawn in zip(img0, img1, maps, frames, strict=True):
         for small, frame in zip(times, drawn, strict=True):
-            torch.ops.aten.upsample_bilinear2d.out(
-                small[None], wide.shape[-2:], False, None, None, out=wide
-            )
+            torch.ops.aten.upsample_bilinear2d.out(small[None], wide.shape[-2:], False, None, None, out=wide)
             wide[0, 0:4:2] += across
             for left in _starts(w, columns):
                 full = _lengthened(wide[0, :, :, left : left + columns], h)

@@ -19,9 +19,7 @@ _BILINEAR, _BORDER = 0, 1
 """What `torch.nn.functional.grid_sample` calls these modes underneath."""
 
 
-def backward_warp(
-    image: Float[Tensor, "n c h w"], flow: Float[Tensor, "n 2 h w"]
-) -> Float[Tensor, "n c h w"]:
+def backward_warp(image: Float[Tensor, "n c h w"], flow: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n c h w"]:
     """Sample ``image`` at ``pixel + flow``: bilinear, borders replicated. Differentiable in both.
 
     Args:
@@ -124,22 +122,16 @@ def _empty(like: Tensor, needed: bool) -> Tensor:
     return like.new_empty(like.shape if needed else 0)
 
 
-_backward_warp_backward = torch.library.custom_op(
-    "rdvfi::backward_warp_backward", _reference_backward, mutates_args=()
-)
+_backward_warp_backward = torch.library.custom_op("rdvfi::backward_warp_backward", _reference_backward, mutates_args=())
 
 
 @_backward_warp_backward.register_fake
-def _(
-    grad: Tensor, image: Tensor, flow: Tensor, need_image: bool, need_flow: bool
-) -> tuple[Tensor, Tensor]:
+def _(grad: Tensor, image: Tensor, flow: Tensor, need_image: bool, need_flow: bool) -> tuple[Tensor, Tensor]:
     return _empty(image, need_image), _empty(flow, need_flow)
 
 
 @_backward_warp_backward.register_kernel("cuda")
-def _(
-    grad: Tensor, image: Tensor, flow: Tensor, need_image: bool, need_flow: bool
-) -> tuple[Tensor, Tensor]:
+def _(grad: Tensor, image: Tensor, flow: Tensor, need_image: bool, need_flow: bool) -> tuple[Tensor, Tensor]:
     # Where repeatable results were asked for, torch itself says what it can give.
     ordered = need_image and torch.are_deterministic_algorithms_enabled()
     if ordered or not usable(grad, image, flow):
@@ -155,9 +147,7 @@ def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
 
 def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
     needed = ctx.needs_input_grad
-    by_image, by_flow = torch.ops.rdvfi.backward_warp_backward.default(
-        grad, *ctx.saved_tensors, *needed
-    )
+    by_image, by_flow = torch.ops.rdvfi.backward_warp_backward.default(grad, *ctx.saved_tensors, *needed)
     return by_image if needed[0] else None, by_flow if needed[1] else None
 
 

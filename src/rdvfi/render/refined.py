@@ -64,9 +64,7 @@ def spread(image: Float[Tensor, "b 3 h w"], t: int) -> Float[Tensor, "bt 3 h w"]
     return image[:, None].expand(b, t, c, h, w).flatten(0, 1)
 
 
-def warped_neighbours(
-    motion: Motion, timesteps: Times, flows: tuple[Flows, Flows]
-) -> Float[Tensor, "bt c hz wz"]:
+def warped_neighbours(motion: Motion, timesteps: Times, flows: tuple[Flows, Flows]) -> Float[Tensor, "bt c hz wz"]:
     """Both neighbouring keyframes' latents, warped to each time: (b * t, 2c, hz, wz)."""
     keyframes = motion.keyframes
     knots = keyframes.times

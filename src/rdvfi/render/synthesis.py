@@ -48,9 +48,7 @@ class Stage(nn.Module):
         answers: Channels of the answer: flows, blend, and colours for the last stage.
     """
 
-    def __init__(
-        self, scale: int, width: int, blocks: int, *, inherited: int, latents: int, answers: int
-    ) -> None:
+    def __init__(self, scale: int, width: int, blocks: int, *, inherited: int, latents: int, answers: int) -> None:
         super().__init__()
         self.scale = scale
         self.unshuffle = nn.PixelUnshuffle(2)
@@ -118,9 +116,7 @@ class Refinement(nn.Module):
         """
         h, w = mask.shape[-2:]
         size = (-h % COARSEST, -w % COARSEST)
-        first, last, flow0, flow1, mask = (
-            _padded(x, size) for x in (*images, flows[0], flows[1], mask)
-        )
+        first, last, flow0, flow1, mask = (_padded(x, size) for x in (*images, flows[0], flows[1], mask))
         t = times.to(torch.float32)[:, None, None, None]
         # No correction at the ends.
         room = (4.0 * t * (1.0 - t)).expand_as(mask)

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rdvfi.data.clips import ClipWindows, find_clips
 from rdvfi.data.colours import Recoloured
-from rdvfi.data.moving import MovingTextures
+from rdvfi.data.datasets.clips import ClipWindows, find_clips
 from rdvfi.data.pack import Pack, PackedFilm
 from rdvfi.data.pairs import build_pairs
 from rdvfi.data.pool import KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures, load_textures
 from rdvfi.data.sources import Source, Stream, mixed
 from rdvfi.data.symmetries import Symmetric
+from rdvfi.data.synthetic.moving import MovingTextures
 from rdvfi.interpolator import Interpolator
-from rdvfi.training.objective import Batch
+from rdvfi.training.objectives.base import Batch
 from rdvfi.training.parts import part_of
 from rdvfi.training.stage import DataConfig, SourceKind
 from rdvfi.training.teaching import teach
@@ -32,7 +32,7 @@ _SEEDS_APART = 100_003
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Sources that take turns, as a `rdvfi.training.objective.Feed`.
+    """Sources that take turns, as a `rdvfi.training.objectives.base.Feed`.
 
     With ``n`` processes, process ``r`` asks for batches ``r, r + n, ...``: it draws from a seed of
     its own, so that nothing is made that another process uses.
@@ -43,7 +43,7 @@ class Drawn:
     seed: int
 
     def batches(self, start: int, step: int = 1) -> Iterator[Batch]:
-        """See `rdvfi.training.objective.Feed.batches`."""
+        """See `rdvfi.training.objectives.base.Feed.batches`."""
         rank = start % step
         return mixed(self.sources, self.size, self.seed + _SEEDS_APART * rank, start // step)
 
@@ -75,9 +75,7 @@ def open_feed(
     return Drawn(sources, config.batch, config.seed)
 
 
-def _sources(
-    config: DataConfig, model: Interpolator, cache: Path, report: Report, place: torch.device
-) -> list[Source]:
+def _sources(config: DataConfig, model: Interpolator, cache: Path, report: Report, place: torch.device) -> list[Source]:
     data = Path(config.folder)
     if not data.exists():
         raise FileNotFoundError(f"data.folder {data} does not exist")
@@ -120,10 +118,7 @@ def _made(data: Path, config: DataConfig, device: torch.device) -> list[Source]:
                 pictures = pack.pictures
             sources.append(MovingTextures(pictures, size, free=config.free))
         else:
-            raise ValueError(
-                f"data.source={config.source.name} makes no samples of kind {kind!r}; set "
-                "data.kinds"
-            )
+            raise ValueError(f"data.source={config.source.name} makes no samples of kind {kind!r}; set data.kinds")
     return sources
 
 

@@ -62,13 +62,10 @@ def add_lora(network: nn.Module, targets: Sequence[str], rank: int, alpha: float
     chosen = [
         name
         for name, module in network.named_modules()
-        if isinstance(module, nn.Linear)
-        and any(f".{name}".endswith(f".{target}") for target in targets)
+        if isinstance(module, nn.Linear) and any(f".{name}".endswith(f".{target}") for target in targets)
     ]
     if not chosen:
-        raise ValueError(
-            f"no linear layer of this {type(network).__name__} ends in {', '.join(targets)}"
-        )
+        raise ValueError(f"no linear layer of this {type(network).__name__} ends in {', '.join(targets)}")
     for name in chosen:
         base = network.get_submodule(name)
         assert isinstance(base, nn.Linear)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rdvfi.checkpoint import write_weights
 from rdvfi.interpolator import Interpolator
-from rdvfi.training.checkpoints import check_names
+from rdvfi.training.engine.checkpoints import check_names
 from rdvfi.training.trainee import trainee_of
 
 PARTS = ("autoencoder", "coarse", "backbone", "trajectory", "renderer")
@@ -84,9 +84,7 @@ def load_parts(model: Interpolator, file: Path) -> None:
         ValueError: If it is damaged or of another model.
     """
     if not file.exists():
-        raise FileNotFoundError(
-            f"{file} is missing: the result of stage {file.stem!r}; train that stage first"
-        )
+        raise FileNotFoundError(f"{file} is missing: the result of stage {file.stem!r}; train that stage first")
     try:
         stored = load_file(file)
     except SafetensorError as error:

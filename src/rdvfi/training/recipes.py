@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rdvfi.config import RECIPES, one_line, stored_nodes
 from rdvfi.registry import did_you_mean
-from rdvfi.training.losses import losses
+from rdvfi.training.losses.registry import losses
 from rdvfi.training.stage import (
     DataConfig,
     EngineConfig,
@@ -113,10 +113,7 @@ def _check(stage: Stage) -> None:
     if len(data.size) != 2 or min(data.size) < 16:
         raise ValueError(f"data.size must be a height and a width; got {data.size}")
     if len(data.kinds) != len(data.samples):
-        raise ValueError(
-            f"data.samples must give a number for each of data.kinds {data.kinds}; got "
-            f"{data.samples}"
-        )
+        raise ValueError(f"data.samples must give a number for each of data.kinds {data.kinds}; got {data.samples}")
     if data.batch < 1:
         raise ValueError(f"data.batch must be at least 1; got {data.batch}")
     if not data.colours >= 0:

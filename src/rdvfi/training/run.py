@@ -19,17 +19,17 @@ from rdvfi.checkpoint import write_weights
 from rdvfi.config import build
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model, save_bundled
-from rdvfi.training.coarse import CoarseFlow
-from rdvfi.training.decoding import Autoencoding, Decoding
-from rdvfi.training.diffusing import Diffusing
-from rdvfi.training.engine import Trainer
+from rdvfi.training.engine.loop import Trainer
+from rdvfi.training.engine.sharding import blocks_of, gather, shard
 from rdvfi.training.feeds import Drawn, film_pool, open_feed
 from rdvfi.training.lora import add_lora, lora_state, merge
-from rdvfi.training.losses import Terms
-from rdvfi.training.objective import Objective
+from rdvfi.training.losses.registry import Terms
+from rdvfi.training.objectives.base import Objective
+from rdvfi.training.objectives.coarse import CoarseFlow
+from rdvfi.training.objectives.decoding import Autoencoding, Decoding
+from rdvfi.training.objectives.diffusion import Diffusing
 from rdvfi.training.parts import load_parts, only, part_of, save_parts, take_parts
 from rdvfi.training.recipes import as_table, compose_stages
-from rdvfi.training.sharding import blocks_of, gather, shard
 from rdvfi.training.stage import Kind, Stage
 from rdvfi.training.teaching import check_answers
 from rdvfi.training.trainee import trainee_of
@@ -171,9 +171,7 @@ def _recompute(network: nn.Module) -> None:
     """Recompute activations in the backward pass, as diffusers' networks can."""
     enable = getattr(network, "enable_gradient_checkpointing", None)
     if enable is None:
-        raise ValueError(
-            f"a {type(network).__name__} cannot recompute its activations; set checkpointing=false"
-        )
+        raise ValueError(f"a {type(network).__name__} cannot recompute its activations; set checkpointing=false")
     enable()
 
 

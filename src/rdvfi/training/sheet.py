@@ -25,8 +25,8 @@ from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.interfaces import Keyframes, Trajectory
 from rdvfi.interpolator import Interpolator
 from rdvfi.ops.warp import backward_warp
-from rdvfi.training.clip import Clip
-from rdvfi.training.drawing import Rendered
+from rdvfi.training.objectives.autoencoder_clip import Clip
+from rdvfi.training.objectives.rendering import Rendered
 from rdvfi.training.png import Pixels
 
 Tile = Float[Tensor, "3 h w"]

@@ -8,8 +8,8 @@ from typing import Any
 from omegaconf import MISSING
 
 from rdvfi.config import node_of
-from rdvfi.training.losses import losses
-from rdvfi.training.settings import EngineConfig
+from rdvfi.training.engine.settings import EngineConfig
+from rdvfi.training.losses.registry import losses
 
 
 class Kind(Enum):

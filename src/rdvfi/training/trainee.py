@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi.backbones import diffusion
-from rdvfi.backbones.compact import CompactKeyframes, knot_times
+from rdvfi.backbones.compact.generator import CompactKeyframes, knot_times
 from rdvfi.interfaces import KeyframeGenerator, Keyframes
 
 Latent = Float[Tensor, "b c hz wz"]

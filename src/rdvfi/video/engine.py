@@ -23,14 +23,14 @@ from rdvfi._memory import is_out_of_memory
 from rdvfi.geometry import MINIMUM_SIDE
 from rdvfi.interfaces import Motion
 from rdvfi.interpolator import Interpolator
-from rdvfi.video.colour import Pixels
-from rdvfi.video.frames import bytes_of_frame, to_pixels, to_tensor
+from rdvfi.media.colour import Pixels
+from rdvfi.media.frames import bytes_of_frame, to_pixels, to_tensor
+from rdvfi.media.reader import Source, SourceFrame
+from rdvfi.media.writer import Sink
+from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.pipeline import Background, Prefetch
-from rdvfi.video.reader import Source, SourceFrame
 from rdvfi.video.scenes import SceneChanges, mean_confidence
-from rdvfi.video.sheet import ContactSheet
 from rdvfi.video.timing import Moment, Retiming, Stamp, schedule
-from rdvfi.video.writer import Sink
 
 Progress = Callable[[int, int], None]
 """Called with the number of frames written and the number expected."""
@@ -120,8 +120,7 @@ class Engine:
         info = source.info
         if min(info.width, info.height) < MINIMUM_SIDE:
             raise ValueError(
-                f"{info.name} is {info.width}x{info.height} pixels; both sides must be at least "
-                f"{MINIMUM_SIDE}"
+                f"{info.name} is {info.width}x{info.height} pixels; both sides must be at least {MINIMUM_SIDE}"
             )
         if chunk is not None and chunk < 1:
             raise ValueError(f"chunk is {chunk}; it must be at least 1")
@@ -177,9 +176,7 @@ class Engine:
                 for item in made:
                     encoder.put(item)
             if read < 2:
-                raise ValueError(
-                    f"{self._source.info.name} holds a single frame; at least two are needed"
-                )
+                raise ValueError(f"{self._source.info.name} holds a single frame; at least two are needed")
             encoder.finish()
         return self._report(read, time.perf_counter() - begun)
 
@@ -217,9 +214,7 @@ class Engine:
                 self._sheet.add(pixels, float(moment.timestep))
             yield pixels, moment
 
-    def _drawn(
-        self, img0: Tensor, img1: Tensor, motion: Motion, new: list[Moment]
-    ) -> Iterator[tuple[Pixels, Moment]]:
+    def _drawn(self, img0: Tensor, img1: Tensor, motion: Motion, new: list[Moment]) -> Iterator[tuple[Pixels, Moment]]:
         """Frames along the motion, a few at a time."""
         for start in range(0, len(new), self._chunk):
             part = new[start : start + self._chunk]
@@ -263,9 +258,7 @@ class Engine:
                 "frames; free some, or use another device"
             ) from error
 
-    def _render(
-        self, img0: Tensor, img1: Tensor, motion: Motion, times: list[float]
-    ) -> Float[Tensor, "1 t 3 H W"]:
+    def _render(self, img0: Tensor, img1: Tensor, motion: Motion, times: list[float]) -> Float[Tensor, "1 t 3 H W"]:
         """Frames at ``times``; that memory ran out and fewer are drawn at once becomes a note."""
         try:
             return self._noting(lambda: self._model.render(img0, img1, motion, times))

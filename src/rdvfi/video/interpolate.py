@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 
 from rdvfi.interpolator import Interpolator
+from rdvfi.media.output import check_destination, check_picture
+from rdvfi.media.reader import Source, open_source
+from rdvfi.media.writer import SinkOptions, check_options, open_sink
 from rdvfi.models import create_model
+from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.engine import Engine, LowConfidenceWarning, Progress, VideoReport
-from rdvfi.video.output import check_destination, check_picture
-from rdvfi.video.reader import Source, open_source
 from rdvfi.video.scenes import LOW_CONFIDENCE, scene_changes
-from rdvfi.video.sheet import ContactSheet
 from rdvfi.video.timing import Multiply, Retiming, choose_retiming, exact_rate
-from rdvfi.video.writer import SinkOptions, check_options, open_sink
 
 DEFAULT_MODEL = "rdvfi-s"
 DEFAULT_MULTIPLIER = 8
@@ -171,9 +171,7 @@ def _ready(
     return built
 
 
-def choose_place(
-    device: str | torch.device | None, dtype: torch.dtype | None
-) -> tuple[torch.device, torch.dtype]:
+def choose_place(device: str | torch.device | None, dtype: torch.dtype | None) -> tuple[torch.device, torch.dtype]:
     """Where a named model runs and in which type: half precision on CUDA, if there is a device.
 
     Raises:

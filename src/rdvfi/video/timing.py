@@ -23,15 +23,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
 
-
-class Stamp(NamedTuple):
-    """When a source frame is shown, in seconds."""
-
-    time: Fraction
-    duration: Fraction
-    """How long; it is used of the last frame alone, every other one lasts until the next."""
+from rdvfi.media.timestamps import Moment, Stamp
 
 
 @dataclass(frozen=True)
@@ -44,19 +37,6 @@ class Interval:
     end: Fraction
     last: bool
     """Whether no source frame follows, so that there is nothing to interpolate towards."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """One output frame."""
-
-    source: int
-    """The source frame at or just before it."""
-    timestep: Fraction
-    """Fraction of the way to the next source frame, in [0, 1); 0 is the source frame itself."""
-    time: Fraction
-    """When it is shown, in seconds."""
-    duration: Fraction
 
 
 class Retiming(ABC):
@@ -175,9 +155,7 @@ def intervals(stamps: Iterable[Stamp]) -> Iterator[Interval]:
         yield Interval(index, previous.time, previous.time + previous.duration, last=True)
 
 
-def schedule(
-    stamps: Iterable[Stamp], retiming: Retiming
-) -> Iterator[tuple[Interval, tuple[Moment, ...]]]:
+def schedule(stamps: Iterable[Stamp], retiming: Retiming) -> Iterator[tuple[Interval, tuple[Moment, ...]]]:
     """Every interval with its output frames, in order, lazily."""
     origin: Fraction | None = None
     for interval in intervals(stamps):

@@ -57,9 +57,7 @@ class HaarLines(KeyframeGenerator):
         matrix = haar_matrix(_SIDE)
         self.register_buffer("transform", torch.kron(matrix, matrix), persistent=False)
 
-    def forward(
-        self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]
-    ) -> Keyframes:
+    def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
         """See `rdvfi.interfaces.KeyframeGenerator.forward`; no noise is used."""
         times = torch.linspace(0.0, 1.0, self.between + 2, device=img0.device)
         flows = self.coarse(torch.cat((img0, img1)), torch.cat((img1, img0)))

@@ -35,9 +35,7 @@ class HornSchunck(FlowEstimator):
             raise ValueError(f"smoothness must be positive; got {smoothness}")
         self.smoothness, self.warps, self.iterations = smoothness, warps, iterations
 
-    def forward(
-        self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
-    ) -> Float[Tensor, "n 2 h w"]:
+    def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         """See `rdvfi.interfaces.FlowEstimator.forward`."""
         weights = source.new_tensor([0.299, 0.587, 0.114], dtype=torch.float32)[:, None, None]
         near, far = (255.0 * (x.float() * weights).sum(1, keepdim=True) for x in (source, target))

@@ -32,9 +32,7 @@ class PtlFlow(FlowEstimator):
         super().__init__()
         self.network, self.pretrained = network.eval().requires_grad_(False), pretrained
 
-    def forward(
-        self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
-    ) -> Float[Tensor, "n 2 h w"]:
+    def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         """See `rdvfi.interfaces.FlowEstimator.forward`."""
         pairs = torch.stack((source, target), dim=1).flip(2)
         return self.network({"images": pairs})["flows"][:, 0].float()
@@ -46,8 +44,7 @@ def _import_ptlflow() -> ModuleType:
         import ptlflow
     except ImportError as error:
         raise ImportError(
-            "the flow 'ptlflow' needs the package ptlflow: pip install 'rdvfi-example-plugin"
-            "[ptlflow]'"
+            "the flow 'ptlflow' needs the package ptlflow: pip install 'rdvfi-example-plugin[ptlflow]'"
         ) from error
     return ptlflow
 
@@ -70,6 +67,4 @@ def ptlflow(*, model: str = "raft_small", checkpoint: str | None = "things") -> 
         checkpoint: The name or file of its weights; None for an untrained network.
     """
     package = _import_ptlflow()
-    return PtlFlow(
-        package.get_model(model, ckpt_path=checkpoint), pretrained=checkpoint is not None
-    )
+    return PtlFlow(package.get_model(model, ckpt_path=checkpoint), pretrained=checkpoint is not None)

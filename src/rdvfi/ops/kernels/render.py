@@ -139,14 +139,10 @@ def _render_kernel(
             share = (fx if k % 2 else 1.0 - fx) * (fy if k // 2 else 1.0 - fy)
             dx = load(flow0, sy, sx, flow0_y, flow0_x, inside) * to_x
             dy = load(flow0 + flow0_c, sy, sx, flow0_y, flow0_x, inside) * to_y
-            r0, g0, b0 = _colour(
-                img0, x + dx, y + dy, height, width, img0_c, img0_y, img0_x, inside
-            )
+            r0, g0, b0 = _colour(img0, x + dx, y + dy, height, width, img0_c, img0_y, img0_x, inside)
             dx = load(flow1, sy, sx, flow1_y, flow1_x, inside) * to_x
             dy = load(flow1 + flow1_c, sy, sx, flow1_y, flow1_x, inside) * to_y
-            r1, g1, b1 = _colour(
-                img1, x + dx, y + dy, height, width, img1_c, img1_y, img1_x, inside
-            )
+            r1, g1, b1 = _colour(img1, x + dx, y + dy, height, width, img1_c, img1_y, img1_x, inside)
             weight = _weight(r0, g0, b0, r1, g1, b1, share, DOUBT)
             blend = load(mask, sy, sx, mask_y, mask_x, inside)
             r0 = weight * (r1 + blend * (r0 - r1))

@@ -55,9 +55,7 @@ def splat_sum(values: Tensor, flow: Tensor, weights: Tensor, units: Tensor | Non
     return sums if units is None else sums.float() / units[..., None]
 
 
-def splat_sum_backward(
-    grad: Tensor, values: Tensor, flow: Tensor, weights: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def splat_sum_backward(grad: Tensor, values: Tensor, flow: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients by values, flow and weights."""
     n, c, h, w = values.shape
     by_values, by_flow, by_weights = (x.new_empty(x.shape) for x in (values, flow, weights))
@@ -221,9 +219,7 @@ def _backward(
     by_values += n * CHANNELS * height * width + place
 
     # The weight is a mass of its own, in the last channel.
-    a, b, c, d = _look_up(
-        grad + CHANNELS * grad_c, to_x, to_y, height, width, grad_y, grad_x, inside
-    )
+    a, b, c, d = _look_up(grad + CHANNELS * grad_c, to_x, to_y, height, width, grad_y, grad_x, inside)
     top, bottom = a + fx * (b - a), c + fx * (d - c)
     by_weight = top + fy * (bottom - top)
     by_x = (b - a) + fy * ((d - c) - (b - a))

@@ -1,0 +1,1 @@
+"""RDVFI-S's backbone: a compact latent diffusion model trained from scratch."""

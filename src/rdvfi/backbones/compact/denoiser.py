@@ -1,0 +1,199 @@
+"""The denoiser of RDVFI-S: it bends and repairs the straight-line guess.
+
+Each keyframe to be made starts from both end latents warped along the straight lines of a coarse
+flow. The network sees them, the noisy latent, and four candidates of a better line, the paths of
+turns and zooms at constant rate that the coarse flow implies (`rdvfi.ops.similarity_paths`), each with how
+well it makes the two end latents agree, and how much arrives at each pixel along them. It answers
+with
+
+* a bend of each line: gates on the candidates' departures, together at most one, plus a free shift;
+* a correction of the blend of the two warped latents, and a residual.
+
+It looks more than once: the second look, with the same weights, starts from the line that the first
+one bent, so that it sees what the bend did and mends what is left, as RAFT's updates do (Teed and
+Deng, 2020, https://arxiv.org/abs/2003.12039). The noise and its level are the same in all looks: it
+is one step of diffusion.
+
+The last layer starts at zero: before training the answer is the straight-line guess. The free
+shift, the blend and the residual carry the envelope ``4 t (1 - t)``; the ends themselves are never
+made. Frames share a two-dimensional U-Net; at its coarsest scale they look at each other along
+time.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rdvfi.layers import ResidualBlock, conv, zero_conv
+from rdvfi.ops.similarity_paths import CANDIDATES, Turning
+from rdvfi.ops.warp import backward_warp
+from rdvfi.types import Flows, Times
+
+_FACTS = 2 + 4 + 1 + 5 * CANDIDATES + 2 + 3
+_ANSWERS = CANDIDATES + 4 + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """What the denoiser starts from, for the ``n`` keyframes between the ends.
+
+    Flows are on the latent grid, in latent pixels.
+    """
+
+    first: Float[Tensor, "b c h w"]
+    last: Float[Tensor, "b c h w"]
+    to_first: Flows
+    to_last: Flows
+    turning: Turning
+    """Candidates of better lines."""
+    times: Times
+
+
+@dataclass(frozen=True, eq=False)
+class Bent:
+    """The denoiser's answer: clean latents, and the flows along which they were made."""
+
+    latents: Float[Tensor, "b n c h w"]
+    to_first: Flows
+    to_last: Flows
+
+
+class Denoiser(nn.Module):
+    """U-Net over the keyframes between two ends.
+
+    Args:
+        channels: Channels of a latent.
+        width: Channels at the latents' own scale; the coarser scale has twice as many.
+        looks: How often it bends the lines.
+    """
+
+    def __init__(self, channels: int, width: int, looks: int) -> None:
+        super().__init__()
+        if looks < 1:
+            raise ValueError(f"the denoiser needs at least one look; got {looks}")
+        self.looks = looks
+        self.enter = conv(3 * channels + _FACTS, width)
+        self.fine = ResidualBlock(width)
+        self.shrink = conv(width, 2 * width, stride=2)
+        self.coarse = nn.ModuleList(ResidualBlock(2 * width) for _ in range(3))
+        self.along_time = nn.ModuleList(
+            nn.Conv1d(2 * width, 2 * width, 3, padding=1, groups=2 * width) for _ in range(3)
+        )
+        for layer in self.along_time:
+            nn.init.dirac_(layer.weight, groups=2 * width)  # pyright: ignore[reportArgumentType]
+        self.grow = nn.Conv2d(2 * width, width, 1)
+        self.finish = nn.Sequential(ResidualBlock(width), ResidualBlock(width), nn.SiLU())
+        self.answer = zero_conv(width, _ANSWERS + channels)
+
+    def forward(self, ends: Ends, noisy: Float[Tensor, "b n c h w"], sigma: Float[Tensor, " b"]) -> Bent:
+        """Clean keyframes between the ends, from noisy ones at noise levels ``sigma``."""
+        misfits = _misfits(ends)
+        bent = self._look(ends, misfits, noisy, sigma)
+        for _ in range(self.looks - 1):
+            ends = replace(ends, to_first=bent.to_first, to_last=bent.to_last)
+            bent = self._look(ends, misfits, noisy, sigma)
+        return bent
+
+    def _look(
+        self,
+        ends: Ends,
+        misfits: Float[Tensor, "b n k h w"],
+        noisy: Float[Tensor, "b n c h w"],
+        sigma: Float[Tensor, " b"],
+    ) -> Bent:
+        b, n = noisy.shape[:2]
+        warped0, warped1 = _warped(ends.first, ends.to_first), _warped(ends.last, ends.to_last)
+        travel = ends.to_last - ends.to_first
+        facts = _facts(ends, misfits, warped0, warped1, travel, sigma).to(noisy)
+        x = self.enter(torch.cat((noisy, warped0, warped1, facts), dim=2).flatten(0, 1))
+        x = self.fine(x)
+        y = self.shrink(x)
+        for block, mix in zip(self.coarse, self.along_time, strict=True):
+            y = _mix_along_time(mix, block(y), n)
+        x = x + F.interpolate(self.grow(y), x.shape[-2:], mode="bilinear", align_corners=False)
+        out = self.answer(self.finish(x)).unflatten(0, (b, n))
+        return self._assemble(ends, out)
+
+    def straight(self, ends: Ends) -> Bent:
+        """The guess that the network starts from: latents warped along straight lines, blended."""
+        b, n = ends.to_first.shape[:2]
+        h, w = ends.first.shape[-2:]
+        nothing = ends.first.new_zeros(b, n, _ANSWERS + ends.first.shape[1], h, w)
+        return self._assemble(ends, nothing)
+
+    def _assemble(self, ends: Ends, out: Float[Tensor, "b n a h w"]) -> Bent:
+        t = ends.times.to(ends.to_first)[None, :, None, None, None]
+        envelope = 4.0 * t * (1.0 - t)
+        gates, shift = (
+            out[:, :, :CANDIDATES, None].float(),
+            out[:, :, CANDIDATES : CANDIDATES + 4].float(),
+        )
+        gates = gates / gates.abs().sum(2, keepdim=True).clamp(min=1.0)
+        bends = (gates * departures(ends)).sum(2) + envelope * shift
+        to_first, to_last = ends.to_first + bends[:, :, :2], ends.to_last + bends[:, :, 2:]
+        blend, residual = out[:, :, _ANSWERS - 1 : _ANSWERS], out[:, :, _ANSWERS:]
+        lean = (envelope * blend).exp()
+        share = (1.0 - t) * lean / ((1.0 - t) * lean + t / lean)
+        last, first = _warped(ends.last, to_last), _warped(ends.first, to_first)
+        made = torch.lerp(last, first, share.to(last))
+        return Bent(made + envelope.to(residual) * residual, to_first, to_last)
+
+
+def _warped(latent: Float[Tensor, "b c h w"], flow: Flows) -> Float[Tensor, "b n c h w"]:
+    b, n = flow.shape[:2]
+    spread = latent[:, None].expand(b, n, *latent.shape[1:]).flatten(0, 1)
+    return backward_warp(spread, flow.flatten(0, 1)).unflatten(0, (b, n))
+
+
+def departures(ends: Ends) -> Float[Tensor, "b n 4 4 h w"]:
+    """How far each turning line departs from the straight one."""
+    return ends.turning.flows - torch.cat((ends.to_first, ends.to_last), dim=2)[:, :, None]
+
+
+def _facts(
+    ends: Ends,
+    misfits: Float[Tensor, "b n k h w"],
+    warped0: Float[Tensor, "b n c h w"],
+    warped1: Float[Tensor, "b n c h w"],
+    travel: Flows,
+    sigma: Float[Tensor, " b"],
+) -> Float[Tensor, "b n f h w"]:
+    """Motion, candidates and their misfits, time and noise level, as channels."""
+    b, n, _, h, w = travel.shape
+    slopes = torch.cat((_slope(travel, -1), _slope(travel, -2)), dim=2)
+    t = ends.times.to(travel)[None, :, None, None, None].expand(b, n, 1, h, w)
+    level = sigma.to(travel)[:, None, None, None, None].expand(b, n, 1, h, w)
+    apart = (warped0 - warped1).abs().mean(2, keepdim=True)
+    bends = departures(ends).flatten(2, 3).clamp(-8.0, 8.0)
+    candidates = 0.5 * bends, misfits, ends.turning.arrived
+    parts = (0.1 * travel, slopes, apart, *candidates, t, t * (1.0 - t), level)
+    return torch.cat(parts, dim=2)
+
+
+def _misfits(ends: Ends) -> Float[Tensor, "b n 4 h w"]:
+    """How far the two end latents are apart along each turning line."""
+    errors = []
+    for flows in ends.turning.flows.unbind(2):
+        apart = _warped(ends.first, flows[:, :, :2]) - _warped(ends.last, flows[:, :, 2:])
+        errors.append(apart.abs().mean(2))
+    return torch.stack(errors, dim=2)
+
+
+def _slope(flow: Flows, dim: int) -> Flows:
+    """Central differences with replicated borders."""
+    size = flow.shape[dim]
+    index = torch.arange(size, device=flow.device)
+    ahead, behind = (index + 1).clamp(max=size - 1), (index - 1).clamp(min=0)
+    rise = flow.index_select(dim, ahead) - flow.index_select(dim, behind)
+    run = (ahead - behind).to(flow)
+    return rise / (run if dim == -1 else run[:, None])
+
+
+def _mix_along_time(mix: nn.Module, x: Float[Tensor, "bn c h w"], n: int) -> Float[Tensor, "bn c h w"]:
+    bn, c, h, w = x.shape
+    rows = x.view(bn // n, n, c, h * w).permute(0, 3, 2, 1).reshape(-1, c, n)
+    mixed = mix(rows).view(bn // n, h * w, c, n).permute(0, 3, 2, 1)
+    return mixed.reshape(bn, c, h, w)

@@ -1,0 +1,1 @@
+"""RDVFI-U's backbone: Stable Video Diffusion."""

@@ -1,0 +1,159 @@
+"""The same U-Net with everything computed beforehand that never changes in one-step generation.
+
+The noise level, the image embedding, the frame rate and the number of frames are constants there.
+So are therefore, exactly,
+
+* every cross-attention: over a single token the softmax is 1, whatever the query, and what is added
+  is the vector ``to_out(to_v(token))``; its normalisation and its queries drop out;
+* the embedding of noise level and frame rate, and its projection in every residual block, which
+  joins the bias of the convolution before it;
+* the embedding of the frames' positions in every transformer, and the shares in which space and
+  time are mixed.
+
+The result shares all its other weights with the network it was made from, which stays as it was.
+It is a snapshot: made once for inference, never trained, and made anew when weights change.
+"""
+
+import copy
+from itertools import chain
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rdvfi.backbones.svd.networks import Network
+
+
+class FixedUNet(nn.Module):
+    """A U-Net under constant conditions.
+
+    Args:
+        unet: Where the weights are.
+        timestep: What it is told of the noise, (1,).
+        embedding: The image embedding, one token, (1, 1, d).
+        ids: Frame rate, motion and augmentation, (1, 3).
+        frames: How many frames it works on.
+    """
+
+    def __init__(
+        self,
+        unet: Network,
+        *,
+        timestep: Float[Tensor, " 1"],
+        embedding: Float[Tensor, "1 1 d"],
+        ids: Float[Tensor, "1 3"],
+        frames: int,
+    ) -> None:
+        super().__init__()
+        with torch.no_grad():
+            time = _time_embedding(unet, timestep, ids)
+            self.unet = _structure(unet)
+            for module in list(self.unet.modules()):
+                _fix(module, time, embedding.to(time), frames)
+
+    def forward(self, sample: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f d h w"]:
+        """The network's answer; the same as the original's under these conditions."""
+        unet, (b, f) = self.unet, sample.shape[:2]
+        x = unet.conv_in(sample.flatten(0, 1))
+        # Blocks pass these on to parts that are constants now; only their shapes are still read.
+        told = {"temb": None, "image_only_indicator": x.new_zeros(b, f)}
+        told_all = {**told, "encoder_hidden_states": x.new_zeros(b * f, 1, 1)}
+        kept = (x,)
+        for block in unet.down_blocks:
+            x, passed = block(x, **(told_all if _attends(block) else told))
+            kept += passed
+        x = unet.mid_block(x, **told_all)
+        for block in unet.up_blocks:
+            count = len(block.resnets)
+            kept, beside = kept[:-count], kept[-count:]
+            more = told_all if _attends(block) else told
+            x = block(x, res_hidden_states_tuple=beside, **more)
+        x = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
+        return x.unflatten(0, (b, f))
+
+
+class Constant(nn.Module):
+    """Stands for a layer whose answer is known: a tensor that broadcasts."""
+
+    value: Tensor
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("value", value, persistent=False)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        """The known answer."""
+        return self.value
+
+
+class Positions(Constant):
+    """Stands for the embedding of frame positions, one row a frame, repeated for every sample."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        """The rows, as often as there are samples."""
+        return self.value.repeat(hidden_states.shape[0] // self.value.shape[0], 1)
+
+
+class Blend(nn.Module):
+    """Stands for the mixer of space and time: a fixed share of each."""
+
+    share: Tensor
+
+    def __init__(self, share: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("share", share, persistent=False)
+
+    def forward(self, x_spatial: Tensor, x_temporal: Tensor, image_only_indicator: Tensor | None = None) -> Tensor:
+        """``share`` of the first and the rest of the second."""
+        return torch.lerp(x_temporal, x_spatial, self.share)
+
+
+def _structure(unet: Network) -> Network:
+    """A copy whose modules are new and whose parameters and buffers are the very same tensors."""
+    return copy.deepcopy(unet, {id(t): t for t in chain(unet.parameters(), unet.buffers())})
+
+
+def _time_embedding(unet: Network, timestep: Float[Tensor, " 1"], ids: Float[Tensor, "1 3"]) -> Float[Tensor, "1 e"]:
+    """The embedding that every residual block receives, as the U-Net computes it."""
+    dtype = unet.conv_in.weight.dtype
+    told = unet.add_time_proj(ids.flatten()).view(1, -1).to(dtype)
+    return unet.time_embedding(unet.time_proj(timestep).to(dtype)) + unet.add_embedding(told)
+
+
+def _fix(module: Network, time: Float[Tensor, "1 e"], embedding: Float[Tensor, "1 1 d"], frames: int) -> None:
+    """Replace the constant parts of one module; the names are those of diffusers' layers."""
+    kind = type(module).__name__
+    if kind in ("BasicTransformerBlock", "TemporalBasicTransformerBlock"):
+        attention = module.attn2
+        token = attention.to_out[0](attention.to_v(embedding))
+        module.norm2, module.attn2 = nn.Identity(), Constant(token)
+    elif kind in ("ResnetBlock2D", "TemporalResnetBlock"):
+        shift = module.time_emb_proj(module.nonlinearity(time))[0]
+        module.conv1.bias = nn.Parameter(module.conv1.bias + shift, requires_grad=False)
+        module.time_emb_proj = None
+    elif kind == "TransformerSpatioTemporalModel":
+        at = module.time_proj(torch.arange(frames, device=time.device)).to(time)
+        module.time_pos_embed = Positions(module.time_pos_embed(at))
+        module.time_proj = nn.Identity()
+        module.time_mixer = _blend(module.time_mixer, time.dtype)
+    elif kind == "SpatioTemporalResBlock":
+        module.time_mixer = _blend(module.time_mixer, time.dtype)
+
+
+def _blend(mixer: Network, dtype: torch.dtype) -> Blend:
+    share = torch.sigmoid(mixer.mix_factor).to(dtype).view(())
+    return Blend(1.0 - share if mixer.switch_spatial_to_temporal_mix else share)
+
+
+def _attends(block: Network) -> bool:
+    return getattr(block, "has_cross_attention", False)

@@ -1,0 +1,279 @@
+"""RDVFI-U's backbone: Stable Video Diffusion's U-Net, bent to two end frames and one step.
+
+Nine frames are made at once, at ``i / 8``. The network reads, for every one of them, noise and the
+latents of *both* end frames (see `rdvfi.backbones.svd.networks`), at the noise level that it calls
+pure, and answers with the velocity, whence the clean latents follow (`rdvfi.backbones.svd.sampler`).
+The two ends of the answer are replaced by the frames' own latents.
+
+Its image embedding is zero, or one that is given: an encoder of 630 million parameters need not
+run. Frame rate, motion and augmentation are told as its published pipeline tells them. Unlike
+there, no noise is added to the end frames, because keyframes keep their ends as they are.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rdvfi.about import About
+from rdvfi.backbones.diffusion import clean_from_velocity
+from rdvfi.backbones.lora import read_tensor
+from rdvfi.backbones.svd.autoencoder import FrameAutoencoder
+from rdvfi.backbones.svd.folded import FixedUNet
+from rdvfi.backbones.svd.networks import (
+    INPUTS,
+    Network,
+    load_networks,
+    new_autoencoder,
+    new_unet,
+)
+from rdvfi.backbones.svd.sampler import PURE, euler, noise_condition, within_range
+from rdvfi.interfaces import KeyframeGenerator, Keyframes
+from rdvfi.registry import backbones
+from rdvfi.types import SmallImage
+
+FRAMES = 9
+"""Frames that are made at once, ends included."""
+
+Latent = Float[Tensor, "b c hz wz"]
+Latents = Float[Tensor, "b k c hz wz"]
+
+
+class SVDKeyframes(KeyframeGenerator):
+    """Keyframes by Stable Video Diffusion.
+
+    Args:
+        unet: An ``UNetSpatioTemporalConditionModel`` of 12 input channels.
+        vae: An ``AutoencoderKLTemporalDecoder``.
+        num_inference_steps: Evaluations of the U-Net; what RDVFI trains is one.
+        fps: Frame rate that the network is told.
+        motion_bucket: Amount of motion that it is told.
+        augmentation: Noise on the end frames that it is told of.
+
+    Raises:
+        ValueError: If the U-Net does not read two frames, or a number makes no sense.
+    """
+
+    keyframe_count = FRAMES
+    image_embedding: Tensor
+
+    def __init__(
+        self,
+        unet: Network,
+        vae: Network,
+        *,
+        num_inference_steps: int = 1,
+        fps: int = 7,
+        motion_bucket: int = 127,
+        augmentation: float = 0.02,
+    ) -> None:
+        super().__init__()
+        if unet.conv_in.in_channels != INPUTS:
+            raise ValueError(
+                f"the U-Net must read {INPUTS} channels; got {unet.conv_in.in_channels}: pass it "
+                "through `svd_networks.widened`"
+            )
+        if num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps must be at least 1; got {num_inference_steps}")
+        self.unet = unet
+        self.autoencoder = FrameAutoencoder(vae)
+        self.num_inference_steps = num_inference_steps
+        self.told = (fps - 1.0, float(motion_bucket), augmentation)
+        self.latent_channels, self.stride = self.autoencoder.channels, self.autoencoder.stride
+        # The U-Net halves the latents' grid at every level but the last.
+        self.size_multiple = self.stride * 2 ** (len(unet.config.block_out_channels) - 1)
+        self.register_buffer("image_embedding", torch.zeros(1, 1, unet.config.cross_attention_dim))
+        self._fixed: list[FixedUNet] = []  # not a part of the model: it has no weights of its own
+        self.register_load_state_dict_post_hook(_weights_loaded)
+
+    def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
+        """See `rdvfi.interfaces.KeyframeGenerator.forward`."""
+        first, last = self.encode(torch.cat((img0, img1))).chunk(2)
+        return self.between(first, last, noise)
+
+    def continued(self, first: Latent, img0: SmallImage, img1: SmallImage, noise: Latents) -> Keyframes:
+        """What `forward` makes, where ``first``, the latents of ``img0``, are known already."""
+        return self.between(first, self.encode(img1), noise)
+
+    def between(self, first: Latent, last: Latent, noise: Latents) -> Keyframes:
+        """Keyframes between two latents of `encode`."""
+        made = self.sample(first, last, noise)
+        latents = torch.cat((first[:, None], made[:, 1:-1], last[:, None]), dim=1)
+        times = torch.arange(FRAMES, dtype=torch.float32, device=first.device) / (FRAMES - 1)
+        return Keyframes(latents, times)
+
+    def sample(self, first: Latent, last: Latent, noise: Latents) -> Latents:
+        """Clean latents of all frames, the ends among them, from pure noise."""
+        if self.num_inference_steps > 1:
+            return euler(
+                lambda entered, told: self._velocity(first, last, entered, told),
+                noise,
+                self.num_inference_steps,
+            )
+        if self._fixed and not (torch.is_grad_enabled() and self._trains()):
+            pure = torch.full((noise.shape[0],), PURE, device=noise.device)
+            answer = self._fixed[0](_inputs(noise, self._conditions(first, last)))
+            return clean_from_velocity(noise, answer, pure)
+        return self.denoise(first, last, noise, torch.ones(noise.shape[0], device=noise.device))
+
+    def denoise(self, first: Latent, last: Latent, noisy: Latents, sigma: Float[Tensor, " b"]) -> Latents:
+        """Clean latents of all frames from noisy ones, ``a z + s eps``, at any noise level.
+
+        For training. Levels are those of `rdvfi.backbones.diffusion`; 1 is taken for the strongest
+        that the network knows, 0.9991, where ``a`` is 0.0014.
+        """
+        level = within_range(sigma)
+        answer = self._velocity(first, last, noisy, noise_condition(level))
+        return clean_from_velocity(noisy, answer, level)
+
+    def optimize(self) -> "SVDKeyframes":
+        """Compute once what is constant in inference (`rdvfi.backbones.svd.folded`); exact.
+
+        It is done again after the model is moved or loaded, and undone by ``train()``. With several
+        steps the noise level changes, and there is nothing to do.
+
+        Raises:
+            RuntimeError: If the model is being trained.
+        """
+        if self.training or self._trains():
+            raise RuntimeError("optimize() is for inference; call model.eval().requires_grad_(False) before")
+        self._fixed.clear()
+        if self.num_inference_steps == 1:
+            device = self.image_embedding.device
+            fixed = FixedUNet(
+                self.unet,
+                timestep=noise_condition(torch.tensor([PURE], device=device)),
+                embedding=self.image_embedding,
+                ids=torch.tensor([self.told], device=device),
+                frames=FRAMES,
+            )
+            self._fixed.append(fixed)
+        return self
+
+    def set_image_embedding(self, embedding: Float[Tensor, "1 s d"]) -> None:
+        """Give the network one image embedding, for all frames, instead of zeros.
+
+        Raises:
+            ValueError: If it is not one row of the network's width.
+        """
+        if embedding.shape != self.image_embedding.shape:
+            raise ValueError(
+                f"the image embedding must be {tuple(self.image_embedding.shape)}; got {tuple(embedding.shape)}"
+            )
+        self.image_embedding.copy_(embedding)
+        self._renew()
+
+    def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
+        """See `rdvfi.interfaces.KeyframeGenerator.noise_shape`; the ends have noise too."""
+        return b, FRAMES, self.latent_channels, h // self.stride, w // self.stride
+
+    def encode(self, images: SmallImage) -> Latent:
+        """See `rdvfi.interfaces.KeyframeGenerator.encode`."""
+        return self.autoencoder.encode(images)
+
+    def decode(self, latents: Latent) -> SmallImage:
+        """See `rdvfi.interfaces.KeyframeGenerator.decode`; each frame by itself."""
+        return self.autoencoder.decode(latents[:, None])[:, 0]
+
+    def decode_between(self, latents: Latents) -> Float[Tensor, "b n 3 h w"]:
+        """See `rdvfi.interfaces.KeyframeGenerator.decode_between`; the decoder looks along time."""
+        return self.autoencoder.decode(latents)[:, 1:-1]
+
+    def train(self, mode: bool = True) -> "SVDKeyframes":
+        """As every module's; training mode drops what `optimize` prepared."""
+        if mode:
+            self._fixed.clear()
+        return super().train(mode)
+
+    def _velocity(self, first: Latent, last: Latent, entered: Latents, told: Float[Tensor, " n"]) -> Latents:
+        b = entered.shape[0]
+        ids = torch.tensor([self.told], device=entered.device).expand(b, 3)
+        embedding = self.image_embedding.to(entered).expand(b, -1, -1)
+        sample = _inputs(entered, self._conditions(first, last))
+        return self.unet(sample, told.expand(b), embedding, ids, return_dict=False)[0]
+
+    def _conditions(self, first: Latent, last: Latent) -> Float[Tensor, "b c2 hz wz"]:
+        """Both ends as the network was trained to read them, without the factor of the latents."""
+        return torch.cat((first, last), dim=1) / self.autoencoder.factor
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SVDKeyframes":
+        super()._apply(fn, recurse)
+        self._renew()
+        return self
+
+    def _trains(self) -> bool:
+        return any(parameter.requires_grad for parameter in self.unet.parameters())
+
+    def _renew(self) -> None:
+        """Weights have changed: what was prepared is prepared again, unless they are trained."""
+        if self._fixed:
+            self._fixed.clear()
+            if not self._trains():
+                self.optimize()
+
+
+def _weights_loaded(module: nn.Module, _: Any) -> None:
+    assert isinstance(module, SVDKeyframes)
+    module._renew()
+
+
+def _inputs(noisy: Latents, conditions: Float[Tensor, "b c2 hz wz"]) -> Float[Tensor, "b k c3 hz wz"]:
+    """The channels that enter: noise, first frame, last frame; the frames alike at every time."""
+    b, k = noisy.shape[:2]
+    spread = conditions[:, None].expand(b, k, *conditions.shape[1:])
+    return torch.cat((noisy, spread), dim=2)
+
+
+_ABOUT = About(
+    weights="stabilityai/stable-video-diffusion-img2vid-xt on the Hugging Face hub, then `rdvfi "
+    "train`: without it the second frame is not read",
+    weights_licence="Stability AI Community License",
+    citation="Blattmann et al., Stable Video Diffusion, 2023",
+    url="https://arxiv.org/abs/2311.15127",
+)
+
+
+@backbones.register("svd", about=_ABOUT)
+def svd(
+    *,
+    source: str | None = None,
+    revision: str | None = None,
+    size: str = "full",
+    num_inference_steps: int = 1,
+    fps: int = 7,
+    motion_bucket: int = 127,
+    augmentation: float = 0.02,
+    image_embeds: str | None = None,
+) -> KeyframeGenerator:
+    """Stable Video Diffusion's U-Net in one step (the paper's RDVFI-U).
+
+    Args:
+        source: Folder or hub id of Stable Video Diffusion in diffusers' format; without one, all
+            weights are fresh.
+        revision: Commit of a hub id, in full.
+        size: Which architecture: "full", 1.5 billion parameters, or "toy".
+        num_inference_steps: Evaluations of the U-Net.
+        fps: Frame rate that the network is told.
+        motion_bucket: Amount of motion that it is told, 127 in its published pipeline.
+        augmentation: Noise on the end frames that it is told of; none is added.
+        image_embeds: Safetensors file with one row of image context; None is zeros.
+    """
+    if source is None and revision is not None:
+        raise ValueError(f"revision {revision!r} without a source")
+    if source is not None:
+        unet, vae = load_networks(source, size, revision=revision)
+    else:
+        unet, vae = new_unet(size), new_autoencoder(size)
+    made = SVDKeyframes(
+        unet,
+        vae,
+        num_inference_steps=num_inference_steps,
+        fps=fps,
+        motion_bucket=motion_bucket,
+        augmentation=augmentation,
+    )
+    if image_embeds is not None:
+        made.set_image_embedding(read_tensor(image_embeds)[None].flatten(0, -2)[None])
+    return made

@@ -1,0 +1,1 @@
+"""RDVFI-D's backbone: Wan2.1-Fun-InP."""

@@ -1,0 +1,333 @@
+"""RDVFI-D's backbone: Wan2.1-Fun-1.3B-InP, a video diffusion transformer, in one step.
+
+`WanKeyframes` puts the latents of both frames at the two ends of nine latent frames, grey between
+them (InP conditioning, `rdvfi.backbones.wan.layout`), and lets the transformer make the rest from
+pure noise in one evaluation (`rdvfi.backbones.wan.sampler`). Prompts are not used: 512 rows of text
+and 257 rows of image context are zeros, *given* to the network, since leaving them out is another
+input. A cached embedding can stand in their place.
+
+Transformer and autoencoder are diffusers' own classes, unchanged but for the rotary embedding,
+which here takes any times (`rdvfi.backbones.wan.rope`).
+
+The authors of the method published no weights. Wan's own make video in many steps; in one step they
+make useful keyframes only after the second stage of training.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rdvfi.backbones.pretrained_parts import apply_keeping_float32
+from rdvfi.backbones.wan.autoencoder import (
+    GREY,
+    STRIDE,
+    FlatAutoencoder,
+    decode_clip,
+    decode_frames,
+    encode_clip,
+    encode_frames,
+)
+from rdvfi.backbones.wan.folded import PreparedTransformer
+from rdvfi.backbones.wan.layout import Frames
+from rdvfi.backbones.wan.rope import FreeTimeRope
+from rdvfi.backbones.wan.sampler import Sampler, clean_from_flow, sample, timesteps
+from rdvfi.interfaces import KeyframeGenerator, Keyframes
+from rdvfi.types import SmallImage
+
+TEXT_ROWS = 512
+"""Rows of text context; the model tells text from image by this number."""
+IMAGE_ROWS = 257
+"""Rows of image context."""
+
+MOTION_SIZE = (256, 448)
+"""The size that 16:9 video is shrunk to."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How latents are drawn: evaluations of the network, and the scheduler if there are several."""
+
+    steps: int = 1
+    sampler: Sampler = Sampler.EULER
+    shift: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"num_inference_steps must be at least 1; got {self.steps}")
+
+
+EIGHTHS = Frames()
+ONE_STEP = Sampling()
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """What `WanKeyframes.optimize` computes once."""
+
+    transformer: PreparedTransformer
+    autoencoder: FlatAutoencoder
+    greys: dict[tuple[int, int], Tensor]
+
+
+class WanKeyframes(KeyframeGenerator):
+    """Keyframes by Wan2.1-Fun-InP.
+
+    Args:
+        transformer: A `diffusers.WanTransformer3DModel` with 36 input channels. It is taken over:
+            its rotary embedding is replaced by one with the layout's times.
+        vae: A `diffusers.AutoencoderKLWan`.
+        frames: Which instants the latent frames are.
+        sampling: One step, or more by a scheduler.
+        prompt_embeds: Rows of text context, 512 at most, filled up with zeros; None is all zeros.
+        image_embeds: 257 rows of image context; None is all zeros.
+
+    Raises:
+        ValueError: If the transformer is not one for InP, or a context does not fit it.
+    """
+
+    prompt_embeds: Tensor
+    image_embeds: Tensor
+    _mask: Tensor
+
+    def __init__(
+        self,
+        transformer: nn.Module,
+        vae: nn.Module,
+        *,
+        frames: Frames = EIGHTHS,
+        sampling: Sampling = ONE_STEP,
+        prompt_embeds: Float[Tensor, "s c"] | None = None,
+        image_embeds: Float[Tensor, "r d"] | None = None,
+    ) -> None:
+        super().__init__()
+        config, channels = _config(transformer), _config(vae)["z_dim"]
+        if config["in_channels"] != 2 * channels + 4 or config["image_dim"] is None:
+            raise ValueError(
+                f"WanKeyframes needs an InP transformer ({2 * channels + 4} input channels, image "
+                f"context); got {config['in_channels']} channels, image context of width "
+                f"{config['image_dim']}"
+            )
+        # First, so that the type of the model's first parameter is that of its networks: the
+        # transformer begins with parameters that stay in float32.
+        self.vae: Any = vae
+        self.transformer: Any = transformer
+        transformer.rope = FreeTimeRope(transformer.rope, frames.positions)  # pyright: ignore
+        self.frames, self.sampling = frames, sampling
+        self.keyframe_count = frames.count
+        self.latent_channels, self.stride, self.size_multiple = channels, STRIDE, 2 * STRIDE
+        text = _rows("prompt_embeds", prompt_embeds, TEXT_ROWS, config["text_dim"], fill=True)
+        image = _rows("image_embeds", image_embeds, IMAGE_ROWS, config["image_dim"], fill=False)
+        self.register_buffer("prompt_embeds", text)
+        self.register_buffer("image_embeds", image)
+        self.register_buffer("_mask", frames.mask(), persistent=False)
+        self._prepared: _Prepared | None = None
+        self.register_load_state_dict_post_hook(_weights_loaded)
+
+    def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
+        """See `rdvfi.interfaces.KeyframeGenerator.forward`."""
+        return self.continued(self.encode(img0), img0, img1, noise)
+
+    def continued(
+        self,
+        first: Float[Tensor, "b c hz wz"],
+        img0: SmallImage,
+        img1: SmallImage,
+        noise: Float[Tensor, "b n c hz wz"],
+    ) -> Keyframes:
+        """See `rdvfi.interfaces.KeyframeGenerator.continued`."""
+        last = self.encode(img1)
+        condition = self.condition(img0, img1, first, last)
+        made = self.sample(noise.transpose(1, 2), condition)
+        inner = made[:, :, 1:-1].transpose(1, 2)
+        latents = torch.cat((first[:, None], inner, last[:, None]), dim=1)
+        return Keyframes(latents, self.times)
+
+    @property
+    def times(self) -> Float[Tensor, " k"]:
+        """Times of the keyframes, ends included."""
+        return torch.tensor(self.frames.times, dtype=torch.float32, device=self._mask.device)
+
+    def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
+        """Noise for every latent frame: the model was trained with noise on the known ones too."""
+        return b, self.frames.count, self.latent_channels, h // STRIDE, w // STRIDE
+
+    def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
+        """See `rdvfi.interfaces.KeyframeGenerator.encode`."""
+        ready = self._ready()
+        return encode_frames(self.vae, images) if ready is None else ready.autoencoder.encode(images)
+
+    def decode(self, latents: Float[Tensor, "b c hz wz"]) -> Float[Tensor, "b 3 h w"]:
+        """Images of single-frame latents: of the ends always, of all in ``PER_FRAME``."""
+        ready = self._ready()
+        if ready is None:
+            return decode_frames(self.vae, latents)
+        return ready.autoencoder.decode(latents)
+
+    def decode_between(self, latents: Float[Tensor, "b k c hz wz"]) -> Float[Tensor, "b n 3 h w"]:
+        """See `rdvfi.interfaces.KeyframeGenerator.decode_between`; a clip is decoded as one."""
+        if not self.frames.causal:
+            return super().decode_between(latents)
+        # Latent j ends at frame 4 j; the last latent is not needed for the frames before it.
+        return decode_clip(self.vae, latents[:, :-1].transpose(1, 2))[:, :, 4::4].transpose(1, 2)
+
+    def condition(
+        self,
+        img0: SmallImage,
+        img1: SmallImage,
+        first: Float[Tensor, "b c hz wz"],
+        last: Float[Tensor, "b c hz wz"],
+    ) -> Float[Tensor, "b k f hz wz"]:
+        """What is known: four channels of mask and the latents, those of grey where nothing is."""
+        b, _, h, w = img0.shape
+        if self.frames.causal:
+            grey = torch.full_like(img0, GREY)[:, :, None]
+            unknown = grey.expand(-1, -1, self.frames.clip - 2, -1, -1)
+            known = encode_clip(self.vae, torch.cat((img0[:, :, None], unknown, img1[:, :, None]), dim=2))
+        else:
+            inner = self._grey(img0)[:, :, None].expand(b, -1, self.frames.count - 2, -1, -1)
+            known = torch.cat((first[:, :, None], inner, last[:, :, None]), dim=2)
+        mask = self._mask.to(known)[None, :, :, None, None]
+        return torch.cat((mask.expand(b, -1, -1, h // STRIDE, w // STRIDE), known), dim=1)
+
+    def sample(
+        self, noise: Float[Tensor, "b c f hz wz"], condition: Float[Tensor, "b k f hz wz"]
+    ) -> Float[Tensor, "b c f hz wz"]:
+        """Latents of all frames, drawn from pure noise."""
+        ready = self._ready()
+
+        def velocity(noisy: Tensor, time: float, step: int) -> Tensor:
+            if ready is not None:
+                return ready.transformer(torch.cat((noisy, condition), dim=1), step)
+            return self.velocity(noisy, torch.full_like(noisy[:, 0, 0, 0, 0], time), condition)
+
+        how = self.sampling
+        return sample(noise, velocity, sampler=how.sampler, steps=how.steps, shift=how.shift)
+
+    def velocity(
+        self,
+        noisy: Float[Tensor, "b c f hz wz"],
+        timesteps: Float[Tensor, " b"],
+        condition: Float[Tensor, "b k f hz wz"],
+    ) -> Float[Tensor, "b c f hz wz"]:
+        """The network's answer ``u = eps - z`` at diffusion times 0 to 1000, one per sample."""
+        b = len(noisy)
+        return self.transformer(
+            torch.cat((noisy, condition), dim=1),
+            timesteps.float(),
+            self.prompt_embeds.to(noisy).expand(b, -1, -1),
+            self.image_embeds.to(noisy).expand(b, -1, -1),
+            return_dict=False,
+        )[0]
+
+    def denoise(
+        self,
+        noisy: Float[Tensor, "b c f hz wz"],
+        sigma: Float[Tensor, " b"],
+        condition: Float[Tensor, "b k f hz wz"],
+    ) -> Float[Tensor, "b c f hz wz"]:
+        """Clean latents from those at noise levels ``sigma`` in (0, 1], for training."""
+        return clean_from_flow(noisy, self.velocity(noisy, 1000.0 * sigma, condition), sigma)
+
+    @torch.no_grad()
+    def optimize(self, size: tuple[int, int] = MOTION_SIZE) -> "WanKeyframes":
+        """Compute once what is constant in inference; results stay the same.
+
+        Cross-attention folds to constants, so do modulation and rotary tables, and the autoencoder
+        collapses to two dimensions for single frames. It is done again after the model is moved or
+        loaded, and undone by ``train()``.
+
+        Args:
+            size: Height and width of the frames whose tables are made now; those of other sizes
+                are made when they come.
+
+        Raises:
+            RuntimeError: If the model is being trained.
+        """
+        if self._trains():
+            raise RuntimeError("optimize() is for inference; call model.eval().requires_grad_(False) before")
+        how = self.sampling
+        self._prepared = _Prepared(
+            PreparedTransformer(
+                self.transformer,
+                timesteps(how.sampler, how.steps, how.shift),
+                self.prompt_embeds.to(self._dtype),
+                self.image_embeds.to(self._dtype),
+            ),
+            FlatAutoencoder(self.vae),
+            {},
+        )
+        self._prepare_size(*size)
+        return self
+
+    def train(self, mode: bool = True) -> "WanKeyframes":
+        """As of every module; training forgets what `optimize` prepared."""
+        if mode:
+            self._prepared = None
+        return super().train(mode)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.transformer.proj_out.weight.dtype
+
+    def _trains(self) -> bool:
+        return self.training or any(p.requires_grad for p in self.parameters())
+
+    def _ready(self) -> _Prepared | None:
+        """What was prepared, unless somebody began to train since."""
+        thawed = self.transformer.proj_out.weight.requires_grad
+        return None if thawed else self._prepared
+
+    def _prepare_size(self, h: int, w: int) -> None:
+        assert self._prepared is not None
+        image = torch.full((1, 3, h, w), GREY, dtype=self._dtype, device=self._mask.device)
+        self._prepared.greys[h, w] = self._prepared.autoencoder.encode(image)
+        self._prepared.transformer.prepare_size(self.frames.count, h // STRIDE, w // STRIDE)
+
+    def _grey(self, images: SmallImage) -> Float[Tensor, "1 c hz wz"]:
+        """The latent of a grey frame; it is not constant in space, since borders are padded."""
+        ready = self._ready()
+        size = (images.shape[-2], images.shape[-1])
+        if ready is not None and size not in ready.greys and not torch.compiler.is_compiling():
+            with torch.no_grad():
+                self._prepare_size(*size)
+        if ready is None or size not in ready.greys:
+            return self.encode(torch.full_like(images[:1], GREY))
+        return ready.greys[size]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "WanKeyframes":
+        """Moves and casts come here; what the transformer wants in float32 stays so."""
+        super()._apply(apply_keeping_float32(fn, self.transformer), recurse)
+        self._renew()
+        return self
+
+    def _renew(self) -> None:
+        """Weights have changed: prepare again what was prepared."""
+        if self._prepared is None:
+            return
+        sizes, self._prepared = list(self._prepared.greys), None
+        if not self._trains():
+            self.optimize(sizes[0])
+
+
+def _weights_loaded(module: nn.Module, _: Any) -> None:
+    assert isinstance(module, WanKeyframes)
+    module._renew()
+
+
+def _config(part: Any) -> Any:
+    return part.config
+
+
+def _rows(name: str, given: Tensor | None, rows: int, width: int, *, fill: bool) -> Float[Tensor, "s c"]:
+    """A context of exactly this many rows."""
+    if given is None:
+        return torch.zeros(rows, width)
+    fits = given.dim() == 2 and given.shape[1] == width
+    if not fits or len(given) > rows or (len(given) < rows and not fill):
+        count = f"at most {rows}" if fill else str(rows)
+        raise ValueError(f"{name} must be {count} rows of {width}; got {tuple(given.shape)}")
+    return torch.cat((given.float(), torch.zeros(rows - len(given), width)))

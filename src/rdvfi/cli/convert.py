@@ -1,0 +1,28 @@
+"""``rdvfi convert``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rdvfi.backbones.wan.convert import convert_transformer, copy_autoencoder
+
+
+def convert(
+    file: Annotated[Path, typer.Argument(help="The original Wan2.1-Fun-InP safetensors file.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write, in diffusers' format.")],
+    size: Annotated[str, typer.Option(help="Architecture of the file.")] = "1.3b",
+    vae: Annotated[
+        str | None,
+        typer.Option(help="Folder or hub id in diffusers' format whose autoencoder is copied."),
+    ] = None,
+    vae_revision: Annotated[str | None, typer.Option(help="Full commit hash, for a hub id.")] = None,
+) -> None:
+    """Convert the original file of Wan2.1-Fun-InP to diffusers' format; values stay the same."""
+    convert_transformer(file, folder, size=size)
+    typer.echo(f"{folder / 'transformer'}: written")
+    if vae is not None:
+        copy_autoencoder(vae, folder, revision=vae_revision)
+        typer.echo(f"{folder / 'vae'}: written")
+    elif not (folder / "vae").exists():
+        typer.echo(f"{folder / 'vae'}: missing; put Wan2.1's autoencoder there, or use --vae")

@@ -1,0 +1,114 @@
+"""The commands ``rdvfi models`` and ``rdvfi info``."""
+
+import json
+import os
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from rdvfi.info import EntryInfo, ModelInfo, RecipeInfo, find, recipe_summary
+from rdvfi.registry import REGISTRIES
+
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
+
+
+def models(as_json: AsJson = False) -> None:
+    """List models with weights, recipes, and everything that is registered."""
+    from rdvfi.config import list_recipes
+    from rdvfi.models import list_models
+
+    recipes = {name: recipe_summary(name) for name in list_recipes()}
+    entries = {
+        registry.group: {name: (registry[name].__doc__ or "").split("\n")[0] for name in registry}
+        for registry in REGISTRIES
+    }
+    if as_json:
+        table = {"models": list_models(), "recipes": recipes, **entries}
+        typer.echo(json.dumps(table, indent=2))
+        return
+    installed = {name: "weights are installed" for name in list_models()}
+    for title, table in (("model", installed), ("recipe", recipes), *entries.items()):
+        typer.echo(f"{title}:")
+        for name, summary in table.items() or {"none": ""}.items():
+            typer.echo(f"  {name:<22} {summary}".rstrip())
+
+
+def info(
+    name: Annotated[str, typer.Argument(help="A name of `rdvfi models`, a saved model's folder or a hub id.")],
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Parameters to build an entry with."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell everything about a model, a recipe or a registered entry; nothing is downloaded."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the hub's client is imported
+    found = find(name, **_parsed(values or []))
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in found], indent=2))
+        return
+    for each in found:
+        typer.echo("\n".join(_lines(each)))
+
+
+def _parsed(values: list[str]) -> dict[str, Any]:
+    table = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals:
+            raise ValueError(f"a parameter reads key=value; got {value!r}")
+        table[key] = yaml.safe_load(text)
+    return table
+
+
+def _lines(found: EntryInfo | ModelInfo | RecipeInfo) -> list[str]:
+    if isinstance(found, RecipeInfo):
+        return [f"recipe {found.name}: {found.summary}", *_table(found.choices)]
+    if isinstance(found, ModelInfo):
+        parts = {p.part: f"{_spelled(p.specification)}, {p.state}" for p in found.parts}
+        counts = {f"weights of {p.part}": f"{p.weights:,}" for p in found.parts}
+        facts = {"motion area": found.motion_area, **found.facts}
+        card = ["", found.card] if found.card else []
+        return [f"model {found.name}", *_table(parts), *_table(counts), *_table(facts), *card]
+    about = {
+        "package": found.package,
+        "licence of the code": found.licence,
+        "trained weights": found.about.weights,
+        "licence of the weights": found.about.weights_licence,
+        "citation": found.about.citation,
+        "more": found.about.url,
+    }
+    stated = {key: "not stated" if value is None else value for key, value in about.items()}
+    if found.facts.get("weights") == 0:  # there is nothing that could have been trained
+        del stated["trained weights"], stated["licence of the weights"]
+    parameters = [f"    {parameter}" for parameter in found.parameters or ("none",)]
+    head = f"{found.group} {found.name}: {found.summary}"
+    lines = [head, *_table(stated), "  parameters:", *parameters]
+    if found.missing is not None:
+        return [*lines, f"  not built: {found.missing}"]
+    return [*lines, *_table(found.facts)]
+
+
+def _table(values: dict[str, Any]) -> list[str]:
+    return [f"  {key}: {_value(value)}" for key, value in values.items()]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={_value(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+
+
+def _spelled(specification: dict[str, Any]) -> str:
+    """A specification on one line: ``iterative(flow=local(...), width=48)``."""
+    items = [
+        f"{key}={_spelled(value) if isinstance(value, dict) else value}"
+        for key, value in specification["config"].items()
+    ]
+    return f"{specification['name']}({', '.join(items)})"

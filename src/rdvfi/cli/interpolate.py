@@ -1,0 +1,224 @@
+"""The command ``rdvfi interpolate``: options, a progress bar, a closing line."""
+
+import time
+import warnings
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+import typer
+
+from rdvfi.video.scenes import LOW_CONFIDENCE
+
+if TYPE_CHECKING:
+    from rdvfi.interpolator import Interpolator
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def interpolate(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IN... OUT",
+            help="A video, a folder of images, or image files in order; then the output: .mp4, "
+            ".mov, .mkv, .webm, or a folder for PNG images. With --recipe, overrides such as "
+            "flow=raft or flow.size=SMALL may follow.",
+        ),
+    ],
+    multiplier: Annotated[
+        int | None,
+        typer.Option("--multiplier", "-x", help="New frame rate over the old one; 8 unless --fps is given."),
+    ] = None,
+    fps: Annotated[
+        str | None,
+        typer.Option(help="Instead: constant frames per second, as 60, 59.94 or 60000/1001."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A name of `rdvfi models`, a folder or a hub id; rdvfi-s if unset.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", "-r", help="Instead of a model: a recipe of `rdvfi models`, or a YAML file."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1...; CUDA if there is one.")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="float32, float16 or bfloat16; float16 on CUDA, else float32."),
+    ] = None,
+    chunk: Annotated[int | None, typer.Option(help="Frames drawn at once; chosen by their size if unset.")] = None,
+    image_rate: Annotated[
+        str | None,
+        typer.Option(help="Images per second of image input; if unset, 24 come out per second."),
+    ] = None,
+    codec: Annotated[str | None, typer.Option(help="h264, hevc, vp9 or ffv1 (lossless); chosen by the suffix.")] = None,
+    crf: Annotated[int | None, typer.Option(help="Quality of the codec: lower is better and larger.")] = None,
+    audio: Annotated[bool, typer.Option(help="Copy the sound.")] = True,
+    contact_sheet: Annotated[
+        Path | None,
+        typer.Option(help="Also write a PNG of one pair and the frames between."),
+    ] = None,
+    on_scene_change: Annotated[
+        str,
+        typer.Option(
+            help="Between two scenes: blend (a dissolve), hold_previous (the frame before the cut) or hold_nearest."
+        ),
+    ] = "blend",
+    scene_threshold: Annotated[
+        float,
+        typer.Option(
+            help="Mean confidence, 0 to 1, below which two frames are of two scenes; at 0 all are interpolated."
+        ),
+    ] = LOW_CONFIDENCE,
+    overwrite: Annotated[bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")] = False,
+    allow_untrained: Annotated[
+        bool, typer.Option("--allow-untrained", help="Accept untrained parts; for development.")
+    ] = False,
+) -> None:
+    """Make a video smoother: new frames between all frames, sound and timing kept."""
+    from rdvfi.video import LowConfidenceWarning, interpolate_video
+    from rdvfi.video.interpolate import DEFAULT_MODEL
+
+    if recipe is not None and model is not None:
+        raise ValueError("give --model or --recipe, not both")
+    paths, overrides = split_overrides(paths) if recipe is not None else (paths, [])
+    if len(paths) < 2:
+        raise ValueError("give one or more inputs and an output: rdvfi interpolate IN... OUT")
+    *sources, destination = paths
+    number = None if dtype is None else parse_dtype(dtype)
+    chosen = model or DEFAULT_MODEL
+    if recipe is not None:
+        chosen = from_recipe(recipe, overrides, device, number, seed=seed)
+    with warnings.catch_warnings(), _Progress() as progress:
+        # The same is said below, once the progress bar is gone.
+        warnings.simplefilter("ignore", LowConfidenceWarning)
+        report = interpolate_video(
+            sources,
+            destination,
+            model=chosen,
+            multiplier=multiplier,
+            target_fps=None if fps is None else parse_rate(fps, "--fps"),
+            seed=seed,
+            device=device if recipe is None else None,
+            dtype=number if recipe is None else None,
+            chunk=chunk,
+            image_rate=None if image_rate is None else parse_rate(image_rate, "--image-rate"),
+            codec=codec,
+            crf=crf,
+            audio=audio,
+            allow_untrained=allow_untrained,
+            overwrite=overwrite,
+            contact_sheet=contact_sheet,
+            on_scene_change=on_scene_change,
+            scene_threshold=scene_threshold,
+            progress=progress.show,
+        )
+    made = max(1, report.frames_written - report.frames_read)
+    typer.echo(
+        f"{destination}: {report.frames_written} frames of {report.width}x{report.height} from "
+        f"{report.frames_read} in {report.seconds:.1f} s ({report.seconds / made:.3f} s per new "
+        f"frame), mean confidence {report.confidence:.2f}"
+    )
+    for line in (*report.notes, report.warning()):
+        if line is not None:
+            typer.echo(f"warning: {line}", err=True)
+
+
+def split_overrides(arguments: list[Path]) -> tuple[list[Path], list[str]]:
+    """Paths, and the overrides ``group=name`` or ``group.field=value`` that follow them."""
+    from rdvfi.config import GROUPS
+
+    heads = (*GROUPS, "motion_area")
+    count = len(arguments)
+    while count and str(arguments[count - 1]).split("=")[0].split(".")[0] in heads:
+        if "=" not in str(arguments[count - 1]):
+            break
+        count -= 1
+    return arguments[:count], [str(argument) for argument in arguments[count:]]
+
+
+def from_recipe(
+    recipe: str,
+    overrides: list[str],
+    device: str | None,
+    dtype: torch.dtype | None,
+    *,
+    seed: int,
+) -> "Interpolator":
+    """The model of a recipe on its device; what it learns is fresh, and the seed decides how."""
+    from rdvfi.config import build
+    from rdvfi.video.interpolate import choose_place
+
+    place = choose_place(device, dtype)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build(recipe, *overrides)
+    return model.eval().requires_grad_(False).to(*place)
+
+
+def parse_rate(text: str, option: str) -> Fraction:
+    """A frame rate: 60, 59.94 or 60000/1001."""
+    from rdvfi.video.timing import exact_rate
+
+    try:
+        return Fraction(text) if "/" in text else exact_rate(float(text))
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{option} is {text!r}; expected a frame rate such as 60, 59.94 or 60000/1001") from error
+
+
+def parse_dtype(name: str) -> torch.dtype:
+    """A floating point type by its name."""
+    if name not in DTYPES:
+        raise ValueError(f"--dtype is {name!r}; it must be one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+class _Progress:
+    """A bar with the time left, on the error stream, gone when the work is done."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task("frames", total=None, rate="")
+        self._begun = 0.0
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._begun:
+            self._progress.stop()
+
+    def show(self, written: int, total: int) -> None:
+        """So many frames are written, of so many."""
+        if not self._begun:  # no bar, not even an empty line, before there is something to show
+            self._begun = time.monotonic()
+            self._progress.start()
+        rate = written / max(1e-9, time.monotonic() - self._begun)
+        self._progress.update(self._task, completed=written, total=total, rate=f"{rate:.1f}/s")

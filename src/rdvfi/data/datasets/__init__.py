@@ -1,0 +1,1 @@
+"""Sources of real frames: packages, clips and published datasets."""

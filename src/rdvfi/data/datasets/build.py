@@ -1,0 +1,215 @@
+"""Build the training data from packages of public registries, with a manifest.
+
+``rdvfi data build PACKAGES DATA`` reads, from the folder PACKAGES,
+
+* ``moviepy-2.2.1.tar.gz`` (PyPI): Big Buck Bunny, CC BY 3.0, (c) Blender Foundation;
+* ``lomiri-wallpapers-16.04_*.deb`` (Debian): ten photographs under CC BY 4.0 or CC0;
+
+and writes to DATA ``film.npy`` (frames at half size, 8-bit RGB, memory-mapped),
+``photographs.npz``, and ``manifest.json`` with source, version, licence, attribution, SHA-256 and
+split of each item. Minutes 3:00-4:00 and 7:00-8:00 of the film are held out for evaluation: their
+frames are never training material. Photographs under share-alike licences are left out.
+
+A file appears under its name only when it is whole, and then it is in the manifest; a build that
+was stopped goes on with what is missing, and what the manifest of an older version lacks is added.
+The same packages give the same bytes.
+"""
+
+import hashlib
+import io
+import os
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from rdvfi.data.manifest import read_manifest, write_manifest
+from rdvfi.data.synthetic.procedural import Picture
+
+FILM_MEMBER = "moviepy-2.2.1/docs/_static/medias/getting_started/moviepy_10_minutes/moviepy_10_minutes.zip"
+FILM_NAME = "bbb.mp4"
+HELD_OUT = ((4320, 5760), (10080, 11520))
+"""Frame ranges of the film that are kept for evaluation (24 fps)."""
+CREDITS = 12_000
+"""Scrolling titles begin here: not used."""
+LONGER_SIDE = 1600
+"""Photographs are reduced to this many pixels."""
+PHOTOGRAPHS = {
+    "aitzgorri_by_Aitzol_Berasategi.jpg": "CC-BY-4.0",
+    "friends_by_Aitzol_Berasategi.jpg": "CC-BY-4.0",
+    "life_by_Aitzol_Berasategi.jpg": "CC-BY-4.0",
+    "picosdeeuropa_by_Aitzol_Berasategi.jpg": "CC-BY-4.0",
+    "Picture_0B_by_freespace.jpg": "CC-BY-4.0",
+    "Picture_1A_by_freespace.jpg": "CC-BY-4.0",
+    "seeding_by_Clements_Engelhardt.jpg": "CC0-1.0",
+    "sunset_by_Aitzol_Berasategi.jpg": "CC-BY-4.0",
+    "umang_by_Abhishek_Mudgal.jpg": "CC-BY-4.0",
+    "Wine_by_Jakkub_Mede.jpg": "CC-BY-4.0",
+}
+
+
+def build(packages: Path, data: Path, *, report: Callable[[str], None] = lambda line: None) -> None:
+    """Write the training data to ``data`` from the packages in ``packages``.
+
+    Args:
+        packages: Folder of the downloaded packages.
+        data: Where the data goes; made if it is not there.
+        report: Receives progress lines.
+
+    Raises:
+        FileNotFoundError: If a package, or something in one, is missing.
+        ValueError: If a package is damaged, or the film does not have the frames it declares.
+    """
+    film = _only(packages, "moviepy-2.2.1.tar.gz")
+    photographs = _only(packages, "lomiri-wall*16.04_*.deb")
+    data.mkdir(parents=True, exist_ok=True)
+    manifest = read_manifest(data)
+
+    def make(
+        name: str,
+        source: Path,
+        part: Callable[[Path, Path], None],
+        facts: Callable[[Path, Path], dict[str, object]],
+    ) -> None:
+        digest = _digest(source)
+        if (data / name).exists() and manifest.get(name, {}).get("sha256") == digest:
+            report(f"{name} is there")
+        else:
+            report(f"making {name} from {source.name}")
+            partial = data / f"{name}.partial"
+            part(source, partial)
+            os.replace(partial, data / name)
+        manifest[name] = {"source": source.name, "sha256": digest, **facts(source, data / name)}
+        write_manifest(data, manifest)
+
+    make("film.npy", film, _film, _film_facts)
+    make("photographs.npz", photographs, _photographs, _photograph_facts)
+
+
+def _film(source: Path, partial: Path) -> None:
+    try:
+        with tarfile.open(source) as archive, zipfile.ZipFile(_member(archive, source)) as inner:
+            names = [name for name in inner.namelist() if name.endswith(FILM_NAME)]
+            if not names:
+                raise FileNotFoundError(f"{FILM_MEMBER} in {source} has no {FILM_NAME}")
+            film = inner.read(names[0])
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{source} is damaged, download it again: {error}") from error
+    _decode(io.BytesIO(film), source, partial)
+
+
+def _film_facts(source: Path, made: Path) -> dict[str, object]:
+    try:
+        count = len(np.load(made, mmap_mode="r"))
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{made} is damaged, delete it and build again: {error}") from error
+    return {
+        "version": "2.2.1",
+        "title": "Big Buck Bunny",
+        "attribution": "(c) copyright 2008, Blender Foundation, www.bigbuckbunny.org",
+        "licence": "CC-BY-3.0",
+        "frames": count,
+        "held_out": HELD_OUT,
+        "split": "training; the ranges of frames in held_out are for evaluation",
+    }
+
+
+def _member(archive: tarfile.TarFile, source: Path) -> io.BytesIO:
+    try:
+        member = archive.extractfile(FILM_MEMBER)
+    except KeyError:
+        member = None
+    if member is None:
+        raise FileNotFoundError(f"{source} has no {FILM_MEMBER}")
+    return io.BytesIO(member.read())
+
+
+def _decode(film: io.BytesIO, source: Path, partial: Path) -> None:
+    """Write every frame at half size as one 8-bit array."""
+    import av
+    import cv2
+    from av.error import FFmpegError
+
+    try:
+        with av.open(film, "r") as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            size = (stream.height // 2, stream.width // 2)
+            declared, count = stream.frames, 0
+            shape = (declared, *size, 3)
+            frames = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+            for frame in container.decode(stream):
+                if count < declared:
+                    picture = frame.to_ndarray(format="rgb24")
+                    frames[count] = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
+                count += 1
+            frames.flush()
+    except FFmpegError as error:
+        raise ValueError(f"{FILM_NAME} in {source} cannot be decoded: {error}") from error
+    if count != declared:
+        raise ValueError(f"{FILM_NAME} in {source} declares {declared} frames and has {count}")
+
+
+def _photographs(source: Path, partial: Path) -> None:
+    import cv2
+
+    pictures: dict[str, Picture] = {}
+    with tarfile.open(fileobj=io.BytesIO(_payload(source))) as archive:
+        members = {Path(member.name).name: member for member in archive if member.isfile()}
+        for name in PHOTOGRAPHS:
+            file = archive.extractfile(members[name]) if name in members else None
+            if file is None:
+                raise FileNotFoundError(f"{source} has no {name}")
+            stored = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
+            if stored is None:
+                raise ValueError(f"{name} in {source} is not a readable picture")
+            picture = cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
+            scale = LONGER_SIDE / max(picture.shape[:2])
+            size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
+            pictures[name] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    with partial.open("wb") as stream:
+        np.savez(stream, **pictures)  # pyright: ignore[reportArgumentType]
+
+
+def _photograph_facts(source: Path, made: Path) -> dict[str, object]:
+    return {
+        "version": source.name.split("_")[1],
+        "title": "Photographs of lomiri-wallpapers-16.04",
+        "attribution": "by the photographer in each file's name",
+        "licences": PHOTOGRAPHS,
+        "split": "training",
+    }
+
+
+def _payload(source: Path) -> bytes:
+    """The ``data.tar.*`` of a Debian package: an ``ar`` archive, see deb(5)."""
+    content = source.read_bytes()
+    if not content.startswith(b"!<arch>\n"):
+        raise ValueError(f"{source} is not a Debian package")
+    position = 8
+    while position + 60 <= len(content):
+        header = content[position : position + 60]
+        length = int(header[48:58])
+        position += 60
+        if header[:16].strip().startswith(b"data.tar"):
+            if position + length > len(content):
+                break
+            return content[position : position + length]
+        position += length + length % 2
+    raise ValueError(f"{source} is damaged, download it again: it has no whole data.tar")
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if not found:
+        raise FileNotFoundError(f"no {pattern} in {folder}; docs/guides/data.md lists the packages")
+    return found[0]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

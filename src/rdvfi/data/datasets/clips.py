@@ -1,0 +1,234 @@
+"""Batches of real frames from folders of videos or of frames.
+
+`find_clips` lists what is below a folder: every video file is a clip, and so is every folder that
+holds images. `ClipWindows` draws windows from them: a random clip, a random stride, a window
+without a scene cut, played forwards or backwards, cropped and recoloured, all frames alike.
+
+Which times real frames have. A window of ``n`` intervals has true frames at ``i / n`` only, so the
+nine knots ``i / 8`` are true frames just where ``n`` is a multiple of 8. Taking the nearest frame
+instead would teach the motion wrong times. So there are two kinds of windows:
+
+* ``knots=True``: 8 or 16 intervals. Frames at the knots, then free frames; those of 16 intervals
+  lie between the knots, those of 8 fall on knots. For all that needs true latents at the knots.
+* ``knots=False``: any number of intervals from 5 to 20 that 8 does not divide. The two ends, then
+  free frames at their own times; nothing is known at the knots. For the photometric losses, where
+  the keyframes are predicted; no model can get by with being right on the knots alone.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rdvfi.data.sources import Stream
+from rdvfi.data.synthetic.moving import KNOTS
+from rdvfi.data.synthetic.procedural import Picture
+from rdvfi.media.scene_cuts import has_cut
+
+VIDEOS = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v"})
+TRIES = 50
+"""Windows that are drawn before a folder is given up as all cuts."""
+
+
+@runtime_checkable
+class Clip(Protocol):
+    """Frames in order that can be read anywhere."""
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        ...
+
+    def read(self, numbers: Sequence[int]) -> list[Picture]:
+        """Frames by rising number, 8-bit RGB."""
+        ...
+
+
+class FolderClip:
+    """A folder of images, in natural order."""
+
+    def __init__(self, folder: Path) -> None:
+        from rdvfi.media.images import list_images
+
+        self._paths = list_images(folder)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def read(self, numbers: Sequence[int]) -> list[Picture]:
+        """Frames by number; 16-bit images are reduced to 8."""
+        from rdvfi.media.images import read_image
+
+        frames = [read_image(self._paths[number]) for number in numbers]
+        return [frame if frame.dtype == np.uint8 else (frame >> 8).astype(np.uint8) for frame in frames]
+
+
+class VideoClip:
+    """A video file. Its packets are read once for the times of its frames, none is decoded."""
+
+    def __init__(self, path: Path) -> None:
+        import av
+        from av.error import FFmpegError
+
+        self._path = path
+        try:
+            with av.open(str(path), "r") as container:
+                stream = container.streams.video[0]
+                times = {p.pts for p in container.demux(stream) if p.pts is not None}
+        except (FFmpegError, IndexError) as error:
+            raise ValueError(f"{path} is not a video that can be read: {error}") from error
+        self._times = sorted(times)
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def read(self, numbers: Sequence[int]) -> list[Picture]:
+        """Frames by rising number: from the key frame before the first, decoded forward."""
+        import av
+        from av.error import FFmpegError
+
+        wanted = {self._times[number]: i for i, number in enumerate(numbers)}
+        found: dict[int, Picture] = {}
+        try:
+            with av.open(str(self._path), "r") as container:
+                stream = container.streams.video[0]
+                container.seek(min(wanted), stream=stream)
+                for frame in container.decode(stream):
+                    if frame.pts in wanted:
+                        found[wanted[frame.pts]] = frame.to_ndarray(format="rgb24")
+                    if len(found) == len(wanted):
+                        break
+        except FFmpegError as error:
+            raise ValueError(f"{self._path} cannot be decoded: {error}") from error
+        if len(found) < len(wanted):
+            raise ValueError(f"{self._path} is damaged: frames {list(numbers)} cannot be read")
+        return [found[i] for i in range(len(numbers))]
+
+
+def find_clips(folder: Path) -> dict[str, Clip]:
+    """All clips below a folder by name, in order of name.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If it holds no clips, or one that cannot be read.
+    """
+    from rdvfi.media.images import is_image
+
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    clips: dict[str, Clip] = {}
+    for path in sorted([folder, *folder.rglob("*")]):
+        name = str(path.relative_to(folder))
+        if path.is_dir() and any(is_image(file) for file in path.iterdir()):
+            clips[name] = FolderClip(path)
+        elif path.suffix.lower() in VIDEOS:
+            clips[name] = VideoClip(path)
+    if not clips:
+        raise ValueError(f"{folder} holds no clips: neither videos nor folders of images")
+    return clips
+
+
+class ClipWindows:
+    """Draws one sample at a time; `source` makes batches of it.
+
+    Args:
+        clips: Clips by name, as `find_clips` lists them; those too short for any window are left
+            out.
+        size: (height, width) of the frames; larger pictures are reduced and cropped.
+        knots: Which kind of windows; see the module.
+        free: Free frames of a sample.
+        strides: Frames of the clip from one frame of a window to the next, drawn uniformly.
+        colours: How far brightness, contrast, saturation and hue are changed (by kornia), 0 for
+            not at all.
+
+    Raises:
+        ValueError: If every clip is too short.
+    """
+
+    def __init__(
+        self,
+        clips: dict[str, Clip],
+        size: tuple[int, int] = (160, 256),
+        *,
+        knots: bool = True,
+        free: int = 3,
+        strides: Sequence[int] = (1, 2, 3),
+        colours: float = 0.0,
+    ) -> None:
+        self._spans = [8, 16] if knots else [n for n in range(5, 21) if n % 8]
+        shortest = min(self._spans) * min(strides) + 1
+        self._clips = [clip for clip in clips.values() if len(clip) >= shortest]
+        if not self._clips:
+            longest = max(clips, key=lambda name: len(clips[name]), default=None)
+            raise ValueError(
+                f"every clip is too short: {shortest} frames are needed, and the longest, "
+                f"{longest}, has {len(clips[longest]) if longest else 0}"
+            )
+        self._size, self._knots, self._free = size, knots, free
+        self._strides, self._colours = strides, colours
+
+    def source(self, *, workers: int = 1) -> Stream:
+        """Batches of ``frames`` (b, t, 3, h, w) and ``times`` (b, t)."""
+        return Stream(self.sample, workers=workers)
+
+    def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """One window: 8-bit ``frames`` (t, h, w, 3) and their ``times``.
+
+        Raises:
+            ValueError: If no window without a scene cut is found.
+        """
+        for _ in range(TRIES):
+            clip = self._clips[int(rng.integers(len(self._clips)))]
+            fitting = [(span, stride) for span in self._spans for stride in self._strides if span * stride < len(clip)]
+            span, stride = fitting[int(rng.integers(len(fitting)))]
+            first = int(rng.integers(len(clip) - span * stride))
+            frames = clip.read([first + i * stride for i in range(span + 1)])
+            if not has_cut(frames):
+                return self._finished(rng, frames, span)
+        raise ValueError(f"no window without a scene cut in {TRIES} draws from the clips")
+
+    def _finished(self, rng: np.random.Generator, frames: list[Picture], span: int) -> dict[str, np.ndarray]:
+        fixed = np.arange(0, span + 1, span // (KNOTS - 1)) if self._knots else np.array([0, span])
+        between = np.setdiff1d(np.arange(1, span), fixed)
+        between = between if len(between) else np.arange(1, span)
+        chosen = rng.choice(between, self._free, replace=len(between) < self._free)
+        order = np.concatenate((fixed, np.sort(chosen)))
+        times = (order / span).astype(np.float32)
+        order = span - order if rng.random() < 0.5 else order
+        window = cropped(rng, [frames[i] for i in order], self._size)
+        if self._colours > 0.0:
+            window = recoloured(rng, window, self._colours)
+        return {"frames": window, "times": times}
+
+
+def cropped(rng: np.random.Generator, frames: list[Picture], size: tuple[int, int]) -> np.ndarray:
+    """A random reduction, crop and mirroring, the same of all frames; square crops also turn."""
+    import cv2
+
+    (h, w), (fh, fw) = size, frames[0].shape[:2]
+    least = max(h / fh, w / fw)
+    scale = rng.uniform(least, max(1.0, least))
+    sh, sw = max(h, round(fh * scale)), max(w, round(fw * scale))
+    y, x = int(rng.integers(0, sh - h + 1)), int(rng.integers(0, sw - w + 1))
+    method = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR
+    window = np.stack([cv2.resize(f, (sw, sh), interpolation=method) for f in frames])
+    window = window[:, y : y + h, x : x + w]
+    if rng.random() < 0.5:
+        window = window[:, :, ::-1]
+    quarter = int(rng.integers(4)) if h == w else 0
+    return np.ascontiguousarray(np.rot90(window, quarter, axes=(1, 2)))
+
+
+def recoloured(rng: np.random.Generator, window: np.ndarray, strength: float) -> np.ndarray:
+    """Brightness, contrast, saturation and hue changed by kornia, the same way in all frames."""
+    from kornia.enhance import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation
+
+    frames: Tensor = torch.from_numpy(window).permute(0, 3, 1, 2).float() / 255.0
+    shift, contrast, saturation, hue = rng.uniform(-strength, strength, 4).tolist()
+    frames = adjust_brightness(frames, 0.3 * shift)
+    frames = adjust_contrast(frames, 1.0 + 0.5 * contrast)
+    frames = adjust_saturation(frames, 1.0 + 0.5 * saturation)
+    frames = adjust_hue(frames, 0.3 * hue)
+    return (frames.clamp(0.0, 1.0) * 255.0).round().byte().permute(0, 2, 3, 1).numpy()

@@ -1,0 +1,80 @@
+"""Vimeo-90K in its published layouts (Xue et al., "Video Enhancement with Task-Oriented Flow").
+
+Triplets: ``tri_trainlist.txt`` names folders of ``sequences/`` with ``im1.png`` to ``im3.png``.
+Septuplets: ``sep_trainlist.txt``, with ``im1.png`` to ``im7.png``. Frames come as `ClipWindows`
+with ``knots=False`` gives them: the two ends, then the true frames between at their own times.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from rdvfi.data.datasets.clips import cropped
+from rdvfi.data.sources import Stream
+
+LAYOUTS = {"triplet": ("tri", 3), "septuplet": ("sep", 7)}
+SPLITS = ("train", "test")
+
+
+class Vimeo90K:
+    """Samples of one split; `source` makes batches of random ones.
+
+    Args:
+        root: Folder of the set, with the lists and ``sequences/``.
+        layout: "triplet" or "septuplet".
+        split: "train" or "test".
+        size: (height, width) of the crops, at most that of the frames (256, 448).
+
+    Raises:
+        FileNotFoundError: If the list is missing.
+        ValueError: If the layout or split is unknown, or the list is empty.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        layout: str = "septuplet",
+        *,
+        split: str = "train",
+        size: tuple[int, int] = (256, 448),
+    ) -> None:
+        if layout not in LAYOUTS:
+            raise ValueError(f"no layout {layout!r}; expected one of {tuple(LAYOUTS)}")
+        if split not in SPLITS:
+            raise ValueError(f"no split {split!r}; expected one of {SPLITS}")
+        prefix, self._length = LAYOUTS[layout]
+        names = root / f"{prefix}_{split}list.txt"
+        if not names.is_file():
+            raise FileNotFoundError(f"{names} is missing; {root} is no Vimeo-90K {layout} set")
+        self._folders = [root / "sequences" / line.strip() for line in names.read_text().splitlines() if line.strip()]
+        if not self._folders:
+            raise ValueError(f"{names} names no sequences")
+        self._size = size
+
+    def __len__(self) -> int:
+        return len(self._folders)
+
+    def frames(self, number: int) -> list[np.ndarray]:
+        """The frames of one sequence in order, 8-bit RGB.
+
+        Raises:
+            FileNotFoundError: If one is missing.
+            ValueError: If one is damaged.
+        """
+        from rdvfi.media.images import read_image
+
+        folder = self._folders[number]
+        return [read_image(folder / f"im{i}.png") for i in range(1, self._length + 1)]
+
+    def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """A random sequence, forwards or backwards, cropped and mirrored."""
+        frames = self.frames(int(rng.integers(len(self))))
+        last = self._length - 1
+        order = np.array([0, last, *range(1, last)])
+        times = (order / last).astype(np.float32)
+        order = last - order if rng.random() < 0.5 else order
+        return {"frames": cropped(rng, [frames[i] for i in order], self._size), "times": times}
+
+    def source(self, *, workers: int = 1) -> Stream:
+        """Batches of ``frames`` (b, t, 3, h, w), ends first, and ``times`` (b, t)."""
+        return Stream(self.sample, workers=workers)

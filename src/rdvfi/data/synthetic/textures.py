@@ -1,0 +1,212 @@
+"""Textures of moving layers, cut from a stack of pictures on the training device.
+
+A layer's texture is a window of a picture, reduced by up to `REDUCTION`, perhaps mirrored, with its
+colours changed a little, and its contrast lowered where it shall be plain. It is read from the
+level of an averaged pyramid that is just finer than it, at four points a pixel, so that it does not
+alias. Mattes are drawn from formulas, with edges about a pixel wide: blobs (a radius that varies
+with the angle) and capsules (limbs).
+"""
+
+from dataclasses import dataclass
+from math import floor, log2
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from rdvfi.data.synthetic.procedural import Picture
+
+REDUCTION = 4.0
+"""Largest reduction of a picture."""
+_SMOOTH = 4
+"""Side, in pixels, of the cells that a smooth plain texture is made from."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """How a texture loses what one could hold on to.
+
+    Attributes:
+        contrast: What is left of the differences from its mean, in [0, 1].
+        smooth: Whether only differences of `_SMOOTH` pixels and more are left.
+        colour: Red, green and blue that take the place of its mean; None keeps it.
+    """
+
+    contrast: float
+    smooth: bool = False
+    colour: tuple[float, float, float] | None = None
+
+    def __call__(self, texture: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
+        """The plain texture, in [0, 1] as the given one."""
+        seen = texture
+        if self.smooth:
+            small = F.avg_pool2d(texture[None], _SMOOTH)
+            seen = F.interpolate(small, texture.shape[-2:], mode="bilinear")[0]
+        mean = seen.mean((1, 2), keepdim=True)
+        middle = mean if self.colour is None else mean.new_tensor(self.colour)[:, None, None]
+        return (middle + self.contrast * (seen - mean)).clamp(0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a texture comes from, and how its colours change.
+
+    Attributes:
+        picture: Number of the picture.
+        reduction: Picture pixels to a texture pixel, on a logarithmic scale from the least (0) to
+            the largest (1) that is possible.
+        place: Where the window lies in the picture, each in [0, 1].
+        mirrored: Whether it is flipped, across and down.
+        gain: Factors of red, green, blue.
+        gamma: Exponent.
+        plain: How it loses its texture, if it does.
+    """
+
+    picture: int
+    reduction: float
+    place: tuple[float, float]
+    mirrored: tuple[bool, bool]
+    gain: tuple[float, float, float]
+    gamma: float
+    plain: Plain | None = None
+
+
+class Pictures:
+    """Pictures of one size, on a device, with their pyramid."""
+
+    def __init__(self, pictures: UInt8[Tensor, "n 3 h w"]) -> None:
+        if len(pictures) == 0:
+            raise ValueError("there are no pictures to cut textures from")
+        self.levels = [pictures]
+        while len(self.levels) < 3 and min(self.levels[-1].shape[-2:]) >= 64:
+            halves = [F.avg_pool2d(picture.float(), 2) for picture in self.levels[-1]]
+            self.levels.append(torch.stack([half.round().byte() for half in halves]))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the pictures are."""
+        return self.levels[0].device
+
+    def __len__(self) -> int:
+        return len(self.levels[0])
+
+    def cut(self, cuts: list[Cut], size: tuple[int, int]) -> Float[Tensor, "b 3 th tw"]:
+        """One texture of ``size = (h, w)`` for each cut, in [0, 1]."""
+        h, w = size
+        ph, pw = self.levels[0].shape[-2:]
+        limit = min(ph / h, pw / w)
+        least, most = min(1.0, limit), min(limit, REDUCTION)
+        factors = [least * (most / least) ** cut.reduction for cut in cuts]
+        levels = [min(max(0, floor(log2(f))), len(self.levels) - 1) for f in factors]
+        device = self.device
+        grids = torch.from_numpy(
+            np.stack([_grid(c, f, size, (ph, pw)) for c, f in zip(cuts, factors, strict=True)])
+        ).to(device)
+        made = torch.empty(len(cuts), 3, h, w, device=device)
+        for level in set(levels):
+            rows = torch.tensor([i for i, k in enumerate(levels) if k == level], device=device)
+            numbers = [c.picture for c, k in zip(cuts, levels, strict=True) if k == level]
+            source = self.levels[level][torch.tensor(numbers, device=device)].float() / 255.0
+            fine = F.grid_sample(source, _mesh(grids[rows], size), padding_mode="reflection", align_corners=False)
+            made[rows] = F.avg_pool2d(fine, 2)
+        colours = torch.tensor([(*c.gain, c.gamma) for c in cuts], dtype=torch.float32).to(device)
+        gain, gamma = colours[:, :, None, None].split((3, 1), dim=1)
+        made = (made.clamp_min(1e-4) ** gamma * gain).clamp(0.0, 1.0)
+        for row, cut in enumerate(cuts):
+            if cut.plain is not None:
+                made[row] = cut.plain(made[row])
+        return made
+
+
+def _grid(cut: Cut, factor: float, size: tuple[int, int], whole: tuple[int, int]) -> Float[np.ndarray, "2 2"]:
+    """First and last edge of the window, down and across, as fractions of the picture."""
+    edges = []
+    for length, full, place, flip in zip(size, whole, cut.place[::-1], cut.mirrored[::-1], strict=True):
+        part = factor * length / full
+        first = place * (1.0 - part)
+        edges.append((first + part, first) if flip else (first, first + part))
+    return np.array(edges, np.float32)
+
+
+def _mesh(edges: Float[Tensor, "b 2 2"], size: tuple[int, int]) -> Float[Tensor, "b h w 2"]:
+    """Sampling grid of windows, two points to a pixel on each side."""
+    h, w = (2 * n for n in size)
+    lines = []
+    for axis, count in enumerate((h, w)):
+        share = (torch.arange(count, device=edges.device) + 0.5) / count
+        first, last = edges[:, axis, :1], edges[:, axis, 1:]
+        lines.append(2.0 * (first + (last - first) * share) - 1.0)
+    y, x = lines
+    return torch.stack((x[:, None].expand(-1, h, -1), y[:, :, None].expand(-1, -1, w)), dim=-1)
+
+
+@dataclass(frozen=True)
+class Matte:
+    """Shape of a layer about the centre of its texture; lengths in pixels.
+
+    Attributes:
+        radius: Mean radius of a blob, or radius of a capsule.
+        waves: Rows ``(k, height, phase)``: the radius of a blob is
+            ``radius (1 + sum height cos(k angle + phase))``.
+        axis: Half the axis of a capsule, ``(x, y)``.
+        limit: Largest radius of a blob.
+    """
+
+    radius: float
+    waves: tuple[tuple[float, float, float], ...] = ()
+    axis: tuple[float, float] = (0.0, 0.0)
+    limit: float = 1e9
+
+
+def draw_mattes(mattes: list[Matte], side: int, device: torch.device) -> Float[Tensor, "b 1 s s"]:
+    """Coverage of every pixel of square textures, in [0, 1]; 0 at their borders."""
+    line = torch.arange(side, device=device) - (side - 1) / 2.0
+    x, y = line.expand(side, side), line[:, None].expand(side, side)
+    count = max(1, *(len(m.waves) for m in mattes))
+    still = (0.0, 0.0, 0.0)
+    rows = [m.waves + (still,) * (count - len(m.waves)) for m in mattes]
+    waves = torch.tensor(rows, dtype=torch.float32).to(device)
+    k, height, phase = waves[..., None, None].unbind(2)
+    angle = torch.atan2(y, x)
+    swing = (height * (k * angle + phase).cos()).sum(1)
+    shapes = [(m.radius, m.limit, *m.axis) for m in mattes]
+    numbers = torch.tensor(shapes, dtype=torch.float32).to(device)
+    radius, limit, ax, ay = numbers[:, :, None, None].unbind(1)
+    # The nearest point of the axis from -a to a; a blob's axis is the centre alone.
+    share = (x * ax + y * ay) / (ax.square() + ay.square()).clamp_min(1e-6)
+    share = share.clamp(-1.0, 1.0)
+    distance = torch.hypot(x - share * ax, y - share * ay)
+    reach = (radius * (1.0 + swing)).clamp_max(limit)
+    matte = (reach - distance + 0.5).clamp(0.0, 1.0)
+    return F.pad(matte[:, None, 1:-1, 1:-1], (1, 1, 1, 1))
+
+
+def same_size(pictures: list[Picture], size: tuple[int, int]) -> UInt8[np.ndarray, "n 3 h w"]:
+    """Pieces of ``size = (h, w)`` that tile pictures of any sizes, at full size and halved.
+
+    Each picture is halved until it no longer holds a piece; one that never does is left out.
+
+    Raises:
+        ValueError: If no picture is large enough.
+    """
+    h, w = size
+    pieces = []
+    for picture in pictures:
+        while picture.shape[0] >= h and picture.shape[1] >= w:
+            ph, pw = picture.shape[:2]
+            # As many pieces as fit, spread evenly so that nothing is left at one side.
+            for y in np.linspace(0, ph - h, ph // h).astype(int):
+                for x in np.linspace(0, pw - w, pw // w).astype(int):
+                    pieces.append(picture[y : y + h, x : x + w].transpose(2, 0, 1))
+            picture = _halved(picture)
+    if not pieces:
+        raise ValueError(f"no picture holds a piece of {w}x{h} pixels; give larger pictures")
+    return np.ascontiguousarray(np.stack(pieces))
+
+
+def _halved(picture: Picture) -> Picture:
+    h, w = picture.shape[0] // 2, picture.shape[1] // 2
+    quads = picture[: 2 * h, : 2 * w].reshape(h, 2, w, 2, 3)
+    return (quads.mean((1, 3)) + 0.5).astype(np.uint8)

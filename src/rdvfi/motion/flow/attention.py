@@ -1,0 +1,99 @@
+"""Attention over feature maps: what lets a feature know the rest of its picture, and the other one.
+
+Positions enter by rotation (Su et al., 2021, https://arxiv.org/abs/2104.09864): a scalar product of
+rotated queries and keys depends on how far apart two features are, not on where they are, so that a
+network trained on small pictures reads large ones. Half the channels of a head turn with x, half
+with y. Keys and values are means of 2x2 features, which makes attention four times as cheap and
+loses little, for queries stay fine.
+"""
+
+from math import pi
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_LONGEST, _SHORTEST = 96.0, 3.0
+"""Wavelengths of the rotations, in cells."""
+
+
+def rotated(x: Float[Tensor, "n k c h w"], step: float) -> Float[Tensor, "n k c h w"]:
+    """Channels turned by their position; ``c`` is a multiple of four.
+
+    Args:
+        x: Maps of every head.
+        step: Cells between neighbours; the first lies in the middle of its step.
+    """
+    c, h, w = x.shape[-3:]
+    pairs = c // 4
+    share = torch.arange(pairs, device=x.device, dtype=torch.float32) / max(1, pairs - 1)
+    rate = 2.0 * pi / _LONGEST * (_LONGEST / _SHORTEST) ** share
+    y, x_ = ((torch.arange(n, device=x.device, dtype=torch.float32) + 0.5) * step for n in (h, w))
+    across = (rate[:, None, None] * x_).expand(pairs, h, w)
+    down = (rate[:, None, None] * y[:, None]).expand(pairs, h, w)
+    angle = torch.cat((across, down))
+    cosine, sine = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    a, b = x.chunk(2, dim=2)
+    return torch.cat((a * cosine - b * sine, a * sine + b * cosine), dim=2)
+
+
+class Norm(nn.Module):
+    """Layer normalisation over the channels of a map."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Each pixel's features with mean 0 and variance 1, scaled and shifted."""
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Attention(nn.Module):
+    """Adds to every feature of one map what it asks of another (or of its own).
+
+    Args:
+        width: Channels.
+        heads: Heads; the channels of each are a multiple of four.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % (4 * heads):
+            raise ValueError(f"width must be a multiple of four times the heads; got {width} and {heads}")
+        self.heads = heads
+        self.asking, self.asked = Norm(width), Norm(width)
+        self.query = nn.Conv2d(width, width, 1)
+        self.key_value = nn.Conv2d(width, 2 * width, 1)
+        self.out = nn.Conv2d(width, width, 1)
+        with torch.no_grad():
+            self.out.weight.mul_(0.2)
+
+    def forward(self, x: Float[Tensor, "n c h w"], other: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """``x`` plus what ``other`` answers; both sides even."""
+        h, w = x.shape[-2:]
+        query = self.query(self.asking(x)).unflatten(1, (self.heads, -1))
+        pooled = F.avg_pool2d(self.asked(other), 2)
+        key, value = self.key_value(pooled).unflatten(1, (2 * self.heads, -1)).chunk(2, dim=1)
+        found = F.scaled_dot_product_attention(_tokens(rotated(query, 1.0)), _tokens(rotated(key, 2.0)), _tokens(value))
+        return x + self.out(found.transpose(2, 3).flatten(1, 2).unflatten(2, (h, w)))
+
+
+def _tokens(x: Float[Tensor, "n k c h w"]) -> Float[Tensor, "n k m c"]:
+    return x.flatten(3).transpose(2, 3).contiguous()
+
+
+class MutualBlock(nn.Module):
+    """Self-attention, cross-attention and a pixelwise network, for both maps alike."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.own, self.other = Attention(width, heads), Attention(width, heads)
+        self.mix = nn.Sequential(Norm(width), nn.Conv2d(width, 2 * width, 1), nn.SiLU(), nn.Conv2d(2 * width, width, 1))
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """First maps, then second ones, in one batch; each looks at its partner."""
+        x = self.own(x, x)
+        x = self.other(x, x.roll(x.shape[0] // 2, dims=0))
+        return x + self.mix(x)

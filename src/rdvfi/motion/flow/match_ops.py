@@ -1,0 +1,96 @@
+"""Steps of learned matching that have no weights: means, look-ups and upsampling of flow."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.geometry import pixel_grid
+
+
+def standardised(words: Float[Tensor, "n c m"]) -> Float[Tensor, "n c m"]:
+    """Every channel with mean 0 and variance 1 over both pictures of a pair.
+
+    What all places share tells nothing about which of them match.
+    """
+    pairs = torch.stack(words.chunk(2))
+    apart = pairs - pairs.mean((0, 3), keepdim=True)
+    scale = (apart.square().mean((0, 3), keepdim=True) + 1e-6).rsqrt()
+    return (apart * scale).flatten(0, 1)
+
+
+def both_directions(scores: Float[Tensor, "b m m"]) -> Float[Tensor, "n m m"]:
+    """Scores of the pairs, and then of the pairs the other way round."""
+    return torch.cat((scores, scores.transpose(1, 2)))
+
+
+def expected_flow(
+    scores: Float[Tensor, "b m m"], size: tuple[int, int]
+) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 1 h w"]]:
+    """The mean of all matches, as a flow in cells, and the logarithm of how far they spread.
+
+    A match weighs ``e_ij^2 / sum_i' e_i'j`` with ``e = exp(score)``, which is the dual softmax. One
+    matrix serves both directions.
+
+    Args:
+        scores: Cells of the first pictures by cells of the second ones; none is above 20 in size.
+        size: Height and width in cells.
+
+    Returns:
+        Both of the pairs one way and then the other.
+    """
+    grid = pixel_grid(*size, device=scores.device)
+    centre = grid.new_tensor([size[1] - 1, size[0] - 1])[:, None, None] / 2.0
+    places = (grid - centre).flatten(1)
+    facts = torch.stack((*places, places.square().sum(0), torch.ones_like(places[0])), dim=1)
+    # Scores are bounded, so nothing overflows; the largest of each row need not be sought.
+    weight = (scores - scores.detach().amax((1, 2), keepdim=True)).exp()
+    liked = torch.stack((weight.sum(1), weight.sum(2)))[..., None].clamp(min=1e-30)
+    weight = weight.square()
+    onward, back = facts / liked
+    sums = torch.cat((weight @ onward, weight.transpose(1, 2) @ back))
+    mean = (sums / sums[..., 3:].clamp(min=1e-36)).transpose(1, 2).unflatten(2, size)
+    place, square = mean[:, :3].split((2, 1), dim=1)
+    spread = (square - place.square().sum(1, keepdim=True)).clamp(min=0.0)
+    return place + centre - grid, torch.log1p(spread)
+
+
+def looked_up(scores: Float[Tensor, "n m m"], flow: Float[Tensor, "n 2 h w"], radius: int) -> Float[Tensor, "n k h w"]:
+    """Scores of the matches around where the flow leads, bilinearly: (2 radius + 1)^2 channels."""
+    n, _, h, w = flow.shape
+    side = torch.arange(-radius, radius + 1, dtype=torch.float32, device=flow.device)
+    x, y = (pixel_grid(h, w, device=flow.device) + flow).unbind(1)
+    across = (2.0 * (x[..., None] + side) + 1.0) / w - 1.0
+    down = (2.0 * (y[..., None] + side) + 1.0) / h - 1.0
+    k = len(side)
+    where = torch.stack(
+        (
+            across[..., None, :].expand(n, h, w, k, k),
+            down[..., :, None].expand(n, h, w, k, k),
+        ),
+        dim=-1,
+    )
+    found = F.grid_sample(
+        scores.reshape(n * h * w, 1, h, w),
+        where.reshape(n * h * w, k, k, 2),
+        padding_mode="border",
+        align_corners=False,
+    )
+    return found.reshape(n, h * w, k * k).transpose(1, 2).unflatten(2, (h, w))
+
+
+def convex_upsampled(flow: Float[Tensor, "n 2 h w"], weights: Float[Tensor, "n k h w"]) -> Float[Tensor, "n 2 hf wf"]:
+    """Flow at four times the size, in its pixels: each is a mean over 3x3 coarse neighbours.
+
+    Args:
+        flow: Coarse flow.
+        weights: Logits of 9 neighbours for each of 4x4 fine pixels: 144 channels.
+    """
+    h, w = flow.shape[-2:]
+    shares = weights.unflatten(1, (9, 16)).softmax(1)[:, None].unbind(2)
+    wide = F.pad(4.0 * flow, (1, 1, 1, 1), mode="replicate")
+    made = flow.new_zeros(flow.shape[0], 2, 16, h, w)
+    for k, share in enumerate(shares):
+        y, x = divmod(k, 3)
+        made = made + share * wide[:, :, None, y : y + h, x : x + w]
+    return F.pixel_shuffle(made.flatten(1, 2), 4)

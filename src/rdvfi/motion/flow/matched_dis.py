@@ -1,0 +1,161 @@
+"""A learned flow as one more hypothesis of the classical one.
+
+Learned matching reaches over any distance and finds things that move by more than their size;
+patches of pixels are exact, and cannot be talked into anything. `MatchedDIS` asks both: DIS starts
+from the learned flow, which gives every patch one more candidate; beside it stand the hypotheses of
+`rdvfi.motion.flow.similarity_hypotheses` and the learned flow as it is, and every pixel takes the one that
+explains it and its surroundings best. A learned flow whose way back leads elsewhere has to be
+better by some grey levels, and one that hardly ever returns is not asked at all. It looks at the
+pictures at half their size: that finds more of what moves far, at a quarter of the work, and the
+patches find the rest.
+
+Where something leaves the picture while its like enters, two frames do not tell that the one is not
+the other, and neither do these rules.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.about import About
+from rdvfi.geometry import resize_flow, resize_image
+from rdvfi.interfaces import FlowEstimator, Reads
+from rdvfi.motion.flow.matching import Matching
+from rdvfi.motion.flow.similarity_hypotheses import (
+    DIS,
+    Cost,
+    Hypothesis,
+    Keypoints,
+    check_preset,
+    similarity_flow,
+    to_gray,
+)
+from rdvfi.ops.occlusion import SAME_SCENE, inconsistency
+from rdvfi.registry import flows
+
+_INCONSISTENT = 8.0
+"""Grey levels by which a learned flow that does not return must be better than another one."""
+_SIDE = 9
+"""Side of the surroundings that decide whether it does."""
+
+
+def price_of(apart: Cost) -> Cost:
+    """Grey levels, from none where the flow returns."""
+    import cv2
+
+    return _INCONSISTENT * cv2.blur(np.clip(apart - 1.0, 0.0, 1.0), (_SIDE, _SIDE))
+
+
+# An operator of its own, so that a compiled program calls it as a whole. Its annotations are plain:
+# they are its schema.
+@torch.library.custom_op("rdvfi::matched_dis_flow", mutates_args=())
+def _matched_dis_flow(source: Tensor, target: Tensor, guess: Tensor, back: Tensor, preset: str) -> Tensor:
+    """Flow of every pair of images with a hypothesis for each, on the CPU one by one."""
+    dis, find, fields = DIS(preset), Keypoints(), []
+    apart = inconsistency(guess.float(), back.float())[:, 0].cpu()
+    for first, second, guessed, doubt in zip(source, target, guess, apart, strict=True):
+        grays = (to_gray(first), to_gray(second))
+        learned = None
+        if float((doubt < 1.0).float().mean()) >= SAME_SCENE:
+            flow = np.ascontiguousarray(guessed.float().cpu().permute(1, 2, 0).numpy())
+            learned = Hypothesis(flow, price_of(doubt.numpy()))
+        field = similarity_flow(dis, *grays, find, learned)
+        fields.append(torch.from_numpy(np.ascontiguousarray(field)).permute(2, 0, 1))
+    return torch.stack(fields).contiguous().to(source.device)
+
+
+@_matched_dis_flow.register_fake
+def _(source: Tensor, target: Tensor, guess: Tensor, back: Tensor, preset: str) -> Tensor:
+    n, _, h, w = source.shape
+    return source.new_empty((n, 2, h, w), dtype=torch.float32)
+
+
+class MatchedDIS(FlowEstimator):
+    """DIS with similarity hypotheses and a learned one; gradients stop here.
+
+    Args:
+        learned: Reads pixels.
+        preset: Of DIS.
+        shrink: How many times smaller the pictures are that the learned flow sees.
+    """
+
+    reads = Reads.PIXELS
+
+    def __init__(self, learned: FlowEstimator, *, preset: str, shrink: int) -> None:
+        super().__init__()
+        if shrink < 1:
+            raise ValueError(f"shrink must be at least 1; got {shrink}")
+        if learned.reads is not Reads.PIXELS:
+            raise TypeError("the learned flow of 'matched-dis' must read pixels")
+        check_preset(preset)
+        self.learned, self.shrink, self._preset = learned, shrink, preset
+
+    def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
+        """See `rdvfi.interfaces.FlowEstimator.forward`."""
+        return self._chosen(source, target, *self._learned(source, target))
+
+    def both_ways(
+        self, first: Float[Tensor, "n c h w"], second: Float[Tensor, "n c h w"]
+    ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
+        """See `rdvfi.interfaces.FlowEstimator.both_ways`."""
+        onward, back = self._learned(first, second)
+        found = self._chosen(
+            torch.cat((first, second)),
+            torch.cat((second, first)),
+            torch.cat((onward, back)),
+            torch.cat((back, onward)),
+        )
+        return found[: len(first)], found[len(first) :]
+
+    def _learned(
+        self, first: Float[Tensor, "n c h w"], second: Float[Tensor, "n c h w"]
+    ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
+        """Both learned flows at full size, found on smaller pictures."""
+        size = (first.shape[-2], first.shape[-1])
+        small = (max(1, size[0] // self.shrink), max(1, size[1] // self.shrink))
+        seen = (resize_image(image.float(), small) for image in (first, second))
+        onward, back = self.learned.both_ways(*seen)
+        return resize_flow(onward, size), resize_flow(back, size)
+
+    def _chosen(
+        self,
+        source: Float[Tensor, "n c h w"],
+        target: Float[Tensor, "n c h w"],
+        guess: Float[Tensor, "n 2 h w"],
+        back: Float[Tensor, "n 2 h w"],
+    ) -> Float[Tensor, "n 2 h w"]:
+        given = (tensor.detach() for tensor in (source, target, guess, back))
+        return _matched_dis_flow(*given, self._preset)
+
+
+@flows.register(
+    "matched-dis",
+    about=About(
+        citation="after H. Xu et al., CVPR 2022; T. Kroeger et al., ECCV 2016",
+        url="https://arxiv.org/abs/2111.13680",
+    ),
+)
+def matched_dis(
+    *,
+    width: int = 96,
+    heads: int = 2,
+    blocks: int = 2,
+    steps: int = 3,
+    fine_steps: int = 2,
+    preset: str = "medium",
+    shrink: int = 2,
+) -> FlowEstimator:
+    """`matching` as one more hypothesis of `sift-dis`; what it learned is trained as `matching`.
+
+    Args:
+        width: Of the learned flow: channels at stride 8.
+        heads: Heads of attention.
+        blocks: Blocks of attention.
+        steps: Refinements at stride 8.
+        fine_steps: Refinements at stride 4.
+        preset: Of DIS: "ultrafast", "fast" or "medium".
+        shrink: How many times smaller the pictures are that the learned flow sees.
+    """
+    learned = Matching(width, heads=heads, blocks=blocks, steps=steps, fine_steps=fine_steps)
+    return MatchedDIS(learned, preset=preset, shrink=shrink)

@@ -1,0 +1,255 @@
+"""Learned flow over any distance: every feature is compared with all of the other picture.
+
+A close relative of GMFlow (Xu et al., 2022, https://arxiv.org/abs/2111.13680):
+
+1. A small network makes features at stride 8, and attention lets them know both pictures.
+2. All pairs of features are compared. With scores s, the logits of a match are
+   ``2 s_ij - log sum_i' exp s_i'j``, a *dual softmax* (LoFTR; Sun et al., 2021,
+   https://arxiv.org/abs/2104.00680): a place that several would like goes to the one that fits
+   best. The flow is the mean over all places. How far these are spread tells how sure it is.
+3. What has no match, because the other picture does not show it, takes the flow of similar features
+   of its own picture that are sure: attention over the flow.
+4. Local cost volumes around that flow refine it at strides 8 and 4; where the flows of both
+   directions disagree is an input. A learned convex combination (RAFT; Teed and Deng, 2020,
+   https://arxiv.org/abs/2003.12039) brings it to full size.
+
+Both directions are always found together, by the same weights, so that swapping the pictures swaps
+the flows.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rdvfi.about import About
+from rdvfi.geometry import flow_length, replicate_pad, resize_flow
+from rdvfi.interfaces import FlowEstimator, Reads
+from rdvfi.layers import ResidualBlock, conv, zero_conv
+from rdvfi.motion.flow.attention import MutualBlock, Norm
+from rdvfi.motion.flow.match_ops import (
+    both_directions,
+    convex_upsampled,
+    expected_flow,
+    looked_up,
+    standardised,
+)
+from rdvfi.ops import backward_warp, correlation
+from rdvfi.registry import flows
+
+_MULTIPLE = 16
+"""Sides of what the network sees: features at stride 8 are pooled once more."""
+_SHARPEST = 3.0
+"""Logarithm of the largest score: the square of the exponential of any stays a normal number."""
+_FINE = 40
+"""Channels at stride 4."""
+_COMPARED = 20
+"""Those of them that the fine cost volume compares."""
+_HEAD = 64
+"""Channels of refinements at stride 8."""
+_RADIUS, _FINE_RADIUS = 4, 2
+"""Reach of the local cost volumes, in cells."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What matching found for a batch of pairs, from coarse to fine.
+
+    Attributes:
+        scores: Of every match at stride 8; rows are cells of the first pictures.
+        flows: Every estimate on its own grid, in pixels of that grid, of the pairs one way and then
+            the other, (2 b, 2, ...); the last one at full size, where fine ones were asked for.
+    """
+
+    scores: Float[Tensor, "b m m"]
+    flows: list[Tensor]
+
+    @property
+    def logits(self) -> Float[Tensor, "n m m"]:
+        """Of every match, the pairs one way and then the other; rows are source cells."""
+        scores = both_directions(self.scores)
+        return 2.0 * scores - scores.logsumexp(1, keepdim=True)
+
+
+class Encoder(nn.Module):
+    """Features at strides 4 and 8; colours in [0, 1]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fine = nn.Sequential(conv(12, 32), nn.SiLU(), conv(32, _FINE, stride=2), ResidualBlock(_FINE))
+        self.coarse = nn.Sequential(nn.SiLU(), conv(_FINE, width, stride=2), ResidualBlock(width), ResidualBlock(width))
+
+    def forward(
+        self, images: Float[Tensor, "n 3 h w"]
+    ) -> tuple[Float[Tensor, "n f hf wf"], Float[Tensor, "n c hc wc"]]:
+        """Fine features, and coarse ones."""
+        fine = self.fine(F.pixel_unshuffle(2.0 * images - 1.0, 2))
+        return fine, self.coarse(fine)
+
+
+class Update(nn.Module):
+    """One look at a local cost volume: what is to be added to the flow."""
+
+    def __init__(self, features: int, width: int, radius: int) -> None:
+        super().__init__()
+        inputs = (2 * radius + 1) ** 2 + features + 4
+        self.body = nn.Sequential(nn.Conv2d(inputs, width, 1), ResidualBlock(width), nn.SiLU(), conv(width, width))
+        self.last = zero_conv(width, 2)
+
+    def forward(
+        self,
+        scores: Float[Tensor, "n k h w"],
+        near: Float[Tensor, "n c h w"],
+        flow: Float[Tensor, "n 2 h w"],
+        unsure: Float[Tensor, "n 1 h w"],
+    ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n d h w"]]:
+        """What is added to the flow, and what the network thinks of it."""
+        there_and_back = flow + backward_warp(_swapped(flow), flow)
+        apart = torch.log1p(flow_length(there_and_back))
+        facts = (scores, near, 0.1 * flow, apart, unsure)
+        known = self.body(torch.cat([fact.to(near) for fact in facts], dim=1))
+        return self.last(known).float(), known
+
+
+class Matching(FlowEstimator):
+    """Global matching, propagation and local refinement.
+
+    Args:
+        width: Channels at stride 8.
+        heads: Heads of attention.
+        blocks: Blocks of attention.
+        steps: Refinements at stride 8, with the same weights.
+        fine_steps: Refinements at stride 4, with the same weights.
+    """
+
+    reads = Reads.PIXELS
+
+    def __init__(self, width: int, *, heads: int, blocks: int, steps: int, fine_steps: int) -> None:
+        super().__init__()
+        self.steps, self.fine_steps = steps, fine_steps
+        self.encoder = Encoder(width)
+        self.attention = nn.Sequential(*(MutualBlock(width, heads) for _ in range(blocks)))
+        self.descriptor = nn.Sequential(Norm(width), nn.Conv2d(width, width, 1))
+        self.sharpness = nn.Parameter(torch.tensor(2.3))
+        self.kin = nn.Sequential(Norm(width), nn.Conv2d(width, 2 * width, 1))
+        self.caution = nn.Parameter(torch.tensor(1.0))
+        self.near = nn.Conv2d(2 * width, _HEAD, 1)
+        self.update = Update(_HEAD, _HEAD, _RADIUS)
+        self.fine = nn.Conv2d(_FINE + _HEAD, _FINE, 1)
+        self.fine_update = Update(_FINE, _FINE, _FINE_RADIUS)
+        self.weights = nn.Conv2d(_FINE, 9 * 16, 1)
+
+    def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
+        """See `rdvfi.interfaces.FlowEstimator.forward`."""
+        return self.both_ways(source, target)[0]
+
+    def both_ways(
+        self, first: Float[Tensor, "n c h w"], second: Float[Tensor, "n c h w"]
+    ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
+        """See `rdvfi.interfaces.FlowEstimator.both_ways`."""
+        onward, back = self.find(first, second).flows[-1].chunk(2)
+        return onward, back
+
+    def find(
+        self,
+        first: Float[Tensor, "n 3 h w"],
+        second: Float[Tensor, "n 3 h w"],
+        *,
+        fine: bool = True,
+    ) -> Found:
+        """Everything that leads to both flows, for training.
+
+        Args:
+            first: Pictures in [0, 1].
+            second: Theirs.
+            fine: False stops after one refinement at stride 8, at 3/5 of the cost.
+        """
+        h, w = first.shape[-2:]
+        padded = (-(-h // _MULTIPLE) * _MULTIPLE, -(-w // _MULTIPLE) * _MULTIPLE)
+        images = replicate_pad(torch.cat((first, second)).float(), padded)
+        detail, plain = self.encoder(images.to(self.sharpness.dtype))
+        coarse = self.attention(plain)
+        scores = self._scores(coarse)
+        with torch.autocast(coarse.device.type, enabled=False):  # coordinates need all their digits
+            flow, unsure = expected_flow(scores, (coarse.shape[-2], coarse.shape[-1]))
+        estimates = [flow]
+        flow = self._propagated(coarse, flow, unsure)
+        estimates.append(flow)
+        near = self.near(torch.cat((plain, coarse), dim=1))
+        # Where to look gets no gradient, as in RAFT; the estimates do, through what is added.
+        known_scores, unsure = both_directions(scores.detach()), unsure.detach()
+        for _ in range(self.steps if fine else 1):
+            costs = looked_up(known_scores, flow.detach(), _RADIUS)
+            added, _ = self.update(costs, near, flow.detach(), unsure)
+            flow = flow + added
+            estimates.append(flow)
+        if not fine:
+            return Found(scores, estimates)
+        size = (detail.shape[-2], detail.shape[-1])
+        flow, rough = resize_flow(flow, size), F.interpolate(near, size, mode="bilinear")
+        detail = self.fine(torch.cat((detail, rough), dim=1))
+        unsure = F.interpolate(unsure, size, mode="bilinear")
+        compared = detail[:, :_COMPARED].float().contiguous()
+        far, known = _swapped(compared), detail
+        for _ in range(self.fine_steps):
+            costs = correlation(compared, backward_warp(far, flow.detach()), _FINE_RADIUS)
+            added, known = self.fine_update(costs, detail, flow.detach(), unsure)
+            flow = flow + added
+            estimates.append(flow)
+        full = convex_upsampled(flow, self.weights(known).float())
+        estimates.append(full[..., :h, :w])
+        return Found(scores, estimates)
+
+    def _scores(self, coarse: Float[Tensor, "n c h w"]) -> Float[Tensor, "b m m"]:
+        words = F.normalize(standardised(self.descriptor(coarse).float().flatten(2)), dim=1)
+        words = words * (0.5 * self.sharpness.clamp(max=_SHARPEST)).exp()
+        with torch.autocast(coarse.device.type, enabled=False):
+            first, second = words.chunk(2)
+            return torch.bmm(first.transpose(1, 2), second)
+
+    def _propagated(
+        self,
+        coarse: Float[Tensor, "n c h w"],
+        flow: Float[Tensor, "n 2 h w"],
+        unsure: Float[Tensor, "n 1 h w"],
+    ) -> Float[Tensor, "n 2 h w"]:
+        """The flow of similar features of the same picture, mostly of those that are sure."""
+        query, key = self.kin(coarse).float().flatten(2).transpose(1, 2).chunk(2, dim=2)
+        doubt = (self.caution.abs() * unsure).flatten(2)
+        # As many channels as the keys have: only then does attention come without a matrix.
+        value = F.pad(flow.flatten(2).transpose(1, 2), (0, key.shape[2] - 2))
+        with torch.autocast(coarse.device.type, enabled=False):
+            moved = F.scaled_dot_product_attention(
+                query[:, None].contiguous(),
+                key[:, None].contiguous(),
+                value[:, None],
+                attn_mask=-doubt[:, None],
+            )
+        return moved[:, 0, :, :2].transpose(1, 2).unflatten(2, (flow.shape[-2], flow.shape[-1]))
+
+
+def _swapped(both: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """The second half of the batch before the first."""
+    return both.roll(both.shape[0] // 2, dims=0)
+
+
+@flows.register(
+    "matching",
+    about=About(
+        citation="after H. Xu et al.: GMFlow: Learning Optical Flow via Global Matching. CVPR 2022",
+        url="https://arxiv.org/abs/2111.13680",
+    ),
+)
+def matching(*, width: int = 96, heads: int = 2, blocks: int = 2, steps: int = 3, fine_steps: int = 2) -> FlowEstimator:
+    """Learned flow by comparing all with all; reads pixels, and needs training.
+
+    Args:
+        width: Channels at stride 8.
+        heads: Heads of attention; ``width`` is a multiple of four times as many.
+        blocks: Blocks of attention.
+        steps: Refinements at stride 8.
+        fine_steps: Refinements at stride 4.
+    """
+    return Matching(width, heads=heads, blocks=blocks, steps=steps, fine_steps=fine_steps)

@@ -1,0 +1,1 @@
+"""Trajectory models, and what they interpolate in time."""

@@ -1,0 +1,69 @@
+"""Small motions chained as they are: iterative fusion without a network, so without training.
+
+From knot to knot the flow to the end frame grows by one small motion, ``F_{k+1} = l + F_k(y + l)``
+(`rdvfi.ops.chain`). Each step adds its own error, so this is worth what the flow estimator is: with
+a trained one on decoded keyframes (``raft``) nothing of ours has to be trained. The coarse
+end-to-end motion is not used.
+"""
+
+import torch
+
+from rdvfi.geometry import resize_flow
+from rdvfi.interfaces import Basis, FlowEstimator, Keyframes, Reads, Trajectory, TrajectoryModel
+from rdvfi.motion.trajectory.knots import Knots, basis_reach, trajectory_over
+from rdvfi.motion.trajectory.straight import FIELD_STRIDE
+from rdvfi.ops import chain
+from rdvfi.registry import trajectories
+
+
+class ChainedTrajectory(TrajectoryModel):
+    """The adjacent motions, chained to both ends.
+
+    Args:
+        flow: Motion between neighbouring keyframes.
+        basis: Interpolation in time.
+        knots: What is interpolated in time.
+    """
+
+    def __init__(self, flow: FlowEstimator, basis: Basis, knots: Knots) -> None:
+        super().__init__()
+        self.flow, self.basis, self.knots = flow, basis, knots
+        self.basis_reach = basis_reach(knots)
+
+    @property
+    def reads(self) -> Reads:
+        """What the flow estimator reads."""
+        return self.flow.reads
+
+    def forward(self, keyframes: Keyframes) -> Trajectory:
+        """See `rdvfi.interfaces.TrajectoryModel.forward`."""
+        pixels = self.reads is Reads.PIXELS
+        values = keyframes.images if pixels else keyframes.latents
+        if values is None:
+            raise ValueError("the flow estimator reads pixels, but the keyframes have no images")
+        b, k = values.shape[:2]
+        both = torch.cat((values, values.flip(1)))
+        steps = self.flow(both[:, 1:].flatten(0, 1), both[:, :-1].flatten(0, 1))
+        steps = steps.unflatten(0, (2 * b, k - 1))
+        found = [torch.zeros_like(steps[:, 0])]
+        for i in range(k - 1):
+            found.append(chain(steps[:, i], found[-1]))
+        fields = torch.stack(found, dim=1)
+        if pixels:
+            h, w = fields.shape[-2:]
+            small = resize_flow(fields.flatten(0, 1), (h // FIELD_STRIDE, w // FIELD_STRIDE))
+            fields = small.unflatten(0, (2 * b, k))
+        both_ends = (fields[:b], fields[b:].flip(1))
+        return trajectory_over(self.knots, both_ends, keyframes.times, self.basis)
+
+
+@trajectories.register("chained")
+def chained(*, flow: FlowEstimator, basis: Basis, knots: Knots = Knots.MOVED) -> TrajectoryModel:
+    """Adjacent motions chained without a network; needs no training if the flow needs none.
+
+    Args:
+        flow: Motion between neighbouring keyframes.
+        basis: Interpolation in time.
+        knots: What is interpolated in time between the knots.
+    """
+    return ChainedTrajectory(flow, basis, knots)

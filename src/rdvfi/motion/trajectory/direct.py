@@ -1,0 +1,79 @@
+"""Direct regression: the ablation of iterative fusion.
+
+The flow from every keyframe to an end is regressed at once from the keyframe, the end and the
+straight line, with no recursion and no small motions (the paper's "direct warping"). The network
+has the size of one fusion step and starts at the straight line as well.
+"""
+
+import torch
+from torch import nn
+
+from rdvfi.interfaces import Basis, Keyframes, Reads, Trajectory, TrajectoryModel
+from rdvfi.layers import ResidualBlock, conv, zero_conv
+from rdvfi.motion.flow.local import MATCHED
+from rdvfi.motion.trajectory.knots import Knots, basis_reach, trajectory_over
+from rdvfi.motion.trajectory.straight import starting_line
+from rdvfi.ops import backward_warp, correlation
+from rdvfi.registry import trajectories
+
+_RADIUS = 3
+
+
+class DirectRegression(TrajectoryModel):
+    """Each knot's flow in one go.
+
+    Args:
+        basis: Interpolation in time.
+        latent_channels: Channels of the latents.
+        width: Channels of the network.
+        knots: What is interpolated in time.
+    """
+
+    needs_end_flows = True
+
+    def __init__(self, basis: Basis, latent_channels: int, width: int, knots: Knots) -> None:
+        super().__init__()
+        self.basis, self.knots, self.latent_channels = basis, knots, latent_channels
+        self.basis_reach = basis_reach(knots)
+        self.features = nn.Sequential(conv(latent_channels, width), ResidualBlock(width), nn.Conv2d(width, MATCHED, 1))
+        inputs = MATCHED + (2 * _RADIUS + 1) ** 2 + 3
+        self.regress = nn.Sequential(
+            nn.Conv2d(inputs, width, 1),
+            ResidualBlock(width),
+            ResidualBlock(width),
+            zero_conv(width, 2),
+        )
+
+    @property
+    def reads(self) -> Reads:
+        """Latents only."""
+        return Reads.LATENTS
+
+    def forward(self, keyframes: Keyframes) -> Trajectory:
+        """See `rdvfi.interfaces.TrajectoryModel.forward`."""
+        line = starting_line(keyframes)
+        b, k = keyframes.latents.shape[:2]
+        straight = line.flows.flatten(0, 1)
+        features = self.features(keyframes.latents.flatten(0, 1)).unflatten(0, (b, k))
+        features = torch.cat((features, features.flip(1)))
+        end = features[:, :1].expand_as(features).flatten(0, 1)
+        here = features.flatten(0, 1)
+        guess = backward_warp(end, straight)
+        error = (here - guess).abs().mean(1, keepdim=True)
+        facts = (here, correlation(here, guess, _RADIUS), error, (0.1 * straight).to(here))
+        bend = self.regress(torch.cat(facts, dim=1)).float().unflatten(0, (2 * b, k))
+        bend = torch.cat((torch.zeros_like(bend[:, :1]), bend[:, 1:]), dim=1)  # no flow at its end
+        return trajectory_over(self.knots, line.fields(bend), keyframes.times, self.basis)
+
+
+@trajectories.register("direct")
+def direct(*, basis: Basis, latent_channels: int = 16, width: int = 48, knots: Knots = Knots.MOVED) -> TrajectoryModel:
+    """Direct regression of every knot's flow, the ablation of iterative fusion.
+
+    Args:
+        basis: Interpolation in time.
+        latent_channels: Channels of the backbone's latents.
+        width: Channels of the network.
+        knots: What is interpolated in time between the knots.
+    """
+    return DirectRegression(basis, latent_channels, width, knots)

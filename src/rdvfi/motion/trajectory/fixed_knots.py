@@ -1,0 +1,88 @@
+"""Flow fields at a few times, and a basis between them: the plain trajectory.
+
+Each field is interpolated in time at a fixed pixel of the TARGET grid. That is exact in time only
+while the same surface stays under the pixel: between knots it mixes neighbouring surfaces, and an
+object that moves by more than its own size from knot to knot leaves ghosts. `rdvfi.motion.trajectory.moved_knots`
+and `rdvfi.motion.trajectory.source_knots` follow the points instead, from the same fields.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.interfaces import Basis, FlowGrid, Trajectory
+from rdvfi.registry import spec_of
+from rdvfi.types import Flows, Times
+
+Fields = Float[Tensor, "b k 2 h w"]
+
+
+def check_reach(basis: Basis, count: int, allowed: int) -> None:
+    """Of ``count`` knots the basis looks at none that is more than ``allowed`` away from a time.
+
+    Raises:
+        ValueError: If it may.
+    """
+    used = len(basis.used(count))
+    looks = used - 1 if basis.reach is None else min(basis.reach, used - 1)
+    if looks > allowed:
+        raise ValueError(
+            f"{type(basis).__name__} may look {looks} knots away (its reach is {basis.reach}), and "
+            f"moved knots follow points over {allowed} steps; use knots=SOURCE or knots=FIXED, or "
+            f"a basis whose reach is at most {allowed}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class KnotTrajectory(Trajectory):
+    """Flow fields to both ends at knots, interpolated at fixed pixels."""
+
+    from_first: Fields
+    """Flows to the first frame; zero at the first knot."""
+    from_last: Fields
+    """Flows to the last frame; zero at the last knot."""
+    knots: Float[Tensor, " k"]
+    basis: Basis
+    grid: FlowGrid = FlowGrid.TARGET
+
+    def at(self, times: Times) -> tuple[Flows, Flows]:
+        """See `rdvfi.interfaces.Trajectory.at`."""
+        weights = self.basis.weights(self.knots, times.to(self.knots))
+        # Autocast would make a product of half precision, and flows are float32 always.
+        with torch.autocast(weights.device.type, enabled=False):
+            return (
+                torch.einsum("tk,bkchw->btchw", weights, self.from_first),
+                torch.einsum("tk,bkchw->btchw", weights, self.from_last),
+            )
+
+    def prepared(self) -> "KnotTrajectory":
+        """The same, with all that does not depend on time found already."""
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Write to a safetensors file; `load_trajectory` reads it back, bit for bit."""
+        from safetensors.torch import save_file
+
+        tensors = {
+            "from_first": self.from_first.contiguous(),
+            "from_last": self.from_last.contiguous(),
+            "knots": self.knots.contiguous(),
+        }
+        basis = json.dumps(spec_of(self.basis))
+        metadata = {"kind": type(self).__name__, "grid": self.grid.value, "basis": basis}
+        partial = Path(path).with_name(Path(path).name + ".partial")
+        save_file(tensors, partial, metadata=metadata)
+        partial.replace(path)
+
+    def plot(self, path: str | Path, *, times: tuple[float, ...] = (0.25, 0.5, 0.75)) -> None:
+        """Draw the flows at some times as a picture file: colour is direction, strength is length.
+
+        Needs matplotlib (the ``plot`` extra).
+        """
+        from rdvfi.motion.trajectory.plot import plot_trajectory
+
+        plot_trajectory(self, Path(path), times)

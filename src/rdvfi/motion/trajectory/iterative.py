@@ -1,0 +1,155 @@
+"""phi_2: iterative fusion of small motions into the flow to each end frame.
+
+From knot to knot the flow to the end frame grows by one small motion. With ``l`` the motion from
+knot k+1 back to knot k, ``S`` the flow that the generator's own motion gives (the straight line,
+bent as it bent it) and ``D`` the departure from it so far,
+
+    F_k     = S_k + D_k,               D_0 = 0,
+    carried = D_k moved along l,       composed = l + F_k(y + l) - S_{k+1},
+    D_{k+1} = carried + g (composed - carried) + correction,
+
+where a small network gives the gate g and the correction. It reads how well each candidate
+explains knot k+1 by the end frame's own latent: matching errors, and a cost volume around the
+carried guess, which keeps eight chained steps from drifting. Its last layer starts at zero, so
+that the trajectory starts as ``S`` and learning can only improve on it.
+
+Both directions share the weights and run in one batch; the flow to the last frame is the same
+recursion on the flipped keyframes, hence exactly time-symmetric. The method is that of RDVFI
+(ICLR 2026, section on trajectory estimation); the recursion with a correction by warping error is
+related to AccFlow (Wu et al., ICCV 2023).
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rdvfi.about import RDVFI_S
+from rdvfi.geometry import resize_flow
+from rdvfi.interfaces import Basis, FlowEstimator, Keyframes, Reads, Trajectory, TrajectoryModel
+from rdvfi.layers import ResidualBlock, conv, zero_conv
+from rdvfi.motion.flow.local import MATCHED
+from rdvfi.motion.trajectory.knots import Knots, basis_reach, trajectory_over
+from rdvfi.motion.trajectory.straight import Line, starting_line
+from rdvfi.ops import backward_warp, chain, correlation
+from rdvfi.registry import trajectories
+
+_RADIUS = 2
+
+
+class IterativeFusion(TrajectoryModel):
+    """Recursive fusion of adjacent motions.
+
+    Args:
+        flow: Motion between neighbouring keyframes.
+        basis: Interpolation in time.
+        latent_channels: Channels of the latents.
+        width: Channels of the network.
+        knots: What is interpolated in time.
+    """
+
+    def __init__(self, flow: FlowEstimator, basis: Basis, latent_channels: int, width: int, knots: Knots) -> None:
+        super().__init__()
+        self.flow, self.basis, self.knots = flow, basis, knots
+        self.basis_reach = basis_reach(knots)
+        self.latent_channels = latent_channels
+        self.compose_only = False
+        """For ablation: skip the network and chain the adjacent motions as they are."""
+        self.features = nn.Sequential(conv(latent_channels, width), ResidualBlock(width), nn.Conv2d(width, MATCHED, 1))
+        inputs = MATCHED + (2 * _RADIUS + 1) ** 2 + 3 + 6
+        self.fuse = nn.Sequential(
+            nn.Conv2d(inputs, width, 1),
+            ResidualBlock(width),
+            ResidualBlock(width),
+            zero_conv(width, 3),
+        )
+
+    @property
+    def reads(self) -> Reads:
+        """What the adjacent motion reads."""
+        return self.flow.reads
+
+    def forward(self, keyframes: Keyframes) -> Trajectory:
+        """See `rdvfi.interfaces.TrajectoryModel.forward`."""
+        adjacent = self.adjacent_flows(keyframes)
+        line = starting_line(keyframes, adjacent)
+        bends = self.bends(keyframes, line, adjacent)
+        return trajectory_over(self.knots, line.fields(bends), keyframes.times, self.basis)
+
+    def adjacent_flows(self, keyframes: Keyframes) -> Float[Tensor, "b2 k 2 hz wz"]:
+        """Motion from each knot back to the one before, in latent pixels.
+
+        The second half of the batch is the same for the keyframes played backwards.
+        """
+        size = keyframes.latents.shape[-2:]
+        values = keyframes.images if self.reads is Reads.PIXELS else keyframes.latents
+        if values is None:
+            raise ValueError("the flow estimator reads pixels, but the keyframes have no images")
+        both = torch.cat((values, values.flip(1)))
+        b2, steps = both.shape[0], both.shape[1] - 1
+        flow = self.flow(both[:, 1:].flatten(0, 1), both[:, :-1].flatten(0, 1))
+        return resize_flow(flow, (size[0], size[1])).unflatten(0, (b2, steps))
+
+    def bends(
+        self, keyframes: Keyframes, line: Line, adjacent: Float[Tensor, "b2 s 2 hz wz"]
+    ) -> Float[Tensor, "b2 k 2 hz wz"]:
+        """How far the flows to the end depart from the straight line at every knot.
+
+        Latent pixels; the second half of the batch is the backward direction.
+        """
+        b, k = keyframes.latents.shape[:2]
+        straight = line.flows
+        features = self.features(keyframes.latents.flatten(0, 1)).unflatten(0, (b, k))
+        features = torch.cat((features, features.flip(1)))
+        bend = torch.zeros_like(straight[:, 0])
+        found = [bend]
+        for i in range(1, k):
+            step, now = adjacent[:, i - 1], straight[:, i]
+            composed = chain(step, straight[:, i - 1] + bend) - now
+            if self.compose_only:
+                bend = composed
+            else:
+                carried = backward_warp(bend, step)
+                bend = self._fused(features[:, i], features[:, 0], now, carried, composed)
+            found.append(bend)
+        return torch.stack(found, dim=1)
+
+    def _fused(
+        self,
+        here: Float[Tensor, "n c h w"],
+        end: Float[Tensor, "n c h w"],
+        straight: Float[Tensor, "n 2 h w"],
+        carried: Float[Tensor, "n 2 h w"],
+        composed: Float[Tensor, "n 2 h w"],
+    ) -> Float[Tensor, "n 2 h w"]:
+        guess = backward_warp(end, straight + carried)
+        candidates = (guess, backward_warp(end, straight + composed), backward_warp(end, straight))
+        errors = [(here - seen).abs().mean(1, keepdim=True) for seen in candidates]
+        facts = (
+            here,
+            correlation(here, guess, _RADIUS),
+            *errors,
+            *(flow.to(here) for flow in (composed - carried, carried, 0.1 * straight)),
+        )
+        out = self.fuse(torch.cat(facts, dim=1)).float()
+        return carried + out[:, :1] * (composed - carried) + out[:, 1:]
+
+
+@trajectories.register("iterative", about=RDVFI_S)
+def iterative(
+    *,
+    flow: FlowEstimator,
+    basis: Basis,
+    latent_channels: int = 16,
+    width: int = 48,
+    knots: Knots = Knots.MOVED,
+) -> TrajectoryModel:
+    """Iterative fusion of small motions (the paper's phi_1 and phi_2).
+
+    Args:
+        flow: Motion between neighbouring keyframes (phi_1).
+        basis: Interpolation in time.
+        latent_channels: Channels of the backbone's latents.
+        width: Channels of the network.
+        knots: What is interpolated in time between the knots.
+    """
+    return IterativeFusion(flow, basis, latent_channels, width, knots)

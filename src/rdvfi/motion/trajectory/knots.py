@@ -1,0 +1,73 @@
+"""Trajectories over knots: which ways there are to read a trajectory between them, and files.
+
+All start from the same flow fields at the knots, on the TARGET grid, and answer with flows on the
+TARGET grid; they differ in what is interpolated in time (`Knots`).
+"""
+
+import json
+from enum import Enum
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rdvfi.interfaces import Basis, FlowGrid
+from rdvfi.motion.trajectory.fixed_knots import Fields, KnotTrajectory
+from rdvfi.motion.trajectory.moved_knots import FOLLOWED, MovedKnotTrajectory
+from rdvfi.motion.trajectory.source_knots import SourceKnotTrajectory
+from rdvfi.registry import bases, create_from_spec
+
+
+class Knots(Enum):
+    """What a basis interpolates in time between the knots."""
+
+    FIXED = "fixed"
+    """The flow at a fixed pixel: `rdvfi.motion.trajectory.fixed_knots`."""
+    MOVED = "moved"
+    """The paths of the points of both neighbouring knots: `rdvfi.motion.trajectory.moved_knots`."""
+    SOURCE = "source"
+    """The paths of the pixels of both end frames: `rdvfi.motion.trajectory.source_knots`."""
+
+
+_KINDS = {
+    Knots.FIXED: KnotTrajectory,
+    Knots.MOVED: MovedKnotTrajectory,
+    Knots.SOURCE: SourceKnotTrajectory,
+}
+
+
+def basis_reach(knots: Knots) -> int | None:
+    """How far a basis may look with this kind: `rdvfi.interfaces.TrajectoryModel.basis_reach`."""
+    return FOLLOWED if knots is Knots.MOVED else None
+
+
+def trajectory_over(knots: Knots, fields: tuple[Fields, Fields], times: Tensor, basis: Basis) -> KnotTrajectory:
+    """The trajectory of this kind over flows to the first and to the last frame at ``times``."""
+    made = _KINDS[knots](*fields, times, basis)
+    # Otherwise it is prepared at the first need, and every compiled graph that draws would do it.
+    return made.prepared() if torch.compiler.is_compiling() else made
+
+
+def load_trajectory(path: str | Path) -> KnotTrajectory:
+    """Read a trajectory that was saved.
+
+    Raises:
+        ValueError: If the file is not a saved trajectory.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    kinds = {kind.__name__: kind for kind in _KINDS.values()}
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    if metadata.get("kind") not in kinds:
+        raise ValueError(f"{path} holds {metadata.get('kind')!r}; expected a saved trajectory, one of {sorted(kinds)}")
+    try:
+        basis = create_from_spec(bases, json.loads(metadata["basis"]))
+        fields = (tensors["from_first"], tensors["from_last"], tensors["knots"])
+        return kinds[metadata["kind"]](*fields, basis, FlowGrid(metadata["grid"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} is a damaged trajectory: {error}") from error

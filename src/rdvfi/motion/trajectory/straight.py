@@ -1,0 +1,151 @@
+"""The line that a trajectory starts from, and the straight line as a trajectory of its own.
+
+`starting_line` gives the flows from every knot to both ends before a trajectory model improves on
+them: uniform straight motion along the generator's coarse end-to-end flow (if it has none, along
+the chain of the adjacent motions), bent as the generator bent it.
+
+There are two scales. Models reason on the latent grid, where flows are smooth. Where nothing
+bends, the straight line on a grid of half the motion size knows more: the outlines of what moves.
+Its detail is therefore added to the latent-grid flows, and fades where they depart from the
+straight line, since there the outlines are elsewhere (`Line.fields`).
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.geometry import flow_length, resize_flow
+from rdvfi.interfaces import Basis, Keyframes, Reads, Trajectory, TrajectoryModel
+from rdvfi.motion.trajectory.knots import Knots, basis_reach, trajectory_over
+from rdvfi.ops.flow_algebra import chain, straight_flows
+from rdvfi.registry import trajectories
+
+FIELD_STRIDE = 2
+"""Motion-size pixels per pixel of a trajectory's fields."""
+_FADE = 0.15
+"""Departure from the straight line, in latent pixels, at which its detail has faded to 1/e."""
+_NOISE = 0.02
+"""Departure, in latent pixels, of which half is taken for noise."""
+
+Fields = Float[Tensor, "b2 k 2 hz wz"]
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """Flows to the end at every knot; the second half of the batch is the backward direction.
+
+    That is: rows ``[:b]`` hold the flows to the first frame; rows ``[b:]`` those to the last frame
+    in the order of the keyframes played backwards, so both halves start at zero.
+    """
+
+    straight: Fields
+    """Straight motion on the latent grid."""
+    detailed: Float[Tensor, "b2 k 2 h w"]
+    """Straight motion on the fields' grid."""
+    bends: Fields
+    """The generator's departures from the straight motion, latent grid."""
+
+    @property
+    def flows(self) -> Fields:
+        """Flows on the latent grid."""
+        return self.straight + self.bends
+
+    def fields(self, bends: Fields) -> tuple[Tensor, Tensor]:
+        """Flows to the first and to the last frame, (b, k, 2, h, w), after further ``bends``."""
+        b2, k = self.straight.shape[:2]
+        size = (self.detailed.shape[-2], self.detailed.shape[-1])
+        departure = _significant(self.bends + bends)
+        moved, plain, away = (
+            resize_flow(field.flatten(0, 1), size).unflatten(0, (b2, k))
+            for field in (self.straight + departure, self.straight, departure)
+        )
+        scale = self.straight.shape[-1] / size[1]
+        length = scale * flow_length(away)
+        fields = moved + torch.exp(-length / _FADE) * (self.detailed - plain)
+        return fields[: b2 // 2], fields[b2 // 2 :].flip(1)
+
+
+def _significant(departure: Fields) -> Fields:
+    """Departures without the noise of networks where nothing moves: tiny ones fade to nothing."""
+    square = departure.square().sum(2, keepdim=True)
+    return departure * (square / (square + _NOISE**2))
+
+
+def starting_line(keyframes: Keyframes, adjacent: Fields | None = None) -> Line:
+    """Straight motion at every knot, with the generator's own bends.
+
+    Args:
+        keyframes: Their ``end_flows`` are the line, if there are any.
+        adjacent: Motion from each knot to the one before, forward and backward in one batch, used
+            in their absence.
+
+    Raises:
+        ValueError: If neither is there.
+    """
+    size = (keyframes.latents.shape[-2], keyframes.latents.shape[-1])
+    if keyframes.end_flows is not None:
+        h, w = keyframes.end_flows.shape[-2:]
+        ends, fine = keyframes.end_flows.float(), (h // FIELD_STRIDE, w // FIELD_STRIDE)
+        forward, backward = ends[:, 0], ends[:, 1]
+    elif adjacent is not None:
+        whole = adjacent[:, 0]
+        for i in range(1, adjacent.shape[1]):
+            whole = chain(adjacent[:, i], whole)
+        backward, forward = whole.chunk(2)
+        fine = size
+    else:
+        raise ValueError(
+            "these keyframes carry no coarse motion (end_flows), which the straight line needs; "
+            "use a backbone with a coarse flow, or the trajectory 'iterative'"
+        )
+    straight, detailed = (
+        _both_ways(straight_flows(resize_flow(forward, s), resize_flow(backward, s), keyframes.times))
+        for s in (size, fine)
+    )
+    bends = torch.zeros_like(straight)
+    if keyframes.bends is not None:
+        bends = _both_ways((keyframes.bends[:, :, 0].float(), keyframes.bends[:, :, 1].float()))
+    return Line(straight, detailed, bends)
+
+
+def _both_ways(flows: tuple[Tensor, Tensor]) -> Tensor:
+    return torch.cat((flows[0], flows[1].flip(1)))
+
+
+class StraightTrajectory(TrajectoryModel):
+    """Uniform straight motion along the generator's coarse flow.
+
+    Args:
+        basis: Interpolation in time.
+        knots: What is interpolated in time.
+    """
+
+    needs_end_flows = True
+
+    def __init__(self, basis: Basis, knots: Knots) -> None:
+        super().__init__()
+        self.basis, self.knots = basis, knots
+        self.basis_reach = basis_reach(knots)
+
+    @property
+    def reads(self) -> Reads:
+        """Latents only."""
+        return Reads.LATENTS
+
+    def forward(self, keyframes: Keyframes) -> Trajectory:
+        """See `rdvfi.interfaces.TrajectoryModel.forward`."""
+        line = starting_line(replace(keyframes, bends=None))
+        return trajectory_over(self.knots, line.fields(line.bends), keyframes.times, self.basis)
+
+
+@trajectories.register("straight")
+def straight(*, basis: Basis, knots: Knots = Knots.MOVED) -> TrajectoryModel:
+    """Uniform straight motion along the coarse flow; needs no training.
+
+    Args:
+        basis: Interpolation in time.
+        knots: What is interpolated in time between the knots.
+    """
+    return StraightTrajectory(basis, knots)

@@ -1,0 +1,52 @@
+"""Chaining flows on the TARGET grid, and the straight line between two frames.
+
+Chaining. ``F_k(y)`` leads from grid k to the first frame and ``l(y)`` from grid k+1 to grid k; then
+
+    F_{k+1}(y) = l(y) + F_k(y + l(y)).
+
+Straight line. A point at ``x`` in the first frame that moves uniformly along the end-to-end flow
+``V(x)`` is at ``y = x + t V(x)`` at time t. Seen from pixel y of that instant, ``x = y - t V(x)``
+is found by fixed-point iteration, and the flows to the ends are ``-t V(x)`` and ``(1 - t) V(x)``.
+The flow back from the last frame gives a second estimate; both are joined with weights 1 - t and
+t, so that each end is exact at its own time. Without any iteration ``V`` is taken at ``y``: the
+well-known approximation of Super SloMo (Jiang et al., 2018, https://arxiv.org/abs/1712.00080).
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.ops.warp import backward_warp
+from rdvfi.types import Flow, Flows, Times
+
+
+def chain(step: Flow, flow: Flow) -> Flow:
+    """Follow ``step`` from grid k+1 to grid k, then ``flow`` from grid k onwards."""
+    return step + backward_warp(flow, step)
+
+
+def straight_flows(forward: Flow, backward: Flow, times: Times, *, iterations: int = 3) -> tuple[Flows, Flows]:
+    """Flows of uniform straight motion, from every instant to both ends, on the TARGET grid.
+
+    Args:
+        forward: From the first frame to the last, on the grid of the first.
+        backward: From the last frame to the first, on the grid of the last.
+        times: In [0, 1].
+        iterations: Fixed-point steps.
+    """
+    b, t = forward.shape[0], times.numel()
+    tau = times.to(forward)[None, :, None, None, None]
+    over_first = _carried(forward, tau, b, t, iterations)
+    over_last = _carried(backward, 1.0 - tau, b, t, iterations)
+    to_first = (1.0 - tau) * (-tau * over_first) + tau * (tau * over_last)
+    to_last = (1.0 - tau) * ((1.0 - tau) * over_first) + tau * (-(1.0 - tau) * over_last)
+    return to_first, to_last
+
+
+def _carried(flow: Flow, share: Float[Tensor, "1 t 1 1 1"], b: int, t: int, iterations: int) -> Flows:
+    """``flow`` at the point that has gone ``share`` of its way when it is seen at each pixel."""
+    spread = flow[:, None].expand(b, t, *flow.shape[1:])
+    found = spread
+    flat = spread.flatten(0, 1)
+    for _ in range(iterations):
+        found = backward_warp(flat, (-share * found).flatten(0, 1)).unflatten(0, (b, t))
+    return found

@@ -1,0 +1,294 @@
+"""A model of three stages as a thing that is kept: what it is made of, trained, saved, published.
+
+A saved model is ``config.json``, registered names and plain values, and ``model.safetensors``
+(`rdvfi.checkpoint`). Its parts (backbone, trajectory, renderer) may be saved, published and loaded
+apart; a backbone whose weights are published elsewhere is saved by reference.
+"""
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from rdvfi._fit import check_fit
+from rdvfi.checkpoint import (
+    STAGES,
+    ModelFiles,
+    Pretrained,
+    is_referenced,
+    load_pretrained,
+    load_weights,
+    push_folder,
+    save_pretrained,
+    tensors_of,
+    without_references,
+)
+from rdvfi.interfaces import KeyframeGenerator, Renderer, TrajectoryModel
+from rdvfi.registry import backbones, create_from_spec, renderers, spec_of, trajectories
+
+MOTION_AREA = 448 * 256
+"""Pixels of the small frames on which motion is estimated."""
+
+
+Model = TypeVar("Model", bound="Staged")
+
+
+class Staged(nn.Module):
+    """Three stages that fit together, and what is known of their weights.
+
+    Args:
+        generator: Makes keyframes between two small frames.
+        trajectory: Turns keyframes into a continuous motion.
+        renderer: Draws full-size frames along it.
+        motion_area: Pixels of the small frames, about; larger frames are shrunk to it.
+
+    Raises:
+        ValueError: If the stages do not fit together.
+    """
+
+    def __init__(
+        self,
+        generator: KeyframeGenerator,
+        trajectory: TrajectoryModel,
+        renderer: Renderer,
+        *,
+        motion_area: int = MOTION_AREA,
+    ) -> None:
+        super().__init__()
+        if motion_area < 1:
+            raise ValueError(f"motion_area must be a number of pixels; got {motion_area}")
+        check_fit(generator, trajectory, renderer)
+        self.generator = generator
+        self.trajectory = trajectory
+        self.renderer = renderer
+        self.motion_area = motion_area
+        self._trained: frozenset[str] = frozenset()
+        self._apart: frozenset[str] = frozenset()
+        self._origins: dict[str, Path] = {}
+        self._replaced = False
+
+    def untrained_parts(self) -> list[str]:
+        """The learned parts that nobody trained: of 'backbone', 'trajectory', 'renderer'.
+
+        Components whose weights come trained from elsewhere (``pretrained``) do not count.
+        """
+        parts = {part: getattr(self, name) for part, name in STAGES.items()}
+        return [p for p, stage in parts.items() if p not in self._trained and _to_train(stage)]
+
+    def mark_trained(self, *parts: str) -> None:
+        """Note that parts are trained; it is saved with the model.
+
+        Raises:
+            ValueError: If a part is not one of 'backbone', 'trajectory', 'renderer'.
+        """
+        _check_parts(parts)
+        self._trained = self._trained.union(parts)
+        self._apart = self._apart.difference(parts)
+        for part in parts:
+            self._origins.pop(part, None)
+
+    def parts_trained_apart(self) -> list[str]:
+        """Trained parts that `load_part` took from another model than the rest is from.
+
+        They fit, but they have not learned each other's faults: measure before you trust them.
+        """
+        return [part for part in STAGES if part in self._apart]
+
+    def pretrained(self) -> Pretrained:
+        """What is saved beside the weights: registered names and plain values.
+
+        Raises:
+            TypeError: If a component was built by hand and not by a registry.
+        """
+        parts = {part: spec_of(getattr(self, name)) for part, name in STAGES.items()}
+        if self._replaced:  # what its source says is no longer what it is
+            parts["backbone"] = without_references(parts["backbone"])
+        return Pretrained(
+            **parts,
+            motion_area=self.motion_area,
+            trained=tuple(part for part in STAGES if part in self._trained),
+            apart=tuple(self.parts_trained_apart()),
+        )
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        include_backbone: bool | None = None,
+        parts: Sequence[str] | None = None,
+    ) -> None:
+        """Save as ``config.json`` and ``model.safetensors``; the folder is made if needed.
+
+        Args:
+            folder: Where to.
+            include_backbone: Whether the backbone's weights are copied, or stay where its
+                ``source`` says and are loaded from there again. By default they are copied if it
+                has no source, or if it was trained since (`mark_trained`).
+            parts: Instead: the parts whose weights are written, for `load_part`.
+
+        Raises:
+            TypeError: If a component was built by hand.
+            ValueError: If the backbone shall not be included and has no source, if a part is not
+                one of 'backbone', 'trajectory', 'renderer', or if both choices are made.
+
+        Warns:
+            UserWarning: If the backbone was trained and shall not be included.
+        """
+        _check_choice(include_backbone, parts)
+        config = self.pretrained()
+        if parts is not None:
+            self._save_parts(folder, config, parts)
+            return
+        referenced = is_referenced(config.backbone)
+        if include_backbone is None:
+            include_backbone = not referenced or "backbone" in self._trained
+        if not include_backbone and not referenced:
+            raise ValueError("the backbone has no source to refer to, so it must be included")
+        if not include_backbone and "backbone" in self._trained:
+            warnings.warn(
+                "the backbone was trained, and what it learned is not saved: only its source is "
+                "(include_backbone=False)",
+                stacklevel=2,
+            )
+            config = replace(config, trained=tuple(p for p in config.trained if p != "backbone"))
+        if include_backbone:
+            config = replace(config, backbone=without_references(config.backbone))
+        but = None if include_backbone else STAGES["backbone"]
+        save_pretrained(folder, config, tensors_of(self, but=but))
+
+    def _save_parts(self, folder: str | os.PathLike[str], config: Pretrained, parts: Sequence[str]) -> None:
+        state: dict[str, Tensor] = {}
+        for part in parts:
+            state |= tensors_of(self, only=STAGES[part])
+        if "backbone" in parts:
+            config = replace(config, backbone=without_references(config.backbone))
+        trained = tuple(part for part in config.trained if part in parts)
+        apart = tuple(part for part in config.apart if part in parts)
+        save_pretrained(folder, replace(config, trained=trained, apart=apart), state)
+
+    def load_part(self, part: str, folder_or_hub_id: str | os.PathLike[str], *, revision: str | None = None) -> None:
+        """Take the weights of one part from a saved model, which may hold that part alone.
+
+        Raises:
+            ValueError: If that part is another component, or its file is damaged. The model is then
+                unchanged.
+            FileNotFoundError: If there is no such folder, file or hub model.
+        """
+        _check_parts([part])
+        files = load_pretrained(folder_or_hub_id, revision=revision)
+        own, theirs = (getattr(config, part) for config in (self.pretrained(), files.config))
+        if part == "backbone":  # where its weights came from does not matter
+            own, theirs = without_references(own), without_references(theirs)
+        if own != theirs:
+            raise ValueError(f"the {part} in {files.config_path} is {theirs}; that of this model is {own}")
+        load_weights(self, files.weights_path, only=STAGES[part])
+        self._replaced = self._replaced or part == "backbone"
+        self._trained, self._apart = self._trained - {part}, self._apart - {part}
+        origin = self._origins[part] = files.config_path.resolve()
+        if part in files.config.trained:
+            self._trained = self._trained | {part}
+            together = all(self._origins.get(other) == origin for other in self._trained)
+            theirs_apart = self._trained.intersection(files.config.apart)
+            self._apart = theirs_apart if together else self._apart | {part}
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Model],
+        folder_or_hub_id: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Model:
+        """Load a model from a folder or from the Hugging Face hub, ready for inference.
+
+        Raises:
+            FileNotFoundError: If there is no such folder, file or hub model.
+            ValueError: If a file is damaged or of another model.
+            ConnectionError: If the hub cannot be reached.
+        """
+        files = load_pretrained(folder_or_hub_id, revision=revision)
+        return cls.from_files(files).to(device, dtype)
+
+    @classmethod
+    def from_files(cls: type[Model], files: ModelFiles) -> Model:
+        """A model from its two files, frozen and in eval mode."""
+        # Fresh weights draw random numbers, which must not move the caller's generator.
+        with torch.random.fork_rng(devices=[]):
+            model = cls.from_config(files.config, where=str(files.config_path))
+        elsewhere = is_referenced(files.config.backbone)
+        load_weights(model, files.weights_path, but=STAGES["backbone"] if elsewhere else None)
+        model._origins = dict.fromkeys(STAGES, files.config_path.resolve())
+        return model.eval().requires_grad_(False)
+
+    @classmethod
+    def from_config(cls: type[Model], config: Pretrained, *, where: str = "the configuration") -> Model:
+        """A model of this configuration with fresh weights; ``where`` is named in errors.
+
+        Raises:
+            ValueError: If it names something that is not registered, or does not fit it.
+        """
+        try:
+            model = cls(
+                create_from_spec(backbones, config.backbone),
+                create_from_spec(trajectories, config.trajectory),
+                create_from_spec(renderers, config.renderer),
+                motion_area=config.motion_area,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{where} does not describe a model: {error}") from error
+        model.mark_trained(*config.trained)
+        model._apart = frozenset(config.apart)
+        return model
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        include_backbone: bool | None = None,
+        parts: Sequence[str] | None = None,
+        private: bool = False,
+        message: str = "Upload rdvfi model",
+    ) -> str:
+        """Upload to the Hugging Face hub as ``owner/name``; returns the address of the commit.
+
+        ``include_backbone`` and ``parts`` are as for `save_pretrained`.
+
+        Raises:
+            ConnectionError: If the hub cannot be reached; nothing is left half-uploaded.
+        """
+        _check_choice(include_backbone, parts)
+
+        def save(folder: Path) -> None:
+            self.save_pretrained(folder, include_backbone=include_backbone, parts=parts)
+
+        return push_folder(save, repository, private=private, message=message)
+
+
+def _to_train(stage: nn.Module) -> bool:
+    """Whether a stage has parameters that do not belong to a pretrained component."""
+    ready = [module for module in stage.modules() if getattr(module, "pretrained", False)]
+    known = {id(parameter) for module in ready for parameter in module.parameters()}
+    return any(id(parameter) not in known for parameter in stage.parameters())
+
+
+def _check_choice(include_backbone: bool | None, parts: Sequence[str] | None) -> None:
+    """What is to be saved is said in one way, and is something."""
+    if parts is None:
+        return
+    if include_backbone is not None:
+        raise ValueError("give include_backbone or parts, not both")
+    if isinstance(parts, str) or not parts:
+        raise ValueError(f"parts must be a list of parts, at least one; got {parts!r}")
+    _check_parts(parts)
+
+
+def _check_parts(parts: Sequence[str]) -> None:
+    for part in parts:
+        if part not in STAGES:
+            raise ValueError(f"a part is one of {', '.join(STAGES)}; got {part!r}")

@@ -1,0 +1,159 @@
+"""Checkpoints of a run: plain tensors and numbers, complete or not there at all.
+
+A checkpoint is one safetensors file: weights, averaged weights and the optimiser's state, each
+tensor under a name of its own, with the plain numbers as JSON in the file's header. There is no
+pickle. It is written beside its place, flushed, and renamed, so that whatever is found under the
+final name is complete; the last few are kept.
+
+accelerate's ``save_state`` is not used: it pickles, writes several files that do not appear
+together, and knows no last good one.
+"""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FORMAT = "rdvfi-training-1"
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What a run is made of, on the CPU.
+
+    ``weights`` and ``averages`` have the names of the trained tensors; ``moments`` holds the
+    optimiser's tensors as ``name/key``; ``numbers`` its plain numbers and our own.
+    """
+
+    step: int
+    weights: dict[str, Tensor]
+    averages: dict[str, Tensor]
+    moments: dict[str, Tensor] = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+class DamagedCheckpointError(ValueError):
+    """A file that is not a complete checkpoint."""
+
+
+class Checkpoints:
+    """The checkpoints of one stage in one folder.
+
+    Args:
+        folder: Where they are.
+        name: The stage's name.
+        keep: How many are kept.
+    """
+
+    def __init__(self, folder: Path, name: str, keep: int) -> None:
+        self.folder, self.name, self.keep = folder, name, keep
+
+    def paths(self) -> list[Path]:
+        """Complete checkpoints, the newest first."""
+        pattern = re.compile(rf"{re.escape(self.name)}-\d{{9}}\.safetensors")
+        found = self.folder.glob(f"{self.name}-*.safetensors")
+        return sorted((path for path in found if pattern.fullmatch(path.name)), reverse=True)
+
+    def write(self, state: State) -> Path:
+        """Write one and forget the oldest.
+
+        Raises:
+            OSError: If it cannot be written; those that are there stay.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{self.name}-{state.step:09d}.safetensors"
+        partial = path.with_suffix(".partial")
+        try:
+            _write(partial, state)
+            partial.replace(path)
+        except (OSError, SafetensorError) as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            last = self.paths()
+            good = f"the last good one is {last[0]}" if last else "there is none yet"
+            raise OSError(
+                f"the checkpoint of step {state.step} of {self.name} cannot be written to "
+                f"{self.folder}: {error}; {good}"
+            ) from error
+        for old in self.paths()[self.keep :]:
+            old.unlink()
+        return path
+
+    def newest(self, report: Callable[[str], None]) -> State | None:
+        """The newest one that is whole, or None if there is none at all.
+
+        Raises:
+            ValueError: If there are some and every one is damaged.
+        """
+        damaged: list[str] = []
+        for path in self.paths():
+            try:
+                return read_checkpoint(path)
+            except DamagedCheckpointError as error:
+                report(f"{self.name}: {error}; trying the one before")
+                damaged.append(str(error))
+        if damaged:
+            raise ValueError(
+                f"no checkpoint of {self.name} in {self.folder} can be read ({damaged[0]}); delete them to begin anew"
+            )
+        return None
+
+
+def read_checkpoint(path: Path) -> State:
+    """Read one file.
+
+    Raises:
+        DamagedCheckpointError: If it is truncated or not a checkpoint of ours.
+    """
+    groups: dict[str, dict[str, Tensor]] = {"weights": {}, "averages": {}, "moments": {}}
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            table = (file.metadata() or {}).get("rdvfi", "{}")
+            head = json.loads(table)
+            for key in file.keys():
+                group, name = key.split("/", 1)
+                groups[group][name] = file.get_tensor(key)
+    except (SafetensorError, json.JSONDecodeError, KeyError, ValueError, OSError) as error:
+        raise DamagedCheckpointError(f"{path} is damaged or not a checkpoint of a training run: {error}") from error
+    if head.get("format") != FORMAT:
+        raise DamagedCheckpointError(f"{path} is not a checkpoint of a training run")
+    return State(int(head["step"]), **groups, numbers=head["numbers"])
+
+
+def check_names(where: str, expected: dict[str, Tensor], got: dict[str, Tensor]) -> None:
+    """The tensors are those of this model.
+
+    Raises:
+        ValueError: If a name or a shape differs.
+    """
+    if expected.keys() != got.keys():
+        missing, extra = sorted(expected.keys() - got.keys()), sorted(got.keys() - expected.keys())
+        first = f"it lacks {missing[0]}" if missing else f"this model has no {extra[0]}"
+        count = len(missing) + len(extra)
+        raise ValueError(f"{where} is of another model or stage: {first} ({count} such differences)")
+    for name, tensor in expected.items():
+        if tensor.shape != got[name].shape:
+            raise ValueError(
+                f"{where} is of another model or stage: {name} has shape "
+                f"{tuple(got[name].shape)}, this model needs {tuple(tensor.shape)}"
+            )
+
+
+def _write(path: Path, state: State) -> None:
+    tensors = {
+        f"{group}/{name}": tensor.contiguous()
+        for group in ("weights", "averages", "moments")
+        for name, tensor in getattr(state, group).items()
+    }
+    head = {"format": FORMAT, "step": state.step, "numbers": state.numbers}
+    save_file(tensors, path, metadata={"rdvfi": json.dumps(head)})
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

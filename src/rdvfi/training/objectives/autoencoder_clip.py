@@ -1,0 +1,116 @@
+"""A batch of clips, by its parts.
+
+Sources give named tensors (`rdvfi.data.sources`); objectives read them through `Clip`, which knows
+that the first frames are the knots and the others the free times, and in which units flows come.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.data.pool import STRIDE
+from rdvfi.data.synthetic.moving import KNOTS
+from rdvfi.geometry import resize_flow
+from rdvfi.training.objectives.base import Batch
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames at the knots and at free times, with what is known of their motion.
+
+    ``flows`` lead from every frame to the first, the last, the knot before and the knot after, in
+    latent pixels; ``visible`` says where the point can be seen there. ``coarse`` is an end-to-end
+    flow both ways, in pixels of the frames. ``teacher`` are flows to both ends by another model at
+    the free times alone, in pixels of their own grid, and ``teacher_mask`` its share of the first
+    frame in the blend.
+    """
+
+    frames: Float[Tensor, "b t 3 h w"]
+    times: Float[Tensor, "b t"]
+    flows: Float[Tensor, "b t 4 2 hz wz"] | None = None
+    visible: Float[Tensor, "b t 4 hz wz"] | None = None
+    coarse: Float[Tensor, "b 2 2 h w"] | None = None
+    latents: Float[Tensor, "b k c hz wz"] | None = None
+    teacher: Float[Tensor, "b f 2 2 ht wt"] | None = None
+    teacher_mask: Float[Tensor, "b f 1 ht wt"] | None = None
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Clip":
+        """Read a batch.
+
+        Raises:
+            ValueError: If it lacks what a clip needs.
+        """
+        lacking = {"frames", "times"} - batch.keys()
+        if lacking:
+            raise ValueError(f"a batch of clips needs {sorted(lacking)}; it has {sorted(batch)}")
+        frames = batch["frames"]
+        if frames.shape[1] < KNOTS:
+            raise ValueError(f"a clip needs {KNOTS} frames at the knots; got {frames.shape[1]}")
+        flows, coarse = batch.get("flows"), batch.get("coarse")
+        h, w = frames.shape[-2:]
+        if coarse is not None and coarse.shape[-2:] != (h, w):
+            coarse = resize_flow(coarse.flatten(0, 1), (h, w)).unflatten(0, (-1, 2))
+        return cls(
+            frames,
+            batch["times"],
+            None if flows is None else flows.float() / STRIDE,
+            batch["visible"].float() if "visible" in batch else None,
+            coarse,
+            batch.get("latents"),
+            batch.get("teacher"),
+            batch.get("teacher_mask"),
+        )
+
+    @property
+    def first(self) -> Float[Tensor, "b 3 h w"]:
+        """The first frames."""
+        return self.frames[:, 0]
+
+    @property
+    def last(self) -> Float[Tensor, "b 3 h w"]:
+        """The last frames."""
+        return self.frames[:, KNOTS - 1]
+
+    @property
+    def knots(self) -> Float[Tensor, "b k 3 h w"]:
+        """The frames at the knots."""
+        return self.frames[:, :KNOTS]
+
+    def free(self, step: int) -> int:
+        """Index of one of the free frames, another one at every step.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        count = self.frames.shape[1] - KNOTS
+        if count < 1:
+            raise ValueError(
+                "these clips have no frames between the knots, so nothing can be rendered; make them with free times"
+            )
+        return KNOTS + step % count
+
+    def taught(self, index: int) -> tuple[Float[Tensor, "b 2 2 ht wt"] | None, Float[Tensor, "b 1 ht wt"] | None]:
+        """A teacher's flows and blend at the free frame number ``index``, where there are any."""
+        free = index - KNOTS
+        return (
+            None if self.teacher is None else self.teacher[:, free],
+            None if self.teacher_mask is None else self.teacher_mask[:, free],
+        )
+
+    def knot_flows(self) -> tuple[Tensor, Tensor]:
+        """Exact flows from the knots to both ends (b, k, 2, 2, hz, wz), and their visibility."""
+        assert self.flows is not None
+        assert self.visible is not None
+        return self.flows[:, :KNOTS, :2], self.visible[:, :KNOTS, :2]
+
+    def adjacent_flows(self) -> tuple[Tensor, Tensor]:
+        """Exact motion to the knot before, then to the knot after backwards: (2b, k - 1, ...)."""
+        assert self.flows is not None
+        assert self.visible is not None
+        before, after = slice(1, KNOTS), slice(0, KNOTS - 1)
+        flows = torch.cat((self.flows[:, before, 2], self.flows[:, after, 3].flip(1)))
+        seen = torch.cat((self.visible[:, before, 2], self.visible[:, after, 3].flip(1)))
+        return flows, seen

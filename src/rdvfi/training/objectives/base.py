@@ -1,0 +1,34 @@
+"""What the engine is given: an objective, and a feed of batches."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from rdvfi.training.objectives.moment import Moment
+from rdvfi.training.png import Pixels
+
+Batch = dict[str, Tensor]
+Losses = dict[str, Tensor]
+
+
+@runtime_checkable
+class Feed(Protocol):
+    """Batches by number: the stream from any number on is the same, whenever it is opened."""
+
+    def batches(self, start: int, step: int = 1) -> Iterator[Batch]:
+        """Endless batches: numbers ``start``, ``start + step`` and so on."""
+        ...
+
+
+class Objective(nn.Module, ABC):
+    """What a stage trains: the parameters below it that require gradients."""
+
+    @abstractmethod
+    def forward(self, batch: Batch, moment: Moment) -> Losses:
+        """Weighted losses of one batch, by name; their sum is minimised."""
+
+    def pictures(self, batch: Batch, moment: Moment) -> Pixels | None:
+        """A picture of what the model makes of a batch, if there is something to see."""
+        return None

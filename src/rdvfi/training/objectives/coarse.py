@@ -1,0 +1,192 @@
+"""The generator's own end-to-end flow, by known flow.
+
+It learns from pairs (`rdvfi.data.pairs`) or from clips with exact flow. A flow that is found by
+matching has every estimate on its way compared, and the matches themselves; of another one only the
+result is known. `matched-dis` learns by its learned member: what is chosen from it has no gradient.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.data.pairs import EXACT, FLOWS, STRIDES, VISIBLE
+from rdvfi.data.pool import STRIDE
+from rdvfi.data.synthetic.moving import KNOTS
+from rdvfi.geometry import resize_flow
+from rdvfi.interfaces import FlowEstimator
+from rdvfi.interpolator import Interpolator
+from rdvfi.motion.flow.matched_dis import MatchedDIS
+from rdvfi.motion.flow.matching import Found, Matching
+from rdvfi.training.losses.evidence import Estimates, Evidence, FlowPair, Matches, Needs, Terms
+from rdvfi.training.objectives.autoencoder_clip import Clip
+from rdvfi.training.objectives.base import Batch, Losses, Objective
+from rdvfi.training.objectives.moment import Moment
+from rdvfi.training.png import Pixels
+from rdvfi.training.sheet import draw_flows
+
+_FINEST = STRIDES[-1]
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A batch of pairs: the pictures, and the flow of the pairs one way and then the other.
+
+    ``flows`` are by stride, in full-size pixels; ``exact`` is 1 where hidden points are known too.
+    """
+
+    first: Float[Tensor, "b 3 h w"]
+    last: Float[Tensor, "b 3 h w"]
+    flows: dict[int, Float[Tensor, "n 2 hs ws"]]
+    visible: dict[int, Float[Tensor, "n hs ws"]]
+    exact: Float[Tensor, " n"]
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Pair":
+        """Read a batch; whether it is one of pairs is told by `holds_pairs`.
+
+        Raises:
+            ValueError: If it lacks what pairs have.
+        """
+        lacking = {"frames", EXACT, *FLOWS.values(), *VISIBLE.values()} - batch.keys()
+        if lacking:
+            raise ValueError(f"a batch of pairs needs {sorted(lacking)}; it has {sorted(batch)}")
+        first, last = batch["frames"].unbind(1)
+        flows = {s: batch[name].transpose(0, 1).flatten(0, 1) for s, name in FLOWS.items()}
+        seen = {s: batch[name].transpose(0, 1).flatten(0, 1) for s, name in VISIBLE.items()}
+        return cls(first, last, flows, seen, batch[EXACT].repeat(2))
+
+    def known(self, made: Float[Tensor, "n 2 h w"], size: tuple[int, int]) -> FlowPair:
+        """An estimate on the grid of known flow that is nearest to its own.
+
+        Args:
+            made: In pixels of its own grid.
+            size: Height and width of the pictures.
+
+        Raises:
+            ValueError: If the grid is none of those on which flow is known, nor full size.
+        """
+        stride = size[0] // made.shape[-2]
+        if stride == 1:
+            made, stride = F.avg_pool2d(made.float(), _FINEST), _FINEST
+        else:
+            made = made.float() * stride
+        if stride not in self.flows or made.shape[-2:] != self.flows[stride].shape[-2:]:
+            raise ValueError(
+                f"an estimate of {tuple(made.shape[-2:])} cells has no known flow; pairs of {size} "
+                f"have it at strides {', '.join(map(str, STRIDES))}"
+            )
+        return FlowPair(made, self.flows[stride], self.visible[stride])
+
+
+def holds_pairs(batch: Batch) -> bool:
+    """Whether a batch is one of pairs, not of clips."""
+    return FLOWS[_FINEST] in batch
+
+
+class CoarseFlow(Objective):
+    """Train the generator's own end-to-end flow.
+
+    Args:
+        model: The whole model; the coarse flow of its generator is trained.
+        terms: ``estimates`` of pairs, ``flow`` of clips; ``matching`` of both, for `matching`.
+        fine_from: Share of training before which `matching` stops at its first refinement. Where to
+            look closely is worth learning when it is nearly known.
+
+    Raises:
+        ValueError: If the generator has no coarse flow.
+    """
+
+    def __init__(self, model: Interpolator, terms: Terms, *, fine_from: float = 0.0) -> None:
+        super().__init__()
+        self.model, self.terms, self.fine_from = model, terms, fine_from
+        if not isinstance(self._coarse(), FlowEstimator):
+            raise ValueError(f"{type(model.generator).__name__} has no coarse flow")
+
+    def _coarse(self) -> object:
+        return getattr(self.model.generator, "coarse", None)
+
+    @property
+    def estimator(self) -> FlowEstimator:
+        """What learns."""
+        coarse = self._coarse()
+        assert isinstance(coarse, FlowEstimator)
+        return coarse.learned if isinstance(coarse, MatchedDIS) else coarse
+
+    def forward(self, batch: Batch, moment: Moment) -> Losses:
+        """See `Objective.forward`."""
+        evidence = (
+            self._of_pairs(Pair.of(batch), moment) if holds_pairs(batch) else self._of_clips(Clip.of(batch), moment)
+        )
+        found = self.terms(evidence)
+        if not found:
+            wanted = Needs.ESTIMATES if holds_pairs(batch) else Needs.FLOW
+            raise ValueError(
+                f"no loss of {', '.join(self.terms.weights)} reads what these samples tell; give "
+                f"losses.{wanted.name.lower()} a weight"
+            )
+        # Processes wait for the gradient of every weight: that of those not used yet is zero.
+        idle = torch.stack([weights.sum() for weights in self.estimator.parameters()]).sum()
+        name = next(iter(found))
+        return {**found, name: found[name] + 0.0 * idle}
+
+    def pictures(self, batch: Batch, moment: Moment) -> Pixels:
+        """A sheet of the first samples: see `rdvfi.training.sheet.draw_flows`."""
+        few = {name: value[:2] for name, value in batch.items()}
+        if holds_pairs(few):
+            pair = Pair.of(few)
+            first, last = pair.first, pair.last
+            known, seen = pair.flows[_FINEST], pair.visible[_FINEST]
+        else:
+            clip = Clip.of(few)
+            first, last = clip.first, clip.last
+            known, seen = _ends(clip)
+            known = STRIDE * known
+        flow = self.estimator.both_ways(first, last)[0]
+        return draw_flows(first, last, flow, known[: len(first)], seen[: len(first)])
+
+    def _found(self, matching: Matching, first: Tensor, last: Tensor, moment: Moment) -> Found:
+        return matching.find(first, last, fine=moment.progress >= self.fine_from)
+
+    def _of_pairs(self, pair: Pair, moment: Moment) -> Evidence:
+        """Every estimate beside the flow on its own grid."""
+        size = (pair.first.shape[-2], pair.first.shape[-1])
+        if not isinstance(self.estimator, Matching):
+            made = torch.cat(self.estimator.both_ways(pair.first, pair.last))
+            estimates = Estimates([pair.known(made, size)], pair.exact, matched=False)
+            return Evidence(moment.progress, estimates=estimates)
+        found = self._found(self.estimator, pair.first, pair.last, moment)
+        estimates = Estimates([pair.known(flow, size) for flow in found.flows], pair.exact, matched=True)
+        stride = STRIDES[0]
+        matches = Matches(found.logits, pair.flows[stride] / stride, pair.visible[stride])
+        return Evidence(moment.progress, estimates=estimates, matches=matches)
+
+    def _of_clips(self, clip: Clip, moment: Moment) -> Evidence:
+        """Every estimate on the one grid on which clips have exact flow."""
+        exact, seen = _ends(clip)
+        size = (exact.shape[-2], exact.shape[-1])
+        matches = None
+        if isinstance(self.estimator, Matching):
+            found = self._found(self.estimator, clip.first, clip.last, moment)
+            flows, matches = found.flows, Matches(found.logits, exact, seen)
+        else:
+            # The estimator's own: what a generator fills in would hide its mistakes from the loss.
+            flows = [torch.cat(self.estimator.both_ways(clip.first, clip.last))]
+        made = torch.stack([resize_flow(flow.float(), size) for flow in flows])
+        count = len(flows)
+        pair = FlowPair(made, exact.expand(count, -1, -1, -1, -1), seen.expand(count, -1, -1, -1))
+        return Evidence(moment.progress, flow=pair, matches=matches)
+
+
+def _ends(clip: Clip) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n h w"]]:
+    """Exact flow from the first frames to the last and then back, in cells, and where it is seen.
+
+    Raises:
+        ValueError: If the clips have none.
+    """
+    if clip.flows is None or clip.visible is None:
+        raise ValueError("the coarse flow learns from exact flow, which these clips lack")
+    exact = torch.cat((clip.flows[:, 0, 1], clip.flows[:, KNOTS - 1, 0]))
+    return exact, torch.cat((clip.visible[:, 0, 1], clip.visible[:, KNOTS - 1, 0]))

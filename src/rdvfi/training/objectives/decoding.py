@@ -1,0 +1,253 @@
+"""Stage 1 and 3: motion-guided decoding, and stage 0, the autoencoder.
+
+True latents of the knots go in, frames at free times come out; phi_1, phi_2 and phi_s learn, the
+backbone and its autoencoder are frozen. Beside the paper's reconstruction loss, exact flow of
+procedural scenes may supervise the motion: at small budgets frames alone hardly move it. Stage 3 is
+the same on keyframes that the generator predicts, as the renderer will meet them.
+"""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.data.synthetic.moving import KNOTS
+from rdvfi.geometry import resize_flow
+from rdvfi.interfaces import Keyframes, Reads, Trajectory
+from rdvfi.interpolator import Interpolator
+from rdvfi.motion.trajectory.iterative import IterativeFusion
+from rdvfi.motion.trajectory.straight import starting_line
+from rdvfi.render.refined import RefiningRenderer
+from rdvfi.training.losses.evidence import (
+    Drawing,
+    Evidence,
+    Field,
+    FlowPair,
+    FramePair,
+    Needs,
+    Terms,
+)
+from rdvfi.training.objectives.autoencoder_clip import Clip
+from rdvfi.training.objectives.base import Batch, Losses, Objective
+from rdvfi.training.objectives.moment import Moment
+from rdvfi.training.objectives.rendering import drawing_of, pair_on_grid, render_free
+from rdvfi.training.png import Pixels
+from rdvfi.training.sheet import draw_sheet, to_pixels
+from rdvfi.training.trainee import Given, Trainee, trainee_of
+
+
+class Reconstructing(Objective):
+    """What decoding and diffusion share: keyframes of true frames, and frames from keyframes."""
+
+    def __init__(self, model: Interpolator, terms: Terms) -> None:
+        super().__init__()
+        self.model, self.terms = model, terms
+        if terms.need(Needs.DRAWING) and not isinstance(model.renderer, RefiningRenderer):
+            raise ValueError(
+                f"the loss imitation needs a renderer that learns; this model has a {type(model.renderer).__name__}"
+            )
+        times = self.trainee.times
+        if times.shape != (KNOTS,) or not torch.allclose(times, torch.linspace(0, 1, KNOTS)):
+            raise ValueError(
+                f"clips have {KNOTS} evenly spaced knots; this backbone makes keyframes at "
+                f"{[round(time, 4) for time in times.tolist()]}"
+            )
+
+    @property
+    def trainee(self) -> Trainee:
+        """The generator as training sees it."""
+        return trainee_of(self.model.generator)
+
+    def true_keyframes(self, clip: Clip) -> Keyframes:
+        """Keyframes of the true frames at the knots."""
+        latents = self._encoded(clip, slice(None))
+        images = clip.knots if self._reads_pixels() else None
+        times = self.trainee.times.to(latents.device)
+        return Keyframes(latents, times, images=images, end_flows=self._end_flows(clip))
+
+    def given(self, clip: Clip, truth: Keyframes) -> Given:
+        """What the generator would know of a clip."""
+        latents = truth.latents
+        return Given(clip.first, clip.last, latents[:, 0], latents[:, -1], truth.end_flows)
+
+    def predicted_keyframes(self, clip: Clip, moment: Moment) -> Keyframes:
+        """What the generator makes of the two ends alone, from pure noise."""
+        trainee = self.trainee
+        first, last = self._encoded(clip, slice(None, None, KNOTS - 1)).unbind(1)
+        given = Given(clip.first, clip.last, first, last, self._end_flows(clip))
+        all_knots = first[:, None].expand(-1, len(trainee.times), -1, -1, -1)
+        noise = moment.normal(*trainee.made(all_knots).shape).to(first)
+        pure = torch.ones(noise.shape[0], device=noise.device)
+        return self.with_images(trainee.predict(given, noise, pure).keyframes, clip)
+
+    def with_images(self, made: Keyframes, clip: Clip) -> Keyframes:
+        """Pixels too, where the trajectory reads them: the true ones at the ends."""
+        if not self._reads_pixels():
+            return made
+        inner = made.latents[:, 1:-1]
+        decoded = self.model.generator.decode(inner.flatten(0, 1)).unflatten(0, inner.shape[:2])
+        ends = clip.first[:, None], clip.last[:, None]
+        return replace(made, images=torch.cat((ends[0], decoded.to(ends[0]), ends[1]), dim=1))
+
+    def _reads_pixels(self) -> bool:
+        return self.model.trajectory.reads is Reads.PIXELS
+
+    @torch.no_grad()
+    def _encoded(self, clip: Clip, knots: slice) -> Float[Tensor, "b k c hz wz"]:
+        """Latents of some knots."""
+        if clip.latents is not None:
+            return clip.latents[:, knots]
+        self._check_size(clip)
+        frames = clip.knots[:, knots]
+        return self.model.generator.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    @torch.no_grad()
+    def _end_flows(self, clip: Clip) -> Float[Tensor, "b 2 2 h w"] | None:
+        """The coarse motion of a generator that starts from one."""
+        if not self.model.generator.gives_end_flows:
+            return None
+        known = clip.coarse
+        return self.trainee.end_flows(clip.first, clip.last) if known is None else known
+
+    def seen(
+        self, keyframes: Keyframes, trajectory: Trajectory, clip: Clip, moment: Moment
+    ) -> tuple[FramePair, Field, Drawing | None]:
+        """The frames' part of the evidence: frames, their motion, and what they are drawn with."""
+        index = clip.free(moment.step)
+        drawn, truth = (
+            render_free(self.model, keyframes, trajectory, clip, index),
+            clip.frames[:, index],
+        )
+        to_first, to_last = drawn.plain.flows.split(2, dim=1)
+        opinion, _ = clip.taught(index)
+        if opinion is not None:
+            opinion = pair_on_grid(opinion, (to_first.shape[-2], to_first.shape[-1]))
+        field = Field(to_first, to_last, truth, clip.first, clip.last, opinion)
+        drawing = drawing_of(drawn, clip, index) if self.terms.need(Needs.DRAWING) else None
+        return FramePair(drawn.frames, truth, self.model.generator.encode), field, drawing
+
+    def pictures(self, batch: Batch, moment: Moment) -> Pixels | None:
+        """A sheet of the first samples: see `rdvfi.training.sheet`."""
+        clip = Clip.of({key: value[:2] for key, value in batch.items()})
+        keyframes = self._shown(clip, moment)
+        trajectory = self.model.trajectory(keyframes)
+        index = clip.free(0)
+        drawn = render_free(self.model, keyframes, trajectory, clip, index)
+        return draw_sheet(self.model, clip, keyframes, trajectory, drawn, index)
+
+    def _shown(self, clip: Clip, moment: Moment) -> Keyframes:
+        return self.true_keyframes(clip)
+
+    def _check_size(self, clip: Clip) -> None:
+        multiple = self.model.generator.size_multiple
+        h, w = clip.frames.shape[-2:]
+        if h % multiple or w % multiple:
+            raise ValueError(
+                f"the backbone takes frames whose sides are multiples of {multiple}; the clips are "
+                f"{h} high and {w} wide"
+            )
+
+
+class Decoding(Reconstructing):
+    """Train phi_1, phi_2 and phi_s, or some of them.
+
+    Args:
+        model: The whole model; what is not frozen is trained.
+        terms: Losses on frames, fields, flow and adjacent flow.
+        predicted: Keyframes are those that the generator predicts, not true ones.
+    """
+
+    def __init__(self, model: Interpolator, terms: Terms, *, predicted: bool = False) -> None:
+        super().__init__(model, terms)
+        self.predicted = predicted
+
+    def forward(self, batch: Batch, moment: Moment) -> Losses:
+        """See `Objective.forward`."""
+        clip = Clip.of(batch)
+        keyframes = self._keyframes(clip, moment)
+        flow = adjacent = frames = field = drawing = None
+        if clip.flows is not None and self.terms.need(Needs.FLOW, Needs.ADJACENT):
+            flow, adjacent = self._supervised(keyframes, clip)
+        if self.terms.need(Needs.FRAMES, Needs.FIELD, Needs.DRAWING):
+            trajectory = self.model.trajectory(keyframes)
+            frames, field, drawing = self.seen(keyframes, trajectory, clip, moment)
+        evidence = Evidence(
+            moment.progress,
+            frames=frames,
+            field=field,
+            drawing=drawing,
+            flow=flow,
+            adjacent=adjacent,
+        )
+        return self.terms(evidence)
+
+    def _keyframes(self, clip: Clip, moment: Moment) -> Keyframes:
+        with torch.no_grad():
+            if self.predicted:
+                return self.predicted_keyframes(clip, moment)
+            truth = self.true_keyframes(clip)
+            if clip.flows is not None and truth.end_flows is not None:
+                return replace(truth, bends=partial_bends(truth, clip, moment))
+        return truth
+
+    def _supervised(self, keyframes: Keyframes, clip: Clip) -> tuple[FlowPair, FlowPair | None]:
+        """Flows to both ends, and adjacent ones, with the exact ones."""
+        trajectory = self.model.trajectory
+        exact, seen = clip.knot_flows()
+        if not isinstance(trajectory, IterativeFusion):
+            found = trajectory(keyframes).at(keyframes.times)
+            size = (exact.shape[-2], exact.shape[-1])
+            both = torch.stack(found, dim=2)
+            small = resize_flow(both.flatten(0, 2), size).unflatten(0, both.shape[:3])
+            return FlowPair(small, exact, seen), None
+        moved = trajectory.adjacent_flows(keyframes)
+        adjacent = FlowPair(moved, *clip.adjacent_flows())
+        # phi_2 learns to fuse what phi_1 says, not to change it: as in AccFlow, no gradient goes
+        # back.
+        line = starting_line(keyframes, moved.detach())
+        flows = line.flows + trajectory.bends(keyframes, line, moved.detach())
+        wanted = torch.cat((exact[:, :, 0], exact[:, :, 1].flip(1)))
+        shown = torch.cat((seen[:, :, 0], seen[:, :, 1].flip(1)))
+        return FlowPair(flows[:, 1:], wanted[:, 1:], shown[:, 1:]), adjacent
+
+    def _shown(self, clip: Clip, moment: Moment) -> Keyframes:
+        return self._keyframes(clip, moment)
+
+
+class Autoencoding(Objective):
+    """Train the autoencoder of the compact backbone by reconstruction."""
+
+    def __init__(self, model: Interpolator, terms: Terms) -> None:
+        super().__init__()
+        self.autoencoder, self.terms = getattr(model.generator, "autoencoder"), terms  # noqa: B009
+
+    def forward(self, batch: Batch, moment: Moment) -> Losses:
+        """See `Objective.forward`; ``size`` keeps latents from growing."""
+        images = batch["frames"][:, 0]
+        raw = self.autoencoder.encoder(images - 0.5)
+        made = self.autoencoder.decoder(raw) + 0.5
+        pair = FramePair(made, images, self.autoencoder.encode)
+        found = self.terms(Evidence(moment.progress, frames=pair))
+        return {**found, "size": 1e-3 * raw.float().square().mean()}
+
+    def pictures(self, batch: Batch, moment: Moment) -> Pixels | None:
+        """Images above their reconstructions."""
+        images = batch["frames"][:6, 0]
+        made = self.autoencoder.decoder(self.autoencoder.encoder(images - 0.5)) + 0.5
+        rows = [torch.cat(tuple(row), dim=-1) for row in (images, made)]
+        return to_pixels(torch.cat(rows, dim=-2))
+
+
+def partial_bends(keyframes: Keyframes, clip: Clip, moment: Moment) -> Float[Tensor, "b k 2 2 hz wz"]:
+    """A random share, per sample, of the exact departure from the straight line.
+
+    So phi_2 meets starting lines of every quality, as a generator makes them.
+    """
+    exact, _ = clip.knot_flows()
+    to_first, to_last = starting_line(keyframes).straight.chunk(2)
+    straight = torch.stack((to_first, to_last.flip(1)), dim=2)
+    share = moment.uniform(exact.shape[0])
+    bends = share[:, None, None, None, None, None] * (exact - straight)
+    bends[:, 0], bends[:, -1] = 0.0, 0.0
+    return bends

@@ -1,0 +1,93 @@
+"""Stage 2: one-step diffusion.
+
+Noisy latents go in, clean ones come out, at noise levels whose lower bound rises to pure noise
+(`rdvfi.training.losses.registry.rising_noise_level`). Motion and synthesis are frozen; the generator's
+network learns by L_theta, by the frames that its keyframes come to (L_rec), and, where it bends a
+line of its own, by exact flow.
+"""
+
+import torch
+
+from rdvfi.interfaces import Keyframes
+from rdvfi.interpolator import Interpolator
+from rdvfi.motion.trajectory.straight import starting_line
+from rdvfi.training.losses.diffusion import rising_noise_level
+from rdvfi.training.losses.evidence import Evidence, FlowPair, Needs, Sampler, Terms
+from rdvfi.training.objectives.autoencoder_clip import Clip
+from rdvfi.training.objectives.base import Batch, Losses
+from rdvfi.training.objectives.decoding import Reconstructing
+from rdvfi.training.objectives.moment import Moment
+
+
+class Diffusing(Reconstructing):
+    """Train the generator's network towards one step from pure noise.
+
+    Args:
+        model: The whole model; what is not frozen is trained.
+        terms: Losses.
+        low: Lower bound of the noise level at the start.
+        rise: Share of training over which it rises to 1.
+        reconstruct_from: Share of training after which frames are rendered.
+    """
+
+    def __init__(
+        self,
+        model: Interpolator,
+        terms: Terms,
+        *,
+        low: float = 0.3,
+        rise: float = 0.6,
+        reconstruct_from: float = 0.0,
+    ) -> None:
+        super().__init__(model, terms)
+        if not 0 < low <= 1:
+            raise ValueError(f"noise.low must be in (0, 1]; got {low}")
+        self.low, self.rise, self.reconstruct_from = low, rise, reconstruct_from
+
+    def forward(self, batch: Batch, moment: Moment) -> Losses:
+        """See `Objective.forward`."""
+        clip, trainee = Clip.of(batch), self.trainee
+        truth = self.true_keyframes(clip)
+        given, clean = self.given(clip, truth), trainee.made(truth.latents)
+        noise = moment.normal(*clean.shape).to(clean)
+        sigma = rising_noise_level(moment, clean.shape[0], low=self.low, rise=self.rise)
+        noisy = trainee.process.mix(clean, noise, sigma)
+        made = trainee.predict(given, noisy, sigma)
+        answer = trainee.process.answer(noisy, made.clean, sigma).float()
+        target = trainee.process.target(clean, noise, sigma).float()
+        frames = field = drawing = sampler = None
+        rendering = moment.progress >= self.reconstruct_from
+        if rendering and self.terms.need(Needs.FRAMES, Needs.FIELD, Needs.DRAWING):
+            keyframes = self.with_images(made.keyframes, clip)
+            trajectory = self.model.trajectory(keyframes)
+            frames, field, drawing = self.seen(keyframes, trajectory, clip, moment)
+        if self.terms.need(Needs.SAMPLER):
+            pure = torch.ones_like(sigma)
+
+            def sample(noise: torch.Tensor) -> torch.Tensor:
+                return trainee.predict(given, noise, pure).clean
+
+            sampler = Sampler(sample, clean, moment)
+        evidence = Evidence(
+            moment.progress,
+            frames=frames,
+            field=field,
+            drawing=drawing,
+            flow=self._bends(made.keyframes, clip),
+            velocity=(answer, target),
+            sampler=sampler,
+        )
+        return self.terms(evidence)
+
+    def _bends(self, keyframes: Keyframes, clip: Clip) -> FlowPair | None:
+        """The line that the generator found, with the exact one, between the ends."""
+        if clip.flows is None or keyframes.bends is None or not self.terms.need(Needs.FLOW):
+            return None
+        exact, seen = clip.knot_flows()
+        to_first, to_last = starting_line(keyframes).flows.chunk(2)
+        made = torch.stack((to_first, to_last.flip(1)), dim=2)
+        inner = slice(1, -1)
+        return FlowPair(made[:, inner], exact[:, inner], seen[:, inner])
+
+    def _shown(self, clip: Clip, moment: Moment) -> Keyframes:
+        return self.predicted_keyframes(clip, moment)

@@ -1,0 +1,111 @@
+"""The contact sheet: one pair of frames and all new frames between them, to look at.
+
+Whether new frames look right cannot be read off a number. The sheet shows the pair with the
+largest change of the clip, scene cuts left out: there a fault is seen first. Frames are reduced
+as they pass by, so that memory stays small.
+"""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from rdvfi.media.colour import Pixels
+from rdvfi.media.images import write_png
+from rdvfi.media.output import complete_or_nothing
+
+_Tile = UInt8[np.ndarray, "_ _ 3"]
+
+_TILE_WIDTH = 480
+_BORDER = 4
+_SOURCE_COLOUR = (235, 180, 40)
+_NEW_COLOUR = (70, 70, 70)
+_MOST_TILES = 64
+
+
+@dataclass
+class _Row:
+    """A pair and the frames made so far."""
+
+    change: float
+    first: _Tile
+    last: _Tile
+    new: list[tuple[float, _Tile]] = field(default_factory=list)
+
+
+class ContactSheet:
+    """Keeps the most telling pair of the clip and draws it as a grid."""
+
+    def __init__(self) -> None:
+        self._best: _Row | None = None
+        self._now: _Row | None = None
+
+    def begin(self, first: Pixels, last: Pixels, *, trusted: bool) -> None:
+        """A new pair; ``trusted`` if its motion is."""
+        tiles = _reduce(first), _reduce(last)
+        change = float(cv2.absdiff(*tiles).mean())
+        # Any pair is better than none, but a pair with a cut between shows nothing.
+        change = change if trusted else change - 1000.0
+        if self._best is None or change > self._best.change:
+            self._now = self._best = _Row(change, *tiles)
+        else:
+            self._now = None
+
+    def add(self, pixels: Pixels, timestep: float) -> None:
+        """A new frame of the present pair."""
+        if self._now is not None and len(self._now.new) < _MOST_TILES:
+            self._now.new.append((timestep, _reduce(pixels)))
+
+    def save(self, destination: Path) -> None:
+        """Write the sheet as a PNG.
+
+        Raises:
+            ValueError: If no pair was interpolated, so that there is nothing to show.
+        """
+        if self._best is None:
+            raise ValueError("no new frame was made, so there is nothing for a contact sheet")
+        row = self._best
+        tiles = [
+            _frame(row.first, "input, t = 0", _SOURCE_COLOUR),
+            *(_frame(tile, f"t = {time:.3f}", _NEW_COLOUR) for time, tile in row.new),
+            _frame(row.last, "input, t = 1", _SOURCE_COLOUR),
+        ]
+        with complete_or_nothing(destination) as partial:
+            write_png(partial, _grid(tiles))
+
+
+def _reduce(pixels: Pixels) -> _Tile:
+    tile = pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
+    height, width = tile.shape[:2]
+    if width <= _TILE_WIDTH:
+        return tile.copy()
+    size = (_TILE_WIDTH, max(1, round(height * _TILE_WIDTH / width)))
+    return np.asarray(cv2.resize(tile, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _frame(tile: _Tile, label: str, colour: tuple[int, int, int]) -> _Tile:
+    """The tile with a border, and its label on a dark plate in the corner."""
+    drawn = tile.copy()
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.5
+    (width, height), below = cv2.getTextSize(label, font, scale, 1)
+    cv2.rectangle(drawn, (0, 0), (width + 8, height + below + 6), (0, 0, 0), cv2.FILLED)
+    cv2.putText(drawn, label, (4, height + 4), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    height, width = drawn.shape[:2]
+    framed = np.empty((height + 2 * _BORDER, width + 2 * _BORDER, 3), dtype=np.uint8)
+    framed[:] = colour
+    framed[_BORDER:-_BORDER, _BORDER:-_BORDER] = drawn
+    return framed
+
+
+def _grid(tiles: list[_Tile]) -> _Tile:
+    columns = math.ceil(math.sqrt(len(tiles)))
+    rows = math.ceil(len(tiles) / columns)
+    height, width = tiles[0].shape[:2]
+    grid = np.full((rows * height, columns * width, 3), 255, dtype=np.uint8)
+    for k, tile in enumerate(tiles):
+        y, x = (k // columns) * height, (k % columns) * width
+        grid[y : y + height, x : x + width] = tile
+    return grid
