@@ -15,16 +15,14 @@ was stopped goes on with what is missing, and what the manifest of an older vers
 The same packages give the same bytes.
 """
 
-import hashlib
 import io
 import os
-import tarfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from rdvfi.data.datasets.packages import find_package, read_member, read_members, sha256
 from rdvfi.data.manifest import read_manifest, write_manifest
 from rdvfi.data.synthetic.procedural import Picture
 
@@ -62,8 +60,8 @@ def build(packages: Path, data: Path, *, report: Callable[[str], None] = lambda 
         FileNotFoundError: If a package, or something in one, is missing.
         ValueError: If a package is damaged, or the film does not have the frames it declares.
     """
-    film = _only(packages, "moviepy-2.2.1.tar.gz")
-    photographs = _only(packages, "lomiri-wall*16.04_*.deb")
+    film = find_package(packages, "moviepy-2.2.1.tar.gz")
+    photographs = find_package(packages, "lomiri-wall*16.04_*.deb")
     data.mkdir(parents=True, exist_ok=True)
     manifest = read_manifest(data)
 
@@ -73,7 +71,7 @@ def build(packages: Path, data: Path, *, report: Callable[[str], None] = lambda 
         part: Callable[[Path, Path], None],
         facts: Callable[[Path, Path], dict[str, object]],
     ) -> None:
-        digest = _digest(source)
+        digest = sha256(source)
         if (data / name).exists() and manifest.get(name, {}).get("sha256") == digest:
             report(f"{name} is there")
         else:
@@ -89,17 +87,7 @@ def build(packages: Path, data: Path, *, report: Callable[[str], None] = lambda 
 
 
 def _film(source: Path, partial: Path) -> None:
-    try:
-        with tarfile.open(source) as archive, zipfile.ZipFile(_member(archive, source)) as inner:
-            names = [name for name in inner.namelist() if name.endswith(FILM_NAME)]
-            if not names:
-                raise FileNotFoundError(f"{FILM_MEMBER} in {source} has no {FILM_NAME}")
-            film = inner.read(names[0])
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"{source} is damaged, download it again: {error}") from error
-    _decode(io.BytesIO(film), source, partial)
+    _decode(io.BytesIO(read_member(source, FILM_MEMBER, FILM_NAME)), source, partial)
 
 
 def _film_facts(source: Path, made: Path) -> dict[str, object]:
@@ -116,16 +104,6 @@ def _film_facts(source: Path, made: Path) -> dict[str, object]:
         "held_out": HELD_OUT,
         "split": "training; the ranges of frames in held_out are for evaluation",
     }
-
-
-def _member(archive: tarfile.TarFile, source: Path) -> io.BytesIO:
-    try:
-        member = archive.extractfile(FILM_MEMBER)
-    except KeyError:
-        member = None
-    if member is None:
-        raise FileNotFoundError(f"{source} has no {FILM_MEMBER}")
-    return io.BytesIO(member.read())
 
 
 def _decode(film: io.BytesIO, source: Path, partial: Path) -> None:
@@ -158,19 +136,15 @@ def _photographs(source: Path, partial: Path) -> None:
     import cv2
 
     pictures: dict[str, Picture] = {}
-    with tarfile.open(fileobj=io.BytesIO(_payload(source))) as archive:
-        members = {Path(member.name).name: member for member in archive if member.isfile()}
-        for name in PHOTOGRAPHS:
-            file = archive.extractfile(members[name]) if name in members else None
-            if file is None:
-                raise FileNotFoundError(f"{source} has no {name}")
-            stored = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
-            if stored is None:
-                raise ValueError(f"{name} in {source} is not a readable picture")
-            picture = cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
-            scale = LONGER_SIDE / max(picture.shape[:2])
-            size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
-            pictures[name] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    members = read_members(source, list(PHOTOGRAPHS))
+    for name in PHOTOGRAPHS:  # in this order, which numbers the textures
+        stored = cv2.imdecode(np.frombuffer(members[name], np.uint8), cv2.IMREAD_COLOR)
+        if stored is None:
+            raise ValueError(f"{name} in {source} is not a readable picture")
+        picture = cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
+        scale = LONGER_SIDE / max(picture.shape[:2])
+        size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
+        pictures[name] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     with partial.open("wb") as stream:
         np.savez(stream, **pictures)  # pyright: ignore[reportArgumentType]
 
@@ -183,33 +157,3 @@ def _photograph_facts(source: Path, made: Path) -> dict[str, object]:
         "licences": PHOTOGRAPHS,
         "split": "training",
     }
-
-
-def _payload(source: Path) -> bytes:
-    """The ``data.tar.*`` of a Debian package: an ``ar`` archive, see deb(5)."""
-    content = source.read_bytes()
-    if not content.startswith(b"!<arch>\n"):
-        raise ValueError(f"{source} is not a Debian package")
-    position = 8
-    while position + 60 <= len(content):
-        header = content[position : position + 60]
-        length = int(header[48:58])
-        position += 60
-        if header[:16].strip().startswith(b"data.tar"):
-            if position + length > len(content):
-                break
-            return content[position : position + length]
-        position += length + length % 2
-    raise ValueError(f"{source} is damaged, download it again: it has no whole data.tar")
-
-
-def _only(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if not found:
-        raise FileNotFoundError(f"no {pattern} in {folder}; docs/guides/data.md lists the packages")
-    return found[0]
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
