@@ -12,7 +12,6 @@ from torch import Tensor
 
 import counting
 import measure
-from rdvfi.ops import native
 from work import Work
 
 SIZES = ("576x320", "1024x576", "1280x720", "1920x1080", "3840x2160")
@@ -126,13 +125,6 @@ def new_frames(pytestconfig: pytest.Config) -> int:
     """How many frames are drawn between two."""
     untimed = pytestconfig.getoption("benchmark_disable")
     return pytestconfig.getoption("--times") or (24 if _on_cuda(pytestconfig) else 2 if untimed else 7)
-
-
-@pytest.fixture(autouse=True)
-def _drawing_by_torch() -> Iterator[None]:
-    """Drawing stays compiled for a whole process once a benchmark has asked for it."""
-    yield
-    native.forget()
 
 
 @pytest.fixture

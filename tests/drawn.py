@@ -9,7 +9,7 @@ both axes.
 import torch
 from torch import Tensor
 
-from rdvfi.ops.render import reference
+from rdvfi.ops.drawing.reference import composition
 
 _STEP = 0.5
 """Largest step between two pixels of noise."""
@@ -41,7 +41,7 @@ def noise(seed: int, b: int, t: int, size: tuple[int, int], small: tuple[int, in
 
 def exact(*arguments: Tensor) -> Tensor:
     """The definition in float64."""
-    return reference(*(x.double() for x in arguments)).clamp(0, 1).float()
+    return composition(*(x.double() for x in arguments)).clamp(0, 1).float()
 
 
 def rounding(*arguments: Tensor) -> float:

@@ -9,7 +9,7 @@ import rdvfi
 from rdvfi.backbones.compact.denoiser import Denoiser
 from rdvfi.interfaces import Motion
 from rdvfi.motion.trajectory.knots import MovedKnotTrajectory
-from rdvfi.ops import turning_candidates
+from rdvfi.ops import similarity_path_flows
 from rdvfi.testing import smooth_noise
 
 
@@ -87,7 +87,7 @@ def test_turning_lines_are_bounded_and_have_finite_gradients() -> None:
     torch.manual_seed(0)
     flow = (20.0 * torch.randn(2, 2, 12, 20)).requires_grad_()
     times = torch.tensor([0.2, 0.5, 0.9])
-    found = turning_candidates(flow, -flow.flip(-1), times).flows
+    found = similarity_path_flows(flow, -flow.flip(-1), times).flows
     assert found.isfinite().all()
     assert found.abs().max() <= 2 * (12 + 20)
     found.square().mean().backward()

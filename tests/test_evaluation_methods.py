@@ -16,7 +16,7 @@ from rdvfi.evaluation.metrics import gradient_energy, psnr
 from rdvfi.evaluation.procedural import procedural_windows
 from rdvfi.evaluation.report import Score
 from rdvfi.interpolator import Interpolator
-from rdvfi.ops.render import render
+from rdvfi.ops import render
 
 TIMES = torch.tensor([0.25, 0.5, 0.8])
 CPU = torch.device("cpu")

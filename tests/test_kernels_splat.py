@@ -22,7 +22,7 @@ def _doubled(*tensors: Tensor) -> list[Tensor]:
 
 
 def _units(values: Tensor, weights: Tensor) -> Tensor:
-    from rdvfi.ops.splat import _masses, _units
+    from rdvfi.ops.splatting import _masses, _units
 
     return _units(_masses(values.float(), weights.float()))
 

@@ -14,7 +14,7 @@ from rdvfi.motion.flow.match_ops import both_directions, convex_upsampled, expec
 from rdvfi.motion.flow.matched_dis import MatchedDIS, price_of
 from rdvfi.motion.flow.matching import Found, Matching
 from rdvfi.motion.flow.similarity_hypotheses import DIS, Hypothesis, similarity_flow, to_gray
-from rdvfi.ops.occlusion import inconsistency
+from rdvfi.ops.occlusion import forward_backward_error
 from rdvfi.registry import flows
 from rdvfi.training.losses.registry import flow_loss, matching_loss
 
@@ -270,8 +270,8 @@ def test_a_learned_flow_costs_where_it_does_not_return() -> None:
     returning, lost = -flow, -flow
     lost = lost.clone()
     lost[..., 60:] = 5.0
-    assert inconsistency(flow, returning).max() < 1e-6
-    apart = inconsistency(flow, lost)[:, 0]
+    assert forward_backward_error(flow, returning).max() < 1e-6
+    apart = forward_backward_error(flow, lost)[:, 0]
     assert apart[..., :20, :35].max() < 1e-6
     assert (apart[..., :20, 45:60] > 2.0).all()
     price = price_of(apart[0].numpy())

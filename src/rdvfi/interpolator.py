@@ -9,7 +9,6 @@ the networks run in the type of the model's parameters, while times, flows and c
 float32 always. Frames come back in the type of the images.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -29,7 +28,6 @@ from rdvfi.interfaces import (
     Renderer,
     TrajectoryModel,
 )
-from rdvfi.ops.native import compile_render
 from rdvfi.pretrained import MOTION_AREA, Staged
 from rdvfi.types import Image, SmallImage, Times, Video
 
@@ -154,8 +152,7 @@ class Interpolator(Staged):
 
         Both compile at their first call, and again for other sizes and numbers of times. Checks of
         the input stay outside. Inductor needs a C++ compiler on the CPU and Triton on CUDA. What
-        is compiled is not saved, and a copy of the model is not compiled. With inductor on the CPU
-        drawing is compiled at once, by `rdvfi.ops.compile_render` (not on Windows).
+        is compiled is not saved, and a copy of the model is not compiled.
 
         Args:
             backend: A backend of `torch.compile`.
@@ -167,12 +164,7 @@ class Interpolator(Staged):
 
         Returns:
             This model.
-
-        Raises:
-            RuntimeError: If inductor is to compile for the CPU and there is no C++ compiler.
         """
-        if backend == "inductor" and self.device.type == "cpu" and sys.platform != "win32":
-            compile_render()
         options = {"backend": backend, "mode": mode, "dynamic": dynamic, "fullgraph": fullgraph}
         self._graphs = {
             "motion": torch.compile(self._motion, **options),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rdvfi.backbones.compact.autoencoder import STRIDE, Autoencoder
 from rdvfi.interfaces import FlowEstimator, KeyframeGenerator, Keyframes, Reads
-from rdvfi.ops import fill_hidden
+from rdvfi.ops import fill_occluded
 from rdvfi.registry import backbones
 from rdvfi.types import SmallImage
 
@@ -39,7 +39,7 @@ class EndsOnly(KeyframeGenerator):
         latents = torch.stack((self.encode(img0), self.encode(img1)), dim=1)
         onward, back = self.coarse.both_ways(img0, img1)
         times = torch.arange(2, dtype=torch.float32, device=img0.device)
-        flows = torch.stack(fill_hidden(onward.float(), back.float()), dim=1)
+        flows = torch.stack(fill_occluded(onward.float(), back.float()), dim=1)
         return Keyframes(latents, times, end_flows=flows)
 
     def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:

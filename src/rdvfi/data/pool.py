@@ -23,7 +23,7 @@ from rdvfi.data.sources import Batch, check
 from rdvfi.data.synthetic.moving import KNOTS, MovingTextures
 from rdvfi.data.synthetic.sampler import Recipe
 from rdvfi.geometry import resize_flow
-from rdvfi.ops import fill_hidden
+from rdvfi.ops import fill_occluded
 
 FREE = 3
 """Free times of a sample, beside its knots."""
@@ -60,7 +60,7 @@ def _coarse(first: np.ndarray, last: np.ndarray) -> np.ndarray:
     flows = classical_flows(first, last).split(1)
     h, w = first.shape[:2]
     half = (h // COARSE_STRIDE, w // COARSE_STRIDE)
-    small = [resize_flow(flow, half) for flow in fill_hidden(*flows)]
+    small = [resize_flow(flow, half) for flow in fill_occluded(*flows)]
     return torch.cat(small).numpy().astype(np.float16)
 
 

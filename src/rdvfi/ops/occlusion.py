@@ -1,15 +1,15 @@
-"""Flow of what the other frame does not show.
+"""Flow of points that are occluded in the other frame.
 
 A point that something covers in the other frame, or that only comes into view, matches nothing
-there: an estimator's flow for it is arbitrary. Such flows betray themselves, for they do not lead
-back: with ``F`` one flow and ``B`` the other way, ``F(x) + B(x + F(x))`` is far from zero (Sundaram
-et al., ECCV 2010; Meister et al., UnFlow, AAAI 2018, https://arxiv.org/abs/1711.07837). What is
-hidden mostly moves as the surface beside it, so it takes the flow of the surroundings that do lead
-back: averages over ever larger cells, from the smallest that knows enough (the pull-push algorithm
-of Gortler et al., The Lumigraph, 1996).
+there, so an estimator's flow for it is arbitrary. It fails the forward-backward check: with ``F``
+one flow and ``B`` the other, ``F(x) + B(x + F(x))`` is far from zero (Sundaram et al., ECCV 2010;
+Meister et al., UnFlow, AAAI 2018, https://arxiv.org/abs/1711.07837). Occluded points mostly move as
+the surface beside them, so they take the mean of the consistent flows around them, over ever larger
+cells, from the smallest that holds enough of these (the pull-push algorithm of Gortler et al., The
+Lumigraph, 1996).
 
-What leads out of the picture cannot be asked and stays as it is, and so does everything where
-hardly any flow leads back: there is no motion to go by, as across a cut.
+A flow that leads out of the picture cannot be checked and stays as it is. So does every flow of a
+pair in which hardly any is consistent: across a cut there is no motion to take.
 """
 
 import torch
@@ -21,22 +21,22 @@ from rdvfi.geometry import flow_length, stays_inside
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flow
 
-_RETURNS = 1.5
-"""A flow leads back if it does so to this many pixels and a twentieth of its length."""
+_TOLERANCE = 1.5
+"""A flow is consistent if it misses by less than this many pixels and a twentieth of its length."""
 _LEVELS = 6
 """Cells are up to 2^6 pixels wide."""
 _ENOUGH = 0.25
-"""Share of a cell whose flow is known that makes it known."""
+"""Share of a cell whose flow is consistent, from which on their mean is taken."""
 SAME_SCENE = 0.2
-"""Share of flows that lead back, below which the pictures are of two scenes.
+"""Share of consistent flows, below which the pictures are of two scenes.
 
-Learned flow (`rdvfi.motion.flow.matched_dis`) leads back for a half at least in clips with large motion,
-and for a thirtieth at most across cuts.
+Of the learned flow (`rdvfi.motion.flow.matched_dis`) at least a half is consistent in clips with
+large motion, and at most a thirtieth across cuts.
 """
 
 
-def fill_hidden(onward: Flow, back: Flow) -> tuple[Flow, Flow]:
-    """Both flows, with that of hidden points from their surroundings.
+def fill_occluded(onward: Flow, back: Flow) -> tuple[Flow, Flow]:
+    """Both flows, with that of occluded points taken from their surroundings.
 
     Args:
         onward: From the first frame to the last, in pixels, (b, 2, h, w).
@@ -46,37 +46,37 @@ def fill_hidden(onward: Flow, back: Flow) -> tuple[Flow, Flow]:
 
 
 def _filled(flow: Flow, other: Flow) -> Flow:
-    inside, returns = _asked(flow, other)
-    known = inside & returns
-    hidden = inside & ~returns
-    counted = inside.sum((1, 2, 3), keepdim=True)
-    same_scene = known.sum((1, 2, 3), keepdim=True) >= SAME_SCENE * counted
-    return torch.where(hidden & same_scene, _spread(flow, known.to(flow)), flow)
+    inside, passes = _checked(flow, other)
+    consistent = inside & passes
+    occluded = inside & ~passes
+    checked = inside.sum((1, 2, 3), keepdim=True)
+    same_scene = consistent.sum((1, 2, 3), keepdim=True) >= SAME_SCENE * checked
+    return torch.where(occluded & same_scene, _spread(flow, consistent.to(flow)), flow)
 
 
-def _asked(flow: Flow, other: Flow) -> tuple[Bool[Tensor, "b 1 h w"], Bool[Tensor, "b 1 h w"]]:
-    """Whether each flow stays in the picture, and whether it leads back."""
-    return stays_inside(flow), inconsistency(flow, other) < 1.0
+def _checked(flow: Flow, other: Flow) -> tuple[Bool[Tensor, "b 1 h w"], Bool[Tensor, "b 1 h w"]]:
+    """Whether each flow stays in the picture, and whether it passes the forward-backward check."""
+    return stays_inside(flow), forward_backward_error(flow, other) < 1.0
 
 
-def inconsistency(flow: Flow, back: Flow) -> Float[Tensor, "b 1 h w"]:
-    """How far from its start a point ends that goes there and back, over how far it may."""
-    apart = flow_length(flow + backward_warp(back, flow))
-    return apart / (_RETURNS + 0.05 * flow_length(flow))
+def forward_backward_error(flow: Flow, back: Flow) -> Float[Tensor, "b 1 h w"]:
+    """Distance from its start of a point that goes there and back, over what is tolerated."""
+    missed = flow_length(flow + backward_warp(back, flow))
+    return missed / (_TOLERANCE + 0.05 * flow_length(flow))
 
 
-def _spread(flow: Flow, known: Float[Tensor, "b 1 h w"]) -> Flow:
-    """A flow everywhere, from where it is known."""
-    sums, shares = [known * flow], [known]
+def _spread(flow: Flow, valid: Float[Tensor, "b 1 h w"]) -> Flow:
+    """The flow of valid pixels, continued everywhere (pull-push)."""
+    sums, shares = [valid * flow], [valid]
     for _ in range(_LEVELS):
         sums.append(_halved(sums[-1]))
         shares.append(_halved(shares[-1]))
-    found = sums[-1] / shares[-1].clamp(min=1e-6)
+    filled = sums[-1] / shares[-1].clamp(min=1e-6)
     for total, share in zip(sums[-2::-1], shares[-2::-1], strict=True):
         size = (total.shape[-2], total.shape[-1])
-        wide = F.interpolate(found, size, mode="bilinear", align_corners=False)
-        found = torch.where(share > _ENOUGH, total / share.clamp(min=1e-6), wide)
-    return found
+        wide = F.interpolate(filled, size, mode="bilinear", align_corners=False)
+        filled = torch.where(share > _ENOUGH, total / share.clamp(min=1e-6), wide)
+    return filled
 
 
 def _halved(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hs ws"]:

@@ -12,7 +12,7 @@ so Newton's iteration solves it at once for a pure turn or zoom.
 
 Where an object moves by more than its own size, the search cannot find it: all around y there is
 background. So the points of an end frame are also pushed along their turning lines, all of them,
-and each pixel gets what arrives there (`rdvfi.ops.splat`). Where several points arrive the one that
+and each pixel gets what arrives there (`rdvfi.ops.splatting`). Where several points arrive the one that
 moves most against the picture wins, since it passes in front of what the ends show beside it, and
 one whose flow the other end contradicts loses.
 """
@@ -25,7 +25,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from rdvfi.geometry import flow_length
-from rdvfi.ops.splat import splat, splat_sum
+from rdvfi.ops.splatting import splat, splat_sum
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flow, Flows, Times
 
@@ -44,8 +44,8 @@ _NEAR = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Turning:
-    """Turning lines, seen from every pixel of every instant.
+class SimilarityPaths:
+    """SimilarityPaths lines, seen from every pixel of every instant.
 
     Attributes:
         flows: Per candidate, the flow to the first frame and the flow to the last: (dx0, dy0,
@@ -59,7 +59,7 @@ class Turning:
     arrived: Float[Tensor, "b t 2 h w"]
 
 
-def turning_candidates(forward: Flow, backward: Flow, times: Times) -> Turning:
+def similarity_path_flows(forward: Flow, backward: Flow, times: Times) -> SimilarityPaths:
     """Flows of turns and zooms at constant rate, from every instant to both ends, TARGET grid.
 
     For small grids (latents): the gradient is fitted in a window of 7x7 pixels.
@@ -82,7 +82,7 @@ def turning_candidates(forward: Flow, backward: Flow, times: Times) -> Turning:
     flows = [torch.cat([_to_flow(field) for field in pair], dim=2) for pair in pairs]
     limit = 2.0 * sum(forward.shape[-2:])
     shares = torch.cat((share_first, share_last), dim=2)
-    return Turning(torch.stack(flows, dim=2).clamp(-limit, limit), shares)
+    return SimilarityPaths(torch.stack(flows, dim=2).clamp(-limit, limit), shares)
 
 
 class _Turn:

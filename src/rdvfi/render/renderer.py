@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.interfaces import FlowGrid, Motion, Renderer, Trajectory
-from rdvfi.ops.render import render
+from rdvfi.ops import render
 from rdvfi.registry import renderers
 from rdvfi.types import Flows, Image, Times, Video
 

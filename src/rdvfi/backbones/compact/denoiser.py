@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi.layers import ResidualBlock, conv, zero_conv
-from rdvfi.ops.similarity_paths import CANDIDATES, Turning
+from rdvfi.ops.similarity_paths import CANDIDATES, SimilarityPaths
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flows, Times
 
@@ -47,7 +47,7 @@ class Ends:
     last: Float[Tensor, "b c h w"]
     to_first: Flows
     to_last: Flows
-    turning: Turning
+    turning: SimilarityPaths
     """Candidates of better lines."""
     times: Times
 

@@ -18,7 +18,7 @@ from rdvfi.backbones.compact.denoiser import Bent, Denoiser, Ends
 from rdvfi.backbones.diffusion import clean_from_velocity, velocity_from_clean
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import FlowEstimator, KeyframeGenerator, Keyframes, Reads
-from rdvfi.ops import fill_hidden, straight_flows, turning_candidates
+from rdvfi.ops import fill_occluded, similarity_path_flows, straight_flows
 from rdvfi.registry import backbones
 from rdvfi.types import Flow, SmallImage
 
@@ -85,7 +85,7 @@ class CompactKeyframes(KeyframeGenerator):
         Those of points that the other frame does not show come from their surroundings.
         """
         onward, back = self.coarse.both_ways(img0, img1)
-        return torch.stack(fill_hidden(onward.float(), back.float()), dim=1)
+        return torch.stack(fill_occluded(onward.float(), back.float()), dim=1)
 
     def ends(
         self,
@@ -101,7 +101,7 @@ class CompactKeyframes(KeyframeGenerator):
         if not self.lines:
             onward, back = torch.zeros_like(onward), torch.zeros_like(back)
         to_first, to_last = straight_flows(onward, back, times)
-        turning = turning_candidates(onward, back, times)
+        turning = similarity_path_flows(onward, back, times)
         return Ends(first, last, to_first, to_last, turning, times)
 
     def keyframes(self, ends: Ends, bent: Bent, flows: Float[Tensor, "b 2 2 h w"]) -> Keyframes:

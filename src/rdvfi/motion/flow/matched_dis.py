@@ -31,7 +31,7 @@ from rdvfi.motion.flow.similarity_hypotheses import (
     similarity_flow,
     to_gray,
 )
-from rdvfi.ops.occlusion import SAME_SCENE, inconsistency
+from rdvfi.ops.occlusion import SAME_SCENE, forward_backward_error
 from rdvfi.registry import flows
 
 _INCONSISTENT = 8.0
@@ -53,7 +53,7 @@ def price_of(apart: Cost) -> Cost:
 def _matched_dis_flow(source: Tensor, target: Tensor, guess: Tensor, back: Tensor, preset: str) -> Tensor:
     """Flow of every pair of images with a hypothesis for each, on the CPU one by one."""
     dis, find, fields = DIS(preset), Keypoints(), []
-    apart = inconsistency(guess.float(), back.float())[:, 0].cpu()
+    apart = forward_backward_error(guess.float(), back.float())[:, 0].cpu()
     for first, second, guessed, doubt in zip(source, target, guess, apart, strict=True):
         grays = (to_gray(first), to_gray(second))
         learned = None

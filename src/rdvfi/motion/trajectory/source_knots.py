@@ -33,7 +33,7 @@ from rdvfi.geometry import flow_length
 from rdvfi.motion.basis import Linear
 from rdvfi.motion.trajectory.fixed_knots import Fields, KnotTrajectory
 from rdvfi.motion.trajectory.moved_knots import Steps
-from rdvfi.ops.splat import splat_sum
+from rdvfi.ops.splatting import splat_sum
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flows, Times
 

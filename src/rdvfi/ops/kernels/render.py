@@ -14,9 +14,6 @@ part of several frames and share it through the L2 cache; then ``3 s`` bytes wri
 ``6 s / T`` read remain. For that, and for any size,
 nothing is planned in shared memory: corners shared by neighbours come from the L1 cache.
 
-With ``upsample="consistent"`` a pixel looks up each image four times, at places that differ little
-except at motion edges: the same bytes, four times the look-ups, about 700 operations.
-
 Not yet run or measured on a GPU.
 """
 
@@ -27,8 +24,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.drawing import DOUBT
-from rdvfi.ops.kernels.sampling import bilinear, corners, load
+from rdvfi.ops.kernels.sampling import bilinear, corners
 
 BLOCK_Y, BLOCK_X = 8, 64
 """Pixels of one program instance."""
@@ -50,14 +46,6 @@ def _colour(image, x, y, height, width, stride_c, stride_y, stride_x, inside):
     g = bilinear(image + stride_c, x0, y0, x1, y1, fx, fy, stride_y, stride_x, inside)
     b = bilinear(image + 2 * stride_c, x0, y0, x1, y1, fx, fy, stride_y, stride_x, inside)
     return r, g, b
-
-
-@triton.jit
-@no_type_check
-def _weight(r0, g0, b0, r1, g1, b1, share, doubt: tl.constexpr):
-    """Weight of a hypothesis: its bilinear ``share``, less where the two colours disagree."""
-    apart = (tl.abs(r0 - r1) + tl.abs(g0 - g1) + tl.abs(b0 - b1)) * (1.0 / 3.0)
-    return share * tl.exp(-apart / doubt)
 
 
 @triton.jit
@@ -108,8 +96,6 @@ def _render_kernel(
     residual_c,
     residual_y,
     residual_x,
-    DOUBT: tl.constexpr,
-    CONSISTENT: tl.constexpr,
     BLOCK_Y: tl.constexpr,
     BLOCK_X: tl.constexpr,
 ):
@@ -133,35 +119,14 @@ def _render_kernel(
     x0, y0, x1, y1, fx, fy = corners(small_x, small_y, small_height, small_width)
     to_x, to_y = width * 1.0 / small_width, height * 1.0 / small_height
 
-    if CONSISTENT:
-        for k in tl.static_range(4):
-            sx, sy = (x1 if k % 2 else x0), (y1 if k // 2 else y0)
-            share = (fx if k % 2 else 1.0 - fx) * (fy if k // 2 else 1.0 - fy)
-            dx = load(flow0, sy, sx, flow0_y, flow0_x, inside) * to_x
-            dy = load(flow0 + flow0_c, sy, sx, flow0_y, flow0_x, inside) * to_y
-            r0, g0, b0 = _colour(img0, x + dx, y + dy, height, width, img0_c, img0_y, img0_x, inside)
-            dx = load(flow1, sy, sx, flow1_y, flow1_x, inside) * to_x
-            dy = load(flow1 + flow1_c, sy, sx, flow1_y, flow1_x, inside) * to_y
-            r1, g1, b1 = _colour(img1, x + dx, y + dy, height, width, img1_c, img1_y, img1_x, inside)
-            weight = _weight(r0, g0, b0, r1, g1, b1, share, DOUBT)
-            blend = load(mask, sy, sx, mask_y, mask_x, inside)
-            r0 = weight * (r1 + blend * (r0 - r1))
-            g0 = weight * (g1 + blend * (g0 - g1))
-            b0 = weight * (b1 + blend * (b0 - b1))
-            if k == 0:
-                total, red, green, blue = weight, r0, g0, b0
-            else:
-                total, red, green, blue = total + weight, red + r0, green + g0, blue + b0
-        red, green, blue = red / total, green / total, blue / total
-    else:
-        dx = bilinear(flow0, x0, y0, x1, y1, fx, fy, flow0_y, flow0_x, inside) * to_x
-        dy = bilinear(flow0 + flow0_c, x0, y0, x1, y1, fx, fy, flow0_y, flow0_x, inside) * to_y
-        r0, g0, b0 = _colour(img0, x + dx, y + dy, height, width, img0_c, img0_y, img0_x, inside)
-        dx = bilinear(flow1, x0, y0, x1, y1, fx, fy, flow1_y, flow1_x, inside) * to_x
-        dy = bilinear(flow1 + flow1_c, x0, y0, x1, y1, fx, fy, flow1_y, flow1_x, inside) * to_y
-        r1, g1, b1 = _colour(img1, x + dx, y + dy, height, width, img1_c, img1_y, img1_x, inside)
-        blend = bilinear(mask, x0, y0, x1, y1, fx, fy, mask_y, mask_x, inside)
-        red, green, blue = r1 + blend * (r0 - r1), g1 + blend * (g0 - g1), b1 + blend * (b0 - b1)
+    dx = bilinear(flow0, x0, y0, x1, y1, fx, fy, flow0_y, flow0_x, inside) * to_x
+    dy = bilinear(flow0 + flow0_c, x0, y0, x1, y1, fx, fy, flow0_y, flow0_x, inside) * to_y
+    r0, g0, b0 = _colour(img0, x + dx, y + dy, height, width, img0_c, img0_y, img0_x, inside)
+    dx = bilinear(flow1, x0, y0, x1, y1, fx, fy, flow1_y, flow1_x, inside) * to_x
+    dy = bilinear(flow1 + flow1_c, x0, y0, x1, y1, fx, fy, flow1_y, flow1_x, inside) * to_y
+    r1, g1, b1 = _colour(img1, x + dx, y + dy, height, width, img1_c, img1_y, img1_x, inside)
+    blend = bilinear(mask, x0, y0, x1, y1, fx, fy, mask_y, mask_x, inside)
+    red, green, blue = r1 + blend * (r0 - r1), g1 + blend * (g0 - g1), b1 + blend * (b0 - b1)
 
     r0, g0, b0 = _colour(
         residual,
@@ -187,7 +152,6 @@ def render(
     flow1: Tensor,
     mask: Tensor,
     residual: Tensor,
-    upsample: str,
 ) -> Tensor:
     """See `rdvfi.ops.render`; any strides."""
     (b, t), (h, w) = flow0.shape[:2], img0.shape[-2:]
@@ -211,8 +175,6 @@ def render(
                 flow0.shape[-2],
                 flow0.shape[-1],
                 *(strides + mask_strides + [*residual.stride()]),
-                DOUBT=DOUBT,
-                CONSISTENT=upsample == "consistent",
                 BLOCK_Y=BLOCK_Y,
                 BLOCK_X=BLOCK_X,
             )

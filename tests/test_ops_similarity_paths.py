@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rdvfi.data.synthetic.procedural import Layer, Path, Scene, turning_path
-from rdvfi.ops import straight_flows, turning_candidates
+from rdvfi.ops import similarity_path_flows, straight_flows
 from rdvfi.ops.similarity_paths import similarity_gradient
 
 TIMES = torch.tensor([0.0, 0.125, 0.5, 0.875, 1.0])
@@ -43,7 +43,7 @@ MOTIONS = {
 @pytest.mark.parametrize("path", MOTIONS.values(), ids=MOTIONS)
 def test_turns_and_zooms_at_constant_rate_are_exact(path: Path) -> None:
     scene = _whole(path)
-    found = turning_candidates(*_end_flows(scene), TIMES).flows[0]
+    found = similarity_path_flows(*_end_flows(scene), TIMES).flows[0]
     exact, inside = _exact(scene)
     straight = torch.cat(straight_flows(*_end_flows(scene), TIMES), dim=2)[0]
     off = (straight - exact).abs().amax(1)[inside].max()
@@ -57,7 +57,7 @@ def test_turns_and_zooms_at_constant_rate_are_exact(path: Path) -> None:
 def test_a_shift_is_the_straight_line() -> None:
     forward, backward = _end_flows(_whole(Path(shift=(6.0, -4.0))))
     straight = torch.cat(straight_flows(forward, backward, TIMES), dim=2)
-    found = turning_candidates(forward, backward, TIMES).flows
+    found = similarity_path_flows(forward, backward, TIMES).flows
     for candidate in found.unbind(2):
         torch.testing.assert_close(candidate, straight, rtol=0, atol=1e-4)
 
@@ -65,8 +65,8 @@ def test_a_shift_is_the_straight_line() -> None:
 def test_swapped_ends_give_swapped_candidates() -> None:
     """The candidates of the first frame become those of the last, and the flows change places."""
     forward, backward = _end_flows(_whole(MOTIONS["both"]))
-    found = turning_candidates(forward, backward, TIMES)
-    swapped = turning_candidates(backward, forward, 1 - TIMES.flip(0))
+    found = similarity_path_flows(forward, backward, TIMES)
+    swapped = similarity_path_flows(backward, forward, 1 - TIMES.flip(0))
     mirrored = swapped.flows.flip(1)[:, :, [1, 0, 3, 2]][:, :, :, [2, 3, 0, 1]]
     torch.testing.assert_close(mirrored, found.flows, rtol=0, atol=1e-4)
     torch.testing.assert_close(swapped.arrived.flip(1, 2), found.arrived, rtol=0, atol=1e-4)
@@ -89,7 +89,7 @@ def test_the_gradient_sees_one_side_of_an_edge() -> None:
 
 def test_noise_gives_finite_candidates() -> None:
     forward, backward = (30 * torch.randn(2, 2, *SIZE) for _ in range(2))
-    found = turning_candidates(forward, backward, TIMES)
+    found = similarity_path_flows(forward, backward, TIMES)
     assert torch.isfinite(found.flows).all()
     assert torch.isfinite(found.arrived).all()
 
@@ -105,7 +105,7 @@ def test_what_moves_further_than_its_size_is_found(path: Path) -> None:
     corner = np.array([[1.0, 0.0, 8.0], [0.0, 1.0, 12.0], [0.0, 0.0, 1.0]])
     ground = Layer(np.zeros((8, 8, 3), np.uint8), None, np.eye(3), Path())
     scene = Scene((ground, Layer(texture, alpha, corner, path)), SIZE)
-    found = turning_candidates(*_end_flows(scene), TIMES)
+    found = similarity_path_flows(*_end_flows(scene), TIMES)
     exact, _ = _exact(scene)
     square = torch.from_numpy(scene.labels(0.5) == 1)
     errors = (found.flows[0, 2] - exact[2]).norm(dim=1)[:, square]

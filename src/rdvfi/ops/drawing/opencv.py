@@ -1,4 +1,4 @@
-"""Drawing frames on a CPU by OpenCV, band by band.
+"""Drawing frames on a CPU by OpenCV, a band of rows at a time.
 
 The frames are those of `rdvfi.ops.render`. Everything that is costly here is a look-up between
 pixels, and OpenCV looks up pixels of four values that lie side by side at about three times the
@@ -11,8 +11,9 @@ next one begins, because they look at about the same part of both images.
 Coordinates are interpolated as they are, not as flows: the small maps have a margin, beyond which
 the coordinates go on while flows stay as they are.
 
-OpenCV 4 rounds coordinates to 1/32 of a pixel in both functions. So `is_exact` draws a small
-picture first and compares; where it differs, or where there is no OpenCV, other code draws.
+OpenCV 4 rounds coordinates to 1/32 of a pixel in both functions. OpenCV 5 is required, but other
+packages of OpenCV may lie over it, so `is_exact` draws a small picture first and compares; where it
+differs, or where there is no OpenCV, the reference draws.
 """
 
 import functools
@@ -25,8 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.ops.drawing import draw_bilinear
-from rdvfi.ops.fresh import fresh
+from rdvfi.ops.drawing import reference
 from rdvfi.types import Image, Video
 
 _BAND = 32_768
@@ -78,7 +78,7 @@ def is_exact() -> bool:
     first, last = (torch.from_numpy(0.8 * random((1, 3, 37, 101), np.float32)) for _ in range(2))
     maps = torch.from_numpy(0.2 * random((1, 1, 8, 7, 19), np.float32))
     try:
-        apart = draw_in_bands(first, last, maps)[0] - draw_bilinear(first, last, maps[0])
+        apart = draw_in_bands(first, last, maps)[0] - reference.band(first, last, maps[0], 0, 37)
     except cv2.error:
         return False
     return bool(apart.abs().max() < _ROUNDING)
@@ -97,7 +97,7 @@ def draw_in_bands(img0: Image, img1: Image, maps: Float[Tensor, "b t 8 h w"]) ->
             the residual colour.
     """
     size, (b, t) = img0.shape[-2:], maps.shape[:2]
-    frames = fresh(b, t, 3, *size)
+    frames = _large_pages(b, t, 3, *size)
     rows = max(1, _BAND // size[1])
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads) as pool:
@@ -110,6 +110,15 @@ def draw_in_bands(img0: Image, img1: Image, maps: Float[Tensor, "b t 8 h w"]) ->
             for worker in workers:
                 worker.result()
     return frames
+
+
+def _large_pages(*shape: int) -> Float[Tensor, "..."]:
+    """Float32 memory with any content.
+
+    NumPy asks the system for large pages, PyTorch does not: mapping small ones, one by one as they
+    are first written, takes up to a third of the time of drawing.
+    """
+    return torch.from_numpy(np.empty(shape, np.float32))
 
 
 def _interleaved(image: Float[Tensor, "3 H W"]) -> Any:

@@ -15,7 +15,8 @@ from torch import Tensor
 import drawn
 from rdvfi.geometry import resize_flow
 from rdvfi.ops import backward_warp, render
-from rdvfi.ops.render import reference
+from rdvfi.ops.drawing import reference
+from rdvfi.ops.drawing.reference import composition
 from rdvfi.testing import smooth_noise
 
 SIZES = [((64, 96), (32, 48)), ((61, 83), (16, 24)), ((48, 32), (48, 32)), ((33, 250), (20, 20))]
@@ -123,96 +124,59 @@ def test_it_agrees_with_opencv() -> None:
     size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
     small=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     reach=st.sampled_from([0.0, 0.1, 0.3]),
-    tile=st.sampled_from([300, 2_000, 600_000]),
+    pixels=st.sampled_from([1, 300, 2_000, 1_000_000]),
     threads=st.integers(1, 3),
 )
-def test_tiles_are_the_reference_at_any_size(
+def test_bands_of_rows_are_the_definition_at_any_size(
     seed: int,
     b: int,
     t: int,
     size: tuple[int, int],
     small: tuple[int, int],
     reach: float,
-    tile: int,
+    pixels: int,
     threads: int,
 ) -> None:
     arguments = drawn.noise(seed, b, t, size, small, reach)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["rdvfi.ops.render"], "is_exact", lambda: False)
-        patch.setattr("rdvfi.ops.tiles._TILE", tile)
-        patch.setattr("rdvfi.ops.tiles._STRIP", tile)
+        patch.setattr("rdvfi.ops.drawing.opencv.is_exact", lambda: False)
+        patch.setattr(reference, "_PIXELS_AT_ONCE", pixels)
         patch.setattr("torch.get_num_threads", lambda: threads)
         got = render(*arguments)
     expected, limit = drawn.exact(*arguments), drawn.rounding(*arguments)
     torch.testing.assert_close(got, expected, rtol=0, atol=limit)
 
 
-WAYS = pytest.mark.parametrize("upsample", ["bilinear", "consistent"])
-
-
-@WAYS
-def test_gradients_pass_the_numerical_check(upsample: str) -> None:
+def test_gradients_pass_the_numerical_check() -> None:
     generator = torch.Generator().manual_seed(3)
     shapes = [(1, 3, 5, 6)] * 2 + [(1, 2, c, 3, 4) for c in (2, 2, 1, 3)]
     arguments = [torch.rand(shape, dtype=torch.float64, generator=generator) for shape in shapes]
     for argument in arguments:
         argument.requires_grad_()
-    assert torch.autograd.gradcheck(lambda *x: reference(*x, upsample=upsample), arguments)
+    assert torch.autograd.gradcheck(lambda *x: composition(*x), arguments)
 
 
-@WAYS
-def test_the_operator_is_well_formed(upsample: str) -> None:
-    arguments = (*_arguments((24, 32), (16, 16)), upsample)
+def test_the_operator_is_well_formed() -> None:
+    arguments = _arguments((24, 32), (16, 16))
     torch.library.opcheck(torch.ops.rdvfi.render.default, arguments)
 
 
-@WAYS
-def test_values_do_not_depend_on_recording_gradients(upsample: str) -> None:
+def test_values_do_not_depend_on_recording_gradients() -> None:
     arguments = _arguments((45, 67), (16, 24))
-    plain = render(*arguments, upsample=upsample)
-    recorded = render(arguments[0].clone().requires_grad_(), *arguments[1:], upsample=upsample)
+    plain = render(*arguments)
+    recorded = render(arguments[0].clone().requires_grad_(), *arguments[1:])
     torch.testing.assert_close(plain, recorded.detach(), rtol=0, atol=1e-5)
 
 
-@WAYS
 @pytest.mark.parametrize("end", [0, 1])
-def test_no_flow_and_a_whole_share_give_the_end_frame(end: int, upsample: str) -> None:
+def test_no_flow_and_a_whole_share_give_the_end_frame(end: int) -> None:
     arguments = list(_arguments((45, 67), (16, 24)))
     arguments[2 + end] = torch.zeros_like(arguments[2])
     arguments[4] = torch.full_like(arguments[4], 1.0 - end)
     arguments[5] = torch.zeros_like(arguments[5])
     expected = arguments[end][:, None].expand(-1, 3, -1, -1, -1)
-    got = render(*arguments, upsample=upsample)
+    got = render(*arguments)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
-
-
-def test_where_motion_is_uniform_both_ways_of_upsampling_agree() -> None:
-    arguments = list(_arguments((45, 67), (16, 24)))
-    for index in (2, 3, 4):
-        arguments[index] = arguments[index][..., :1, :1].expand_as(arguments[index])
-    consistent = render(*arguments, upsample="consistent")
-    torch.testing.assert_close(consistent, render(*arguments), rtol=0, atol=1e-5)
-
-
-def test_the_motions_of_neighbours_are_mixed_as_colours_worked_out_by_hand() -> None:
-    """Two small-grid pixels beside each other: one stands still, one looks eight to the right."""
-    ramp = torch.arange(16.0).view(1, 1, 1, 16).expand(1, 3, 16, 16) / 20
-    flow0 = torch.zeros(1, 1, 2, 1, 2)
-    flow0[..., 0, 0, 1] = 1.0  # eight pixels of the image
-    mask, residual = torch.ones(1, 1, 1, 1, 2), torch.zeros(1, 1, 3, 1, 2)
-    arguments = (ramp, ramp, flow0, torch.zeros_like(flow0), mask, residual)
-    got = render(*arguments, upsample="consistent")[0, 0, 0, 7]
-    x = torch.arange(16.0)
-    still, moved = x / 20, (x + 8).clamp(max=15) / 20
-    share = ((x + 0.5) / 8 - 0.5).clamp(0, 1)
-    weight = share * torch.exp(-(moved - still) / 0.2)
-    expected = ((1 - share) * still + weight * moved) / (1 - share + weight)
-    torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
-
-
-def test_an_unknown_way_of_upsampling_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'cubic'.*bilinear"):
-        render(*_arguments((24, 32), (16, 16)), upsample="cubic")
 
 
 def test_any_strides_are_taken() -> None:
@@ -230,19 +194,6 @@ def test_a_shape_that_does_not_fit_is_named(argument: int) -> None:
     unchecked = getattr(render, "__wrapped__", render)
     with pytest.raises(Exception, match=name):
         unchecked(*arguments)
-
-
-def test_working_on_a_few_frames_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What devices without a kernel of their own do."""
-    arguments = _arguments((40, 56), (16, 24), t=5)
-    module = sys.modules["rdvfi.ops.render"]  # the name in the package is the function
-    for upsample in ("bilinear", "consistent"):
-        whole = module._in_chunks(*arguments, upsample)
-        with monkeypatch.context() as patch:
-            patch.setattr(module, "_PIXELS_AT_ONCE", 2 * 40 * 56)
-            assert torch.equal(module._in_chunks(*arguments, upsample), whole)
-        got = render(*arguments, upsample=upsample)
-        torch.testing.assert_close(got, whole, rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -13,11 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import drawn
-from rdvfi.ops import bands, render
+from rdvfi.ops import render
+from rdvfi.ops.drawing import opencv, reference
 
-_module = sys.modules["rdvfi.ops.render"]  # the name in the package is the function
 exact = pytest.mark.skipif(
-    not bands.is_exact(), reason=f"OpenCV {cv2.__version__} rounds coordinates to 1/32 of a pixel"
+    not opencv.is_exact(), reason=f"OpenCV {cv2.__version__} rounds coordinates to 1/32 of a pixel"
 )
 
 
@@ -25,7 +26,7 @@ exact = pytest.mark.skipif(
 def _asked_again() -> Iterator[None]:
     """What a test finds out of another OpenCV is forgotten."""
     yield
-    bands.is_exact.cache_clear()
+    opencv.is_exact.cache_clear()
 
 
 def _arguments(
@@ -38,21 +39,21 @@ def _arguments(
     return [*images, *flows, mask, 0.05 * torch.randn(b, t, 3, *small, generator=generator)]
 
 
-def _noting(used: list[str], name: str) -> Callable[..., Tensor]:
-    way = getattr(_module, name)
+def _noting(used: list[str], module: ModuleType) -> Callable[..., Tensor]:
+    draw = module.draw_in_bands
 
-    def draw(*arguments: Tensor) -> Tensor:
-        used.append(name)
-        return way(*arguments)
+    def noting(*arguments: Tensor) -> Tensor:
+        used.append(module.__name__.rpartition(".")[2])
+        return draw(*arguments)
 
-    return draw
+    return noting
 
 
 def _used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the ways that draw from now on."""
+    """Names of the modules that draw from now on."""
     used: list[str] = []
-    for name in ("draw_in_bands", "draw_in_tiles"):
-        monkeypatch.setattr(_module, name, _noting(used, name))
+    for module in (opencv, reference):
+        monkeypatch.setattr(module, "draw_in_bands", _noting(used, module))
     return used
 
 
@@ -80,11 +81,11 @@ def test_bands_are_the_reference_at_any_size(
 ) -> None:
     arguments = drawn.noise(seed, b, t, size, small, reach)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bands, "_BAND", band)
+        patch.setattr(opencv, "_BAND", band)
         patch.setattr("torch.get_num_threads", lambda: threads)
         used = _used(patch)
         got = render(*arguments)
-    assert used == ["draw_in_bands"]
+    assert used == ["opencv"]
     expected, limit = drawn.exact(*arguments), drawn.rounding(*arguments)
     torch.testing.assert_close(got, expected, rtol=0, atol=limit)
 
@@ -92,7 +93,7 @@ def test_bands_are_the_reference_at_any_size(
 @exact
 def test_results_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, before = _arguments((230, 400)), cv2.getNumThreads()
-    monkeypatch.setattr(bands, "_BAND", 20_000)
+    monkeypatch.setattr(opencv, "_BAND", 20_000)
     results = []
     try:
         for ours, theirs in ((1, 1), (2, 1), (3, 2)):
@@ -152,24 +153,24 @@ def test_an_opencv_that_rounds_coordinates_does_not_draw(monkeypatch: pytest.Mon
         return remap(image, _rounded(x), _rounded(y), *rest, **options)
 
     monkeypatch.setattr(cv2, "remap", coarse)
-    bands.is_exact.cache_clear()
+    opencv.is_exact.cache_clear()
     used, arguments = _used(monkeypatch), _arguments()
     got = render(*arguments)
-    assert used == ["draw_in_tiles"]
+    assert used == ["opencv", "reference"]  # the small picture that tells, then the frames
     torch.testing.assert_close(got, drawn.exact(*arguments), rtol=0, atol=3e-5)
 
 
-def test_without_opencv_torch_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_opencv_the_reference_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
-    bands.is_exact.cache_clear()
+    opencv.is_exact.cache_clear()
     used, arguments = _used(monkeypatch), _arguments()
     got = render(*arguments)
-    assert used == ["draw_in_tiles"]
+    assert used == ["reference"]
     torch.testing.assert_close(got, drawn.exact(*arguments), rtol=0, atol=3e-5)
 
 
-def test_images_whose_copies_would_be_too_large_are_drawn_in_tiles() -> None:
-    assert bands.fits(2160, 3840)
-    assert bands.fits(1, 32_766)
-    assert not bands.fits(4320, 7680)
-    assert not bands.fits(1, 32_767)
+def test_images_whose_copies_would_be_too_large_are_not_for_opencv() -> None:
+    assert opencv.fits(2160, 3840)
+    assert opencv.fits(1, 32_766)
+    assert not opencv.fits(4320, 7680)
+    assert not opencv.fits(1, 32_767)

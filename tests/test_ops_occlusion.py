@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rdvfi.data.synthetic.procedural import Layer, Path, Scene
-from rdvfi.ops import fill_hidden
+from rdvfi.ops import fill_occluded
 
 SIZE = (96, 128)
 
@@ -24,7 +24,7 @@ def _end_flows(shift: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def test_what_leads_back_stays_as_it_is() -> None:
     onward, back, seen, seen_back = _end_flows(40.0)
-    for found, exact, visible in zip(fill_hidden(onward, back), (onward, back), (seen, seen_back), strict=True):
+    for found, exact, visible in zip(fill_occluded(onward, back), (onward, back), (seen, seen_back), strict=True):
         changed = (found != exact).any(1)[visible[:, 0]]
         assert changed.float().mean() < 0.02  # at the edge of the square
 
@@ -37,7 +37,7 @@ def test_hidden_points_get_the_flow_of_what_is_beside_them() -> None:
         for flow, visible in ((onward, seen), (back, seen_back))
     ]
     assert (wrong[0] - onward).norm(dim=1)[~seen[:, 0]].mean() > 10.0
-    for found, exact, visible in zip(fill_hidden(*wrong), (onward, back), (seen, seen_back), strict=True):
+    for found, exact, visible in zip(fill_occluded(*wrong), (onward, back), (seen, seen_back), strict=True):
         errors = (found - exact).norm(dim=1)
         assert errors[~visible[:, 0]].mean() < 3.0
         assert errors[visible[:, 0]].median() < 1e-5
@@ -45,8 +45,8 @@ def test_hidden_points_get_the_flow_of_what_is_beside_them() -> None:
 
 def test_swapped_directions_are_swapped() -> None:
     onward, back = 6.0 * torch.randn(2, 2, 2, 33, 47)
-    first, second = fill_hidden(onward, back)
-    other, one = fill_hidden(back, onward)
+    first, second = fill_occluded(onward, back)
+    other, one = fill_occluded(back, onward)
     assert torch.equal(first, one)
     assert torch.equal(second, other)
 
@@ -54,7 +54,7 @@ def test_swapped_directions_are_swapped() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (16, 17), (130, 70)])
 def test_what_leaves_the_picture_and_what_never_returns_stay(size: tuple[int, int]) -> None:
     away = torch.full((1, 2, *size), 500.0)
-    assert torch.equal(fill_hidden(away, -away)[0], away)
+    assert torch.equal(fill_occluded(away, -away)[0], away)
     generator = torch.Generator().manual_seed(1)
     lost = 40.0 * torch.randn(1, 2, *size, generator=generator)
-    assert torch.equal(fill_hidden(lost, lost.flip(-1))[0], lost)
+    assert torch.equal(fill_occluded(lost, lost.flip(-1))[0], lost)

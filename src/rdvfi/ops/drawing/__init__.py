@@ -1,0 +1,1 @@
+"""Drawing frames along flows: the operator, its reference in torch, and OpenCV on a CPU."""

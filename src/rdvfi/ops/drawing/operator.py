@@ -1,0 +1,104 @@
+"""Drawing frames: the one full-size pass of the whole pipeline.
+
+For every requested time, small maps (two flows, a blend mask, an RGB residual) are upsampled to
+the image size, both end frames are warped along the flows, and blended::
+
+    frame = mask * warp(img0, flow0) + (1 - mask) * warp(img1, flow1) + residual
+
+With gradients this is the plain composition of `rdvfi.ops.drawing.reference`. Without, it is the
+operator ``rdvfi::render``, which never holds a full-size intermediate of a whole frame: OpenCV
+draws on a CPU (`rdvfi.ops.drawing.opencv`), a kernel on CUDA (`rdvfi.ops.kernels.render`), and the
+reference, a band of rows at a time, wherever these cannot.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.ops.drawing import opencv, reference
+from rdvfi.ops.kernels import usable
+from rdvfi.types import Flows, Image, Video
+
+
+def render(
+    img0: Image,
+    img1: Image,
+    flow0: Flows,
+    flow1: Flows,
+    mask: Float[Tensor, "b t 1 h w"],
+    residual: Float[Tensor, "b t 3 h w"],
+) -> Video:
+    """Draw frames from both end frames along small-grid flows.
+
+    Differentiable in every argument. Coordinates are float32 whatever the images' type.
+
+    Args:
+        img0: First frames.
+        img1: Last frames.
+        flow0: Where each pixel of the new frames is found in ``img0``, in small-grid pixels.
+        flow1: The same for ``img1``.
+        mask: Share of the first frame in the blend, [0, 1].
+        residual: Added colour.
+
+    Returns:
+        The frames, clamped to [0, 1] where no gradient is recorded, in the images' type.
+
+    Raises:
+        ValueError: If shapes do not belong together.
+    """
+    arguments = (img0, img1, flow0, flow1, mask, residual)
+    _check(*arguments)
+    if torch.is_grad_enabled() and any(x.requires_grad for x in arguments):
+        return reference.composition(*arguments)
+    return _render(*arguments)
+
+
+# The annotations are plain: they are the operator's schema.
+@torch.library.custom_op("rdvfi::render", mutates_args=())
+def _render(img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor) -> Tensor:
+    """Frames without gradients."""
+    maps = reference.join(flow0, flow1, mask, residual)
+    return reference.draw_in_bands(img0.to(maps.dtype), img1.to(maps.dtype), maps).to(img0.dtype)
+
+
+@_render.register_kernel("cpu")
+def _(img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor) -> Tensor:
+    maps = reference.join(*(x.float() for x in (flow0, flow1, mask, residual)))
+    exact = opencv.fits(img0.shape[-2], img0.shape[-1]) and opencv.is_exact()
+    draw = opencv.draw_in_bands if exact else reference.draw_in_bands
+    return draw(img0.float(), img1.float(), maps).to(img0.dtype)
+
+
+@_render.register_kernel("cuda")
+def _(img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor) -> Tensor:
+    tensors = (img0, img1, flow0, flow1, mask, residual)
+    if not usable(*tensors):
+        maps = reference.join(flow0, flow1, mask, residual)
+        return reference.draw_in_bands(img0.to(maps.dtype), img1.to(maps.dtype), maps).to(img0.dtype)
+    from rdvfi.ops.kernels import render as kernel
+
+    return kernel.render(*tensors)
+
+
+@_render.register_fake
+def _(img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor) -> Tensor:
+    b, t = flow0.shape[:2]
+    return img0.new_empty((b, t, 3, *img0.shape[-2:]))
+
+
+def _check(img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor) -> None:
+    b, t, h, w = (flow0.shape[i] for i in (0, 1, -2, -1))
+    expected = {
+        "img0": (img0, (b, 3, *img0.shape[-2:])),
+        "img1": (img1, tuple(img0.shape)),
+        "flow0": (flow0, (b, t, 2, h, w)),
+        "flow1": (flow1, (b, t, 2, h, w)),
+        "mask": (mask, (b, t, 1, h, w)),
+        "residual": (residual, (b, t, 3, h, w)),
+    }
+    for name, (value, shape) in expected.items():
+        if tuple(value.shape) != shape:
+            raise ValueError(
+                f"{name} has the shape {tuple(value.shape)}; beside img0 {tuple(img0.shape)} and "
+                f"flow0 {tuple(flow0.shape)} it must be {shape}"
+            )
