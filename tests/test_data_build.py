@@ -1,27 +1,21 @@
-"""Building and packing the training data, from tiny packages in the layout of the real ones."""
+"""Building the training data, from tiny packages in the layout of the real ones."""
 
 import io
 import json
 import tarfile
 import zipfile
-from itertools import islice
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
-import torch
 from skimage import data as photographs
 
-from rdvfi.cli.data import parse_size
 from rdvfi.cli.main import main
-from rdvfi.data import pack as packing
-from rdvfi.data.codec import compress, expand
 from rdvfi.data.datasets import build as module
 from rdvfi.data.datasets.build import FILM_MEMBER, PHOTOGRAPHS, build
-from rdvfi.data.manifest import REQUIRED, write_manifest
-from rdvfi.data.pack import Pack, PackedFilm, make_pack
+from rdvfi.data.manifest import check_manifest
 
 FRAMES = 12
 
@@ -145,8 +139,7 @@ def test_a_manifest_of_an_older_version_is_named_and_completed(packages: Path, t
     file.write_text(json.dumps(manifest))
     message = r"manifest\.json does not say version, attribution of film\.npy; rdvfi data build"
     with pytest.raises(ValueError, match=message):
-        make_pack(data, tmp_path / "pack.npz")
-    assert not (tmp_path / "pack.npz").exists()
+        check_manifest(data)
     build(packages, data)
     assert file.read_bytes() == whole
     assert (data / "film.npy").stat().st_mtime_ns == made
@@ -159,7 +152,7 @@ def test_a_manifest_of_an_older_version_is_named_and_completed(packages: Path, t
     with pytest.raises(ValueError, match=r"film\.npy is damaged, delete it and build again"):
         build(packages, data)
     with pytest.raises(ValueError, match=r"does not say source, .* of film\.npy"):
-        make_pack(tmp_path, tmp_path / "pack.npz")
+        check_manifest(tmp_path)
 
 
 def test_what_is_missing_or_damaged_is_named(packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,90 +177,3 @@ def test_what_is_missing_or_damaged_is_named(packages: Path, tmp_path: Path, mon
     with pytest.raises(FileNotFoundError, match="has no aitzgorri"):
         build(packages, data)
     assert not (data / "photographs.npz").exists()
-
-
-@pytest.mark.parametrize("quality", [75, 50])
-def test_packed_pictures_are_about_as_good_and_small_as_jpeg(quality: int) -> None:
-    picture = photographs.astronaut()[:256, :320].copy()
-    packed = compress(torch.from_numpy(picture).permute(2, 0, 1)[None], quality)
-    back = expand(packed, (1, 3, 256, 320), quality)[0].permute(1, 2, 0).numpy()
-    _, jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    other = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1]
-    errors = [np.abs(made.astype(int) - picture).mean() for made in (back, other)]
-    assert errors[0] < 1.1 * errors[1]
-    assert len(packed) < 1.25 * len(jpeg)
-    grey = torch.full((2, 3, 32, 48), 77, dtype=torch.uint8)
-    made = expand(compress(grey, quality), (2, 3, 32, 48), quality)
-    assert (made.int() - grey.int()).abs().max() <= 1
-
-
-def test_packed_pictures_of_another_shape_or_damaged_are_refused() -> None:
-    packed = compress(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
-    with pytest.raises(ValueError, match="not those of"):
-        expand(packed, (1, 3, 32, 48))
-    with pytest.raises(ValueError, match="damaged"):
-        expand(packed[:-9], (1, 3, 32, 32))
-    with pytest.raises(ValueError, match="multiples of 16"):
-        compress(torch.zeros(1, 3, 30, 32, dtype=torch.uint8))
-
-
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Training data of a small film: a camera that drives over a photograph."""
-    place = tmp_path_factory.mktemp("full")
-    h, w = 96, 160
-    film = np.lib.format.open_memmap(place / "film.npy", "w+", np.uint8, (12_010, h, w, 3))
-    wall = photographs.astronaut()
-    differences = np.zeros(12_009, np.float32)
-    for i in range(400, 460):
-        film[i] = wall[100 : 100 + h, 3 * (i - 400) : 3 * (i - 400) + w]
-        differences[i] = 1.0 if i < 459 else 0.0
-    film.flush()
-    np.save(place / "film.cuts.npy", differences)
-    np.savez(place / "photographs.npz", coffee=photographs.coffee())
-    facts = {name: dict.fromkeys(known, "known") for name, known in REQUIRED.items()}
-    write_manifest(place, facts)
-    return place
-
-
-def test_a_pack_keeps_its_limit_and_feeds_training(full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "PICTURE_SIZE", (96, 160))
-    monkeypatch.setattr(packing, "WINDOW_SIZE", (64, 96))
-    file, limit = tmp_path / "pack.npz", 400_000
-    assert make_pack(full, file, limit=limit) == file.stat().st_size <= limit
-    assert file.stat().st_size > 0.7 * limit
-    pack = Pack(file)
-    assert pack.pictures.shape[1:] == (3, 96, 160)
-    assert pack.windows.shape[1:] == (17, 3, 64, 96)
-    assert pack.manifest == json.loads((full / "manifest.json").read_text())
-    source = PackedFilm(pack, (48, 64))
-    first, second = islice(source.batches(3, 1), 2)
-    again = next(source.batches(3, 1, start=1))
-    assert torch.equal(second["frames"], again["frames"])
-    assert first["frames"].shape == (3, 12, 3, 48, 64)
-    assert torch.equal(first["times"][:, :9], (torch.arange(9) / 8).expand(3, 9))
-    inner = first["times"][:, 9:] * 16
-    assert torch.equal(inner, inner.round())
-    with pytest.raises(ValueError, match="the windows of the pack have"):
-        PackedFilm(pack, (128, 64))
-
-
-def test_a_file_that_is_no_pack_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"there is no pack .*none\.npz"):
-        Pack(tmp_path / "none.npz")
-    np.savez(tmp_path / "other.npz", a=np.zeros(3))
-    (tmp_path / "broken.npz").write_bytes(b"PK and nothing")
-    for name in ("other", "broken"):
-        with pytest.raises(ValueError, match=rf"{name}\.npz is no readable pack"):
-            Pack(tmp_path / f"{name}.npz")
-
-
-def test_sizes_are_read_as_people_write_them() -> None:
-    assert [parse_size(t) for t in ("24MB", "1.5 k", "700", "2gb")] == [
-        24_000_000,
-        1500,
-        700,
-        2 * 10**9,
-    ]
-    with pytest.raises(ValueError, match="'big' is not a size"):
-        parse_size("big")

@@ -14,7 +14,6 @@ from skimage import data as photographs
 from torch import nn
 
 from filmed import write_data
-from rdvfi.data.pack import make_pack
 from rdvfi.data.pairs import build_pairs
 from rdvfi.data.pool import KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures
@@ -320,21 +319,21 @@ def test_a_time_limit_is_that_of_the_whole_recipe(folder: Path, pools: tuple[Poo
     assert lines == ["autoencoder: stopped at the time limit; the same command goes on"]
 
 
-def test_samples_are_made_on_the_fly_from_textures_packs_and_clips(
+def test_samples_are_made_on_the_fly_from_data_pictures_and_clips(
     folder: Path,
     clips: Path,
     model: Interpolator,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rdvfi.data.pack.PICTURE_SIZE", (128, 192))
-    monkeypatch.setattr("rdvfi.data.pack.WINDOW_SIZE", (96, 160))
-    make_pack(folder, tmp_path / "pack.npz", limit=1_000_000)
+    monkeypatch.setattr("rdvfi.data.samples.TEXTURE_SIZE", (128, 192))
+    (tmp_path / "pictures").mkdir()
+    write_png(tmp_path / "pictures" / "wall.png", photographs.coffee())
     only(model, ["trajectory", "renderer"])
     objective = Decoding(model, Terms({"flow": 1, "l2": 1}))
     for source, place, kinds, flow in (
         ("moving", folder, "[procedural]", [True]),
-        ("pack", tmp_path / "pack.npz", "[procedural,film]", [True, False]),
+        ("moving", tmp_path / "pictures", "[procedural,procedural]", [True, True]),
         ("clips", clips, "[procedural,film]", [False]),
     ):
         overrides = _tiny(place, tmp_path, f"data.source={source}", f"data.kinds={kinds}")

@@ -136,7 +136,7 @@ def _fill(data: Path, folder: Path, part: range, *, kind: str, size: tuple[int, 
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in shapes}
     pictures = None
     if kind == "procedural":
-        pictures = Pictures(torch.from_numpy(load_textures(data, film)))
+        pictures = Pictures(torch.from_numpy(load_textures(data)))
     for index in part:
         if pictures is None:
             batch = film_pair(film, size, np.random.default_rng([seed, index]))

@@ -94,7 +94,7 @@ def _fill(data: Path, folder: Path, part: range, *, kind: str, size: tuple[int, 
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in names}
     moving = None
     if kind == "procedural":
-        pictures, recipe = torch.from_numpy(load_textures(data, film)), Recipe(reach=REACH)
+        pictures, recipe = torch.from_numpy(load_textures(data)), Recipe(reach=REACH)
         moving = MovingTextures(pictures, size, free=FREE, stride=STRIDE, recipe=recipe)
     for index in part:
         if moving is None:

@@ -11,8 +11,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rdvfi.data.datasets.build import CREDITS, HELD_OUT
+from rdvfi.data.datasets.clips import FolderClip
 from rdvfi.data.synthetic.procedural import Picture
 from rdvfi.data.synthetic.textures import same_size
+
+TEXTURE_SIZE = (352, 640)
+"""Height and width of the pieces of pictures that come without a film."""
 
 
 class Film:
@@ -56,19 +60,38 @@ def _cuts(frames: np.ndarray, cache: Path) -> np.ndarray:
 
 
 def load_pictures(data: Path, film: Film | None = None, *, frames: int = 150) -> list[Picture]:
-    """Textures: the photographs, and stills of the film's training part."""
-    with np.load(data / "photographs.npz") as archive:
-        pictures = [archive[name] for name in archive.files]
+    """Pictures for textures, 8-bit RGB.
+
+    Args:
+        data: Folder made by ``rdvfi data build``, or any folder of image files.
+        film: Stills of its training part are added.
+        frames: How many stills.
+
+    Raises:
+        ValueError: If the folder holds no pictures.
+    """
+    if (data / "photographs.npz").exists():
+        with np.load(data / "photographs.npz") as archive:
+            pictures = [archive[name] for name in archive.files]
+    else:
+        pictures = FolderClip(data).read(range(len(FolderClip(data))))
     if film is not None:
         rng = np.random.default_rng(7)
         pictures += [np.array(film.frames[film.window(rng, 9)]) for _ in range(frames)]
     return pictures
 
 
-def load_textures(data: Path, film: Film, *, frames: int = 150) -> UInt8[np.ndarray, "n 3 h w"]:
-    """The pictures of `load_pictures` in pieces of the film's size, for `MovingTextures`."""
-    h, w = film.frames.shape[1:3]
-    return same_size(load_pictures(data, film, frames=frames), (h, w))
+def load_textures(data: Path, *, frames: int = 150) -> UInt8[np.ndarray, "n 3 h w"]:
+    """The pictures of a folder, and stills of its film if it has one, in pieces of one size.
+
+    Pieces have the film's size, or `TEXTURE_SIZE`; see `rdvfi.data.synthetic.moving.MovingTextures`.
+
+    Raises:
+        ValueError: If the folder holds no pictures, or none is as large as a piece.
+    """
+    film = Film(data / "film.npy") if (data / "film.npy").exists() else None
+    size = TEXTURE_SIZE if film is None else film.frames.shape[1:3]
+    return same_size(load_pictures(data, film, frames=frames), size)
 
 
 def film_crop(rng: np.random.Generator, film: Film, size: tuple[int, int]) -> Callable[[int], Picture]:

@@ -11,7 +11,6 @@ import torch
 
 from rdvfi.data.colours import Recoloured
 from rdvfi.data.datasets.clips import ClipWindows, find_clips
-from rdvfi.data.pack import Pack, PackedFilm
 from rdvfi.data.pairs import build_pairs
 from rdvfi.data.pool import KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures, load_textures
@@ -79,10 +78,10 @@ def _sources(config: DataConfig, model: Interpolator, cache: Path, report: Repor
     data = Path(config.folder)
     if not data.exists():
         raise FileNotFoundError(f"data.folder {data} does not exist")
-    if config.source in (SourceKind.moving, SourceKind.pack):
-        return _made(data, config, place)
     if not data.is_dir():
         raise NotADirectoryError(f"data.folder {data} is a file; expected a folder")
+    if config.source is SourceKind.moving:
+        return _made(data, config, place)
     if config.source is SourceKind.clips:
         size = (config.size[0], config.size[1])
         windows = ClipWindows(find_clips(data), size, free=config.free, colours=config.colours)
@@ -104,22 +103,13 @@ def _sources(config: DataConfig, model: Interpolator, cache: Path, report: Repor
 
 
 def _made(data: Path, config: DataConfig, device: torch.device) -> list[Source]:
-    """Sources that need no decoder: scenes, and the film of a pack."""
-    size, packed = (config.size[0], config.size[1]), config.source is SourceKind.pack
-    pack = Pack(data, device) if packed else None
-    sources: list[Source] = []
+    """Procedural scenes, drawn on ``device`` from the pictures of a folder."""
     for kind in config.kinds:
-        if kind == "film" and pack is not None:
-            sources.append(PackedFilm(pack, size, free=config.free))
-        elif kind == "procedural":
-            if pack is None:
-                pictures = torch.from_numpy(load_textures(data, _film_of(data))).to(device)
-            else:
-                pictures = pack.pictures
-            sources.append(MovingTextures(pictures, size, free=config.free))
-        else:
-            raise ValueError(f"data.source={config.source.name} makes no samples of kind {kind!r}; set data.kinds")
-    return sources
+        if kind != "procedural":
+            raise ValueError(f"data.source=moving makes no samples of kind {kind!r}; set data.kinds=[procedural]")
+    pictures = torch.from_numpy(load_textures(data)).to(device)
+    size = (config.size[0], config.size[1])
+    return [MovingTextures(pictures, size, free=config.free) for _ in config.kinds]
 
 
 def _pairs(data: Path, kind: str, count: int, config: DataConfig, report: Report) -> Pool:

@@ -27,8 +27,7 @@ class SourceKind(Enum):
 
     pool = "samples made once and kept: data/pool"
     crops = "squares of photographs and film, for the autoencoder"
-    moving = "procedural scenes, made where training runs from the textures of a data folder"
-    pack = "a training pack: procedural scenes from its pictures, and its film"
+    moving = "procedural scenes, made where training runs from the pictures of a folder"
     clips = "a folder of videos, or of folders of frames"
     pairs = "pairs of pictures with their motion, for the coarse flow: data/pool/pairs-KIND"
 
@@ -55,7 +54,7 @@ class DataConfig:
     """Which samples.
 
     Attributes:
-        folder: Made by the data build; the file of a pack; or a folder of clips.
+        folder: Made by the data build; or a folder of clips, or of pictures.
         source: See `SourceKind`.
         kinds: ``procedural`` and ``film``, which take turns; clips have no kinds. One that is named
             twice has two turns.
