@@ -72,6 +72,31 @@ def write_clip(
         container.mux(stream.encode(None))
 
 
+def level(number: int) -> int:
+    """The grey that marks a frame of `write_numbered`."""
+    return 20 + 3 * number
+
+
+def write_numbered(path: Path, ticks: Sequence[int]) -> None:
+    """One flat frame per tick of 1/24 s; key frames every 12, with frames sent out of order."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 24)
+        stream.options = {"crf": "1", "g": "12", "bf": "2"}
+        for number, tick in enumerate(ticks):
+            picture = np.full((48, 64, 3), level(number), np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = tick, Fraction(1, 24)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def numbers(frames: Sequence[np.ndarray]) -> list[int]:
+    """Which frames of `write_numbered` these are."""
+    return [round((float(frame.mean()) - 20) / 3) for frame in frames]
+
+
 def _write_sound(container: av.container.OutputContainer, audio, *, seconds: float) -> None:
     samples = round(44100 * seconds)
     wave = (0.3 * np.sin(2 * np.pi * 440 * np.arange(samples) / 44100)).astype(np.float32)

@@ -1,5 +1,6 @@
 """Clips and Vimeo-90K: real frames at their real times, all treated alike."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -9,8 +10,9 @@ import pytest
 import torch
 from skimage import data
 
-from rdvfi.data.datasets.clips import ClipWindows, FolderClip, VideoClip, find_clips, recoloured
+from rdvfi.data.datasets.clips import ClipWindows, recoloured
 from rdvfi.data.datasets.vimeo import Vimeo90K
+from rdvfi.media.clip import Clip, FolderClip, VideoClip, find_clips
 from rdvfi.media.scene_cuts import has_cut
 
 H, W = 48, 80
@@ -99,14 +101,14 @@ def test_windows_across_a_cut_are_never_drawn(tmp_path: Path) -> None:
         alternating.sample(np.random.default_rng(0))
 
 
-class _Flashing:
+class _Flashing(Clip):
     """Sixteen like frames, then another scene, over and over: every window of 8 to 16 has a cut."""
 
     def __len__(self) -> int:
         return 60
 
-    def read(self, numbers: list[int]) -> list[np.ndarray]:
-        return [np.full((H, W, 3), 250 * ((n // 7) % 2), np.uint8) for n in numbers]
+    def _decode(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        return (np.full((H, W, 3), 250 * ((n // 7) % 2), np.uint8) for n in numbers)
 
 
 def test_colours_change_alike_in_all_frames() -> None:

@@ -1,18 +1,16 @@
 """Reading clips, the protocol over them, and the held-out procedural scenes."""
 
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+import clips
 from rdvfi.data.synthetic.limbs import draw_limb
 from rdvfi.evaluation.clips import windows
-from rdvfi.evaluation.frames import count_frames, read_frames
 from rdvfi.evaluation.procedural import (
     SETS,
     held_out_pictures,
@@ -26,50 +24,14 @@ from rdvfi.ops import backward_warp
 COUNT = 60
 
 
-def level(number: int) -> int:
-    """The grey that marks a frame."""
-    return 20 + 3 * number
-
-
-def write_video(path: Path, ticks: list[int]) -> None:
-    """One flat frame per tick of 1/24 s; key frames every 12, with frames sent out of order."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=24)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 24)
-        stream.options = {"crf": "1", "g": "12", "bf": "2"}
-        for number, tick in enumerate(ticks):
-            picture = np.full((48, 64, 3), level(number), np.uint8)
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = tick, Fraction(1, 24)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-
-
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clip") / "grey.mp4"
-    write_video(path, list(range(COUNT)))
+    clips.write_numbered(path, range(COUNT))
     return path
 
 
-def numbers(frames: list[np.ndarray]) -> list[int]:
-    return [round((float(frame.mean()) - 20) / 3) for frame in frames]
-
-
-@pytest.mark.parametrize("start", [0, 1, 11, 12, 13, 29, 59])
-def test_reading_starts_at_the_frame_asked_for(video: Path, start: int) -> None:
-    assert numbers(list(read_frames(video, start=start))) == list(range(start, COUNT))
-
-
-def test_frames_are_counted_where_timestamps_are_irregular(tmp_path: Path) -> None:
-    path = tmp_path / "uneven.mp4"
-    write_video(path, [n + n // 3 for n in range(COUNT)])
-    assert numbers(list(read_frames(path, start=40))) == list(range(40, COUNT))
-
-
 def test_counts_come_from_the_file(video: Path) -> None:
-    assert count_frames(video) == COUNT
     assert count_windows(video, gap=9) == 6
     assert count_windows(video, gap=9, start=7, pairs=3) == 3
     for name in SETS:
@@ -87,7 +49,7 @@ def test_windows_are_every_gap_frames(video: Path, gap: int, start: int, pairs: 
     assert [window.first for window in found] == firsts
     for window in found:
         expected = list(range(window.first, window.first + gap + 1))
-        assert numbers(list(window.frames)) == expected
+        assert clips.numbers(list(window.frames)) == expected
         assert window.times.tolist() == pytest.approx([i / gap for i in range(1, gap)])
         assert window.truth().shape == (gap - 1, 3, 48, 64)
 
@@ -97,7 +59,7 @@ def test_inputs_and_truth_are_the_frames_scaled_to_one(video: Path) -> None:
     img0, img1 = window.inputs(torch.device("cpu"))
     truth = window.truth()
     shown = [round(255 * image.mean().item()) for image in (img0[0], *truth, img1[0])]
-    assert shown == pytest.approx([level(n) for n in range(8, 13)], abs=1)
+    assert shown == pytest.approx([clips.level(n) for n in range(8, 13)], abs=1)
 
 
 def test_reading_is_a_stream() -> None:
@@ -112,26 +74,16 @@ def test_reading_is_a_stream() -> None:
     assert len(taken) == 9
 
 
-def test_a_folder_is_read_in_natural_order_and_reduced(tmp_path: Path) -> None:
-    for number in range(12):
-        picture = np.full((60, 80, 3), level(number), np.uint8)
-        cv2.imwrite(str(tmp_path / f"frame_{number}.png"), picture)
-    (tmp_path / "notes.txt").write_text("not a frame")
-    frames = list(read_frames(tmp_path, start=2, max_size=40))
-    assert numbers(frames) == list(range(2, 12))
-    assert frames[0].shape == (30, 40, 3)
-    assert count_frames(tmp_path) == 12
-
-
-def test_colours_keep_their_order(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "0.png"), np.full((16, 16, 3), (10, 20, 200), np.uint8))
-    assert next(read_frames(tmp_path))[0, 0].tolist() == [200, 20, 10]
-
-
 def _textured(seed: int, shift: int) -> np.ndarray:
     noise = np.random.default_rng(seed).integers(0, 255, (6, 12, 3), np.uint8)
     picture = cv2.resize(noise, (192, 96), interpolation=cv2.INTER_CUBIC)
     return np.roll(picture, shift, axis=1)
+
+
+def test_frames_are_reduced_where_asked(video: Path) -> None:
+    window = next(clip_windows(video, gap=4, start=2, max_size=32))
+    assert window.frames.shape == (5, 24, 32, 3)
+    assert clips.numbers(list(window.frames)) == [2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("gap", [2, 8, 9])
@@ -231,23 +183,11 @@ def test_limbs_are_three_photographs_and_show_their_exact_flow(number: int) -> N
     assert moved > 0.3 * 60.0
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("empty.mp4", b"", "cannot read .*empty.mp4 as a video"),
-    ("text.mp4", b"not a video" * 100, "cannot read .*text.mp4 as a video"),
-])  # fmt: skip
-def test_what_is_not_a_video_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        list(read_frames(tmp_path / name))
-    with pytest.raises(ValueError, match=message):
-        count_frames(tmp_path / name)
-
-
 def test_bad_clips_and_numbers_are_refused(video: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no such clip: .*gone\.mp4"):
-        read_frames(tmp_path / "gone.mp4")
-    with pytest.raises(ValueError, match="no images in folder"):
-        list(read_frames(tmp_path))
+        clip_windows(tmp_path / "gone.mp4", gap=8)
+    with pytest.raises(ValueError, match="max_size is 8 pixels"):
+        clip_windows(video, gap=8, max_size=8)
     with pytest.raises(ValueError, match="gap is 1; it must be at least 2"):
         clip_windows(video, gap=1)
     with pytest.raises(ValueError, match="pairs is 0"):
@@ -261,16 +201,3 @@ def test_bad_clips_and_numbers_are_refused(video: Path, tmp_path: Path) -> None:
     for name in SETS:
         with pytest.raises(ValueError, match="max_size does not apply"):
             clip_windows(name, gap=8, max_size=100)
-
-
-def test_images_of_different_size_are_refused(tmp_path: Path) -> None:
-    for number, width in enumerate((64, 64, 66)):
-        cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((48, width, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"2\.png is 66x48; the ones before it are 64x48"):
-        list(read_frames(tmp_path))
-
-
-def test_a_damaged_image_is_named(tmp_path: Path) -> None:
-    (tmp_path / "0.png").write_bytes(b"\x89PNG but no more")
-    with pytest.raises(ValueError, match=r"cannot read image .*0\.png"):
-        list(read_frames(tmp_path))

@@ -66,6 +66,17 @@ def test_imports_go_one_way() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_only_media_opens_video_files() -> None:
+    users = {
+        path.relative_to(SOURCE).parts[0]
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "av" for alias in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "av")
+    }
+    assert users == {"media"}
+
+
 def _python(program: str, **environment: str) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],

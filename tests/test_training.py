@@ -20,6 +20,7 @@ from rdvfi.data.samples import Film, load_pictures
 from rdvfi.data.sources import Stream
 from rdvfi.data.synthetic.moving import KNOTS
 from rdvfi.interpolator import Interpolator
+from rdvfi.media.images import write_png
 from rdvfi.models import load_bundled
 from rdvfi.training import feeds, run
 from rdvfi.training.losses.registry import Needs, Terms
@@ -28,7 +29,6 @@ from rdvfi.training.objectives.decoding import Autoencoding, Decoding
 from rdvfi.training.objectives.diffusion import Diffusing
 from rdvfi.training.objectives.moment import Moment
 from rdvfi.training.parts import load_parts, only, part_of, save_parts
-from rdvfi.training.png import write_png
 from rdvfi.training.recipes import compose_stages, list_training_recipes
 from rdvfi.training.stage import Kind, SourceKind
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from rdvfi.evaluation.frames import Picture
+from rdvfi.media.pixels import Picture
 from rdvfi.types import Image, Times
 
 LONG_CLIP = 1000

@@ -9,12 +9,13 @@ import torch
 from rdvfi.evaluation.ablate import ablations, losses
 from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.clips import LONG_CLIP, Window, windows
-from rdvfi.evaluation.frames import count_frames, read_frames
 from rdvfi.evaluation.measure import measure, usable_device
 from rdvfi.evaluation.methods import ModelMethod, create_methods
 from rdvfi.evaluation.procedural import SCENES, SETS, procedural_windows
 from rdvfi.evaluation.report import Report, read_environment
 from rdvfi.interpolator import Interpolator
+from rdvfi.media.clip import open_clip
+from rdvfi.media.pixels import Picture
 from rdvfi.registry import did_you_mean
 
 
@@ -103,31 +104,40 @@ def clip_windows(
         if max_size is not None:
             raise ValueError("max_size does not apply to procedural sets, which are 448x256")
         return procedural_windows(gap, name=str(clip), start=start, pairs=pairs)
-    count = count_frames(Path(clip))
-    if count is not None and count - start <= gap:
+    if max_size is not None and max_size < 16:
+        raise ValueError(f"max_size is {max_size} pixels; it must be at least 16")
+    opened = open_clip(clip)
+    if len(opened) - start <= gap:
         raise ValueError(
-            f"{clip} has {count} frames; from frame {start} at a gap of {gap} at least {start + gap + 1} are needed"
+            f"{clip} has {len(opened)} frames; from frame {start} at a gap of {gap} "
+            f"at least {start + gap + 1} are needed"
         )
-    frames = read_frames(Path(clip), start=start, max_size=max_size)
-    return windows(frames, gap, start=start, pairs=pairs)
+    frames = opened.frames(start)
+    reduced = frames if max_size is None else (_reduced(frame, max_size) for frame in frames)
+    return windows(reduced, gap, start=start, pairs=pairs)
 
 
-def count_windows(clip: str | os.PathLike[str], *, gap: int, start: int = 0, pairs: int | None = None) -> int | None:
-    """How many windows `evaluate` will look at; None where the clip does not say."""
+def count_windows(clip: str | os.PathLike[str], *, gap: int, start: int = 0, pairs: int | None = None) -> int:
+    """How many windows `evaluate` will look at."""
     if _is_set(clip):
         return SCENES if pairs is None else pairs
-    count = count_frames(Path(clip))
-    if count is None:
-        return pairs
-    whole = max(0, (count - 1 - start) // gap)
+    whole = max(0, (len(open_clip(clip)) - 1 - start) // gap)
     return whole if pairs is None else min(whole, pairs)
 
 
 def _is_long(clip: str | os.PathLike[str]) -> bool:
-    if _is_set(clip):
-        return False
-    count = count_frames(Path(clip))
-    return count is not None and count > LONG_CLIP
+    return not _is_set(clip) and len(open_clip(clip)) > LONG_CLIP
+
+
+def _reduced(picture: Picture, max_size: int) -> Picture:
+    """The picture with its longer side reduced to ``max_size``, by averaging areas."""
+    import cv2
+
+    h, w = picture.shape[:2]
+    scale = max_size / max(h, w)
+    if scale >= 1.0:
+        return picture
+    return cv2.resize(picture, (round(w * scale), round(h * scale)), interpolation=cv2.INTER_AREA)
 
 
 def _is_set(clip: str | os.PathLike[str]) -> bool:

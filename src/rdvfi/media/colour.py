@@ -18,10 +18,8 @@ import av
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import Interpolation, VideoReformatter
-from jaxtyping import UInt8, UInt16
 
-Pixels = UInt8[np.ndarray, "H W 3"] | UInt16[np.ndarray, "H W 3"]
-"""One RGB frame; 16 bits a channel where the source has more than 8."""
+from rdvfi.media.pixels import Pixels
 
 LIMITED, FULL = 1, 2
 """Colour ranges, as FFmpeg numbers them."""

@@ -7,6 +7,7 @@ before an hour's work rather than after it.
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 
 import av
@@ -49,25 +50,59 @@ class Scan:
     """When the last frame ends, if the file says so."""
 
 
-def open_video(path: Path) -> InputContainer:
+def name_of(file: Path | BytesIO) -> str:
+    """What errors call a file."""
+    return str(file) if isinstance(file, Path) else "the video"
+
+
+def open_video(file: Path | BytesIO) -> InputContainer:
     """Open a file for reading.
 
     Raises:
         ValueError: If it is not a video.
     """
+    if not isinstance(file, Path):
+        file.seek(0)
     try:
-        return av.open(str(path), metadata_errors="replace")
+        return av.open(str(file) if isinstance(file, Path) else file, "r", metadata_errors="replace")
     except av.error.FFmpegError as error:
-        raise ValueError(f"{path} is not a video that can be read: {error.strerror}") from error
+        raise ValueError(f"{name_of(file)} is not a video that can be read: {error.strerror}") from error
 
 
-def video_stream(container: InputContainer, path: Path) -> VideoStream:
+def video_stream(container: InputContainer, file: Path | BytesIO) -> VideoStream:
     """The first video stream that is not a cover picture."""
     cover = Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not streams:
-        raise ValueError(f"{path} has no video stream")
+        raise ValueError(f"{name_of(file)} has no video stream")
     return streams[0]
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """How many frames a video has, and when they are shown."""
+
+    frames: int
+    times: tuple[int, ...]
+    """Presentation timestamps in rising order; empty if the file has none to rely on."""
+
+
+def read_index(file: Path | BytesIO) -> VideoIndex:
+    """Read the packets of the video stream, without decoding them.
+
+    Raises:
+        ValueError: If it is not a video, or is damaged.
+    """
+    with open_video(file) as container:
+        stream = video_stream(container, file)
+        try:
+            times = [p.pts for p in container.demux(stream) if p.size and not p.is_discard]
+        except av.error.FFmpegError as error:
+            raise ValueError(f"{name_of(file)} is damaged: {error.strerror}") from error
+        known = {time for time in times if time is not None}
+        # What FFmpeg calls presentation times in AVI are those of decoding.
+        reliable = len(known) == len(times) and container.format.name != "avi"
+        return VideoIndex(len(times), tuple(sorted(known)) if reliable else ())
 
 
 def first_frame(path: Path) -> av.VideoFrame:

@@ -14,8 +14,9 @@ from pathlib import Path
 import av
 import av.error
 
-from rdvfi.media.colour import SRGB_VIDEO, Colour, Converter, PixelLayout, Pixels, quarter_turns
+from rdvfi.media.colour import SRGB_VIDEO, Colour, Converter, PixelLayout, quarter_turns
 from rdvfi.media.images import is_image, list_images, read_image
+from rdvfi.media.pixels import Pixels
 from rdvfi.media.probe import Clock, first_frame, open_video, scan, video_stream
 from rdvfi.media.timestamps import Stamp
 

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, UInt8
 
-Picture = UInt8[np.ndarray, "_ _ 3"]
-
+from rdvfi.media.pixels import Picture
 
 CUT_FLOOR = 0.05
 """Smallest mean difference, of a range of 1, that can be a cut."""

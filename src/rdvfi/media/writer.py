@@ -14,9 +14,10 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from rdvfi.media.codecs import choose_codec, choose_pixel_format, encoder_options
-from rdvfi.media.colour import Converter, Pixels
+from rdvfi.media.colour import Converter
 from rdvfi.media.images import write_png
 from rdvfi.media.output import FRAME_NAME, complete_or_nothing, is_folder_output
+from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo
 from rdvfi.media.sound import SoundCopier
 from rdvfi.media.timestamps import Moment

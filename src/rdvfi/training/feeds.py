@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rdvfi.data.colours import Recoloured
-from rdvfi.data.datasets.clips import ClipWindows, find_clips
+from rdvfi.data.datasets.clips import ClipWindows
 from rdvfi.data.pairs import build_pairs
 from rdvfi.data.pool import KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures, load_textures
@@ -18,6 +18,7 @@ from rdvfi.data.sources import Source, Stream, mixed
 from rdvfi.data.symmetries import Symmetric
 from rdvfi.data.synthetic.moving import MovingTextures
 from rdvfi.interpolator import Interpolator
+from rdvfi.media.clip import find_clips
 from rdvfi.training.objectives.base import Batch
 from rdvfi.training.parts import part_of
 from rdvfi.training.stage import DataConfig, SourceKind

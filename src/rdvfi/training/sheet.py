@@ -24,10 +24,10 @@ from torch import Tensor
 from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.interfaces import Keyframes, Trajectory
 from rdvfi.interpolator import Interpolator
+from rdvfi.media.pixels import Picture
 from rdvfi.ops.warp import backward_warp
 from rdvfi.training.objectives.autoencoder_clip import Clip
 from rdvfi.training.objectives.rendering import Rendered
-from rdvfi.training.png import Pixels
 
 Tile = Float[Tensor, "3 h w"]
 
@@ -39,7 +39,7 @@ def draw_sheet(
     trajectory: Trajectory,
     drawn: Rendered,
     index: int,
-) -> Pixels:
+) -> Picture:
     """The sheet of a small batch, of which frame number ``index`` was drawn."""
     decoded = _decoded(model, keyframes, clip)
     blocks = [_block(clip, trajectory, drawn, index, decoded, i) for i in range(len(drawn.frames))]
@@ -52,7 +52,7 @@ def draw_flows(
     flow: Float[Tensor, "b 2 hf wf"],
     known: Float[Tensor, "b 2 hs ws"],
     visible: Float[Tensor, "b hs ws"],
-) -> Pixels:
+) -> Picture:
     """The sheet of a flow from the first frames to the last; flows in pixels of the frames."""
     size = (first.shape[-2], first.shape[-1])
     warped = backward_warp(last.float(), flow.float())
@@ -111,7 +111,7 @@ def flow_colours(flow: Float[Tensor, "2 h w"], longest: float) -> Tile:
     return 1.0 - strength * (1.0 - pure)
 
 
-def to_pixels(image: Float[Tensor, "3 h w"]) -> Pixels:
+def to_pixels(image: Float[Tensor, "3 h w"]) -> Picture:
     """8-bit pixels (h, w, 3)."""
     scaled = (image.detach().float().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
     return scaled.permute(1, 2, 0).contiguous().cpu().numpy()

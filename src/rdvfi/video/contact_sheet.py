@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from rdvfi.media.colour import Pixels
 from rdvfi.media.images import write_png
 from rdvfi.media.output import complete_or_nothing
+from rdvfi.media.pixels import Pixels
 
 _Tile = UInt8[np.ndarray, "_ _ 3"]
 

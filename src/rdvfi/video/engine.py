@@ -23,8 +23,7 @@ from rdvfi._memory import is_out_of_memory
 from rdvfi.geometry import MINIMUM_SIDE
 from rdvfi.interfaces import Motion
 from rdvfi.interpolator import Interpolator
-from rdvfi.media.colour import Pixels
-from rdvfi.media.frames import bytes_of_frame, to_pixels, to_tensor
+from rdvfi.media.pixels import Pixels, bytes_of_frame, to_pixels, to_tensor
 from rdvfi.media.reader import Source, SourceFrame
 from rdvfi.media.writer import Sink
 from rdvfi.video.contact_sheet import ContactSheet

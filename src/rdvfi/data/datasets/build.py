@@ -24,7 +24,9 @@ import numpy as np
 
 from rdvfi.data.datasets.packages import find_package, read_member, read_members, sha256
 from rdvfi.data.manifest import read_manifest, write_manifest
-from rdvfi.data.synthetic.procedural import Picture
+from rdvfi.media.clip import VideoClip
+from rdvfi.media.images import decode_image
+from rdvfi.media.pixels import Picture, to_picture
 
 FILM_MEMBER = "moviepy-2.2.1/docs/_static/medias/getting_started/moviepy_10_minutes/moviepy_10_minutes.zip"
 FILM_NAME = "bbb.mp4"
@@ -108,28 +110,21 @@ def _film_facts(source: Path, made: Path) -> dict[str, object]:
 
 def _decode(film: io.BytesIO, source: Path, partial: Path) -> None:
     """Write every frame at half size as one 8-bit array."""
-    import av
     import cv2
-    from av.error import FFmpegError
 
     try:
-        with av.open(film, "r") as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            size = (stream.height // 2, stream.width // 2)
-            declared, count = stream.frames, 0
-            shape = (declared, *size, 3)
-            frames = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-            for frame in container.decode(stream):
-                if count < declared:
-                    picture = frame.to_ndarray(format="rgb24")
-                    frames[count] = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
-                count += 1
-            frames.flush()
-    except FFmpegError as error:
+        clip, count = VideoClip(film), 0
+        first = next(clip.frames())
+        size = (first.shape[0] // 2, first.shape[1] // 2)
+        shape = (len(clip), *size, 3)
+        frames = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        for count, picture in enumerate(clip.frames(), start=1):
+            frames[count - 1] = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
+        frames.flush()
+    except (ValueError, StopIteration) as error:
         raise ValueError(f"{FILM_NAME} in {source} cannot be decoded: {error}") from error
-    if count != declared:
-        raise ValueError(f"{FILM_NAME} in {source} declares {declared} frames and has {count}")
+    if count < len(clip):
+        raise ValueError(f"{FILM_NAME} in {source} declares {len(clip)} frames and has {count}")
 
 
 def _photographs(source: Path, partial: Path) -> None:
@@ -138,10 +133,7 @@ def _photographs(source: Path, partial: Path) -> None:
     pictures: dict[str, Picture] = {}
     members = read_members(source, list(PHOTOGRAPHS))
     for name in PHOTOGRAPHS:  # in this order, which numbers the textures
-        stored = cv2.imdecode(np.frombuffer(members[name], np.uint8), cv2.IMREAD_COLOR)
-        if stored is None:
-            raise ValueError(f"{name} in {source} is not a readable picture")
-        picture = cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
+        picture = to_picture(decode_image(members[name], f"{name} in {source}"))
         scale = LONGER_SIDE / max(picture.shape[:2])
         size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
         pictures[name] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)

@@ -1,7 +1,7 @@
 """Batches of real frames from folders of videos or of frames.
 
-`find_clips` lists what is below a folder: every video file is a clip, and so is every folder that
-holds images. `ClipWindows` draws windows from them: a random clip, a random stride, a window
+`rdvfi.media.clip.find_clips` lists what is below a folder: every video file is a clip, and so is
+every folder that holds images. `ClipWindows` draws windows from them: a random clip, a random stride, a window
 without a scene cut, played forwards or backwards, cropped and recoloured, all frames alike.
 
 Which times real frames have. A window of ``n`` intervals has true frames at ``i / n`` only, so the
@@ -16,8 +16,6 @@ instead would teach the motion wrong times. So there are two kinds of windows:
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,109 +23,12 @@ from torch import Tensor
 
 from rdvfi.data.sources import Stream
 from rdvfi.data.synthetic.moving import KNOTS
-from rdvfi.data.synthetic.procedural import Picture
+from rdvfi.media.clip import Clip
+from rdvfi.media.pixels import Picture
 from rdvfi.media.scene_cuts import has_cut
 
-VIDEOS = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v"})
 TRIES = 50
 """Windows that are drawn before a folder is given up as all cuts."""
-
-
-@runtime_checkable
-class Clip(Protocol):
-    """Frames in order that can be read anywhere."""
-
-    def __len__(self) -> int:
-        """Number of frames."""
-        ...
-
-    def read(self, numbers: Sequence[int]) -> list[Picture]:
-        """Frames by rising number, 8-bit RGB."""
-        ...
-
-
-class FolderClip:
-    """A folder of images, in natural order."""
-
-    def __init__(self, folder: Path) -> None:
-        from rdvfi.media.images import list_images
-
-        self._paths = list_images(folder)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def read(self, numbers: Sequence[int]) -> list[Picture]:
-        """Frames by number; 16-bit images are reduced to 8."""
-        from rdvfi.media.images import read_image
-
-        frames = [read_image(self._paths[number]) for number in numbers]
-        return [frame if frame.dtype == np.uint8 else (frame >> 8).astype(np.uint8) for frame in frames]
-
-
-class VideoClip:
-    """A video file. Its packets are read once for the times of its frames, none is decoded."""
-
-    def __init__(self, path: Path) -> None:
-        import av
-        from av.error import FFmpegError
-
-        self._path = path
-        try:
-            with av.open(str(path), "r") as container:
-                stream = container.streams.video[0]
-                times = {p.pts for p in container.demux(stream) if p.pts is not None}
-        except (FFmpegError, IndexError) as error:
-            raise ValueError(f"{path} is not a video that can be read: {error}") from error
-        self._times = sorted(times)
-
-    def __len__(self) -> int:
-        return len(self._times)
-
-    def read(self, numbers: Sequence[int]) -> list[Picture]:
-        """Frames by rising number: from the key frame before the first, decoded forward."""
-        import av
-        from av.error import FFmpegError
-
-        wanted = {self._times[number]: i for i, number in enumerate(numbers)}
-        found: dict[int, Picture] = {}
-        try:
-            with av.open(str(self._path), "r") as container:
-                stream = container.streams.video[0]
-                container.seek(min(wanted), stream=stream)
-                for frame in container.decode(stream):
-                    if frame.pts in wanted:
-                        found[wanted[frame.pts]] = frame.to_ndarray(format="rgb24")
-                    if len(found) == len(wanted):
-                        break
-        except FFmpegError as error:
-            raise ValueError(f"{self._path} cannot be decoded: {error}") from error
-        if len(found) < len(wanted):
-            raise ValueError(f"{self._path} is damaged: frames {list(numbers)} cannot be read")
-        return [found[i] for i in range(len(numbers))]
-
-
-def find_clips(folder: Path) -> dict[str, Clip]:
-    """All clips below a folder by name, in order of name.
-
-    Raises:
-        FileNotFoundError: If there is no such folder.
-        ValueError: If it holds no clips, or one that cannot be read.
-    """
-    from rdvfi.media.images import is_image
-
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
-    clips: dict[str, Clip] = {}
-    for path in sorted([folder, *folder.rglob("*")]):
-        name = str(path.relative_to(folder))
-        if path.is_dir() and any(is_image(file) for file in path.iterdir()):
-            clips[name] = FolderClip(path)
-        elif path.suffix.lower() in VIDEOS:
-            clips[name] = VideoClip(path)
-    if not clips:
-        raise ValueError(f"{folder} holds no clips: neither videos nor folders of images")
-    return clips
 
 
 class ClipWindows:

@@ -7,7 +7,7 @@ which it goes on are dropped, since those steps are done again.
 import csv
 from pathlib import Path
 
-from rdvfi.training.png import Pixels
+from rdvfi.media.pixels import Picture
 
 _FIRST = ("step", "seconds", "rate", "gradient")
 
@@ -54,7 +54,7 @@ class Log:
             for key, value in values.items():
                 self._board.add_scalar(key, value, step)
 
-    def picture(self, step: int, pixels: Pixels) -> None:
+    def picture(self, step: int, pixels: Picture) -> None:
         """A picture, to TensorBoard alone."""
         if self._board is not None:
             self._board.add_image("sheet", pixels, step, dataformats="HWC")

@@ -25,6 +25,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from rdvfi._torchvision import import_torchvision
+from rdvfi.media.images import write_png
 from rdvfi.training.engine.averaging import Averages
 from rdvfi.training.engine.checkpoints import Checkpoints, State, check_names
 from rdvfi.training.engine.layout import placed, running_buffers, whole
@@ -33,7 +34,6 @@ from rdvfi.training.engine.settings import EngineConfig
 from rdvfi.training.engine.slim import load_slim, save_slim
 from rdvfi.training.objectives.base import Batch, Feed, Losses, Objective
 from rdvfi.training.objectives.moment import Moment
-from rdvfi.training.png import write_png
 
 Report = Callable[[str], None]
 

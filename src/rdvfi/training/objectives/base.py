@@ -6,8 +6,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from rdvfi.media.pixels import Picture
 from rdvfi.training.objectives.moment import Moment
-from rdvfi.training.png import Pixels
 
 Batch = dict[str, Tensor]
 Losses = dict[str, Tensor]
@@ -29,6 +29,6 @@ class Objective(nn.Module, ABC):
     def forward(self, batch: Batch, moment: Moment) -> Losses:
         """Weighted losses of one batch, by name; their sum is minimised."""
 
-    def pictures(self, batch: Batch, moment: Moment) -> Pixels | None:
+    def pictures(self, batch: Batch, moment: Moment) -> Picture | None:
         """A picture of what the model makes of a batch, if there is something to see."""
         return None

@@ -18,13 +18,13 @@ from rdvfi.data.synthetic.moving import KNOTS
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import FlowEstimator
 from rdvfi.interpolator import Interpolator
+from rdvfi.media.pixels import Picture
 from rdvfi.motion.flow.matched_dis import MatchedDIS
 from rdvfi.motion.flow.matching import Found, Matching
 from rdvfi.training.losses.evidence import Estimates, Evidence, FlowPair, Matches, Needs, Terms
 from rdvfi.training.objectives.autoencoder_clip import Clip
 from rdvfi.training.objectives.base import Batch, Losses, Objective
 from rdvfi.training.objectives.moment import Moment
-from rdvfi.training.png import Pixels
 from rdvfi.training.sheet import draw_flows
 
 _FINEST = STRIDES[-1]
@@ -132,7 +132,7 @@ class CoarseFlow(Objective):
         name = next(iter(found))
         return {**found, name: found[name] + 0.0 * idle}
 
-    def pictures(self, batch: Batch, moment: Moment) -> Pixels:
+    def pictures(self, batch: Batch, moment: Moment) -> Picture:
         """A sheet of the first samples: see `rdvfi.training.sheet.draw_flows`."""
         few = {name: value[:2] for name, value in batch.items()}
         if holds_pairs(few):

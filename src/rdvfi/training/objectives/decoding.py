@@ -16,6 +16,7 @@ from rdvfi.data.synthetic.moving import KNOTS
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Keyframes, Reads, Trajectory
 from rdvfi.interpolator import Interpolator
+from rdvfi.media.pixels import Picture
 from rdvfi.motion.trajectory.iterative import IterativeFusion
 from rdvfi.motion.trajectory.straight import starting_line
 from rdvfi.render.refined import RefiningRenderer
@@ -32,7 +33,6 @@ from rdvfi.training.objectives.autoencoder_clip import Clip
 from rdvfi.training.objectives.base import Batch, Losses, Objective
 from rdvfi.training.objectives.moment import Moment
 from rdvfi.training.objectives.rendering import drawing_of, pair_on_grid, render_free
-from rdvfi.training.png import Pixels
 from rdvfi.training.sheet import draw_sheet, to_pixels
 from rdvfi.training.trainee import Given, Trainee, trainee_of
 
@@ -82,7 +82,7 @@ class Reconstructing(Objective):
         return self.with_images(trainee.predict(given, noise, pure).keyframes, clip)
 
     def with_images(self, made: Keyframes, clip: Clip) -> Keyframes:
-        """Pixels too, where the trajectory reads them: the true ones at the ends."""
+        """Picture too, where the trajectory reads them: the true ones at the ends."""
         if not self._reads_pixels():
             return made
         inner = made.latents[:, 1:-1]
@@ -127,7 +127,7 @@ class Reconstructing(Objective):
         drawing = drawing_of(drawn, clip, index) if self.terms.need(Needs.DRAWING) else None
         return FramePair(drawn.frames, truth, self.model.generator.encode), field, drawing
 
-    def pictures(self, batch: Batch, moment: Moment) -> Pixels | None:
+    def pictures(self, batch: Batch, moment: Moment) -> Picture | None:
         """A sheet of the first samples: see `rdvfi.training.sheet`."""
         clip = Clip.of({key: value[:2] for key, value in batch.items()})
         keyframes = self._shown(clip, moment)
@@ -231,7 +231,7 @@ class Autoencoding(Objective):
         found = self.terms(Evidence(moment.progress, frames=pair))
         return {**found, "size": 1e-3 * raw.float().square().mean()}
 
-    def pictures(self, batch: Batch, moment: Moment) -> Pixels | None:
+    def pictures(self, batch: Batch, moment: Moment) -> Picture | None:
         """Images above their reconstructions."""
         images = batch["frames"][:6, 0]
         made = self.autoencoder.decoder(self.autoencoder.encoder(images - 0.5)) + 0.5

@@ -1,12 +1,17 @@
-"""Pixels of files to tensors of models, and back."""
+"""Pixels of files, and between them and the tensors of models."""
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8, UInt16
 from torch import Tensor
 
-from rdvfi.media.colour import Pixels
 from rdvfi.types import Image
+
+Picture = UInt8[np.ndarray, "_ _ 3"]
+"""One RGB frame, 8 bits a channel."""
+
+Pixels = UInt8[np.ndarray, "_ _ 3"] | UInt16[np.ndarray, "_ _ 3"]
+"""One RGB frame; 16 bits a channel where the source has more than 8."""
 
 
 def to_tensor(pixels: Pixels, *, device: torch.device, dtype: torch.dtype) -> Image:
@@ -26,6 +31,11 @@ def to_pixels(frame: Float[Tensor, "3 H W"], *, deep: bool) -> Pixels:
     scaled = frame.permute(1, 2, 0).to(torch.float32).mul(most).add_(0.5).clamp_(0, most)
     rounded = scaled.to(torch.int32).to(torch.uint16) if deep else scaled.to(torch.uint8)
     return rounded.cpu().contiguous().numpy()
+
+
+def to_picture(pixels: Pixels) -> Picture:
+    """The same pixels with 8 bits a channel: the upper byte of 16."""
+    return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
 
 
 def bytes_of_frame(width: int, height: int) -> int:

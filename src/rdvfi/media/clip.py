@@ -1,0 +1,131 @@
+"""Frames by number, for training and evaluation: a video file, or a folder of images.
+
+A `Clip` gives the frames that it is asked for, wherever they are, as 8-bit RGB. A number always
+means the same picture: frames of a video are counted in the order in which they are shown. Packets
+are read once for the times of the frames; reading then enters at the key frame before the first
+frame wanted. Where a file holds no such times, frames are counted from its beginning.
+
+For a whole clip at its full depth, with exact times and sound, see `rdvfi.media.reader`.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+
+from rdvfi.media.images import is_image, list_images, read_image
+from rdvfi.media.pixels import Picture, to_picture
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v"})
+"""Files that `find_clips` takes for videos; `open_clip` opens any that FFmpeg reads."""
+
+
+class Clip(ABC):
+    """Frames in order that can be read anywhere, 8-bit RGB, all of one size."""
+
+    name: str
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of frames."""
+
+    @abstractmethod
+    def _decode(self, numbers: Sequence[int]) -> Iterator[Picture]:
+        """Frames by rising number, as far as they can be read."""
+
+    def frames(self, start: int = 0) -> Iterator[Picture]:
+        """All frames from number ``start`` on, one at a time.
+
+        Raises:
+            ValueError: If ``start`` is below 0, or a frame cannot be read.
+        """
+        if start < 0:
+            raise ValueError(f"start is {start}; frames are numbered from 0")
+        return self._decode(range(start, len(self)))
+
+    def read(self, numbers: Sequence[int]) -> list[Picture]:
+        """Frames by rising number.
+
+        Raises:
+            ValueError: If a frame cannot be read.
+        """
+        frames = list(self._decode(numbers))
+        if len(frames) < len(numbers):
+            raise ValueError(f"{self.name} is damaged: frames {list(numbers)} cannot be read")
+        return frames
+
+
+class FolderClip(Clip):
+    """The images of a folder in natural order; 16-bit ones are reduced to 8."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name = str(folder)
+        self._paths = list_images(folder)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def _decode(self, numbers: Sequence[int]) -> Iterator[Picture]:
+        size: tuple[int, ...] | None = None
+        for path in (self._paths[number] for number in numbers):
+            picture = to_picture(read_image(path))
+            if size is not None and picture.shape != size:
+                raise ValueError(
+                    f"image {path} is {picture.shape[1]}x{picture.shape[0]}; the ones before it are {size[1]}x{size[0]}"
+                )
+            size = picture.shape
+            yield picture
+
+
+class VideoClip(Clip):
+    """The frames of a video file, or of one that is held in memory."""
+
+    def __init__(self, file: Path | BytesIO) -> None:
+        from rdvfi.media.probe import name_of, read_index
+
+        self._file = file
+        self.name = name_of(file)
+        self._index = read_index(file)
+
+    def __len__(self) -> int:
+        return self._index.frames
+
+    def _decode(self, numbers: Sequence[int]) -> Iterator[Picture]:
+        from rdvfi.media.decoder import decode_frames
+
+        return decode_frames(self._file, self._index, numbers)
+
+
+def open_clip(path: str | os.PathLike[str]) -> Clip:
+    """A video file or a folder of images.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is neither, or the folder holds no images.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise FileNotFoundError(f"no such clip: {place}")
+    return FolderClip(place) if place.is_dir() else VideoClip(place)
+
+
+def find_clips(folder: Path) -> dict[str, Clip]:
+    """All clips below a folder by name, in order of name: video files, and folders with images.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If it holds no clips, or one that cannot be read.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    clips: dict[str, Clip] = {}
+    for path in sorted([folder, *folder.rglob("*")]):
+        name = str(path.relative_to(folder))
+        if path.is_dir() and any(is_image(file) for file in path.iterdir()):
+            clips[name] = FolderClip(path)
+        elif path.suffix.lower() in VIDEO_SUFFIXES:
+            clips[name] = VideoClip(path)
+    if not clips:
+        raise ValueError(f"{folder} holds no clips: neither videos nor folders of images")
+    return clips
