@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import rdvfi
 from rdvfi.evaluation.ablate import StandIn, composed, in_place, straightened
-from rdvfi.interfaces import Keyframes
+from rdvfi.interfaces import Keyframes, MotionPrior
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.trajectory.iterative import IterativeFusion
 from rdvfi.motion.trajectory.knots import Knots
@@ -73,7 +73,8 @@ class Unbent(StandIn):
 
     def forward(self, img0: SmallImage, img1: SmallImage, noise: Tensor) -> Keyframes:
         """The generator's keyframes, without their bends."""
-        return replace(self.generator(img0, img1, noise), bends=None)
+        made = self.generator(img0, img1, noise)
+        return replace(made, prior=None if made.prior is None else MotionPrior(made.prior.end_flows))
 
 
 def with_knots(kind: Knots) -> Callable[[Interpolator], Interpolator]:

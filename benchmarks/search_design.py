@@ -35,7 +35,7 @@ from rdvfi.evaluation.methods import ModelMethod
 from rdvfi.evaluation.procedural import SETS, held_out_pictures, held_out_scene
 from rdvfi.evaluation.protocol import clip_windows
 from rdvfi.evaluation.report import read_environment
-from rdvfi.interfaces import Keyframes
+from rdvfi.interfaces import Keyframes, MotionPrior
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.trajectory.iterative import IterativeFusion
 from rdvfi.motion.trajectory.straight import starting_line
@@ -84,7 +84,7 @@ class EndsDecoding(Decoding):
         """Latents of both ends, and the coarse flow between them."""
         assert clip.latents is not None
         assert clip.coarse is not None
-        return Keyframes(clip.latents[:, ::8], torch.arange(2.0), end_flows=clip.coarse)
+        return Keyframes(clip.latents[:, ::8], torch.arange(2.0), prior=MotionPrior(clip.coarse))
 
     def _keyframes(self, clip: Clip, moment: Moment) -> Keyframes:
         return self.true_keyframes(clip)

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import rdvfi
-from rdvfi.interfaces import FlowEstimator, KeyframeGenerator, Keyframes
+from rdvfi.interfaces import FlowEstimator, KeyframeGenerator, Keyframes, MotionPrior
 from rdvfi.ops import backward_warp, straight_flows
 from rdvfi.testing import check_generator
 from rdvfi.types import SmallImage
@@ -35,7 +35,7 @@ class Rearranged(KeyframeGenerator):
     stride = 8
     size_multiple = 16
     time_symmetric = True
-    gives_end_flows = True
+    gives_prior = True
 
     def __init__(self, coarse: FlowEstimator, between: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Rearranged(KeyframeGenerator):
         # The ends are the frames themselves, not what warping by zero makes of them.
         knots[0], knots[-1] = self.encode(img0), self.encode(img1)
         end_flows = torch.stack((forward, backward), dim=1)
-        return Keyframes(torch.stack(knots, dim=1), times, end_flows=end_flows)
+        return Keyframes(torch.stack(knots, dim=1), times, prior=MotionPrior(end_flows))
 
     def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
         return b, 0, self.latent_channels, h // self.stride, w // self.stride  # draws nothing

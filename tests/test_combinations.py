@@ -27,7 +27,7 @@ SMALL = {
     "raft": ["flow.size=SMALL", "flow.weights=null", "flow.iterations=1"],
     "timm-pyramid": ["flow.pretrained=false", "flow.levels=2"],
 }
-REFUSED = re.compile(r"carry none \(end_flows\)")
+REFUSED = re.compile(r"carry none \(Keyframes.prior\)")
 """The one contract that some of these break; all channels follow the backbone."""
 
 

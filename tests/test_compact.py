@@ -1,4 +1,4 @@
-"""The compact backbone inside the whole model: half precision, its bends, its candidates."""
+"""The compact backbone inside the whole model: half precision, its residual motion, its candidates."""
 
 from dataclasses import replace
 
@@ -41,8 +41,8 @@ def test_the_stages_run_in_half_precision_as_on_an_accelerator(dtype: torch.dtyp
         for part in (model.generator, model.trajectory, model.renderer):
             part.to(kind)
         keyframes = model.generator(first.to(kind), last.to(kind), noise.to(kind))
-        assert keyframes.end_flows is not None
-        assert keyframes.end_flows.dtype == torch.float32
+        assert keyframes.prior is not None
+        assert keyframes.prior.end_flows.dtype == torch.float32
         motion = Motion(keyframes, model.trajectory(keyframes))
         assert motion.trajectory.at(times)[0].dtype == torch.float32
         return model.renderer(first, last, motion, times)
@@ -52,12 +52,12 @@ def test_the_stages_run_in_half_precision_as_on_an_accelerator(dtype: torch.dtyp
     assert (draw(dtype) - exact).abs().mean() < 5e-3
 
 
-def test_bends_survive_a_flow_estimator_that_reads_pixels() -> None:
+def test_residual_motion_survives_a_flow_estimator_that_reads_pixels() -> None:
     first, last = _pair()
     keyframes = _shaken("flow=dis").estimate(first, last).keyframes
     assert keyframes.images is not None
-    assert keyframes.bends is not None
-    assert keyframes.bends.abs().max() > 0.0
+    assert keyframes.prior is not None
+    assert keyframes.prior.residual_motion.abs().max() > 0.0
 
 
 def test_without_lines_the_denoiser_does_not_see_the_coarse_flow() -> None:
@@ -66,11 +66,10 @@ def test_without_lines_the_denoiser_does_not_see_the_coarse_flow() -> None:
     keyframes = blind.estimate(first, last).keyframes
     blind.generator.coarse = rdvfi.flows.create("dis")
     same = blind.estimate(first, last).keyframes
-    assert not torch.equal(keyframes.end_flows, same.end_flows)
+    assert not torch.equal(keyframes.prior.end_flows, same.prior.end_flows)  # whoever reads them still has it
     torch.testing.assert_close(keyframes.latents, same.latents, rtol=0.0, atol=0.0)
-    assert keyframes.bends is None
-    assert keyframes.end_flows is not None  # whoever reads the keyframes still has it
-    assert _shaken().estimate(first, last).keyframes.bends is not None
+    assert keyframes.prior.residual_motion is None
+    assert _shaken().estimate(first, last).keyframes.prior.residual_motion is not None
 
 
 def test_without_lines_and_before_training_keyframes_are_a_cross_fade() -> None:

@@ -50,7 +50,7 @@ def test_facts_are_the_components_own() -> None:
     assert told.facts["weights"] == sum(p.numel() for p in built.parameters())
     assert told.facts["a latent at 448x256"] == [8, 32, 56]
     assert told.facts["stride"] == built.stride
-    assert told.facts["gives_end_flows"] is True
+    assert told.facts["gives_prior"] is True
     inner = entry_info(trajectories, "iterative").facts  # without those of the flow in its slot
     whole = trajectories.create("iterative", flow=flows.create("local"), basis=rdvfi.bases.create("cubic"))
     flow = sum(p.numel() for p in flows.create("local").parameters())

@@ -1,5 +1,7 @@
 """The contracts themselves: what the abstract classes give, checked by hand-made motion."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from rdvfi.interfaces import (
     FlowGrid,
     KeyframeGenerator,
     Keyframes,
+    MotionPrior,
     Renderer,
     Trajectory,
     TrajectoryModel,
@@ -96,7 +99,7 @@ def test_a_target_flow_is_a_look_up() -> None:
         {"latents": torch.zeros(1, 3, 4, 8)},
         {"times": torch.zeros(2)},
         {"images": torch.zeros(1, 2, 3, 16, 16)},
-        {"end_flows": torch.zeros(1, 3, 2, 16, 16)},
+        {"prior": torch.zeros(1, 2, 2, 16, 16)},
     ],
 )
 def test_keyframes_of_wrong_shape_are_refused_where_checks_are_on(wrong) -> None:
@@ -104,6 +107,36 @@ def test_keyframes_of_wrong_shape_are_refused_where_checks_are_on(wrong) -> None
     assert Keyframes(**right)
     with pytest.raises(TypeError):
         Keyframes(**{**right, **wrong})
+
+
+def test_a_prior_of_wrong_shape_is_refused_where_checks_are_on() -> None:
+    flows, residual = torch.zeros(1, 2, 2, 16, 16), torch.zeros(1, 3, 2, 2, 8, 8)
+    assert MotionPrior(flows, residual)
+    for wrong in ((flows[:, :1], residual), (flows, residual[:, :, :1]), (flows, torch.cat((residual, residual)))):
+        with pytest.raises(TypeError):
+            MotionPrior(*wrong)
+
+
+def test_keyframes_played_backwards_twice_are_the_same() -> None:
+    made = some_keyframes((32, 48))
+    assert made.prior is not None
+    residual = torch.randn(2, 9, 2, 2, 4, 6)
+    made = replace(made, prior=replace(made.prior, residual_motion=residual))
+    once, twice = made.flipped(), made.flipped().flipped()
+    assert once.prior is not None
+    assert twice.prior is not None
+    assert torch.equal(once.prior.end_flows[:, 0], made.prior.end_flows[:, 1])
+    assert torch.equal(once.prior.residual_motion[:, 2, 0], residual[:, 6, 1])
+    assert torch.equal(twice.latents, made.latents)
+    assert torch.equal(twice.prior.residual_motion, residual)
+
+
+@pytest.mark.parametrize(
+    ("kind", "old"), [(KeyframeGenerator, "gives_end_flows"), (TrajectoryModel, "needs_end_flows")]
+)
+def test_what_components_of_0_1_declared_names_its_replacement(kind: type, old: str) -> None:
+    with pytest.raises(TypeError, match=f"Mine.{old} is of rdvfi 0.1.0; it was replaced by .*prior"):
+        type("Mine", (kind,), {old: True})
 
 
 def test_values_cannot_be_changed() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 import rdvfi
 import toy
 from rdvfi.geometry import resize_flow
-from rdvfi.interfaces import Keyframes, Motion
+from rdvfi.interfaces import Keyframes, Motion, MotionPrior
 from rdvfi.ops import straight_flows
 from rdvfi.testing import some_keyframes
 
@@ -55,8 +55,8 @@ def test_a_shifted_picture_is_interpolated_on_the_way() -> None:
 @torch.no_grad()
 def test_the_straight_line_is_that_of_the_end_flows_at_every_knot() -> None:
     keyframes = some_keyframes((64, 96))
-    assert keyframes.end_flows is not None
-    resized = resize_flow(keyframes.end_flows.flatten(0, 1), (32, 48)).unflatten(0, (2, 2))
+    assert keyframes.prior is not None
+    resized = resize_flow(keyframes.prior.end_flows.flatten(0, 1), (32, 48)).unflatten(0, (2, 2))
     expected = straight_flows(resized[:, 0], resized[:, 1], keyframes.times)
     straight = rdvfi.trajectories.create("straight", basis=rdvfi.bases.create("cubic"))
     found = straight(keyframes).at(keyframes.times)
@@ -72,7 +72,9 @@ def test_untrained_fusion_follows_what_the_generator_bent(name: str) -> None:
     bends[:, 1:-1] = torch.tensor([1.5, -0.5])[:, None, None]  # latent pixels
     slots = {"flow": rdvfi.flows.create("local")} if name == "iterative" else {}
     model = rdvfi.trajectories.create(name, basis=rdvfi.bases.create("cubic"), **slots)
-    plain, bent = (model(replace(made, bends=part)).at(KNOTS) for part in (None, bends))
+    assert made.prior is not None
+    priors = (MotionPrior(made.prior.end_flows, part) for part in (None, bends))
+    plain, bent = (model(replace(made, prior=prior)).at(KNOTS) for prior in priors)
     # Fields have four times the latent grid's resolution here; detail of the straight line fades.
     expected = 4 * torch.tensor([1.5, -0.5])[:, None, None]
     for straight, flows in zip(plain, bent, strict=True):

@@ -154,7 +154,7 @@ def test_predicted_keyframes_see_the_two_ends_alone(model: Interpolator, pools: 
     with torch.no_grad():
         plain, same = (decoding.predicted_keyframes(Clip.of(each), Moment(0, 1, seed=3)) for each in (batch, hidden))
     assert torch.equal(plain.latents, same.latents)
-    assert plain.end_flows is not None
+    assert plain.prior is not None
     assert plain.latents.shape[1] == KNOTS
 
 

@@ -39,10 +39,10 @@ def check_fit(generator: KeyframeGenerator, trajectory: TrajectoryModel, rendere
             f"{_name(trajectory)} reads pixels (its flow estimator does), but {_name(generator)} "
             "has no decoder: choose a flow that reads latents, or a backbone that decodes"
         )
-    if trajectory.needs_end_flows and not generator.gives_end_flows:
+    if trajectory.needs_prior and not generator.gives_prior:
         raise ValueError(
             f"{_name(trajectory)} starts from a coarse end-to-end motion, but the keyframes of "
-            f"{_name(generator)} carry none (end_flows): choose a trajectory that does without, "
+            f"{_name(generator)} carry none (Keyframes.prior): choose a trajectory that does without, "
             "or a backbone with a coarse flow"
         )
     if trajectory.basis_reach is not None and generator.keyframe_count is not None:

@@ -156,14 +156,14 @@ def facts_of(component: nn.Module) -> dict[str, Any]:
         facts["a latent at 448x256"] = list(shape[2:])
         facts["noise at 448x256"] = list(shape)
         facts |= _attributes(component, "stride", "size_multiple", "time_symmetric")
-        facts |= _attributes(component, "gives_end_flows", "keyframe_count")
+        facts |= _attributes(component, "gives_prior", "keyframe_count")
         facts["decodes"] = decodes(component)
     if isinstance(component, (FlowEstimator, TrajectoryModel)):
         facts |= _attributes(component, "reads")
     if isinstance(component, (FlowEstimator, TrajectoryModel, Renderer)):
         facts |= _attributes(component, "latent_channels")
     if isinstance(component, TrajectoryModel):
-        facts |= _attributes(component, "grid", "needs_end_flows", "basis_reach")
+        facts |= _attributes(component, "grid", "needs_prior", "basis_reach")
     if isinstance(component, Renderer):
         facts["grids"] = sorted(grid.name for grid in component.grids)
     if isinstance(component, (KeyframeGenerator, FlowEstimator)):

@@ -45,23 +45,38 @@ class Reads(Enum):
 
 
 @dataclass(frozen=True, eq=False)
-class Keyframes:
-    """Sparse instants between two frames, **both ends included**.
+class MotionPrior:
+    """What a generator knows of the motion already, beside the keyframes that it makes.
 
-    ``latents`` are normalised to about unit variance. ``images`` are the decoded keyframes with the
-    *real* small frames at both ends; they are there when the flow estimator reads pixels.
-    ``end_flows`` is the coarse motion that the generator started from, if it used one:
-    ``end_flows[:, 0]`` from first to last on the grid of the first, ``end_flows[:, 1]`` back, in
-    pixels of their grid. ``bends`` is how far it bent the straight line along that motion: the
-    deviation, at every knot, of the flow to the first (``bends[:, :, 0]``) and to the last frame,
-    on the TARGET grid of the latents and in its pixels; zero at both ends.
+    A generator that estimates no motion (a video model such as Wan or SVD) has none.
     """
 
+    end_flows: Float[Tensor, "b 2 2 hm wm"]
+    """Coarse motion between the two frames: ``[:, 0]`` from first to last on the grid of the first,
+    ``[:, 1]`` from last to first on the grid of the last, in pixels of that grid."""
+    residual_motion: Float[Tensor, "b k 2 2 hz wz"] | None = None
+    """Departure from uniform straight motion along ``end_flows`` at every knot: of the flow to the
+    first frame (``[:, :, 0]``) and of the flow to the last (``[:, :, 1]``), on the TARGET grid of
+    the latents and in its pixels; zero at both ends. None stands for zero."""
+
+    def flipped(self) -> "MotionPrior":
+        """The same motion played backwards."""
+        residual = None if self.residual_motion is None else self.residual_motion.flip(1, 2)
+        return MotionPrior(self.end_flows.flip(1), residual)
+
+
+@dataclass(frozen=True, eq=False)
+class Keyframes:
+    """Sparse instants between two frames, **both ends included**."""
+
     latents: Float[Tensor, "b k c hz wz"]
+    """Normalised to about unit variance."""
     times: Float[Tensor, " k"]
     images: Float[Tensor, "b k 3 h w"] | None = None
-    end_flows: Float[Tensor, "b 2 2 hm wm"] | None = None
-    bends: Float[Tensor, "b k 2 2 hz wz"] | None = None
+    """The decoded keyframes with the *real* small frames at both ends; they are there when the flow
+    estimator reads pixels."""
+    prior: MotionPrior | None = None
+    """What the generator knows of the motion already, if it estimates any."""
 
     def flipped(self) -> "Keyframes":
         """The same keyframes played backwards."""
@@ -69,8 +84,7 @@ class Keyframes:
             self.latents.flip(1),
             1.0 - self.times.flip(0),
             None if self.images is None else self.images.flip(1),
-            None if self.end_flows is None else self.end_flows.flip(1),
-            None if self.bends is None else self.bends.flip(1, 2),
+            None if self.prior is None else self.prior.flipped(),
         )
 
 
@@ -187,8 +201,24 @@ class Motion:
     trajectory: Trajectory
 
 
+_REPLACED = {
+    "gives_end_flows": "gives_prior, and Keyframes(end_flows=...) by Keyframes(prior=MotionPrior(...))",
+    "needs_end_flows": "needs_prior, and keyframes.end_flows by keyframes.prior.end_flows",
+}
+"""What components of version 0.1.0 declared, and what replaced it."""
+
+
+def _check_declared(cls: type) -> None:
+    for name in _REPLACED.keys() & vars(cls).keys():
+        raise TypeError(f"{cls.__name__}.{name} is of rdvfi 0.1.0; it was replaced by {_REPLACED[name]}")
+
+
 class KeyframeGenerator(nn.Module, ABC):
     """Makes latent keyframes between two small frames: the backbone."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        _check_declared(cls)
 
     latent_channels: int
     stride: int
@@ -197,8 +227,8 @@ class KeyframeGenerator(nn.Module, ABC):
     """Both sides of the frames it is given are multiples of this."""
     time_symmetric: bool = False
     """Whether swapped frames and flipped noise give flipped keyframes."""
-    gives_end_flows: bool = False
-    """Whether its keyframes carry ``end_flows``."""
+    gives_prior: bool = False
+    """Whether its keyframes carry a `MotionPrior`."""
     keyframe_count: int | None = None
     """How many keyframes it makes, both ends included; None if that is not known beforehand."""
     pretrained: bool = False
@@ -296,12 +326,16 @@ class TrajectoryModel(nn.Module, ABC):
     It is time-symmetric: flipped keyframes give swapped, mirrored flows.
     """
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        _check_declared(cls)
+
     grid: FlowGrid = FlowGrid.TARGET
     """The grid of the trajectories that it makes."""
     latent_channels: int | None = None
     """Channels of the latents that its own networks read; None for any number."""
-    needs_end_flows: bool = False
-    """Whether it can do nothing with keyframes that carry no ``end_flows``."""
+    needs_prior: bool = False
+    """Whether it can do nothing with keyframes that carry no `MotionPrior`."""
     basis_reach: int | None = None
     """How far, in knots, its bases may look (`Basis.reach`); None for any distance."""
 

@@ -26,6 +26,7 @@ from rdvfi.interfaces import (
     KeyframeGenerator,
     Keyframes,
     Motion,
+    MotionPrior,
     Reads,
     Renderer,
     Trajectory,
@@ -263,7 +264,7 @@ def some_keyframes(
 
     pixels = between(3, h, w, 20).sigmoid() if images else None
     ends = torch.stack([3 * smooth_noise(batch, 2, h, w, seed=seed) for seed in (12, 13)], dim=1)
-    return Keyframes(between(channels, h // stride, w // stride, 10), times, pixels, ends)
+    return Keyframes(between(channels, h // stride, w // stride, 10), times, pixels, MotionPrior(ends))
 
 
 def some_motion(
@@ -301,11 +302,24 @@ def _check_keyframes(generator: KeyframeGenerator, keyframes: Keyframes, img0: T
     for latent, image in ((latents[:, 0], img0), (latents[:, -1], img1)):
         own = generator.encode(image)
         assert_close(latent, own, tolerance=1e-4, law="an end must be the frame's own latent")
-    given = keyframes.end_flows is not None
-    assert generator.gives_end_flows is given, "gives_end_flows must say whether end_flows are there"
-    if keyframes.end_flows is not None:
-        assert keyframes.end_flows.shape[:3] == (b, 2, 2), "end_flows must be (b, 2, 2, hm, wm)"
-        _check_field(keyframes.end_flows, "end_flows")
+    assert generator.gives_prior is (keyframes.prior is not None), (
+        "gives_prior must say whether keyframes.prior is there"
+    )
+    if keyframes.prior is not None:
+        _check_prior(keyframes.prior, (b, len(times)), grid)
+
+
+def _check_prior(prior: MotionPrior, count: tuple[int, int], grid: tuple[int, int]) -> None:
+    """Coarse motion both ways, and departures from it that are zero at both ends."""
+    b, k = count
+    assert prior.end_flows.shape[:3] == (b, 2, 2), "end_flows must be (b, 2, 2, hm, wm)"
+    _check_field(prior.end_flows, "end_flows")
+    if prior.residual_motion is not None:
+        expected = (b, k, 2, 2, *grid)
+        got = tuple(prior.residual_motion.shape)
+        assert got == expected, f"residual_motion must be {expected}, got {got}"
+        assert torch.isfinite(prior.residual_motion).all(), "residual_motion must be finite"
+        assert not prior.residual_motion[:, [0, -1]].any(), "residual_motion must be zero at both ends"
 
 
 def _check_decoder(generator: KeyframeGenerator, latents: Float[Tensor, "b k c hz wz"], h: int, w: int) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.backbones.compact.autoencoder import STRIDE, Autoencoder
-from rdvfi.interfaces import FlowEstimator, KeyframeGenerator, Keyframes, Reads
+from rdvfi.interfaces import FlowEstimator, KeyframeGenerator, Keyframes, MotionPrior, Reads
 from rdvfi.ops import fill_occluded
 from rdvfi.registry import backbones
 from rdvfi.types import SmallImage
@@ -24,7 +24,7 @@ class EndsOnly(KeyframeGenerator):
     """
 
     time_symmetric = True
-    gives_end_flows = True
+    gives_prior = True
     keyframe_count = 2
 
     def __init__(self, autoencoder: Autoencoder, coarse: FlowEstimator) -> None:
@@ -40,7 +40,7 @@ class EndsOnly(KeyframeGenerator):
         onward, back = self.coarse.both_ways(img0, img1)
         times = torch.arange(2, dtype=torch.float32, device=img0.device)
         flows = torch.stack(fill_occluded(onward.float(), back.float()), dim=1)
-        return Keyframes(latents, times, end_flows=flows)
+        return Keyframes(latents, times, prior=MotionPrior(flows))
 
     def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
         """No noise: zero keyframes between the ends."""

@@ -45,7 +45,7 @@ class StandIn(KeyframeGenerator):
         self.stride = generator.stride
         self.size_multiple = generator.size_multiple
         self.time_symmetric = generator.time_symmetric
-        self.gives_end_flows = generator.gives_end_flows
+        self.gives_prior = generator.gives_prior
         self.keyframe_count = generator.keyframe_count
 
     def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi import FlowEstimator, KeyframeGenerator, Keyframes, Reads, backbones
+from rdvfi import FlowEstimator, KeyframeGenerator, Keyframes, MotionPrior, Reads, backbones
 from rdvfi.about import About
 from rdvfi.ops import backward_warp, straight_flows
 from rdvfi.types import SmallImage
@@ -45,7 +45,7 @@ class HaarLines(KeyframeGenerator):
     stride = _SIDE
     size_multiple = 16
     time_symmetric = True
-    gives_end_flows = True
+    gives_prior = True
 
     def __init__(self, coarse: FlowEstimator, between: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class HaarLines(KeyframeGenerator):
             for i, t in enumerate(times.to(img0)[1:-1], start=1)
         ]
         latents = torch.stack([self.encode(image) for image in (img0, *inner, img1)], dim=1)
-        return Keyframes(latents, times, end_flows=torch.stack((forward, backward), dim=1))
+        return Keyframes(latents, times, prior=MotionPrior(torch.stack((forward, backward), dim=1)))
 
     def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
         """No noise: zero noisy keyframes."""

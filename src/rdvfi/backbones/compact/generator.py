@@ -17,7 +17,7 @@ from rdvfi.backbones.compact.autoencoder import STRIDE, Autoencoder
 from rdvfi.backbones.compact.denoiser import Bent, Denoiser, Ends
 from rdvfi.backbones.diffusion import clean_from_velocity, velocity_from_clean
 from rdvfi.geometry import resize_flow
-from rdvfi.interfaces import FlowEstimator, KeyframeGenerator, Keyframes, Reads
+from rdvfi.interfaces import FlowEstimator, KeyframeGenerator, Keyframes, MotionPrior, Reads
 from rdvfi.ops import fill_occluded, similarity_path_flows, straight_flows
 from rdvfi.registry import backbones
 from rdvfi.types import Flow, SmallImage
@@ -33,12 +33,12 @@ class CompactKeyframes(KeyframeGenerator):
         autoencoder: Latents of single frames.
         denoiser: Makes clean keyframes from noisy ones.
         coarse: End-to-end flow on pixels, on which the straight lines are based.
-        lines: Whether the denoiser starts from these lines and hands its bends of them on. If not,
+        lines: Whether the denoiser starts from these lines and hands its residual motion on. If not,
             it sees both end latents as they are, at every keyframe; whoever reads the keyframes
             still has the coarse flow.
     """
 
-    gives_end_flows = True
+    gives_prior = True
     keyframe_count = INTERIOR + 2
 
     def __init__(
@@ -108,10 +108,10 @@ class CompactKeyframes(KeyframeGenerator):
         """Keyframes with the real ends around those that were made."""
         latents = torch.cat((ends.first[:, None], bent.latents, ends.last[:, None]), dim=1)
         if not self.lines:
-            return Keyframes(latents, knot_times(latents.device), end_flows=flows)
-        bends = (bent.to_first - ends.to_first, bent.to_last - ends.to_last)
-        still = F.pad(torch.stack(bends, dim=2), (0, 0, 0, 0, 0, 0, 0, 0, 1, 1))
-        return Keyframes(latents, knot_times(latents.device), end_flows=flows, bends=still)
+            return Keyframes(latents, knot_times(latents.device), prior=MotionPrior(flows))
+        departures = (bent.to_first - ends.to_first, bent.to_last - ends.to_last)
+        residual = F.pad(torch.stack(departures, dim=2), (0, 0, 0, 0, 0, 0, 0, 0, 1, 1))
+        return Keyframes(latents, knot_times(latents.device), prior=MotionPrior(flows, residual))
 
     def straight_keyframes(self, img0: SmallImage, img1: SmallImage) -> Keyframes:
         """Keyframes as the denoiser starts from them, without diffusion: for ablation.
@@ -120,7 +120,7 @@ class CompactKeyframes(KeyframeGenerator):
         """
         flows = self.coarse_flows(img0, img1)
         ends = self.ends(self.encode(img0), self.encode(img1), flows[:, 0], flows[:, 1])
-        return replace(self.keyframes(ends, self.denoiser.straight(ends), flows), bends=None)
+        return replace(self.keyframes(ends, self.denoiser.straight(ends), flows), prior=MotionPrior(flows))
 
     def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
         """See `rdvfi.interfaces.KeyframeGenerator.noise_shape`."""
@@ -159,7 +159,7 @@ def compact(
         width: Channels of the denoiser at the latents' scale.
         looks: How often the denoiser bends its lines, each time from those that it bent before.
         lines: Condition it on the end latents warped along the straight lines of the coarse flow;
-            otherwise it gets them as they are, and its keyframes carry no bends.
+            otherwise it gets them as they are, and its keyframes carry no residual motion.
     """
     autoencoder = Autoencoder(latent_channels, encoder_width)
     return CompactKeyframes(autoencoder, Denoiser(latent_channels, width, looks), coarse, lines=lines)

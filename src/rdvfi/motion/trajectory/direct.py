@@ -29,7 +29,7 @@ class DirectRegression(TrajectoryModel):
         knots: What is interpolated in time.
     """
 
-    needs_end_flows = True
+    needs_prior = True
 
     def __init__(self, basis: Basis, latent_channels: int, width: int, knots: Knots) -> None:
         super().__init__()

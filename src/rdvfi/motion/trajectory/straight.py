@@ -10,7 +10,7 @@ Its detail is therefore added to the latent-grid flows, and fades where they dep
 straight line, since there the outlines are elsewhere (`Line.fields`).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -73,21 +73,23 @@ def _significant(departure: Fields) -> Fields:
     return departure * (square / (square + _NOISE**2))
 
 
-def starting_line(keyframes: Keyframes, adjacent: Fields | None = None) -> Line:
-    """Straight motion at every knot, with the generator's own bends.
+def starting_line(keyframes: Keyframes, adjacent: Fields | None = None, *, residual: bool = True) -> Line:
+    """Straight motion at every knot, with the generator's own residual motion.
 
     Args:
-        keyframes: Their ``end_flows`` are the line, if there are any.
+        keyframes: The ``end_flows`` of their prior are the line, if there are any.
         adjacent: Motion from each knot to the one before, forward and backward in one batch, used
             in their absence.
+        residual: Whether the residual motion of the prior is used.
 
     Raises:
         ValueError: If neither is there.
     """
     size = (keyframes.latents.shape[-2], keyframes.latents.shape[-1])
-    if keyframes.end_flows is not None:
-        h, w = keyframes.end_flows.shape[-2:]
-        ends, fine = keyframes.end_flows.float(), (h // FIELD_STRIDE, w // FIELD_STRIDE)
+    prior = keyframes.prior
+    if prior is not None:
+        h, w = prior.end_flows.shape[-2:]
+        ends, fine = prior.end_flows.float(), (h // FIELD_STRIDE, w // FIELD_STRIDE)
         forward, backward = ends[:, 0], ends[:, 1]
     elif adjacent is not None:
         whole = adjacent[:, 0]
@@ -97,7 +99,7 @@ def starting_line(keyframes: Keyframes, adjacent: Fields | None = None) -> Line:
         fine = size
     else:
         raise ValueError(
-            "these keyframes carry no coarse motion (end_flows), which the straight line needs; "
+            "these keyframes carry no coarse motion (Keyframes.prior), which the straight line needs; "
             "use a backbone with a coarse flow, or the trajectory 'iterative'"
         )
     straight, detailed = (
@@ -105,8 +107,9 @@ def starting_line(keyframes: Keyframes, adjacent: Fields | None = None) -> Line:
         for s in (size, fine)
     )
     bends = torch.zeros_like(straight)
-    if keyframes.bends is not None:
-        bends = _both_ways((keyframes.bends[:, :, 0].float(), keyframes.bends[:, :, 1].float()))
+    if residual and prior is not None and prior.residual_motion is not None:
+        to_first, to_last = prior.residual_motion.float().unbind(2)
+        bends = _both_ways((to_first, to_last))
     return Line(straight, detailed, bends)
 
 
@@ -122,7 +125,7 @@ class StraightTrajectory(TrajectoryModel):
         knots: What is interpolated in time.
     """
 
-    needs_end_flows = True
+    needs_prior = True
 
     def __init__(self, basis: Basis, knots: Knots) -> None:
         super().__init__()
@@ -136,7 +139,7 @@ class StraightTrajectory(TrajectoryModel):
 
     def forward(self, keyframes: Keyframes) -> Trajectory:
         """See `rdvfi.interfaces.TrajectoryModel.forward`."""
-        line = starting_line(replace(keyframes, bends=None))
+        line = starting_line(keyframes, residual=False)
         return trajectory_over(self.knots, line.fields(line.bends), keyframes.times, self.basis)
 
 

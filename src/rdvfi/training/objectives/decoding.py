@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rdvfi.data.synthetic.moving import KNOTS
 from rdvfi.geometry import resize_flow
-from rdvfi.interfaces import Keyframes, Reads, Trajectory
+from rdvfi.interfaces import Keyframes, MotionPrior, Reads, Trajectory
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import Picture
 from rdvfi.motion.trajectory.iterative import IterativeFusion
@@ -64,12 +64,13 @@ class Reconstructing(Objective):
         latents = self._encoded(clip, slice(None))
         images = clip.knots if self._reads_pixels() else None
         times = self.trainee.times.to(latents.device)
-        return Keyframes(latents, times, images=images, end_flows=self._end_flows(clip))
+        return Keyframes(latents, times, images=images, prior=self._prior(clip))
 
     def given(self, clip: Clip, truth: Keyframes) -> Given:
         """What the generator would know of a clip."""
         latents = truth.latents
-        return Given(clip.first, clip.last, latents[:, 0], latents[:, -1], truth.end_flows)
+        flows = None if truth.prior is None else truth.prior.end_flows
+        return Given(clip.first, clip.last, latents[:, 0], latents[:, -1], flows)
 
     def predicted_keyframes(self, clip: Clip, moment: Moment) -> Keyframes:
         """What the generator makes of the two ends alone, from pure noise."""
@@ -105,10 +106,14 @@ class Reconstructing(Objective):
     @torch.no_grad()
     def _end_flows(self, clip: Clip) -> Float[Tensor, "b 2 2 h w"] | None:
         """The coarse motion of a generator that starts from one."""
-        if not self.model.generator.gives_end_flows:
+        if not self.model.generator.gives_prior:
             return None
         known = clip.coarse
         return self.trainee.end_flows(clip.first, clip.last) if known is None else known
+
+    def _prior(self, clip: Clip) -> MotionPrior | None:
+        flows = self._end_flows(clip)
+        return None if flows is None else MotionPrior(flows)
 
     def seen(
         self, keyframes: Keyframes, trajectory: Trajectory, clip: Clip, moment: Moment
@@ -187,8 +192,9 @@ class Decoding(Reconstructing):
             if self.predicted:
                 return self.predicted_keyframes(clip, moment)
             truth = self.true_keyframes(clip)
-            if clip.flows is not None and truth.end_flows is not None:
-                return replace(truth, bends=partial_bends(truth, clip, moment))
+            if clip.flows is not None and truth.prior is not None:
+                prior = replace(truth.prior, residual_motion=partial_bends(truth, clip, moment))
+                return replace(truth, prior=prior)
         return truth
 
     def _supervised(self, keyframes: Keyframes, clip: Clip) -> tuple[FlowPair, FlowPair | None]:

@@ -81,7 +81,8 @@ class Diffusing(Reconstructing):
 
     def _bends(self, keyframes: Keyframes, clip: Clip) -> FlowPair | None:
         """The line that the generator found, with the exact one, between the ends."""
-        if clip.flows is None or keyframes.bends is None or not self.terms.need(Needs.FLOW):
+        moved = keyframes.prior is not None and keyframes.prior.residual_motion is not None
+        if clip.flows is None or not moved or not self.terms.need(Needs.FLOW):
             return None
         exact, seen = clip.knot_flows()
         to_first, to_last = starting_line(keyframes).flows.chunk(2)

@@ -107,9 +107,11 @@ def _together(rows: Sequence[Maps]) -> Maps:
 
 def _rows(value: Any, own: slice) -> Any:
     """Some samples of a dataclass of tensors; tensors of few axes belong to all samples."""
-    changes = {
-        field.name: tensor[own]
-        for field in fields(value)
-        if isinstance(tensor := getattr(value, field.name), Tensor) and tensor.dim() > 2
-    }
+    changes = {}
+    for field in fields(value):
+        part = getattr(value, field.name)
+        if isinstance(part, Tensor) and part.dim() > 2:
+            changes[field.name] = part[own]
+        elif is_dataclass(part):
+            changes[field.name] = _rows(part, own)
     return replace(value, **changes)
