@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from filmed import write_data
-from rdvfi.data.datasets.clips import ClipWindows, find_clips
+from rdvfi.data.datasets.clips import ClipWindows
 from rdvfi.data.samples import load_textures
+from rdvfi.media.clip import find_clips
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rdvfi.data.datasets.build import CREDITS, HELD_OUT
-from rdvfi.data.datasets.clips import FolderClip
-from rdvfi.data.synthetic.procedural import Picture
 from rdvfi.data.synthetic.textures import same_size
+from rdvfi.media.images import list_images, read_image
+from rdvfi.media.pixels import Picture, to_picture
 
 TEXTURE_SIZE = (352, 640)
 """Height and width of the pieces of pictures that come without a film."""
@@ -74,7 +74,7 @@ def load_pictures(data: Path, film: Film | None = None, *, frames: int = 150) ->
         with np.load(data / "photographs.npz") as archive:
             pictures = [archive[name] for name in archive.files]
     else:
-        pictures = FolderClip(data).read(range(len(FolderClip(data))))
+        pictures = [to_picture(read_image(path)) for path in list_images(data)]
     if film is not None:
         rng = np.random.default_rng(7)
         pictures += [np.array(film.frames[film.window(rng, 9)]) for _ in range(frames)]
