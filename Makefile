@@ -8,24 +8,27 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 CLIP := examples/clips/branch.mp4
 TEST_OPTIONS ?=
+# Passed to pip, for example --extra-index-url for another build of torch.
+PIP_OPTIONS ?=
 BENCH_OPTIONS ?=
 
 # mkdocs-material announces its successor on every build.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help setup demo test plugin lint format bench docs clean
+.PHONY: help setup demo test plugin lowest lint format bench docs clean
 
 help:
 	@sed -n '1,4s/^# \{0,1\}//p' Makefile
-	@echo 'Also: setup, plugin, lint, format, bench, docs, clean.'
+	@echo 'Also: setup, plugin, lowest, lint, format, bench, docs, clean.'
 
 setup: $(INSTALLED)
 
 # Again whenever pyproject.toml changes. The stamp is written last, so a broken install is redone.
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@echo 'Installing into .venv; two to five minutes, most of them for torch.'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python tools/install.py -e '.[dev]' $(PIP_OPTIONS)
 	@touch $@
 
 demo: $(INSTALLED)
@@ -41,6 +44,17 @@ plugin: $(INSTALLED)
 	rm -rf out/plugin
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target out/plugin examples/plugin
 	PYTHONPATH=out/plugin $(BIN)/python -m pytest -q -c examples/plugin/pyproject.toml examples/plugin/tests
+
+# The lowest versions that pyproject.toml allows, in an environment of their own: the demo, and every stage of training.
+lowest: $(INSTALLED)
+	rm -rf out/lowest
+	@mkdir -p out
+	$(BIN)/python tools/lowest_versions.py metrics train > out/lowest.txt
+	$(PYTHON) -m venv out/lowest
+	@out/lowest/bin/python tools/install.py 'torch==2.13.*' pytest hypothesis -r out/lowest.txt $(PIP_OPTIONS)
+	@out/lowest/bin/python tools/install.py --no-deps .
+	out/lowest/bin/rdvfi interpolate $(CLIP) out/lowest.mp4 --multiplier 2 --overwrite
+	out/lowest/bin/python -m pytest -q tests/test_training.py -k whole_recipe
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Compare the ways to read a trajectory between its knots, on motion that is known exactly.
 
-    python benchmarks/compare_trajectories.py benchmarks/results/0.1.0/trajectories.json
+    python benchmarks/compare_trajectories.py benchmarks/results/0.2.0/trajectories.json
 
 Procedural scenes (`rdvfi.data.synthetic.procedural`, pictures of scikit-image) give the exact flow at any
 time. Every kind of knots gets the exact flows at the nine knots and is asked for the eight times

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+import rdvfi
+
 ROOT = Path(__file__).parent.parent
 COPY = 10e9
 
@@ -110,6 +112,10 @@ def test_sections_without_a_gpu_file_say_so(benchmarks: Any, tmp_path: Path) -> 
 def test_reports_of_evaluations_are_no_benchmarks(benchmarks: Any, tmp_path: Path) -> None:
     (tmp_path / "quality.json").write_text('{"methods": []}')
     assert "|" not in benchmarks("report").page(tmp_path)
+
+
+def test_all_results_are_of_this_version() -> None:
+    assert [folder.name for folder in (ROOT / "benchmarks" / "results").iterdir()] == [rdvfi.__version__]
 
 
 def test_the_published_page_is_made_from_the_committed_files(benchmarks: Any) -> None:

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from rdvfi.evaluation import evaluate
     from rdvfi.video import interpolate_video
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Basis",
