@@ -1,4 +1,4 @@
-"""Hidden points take the flow of their surroundings; what can be checked stays as it is."""
+"""Occluded points take the flow of their surroundings; what can be checked stays as it is."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Turning lines: the path of a turn or zoom at constant rate follows from its end flow alone."""
+"""Similarity paths: the way of a rotation or zoom at constant rate follows from its end flow alone."""
 
 import numpy as np
 import pytest

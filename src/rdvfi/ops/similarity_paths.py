@@ -1,4 +1,4 @@
-"""The turning line: the path of a rigid turn or a zoom at constant rate, from its end flow alone.
+"""Similarity paths: the way of a rotation or a zoom at constant rate, from its end flow alone.
 
 With positions as complex numbers, let ``V(x)`` be the flow from one end frame to the other. Its
 local gradient ``alpha = dV/dx`` gives the similarity ``A = 1 + alpha`` around x, and the natural
@@ -11,8 +11,8 @@ started at the x that solves ``y = x + G_t(x) V(x)``; the derivative of the righ
 so Newton's iteration solves it at once for a pure turn or zoom.
 
 Where an object moves by more than its own size, the search cannot find it: all around y there is
-background. So the points of an end frame are also pushed along their turning lines, all of them,
-and each pixel gets what arrives there (`rdvfi.ops.splatting`). Where several points arrive the one that
+background. So all points of an end frame are also pushed along their paths, and each pixel gets
+what arrives there (`rdvfi.ops.splatting`). Where several points arrive the one that
 moves most against the picture wins, since it passes in front of what the ends show beside it, and
 one whose flow the other end contradicts loses.
 """
@@ -45,7 +45,7 @@ _NEAR = 0.5
 
 @dataclass(frozen=True, eq=False)
 class SimilarityPaths:
-    """SimilarityPaths lines, seen from every pixel of every instant.
+    """Paths of similarity motions, seen from every pixel of every instant.
 
     Attributes:
         flows: Per candidate, the flow to the first frame and the flow to the last: (dx0, dy0,
@@ -60,7 +60,7 @@ class SimilarityPaths:
 
 
 def similarity_path_flows(forward: Flow, backward: Flow, times: Times) -> SimilarityPaths:
-    """Flows of turns and zooms at constant rate, from every instant to both ends, TARGET grid.
+    """Flows of rotations and zooms at constant rate, from every instant to both ends, TARGET grid.
 
     For small grids (latents): the gradient is fitted in a window of 7x7 pixels.
 
@@ -70,7 +70,7 @@ def similarity_path_flows(forward: Flow, backward: Flow, times: Times) -> Simila
         times: In [0, 1].
     """
     tau = times.to(forward)[:, None, None]
-    first, last = _Turn(forward, backward, tau), _Turn(backward, forward, 1.0 - tau)
+    first, last = _FromOneEnd(forward, backward, tau), _FromOneEnd(backward, forward, 1.0 - tau)
     arriving_first, share_first = first.arriving()
     arriving_last, share_last = last.arriving()
     pairs = (
@@ -85,8 +85,8 @@ def similarity_path_flows(forward: Flow, backward: Flow, times: Times) -> Simila
     return SimilarityPaths(torch.stack(flows, dim=2).clamp(-limit, limit), shares)
 
 
-class _Turn:
-    """The turning line from one end; solved for where the point seen at each pixel started."""
+class _FromOneEnd:
+    """The similarity path from one end; solved for where the point seen at each pixel started."""
 
     def __init__(self, flow: Flow, other: Flow, share: Float[Tensor, "t 1 1"]) -> None:
         alpha = similarity_gradient(flow)[:, None]
