@@ -4,6 +4,7 @@ The functions that launch kernels are called with CPU tensors, and every launch 
 with the types, the constants and the specialisations that it would have on a GPU.
 """
 
+import re
 from typing import Any
 
 import torch
@@ -22,21 +23,33 @@ TYPES = {
     torch.bfloat16: "*bf16",
     torch.int64: "*i64",
 }
+ALIGNED = [["tt.divisibility", 16]]
 compiled: dict[str, int] = {}
+loads: dict[str, set[str]] = {}
+"""Kinds of loads from global memory, by kernel."""
+
+
+def note_loads(name: str, ptx: str) -> None:
+    """Remember what the compiled kernel loads at a time."""
+    loads.setdefault(name, set()).update(re.findall(r"ld\.global[.\w]*?\.(v\d\.b\d+|b\d+)", ptx))
 
 
 def _compile(target: GPUTarget, kernel: Any, arguments: dict[str, Any]) -> None:
-    signature, constants = {}, {}
-    for parameter in kernel.params:
+    signature, constants, attributes = {}, {}, {}
+    for index, parameter in enumerate(kernel.params):
         value = arguments[parameter.name]
         if parameter.is_constexpr or (isinstance(value, int) and value == 1):
             signature[parameter.name], constants[parameter.name] = "constexpr", value
         elif isinstance(value, Tensor):
             signature[parameter.name] = TYPES[value.dtype]
+            attributes[index,] = ALIGNED  # as memory from the device's allocator is
         else:
             signature[parameter.name] = "i32" if value < 2**31 else "i64"
-    binary = triton.compile(ASTSource(kernel, signature, constants), target=target)
+            if value % 16 == 0:
+                attributes[index,] = ALIGNED
+    binary = triton.compile(ASTSource(kernel, signature, constants, attributes), target=target)
     assert binary.asm["cubin"]
+    note_loads(kernel.fn.__name__, binary.asm["ptx"])
     name = f"{kernel.fn.__module__.rpartition('.')[2]}.{kernel.fn.__name__}"
     compiled[name] = compiled.get(name, 0) + 1
 
@@ -63,7 +76,7 @@ def _launch_all(dtype: torch.dtype, strides: torch.memory_format) -> None:
     splat.splat_sum(image, flow, weights, units)
     splat.splat_sum_backward(torch.zeros(2, 4, 16, 128), image, flow, weights)
     maps = [torch.zeros(2, 4, c, 8, 64) for c in (2, 2, 1, 3)]
-    render.render(image, image, *maps)
+    render.render(image, image, *maps, dtype)
 
 
 for target, dtype, strides in (
@@ -75,3 +88,4 @@ for target, dtype, strides in (
     _launch_all(dtype, strides)
 for name, count in sorted(compiled.items()):
     print(name, count)  # noqa: T201
+print("_draw loads", *sorted(loads["_draw"]))  # noqa: T201

@@ -20,9 +20,13 @@ def test_every_kernel_compiles_for_nvidia_gpus(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "render._render_kernel 3",
+        "render._draw 3",
+        "render._pack_images 3",
+        "render._pack_maps 3",
         "splat._backward 3",
         "splat._forward 6",
         "warp._backward 9",
         "warp._forward 3",
+        # Four half-precision or float32 values of an image, or four maps, at a time.
+        "_draw loads v2.b32 v4.b32",
     ]

@@ -158,7 +158,8 @@ def test_gradients_pass_the_numerical_check() -> None:
 
 def test_the_operator_is_well_formed() -> None:
     arguments = _arguments((24, 32), (16, 16))
-    torch.library.opcheck(torch.ops.rdvfi.render.default, arguments)
+    for dtype in (torch.float32, torch.uint8):
+        torch.library.opcheck(torch.ops.rdvfi.render.default, (*arguments, dtype))
 
 
 def test_values_do_not_depend_on_recording_gradients() -> None:

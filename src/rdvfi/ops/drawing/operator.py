@@ -12,12 +12,12 @@ reference, a band of rows at a time, wherever these cannot.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from rdvfi.ops.drawing import opencv, reference
 from rdvfi.ops.kernels import usable
-from rdvfi.types import Flows, Image, Video
+from rdvfi.types import Flows, Image
 
 
 def render(
@@ -27,7 +27,9 @@ def render(
     flow1: Flows,
     mask: Float[Tensor, "b t 1 h w"],
     residual: Float[Tensor, "b t 3 h w"],
-) -> Video:
+    *,
+    dtype: torch.dtype | None = None,
+) -> Float[Tensor, "b t 3 H W"] | UInt8[Tensor, "b t 3 H W"]:
     """Draw frames from both end frames along small-grid flows.
 
     Differentiable in every argument. Coordinates are float32 whatever the images' type.
@@ -39,51 +41,95 @@ def render(
         flow1: The same for ``img1``.
         mask: Share of the first frame in the blend, [0, 1].
         residual: Added colour.
+        dtype: Type of the frames, the images' own by default. `torch.uint8` gives whole numbers
+            from 0 to 255, rounded to the nearest, for frames that go to a file or a screen next.
 
     Returns:
-        The frames, clamped to [0, 1] where no gradient is recorded, in the images' type.
+        The frames, clamped to [0, 1] where no gradient is recorded.
 
     Raises:
-        ValueError: If shapes do not belong together.
+        ValueError: If shapes do not belong together, or 8-bit frames are to have gradients.
     """
     arguments = (img0, img1, flow0, flow1, mask, residual)
     _check(*arguments)
+    dtype = dtype or img0.dtype
     if torch.is_grad_enabled() and any(x.requires_grad for x in arguments):
-        return reference.composition(*arguments)
-    return _render(*arguments)
+        if not dtype.is_floating_point:
+            raise ValueError(f"frames of type {dtype} have no gradient; call render under torch.no_grad()")
+        return reference.composition(*arguments).to(dtype)
+    return _render(*arguments, dtype)
 
 
 # The annotations are plain: they are the operator's schema.
 @torch.library.custom_op("rdvfi::render", mutates_args=())
-def _render(img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor) -> Tensor:
+def _render(
+    img0: Tensor,
+    img1: Tensor,
+    flow0: Tensor,
+    flow1: Tensor,
+    mask: Tensor,
+    residual: Tensor,
+    dtype: torch.dtype,
+) -> Tensor:
     """Frames without gradients."""
-    maps = reference.join(flow0, flow1, mask, residual)
-    return reference.draw_in_bands(img0.to(maps.dtype), img1.to(maps.dtype), maps).to(img0.dtype)
+    return _by_reference(img0, img1, reference.join(flow0, flow1, mask, residual), dtype)
 
 
 @_render.register_kernel("cpu")
-def _(img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor) -> Tensor:
+def _(
+    img0: Tensor,
+    img1: Tensor,
+    flow0: Tensor,
+    flow1: Tensor,
+    mask: Tensor,
+    residual: Tensor,
+    dtype: torch.dtype,
+) -> Tensor:
     maps = reference.join(*(x.float() for x in (flow0, flow1, mask, residual)))
-    exact = opencv.fits(img0.shape[-2], img0.shape[-1]) and opencv.is_exact()
-    draw = opencv.draw_in_bands if exact else reference.draw_in_bands
-    return draw(img0.float(), img1.float(), maps).to(img0.dtype)
+    if not opencv.fits(img0.shape[-2], img0.shape[-1]) or not opencv.is_exact():
+        return _by_reference(img0, img1, maps, dtype)
+    return _in_type(opencv.draw_in_bands(img0.float(), img1.float(), maps), dtype)
 
 
 @_render.register_kernel("cuda")
-def _(img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor) -> Tensor:
+def _(
+    img0: Tensor,
+    img1: Tensor,
+    flow0: Tensor,
+    flow1: Tensor,
+    mask: Tensor,
+    residual: Tensor,
+    dtype: torch.dtype,
+) -> Tensor:
     tensors = (img0, img1, flow0, flow1, mask, residual)
     if not usable(*tensors):
-        maps = reference.join(flow0, flow1, mask, residual)
-        return reference.draw_in_bands(img0.to(maps.dtype), img1.to(maps.dtype), maps).to(img0.dtype)
+        return _by_reference(img0, img1, reference.join(*tensors[2:]), dtype)
     from rdvfi.ops.kernels import render as kernel
 
-    return kernel.render(*tensors)
+    return kernel.render(*tensors, dtype)
 
 
 @_render.register_fake
-def _(img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor) -> Tensor:
+def _(
+    img0: Tensor,
+    img1: Tensor,
+    flow0: Tensor,
+    flow1: Tensor,
+    mask: Tensor,
+    residual: Tensor,
+    dtype: torch.dtype,
+) -> Tensor:
     b, t = flow0.shape[:2]
-    return img0.new_empty((b, t, 3, *img0.shape[-2:]))
+    return img0.new_empty((b, t, 3, *img0.shape[-2:]), dtype=dtype)
+
+
+def _by_reference(img0: Tensor, img1: Tensor, maps: Tensor, dtype: torch.dtype) -> Tensor:
+    return _in_type(reference.draw_in_bands(img0.to(maps.dtype), img1.to(maps.dtype), maps), dtype)
+
+
+def _in_type(frames: Tensor, dtype: torch.dtype) -> Tensor:
+    """Frames in [0, 1] in the type that was asked for."""
+    return frames.to(dtype) if dtype.is_floating_point else (255.0 * frames).round_().to(dtype)
 
 
 def _check(img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor) -> None:

@@ -1,20 +1,31 @@
-"""Drawing frames on CUDA: the kernel of `rdvfi.ops.render`.
+"""Drawing frames on CUDA: the kernels of `rdvfi.ops.render`.
 
-One program instance draws a tile of pixels of one frame: it upsamples the eight small maps for its
-pixels, looks both images up, blends, clamps and stores. Nothing but frames is written.
+Two small kernels lay everything out so that one load fetches all that a corner holds. `_pack_images`
+makes of each image pixels of four values side by side (red, green, blue, nothing), in the images'
+type; `_pack_maps` makes of the maps of each time eight float32 values: both flows in pixels of the
+image, the residual colour, the blend. Both repeat the last row and column once more, so a corner's
+neighbours are always one pixel to the right and one row down.
 
-Floor, per pixel of a frame and with s bytes per value: two images of three channels are read and
-three values written, ``9 s`` bytes, and the small maps once, ``32 h w / (H W)``: about 1.6 bytes at
-1024x576 with maps of 224x128, in all 38 bytes for float32 and 20 for float16. A copy of the frames
-alone moves ``6 s``. About 250 operations a pixel stay below what the memory allows.
+`_draw` then works on columns of ``BLOCK_X`` pixels, ``ROWS`` rows high. A pixel's column on the small
+grid is found once. Rows go from top to bottom, and the maps between two rows of the small grid, once
+enlarged across, serve all image rows that lie between them; an image row costs one multiplication
+and addition per map. Only frames are written.
 
-Reads of the images are not compulsory: all times of a pair look at the same two images. Instances
-are numbered sample, tile, time, with time the fastest, so those that run together draw the same
-part of several frames and share it through the L2 cache; then ``3 s`` bytes written per pixel and
-``6 s / T`` read remain. For that, and for any size,
-nothing is planned in shared memory: corners shared by neighbours come from the L1 cache.
+**Counted**, per pixel and time, with s bytes per value of an image, and S image rows per row of the
+small grid (8.4 at 1920x1080 over 224x128, 4.5 at 1024x576):
 
-Not yet run or measured on a GPU.
+* loads: 4 corners of 2 images, each one load of ``4 s`` bytes (8 bytes in half precision, 16 in
+  float32), and 8 loads of 16 bytes for the maps every S rows. One load per value would be 56;
+* about 155 instructions in float32, 24 more in half precision, which is converted (counted in the
+  machine code for compute capability 9.0);
+* floor in memory: ``3 s`` written, and with T times per pair ``6 s / T`` read. All times of a pair look
+  at the same two images, and instances are numbered with time the fastest, so those that run
+  together read the same part of the images through the L2 cache. Packing reads ``6 s`` and writes
+  ``8 s`` once per pair. Without any cache it would be ``9 s``: what benchmarks compare a copy with.
+
+**Exact places.** Pixel x of W lies at ``((2 x + 1) w - W) / (2 W)`` on a grid of w. In whole numbers
+the cell and what is left are exact; float32 would be off by 3e-5 of a cell at 3840 pixels, which at
+an edge between motions 70 pixels apart is more than 1/255.
 """
 
 from typing import no_type_check
@@ -24,51 +35,26 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling import bilinear, corners
-
-BLOCK_Y, BLOCK_X = 8, 64
-"""Pixels of one program instance."""
-
-
-@triton.jit
-@no_type_check
-def _small_place(place, size, small):
-    """Where the centre of pixel ``place`` of ``size`` lies on a grid of ``small`` pixels."""
-    return (place + 0.5) * (small * 1.0 / size) - 0.5
-
-
-@triton.jit
-@no_type_check
-def _colour(image, x, y, height, width, stride_c, stride_y, stride_x, inside):
-    """Red, green and blue of the image at a float32 position."""
-    x0, y0, x1, y1, fx, fy = corners(x, y, height, width)
-    r = bilinear(image, x0, y0, x1, y1, fx, fy, stride_y, stride_x, inside)
-    g = bilinear(image + stride_c, x0, y0, x1, y1, fx, fy, stride_y, stride_x, inside)
-    b = bilinear(image + 2 * stride_c, x0, y0, x1, y1, fx, fy, stride_y, stride_x, inside)
-    return r, g, b
+BLOCK_X, ROWS = 128, 16
+"""Pixels of one program instance of `_draw`; one thread for each column."""
+_PACKED = 256
+"""Pixels that one instance lays out."""
+_WIDEST = 2**31
+"""Offsets within an image, and places on the small grid, from which on they are 64-bit."""
+_ROUND = tl.constexpr(12582912.0)
+"""1.5 * 2^23: beside it a float32 has no fraction, so adding it rounds to a whole number."""
+_ROUND_BITS = tl.constexpr(0x4B400000)
+"""The bits of `_ROUND`; those of a sum with a small whole number are larger by that number."""
 
 
 @triton.jit
 @no_type_check
-def _store(out, colour, inside):
-    tl.store(out, tl.minimum(tl.maximum(colour, 0.0), 1.0).to(out.dtype.element_ty), mask=inside)
-
-
-@triton.jit
-@no_type_check
-def _render_kernel(
+def _pack_images(
     img0,
     img1,
-    flow0,
-    flow1,
-    mask,
-    residual,
-    out,
-    times,
+    packed,
     height,
     width,
-    small_height,
-    small_width,
     img0_b,
     img0_c,
     img0_y,
@@ -77,6 +63,35 @@ def _render_kernel(
     img1_c,
     img1_y,
     img1_x,
+    BLOCK: tl.constexpr,
+):
+    """Row ``program_id(0)`` of all packed rows, ordered by sample, image and y."""
+    row, x = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    y, b, last = row % (height + 1), (row // (height + 1) // 2).to(tl.int64), row // (height + 1) % 2
+    from_y, from_x = tl.minimum(y, height - 1).to(tl.int64), tl.minimum(x, width - 1).to(tl.int64)[:, None]
+    c = tl.arange(0, 4)[None, :]
+    if last == 0:
+        source = img0 + b * img0_b + from_y * img0_y + from_x * img0_x + c * img0_c
+    else:
+        source = img1 + b * img1_b + from_y * img1_y + from_x * img1_x + c * img1_c
+    values = tl.load(source, mask=(c < 3) & (from_x >= 0), other=0.0)
+    target = packed + row.to(tl.int64) * (width + 1) * 4 + x[:, None] * 4 + c
+    tl.store(target, values, mask=(x <= width)[:, None] & (c < 4))
+
+
+@triton.jit
+@no_type_check
+def _pack_maps(
+    flow0,
+    flow1,
+    mask,
+    residual,
+    packed,
+    times,
+    height,
+    width,
+    small_height,
+    small_width,
     flow0_b,
     flow0_t,
     flow0_c,
@@ -96,53 +111,164 @@ def _render_kernel(
     residual_c,
     residual_y,
     residual_x,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
-    tiles_x = (width + BLOCK_X - 1) // BLOCK_X
-    tiles_y = (height + BLOCK_Y - 1) // BLOCK_Y
+    """Pixels of all packed maps, ordered by sample, time, row and column."""
+    rows, columns = small_height + 1, small_width + 1
+    row = tl.program_id(0)
+    x = (tl.program_id(1) * BLOCK + tl.arange(0, BLOCK))[:, None]
+    t, b = (row // rows % times).to(tl.int64), (row // rows // times).to(tl.int64)
+    from_y = tl.minimum(row % rows, small_height - 1).to(tl.int64)
+    from_x = tl.minimum(x, small_width - 1).to(tl.int64)
+    c = tl.arange(0, 8)[None, :]
+    inside = (x < columns) & (c < 8)
+    first = flow0 + b * flow0_b + t * flow0_t + from_y * flow0_y + from_x * flow0_x + c * flow0_c
+    last = flow1 + b * flow1_b + t * flow1_t + from_y * flow1_y + from_x * flow1_x + (c - 2) * flow1_c
+    colour = residual + b * residual_b + t * residual_t + from_y * residual_y + from_x * residual_x
+    share = mask + b * mask_b + t * mask_t + from_y * mask_y + from_x * mask_x
+    # Each channel is in one of the four; the others give zero.
+    flows = tl.load(first, mask=inside & (c < 2), other=0.0).to(tl.float32)
+    flows += tl.load(last, mask=inside & (c >= 2) & (c < 4), other=0.0).to(tl.float32)
+    flows = flows * tl.where(c % 2 == 0, width * 1.0 / small_width, height * 1.0 / small_height)
+    looks = tl.load(colour + (c - 4) * residual_c, mask=inside & (c >= 4) & (c < 7), other=0.0).to(tl.float32)
+    looks += tl.load(share + c * 0, mask=inside & (c == 7), other=0.0).to(tl.float32)
+    target = packed + row.to(tl.int64) * columns * 8 + x * 8 + c
+    tl.store(target, tl.where(c < 4, flows, looks), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _place(pixel, size, small, WIDE: tl.constexpr):
+    """Cell of a grid of ``small`` in which the centre of ``pixel`` of ``size`` lies, and how far in it."""
+    if WIDE:
+        size = tl.full((), 1, tl.int64) * size
+    whole = 2 * size
+    scale = 1.0 / whole
+    place = tl.minimum(tl.maximum((2 * pixel + 1) * small - size, 0), whole * (small - 1))
+    # A division of whole numbers takes some twenty instructions; this one is off by one at most.
+    cell = (place.to(tl.float32) * scale).to(place.dtype)
+    rest = place - cell * whole
+    down, up = (rest < 0).to(place.dtype), (rest >= whole).to(place.dtype)
+    cell, rest = cell + up - down, rest + (down - up) * whole
+    return cell, rest.to(tl.float32) * scale
+
+
+@triton.jit
+@no_type_check
+def _enlarged(corner, row, fx):
+    """Four maps between two rows of the small grid, at each column: the upper row's, and their rise."""
+    top, right = tl.load(corner), tl.load(corner + 8)
+    bottom, across = tl.load(corner + row), tl.load(corner + row + 8)
+    top = top + fx * (right - top)
+    return top, bottom + fx * (across - bottom) - top
+
+
+@triton.jit
+@no_type_check
+def _cell(place, size):
+    """Whole number at or before a position in the picture, as number and as float32, and the rest.
+
+    A position is clamped to the picture, so that borders are replicated; one that is not a number
+    becomes 0. One that is a whole number may be given as the number before and a rest of 1.
+    """
+    place = tl.where(place > 0.0, tl.minimum(place, size - 1.0), 0.0)
+    rounded = (place - 0.5) + _ROUND
+    return rounded.to(tl.int32, bitcast=True) - _ROUND_BITS, place - (rounded - _ROUND)
+
+
+@triton.jit
+@no_type_check
+def _colour(image, x, y, height, width, c, WIDE: tl.constexpr):
+    """Colours of the packed image at float32 positions: (BLOCK_X, 4), float32."""
+    column, fx = _cell(x, width)
+    line, fy = _cell(y, height)
+    if WIDE:
+        line = line.to(tl.int64)
+    row = (width + 1) * 4
+    corner = image + ((line * (width + 1) + column) * 4)[:, None] + c
+    fx, fy = fx[:, None], fy[:, None]
+    bottom_right = fx * fy
+    bottom_left, top_right = fy - bottom_right, fx - bottom_right
+    colour = tl.load(corner).to(tl.float32) * ((1.0 - fx) - bottom_left)
+    colour += tl.load(corner + 4).to(tl.float32) * top_right
+    colour += tl.load(corner + row).to(tl.float32) * bottom_left
+    return colour + tl.load(corner + row + 4).to(tl.float32) * bottom_right
+
+
+@triton.jit
+@no_type_check
+def _four(values):
+    """The four columns of a tensor (BLOCK_X, 4)."""
+    even, odd = tl.split(tl.reshape(values, (values.shape[0], 2, 2)))
+    first, third = tl.split(even)
+    second, fourth = tl.split(odd)
+    return first, second, third, fourth
+
+
+@triton.jit
+@no_type_check
+def _store(out, value, inside, EIGHT_BIT: tl.constexpr):
+    value = tl.minimum(tl.maximum(value, 0.0), 1.0)
+    if EIGHT_BIT:
+        value = ((value * 255.0 + _ROUND) - _ROUND).to(tl.int32)
+    tl.store(out, value.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _draw(
+    images,
+    maps,
+    out,
+    times,
+    height,
+    width,
+    small_height,
+    small_width,
+    area,
+    EIGHT_BIT: tl.constexpr,
+    WIDE: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """``ROWS`` rows of ``BLOCK_X`` columns of one frame. Instances: sample, tile, then time."""
+    tiles_x, tiles_y = (width + BLOCK_X - 1) // BLOCK_X, (height + ROWS - 1) // ROWS
     index = tl.program_id(0)
-    t = (index % times).to(tl.int64)
-    tile = index // times
+    t, tile = index % times, index // times
     b = (tile // (tiles_x * tiles_y)).to(tl.int64)
-    y = (tile // tiles_x % tiles_y * BLOCK_Y + tl.arange(0, BLOCK_Y))[:, None]
-    x = (tile % tiles_x * BLOCK_X + tl.arange(0, BLOCK_X))[None, :]
-    inside = (y < height) & (x < width)
+    top = tile // tiles_x % tiles_y * ROWS
+    bottom = tl.minimum(top + ROWS, height)
+    x = tile % tiles_x * BLOCK_X + tl.arange(0, BLOCK_X)
+    c = tl.arange(0, 4)[None, :]
 
-    img0 += b * img0_b
-    img1 += b * img1_b
-    flow0 += b * flow0_b + t * flow0_t
-    flow1 += b * flow1_b + t * flow1_t
-    mask += b * mask_b + t * mask_t
-    residual += b * residual_b + t * residual_t
-    small_x, small_y = _small_place(x, width, small_width), _small_place(y, height, small_height)
-    x0, y0, x1, y1, fx, fy = corners(small_x, small_y, small_height, small_width)
-    to_x, to_y = width * 1.0 / small_width, height * 1.0 / small_height
+    first = images + 2 * b * (height + 1) * (width + 1) * 4
+    last = images + (2 * b + 1) * (height + 1) * (width + 1) * 4
+    small_row = (small_width + 1) * 8
+    maps += (b * times + t) * (small_height + 1) * small_row
+    out += ((b * times + t) * 3 * height + top) * width + x
+    column, fx = _place(x, width, small_width, WIDE)
+    fx = fx[:, None]
+    corner = maps + (column * 8)[:, None] + c
 
-    dx = bilinear(flow0, x0, y0, x1, y1, fx, fy, flow0_y, flow0_x, inside) * to_x
-    dy = bilinear(flow0 + flow0_c, x0, y0, x1, y1, fx, fy, flow0_y, flow0_x, inside) * to_y
-    r0, g0, b0 = _colour(img0, x + dx, y + dy, height, width, img0_c, img0_y, img0_x, inside)
-    dx = bilinear(flow1, x0, y0, x1, y1, fx, fy, flow1_y, flow1_x, inside) * to_x
-    dy = bilinear(flow1 + flow1_c, x0, y0, x1, y1, fx, fy, flow1_y, flow1_x, inside) * to_y
-    r1, g1, b1 = _colour(img1, x + dx, y + dy, height, width, img1_c, img1_y, img1_x, inside)
-    blend = bilinear(mask, x0, y0, x1, y1, fx, fy, mask_y, mask_x, inside)
-    red, green, blue = r1 + blend * (r0 - r1), g1 + blend * (g0 - g1), b1 + blend * (b0 - b1)
-
-    r0, g0, b0 = _colour(
-        residual,
-        small_x,
-        small_y,
-        small_height,
-        small_width,
-        residual_c,
-        residual_y,
-        residual_x,
-        inside,
-    )
-    out += (((b * times + t) * 3) * height + y) * width + x
-    _store(out, red + r0, inside)
-    _store(out + height * width, green + g0, inside)
-    _store(out + 2 * (height * width), blue + b0, inside)
+    held, fy = _place(top, height, small_height, WIDE)
+    flows, flows_rise = _enlarged(corner + held * small_row, small_row, fx)
+    looks, looks_rise = _enlarged(corner + held * small_row + 4, small_row, fx)
+    for y in range(top, bottom):
+        line, fy = _place(y, height, small_height, WIDE)
+        if line != held:
+            held = line
+            flows, flows_rise = _enlarged(corner + line * small_row, small_row, fx)
+            looks, looks_rise = _enlarged(corner + line * small_row + 4, small_row, fx)
+        dx0, dy0, dx1, dy1 = _four(flows + fy * flows_rise)
+        look = looks + fy * looks_rise
+        share = _four(look)[3]
+        seen0 = _colour(first, x + dx0, y + dy0, height, width, c, WIDE)
+        seen1 = _colour(last, x + dx1, y + dy1, height, width, c, WIDE)
+        red, green, blue, _rest = _four(seen1 + share[:, None] * (seen0 - seen1) + look)
+        _store(out, red, x < width, EIGHT_BIT)
+        _store(out + area, green, x < width, EIGHT_BIT)
+        _store(out + area + area, blue, x < width, EIGHT_BIT)
+        out += width
 
 
 def render(
@@ -152,30 +278,36 @@ def render(
     flow1: Tensor,
     mask: Tensor,
     residual: Tensor,
+    dtype: torch.dtype,
 ) -> Tensor:
     """See `rdvfi.ops.render`; any strides."""
-    (b, t), (h, w) = flow0.shape[:2], img0.shape[-2:]
-    out = torch.empty((b, t, 3, h, w), dtype=img0.dtype, device=img0.device)
-    if out.numel():
-        mask_strides = [mask.stride(axis) for axis in (0, 1, 3, 4)]
-        tensors = (img0, img1, flow0, flow1)
-        strides = [stride for tensor in tensors for stride in tensor.stride()]
-        with torch.cuda.device_of(out):
-            _render_kernel[(b * t * -(-h // BLOCK_Y) * -(-w // BLOCK_X),)](
-                img0,
-                img1,
-                flow0,
-                flow1,
-                mask,
-                residual,
-                out,
-                t,
-                h,
-                w,
-                flow0.shape[-2],
-                flow0.shape[-1],
-                *(strides + mask_strides + [*residual.stride()]),
-                BLOCK_Y=BLOCK_Y,
-                BLOCK_X=BLOCK_X,
-            )
+    (b, t), (h, w), (hs, ws) = flow0.shape[:2], img0.shape[-2:], flow0.shape[-2:]
+    out = torch.empty((b, t, 3, h, w), dtype=dtype, device=img0.device)
+    if not out.numel():
+        return out
+    images = torch.empty((b, 2, h + 1, w + 1, 4), dtype=img0.dtype, device=img0.device)
+    maps = torch.empty((b, t, hs + 1, ws + 1, 8), dtype=torch.float32, device=img0.device)
+    mask_strides = [mask.stride(axis) for axis in (0, 1, 3, 4)]
+    strides = [*flow0.stride(), *flow1.stride(), *mask_strides, *residual.stride()]
+    wide = max(4 * (h + 1) * (w + 1), 2 * h * hs, 2 * w * ws) >= _WIDEST
+    with torch.cuda.device_of(out):
+        grid = (2 * b * (h + 1), triton.cdiv(w + 1, _PACKED))
+        _pack_images[grid](img0, img1, images, h, w, *img0.stride(), *img1.stride(), BLOCK=_PACKED)
+        grid = (b * t * (hs + 1), triton.cdiv(ws + 1, _PACKED))
+        _pack_maps[grid](flow0, flow1, mask, residual, maps, t, h, w, hs, ws, *strides, BLOCK=_PACKED)
+        _draw[(b * t * -(-h // ROWS) * -(-w // BLOCK_X),)](
+            images,
+            maps,
+            out,
+            t,
+            h,
+            w,
+            hs,
+            ws,
+            h * w,
+            EIGHT_BIT=dtype == torch.uint8,
+            WIDE=wide,
+            BLOCK_X=BLOCK_X,
+            ROWS=ROWS,
+        )
     return out
