@@ -7,10 +7,13 @@ from pathlib import Path
 
 import av
 import pytest
+import typer
 
 import clips
 import rdvfi
-from rdvfi.cli.main import COMMANDS, main, one_line
+from rdvfi_cli.main import application, main
+from rdvfi_cli.messages import in_words, one_line
+from rdvfi_cli.progress import Progress, clock, remaining
 
 CLIP = Path(__file__).parents[1] / "examples" / "clips" / "branch.mp4"
 
@@ -108,7 +111,7 @@ def test_user_errors_are_one_line_and_exit_code_two(tmp_path, saved, capsys) -> 
     assert "none.mp4 does not exist" in _fails(capsys, "interpolate", tmp_path / "none.mp4", out)
     assert "unknown output suffix '.avi'" in _fails(capsys, "interpolate", CLIP, tmp_path / "out.avi")
     assert "does not exist" in _fails(capsys, "interpolate", CLIP, tmp_path / "no" / "out.mp4")
-    assert "multiplier is 0" in _fails(capsys, "interpolate", CLIP, out, "-x", 0)
+    assert "--multiplier is 0" in _fails(capsys, "interpolate", CLIP, out, "-x", 0)
     assert "give one or more inputs and an output" in _fails(capsys, "interpolate", CLIP)
     assert "--fps is 'fast'" in _fails(capsys, "interpolate", CLIP, out, "--fps", "fast")
     assert "--fps is '1/0'" in _fails(capsys, "interpolate", CLIP, out, "--fps", "1/0")
@@ -117,8 +120,11 @@ def test_user_errors_are_one_line_and_exit_code_two(tmp_path, saved, capsys) -> 
     assert "--allow-untrained" in _fails(capsys, "interpolate", CLIP, out, "-m", saved)
     (tmp_path / "text.mp4").write_text("no film")
     assert "is not a video" in _fails(capsys, "interpolate", tmp_path / "text.mp4", out)
+    assert "give --multiplier or --fps, not both" in _fails(capsys, "interpolate", CLIP, out, "-x", 2, "--fps", 60)
+    assert "--scene-threshold is 2.0" in _fails(capsys, "interpolate", CLIP, out, "--scene-threshold", 2)
+    assert "--crf is 90; libx264" in _fails(capsys, "interpolate", CLIP, out, "--crf", 90)
     out.touch()
-    assert "exists" in _fails(capsys, "interpolate", CLIP, out)
+    assert "out.mp4 exists; replace it with --overwrite (-y), or" in _fails(capsys, "interpolate", CLIP, out)
     assert sorted(os.listdir(tmp_path)) == ["out.mp4", "text.mp4"]
 
 
@@ -136,26 +142,77 @@ def test_wrong_use_of_the_command_line_is_explained(capsys) -> None:
         assert "Traceback" not in capsys.readouterr().err
 
 
-def test_help_names_every_command_and_loads_none(capsys) -> None:
+COMMANDS = ("interpolate", "evaluate", "convert", "train", "data", "models", "info")
+
+
+def test_help_names_every_command(capsys) -> None:
     _succeeds("--help")
     said = capsys.readouterr().out
+    assert set(COMMANDS) == set(typer.main.get_command(application()).commands)
     for command in COMMANDS:
-        assert command.name in said
-        assert command.summary.split()[0] in said
+        assert command in said
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["interpolate", "--help"], ["interpolate", "--speed"]]
+)
+def test_the_command_answers_without_torch(arguments) -> None:
     program = (
         "import sys\n"
-        "from rdvfi.cli.main import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
-        "heavy = {'av', 'cv2', 'hydra', 'rdvfi.video', 'rdvfi.evaluation'} & set(sys.modules)\n"
+        "from rdvfi_cli.main import main\n"
+        f"try:\n    main({arguments})\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'rdvfi', 'numpy', 'av', 'cv2', 'hydra'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_threads_wait_asleep_unless_the_user_chose(tmp_path) -> None:
+    program = (
+        "import os\n"
+        "from rdvfi_cli.main import main\n"
+        "try:\n    main(['--version'])\nexcept SystemExit:\n    print(os.environ.get('OMP_WAIT_POLICY'))\n"
+    )
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))}
+    for chosen, expected in (
+        ({}, "passive"),
+        ({"OMP_WAIT_POLICY": "active"}, "active"),
+        ({"GOMP_SPINCOUNT": "1"}, "None"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", program], env={**bare, **chosen}, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split("\n")[1] == expected
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_are_offered_commands_and_options(shell) -> None:
+    run = [sys.executable, "-m", "rdvfi_cli.main"]
+    words = "rdvfi interpolate --thr"
+    typed = {"_TYPER_COMPLETE_ARGS": words, "COMP_WORDS": words, "COMP_CWORD": "2"}
+    environment = {
+        **os.environ,
+        **typed,
+        "_RDVFI_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    done = subprocess.run(run, env=environment, capture_output=True, text=True)
+    assert "--threads" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command, capsys) -> None:
-    _succeeds(command.name, "--help")
+    _succeeds(command, "--help")
     assert "--help" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["interpolate", "evaluate", "train", "convert", "data"])
+def test_every_command_that_computes_takes_threads(command) -> None:
+    chosen = typer.main.get_command(application()).commands[command]
+    options = [
+        option for each in getattr(chosen, "commands", {"": chosen}).values() for p in each.params for option in p.opts
+    ]
+    assert "--threads" in options
 
 
 def test_the_package_runs_as_the_command() -> None:
@@ -173,3 +230,34 @@ def test_any_error_fits_on_one_line() -> None:
     assert one_line(ValueError("two\n  lines")) == "two lines"
     assert one_line(KeyError("no basis named 'cubc'")) == "no basis named 'cubc'"
     assert one_line(MemoryError()) == "MemoryError"
+
+
+def test_messages_of_the_library_name_options() -> None:
+    assert in_words("target_fps is 0; it must be greater than 0") == "--fps is 0; it must be greater than 0"
+    assert in_words("replace it with overwrite=True, or") == "replace it with --overwrite (-y), or"
+    assert in_words("the device of the model is full") == "the device of the model is full"
+
+
+def test_the_time_left_is_that_of_the_pairs_left() -> None:
+    assert remaining([5.0], 10) is None
+    assert remaining([0.0, 8.0], 3) == 16.0
+    assert remaining([0.0, 8.0, 9.0, 10.0], 10) == 7.0  # the first pair also warmed up
+    assert remaining([0.0, 1.0], 1) == 0.0
+    assert (clock(None), clock(3725.4), clock(0.4)) == ("-:--:--", "1:02:05", "0:00:00")
+
+
+def test_progress_without_a_terminal_is_plain_lines(capsys, monkeypatch) -> None:
+    moments = iter([0.0, 11.0, 12.0, 23.0, 24.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(moments))
+    with Progress() as progress:
+        for done in range(5):
+            progress.show(done, 4)
+    assert capsys.readouterr().err == (
+        "pair 1 of 4, 0:00:11 spent, 0:00:33 left\npair 3 of 4, 0:00:23 spent, 0:00:06 left\n"
+    )
+
+
+def test_quiet_says_nothing(tmp_path, saved, capsys) -> None:
+    _interpolate(saved, CLIP, tmp_path / "out", "-x", 2, "--quiet", "--threads", 1)
+    said = capsys.readouterr()
+    assert said.out == said.err == ""

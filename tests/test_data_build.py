@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from skimage import data as photographs
 
-from rdvfi.cli.main import main
 from rdvfi.data.datasets import build as module
 from rdvfi.data.datasets.build import FILM_MEMBER, PHOTOGRAPHS, build
 from rdvfi.data.manifest import check_manifest
+from rdvfi_cli.main import main
 
 FRAMES = 12
 

@@ -10,7 +10,8 @@ import pytest
 import typer
 import typer.main
 
-import rdvfi.cli.main
+import rdvfi
+import rdvfi_cli.main
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -59,7 +60,7 @@ def _commands(page: Path) -> list[list[str]]:
 
 def _options(command: str) -> set[str]:
     """Every option that ``rdvfi COMMAND`` takes."""
-    group = typer.main.get_command(rdvfi.cli.main.application([command]))
+    group = typer.main.get_command(rdvfi_cli.main.application())
     chosen = group.commands[command]  # pyright: ignore[reportAttributeAccessIssue]
     below = [p for command in getattr(chosen, "commands", {}).values() for p in command.params]
     found = (*chosen.params, *group.params, *below)
@@ -68,7 +69,7 @@ def _options(command: str) -> set[str]:
 
 @pages
 def test_commands_take_the_options_that_are_shown(page: Path) -> None:
-    known = {command.name for command in rdvfi.cli.main.COMMANDS}
+    known = typer.main.get_command(rdvfi_cli.main.application()).commands  # pyright: ignore[reportAttributeAccessIssue]
     for words in _commands(page):
         program = Path(words[0]).name
         if program == "rdvfi" and not words[1].startswith("-"):

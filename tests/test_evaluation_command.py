@@ -13,8 +13,8 @@ from skimage import data
 from typer.testing import CliRunner
 
 import rdvfi
-from rdvfi.cli.evaluate import evaluate as command
 from rdvfi.evaluation import evaluate
+from rdvfi_cli.evaluate import evaluate as command
 
 
 @pytest.fixture(scope="module")

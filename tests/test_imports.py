@@ -31,7 +31,6 @@ LAYERS = [
     {"video"},
     {"evaluation"},
     {"training"},
-    {"cli"},
     {"__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
@@ -64,6 +63,11 @@ def test_imports_go_one_way() -> None:
             if other != own and RANK.get(other, len(LAYERS)) >= RANK[own]:
                 wrong.append(f"{path.relative_to(SOURCE)} imports {name}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_command_is_outside_the_library() -> None:
+    users = [path.name for path in SOURCE.rglob("*.py") if "rdvfi_cli" in path.read_text()]
+    assert users == ["__main__.py"]
 
 
 def test_only_media_opens_video_files() -> None:

@@ -7,11 +7,11 @@ import pytest
 import rdvfi
 import toy
 from rdvfi.about import About
-from rdvfi.cli.info import info
-from rdvfi.cli.main import main
 from rdvfi.config import list_recipes
 from rdvfi.info import entry_info, find, model_info
 from rdvfi.registry import REGISTRIES, backbones, flows, renderers, trajectories
+from rdvfi_cli.info import info
+from rdvfi_cli.main import main
 
 
 def _said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -40,7 +40,7 @@ def python(tmp_path: Path):
 
 
 def test_the_command_line_lists_it_and_tells_of_it(python) -> None:
-    told = python("-m", "rdvfi.cli.main", "info", "haar")
+    told = python("-m", "rdvfi", "info", "haar")
     assert "package: rdvfi_example_plugin" in told
     assert "licence of the code: Apache-2.0" in told
 

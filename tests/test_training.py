@@ -529,7 +529,7 @@ def test_the_autoencoder_learns_and_is_calibrated(folder: Path, model: Interpola
 
 
 def test_the_command_shows_what_it_would_run(capsys: pytest.CaptureFixture[str]) -> None:
-    from rdvfi.cli.main import main
+    from rdvfi_cli.main import main
 
     with pytest.raises(SystemExit):
         main(["train", "recipe=rdvfi_s/motion", "data.folder=x", "out=y", "--show"])

@@ -23,7 +23,7 @@ from rdvfi.interfaces import Motion, Renderer
 from rdvfi.media.reader import Source, SourceFrame, open_source
 from rdvfi.media.writer import Sink
 from rdvfi.types import Image, Times, Video
-from rdvfi.video import LowConfidenceWarning, interpolate_video
+from rdvfi.video import LowConfidenceWarning, Stopped, interpolate_video
 from rdvfi.video.engine import Engine
 from rdvfi.video.timing import Moment, Multiply
 
@@ -251,7 +251,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path, model) -> None:
     assert report.frames_written == len(sink.times) == 119
     assert sink.times == sorted(sink.times)
     assert sink.lead <= 12
-    assert progress == [(k + 1, 119) for k in range(119)]
+    assert progress == [(k, 59) for k in range(60)]
 
 
 class _Narrow(Renderer):
@@ -303,11 +303,13 @@ def test_an_interrupted_run_leaves_nothing_and_no_thread(tmp_path, model, name) 
     threads = threading.active_count()
 
     def interrupt(done: int, total: int) -> None:
-        if done == 9:
+        if done == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         _run(tmp_path / "in.mp4", tmp_path / name, model, multiplier=4, progress=interrupt)
+    with pytest.raises(Stopped, match="stopped after 3 pairs of frames"):
+        _run(tmp_path / "in.mp4", tmp_path / name, model, multiplier=4, progress=lambda done, total: done < 3)
     assert os.listdir(tmp_path) == ["in.mp4"]
     assert threading.active_count() == threads
 

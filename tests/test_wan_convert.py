@@ -12,7 +12,7 @@ from rdvfi.backbones.pretrained_parts import load_part
 from rdvfi.backbones.wan.architecture import fresh_autoencoder, fresh_transformer
 from rdvfi.backbones.wan.convert import convert_transformer, copy_autoencoder
 from rdvfi.backbones.wan.names import to_diffusers
-from rdvfi.cli.main import main
+from rdvfi_cli.main import main
 
 _ORIGINAL = (
     ("condition_embedder.time_embedder.linear_1", "time_embedding.0"),

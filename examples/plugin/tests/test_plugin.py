@@ -102,7 +102,7 @@ def test_a_recipe_takes_the_entries_and_the_model_is_saved_by_their_names(tmp_pa
 
 def test_the_command_line_knows_them() -> None:
     def said(*arguments: str) -> str:
-        command = [sys.executable, "-m", "rdvfi.cli.main", *arguments]
+        command = [sys.executable, "-m", "rdvfi", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     listed = said("models")

@@ -43,7 +43,7 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
     if folder and destination.is_dir():
         _check_replaceable(destination, overwrite=overwrite)
     elif destination.exists() and not overwrite:
-        raise FileExistsError(f"{destination} exists; allow overwriting it or choose another name")
+        raise FileExistsError(f"{destination} exists; replace it with overwrite=True, or choose another name")
 
 
 def check_picture(destination: Path, *, overwrite: bool) -> None:
@@ -54,7 +54,7 @@ def check_picture(destination: Path, *, overwrite: bool) -> None:
     if destination.is_dir():
         raise ValueError(f"{destination} is a folder; a contact sheet is a .png file")
     if destination.exists() and not overwrite:
-        raise FileExistsError(f"{destination} exists; allow overwriting it or choose another name")
+        raise FileExistsError(f"{destination} exists; replace it with overwrite=True, or choose another name")
 
 
 @contextmanager
@@ -94,4 +94,4 @@ def _check_replaceable(folder: Path, *, overwrite: bool) -> None:
     if others:
         raise FileExistsError(f"{folder} holds other files ({others[0]}); choose an empty folder")
     if names and not overwrite:
-        raise FileExistsError(f"{folder} holds frames; allow overwriting them or choose another")
+        raise FileExistsError(f"{folder} holds frames; replace them with overwrite=True, or choose another")

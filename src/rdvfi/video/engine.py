@@ -31,14 +31,18 @@ from rdvfi.video.pipeline import Background, Prefetch
 from rdvfi.video.scenes import SceneChanges, mean_confidence
 from rdvfi.video.timing import Moment, Retiming, Stamp, schedule
 
-Progress = Callable[[int, int], None]
-"""Called with the number of frames written and the number expected."""
+Progress = Callable[[int, int], bool | None]
+"""Called with the number of pairs of frames that are done and the number expected; False stops the work."""
 
 _QUEUE = 4
 """Frames that may wait between two threads."""
 
 _RENDER_BYTES = 2**28
 """New frames that are drawn at once: about this many bytes of float32 pixels."""
+
+
+class Stopped(Exception):
+    """The progress callback returned False: the work was stopped, and nothing of it is left."""
 
 
 class LowConfidenceWarning(UserWarning):
@@ -100,7 +104,7 @@ class Engine:
         seed: Seed of the noise, the same for every pair.
         chunk: Timesteps asked for at once; None chooses by the frame size.
         sheet: Is shown every pair, if given.
-        progress: Is told of every frame written.
+        progress: Is told of every pair that is done; see `Progress`.
         scenes: What is shown between two frames of two scenes.
     """
 
@@ -131,7 +135,7 @@ class Engine:
         self._sheet = sheet
         self._progress = progress
         self._scenes = scenes or SceneChanges()
-        self._total = retiming.count(info.frames, info.span, info.tick)
+        self._pairs = info.frames - 1
         self._written = 0
         self._last: tuple[SourceFrame, Motion] | None = None
         self._confidences: list[float] = []
@@ -153,8 +157,6 @@ class Engine:
         def write(item: tuple[Pixels, Moment]) -> None:
             sink.write(*item)
             self._written += 1
-            if self._progress is not None:
-                self._progress(self._written, max(self._total, self._written))
 
         with ExitStack() as stack:
             frames = stack.enter_context(Prefetch(self._source.frames(), _QUEUE))
@@ -165,6 +167,7 @@ class Engine:
                     held.append(frame)
                     yield frame.stamp
 
+            self._tell(0)
             tensors = _Tensors(self._model)
             for interval, moments in schedule(stamps(), self._retiming):
                 first = held.popleft()
@@ -174,10 +177,21 @@ class Engine:
                     made = self._between(tensors, first, held[0], moments, interval.index)
                 for item in made:
                     encoder.put(item)
+                if not interval.last:
+                    self._tell(read)
             if read < 2:
                 raise ValueError(f"{self._source.info.name} holds a single frame; at least two are needed")
             encoder.finish()
         return self._report(read, time.perf_counter() - begun)
+
+    def _tell(self, done: int) -> None:
+        """Tell the callback how far the work is.
+
+        Raises:
+            Stopped: If it returns False.
+        """
+        if self._progress is not None and self._progress(done, max(self._pairs, done)) is False:
+            raise Stopped(f"stopped after {done} pairs of frames")
 
     def _between(
         self,

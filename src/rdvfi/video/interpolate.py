@@ -77,7 +77,8 @@ def interpolate_video(
             ``hold_nearest``.
         scene_threshold: Mean confidence of the motion, in [0, 1], below which two frames are taken
             to be of two scenes; at 0 every pair is interpolated.
-        progress: Called as ``progress(written, total)`` after every frame, in a thread.
+        progress: Called as ``progress(done, total)`` with numbers of pairs of frames: at the start,
+            and after every pair. Return False to stop; what it raises stops the work as well.
 
     Returns:
         What was done.
@@ -87,6 +88,7 @@ def interpolate_video(
         FileExistsError: If the destination exists and ``overwrite`` is off.
         ValueError: If the source, the destination's suffix or an option is unusable.
         MemoryError: If not even one frame fits into the device's memory.
+        Stopped: If ``progress`` returned False. As after any error, nothing is left behind.
     """
     if multiplier is None and target_fps is None:
         multiplier = DEFAULT_MULTIPLIER
@@ -166,7 +168,7 @@ def _ready(
     if missing and not allow_untrained:
         raise ValueError(
             f"the model has parts that nobody trained: {', '.join(missing)}; choose a trained one, "
-            "or allow untrained parts (allow_untrained=True, --allow-untrained)"
+            "or accept them with allow_untrained=True"
         )
     return built
 

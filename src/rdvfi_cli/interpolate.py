@@ -1,20 +1,19 @@
 """The command ``rdvfi interpolate``: options, a progress bar, a closing line."""
 
-import time
 import warnings
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 
-from rdvfi.video.scenes import LOW_CONFIDENCE
+from rdvfi_cli.options import Quiet, Threads, parse_dtype, use_threads
+from rdvfi_cli.progress import Progress
 
 if TYPE_CHECKING:
-    from rdvfi.interpolator import Interpolator
+    import torch
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    from rdvfi.interpolator import Interpolator
 
 
 def interpolate(
@@ -72,22 +71,27 @@ def interpolate(
         ),
     ] = "blend",
     scene_threshold: Annotated[
-        float,
+        float | None,
         typer.Option(
             help="Mean confidence, 0 to 1, below which two frames are of two scenes; at 0 all are interpolated."
         ),
-    ] = LOW_CONFIDENCE,
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")] = False,
     allow_untrained: Annotated[
         bool, typer.Option("--allow-untrained", help="Accept untrained parts; for development.")
     ] = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
 ) -> None:
     """Make a video smoother: new frames between all frames, sound and timing kept."""
     from rdvfi.video import LowConfidenceWarning, interpolate_video
     from rdvfi.video.interpolate import DEFAULT_MODEL
+    from rdvfi.video.scenes import LOW_CONFIDENCE
 
-    if recipe is not None and model is not None:
-        raise ValueError("give --model or --recipe, not both")
+    for option, value, other, second in (("model", model, "recipe", recipe), ("multiplier", multiplier, "fps", fps)):
+        if value is not None and second is not None:
+            raise ValueError(f"give --{option} or --{other}, not both")
+    use_threads(threads)
     paths, overrides = split_overrides(paths) if recipe is not None else (paths, [])
     if len(paths) < 2:
         raise ValueError("give one or more inputs and an output: rdvfi interpolate IN... OUT")
@@ -96,7 +100,7 @@ def interpolate(
     chosen = model or DEFAULT_MODEL
     if recipe is not None:
         chosen = from_recipe(recipe, overrides, device, number, seed=seed)
-    with warnings.catch_warnings(), _Progress() as progress:
+    with warnings.catch_warnings(), Progress(quiet=quiet) as progress:
         # The same is said below, once the progress bar is gone.
         warnings.simplefilter("ignore", LowConfidenceWarning)
         report = interpolate_video(
@@ -117,15 +121,16 @@ def interpolate(
             overwrite=overwrite,
             contact_sheet=contact_sheet,
             on_scene_change=on_scene_change,
-            scene_threshold=scene_threshold,
+            scene_threshold=LOW_CONFIDENCE if scene_threshold is None else scene_threshold,
             progress=progress.show,
         )
     made = max(1, report.frames_written - report.frames_read)
-    typer.echo(
-        f"{destination}: {report.frames_written} frames of {report.width}x{report.height} from "
-        f"{report.frames_read} in {report.seconds:.1f} s ({report.seconds / made:.3f} s per new "
-        f"frame), mean confidence {report.confidence:.2f}"
-    )
+    if not quiet:
+        typer.echo(
+            f"{destination}: {report.frames_written} frames of {report.width}x{report.height} from "
+            f"{report.frames_read} in {report.seconds:.1f} s ({report.seconds / made:.3f} s per new "
+            f"frame), mean confidence {report.confidence:.2f}"
+        )
     for line in (*report.notes, report.warning()):
         if line is not None:
             typer.echo(f"warning: {line}", err=True)
@@ -148,11 +153,13 @@ def from_recipe(
     recipe: str,
     overrides: list[str],
     device: str | None,
-    dtype: torch.dtype | None,
+    dtype: "torch.dtype | None",
     *,
     seed: int,
 ) -> "Interpolator":
     """The model of a recipe on its device; what it learns is fresh, and the seed decides how."""
+    import torch
+
     from rdvfi.config import build
     from rdvfi.video.interpolate import choose_place
 
@@ -171,54 +178,3 @@ def parse_rate(text: str, option: str) -> Fraction:
         return Fraction(text) if "/" in text else exact_rate(float(text))
     except (ValueError, ZeroDivisionError) as error:
         raise ValueError(f"{option} is {text!r}; expected a frame rate such as 60, 59.94 or 60000/1001") from error
-
-
-def parse_dtype(name: str) -> torch.dtype:
-    """A floating point type by its name."""
-    if name not in DTYPES:
-        raise ValueError(f"--dtype is {name!r}; it must be one of {', '.join(DTYPES)}")
-    return DTYPES[name]
-
-
-class _Progress:
-    """A bar with the time left, on the error stream, gone when the work is done."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task = self._progress.add_task("frames", total=None, rate="")
-        self._begun = 0.0
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._begun:
-            self._progress.stop()
-
-    def show(self, written: int, total: int) -> None:
-        """So many frames are written, of so many."""
-        if not self._begun:  # no bar, not even an empty line, before there is something to show
-            self._begun = time.monotonic()
-            self._progress.start()
-        rate = written / max(1e-9, time.monotonic() - self._begun)
-        self._progress.update(self._task, completed=written, total=total, rate=f"{rate:.1f}/s")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rdvfi.backbones.wan.convert import convert_transformer, copy_autoencoder
+from rdvfi_cli.options import Threads, use_threads
 
 
 def convert(
@@ -17,8 +17,12 @@ def convert(
         typer.Option(help="Folder or hub id in diffusers' format whose autoencoder is copied."),
     ] = None,
     vae_revision: Annotated[str | None, typer.Option(help="Full commit hash, for a hub id.")] = None,
+    threads: Threads = None,
 ) -> None:
     """Convert the original file of Wan2.1-Fun-InP to diffusers' format; values stay the same."""
+    from rdvfi.backbones.wan.convert import convert_transformer, copy_autoencoder
+
+    use_threads(threads)
     convert_transformer(file, folder, size=size)
     typer.echo(f"{folder / 'transformer'}: written")
     if vae is not None:

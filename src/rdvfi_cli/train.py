@@ -3,8 +3,9 @@
 import sys
 from typing import Annotated
 
-import torch
 import typer
+
+from rdvfi_cli.options import Threads, use_threads
 
 
 def _report(line: str) -> None:
@@ -21,14 +22,15 @@ def train(
         ),
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the stages as they would be run, and stop.")] = False,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1)] = None,
+    threads: Threads = None,
 ) -> None:
     """Train a model by a recipe; a stopped run goes on where it was."""
+    import torch
+
     from rdvfi.training.recipes import as_table, compose_stages, list_training_recipes
     from rdvfi.training.run import train as run
 
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     given = settings or []
     chosen = [word.removeprefix("recipe=") for word in given if word.startswith("recipe=")]
     overrides = [word for word in given if not word.startswith("recipe=")]

@@ -3,13 +3,12 @@
 import json
 import os
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
-from rdvfi.info import EntryInfo, ModelInfo, RecipeInfo, find, recipe_summary
-from rdvfi.registry import REGISTRIES
+if TYPE_CHECKING:
+    from rdvfi.info import EntryInfo, ModelInfo, RecipeInfo
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
 
@@ -17,7 +16,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
 def models(as_json: AsJson = False) -> None:
     """List models with weights, recipes, and everything that is registered."""
     from rdvfi.config import list_recipes
+    from rdvfi.info import recipe_summary
     from rdvfi.models import list_models
+    from rdvfi.registry import REGISTRIES
 
     recipes = {name: recipe_summary(name) for name in list_recipes()}
     entries = {
@@ -45,6 +46,8 @@ def info(
 ) -> None:
     """Tell everything about a model, a recipe or a registered entry; nothing is downloaded."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the hub's client is imported
+    from rdvfi.info import find
+
     found = find(name, **_parsed(values or []))
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in found], indent=2))
@@ -54,6 +57,8 @@ def info(
 
 
 def _parsed(values: list[str]) -> dict[str, Any]:
+    import yaml
+
     table = {}
     for value in values:
         key, equals, text = value.partition("=")
@@ -63,7 +68,9 @@ def _parsed(values: list[str]) -> dict[str, Any]:
     return table
 
 
-def _lines(found: EntryInfo | ModelInfo | RecipeInfo) -> list[str]:
+def _lines(found: "EntryInfo | ModelInfo | RecipeInfo") -> list[str]:
+    from rdvfi.info import ModelInfo, RecipeInfo
+
     if isinstance(found, RecipeInfo):
         return [f"recipe {found.name}: {found.summary}", *_table(found.choices)]
     if isinstance(found, ModelInfo):

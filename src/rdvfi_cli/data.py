@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from rdvfi_cli.options import Threads, use_threads
+
 application = typer.Typer(help="Build the training data.", no_args_is_help=True)
 
 
@@ -17,8 +19,10 @@ def group() -> None:
 def build(
     packages: Annotated[Path, typer.Argument(help="Folder of the downloaded packages.")],
     data: Annotated[Path, typer.Argument(help="Where the data goes.")],
+    threads: Threads = None,
 ) -> None:
     """Build the training data from packages of public registries; a stopped build goes on."""
     from rdvfi.data.datasets.build import build as run
 
+    use_threads(threads)
     run(packages, data, report=typer.echo)

@@ -1,10 +1,13 @@
 """The command ``rdvfi evaluate``: options, a progress bar, a table."""
 
+import itertools
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
+
+from rdvfi_cli.options import Quiet, Threads, parse_dtype, use_threads
+from rdvfi_cli.progress import Progress
 
 
 def evaluate(
@@ -35,7 +38,8 @@ def evaluate(
     output: Annotated[Path | None, typer.Option(help="Save the report here, as .json or .csv.")] = None,
     device: Annotated[str, typer.Option(help="Device, such as cpu or cuda.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
-    threads: Annotated[int | None, typer.Option(help="CPU threads to use; all cores if unset.")] = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
 ) -> None:
     """Measure models and baselines against the true frames of a clip.
 
@@ -48,13 +52,14 @@ def evaluate(
 
     if output is not None:
         check_output(output)
-    _use_threads(threads)
+    use_threads(threads)
     names = [name.strip() for name in models.split(",") if name.strip()]
     if not names:
         raise ValueError("--models names no method")
-    total = protocol.count_windows(clip, gap=gap, start=start, pairs=pairs) if gap > 0 else None
-    console = Console()
-    with _Progress(total) as progress:
+    total = protocol.count_windows(clip, gap=gap, start=start, pairs=pairs) if gap > 0 else 0
+    done = itertools.count(1)
+    with Progress(quiet=quiet) as progress:
+        progress.show(0, total)
         report = protocol.evaluate(
             clip,
             gap=gap,
@@ -66,9 +71,10 @@ def evaluate(
             perceptual=perceptual,
             ablate=ablate,
             device=device,
-            dtype=_dtype(dtype),
-            on_window=progress.advance,
+            dtype=parse_dtype(dtype),
+            on_window=lambda: progress.show(next(done), total),
         )
+    console = Console(quiet=quiet and output is not None)
     console.print(report.title(), report.table(), report.environment.line(), sep="\n")
     for loss in report.losses:
         console.print(
@@ -78,47 +84,3 @@ def evaluate(
     if output is not None:
         report.save(output)
         console.print(f"saved {output}", soft_wrap=True)
-
-
-class _Progress:
-    """A progress bar on the error stream, gone when the work is done."""
-
-    def __init__(self, total: int | None) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._progress = Progress(console=Console(stderr=True), transient=True)
-        self._task = self._progress.add_task("pairs", total=total)
-
-    def __enter__(self) -> "_Progress":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
-
-    def advance(self) -> None:
-        self._progress.advance(self._task)
-
-
-def _use_threads(threads: int | None) -> None:
-    """Limit torch and OpenCV alike, so that times compare."""
-    if threads is None:
-        return
-    if threads < 1:
-        raise ValueError(f"--threads is {threads}; it must be at least 1")
-    import cv2
-
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-
-
-def _dtype(name: str) -> torch.dtype:
-    known = {
-        "float32": torch.float32,
-        "float16": torch.float16,
-        "bfloat16": torch.bfloat16,
-    }
-    if name not in known:
-        raise ValueError(f"--dtype is {name!r}; it must be one of {', '.join(known)}")
-    return known[name]

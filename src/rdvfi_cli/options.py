@@ -1,0 +1,37 @@
+"""Options that several commands share, and what they mean."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import torch
+
+Threads = Annotated[int | None, typer.Option(help="CPU threads to use; all cores if unset.", min=1)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
+
+_DTYPES = ("float32", "float16", "bfloat16")
+
+
+def use_threads(threads: int | None) -> None:
+    """Limit torch and OpenCV alike."""
+    if threads is None:
+        return
+    import cv2
+    import torch
+
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+
+
+def parse_dtype(name: str) -> "torch.dtype":
+    """A floating point type by its name.
+
+    Raises:
+        ValueError: If there is no such type.
+    """
+    import torch
+
+    if name not in _DTYPES:
+        raise ValueError(f"--dtype is {name!r}; it must be one of {', '.join(_DTYPES)}")
+    return getattr(torch, name)
