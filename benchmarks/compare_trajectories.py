@@ -86,7 +86,7 @@ def measure(scene: Scene) -> dict[str, dict[str, float]]:
         for basis in BASES:
             trajectory = trajectory_over(kind, (knots[:, :, 0], knots[:, :, 1]), KNOTS, rdvfi.bases.create(basis))
             error = (torch.stack(trajectory.at(TIMES), dim=2) - truth).norm(dim=3)[seen]
-            drawn = rdvfi.renderers.create("warp")(*ends, Motion(keyframes, trajectory), TIMES)
+            drawn = rdvfi.renderers.create("warp")(*ends, Motion.of(keyframes, trajectory), TIMES)
             mse = (drawn[0] - frames).square().mean((1, 2, 3))
             found[f"{kind.value} {basis}"] = {
                 "epe": float(error.mean()),

@@ -43,7 +43,7 @@ def test_the_stages_run_in_half_precision_as_on_an_accelerator(dtype: torch.dtyp
         keyframes = model.generator(first.to(kind), last.to(kind), noise.to(kind))
         assert keyframes.prior is not None
         assert keyframes.prior.end_flows.dtype == torch.float32
-        motion = Motion(keyframes, model.trajectory(keyframes))
+        motion = Motion.of(keyframes, model.trajectory(keyframes))
         assert motion.trajectory.at(times)[0].dtype == torch.float32
         return model.renderer(first, last, motion, times)
 

@@ -15,6 +15,7 @@ LAYERS = [
     {"geometry"},
     {"ops"},
     {"layers"},
+    {"scene_decision"},
     {"interfaces"},
     {"testing", "_signature"},
     {"registry"},

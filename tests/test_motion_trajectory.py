@@ -138,7 +138,7 @@ def _picture(scene: Scene, time: float) -> Float[Tensor, "1 3 h w"]:
 
 def _wrong_pixels(scene: Scene, trajectory: KnotTrajectory, times: Tensor) -> float:
     """Pixels, per frame, that are off by more than 5 % when the ends are warped to ``times``."""
-    motion = Motion(some_keyframes(scene.size, batch=1), trajectory)
+    motion = Motion.of(some_keyframes(scene.size, batch=1), trajectory)
     ends = _picture(scene, 0.0), _picture(scene, 1.0)
     drawn = renderers.create("warp")(*ends, motion, times)[0]
     truth = torch.cat([_picture(scene, time) for time in times.tolist()])

@@ -27,8 +27,8 @@ PARAMETERS = {
 }
 
 METHODS = {
-    (rdvfi.Interpolator, "forward"): "self img0 img1 timesteps *seed",
-    (rdvfi.Interpolator, "estimate"): "self img0 img1 *seed *generator *noise *after",
+    (rdvfi.Interpolator, "forward"): "self img0 img1 timesteps *seed *scene_threshold *same_scene",
+    (rdvfi.Interpolator, "estimate"): "self img0 img1 *seed *generator *noise *after *scene_threshold *same_scene",
     (rdvfi.Interpolator, "render"): "self img0 img1 motion timesteps",
     (rdvfi.Interpolator, "from_pretrained"): "folder_or_hub_id *revision *device *dtype",
     (rdvfi.Interpolator, "save_pretrained"): "self folder *include_backbone *parts",

@@ -154,7 +154,7 @@ def test_stage_one_trains_motion_and_synthesis_on_true_latents(model: rdvfi.Inte
     model.renderer.requires_grad_(True)
     latents = generator.encode(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])
     keyframes = Keyframes(latents, torch.linspace(0, 1, 9))
-    motion = Motion(keyframes, model.trajectory(keyframes))
+    motion = Motion.of(keyframes, model.trajectory(keyframes))
     frames = model.renderer(clip[:, 0], clip[:, -1], motion, torch.tensor([0.25, 0.6]))
     F.mse_loss(frames[:, 0], clip[:, 2]).backward()
     assert _missing(model.trajectory) == []
@@ -182,7 +182,7 @@ def test_stage_two_trains_the_network_through_frozen_motion_and_synthesis(
     for parameter in (*model.renderer.parameters(), *model.trajectory.parameters()):
         parameter.add_(0.02 * torch.randn_like(parameter))
     keyframes = generator(clip[:, 0], clip[:, -1], noise)
-    motion = Motion(keyframes, model.trajectory(keyframes))
+    motion = Motion.of(keyframes, model.trajectory(keyframes))
     frames = model.renderer(clip[:, 0], clip[:, -1], motion, torch.tensor([0.5]))
     F.mse_loss(frames[:, 0], clip[:, 4]).backward()
     assert _missing(generator.unet) == []

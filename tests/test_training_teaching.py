@@ -197,7 +197,7 @@ def test_what_is_drawn_with_is_what_is_compared(model: Interpolator, data: Path)
             keyframes = objective.true_keyframes(clip)
             trajectory = model.trajectory(keyframes)
             pair, field, drawing = objective.seen(keyframes, trajectory, clip, Moment(1, 4))
-            motion, when = rdvfi.Motion(keyframes, trajectory), clip.times[0, KNOTS + 1 : KNOTS + 2]
+            motion, when = rdvfi.Motion.of(keyframes, trajectory), clip.times[0, KNOTS + 1 : KNOTS + 2]
             frames = model.renderer(clip.first, clip.last, motion, when)[:, 0]
         assert torch.equal(pair.made, frames)
         assert drawing is not None

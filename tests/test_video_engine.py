@@ -20,6 +20,7 @@ import clips
 import rdvfi
 import toy
 from rdvfi.interfaces import Motion, Renderer
+from rdvfi.media.pixels import to_tensor
 from rdvfi.media.reader import Source, SourceFrame, open_source
 from rdvfi.media.writer import Sink
 from rdvfi.types import Image, Times, Video
@@ -179,8 +180,14 @@ def test_a_threshold_of_zero_interpolates_across_a_cut(tmp_path, model) -> None:
         scene_threshold=0.0,
     )
     assert report.uncertain == ()
-    first, made, _ = (clips.read_png(path) for path in sorted((tmp_path / "out").iterdir()))
-    assert not np.array_equal(first, made)
+    first, made, last = (clips.read_png(path).astype(float) for path in sorted((tmp_path / "out").iterdir()))
+    ends = [
+        to_tensor(frame.pixels, device=torch.device("cpu"), dtype=torch.float32)
+        for frame in _frames(tmp_path / "in.mp4")
+    ]
+    warped = 255 * model(*ends, [0.5], same_scene=True)[0, 0].permute(1, 2, 0).numpy()
+    assert np.abs(made - warped).max() <= 0.51
+    assert np.abs(made - (first + last) / 2).mean() > 3.0  # and that is no cross-fade
 
 
 def test_unknown_scene_changes_are_refused_before_the_work(tmp_path, model) -> None:

@@ -89,7 +89,7 @@ def test_stage_one_trains_motion_and_synthesis_on_true_latents() -> None:
     _shaken(model.parameters())
     model.generator.requires_grad_(False)
     keyframes = _true_keyframes(_generator(model), clip)
-    motion = Motion(keyframes, model.trajectory(keyframes))
+    motion = Motion.of(keyframes, model.trajectory(keyframes))
     times = torch.tensor([0.375])
     frames = model.renderer(clip[:, 0], clip[:, -1], motion, times)
     F.mse_loss(frames, clip[:, 3:4]).backward()
@@ -121,7 +121,7 @@ def test_stage_two_trains_the_transformer_through_the_frozen_rest(checkpointed: 
     theta = F.mse_loss(made, clean) / sigma.square()
     latents = torch.cat((clean[:, :, :1], made[:, :, 1:-1], clean[:, :, -1:]), dim=2)
     keyframes = replace(truth, latents=latents.transpose(1, 2))
-    motion = Motion(keyframes, model.trajectory(keyframes))
+    motion = Motion.of(keyframes, model.trajectory(keyframes))
     frame = model.renderer(img0, img1, motion, torch.tensor([0.6]))
     rec = F.mse_loss(frame, clip[:, 5:6])
     through_frames = torch.autograd.grad(rec, generator.transformer.proj_out.weight, retain_graph=True)[0]

@@ -61,6 +61,21 @@ def check_values(name: str, image: Tensor) -> None:
         raise ValueError(f"{name} must hold values in [0, 1]; got {low:g} to {high:g}")
 
 
+def check_scene(threshold: float | None, same_scene: bool | Tensor | None, batch: int, device: torch.device) -> None:
+    """What decides whether frames are of one scene: a threshold in [0, 1], or a decision per pair."""
+    number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+    if threshold is not None and not (number and 0.0 <= threshold <= 1.0):
+        raise ValueError(f"scene_threshold must be a number in [0, 1]; got {threshold!r}")
+    if same_scene is None or isinstance(same_scene, bool):
+        return
+    expected = f"same_scene must be True, False or a boolean tensor of shape ({batch},) on {device}"
+    if not isinstance(same_scene, Tensor):
+        raise ValueError(f"{expected}; got {same_scene!r}")
+    if same_scene.dtype != torch.bool or tuple(same_scene.shape) != (batch,) or same_scene.device != device:
+        got = f"{same_scene.dtype} of shape {tuple(same_scene.shape)} on {same_scene.device}"
+        raise ValueError(f"{expected}; got {got}")
+
+
 def read_times(timesteps: Sequence[float | int] | Tensor, device: torch.device) -> Times:
     """Timesteps as a float32 tensor on ``device``; all must be in [0, 1].
 

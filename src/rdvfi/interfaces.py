@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from enum import Enum
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from rdvfi.geometry import flow_length, pixel_grid
 from rdvfi.ops.warp import backward_warp, follow
+from rdvfi.scene_decision import SceneDecision
 from rdvfi.types import Flows, Image, SmallImage, Times, Video
 
 
@@ -195,10 +196,34 @@ def _beyond_border(flow: Flows) -> Float[Tensor, "b t h w"]:
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """What is paid once per pair of frames: keyframes, and the trajectory they define."""
+    """What is paid once per pair of frames: keyframes, the trajectory they define, and its scene."""
 
     keyframes: Keyframes
     trajectory: Trajectory
+    scene: SceneDecision
+    """Whether both frames belong to one scene. Renderers obey it and decide nothing themselves."""
+
+    @classmethod
+    def of(
+        cls,
+        keyframes: Keyframes,
+        trajectory: Trajectory,
+        *,
+        scene_threshold: float | None = None,
+        same_scene: bool | Bool[Tensor, " b"] | None = None,
+    ) -> "Motion":
+        """The motion of a trajectory, with the decision that follows from its confidence.
+
+        Args:
+            keyframes: Of the pair.
+            trajectory: What they define.
+            scene_threshold: Mean confidence, in [0, 1], below which two frames are of two scenes.
+            same_scene: Decides instead, for all pairs or for each.
+        """
+        middle = torch.full((1,), 0.5, dtype=torch.float32, device=keyframes.latents.device)
+        confidence = trajectory.confidence(middle).mean((1, 2, 3, 4))
+        scene = SceneDecision.of(confidence, threshold=scene_threshold, same_scene=same_scene)
+        return cls(keyframes, trajectory, scene)
 
 
 _REPLACED = {

@@ -68,11 +68,14 @@ class Interpolator(Staged):
         timesteps: Sequence[float | int] | Tensor,
         *,
         seed: int = 0,
+        scene_threshold: float | None = None,
+        same_scene: bool | Tensor | None = None,
     ) -> Video:
         """Frames between ``img0`` and ``img1`` at ``timesteps``: `estimate`, then `render`."""
         _inputs.check_pair(img0, img1, self.device)
         _inputs.read_times(timesteps, self.device)  # before the expensive part
-        return self.render(img0, img1, self.estimate(img0, img1, seed=seed), timesteps)
+        motion = self.estimate(img0, img1, seed=seed, scene_threshold=scene_threshold, same_scene=same_scene)
+        return self.render(img0, img1, motion, timesteps)
 
     def estimate(
         self,
@@ -83,6 +86,8 @@ class Interpolator(Staged):
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
         after: Motion | None = None,
+        scene_threshold: float | None = None,
+        same_scene: bool | Tensor | None = None,
     ) -> Motion:
         """The motion between two frames: paid once per pair.
 
@@ -94,6 +99,11 @@ class Interpolator(Staged):
             noise: The noise itself, of shape ``self.noise_shape(img0)``.
             after: In a stream, what this returned for the pair before, whose last frames are
                 ``img0``: their latents are known then, and not made again.
+            scene_threshold: Mean confidence of the motion, in [0, 1], below which two frames are
+                taken to be of two scenes, between which `render` cross-fades; 0 interpolates every
+                pair. By default `rdvfi.scene_decision.SCENE_THRESHOLD`.
+            same_scene: Decides instead: True interpolates, False cross-fades; or a boolean tensor
+                (B,) that says so for each pair.
 
         Raises:
             ValueError: If an argument is not of the shape, type, range or device expected.
@@ -101,6 +111,7 @@ class Interpolator(Staged):
         _inputs.check_pair(img0, img1, self.device)
         _inputs.check_values("img0", img0)
         _inputs.check_values("img1", img1)
+        _inputs.check_scene(scene_threshold, same_scene, len(img0), self.device)
         shape = self.noise_shape(img0)
         noise = _inputs.draw_noise(shape, seed=seed, generator=generator, noise=noise)
         noise = noise.to(self.device, self.dtype, non_blocking=noise.device.type == "cpu")
@@ -109,7 +120,7 @@ class Interpolator(Staged):
             self._check_motion(after, len(img0), self._size(img0))
             # A copy: the next call of a captured graph may write where the last one's result is.
             known = after.keyframes.latents[:, -1].clone()
-        return self._graphs.get("motion", self._motion)(img0, img1, noise, known)
+        return self._graphs.get("motion", self._motion)(img0, img1, noise, known, scene_threshold, same_scene)
 
     def render(self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Sequence[float | int] | Tensor) -> Video:
         """Draw frames at ``timesteps`` along a motion that `estimate` found for the same frames.
@@ -202,7 +213,15 @@ class Interpolator(Staged):
         floats = (p.dtype for p in self.parameters() if p.is_floating_point())
         return next(floats, torch.float32)
 
-    def _motion(self, img0: Tensor, img1: Tensor, noise: Tensor, known: Tensor | None = None) -> Motion:
+    def _motion(
+        self,
+        img0: Tensor,
+        img1: Tensor,
+        noise: Tensor,
+        known: Tensor | None = None,
+        scene_threshold: float | None = None,
+        same_scene: bool | Tensor | None = None,
+    ) -> Motion:
         """The work of `estimate`: pure tensor code that compiles whole."""
         small0, small1 = self._shrink(img0), self._shrink(img1)
         if known is None:
@@ -211,7 +230,8 @@ class Interpolator(Staged):
             keyframes = self.generator.continued(known, small0, small1, noise)
         if self.trajectory.reads is Reads.PIXELS and keyframes.images is None:
             keyframes = self._with_images(keyframes, small0, small1)
-        return Motion(keyframes, self.trajectory(keyframes))
+        trajectory = self.trajectory(keyframes)
+        return Motion.of(keyframes, trajectory, scene_threshold=scene_threshold, same_scene=same_scene)
 
     def _frames(self, img0: Tensor, img1: Tensor, motion: Motion, times: Times) -> Video:
         """The work of `render`, likewise."""

@@ -279,7 +279,7 @@ def some_motion(
     h, w = size if flow_size is None else flow_size
     straight, bend = (0.03 * w * smooth_noise(batch, 2, h, w, seed=seed) for seed in (4, 5))
     keyframes = some_keyframes(size, batch=batch, channels=channels, stride=stride)
-    return Motion(keyframes, SmoothTrajectory(straight, bend))
+    return Motion.of(keyframes, SmoothTrajectory(straight, bend), same_scene=True)
 
 
 def _check_field(field: Tensor, name: str) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Motion, Renderer
 from rdvfi.ops.warp import backward_warp, follow
-from rdvfi.render.renderer import Drawn
+from rdvfi.render.renderer import WarpInputs
 from rdvfi.types import Flows, Image, Times, Video
 
 _AGREEMENT = 0.03
@@ -32,15 +32,15 @@ class RefiningRenderer(Renderer):
     """A learned renderer: `refine`, then one full-size pass."""
 
     @abstractmethod
-    def refine(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Drawn:
+    def refine(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> WarpInputs:
         """Refined flows, blend and colours at ``timesteps``, of which there is at least one."""
 
     def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
         """See `rdvfi.interfaces.Renderer.forward`."""
         if timesteps.numel() == 0:
             return img0.new_empty(img0.shape[0], 0, *img0.shape[1:])
-        found = self.refine(img0, img1, motion, timesteps)
-        return found.related(motion.trajectory, timesteps).draw(img0, img1)
+        refined = self.refine(img0, img1, motion, timesteps)
+        return refined.faded(motion.scene, timesteps).draw(img0, img1)
 
 
 def _around(apart: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:

@@ -7,8 +7,8 @@ consistency: with ``c`` the trajectory's confidence in the flow to an end, its s
 
 So at t = 0 and t = 1 the blend is the end frame itself, and its flow is zero there.
 
-Across a cut no motion is true, and warping along a wrong one smears. Where hardly any flow of a
-pair is consistent its motion fades out, and what is left is the cross-fade (`Drawn.related`).
+Whether a pair is of one scene was decided when its motion was estimated (`Motion.scene`). For a pair
+of two scenes the motion fades out, and what is left is the cross-fade (`WarpInputs.faded`).
 """
 
 from dataclasses import dataclass
@@ -20,20 +20,15 @@ from torch import Tensor
 from rdvfi.interfaces import FlowGrid, Motion, Renderer, Trajectory
 from rdvfi.ops import render
 from rdvfi.registry import renderers
+from rdvfi.scene_decision import SceneDecision
 from rdvfi.types import Flows, Image, Times, Video
 
 CONFIDENCE_FLOOR = 0.15
 """Share of trust that even an inconsistent flow keeps: two-way errors are noisy themselves."""
 
-TWO_SCENES, ONE_SCENE = 0.35, 0.42
-"""Mean confidence at mid-time up to which a pair shows two scenes, and from which on it shows one.
-
-Cuts lie between 0.07 and 0.34, pairs of one scene at 0.48 and more, turns by 90 degrees included.
-"""
-
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class WarpInputs:
     """What frames are drawn with, on the trajectory's grid: see `rdvfi.ops.render`."""
 
     flow0: Flows
@@ -41,12 +36,11 @@ class Drawn:
     mask: Float[Tensor, "b t 1 h w"]
     residual: Float[Tensor, "b t 3 h w"]
 
-    def related(self, trajectory: Trajectory, timesteps: Times) -> "Drawn":
-        """The same for pairs of one scene; a cross-fade for those of two."""
-        trust = trajectory.confidence(timesteps.new_full((1,), 0.5)).mean((1, 2, 3, 4), True)
-        share = ((trust - TWO_SCENES) / (ONE_SCENE - TWO_SCENES)).clamp(0.0, 1.0)
+    def faded(self, scene: SceneDecision, timesteps: Times) -> "WarpInputs":
+        """The same for pairs of one scene; those of a cross-fade for pairs of two."""
+        share = scene.weight.to(self.mask)[:, None, None, None, None]
         faded = (1.0 - timesteps).to(self.mask)[None, :, None, None, None]
-        return Drawn(
+        return WarpInputs(
             share * self.flow0,
             share * self.flow1,
             torch.lerp(faded.expand_as(self.mask), self.mask, share),
@@ -75,8 +69,8 @@ class WarpRenderer(Renderer):
         flow0, flow1 = flows = motion.trajectory.at(timesteps)
         first, last = consistent_shares(motion.trajectory, timesteps, flows)
         residual = torch.zeros_like(flow0[:, :, :1]).expand(-1, -1, 3, -1, -1)
-        drawn = Drawn(flow0, flow1, first / (first + last), residual)
-        return drawn.related(motion.trajectory, timesteps).draw(img0, img1)
+        inputs = WarpInputs(flow0, flow1, first / (first + last), residual)
+        return inputs.faded(motion.scene, timesteps).draw(img0, img1)
 
 
 class BlendRenderer(Renderer):

@@ -25,7 +25,7 @@ from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.ops.warp import backward_warp
 from rdvfi.registry import renderers
 from rdvfi.render.refined import RefiningRenderer, doubt, spread, warped_neighbours
-from rdvfi.render.renderer import Drawn, consistent_shares
+from rdvfi.render.renderer import WarpInputs, consistent_shares
 from rdvfi.types import Flow, Image, Times
 
 Map = Float[Tensor, "n 1 h w"]
@@ -162,7 +162,7 @@ class SynthesisRenderer(RefiningRenderer):
         self.latent_channels = latent_channels
         self.refinement = Refinement(latent_channels, width)
 
-    def refine(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Drawn:
+    def refine(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> WarpInputs:
         """See `RefiningRenderer.refine`."""
         flows = motion.trajectory.at(timesteps)
         b, t, _, h, w = flows[0].shape
@@ -175,7 +175,7 @@ class SynthesisRenderer(RefiningRenderer):
             warped_neighbours(motion, timesteps, flows),
             timesteps.to(torch.float32).repeat(b),
         )
-        return Drawn(*(part.unflatten(0, (b, t)) for part in maps))
+        return WarpInputs(*(part.unflatten(0, (b, t)) for part in maps))
 
 
 @renderers.register("synthesis", about=RDVFI_S)

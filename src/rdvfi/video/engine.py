@@ -28,7 +28,7 @@ from rdvfi.media.reader import Source, SourceFrame
 from rdvfi.media.writer import Sink
 from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.pipeline import Background, Prefetch
-from rdvfi.video.scenes import SceneChanges, mean_confidence
+from rdvfi.video.scenes import SceneChanges
 from rdvfi.video.timing import Moment, Retiming, Stamp, schedule
 
 Progress = Callable[[int, int], bool | None]
@@ -210,9 +210,9 @@ class Engine:
         img0, img1 = tensors.pair(first, last)
         motion = self._estimate(img0, img1, self._before(first))
         self._last = (last, motion)
-        confidence = mean_confidence(motion)
+        confidence = float(motion.scene.confidence[0])
         self._confidences.append(confidence)
-        one_scene = confidence >= self._scenes.threshold
+        one_scene = bool(motion.scene.same_scene[0])
         if not one_scene:
             pair = UncertainPair(index, first.stamp.time, last.stamp.time, confidence)
             self._uncertain.append(pair)
@@ -262,7 +262,8 @@ class Engine:
 
     def _estimate(self, img0: Tensor, img1: Tensor, after: Motion | None) -> Motion:
         try:
-            return self._model.estimate(img0, img1, seed=self._seed, after=after)
+            threshold = self._scenes.threshold
+            return self._model.estimate(img0, img1, seed=self._seed, after=after, scene_threshold=threshold)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

@@ -13,9 +13,10 @@ from rdvfi.media.output import check_destination, check_picture
 from rdvfi.media.reader import Source, open_source
 from rdvfi.media.writer import SinkOptions, check_options, open_sink
 from rdvfi.models import create_model
+from rdvfi.scene_decision import SCENE_THRESHOLD
 from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.engine import Engine, LowConfidenceWarning, Progress, VideoReport
-from rdvfi.video.scenes import LOW_CONFIDENCE, scene_changes
+from rdvfi.video.scenes import scene_changes
 from rdvfi.video.timing import Multiply, Retiming, choose_retiming, exact_rate
 
 DEFAULT_MODEL = "rdvfi-s"
@@ -46,7 +47,7 @@ def interpolate_video(
     overwrite: bool = False,
     contact_sheet: PathLike | None = None,
     on_scene_change: str = "blend",
-    scene_threshold: float = LOW_CONFIDENCE,
+    scene_threshold: float = SCENE_THRESHOLD,
     progress: Progress | None = None,
 ) -> VideoReport:
     """Make a video smoother: new frames between all frames, sound and timing kept.

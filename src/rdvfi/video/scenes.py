@@ -1,24 +1,14 @@
 """Pairs of frames that have nothing in common: what to show between them.
 
-A motion whose flows contradict each other says so itself (`rdvfi.interfaces.Trajectory`): across a
-scene cut the mean confidence is low. Nothing can be interpolated there, but something has to be
-shown, and what is right is a matter of taste: a pause and a hard cut, or a short dissolve.
+Which pairs these are is decided with their motion (`rdvfi.scene_decision`). Nothing can be interpolated
+between two scenes, but something has to be shown, and what is right is a matter of taste: a pause and
+a hard cut, or a short dissolve.
 """
 
 from dataclasses import dataclass
 from enum import Enum
 
-import torch
-
-from rdvfi.interfaces import Motion
-
-_TIMES = (0.25, 0.5, 0.75)
-LOW_CONFIDENCE = 0.4
-"""Mean confidence below which a pair is taken for a scene change.
-
-Over 45 seconds of animated film, eight frames apart, with classical flow: scene cuts lie between
-0.13 and 0.33, pairs of one scene between 0.48 and 1.
-"""
+from rdvfi.scene_decision import SCENE_THRESHOLD
 
 
 class OnSceneChange(Enum):
@@ -34,7 +24,7 @@ class OnSceneChange(Enum):
 
 @dataclass(frozen=True)
 class SceneChanges:
-    """How scene changes are found and filled.
+    """How scene changes are recognised and filled.
 
     Attributes:
         action: What is shown.
@@ -43,7 +33,7 @@ class SceneChanges:
     """
 
     action: OnSceneChange = OnSceneChange.BLEND
-    threshold: float = LOW_CONFIDENCE
+    threshold: float = SCENE_THRESHOLD
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.threshold <= 1.0:
@@ -66,9 +56,3 @@ def scene_changes(action: str, threshold: float) -> SceneChanges:
     if action not in names:
         raise ValueError(f"on_scene_change is {action!r}; expected one of {', '.join(names)}")
     return SceneChanges(OnSceneChange(action), threshold)
-
-
-def mean_confidence(motion: Motion) -> float:
-    """Of a pair, over its time and its picture, in (0, 1]."""
-    times = torch.tensor(_TIMES, device=motion.keyframes.latents.device)
-    return float(motion.trajectory.confidence(times).mean())

@@ -41,14 +41,14 @@ def render_free(model: Interpolator, keyframes: Keyframes, trajectory: Trajector
     """The clips' frame number ``index``, drawn by the model."""
     times = clip.times[:, index]
     if bool((times == times[0]).all()):  # a renderer takes times that a batch shares
-        return _rendered(model, clip.first, clip.last, Motion(keyframes, trajectory), times[:1])
+        return _rendered(model, clip.first, clip.last, Motion.of(keyframes, trajectory), times[:1])
     rows: list[Rendered] = []
     for i in range(len(times)):
         own, when = slice(i, i + 1), times[i : i + 1]
         keys = _rows(keyframes, own)
         path = _rows(trajectory, own) if is_dataclass(trajectory) else None
         path = model.trajectory(keys) if path is None else path
-        rows.append(_rendered(model, clip.first[own], clip.last[own], Motion(keys, path), when))
+        rows.append(_rendered(model, clip.first[own], clip.last[own], Motion.of(keys, path), when))
     refined = [row.refined for row in rows if row.refined is not None]
     return Rendered(
         torch.cat([row.frames for row in rows]),
