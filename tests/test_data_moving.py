@@ -1,7 +1,8 @@
-"""Procedural motion in torch: it agrees with the OpenCV renderer, and its flows are exact."""
+"""Procedural motion: layers are drawn where their paths say, and flows are exact."""
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,10 +12,11 @@ from jaxtyping import Float
 from skimage import data
 from torch import Tensor
 
+from layered import frame, scene, sheet
 from rdvfi.data.sources import Batch, Source
+from rdvfi.data.synthetic.layer_motion import LayerMotion, similarities
 from rdvfi.data.synthetic.moving import KNOTS, MovingTextures
-from rdvfi.data.synthetic.paths import Motion, Wave, matrices
-from rdvfi.data.synthetic.procedural import Path, Scene, curved_scene
+from rdvfi.data.synthetic.paths import FLAT, STATIC, LayerPath, Wave, background_path, turning_path
 from rdvfi.data.synthetic.sampler import Draw, Recipe
 from rdvfi.data.synthetic.scenes import Layers, Light, Scenes
 from rdvfi.data.synthetic.textures import Cut, Matte, Pictures, draw_mattes, same_size
@@ -24,7 +26,6 @@ PICTURES = [data.astronaut(), data.coffee(), data.chelsea()]
 TEXTURES = torch.from_numpy(same_size(PICTURES, (200, 320)))
 SIZE = (64, 96)
 PLAIN = Recipe(reach=30.0, lights=0.0, blurred=0.0)
-STILL = Path()
 
 
 def _source(recipe: Recipe = PLAIN, stride: int = 1, exposures: int = 1) -> MovingTextures:
@@ -36,39 +37,17 @@ def batch() -> Batch:
     return _source().samples(range(6), 3)
 
 
-def _converted(scene: Scene) -> Scenes:
-    """A scene of the OpenCV renderer, for the torch one."""
-    layers = []
-    for layer in scene.layers:
-        h, w = layer.texture.shape[:2]
-        alpha = np.full((h, w), 255, np.uint8) if layer.alpha is None else layer.alpha
-        texture = np.concatenate((layer.texture, alpha[..., None]), -1).transpose(2, 0, 1)
-        corner = torch.from_numpy(layer.place[:2, 2])[None].float()
-        if layer.alpha is not None:  # an empty border, as the torch renderer wants it
-            texture, corner = np.pad(texture, ((0, 0), (1, 1), (1, 1))), corner - 1.0
-        motion = Motion([layer.path], [STILL], [Wave()])
-        pixels = torch.from_numpy(texture)[None].float() / 255.0
-        layers.append(Layers(torch.tensor([0]), pixels, corner, motion))
-    return Scenes(layers, scene.size)
-
-
-@pytest.mark.parametrize("number", range(4))
-def test_the_torch_renderer_draws_what_the_opencv_renderer_draws(number: int) -> None:
-    scene = curved_scene(number, PICTURES, size=SIZE)
-    times = torch.tensor([[0.0, 0.3, 1.0]])
-    scenes = _converted(scene)
-    frames, labels = scenes.frames(times)
-    flows, visible = scenes.flows(times, torch.tensor([[0, 2]] * 3), labels)
-    for i, t in enumerate((0.0, 0.3, 1.0)):
-        frame, exact, seen = scene.sample(float(times[0, i]))
-        assert (labels[0, i].numpy() == scene.labels(float(times[0, i]))).mean() > 0.99
-        # OpenCV's weights have five bits, and it rounds each layer to eight.
-        difference = np.abs(frames[0, i].permute(1, 2, 0).numpy() * 255.0 - frame)
-        assert np.median(difference) < 1.5, t
-        assert difference.mean() < 2.5
-        same = labels[0, i].numpy() == scene.labels(float(times[0, i]))
-        np.testing.assert_allclose(flows[0, i].numpy()[:, :, same], exact[:, :, same], atol=2e-3)
-        assert (visible[0, i].numpy() == seen).mean() > 0.98
+@pytest.mark.parametrize("time", [0.0, 0.3, 1.0])
+def test_a_sheet_is_drawn_as_opencv_draws_it(time: float) -> None:
+    """An independent reference: one affine warp of a smooth picture, in float."""
+    picture = cv2.GaussianBlur(data.astronaut(), (0, 0), 2.0)
+    path = LayerPath((40.0, 30.0), 0.7, 1.3, (6.0, -4.0), (9.0, 5.0), 0.4)
+    drawn = frame(scene(SIZE, sheet(picture, path, (-150.0, -120.0))), time)
+    corner = np.array([[1.0, 0.0, -150.0], [0.0, 1.0, -120.0], [0.0, 0.0, 1.0]])
+    matrix = (path.at(time) @ corner)[:2]
+    expected = cv2.warpAffine(picture.astype(np.float32), matrix, SIZE[::-1], flags=cv2.INTER_LINEAR)
+    difference = np.abs(255.0 * drawn[0].permute(1, 2, 0).numpy() - expected)
+    assert difference.max() < 1.0  # OpenCV's weights have five bits
 
 
 def test_an_end_warped_along_the_flow_is_the_frame_where_it_is_visible(batch: Batch) -> None:
@@ -117,9 +96,9 @@ angles, lengths = st.floats(-1.6, 1.6), st.floats(-60.0, 60.0)
 def test_place_and_origin_are_inverse(seed: int, known: bool, t: float) -> None:
     draw = Draw(np.random.default_rng(seed), SIZE, 3, Recipe(reach=60.0, waves=1.0))
     limb = draw.limb(known)[1]
-    motion = Motion(
+    motion = LayerMotion.of(
         [draw.moving(60.0, known), limb.path],
-        [STILL, limb.joint],
+        [STATIC, limb.joint],
         [draw.wave(80.0, known, 1.0), draw.wave(40.0, known, 1.0)],
     )
     times, points = torch.tensor([[t], [t]]), _grid().expand(2, 1, -1, -1, -1)
@@ -138,7 +117,7 @@ def test_place_and_origin_are_inverse(seed: int, known: bool, t: float) -> None:
     bow=st.tuples(lengths, lengths),
     acceleration=st.floats(-0.6, 0.6),
 )
-def test_matrices_are_those_of_paths(
+def test_similarities_are_those_of_paths(
     pivot: tuple[float, float],
     angle: float,
     zoom: float,
@@ -146,10 +125,31 @@ def test_matrices_are_those_of_paths(
     bow: tuple[float, float],
     acceleration: float,
 ) -> None:
-    path = Path(pivot, angle, zoom, shift, bow, acceleration)
+    path = LayerPath(pivot, angle, zoom, shift, bow, acceleration)
     times = torch.tensor([[0.0, 0.37, 1.0]])
-    wanted = np.stack([path.at(float(t)) for t in times[0].double()])
-    np.testing.assert_allclose(matrices([path], times)[0].numpy(), wanted, atol=1e-9)
+    wanted = np.stack([path.at(float(t))[:2] for t in times[0].double()])
+    a, b, x, y = similarities(torch.tensor([path.row()], dtype=torch.float64), times)[0].unbind(-1)
+    made = torch.stack((a, -b, x, b, a, y), -1).view(-1, 2, 3)
+    np.testing.assert_allclose(made.numpy(), wanted, atol=1e-9)
+    there = path.moved((3.0, -8.0), 0.37)
+    assert path.origin(there, 0.37) == pytest.approx((3.0, -8.0), abs=1e-6)
+
+
+def test_paths_start_where_things_are_and_determined_ones_are_powers() -> None:
+    path = LayerPath((30.0, 20.0), 0.8, 1.4, (5.0, -7.0), (3.0, 4.0), 0.3)
+    np.testing.assert_allclose(path.at(0.0), np.eye(3), atol=1e-12)
+    bowless = LayerPath((30.0, 20.0), 0.8, 1.4)
+    np.testing.assert_allclose(bowless.at(0.5) @ bowless.at(0.5), bowless.at(1.0), atol=1e-9)
+    straight = LayerPath((30.0, 20.0), 0.8, 1.4, (5.0, -7.0), acceleration=0.3)
+    np.testing.assert_allclose(path.at(1.0), straight.at(1.0), atol=1e-12)  # a bow keeps both ends
+    gentle = background_path(np.random.default_rng(0), SIZE)
+    assert np.hypot(*np.subtract(gentle.moved((48.0, 32.0), 1.0), (48.0, 32.0))) < 0.15 * SIZE[1]
+
+
+@pytest.mark.parametrize("angle", [0.5, -1.5])
+def test_a_turning_path_moves_its_centre_as_far_as_asked(angle: float) -> None:
+    path = turning_path((50.0, 40.0), angle, 120.0, 0.7)
+    assert math.dist(path.moved((50.0, 40.0), 1.0), (50.0, 40.0)) == pytest.approx(120.0)
 
 
 def test_a_forearm_stays_on_its_elbow_and_keeps_its_length() -> None:
@@ -159,8 +159,8 @@ def test_a_forearm_stays_on_its_elbow_and_keeps_its_length() -> None:
     points = torch.tensor([elbow, hand]).T[None, None, :, None].float()
     length = math.dist(elbow, hand)
     times = torch.linspace(0, 1, 5)[None]
-    carried = Motion([arm.path], [STILL], [Wave()]).place(points.expand(1, 5, -1, -1, -1), times)
-    turned = Motion([forearm.path], [forearm.joint], [Wave()]).place(points.expand(1, 5, -1, -1, -1), times)
+    carried = LayerMotion.of([arm.path], [STATIC], [FLAT]).place(points.expand(1, 5, -1, -1, -1), times)
+    turned = LayerMotion.of([forearm.path], [forearm.joint], [FLAT]).place(points.expand(1, 5, -1, -1, -1), times)
     torch.testing.assert_close(turned[..., 0], carried[..., 0], rtol=0, atol=1e-3)
     reach = (turned[..., 1] - turned[..., 0]).norm(dim=2)
     torch.testing.assert_close(reach, torch.full_like(reach, length), rtol=0, atol=1e-2)
@@ -170,14 +170,14 @@ def test_a_forearm_stays_on_its_elbow_and_keeps_its_length() -> None:
 def test_a_wave_that_would_fold_is_refused() -> None:
     wave = Wave(((8.0, 0.0, 0.1, 0.0, 0.0),), linear=1.0)
     with pytest.raises(ValueError, match=r"steepness is 0\.880; at most 0\.25"):
-        Motion([STILL], [STILL], [wave])
+        LayerMotion.of([STATIC], [STATIC], [wave])
 
 
 def test_an_open_shutter_blurs_along_the_motion_and_light_changes_frames() -> None:
     """A bright dot that moves across: its brightness is spread over its way, and kept."""
     texture = torch.zeros(1, 4, 33, 217)  # so wide that its mirrored sides stay out of view
     texture[:, :3, 16, 80:82] = 1.0
-    motion = Motion([Path(shift=(40.0, 0.0))], [STILL], [Wave()])
+    motion = LayerMotion.of([LayerPath(shift=(40.0, 0.0))], [STATIC], [FLAT])
     layer = Layers(torch.tensor([0]), texture, torch.tensor([[-60.0, 0.0]]), motion)
     sharp = Scenes([layer], (33, 97))
     open_ = Scenes([layer], (33, 97), shutter=torch.tensor([0.2]))

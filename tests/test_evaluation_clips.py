@@ -1,4 +1,4 @@
-"""Reading clips, the protocol over them, and the held-out procedural scenes."""
+"""Windows of clips: inputs, the truth between them, and which hold a cut."""
 
 from pathlib import Path
 
@@ -9,17 +9,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import clips
-from rdvfi.data.synthetic.limbs import draw_limb
 from rdvfi.evaluation.clips import windows
-from rdvfi.evaluation.procedural import (
-    SETS,
-    held_out_pictures,
-    held_out_scene,
-    procedural_windows,
-)
+from rdvfi.evaluation.procedural import SETS
 from rdvfi.evaluation.protocol import clip_windows, count_windows
 from rdvfi.media.scene_cuts import CUT_FLOOR, CUT_RATIO, has_cut
-from rdvfi.ops import backward_warp
 
 COUNT = 60
 
@@ -117,70 +110,6 @@ def test_a_cut_is_what_the_rule_says_near_its_border() -> None:
     assert {*found} == {True, False}
     with pytest.raises(ValueError, match="a window of 2 frames; at least 3"):
         has_cut(np.zeros((2, 16, 16, 3), np.uint8))
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_procedural_scenes_repeat_and_differ(name: str) -> None:
-    first, second = (next(procedural_windows(9, name=name)) for _ in range(2))
-    other = next(procedural_windows(9, name=name, start=1))
-    assert first.frames.shape == (10, 256, 448, 3)
-    assert np.array_equal(first.frames, second.frames)
-    assert not np.array_equal(first.frames, other.frames)
-
-
-@pytest.mark.parametrize("number", range(8))
-def test_procedural_motion_is_large_and_steady(number: int) -> None:
-    """The top layer's matrix over equal times is one and the same: the ends determine the path."""
-    path = held_out_scene(number, held_out_pictures()).layers[-1].path
-    whole, half, quarter = (path.at(t) for t in (1.0, 0.5, 0.25))
-    assert np.allclose(half @ half, whole, atol=1e-8)
-    assert np.allclose(quarter @ quarter, half, atol=1e-8)
-    turn = abs(np.degrees(np.arctan2(whole[1, 0], whole[0, 0])))
-    zoom = np.hypot(whole[0, 0], whole[1, 0])
-    assert 35 <= turn <= 90 or 1.3 <= max(zoom, 1 / zoom) <= 2.0
-
-
-def test_the_first_set_is_the_one_that_was_published() -> None:
-    """Figures for it are in the model card: its motions are never drawn differently."""
-    paths = [held_out_scene(n, held_out_pictures()).layers[-1].path for n in range(4)]
-    assert [round(np.degrees(p.angle), 3) for p in paths] == [-45.491, -56.542, -67.246, 0.0]
-    assert [round(p.zoom, 4) for p in paths] == [1.0, 1.0, 1.0, 0.5928]
-    assert [round(p.pivot[0], 2) for p in paths] == [411.79, 168.28, 283.25, 195.83]
-
-
-def test_links_of_a_limb_hang_together_and_turn_steadily() -> None:
-    for seed in range(5):
-        limb = draw_limb(np.random.default_rng(seed), (256, 448))
-        assert 60.0 <= limb.displacement() <= 160.0
-        for t in (0.0, 0.3, 1.0):
-            shoulder, elbow, tip = limb.points(t)
-            assert np.allclose(shoulder, limb.shoulder)
-            assert np.hypot(*(elbow - shoulder)) == pytest.approx(limb.lengths[0])
-            assert np.hypot(*(tip - elbow)) == pytest.approx(limb.lengths[1])
-            upper, lower = (np.arctan2(d[1], d[0]) for d in (elbow - shoulder, tip - elbow))
-            turned = np.array([upper - limb.heading, lower - upper - limb.bend])
-            expected = np.array(limb.turns) * t
-            assert np.allclose(np.exp(1j * turned), np.exp(1j * expected))
-            assert (limb.points(t) >= 0).all()
-            assert (limb.points(t) < (448, 256)).all()
-
-
-@pytest.mark.parametrize("number", range(2))
-def test_limbs_are_three_photographs_and_show_their_exact_flow(number: int) -> None:
-    """The frame at 0.4 is an end warped along the flow, on both links, where that end shows it."""
-    scene = held_out_scene(number, held_out_pictures(), name="procedural-limbs")
-    frame, flows, visible = scene.sample(0.4)
-    labels = scene.labels(0.4)
-    for end in (0, 1):
-        there = torch.from_numpy(scene.frame(float(end))).permute(2, 0, 1)[None] / 255.0
-        warped = backward_warp(there, torch.from_numpy(flows[end])[None])[0].permute(1, 2, 0)
-        error = np.abs(warped.numpy() - frame / 255.0).mean(-1)
-        for link in (1, 2):
-            on = (labels == link) & visible[end]
-            assert on.mean() > 0.02
-            assert error[on].mean() < 0.03
-    moved = np.hypot(*flows[0])[labels == 2].mean()
-    assert moved > 0.3 * 60.0
 
 
 def test_bad_clips_and_numbers_are_refused(video: Path, tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from jaxtyping import Float
 from skimage import data
 from torch import Tensor
 
-from rdvfi.data.synthetic import procedural
-from rdvfi.data.synthetic.procedural import Layer, Scene
+from layered import flows, frame, labels, patch, scene, sheet
+from rdvfi.data.synthetic.paths import LayerPath
+from rdvfi.data.synthetic.scenes import Scenes
 from rdvfi.interfaces import Basis, Motion
 from rdvfi.motion.trajectory.knots import KnotTrajectory, MovedKnotTrajectory, load_trajectory
 from rdvfi.motion.trajectory.source_knots import SourceKnotTrajectory
@@ -87,23 +87,23 @@ def test_points_are_shifted_between_any_two_times(kind: type[KnotTrajectory]) ->
     torch.testing.assert_close(shift, expected.expand_as(shift), rtol=0, atol=1e-3)
 
 
-def _known(kind: type[KnotTrajectory], scene: Scene, basis: str = "cubic") -> KnotTrajectory:
+def _exact_knots(kind: type[KnotTrajectory], moving: Scenes, basis: str = "cubic") -> KnotTrajectory:
     """A trajectory whose knots are the exact flows of a scene."""
-    fields = torch.from_numpy(np.stack([scene.sample(float(t))[1] for t in KNOTS]))[None]
+    fields = flows(moving, KNOTS.tolist())[0][None]
     return kind(fields[:, :, 0], fields[:, :, 1], KNOTS, bases.create(basis))
 
 
-def _turn(degrees: float = 40.0) -> Scene:
+def _turn(degrees: float = 40.0) -> Scenes:
     """The whole picture turns about a point at its left edge."""
-    path = procedural.Path(pivot=(0.0, 40.0), angle=float(np.radians(degrees)))
-    return Scene((Layer(data.coffee(), None, np.eye(3), path),), (80, 120))
+    path = LayerPath(pivot=(0.0, 40.0), angle=float(np.radians(degrees)))
+    return scene((80, 120), sheet(data.coffee(), path))
 
 
 @every_kind
 def test_a_turn_stays_a_turn_between_knots(kind: type[KnotTrajectory]) -> None:
-    scene, times = _turn(), [0.19, 0.5625, 0.9]
-    first, last = _known(kind, scene).at(torch.tensor(times))
-    exact = torch.from_numpy(np.stack([scene.sample(t)[1] for t in times]))
+    turn, times = _turn(), [0.19, 0.5625, 0.9]
+    first, last = _exact_knots(kind, turn).at(torch.tensor(times))
+    exact = flows(turn, times)[0]
     inner = (..., slice(16, -16), slice(16, -16))  # where steps between knots stay inside
     for got, expected in ((first[0], exact[:, 0]), (last[0], exact[:, 1])):
         # Paths that leave the picture are continued, not known: tenths of a pixel near its edge.
@@ -112,36 +112,26 @@ def test_a_turn_stays_a_turn_between_knots(kind: type[KnotTrajectory]) -> None:
 
 
 def test_the_velocity_of_a_turn_is_across_the_radius() -> None:
-    scene = _turn()
-    velocity = _known(KnotTrajectory, scene).velocity(torch.tensor([0.5]))[0, 0]
+    velocity = _exact_knots(KnotTrajectory, _turn()).velocity(torch.tensor([0.5]))[0, 0]
     ys, xs = torch.meshgrid(torch.arange(80.0) - 40.0, torch.arange(120.0), indexing="ij")
     expected = float(np.radians(40.0)) * torch.stack((-ys, xs))
     # Fields are differentiated across pixels and in time: a hundredth is their own accuracy.
     assert (velocity - expected).abs().max() < 0.01 * expected.abs().max()
 
 
-def _passing() -> Scene:
+def _passing() -> Scenes:
     """A textured square of 40 pixels moves by 160 over a textured background that rests."""
     h, w = 96, 256
-    background = np.ascontiguousarray(data.coffee()[60 : 60 + h, 100 : 100 + w])
-    square = np.ascontiguousarray(data.astronaut()[20:60, 200:240])
-    place = np.array([[1.0, 0.0, 28.0], [0.0, 1.0, 30.0], [0.0, 0.0, 1.0]])
-    moving = procedural.Path(shift=(160.0, 0.0))
-    still = Layer(background, None, np.eye(3), procedural.Path())
-    opaque = np.full((40, 40), 255, np.uint8)
-    return Scene((still, Layer(square, opaque, place, moving)), (h, w))
+    square = patch(data.astronaut()[20:60, 200:240], LayerPath(shift=(160.0, 0.0)), (28.0, 30.0))
+    return scene((h, w), sheet(data.coffee()[60 : 60 + h, 100 : 100 + w]), square)
 
 
-def _picture(scene: Scene, time: float) -> Float[Tensor, "1 3 h w"]:
-    return torch.from_numpy(scene.frame(time)).permute(2, 0, 1)[None].float() / 255.0
-
-
-def _wrong_pixels(scene: Scene, trajectory: KnotTrajectory, times: Tensor) -> float:
+def _wrong_pixels(moving: Scenes, trajectory: KnotTrajectory, times: Tensor) -> float:
     """Pixels, per frame, that are off by more than 5 % when the ends are warped to ``times``."""
-    motion = Motion.of(some_keyframes(scene.size, batch=1), trajectory)
-    ends = _picture(scene, 0.0), _picture(scene, 1.0)
+    motion = Motion.of(some_keyframes(moving.size, batch=1), trajectory)
+    ends = frame(moving, 0.0), frame(moving, 1.0)
     drawn = renderers.create("warp")(*ends, motion, times)[0]
-    truth = torch.cat([_picture(scene, time) for time in times.tolist()])
+    truth = torch.cat([frame(moving, time) for time in times.tolist()])
     return float(((drawn - truth).abs().mean(1) > 0.05).float().sum((1, 2)).mean())
 
 
@@ -152,19 +142,19 @@ def test_moved_knots_leave_no_ghost_of_a_small_fast_layer() -> None:
     points keep it: its flow is right, and hardly more pixels are wrong than on the knots, where
     only what the layer uncovers is.
     """
-    scene = _passing()
-    exact = torch.from_numpy(np.stack([scene.sample(t)[1] for t in OFF_KNOTS.tolist()]))
-    layer = torch.from_numpy(np.stack([scene.labels(t) == 1 for t in OFF_KNOTS.tolist()]))
+    passing = _passing()
+    exact = flows(passing, OFF_KNOTS.tolist())[0]
+    layer = torch.stack([labels(passing, t) == 1 for t in OFF_KNOTS.tolist()])
     errors, wrong = {}, {}
     for kind in (KnotTrajectory, MovedKnotTrajectory, SourceKnotTrajectory):
-        trajectory = _known(kind, scene)
-        flows = torch.stack(trajectory.at(OFF_KNOTS), dim=2)[0]
-        errors[kind] = float((flows - exact).norm(dim=2).transpose(0, 1)[:, layer].mean())
-        wrong[kind] = _wrong_pixels(scene, trajectory, OFF_KNOTS)
+        trajectory = _exact_knots(kind, passing)
+        got = torch.stack(trajectory.at(OFF_KNOTS), dim=2)[0]
+        errors[kind] = float((got - exact).norm(dim=2).transpose(0, 1)[:, layer].mean())
+        wrong[kind] = _wrong_pixels(passing, trajectory, OFF_KNOTS)
     assert errors[KnotTrajectory] > 10.0
     assert errors[MovedKnotTrajectory] < 1.0
     assert errors[SourceKnotTrajectory] < 1.0
-    on_knots = _wrong_pixels(scene, _known(MovedKnotTrajectory, scene), KNOTS[1:-1])
+    on_knots = _wrong_pixels(passing, _exact_knots(MovedKnotTrajectory, passing), KNOTS[1:-1])
     # Measured: 669 wrong pixels on the knots, from occlusion alone, and 992 off them.
     assert wrong[MovedKnotTrajectory] < 1.6 * on_knots
     assert wrong[SourceKnotTrajectory] < wrong[MovedKnotTrajectory]
@@ -180,20 +170,19 @@ def test_a_basis_may_look_at_all_knots_of_a_path() -> None:
             known, asked = knots[:, None] ** powers, times[:, None] ** powers
             return asked @ torch.linalg.pinv(known)
 
-    scene = _turn(10.0)
-    fields = _known(KnotTrajectory, scene)
+    turn = _turn(10.0)
+    fields = _exact_knots(KnotTrajectory, turn)
     arguments = (fields.from_first, fields.from_last, KNOTS, Parabola())
     with pytest.raises(ValueError, match="knots=SOURCE"):
         MovedKnotTrajectory(*arguments)
     got = SourceKnotTrajectory(*arguments).at(OFF_KNOTS)[0][0]
-    exact = torch.from_numpy(np.stack([scene.sample(t)[1][0] for t in OFF_KNOTS.tolist()]))
+    exact = flows(turn, OFF_KNOTS.tolist())[0][:, 0]
     assert (got - exact)[..., 16:-16, 16:-16].norm(dim=1).mean() < 0.05
 
 
 def test_what_is_covered_on_its_way_is_not_carried_off() -> None:
     """The background behind the square rests, also where the square passes over it."""
-    scene = _passing()
-    first, _ = _known(SourceKnotTrajectory, scene)._paths()
+    first, _ = _exact_knots(SourceKnotTrajectory, _passing())._paths()
     behind = np.ix_(range(30, 70), range(90, 168))  # passed over, and free at both ends
     assert first.travel[0, :, :, *behind].abs().max() < 0.5
     assert first.doubt[0, 1:-1, 0, *behind].amax(0).min() > 5.0  # it is noticed to be covered

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rdvfi.data.synthetic.procedural import Layer, Path, Scene
+from layered import flows, patch, scene, sheet
+from rdvfi.data.synthetic.paths import LayerPath
 from rdvfi.ops import fill_occluded
 
 SIZE = (96, 128)
@@ -13,13 +14,10 @@ SIZE = (96, 128)
 
 def _end_flows(shift: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A square that moves over a still ground: exact flows both ways, and what is seen of each."""
-    texture, alpha = np.zeros((32, 32, 3), np.uint8), np.full((32, 32), 255, np.uint8)
-    corner = np.array([[1.0, 0.0, 20.0], [0.0, 1.0, 30.0], [0.0, 0.0, 1.0]])
-    ground = Layer(np.zeros((8, 8, 3), np.uint8), None, np.eye(3), Path())
-    scene = Scene((ground, Layer(texture, alpha, corner, Path(shift=(shift, 0.0)))), SIZE)
-    found = [scene.sample(time, to=(1.0 - time,))[1:] for time in (0.0, 1.0)]
-    (onward, seen), (back, seen_back) = (tuple(torch.from_numpy(part) for part in pair) for pair in found)
-    return onward, back, seen[:, None], seen_back[:, None]
+    grey = np.zeros((32, 32, 3), np.uint8)
+    moving = scene(SIZE, sheet(grey), patch(grey, LayerPath(shift=(shift, 0.0)), (20.0, 30.0)))
+    (onward, seen), (back, seen_back) = (flows(moving, [time], (1.0 - time,)) for time in (0.0, 1.0))
+    return onward[:, 0], back[:, 0], seen, seen_back
 
 
 def test_what_leads_back_stays_as_it_is() -> None:

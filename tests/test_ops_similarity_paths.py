@@ -5,47 +5,48 @@ import pytest
 import torch
 from torch import Tensor
 
-from rdvfi.data.synthetic.procedural import Layer, Path, Scene, turning_path
+from layered import flows, labels, patch, scene, sheet
+from rdvfi.data.synthetic.paths import LayerPath, turning_path
+from rdvfi.data.synthetic.scenes import Scenes
 from rdvfi.ops import similarity_path_flows, straight_flows
 from rdvfi.ops.similarity_paths import similarity_gradient
 
 TIMES = torch.tensor([0.0, 0.125, 0.5, 0.875, 1.0])
 SIZE = (32, 48)
+GREY = np.zeros((8, 8, 3), np.uint8)
 INNER = (..., slice(8, -8), slice(8, -8))
 
 
-def _whole(path: Path) -> Scene:
+def _whole(path: LayerPath) -> Scenes:
     """The whole picture moves; textures do not matter for flows."""
-    return Scene((Layer(np.zeros((8, 8, 3), np.uint8), None, np.eye(3), path),), SIZE)
+    return scene(SIZE, sheet(GREY, path))
 
 
-def _end_flows(scene: Scene) -> tuple[Tensor, Tensor]:
-    forward, backward = scene.sample(0.0, to=(1.0,))[1], scene.sample(1.0, to=(0.0,))[1]
-    return torch.from_numpy(forward), torch.from_numpy(backward)
+def _end_flows(moving: Scenes) -> tuple[Tensor, Tensor]:
+    return flows(moving, [0.0], (1.0,))[0][:, 0], flows(moving, [1.0], (0.0,))[0][:, 0]
 
 
-def _exact(scene: Scene) -> tuple[Tensor, Tensor]:
+def _exact(moving: Scenes) -> tuple[Tensor, Tensor]:
     """Flows at all times, and which pixels show a point that is inside both end frames."""
-    samples = [scene.sample(t)[1:] for t in TIMES.tolist()]
-    flows, seen = (torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True))
-    return flows.flatten(1, 2), seen.all(1)
+    exact, seen = flows(moving, TIMES.tolist())
+    return exact.flatten(1, 2), seen.all(1)
 
 
 MOTIONS = {
-    "turn": Path(pivot=(20.0, 14.0), angle=0.9),
-    "turn back": Path(pivot=(28.0, 18.0), angle=-0.6),
-    "zoom in": Path(pivot=(24.0, 16.0), zoom=1.4),
-    "zoom out": Path(pivot=(24.0, 16.0), zoom=0.7),
-    "both": Path(pivot=(22.0, 17.0), angle=0.5, zoom=1.25),
+    "turn": LayerPath(pivot=(20.0, 14.0), angle=0.9),
+    "turn back": LayerPath(pivot=(28.0, 18.0), angle=-0.6),
+    "zoom in": LayerPath(pivot=(24.0, 16.0), zoom=1.4),
+    "zoom out": LayerPath(pivot=(24.0, 16.0), zoom=0.7),
+    "both": LayerPath(pivot=(22.0, 17.0), angle=0.5, zoom=1.25),
 }
 
 
 @pytest.mark.parametrize("path", MOTIONS.values(), ids=MOTIONS)
-def test_turns_and_zooms_at_constant_rate_are_exact(path: Path) -> None:
-    scene = _whole(path)
-    found = similarity_path_flows(*_end_flows(scene), TIMES).flows[0]
-    exact, inside = _exact(scene)
-    straight = torch.cat(straight_flows(*_end_flows(scene), TIMES), dim=2)[0]
+def test_turns_and_zooms_at_constant_rate_are_exact(path: LayerPath) -> None:
+    whole = _whole(path)
+    found = similarity_path_flows(*_end_flows(whole), TIMES).flows[0]
+    exact, inside = _exact(whole)
+    straight = torch.cat(straight_flows(*_end_flows(whole), TIMES), dim=2)[0]
     off = (straight - exact).abs().amax(1)[inside].max()
     for candidate in found.unbind(1):
         error = (candidate - exact).abs().amax(1)[inside]
@@ -55,7 +56,7 @@ def test_turns_and_zooms_at_constant_rate_are_exact(path: Path) -> None:
 
 
 def test_a_shift_is_the_straight_line() -> None:
-    forward, backward = _end_flows(_whole(Path(shift=(6.0, -4.0))))
+    forward, backward = _end_flows(_whole(LayerPath(shift=(6.0, -4.0))))
     straight = torch.cat(straight_flows(forward, backward, TIMES), dim=2)
     found = similarity_path_flows(forward, backward, TIMES).flows
     for candidate in found.unbind(2):
@@ -73,7 +74,7 @@ def test_swapped_ends_give_swapped_candidates() -> None:
 
 
 @pytest.mark.parametrize("path", MOTIONS.values(), ids=MOTIONS)
-def test_the_gradient_of_a_similarity_is_found(path: Path) -> None:
+def test_the_gradient_of_a_similarity_is_found(path: LayerPath) -> None:
     forward, _ = _end_flows(_whole(path))
     expected = path.zoom * np.exp(1j * path.angle) - 1.0
     gradient = similarity_gradient(forward)[INNER]
@@ -96,18 +97,15 @@ def test_noise_gives_finite_candidates() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [Path(shift=(24.0, 0.0)), turning_path((12.0, 16.0), 0.8, 24.0, np.pi / 2)],
+    [LayerPath(shift=(24.0, 0.0)), turning_path((12.0, 16.0), 0.8, 24.0, np.pi / 2)],
     ids=["shift", "turn"],
 )
-def test_what_moves_further_than_its_size_is_found(path: Path) -> None:
+def test_what_moves_further_than_its_size_is_found(path: LayerPath) -> None:
     """An 8-pixel square by 24 pixels over still ground: search sees the ground alone."""
-    texture, alpha = np.zeros((8, 8, 3), np.uint8), np.full((8, 8), 255, np.uint8)
-    corner = np.array([[1.0, 0.0, 8.0], [0.0, 1.0, 12.0], [0.0, 0.0, 1.0]])
-    ground = Layer(np.zeros((8, 8, 3), np.uint8), None, np.eye(3), Path())
-    scene = Scene((ground, Layer(texture, alpha, corner, path)), SIZE)
-    found = similarity_path_flows(*_end_flows(scene), TIMES)
-    exact, _ = _exact(scene)
-    square = torch.from_numpy(scene.labels(0.5) == 1)
+    whole = scene(SIZE, sheet(GREY), patch(GREY, path, (8.0, 12.0)))
+    found = similarity_path_flows(*_end_flows(whole), TIMES)
+    exact, _ = _exact(whole)
+    square = labels(whole, 0.5) == 1
     errors = (found.flows[0, 2] - exact[2]).norm(dim=1)[:, square]
     assert (errors[:2].median(1).values > 15.0).all()
     assert (errors[2:].median(1).values < 0.5).all()

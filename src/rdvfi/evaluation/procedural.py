@@ -9,37 +9,53 @@ these scenes show whether motion is bent, where plain optical flow cannot.
 about a joint that the upper one carries along; its middle moves 60 to 160 pixels. The limb covers
 about an eighth of the frame, so differences between methods are smaller than in the first set.
 
-The scenes are `rdvfi.data.synthetic.procedural.curved_scene` and `rdvfi.data.synthetic.limbs.limb_scene` with seeds
-that training never draws, over photographs that training never sees: 'astronaut' (NASA, public
-domain), 'coffee' (Rachel Michetti, CC0) and 'chelsea' (Stefan van der Walt, CC0), which come inside
-scikit-image. A layer and what is behind it are never of the same photograph, and none is tiled, for
-where a picture repeats itself its end frames do not determine the motion. Everything is
-deterministic, and nothing is downloaded.
+The scenes are those of `rdvfi.data.synthetic.determined`, drawn with random numbers that training never
+draws, over photographs that training never sees: 'astronaut' (NASA, public domain), 'coffee'
+(Rachel Michetti, CC0) and 'chelsea' (Stefan van der Walt, CC0), which come inside scikit-image.
+Everything is deterministic, and nothing is downloaded.
 """
 
 from collections.abc import Callable, Iterator
-from itertools import count
 
 import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
-from rdvfi.data.synthetic.limbs import limb_scene
-from rdvfi.data.synthetic.procedural import Picture, Scene, curved_scene
+from rdvfi.data.synthetic.determined import KINDS, curved_scene, limb_scene
+from rdvfi.data.synthetic.moving import build_scenes
+from rdvfi.data.synthetic.sampler import ScenePlan
+from rdvfi.data.synthetic.scenes import Scenes
+from rdvfi.data.synthetic.textures import Pictures
 from rdvfi.evaluation.clips import Window
 
-SETS: dict[str, Callable[[int, list[Picture]], Scene]] = {
-    "procedural": curved_scene,
-    "procedural-limbs": limb_scene,
-}
-"""What draws the scenes of each set, 448x256, from a seed and photographs."""
+SIZE = (256, 448)
 SCENES = 24
 """Scenes of a set, unless another number is asked for."""
-_FIRST_SEED = 900_000
-_SEED_STEP = 1000
-"""To the next seed for a scene; a multiple of four, which keeps its kind of motion."""
+SUPERSAMPLE = 2
+"""Samples of a pixel along each side of a frame."""
+_PICTURE_SIZE = (576, 768)
+_STREAM = 2028
+"""Sets these random numbers apart from those of training."""
 
 
-def held_out_pictures() -> list[Picture]:
-    """Photographs of the held-out scenes.
+def _curved(rng: np.random.Generator, number: int, pictures: int) -> ScenePlan:
+    return curved_scene(rng, SIZE, pictures, KINDS[number % len(KINDS)])
+
+
+def _limbs(rng: np.random.Generator, number: int, pictures: int) -> ScenePlan:
+    return limb_scene(rng, SIZE, pictures)
+
+
+SETS: dict[str, Callable[[np.random.Generator, int, int], ScenePlan]] = {
+    "procedural": _curved,
+    "procedural-limbs": _limbs,
+}
+"""What draws the scenes of each set: from random numbers, the scene's number, and how many pictures."""
+
+
+def held_out_pictures() -> Pictures:
+    """Photographs of the held-out scenes, cut to 4:3 and enlarged to 768x576.
 
     Raises:
         ImportError: If scikit-image is not installed.
@@ -50,25 +66,36 @@ def held_out_pictures() -> list[Picture]:
         raise ImportError(
             "procedural sets take their photographs from scikit-image, which is not installed; pip install scikit-image"
         ) from error
-    return [data.astronaut(), data.coffee(), data.chelsea()]
+    return Pictures(torch.stack([_resized(p) for p in (data.astronaut(), data.coffee(), data.chelsea())]))
 
 
-def held_out_scene(number: int, pictures: list[Picture], *, name: str = "procedural") -> Scene:
-    """Scene ``number`` of the set ``name`` over `held_out_pictures`.
+def _resized(picture: UInt8[np.ndarray, "_ _ 3"]) -> UInt8[Tensor, "3 576 768"]:
+    """The middle of a picture, at `_PICTURE_SIZE`."""
+    (h, w), (ph, pw) = picture.shape[:2], _PICTURE_SIZE
+    ch, cw = min(h, w * ph // pw), min(w, h * pw // ph)
+    middle = picture[(h - ch) // 2 :, (w - cw) // 2 :][:ch, :cw]
+    planes = torch.from_numpy(np.ascontiguousarray(middle)).permute(2, 0, 1)[None].float()
+    larger = torch.nn.functional.interpolate(planes, _PICTURE_SIZE, mode="bicubic", align_corners=False)
+    return larger[0].round().clamp(0.0, 255.0).byte()
+
+
+def held_out_plan(name: str, number: int, pictures: int = 3) -> ScenePlan:
+    """Scene ``number`` of the set ``name``, in numbers.
 
     In ``procedural`` every fourth is a zoom, every fourth turns the whole frame, the others turn a
-    layer.
+    shape.
+
+    Raises:
+        ValueError: If ``number`` is negative.
     """
     if number < 0:
         raise ValueError(f"scene number is {number}; scenes are numbered from 0")
-    draw = SETS[name]
-    # Flat pictures of the same sizes, each of its own colour, tell which one a texture comes from.
-    marks = [np.full_like(picture, index) for index, picture in enumerate(pictures)]
-    for seed in count(_FIRST_SEED + number, _SEED_STEP):
-        marked = draw(seed, marks).layers
-        if len({int(layer.texture[0, 0, 0]) for layer in marked}) == len(marked):
-            return draw(seed, pictures)
-    raise AssertionError("unreachable: seeds do not end")
+    return SETS[name](np.random.default_rng([number, _STREAM]), number, pictures)
+
+
+def held_out_scene(name: str, number: int, pictures: Pictures) -> Scenes:
+    """Scene ``number`` of the set ``name`` over `held_out_pictures`, as a batch of one."""
+    return build_scenes([held_out_plan(name, number, len(pictures))], pictures, SIZE)
 
 
 def procedural_windows(
@@ -82,11 +109,11 @@ def procedural_windows(
         raise ValueError(f"pairs is {pairs}; it must be at least 1")
     if start < 0:
         raise ValueError(f"start is {start}; scenes are numbered from 0")
-    scenes = range(start, start + number)
-    return _windows(gap, name, scenes, held_out_pictures())
+    return _windows(gap, name, range(start, start + number), held_out_pictures())
 
 
-def _windows(gap: int, name: str, scenes: range, pictures: list[Picture]) -> Iterator[Window]:
+def _windows(gap: int, name: str, scenes: range, pictures: Pictures) -> Iterator[Window]:
+    times = torch.arange(gap + 1)[None] / gap
     for number in scenes:
-        scene = held_out_scene(number, pictures, name=name)
-        yield Window(number, np.stack([scene.frame(i / gap) for i in range(gap + 1)]))
+        frames, _ = held_out_scene(name, number, pictures).frames(times, supersample=SUPERSAMPLE)
+        yield Window(number, (255.0 * frames[0]).round().byte().permute(0, 2, 3, 1).contiguous().numpy())

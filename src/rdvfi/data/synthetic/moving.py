@@ -2,8 +2,8 @@
 
 Layered textures move on known smooth paths (`rdvfi.data.synthetic.sampler`); a batch holds frames at
 the nine knots ``i / 8`` and at free times drawn uniformly, and the exact flows that supervise
-motion. Scenes are drawn on the CPU by number, from ``(seed, index)``; drawing them is torch alone,
-on the device of the pictures. No OpenCV, no files.
+motion. What a scene holds is drawn by number, from ``(seed, index)``, so every device makes the same
+scenes; its frames and flows are made on the device of the pictures. No OpenCV, no files.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rdvfi.data.sources import Batch, check
-from rdvfi.data.synthetic.paths import Motion
+from rdvfi.data.synthetic.layer_motion import LayerMotion
 from rdvfi.data.synthetic.sampler import MARGIN, Draw, Plan, Recipe, ScenePlan, texture_side
 from rdvfi.data.synthetic.scenes import Layers, Light, Scenes
 from rdvfi.data.synthetic.small_objects import draw_scene
@@ -37,7 +37,8 @@ def build_scenes(plans: Sequence[ScenePlan], pictures: Pictures, size: tuple[int
         torch.tensor([plan.slope for plan in plans], dtype=torch.float32).to(device),
         torch.tensor([plan.curve for plan in plans], dtype=torch.float32).to(device),
     )
-    return Scenes(layers, size, light, torch.tensor([plan.shutter for plan in plans], dtype=torch.float32))
+    shutter = torch.tensor([plan.shutter for plan in plans], dtype=torch.float32)
+    return Scenes(layers, size, light, shutter.to(device))
 
 
 def _layer(own: dict[int, Plan], pictures: Pictures, size: tuple[int, int], *, background: bool) -> Layers:
@@ -54,12 +55,15 @@ def _layer(own: dict[int, Plan], pictures: Pictures, size: tuple[int, int], *, b
         matte = draw_mattes([plan.matte for plan in plans], shape[0], colour.device)
     half = torch.tensor([(shape[1] - 1) / 2.0, (shape[0] - 1) / 2.0])
     corner = torch.tensor([plan.centre for plan in plans], dtype=torch.float32) - half
-    motion = Motion(
+    motion = LayerMotion.of(
         [plan.path for plan in plans],
         [plan.joint for plan in plans],
         [plan.wave for plan in plans],
+        colour.device,
     )
-    return Layers(torch.tensor(list(own)), torch.cat((colour, matte), dim=1), corner.to(colour), motion)
+    return Layers(
+        torch.tensor(list(own)).to(colour.device), torch.cat((colour, matte), dim=1), corner.to(colour), motion
+    )
 
 
 def instants(rngs: Sequence[np.random.Generator], free: int) -> Float[Tensor, "b t"]:

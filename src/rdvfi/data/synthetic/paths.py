@@ -1,62 +1,91 @@
-"""Motion of many layers at once, in torch: rigid paths, joints and smooth waves.
+"""Laws of motion of a layer, as plain numbers: a similarity path, and a wave that bends the layer.
 
-A point of a layer is named by its place ``p`` in the frame at time 0. At time ``t`` it is at
+A similarity path takes a point ``p`` of the frame at time 0 to
 
-    x(t) = J(t) M(t) (p + g(t) D(p)),    D(p) = sum_m a_m sin(k_m . p + phi_m)
+    M(t) p = c + s^u R(theta u) (p - c) + d u + b 4 t (1 - t),    u = t + a t (1 - t)
 
-``M`` is the path of `rdvfi.data.synthetic.procedural.Path` and ``J`` that of what the layer hangs on: a
-forearm turns about the elbow, in the coordinates of time 0, and is then carried by the upper arm.
-``D`` bends the layer; ``g(t) = c t + s (sin(2 pi r t + q) - sin q)`` is its law in time. Waves are
-kept so gentle that ``p -> p + g D(p)`` is a contraction away from the identity (`STEEPNESS`): it
-never folds, and its inverse is found by plain iteration to the precision of float32.
+about a pivot ``c``: a turn by ``theta``, an exponential zoom by ``s``, a shift ``d``, and a bow ``b``
+that leaves both ends alone; ``a`` makes its timing uneven. A turn, a zoom or a shift alone, with
+``a = 0`` and ``b = 0``, is **determined** by the two end frames: the matrix between them has one
+natural power ``t``. Turns mixed with a shift are so nearly, bows and accelerations not at all.
 
-Paths are few numbers and are worked out in float64 on the CPU, so every device draws the same.
+A wave displaces the points of a layer by ``g(t) D(p)``,
+
+    D(p) = sum_m a_m sin(k_m . p + phi_m),    g(t) = c t + s (sin(2 pi r t + q) - sin q)
+
+and is kept so gentle that ``p -> p + g D(p)`` is a contraction away from the identity
+(`STEEPNESS`): it never folds. `rdvfi.data.synthetic.layer_motion` evaluates both on tensors.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log, pi
+from math import cos, exp, hypot, log, pi, radians, sin
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from rdvfi.data.synthetic.procedural import Path
+Similarity = Float[np.ndarray, "3 3"]
+Point = tuple[float, float]
+"""``(x, y)`` in pixels of the frame."""
 
 STEEPNESS = 0.25
 """Largest Lipschitz constant of ``g(t) D``."""
-INVERSE_STEPS = 12
-"""Iterations of the inverse: what is left is 0.25^12, 6e-8, of the wave's height."""
-
-Points = Float[Tensor, "b t 2 h w"]
 
 
-def matrices(paths: Sequence[Path], times: Float[Tensor, "b t"]) -> Float[Tensor, "b t 3 3"]:
-    """`Path.at` for a batch: matrices from positions at time 0 to those at each time, float64."""
-    rows = [(*p.pivot, p.angle, log(p.zoom), *p.shift, *p.bow, p.acceleration) for p in paths]
-    columns = torch.tensor(rows, dtype=torch.float64)[:, :, None].unbind(1)
-    cx, cy, angle, zoom, sx, sy, bx, by, acceleration = columns
-    t = times.double().cpu()
-    lift = t * (1.0 - t)
-    u = t + acceleration * lift
-    a = (zoom * u).exp() * (angle * u).cos()
-    b = (zoom * u).exp() * (angle * u).sin()
-    x = cx - a * cx + b * cy + sx * u + 4.0 * bx * lift
-    y = cy - b * cx - a * cy + sy * u + 4.0 * by * lift
-    zero, one = torch.zeros_like(a), torch.ones_like(a)
-    return torch.stack((a, -b, x, b, a, y, zero, zero, one), -1).unflatten(-1, (3, 3))
+@dataclass(frozen=True)
+class LayerPath:
+    """A similarity path; lengths in pixels of the frame, angle in radians. Static by default."""
+
+    pivot: Point = (0.0, 0.0)
+    angle: float = 0.0
+    zoom: float = 1.0
+    shift: Point = (0.0, 0.0)
+    bow: Point = (0.0, 0.0)
+    acceleration: float = 0.0
+
+    def at(self, t: float) -> Similarity:
+        """Matrix from positions at time 0 to positions at time ``t``."""
+        lift = t * (1.0 - t)
+        u = t + self.acceleration * lift
+        scale, turn = exp(log(self.zoom) * u), self.angle * u
+        a, b = scale * cos(turn), scale * sin(turn)
+        cx, cy = self.pivot
+        return np.array(
+            [
+                [a, -b, cx - a * cx + b * cy + self.shift[0] * u + 4.0 * self.bow[0] * lift],
+                [b, a, cy - b * cx - a * cy + self.shift[1] * u + 4.0 * self.bow[1] * lift],
+                [0.0, 0.0, 1.0],
+            ]
+        )
+
+    def moved(self, point: Point, t: float) -> Point:
+        """Where a point of time 0 is at time ``t``."""
+        x, y, _ = self.at(t) @ np.array([*point, 1.0])
+        return float(x), float(y)
+
+    def origin(self, point: Point, t: float) -> Point:
+        """Where at time 0 what is at ``point`` at time ``t`` comes from."""
+        x, y, _ = np.linalg.solve(self.at(t), np.array([*point, 1.0]))
+        return float(x), float(y)
+
+    def row(self) -> tuple[float, ...]:
+        """Its numbers, the zoom as a logarithm; see `PATH_NUMBERS`."""
+        return (*self.pivot, self.angle, log(self.zoom), *self.shift, *self.bow, self.acceleration)
+
+
+PATH_NUMBERS = 9
+STATIC = LayerPath()
+"""No motion."""
 
 
 @dataclass(frozen=True)
 class Wave:
-    """A smooth bending of one layer; lengths in pixels, none by default.
+    """A smooth bending of one layer; lengths in pixels. None by default.
 
     Attributes:
         modes: One row ``(ax, ay, kx, ky, phi)`` for each sine.
         linear: ``c`` of the time law.
         swing: ``s`` of the time law.
-        rate: Oscillations between the ends.
+        rate: Oscillations between the ends, ``r``.
         phase: ``q`` of the time law.
     """
 
@@ -66,85 +95,36 @@ class Wave:
     rate: float = 0.0
     phase: float = 0.0
 
-    def at(self, t: float) -> float:
-        """The factor ``g(t)``."""
-        turn = np.sin(2.0 * pi * self.rate * t + self.phase) - np.sin(self.phase)
-        return self.linear * t + self.swing * float(turn)
-
     def steepness(self) -> float:
         """A bound on the Lipschitz constant of ``g(t) D`` for times in [-0.1, 1.1]."""
         height = 1.1 * abs(self.linear) + 2.0 * abs(self.swing)
-        return height * sum(np.hypot(m[0], m[1]) * np.hypot(m[2], m[3]) for m in self.modes)
+        return height * sum(hypot(m[0], m[1]) * hypot(m[2], m[3]) for m in self.modes)
+
+    def law(self) -> tuple[float, float, float, float]:
+        """The numbers of ``g``, frequency as an angle: ``(c, s, 2 pi r, q)``."""
+        return (self.linear, self.swing, 2.0 * pi * self.rate, self.phase)
 
 
-@dataclass(frozen=True, eq=False)
-class Motion:
-    """Where the points of one layer of every scene of a batch are, at the times asked for.
+FLAT = Wave()
 
-    Attributes:
-        paths: One for each scene.
-        joints: What the layers hang on, one for each scene.
-        waves: One for each scene.
+
+def turning_path(centre: Point, angle: float, displacement: float, direction: float) -> LayerPath:
+    """A turn by ``angle`` about the far point that moves ``centre`` by ``displacement`` pixels.
+
+    The pivot lies at ``displacement / (2 sin(angle / 2))`` from the centre, towards ``direction``
+    (radians).
     """
-
-    paths: Sequence[Path]
-    joints: Sequence[Path]
-    waves: Sequence[Wave]
-
-    def __post_init__(self) -> None:
-        steepest = max(wave.steepness() for wave in self.waves)
-        if steepest > STEEPNESS * (1.0 + 1e-6):
-            raise ValueError(f"a wave's steepness is {steepest:.3f}; at most {STEEPNESS} is allowed")
-
-    def place(self, points: Points, times: Float[Tensor, "b t"]) -> Points:
-        """Positions at ``times`` of points that are named by their place at time 0."""
-        return _apply(self._matrices(times).to(points), points + self._bend(points, times))
-
-    def origin(self, positions: Points, times: Float[Tensor, "b t"]) -> Points:
-        """Places at time 0 of the points that are at ``positions`` at ``times``."""
-        target = _apply(torch.linalg.inv(self._matrices(times)).to(positions), positions)
-        bent = [i for i, wave in enumerate(self.waves) if wave.modes]
-        if not bent:
-            return target
-        some = Motion(
-            [self.paths[i] for i in bent],
-            [self.joints[i] for i in bent],
-            [self.waves[i] for i in bent],
-        )
-        rows = torch.tensor(bent, device=positions.device)
-        points = target[rows]
-        for _ in range(INVERSE_STEPS):
-            points = target[rows] - some._bend(points, times[bent])
-        return target.index_copy(0, rows, points)
-
-    def _matrices(self, times: Float[Tensor, "b t"]) -> Float[Tensor, "b t 3 3"]:
-        return matrices(self.joints, times) @ matrices(self.paths, times)
-
-    def _bend(self, points: Points, times: Float[Tensor, "b t"]) -> Points | float:
-        """``g(t) D(p)``."""
-        count = max(len(wave.modes) for wave in self.waves)
-        if count == 0:
-            return 0.0
-        still = (0.0,) * 5
-        rows = [w.modes + (still,) * (count - len(w.modes)) for w in self.waves]
-        modes = torch.tensor(rows, dtype=torch.float32).to(points)[:, :, :, None, None, None]
-        moments = times.double().tolist()
-        laws = [[w.at(t) for t in row] for w, row in zip(self.waves, moments, strict=True)]
-        total = torch.zeros_like(points)
-        for m in range(count):
-            ax, ay, kx, ky, phi = modes[:, m].unbind(1)
-            wave = (kx * points[:, :, 0] + ky * points[:, :, 1] + phi).sin()
-            total += torch.stack((ax * wave, ay * wave), dim=2)
-        return total * torch.tensor(laws, dtype=torch.float32).to(points)[:, :, None, None, None]
+    radius = displacement / (2.0 * abs(sin(angle / 2.0)))
+    pivot = (centre[0] + radius * cos(direction), centre[1] + radius * sin(direction))
+    return LayerPath(pivot=pivot, angle=angle)
 
 
-def _apply(matrix: Float[Tensor, "b t 3 3"], points: Points) -> Points:
-    m = matrix[..., None, None]
-    x, y = points.unbind(2)
-    return torch.stack(
-        (
-            m[:, :, 0, 0] * x + m[:, :, 0, 1] * y + m[:, :, 0, 2],
-            m[:, :, 1, 0] * x + m[:, :, 1, 1] * y + m[:, :, 1, 2],
-        ),
-        dim=2,
+def background_path(rng: np.random.Generator, size: tuple[int, int]) -> LayerPath:
+    """The gentle motion of a background: a few degrees, per cent and pixels."""
+    h, w = size
+    return LayerPath(
+        pivot=(w / 2, h / 2),
+        angle=radians(rng.normal(0.0, 1.5)),
+        zoom=exp(rng.normal(0.0, 0.03)),
+        shift=(rng.normal(0.0, 0.03 * w), rng.normal(0.0, 0.03 * w)),
     )

@@ -2,7 +2,7 @@
 
 A scene has a background, up to two blobs, and sometimes a limb of two links, the lower of which
 turns about a joint that the upper one carries along. In a share of the scenes the end frames
-determine every path (see `rdvfi.data.synthetic.procedural`); in the others paths are bowed and accelerated.
+determine every path (see `rdvfi.data.synthetic.paths`); in the others paths are bowed and accelerated.
 Some layers bend in smooth waves, some scenes change in brightness, some frames are blurred by an
 open shutter.
 """
@@ -12,11 +12,9 @@ from math import asin, cos, exp, pi, radians, sin
 
 import numpy as np
 
-from rdvfi.data.synthetic.paths import STEEPNESS, Wave
-from rdvfi.data.synthetic.procedural import STILL, Path, still_path, turning_path
+from rdvfi.data.synthetic.paths import FLAT, STATIC, STEEPNESS, LayerPath, Wave, background_path, turning_path
 from rdvfi.data.synthetic.textures import Cut, Matte
 
-FLAT = Wave()
 WHOLE = Matte(0.0)
 MARGIN = 0.35
 """How far backgrounds reach beyond the frame, of its longer side."""
@@ -62,10 +60,10 @@ class Plan:
     """One layer of one scene. ``centre`` is that of its texture, in the frame at time 0."""
 
     cut: Cut
-    path: Path
+    path: LayerPath
     centre: tuple[float, float]
     matte: Matte = WHOLE
-    joint: Path = STILL
+    joint: LayerPath = STATIC
     wave: Wave = FLAT
 
 
@@ -96,7 +94,7 @@ class Draw:
         rng, (h, w) = self.rng, self.size
         known = bool(rng.random() < self.recipe.determined)
         whole = rng.random() < 0.3
-        back = self.moving(0.6 * self.recipe.reach, known) if whole else still_path(rng, self.size)
+        back = self.moving(0.6 * self.recipe.reach, known) if whole else background_path(rng, self.size)
         middle = ((w - 1) / 2, (h - 1) / 2)
         layers: list[Plan | None] = [Plan(self.cut(), back, middle, wave=self.wave(float(max(h, w)), known, 0.5))]
         blobs = int(rng.integers(0 if whole else 1, 3))
@@ -131,8 +129,7 @@ class Draw:
         rng, (h, w) = self.rng, self.size
         side = rng.uniform(0.25, PATCH) * min(h, w)
         path = self.moving(self.recipe.reach, known)
-        swings = tuple((float(k), rng.normal(0.0, 0.24 / (k - 1)), rng.uniform(0.0, 2.0 * pi)) for k in range(2, 6))
-        matte = Matte(0.38 * side, swings, limit=0.48 * side)
+        matte = blob_matte(rng, side)
         return Plan(self.cut(), path, self.in_view(path), matte, wave=self.wave(side, known, 1.0))
 
     def limb(self, known: bool) -> list[Plan]:
@@ -150,8 +147,8 @@ class Draw:
         middle = self._somewhere()
         shoulder = (middle[0] - upper[0], middle[1] - upper[1])
         elbow = (middle[0] + upper[0], middle[1] + upper[1])
-        arm = Path(pivot=shoulder, angle=turns[0], acceleration=uneven[0])
-        forearm = Path(pivot=elbow, angle=turns[1], acceleration=uneven[1])
+        arm = LayerPath(pivot=shoulder, angle=turns[0], acceleration=uneven[0])
+        forearm = LayerPath(pivot=elbow, angle=turns[1], acceleration=uneven[1])
         end = (elbow[0] + lower[0], elbow[1] + lower[1])
         return [
             Plan(self.cut(), arm, middle, Matte(width, axis=upper)),
@@ -183,7 +180,7 @@ class Draw:
         scaled = tuple((scale * a, scale * b, *rest) for a, b, *rest in modes)
         return Wave(scaled, law.linear, law.swing, law.rate, law.phase)
 
-    def moving(self, reach: float, known: bool) -> Path:
+    def moving(self, reach: float, known: bool) -> LayerPath:
         """A large motion; ``reach`` is the largest displacement in pixels."""
         rng = self.rng
         centre = self._somewhere()
@@ -194,13 +191,13 @@ class Draw:
             angle = radians(rng.uniform(10.0, 95.0)) * rng.choice([-1.0, 1.0])
             path = turning_path(centre, angle, max(far, 1.0), heading)
         elif kind == "spin":
-            path = Path(pivot=centre, angle=radians(rng.uniform(-90.0, 90.0)))
+            path = LayerPath(pivot=centre, angle=radians(rng.uniform(-90.0, 90.0)))
         elif kind == "zoom":
-            path = Path(pivot=centre, zoom=exp(rng.uniform(-0.7, 0.7)))
+            path = LayerPath(pivot=centre, zoom=exp(rng.uniform(-0.7, 0.7)))
         elif kind == "shift":
-            path = Path(shift=(far * cos(heading), far * sin(heading)))
+            path = LayerPath(shift=(far * cos(heading), far * sin(heading)))
         else:
-            path = Path(
+            path = LayerPath(
                 pivot=centre,
                 angle=radians(rng.normal(0.0, 20.0)),
                 zoom=exp(rng.normal(0.0, 0.15)),
@@ -209,16 +206,21 @@ class Draw:
         if known:
             return path
         bow = rng.normal(0.0, 0.12 * reach, 2)
-        return Path(path.pivot, path.angle, path.zoom, path.shift, (bow[0], bow[1]), rng.uniform(-0.6, 0.6))
+        return LayerPath(path.pivot, path.angle, path.zoom, path.shift, (bow[0], bow[1]), rng.uniform(-0.6, 0.6))
 
     def _somewhere(self) -> tuple[float, float]:
         h, w = self.size
         return self.rng.uniform(0.2, 0.8) * w, self.rng.uniform(0.2, 0.8) * h
 
-    def in_view(self, path: Path) -> tuple[float, float]:
+    def in_view(self, path: LayerPath) -> tuple[float, float]:
         """A place at time 0 that lies within the frame at mid-time."""
-        x, y, _ = np.linalg.inv(path.at(0.5)) @ np.array([*self._somewhere(), 1.0])
-        return float(x), float(y)
+        return path.origin(self._somewhere(), 0.5)
+
+
+def blob_matte(rng: np.random.Generator, side: float) -> Matte:
+    """A smooth random shape that fills most of a square of ``side`` pixels."""
+    swings = tuple((float(k), rng.normal(0.0, 0.24 / (k - 1)), rng.uniform(0.0, 2.0 * pi)) for k in range(2, 6))
+    return Matte(0.38 * side, swings, limit=0.48 * side)
 
 
 def texture_side(size: tuple[int, int]) -> int:

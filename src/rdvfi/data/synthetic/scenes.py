@@ -1,10 +1,10 @@
-"""Layered scenes on the training device: frames, exact flows and visibility of a whole batch.
+"""Layered scenes on tensors: frames, exact flows and visibility of a whole batch, on any device.
 
-The same scenes as `rdvfi.data.synthetic.procedural` draws one by one with OpenCV, here in plain torch and a
-batch at a time, on any device; layers may hang on joints and bend (`rdvfi.data.synthetic.paths`), light may
-change, and frames may be averaged over an open shutter. A pixel shows the layer on top of it whose
-matte is above one half; its flow to another instant is that layer's motion, so it is exact, also
-where the point is hidden there. Mattes, textures and frames are sampled bilinearly.
+A scene is a stack of textured layers over a textured background. Layers move by
+`rdvfi.data.synthetic.layer_motion`, light may change, and frames may be averaged over an open shutter.
+A pixel shows the layer on top of it whose matte is above one half; its flow to another instant is
+that layer's motion, so it is exact, also where the point is occluded there. Mattes, textures and
+frames are sampled bilinearly.
 
 Points outside all frames are drawn from the background mirrored at its borders. The mirrored parts
 belong to the background and move with it.
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rdvfi.data.synthetic.paths import Motion
+from rdvfi.data.synthetic.layer_motion import LayerMotion
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Layers:
     """One layer of those scenes of a batch that have it.
 
     Attributes:
-        rows: Numbers of these scenes in the batch, on the CPU.
+        rows: Numbers of these scenes in the batch.
         texture: Colour and matte, in [0, 1]; the matte of a background is not read, that of
             another layer must be 0 at the texture's border.
         corner: Frame position, at time 0, of the texture's pixel (0, 0), as ``(x, y)``.
@@ -36,7 +36,7 @@ class Layers:
     rows: Int[Tensor, " n"]
     texture: Float[Tensor, "n 4 th tw"]
     corner: Float[Tensor, "n 2"]
-    motion: Motion
+    motion: LayerMotion
 
     def sample(
         self, grid: Float[Tensor, "1 1 2 h w"], times: Float[Tensor, "b t"], padding: str
@@ -44,9 +44,8 @@ class Layers:
         """Colour and matte at frame positions, at some times of its scenes."""
         b, t = len(self.rows), times.shape[1]
         h, w = grid.shape[-2:]
-        points = (
-            self.motion.origin(grid.expand(b, t, -1, -1, -1), times[self.rows]) - self.corner[:, None, :, None, None]
-        )
+        places = self.motion.origin(grid.expand(b, t, -1, -1, -1), times[self.rows])
+        points = places - self.corner[:, None, :, None, None]
         size = self.texture.new_tensor(self.texture.shape[:1:-1])[:, None, None]
         where = ((2.0 * points + 1.0) / size - 1.0).permute(0, 1, 3, 4, 2).reshape(b, t * h, w, 2)
         drawn = F.grid_sample(self.texture, where, padding_mode=padding, align_corners=False)
@@ -66,7 +65,6 @@ class Light:
     def gain(self, times: Float[Tensor, "b t"], size: tuple[int, int]) -> Float[Tensor, "b t h w"]:
         """Factors of all pixels."""
         h, w = size
-        times = times.to(self.slope.device)
         y = ((torch.arange(h, device=times.device) + 0.5) * (2.0 / h) - 1.0)[:, None]
         x = (torch.arange(w, device=times.device) + 0.5) * (2.0 / w) - 1.0
         level, across, down = self.slope[:, :, None, None].unbind(1)
@@ -82,14 +80,18 @@ class Scenes:
         layers: Layers of the scenes; every scene has a background.
         size: (height, width) of the frames.
         light: Change of brightness, if any.
-        shutter: Time, of the span between the ends, over which a frame is averaged; like all times
-            it stays on the CPU, where paths are worked out.
+        shutter: Time, of the span between the ends, over which a frame is averaged.
     """
 
     layers: Sequence[Layers]
     size: tuple[int, int]
     light: Light | None = None
     shutter: Float[Tensor, " b"] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is drawn."""
+        return self.layers[0].texture.device
 
     def frames(
         self, times: Float[Tensor, "b t"], *, exposures: int = 1, supersample: int = 1
@@ -103,6 +105,7 @@ class Scenes:
         """
         if exposures < 1 or exposures % 2 == 0:
             raise ValueError(f"exposures is {exposures}; it must be odd, to have a middle")
+        times = times.to(self.device)
         middle, labels = self._draw(times, supersample)
         if exposures > 1 and self.shutter is not None:
             half = exposures // 2
@@ -136,31 +139,44 @@ class Scenes:
         """
         h, w = self.size
         b, t = times.shape
+        times, to = times.to(self.device), to.to(self.device)
         grid = self._grid(1, stride)
         here = grid.expand(b, t, -1, -1, -1)
         top = self._top(grid, times)
         flows = here.new_zeros(b, t, to.shape[1], *here.shape[2:])
         for index, layer in enumerate(self.layers):
-            own, rows = times[layer.rows], layer.rows.to(here.device)
+            rows, own = layer.rows, times[layer.rows]
             points = layer.motion.origin(here[rows], own)
             on = (top[rows] == index)[:, :, None]
             for n in range(to.shape[1]):
                 shift = layer.motion.place(points, own[:, to[:, n]]) - here[rows]
                 flows[rows, :, n] = torch.where(on, shift, flows[rows, :, n])
-        own_time = (to == torch.arange(t)[:, None]).to(here.device)  # exactly 0, not nearly
+        own_time = to == torch.arange(t, device=to.device)[:, None]  # exactly 0, not nearly
         flows = flows.masked_fill(own_time[None, :, :, None, None, None], 0.0)
         landing = (here[:, :, None] + flows).round().long()
         x, y = landing.unbind(3)
         inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
         scene = torch.arange(b, device=here.device)[:, None, None, None, None]
-        instant = to.to(here.device)[None, :, :, None, None]
-        found = labels[scene, instant, y.clamp(0, h - 1), x.clamp(0, w - 1)]
-        return flows, inside & (found == top[:, :, None])
+        instant = to[None, :, :, None, None]
+        shown = labels[scene, instant, y.clamp(0, h - 1), x.clamp(0, w - 1)]
+        return flows, inside & (shown == top[:, :, None])
+
+    def flows_to(
+        self, times: Float[Tensor, "b t"], others: Float[Tensor, "b n"], *, stride: int = 1
+    ) -> tuple[Float[Tensor, "b t n 2 hs ws"], Bool[Tensor, "b t n hs ws"]]:
+        """Exact flows from every time to each of some other times, as `flows` gives them."""
+        t, n = times.shape[1], others.shape[1]
+        instants = torch.cat((times, others), dim=1).to(self.device)
+        labels = self._top(self._grid(1, 1), instants)
+        to = torch.arange(t, t + n).expand(t + n, n)
+        flows, visible = self.flows(instants, to, labels, stride=stride)
+        return flows[:, :t], visible[:, :t]
 
     def _grid(self, fine: int, stride: int) -> Float[Tensor, "1 1 2 h w"]:
         """Centres of cells of ``stride`` pixels, each in ``fine`` parts a side."""
-        device = self.layers[0].texture.device
-        ys, xs = ((torch.arange(n // stride * fine, device=device) + 0.5) * (stride / fine) - 0.5 for n in self.size)
+        ys, xs = (
+            (torch.arange(n // stride * fine, device=self.device) + 0.5) * (stride / fine) - 0.5 for n in self.size
+        )
         return torch.stack((xs.expand(len(ys), -1), ys[:, None].expand(-1, len(xs))))[None, None]
 
     def _draw(
@@ -170,7 +186,7 @@ class Scenes:
         frame = self.layers[0].sample(grid, times, "reflection")[:, :, :3]
         labels = torch.zeros(*times.shape, *self.size, dtype=torch.int64, device=frame.device)
         for index, layer in enumerate(self.layers[1:], start=1):
-            rows = layer.rows.to(frame.device)
+            rows = layer.rows
             colour, matte = layer.sample(grid, times, "border").split((3, 1), dim=2)
             frame[rows] = torch.lerp(frame[rows], colour, matte)
             on = _pooled(matte, fine)[:, :, 0] > 0.5
@@ -181,7 +197,7 @@ class Scenes:
         shape = (*times.shape, *grid.shape[-2:])
         labels = torch.zeros(shape, dtype=torch.int64, device=grid.device)
         for index, layer in enumerate(self.layers[1:], start=1):
-            rows = layer.rows.to(grid.device)
+            rows = layer.rows
             matte = layer.sample(grid, times, "border")[:, :, 3]
             labels[rows] = labels[rows].masked_fill(matte > 0.5, index)
         return labels

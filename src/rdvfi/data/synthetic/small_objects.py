@@ -14,7 +14,7 @@ from math import cos, pi, sin
 
 import numpy as np
 
-from rdvfi.data.synthetic.procedural import Path
+from rdvfi.data.synthetic.paths import LayerPath
 from rdvfi.data.synthetic.sampler import Draw, Plan, ScenePlan
 from rdvfi.data.synthetic.textures import Matte, Plain
 
@@ -61,7 +61,7 @@ def _thing(draw: Draw) -> Plan:
     far = min(_FARTHEST * draw.recipe.reach, side * rng.uniform(*_LENGTHS))
     heading = rng.uniform(0.0, 2.0 * pi)
     if rng.random() < 0.7:
-        path = Path(shift=(far * cos(heading), far * sin(heading)))
+        path = LayerPath(shift=(far * cos(heading), far * sin(heading)))
     else:
         path = draw.moving(far, known=True)
     return Plan(draw.cut(), path, draw.in_view(path), small_matte(rng, side))
@@ -74,7 +74,7 @@ def _ridden(draw: Draw) -> tuple[list[Plan | None], list[Plan]]:
     if rng.random() < 0.5:
         path = draw.moving(reach, known=True)
     else:
-        path = Path(shift=tuple(rng.normal(0.0, 0.4 * reach, 2).tolist()))
+        path = LayerPath(shift=tuple(rng.normal(0.0, 0.4 * reach, 2).tolist()))
     x, y = draw.in_view(path)
     matte = Matte(0.42 * side, _swings(rng, 0.15), limit=0.48 * side)
     marks = []

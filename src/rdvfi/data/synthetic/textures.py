@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from rdvfi.data.synthetic.procedural import Picture
+from rdvfi.media.pixels import Picture
 
 REDUCTION = 4.0
 """Largest reduction of a picture."""
@@ -37,16 +37,6 @@ class Plain:
     contrast: float
     smooth: bool = False
     colour: tuple[float, float, float] | None = None
-
-    def __call__(self, texture: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
-        """The plain texture, in [0, 1] as the given one."""
-        seen = texture
-        if self.smooth:
-            small = F.avg_pool2d(texture[None], _SMOOTH)
-            seen = F.interpolate(small, texture.shape[-2:], mode="bilinear")[0]
-        mean = seen.mean((1, 2), keepdim=True)
-        middle = mean if self.colour is None else mean.new_tensor(self.colour)[:, None, None]
-        return (middle + self.contrast * (seen - mean)).clamp(0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -100,27 +90,38 @@ class Pictures:
         least, most = min(1.0, limit), min(limit, REDUCTION)
         factors = [least * (most / least) ** cut.reduction for cut in cuts]
         levels = [min(max(0, floor(log2(f))), len(self.levels) - 1) for f in factors]
-        device = self.device
-        grids = torch.from_numpy(
-            np.stack([_grid(c, f, size, (ph, pw)) for c, f in zip(cuts, factors, strict=True)])
-        ).to(device)
-        made = torch.empty(len(cuts), 3, h, w, device=device)
+        edges = np.stack([_edges(c, f, size, (ph, pw)) for c, f in zip(cuts, factors, strict=True)])
+        textures = torch.empty(len(cuts), 3, h, w, device=self.device)
         for level in set(levels):
-            rows = torch.tensor([i for i, k in enumerate(levels) if k == level], device=device)
-            numbers = [c.picture for c, k in zip(cuts, levels, strict=True) if k == level]
-            source = self.levels[level][torch.tensor(numbers, device=device)].float() / 255.0
-            fine = F.grid_sample(source, _mesh(grids[rows], size), padding_mode="reflection", align_corners=False)
-            made[rows] = F.avg_pool2d(fine, 2)
-        colours = torch.tensor([(*c.gain, c.gamma) for c in cuts], dtype=torch.float32).to(device)
+            own = [i for i, k in enumerate(levels) if k == level]
+            numbers = torch.tensor([cuts[i].picture for i in own]).to(self.device)
+            source = self.levels[level][numbers].float() / 255.0
+            mesh = _mesh(torch.from_numpy(edges[own]).to(self.device), size)
+            fine = F.grid_sample(source, mesh, padding_mode="reflection", align_corners=False)
+            textures[torch.tensor(own).to(self.device)] = F.avg_pool2d(fine, 2)
+        colours = torch.tensor([(*c.gain, c.gamma) for c in cuts], dtype=torch.float32).to(self.device)
         gain, gamma = colours[:, :, None, None].split((3, 1), dim=1)
-        made = (made.clamp_min(1e-4) ** gamma * gain).clamp(0.0, 1.0)
-        for row, cut in enumerate(cuts):
-            if cut.plain is not None:
-                made[row] = cut.plain(made[row])
-        return made
+        return _flattened((textures.clamp_min(1e-4) ** gamma * gain).clamp(0.0, 1.0), cuts)
 
 
-def _grid(cut: Cut, factor: float, size: tuple[int, int], whole: tuple[int, int]) -> Float[np.ndarray, "2 2"]:
+def _flattened(textures: Float[Tensor, "b 3 h w"], cuts: list[Cut]) -> Float[Tensor, "b 3 h w"]:
+    """Textures of plain cuts lose contrast, detail and colour as these say; others stay as they are."""
+    plains = {row: cut.plain for row, cut in enumerate(cuts) if cut.plain is not None}
+    if not plains:
+        return textures
+    rows = torch.tensor(list(plains)).to(textures.device)
+    numbers = [(p.contrast, p.smooth, p.colour is not None, *(p.colour or (0.0,) * 3)) for p in plains.values()]
+    table = torch.tensor(numbers, dtype=torch.float32).to(textures.device)[:, :, None, None]
+    contrast, smooth, coloured, colour = table.split((1, 1, 1, 3), dim=1)
+    whole = textures[rows]
+    low = F.interpolate(F.avg_pool2d(whole, _SMOOTH), whole.shape[-2:], mode="bilinear")
+    seen = torch.where(smooth > 0.0, low, whole)
+    mean = seen.mean((2, 3), keepdim=True)
+    middle = torch.where(coloured > 0.0, colour, mean)
+    return textures.index_copy(0, rows, (middle + contrast * (seen - mean)).clamp(0.0, 1.0))
+
+
+def _edges(cut: Cut, factor: float, size: tuple[int, int], whole: tuple[int, int]) -> Float[np.ndarray, "2 2"]:
     """First and last edge of the window, down and across, as fractions of the picture."""
     edges = []
     for length, full, place, flip in zip(size, whole, cut.place[::-1], cut.mirrored[::-1], strict=True):
@@ -165,8 +166,8 @@ def draw_mattes(mattes: list[Matte], side: int, device: torch.device) -> Float[T
     line = torch.arange(side, device=device) - (side - 1) / 2.0
     x, y = line.expand(side, side), line[:, None].expand(side, side)
     count = max(1, *(len(m.waves) for m in mattes))
-    still = (0.0, 0.0, 0.0)
-    rows = [m.waves + (still,) * (count - len(m.waves)) for m in mattes]
+    flat = (0.0, 0.0, 0.0)
+    rows = [m.waves + (flat,) * (count - len(m.waves)) for m in mattes]
     waves = torch.tensor(rows, dtype=torch.float32).to(device)
     k, height, phase = waves[..., None, None].unbind(2)
     angle = torch.atan2(y, x)

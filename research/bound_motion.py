@@ -1,6 +1,6 @@
 """Where a model loses: its coarse flow, its knots, or its drawing, replaced by the truth in turn.
 
-    python benchmarks/bound_motion.py benchmarks/results/0.2.0/bounds.json --model rdvfi-s
+    python research/bound_motion.py benchmarks/results/0.2.0/bounds.json --model rdvfi-s
 
 Procedural scenes (`rdvfi.evaluation.procedural`) give the exact flow between the end frames and at
 the knots. Measured on both held-out sets at x9 are the model as it is, the model with exact coarse
@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 import rdvfi
-from compare_trajectories import KNOTS, exact, picture
-from rdvfi.data.synthetic.procedural import Scene
+from compare_trajectories import KNOTS, exact
+from rdvfi.data.synthetic.scenes import Scenes
 from rdvfi.evaluation.methods import ModelMethod
-from rdvfi.evaluation.procedural import SETS, held_out_pictures, held_out_scene
+from rdvfi.evaluation.procedural import SETS, SUPERSAMPLE, held_out_pictures, held_out_scene
 from rdvfi.evaluation.protocol import evaluate
 from rdvfi.interfaces import (
     FlowEstimator,
@@ -42,13 +42,14 @@ class ExactCoarse(FlowEstimator):
 
     reads = Reads.PIXELS
 
-    def __init__(self, scenes: list[Scene]) -> None:
+    def __init__(self, scenes: list[Scenes]) -> None:
         super().__init__()
         self._known: list[tuple[Tensor, Tensor]] = []
         for scene in scenes:
-            for time in (0.0, 1.0):
-                flow = torch.from_numpy(scene.sample(time, to=(1.0 - time,))[1])
-                self._known.append((picture(scene, time), flow))
+            ends = torch.tensor([0.0, 1.0])
+            flows, _ = scene.flows_to(ends[None], ends[None])
+            for i, image in enumerate(seen(scene)):
+                self._known.append((image[None], flows[:, i, 1 - i]))
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """See `FlowEstimator.forward`."""
@@ -63,10 +64,10 @@ class ExactKnots(TrajectoryModel):
         scenes: Whose flows.
     """
 
-    def __init__(self, replaced: TrajectoryModel, scenes: list[Scene]) -> None:
+    def __init__(self, replaced: TrajectoryModel, scenes: list[Scenes]) -> None:
         super().__init__()
         self.replaced, self.basis_reach = replaced, replaced.basis_reach
-        self._known = [(picture(scene, 0.0), exact(scene, KNOTS)[0]) for scene in scenes]
+        self._known = [(seen(scene)[:1], exact(scene, KNOTS)[0]) for scene in scenes]
         self._fields = self._known[0][1]
 
     @property
@@ -89,6 +90,11 @@ class ExactKnots(TrajectoryModel):
         )
 
 
+def seen(scene: Scenes) -> Tensor:
+    """Both end frames as `rdvfi.evaluation.procedural` draws them, (2, 3, h, w)."""
+    return scene.frames(torch.tensor([[0.0, 1.0]]), supersample=SUPERSAMPLE)[0][0]
+
+
 def nearest(image: Tensor, known: list[tuple[Tensor, Tensor]]) -> Tensor:
     """What is known of the picture that is most like this one."""
     return min(known, key=lambda each: float((each[0] - image).abs().mean()))[1]
@@ -106,7 +112,7 @@ class WithExactKnots(ModelMethod):
         return super().__call__(img0, img1, times)
 
 
-def variants(model: Interpolator, scenes: list[Scene]) -> list[ModelMethod]:
+def variants(model: Interpolator, scenes: list[Scenes]) -> list[ModelMethod]:
     """The model as it is, and with parts replaced by the truth."""
     informed = deepcopy(model)
     informed.generator.coarse = ExactCoarse(scenes)  # pyright: ignore[reportAttributeAccessIssue]
@@ -132,7 +138,7 @@ def main() -> None:
     chosen = parser.parse_args()
     pictures, found = held_out_pictures(), {}
     for name in SETS:
-        scenes = [held_out_scene(i, pictures, name=name) for i in range(chosen.scenes)]
+        scenes = [held_out_scene(name, i, pictures) for i in range(chosen.scenes)]
         methods = variants(rdvfi.create_model(chosen.model), scenes)
         report = evaluate(name, gap=GAP, models=methods, pairs=chosen.scenes)
         found[name] = {score.method: asdict(score) for score in report.scores}

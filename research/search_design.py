@@ -1,6 +1,6 @@
 """Search for RDVFI-S's design: one choice exchanged at a time, every training with the same steps.
 
-    python benchmarks/search_design.py data runs/search \
+    python research/search_design.py data runs/search \
         benchmarks/results/0.2.0/design-search.jsonl --clip bikes.mp4
 
 Everything starts from the weights that ship. Where a part is compared, it alone is trained from
@@ -187,7 +187,7 @@ class Remembering(ModelMethod):
 @cache
 def truth(name: str, number: int) -> tuple[Tensor, Tensor]:
     """Exact flows of a held-out scene, in pixels of half its size, and where they can be seen."""
-    scene = held_out_scene(number, held_out_pictures(), name=name)
+    scene = held_out_scene(name, number, held_out_pictures())
     return exact(scene, TIMES)
 
 

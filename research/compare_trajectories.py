@@ -2,11 +2,11 @@
 
     python benchmarks/compare_trajectories.py benchmarks/results/0.2.0/trajectories.json
 
-Procedural scenes (`rdvfi.data.synthetic.procedural`, pictures of scikit-image) give the exact flow at any
-time. Every kind of knots gets the exact flows at the nine knots and is asked for the eight times
-of x9, none of which is a knot. Reported are, on the small grid, the end-point error of the flows to
-both ends in its pixels (mean over what that end shows, and its 99th percentile), and, at full size,
-the PSNR of frames drawn by the renderer `warp`.
+Procedural scenes (`rdvfi.evaluation.procedural`) give the exact flow at any time. Every kind of
+knots gets the exact flows at the nine knots and is asked for the eight times of x9, none of which is
+a knot. Reported are, on the small grid, the end-point error of the flows to both ends in its pixels
+(mean over what that end shows, and its 99th percentile), and, at full size, the PSNR of frames drawn
+by the renderer `warp`.
 """
 
 import argparse
@@ -21,66 +21,76 @@ from skimage import data
 from torch import Tensor
 
 import rdvfi
-from rdvfi.data.synthetic.procedural import Layer, Path, Scene, curved_scene
+from rdvfi.data.synthetic.layer_motion import LayerMotion
+from rdvfi.data.synthetic.moving import build_scenes
+from rdvfi.data.synthetic.paths import FLAT, STATIC, LayerPath
+from rdvfi.data.synthetic.sampler import ScenePlan
+from rdvfi.data.synthetic.scenes import Layers, Scenes
+from rdvfi.evaluation.procedural import SIZE, held_out_pictures, held_out_plan
 from rdvfi.interfaces import Motion
 from rdvfi.motion.trajectory.knots import Knots, trajectory_over
 from rdvfi.testing import some_keyframes
 
-SIZE, STRIDE = (256, 448), 2
+STRIDE = 2
 KNOTS = torch.arange(9) / 8
 TIMES = torch.arange(1, 9) / 9
 BASES = ("linear", "quadratic", "cubic")
 
 
-def passing_scene() -> Scene:
+def passing_scene() -> Scenes:
     """A textured square of 40 pixels moves by 160 over a background that rests."""
-    background = np.ascontiguousarray(data.coffee()[60:156, 100:356])
-    square = np.ascontiguousarray(data.astronaut()[20:60, 200:240])
-    place = np.array([[1.0, 0.0, 28.0], [0.0, 1.0, 30.0], [0.0, 0.0, 1.0]])
-    still = Layer(background, None, np.eye(3), Path())
-    opaque = np.full((40, 40), 255, np.uint8)
-    return Scene((still, Layer(square, opaque, place, Path(shift=(160.0, 0.0)))), (96, 256))
+    ground = textured(data.coffee()[60:156, 100:356], (0.0, 0.0), STATIC)
+    square = textured(data.astronaut()[19:61, 199:241], (27.0, 29.0), LayerPath(shift=(160.0, 0.0)))
+    square.texture[:, 3, [0, -1]] = 0.0
+    square.texture[:, 3, :, [0, -1]] = 0.0
+    return Scenes((ground, square), (96, 256))
 
 
-def groups(count: int) -> dict[str, list[Scene]]:
-    pictures = [data.astronaut(), data.coffee(), data.rocket(), data.chelsea()]
-    turns = [curved_scene(seed, pictures, size=SIZE) for seed in range(count)]
+def textured(picture: np.ndarray, corner: tuple[float, float], path: LayerPath) -> Layers:
+    """An opaque layer whose pixel (0, 0) is at ``corner`` at time 0."""
+    colour = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255.0
+    texture = torch.cat((colour, torch.ones_like(colour[:, :1])), dim=1)
+    return Layers(torch.tensor([0]), texture, torch.tensor([corner]), LayerMotion.of([path], [STATIC], [FLAT]))
+
+
+def groups(count: int) -> dict[str, list[Scenes]]:
+    pictures = held_out_pictures()
+    plans = [held_out_plan("procedural", number) for number in range(count)]
+    uneven = [bowed(plan, seed) for seed, plan in enumerate(plans)]
     return {
-        "large turns and zooms": turns,
-        "the same, bowed and accelerated": [bent(scene, seed) for seed, scene in enumerate(turns)],
+        "large turns and zooms": [build_scenes([plan], pictures, SIZE) for plan in plans],
+        "the same, bowed and accelerated": [build_scenes([plan], pictures, SIZE) for plan in uneven],
         "40 px by 160": [passing_scene()],
     }
 
 
-def bent(scene: Scene, seed: int) -> Scene:
+def bowed(plan: ScenePlan, seed: int) -> ScenePlan:
     """The scene with a bow of up to 60 px and an acceleration added to its foremost layer."""
     rng = np.random.default_rng([seed, 9])
-    *others, front = scene.layers
+    *others, front = plan.layers
+    assert front is not None
     bow, acceleration = rng.uniform(-60.0, 60.0, 2), rng.uniform(-0.6, 0.6)
     path = replace(front.path, bow=(bow[0], bow[1]), acceleration=acceleration)
-    return Scene((*others, replace(front, path=path)), scene.size)
+    return replace(plan, layers=(*others, replace(front, path=path)))
 
 
-def exact(scene: Scene, times: Tensor) -> tuple[Tensor, Tensor]:
-    """Flows (1, t, 2, 2, h, w) in small-grid pixels, and where they can be seen."""
-    samples = [scene.sample(float(time), stride=STRIDE)[1:] for time in times]
-    flows = torch.from_numpy(np.stack([flow for flow, _ in samples]))[None] / STRIDE
-    return flows, torch.from_numpy(np.stack([seen for _, seen in samples]))[None]
+def exact(scene: Scenes, times: Tensor) -> tuple[Tensor, Tensor]:
+    """Flows to both ends, (1, t, 2, 2, h, w) in small-grid pixels, and where they can be seen."""
+    flows, seen = scene.flows_to(times[None], torch.tensor([[0.0, 1.0]]), stride=STRIDE)
+    return flows / STRIDE, seen
 
 
-def picture(scene: Scene, time: float) -> Tensor:
-    return torch.from_numpy(scene.frame(time)).permute(2, 0, 1)[None].float() / 255.0
+def frames_at(scene: Scenes, times: Tensor) -> Tensor:
+    """Frames (t, 3, h, w) at some times."""
+    return scene.frames(times[None])[0][0]
 
 
-def measure(scene: Scene) -> dict[str, dict[str, float]]:
+def measure(scene: Scenes) -> dict[str, dict[str, float]]:
     """Errors of every kind of knots with every basis."""
     knots, _ = exact(scene, KNOTS)
     truth, seen = exact(scene, TIMES)
-    frames = torch.cat([picture(scene, float(time)) for time in TIMES])
-    ends, keyframes = (
-        (picture(scene, 0.0), picture(scene, 1.0)),
-        some_keyframes(scene.size, batch=1),
-    )
+    frames, ends = frames_at(scene, TIMES), frames_at(scene, torch.tensor([0.0, 1.0])).split(1)
+    keyframes = some_keyframes(scene.size, batch=1)
     found = {}
     for kind in Knots:
         for basis in BASES:
