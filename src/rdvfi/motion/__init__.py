@@ -5,6 +5,7 @@ Importing the package registers the built-in implementations.
 
 import rdvfi.motion.basis
 import rdvfi.motion.flow.dis
+import rdvfi.motion.flow.global_local
 import rdvfi.motion.flow.local
 import rdvfi.motion.flow.matched_dis
 import rdvfi.motion.flow.matching

@@ -61,10 +61,12 @@ class Found:
         scores: Of every match at stride 8; rows are cells of the first pictures.
         flows: Every estimate on its own grid, in pixels of that grid, of the pairs one way and then
             the other, (2 b, 2, ...); the last one at full size, where fine ones were asked for.
+        uncertainty: Logarithm of how far the matches of each cell at stride 8 spread, both ways.
     """
 
     scores: Float[Tensor, "b m m"]
     flows: list[Tensor]
+    uncertainty: Float[Tensor, "n 1 h w"]
 
     @property
     def logits(self) -> Float[Tensor, "n m m"]:
@@ -186,21 +188,21 @@ class Matching(FlowEstimator):
             flow = flow + added
             estimates.append(flow)
         if not fine:
-            return Found(scores, estimates)
+            return Found(scores, estimates, unsure)
         size = (detail.shape[-2], detail.shape[-1])
         flow, rough = resize_flow(flow, size), F.interpolate(near, size, mode="bilinear")
         detail = self.fine(torch.cat((detail, rough), dim=1))
-        unsure = F.interpolate(unsure, size, mode="bilinear")
+        spread = F.interpolate(unsure, size, mode="bilinear")
         compared = detail[:, :_COMPARED].float().contiguous()
         far, known = _swapped(compared), detail
         for _ in range(self.fine_steps):
             costs = correlation(compared, backward_warp(far, flow.detach()), _FINE_RADIUS)
-            added, known = self.fine_update(costs, detail, flow.detach(), unsure)
+            added, known = self.fine_update(costs, detail, flow.detach(), spread)
             flow = flow + added
             estimates.append(flow)
         full = convex_upsampled(flow, self.weights(known).float())
         estimates.append(full[..., :h, :w])
-        return Found(scores, estimates)
+        return Found(scores, estimates, unsure)
 
     def _scores(self, coarse: Float[Tensor, "n c h w"]) -> Float[Tensor, "b m m"]:
         words = F.normalize(standardised(self.descriptor(coarse).float().flatten(2)), dim=1)

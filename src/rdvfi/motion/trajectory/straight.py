@@ -118,18 +118,19 @@ def _both_ways(flows: tuple[Tensor, Tensor]) -> Tensor:
 
 
 class StraightTrajectory(TrajectoryModel):
-    """Uniform straight motion along the generator's coarse flow.
+    """Uniform straight motion along the generator's coarse flow; no networks.
 
     Args:
         basis: Interpolation in time.
         knots: What is interpolated in time.
+        residual_motion: Whether the generator's departures from the straight line count too.
     """
 
     needs_prior = True
 
-    def __init__(self, basis: Basis, knots: Knots) -> None:
+    def __init__(self, basis: Basis, knots: Knots, *, residual_motion: bool = False) -> None:
         super().__init__()
-        self.basis, self.knots = basis, knots
+        self.basis, self.knots, self.residual_motion = basis, knots, residual_motion
         self.basis_reach = basis_reach(knots)
 
     @property
@@ -139,16 +140,17 @@ class StraightTrajectory(TrajectoryModel):
 
     def forward(self, keyframes: Keyframes) -> Trajectory:
         """See `rdvfi.interfaces.TrajectoryModel.forward`."""
-        line = starting_line(keyframes, residual=False)
-        return trajectory_over(self.knots, line.fields(line.bends), keyframes.times, self.basis)
+        line = starting_line(keyframes, residual=self.residual_motion)
+        return trajectory_over(self.knots, line.fields(torch.zeros_like(line.bends)), keyframes.times, self.basis)
 
 
 @trajectories.register("straight")
-def straight(*, basis: Basis, knots: Knots = Knots.MOVED) -> TrajectoryModel:
+def straight(*, basis: Basis, knots: Knots = Knots.MOVED, residual_motion: bool = False) -> TrajectoryModel:
     """Uniform straight motion along the coarse flow; needs no training.
 
     Args:
         basis: Interpolation in time.
         knots: What is interpolated in time between the knots.
+        residual_motion: Add the generator's own departures from the straight line, if it has any.
     """
-    return StraightTrajectory(basis, knots)
+    return StraightTrajectory(basis, knots, residual_motion=residual_motion)

@@ -1,0 +1,344 @@
+"""Coarse flow on tensors alone: global matching of small pictures, local refinement of large ones.
+
+Comparing all with all finds what moves far, but on a coarse grid: its flow is off by a pixel, and a
+pixel is what a still ground blurs by. Patches are exact, but near-sighted. `GlobalLocal` asks one
+after the other:
+
+1. `rdvfi.motion.flow.matching` sees the pictures at half their size.
+2. At strides 4 and 2 of the pictures a small network, the same in each iteration (RAFT; Teed and
+   Deng, 2020, https://arxiv.org/abs/2003.12039), reads what is left to be explained: a local cost
+   volume of learned features, the difference of the warped pictures pixel by pixel, the error of the
+   way there and back, and the steps that least squares propose (`rdvfi.motion.flow.gauss_newton`).
+   It answers with shares of four alternatives, and a free step: both least-squares steps, the mean
+   flow of the consistent surroundings, and **no motion**, which is true for subtitles, bars and
+   fixed cameras and can be told from the pictures exactly.
+3. From stride 4 to 2 every flow is a learned convex combination of its neighbours, so that motion
+   edges stay sharp; from there to full size it is bilinear, for whoever draws with it does so at
+   stride 2.
+
+All shares and steps start at zero, so that before training the result is the matched flow. Nothing
+is chosen by the largest score: a small change of the pictures changes the flow a little. Shapes
+depend on the size of the pictures alone, and no value leaves the device. Both directions are found
+together by the same weights.
+"""
+
+from dataclasses import dataclass
+from math import log
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rdvfi.about import RDVFI_S
+from rdvfi.geometry import flow_length, replicate_pad, resize_flow, resize_image
+from rdvfi.interfaces import FlowEstimator, Reads
+from rdvfi.layers import ResidualBlock, conv, zero_conv
+from rdvfi.motion.flow.gauss_newton import Surface, Window, fit, fit_without_motion, partner, window_mean
+from rdvfi.motion.flow.matching import Found, Matching
+from rdvfi.ops import backward_warp, correlation
+from rdvfi.registry import flows
+
+MULTIPLE = 32
+"""Sides of what is compared: half of it is a multiple of what matching works on."""
+_SHRINK = 2
+_COMPARED = 24
+"""Channels of the local cost volume's features."""
+_RADIUS = 3
+"""Its reach, in cells of stride 4."""
+_WINDOWS = {4: (3, 7), 2: (3, 7)}
+"""Sides of the two least-squares windows at each stride, in cells."""
+_FACTS = 18
+_SURROUNDINGS = 7
+"""Side of the surroundings whose mean flow is an alternative, in cells."""
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """A refined flow and the estimates that led to it.
+
+    Attributes:
+        matched: What matching found, at half size.
+        flows: Estimates at strides 4 and 2, each in pixels of its own grid, of the pairs one way and
+            then the other; the last is the finest.
+    """
+
+    matched: Found
+    flows: list[Float[Tensor, "n 2 _ _"]]
+
+
+class Features(nn.Module):
+    """Features of single pictures at strides 2 and 4."""
+
+    def __init__(self, fine: int, width: int) -> None:
+        super().__init__()
+        self.fine = conv(12, fine)
+        self.coarse = nn.Sequential(nn.SiLU(), conv(fine, width, stride=2), ResidualBlock(width))
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n f _ _"], Float[Tensor, "n c _ _"]]:
+        """Fine features, and coarse ones."""
+        packed = F.pixel_unshuffle(2.0 * images - 1.0, 2).contiguous(memory_format=torch.channels_last)
+        fine = self.fine(packed.to(self.fine.weight))
+        return fine, self.coarse(fine)
+
+
+class Wide(nn.Module):
+    """A residual block, and one at half the size that sees twice as far.
+
+    Args:
+        width: Channels; at half the size there are twice as many.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.near = ResidualBlock(width)
+        self.far = nn.Sequential(nn.SiLU(), conv(width, 2 * width, stride=2), ResidualBlock(2 * width), nn.SiLU())
+        self.join = nn.Conv2d(2 * width, width, 1)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """``x`` plus what both add."""
+        far = F.interpolate(self.join(self.far(x)), x.shape[-2:], mode="bilinear", align_corners=False)
+        return self.near(x + far)
+
+
+class Step(nn.Module):
+    """One refinement of a flow; the state carries what earlier iterations found.
+
+    Args:
+        inputs: Channels of what it reads beside the state.
+        width: Channels of the state.
+        body: The convolutions.
+    """
+
+    def __init__(self, inputs: int, width: int, body: nn.Module) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(inputs + width, width, 1)
+        self.body = body
+        self.answer = zero_conv(width, 6)
+
+    def forward(
+        self, state: Float[Tensor, "n c h w"], inputs: list[Tensor], alternatives: list[Tensor]
+    ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n c h w"]]:
+        """What is added to the flow, and the new state.
+
+        Args:
+            state: What is known.
+            inputs: Maps that it reads.
+            alternatives: Four flows, less the present one: those of the least-squares steps, of the
+                surroundings, and of no motion.
+        """
+        seen = torch.cat([state, *(x.to(state) for x in inputs)], dim=1)
+        state = self.body(self.enter(seen).contiguous(memory_format=torch.channels_last))
+        free, steps, ways = self.answer(F.silu(state)).float().split(2, dim=1)
+        # A share of a way that leads far is bounded, or noise of the network would be pixels.
+        shares = torch.cat((steps, ways.clamp(0.0, 1.0)), dim=1).split(1, dim=1)
+        return free + sum(share * way for share, way in zip(shares, alternatives, strict=True)), state
+
+
+class GlobalLocal(FlowEstimator):
+    """Matching, then refinement.
+
+    Args:
+        matching: Sees the pictures at half their size.
+        width: Channels at stride 4.
+        fine_width: Channels at stride 2.
+        steps: Refinements at stride 4, with the same weights.
+        fine_steps: Refinements at stride 2, with the same weights.
+    """
+
+    reads = Reads.PIXELS
+
+    def __init__(self, matching: Matching, *, width: int, fine_width: int, steps: int, fine_steps: int) -> None:
+        super().__init__()
+        if steps < 1 or fine_steps < 0:
+            raise ValueError(f"steps must be at least 1 and fine_steps at least 0; got {steps} and {fine_steps}")
+        self.matching, self.steps, self.fine_steps = matching, steps, fine_steps
+        self.features = Features(fine_width, width)
+        self.descriptor = nn.Conv2d(width, _COMPARED, 1)
+        scores = (2 * _RADIUS + 1) ** 2
+        self.step = Step(scores + 16 + _FACTS, width, Wide(width))
+        self.upsample = _bilinear_conv(width)
+        self.enter = nn.Conv2d(width, fine_width, 1)
+        body = nn.Sequential(nn.SiLU(), conv(fine_width, fine_width), ResidualBlock(fine_width))
+        self.fine_step = Step(4 + _FACTS, fine_width, body)
+
+    def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
+        """See `rdvfi.interfaces.FlowEstimator.forward`."""
+        return self.both_ways(source, target)[0]
+
+    def both_ways(
+        self, first: Float[Tensor, "n c h w"], second: Float[Tensor, "n c h w"]
+    ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
+        """See `rdvfi.interfaces.FlowEstimator.both_ways`."""
+        h, w = first.shape[-2:]
+        flow = self.find(first, second).flows[-1]
+        size = (flow.shape[-2] * 2, flow.shape[-1] * 2)
+        onward, back = resize_flow(flow, size)[..., :h, :w].chunk(2)
+        return onward, back
+
+    def find(self, first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"]) -> Refined:
+        """Everything that leads to both flows, for training."""
+        h, w = first.shape[-2:]
+        size = (-(-h // MULTIPLE) * MULTIPLE, -(-w // MULTIPLE) * MULTIPLE)
+        images = replicate_pad(torch.cat((first, second)).float(), size)
+        small = resize_image(images, (size[0] // _SHRINK, size[1] // _SHRINK))
+        matched = self.matching.find(*small.chunk(2))
+        uncertainty = F.interpolate(
+            matched.uncertainty, (size[0] // 4, size[1] // 4), mode="bilinear", align_corners=False
+        )
+        flow = 0.5 * F.avg_pool2d(matched.flows[-1].float(), 2)
+        fine, state = self.features(images)
+        with torch.no_grad():
+            surface = Surface.of(images)
+        flow, state, estimates = self._coarse(surface, state, flow, uncertainty)
+        if self.fine_steps:
+            estimates += self._fine(surface, fine, state, flow, uncertainty)
+        return Refined(matched, estimates)
+
+    def _coarse(
+        self, surface: Surface, state: Tensor, flow: Tensor, uncertainty: Tensor
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Refinement at stride 4, and the flow at stride 2 that it leads to."""
+        descriptors = _normalised(self.descriptor(state))
+        look = Look.of(surface, 4, uncertainty)
+        estimates = []
+        for _ in range(self.steps):
+            here = flow.detach()
+            inputs, alternatives = look.at(here)
+            scores = correlation(descriptors, backward_warp(partner(descriptors), here), _RADIUS)
+            added, state = self.step(state, [scores, *inputs], alternatives)
+            flow = flow + added
+            estimates.append(flow)
+        flow = doubled(flow, self.upsample(state).float())
+        return flow, state, [*estimates, flow]
+
+    def _fine(
+        self, surface: Surface, fine: Tensor, state: Tensor, flow: Tensor, uncertainty: Tensor
+    ) -> list[Tensor]:
+        """Refinement at stride 2."""
+        size = (flow.shape[-2], flow.shape[-1])
+        wide = F.interpolate(self.enter(state), size, mode="bilinear", align_corners=False)
+        state = fine + wide.to(fine)
+        uncertainty = F.interpolate(uncertainty, size, mode="bilinear", align_corners=False)
+        look = Look.of(surface, 2, uncertainty)
+        estimates = []
+        for _ in range(self.fine_steps):
+            added, state = self.fine_step(state, *look.at(flow.detach()))
+            flow = flow + added
+            estimates.append(flow)
+        return estimates
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What does not change while a flow of one stride is refined."""
+
+    surface: Surface
+    window: Window
+    fixed: list[Tensor]
+    """Misfit without motion, texture and uncertainty."""
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, surface: Surface, stride: int, uncertainty: Tensor) -> "Look":
+        """Prepare a stride."""
+        window = Window.of(surface, stride, _WINDOWS[stride])
+        fixed = [fit_without_motion(surface, window), window.texture(), uncertainty.detach()]
+        return cls(surface, window, fixed)
+
+    @torch.no_grad()
+    def at(self, flow: Float[Tensor, "n 2 h w"]) -> tuple[list[Tensor], list[Tensor]]:
+        """What is to be read at a flow, and the alternatives to it; see `Step.forward`."""
+        found = fit(self.surface, self.window, flow)
+        small, large = found.steps
+        return_error = flow + backward_warp(partner(flow), flow)
+        length = flow_length(return_error)
+        around = consensus(flow, torch.exp(-length)) - flow
+        near = around * (1.0 + flow_length(around)).reciprocal()
+        circle = return_error * (1.0 + length).reciprocal()
+        moving = flow * (1.0 + flow_length(flow)).reciprocal()
+        inputs = [
+            found.residual,
+            found.misfit,
+            small,
+            large,
+            circle,
+            length.log1p(),
+            near,
+            moving,
+            *self.fixed,
+        ]
+        return inputs, [small, large, around, -flow]
+
+
+def consensus(flow: Float[Tensor, "n 2 h w"], trust: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 2 h w"]:
+    """The mean flow of each cell's surroundings, weighted by trust."""
+    sums = window_mean(torch.cat((trust * flow, trust), dim=1), _SURROUNDINGS)
+    return sums[:, :2] / sums[:, 2:].clamp(min=1e-6)
+
+
+def doubled(flow: Float[Tensor, "n 2 h w"], logits: Float[Tensor, "n 36 h w"]) -> Float[Tensor, "n 2 hf wf"]:
+    """Flow at twice the size, in its pixels: convex combinations of 3x3 neighbours.
+
+    Args:
+        flow: In cells.
+        logits: Of 9 neighbours for each of 2x2 finer cells.
+    """
+    h, w = flow.shape[-2:]
+    shares = logits.unflatten(1, (9, 4)).softmax(1)[:, None].unbind(2)
+    wide = F.pad(2.0 * flow, (1, 1, 1, 1), mode="replicate")
+    made = sum(
+        share * wide[:, :, None, k // 3 : k // 3 + h, k % 3 : k % 3 + w] for k, share in enumerate(shares)
+    )
+    assert isinstance(made, Tensor)
+    return F.pixel_shuffle(made.flatten(1, 2), 2)
+
+
+def _bilinear_conv(width: int) -> nn.Conv2d:
+    """Logits for `doubled` that start as bilinear interpolation."""
+    layer = zero_conv(width, 36)
+    line = {0: (1.0, 3.0, 1e-3), 1: (1e-3, 3.0, 1.0)}
+    assert layer.bias is not None
+    with torch.no_grad():
+        for k in range(9):
+            for part in range(4):
+                weight = line[part // 2][k // 3] * line[part % 2][k % 3]
+                layer.bias[4 * k + part] = max(log(weight / 16.0), -9.0)
+    return layer
+
+
+def _normalised(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Vectors whose scaled products (`rdvfi.ops.correlation`) are cosines, in float32."""
+    words = features.float()
+    scale = words.shape[1] ** 0.25
+    return (words * (scale * (words.square().sum(1, keepdim=True) + 1e-6).rsqrt())).contiguous()
+
+
+@flows.register("global-local", about=RDVFI_S)
+def global_local(
+    *,
+    width: int = 32,
+    fine_width: int = 16,
+    steps: int = 2,
+    fine_steps: int = 1,
+    matching_width: int = 96,
+    heads: int = 2,
+    blocks: int = 2,
+    matching_steps: int = 3,
+    matching_fine_steps: int = 2,
+) -> FlowEstimator:
+    """RDVFI-S's coarse flow: global matching, then local refinement; reads pixels.
+
+    Args:
+        width: Channels of the refinement at stride 4.
+        fine_width: Channels of the refinement at stride 2.
+        steps: Refinements at stride 4.
+        fine_steps: Refinements at stride 2.
+        matching_width: Of `matching`: channels at stride 8 of the halved pictures.
+        heads: Heads of its attention.
+        blocks: Blocks of its attention.
+        matching_steps: Its refinements at stride 8.
+        matching_fine_steps: Its refinements at stride 4.
+    """
+    matching = Matching(matching_width, heads=heads, blocks=blocks, steps=matching_steps, fine_steps=matching_fine_steps)
+    return GlobalLocal(matching, width=width, fine_width=fine_width, steps=steps, fine_steps=fine_steps)
