@@ -86,7 +86,7 @@ def test_a_sure_match_is_the_flow_and_a_doubtful_one_spreads() -> None:
 
 def test_the_mean_match_is_that_of_the_dual_softmax() -> None:
     scores = 3.0 * torch.randn(2, 20, 20)
-    logits = Found(scores, [], torch.zeros(0)).logits
+    logits = Found(scores, [], torch.zeros(4, 1, 4, 5)).logits
     shares = logits.softmax(2)
     product = both_directions(scores).softmax(2) * both_directions(scores).softmax(1)
     torch.testing.assert_close(shares, product / product.sum(2, keepdim=True))

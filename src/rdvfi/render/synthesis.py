@@ -34,6 +34,8 @@ COARSEST = 8
 """Both sides of the grid are padded to a multiple of this."""
 _FACTS = 14
 _LATENT_WIDTH = 24
+_DARK = 0.02
+"""Brightness that is added before two are compared."""
 
 
 class Stage(nn.Module):
@@ -85,8 +87,9 @@ class Refinement(nn.Module):
             as many.
     """
 
-    def __init__(self, latent_channels: int, width: int) -> None:
+    def __init__(self, latent_channels: int, width: int, *, one_light: bool = False) -> None:
         super().__init__()
+        self.one_light = one_light
         wide, widest = 2 * width, width * 5 // 2
         self.latents = nn.Conv2d(2 * latent_channels, _LATENT_WIDTH, 1)
         self.stages = nn.ModuleList(
@@ -123,8 +126,12 @@ class Refinement(nn.Module):
         clock = torch.cat((0.25 * room, (1.0 - 2.0 * t).expand_as(mask)), dim=1)
         latents = self.latents(neighbours.to(self.latents.weight)).float()
         before, out, lean = None, torch.zeros_like(mask), torch.zeros_like(mask)
+        gain = torch.zeros_like(first)
         for index, stage in enumerate(self.stages):
             warped = backward_warp(first, flow0), backward_warp(last, flow1)
+            if self.one_light:
+                gain = light_change(*warped) if index == 0 else gain
+                warped = warped[0] * (t * gain).exp(), warped[1] * ((t - 1.0) * gain).exp()
             apart = (warped[0] - warped[1]).abs().mean(1, keepdim=True)
             if index == 0:
                 room = room * doubt(apart)
@@ -137,6 +144,24 @@ class Refinement(nn.Module):
             lean = lean + out[:, 4:5]
         parts = (flow0, flow1, _leaning(mask, lean), 0.1 * out[:, 5:8])
         return tuple(part[..., :h, :w] for part in parts)  # pyright: ignore[reportReturnType]
+
+
+def light_change(first: Float[Tensor, "n 3 h w"], last: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+    """Logarithm of how much brighter the last frame is around each pixel, per colour.
+
+    Fades, lamps and exposure change both frames everywhere; what moves changes them here and there.
+    Below two hundredths on average it is taken for zero, from five hundredths on it counts fully.
+
+    Args:
+        first: The first frame, warped; sides are multiples of eight.
+        last: The last frame, warped to the same time.
+    """
+    brightness = F.avg_pool2d(torch.cat((first, last)), 8)
+    first_mean, last_mean = F.avg_pool2d(brightness, 5, 1, 2, count_include_pad=False).chunk(2)
+    gain = ((last_mean + _DARK) / (first_mean + _DARK)).log()
+    size = (first.shape[-2], first.shape[-1])
+    share = ((gain.abs().mean((1, 2, 3), keepdim=True) - 0.02) / 0.03).clamp(0.0, 1.0)
+    return F.interpolate(share * gain, size, mode="bilinear", align_corners=False)
 
 
 def _padded(x: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, "n c _ _"]:
@@ -157,10 +182,10 @@ class SynthesisRenderer(RefiningRenderer):
         width: Channels of the last and finest look.
     """
 
-    def __init__(self, latent_channels: int, width: int) -> None:
+    def __init__(self, latent_channels: int, width: int, *, one_light: bool = False) -> None:
         super().__init__()
         self.latent_channels = latent_channels
-        self.refinement = Refinement(latent_channels, width)
+        self.refinement = Refinement(latent_channels, width, one_light=one_light)
 
     def refine(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> WarpInputs:
         """See `RefiningRenderer.refine`."""
@@ -179,11 +204,13 @@ class SynthesisRenderer(RefiningRenderer):
 
 
 @renderers.register("synthesis", about=RDVFI_S)
-def synthesis(*, latent_channels: int = 16, width: int = 48) -> Renderer:
+def synthesis(*, latent_channels: int = 16, width: int = 48, one_light: bool = False) -> Renderer:
     """The learned fusion of warped frames and keyframes (the paper's phi_s).
 
     Args:
         latent_channels: Channels of the backbone's latents.
         width: Channels of the last and finest look.
+        one_light: Show the network both frames at one local brightness, so that a change of light is
+            not taken for a wrong motion; drawn are the frames as they are.
     """
-    return SynthesisRenderer(latent_channels, width)
+    return SynthesisRenderer(latent_channels, width, one_light=one_light)

@@ -36,6 +36,8 @@ class CompactKeyframes(KeyframeGenerator):
         lines: Whether the denoiser starts from these lines and hands its residual motion on. If not,
             it sees both end latents as they are, at every keyframe; whoever reads the keyframes
             still has the coarse flow.
+        fill: Whether the coarse flow of occluded points is replaced by that of their surroundings;
+            a coarse flow that has learned where they go is better left as it is.
     """
 
     gives_prior = True
@@ -48,12 +50,13 @@ class CompactKeyframes(KeyframeGenerator):
         coarse: FlowEstimator,
         *,
         lines: bool = True,
+        fill: bool = True,
     ) -> None:
         super().__init__()
         if coarse.reads is not Reads.PIXELS:
             raise TypeError("the compact backbone's coarse flow must read pixels")
         self.autoencoder, self.denoiser, self.coarse = autoencoder, denoiser, coarse
-        self.lines = lines
+        self.lines, self.fill = lines, fill
         self.latent_channels, self.stride, self.size_multiple = autoencoder.channels, STRIDE, 16
 
     def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
@@ -80,12 +83,9 @@ class CompactKeyframes(KeyframeGenerator):
         return self.denoiser(ends, noisy, sigma)
 
     def coarse_flows(self, img0: SmallImage, img1: SmallImage) -> Float[Tensor, "b 2 2 h w"]:
-        """End-to-end flows, forward and backward, in motion-size pixels.
-
-        Those of points that the other frame does not show come from their surroundings.
-        """
-        onward, back = self.coarse.both_ways(img0, img1)
-        return torch.stack(fill_occluded(onward.float(), back.float()), dim=1)
+        """End-to-end flows, forward and backward, in motion-size pixels."""
+        onward, back = (flow.float() for flow in self.coarse.both_ways(img0, img1))
+        return torch.stack(fill_occluded(onward, back) if self.fill else (onward, back), dim=1)
 
     def ends(
         self,
@@ -149,6 +149,7 @@ def compact(
     width: int = 48,
     looks: int = 2,
     lines: bool = True,
+    fill: bool = True,
 ) -> KeyframeGenerator:
     """RDVFI-S's latent diffusion model.
 
@@ -160,6 +161,7 @@ def compact(
         looks: How often the denoiser bends its lines, each time from those that it bent before.
         lines: Condition it on the end latents warped along the straight lines of the coarse flow;
             otherwise it gets them as they are, and its keyframes carry no residual motion.
+        fill: Replace the coarse flow of occluded points by that of their surroundings.
     """
     autoencoder = Autoencoder(latent_channels, encoder_width)
-    return CompactKeyframes(autoencoder, Denoiser(latent_channels, width, looks), coarse, lines=lines)
+    return CompactKeyframes(autoencoder, Denoiser(latent_channels, width, looks), coarse, lines=lines, fill=fill)

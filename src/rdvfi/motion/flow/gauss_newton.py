@@ -111,7 +111,7 @@ def fit(surface: Surface, window: Window, flow: Float[Tensor, "n 2 h w"]) -> Fit
     return _fitted(surface, window, seen)
 
 
-def fit_without_motion(surface: Surface, window: Window) -> Float[Tensor, "n 2 h w"]:
+def fit_without_motion(surface: Surface, window: Window) -> Float[Tensor, "n 2 hs ws"]:
     """The misfit of a flow that is zero."""
     return _misfit(partner(surface.values) - surface.values, window)
 
@@ -133,7 +133,7 @@ def _fitted(surface: Surface, window: Window, seen: Float[Tensor, "n 2 h w"]) ->
     return Fit((small, large), F.pixel_unshuffle(error, window.stride), _misfit(apart, window))
 
 
-def _misfit(apart: Float[Tensor, "n 2 h w"], window: Window) -> Float[Tensor, "n 2 h w"]:
+def _misfit(apart: Float[Tensor, "n 2 h w"], window: Window) -> Float[Tensor, "n 2 hs ws"]:
     normalised, light = apart.split(1, dim=1)
     means = F.avg_pool2d(torch.cat((normalised * normalised, light.abs()), dim=1), window.stride)
     square, absolute = window_mean(means, window.sides[0]).split(1, dim=1)

@@ -48,7 +48,8 @@ _RADIUS = 3
 """Its reach, in cells of stride 4."""
 _WINDOWS = {4: (3, 7), 2: (3, 7)}
 """Sides of the two least-squares windows at each stride, in cells."""
-_FACTS = 18
+_INPUTS = 18
+"""Channels that every refinement reads beside cost volume and differences: see `Look.at`."""
 _SURROUNDINGS = 7
 """Side of the surroundings whose mean flow is an alternative, in cells."""
 
@@ -156,11 +157,11 @@ class GlobalLocal(FlowEstimator):
         self.features = Features(fine_width, width)
         self.descriptor = nn.Conv2d(width, _COMPARED, 1)
         scores = (2 * _RADIUS + 1) ** 2
-        self.step = Step(scores + 16 + _FACTS, width, Wide(width))
+        self.step = Step(scores + 16 + _INPUTS, width, Wide(width))
         self.upsample = _bilinear_conv(width)
         self.enter = nn.Conv2d(width, fine_width, 1)
         body = nn.Sequential(nn.SiLU(), conv(fine_width, fine_width), ResidualBlock(fine_width))
-        self.fine_step = Step(4 + _FACTS, fine_width, body)
+        self.fine_step = Step(4 + _INPUTS, fine_width, body)
 
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         """See `rdvfi.interfaces.FlowEstimator.forward`."""
@@ -212,9 +213,7 @@ class GlobalLocal(FlowEstimator):
         flow = doubled(flow, self.upsample(state).float())
         return flow, state, [*estimates, flow]
 
-    def _fine(
-        self, surface: Surface, fine: Tensor, state: Tensor, flow: Tensor, uncertainty: Tensor
-    ) -> list[Tensor]:
+    def _fine(self, surface: Surface, fine: Tensor, state: Tensor, flow: Tensor, uncertainty: Tensor) -> list[Tensor]:
         """Refinement at stride 2."""
         size = (flow.shape[-2], flow.shape[-1])
         wide = F.interpolate(self.enter(state), size, mode="bilinear", align_corners=False)
@@ -287,9 +286,7 @@ def doubled(flow: Float[Tensor, "n 2 h w"], logits: Float[Tensor, "n 36 h w"]) -
     h, w = flow.shape[-2:]
     shares = logits.unflatten(1, (9, 4)).softmax(1)[:, None].unbind(2)
     wide = F.pad(2.0 * flow, (1, 1, 1, 1), mode="replicate")
-    made = sum(
-        share * wide[:, :, None, k // 3 : k // 3 + h, k % 3 : k % 3 + w] for k, share in enumerate(shares)
-    )
+    made = sum(share * wide[:, :, None, k // 3 : k // 3 + h, k % 3 : k % 3 + w] for k, share in enumerate(shares))
     assert isinstance(made, Tensor)
     return F.pixel_shuffle(made.flatten(1, 2), 2)
 
@@ -340,5 +337,7 @@ def global_local(
         matching_steps: Its refinements at stride 8.
         matching_fine_steps: Its refinements at stride 4.
     """
-    matching = Matching(matching_width, heads=heads, blocks=blocks, steps=matching_steps, fine_steps=matching_fine_steps)
+    matching = Matching(
+        matching_width, heads=heads, blocks=blocks, steps=matching_steps, fine_steps=matching_fine_steps
+    )
     return GlobalLocal(matching, width=width, fine_width=fine_width, steps=steps, fine_steps=fine_steps)
