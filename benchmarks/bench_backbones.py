@@ -156,7 +156,7 @@ def bench_keyframes_in_a_stream(
         first = generator.encode(img0)
 
     def call() -> Any:
-        return generator.continued(first, img0, img1, noise)
+        return generator(img0, img1, noise, latent0=first)
 
     _note(benchmark, model, **counting.facts(counting.count(call), hardware))
     timed("keyframes, once per pair: encode 1 frame + step", call)

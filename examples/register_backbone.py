@@ -9,6 +9,7 @@ both frames moved along straight lines of a coarse flow, one after each quarter 
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -19,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import rdvfi
-from rdvfi.interfaces import FlowEstimator, KeyframeGenerator, Keyframes, MotionPrior
+from rdvfi.interfaces import Condition, FlowEstimator, KeyframeGenerator, MotionPrior
 from rdvfi.ops import backward_warp, straight_flows
 from rdvfi.testing import check_generator
 from rdvfi.types import SmallImage
@@ -39,24 +40,28 @@ class Rearranged(KeyframeGenerator):
 
     def __init__(self, coarse: FlowEstimator, between: int) -> None:
         super().__init__()
-        self.coarse, self.between = coarse, between
+        self.coarse = coarse
+        self.knot_times = tuple(i / (between + 1) for i in range(between + 2))
 
-    def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
-        times = torch.linspace(0.0, 1.0, self.between + 2, device=img0.device)
-        forward, backward = self.coarse(img0, img1), self.coarse(img1, img0)
-        to_first, to_last = straight_flows(forward, backward, times)
+    def condition(self, img0: SmallImage, img1: SmallImage, *, prior=None, **latents) -> Condition:
+        ends = super().condition(img0, img1, **latents)
+        if prior is None:
+            prior = MotionPrior(torch.stack((self.coarse(img0, img1), self.coarse(img1, img0)), dim=1))
+        return replace(ends, prior=prior)
+
+    def denoise(
+        self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, "b n c hz wz"]:
+        """What is between the ends; it reads no noise."""
+        times = self.times(noisy.device)[1:-1]
+        img0, img1 = self.decode(condition.latent0), self.decode(condition.latent1)
+        to_first, to_last = straight_flows(*condition.prior.end_flows.unbind(1), times)
         knots = []
         for i, time in enumerate(times):
             first = backward_warp(img0, to_first[:, i])
             last = backward_warp(img1, to_last[:, i])
             knots.append(self.encode(torch.lerp(first, last, time)))
-        # The ends are the frames themselves, not what warping by zero makes of them.
-        knots[0], knots[-1] = self.encode(img0), self.encode(img1)
-        end_flows = torch.stack((forward, backward), dim=1)
-        return Keyframes(torch.stack(knots, dim=1), times, prior=MotionPrior(end_flows))
-
-    def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
-        return b, 0, self.latent_channels, h // self.stride, w // self.stride  # draws nothing
+        return torch.stack(knots, dim=1)
 
     def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
         return 4.0 * (F.pixel_unshuffle(images, self.stride) - 0.5)  # about unit variance

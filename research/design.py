@@ -1,17 +1,16 @@
 """The choices of RDVFI-S's design that `search_design` compares, and what each of them changes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 import rdvfi
 from rdvfi.evaluation.ablate import StandIn, composed, in_place, straightened
-from rdvfi.interfaces import Keyframes, MotionPrior
+from rdvfi.interfaces import Condition, Denoised
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.trajectory.iterative import IterativeFusion
 from rdvfi.motion.trajectory.knots import Knots
-from rdvfi.types import SmallImage
 
 STEPS = {"motion": 260, "keyframes": 300, "refinement": 110}
 """Optimiser steps of each stage."""
@@ -41,7 +40,7 @@ class Part:
     @property
     def name(self) -> str:
         """Of the part that it trains."""
-        return {"motion": "trajectory", "keyframes": "backbone", "refinement": "renderer"}[self.stage]
+        return {"motion": "trajectory", "keyframes": "denoiser", "refinement": "renderer"}[self.stage]
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,11 @@ class Variant:
 
 
 class Unbent(StandIn):
-    """A generator that keeps its bends of the line to itself."""
+    """A generator that keeps its residual motion to itself."""
 
-    def forward(self, img0: SmallImage, img1: SmallImage, noise: Tensor) -> Keyframes:
-        """The generator's keyframes, without their bends."""
-        made = self.generator(img0, img1, noise)
-        return replace(made, prior=None if made.prior is None else MotionPrior(made.prior.end_flows))
+    def predict(self, noisy: Tensor, sigma: Tensor, condition: Condition) -> Denoised:
+        """The generator's latents alone."""
+        return Denoised(self.generator.denoise(noisy, sigma, condition))
 
 
 def with_knots(kind: Knots) -> Callable[[Interpolator], Interpolator]:

@@ -89,6 +89,19 @@ def test_the_keyframes_of_rdvfi_d_compile_whole(optimized: bool) -> None:
     assert_close(compiled(*pair, noise).latents, expected)
 
 
+@pytest.mark.parametrize("optimized", [False, True])
+@torch.no_grad()
+def test_the_keyframes_of_rdvfi_u_compile_whole(optimized: bool) -> None:
+    generator = rdvfi.backbones.create("svd", size="toy").eval().requires_grad_(False)
+    pair = toy.textured(1, 32, 48), toy.textured(1, 32, 48, seed=1)
+    noise = torch.randn(generator.noise_shape(1, 32, 48))
+    expected = generator(*pair, noise).latents
+    if optimized:
+        generator.optimize()  # pyright: ignore
+    compiled = torch.compile(generator, fullgraph=True, backend="eager")
+    assert_close(compiled(*pair, noise).latents, expected)
+
+
 @pytest.mark.slow
 @torch.no_grad()
 def test_a_small_rdvfi_s_compiles_whole() -> None:

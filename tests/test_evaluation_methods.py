@@ -163,7 +163,7 @@ def test_ablations_replace_one_part_each(model: Interpolator) -> None:
 
 def test_models_without_the_parts_cannot_be_ablated() -> None:
     plain = rdvfi.build("rdvfi_s", "backbone=ends", "trajectory=straight")
-    with pytest.raises(ValueError, match="has no straight_keyframes"):
+    with pytest.raises(ValueError, match="has no initial_guess"):
         ablations(ModelMethod(plain, name="plain"))
 
 

@@ -15,7 +15,7 @@ LAYERS = [
     {"geometry"},
     {"ops"},
     {"layers"},
-    {"scene_decision"},
+    {"scene_decision", "keyframes"},
     {"interfaces"},
     {"testing", "_signature"},
     {"registry"},

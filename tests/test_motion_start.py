@@ -37,7 +37,8 @@ def test_untrained_the_pipeline_is_coarse_flow_and_warp(trajectory: str) -> None
 def test_untrained_keyframes_are_the_starting_line_guess_whatever_the_noise() -> None:
     generator = rdvfi.build("rdvfi_s").eval().generator
     assert isinstance(generator, rdvfi.backbones.compact.generator.CompactKeyframes)
-    guess = generator.straight_keyframes(*_pair())
+    condition = generator.condition(*_pair())
+    guess = generator.keyframes(condition, generator.initial_guess(condition))
     for seed in (0, 1):
         noise = torch.randn(generator.noise_shape(1, 96, 128), generator=torch.Generator().manual_seed(seed))
         torch.testing.assert_close(generator(*_pair(), noise).latents, guess.latents, rtol=0, atol=1e-4)

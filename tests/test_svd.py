@@ -13,11 +13,10 @@ from torch import Tensor
 
 import rdvfi
 from rdvfi import testing
-from rdvfi.backbones.diffusion import add_noise, clean_from_velocity, velocity
+from rdvfi.backbones.diffusion import EDM
 from rdvfi.backbones.pretrained_parts import prepare_diffusers
-from rdvfi.backbones.svd.generator import FRAMES, SVDKeyframes
+from rdvfi.backbones.svd.generator import FRAMES, SVDKeyframes, noise_condition
 from rdvfi.backbones.svd.networks import UNETS, new_autoencoder, new_unet, widened
-from rdvfi.backbones.svd.sampler import PURE, SCHEDULE, STRONGEST, added_noise, noise_condition
 from rdvfi.testing import assert_close, smooth_noise
 
 prepare_diffusers()
@@ -25,6 +24,22 @@ diffusers = pytest.importorskip("diffusers")
 
 # numpy asks diffusers' scheduler to ask torch for arrays in another way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+PROCESS = EDM()
+
+SCHEDULE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "timestep_type": "continuous",
+    "use_karras_sigmas": True,
+    "sigma_min": 0.002,
+    "sigma_max": 700.0,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
+"""The published scheduler: EulerDiscreteScheduler of diffusers."""
 
 TOLD = torch.tensor([[6.0, 127.0, 0.02]])
 
@@ -127,17 +142,19 @@ def test_an_image_embedding_comes_from_a_file(tmp_path: Path) -> None:
 def test_its_preconditioning_is_the_v_prediction_of_the_paper(strength: float) -> None:
     clean, noise, answer = torch.randn(3, 1, 9, 4, 2, 3, dtype=torch.float64).unbind()
     sigma = torch.tensor([math.atan(strength) * 2 / math.pi], dtype=torch.float64)
-    assert float(added_noise(sigma)) == pytest.approx(strength, rel=1e-5)
-    assert float(noise_condition(sigma)) == pytest.approx(math.log(strength) / 4, abs=1e-5)
+    assert float(PROCESS.added_noise(sigma)) == pytest.approx(strength, rel=1e-5)
+    assert float(noise_condition(PROCESS, sigma)) == pytest.approx(math.log(strength) / 4, abs=1e-5)
     # Karras et al., table 1 with sigma_data = 1.
     c_in = 1 / math.sqrt(strength**2 + 1)
     c_skip, c_out = c_in**2, -strength * c_in
     x = clean + strength * noise
     close = {"rtol": 0.0, "atol": 1e-5}
-    torch.testing.assert_close(add_noise(clean, noise, sigma), c_in * x, **close)
-    torch.testing.assert_close(clean_from_velocity(c_in * x, answer, sigma), c_skip * x + c_out * answer, **close)
+    torch.testing.assert_close(PROCESS.add_noise(clean, noise, sigma), c_in * x, **close)
+    torch.testing.assert_close(
+        PROCESS.clean_from_velocity(c_in * x, answer, sigma), c_skip * x + c_out * answer, **close
+    )
     target = (clean - c_skip * x) / c_out  # what makes the denoised sample the clean one
-    torch.testing.assert_close(velocity(clean, noise, sigma), target, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(PROCESS.velocity(clean, noise, sigma), target, rtol=1e-4, atol=1e-5)
 
 
 def test_a_velocity_makes_the_sample_that_diffusers_makes_of_it() -> None:
@@ -149,19 +166,19 @@ def test_a_velocity_makes_the_sample_that_diffusers_makes_of_it() -> None:
         entered = scheduler.scale_model_input(state, timestep)
         theirs = scheduler.step(answer, timestep, state).pred_original_sample
         sigma = torch.atan(strength).view(1) * 2 / math.pi
-        assert_close(clean_from_velocity(entered, answer, sigma), theirs, tolerance=1e-5)
-        assert float(noise_condition(sigma)) == pytest.approx(float(timestep), abs=1e-4)
+        assert_close(PROCESS.clean_from_velocity(entered, answer, sigma), theirs, tolerance=1e-5)
+        assert float(noise_condition(PROCESS, sigma)) == pytest.approx(float(timestep), abs=1e-4)
 
 
 def test_pure_noise_is_the_strongest_that_diffusers_starts_from() -> None:
     scheduler = diffusers.EulerDiscreteScheduler(**SCHEDULE)
     scheduler.set_timesteps(1)
-    assert scheduler.sigmas.tolist() == [STRONGEST, 0.0]
+    assert scheduler.sigmas.tolist() == [PROCESS.strongest, 0.0]
     noise = torch.randn(1, 9, 4, 4, 6)
     start = noise * scheduler.init_noise_sigma
     assert_close(scheduler.scale_model_input(start, scheduler.timesteps[0]), noise)
-    assert float(added_noise(torch.tensor([PURE]))) == pytest.approx(STRONGEST, rel=1e-5)
-    assert float(added_noise(torch.ones(1))) == STRONGEST
+    assert float(PROCESS.added_noise(torch.tensor(PROCESS.levels(1)))) == pytest.approx(700.0, rel=1e-4)
+    assert float(PROCESS.added_noise(torch.ones(1))) == PROCESS.strongest
 
 
 @torch.no_grad()
@@ -233,7 +250,7 @@ def test_a_frame_shared_by_two_pairs_is_encoded_once(generator: SVDKeyframes) ->
     noise = _noise(generator, frames[0])
     known = generator.encode(frames[0])
     for img0, img1 in itertools.pairwise(frames):
-        keyframes = generator.continued(known, img0, img1, noise)
+        keyframes = generator(img0, img1, noise, latent0=known)
         assert_close(keyframes.latents, generator(img0, img1, noise).latents)
         known = keyframes.latents[:, -1]
 

@@ -110,29 +110,6 @@ def test_several_steps_have_nothing_fixed() -> None:
     assert made.eval().requires_grad_(False).optimize()._fixed == []
 
 
-# Keyframes themselves are made outside of graphs here: a checked dataclass cannot be traced.
-
-
-@torch.no_grad()
-def test_the_optimized_step_compiles_into_one_graph(generator: SVDKeyframes) -> None:
-    img0, img1, noise = _arguments(generator, 1)
-    ends = generator.encode(img0), generator.encode(img1)
-    expected = generator.optimize().sample(*ends, noise)
-    compiled = torch.compile(generator.sample, fullgraph=True, backend="eager")
-    assert_close(compiled(*ends, noise), expected)
-
-
-@pytest.mark.slow
-@torch.no_grad()
-def test_images_to_latents_compile_into_one_graph(generator: SVDKeyframes) -> None:
-    def made(img0: Tensor, img1: Tensor, noise: Tensor) -> Tensor:
-        return generator.sample(*generator.encode(torch.cat((img0, img1))).chunk(2), noise)
-
-    arguments = _arguments(generator, 1)
-    compiled = torch.compile(made, fullgraph=True, backend="eager")
-    assert_close(compiled(*arguments), made(*arguments))
-
-
 def test_it_costs_fewer_operations(generator: SVDKeyframes) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 

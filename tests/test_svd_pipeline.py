@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import rdvfi
-from rdvfi.backbones.diffusion import add_noise, velocity, velocity_from_clean
 from rdvfi.backbones.svd.generator import SVDKeyframes
 from rdvfi.backbones.svd.networks import new_autoencoder, new_unet
-from rdvfi.interfaces import Keyframes, Motion
+from rdvfi.interfaces import Condition, Keyframes, Motion
 from rdvfi.testing import smooth_noise
 
 TOY = ("backbone.size=toy", "flow.width=8", "trajectory.width=8", "renderer.width=8")
@@ -170,10 +169,11 @@ def test_stage_two_trains_the_network_through_frozen_motion_and_synthesis(
     generator.unet.requires_grad_(True)
     clean = generator.encode(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])
     noise, sigma = torch.randn(clean.shape), torch.tensor([0.7])
-    noisy = add_noise(clean, noise, sigma)
-    made = generator.denoise(clean[:, 0], clean[:, -1], noisy, sigma)
-    answer = velocity_from_clean(noisy, made, sigma)
-    theta = F.mse_loss(answer, velocity(clean, noise, sigma))
+    process, condition = generator.noise_process, Condition(clean[:, 0], clean[:, -1])
+    noisy = process.add_noise(clean, noise, sigma)
+    made = generator.denoise(noisy, sigma, condition)
+    answer = process.velocity_from_clean(noisy, made, sigma)
+    theta = F.mse_loss(answer, process.velocity(clean, noise, sigma))
     theta.backward()
     assert _missing(generator.unet) == []
     assert generator.unet.conv_in.weight.grad[:, 8:].any()
@@ -198,7 +198,7 @@ def test_a_few_steps_lower_the_latent_loss(model: rdvfi.Interpolator) -> None:
     optimiser = torch.optim.Adam(unet.parameters(), lr=2e-3)
     losses = []
     for _ in range(8):
-        made = generator.denoise(clean[:, 0], clean[:, -1], torch.randn(clean.shape), torch.ones(1))
+        made = generator.denoise(torch.randn(clean.shape), torch.ones(1), Condition(clean[:, 0], clean[:, -1]))
         loss = F.mse_loss(made, clean)
         optimiser.zero_grad()
         loss.backward()

@@ -107,7 +107,7 @@ def test_every_stage_trains_its_own_parts_and_no_other(model: Interpolator, pool
     stages = {
         "motion": (["trajectory"], lambda: Decoding(model, motion)),
         "the paper's first": (["trajectory", "renderer"], lambda: Decoding(model, frames)),
-        "keyframes": (["backbone"], lambda: Diffusing(model, diffusion)),
+        "keyframes": (["denoiser"], lambda: Diffusing(model, diffusion)),
         "refinement": (["renderer"], lambda: Decoding(model, frames, predicted=True)),
     }
     for name, (parts, make) in stages.items():
@@ -159,7 +159,7 @@ def test_predicted_keyframes_see_the_two_ends_alone(model: Interpolator, pools: 
 
 
 def test_frames_join_a_diffusion_stage_when_they_shall(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
-    only(model, ["backbone"])
+    only(model, ["denoiser"])
     objective = Diffusing(model, Terms({"theta": 1, "l2": 1}), reconstruct_from=0.5)
     batch = pools[1].batch([0])
     assert objective(batch, Moment(4, 10)).keys() == {"theta"}
@@ -369,7 +369,7 @@ def test_latents_of_another_encoder_are_made_anew(
     (cache,) = tmp_path.glob("latents-*")
     only(model, ["autoencoder"])
     with torch.no_grad():
-        part_of(model, "backbone").get_parameter("answer.weight").add_(1.0)
+        part_of(model, "denoiser").get_parameter("answer.weight").add_(1.0)
     lines: list[str] = []
     feeds.open_feed(stage.data, model, tmp_path, lines.append)
     assert not lines  # the denoiser makes no latents of single frames

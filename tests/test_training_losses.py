@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rdvfi.backbones.diffusion import velocity
+from rdvfi.backbones.diffusion import VariancePreserving
 from rdvfi.training.losses import perceptual
 from rdvfi.training.losses.registry import (
     Drawing,
@@ -25,7 +25,6 @@ from rdvfi.training.losses.registry import (
     rising_noise_level,
 )
 from rdvfi.training.objectives.moment import Moment
-from rdvfi.training.trainee import FlowMatching, VariancePreserving
 
 
 def _encode(images: Tensor) -> Tensor:
@@ -252,17 +251,7 @@ def test_the_noise_level_rises_to_pure_noise() -> None:
     assert lowest[2:] == [1.0, 1.0]
     assert float(rising_noise_level(Moment(0, 100), 500, low=0.02).min()) < 0.05
     clean, noise = torch.randn(2, 1, 7, 4, 5, 6)
-    assert torch.isfinite(velocity(clean, noise, torch.ones(1))).all()
-
-
-@pytest.mark.parametrize("process", [VariancePreserving(), FlowMatching()])
-def test_the_true_answer_leads_back_to_the_clean_latents(process) -> None:
-    clean, noise = torch.randn(2, 5, 7, 3, 4, 4).double()
-    sigma = torch.tensor([0.1, 0.3, 0.6, 0.9, 1.0]).double()
-    noisy = process.mix(clean, noise, sigma)
-    answer = process.answer(noisy, clean, sigma)
-    torch.testing.assert_close(answer, process.target(clean, noise, sigma), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(noisy[-1], noise[-1], rtol=0, atol=1e-6)  # pure noise
+    assert torch.isfinite(VariancePreserving().velocity(clean, noise, torch.ones(1))).all()
 
 
 def test_weights_choose_and_scale() -> None:

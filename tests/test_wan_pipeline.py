@@ -1,7 +1,6 @@
 """RDVFI-D whole, at toy size: from images to frames, and in both stages of training."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,8 +9,7 @@ from torch import Tensor, nn
 
 import rdvfi
 from rdvfi.backbones.wan.generator import WanKeyframes
-from rdvfi.backbones.wan.sampler import add_flow_noise
-from rdvfi.interfaces import Keyframes, Motion
+from rdvfi.interfaces import Denoised, Keyframes, Motion
 from rdvfi.testing import smooth_noise
 
 TOY = ("backbone.size=toy", "flow.width=8", "trajectory.width=8", "renderer.width=8")
@@ -69,7 +67,7 @@ def _with_gradients(module: nn.Module) -> set[str]:
 def _true_keyframes(generator: WanKeyframes, clip: Tensor) -> Keyframes:
     with torch.no_grad():
         latents = generator.encode(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])
-    return Keyframes(latents, generator.times)
+    return Keyframes(latents, generator.times())
 
 
 def _shaken(parameters: Iterable[nn.Parameter]) -> None:
@@ -112,15 +110,14 @@ def test_stage_two_trains_the_transformer_through_the_frozen_rest(checkpointed: 
     if checkpointed:
         generator.transformer.enable_gradient_checkpointing()
     truth = _true_keyframes(generator, clip)
-    clean = truth.latents.transpose(1, 2)
+    clean = truth.latents
     noise, sigma = torch.randn_like(clean), torch.tensor([0.8])
     img0, img1 = clip[:, 0], clip[:, -1]
-    condition = generator.condition(img0, img1, truth.latents[:, 0], truth.latents[:, -1])
-    noisy = add_flow_noise(clean, noise, sigma)
+    condition = generator.condition(img0, img1, latent0=clean[:, 0], latent1=clean[:, -1])
+    noisy = generator.noise_process.add_noise(clean, noise, sigma)
     made = generator.denoise(noisy, sigma, condition)
     theta = F.mse_loss(made, clean) / sigma.square()
-    latents = torch.cat((clean[:, :, :1], made[:, :, 1:-1], clean[:, :, -1:]), dim=2)
-    keyframes = replace(truth, latents=latents.transpose(1, 2))
+    keyframes = generator.keyframes(condition, Denoised(made))
     motion = Motion.of(keyframes, model.trajectory(keyframes))
     frame = model.renderer(img0, img1, motion, torch.tensor([0.6]))
     rec = F.mse_loss(frame, clip[:, 5:6])
@@ -143,9 +140,9 @@ def test_a_step_of_training_lowers_the_loss() -> None:
     model.requires_grad_(False)
     generator.transformer.requires_grad_(True)
     truth = _true_keyframes(generator, clip)
-    clean = truth.latents.transpose(1, 2)
+    clean = truth.latents
     noise, sigma = torch.randn_like(clean), torch.ones(1)
-    condition = generator.condition(clip[:, 0], clip[:, -1], truth.latents[:, 0], truth.latents[:, -1])
+    condition = generator.condition(clip[:, 0], clip[:, -1])
     optimizer = torch.optim.Adam(generator.transformer.parameters(), 3e-3)
     losses = []
     for _ in range(20):

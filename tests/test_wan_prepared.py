@@ -13,7 +13,7 @@ from rdvfi.backbones.constant_context import Folded, distinct_rows
 from rdvfi.backbones.wan.architecture import fresh_autoencoder, fresh_transformer
 from rdvfi.backbones.wan.autoencoder import FlatAutoencoder, decode_frames, encode_frames
 from rdvfi.backbones.wan.folded import PreparedTransformer, fold_cross
-from rdvfi.backbones.wan.generator import Sampling, WanKeyframes
+from rdvfi.backbones.wan.generator import WanKeyframes
 from rdvfi.backbones.wan.layout import Frames, Layout
 
 
@@ -153,7 +153,7 @@ def test_another_autoencoder_is_not_collapsed() -> None:
         {"prompt_embeds": torch.ones(1, 16)},
         {"frames": Frames(knots=(0.0, 0.3, 0.45, 1.0))},
         {"frames": Frames(Layout.CAUSAL_25)},
-        {"sampling": Sampling(3)},
+        {"num_inference_steps": 3},
     ],
     ids=["one step", "prompt", "knots", "clip", "three steps"],
 )

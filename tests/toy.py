@@ -15,8 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi import ops
+from rdvfi.backbones.diffusion import VariancePreserving
 from rdvfi.interfaces import (
     Basis,
+    Condition,
     FlowEstimator,
     FlowGrid,
     KeyframeGenerator,
@@ -43,26 +45,24 @@ class ToyGenerator(KeyframeGenerator):
     """Straight mixtures of the ends' latents, moved a little by the noise."""
 
     stride = 8
+    noise_process = VariancePreserving()
     time_symmetric = True
 
     def __init__(self, inner: int, channels: int, pooling: Pooling, coarse: FlowEstimator | None) -> None:
         super().__init__()
-        self.inner = inner
+        self.knot_times = tuple(i / (inner + 1) for i in range(inner + 2))
         self.latent_channels = channels
         self.pooling = pooling
         self.coarse = coarse
         self.to_latent = nn.Conv2d(3, channels, 1)
         self.to_image = nn.Conv2d(channels, 3, 1)
 
-    def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
-        ends = torch.stack((self.encode(img0), self.encode(img1)), dim=1)
-        times = torch.linspace(0, 1, self.inner + 2, device=img0.device)
-        share = times[1:-1, None, None, None].to(ends.dtype)
-        between = (1 - share) * ends[:, :1] + share * ends[:, 1:] + 0.01 * noise
-        return Keyframes(torch.cat((ends[:, :1], between, ends[:, 1:]), dim=1), times)
-
-    def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
-        return b, self.inner, self.latent_channels, h // self.stride, w // self.stride
+    def denoise(
+        self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, "b n c hz wz"]:
+        share = self.times(noisy.device)[1:-1, None, None, None].to(noisy)
+        ends = condition.latent0[:, None], condition.latent1[:, None]
+        return (1 - share) * ends[0] + share * ends[1] + 0.01 * noisy
 
     def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
         pool = F.avg_pool2d if self.pooling is Pooling.MEAN else F.max_pool2d

@@ -24,9 +24,38 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from rdvfi.geometry import flow_length, pixel_grid
+from rdvfi.keyframes import (
+    Condition,
+    Denoised,
+    KeyframeGenerator,
+    Keyframes,
+    MotionPrior,
+    NoiseProcess,
+    Predict,
+    check_declared,
+)
 from rdvfi.ops.warp import backward_warp, follow
 from rdvfi.scene_decision import SceneDecision
-from rdvfi.types import Flows, Image, SmallImage, Times, Video
+from rdvfi.types import Flows, Image, Times, Video
+
+__all__ = [
+    "Basis",
+    "Condition",
+    "Denoised",
+    "FlowEstimator",
+    "FlowGrid",
+    "KeyframeGenerator",
+    "Keyframes",
+    "Motion",
+    "MotionPrior",
+    "NoiseProcess",
+    "Predict",
+    "Reads",
+    "Renderer",
+    "SceneDecision",
+    "Trajectory",
+    "TrajectoryModel",
+]
 
 
 class FlowGrid(Enum):
@@ -43,50 +72,6 @@ class Reads(Enum):
 
     LATENTS = "latents"
     PIXELS = "pixels"
-
-
-@dataclass(frozen=True, eq=False)
-class MotionPrior:
-    """What a generator knows of the motion already, beside the keyframes that it makes.
-
-    A generator that estimates no motion (a video model such as Wan or SVD) has none.
-    """
-
-    end_flows: Float[Tensor, "b 2 2 hm wm"]
-    """Coarse motion between the two frames: ``[:, 0]`` from first to last on the grid of the first,
-    ``[:, 1]`` from last to first on the grid of the last, in pixels of that grid."""
-    residual_motion: Float[Tensor, "b k 2 2 hz wz"] | None = None
-    """Departure from uniform straight motion along ``end_flows`` at every knot: of the flow to the
-    first frame (``[:, :, 0]``) and of the flow to the last (``[:, :, 1]``), on the TARGET grid of
-    the latents and in its pixels; zero at both ends. None stands for zero."""
-
-    def flipped(self) -> "MotionPrior":
-        """The same motion played backwards."""
-        residual = None if self.residual_motion is None else self.residual_motion.flip(1, 2)
-        return MotionPrior(self.end_flows.flip(1), residual)
-
-
-@dataclass(frozen=True, eq=False)
-class Keyframes:
-    """Sparse instants between two frames, **both ends included**."""
-
-    latents: Float[Tensor, "b k c hz wz"]
-    """Normalised to about unit variance."""
-    times: Float[Tensor, " k"]
-    images: Float[Tensor, "b k 3 h w"] | None = None
-    """The decoded keyframes with the *real* small frames at both ends; they are there when the flow
-    estimator reads pixels."""
-    prior: MotionPrior | None = None
-    """What the generator knows of the motion already, if it estimates any."""
-
-    def flipped(self) -> "Keyframes":
-        """The same keyframes played backwards."""
-        return Keyframes(
-            self.latents.flip(1),
-            1.0 - self.times.flip(0),
-            None if self.images is None else self.images.flip(1),
-            None if self.prior is None else self.prior.flipped(),
-        )
 
 
 class Basis(nn.Module, ABC):
@@ -226,97 +211,6 @@ class Motion:
         return cls(keyframes, trajectory, scene)
 
 
-_REPLACED = {
-    "gives_end_flows": "gives_prior, and Keyframes(end_flows=...) by Keyframes(prior=MotionPrior(...))",
-    "needs_end_flows": "needs_prior, and keyframes.end_flows by keyframes.prior.end_flows",
-}
-"""What components of version 0.1.0 declared, and what replaced it."""
-
-
-def _check_declared(cls: type) -> None:
-    for name in _REPLACED.keys() & vars(cls).keys():
-        raise TypeError(f"{cls.__name__}.{name} is of rdvfi 0.1.0; it was replaced by {_REPLACED[name]}")
-
-
-class KeyframeGenerator(nn.Module, ABC):
-    """Makes latent keyframes between two small frames: the backbone."""
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        _check_declared(cls)
-
-    latent_channels: int
-    stride: int
-    """Motion-size pixels per latent pixel."""
-    size_multiple: int = 16
-    """Both sides of the frames it is given are multiples of this."""
-    time_symmetric: bool = False
-    """Whether swapped frames and flipped noise give flipped keyframes."""
-    gives_prior: bool = False
-    """Whether its keyframes carry a `MotionPrior`."""
-    keyframe_count: int | None = None
-    """How many keyframes it makes, both ends included; None if that is not known beforehand."""
-    pretrained: bool = False
-    """Whether its weights were trained elsewhere for just this use: nobody has to train it."""
-
-    @abstractmethod
-    def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
-        """Keyframes between two frames at motion size. Pure; ends are the frames' own latents.
-
-        Args:
-            img0: First frames, [0, 1].
-            img1: Last frames, [0, 1].
-            noise: Standard normal, of shape ``noise_shape(b, h, w)``.
-        """
-
-    def continued(
-        self,
-        first: Float[Tensor, "b c hz wz"],
-        img0: SmallImage,
-        img1: SmallImage,
-        noise: Float[Tensor, "b n c hz wz"],
-    ) -> Keyframes:
-        """What `forward` makes, where the latents of ``img0`` are known already.
-
-        They are, in a stream of frames: the last frames of one pair are the first of the next.
-        Generators whose encoder takes time use them; this default does not.
-
-        Args:
-            first: ``encode(img0)``.
-            img0: First frames, [0, 1].
-            img1: Last frames, [0, 1].
-            noise: Standard normal, of shape ``noise_shape(b, h, w)``.
-        """
-        return self(img0, img1, noise)
-
-    @abstractmethod
-    def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
-        """Shape of the noise for ``b`` pairs of ``h`` by ``w`` frames: (b, n, c, hz, wz)."""
-
-    @abstractmethod
-    def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
-        """Latents of single frames, normalised to about unit variance."""
-
-    def decode(self, latents: Float[Tensor, "b c hz wz"]) -> Float[Tensor, "b 3 h w"]:
-        """Images of latents, in [0, 1].
-
-        Raises:
-            TypeError: If this generator has no decoder.
-        """
-        raise TypeError(
-            f"{type(self).__name__} has no decoder, so it cannot feed a flow estimator that "
-            "reads pixels; choose one that reads latents"
-        )
-
-    def decode_between(self, latents: Float[Tensor, "b k c hz wz"]) -> Float[Tensor, "b n 3 h w"]:
-        """Images of the ``n = k - 2`` keyframes between the ends, from the latents of all.
-
-        Frame by frame, unless the decoder looks along time.
-        """
-        inner = latents[:, 1:-1]
-        return self.decode(inner.flatten(0, 1)).unflatten(0, inner.shape[:2])
-
-
 class FlowEstimator(nn.Module, ABC):
     """Motion between two images or latents."""
 
@@ -353,7 +247,7 @@ class TrajectoryModel(nn.Module, ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        _check_declared(cls)
+        check_declared(cls, {"needs_end_flows": "needs_prior, and keyframes.end_flows by keyframes.prior.end_flows"})
 
     grid: FlowGrid = FlowGrid.TARGET
     """The grid of the trajectories that it makes."""

@@ -224,10 +224,7 @@ class Interpolator(Staged):
     ) -> Motion:
         """The work of `estimate`: pure tensor code that compiles whole."""
         small0, small1 = self._shrink(img0), self._shrink(img1)
-        if known is None:
-            keyframes = self.generator(small0, small1, noise)
-        else:
-            keyframes = self.generator.continued(known, small0, small1, noise)
+        keyframes = self.generator(small0, small1, noise, latent0=known)
         if self.trajectory.reads is Reads.PIXELS and keyframes.images is None:
             keyframes = self._with_images(keyframes, small0, small1)
         trajectory = self.trajectory(keyframes)

@@ -4,12 +4,14 @@ The baseline that shows what the keyframes are worth. Both ends are encoded as b
 trajectory then has two knots, and whatever lies between is the straight line.
 """
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.backbones.compact.autoencoder import STRIDE, Autoencoder
-from rdvfi.interfaces import FlowEstimator, KeyframeGenerator, Keyframes, MotionPrior, Reads
+from rdvfi.interfaces import Condition, FlowEstimator, KeyframeGenerator, MotionPrior, Reads
 from rdvfi.ops import fill_occluded
 from rdvfi.registry import backbones
 from rdvfi.types import SmallImage
@@ -25,7 +27,7 @@ class EndsOnly(KeyframeGenerator):
 
     time_symmetric = True
     gives_prior = True
-    keyframe_count = 2
+    knot_times = (0.0, 1.0)
 
     def __init__(self, autoencoder: Autoencoder, coarse: FlowEstimator) -> None:
         super().__init__()
@@ -34,24 +36,34 @@ class EndsOnly(KeyframeGenerator):
         self.autoencoder, self.coarse = autoencoder, coarse
         self.latent_channels, self.stride, self.size_multiple = autoencoder.channels, STRIDE, 16
 
-    def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
-        """See `rdvfi.interfaces.KeyframeGenerator.forward`; no noise is used."""
-        latents = torch.stack((self.encode(img0), self.encode(img1)), dim=1)
-        onward, back = self.coarse.both_ways(img0, img1)
-        times = torch.arange(2, dtype=torch.float32, device=img0.device)
-        flows = torch.stack(fill_occluded(onward.float(), back.float()), dim=1)
-        return Keyframes(latents, times, prior=MotionPrior(flows))
+    def condition(
+        self,
+        img0: SmallImage,
+        img1: SmallImage,
+        *,
+        latent0: Float[Tensor, "b c hz wz"] | None = None,
+        latent1: Float[Tensor, "b c hz wz"] | None = None,
+        prior: MotionPrior | None = None,
+    ) -> Condition:
+        """Both end latents, and the coarse flow between the frames."""
+        ends = super().condition(img0, img1, latent0=latent0, latent1=latent1)
+        if prior is None:
+            onward, back = self.coarse.both_ways(img0, img1)
+            prior = MotionPrior(torch.stack(fill_occluded(onward.float(), back.float()), dim=1))
+        return replace(ends, prior=prior)
 
-    def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
-        """No noise: zero keyframes between the ends."""
-        return b, 0, self.latent_channels, h // STRIDE, w // STRIDE
+    def denoise(
+        self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, "b n c hz wz"]:
+        """The keyframes between the ends, of which there are none."""
+        return noisy
 
     def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
-        """See `rdvfi.interfaces.KeyframeGenerator.encode`."""
+        """Latents by the small autoencoder; see `rdvfi.interfaces.KeyframeGenerator.encode`."""
         return self.autoencoder.encode(images)
 
     def decode(self, latents: Float[Tensor, "b c hz wz"]) -> Float[Tensor, "b 3 h w"]:
-        """See `rdvfi.interfaces.KeyframeGenerator.decode`."""
+        """Images by the small autoencoder; see `rdvfi.interfaces.KeyframeGenerator.decode`."""
         return self.autoencoder.decode(latents)
 
 

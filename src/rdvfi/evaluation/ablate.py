@@ -5,19 +5,19 @@
 * *plain composition*: the flows between neighbouring keyframes are chained and left uncorrected.
   What is lost is what iterative fusion adds.
 
-Weights stay the same in both. A generator offers ``straight_keyframes(img0, img1)``, and a
+Weights stay the same in both. A generator offers ``initial_guess(condition)``, and a
 trajectory model the attribute ``compose_only``; models whose parts do not are refused.
 """
 
 import copy
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.evaluation.methods import ModelMethod
 from rdvfi.evaluation.report import Loss, Score
-from rdvfi.interfaces import KeyframeGenerator, Keyframes
+from rdvfi.interfaces import Condition, Denoised, KeyframeGenerator
 from rdvfi.interpolator import Interpolator
 from rdvfi.types import SmallImage
 
@@ -27,7 +27,7 @@ COMPOSED = "plain composition"
 
 @runtime_checkable
 class _StartsStraight(Protocol):
-    def straight_keyframes(self, img0: SmallImage, img1: SmallImage) -> Keyframes: ...
+    def initial_guess(self, condition: Any) -> Denoised: ...
 
 
 @runtime_checkable
@@ -36,17 +36,25 @@ class _Composes(Protocol):
 
 
 class StandIn(KeyframeGenerator):
-    """In the place of a generator, of which it keeps all but how keyframes are made."""
+    """In the place of a generator, of which it keeps all but what it predicts."""
 
     def __init__(self, generator: KeyframeGenerator) -> None:
         super().__init__()
         self.generator = generator
-        self.latent_channels = generator.latent_channels
-        self.stride = generator.stride
-        self.size_multiple = generator.size_multiple
-        self.time_symmetric = generator.time_symmetric
-        self.gives_prior = generator.gives_prior
-        self.keyframe_count = generator.keyframe_count
+        self.latent_channels, self.stride = generator.latent_channels, generator.stride
+        self.size_multiple, self.knot_times = generator.size_multiple, generator.knot_times
+        self.noise_process, self.num_inference_steps = generator.noise_process, generator.num_inference_steps
+        self.time_symmetric, self.gives_prior = generator.time_symmetric, generator.gives_prior
+
+    def condition(self, img0: SmallImage, img1: SmallImage, **known: Any) -> Condition:
+        """The generator's own."""
+        return self.generator.condition(img0, img1, **known)
+
+    def denoise(
+        self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, "b n c hz wz"]:
+        """The latents of `predict`."""
+        return self.predict(noisy, sigma, condition).latents
 
     def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
         """The generator's own."""
@@ -70,16 +78,19 @@ class StraightKeyframes(StandIn):
 
     def __init__(self, generator: KeyframeGenerator) -> None:
         super().__init__(generator)
+        self.noise_process = None
         if not isinstance(generator, _StartsStraight):
             raise ValueError(
-                f"{type(generator).__name__} has no straight_keyframes, so its keyframes cannot "
+                f"{type(generator).__name__} has no initial_guess, so its keyframes cannot "
                 "be replaced by their straight-line warps"
             )
+        self._guess = generator.initial_guess
 
-    def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
+    def predict(
+        self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: Condition
+    ) -> Denoised:
         """The end latents warped along straight lines; the noise is not used."""
-        assert isinstance(self.generator, _StartsStraight)
-        return self.generator.straight_keyframes(img0, img1)
+        return self._guess(condition)
 
 
 def in_place(model: Interpolator, generator: KeyframeGenerator) -> Interpolator:

@@ -20,7 +20,6 @@ from rdvfi.data.synthetic.moving import MovingTextures
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.clip import find_clips
 from rdvfi.training.objectives.base import Batch
-from rdvfi.training.parts import part_of
 from rdvfi.training.stage import DataConfig, SourceKind
 from rdvfi.training.teaching import teach
 
@@ -175,8 +174,8 @@ def encoder_digest(model: Interpolator, folder: Path) -> str:
     digest = hashlib.sha256(str(folder.resolve()).encode())
     frames = folder / "frames.npy"
     digest.update(str((frames.stat().st_size, frames.stat().st_mtime_ns)).encode())
-    network = part_of(model, "backbone")
-    trained = {id(tensor) for tensor in network.state_dict(keep_vars=True).values()}
+    network = getattr(model.generator, "denoiser", None)
+    trained = set() if network is None else {id(tensor) for tensor in network.state_dict(keep_vars=True).values()}
     for name, tensor in model.generator.state_dict(keep_vars=True).items():
         if id(tensor) not in trained and not name.startswith("coarse."):
             digest.update(name.encode())

@@ -10,26 +10,24 @@ from torch import Tensor, nn
 from rdvfi.checkpoint import write_weights
 from rdvfi.interpolator import Interpolator
 from rdvfi.training.engine.checkpoints import check_names
-from rdvfi.training.trainee import trainee_of
 
-PARTS = ("autoencoder", "coarse", "backbone", "trajectory", "renderer")
+PARTS = ("autoencoder", "coarse", "denoiser", "trajectory", "renderer")
+_RENAMED = {"backbone": "denoiser"}
+"""Parts by their names of version 0.1.0."""
 
 
 def part_of(model: Interpolator, name: str) -> nn.Module:
-    """One part: ``autoencoder`` and ``coarse`` of the generator, ``backbone`` its diffusion
-    network, ``trajectory`` (phi_1 and phi_2), ``renderer`` (phi_s).
+    """One part: ``autoencoder``, ``coarse`` and ``denoiser`` of the generator, ``trajectory`` (phi_1
+    and phi_2), ``renderer`` (phi_s).
 
     Raises:
         ValueError: If there is no such part, or this model's has nothing to train.
     """
+    if name in _RENAMED:
+        raise ValueError(f"the part {name!r} of version 0.1.0 is called {_RENAMED[name]!r} now")
     if name not in PARTS:
         raise ValueError(f"no part {name!r} of a model; expected one of {', '.join(PARTS)}")
-    if name in ("autoencoder", "coarse"):
-        found = getattr(model.generator, name, None)
-    elif name == "backbone":
-        found = trainee_of(model.generator).network
-    else:
-        found = getattr(model, name)
+    found = getattr(model if name in ("trajectory", "renderer") else model.generator, name, None)
     if not isinstance(found, nn.Module) or not any(True for _ in found.parameters()):
         raise ValueError(f"the {name} of this model has nothing to train")
     return found
@@ -89,6 +87,8 @@ def load_parts(model: Interpolator, file: Path) -> None:
         stored = load_file(file)
     except SafetensorError as error:
         raise ValueError(f"{file} is damaged: {error}") from error
+    for old, new in _RENAMED.items():
+        stored = {f"{new}.{k.removeprefix(f'{old}.')}" if k.startswith(f"{old}.") else k: v for k, v in stored.items()}
     names = dict.fromkeys(key.split(".", 1)[0] for key in stored)
     for name in names:
         part = part_of(model, name)

@@ -32,7 +32,6 @@ from rdvfi.training.parts import load_parts, only, part_of, save_parts, take_par
 from rdvfi.training.recipes import as_table, compose_stages
 from rdvfi.training.stage import Kind, Stage
 from rdvfi.training.teaching import check_answers
-from rdvfi.training.trainee import trainee_of
 
 Report = Callable[[str], None]
 
@@ -92,7 +91,7 @@ def run_stage(stage: Stage, *, report: Report) -> bool:
         feed = open_feed(stage.data, model, out, report, processes.device)
     objective = make_objective(stage, model)
     out.mkdir(parents=True, exist_ok=True)
-    blocks = blocks_of(trainee_of(model.generator).network) if stage.shard else []
+    blocks = blocks_of(part_of(model, "denoiser")) if stage.shard else []
     trainer = Trainer(
         stage.stage,
         objective,
@@ -141,12 +140,12 @@ def make_objective(stage: Stage, model: Interpolator) -> Objective:
     """The objective of a stage, with all but its parts frozen."""
     only(model, stage.train)
     if stage.lora.rank:
-        if stage.train != ["backbone"]:
-            raise ValueError(f"LoRA is for stages that train the backbone alone; got {stage.train}")
-        network = trainee_of(model.generator).network
+        if stage.train != ["denoiser"]:
+            raise ValueError(f"LoRA is for stages that train the denoiser alone; got {stage.train}")
+        network = part_of(model, "denoiser")
         add_lora(network, stage.lora.targets, stage.lora.rank, stage.lora.alpha)
     if stage.checkpointing:
-        _recompute(trainee_of(model.generator).network)
+        _recompute(part_of(model, "denoiser"))
     for module in model.modules():
         # Video models have kernels of five axes beside; FSDP2 takes contiguous weights only.
         if isinstance(module, nn.Conv2d) and not stage.shard:
@@ -182,7 +181,7 @@ def _finish(stage: Stage, model: Interpolator, feed: Drawn, trainer: Trainer) ->
         images = torch.cat([next(stream)["frames"][:, 0] for _ in range(_CALIBRATION)])
         part_of(model, "autoencoder").calibrate(images.to(trainer.device))  # pyright: ignore
     if stage.lora.rank:
-        network = trainee_of(model.generator).network
+        network = part_of(model, "denoiser")
         if trainer.main:
             write_weights(out / f"{stage.stage}.lora.safetensors", lora_state(network))
         merge(network)

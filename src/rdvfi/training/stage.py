@@ -102,10 +102,10 @@ class NoiseConfig:
 
 @dataclass
 class LoraConfig:
-    """Train low-rank additions to linear layers instead of the backbone itself.
+    """Train low-rank additions to linear layers instead of the denoiser itself.
 
     Attributes:
-        rank: 0 trains the backbone.
+        rank: 0 trains the denoiser itself.
         alpha: Additions are scaled by ``alpha / rank``.
         targets: Ends of the names of the layers that get one.
     """
@@ -173,7 +173,7 @@ class Stage:
         predicted: A decoding stage on predicted keyframes.
         reconstruct_from: Share of a diffusion stage after which frames are rendered.
         fine_from: Share of a coarse stage after which the fine estimates of `matching` join in.
-        checkpointing: Recompute the backbone's activations instead of keeping them.
+        checkpointing: Recompute the denoiser's activations instead of keeping them.
         shard: Share the weights out among processes.
         slim: A slim checkpoint to start from.
         bundle: For ``ship``: write the pair of files of a model that ships, under this name.

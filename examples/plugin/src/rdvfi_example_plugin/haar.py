@@ -8,13 +8,16 @@ few channels.
 Keyframes are both frames moved along the straight lines of a coarse flow and mixed by time.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi import FlowEstimator, KeyframeGenerator, Keyframes, MotionPrior, Reads, backbones
+from rdvfi import FlowEstimator, KeyframeGenerator, MotionPrior, Reads, backbones
 from rdvfi.about import About
+from rdvfi.interfaces import Condition
 from rdvfi.ops import backward_warp, straight_flows
 from rdvfi.types import SmallImage
 
@@ -30,6 +33,14 @@ def haar_matrix(side: int) -> Float[Tensor, "side side"]:
         details = torch.kron(torch.eye(len(matrix)), torch.tensor([[1.0, -1.0]]))
         matrix = torch.cat((means, details)) / 2.0**0.5
     return matrix
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HaarCondition(Condition):
+    """Beside the latents, the frames themselves."""
+
+    img0: Float[Tensor, "b 3 h w"]
+    img1: Float[Tensor, "b 3 h w"]
 
 
 class HaarLines(KeyframeGenerator):
@@ -53,26 +64,40 @@ class HaarLines(KeyframeGenerator):
             raise TypeError("the coarse flow of 'haar' must read pixels")
         if between < 0:
             raise ValueError(f"between must not be negative; got {between}")
-        self.coarse, self.between, self.keyframe_count = coarse, between, between + 2
+        self.coarse = coarse
+        self.knot_times = tuple(i / (between + 1) for i in range(between + 2))
         matrix = haar_matrix(_SIDE)
         self.register_buffer("transform", torch.kron(matrix, matrix), persistent=False)
 
-    def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
-        """See `rdvfi.interfaces.KeyframeGenerator.forward`; no noise is used."""
-        times = torch.linspace(0.0, 1.0, self.between + 2, device=img0.device)
-        flows = self.coarse(torch.cat((img0, img1)), torch.cat((img1, img0)))
-        forward, backward = flows.float().chunk(2)
-        to_first, to_last = straight_flows(forward, backward, times)
-        inner = [
-            torch.lerp(backward_warp(img0, to_first[:, i]), backward_warp(img1, to_last[:, i]), t)
-            for i, t in enumerate(times.to(img0)[1:-1], start=1)
-        ]
-        latents = torch.stack([self.encode(image) for image in (img0, *inner, img1)], dim=1)
-        return Keyframes(latents, times, prior=MotionPrior(torch.stack((forward, backward), dim=1)))
+    def condition(
+        self,
+        img0: SmallImage,
+        img1: SmallImage,
+        *,
+        latent0: Float[Tensor, "b c hz wz"] | None = None,
+        latent1: Float[Tensor, "b c hz wz"] | None = None,
+        prior: MotionPrior | None = None,
+    ) -> HaarCondition:
+        """The end latents, the frames, and the coarse flow between them."""
+        ends = super().condition(img0, img1, latent0=latent0, latent1=latent1)
+        if prior is None:
+            flows = self.coarse(torch.cat((img0, img1)), torch.cat((img1, img0)))
+            prior = MotionPrior(torch.stack(flows.float().chunk(2), dim=1))
+        return HaarCondition(ends.latent0, ends.latent1, prior, img0=img0, img1=img1)
 
-    def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
-        """No noise: zero noisy keyframes."""
-        return b, 0, self.latent_channels, h // _SIDE, w // _SIDE
+    def denoise(
+        self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: HaarCondition
+    ) -> Float[Tensor, "b n c hz wz"]:
+        """Latents of both frames moved along straight lines and mixed; noise is not used."""
+        if condition.prior is None or noisy.shape[1] == 0:
+            return noisy
+        times = self.times(noisy.device)[1:-1]
+        to_first, to_last = straight_flows(*condition.prior.end_flows.unbind(1), times)
+        mixed = [
+            torch.lerp(backward_warp(condition.img0, first), backward_warp(condition.img1, last), time)
+            for first, last, time in zip(to_first.unbind(1), to_last.unbind(1), times.to(noisy), strict=True)
+        ]
+        return torch.stack([self.encode(image) for image in mixed], dim=1)
 
     def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
         """See `rdvfi.interfaces.KeyframeGenerator.encode`."""

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rdvfi.interfaces import Condition
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.ops.similarity_paths import CANDIDATES, SimilarityPaths
 from rdvfi.ops.warp import backward_warp
@@ -36,15 +37,13 @@ _FACTS = 2 + 4 + 1 + 5 * CANDIDATES + 2 + 3
 _ANSWERS = CANDIDATES + 4 + 1
 
 
-@dataclass(frozen=True, eq=False)
-class Ends:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CompactCondition(Condition):
     """What the denoiser starts from, for the ``n`` keyframes between the ends.
 
     Flows are on the latent grid, in latent pixels.
     """
 
-    first: Float[Tensor, "b c h w"]
-    last: Float[Tensor, "b c h w"]
     to_first: Flows
     to_last: Flows
     turning: SimilarityPaths
@@ -88,7 +87,7 @@ class Denoiser(nn.Module):
         self.finish = nn.Sequential(ResidualBlock(width), ResidualBlock(width), nn.SiLU())
         self.answer = zero_conv(width, _ANSWERS + channels)
 
-    def forward(self, ends: Ends, noisy: Float[Tensor, "b n c h w"], sigma: Float[Tensor, " b"]) -> Bent:
+    def forward(self, ends: CompactCondition, noisy: Float[Tensor, "b n c h w"], sigma: Float[Tensor, " b"]) -> Bent:
         """Clean keyframes between the ends, from noisy ones at noise levels ``sigma``."""
         misfits = _misfits(ends)
         bent = self._look(ends, misfits, noisy, sigma)
@@ -99,13 +98,13 @@ class Denoiser(nn.Module):
 
     def _look(
         self,
-        ends: Ends,
+        ends: CompactCondition,
         misfits: Float[Tensor, "b n k h w"],
         noisy: Float[Tensor, "b n c h w"],
         sigma: Float[Tensor, " b"],
     ) -> Bent:
         b, n = noisy.shape[:2]
-        warped0, warped1 = _warped(ends.first, ends.to_first), _warped(ends.last, ends.to_last)
+        warped0, warped1 = _warped(ends.latent0, ends.to_first), _warped(ends.latent1, ends.to_last)
         travel = ends.to_last - ends.to_first
         facts = _facts(ends, misfits, warped0, warped1, travel, sigma).to(noisy)
         x = self.enter(torch.cat((noisy, warped0, warped1, facts), dim=2).flatten(0, 1))
@@ -117,14 +116,14 @@ class Denoiser(nn.Module):
         out = self.answer(self.finish(x)).unflatten(0, (b, n))
         return self._assemble(ends, out)
 
-    def straight(self, ends: Ends) -> Bent:
+    def straight(self, ends: CompactCondition) -> Bent:
         """The guess that the network starts from: latents warped along straight lines, blended."""
         b, n = ends.to_first.shape[:2]
-        h, w = ends.first.shape[-2:]
-        nothing = ends.first.new_zeros(b, n, _ANSWERS + ends.first.shape[1], h, w)
+        h, w = ends.latent0.shape[-2:]
+        nothing = ends.latent0.new_zeros(b, n, _ANSWERS + ends.latent0.shape[1], h, w)
         return self._assemble(ends, nothing)
 
-    def _assemble(self, ends: Ends, out: Float[Tensor, "b n a h w"]) -> Bent:
+    def _assemble(self, ends: CompactCondition, out: Float[Tensor, "b n a h w"]) -> Bent:
         t = ends.times.to(ends.to_first)[None, :, None, None, None]
         envelope = 4.0 * t * (1.0 - t)
         gates, shift = (
@@ -137,7 +136,7 @@ class Denoiser(nn.Module):
         blend, residual = out[:, :, _ANSWERS - 1 : _ANSWERS], out[:, :, _ANSWERS:]
         lean = (envelope * blend).exp()
         share = (1.0 - t) * lean / ((1.0 - t) * lean + t / lean)
-        last, first = _warped(ends.last, to_last), _warped(ends.first, to_first)
+        last, first = _warped(ends.latent1, to_last), _warped(ends.latent0, to_first)
         made = torch.lerp(last, first, share.to(last))
         return Bent(made + envelope.to(residual) * residual, to_first, to_last)
 
@@ -148,13 +147,13 @@ def _warped(latent: Float[Tensor, "b c h w"], flow: Flows) -> Float[Tensor, "b n
     return backward_warp(spread, flow.flatten(0, 1)).unflatten(0, (b, n))
 
 
-def departures(ends: Ends) -> Float[Tensor, "b n 4 4 h w"]:
+def departures(ends: CompactCondition) -> Float[Tensor, "b n 4 4 h w"]:
     """How far each turning line departs from the straight one."""
     return ends.turning.flows - torch.cat((ends.to_first, ends.to_last), dim=2)[:, :, None]
 
 
 def _facts(
-    ends: Ends,
+    ends: CompactCondition,
     misfits: Float[Tensor, "b n k h w"],
     warped0: Float[Tensor, "b n c h w"],
     warped1: Float[Tensor, "b n c h w"],
@@ -173,11 +172,11 @@ def _facts(
     return torch.cat(parts, dim=2)
 
 
-def _misfits(ends: Ends) -> Float[Tensor, "b n 4 h w"]:
+def _misfits(ends: CompactCondition) -> Float[Tensor, "b n 4 h w"]:
     """How far the two end latents are apart along each turning line."""
     errors = []
     for flows in ends.turning.flows.unbind(2):
-        apart = _warped(ends.first, flows[:, :, :2]) - _warped(ends.last, flows[:, :, 2:])
+        apart = _warped(ends.latent0, flows[:, :, :2]) - _warped(ends.latent1, flows[:, :, 2:])
         errors.append(apart.abs().mean(2))
     return torch.stack(errors, dim=2)
 

@@ -5,22 +5,19 @@ make the keyframes at ``i / 8`` from pure noise in one step. The coarse flow is 
 own; what is classical of it runs on the CPU, as one operator of a compiled graph.
 """
 
-from dataclasses import replace
-
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.about import RDVFI_S
 from rdvfi.backbones.compact.autoencoder import STRIDE, Autoencoder
-from rdvfi.backbones.compact.denoiser import Bent, Denoiser, Ends
-from rdvfi.backbones.diffusion import clean_from_velocity, velocity_from_clean
+from rdvfi.backbones.compact.denoiser import Bent, CompactCondition, Denoiser
+from rdvfi.backbones.diffusion import VariancePreserving
 from rdvfi.geometry import resize_flow
-from rdvfi.interfaces import FlowEstimator, KeyframeGenerator, Keyframes, MotionPrior, Reads
-from rdvfi.ops import fill_occluded, similarity_path_flows, straight_flows
+from rdvfi.interfaces import Denoised, FlowEstimator, KeyframeGenerator, MotionPrior, Reads
+from rdvfi.ops import fill_occluded, straight_flows, similarity_path_flows
 from rdvfi.registry import backbones
-from rdvfi.types import Flow, SmallImage
+from rdvfi.types import SmallImage
 
 INTERIOR = 7
 """Keyframes between the ends."""
@@ -41,7 +38,8 @@ class CompactKeyframes(KeyframeGenerator):
     """
 
     gives_prior = True
-    keyframe_count = INTERIOR + 2
+    noise_process = VariancePreserving()
+    knot_times = tuple(i / (INTERIOR + 1) for i in range(INTERIOR + 2))
 
     def __init__(
         self,
@@ -59,85 +57,63 @@ class CompactKeyframes(KeyframeGenerator):
         self.lines, self.fill = lines, fill
         self.latent_channels, self.stride, self.size_multiple = autoencoder.channels, STRIDE, 16
 
-    def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
-        """See `rdvfi.interfaces.KeyframeGenerator.forward`."""
-        return self.continued(self.encode(img0), img0, img1, noise)
-
-    def continued(
+    def condition(
         self,
-        first: Float[Tensor, "b c hz wz"],
         img0: SmallImage,
         img1: SmallImage,
-        noise: Float[Tensor, "b n c hz wz"],
-    ) -> Keyframes:
-        """See `rdvfi.interfaces.KeyframeGenerator.continued`."""
-        flows = self.coarse_flows(img0, img1)
-        ends = self.ends(first, self.encode(img1), flows[:, 0], flows[:, 1])
-        pure = torch.ones(noise.shape[0], device=noise.device)
-        bent = self.denoise(ends, noise, pure)
-        v = velocity_from_clean(noise, bent.latents, pure)
-        return self.keyframes(ends, replace(bent, latents=clean_from_velocity(noise, v, pure)), flows)
+        *,
+        latent0: Float[Tensor, "b c hz wz"] | None = None,
+        latent1: Float[Tensor, "b c hz wz"] | None = None,
+        prior: MotionPrior | None = None,
+    ) -> CompactCondition:
+        """Both end latents, and the straight lines between them along the coarse flow."""
+        ends = super().condition(img0, img1, latent0=latent0, latent1=latent1)
+        prior = MotionPrior(self.coarse_flows(img0, img1)) if prior is None else prior
+        times = self.times(ends.latent0.device)[1:-1]
+        size = (ends.latent0.shape[-2], ends.latent0.shape[-1])
+        onward, back = (resize_flow(flow, size) for flow in prior.end_flows.unbind(1))
+        if not self.lines:
+            onward, back = torch.zeros_like(onward), torch.zeros_like(back)
+        to_first, to_last = straight_flows(onward, back, times)
+        turning = similarity_path_flows(onward, back, times)
+        return CompactCondition(
+            ends.latent0, ends.latent1, prior, to_first=to_first, to_last=to_last, turning=turning, times=times
+        )
 
-    def denoise(self, ends: Ends, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"]) -> Bent:
-        """Clean keyframes with the flows along which they were made."""
-        return self.denoiser(ends, noisy, sigma)
+    def denoise(
+        self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: CompactCondition
+    ) -> Float[Tensor, "b n c hz wz"]:
+        """Clean keyframes between the ends; see `rdvfi.interfaces.KeyframeGenerator.denoise`."""
+        return self.predict(noisy, sigma, condition).latents
+
+    def predict(
+        self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: CompactCondition
+    ) -> Denoised:
+        """Clean keyframes, and how far they were moved off the straight lines to make them."""
+        return self._denoised(condition, self.denoiser(condition, noisy, sigma))
+
+    def initial_guess(self, condition: CompactCondition) -> Denoised:
+        """The guess that the denoiser starts from: end latents warped along straight lines, blended."""
+        return Denoised(self.denoiser.straight(condition).latents)
+
+    def _denoised(self, condition: CompactCondition, bent: Bent) -> Denoised:
+        if not self.lines:
+            return Denoised(bent.latents)
+        departures = (bent.to_first - condition.to_first, bent.to_last - condition.to_last)
+        return Denoised(bent.latents, torch.stack(departures, dim=2))
 
     def coarse_flows(self, img0: SmallImage, img1: SmallImage) -> Float[Tensor, "b 2 2 h w"]:
         """End-to-end flows, forward and backward, in motion-size pixels."""
         onward, back = (flow.float() for flow in self.coarse.both_ways(img0, img1))
         return torch.stack(fill_occluded(onward, back) if self.fill else (onward, back), dim=1)
 
-    def ends(
-        self,
-        first: Float[Tensor, "b c hz wz"],
-        last: Float[Tensor, "b c hz wz"],
-        forward: Flow,
-        backward: Flow,
-    ) -> Ends:
-        """Both end latents and the lines between them, on the latent grid, to start from."""
-        times = knot_times(first.device)[1:-1]
-        size = (first.shape[-2], first.shape[-1])
-        onward, back = resize_flow(forward, size), resize_flow(backward, size)
-        if not self.lines:
-            onward, back = torch.zeros_like(onward), torch.zeros_like(back)
-        to_first, to_last = straight_flows(onward, back, times)
-        turning = similarity_path_flows(onward, back, times)
-        return Ends(first, last, to_first, to_last, turning, times)
-
-    def keyframes(self, ends: Ends, bent: Bent, flows: Float[Tensor, "b 2 2 h w"]) -> Keyframes:
-        """Keyframes with the real ends around those that were made."""
-        latents = torch.cat((ends.first[:, None], bent.latents, ends.last[:, None]), dim=1)
-        if not self.lines:
-            return Keyframes(latents, knot_times(latents.device), prior=MotionPrior(flows))
-        departures = (bent.to_first - ends.to_first, bent.to_last - ends.to_last)
-        residual = F.pad(torch.stack(departures, dim=2), (0, 0, 0, 0, 0, 0, 0, 0, 1, 1))
-        return Keyframes(latents, knot_times(latents.device), prior=MotionPrior(flows, residual))
-
-    def straight_keyframes(self, img0: SmallImage, img1: SmallImage) -> Keyframes:
-        """Keyframes as the denoiser starts from them, without diffusion: for ablation.
-
-        The end latents warped along straight lines and blended; without ``lines`` blended only.
-        """
-        flows = self.coarse_flows(img0, img1)
-        ends = self.ends(self.encode(img0), self.encode(img1), flows[:, 0], flows[:, 1])
-        return replace(self.keyframes(ends, self.denoiser.straight(ends), flows), prior=MotionPrior(flows))
-
-    def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
-        """See `rdvfi.interfaces.KeyframeGenerator.noise_shape`."""
-        return b, INTERIOR, self.latent_channels, h // STRIDE, w // STRIDE
-
     def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
-        """See `rdvfi.interfaces.KeyframeGenerator.encode`."""
+        """Latents by the small autoencoder; see `rdvfi.interfaces.KeyframeGenerator.encode`."""
         return self.autoencoder.encode(images)
 
     def decode(self, latents: Float[Tensor, "b c hz wz"]) -> Float[Tensor, "b 3 h w"]:
-        """See `rdvfi.interfaces.KeyframeGenerator.decode`."""
+        """Images by the small autoencoder; see `rdvfi.interfaces.KeyframeGenerator.decode`."""
         return self.autoencoder.decode(latents)
-
-
-def knot_times(device: torch.device) -> Float[Tensor, " k"]:
-    """Times of all keyframes, ends included."""
-    return torch.arange(INTERIOR + 2, dtype=torch.float32, device=device) / (INTERIOR + 1)
 
 
 @backbones.register("compact", about=RDVFI_S)

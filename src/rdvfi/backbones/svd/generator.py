@@ -2,7 +2,7 @@
 
 Nine frames are made at once, at ``i / 8``. The network reads, for every one of them, noise and the
 latents of *both* end frames (see `rdvfi.backbones.svd.networks`), at the noise level that it calls
-pure, and answers with the velocity, whence the clean latents follow (`rdvfi.backbones.svd.sampler`).
+pure, and answers with the velocity, whence the clean latents follow (`rdvfi.backbones.diffusion.EDM`).
 The two ends of the answer are replaced by the frames' own latents.
 
 Its image embedding is zero, or one that is given: an encoder of 630 million parameters need not
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi.about import About
-from rdvfi.backbones.diffusion import clean_from_velocity
+from rdvfi.backbones.diffusion import EDM
 from rdvfi.backbones.lora import read_tensor
 from rdvfi.backbones.svd.autoencoder import FrameAutoencoder
 from rdvfi.backbones.svd.folded import FixedUNet
@@ -29,8 +29,7 @@ from rdvfi.backbones.svd.networks import (
     new_autoencoder,
     new_unet,
 )
-from rdvfi.backbones.svd.sampler import PURE, euler, noise_condition, within_range
-from rdvfi.interfaces import KeyframeGenerator, Keyframes
+from rdvfi.interfaces import Condition, Denoised, KeyframeGenerator
 from rdvfi.registry import backbones
 from rdvfi.types import SmallImage
 
@@ -56,7 +55,7 @@ class SVDKeyframes(KeyframeGenerator):
         ValueError: If the U-Net does not read two frames, or a number makes no sense.
     """
 
-    keyframe_count = FRAMES
+    noise_process = EDM()
     image_embedding: Tensor
 
     def __init__(
@@ -88,45 +87,27 @@ class SVDKeyframes(KeyframeGenerator):
         self._fixed: list[FixedUNet] = []  # not a part of the model: it has no weights of its own
         self.register_load_state_dict_post_hook(_weights_loaded)
 
-    def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
-        """See `rdvfi.interfaces.KeyframeGenerator.forward`."""
-        first, last = self.encode(torch.cat((img0, img1))).chunk(2)
-        return self.between(first, last, noise)
+    @property
+    def denoiser(self) -> Network:
+        """The U-Net."""
+        return self.unet
 
-    def continued(self, first: Latent, img0: SmallImage, img1: SmallImage, noise: Latents) -> Keyframes:
-        """What `forward` makes, where ``first``, the latents of ``img0``, are known already."""
-        return self.between(first, self.encode(img1), noise)
-
-    def between(self, first: Latent, last: Latent, noise: Latents) -> Keyframes:
-        """Keyframes between two latents of `encode`."""
-        made = self.sample(first, last, noise)
-        latents = torch.cat((first[:, None], made[:, 1:-1], last[:, None]), dim=1)
-        times = torch.arange(FRAMES, dtype=torch.float32, device=first.device) / (FRAMES - 1)
-        return Keyframes(latents, times)
-
-    def sample(self, first: Latent, last: Latent, noise: Latents) -> Latents:
+    def sample(self, condition: Condition, noise: Latents) -> Denoised:
         """Clean latents of all frames, the ends among them, from pure noise."""
-        if self.num_inference_steps > 1:
-            return euler(
-                lambda entered, told: self._velocity(first, last, entered, told),
-                noise,
-                self.num_inference_steps,
-            )
-        if self._fixed and not (torch.is_grad_enabled() and self._trains()):
-            pure = torch.full((noise.shape[0],), PURE, device=noise.device)
-            answer = self._fixed[0](_inputs(noise, self._conditions(first, last)))
-            return clean_from_velocity(noise, answer, pure)
-        return self.denoise(first, last, noise, torch.ones(noise.shape[0], device=noise.device))
+        if not self._fixed or (torch.is_grad_enabled() and self._trains()):
+            return super().sample(condition, noise)
+        fixed = self._fixed[0]
 
-    def denoise(self, first: Latent, last: Latent, noisy: Latents, sigma: Float[Tensor, " b"]) -> Latents:
-        """Clean latents of all frames from noisy ones, ``a z + s eps``, at any noise level.
+        def predict(noisy: Latents, sigma: Float[Tensor, " b"], step: int) -> Denoised:
+            answer = fixed(_inputs(noisy, self._conditions(condition)))
+            return Denoised(self.noise_process.clean_from_velocity(noisy, answer, sigma))
 
-        For training. Levels are those of `rdvfi.backbones.diffusion`; 1 is taken for the strongest
-        that the network knows, 0.9991, where ``a`` is 0.0014.
-        """
-        level = within_range(sigma)
-        answer = self._velocity(first, last, noisy, noise_condition(level))
-        return clean_from_velocity(noisy, answer, level)
+        return self.noise_process.sample(predict, noise)
+
+    def denoise(self, noisy: Latents, sigma: Float[Tensor, " b"], condition: Condition) -> Latents:
+        """Clean latents of all frames, the ends among them; see `KeyframeGenerator.denoise`."""
+        answer = self._velocity(condition, noisy, noise_condition(self.noise_process, sigma))
+        return self.noise_process.clean_from_velocity(noisy, answer, sigma)
 
     def optimize(self) -> "SVDKeyframes":
         """Compute once what is constant in inference (`rdvfi.backbones.svd.folded`); exact.
@@ -141,10 +122,11 @@ class SVDKeyframes(KeyframeGenerator):
             raise RuntimeError("optimize() is for inference; call model.eval().requires_grad_(False) before")
         self._fixed.clear()
         if self.num_inference_steps == 1:
-            device = self.image_embedding.device
+            device, process = self.image_embedding.device, self.noise_process
+            pure = torch.full((1,), process.levels(1)[0], device=device)
             fixed = FixedUNet(
                 self.unet,
-                timestep=noise_condition(torch.tensor([PURE], device=device)),
+                timestep=noise_condition(process, pure),
                 embedding=self.image_embedding,
                 ids=torch.tensor([self.told], device=device),
                 frames=FRAMES,
@@ -187,16 +169,16 @@ class SVDKeyframes(KeyframeGenerator):
             self._fixed.clear()
         return super().train(mode)
 
-    def _velocity(self, first: Latent, last: Latent, entered: Latents, told: Float[Tensor, " n"]) -> Latents:
+    def _velocity(self, condition: Condition, entered: Latents, told: Float[Tensor, " n"]) -> Latents:
         b = entered.shape[0]
         ids = torch.tensor([self.told], device=entered.device).expand(b, 3)
         embedding = self.image_embedding.to(entered).expand(b, -1, -1)
-        sample = _inputs(entered, self._conditions(first, last))
+        sample = _inputs(entered, self._conditions(condition))
         return self.unet(sample, told.expand(b), embedding, ids, return_dict=False)[0]
 
-    def _conditions(self, first: Latent, last: Latent) -> Float[Tensor, "b c2 hz wz"]:
+    def _conditions(self, condition: Condition) -> Float[Tensor, "b c2 hz wz"]:
         """Both ends as the network was trained to read them, without the factor of the latents."""
-        return torch.cat((first, last), dim=1) / self.autoencoder.factor
+        return torch.cat((condition.latent0, condition.latent1), dim=1) / self.autoencoder.factor
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SVDKeyframes":
         super()._apply(fn, recurse)
@@ -217,6 +199,11 @@ class SVDKeyframes(KeyframeGenerator):
 def _weights_loaded(module: nn.Module, _: Any) -> None:
     assert isinstance(module, SVDKeyframes)
     module._renew()
+
+
+def noise_condition(process: EDM, sigma: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """What the network is told of the noise, Karras et al.'s ``c_noise = ln(S) / 4``."""
+    return process.added_noise(sigma).log() / 4.0
 
 
 def _inputs(noisy: Latents, conditions: Float[Tensor, "b c2 hz wz"]) -> Float[Tensor, "b k c3 hz wz"]:

@@ -11,13 +11,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from rdvfi.about import About
+from rdvfi.backbones.diffusion import FlowMatching, Sampler
 from rdvfi.backbones.lora import merge_lora, read_tensor
 from rdvfi.backbones.pretrained_parts import load_part, prepare_diffusers
 from rdvfi.backbones.wan.architecture import check_size, fresh_autoencoder, fresh_transformer
-from rdvfi.backbones.wan.generator import Sampling, WanKeyframes
+from rdvfi.backbones.wan.generator import WanKeyframes
 from rdvfi.backbones.wan.layout import Frames, Layout
 from rdvfi.backbones.wan.names import to_diffusers
-from rdvfi.backbones.wan.sampler import Sampler
 from rdvfi.interfaces import KeyframeGenerator
 from rdvfi.registry import backbones
 
@@ -69,7 +69,8 @@ def wan(
         transformer,
         vae,
         frames=Frames(layout, knots),
-        sampling=Sampling(num_inference_steps, sampler, shift),
+        noise_process=FlowMatching(sampler, shift),
+        num_inference_steps=num_inference_steps,
         prompt_embeds=_embeds(prompt_embeds),
         image_embeds=_embeds(image_embeds),
     )

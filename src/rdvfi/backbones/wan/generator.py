@@ -2,7 +2,7 @@
 
 `WanKeyframes` puts the latents of both frames at the two ends of nine latent frames, grey between
 them (InP conditioning, `rdvfi.backbones.wan.layout`), and lets the transformer make the rest from
-pure noise in one evaluation (`rdvfi.backbones.wan.sampler`). Prompts are not used: 512 rows of text
+pure noise in one evaluation (`rdvfi.backbones.diffusion.FlowMatching`). Prompts are not used: 512 rows of text
 and 257 rows of image context are zeros, *given* to the network, since leaving them out is another
 input. A cached embedding can stand in their place.
 
@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rdvfi.backbones.diffusion import FlowMatching
 from rdvfi.backbones.pretrained_parts import apply_keeping_float32
 from rdvfi.backbones.wan.autoencoder import (
     GREY,
@@ -34,8 +35,7 @@ from rdvfi.backbones.wan.autoencoder import (
 from rdvfi.backbones.wan.folded import PreparedTransformer
 from rdvfi.backbones.wan.layout import Frames
 from rdvfi.backbones.wan.rope import FreeTimeRope
-from rdvfi.backbones.wan.sampler import Sampler, clean_from_flow, sample, timesteps
-from rdvfi.interfaces import KeyframeGenerator, Keyframes
+from rdvfi.interfaces import Condition, Denoised, KeyframeGenerator, MotionPrior
 from rdvfi.types import SmallImage
 
 TEXT_ROWS = 512
@@ -47,21 +47,21 @@ MOTION_SIZE = (256, 448)
 """The size that 16:9 video is shrunk to."""
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How latents are drawn: evaluations of the network, and the scheduler if there are several."""
-
-    steps: int = 1
-    sampler: Sampler = Sampler.EULER
-    shift: float = 5.0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"num_inference_steps must be at least 1; got {self.steps}")
-
+PURE_TIME = 1000.0
+"""What the transformer is told of the noise level 1."""
 
 EIGHTHS = Frames()
-ONE_STEP = Sampling()
+FLOW_MATCHING = FlowMatching()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class InpaintingCondition(Condition):
+    """What the transformer reads beside noisy latents.
+
+    ``channels`` are four of mask and the latents of the known frames, those of grey elsewhere.
+    """
+
+    channels: Float[Tensor, "b m k hz wz"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,8 @@ class WanKeyframes(KeyframeGenerator):
             its rotary embedding is replaced by one with the layout's times.
         vae: A `diffusers.AutoencoderKLWan`.
         frames: Which instants the latent frames are.
-        sampling: One step, or more by a scheduler.
+        noise_process: Flow matching, with the scheduler of several steps.
+        num_inference_steps: Evaluations of the transformer; what RDVFI trains is one.
         prompt_embeds: Rows of text context, 512 at most, filled up with zeros; None is all zeros.
         image_embeds: 257 rows of image context; None is all zeros.
 
@@ -89,6 +90,7 @@ class WanKeyframes(KeyframeGenerator):
         ValueError: If the transformer is not one for InP, or a context does not fit it.
     """
 
+    noise_process: FlowMatching
     prompt_embeds: Tensor
     image_embeds: Tensor
     _mask: Tensor
@@ -99,11 +101,14 @@ class WanKeyframes(KeyframeGenerator):
         vae: nn.Module,
         *,
         frames: Frames = EIGHTHS,
-        sampling: Sampling = ONE_STEP,
+        noise_process: FlowMatching = FLOW_MATCHING,
+        num_inference_steps: int = 1,
         prompt_embeds: Float[Tensor, "s c"] | None = None,
         image_embeds: Float[Tensor, "r d"] | None = None,
     ) -> None:
         super().__init__()
+        if num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps must be at least 1; got {num_inference_steps}")
         config, channels = _config(transformer), _config(vae)["z_dim"]
         if config["in_channels"] != 2 * channels + 4 or config["image_dim"] is None:
             raise ValueError(
@@ -116,8 +121,8 @@ class WanKeyframes(KeyframeGenerator):
         self.vae: Any = vae
         self.transformer: Any = transformer
         transformer.rope = FreeTimeRope(transformer.rope, frames.positions)  # pyright: ignore
-        self.frames, self.sampling = frames, sampling
-        self.keyframe_count = frames.count
+        self.frames, self.noise_process, self.num_inference_steps = frames, noise_process, num_inference_steps
+        self.knot_times, self.encodes_keyframes = tuple(frames.times), not frames.causal
         self.latent_channels, self.stride, self.size_multiple = channels, STRIDE, 2 * STRIDE
         text = _rows("prompt_embeds", prompt_embeds, TEXT_ROWS, config["text_dim"], fill=True)
         image = _rows("image_embeds", image_embeds, IMAGE_ROWS, config["image_dim"], fill=False)
@@ -127,29 +132,10 @@ class WanKeyframes(KeyframeGenerator):
         self._prepared: _Prepared | None = None
         self.register_load_state_dict_post_hook(_weights_loaded)
 
-    def forward(self, img0: SmallImage, img1: SmallImage, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
-        """See `rdvfi.interfaces.KeyframeGenerator.forward`."""
-        return self.continued(self.encode(img0), img0, img1, noise)
-
-    def continued(
-        self,
-        first: Float[Tensor, "b c hz wz"],
-        img0: SmallImage,
-        img1: SmallImage,
-        noise: Float[Tensor, "b n c hz wz"],
-    ) -> Keyframes:
-        """See `rdvfi.interfaces.KeyframeGenerator.continued`."""
-        last = self.encode(img1)
-        condition = self.condition(img0, img1, first, last)
-        made = self.sample(noise.transpose(1, 2), condition)
-        inner = made[:, :, 1:-1].transpose(1, 2)
-        latents = torch.cat((first[:, None], inner, last[:, None]), dim=1)
-        return Keyframes(latents, self.times)
-
     @property
-    def times(self) -> Float[Tensor, " k"]:
-        """Times of the keyframes, ends included."""
-        return torch.tensor(self.frames.times, dtype=torch.float32, device=self._mask.device)
+    def denoiser(self) -> nn.Module:
+        """The transformer."""
+        return self.transformer
 
     def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
         """Noise for every latent frame: the model was trained with noise on the known ones too."""
@@ -178,10 +164,13 @@ class WanKeyframes(KeyframeGenerator):
         self,
         img0: SmallImage,
         img1: SmallImage,
-        first: Float[Tensor, "b c hz wz"],
-        last: Float[Tensor, "b c hz wz"],
-    ) -> Float[Tensor, "b k f hz wz"]:
-        """What is known: four channels of mask and the latents, those of grey where nothing is."""
+        *,
+        latent0: Float[Tensor, "b c hz wz"] | None = None,
+        latent1: Float[Tensor, "b c hz wz"] | None = None,
+        prior: MotionPrior | None = None,
+    ) -> InpaintingCondition:
+        """Both end latents, and the frames that are known in the form that the network reads."""
+        ends = super().condition(img0, img1, latent0=latent0, latent1=latent1)
         b, _, h, w = img0.shape
         if self.frames.causal:
             grey = torch.full_like(img0, GREY)[:, :, None]
@@ -189,48 +178,37 @@ class WanKeyframes(KeyframeGenerator):
             known = encode_clip(self.vae, torch.cat((img0[:, :, None], unknown, img1[:, :, None]), dim=2))
         else:
             inner = self._grey(img0)[:, :, None].expand(b, -1, self.frames.count - 2, -1, -1)
-            known = torch.cat((first[:, :, None], inner, last[:, :, None]), dim=2)
+            known = torch.cat((ends.latent0[:, :, None], inner, ends.latent1[:, :, None]), dim=2)
         mask = self._mask.to(known)[None, :, :, None, None]
-        return torch.cat((mask.expand(b, -1, -1, h // STRIDE, w // STRIDE), known), dim=1)
+        mask = mask.expand(b, -1, -1, h // STRIDE, w // STRIDE)
+        return InpaintingCondition(ends.latent0, ends.latent1, channels=torch.cat((mask, known), dim=1))
 
-    def sample(
-        self, noise: Float[Tensor, "b c f hz wz"], condition: Float[Tensor, "b k f hz wz"]
-    ) -> Float[Tensor, "b c f hz wz"]:
-        """Latents of all frames, drawn from pure noise."""
-        ready = self._ready()
-
-        def velocity(noisy: Tensor, time: float, step: int) -> Tensor:
-            if ready is not None:
-                return ready.transformer(torch.cat((noisy, condition), dim=1), step)
-            return self.velocity(noisy, torch.full_like(noisy[:, 0, 0, 0, 0], time), condition)
-
-        how = self.sampling
-        return sample(noise, velocity, sampler=how.sampler, steps=how.steps, shift=how.shift)
-
-    def velocity(
-        self,
-        noisy: Float[Tensor, "b c f hz wz"],
-        timesteps: Float[Tensor, " b"],
-        condition: Float[Tensor, "b k f hz wz"],
-    ) -> Float[Tensor, "b c f hz wz"]:
-        """The network's answer ``u = eps - z`` at diffusion times 0 to 1000, one per sample."""
+    def denoise(
+        self, noisy: Float[Tensor, "b k c hz wz"], sigma: Float[Tensor, " b"], condition: InpaintingCondition
+    ) -> Float[Tensor, "b k c hz wz"]:
+        """Clean latents of all frames, the ends among them; see `KeyframeGenerator.denoise`."""
         b = len(noisy)
-        return self.transformer(
-            torch.cat((noisy, condition), dim=1),
-            timesteps.float(),
+        velocity = self.transformer(
+            torch.cat((noisy.transpose(1, 2), condition.channels), dim=1),
+            PURE_TIME * sigma.float(),
             self.prompt_embeds.to(noisy).expand(b, -1, -1),
             self.image_embeds.to(noisy).expand(b, -1, -1),
             return_dict=False,
         )[0]
+        return self.noise_process.clean_from_velocity(noisy, velocity.transpose(1, 2), sigma)
 
-    def denoise(
-        self,
-        noisy: Float[Tensor, "b c f hz wz"],
-        sigma: Float[Tensor, " b"],
-        condition: Float[Tensor, "b k f hz wz"],
-    ) -> Float[Tensor, "b c f hz wz"]:
-        """Clean latents from those at noise levels ``sigma`` in (0, 1], for training."""
-        return clean_from_flow(noisy, self.velocity(noisy, 1000.0 * sigma, condition), sigma)
+    def sample(self, condition: InpaintingCondition, noise: Float[Tensor, "b k c hz wz"]) -> Denoised:
+        """Clean latents of all frames, drawn from pure noise."""
+        ready = self._ready()
+        if ready is None:
+            return super().sample(condition, noise)
+
+        def predict(noisy: Tensor, sigma: Tensor, step: int) -> Denoised:
+            inputs = torch.cat((noisy.transpose(1, 2), condition.channels), dim=1)
+            velocity = ready.transformer(inputs, step).transpose(1, 2)
+            return Denoised(self.noise_process.clean_from_velocity(noisy, velocity, sigma))
+
+        return self.noise_process.sample(predict, noise, self.num_inference_steps)
 
     @torch.no_grad()
     def optimize(self, size: tuple[int, int] = MOTION_SIZE) -> "WanKeyframes":
@@ -249,11 +227,11 @@ class WanKeyframes(KeyframeGenerator):
         """
         if self._trains():
             raise RuntimeError("optimize() is for inference; call model.eval().requires_grad_(False) before")
-        how = self.sampling
+        times = [PURE_TIME * level for level in self.noise_process.levels(self.num_inference_steps)]
         self._prepared = _Prepared(
             PreparedTransformer(
                 self.transformer,
-                timesteps(how.sampler, how.steps, how.shift),
+                tuple(times),
                 self.prompt_embeds.to(self._dtype),
                 self.image_embeds.to(self._dtype),
             ),

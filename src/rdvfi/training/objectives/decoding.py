@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rdvfi.data.synthetic.moving import KNOTS
 from rdvfi.geometry import resize_flow
-from rdvfi.interfaces import Keyframes, MotionPrior, Reads, Trajectory
+from rdvfi.interfaces import Condition, Keyframes, MotionPrior, Reads, Trajectory
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import Picture
 from rdvfi.motion.trajectory.iterative import IterativeFusion
@@ -34,7 +34,6 @@ from rdvfi.training.objectives.base import Batch, Losses, Objective
 from rdvfi.training.objectives.moment import Moment
 from rdvfi.training.objectives.rendering import drawing_of, pair_on_grid, render_free
 from rdvfi.training.sheet import draw_sheet, to_pixels
-from rdvfi.training.trainee import Given, Trainee, trainee_of
 
 
 class Reconstructing(Objective):
@@ -47,40 +46,41 @@ class Reconstructing(Objective):
             raise ValueError(
                 f"the loss imitation needs a renderer that learns; this model has a {type(model.renderer).__name__}"
             )
-        times = self.trainee.times
+        generator = model.generator
+        if not generator.encodes_keyframes:
+            raise TypeError(
+                f"training needs latents of single frames; those of this {type(generator).__name__} "
+                "depend on the frames before"
+            )
+        times = generator.times()
         if times.shape != (KNOTS,) or not torch.allclose(times, torch.linspace(0, 1, KNOTS)):
             raise ValueError(
                 f"clips have {KNOTS} evenly spaced knots; this backbone makes keyframes at "
                 f"{[round(time, 4) for time in times.tolist()]}"
             )
 
-    @property
-    def trainee(self) -> Trainee:
-        """The generator as training sees it."""
-        return trainee_of(self.model.generator)
-
     def true_keyframes(self, clip: Clip) -> Keyframes:
         """Keyframes of the true frames at the knots."""
-        latents = self._encoded(clip, slice(None))
+        generator, latents = self.model.generator, self.encoded(clip)
         images = clip.knots if self._reads_pixels() else None
-        times = self.trainee.times.to(latents.device)
-        return Keyframes(latents, times, images=images, prior=self._prior(clip))
+        prior = self.condition(clip, latents[:, 0], latents[:, -1]).prior if generator.gives_prior else None
+        return Keyframes(latents, generator.times(latents.device), images=images, prior=prior)
 
-    def given(self, clip: Clip, truth: Keyframes) -> Given:
-        """What the generator would know of a clip."""
-        latents = truth.latents
-        flows = None if truth.prior is None else truth.prior.end_flows
-        return Given(clip.first, clip.last, latents[:, 0], latents[:, -1], flows)
+    @torch.no_grad()
+    def condition(
+        self, clip: Clip, latent0: Float[Tensor, "b c hz wz"], latent1: Float[Tensor, "b c hz wz"]
+    ) -> Condition:
+        """What the generator reads of a clip's two ends."""
+        prior = None if clip.coarse is None else MotionPrior(clip.coarse)
+        return self.model.generator.condition(clip.first, clip.last, latent0=latent0, latent1=latent1, prior=prior)
 
     def predicted_keyframes(self, clip: Clip, moment: Moment) -> Keyframes:
         """What the generator makes of the two ends alone, from pure noise."""
-        trainee = self.trainee
-        first, last = self._encoded(clip, slice(None, None, KNOTS - 1)).unbind(1)
-        given = Given(clip.first, clip.last, first, last, self._end_flows(clip))
-        all_knots = first[:, None].expand(-1, len(trainee.times), -1, -1, -1)
-        noise = moment.normal(*trainee.made(all_knots).shape).to(first)
-        pure = torch.ones(noise.shape[0], device=noise.device)
-        return self.with_images(trainee.predict(given, noise, pure).keyframes, clip)
+        generator = self.model.generator
+        condition = self.condition(clip, *self.encoded(clip, slice(None, None, KNOTS - 1)).unbind(1))
+        h, w = clip.frames.shape[-2:]
+        noise = moment.normal(*generator.noise_shape(len(clip.frames), h, w)).to(condition.latent0)
+        return self.with_images(generator.keyframes(condition, generator.sample(condition, noise)), clip)
 
     def with_images(self, made: Keyframes, clip: Clip) -> Keyframes:
         """Picture too, where the trajectory reads them: the true ones at the ends."""
@@ -95,25 +95,13 @@ class Reconstructing(Objective):
         return self.model.trajectory.reads is Reads.PIXELS
 
     @torch.no_grad()
-    def _encoded(self, clip: Clip, knots: slice) -> Float[Tensor, "b k c hz wz"]:
+    def encoded(self, clip: Clip, knots: slice = slice(None)) -> Float[Tensor, "b k c hz wz"]:
         """Latents of some knots."""
         if clip.latents is not None:
             return clip.latents[:, knots]
         self._check_size(clip)
         frames = clip.knots[:, knots]
         return self.model.generator.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-
-    @torch.no_grad()
-    def _end_flows(self, clip: Clip) -> Float[Tensor, "b 2 2 h w"] | None:
-        """The coarse motion of a generator that starts from one."""
-        if not self.model.generator.gives_prior:
-            return None
-        known = clip.coarse
-        return self.trainee.end_flows(clip.first, clip.last) if known is None else known
-
-    def _prior(self, clip: Clip) -> MotionPrior | None:
-        flows = self._end_flows(clip)
-        return None if flows is None else MotionPrior(flows)
 
     def seen(
         self, keyframes: Keyframes, trajectory: Trajectory, clip: Clip, moment: Moment

@@ -8,7 +8,7 @@ line of its own, by exact flow.
 
 import torch
 
-from rdvfi.interfaces import Keyframes
+from rdvfi.interfaces import Keyframes, NoiseProcess
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.trajectory.straight import starting_line
 from rdvfi.training.losses.diffusion import rising_noise_level
@@ -42,30 +42,37 @@ class Diffusing(Reconstructing):
         super().__init__(model, terms)
         if not 0 < low <= 1:
             raise ValueError(f"noise.low must be in (0, 1]; got {low}")
+        process = model.generator.noise_process
+        if process is None:
+            raise ValueError(
+                f"{type(model.generator).__name__} reads no noise (noise_process), so it cannot be diffused"
+            )
+        self.process: NoiseProcess = process
         self.low, self.rise, self.reconstruct_from = low, rise, reconstruct_from
 
     def forward(self, batch: Batch, moment: Moment) -> Losses:
         """See `Objective.forward`."""
-        clip, trainee = Clip.of(batch), self.trainee
-        truth = self.true_keyframes(clip)
-        given, clean = self.given(clip, truth), trainee.made(truth.latents)
+        clip, generator, process = Clip.of(batch), self.model.generator, self.process
+        latents = self.encoded(clip)
+        condition = self.condition(clip, latents[:, 0], latents[:, -1])
+        clean = generator.target_latents(latents)
         noise = moment.normal(*clean.shape).to(clean)
         sigma = rising_noise_level(moment, clean.shape[0], low=self.low, rise=self.rise)
-        noisy = trainee.process.mix(clean, noise, sigma)
-        made = trainee.predict(given, noisy, sigma)
-        answer = trainee.process.answer(noisy, made.clean, sigma).float()
-        target = trainee.process.target(clean, noise, sigma).float()
+        noisy = process.add_noise(clean, noise, sigma)
+        predicted = generator.predict(noisy, sigma, condition)
+        answer = process.velocity_from_clean(noisy, predicted.latents, sigma).float()
+        target = process.velocity(clean, noise, sigma).float()
+        keyframes = generator.keyframes(condition, predicted)
         frames = field = drawing = sampler = None
         rendering = moment.progress >= self.reconstruct_from
         if rendering and self.terms.need(Needs.FRAMES, Needs.FIELD, Needs.DRAWING):
-            keyframes = self.with_images(made.keyframes, clip)
-            trajectory = self.model.trajectory(keyframes)
-            frames, field, drawing = self.seen(keyframes, trajectory, clip, moment)
+            seen = self.with_images(keyframes, clip)
+            frames, field, drawing = self.seen(seen, self.model.trajectory(seen), clip, moment)
         if self.terms.need(Needs.SAMPLER):
             pure = torch.ones_like(sigma)
 
             def sample(noise: torch.Tensor) -> torch.Tensor:
-                return trainee.predict(given, noise, pure).clean
+                return generator.predict(noise, pure, condition).latents
 
             sampler = Sampler(sample, clean, moment)
         evidence = Evidence(
@@ -73,13 +80,13 @@ class Diffusing(Reconstructing):
             frames=frames,
             field=field,
             drawing=drawing,
-            flow=self._bends(made.keyframes, clip),
+            flow=self._residual_motion(keyframes, clip),
             velocity=(answer, target),
             sampler=sampler,
         )
         return self.terms(evidence)
 
-    def _bends(self, keyframes: Keyframes, clip: Clip) -> FlowPair | None:
+    def _residual_motion(self, keyframes: Keyframes, clip: Clip) -> FlowPair | None:
         """The line that the generator found, with the exact one, between the ends."""
         moved = keyframes.prior is not None and keyframes.prior.residual_motion is not None
         if clip.flows is None or not moved or not self.terms.need(Needs.FLOW):
