@@ -109,8 +109,7 @@ def test_the_second_look_starts_from_the_line_that_the_first_one_bent() -> None:
     first, last = _pair()
     denoiser = _shaken().generator.denoiser
     generator = _shaken().generator
-    flows = generator.coarse_flows(first, last)
-    ends = generator.ends(generator.encode(first), generator.encode(last), flows[:, 0], flows[:, 1])
+    ends = generator.condition(first, last)
     noise, pure = torch.randn(generator.noise_shape(1, 64, 96)), torch.ones(1)
     denoiser.looks = 1
     once = denoiser(ends, noise, pure)

@@ -15,7 +15,7 @@ from rdvfi.backbones.compact.denoiser import Bent, CompactCondition, Denoiser
 from rdvfi.backbones.diffusion import VariancePreserving
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Denoised, FlowEstimator, KeyframeGenerator, MotionPrior, Reads
-from rdvfi.ops import fill_occluded, straight_flows, similarity_path_flows
+from rdvfi.ops import fill_occluded, similarity_path_flows, straight_flows
 from rdvfi.registry import backbones
 from rdvfi.types import SmallImage
 

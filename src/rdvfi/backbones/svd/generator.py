@@ -55,7 +55,7 @@ class SVDKeyframes(KeyframeGenerator):
         ValueError: If the U-Net does not read two frames, or a number makes no sense.
     """
 
-    noise_process = EDM()
+    noise_process: EDM = EDM()  # pyright: ignore[reportIncompatibleVariableOverride]
     image_embedding: Tensor
 
     def __init__(

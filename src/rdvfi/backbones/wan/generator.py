@@ -121,7 +121,8 @@ class WanKeyframes(KeyframeGenerator):
         self.vae: Any = vae
         self.transformer: Any = transformer
         transformer.rope = FreeTimeRope(transformer.rope, frames.positions)  # pyright: ignore
-        self.frames, self.noise_process, self.num_inference_steps = frames, noise_process, num_inference_steps
+        self.frames, self.num_inference_steps = frames, num_inference_steps
+        self.noise_process = noise_process  # pyright: ignore[reportIncompatibleVariableOverride]
         self.knot_times, self.encodes_keyframes = tuple(frames.times), not frames.causal
         self.latent_channels, self.stride, self.size_multiple = channels, STRIDE, 2 * STRIDE
         text = _rows("prompt_embeds", prompt_embeds, TEXT_ROWS, config["text_dim"], fill=True)
