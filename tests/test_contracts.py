@@ -4,6 +4,7 @@ Shaken means that all weights were moved by random numbers: laws must hold by co
 because a last layer starts at zero.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 
 import toy
 from rdvfi import testing
+from rdvfi.backbones.diffusion import VariancePreserving
 from rdvfi.interfaces import (
     Basis,
+    Condition,
     FlowEstimator,
     KeyframeGenerator,
     Keyframes,
@@ -199,22 +202,56 @@ def test_a_broken_flow_estimator_is_found(kind: type[toy.ToyFlow], law: str) -> 
 
 
 class Improving(toy.ToyGenerator):
-    def forward(self, img0: Image, img1: Image, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
-        made = super().forward(img0, img1, noise)
-        return Keyframes(made.latents + 0.1, made.times)
+    def condition(self, img0: Image, img1: Image, **known: Any) -> Condition:
+        made = super().condition(img0, img1, **known)
+        return replace(made, latent0=made.latent0 + 0.1)
 
 
 class Drawing(toy.ToyGenerator):
-    def forward(self, img0: Image, img1: Image, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
-        return super().forward(img0, img1, torch.randn_like(noise))
+    def denoise(self, noisy: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+        return super().denoise(torch.randn_like(noisy), sigma, condition)
 
 
 class Favouring(toy.ToyGenerator):
-    def forward(self, img0: Image, img1: Image, noise: Float[Tensor, "b n c hz wz"]) -> Keyframes:
-        made = super().forward(img0, img1, noise)
-        latents = made.latents.clone()
-        latents[:, 1] = latents[:, 0]
-        return Keyframes(latents, made.times)
+    def denoise(self, noisy: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+        latents = super().denoise(noisy, sigma, condition).clone()
+        latents[:, 0] = condition.latent0
+        return latents
+
+
+class Overwriting(toy.ToyGenerator):
+    def denoise(self, noisy: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+        return super().denoise(noisy.mul_(0.5), sigma, condition)
+
+
+class Forgetful(toy.ToyGenerator):
+    """Encodes anew what is known already."""
+
+    def condition(self, img0: Image, img1: Image, **known: Any) -> Condition:
+        return super().condition(img0, img1)
+
+
+class OneLevel(toy.ToyGenerator):
+    """Uses the first sample's noise level for all."""
+
+    def denoise(self, noisy: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+        return super().denoise(noisy * sigma[0], sigma, condition)
+
+
+class Unlinked(toy.ToyGenerator):
+    """Its network is evaluated, and cannot learn."""
+
+    def denoise(self, noisy: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+        return super().denoise(noisy, sigma, condition).detach()
+
+
+class _WrongWay(VariancePreserving):
+    def clean_from_velocity(self, noisy: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
+        return super().clean_from_velocity(noisy, -velocity, sigma)
+
+
+class Wrong(toy.ToyGenerator):
+    noise_process = _WrongWay()
 
 
 @pytest.mark.parametrize(
@@ -223,12 +260,22 @@ class Favouring(toy.ToyGenerator):
         (Improving, "an end must be the frame's own latent"),
         (Drawing, "all noise must be the argument"),
         (Favouring, "must be time-symmetric"),
+        (Overwriting, "must not change its arguments"),
+        (Forgetful, "a latent that is known must be used"),
+        (OneLevel, "every sample has its own noise level"),
+        (Unlinked, "no gradient reaches the denoiser"),
+        (Wrong, "noise process: the velocity must lead back to the clean latents"),
     ],
 )
 @torch.no_grad()
 def test_a_broken_generator_is_found(kind: type[toy.ToyGenerator], law: str) -> None:
     with pytest.raises(AssertionError, match=law):
         testing.check_generator(kind(3, 4, toy.Pooling.MEAN, None))
+
+
+def test_a_backbone_of_the_first_version_is_told_what_replaced_its_methods() -> None:
+    with pytest.raises(TypeError, match=r"Old\.forward is of rdvfi 0\.1\.0; .* condition and denoise"):
+        type("Old", (KeyframeGenerator,), {"forward": lambda self, img0, img1, noise: None})
 
 
 class Forward(toy.ToyTrajectoryModel):

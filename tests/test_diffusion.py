@@ -122,7 +122,7 @@ def test_a_perfect_prediction_is_sampled_in_any_number_of_steps(process: LinearP
 
 @every_process
 def test_sampling_needs_a_step(process: LinearProcess) -> None:
-    with pytest.raises((ValueError, ZeroDivisionError)):
+    with pytest.raises(ValueError, match="num_inference_steps must be at least 1; got 0"):
         process.sample(lambda noisy, sigma, step: Denoised(noisy), _draw()[1], 0)
 
 
@@ -143,7 +143,7 @@ def test_flow_matching_takes_the_steps_of_diffusers_schedulers(sampler: Sampler,
 
     ours = process.sample(predict, noise, steps).latents
     scheduler, x = process.scheduler(steps), noise
-    assert times == pytest.approx([float(time) for time in scheduler.timesteps], rel=1e-5)
+    assert times == pytest.approx([float(time) for time in scheduler.timesteps], abs=1.0)
     for time in scheduler.timesteps:
         x = scheduler.step(velocity(x, float(time)), time, x, return_dict=False)[0]
     torch.testing.assert_close(ours, x, rtol=0, atol=1e-4)

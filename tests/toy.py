@@ -56,13 +56,14 @@ class ToyGenerator(KeyframeGenerator):
         self.coarse = coarse
         self.to_latent = nn.Conv2d(3, channels, 1)
         self.to_image = nn.Conv2d(channels, 3, 1)
+        self.denoiser = nn.Conv2d(channels, channels, 1)
 
     def denoise(
         self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b n c hz wz"]:
         share = self.times(noisy.device)[1:-1, None, None, None].to(noisy)
         ends = condition.latent0[:, None], condition.latent1[:, None]
-        return (1 - share) * ends[0] + share * ends[1] + 0.01 * noisy
+        return (1 - share) * ends[0] + share * ends[1] + 0.01 * self.denoiser(noisy.flatten(0, 1)).view_as(noisy)
 
     def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
         pool = F.avg_pool2d if self.pooling is Pooling.MEAN else F.max_pool2d

@@ -11,6 +11,7 @@ second for a small network.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +22,14 @@ from torch import Tensor, nn
 
 from rdvfi.interfaces import (
     Basis,
+    Condition,
     FlowEstimator,
     FlowGrid,
     KeyframeGenerator,
     Keyframes,
     Motion,
     MotionPrior,
+    NoiseProcess,
     Reads,
     Renderer,
     Trajectory,
@@ -119,7 +122,11 @@ def check_flow(flow: FlowEstimator, *, channels: int | None = None) -> None:
 
 
 def check_generator(generator: KeyframeGenerator) -> None:
-    """Keyframes hold both ends as they are, noise has the promised shape, and results repeat."""
+    """Keyframes hold both ends as they are, noise has the promised shape, and results repeat.
+
+    Of a generator that diffuses, the parts that training uses are checked too: its noise process,
+    and that it denoises any level, sample by sample, with gradients.
+    """
     unit = math.lcm(generator.size_multiple, generator.stride)
     sides = [max(1, -(-least // unit)) * unit for least in (64, 48)]
     for h, w in ((sides[1], sides[0]), (sides[0], sides[1])):
@@ -142,6 +149,10 @@ def check_generator(generator: KeyframeGenerator) -> None:
             flipped = generator(img1, img0, noise.flip(1)).flipped()
             assert_close(flipped.latents, keyframes.latents, tolerance=1e-4, law="must be time-symmetric")
         _check_decoder(generator, keyframes.latents, h, w)
+    _check_known_latents(generator, img0, img1)
+    if generator.noise_process is not None:
+        _check_noise_process(generator.noise_process, generator.target_latents(keyframes.latents))
+        _check_denoising(generator, img0, img1, noise)
 
 
 def check_trajectory(trajectory: Trajectory) -> None:
@@ -322,6 +333,64 @@ def _check_prior(prior: MotionPrior, count: tuple[int, int], grid: tuple[int, in
         assert not prior.residual_motion[:, [0, -1]].any(), "residual_motion must be zero at both ends"
 
 
+def _check_known_latents(generator: KeyframeGenerator, img0: Tensor, img1: Tensor) -> None:
+    """In a stream of frames the latents of the first are known, and used as they are."""
+    condition = generator.condition(img0, img1)
+    known = 2.0 * condition.latent0
+    made = generator.condition(img0, img1, latent0=known)
+    assert torch.equal(made.latent0, known), "a latent that is known must be used"
+    assert_close(made.latent1, condition.latent1, tolerance=1e-4, law="the other end's latent must stay")
+
+
+def _check_noise_process(process: NoiseProcess, clean: Tensor) -> None:
+    """Clean latents, noise and velocity determine each other."""
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(7)).to(clean)
+    for level in (0.2, 0.7, 1.0):
+        sigma = torch.full((len(clean),), level)
+        noisy, velocity = process.add_noise(clean, noise, sigma), process.velocity(clean, noise, sigma)
+        back = process.clean_from_velocity(noisy, velocity, sigma)
+        law = "noise process: the velocity must lead back to the clean latents"
+        assert_close(back, clean, tolerance=1e-4, law=law)
+        law = "noise process: noisy and clean latents must determine the velocity"
+        assert_close(process.velocity_from_clean(noisy, clean, sigma), velocity, tolerance=1e-4, law=law)
+    # The range of a process may end before 1, as that of EDM, at 0.999.
+    assert_close(noisy, noise, tolerance=0.01, law="noise process: level 1 must be pure noise")
+
+
+def _check_denoising(generator: KeyframeGenerator, img0: Tensor, img1: Tensor, noise: Tensor) -> None:
+    """Any noise level is denoised, each sample at its own; `forward` is the composition of the parts."""
+    condition = generator.condition(img0, img1)
+    sigma = torch.tensor([0.9, 0.3])
+    predicted = _unchanged(lambda *inputs: generator.denoise(*inputs, condition), noise, sigma)
+    assert predicted.shape == noise.shape, "denoise must keep the shape of the noisy latents"
+    assert torch.isfinite(predicted).all(), "clean latents must be finite"
+    alone = generator.denoise(noise[1:], sigma[1:], generator.condition(img0[1:], img1[1:]))
+    assert_close(alone, predicted[1:], tolerance=BATCH_TOLERANCE, law="every sample has its own noise level")
+    composed = generator.keyframes(condition, generator.sample(condition, noise))
+    whole = generator(img0, img1, noise)
+    assert torch.equal(composed.latents, whole.latents), "forward must be condition, sample and keyframes"
+    _check_gradient(generator, condition, noise, sigma)
+
+
+def _check_gradient(generator: KeyframeGenerator, condition: Condition, noise: Tensor, sigma: Tensor) -> None:
+    """The network that ``denoise`` evaluates can learn, where the generator has one."""
+    parameters = [*getattr(generator, "denoiser", nn.Module()).parameters()]
+    flags = [parameter.requires_grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    try:
+        with torch.enable_grad():
+            loss = generator.denoise(noise, sigma, condition).square().mean()
+            linked = loss.requires_grad
+            found = torch.autograd.grad(loss, parameters, allow_unused=True) if parameters and linked else ()
+    finally:
+        for parameter, flag in zip(parameters, flags, strict=True):
+            parameter.requires_grad_(flag)
+    reached = [gradient for gradient in found if gradient is not None and bool(gradient.any())]
+    assert reached or not parameters, "no gradient reaches the denoiser, so it cannot be trained"
+    assert all(torch.isfinite(gradient).all() for gradient in reached), "gradients must be finite"
+
+
 def _check_decoder(generator: KeyframeGenerator, latents: Float[Tensor, "b k c hz wz"], h: int, w: int) -> None:
     if type(generator).decode is KeyframeGenerator.decode:
         return  # it has none, and the interface's own says so
@@ -353,10 +422,11 @@ def _noise_for(generator: KeyframeGenerator, b: int, h: int, w: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(6))
 
 
-def _unchanged(module: nn.Module, *inputs: Tensor) -> Any:
+def _unchanged(module: Callable[..., Any], *inputs: Tensor) -> Any:
     """Call a module and see that it left its arguments as they were."""
     copies = [argument.clone() for argument in inputs]
     result = module(*inputs)
     same = all(torch.equal(a, b) for a, b in zip(inputs, copies, strict=True))
-    assert same, f"{type(module).__name__} must not change its arguments"
+    name = type(module).__name__ if isinstance(module, nn.Module) else "denoise"
+    assert same, f"{name} must not change its arguments"
     return result

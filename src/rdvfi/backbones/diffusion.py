@@ -84,17 +84,19 @@ class LinearProcess(NoiseProcess):
 
     def sample(self, predict: Predict, noise: Latents, num_inference_steps: int = 1) -> Denoised:
         """Clean latents from pure noise; the state between the steps is float32."""
-        levels = self.levels(num_inference_steps)
-        noisy = noise
+        if num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps must be at least 1; got {num_inference_steps}")
+        levels, noisy, denoised = self.levels(num_inference_steps), noise, None
         for step, (level, following) in enumerate(itertools.zip_longest(levels, levels[1:])):
             sigma = torch.full((len(noise),), level, device=noise.device)
             denoised = predict(noisy.to(noise), sigma, step)
             if following is None:
-                return denoised
+                break
             clean = denoised.latents.float()
             implied = self.noise_from_clean(noisy.float(), clean, sigma)
             noisy = self.add_noise(clean, implied, torch.full_like(sigma, following))
-        raise ValueError(f"num_inference_steps must be at least 1; got {num_inference_steps}")
+        assert denoised is not None
+        return denoised
 
     @staticmethod
     def _shares(shares: tuple[Tensor, Tensor], like: Latents) -> tuple[Tensor, Tensor]:
@@ -212,7 +214,7 @@ class FlowMatching(LinearProcess):
 
     def sample(self, predict: Predict, noise: Latents, num_inference_steps: int = 1) -> Denoised:
         """As `LinearProcess.sample`; UniPC's steps are those of diffusers' scheduler."""
-        if num_inference_steps == 1 or self.sampler is Sampler.EULER:
+        if num_inference_steps <= 1 or self.sampler is Sampler.EULER:
             return super().sample(predict, noise, num_inference_steps)
         scheduler, noisy, denoised = self.scheduler(num_inference_steps), noise.float(), None
         for step, (level, time) in enumerate(zip(self.levels(num_inference_steps), scheduler.timesteps, strict=True)):
