@@ -146,7 +146,8 @@ def test_flow_matching_takes_the_steps_of_diffusers_schedulers(sampler: Sampler,
     assert times == pytest.approx([float(time) for time in scheduler.timesteps], abs=1.0)
     for time in scheduler.timesteps:
         x = scheduler.step(velocity(x, float(time)), time, x, return_dict=False)[0]
-    torch.testing.assert_close(ours, x, rtol=0, atol=1e-4)
+    rounded = sampler is Sampler.UNIPC and steps == 1  # it tells a network the time 999, not 1000
+    torch.testing.assert_close(ours, x, rtol=0, atol=1e-2 if rounded else 1e-4)
 
 
 def test_edm_takes_the_steps_of_diffusers_euler_scheduler() -> None:

@@ -281,11 +281,11 @@ def test_the_papers_two_stages_train_the_large_models_at_toy_size(
 def test_a_machine_with_torch_timm_hydra_and_accelerate_alone_can_train(
     folder: Path, pools: tuple[Pool, Pool], tmp_path: Path
 ) -> None:
-    """Samples that are there need no video, image or type-checking library."""
+    """Samples that are there need no video, augmentation or type-checking library."""
     overrides = _tiny(folder, tmp_path, "after=[]", "engine.sheet_every=2")
     program = (
         "import sys\n"
-        "for name in ('av', 'cv2', 'kornia', 'beartype', 'diffusers', 'matplotlib', 'skimage'):\n"
+        "for name in ('av', 'kornia', 'beartype', 'diffusers', 'matplotlib', 'skimage'):\n"
         "    sys.modules[name] = None\n"
         "from rdvfi.training import run\n"
         f"assert run.train('rdvfi_s/motion', {overrides!r}, report=lambda line: None)\n"
