@@ -361,7 +361,7 @@ def _check_denoising(generator: KeyframeGenerator, img0: Tensor, img1: Tensor, n
     """Any noise level is denoised, each sample at its own; `forward` is the composition of the parts."""
     condition = generator.condition(img0, img1)
     sigma = torch.tensor([0.9, 0.3])
-    predicted = _unchanged(lambda *inputs: generator.denoise(*inputs, condition), noise, sigma)
+    predicted = _unchanged(lambda noisy, level: generator.denoise(noisy, level, condition), noise, sigma)
     assert predicted.shape == noise.shape, "denoise must keep the shape of the noisy latents"
     assert torch.isfinite(predicted).all(), "clean latents must be finite"
     alone = generator.denoise(noise[1:], sigma[1:], generator.condition(img0[1:], img1[1:]))
