@@ -115,7 +115,6 @@ def test_ablation_of_a_model(video: Path) -> None:
     (["--models", "blend", "--gap", "50"], ValueError, "has 30 frames"),
     (["--models", "blend", "--dtype", "int8"], ValueError, "--dtype is 'int8'"),
     (["--models", "blend", "--device", "toaster"], ValueError, "cannot use device 'toaster'"),
-    (["--models", "blend", "--threads", "0"], ValueError, "--threads is 0"),
     (["--models", "blend", "--ablate"], ValueError, "nothing to ablate"),
     (["--models", "blend", "--output", "x.txt"], ValueError, "must end in .json or .csv"),
     (["--models", "blend", "--output", "no/x.csv"], FileNotFoundError, "there is no folder no"),
