@@ -7,6 +7,8 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import skimage.data
+import skimage.transform
 
 TICK = Fraction(1, 24000)
 
@@ -22,6 +24,15 @@ def moving(count: int, height: int, width: int, *, step: int = 3, seed: int = 0)
     """Pictures of a texture that moves ``step`` pixels to the left from one to the next."""
     wide = texture(height, width + count * step, seed=seed)
     return [wide[:, k * step : k * step + width] for k in range(count)]
+
+
+def two_scenes(*, each: int) -> list[np.ndarray]:
+    """Two photographs, each moving by 2 pixels a frame, 180x320, and a cut between."""
+    pictures = []
+    for photograph in (skimage.data.coffee(), skimage.data.rocket()):
+        small = skimage.transform.resize(photograph, (180, 330), anti_aliasing=True)
+        pictures += [small[:, 2 * k : 2 * k + 320] for k in range(each)]
+    return pictures
 
 
 def write_clip(

@@ -1,6 +1,5 @@
 """Drawing within bounded memory: the same frames in any division, none lost when it runs out."""
 
-import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -65,27 +64,40 @@ def test_gradients_pass_through_the_parts(monkeypatch: pytest.MonkeyPatch) -> No
     assert model.renderer.tint.grad is not None
 
 
-def test_out_of_memory_halves_what_is_drawn_at_once_and_says_so_once() -> None:
+def test_out_of_memory_halves_what_is_drawn_at_once_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     model, renderer = _hungry()
     expected = model(*_PAIR, TIMES)
+    assert model.drawn_at_once is None
     renderer.most, renderer.asked = 2, []
-    with pytest.warns(RuntimeWarning, match="ran out on cpu: drawing 3 frames at once"):
-        frames = model(*_PAIR, TIMES)
+    frames = model(*_PAIR, TIMES)
+    assert caplog.messages == ["memory ran out on cpu: drawing 3 frames at once from here on"]
     assert renderer.asked == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    assert model.drawn_at_once == 1
     assert_close(frames, expected, tolerance=BATCH_TOLERANCE)
     renderer.asked.clear()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert torch.equal(model(*_PAIR, TIMES), frames)
+    assert torch.equal(model(*_PAIR, TIMES), frames)
     assert renderer.asked == [1] * 7, "what was too much is remembered"
+    assert len(caplog.messages) == 1
+
+
+def test_frames_come_part_by_part_where_asked() -> None:
+    model, renderer = _hungry()
+    motion = model.estimate(*_PAIR)
+    whole = model.render(*_PAIR, motion, TIMES)
+    renderer.asked.clear()
+    parts = model.render_parts(*_PAIR, motion, TIMES, at_most=3)
+    assert renderer.asked == []  # nothing is drawn before it is wanted
+    assert next(parts).shape[1] == 3
+    assert renderer.asked == [3]
+    frames = torch.cat(list(model.render_parts(*_PAIR, motion, TIMES, at_most=3)), dim=1)
+    assert_close(frames, whole, tolerance=BATCH_TOLERANCE)
+    with pytest.raises(ValueError, match="at_most is 0"):
+        model.render_parts(*_PAIR, motion, TIMES, at_most=0)
 
 
 def test_a_frame_that_does_not_fit_alone_is_an_error() -> None:
     model, renderer = _hungry(most=0)
-    with (
-        pytest.warns(RuntimeWarning, match="memory ran out"),
-        pytest.raises(torch.OutOfMemoryError),
-    ):
+    with pytest.raises(torch.OutOfMemoryError):
         model(*_PAIR, TIMES)
     assert renderer.asked == [7, 3, 1]
 

@@ -17,7 +17,7 @@ from rdvfi.interfaces import (
 NAMES = """
     Basis FlowEstimator FlowGrid Interpolator KeyframeGenerator Keyframes Motion MotionPrior Reads Renderer
     Trajectory TrajectoryModel __version__ backbones bases build create_model evaluate flows
-    interpolate_video list_models renderers trajectories
+    interpolate_frames interpolate_video list_models renderers trajectories
 """.split()
 
 PARAMETERS = {
@@ -30,6 +30,7 @@ METHODS = {
     (rdvfi.Interpolator, "forward"): "self img0 img1 timesteps *seed *scene_threshold *same_scene",
     (rdvfi.Interpolator, "estimate"): "self img0 img1 *seed *generator *noise *after *scene_threshold *same_scene",
     (rdvfi.Interpolator, "render"): "self img0 img1 motion timesteps",
+    (rdvfi.Interpolator, "render_parts"): "self img0 img1 motion timesteps *at_most",
     (rdvfi.Interpolator, "from_pretrained"): "folder_or_hub_id *revision *device *dtype",
     (rdvfi.Interpolator, "save_pretrained"): "self folder *include_backbone *parts",
     (KeyframeGenerator, "forward"): "self img0 img1 noise *latent0",

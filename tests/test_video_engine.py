@@ -12,8 +12,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import skimage.data
-import skimage.transform
 import torch
 
 import clips
@@ -118,6 +116,9 @@ def test_a_target_rate_instead_of_a_multiplier(tmp_path, model) -> None:
     times = [frame.stamp.time for frame in _frames(tmp_path / "out.mp4")]
     assert times == [Fraction(1001 * k, 30000) for k in range(20)]
     assert report.frames_written == 20
+    assert report.notes == ()
+    report = _run(tmp_path / "in.mp4", tmp_path / "few.mp4", model, target_fps=np.float32(3))
+    assert report.notes == ("3 frames per second are fewer than the source's 6: about 2 frames come out of 4",)
 
 
 def test_images_play_at_24_frames_per_second_unless_told_otherwise(tmp_path, model) -> None:
@@ -134,12 +135,7 @@ def test_images_play_at_24_frames_per_second_unless_told_otherwise(tmp_path, mod
 
 
 def _with_a_cut(path: Path, *, each: int) -> None:
-    """Two photographs, each moving by 2 pixels a frame, and a cut between."""
-    pictures = []
-    for photograph in (skimage.data.coffee(), skimage.data.rocket()):
-        small = skimage.transform.resize(photograph, (180, 330), anti_aliasing=True)
-        pictures += [small[:, 2 * k : 2 * k + 320] for k in range(each)]
-    clips.write_clip(path, pictures)
+    clips.write_clip(path, clips.two_scenes(each=each))
 
 
 def test_a_scene_cut_is_reported_once(tmp_path, model) -> None:
@@ -150,6 +146,7 @@ def test_a_scene_cut_is_reported_once(tmp_path, model) -> None:
     (pair,) = report.uncertain
     assert (pair.index, pair.start, pair.end) == (2, Fraction(1, 3), Fraction(1, 2))
     assert pair.confidence < 0.3
+    assert pair.reason == f"two scenes: mean confidence {pair.confidence:.2f} is below the threshold of 0.40"
 
 
 @pytest.mark.parametrize(
@@ -280,7 +277,7 @@ def test_out_of_memory_halves_the_work_and_goes_on(tmp_path, model) -> None:
     _run(tmp_path / "in.mp4", tmp_path / "wide", model, multiplier=8)
     narrow = rdvfi.Interpolator(model.generator, model.trajectory, _Narrow(model.renderer, 2))
     report = _run(tmp_path / "in.mp4", tmp_path / "narrow", narrow, multiplier=8)
-    assert report.notes == ("memory ran out on cpu: drawing 3 frames at once from here on",)
+    assert report.notes == ("memory ran out on cpu: 1 frames were drawn at once from then on",)
     for path in (tmp_path / "wide").iterdir():
         assert np.array_equal(clips.read_png(path), clips.read_png(tmp_path / "narrow" / path.name))
 
@@ -352,6 +349,9 @@ def test_bad_arguments_are_refused_before_any_work(tmp_path, model) -> None:
         interpolate_video(clip, out, model=model)
     with pytest.raises(ValueError, match="multiplier is 0"):
         _run(clip, out, model, multiplier=0)
+    for wrong in (1.5, True, np.float64("nan")):
+        with pytest.raises(ValueError, match=r"multiplier is .*; it must be a whole number"):
+            _run(clip, out, model, multiplier=wrong)
     with pytest.raises(ValueError, match="either multiplier or target_fps"):
         _run(clip, out, model, multiplier=2, target_fps=60)
     with pytest.raises(ValueError, match="chunk is 0"):

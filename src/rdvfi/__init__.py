@@ -52,7 +52,7 @@ from rdvfi.registry import backbones, bases, flows, renderers, trajectories
 if TYPE_CHECKING:
     from rdvfi.config import build
     from rdvfi.evaluation import evaluate
-    from rdvfi.video import interpolate_video
+    from rdvfi.video import interpolate_frames, interpolate_video
 
 __version__ = "0.2.0"
 
@@ -76,6 +76,7 @@ __all__ = [
     "create_model",
     "evaluate",
     "flows",
+    "interpolate_frames",
     "interpolate_video",
     "list_models",
     "renderers",
@@ -85,6 +86,7 @@ __all__ = [
 _ON_FIRST_USE = {
     "build": "rdvfi.config",
     "evaluate": "rdvfi.evaluation",
+    "interpolate_frames": "rdvfi.video",
     "interpolate_video": "rdvfi.video",
 }
 

@@ -7,8 +7,8 @@ others, where free memory says little. A time does not depend on the others, so 
 same in any division.
 """
 
-import warnings
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -20,47 +20,67 @@ CPU_BYTES = 2**30
 """Bytes of work at once where free memory is not asked for."""
 
 
+_LOGGER = logging.getLogger(__name__)
+
+
 class Chunks:
     """Divides times, and remembers how much was too much."""
 
     def __init__(self) -> None:
         self._limit: int | None = None
+        self.at_once: int | None = None
+        """Times that are drawn at once since memory ran out; None if it never did."""
 
     def draw(self, frames_at: Callable[[Times], Video], times: Times, *, bytes_each: int) -> Video:
-        """``frames_at(times)``, a part of the times after the other.
+        """``frames_at(times)``, a part of the times after the other; arguments as for `parts`."""
+        parts = _Parts(times.numel())
+        held = bytes_each * times.numel()
+        for frames in self.parts(frames_at, times, bytes_each=bytes_each, held=held):
+            parts.add(frames)
+        return parts.all()
+
+    def parts(
+        self,
+        frames_at: Callable[[Times], Video],
+        times: Times,
+        *,
+        bytes_each: int,
+        held: int = 0,
+        at_most: int | None = None,
+    ) -> Iterator[Video]:
+        """Frames at some times after the other, in order.
 
         When the device runs out of memory, half as many are tried at once, here and in later
-        calls, and a warning says so.
+        calls, and the log says so.
 
         Args:
             frames_at: Draws frames at some times.
             times: All times, at least one.
             bytes_each: Bytes that one time needs, its frame included.
+            held: Bytes of frames that the caller keeps.
+            at_most: Times to draw at once, even if there is memory for more.
 
         Raises:
             torch.OutOfMemoryError: If there is not enough memory for a single time.
         """
-        budget = _budget(times.device, held=bytes_each * times.numel())
+        budget = _budget(times.device, held=held)
         at_once = max(1, min(budget, self._limit or budget) // bytes_each)
-        parts = _Parts(times.numel())
-        while parts.done < times.numel():
-            part = times[parts.done : parts.done + at_once]
+        at_once = min(at_once, at_most or at_once)
+        done = 0
+        while done < times.numel():
+            part = times[done : done + at_once]
             frames = _if_there_is_memory(frames_at, part)
-            if frames is not None:
-                parts.add(frames)
-                continue
-            at_once = max(1, part.numel() // 2)
-            self._remember(at_once, bytes_each, times.device)
-        return parts.all()
+            if frames is None:
+                at_once = max(1, part.numel() // 2)
+                self._remember(at_once, bytes_each, times.device)
+            else:
+                yield frames
+                done += part.numel()
 
     def _remember(self, at_once: int, bytes_each: int, device: torch.device) -> None:
         if self._limit is None:
-            warnings.warn(
-                f"memory ran out on {device}: drawing {at_once} frames at once from here on",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-        self._limit = at_once * bytes_each
+            _LOGGER.warning("memory ran out on %s: drawing %d frames at once from here on", device, at_once)
+        self._limit, self.at_once = at_once * bytes_each, at_once
         if device.type == "cuda":
             torch.cuda.empty_cache()
 

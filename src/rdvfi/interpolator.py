@@ -9,7 +9,7 @@ the networks run in the type of the model's parameters, while times, flows and c
 float32 always. Frames come back in the type of the images.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -137,19 +137,58 @@ class Interpolator(Staged):
         Raises:
             ValueError: If an argument is not of the shape, type, range or device expected.
         """
+        draw, times, bytes_each = self._drawing(img0, img1, motion, timesteps)
+        if len(times) == 0:
+            return img0.new_empty(len(img0), 0, *img0.shape[1:])
+        if torch.compiler.is_compiling():  # inside another graph memory is not ours to divide
+            return draw(times)
+        return self._chunks.draw(draw, times, bytes_each=bytes_each)
+
+    def render_parts(
+        self,
+        img0: Tensor,
+        img1: Tensor,
+        motion: Motion,
+        timesteps: Sequence[float | int] | Tensor,
+        *,
+        at_most: int | None = None,
+    ) -> Iterator[Video]:
+        """`render` a few timesteps at a time: (B, t, 3, H, W) after (B, t, 3, H, W), in order.
+
+        For streams, which write frames as they come and need not hold those of all timesteps.
+
+        Args:
+            img0: First frames.
+            img1: Last frames.
+            motion: What ``estimate(img0, img1)`` returned.
+            timesteps: Times in [0, 1], shared by the batch: a list of floats or a 1-D tensor.
+            at_most: Timesteps at once; by default as many as memory allows.
+
+        Raises:
+            ValueError: If an argument is not of the shape, type, range or device expected.
+        """
+        draw, times, bytes_each = self._drawing(img0, img1, motion, timesteps)
+        if at_most is not None and at_most < 1:
+            raise ValueError(f"at_most is {at_most}; it must be at least 1")
+        return self._chunks.parts(draw, times, bytes_each=bytes_each, at_most=at_most)
+
+    @property
+    def drawn_at_once(self) -> int | None:
+        """Timesteps that are drawn at once since memory ran out; None if it never did."""
+        return self._chunks.at_once
+
+    def _drawing(
+        self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Sequence[float | int] | Tensor
+    ) -> tuple[Callable[[Times], Video], Times, int]:
+        """What draws frames at some times, all times, and the bytes that each needs."""
         _inputs.check_pair(img0, img1, self.device)
         times = _inputs.read_times(timesteps, self.device)
         size = self._size(img0)
         self._check_motion(motion, len(img0), size)
-        b, _, h, w = img0.shape
-        if len(times) == 0:
-            return img0.new_empty(b, 0, 3, h, w)
         draw = self._graphs.get("frames", self._frames)
-        if torch.compiler.is_compiling():  # inside another graph memory is not ours to divide
-            return draw(img0, img1, motion, times)
         pixels = WORK_BYTES * size.motion[0] * size.motion[1]
         frame = 3 * size.padded[0] * size.padded[1] * max(img0.element_size(), 4)
-        return self._chunks.draw(lambda part: draw(img0, img1, motion, part), times, bytes_each=b * (pixels + frame))
+        return lambda part: draw(img0, img1, motion, part), times, len(img0) * (pixels + frame)
 
     def compile(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,

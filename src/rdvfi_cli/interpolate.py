@@ -84,9 +84,8 @@ def interpolate(
     quiet: Quiet = False,
 ) -> None:
     """Make a video smoother: new frames between all frames, sound and timing kept."""
-    from rdvfi.scene_decision import SCENE_THRESHOLD
     from rdvfi.video import LowConfidenceWarning, interpolate_video
-    from rdvfi.video.interpolate import DEFAULT_MODEL
+    from rdvfi.video.ready import DEFAULT_MODEL
 
     for option, value, other, second in (("model", model, "recipe", recipe), ("multiplier", multiplier, "fps", fps)):
         if value is not None and second is not None:
@@ -121,7 +120,7 @@ def interpolate(
             overwrite=overwrite,
             contact_sheet=contact_sheet,
             on_scene_change=on_scene_change,
-            scene_threshold=SCENE_THRESHOLD if scene_threshold is None else scene_threshold,
+            scene_threshold=scene_threshold,
             progress=progress.show,
         )
     made = max(1, report.frames_written - report.frames_read)
@@ -161,7 +160,7 @@ def from_recipe(
     import torch
 
     from rdvfi.config import build
-    from rdvfi.video.interpolate import choose_place
+    from rdvfi.video.ready import choose_place
 
     place = choose_place(device, dtype)
     with torch.random.fork_rng(devices=[]):

@@ -1,6 +1,8 @@
-"""Video: exact timing, reading and writing of files, and interpolation with bounded memory."""
+"""Video: exact timing, and interpolation of files and of streams of frames with bounded memory."""
 
-from rdvfi.video.engine import LowConfidenceWarning, Stopped, UncertainPair, VideoReport
+from rdvfi.video.engine import Stopped
+from rdvfi.video.frames import interpolate_frames
 from rdvfi.video.interpolate import interpolate_video
+from rdvfi.video.report import LowConfidenceWarning, UncertainPair, VideoReport
 
-__all__ = ["LowConfidenceWarning", "Stopped", "UncertainPair", "VideoReport", "interpolate_video"]
+__all__ = ["LowConfidenceWarning", "Stopped", "UncertainPair", "VideoReport", "interpolate_frames", "interpolate_video"]

@@ -1,26 +1,27 @@
 """`interpolate_video`: files in, a file out."""
 
+import logging
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import SupportsFloat
 
 import torch
 
-from rdvfi.interpolator import Interpolator
 from rdvfi.media.output import check_destination, check_picture
 from rdvfi.media.reader import Source, open_source
 from rdvfi.media.writer import SinkOptions, check_options, open_sink
-from rdvfi.models import create_model
-from rdvfi.scene_decision import SCENE_THRESHOLD
 from rdvfi.video.contact_sheet import ContactSheet
-from rdvfi.video.engine import Engine, LowConfidenceWarning, Progress, VideoReport
+from rdvfi.video.engine import Engine, Progress
+from rdvfi.video.ready import DEFAULT_MODEL, DEFAULT_MULTIPLIER, ModelLike, ready_model
+from rdvfi.video.report import LowConfidenceWarning, VideoReport
 from rdvfi.video.scenes import scene_changes
-from rdvfi.video.timing import Multiply, Retiming, choose_retiming, exact_rate
+from rdvfi.video.timing import Multiply, Resample, Retiming, choose_retiming, exact_rate
 
-DEFAULT_MODEL = "rdvfi-s"
-DEFAULT_MULTIPLIER = 8
+_LOGGER = logging.getLogger(__name__)
 
 _PLAYBACK = Fraction(24)
 """Frames per second of what is made from images, unless a rate is given."""
@@ -32,14 +33,14 @@ def interpolate_video(
     source: PathLike | Sequence[PathLike],
     destination: PathLike,
     *,
-    model: str | os.PathLike[str] | Interpolator = DEFAULT_MODEL,
-    multiplier: int | None = None,
-    target_fps: Fraction | int | float | None = None,
+    model: ModelLike = DEFAULT_MODEL,
+    multiplier: SupportsFloat | None = None,
+    target_fps: SupportsFloat | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     chunk: int | None = None,
-    image_rate: Fraction | int | float | None = None,
+    image_rate: SupportsFloat | None = None,
     codec: str | None = None,
     crf: int | None = None,
     audio: bool = True,
@@ -47,7 +48,7 @@ def interpolate_video(
     overwrite: bool = False,
     contact_sheet: PathLike | None = None,
     on_scene_change: str = "blend",
-    scene_threshold: float = SCENE_THRESHOLD,
+    scene_threshold: float | None = None,
     progress: Progress | None = None,
 ) -> VideoReport:
     """Make a video smoother: new frames between all frames, sound and timing kept.
@@ -77,7 +78,7 @@ def interpolate_video(
             ``hold_previous``, the frame before, so that the cut stays where it was; or
             ``hold_nearest``.
         scene_threshold: Mean confidence of the motion, in [0, 1], below which two frames are taken
-            to be of two scenes; at 0 every pair is interpolated.
+            to be of two scenes; at 0 every pair is interpolated. 0.4 if not given.
         progress: Called as ``progress(done, total)`` with numbers of pairs of frames: at the start,
             and after every pair. Return False to stop; what it raises stops the work as well.
 
@@ -109,7 +110,7 @@ def interpolate_video(
     check_options(target, opened.info, options)
     sheet = None if picture is None else ContactSheet()
     engine = Engine(
-        _ready(model, device, dtype, allow_untrained=allow_untrained),
+        ready_model(model, device, dtype, allow_untrained=allow_untrained),
         opened,
         retiming,
         seed=seed,
@@ -123,6 +124,9 @@ def interpolate_video(
         report = engine.run(sink)
         if sheet is not None and picture is not None:
             sheet.save(picture)
+    report = replace(report, notes=(*_thinned(opened, retiming), *report.notes))
+    for note in report.notes:
+        _LOGGER.info(note)
     message = report.warning()
     if message is not None:
         warnings.warn(message, LowConfidenceWarning, stacklevel=2)
@@ -138,7 +142,7 @@ def _paths(source: PathLike | Sequence[PathLike]) -> Path | list[Path]:
     return paths[0] if len(paths) == 1 else paths
 
 
-def _image_rate(given: Fraction | int | float | None, retiming: Retiming) -> Fraction:
+def _image_rate(given: SupportsFloat | None, retiming: Retiming) -> Fraction:
     if given is not None:
         return exact_rate(given)
     return _PLAYBACK / retiming.multiplier if isinstance(retiming, Multiply) else _PLAYBACK
@@ -150,50 +154,17 @@ def _check_apart(source: Path | list[Path], destination: Path) -> None:
             raise ValueError(f"{destination} is the source itself; choose another destination")
 
 
-def _ready(
-    model: str | os.PathLike[str] | Interpolator,
-    device: str | torch.device | None,
-    dtype: torch.dtype | None,
-    *,
-    allow_untrained: bool,
-) -> Interpolator:
-    """The model, on its device, refused if it would draw noise for want of training."""
-    if isinstance(model, Interpolator):
-        if device is not None or dtype is not None:
-            raise ValueError("device and dtype are for named models; move a model with .to(...)")
-        built = model
-    else:
-        place, kind = choose_place(device, dtype)
-        built = create_model(model, device=place, dtype=kind)
-    missing = built.untrained_parts()
-    if missing and not allow_untrained:
-        raise ValueError(
-            f"the model has parts that nobody trained: {', '.join(missing)}; choose a trained one, "
-            "or accept them with allow_untrained=True"
-        )
-    return built
-
-
-def choose_place(device: str | torch.device | None, dtype: torch.dtype | None) -> tuple[torch.device, torch.dtype]:
-    """Where a named model runs and in which type: half precision on CUDA, if there is a device.
-
-    Raises:
-        ValueError: If there is no such device.
-    """
-    place = _device(device)
-    return place, dtype or (torch.float16 if place.type == "cuda" else torch.float32)
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device is {device!r}; expected a name such as cpu or cuda:0") from error
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device is {str(device)!r}, but no CUDA device is available")
-    return place
+def _thinned(source: Source, retiming: Retiming) -> list[str]:
+    """A note, if frames of the source are not among those that come out."""
+    info = source.info
+    count = retiming.count(info.frames, info.span, info.tick)
+    if not isinstance(retiming, Resample) or count >= info.frames:
+        return []
+    rate = float((info.frames - 1) / info.span)
+    return [
+        f"{float(retiming.fps):g} frames per second are fewer than the source's {rate:.3g}: "
+        f"about {count} frames come out of {info.frames}"
+    ]
 
 
 def _rate(source: Source, retiming: Retiming) -> Fraction:

@@ -39,14 +39,17 @@ class SceneChanges:
         if not 0.0 <= self.threshold <= 1.0:
             raise ValueError(f"scene_threshold is {self.threshold}; it must be in [0, 1]")
 
-    def holds_first(self, timestep: float) -> bool | None:
-        """Whether the first frame is repeated at this time, or the last one; None: neither."""
-        if self.action is OnSceneChange.BLEND:
-            return None
+    @property
+    def holds(self) -> bool:
+        """Whether one of both frames is repeated; else the renderer draws what it draws across a cut."""
+        return self.action is not OnSceneChange.BLEND
+
+    def holds_first(self, timestep: float) -> bool:
+        """Whether it is the first frame that is repeated at this time, or the last one."""
         return self.action is OnSceneChange.HOLD_PREVIOUS or timestep < 0.5
 
 
-def scene_changes(action: str, threshold: float) -> SceneChanges:
+def scene_changes(action: str, threshold: float | None) -> SceneChanges:
     """By the name of what is shown.
 
     Raises:
@@ -55,4 +58,4 @@ def scene_changes(action: str, threshold: float) -> SceneChanges:
     names = [each.value for each in OnSceneChange]
     if action not in names:
         raise ValueError(f"on_scene_change is {action!r}; expected one of {', '.join(names)}")
-    return SceneChanges(OnSceneChange(action), threshold)
+    return SceneChanges(OnSceneChange(action), SCENE_THRESHOLD if threshold is None else threshold)

@@ -19,10 +19,12 @@ Both need one interval at a time, so a plan never holds more than one pair of fr
 """
 
 import math
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import SupportsFloat
 
 from rdvfi.media.timestamps import Moment, Stamp
 
@@ -163,7 +165,7 @@ def schedule(stamps: Iterable[Stamp], retiming: Retiming) -> Iterator[tuple[Inte
         yield interval, retiming.moments(interval, origin)
 
 
-def choose_retiming(multiplier: int | None, target_fps: Fraction | int | float | None) -> Retiming:
+def choose_retiming(multiplier: SupportsFloat | None, target_fps: SupportsFloat | None) -> Retiming:
     """The rule that exactly one of the two arguments names.
 
     A float rate such as 29.97 is read as the fraction that it abbreviates, 30000/1001.
@@ -173,20 +175,32 @@ def choose_retiming(multiplier: int | None, target_fps: Fraction | int | float |
     if target_fps is not None:
         return Resample(exact_rate(target_fps))
     assert multiplier is not None
-    return Multiply(multiplier)
+    return Multiply(whole_number("multiplier", multiplier))
 
 
-def exact_rate(rate: Fraction | int | float) -> Fraction:
+def whole_number(name: str, value: SupportsFloat) -> int:
+    """An integer of any kind, also 2.0 and NumPy's.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    real = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
+    if not real.is_integer():
+        raise ValueError(f"{name} is {value!r}; it must be a whole number")
+    return int(real)
+
+
+def exact_rate(rate: SupportsFloat) -> Fraction:
     """A frame rate as a fraction; 23.976, 29.97, 59.94.. mean n * 1000/1001."""
-    if isinstance(rate, float):
-        if not math.isfinite(rate):
+    if not isinstance(rate, numbers.Rational):
+        if not math.isfinite(rate := float(rate)):
             raise ValueError(f"frame rate is {rate}; it must be a finite number")
         ntsc = Fraction(round(rate * 1.001) * 1000, 1001)
         # Rounded to two or three places it is the broadcast rate that is meant.
         if ntsc > 0 and abs(rate - float(ntsc)) < 6e-4 * max(1.0, rate / 24.0):
             return ntsc
         return Fraction(rate).limit_denominator(100_000)
-    return Fraction(rate)
+    return Fraction(int(rate.numerator), int(rate.denominator))
 
 
 def _common_divisor(a: Fraction, b: Fraction) -> Fraction:

@@ -1,0 +1,111 @@
+"""`interpolate_frames`: frames in, frames out, one after the other."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, pairwise
+from typing import SupportsFloat, TypeVar
+
+import torch
+
+from rdvfi import _inputs
+from rdvfi.interpolator import Interpolator
+from rdvfi.video.frame_kinds import FrameKind, kind_of
+from rdvfi.video.pairs import Pairs
+from rdvfi.video.ready import DEFAULT_MODEL, DEFAULT_MULTIPLIER, ModelLike, ready_model
+from rdvfi.video.scenes import scene_changes
+from rdvfi.video.timing import Multiply, whole_number
+
+Frame = TypeVar("Frame")
+
+
+def interpolate_frames(
+    frames: Iterable[Frame],
+    *,
+    multiplier: SupportsFloat | None = None,
+    timesteps: Sequence[float] | torch.Tensor | None = None,
+    model: ModelLike = DEFAULT_MODEL,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    chunk: int | None = None,
+    allow_untrained: bool = False,
+    on_scene_change: str = "blend",
+    scene_threshold: float | None = None,
+) -> Iterator[Frame]:
+    """The frames of a stream, and new ones between every two of them: lazily, and of the same kind.
+
+    A frame is taken from ``frames`` when it is needed. Two of them and a few new ones are held at a
+    time, so the stream may be endless; stopping to iterate stops the work.
+
+    Args:
+        frames: At least two frames of one kind and size: NumPy arrays (H, W, 3) of 8 or 16 bits;
+            PIL images, RGB or grey; or tensors (3, H, W) or (1, 3, H, W), floats in [0, 1] or 8-bit.
+        multiplier: n frames become (n - 1) * multiplier + 1; 8 if nothing is given.
+        timesteps: Instead of a multiplier, times in (0, 1) of the new frames of every pair.
+        model: A name or folder for `create_model`, or a model.
+        seed: Seed of the noise.
+        device: Where a named model runs; CUDA if there is a device, else the CPU.
+        dtype: Type of a named model; float16 on CUDA, float32 elsewhere.
+        chunk: Frames drawn at once; chosen by their size if not given.
+        allow_untrained: Accept a model with learned parts that nobody trained.
+        on_scene_change: What is shown between two scenes: ``blend``, ``hold_previous`` or
+            ``hold_nearest``.
+        scene_threshold: Mean confidence of the motion, in [0, 1], below which two frames are taken
+            to be of two scenes; at 0 every pair is interpolated. 0.4 if not given.
+
+    Returns:
+        An iterator. Frames of the input are passed on as they are; new tensors are on the device of
+        the input.
+
+    Raises:
+        ValueError: At once if an option is unusable; while iterating if there are fewer than two
+            frames, or one that is not like the first.
+        TypeError: While iterating, if the first frame is of no kind that is known.
+        MemoryError: While iterating, if not even one frame fits into the device's memory.
+    """
+    times = _times(multiplier, timesteps)
+    scenes = scene_changes(on_scene_change, scene_threshold)
+    ready = ready_model(model, device, dtype, allow_untrained=allow_untrained)
+    pairs = Pairs(ready, seed=seed, chunk=chunk, scenes=scenes)
+    return _stream(iter(frames), times, ready, pairs)
+
+
+def _times(multiplier: SupportsFloat | None, timesteps: Sequence[float] | torch.Tensor | None) -> list[float]:
+    """Where new frames are wanted between every two frames."""
+    if timesteps is None:
+        whole = Multiply(whole_number("multiplier", DEFAULT_MULTIPLIER if multiplier is None else multiplier))
+        return [j / whole.multiplier for j in range(1, whole.multiplier)]
+    if multiplier is not None:
+        raise ValueError("give either multiplier or timesteps, not both")
+    times = _inputs.read_times(timesteps, torch.device("cpu")).tolist()
+    if not all(0.0 < time < 1.0 for time in times) or any(b <= a for a, b in pairwise(times)):
+        raise ValueError(f"timesteps are {times}; they must rise, between 0 and 1: the frames themselves are there")
+    return times
+
+
+def _stream(frames: Iterator[Frame], times: list[float], model: Interpolator, pairs: Pairs) -> Iterator[Frame]:
+    first, second = next(frames, None), next(frames, None)
+    if first is None or second is None:
+        held = "no frame" if first is None else "a single frame"
+        raise ValueError(f"frames holds {held}; at least two are needed")
+    kind = kind_of(first)
+    img0 = kind.to_image(first, 0, model)
+    yield first
+    for number, last in enumerate(chain((second,), frames), start=1):
+        img1 = kind.to_image(last, number, model)
+        yield from _new(pairs, kind, img0, img1, times)
+        yield last
+        img0 = img1
+
+
+def _new(pairs: Pairs, kind: FrameKind, img0: torch.Tensor, img1: torch.Tensor, times: list[float]) -> Iterator:
+    """New frames of one pair; no state of torch is changed while the caller works with one of them."""
+    if not times:
+        return
+    with torch.inference_mode():
+        made = pairs.between(img0, img1, times).frames
+    while True:
+        with torch.inference_mode():
+            frame = next(made, None)
+        if frame is None:
+            return
+        yield kind.from_image(frame)

@@ -1,0 +1,104 @@
+"""New frames between neighbouring frames of a stream, on tensors.
+
+Each frame is the last one of a pair and then the first one of the next: what the model knows of it
+is used twice. New frames are drawn a few timesteps at a time, so that memory holds few of them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi._memory import is_out_of_memory
+from rdvfi.interfaces import Motion
+from rdvfi.interpolator import Interpolator
+from rdvfi.types import Image
+from rdvfi.video.scenes import SceneChanges
+
+_RENDER_BYTES = 2**28
+"""New frames that are drawn at once: about this many bytes of float32 pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Between:
+    """What lies between two frames."""
+
+    frames: Iterator[Float[Tensor, "3 H W"]]
+    """The new frames, each as soon as it is drawn."""
+    same_scene: bool
+    confidence: float
+    reason: str
+    """Why they are taken for one scene, or for two."""
+
+
+class Pairs:
+    """Makes the frames between two frames, pair after pair.
+
+    Args:
+        model: Makes them.
+        seed: Seed of the noise, the same for every pair.
+        chunk: Timesteps drawn at once; None chooses by the frame size.
+        scenes: Which frames are of two scenes, and what is shown between those.
+
+    Raises:
+        ValueError: If ``chunk`` is below 1.
+    """
+
+    def __init__(
+        self,
+        model: Interpolator,
+        *,
+        seed: int = 0,
+        chunk: int | None = None,
+        scenes: SceneChanges | None = None,
+    ) -> None:
+        if chunk is not None and chunk < 1:
+            raise ValueError(f"chunk is {chunk}; it must be at least 1")
+        self._model = model
+        self._seed = seed
+        self._chunk = chunk
+        self._scenes = scenes or SceneChanges()
+        self._previous: tuple[Tensor, Motion] | None = None
+
+    def between(self, first: Image, last: Image, timesteps: Sequence[float]) -> Between:
+        """The frames at ``timesteps`` between two frames, (1, 3, H, W) in [0, 1] on the model's device.
+
+        Raises:
+            MemoryError: If there is not enough memory, here or while frames are drawn.
+        """
+        motion = self._estimate(first, last)
+        self._previous = (last, motion)
+        one_scene = bool(motion.scene.same_scene[0])
+        frames = self._drawn(first, last, motion, timesteps)
+        if not one_scene and self._scenes.holds:
+            held = (first if self._scenes.holds_first(t) else last for t in timesteps)
+            frames = (frame[0] for frame in held)
+        return Between(frames, one_scene, float(motion.scene.confidence[0]), motion.scene.reason())
+
+    def _estimate(self, first: Image, last: Image) -> Motion:
+        after = self._previous[1] if self._previous is not None and self._previous[0] is first else None
+        try:
+            return self._model.estimate(
+                first, last, seed=self._seed, after=after, scene_threshold=self._scenes.threshold
+            )
+        except RuntimeError as error:
+            raise self._told(error, "estimate the motion between two frames") from error
+
+    def _drawn(
+        self, first: Image, last: Image, motion: Motion, timesteps: Sequence[float]
+    ) -> Iterator[Float[Tensor, "3 H W"]]:
+        at_most = self._chunk or max(1, _RENDER_BYTES // (4 * first.numel()))
+        try:
+            for part in self._model.render_parts(first, last, motion, timesteps, at_most=at_most):
+                yield from part[0]
+        except RuntimeError as error:
+            height, width = first.shape[-2:]
+            raise self._told(error, f"draw a single frame of {width}x{height}") from error
+
+    def _told(self, error: RuntimeError, work: str) -> Exception:
+        """The error, in one line if memory ran out."""
+        if not is_out_of_memory(error):
+            return error
+        place = self._model.device
+        return MemoryError(f"not enough memory on {place} to {work}; free some, or use another device")

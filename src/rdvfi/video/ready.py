@@ -1,0 +1,64 @@
+"""A model that is ready to make frames: built, on its device, and trained."""
+
+import os
+
+import torch
+
+from rdvfi.interpolator import Interpolator
+from rdvfi.models import create_model
+
+DEFAULT_MODEL = "rdvfi-s"
+DEFAULT_MULTIPLIER = 8
+
+ModelLike = str | os.PathLike[str] | Interpolator
+"""A name or folder for `create_model`, or a model."""
+
+
+def ready_model(
+    model: ModelLike,
+    device: str | torch.device | None,
+    dtype: torch.dtype | None,
+    *,
+    allow_untrained: bool,
+) -> Interpolator:
+    """The model on its device.
+
+    Raises:
+        ValueError: If it has learned parts that nobody trained, and would draw noise.
+    """
+    if isinstance(model, Interpolator):
+        if device is not None or dtype is not None:
+            raise ValueError("device and dtype are for named models; move a model with .to(...)")
+        built = model
+    else:
+        place, kind = choose_place(device, dtype)
+        built = create_model(model, device=place, dtype=kind)
+    missing = built.untrained_parts()
+    if missing and not allow_untrained:
+        raise ValueError(
+            f"the model has parts that nobody trained: {', '.join(missing)}; choose a trained one, "
+            "or accept them with allow_untrained=True"
+        )
+    return built
+
+
+def choose_place(device: str | torch.device | None, dtype: torch.dtype | None) -> tuple[torch.device, torch.dtype]:
+    """Where a named model runs and in which type: half precision on CUDA, if there is a device.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
+    place = _device(device)
+    return place, dtype or (torch.float16 if place.type == "cuda" else torch.float32)
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device is {device!r}; expected a name such as cpu or cuda:0") from error
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {str(device)!r}, but no CUDA device is available")
+    return place
