@@ -1,10 +1,12 @@
 """What README and docs show works: Python is executed, commands and links are checked."""
 
+import importlib
 import re
 import runpy
 import shlex
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import typer
@@ -114,3 +116,43 @@ def test_a_registered_backbone_runs(
     first, middle = strip[:, : w // 5], strip[:, 2 * (w // 5) : 3 * (w // 5)]
     assert (h, w) == (360, 5 * 640)
     assert abs(first.astype(int) - middle).mean() > 1.0
+
+
+@pytest.fixture
+def hooks(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """What mkdocs asks when it builds a page."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    return importlib.import_module("docs_hooks")
+
+
+def test_the_page_of_the_command_line_has_every_command_and_option(hooks: ModuleType) -> None:
+    page = hooks.on_page_markdown((ROOT / "docs/cli.md").read_text())
+    for command in typer.main.get_command(rdvfi_cli.main.application()).commands:  # pyright: ignore[reportAttributeAccessIssue]
+        assert f"## `rdvfi {command}`" in page
+    assert "`-x, --multiplier <" in page
+    assert "rdvfi data build" in page
+    assert "<!--" not in page
+
+
+def test_the_api_has_every_public_module_and_name(hooks: ModuleType) -> None:
+    pages = [hooks.on_page_markdown(page.read_text()) for page in (ROOT / "docs/api").glob("*.md")]
+    listed = [name for page in pages for name in re.findall(r"^::: ([\w.]+)$", page, re.MULTILINE)]
+    assert not {name for name in listed if listed.count(name) > 1}
+    assert set(listed) == set(hooks.public_modules("rdvfi"))
+    for name in rdvfi.__all__:
+        home = getattr(getattr(rdvfi, name), "__module__", None)
+        if home is not None and home.startswith("rdvfi."):
+            assert home in listed, name
+
+
+def test_every_registered_name_is_on_the_page_of_components(hooks: ModuleType) -> None:
+    page = hooks.on_page_markdown((ROOT / "docs/api/components.md").read_text())
+    for registry in (rdvfi.backbones, rdvfi.flows, rdvfi.bases, rdvfi.trajectories, rdvfi.renderers):
+        for name in registry:
+            assert f"`{name}`" in page, name
+
+
+def test_terms_of_the_glossary_stand_once() -> None:
+    terms = re.findall(r"^([A-Z].*)\n: ", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
+    assert len(terms) == len(set(terms)) > 30
+    assert {"Knot", "Keyframe", "Motion size", "Residual motion", "Similarity path", "Timestep", "Sigma"} <= set(terms)
