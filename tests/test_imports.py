@@ -20,7 +20,7 @@ LAYERS = [
     {"testing", "_signature"},
     {"registry"},
     {"backbones", "motion", "render"},
-    {"checkpoint", "_inputs", "_memory", "_fit"},
+    {"checkpoint", "_inputs", "_memory", "_fit", "graphs"},
     {"pretrained"},
     {"interpolator"},
     {"models"},

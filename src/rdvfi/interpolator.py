@@ -14,12 +14,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rdvfi import _inputs
 from rdvfi._memory import WORK_BYTES, Chunks
 from rdvfi.checkpoint import STAGES
 from rdvfi.geometry import MotionSize, choose_motion_size, replicate_pad, resize_image
+from rdvfi.graphs import Recorder
 from rdvfi.interfaces import (
     KeyframeGenerator,
     Keyframes,
@@ -56,8 +57,10 @@ class Interpolator(Staged):
         motion_area: int = MOTION_AREA,
     ) -> None:
         super().__init__(generator, trajectory, renderer, motion_area=motion_area)
-        self._graphs: dict[str, Callable[..., Any]] = {}
+        self._compiled: dict[str, Callable[..., Any]] = {}
+        self._recorder: Recorder | None = None
         self._chunks = Chunks()
+        self.register_load_state_dict_post_hook(_weights_loaded)
         # Says where the model is even if no stage has a parameter.
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
 
@@ -120,7 +123,7 @@ class Interpolator(Staged):
             self._check_motion(after, len(img0), self._size(img0))
             # A copy: the next call of a captured graph may write where the last one's result is.
             known = after.keyframes.latents[:, -1].clone()
-        return self._graphs.get("motion", self._motion)(img0, img1, noise, known, scene_threshold, same_scene)
+        return self._run("estimate", self._motion, img0, img1, noise, known, scene_threshold, same_scene)
 
     def render(self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Sequence[float | int] | Tensor) -> Video:
         """Draw frames at ``timesteps`` along a motion that `estimate` found for the same frames.
@@ -185,10 +188,13 @@ class Interpolator(Staged):
         times = _inputs.read_times(timesteps, self.device)
         size = self._size(img0)
         self._check_motion(motion, len(img0), size)
-        draw = self._graphs.get("frames", self._frames)
+
+        def draw(part: Times) -> Video:
+            return self._run("render", self._frames, img0, img1, motion, part)
+
         pixels = WORK_BYTES * size.motion[0] * size.motion[1]
         frame = 3 * size.padded[0] * size.padded[1] * max(img0.element_size(), 4)
-        return lambda part: draw(img0, img1, motion, part), times, len(img0) * (pixels + frame)
+        return draw, times, len(img0) * (pixels + frame)
 
     def compile(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -216,20 +222,35 @@ class Interpolator(Staged):
             This model.
         """
         options = {"backend": backend, "mode": mode, "dynamic": dynamic, "fullgraph": fullgraph}
-        self._graphs = {
-            "motion": torch.compile(self._motion, **options),
-            "frames": torch.compile(self._frames, **options),
+        self._compiled = {
+            "estimate": torch.compile(self._motion, **options),
+            "render": torch.compile(self._frames, **options),
         }
+        self._forget_graphs()
         return self
 
-    def optimize(self) -> "Interpolator":
-        """Compute once what is constant in inference, in every stage that can; returns itself.
+    def optimize(self, *, graphs: bool = True, reuse_results: bool = False) -> "Interpolator":
+        """Make inference fast without a compiler; returns itself.
 
-        Results stay the same up to rounding. What was computed is forgotten by ``train()``.
+        What is constant in inference is computed once, in every stage that can; results stay the same
+        up to rounding. On CUDA `estimate` and `render` are recorded as CUDA graphs, one per size, type
+        and number of times, at the first call that needs it, and replayed after that: the same results
+        bit by bit, without the time that launching takes. What cannot be recorded is named in a warning
+        and runs as before. See `rdvfi.graphs`.
+
+        ``train()`` undoes it. Moving the model, or loading weights, forgets the graphs only.
+
+        Args:
+            graphs: Record CUDA graphs.
+            reuse_results: Let the next call of the same kind overwrite results, instead of copying
+                them: for loops that are done with a motion, or frames, before they ask for the next.
 
         Raises:
             RuntimeError: If the model is being trained.
         """
+        if self.training:
+            raise RuntimeError("optimize() is for inference; call model.eval().requires_grad_(False) before")
+        self._recorder = Recorder(reuse_results=reuse_results) if graphs else None
         for name in STAGES.values():
             prepare = getattr(getattr(self, name), "optimize", None)
             if prepare is not None:
@@ -251,6 +272,31 @@ class Interpolator(Staged):
         """The type that the networks compute in."""
         floats = (p.dtype for p in self.parameters() if p.is_floating_point())
         return next(floats, torch.float32)
+
+    def train(self, mode: bool = True) -> "Interpolator":
+        """As of every module; training undoes what `optimize` did."""
+        if mode:
+            self._recorder = None
+        super().train(mode)
+        return self
+
+    def _run(self, name: str, stage: Callable[..., Any], *args: Any) -> Any:
+        """A stage, by what was compiled or recorded of it."""
+        function = self._compiled.get(name, stage)
+        if self._recorder is None or not self._records(args[:2]):
+            return function(*args)
+        with torch.cuda.device_of(args[0]):
+            return self._recorder.run(name, function, *args, watched=function is stage)
+
+    def _records(self, images: Sequence[Tensor]) -> bool:
+        """Whether graphs are recorded now: not on a CPU, within another graph, or for gradients."""
+        if self.device.type != "cuda" or torch.compiler.is_compiling() or torch.cuda.is_current_stream_capturing():
+            return False
+        return not (torch.is_grad_enabled() and any(x.requires_grad for x in (*images, *self.parameters())))
+
+    def _forget_graphs(self) -> None:
+        if self._recorder is not None:
+            self._recorder.clear()
 
     def _motion(
         self,
@@ -318,11 +364,12 @@ class Interpolator(Staged):
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy is not compiled: graphs belong to the model that they were made from."""
-        return {**super().__getstate__(), "_graphs": {}}
+        """A copy is not compiled or recorded: graphs belong to the model that they were made from."""
+        return {**super().__getstate__(), "_compiled": {}, "_recorder": None}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Interpolator":
         """Every move or cast of a module comes here; on the CPU the networks stay float32."""
+        self._forget_graphs()
 
         def convert(tensor: Tensor) -> Any:
             moved = fn(tensor)
@@ -330,3 +377,8 @@ class Interpolator(Staged):
             return moved.float() if half and moved.device.type == "cpu" else moved
 
         return super()._apply(convert, recurse)
+
+
+def _weights_loaded(module: nn.Module, _: Any) -> None:
+    assert isinstance(module, Interpolator)
+    module._forget_graphs()

@@ -40,7 +40,7 @@ def expected_flow(
         Both of the pairs one way and then the other.
     """
     grid = pixel_grid(*size, device=scores.device)
-    centre = grid.new_tensor([size[1] - 1, size[0] - 1])[:, None, None] / 2.0
+    centre = grid[:, -1:, -1:] / 2.0
     places = (grid - centre).flatten(1)
     facts = torch.stack((*places, places.square().sum(0), torch.ones_like(places[0])), dim=1)
     # Scores are bounded, so nothing overflows; the largest of each row need not be sought.
