@@ -154,7 +154,7 @@ class CudaCapture(Capture):
         self._pool: Any = None
         self._stream: torch.cuda.Stream | None = None
         self._lock = threading.Lock()
-        self._done: torch.cuda.Event | None = None
+        self._done: Any = None
 
     def record(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         """See `Capture.record`. Runs once more before, on the stream of recording."""
@@ -251,16 +251,15 @@ class Recorder:
         self, name: str, key: Hashable, function: Callable[..., Any], args: tuple[Any, ...], watched: bool
     ) -> tuple[Any] | None:
         """Record a stage for inputs of a new kind; its result, if it was run eagerly for that."""
-        result = None
-        if watched:
-            for _ in range(2):  # what is prepared at the first need is no part of the graph
+        result, found = None, [""]
+        for _ in range(2 if watched else 0):  # what is prepared at the first need is no part of a graph
+            if found:
                 with Watch() as watch:
                     result = (function(*args),)
-                if not watch.found:
-                    break
-            else:
-                self._give_up(name, key, watch.found[0])
-                return result
+                found = watch.found
+        if watched and found:
+            self._give_up(name, key, found[0])
+            return result
         try:
             _key(result)
             self._graphs[key] = self._record(function, args)
