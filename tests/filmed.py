@@ -22,9 +22,9 @@ def write_data(place: Path) -> Path:
         x = SPEED * (i - FILMED.start)
         film[i] = wall[100 : 100 + h, x : x + w]
     film.flush()
-    differences = np.zeros(12_009, np.float32)
-    differences[FILMED.start : FILMED.stop - 1] = 1.0
-    np.save(place / "film.cuts.npy", differences)
+    steps = np.zeros(12_009, np.float32)
+    steps[FILMED.start : FILMED.stop - 1] = 0.01
+    np.save(place / "film.steps.npy", steps)
     facts: Manifest = {name: {fact: "known" for fact in REQUIRED[name]} for name in REQUIRED}
     write_manifest(place, facts)
     np.savez(place / "photographs.npz", coffee=data.coffee(), cat=data.chelsea())

@@ -1,18 +1,15 @@
-"""Windows of clips: inputs, the truth between them, and which hold a cut."""
+"""Windows of clips: inputs, and the truth between them."""
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
 
 import clips
 from rdvfi.evaluation.clips import windows
 from rdvfi.evaluation.procedural import SETS
 from rdvfi.evaluation.protocol import clip_windows, count_windows
-from rdvfi.media.scene_cuts import CUT_FLOOR, CUT_RATIO, has_cut
 
 COUNT = 60
 
@@ -67,49 +64,10 @@ def test_reading_is_a_stream() -> None:
     assert len(taken) == 9
 
 
-def _textured(seed: int, shift: int) -> np.ndarray:
-    noise = np.random.default_rng(seed).integers(0, 255, (6, 12, 3), np.uint8)
-    picture = cv2.resize(noise, (192, 96), interpolation=cv2.INTER_CUBIC)
-    return np.roll(picture, shift, axis=1)
-
-
 def test_frames_are_reduced_where_asked(video: Path) -> None:
     window = next(clip_windows(video, gap=4, start=2, max_size=32))
     assert window.frames.shape == (5, 24, 32, 3)
     assert clips.numbers(list(window.frames)) == [2, 3, 4, 5, 6]
-
-
-@pytest.mark.parametrize("gap", [2, 8, 9])
-def test_a_cut_is_found_and_steady_motion_is_not_one(gap: int) -> None:
-    for step in (0, 1, 3):
-        moving = [_textured(0, step * i) for i in range(gap + 1)]
-        assert not has_cut(np.stack(moving))
-        for cut in (1, gap):
-            after = [_textured(1, step * i) for i in range(cut, gap + 1)]
-            assert has_cut(np.stack(moving[:cut] + after))
-
-
-def test_a_dissolve_is_kept() -> None:
-    first, last = _textured(0, 0).astype(float), _textured(1, 0).astype(float)
-    frames = [(first + (last - first) * i / 8).astype(np.uint8) for i in range(9)]
-    assert not has_cut(np.stack(frames))
-
-
-def test_a_cut_is_what_the_rule_says_near_its_border() -> None:
-    """Against the rule in SciPy, on windows whose one large step grows through the threshold."""
-    rng = np.random.default_rng(0)
-    found = []
-    for jump in range(2, 60, 4):
-        level = 60 + rng.integers(-2, 3, 9) + jump * (np.arange(9) >= 4)
-        window = np.clip(level[:, None, None, None] + rng.integers(-30, 31, (9, 54, 96, 3)), 0, 255)
-        small = window.astype(np.uint8).reshape(9, 27, 2, 48, 2, 3).mean((2, 4)).round() / 255.0
-        smooth = gaussian_filter(small, (0, 1, 1, 0), mode="mirror", truncate=4.0)
-        *rest, largest = np.sort(np.abs(np.diff(smooth, axis=0)).mean((1, 2, 3)))
-        found.append(largest >= max(CUT_FLOOR, CUT_RATIO * np.median(rest)))
-        assert has_cut(window.astype(np.uint8)) == found[-1], jump
-    assert {*found} == {True, False}
-    with pytest.raises(ValueError, match="a window of 2 frames; at least 3"):
-        has_cut(np.zeros((2, 16, 16, 3), np.uint8))
 
 
 def test_bad_clips_and_numbers_are_refused(video: Path, tmp_path: Path) -> None:

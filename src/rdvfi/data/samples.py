@@ -8,13 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from rdvfi.data.datasets.build import CREDITS, HELD_OUT
 from rdvfi.data.synthetic.textures import same_size
 from rdvfi.media.images import list_images, read_image
 from rdvfi.media.pixels import Picture, to_picture
+from rdvfi.media.scene_cuts import find_cuts, step_differences
 
+FROZEN = 0.002
+"""Mean difference of neighbouring frames, of a range of 1, up to which a window shows no motion."""
 TEXTURE_SIZE = (352, 640)
 """Height and width of the pieces of pictures that come without a film."""
 
@@ -36,27 +39,25 @@ class Film:
                 f"{path} has shape {self.frames.shape}; expected at least {CREDITS} RGB frames as "
                 "rdvfi data build makes them"
             )
-        self._cuts = _cuts(self.frames, path.with_suffix(".cuts.npy"))
+        self._steps = _steps(self.frames, path.with_suffix(".steps.npy"))
+        self._cuts = np.zeros(len(self._steps), bool)
+        self._cuts[np.array(find_cuts(self._steps), int) - 1] = True
 
     def window(self, rng: np.random.Generator, length: int) -> int:
         """First frame of a random window without a cut, and not frozen, for training."""
         while True:
             start = int(rng.integers(240, CREDITS - length))
             held = any(start < b and start + length > a for a, b in HELD_OUT)
-            if held or self._cuts[start : start + length - 1].max() > 18.0:
-                continue
-            if self._cuts[start : start + length - 1].mean() > 0.7:
+            steps = slice(start, start + length - 1)
+            if not held and not self._cuts[steps].any() and self._steps[steps].mean() > FROZEN:
                 return start
 
 
-def _cuts(frames: np.ndarray, cache: Path) -> np.ndarray:
-    """Mean absolute difference of each frame to the next, in grey levels of a thumbnail."""
-    if cache.exists():
-        return np.load(cache)
-    thumbs = frames[:, ::8, ::8, 1].astype(np.int16)
-    differences = np.abs(thumbs[1:] - thumbs[:-1]).mean((1, 2)).astype(np.float32)
-    np.save(cache, differences)
-    return differences
+def _steps(frames: np.ndarray, cache: Path) -> Float[np.ndarray, " m"]:
+    """Differences of neighbouring frames, kept in a file beside the film."""
+    if not cache.exists():
+        np.save(cache, step_differences(frames))
+    return np.load(cache)
 
 
 def load_pictures(data: Path, film: Film | None = None, *, frames: int = 150) -> list[Picture]:
