@@ -1,16 +1,21 @@
 """The plug-in as installed: found by name, keeps every contract, and the laws of its own."""
 
+import csv
 import importlib.util
 import subprocess
 import sys
+from importlib.resources import files
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 import rdvfi
+from rdvfi.media.images import write_png
 from rdvfi.registry import spec_of
 from rdvfi.testing import check_basis, check_flow, check_generator
+from rdvfi.training.parts import load_parts
+from rdvfi.training.recipes import compose_stages
 from rdvfi_example_plugin.haar import haar_matrix
 
 torch.set_num_threads(1)
@@ -39,6 +44,7 @@ def test_every_contract_is_kept() -> None:
     for between in (0, 3):
         coarse = rdvfi.flows.create("horn-schunck", warps=1)
         check_generator(rdvfi.backbones.create("haar", coarse=coarse, between=between))
+    check_generator(rdvfi.backbones.create("haar-diffusion", coarse=rdvfi.flows.create("dis"), width=16))
 
 
 def test_quintic_is_exact_for_constant_acceleration_and_smooth_at_the_knots() -> None:
@@ -100,13 +106,44 @@ def test_a_recipe_takes_the_entries_and_the_model_is_saved_by_their_names(tmp_pa
     assert torch.equal(again(img0, img1, [0.0, 0.4, 1.0]), frames)
 
 
+@pytest.fixture
+def clips(tmp_path) -> str:
+    """A folder with one clip, of a texture that turns."""
+    texture, folder = picture(128, 192, seed=3), tmp_path / "clips" / "turn"
+    folder.mkdir(parents=True)
+    for i in range(24):
+        angle = torch.tensor(0.02 * i)
+        turn = torch.stack((torch.cos(angle), -torch.sin(angle), torch.sin(angle), torch.cos(angle))).view(2, 2)
+        grid = F.affine_grid(torch.cat((turn, torch.zeros(2, 1)), dim=1)[None], [1, 3, 128, 192], align_corners=False)
+        frame = F.grid_sample(texture, grid, padding_mode="reflection", align_corners=False)
+        write_png(folder / f"{i:03d}.png", (255 * frame[0, :, 32:96, 48:144]).byte().permute(1, 2, 0).numpy())
+    return str(folder.parent)
+
+
+def test_the_backbone_is_trained_by_the_command_and_interpolates(clips: str, tmp_path) -> None:
+    recipe, out = files("rdvfi_example_plugin") / "recipe.yaml", tmp_path / "out"
+    settings = [f"recipe={recipe}", f"data.folder={clips}", f"out={out}", "engine.device=cpu"]
+    command = [sys.executable, "-m", "rdvfi", "train", *settings]
+    subprocess.run(command, check=True, capture_output=True)
+    with (out / "denoiser.csv").open() as file:
+        losses = [float(row["theta"]) for row in csv.DictReader(file)]
+    assert min(losses[-2:]) < 0.8 * losses[0]
+    model = rdvfi.build("rdvfi_s", *compose_stages(str(recipe), settings[1:])[0].model.overrides).eval()
+    untrained = model.estimate(picture(64, 96), picture(64, 96, seed=1)).keyframes.latents
+    load_parts(model, out / "denoiser.safetensors")
+    trained = model.estimate(picture(64, 96), picture(64, 96, seed=1)).keyframes.latents
+    assert not torch.equal(trained[:, 1:-1], untrained[:, 1:-1])
+    assert torch.equal(trained[:, [0, -1]], untrained[:, [0, -1]])
+    assert model(picture(64, 96), picture(64, 96, seed=1), [0.5]).isfinite().all()
+
+
 def test_the_command_line_knows_them() -> None:
     def said(*arguments: str) -> str:
         command = [sys.executable, "-m", "rdvfi", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     listed = said("models")
-    assert all(f"  {name} " in listed for name in ("haar", "horn-schunck", "quintic", "ptlflow"))
+    assert all(f"  {name} " in listed for name in ("haar", "haar-diffusion", "horn-schunck", "quintic", "ptlflow"))
     told = said("info", "haar")
     assert "package: rdvfi_example_plugin" in told
     assert "licence of the code: Apache-2.0" in told

@@ -1,0 +1,90 @@
+"""A backbone that learns: diffusion in Haar latents, from straight-line keyframes.
+
+It has what training asks of a diffusion backbone, and nothing else: a noise process, `denoise`, and
+the network that `denoise` evaluates in the attribute ``denoiser``. So the stages of ``rdvfi train``
+train it as they train RDVFI's own (``recipe.yaml`` in this package).
+
+The network predicts clean latents as a departure from the straight-line keyframes of `HaarLines`;
+its last layer starts at zero, so that an untrained model is the straight line.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rdvfi import FlowEstimator, KeyframeGenerator, backbones
+from rdvfi.backbones.diffusion import VariancePreserving
+from rdvfi_example_plugin.haar import HaarCondition, HaarLines
+
+
+class HaarDenoiser(nn.Module):
+    """Residual of clean latents from noisy ones, a first guess, time and noise level.
+
+    Args:
+        channels: Channels of a latent.
+        width: Channels between the layers.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(2 * channels + 2, width, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(width, channels, 3, padding=1),
+        )
+        last = self.layers[-1]
+        assert isinstance(last, nn.Conv2d)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(
+        self,
+        noisy: Float[Tensor, "b n c h w"],
+        guess: Float[Tensor, "b n c h w"],
+        times: Float[Tensor, " n"],
+        sigma: Float[Tensor, " b"],
+    ) -> Float[Tensor, "b n c h w"]:
+        """What is to be added to the guess."""
+        b, n, _, h, w = noisy.shape
+        time = times.to(noisy)[None, :, None, None, None].expand(b, n, 1, h, w)
+        level = sigma.to(noisy)[:, None, None, None, None].expand(b, n, 1, h, w)
+        inputs = torch.cat((noisy, guess, time, level), dim=2)
+        return self.layers(inputs.flatten(0, 1)).unflatten(0, (b, n))
+
+
+class HaarDiffusion(HaarLines):
+    """Keyframes between two frames by diffusion in Haar latents.
+
+    Args:
+        coarse: End-to-end flow on pixels.
+        between: Keyframes between the ends.
+        width: Channels inside the network.
+    """
+
+    noise_process = VariancePreserving()
+    time_symmetric = False
+
+    def __init__(self, coarse: FlowEstimator, between: int, width: int) -> None:
+        super().__init__(coarse, between)
+        self.denoiser = HaarDenoiser(self.latent_channels, width)
+
+    def denoise(
+        self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: HaarCondition
+    ) -> Float[Tensor, "b n c hz wz"]:
+        """The straight-line keyframes, and what the network adds to them."""
+        guess = super().denoise(noisy, sigma, condition)
+        return guess + self.denoiser(noisy, guess, self.times(noisy.device)[1:-1], sigma)
+
+
+@backbones.register("haar-diffusion")
+def haar_diffusion(*, coarse: FlowEstimator, between: int = 7, width: int = 64) -> KeyframeGenerator:
+    """Diffusion in Haar latents; `rdvfi train` trains its denoiser.
+
+    Args:
+        coarse: End-to-end flow on pixels.
+        between: Keyframes between the ends.
+        width: Channels inside the network.
+    """
+    return HaarDiffusion(coarse, between, width)
