@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import rdvfi
-from rdvfi.interfaces import Condition, FlowEstimator, KeyframeGenerator, MotionPrior
+from rdvfi.interfaces import CoarseFlow, Condition, FlowEstimator, KeyframeGenerator, MotionPrior
 from rdvfi.ops import backward_warp, straight_flows
 from rdvfi.testing import check_generator
 from rdvfi.types import SmallImage
@@ -71,7 +71,7 @@ class Rearranged(KeyframeGenerator):
 
 
 @rdvfi.backbones.register("rearranged")
-def rearranged(*, coarse: FlowEstimator, between: int = 3) -> KeyframeGenerator:
+def rearranged(*, coarse: CoarseFlow, between: int = 3) -> KeyframeGenerator:
     """Pixels moved along straight lines.
 
     Args:

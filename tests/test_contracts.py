@@ -33,6 +33,7 @@ from rdvfi.registry import (
     backbones,
     bases,
     create_from_spec,
+    create_sample,
     flows,
     renderers,
     spec_of,
@@ -52,14 +53,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def _filled(registry: Registry[Any], name: str, **given: Any) -> Any:
     """An entry with defaults; its slots take what needs no training."""
-    slots: dict[str, Any] = {}
-    for parameter in registry.parameters(name).values():
-        if parameter.component is FlowEstimator and parameter.required:
-            slots[parameter.name] = flows.create("dis" if parameter.name == "coarse" else "local")
-        elif parameter.component is Basis and parameter.required:
-            slots[parameter.name] = bases.create("cubic")
-    given = {**SMALL.get(name, {}), **slots, **given}
-    return registry.create(name, **given).eval().requires_grad_(False)
+    return create_sample(registry, name, **{**SMALL.get(name, {}), **given}).eval().requires_grad_(False)
 
 
 def _shaken(module: nn.Module, *, amount: float = 0.02) -> nn.Module:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 import rdvfi
 import toy
+from rdvfi.backbones.compact.generator import CompactKeyframes
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Keyframes, Motion, MotionPrior
 from rdvfi.ops import straight_flows
@@ -36,7 +37,7 @@ def test_untrained_the_pipeline_is_coarse_flow_and_warp(trajectory: str) -> None
 @torch.no_grad()
 def test_untrained_keyframes_are_the_starting_line_guess_whatever_the_noise() -> None:
     generator = rdvfi.build("rdvfi_s").eval().generator
-    assert isinstance(generator, rdvfi.backbones.compact.generator.CompactKeyframes)
+    assert isinstance(generator, CompactKeyframes)
     condition = generator.condition(*_pair())
     guess = generator.keyframes(condition, generator.initial_guess(condition))
     for seed in (0, 1):

@@ -15,7 +15,7 @@ from rdvfi.interfaces import (
 )
 
 NAMES = """
-    Basis FlowEstimator FlowGrid Interpolator KeyframeGenerator Keyframes Motion MotionPrior Reads Renderer
+    Basis CoarseFlow FlowEstimator FlowGrid Interpolator KeyframeGenerator Keyframes Motion MotionPrior Reads Renderer
     Trajectory TrajectoryModel __version__ backbones bases build create_model evaluate flows
     interpolate_frames interpolate_video list_models renderers trajectories
 """.split()

@@ -2,7 +2,6 @@
 
 import importlib
 import sys
-import types
 import warnings
 from enum import Enum
 from pathlib import Path
@@ -10,15 +9,14 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-import rdvfi
 import toy
-from rdvfi import registry as registry_module
+from rdvfi import _plugins
 from rdvfi.about import About
-from rdvfi.interfaces import Basis, FlowEstimator, Reads
+from rdvfi.interfaces import Basis, CoarseFlow, FlowEstimator, Reads
 from rdvfi.registry import (
     REGISTRIES,
     Registry,
-    backbones,
+    Replaced,
     bases,
     create_from_spec,
     flows,
@@ -254,41 +252,108 @@ def _plugin(folder: Path, name: str, source: str) -> None:
     (info / "entry_points.txt").write_text(f"[rdvfi.plugins]\n{name} = {name}\n")
 
 
-def test_plugins_load_at_the_first_look_up_and_broken_ones_warn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    good = (
-        "import rdvfi\n"
-        "from rdvfi.interfaces import Basis\n"
-        "list(rdvfi.bases)  # a look-up while loading\n"
-        "@rdvfi.bases.register('from-plugin')\n"
-        "class Mine(Basis):\n"
-        "    def weights(self, knots, times): ...\n"
-    )
-    _plugin(tmp_path, "rdvfi_good_plugin", good)
-    _plugin(tmp_path, "rdvfi_sick_plugin", "raise RuntimeError('no engine')\n")
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A place for plug-ins that are found at the next look-up; afterwards nothing is left of them."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry_module, "_plugins_loaded", False)
+    monkeypatch.setattr(_plugins, "_statuses", None)
     importlib.invalidate_caches()
-    with pytest.warns(RuntimeWarning, match=r"rdvfi_sick_plugin.*no engine") as caught:
-        assert "from-plugin" in bases
-    assert len(caught) == 1
+    before, modules = [registry.entries() for registry in REGISTRIES], set(sys.modules)
+    yield tmp_path
+    for registry, entries in zip(REGISTRIES, before, strict=True):
+        registry.restore(entries)
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+
+
+REGISTERS = """
+import rdvfi
+from rdvfi.interfaces import Basis
+list(rdvfi.bases)  # a look-up while loading
+@rdvfi.bases.register('{name}')
+class Mine(Basis):
+    def weights(self, knots, times): ...
+"""
+
+
+def test_plugins_load_at_the_first_look_up_once(fresh: Path) -> None:
+    _plugin(fresh, "rdvfi_good_plugin", REGISTERS.format(name="from-plugin"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert "from-plugin" in bases  # once
-    bases.unregister("from-plugin")
-    sys.modules.pop("rdvfi_good_plugin")
+        assert "from-plugin" in bases
+    (status,) = _plugins.load_plugins(REGISTRIES)
+    assert status.registered == ("basis from-plugin",)
+    assert (status.package, status.failure) == ("rdvfi_good_plugin 1.0", None)
 
 
-def test_backbones_is_a_registry_and_a_package() -> None:
-    package = importlib.import_module("rdvfi.backbones")
-    assert isinstance(package, types.ModuleType)
-    assert rdvfi.backbones is backbones
-    assert isinstance(rdvfi.backbones, Registry)
-    with pytest.raises(AttributeError, match="no attribute 'nothing_like_it'"):
-        _ = rdvfi.backbones.nothing_like_it
-    with pytest.raises(AttributeError):
-        _ = rdvfi.flows.compact
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [
+        ("raise RuntimeError('no engine')", "RuntimeError: no engine"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("import no_such_module_of_ours", "ModuleNotFoundError: No module named 'no_such_module_of_ours'"),
+        ("rdvfi.bases.unregister('cubic')", "it removed or replaced basis 'cubic'"),
+        ("rdvfi.flows.restore({})", "it removed or replaced flow 'dis', flow 'local'.*"),
+        ("class Own(BaseException): ...\nraise Own('mine')", "Own: mine"),
+        ("raise KeyboardInterrupt", None),
+    ],
+)
+def test_a_broken_plugin_is_left_out_with_all_that_it_did(fresh: Path, ending: str, reason: str | None) -> None:
+    _plugin(fresh, "rdvfi_good_plugin", REGISTERS.format(name="from-plugin"))
+    _plugin(fresh, "rdvfi_sick_plugin", REGISTERS.format(name="half-done") + ending + "\n")
+    entries = {registry.group: set(registry.entries()) for registry in REGISTRIES}
+    if reason is None:  # the user's interrupt is passed on
+        with pytest.raises(KeyboardInterrupt):
+            _ = "cubic" in bases
+        (fresh / "rdvfi_sick_plugin.py").write_text("")  # at the next look-up the rest is loaded
+    else:
+        with pytest.warns(RuntimeWarning, match=rf"'rdvfi_sick_plugin'.* left out: {reason}") as caught:
+            assert "from-plugin" in bases
+        assert len(caught) == 1
+    assert "cubic" in bases
+    left = {registry.group: set(registry.entries()) for registry in REGISTRIES}
+    assert left == {**entries, "basis": entries["basis"] | {"from-plugin"}}
+
+
+def _current(*, iterations: int = 2, knots: Shape = Shape.ROUND) -> FlowEstimator:
+    return toy.ToyFlow(Reads.LATENTS, iterations)
+
+
+def test_models_saved_under_former_names_load(shelf: Registry[FlowEstimator]) -> None:
+    moved = Replaced("knots", ((True, "SQUARE"), (False, "ROUND")))
+    shelf.register("current", renamed={"looks": "iterations", "moved": moved})(_current)
+    made = create_from_spec(shelf, {"name": "current", "config": {"looks": 5, "moved": True}})
+    assert spec_of(made) == {"name": "current", "config": {"iterations": 5, "knots": "SQUARE"}}
+    with pytest.raises(TypeError, match="has 'iterations' twice, the second time as 'looks'"):
+        create_from_spec(shelf, {"name": "current", "config": {"iterations": 3, "looks": 5}})
+
+
+def test_a_former_name_is_answered_with_the_one_now(shelf: Registry[FlowEstimator]) -> None:
+    shelf.register("current", renamed={"looks": "iterations"})(_current)
+    with pytest.raises(TypeError, match=r"^flow 'current': 'looks' is called 'iterations' now$"):
+        shelf.create("current", looks=2)
+    for renamed in ({"looks": "iterationz"}, {"knots": "iterations"}):
+        with pytest.raises(ValueError, match="cannot have been renamed to"):
+            shelf.register("other", renamed=renamed)(_current)
+    assert list(shelf) == ["current"]
+
+
+def _slots(*, first: CoarseFlow, second: FlowEstimator, third: CoarseFlow | None = None, size: int = 1) -> Basis: ...
+
+
+def test_the_annotation_says_which_group_fills_a_slot(shelf: Registry[FlowEstimator]) -> None:
+    shelf.register("slots")(_slots)
+    parameters = shelf.parameters("slots").values()
+    assert [parameter.slot for parameter in parameters] == ["coarse", "flow", "coarse", None]
+    assert [parameter.component for parameter in parameters] == [FlowEstimator] * 3 + [None]
+
+
+def test_the_name_coarse_still_says_so_for_plug_ins_of_the_first_version(shelf: Registry[FlowEstimator]) -> None:
+    def old(*, coarse: FlowEstimator) -> FlowEstimator: ...
+
+    with pytest.warns(FutureWarning, match=r"'coarse' of .*old is taken for a CoarseFlow .*annotate it"):
+        shelf.register("old")(old)
+    assert shelf.parameters("old")["coarse"].slot == "coarse"
 
 
 def test_every_registry_has_its_own_interface() -> None:

@@ -18,6 +18,7 @@ from rdvfi import ops
 from rdvfi.backbones.diffusion import VariancePreserving
 from rdvfi.interfaces import (
     Basis,
+    CoarseFlow,
     Condition,
     FlowEstimator,
     FlowGrid,
@@ -161,7 +162,7 @@ def toy_backbone(
     inner: int = 3,
     channels: int = 4,
     pooling: Pooling = Pooling.MEAN,
-    coarse: FlowEstimator | None = None,
+    coarse: CoarseFlow | None = None,
 ) -> KeyframeGenerator:
     return ToyGenerator(inner, channels, pooling, coarse)
 

@@ -29,11 +29,11 @@ from rdvfi import render as _render  # noqa: F401
 
 # isort: split
 
-# After the packages: `rdvfi.backbones` is the registry, as `rdvfi.flows` is, while
-# `import rdvfi.backbones.compact.generator` and `from rdvfi.backbones import compact` find the package in
-# `sys.modules`, whatever the attribute is. The registry passes the package's modules on.
+# After the packages: the attribute `rdvfi.backbones` is the registry, as `rdvfi.flows` is. Modules of the
+# package with the same name are reached by `from rdvfi.backbones.compact.generator import ...`.
 from rdvfi.interfaces import (
     Basis,
+    CoarseFlow,
     FlowEstimator,
     FlowGrid,
     KeyframeGenerator,
@@ -58,6 +58,7 @@ __version__ = "0.2.0"
 
 __all__ = [
     "Basis",
+    "CoarseFlow",
     "FlowEstimator",
     "FlowGrid",
     "Interpolator",

@@ -2,26 +2,38 @@
 
 A factory has keyword-only parameters of plain types: ``int``, ``float``, ``bool``, ``str``, an
 ``Enum`` for a choice, ``list`` and ``tuple`` of those, ``X | None``, or one of the component
-interfaces (`rdvfi.interfaces`), which makes it a slot that another component fills. From nothing
-but this signature follow the checks of `Registry.create`, the saved form of a model and Hydra's
+interfaces (`rdvfi.interfaces`), which makes it a slot that another component fills; in a recipe, one
+of the group that the annotation names (`rdvfi.interfaces.Slot`), or else of its interface's own group.
+From nothing but this signature follow the checks of `Registry.create`, the saved form of a model and Hydra's
 schema, so there is no second place where a configuration could be written down.
 """
 
 import inspect
 import types
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from torch import nn
 
-from rdvfi.interfaces import Basis, FlowEstimator, KeyframeGenerator, Renderer, TrajectoryModel
+from rdvfi.interfaces import (
+    Basis,
+    CoarseFlow,
+    FlowEstimator,
+    KeyframeGenerator,
+    Renderer,
+    Slot,
+    TrajectoryModel,
+)
 
 INTERFACES = (KeyframeGenerator, FlowEstimator, Basis, TrajectoryModel, Renderer)
 """What can fill a slot of another component."""
 
 _SCALARS = (int, float, bool, str)
+_GROUPS = {FlowEstimator: "flow", Basis: "basis"}
+"""The group of a recipe that fills a slot of an interface."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,14 @@ class Parameter:
         kind = without_none(self.annotation)[0]
         return kind if _is_interface(kind) else None
 
+    @property
+    def slot(self) -> str | None:
+        """The group of a recipe that fills it; None for a plain value, or if no group does."""
+        named = [note.group for note in _notes(self.annotation) if isinstance(note, Slot)]
+        if named or self.component is None:
+            return named[0] if named else None
+        return next((group for kind, group in _GROUPS.items() if issubclass(self.component, kind)), None)
+
 
 def parameters_of(factory: Callable[..., Any]) -> dict[str, Parameter]:
     """The parameters of a class or factory function, in order.
@@ -57,7 +77,7 @@ def parameters_of(factory: Callable[..., Any]) -> dict[str, Parameter]:
         where = f"parameter {name!r} of {describe(factory)}"
         if raw.kind is not inspect.Parameter.KEYWORD_ONLY:
             raise TypeError(f"{where} must be keyword-only: put a `*` before it in the signature")
-        parameter = Parameter(name, raw.annotation, raw.default)
+        parameter = Parameter(name, _annotation(name, raw.annotation, where), raw.default)
         if not _is_configurable(parameter.annotation):
             raise TypeError(
                 f"{where} has type {type_name(parameter.annotation)}; expected int, float, bool, "
@@ -108,11 +128,34 @@ def _convert_sequence(kind: Any, value: Any, where: str) -> Any:
 
 
 def without_none(annotation: Any) -> tuple[Any, bool]:
-    """The annotation without ``| None``, and whether it had that."""
+    """The annotation without ``| None`` and without notes, and whether it had the first."""
+    if get_origin(annotation) is Annotated:
+        return without_none(annotation.__origin__)
     if get_origin(annotation) not in (Union, types.UnionType):
         return annotation, False
-    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+    kinds = [without_none(kind)[0] for kind in get_args(annotation) if kind is not type(None)]
     return (kinds[0] if len(kinds) == 1 else annotation), len(kinds) < len(get_args(annotation))
+
+
+def _notes(annotation: Any) -> tuple[Any, ...]:
+    """What `Annotated` adds to a type, or to one of a union's."""
+    if get_origin(annotation) is Annotated:
+        return annotation.__metadata__
+    if get_origin(annotation) in (Union, types.UnionType):
+        return tuple(note for kind in get_args(annotation) for note in _notes(kind))
+    return ()
+
+
+def _annotation(name: str, annotation: Any, where: str) -> Any:
+    """The annotation; in plug-ins of version 0.1.0 a name said what `CoarseFlow` says now."""
+    if name != "coarse" or without_none(annotation)[0] is not FlowEstimator or _notes(annotation):
+        return annotation
+    warnings.warn(
+        f"{where} is taken for a CoarseFlow because of its name; annotate it as rdvfi.interfaces.CoarseFlow",
+        FutureWarning,
+        stacklevel=5,
+    )
+    return CoarseFlow if annotation is FlowEstimator else CoarseFlow | None
 
 
 def _is_interface(kind: Any) -> bool:
@@ -141,6 +184,8 @@ def type_name(annotation: Any) -> str:
     """An annotation as its author wrote it."""
     if annotation is inspect.Parameter.empty:
         return "no annotation"
+    if get_origin(annotation) is Annotated:
+        return type_name(annotation.__origin__)
     if isinstance(annotation, type) and not get_args(annotation):
         return annotation.__name__
     return str(annotation)

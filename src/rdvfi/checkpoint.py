@@ -103,17 +103,7 @@ def read_config(path: Path) -> Pretrained:
         if not isinstance(parts, list) or not all(part in PARTS for part in parts):
             raise ValueError(f"{path}: {key} must be a list of parts; got {parts!r}")
         table[key] = tuple(parts)
-    table["trajectory"] = _renewed(table["trajectory"])
     return Pretrained(**table)
-
-
-def _renewed(trajectory: Any) -> Any:
-    """The trajectory's specification with ``knots``, which older files wrote as ``moved``."""
-    config = trajectory.get("config") if isinstance(trajectory, dict) else None
-    if not isinstance(config, dict) or not isinstance(config.get("moved"), bool):
-        return trajectory
-    rest = {key: value for key, value in config.items() if key != "moved"}
-    return {**trajectory, "config": {**rest, "knots": "MOVED" if config["moved"] else "FIXED"}}
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:

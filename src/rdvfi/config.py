@@ -7,8 +7,8 @@ chooses an entry for each *group*::
     model = rdvfi.build("rdvfi_s", "basis=linear", "flow.radius=3")
 
 A component that needs another one (a parameter whose type is an interface) receives the one that
-the recipe chose: a `FlowEstimator` parameter called ``coarse`` takes the group ``coarse``, any
-other one the group ``flow``; a `Basis` takes ``basis``. A parameter ``latent_channels`` that a
+the recipe chose: a `FlowEstimator` that of the group ``flow``, a `CoarseFlow` that of ``coarse``, a
+`Basis` that of ``basis``. A parameter ``latent_channels`` that a
 recipe leaves open is that of the backbone. Hydra composes and checks; it never
 instantiates. The result is turned into specifications of `rdvfi.registry`, so a recipe can call
 registered factories and nothing else.
@@ -16,6 +16,7 @@ registered factories and nothing else.
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,6 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rdvfi._signature import Parameter, without_none
-from rdvfi.interfaces import Basis, FlowEstimator
 from rdvfi.interpolator import Interpolator
 from rdvfi.pretrained import MOTION_AREA
 from rdvfi.registry import (
@@ -113,7 +113,7 @@ def compose(recipe: str | os.PathLike[str], *overrides: str) -> dict[str, Any]:
             composed = hydra.compose(path.stem, [*checked, ours])
         values = OmegaConf.to_container(composed, resolve=True, enum_to_str=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(f"recipe {os.fspath(recipe)!r}: {one_line(error)}") from error
+        raise ValueError(f"recipe {os.fspath(recipe)!r}: {_unknown_field(error) or one_line(error)}") from error
     if not isinstance(values, dict) or not values.keys() >= {"motion_area", *GROUPS}:
         raise ValueError(f"recipe {os.fspath(recipe)!r} must have {ROOT!r} first in its defaults")
     return {str(key): value for key, value in values.items()}
@@ -208,11 +208,9 @@ def _is_chosen(values: Any) -> bool:
 
 def _slot(group: str, name: str, parameter: Parameter) -> str:
     """The group that fills a parameter whose type is an interface."""
+    if parameter.slot in GROUPS:
+        return str(parameter.slot)
     interface = parameter.component
-    if interface is not None and issubclass(interface, Basis):
-        return "basis"
-    if interface is not None and issubclass(interface, FlowEstimator):
-        return "coarse" if parameter.name == "coarse" else "flow"
     raise ValueError(
         f"{group} {name!r} takes a {interface.__name__ if interface else '?'} as "
         f"{parameter.name!r}, which no group of a recipe gives; build it in Python"
@@ -281,6 +279,16 @@ def stored_nodes() -> Iterator[None]:
 
 def _copied(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _copied(value) if isinstance(value, dict) else value for key, value in tree.items()}
+
+
+def _unknown_field(error: Exception) -> str | None:
+    """Hydra's complaint about a field that an entry does not have, in the registry's words."""
+    found = re.search(r"Key '([^']+)' not in '(\w+):([\w-]+)'", str(error) + str(error.__cause__))
+    if found is None:
+        return None
+    field, group, name = found.groups()
+    registry = next(registry for registry in GROUPS.values() if registry.group == group)
+    return registry.unknown(name, field)
 
 
 def one_line(error: Exception) -> str:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from rdvfi._fit import decodes
+from rdvfi._plugins import PLUGIN_GROUP
 from rdvfi._signature import Parameter, type_name
 from rdvfi.about import About
 from rdvfi.interfaces import (
@@ -28,7 +29,7 @@ from rdvfi.interfaces import (
 )
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import WEIGHTS_FOLDER
-from rdvfi.registry import PLUGIN_GROUP, REGISTRIES, Registry, bases, flows
+from rdvfi.registry import REGISTRIES, Registry, create_sample
 
 SIZE = (256, 448)
 """Motion size, (h, w), for which shapes are told: that of 16:9 video."""
@@ -197,15 +198,9 @@ def _count(component: nn.Module) -> int:
 
 def _built(registry: Registry[Any], name: str, values: Mapping[str, Any]) -> nn.Module:
     """An entry with what was given, defaults, and plain components in its slots."""
-    given = dict(values)
-    for parameter in registry.parameters(name).values():
-        if parameter.component is FlowEstimator and parameter.required:
-            given[parameter.name] = flows.create("dis" if parameter.name == "coarse" else "local")
-        elif parameter.component is Basis and parameter.required:
-            given[parameter.name] = bases.create("cubic")
     heavy = registry.interface is KeyframeGenerator
     with torch.random.fork_rng(devices=[]), torch.device("meta" if heavy else "cpu"):
-        return registry.create(name, **given)
+        return create_sample(registry, name, **values)
 
 
 def _shown(parameter: Parameter) -> str:

@@ -18,6 +18,7 @@ where pixel ``x`` of the first frame moves to. ``F_0`` is zero at tau = 0, ``F_1
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
+from typing import Annotated
 
 import torch
 from jaxtyping import Bool, Float
@@ -237,6 +238,17 @@ class FlowEstimator(nn.Module, ABC):
         both = self(torch.cat((first, second)), torch.cat((second, first)))
         onward, back = both.chunk(2)
         return onward, back
+
+
+@dataclass(frozen=True)
+class Slot:
+    """In the annotation of a factory's parameter: the group of a recipe that fills it."""
+
+    group: str
+
+
+CoarseFlow = Annotated[FlowEstimator, Slot("coarse")]
+"""A parameter that takes the coarse flow between the two end frames: a recipe's group ``coarse``."""
 
 
 class TrajectoryModel(nn.Module, ABC):

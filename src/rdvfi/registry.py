@@ -17,17 +17,14 @@ module; it is imported at the first look-up, and importing it registers.
 """
 
 import difflib
-import sys
-import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import Enum
-from importlib.metadata import entry_points
-from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from torch import nn
 
+from rdvfi._plugins import load_plugins
 from rdvfi._signature import Parameter, convert, describe, parameters_of
 from rdvfi.about import About
 from rdvfi.interfaces import Basis, FlowEstimator, KeyframeGenerator, Renderer, TrajectoryModel
@@ -35,7 +32,6 @@ from rdvfi.interfaces import Basis, FlowEstimator, KeyframeGenerator, Renderer, 
 T = TypeVar("T", bound=nn.Module)
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
-PLUGIN_GROUP = "rdvfi.plugins"
 _SPEC = "_rdvfi_spec"
 
 
@@ -46,33 +42,61 @@ class UnknownNameError(KeyError):
         return str(self.args[0])
 
 
+@dataclass(frozen=True)
+class Replaced:
+    """What replaced a parameter of a former version: its name now, and the values of the former ones.
+
+    Values that are not listed stay what they were.
+    """
+
+    name: str
+    values: tuple[tuple[Any, Any], ...] = ()
+
+    def value(self, former: Any) -> Any:
+        """The value now that stands for a former one."""
+        return next((new for old, new in self.values if type(old) is type(former) and old == former), former)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A registered factory and what is known of it."""
+
+    factory: Callable[..., Any]
+    parameters: dict[str, Parameter]
+    about: About
+    renamed: dict[str, Replaced]
+
+
 class Registry(Mapping[str, Callable[..., T]], Generic[T]):
     """Named factories of one interface. ``my_name`` and ``my-name`` are the same name.
 
     Args:
         interface: The class of which every product must be an instance.
         group: What an entry is called, in messages and in recipes.
-        package: The package with the same name in `rdvfi`, if there is one: its modules stay
-            reachable as attributes (`rdvfi.backbones.compact.generator`).
     """
 
-    def __init__(self, interface: type[T], group: str, *, package: str | None = None) -> None:
+    def __init__(self, interface: type[T], group: str) -> None:
         self.interface = interface
         self.group = group
-        self._package = package
-        self._factories: dict[str, Callable[..., T]] = {}
-        self._parameters: dict[str, dict[str, Parameter]] = {}
-        self._about: dict[str, About] = {}
+        self._entries: dict[str, _Entry] = {}
 
-    def register(self, name: str, *, about: About | None = None) -> Callable[[Factory], Factory]:
+    def register(
+        self,
+        name: str,
+        *,
+        about: About | None = None,
+        renamed: Mapping[str, "str | Replaced"] | None = None,
+    ) -> Callable[[Factory], Factory]:
         """Decorator: register a class or factory function under ``name``.
 
         Args:
             name: What it is called from now on, here, in recipes and in saved models.
             about: Licences, origin of weights, citation.
+            renamed: Former names of parameters and what they are called now, so that models saved
+                under the former ones load, and recipes that use them are told the new ones.
 
         Raises:
-            ValueError: If the name is taken or empty.
+            ValueError: If the name is taken or empty, or ``renamed`` leads to no parameter.
             TypeError: If the signature cannot be configured (see `rdvfi._signature`).
         """
         key = normalise(name)
@@ -81,25 +105,29 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
 
         def add(factory: Factory) -> Factory:
             parameters = parameters_of(factory)
-            owner = self._factories.get(key)
+            owner = self._entries.get(key)
             # Running a notebook cell again replaces what it registered before.
             again = describe(factory).startswith("__main__.") and owner is not None
-            if owner is not None and not (again and describe(owner) == describe(factory)):
+            if owner is not None and not (again and describe(owner.factory) == describe(factory)):
                 raise ValueError(
-                    f"{self.group} {key!r} is already registered by {describe(owner)}; choose "
+                    f"{self.group} {key!r} is already registered by {describe(owner.factory)}; choose "
                     "another name, or unregister it first"
                 )
-            self._factories[key] = factory
-            self._parameters[key] = parameters
-            self._about[key] = about or About()
+            former = {old: Replaced(new) if isinstance(new, str) else new for old, new in (renamed or {}).items()}
+            for old, new in former.items():
+                if old in parameters or new.name not in parameters:
+                    raise ValueError(
+                        f"{self.group} {key!r}: {old!r} cannot have been renamed to {new.name!r}; its "
+                        f"parameters are {', '.join(parameters) or 'none'}"
+                    )
+            self._entries[key] = _Entry(factory, parameters, about or About(), former)
             return factory
 
         return add
 
     def unregister(self, name: str) -> None:
         """Forget an entry."""
-        key = self._find(name)
-        del self._factories[key], self._parameters[key], self._about[key]
+        del self._entries[self._find(name)]
 
     def create(self, name: str, **config: Any) -> T:
         """Make the object that ``name`` stands for.
@@ -115,7 +143,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         """
         key = self._find(name)
         config = self._bind(key, config)
-        product = self._factories[key](**config)
+        product = self._entries[key].factory(**config)
         if not isinstance(product, self.interface):
             raise TypeError(
                 f"{self.group} {key!r} made a {type(product).__name__}; expected a {self.interface.__name__}"
@@ -125,54 +153,66 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
 
     def parameters(self, name: str) -> dict[str, Parameter]:
         """The parameters that ``create(name, ...)`` takes, in order."""
-        return dict(self._parameters[self._find(name)])
+        return dict(self._entries[self._find(name)].parameters)
+
+    def renamed(self, name: str) -> dict[str, "Replaced"]:
+        """Former names of the parameters of ``name``, and what replaced them."""
+        return dict(self._entries[self._find(name)].renamed)
 
     def about(self, name: str) -> About:
         """Licences, origin of weights and citation, as far as they were stated."""
-        return self._about[self._find(name)]
+        return self._entries[self._find(name)].about
+
+    def unknown(self, name: str, parameter: str) -> str:
+        """One line on a parameter that ``name`` does not take: its name now, or the closest one."""
+        entry = self._entries[self._find(name)]
+        if parameter in entry.renamed:
+            return f"{self.group} {name!r}: {parameter!r} is called {entry.renamed[parameter].name!r} now"
+        known = ", ".join(entry.parameters) or "none"
+        hint = did_you_mean(parameter, entry.parameters)
+        return f"{self.group} {name!r} has no parameter {parameter!r}{hint} (it takes: {known})"
+
+    def entries(self) -> dict[str, Any]:
+        """A copy of what is registered, plug-ins not yet loaded; see `restore`."""
+        return dict(self._entries)
+
+    def restore(self, entries: Mapping[str, Any]) -> None:
+        """Go back to what `entries` returned."""
+        self._entries = dict(entries)
 
     def __getitem__(self, name: str) -> Callable[..., T]:
-        return self._factories[self._find(name)]
+        return self._entries[self._find(name)].factory
 
     def __contains__(self, name: object) -> bool:
-        _load_plugins()
-        return isinstance(name, str) and normalise(name) in self._factories
+        load_plugins(REGISTRIES)
+        return isinstance(name, str) and normalise(name) in self._entries
 
     def __iter__(self) -> Iterator[str]:
-        _load_plugins()
-        return iter(sorted(self._factories))
+        load_plugins(REGISTRIES)
+        return iter(sorted(self._entries))
 
     def __len__(self) -> int:
-        _load_plugins()
-        return len(self._factories)
+        load_plugins(REGISTRIES)
+        return len(self._entries)
 
     def __repr__(self) -> str:
         return f"Registry({self.group}: {', '.join(self)})"
 
-    def __getattr__(self, name: str) -> ModuleType:
-        package = self.__dict__.get("_package")
-        module = None if package is None else sys.modules.get(f"{package}.{name}")
-        if module is None:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return module
-
     def _find(self, name: str) -> str:
-        _load_plugins()
+        load_plugins(REGISTRIES)
         key = normalise(name)
-        if key in self._factories:
+        if key in self._entries:
             return key
-        hint = did_you_mean(key, self._factories)
-        known = ", ".join(sorted(self._factories)) or "none"
+        hint = did_you_mean(key, self._entries)
+        known = ", ".join(sorted(self._entries)) or "none"
         raise UnknownNameError(f"no {self.group} named {name!r}{hint} (registered: {known})")
 
     def _bind(self, key: str, config: Mapping[str, Any]) -> dict[str, Any]:
         """``config`` checked, in the signature's order, with defaults filled in."""
-        parameters = self._parameters[key]
+        parameters = self._entries[key].parameters
         for name in config:
             if name not in parameters:
-                known = ", ".join(parameters) or "none"
-                hint = did_you_mean(name, parameters)
-                raise TypeError(f"{self.group} {key!r} has no parameter {name!r}{hint} (it takes: {known})")
+                raise TypeError(self.unknown(key, name))
         missing = [p.name for p in parameters.values() if p.required and p.name not in config]
         if missing:
             raise TypeError(f"{self.group} {key!r} needs {', '.join(missing)}")
@@ -243,7 +283,7 @@ def create_from_spec(registry: Registry[T], spec: Any) -> T:
         raise TypeError(f"the config of {registry.group} {name!r} must be a table; got {config!r}")
     parameters = registry.parameters(name)
     built = {}
-    for key, value in config.items():
+    for key, value in with_new_names(registry, name, config).items():
         interface = parameters[key].component if key in parameters else None
         if interface is None or value is None:
             built[key] = value
@@ -252,35 +292,48 @@ def create_from_spec(registry: Registry[T], spec: Any) -> T:
     return registry.create(name, **built)
 
 
+def with_new_names(registry: Registry[Any], name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved configuration with the names that its parameters have now.
+
+    Raises:
+        TypeError: If it has a parameter under both names.
+    """
+    renamed = registry.renamed(name)
+    found = {}
+    for key, value in config.items():
+        new = renamed.get(key)
+        now, meant = (key, value) if new is None else (new.name, new.value(value))
+        if now in found or (new is not None and now in config):
+            raise TypeError(f"{registry.group} {name!r} has {now!r} twice, the second time as {key!r}")
+        found[now] = meant
+    return found
+
+
+SAMPLES = {"coarse": "dis", "flow": "local", "basis": "cubic"}
+"""Parts that need no training and fit every default, by the group whose slots they fill."""
+
+
+def create_sample(registry: Registry[T], name: str, **given: Any) -> T:
+    """An entry with its defaults, for looking at it or checking it: `SAMPLES` fill its slots.
+
+    Args:
+        registry: Where it is registered.
+        name: Its name.
+        **given: Values and components to use instead.
+    """
+    for parameter in registry.parameters(name).values():
+        if parameter.required and parameter.slot in SAMPLES and parameter.name not in given:
+            assert parameter.component is not None
+            given[parameter.name] = registry_of(parameter.component).create(SAMPLES[parameter.slot])
+    return registry.create(name, **given)
+
+
 def registry_of(interface: type[nn.Module]) -> Registry[Any]:
     """The registry whose products fill a slot of this interface."""
     return next(r for r in REGISTRIES if issubclass(interface, r.interface))
 
 
-_plugins_lock = threading.RLock()
-_plugins_loaded = False
-
-
-def _load_plugins() -> None:
-    """Import every installed plug-in, once; one that fails warns and is left out."""
-    global _plugins_loaded
-    with _plugins_lock:
-        if _plugins_loaded:
-            return
-        _plugins_loaded = True  # first, since a plug-in may look something up while it loads
-        for entry in entry_points(group=PLUGIN_GROUP):
-            try:
-                entry.load()
-            except Exception as error:
-                warnings.warn(
-                    f"rdvfi plug-in {entry.name!r} ({entry.value}) could not be loaded and is left "
-                    f"out: {type(error).__name__}: {error}",
-                    RuntimeWarning,
-                    stacklevel=4,
-                )
-
-
-backbones = Registry(KeyframeGenerator, "backbone", package="rdvfi.backbones")
+backbones = Registry(KeyframeGenerator, "backbone")
 flows = Registry(FlowEstimator, "flow")
 bases = Registry(Basis, "basis")
 trajectories = Registry(TrajectoryModel, "trajectory")

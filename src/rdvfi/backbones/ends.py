@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.backbones.compact.autoencoder import STRIDE, Autoencoder
-from rdvfi.interfaces import Condition, FlowEstimator, KeyframeGenerator, MotionPrior, Reads
+from rdvfi.interfaces import CoarseFlow, Condition, FlowEstimator, KeyframeGenerator, MotionPrior, Reads
 from rdvfi.ops import fill_occluded
 from rdvfi.registry import backbones
 from rdvfi.types import SmallImage
@@ -68,7 +68,7 @@ class EndsOnly(KeyframeGenerator):
 
 
 @backbones.register("ends")
-def ends(*, coarse: FlowEstimator, latent_channels: int = 16, encoder_width: int = 32) -> KeyframeGenerator:
+def ends(*, coarse: CoarseFlow, latent_channels: int = 16, encoder_width: int = 32) -> KeyframeGenerator:
     """The two end latents alone, as a baseline.
 
     Args:

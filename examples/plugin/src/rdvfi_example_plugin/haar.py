@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi import FlowEstimator, KeyframeGenerator, MotionPrior, Reads, backbones
+from rdvfi import CoarseFlow, FlowEstimator, KeyframeGenerator, MotionPrior, Reads, backbones
 from rdvfi.about import About
 from rdvfi.interfaces import Condition
 from rdvfi.ops import backward_warp, straight_flows
@@ -115,7 +115,7 @@ class HaarLines(KeyframeGenerator):
     "haar",
     about=About(citation="A. Haar: Zur Theorie der orthogonalen Funktionensysteme. 1910"),
 )
-def haar(*, coarse: FlowEstimator, between: int = 7) -> KeyframeGenerator:
+def haar(*, coarse: CoarseFlow, between: int = 7) -> KeyframeGenerator:
     """Haar latents, and keyframes along straight lines; nothing is learned.
 
     Args:

@@ -14,7 +14,7 @@ from rdvfi.backbones.compact.autoencoder import STRIDE, Autoencoder
 from rdvfi.backbones.compact.denoiser import Bent, CompactCondition, Denoiser
 from rdvfi.backbones.diffusion import VariancePreserving
 from rdvfi.geometry import resize_flow
-from rdvfi.interfaces import Denoised, FlowEstimator, KeyframeGenerator, MotionPrior, Reads
+from rdvfi.interfaces import CoarseFlow, Denoised, FlowEstimator, KeyframeGenerator, MotionPrior, Reads
 from rdvfi.ops import fill_occluded, similarity_path_flows, straight_flows
 from rdvfi.registry import backbones
 from rdvfi.types import SmallImage
@@ -119,7 +119,7 @@ class CompactKeyframes(KeyframeGenerator):
 @backbones.register("compact", about=RDVFI_S)
 def compact(
     *,
-    coarse: FlowEstimator,
+    coarse: CoarseFlow,
     latent_channels: int = 16,
     encoder_width: int = 32,
     width: int = 48,

@@ -10,7 +10,7 @@ import torch
 
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Basis, FlowEstimator, Keyframes, Reads, Trajectory, TrajectoryModel
-from rdvfi.motion.trajectory.knots import Knots, basis_reach, trajectory_over
+from rdvfi.motion.trajectory.knots import KNOTS_BEFORE, Knots, basis_reach, trajectory_over
 from rdvfi.motion.trajectory.straight import FIELD_STRIDE
 from rdvfi.ops import chain
 from rdvfi.registry import trajectories
@@ -57,7 +57,7 @@ class ChainedTrajectory(TrajectoryModel):
         return trajectory_over(self.knots, both_ends, keyframes.times, self.basis)
 
 
-@trajectories.register("chained")
+@trajectories.register("chained", renamed=KNOTS_BEFORE)
 def chained(*, flow: FlowEstimator, basis: Basis, knots: Knots = Knots.MOVED) -> TrajectoryModel:
     """Adjacent motions chained without a network; needs no training if the flow needs none.
 

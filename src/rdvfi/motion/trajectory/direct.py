@@ -11,7 +11,7 @@ from torch import nn
 from rdvfi.interfaces import Basis, Keyframes, Reads, Trajectory, TrajectoryModel
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.motion.flow.local import MATCHED
-from rdvfi.motion.trajectory.knots import Knots, basis_reach, trajectory_over
+from rdvfi.motion.trajectory.knots import KNOTS_BEFORE, Knots, basis_reach, trajectory_over
 from rdvfi.motion.trajectory.straight import starting_line
 from rdvfi.ops import backward_warp, correlation
 from rdvfi.registry import trajectories
@@ -66,7 +66,7 @@ class DirectRegression(TrajectoryModel):
         return trajectory_over(self.knots, line.fields(bend), keyframes.times, self.basis)
 
 
-@trajectories.register("direct")
+@trajectories.register("direct", renamed=KNOTS_BEFORE)
 def direct(*, basis: Basis, latent_channels: int = 16, width: int = 48, knots: Knots = Knots.MOVED) -> TrajectoryModel:
     """Direct regression of every knot's flow, the ablation of iterative fusion.
 

@@ -28,7 +28,7 @@ from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Basis, FlowEstimator, Keyframes, Reads, Trajectory, TrajectoryModel
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.motion.flow.local import MATCHED
-from rdvfi.motion.trajectory.knots import Knots, basis_reach, trajectory_over
+from rdvfi.motion.trajectory.knots import KNOTS_BEFORE, Knots, basis_reach, trajectory_over
 from rdvfi.motion.trajectory.straight import Line, starting_line
 from rdvfi.ops import backward_warp, chain, correlation
 from rdvfi.registry import trajectories
@@ -134,7 +134,7 @@ class IterativeFusion(TrajectoryModel):
         return carried + out[:, :1] * (composed - carried) + out[:, 1:]
 
 
-@trajectories.register("iterative", about=RDVFI_S)
+@trajectories.register("iterative", about=RDVFI_S, renamed=KNOTS_BEFORE)
 def iterative(
     *,
     flow: FlowEstimator,

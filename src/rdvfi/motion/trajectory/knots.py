@@ -15,7 +15,7 @@ from rdvfi.interfaces import Basis, FlowGrid
 from rdvfi.motion.trajectory.fixed_knots import Fields, KnotTrajectory
 from rdvfi.motion.trajectory.moved_knots import FOLLOWED, MovedKnotTrajectory
 from rdvfi.motion.trajectory.source_knots import SourceKnotTrajectory
-from rdvfi.registry import bases, create_from_spec
+from rdvfi.registry import Replaced, bases, create_from_spec
 
 
 class Knots(Enum):
@@ -28,6 +28,9 @@ class Knots(Enum):
     SOURCE = "source"
     """The paths of the pixels of both end frames: `rdvfi.motion.trajectory.source_knots`."""
 
+
+KNOTS_BEFORE = {"moved": Replaced("knots", ((True, "MOVED"), (False, "FIXED")))}
+"""The parameter that ``knots`` replaced: models saved by early versions have it."""
 
 _KINDS = {
     Knots.FIXED: KnotTrajectory,

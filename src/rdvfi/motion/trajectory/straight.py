@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rdvfi.geometry import flow_length, resize_flow
 from rdvfi.interfaces import Basis, Keyframes, Reads, Trajectory, TrajectoryModel
-from rdvfi.motion.trajectory.knots import Knots, basis_reach, trajectory_over
+from rdvfi.motion.trajectory.knots import KNOTS_BEFORE, Knots, basis_reach, trajectory_over
 from rdvfi.ops.flow_algebra import chain, straight_flows
 from rdvfi.registry import trajectories
 
@@ -144,7 +144,7 @@ class StraightTrajectory(TrajectoryModel):
         return trajectory_over(self.knots, line.fields(torch.zeros_like(line.bends)), keyframes.times, self.basis)
 
 
-@trajectories.register("straight")
+@trajectories.register("straight", renamed=KNOTS_BEFORE)
 def straight(*, basis: Basis, knots: Knots = Knots.MOVED, residual_motion: bool = False) -> TrajectoryModel:
     """Uniform straight motion along the coarse flow; needs no training.
 
