@@ -21,6 +21,7 @@ from torch import Tensor
 
 import counting
 import rdvfi
+from rdvfi.backbones.wan import folded
 from rdvfi.interfaces import KeyframeGenerator
 from rdvfi.interpolator import Interpolator
 from rdvfi.testing import smooth_noise
@@ -267,7 +268,7 @@ def bench_count_full_size(
 ) -> None:
     """Operations and bytes of the full-size networks, on shapes alone; nothing is computed."""
     # Tensors without values cannot be compared; the rows of the context are zeros, hence one row.
-    monkeypatch.setattr("rdvfi.backbones.wan.folded.distinct_rows", _one_row)
+    monkeypatch.setattr(folded, "distinct_rows", _one_row)
     with torch.device("meta"):
         generator = rdvfi.backbones.create(backbone)
     generator.to("meta").to(torch.bfloat16).eval().requires_grad_(False)

@@ -293,7 +293,7 @@ def test_plugins_load_at_the_first_look_up_once(fresh: Path) -> None:
         ("import sys; sys.exit(3)", "SystemExit: 3"),
         ("import no_such_module_of_ours", "ModuleNotFoundError: No module named 'no_such_module_of_ours'"),
         ("rdvfi.bases.unregister('cubic')", "it removed or replaced basis 'cubic'"),
-        ("rdvfi.flows.restore({})", "it removed or replaced flow 'dis', flow 'local'.*"),
+        ("rdvfi.flows.restore({})", "it removed or replaced flow 'dis', flow 'global-local'.*"),
         ("class Own(BaseException): ...\nraise Own('mine')", "Own: mine"),
         ("raise KeyboardInterrupt", None),
     ],

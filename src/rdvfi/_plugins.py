@@ -99,7 +99,7 @@ def _lost(
 ) -> list[str]:
     """Entries that were there before and are not the same after."""
     triples = zip(registries, before, after, strict=True)
-    return [f"{r.group} {name!r}" for r, old, new in triples for name in old if new.get(name) is not old[name]]
+    return [f"{r.group} {name!r}" for r, old, new in triples for name in sorted(old) if new.get(name) is not old[name]]
 
 
 def _added(
