@@ -76,7 +76,7 @@ def test_overrides_choose_and_set(recipe: Path) -> None:
     generator, trajectory = model.generator, model.trajectory
     assert isinstance(generator, toy.ToyGenerator)
     assert isinstance(trajectory, toy.ToyTrajectoryModel)
-    assert generator.inner == 1
+    assert len(generator.knot_times) == 3
     assert generator.pooling is toy.Pooling.MAX
     assert trajectory.reads is Reads.PIXELS
     assert model.motion_area == 1024

@@ -4,7 +4,7 @@ There are five: `backbones`, `flows`, `bases`, `trajectories` and `renderers`, e
 interface. Registering is all that a plug-in does::
 
     @rdvfi.backbones.register("mine")
-    def mine(*, width: int = 64, coarse: FlowEstimator) -> KeyframeGenerator:
+    def mine(*, width: int = 64, coarse: CoarseFlow) -> KeyframeGenerator:
         return MyGenerator(width, coarse)
 
 An object made by `Registry.create` remembers its *specification*: the registered name and plain
