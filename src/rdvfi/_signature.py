@@ -155,7 +155,7 @@ def _annotation(name: str, annotation: Any, where: str) -> Any:
         FutureWarning,
         stacklevel=5,
     )
-    return CoarseFlow if annotation is FlowEstimator else CoarseFlow | None
+    return CoarseFlow if annotation is FlowEstimator else CoarseFlow | None  # pyright: ignore[reportOperatorIssue]
 
 
 def _is_interface(kind: Any) -> bool:
