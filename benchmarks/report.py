@@ -31,12 +31,13 @@ INTRODUCTION = """\
 
 <!-- Made by benchmarks/report.py from the files in benchmarks/results; do not edit. -->
 
-How to run them, and what is timed: `benchmarks/README.md` in the repository. Read the figures so:
+How to run them, and what is timed: `benchmarks/README.md` in the repository. Every table names the commit that was
+measured. Read the figures so:
 
-- Times are the **median** of several rounds after a warm-up, with the interquartile range (IQR) and
-  the fastest round (min). Inputs rotate through copies that together exceed every cache.
 - **x ours**: a median over that of our default, for the same work in the same run. Whatever beats
   us is below 1 and **bold**.
+- Times are the **median** of several rounds after a warm-up, with the interquartile range (IQR) and
+  the fastest round (min). Inputs rotate through copies that together exceed every cache.
 - **MB counted**: for `render`, two image reads and one write per new frame and the small maps
   once; for everything else what has to be moved at least. **MB compulsory**: every input read once
   and every output written once. **Of copy**: counted bytes per second over the bandwidth of a plain
@@ -62,7 +63,20 @@ def main() -> None:
 def page(results: Path) -> str:
     """The whole page, from all benchmark files below a folder."""
     runs = list(_runs(results))
-    return "\n".join([INTRODUCTION, *(_section(*section, runs) for section in SECTIONS.items())])
+    return "\n".join([INTRODUCTION, *(_section(*section, runs) for section in SECTIONS.items()), *_history(results)])
+
+
+def _history(results: Path) -> Iterator[str]:
+    """Figures of ``gpu-history.json``: what GPUs gave at earlier commits, a row a figure and a column a commit."""
+    for path in sorted(results.rglob("gpu-history.json")):
+        runs = json.loads(path.read_text(encoding="utf-8"))["history"]
+        yield "## History on a GPU\n"
+        yield "Batch 1, medians. Each column is one commit on one card; compare columns of the same card only.\n"
+        heads = (f"`{x['commit']}`, {x['date']}, {x['device']}, torch {x['versions']['torch']}" for x in runs)
+        lines = [_row(["what", "unit", *heads]), _row(["---", "---", *("--:" for _ in runs)])]
+        by_run = [{(what, unit): f"{value:g}" for what, unit, value in run["figures"]} for run in runs]
+        rows = dict.fromkeys(key for run in by_run for key in run)
+        yield "\n".join([*lines, *(_row([*key, *(run.get(key, "") for run in by_run)]) for key in rows)]) + "\n"
 
 
 def _runs(results: Path) -> Iterator[list[dict[str, Any]]]:
@@ -103,38 +117,49 @@ def _run_of(entry: Mapping[str, Any]) -> str:
 
 def _caption(entries: list[dict[str, Any]]) -> str:
     info = entries[0]["extra_info"]
-    named = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
+    named = ", ".join(f"{name} {version}" for name, version in info["versions"].items() if name != "rdvfi")
     bandwidth = info["copy_bytes_per_second"] / 1e9
-    note = f" {info['note']}" if info.get("note") else ""
+    note = f" {info['note'][:1].upper()}{info['note'][1:].rstrip('.')}." if info.get("note") else ""
     return (
         f"Commit `{info['commit']}`, {entries[0]['datetime'][:10]}; {named}. "
-        f"A plain copy moves {bandwidth:.1f} GB/s.{note}\n"
+        f"A plain copy moves {bandwidth:.1f} GB/s.{note}{_common(entries)}\n"
     )
 
 
-_COLUMNS = (
-    "work",
-    "size",
-    "dtype",
-    "implementation",
-    "median ms",
-    "IQR",
-    "min",
-    "rounds",
-    "x ours",
-    "of copy",
-    "MB counted / compulsory",
-    "Gop",
-    "peak MB",
-)
+def _common(entries: list[dict[str, Any]]) -> str:
+    """Size and dtype, where all rows of a table have the same."""
+    kinds = {(x["extra_info"]["size"], x["extra_info"]["dtype"]) for x in entries}
+    return "" if len(kinds) > 1 else " All rows: {}, {}.".format(*kinds.pop())
+
+
+_COLUMNS = {
+    "work": "---",
+    "size": "---",
+    "dtype": "---",
+    "implementation": "---",
+    "x ours": "--:",
+    "median ms": "--:",
+    "IQR": "--:",
+    "min": "--:",
+    "rounds": "--:",
+    "of copy": "--:",
+    "MB counted / compulsory": "--:",
+    "Gop": "--:",
+    "peak MB": "--:",
+}
+"""Heading and alignment. The verdict stands beside the name, so that a narrow page does not cut it."""
 
 
 def _table(entries: list[dict[str, Any]]) -> str:
-    lines = [_row(_COLUMNS), _row("---" if i < 4 else "--:" for i in range(len(_COLUMNS)))]
+    """Rows of one run; columns that are empty, or say the same in every row, are left out."""
+    rows = []
     for _, group in _grouped(entries, lambda x: (*_work_of(x), "")):
         ours = next((x for x in group if _is_ours(x["extra_info"])), None)
-        lines += [_row(_cells(entry, ours)) for entry in sorted(group, key=_median)]
-    return "\n".join(lines) + "\n"
+        rows += [_cells(entry, ours) for entry in sorted(group, key=_median)]
+    said_above = ("size", "dtype") if _common(entries) else ()
+    shown = [name for name in _COLUMNS if name not in said_above and any(row[name] for row in rows)]
+    lines = [_row(shown), _row(_COLUMNS[name] for name in shown)]
+    return "\n".join([*lines, *(_row(row[name] for name in shown) for row in rows)]) + "\n"
 
 
 def _is_ours(info: Mapping[str, Any]) -> bool:
@@ -148,24 +173,26 @@ def _work_of(entry: Mapping[str, Any]) -> tuple[str, int, str, str]:
     return info["operation"], width * height, info["size"], info["dtype"]
 
 
-def _cells(entry: dict[str, Any], ours: dict[str, Any] | None) -> list[str]:
+def _cells(entry: dict[str, Any], ours: dict[str, Any] | None) -> dict[str, str]:
+    """What stands in each column of `_COLUMNS`."""
     info, stats = entry["extra_info"], entry["stats"]
     ratio = None if ours is None else _median(entry) / _median(ours)
-    return [
-        info["operation"],
-        info["size"],
-        info["dtype"],
-        info["implementation"],
-        *(_milliseconds(stats[name]) for name in ("median", "iqr", "min")),
-        str(stats["rounds"]),
-        "" if ratio is None else f"**{ratio:.2f}**" if ratio < 0.995 else f"{ratio:.2f}",
-        _number(share_of_copy(entry), 1.0, 2),
-        " / ".join(_number(info.get(f"bytes_{x}"), 1e6, 1) for x in ("counted", "compulsory"))
-        if info.get("bytes_counted")
-        else "",
-        _number(info.get("operations"), 1e9, 2),
-        _number(info.get("peak_memory_bytes") if info["device_type"] == "cuda" else None, 1e6, 0),
-    ]
+    moved = (_number(info.get(f"bytes_{x}"), 1e6, 1) for x in ("counted", "compulsory"))
+    return {
+        "work": info["operation"],
+        "size": info["size"],
+        "dtype": info["dtype"],
+        "implementation": info["implementation"],
+        "x ours": "" if ratio is None else f"**{ratio:.2f}**" if ratio < 0.995 else f"{ratio:.2f}",
+        "median ms": _milliseconds(stats["median"]),
+        "IQR": _milliseconds(stats["iqr"]),
+        "min": _milliseconds(stats["min"]),
+        "rounds": str(stats["rounds"]),
+        "of copy": _number(share_of_copy(entry), 1.0, 2),
+        "MB counted / compulsory": " / ".join(moved) if info.get("bytes_counted") else "",
+        "Gop": _number(info.get("operations"), 1e9, 2),
+        "peak MB": _number(info.get("peak_memory_bytes") if info["device_type"] == "cuda" else None, 1e6, 0),
+    }
 
 
 def share_of_copy(entry: Mapping[str, Any]) -> float | None:

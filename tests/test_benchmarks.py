@@ -76,12 +76,12 @@ def test_ratios_of_a_small_report_are_those_computed_by_hand(benchmarks: Any, tm
         _entry("warp", "elsewhere", 1.0, size="1920x1080"),
     )
     # 10 MB in 2 ms are 5 GB/s, half of a copy at 10 GB/s; in 5 ms a fifth; in 1.5 ms two thirds.
-    ((*_, time, iqr, least, rounds, ratio, share, moved_mb, gop, _),) = _rows(page, "rdvfi")
+    ((*_, ratio, time, iqr, least, rounds, share, moved_mb, gop),) = _rows(page, "rdvfi")
     assert (time, iqr, least, rounds) == ("2", "0.2", "1", "5")
     assert (ratio, share, moved_mb, gop) == ("1.00", "0.50", "10.0 / 6.0", "3.00")
-    assert _rows(page, "slower")[0][8:10] == ["2.50", "0.20"]
-    assert _rows(page, "faster")[0][8:10] == ["**0.75**", "0.67"]
-    assert _rows(page, "elsewhere")[0][8:10] == ["", ""]  # nothing of the same size is ours
+    assert [_rows(page, "slower")[0][i] for i in (4, 9)] == ["2.50", "0.20"]
+    assert [_rows(page, "faster")[0][i] for i in (4, 9)] == ["**0.75**", "0.67"]
+    assert [_rows(page, "elsewhere")[0][i] for i in (4, 9)] == ["", ""]  # nothing of the same size is ours
     assert "### Some CPU, 2 threads" in page
     assert "Commit `abcdef0123`, 2026-11-22; torch 2.13.0." in page
     assert "A plain copy moves 10.0 GB/s. It was busy." in page
@@ -97,7 +97,7 @@ def test_a_pair_with_one_and_with_many_frames_gives_fixed_and_extra_cost(benchma
     )
     # Four frames more take 80 ms: 20 ms each, and 80 ms are left for the pair.
     assert ["1024x576", "float32", "rdvfi-s", "80.0", "20.0"] in _rows(page, "rdvfi-s")
-    assert [row[8] for row in _rows(page, "rife-4.25")] == ["5.00"]
+    assert [row[2] for row in _rows(page, "rife-4.25")] == ["5.00"]
 
 
 def test_sections_without_a_gpu_file_say_so(benchmarks: Any, tmp_path: Path) -> None:
@@ -107,6 +107,24 @@ def test_sections_without_a_gpu_file_say_so(benchmarks: Any, tmp_path: Path) -> 
     assert "### Some GPU\n" in sections["Splatting"]
     silent = {name for name, part in sections.items() if "Not yet measured on a GPU" not in part}
     assert silent == {"Splatting"}
+
+
+def test_what_all_rows_share_is_said_once_above_the_table(benchmarks: Any, tmp_path: Path) -> None:
+    page = _page(benchmarks, tmp_path, _entry("warp", "rdvfi", 2.0), _entry("warp", "faster", 1.0))
+    assert "It was busy. All rows: 1024x576, float32." in page
+    assert _rows(page, "faster") == [["warp", "faster", "**0.50**", "1", "0.1", "0.5", "5"]]
+
+
+def test_the_history_has_a_column_for_each_commit(benchmarks: Any, tmp_path: Path) -> None:
+    def run(commit: str, *figures: list[Any]) -> dict[str, Any]:
+        return {"commit": commit, "date": "d", "device": "GPU", "versions": {"torch": "2"}, "figures": figures}
+
+    runs = [run("abc", ["x8", "ms", 39], ["x24", "ms", 12.5]), run("def", ["x8", "ms", 2.25])]
+    (tmp_path / "gpu-history.json").write_text(json.dumps({"history": runs}))
+    page = benchmarks("report").page(tmp_path)
+    assert "`abc`, d, GPU, torch 2 | `def`, d, GPU, torch 2" in page
+    assert _rows(page, "x8") == [["x8", "ms", "39", "2.25"]]
+    assert _rows(page, "x24") == [["x24", "ms", "12.5", ""]]
 
 
 def test_reports_of_evaluations_are_no_benchmarks(benchmarks: Any, tmp_path: Path) -> None:
