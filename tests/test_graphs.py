@@ -278,3 +278,36 @@ def test_filling_keeps_the_structure() -> None:
     assert new[0].rest["a"].item() == 1.0
     assert new[0].layer is pair.layer
     assert new[1] == [1, None]
+
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_a_graph_replays_a_stage_on_a_gpu() -> None:
+    recorder = Recorder()
+    for _ in range(3):
+        pair = Pair(torch.rand(1000, device="cuda"), {"a": torch.rand(2, 3, device="cuda")})
+        assert _same(recorder.run("double", _double, pair, 1.0), _double(pair, 1.0))
+    assert len(recorder) == 1
+    with pytest.warns(RuntimeWarning, match="waits for a value"):
+        recorder.run("item", lambda x: x * x.sum().item(), torch.ones(3, device="cuda"))
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_a_model_gives_the_same_frames_by_graphs_on_a_gpu() -> None:
+    model = rdvfi.create_model("rdvfi-s", device="cuda", dtype=torch.float16)
+    learned = getattr(model.generator.coarse, "learned", None)  # pyright: ignore
+    if learned is not None:  # the rest of that flow leaves the device
+        model.generator.coarse = learned
+    pairs = [[x.to("cuda", torch.float16) for x in _frames(seed)] for seed in (0, 1)]
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("error")
+        plain = [model(*pair, [0.2, 0.5]) for pair in pairs]
+        model.optimize()
+        for _ in range(2):
+            assert all(torch.equal(model(*pair, [0.2, 0.5]), frames) for pair, frames in zip(pairs, plain, strict=True))
+    assert model._recorder is not None
+    assert len(model._recorder) == 2
