@@ -156,3 +156,15 @@ def test_terms_of_the_glossary_stand_once() -> None:
     terms = re.findall(r"^([A-Z].*)\n: ", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
     assert len(terms) == len(set(terms)) > 30
     assert {"Knot", "Keyframe", "Motion size", "Residual motion", "Similarity path", "Timestep", "Sigma"} <= set(terms)
+
+
+def test_the_tree_in_contributing_is_there() -> None:
+    tree = _blocks(ROOT / "CONTRIBUTING.md", "text")[0]
+    for folder in re.findall(r"^([\w/]+/)  ", tree, re.MULTILINE):
+        assert (ROOT / folder).is_dir(), folder
+    package = ROOT / "src/rdvfi"
+    named = set(re.findall(r"^  (\w+)/  ", tree, re.MULTILINE))
+    assert named == {path.parent.name for path in package.glob("*/*") if path.suffix in (".py", ".yaml", ".md")}
+    for names in re.findall(r"^  ((?:\w+, )+\w+)  ", tree, re.MULTILINE):
+        for name in names.split(", "):
+            assert (package / f"{name}.py").exists(), name
