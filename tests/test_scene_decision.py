@@ -9,7 +9,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import rdvfi
 from rdvfi.interfaces import Motion
-from rdvfi.render.renderer import WarpRenderer, consistent_shares
+from rdvfi.render.base import consistency_mask
+from rdvfi.render.warp import WarpRenderer
 from rdvfi.scene_decision import SCENE_THRESHOLD, SceneDecision
 
 TIMES = torch.tensor([0.0, 0.25, 0.5, 1.0])
@@ -45,8 +46,7 @@ def _faded(first: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
 def _warped(first: torch.Tensor, last: torch.Tensor, motion: Motion) -> torch.Tensor:
     """Both frames along the trajectory, drawn here without a renderer."""
     flows = motion.trajectory.at(TIMES)
-    shares = consistent_shares(motion.trajectory, TIMES, flows)
-    mask = shares[0] / (shares[0] + shares[1])
+    mask = consistency_mask(motion.trajectory, TIMES, flows)
     return rdvfi.ops.render(first, last, *flows, mask, torch.zeros_like(mask).expand(-1, -1, 3, -1, -1))
 
 

@@ -3,6 +3,6 @@
 Importing the package registers the built-in implementations.
 """
 
-from rdvfi.render import renderer, synthesis
+from rdvfi.render import synthesis, warp
 
-__all__ = ["renderer", "synthesis"]
+__all__ = ["synthesis", "warp"]

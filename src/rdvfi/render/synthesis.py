@@ -1,16 +1,16 @@
-"""phi_s: flows to both end frames, refined in three looks from coarse to fine.
+"""phi_s: flows to both end frames, refined in three stages from coarse to fine.
 
-The flows of the trajectory say where a point comes from; what draws the better picture may differ
-at edges, where something is hidden, and where the motion is wrong. Three stages look at both end
-frames, warped along the flows as they are by then, at a sixteenth, an eighth and a quarter of the
-motion size. Each adds an increment to both flows and to the blend; the last also adds colour. The
-next stage warps again, so it sees what the increment did. This is the residual refinement of
-RIFE's IFNet (Huang et al., 2022, https://arxiv.org/abs/2011.06294), which starts from nothing;
-here it starts from a motion that is known already, and may read the keyframes.
+The trajectory gives the flows F_0 and F_1 of time tau; what draws the better picture may differ at
+edges, at occlusions, and where the motion is wrong. Three stages read both end frames, warped along the
+current flows, at a sixteenth, an eighth and a quarter of the motion size. Each adds an increment to both
+flows and to the mask; the last also adds colour. The next stage warps again, so it sees what the
+increment did. This is the residual refinement of RIFE's IFNet (Huang et al., 2022,
+https://arxiv.org/abs/2011.06294), which starts from zero flow; here it starts from the trajectory's, and
+reads the neighbouring keyframes, warped to tau.
 
-Its last layers start at zero: before training the renderer is `warp`. Beside the frames it can
-learn from exact flow, or from another model's flows and blend: the loss ``imitation`` of
-`rdvfi.training`. `rdvfi.render.refined` says how a frame is drawn from what it finds.
+Its last layers start at zero: before training the renderer is `warp`. Beside the frames it can learn from
+exact flow, or from another model's flows and mask: the loss ``imitation`` of `rdvfi.training`.
+`rdvfi.render.base` says how a frame is drawn from these maps.
 """
 
 import torch
@@ -24,22 +24,28 @@ from rdvfi.interfaces import Motion, Renderer
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.ops.warp import backward_warp
 from rdvfi.registry import renderers
-from rdvfi.render.refined import RefiningRenderer, doubt, spread, warped_neighbours
-from rdvfi.render.renderer import WarpInputs, consistent_shares
+from rdvfi.render.base import (
+    RefiningRenderer,
+    WarpInputs,
+    consistency_mask,
+    spread,
+    uncertainty,
+    warped_neighbours,
+)
 from rdvfi.types import Flow, Image, Times
 
 Map = Float[Tensor, "n 1 h w"]
 
 COARSEST = 8
 """Both sides of the grid are padded to a multiple of this."""
-_FACTS = 14
+_INPUTS = 14
 _LATENT_WIDTH = 24
 _DARK = 0.02
 """Brightness that is added before two are compared."""
 
 
-class Stage(nn.Module):
-    """One look at the warped frames, at ``1 / scale`` of the grid.
+class RefinementStage(nn.Module):
+    """One refinement at ``1 / scale`` of the grid.
 
     Args:
         scale: Grid pixels per pixel of this stage.
@@ -54,21 +60,21 @@ class Stage(nn.Module):
         super().__init__()
         self.scale = scale
         self.unshuffle = nn.PixelUnshuffle(2)
-        self.enter = conv(4 * _FACTS + latents, width)
+        self.enter = conv(4 * _INPUTS + latents, width)
         self.inherit = nn.Conv2d(inherited, width, 1) if inherited else None
         self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)), nn.SiLU())
         self.answer = nn.Sequential(zero_conv(width, 4 * answers), nn.PixelShuffle(2))
 
     def forward(
         self,
-        facts: Float[Tensor, "n f h w"],
+        inputs: Float[Tensor, "n f h w"],
         latents: Float[Tensor, "n l hz wz"] | None,
         before: Float[Tensor, "n c hc wc"] | None,
     ) -> tuple[Float[Tensor, "n a h w"], Float[Tensor, "n d hs ws"]]:
         """The answer on the grid, and features for the next stage."""
-        h, w = facts.shape[-2:]
+        h, w = inputs.shape[-2:]
         size = (h // self.scale, w // self.scale)
-        x = self.unshuffle(resize_image(facts, (2 * size[0], 2 * size[1])))
+        x = self.unshuffle(resize_image(inputs, (2 * size[0], 2 * size[1])))
         if latents is not None:
             x = torch.cat((x, resize_image(latents, size)), dim=1)
         x = self.enter(x.to(self.enter.weight))
@@ -94,9 +100,9 @@ class Refinement(nn.Module):
         self.latents = nn.Conv2d(2 * latent_channels, _LATENT_WIDTH, 1)
         self.stages = nn.ModuleList(
             (
-                Stage(8, widest, 4, inherited=0, latents=_LATENT_WIDTH, answers=5),
-                Stage(4, wide, 3, inherited=widest, latents=_LATENT_WIDTH, answers=5),
-                Stage(2, width, 2, inherited=wide, latents=0, answers=8),
+                RefinementStage(8, widest, 4, inherited=0, latents=_LATENT_WIDTH, answers=5),
+                RefinementStage(4, wide, 3, inherited=widest, latents=_LATENT_WIDTH, answers=5),
+                RefinementStage(2, width, 2, inherited=wide, latents=0, answers=8),
             )
         )
 
@@ -132,12 +138,12 @@ class Refinement(nn.Module):
             if self.one_light:
                 gain = light_change(*warped) if index == 0 else gain
                 warped = warped[0] * (t * gain).exp(), warped[1] * ((t - 1.0) * gain).exp()
-            apart = (warped[0] - warped[1]).abs().mean(1, keepdim=True)
+            difference = (warped[0] - warped[1]).abs().mean(1, keepdim=True)
             if index == 0:
-                room = room * doubt(apart)
+                room = room * uncertainty(difference)
             moves = 0.05 * flow0, 0.05 * flow1
-            facts = torch.cat((*warped, apart, *moves, _leaning(mask, lean), clock), dim=1)
-            out, before = stage(facts, latents if index < 2 else None, before)
+            inputs = torch.cat((*warped, difference, *moves, _leaning(mask, lean), clock), dim=1)
+            out, before = stage(inputs, latents if index < 2 else None, before)
             out = room * out
             flow0 = flow0 + stage.scale * out[:, :2]
             flow1 = flow1 + stage.scale * out[:, 2:4]
@@ -179,7 +185,7 @@ class SynthesisRenderer(RefiningRenderer):
 
     Args:
         latent_channels: Channels of the keyframes' latents.
-        width: Channels of the last and finest look.
+        width: Channels of the last and finest stage.
     """
 
     def __init__(self, latent_channels: int, width: int, *, one_light: bool = False) -> None:
@@ -188,15 +194,15 @@ class SynthesisRenderer(RefiningRenderer):
         self.refinement = Refinement(latent_channels, width, one_light=one_light)
 
     def refine(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> WarpInputs:
-        """See `RefiningRenderer.refine`."""
+        """Flows, mask and residual of each time after three stages."""
         flows = motion.trajectory.at(timesteps)
         b, t, _, h, w = flows[0].shape
-        first, last = consistent_shares(motion.trajectory, timesteps, flows)
+        mask = consistency_mask(motion.trajectory, timesteps, flows)
         small = [spread(resize_image(image.float(), (h, w)), t) for image in (img0, img1)]
         maps = self.refinement(
             (small[0], small[1]),
             (flows[0].flatten(0, 1), flows[1].flatten(0, 1)),
-            (first / (first + last)).flatten(0, 1),
+            mask.flatten(0, 1),
             warped_neighbours(motion, timesteps, flows),
             timesteps.to(torch.float32).repeat(b),
         )
@@ -209,7 +215,7 @@ def synthesis(*, latent_channels: int = 16, width: int = 48, one_light: bool = F
 
     Args:
         latent_channels: Channels of the backbone's latents.
-        width: Channels of the last and finest look.
+        width: Channels of the last and finest stage.
         one_light: Show the network both frames at one local brightness, so that a change of light is
             not taken for a wrong motion; drawn are the frames as they are.
     """

@@ -19,7 +19,7 @@ from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import Picture
 from rdvfi.motion.trajectory.iterative import IterativeFusion
 from rdvfi.motion.trajectory.straight import starting_line
-from rdvfi.render.refined import RefiningRenderer
+from rdvfi.render.base import RefiningRenderer
 from rdvfi.training.losses.evidence import (
     Drawing,
     Evidence,

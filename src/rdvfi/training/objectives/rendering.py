@@ -12,8 +12,7 @@ from torch import Tensor
 from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.interfaces import Keyframes, Motion, Trajectory
 from rdvfi.interpolator import Interpolator
-from rdvfi.render.refined import RefiningRenderer
-from rdvfi.render.renderer import consistent_shares
+from rdvfi.render.base import RefiningRenderer, consistency_mask
 from rdvfi.training.losses.evidence import Drawing, Maps
 from rdvfi.training.objectives.autoencoder_clip import Clip
 from rdvfi.types import Image, Times
@@ -92,8 +91,8 @@ def _rendered(model: Interpolator, first: Image, last: Image, motion: Motion, wh
     """Frames at one time."""
     renderer, flows = model.renderer, motion.trajectory.at(when)
     with torch.no_grad():
-        shares = consistent_shares(motion.trajectory, when, flows)
-    plain = Maps(torch.cat(flows, dim=2)[:, 0], (shares[0] / (shares[0] + shares[1]))[:, 0])
+        mask = consistency_mask(motion.trajectory, when, flows)
+    plain = Maps(torch.cat(flows, dim=2)[:, 0], mask[:, 0])
     if not isinstance(renderer, RefiningRenderer):
         return Rendered(renderer(first, last, motion, when)[:, 0], plain, None)
     maps = renderer.refine(first, last, motion, when)
