@@ -361,6 +361,38 @@ def test_samples_are_made_on_the_fly_from_data_pictures_and_clips(
         feeds.open_feed(stage.data, model, tmp_path, _silent)
 
 
+@pytest.mark.parametrize("layout", ["sep", "tri"])
+def test_clips_without_knots_train_stages_that_predict_their_keyframes(
+    layout: str, clips: Path, model: Interpolator, tmp_path: Path
+) -> None:
+    count = {"sep": 7, "tri": 3}[layout]
+    for name in ("00001/0001", "00001/0002"):
+        place = tmp_path / "sequences" / name
+        place.mkdir(parents=True)
+        for i in range(count):
+            wall = photographs.astronaut()[50:114, 2 * i : 2 * i + 96]
+            write_png(place / f"im{i + 1}.png", np.ascontiguousarray(wall))
+    (tmp_path / f"{layout}_trainlist.txt").write_text("00001/0001\n00001/0002\n")
+    only(model, ["renderer"])
+    for source, folder in (("vimeo", tmp_path), ("clips", clips)):
+        overrides = _tiny(folder, tmp_path, f"data.source={source}", "data.knots=false", "data.symmetries=true")
+        overrides += ["data.size=[64,96]", "after=[]"]
+        (stage,) = compose_stages("rdvfi_s/refinement", overrides)
+        batch = next(feeds.open_feed(stage.data, model, tmp_path, _silent).batches(0))
+        frames = count if source == "vimeo" else 2 + stage.data.free
+        assert batch["frames"].shape == (2, frames, 3, 64, 96)
+        terms = Terms({"l2": 1})
+        terms_of = Decoding(model, terms, predicted=True)(batch, Moment(0, 4))
+        terms_of["l2"].backward()
+        assert any(bool(p.grad is not None and p.grad.any()) for p in model.renderer.parameters())
+        with pytest.raises(ValueError, match="the clips have their ends alone"):
+            Decoding(model, terms)(batch, Moment(0, 4))
+    (tmp_path / f"{layout}_trainlist.txt").unlink()
+    stage.data.source, stage.data.folder = SourceKind.vimeo, str(tmp_path)
+    with pytest.raises(FileNotFoundError, match="is no Vimeo-90K set"):
+        feeds.open_feed(stage.data, model, tmp_path, _silent)
+
+
 def test_latents_of_another_encoder_are_made_anew(
     folder: Path, pools: tuple[Pool, Pool], model: Interpolator, tmp_path: Path
 ) -> None:

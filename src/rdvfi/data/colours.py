@@ -59,23 +59,32 @@ class Recoloured:
 def recoloured(
     frames: Float[Tensor, "b t 3 h w"], strength: float, draw: torch.Generator
 ) -> Float[Tensor, "b t 3 h w"]:
-    """The frames in other colours, in [0, 1]."""
-    b, t = frames.shape[:2]
+    """The frames in other colours, in [0, 1].
+
+    Args:
+        frames: On any device.
+        strength: 0 leaves them alone, 1 is usual.
+        draw: On the CPU, so that every device has the same colours; the noise of the sensor is drawn
+            on the device of the frames, from a number of its own.
+    """
+    (b, t), device = frames.shape[:2], frames.device
 
     def normal(deviation: float, *shape: int) -> Tensor:
-        return strength * deviation * torch.randn(b, *shape, 1, 1, generator=draw)
+        return (strength * deviation * torch.randn(b, *shape, 1, 1, generator=draw)).to(device)
 
     def chosen(share: float) -> Tensor:
-        return torch.rand(b, 1, 1, 1, 1, generator=draw) < min(1.0, strength) * share
+        return (torch.rand(b, 1, 1, 1, 1, generator=draw) < min(1.0, strength) * share).to(device)
 
     gain = (normal(_ALL, 1, 1) + normal(_EACH, t, 1) + normal(_CHANNEL, 1, 3)).exp()
     gamma = (normal(_ALL, 1, 1) + normal(_EACH, t, 1)).exp()
     offset = normal(_OFFSET, 1, 3) + normal(_OFFSET_EACH, t, 1)
-    order = torch.rand(b, 3, generator=draw).argsort(1)
-    order = torch.where(chosen(_SHUFFLED).flatten(1), order, torch.arange(3))
-    shuffled = frames[torch.arange(b)[:, None], :, order].transpose(1, 2)
-    made = shuffled.clamp_min(1e-4) ** gamma * gain + offset
-    noise = strength * _NOISE * torch.rand(b, 1, 1, 1, 1, generator=draw) * chosen(_NOISY)
-    made = made + noise * torch.randn(made.shape, generator=draw)
-    grey = made.mean(2, keepdim=True).expand_as(made)
-    return torch.where(chosen(_GREY), grey, made).clamp(0.0, 1.0)
+    order = torch.rand(b, 3, generator=draw).argsort(1).to(device)
+    order = torch.where(chosen(_SHUFFLED).flatten(1), order, torch.arange(3, device=device))
+    shuffled = frames.gather(2, order[:, None, :, None, None].expand_as(frames))
+    changed = shuffled.clamp_min(1e-4) ** gamma * gain + offset
+    level = (strength * _NOISE * torch.rand(b, 1, 1, 1, 1, generator=draw)).to(device) * chosen(_NOISY)
+    seed = int(torch.randint(2**62, (), generator=draw))
+    noise = torch.randn(changed.shape, generator=torch.Generator(device).manual_seed(seed), device=device)
+    changed = changed + level * noise
+    grey = changed.mean(2, keepdim=True).expand_as(changed)
+    return torch.where(chosen(_GREY), grey, changed).clamp(0.0, 1.0)

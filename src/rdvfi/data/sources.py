@@ -20,6 +20,9 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate, get_w
 Batch = dict[str, Tensor]
 """Named tensors, the batch first: ``frames`` (b, t, 3, h, w) in [0, 1], ``times`` (b, t), ..."""
 
+ENDS_ONLY = "ends_only"
+"""Key of a batch whose frames are the two ends and then free ones: nothing is known at the knots."""
+
 
 @runtime_checkable
 class Source(Protocol):

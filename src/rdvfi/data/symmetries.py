@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from rdvfi.data.pairs import EXACT, FLOWS, VISIBLE
-from rdvfi.data.sources import Batch, Source
+from rdvfi.data.sources import ENDS_ONLY, Batch, Source
 from rdvfi.data.synthetic.moving import KNOTS
 
 _STREAM = 8
 """Sets these random numbers apart from those that a source draws from the same seed."""
-_SCALARS = frozenset({"times", EXACT})
+_SCALARS = frozenset({"times", EXACT, ENDS_ONLY})
 _PLAIN = frozenset({"frames", "visible", "teacher_mask", *VISIBLE.values()})
 _VECTORS = frozenset({"flows", "coarse", "teacher", *FLOWS.values()})
 _LATENTS = "latents"
@@ -79,24 +79,26 @@ def _mirrored(batch: Batch, *, axis: int, component: int) -> Batch:
 
 
 def _reversed(batch: Batch) -> Batch:
+    fixed = 2 if ENDS_ONLY in batch else KNOTS
     ways = {
-        "frames": _in_time,
-        "times": lambda times: 1.0 - _in_time(times),
-        "flows": lambda flows: _ends_and_neighbours(_in_time(flows)),
-        "visible": lambda visible: _ends_and_neighbours(_in_time(visible)),
+        "frames": lambda frames: _in_time(frames, fixed),
+        "times": lambda times: 1.0 - _in_time(times, fixed),
+        "flows": lambda flows: _ends_and_neighbours(_in_time(flows, fixed)),
+        "visible": lambda visible: _ends_and_neighbours(_in_time(visible, fixed)),
         "coarse": lambda coarse: coarse.flip(1),
         _LATENTS: lambda latents: latents.flip(1),
         "teacher": lambda flows: flows.flip(2),
         "teacher_mask": lambda mask: 1.0 - mask,
         EXACT: lambda known: known,
+        ENDS_ONLY: lambda known: known,
         **dict.fromkeys((*FLOWS.values(), *VISIBLE.values()), lambda both: both.flip(1)),
     }
     return {name: ways[name](value) for name, value in batch.items()}
 
 
-def _in_time(value: Tensor) -> Tensor:
-    """The knots in the other order; the free times stay where they are."""
-    return torch.cat((value[:, :KNOTS].flip(1), value[:, KNOTS:]), dim=1)
+def _in_time(value: Tensor, fixed: int) -> Tensor:
+    """The knots, or the two ends, in the other order; the free times stay where they are."""
+    return torch.cat((value[:, :fixed].flip(1), value[:, fixed:]), dim=1)
 
 
 def _ends_and_neighbours(value: Tensor) -> Tensor:

@@ -6,15 +6,17 @@
   What is lost is what iterative fusion adds.
 
 Weights stay the same in both. A generator offers ``initial_guess(condition)``, and a
-trajectory model the attribute ``compose_only``; models whose parts do not are refused.
+trajectory model the attribute ``compose_only``; a part that does not is not replaced.
 """
 
 import copy
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
+from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.methods import ModelMethod
 from rdvfi.evaluation.report import Loss, Score
 from rdvfi.interfaces import Condition, Denoised, KeyframeGenerator
@@ -119,24 +121,34 @@ def composed(model: Interpolator) -> Interpolator:
     return Interpolator(model.generator, trajectory, model.renderer, motion_area=model.motion_area).eval()
 
 
-def ablations(method: ModelMethod) -> list[ModelMethod]:
-    """The model once with each part replaced, named after what replaces it.
+REPLACEMENTS: dict[str, Callable[[Interpolator], Interpolator]] = {STRAIGHT: straightened, COMPOSED: composed}
+"""What makes a model with one part replaced, by what replaces it."""
+
+
+def ablations(method: Method) -> list[Method]:
+    """The method's model once with each part replaced that it has, named after what replaces it.
 
     Raises:
-        ValueError: If one of its parts cannot be replaced.
+        ValueError: If none of its parts can be replaced.
     """
-    return [
-        ModelMethod(straightened(method.model), name=f"{method.name}: {STRAIGHT}"),
-        ModelMethod(composed(method.model), name=f"{method.name}: {COMPOSED}"),
-    ]
+    assert method.model is not None
+    variants, reasons = [], []
+    for name, replaced in REPLACEMENTS.items():
+        try:
+            variants.append(ModelMethod(replaced(method.model), name=f"{method.name}: {name}"))
+        except ValueError as error:
+            reasons.append(str(error))
+    if not variants:
+        raise ValueError(f"nothing to ablate in {method.name}: {'; '.join(reasons)}")
+    return variants
 
 
 def losses(names: list[str], scores: tuple[Score, ...]) -> tuple[Loss, ...]:
     """What each named model loses by each replacement, where both were measured."""
     by_name = {score.method: score for score in scores}
-    found = []
-    for name in names:
-        for replaced in (STRAIGHT, COMPOSED):
-            full, without = by_name[name], by_name[f"{name}: {replaced}"]
-            found.append(Loss(name, replaced, full.psnr - without.psnr, full.ssim - without.ssim))
-    return tuple(found)
+    return tuple(
+        Loss(name, replaced, by_name[name].psnr - without.psnr, by_name[name].ssim - without.ssim)
+        for name in names
+        for replaced in REPLACEMENTS
+        if (without := by_name.get(f"{name}: {replaced}")) is not None
+    )

@@ -23,12 +23,10 @@ from math import ceil
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
-from rdvfi.evaluation.metrics import gaussian_kernel
 from rdvfi.geometry import resize_flow, resize_image
+from rdvfi.interpolator import Interpolator
 from rdvfi.ops import backward_warp
 from rdvfi.types import Flow, Flows, Image, Times, Video
 
@@ -37,6 +35,8 @@ class Method(ABC):
     """Makes the frames between two frames."""
 
     name: str
+    model: Interpolator | None = None
+    """What makes the frames, if it is one of our models."""
 
     @abstractmethod
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
@@ -125,13 +125,9 @@ class Blurred(Method):
 
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
         """Smoothed frames at ``times``."""
+        from kornia.filters import gaussian_blur2d
+
         frames = self.method(img0, img1, times)
-        return _blur(frames.flatten(0, 1), self.sigma).unflatten(0, frames.shape[:2])
-
-
-def _blur(frames: Float[Tensor, "n 3 H W"], sigma: float) -> Float[Tensor, "n 3 H W"]:
-    radius = ceil(3.0 * sigma)
-    kernel = gaussian_kernel(sigma, radius).to(frames)
-    padded = F.pad(frames, (radius, radius, radius, radius), mode="replicate")
-    rows = F.conv2d(padded, kernel.view(1, 1, 1, -1).expand(3, 1, 1, -1), groups=3)
-    return F.conv2d(rows, kernel.view(1, 1, -1, 1).expand(3, 1, -1, 1), groups=3)
+        side, sigma = 2 * ceil(3.0 * self.sigma) + 1, (self.sigma, self.sigma)
+        smooth = gaussian_blur2d(frames.flatten(0, 1), (side, side), sigma, border_type="replicate")
+        return smooth.unflatten(0, frames.shape[:2])

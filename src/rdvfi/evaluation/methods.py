@@ -28,6 +28,8 @@ _NARROWEST = 32
 class ModelMethod(Method):
     """One of our models: motion is estimated once per pair, then all frames are drawn."""
 
+    model: Interpolator
+
     def __init__(self, model: Interpolator, *, name: str) -> None:
         self.model = model
         self.name = name

@@ -65,13 +65,6 @@ def gradient_energy(frames: Frames) -> Values:
     return across + down
 
 
-def gaussian_kernel(sigma: float, radius: int) -> Float[Tensor, " k"]:
-    """Samples of a Gaussian at ``-radius .. radius`` that sum to one."""
-    x = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
-    return kernel / kernel.sum()
-
-
 def _smooth(maps: Frames) -> Float[Tensor, "n 3 hv wv"]:
     """Gaussian mean over every whole window.
 

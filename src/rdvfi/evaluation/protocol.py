@@ -10,7 +10,7 @@ from rdvfi.evaluation.ablate import ablations, losses
 from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.clips import LONG_CLIP, Window, windows
 from rdvfi.evaluation.measure import measure, usable_device
-from rdvfi.evaluation.methods import ModelMethod, create_methods
+from rdvfi.evaluation.methods import create_methods
 from rdvfi.evaluation.procedural import SCENES, SETS, procedural_windows
 from rdvfi.evaluation.report import Report, read_environment
 from rdvfi.interpolator import Interpolator
@@ -65,7 +65,7 @@ def evaluate(
     where = usable_device(device)
     source = clip_windows(clip, gap=gap, start=start, pairs=pairs, max_size=max_size)
     methods = create_methods(models, device=where, dtype=dtype)
-    ours = [method for method in methods if isinstance(method, ModelMethod)]
+    ours = [method for method in methods if method.model is not None]
     if ablate and not ours:
         raise ValueError("nothing to ablate: none of the methods is one of our models")
     replaced = [variant for method in ours for variant in ablations(method)] if ablate else []

@@ -11,6 +11,7 @@ import torch
 
 from rdvfi.data.colours import Recoloured
 from rdvfi.data.datasets.clips import ClipWindows
+from rdvfi.data.datasets.vimeo import Vimeo90K
 from rdvfi.data.pairs import build_pairs
 from rdvfi.data.pool import KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures, load_textures
@@ -84,8 +85,12 @@ def _sources(config: DataConfig, model: Interpolator, cache: Path, report: Repor
         return _made(data, config, place)
     if config.source is SourceKind.clips:
         size = (config.size[0], config.size[1])
-        windows = ClipWindows(find_clips(data), size, free=config.free, colours=config.colours)
+        clips, free = find_clips(data), config.free
+        windows = ClipWindows(clips, size, knots=config.knots, free=free, colours=config.colours)
         return [windows.source(workers=config.workers)]
+    if config.source is SourceKind.vimeo:
+        size = (config.size[0], config.size[1])
+        return [Vimeo90K.find(data, size=size).source(workers=config.workers)]
     if config.source is SourceKind.crops:
         height, width = config.size
         if height != width:

@@ -25,6 +25,7 @@ from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.interfaces import Keyframes, Trajectory
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import Picture
+from rdvfi.motion.trajectory.plot import flow_colours
 from rdvfi.ops.warp import backward_warp
 from rdvfi.training.objectives.autoencoder_clip import Clip
 from rdvfi.training.objectives.rendering import Rendered
@@ -100,15 +101,6 @@ def _decoded(model: Interpolator, keyframes: Keyframes, clip: Clip) -> Float[Ten
         b, _, c, h, w = clip.frames.shape
         return clip.frames.new_full((b, 2, c, h, w), 0.5)
     return images
-
-
-def flow_colours(flow: Float[Tensor, "2 h w"], longest: float) -> Tile:
-    """Hue is direction, saturation is length relative to ``longest``."""
-    hue = (torch.atan2(flow[1], flow[0]) / (2.0 * torch.pi)) % 1.0
-    strength = (flow.norm(dim=0) / max(longest, 1e-6)).clamp(0.0, 1.0)
-    phase = torch.tensor([0.0, 4.0, 2.0], device=flow.device)[:, None, None]
-    pure = (((6.0 * hue + phase) % 6.0 - 3.0).abs() - 1.0).clamp(0.0, 1.0)
-    return 1.0 - strength * (1.0 - pure)
 
 
 def to_pixels(image: Float[Tensor, "3 h w"]) -> Picture:

@@ -29,6 +29,7 @@ class SourceKind(Enum):
     crops = "squares of photographs and film, for the autoencoder"
     moving = "procedural scenes, made where training runs from the pictures of a folder"
     clips = "a folder of videos, or of folders of frames"
+    vimeo = "Vimeo-90K, septuplets or triplets: both ends and what is between, without knots"
     pairs = "pairs of pictures with their motion, for the coarse flow: data/pool/pairs-KIND"
 
 
@@ -61,6 +62,8 @@ class DataConfig:
         samples: Size of each pool that is yet to be made.
         size: Height and width of frames, where a pool is not there already; sides of crops.
         free: Frames of a sample between its knots, where it is made on the fly.
+        knots: Whether windows of clips have true frames at the nine knots; otherwise they have both
+            ends and free frames, of any number, for stages that predict their keyframes.
         colours: How far the colours of clips and of pairs are changed.
         batch: Samples per batch and process.
         seed: Of their order.
@@ -78,6 +81,7 @@ class DataConfig:
     samples: list[int] = field(default_factory=lambda: [3000, 2000])
     size: list[int] = field(default_factory=lambda: [160, 256])
     free: int = 3
+    knots: bool = True
     colours: float = 0.0
     batch: int = 4
     seed: int = 1

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rdvfi.data.sources import Stream
+from rdvfi.data.sources import ENDS_ONLY, Stream
 from rdvfi.data.synthetic.moving import KNOTS
 from rdvfi.media.clip import Clip
 from rdvfi.media.pixels import Picture
@@ -101,7 +101,8 @@ class ClipWindows:
         window = cropped(rng, [frames[i] for i in order], self._size)
         if self._colours > 0.0:
             window = recoloured(rng, window, self._colours)
-        return {"frames": window, "times": times}
+        known = {} if self._knots else {ENDS_ONLY: np.array(True)}
+        return {"frames": window, "times": times, **known}
 
 
 def cropped(rng: np.random.Generator, frames: list[Picture], size: tuple[int, int]) -> np.ndarray:

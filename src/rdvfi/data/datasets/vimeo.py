@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rdvfi.data.datasets.clips import cropped
-from rdvfi.data.sources import Stream
+from rdvfi.data.sources import ENDS_ONLY, Stream
 
 LAYOUTS = {"triplet": ("tri", 3), "septuplet": ("sep", 7)}
 SPLITS = ("train", "test")
@@ -51,6 +51,18 @@ class Vimeo90K:
             raise ValueError(f"{names} names no sequences")
         self._size = size
 
+    @classmethod
+    def find(cls, root: Path, *, size: tuple[int, int]) -> "Vimeo90K":
+        """The training split of the set in ``root``, septuplets before triplets.
+
+        Raises:
+            FileNotFoundError: If there is no set.
+        """
+        for layout, (prefix, _) in sorted(LAYOUTS.items()):
+            if (root / f"{prefix}_trainlist.txt").is_file():
+                return cls(root, layout, size=size)
+        raise FileNotFoundError(f"{root} is no Vimeo-90K set: it has neither sep_trainlist.txt nor tri_trainlist.txt")
+
     def __len__(self) -> int:
         return len(self._folders)
 
@@ -73,7 +85,8 @@ class Vimeo90K:
         order = np.array([0, last, *range(1, last)])
         times = (order / last).astype(np.float32)
         order = last - order if rng.random() < 0.5 else order
-        return {"frames": cropped(rng, [frames[i] for i in order], self._size), "times": times}
+        window = cropped(rng, [frames[i] for i in order], self._size)
+        return {"frames": window, "times": times, ENDS_ONLY: np.array(True)}
 
     def source(self, *, workers: int = 1) -> Stream:
         """Batches of ``frames`` (b, t, 3, h, w), ends first, and ``times`` (b, t)."""

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,21 +9,13 @@ from torch import Tensor
 from rdvfi.interfaces import Trajectory
 
 
-def flow_to_rgb(flow: Float[Tensor, "2 h w"], *, longest: float | None = None) -> Float[np.ndarray, "h w 3"]:
-    """Colour-code a flow field: hue is direction, saturation is length relative to ``longest``.
-
-    Args:
-        flow: ``(dx, dy)`` in pixels.
-        longest: Length at full saturation; the field's own maximum by default.
-    """
-    from matplotlib.colors import hsv_to_rgb
-
-    dx, dy = flow.detach().float().cpu().numpy()
-    length = np.hypot(dx, dy)
-    top = float(length.max()) if longest is None else longest
-    hue = (np.arctan2(dy, dx) / (2.0 * np.pi)) % 1.0
-    strength = np.clip(length / max(top, 1e-6), 0.0, 1.0)
-    return hsv_to_rgb(np.stack((hue, strength, np.ones_like(hue)), axis=-1))
+def flow_colours(flow: Float[Tensor, "2 h w"], longest: float) -> Float[Tensor, "3 h w"]:
+    """A flow field as RGB in [0, 1]: hue is direction, saturation is length relative to ``longest``."""
+    hue = (torch.atan2(flow[1], flow[0]) / (2.0 * torch.pi)) % 1.0
+    strength = (flow.norm(dim=0) / max(longest, 1e-6)).clamp(0.0, 1.0)
+    phase = torch.tensor([0.0, 4.0, 2.0], device=flow.device)[:, None, None]
+    pure = (((6.0 * hue + phase) % 6.0 - 3.0).abs() - 1.0).clamp(0.0, 1.0)
+    return 1.0 - strength * (1.0 - pure)
 
 
 def plot_trajectory(trajectory: Trajectory, path: Path, times: tuple[float, ...]) -> None:
@@ -44,8 +35,8 @@ def plot_trajectory(trajectory: Trajectory, path: Path, times: tuple[float, ...]
     figure = Figure(figsize=(3.2 * len(times), 6.0), layout="constrained")
     axes = figure.subplots(3, len(times), squeeze=False)
     for column, time in enumerate(times):
-        axes[0, column].imshow(flow_to_rgb(first[column], longest=longest))
-        axes[1, column].imshow(flow_to_rgb(last[column], longest=longest))
+        axes[0, column].imshow(flow_colours(first[column], longest).permute(1, 2, 0).cpu().numpy())
+        axes[1, column].imshow(flow_colours(last[column], longest).permute(1, 2, 0).cpu().numpy())
         axes[2, column].imshow(trust[column].cpu().numpy(), cmap="gray", vmin=0.0, vmax=1.0)
         axes[0, column].set_title(f"t = {time:g}")
     for row, label in enumerate(("to the first frame", "to the last frame", "confidence")):

@@ -2,6 +2,8 @@
 
 Sources give named tensors (`rdvfi.data.sources`); objectives read them through `Clip`, which knows
 that the first frames are the knots and the others the free times, and in which units flows come.
+Clips of few frames, such as those of Vimeo-90K, have their two ends in the place of the knots: stages
+whose keyframes the generator predicts need no more.
 """
 
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.data.pool import STRIDE
+from rdvfi.data.sources import ENDS_ONLY
 from rdvfi.data.synthetic.moving import KNOTS
 from rdvfi.geometry import resize_flow
 from rdvfi.training.objectives.base import Batch
@@ -35,6 +38,8 @@ class Clip:
     latents: Float[Tensor, "b k c hz wz"] | None = None
     teacher: Float[Tensor, "b f 2 2 ht wt"] | None = None
     teacher_mask: Float[Tensor, "b f 1 ht wt"] | None = None
+    fixed: int = KNOTS
+    """Frames before the free ones: the knots, or the two ends alone."""
 
     @classmethod
     def of(cls, batch: Batch) -> "Clip":
@@ -47,7 +52,8 @@ class Clip:
         if lacking:
             raise ValueError(f"a batch of clips needs {sorted(lacking)}; it has {sorted(batch)}")
         frames = batch["frames"]
-        if frames.shape[1] < KNOTS:
+        fixed = 2 if ENDS_ONLY in batch else KNOTS
+        if frames.shape[1] < fixed:
             raise ValueError(f"a clip needs {KNOTS} frames at the knots; got {frames.shape[1]}")
         flows, coarse = batch.get("flows"), batch.get("coarse")
         h, w = frames.shape[-2:]
@@ -62,6 +68,7 @@ class Clip:
             batch.get("latents"),
             batch.get("teacher"),
             batch.get("teacher_mask"),
+            fixed,
         )
 
     @property
@@ -72,12 +79,26 @@ class Clip:
     @property
     def last(self) -> Float[Tensor, "b 3 h w"]:
         """The last frames."""
-        return self.frames[:, KNOTS - 1]
+        return self.frames[:, self.fixed - 1]
 
     @property
     def knots(self) -> Float[Tensor, "b k 3 h w"]:
-        """The frames at the knots."""
+        """The frames at the knots.
+
+        Raises:
+            ValueError: If only the ends are known.
+        """
+        if self.fixed != KNOTS:
+            raise ValueError(
+                f"this stage learns from true frames at {KNOTS} knots, and the clips have their ends alone; "
+                "they train stages that predict their keyframes (predicted=true)"
+            )
         return self.frames[:, :KNOTS]
+
+    @property
+    def ends(self) -> slice:
+        """Numbers of the first and the last frame among the fixed ones."""
+        return slice(None, None, self.fixed - 1)
 
     def free(self, step: int) -> int:
         """Index of one of the free frames, another one at every step.
@@ -85,16 +106,16 @@ class Clip:
         Raises:
             ValueError: If there are none.
         """
-        count = self.frames.shape[1] - KNOTS
+        count = self.frames.shape[1] - self.fixed
         if count < 1:
             raise ValueError(
                 "these clips have no frames between the knots, so nothing can be rendered; make them with free times"
             )
-        return KNOTS + step % count
+        return self.fixed + step % count
 
     def taught(self, index: int) -> tuple[Float[Tensor, "b 2 2 ht wt"] | None, Float[Tensor, "b 1 ht wt"] | None]:
         """A teacher's flows and blend at the free frame number ``index``, where there are any."""
-        free = index - KNOTS
+        free = index - self.fixed
         return (
             None if self.teacher is None else self.teacher[:, free],
             None if self.teacher_mask is None else self.teacher_mask[:, free],

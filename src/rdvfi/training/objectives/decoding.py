@@ -61,8 +61,9 @@ class Reconstructing(Objective):
 
     def true_keyframes(self, clip: Clip) -> Keyframes:
         """Keyframes of the true frames at the knots."""
+        known = clip.knots
         generator, latents = self.model.generator, self.encoded(clip)
-        images = clip.knots if self._reads_pixels() else None
+        images = known if self._reads_pixels() else None
         prior = self.condition(clip, latents[:, 0], latents[:, -1]).prior if generator.gives_prior else None
         return Keyframes(latents, generator.times(latents.device), images=images, prior=prior)
 
@@ -77,7 +78,7 @@ class Reconstructing(Objective):
     def predicted_keyframes(self, clip: Clip, moment: Moment) -> Keyframes:
         """What the generator makes of the two ends alone, from pure noise."""
         generator = self.model.generator
-        condition = self.condition(clip, *self.encoded(clip, slice(None, None, KNOTS - 1)).unbind(1))
+        condition = self.condition(clip, *self.encoded(clip, clip.ends).unbind(1))
         h, w = clip.frames.shape[-2:]
         noise = moment.normal(*generator.noise_shape(len(clip.frames), h, w)).to(condition.latent0)
         return self.with_images(generator.keyframes(condition, generator.sample(condition, noise)), clip)
@@ -100,7 +101,7 @@ class Reconstructing(Objective):
         if clip.latents is not None:
             return clip.latents[:, knots]
         self._check_size(clip)
-        frames = clip.knots[:, knots]
+        frames = clip.frames[:, : clip.fixed][:, knots]
         return self.model.generator.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
     def seen(
