@@ -35,8 +35,10 @@ class Method(ABC):
     """Makes the frames between two frames."""
 
     name: str
-    model: Interpolator | None = None
-    """What makes the frames, if it is one of our models."""
+    @property
+    def model(self) -> Interpolator | None:
+        """What makes the frames, if it is one of our models."""
+        return None
 
     @abstractmethod
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:

@@ -28,11 +28,14 @@ _NARROWEST = 32
 class ModelMethod(Method):
     """One of our models: motion is estimated once per pair, then all frames are drawn."""
 
-    model: Interpolator
-
     def __init__(self, model: Interpolator, *, name: str) -> None:
-        self.model = model
+        self._model = model
         self.name = name
+
+    @property
+    def model(self) -> Interpolator:
+        """What makes the frames."""
+        return self._model
 
     @torch.inference_mode()
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
