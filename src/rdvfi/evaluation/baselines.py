@@ -35,6 +35,7 @@ class Method(ABC):
     """Makes the frames between two frames."""
 
     name: str
+
     @property
     def model(self) -> Interpolator | None:
         """What makes the frames, if it is one of our models."""
