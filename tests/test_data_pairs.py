@@ -19,6 +19,7 @@ from rdvfi.data.pairs import (
     FLOWS,
     STRIDES,
     VISIBLE,
+    MovingPairs,
     at_centres,
     build_pairs,
     film_pair,
@@ -29,6 +30,7 @@ from rdvfi.data.pool import Pool
 from rdvfi.data.samples import Film
 from rdvfi.data.sources import Batch, Source
 from rdvfi.data.symmetries import Symmetric, turned
+from rdvfi.data.synthetic.moving import MovingTextures
 from rdvfi.data.synthetic.sampler import Draw, Recipe
 from rdvfi.data.synthetic.small_objects import MOST, draw_scene
 from rdvfi.data.synthetic.textures import Cut, Pictures, Plain, same_size
@@ -135,6 +137,28 @@ def test_flow_of_scenes_joins_what_is_the_same(batch: Batch, stride: int, ways: 
     assert flow.abs().max() > 15.0
     wrong = {**batch, FLOWS[stride]: -batch[FLOWS[stride]]}
     assert _mismatch(wrong, stride)[0].mean() > 3.0 * error.mean()
+
+
+def test_pairs_made_on_the_fly_depend_on_their_number_alone() -> None:
+    source = MovingPairs(Pictures(TEXTURES), SIZE, DETAILED)
+    assert isinstance(source, Source)
+    later = next(source.batches(2, 3, start=1))
+    alone = scene_pairs(Pictures(TEXTURES), DETAILED, SIZE, range(2, 4), 3)
+    assert later.keys() == alone.keys()
+    assert all(torch.equal(later[name], value) for name, value in alone.items())
+    with pytest.raises(ValueError, match="multiples of 16"):
+        MovingPairs(Pictures(TEXTURES), (60, 96))
+
+
+def test_scenes_are_drawn_without_waiting_for_the_device() -> None:
+    """Shapes alone, on the device `meta`: whatever reads a value back fails there."""
+    pictures = torch.empty(3, 3, 200, 320, dtype=torch.uint8, device="meta")
+    recipe = Recipe(reach=30.0, details=1.0, plain=0.6, waves=0.7)
+    pairs = next(MovingPairs(Pictures(pictures), SIZE, recipe).batches(6, 1))
+    clips = next(MovingTextures(pictures, SIZE, recipe=recipe, exposures=3).batches(6, 1))
+    assert {value.device.type for batch in (pairs, clips) for value in batch.values()} == {"meta"}
+    assert pairs["frames"].shape == (6, 2, 3, *SIZE)
+    assert clips["frames"].shape == (6, 12, 3, *SIZE)
 
 
 def test_coarse_flow_of_scenes_is_read_at_the_centre_of_its_cells(batch: Batch) -> None:

@@ -15,7 +15,10 @@ Flow is kept at strides 8, 4 and 2, each read at the centres of its own cells: a
 moving thing no stride can be derived from another.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +28,7 @@ from torch import Tensor
 
 from rdvfi.data.pool import KINDS, REACH, SIZE, Shapes, classical_flows, fill_folder, one_thread
 from rdvfi.data.samples import Film, film_crop, load_textures
-from rdvfi.data.sources import Batch
+from rdvfi.data.sources import Batch, check
 from rdvfi.data.synthetic.moving import build_scenes
 from rdvfi.data.synthetic.sampler import Draw, Recipe
 from rdvfi.data.synthetic.small_objects import draw_scene
@@ -57,16 +60,16 @@ def pair_recipe(size: tuple[int, int]) -> Recipe:
     return Recipe(reach=REACH * size[1] / SIZE[1], details=0.45, plain=0.6)
 
 
-def _shapes(count: int, size: tuple[int, int]) -> Shapes:
+def _shapes(number: int, size: tuple[int, int]) -> Shapes:
     h, w = size
     shapes: Shapes = {
-        "frames": ((count, 2, h, w, 3), "uint8"),
-        EXACT: ((count,), "bool"),
+        "frames": ((number, 2, h, w, 3), "uint8"),
+        EXACT: ((number,), "bool"),
     }
     for stride in STRIDES:
         grid = (h // stride, w // stride)
-        shapes[FLOWS[stride]] = ((count, 2, 2, *grid), "float16")
-        shapes[VISIBLE[stride]] = ((count, 2, *grid), "bool")
+        shapes[FLOWS[stride]] = ((number, 2, 2, *grid), "float16")
+        shapes[VISIBLE[stride]] = ((number, 2, *grid), "bool")
     return shapes
 
 
@@ -86,11 +89,42 @@ def scene_pairs(pictures: Pictures, recipe: Recipe, size: tuple[int, int], numbe
     starts = [rng.uniform(0.0, 0.6) if rng.random() < _NEARER else 0.0 for rng in rngs]
     times = torch.tensor([(start, 1.0) for start in starts])
     frames, labels = scenes.frames(times)
-    batch = {"frames": frames, EXACT: torch.ones(len(rngs), dtype=torch.bool)}
+    batch = {"frames": frames, EXACT: torch.ones(len(rngs), dtype=torch.bool, device=frames.device)}
     for stride in STRIDES:
         flows, visible = scenes.flows(times, torch.tensor([[1], [0]]), labels, stride=stride)
         batch[FLOWS[stride]], batch[VISIBLE[stride]] = flows[:, :, 0], visible[:, :, 0]
     return batch
+
+
+@dataclass(frozen=True, eq=False)
+class MovingPairs:
+    """A source of procedural pairs, drawn where training runs; nothing is kept.
+
+    Args:
+        pictures: For textures, on the device where batches are made.
+        size: (height, width) of the frames, multiples of `MULTIPLE`.
+        recipe: What scenes hold; `pair_recipe` by default.
+    """
+
+    pictures: Pictures
+    size: tuple[int, int] = SIZE
+    recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        check_size(self.size)
+
+    def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Endless batches; pair ``j`` of batch ``i`` is drawn from ``(seed, i size + j)``."""
+        check(size, start)
+        recipe = self.recipe or pair_recipe(self.size)
+        numbers = (range(i * size, (i + 1) * size) for i in count(start))
+        return (scene_pairs(self.pictures, recipe, self.size, each, seed) for each in numbers)
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """Refuse pictures that the strides do not divide."""
+    if min(size) < 2 * MULTIPLE or size[0] % MULTIPLE or size[1] % MULTIPLE:
+        raise ValueError(f"pairs are {size}; both sides must be at least {2 * MULTIPLE} and multiples of {MULTIPLE}")
 
 
 def film_pair(film: Film, size: tuple[int, int], rng: np.random.Generator) -> Batch:
@@ -173,8 +207,7 @@ def build_pairs(
     """
     if kind not in KINDS:
         raise ValueError(f"no pairs of kind {kind!r}; expected one of {', '.join(KINDS)}")
-    if min(size) < 2 * MULTIPLE or size[0] % MULTIPLE or size[1] % MULTIPLE:
-        raise ValueError(f"pairs are {size}; both sides must be at least {2 * MULTIPLE} and multiples of {MULTIPLE}")
+    check_size(size)
     if folder.exists():
         return
     film = Film(data / "film.npy")  # finds the cuts once, before the workers need them

@@ -12,12 +12,13 @@ import torch
 from rdvfi.data.colours import Recoloured
 from rdvfi.data.datasets.clips import ClipWindows
 from rdvfi.data.datasets.vimeo import Vimeo90K
-from rdvfi.data.pairs import build_pairs
+from rdvfi.data.pairs import MovingPairs, build_pairs
 from rdvfi.data.pool import KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures, load_textures
 from rdvfi.data.sources import Source, Stream, mixed
 from rdvfi.data.symmetries import Symmetric
 from rdvfi.data.synthetic.moving import MovingTextures
+from rdvfi.data.synthetic.textures import Pictures
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.clip import find_clips
 from rdvfi.training.objectives.base import Batch
@@ -81,7 +82,7 @@ def _sources(config: DataConfig, model: Interpolator, cache: Path, report: Repor
         raise FileNotFoundError(f"data.folder {data} does not exist")
     if not data.is_dir():
         raise NotADirectoryError(f"data.folder {data} is a file; expected a folder")
-    if config.source is SourceKind.moving:
+    if config.source in (SourceKind.moving, SourceKind.moving_pairs):
         return _made(data, config, place)
     if config.source is SourceKind.clips:
         size = (config.size[0], config.size[1])
@@ -111,9 +112,14 @@ def _made(data: Path, config: DataConfig, device: torch.device) -> list[Source]:
     """Procedural scenes, drawn on ``device`` from the pictures of a folder."""
     for kind in config.kinds:
         if kind != "procedural":
-            raise ValueError(f"data.source=moving makes no samples of kind {kind!r}; set data.kinds=[procedural]")
+            raise ValueError(
+                f"data.source={config.source.name} makes no samples of kind {kind!r}; set data.kinds=[procedural]"
+            )
     pictures = torch.from_numpy(load_textures(data)).to(device)
     size = (config.size[0], config.size[1])
+    if config.source is SourceKind.moving_pairs:
+        pairs = MovingPairs(Pictures(pictures), size)
+        return [Recoloured(pairs, config.colours) for _ in config.kinds]
     return [MovingTextures(pictures, size, free=config.free) for _ in config.kinds]
 
 

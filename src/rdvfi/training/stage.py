@@ -30,6 +30,7 @@ class SourceKind(Enum):
     moving = "procedural scenes, made where training runs from the pictures of a folder"
     clips = "a folder of videos, or of folders of frames"
     vimeo = "Vimeo-90K, septuplets or triplets: both ends and what is between, without knots"
+    moving_pairs = "procedural pairs for the coarse flow, made where training runs"
     pairs = "pairs of pictures with their motion, for the coarse flow: data/pool/pairs-KIND"
 
 
