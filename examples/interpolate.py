@@ -41,9 +41,9 @@ def main() -> None:
     first, last = read_pair(source, 6)
     img0, img1 = to_tensor(first), to_tensor(last)
 
-    motion = model.estimate(img0, img1, seed=0)  # paid once per pair
+    motion = model.estimate(img0, img1, seed=0)  # once per pair
     times = torch.linspace(0, 1, 7)
-    frames = model.render(img0, img1, motion, times)[0]  # paid per frame
+    frames = model.render(img0, img1, motion, times)[0]  # once per frame
 
     confidence = motion.trajectory.confidence(times).mean(dim=(0, 2, 3, 4))
     for time, trust in zip(times.tolist(), confidence.tolist(), strict=True):

@@ -118,6 +118,24 @@ def test_a_registered_backbone_runs(
     assert abs(first.astype(int) - middle).mean() > 1.0
 
 
+def test_the_example_of_one_pair_runs(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cv2
+
+    monkeypatch.setattr(sys, "argv", ["interpolate.py", "examples/clips/branch.mp4", "between.png"])
+    runpy.run_path(str(ROOT / "examples/interpolate.py"), run_name="__main__")
+    column = cv2.imread("between.png")
+    assert column is not None
+    assert column.shape == (7 * 360, 640, 3)
+    steps = [abs(column[:360].astype(int) - column[360 * i : 360 * (i + 1)]).mean() for i in range(7)]
+    assert steps[0] == 0.0
+    assert steps == sorted(steps)  # ever farther from the first frame
+
+
+def test_every_example_is_run() -> None:
+    here = Path(__file__).read_text()
+    assert all(f'"examples/{script.name}"' in here for script in (ROOT / "examples").glob("*.py"))
+
+
 @pytest.fixture
 def hooks(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """What mkdocs asks when it builds a page."""
