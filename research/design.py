@@ -67,7 +67,7 @@ class Variant:
         return f"{self.group}-{self.name}".replace(" ", "_").replace("+", "and").replace(",", "")
 
 
-class Unbent(StandIn):
+class WithoutResidualMotion(StandIn):
     """A generator that keeps its residual motion to itself."""
 
     def predict(self, noisy: Tensor, sigma: Tensor, condition: Condition) -> Denoised:
@@ -95,13 +95,13 @@ def with_basis(name: str) -> Callable[[Interpolator], Interpolator]:
     return change
 
 
-def without_bends(model: Interpolator) -> Interpolator:
-    """The model whose bends are not handed on."""
-    return in_place(model, Unbent(model.generator))
+def without_residual_motion(model: Interpolator) -> Interpolator:
+    """The model whose residual motion is not handed on."""
+    return in_place(model, WithoutResidualMotion(model.generator))
 
 
 def unlearned(model: Interpolator) -> Interpolator:
-    """The model whose trajectory is the generator's line with its bends, as before training."""
+    """The model whose trajectory is the generator's own motion, as before training."""
     trajectory = model.trajectory
     assert isinstance(trajectory, IterativeFusion)
     for parameter in trajectory.fuse[-1].parameters():
@@ -136,7 +136,7 @@ VARIANTS = (
     Variant("shipped weights", "fixed knots, cubic", change=with_knots(Knots.FIXED)),
     Variant("shipped weights", "source knots, cubic", change=with_knots(Knots.SOURCE)),
     Variant("shipped weights", "straight keyframes", change=straightened),
-    Variant("shipped weights", "bends not handed on", change=without_bends),
+    Variant("shipped weights", "bends not handed on", change=without_residual_motion),
     Variant("shipped weights", "plain composition", change=composed),
     Variant("motion", "no network", change=unlearned),
     Variant("keyframes", "theta + flow", Part("keyframes", losses_of(theta=1, flow=1))),
@@ -151,9 +151,9 @@ VARIANTS = (
         "motion",
         "iterative, bends not handed on",
         uses=("motion-iterative",),
-        change=without_bends,
+        change=without_residual_motion,
     ),
-    Variant("motion", "direct, bends not handed on", uses=("motion-direct",), change=without_bends),
+    Variant("motion", "direct, bends not handed on", uses=("motion-direct",), change=without_residual_motion),
     Variant("keyframes, longer", "theta + flow + l2", Part("keyframes", times=2)),
     Variant(
         "keyframes, longer",

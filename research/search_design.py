@@ -38,7 +38,7 @@ from rdvfi.evaluation.report import read_environment
 from rdvfi.interfaces import Keyframes, MotionPrior
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.trajectory.iterative import IterativeFusion
-from rdvfi.motion.trajectory.straight import starting_line
+from rdvfi.motion.trajectory.straight_motion import straight_motion_of
 from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.feeds import open_feed
 from rdvfi.training.losses.evidence import FlowPair
@@ -96,8 +96,8 @@ class EndsDecoding(Decoding):
         wanted = torch.cat((exact_flows[:, 1:, 0], exact_flows[:, :1, 1]))
         shown = torch.cat((seen[:, 1:, 0], seen[:, :1, 1]))
         moved = trajectory.adjacent_flows(keyframes)
-        line = starting_line(keyframes, moved.detach())
-        flows = line.flows + trajectory.bends(keyframes, line, moved.detach())
+        start = straight_motion_of(keyframes, moved.detach())
+        flows = start.flows + trajectory.residual_motion(keyframes, start, moved.detach())
         return FlowPair(flows[:, 1:], wanted, shown), FlowPair(moved, wanted, shown)
 
 

@@ -12,8 +12,8 @@ from layered import flows, frame, labels, patch, scene, sheet
 from rdvfi.data.synthetic.paths import LayerPath
 from rdvfi.data.synthetic.scenes import Scenes
 from rdvfi.interfaces import Basis, Motion
+from rdvfi.motion.trajectory.flow_reversal import SourceKnotTrajectory
 from rdvfi.motion.trajectory.knots import KnotTrajectory, MovedKnotTrajectory, load_trajectory
-from rdvfi.motion.trajectory.source_knots import SourceKnotTrajectory
 from rdvfi.registry import bases, renderers
 from rdvfi.testing import smooth_noise, some_keyframes
 
@@ -180,12 +180,12 @@ def test_a_basis_may_look_at_all_knots_of_a_path() -> None:
     assert (got - exact)[..., 16:-16, 16:-16].norm(dim=1).mean() < 0.05
 
 
-def test_what_is_covered_on_its_way_is_not_carried_off() -> None:
+def test_what_is_occluded_on_its_way_is_not_carried_off() -> None:
     """The background behind the square rests, also where the square passes over it."""
     first, _ = _exact_knots(SourceKnotTrajectory, _passing())._paths()
     behind = np.ix_(range(30, 70), range(90, 168))  # passed over, and free at both ends
     assert first.travel[0, :, :, *behind].abs().max() < 0.5
-    assert first.doubt[0, 1:-1, 0, *behind].amax(0).min() > 5.0  # it is noticed to be covered
+    assert first.uncertainty[0, 1:-1, 0, *behind].amax(0).min() > 5.0  # it is noticed to be occluded
 
 
 @every_kind

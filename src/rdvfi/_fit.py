@@ -17,7 +17,7 @@ from rdvfi.interfaces import (
     Renderer,
     TrajectoryModel,
 )
-from rdvfi.motion.trajectory.fixed_knots import check_reach
+from rdvfi.motion.trajectory.flow_fields import check_reach
 
 
 def check_fit(generator: KeyframeGenerator, trajectory: TrajectoryModel, renderer: Renderer) -> None:

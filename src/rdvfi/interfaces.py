@@ -143,7 +143,7 @@ class Trajectory(ABC):
 
         It is ``exp(-e / 2)`` with ``e`` the forward-backward error in pixels: going from an
         instant to one end and on to the other along the end-to-end flow must arrive where the
-        direct flow does. At tau = 0 this is the classical two-way check of the last frame. A flow
+        direct flow does. At tau = 0 this is the classical forward-backward check of the last frame. A flow
         that leaves the picture loses trust with every pixel beyond the border, for nothing of that
         point can be seen there.
 

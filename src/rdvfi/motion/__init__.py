@@ -14,4 +14,4 @@ import rdvfi.motion.flow.timm_pyramid
 import rdvfi.motion.trajectory.chained
 import rdvfi.motion.trajectory.direct
 import rdvfi.motion.trajectory.iterative
-import rdvfi.motion.trajectory.straight  # noqa: F401
+import rdvfi.motion.trajectory.straight_motion  # noqa: F401

@@ -11,7 +11,7 @@ import torch
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Basis, FlowEstimator, Keyframes, Reads, Trajectory, TrajectoryModel
 from rdvfi.motion.trajectory.knots import KNOTS_BEFORE, Knots, basis_reach, trajectory_over
-from rdvfi.motion.trajectory.straight import FIELD_STRIDE
+from rdvfi.motion.trajectory.straight_motion import FIELD_STRIDE
 from rdvfi.ops import chain
 from rdvfi.registry import trajectories
 

@@ -1,8 +1,8 @@
 """Direct regression: the ablation of iterative fusion.
 
-The flow from every keyframe to an end is regressed at once from the keyframe, the end and the
-straight line, with no recursion and no small motions (the paper's "direct warping"). The network
-has the size of one fusion step and starts at the straight line as well.
+The flow F_k from every keyframe to an end is regressed at once from the keyframe, the end and the
+straight motion, with no recursion and no small motions (the paper's "direct warping"). The network has
+the size of one fusion step and starts at the straight motion as well.
 """
 
 import torch
@@ -12,7 +12,7 @@ from rdvfi.interfaces import Basis, Keyframes, Reads, Trajectory, TrajectoryMode
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.motion.flow.local import MATCHED
 from rdvfi.motion.trajectory.knots import KNOTS_BEFORE, Knots, basis_reach, trajectory_over
-from rdvfi.motion.trajectory.straight import starting_line
+from rdvfi.motion.trajectory.straight_motion import straight_motion_of
 from rdvfi.ops import backward_warp, correlation
 from rdvfi.registry import trajectories
 
@@ -50,20 +50,20 @@ class DirectRegression(TrajectoryModel):
         return Reads.LATENTS
 
     def forward(self, keyframes: Keyframes) -> Trajectory:
-        """See `rdvfi.interfaces.TrajectoryModel.forward`."""
-        line = starting_line(keyframes)
+        """The trajectory that the keyframes define."""
+        motion = straight_motion_of(keyframes)
         b, k = keyframes.latents.shape[:2]
-        straight = line.flows.flatten(0, 1)
+        straight = motion.flows.flatten(0, 1)
         features = self.features(keyframes.latents.flatten(0, 1)).unflatten(0, (b, k))
         features = torch.cat((features, features.flip(1)))
         end = features[:, :1].expand_as(features).flatten(0, 1)
         here = features.flatten(0, 1)
         guess = backward_warp(end, straight)
         error = (here - guess).abs().mean(1, keepdim=True)
-        facts = (here, correlation(here, guess, _RADIUS), error, (0.1 * straight).to(here))
-        bend = self.regress(torch.cat(facts, dim=1)).float().unflatten(0, (2 * b, k))
-        bend = torch.cat((torch.zeros_like(bend[:, :1]), bend[:, 1:]), dim=1)  # no flow at its end
-        return trajectory_over(self.knots, line.fields(bend), keyframes.times, self.basis)
+        inputs = (here, correlation(here, guess, _RADIUS), error, (0.1 * straight).to(here))
+        residual = self.regress(torch.cat(inputs, dim=1)).float().unflatten(0, (2 * b, k))
+        residual = torch.cat((torch.zeros_like(residual[:, :1]), residual[:, 1:]), dim=1)  # no flow at its end
+        return trajectory_over(self.knots, motion.flow_fields(residual), keyframes.times, self.basis)
 
 
 @trajectories.register("direct", renamed=KNOTS_BEFORE)

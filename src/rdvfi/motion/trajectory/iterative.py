@@ -1,8 +1,8 @@
 """phi_2: iterative fusion of small motions into the flow to each end frame.
 
 From knot to knot the flow to the end frame grows by one small motion. With ``l`` the motion from
-knot k+1 back to knot k, ``S`` the flow that the generator's own motion gives (the straight line,
-bent as it bent it) and ``D`` the departure from it so far,
+knot k+1 back to knot k, ``S`` the flow that the generator's own motion gives (straight motion and its
+residual motion) and ``D`` the departure from it so far,
 
     F_k     = S_k + D_k,               D_0 = 0,
     carried = D_k moved along l,       composed = l + F_k(y + l) - S_{k+1},
@@ -29,7 +29,7 @@ from rdvfi.interfaces import Basis, FlowEstimator, Keyframes, Reads, Trajectory,
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.motion.flow.local import MATCHED
 from rdvfi.motion.trajectory.knots import KNOTS_BEFORE, Knots, basis_reach, trajectory_over
-from rdvfi.motion.trajectory.straight import Line, starting_line
+from rdvfi.motion.trajectory.straight_motion import StraightMotion, straight_motion_of
 from rdvfi.ops import backward_warp, chain, correlation
 from rdvfi.registry import trajectories
 
@@ -69,11 +69,11 @@ class IterativeFusion(TrajectoryModel):
         return self.flow.reads
 
     def forward(self, keyframes: Keyframes) -> Trajectory:
-        """See `rdvfi.interfaces.TrajectoryModel.forward`."""
+        """The trajectory that the keyframes define."""
         adjacent = self.adjacent_flows(keyframes)
-        line = starting_line(keyframes, adjacent)
-        bends = self.bends(keyframes, line, adjacent)
-        return trajectory_over(self.knots, line.fields(bends), keyframes.times, self.basis)
+        motion = straight_motion_of(keyframes, adjacent)
+        residual = self.residual_motion(keyframes, motion, adjacent)
+        return trajectory_over(self.knots, motion.flow_fields(residual), keyframes.times, self.basis)
 
     def adjacent_flows(self, keyframes: Keyframes) -> Float[Tensor, "b2 k 2 hz wz"]:
         """Motion from each knot back to the one before, in latent pixels.
@@ -89,29 +89,29 @@ class IterativeFusion(TrajectoryModel):
         flow = self.flow(both[:, 1:].flatten(0, 1), both[:, :-1].flatten(0, 1))
         return resize_flow(flow, (size[0], size[1])).unflatten(0, (b2, steps))
 
-    def bends(
-        self, keyframes: Keyframes, line: Line, adjacent: Float[Tensor, "b2 s 2 hz wz"]
+    def residual_motion(
+        self, keyframes: Keyframes, motion: StraightMotion, adjacent: Float[Tensor, "b2 s 2 hz wz"]
     ) -> Float[Tensor, "b2 k 2 hz wz"]:
-        """How far the flows to the end depart from the straight line at every knot.
+        """Departure D_k of the flows to the end from the motion that they start from, at every knot.
 
         Latent pixels; the second half of the batch is the backward direction.
         """
         b, k = keyframes.latents.shape[:2]
-        straight = line.flows
+        straight = motion.flows
         features = self.features(keyframes.latents.flatten(0, 1)).unflatten(0, (b, k))
         features = torch.cat((features, features.flip(1)))
-        bend = torch.zeros_like(straight[:, 0])
-        found = [bend]
+        residual = torch.zeros_like(straight[:, 0])
+        residuals = [residual]
         for i in range(1, k):
             step, now = adjacent[:, i - 1], straight[:, i]
-            composed = chain(step, straight[:, i - 1] + bend) - now
+            composed = chain(step, straight[:, i - 1] + residual) - now
             if self.compose_only:
-                bend = composed
+                residual = composed
             else:
-                carried = backward_warp(bend, step)
-                bend = self._fused(features[:, i], features[:, 0], now, carried, composed)
-            found.append(bend)
-        return torch.stack(found, dim=1)
+                carried = backward_warp(residual, step)
+                residual = self._fused(features[:, i], features[:, 0], now, carried, composed)
+            residuals.append(residual)
+        return torch.stack(residuals, dim=1)
 
     def _fused(
         self,
@@ -124,13 +124,13 @@ class IterativeFusion(TrajectoryModel):
         guess = backward_warp(end, straight + carried)
         candidates = (guess, backward_warp(end, straight + composed), backward_warp(end, straight))
         errors = [(here - seen).abs().mean(1, keepdim=True) for seen in candidates]
-        facts = (
+        inputs = (
             here,
             correlation(here, guess, _RADIUS),
             *errors,
             *(flow.to(here) for flow in (composed - carried, carried, 0.1 * straight)),
         )
-        out = self.fuse(torch.cat(facts, dim=1)).float()
+        out = self.fuse(torch.cat(inputs, dim=1)).float()
         return carried + out[:, :1] * (composed - carried) + out[:, 1:]
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from rdvfi.interfaces import Basis, FlowGrid
-from rdvfi.motion.trajectory.fixed_knots import Fields, KnotTrajectory
-from rdvfi.motion.trajectory.moved_knots import FOLLOWED, MovedKnotTrajectory
-from rdvfi.motion.trajectory.source_knots import SourceKnotTrajectory
+from rdvfi.motion.trajectory.flow_fields import Fields, KnotTrajectory
+from rdvfi.motion.trajectory.flow_reversal import SourceKnotTrajectory
+from rdvfi.motion.trajectory.point_following import FOLLOWED, MovedKnotTrajectory
 from rdvfi.registry import Replaced, bases, create_from_spec
 
 
@@ -22,11 +22,11 @@ class Knots(Enum):
     """What a basis interpolates in time between the knots."""
 
     FIXED = "fixed"
-    """The flow at a fixed pixel: `rdvfi.motion.trajectory.fixed_knots`."""
+    """The flow at a fixed pixel: `rdvfi.motion.trajectory.flow_fields`."""
     MOVED = "moved"
-    """The paths of the points of both neighbouring knots: `rdvfi.motion.trajectory.moved_knots`."""
+    """The paths of the points of both neighbouring knots: `rdvfi.motion.trajectory.point_following`."""
     SOURCE = "source"
-    """The paths of the pixels of both end frames: `rdvfi.motion.trajectory.source_knots`."""
+    """The paths of the pixels of both end frames: `rdvfi.motion.trajectory.flow_reversal`."""
 
 
 KNOTS_BEFORE = {"moved": Replaced("knots", ((True, "MOVED"), (False, "FIXED")))}
@@ -47,8 +47,9 @@ def basis_reach(knots: Knots) -> int | None:
 def trajectory_over(knots: Knots, fields: tuple[Fields, Fields], times: Tensor, basis: Basis) -> KnotTrajectory:
     """The trajectory of this kind over flows to the first and to the last frame at ``times``."""
     made = _KINDS[knots](*fields, times, basis)
-    # Otherwise it is prepared at the first need, and every compiled graph that draws would do it.
-    return made.prepared() if torch.compiler.is_compiling() else made
+    # On a CPU preparing waits for the first time that is no knot's. Elsewhere every time needs it, and a
+    # graph that draws would do it again whenever it is replayed.
+    return made.prepared() if torch.compiler.is_compiling() or times.device.type != "cpu" else made
 
 
 def load_trajectory(path: str | Path) -> KnotTrajectory:

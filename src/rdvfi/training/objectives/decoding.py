@@ -18,7 +18,7 @@ from rdvfi.interfaces import Condition, Keyframes, MotionPrior, Reads, Trajector
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import Picture
 from rdvfi.motion.trajectory.iterative import IterativeFusion
-from rdvfi.motion.trajectory.straight import starting_line
+from rdvfi.motion.trajectory.straight_motion import straight_motion_of
 from rdvfi.render.base import RefiningRenderer
 from rdvfi.training.losses.evidence import (
     Drawing,
@@ -182,7 +182,7 @@ class Decoding(Reconstructing):
                 return self.predicted_keyframes(clip, moment)
             truth = self.true_keyframes(clip)
             if clip.flows is not None and truth.prior is not None:
-                prior = replace(truth.prior, residual_motion=partial_bends(truth, clip, moment))
+                prior = replace(truth.prior, residual_motion=partial_residual_motion(truth, clip, moment))
                 return replace(truth, prior=prior)
         return truth
 
@@ -200,8 +200,8 @@ class Decoding(Reconstructing):
         adjacent = FlowPair(moved, *clip.adjacent_flows())
         # phi_2 learns to fuse what phi_1 says, not to change it: as in AccFlow, no gradient goes
         # back.
-        line = starting_line(keyframes, moved.detach())
-        flows = line.flows + trajectory.bends(keyframes, line, moved.detach())
+        start = straight_motion_of(keyframes, moved.detach())
+        flows = start.flows + trajectory.residual_motion(keyframes, start, moved.detach())
         wanted = torch.cat((exact[:, :, 0], exact[:, :, 1].flip(1)))
         shown = torch.cat((seen[:, :, 0], seen[:, :, 1].flip(1)))
         return FlowPair(flows[:, 1:], wanted[:, 1:], shown[:, 1:]), adjacent
@@ -234,15 +234,15 @@ class Autoencoding(Objective):
         return to_pixels(torch.cat(rows, dim=-2))
 
 
-def partial_bends(keyframes: Keyframes, clip: Clip, moment: Moment) -> Float[Tensor, "b k 2 2 hz wz"]:
+def partial_residual_motion(keyframes: Keyframes, clip: Clip, moment: Moment) -> Float[Tensor, "b k 2 2 hz wz"]:
     """A random share, per sample, of the exact departure from the straight line.
 
-    So phi_2 meets starting lines of every quality, as a generator makes them.
+    So phi_2 meets residual motion of every quality, as a generator makes it.
     """
     exact, _ = clip.knot_flows()
-    to_first, to_last = starting_line(keyframes).straight.chunk(2)
+    to_first, to_last = straight_motion_of(keyframes).straight.chunk(2)
     straight = torch.stack((to_first, to_last.flip(1)), dim=2)
     share = moment.uniform(exact.shape[0])
-    bends = share[:, None, None, None, None, None] * (exact - straight)
-    bends[:, 0], bends[:, -1] = 0.0, 0.0
-    return bends
+    residual = share[:, None, None, None, None, None] * (exact - straight)
+    residual[:, 0], residual[:, -1] = 0.0, 0.0
+    return residual

@@ -10,7 +10,7 @@ import torch
 
 from rdvfi.interfaces import Keyframes, NoiseProcess
 from rdvfi.interpolator import Interpolator
-from rdvfi.motion.trajectory.straight import starting_line
+from rdvfi.motion.trajectory.straight_motion import straight_motion_of
 from rdvfi.training.losses.diffusion import rising_noise_level
 from rdvfi.training.losses.evidence import Evidence, FlowPair, Needs, Sampler, Terms
 from rdvfi.training.objectives.autoencoder_clip import Clip
@@ -92,7 +92,7 @@ class Diffusing(Reconstructing):
         if clip.flows is None or not moved or not self.terms.need(Needs.FLOW):
             return None
         exact, seen = clip.knot_flows()
-        to_first, to_last = starting_line(keyframes).flows.chunk(2)
+        to_first, to_last = straight_motion_of(keyframes).flows.chunk(2)
         made = torch.stack((to_first, to_last.flip(1)), dim=2)
         inner = slice(1, -1)
         return FlowPair(made[:, inner], exact[:, inner], seen[:, inner])

@@ -1,4 +1,4 @@
-"""Motion-moved knots: the basis interpolates the path of a point, not the flow at a pixel.
+"""Motion-moved knots: the basis interpolates the path of a point, not the flow at a fixed pixel.
 
 Let ``p_j`` be the position at knot j of the point that is at ``y_i`` at knot i. Its position at tau
 is ``y_i + d_i(y_i)`` with ``d_i = sum_j W[tau, j] (p_j - p_i)`` by the basis. The point seen at
@@ -6,8 +6,8 @@ pixel y solves ``y_i = y - d_i(y_i)``, a fixed point, and the flow is ``(y_i - y
 the edge of a moving object there are two solutions, the object and what it covers, and the
 iteration finds the one that it starts close to. So it is run from both neighbouring knots and from
 two guesses each, the motion found at y at that knot and at the other one. Solutions count by
-nearness in time, less by the pixels by which they miss y, and less by the two-way error of the step
-between the knots there: a surface that is covered at one of them has no partner. A time on a knot
+nearness in time, less by the pixels by which they miss y, and less by the forward-backward error of the
+step between the knots there: a surface that is occluded at one of them has no partner. A time on a knot
 returns that knot.
 
 Steps between neighbouring knots follow from the fields alone: see `rdvfi.ops.warp.follow`.
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rdvfi.geometry import flow_length
 from rdvfi.interfaces import Basis
-from rdvfi.motion.trajectory.fixed_knots import Fields, KnotTrajectory, check_reach
+from rdvfi.motion.trajectory.flow_fields import Fields, KnotTrajectory, Once, check_reach
 from rdvfi.ops.warp import backward_warp, follow
 from rdvfi.types import Flows, Times
 
@@ -33,8 +33,8 @@ FOLLOWED = 2
 class MovedKnotTrajectory(KnotTrajectory):
     """Flow fields to both ends at knots, interpolated along the paths of the points."""
 
-    steps: "Steps | None" = field(default=None, repr=False)
-    """The points' steps from knot to knot; found from the fields at the first need if not given."""
+    steps: "Once[Steps]" = field(default_factory=lambda: Once(), repr=False)
+    """The points' steps from knot to knot, computed from the fields at the first need."""
 
     def __post_init__(self) -> None:
         """Raises:
@@ -43,32 +43,30 @@ class MovedKnotTrajectory(KnotTrajectory):
         check_reach(self.basis, self.knots.numel(), FOLLOWED)
 
     def at(self, times: Times) -> tuple[Flows, Flows]:
-        """See `rdvfi.interfaces.Trajectory.at`."""
+        """Flows to both ends at each time, along the points' paths."""
         times = times.to(self.knots)
-        if self._known_to_be_knots(times):
+        if self._all_on_knots(times):
             return super().at(times)
         flows = self._steps().at(times, self.basis)
         return flows[:, :, :2], flows[:, :, 2:]
 
-    def _known_to_be_knots(self, times: Times) -> bool:
-        """Whether no point need be followed, if that can be told without waiting for a device."""
+    def _all_on_knots(self, times: Times) -> bool:
+        """Whether every time is a knot's, so that no point is followed; False on a device that would wait."""
         if torch.compiler.is_compiling() or self.knots.device.type != "cpu":
             return False
         return bool(torch.isin(times, _chosen(self.knots, 0, self.basis)).all())
 
     def prepared(self) -> "MovedKnotTrajectory":
-        """See `KnotTrajectory.prepared`."""
-        return replace(self, steps=self._steps())
+        """The same with the steps computed: for compiled graphs, and where they are always needed."""
+        return replace(self, steps=Once(self._steps()))
 
     def _steps(self) -> "Steps":
-        if self.steps is not None:
-            return self.steps
+        return self.steps.get(self._computed_steps)
+
+    def _computed_steps(self) -> "Steps":
         both = torch.cat((self.from_first, self.from_last), dim=2)
         knots = _chosen(self.knots, 0, self.basis)
-        steps = Steps.between(_chosen(both, 1, self.basis), knots)
-        # The value is frozen, but a cached property would hold a lock, which no graph can take.
-        object.__setattr__(self, "steps", steps)
-        return steps
+        return Steps.between(_chosen(both, 1, self.basis), knots)
 
 
 def _chosen(values: Tensor, dim: int, basis: Basis) -> Tensor:
@@ -92,7 +90,7 @@ class Steps:
     behind: Float[Tensor, "b s 2 h w"]
     """From each knot but the first to the one before."""
     ahead_error: Float[Tensor, "b s 1 h w"]
-    """How far from home a point ends that goes ahead and returns."""
+    """Forward-backward error of the step ahead, in pixels."""
     behind_error: Float[Tensor, "b s 1 h w"]
 
     @classmethod
@@ -102,7 +100,7 @@ class Steps:
         late = (fields[:, 1:, :2], fields[:, 1:, 2:])
         ahead = follow(early, late, knots[:-1], knots[1:])
         behind = follow(late, early, knots[1:], knots[:-1])
-        errors = _two_way_error(ahead, behind), _two_way_error(behind, ahead)
+        errors = forward_backward_error(ahead, behind), forward_backward_error(behind, ahead)
         return cls(fields, knots, ahead, behind, *errors)
 
     def at(self, times: Float[Tensor, " t"], basis: Basis) -> Float[Tensor, "b t 4 h w"]:
@@ -123,11 +121,11 @@ class Steps:
                 (1.0 - share) * ahead,
             ),
         ):
-            facts = torch.cat((self.fields[:, knot], shift, error[:, left]), dim=2)
+            inputs = torch.cat((self.fields[:, knot], shift, error[:, left]), dim=2)
             for guess in (-shift, other):
-                found, trust = _solve(facts, guess)
-                trust = nearness * (trust + 1e-6)
-                total, flows = total + trust, flows + trust * found
+                solution, confidence = _solve(inputs, guess)
+                weight = nearness * (confidence + 1e-6)
+                total, flows = total + weight, flows + weight * solution
         nearest = left + (times >= knots[left + 1])
         on_knot = (times == knots[nearest])[:, None, None, None]
         return torch.where(on_knot, self.fields[:, nearest], flows / total)
@@ -170,15 +168,15 @@ class Steps:
 
 
 def _solve(
-    facts: Float[Tensor, "b t 7 h w"], guess: Flows
+    inputs: Float[Tensor, "b t 7 h w"], guess: Flows
 ) -> tuple[Float[Tensor, "b t 4 h w"], Float[Tensor, "b t 1 h w"]]:
-    """One solution of the fixed point: flows to both ends, and trust in it in (0, 1].
+    """One solution of the fixed point: flows to both ends, and confidence in it in (0, 1].
 
-    ``facts`` are, on a knot's grid, the flows to both ends, the shift of its points until tau, and
-    the two-way error of its step to the other knot.
+    ``inputs`` are, on a knot's grid, the flows to both ends, the shift of its points until tau, and
+    the forward-backward error of its step to the other knot.
     """
     b, t = guess.shape[:2]
-    flat = facts.flatten(0, 1)
+    flat = inputs.flatten(0, 1)
     back = guess.flatten(0, 1)
     for _ in range(2):
         back = -backward_warp(flat[:, 4:6], back)
@@ -188,8 +186,8 @@ def _solve(
     return flows.unflatten(0, (b, t)), torch.exp(-miss - seen[:, 6:]).unflatten(0, (b, t))
 
 
-def _two_way_error(there: Fields, back: Fields) -> Float[Tensor, "b k 1 h w"]:
-    """How far from home a point ends that goes one step and returns."""
+def forward_backward_error(there: Fields, back: Fields) -> Float[Tensor, "b k 1 h w"]:
+    """Pixels by which a point that goes one step and returns misses where it was."""
     b, k = there.shape[:2]
     returned = backward_warp(back.flatten(0, 1), there.flatten(0, 1)).unflatten(0, (b, k))
     return flow_length(there + returned)

@@ -6,17 +6,17 @@ The paths follow from the knots' fields by the recursion
 
     G_0 = 0,    G_{k+1}(x) = G_k(x) + l_k(x + G_k(x)),
 
-with ``l_k`` the step from knot k to the next (`rdvfi.motion.trajectory.moved_knots.Steps`, found from the fused
-fields and therefore as fine as they are; the adjacent flows of phi_1 live on the latent grid). Each
-sum is then set right by the field of its own knot, ``G = -F_{k+1}(x + G)``, where the two nearly
-agree, so that errors do not add up. Where they do not agree the point is covered: the field there
-is that of another surface. How far they are apart is the point's **doubt** at that knot.
+with ``l_k`` the step from knot k to the next (`rdvfi.motion.trajectory.point_following.Steps`, which
+follows from the fused fields and is therefore as fine as they are; the adjacent flows of phi_1 live on
+the latent grid). Each sum is then corrected by the field of its own knot, ``G = -F_{k+1}(x + G)``, where
+the two nearly agree, so that errors do not add up. Where they do not agree the point is occluded: the
+field there is that of another surface. Their distance is the point's **uncertainty** at that knot.
 
 A renderer wants to know where each pixel of a new frame comes from, so at the time asked for the
 flows are **reversed** on their small grid: both ends' points are splatted to where they are then,
-each carrying its flows to both ends, with the weights (1 - tau) and tau and less by their doubt.
-What one end does not show is filled from the other, and what neither shows by normalised diffusion
-over a pyramid. A splat is only good to a fraction of a pixel; but it says which point is seen, so
+each carrying its flows to both ends, with the weights (1 - tau) and tau, lowered by their uncertainty.
+What is occluded in one end is filled from the other, and what is occluded in both by normalised
+diffusion over a pyramid. A splat is only good to a fraction of a pixel; but it says which point is seen, so
 one look-up of that point's path at its place makes it exact inside a surface. The reversal by
 splatting is that of quadratic video interpolation (Xu et al., 2019,
 https://arxiv.org/abs/1911.00627).
@@ -31,14 +31,14 @@ from torch import Tensor
 
 from rdvfi.geometry import flow_length
 from rdvfi.motion.basis import Linear
-from rdvfi.motion.trajectory.fixed_knots import Fields, KnotTrajectory
-from rdvfi.motion.trajectory.moved_knots import Steps
+from rdvfi.motion.trajectory.flow_fields import Fields, KnotTrajectory, Once
+from rdvfi.motion.trajectory.point_following import Steps
 from rdvfi.ops.splatting import splat_sum
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flows, Times
 
 _FLOOR = 1e-7
-"""Weight that a point keeps in whatever doubt."""
+"""Weight that a point keeps however uncertain it is."""
 _DIFFUSED = 1e-5
 """Weight of what diffuses in; a point that lands counts about one."""
 _SPLATTED = 1e-2
@@ -47,13 +47,13 @@ _SPLATTED = 1e-2
 
 @dataclass(frozen=True, eq=False)
 class SourceKnotTrajectory(KnotTrajectory):
-    """Paths of the pixels of both ends, found from flow fields at knots."""
+    """Paths of the pixels of both ends, computed from flow fields at knots."""
 
-    paths: "tuple[Paths, Paths] | None" = field(default=None, repr=False)
-    """From the first and from the last frame; found from the fields at the first need."""
+    paths: "Once[tuple[Paths, Paths]]" = field(default_factory=lambda: Once(), repr=False)
+    """From the first and from the last frame, computed from the fields at the first need."""
 
     def at(self, times: Times) -> tuple[Flows, Flows]:
-        """See `rdvfi.interfaces.Trajectory.at`."""
+        """Flows to both ends at each time, reversed from the paths."""
         times = times.to(self.knots)
         with torch.autocast(self.knots.device.type, enabled=False):
             first, last = self._paths()
@@ -64,21 +64,20 @@ class SourceKnotTrajectory(KnotTrajectory):
         return flows[:, :, :2], flows[:, :, 2:]
 
     def prepared(self) -> "SourceKnotTrajectory":
-        """See `KnotTrajectory.prepared`."""
-        return replace(self, paths=self._paths())
+        """The same with the paths computed."""
+        return replace(self, paths=Once(self._paths()))
 
     def _paths(self) -> "tuple[Paths, Paths]":
-        if self.paths is not None:
-            return self.paths
+        return self.paths.get(self._computed_paths)
+
+    def _computed_paths(self) -> "tuple[Paths, Paths]":
         steps = Steps.between(torch.cat((self.from_first, self.from_last), dim=2), self.knots)
         first, last, gaps = self.from_first, self.from_last.flip(1), self.knots.diff()
         behind, behind_error = steps.behind.flip(1), steps.behind_error.flip(1)
-        paths = (
+        return (
             _follow(first, last[:, -1], steps.ahead, steps.ahead_error, gaps),
             _follow(last, first[:, -1], behind, behind_error, gaps.flip(0)).flipped(),
         )
-        object.__setattr__(self, "paths", paths)  # see MovedKnotTrajectory
-        return paths
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +86,7 @@ class Paths:
 
     travel: Fields
     """Displacement from that frame."""
-    doubt: Float[Tensor, "b k 1 h w"]
+    uncertainty: Float[Tensor, "b k 1 h w"]
     """Pixels by which it disagrees with what is seen there."""
     to_other_end: Float[Tensor, "b 1 2 h w"]
     from_first: bool
@@ -95,7 +94,7 @@ class Paths:
     def flipped(self) -> "Paths":
         """The same paths with the knots in the other order."""
         other = not self.from_first
-        return Paths(self.travel.flip(1), self.doubt.flip(1), self.to_other_end, other)
+        return Paths(self.travel.flip(1), self.uncertainty.flip(1), self.to_other_end, other)
 
     def at(
         self,
@@ -103,12 +102,12 @@ class Paths:
         between: Float[Tensor, "t k"],
         nearness: Float[Tensor, "1 t 1 1 1"],
     ) -> "Points":
-        """The points at some times, by the basis' weights and by linear ones for doubt."""
+        """The points at some times, by the basis' weights and by linear ones for uncertainty."""
         shift = torch.einsum("tk,bkchw->btchw", weights, self.travel)
-        doubt = torch.einsum("tk,bkchw->btchw", between, self.doubt)
+        uncertainty = torch.einsum("tk,bkchw->btchw", between, self.uncertainty)
         back, on = -shift, self.to_other_end - shift
         flows = torch.cat((back, on) if self.from_first else (on, back), dim=2)
-        return Points(shift, flows, nearness * (torch.exp(-doubt) + _FLOOR), self.from_first)
+        return Points(shift, flows, nearness * (torch.exp(-uncertainty) + _FLOOR), self.from_first)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +128,8 @@ class Points:
     def looked_up(self, guess: Float[Tensor, "n 4 h w"]) -> tuple[Float[Tensor, "n 4 h w"], Float[Tensor, "n 1 h w"]]:
         """Flows of the point that ``guess`` says is seen at each pixel, and their weight."""
         place = guess[:, :2] if self.from_first else guess[:, 2:]
-        facts = torch.cat((self.flows, self.weight), dim=2).flatten(0, 1)
-        seen = backward_warp(facts, place)
+        inputs = torch.cat((self.flows, self.weight), dim=2).flatten(0, 1)
+        seen = backward_warp(inputs, place)
         own = seen[:, :2] if self.from_first else seen[:, 2:4]
         # The point at y + place is then at y + place - own, which should be y.
         return seen[:, :4], seen[:, 4:] * torch.exp(-2.0 * flow_length(place - own))
@@ -149,24 +148,24 @@ def _follow(
         fields: Flows to that frame at every knot.
         across: Flow from that frame to the other one.
         steps: From each knot to the next.
-        errors: Two-way errors of the steps.
+        errors: Forward-backward errors of the steps.
         gaps: Time from each knot to the next.
     """
-    travel, doubt = [torch.zeros_like(across)], [torch.zeros_like(across[:, :1])]
+    travel, uncertainty = [torch.zeros_like(across)], [torch.zeros_like(across[:, :1])]
     velocity = across
     for k in range(steps.shape[1] - 1):
         step, error = backward_warp(torch.cat((steps[:, k], errors[:, k]), dim=1), travel[-1]).split((2, 1), dim=1)
-        # What is covered at either knot goes on as before; what covers it must not carry it off.
-        velocity = torch.lerp(velocity, step / gaps[k], _agreement(error + doubt[-1]))
+        # What is occluded at either knot goes on as before, not with what occludes it.
+        velocity = torch.lerp(velocity, step / gaps[k], _agreement(error + uncertainty[-1]))
         guess = travel[-1] + gaps[k] * velocity
         for _ in range(2):
             seen = -backward_warp(fields[:, k + 1], guess)
             guess = guess + _agreement(flow_length(seen - guess)) * (seen - guess)
         travel.append(guess)
-        doubt.append(flow_length(guess + backward_warp(fields[:, k + 1], guess)))
+        uncertainty.append(flow_length(guess + backward_warp(fields[:, k + 1], guess)))
     travel.append(across)
-    doubt.append(flow_length(across + backward_warp(fields[:, -1], across)))
-    return Paths(torch.stack(travel, 1), torch.stack(doubt, 1), across[:, None], True)
+    uncertainty.append(flow_length(across + backward_warp(fields[:, -1], across)))
+    return Paths(torch.stack(travel, 1), torch.stack(uncertainty, 1), across[:, None], True)
 
 
 def _agreement(error: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
@@ -181,8 +180,8 @@ def _reverse(ends: tuple[Points, Points]) -> Float[Tensor, "b t 4 h w"]:
     guess = _diffused(sums)
     flows, total = _SPLATTED * guess, _SPLATTED
     for points in ends:
-        found, weight = points.looked_up(guess)
-        flows, total = flows + weight * found, total + weight
+        seen, weight = points.looked_up(guess)
+        flows, total = flows + weight * seen, total + weight
     return (flows / total).unflatten(0, (b, t))
 
 

@@ -1,14 +1,21 @@
-"""Flow fields at a few times, and a basis between them: the plain trajectory.
+"""Flow fields F_k at the knots, and a basis between them: the simplest trajectory.
 
-Each field is interpolated in time at a fixed pixel of the TARGET grid. That is exact in time only
-while the same surface stays under the pixel: between knots it mixes neighbouring surfaces, and an
-object that moves by more than its own size from knot to knot leaves ghosts. `rdvfi.motion.trajectory.moved_knots`
-and `rdvfi.motion.trajectory.source_knots` follow the points instead, from the same fields.
+With ``W`` the basis' matrix (`rdvfi.interfaces.Basis`) the flow of time tau is
+
+    F_tau(y) = sum_k W[tau, k] F_k(y):
+
+each field is interpolated in time at a fixed pixel y of the TARGET grid. That is exact only while the
+same surface stays under the pixel: between knots it mixes neighbouring surfaces, and an object that
+moves by more than its own size from knot to knot leaves ghosts.
+`rdvfi.motion.trajectory.point_following` and `rdvfi.motion.trajectory.flow_reversal` follow the points
+instead, from the same fields.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -19,19 +26,36 @@ from rdvfi.registry import spec_of
 from rdvfi.types import Flows, Times
 
 Fields = Float[Tensor, "b k 2 h w"]
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class Once(Generic[T]):
+    """A value that is computed at the first need and kept, in a frozen value that refers to it.
+
+    A `functools.cached_property` would hold a lock, which no compiled graph can take.
+    """
+
+    value: T | None = None
+
+    def get(self, compute: Callable[[], T]) -> T:
+        """The value, computed if it is not there yet."""
+        if self.value is None:
+            self.value = compute()
+        return self.value
 
 
 def check_reach(basis: Basis, count: int, allowed: int) -> None:
-    """Of ``count`` knots the basis looks at none that is more than ``allowed`` away from a time.
+    """Of ``count`` knots the basis uses none that is more than ``allowed`` away from a time.
 
     Raises:
         ValueError: If it may.
     """
     used = len(basis.used(count))
-    looks = used - 1 if basis.reach is None else min(basis.reach, used - 1)
-    if looks > allowed:
+    reach = used - 1 if basis.reach is None else min(basis.reach, used - 1)
+    if reach > allowed:
         raise ValueError(
-            f"{type(basis).__name__} may look {looks} knots away (its reach is {basis.reach}), and "
+            f"{type(basis).__name__} may use knots {reach} away (its reach is {basis.reach}), and "
             f"moved knots follow points over {allowed} steps; use knots=SOURCE or knots=FIXED, or "
             f"a basis whose reach is at most {allowed}"
         )
@@ -50,7 +74,7 @@ class KnotTrajectory(Trajectory):
     grid: FlowGrid = FlowGrid.TARGET
 
     def at(self, times: Times) -> tuple[Flows, Flows]:
-        """See `rdvfi.interfaces.Trajectory.at`."""
+        """Flows to both ends at each time: the fields, weighted by the basis."""
         weights = self.basis.weights(self.knots, times.to(self.knots))
         # Autocast would make a product of half precision, and flows are float32 always.
         with torch.autocast(weights.device.type, enabled=False):
@@ -60,7 +84,7 @@ class KnotTrajectory(Trajectory):
             )
 
     def prepared(self) -> "KnotTrajectory":
-        """The same, with all that does not depend on time found already."""
+        """The same, with all that does not depend on time computed already."""
         return self
 
     def save(self, path: str | Path) -> None:

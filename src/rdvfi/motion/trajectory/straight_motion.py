@@ -1,13 +1,14 @@
-"""The line that a trajectory starts from, and the straight line as a trajectory of its own.
+"""Straight motion: what every trajectory starts from, and a trajectory of its own.
 
-`starting_line` gives the flows from every knot to both ends before a trajectory model improves on
-them: uniform straight motion along the generator's coarse end-to-end flow (if it has none, along
-the chain of the adjacent motions), bent as the generator bent it.
+With ``F_{0->1}`` and ``F_{1->0}`` the generator's coarse flow between the ends
+(`rdvfi.interfaces.MotionPrior`), uniform straight motion gives the flows of every knot time tau to both
+ends (`rdvfi.ops.straight_flows`). A generator without coarse flow leaves the chain of the adjacent
+motions instead. The generator's residual motion is added.
 
-There are two scales. Models reason on the latent grid, where flows are smooth. Where nothing
-bends, the straight line on a grid of half the motion size knows more: the outlines of what moves.
-Its detail is therefore added to the latent-grid flows, and fades where they depart from the
-straight line, since there the outlines are elsewhere (`Line.fields`).
+There are two scales. Models work on the latent grid, where flows are smooth. Where the motion is
+straight, the straight flow on a grid of half the motion size knows more: the outlines of what moves. Its
+detail is therefore added to the latent-grid flows, and fades with the length of the residual motion,
+since there the outlines are elsewhere (`StraightMotion.flow_fields`).
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from rdvfi.registry import trajectories
 FIELD_STRIDE = 2
 """Motion-size pixels per pixel of a trajectory's fields."""
 _FADE = 0.15
-"""Departure from the straight line, in latent pixels, at which its detail has faded to 1/e."""
+"""Residual motion, in latent pixels, at which its detail has faded to 1/e."""
 _NOISE = 0.02
 """Departure, in latent pixels, of which half is taken for noise."""
 
@@ -33,7 +34,7 @@ Fields = Float[Tensor, "b2 k 2 hz wz"]
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
+class StraightMotion:
     """Flows to the end at every knot; the second half of the batch is the backward direction.
 
     That is: rows ``[:b]`` hold the flows to the first frame; rows ``[b:]`` those to the last frame
@@ -44,19 +45,19 @@ class Line:
     """Straight motion on the latent grid."""
     detailed: Float[Tensor, "b2 k 2 h w"]
     """Straight motion on the fields' grid."""
-    bends: Fields
-    """The generator's departures from the straight motion, latent grid."""
+    residual: Fields
+    """The generator's residual motion, latent grid."""
 
     @property
     def flows(self) -> Fields:
         """Flows on the latent grid."""
-        return self.straight + self.bends
+        return self.straight + self.residual
 
-    def fields(self, bends: Fields) -> tuple[Tensor, Tensor]:
-        """Flows to the first and to the last frame, (b, k, 2, h, w), after further ``bends``."""
+    def flow_fields(self, residual: Fields | None = None) -> tuple[Tensor, Tensor]:
+        """Flows to the first and to the last frame, (b, k, 2, h, w), with further residual motion."""
         b2, k = self.straight.shape[:2]
         size = (self.detailed.shape[-2], self.detailed.shape[-1])
-        departure = _significant(self.bends + bends)
+        departure = _significant(self.residual if residual is None else self.residual + residual)
         moved, plain, away = (
             resize_flow(field.flatten(0, 1), size).unflatten(0, (b2, k))
             for field in (self.straight + departure, self.straight, departure)
@@ -73,14 +74,16 @@ def _significant(departure: Fields) -> Fields:
     return departure * (square / (square + _NOISE**2))
 
 
-def starting_line(keyframes: Keyframes, adjacent: Fields | None = None, *, residual: bool = True) -> Line:
+def straight_motion_of(
+    keyframes: Keyframes, adjacent: Fields | None = None, *, with_residual: bool = True
+) -> StraightMotion:
     """Straight motion at every knot, with the generator's own residual motion.
 
     Args:
-        keyframes: The ``end_flows`` of their prior are the line, if there are any.
+        keyframes: The ``end_flows`` of their prior give the straight motion, if they have a prior.
         adjacent: Motion from each knot to the one before, forward and backward in one batch, used
             in their absence.
-        residual: Whether the residual motion of the prior is used.
+        with_residual: Whether the residual motion of the prior is added.
 
     Raises:
         ValueError: If neither is there.
@@ -99,18 +102,18 @@ def starting_line(keyframes: Keyframes, adjacent: Fields | None = None, *, resid
         fine = size
     else:
         raise ValueError(
-            "these keyframes carry no coarse motion (Keyframes.prior), which the straight line needs; "
+            "these keyframes carry no coarse motion (Keyframes.prior), which straight motion needs; "
             "use a backbone with a coarse flow, or the trajectory 'iterative'"
         )
     straight, detailed = (
         _both_ways(straight_flows(resize_flow(forward, s), resize_flow(backward, s), keyframes.times))
         for s in (size, fine)
     )
-    bends = torch.zeros_like(straight)
-    if residual and prior is not None and prior.residual_motion is not None:
+    residual_motion = torch.zeros_like(straight)
+    if with_residual and prior is not None and prior.residual_motion is not None:
         to_first, to_last = prior.residual_motion.float().unbind(2)
-        bends = _both_ways((to_first, to_last))
-    return Line(straight, detailed, bends)
+        residual_motion = _both_ways((to_first, to_last))
+    return StraightMotion(straight, detailed, residual_motion)
 
 
 def _both_ways(flows: tuple[Tensor, Tensor]) -> Tensor:
@@ -123,7 +126,7 @@ class StraightTrajectory(TrajectoryModel):
     Args:
         basis: Interpolation in time.
         knots: What is interpolated in time.
-        residual_motion: Whether the generator's departures from the straight line count too.
+        residual_motion: Whether the generator's residual motion is added.
     """
 
     needs_prior = True
@@ -139,9 +142,9 @@ class StraightTrajectory(TrajectoryModel):
         return Reads.LATENTS
 
     def forward(self, keyframes: Keyframes) -> Trajectory:
-        """See `rdvfi.interfaces.TrajectoryModel.forward`."""
-        line = starting_line(keyframes, residual=self.residual_motion)
-        return trajectory_over(self.knots, line.fields(torch.zeros_like(line.bends)), keyframes.times, self.basis)
+        """The straight trajectory of the keyframes' prior."""
+        motion = straight_motion_of(keyframes, with_residual=self.residual_motion)
+        return trajectory_over(self.knots, motion.flow_fields(), keyframes.times, self.basis)
 
 
 @trajectories.register("straight", renamed=KNOTS_BEFORE)
@@ -151,6 +154,6 @@ def straight(*, basis: Basis, knots: Knots = Knots.MOVED, residual_motion: bool 
     Args:
         basis: Interpolation in time.
         knots: What is interpolated in time between the knots.
-        residual_motion: Add the generator's own departures from the straight line, if it has any.
+        residual_motion: Add the generator's residual motion, if it has any.
     """
     return StraightTrajectory(basis, knots, residual_motion=residual_motion)
