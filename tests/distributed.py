@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.engine.settings import EngineConfig
-from rdvfi.training.engine.sharding import gather, shard
+from rdvfi.training.engine.sharding import gather
 from rdvfi.training.lora import add_lora
 from rdvfi.training.objectives.base import Batch, Losses, Objective
 from rdvfi.training.objectives.moment import Moment
@@ -72,7 +72,7 @@ def fit(folder: Path, name: str, processes: int, *, low_rank: bool, sharded: boo
         CONFIG,
         folder,
         report=lambda line: None,
-        wrap=(lambda given: shard(given, objective.blocks)) if sharded else None,
+        shard_blocks=objective.blocks if sharded else None,
     )
     assert trainer.fit()
     if sharded:

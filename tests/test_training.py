@@ -101,8 +101,8 @@ def _fit(objective: nn.Module, batches: list[dict[str, torch.Tensor]], steps: in
 
 def test_every_stage_trains_its_own_parts_and_no_other(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
     batches = [pools[0].batch([0, 1]), pools[1].batch([0, 1])]
-    motion = Terms({"adjacent": 1, "flow": 1, "smoothness": 0.05})
-    frames = Terms({"l2": 1, "l1": 1, "edges": 1, "census": 1, "features": 0.1, "gram": 0.1})
+    motion = Terms({"adjacent": 1, "flow": 1})
+    frames = Terms({"l2": 1, "l1": 1, "edges": 1, "census": 1, "features": 0.1})
     diffusion = Terms({"theta": 1, "flow": 1, "imle": 1, "l2": 1}, {"imle": {"draws": 2}})
     stages = {
         "motion": (["trajectory"], lambda: Decoding(model, motion)),
@@ -115,7 +115,7 @@ def test_every_stage_trains_its_own_parts_and_no_other(model: Interpolator, pool
         objective = make()
         before = {key: value.clone() for key, value in model.state_dict().items()}
         own = {id(value) for part in parts for value in part_of(model, part).state_dict(keep_vars=True).values()}
-        _fit(objective, batches, 2)
+        _fit(objective, batches[:1] if name == "motion" else batches, 2)  # film has no exact flow
         changed = {
             id(value) for key, value in model.state_dict(keep_vars=True).items() if not torch.equal(value, before[key])
         }
@@ -312,11 +312,11 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder.parent
 
 
-def test_a_time_limit_is_that_of_the_whole_recipe(folder: Path, pools: tuple[Pool, Pool], tmp_path: Path) -> None:
+def test_a_pause_is_that_of_the_whole_recipe(folder: Path, pools: tuple[Pool, Pool], tmp_path: Path) -> None:
     lines: list[str] = []
-    overrides = _tiny(folder, tmp_path, "engine.max_minutes=0")
+    overrides = _tiny(folder, tmp_path, "engine.pause_minutes=0")
     assert not run.train("rdvfi_s", overrides, report=lines.append)
-    assert lines == ["autoencoder: stopped at the time limit; the same command goes on"]
+    assert lines == ["autoencoder: paused; the same command goes on"]
 
 
 def test_samples_are_made_on_the_fly_from_data_pictures_and_clips(

@@ -32,7 +32,7 @@ _SEEDS_APART = 100_003
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class TakingTurns:
     """Sources that take turns, as a `rdvfi.training.objectives.base.Feed`.
 
     With ``n`` processes, process ``r`` asks for batches ``r, r + n, ...``: it draws from a seed of
@@ -55,7 +55,7 @@ def open_feed(
     cache: Path,
     report: Report,
     device: torch.device | None = None,
-) -> Drawn:
+) -> TakingTurns:
     """The batches of a stage.
 
     Args:
@@ -73,7 +73,7 @@ def open_feed(
     sources = _sources(config, model, cache, report, device or torch.device("cpu"))
     if config.symmetries:
         sources = [Symmetric(source) for source in sources]
-    return Drawn(sources, config.batch, config.seed)
+    return TakingTurns(sources, config.batch, config.seed)
 
 
 def _sources(config: DataConfig, model: Interpolator, cache: Path, report: Report, place: torch.device) -> list[Source]:

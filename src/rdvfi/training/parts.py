@@ -1,15 +1,19 @@
 """The parts of a model that stages train, by name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rdvfi.checkpoint import write_weights
+from rdvfi.config import build
 from rdvfi.interpolator import Interpolator
+from rdvfi.models import create_model
 from rdvfi.training.engine.checkpoints import check_names
+from rdvfi.training.stage import Stage
 
 PARTS = ("autoencoder", "coarse", "denoiser", "trajectory", "renderer")
 _RENAMED = {"backbone": "denoiser"}
@@ -38,6 +42,33 @@ def only(model: Interpolator, names: Sequence[str]) -> None:
     model.requires_grad_(False)
     for name in names:
         part_of(model, name).requires_grad_(True)
+
+
+def prepared_model(stage: Stage, report: Callable[[str], None] = lambda line: None) -> Interpolator:
+    """The stage's model with the results of the stages before it.
+
+    Raises:
+        ValueError: If no part of the model to start from fits one that its overrides ask for.
+    """
+    start = stage.model.start
+    saved = None if start is None else create_model(start)
+    if saved is not None and not stage.model.overrides:
+        model = saved.train().requires_grad_(True)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stage.engine.seed)
+            model = build(stage.model.recipe, *stage.model.overrides)
+    if saved is not None and model is not saved:
+        taken, fresh = take_parts(model, saved)
+        if not taken:
+            raise ValueError(
+                f"no part of model.start={start} fits model.recipe={stage.model.recipe} with "
+                f"model.overrides={stage.model.overrides}"
+            )
+        report(f"{stage.stage}: from {start}: {', '.join(taken)}; fresh: {', '.join(fresh) or '-'}")
+    for earlier in stage.after:
+        load_parts(model, Path(stage.out) / f"{earlier}.safetensors")
+    return model
 
 
 def take_parts(model: Interpolator, saved: Interpolator) -> tuple[list[str], list[str]]:

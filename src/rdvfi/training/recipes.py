@@ -8,6 +8,7 @@ field that does not exist, or a value of another type, is refused at composition
 import dataclasses
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +16,31 @@ import hydra
 import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rdvfi.config import RECIPES, one_line, stored_nodes
 from rdvfi.registry import did_you_mean
-from rdvfi.training.losses.registry import losses
-from rdvfi.training.stage import (
-    DataConfig,
-    EngineConfig,
-    Kind,
-    LoraConfig,
-    ModelConfig,
-    NoiseConfig,
-    SourceKind,
-    Stage,
-    stage_node,
-)
+from rdvfi.training.stage import Kind, SourceKind, Stage, as_stage, stage_node
 from rdvfi.training.teaching import check_teacher
 
 FOLDER = RECIPES / "train"
 SCHEMA = "training_stage"
 
-_NAME = "_name_"
+
+@dataclass(frozen=True)
+class _Sequence:
+    """A recipe that lists stages: their names, and what they share."""
+
+    stages: list[str]
+    shared: list[str]
 
 
 def list_training_recipes() -> list[str]:
     """The recipes of this package: sequences, and their stages as ``sequence/stage``."""
-    found = (path.relative_to(FOLDER).with_suffix("") for path in FOLDER.rglob("*.yaml"))
-    return sorted(path.as_posix() for path in found)
+    found = []
+    for path in sorted(FOLDER.glob("*.yaml")):
+        found += [path.stem, *(f"{path.stem}/{Path(name).name}" for name in _sequence(path).stages)]
+    return sorted(found)
 
 
 def compose_stages(recipe: str, overrides: Sequence[str]) -> list[Stage]:
@@ -56,55 +53,60 @@ def compose_stages(recipe: str, overrides: Sequence[str]) -> list[Stage]:
     Raises:
         ValueError: If the recipe, a field or a value is not valid.
     """
-    path = _find(recipe)
+    path, shared = _find(recipe)
+    sequence = _sequence(path)
+    if not sequence.stages:
+        return [_compose(path, [*shared, *overrides])]
+    return [_compose(_near(path, name), [*sequence.shared, *overrides]) for name in sequence.stages]
+
+
+def _sequence(path: Path) -> _Sequence:
+    """The stages that a recipe lists; none if it is a stage itself."""
     table = _read(path)
-    if set(table) == {"stages"}:
-        names = table["stages"]
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"recipe {path}: stages must be a list of recipes")
-        inside = [_near(path, name) for name in names]
-        return [_compose(file, overrides) for file in inside]
-    return [_compose(path, overrides)]
+    if "stages" not in table:
+        return _Sequence([], [])
+    names, model = table["stages"], table.get("model", {})
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"recipe {path}: stages must be a list of recipes")
+    if not table.keys() <= {"stages", "model"} or not isinstance(model, dict):
+        raise ValueError(f"recipe {path}: a sequence has `stages` and, for all of them, `model`; got {sorted(table)}")
+    return _Sequence(names, [f"model.{key}={value}" for key, value in model.items()])
 
 
 def _compose(path: Path, overrides: Sequence[str]) -> Stage:
     for override in overrides:
         if "=" not in override or override.startswith(("hydra", "+", "~")):
             raise ValueError(f"an override reads field=value; got {override!r}")
+        _check_replaced(override)
     try:
         with stored_nodes():
             ConfigStore.instance().store(name=SCHEMA, node=stage_node(), provider="rdvfi")
             with hydra.initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
                 composed = hydra.compose(path.stem, list(overrides))
-        values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        if "engine" not in composed:
+            raise ValueError(f"recipe {_shown(path)} must have {SCHEMA!r} first in its defaults")
+        stage = as_stage(composed)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(f"recipe {_shown(path)}: {one_line(error)}") from error
-    if not isinstance(values, dict) or "engine" not in values:
-        raise ValueError(f"recipe {_shown(path)} must have {SCHEMA!r} first in its defaults")
-    return _stage({str(key): value for key, value in values.items()}, _shown(path))
-
-
-def _stage(values: dict[str, Any], where: str) -> Stage:
-    """The plain values as what they stand for."""
-    groups: dict[str, type] = {
-        "model": ModelConfig,
-        "data": DataConfig,
-        "engine": EngineConfig,
-        "noise": NoiseConfig,
-        "lora": LoraConfig,
-    }
-    built = {name: kind(**values[name]) for name, kind in groups.items()}
-    weights = {_loss(name): float(weight) for name, weight in values["losses"].items()}
-    settings = {
-        _loss(name): {key: value for key, value in given.items() if key != _NAME}
-        for name, given in values["settings"].items()
-    }
-    stage = Stage(**{**values, **built, "losses": weights, "settings": settings})
     try:
         _check(stage)
     except ValueError as error:
-        raise ValueError(f"recipe {where}: {error}") from error
+        raise ValueError(f"recipe {_shown(path)}: {error}") from error
     return stage
+
+
+_REPLACED = {
+    "engine.tensorboard": "engine.trackers=[tensorboard]",
+    "engine.slim": "the checkpoints in the folder `checkpoints`, which are whole",
+    "slim": "the checkpoints in the folder `checkpoints`, which are whole",
+}
+"""Fields of version 0.1.0, and what replaced them."""
+
+
+def _check_replaced(override: str) -> None:
+    name = override.partition("=")[0]
+    if name in _REPLACED:
+        raise ValueError(f"{name} is of rdvfi 0.1.0; it was replaced by {_REPLACED[name]}")
 
 
 def _check(stage: Stage) -> None:
@@ -140,28 +142,32 @@ def _check(stage: Stage) -> None:
         raise ValueError("every loss has weight zero; give one, such as losses.l2=1")
 
 
-def _loss(field: str) -> str:
-    return next(name for name in losses if name.replace("-", "_") == field)
-
-
-def _find(recipe: str) -> Path:
+def _find(recipe: str) -> tuple[Path, list[str]]:
+    """The file of a recipe, and the overrides that the sequence it belongs to has for it."""
     path = Path(recipe)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise ValueError(f"recipe {os.fspath(recipe)!r} does not exist")
-        return path
+        return path, []
     name = recipe.replace("-", "_")
     known = list_training_recipes()
     if name not in known:
         hint = did_you_mean(name, known)
         raise ValueError(f"no training recipe {recipe!r}{hint} (recipes: {', '.join(known)})")
-    return FOLDER / f"{name}.yaml"
+    whole, _, stage = name.partition("/")
+    path = FOLDER / f"{whole}.yaml"
+    if not stage:
+        return path, []
+    sequence = _sequence(path)
+    return next(_near(path, each) for each in sequence.stages if Path(each).name == stage), sequence.shared
 
 
 def _near(path: Path, name: str) -> Path:
     """A stage that a sequence names: beside its own file, or one of this package."""
-    own = path.parent / f"{name}.yaml"
-    return own if own.is_file() else _find(name)
+    for folder in (path.parent, FOLDER):
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    return _find(name)[0]
 
 
 def _read(path: Path) -> dict[str, Any]:

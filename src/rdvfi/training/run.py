@@ -13,22 +13,16 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from torch import nn
 
 from rdvfi.checkpoint import write_weights
-from rdvfi.config import build
 from rdvfi.interpolator import Interpolator
-from rdvfi.models import create_model, save_bundled
+from rdvfi.models import save_bundled
 from rdvfi.training.engine.loop import Trainer
-from rdvfi.training.engine.sharding import blocks_of, gather, shard
-from rdvfi.training.feeds import Drawn, film_pool, open_feed
-from rdvfi.training.lora import add_lora, lora_state, merge
-from rdvfi.training.losses.registry import Terms
-from rdvfi.training.objectives.base import Objective
-from rdvfi.training.objectives.coarse import CoarseFlow
-from rdvfi.training.objectives.decoding import Autoencoding, Decoding
-from rdvfi.training.objectives.diffusion import Diffusing
-from rdvfi.training.parts import load_parts, only, part_of, save_parts, take_parts
+from rdvfi.training.engine.sharding import blocks_of
+from rdvfi.training.feeds import TakingTurns, film_pool, open_feed
+from rdvfi.training.lora import lora_state, merge
+from rdvfi.training.objectives.factory import make_objective
+from rdvfi.training.parts import part_of, prepared_model, save_parts
 from rdvfi.training.recipes import as_table, compose_stages
 from rdvfi.training.stage import Kind, Stage
 from rdvfi.training.teaching import check_answers
@@ -65,17 +59,17 @@ def train(recipe: str, overrides: Sequence[str] = (), *, report: Report) -> bool
         if len(stages) > 1 and finished.exists():
             report(f"{stage.stage}: {finished} is there already")
         elif not run_stage(stage, report=report):
-            report(f"{stage.stage}: stopped at the time limit; the same command goes on")
+            report(f"{stage.stage}: paused; the same command goes on")
             return False
     return True
 
 
 def _within(stage: Stage, began: float) -> Stage:
-    """The stage with what is left of its time limit, which is that of the whole run."""
-    if stage.engine.max_minutes is None:
+    """The stage with what is left until the pause, which is that of the whole run."""
+    if stage.engine.pause_minutes is None:
         return stage
-    left = max(0.0, stage.engine.max_minutes - (time.monotonic() - began) / 60.0)
-    return replace(stage, engine=replace(stage.engine, max_minutes=left))
+    left = max(0.0, stage.engine.pause_minutes - (time.monotonic() - began) / 60.0)
+    return replace(stage, engine=replace(stage.engine, pause_minutes=left))
 
 
 def run_stage(stage: Stage, *, report: Report) -> bool:
@@ -91,90 +85,15 @@ def run_stage(stage: Stage, *, report: Report) -> bool:
         feed = open_feed(stage.data, model, out, report, processes.device)
     objective = make_objective(stage, model)
     out.mkdir(parents=True, exist_ok=True)
-    blocks = blocks_of(part_of(model, "denoiser")) if stage.shard else []
-    trainer = Trainer(
-        stage.stage,
-        objective,
-        feed,
-        stage.engine,
-        out,
-        report=report,
-        wrap=(lambda given: shard(given, blocks)) if stage.shard else None,
-    )
-    finished = trainer.fit(slim=None if stage.slim is None else Path(stage.slim))
+    blocks = blocks_of(part_of(model, "denoiser")) if stage.shard else None
+    trainer = Trainer(stage.stage, objective, feed, stage.engine, out, report=report, shard_blocks=blocks)
+    finished = trainer.fit()
     if finished:
-        if stage.shard:
-            gather(objective)
         _finish(stage, model, feed, trainer)
     return finished
 
 
-def prepared_model(stage: Stage, report: Report = lambda line: None) -> Interpolator:
-    """The stage's model with the results of the stages before it.
-
-    Raises:
-        ValueError: If no part of the model to start from fits one that its overrides ask for.
-    """
-    start = stage.model.start
-    saved = None if start is None else create_model(start)
-    if saved is not None and not stage.model.overrides:
-        model = saved.train().requires_grad_(True)
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stage.engine.seed)
-            model = build(stage.model.recipe, *stage.model.overrides)
-    if saved is not None and model is not saved:
-        taken, fresh = take_parts(model, saved)
-        if not taken:
-            raise ValueError(
-                f"no part of model.start={start} fits model.recipe={stage.model.recipe} with "
-                f"model.overrides={stage.model.overrides}"
-            )
-        report(f"{stage.stage}: from {start}: {', '.join(taken)}; fresh: {', '.join(fresh) or '-'}")
-    for earlier in stage.after:
-        load_parts(model, Path(stage.out) / f"{earlier}.safetensors")
-    return model
-
-
-def make_objective(stage: Stage, model: Interpolator) -> Objective:
-    """The objective of a stage, with all but its parts frozen."""
-    only(model, stage.train)
-    if stage.lora.rank:
-        if stage.train != ["denoiser"]:
-            raise ValueError(f"LoRA is for stages that train the denoiser alone; got {stage.train}")
-        network = part_of(model, "denoiser")
-        add_lora(network, stage.lora.targets, stage.lora.rank, stage.lora.alpha)
-    if stage.checkpointing:
-        _recompute(part_of(model, "denoiser"))
-    for module in model.modules():
-        # Video models have kernels of five axes beside; FSDP2 takes contiguous weights only.
-        if isinstance(module, nn.Conv2d) and not stage.shard:
-            module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    terms = Terms(stage.losses, stage.settings)
-    if stage.kind is Kind.autoencoder:
-        return Autoencoding(model, terms)
-    if stage.kind is Kind.coarse:
-        return CoarseFlow(model, terms, fine_from=stage.fine_from)
-    if stage.kind is Kind.decoding:
-        return Decoding(model, terms, predicted=stage.predicted)
-    return Diffusing(
-        model,
-        terms,
-        low=stage.noise.low,
-        rise=stage.noise.rise,
-        reconstruct_from=stage.reconstruct_from,
-    )
-
-
-def _recompute(network: nn.Module) -> None:
-    """Recompute activations in the backward pass, as diffusers' networks can."""
-    enable = getattr(network, "enable_gradient_checkpointing", None)
-    if enable is None:
-        raise ValueError(f"a {type(network).__name__} cannot recompute its activations; set checkpointing=false")
-    enable()
-
-
-def _finish(stage: Stage, model: Interpolator, feed: Drawn, trainer: Trainer) -> None:
+def _finish(stage: Stage, model: Interpolator, feed: TakingTurns, trainer: Trainer) -> None:
     out = Path(stage.out)
     if stage.kind is Kind.autoencoder:
         stream = feed.batches(0)

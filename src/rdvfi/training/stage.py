@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from rdvfi.config import node_of
 from rdvfi.training.engine.settings import EngineConfig
 from rdvfi.training.losses.registry import losses
+
+_NAME = "_name_"
+"""A field of loss settings that is not one: `rdvfi.config.node_of` adds it to every node."""
 
 
 class Kind(Enum):
@@ -120,55 +123,9 @@ class LoraConfig:
     targets: list[str] = field(default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"])
 
 
-def stage_node() -> type:
-    """The schema of a stage: the loss weights and settings are those of the registered losses."""
-    weights = dataclasses.make_dataclass(
-        "Losses", [(_field(name), float, dataclasses.field(default=0.0)) for name in losses]
-    )
-    settings = dataclasses.make_dataclass(
-        "LossSettings",
-        [
-            (_field(name), node, dataclasses.field(default_factory=node))
-            for name in losses
-            if (node := node_of(losses, name))
-        ],
-    )
-    plain: list[tuple[str, Any, Any]] = [
-        ("stage", str, dataclasses.field(default=MISSING)),
-        ("kind", Kind, dataclasses.field(default=MISSING)),
-        ("after", list[str], dataclasses.field(default_factory=list)),
-        ("train", list[str], dataclasses.field(default_factory=list)),
-        ("predicted", bool, dataclasses.field(default=False)),
-        ("reconstruct_from", float, dataclasses.field(default=0.0)),
-        ("fine_from", float, dataclasses.field(default=0.0)),
-        ("checkpointing", bool, dataclasses.field(default=False)),
-        ("shard", bool, dataclasses.field(default=False)),
-        ("slim", str | None, dataclasses.field(default=None)),
-        ("bundle", str | None, dataclasses.field(default=None)),
-        ("out", str, dataclasses.field(default=MISSING)),
-    ]
-    groups = [
-        (name, node, dataclasses.field(default_factory=node))
-        for name, node in {
-            "model": ModelConfig,
-            "data": DataConfig,
-            "engine": EngineConfig,
-            "noise": NoiseConfig,
-            "lora": LoraConfig,
-            "losses": weights,
-            "settings": settings,
-        }.items()
-    ]
-    return dataclasses.make_dataclass("Stage", [*plain, *groups])
-
-
-def _field(name: str) -> str:
-    return name.replace("-", "_")
-
-
-@dataclass(frozen=True)
+@dataclass
 class Stage:
-    """A stage, composed and checked.
+    """A stage of training: the schema of its recipe, and what a composed one is.
 
     Attributes:
         stage: Its name, which names its result.
@@ -180,29 +137,60 @@ class Stage:
         fine_from: Share of a coarse stage after which the fine estimates of `matching` join in.
         checkpointing: Recompute the denoiser's activations instead of keeping them.
         shard: Share the weights out among processes.
-        slim: A slim checkpoint to start from.
         bundle: For ``ship``: write the pair of files of a model that ships, under this name.
         out: Folder of results.
+        model: Which model.
+        data: Which samples.
+        engine: How to train.
+        noise: Noise levels of a diffusion stage.
+        lora: Low-rank additions instead of the denoiser itself.
         losses: Weights by name.
         settings: Parameters of losses by name.
     """
 
-    stage: str
-    kind: Kind
-    after: list[str]
-    train: list[str]
-    predicted: bool
-    reconstruct_from: float
-    fine_from: float
-    checkpointing: bool
-    shard: bool
-    slim: str | None
-    bundle: str | None
-    out: str
-    model: ModelConfig
-    data: DataConfig
-    engine: EngineConfig
-    noise: NoiseConfig
-    lora: LoraConfig
-    losses: dict[str, float]
-    settings: dict[str, dict[str, Any]]
+    stage: str = MISSING
+    kind: Kind = MISSING
+    after: list[str] = field(default_factory=list)
+    train: list[str] = field(default_factory=list)
+    predicted: bool = False
+    reconstruct_from: float = 0.0
+    fine_from: float = 0.0
+    checkpointing: bool = False
+    shard: bool = False
+    bundle: str | None = None
+    out: str = MISSING
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    losses: dict[str, float] = field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def stage_node() -> type[Stage]:
+    """`Stage` with typed losses: weights and settings are those of the registered losses."""
+    weights = dataclasses.make_dataclass("Losses", [(_field(name), float, field(default=0.0)) for name in losses])
+    nodes = {name: node for name in losses if (node := node_of(losses, name))}
+    settings = dataclasses.make_dataclass(
+        "LossSettings", [(_field(name), node, field(default_factory=node)) for name, node in nodes.items()]
+    )
+    typed = [(name, node, field(default_factory=node)) for name, node in (("losses", weights), ("settings", settings))]
+    return dataclasses.make_dataclass("StageNode", typed, bases=(Stage,))
+
+
+def as_stage(composed: Any) -> Stage:
+    """The stage of a composed configuration, with losses by their registered names."""
+    stage = OmegaConf.to_object(composed)
+    assert isinstance(stage, Stage)
+    names = {_field(name): name for name in losses}
+    stage.settings = {
+        names[name]: {key: value for key, value in vars(given).items() if key != _NAME}
+        for name, given in vars(stage.settings).items()
+    }
+    stage.losses = {names[name]: float(weight) for name, weight in vars(stage.losses).items()}
+    return stage
+
+
+def _field(name: str) -> str:
+    return name.replace("-", "_")

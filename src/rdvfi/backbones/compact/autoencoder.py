@@ -7,7 +7,6 @@ looking at keyframes and for flow estimators that read pixels; interpolation nev
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -75,13 +74,3 @@ class Autoencoder(nn.Module):
         raw = self.encoder(images - 0.5)
         self.mean.copy_(raw.mean((0, 2, 3)))
         self.std.copy_(raw.std((0, 2, 3)).clamp(min=1e-3))
-
-
-def reconstruction_loss(output: SmallImage, image: SmallImage) -> Tensor:
-    """L1 of colours and of spatial gradients, so that edges count."""
-
-    def slopes(x: Tensor) -> tuple[Tensor, Tensor]:
-        return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
-
-    edges = sum(F.l1_loss(a, b) for a, b in zip(slopes(output), slopes(image), strict=True))
-    return F.l1_loss(output, image) + edges

@@ -3,19 +3,23 @@
 A stage gives an `Objective`, a module whose ``forward`` turns a batch into named losses, and a
 `Feed` of batches; `Trainer` does the rest. Weights and their updates are float32; the forward
 pass may run in bfloat16. accelerate finds the device and joins processes (start them with
-``accelerate launch`` or ``torchrun``). Mixed precision, accumulation and checkpoints are our own:
-accelerate's settings belong to the process and could not change from stage to stage, and its
-checkpoints are neither atomic nor free of pickle (see `rdvfi.training.engine.checkpoints`).
+``accelerate launch`` or ``torchrun``); timm makes optimiser, schedule and averages. Mixed precision,
+accumulation and checkpoints are our own: accelerate's settings belong to the process and could not
+change from stage to stage, and its checkpoints are neither atomic nor free of pickle (see
+`rdvfi.training.engine.checkpoints`).
 
 **Resuming is exact.** Batches are found by their number, random numbers by the step
 (`rdvfi.training.objectives.moment`), and a checkpoint holds weights, averages and the optimiser's state bit
 for bit, so on a CPU a run that was stopped and goes on equals one that never stopped. CUDA adds in
 an order of its own, and agrees to rounding.
+
+**Nothing waits for the device in a step.** Losses and the gradient's norm stay tensors until they are
+logged. A gradient that is not finite is noted on the device and raised at the next row of the log or
+checkpoint, before anything of it is written.
 """
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,22 +27,20 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-from rdvfi._torchvision import import_torchvision
 from rdvfi.media.images import write_png
-from rdvfi.training.engine.averaging import Averages
+from rdvfi.training.engine.bookkeeping import Clock, FirstBroken, Means, agreed
 from rdvfi.training.engine.checkpoints import Checkpoints, State, check_names
 from rdvfi.training.engine.layout import placed, running_buffers, whole
 from rdvfi.training.engine.log import Log
+from rdvfi.training.engine.optimiser import make_averages, make_optimiser
 from rdvfi.training.engine.settings import EngineConfig
-from rdvfi.training.engine.slim import load_slim, save_slim
+from rdvfi.training.engine.sharding import gather, shard
 from rdvfi.training.objectives.base import Batch, Feed, Losses, Objective
 from rdvfi.training.objectives.moment import Moment
 
 Report = Callable[[str], None]
-
-REWARM = 200
-"""Steps over which the learning rate rises again after a start without the optimiser's moments."""
 
 
 class Trainer:
@@ -51,8 +53,8 @@ class Trainer:
         config: How to train.
         folder: Where checkpoints, log and sheets go.
         report: Receives progress lines.
-        wrap: Replaces the default wrapping of the objective for many processes, for example by
-            `rdvfi.training.engine.sharding.shard`.
+        shard_blocks: Share the weights out among all processes instead of copying them, these
+            modules one at a time (`rdvfi.training.engine.sharding`).
 
     Raises:
         ValueError: If the configuration makes no sense, or nothing can be trained.
@@ -67,7 +69,7 @@ class Trainer:
         folder: Path,
         *,
         report: Report,
-        wrap: Callable[[Objective], nn.Module] | None = None,
+        shard_blocks: Sequence[nn.Module] | None = None,
     ) -> None:
         config.check()
         self.name, self.objective, self.feed = name, objective, feed
@@ -75,21 +77,22 @@ class Trainer:
         ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
         self.accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision="no", kwargs_handlers=[ddp])
         self.device = self.accelerator.device
-        self._sharded = wrap is not None  # then nothing but forward may be called: no sheets
-        if wrap is None:
+        self._sharded = shard_blocks is not None  # then nothing but forward may be called: no sheets
+        if shard_blocks is None:
             self._model = self.accelerator.prepare_model(objective)
         else:
-            self._model = wrap(objective.to(self.device))
+            self._model = shard(objective.to(self.device), shard_blocks)
         # After wrapping: sharding puts other parameters in the place of those that were there.
         self.parameters = {n: p for n, p in objective.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise ValueError(f"{name}: nothing to train, every parameter is frozen")
         self._buffers = running_buffers(objective)
         self._forward: Callable[..., Losses] = torch.compile(self._model) if config.compile else self._model
-        self._optimiser, self._schedule = _optimiser(config, self.parameters)
-        self._averages = Averages(self.parameters, config.average)
+        self._trained = nn.ParameterList(self.parameters.values())
+        self._optimiser, self._schedule = make_optimiser(config, self._trained)
+        self._averages = make_averages(self._trained, config.average)
         self._checkpoints = Checkpoints(folder / "checkpoints", name, config.keep)
-        self._rewarmed_from: int | None = None
+        self._clock, self._broken = Clock(config.max_minutes, self.accelerator), FirstBroken()
         self._shown: Batch | None = None
 
     @property
@@ -97,14 +100,11 @@ class Trainer:
         """Whether this is the process that writes."""
         return self.accelerator.is_main_process
 
-    def fit(self, *, slim: Path | None = None) -> bool:
-        """Train to the end or to the time limit; the averaged weights are left in the objective.
-
-        Args:
-            slim: A slim checkpoint to start from where the folder has no checkpoint of its own.
+    def fit(self) -> bool:
+        """Train to the end or to a pause; the averaged weights are left in the objective.
 
         Returns:
-            Whether all steps were done.
+            Whether it came to its end.
 
         Raises:
             FloatingPointError: If a loss or a gradient is not finite; checkpoints are kept.
@@ -112,69 +112,65 @@ class Trainer:
             OSError: If a checkpoint cannot be written; earlier ones are kept.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        start = self._start(slim)
-        log = Log(self.folder, self.name, start, tensorboard=self.config.tensorboard) if self.main else None
+        start = self._start()
+        log = Log(self.folder, self.name, start, trackers=self.config.trackers) if self.main else None
         try:
             step = self._run(start, log)
         finally:
             if log is not None:
                 log.close()
-        self._averages.copy_to_parameters()
-        return step >= self.config.steps
+        self._use_averages()
+        if self._sharded:
+            gather(self.objective)
+        return step >= self.config.steps or self._clock.share >= 1.0
 
-    def _start(self, slim: Path | None) -> int:
+    def _start(self) -> int:
         state = self._checkpoints.newest(self._report)
-        if state is not None:
-            where = f"the checkpoint of step {state.step} in {self._checkpoints.folder}"
-            self._restore(state, where)
-            self._report(f"{self.name}: resumed at step {state.step}")
-            return state.step
-        if slim is not None:
-            state = load_slim(slim)
-            self._restore(state, f"the slim checkpoint {slim}")
-            self._rewarmed_from = state.step
-            self._report(f"{self.name}: goes on from the slim checkpoint of step {state.step}")
-            return state.step
-        return 0
+        if state is None:
+            return 0
+        self._restore(state, f"the checkpoint of step {state.step} in {self._checkpoints.folder}")
+        self._report(f"{self.name}: resumed at step {state.step}")
+        return state.step
 
     def _run(self, start: int, log: Log | None) -> int:
         config, began = self.config, time.monotonic()
-        means, done = _Means(), start
+        means, done = Means(), start
         stream = self._stream(start) if start < config.steps else iter(())
         for step in range(start, config.steps):
-            if self._out_of_time(began):
+            if self._clock.advance() >= 1.0 or self._paused(began):
                 break
-            losses, norm = self._update(step, stream)
-            means.add({**losses, "gradient": norm})
+            means.add(self._update(step, stream))
             done = step + 1
             if done % config.log_every == 0 or done == config.steps:
-                seconds = time.monotonic() - began
-                values = self._all_means(means.take())
-                rate = self._optimiser.param_groups[0]["lr"]
-                if log is not None:
-                    log.write(done, {"seconds": seconds, "rate": rate, **values})
-                shown = " ".join(f"{key} {value:.4f}" for key, value in values.items())
-                pace = seconds / (done - start)
-                self._report(f"{self.name} {done}/{config.steps} {shown} ({pace:.2f} s/step)")
+                self._write_row(done, means.take(), log, time.monotonic() - began, done - start)
             if config.sheet_every and done % config.sheet_every == 0 and not self._sharded:
                 self._sheet(done, log)
             if done % config.save_every == 0 and done < config.steps:
                 self._save(done)
         if done > start:
-            self._save(done, slim=config.slim)
+            self._save(done)
         return done
+
+    def _write_row(self, step: int, values: dict[str, Tensor], log: Log | None, seconds: float, steps: int) -> None:
+        self._check_finite()
+        found = self._all_means(values)
+        rate = self._optimiser.param_groups[0]["lr"]
+        if log is not None:
+            log.write(step, {"seconds": seconds, "rate": rate, **found})
+        shown = " ".join(f"{key} {value:.4f}" for key, value in found.items())
+        self._report(f"{self.name} {step}/{self.config.steps} {shown} ({seconds / steps:.2f} s/step)")
 
     def _stream(self, start: int) -> Iterator[Batch]:
         """This process's batches: all processes together take them in turn."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         return self.feed.batches(start * self.config.accumulate * world + rank, world)
 
-    def _update(self, step: int, stream: Iterator[Batch]) -> tuple[dict[str, float], float]:
-        """One optimiser step; returns the losses and the norm of the gradient."""
+    def _update(self, step: int, stream: Iterator[Batch]) -> dict[str, Tensor]:
+        """One optimiser step; returns the losses and the norm of the gradient, on the device."""
         config = self.config
-        self._set_rate(step)
+        self._schedule(self._progress(step) * config.steps)
         self._optimiser.zero_grad(set_to_none=True)
-        means = _Means()
+        means = Means()
         for part in range(config.accumulate):
             moment = self._moment(step, part)
             moment.seed_torch()
@@ -185,56 +181,52 @@ class Trainer:
                     losses = self._forward(batch, moment)
                 total = torch.stack([value.float() for value in losses.values()]).sum()
                 (total / config.accumulate).backward()
-            means.add({key: value.detach() for key, value in losses.items()})
-        norm = float(whole(self._clip()))
-        values = {key: float(value) for key, value in means.take().items()}
-        if not math.isfinite(norm):  # the norm is of all processes' gradients, so all see it
-            raise FloatingPointError(self._not_finite(step, values, norm))
+            means.add({key: value.detach().float() for key, value in losses.items()})
+        values = {**means.take(), "gradient": self._clip()}
+        self._broken.note(step, values)
         self._optimiser.step()
-        self._averages.update(step)
-        return values, norm
+        self._averages.update(self._trained, step + 2)  # timm takes the second update for the first
+        return values
+
+    def _progress(self, step: int) -> float:
+        """Share of training that is done: of the steps, or of the time where that is further."""
+        return min(1.0, max(step / self.config.steps, self._clock.share))
 
     def _clip(self) -> Tensor:
         parameters = [p for p in self.parameters.values() if p.grad is not None]
         if not parameters:
             raise ValueError(f"{self.name}: no loss depends on what is trained")
-        return nn.utils.clip_grad_norm_(parameters, self.config.clip)
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.clip, foreach=None)
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
-    def _not_finite(self, step: int, values: dict[str, float], norm: float) -> str:
-        broken = [f"{key} is {value}" for key, value in values.items() if not math.isfinite(value)]
-        what = f"loss {', '.join(broken)}" if broken else f"the gradient's norm is {norm}"
+    def _check_finite(self) -> None:
+        """Raise what a step before has noted; the norm is of all processes' gradients, so all see it."""
+        found = self._broken.found()
+        if found is None:
+            return
+        step, names = found
+        losses = [name for name in names if name != "gradient"]
+        what = f"loss {', '.join(losses)} is not finite" if losses else "the gradient's norm is not finite"
         kept = self._checkpoints.paths()
         last = f"the last good checkpoint is {kept[0]}" if kept else "there is no checkpoint yet"
-        return f"{self.name}: {what} at step {step}; {last}"
+        raise FloatingPointError(f"{self.name}: {what} at step {step}; {last}")
 
     def _moment(self, step: int, part: int = 0) -> Moment:
         config, accelerator = self.config, self.accelerator
         rank, world = accelerator.process_index, accelerator.num_processes
-        return Moment(step, config.steps, config.seed, part, rank, world, self.device)
+        return Moment(step, config.steps, config.seed, part, rank, world, self.device, self._clock.share)
 
     def _next(self, stream: Iterator[Batch]) -> Batch:
         batch = next(stream)
         return {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
 
-    def _set_rate(self, step: int) -> None:
-        self._schedule(step)
-        if self._rewarmed_from is not None:
-            share = min(1.0, (step - self._rewarmed_from + 1) / REWARM)
-            for group in self._optimiser.param_groups:
-                group["lr"] = share * group["lr"]
+    def _paused(self, began: float) -> bool:
+        limit = self.config.pause_minutes
+        return limit is not None and agreed(self.accelerator, time.monotonic() - began) > 60.0 * limit
 
-    def _out_of_time(self, began: float) -> bool:
-        limit = self.config.max_minutes
-        if limit is None:
-            return False
-        late = torch.tensor(float(time.monotonic() - began > 60.0 * limit), device=self.device)
-        return float(self.accelerator.reduce(late, "sum")) > 0  # pyright: ignore[reportArgumentType]
-
-    def _all_means(self, values: dict[str, Any]) -> dict[str, float]:
-        if self.accelerator.num_processes == 1:
-            return values
-        row = torch.tensor(list(values.values()), device=self.device)
-        mean: Any = self.accelerator.reduce(row, "mean")
+    def _all_means(self, values: dict[str, Tensor]) -> dict[str, float]:
+        row = torch.stack([value.to(self.device) for value in values.values()])
+        mean: Any = self.accelerator.reduce(row, "mean") if self.accelerator.num_processes > 1 else row
         return dict(zip(values, mean.tolist(), strict=True))
 
     @torch.no_grad()
@@ -248,12 +240,11 @@ class Trainer:
             write_png(folder / f"{self.name}-{step:09d}.png", picture)
             log.picture(step, picture)
 
-    def _save(self, step: int, *, slim: bool = False) -> None:
+    def _save(self, step: int) -> None:
+        self._check_finite()
         state = self._state(step)
         if self.main:
             self._checkpoints.write(state)
-            if slim:
-                save_slim(self.folder / f"{self.name}.slim", state)
         self.accelerator.wait_for_everyone()
 
     def _state(self, step: int) -> State:
@@ -269,10 +260,18 @@ class Trainer:
         return State(
             step,
             {name: whole(tensor) for name, tensor in held.items()},
-            {name: whole(tensor) for name, tensor in self._averages.values.items()},
+            {name: whole(tensor) for name, tensor in self._averaged().items()},
             moments,
-            {"moments": numbers, "rewarmed_from": self._rewarmed_from},
+            {"moments": numbers, "minutes": self._clock.minutes},
         )
+
+    def _averaged(self) -> dict[str, Tensor]:
+        return dict(zip(self.parameters, self._averages.module.parameters(), strict=True))
+
+    @torch.no_grad()
+    def _use_averages(self) -> None:
+        for name, average in self._averaged().items():
+            self.parameters[name].copy_(average)
 
     @torch.no_grad()
     def _restore(self, state: State, where: str) -> None:
@@ -280,7 +279,7 @@ class Trainer:
         check_names(where, held, state.weights)
         for name, tensor in held.items():
             tensor.copy_(placed(state.weights[name], tensor))
-        for name, average in self._averages.values.items():
+        for name, average in self._averaged().items():
             average.copy_(placed(state.averages[name], average))
         for key, value in state.moments.items():
             name, kind = key.rsplit("/", 1)
@@ -289,50 +288,8 @@ class Trainer:
         for key, number in state.numbers.get("moments", {}).items():
             name, kind = key.rsplit("/", 1)
             self._optimiser.state[self.parameters[name]][kind] = number
-        self._rewarmed_from = state.numbers.get("rewarmed_from")
+        self._clock.minutes = float(state.numbers.get("minutes", 0.0))
 
     def _report(self, line: str) -> None:
         if self.main:
             self._report_to(line)
-
-
-class _Means:
-    """Means of named values, each over the times that it was there."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, list[Any]] = {}
-
-    def add(self, values: dict[str, Any]) -> None:
-        for key, value in values.items():
-            self._values.setdefault(key, []).append(value)
-
-    def take(self) -> dict[str, Any]:
-        means = {key: sum(found) / len(found) for key, found in self._values.items()}
-        self._values = {}
-        return means
-
-
-def _optimiser(
-    config: EngineConfig, parameters: dict[str, nn.Parameter]
-) -> tuple[torch.optim.Optimizer, Callable[[int], None]]:
-    """timm's optimiser, and the function that sets the learning rate of a step."""
-    import_torchvision()
-    from timm.optim._optim_factory import create_optimizer_v2
-    from timm.scheduler.scheduler_factory import create_scheduler_v2
-
-    optimiser = create_optimizer_v2(
-        list(parameters.values()),
-        opt=config.optimiser,
-        lr=config.rate,
-        weight_decay=config.weight_decay,
-    )
-    warmup = min(config.warmup, config.steps - 1)
-    scheduler, _ = create_scheduler_v2(
-        optimiser,
-        sched=config.schedule,
-        num_epochs=max(2, config.steps),  # timm warns of a schedule of one step
-        warmup_epochs=warmup,
-        warmup_lr=config.rate / (warmup + 1),
-    )
-    assert scheduler is not None
-    return optimiser, scheduler.step

@@ -1,6 +1,6 @@
 """How to train: the settings of the engine, with their defaults."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SCHEDULES = ("constant", "cosine", "poly", "rsqrt", "tanh", "wsd")
 """Schedules of ``timm.scheduler`` that need no settings of their own."""
@@ -22,13 +22,17 @@ class EngineConfig:
         average: Decay of the averaged weights.
         bfloat16: Run the forward pass in bfloat16 where that is safe (autocast).
         compile: Compile the objective's forward pass.
-        max_minutes: Stop after this long, with a checkpoint; None means no limit.
+        max_minutes: The longest that a stage may take. Learning rate and noise levels follow the
+            clock where it is further than the steps, so the stage comes to its end with it; None
+            means no limit.
+        pause_minutes: Stop the whole run after this long, with a checkpoint from which the same
+            command goes on; None means never.
         save_every: Steps between checkpoints.
         keep: Checkpoints that are kept.
         log_every: Steps between rows of the log.
         sheet_every: Steps between picture sheets; 0 makes none.
-        tensorboard: Write event files too.
-        slim: Leave a slim checkpoint at the end of each run, to go on elsewhere.
+        trackers: Where the log goes beside its CSV file: trackers of accelerate, such as
+            ``tensorboard`` or ``wandb``.
         device: ``auto``, or ``cpu`` to leave a GPU alone.
         seed: Of everything random.
     """
@@ -45,12 +49,12 @@ class EngineConfig:
     bfloat16: bool = True
     compile: bool = False
     max_minutes: float | None = None
+    pause_minutes: float | None = None
     save_every: int = 250
     keep: int = 2
     log_every: int = 50
     sheet_every: int = 0
-    tensorboard: bool = False
-    slim: bool = False
+    trackers: list[str] = field(default_factory=list)
     device: str = "auto"
     seed: int = 0
 
@@ -69,6 +73,8 @@ class EngineConfig:
         for name in ("warmup", "sheet_every", "seed", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"engine.{name} must not be negative; got {getattr(self, name)}")
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise ValueError(f"engine.max_minutes must be positive; got {self.max_minutes}")
         if not 0 <= self.average < 1:
             raise ValueError(f"engine.average must be in [0, 1); got {self.average}")
         if self.device not in ("auto", "cpu"):

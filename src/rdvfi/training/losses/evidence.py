@@ -16,7 +16,6 @@ class Needs(Enum):
     """The part of the evidence that a loss reads."""
 
     FRAMES = auto()
-    FIELD = auto()
     DRAWING = auto()
     FLOW = auto()
     ADJACENT = auto()
@@ -33,21 +32,6 @@ class FramePair:
     made: Float[Tensor, "n 3 h w"]
     truth: Float[Tensor, "n 3 h w"]
     encode: Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Field:
-    """Motion at the times of the true frames: flows to both ends, in pixels of their own grid.
-
-    ``teacher`` is another model's opinion, precomputed with the data, in the same units.
-    """
-
-    to_first: Float[Tensor, "n 2 h w"]
-    to_last: Float[Tensor, "n 2 h w"]
-    truth: Float[Tensor, "n 3 hi wi"]
-    first: Float[Tensor, "n 3 hi wi"]
-    last: Float[Tensor, "n 3 hi wi"]
-    teacher: Float[Tensor, "n 4 h w"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +111,6 @@ class Evidence:
 
     progress: float
     frames: FramePair | None = None
-    field: Field | None = None
     drawing: Drawing | None = None
     flow: FlowPair | None = None
     adjacent: FlowPair | None = None

@@ -21,7 +21,6 @@ from rdvfi.training.losses.evidence import (
     Drawing,
     Estimates,
     Evidence,
-    Field,
     FlowPair,
     FramePair,
     Loss,
@@ -37,11 +36,9 @@ from rdvfi.training.losses.matching import EveryEstimate, Matching, estimates_lo
 from rdvfi.training.losses.motion import (
     AdjacentFlow,
     ExactFlow,
-    FlowDistillation,
-    Smoothness,
     flow_loss,
 )
-from rdvfi.training.losses.perceptual import LPIPS, FeatureDistance, Gram
+from rdvfi.training.losses.perceptual import LPIPS, FeatureDistance
 from rdvfi.training.losses.photometric import L1, L2, PSNR, Census, Edges
 
 __all__ = [
@@ -58,11 +55,8 @@ __all__ = [
     "Evidence",
     "ExactFlow",
     "FeatureDistance",
-    "Field",
-    "FlowDistillation",
     "FlowPair",
     "FramePair",
-    "Gram",
     "Imitation",
     "Loss",
     "Maps",
@@ -71,7 +65,6 @@ __all__ = [
     "NearestDraw",
     "Needs",
     "Sampler",
-    "Smoothness",
     "Terms",
     "Theta",
     "estimates_loss",

@@ -23,7 +23,6 @@ from rdvfi.render.base import RefiningRenderer
 from rdvfi.training.losses.evidence import (
     Drawing,
     Evidence,
-    Field,
     FlowPair,
     FramePair,
     Needs,
@@ -32,7 +31,7 @@ from rdvfi.training.losses.evidence import (
 from rdvfi.training.objectives.autoencoder_clip import Clip
 from rdvfi.training.objectives.base import Batch, Losses, Objective
 from rdvfi.training.objectives.moment import Moment
-from rdvfi.training.objectives.rendering import drawing_of, pair_on_grid, render_free
+from rdvfi.training.objectives.rendering import drawing_of, render_free
 from rdvfi.training.sheet import draw_sheet, to_pixels
 
 
@@ -104,22 +103,14 @@ class Reconstructing(Objective):
         frames = clip.frames[:, : clip.fixed][:, knots]
         return self.model.generator.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
-    def seen(
+    def rendered(
         self, keyframes: Keyframes, trajectory: Trajectory, clip: Clip, moment: Moment
-    ) -> tuple[FramePair, Field, Drawing | None]:
-        """The frames' part of the evidence: frames, their motion, and what they are drawn with."""
+    ) -> tuple[FramePair, Drawing | None]:
+        """The frames' part of the evidence: frames, and what they are drawn with."""
         index = clip.free(moment.step)
-        drawn, truth = (
-            render_free(self.model, keyframes, trajectory, clip, index),
-            clip.frames[:, index],
-        )
-        to_first, to_last = drawn.plain.flows.split(2, dim=1)
-        opinion, _ = clip.taught(index)
-        if opinion is not None:
-            opinion = pair_on_grid(opinion, (to_first.shape[-2], to_first.shape[-1]))
-        field = Field(to_first, to_last, truth, clip.first, clip.last, opinion)
+        drawn, truth = render_free(self.model, keyframes, trajectory, clip, index), clip.frames[:, index]
         drawing = drawing_of(drawn, clip, index) if self.terms.need(Needs.DRAWING) else None
-        return FramePair(drawn.frames, truth, self.model.generator.encode), field, drawing
+        return FramePair(drawn.frames, truth, self.model.generator.encode), drawing
 
     def pictures(self, batch: Batch, moment: Moment) -> Picture | None:
         """A sheet of the first samples: see `rdvfi.training.sheet`."""
@@ -160,16 +151,15 @@ class Decoding(Reconstructing):
         """See `Objective.forward`."""
         clip = Clip.of(batch)
         keyframes = self._keyframes(clip, moment)
-        flow = adjacent = frames = field = drawing = None
+        flow = adjacent = frames = drawing = None
         if clip.flows is not None and self.terms.need(Needs.FLOW, Needs.ADJACENT):
             flow, adjacent = self._supervised(keyframes, clip)
-        if self.terms.need(Needs.FRAMES, Needs.FIELD, Needs.DRAWING):
+        if self.terms.need(Needs.FRAMES, Needs.DRAWING):
             trajectory = self.model.trajectory(keyframes)
-            frames, field, drawing = self.seen(keyframes, trajectory, clip, moment)
+            frames, drawing = self.rendered(keyframes, trajectory, clip, moment)
         evidence = Evidence(
             moment.progress,
             frames=frames,
-            field=field,
             drawing=drawing,
             flow=flow,
             adjacent=adjacent,

@@ -63,11 +63,11 @@ class Diffusing(Reconstructing):
         answer = process.velocity_from_clean(noisy, predicted.latents, sigma).float()
         target = process.velocity(clean, noise, sigma).float()
         keyframes = generator.keyframes(condition, predicted)
-        frames = field = drawing = sampler = None
+        frames = drawing = sampler = None
         rendering = moment.progress >= self.reconstruct_from
-        if rendering and self.terms.need(Needs.FRAMES, Needs.FIELD, Needs.DRAWING):
+        if rendering and self.terms.need(Needs.FRAMES, Needs.DRAWING):
             seen = self.with_images(keyframes, clip)
-            frames, field, drawing = self.seen(seen, self.model.trajectory(seen), clip, moment)
+            frames, drawing = self.rendered(seen, self.model.trajectory(seen), clip, moment)
         if self.terms.need(Needs.SAMPLER):
             pure = torch.ones_like(sigma)
 
@@ -78,7 +78,6 @@ class Diffusing(Reconstructing):
         evidence = Evidence(
             moment.progress,
             frames=frames,
-            field=field,
             drawing=drawing,
             flow=self._residual_motion(keyframes, clip),
             velocity=(answer, target),

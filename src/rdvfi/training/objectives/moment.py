@@ -25,6 +25,7 @@ class Moment:
         rank: Number of this process.
         world: Processes in all.
         device: Where tensors shall be; they are drawn on the CPU, so that devices agree.
+        clock: Share of the time that the stage may take, where there is a limit.
     """
 
     step: int
@@ -34,14 +35,15 @@ class Moment:
     rank: int = 0
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    clock: float = 0.0
 
     def __post_init__(self) -> None:
         self._generator = torch.Generator().manual_seed(self._number(0))
 
     @property
     def progress(self) -> float:
-        """Share of training that is done, [0, 1]."""
-        return min(1.0, self.step / max(1, self.steps))
+        """Share of training that is done, [0, 1]: of the steps, or of the time if that is further."""
+        return min(1.0, max(self.step / max(1, self.steps), self.clock))
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers; the first axis counts this process's samples."""
