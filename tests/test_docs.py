@@ -223,3 +223,11 @@ def test_the_table_of_the_readme_is_that_of_the_committed_results() -> None:
         for method, cell in zip(METHODS, cells, strict=True):
             expected = _scores(FILES_OF_ROWS[clip], int(gap), method)
             assert cell.replace("*", "") == (expected or "not run"), (clip, gap, method)
+
+
+def test_the_training_guide_lists_every_loss_and_no_other() -> None:
+    from rdvfi.training.losses.registry import losses
+
+    table = (ROOT / "docs/guides/train.md").read_text().split("| loss | what |\n")[1].split("\n\n")[0]
+    first = [line.split("|")[1] for line in table.splitlines()]
+    assert {name for cell in first for name in re.findall(r"`(\w+)`", cell)} == set(losses)
