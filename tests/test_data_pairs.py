@@ -182,7 +182,7 @@ def test_flow_of_film_is_that_of_the_camera(folder: Path) -> None:
             if not seen.any():
                 continue
             onward, back = (flows[i].permute(1, 2, 0)[seen[i]].median(0).values for i in (0, 1))
-            assert -SPEED * span - 0.3 <= onward[0] <= -0.37 * SPEED * span + 0.3
+            assert 0.37 * SPEED * span - 0.3 <= abs(onward[0]) <= SPEED * span + 0.3  # some are mirrored
             torch.testing.assert_close(onward, -back, rtol=0.02, atol=0.3)
             assert onward[1].abs() < 0.3
     assert known > 0.5
@@ -246,6 +246,13 @@ def test_colours_change_alike_in_both_pictures_and_differ_between_pairs() -> Non
     assert 1 <= int(grey.sum()) <= 25
     still = recoloured(frames, 0.0, torch.Generator().manual_seed(1))
     torch.testing.assert_close(still, frames, rtol=0, atol=2e-4)
+
+
+def test_colours_of_a_clip_change_alike_in_all_frames() -> None:
+    frames = torch.rand(8, 1, 3, 8, 8).expand(-1, 5, -1, -1, -1)
+    changed = recoloured(frames, 1.0, torch.Generator().manual_seed(1), alike=True)
+    torch.testing.assert_close(changed, changed[:, :1].expand_as(changed), rtol=0, atol=0)
+    assert (changed - frames).abs().mean() > 0.02
 
 
 def test_bad_settings_of_pairs_are_named(folder: Path, pool: Pool, tmp_path: Path) -> None:

@@ -26,8 +26,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rdvfi.data.pool import KINDS, REACH, SIZE, Shapes, classical_flows, fill_folder, one_thread
-from rdvfi.data.samples import Film, film_crop, load_textures
+from rdvfi.data.datasets.clips import cropped
+from rdvfi.data.pool import KINDS, REACH, SIZE, MakeSample, classical_flows, fill_folder, stored
+from rdvfi.data.samples import Film, load_textures
 from rdvfi.data.sources import Batch, check
 from rdvfi.data.synthetic.moving import build_scenes
 from rdvfi.data.synthetic.sampler import Draw, Recipe
@@ -58,19 +59,6 @@ _ONE_SURFACE = 1.0
 def pair_recipe(size: tuple[int, int]) -> Recipe:
     """What the scenes of pairs hold; things of a larger picture move farther."""
     return Recipe(reach=REACH * size[1] / SIZE[1], details=0.45, plain=0.6)
-
-
-def _shapes(number: int, size: tuple[int, int]) -> Shapes:
-    h, w = size
-    shapes: Shapes = {
-        "frames": ((number, 2, h, w, 3), "uint8"),
-        EXACT: ((number,), "bool"),
-    }
-    for stride in STRIDES:
-        grid = (h // stride, w // stride)
-        shapes[FLOWS[stride]] = ((number, 2, 2, *grid), "float16")
-        shapes[VISIBLE[stride]] = ((number, 2, *grid), "bool")
-    return shapes
 
 
 @torch.no_grad()
@@ -128,11 +116,16 @@ def check_size(size: tuple[int, int]) -> None:
 
 
 def film_pair(film: Film, size: tuple[int, int], rng: np.random.Generator) -> Batch:
-    """One pair of the film, reduced at random and cropped: as `scene_pairs`, a batch of one."""
+    """One pair of the film, reduced at random and cropped: as `scene_pairs`, a batch of one.
+
+    Raises:
+        ValueError: If ``size`` is larger than the film.
+    """
+    if size[0] > film.frames.shape[1] or size[1] > film.frames.shape[2]:
+        raise ValueError(f"pairs are {size}, larger than the film, {film.frames.shape[1:3]}")
     span = int(rng.choice(_SPANS))
     start = film.window(rng, span + 1)
-    crop = film_crop(rng, film, size)
-    first, last = crop(start), crop(start + span)
+    first, last = cropped(rng, [film.frames[start], film.frames[start + span]], size)
     frames = torch.from_numpy(np.stack((first, last))).permute(0, 3, 1, 2).float() / 255.0
     flows = classical_flows(first, last)
     known = trusted(frames, flows)
@@ -164,21 +157,12 @@ def at_centres(
     return around.mean(0), sure & (spread < _ONE_SURFACE)
 
 
-def _fill(data: Path, folder: Path, part: range, *, kind: str, size: tuple[int, int], seed: int) -> None:
-    one_thread()
-    film, shapes = Film(data / "film.npy"), _shapes(1, size)
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in shapes}
-    pictures = None
-    if kind == "procedural":
-        pictures = Pictures(torch.from_numpy(load_textures(data)))
-    for index in part:
-        if pictures is None:
-            batch = film_pair(film, size, np.random.default_rng([seed, index]))
-        else:
-            batch = scene_pairs(pictures, pair_recipe(size), size, range(index, index + 1), seed)
-        batch["frames"] = (batch["frames"].permute(0, 1, 3, 4, 2) * 255.0).round().byte()
-        for name, array in arrays.items():
-            array[index] = batch[name][0].numpy()
+def _maker(data: Path, kind: str, size: tuple[int, int], seed: int) -> MakeSample:
+    film = Film(data / "film.npy")
+    if kind == "film":
+        return lambda number: stored(film_pair(film, size, np.random.default_rng([seed, number])))
+    pictures, recipe = Pictures(torch.from_numpy(load_textures(data))), pair_recipe(size)
+    return lambda number: stored(scene_pairs(pictures, recipe, size, range(number, number + 1), seed))
 
 
 def build_pairs(
@@ -208,10 +192,4 @@ def build_pairs(
     if kind not in KINDS:
         raise ValueError(f"no pairs of kind {kind!r}; expected one of {', '.join(KINDS)}")
     check_size(size)
-    if folder.exists():
-        return
-    film = Film(data / "film.npy")  # finds the cuts once, before the workers need them
-    if kind == "film" and (size[0] > film.frames.shape[1] or size[1] > film.frames.shape[2]):
-        raise ValueError(f"pairs are {size}, larger than the film, {film.frames.shape[1:3]}")
-    fill = partial(_fill, data, kind=kind, size=size, seed=seed)
-    fill_folder(folder, _shapes(count, size), fill, workers)
+    fill_folder(folder, partial(_maker, data, kind, size, seed), count, workers)

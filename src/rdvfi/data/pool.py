@@ -34,10 +34,10 @@ COARSE_STRIDE = 2
 
 KINDS = ("procedural", "film")
 
-Shapes = dict[str, tuple[tuple[int, ...], str]]
-"""Shape and type of arrays by name."""
-Fill = Callable[[Path, range], None]
-"""Writes some samples into a folder of arrays."""
+Sample = dict[str, np.ndarray]
+"""Arrays of one sample by name, in the types in which they are kept."""
+MakeSample = Callable[[int], Sample]
+"""Makes a sample by its number."""
 
 
 def classical_flows(first: UInt8[np.ndarray, "h w 3"], last: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "2 2 h w"]:
@@ -64,53 +64,33 @@ def _coarse(first: np.ndarray, last: np.ndarray) -> np.ndarray:
     return torch.cat(small).numpy().astype(np.float16)
 
 
-def _shapes(kind: str, count: int, size: tuple[int, int]) -> Shapes:
-    h, w = size
-    times = KNOTS + FREE
-    shapes = {
-        "frames": ((count, times, h, w, 3), "uint8"),
-        "times": ((count, times), "float32"),
-        "coarse": ((count, 2, 2, h // COARSE_STRIDE, w // COARSE_STRIDE), "float16"),
-    }
-    if kind == "procedural":
-        grid = (h // STRIDE, w // STRIDE)
-        shapes["flows"] = ((count, times, 4, 2, *grid), "float16")
-        shapes["visible"] = ((count, times, 4, *grid), "bool")
-    return shapes
-
-
-def one_thread() -> None:
-    """Leave the other cores to the other processes."""
-    import cv2
-
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-
-
-def _fill(data: Path, folder: Path, part: range, *, kind: str, size: tuple[int, int], seed: int) -> None:
-    one_thread()
-    film = Film(data / "film.npy")
-    names = _shapes(kind, 1, size)
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in names}
-    moving = None
-    if kind == "procedural":
-        pictures, recipe = torch.from_numpy(load_textures(data)), Recipe(reach=REACH)
-        moving = MovingTextures(pictures, size, free=FREE, stride=STRIDE, recipe=recipe)
-    for index in part:
-        if moving is None:
-            sample = film_sample(np.random.default_rng([seed, index]), film, size, free=FREE)
-        else:
-            sample = _stored(moving.samples([index], seed))
-        sample["coarse"] = _coarse(sample["frames"][0], sample["frames"][KNOTS - 1])
-        for name, array in arrays.items():
-            array[index] = sample[name]
-
-
-def _stored(batch: Batch) -> dict[str, np.ndarray]:
-    """A batch of one as it is kept: 8-bit frames, the rest as numbers."""
+def stored(batch: Batch) -> Sample:
+    """A batch of one as it is kept: frames (t, h, w, 3) in 8 bits, flows in half precision."""
     sample = {name: value[0].numpy() for name, value in batch.items()}
-    frames = sample["frames"].transpose(0, 2, 3, 1)
-    return {**sample, "frames": (frames * 255.0).round().astype(np.uint8)}
+    frames = (255.0 * sample["frames"].transpose(0, 2, 3, 1)).round().astype(np.uint8)
+    kept = {"times": np.float32, "visible": bool}
+    halves = {name: kept.get(name, np.float16) for name, value in sample.items() if value.dtype != bool}
+    return {name: value.astype(halves.get(name, bool)) for name, value in sample.items()} | {"frames": frames}
+
+
+def _maker(data: Path, kind: str, size: tuple[int, int], seed: int) -> MakeSample:
+    film = Film(data / "film.npy")
+    if kind == "film":
+
+        def make(number: int) -> Sample:
+            return film_sample(np.random.default_rng([seed, number]), film, size, free=FREE)
+    else:
+        pictures = torch.from_numpy(load_textures(data))
+        moving = MovingTextures(pictures, size, free=FREE, stride=STRIDE, recipe=Recipe(reach=REACH))
+
+        def make(number: int) -> Sample:
+            return stored(moving.samples([number], seed))
+
+    def with_coarse(number: int) -> Sample:
+        sample = make(number)
+        return {**sample, "coarse": _coarse(sample["frames"][0], sample["frames"][KNOTS - 1])}
+
+    return with_coarse
 
 
 def build_pool(
@@ -139,33 +119,46 @@ def build_pool(
     """
     if kind not in KINDS:
         raise ValueError(f"no samples of kind {kind!r}; expected one of {KINDS}")
-    if folder.exists():
-        return
-    Film(data / "film.npy")  # finds the cuts once, before the workers need them
-    fill = partial(_fill, data, kind=kind, size=size, seed=seed)
-    fill_folder(folder, _shapes(kind, count, size), fill, workers)
+    fill_folder(folder, partial(_maker, data, kind, size, seed), count, workers)
 
 
-def fill_folder(folder: Path, shapes: Shapes, fill: Fill, workers: int) -> None:
-    """Make a folder of arrays in several processes; it appears when all of it is there.
+def fill_folder(folder: Path, maker: Callable[[], MakeSample], count: int, workers: int) -> None:
+    """Make a folder of samples in several processes, if it is not there; it appears when it is whole.
 
     Args:
-        folder: Where the arrays go, as ``name.npy``.
-        shapes: Shape and type of each by name; the first axis counts samples.
-        fill: ``fill(folder, part)`` writes the samples whose numbers are ``part``.
+        folder: Where the arrays go, as ``name.npy``; their first axis counts samples.
+        maker: Called in every process; what it returns makes the samples.
+        count: Number of samples.
         workers: Processes.
     """
+    if folder.exists():
+        return
+    arrays = maker()(0)  # its shapes and types are those of all
     unfinished = folder.with_name(folder.name + ".partial")
     unfinished.mkdir(parents=True, exist_ok=True)
-    for name, (shape, dtype) in shapes.items():
-        np.lib.format.open_memmap(unfinished / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
-    (count,) = {shape[0] for shape, _ in shapes.values()}
+    for name, value in arrays.items():
+        shape = (count, *value.shape)
+        np.lib.format.open_memmap(unfinished / f"{name}.npy", mode="w+", dtype=value.dtype, shape=shape)
     edges = np.linspace(0, count, 4 * workers + 1).astype(int).tolist()
     with ProcessPoolExecutor(workers) as pool:
-        jobs = [pool.submit(fill, unfinished, range(a, b)) for a, b in itertools.pairwise(edges)]
+        jobs = [pool.submit(_fill, unfinished, maker, range(a, b)) for a, b in itertools.pairwise(edges)]
         for job in jobs:
             job.result()
     os.replace(unfinished, folder)
+
+
+def _fill(folder: Path, maker: Callable[[], MakeSample], part: range) -> None:
+    """Make some of the samples, on one thread: other processes make the others."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    arrays = {file.stem: np.load(file, mmap_mode="r+") for file in folder.glob("*.npy")}
+    make = maker() if part else None
+    for number in part:
+        assert make is not None
+        for name, value in make(number).items():
+            arrays[name][number] = value
 
 
 class Pool:

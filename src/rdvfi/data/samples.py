@@ -4,13 +4,13 @@ Every sample is a window of frames at the nine knots ``i / 8`` and at a few free
 `numpy` generator.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from rdvfi.data.datasets.build import CREDITS, HELD_OUT
+from rdvfi.data.datasets.clips import window_sample
 from rdvfi.data.synthetic.textures import same_size
 from rdvfi.media.images import list_images, read_image
 from rdvfi.media.pixels import Picture, to_picture
@@ -95,40 +95,8 @@ def load_textures(data: Path, *, frames: int = 150) -> UInt8[np.ndarray, "n 3 h 
     return same_size(load_pictures(data, film, frames=frames), size)
 
 
-def film_crop(rng: np.random.Generator, film: Film, size: tuple[int, int]) -> Callable[[int], Picture]:
-    """What cuts the same window of ``size``, from frames reduced at random, out of any frame."""
-    import cv2
-
-    (h, w), (fh, fw) = size, film.frames.shape[1:3]
-    scale = rng.uniform(max(h / fh, w / fw), 1.0)
-    sh, sw = max(h, round(fh * scale)), max(w, round(fw * scale))
-    y, x = int(rng.integers(0, sh - h + 1)), int(rng.integers(0, sw - w + 1))
-
-    def picture(number: int) -> Picture:
-        small = cv2.resize(film.frames[number], (sw, sh), interpolation=cv2.INTER_AREA)
-        return small[y : y + h, x : x + w]
-
-    return picture
-
-
 def film_sample(rng: np.random.Generator, film: Film, size: tuple[int, int], *, free: int) -> dict[str, np.ndarray]:
-    """A window of the film: knots are the nearest frames; free times are real frames between.
-
-    The window spans 8, 16 or 24 frames, so that knots are real frames. It is shrunk at random,
-    cropped, flipped, and played backwards half the time.
-    """
-    step = int(rng.choice([1, 1, 2, 3]))
-    length = 8 * step + 1
+    """A window of the film that spans 8, 16 or 24 frames, so that knots are real frames."""
+    length = 8 * int(rng.choice([1, 1, 2, 3])) + 1
     start = film.window(rng, length)
-    indices = list(range(0, length, step))
-    between = sorted(rng.choice(np.arange(1, length - 1), free, replace=False).tolist())
-    crop = film_crop(rng, film, size)
-    mirrored, backwards = rng.random() < 0.5, rng.random() < 0.5
-
-    def picture(index: int) -> Picture:
-        frame = crop(start + (length - 1 - index if backwards else index))
-        return frame[:, ::-1] if mirrored else frame
-
-    numbers = indices + between
-    frames = np.stack([picture(i) for i in numbers])
-    return {"frames": frames, "times": np.array(numbers, np.float32) / (length - 1)}
+    return window_sample(rng, list(film.frames[start : start + length]), size, free=free)

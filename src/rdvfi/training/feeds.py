@@ -87,8 +87,8 @@ def _sources(config: DataConfig, model: Interpolator, cache: Path, report: Repor
     if config.source is SourceKind.clips:
         size = (config.size[0], config.size[1])
         clips, free = find_clips(data), config.free
-        windows = ClipWindows(clips, size, knots=config.knots, free=free, colours=config.colours)
-        return [windows.source(workers=config.workers)]
+        windows = ClipWindows(clips, size, knots=config.knots, free=free).source(workers=config.workers)
+        return [Recoloured(windows, config.colours, alike=True)] if config.colours else [windows]
     if config.source is SourceKind.vimeo:
         size = (config.size[0], config.size[1])
         return [Vimeo90K.find(data, size=size).source(workers=config.workers)]

@@ -1,8 +1,8 @@
 """Batches of real frames from folders of videos or of frames.
 
 `rdvfi.media.clip.find_clips` lists what is below a folder: every video file is a clip, and so is
-every folder that holds images. `ClipWindows` draws windows from them: a random clip, a random stride, a window
-without a scene cut, played forwards or backwards, cropped and recoloured, all frames alike.
+every folder that holds images. `ClipWindows` draws windows from them: a random clip, a random
+stride, a window without a scene cut, played forwards or backwards, and cropped, all frames alike.
 
 Which times real frames have. A window of ``n`` intervals has true frames at ``i / n`` only, so the
 nine knots ``i / 8`` are true frames just where ``n`` is a multiple of 8. Taking the nearest frame
@@ -18,8 +18,6 @@ instead would teach the motion wrong times. So there are two kinds of windows:
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from rdvfi.data.sources import ENDS_ONLY, Stream
 from rdvfi.data.synthetic.moving import KNOTS
@@ -41,8 +39,6 @@ class ClipWindows:
         knots: Which kind of windows; see the module.
         free: Free frames of a sample.
         strides: Frames of the clip from one frame of a window to the next, drawn uniformly.
-        colours: How far brightness, contrast, saturation and hue are changed (by kornia), 0 for
-            not at all.
 
     Raises:
         ValueError: If every clip is too short.
@@ -56,7 +52,6 @@ class ClipWindows:
         knots: bool = True,
         free: int = 3,
         strides: Sequence[int] = (1, 2, 3),
-        colours: float = 0.0,
     ) -> None:
         self._spans = [8, 16] if knots else [n for n in range(5, 21) if n % 8]
         shortest = min(self._spans) * min(strides) + 1
@@ -68,7 +63,7 @@ class ClipWindows:
                 f"{longest}, has {len(clips[longest]) if longest else 0}"
             )
         self._size, self._knots, self._free = size, knots, free
-        self._strides, self._colours = strides, colours
+        self._strides = strides
 
     def source(self, *, workers: int = 1) -> Stream:
         """Batches of ``frames`` (b, t, 3, h, w) and ``times`` (b, t)."""
@@ -87,22 +82,32 @@ class ClipWindows:
             first = int(rng.integers(len(clip) - span * stride))
             frames = clip.read([first + i * stride for i in range(span + 1)])
             if not has_cut(frames):
-                return self._finished(rng, frames, span)
+                return window_sample(rng, frames, self._size, free=self._free, knots=self._knots)
         raise ValueError(f"no window without a scene cut in {TRIES} draws from the clips")
 
-    def _finished(self, rng: np.random.Generator, frames: list[Picture], span: int) -> dict[str, np.ndarray]:
-        fixed = np.arange(0, span + 1, span // (KNOTS - 1)) if self._knots else np.array([0, span])
-        between = np.setdiff1d(np.arange(1, span), fixed)
-        between = between if len(between) else np.arange(1, span)
-        chosen = rng.choice(between, self._free, replace=len(between) < self._free)
-        order = np.concatenate((fixed, np.sort(chosen)))
-        times = (order / span).astype(np.float32)
-        order = span - order if rng.random() < 0.5 else order
-        window = cropped(rng, [frames[i] for i in order], self._size)
-        if self._colours > 0.0:
-            window = recoloured(rng, window, self._colours)
-        known = {} if self._knots else {ENDS_ONLY: np.array(True)}
-        return {"frames": window, "times": times, **known}
+
+def window_sample(
+    rng: np.random.Generator, frames: Sequence[Picture], size: tuple[int, int], *, free: int, knots: bool = True
+) -> dict[str, np.ndarray]:
+    """A sample of a window: `ClipWindows` says which frames; forwards or backwards, and cropped.
+
+    Args:
+        rng: Draws.
+        frames: All of the window; where ``knots`` are asked for, one more than a multiple of 8.
+        size: (height, width) of the sample.
+        free: Frames beside the fixed ones.
+        knots: Whether the fixed ones are the nine knots, or both ends alone.
+    """
+    span = len(frames) - 1
+    fixed = np.arange(0, span + 1, span // (KNOTS - 1)) if knots else np.array([0, span])
+    between = np.setdiff1d(np.arange(1, span), fixed)
+    between = between if len(between) else np.arange(1, span)
+    chosen = rng.choice(between, free, replace=len(between) < free)
+    order = np.concatenate((fixed, np.sort(chosen)))
+    times = (order / span).astype(np.float32)
+    order = span - order if rng.random() < 0.5 else order
+    sample = {"frames": cropped(rng, [frames[i] for i in order], size), "times": times}
+    return sample if knots else {**sample, ENDS_ONLY: np.array(True)}
 
 
 def cropped(rng: np.random.Generator, frames: list[Picture], size: tuple[int, int]) -> np.ndarray:
@@ -121,16 +126,3 @@ def cropped(rng: np.random.Generator, frames: list[Picture], size: tuple[int, in
         window = window[:, :, ::-1]
     quarter = int(rng.integers(4)) if h == w else 0
     return np.ascontiguousarray(np.rot90(window, quarter, axes=(1, 2)))
-
-
-def recoloured(rng: np.random.Generator, window: np.ndarray, strength: float) -> np.ndarray:
-    """Brightness, contrast, saturation and hue changed by kornia, the same way in all frames."""
-    from kornia.enhance import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation
-
-    frames: Tensor = torch.from_numpy(window).permute(0, 3, 1, 2).float() / 255.0
-    shift, contrast, saturation, hue = rng.uniform(-strength, strength, 4).tolist()
-    frames = adjust_brightness(frames, 0.3 * shift)
-    frames = adjust_contrast(frames, 1.0 + 0.5 * contrast)
-    frames = adjust_saturation(frames, 1.0 + 0.5 * saturation)
-    frames = adjust_hue(frames, 0.3 * hue)
-    return (frames.clamp(0.0, 1.0) * 255.0).round().byte().permute(0, 2, 3, 1).numpy()
