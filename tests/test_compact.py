@@ -105,19 +105,19 @@ def test_moved_knots_refuse_a_basis_that_reaches_too_far() -> None:
     assert MovedKnotTrajectory(fields[:, :3], fields[:, :3], torch.linspace(0, 1, 3), Everywhere())
 
 
-def test_the_second_look_starts_from_the_line_that_the_first_one_bent() -> None:
+def test_the_second_iteration_starts_from_the_motion_of_the_first() -> None:
     first, last = _pair()
     denoiser = _shaken().generator.denoiser
     generator = _shaken().generator
-    ends = generator.condition(first, last)
+    condition = generator.condition(first, last)
     noise, pure = torch.randn(generator.noise_shape(1, 64, 96)), torch.ones(1)
-    denoiser.looks = 1
-    once = denoiser(ends, noise, pure)
-    again = denoiser(replace(ends, to_first=once.to_first, to_last=once.to_last), noise, pure)
-    denoiser.looks = 2
-    twice = denoiser(ends, noise, pure)
+    denoiser.iterations = 1
+    once = denoiser(condition, noise, pure)
+    again = denoiser(replace(condition, to_first=once.to_first, to_last=once.to_last), noise, pure)
+    denoiser.iterations = 2
+    twice = denoiser(condition, noise, pure)
     assert torch.equal(twice.latents, again.latents)
     assert torch.equal(twice.to_first, again.to_first)
     assert not torch.equal(twice.to_first, once.to_first)
-    with pytest.raises(ValueError, match="at least one look; got 0"):
+    with pytest.raises(ValueError, match="at least one iteration; got 0"):
         Denoiser(16, 16, 0)

@@ -1,23 +1,21 @@
-"""The denoiser of RDVFI-S: it bends and repairs the straight-line guess.
+"""The denoiser of RDVFI-S: it predicts residual motion and clean latents from a straight-line guess.
 
-Each keyframe to be made starts from both end latents warped along the straight lines of a coarse
-flow. The network sees them, the noisy latent, and four candidates of a better line, the paths of
-turns and zooms at constant rate that the coarse flow implies (`rdvfi.ops.similarity_paths`), each with how
-well it makes the two end latents agree, and how much arrives at each pixel along them. It answers
-with
+Each keyframe starts from both end latents warped along the straight lines of a coarse flow. The
+network reads them, the noisy latent, and four candidates of a better path, those of rotations and
+zooms at constant rate that the coarse flow implies (`rdvfi.ops.similarity_paths`), each with how
+well it makes the two end latents agree, and how much arrives at each pixel along it. It predicts
 
-* a bend of each line: gates on the candidates' departures, together at most one, plus a free shift;
+* the residual motion, the departure from the straight line: gates on the candidates' departures,
+  together at most one, plus a free shift;
 * a correction of the blend of the two warped latents, and a residual.
 
-It looks more than once: the second look, with the same weights, starts from the line that the first
-one bent, so that it sees what the bend did and mends what is left, as RAFT's updates do (Teed and
-Deng, 2020, https://arxiv.org/abs/2003.12039). The noise and its level are the same in all looks: it
-is one step of diffusion.
+It does so in refinement iterations: each starts from the motion of the one before, with the same
+weights, as RAFT's updates do (Teed and Deng, 2020, https://arxiv.org/abs/2003.12039). The noise and
+its level are the same in all of them: it is one step of diffusion.
 
-The last layer starts at zero: before training the answer is the straight-line guess. The free
+The last layer starts at zero: before training the prediction is the straight-line guess. The free
 shift, the blend and the residual carry the envelope ``4 t (1 - t)``; the ends themselves are never
-made. Frames share a two-dimensional U-Net; at its coarsest scale they look at each other along
-time.
+predicted. Frames share a two-dimensional U-Net; at its coarsest scale they are mixed along time.
 """
 
 from dataclasses import dataclass, replace
@@ -33,8 +31,8 @@ from rdvfi.ops.similarity_paths import CANDIDATES, SimilarityPaths
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flows, Times
 
-_FACTS = 2 + 4 + 1 + 5 * CANDIDATES + 2 + 3
-_ANSWERS = CANDIDATES + 4 + 1
+_FEATURES = 2 + 4 + 1 + 5 * CANDIDATES + 2 + 3
+_OUTPUTS = CANDIDATES + 4 + 1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,14 +44,14 @@ class CompactCondition(Condition):
 
     to_first: Flows
     to_last: Flows
-    turning: SimilarityPaths
-    """Candidates of better lines."""
+    paths: SimilarityPaths
+    """Candidates of curved paths."""
     times: Times
 
 
 @dataclass(frozen=True, eq=False)
-class Bent:
-    """The denoiser's answer: clean latents, and the flows along which they were made."""
+class DenoiserOutput:
+    """Clean latents, and the flows along which they were warped."""
 
     latents: Float[Tensor, "b n c h w"]
     to_first: Flows
@@ -66,15 +64,15 @@ class Denoiser(nn.Module):
     Args:
         channels: Channels of a latent.
         width: Channels at the latents' own scale; the coarser scale has twice as many.
-        looks: How often it bends the lines.
+        iterations: How often it refines the residual motion, with the same weights.
     """
 
-    def __init__(self, channels: int, width: int, looks: int) -> None:
+    def __init__(self, channels: int, width: int, iterations: int) -> None:
         super().__init__()
-        if looks < 1:
-            raise ValueError(f"the denoiser needs at least one look; got {looks}")
-        self.looks = looks
-        self.enter = conv(3 * channels + _FACTS, width)
+        if iterations < 1:
+            raise ValueError(f"the denoiser needs at least one iteration; got {iterations}")
+        self.iterations = iterations
+        self.enter = conv(3 * channels + _FEATURES, width)
         self.fine = ResidualBlock(width)
         self.shrink = conv(width, 2 * width, stride=2)
         self.coarse = nn.ModuleList(ResidualBlock(2 * width) for _ in range(3))
@@ -85,60 +83,65 @@ class Denoiser(nn.Module):
             nn.init.dirac_(layer.weight, groups=2 * width)  # pyright: ignore[reportArgumentType]
         self.grow = nn.Conv2d(2 * width, width, 1)
         self.finish = nn.Sequential(ResidualBlock(width), ResidualBlock(width), nn.SiLU())
-        self.answer = zero_conv(width, _ANSWERS + channels)
+        self.answer = zero_conv(width, _OUTPUTS + channels)
 
-    def forward(self, ends: CompactCondition, noisy: Float[Tensor, "b n c h w"], sigma: Float[Tensor, " b"]) -> Bent:
+    def forward(
+        self, condition: CompactCondition, noisy: Float[Tensor, "b n c h w"], sigma: Float[Tensor, " b"]
+    ) -> DenoiserOutput:
         """Clean keyframes between the ends, from noisy ones at noise levels ``sigma``."""
-        misfits = _misfits(ends)
-        bent = self._look(ends, misfits, noisy, sigma)
-        for _ in range(self.looks - 1):
-            ends = replace(ends, to_first=bent.to_first, to_last=bent.to_last)
-            bent = self._look(ends, misfits, noisy, sigma)
-        return bent
+        mismatches = _mismatches(condition)
+        output = self._iterate(condition, mismatches, noisy, sigma)
+        for _ in range(self.iterations - 1):
+            condition = replace(condition, to_first=output.to_first, to_last=output.to_last)
+            output = self._iterate(condition, mismatches, noisy, sigma)
+        return output
 
-    def _look(
+    def _iterate(
         self,
-        ends: CompactCondition,
-        misfits: Float[Tensor, "b n k h w"],
+        condition: CompactCondition,
+        mismatches: Float[Tensor, "b n k h w"],
         noisy: Float[Tensor, "b n c h w"],
         sigma: Float[Tensor, " b"],
-    ) -> Bent:
+    ) -> DenoiserOutput:
         b, n = noisy.shape[:2]
-        warped0, warped1 = _warped(ends.latent0, ends.to_first), _warped(ends.latent1, ends.to_last)
-        travel = ends.to_last - ends.to_first
-        facts = _facts(ends, misfits, warped0, warped1, travel, sigma).to(noisy)
-        x = self.enter(torch.cat((noisy, warped0, warped1, facts), dim=2).flatten(0, 1))
+        warped0, warped1 = _warped(condition.latent0, condition.to_first), _warped(condition.latent1, condition.to_last)
+        displacement = condition.to_last - condition.to_first
+        features = _features(condition, mismatches, warped0, warped1, displacement, sigma).to(noisy)
+        x = self.enter(torch.cat((noisy, warped0, warped1, features), dim=2).flatten(0, 1))
         x = self.fine(x)
         y = self.shrink(x)
         for block, mix in zip(self.coarse, self.along_time, strict=True):
             y = _mix_along_time(mix, block(y), n)
         x = x + F.interpolate(self.grow(y), x.shape[-2:], mode="bilinear", align_corners=False)
         out = self.answer(self.finish(x)).unflatten(0, (b, n))
-        return self._assemble(ends, out)
+        return self._assemble(condition, out)
 
-    def straight(self, ends: CompactCondition) -> Bent:
+    def straight(self, condition: CompactCondition) -> DenoiserOutput:
         """The guess that the network starts from: latents warped along straight lines, blended."""
-        b, n = ends.to_first.shape[:2]
-        h, w = ends.latent0.shape[-2:]
-        nothing = ends.latent0.new_zeros(b, n, _ANSWERS + ends.latent0.shape[1], h, w)
-        return self._assemble(ends, nothing)
+        b, n = condition.to_first.shape[:2]
+        h, w = condition.latent0.shape[-2:]
+        nothing = condition.latent0.new_zeros(b, n, _OUTPUTS + condition.latent0.shape[1], h, w)
+        return self._assemble(condition, nothing)
 
-    def _assemble(self, ends: CompactCondition, out: Float[Tensor, "b n a h w"]) -> Bent:
-        t = ends.times.to(ends.to_first)[None, :, None, None, None]
+    def _assemble(self, condition: CompactCondition, out: Float[Tensor, "b n a h w"]) -> DenoiserOutput:
+        t = condition.times.to(condition.to_first)[None, :, None, None, None]
         envelope = 4.0 * t * (1.0 - t)
         gates, shift = (
             out[:, :, :CANDIDATES, None].float(),
             out[:, :, CANDIDATES : CANDIDATES + 4].float(),
         )
         gates = gates / gates.abs().sum(2, keepdim=True).clamp(min=1.0)
-        bends = (gates * departures(ends)).sum(2) + envelope * shift
-        to_first, to_last = ends.to_first + bends[:, :, :2], ends.to_last + bends[:, :, 2:]
-        blend, residual = out[:, :, _ANSWERS - 1 : _ANSWERS], out[:, :, _ANSWERS:]
+        residual_motion = (gates * departures(condition)).sum(2) + envelope * shift
+        to_first, to_last = (
+            condition.to_first + residual_motion[:, :, :2],
+            condition.to_last + residual_motion[:, :, 2:],
+        )
+        blend, residual = out[:, :, _OUTPUTS - 1 : _OUTPUTS], out[:, :, _OUTPUTS:]
         lean = (envelope * blend).exp()
         share = (1.0 - t) * lean / ((1.0 - t) * lean + t / lean)
-        last, first = _warped(ends.latent1, to_last), _warped(ends.latent0, to_first)
-        made = torch.lerp(last, first, share.to(last))
-        return Bent(made + envelope.to(residual) * residual, to_first, to_last)
+        last, first = _warped(condition.latent1, to_last), _warped(condition.latent0, to_first)
+        blended = torch.lerp(last, first, share.to(last))
+        return DenoiserOutput(blended + envelope.to(residual) * residual, to_first, to_last)
 
 
 def _warped(latent: Float[Tensor, "b c h w"], flow: Flows) -> Float[Tensor, "b n c h w"]:
@@ -147,36 +150,36 @@ def _warped(latent: Float[Tensor, "b c h w"], flow: Flows) -> Float[Tensor, "b n
     return backward_warp(spread, flow.flatten(0, 1)).unflatten(0, (b, n))
 
 
-def departures(ends: CompactCondition) -> Float[Tensor, "b n 4 4 h w"]:
-    """How far each turning line departs from the straight one."""
-    return ends.turning.flows - torch.cat((ends.to_first, ends.to_last), dim=2)[:, :, None]
+def departures(condition: CompactCondition) -> Float[Tensor, "b n 4 4 h w"]:
+    """How far each similarity path departs from the straight one."""
+    return condition.paths.flows - torch.cat((condition.to_first, condition.to_last), dim=2)[:, :, None]
 
 
-def _facts(
-    ends: CompactCondition,
-    misfits: Float[Tensor, "b n k h w"],
+def _features(
+    condition: CompactCondition,
+    mismatches: Float[Tensor, "b n k h w"],
     warped0: Float[Tensor, "b n c h w"],
     warped1: Float[Tensor, "b n c h w"],
-    travel: Flows,
+    displacement: Flows,
     sigma: Float[Tensor, " b"],
 ) -> Float[Tensor, "b n f h w"]:
-    """Motion, candidates and their misfits, time and noise level, as channels."""
-    b, n, _, h, w = travel.shape
-    slopes = torch.cat((_slope(travel, -1), _slope(travel, -2)), dim=2)
-    t = ends.times.to(travel)[None, :, None, None, None].expand(b, n, 1, h, w)
-    level = sigma.to(travel)[:, None, None, None, None].expand(b, n, 1, h, w)
+    """Motion, candidates and their mismatches, time and noise level, as channels."""
+    b, n, _, h, w = displacement.shape
+    slopes = torch.cat((_slope(displacement, -1), _slope(displacement, -2)), dim=2)
+    t = condition.times.to(displacement)[None, :, None, None, None].expand(b, n, 1, h, w)
+    level = sigma.to(displacement)[:, None, None, None, None].expand(b, n, 1, h, w)
     apart = (warped0 - warped1).abs().mean(2, keepdim=True)
-    bends = departures(ends).flatten(2, 3).clamp(-8.0, 8.0)
-    candidates = 0.5 * bends, misfits, ends.turning.arrived
-    parts = (0.1 * travel, slopes, apart, *candidates, t, t * (1.0 - t), level)
+    departure = departures(condition).flatten(2, 3).clamp(-8.0, 8.0)
+    candidates = 0.5 * departure, mismatches, condition.paths.arrived
+    parts = (0.1 * displacement, slopes, apart, *candidates, t, t * (1.0 - t), level)
     return torch.cat(parts, dim=2)
 
 
-def _misfits(ends: CompactCondition) -> Float[Tensor, "b n 4 h w"]:
-    """How far the two end latents are apart along each turning line."""
+def _mismatches(condition: CompactCondition) -> Float[Tensor, "b n 4 h w"]:
+    """How far the two end latents are apart along each similarity path."""
     errors = []
-    for flows in ends.turning.flows.unbind(2):
-        apart = _warped(ends.latent0, flows[:, :, :2]) - _warped(ends.latent1, flows[:, :, 2:])
+    for flows in condition.paths.flows.unbind(2):
+        apart = _warped(condition.latent0, flows[:, :, :2]) - _warped(condition.latent1, flows[:, :, 2:])
         errors.append(apart.abs().mean(2))
     return torch.stack(errors, dim=2)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rdvfi.about import RDVFI_S
 from rdvfi.backbones.compact.autoencoder import STRIDE, Autoencoder
-from rdvfi.backbones.compact.denoiser import Bent, CompactCondition, Denoiser
+from rdvfi.backbones.compact.denoiser import CompactCondition, Denoiser, DenoiserOutput
 from rdvfi.backbones.diffusion import VariancePreserving
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import CoarseFlow, Denoised, FlowEstimator, KeyframeGenerator, MotionPrior, Reads
@@ -75,9 +75,9 @@ class CompactKeyframes(KeyframeGenerator):
         if not self.lines:
             onward, back = torch.zeros_like(onward), torch.zeros_like(back)
         to_first, to_last = straight_flows(onward, back, times)
-        turning = similarity_path_flows(onward, back, times)
+        paths = similarity_path_flows(onward, back, times)
         return CompactCondition(
-            ends.latent0, ends.latent1, prior, to_first=to_first, to_last=to_last, turning=turning, times=times
+            ends.latent0, ends.latent1, prior, to_first=to_first, to_last=to_last, paths=paths, times=times
         )
 
     def denoise(
@@ -96,11 +96,11 @@ class CompactKeyframes(KeyframeGenerator):
         """The guess that the denoiser starts from: end latents warped along straight lines, blended."""
         return Denoised(self.denoiser.straight(condition).latents)
 
-    def _denoised(self, condition: CompactCondition, bent: Bent) -> Denoised:
+    def _denoised(self, condition: CompactCondition, output: DenoiserOutput) -> Denoised:
         if not self.lines:
-            return Denoised(bent.latents)
-        departures = (bent.to_first - condition.to_first, bent.to_last - condition.to_last)
-        return Denoised(bent.latents, torch.stack(departures, dim=2))
+            return Denoised(output.latents)
+        departures = (output.to_first - condition.to_first, output.to_last - condition.to_last)
+        return Denoised(output.latents, torch.stack(departures, dim=2))
 
     def coarse_flows(self, img0: SmallImage, img1: SmallImage) -> Float[Tensor, "b 2 2 h w"]:
         """End-to-end flows, forward and backward, in motion-size pixels."""
@@ -116,14 +116,14 @@ class CompactKeyframes(KeyframeGenerator):
         return self.autoencoder.decode(latents)
 
 
-@backbones.register("compact", about=RDVFI_S)
+@backbones.register("compact", about=RDVFI_S, renamed={"looks": "iterations"})
 def compact(
     *,
     coarse: CoarseFlow,
     latent_channels: int = 16,
     encoder_width: int = 32,
     width: int = 48,
-    looks: int = 2,
+    iterations: int = 2,
     lines: bool = True,
     fill: bool = True,
 ) -> KeyframeGenerator:
@@ -134,10 +134,10 @@ def compact(
         latent_channels: Channels of a latent.
         encoder_width: Channels of the autoencoder's first stage.
         width: Channels of the denoiser at the latents' scale.
-        looks: How often the denoiser bends its lines, each time from those that it bent before.
+        iterations: Refinement iterations of the denoiser, each from the motion of the one before.
         lines: Condition it on the end latents warped along the straight lines of the coarse flow;
             otherwise it gets them as they are, and its keyframes carry no residual motion.
         fill: Replace the coarse flow of occluded points by that of their surroundings.
     """
     autoencoder = Autoencoder(latent_channels, encoder_width)
-    return CompactKeyframes(autoencoder, Denoiser(latent_channels, width, looks), coarse, lines=lines, fill=fill)
+    return CompactKeyframes(autoencoder, Denoiser(latent_channels, width, iterations), coarse, lines=lines, fill=fill)
