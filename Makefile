@@ -54,7 +54,7 @@ lowest: $(INSTALLED)
 	@out/lowest/bin/python tools/install.py 'torch==2.13.*' pytest hypothesis -r out/lowest.txt $(PIP_OPTIONS)
 	@out/lowest/bin/python tools/install.py --no-deps .
 	out/lowest/bin/rdvfi interpolate $(CLIP) out/lowest.mp4 --multiplier 2 --overwrite
-	out/lowest/bin/python -m pytest -q tests/test_training.py -k whole_recipe
+	out/lowest/bin/python -m pytest -q tests/test_training.py -k a_whole_recipe_leaves
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
