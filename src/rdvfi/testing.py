@@ -242,7 +242,6 @@ class SmoothTrajectory(Trajectory):
     grid: FlowGrid = FlowGrid.TARGET
 
     def at(self, times: Times) -> tuple[Flows, Flows]:
-        """See `rdvfi.interfaces.Trajectory.at`."""
         t = times.float()[None, :, None, None, None]
         bend = t * (1 - t) * self.bend[:, None]
         return bend - t * self.straight[:, None], bend + (1 - t) * self.straight[:, None]

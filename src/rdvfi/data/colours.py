@@ -52,7 +52,6 @@ class Recoloured:
             raise ValueError(f"strength must not be negative; got {self.strength}")
 
     def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        """See `rdvfi.data.sources.Source.batches`."""
         for index, batch in enumerate(self.source.batches(size, seed, start), start):
             state = np.random.SeedSequence([seed, index, _STREAM]).generate_state(1, np.uint64)
             draw = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))

@@ -43,7 +43,6 @@ class Symmetric:
     source: Source
 
     def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        """See `rdvfi.data.sources.Source.batches`."""
         for index, batch in enumerate(self.source.batches(size, seed, start), start):
             across, down, back = np.random.default_rng([seed, index, _STREAM]).random(3) < 0.5
             yield turned(batch, across=bool(across), down=bool(down), back=bool(back))

@@ -53,7 +53,6 @@ class Linear(Basis):
     reach = 1
 
     def weights(self, knots: Float[Tensor, " k"], times: Times) -> Weights:
-        """See `rdvfi.interfaces.Basis.weights`."""
         i = _intervals(knots, times)
         columns = torch.stack((i, i + 1), dim=1)
         return _spread(_lagrange(knots[columns], times), columns, knots.numel())
@@ -65,7 +64,6 @@ class Quadratic(Basis):
     reach = 2
 
     def weights(self, knots: Float[Tensor, " k"], times: Times) -> Weights:
-        """See `rdvfi.interfaces.Basis.weights`."""
         count = knots.numel()
         if count == 2:
             return Linear().weights(knots, times)
@@ -86,7 +84,6 @@ class Cubic(Basis):
     reach = 2
 
     def weights(self, knots: Float[Tensor, " k"], times: Times) -> Weights:
-        """See `rdvfi.interfaces.Basis.weights`."""
         count = knots.numel()
         if count == 2:
             return Linear().weights(knots, times)
@@ -128,11 +125,9 @@ class ConstantVelocity(Basis):
     reach = 1
 
     def used(self, count: int) -> list[int]:
-        """See `rdvfi.interfaces.Basis.used`."""
         return [0, count - 1]
 
     def weights(self, knots: Float[Tensor, " k"], times: Times) -> Weights:
-        """See `rdvfi.interfaces.Basis.weights`."""
         columns = torch.arange(0, knots.numel(), knots.numel() - 1, device=knots.device)
         columns = columns.expand(times.numel(), 2)
         return _spread(_lagrange(knots[columns], times), columns, knots.numel())
@@ -144,11 +139,9 @@ class ConstantAcceleration(Basis):
     reach = 2
 
     def used(self, count: int) -> list[int]:
-        """See `rdvfi.interfaces.Basis.used`."""
         return [0, count - 1] if count == 2 else [0, count // 2, count - 1]
 
     def weights(self, knots: Float[Tensor, " k"], times: Times) -> Weights:
-        """See `rdvfi.interfaces.Basis.weights`."""
         count = knots.numel()
         if count == 2:
             return Linear().weights(knots, times)

@@ -44,7 +44,6 @@ class TakingTurns:
     seed: int
 
     def batches(self, start: int, step: int = 1) -> Iterator[Batch]:
-        """See `rdvfi.training.objectives.base.Feed.batches`."""
         rank = start % step
         return mixed(self.sources, self.size, self.seed + _SEEDS_APART * rank, start // step)
 

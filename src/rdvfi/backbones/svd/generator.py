@@ -148,19 +148,18 @@ class SVDKeyframes(KeyframeGenerator):
         self._renew()
 
     def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
-        """See `rdvfi.interfaces.KeyframeGenerator.noise_shape`; the ends have noise too."""
+        """Shape of the noise; the network predicts the ends too, so they have noise."""
         return b, FRAMES, self.latent_channels, h // self.stride, w // self.stride
 
     def encode(self, images: SmallImage) -> Latent:
-        """See `rdvfi.interfaces.KeyframeGenerator.encode`."""
         return self.autoencoder.encode(images)
 
     def decode(self, latents: Latent) -> SmallImage:
-        """See `rdvfi.interfaces.KeyframeGenerator.decode`; each frame by itself."""
+        """Pictures of latents, each frame by itself."""
         return self.autoencoder.decode(latents[:, None])[:, 0]
 
     def decode_between(self, latents: Latents) -> Float[Tensor, "b n 3 h w"]:
-        """See `rdvfi.interfaces.KeyframeGenerator.decode_between`; the decoder looks along time."""
+        """Pictures of the keyframes between the ends, decoded together: the decoder has temporal layers."""
         return self.autoencoder.decode(latents)[:, 1:-1]
 
     def train(self, mode: bool = True) -> "SVDKeyframes":

@@ -143,7 +143,6 @@ class WanKeyframes(KeyframeGenerator):
         return b, self.frames.count, self.latent_channels, h // STRIDE, w // STRIDE
 
     def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
-        """See `rdvfi.interfaces.KeyframeGenerator.encode`."""
         ready = self._ready()
         return encode_frames(self.vae, images) if ready is None else ready.autoencoder.encode(images)
 
@@ -155,7 +154,7 @@ class WanKeyframes(KeyframeGenerator):
         return ready.autoencoder.decode(latents)
 
     def decode_between(self, latents: Float[Tensor, "b k c hz wz"]) -> Float[Tensor, "b n 3 h w"]:
-        """See `rdvfi.interfaces.KeyframeGenerator.decode_between`; a clip is decoded as one."""
+        """Pictures of the keyframes between the ends; the clip is decoded as one."""
         if not self.frames.causal:
             return super().decode_between(latents)
         # Latent j ends at frame 4 j; the last latent is not needed for the frames before it.

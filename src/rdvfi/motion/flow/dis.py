@@ -51,7 +51,7 @@ class _PixelFlow(FlowEstimator):
         self._preset, self._similarities = preset, similarities
 
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
-        """See `rdvfi.interfaces.FlowEstimator.forward`; gradients stop here."""
+        """Flow from source to target by OpenCV on the CPU; no gradients pass."""
         return _dis_flow(source.detach(), target.detach(), self._preset, self._similarities)
 
 

@@ -40,7 +40,6 @@ class LocalFlow(FlowEstimator):
         )
 
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
-        """See `rdvfi.interfaces.FlowEstimator.forward`."""
         n = source.shape[0]
         near, far = self.features(torch.cat((source, target))).split(n)
         flow = torch.zeros_like(source[:, :2], dtype=torch.float32)

@@ -92,13 +92,11 @@ class MatchedDIS(FlowEstimator):
         self.learned, self.shrink, self._preset = learned, shrink, preset
 
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
-        """See `rdvfi.interfaces.FlowEstimator.forward`."""
         return self._chosen(source, target, *self._learned(source, target))
 
     def both_ways(
         self, first: Float[Tensor, "n c h w"], second: Float[Tensor, "n c h w"]
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
-        """See `rdvfi.interfaces.FlowEstimator.both_ways`."""
         onward, back = self._learned(first, second)
         found = self._chosen(
             torch.cat((first, second)),

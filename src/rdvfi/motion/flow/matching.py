@@ -144,13 +144,11 @@ class Matching(FlowEstimator):
         self.weights = nn.Conv2d(_FINE, 9 * 16, 1)
 
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
-        """See `rdvfi.interfaces.FlowEstimator.forward`."""
         return self.both_ways(source, target)[0]
 
     def both_ways(
         self, first: Float[Tensor, "n c h w"], second: Float[Tensor, "n c h w"]
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
-        """See `rdvfi.interfaces.FlowEstimator.both_ways`."""
         onward, back = self.find(first, second).flows[-1].chunk(2)
         return onward, back
 

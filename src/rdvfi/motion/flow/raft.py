@@ -55,7 +55,6 @@ class Raft(FlowEstimator):
         self.network.eval()
 
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
-        """See `rdvfi.interfaces.FlowEstimator.forward`."""
         h, w = source.shape[-2:]
         rows, columns = (max(_MINIMUM, -(-side // _MULTIPLE) * _MULTIPLE) - side for side in (h, w))
         left, top = columns // 2, rows // 2

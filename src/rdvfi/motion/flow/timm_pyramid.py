@@ -85,7 +85,6 @@ class TimmPyramid(FlowEstimator):
         self.network.eval()
 
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
-        """See `rdvfi.interfaces.FlowEstimator.forward`."""
         n, _, h, w = source.shape
         unit = self.strides[-1]
         size = (max(1, -(-h // unit)) * unit, max(1, -(-w // unit)) * unit)

@@ -36,7 +36,6 @@ class ChainedTrajectory(TrajectoryModel):
         return self.flow.reads
 
     def forward(self, keyframes: Keyframes) -> Trajectory:
-        """See `rdvfi.interfaces.TrajectoryModel.forward`."""
         pixels = self.reads is Reads.PIXELS
         values = keyframes.images if pixels else keyframes.latents
         if values is None:

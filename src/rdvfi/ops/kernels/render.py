@@ -280,7 +280,7 @@ def render(
     residual: Tensor,
     dtype: torch.dtype,
 ) -> Tensor:
-    """See `rdvfi.ops.render`; any strides."""
+    """`rdvfi.ops.render` by Triton kernels; tensors may have any strides."""
     (b, t), (h, w), (hs, ws) = flow0.shape[:2], img0.shape[-2:], flow0.shape[-2:]
     out = torch.empty((b, t, 3, h, w), dtype=dtype, device=img0.device)
     if not out.numel():

@@ -32,7 +32,7 @@ from rdvfi.ops.kernels.sampling import (
 
 
 def backward_warp(image: Tensor, flow: Tensor) -> Tensor:
-    """See `rdvfi.ops.backward_warp`; any strides."""
+    """`rdvfi.ops.backward_warp` by a Triton kernel; tensors may have any strides."""
     n, c, h, w = image.shape
     out = torch.empty_like(image, memory_format=torch.contiguous_format)
     if out.numel():

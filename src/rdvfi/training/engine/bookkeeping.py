@@ -33,7 +33,7 @@ class FirstBroken:
         self._steps: dict[str, Tensor] = {}
 
     def note(self, step: int, values: dict[str, Tensor]) -> None:
-        """See whether this step's values are finite."""
+        """Keep a step's values, and check that they are finite."""
         for name, value in values.items():
             before = self._steps.get(name)
             never = torch.full((), -1, device=value.device) if before is None else before

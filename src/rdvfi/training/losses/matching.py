@@ -55,7 +55,6 @@ class Matching(Loss):
     needs = Needs.MATCHES
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """See `matching_loss`."""
         matches = evidence.matches
         assert matches is not None
         return matching_loss(matches.logits, matches.exact, matches.visible)
@@ -100,6 +99,5 @@ class EveryEstimate(Loss):
         self.first, self.hidden = first, hidden
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """See `estimates_loss`."""
         assert evidence.estimates is not None
         return estimates_loss(evidence.estimates, first=self.first, hidden=self.hidden)

@@ -32,7 +32,6 @@ class ExactFlow(Loss):
     needs = Needs.FLOW
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """See `flow_loss`."""
         assert evidence.flow is not None
         return flow_loss(evidence.flow.made, evidence.flow.exact, evidence.flow.visible)
 
@@ -44,6 +43,5 @@ class AdjacentFlow(Loss):
     needs = Needs.ADJACENT
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """See `flow_loss`."""
         assert evidence.adjacent is not None
         return flow_loss(evidence.adjacent.made, evidence.adjacent.exact, evidence.adjacent.visible)

@@ -116,7 +116,6 @@ class CoarseFlow(Objective):
         return coarse.learned if isinstance(coarse, MatchedDIS) else coarse
 
     def forward(self, batch: Batch, moment: Moment) -> Losses:
-        """See `Objective.forward`."""
         evidence = (
             self._of_pairs(Pair.of(batch), moment) if holds_pairs(batch) else self._of_clips(Clip.of(batch), moment)
         )

@@ -148,7 +148,6 @@ class Decoding(Reconstructing):
         self.predicted = predicted
 
     def forward(self, batch: Batch, moment: Moment) -> Losses:
-        """See `Objective.forward`."""
         clip = Clip.of(batch)
         keyframes = self._keyframes(clip, moment)
         flow = adjacent = frames = drawing = None
@@ -208,7 +207,7 @@ class Autoencoding(Objective):
         self.autoencoder, self.terms = getattr(model.generator, "autoencoder"), terms  # noqa: B009
 
     def forward(self, batch: Batch, moment: Moment) -> Losses:
-        """See `Objective.forward`; ``size`` keeps latents from growing."""
+        """The losses of a batch of pictures; ``size`` keeps latents from growing."""
         images = batch["frames"][:, 0]
         raw = self.autoencoder.encoder(images - 0.5)
         made = self.autoencoder.decoder(raw) + 0.5

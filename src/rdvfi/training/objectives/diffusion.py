@@ -51,7 +51,6 @@ class Diffusing(Reconstructing):
         self.low, self.rise, self.reconstruct_from = low, rise, reconstruct_from
 
     def forward(self, batch: Batch, moment: Moment) -> Losses:
-        """See `Objective.forward`."""
         clip, generator, process = Clip.of(batch), self.model.generator, self.process
         latents = self.encoded(clip)
         condition = self.condition(clip, latents[:, 0], latents[:, -1])
