@@ -17,18 +17,18 @@ from rdvfi.data.sources import Batch, Source
 from rdvfi.data.synthetic.layer_motion import LayerMotion, similarities
 from rdvfi.data.synthetic.moving import KNOTS, MovingTextures
 from rdvfi.data.synthetic.paths import FLAT, STATIC, LayerPath, Wave, background_path, turning_path
-from rdvfi.data.synthetic.sampler import Draw, Recipe
+from rdvfi.data.synthetic.sampler import SceneRecipe, SceneSampler
 from rdvfi.data.synthetic.scenes import Layers, Light, Scenes
-from rdvfi.data.synthetic.textures import Cut, Matte, Pictures, draw_mattes, same_size
+from rdvfi.data.synthetic.textures import Crop, Matte, Pictures, draw_mattes, same_size
 from rdvfi.ops import backward_warp
 
 PICTURES = [data.astronaut(), data.coffee(), data.chelsea()]
 TEXTURES = torch.from_numpy(same_size(PICTURES, (200, 320)))
 SIZE = (64, 96)
-PLAIN = Recipe(reach=30.0, lights=0.0, blurred=0.0)
+PLAIN = SceneRecipe(reach=30.0, lights=0.0, blurred=0.0)
 
 
-def _source(recipe: Recipe = PLAIN, stride: int = 1, exposures: int = 1) -> MovingTextures:
+def _source(recipe: SceneRecipe = PLAIN, stride: int = 1, exposures: int = 1) -> MovingTextures:
     return MovingTextures(TEXTURES, SIZE, free=2, stride=stride, recipe=recipe, exposures=exposures)
 
 
@@ -92,14 +92,14 @@ angles, lengths = st.floats(-1.6, 1.6), st.floats(-60.0, 60.0)
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10**6), known=st.booleans(), t=st.floats(0.0, 1.0))
-def test_place_and_origin_are_inverse(seed: int, known: bool, t: float) -> None:
-    draw = Draw(np.random.default_rng(seed), SIZE, 3, Recipe(reach=60.0, waves=1.0))
-    limb = draw.limb(known)[1]
+@given(seed=st.integers(0, 10**6), determined=st.booleans(), t=st.floats(0.0, 1.0))
+def test_place_and_origin_are_inverse(seed: int, determined: bool, t: float) -> None:
+    draw = SceneSampler(np.random.default_rng(seed), SIZE, 3, SceneRecipe(reach=60.0, waves=1.0))
+    limb = draw.limb(determined)[1]
     motion = LayerMotion.of(
-        [draw.moving(60.0, known), limb.path],
+        [draw.moving(60.0, determined), limb.path],
         [STATIC, limb.joint],
-        [draw.wave(80.0, known, 1.0), draw.wave(40.0, known, 1.0)],
+        [draw.wave(80.0, determined, 1.0), draw.wave(40.0, determined, 1.0)],
     )
     times, points = torch.tensor([[t], [t]]), _grid().expand(2, 1, -1, -1, -1)
     there = motion.place(points, times)
@@ -153,7 +153,7 @@ def test_a_turning_path_moves_its_centre_as_far_as_asked(angle: float) -> None:
 
 
 def test_a_forearm_stays_on_its_elbow_and_keeps_its_length() -> None:
-    draw = Draw(np.random.default_rng(5), SIZE, 3, Recipe(reach=60.0))
+    draw = SceneSampler(np.random.default_rng(5), SIZE, 3, SceneRecipe(reach=60.0))
     arm, forearm = draw.limb(True)
     elbow, hand = forearm.path.pivot, (2 * forearm.centre[0] - forearm.path.pivot[0], 70.0)
     points = torch.tensor([elbow, hand]).T[None, None, :, None].float()
@@ -197,7 +197,7 @@ def test_an_open_shutter_blurs_along_the_motion_and_light_changes_frames() -> No
 
 
 def test_samples_depend_on_their_number_alone() -> None:
-    source = _source(Recipe(reach=30.0), stride=8, exposures=3)
+    source = _source(SceneRecipe(reach=30.0), stride=8, exposures=3)
     assert isinstance(source, Source)
     first = next(source.batches(2, 7, start=2))  # samples 4 and 5
     alone = source.samples([5], 7)
@@ -212,7 +212,7 @@ def test_samples_depend_on_their_number_alone() -> None:
 
 
 def test_strides_read_the_centres_of_cells() -> None:
-    whole = Recipe(reach=30.0, limbs=0.0, waves=0.0)
+    whole = SceneRecipe(reach=30.0, limbs=0.0, waves=0.0)
     fine = _source(whole).samples(range(8), 1)
     coarse = _source(whole, stride=8).samples(range(8), 1)
     cells = fine["flows"].unflatten(-1, (12, 8)).unflatten(-3, (8, 8)).mean((-1, -3))
@@ -233,8 +233,8 @@ def test_pictures_are_cut_into_pieces_of_one_size() -> None:
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_cut_is_the_window_reduced_by_averaging(mirrored: bool) -> None:
     pictures = Pictures(TEXTURES[:1])
-    cut = Cut(0, 1.0, (0.5, 0.0), (mirrored, False), (1.0, 1.0, 1.0), 1.0)
-    made = pictures.cut([cut], (50, 50))[0]  # the reduction is 4: rows 0..200, columns 60..260
+    cut = Crop(0, 1.0, (0.5, 0.0), (mirrored, False), (1.0, 1.0, 1.0), 1.0)
+    made = pictures.crop([cut], (50, 50))[0]  # the reduction is 4: rows 0..200, columns 60..260
     window = TEXTURES[0, :, :, 60:260].float() / 255.0
     wanted = torch.nn.functional.avg_pool2d(window, 4)
     wanted = wanted.flip(-1) if mirrored else wanted
@@ -256,9 +256,9 @@ def test_bad_settings_are_named() -> None:
     with pytest.raises(ValueError, match=r"size is \(60, 96\)"):
         MovingTextures(TEXTURES, (60, 96), stride=8)
     with pytest.raises(ValueError, match=r"determined is 1\.5; a share lies in"):
-        Recipe(determined=1.5)
+        SceneRecipe(determined=1.5)
     with pytest.raises(ValueError, match="reach is 0"):
-        Recipe(reach=0.0)
+        SceneRecipe(reach=0.0)
     with pytest.raises(ValueError, match="no pictures"):
         Pictures(TEXTURES[:0])
     with pytest.raises(ValueError, match="exposures is 2; it must be odd"):

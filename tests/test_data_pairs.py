@@ -31,15 +31,15 @@ from rdvfi.data.samples import Film
 from rdvfi.data.sources import Batch, Source
 from rdvfi.data.symmetries import Symmetric, turned
 from rdvfi.data.synthetic.moving import MovingTextures
-from rdvfi.data.synthetic.sampler import Draw, Recipe
+from rdvfi.data.synthetic.sampler import SceneRecipe, SceneSampler
 from rdvfi.data.synthetic.small_objects import MOST, draw_scene
-from rdvfi.data.synthetic.textures import Cut, Pictures, Plain, same_size
+from rdvfi.data.synthetic.textures import Crop, Pictures, Textureless, same_size
 from rdvfi.geometry import pixel_grid
 from rdvfi.ops import backward_warp
 
 SIZE = (64, 96)
 TEXTURES = torch.from_numpy(same_size([data.coffee(), data.chelsea()], (200, 320)))
-DETAILED = Recipe(reach=30.0, details=1.0, plain=0.6, lights=0.0)
+DETAILED = SceneRecipe(reach=30.0, details=1.0, textureless=0.6, lights=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +58,14 @@ def pool(folder: Path) -> Pool:
     return Pool(folder / "pairs")
 
 
-def _draw(seed: int, recipe: Recipe) -> Draw:
-    return Draw(np.random.default_rng(seed), (160, 256), 3, recipe)
+def _draw(seed: int, recipe: SceneRecipe) -> SceneSampler:
+    return SceneSampler(np.random.default_rng(seed), (160, 256), 3, recipe)
 
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 9999))
 def test_recipes_without_details_draw_the_scenes_that_they_always_drew(seed: int) -> None:
-    new, old = _draw(seed, Recipe()), _draw(seed, Recipe())
+    new, old = _draw(seed, SceneRecipe()), _draw(seed, SceneRecipe())
     assert draw_scene(new) == old.scene()
     assert new.rng.random() == old.rng.random()  # what is drawn after a scene is as it was, too
 
@@ -73,7 +73,7 @@ def test_recipes_without_details_draw_the_scenes_that_they_always_drew(seed: int
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 9999))
 def test_small_things_move_by_their_own_size_or_ride(seed: int) -> None:
-    recipe = Recipe(details=1.0)
+    recipe = SceneRecipe(details=1.0)
     scene = draw_scene(_draw(seed, recipe))
     assert len(scene.layers) == 5 + MOST
     things = [layer for layer in scene.layers[5:] if layer is not None]
@@ -89,23 +89,23 @@ def test_small_things_move_by_their_own_size_or_ride(seed: int) -> None:
             assert thing.path == carrier.path
         elif hypot(*thing.path.shift) and not thing.path.angle and thing.path.zoom == 1.0:
             assert hypot(*thing.path.shift) <= 5.0 * side + 1e-6
-    less = Recipe(details=0.0, plain=1.0)
+    less = SceneRecipe(details=0.0, textureless=1.0)
     assert len(draw_scene(_draw(seed, less)).layers) == 5
 
 
 def test_a_plain_texture_keeps_its_mean_or_takes_another_and_loses_contrast() -> None:
-    def cut(plain: Plain | None) -> Tensor:
-        whole = Cut(0, 0.5, (0.5, 0.5), (False, False), (1.0, 1.0, 1.0), 1.0, plain)
-        return Pictures(TEXTURES).cut([whole], (50, 50))[0]
+    def cut(plain: Textureless | None) -> Tensor:
+        whole = Crop(0, 0.5, (0.5, 0.5), (False, False), (1.0, 1.0, 1.0), 1.0, plain)
+        return Pictures(TEXTURES).crop([whole], (50, 50))[0]
 
     before = cut(None)
-    after = cut(Plain(contrast=0.25))
+    after = cut(Textureless(contrast=0.25))
     torch.testing.assert_close(after.mean((1, 2)), before.mean((1, 2)))
     torch.testing.assert_close(after.std((1, 2)), 0.25 * before.std((1, 2)))
-    flat = cut(Plain(contrast=0.0, colour=(0.1, 0.2, 0.3)))
+    flat = cut(Textureless(contrast=0.0, colour=(0.1, 0.2, 0.3)))
     torch.testing.assert_close(flat.mean((1, 2)), torch.tensor([0.1, 0.2, 0.3]))
     assert flat.std((1, 2)).max() < 1e-6
-    smooth = cut(Plain(contrast=1.0, smooth=True))
+    smooth = cut(Textureless(contrast=1.0, smooth=True))
     rough = (before.diff(dim=2).abs().mean(), smooth.diff(dim=2).abs().mean())
     assert rough[1] < 0.7 * rough[0]
 
@@ -153,7 +153,7 @@ def test_pairs_made_on_the_fly_depend_on_their_number_alone() -> None:
 def test_scenes_are_drawn_without_waiting_for_the_device() -> None:
     """Shapes alone, on the device `meta`: whatever reads a value back fails there."""
     pictures = torch.empty(3, 3, 200, 320, dtype=torch.uint8, device="meta")
-    recipe = Recipe(reach=30.0, details=1.0, plain=0.6, waves=0.7)
+    recipe = SceneRecipe(reach=30.0, details=1.0, textureless=0.6, waves=0.7)
     pairs = next(MovingPairs(Pictures(pictures), SIZE, recipe).batches(6, 1))
     clips = next(MovingTextures(pictures, SIZE, recipe=recipe, exposures=3).batches(6, 1))
     assert {value.device.type for batch in (pairs, clips) for value in batch.values()} == {"meta"}
@@ -265,5 +265,5 @@ def test_bad_settings_of_pairs_are_named(folder: Path, pool: Pool, tmp_path: Pat
     with pytest.raises(ValueError, match="strength must not be negative; got -1"):
         Recoloured(pool, -1.0)
     with pytest.raises(ValueError, match=r"details is 2\.0; a share lies in"):
-        Recipe(details=2.0)
+        SceneRecipe(details=2.0)
     assert not (tmp_path / "x").exists()

@@ -13,7 +13,7 @@ from torch import Tensor
 from rdvfi.data.sources import Batch, Source
 from rdvfi.data.symmetries import Symmetric, turned
 from rdvfi.data.synthetic.moving import KNOTS, MovingTextures
-from rdvfi.data.synthetic.sampler import Recipe
+from rdvfi.data.synthetic.sampler import SceneRecipe
 from rdvfi.data.synthetic.textures import same_size
 from rdvfi.models import create_model
 from rdvfi.ops import backward_warp
@@ -22,7 +22,7 @@ from rdvfi.training.objectives.autoencoder_clip import Clip
 from rdvfi.training.stage import DataConfig
 
 TEXTURES = torch.from_numpy(same_size([data.astronaut(), data.coffee()], (200, 320)))
-PLAIN = Recipe(reach=30.0, lights=0.0, blurred=0.0)
+PLAIN = SceneRecipe(reach=30.0, lights=0.0, blurred=0.0)
 SOURCE = MovingTextures(TEXTURES, (64, 96), free=2, stride=1, recipe=PLAIN, exposures=1)
 WAYS = [
     {"across": across, "down": down, "back": back} for across, down, back in itertools.product((False, True), repeat=3)

@@ -10,10 +10,10 @@ REQUIRED = {
     "film.npy": (*COMMON, "licence", "frames", "held_out"),
     "photographs.npz": (*COMMON, "licences"),
 }
-"""What is known of each file when the data is whole."""
+"""Fields of each file's entry when the data is whole."""
 
 Manifest = dict[str, dict[str, object]]
-"""Facts by file."""
+"""Entries by file."""
 
 
 def read_manifest(data: Path) -> Manifest:
@@ -30,7 +30,7 @@ def read_manifest(data: Path) -> Manifest:
     except ValueError as error:
         raise ValueError(f"{file} is damaged, delete it and build again: {error}") from error
     if not isinstance(manifest, dict) or not all(isinstance(v, dict) for v in manifest.values()):
-        raise ValueError(f"{file} is no manifest, which has facts by file; delete it, build again")
+        raise ValueError(f"{file} is no manifest, which has entries by file; delete it, build again")
     return manifest
 
 
@@ -41,8 +41,8 @@ def check_manifest(data: Path) -> Manifest:
         ValueError: If it is damaged, or lacks something, as those of older versions do.
     """
     manifest = read_manifest(data)
-    for name, facts in REQUIRED.items():
-        missing = [fact for fact in facts if fact not in manifest.get(name, {})]
+    for name, fields in REQUIRED.items():
+        missing = [field for field in fields if field not in manifest.get(name, {})]
         if missing:
             raise ValueError(
                 f"{data / NAME} does not say {', '.join(missing)} of {name}; rdvfi data build "

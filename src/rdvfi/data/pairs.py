@@ -1,18 +1,18 @@
 """A pool of pairs: two pictures, and the motion from each to the other, for the coarse flow.
 
-A pair is what a coarse flow is asked about, and nothing between its pictures is needed. There are
+A pair has two pictures and nothing between them. There are
 two kinds:
 
 - ``procedural``: the ends of a random scene, or instants nearer to each other, with exact flow.
-  Beside the scenes of `rdvfi.data.synthetic.moving` it has small fast things and plain surfaces
+  Beside the scenes of `rdvfi.data.synthetic.moving` it has small fast objects and textureless surfaces
   (`rdvfi.data.synthetic.small_objects`).
 - ``film``: two frames of the film, up to a second apart. What `sift-dis` finds there is taken for
   the truth where it leads back in both directions and where the pictures agree along it, a strict
   form of the consistency of Meister et al. (UnFlow, AAAI 2018, https://arxiv.org/abs/1711.07837);
-  elsewhere nothing is known.
+  elsewhere the flow counts as unknown.
 
 Flow is kept at strides 8, 4 and 2, each read at the centres of its own cells: at the edge of a
-moving thing no stride can be derived from another.
+moving object no stride can be derived from another.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ from rdvfi.data.pool import KINDS, REACH, SIZE, MakeSample, classical_flows, fil
 from rdvfi.data.samples import Film, load_textures
 from rdvfi.data.sources import Batch, check
 from rdvfi.data.synthetic.moving import build_scenes
-from rdvfi.data.synthetic.sampler import Draw, Recipe
+from rdvfi.data.synthetic.sampler import SceneRecipe, SceneSampler
 from rdvfi.data.synthetic.small_objects import draw_scene
 from rdvfi.data.synthetic.textures import Pictures
 from rdvfi.geometry import flow_length, stays_inside
@@ -49,20 +49,20 @@ _NEARER = 0.3
 _SPANS = (2, 4, 6, 8, 8, 9, 12, 16, 24)
 """Frames of the film from one picture to the other, drawn uniformly."""
 _APART, _RELATIVE = 0.5, 0.03
-"""How far from its start a film's flow may lead back: pixels, and of its own length."""
+"""Largest forward-backward error of a film's flow: in pixels, and of its own length."""
 _UNLIKE = 0.06
 """Mean difference of the colours, above which the pictures disagree."""
 _ONE_SURFACE = 1.0
 """Pixels that flows around the centre of a cell may differ by."""
 
 
-def pair_recipe(size: tuple[int, int]) -> Recipe:
-    """What the scenes of pairs hold; things of a larger picture move farther."""
-    return Recipe(reach=REACH * size[1] / SIZE[1], details=0.45, plain=0.6)
+def pair_recipe(size: tuple[int, int]) -> SceneRecipe:
+    """What the scenes of pairs hold; objects in a larger picture move farther."""
+    return SceneRecipe(reach=REACH * size[1] / SIZE[1], details=0.45, textureless=0.6)
 
 
 @torch.no_grad()
-def scene_pairs(pictures: Pictures, recipe: Recipe, size: tuple[int, int], numbers: range, seed: int) -> Batch:
+def scene_pairs(pictures: Pictures, recipe: SceneRecipe, size: tuple[int, int], numbers: range, seed: int) -> Batch:
     """Procedural pairs by number.
 
     Returns:
@@ -72,7 +72,7 @@ def scene_pairs(pictures: Pictures, recipe: Recipe, size: tuple[int, int], numbe
         picture shows the point; ``exact`` (b,), whether flow is known where it is not visible.
     """
     rngs = [np.random.default_rng([seed, number]) for number in numbers]
-    draws = [Draw(rng, size, len(pictures), recipe) for rng in rngs]
+    draws = [SceneSampler(rng, size, len(pictures), recipe) for rng in rngs]
     scenes = build_scenes([draw_scene(draw) for draw in draws], pictures, size)
     starts = [rng.uniform(0.0, 0.6) if rng.random() < _NEARER else 0.0 for rng in rngs]
     times = torch.tensor([(start, 1.0) for start in starts])
@@ -96,7 +96,7 @@ class MovingPairs:
 
     pictures: Pictures
     size: tuple[int, int] = SIZE
-    recipe: Recipe | None = None
+    recipe: SceneRecipe | None = None
 
     def __post_init__(self) -> None:
         check_size(self.size)
@@ -128,16 +128,16 @@ def film_pair(film: Film, size: tuple[int, int], rng: np.random.Generator) -> Ba
     first, last = cropped(rng, [film.frames[start], film.frames[start + span]], size)
     frames = torch.from_numpy(np.stack((first, last))).permute(0, 3, 1, 2).float() / 255.0
     flows = classical_flows(first, last)
-    known = trusted(frames, flows)
+    mask = trusted(frames, flows)
     batch = {"frames": frames[None], EXACT: torch.zeros(1, dtype=torch.bool)}
     for stride in STRIDES:
-        found, valid = at_centres(flows, known, stride)
-        batch[FLOWS[stride]], batch[VISIBLE[stride]] = found[None], valid[None]
+        centres, valid = at_centres(flows, mask, stride)
+        batch[FLOWS[stride]], batch[VISIBLE[stride]] = centres[None], valid[None]
     return batch
 
 
 def trusted(frames: Float[Tensor, "2 3 h w"], flows: Float[Tensor, "2 2 h w"]) -> Bool[Tensor, "2 h w"]:
-    """Where a flow stays in the picture, leads back, and joins what looks alike."""
+    """Where a flow stays in the picture, is forward-backward consistent, and joins like colours."""
     apart = flow_length(flows + backward_warp(flows.flip(0), flows))
     returns = apart < _APART + _RELATIVE * flow_length(flows)
     unlike = (backward_warp(frames.flip(0), flows) - frames).abs().mean(1)
@@ -145,7 +145,7 @@ def trusted(frames: Float[Tensor, "2 3 h w"], flows: Float[Tensor, "2 2 h w"]) -
 
 
 def at_centres(
-    flows: Float[Tensor, "2 2 h w"], known: Bool[Tensor, "2 h w"], stride: int
+    flows: Float[Tensor, "2 2 h w"], mask: Bool[Tensor, "2 h w"], stride: int
 ) -> tuple[Float[Tensor, "2 2 hs ws"], Bool[Tensor, "2 hs ws"]]:
     """Flow at the centres of cells, each between four pixels, and whether these agree."""
     before = stride // 2 - 1
@@ -153,7 +153,7 @@ def at_centres(
     four = [(..., y, x) for y in rows for x in rows]
     around = torch.stack([flows[place] for place in four])
     spread = (around.amax(0) - around.amin(0)).amax(1)
-    sure = torch.stack([known[place] for place in four]).all(0)
+    sure = torch.stack([mask[place] for place in four]).all(0)
     return around.mean(0), sure & (spread < _ONE_SURFACE)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from rdvfi.data.samples import Film, film_sample, load_textures
 from rdvfi.data.sources import Batch, check
 from rdvfi.data.synthetic.moving import KNOTS, MovingTextures
-from rdvfi.data.synthetic.sampler import Recipe
+from rdvfi.data.synthetic.sampler import SceneRecipe
 from rdvfi.geometry import resize_flow
 from rdvfi.ops import fill_occluded
 
@@ -55,7 +55,7 @@ def classical_flows(first: UInt8[np.ndarray, "h w 3"], last: UInt8[np.ndarray, "
 def _coarse(first: np.ndarray, last: np.ndarray) -> np.ndarray:
     """Coarse flow both ways, (2, 2, h / 2, w / 2), in pixels of that half-size grid.
 
-    As the compact backbone finds it: hidden points have the flow of their surroundings.
+    As the compact backbone estimates it: occluded points have the flow of their surroundings.
     """
     flows = classical_flows(first, last).split(1)
     h, w = first.shape[:2]
@@ -81,7 +81,7 @@ def _maker(data: Path, kind: str, size: tuple[int, int], seed: int) -> MakeSampl
             return film_sample(np.random.default_rng([seed, number]), film, size, free=FREE)
     else:
         pictures = torch.from_numpy(load_textures(data))
-        moving = MovingTextures(pictures, size, free=FREE, stride=STRIDE, recipe=Recipe(reach=REACH))
+        moving = MovingTextures(pictures, size, free=FREE, stride=STRIDE, recipe=SceneRecipe(reach=REACH))
 
         def make(number: int) -> Sample:
             return stored(moving.samples([number], seed))

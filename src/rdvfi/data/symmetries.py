@@ -1,7 +1,7 @@
 """A clip seen in a mirror, upside down, or played backwards is another clip, with known motion.
 
 `Symmetric` turns the batches of a source in these three ways at random, so that a pool of samples
-made once is worth eight. Whatever is known of a sample is turned with it, exactly:
+made once is worth eight. All arrays of a sample are turned with it, exactly:
 
 - mirrored, the horizontal motion changes its sign; upside down, the vertical one;
 - backwards, a time t becomes 1 - t, the knots change their order, and the first frame and the last,
@@ -54,9 +54,9 @@ def turned(batch: Batch, *, across: bool = False, down: bool = False, back: bool
     Raises:
         ValueError: If the batch holds something that nobody knows how to turn.
     """
-    strange = sorted(batch.keys() - KNOWN)
-    if strange:
-        raise ValueError(f"cannot turn {strange} of a batch; known are {sorted(KNOWN)}")
+    unknown = sorted(batch.keys() - KNOWN)
+    if unknown:
+        raise ValueError(f"cannot turn {unknown} of a batch; expected some of {sorted(KNOWN)}")
     if across:
         batch = _mirrored(batch, axis=-1, component=0)
     if down:
@@ -65,16 +65,16 @@ def turned(batch: Batch, *, across: bool = False, down: bool = False, back: bool
 
 
 def _mirrored(batch: Batch, *, axis: int, component: int) -> Batch:
-    found = {}
+    flipped = {}
     for name, value in batch.items():
         if name == _LATENTS:
             continue
-        found[name] = value if name in _SCALARS else value.flip(axis)
+        flipped[name] = value if name in _SCALARS else value.flip(axis)
         if name in _VECTORS:
             sign = torch.ones(2, 1, 1, dtype=value.dtype, device=value.device)
             sign[component] = -1.0
-            found[name] = found[name] * sign
-    return found
+            flipped[name] = flipped[name] * sign
+    return flipped
 
 
 def _reversed(batch: Batch) -> Batch:
@@ -88,8 +88,8 @@ def _reversed(batch: Batch) -> Batch:
         _LATENTS: lambda latents: latents.flip(1),
         "teacher": lambda flows: flows.flip(2),
         "teacher_mask": lambda mask: 1.0 - mask,
-        EXACT: lambda known: known,
-        ENDS_ONLY: lambda known: known,
+        EXACT: lambda value: value,
+        ENDS_ONLY: lambda value: value,
         **dict.fromkeys((*FLOWS.values(), *VISIBLE.values()), lambda both: both.flip(1)),
     }
     return {name: ways[name](value) for name, value in batch.items()}

@@ -48,9 +48,9 @@ class StandIn(KeyframeGenerator):
         self.noise_process, self.num_inference_steps = generator.noise_process, generator.num_inference_steps
         self.time_symmetric, self.gives_prior = generator.time_symmetric, generator.gives_prior
 
-    def condition(self, img0: SmallImage, img1: SmallImage, **known: Any) -> Condition:
+    def condition(self, img0: SmallImage, img1: SmallImage, **options: Any) -> Condition:
         """The generator's own."""
-        return self.generator.condition(img0, img1, **known)
+        return self.generator.condition(img0, img1, **options)
 
     def denoise(
         self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: Condition

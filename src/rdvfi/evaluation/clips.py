@@ -67,13 +67,13 @@ def windows(frames: Iterator[Picture], gap: int, *, start: int = 0, pairs: int |
 
 def _windows(frames: Iterator[Picture], gap: int, start: int, pairs: int | None) -> Iterator[Window]:
     held: list[Picture] = []
-    made = 0
+    count = 0
     for frame in frames:
         held.append(frame)
         if len(held) <= gap:
             continue
-        yield Window(start + made * gap, np.stack(held))
-        made += 1
-        if made == pairs:
+        yield Window(start + count * gap, np.stack(held))
+        count += 1
+        if count == pairs:
             return
         held = held[-1:]

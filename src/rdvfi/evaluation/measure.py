@@ -106,8 +106,8 @@ def measure(
         else:
             truth = window.truth()
             for method in methods:
-                made, seconds = _run(method, window, device, warm_up=pairs == 0)
-                tallies[method.name].add(made, truth, seconds, with_perceptual)
+                new, seconds = _run(method, window, device, warm_up=pairs == 0)
+                tallies[method.name].add(new, truth, seconds, with_perceptual)
             pairs, frames, size = pairs + 1, frames + len(truth), tuple(truth.shape[-2:])
         if on_window is not None:
             on_window()
@@ -125,12 +125,12 @@ def usable_device(device: str | torch.device) -> torch.device:
         ValueError: If there is no such device.
     """
     try:
-        found = torch.device(device)
-        torch.zeros(1, device=found)
+        usable = torch.device(device)
+        torch.zeros(1, device=usable)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         why = str(error).splitlines()[0]
         raise ValueError(f"cannot use device {str(device)!r}: {why}") from error
-    return found
+    return usable
 
 
 def _check_names(methods: Sequence[Method]) -> None:
@@ -151,15 +151,15 @@ def _run(
         method(img0, img1, window.times)
     _synchronise(device)
     began = time.perf_counter()
-    made = method(img0, img1, window.times)
+    frames = method(img0, img1, window.times)
     _synchronise(device)
     seconds = time.perf_counter() - began
     expected = (1, len(window.times), *img0.shape[1:])
-    if tuple(made.shape) != expected:
-        raise ValueError(f"{method.name} made frames of {tuple(made.shape)}; expected {expected}")
-    if not bool(made.isfinite().all()):
+    if tuple(frames.shape) != expected:
+        raise ValueError(f"{method.name} made frames of {tuple(frames.shape)}; expected {expected}")
+    if not bool(frames.isfinite().all()):
         raise ValueError(f"{method.name} made frames with values that are not finite")
-    return made[0].detach().float().cpu(), seconds
+    return frames[0].detach().float().cpu(), seconds
 
 
 def _synchronise(device: torch.device) -> None:

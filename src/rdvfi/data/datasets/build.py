@@ -71,7 +71,7 @@ def build(packages: Path, data: Path, *, report: Callable[[str], None] = lambda 
         name: str,
         source: Path,
         part: Callable[[Path, Path], None],
-        facts: Callable[[Path, Path], dict[str, object]],
+        describe: Callable[[Path, Path], dict[str, object]],
     ) -> None:
         digest = sha256(source)
         if (data / name).exists() and manifest.get(name, {}).get("sha256") == digest:
@@ -81,22 +81,22 @@ def build(packages: Path, data: Path, *, report: Callable[[str], None] = lambda 
             partial = data / f"{name}.partial"
             part(source, partial)
             os.replace(partial, data / name)
-        manifest[name] = {"source": source.name, "sha256": digest, **facts(source, data / name)}
+        manifest[name] = {"source": source.name, "sha256": digest, **describe(source, data / name)}
         write_manifest(data, manifest)
 
-    make("film.npy", film, _film, _film_facts)
-    make("photographs.npz", photographs, _photographs, _photograph_facts)
+    make("film.npy", film, _film, _describe_film)
+    make("photographs.npz", photographs, _photographs, _describe_photographs)
 
 
 def _film(source: Path, partial: Path) -> None:
     _decode(io.BytesIO(read_member(source, FILM_MEMBER, FILM_NAME)), source, partial)
 
 
-def _film_facts(source: Path, made: Path) -> dict[str, object]:
+def _describe_film(source: Path, file: Path) -> dict[str, object]:
     try:
-        count = len(np.load(made, mmap_mode="r"))
+        count = len(np.load(file, mmap_mode="r"))
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{made} is damaged, delete it and build again: {error}") from error
+        raise ValueError(f"{file} is damaged, delete it and build again: {error}") from error
     return {
         "version": "2.2.1",
         "title": "Big Buck Bunny",
@@ -141,7 +141,7 @@ def _photographs(source: Path, partial: Path) -> None:
         np.savez(stream, **pictures)  # pyright: ignore[reportArgumentType]
 
 
-def _photograph_facts(source: Path, made: Path) -> dict[str, object]:
+def _describe_photographs(source: Path, file: Path) -> dict[str, object]:
     return {
         "version": source.name.split("_")[1],
         "title": "Photographs of lomiri-wallpapers-16.04",

@@ -24,8 +24,8 @@ import numpy as np
 from jaxtyping import Float
 
 from rdvfi.data.synthetic.paths import LayerPath, Point, background_path, turning_path
-from rdvfi.data.synthetic.sampler import Plan, ScenePlan, blob_matte
-from rdvfi.data.synthetic.textures import Cut, Matte
+from rdvfi.data.synthetic.sampler import LayerPlan, ScenePlan, blob_matte
+from rdvfi.data.synthetic.textures import Crop, Matte
 
 DISPLACEMENT = (60.0, 160.0)
 """How far the middle of what moves goes between the ends, in pixels of a frame 448 wide."""
@@ -48,40 +48,40 @@ KINDS = ("shape", "frame", "shape", "zoom")
 def curved_scene(rng: np.random.Generator, size: tuple[int, int], pictures: int, kind: str) -> ScenePlan:
     """A scene of one of the `KINDS`; ``pictures`` are at least two."""
     h, w = size
-    back, front = _cuts(rng, pictures, 2)
+    back, front = _crops(rng, pictures, 2)
     frame_middle = ((w - 1) / 2, (h - 1) / 2)
     middle = (rng.uniform(0.4, 0.6) * w, rng.uniform(0.4, 0.6) * h)
     if kind == "zoom":
         zoom = exp(rng.uniform(log(ZOOM[0]), log(ZOOM[1])) * rng.choice([-1.0, 1.0]))
-        return ScenePlan((Plan(back, LayerPath(pivot=middle, zoom=zoom), frame_middle),))
+        return ScenePlan((LayerPlan(back, LayerPath(pivot=middle, zoom=zoom), frame_middle),))
     angle = radians(rng.uniform(*TURN)) * rng.choice([-1.0, 1.0])
     displacement = rng.uniform(*DISPLACEMENT) * w / 448.0
     path = turning_path(middle, angle, displacement, rng.uniform(0.0, 2.0 * pi))
     if kind == "frame":
-        return ScenePlan((Plan(back, path, frame_middle),))
+        return ScenePlan((LayerPlan(back, path, frame_middle),))
     side = rng.uniform(0.5, 0.8) * h
-    ground = Plan(back, background_path(rng, size), frame_middle)
-    return ScenePlan((ground, Plan(front, path, path.origin(middle, 0.5), blob_matte(rng, side))))
+    ground = LayerPlan(back, background_path(rng, size), frame_middle)
+    return ScenePlan((ground, LayerPlan(front, path, path.origin(middle, 0.5), blob_matte(rng, side))))
 
 
 def limb_scene(rng: np.random.Generator, size: tuple[int, int], pictures: int) -> ScenePlan:
     """A limb over a background that hardly moves; ``pictures`` are at least three."""
     h, w = size
-    back, *links = _cuts(rng, pictures, 3)
-    ground = Plan(back, background_path(rng, size), ((w - 1) / 2, (h - 1) / 2))
+    back, *links = _crops(rng, pictures, 3)
+    ground = LayerPlan(back, background_path(rng, size), ((w - 1) / 2, (h - 1) / 2))
     limb = draw_limb(rng, size)
     ends = ((limb.shoulder, limb.elbow), (limb.elbow, limb.tip))
     halves = [((b[0] - a[0]) / 2, (b[1] - a[1]) / 2) for a, b in ends]
     middles = [((a[0] + b[0]) / 2, (a[1] + b[1]) / 2) for a, b in ends]
     mattes = [Matte(radius, axis=half) for radius, half in zip(limb.radii, halves, strict=True)]
-    upper = Plan(links[0], limb.upper, middles[0], mattes[0])
-    return ScenePlan((ground, upper, Plan(links[1], limb.lower, middles[1], mattes[1], joint=limb.upper)))
+    upper = LayerPlan(links[0], limb.upper, middles[0], mattes[0])
+    return ScenePlan((ground, upper, LayerPlan(links[1], limb.lower, middles[1], mattes[1], joint=limb.upper)))
 
 
-def _cuts(rng: np.random.Generator, pictures: int, count: int) -> list[Cut]:
+def _crops(rng: np.random.Generator, pictures: int, count: int) -> list[Crop]:
     """Windows of so many different pictures, their colours unchanged."""
     return [
-        Cut(
+        Crop(
             picture=int(picture),
             reduction=rng.uniform(*FINE),
             place=(rng.random(), rng.random()),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rdvfi.data.sources import Batch, check
 from rdvfi.data.synthetic.layer_motion import LayerMotion
-from rdvfi.data.synthetic.sampler import MARGIN, Draw, Plan, Recipe, ScenePlan, texture_side
+from rdvfi.data.synthetic.sampler import MARGIN, LayerPlan, ScenePlan, SceneRecipe, SceneSampler, texture_side
 from rdvfi.data.synthetic.scenes import Layers, Light, Scenes
 from rdvfi.data.synthetic.small_objects import draw_scene
 from rdvfi.data.synthetic.textures import Pictures, draw_mattes
@@ -41,14 +41,14 @@ def build_scenes(plans: Sequence[ScenePlan], pictures: Pictures, size: tuple[int
     return Scenes(layers, size, light, shutter.to(device))
 
 
-def _layer(own: dict[int, Plan], pictures: Pictures, size: tuple[int, int], *, background: bool) -> Layers:
+def _layer(own: dict[int, LayerPlan], pictures: Pictures, size: tuple[int, int], *, background: bool) -> Layers:
     plans = list(own.values())
     if background:
         margin = int(MARGIN * max(size))
         shape = size[0] + 2 * margin, size[1] + 2 * margin
     else:
         shape = texture_side(size), texture_side(size)
-    colour = pictures.cut([plan.cut for plan in plans], shape)
+    colour = pictures.crop([plan.crop for plan in plans], shape)
     if background:
         matte = torch.ones_like(colour[:, :1])
     else:
@@ -103,7 +103,7 @@ class MovingTextures:
         *,
         free: int = 3,
         stride: int = 8,
-        recipe: Recipe | None = None,
+        recipe: SceneRecipe | None = None,
         exposures: int = 1,
         supersample: int = 1,
     ) -> None:
@@ -111,7 +111,7 @@ class MovingTextures:
             raise ValueError(f"size is {size}; both sides must be at least 32 and multiples of {stride}")
         self._pictures = Pictures(pictures)
         self._size, self._free, self._stride = size, free, stride
-        self._recipe = recipe or Recipe()
+        self._recipe = recipe or SceneRecipe()
         self._exposures, self._supersample = exposures, supersample
 
     def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
@@ -133,7 +133,7 @@ class MovingTextures:
             ``visible`` (b, t, 4, h / stride, w / stride), 1 where the other frame shows the point.
         """
         rngs = [np.random.default_rng([seed, number]) for number in numbers]
-        draws = [Draw(rng, self._size, len(self._pictures), self._recipe) for rng in rngs]
+        draws = [SceneSampler(rng, self._size, len(self._pictures), self._recipe) for rng in rngs]
         scenes = build_scenes([draw_scene(draw) for draw in draws], self._pictures, self._size)
         times = instants(rngs, self._free)
         frames, labels = scenes.frames(times, exposures=self._exposures, supersample=self._supersample)

@@ -13,7 +13,7 @@ from math import asin, cos, exp, pi, radians, sin
 import numpy as np
 
 from rdvfi.data.synthetic.paths import FLAT, STATIC, STEEPNESS, LayerPath, Wave, background_path, turning_path
-from rdvfi.data.synthetic.textures import Cut, Matte
+from rdvfi.data.synthetic.textures import Crop, Matte
 
 WHOLE = Matte(0.0)
 MARGIN = 0.35
@@ -23,7 +23,7 @@ PATCH = 0.8
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SceneRecipe:
     """What scenes hold.
 
     Attributes:
@@ -33,8 +33,8 @@ class Recipe:
         waves: Share of layers that bend.
         lights: Share of scenes whose brightness changes.
         blurred: Share of scenes with an open shutter.
-        details: Share of scenes with small fast things (`rdvfi.data.synthetic.small_objects`).
-        plain: Share of the layers of these scenes that have little texture; of other scenes it is a
+        details: Share of scenes with small fast objects (`rdvfi.data.synthetic.small_objects`).
+        textureless: Share of the layers of these scenes that have little texture; of other scenes it is a
             sixth of that.
     """
 
@@ -45,21 +45,21 @@ class Recipe:
     lights: float = 0.3
     blurred: float = 0.3
     details: float = 0.0
-    plain: float = 0.0
+    textureless: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.reach > 0.0:
             raise ValueError(f"reach is {self.reach}; it must be above 0 pixels")
-        for name in ("determined", "limbs", "waves", "lights", "blurred", "details", "plain"):
+        for name in ("determined", "limbs", "waves", "lights", "blurred", "details", "textureless"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; a share lies in [0, 1]")
 
 
 @dataclass(frozen=True)
-class Plan:
+class LayerPlan:
     """One layer of one scene. ``centre`` is that of its texture, in the frame at time 0."""
 
-    cut: Cut
+    crop: Crop
     path: LayerPath
     centre: tuple[float, float]
     matte: Matte = WHOLE
@@ -71,36 +71,38 @@ class Plan:
 class ScenePlan:
     """A scene in numbers: background, two blobs, two links; all but the first may be missing.
 
-    Small things may follow (`rdvfi.data.synthetic.small_objects`).
+    Small objects may follow (`rdvfi.data.synthetic.small_objects`).
     """
 
-    layers: tuple[Plan | None, ...]
+    layers: tuple[LayerPlan | None, ...]
     slope: tuple[float, float, float] = (0.0, 0.0, 0.0)
     curve: float = 0.0
     shutter: float = 0.0
 
 
 @dataclass(frozen=True)
-class Draw:
+class SceneSampler:
     """Draws the parts of one scene from ``rng``."""
 
     rng: np.random.Generator
     size: tuple[int, int]
     pictures: int
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: SceneRecipe = field(default_factory=SceneRecipe)
 
     def scene(self) -> ScenePlan:
         """A whole scene."""
         rng, (h, w) = self.rng, self.size
-        known = bool(rng.random() < self.recipe.determined)
+        determined = bool(rng.random() < self.recipe.determined)
         whole = rng.random() < 0.3
-        back = self.moving(0.6 * self.recipe.reach, known) if whole else background_path(rng, self.size)
+        back = self.moving(0.6 * self.recipe.reach, determined) if whole else background_path(rng, self.size)
         middle = ((w - 1) / 2, (h - 1) / 2)
-        layers: list[Plan | None] = [Plan(self.cut(), back, middle, wave=self.wave(float(max(h, w)), known, 0.5))]
+        layers: list[LayerPlan | None] = [
+            LayerPlan(self.crop(), back, middle, wave=self.wave(float(max(h, w)), determined, 0.5))
+        ]
         blobs = int(rng.integers(0 if whole else 1, 3))
-        layers += [self.blob(known) if i < blobs else None for i in range(2)]
+        layers += [self.blob(determined) if i < blobs else None for i in range(2)]
         limb = rng.random() < self.recipe.limbs
-        layers += self.limb(known) if limb else [None, None]
+        layers += self.limb(determined) if limb else [None, None]
         lit = rng.random() < self.recipe.lights
         slope = rng.normal(0.0, 0.15, 3) * (1.0 if lit else 0.0)
         blurred = rng.random() < self.recipe.blurred
@@ -111,11 +113,11 @@ class Draw:
             rng.uniform(0.02, 0.1) if blurred else 0.0,
         )
 
-    def cut(self) -> Cut:
+    def crop(self) -> Crop:
         """A window of a random picture, its colours a little changed."""
         rng = self.rng
         gain = np.exp(rng.normal(0.0, 0.1) + rng.normal(0.0, 0.05, 3))
-        return Cut(
+        return Crop(
             picture=int(rng.integers(self.pictures)),
             reduction=rng.random(),
             place=(rng.random(), rng.random()),
@@ -124,15 +126,15 @@ class Draw:
             gamma=exp(rng.normal(0.0, 0.15)),
         )
 
-    def blob(self, known: bool) -> Plan:
+    def blob(self, determined: bool) -> LayerPlan:
         """A shape whose middle is in the frame at mid-time."""
         rng, (h, w) = self.rng, self.size
         side = rng.uniform(0.25, PATCH) * min(h, w)
-        path = self.moving(self.recipe.reach, known)
+        path = self.moving(self.recipe.reach, determined)
         matte = blob_matte(rng, side)
-        return Plan(self.cut(), path, self.in_view(path), matte, wave=self.wave(side, known, 1.0))
+        return LayerPlan(self.crop(), path, self.in_view(path), matte, wave=self.wave(side, determined, 1.0))
 
-    def limb(self, known: bool) -> list[Plan]:
+    def limb(self, determined: bool) -> list[LayerPlan]:
         """An upper link that turns about its near end, and a lower one about the joint between."""
         rng = self.rng
         longest = 0.35 * PATCH * min(self.size)
@@ -143,7 +145,7 @@ class Draw:
         upper, lower = ((n * cos(a), n * sin(a)) for n, a in zip(half, (heading, bend), strict=True))
         most = 2.0 * asin(min(1.0, 0.5 * self.recipe.reach / (2.0 * half[0] + half[1])))
         turns = [limit * rng.uniform(0.2, 1.0) * rng.choice([-1.0, 1.0]) for limit in (most, pi / 2)]
-        uneven = (0.0, 0.0) if known else tuple(rng.uniform(-0.6, 0.6, 2))
+        uneven = (0.0, 0.0) if determined else tuple(rng.uniform(-0.6, 0.6, 2))
         middle = self._somewhere()
         shoulder = (middle[0] - upper[0], middle[1] - upper[1])
         elbow = (middle[0] + upper[0], middle[1] + upper[1])
@@ -151,12 +153,12 @@ class Draw:
         forearm = LayerPath(pivot=elbow, angle=turns[1], acceleration=uneven[1])
         end = (elbow[0] + lower[0], elbow[1] + lower[1])
         return [
-            Plan(self.cut(), arm, middle, Matte(width, axis=upper)),
-            Plan(self.cut(), forearm, end, Matte(0.8 * width, axis=lower), joint=arm),
+            LayerPlan(self.crop(), arm, middle, Matte(width, axis=upper)),
+            LayerPlan(self.crop(), forearm, end, Matte(0.8 * width, axis=lower), joint=arm),
         ]
 
-    def wave(self, length: float, known: bool, share: float) -> Wave:
-        """A bending of a layer of some ``length``, mostly none; of even growth if ``known``."""
+    def wave(self, length: float, determined: bool, share: float) -> Wave:
+        """A bending of a layer of some ``length``, mostly none; of even growth where the ends determine it."""
         rng = self.rng
         if rng.random() >= share * self.recipe.waves:
             return FLAT
@@ -174,13 +176,13 @@ class Draw:
                     rng.uniform(0.0, 2.0 * pi),
                 )
             )
-        swing = 0.0 if known else 1.0
+        swing = 0.0 if determined else 1.0
         law = Wave(tuple(modes), 1.0, swing, rng.uniform(0.3, 1.2), rng.uniform(0.0, 2.0 * pi))
         scale = rng.uniform(0.4, 1.0) * STEEPNESS / law.steepness()
         scaled = tuple((scale * a, scale * b, *rest) for a, b, *rest in modes)
         return Wave(scaled, law.linear, law.swing, law.rate, law.phase)
 
-    def moving(self, reach: float, known: bool) -> LayerPath:
+    def moving(self, reach: float, determined: bool) -> LayerPath:
         """A large motion; ``reach`` is the largest displacement in pixels."""
         rng = self.rng
         centre = self._somewhere()
@@ -203,7 +205,7 @@ class Draw:
                 zoom=exp(rng.normal(0.0, 0.15)),
                 shift=(0.5 * far * cos(heading), 0.5 * far * sin(heading)),
             )
-        if known:
+        if determined:
             return path
         bow = rng.normal(0.0, 0.12 * reach, 2)
         return LayerPath(path.pivot, path.angle, path.zoom, path.shift, (bow[0], bow[1]), rng.uniform(-0.6, 0.6))

@@ -1,7 +1,7 @@
 """Textures of moving layers, cut from a stack of pictures on the training device.
 
 A layer's texture is a window of a picture, reduced by up to `REDUCTION`, perhaps mirrored, with its
-colours changed a little, and its contrast lowered where it shall be plain. It is read from the
+colours changed a little, and its contrast lowered where it shall have no texture. It is read from the
 level of an averaged pyramid that is just finer than it, at four points a pixel, so that it does not
 alias. Mattes are drawn from formulas, with edges about a pixel wide: blobs (a radius that varies
 with the angle) and capsules (limbs).
@@ -21,11 +21,11 @@ from rdvfi.media.pixels import Picture
 REDUCTION = 4.0
 """Largest reduction of a picture."""
 _SMOOTH = 4
-"""Side, in pixels, of the cells that a smooth plain texture is made from."""
+"""Side, in pixels, of the cells that a smooth texture is made from."""
 
 
 @dataclass(frozen=True)
-class Plain:
+class Textureless:
     """How a texture loses what one could hold on to.
 
     Attributes:
@@ -40,7 +40,7 @@ class Plain:
 
 
 @dataclass(frozen=True)
-class Cut:
+class Crop:
     """Where a texture comes from, and how its colours change.
 
     Attributes:
@@ -51,7 +51,7 @@ class Cut:
         mirrored: Whether it is flipped, across and down.
         gain: Factors of red, green, blue.
         gamma: Exponent.
-        plain: How it loses its texture, if it does.
+        textureless: How it loses its texture, if it does.
     """
 
     picture: int
@@ -60,7 +60,7 @@ class Cut:
     mirrored: tuple[bool, bool]
     gain: tuple[float, float, float]
     gamma: float
-    plain: Plain | None = None
+    textureless: Textureless | None = None
 
 
 class Pictures:
@@ -82,35 +82,35 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.levels[0])
 
-    def cut(self, cuts: list[Cut], size: tuple[int, int]) -> Float[Tensor, "b 3 th tw"]:
-        """One texture of ``size = (h, w)`` for each cut, in [0, 1]."""
+    def crop(self, crops: list[Crop], size: tuple[int, int]) -> Float[Tensor, "b 3 th tw"]:
+        """One texture of ``size = (h, w)`` for each crop, in [0, 1]."""
         h, w = size
         ph, pw = self.levels[0].shape[-2:]
         limit = min(ph / h, pw / w)
         least, most = min(1.0, limit), min(limit, REDUCTION)
-        factors = [least * (most / least) ** cut.reduction for cut in cuts]
+        factors = [least * (most / least) ** crop.reduction for crop in crops]
         levels = [min(max(0, floor(log2(f))), len(self.levels) - 1) for f in factors]
-        edges = np.stack([_edges(c, f, size, (ph, pw)) for c, f in zip(cuts, factors, strict=True)])
-        textures = torch.empty(len(cuts), 3, h, w, device=self.device)
+        edges = np.stack([_edges(c, f, size, (ph, pw)) for c, f in zip(crops, factors, strict=True)])
+        textures = torch.empty(len(crops), 3, h, w, device=self.device)
         for level in set(levels):
             own = [i for i, k in enumerate(levels) if k == level]
-            numbers = torch.tensor([cuts[i].picture for i in own]).to(self.device)
+            numbers = torch.tensor([crops[i].picture for i in own]).to(self.device)
             source = self.levels[level][numbers].float() / 255.0
             mesh = _mesh(torch.from_numpy(edges[own]).to(self.device), size)
             fine = F.grid_sample(source, mesh, padding_mode="reflection", align_corners=False)
             textures[torch.tensor(own).to(self.device)] = F.avg_pool2d(fine, 2)
-        colours = torch.tensor([(*c.gain, c.gamma) for c in cuts], dtype=torch.float32).to(self.device)
+        colours = torch.tensor([(*c.gain, c.gamma) for c in crops], dtype=torch.float32).to(self.device)
         gain, gamma = colours[:, :, None, None].split((3, 1), dim=1)
-        return _flattened((textures.clamp_min(1e-4) ** gamma * gain).clamp(0.0, 1.0), cuts)
+        return _flattened((textures.clamp_min(1e-4) ** gamma * gain).clamp(0.0, 1.0), crops)
 
 
-def _flattened(textures: Float[Tensor, "b 3 h w"], cuts: list[Cut]) -> Float[Tensor, "b 3 h w"]:
-    """Textures of plain cuts lose contrast, detail and colour as these say; others stay as they are."""
-    plains = {row: cut.plain for row, cut in enumerate(cuts) if cut.plain is not None}
-    if not plains:
+def _flattened(textures: Float[Tensor, "b 3 h w"], crops: list[Crop]) -> Float[Tensor, "b 3 h w"]:
+    """Textures of textureless crops lose contrast, detail and colour as these say; others stay as they are."""
+    chosen = {row: crop.textureless for row, crop in enumerate(crops) if crop.textureless is not None}
+    if not chosen:
         return textures
-    rows = torch.tensor(list(plains)).to(textures.device)
-    numbers = [(p.contrast, p.smooth, p.colour is not None, *(p.colour or (0.0,) * 3)) for p in plains.values()]
+    rows = torch.tensor(list(chosen)).to(textures.device)
+    numbers = [(p.contrast, p.smooth, p.colour is not None, *(p.colour or (0.0,) * 3)) for p in chosen.values()]
     table = torch.tensor(numbers, dtype=torch.float32).to(textures.device)[:, :, None, None]
     contrast, smooth, coloured, colour = table.split((1, 1, 1, 3), dim=1)
     whole = textures[rows]
@@ -121,10 +121,10 @@ def _flattened(textures: Float[Tensor, "b 3 h w"], cuts: list[Cut]) -> Float[Ten
     return textures.index_copy(0, rows, (middle + contrast * (seen - mean)).clamp(0.0, 1.0))
 
 
-def _edges(cut: Cut, factor: float, size: tuple[int, int], whole: tuple[int, int]) -> Float[np.ndarray, "2 2"]:
+def _edges(crop: Crop, factor: float, size: tuple[int, int], whole: tuple[int, int]) -> Float[np.ndarray, "2 2"]:
     """First and last edge of the window, down and across, as fractions of the picture."""
     edges = []
-    for length, full, place, flip in zip(size, whole, cut.place[::-1], cut.mirrored[::-1], strict=True):
+    for length, full, place, flip in zip(size, whole, crop.place[::-1], crop.mirrored[::-1], strict=True):
         part = factor * length / full
         first = place * (1.0 - part)
         edges.append((first + part, first) if flip else (first, first + part))
