@@ -22,6 +22,7 @@ LAYERS = [
     {"backbones", "motion", "render"},
     {"checkpoint", "_inputs", "_memory", "_fit", "graphs"},
     {"pretrained"},
+    {"execution"},
     {"interpolator"},
     {"models"},
     {"__init__"},

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -197,8 +198,9 @@ def test_bad_frames_are_refused(model: Interpolator, img0: Tensor, img1: Tensor,
         ([1.5], "got 1.5"),
         ([0.5, -0.1], "got -0.1"),
         ([float("nan")], "got nan"),
-        (torch.tensor([[0.5]]), r"got a tensor of shape \(1, 1\)"),
-        (torch.tensor(0.5), r"got a tensor of shape \(\)"),
+        (torch.tensor([[0.5]]), r"got shape \(1, 1\)"),
+        (np.full((2, 2), 0.5), r"got shape \(2, 2\)"),
+        (torch.tensor([True]), r"got tensor\(\[True\]\)"),
     ],
 )
 def test_bad_times_are_refused(model: Interpolator, times, message: str) -> None:
@@ -206,10 +208,36 @@ def test_bad_times_are_refused(model: Interpolator, times, message: str) -> None
         model(_OK, _OK, times)
 
 
+@pytest.mark.parametrize("times", [0.5, np.float64(0.5), np.array([0.5]), np.array(0.5, np.float32), torch.tensor(0.5)])
+def test_one_time_may_be_a_number_of_any_kind(model: Interpolator, times) -> None:
+    assert torch.equal(model(_OK, _OK, times), model(_OK, _OK, [0.5]))
+
+
+def test_everything_is_checked_once_per_call(model: Interpolator, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    for name in ("check_pair", "read_times"):
+        kept = getattr(_inputs, name)
+        monkeypatch.setattr(_inputs, name, lambda *a, name=name, kept=kept: calls.append(name) or kept(*a))
+    model(_OK, _OK, [0.5])
+    assert sorted(calls) == ["check_pair", "read_times"]
+
+
+def test_values_and_models_are_shown_in_one_short_line(model: Interpolator) -> None:
+    motion = model.estimate(_OK, _OK)
+    for value in (model, motion, motion.keyframes, motion.scene):
+        assert len(repr(value)) < 500
+        assert "\n" not in repr(value)
+    assert "latents=float32[1, 5, 4, 4, 4]" in repr(motion)
+    assert repr(model).startswith("Interpolator(backbone=")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"seed": True}, "seed must be an integer"),
+        ({"seed": 2**64}, "seed must be an integer from .*; got 18446744073709551616"),
+        ({"noise": torch.full((1, 3, 4, 4, 4), float("nan"))}, "finite floats, .*; got values that are not finite"),
+        ({"noise": torch.ones(1, 3, 4, 4, 4, dtype=torch.int)}, "finite floats, .*; got torch.int32"),
         ({"noise": torch.zeros(1, 2)}, r"noise must be a tensor of shape \(1, 3, 4, 4, 4\)"),
         (
             {"noise": torch.zeros(1, 3, 4, 4, 4), "generator": torch.Generator()},

@@ -3,14 +3,15 @@
 Every message says the name, what was got and what is expected.
 """
 
-from collections.abc import Sequence
+from typing import SupportsIndex
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.geometry import MINIMUM_SIDE
-from rdvfi.types import Times
+from rdvfi.types import Times, Timesteps
 
 _SLACK = 0.01
 """How far outside [0, 1] a value may lie: resampling overshoots a little."""
@@ -76,25 +77,26 @@ def check_scene(threshold: float | None, same_scene: bool | Tensor | None, batch
         raise ValueError(f"{expected}; got {got}")
 
 
-def read_times(timesteps: Sequence[float | int] | Tensor, device: torch.device) -> Times:
+def read_times(timesteps: Timesteps, device: torch.device) -> Times:
     """Timesteps as a float32 tensor on ``device``; all must be in [0, 1].
 
-    A list, and a tensor on the CPU, are read without waiting for the device. A tensor that is on
-    the device already costs one wait, except where a graph is traced or captured: there it is not
-    checked.
+    A number is one timestep. Lists, NumPy arrays and tensors on the CPU are read without waiting for
+    the device. A tensor that is on the device already costs one wait, except where a graph is traced or
+    captured: there it is not checked.
     """
-    expected = "timesteps must be a list of numbers in [0, 1] or a 1-D tensor of them"
+    expected = "timesteps must be a number in [0, 1], a list of them, or a 1-D array or tensor"
     if isinstance(timesteps, Tensor):
-        if timesteps.dim() != 1:
-            raise ValueError(f"{expected}; got a tensor of shape {tuple(timesteps.shape)}")
         times = timesteps.detach()
     else:
-        if isinstance(timesteps, str) or not isinstance(timesteps, Sequence):
-            raise ValueError(f"{expected}; got {timesteps!r}")
         try:
-            times = torch.tensor([float(time) for time in timesteps], dtype=torch.float64)
+            times = torch.tensor(np.asarray(timesteps, dtype=np.float64))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{expected}; got {timesteps!r}") from error
+    if isinstance(timesteps, (str, bool)) or times.is_complex() or times.dtype == torch.bool:
+        raise ValueError(f"{expected}; got {timesteps!r}")
+    if times.dim() > 1:
+        raise ValueError(f"{expected}; got shape {tuple(times.shape)}")
+    times = times.reshape(-1)
     if _is_readable(times):
         inside = (times >= 0) & (times <= 1)  # false for NaN
         if not bool(inside.all()):
@@ -106,7 +108,7 @@ def read_times(timesteps: Sequence[float | int] | Tensor, device: torch.device) 
 def draw_noise(
     shape: tuple[int, ...],
     *,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     generator: torch.Generator | None = None,
     noise: Tensor | None = None,
 ) -> Float[Tensor, "b n c hz wz"]:
@@ -121,12 +123,15 @@ def draw_noise(
         if not isinstance(noise, Tensor) or tuple(noise.shape) != tuple(shape):
             got = tuple(noise.shape) if isinstance(noise, Tensor) else type(noise).__name__
             raise ValueError(f"noise must be a tensor of shape {tuple(shape)}; got {got}")
+        if not noise.is_floating_point() or (_is_readable(noise) and not bool(noise.isfinite().all())):
+            got = "values that are not finite" if noise.is_floating_point() else str(noise.dtype)
+            raise ValueError(f"noise must hold finite floats, standard normal; got {got}")
         return noise
     b, *sample = shape
     if generator is None:
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise ValueError(f"seed must be an integer; got {seed!r}")
-        one = torch.randn(sample, generator=torch.Generator().manual_seed(seed))
+        if isinstance(seed, bool) or not hasattr(seed, "__index__") or not -(2**63) <= int(seed) < 2**64:
+            raise ValueError(f"seed must be an integer from -2**63 to 2**64 - 1; got {seed!r}")
+        one = torch.randn(sample, generator=torch.Generator().manual_seed(int(seed)))
         return one.expand(b, *sample)
     where = generator.device
     return torch.stack([torch.randn(sample, generator=generator, device=where) for _ in range(b)])

@@ -37,7 +37,7 @@ from rdvfi.keyframes import (
 )
 from rdvfi.ops.warp import backward_warp, follow
 from rdvfi.scene_decision import SceneDecision
-from rdvfi.types import Flows, Image, Times, Video
+from rdvfi.types import Flows, Image, Times, Video, short_repr
 
 __all__ = [
     "Basis",
@@ -188,6 +188,8 @@ class Motion:
     trajectory: Trajectory
     scene: SceneDecision
     """Whether both frames belong to one scene. Renderers obey it and decide nothing themselves."""
+
+    __repr__ = short_repr
 
     @classmethod
     def of(

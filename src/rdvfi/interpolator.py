@@ -9,18 +9,17 @@ the networks run in the type of the model's parameters, while times, flows and c
 float32 always. Frames come back in the type of the images.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rdvfi import _inputs
 from rdvfi._memory import WORK_BYTES, Chunks
-from rdvfi.checkpoint import STAGES
+from rdvfi.execution import Executed
 from rdvfi.geometry import MotionSize, choose_motion_size, replicate_pad, resize_image
-from rdvfi.graphs import Recorder
 from rdvfi.interfaces import (
     KeyframeGenerator,
     Keyframes,
@@ -29,11 +28,11 @@ from rdvfi.interfaces import (
     Renderer,
     TrajectoryModel,
 )
-from rdvfi.pretrained import MOTION_AREA, Staged
-from rdvfi.types import Image, SmallImage, Times, Video
+from rdvfi.pretrained import MOTION_AREA
+from rdvfi.types import Image, SmallImage, Times, Timesteps, Video
 
 
-class Interpolator(Staged):
+class Interpolator(Executed):
     """Frames between two frames, at any times.
 
     Args:
@@ -46,8 +45,6 @@ class Interpolator(Staged):
         ValueError: If the stages do not fit together.
     """
 
-    _anchor: Tensor
-
     def __init__(
         self,
         generator: KeyframeGenerator,
@@ -57,28 +54,22 @@ class Interpolator(Staged):
         motion_area: int = MOTION_AREA,
     ) -> None:
         super().__init__(generator, trajectory, renderer, motion_area=motion_area)
-        self._compiled: dict[str, Callable[..., Any]] = {}
-        self._recorder: Recorder | None = None
         self._chunks = Chunks()
-        self.register_load_state_dict_post_hook(_weights_loaded)
-        # Says where the model is even if no stage has a parameter.
-        self.register_buffer("_anchor", torch.empty(0), persistent=False)
 
     def forward(
         self,
         img0: Tensor,
         img1: Tensor,
-        timesteps: Sequence[float | int] | Tensor,
+        timesteps: Timesteps,
         *,
         seed: int = 0,
         scene_threshold: float | None = None,
         same_scene: bool | Tensor | None = None,
     ) -> Video:
         """Frames between ``img0`` and ``img1`` at ``timesteps``: `estimate`, then `render`."""
-        _inputs.check_pair(img0, img1, self.device)
-        _inputs.read_times(timesteps, self.device)  # before the expensive part
+        times = _inputs.read_times(timesteps, self.device)  # before the expensive part
         motion = self.estimate(img0, img1, seed=seed, scene_threshold=scene_threshold, same_scene=same_scene)
-        return self.render(img0, img1, motion, timesteps)
+        return self._rendered(img0, img1, motion, times)
 
     def estimate(
         self,
@@ -123,16 +114,17 @@ class Interpolator(Staged):
             self._check_motion(after, len(img0), self._size(img0))
             # A copy: the next call of a captured graph may write where the last one's result is.
             known = after.keyframes.latents[:, -1].clone()
-        return self._run("estimate", self._motion, img0, img1, noise, known, scene_threshold, same_scene)
+        return self._run("estimate", img0, img1, noise, known, scene_threshold, same_scene)
 
-    def render(self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Sequence[float | int] | Tensor) -> Video:
+    def render(self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Timesteps) -> Video:
         """Draw frames at ``timesteps`` along a motion that `estimate` found for the same frames.
 
         Args:
             img0: First frames.
             img1: Last frames.
             motion: What ``estimate(img0, img1)`` returned.
-            timesteps: Times in [0, 1], shared by the batch: a list of floats or a 1-D tensor.
+            timesteps: Times in [0, 1], shared by the batch: a number, a list of numbers, or a 1-D array
+                or tensor.
 
         Returns:
             Frames (B, T, 3, H, W) in the type of the images; 0 and 1 return the inputs.
@@ -140,19 +132,15 @@ class Interpolator(Staged):
         Raises:
             ValueError: If an argument is not of the shape, type, range or device expected.
         """
-        draw, times, bytes_each = self._drawing(img0, img1, motion, timesteps)
-        if len(times) == 0:
-            return img0.new_empty(len(img0), 0, *img0.shape[1:])
-        if torch.compiler.is_compiling():  # inside another graph memory is not ours to divide
-            return draw(times)
-        return self._chunks.draw(draw, times, bytes_each=bytes_each)
+        times = self._checked(img0, img1, motion, timesteps)
+        return self._rendered(img0, img1, motion, times)
 
     def render_parts(
         self,
         img0: Tensor,
         img1: Tensor,
         motion: Motion,
-        timesteps: Sequence[float | int] | Tensor,
+        timesteps: Timesteps,
         *,
         at_most: int | None = None,
     ) -> Iterator[Video]:
@@ -164,13 +152,15 @@ class Interpolator(Staged):
             img0: First frames.
             img1: Last frames.
             motion: What ``estimate(img0, img1)`` returned.
-            timesteps: Times in [0, 1], shared by the batch: a list of floats or a 1-D tensor.
+            timesteps: Times in [0, 1], shared by the batch: a number, a list of numbers, or a 1-D array
+                or tensor.
             at_most: Timesteps at once; by default as many as memory allows.
 
         Raises:
             ValueError: If an argument is not of the shape, type, range or device expected.
         """
-        draw, times, bytes_each = self._drawing(img0, img1, motion, timesteps)
+        times = self._checked(img0, img1, motion, timesteps)
+        draw, bytes_each = self._drawing(img0, img1, motion)
         if at_most is not None and at_most < 1:
             raise ValueError(f"at_most is {at_most}; it must be at least 1")
         return self._chunks.parts(draw, times, bytes_each=bytes_each, at_most=at_most)
@@ -180,123 +170,38 @@ class Interpolator(Staged):
         """Timesteps that are drawn at once since memory ran out; None if it never did."""
         return self._chunks.at_once
 
-    def _drawing(
-        self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Sequence[float | int] | Tensor
-    ) -> tuple[Callable[[Times], Video], Times, int]:
-        """What draws frames at some times, all times, and the bytes that each needs."""
+    def _checked(self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Timesteps) -> Times:
+        """The times, when everything that `render` was given fits together."""
         _inputs.check_pair(img0, img1, self.device)
-        times = _inputs.read_times(timesteps, self.device)
-        size = self._size(img0)
-        self._check_motion(motion, len(img0), size)
+        self._check_motion(motion, len(img0), self._size(img0))
+        return _inputs.read_times(timesteps, self.device)
+
+    def _rendered(self, img0: Tensor, img1: Tensor, motion: Motion, times: Times) -> Video:
+        if len(times) == 0:
+            return img0.new_empty(len(img0), 0, *img0.shape[1:])
+        draw, bytes_each = self._drawing(img0, img1, motion)
+        if torch.compiler.is_compiling():  # inside another graph memory is not ours to divide
+            return draw(times)
+        return self._chunks.draw(draw, times, bytes_each=bytes_each)
+
+    def _drawing(self, img0: Tensor, img1: Tensor, motion: Motion) -> tuple[Callable[[Times], Video], int]:
+        """What draws frames at some times, and the bytes that each needs."""
 
         def draw(part: Times) -> Video:
-            return self._run("render", self._frames, img0, img1, motion, part)
+            return self._run("render", img0, img1, motion, part)
 
+        size = self._size(img0)
         pixels = WORK_BYTES * size.motion[0] * size.motion[1]
         frame = 3 * size.padded[0] * size.padded[1] * max(img0.element_size(), 4)
-        return draw, times, len(img0) * (pixels + frame)
-
-    def compile(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self,
-        *,
-        backend: str = "inductor",
-        mode: str | None = None,
-        dynamic: bool | None = None,
-        fullgraph: bool = True,
-    ) -> "Interpolator":
-        """Compile the work of `estimate` and of `render` with `torch.compile`; nothing else does.
-
-        Both compile at their first call, and again for other sizes and numbers of times. Checks of
-        the input stay outside. Inductor needs a C++ compiler on the CPU and Triton on CUDA. What
-        is compiled is not saved, and a copy of the model is not compiled.
-
-        Args:
-            backend: A backend of `torch.compile`.
-            mode: Of inductor: "max-autotune", or "reduce-overhead" for CUDA graphs, whose results
-                the next call overwrites. Not yet run on a GPU.
-            dynamic: Whether graphs are made for any size; by default, when a size changes.
-            fullgraph: Refuse components that do not compile in one piece, instead of leaving
-                parts of them to Python.
-
-        Returns:
-            This model.
-        """
-        options = {"backend": backend, "mode": mode, "dynamic": dynamic, "fullgraph": fullgraph}
-        self._compiled = {
-            "estimate": torch.compile(self._motion, **options),
-            "render": torch.compile(self._frames, **options),
-        }
-        self._forget_graphs()
-        return self
-
-    def optimize(self, *, graphs: bool = True, reuse_results: bool = False) -> "Interpolator":
-        """Make inference fast without a compiler; returns itself.
-
-        What is constant in inference is computed once, in every stage that can; results stay the same
-        up to rounding. On CUDA `estimate` and `render` are recorded as CUDA graphs, one per size, type
-        and number of times, at the first call that needs it, and replayed after that: the same results
-        bit by bit, without the time that launching takes. What cannot be recorded is named in a warning
-        and runs as before. See `rdvfi.graphs`.
-
-        ``train()`` undoes it. Moving the model, or loading weights, forgets the graphs only.
-
-        Args:
-            graphs: Record CUDA graphs.
-            reuse_results: Let the next call of the same kind overwrite results, instead of copying
-                them: for loops that are done with a motion, or frames, before they ask for the next.
-
-        Raises:
-            RuntimeError: If the model is being trained.
-        """
-        if self.training:
-            raise RuntimeError("optimize() is for inference; call model.eval().requires_grad_(False) before")
-        self._recorder = Recorder(reuse_results=reuse_results) if graphs else None
-        for name in STAGES.values():
-            prepare = getattr(getattr(self, name), "optimize", None)
-            if prepare is not None:
-                prepare()
-        return self
+        return draw, len(img0) * (pixels + frame)
 
     def noise_shape(self, images: Image) -> tuple[int, int, int, int, int]:
         """Shape of the noise that `estimate` draws for a batch of frames."""
         h, w = self._size(images).motion
         return self.generator.noise_shape(len(images), h, w)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self._anchor.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type that the networks compute in."""
-        floats = (p.dtype for p in self.parameters() if p.is_floating_point())
-        return next(floats, torch.float32)
-
-    def train(self, mode: bool = True) -> "Interpolator":
-        """As of every module; training undoes what `optimize` did."""
-        if mode:
-            self._recorder = None
-        super().train(mode)
-        return self
-
-    def _run(self, name: str, stage: Callable[..., Any], *args: Any) -> Any:
-        """A stage, by what was compiled or recorded of it."""
-        function = self._compiled.get(name, stage)
-        if self._recorder is None or not self._records(args[:2]):
-            return function(*args)
-        with torch.cuda.device_of(args[0]):
-            return self._recorder.run(name, function, *args, watched=function is stage)
-
-    def _records(self, images: Sequence[Tensor]) -> bool:
-        """Whether graphs are recorded now: not on a CPU, within another graph, or for gradients."""
-        if self.device.type != "cuda" or torch.compiler.is_compiling() or torch.cuda.is_current_stream_capturing():
-            return False
-        return not (torch.is_grad_enabled() and any(x.requires_grad for x in (*images, *self.parameters())))
-
-    def _forget_graphs(self) -> None:
-        if self._recorder is not None:
-            self._recorder.clear()
+    def _work(self) -> dict[str, Callable[..., Any]]:
+        return {"estimate": self._motion, "render": self._frames}
 
     def _motion(
         self,
@@ -362,23 +267,3 @@ class Interpolator(Staged):
                 f"{type(self.renderer).__name__} draws trajectories on the {drawable} grid; this "
                 f"one is on the {motion.trajectory.grid.name} grid"
             )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy is not compiled or recorded: graphs belong to the model that they were made from."""
-        return {**super().__getstate__(), "_compiled": {}, "_recorder": None}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Interpolator":
-        """Every move or cast of a module comes here; on the CPU the networks stay float32."""
-        self._forget_graphs()
-
-        def convert(tensor: Tensor) -> Any:
-            moved = fn(tensor)
-            half = moved.dtype in (torch.float16, torch.bfloat16)
-            return moved.float() if half and moved.device.type == "cpu" else moved
-
-        return super()._apply(convert, recurse)
-
-
-def _weights_loaded(module: nn.Module, _: Any) -> None:
-    assert isinstance(module, Interpolator)
-    module._forget_graphs()

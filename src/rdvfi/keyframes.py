@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rdvfi.types import SmallImage
+from rdvfi.types import SmallImage, short_repr
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,8 @@ class MotionPrior:
     """Departure from uniform straight motion along ``end_flows`` at every knot: of the flow to the
     first frame (``[:, :, 0]``) and of the flow to the last (``[:, :, 1]``), on the TARGET grid of
     the latents and in its pixels; zero at both ends. None stands for zero."""
+
+    __repr__ = short_repr
 
     def flipped(self) -> "MotionPrior":
         """The same motion played backwards."""
@@ -52,6 +54,8 @@ class Keyframes:
     estimator reads pixels."""
     prior: MotionPrior | None = None
     """What the generator knows of the motion already, if it estimates any."""
+
+    __repr__ = short_repr
 
     def flipped(self) -> "Keyframes":
         """The same keyframes played backwards."""

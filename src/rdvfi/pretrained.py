@@ -29,7 +29,7 @@ from rdvfi.checkpoint import (
     without_references,
 )
 from rdvfi.interfaces import KeyframeGenerator, Renderer, TrajectoryModel
-from rdvfi.registry import backbones, create_from_spec, renderers, spec_of, trajectories
+from rdvfi.registry import backbones, create_from_spec, registered_name, renderers, spec_of, trajectories
 
 MOTION_AREA = 448 * 256
 """Pixels of the small frames on which motion is estimated."""
@@ -71,6 +71,15 @@ class Staged(nn.Module):
         self._apart: frozenset[str] = frozenset()
         self._origins: dict[str, Path] = {}
         self._replaced = False
+
+    def __repr__(self) -> str:
+        """The three parts by name; ``print(model.generator)`` shows the layers of one."""
+        parts = []
+        for part, name in STAGES.items():
+            stage = getattr(self, name)
+            parts.append(f"{part}={registered_name(stage) or type(stage).__name__}")
+        millions = sum(parameter.numel() for parameter in self.parameters()) / 1e6
+        return f"{type(self).__name__}({', '.join(parts)}, {millions:.1f} M parameters)"
 
     def untrained_parts(self) -> list[str]:
         """The learned parts that nobody trained: of 'backbone', 'trajectory', 'renderer'.

@@ -259,6 +259,12 @@ def spec_of(component: nn.Module) -> dict[str, Any]:
     return {"name": name, "config": {key: _plain(value) for key, value in config.items()}}
 
 
+def registered_name(component: nn.Module) -> str | None:
+    """The name that ``component`` was made by; None if it was built by hand."""
+    made = getattr(component, _SPEC, None)
+    return None if made is None else made[0]
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, nn.Module):
         return spec_of(value)

@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rdvfi.types import short_repr
+
 SCENE_THRESHOLD = 0.4
 """Mean confidence at mid-time below which a pair is taken for one of two scenes.
 
@@ -43,6 +45,8 @@ class SceneDecision:
     """Of the confidence; 0 interpolates every pair."""
     forced: bool = False
     """Whether the caller decided, not the confidence."""
+
+    __repr__ = short_repr
 
     @classmethod
     def of(

@@ -10,8 +10,24 @@ Units
     a fraction of the way from the first frame (0) to the last (1).
 """
 
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
+
+
+def short_repr(self: object) -> str:
+    """A dataclass with the shapes of its tensors instead of their values."""
+    if isinstance(self, Tensor):
+        return f"{str(self.dtype).removeprefix('torch.')}{list(self.shape)}"
+    if not is_dataclass(self):
+        return str(self)
+    parts = {field.name: getattr(self, field.name) for field in fields(self) if field.repr}
+    shown = [f"{name}={short_repr(part)}" for name, part in parts.items() if part is not None]
+    return f"{type(self).__name__}({', '.join(shown)})"
+
 
 Image = Float[Tensor, "b 3 H W"]
 """RGB images at the user's size, in [0, 1]."""
@@ -27,6 +43,9 @@ Flow = Float[Tensor, "b 2 h w"]
 
 Flows = Float[Tensor, "b t 2 h w"]
 """One flow field per sample and time, ``(dx, dy)`` in pixels of its own grid."""
+
+Timesteps = float | Sequence[float | int] | np.ndarray | Tensor
+"""Times as callers give them: a number, a list of numbers, or a 1-D array or tensor of them."""
 
 Times = Float[Tensor, " t"]
 """Fractions of the way from the first frame (0) to the last (1)."""

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rdvfi.interfaces import Basis, FlowGrid, Trajectory
 from rdvfi.registry import spec_of
-from rdvfi.types import Flows, Times
+from rdvfi.types import Flows, Times, short_repr
 
 Fields = Float[Tensor, "b k 2 h w"]
 T = TypeVar("T")
@@ -72,6 +72,8 @@ class KnotTrajectory(Trajectory):
     knots: Float[Tensor, " k"]
     basis: Basis
     grid: FlowGrid = FlowGrid.TARGET
+
+    __repr__ = short_repr
 
     def at(self, times: Times) -> tuple[Flows, Flows]:
         """Flows to both ends at each time: the fields, weighted by the basis."""

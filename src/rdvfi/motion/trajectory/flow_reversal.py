@@ -35,7 +35,7 @@ from rdvfi.motion.trajectory.flow_fields import Fields, KnotTrajectory, Once
 from rdvfi.motion.trajectory.point_following import Steps
 from rdvfi.ops.splatting import splat_sum
 from rdvfi.ops.warp import backward_warp
-from rdvfi.types import Flows, Times
+from rdvfi.types import Flows, Times, short_repr
 
 _FLOOR = 1e-7
 """Weight that a point keeps however uncertain it is."""
@@ -51,6 +51,8 @@ class SourceKnotTrajectory(KnotTrajectory):
 
     paths: "Once[tuple[Paths, Paths]]" = field(default_factory=lambda: Once(), repr=False)
     """From the first and from the last frame, computed from the fields at the first need."""
+
+    __repr__ = short_repr
 
     def at(self, times: Times) -> tuple[Flows, Flows]:
         """Flows to both ends at each time, reversed from the paths."""

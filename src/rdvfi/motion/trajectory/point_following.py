@@ -23,7 +23,7 @@ from rdvfi.geometry import flow_length
 from rdvfi.interfaces import Basis
 from rdvfi.motion.trajectory.flow_fields import Fields, KnotTrajectory, Once, check_reach
 from rdvfi.ops.warp import backward_warp, follow
-from rdvfi.types import Flows, Times
+from rdvfi.types import Flows, Times, short_repr
 
 FOLLOWED = 2
 """Steps over which points are followed, so how far a basis may look."""
@@ -35,6 +35,8 @@ class MovedKnotTrajectory(KnotTrajectory):
 
     steps: "Once[Steps]" = field(default_factory=lambda: Once(), repr=False)
     """The points' steps from knot to knot, computed from the fields at the first need."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         """Raises:
