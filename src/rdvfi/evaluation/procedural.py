@@ -3,7 +3,7 @@
 ``procedural``: photographs turn rigidly by 35 to 90 degrees about a far point, their centre moving
 60 to 160 pixels, or zoom by 1.3 to 2 times, at constant angular or logarithmic speed, at 448x256.
 Nothing but the two end frames is needed to know the path, and it is far from a straight line: so
-these scenes show whether motion is bent, where plain optical flow cannot.
+these scenes show whether a method models curved motion, which optical flow alone does not.
 
 ``procedural-limbs``: a limb of two links over a background that hardly moves. The lower link turns
 about a joint that the upper one carries along; its middle moves 60 to 160 pixels. The limb covers

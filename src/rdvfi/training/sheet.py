@@ -1,4 +1,4 @@
-"""The picture sheet: what a model makes of two training samples, at one look.
+"""The picture sheet: what a model makes of two training samples, on one page.
 
 From left to right for each sample, in two rows::
 

@@ -1,4 +1,4 @@
-"""RDVFI-U's backbone: Stable Video Diffusion's U-Net, bent to two end frames and one step.
+"""RDVFI-U's backbone: Stable Video Diffusion's U-Net, adapted to two end frames and one step.
 
 Nine frames are made at once, at ``i / 8``. The network reads, for every one of them, noise and the
 latents of *both* end frames (see `rdvfi.backbones.svd.networks`), at the noise level that it calls

@@ -1,4 +1,4 @@
-"""Attention over feature maps: what lets a feature know the rest of its picture, and the other one.
+"""Attention over feature maps: within a picture (self) and between the two pictures (cross).
 
 Positions enter by rotation (Su et al., 2021, https://arxiv.org/abs/2104.09864): a scalar product of
 rotated queries and keys depends on how far apart two features are, not on where they are, so that a

@@ -1,4 +1,4 @@
-"""What an objective made of one batch, and the losses that read it: registry, choice, weights."""
+"""What losses read of one batch (frames, flows, latents), and the losses that a stage has chosen."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping

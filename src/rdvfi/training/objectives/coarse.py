@@ -1,4 +1,4 @@
-"""The generator's own end-to-end flow, by known flow.
+"""Training the generator's coarse flow on pairs whose flow is given.
 
 It learns from pairs (`rdvfi.data.pairs`) or from clips with exact flow. A flow that is found by
 matching has every estimate on its way compared, and the matches themselves; of another one only the
