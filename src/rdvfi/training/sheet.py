@@ -76,7 +76,7 @@ def _block(
     decoded: Float[Tensor, "b 2 3 h w"],
     i: int,
 ) -> Float[Tensor, "3 hs ws"]:
-    when = clip.times[i, index : index + 1].to(torch.float32)
+    when = clip.times[i, index : index + 1].to(clip.frames.device, torch.float32)
     flows = trajectory.at(when)
     size = (drawn.frames.shape[-2], drawn.frames.shape[-1])
     ends = clip.first[i : i + 1].float(), clip.last[i : i + 1].float()

@@ -217,8 +217,11 @@ class Trainer:
         return Moment(step, config.steps, config.seed, part, rank, world, self.device, self._clock.share)
 
     def _next(self, stream: Iterator[Batch]) -> Batch:
+        """The next batch on the device; times stay where they are, for they are read on the CPU."""
         batch = next(stream)
-        return {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+        return {
+            key: value if key == "times" else value.to(self.device, non_blocking=True) for key, value in batch.items()
+        }
 
     def _paused(self, began: float) -> bool:
         limit = self.config.pause_minutes

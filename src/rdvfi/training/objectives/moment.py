@@ -61,7 +61,10 @@ class Moment:
         return self.world * shape[0], *shape[1:]
 
     def _own(self, drawn: Tensor) -> Tensor:
-        return drawn.chunk(self.world)[self.rank].to(self.device)
+        own = drawn.chunk(self.world)[self.rank]
+        if self.device.type == "cuda":
+            own = own.pin_memory()  # or the copy would wait for the device
+        return own.to(self.device, non_blocking=True)
 
     def _number(self, stream: int) -> int:
         entropy = [self.seed, self.step, self.part, stream]

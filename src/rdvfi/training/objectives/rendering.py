@@ -37,9 +37,15 @@ class Rendered:
 
 
 def render_free(model: Interpolator, keyframes: Keyframes, trajectory: Trajectory, clip: Clip, index: int) -> Rendered:
-    """The clips' frame number ``index``, drawn by the model."""
-    times = clip.times[:, index]
-    if bool((times == times[0]).all()):  # a renderer takes times that a batch shares
+    """The clips' frame number ``index``, drawn by the model.
+
+    A renderer takes times that a batch shares. Whether this one does can be seen where the times are on
+    the CPU; elsewhere that would wait for the device, so every sample is drawn by itself.
+    """
+    times, device = clip.times[:, index], clip.frames.device
+    shared = times.device.type == "cpu" and bool((times == times[0]).all())
+    times = times.to(device, torch.float32, non_blocking=True)
+    if shared:
         return _rendered(model, clip.first, clip.last, Motion.of(keyframes, trajectory), times[:1])
     rows: list[Rendered] = []
     for i in range(len(times)):
