@@ -14,7 +14,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from rdvfi.ops.kernels import render, splat, warp
+from rdvfi.ops.kernels import correlation, paths, render, splat, warp
 
 AMPERE, HOPPER = (GPUTarget("cuda", capability, 32) for capability in (80, 90))
 TYPES = {
@@ -77,15 +77,28 @@ def _launch_all(dtype: torch.dtype, strides: torch.memory_format) -> None:
     splat.splat_sum_backward(torch.zeros(2, 4, 16, 128), image, flow, weights)
     maps = [torch.zeros(2, 4, c, 8, 64) for c in (2, 2, 1, 3)]
     render.render(image, image, *maps, dtype)
+    correlation.correlation(image, image, 2)
+    correlation.correlation_backward(torch.zeros(2, 25, 16, 128, dtype=dtype), image, image, 2)
+
+
+def _launch_paths() -> None:
+    """Float32 always, whatever the type of images."""
+    two, times = torch.zeros(2, 4, 2, 16, 128), torch.zeros(4)
+    paths.follow(two, two, two, two, times, times, 2)
+    paths.straight(two[:, 0], two[:, 0], times, 3)
+    paths.confidence(two, two, two[:, 0], two[:, 0])
+    steps, errors = torch.zeros(2, 8, 2, 16, 128), torch.zeros(2, 8, 1, 16, 128)
+    weights = torch.zeros(4, 9)
+    paths.flows_at(torch.zeros(2, 9, 4, 16, 128), steps, steps, errors, errors, torch.zeros(9), times, weights)
 
 
 for target, dtype, strides in (
-    (HOPPER, torch.bfloat16, torch.contiguous_format),
-    (HOPPER, torch.float32, torch.channels_last),
-    (AMPERE, torch.float16, torch.contiguous_format),
+    (HOPPER, torch.float16, torch.contiguous_format),
+    (AMPERE, torch.float32, torch.channels_last),
 ):
     _instead_of_launching(target)
     _launch_all(dtype, strides)
+_launch_paths()
 for name, count in sorted(compiled.items()):
     print(name, count)  # noqa: T201
 print("_draw loads", *sorted(loads["_draw"]))  # noqa: T201

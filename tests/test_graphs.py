@@ -103,6 +103,23 @@ def test_what_is_unused_for_longest_is_forgotten() -> None:
     assert len(recorder) == 0
 
 
+def test_what_a_stage_keeps_in_its_arguments_is_computed_in_every_replay() -> None:
+    @dataclass(eq=False)
+    class Kept:
+        value: Tensor | None = None
+
+    def stage(x: Tensor, kept: Kept) -> Tensor:
+        if kept.value is None:
+            kept.value = 2.0 * x
+        return kept.value + 1.0
+
+    recorder = Recorder(Again())
+    for _ in range(3):
+        x = torch.rand(4)
+        assert torch.equal(recorder.run("stage", stage, x, Kept()), 2.0 * x + 1.0)
+    assert len(recorder) == 1
+
+
 def test_strides_of_arguments_do_not_matter() -> None:
     recorder = Recorder(Again())
     for x in (torch.rand(2, 3), torch.rand(3, 2).T, torch.rand(1, 3).expand(2, 3)):

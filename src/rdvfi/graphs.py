@@ -88,7 +88,7 @@ class Watch:
             self.found.append(f"{name} copies from the CPU")
 
     def _reason(self, func: Any, given: list[Tensor], made: list[Tensor]) -> str | None:
-        if torch.Tag.cudagraph_unsafe in func.tags:
+        if getattr(torch.Tag, "cudagraph_unsafe", None) in func.tags:
             return "works outside of the device"
         if torch.Tag.data_dependent_output in func.tags:
             return "waits for a value of the device"
@@ -274,8 +274,8 @@ class Recorder:
     def _record(self, function: Callable[..., Any], args: tuple[Any, ...]) -> _Graph:
         with torch.inference_mode(False), torch.no_grad():
             inputs = [x.detach().clone(memory_format=torch.contiguous_format) for x in _tensors(args)]
-            own = _mapped(args, iter(inputs).__next__)
-            replay, results = self._capture.record(lambda: function(*own))
+            # A structure of its own for every run: a stage may keep what it computed in its arguments.
+            replay, results = self._capture.record(lambda: function(*_mapped(args, iter(inputs).__next__)))
         return _Graph(inputs, replay, results)
 
     def _give_up(self, name: str, key: Hashable, reason: str) -> None:

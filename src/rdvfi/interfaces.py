@@ -24,7 +24,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from rdvfi.geometry import flow_length, pixel_grid
 from rdvfi.keyframes import (
     Condition,
     Denoised,
@@ -35,9 +34,9 @@ from rdvfi.keyframes import (
     Predict,
     check_declared,
 )
-from rdvfi.ops.warp import backward_warp, follow
+from rdvfi.ops import paths
 from rdvfi.scene_decision import SceneDecision
-from rdvfi.types import Flows, Image, Times, Video, short_repr
+from rdvfi.types import Flow, Flows, Image, Times, Video, short_repr
 
 __all__ = [
     "Basis",
@@ -104,16 +103,25 @@ class Trajectory(ABC):
     def at(self, times: Times) -> tuple[Flows, Flows]:
         """Flows to the first and to the last frame at each time, in pixels of this grid."""
 
+    def across(self, like: Times) -> tuple[Flow, Flow]:
+        """Flow from the first frame to the last, and from the last to the first, each on its own grid.
+
+        Args:
+            like: Any times, for their type and device.
+        """
+        to_first, to_last = self.at(torch.arange(2, dtype=like.dtype, device=like.device))
+        return to_last[:, 0], to_first[:, 1]
+
     def shift(self, start: Times, end: Times) -> Flows:
         """How far the point seen at each pixel at ``start[i]`` moves until ``end[i]``.
 
         On a TARGET grid the point keeps its origin in the first frame and its end in the last;
-        see `rdvfi.ops.warp.follow`. On a SOURCE grid a pixel *is* a point.
+        see `rdvfi.ops.paths.follow`. On a SOURCE grid a pixel *is* a point.
         """
         here, there = self.at(start), self.at(end)
         if self.grid is FlowGrid.SOURCE:
             return there[0] - here[0]
-        return follow(here, there, start.to(here[0]), end.to(here[0]))
+        return paths.follow(here, there, start.to(here[0]), end.to(here[0]))
 
     def velocity(self, times: Times, *, step: float = 1e-3) -> Flows:
         """Velocity of the surface seen at each pixel, in pixels of this grid per unit time.
@@ -152,32 +160,8 @@ class Trajectory(ABC):
             flows: ``self.at(times)``, if it is known already.
         """
         first, last = self.at(times) if flows is None else flows
-        ends = torch.arange(2, dtype=times.dtype, device=times.device)
-        across_first, across_last = self.at(ends)
-        first_to_last, last_to_first = across_last[:, 0], across_first[:, 1]
-        return torch.stack(
-            (
-                _consistency(first, first_to_last, last),
-                _consistency(last, last_to_first, first),
-            ),
-            dim=2,
-        )
-
-
-def _consistency(near: Flows, across: Float[Tensor, "b 2 h w"], far: Flows) -> Float[Tensor, "b t h w"]:
-    """exp(-e/2) of the detour: to the near end, across to the far end, against going directly."""
-    b, t = near.shape[:2]
-    spread = across[:, None].expand(b, t, *across.shape[1:]).flatten(0, 1)
-    arrival = near + backward_warp(spread, near.flatten(0, 1)).unflatten(0, (b, t))
-    error = flow_length(arrival - far)[:, :, 0]
-    return torch.exp(-0.5 * (error + _beyond_border(near)))
-
-
-def _beyond_border(flow: Flows) -> Float[Tensor, "b t h w"]:
-    """Pixels by which each look-up lies outside the grid."""
-    h, w = flow.shape[-2:]
-    x, y = (flow + pixel_grid(h, w, device=flow.device)).unbind(2)
-    return (x - x.clamp(0.0, w - 1.0)).abs() + (y - y.clamp(0.0, h - 1.0)).abs()
+        first_to_last, last_to_first = self.across(times)
+        return paths.confidence(first, last, first_to_last, last_to_first)
 
 
 @dataclass(frozen=True, eq=False)

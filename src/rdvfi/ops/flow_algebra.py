@@ -12,9 +12,11 @@ t, so that each end is exact at its own time. Without any iteration ``V`` is tak
 well-known approximation of Super SloMo (Jiang et al., 2018, https://arxiv.org/abs/1712.00080).
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rdvfi.ops.kernels import usable
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flow, Flows, Times
 
@@ -33,13 +35,38 @@ def straight_flows(forward: Flow, backward: Flow, times: Times, *, iterations: i
         times: In [0, 1].
         iterations: Fixed-point steps.
     """
+    arguments = (forward, backward, times.to(forward), iterations)
+    learns = torch.is_grad_enabled() and any(x.requires_grad for x in arguments[:-1])
+    both = (_straight_reference if learns else torch.ops.rdvfi.straight_flows.default)(*arguments)
+    return both[:, :, :2], both[:, :, 2:]
+
+
+def _straight_reference(forward: Tensor, backward: Tensor, times: Tensor, iterations: int) -> Tensor:
     b, t = forward.shape[0], times.numel()
-    tau = times.to(forward)[None, :, None, None, None]
+    tau = times[None, :, None, None, None]
     over_first = _carried(forward, tau, b, t, iterations)
     over_last = _carried(backward, 1.0 - tau, b, t, iterations)
     to_first = (1.0 - tau) * (-tau * over_first) + tau * (tau * over_last)
     to_last = (1.0 - tau) * ((1.0 - tau) * over_first) + tau * (-(1.0 - tau) * over_last)
-    return to_first, to_last
+    return torch.cat((to_first, to_last), dim=2)
+
+
+_straight = torch.library.custom_op("rdvfi::straight_flows", _straight_reference, mutates_args=())
+
+
+@_straight.register_fake
+def _(forward: Tensor, backward: Tensor, times: Tensor, iterations: int) -> Tensor:
+    b, _, h, w = forward.shape
+    return forward.new_empty((b, times.shape[0], 4, h, w))
+
+
+@_straight.register_kernel("cuda")
+def _(forward: Tensor, backward: Tensor, times: Tensor, iterations: int) -> Tensor:
+    if forward.dtype != torch.float32 or not usable(forward, backward):
+        return _straight_reference(forward, backward, times, iterations)
+    from rdvfi.ops.kernels import paths
+
+    return paths.straight(forward, backward, times, iterations)
 
 
 def _carried(flow: Flow, share: Float[Tensor, "1 t 1 1 1"], b: int, t: int, iterations: int) -> Flows:

@@ -1,7 +1,8 @@
 """Local correlation: how well each feature matches those in a window around it.
 
 ``out[o](y) = <source(y), target(y + o)> / sqrt(c)`` for all offsets o with ``|o| <= radius``,
-borders replicated. The gradient is written out: differentiating the sum over shifted views one by
+borders replicated. It is the operator ``rdvfi::correlation``: a sum per offset here, one kernel for
+all of them on CUDA. The gradient is written out: differentiating the sum over shifted views one by
 one would allocate and add a full map per offset.
 """
 
@@ -12,30 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-
-class _Correlation(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, source: Tensor, wide: Tensor, radius: int) -> Tensor:
-        ctx.save_for_backward(source, wide)
-        ctx.radius = radius
-        h, w = source.shape[-2:]
-        side = range(2 * radius + 1)
-        scores = [(source * wide[..., y : y + h, x : x + w]).sum(1) for y in side for x in side]
-        return torch.stack(scores, dim=1)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        source, wide = ctx.saved_tensors
-        h, w = source.shape[-2:]
-        to_source, to_wide = torch.zeros_like(source), torch.zeros_like(wide)
-        scores, index = grads[0].contiguous(), 0
-        for y in range(2 * ctx.radius + 1):
-            for x in range(2 * ctx.radius + 1):
-                grad = scores[:, index : index + 1]
-                to_source.addcmul_(grad, wide[..., y : y + h, x : x + w])
-                to_wide[..., y : y + h, x : x + w].addcmul_(grad, source)
-                index += 1
-        return to_source, to_wide, None
+from rdvfi.ops.kernels import usable
 
 
 def correlation(
@@ -48,9 +26,91 @@ def correlation(
         target: Features that are looked up.
         radius: Reach of the window, in pixels; offsets are in rows, then columns.
     """
-    target = target.to(source.dtype)
-    wide = F.pad(target, (radius,) * 4, mode="replicate")
+    return torch.ops.rdvfi.correlation.default(source, target.to(source.dtype), radius)
+
+
+def _reference(source: Tensor, target: Tensor, radius: int) -> Tensor:
+    h, w = source.shape[-2:]
+    wide = _wide(target, radius)
     source = (source * source.shape[1] ** -0.5).contiguous()
-    scores = _Correlation.apply(source, wide.contiguous(), radius)
-    assert isinstance(scores, Tensor)
-    return scores
+    side = range(2 * radius + 1)
+    scores = [(source * wide[..., y : y + h, x : x + w]).sum(1) for y in side for x in side]
+    return torch.stack(scores, dim=1)
+
+
+def _wide(target: Tensor, radius: int) -> Tensor:
+    return F.pad(target, (radius,) * 4, mode="replicate").contiguous()
+
+
+_correlation = torch.library.custom_op("rdvfi::correlation", _reference, mutates_args=())
+
+
+@_correlation.register_fake
+def _(source: Tensor, target: Tensor, radius: int) -> Tensor:
+    n, _, h, w = source.shape
+    return source.new_empty((n, (2 * radius + 1) ** 2, h, w))
+
+
+@_correlation.register_kernel("cuda")
+def _(source: Tensor, target: Tensor, radius: int) -> Tensor:
+    if not usable(source, target):
+        return _reference(source, target, radius)
+    from rdvfi.ops.kernels import correlation as kernel
+
+    return kernel.correlation(source, target, radius)
+
+
+def _reference_backward(grad: Tensor, source: Tensor, target: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    """Gradients by source and target."""
+    h, w = source.shape[-2:]
+    scale = source.shape[1] ** -0.5
+    wide = _wide(target, radius)
+    scaled = source * scale
+    by_source, by_wide = torch.zeros_like(scaled), torch.zeros_like(wide)
+    grad, index = grad.contiguous(), 0
+    for y in range(2 * radius + 1):
+        for x in range(2 * radius + 1):
+            part = grad[:, index : index + 1]
+            by_source.addcmul_(part, wide[..., y : y + h, x : x + w])
+            by_wide[..., y : y + h, x : x + w].addcmul_(part, scaled)
+            index += 1
+    return by_source * scale, _folded(by_wide, target, radius)
+
+
+def _folded(by_wide: Tensor, target: Tensor, radius: int) -> Tensor:
+    """The gradient by a target from that by the same with its border replicated."""
+    if radius == 0:
+        return by_wide.to(target.dtype)
+    pads = [radius] * 4
+    like = target.to(by_wide.dtype).contiguous()
+    return torch.ops.aten.replication_pad2d_backward.default(by_wide, like, pads).to(target.dtype)
+
+
+_correlation_backward = torch.library.custom_op("rdvfi::correlation_backward", _reference_backward, mutates_args=())
+
+
+@_correlation_backward.register_fake
+def _(grad: Tensor, source: Tensor, target: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    return source.new_empty(source.shape), target.new_empty(target.shape)
+
+
+@_correlation_backward.register_kernel("cuda")
+def _(grad: Tensor, source: Tensor, target: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    if not usable(grad, source, target):
+        return _reference_backward(grad, source, target, radius)
+    from rdvfi.ops.kernels import correlation as kernel
+
+    by_source, by_wide = kernel.correlation_backward(grad, source, target, radius)
+    return by_source, _folded(by_wide, target, radius)
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+    ctx.radius = inputs[2]
+
+
+def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    return *torch.ops.rdvfi.correlation_backward.default(grad, *ctx.saved_tensors, ctx.radius), None
+
+
+_correlation.register_autograd(_gradients, setup_context=_save)

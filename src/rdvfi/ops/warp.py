@@ -152,37 +152,3 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
 
 
 _backward_warp.register_autograd(_gradients, setup_context=_save)
-
-
-def follow(
-    here: tuple[Float[Tensor, "b t 2 h w"], Float[Tensor, "b t 2 h w"]],
-    there: tuple[Float[Tensor, "b t 2 h w"], Float[Tensor, "b t 2 h w"]],
-    start: Float[Tensor, " t"],
-    end: Float[Tensor, " t"],
-    *,
-    iterations: int = 2,
-) -> Float[Tensor, "b t 2 h w"]:
-    """Shift of the points seen at time ``start`` until time ``end``, from their flows to both ends.
-
-    A point keeps its origin in the first frame and its place in the last, so with ``F`` the flow
-    to either of them its shift ``s`` satisfies ``F_start(y) = s + F_end(y + s)``. Both equations
-    are joined with weights ``1 - end`` and ``end``; then the error of the guess cancels to first
-    order for uniform motion, and the fixed-point iteration hardly needs to iterate.
-
-    Args:
-        here: Flows to the first and to the last frame at ``start``, on its grid.
-        there: The same at ``end``.
-        start: Times.
-        end: Times.
-        iterations: Fixed-point steps.
-    """
-    b, t = here[0].shape[:2]
-    weight = end[None, :, None, None, None]
-    gap = weight - start[None, :, None, None, None]
-    both = torch.cat(there, dim=2).flatten(0, 1)
-    shift = gap * (here[1] - here[0])
-    for _ in range(iterations):
-        seen = backward_warp(both, shift.flatten(0, 1)).unflatten(0, (b, t))
-        to_first, to_last = here[0] - seen[:, :, :2], here[1] - seen[:, :, 2:]
-        shift = torch.lerp(to_first, to_last, weight)
-    return shift

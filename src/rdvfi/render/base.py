@@ -33,7 +33,8 @@ from torch import Tensor
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Motion, Renderer, Trajectory
 from rdvfi.ops import render
-from rdvfi.ops.warp import backward_warp, follow
+from rdvfi.ops.paths import follow
+from rdvfi.ops.warp import backward_warp
 from rdvfi.scene_decision import SceneDecision
 from rdvfi.types import Flows, Image, Times, Video
 
@@ -123,10 +124,11 @@ def warped_neighbours(motion: Motion, timesteps: Times, flows: tuple[Flows, Flow
     left = torch.searchsorted(knots, timesteps.to(knots), right=True).sub(1)
     left = left.clamp(0, knots.numel() - 2)
     size = (keyframes.latents.shape[-2], keyframes.latents.shape[-1])
-    warped = []
-    for index in (left, left + 1):
-        there = motion.trajectory.at(knots[index])
-        shift = follow(flows, there, timesteps.to(knots), knots[index])
-        coarse = resize_flow(shift.flatten(0, 1), size)
-        warped.append(backward_warp(keyframes.latents[:, index].flatten(0, 1), coarse))
-    return torch.cat(warped, dim=1)
+    index = torch.cat((left, left + 1))  # both neighbours of all times at once
+    there = motion.trajectory.at(knots[index])
+    here = torch.cat((flows[0], flows[0]), dim=1), torch.cat((flows[1], flows[1]), dim=1)
+    shift = follow(here, there, timesteps.to(knots).repeat(2), knots[index])
+    coarse = resize_flow(shift.flatten(0, 1), size)
+    warped = backward_warp(keyframes.latents[:, index].flatten(0, 1), coarse)
+    before, after = warped.unflatten(0, (len(keyframes.latents), -1)).chunk(2, dim=1)
+    return torch.cat((before, after), dim=2).flatten(0, 1)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rdvfi.interfaces import Basis, FlowGrid, Trajectory
 from rdvfi.registry import spec_of
-from rdvfi.types import Flows, Times, short_repr
+from rdvfi.types import Flow, Flows, Times, short_repr
 
 Fields = Float[Tensor, "b k 2 h w"]
 T = TypeVar("T")
@@ -84,6 +84,10 @@ class KnotTrajectory(Trajectory):
                 torch.einsum("tk,bkchw->btchw", weights, self.from_first),
                 torch.einsum("tk,bkchw->btchw", weights, self.from_last),
             )
+
+    def across(self, like: Times) -> tuple[Flow, Flow]:
+        """The fields at the first and at the last knot: every basis uses both."""
+        return self.from_last[:, 0], self.from_first[:, -1]
 
     def prepared(self) -> "KnotTrajectory":
         """The same, with all that does not depend on time computed already."""

@@ -30,12 +30,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.geometry import flow_length
+from rdvfi.interfaces import Trajectory
 from rdvfi.motion.basis import Linear
 from rdvfi.motion.trajectory.flow_fields import Fields, KnotTrajectory, Once
 from rdvfi.motion.trajectory.point_following import Steps
 from rdvfi.ops.splatting import splat_sum
 from rdvfi.ops.warp import backward_warp
-from rdvfi.types import Flows, Times, short_repr
+from rdvfi.types import Flow, Flows, Times, short_repr
 
 _FLOOR = 1e-7
 """Weight that a point keeps however uncertain it is."""
@@ -53,6 +54,10 @@ class SourceKnotTrajectory(KnotTrajectory):
     """From the first and from the last frame, computed from the fields at the first need."""
 
     __repr__ = short_repr
+
+    def across(self, like: Times) -> tuple[Flow, Flow]:
+        """Flow from one end frame to the other, along the paths."""
+        return Trajectory.across(self, like)
 
     def at(self, times: Times) -> tuple[Flows, Flows]:
         """Flows to both ends at each time, reversed from the paths."""

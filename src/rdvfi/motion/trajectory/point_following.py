@@ -10,19 +10,20 @@ nearness in time, less by the pixels by which they miss y, and less by the forwa
 step between the knots there: a surface that is occluded at one of them has no partner. A time on a knot
 returns that knot.
 
-Steps between neighbouring knots follow from the fields alone: see `rdvfi.ops.warp.follow`.
+Steps between neighbouring knots follow from the fields alone: see `rdvfi.ops.paths.follow`.
 """
 
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.geometry import flow_length
 from rdvfi.interfaces import Basis
 from rdvfi.motion.trajectory.flow_fields import Fields, KnotTrajectory, Once, check_reach
-from rdvfi.ops.warp import backward_warp, follow
+from rdvfi.ops.paths import flows_at, follow
+from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flows, Times, short_repr
 
 FOLLOWED = 2
@@ -107,85 +108,9 @@ class Steps:
 
     def at(self, times: Float[Tensor, " t"], basis: Basis) -> Float[Tensor, "b t 4 h w"]:
         """Flows to both ends at each time, from the best solutions of the fixed point."""
-        knots = self.knots
-        left = torch.searchsorted(knots, times, right=True).sub(1).clamp(0, knots.numel() - 2)
-        share = ((times - knots[left]) / (knots[left + 1] - knots[left]))[:, None, None, None]
-        weights = basis.weights(knots, times)
-        ahead, behind = self.ahead[:, left], self.behind[:, left]
-        total, flows = 0.0, 0.0
-        for knot, nearness, shift, error, other in (
-            (left, 1.0 - share, self.onward(left, weights), self.ahead_error, share * behind),
-            (
-                left + 1,
-                share,
-                self.back(left + 1, weights),
-                self.behind_error,
-                (1.0 - share) * ahead,
-            ),
-        ):
-            inputs = torch.cat((self.fields[:, knot], shift, error[:, left]), dim=2)
-            for guess in (-shift, other):
-                solution, confidence = _solve(inputs, guess)
-                weight = nearness * (confidence + 1e-6)
-                total, flows = total + weight, flows + weight * solution
-        nearest = left + (times >= knots[left + 1])
-        on_knot = (times == knots[nearest])[:, None, None, None]
-        return torch.where(on_knot, self.fields[:, nearest], flows / total)
-
-    def onward(self, left: Int[Tensor, " t"], weights: Float[Tensor, "t k"]) -> Flows:
-        """Shift of points of the left knot until each time, by the basis on up to four knots."""
-        at = left
-        shift = self._share(weights, at + 1) * self.ahead[:, at]
-        if self.ahead.shape[1] > 1:
-            two = self._two(self.ahead, at.clamp(max=self.ahead.shape[1] - 2), 1)
-            shift = shift + self._share(weights, at + 2) * two
-            shift = shift + self._share(weights, at - 1) * self.behind[:, (at - 1).clamp(min=0)]
-        return shift
-
-    def back(self, right: Int[Tensor, " t"], weights: Float[Tensor, "t k"]) -> Flows:
-        """Shift of points of the right knot until each time."""
-        at = right
-        shift = self._share(weights, at - 1) * self.behind[:, at - 1]
-        if self.behind.shape[1] > 1:
-            two = self._two(self.behind, (at - 1).clamp(min=1), -1)
-            shift = shift + self._share(weights, at - 2) * two
-            ahead = self.ahead[:, at.clamp(max=self.ahead.shape[1] - 1)]
-            shift = shift + self._share(weights, at + 1) * ahead
-        return shift
-
-    def _two(self, single: Float[Tensor, "b s 2 h w"], index: Int[Tensor, " t"], direction: int) -> Flows:
-        """Shift over two intervals: one, and from where it leads the next."""
-        first, second = single[:, index], single[:, (index + direction).clamp(min=0)]
-        b, t = first.shape[:2]
-        carried = backward_warp(second.flatten(0, 1), first.flatten(0, 1)).unflatten(0, (b, t))
-        return first + carried
-
-    def _share(self, weights: Float[Tensor, "t k"], knot: Int[Tensor, " t"]) -> Tensor:
-        """The basis' weight of each time's knot; zero for knots that do not exist."""
-        count = weights.shape[1]
-        inside = (knot >= 0) & (knot < count)
-        rows = torch.arange(weights.shape[0], device=weights.device)
-        values = weights[rows, knot.clamp(0, count - 1)] * inside
-        return values[:, None, None, None]
-
-
-def _solve(
-    inputs: Float[Tensor, "b t 7 h w"], guess: Flows
-) -> tuple[Float[Tensor, "b t 4 h w"], Float[Tensor, "b t 1 h w"]]:
-    """One solution of the fixed point: flows to both ends, and confidence in it in (0, 1].
-
-    ``inputs`` are, on a knot's grid, the flows to both ends, the shift of its points until tau, and
-    the forward-backward error of its step to the other knot.
-    """
-    b, t = guess.shape[:2]
-    flat = inputs.flatten(0, 1)
-    back = guess.flatten(0, 1)
-    for _ in range(2):
-        back = -backward_warp(flat[:, 4:6], back)
-    seen = backward_warp(flat, back)
-    miss = flow_length(back + seen[:, 4:6])
-    flows = seen[:, :4] + back.repeat(1, 2, 1, 1)
-    return flows.unflatten(0, (b, t)), torch.exp(-miss - seen[:, 6:]).unflatten(0, (b, t))
+        weights = basis.weights(self.knots, times)
+        steps, errors = (self.ahead, self.behind), (self.ahead_error, self.behind_error)
+        return flows_at(self.fields, steps, errors, self.knots, times, weights)
 
 
 def forward_backward_error(there: Fields, back: Fields) -> Float[Tensor, "b k 1 h w"]:

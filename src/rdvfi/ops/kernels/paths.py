@@ -1,0 +1,397 @@
+"""Motion along paths on CUDA: the kernels of `rdvfi.ops.paths`.
+
+Grids are small (half the motion size), so what counts is the number of launches, not bytes: a fixed
+point that takes a dozen passes per iteration in torch is one kernel here, in which every pixel
+iterates by itself. Fields are float32; a plane's rows are dense, other strides are free.
+"""
+
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from rdvfi.ops.kernels.sampling import BLOCK_X, BLOCK_Y, bilinear, corners, load, programs, tile
+
+
+@triton.jit
+@no_type_check
+def _length(dx, dy):
+    return tl.sqrt(tl.maximum(dx * dx + dy * dy, 1e-24))
+
+
+@triton.jit
+@no_type_check
+def _two(plane, channel, x, y, height, width, inside):
+    """Two neighbouring channels looked up at a position."""
+    x0, y0, x1, y1, fx, fy = corners(x, y, height, width)
+    dx = bilinear(plane, x0, y0, x1, y1, fx, fy, width, 1, inside)
+    return dx, bilinear(plane + channel, x0, y0, x1, y1, fx, fy, width, 1, inside)
+
+
+@triton.jit
+@no_type_check
+def _store_two(out, channel, dx, dy, inside):
+    tl.store(out, dx, mask=inside)
+    tl.store(out + channel, dy, mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _follow(
+    here0,
+    here1,
+    there0,
+    there1,
+    start,
+    end,
+    out,
+    times,
+    height,
+    width,
+    here0_b,
+    here0_t,
+    here0_c,
+    here1_b,
+    here1_t,
+    here1_c,
+    there0_b,
+    there0_t,
+    there0_c,
+    there1_b,
+    there1_t,
+    there1_c,
+    ITERATIONS: tl.constexpr,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    """The shift of each pixel's point from one time to another; see `rdvfi.ops.paths.follow`."""
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    b, t = n // times, n % times
+    weight = tl.load(end + t)
+    gap = weight - tl.load(start + t)
+    here0 += b * here0_b + t * here0_t
+    here1 += b * here1_b + t * here1_t
+    there0 += b * there0_b + t * there0_t
+    there1 += b * there1_b + t * there1_t
+    x_first, y_first = load(here0, y, x, width, 1, inside), load(here0 + here0_c, y, x, width, 1, inside)
+    x_last, y_last = load(here1, y, x, width, 1, inside), load(here1 + here1_c, y, x, width, 1, inside)
+    dx, dy = gap * (x_last - x_first), gap * (y_last - y_first)
+    for _ in range(ITERATIONS):
+        x0, y0, x1, y1, fx, fy = corners(x + dx, y + dy, height, width)
+        dx = x_first - bilinear(there0, x0, y0, x1, y1, fx, fy, width, 1, inside)
+        dy = y_first - bilinear(there0 + there0_c, x0, y0, x1, y1, fx, fy, width, 1, inside)
+        to_x = x_last - bilinear(there1, x0, y0, x1, y1, fx, fy, width, 1, inside)
+        to_y = y_last - bilinear(there1 + there1_c, x0, y0, x1, y1, fx, fy, width, 1, inside)
+        dx, dy = dx + weight * (to_x - dx), dy + weight * (to_y - dy)
+    _store_two(out + (n * 2 * height + y) * width + x, height * width, dx, dy, inside)
+
+
+@triton.jit
+@no_type_check
+def _straight(
+    forward,
+    backward,
+    taus,
+    out,
+    times,
+    height,
+    width,
+    forward_b,
+    forward_c,
+    backward_b,
+    backward_c,
+    ITERATIONS: tl.constexpr,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    """Flows of straight motion to both ends; see `rdvfi.ops.straight_flows`."""
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    b, t = n // times, n % times
+    tau = tl.load(taus + t)
+    forward += b * forward_b
+    backward += b * backward_b
+    fx_, fy_ = load(forward, y, x, width, 1, inside), load(forward + forward_c, y, x, width, 1, inside)
+    bx_, by_ = load(backward, y, x, width, 1, inside), load(backward + backward_c, y, x, width, 1, inside)
+    for _ in range(ITERATIONS):
+        fx_, fy_ = _two(forward, forward_c, x - tau * fx_, y - tau * fy_, height, width, inside)
+        bx_, by_ = _two(backward, backward_c, x - (1.0 - tau) * bx_, y - (1.0 - tau) * by_, height, width, inside)
+    rest, area = 1.0 - tau, height * width
+    out += (n * 4 * height + y) * width + x
+    _store_two(out, area, rest * (-tau * fx_) + tau * (tau * bx_), rest * (-tau * fy_) + tau * (tau * by_), inside)
+    out += 2 * area
+    _store_two(out, area, rest * (rest * fx_) + tau * (-rest * bx_), rest * (rest * fy_) + tau * (-rest * by_), inside)
+
+
+@triton.jit
+@no_type_check
+def _shifts(
+    ahead,
+    behind,
+    knots,
+    moments,
+    weights,
+    out,
+    times,
+    height,
+    width,
+    KNOTS: tl.constexpr,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    """Shift of the points of the knot before each time, and of the one behind it, until that time."""
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    b, t = n // times, n % times
+    area, step = height * width, 2 * height * width
+    moment = tl.load(moments + t)
+    left = 0
+    for j in tl.static_range(1, KNOTS - 1):
+        left += (tl.load(knots + j) <= moment).to(tl.int32)
+    weights += t * KNOTS
+    ahead += b * (KNOTS - 1) * step
+    behind += b * (KNOTS - 1) * step
+    own = ahead + left * step
+    share = tl.load(weights + left + 1)
+    dx, dy = share * load(own, y, x, width, 1, inside), share * load(own + area, y, x, width, 1, inside)
+    own = behind + left * step
+    share = tl.load(weights + left)
+    back_x, back_y = share * load(own, y, x, width, 1, inside), share * load(own + area, y, x, width, 1, inside)
+    if KNOTS > 2:
+        # Two steps ahead, then one behind, of the points of the left knot.
+        first = ahead + tl.minimum(left, KNOTS - 3) * step
+        one_x, one_y = load(first, y, x, width, 1, inside), load(first + area, y, x, width, 1, inside)
+        two_x, two_y = _two(first + step, area, x + one_x, y + one_y, height, width, inside)
+        share = tl.load(weights + left + 2, mask=left + 2 < KNOTS, other=0.0)
+        dx, dy = dx + share * (one_x + two_x), dy + share * (one_y + two_y)
+        own = behind + tl.maximum(left - 1, 0) * step
+        share = tl.load(weights + left - 1, mask=left > 0, other=0.0)
+        dx += share * load(own, y, x, width, 1, inside)
+        dy += share * load(own + area, y, x, width, 1, inside)
+        # The same of the points of the right knot.
+        index = tl.maximum(left, 1)
+        first = behind + index * step
+        one_x, one_y = load(first, y, x, width, 1, inside), load(first + area, y, x, width, 1, inside)
+        two_x, two_y = _two(first - step, area, x + one_x, y + one_y, height, width, inside)
+        share = tl.load(weights + left - 1, mask=left > 0, other=0.0)
+        back_x, back_y = back_x + share * (one_x + two_x), back_y + share * (one_y + two_y)
+        own = ahead + tl.minimum(left + 1, KNOTS - 2) * step
+        share = tl.load(weights + left + 2, mask=left + 2 < KNOTS, other=0.0)
+        back_x += share * load(own, y, x, width, 1, inside)
+        back_y += share * load(own + area, y, x, width, 1, inside)
+    out += (n * 4 * height + y) * width + x
+    _store_two(out, area, dx, dy, inside)
+    _store_two(out + 2 * area, area, back_x, back_y, inside)
+
+
+@triton.jit
+@no_type_check
+def _solution(shift, fields, error, x, y, to_x, to_y, height, width, inside):
+    """One solution of the fixed point from the guess ``to``: flows to both ends, and trust in them."""
+    area = height * width
+    for _ in range(2):
+        dx, dy = _two(shift, area, x + to_x, y + to_y, height, width, inside)
+        to_x, to_y = -dx, -dy
+    x0, y0, x1, y1, fx, fy = corners(x + to_x, y + to_y, height, width)
+    dx = bilinear(shift, x0, y0, x1, y1, fx, fy, width, 1, inside)
+    dy = bilinear(shift + area, x0, y0, x1, y1, fx, fy, width, 1, inside)
+    trust = tl.exp(-_length(to_x + dx, to_y + dy) - bilinear(error, x0, y0, x1, y1, fx, fy, width, 1, inside))
+    first_x = to_x + bilinear(fields, x0, y0, x1, y1, fx, fy, width, 1, inside)
+    first_y = to_y + bilinear(fields + area, x0, y0, x1, y1, fx, fy, width, 1, inside)
+    last_x = to_x + bilinear(fields + 2 * area, x0, y0, x1, y1, fx, fy, width, 1, inside)
+    last_y = to_y + bilinear(fields + 3 * area, x0, y0, x1, y1, fx, fy, width, 1, inside)
+    return first_x, first_y, last_x, last_y, trust
+
+
+@triton.jit
+@no_type_check
+def _flows(
+    fields,
+    ahead,
+    behind,
+    ahead_error,
+    behind_error,
+    shifts,
+    knots,
+    moments,
+    out,
+    times,
+    height,
+    width,
+    KNOTS: tl.constexpr,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    """Flows to both ends at each time, from four solutions of the fixed point."""
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    b, t = n // times, n % times
+    area = height * width
+    moment = tl.load(moments + t)
+    left = 0
+    for j in tl.static_range(1, KNOTS - 1):
+        left += (tl.load(knots + j) <= moment).to(tl.int32)
+    before, after = tl.load(knots + left), tl.load(knots + left + 1)
+    share = (moment - before) / (after - before)
+    step = b * (KNOTS - 1) + left
+    fields += (b * KNOTS + left) * 4 * area
+    shifts += n * 4 * area
+    ahead_error += step * area
+    behind_error += step * area
+    here = y * width + x
+    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    flow0, flow1, flow2, flow3 = total, total, total, total
+    for side in tl.static_range(2):
+        own = shifts + side * 2 * area
+        error = ahead_error if side == 0 else behind_error
+        other = (behind if side == 0 else ahead) + step * 2 * area
+        near = 1.0 - share if side == 0 else share
+        far = 1.0 - near
+        for guess in tl.static_range(2):
+            if guess == 0:
+                to_x = -tl.load(own + here, mask=inside, other=0.0)
+                to_y = -tl.load(own + area + here, mask=inside, other=0.0)
+            else:
+                to_x = far * tl.load(other + here, mask=inside, other=0.0)
+                to_y = far * tl.load(other + area + here, mask=inside, other=0.0)
+            a, b_, c, d, trust = _solution(
+                own, fields + side * 4 * area, error, x, y, to_x, to_y, height, width, inside
+            )
+            trust = near * (trust + 1e-6)
+            total += trust
+            flow0, flow1 = flow0 + trust * a, flow1 + trust * b_
+            flow2, flow3 = flow2 + trust * c, flow3 + trust * d
+    flow0, flow1, flow2, flow3 = flow0 / total, flow1 / total, flow2 / total, flow3 / total
+    late = (moment >= after).to(tl.int32)
+    on_knot = moment == tl.load(knots + left + late)
+    fields += late * 4 * area + here
+    flow0 = tl.where(on_knot, tl.load(fields, mask=inside, other=0.0), flow0)
+    flow1 = tl.where(on_knot, tl.load(fields + area, mask=inside, other=0.0), flow1)
+    flow2 = tl.where(on_knot, tl.load(fields + 2 * area, mask=inside, other=0.0), flow2)
+    flow3 = tl.where(on_knot, tl.load(fields + 3 * area, mask=inside, other=0.0), flow3)
+    out += n * 4 * area + here
+    _store_two(out, area, flow0, flow1, inside)
+    _store_two(out + 2 * area, area, flow2, flow3, inside)
+
+
+@triton.jit
+@no_type_check
+def _trust(near, near_c, across, across_c, far, far_c, x, y, height, width, inside):
+    """exp(-e/2), with e the error of the way by the near end, and what of it is out of the picture."""
+    dx, dy = load(near, y, x, width, 1, inside), load(near + near_c, y, x, width, 1, inside)
+    on_x, on_y = _two(across, across_c, x + dx, y + dy, height, width, inside)
+    miss_x = dx + on_x - load(far, y, x, width, 1, inside)
+    miss_y = dy + on_y - load(far + far_c, y, x, width, 1, inside)
+    to_x, to_y = dx + x, dy + y
+    beyond = tl.abs(to_x - tl.minimum(tl.maximum(to_x, 0.0), width - 1.0))
+    beyond += tl.abs(to_y - tl.minimum(tl.maximum(to_y, 0.0), height - 1.0))
+    return tl.exp(-0.5 * (_length(miss_x, miss_y) + beyond))
+
+
+@triton.jit
+@no_type_check
+def _confidence(
+    first,
+    last,
+    onward,
+    back,
+    out,
+    times,
+    height,
+    width,
+    first_b,
+    first_t,
+    first_c,
+    last_b,
+    last_t,
+    last_c,
+    onward_b,
+    onward_c,
+    back_b,
+    back_c,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    """Trust in the flows to both ends; see `rdvfi.ops.paths.confidence`."""
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    b, t = n // times, n % times
+    first += b * first_b + t * first_t
+    last += b * last_b + t * last_t
+    onward += b * onward_b
+    back += b * back_b
+    out += (n * 2 * height + y) * width + x
+    to_first = _trust(first, first_c, onward, onward_c, last, last_c, x, y, height, width, inside)
+    to_last = _trust(last, last_c, back, back_c, first, first_c, x, y, height, width, inside)
+    _store_two(out, height * width, to_first, to_last, inside)
+
+
+def _dense(field: Tensor) -> Tensor:
+    """Float32, with rows that lie one behind the other."""
+    field = field.float()
+    rows = field.stride()[-2:] == (field.shape[-1], 1)
+    return field if rows else field.contiguous()
+
+
+_TILE = {"BLOCK_Y": BLOCK_Y, "BLOCK_X": BLOCK_X}
+
+
+def follow(
+    here0: Tensor, here1: Tensor, there0: Tensor, there1: Tensor, start: Tensor, end: Tensor, iterations: int
+) -> Tensor:
+    """See `rdvfi.ops.paths.follow`."""
+    b, t, _, h, w = here0.shape
+    out = torch.empty((b, t, 2, h, w), dtype=torch.float32, device=here0.device)
+    fields = [_dense(x) for x in (here0, here1, there0, there1)]
+    strides = [stride for x in fields for stride in x.stride()[:3]]
+    moments = [x.float().contiguous() for x in (start, end)]
+    if out.numel():
+        with torch.cuda.device_of(out):
+            _follow[programs(b * t, h, w)](*fields, *moments, out, t, h, w, *strides, ITERATIONS=iterations, **_TILE)
+    return out
+
+
+def straight(forward: Tensor, backward: Tensor, times: Tensor, iterations: int) -> Tensor:
+    """See `rdvfi.ops.straight_flows`: both flows in one."""
+    (b, _, h, w), t = forward.shape, len(times)
+    out = torch.empty((b, t, 4, h, w), dtype=torch.float32, device=forward.device)
+    fields = [_dense(x) for x in (forward, backward)]
+    strides = [stride for x in fields for stride in x.stride()[:2]]
+    moments = times.float().contiguous()
+    if out.numel():
+        with torch.cuda.device_of(out):
+            _straight[programs(b * t, h, w)](*fields, moments, out, t, h, w, *strides, ITERATIONS=iterations, **_TILE)
+    return out
+
+
+def flows_at(
+    fields: Tensor,
+    ahead: Tensor,
+    behind: Tensor,
+    ahead_error: Tensor,
+    behind_error: Tensor,
+    knots: Tensor,
+    times: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    """See `rdvfi.ops.paths.flows_at`."""
+    (b, k, _, h, w), t = fields.shape, len(times)
+    out = torch.empty((b, t, 4, h, w), dtype=torch.float32, device=fields.device)
+    maps = [x.float().contiguous() for x in (fields, ahead, behind, ahead_error, behind_error)]
+    knots, times, weights = (x.float().contiguous() for x in (knots, times, weights))
+    if out.numel():
+        shifts, grid = torch.empty_like(out), programs(b * t, h, w)
+        with torch.cuda.device_of(out):
+            _shifts[grid](*maps[1:3], knots, times, weights, shifts, t, h, w, KNOTS=k, **_TILE)
+            _flows[grid](*maps, shifts, knots, times, out, t, h, w, KNOTS=k, **_TILE)
+    return out
+
+
+def confidence(first: Tensor, last: Tensor, onward: Tensor, back: Tensor) -> Tensor:
+    """See `rdvfi.ops.paths.confidence`."""
+    b, t, _, h, w = first.shape
+    out = torch.empty((b, t, 2, h, w), dtype=torch.float32, device=first.device)
+    flows, across = [_dense(x) for x in (first, last)], [_dense(x) for x in (onward, back)]
+    strides = [s for x in flows for s in x.stride()[:3]] + [s for x in across for s in x.stride()[:2]]
+    if out.numel():
+        with torch.cuda.device_of(out):
+            _confidence[programs(b * t, h, w)](*flows, *across, out, t, h, w, *strides, **_TILE)
+    return out

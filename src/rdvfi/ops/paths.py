@@ -1,0 +1,279 @@
+"""Motion along the paths of points: what follows a point needs a fixed point, pixel by pixel.
+
+On a TARGET grid the flow of an instant belongs to the pixel, and which point is seen there has to be
+found. Each function here finds it by a few fixed-point iterations of look-ups. They are written as
+compositions of `backward_warp`, which is the definition and has gradients; on CUDA, where no gradient
+is recorded, each is one or two kernels (`rdvfi.ops.kernels.paths`).
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.geometry import flow_length, pixel_grid
+from rdvfi.ops.kernels import usable
+from rdvfi.ops.warp import backward_warp
+from rdvfi.types import Flow, Flows, Times
+
+
+def _learns(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+
+
+def follow(
+    here: tuple[Flows, Flows],
+    there: tuple[Flows, Flows],
+    start: Times,
+    end: Times,
+    *,
+    iterations: int = 2,
+) -> Flows:
+    """Shift of the points seen at time ``start`` until time ``end``, from their flows to both ends.
+
+    A point keeps its origin in the first frame and its place in the last, so with ``F`` the flow
+    to either of them its shift ``s`` satisfies ``F_start(y) = s + F_end(y + s)``. Both equations
+    are joined with weights ``1 - end`` and ``end``; then the error of the guess cancels to first
+    order for uniform motion, and the fixed-point iteration hardly needs to iterate.
+
+    Args:
+        here: Flows to the first and to the last frame at ``start``, on its grid.
+        there: The same at ``end``.
+        start: Times.
+        end: Times.
+        iterations: Fixed-point steps.
+    """
+    arguments = (*here, *there, start, end, iterations)
+    run = _follow_reference if _learns(*arguments[:-1]) else torch.ops.rdvfi.follow.default
+    return run(*arguments)
+
+
+def _follow_reference(
+    here0: Tensor, here1: Tensor, there0: Tensor, there1: Tensor, start: Tensor, end: Tensor, iterations: int
+) -> Tensor:
+    b, t = here0.shape[:2]
+    weight = end[None, :, None, None, None]
+    gap = weight - start[None, :, None, None, None]
+    both = torch.cat((there0, there1), dim=2).flatten(0, 1)
+    shift = gap * (here1 - here0)
+    for _ in range(iterations):
+        seen = backward_warp(both, shift.flatten(0, 1)).unflatten(0, (b, t))
+        to_first, to_last = here0 - seen[:, :, :2], here1 - seen[:, :, 2:]
+        shift = torch.lerp(to_first, to_last, weight)
+    return shift
+
+
+_follow = torch.library.custom_op("rdvfi::follow", _follow_reference, mutates_args=())
+
+
+@_follow.register_fake
+def _(
+    here0: Tensor, here1: Tensor, there0: Tensor, there1: Tensor, start: Tensor, end: Tensor, iterations: int
+) -> Tensor:
+    return here0.new_empty(here0.shape)
+
+
+@_follow.register_kernel("cuda")
+def _(
+    here0: Tensor, here1: Tensor, there0: Tensor, there1: Tensor, start: Tensor, end: Tensor, iterations: int
+) -> Tensor:
+    if not usable(here0, here1, there0, there1):
+        return _follow_reference(here0, here1, there0, there1, start, end, iterations)
+    from rdvfi.ops.kernels import paths
+
+    return paths.follow(here0, here1, there0, there1, start, end, iterations)
+
+
+def confidence(first: Flows, last: Flows, onward: Flow, back: Flow) -> Float[Tensor, "b t 2 h w"]:
+    """``exp(-e / 2)`` with ``e`` the forward-backward error of flows from instants to both ends.
+
+    Going to one end and on to the other along the end-to-end flow must arrive where the direct flow
+    does. A flow that leaves the picture loses trust with every pixel beyond the border.
+
+    Args:
+        first: Flows to the first frame.
+        last: Flows to the last frame.
+        onward: From the first frame to the last.
+        back: From the last frame to the first.
+
+    Returns:
+        Trust in the flow to the first frame (channel 0) and to the last, in (0, 1].
+    """
+    arguments = (first, last, onward, back)
+    return (_confidence_reference if _learns(*arguments) else torch.ops.rdvfi.confidence.default)(*arguments)
+
+
+def _confidence_reference(first: Tensor, last: Tensor, onward: Tensor, back: Tensor) -> Tensor:
+    return torch.stack((_trust(first, onward, last), _trust(last, back, first)), dim=2)
+
+
+def _trust(near: Tensor, across: Tensor, far: Tensor) -> Tensor:
+    b, t = near.shape[:2]
+    spread = across[:, None].expand(b, t, *across.shape[1:]).flatten(0, 1)
+    arrival = near + backward_warp(spread, near.flatten(0, 1)).unflatten(0, (b, t))
+    error = flow_length(arrival - far)[:, :, 0]
+    return torch.exp(-0.5 * (error + _beyond_border(near)))
+
+
+def _beyond_border(flow: Tensor) -> Tensor:
+    """Pixels by which each look-up lies outside the grid."""
+    h, w = flow.shape[-2:]
+    x, y = (flow + pixel_grid(h, w, device=flow.device)).unbind(2)
+    return (x - x.clamp(0.0, w - 1.0)).abs() + (y - y.clamp(0.0, h - 1.0)).abs()
+
+
+_confidence = torch.library.custom_op("rdvfi::confidence", _confidence_reference, mutates_args=())
+
+
+@_confidence.register_fake
+def _(first: Tensor, last: Tensor, onward: Tensor, back: Tensor) -> Tensor:
+    return first.new_empty(first.shape)
+
+
+@_confidence.register_kernel("cuda")
+def _(first: Tensor, last: Tensor, onward: Tensor, back: Tensor) -> Tensor:
+    if not usable(first, last, onward, back):
+        return _confidence_reference(first, last, onward, back)
+    from rdvfi.ops.kernels import paths
+
+    return paths.confidence(first, last, onward, back)
+
+
+def flows_at(
+    fields: Float[Tensor, "b k 4 h w"],
+    steps: tuple[Float[Tensor, "b s 2 h w"], Float[Tensor, "b s 2 h w"]],
+    errors: tuple[Float[Tensor, "b s 1 h w"], Float[Tensor, "b s 1 h w"]],
+    knots: Float[Tensor, " k"],
+    times: Times,
+    weights: Float[Tensor, "t k"],
+) -> Float[Tensor, "b t 4 h w"]:
+    """Flows to both ends at any times, from the paths of the points of both neighbouring knots.
+
+    See `rdvfi.motion.trajectory.point_following` for the fixed point and how its solutions are joined.
+
+    Args:
+        fields: Flows to the first frame, then to the last, at each knot.
+        steps: The points' shifts from each knot but the last to the next, and from each but the first
+            to the one before.
+        errors: Two-way errors of these steps.
+        knots: Times of the knots.
+        times: When the flows are wanted.
+        weights: The basis at these times; zero beyond two knots on either side.
+    """
+    arguments = (fields, *steps, *errors, knots, times, weights)
+    return (_flows_at_reference if _learns(*arguments) else torch.ops.rdvfi.flows_at.default)(*arguments)
+
+
+def _flows_at_reference(
+    fields: Tensor,
+    ahead: Tensor,
+    behind: Tensor,
+    ahead_error: Tensor,
+    behind_error: Tensor,
+    knots: Tensor,
+    times: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    left = torch.searchsorted(knots, times, right=True).sub(1).clamp(0, knots.numel() - 2)
+    share = ((times - knots[left]) / (knots[left + 1] - knots[left]))[:, None, None, None]
+    far_before, far_after = share * behind[:, left], (1.0 - share) * ahead[:, left]
+    total, flows = 0.0, 0.0
+    for knot, nearness, shift, error, other in (
+        (left, 1.0 - share, _onward(ahead, behind, left, weights), ahead_error, far_before),
+        (left + 1, share, _back(ahead, behind, left + 1, weights), behind_error, far_after),
+    ):
+        inputs = torch.cat((fields[:, knot], shift, error[:, left]), dim=2)
+        for guess in (-shift, other):
+            found, trust = _solved(inputs, guess)
+            trust = nearness * (trust + 1e-6)
+            total, flows = total + trust, flows + trust * found
+    nearest = left + (times >= knots[left + 1])
+    on_knot = (times == knots[nearest])[:, None, None, None]
+    return torch.where(on_knot, fields[:, nearest], flows / total)
+
+
+def _onward(ahead: Tensor, behind: Tensor, at: Tensor, weights: Tensor) -> Tensor:
+    """Shift of points of the left knot until each time, by the basis on up to four knots."""
+    shift = _share(weights, at + 1) * ahead[:, at]
+    if ahead.shape[1] > 1:
+        two = _two_steps(ahead, at.clamp(max=ahead.shape[1] - 2), 1)
+        shift = shift + _share(weights, at + 2) * two
+        shift = shift + _share(weights, at - 1) * behind[:, (at - 1).clamp(min=0)]
+    return shift
+
+
+def _back(ahead: Tensor, behind: Tensor, at: Tensor, weights: Tensor) -> Tensor:
+    """Shift of points of the right knot until each time."""
+    shift = _share(weights, at - 1) * behind[:, at - 1]
+    if behind.shape[1] > 1:
+        two = _two_steps(behind, (at - 1).clamp(min=1), -1)
+        shift = shift + _share(weights, at - 2) * two
+        shift = shift + _share(weights, at + 1) * ahead[:, at.clamp(max=ahead.shape[1] - 1)]
+    return shift
+
+
+def _two_steps(single: Tensor, index: Tensor, direction: int) -> Tensor:
+    """Shift over two intervals: one, and from where it leads the next."""
+    first, second = single[:, index], single[:, (index + direction).clamp(min=0)]
+    b, t = first.shape[:2]
+    return first + backward_warp(second.flatten(0, 1), first.flatten(0, 1)).unflatten(0, (b, t))
+
+
+def _share(weights: Tensor, knot: Tensor) -> Tensor:
+    """The basis' weight of each time's knot; zero for knots that do not exist."""
+    count = weights.shape[1]
+    inside = (knot >= 0) & (knot < count)
+    rows = torch.arange(weights.shape[0], device=weights.device)
+    return (weights[rows, knot.clamp(0, count - 1)] * inside)[:, None, None, None]
+
+
+def _solved(inputs: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
+    """One solution of the fixed point: flows to both ends, and trust in it in (0, 1].
+
+    ``inputs`` are, on a knot's grid, the flows to both ends, the shift of its points until the time,
+    and the two-way error of its step to the other knot.
+    """
+    b, t = guess.shape[:2]
+    flat, back = inputs.flatten(0, 1), guess.flatten(0, 1)
+    for _ in range(2):
+        back = -backward_warp(flat[:, 4:6], back)
+    seen = backward_warp(flat, back)
+    miss = flow_length(back + seen[:, 4:6])
+    flows = seen[:, :4] + back.repeat(1, 2, 1, 1)
+    return flows.unflatten(0, (b, t)), torch.exp(-miss - seen[:, 6:]).unflatten(0, (b, t))
+
+
+_flows_at = torch.library.custom_op("rdvfi::flows_at", _flows_at_reference, mutates_args=())
+
+
+@_flows_at.register_fake
+def _(
+    fields: Tensor,
+    ahead: Tensor,
+    behind: Tensor,
+    ahead_error: Tensor,
+    behind_error: Tensor,
+    knots: Tensor,
+    times: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    b, _, c, h, w = fields.shape
+    return fields.new_empty((b, times.shape[0], c, h, w))
+
+
+@_flows_at.register_kernel("cuda")
+def _(
+    fields: Tensor,
+    ahead: Tensor,
+    behind: Tensor,
+    ahead_error: Tensor,
+    behind_error: Tensor,
+    knots: Tensor,
+    times: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    arguments = (fields, ahead, behind, ahead_error, behind_error, knots, times, weights)
+    if not usable(*arguments):
+        return _flows_at_reference(*arguments)
+    from rdvfi.ops.kernels import paths
+
+    return paths.flows_at(*arguments)
