@@ -254,8 +254,9 @@ class Recorder:
         result, found = None, [""]
         for _ in range(2 if watched else 0):  # what is prepared at the first need is no part of a graph
             if found:
+                own = _mapped(args, iter(list(_tensors(args))).__next__)
                 with Watch() as watch:
-                    result = (function(*args),)
+                    result = (function(*own),)
                 found = watch.found
         if watched and found:
             self._give_up(name, key, found[0])
