@@ -157,9 +157,32 @@ def correlation_backward(grad: Tensor, source: Tensor, target: Tensor, radius: i
     by_source = torch.empty((n, c, h, w), dtype=source.dtype, device=source.device)
     by_wide = torch.empty((n, c, h + border, w + border), dtype=torch.float32, device=source.device)
     if by_source.numel():
-        shared = {"RADIUS": radius, "CHANNELS": c, "BLOCK_Y": BLOCK_Y, "BLOCK_X": BLOCK_X}
         with torch.cuda.device_of(source):
-            _by_source[(*programs(n, h, w), c)](grad, target, by_source, h, w, *target.stride(), c**-0.5, **shared)
+            _by_source[(*programs(n, h, w), c)](
+                grad,
+                target,
+                by_source,
+                h,
+                w,
+                *target.stride(),
+                c**-0.5,
+                RADIUS=radius,
+                CHANNELS=c,
+                BLOCK_Y=BLOCK_Y,
+                BLOCK_X=BLOCK_X,
+            )
             grid = (*programs(n, h + border, w + border), c)
-            _by_wide_target[grid](grad, source, by_wide, h, w, *source.stride(), c**-0.5, **shared)
+            _by_wide_target[grid](
+                grad,
+                source,
+                by_wide,
+                h,
+                w,
+                *source.stride(),
+                c**-0.5,
+                RADIUS=radius,
+                CHANNELS=c,
+                BLOCK_Y=BLOCK_Y,
+                BLOCK_X=BLOCK_X,
+            )
     return by_source, by_wide

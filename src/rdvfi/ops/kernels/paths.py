@@ -331,9 +331,6 @@ def _dense(field: Tensor) -> Tensor:
     return field if rows else field.contiguous()
 
 
-_TILE = {"BLOCK_Y": BLOCK_Y, "BLOCK_X": BLOCK_X}
-
-
 def follow(
     here0: Tensor, here1: Tensor, there0: Tensor, there1: Tensor, start: Tensor, end: Tensor, iterations: int
 ) -> Tensor:
@@ -345,7 +342,9 @@ def follow(
     moments = [x.float().contiguous() for x in (start, end)]
     if out.numel():
         with torch.cuda.device_of(out):
-            _follow[programs(b * t, h, w)](*fields, *moments, out, t, h, w, *strides, ITERATIONS=iterations, **_TILE)
+            _follow[programs(b * t, h, w)](
+                *fields, *moments, out, t, h, w, *strides, ITERATIONS=iterations, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X
+            )
     return out
 
 
@@ -358,7 +357,9 @@ def straight(forward: Tensor, backward: Tensor, times: Tensor, iterations: int) 
     moments = times.float().contiguous()
     if out.numel():
         with torch.cuda.device_of(out):
-            _straight[programs(b * t, h, w)](*fields, moments, out, t, h, w, *strides, ITERATIONS=iterations, **_TILE)
+            _straight[programs(b * t, h, w)](
+                *fields, moments, out, t, h, w, *strides, ITERATIONS=iterations, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X
+            )
     return out
 
 
@@ -380,8 +381,8 @@ def flows_at(
     if out.numel():
         shifts, grid = torch.empty_like(out), programs(b * t, h, w)
         with torch.cuda.device_of(out):
-            _shifts[grid](*maps[1:3], knots, times, weights, shifts, t, h, w, KNOTS=k, **_TILE)
-            _flows[grid](*maps, shifts, knots, times, out, t, h, w, KNOTS=k, **_TILE)
+            _shifts[grid](*maps[1:3], knots, times, weights, shifts, t, h, w, KNOTS=k, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X)
+            _flows[grid](*maps, shifts, knots, times, out, t, h, w, KNOTS=k, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X)
     return out
 
 
@@ -393,5 +394,7 @@ def confidence(first: Tensor, last: Tensor, onward: Tensor, back: Tensor) -> Ten
     strides = [s for x in flows for s in x.stride()[:3]] + [s for x in across for s in x.stride()[:2]]
     if out.numel():
         with torch.cuda.device_of(out):
-            _confidence[programs(b * t, h, w)](*flows, *across, out, t, h, w, *strides, **_TILE)
+            _confidence[programs(b * t, h, w)](
+                *flows, *across, out, t, h, w, *strides, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X
+            )
     return out
