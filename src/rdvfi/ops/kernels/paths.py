@@ -342,9 +342,8 @@ def follow(
     moments = [x.float().contiguous() for x in (start, end)]
     if out.numel():
         with torch.cuda.device_of(out):
-            _follow[programs(b * t, h, w)](
-                *fields, *moments, out, t, h, w, *strides, ITERATIONS=iterations, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X
-            )
+            arguments = [*fields, *moments, out, t, h, w, *strides]
+            _follow[programs(b * t, h, w)](*arguments, ITERATIONS=iterations, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X)
     return out
 
 
@@ -357,9 +356,8 @@ def straight(forward: Tensor, backward: Tensor, times: Tensor, iterations: int) 
     moments = times.float().contiguous()
     if out.numel():
         with torch.cuda.device_of(out):
-            _straight[programs(b * t, h, w)](
-                *fields, moments, out, t, h, w, *strides, ITERATIONS=iterations, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X
-            )
+            arguments = [*fields, moments, out, t, h, w, *strides]
+            _straight[programs(b * t, h, w)](*arguments, ITERATIONS=iterations, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X)
     return out
 
 
@@ -381,8 +379,10 @@ def flows_at(
     if out.numel():
         shifts, grid = torch.empty_like(out), programs(b * t, h, w)
         with torch.cuda.device_of(out):
-            _shifts[grid](*maps[1:3], knots, times, weights, shifts, t, h, w, KNOTS=k, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X)
-            _flows[grid](*maps, shifts, knots, times, out, t, h, w, KNOTS=k, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X)
+            arguments = [*maps[1:3], knots, times, weights, shifts, t, h, w]
+            _shifts[grid](*arguments, KNOTS=k, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X)
+            arguments = [*maps, shifts, knots, times, out, t, h, w]
+            _flows[grid](*arguments, KNOTS=k, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X)
     return out
 
 
@@ -394,7 +394,6 @@ def confidence(first: Tensor, last: Tensor, onward: Tensor, back: Tensor) -> Ten
     strides = [s for x in flows for s in x.stride()[:3]] + [s for x in across for s in x.stride()[:2]]
     if out.numel():
         with torch.cuda.device_of(out):
-            _confidence[programs(b * t, h, w)](
-                *flows, *across, out, t, h, w, *strides, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X
-            )
+            arguments = [*flows, *across, out, t, h, w, *strides]
+            _confidence[programs(b * t, h, w)](*arguments, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X)
     return out
