@@ -29,7 +29,7 @@ from compare_trajectories import exact
 from design import ENDS, VARIANTS, Part, Variant
 from rdvfi.checkpoint import write_weights
 from rdvfi.config import build
-from rdvfi.evaluation.clips import Window
+from rdvfi.evaluation.clips import EvaluationWindow
 from rdvfi.evaluation.measure import measure
 from rdvfi.evaluation.methods import ModelMethod
 from rdvfi.evaluation.procedural import SETS, held_out_pictures, held_out_scene
@@ -192,7 +192,7 @@ def truth(name: str, number: int) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def windows(clip: str, pairs: int) -> tuple[Window, ...]:
+def windows(clip: str, pairs: int) -> tuple[EvaluationWindow, ...]:
     """Pairs of frames with the truth between them, as `rdvfi evaluate` takes them."""
     return tuple(clip_windows(clip, gap=GAP, pairs=pairs))
 

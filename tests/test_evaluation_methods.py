@@ -9,7 +9,7 @@ from skimage import data
 
 import rdvfi
 from rdvfi.evaluation.ablate import COMPOSED, STRAIGHT, ablations, losses
-from rdvfi.evaluation.baselines import Blend, Blurred, DISWarp, Method, intermediate_flows
+from rdvfi.evaluation.baselines import Blurred, CrossFade, DISWarp, Method, intermediate_flows
 from rdvfi.evaluation.measure import measure
 from rdvfi.evaluation.methods import ModelMethod, create_method, create_methods
 from rdvfi.evaluation.metrics import gradient_energy, psnr
@@ -30,7 +30,7 @@ def shifted(offset: int, *, size: int = 128) -> torch.Tensor:
 
 def test_blend_is_the_cross_fade() -> None:
     img0, img1 = shifted(0), shifted(8)
-    frames = Blend()(img0, img1, TIMES)
+    frames = CrossFade()(img0, img1, TIMES)
     assert frames.shape == (1, 3, 3, 128, 128)
     for i, t in enumerate(TIMES):
         assert torch.allclose(frames[:, i], (1 - t) * img0 + t * img1, atol=1e-6)
@@ -52,7 +52,7 @@ def test_dis_recovers_a_constant_shift(width: int | None) -> None:
     truth = torch.cat([shifted(2), shifted(4), shifted(6)])
     inner = (..., slice(16, -16), slice(16, -16))
     made = psnr(frames[0][inner], truth[inner])
-    faded = psnr(Blend()(img0, img1, torch.tensor([0.25, 0.5, 0.75]))[0][inner], truth[inner])
+    faded = psnr(CrossFade()(img0, img1, torch.tensor([0.25, 0.5, 0.75]))[0][inner], truth[inner])
     assert (made > (33.0 if width is None else 27.0)).all()
     assert (made > faded + 5.0).all()
 
@@ -64,10 +64,10 @@ def test_dis_at_a_larger_width_than_the_frames_is_dis() -> None:
 
 def test_blur_keeps_flat_frames_and_removes_detail() -> None:
     flat = torch.full((1, 3, 20, 24), 0.3)
-    assert torch.allclose(Blurred(Blend(), 2.0)(flat, flat, TIMES), flat[:, None], atol=1e-6)
+    assert torch.allclose(Blurred(CrossFade(), 2.0)(flat, flat, TIMES), flat[:, None], atol=1e-6)
     img = shifted(0)
-    soft = Blurred(Blend(), 1.0)(img, img, TIMES)[0]
-    softer = Blurred(Blend(), 2.0)(img, img, TIMES)[0]
+    soft = Blurred(CrossFade(), 1.0)(img, img, TIMES)[0]
+    softer = Blurred(CrossFade(), 2.0)(img, img, TIMES)[0]
     assert (gradient_energy(softer) < gradient_energy(soft)).all()
     assert (gradient_energy(soft) < gradient_energy(img)).all()
 
@@ -185,7 +185,7 @@ def test_every_method_is_measured_on_the_same_frames() -> None:
 
         def __call__(self, img0, img1, times):
             seen[self.name].append(img0.numpy())
-            return Blend()(img0, img1, times)
+            return CrossFade()(img0, img1, times)
 
     found = measure(procedural_windows(3, pairs=2), [Noting("one"), Noting("two")], device=CPU)
     assert (found.pairs, found.frames, found.skipped, found.size) == (2, 4, 0, (256, 448))
@@ -210,6 +210,6 @@ def test_bad_methods_are_named() -> None:
     with pytest.raises(ValueError, match="nan made frames with values that are not finite"):
         measure(procedural_windows(3, pairs=1), [Bad("nan", float("nan"), 2)], device=CPU)
     with pytest.raises(ValueError, match="given twice: blend"):
-        measure(procedural_windows(3, pairs=1), [Blend(), Blend()], device=CPU)
+        measure(procedural_windows(3, pairs=1), [CrossFade(), CrossFade()], device=CPU)
     with pytest.raises(ValueError, match="no methods to evaluate"):
         measure(procedural_windows(3, pairs=1), [], device=CPU)

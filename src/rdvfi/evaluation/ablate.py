@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.methods import ModelMethod
-from rdvfi.evaluation.report import Loss, Score
+from rdvfi.evaluation.report import AblationLoss, Score
 from rdvfi.interfaces import Condition, Denoised, KeyframeGenerator
 from rdvfi.interpolator import Interpolator
 from rdvfi.types import SmallImage
@@ -143,11 +143,11 @@ def ablations(method: Method) -> list[Method]:
     return variants
 
 
-def losses(names: list[str], scores: tuple[Score, ...]) -> tuple[Loss, ...]:
+def losses(names: list[str], scores: tuple[Score, ...]) -> tuple[AblationLoss, ...]:
     """What each named model loses by each replacement, where both were measured."""
     by_name = {score.method: score for score in scores}
     return tuple(
-        Loss(name, replaced, by_name[name].psnr - without.psnr, by_name[name].ssim - without.ssim)
+        AblationLoss(name, replaced, by_name[name].psnr - without.psnr, by_name[name].ssim - without.ssim)
         for name in names
         for replaced in REPLACEMENTS
         if (without := by_name.get(f"{name}: {replaced}")) is not None

@@ -46,7 +46,7 @@ class Method(ABC):
         """Frames at ``times`` between two frames in [0, 1], as (1, t, 3, H, W)."""
 
 
-class Blend(Method):
+class CrossFade(Method):
     """The cross-fade ``(1-t) img0 + t img1``: no motion at all."""
 
     name = "blend"

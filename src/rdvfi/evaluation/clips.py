@@ -1,6 +1,6 @@
 """The evaluation protocol over a clip: keep every ``gap``-th frame, make the ones between.
 
-Inputs are frames ``start, start + gap, start + 2 gap, ...``; a `Window` is two neighbouring inputs
+Inputs are frames ``start, start + gap, start + 2 gap, ...``; an `EvaluationWindow` is two neighbouring inputs
 with the ``gap - 1`` true frames between them, at times ``i / gap``. At a gap of 8 every time falls
 on one of nine keyframes; at 9 none does: measure both.
 
@@ -24,7 +24,7 @@ LONG_CLIP = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class EvaluationWindow:
     """Two input frames and the truth between them. ``first`` is the number of the first input."""
 
     first: int
@@ -49,7 +49,9 @@ def _tensor(frames: UInt8[np.ndarray, "n H W 3"]) -> Float[Tensor, "n 3 H W"]:
     return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous().float().div_(255.0)
 
 
-def windows(frames: Iterator[Picture], gap: int, *, start: int = 0, pairs: int | None = None) -> Iterator[Window]:
+def windows(
+    frames: Iterator[Picture], gap: int, *, start: int = 0, pairs: int | None = None
+) -> Iterator[EvaluationWindow]:
     """Windows of a stream of frames. At most one window is held in memory.
 
     Args:
@@ -65,14 +67,14 @@ def windows(frames: Iterator[Picture], gap: int, *, start: int = 0, pairs: int |
     return _windows(frames, gap, start, pairs)
 
 
-def _windows(frames: Iterator[Picture], gap: int, start: int, pairs: int | None) -> Iterator[Window]:
+def _windows(frames: Iterator[Picture], gap: int, start: int, pairs: int | None) -> Iterator[EvaluationWindow]:
     held: list[Picture] = []
     count = 0
     for frame in frames:
         held.append(frame)
         if len(held) <= gap:
             continue
-        yield Window(start + count * gap, np.stack(held))
+        yield EvaluationWindow(start + count * gap, np.stack(held))
         count += 1
         if count == pairs:
             return

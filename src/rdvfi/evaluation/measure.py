@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.evaluation.baselines import Method
-from rdvfi.evaluation.clips import Window
+from rdvfi.evaluation.clips import EvaluationWindow
 from rdvfi.evaluation.metrics import gradient_energy, psnr, quantise, ssim
 from rdvfi.evaluation.perceptual import perceptual
 from rdvfi.evaluation.report import Score
@@ -74,7 +74,7 @@ class _Tally:
 
 
 def measure(
-    windows: Iterable[Window],
+    windows: Iterable[EvaluationWindow],
     methods: Sequence[Method],
     *,
     device: torch.device,
@@ -143,7 +143,7 @@ def _check_names(methods: Sequence[Method]) -> None:
 
 
 def _run(
-    method: Method, window: Window, device: torch.device, *, warm_up: bool
+    method: Method, window: EvaluationWindow, device: torch.device, *, warm_up: bool
 ) -> tuple[Float[Tensor, "t 3 H W"], float]:
     """Frames of one window, on the CPU, and the seconds they took."""
     img0, img1 = window.inputs(device)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from rdvfi.evaluation.baselines import Blend, Blurred, DISWarp, Method
+from rdvfi.evaluation.baselines import Blurred, CrossFade, DISWarp, Method
 from rdvfi.evaluation.rife import RIFE
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model, list_models
@@ -60,7 +60,7 @@ def create_method(name: str, *, device: str | torch.device = "cpu", dtype: torch
         inner = create_method(blurred["method"], device=device, dtype=dtype)
         return Blurred(inner, float(blurred["sigma"]))
     if name == "blend":
-        return Blend()
+        return CrossFade()
     if name == "dis":
         return DISWarp()
     if reduced := _REDUCED_DIS.fullmatch(name):

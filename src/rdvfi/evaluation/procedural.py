@@ -27,7 +27,7 @@ from rdvfi.data.synthetic.moving import build_scenes
 from rdvfi.data.synthetic.sampler import ScenePlan
 from rdvfi.data.synthetic.scenes import Scenes
 from rdvfi.data.synthetic.textures import Pictures
-from rdvfi.evaluation.clips import Window
+from rdvfi.evaluation.clips import EvaluationWindow
 
 SIZE = (256, 448)
 SCENES = 24
@@ -100,7 +100,7 @@ def held_out_scene(name: str, number: int, pictures: Pictures) -> Scenes:
 
 def procedural_windows(
     gap: int, *, name: str = "procedural", start: int = 0, pairs: int | None = None
-) -> Iterator[Window]:
+) -> Iterator[EvaluationWindow]:
     """One window per scene: both end frames, and the ``gap - 1`` true frames between them."""
     if gap < 2:
         raise ValueError(f"gap is {gap}; it must be at least 2, so that a frame lies between")
@@ -112,8 +112,8 @@ def procedural_windows(
     return _windows(gap, name, range(start, start + number), held_out_pictures())
 
 
-def _windows(gap: int, name: str, scenes: range, pictures: Pictures) -> Iterator[Window]:
+def _windows(gap: int, name: str, scenes: range, pictures: Pictures) -> Iterator[EvaluationWindow]:
     times = torch.arange(gap + 1)[None] / gap
     for number in scenes:
         frames, _ = held_out_scene(name, number, pictures).frames(times, supersample=SUPERSAMPLE)
-        yield Window(number, (255.0 * frames[0]).round().byte().permute(0, 2, 3, 1).contiguous().numpy())
+        yield EvaluationWindow(number, (255.0 * frames[0]).round().byte().permute(0, 2, 3, 1).contiguous().numpy())

@@ -8,7 +8,7 @@ import torch
 
 from rdvfi.evaluation.ablate import ablations, losses
 from rdvfi.evaluation.baselines import Method
-from rdvfi.evaluation.clips import LONG_CLIP, Window, windows
+from rdvfi.evaluation.clips import LONG_CLIP, EvaluationWindow, windows
 from rdvfi.evaluation.measure import measure, usable_device
 from rdvfi.evaluation.methods import create_methods
 from rdvfi.evaluation.procedural import SCENES, SETS, procedural_windows
@@ -98,7 +98,7 @@ def clip_windows(
     start: int = 0,
     pairs: int | None = None,
     max_size: int | None = None,
-) -> Iterator[Window]:
+) -> Iterator[EvaluationWindow]:
     """Windows of a clip, or of a procedural set; arguments as for `evaluate`."""
     if _is_set(clip):
         if max_size is not None:

@@ -37,7 +37,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Loss:
+class AblationLoss:
     """What a model loses when one of its parts is replaced: ``psnr_lost`` in dB."""
 
     method: str
@@ -76,7 +76,7 @@ class Report:
     skipped: int
     """Pairs left out because the scene changes between them."""
     scores: tuple[Score, ...]
-    losses: tuple[Loss, ...]
+    losses: tuple[AblationLoss, ...]
     environment: Environment
 
     def score(self, method: str) -> Score:
