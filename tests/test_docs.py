@@ -231,3 +231,27 @@ def test_the_training_guide_lists_every_loss_and_no_other() -> None:
     table = (ROOT / "docs/guides/train.md").read_text().split("| loss | what |\n")[1].split("\n\n")[0]
     first = [line.split("|")[1] for line in table.splitlines()]
     assert {name for cell in first for name in re.findall(r"`(\w+)`", cell)} == set(losses)
+
+
+def _resolves(name: str) -> bool:
+    """Whether a dotted name is a module of the package or something in one."""
+    for count in range(name.count(".") + 1, 0, -1):
+        module, rest = ".".join(name.split(".")[:count]), name.split(".")[count:]
+        try:
+            found = importlib.import_module(module)
+        except ModuleNotFoundError:
+            continue
+        for part in rest:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
+@pages
+def test_names_of_the_package_on_a_page_exist(page: Path) -> None:
+    if page.name == "changelog.md":
+        return
+    names = set(re.findall(r"`(rdvfi(?:\.\w+)+)`", page.read_text())) - {"rdvfi.plugins"}
+    assert not {name for name in names if not _resolves(name)}
