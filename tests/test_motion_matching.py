@@ -11,8 +11,8 @@ from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.motion.flow.attention import Attention, rotated
 from rdvfi.motion.flow.match_ops import both_directions, convex_upsampled, expected_flow, looked_up
-from rdvfi.motion.flow.matched_dis import MatchedDIS, price_of
-from rdvfi.motion.flow.matching import Found, Matching
+from rdvfi.motion.flow.matched_dis import MatchedDIS, penalty_of
+from rdvfi.motion.flow.matching import MatchedFlows, Matching
 from rdvfi.motion.flow.similarity_hypotheses import DIS, Hypothesis, similarity_flow, to_gray
 from rdvfi.ops.occlusion import forward_backward_error
 from rdvfi.registry import flows
@@ -86,7 +86,7 @@ def test_a_sure_match_is_the_flow_and_a_doubtful_one_spreads() -> None:
 
 def test_the_mean_match_is_that_of_the_dual_softmax() -> None:
     scores = 3.0 * torch.randn(2, 20, 20)
-    logits = Found(scores, [], torch.zeros(4, 1, 4, 5)).logits
+    logits = MatchedFlows(scores, [], torch.zeros(4, 1, 4, 5)).logits
     shares = logits.softmax(2)
     product = both_directions(scores).softmax(2) * both_directions(scores).softmax(1)
     torch.testing.assert_close(shares, product / product.sum(2, keepdim=True))
@@ -274,7 +274,7 @@ def test_a_learned_flow_costs_where_it_does_not_return() -> None:
     apart = forward_backward_error(flow, lost)[:, 0]
     assert apart[..., :20, :35].max() < 1e-6
     assert (apart[..., :20, 45:60] > 2.0).all()
-    price = price_of(apart[0].numpy())
+    price = penalty_of(apart[0].numpy())
     assert price[:15, :30].max() == 0.0
     assert (price[:15, 50:60] == 8.0).all()
 

@@ -35,7 +35,7 @@ from rdvfi.geometry import flow_length, replicate_pad, resize_flow, resize_image
 from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.motion.flow.gauss_newton import Surface, Window, fit, fit_without_motion, partner, window_mean
-from rdvfi.motion.flow.matching import Found, Matching
+from rdvfi.motion.flow.matching import MatchedFlows, Matching
 from rdvfi.ops import backward_warp, correlation
 from rdvfi.registry import flows
 
@@ -64,7 +64,7 @@ class Refined:
             then the other; the last is the finest.
     """
 
-    matched: Found
+    matched: MatchedFlows
     flows: list[Float[Tensor, "n 2 _ _"]]
 
 

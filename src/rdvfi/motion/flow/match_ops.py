@@ -8,12 +8,12 @@ from torch import Tensor
 from rdvfi.geometry import pixel_grid
 
 
-def standardised(words: Float[Tensor, "n c m"]) -> Float[Tensor, "n c m"]:
+def standardised(descriptors: Float[Tensor, "n c m"]) -> Float[Tensor, "n c m"]:
     """Every channel with mean 0 and variance 1 over both pictures of a pair.
 
     What all places share tells nothing about which of them match.
     """
-    pairs = torch.stack(words.chunk(2))
+    pairs = torch.stack(descriptors.chunk(2))
     apart = pairs - pairs.mean((0, 3), keepdim=True)
     scale = (apart.square().mean((0, 3), keepdim=True) + 1e-6).rsqrt()
     return (apart * scale).flatten(0, 1)
@@ -42,12 +42,12 @@ def expected_flow(
     grid = pixel_grid(*size, device=scores.device)
     centre = grid[:, -1:, -1:] / 2.0
     places = (grid - centre).flatten(1)
-    facts = torch.stack((*places, places.square().sum(0), torch.ones_like(places[0])), dim=1)
+    moments = torch.stack((*places, places.square().sum(0), torch.ones_like(places[0])), dim=1)
     # Scores are bounded, so nothing overflows; the largest of each row need not be sought.
     weight = (scores - scores.detach().amax((1, 2), keepdim=True)).exp()
-    liked = torch.stack((weight.sum(1), weight.sum(2)))[..., None].clamp(min=1e-30)
+    totals = torch.stack((weight.sum(1), weight.sum(2)))[..., None].clamp(min=1e-30)
     weight = weight.square()
-    onward, back = facts / liked
+    onward, back = moments / totals
     sums = torch.cat((weight @ onward, weight.transpose(1, 2) @ back))
     mean = (sums / sums[..., 3:].clamp(min=1e-36)).transpose(1, 2).unflatten(2, size)
     place, square = mean[:, :3].split((2, 1), dim=1)
@@ -70,13 +70,13 @@ def looked_up(scores: Float[Tensor, "n m m"], flow: Float[Tensor, "n 2 h w"], ra
         ),
         dim=-1,
     )
-    found = F.grid_sample(
+    samples = F.grid_sample(
         scores.reshape(n * h * w, 1, h, w),
         where.reshape(n * h * w, k, k, 2),
         padding_mode="border",
         align_corners=False,
     )
-    return found.reshape(n, h * w, k * k).transpose(1, 2).unflatten(2, (h, w))
+    return samples.reshape(n, h * w, k * k).transpose(1, 2).unflatten(2, (h, w))
 
 
 def convex_upsampled(flow: Float[Tensor, "n 2 h w"], weights: Float[Tensor, "n k h w"]) -> Float[Tensor, "n 2 hf wf"]:
@@ -89,8 +89,8 @@ def convex_upsampled(flow: Float[Tensor, "n 2 h w"], weights: Float[Tensor, "n k
     h, w = flow.shape[-2:]
     shares = weights.unflatten(1, (9, 16)).softmax(1)[:, None].unbind(2)
     wide = F.pad(4.0 * flow, (1, 1, 1, 1), mode="replicate")
-    made = flow.new_zeros(flow.shape[0], 2, 16, h, w)
+    upsampled = flow.new_zeros(flow.shape[0], 2, 16, h, w)
     for k, share in enumerate(shares):
         y, x = divmod(k, 3)
-        made = made + share * wide[:, :, None, y : y + h, x : x + w]
-    return F.pixel_shuffle(made.flatten(1, 2), 4)
+        upsampled = upsampled + share * wide[:, :, None, y : y + h, x : x + w]
+    return F.pixel_shuffle(upsampled.flatten(1, 2), 4)

@@ -1,13 +1,13 @@
 """A learned flow as one more hypothesis of the classical one.
 
-Learned matching reaches over any distance and finds things that move by more than their size;
-patches of pixels are exact, and cannot be talked into anything. `MatchedDIS` asks both: DIS starts
-from the learned flow, which gives every patch one more candidate; beside it stand the hypotheses of
-`rdvfi.motion.flow.similarity_hypotheses` and the learned flow as it is, and every pixel takes the one that
-explains it and its surroundings best. A learned flow whose way back leads elsewhere has to be
-better by some grey levels, and one that hardly ever returns is not asked at all. It looks at the
-pictures at half their size: that finds more of what moves far, at a quarter of the work, and the
-patches find the rest.
+Learned matching reaches over any distance and matches things that move by more than their size;
+patches of pixels are exact to a fraction of a pixel. `MatchedDIS` combines both: DIS starts from the
+learned flow, which gives every patch one more candidate; beside it stand the hypotheses of
+`rdvfi.motion.flow.similarity_hypotheses` and the learned flow as it is, and every pixel takes the one with
+the least photometric error in its surroundings. A learned flow that is not forward-backward consistent is
+penalised by some grey levels, and one that hardly ever is consistent is left out. Matching runs at half
+the pictures' size: that matches more of what moves far, at a quarter of the work, and the patches do the
+rest.
 
 Where something leaves the picture while its like enters, two frames do not tell that the one is not
 the other, and neither do these rules.
@@ -35,13 +35,13 @@ from rdvfi.ops.occlusion import SAME_SCENE, forward_backward_error
 from rdvfi.registry import flows
 
 _INCONSISTENT = 8.0
-"""Grey levels by which a learned flow that does not return must be better than another one."""
+"""Grey levels by which an inconsistent learned flow must be better than another one."""
 _SIDE = 9
-"""Side of the surroundings that decide whether it does."""
+"""Side of the window over which consistency is averaged."""
 
 
-def price_of(apart: Cost) -> Cost:
-    """Grey levels, from none where the flow returns."""
+def penalty_of(apart: Cost) -> Cost:
+    """Grey levels: 0 where the flow is forward-backward consistent within a pixel."""
     import cv2
 
     return _INCONSISTENT * cv2.blur(np.clip(apart - 1.0, 0.0, 1.0), (_SIDE, _SIDE))
@@ -54,12 +54,12 @@ def _matched_dis_flow(source: Tensor, target: Tensor, guess: Tensor, back: Tenso
     """Flow of every pair of images with a hypothesis for each, on the CPU one by one."""
     dis, find, fields = DIS(preset), Keypoints(), []
     apart = forward_backward_error(guess.float(), back.float())[:, 0].cpu()
-    for first, second, guessed, doubt in zip(source, target, guess, apart, strict=True):
+    for first, second, guessed, error in zip(source, target, guess, apart, strict=True):
         grays = (to_gray(first), to_gray(second))
         learned = None
-        if float((doubt < 1.0).float().mean()) >= SAME_SCENE:
+        if float((error < 1.0).float().mean()) >= SAME_SCENE:
             flow = np.ascontiguousarray(guessed.float().cpu().permute(1, 2, 0).numpy())
-            learned = Hypothesis(flow, price_of(doubt.numpy()))
+            learned = Hypothesis(flow, penalty_of(error.numpy()))
         field = similarity_flow(dis, *grays, find, learned)
         fields.append(torch.from_numpy(np.ascontiguousarray(field)).permute(2, 0, 1))
     return torch.stack(fields).contiguous().to(source.device)

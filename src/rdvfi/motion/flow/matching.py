@@ -13,7 +13,7 @@ A close relative of GMFlow (Xu et al., 2022, https://arxiv.org/abs/2111.13680):
    directions disagree is an input. A learned convex combination (RAFT; Teed and Deng, 2020,
    https://arxiv.org/abs/2003.12039) brings it to full size.
 
-Both directions are always found together, by the same weights, so that swapping the pictures swaps
+Both directions are always estimated together, by the same weights, so that swapping the pictures swaps
 the flows.
 """
 
@@ -54,8 +54,8 @@ _RADIUS, _FINE_RADIUS = 4, 2
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """What matching found for a batch of pairs, from coarse to fine.
+class MatchedFlows:
+    """Flow of a batch of pairs, from coarse to fine.
 
     Attributes:
         scores: Of every match at stride 8; rows are cells of the first pictures.
@@ -107,12 +107,12 @@ class Update(nn.Module):
         flow: Float[Tensor, "n 2 h w"],
         unsure: Float[Tensor, "n 1 h w"],
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n d h w"]]:
-        """What is added to the flow, and what the network thinks of it."""
+        """What is added to the flow, and the features that it was read from."""
         there_and_back = flow + backward_warp(_swapped(flow), flow)
         apart = torch.log1p(flow_length(there_and_back))
-        facts = (scores, near, 0.1 * flow, apart, unsure)
-        known = self.body(torch.cat([fact.to(near) for fact in facts], dim=1))
-        return self.last(known).float(), known
+        inputs = (scores, near, 0.1 * flow, apart, unsure)
+        state = self.body(torch.cat([part.to(near) for part in inputs], dim=1))
+        return self.last(state).float(), state
 
 
 class Matching(FlowEstimator):
@@ -158,7 +158,7 @@ class Matching(FlowEstimator):
         second: Float[Tensor, "n 3 h w"],
         *,
         fine: bool = True,
-    ) -> Found:
+    ) -> MatchedFlows:
         """Everything that leads to both flows, for training.
 
         Args:
@@ -179,34 +179,34 @@ class Matching(FlowEstimator):
         estimates.append(flow)
         near = self.near(torch.cat((plain, coarse), dim=1))
         # Where to look gets no gradient, as in RAFT; the estimates do, through what is added.
-        known_scores, unsure = both_directions(scores.detach()), unsure.detach()
+        fixed_scores, unsure = both_directions(scores.detach()), unsure.detach()
         for _ in range(self.steps if fine else 1):
-            costs = looked_up(known_scores, flow.detach(), _RADIUS)
+            costs = looked_up(fixed_scores, flow.detach(), _RADIUS)
             added, _ = self.update(costs, near, flow.detach(), unsure)
             flow = flow + added
             estimates.append(flow)
         if not fine:
-            return Found(scores, estimates, unsure)
+            return MatchedFlows(scores, estimates, unsure)
         size = (detail.shape[-2], detail.shape[-1])
         flow, rough = resize_flow(flow, size), F.interpolate(near, size, mode="bilinear")
         detail = self.fine(torch.cat((detail, rough), dim=1))
         spread = F.interpolate(unsure, size, mode="bilinear")
         compared = detail[:, :_COMPARED].float().contiguous()
-        far, known = _swapped(compared), detail
+        far, state = _swapped(compared), detail
         for _ in range(self.fine_steps):
             costs = correlation(compared, backward_warp(far, flow.detach()), _FINE_RADIUS)
-            added, known = self.fine_update(costs, detail, flow.detach(), spread)
+            added, state = self.fine_update(costs, detail, flow.detach(), spread)
             flow = flow + added
             estimates.append(flow)
-        full = convex_upsampled(flow, self.weights(known).float())
+        full = convex_upsampled(flow, self.weights(state).float())
         estimates.append(full[..., :h, :w])
-        return Found(scores, estimates, unsure)
+        return MatchedFlows(scores, estimates, unsure)
 
     def _scores(self, coarse: Float[Tensor, "n c h w"]) -> Float[Tensor, "b m m"]:
-        words = F.normalize(standardised(self.descriptor(coarse).float().flatten(2)), dim=1)
-        words = words * (0.5 * self.sharpness.clamp(max=_SHARPEST)).exp()
+        descriptors = F.normalize(standardised(self.descriptor(coarse).float().flatten(2)), dim=1)
+        descriptors = descriptors * (0.5 * self.sharpness.clamp(max=_SHARPEST)).exp()
         with torch.autocast(coarse.device.type, enabled=False):
-            first, second = words.chunk(2)
+            first, second = descriptors.chunk(2)
             return torch.bmm(first.transpose(1, 2), second)
 
     def _propagated(
@@ -217,7 +217,7 @@ class Matching(FlowEstimator):
     ) -> Float[Tensor, "n 2 h w"]:
         """The flow of similar features of the same picture, mostly of those that are sure."""
         query, key = self.kin(coarse).float().flatten(2).transpose(1, 2).chunk(2, dim=2)
-        doubt = (self.caution.abs() * unsure).flatten(2)
+        penalty = (self.caution.abs() * unsure).flatten(2)
         # As many channels as the keys have: only then does attention come without a matrix.
         value = F.pad(flow.flatten(2).transpose(1, 2), (0, key.shape[2] - 2))
         with torch.autocast(coarse.device.type, enabled=False):
@@ -225,7 +225,7 @@ class Matching(FlowEstimator):
                 query[:, None].contiguous(),
                 key[:, None].contiguous(),
                 value[:, None],
-                attn_mask=-doubt[:, None],
+                attn_mask=-penalty[:, None],
             )
         return moved[:, 0, :, :2].transpose(1, 2).unflatten(2, (flow.shape[-2], flow.shape[-1]))
 

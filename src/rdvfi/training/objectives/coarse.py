@@ -20,7 +20,7 @@ from rdvfi.interfaces import FlowEstimator
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import Picture
 from rdvfi.motion.flow.matched_dis import MatchedDIS
-from rdvfi.motion.flow.matching import Found, Matching
+from rdvfi.motion.flow.matching import MatchedFlows, Matching
 from rdvfi.training.losses.evidence import Estimates, Evidence, FlowPair, Matches, Needs, Terms
 from rdvfi.training.objectives.autoencoder_clip import Clip
 from rdvfi.training.objectives.base import Batch, Losses, Objective
@@ -146,7 +146,7 @@ class CoarseFlow(Objective):
         flow = self.estimator.both_ways(first, last)[0]
         return draw_flows(first, last, flow, known[: len(first)], seen[: len(first)])
 
-    def _found(self, matching: Matching, first: Tensor, last: Tensor, moment: Moment) -> Found:
+    def _found(self, matching: Matching, first: Tensor, last: Tensor, moment: Moment) -> MatchedFlows:
         return matching.find(first, last, fine=moment.progress >= self.fine_from)
 
     def _of_pairs(self, pair: Pair, moment: Moment) -> Evidence:
