@@ -10,7 +10,7 @@ import rdvfi
 SOURCE = Path(rdvfi.__file__).parent
 
 LAYERS = [
-    {"_typecheck", "_torchvision", "_hub"},
+    {"_typecheck", "_torchvision", "_hub", "_tensors"},
     {"types", "about"},
     {"geometry"},
     {"ops"},

@@ -8,7 +8,7 @@ written beside their final place and moved there when they are complete.
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from rdvfi._hub import fetch, is_hub_id
+from rdvfi._tensors import name_difference, tensor_difference
 
 FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"
@@ -94,7 +95,7 @@ def read_config(path: Path) -> Pretrained:
     table.setdefault("apart", [])  # files of version 0.1 do not say
     expected = {field.name for field in fields(Pretrained)}
     if table.keys() != expected:
-        raise ValueError(f"{path}: {_difference('keys', expected, table)}")
+        raise ValueError(f"{path}: {name_difference('keys', expected, table)}")
     area = table["motion_area"]
     if isinstance(area, bool) or not isinstance(area, int) or area < 1:
         raise ValueError(f"{path}: motion_area must be a number of pixels; got {area!r}")
@@ -160,14 +161,9 @@ def _check_tensors(path: Path, expected: Mapping[str, Tensor], shapes: Mapping[s
                 f"{path} holds no weights of {', '.join(parts)}; parts that were saved alone are "
                 "taken into a whole model by Interpolator.load_part"
             )
-        difference = _difference("tensors", expected, shapes)
+    difference = tensor_difference(expected, shapes)
+    if difference:
         raise ValueError(f"{path} holds the weights of another model: {difference}")
-    for name, shape in shapes.items():
-        if tuple(expected[name].shape) != shape:
-            raise ValueError(
-                f"{path} holds the weights of another model: {name} has shape {shape}, this model "
-                f"needs {tuple(expected[name].shape)}"
-            )
 
 
 def save_pretrained(folder: str | os.PathLike[str], config: Pretrained, state: Mapping[str, Tensor]) -> None:
@@ -210,17 +206,6 @@ def push_folder(save: Callable[[Path], None], repository: str, *, private: bool,
                 f"cannot upload {repository!r}: the Hugging Face hub cannot be reached: {error}"
             ) from error
     return str(commit.commit_url)
-
-
-def _difference(what: str, expected: Iterable[str], got: Iterable[str]) -> str:
-    """Which names are missing and which are too many, three of each at most."""
-    missing, extra = sorted(set(expected) - set(got)), sorted(set(got) - set(expected))
-    notes = []
-    for label, names in ((f"missing {what}", missing), (f"unknown {what}", extra)):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            notes.append(f"{label} {', '.join(names[:3])}{more}")
-    return "; ".join(notes)
 
 
 def _write_atomically(path: Path, write: Callable[[Path], Any]) -> None:

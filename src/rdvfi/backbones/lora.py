@@ -17,8 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-Rename = Callable[[str], str | None]
-"""Another naming's name of a module to this network's; None if there is none."""
+Rename = Callable[[str], str]
+"""Another naming's name of a module to this network's, or to one that it has not."""
 
 _PREFIXES = ("diffusion_model.", "model.diffusion_model.", "transformer.", "unet.", "lora_unet_")
 _ENDINGS = {
@@ -50,7 +50,7 @@ def merge_lora(
     path: str | os.PathLike[str],
     *,
     scale: float = 1.0,
-    rename: Rename = lambda name: None,
+    rename: Rename = lambda name: name,
 ) -> int:
     """Add a LoRA to the weights of a network, in place; returns how many parameters changed.
 
@@ -135,8 +135,8 @@ def _find(name: str, modules: dict[str, str], rename: Rename) -> str | None:
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
     name = name.removeprefix("_")
-    other = rename(name) or rename(_dotted(name))
-    return modules.get(name) or (modules.get(other) if other else None)
+    candidates = (name, rename(name), rename(_dotted(name)))
+    return next((modules[candidate] for candidate in candidates if candidate in modules), None)
 
 
 def _dotted(name: str) -> str:

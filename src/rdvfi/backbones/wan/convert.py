@@ -1,9 +1,9 @@
 """``rdvfi convert``: the original Wan2.1-Fun-InP file as a folder in diffusers' format.
 
 The publisher's repository holds one safetensors file under the original names and no configuration
-that diffusers reads. Here names are changed, values and types are kept bit for bit, every name and
-shape is checked against the architecture, and the configuration is written beside. The result
-appears under its name only when it is complete.
+that diffusers reads. Here names are changed by diffusers' own table, values and types are kept bit
+for bit, every name and shape is checked against the architecture, and the configuration is written
+beside. The result appears under its name only when it is complete.
 """
 
 import tempfile
@@ -13,12 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from rdvfi._tensors import tensor_difference
 from rdvfi.backbones.lora import read_tensors
 from rdvfi.backbones.pretrained_parts import load_part, prepare_diffusers
 from rdvfi.backbones.wan.architecture import fresh_transformer
-from rdvfi.backbones.wan.names import to_diffusers
-
-_PREFIX = "model.diffusion_model."
 
 
 def convert_transformer(file: Path, folder: Path, *, size: str = "1.3b") -> None:
@@ -71,22 +69,10 @@ def _write(model: Any, target: Path) -> None:
 
 def _renamed(file: Path, model: nn.Module, size: str) -> dict[str, torch.Tensor]:
     """The file's tensors under diffusers' names, all of them and nothing else."""
-    expected = model.state_dict()
-    state = {}
-    for name, tensor in read_tensors(file).items():
-        new = to_diffusers(name.removeprefix(_PREFIX))
-        if new is None or new not in expected:
-            raise ValueError(f"{file} is not Wan2.1-Fun-InP of size {size!r}: unknown {name}")
-        if tensor.shape != expected[new].shape:
-            raise ValueError(
-                f"{file} is not Wan2.1-Fun-InP of size {size!r}: {name} has shape "
-                f"{tuple(tensor.shape)}, expected {tuple(expected[new].shape)}"
-            )
-        state[new] = tensor
-    missing = sorted(expected.keys() - state.keys())
-    if missing:
-        raise ValueError(
-            f"{file} is not Wan2.1-Fun-InP of size {size!r}: {len(missing)} tensors are missing, "
-            f"among them that of {missing[0]}"
-        )
+    from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
+
+    state = convert_wan_transformer_to_diffusers(read_tensors(file))
+    difference = tensor_difference(model.state_dict(), {name: tuple(tensor.shape) for name, tensor in state.items()})
+    if difference:
+        raise ValueError(f"{file} is not Wan2.1-Fun-InP of size {size!r}: {difference}")
     return state

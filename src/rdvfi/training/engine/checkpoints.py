@@ -22,6 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rdvfi._tensors import tensor_difference
+
 FORMAT = "rdvfi-training-1"
 
 
@@ -134,17 +136,9 @@ def check_names(where: str, expected: dict[str, Tensor], got: dict[str, Tensor])
     Raises:
         ValueError: If a name or a shape differs.
     """
-    if expected.keys() != got.keys():
-        missing, extra = sorted(expected.keys() - got.keys()), sorted(got.keys() - expected.keys())
-        first = f"it lacks {missing[0]}" if missing else f"this model has no {extra[0]}"
-        count = len(missing) + len(extra)
-        raise ValueError(f"{where} is of another model or stage: {first} ({count} such differences)")
-    for name, tensor in expected.items():
-        if tensor.shape != got[name].shape:
-            raise ValueError(
-                f"{where} is of another model or stage: {name} has shape "
-                f"{tuple(got[name].shape)}, this model needs {tuple(tensor.shape)}"
-            )
+    difference = tensor_difference(expected, {name: tuple(tensor.shape) for name, tensor in got.items()})
+    if difference:
+        raise ValueError(f"{where} is of another model or stage: {difference}")
 
 
 def _write(path: Path, state: State) -> None:
