@@ -52,7 +52,7 @@ class ExactCoarse(FlowEstimator):
                 self._known.append((image[None], flows[:, i, 1 - i]))
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """See `FlowEstimator.forward`."""
+        """Flow of the scene whose picture is most like each source, (n, 2, h, w)."""
         return torch.cat([nearest(image[None], self._known) for image in source])
 
 
@@ -80,7 +80,7 @@ class ExactKnots(TrajectoryModel):
         self._fields = nearest(first, self._known)
 
     def forward(self, keyframes: Keyframes) -> Trajectory:
-        """See `TrajectoryModel.forward`."""
+        """The trajectory through the exact flows of the scene that was named."""
         fields = (self._fields[:, :, 0], self._fields[:, :, 1])
         return trajectory_over(
             self.replaced.knots,  # pyright: ignore[reportArgumentType]
@@ -105,7 +105,7 @@ class WithExactKnots(ModelMethod):
 
     @torch.inference_mode()
     def __call__(self, img0: Tensor, img1: Tensor, times: Tensor) -> Tensor:
-        """See `ModelMethod.__call__`."""
+        """Frames at ``times``, once the trajectory knows its scene."""
         trajectory = self.model.trajectory
         assert isinstance(trajectory, ExactKnots)
         trajectory.look_at(img0)

@@ -178,7 +178,7 @@ class Remembering(ModelMethod):
 
     @torch.inference_mode()
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
-        """See `ModelMethod.__call__`."""
+        """Frames at ``times``; the flows at `TIMES` are kept."""
         motion = self.model.estimate(img0, img1)
         self.flows.append(torch.stack(motion.trajectory.at(TIMES), dim=2))
         return self.model.render(img0, img1, motion, times)

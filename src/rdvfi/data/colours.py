@@ -68,7 +68,7 @@ def recoloured(
         strength: 0 leaves them alone, 1 is usual.
         draw: On the CPU, so that every device has the same colours; the noise of the sensor is drawn
             on the device of the frames, from a number of its own.
-        alike: See `Recoloured`.
+        alike: Whether all frames of a sample change in the same way, and get no noise.
     """
     (b, t), device, own = frames.shape[:2], frames.device, 0.0 if alike else 1.0
 
