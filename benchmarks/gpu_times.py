@@ -206,8 +206,8 @@ def rife(notes: Notes) -> None:
     """RIFE 4.25 beside it, one frame between two."""
     from rdvfi.evaluation.rife import RIFE
 
-    other = RIFE(device=notes.device)
     for dtype in (torch.float32, torch.float16):
+        other = RIFE(device=notes.device, dtype=dtype)
         pair = inputs.real_pair(SIZES["1024x576"], notes.device, dtype)
         notes[f"rife 4.25 {str(dtype)[6:]} 1024x576"] = notes.ms(lambda: other(*pair, torch.tensor([0.5])))  # noqa: B023
 

