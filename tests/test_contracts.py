@@ -258,7 +258,7 @@ class Wrong(toy.ToyGenerator):
         (Forgetful, "a latent that is known must be used"),
         (OneLevel, "every sample has its own noise level"),
         (Unlinked, "no gradient reaches the denoiser"),
-        (Wrong, "noise process: the velocity must lead back to the clean latents"),
+        (Wrong, "noise process: the velocity must give the clean latents again"),
     ],
 )
 @torch.no_grad()

@@ -348,7 +348,7 @@ def _check_noise_process(process: NoiseProcess, clean: Tensor) -> None:
         sigma = torch.full((len(clean),), level)
         noisy, velocity = process.add_noise(clean, noise, sigma), process.velocity(clean, noise, sigma)
         back = process.clean_from_velocity(noisy, velocity, sigma)
-        law = "noise process: the velocity must lead back to the clean latents"
+        law = "noise process: the velocity must give the clean latents again"
         assert_close(back, clean, tolerance=1e-4, law=law)
         law = "noise process: noisy and clean latents must determine the velocity"
         assert_close(process.velocity_from_clean(noisy, clean, sigma), velocity, tolerance=1e-4, law=law)

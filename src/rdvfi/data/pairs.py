@@ -7,7 +7,7 @@ two kinds:
   Beside the scenes of `rdvfi.data.synthetic.moving` it has small fast objects and textureless surfaces
   (`rdvfi.data.synthetic.small_objects`).
 - ``film``: two frames of the film, up to a second apart. What `sift-dis` finds there is taken for
-  the truth where it leads back in both directions and where the pictures agree along it, a strict
+  the truth where it is forward-backward consistent and where the pictures agree along it, a strict
   form of the consistency of Meister et al. (UnFlow, AAAI 2018, https://arxiv.org/abs/1711.07837);
   elsewhere the flow counts as unknown.
 

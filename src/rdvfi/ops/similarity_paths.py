@@ -98,7 +98,7 @@ class _FromOneEnd:
         self.guess = -shift / power
         fields = (shift, power, travel.expand_as(shift))
         parts = [part for field in fields for part in (field.real, field.imag)]
-        self._facts = torch.stack(parts, dim=2)
+        self._maps = torch.stack(parts, dim=2)
         self._missed = flow_length(flow + backward_warp(other, flow)).clamp(max=_MOST)
         self._apart = flow_length(flow - _middle(flow)).clamp(max=_MOST)
 
@@ -115,9 +115,9 @@ class _FromOneEnd:
 
         Where nothing arrives, those of the first guess.
         """
-        b, t = self._facts.shape[:2]
-        facts = self._facts.flatten(0, 1)
-        shift, travel = facts[:, :2].contiguous(), facts[:, 4:]
+        b, t = self._maps.shape[:2]
+        maps = self._maps.flatten(0, 1)
+        shift, travel = maps[:, :2].contiguous(), maps[:, 4:]
         priority, trust = (
             part[:, None].expand(b, t, *part.shape[1:]).flatten(0, 1).contiguous()
             for part in (self._apart - _CONTRADICTED * self._missed, torch.exp(-self._missed))
@@ -133,7 +133,7 @@ class _FromOneEnd:
 
     def _look_up(self, at: Planes) -> tuple[Planes, Planes, Planes]:
         b, t = at.shape[:2]
-        seen = backward_warp(self._facts.flatten(0, 1), _to_flow(at).flatten(0, 1))
+        seen = backward_warp(self._maps.flatten(0, 1), _to_flow(at).flatten(0, 1))
         shift, power, travel = _to_complex(seen.unflatten(0, (b, t)))
         return shift, power, travel
 

@@ -50,7 +50,7 @@ def composed(outer: Similarities, inner: Similarities) -> Similarities:
 
 
 def inverse(forward: Similarities) -> Similarities:
-    """The similarity that leads back."""
+    """The inverse similarity."""
     a, b, x, y = forward.unbind(-1)
     norm = a * a + b * b
     c, d = a / norm, -b / norm

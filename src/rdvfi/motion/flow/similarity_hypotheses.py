@@ -99,21 +99,21 @@ class Keypoints:
         """Positions (n, 2) and descriptors (n, 128)."""
         key = image.tobytes()
         if key not in self._known:
-            points, words = self._sift.detectAndCompute(image, None)
-            if words is None:
-                words = np.zeros((0, 128), np.float32)
+            points, descriptors = self._sift.detectAndCompute(image, None)
+            if descriptors is None:
+                descriptors = np.zeros((0, 128), np.float32)
             places = np.array([point.pt for point in points], np.float32).reshape(-1, 2)
-            self._known[key] = places, words
+            self._known[key] = places, descriptors
         return self._known[key]
 
 
 def _matches(source: Gray, target: Gray, find: Keypoints) -> tuple[np.ndarray, np.ndarray]:
     """Mutual nearest keypoints that pass Lowe's ratio test: two (n, 2) arrays of positions."""
-    (points0, words0), (points1, words1) = find(source), find(target)
+    (points0, descriptors0), (points1, descriptors1) = find(source), find(target)
     if len(points0) < 2 or len(points1) < 2:
         return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
-    similarity = words0 @ words1.T
-    norms0, norms1 = (words0**2).sum(1), (words1**2).sum(1)
+    similarity = descriptors0 @ descriptors1.T
+    norms0, norms1 = (descriptors0**2).sum(1), (descriptors1**2).sum(1)
     distance = np.maximum(norms0[:, None] + norms1[None] - 2.0 * similarity, 0.0)
     two = np.partition(distance, 1, axis=1)[:, :2]
     best = distance.argmin(1)

@@ -128,8 +128,8 @@ class TimmPyramid(FlowEstimator):
 
     def _correction(self, near: Tensor, far: Tensor, flow: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n 2 h w"]:
         assert self.refine is not None
-        facts = torch.cat((self._scores(near, far, flow), 0.1 * flow), dim=1)
-        return self.refine(facts.to(next(self.refine.parameters()))).float()
+        inputs = torch.cat((self._scores(near, far, flow), 0.1 * flow), dim=1)
+        return self.refine(inputs.to(next(self.refine.parameters()))).float()
 
     def train(self, mode: bool = True) -> "TimmPyramid":
         """As for any module, but the network's batch statistics stay those it came with."""

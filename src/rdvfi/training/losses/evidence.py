@@ -88,7 +88,7 @@ class Estimates:
 
     Flows are in full-size pixels. ``exact`` is 1 for those whose flow is known where the other
     picture hides the point, too. ``matched`` says whether the first estimate is nothing but the
-    mean of matches, which cannot know of what is hidden.
+    mean of matches, which says nothing of occluded points.
     """
 
     pairs: list[FlowPair]

@@ -2,8 +2,8 @@
 
 Noisy latents go in, clean ones come out, at noise levels whose lower bound rises to pure noise
 (`rdvfi.training.losses.registry.rising_noise_level`). Motion and synthesis are frozen; the generator's
-network learns by L_theta, by the frames that its keyframes come to (L_rec), and, where it bends a
-line of its own, by exact flow.
+network learns by L_theta, by the frames that its keyframes come to (L_rec), and, where it predicts
+residual motion, by exact flow.
 """
 
 import torch
