@@ -14,7 +14,7 @@ LAYERS = [
     {"types", "about"},
     {"geometry"},
     {"ops"},
-    {"layers"},
+    {"layers", "content"},
     {"scene_decision", "keyframes"},
     {"interfaces"},
     {"testing", "_signature", "_plugins"},

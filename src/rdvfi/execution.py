@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rdvfi.checkpoint import STAGES
+from rdvfi.content.skipping import fixed_shapes
 from rdvfi.graphs import Recorder
 from rdvfi.interfaces import KeyframeGenerator, Renderer, TrajectoryModel
 from rdvfi.pretrained import MOTION_AREA, Staged
@@ -133,7 +134,7 @@ class Executed(Staged):
         function = self._compiled.get(name, stage)
         if self._recorder is None or not self._records(args[:2]):
             return function(*args)
-        with torch.cuda.device_of(args[0]):
+        with torch.cuda.device_of(args[0]), fixed_shapes():
             return self._recorder.run(name, function, *args, watched=function is stage)
 
     def _records(self, images: Sequence[Tensor]) -> bool:

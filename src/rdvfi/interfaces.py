@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from rdvfi.content import Bars, Content, Observed, observe
 from rdvfi.keyframes import (
     Condition,
     Denoised,
@@ -36,7 +37,7 @@ from rdvfi.keyframes import (
 )
 from rdvfi.ops import paths
 from rdvfi.scene_decision import SceneDecision
-from rdvfi.types import Flow, Flows, Image, Times, Video, short_repr
+from rdvfi.types import Flow, Flows, Image, SmallImage, Times, Video, short_repr
 
 __all__ = [
     "Basis",
@@ -172,6 +173,8 @@ class Motion:
     trajectory: Trajectory
     scene: SceneDecision
     """Whether both frames belong to one scene. Renderers obey it and decide nothing themselves."""
+    content: Content | None = None
+    """Bars, overlays and light, which drawing takes care of; None if nobody looked for them."""
 
     __repr__ = short_repr
 
@@ -181,6 +184,8 @@ class Motion:
         keyframes: Keyframes,
         trajectory: Trajectory,
         *,
+        pictures: tuple[SmallImage, SmallImage] | None = None,
+        bars: Bars | None = None,
         scene_threshold: float | None = None,
         same_scene: bool | Bool[Tensor, " b"] | None = None,
     ) -> "Motion":
@@ -189,13 +194,22 @@ class Motion:
         Args:
             keyframes: Of the pair.
             trajectory: What they define.
+            pictures: Both frames at motion size, their bars covered, to look at for content.
+            bars: Of the frames; needed with ``pictures``.
             scene_threshold: Mean confidence, in [0, 1], below which two frames are of two scenes.
             same_scene: Decides instead, for all pairs or for each.
         """
         middle = torch.full((1,), 0.5, dtype=torch.float32, device=keyframes.latents.device)
-        confidence = trajectory.confidence(middle).mean((1, 2, 3, 4))
+        flows = trajectory.at(middle)
+        trust = trajectory.confidence(middle, flows=flows)
+        confidence, content = trust.mean((1, 2, 3, 4)), None if bars is None else Content(bars)
+        if pictures is not None and bars is not None and trajectory.grid is FlowGrid.TARGET:
+            first, last = trajectory.at(torch.arange(2, dtype=torch.float32, device=middle.device))
+            seen = Observed(*pictures, flows[0][:, 0], flows[1][:, 0], last[:, 0], first[:, 1], trust[:, 0])
+            content, explained = observe(seen, bars)
+            confidence = torch.minimum(confidence, explained)
         scene = SceneDecision.of(confidence, threshold=scene_threshold, same_scene=same_scene)
-        return cls(keyframes, trajectory, scene)
+        return cls(keyframes, trajectory, scene, content)
 
 
 class FlowEstimator(nn.Module, ABC):

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from rdvfi import _inputs
 from rdvfi._memory import WORK_BYTES, Chunks
+from rdvfi.content import Bars, find_bars
+from rdvfi.content.skipping import value_on_cpu
 from rdvfi.execution import Executed
 from rdvfi.geometry import MotionSize, choose_motion_size, replicate_pad, resize_image
 from rdvfi.interfaces import (
@@ -29,6 +31,7 @@ from rdvfi.interfaces import (
     TrajectoryModel,
 )
 from rdvfi.pretrained import MOTION_AREA
+from rdvfi.render.content import draw as draw_by_content
 from rdvfi.types import Image, SmallImage, Times, Timesteps, Video
 
 
@@ -45,6 +48,9 @@ class Interpolator(Executed):
         ValueError: If the stages do not fit together.
     """
 
+    content_rules: bool
+    """Whether bars, overlays, light and rest are looked for (`rdvfi.content`): True unless set."""
+
     def __init__(
         self,
         generator: KeyframeGenerator,
@@ -55,6 +61,7 @@ class Interpolator(Executed):
     ) -> None:
         super().__init__(generator, trajectory, renderer, motion_area=motion_area)
         self._chunks = Chunks()
+        self.content_rules = True
 
     def forward(
         self,
@@ -109,12 +116,14 @@ class Interpolator(Executed):
         shape = self.noise_shape(img0)
         noise = _inputs.draw_noise(shape, seed=seed, generator=generator, noise=noise)
         noise = noise.to(self.device, self.dtype, non_blocking=noise.device.type == "cpu")
-        known = None
+        known = bars = None
         if after is not None:
             self._check_motion(after, len(img0), self._size(img0))
             # A copy: the next call of a captured graph may write where the last one's result is.
             known = after.keyframes.latents[:, -1].clone()
-        return self._run("estimate", img0, img1, noise, known, scene_threshold, same_scene)
+            if after.content is not None and self.device.type == "cpu":
+                bars = after.content.bars
+        return self._run("estimate", img0, img1, noise, known, bars, scene_threshold, same_scene)
 
     def render(self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Timesteps) -> Video:
         """Draw frames at ``timesteps`` along a motion that `estimate` found for the same frames.
@@ -209,23 +218,36 @@ class Interpolator(Executed):
         img1: Tensor,
         noise: Tensor,
         known: Tensor | None = None,
+        bars_before: Bars | None = None,
         scene_threshold: float | None = None,
         same_scene: bool | Tensor | None = None,
     ) -> Motion:
         """The work of `estimate`: pure tensor code that compiles whole."""
+        bars = find_bars(img0, img1) if self.content_rules else None
+        if bars is not None:
+            img0, img1 = bars.filled(img0), bars.filled(img1)
+            if bars_before is not None and value_on_cpu(bars.differs(bars_before)):
+                known = None  # it was made of a picture with other bars
         small0, small1 = self._shrink(img0), self._shrink(img1)
         keyframes = self.generator(small0, small1, noise, latent0=known)
         if self.trajectory.reads is Reads.PIXELS and keyframes.images is None:
             keyframes = self._with_images(keyframes, small0, small1)
         trajectory = self.trajectory(keyframes)
-        return Motion.of(keyframes, trajectory, scene_threshold=scene_threshold, same_scene=same_scene)
+        return Motion.of(
+            keyframes,
+            trajectory,
+            pictures=(small0, small1),
+            bars=bars,
+            scene_threshold=scene_threshold,
+            same_scene=same_scene,
+        )
 
     def _frames(self, img0: Tensor, img1: Tensor, motion: Motion, times: Times) -> Video:
         """The work of `render`, likewise."""
         h, w = img0.shape[-2:]
         padded = self._size(img0).padded
         first, last = (replicate_pad(self._working(image), padded) for image in (img0, img1))
-        return self.renderer(first, last, motion, times)[..., :h, :w].to(img0.dtype)
+        return draw_by_content(self.renderer, first, last, motion, times)[..., :h, :w].to(img0.dtype)
 
     def _size(self, images: Tensor) -> MotionSize:
         return choose_motion_size(

@@ -51,7 +51,7 @@ def _filled(flow: Flow, other: Flow) -> Flow:
     occluded = inside & ~passes
     checked = inside.sum((1, 2, 3), keepdim=True)
     same_scene = consistent.sum((1, 2, 3), keepdim=True) >= SAME_SCENE * checked
-    return torch.where(occluded & same_scene, _spread(flow, consistent.to(flow)), flow)
+    return torch.where(occluded & same_scene, pull_push(flow, consistent.to(flow)), flow)
 
 
 def _checked(flow: Flow, other: Flow) -> tuple[Bool[Tensor, "b 1 h w"], Bool[Tensor, "b 1 h w"]]:
@@ -65,9 +65,14 @@ def forward_backward_error(flow: Flow, back: Flow) -> Float[Tensor, "b 1 h w"]:
     return missed / (_TOLERANCE + 0.05 * flow_length(flow))
 
 
-def _spread(flow: Flow, valid: Float[Tensor, "b 1 h w"]) -> Flow:
-    """The flow of valid pixels, continued everywhere (pull-push)."""
-    sums, shares = [valid * flow], [valid]
+def pull_push(maps: Float[Tensor, "b c h w"], valid: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b c h w"]:
+    """Maps of valid pixels, continued everywhere.
+
+    Args:
+        maps: Flows, or colours.
+        valid: 1 where they hold, 0 elsewhere.
+    """
+    sums, shares = [valid * maps], [valid]
     for _ in range(_LEVELS):
         sums.append(_halved(sums[-1]))
         shares.append(_halved(shares[-1]))

@@ -23,14 +23,16 @@ correct, and a static picture stays exact.
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.geometry import resize_flow
+from rdvfi.content.light import Light
+from rdvfi.content.rest import at_rest
+from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.interfaces import Motion, Renderer, Trajectory
 from rdvfi.ops import render
 from rdvfi.ops.paths import follow
@@ -66,6 +68,36 @@ class WarpInputs:
             share * self.residual,
         )
 
+    def adapted(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> "WarpInputs":
+        """The same with what stands still at rest, and the blend in the light of its time.
+
+        Args:
+            img0: First frames, as they are.
+            img1: Last ones.
+            motion: Of the pair; without ``content`` nothing changes.
+            timesteps: Of the frames.
+        """
+        if motion.content is None:
+            return self
+        size = (self.flow0.shape[-2], self.flow0.shape[-1])
+        small0, small1 = (resize_image(image.float(), size) for image in (img0, img1))
+        light = motion.content.light
+        first, last = (small0, small1) if light is None else light.between(small0, small1)
+        moves = 1.0 - at_rest(first, last, self.flow0, self.flow1)
+        still = WarpInputs(moves * self.flow0, moves * self.flow1, self.mask, moves * self.residual)
+        return still if light is None else still._lit(small0, small1, light, timesteps)
+
+    def _lit(self, small0: Image, small1: Image, light: Light, timesteps: Times) -> "WarpInputs":
+        """Where the blend leans to one frame, the light of that frame is corrected by a colour."""
+        b, t = self.mask.shape[:2]
+        now = light.at(timesteps)
+        added = now * self.residual
+        pairs = ((small0, self.flow0, self.mask), (small1, self.flow1, 1.0 - self.mask))
+        for (image, flow, share), end in zip(pairs, light.ends(), strict=True):
+            warped = backward_warp(spread(image, t), flow.flatten(0, 1)).unflatten(0, (b, t))
+            added = added + share * (now / end[:, None] - 1.0) * warped
+        return replace(self, residual=added)
+
     def draw(self, img0: Image, img1: Image) -> Video:
         """The frames at full size."""
         return render(img0, img1, self.flow0, self.flow1, self.mask, self.residual)
@@ -92,8 +124,21 @@ class RefiningRenderer(Renderer):
         """Frames at ``timesteps``, drawn from what `refine` makes of the motion."""
         if timesteps.numel() == 0:
             return img0.new_empty(img0.shape[0], 0, *img0.shape[1:])
-        refined = self.refine(img0, img1, motion, timesteps)
+        seen0, seen1 = _in_one_light(img0, img1, motion)
+        refined = self.refine(seen0, seen1, motion, timesteps).adapted(img0, img1, motion, timesteps)
         return refined.faded(motion.scene, timesteps).draw(img0, img1)
+
+
+def _in_one_light(
+    img0: Image, img1: Image, motion: Motion
+) -> tuple[Float[Tensor, "b 3 _ _"], Float[Tensor, "b 3 _ _"]]:
+    """Both frames as a network compares them: on the trajectory's grid, in the light between."""
+    if motion.content is None or motion.content.light is None:
+        return img0, img1
+    light = motion.content.light
+    size = (light.gain.shape[-2], light.gain.shape[-1])
+    first, last = (resize_image(image.float(), size) for image in (img0, img1))
+    return light.between(first, last)
 
 
 def _local_mean(difference: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:

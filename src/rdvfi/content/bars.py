@@ -1,0 +1,114 @@
+"""Letterbox and pillarbox bars: constant borders that are in both frames.
+
+Black matches black wherever it is, so bars tell an estimator nothing, and their straight edge, which
+stands still beside a picture that moves, tells it something false: the motion of the picture leaks
+into the bars and the bars into the picture. `find_bars` counts the constant lines at each side,
+`Bars.filled` continues the picture over them for whoever estimates or draws, and `Bars.restored` puts
+the bars of the input back into the frames made.
+
+A line (a row or a column) belongs to a bar if it looks like the outermost one in both frames: all of
+it up to what a codec leaves of noise, or at least `_BACKGROUND` of it where the rest is equal in both
+frames, as subtitles inside a bar are. The run of such lines from the border is a bar if the line
+after it differs along at least `_EDGE` of its length: a bar ends in a straight edge, a sky does not.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from rdvfi.content.skipping import is_absent
+from rdvfi.types import Image
+
+_RANGE, _DEVIATION = 14 / 255, 2.5 / 255
+"""What a codec leaves in a bar: the largest and the mean deviation from its colour."""
+_EQUAL = 6 / 255
+"""Difference of two frames that a codec may leave in what stands still."""
+_BACKGROUND = 0.4
+"""Share of a line that shows the bar's colour where text stands in it."""
+_EDGE = 0.3
+"""Share of the first line of the picture that differs from the bar."""
+_SOFT = 2
+"""Lines over which a codec or a scaler smears that edge."""
+_WIDEST = 3
+"""A bar takes at most a third of the side."""
+_SAMPLES = 128
+"""Pixels of a line that are looked at, about: what matters here is wider than those between."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bars:
+    """Where the picture is, per sample; a frame without bars has it everywhere."""
+
+    rows: Int64[Tensor, "b 2"]
+    """The first row of the picture, and the one after its last."""
+    columns: Int64[Tensor, "b 2"]
+    """The same for columns."""
+    size: tuple[int, int]
+    """Height and width of the frames."""
+
+    def any(self) -> Tensor:
+        """Whether a sample has any bar: a tensor with one truth value."""
+        h, w = self.size
+        return ((self.rows[:, 1] - self.rows[:, 0] < h) | (self.columns[:, 1] - self.columns[:, 0] < w)).any()
+
+    def differs(self, other: "Bars") -> Tensor:
+        """Whether any sample has other bars: a tensor with one truth value."""
+        return (self.rows != other.rows).any() | (self.columns != other.columns).any()
+
+    def filled(self, images: Float[Tensor, "b c H W"]) -> Float[Tensor, "b c H W"]:
+        """Images, also padded ones, whose bars are covered by the nearest line of the picture."""
+        if is_absent(self.any()):
+            return images
+        b, c, h, w = images.shape
+        rows, columns = _nearest(self.rows, h), _nearest(self.columns, w)
+        tall = images.gather(2, rows[:, None, :, None].expand(b, c, h, w))
+        return tall.gather(3, columns[:, None, None, :].expand(b, c, h, w))
+
+    def restored(
+        self, frames: Float[Tensor, "b t 3 H W"], img0: Image, img1: Image, timesteps: Float[Tensor, " t"]
+    ) -> Float[Tensor, "b t 3 H W"]:
+        """Frames with the bars of the nearer input frame."""
+        if is_absent(self.any()):
+            return frames
+        h, w = frames.shape[-2:]
+        inside = _between(self.rows, h)[:, :, None] & _between(self.columns, w)[:, None, :]
+        later = (timesteps > 0.5)[None, :, None, None, None]
+        return torch.where(inside[:, None, None], frames, torch.where(later, img1[:, None], img0[:, None]))
+
+
+def _nearest(inside: Int64[Tensor, "b 2"], length: int) -> Int64[Tensor, "b n"]:
+    lines = torch.arange(length, device=inside.device)[None]
+    return torch.minimum(torch.maximum(lines, inside[:, :1]), inside[:, 1:] - 1)
+
+
+def _between(inside: Int64[Tensor, "b 2"], length: int) -> Tensor:
+    lines = torch.arange(length, device=inside.device)[None]
+    return (lines >= inside[:, :1]) & (lines < inside[:, 1:])
+
+
+def find_bars(img0: Image, img1: Image) -> Bars:
+    """The bars that two frames have in common."""
+    h, w = img0.shape[-2:]
+    rows = (_run(img0, img1), _run(img0.flip(2), img1.flip(2)))
+    turned = img0.transpose(2, 3), img1.transpose(2, 3)
+    columns = (_run(*turned), _run(turned[0].flip(2), turned[1].flip(2)))
+    return Bars(torch.stack((rows[0], h - rows[1]), dim=1), torch.stack((columns[0], w - columns[1]), dim=1), (h, w))
+
+
+def _run(img0: Image, img1: Image) -> Int64[Tensor, " b"]:
+    """Rows of a bar at the upper side."""
+    deepest = max(1, img0.shape[2] // _WIDEST)
+    step = max(1, img0.shape[3] // _SAMPLES)
+    first, last = (image[:, :, : deepest + _SOFT, ::step].contiguous() for image in (img0, img1))
+    colour = 0.5 * (first[:, :, :1].mean(3, keepdim=True) + last[:, :, :1].mean(3, keepdim=True))
+    off = torch.maximum((first - colour).abs().amax(1), (last - colour).abs().amax(1))
+    constant = (off.amax(2) < _RANGE) & (off.mean(2) < _DEVIATION)
+    equal = (first - last).abs().amax((1, 3)) < _EQUAL
+    differs = (off > _EQUAL).float().mean(2)
+    line = constant | (equal & (differs < 1.0 - _BACKGROUND))
+    # The outermost line tells the colour, so it has to be constant itself.
+    run = (line[:, :deepest] & constant[:, :1]).long().cumprod(1).sum(1)
+    after = torch.stack([differs.gather(1, (run + i)[:, None]) for i in range(_SOFT)]).amax(0)[:, 0]
+    return run * (after > _EDGE)

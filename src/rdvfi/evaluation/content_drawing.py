@@ -1,0 +1,138 @@
+"""Drawing the generated cases of `rdvfi.evaluation.content_cases`: textures, sprites, overlays.
+
+Pictures are float arrays ``(H, W, 3)`` in [0, 1]; a layer is ``(H, W, 4)`` with premultiplied
+colour. Everything that moves is drawn at twice the size and averaged down, so that sub-pixel motion
+and edges are those of a camera, and all of it follows from a random generator.
+
+The texture is the *dead leaves* model (Lee, Mumford and Huang, IJCV 2001): opaque discs and boxes of
+scale-invariant sizes, which has the statistics of edges and occlusion of photographs, with fine
+grain on the leaves so that no region is without texture.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+
+Picture = Float[np.ndarray, "H W 3"]
+Layer = Float[np.ndarray, "H W 4"]
+Matrix = Float[np.ndarray, "2 3"]
+
+_OVERSAMPLING = 2
+_LEAVES = 700
+
+
+def smooth_noise(rng: np.random.Generator, h: int, w: int, cell: float) -> Float[np.ndarray, "H W"]:
+    """Noise that changes over ``cell`` pixels, scaled to [0, 1]."""
+    grid = rng.random((int(h / cell) + 3, int(w / cell) + 3)).astype(np.float32)
+    out = cv2.resize(grid, (w, h), interpolation=cv2.INTER_CUBIC)
+    return (out - out.min()) / (np.ptp(out) + 1e-6)
+
+
+def dead_leaves(rng: np.random.Generator, h: int, w: int, *, smallest: float = 3.0) -> Picture:
+    """A texture of overlapping discs and boxes, the radius r with density ~ r^-3."""
+    image = np.full((h, w, 3), rng.uniform(0.2, 0.8, 3), np.float32)
+    largest = 0.3 * min(h, w)
+    for share in rng.random(_LEAVES):
+        radius = 1.0 / np.sqrt(share / smallest**2 + (1.0 - share) / largest**2)
+        centre = (int(rng.uniform(0, w)), int(rng.uniform(0, h)))
+        tone = np.clip(rng.uniform(0.05, 0.95) + rng.uniform(-0.15, 0.15, 3), 0.0, 1.0)
+        colour = tuple(float(c) for c in tone)
+        if rng.random() < 0.5:
+            cv2.circle(image, centre, int(radius), colour, -1, cv2.LINE_AA)
+        else:
+            rectangle = (centre, (2.0 * radius, 1.4 * radius), float(rng.uniform(0.0, 180.0)))
+            cv2.fillPoly(image, [cv2.boxPoints(rectangle).astype(np.int32)], colour, cv2.LINE_AA)
+    shade = 0.75 + 0.5 * smooth_noise(rng, h, w, 80.0)
+    grain = 0.94 + 0.12 * smooth_noise(rng, h, w, 3.0)
+    return np.clip(cv2.GaussianBlur(image, (0, 0), 0.7) * (shade * grain)[..., None], 0.0, 1.0)
+
+
+def similarity(centre: tuple[float, float], to: tuple[float, float], angle: float = 0.0, scale: float = 1.0) -> Matrix:
+    """The matrix that takes ``centre`` to ``to`` (x, y), turned by ``angle`` degrees and scaled."""
+    turn = np.deg2rad(angle)
+    c, s = scale * np.cos(turn), scale * np.sin(turn)
+    x, y = centre
+    return np.array([[c, -s, to[0] - c * x + s * y], [s, c, to[1] - s * x - c * y]])
+
+
+def placed(texture: np.ndarray, matrix: Matrix, size: tuple[int, int], *, outside: bool = True) -> np.ndarray:
+    """A texture drawn through ``matrix`` into ``size = (h, w)``, averaged down.
+
+    Args:
+        texture: (h, w, c).
+        matrix: From texture to frame, pixel centres at integers.
+        size: Of the frame.
+        outside: Whether the texture is mirrored beyond its border; if not, it is 0 there.
+    """
+    h, w = size
+    k = _OVERSAMPLING
+    enlarge = np.array([[k, 0.0, (k - 1) / 2], [0.0, k, (k - 1) / 2]])
+    whole = np.vstack([matrix, [0.0, 0.0, 1.0]])
+    border = cv2.BORDER_REFLECT_101 if outside else cv2.BORDER_CONSTANT
+    large = cv2.warpAffine(texture, enlarge @ whole, (w * k, h * k), flags=cv2.INTER_LINEAR, borderMode=border)
+    return cv2.resize(large, (w, h), interpolation=cv2.INTER_AREA)
+
+
+def pan(
+    rng: np.random.Generator, size: tuple[int, int], velocity: tuple[float, float], count: int, *, smallest: float = 3.0
+) -> list[Picture]:
+    """``count`` frames of a texture that slides by ``velocity`` pixels a frame."""
+    h, w = size
+    far = [abs(v) * (count - 1) for v in velocity]
+    world = dead_leaves(rng, int(h + far[1] + 4), int(w + far[0] + 4), smallest=smallest)
+    start = [2.0 + max(0.0, v) * (count - 1) for v in velocity]
+    shifts = ((start[0] - velocity[0] * t, start[1] - velocity[1] * t) for t in range(count))
+    return [placed(world, np.array([[1.0, 0.0, -x], [0.0, 1.0, -y]]), size) for x, y in shifts]
+
+
+def velocity(rng: np.random.Generator, speed: float) -> float:
+    """About ``speed``, either way."""
+    return float(speed * rng.uniform(0.85, 1.15) * rng.choice([-1.0, 1.0]))
+
+
+def as_layer(colour: np.ndarray, alpha: np.ndarray) -> Layer:
+    """Colour with its opacity, premultiplied."""
+    a = np.asarray(alpha, np.float32)[..., None]
+    return np.concatenate((np.broadcast_to(colour, (*a.shape[:2], 3)) * a, a), axis=2).astype(np.float32)
+
+
+def over(back: Picture, layer: Layer) -> Picture:
+    """A layer in front of a picture."""
+    return layer[..., :3] + (1.0 - layer[..., 3:]) * back
+
+
+def ellipse(h: int, w: int, centre: tuple[float, float], radii: tuple[float, float]) -> Float[np.ndarray, "H W"]:
+    """Opacity of an ellipse with an edge one pixel wide."""
+    y, x = np.mgrid[0:h, 0:w].astype(np.float32)
+    distance = np.hypot((x - centre[0]) / radii[0], (y - centre[1]) / radii[1])
+    return np.clip((1.0 - distance) * min(radii) + 0.5, 0.0, 1.0)
+
+
+def lettering(
+    size: tuple[int, int],
+    lines: Sequence[tuple[str, int | float, int | float, int | float]],
+    *,
+    opacity: float = 1.0,
+    outline: int = 2,
+) -> Layer:
+    """White text with a dark outline.
+
+    Args:
+        size: Of the layer, (h, w).
+        lines: (text, x of the left end, y of the base line, height of a capital), in pixels.
+        opacity: Of the whole.
+        outline: Its width in pixels.
+    """
+    h, w = size
+    k = 4
+    fill, body = (np.zeros((h * k, w * k), np.uint8) for _ in range(2))
+    for text, x, y, height in lines:
+        scale, place, font = height * k / 21.0, (int(x * k), int(y * k)), cv2.FONT_HERSHEY_SIMPLEX
+        stroke = max(2, round(0.14 * height * k))
+        cv2.putText(body, text, place, font, scale, 255, stroke + 2 * outline * k, cv2.LINE_AA)
+        cv2.putText(fill, text, place, font, scale, 255, stroke, cv2.LINE_AA)
+    white, whole = (cv2.resize(x, (w, h), interpolation=cv2.INTER_AREA) / np.float32(255.0) for x in (fill, body))
+    colour = np.clip(0.03 * whole + 0.92 * white, 0.0, 1.0)
+    return opacity * np.dstack([colour, colour, colour, np.maximum(whole, white)]).astype(np.float32)
