@@ -109,7 +109,7 @@ def test_low_confidence_is_said_once_after_the_result(tmp_path, saved, capsys) -
 def test_user_errors_are_one_line_and_exit_code_two(tmp_path, saved, capsys) -> None:
     out = tmp_path / "out.mp4"
     assert "none.mp4 does not exist" in _fails(capsys, "interpolate", tmp_path / "none.mp4", out)
-    assert "unknown output suffix '.avi'" in _fails(capsys, "interpolate", CLIP, tmp_path / "out.avi")
+    assert "unknown output suffix '.wmv'" in _fails(capsys, "interpolate", CLIP, tmp_path / "out.wmv")
     assert "does not exist" in _fails(capsys, "interpolate", CLIP, tmp_path / "no" / "out.mp4")
     assert "--multiplier is 0" in _fails(capsys, "interpolate", CLIP, out, "-x", 0)
     assert "give one or more inputs and an output" in _fails(capsys, "interpolate", CLIP)

@@ -209,9 +209,9 @@ def test_the_contact_sheet_shows_the_pair_that_changes_most(tmp_path, model) -> 
     assert picture.shape == (2 * height, 3 * width, 3)
     source = _frames(tmp_path / "in.mp4")
     inner = picture[30:48, 4:68]
-    assert np.array_equal(inner, source[2].pixels[26:44])
+    assert np.abs(inner.astype(int) - source[2].pixels[26:44]).max() <= 5  # through video levels and back
     last = picture[height + 30 : height + 48, width + 4 : width + 68]
-    assert np.array_equal(last, source[3].pixels[26:44])
+    assert np.abs(last.astype(int) - source[3].pixels[26:44]).max() <= 5
 
 
 class _Counted(Source):
@@ -364,7 +364,7 @@ def test_bad_arguments_are_refused_before_any_work(tmp_path, model) -> None:
         interpolate_video(clip, out, device="abacus")
     with pytest.raises(ValueError, match="source is an empty list"):
         _run([], out, model)
-    with pytest.raises(ValueError, match=r"a contact sheet is a \.png file"):
+    with pytest.raises(ValueError, match=r"contact_sheet is a \.png file"):
         _run(clip, out, model, contact_sheet=tmp_path / "sheet.jpg")
     with pytest.raises(ValueError, match="multiplier is 1: no new frame"):
         _run(clip, out, model, multiplier=1, contact_sheet=tmp_path / "sheet.png")
@@ -403,7 +403,7 @@ def test_a_frame_that_two_pairs_share_is_encoded_once(tmp_path, monkeypatch) -> 
     grey = torch.full((1, 3, 48, 64), 0.5)
 
     def counting(frames: torch.Tensor) -> torch.Tensor:
-        encoded.append(not torch.equal(frames, grey))
+        encoded.extend(not torch.equal(frame[None], grey) for frame in frames)
         return encode(frames)
 
     monkeypatch.setattr(generator, "encode", counting)

@@ -10,10 +10,11 @@ import pytest
 
 import clips
 from rdvfi.media.colour import Colour, Converter
+from rdvfi.media.encoding import SinkOptions
 from rdvfi.media.images import list_images
 from rdvfi.media.output import check_destination, complete_or_nothing
-from rdvfi.media.reader import Source, open_source
-from rdvfi.media.writer import SinkOptions, check_options, open_sink
+from rdvfi.media.reader import ReadOptions, Source, open_source
+from rdvfi.media.writer import check_options, open_sink
 from rdvfi.video.timing import Multiply, schedule
 
 
@@ -26,7 +27,7 @@ def _copy(source: Source, destination: Path, options: SinkOptions | None = None)
     options = options or SinkOptions()
     with open_sink(destination, source.info, options, tick=tick, rate=Fraction(6)) as sink:
         for frame, (_, moments) in zip(frames, plan, strict=True):
-            sink.write(frame.pixels, moments[0])
+            sink.write(frame.pixels, next(moments))
 
 
 def _context(path: Path) -> av.VideoCodecContext:
@@ -113,19 +114,22 @@ def test_depth_and_chroma_are_kept(tmp_path, pixel_format) -> None:
         assert abs(error.mean()) < 0.001
 
 
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("headroom", [False, True])
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("matrix", [1, 5, 9])
-def test_conversion_does_not_drift(matrix, deep) -> None:
-    """Ten round trips through limited-range video keep the brightness."""
+def test_conversion_does_not_drift(matrix, deep, headroom, full) -> None:
+    """Ten round trips through video keep the brightness and the colours."""
     form = "yuv444p10le" if deep else "yuv444p"
-    converter = Converter(Colour(matrix), deep=deep)
+    converter = Converter(Colour(matrix, full_range=full), deep=deep, headroom=headroom)
     most = 65535 if deep else 255
     picture = np.round(clips.texture(48, 64) * most)
     pixels = start = picture.astype(np.uint16 if deep else np.uint8)
     for _ in range(10):
         pixels = converter.to_rgb(converter.from_rgb(pixels, form))
     assert pixels.dtype == start.dtype
-    assert abs(pixels.astype(float).mean() - start.mean()) / most < 0.002
+    drift = (pixels.astype(float) - start).mean((0, 1)) / most
+    assert np.abs(drift).max() < 0.002
 
 
 @pytest.mark.parametrize("rotation", [90, 180, -90])
@@ -140,17 +144,28 @@ def test_a_rotated_film_is_set_upright(tmp_path, rotation) -> None:
         assert np.abs(frame.pixels / 255 - picture).mean() < 0.03
 
 
-@pytest.mark.parametrize(("name", "codec"), [("o.mp4", None), ("o.mp4", "hevc"), ("o.webm", None), ("o.mkv", "vp9")])
-def test_odd_sizes_keep_every_pixel(tmp_path, name, codec) -> None:
+ODD = [
+    ("o.mp4", None, "pad", (52, 36)),
+    ("o.mp4", "hevc", "crop", (50, 34)),
+    ("o.mp4", None, "444", (51, 35)),
+    ("o.webm", None, "pad", (51, 35)),
+    ("o.mkv", "ffv1", "pad", (51, 35)),
+    ("o.gif", None, "pad", (51, 35)),
+]
+
+
+@pytest.mark.parametrize(("name", "codec", "odd", "size"), ODD)
+def test_odd_sizes_are_made_even_where_players_need_it(tmp_path, name, codec, odd, size) -> None:
     paths = [tmp_path / f"{k}.png" for k in range(3)]
     for path in paths:
         clips.write_png(path, clips.texture(35, 51))
     source = open_source(paths)
-    _copy(source, tmp_path / name, SinkOptions(codec))
+    _copy(source, tmp_path / name, SinkOptions(codec, odd=odd))
     again = open_source(tmp_path / name)
-    assert (again.info.width, again.info.height) == (51, 35)
-    pairs = zip(source.frames(), again.frames(), strict=True)
-    assert all(np.abs(a.pixels.astype(float) - b.pixels).mean() < 6 for a, b in pairs)
+    assert (again.info.width, again.info.height) == size
+    h, w = min(35, size[1]), min(51, size[0])
+    for a, b in zip(source.frames(), again.frames(), strict=True):
+        assert np.abs(a.pixels[:h, :w].astype(float) - b.pixels[:h, :w]).mean() < 6
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le"])
@@ -209,7 +224,7 @@ def test_unusable_sources_are_named(tmp_path) -> None:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.8])
-def test_a_truncated_video_is_found_before_any_work(tmp_path, suffix, share) -> None:
+def test_a_truncated_video_gives_the_frames_that_there_are(tmp_path, suffix, share) -> None:
     whole = tmp_path / f"whole{suffix}"
     noise = [np.random.default_rng(k).random((96, 128, 3)) for k in range(18)]
     clips.write_clip(whole, noise)
@@ -217,8 +232,15 @@ def test_a_truncated_video_is_found_before_any_work(tmp_path, suffix, share) -> 
     data = whole.read_bytes()
     cut = tmp_path / f"cut{suffix}"
     cut.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(ValueError, match=r"cut\.\w+ is (truncated|damaged|not a video)"):
-        open_source(cut)
+    with pytest.raises(ValueError, match=r"cut\.\w+ is (damaged: it ends after|not a video)"):
+        open_source(cut, ReadOptions(strict=True))
+    source = open_source(cut)
+    pairs = zip(source.frames(), open_source(whole).frames(), strict=False)
+    alike = [np.array_equal(a.pixels, b.pixels) and a.stamp.time == b.stamp.time for a, b in pairs]
+    assert len(alike) >= 18 * share - 4
+    assert all(alike)
+    (note,) = source.notes()
+    assert "is damaged, and what there is was used: it ends after" in note
 
 
 def test_unusable_images_are_named(tmp_path) -> None:
@@ -242,13 +264,15 @@ def test_unusable_images_are_named(tmp_path) -> None:
         open_source(a)
     with pytest.raises(ValueError, match=r"film\.mp4 is not an image file"):
         open_source([a, tmp_path / "film.mp4"])
-    with pytest.raises(ValueError, match="frame rate of images is 0"):
-        open_source([a, a], image_rate=Fraction(0))
+    with pytest.raises(ValueError, match="image_rate is 0"):
+        open_source([a, a], ReadOptions(image_rate=Fraction(0)))
 
 
 def test_unusable_destinations_are_refused(tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"unknown output suffix '\.avi'"):
-        check_destination(tmp_path / "out.avi", overwrite=False)
+    with pytest.raises(ValueError, match=r"unknown output suffix '\.wmv'"):
+        check_destination(tmp_path / "out.wmv", overwrite=False)
+    with pytest.raises(ValueError, match=r"- \(standard output\) cannot be written"):
+        check_destination(Path("-"), overwrite=False)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         check_destination(tmp_path / "none" / "out.mp4", overwrite=False)
     (tmp_path / "out.mp4").touch()
@@ -279,24 +303,14 @@ def test_unusable_options_are_refused(tmp_path) -> None:
     info = open_source(tmp_path / "in.mp4").info
     with pytest.raises(ValueError, match="codec is 'h265'; it must be one of h264, hevc"):
         check_options(tmp_path / "o.mp4", info, SinkOptions("h265"))
-    with pytest.raises(ValueError, match=r"codec ffv1 cannot be written to \.mp4; use \.mkv"):
+    with pytest.raises(ValueError, match=r"codec ffv1 cannot be written to \.mp4; use \.avi, \.mkv"):
         check_options(tmp_path / "o.mp4", info, SinkOptions("ffv1"))
     with pytest.raises(ValueError, match=r"crf is 52; libx264 takes 0 \(best\) to 51"):
         check_options(tmp_path / "o.mp4", info, SinkOptions(crf=52))
     with pytest.raises(ValueError, match="ffv1 is lossless"):
         check_options(tmp_path / "o.mkv", info, SinkOptions("ffv1", 5))
-    with pytest.raises(ValueError, match="codec and crf are for video files"):
+    with pytest.raises(ValueError, match="codec, crf, preset, bitrate, pix_fmt are for video files"):
         check_options(tmp_path / "o", info, SinkOptions(crf=5))
-
-
-def test_sound_that_a_container_cannot_hold_is_an_error_and_leaves_nothing(tmp_path) -> None:
-    clips.write_clip(tmp_path / "in.mp4", clips.moving(2, 48, 64))
-    source = open_source(tmp_path / "in.mp4")
-    with pytest.raises(ValueError, match="a webm file cannot hold aac sound"):
-        _copy(source, tmp_path / "out.webm")
-    assert os.listdir(tmp_path) == ["in.mp4"]
-    _copy(source, tmp_path / "out.webm", SinkOptions(audio=False))
-    assert open_source(tmp_path / "out.webm").info.frames == 2
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "frames"])

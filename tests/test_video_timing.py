@@ -94,7 +94,7 @@ def test_a_long_film_does_not_drift() -> None:
     stamps = (Stamp(k * tick, tick) for k in range(frames))
     last = None
     for _, part in schedule(stamps, Multiply(5)):
-        last = part[-1]
+        *_, last = part
     assert last is not None
     assert last.time == (frames - 1) * tick
     assert last.time + last.duration == frames * tick

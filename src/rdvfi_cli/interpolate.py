@@ -1,5 +1,6 @@
 """The command ``rdvfi interpolate``: options, a progress bar, a closing line."""
 
+import re
 import warnings
 from fractions import Fraction
 from pathlib import Path
@@ -21,9 +22,9 @@ def interpolate(
         list[Path],
         typer.Argument(
             metavar="IN... OUT",
-            help="A video, a folder of images, or image files in order; then the output: .mp4, "
-            ".mov, .mkv, .webm, or a folder for PNG images. With --recipe, overrides such as "
-            "flow=raft or flow.size=SMALL may follow.",
+            help="A video, a folder of images, or image files in order; then the output: .mp4, .m4v, .mov, .mkv, "
+            ".webm, .ts, .avi, .gif, .webp, .apng, or a folder for PNG images. With --recipe, overrides such "
+            "as flow=raft or flow.size=SMALL may follow.",
         ),
     ],
     multiplier: Annotated[
@@ -57,9 +58,32 @@ def interpolate(
         str | None,
         typer.Option(help="Images per second of image input; if unset, 24 come out per second."),
     ] = None,
-    codec: Annotated[str | None, typer.Option(help="h264, hevc, vp9 or ffv1 (lossless); chosen by the suffix.")] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            help="h264, hevc, av1, vp9, prores, ffv1 (lossless), or on a device h264-nvenc, hevc-nvenc, "
+            "hevc-videotoolbox, hevc-qsv, ...; chosen by suffix and depth."
+        ),
+    ] = None,
     crf: Annotated[int | None, typer.Option(help="Quality of the codec: lower is better and larger.")] = None,
-    audio: Annotated[bool, typer.Option(help="Copy the sound.")] = True,
+    preset: Annotated[str | None, typer.Option(help="The encoder's choice between speed and size, as slow.")] = None,
+    bitrate: Annotated[str | None, typer.Option(help="Instead of a quality: bits per second, as 8M.")] = None,
+    pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of the encoder, as yuv420p10le.")] = None,
+    odd: Annotated[
+        str,
+        typer.Option(help="Odd widths and heights, which players refuse: pad or crop by one, or 444 (full chroma)."),
+    ] = "pad",
+    deinterlace: Annotated[str, typer.Option(help="auto makes whole frames of interlaced ones; off.")] = "auto",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse damaged input, instead of using the frames that there are.")
+    ] = False,
+    keep_start: Annotated[
+        bool, typer.Option("--keep-start", help="Keep the times of the input's clock, instead of starting at zero.")
+    ] = False,
+    max_gap: Annotated[
+        float, typer.Option(help="Seconds between two frames from which on the first is held, not interpolated.")
+    ] = 10.0,
+    audio: Annotated[bool, typer.Option(help="Take the sound along.")] = True,
     contact_sheet: Annotated[
         Path | None,
         typer.Option(help="Also write a PNG of one pair and the frames between."),
@@ -116,6 +140,14 @@ def interpolate(
             codec=codec,
             crf=crf,
             audio=audio,
+            preset=preset,
+            bitrate=None if bitrate is None else parse_bitrate(bitrate),
+            pix_fmt=pix_fmt,
+            odd=odd,
+            deinterlace=deinterlace,
+            strict=strict,
+            keep_start=keep_start,
+            max_gap=max_gap,
             allow_untrained=allow_untrained,
             overwrite=overwrite,
             contact_sheet=contact_sheet,
@@ -167,6 +199,14 @@ def from_recipe(
         torch.manual_seed(seed)
         model = build(recipe, *overrides)
     return model.eval().requires_grad_(False).to(*place)
+
+
+def parse_bitrate(text: str) -> int:
+    """Bits per second: 8000000, 8M or 800k."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMG]?)", text)
+    if match is None:
+        raise ValueError(f"--bitrate is {text!r}; expected bits per second such as 8M or 800k")
+    return round(float(match[1]) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[match[2]])
 
 
 def parse_rate(text: str, option: str) -> Fraction:

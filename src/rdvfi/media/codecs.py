@@ -1,10 +1,20 @@
 """Which encoder writes which file, and in which pixel format."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
+import av
+import av.error
+from av.codec.codec import UnknownCodecError
+
 from rdvfi.media.colour import PixelLayout
+
+_ISO = frozenset({".mp4", ".m4v", ".mov"})
+_MOST = _ISO | {".mkv", ".ts"}
 
 
 @dataclass(frozen=True)
@@ -13,55 +23,102 @@ class Codec:
 
     encoder: str
     suffixes: frozenset[str]
-    crf: int | None
-    """Default quality, lower is better; None where the codec is lossless."""
+    crf: int | None = None
+    """Default quality, lower is better; None where the encoder takes no such number."""
     worst_crf: int = 51
+    quality: str = "crf"
+    """What the encoder calls the quality."""
+    preset: str | None = "preset"
+    """What the encoder calls the choice between speed and size; None where it has none."""
     options: Mapping[str, str] = field(default_factory=dict)
-    chromas: frozenset[str] = frozenset({"420", "422", "444"})
     odd_sizes: bool = False
     """Whether subsampled frames may have odd sides."""
-    lossless_rgb: bool = False
+    lossless: bool = False
+    """Nothing is lost: frames are written as RGB."""
+    carries_aspect: bool = True
+    """Whether the stream itself says that its pixels are not square."""
 
 
 CODECS: Mapping[str, Codec] = {
-    "h264": Codec("libx264", frozenset({".mp4", ".mov", ".mkv"}), 18, 51, {"preset": "veryfast"}),
-    "hevc": Codec(
-        "libx265",
-        frozenset({".mp4", ".mov", ".mkv"}),
-        20,
-        51,
-        # x265 reports on the error stream otherwise.
-        {"preset": "veryfast", "x265-params": "log-level=error"},
+    "h264": Codec("libx264", _MOST | {".avi"}, 18, options={"preset": "veryfast"}),
+    # x265 reports on the error stream otherwise.
+    "hevc": Codec("libx265", _MOST, 20, options={"preset": "veryfast", "x265-params": "log-level=error"}),
+    "av1": Codec(
+        "libsvtav1",
+        frozenset({".mp4", ".mov", ".mkv", ".webm"}),
+        28,
+        63,
+        options={"preset": "8"},
+        carries_aspect=False,
     ),
     "vp9": Codec(
         "libvpx-vp9",
         frozenset({".webm", ".mkv", ".mp4"}),
         24,
         63,
-        {"deadline": "good", "cpu-used": "4", "row-mt": "1", "b": "0"},
+        preset="cpu-used",
+        options={"deadline": "good", "cpu-used": "4", "row-mt": "1", "b": "0"},
         odd_sizes=True,
+        carries_aspect=False,
     ),
-    "ffv1": Codec("ffv1", frozenset({".mkv"}), None, lossless_rgb=True),
+    "prores": Codec("prores_ks", frozenset({".mov", ".mkv"}), preset="profile", options={"vendor": "apl0"}),
+    "mpeg4": Codec("mpeg4", frozenset({".avi", ".mp4", ".mkv"}), 3, 31, "qscale", None),
+    "ffv1": Codec("ffv1", frozenset({".mkv", ".avi"}), preset=None, lossless=True, carries_aspect=False),
+    "gif": Codec("gif", frozenset({".gif"}), preset=None, odd_sizes=True, carries_aspect=False),
+    "webp": Codec("libwebp_anim", frozenset({".webp"}), 90, 100, "quality", None, odd_sizes=True, carries_aspect=False),
+    "apng": Codec("apng", frozenset({".apng"}), preset=None, lossless=True, carries_aspect=False),
+    "h264-nvenc": Codec("h264_nvenc", _MOST, 20, 51, "cq", options={"preset": "p5"}),
+    "hevc-nvenc": Codec("hevc_nvenc", _MOST, 22, 51, "cq", options={"preset": "p5"}),
+    "av1-nvenc": Codec("av1_nvenc", frozenset({".mp4", ".mkv", ".webm"}), 28, 63, "cq", options={"preset": "p5"}),
+    "h264-qsv": Codec("h264_qsv", _MOST, 20, 51, "global_quality"),
+    "hevc-qsv": Codec("hevc_qsv", _MOST, 22, 51, "global_quality"),
+    "h264-videotoolbox": Codec("h264_videotoolbox", _MOST, preset=None),
+    "hevc-videotoolbox": Codec("hevc_videotoolbox", _MOST, preset=None),
 }
 """Codecs by the names that users give."""
 
-DEFAULT_CODEC: Mapping[str, str] = {
-    ".mp4": "h264",
-    ".mov": "h264",
-    ".mkv": "h264",
-    ".webm": "vp9",
+DEFAULT_CODEC: Mapping[str, tuple[str, str]] = {
+    ".mp4": ("h264", "hevc"),
+    ".m4v": ("h264", "hevc"),
+    ".mov": ("h264", "hevc"),
+    ".mkv": ("h264", "hevc"),
+    ".ts": ("h264", "hevc"),
+    ".webm": ("vp9", "av1"),
+    ".avi": ("h264", "h264"),
+    ".gif": ("gif", "gif"),
+    ".webp": ("webp", "webp"),
+    ".apng": ("apng", "apng"),
 }
-"""Output suffixes that are written, and the codec that each gets by itself."""
+"""Output suffixes that are written, and the codec that each gets by itself: up to 8 bits, and above.
+
+No common player decodes H.264 of more than 8 bits in hardware; HEVC Main 10 they do.
+"""
+
+TICKS: Mapping[str, Fraction] = {
+    ".mkv": Fraction(1, 1000),
+    ".webm": Fraction(1, 1000),
+    ".ts": Fraction(1, 90_000),
+    ".gif": Fraction(1, 50),
+    ".webp": Fraction(1, 1000),
+}
+"""Shortest time for which a container can show a frame, where it sets a limit. GIF counts hundredths of a
+second, and viewers slow down what is shown for one of them."""
 
 
-def choose_codec(name: str | None, destination: Path) -> Codec:
+def choose_codec(name: str | None, destination: Path, layout: PixelLayout | None = None) -> Codec:
     """The codec of this name, or the usual one of the suffix.
+
+    Args:
+        name: One of `CODECS`; None for the usual one.
+        destination: The file to write.
+        layout: What is written into it.
 
     Raises:
         ValueError: If there is no such codec, or the container cannot hold it.
     """
     suffix = destination.suffix.lower()
-    name = DEFAULT_CODEC[suffix] if name is None else name
+    if name is None:
+        name = DEFAULT_CODEC[suffix][layout is not None and layout.bits > 8]
     if name not in CODECS:
         raise ValueError(f"codec is {name!r}; it must be one of {', '.join(CODECS)}")
     codec = CODECS[name]
@@ -70,36 +127,139 @@ def choose_codec(name: str | None, destination: Path) -> Codec:
     return codec
 
 
-def encoder_options(codec: Codec, crf: int | None) -> dict[str, str]:
-    """Options of the encoder with this quality.
+def encoder_options(codec: Codec, *, crf: int | None, preset: str | None, bitrate: int | None) -> dict[str, str]:
+    """Options of the encoder with this quality, preset or bit rate.
 
     Raises:
-        ValueError: If the quality is out of the codec's range.
+        ValueError: If the encoder takes none, or the quality is out of its range.
     """
     options = dict(codec.options)
+    if preset is not None:
+        if codec.preset is None:
+            raise ValueError(f"preset is {preset!r}, but {codec.encoder} has no presets")
+        options[codec.preset] = preset
+    if bitrate is not None:
+        if crf is not None:
+            raise ValueError("give either crf or bitrate, not both")
+        if bitrate < 1000 or codec.lossless:
+            raise ValueError(f"bitrate is {bitrate} bits per second; {codec.encoder} takes " + _rates(codec))
+        return {**options, "b": str(bitrate)}
     if codec.crf is None:
         if crf is not None:
-            raise ValueError(f"crf is {crf}, but {codec.encoder} is lossless and takes none")
+            what = "is lossless and takes none" if codec.lossless else "takes none; give bitrate"
+            raise ValueError(f"crf is {crf}, but {codec.encoder} {what}")
         return options
     chosen = codec.crf if crf is None else crf
     if not 0 <= chosen <= codec.worst_crf:
-        raise ValueError(f"crf is {chosen}; {codec.encoder} takes 0 (best) to {codec.worst_crf}")
-    return {**options, "crf": str(chosen)}
+        best = "worst" if codec.quality == "quality" else "best"
+        raise ValueError(f"crf is {chosen}; {codec.encoder} takes 0 ({best}) to {codec.worst_crf}")
+    return {**options, codec.quality: str(chosen)}
 
 
-def choose_pixel_format(codec: Codec, layout: PixelLayout, width: int, height: int) -> str:
-    """The pixel format that keeps the source's depth and chroma, as far as the codec can.
+def _rates(codec: Codec) -> str:
+    return "none: it is lossless" if codec.lossless else "1000 and more"
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """A pixel format that an encoder takes."""
+
+    name: str
+    bits: int
+    chroma: str
+    """420, 422, 444 or rgb."""
+
+
+_ANIMATIONS = {"gif": PixelFormat("pal8", 8, "rgb"), "libwebp_anim": PixelFormat("bgra", 8, "rgb")}
+"""Formats with a palette or transparency, which are not chosen for what they keep of a film."""
+
+
+@cache
+def encoder_formats(encoder: str) -> tuple[PixelFormat, ...]:
+    """Pixel formats that an encoder takes, as it says itself: colour, without transparency.
 
     Raises:
-        ValueError: If the codec cannot write frames of odd size.
+        ValueError: If FFmpeg was built without this encoder.
     """
-    if codec.lossless_rgb:
-        return "gbrp16le" if layout.deep else "bgr0"
-    chroma = layout.chroma if layout.chroma in codec.chromas else "420"
-    halved = (width % 2 and chroma != "444") or (height % 2 and chroma == "420")
-    if halved and not codec.odd_sizes:
-        # Subsampling needs even sides; full chroma keeps every pixel, unlike a crop.
-        if "444" not in codec.chromas:
-            raise ValueError(f"{codec.encoder} cannot write {width}x{height}: a side is odd")
-        chroma = "444"
-    return f"yuv{chroma}p" + ("10le" if layout.deep else "")
+    try:
+        formats = av.Codec(encoder, "w").video_formats or ()
+    except UnknownCodecError as error:
+        raise ValueError(f"there is no encoder {encoder} in this build of FFmpeg; choose another codec") from error
+    described = (_described(form.name) for form in formats)
+    return tuple(form for form in described if form is not None)
+
+
+def _described(name: str) -> PixelFormat | None:
+    form = av.VideoFormat(name, 16, 16)
+    deprecated = name.startswith(("yuvj", "yuva", "gbra")) or "msb" in name
+    if deprecated or form.has_palette or (len(form.components) != 3 and name not in ("bgr0", "rgb0")):
+        return None
+    bits = max(component.bits for component in form.components)
+    if form.is_rgb:
+        return PixelFormat(name, bits, "rgb") if bits >= 8 else None
+    size = (form.chroma_width(16), form.chroma_height(16))
+    chroma = {(8, 8): "420", (8, 16): "422", (16, 16): "444"}.get(size)
+    return None if chroma is None else PixelFormat(name, bits, chroma)
+
+
+def choose_pixel_format(codec: Codec, layout: PixelLayout) -> PixelFormat:
+    """The encoder's pixel format that keeps most of the source's depth and chroma.
+
+    Raises:
+        ValueError: If there is no such encoder, or none of its formats can be written.
+    """
+    if codec.encoder in _ANIMATIONS:
+        return _ANIMATIONS[codec.encoder]
+    formats = encoder_formats(codec.encoder)
+    wanted = [form for form in formats if (form.chroma == "rgb") == codec.lossless] or list(formats)
+    if not wanted:
+        raise ValueError(f"{codec.encoder} says no pixel format that it takes; choose another codec")
+    return min(wanted, key=lambda form: _loss(form, layout))
+
+
+def _loss(form: PixelFormat, layout: PixelLayout) -> tuple[int, int, int]:
+    """What a format loses, and then what it wastes; names of planes break ties."""
+    order = ("420", "422", "444", "rgb")
+    chroma = order.index(form.chroma) - order.index(layout.chroma)
+    wanted = layout.bits
+    if form.chroma == "rgb" and layout.deep:
+        wanted = 16  # RGB of 10-bit video takes more than 10 bits
+    elif wanted > 12:
+        wanted = 10  # what players show of pictures with 16
+    bits = form.bits - wanted
+    lost = 10 * max(0, -bits) + 8 * max(0, -chroma)
+    return lost, max(0, bits) + 2 * max(0, chroma), form.name.startswith(("nv", "p0", "p2"))
+
+
+def named_format(codec: Codec, name: str) -> PixelFormat:
+    """The encoder's pixel format of this name.
+
+    Raises:
+        ValueError: If it takes no such format.
+    """
+    formats = {form.name: form for form in encoder_formats(codec.encoder)}
+    if name not in formats:
+        raise ValueError(f"pix_fmt is {name!r}; {codec.encoder} takes {', '.join(formats)}")
+    return formats[name]
+
+
+def check_encoder(codec: Codec, form: PixelFormat, options: Mapping[str, str]) -> None:
+    """Open the encoder once, before any work: it may need a device, or refuse an option.
+
+    Raises:
+        ValueError: If it cannot be opened.
+    """
+    os.environ.setdefault("SVT_LOG", "1")  # it reports on the error stream otherwise
+    context = av.CodecContext.create(codec.encoder, "w")
+    context.width, context.height, context.pix_fmt = 320, 192, form.name  # pyright: ignore[reportAttributeAccessIssue]
+    context.time_base = Fraction(1, 25)
+    context.framerate = Fraction(25)  # pyright: ignore[reportAttributeAccessIssue]
+    context.options = dict(options)
+    try:
+        context.open(strict=True)
+    except (av.error.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        chosen = ", ".join(f"{key}={value}" for key, value in options.items())
+        raise ValueError(f"{codec.encoder} cannot be used here ({reason}; {chosen}); choose another codec") from error
+    if context.options:  # what is left was not understood
+        raise ValueError(f"{codec.encoder} does not know {', '.join(context.options)}")

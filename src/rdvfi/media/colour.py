@@ -69,50 +69,74 @@ SRGB_VIDEO = Colour(_BT709, _BT709, _BT709)
 
 
 class Converter:
-    """Frames to RGB arrays and back; not to be shared between threads."""
+    """Frames to RGB arrays and back; not to be shared between threads.
 
-    def __init__(self, colour: Colour, *, deep: bool) -> None:
+    Args:
+        colour: How the numbers of frames mean colours.
+        deep: Whether arrays have 16 bits a channel.
+        headroom: Keep video levels: 8-bit luma of 16 to 235 stays 16 to 235 in RGB, so that brighter
+            and darker values, which cameras write, come out again as they went in.
+    """
+
+    def __init__(self, colour: Colour, *, deep: bool, headroom: bool = False) -> None:
         self._colour = colour
         self._rgb = "rgb48le" if deep else "rgb24"
+        self._headroom = headroom
         self._reformatter = VideoReformatter()
 
     def to_rgb(self, frame: av.VideoFrame) -> Pixels:
-        """The frame's pixels, turned upright if the file says that it is rotated."""
-        matrix = self._colour.swscale_matrix(frame.width, frame.height)
-        full = self._colour.full_range or frame.format.is_rgb
-        converted = self._reformatter.reformat(
-            frame,
-            format=self._rgb,
-            src_colorspace=matrix,
-            dst_colorspace=matrix,
-            src_color_range=FULL if full else LIMITED,
-            dst_color_range=FULL,
-            interpolation=_FLAGS,
-        )
-        pixels = converted.to_ndarray()
-        turns = quarter_turns(frame)
-        return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+        """The frame's pixels, as they are stored: not turned upright."""
+        full = self._colour.full_range or frame.format.is_rgb or self._headroom
+        converted = self._reformat(frame, self._rgb, source_full=full, target_full=True)
+        return converted.to_ndarray()
 
     def from_rgb(self, pixels: Pixels, pixel_format: str) -> av.VideoFrame:
         """A frame in ``pixel_format`` for the encoder."""
         frame = av.VideoFrame.from_ndarray(pixels, format=self._rgb)
-        height, width = pixels.shape[:2]
-        matrix = self._colour.swscale_matrix(width, height)
-        full = self._colour.full_range or av.VideoFormat(pixel_format).is_rgb
+        if av.VideoFormat(pixel_format).is_rgb:
+            return self._reformat(frame, pixel_format, source_full=True, target_full=True)
+        if self._colour.full_range or self._headroom:
+            return self._full_range(frame, pixel_format)
+        return self._reformat(frame, pixel_format, source_full=True, target_full=False)
+
+    def _full_range(self, frame: av.VideoFrame, pixel_format: str) -> av.VideoFrame:
+        """A frame whose numbers use their whole range.
+
+        libswscale's own step from video levels to the full range makes chroma lower by half an
+        8-bit step, so that step is done here, from 16 bits.
+        """
+        form = av.VideoFormat(pixel_format, 16, 16)
+        size = (form.chroma_width(16), form.chroma_height(16))
+        chroma = {(8, 8): "420", (8, 16): "422", (16, 16): "444"}[size]
+        deep = max(component.bits for component in form.components) > 8
+        wide = self._reformat(frame, f"yuv{chroma}p16le", source_full=True, target_full=False)
+        planar = f"yuv{chroma}p" + ("16le" if deep else "")
+        made = av.VideoFrame(frame.width, frame.height, planar)
+        for number, (source, target) in enumerate(zip(wide.planes, made.planes, strict=True)):
+            stored = np.frombuffer(memoryview(source), np.uint16).reshape(source.height, -1)[:, : source.width]
+            unit, kind = (256, np.uint16) if deep else (1, np.uint8)  # of one 8-bit step
+            scale, least, zero = (255 / 219, 16, 0) if number == 0 else (255 / 224, 128, 128)
+            spread = ((stored.astype(np.float32) * (1 / 256) - least) * scale + zero) * unit + 0.5
+            rows = np.zeros((target.height, target.line_size // np.dtype(kind).itemsize), kind)
+            rows[:, : target.width] = np.clip(spread, 0, 256 * unit - 1)
+            target.update(rows.tobytes())
+        return made if planar == pixel_format else self._same_range(made, pixel_format)
+
+    def _same_range(self, frame: av.VideoFrame, form: str) -> av.VideoFrame:
+        """The same numbers in another arrangement, or of another depth."""
+        return self._reformatter.reformat(frame, format=form, interpolation=_FLAGS)
+
+    def _reformat(self, frame: av.VideoFrame, form: str, *, source_full: bool, target_full: bool) -> av.VideoFrame:
+        matrix = self._colour.swscale_matrix(frame.width, frame.height)
         return self._reformatter.reformat(
             frame,
-            format=pixel_format,
+            format=form,
             src_colorspace=matrix,
             dst_colorspace=matrix,
-            src_color_range=FULL,
-            dst_color_range=FULL if full else LIMITED,
+            src_color_range=FULL if source_full else LIMITED,
+            dst_color_range=FULL if target_full else LIMITED,
             interpolation=_FLAGS,
         )
-
-
-def quarter_turns(frame: av.VideoFrame) -> int:
-    """How many quarter turns counter-clockwise set the frame upright, 0 to 3."""
-    return round(frame.rotation / 90) % 4
 
 
 @dataclass(frozen=True)
@@ -121,19 +145,24 @@ class PixelLayout:
 
     chroma: str = "420"
     """Chroma subsampling: 420, 422 or 444."""
-    deep: bool = False
-    """More than 8 bits a channel."""
+    bits: int = 8
+    """Bits a channel."""
     aspect: Fraction | None = None
     """Width of a pixel over its height, if not square."""
 
+    @property
+    def deep(self) -> bool:
+        """More than 8 bits a channel."""
+        return self.bits > 8
+
     @classmethod
-    def of(cls, context: VideoCodecContext) -> "PixelLayout":
-        """The layout of a decoder's frames."""
+    def of(cls, context: VideoCodecContext, aspect: Fraction | None = None) -> "PixelLayout":
+        """The layout of a decoder's frames; ``aspect`` is what stream or container say of a pixel."""
         form = av.VideoFormat(context.pix_fmt or "yuv420p", 16, 16)
-        deep = max(component.bits for component in form.components) > 8
-        aspect = context.sample_aspect_ratio or None
+        bits = max(component.bits for component in form.components)
+        aspect = None if aspect in (None, 0, 1) else aspect
         if form.is_rgb or len(form.components) < 3:
-            return cls("420", deep, aspect)
+            return cls("420", bits, aspect)
         size = (form.chroma_width(16), form.chroma_height(16))
         chroma = {(8, 8): "420", (8, 16): "422", (16, 16): "444"}.get(size, "420")
-        return cls(chroma, deep, aspect)
+        return cls(chroma, bits, aspect)

@@ -16,6 +16,8 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from rdvfi.media.packets import Damage, Packets
+
 _TRUNCATION_SLACK = Fraction(1, 4)
 """Seconds by which a file may end before its header says so."""
 
@@ -48,11 +50,21 @@ class Scan:
     """Timestamps are whole multiples of this many seconds."""
     end: Fraction | None
     """When the last frame ends, if the file says so."""
+    first: Fraction
+    """When the first frame is shown."""
+    first_sound: Fraction | None
+    """When the first sound is heard."""
+    damage: Damage
 
 
 def name_of(file: Path | BytesIO) -> str:
     """What errors call a file."""
     return str(file) if isinstance(file, Path) else "the video"
+
+
+def file_url(path: Path) -> str:
+    """A path for FFmpeg, which would take what stands before a colon for a protocol."""
+    return f"file:{path}"
 
 
 def open_video(file: Path | BytesIO) -> InputContainer:
@@ -64,18 +76,19 @@ def open_video(file: Path | BytesIO) -> InputContainer:
     if not isinstance(file, Path):
         file.seek(0)
     try:
-        return av.open(str(file) if isinstance(file, Path) else file, "r", metadata_errors="replace")
+        return av.open(file_url(file) if isinstance(file, Path) else file, "r", metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise ValueError(f"{name_of(file)} is not a video that can be read: {error.strerror}") from error
 
 
 def video_stream(container: InputContainer, file: Path | BytesIO) -> VideoStream:
-    """The first video stream that is not a cover picture."""
+    """The video track: the one that is marked as default, else the first; never a cover picture."""
     cover = Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    streams = [stream for stream in streams if stream.codec_context is not None]
     if not streams:
         raise ValueError(f"{name_of(file)} has no video stream")
-    return streams[0]
+    return next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
 
 
 @dataclass(frozen=True)
@@ -105,71 +118,92 @@ def read_index(file: Path | BytesIO) -> VideoIndex:
         return VideoIndex(len(times), tuple(sorted(known)) if reliable else ())
 
 
-def first_frame(path: Path) -> av.VideoFrame:
-    """The first frame that is shown."""
+def first_frames(path: Path, count: int) -> tuple[list[av.VideoFrame], Fraction | None]:
+    """The first frames that are shown, and how wide their pixels are: what the container says, else the stream.
+
+    Raises:
+        ValueError: If none can be decoded.
+    """
+    frames: list[av.VideoFrame] = []
     with open_video(path) as container:
-        try:
-            for frame in container.decode(video_stream(container, path)):
-                return frame
-        except av.error.FFmpegError as error:
-            raise ValueError(f"{path} is damaged at its start: {error.strerror}") from error
-    raise ValueError(f"{path} has no frame that can be decoded")
+        stream = video_stream(container, path)
+        for packet, _ in Packets(container, Damage()):
+            if packet.stream.index == stream.index:
+                frames += decode(packet, Damage(), Fraction(0))
+            if len(frames) >= count:
+                break
+        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    if not frames:
+        raise ValueError(f"{path} has no frame that can be decoded")
+    return frames[:count], aspect
+
+
+def decode(packet: av.Packet, damage: Damage, time: Fraction) -> list[av.VideoFrame]:
+    """Whole frames of a packet; what cannot be decoded is added to the damage."""
+    try:
+        frames = [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]
+    except av.error.FFmpegError:
+        damage.times.append(time)
+        return []
+    whole = [frame for frame in frames if not frame.is_corrupt]
+    damage.times += [time] * (len(frames) - len(whole))
+    return whole
 
 
 def scan(container: InputContainer, stream: VideoStream, path: Path) -> Scan:
     """Read all packets of all streams.
 
     Raises:
-        ValueError: If the file is damaged, or ends before its header says so.
+        ValueError: If the video has no packet.
     """
     nominal = 1 / (stream.average_rate or stream.guessed_rate or Fraction(25))
-    frames = 0
-    shown: list[int] = []
-    decoded: list[int] = []
-    end = Fraction(0)
-    try:
-        for packet in container.demux():
-            if packet.size == 0:
-                continue
-            if packet.is_corrupt:
-                raise ValueError(f"{path} is truncated or damaged near {float(end):.3f} s")
-            time = packet.dts if packet.pts is None else packet.pts
-            if time is not None:
-                length = (packet.duration or 0) * packet.time_base or nominal
-                end = max(end, time * packet.time_base + length)
-            if packet.stream_index == stream.index and not packet.is_discard:
-                frames += 1
-                _widen(shown, packet.pts)
-                _widen(decoded, packet.dts)
-    except av.error.FFmpegError as error:
-        raise ValueError(f"{path} is damaged near {float(end):.3f} s: {error.strerror}") from error
+    frames, sound, end = 0, None, Fraction(0)
+    shown: list[Fraction] = []
+    decoded: list[Fraction] = []
+    damage = Damage()
+    audio = {track.index for track in container.streams.audio}
+    packets = Packets(container, damage)
+    for packet, shift in packets:
+        if packet.size == 0:
+            continue
+        if packet.is_corrupt:
+            damage.times.append(packets.last)
+        time = packet.dts if packet.pts is None else packet.pts
+        if time is not None:
+            length = (packet.duration or 0) * packet.time_base or nominal
+            end = max(end, time * packet.time_base + shift + length)
+        if packet.stream.index == stream.index and not packet.is_discard:
+            frames += 1
+            _widen(shown, packet.pts, packet.time_base, shift)
+            _widen(decoded, packet.dts, packet.time_base, shift)
+        elif packet.stream.index in audio and sound is None and time is not None:
+            sound = time * packet.time_base + shift
     if frames == 0:
         raise ValueError(f"{path} has no frame that can be decoded")
-    _check_whole(container, end, path)
+    damage.ends = _cut_short(container, end)
     # What FFmpeg calls presentation times in AVI are those of decoding.
     clock = Clock.SHOWN if shown and container.format.name != "avi" else Clock.DECODED
     ends = shown if clock is Clock.SHOWN else decoded
     base = stream.time_base
     if not ends or base is None:
-        return Scan(frames, (frames - 1) * nominal, Clock.RATE, nominal, nominal, None)
-    known = clock is Clock.SHOWN and stream.duration is not None
+        span = (frames - 1) * nominal
+        return Scan(frames, span, Clock.RATE, nominal, nominal, None, Fraction(0), sound, damage)
+    known = clock is Clock.SHOWN and stream.duration is not None and packets.shift == 0
     stop = ((stream.start_time or 0) + (stream.duration or 0)) * base if known else None
-    return Scan(frames, (ends[1] - ends[0]) * base, clock, nominal, base, stop)
+    return Scan(frames, ends[1] - ends[0], clock, nominal, base, stop, ends[0], sound, damage)
 
 
-def _widen(ends: list[int], value: int | None) -> None:
-    """Keep the least and the greatest value seen."""
+def _widen(ends: list[Fraction], value: int | None, base: Fraction, shift: Fraction) -> None:
+    """Keep the least and the greatest time seen."""
     if value is not None:
-        ends[:] = (min(ends[0], value), max(ends[1], value)) if ends else (value, value)
+        time = value * base + shift
+        ends[:] = (min(ends[0], time), max(ends[1], time)) if ends else (time, time)
 
 
-def _check_whole(container: InputContainer, end: Fraction, path: Path) -> None:
-    """The last packet of any stream ends about where the header says that the file does."""
+def _cut_short(container: InputContainer, end: Fraction) -> tuple[Fraction, Fraction] | None:
+    """Where the last packet of any stream ends and where the header says that the file does, if that is later."""
     known = any(name in container.format.name for name in _HEADER_KNOWS)
     if not known or container.duration is None:
-        return
+        return None
     declared = Fraction((container.start_time or 0) + container.duration, av.time_base)
-    if declared - end > _TRUNCATION_SLACK:
-        raise ValueError(
-            f"{path} is truncated: it ends after {float(end):.3f} s, its header says {float(declared):.3f} s"
-        )
+    return (end, declared) if declared - end > _TRUNCATION_SLACK else None

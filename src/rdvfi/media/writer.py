@@ -1,48 +1,35 @@
-"""Sinks of frames: a video file with the source's sound, or a folder of PNG images."""
+"""Sinks of frames: a video file with the source's other tracks, or a folder of PNG images."""
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import av.error
-from av.container import OutputContainer
-from av.video.stream import VideoStream
 
-from rdvfi.media.codecs import choose_codec, choose_pixel_format, encoder_options
-from rdvfi.media.colour import Converter
+from rdvfi.media.codecs import TICKS
+from rdvfi.media.encoding import Encoding, SinkOptions, plan_encoding
 from rdvfi.media.images import write_png
 from rdvfi.media.output import FRAME_NAME, complete_or_nothing, is_folder_output
 from rdvfi.media.pixels import Pixels
+from rdvfi.media.probe import file_url
 from rdvfi.media.reader import SourceInfo
-from rdvfi.media.sound import SoundCopier
 from rdvfi.media.timestamps import Moment
 
-_FINEST_TICK = Fraction(1, 1_000_000_000)
-"""Encoders hold time bases in 32 bits, libvpx up to 10^9."""
-
-_CONTAINER_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
-"""Metadata that describes the source file itself, not what it shows."""
-
-
-@dataclass(frozen=True)
-class SinkOptions:
-    """How the output is written."""
-
-    codec: str | None = None
-    """A name of `rdvfi.media.codecs.CODECS`; None chooses by the suffix."""
-    crf: int | None = None
-    """Quality of the codec, lower is better; None is its default."""
-    audio: bool = True
-    """Copy the sound."""
+_MUXERS = {".m4v": "mp4", ".ts": "mpegts", ".apng": "apng"}
+"""Formats that are not those of FFmpeg's choice for the suffix."""
+# The index moves to the front of the file, so that players can start while it loads.
+_FLAGS = {suffix: {"movflags": "+faststart"} for suffix in (".mp4", ".m4v", ".mov")}
+_FLAGS |= {".webp": {"loop": "0"}, ".apng": {"plays": "0"}}  # for ever, as GIF
 
 
 class Sink(ABC):
     """Takes the output frames in order."""
+
+    notes: list[str]
+    """What the output lacks, or has beside the source, in sentences."""
 
     @abstractmethod
     def write(self, pixels: Pixels, moment: Moment) -> None:
@@ -59,6 +46,7 @@ class FolderSink(Sink):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._count = 0
+        self.notes = []
 
     def write(self, pixels: Pixels, moment: Moment) -> None:
         """Write one image."""
@@ -69,119 +57,36 @@ class FolderSink(Sink):
         """Nothing is held back."""
 
 
-class VideoSink(Sink):
-    """Encodes a video stream with exact timestamps and copies the sound beside it.
-
-    Timestamps are counted in ``tick``, in which every one of them is whole. MP4 and MOV keep
-    them exactly; Matroska and WebM round each to a millisecond, without adding up.
-    """
-
-    def __init__(
-        self,
-        container: OutputContainer,
-        info: SourceInfo,
-        options: SinkOptions,
-        *,
-        destination: Path,
-        tick: Fraction,
-        rate: Fraction,
-    ) -> None:
-        codec = choose_codec(options.codec, destination)
-        self._container = container
-        self._tick = max(tick, _FINEST_TICK)
-        self._format = choose_pixel_format(codec, info.layout, info.width, info.height)
-        self._converter = Converter(info.colour, deep=info.layout.deep)
-        quality = encoder_options(codec, options.crf)
-        stream = container.add_stream(codec.encoder, rate=rate, options=quality)
-        assert isinstance(stream, VideoStream)
-        self._stream = stream
-        context = self._stream.codec_context
-        context.width, context.height = info.width, info.height
-        context.pix_fmt = self._format
-        # The encoder's own time base: a rate alone rounds timestamps to whole frames.
-        context.time_base = self._tick
-        if info.layout.aspect is not None:
-            context.sample_aspect_ratio = info.layout.aspect
-        rgb = av.VideoFormat(self._format).is_rgb
-        colour = replace(info.colour, matrix=0, full_range=True) if rgb else info.colour
-        colour.tag(context)
-        self._durations: deque[tuple[int, int]] = deque()
-        self._held: av.Packet | None = None
-        self._first_dts: int | None = None
-        self._start: int | None = None
-        self._end = 0
-        tags = {k: v for k, v in info.metadata.items() if k.lower() not in _CONTAINER_TAGS}
-        container.metadata.update(tags)
-        self._sound = SoundCopier(info.media if options.audio else None, container)
-
-    def write(self, pixels: Pixels, moment: Moment) -> None:
-        """Encode one frame, and copy the sound up to its time."""
-        frame = self._converter.from_rgb(pixels, self._format)
-        frame.pts = round(moment.time / self._tick)
-        frame.time_base = self._tick
-        # A frame keeps the picture type of its source, which would force the encoder's hand.
-        frame.pict_type = 0
-        self._start = frame.pts if self._start is None else self._start
-        self._end = round((moment.time + moment.duration) / self._tick)
-        self._durations.append((frame.pts, self._end - frame.pts))
-        self._mux(self._stream.encode(frame))
-        self._sound.advance(moment.time)
-
-    def finish(self) -> None:
-        """Flush the encoder and copy the rest of the sound."""
-        self._mux(self._stream.encode(None))
-        self._mux_last()
-        self._sound.finish()
-
-    def close(self) -> None:
-        """Release the source of the sound."""
-        self._sound.close()
-
-    def _mux(self, packets: list[av.Packet]) -> None:
-        """Write packets with their durations; the latest waits, for it may be the last."""
-        for packet in packets:
-            packet.duration = self._take_duration(packet.pts)
-            packet.time_base = self._tick
-            if self._first_dts is None:
-                self._first_dts = packet.dts
-            if self._held is not None:
-                self._container.mux(self._held)
-            self._held = packet
-
-    def _mux_last(self) -> None:
-        """Write the last packet in the order of decoding, which is seldom the last one shown.
-
-        MP4 adds up durations in that order; the sum must be the time for which frames are shown.
-        """
-        packet, first, start = self._held, self._first_dts, self._start
-        if packet is None:
-            return
-        if packet.dts is not None and first is not None and start is not None:
-            packet.duration = max(1, (self._end - start) - (packet.dts - first))
-        self._container.mux(packet)
-
-    def _take_duration(self, pts: int | None) -> int:
-        """The duration of the frame with this timestamp; encoders reorder frames."""
-        for i, (known, duration) in enumerate(self._durations):
-            if known == pts:
-                del self._durations[i]
-                return duration
-        raise RuntimeError(f"the encoder returned a frame at {pts}, which was not given to it")
-
-
-def check_options(destination: Path, info: SourceInfo, options: SinkOptions) -> None:
+def check_options(
+    destination: Path, info: SourceInfo, options: SinkOptions, *, interval: Fraction | None = None
+) -> Encoding | None:
     """Refuse, before any work, options that the destination cannot follow.
 
+    Args:
+        destination: A file with a known video suffix, or a folder.
+        info: The source.
+        options: How to write.
+        interval: About how many seconds lie between two frames that come out.
+
+    Returns:
+        How frames are encoded; None for a folder of images.
+
     Raises:
-        ValueError: If codec, quality or frame size do not fit it.
+        ValueError: If codec, quality, frame size or frame rate do not fit it.
     """
     if is_folder_output(destination):
-        if options.codec is not None or options.crf is not None:
-            raise ValueError(f"codec and crf are for video files; {destination} is a folder")
-        return
-    codec = choose_codec(options.codec, destination)
-    encoder_options(codec, options.crf)
-    choose_pixel_format(codec, info.layout, info.width, info.height)
+        names = ("codec", "crf", "preset", "bitrate", "pix_fmt")
+        if any(getattr(options, name) is not None for name in names):
+            raise ValueError(f"{', '.join(names)} are for video files; {destination} is a folder")
+        return None
+    encoding = plan_encoding(destination, info, options)
+    tick = TICKS.get(destination.suffix.lower())
+    if interval is not None and tick is not None and interval < tick:
+        raise ValueError(
+            f"{float(1 / interval):.6g} frames per second are more than {destination.suffix} files can show, "
+            f"which is {float(1 / tick):g}; make fewer frames, or choose .mp4"
+        )
+    return encoding
 
 
 @contextmanager
@@ -192,6 +97,7 @@ def open_sink(
     *,
     tick: Fraction,
     rate: Fraction,
+    overwrite: bool = True,
 ) -> Iterator[Sink]:
     """A sink whose output appears at ``destination`` when the block ends without an error.
 
@@ -201,22 +107,34 @@ def open_sink(
         options: How to write.
         tick: A time in which every timestamp is whole.
         rate: About how many frames a second there will be.
+        overwrite: Replace what has appeared there meanwhile.
 
     Raises:
         ValueError: If the container cannot hold the video or its sound.
+        FileExistsError: If something has appeared there meanwhile and is not to be replaced.
     """
-    with complete_or_nothing(destination) as partial:
+    from rdvfi.media.video_sink import VideoSink
+
+    with complete_or_nothing(destination, overwrite=overwrite) as partial:
         if is_folder_output(destination):
             folder_sink = FolderSink(partial)
             yield folder_sink
             folder_sink.finish()
             return
+        encoding = plan_encoding(destination, info, options)
         suffix = destination.suffix.lower()
-        # The index moves to the front of the file, so that players can start while it loads.
-        flags = {"movflags": "+faststart"} if suffix in (".mp4", ".mov") else {}
+        flags = _FLAGS.get(suffix, {})
         try:
-            with av.open(str(partial), "w", options=flags) as container:
-                sink = VideoSink(container, info, options, destination=destination, tick=tick, rate=rate)
+            with av.open(file_url(partial), "w", format=_MUXERS.get(suffix), options=flags) as container:
+                sink = VideoSink(
+                    container,
+                    info,
+                    encoding,
+                    destination=destination,
+                    tick=tick,
+                    rate=rate,
+                    audio=options.audio,
+                )
                 try:
                     container.start_encoding()
                     yield sink

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from rdvfi.media.images import write_png
 from rdvfi.media.output import complete_or_nothing
-from rdvfi.media.pixels import Pixels
+from rdvfi.media.pixels import Pixels, to_picture
 
 _Tile = UInt8[np.ndarray, "_ _ 3"]
 
@@ -37,15 +37,20 @@ class _Row:
 
 
 class ContactSheet:
-    """Keeps the most telling pair of the clip and draws it as a grid."""
+    """Keeps the most telling pair of the clip and draws it as a grid.
 
-    def __init__(self) -> None:
+    Args:
+        headroom: Whether pixels keep video levels, as `rdvfi.media.colour.Converter` says.
+    """
+
+    def __init__(self, *, headroom: bool = False) -> None:
+        self._headroom = headroom
         self._best: _Row | None = None
         self._now: _Row | None = None
 
     def begin(self, first: Pixels, last: Pixels, *, trusted: bool) -> None:
         """A new pair; ``trusted`` if its motion is."""
-        tiles = _reduce(first), _reduce(last)
+        tiles = self._reduce(first), self._reduce(last)
         change = float(cv2.absdiff(*tiles).mean())
         # Any pair is better than none, but a pair with a cut between shows nothing.
         change = change if trusted else change - 1000.0
@@ -57,13 +62,24 @@ class ContactSheet:
     def add(self, pixels: Pixels, timestep: float) -> None:
         """A new frame of the present pair."""
         if self._now is not None and len(self._now.new) < _MOST_TILES:
-            self._now.new.append((timestep, _reduce(pixels)))
+            self._now.new.append((timestep, self._reduce(pixels)))
 
-    def save(self, destination: Path) -> None:
+    def _reduce(self, pixels: Pixels) -> _Tile:
+        tile = to_picture(pixels)
+        if self._headroom:
+            tile = np.clip((tile.astype(np.float32) - 16) * (255 / 219) + 0.5, 0, 255).astype(np.uint8)
+        height, width = tile.shape[:2]
+        if width <= _TILE_WIDTH:
+            return tile.copy()
+        size = (_TILE_WIDTH, max(1, round(height * _TILE_WIDTH / width)))
+        return np.asarray(cv2.resize(tile, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+    def save(self, destination: Path, *, overwrite: bool = True) -> None:
         """Write the sheet as a PNG.
 
         Raises:
             ValueError: If no pair was interpolated, so that there is nothing to show.
+            FileExistsError: If there is such a file, and ``overwrite`` is off.
         """
         if self._best is None:
             raise ValueError("no new frame was made, so there is nothing for a contact sheet")
@@ -73,17 +89,8 @@ class ContactSheet:
             *(_frame(tile, f"t = {time:.3f}", _NEW_COLOUR) for time, tile in row.new),
             _frame(row.last, "input, t = 1", _SOURCE_COLOUR),
         ]
-        with complete_or_nothing(destination) as partial:
+        with complete_or_nothing(destination, overwrite=overwrite) as partial:
             write_png(partial, _grid(tiles))
-
-
-def _reduce(pixels: Pixels) -> _Tile:
-    tile = pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
-    height, width = tile.shape[:2]
-    if width <= _TILE_WIDTH:
-        return tile.copy()
-    size = (_TILE_WIDTH, max(1, round(height * _TILE_WIDTH / width)))
-    return np.asarray(cv2.resize(tile, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _frame(tile: _Tile, label: str, colour: tuple[int, int, int]) -> _Tile:

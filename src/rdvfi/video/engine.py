@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from fractions import Fraction
 
 import torch
 
@@ -48,6 +49,7 @@ class Engine:
         sheet: Is shown every pair, if given.
         progress: Is told of every pair that is done; see `Progress`.
         scenes: What is shown between two frames of two scenes.
+        max_gap: Seconds between two frames from which on the first is held, instead of new ones made.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Engine:
         sheet: ContactSheet | None = None,
         progress: Progress | None = None,
         scenes: SceneChanges | None = None,
+        max_gap: Fraction | None = None,
     ) -> None:
         info = source.info
         if min(info.width, info.height) < MINIMUM_SIDE:
@@ -73,6 +76,8 @@ class Engine:
         self._retiming = retiming
         self._sheet = sheet
         self._progress = progress
+        self._max_gap = max_gap
+        self._gaps = 0
         self._written = 0
         self._second: tuple[SourceFrame, Image] | None = None
         self._confidences: list[float] = []
@@ -105,13 +110,15 @@ class Engine:
                     yield frame.stamp
 
             self._tell(0)
-            for interval, moments in schedule(stamps(), self._retiming):
+            for interval, moments in schedule(stamps(), self._retiming, max_gap=self._max_gap):
                 first = held.popleft()
                 read += 1
-                if interval.last:
-                    shown = iter([(first.pixels, moment) for moment in moments])
+                gap = self._max_gap is not None and interval.end - interval.start > self._max_gap
+                self._gaps += gap and not interval.last
+                if interval.last or gap:
+                    shown = ((first.pixels, moment) for moment in moments)
                 else:
-                    shown = self._between(first, held[0], moments, interval.index)
+                    shown = self._between(first, held[0], tuple(moments), interval.index)
                 for item in shown:
                     encoder.put(item)
                 if not interval.last:
@@ -171,6 +178,9 @@ class Engine:
 
     def _notes(self) -> Iterator[str]:
         """What had to be done differently than asked."""
+        yield from self._source.notes()
+        if self._gaps:
+            yield f"{self._gaps} gaps of more than {float(self._max_gap or 0):g} s between frames are held, not filled"
         if apart := self._model.parts_trained_apart():
             yield (
                 f"{', '.join(apart)} learned in another model than the rest: measure before you "

@@ -11,9 +11,10 @@ from typing import SupportsFloat
 
 import torch
 
-from rdvfi.media.output import check_destination, check_picture
-from rdvfi.media.reader import Source, open_source
-from rdvfi.media.writer import SinkOptions, check_options, open_sink
+from rdvfi.media.encoding import SinkOptions, keeps_video_levels
+from rdvfi.media.output import check_destination, check_picture, is_folder_output
+from rdvfi.media.reader import ReadOptions, Source, SourceInfo, open_source
+from rdvfi.media.writer import check_options, open_sink
 from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.engine import Engine, Progress
 from rdvfi.video.ready import DEFAULT_MODEL, DEFAULT_MULTIPLIER, ModelLike, ready_model
@@ -25,6 +26,8 @@ _LOGGER = logging.getLogger(__name__)
 
 _PLAYBACK = Fraction(24)
 """Frames per second of what is made from images, unless a rate is given."""
+_MOST_FRAMES = 10_000_000
+"""Frames that come out at most: more is a slip, not a wish."""
 
 PathLike = str | os.PathLike[str]
 
@@ -44,6 +47,14 @@ def interpolate_video(
     codec: str | None = None,
     crf: int | None = None,
     audio: bool = True,
+    preset: str | None = None,
+    bitrate: int | None = None,
+    pix_fmt: str | None = None,
+    odd: str = "pad",
+    keep_start: bool = False,
+    strict: bool = False,
+    deinterlace: str = "auto",
+    max_gap: SupportsFloat = 10,
     allow_untrained: bool = False,
     overwrite: bool = False,
     contact_sheet: PathLike | None = None,
@@ -58,7 +69,8 @@ def interpolate_video(
 
     Args:
         source: A video file, a folder of images, or a list of image files.
-        destination: A ``.mp4``, ``.mov``, ``.mkv`` or ``.webm`` file, or a folder for PNG images.
+        destination: A ``.mp4``, ``.m4v``, ``.mov``, ``.mkv``, ``.webm``, ``.ts``, ``.avi``, ``.gif``,
+            ``.webp`` or ``.apng`` file, or a folder for PNG images.
         model: A name or folder for `create_model`, or a model.
         multiplier: The output has (n - 1) * multiplier + 1 frames; 8 if nothing is given.
         target_fps: Instead of a multiplier, a constant number of frames per second.
@@ -68,9 +80,19 @@ def interpolate_video(
         chunk: Frames drawn at once; chosen by their size if not given.
         image_rate: Images per second of an image source. If not given, what is made plays at 24
             frames per second.
-        codec: ``h264``, ``hevc``, ``vp9`` or ``ffv1`` (lossless); chosen by the suffix.
+        codec: ``h264``, ``hevc``, ``av1``, ``vp9``, ``prores``, ``ffv1`` (lossless) or another of
+            `rdvfi.media.codecs.CODECS`; chosen by suffix and depth.
         crf: Quality of the codec; lower is better and larger.
-        audio: Copy the sound.
+        audio: Take the sound along: copied, or encoded where the container does not hold it.
+        preset: The encoder's choice between speed and size, in its own words.
+        bitrate: Bits per second, instead of a quality.
+        pix_fmt: Pixel format of the encoder; by default depth and chroma of the source are kept.
+        odd: Frames of an odd width or height: ``pad`` (by default), ``crop`` or ``444``, see
+            `rdvfi.media.encoding.SinkOptions`.
+        keep_start: Keep the times of the source's clock, instead of starting at zero.
+        strict: Refuse a damaged source, instead of going on with the frames that there are.
+        deinterlace: ``auto`` makes whole frames of interlaced ones, ``off`` leaves them as they are.
+        max_gap: Seconds between two source frames from which on the first is held, not interpolated.
         allow_untrained: Accept a model with learned parts that nobody trained.
         overwrite: Replace the destination if it exists.
         contact_sheet: Also write a PNG of one pair and the frames between, to look at.
@@ -96,7 +118,8 @@ def interpolate_video(
         multiplier = DEFAULT_MULTIPLIER
     retiming = choose_retiming(multiplier, target_fps)
     scenes = scene_changes(on_scene_change, scene_threshold)
-    target = Path(destination)
+    gap = _max_gap(max_gap)
+    target, options = Path(destination), SinkOptions(codec, crf, audio, preset, bitrate, pix_fmt, odd)
     check_destination(target, overwrite=overwrite)
     picture = None if contact_sheet is None else Path(contact_sheet)
     if picture is not None:
@@ -104,11 +127,18 @@ def interpolate_video(
         if retiming == Multiply(1):
             raise ValueError("multiplier is 1: no new frame is made to show on a contact sheet")
     paths = _paths(source)
-    opened = open_source(paths, image_rate=_image_rate(image_rate, retiming))
+    reading = ReadOptions(
+        image_rate=_image_rate(image_rate, retiming),
+        keep_start=keep_start,
+        strict=strict,
+        deinterlace=_deinterlaces(deinterlace),
+        headroom=not is_folder_output(target) and keeps_video_levels(target, options),
+    )
+    opened = open_source(paths, reading)
     _check_apart(paths, target)
-    options = SinkOptions(codec, crf, audio)
-    check_options(target, opened.info, options)
-    sheet = None if picture is None else ContactSheet()
+    rate = _rate(opened.info, retiming)
+    check_options(target, opened.info, options, interval=1 / rate)
+    sheet = None if picture is None else ContactSheet(headroom=opened.info.headroom)
     engine = Engine(
         ready_model(model, device, dtype, allow_untrained=allow_untrained),
         opened,
@@ -118,19 +148,43 @@ def interpolate_video(
         sheet=sheet,
         progress=progress,
         scenes=scenes,
+        max_gap=gap,
     )
     tick = retiming.time_base(opened.info.tick)
-    with open_sink(target, opened.info, options, tick=tick, rate=_rate(opened, retiming)) as sink:
+    with open_sink(target, opened.info, options, tick=tick, rate=rate, overwrite=overwrite) as sink:
         report = engine.run(sink)
-        if sheet is not None and picture is not None:
-            sheet.save(picture)
-    report = replace(report, notes=(*_thinned(opened, retiming), *report.notes))
+    notes = [*_thinned(opened, retiming), *sink.notes, *report.notes]
+    if sheet is not None and picture is not None:
+        notes += _save_sheet(sheet, picture, overwrite=overwrite)
+    report = replace(report, notes=tuple(notes))
     for note in report.notes:
         _LOGGER.info(note)
     message = report.warning()
     if message is not None:
         warnings.warn(message, LowConfidenceWarning, stacklevel=2)
     return report
+
+
+def _save_sheet(sheet: ContactSheet, picture: Path, *, overwrite: bool) -> list[str]:
+    """Write the contact sheet; the video is done, so that what goes wrong here is a note."""
+    try:
+        sheet.save(picture, overwrite=overwrite)
+    except (OSError, ValueError) as error:
+        return [f"the contact sheet was not written: {error}"]
+    return []
+
+
+def _max_gap(given: SupportsFloat) -> Fraction:
+    seconds = float(given)
+    if not seconds > 0:
+        raise ValueError(f"max_gap is {given} s; it must be greater than 0")
+    return Fraction(seconds) if seconds < float("inf") else Fraction(10**9)
+
+
+def _deinterlaces(choice: str) -> bool:
+    if choice not in ("auto", "off"):
+        raise ValueError(f"deinterlace is {choice!r}; it must be auto or off")
+    return choice == "auto"
 
 
 def _paths(source: PathLike | Sequence[PathLike]) -> Path | list[Path]:
@@ -167,10 +221,17 @@ def _thinned(source: Source, retiming: Retiming) -> list[str]:
     ]
 
 
-def _rate(source: Source, retiming: Retiming) -> Fraction:
-    """About how many frames per second come out; encoders plan by it, timestamps do not."""
-    info = source.info
+def _rate(info: SourceInfo, retiming: Retiming) -> Fraction:
+    """About how many frames per second come out; encoders plan by it, timestamps do not.
+
+    Raises:
+        ValueError: If far too many frames come out.
+    """
     count = retiming.count(info.frames, info.span, info.tick)
+    if count > _MOST_FRAMES:
+        raise ValueError(f"{count} frames would come out, which is more than {_MOST_FRAMES}: make fewer")
+    if isinstance(retiming, Resample):
+        return retiming.fps
     if info.span <= 0 or count < 2:
         return _PLAYBACK
     return max(Fraction((count - 1) / info.span).limit_denominator(1001), Fraction(1, 1001))

@@ -45,12 +45,13 @@ class Retiming(ABC):
     """A rule that maps source time to output frames."""
 
     @abstractmethod
-    def moments(self, interval: Interval, origin: Fraction) -> tuple[Moment, ...]:
+    def moments(self, interval: Interval, origin: Fraction, *, hold: bool = False) -> Iterator[Moment]:
         """The output frames that start within ``interval``.
 
         Args:
             interval: The span.
             origin: Timestamp of the first source frame.
+            hold: Show the frame at its start all the time, instead of new ones.
         """
 
     @abstractmethod
@@ -78,16 +79,12 @@ class Multiply(Retiming):
         if self.multiplier < 1:
             raise ValueError(f"multiplier is {self.multiplier}; it must be a whole number >= 1")
 
-    def moments(self, interval: Interval, origin: Fraction) -> tuple[Moment, ...]:
+    def moments(self, interval: Interval, origin: Fraction, *, hold: bool = False) -> Iterator[Moment]:
         """The source frame, then evenly spaced new frames up to the next one."""
-        length = interval.end - interval.start
-        if interval.last:
-            return (Moment(interval.index, Fraction(0), interval.start, length),)
-        step = length / self.multiplier
-        return tuple(
-            Moment(interval.index, Fraction(j, self.multiplier), interval.start + j * step, step)
-            for j in range(self.multiplier)
-        )
+        count = 1 if interval.last or hold else self.multiplier
+        step = (interval.end - interval.start) / count
+        for j in range(count):
+            yield Moment(interval.index, Fraction(j, count), interval.start + j * step, step)
 
     def time_base(self, source: Fraction) -> Fraction:
         """Every interval is a whole number of source ticks, and is divided by the multiplier."""
@@ -108,21 +105,19 @@ class Resample(Retiming):
         if self.fps <= 0:
             raise ValueError(f"target_fps is {self.fps}; it must be greater than 0")
 
-    def moments(self, interval: Interval, origin: Fraction) -> tuple[Moment, ...]:
+    def moments(self, interval: Interval, origin: Fraction, *, hold: bool = False) -> Iterator[Moment]:
         """The multiples of 1/fps after ``origin`` that lie in [start, end)."""
         length = interval.end - interval.start
         first = math.ceil((interval.start - origin) * self.fps)
         stop = math.ceil((interval.end - origin) * self.fps)
-        moments = []
         for k in range(first, stop):
             time = origin + k / self.fps
-            timestep = Fraction(0) if interval.last else (time - interval.start) / length
+            still = interval.last or hold
             duration = 1 / self.fps
             if interval.last:
                 # The output ends when the source ends, also inside the last frame's slot.
                 duration = min(duration, interval.end - time)
-            moments.append(Moment(interval.index, timestep, time, duration))
-        return tuple(moments)
+            yield Moment(interval.index, Fraction(0) if still else (time - interval.start) / length, time, duration)
 
     def time_base(self, source: Fraction) -> Fraction:
         """The largest tick that divides both the source's and 1/fps."""
@@ -157,12 +152,21 @@ def intervals(stamps: Iterable[Stamp]) -> Iterator[Interval]:
         yield Interval(index, previous.time, previous.time + previous.duration, last=True)
 
 
-def schedule(stamps: Iterable[Stamp], retiming: Retiming) -> Iterator[tuple[Interval, tuple[Moment, ...]]]:
-    """Every interval with its output frames, in order, lazily."""
+def schedule(
+    stamps: Iterable[Stamp], retiming: Retiming, *, max_gap: Fraction | None = None
+) -> Iterator[tuple[Interval, Iterator[Moment]]]:
+    """Every interval with its output frames, in order, lazily.
+
+    Args:
+        stamps: When source frames are shown.
+        retiming: Where output frames are wanted.
+        max_gap: Intervals of more than this many seconds are not filled: their first frame is held.
+    """
     origin: Fraction | None = None
     for interval in intervals(stamps):
         origin = interval.start if origin is None else origin
-        yield interval, retiming.moments(interval, origin)
+        hold = max_gap is not None and not interval.last and interval.end - interval.start > max_gap
+        yield interval, retiming.moments(interval, origin, hold=hold)
 
 
 def choose_retiming(multiplier: SupportsFloat | None, target_fps: SupportsFloat | None) -> Retiming:

@@ -1,0 +1,124 @@
+"""How the frames of a source are encoded: decided, and tried, before any work."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from rdvfi.media.codecs import (
+    Codec,
+    PixelFormat,
+    check_encoder,
+    choose_codec,
+    choose_pixel_format,
+    encoder_options,
+    named_format,
+)
+from rdvfi.media.pixels import Pixels
+from rdvfi.media.reader import SourceInfo
+
+ODD_SIZES = ("pad", "crop", "444")
+_RGB_ONLY = frozenset({".gif", ".webp", ".apng"})
+
+
+@dataclass(frozen=True)
+class SinkOptions:
+    """How the output is written."""
+
+    codec: str | None = None
+    """A name of `rdvfi.media.codecs.CODECS`; None chooses by the suffix."""
+    crf: int | None = None
+    """Quality of the codec, lower is better; None is its default."""
+    audio: bool = True
+    """Take the sound along."""
+    preset: str | None = None
+    """The encoder's choice between speed and size; None is ours."""
+    bitrate: int | None = None
+    """Bits per second, instead of a quality."""
+    pix_fmt: str | None = None
+    """Pixel format of the encoder; None keeps depth and chroma of the source as far as it can."""
+    odd: str = "pad"
+    """Frames of an odd width or height, which common players refuse: ``pad`` repeats the last column or
+    row, ``crop`` leaves it out, ``444`` keeps the size with full chroma."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """An encoder, its options, and what it is given."""
+
+    codec: Codec
+    form: PixelFormat
+    options: dict[str, str]
+    width: int
+    height: int
+    notes: tuple[str, ...]
+
+    def fitted(self, pixels: Pixels) -> Pixels:
+        """The frame in the size that is written."""
+        height, width = pixels.shape[:2]
+        if (height, width) == (self.height, self.width):
+            return pixels
+        more = (max(0, self.height - height), max(0, self.width - width))
+        padded = np.pad(pixels, ((0, more[0]), (0, more[1]), (0, 0)), mode="edge")
+        return np.ascontiguousarray(padded[: self.height, : self.width])
+
+
+def keeps_video_levels(destination: Path, options: SinkOptions) -> bool:
+    """Whether the output holds brightness outside the levels of video: YUV does, RGB does not."""
+    suffix = destination.suffix.lower()
+    return suffix not in _RGB_ONLY and not choose_codec(options.codec, destination).lossless
+
+
+def plan_encoding(destination: Path, info: SourceInfo, options: SinkOptions) -> Encoding:
+    """The encoding that fits a source and its destination.
+
+    Raises:
+        ValueError: If codec, quality, preset, pixel format or frame size do not fit, or the encoder
+            cannot be used here.
+    """
+    if options.odd not in ODD_SIZES:
+        raise ValueError(f"odd is {options.odd!r}; it must be one of {', '.join(ODD_SIZES)}")
+    codec = choose_codec(options.codec, destination, info.layout)
+    form = choose_pixel_format(codec, info.layout)
+    if options.pix_fmt is not None:
+        form = named_format(codec, options.pix_fmt)
+    width, height = info.width, info.height
+    if _is_odd(form, width, height) and not codec.odd_sizes:
+        if options.odd == "444":
+            form = choose_pixel_format(codec, replace(info.layout, chroma="444"))
+            if _is_odd(form, width, height):
+                raise ValueError(f"odd is '444', but {codec.encoder} has no full chroma; choose pad or crop")
+        else:
+            step = 1 if options.odd == "pad" else -1
+            width += step * (width % 2)
+            height += step * (height % 2)
+    given = encoder_options(codec, crf=options.crf, preset=options.preset, bitrate=options.bitrate)
+    given = info.brightness.encoder_options(codec.encoder, given)
+    check_encoder(codec, form, given)
+    encoding = Encoding(codec, form, given, width, height, ())
+    return replace(encoding, notes=tuple(_notes(encoding, info, destination)))
+
+
+def _is_odd(form: PixelFormat, width: int, height: int) -> bool:
+    """Whether chroma of half the width or height does not cover the frame exactly."""
+    return bool((form.chroma in ("420", "422") and width % 2) or (form.chroma == "420" and height % 2))
+
+
+def _notes(encoding: Encoding, info: SourceInfo, destination: Path) -> Iterator[str]:
+    """What the output lacks, or has beside the source."""
+    codec, layout = encoding.codec, info.layout
+    if (encoding.width, encoding.height) != (info.width, info.height):
+        yield (
+            f"frames of {info.width}x{info.height} are written as {encoding.width}x{encoding.height}, "
+            "so that all players show them"
+        )
+    if encoding.form.bits < layout.bits:
+        yield f"{layout.bits} bits a channel are written as {encoding.form.bits}: {codec.encoder} takes no more here"
+    suffix = destination.suffix.lower()
+    if layout.aspect is not None and not codec.carries_aspect and suffix not in (".mp4", ".m4v", ".mov"):
+        yield f"pixels are {layout.aspect} as wide as high, which {suffix} with {codec.encoder} does not say"
+    mode = info.video_metadata.get("stereo_mode")
+    if mode not in (None, "mono") and suffix not in (".mkv", ".webm"):
+        yield f"that frames are stereoscopic ({mode}) cannot be written to {suffix}"
+    yield from info.brightness.notes(codec.encoder)

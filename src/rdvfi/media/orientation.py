@@ -1,0 +1,40 @@
+"""How a decoded frame has to be turned and mirrored to be seen as it was meant."""
+
+import struct
+from dataclasses import dataclass
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type
+
+from rdvfi.media.pixels import Pixels
+from rdvfi.media.side_data import side_data
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """One of the eight ways to put a picture upright: columns for rows first, then mirrored."""
+
+    transposed: bool = False
+    mirrored: bool = False
+    """Left for right."""
+    flipped: bool = False
+    """Top for bottom."""
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> "Orientation":
+        """That of a frame's display matrix, which maps (x, y) to (a x + c y, b x + d y)."""
+        data = side_data(frame, Type.DISPLAYMATRIX)
+        if data is None:
+            return cls()
+        a, b, _, c, d = struct.unpack("=5i", data[:20])
+        if abs(a) + abs(d) >= abs(b) + abs(c):
+            return cls(False, a < 0, d < 0)
+        return cls(True, c < 0, b < 0)
+
+    def upright(self, pixels: Pixels) -> Pixels:
+        """The picture as it is meant to be seen."""
+        if self.transposed:
+            pixels = pixels.swapaxes(0, 1)
+        rows, columns = slice(None, None, -1 if self.flipped else 1), slice(None, None, -1 if self.mirrored else 1)
+        return np.ascontiguousarray(pixels[rows, columns])

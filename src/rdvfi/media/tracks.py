@@ -1,0 +1,191 @@
+"""What a film holds beside its pictures: sound, subtitles, chapters, attachments, covers.
+
+Each track is copied packet by packet where the container of the output holds it, else converted to
+what it holds, else left out; whatever does not come along as it is gets a note. The file is read a
+second time beside the decoder, so that memory stays bounded however its tracks are interleaved.
+"""
+
+import io
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import av.error
+from av.container import InputContainer, OutputContainer
+from av.stream import AttachmentStream, Discard, Disposition, Stream
+
+from rdvfi.media.packets import Damage, Packets
+from rdvfi.media.probe import open_video, video_stream
+from rdvfi.media.track_writers import Copied, EncodedSound, TrackWriter, WrittenText, readable_text
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
+
+_LEAD = Fraction(1, 2)
+"""Seconds by which other tracks may run ahead of the frames, as players like them interleaved."""
+_SOUND = {".webm": "libopus", ".mkv": "flac", ".avi": "libmp3lame"}
+"""What sound becomes where it cannot be copied; AAC elsewhere."""
+_TEXT = {".mp4": "mov_text", ".m4v": "mov_text", ".mov": "mov_text", ".mkv": "subrip", ".webm": "webvtt"}
+"""What text subtitles become where they cannot be copied."""
+_CHAPTERS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
+_COVERS = frozenset({".mp4", ".m4v", ".mov", ".mkv"})
+_KNOWN_IN_TS = frozenset({"aac", "mp2", "mp3", "mp3float", "ac3", "eac3", "dca", "opus", "libopus"})
+"""Sound that others find in a transport stream; FFmpeg writes any, under a number of its own."""
+SILENT = frozenset({".gif", ".webp", ".apng"})
+"""Containers of pictures alone."""
+
+
+class Tracks:
+    """Takes the other tracks of a file along.
+
+    Args:
+        source: The file; None if there is none.
+        output: Where they go.
+        suffix: Of the output file.
+        offset: Time of the source that becomes zero.
+        audio: Whether sound is wanted.
+    """
+
+    def __init__(
+        self, source: Path | None, output: OutputContainer, suffix: str, *, offset: Fraction, audio: bool
+    ) -> None:
+        self.notes: list[str] = []
+        self._output, self._suffix, self._offset, self._audio = output, suffix, offset, audio
+        self._input: InputContainer | None = None
+        self._writers: dict[int, TrackWriter] = {}
+        self._packets: Iterator[tuple[av.Packet, Fraction]] = iter(())
+        self._held: tuple[av.Packet, Fraction] | None = None
+        if source is None:
+            return
+        self._input = open_video(source)
+        try:
+            self._plan(self._input, video_stream(self._input, source))
+        except BaseException:
+            self._input.close()
+            raise
+
+    def _plan(self, container: InputContainer, film: Stream) -> None:
+        packets = Packets(container, Damage())
+        for stream in container.streams:
+            writer = None if stream.index == film.index else self._writer(stream)
+            if writer is not None:
+                self._writers[stream.index] = writer
+            elif not packets.may_jump:  # else all packets are needed to follow the clock
+                stream.discard = Discard.all
+        if self._writers:
+            self._packets = iter(packets)
+        chapters = container.chapters()
+        if chapters and self._suffix in _CHAPTERS:
+            self._output.set_chapters([_moved(chapter, self._offset) for chapter in chapters])
+        elif chapters:
+            self._left_out(f"{len(chapters)} chapters")
+
+    def _writer(self, stream: Stream) -> TrackWriter | None:
+        """How a track is written; None if it is not, or needs no packets."""
+        if stream.type == "audio":
+            return self._sound(stream) if self._audio else None
+        if stream.type == "subtitle":
+            return self._subtitles(stream)
+        if isinstance(stream, AttachmentStream):
+            if self._suffix == ".mkv":
+                self._output.add_attachment(stream.name or "attachment", stream.mimetype or "", stream.data)
+            else:
+                self._left_out(f"attachment {stream.name}")
+        elif stream.type == "video":
+            cover = bool(stream.disposition & Disposition.attached_pic)
+            if cover and self._suffix in _COVERS and _holds(self._output.format.name, stream):
+                return self._copied(stream)
+            self._left_out(f"{'cover picture' if cover else 'video track'} #{stream.index}")
+        elif not _is_timecode(stream):
+            self._left_out(f"{stream.type} track #{stream.index}")
+        return None
+
+    def _sound(self, stream: Stream) -> TrackWriter | None:
+        name = f"sound track #{stream.index}"
+        if self._suffix in SILENT:
+            return self._left_out(name)
+        if stream.codec_context is None:
+            return self._left_out(f"{name}, of a kind that FFmpeg does not know,")
+        codec = stream.codec_context.name
+        known = self._suffix != ".ts" or codec in _KNOWN_IN_TS
+        if known and _holds(self._output.format.name, stream):
+            return self._copied(stream)
+        encoder = _SOUND.get(self._suffix, "aac")
+        try:
+            writer = EncodedSound(stream, self._output, encoder, self._offset)
+        except (av.error.FFmpegError, ValueError) as error:
+            return self._left_out(f"{name} ({codec}: {error})")
+        self.notes.append(f"{name} is {codec}, which is not copied into {self._suffix}: it was encoded with {encoder}")
+        return writer
+
+    def _subtitles(self, stream: Stream) -> TrackWriter | None:
+        codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
+        name = f"subtitle track #{stream.index} ({codec})"
+        if stream.codec_context is not None and _holds(self._output.format.name, stream):
+            return self._copied(stream)
+        if self._suffix not in _TEXT or not readable_text(codec):
+            return self._left_out(name)
+        target = _TEXT[self._suffix]
+        self.notes.append(f"{name} was converted to {target}: the text, without styles")
+        return WrittenText(stream, self._output, target, self._offset)
+
+    def _copied(self, stream: Stream) -> TrackWriter:
+        return Copied(stream, self._output, self._offset)
+
+    def _left_out(self, name: str) -> None:
+        self.notes.append(f"{name} is left out: {self._suffix} files cannot hold it, or it cannot be read")
+
+    def advance(self, time: Fraction) -> None:
+        """Write all that starts before ``time``, seconds of the output, and a little more."""
+        self._write(time + self._offset + _LEAD)
+
+    def finish(self) -> None:
+        """Write all that is left."""
+        self._write(None)
+        for writer in self._writers.values():
+            writer.finish()
+
+    def close(self) -> None:
+        """Release the source file."""
+        self._held = None
+        if self._input is not None:
+            self._input.close()
+
+    def _write(self, until: Fraction | None) -> None:
+        while True:
+            item = self._held if self._held is not None else next(self._packets, None)
+            self._held = None
+            if item is None:
+                return
+            packet, shift = item
+            writer = self._writers.get(packet.stream.index)
+            time = packet.dts if packet.dts is not None else packet.pts
+            if writer is None or time is None or packet.size == 0:
+                continue
+            if until is not None and time * packet.time_base + shift > until:
+                self._held = item
+                return
+            writer.write(packet, shift)
+
+
+def _holds(muxer: str, stream: Stream) -> bool:
+    """Whether a container takes the track as it is: a header is written for it, into memory."""
+    try:
+        with av.open(io.BytesIO(), "w", format=muxer) as trial:
+            Copied(stream, trial, Fraction(0))
+            trial.start_encoding()
+    except (av.error.FFmpegError, ValueError, AttributeError):
+        return False
+    return True
+
+
+def _moved(chapter: "Chapter", offset: Fraction) -> "Chapter":
+    ticks = round(offset / (chapter["time_base"] or Fraction(1, 1000)))
+    return {**chapter, "start": max(0, chapter["start"] - ticks), "end": max(1, chapter["end"] - ticks)}
+
+
+def _is_timecode(stream: Stream) -> bool:
+    """Whether it is the timecode of a QuickTime file, which goes along as a tag of the video track."""
+    return "timecode" in stream.metadata

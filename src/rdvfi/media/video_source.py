@@ -1,0 +1,200 @@
+"""A video file as a source of frames."""
+
+from collections import deque
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+
+from rdvfi.media.colour import Colour, Converter, PixelLayout
+from rdvfi.media.deinterlace import Deinterlacer
+from rdvfi.media.hdr import Brightness
+from rdvfi.media.orientation import Orientation
+from rdvfi.media.packets import Damage, Packets
+from rdvfi.media.pixels import Pixels
+from rdvfi.media.probe import Clock, Scan, decode, first_frames, open_video, scan, video_stream
+from rdvfi.media.reader import ReadOptions, Source, SourceFrame, SourceInfo
+from rdvfi.media.timestamps import Stamp
+
+_LOOK = 12
+"""Frames that are looked at to see whether a film is interlaced."""
+
+Timed = tuple[av.VideoFrame, Stamp]
+
+
+class VideoSource(Source):
+    """The video track of a file, decoded as a stream.
+
+    A frame without a timestamp follows the one before by one nominal frame; a frame that is not
+    later than the one before is never seen by a viewer and is left out. What is damaged is passed
+    over, so that the frames around it are neighbours, and told in `notes`.
+
+    Args:
+        path: The file.
+        options: How it is read.
+
+    Raises:
+        ValueError: If it is no video, or damaged and ``options.strict``.
+    """
+
+    def __init__(self, path: Path, options: ReadOptions) -> None:
+        self._path, self._options = path, options
+        looked, aspect = first_frames(path, _LOOK)
+        first = looked[0]
+        self._orientation = Orientation.of(first)
+        self._stored = (first.width, first.height)
+        self._interlaced = options.deinterlace and any(frame.interlaced_frame for frame in looked)
+        with open_video(path) as container:
+            stream = video_stream(container, path)
+            self._scan = scan(container, stream, path)
+            self._damage = Damage(list(self._scan.damage.times), self._scan.damage.ends)
+            if options.strict and self._damage:
+                raise ValueError(f"{path} is damaged: {self._damage.describe()}")
+            self.info = self._describe(stream, first, aspect, dict(container.metadata))
+        self._resized = 0
+
+    def _describe(
+        self, stream: av.VideoStream, first: av.VideoFrame, aspect: Fraction | None, tags: dict[str, str]
+    ) -> SourceInfo:
+        turned = self._orientation.transposed
+        layout = PixelLayout.of(stream.codec_context, aspect)
+        aspect = layout.aspect and (1 / layout.aspect if turned else layout.aspect)
+        colour = Colour.of(stream.codec_context)
+        rgb = first.format.is_rgb or len(first.format.components) < 3
+        return SourceInfo(
+            name=str(self._path),
+            width=first.height if turned else first.width,
+            height=first.width if turned else first.height,
+            frames=self._scan.frames,
+            span=self._scan.span,
+            tick=self._scan.tick,
+            colour=colour,
+            layout=PixelLayout(layout.chroma, layout.bits, aspect),
+            metadata=tags,
+            video_metadata=dict(stream.metadata),
+            media=self._path,
+            offset=self._offset(),
+            brightness=Brightness.of(first),
+            headroom=self._options.headroom and not colour.full_range and not rgb,
+        )
+
+    def _offset(self) -> Fraction:
+        """The time of the file that becomes zero, in whole ticks."""
+        if self._options.keep_start:
+            return Fraction(0)
+        return _origin(self._scan) // self._scan.tick * self._scan.tick
+
+    def notes(self) -> list[str]:
+        """See `Source.notes`."""
+        notes = list(self.info.notes)
+        if self._damage:
+            notes.append(f"{self._path} is damaged, and what there is was used: {self._damage.describe()}")
+        if self._interlaced:
+            notes.append(f"{self._path} is interlaced: whole frames were made of its fields")
+        if self._resized:
+            notes.append(
+                f"{self._path} changes its frame size: {self._resized} frames were scaled to "
+                f"{self.info.width}x{self.info.height}"
+            )
+        return notes
+
+    def frames(self) -> Iterator[SourceFrame]:
+        """Decode the stream from the first frame on, the last one with its true duration."""
+        found, held = Damage(), None
+        converter = Converter(self.info.colour, deep=self.info.layout.deep, headroom=self.info.headroom)
+        with open_video(self._path) as container:
+            count = 0
+            timed = self._timed(container, found)
+            for frame, stamp in self._whole(container, timed) if self._interlaced else timed:
+                if held is not None:
+                    yield held
+                held, count = SourceFrame(self._upright(converter, frame), stamp), count + 1
+        if held is not None:
+            time, end = held.stamp.time, (self._scan.end or Fraction(0)) - self.info.offset
+            # Where frames are reordered, a file's frame durations are in the order of decoding.
+            yield SourceFrame(held.pixels, Stamp(time, end - time)) if end > time else held
+        self._conclude(found, count)
+
+    def _conclude(self, found: Damage, count: int) -> None:
+        """Keep what was met on the way."""
+        self._damage.times = sorted({*self._damage.times, *found.times})
+        self._damage.missing = max(0, self._scan.frames - count) if self._damage else 0
+
+    def _timed(self, container: InputContainer, found: Damage) -> Iterator[Timed]:
+        """Frames as they are stored, each with its time."""
+        stream = video_stream(container, self._path)
+        stream.thread_type = "AUTO"
+        last: Fraction | None = None
+        due: deque[Fraction] = deque()
+        for packet, shift in Packets(container, found):
+            if packet.stream.index != stream.index:
+                continue
+            if packet.dts is not None and packet.size > 0:
+                due.append(packet.dts * packet.time_base + shift)
+            _move(packet, shift)
+            for frame in decode(packet, found, last or Fraction(0)):
+                time = self._time(frame, due.popleft() if due else None, last)
+                if last is None or time > last:
+                    last = time
+                    yield frame, Stamp(time - self.info.offset, self._duration(frame))
+            if self._options.strict and found:
+                raise ValueError(f"{self._path} is damaged: {found.describe()}")
+
+    def _whole(self, container: InputContainer, timed: Iterator[Timed]) -> Iterator[Timed]:
+        """Whole frames instead of interlaced ones; each keeps its time."""
+        stream = video_stream(container, self._path)
+        filtered = Deinterlacer(stream, self._scan.tick)
+        stamps: dict[Fraction, Stamp] = {}
+        for item in chain(timed, (None,)):
+            if item is not None:
+                stamps[item[1].time] = item[1]
+            for frame, time in filtered.push(*(item[0], item[1].time)) if item is not None else filtered.flush():
+                yield frame, stamps.pop(time)
+
+    def _time(self, frame: av.VideoFrame, due: Fraction | None, last: Fraction | None) -> Fraction:
+        """When a frame is shown; ``due`` is the oldest time of decoding that is not yet used."""
+        clock, tick = self._scan.clock, self._scan.tick
+        if clock is Clock.SHOWN and frame.pts is not None and frame.time_base is not None:
+            return frame.pts * frame.time_base
+        if clock is Clock.DECODED and due is not None:
+            return due
+        if last is None:
+            return Fraction(0)
+        return last + max(1, round(self._scan.nominal / tick)) * tick
+
+    def _duration(self, frame: av.VideoFrame) -> Fraction:
+        if self._scan.clock is Clock.SHOWN and frame.duration and frame.time_base is not None:
+            return frame.duration * frame.time_base
+        return self._scan.nominal
+
+    def _upright(self, converter: Converter, frame: av.VideoFrame) -> Pixels:
+        if (frame.width, frame.height) != self._stored:
+            if self._options.strict:
+                raise ValueError(
+                    f"{self._path} changes its frame size from {self._stored[0]}x{self._stored[1]} to "
+                    f"{frame.width}x{frame.height}; one size is expected"
+                )
+            self._resized += 1
+            frame = frame.reformat(width=self._stored[0], height=self._stored[1], interpolation="BICUBIC")
+        return self._orientation.upright(converter.to_rgb(frame))
+
+
+def _origin(found: Scan) -> Fraction:
+    """The time of a file that becomes zero: its first frame or sound, whichever comes first.
+
+    Sound before zero, which some encoders put there to warm up the decoder, does not count.
+    """
+    if found.first < 0 or found.first_sound is None:
+        return found.first
+    return max(Fraction(0), min(found.first, found.first_sound))
+
+
+def _move(packet: av.Packet, shift: Fraction) -> None:
+    """Move the times of a packet by so many seconds."""
+    ticks = round(shift / packet.time_base) if shift else 0
+    if ticks:
+        packet.pts = None if packet.pts is None else packet.pts + ticks
+        packet.dts = None if packet.dts is None else packet.dts + ticks

@@ -1,0 +1,228 @@
+"""What players need: codecs, tags, HDR, the shape of pixels, animations, and honest refusals."""
+
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.sidedata.sidedata import Type
+
+import clips
+from rdvfi.media.codecs import CODECS, encoder_formats
+from rdvfi.media.encoding import SinkOptions, plan_encoding
+from rdvfi.media.hdr import Brightness, MasteringDisplay
+from rdvfi.media.reader import ReadOptions, open_source
+from rdvfi.media.side_data import side_data
+from rdvfi.media.writer import check_options, open_sink
+from rdvfi.video.timing import Multiply, schedule
+
+
+def _copy(source: Path, destination: Path, options: SinkOptions | None = None, reading: ReadOptions | None = None):
+    """Send every frame through reader and writer, none made; the notes of both."""
+    opened, options = open_source(source, reading), options or SinkOptions()
+    frames = list(opened.frames())
+    plan = schedule((frame.stamp for frame in frames), Multiply(1))
+    rate = Fraction(len(frames) - 1, 1) / opened.info.span
+    with open_sink(destination, opened.info, options, tick=opened.info.tick, rate=rate) as sink:
+        for frame, (_, moments) in zip(frames, plan, strict=True):
+            sink.write(frame.pixels, next(moments))
+    return [*opened.notes(), *sink.notes]
+
+
+def _stream(path: Path) -> tuple[av.VideoStream, av.VideoFrame]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return stream, next(container.decode(stream))
+
+
+@pytest.mark.parametrize("name", ["o.mp4", "o.mov", "o.m4v"])
+def test_hevc_carries_the_code_that_quicktime_plays(tmp_path, name) -> None:
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 48, 64), sound=False)
+    _copy(tmp_path / "in.mp4", tmp_path / name, SinkOptions("hevc"))
+    assert _stream(tmp_path / name)[0].codec_context.codec_tag == "hvc1"
+
+
+@pytest.mark.parametrize(("name", "codec", "profile"), [
+    ("o.mp4", "hevc", "Main 10"), ("o.mkv", "hevc", "Main 10"), ("o.webm", "av1", "Main"),
+])  # fmt: skip
+def test_ten_bits_become_what_players_decode(tmp_path, name, codec, profile) -> None:
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 64, 64), pixel_format="yuv420p10le", sound=False)
+    assert _copy(tmp_path / "in.mp4", tmp_path / name) == []
+    stream, frame = _stream(tmp_path / name)
+    assert codec in stream.codec_context.codec.canonical_name
+    assert stream.profile == profile
+    assert frame.format.name == "yuv420p10le"
+
+
+def test_what_an_encoder_cannot_keep_is_told(tmp_path) -> None:
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 64, 64), pixel_format="yuv422p10le", sound=False)
+    info = open_source(tmp_path / "in.mp4").info
+    assert plan_encoding(tmp_path / "o.mov", info, SinkOptions("prores")).form.name == "yuv422p10le"
+    assert plan_encoding(tmp_path / "o.mkv", info, SinkOptions("h264")).form.name == "yuv422p10le"
+    if all(form.bits == 8 for form in encoder_formats("libvpx-vp9")):
+        plan = plan_encoding(tmp_path / "o.webm", info, SinkOptions("vp9"))
+        assert plan.form.name == "yuv422p"
+        assert plan.notes == ("10 bits a channel are written as 8: libvpx-vp9 takes no more here",)
+
+
+def test_twelve_bits_stay_twelve_with_hevc(tmp_path) -> None:
+    with av.open(str(tmp_path / "in.mp4"), "w") as container:
+        stream = container.add_stream("libx265", rate=25, options={"x265-params": "log-level=error"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p12le"
+        for picture in clips.moving(3, 48, 64):
+            frame = av.VideoFrame.from_ndarray(np.round(picture * 65535).astype(np.uint16), format="rgb48le")
+            container.mux(stream.encode(frame.reformat(format="yuv420p12le")))
+        container.mux(stream.encode(None))
+    assert _copy(tmp_path / "in.mp4", tmp_path / "o.mp4") == []
+    assert _stream(tmp_path / "o.mp4")[1].format.name == "yuv420p12le"
+    notes = _copy(tmp_path / "in.mp4", tmp_path / "o.webm")
+    assert notes == ["12 bits a channel are written as 10: libsvtav1 takes no more here"]
+
+
+DISPLAY = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+
+
+@pytest.mark.parametrize(("name", "codec"), [("o.mp4", "hevc"), ("o.mkv", "h264"), ("o.webm", "av1")])
+def test_mastering_display_and_light_levels_are_carried(tmp_path, name, codec) -> None:
+    parameters = f"log-level=error:repeat-headers=1:master-display={DISPLAY}:max-cll=1000,400"
+    with av.open(str(tmp_path / "in.mp4"), "w") as container:
+        stream = container.add_stream("libx265", rate=25, options={"x265-params": parameters})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p10le"
+        for picture in clips.moving(3, 64, 64):
+            frame = av.VideoFrame.from_ndarray(np.round(picture * 65535).astype(np.uint16), format="rgb48le")
+            container.mux(stream.encode(frame.reformat(format="yuv420p10le")))
+        container.mux(stream.encode(None))
+    brightness = open_source(tmp_path / "in.mp4").info.brightness
+    assert brightness.light == (1000, 400)
+    assert brightness.display is not None
+    assert (brightness.display.most, brightness.display.least) == (1000, Fraction(1, 200))
+    assert brightness.display.spelled(50_000, 10_000) == DISPLAY
+    _copy(tmp_path / "in.mp4", tmp_path / name, SinkOptions(codec))
+    again = Brightness.of(_stream(tmp_path / name)[1])
+    assert again.light == (1000, 400)
+    assert again.display is not None
+    assert float(again.display.red[0]) == pytest.approx(0.68, abs=1e-3)
+    assert float(again.display.most) == pytest.approx(1000, rel=1e-3)
+    assert brightness.notes("libvpx-vp9") == [
+        "libvpx-vp9 cannot write mastering display and light levels; they are left out"
+    ]
+    assert Brightness(lost=("Dolby Vision",)).notes("libx265") == [
+        "Dolby Vision metadata cannot be written and is left out"
+    ]
+    assert MasteringDisplay.parse(bytes(88)) is None
+
+
+@pytest.mark.parametrize(("name", "codec"), [("o.mp4", None), ("o.mkv", "h264"), ("o.mov", "prores"), ("o.mp4", "vp9")])
+def test_pixels_that_are_not_square_stay_so(tmp_path, name, codec) -> None:
+    for source in ("in.mp4", "in.mkv"):
+        with av.open(str(tmp_path / source), "w") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.codec_context.sample_aspect_ratio = Fraction(16, 15)
+            for picture in clips.moving(3, 48, 64):
+                frame = av.VideoFrame.from_ndarray(np.round(picture * 255).astype(np.uint8), format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        assert _copy(tmp_path / source, tmp_path / name, SinkOptions(codec)) == []
+        assert open_source(tmp_path / name).info.layout.aspect == Fraction(16, 15)
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_pictures_are_set_upright_in_all_eight_ways(tmp_path, degrees, mirrored) -> None:
+    upright = clips.texture(48, 80)
+    # The file holds the picture turned back; a mirror comes after the turn.
+    stored = np.rot90(upright[:, ::-1] if mirrored else upright, -degrees // 90)
+    with av.open(str(tmp_path / "in.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "4"})
+        stream.width, stream.height, stream.pix_fmt = stored.shape[1], stored.shape[0], "yuv444p"
+        stream.set_display_rotation(degrees, hflip=mirrored)
+        for _ in range(2):
+            pixels = np.ascontiguousarray(np.round(stored * 255).astype(np.uint8))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    assert side_data(_stream(tmp_path / "in.mp4")[1], Type.DISPLAYMATRIX) is not None or not (degrees or mirrored)
+    for frame in open_source(tmp_path / "in.mp4").frames():
+        assert frame.pixels.shape == (48, 80, 3)
+        assert np.abs(frame.pixels / 255 - upright).mean() < 0.03
+
+
+@pytest.mark.parametrize("name", ["o.gif", "o.webp", "o.apng", "o.avi", "o.ts", "o.m4v"])
+def test_other_outputs_hold_all_frames(tmp_path, name) -> None:
+    pictures = clips.moving(4, 48, 64)
+    clips.write_clip(tmp_path / "in.mp4", pictures, sound=False)
+    _copy(tmp_path / "in.mp4", tmp_path / name)
+    if name == "o.webp":
+        import PIL.Image
+
+        with PIL.Image.open(tmp_path / name) as animation:
+            assert animation.n_frames == 4
+            seen = [np.array(animation.convert("RGB")) for k in range(4) if animation.seek(k) is None]
+    else:
+        seen = [frame.pixels for frame in open_source(tmp_path / name).frames()]
+    assert len(seen) == 4
+    for pixels, picture in zip(seen, pictures, strict=True):
+        assert np.abs(pixels / 255 - picture).mean() < 0.05
+
+
+def test_brightness_outside_video_levels_is_kept(tmp_path) -> None:
+    with av.open(str(tmp_path / "in.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(3):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            for i, plane in enumerate(frame.planes):
+                values = np.full((plane.height, plane.line_size), 128, np.uint8)
+                if i == 0:
+                    values[:, :32], values[:, 32:] = 250, 5
+                plane.update(values.tobytes())
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    _copy(tmp_path / "in.mp4", tmp_path / "o.mp4", SinkOptions(crf=0), ReadOptions(headroom=True))
+    luma = _stream(tmp_path / "o.mp4")[1].to_ndarray()
+    assert (luma[20, 10], luma[20, 50]) == (250, 5)
+
+
+def test_options_of_encoders_are_passed_on_or_refused(tmp_path) -> None:
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(2, 64, 64), sound=False)
+    info = open_source(tmp_path / "in.mp4").info
+    plan = plan_encoding(tmp_path / "o.mp4", info, SinkOptions(preset="ultrafast", bitrate=500_000, pix_fmt="yuv444p"))
+    assert plan.options == {"preset": "ultrafast", "b": "500000"}
+    assert plan.form.name == "yuv444p"
+    for options, message in (
+        (SinkOptions(preset="warp9"), r"libx264 cannot be used here \(.*preset=warp9"),
+        (SinkOptions("ffv1", preset="slow"), "preset is 'slow', but ffv1 has no presets"),
+        (SinkOptions(pix_fmt="yuv420p12le"), "pix_fmt is 'yuv420p12le'; libx264 takes yuv420p, "),
+        (SinkOptions(crf=20, bitrate=10**6), "give either crf or bitrate"),
+        (SinkOptions("ffv1", bitrate=10**6), "takes none: it is lossless"),
+        (SinkOptions(odd="round"), "odd is 'round'; it must be one of pad, crop, 444"),
+    ):
+        name = "o.mkv" if options.codec == "ffv1" else "o.mp4"
+        with pytest.raises(ValueError, match=message):
+            plan_encoding(tmp_path / name, info, options)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in CODECS if "-" in name))
+def test_an_encoder_of_a_device_works_or_is_refused_clearly(tmp_path, name) -> None:
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(2, 192, 320), sound=False)
+    info = open_source(tmp_path / "in.mp4").info
+    try:
+        plan_encoding(tmp_path / "o.mp4", info, SinkOptions(name))
+    except ValueError as error:
+        refused = str(error)
+    else:
+        refused = ""
+    assert not refused or re.search("(cannot be used here|there is no encoder).*; choose another codec", refused)
+
+
+@pytest.mark.parametrize(("name", "most"), [("o.mkv", 1000), ("o.webm", 1000), ("o.gif", 50)])
+def test_a_rate_that_a_container_cannot_show_is_refused(tmp_path, name, most) -> None:
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(2, 64, 64), sound=False)
+    info = open_source(tmp_path / "in.mp4").info
+    check_options(tmp_path / name, info, SinkOptions(), interval=Fraction(1, most))
+    with pytest.raises(
+        ValueError, match=f"1200 frames per second are more than {name[1:]} files can show, which is {most}"
+    ):
+        check_options(tmp_path / name, info, SinkOptions(), interval=Fraction(1, 1200))

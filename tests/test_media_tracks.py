@@ -1,0 +1,184 @@
+"""Sound, subtitles, chapters and attachments come along, are converted, or are named as left out."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+import clips
+from test_media_encoding import _copy
+
+
+def _film(
+    path: Path, *, sounds: tuple[str, ...] = ("aac",), subtitles: str | None = None, chapters: bool = False
+) -> None:
+    """A second of moving texture with tracks."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=6)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        tracks = []
+        for number, codec in enumerate(sounds):
+            track = container.add_stream(codec, rate=48_000, layout="stereo")
+            track.metadata["language"] = ("eng", "fra")[number % 2]
+            tracks.append(track)
+        text = None
+        if subtitles is not None:
+            text = container.add_mux_stream(subtitles)
+            text.time_base = Fraction(1, 1000)
+            text.metadata["language"] = "deu"
+        if chapters:
+            base = Fraction(1, 1000)
+            container.set_chapters([
+                {"id": k, "start": 500 * k, "end": 500 * k + 500, "time_base": base, "metadata": {"title": f"Part {k}"}}
+                for k in range(2)
+            ])  # fmt: skip
+        for picture in clips.moving(6, 48, 64):
+            pixels = np.round(picture * 255).astype(np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        for track in tracks:
+            _tone(container, track)
+        if text is not None:
+            packet = av.Packet(b"Hello <i>you</i>")
+            packet.pts = packet.dts = 200
+            packet.duration, packet.time_base, packet.stream = 300, Fraction(1, 1000), text
+            container.mux(packet)
+        container.mux(video.encode(None))
+
+
+def _tone(container: av.container.OutputContainer, track: av.AudioStream) -> None:
+    context = track.codec_context
+    if context.name not in ("adpcm_ms", "flac"):
+        context.bit_rate = 128_000
+    context.open(strict=False)
+    resampler = av.AudioResampler(
+        context.format, context.layout, context.sample_rate, frame_size=context.frame_size or 1024
+    )
+    wave = 0.3 * np.sin(2 * np.pi * 440 * np.arange(48_000) / 48_000)
+    frame = av.AudioFrame.from_ndarray(np.stack([wave, wave]).astype(np.float32), format="fltp", layout="stereo")
+    frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
+    for part in (*resampler.resample(frame), *resampler.resample(None), None):
+        container.mux(track.encode(part))
+
+
+def _tracks(path: Path) -> list[tuple[str, str | None]]:
+    with av.open(str(path)) as container:
+        return [(s.type, s.codec_context and s.codec_context.codec.canonical_name) for s in container.streams]
+
+
+def _seconds(path: Path) -> float:
+    """How long the sound lasts."""
+    with av.open(str(path)) as container:
+        return sum(frame.samples / frame.sample_rate for frame in container.decode(audio=0))
+
+
+def test_all_sound_tracks_are_copied_with_their_languages(tmp_path) -> None:
+    _film(tmp_path / "in.mkv", sounds=("aac", "libopus"))
+    for name in ("o.mkv", "o.mp4"):
+        assert _copy(tmp_path / "in.mkv", tmp_path / name) == []
+        assert _tracks(tmp_path / name) == [("video", "h264"), ("audio", "aac"), ("audio", "opus")]
+        with av.open(str(tmp_path / name)) as container:
+            assert [stream.language for stream in container.streams.audio] == ["eng", "fra"]
+
+
+@pytest.mark.parametrize(("source", "codec", "name", "becomes"), [
+    ("in.mkv", "aac", "o.webm", "opus"),
+    ("in.avi", "wmav2", "o.mp4", "aac"),
+    ("in.avi", "adpcm_ms", "o.mkv", "flac"),
+    ("in.mkv", "flac", "o.ts", "aac"),
+])  # fmt: skip
+def test_sound_that_a_container_does_not_hold_is_encoded(tmp_path, source, codec, name, becomes) -> None:
+    _film(tmp_path / source, sounds=(codec,))
+    (note,) = _copy(tmp_path / source, tmp_path / name)
+    assert note.startswith(
+        f"sound track #1 is {codec}, which is not copied into {Path(name).suffix}: it was encoded with"
+    )
+    assert ("audio", becomes) in _tracks(tmp_path / name)
+    assert _seconds(tmp_path / name) == pytest.approx(1.0, abs=0.08)
+
+
+def test_channels_of_unnamed_layout_get_the_usual_one(tmp_path) -> None:
+    _film(tmp_path / "in.avi", sounds=("pcm_s16le",))
+    assert _copy(tmp_path / "in.avi", tmp_path / "o.mp4") == []
+    assert _tracks(tmp_path / "o.mp4")[1] == ("audio", "pcm_s16le")
+    assert clips.sound_packets(tmp_path / "o.mp4")
+
+
+@pytest.mark.parametrize(("name", "becomes"), [("o.mkv", "subrip"), ("o.mp4", "mov_text"), ("o.webm", "webvtt")])
+def test_subtitles_are_copied_or_converted(tmp_path, name, becomes) -> None:
+    _film(tmp_path / "in.mkv", sounds=(), subtitles="subrip")
+    notes = _copy(tmp_path / "in.mkv", tmp_path / name)
+    assert len(notes) == (becomes != "subrip")
+    assert _tracks(tmp_path / name) == [("video", "vp9" if name == "o.webm" else "h264"), ("subtitle", becomes)]
+    with av.open(str(tmp_path / name)) as container:
+        stream = container.streams.subtitles[0]
+        assert stream.language == "deu"
+        packets = [packet for packet in container.demux(stream) if b"Hello" in bytes(packet)]
+        assert [packet.pts * packet.time_base for packet in packets] == [Fraction(1, 5)]
+        assert packets[0].duration * packets[0].time_base == Fraction(3, 10)
+    if becomes != "subrip":
+        assert b"Hello you" in bytes(packets[0])
+
+
+@pytest.mark.parametrize("name", ["o.mkv", "o.mp4", "o.mov"])
+def test_chapters_are_kept(tmp_path, name) -> None:
+    _film(tmp_path / "in.mkv", chapters=True)
+    _copy(tmp_path / "in.mkv", tmp_path / name)
+    with av.open(str(tmp_path / name)) as container:
+        chapters = container.chapters()
+        times = [(c["start"] * c["time_base"], c["end"] * c["time_base"]) for c in chapters]
+    assert times == [(0, Fraction(1, 2)), (Fraction(1, 2), 1)]
+    assert [chapter["metadata"]["title"] for chapter in chapters] == ["Part 0", "Part 1"]
+
+
+def test_attachments_are_kept_or_named(tmp_path) -> None:
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        video = container.add_stream("libx264", rate=6)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        container.add_attachment("font.ttf", "application/x-truetype-font", b"letters")
+        for picture in clips.moving(3, 48, 64):
+            pixels = np.round(picture * 255).astype(np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(video.encode(None))
+    assert _copy(tmp_path / "in.mkv", tmp_path / "o.mkv") == []
+    with av.open(str(tmp_path / "o.mkv")) as container:
+        (kept,) = container.streams.attachments
+        assert (kept.name, kept.data) == ("font.ttf", b"letters")
+    (note,) = _copy(tmp_path / "in.mkv", tmp_path / "o.mp4")
+    assert note.startswith("attachment font.ttf is left out: .mp4 files cannot hold it")
+
+
+def test_tags_of_the_video_track_are_kept(tmp_path) -> None:
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        video = container.add_stream("libx264", rate=6)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.metadata.update({"stereo_mode": "left_right", "title": "Main", "language": "eng"})
+        for picture in clips.moving(3, 48, 64):
+            pixels = np.round(picture * 255).astype(np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(video.encode(None))
+    assert _copy(tmp_path / "in.mkv", tmp_path / "o.mkv") == []
+    with av.open(str(tmp_path / "o.mkv")) as container:
+        tags = container.streams.video[0].metadata
+    assert (tags["stereo_mode"], tags["title"], tags["language"]) == ("left_right", "Main", "eng")
+    (note,) = _copy(tmp_path / "in.mkv", tmp_path / "o.mp4")
+    assert note == "that frames are stereoscopic (left_right) cannot be written to .mp4"
+
+
+def test_the_default_video_track_is_taken(tmp_path) -> None:
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        tracks = [container.add_stream("libx264", rate=6) for _ in range(2)]
+        for track, size in zip(tracks, (48, 64), strict=True):
+            track.width, track.height, track.pix_fmt = size, size, "yuv420p"
+        tracks[0].disposition, tracks[1].disposition = 0, av.stream.Disposition.default
+        for _ in range(3):
+            for track, size in zip(tracks, (48, 64), strict=True):
+                frame = av.VideoFrame.from_ndarray(np.zeros((size, size, 3), np.uint8), format="rgb24")
+                container.mux(track.encode(frame))
+        for track in tracks:
+            container.mux(track.encode(None))
+    (note,) = _copy(tmp_path / "in.mkv", tmp_path / "o.mkv")
+    assert note.startswith("video track #0 is left out")
+    with av.open(str(tmp_path / "o.mkv")) as container:
+        assert container.streams.video[0].width == 64
