@@ -44,7 +44,7 @@ def test_motion_is_large_and_steady(number: int) -> None:
 def test_layers_of_a_scene_are_of_different_pictures(name: str) -> None:
     for number in range(8):
         layers = held_out_plan(name, number).layers
-        assert len({layer.cut.picture for layer in layers if layer is not None}) == len(layers)
+        assert len({layer.crop.picture for layer in layers if layer is not None}) == len(layers)
 
 
 def test_the_sets_are_the_ones_that_are_published() -> None:
