@@ -126,25 +126,25 @@ def _pairs(made: Tensor, exact: Tensor, visible: Tensor) -> list[FlowPair]:
     return [FlowPair(made, exact, visible), FlowPair(made, exact, visible)]
 
 
-def test_hidden_points_count_where_they_are_known_and_never_for_matches_alone() -> None:
+def test_occluded_points_count_where_they_are_known_and_never_for_matches_alone() -> None:
     made, exact, seen = torch.zeros(2, 2, 4, 4), torch.zeros(2, 2, 4, 4), torch.ones(2, 4, 4)
     seen[:, :2] = 0.0
-    exact[:, 0, :2] = 8.0  # all that is hidden moves otherwise
+    exact[:, 0, :2] = 8.0  # all that is occluded moves otherwise
 
-    def loss(known: Tensor, *, matched: bool, first: float, hidden: float) -> Tensor:
+    def loss(known: Tensor, *, matched: bool, first: float, occluded: float) -> Tensor:
         given = Estimates(_pairs(made, exact, seen), known, matched)
-        return estimates_loss(given, first=first, hidden=hidden)
+        return estimates_loss(given, first=first, occluded=occluded)
 
     right, wrong = torch.tensor(0.1001).pow(0.7), torch.tensor(8.1).pow(0.7)
-    unknown = loss(torch.zeros(2), matched=True, first=0.5, hidden=0.3)
+    unknown = loss(torch.zeros(2), matched=True, first=0.5, occluded=0.3)
     torch.testing.assert_close(unknown, 1.5 * right, rtol=1e-3, atol=0)
     mixed = (right + 0.3 * wrong) / 1.3
-    known = loss(torch.ones(2), matched=True, first=0.5, hidden=0.3)
+    known = loss(torch.ones(2), matched=True, first=0.5, occluded=0.3)
     torch.testing.assert_close(known, 0.5 * right + mixed, rtol=1e-3, atol=0)
-    alike = loss(torch.ones(2), matched=False, first=0.5, hidden=0.3)
+    alike = loss(torch.ones(2), matched=False, first=0.5, occluded=0.3)
     torch.testing.assert_close(alike, 1.5 * mixed, rtol=1e-3, atol=0)
-    with pytest.raises(ValueError, match="hidden must be in"):
-        Terms({"estimates": 1}, {"estimates": {"hidden": 2.0}})
+    with pytest.raises(ValueError, match="occluded must be in"):
+        Terms({"estimates": 1}, {"estimates": {"occluded": 2.0}})
 
 
 def test_exact_estimates_have_no_error_on_any_grid() -> None:

@@ -170,7 +170,7 @@ def test_a_truncated_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Pa
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     _fit(tmp_path)
     wide = Trainer("fitting", Fitting(width=9), Points(), QUICK, tmp_path, report=print)
-    with pytest.raises(ValueError, match=r"of another model or stage: net.0.weight has shape \(8,"):
+    with pytest.raises(ValueError, match=r"of another model or stage: net.0.bias has shape \(8,\), expected \(9,\)"):
         wide.fit()
     newest = Checkpoints(tmp_path / "checkpoints", "fitting", 2).paths()[0]
     save_file({"weight": torch.zeros(2)}, newest)

@@ -59,16 +59,16 @@ def test_census_and_edges_forgive_light_where_l1_does_not() -> None:
     assert float(losses.create("l1")(brighter)) == pytest.approx(0.1, abs=1e-5)
 
 
-def test_hidden_points_count_less() -> None:
+def test_occluded_points_count_less() -> None:
     flow, seen = torch.randn(2, 3, 2, 4, 5), torch.ones(2, 3, 4, 5)
     least = flow_loss(flow, flow, seen)
     assert least < 0.1  # a robust distance is rounded at zero
     seen[..., :2] = 0
-    off_where_hidden, off_where_seen = flow.clone(), flow.clone()
-    off_where_hidden[..., 0] += 1
+    off_where_occluded, off_where_seen = flow.clone(), flow.clone()
+    off_where_occluded[..., 0] += 1
     off_where_seen[..., 4] += 1
-    hidden, visible = (flow_loss(off, flow, seen) for off in (off_where_hidden, off_where_seen))
-    assert least < hidden < visible
+    occluded, visible = (flow_loss(off, flow, seen) for off in (off_where_occluded, off_where_seen))
+    assert least < occluded < visible
     pair = FlowPair(flow, flow, seen)
     assert losses.create("flow")(Evidence(0.0, flow=pair)) == least
     assert losses.create("adjacent")(Evidence(0.0, adjacent=pair)) == least
@@ -154,7 +154,7 @@ def test_a_teacher_who_is_worse_teaches_nothing() -> None:
         assert not mask.grad[inner].any()
 
 
-def test_a_teachers_blend_is_learned_and_hidden_points_are_not() -> None:
+def test_a_teachers_blend_is_learned_and_occluded_points_are_not() -> None:
     loss, right = losses.create("imitation"), _right(torch.zeros(2, 1, 48, 64))
     mask = torch.full((2, 1, 48, 64), 0.9, requires_grad=True)
     taught = _drawing(right, mask, plain=0.0, wanted=1.0)

@@ -96,6 +96,7 @@ def _compose(path: Path, overrides: Sequence[str]) -> Stage:
 
 
 _REPLACED = {
+    "settings.estimates.hidden": "settings.estimates.occluded",
     "engine.tensorboard": "engine.trackers=[tensorboard]",
     "engine.slim": "the checkpoints in the folder `checkpoints`, which are whole",
     "slim": "the checkpoints in the folder `checkpoints`, which are whole",

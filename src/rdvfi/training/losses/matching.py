@@ -60,16 +60,16 @@ class Matching(Loss):
         return matching_loss(matches.logits, matches.exact, matches.visible)
 
 
-def estimates_loss(estimates: Estimates, *, first: float, hidden: float) -> Tensor:
+def estimates_loss(estimates: Estimates, *, first: float, occluded: float) -> Tensor:
     """Sum of the weighted means of ``(e + 0.1)^0.7`` over all estimates, ``e`` in pixels.
 
     Args:
         estimates: What is compared.
         first: Weight of the first estimate; from there they rise evenly to 1, that of the last.
-        hidden: Weight of points that the other picture does not show, where their flow is known.
+        occluded: Weight of points that the other picture does not show, where their flow is known.
     """
     count, total = len(estimates.pairs), estimates.exact.new_zeros(())
-    unseen = hidden * estimates.exact[:, None, None]
+    unseen = occluded * estimates.exact[:, None, None]
     for index, pair in enumerate(estimates.pairs):
         error = ((pair.made.float() - pair.exact).square().sum(1) + 1e-8).sqrt()
         plain = estimates.matched and index == 0
@@ -80,24 +80,24 @@ def estimates_loss(estimates: Estimates, *, first: float, hidden: float) -> Tens
     return total
 
 
-@losses.register("estimates")
+@losses.register("estimates", renamed={"hidden": "occluded"})
 class EveryEstimate(Loss):
     """All estimates of the coarse flow against that of pairs.
 
     Args:
         first: Weight of the first estimate, that of the last being 1.
-        hidden: Weight of hidden points, that of visible ones being 1.
+        occluded: Weight of occluded points, that of visible ones being 1.
     """
 
     needs = Needs.ESTIMATES
 
-    def __init__(self, *, first: float = 0.15, hidden: float = 0.3) -> None:
+    def __init__(self, *, first: float = 0.15, occluded: float = 0.3) -> None:
         super().__init__()
-        for name, weight in (("first", first), ("hidden", hidden)):
+        for name, weight in (("first", first), ("occluded", occluded)):
             if not 0.0 <= weight <= 1.0:
                 raise ValueError(f"{name} must be in [0, 1]; got {weight}")
-        self.first, self.hidden = first, hidden
+        self.first, self.occluded = first, occluded
 
     def forward(self, evidence: Evidence) -> Tensor:
         assert evidence.estimates is not None
-        return estimates_loss(evidence.estimates, first=self.first, hidden=self.hidden)
+        return estimates_loss(evidence.estimates, first=self.first, occluded=self.occluded)

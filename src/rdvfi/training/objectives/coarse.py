@@ -34,7 +34,7 @@ _FINEST = STRIDES[-1]
 class Pair:
     """A batch of pairs: the pictures, and the flow of the pairs one way and then the other.
 
-    ``flows`` are by stride, in full-size pixels; ``exact`` is 1 where hidden points are known too.
+    ``flows`` are by stride, in full-size pixels; ``exact`` is 1 where occluded points are known too.
     """
 
     first: Float[Tensor, "b 3 h w"]
