@@ -40,18 +40,18 @@ def test_every_entry_can_be_told_of(registry, monkeypatch: pytest.MonkeyPatch) -
         told = entry_info(registry, name)
         assert told.name == name
         assert told.licence == "Apache-2.0"
-        assert bool(told.facts) != bool(told.missing)
+        assert bool(told.properties) != bool(told.missing)
         assert len(told.parameters) == len(registry.parameters(name))
 
 
 def test_facts_are_the_components_own() -> None:
     told = entry_info(backbones, "compact", latent_channels=8)
     built = backbones.create("compact", coarse=flows.create("dis"), latent_channels=8)
-    assert told.facts["weights"] == sum(p.numel() for p in built.parameters())
-    assert told.facts["a latent at 448x256"] == [8, 32, 56]
-    assert told.facts["stride"] == built.stride
-    assert told.facts["gives_prior"] is True
-    inner = entry_info(trajectories, "iterative").facts  # without those of the flow in its slot
+    assert told.properties["weights"] == sum(p.numel() for p in built.parameters())
+    assert told.properties["a latent at 448x256"] == [8, 32, 56]
+    assert told.properties["stride"] == built.stride
+    assert told.properties["gives_prior"] is True
+    inner = entry_info(trajectories, "iterative").properties  # without those of the flow in its slot
     whole = trajectories.create("iterative", flow=flows.create("local"), basis=rdvfi.bases.create("cubic"))
     flow = sum(p.numel() for p in flows.create("local").parameters())
     assert inner["weights"] == sum(p.numel() for p in whole.parameters()) - flow

@@ -47,10 +47,10 @@ class EntryInfo:
     about: About
     parameters: tuple[str, ...]
     """As in a signature: name, type, default."""
-    facts: dict[str, Any] = field(default_factory=dict)
+    properties: dict[str, Any] = field(default_factory=dict)
     """What the built component says of itself, by name."""
     missing: str | None = None
-    """Why there are no facts."""
+    """Why there are no properties."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class ModelInfo:
     name: str
     motion_area: int
     parts: tuple[PartInfo, ...]
-    facts: dict[str, Any]
+    properties: dict[str, Any]
     card: str | None = None
 
 
@@ -97,9 +97,9 @@ def entry_info(registry: Registry[Any], name: str, **values: Any) -> EntryInfo:
     """
     factory, about = registry[name], registry.about(name)
     module = str(getattr(factory, "__module__", "?"))
-    facts, missing = {}, None
+    properties, missing = {}, None
     try:
-        facts = facts_of(_built(registry, name, values))
+        properties = properties_of(_built(registry, name, values))
     except Exception as error:  # of a plug-in's own kind, too
         missing = f"{type(error).__name__}: {error}"
     return EntryInfo(
@@ -110,7 +110,7 @@ def entry_info(registry: Registry[Any], name: str, **values: Any) -> EntryInfo:
         about.licence or _licence(module.split(".")[0]),
         about,
         tuple(_shown(parameter) for parameter in registry.parameters(name).values()),
-        facts,
+        properties,
         missing,
     )
 
@@ -131,7 +131,7 @@ def model_info(model: Interpolator, name: str) -> ModelInfo:
         parts.append(PartInfo(part, getattr(saved, part), count, state))
     card = WEIGHTS_FOLDER / f"{name}.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else None
-    return ModelInfo(name, model.motion_area, tuple(parts), facts_of(model.generator), text)
+    return ModelInfo(name, model.motion_area, tuple(parts), properties_of(model.generator), text)
 
 
 def recipe_info(name: str) -> RecipeInfo:
@@ -149,34 +149,34 @@ def recipe_summary(name: str) -> str:
     return " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
 
 
-def facts_of(component: nn.Module) -> dict[str, Any]:
+def properties_of(component: nn.Module) -> dict[str, Any]:
     """What a component says of itself: shapes, sizes, types, what it reads and needs."""
-    facts: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
     if isinstance(component, KeyframeGenerator):
         shape = component.noise_shape(1, *SIZE)
-        facts["a latent at 448x256"] = list(shape[2:])
-        facts["noise at 448x256"] = list(shape)
-        facts |= _attributes(component, "stride", "size_multiple", "time_symmetric")
-        facts |= _attributes(component, "gives_prior", "keyframe_count")
-        facts["decodes"] = decodes(component)
+        properties["a latent at 448x256"] = list(shape[2:])
+        properties["noise at 448x256"] = list(shape)
+        properties |= _attributes(component, "stride", "size_multiple", "time_symmetric")
+        properties |= _attributes(component, "gives_prior", "keyframe_count")
+        properties["decodes"] = decodes(component)
     if isinstance(component, (FlowEstimator, TrajectoryModel)):
-        facts |= _attributes(component, "reads")
+        properties |= _attributes(component, "reads")
     if isinstance(component, (FlowEstimator, TrajectoryModel, Renderer)):
-        facts |= _attributes(component, "latent_channels")
+        properties |= _attributes(component, "latent_channels")
     if isinstance(component, TrajectoryModel):
-        facts |= _attributes(component, "grid", "needs_prior", "basis_reach")
+        properties |= _attributes(component, "grid", "needs_prior", "basis_reach")
     if isinstance(component, Renderer):
-        facts["grids"] = sorted(grid.name for grid in component.grids)
+        properties["grids"] = sorted(grid.name for grid in component.grids)
     if isinstance(component, (KeyframeGenerator, FlowEstimator)):
-        facts |= _attributes(component, "pretrained")
+        properties |= _attributes(component, "pretrained")
     if isinstance(component, Basis):
-        facts["knots used, of 9"] = component.used(9)
+        properties["knots used, of 9"] = component.used(9)
     own = _own(component)
-    facts["weights"] = sum(parameter.numel() for parameter in own)
+    properties["weights"] = sum(parameter.numel() for parameter in own)
     if own:
-        facts["weights that learn"] = sum(p.numel() for p in own if p.requires_grad)
-        facts["types"] = sorted({str(p.dtype).removeprefix("torch.") for p in own})
-    return facts
+        properties["weights that learn"] = sum(p.numel() for p in own if p.requires_grad)
+        properties["types"] = sorted({str(p.dtype).removeprefix("torch.") for p in own})
+    return properties
 
 
 def _attributes(component: nn.Module, *names: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The few layers that all our networks are made of.
 
-Borders are replicated everywhere: zeros would tell a network where the picture ends and bend its
+Borders are replicated everywhere: zeros would tell a network where the picture ends and distort its
 flow there.
 """
 

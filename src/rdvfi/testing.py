@@ -238,13 +238,13 @@ class SmoothTrajectory(Trajectory):
     """Smooth curved motion for checks: both flows are zero at their own end."""
 
     straight: Float[Tensor, "b 2 h w"]
-    bend: Float[Tensor, "b 2 h w"]
+    curve: Float[Tensor, "b 2 h w"]
     grid: FlowGrid = FlowGrid.TARGET
 
     def at(self, times: Times) -> tuple[Flows, Flows]:
         t = times.float()[None, :, None, None, None]
-        bend = t * (1 - t) * self.bend[:, None]
-        return bend - t * self.straight[:, None], bend + (1 - t) * self.straight[:, None]
+        curve = t * (1 - t) * self.curve[:, None]
+        return curve - t * self.straight[:, None], curve + (1 - t) * self.straight[:, None]
 
 
 def smooth_noise(b: int, c: int, h: int, w: int, *, seed: int) -> Float[Tensor, "b c h w"]:
@@ -287,9 +287,9 @@ def some_motion(
 ) -> Motion:
     """A smooth curved motion of up to a tenth of the picture, flows at ``flow_size``."""
     h, w = size if flow_size is None else flow_size
-    straight, bend = (0.03 * w * smooth_noise(batch, 2, h, w, seed=seed) for seed in (4, 5))
+    straight, curve = (0.03 * w * smooth_noise(batch, 2, h, w, seed=seed) for seed in (4, 5))
     keyframes = some_keyframes(size, batch=batch, channels=channels, stride=stride)
-    return Motion.of(keyframes, SmoothTrajectory(straight, bend), same_scene=True)
+    return Motion.of(keyframes, SmoothTrajectory(straight, curve), same_scene=True)
 
 
 def _check_field(field: Tensor, name: str) -> None:

@@ -76,9 +76,9 @@ def _lines(found: "EntryInfo | ModelInfo | RecipeInfo") -> list[str]:
     if isinstance(found, ModelInfo):
         parts = {p.part: f"{_spelled(p.specification)}, {p.state}" for p in found.parts}
         counts = {f"weights of {p.part}": f"{p.weights:,}" for p in found.parts}
-        facts = {"motion area": found.motion_area, **found.facts}
+        properties = {"motion area": found.motion_area, **found.properties}
         card = ["", found.card] if found.card else []
-        return [f"model {found.name}", *_table(parts), *_table(counts), *_table(facts), *card]
+        return [f"model {found.name}", *_table(parts), *_table(counts), *_table(properties), *card]
     about = {
         "package": found.package,
         "licence of the code": found.licence,
@@ -88,14 +88,14 @@ def _lines(found: "EntryInfo | ModelInfo | RecipeInfo") -> list[str]:
         "more": found.about.url,
     }
     stated = {key: "not stated" if value is None else value for key, value in about.items()}
-    if found.facts.get("weights") == 0:  # there is nothing that could have been trained
+    if found.properties.get("weights") == 0:  # there is nothing that could have been trained
         del stated["trained weights"], stated["licence of the weights"]
     parameters = [f"    {parameter}" for parameter in found.parameters or ("none",)]
     head = f"{found.group} {found.name}: {found.summary}"
     lines = [head, *_table(stated), "  parameters:", *parameters]
     if found.missing is not None:
         return [*lines, f"  not built: {found.missing}"]
-    return [*lines, *_table(found.facts)]
+    return [*lines, *_table(found.properties)]
 
 
 def _table(values: dict[str, Any]) -> list[str]:

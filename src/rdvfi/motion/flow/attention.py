@@ -76,8 +76,10 @@ class Attention(nn.Module):
         query = self.query(self.asking(x)).unflatten(1, (self.heads, -1))
         pooled = F.avg_pool2d(self.asked(other), 2)
         key, value = self.key_value(pooled).unflatten(1, (2 * self.heads, -1)).chunk(2, dim=1)
-        found = F.scaled_dot_product_attention(_tokens(rotated(query, 1.0)), _tokens(rotated(key, 2.0)), _tokens(value))
-        return x + self.out(found.transpose(2, 3).flatten(1, 2).unflatten(2, (h, w)))
+        attended = F.scaled_dot_product_attention(
+            _tokens(rotated(query, 1.0)), _tokens(rotated(key, 2.0)), _tokens(value)
+        )
+        return x + self.out(attended.transpose(2, 3).flatten(1, 2).unflatten(2, (h, w)))
 
 
 def _tokens(x: Float[Tensor, "n k c h w"]) -> Float[Tensor, "n k m c"]:

@@ -96,9 +96,9 @@ def _weights_file(url: str) -> Path:
     # torchvision's names end in the beginning of the file's hash.
     expected = path.stem.rsplit("-", 1)[1]
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if not found.startswith(expected):
-        raise ValueError(f"{path} is damaged: its SHA-256 begins {found[:8]}, not {expected}")
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(expected):
+        raise ValueError(f"{path} is damaged: its SHA-256 begins {digest[:8]}, not {expected}")
     return path
 
 

@@ -30,7 +30,7 @@ _MILD = 16.0
 """The same for the evidence of the wider surroundings."""
 _WIDER = 5
 """Sides of the surroundings in windows."""
-_PRICE = 2.0
+_PENALTY = 2.0
 """Grey levels by which a hypothesis must explain a pixel better than DIS does."""
 
 
@@ -83,28 +83,28 @@ class Hypothesis:
     """A flow from elsewhere, and by how many grey levels it must be better, pixel by pixel."""
 
     field: Field
-    price: Cost
+    penalty: Cost
 
 
 class Keypoints:
-    """SIFT keypoints and their descriptors; each picture is looked at once."""
+    """SIFT keypoints and their descriptors; each picture is read once."""
 
     def __init__(self) -> None:
         import cv2
 
         self._sift = cv2.SIFT_create(nfeatures=800, contrastThreshold=0.02)  # pyright: ignore[reportAttributeAccessIssue]
-        self._known: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+        self._cached: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 
     def __call__(self, image: Gray) -> tuple[np.ndarray, np.ndarray]:
         """Positions (n, 2) and descriptors (n, 128)."""
         key = image.tobytes()
-        if key not in self._known:
+        if key not in self._cached:
             points, descriptors = self._sift.detectAndCompute(image, None)
             if descriptors is None:
                 descriptors = np.zeros((0, 128), np.float32)
             places = np.array([point.pt for point in points], np.float32).reshape(-1, 2)
-            self._known[key] = places, descriptors
-        return self._known[key]
+            self._cached[key] = places, descriptors
+        return self._cached[key]
 
 
 def _matches(source: Gray, target: Gray, find: Keypoints) -> tuple[np.ndarray, np.ndarray]:
@@ -126,8 +126,8 @@ def _similarities(p0: np.ndarray, p1: np.ndarray) -> list[np.ndarray]:
     """Similarity motions (2x3, source to target) that explain groups of matches, largest first."""
     import cv2
 
-    found: list[np.ndarray] = []
-    while len(p0) >= _ENOUGH_MATCHES and len(found) < _MOST_HYPOTHESES:
+    similarities: list[np.ndarray] = []
+    while len(p0) >= _ENOUGH_MATCHES and len(similarities) < _MOST_HYPOTHESES:
         matrix, inliers = cv2.estimateAffinePartial2D(
             p0, p1, method=cv2.RANSAC, ransacReprojThreshold=3.0, maxIters=2000, confidence=0.999
         )
@@ -137,9 +137,9 @@ def _similarities(p0: np.ndarray, p1: np.ndarray) -> list[np.ndarray]:
         scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
         if inside.sum() < _ENOUGH_MATCHES or not 0.4 < scale < 2.5:
             break
-        found.append(matrix)
+        similarities.append(matrix)
         p0, p1 = p0[~inside], p1[~inside]
-    return found
+    return similarities
 
 
 def _candidate(dis: DIS, source: Gray, target: Gray, matrix: np.ndarray) -> Field:
@@ -214,9 +214,9 @@ def similarity_flow(
 
     Args:
         dis: Finds flow.
-        source: Its flow is found.
+        source: Its flow is estimated.
         target: Where it leads.
-        find: Finds keypoints; given for several flows, it looks at each picture once.
+        find: Finds keypoints; given for several flows, it reads each picture once.
         learned: DIS starts from this flow, and it is a hypothesis as it is.
     """
     if learned is None:
@@ -236,11 +236,11 @@ def similarity_flow(
         return plain
     # The more of its matches DIS fails on, the less preference it deserves.
     share = float(wrong.mean()) if len(wrong) else 0.0
-    price = _PRICE * max(0.0, 1.0 - 1.5 * share)
+    penalty = _PENALTY * max(0.0, 1.0 - 1.5 * share)
     window = max(9, min(h, w) // 16 | 1)
     costs = np.stack([_misfit(source, target, field, window) for field in fields])
-    costs[0] -= price
+    costs[0] -= penalty
     if learned is not None:
-        costs[-1] += learned.price
+        costs[-1] += learned.penalty
     best = (costs + _surroundings(costs, _WIDER * window)).argmin(0)
     return np.take_along_axis(np.stack(fields), best[None, ..., None], axis=0)[0]

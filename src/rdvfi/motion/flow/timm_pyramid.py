@@ -1,7 +1,7 @@
 """Flow by matching the feature pyramid of any timm network, coarse to fine.
 
 No part of the matching is learned. At each level the features of both images are standardised, the
-target's are warped by the flow found so far, and every source feature is compared with those in a
+target's are warped by the current flow, and every source feature is compared with those in a
 small window: the offset is the mean over the window, weighted by the softmax of the similarities (a
 *soft argmax*), around the best match only. The window grows with the stride, so a few small windows
 reach far. The result is then aligned on the input itself by Gauss-Newton steps (Lucas and Kanade,
@@ -159,9 +159,9 @@ def nearest_neighbours(near: Float[Tensor, "n c h w"], far: Float[Tensor, "n c h
 
 def _median(flow: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n 2 h w"]:
     """The median of each component over 3x3 pixels: lone mismatches go."""
-    h, w = flow.shape[-2:]
-    around = F.unfold(F.pad(flow, (1, 1, 1, 1), mode="replicate"), 3)
-    return around.unflatten(1, (2, 9)).median(2).values.unflatten(2, (h, w))
+    from kornia.filters import median_blur
+
+    return median_blur(F.pad(flow, (1, 1, 1, 1), mode="replicate"), 3)[..., 1:-1, 1:-1]
 
 
 def aligned(
@@ -223,7 +223,7 @@ def timm_pyramid(
         levels: Levels of the pyramid, from the finest.
         radius: Reach of each level's window, in pixels of the level.
         refine: Channels of a learned correction; 0 for none.
-        reads: PIXELS, or LATENTS, for which the network's first layer is made anew.
+        reads: PIXELS, or LATENTS, for which the network's first layer is replaced.
         latent_channels: Channels of the backbone's latents; for LATENTS.
     """
     import_torchvision()
