@@ -150,6 +150,7 @@ def _model(notes: Notes, name: str, model: rdvfi.Interpolator, sizes: dict[str, 
             row: dict[str, Any] = {"first call ms": round(1e3 * (time.perf_counter() - began), 1)}
             again = model.estimate(first, last, noise=noise)
             row["repeats"] = _equal(motion, again)
+            print(f"{name} {size_name} {way}: first call {row['first call ms']} ms", flush=True)
             row["estimate"] = notes.ms(lambda: model.estimate(first, last, noise=noise))  # noqa: B023
             row["stream"] = notes.ms(lambda: model.estimate(first, last, noise=noise, after=motion))  # noqa: B023
             for count, at in times.items():

@@ -22,7 +22,7 @@ from rdvfi.registry import flows
 
 # An operator of its own, so that a compiled program calls it as a whole. Its annotations are plain:
 # they are its schema.
-@torch.library.custom_op("rdvfi::dis_flow", mutates_args=())
+@torch.library.custom_op("rdvfi::dis_flow", mutates_args=(), tags=torch.Tag.cudagraph_unsafe)
 def _dis_flow(source: Tensor, target: Tensor, preset: str, similarities: bool) -> Tensor:
     """Flow of every pair of images, found on the CPU one by one."""
     # OpenCV's objects are not for several threads, and both directions see the same pictures.

@@ -49,7 +49,7 @@ def penalty_of(apart: Cost) -> Cost:
 
 # An operator of its own, so that a compiled program calls it as a whole. Its annotations are plain:
 # they are its schema.
-@torch.library.custom_op("rdvfi::matched_dis_flow", mutates_args=())
+@torch.library.custom_op("rdvfi::matched_dis_flow", mutates_args=(), tags=torch.Tag.cudagraph_unsafe)
 def _matched_dis_flow(source: Tensor, target: Tensor, guess: Tensor, back: Tensor, preset: str) -> Tensor:
     """Flow of every pair of images with a hypothesis for each, on the CPU one by one."""
     dis, find, fields = DIS(preset), Keypoints(), []

@@ -23,6 +23,9 @@ small grid (8.4 at 1920x1080 over 224x128, 4.5 at 1024x576):
   together read the same part of the images through the L2 cache. Packing reads ``6 s`` and writes
   ``8 s`` once per pair. Without any cache it would be ``9 s``: what benchmarks compare a copy with.
 
+Measured on one H200 at 1920x1080, 23 frames, packing included: 0.024 ms per frame in float16, 39 % of a
+copy's bandwidth by ``9 s``, and 0.030 ms or 62 % in float32.
+
 **Exact places.** Pixel x of W lies at ``((2 x + 1) w - W) / (2 W)`` on a grid of w. In whole numbers
 the cell and what is left are exact; float32 would be off by 3e-5 of a cell at 3840 pixels, which at
 an edge between motions 70 pixels apart is more than 1/255.
