@@ -5,7 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from rdvfi.media.colour import SRGB_VIDEO, PixelLayout
-from rdvfi.media.images import read_image
+from rdvfi.media.images import colour_profile, has_alpha, read_image
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import Source, SourceFrame, SourceInfo
 from rdvfi.media.timestamps import Stamp
@@ -26,6 +26,7 @@ class ImageSource(Source):
         self._paths = paths
         self._tick = 1 / rate
         self._first = read_image(paths[0])
+        data = paths[0].read_bytes()
         height, width = self._first.shape[:2]
         self.info = SourceInfo(
             name=name,
@@ -36,6 +37,8 @@ class ImageSource(Source):
             tick=self._tick,
             colour=SRGB_VIDEO,
             layout=PixelLayout("420", 8 * self._first.dtype.itemsize),
+            profile=colour_profile(data),
+            notes=("what is transparent in the images is shown on black",) if has_alpha(data) else (),
         )
 
     def frames(self) -> Iterator[SourceFrame]:

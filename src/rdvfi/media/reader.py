@@ -51,6 +51,8 @@ class SourceInfo:
     brightness: Brightness = field(default_factory=Brightness)
     headroom: bool = False
     """Whether pixels keep video levels; see `rdvfi.media.colour.Converter`."""
+    profile: bytes = b""
+    """ICC profile of images, as `rdvfi.media.images.colour_profile` gives it."""
     notes: tuple[str, ...] = ()
     """What is wrong with the source, or was done about it, in sentences."""
 

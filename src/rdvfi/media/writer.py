@@ -43,14 +43,14 @@ class Sink(ABC):
 class FolderSink(Sink):
     """Numbered PNG images: lossless, 16 bits a channel where the source is deeper than 8."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, profile: bytes = b"") -> None:
+        self._folder, self._profile = folder, profile
         self._count = 0
         self.notes = []
 
     def write(self, pixels: Pixels, moment: Moment) -> None:
         """Write one image."""
-        write_png(self._folder / FRAME_NAME.format(self._count), pixels)
+        write_png(self._folder / FRAME_NAME.format(self._count), pixels, profile=self._profile)
         self._count += 1
 
     def finish(self) -> None:
@@ -117,7 +117,7 @@ def open_sink(
 
     with complete_or_nothing(destination, overwrite=overwrite) as partial:
         if is_folder_output(destination):
-            folder_sink = FolderSink(partial)
+            folder_sink = FolderSink(partial, info.profile)
             yield folder_sink
             folder_sink.finish()
             return
