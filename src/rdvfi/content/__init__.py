@@ -7,7 +7,7 @@ as a graph and exported; on a CPU, what is not there is left out (`rdvfi.content
 """
 
 from rdvfi.content.bars import Bars, find_bars
-from rdvfi.content.found import Content, Observed, observe
+from rdvfi.content.observation import Content, Observed, observe
 from rdvfi.content.overlay import Overlay
 
 __all__ = ["Bars", "Content", "Observed", "Overlay", "find_bars", "observe"]

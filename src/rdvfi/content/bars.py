@@ -15,7 +15,7 @@ after it differs along at least `_EDGE` of its length: a bar ends in a straight 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from rdvfi.content.skipping import is_absent
@@ -91,17 +91,29 @@ def _between(inside: Int64[Tensor, "b 2"], length: int) -> Tensor:
 def find_bars(img0: Image, img1: Image) -> Bars:
     """The bars that two frames have in common."""
     h, w = img0.shape[-2:]
-    rows = (_run(img0, img1), _run(img0.flip(2), img1.flip(2)))
     turned = img0.transpose(2, 3), img1.transpose(2, 3)
+    if is_absent(torch.stack([_begins(*pair).any() for pair in ((img0, img1), turned)]).any()):
+        whole = torch.tensor([[0, h], [0, w]], device=img0.device).expand(len(img0), 2, 2)
+        return Bars(whole[:, 0], whole[:, 1], (h, w))
+    rows = (_run(img0, img1), _run(img0.flip(2), img1.flip(2)))
     columns = (_run(*turned), _run(turned[0].flip(2), turned[1].flip(2)))
     return Bars(torch.stack((rows[0], h - rows[1]), dim=1), torch.stack((columns[0], w - columns[1]), dim=1), (h, w))
+
+
+def _begins(img0: Image, img1: Image) -> Bool[Tensor, "b 2"]:
+    """Whether the outermost rows, the upper and the lower one, are constant in both frames."""
+    lines = torch.stack((img0[:, :, [0, -1]], img1[:, :, [0, -1]]), dim=1)[..., :: _step(img0)]
+    return (lines.amax(4) - lines.amin(4)).amax((1, 2)) < 2.0 * _RANGE
+
+
+def _step(image: Image) -> int:
+    return max(1, image.shape[3] // _SAMPLES)
 
 
 def _run(img0: Image, img1: Image) -> Int64[Tensor, " b"]:
     """Rows of a bar at the upper side."""
     deepest = max(1, img0.shape[2] // _WIDEST)
-    step = max(1, img0.shape[3] // _SAMPLES)
-    first, last = (image[:, :, : deepest + _SOFT, ::step].contiguous() for image in (img0, img1))
+    first, last = (image[:, :, : deepest + _SOFT, :: _step(img0)].contiguous() for image in (img0, img1))
     colour = 0.5 * (first[:, :, :1].mean(3, keepdim=True) + last[:, :, :1].mean(3, keepdim=True))
     off = torch.maximum((first - colour).abs().amax(1), (last - colour).abs().amax(1))
     constant = (off.amax(2) < _RANGE) & (off.mean(2) < _DEVIATION)

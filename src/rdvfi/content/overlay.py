@@ -23,9 +23,11 @@ which also holds for soft edges and for marks that are half transparent. A frame
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rdvfi.content.skipping import is_absent
 from rdvfi.content.surroundings import MOVES, surrounding_motion, tolerance
 from rdvfi.content.windows import widened, window_mean
 from rdvfi.geometry import flow_length, resize_image
@@ -114,18 +116,26 @@ def find_overlay(img0: SmallImage, img1: SmallImage, onward: Flow, back: Flow) -
     """
     apart = (img0 - img1).abs().amax(1, keepdim=True)
     equal = apart < _EQUAL
-    first, last = _Against.of(img0, img1, onward), _Against.of(img1, img0, back)
+    first = _Against.of(img0, img1, onward)
+    nothing = torch.zeros_like(apart), (first.motion, -first.motion)
+    if is_absent((equal & first.possible & (first.differs > _CERTAIN)).any()):
+        return nothing
+    last = _Against.of(img1, img0, back)
     differs = torch.minimum(first.differs, last.differs)
+    possible = equal & first.possible & last.possible
+    if is_absent((possible & (differs > _CERTAIN)).any()):
+        return nothing
     # A thing that an estimator saw standing still is an overlay only if what is between its parts
     # moves: a car's pillar before a landscape is drawn well already.
-    dragged = first.dragged & last.dragged
     solid = window_mean(apart, _AROUND) < _SOLID
-    possible = equal & first.possible & last.possible & (dragged | ~solid)
+    possible = possible & (first.dragged & last.dragged | ~solid)
     certain = ((differs > _CERTAIN) & possible).float()
     seeds = certain * (window_mean(certain, 7) > _SEEDS)
     core = _dense(widened(seeds, 5) * possible, 0.2)
-    core = core * (widened(window_mean(core, _GROUP), _GROUP) > _SUPPORT)
-    beside = equal & first.moves & last.moves & (widened(core, _REACH) > 0.0)
+    core = core * _near(core, _GROUP, _SUPPORT)
+    if is_absent(core.any()):
+        return nothing
+    beside = equal & first.moves & last.moves & _near(core, _REACH, 0.0)
     faint = ((differs > _FAINT) & beside).float()
     mask = torch.maximum(core, _dense(widened(faint, 3) * beside, 0.15))
     return mask, (first.motion, last.motion)
@@ -182,6 +192,16 @@ def _plate(image: SmallImage, other: SmallImage, flow: Flow, near: Mask) -> Smal
     known = 1.0 - near * (seen[:, 3:] > 0.05)
     plate = torch.where(near > 0.5, seen[:, :3], image)
     return torch.where(known > 0.5, plate, pull_push(plate, known))
+
+
+def _near(mask: Mask, side: int, share: float) -> Bool[Tensor, "b 1 h w"]:
+    """Where a window of about this side within reach of it holds more than a share of the mask.
+
+    Found on a grid of a quarter of the size, where wide windows cost little.
+    """
+    small, cells = F.avg_pool2d(mask, 4, ceil_mode=True, count_include_pad=False), side // 8 * 2 + 1
+    held = widened(small if share == 0.0 else window_mean(small, cells), cells)
+    return F.interpolate(held, (mask.shape[-2], mask.shape[-1]), mode="nearest") > share
 
 
 def _dense(mask: Mask, share: float) -> Mask:
