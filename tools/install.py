@@ -45,7 +45,7 @@ class _Progress:
 
     def repeat(self, finished: threading.Event) -> None:
         while not finished.wait(0.5):
-            if time.monotonic() - self._last >= _SILENCE:
+            if self._doing != "installed" and time.monotonic() - self._last >= _SILENCE:
                 self.say(f"still {self._doing.removeprefix('still ')}")
 
 
