@@ -42,8 +42,8 @@ from rdvfi.motion.trajectory.straight_motion import straight_motion_of
 from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.feeds import open_feed
 from rdvfi.training.losses.evidence import FlowPair
-from rdvfi.training.objectives.autoencoder_clip import Clip
 from rdvfi.training.objectives.base import Objective
+from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.decoding import Decoding
 from rdvfi.training.objectives.moment import Moment
 from rdvfi.training.parts import part_of
@@ -80,16 +80,16 @@ class EndsDecoding(Decoding):
     Nothing there diffuses, so no stage of a recipe takes it.
     """
 
-    def true_keyframes(self, clip: Clip) -> Keyframes:
+    def true_keyframes(self, clip: ClipBatch) -> Keyframes:
         """Latents of both ends, and the coarse flow between them."""
         assert clip.latents is not None
         assert clip.coarse is not None
         return Keyframes(clip.latents[:, ::8], torch.arange(2.0), prior=MotionPrior(clip.coarse))
 
-    def _keyframes(self, clip: Clip, moment: Moment) -> Keyframes:
+    def _keyframes(self, clip: ClipBatch, moment: Moment) -> Keyframes:
         return self.true_keyframes(clip)
 
-    def _supervised(self, keyframes: Keyframes, clip: Clip) -> tuple[FlowPair, FlowPair | None]:
+    def _supervised(self, keyframes: Keyframes, clip: ClipBatch) -> tuple[FlowPair, FlowPair | None]:
         trajectory = self.model.trajectory
         assert isinstance(trajectory, IterativeFusion)
         exact_flows, seen = (value[:, ::8] for value in clip.knot_flows())

@@ -18,7 +18,7 @@ from rdvfi.data.synthetic.textures import same_size
 from rdvfi.models import create_model
 from rdvfi.ops import backward_warp
 from rdvfi.training.feeds import open_feed
-from rdvfi.training.objectives.autoencoder_clip import Clip
+from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.stage import DataConfig
 
 TEXTURES = torch.from_numpy(same_size([data.astronaut(), data.coffee()], (200, 320)))
@@ -122,4 +122,4 @@ def test_a_stage_can_ask_for_it(tmp_path: Path) -> None:
     made = list(islice(open_feed(config, model, tmp_path / "c", lambda line: None).batches(0), 8))
     assert {("latents" in one) for one in made} == {True, False}
     for one in made:
-        assert Clip.of(one).frames.shape == (1, KNOTS + 3, 3, 64, 96)
+        assert ClipBatch.of(one).frames.shape == (1, KNOTS + 3, 3, 64, 96)

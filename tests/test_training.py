@@ -24,7 +24,7 @@ from rdvfi.media.images import write_png
 from rdvfi.models import load_bundled
 from rdvfi.training import feeds, run
 from rdvfi.training.losses.registry import Needs, Terms
-from rdvfi.training.objectives.autoencoder_clip import Clip
+from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.decoding import Autoencoding, Decoding
 from rdvfi.training.objectives.diffusion import Diffusing
 from rdvfi.training.objectives.moment import Moment
@@ -152,7 +152,9 @@ def test_predicted_keyframes_see_the_two_ends_alone(model: Interpolator, pools: 
     hidden = {**batch, "frames": batch["frames"].clone()}
     hidden["frames"][:, 1 : KNOTS - 1] = 0.5
     with torch.no_grad():
-        plain, same = (decoding.predicted_keyframes(Clip.of(each), Moment(0, 1, seed=3)) for each in (batch, hidden))
+        plain, same = (
+            decoding.predicted_keyframes(ClipBatch.of(each), Moment(0, 1, seed=3)) for each in (batch, hidden)
+        )
     assert torch.equal(plain.latents, same.latents)
     assert plain.prior is not None
     assert plain.latents.shape[1] == KNOTS
@@ -526,13 +528,13 @@ def test_clips_that_are_too_short_are_named(model: Interpolator, pools: tuple[Po
     batch = pools[1].batch([0])
     short = {key: value[:, : KNOTS - 2] for key, value in batch.items() if key != "coarse"}
     with pytest.raises(ValueError, match="a clip needs 9 frames at the knots; got 7"):
-        Clip.of(short)
+        ClipBatch.of(short)
     knots = {key: value[:, :KNOTS] for key, value in batch.items() if key != "coarse"}
     objective = Decoding(model, Terms({"l2": 1}))
     with pytest.raises(ValueError, match="no frames between the knots, so nothing can be rendered"):
         objective({**knots, "coarse": batch["coarse"]}, Moment(0, 1))
     with pytest.raises(ValueError, match=r"needs \['times'\]; it has \['frames'\]"):
-        Clip.of({"frames": batch["frames"]})
+        ClipBatch.of({"frames": batch["frames"]})
     odd = {**batch, "frames": batch["frames"][..., :90]}
     with pytest.raises(ValueError, match="sides are multiples of 16; the clips are 64 high and 90"):
         objective(odd, Moment(0, 1))

@@ -16,7 +16,7 @@ from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model, load_bundled
 from rdvfi.training import run
 from rdvfi.training.losses.registry import Terms
-from rdvfi.training.objectives.autoencoder_clip import Clip
+from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.decoding import Decoding
 from rdvfi.training.objectives.moment import Moment
 from rdvfi.training.objectives.rendering import render_free
@@ -126,7 +126,7 @@ def test_a_stopped_teacher_goes_on_and_leaves_what_an_unstopped_one_leaves(
 def test_a_clips_teacher_answers_at_the_free_times(tmp_path: Path) -> None:
     folder = _write_pool(tmp_path / "film", 2)
     _teach_by_hand(folder)
-    clip = Clip.of(Pool(folder).batch([0, 1]))
+    clip = ClipBatch.of(Pool(folder).batch([0, 1]))
     for step, time in ((0, 0.25), (1, 0.5), (2, 0.75), (3, 0.25)):
         index = clip.free(step)
         flows, mask = clip.taught(index)
@@ -192,7 +192,7 @@ def test_what_is_drawn_with_is_what_is_compared(model: Interpolator, data: Path)
     torch.nn.init.normal_(answer, std=0.02)
     objective = Decoding(model, Terms({"imitation": 1}))
     for kind in ("film", "procedural"):
-        clip = Clip.of(Pool(data / "pool" / kind).batch([0, 1]))
+        clip = ClipBatch.of(Pool(data / "pool" / kind).batch([0, 1]))
         with torch.no_grad():
             keyframes = objective.true_keyframes(clip)
             trajectory = model.trajectory(keyframes)
@@ -216,7 +216,9 @@ def test_samples_with_times_of_their_own_are_drawn_as_if_alone(model: Interpolat
     batch["times"] = batch["times"] + torch.tensor([[0.0], [0.01]])
     objective = Decoding(model, Terms({"l1": 1}))
     with torch.no_grad():
-        clips = [Clip.of(batch)] + [Clip.of({key: value[i : i + 1] for key, value in batch.items()}) for i in (0, 1)]
+        clips = [ClipBatch.of(batch)] + [
+            ClipBatch.of({key: value[i : i + 1] for key, value in batch.items()}) for i in (0, 1)
+        ]
         both, *alone = (
             render_free(model, keys, model.trajectory(keys), clip, KNOTS)
             for clip in clips

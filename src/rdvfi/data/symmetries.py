@@ -30,7 +30,7 @@ _PLAIN = frozenset({"frames", "visible", "teacher_mask", *VISIBLE.values()})
 _VECTORS = frozenset({"flows", "coarse", "teacher", *FLOWS.values()})
 _LATENTS = "latents"
 KNOWN = _SCALARS | _PLAIN | _VECTORS | {_LATENTS}
-"""What of a batch can be turned; see `rdvfi.training.objectives.autoencoder_clip.Clip` and `rdvfi.data.pairs`."""
+"""What of a batch can be turned; see `rdvfi.training.objectives.clip_batch.ClipBatch` and `rdvfi.data.pairs`."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import Picture
 from rdvfi.motion.trajectory.plot import flow_colours
 from rdvfi.ops.warp import backward_warp
-from rdvfi.training.objectives.autoencoder_clip import Clip
+from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.rendering import Rendered
 
 Tile = Float[Tensor, "3 h w"]
@@ -35,7 +35,7 @@ Tile = Float[Tensor, "3 h w"]
 
 def draw_sheet(
     model: Interpolator,
-    clip: Clip,
+    clip: ClipBatch,
     keyframes: Keyframes,
     trajectory: Trajectory,
     drawn: Rendered,
@@ -69,7 +69,7 @@ def draw_flows(
 
 
 def _block(
-    clip: Clip,
+    clip: ClipBatch,
     trajectory: Trajectory,
     drawn: Rendered,
     index: int,
@@ -91,7 +91,7 @@ def _block(
     return torch.cat([torch.cat(row, dim=-1) for row in (above, below)], dim=-2)
 
 
-def _decoded(model: Interpolator, keyframes: Keyframes, clip: Clip) -> Float[Tensor, "b 2 3 h w"]:
+def _decoded(model: Interpolator, keyframes: Keyframes, clip: ClipBatch) -> Float[Tensor, "b 2 3 h w"]:
     """Two keyframes as pictures, grey where the backbone cannot decode."""
     chosen = [i for i in (2, 4) if i < keyframes.latents.shape[1]] or [0, -1]
     try:

@@ -22,8 +22,8 @@ from rdvfi.media.pixels import Picture
 from rdvfi.motion.flow.matched_dis import MatchedDIS
 from rdvfi.motion.flow.matching import MatchedFlows, Matching
 from rdvfi.training.losses.evidence import Estimates, Evidence, FlowPair, Matches, Needs, Terms
-from rdvfi.training.objectives.autoencoder_clip import Clip
 from rdvfi.training.objectives.base import Batch, Losses, Objective
+from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.moment import Moment
 from rdvfi.training.sheet import draw_flows
 
@@ -117,7 +117,9 @@ class CoarseFlow(Objective):
 
     def forward(self, batch: Batch, moment: Moment) -> Losses:
         evidence = (
-            self._of_pairs(Pair.of(batch), moment) if holds_pairs(batch) else self._of_clips(Clip.of(batch), moment)
+            self._of_pairs(Pair.of(batch), moment)
+            if holds_pairs(batch)
+            else self._of_clips(ClipBatch.of(batch), moment)
         )
         found = self.terms(evidence)
         if not found:
@@ -139,7 +141,7 @@ class CoarseFlow(Objective):
             first, last = pair.first, pair.last
             known, seen = pair.flows[_FINEST], pair.visible[_FINEST]
         else:
-            clip = Clip.of(few)
+            clip = ClipBatch.of(few)
             first, last = clip.first, clip.last
             known, seen = _ends(clip)
             known = STRIDE * known
@@ -162,7 +164,7 @@ class CoarseFlow(Objective):
         matches = Matches(found.logits, pair.flows[stride] / stride, pair.visible[stride])
         return Evidence(moment.progress, estimates=estimates, matches=matches)
 
-    def _of_clips(self, clip: Clip, moment: Moment) -> Evidence:
+    def _of_clips(self, clip: ClipBatch, moment: Moment) -> Evidence:
         """Every estimate on the one grid on which clips have exact flow."""
         exact, seen = _ends(clip)
         size = (exact.shape[-2], exact.shape[-1])
@@ -179,7 +181,7 @@ class CoarseFlow(Objective):
         return Evidence(moment.progress, flow=pair, matches=matches)
 
 
-def _ends(clip: Clip) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n h w"]]:
+def _ends(clip: ClipBatch) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n h w"]]:
     """Exact flow from the first frames to the last and then back, in cells, and where it is seen.
 
     Raises:

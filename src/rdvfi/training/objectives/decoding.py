@@ -28,8 +28,8 @@ from rdvfi.training.losses.evidence import (
     Needs,
     Terms,
 )
-from rdvfi.training.objectives.autoencoder_clip import Clip
 from rdvfi.training.objectives.base import Batch, Losses, Objective
+from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.moment import Moment
 from rdvfi.training.objectives.rendering import drawing_of, render_free
 from rdvfi.training.sheet import draw_sheet, to_pixels
@@ -58,7 +58,7 @@ class Reconstructing(Objective):
                 f"{[round(time, 4) for time in times.tolist()]}"
             )
 
-    def true_keyframes(self, clip: Clip) -> Keyframes:
+    def true_keyframes(self, clip: ClipBatch) -> Keyframes:
         """Keyframes of the true frames at the knots."""
         known = clip.knots
         generator, latents = self.model.generator, self.encoded(clip)
@@ -68,13 +68,13 @@ class Reconstructing(Objective):
 
     @torch.no_grad()
     def condition(
-        self, clip: Clip, latent0: Float[Tensor, "b c hz wz"], latent1: Float[Tensor, "b c hz wz"]
+        self, clip: ClipBatch, latent0: Float[Tensor, "b c hz wz"], latent1: Float[Tensor, "b c hz wz"]
     ) -> Condition:
         """What the generator reads of a clip's two ends."""
         prior = None if clip.coarse is None else MotionPrior(clip.coarse)
         return self.model.generator.condition(clip.first, clip.last, latent0=latent0, latent1=latent1, prior=prior)
 
-    def predicted_keyframes(self, clip: Clip, moment: Moment) -> Keyframes:
+    def predicted_keyframes(self, clip: ClipBatch, moment: Moment) -> Keyframes:
         """What the generator makes of the two ends alone, from pure noise."""
         generator = self.model.generator
         condition = self.condition(clip, *self.encoded(clip, clip.ends).unbind(1))
@@ -82,7 +82,7 @@ class Reconstructing(Objective):
         noise = moment.normal(*generator.noise_shape(len(clip.frames), h, w)).to(condition.latent0)
         return self.with_images(generator.keyframes(condition, generator.sample(condition, noise)), clip)
 
-    def with_images(self, made: Keyframes, clip: Clip) -> Keyframes:
+    def with_images(self, made: Keyframes, clip: ClipBatch) -> Keyframes:
         """Picture too, where the trajectory reads them: the true ones at the ends."""
         if not self._reads_pixels():
             return made
@@ -95,7 +95,7 @@ class Reconstructing(Objective):
         return self.model.trajectory.reads is Reads.PIXELS
 
     @torch.no_grad()
-    def encoded(self, clip: Clip, knots: slice = slice(None)) -> Float[Tensor, "b k c hz wz"]:
+    def encoded(self, clip: ClipBatch, knots: slice = slice(None)) -> Float[Tensor, "b k c hz wz"]:
         """Latents of some knots."""
         if clip.latents is not None:
             return clip.latents[:, knots]
@@ -104,7 +104,7 @@ class Reconstructing(Objective):
         return self.model.generator.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
     def rendered(
-        self, keyframes: Keyframes, trajectory: Trajectory, clip: Clip, moment: Moment
+        self, keyframes: Keyframes, trajectory: Trajectory, clip: ClipBatch, moment: Moment
     ) -> tuple[FramePair, Drawing | None]:
         """The frames' part of the evidence: frames, and what they are drawn with."""
         index = clip.free(moment.step)
@@ -114,17 +114,17 @@ class Reconstructing(Objective):
 
     def pictures(self, batch: Batch, moment: Moment) -> Picture | None:
         """A sheet of the first samples: see `rdvfi.training.sheet`."""
-        clip = Clip.of({key: value[:2] for key, value in batch.items()})
+        clip = ClipBatch.of({key: value[:2] for key, value in batch.items()})
         keyframes = self._shown(clip, moment)
         trajectory = self.model.trajectory(keyframes)
         index = clip.free(0)
         drawn = render_free(self.model, keyframes, trajectory, clip, index)
         return draw_sheet(self.model, clip, keyframes, trajectory, drawn, index)
 
-    def _shown(self, clip: Clip, moment: Moment) -> Keyframes:
+    def _shown(self, clip: ClipBatch, moment: Moment) -> Keyframes:
         return self.true_keyframes(clip)
 
-    def _check_size(self, clip: Clip) -> None:
+    def _check_size(self, clip: ClipBatch) -> None:
         multiple = self.model.generator.size_multiple
         h, w = clip.frames.shape[-2:]
         if h % multiple or w % multiple:
@@ -148,7 +148,7 @@ class Decoding(Reconstructing):
         self.predicted = predicted
 
     def forward(self, batch: Batch, moment: Moment) -> Losses:
-        clip = Clip.of(batch)
+        clip = ClipBatch.of(batch)
         keyframes = self._keyframes(clip, moment)
         flow = adjacent = frames = drawing = None
         if clip.flows is not None and self.terms.need(Needs.FLOW, Needs.ADJACENT):
@@ -165,7 +165,7 @@ class Decoding(Reconstructing):
         )
         return self.terms(evidence)
 
-    def _keyframes(self, clip: Clip, moment: Moment) -> Keyframes:
+    def _keyframes(self, clip: ClipBatch, moment: Moment) -> Keyframes:
         with torch.no_grad():
             if self.predicted:
                 return self.predicted_keyframes(clip, moment)
@@ -175,7 +175,7 @@ class Decoding(Reconstructing):
                 return replace(truth, prior=prior)
         return truth
 
-    def _supervised(self, keyframes: Keyframes, clip: Clip) -> tuple[FlowPair, FlowPair | None]:
+    def _supervised(self, keyframes: Keyframes, clip: ClipBatch) -> tuple[FlowPair, FlowPair | None]:
         """Flows to both ends, and adjacent ones, with the exact ones."""
         trajectory = self.model.trajectory
         exact, seen = clip.knot_flows()
@@ -195,7 +195,7 @@ class Decoding(Reconstructing):
         shown = torch.cat((seen[:, :, 0], seen[:, :, 1].flip(1)))
         return FlowPair(flows[:, 1:], wanted[:, 1:], shown[:, 1:]), adjacent
 
-    def _shown(self, clip: Clip, moment: Moment) -> Keyframes:
+    def _shown(self, clip: ClipBatch, moment: Moment) -> Keyframes:
         return self._keyframes(clip, moment)
 
 
@@ -223,7 +223,7 @@ class Autoencoding(Objective):
         return to_pixels(torch.cat(rows, dim=-2))
 
 
-def partial_residual_motion(keyframes: Keyframes, clip: Clip, moment: Moment) -> Float[Tensor, "b k 2 2 hz wz"]:
+def partial_residual_motion(keyframes: Keyframes, clip: ClipBatch, moment: Moment) -> Float[Tensor, "b k 2 2 hz wz"]:
     """A random share, per sample, of the exact departure from the straight line.
 
     So phi_2 meets residual motion of every quality, as a generator makes it.

@@ -13,8 +13,8 @@ from rdvfi.interpolator import Interpolator
 from rdvfi.motion.trajectory.straight_motion import straight_motion_of
 from rdvfi.training.losses.diffusion import rising_noise_level
 from rdvfi.training.losses.evidence import Evidence, FlowPair, Needs, Sampler, Terms
-from rdvfi.training.objectives.autoencoder_clip import Clip
 from rdvfi.training.objectives.base import Batch, Losses
+from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.decoding import Reconstructing
 from rdvfi.training.objectives.moment import Moment
 
@@ -51,7 +51,7 @@ class Diffusing(Reconstructing):
         self.low, self.rise, self.reconstruct_from = low, rise, reconstruct_from
 
     def forward(self, batch: Batch, moment: Moment) -> Losses:
-        clip, generator, process = Clip.of(batch), self.model.generator, self.process
+        clip, generator, process = ClipBatch.of(batch), self.model.generator, self.process
         latents = self.encoded(clip)
         condition = self.condition(clip, latents[:, 0], latents[:, -1])
         clean = generator.target_latents(latents)
@@ -84,7 +84,7 @@ class Diffusing(Reconstructing):
         )
         return self.terms(evidence)
 
-    def _residual_motion(self, keyframes: Keyframes, clip: Clip) -> FlowPair | None:
+    def _residual_motion(self, keyframes: Keyframes, clip: ClipBatch) -> FlowPair | None:
         """The line that the generator found, with the exact one, between the ends."""
         moved = keyframes.prior is not None and keyframes.prior.residual_motion is not None
         if clip.flows is None or not moved or not self.terms.need(Needs.FLOW):
@@ -95,5 +95,5 @@ class Diffusing(Reconstructing):
         inner = slice(1, -1)
         return FlowPair(made[:, inner], exact[:, inner], seen[:, inner])
 
-    def _shown(self, clip: Clip, moment: Moment) -> Keyframes:
+    def _shown(self, clip: ClipBatch, moment: Moment) -> Keyframes:
         return self.predicted_keyframes(clip, moment)

@@ -14,7 +14,7 @@ from rdvfi.interfaces import Keyframes, Motion, Trajectory
 from rdvfi.interpolator import Interpolator
 from rdvfi.render.base import RefiningRenderer, consistency_mask
 from rdvfi.training.losses.evidence import Drawing, Maps
-from rdvfi.training.objectives.autoencoder_clip import Clip
+from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.types import Image, Times
 
 
@@ -36,7 +36,9 @@ class Rendered:
         return self.plain.mask if self.refined is None else self.refined.mask
 
 
-def render_free(model: Interpolator, keyframes: Keyframes, trajectory: Trajectory, clip: Clip, index: int) -> Rendered:
+def render_free(
+    model: Interpolator, keyframes: Keyframes, trajectory: Trajectory, clip: ClipBatch, index: int
+) -> Rendered:
     """The clips' frame number ``index``, drawn by the model.
 
     A renderer takes times that a batch shares. Whether this one does can be seen where the times are on
@@ -62,7 +64,7 @@ def render_free(model: Interpolator, keyframes: Keyframes, trajectory: Trajector
     )
 
 
-def drawing_of(drawn: Rendered, clip: Clip, index: int) -> Drawing | None:
+def drawing_of(drawn: Rendered, clip: ClipBatch, index: int) -> Drawing | None:
     """What a learned renderer drew with beside exact flow or a teacher's maps, if there are any."""
     if drawn.refined is None:
         return None

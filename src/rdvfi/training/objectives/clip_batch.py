@@ -1,6 +1,6 @@
 """A batch of clips, by its parts.
 
-Sources give named tensors (`rdvfi.data.sources`); objectives read them through `Clip`, which knows
+Sources give named tensors (`rdvfi.data.sources`); objectives read them through `ClipBatch`, which knows
 that the first frames are the knots and the others the free times, and in which units flows come.
 Clips of few frames, such as those of Vimeo-90K, have their two ends in the place of the knots: stages
 whose keyframes the generator predicts need no more.
@@ -20,7 +20,7 @@ from rdvfi.training.objectives.base import Batch
 
 
 @dataclass(frozen=True, eq=False)
-class Clip:
+class ClipBatch:
     """Frames at the knots and at free times, with what is known of their motion.
 
     ``flows`` lead from every frame to the first, the last, the knot before and the knot after, in
@@ -42,7 +42,7 @@ class Clip:
     """Frames before the free ones: the knots, or the two ends alone."""
 
     @classmethod
-    def of(cls, batch: Batch) -> "Clip":
+    def of(cls, batch: Batch) -> "ClipBatch":
         """Read a batch.
 
         Raises:
