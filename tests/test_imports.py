@@ -17,6 +17,7 @@ LAYERS = [
     {"layers", "content"},
     {"scene_decision", "keyframes"},
     {"interfaces"},
+    {"_samples"},
     {"testing", "_signature", "_plugins"},
     {"registry"},
     {"backbones", "motion", "render"},
