@@ -102,8 +102,9 @@ def find_bars(img0: Image, img1: Image) -> Bars:
 
 def _begins(img0: Image, img1: Image) -> Bool[Tensor, "b 2"]:
     """Whether the outermost rows, the upper and the lower one, are constant in both frames."""
-    lines = torch.stack((img0[:, :, [0, -1]], img1[:, :, [0, -1]]), dim=1)[..., :: _step(img0)]
-    return (lines.amax(4) - lines.amin(4)).amax((1, 2)) < 2.0 * _RANGE
+    outermost = [image[:, :, row, :: _step(image)] for row in (0, -1) for image in (img0, img1)]
+    lines = torch.stack(outermost, dim=1).unflatten(1, (2, 2))  # (b, row, frame, 3, w)
+    return (lines.amax(4) - lines.amin(4)).amax((2, 3)) < 2.0 * _RANGE
 
 
 def _step(image: Image) -> int:

@@ -29,14 +29,12 @@ class BackgroundTrajectory(Trajectory):
 
     def at(self, times: Times) -> tuple[Flows, Flows]:
         """See `rdvfi.interfaces.Trajectory.at`."""
-        first, last = self.trajectory.at(times)
-        return self._continued(first), self._continued(last)
-
-    def _continued(self, flows: Flows) -> Flows:
+        flows = torch.cat(self.trajectory.at(times), dim=2)
         b, t, _, h, w = flows.shape
         beside = 1.0 - self.overlay.flow_mask((h, w))[:, None].expand(b, t, 1, h, w).flatten(0, 1)
         flat = flows.flatten(0, 1)
-        return torch.where(beside > 0.5, flat, pull_push(flat, beside)).unflatten(0, (b, t))
+        continued = torch.where(beside > 0.5, flat, pull_push(flat, beside)).unflatten(0, (b, t))
+        return continued[:, :, :2], continued[:, :, 2:]
 
 
 def draw(renderer: Renderer, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
