@@ -1,6 +1,7 @@
 """What the tools of installation read from pip and from pyproject.toml."""
 
 import importlib
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,9 @@ def test_every_package_that_is_needed_has_a_lower_bound(tools: Any, capsys: pyte
     pinned = capsys.readouterr().out.split()
     assert "opencv-python-headless==5.0.0.93" in pinned
     assert len(pinned) > 15
+
+
+def test_developers_get_what_the_extras_bring() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for name in extras.keys() - {"dev", "flow"}:
+        assert set(extras[name]) <= set(extras["dev"]), name
