@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rdvfi import FlowEstimator, KeyframeGenerator, backbones
 from rdvfi.backbones.diffusion import VariancePreserving
+from rdvfi.interfaces import CoarseFlow
 from rdvfi_example_plugin.haar import HaarCondition, HaarLines
 
 
@@ -79,7 +80,7 @@ class HaarDiffusion(HaarLines):
 
 
 @backbones.register("haar-diffusion")
-def haar_diffusion(*, coarse: FlowEstimator, between: int = 7, width: int = 64) -> KeyframeGenerator:
+def haar_diffusion(*, coarse: CoarseFlow, between: int = 7, width: int = 64) -> KeyframeGenerator:
     """Diffusion in Haar latents; `rdvfi train` trains its denoiser.
 
     Args:
