@@ -93,6 +93,9 @@ def read_config(path: Path) -> Pretrained:
     if version != FORMAT_VERSION:
         raise ValueError(f"{path} has format version {version!r}; this version of rdvfi reads {FORMAT_VERSION}")
     table.setdefault("apart", [])  # files of version 0.1 do not say
+    renderer = table.get("renderer")
+    if isinstance(renderer, dict) and renderer.get("name") == "synthesis" and isinstance(renderer.get("config"), dict):
+        renderer["config"].setdefault("one_light", False)  # nor this: their networks saw the frames as they are
     expected = {field.name for field in fields(Pretrained)}
     if table.keys() != expected:
         raise ValueError(f"{path}: {name_difference('keys', expected, table)}")

@@ -36,6 +36,7 @@ from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.motion.flow.gauss_newton import Surface, Window, fit, fit_without_motion, partner, window_mean
 from rdvfi.motion.flow.matching import MatchedFlows, Matching
+from rdvfi.motion.flow.patch_search import searched
 from rdvfi.ops import backward_warp, correlation
 from rdvfi.registry import flows
 
@@ -145,15 +146,22 @@ class GlobalLocal(FlowEstimator):
         fine_width: Channels at stride 2.
         steps: Refinements at stride 4, with the same weights.
         fine_steps: Refinements at stride 2, with the same weights.
+        patch_rounds: Rounds of the patch search at each of its scales; 0 leaves it out.
     """
 
     reads = Reads.PIXELS
 
-    def __init__(self, matching: Matching, *, width: int, fine_width: int, steps: int, fine_steps: int) -> None:
+    def __init__(
+        self, matching: Matching, *, width: int, fine_width: int, steps: int, fine_steps: int, patch_rounds: int
+    ) -> None:
         super().__init__()
-        if steps < 1 or fine_steps < 0:
-            raise ValueError(f"steps must be at least 1 and fine_steps at least 0; got {steps} and {fine_steps}")
+        if steps < 1 or fine_steps < 0 or patch_rounds < 0:
+            raise ValueError(
+                "steps must be at least 1, fine_steps and patch_rounds at least 0; "
+                f"got {steps}, {fine_steps} and {patch_rounds}"
+            )
         self.matching, self.steps, self.fine_steps = matching, steps, fine_steps
+        self.patch_rounds = patch_rounds
         self.features = Features(fine_width, width)
         self.descriptor = nn.Conv2d(width, _COMPARED, 1)
         scores = (2 * _RADIUS + 1) ** 2
@@ -170,18 +178,21 @@ class GlobalLocal(FlowEstimator):
     def both_ways(
         self, first: Float[Tensor, "n c h w"], second: Float[Tensor, "n c h w"]
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
-        """See `rdvfi.interfaces.FlowEstimator.both_ways`."""
+        """See `rdvfi.interfaces.FlowEstimator.both_ways`. No gradient passes through a patch search."""
         h, w = first.shape[-2:]
-        flow = self.find(first, second).flows[-1]
-        size = (flow.shape[-2] * 2, flow.shape[-1] * 2)
-        onward, back = resize_flow(flow, size)[..., :h, :w].chunk(2)
+        images = _padded(first, second)
+        flow = self._found(images).flows[-1]
+        if self.patch_rounds:
+            flow = searched(images, flow, rounds=self.patch_rounds)
+        onward, back = resize_flow(flow, (images.shape[-2], images.shape[-1]))[..., :h, :w].chunk(2)
         return onward, back
 
     def find(self, first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"]) -> Refined:
-        """Everything that leads to both flows, for training."""
-        h, w = first.shape[-2:]
-        size = (-(-h // MULTIPLE) * MULTIPLE, -(-w // MULTIPLE) * MULTIPLE)
-        images = replicate_pad(torch.cat((first, second)).float(), size)
+        """What the network finds before patches are searched, with all that leads to it: for training."""
+        return self._found(_padded(first, second))
+
+    def _found(self, images: Float[Tensor, "n 3 h w"]) -> Refined:
+        size = (images.shape[-2], images.shape[-1])
         small = resize_image(images, (size[0] // _SHRINK, size[1] // _SHRINK))
         matched = self.matching.find(*small.chunk(2))
         uncertainty = F.interpolate(
@@ -291,6 +302,14 @@ def doubled(flow: Float[Tensor, "n 2 h w"], logits: Float[Tensor, "n 36 h w"]) -
     return F.pixel_shuffle(made.flatten(1, 2), 2)
 
 
+def _padded(first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "m 3 hp wp"]:
+    """Both, one after the other, extended by their borders to what the network takes."""
+    h, w = first.shape[-2:]
+    return replicate_pad(
+        torch.cat((first, second)).float(), (-(-h // MULTIPLE) * MULTIPLE, -(-w // MULTIPLE) * MULTIPLE)
+    )
+
+
 def _bilinear_conv(width: int) -> nn.Conv2d:
     """Logits for `doubled` that start as bilinear interpolation."""
     layer = zero_conv(width, 36)
@@ -318,6 +337,7 @@ def global_local(
     fine_width: int = 16,
     steps: int = 2,
     fine_steps: int = 1,
+    patch_rounds: int = 2,
     matching_width: int = 96,
     heads: int = 2,
     blocks: int = 2,
@@ -331,13 +351,14 @@ def global_local(
         fine_width: Channels of the refinement at stride 2.
         steps: Refinements at stride 4.
         fine_steps: Refinements at stride 2.
+        patch_rounds: Rounds of the patch search at each of its scales; 0 leaves it out.
         matching_width: Of `matching`: channels at stride 8 of the halved pictures.
         heads: Heads of its attention.
         blocks: Blocks of its attention.
         matching_steps: Its refinements at stride 8.
         matching_fine_steps: Its refinements at stride 4.
     """
-    matching = Matching(
-        matching_width, heads=heads, blocks=blocks, steps=matching_steps, fine_steps=matching_fine_steps
+    found = Matching(matching_width, heads=heads, blocks=blocks, steps=matching_steps, fine_steps=matching_fine_steps)
+    return GlobalLocal(
+        found, width=width, fine_width=fine_width, steps=steps, fine_steps=fine_steps, patch_rounds=patch_rounds
     )
-    return GlobalLocal(matching, width=width, fine_width=fine_width, steps=steps, fine_steps=fine_steps)

@@ -11,12 +11,13 @@ detail is therefore added to the latent-grid flows, and fades with the length of
 since there the outlines are elsewhere (`StraightMotion.flow_fields`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rdvfi.about import RDVFI_S
 from rdvfi.geometry import flow_length, resize_flow
 from rdvfi.interfaces import Basis, Keyframes, Reads, Trajectory, TrajectoryModel
 from rdvfi.motion.trajectory.knots import KNOTS_BEFORE, Knots, basis_reach, trajectory_over
@@ -29,6 +30,8 @@ _FADE = 0.15
 """Residual motion, in latent pixels, at which its detail has faded to 1/e."""
 _NOISE = 0.02
 """Departure, in latent pixels, of which half is taken for noise."""
+_RESIDUAL_NOISE = 0.2
+"""The same for residual motion that is used as the denoiser made it."""
 
 Fields = Float[Tensor, "b2 k 2 hz wz"]
 
@@ -68,10 +71,10 @@ class StraightMotion:
         return fields[: b2 // 2], fields[b2 // 2 :].flip(1)
 
 
-def _significant(departure: Fields) -> Fields:
+def _significant(departure: Fields, noise: float = _NOISE) -> Fields:
     """Departures without the noise of networks where nothing moves: tiny ones fade to nothing."""
     square = departure.square().sum(2, keepdim=True)
-    return departure * (square / (square + _NOISE**2))
+    return departure * (square / (square + noise**2))
 
 
 def straight_motion_of(
@@ -144,16 +147,28 @@ class StraightTrajectory(TrajectoryModel):
     def forward(self, keyframes: Keyframes) -> Trajectory:
         """The straight trajectory of the keyframes' prior."""
         motion = straight_motion_of(keyframes, with_residual=self.residual_motion)
+        if self.residual_motion:  # nothing after this corrects what a denoiser imagines where little moves
+            motion = replace(motion, residual=_significant(motion.residual, _RESIDUAL_NOISE))
         return trajectory_over(self.knots, motion.flow_fields(), keyframes.times, self.basis)
 
 
 @trajectories.register("straight", renamed=KNOTS_BEFORE)
-def straight(*, basis: Basis, knots: Knots = Knots.MOVED, residual_motion: bool = False) -> TrajectoryModel:
+def straight(*, basis: Basis, knots: Knots = Knots.MOVED) -> TrajectoryModel:
     """Uniform straight motion along the coarse flow; needs no training.
 
     Args:
         basis: Interpolation in time.
         knots: What is interpolated in time between the knots.
-        residual_motion: Add the generator's residual motion, if it has any.
     """
-    return StraightTrajectory(basis, knots, residual_motion=residual_motion)
+    return StraightTrajectory(basis, knots)
+
+
+@trajectories.register("prior", about=RDVFI_S)
+def prior(*, basis: Basis, knots: Knots = Knots.MOVED) -> TrajectoryModel:
+    """What the generator knows of motion: the straight line and its residual motion; no networks.
+
+    Args:
+        basis: Interpolation in time.
+        knots: What is interpolated in time between the knots.
+    """
+    return StraightTrajectory(basis, knots, residual_motion=True)

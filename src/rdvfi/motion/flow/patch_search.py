@@ -1,0 +1,259 @@
+"""Dense inverse search in batched tensors of fixed shapes, from a flow that is nearly known.
+
+After T. Kroeger et al., Fast Optical Flow using Dense Inverse Search (ECCV 2016,
+https://arxiv.org/abs/1603.03590): every patch of the source is shifted over the target by inverse
+compositional Gauss-Newton steps, and pixels take the weighted mean of the patches that hold them.
+Three things differ:
+
+* Patches are *affine*. Each starts from a flow and its slopes around the patch, so that what turns
+  or grows is searched like anything else; only the shift changes.
+* Patches have several starts, which are compared at once: the flow of the scale before and the guess,
+  each with and without its slopes, no motion, and what neighbours near and far found, carried on by
+  their slopes. So a motion spreads over a surface from where it was found.
+* No loop and no index depends on data: the whole can be captured as a graph, and both directions are
+  one batch.
+
+A patch goes back to its start where it strays, explains the source no better, or leaves the picture.
+No gradient passes. States of patches are (n, 7, p): u and v at the centre, the slopes du/dx, dv/dx,
+du/dy and dv/dy, and a penalty in grey levels.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from rdvfi.geometry import resize_flow
+from rdvfi.motion.flow.gauss_newton import partner, window_mean
+
+States = Float[Tensor, "n k 7 p"]
+State = Float[Tensor, "n 7 p"]
+
+SCALES = (4, 2)
+"""How many times smaller the pictures are, from coarse to fine."""
+_SIDE, _STRIDE = 8, 4
+"""Of patches, and between them, in pixels of the scale at work."""
+_STEPS = 4
+"""Gauss-Newton steps in each round."""
+_REACHES = (1, 4)
+"""How many patches away the neighbours are that hand on what they found."""
+_DAMPING = 8.0
+"""Added to the Hessians, in squared grey levels: textureless patches stay where they are."""
+_ZERO_PENALTY = 1.0
+"""Grey levels by which no motion must be better than the guess."""
+_LONGEST = 8.0
+"""Pixels that a patch may move in a round."""
+_WORST = 48.0
+"""Grey levels beyond which one error is as bad as another."""
+_LUMA = (76.245, 149.685, 29.07)
+"""BT.601, in grey levels from 0 to 255."""
+
+
+@torch.no_grad()
+def searched(
+    images: Float[Tensor, "n 3 h w"], guess: Float[Tensor, "n 2 hg wg"], *, rounds: int
+) -> Float[Tensor, "n 2 hs ws"]:
+    """A guessed flow, made exact by patches.
+
+    Args:
+        images: Sources in [0, 1], sides multiples of eight; the target of each is its partner in the
+            other half of the batch.
+        guess: Flow of any size, in pixels of its own grid.
+        rounds: Searches at each scale; before each, patches choose among their starts.
+
+    Returns:
+        Flow at half the size of the pictures, in its pixels.
+    """
+    r, g, b = images.float().split(1, dim=1)
+    luma = _LUMA[0] * r + _LUMA[1] * g + _LUMA[2] * b
+    found = None
+    for scale in SCALES:
+        source = F.avg_pool2d(luma, scale)
+        size = (source.shape[-2], source.shape[-1])
+        guesses = [resize_flow(flow.float(), size) for flow in (found, guess) if flow is not None]
+        found = _level(source, partner(source), guesses, rounds)
+    assert found is not None
+    return found
+
+
+def _level(
+    source: Float[Tensor, "n 1 h w"], target: Float[Tensor, "n 1 h w"], guesses: list[Tensor], rounds: int
+) -> Float[Tensor, "n 2 h w"]:
+    """The flow at one scale; neighbours hand on the first of the guesses."""
+    patches = Patches.of(source)
+    starts = []
+    for guess in guesses:
+        fitted = patches.fitted(guess)
+        starts += [fitted, F.pad(fitted[:, :2], (0, 0, 0, 5))]
+    still = F.pad(torch.zeros_like(fitted[:, :6]), (0, 0, 0, 1), value=_ZERO_PENALTY)
+    states = torch.cat((torch.stack((*starts, still), dim=1), patches.neighbours(starts[0])), dim=1)
+    chosen = patches.best(target, states)
+    for _ in range(rounds - 1):
+        chosen = patches.shifted(target, chosen)
+        states = torch.cat((chosen[:, None], patches.neighbours(chosen)), dim=1)
+        chosen = patches.best(target, states)
+    return patches.dense(target, patches.shifted(target, chosen))
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """The patches of some sources: what does not change while they are searched.
+
+    Attributes:
+        size: Of the pictures, (height, width).
+        counts: Of patches, (rows, columns).
+        template: Their pixels.
+        descent: Inverse Hessian times gradient of every pixel: a step is one sum of products.
+        centre: Of every patch, (x, y).
+        offset: Of every pixel from its patch's centre, (x, y).
+    """
+
+    size: tuple[int, int]
+    counts: tuple[int, int]
+    template: Float[Tensor, "n p k"]
+    descent: Float[Tensor, "n p k 2"]
+    centre: Float[Tensor, "2 p"]
+    offset: Float[Tensor, "2 k"]
+
+    @classmethod
+    def of(cls, image: Float[Tensor, "n 1 h w"]) -> "Patches":
+        """Cut pictures into overlapping patches; borders are replicated."""
+        size = (image.shape[-2], image.shape[-1])
+        rows, columns = (max(0, -(-(side - _SIDE) // _STRIDE)) + 1 for side in size)
+        wide = F.pad(torch.cat((image, _gradient(image)), dim=1), _beyond(size, (rows, columns)), mode="replicate")
+        cut = F.unfold(wide, _SIDE, stride=_STRIDE).unflatten(1, (3, -1)).transpose(2, 3)
+        slopes = cut[:, 1:] - cut[:, 1:].mean(-1, keepdim=True)
+        x, y = slopes.unbind(1)
+        xx, yy = (s.square().sum(-1, keepdim=True) + _DAMPING for s in (x, y))
+        xy = (x * y).sum(-1, keepdim=True)
+        descent = torch.stack((yy * x - xy * y, xx * y - xy * x), dim=-1) / (xx * yy - xy * xy)[..., None]
+        inner = torch.arange(_SIDE, dtype=torch.float32, device=image.device) - (_SIDE - 1) / 2
+        lines = [torch.arange(n, dtype=torch.float32, device=image.device) * _STRIDE for n in (columns, rows)]
+        centre = _mesh(lines[0] + (_SIDE - 1) / 2, lines[1] + (_SIDE - 1) / 2)
+        return cls(size, (rows, columns), cut[:, 0], descent, centre, _mesh(inner, inner))
+
+    @property
+    def thinned(self) -> "Patches":
+        """The same with half of the pixels, as on a chessboard: enough to compare states."""
+        line = torch.arange(_SIDE, device=self.offset.device)
+        half = torch.arange(0, _SIDE, 2, device=self.offset.device)
+        few = (line[:, None] * _SIDE + half + line[:, None] % 2).flatten()
+        return replace(
+            self, template=self.template[..., few], descent=self.descent[..., few, :], offset=self.offset[:, few]
+        )
+
+    def fitted(self, flow: Float[Tensor, "n 2 h w"], *, beyond: int = 4) -> State:
+        """The affine flow of every patch by least squares; slopes are taken over twice its side."""
+        side = _SIDE + 2 * beyond
+        line = torch.arange(side, dtype=torch.float32, device=flow.device) - (side - 1) / 2
+        even, slope = torch.ones_like(line) / side, line / line.square().sum()
+        inner = (line.abs() < _SIDE / 2).float() / _SIDE
+        kernels = torch.stack((inner[:, None] * inner, even[:, None] * slope, slope[:, None] * even))
+        right, below = _beyond(self.size, self.counts)[1::2]
+        wide = F.pad(flow, (beyond, right + beyond, beyond, below + beyond), mode="replicate")
+        made = F.conv2d(wide.flatten(0, 1)[:, None], kernels[:, None], stride=_STRIDE)
+        affine = made.unflatten(0, (-1, 2)).transpose(1, 2).flatten(1, 2).flatten(2)
+        return F.pad(affine, (0, 0, 0, 1))
+
+    def neighbours(self, state: State) -> States:
+        """What four neighbours found at each reach, carried on by their slopes."""
+        rows, columns = self.counts
+        most = max(_REACHES)
+        wide = F.pad(state.unflatten(2, self.counts), (most,) * 4, mode="replicate")
+        found = []
+        for reach in _REACHES:
+            for dy, dx in ((0, -reach), (0, reach), (-reach, 0), (reach, 0)):
+                here = wide[:, :, most + dy : most + dy + rows, most + dx : most + dx + columns].flatten(2)
+                shift = here[:, :2] - _STRIDE * (dx * here[:, 2:4] + dy * here[:, 4:6])
+                found.append(torch.cat((shift, here[:, 2:]), dim=1))
+        return torch.stack(found, dim=1)
+
+    def best(self, target: Float[Tensor, "n 1 h w"], states: States) -> State:
+        """Of several states of every patch, the one that costs least, its surroundings included."""
+        few = self.thinned
+        cost = few.cost(few.warped(target, states))
+        maps = cost.unflatten(2, self.counts).clamp(max=_WORST)
+        cost = (maps + window_mean(maps, 3)).flatten(2) + states[:, :, 6]
+        chosen = cost.argmin(1, keepdim=True)[:, :, None].expand(-1, 1, 7, -1)
+        return states.gather(1, chosen)[:, 0]
+
+    def shifted(self, target: Float[Tensor, "n 1 h w"], start: State) -> State:
+        """Every patch where it fits best; back at its start where that is not better."""
+        state, before = start, self.warped(target, start[:, None])[:, 0]
+        still = (self.template[..., None] * self.descent).sum(2)
+        # Steps are in the source: slopes carry them to the target.
+        to_x = torch.stack((1.0 + start[:, 2], start[:, 4]), dim=-1)
+        to_y = torch.stack((start[:, 3], 1.0 + start[:, 5]), dim=-1)
+        seen = before
+        for _ in range(_STEPS):
+            step = still - (seen[..., None] * self.descent).sum(2)
+            shift = state[:, :2] + torch.stack(((to_x * step).sum(-1), (to_y * step).sum(-1)), dim=1)
+            state = torch.cat((shift, start[:, 2:]), dim=1)
+            seen = self.warped(target, state[:, None])[:, 0]
+        better = self.cost(seen) <= self.cost(before)
+        near = (state[:, :2] - start[:, :2]).square().sum(1) < _LONGEST**2
+        inside = torch.maximum(self.outside(start), self.outside(state)) < 0.3
+        return torch.where((better & near & inside)[:, None], state, start)
+
+    def dense(self, target: Float[Tensor, "n 1 h w"], state: State) -> Float[Tensor, "n 2 h w"]:
+        """Flow of every pixel: the mean of its patches, of which those count more that explain it."""
+        seen = self.warped(target, state[:, None])[:, 0]
+        weight = (seen - self.template).abs().clamp(min=1.0).reciprocal()
+        weight = weight * self.cost(seen).clamp(min=1.0).pow(-2)[..., None]
+        x, y = self.offset
+        e = state[..., None]
+        u, v = (e[:, i] + e[:, 2 + i] * x + e[:, 4 + i] * y for i in (0, 1))
+        maps = torch.stack((weight, weight * u, weight * v), dim=1).transpose(2, 3).flatten(1, 2)
+        right, below = _beyond(self.size, self.counts)[1::2]
+        padded = (self.size[0] + below, self.size[1] + right)
+        total = F.fold(maps, padded, _SIDE, stride=_STRIDE)[..., : self.size[0], : self.size[1]]
+        return total[:, 1:] / total[:, :1]
+
+    def warped(self, target: Float[Tensor, "n 1 h w"], states: States) -> Float[Tensor, "n k p s"]:
+        """The target's pixels where the patches lead: bilinear, borders replicated."""
+        h, w = self.size
+        e, (x, y) = states[..., None], self.offset
+        px = self.centre[0, :, None] + e[:, :, 0] + (1.0 + e[:, :, 2]) * x + e[:, :, 4] * y
+        py = self.centre[1, :, None] + e[:, :, 1] + e[:, :, 3] * x + (1.0 + e[:, :, 5]) * y
+        grid = torch.stack(((2.0 * px + 1.0) / w - 1.0, (2.0 * py + 1.0) / h - 1.0), dim=-1)
+        seen = F.grid_sample(target, grid.flatten(1, 2), padding_mode="border", align_corners=False)
+        return seen.view(px.shape)
+
+    def cost(self, seen: Float[Tensor, "n *k p s"]) -> Float[Tensor, "n *k p"]:
+        """Standard deviation of a patch's errors: light alone costs nothing. Grey levels."""
+        template = self.template if seen.dim() == 3 else self.template[:, None]
+        error = seen - template
+        return (error.square().mean(-1) - error.mean(-1).square()).clamp(min=1e-4).sqrt()
+
+    def outside(self, state: State) -> Float[Tensor, "n p"]:
+        """The share of a patch that has left the picture, by its centre."""
+        beyond = [
+            (self.centre[i] + state[:, i] - (side - 1) / 2).abs() - side / 2
+            for i, side in enumerate((self.size[1], self.size[0]))
+        ]
+        return (torch.maximum(beyond[0], beyond[1]) / _SIDE + 0.5).clamp(0.0, 1.0)
+
+
+def _beyond(size: tuple[int, int], counts: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Padding at the right and below until patches cover the picture, as `F.pad` takes it."""
+    below, right = ((n - 1) * _STRIDE + _SIDE - side for n, side in zip(counts, size, strict=True))
+    return 0, right, 0, below
+
+
+def _mesh(xs: Float[Tensor, " w"], ys: Float[Tensor, " h"]) -> Float[Tensor, "2 hw"]:
+    return torch.stack((xs.expand(len(ys), -1), ys[:, None].expand(-1, len(xs)))).flatten(1)
+
+
+def _gradient(image: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 2 h w"]:
+    """Scharr's derivatives, per pixel."""
+    wide = F.pad(image, (1, 1, 1, 1), mode="replicate")
+
+    def smooth(x: Tensor, dim: int) -> Tensor:
+        n = x.shape[dim] - 2
+        return (3.0 * (x.narrow(dim, 0, n) + x.narrow(dim, 2, n)) + 10.0 * x.narrow(dim, 1, n)) / 16.0
+
+    across = 0.5 * smooth(wide[..., 2:] - wide[..., :-2], -2)
+    down = 0.5 * smooth(wide[..., 2:, :] - wide[..., :-2, :], -1)
+    return torch.cat((across, down), dim=1)
