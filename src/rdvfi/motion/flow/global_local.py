@@ -51,6 +51,8 @@ _WINDOWS = {4: (3, 7), 2: (3, 7)}
 """Sides of the two least-squares windows at each stride, in cells."""
 _INPUTS = 18
 """Channels that every refinement reads beside cost volume and differences: see `Look.at`."""
+_BAR_NOISE = 4.0 / 255.0
+"""Differences of colour within a bar around the picture, at most."""
 _SURROUNDINGS = 7
 """Side of the surroundings whose mean flow is an alternative, in cells."""
 
@@ -184,6 +186,7 @@ class GlobalLocal(FlowEstimator):
         flow = self._found(images).flows[-1]
         if self.patch_rounds:
             flow = searched(images, flow, rounds=self.patch_rounds)
+        flow = torch.where(F.avg_pool2d(static_bars(images), 2).repeat(2, 1, 1, 1) > 0.99, 0.0, flow)
         onward, back = resize_flow(flow, (images.shape[-2], images.shape[-1]))[..., :h, :w].chunk(2)
         return onward, back
 
@@ -285,6 +288,28 @@ def consensus(flow: Float[Tensor, "n 2 h w"], trust: Float[Tensor, "n 1 h w"]) -
     """The mean flow of each cell's surroundings, weighted by trust."""
     sums = window_mean(torch.cat((trust * flow, trust), dim=1), _SURROUNDINGS)
     return sums[:, :2] / sums[:, 2:].clamp(min=1e-6)
+
+
+def static_bars(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "b 1 h w"]:
+    """1 within the bars around a letterboxed picture, which no motion crosses.
+
+    A bar is of one colour, the same in both frames, and reaches from side to side at a border.
+    """
+    first, second = images.chunk(2)
+
+    def lines(dim: int) -> Tensor:
+        low = torch.minimum(first.amin(dim), second.amin(dim))
+        high = torch.maximum(first.amax(dim), second.amax(dim))
+        flat, colour = (high - low).amax(1) < _BAR_NOISE, 0.5 * (high + low)
+        ends = []
+        for turned in (False, True):
+            way = (lambda x: x.flip(-1)) if turned else (lambda x: x)
+            like = (way(colour) - way(colour)[..., :1]).abs().amax(1) < _BAR_NOISE
+            ends.append(way((way(flat) & like).float().cumprod(-1)))
+        return torch.maximum(*ends)
+
+    rows, columns = lines(-1), lines(-2)
+    return torch.maximum(rows[:, None, :, None], columns[:, None, None, :])
 
 
 def doubled(flow: Float[Tensor, "n 2 h w"], logits: Float[Tensor, "n 36 h w"]) -> Float[Tensor, "n 2 hf wf"]:

@@ -13,6 +13,10 @@ Three things differ:
 * No loop and no index depends on data: the whole can be captured as a graph, and both directions are
   one batch.
 
+Where a texture repeats itself, a wrong copy explains a patch as well as the right one, and only what
+is unique in the whole picture tells them apart. There the shift that explains the picture best as a
+whole is preferred (`dominant_shift`).
+
 A patch goes back to its start where it strays, explains the source no better, or leaves the picture.
 No gradient passes. States of patches are (n, 7, p): u and v at the centre, the slopes du/dx, dv/dx,
 du/dy and dv/dy, and a penalty in grey levels.
@@ -22,7 +26,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rdvfi.geometry import resize_flow
@@ -45,6 +49,14 @@ _ZERO_PENALTY = 1.0
 """Grey levels by which no motion must be better than the guess."""
 _LONGEST = 8.0
 """Pixels that a patch may move in a round."""
+_BONUS = 8.0
+"""Grey levels by which the dominant shift is preferred where the picture repeats itself."""
+_NOISE = 4.0
+"""Local deviation, in grey levels, that is taken for noise."""
+_OVERLAP = 0.35
+"""Share of the picture that must stay in view."""
+_APART = 4
+"""Cells of the coarsest scale beyond which another shift is another copy."""
 _WORST = 48.0
 """Grey levels beyond which one error is as bad as another."""
 _LUMA = (76.245, 149.685, 29.07)
@@ -68,18 +80,75 @@ def searched(
     """
     r, g, b = images.float().split(1, dim=1)
     luma = _LUMA[0] * r + _LUMA[1] * g + _LUMA[2] * b
-    found = None
+    found, dominant = None, None
     for scale in SCALES:
         source = F.avg_pool2d(luma, scale)
         size = (source.shape[-2], source.shape[-1])
+        if dominant is None:
+            dominant = dominant_shift(source)
         guesses = [resize_flow(flow.float(), size) for flow in (found, guess) if flow is not None]
-        found = _level(source, partner(source), guesses, rounds)
+        shift = torch.cat((dominant[:, :2] * (SCALES[0] / scale), dominant[:, 2:]), dim=1)
+        found = _level(source, partner(source), guesses, shift, rounds)
     assert found is not None
     return found
 
 
+def dominant_shift(luma: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 3"]:
+    """The shift that explains each picture best as a whole, (dx, dy), and a penalty for taking it.
+
+    It is the peak of the normalised cross-correlation of both pictures, whose local mean is removed
+    and whose local deviation is evened out,
+    over all shifts that leave enough in view. The penalty is a grey level, as that of no motion; it
+    falls below zero where there is a second peak almost as high elsewhere: the texture repeats.
+
+    Args:
+        luma: Sources; the target of each is its partner in the other half of the batch.
+    """
+    apart = luma - window_mean(luma, 9)
+    # Divided by its deviation, or the edges of a frame within the frame would speak loudest.
+    first, second = (apart * (window_mean(apart.square(), 9) + _NOISE**2).rsqrt()).chunk(2)
+    h, w = luma.shape[-2:]
+    size = (2 * h, 2 * w)
+    ones = torch.ones_like(first)
+    spectra = [torch.fft.rfft2(x, s=size) for x in (first, second, first.square(), second.square(), ones)]
+    pairs = ((spectra[0], spectra[1]), (spectra[2], spectra[4]), (spectra[4], spectra[3]), (spectra[4], spectra[4]))
+    products, left, entered, shared = (torch.fft.irfft2(a.conj() * b, s=size) for a, b in pairs)
+    scores = products / (left.clamp(min=1e-3) * entered.clamp(min=1e-3)).sqrt()
+    scores = torch.where(shared > _OVERLAP * h * w, scores, -1.0)[:, 0]
+    best, place = scores.flatten(1).max(1, keepdim=True)
+    y, x = place // size[1], place % size[1]
+    shift = torch.cat(((x + w) % size[1] - w, (y + h) % size[0] - h), dim=1) + _peak_offset(scores, x, y)
+    rows = torch.arange(size[0], device=luma.device)[:, None] - y[:, :, None]
+    columns = torch.arange(size[1], device=luma.device) - x[:, :, None]
+    # Shifts wrap round.
+    near = ((rows + h) % size[0] - h).abs().maximum(((columns + w) % size[1] - w).abs()) <= _APART
+    other = torch.where(near, -1.0, scores).flatten(1).amax(1, keepdim=True)
+    repeats = ((other / best.clamp(min=1e-3) - 0.5) / 0.2).clamp(0.0, 1.0) * ((best - 0.5) / 0.2).clamp(0.0, 1.0)
+    penalty = _ZERO_PENALTY - (_ZERO_PENALTY + _BONUS) * repeats
+    return torch.cat((torch.cat((shift, -shift)), penalty.repeat(2, 1)), dim=1)
+
+
+def _peak_offset(scores: Float[Tensor, "b h w"], x: Int[Tensor, "b 1"], y: Int[Tensor, "b 1"]) -> Float[Tensor, "b 2"]:
+    """Where the peak lies between cells, by parabolas through its neighbours; shifts wrap round."""
+    h, w = scores.shape[-2:]
+
+    def at(dx: int, dy: int) -> Tensor:
+        return scores.flatten(1).gather(1, (y + dy) % h * w + (x + dx) % w)
+
+    middle, found = at(0, 0), []
+    for dx, dy in ((1, 0), (0, 1)):
+        before, after = at(-dx, -dy), at(dx, dy)
+        bend = (2.0 * middle - before - after).clamp(min=1e-4)
+        found.append((0.5 * (after - before) / bend).clamp(-0.5, 0.5))
+    return torch.cat(found, dim=1)
+
+
 def _level(
-    source: Float[Tensor, "n 1 h w"], target: Float[Tensor, "n 1 h w"], guesses: list[Tensor], rounds: int
+    source: Float[Tensor, "n 1 h w"],
+    target: Float[Tensor, "n 1 h w"],
+    guesses: list[Tensor],
+    shift: Float[Tensor, "n 3"],
+    rounds: int,
 ) -> Float[Tensor, "n 2 h w"]:
     """The flow at one scale; neighbours hand on the first of the guesses."""
     patches = Patches.of(source)
@@ -88,7 +157,9 @@ def _level(
         fitted = patches.fitted(guess)
         starts += [fitted, F.pad(fitted[:, :2], (0, 0, 0, 5))]
     still = F.pad(torch.zeros_like(fitted[:, :6]), (0, 0, 0, 1), value=_ZERO_PENALTY)
-    states = torch.cat((torch.stack((*starts, still), dim=1), patches.neighbours(starts[0])), dim=1)
+    whole = F.pad(shift[:, :2], (0, 4))
+    whole = torch.cat((whole, shift[:, 2:]), dim=1)[..., None].expand_as(still)
+    states = torch.cat((torch.stack((*starts, still, whole), dim=1), patches.neighbours(starts[0])), dim=1)
     chosen = patches.best(target, states)
     for _ in range(rounds - 1):
         chosen = patches.shifted(target, chosen)
