@@ -53,7 +53,7 @@ _BONUS = 8.0
 """Grey levels by which the dominant shift is preferred where the picture repeats itself."""
 _NOISE = 4.0
 """Local deviation, in grey levels, that is taken for noise."""
-_OVERLAP = 0.35
+_OVERLAP = 0.5
 """Share of the picture that must stay in view."""
 _APART = 4
 """Cells of the coarsest scale beyond which another shift is another copy."""
@@ -114,7 +114,9 @@ def dominant_shift(luma: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 3"]:
     pairs = ((spectra[0], spectra[1]), (spectra[2], spectra[4]), (spectra[4], spectra[3]), (spectra[4], spectra[4]))
     products, left, entered, shared = (torch.fft.irfft2(a.conj() * b, s=size) for a, b in pairs)
     scores = products / (left.clamp(min=1e-3) * entered.clamp(min=1e-3)).sqrt()
-    scores = torch.where(shared > _OVERLAP * h * w, scores, -1.0)[:, 0]
+    share = shared / (h * w)
+    # What leaves the picture cannot contradict: shifts that keep more of it in view are likelier.
+    scores = torch.where(share > _OVERLAP, scores * (0.9 + 0.1 * share), -1.0)[:, 0]
     best, place = scores.flatten(1).max(1, keepdim=True)
     y, x = place // size[1], place % size[1]
     shift = torch.cat(((x + w) % size[1] - w, (y + h) % size[0] - h), dim=1) + _peak_offset(scores, x, y)

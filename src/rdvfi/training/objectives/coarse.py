@@ -19,6 +19,7 @@ from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import FlowEstimator
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import Picture
+from rdvfi.motion.flow.global_local import GlobalLocal
 from rdvfi.motion.flow.matched_dis import MatchedDIS
 from rdvfi.motion.flow.matching import MatchedFlows, Matching
 from rdvfi.training.losses.evidence import Estimates, Evidence, FlowPair, Matches, Needs, Terms
@@ -27,7 +28,9 @@ from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.moment import Moment
 from rdvfi.training.sheet import draw_flows
 
-_FINEST = STRIDES[-1]
+_COARSEST, _FINEST = STRIDES[0], STRIDES[-1]
+_ONE_SURFACE = 8.0
+"""Pixels by which the flows of four cells may differ to be those of one twice as wide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +59,7 @@ class Pair:
         first, last = batch["frames"].unbind(1)
         flows = {s: batch[name].transpose(0, 1).flatten(0, 1) for s, name in FLOWS.items()}
         seen = {s: batch[name].transpose(0, 1).flatten(0, 1) for s, name in VISIBLE.items()}
+        flows[2 * _COARSEST], seen[2 * _COARSEST] = _pooled(flows[_COARSEST], seen[_COARSEST])
         return cls(first, last, flows, seen, batch[EXACT].repeat(2))
 
     def known(self, made: Float[Tensor, "n 2 h w"], size: tuple[int, int]) -> FlowPair:
@@ -79,6 +83,16 @@ class Pair:
                 f"have it at strides {', '.join(map(str, STRIDES))}"
             )
         return FlowPair(made, self.flows[stride], self.visible[stride])
+
+
+def _pooled(
+    flow: Float[Tensor, "n 2 h w"], visible: Float[Tensor, "n h w"]
+) -> tuple[Float[Tensor, "n 2 hs ws"], Float[Tensor, "n hs ws"]]:
+    """The same on a grid of half the size; known where four cells are, and move as one."""
+    mean = F.avg_pool2d(flow, 2)
+    spread = (F.max_pool2d(flow, 2) + F.max_pool2d(-flow, 2)).amax(1)
+    seen = -F.max_pool2d(-visible[:, None].float(), 2)[:, 0]
+    return mean, seen * (spread < _ONE_SURFACE)
 
 
 def holds_pairs(batch: Batch) -> bool:
@@ -148,35 +162,38 @@ class CoarseFlow(Objective):
         flow = self.estimator.both_ways(first, last)[0]
         return draw_flows(first, last, flow, known[: len(first)], seen[: len(first)])
 
-    def _found(self, matching: Matching, first: Tensor, last: Tensor, moment: Moment) -> MatchedFlows:
-        return matching.find(first, last, fine=moment.progress >= self.fine_from)
+    def _estimates(self, first: Tensor, last: Tensor, moment: Moment) -> tuple[list[Tensor], MatchedFlows | None]:
+        """Every estimate on the way to the flow, each in pixels of its own grid, and the matches."""
+        estimator = self.estimator
+        if isinstance(estimator, GlobalLocal):
+            refined = estimator.find(first, last)
+            return [*refined.matched.flows, *refined.flows], refined.matched
+        if isinstance(estimator, Matching):
+            matched = estimator.find(first, last, fine=moment.progress >= self.fine_from)
+            return matched.flows, matched
+        # The estimator's own: what a generator fills in would hide its mistakes from the loss.
+        return [torch.cat(estimator.both_ways(first, last))], None
 
     def _of_pairs(self, pair: Pair, moment: Moment) -> Evidence:
         """Every estimate beside the flow on its own grid."""
         size = (pair.first.shape[-2], pair.first.shape[-1])
-        if not isinstance(self.estimator, Matching):
-            made = torch.cat(self.estimator.both_ways(pair.first, pair.last))
-            estimates = Estimates([pair.known(made, size)], pair.exact, matched=False)
-            return Evidence(moment.progress, estimates=estimates)
-        found = self._found(self.estimator, pair.first, pair.last, moment)
-        estimates = Estimates([pair.known(flow, size) for flow in found.flows], pair.exact, matched=True)
-        stride = STRIDES[0]
-        matches = Matches(found.logits, pair.flows[stride] / stride, pair.visible[stride])
+        flows, matched = self._estimates(pair.first, pair.last, moment)
+        known = [pair.known(flow, size) for flow in flows]
+        estimates, matches = Estimates(known, pair.exact, matched=matched is not None), None
+        if matched is not None:
+            stride = size[0] // flows[0].shape[-2]
+            matches = Matches(matched.logits, pair.flows[stride] / stride, pair.visible[stride])
         return Evidence(moment.progress, estimates=estimates, matches=matches)
 
     def _of_clips(self, clip: ClipBatch, moment: Moment) -> Evidence:
         """Every estimate on the one grid on which clips have exact flow."""
         exact, seen = _ends(clip)
         size = (exact.shape[-2], exact.shape[-1])
-        matches = None
-        if isinstance(self.estimator, Matching):
-            found = self._found(self.estimator, clip.first, clip.last, moment)
-            flows, matches = found.flows, Matches(found.logits, exact, seen)
-        else:
-            # The estimator's own: what a generator fills in would hide its mistakes from the loss.
-            flows = [torch.cat(self.estimator.both_ways(clip.first, clip.last))]
+        flows, matched = self._estimates(clip.first, clip.last, moment)
         made = torch.stack([resize_flow(flow.float(), size) for flow in flows])
-        count = len(flows)
+        count, matches = len(flows), None
+        if matched is not None and flows[0].shape[-2:] == size:
+            matches = Matches(matched.logits, exact, seen)
         pair = FlowPair(made, exact.expand(count, -1, -1, -1, -1), seen.expand(count, -1, -1, -1))
         return Evidence(moment.progress, flow=pair, matches=matches)
 
