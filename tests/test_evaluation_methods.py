@@ -124,9 +124,9 @@ def test_rifes_motion_draws_its_frames() -> None:
 
 @pytest.fixture(scope="module")
 def model() -> Interpolator:
-    """RDVFI-S with phi_1 and phi_2, with the fresh weights of its initialisation."""
+    """RDVFI-S at its full design, with the fresh weights of its initialisation."""
     torch.manual_seed(0)
-    return rdvfi.build("rdvfi_s", "trajectory=iterative").eval()
+    return rdvfi.build("rdvfi_s").eval()
 
 
 def test_models_are_methods(model: Interpolator, tmp_path) -> None:
