@@ -91,7 +91,7 @@ def test_each_sample_of_a_batch_is_decided_by_itself(model, cut, shot) -> None:
     first, last = torch.cat((cut[0], shot[0])), torch.cat((cut[1], shot[1]))
     assert model.estimate(first, last).scene.same_scene.tolist() == [False, True]
     forced = model(first, last, TIMES, same_scene=torch.tensor([True, False]))
-    torch.testing.assert_close(forced[:1], model(*cut, TIMES, same_scene=True), atol=1 / 255, rtol=0.0)
+    torch.testing.assert_close(forced[:1], model(*cut, TIMES, same_scene=True), atol=1e-5, rtol=0.0)
     torch.testing.assert_close(forced[1:], _faded(*shot), atol=1e-5, rtol=0.0)
 
 

@@ -15,7 +15,7 @@ from rdvfi.registry import did_you_mean, normalise
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
-_SHIPPED = ("rdvfi-s",)
+_SHIPPED = ("rdvfi-s", "rdvfi-s2")
 _TO_BE_TRAINED = ("rdvfi-d", "rdvfi-u")
 
 
