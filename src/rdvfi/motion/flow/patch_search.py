@@ -158,7 +158,7 @@ def _level(
     for guess in guesses:
         fitted = patches.fitted(guess)
         starts += [fitted, F.pad(fitted[:, :2], (0, 0, 0, 5))]
-    still = F.pad(torch.zeros_like(fitted[:, :6]), (0, 0, 0, 1), value=_ZERO_PENALTY)
+    still = F.pad(torch.zeros_like(starts[0][:, :6]), (0, 0, 0, 1), value=_ZERO_PENALTY)
     whole = F.pad(shift[:, :2], (0, 4))
     whole = torch.cat((whole, shift[:, 2:]), dim=1)[..., None].expand_as(still)
     states = torch.cat((torch.stack((*starts, still, whole), dim=1), patches.neighbours(starts[0])), dim=1)
