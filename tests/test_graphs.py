@@ -273,6 +273,13 @@ def test_a_motion_outlives_the_next_one(recording: tuple[rdvfi.Interpolator, Aga
             assert _same(motion, model.estimate(*_frames(seed)))
 
 
+def test_other_rules_for_content_are_recorded_anew(recording: tuple[rdvfi.Interpolator, Again]) -> None:
+    model, _ = recording
+    assert model.estimate(*_frames(0)).content is not None
+    model.content_rules = False
+    assert model.estimate(*_frames(0)).content is None
+
+
 def test_training_and_moves_undo_it(recording: tuple[rdvfi.Interpolator, Again]) -> None:
     model, _ = recording
     model(*_frames(0), [0.5])

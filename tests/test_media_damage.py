@@ -1,9 +1,11 @@
 """Files as they are found: damaged, with clocks that jump, interlaced, under odd names; and two runs at once."""
 
+import errno
 import itertools
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 import clips
+from rdvfi.media import output
 from rdvfi.media.output import complete_or_nothing
 from rdvfi.media.reader import ReadOptions, open_source
 
@@ -138,3 +141,42 @@ def test_leftovers_of_killed_runs_are_removed(tmp_path) -> None:
     assert not dead.exists()
     assert alive.exists()
     assert other.exists()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_output_is_kept_where_there_are_no_hard_links(tmp_path, monkeypatch, there) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(output, "_rename_no_replace", lambda *_: False)
+    monkeypatch.setattr(os, "link", refuse)
+    target = tmp_path / "out.mp4"
+    with pytest.raises(FileExistsError) if there else nullcontext(), complete_or_nothing(target, overwrite=False) as p:
+        p.write_text("whole")
+        if there:
+            target.write_text("another")
+    assert os.listdir(tmp_path) == ["out.mp4"]
+    assert target.read_text() == ("another" if there else "whole")
+
+
+def test_leftovers_that_cannot_be_removed_stop_nothing(tmp_path, monkeypatch) -> None:
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    dead = tmp_path / f".o.rdvfi-{int(ended.stdout)}-abc.part.mp4"
+    dead.write_text("half")
+    opened = os.open
+
+    def guarded(path: object, *more: object) -> int:
+        if Path(str(path)) == dead:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", guarded)
+    with complete_or_nothing(tmp_path / "out.mp4") as partial:
+        partial.write_text("whole")
+    assert (tmp_path / "out.mp4").read_text() == "whole"
+
+
+def test_a_file_where_a_folder_is_meant_is_refused_before_any_work(tmp_path) -> None:
+    (tmp_path / "frames").write_text("a file")
+    with pytest.raises(ValueError, match="means a folder of PNG images"):
+        output.check_destination(tmp_path / "frames", overwrite=True)

@@ -12,9 +12,14 @@ from test_media_encoding import _copy
 
 
 def _film(
-    path: Path, *, sounds: tuple[str, ...] = ("aac",), subtitles: str | None = None, chapters: bool = False
+    path: Path,
+    *,
+    sounds: tuple[str, ...] = ("aac",),
+    subtitles: str | None = None,
+    chapters: bool = False,
+    pause: int = 0,
 ) -> None:
-    """A second of moving texture with tracks."""
+    """A second of moving texture with tracks; sound pauses for so many samples in its middle."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=6)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
@@ -38,7 +43,7 @@ def _film(
             pixels = np.round(picture * 255).astype(np.uint8)
             container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         for track in tracks:
-            _tone(container, track)
+            _tone(container, track, pause)
         if text is not None:
             packet = av.Packet(b"Hello <i>you</i>")
             packet.pts = packet.dts = 200
@@ -47,7 +52,7 @@ def _film(
         container.mux(video.encode(None))
 
 
-def _tone(container: av.container.OutputContainer, track: av.AudioStream) -> None:
+def _tone(container: av.container.OutputContainer, track: av.AudioStream, pause: int) -> None:
     context = track.codec_context
     if context.name not in ("adpcm_ms", "flac"):
         context.bit_rate = 128_000
@@ -59,6 +64,8 @@ def _tone(container: av.container.OutputContainer, track: av.AudioStream) -> Non
     frame = av.AudioFrame.from_ndarray(np.stack([wave, wave]).astype(np.float32), format="fltp", layout="stereo")
     frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
     for part in (*resampler.resample(frame), *resampler.resample(None), None):
+        if part is not None and part.pts is not None and part.pts >= 24_000:
+            part.pts += pause
         container.mux(track.encode(part))
 
 
@@ -96,6 +103,17 @@ def test_sound_that_a_container_does_not_hold_is_encoded(tmp_path, source, codec
     )
     assert ("audio", becomes) in _tracks(tmp_path / name)
     assert _seconds(tmp_path / name) == pytest.approx(1.0, abs=0.08)
+
+
+@pytest.mark.parametrize("pause", [0, 48_000])
+def test_sound_after_a_gap_keeps_its_time_when_it_is_encoded(tmp_path, pause) -> None:
+    _film(tmp_path / "in.mkv", sounds=("flac",), pause=pause)
+    _copy(tmp_path / "in.mkv", tmp_path / "o.webm")
+    with av.open(str(tmp_path / "o.webm")) as container:
+        times = [frame.time for frame in container.decode(audio=0)]
+    assert max(times) == pytest.approx(1.0 + pause / 48_000, abs=0.1)
+    assert max(np.diff(times)) == pytest.approx(0.02 + pause / 48_000, abs=0.03)
+    assert _seconds(tmp_path / "o.webm") == pytest.approx(1.0, abs=0.08)
 
 
 def test_channels_of_unnamed_layout_get_the_usual_one(tmp_path) -> None:

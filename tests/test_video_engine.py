@@ -339,6 +339,13 @@ def test_an_existing_output_is_replaced_only_when_allowed(tmp_path, model) -> No
     assert len(_frames(tmp_path / "out.mp4")) == 9
     with pytest.raises(ValueError, match="is the source itself"):
         _run(tmp_path / "in.mp4", tmp_path / "in.mp4", model, overwrite=True)
+    images = [tmp_path / f"{k}.png" for k in range(2)]
+    for image, picture in zip(images, clips.moving(2, 48, 64), strict=True):
+        clips.write_png(image, picture)
+    before = images[0].read_bytes()
+    with pytest.raises(ValueError, match="is the source itself"):
+        _run(images, tmp_path / "new.mp4", model, overwrite=True, contact_sheet=images[0])
+    assert images[0].read_bytes() == before
 
 
 def test_bad_arguments_are_refused_before_any_work(tmp_path, model) -> None:

@@ -72,6 +72,8 @@ def check_picture(destination: Path, *, overwrite: bool) -> None:
 def _check_file(destination: Path, *, overwrite: bool) -> None:
     if destination.exists() and not destination.is_file():
         raise ValueError(f"{destination} is a pipe or a device; name a file")
+    if destination.is_file() and is_folder_output(destination):
+        raise ValueError(f"{destination} is a file, but a name without a suffix means a folder of PNG images")
     if destination.exists() and not overwrite:
         raise _exists(destination)
 
@@ -173,10 +175,23 @@ def _rename_new(partial: Path, place: Path, destination: Path) -> None:
             place.mkdir()  # the one step that cannot succeed twice
             os.replace(partial, place)
         else:
-            os.link(partial, place)
-            partial.unlink()
+            _link_new(partial, place)
     except FileExistsError as error:
         raise _exists(destination) from error
+
+
+def _link_new(partial: Path, place: Path) -> None:
+    """Rename a file by a hard link, which never replaces; where there are none, after a look."""
+    try:
+        os.link(partial, place)
+    except FileExistsError:
+        raise
+    except OSError:  # exFAT and some network file systems have no links: the work is not lost for that
+        if os.path.lexists(place):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place)) from None
+        os.replace(partial, place)
+    else:
+        partial.unlink()
 
 
 def _rename_no_replace(partial: Path, place: Path) -> bool:
@@ -206,15 +221,23 @@ def _sync(path: Path, *, inside: bool = True) -> None:
 
 def _remove_leftovers(folder: Path) -> None:
     """Remove what processes left that do not run any more."""
-    for entry in folder.iterdir():
-        match = _PARTIAL.fullmatch(entry.name)
-        if match is None or _runs(int(match[1])) or (lock := _lock(entry)) is None:
-            continue
-        os.close(lock)
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)
+    with suppress(OSError):  # a folder may be writable and not readable
+        for entry in list(folder.iterdir()):
+            match = _PARTIAL.fullmatch(entry.name)
+            if match is not None and not _runs(int(match[1])):
+                with suppress(OSError):  # of another user, or removed by another process meanwhile
+                    _remove_leftover(entry)
+
+
+def _remove_leftover(entry: Path) -> None:
+    lock = _lock(entry)
+    if lock is None:
+        return
+    os.close(lock)
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 def _runs(process: int) -> bool:

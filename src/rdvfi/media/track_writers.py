@@ -14,6 +14,8 @@ from av.stream import Stream
 
 _TECHNICAL = re.compile(r"(encoder|vendor_id|duration|bps|number_of_.*|_statistics.*|rotate)(-\w+)?", re.IGNORECASE)
 """Tags of a track that describe the source file, not what it holds."""
+_LONGEST_SLIP = Fraction(1, 10)
+"""Seconds of sound that may be missing before what follows is moved to its time."""
 _RATES = {"libopus": 48_000}
 """Encoders that take few rates, and the one that they are given."""
 
@@ -85,13 +87,14 @@ class EncodedSound(TrackWriter):
         self._resampler: AudioResampler | None = None
         self._begin: int | None = None
         self._samples = 0
+        self._read = Fraction(0)
 
     def write(self, packet: av.Packet, shift: Fraction) -> None:
         """Decode a packet, and encode what comes of it."""
         try:
             frames = packet.decode()
         except av.error.FFmpegError:
-            return  # a gap in the sound
+            return  # a gap in the sound; what follows keeps its time
         for frame in frames:
             if isinstance(frame, av.AudioFrame):
                 self._encode(frame, shift)
@@ -102,18 +105,28 @@ class EncodedSound(TrackWriter):
             self._output.start_encoding()  # the size of the encoder's frames is known from then on
             size = context.frame_size or 1024
             self._resampler = AudioResampler(context.format, context.layout, context.sample_rate, frame_size=size)
-        if frame is not None and self._begin is None:
-            time = (frame.pts or 0) * (frame.time_base or Fraction(1)) + shift - self._offset
-            self._begin = round(time * context.sample_rate)
         if frame is not None:
+            self._place(frame, shift)
             frame.pts = None  # samples are counted: small gaps of old recordings would be filled with clicks
         for resampled in self._resampler.resample(frame):
             resampled.pts, resampled.time_base = (self._begin or 0) + self._samples, Fraction(1, context.sample_rate)
             self._samples += resampled.samples
             self._output.mux(self._target.encode(resampled))
 
+    def _place(self, frame: av.AudioFrame, shift: Fraction) -> None:
+        """Where the sound begins; after a gap, that what follows is later."""
+        rate = self._target.codec_context.sample_rate
+        if frame.pts is not None or self._begin is None:
+            time = (frame.pts or 0) * (frame.time_base or Fraction(1)) + shift - self._offset
+            if self._begin is None:
+                self._begin = round(time * rate)
+            missing = time - (Fraction(self._begin, rate) + self._read)
+            if missing > _LONGEST_SLIP:
+                self._begin += round(missing * rate)
+        self._read += Fraction(frame.samples, frame.sample_rate)
+
     def finish(self) -> None:
-        """Flush decoder, resampler and encoder."""
+        """Flush resampler and encoder."""
         if self._resampler is None:
             return
         self._encode(None, Fraction(0))

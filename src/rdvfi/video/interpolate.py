@@ -135,7 +135,8 @@ def interpolate_video(
         headroom=not is_folder_output(target) and keeps_video_levels(target, options),
     )
     opened = open_source(paths, reading)
-    _check_apart(paths, target)
+    for place in (target,) if picture is None else (target, picture):
+        _check_apart(paths, place)
     rate = _rate(opened.info, retiming)
     check_options(target, opened.info, options, interval=1 / rate)
     sheet = None if picture is None else ContactSheet(headroom=opened.info.headroom)
@@ -212,7 +213,7 @@ def _thinned(source: Source, retiming: Retiming) -> list[str]:
     """A note, if frames of the source are not among those that come out."""
     info = source.info
     count = retiming.count(info.frames, info.span, info.tick)
-    if not isinstance(retiming, Resample) or count >= info.frames:
+    if not isinstance(retiming, Resample) or count >= info.frames or info.span <= 0:
         return []
     rate = float((info.frames - 1) / info.span)
     return [
