@@ -45,7 +45,7 @@ from rdvfi.training.losses.evidence import FlowPair
 from rdvfi.training.objectives.base import Objective
 from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.decoding import Decoding
-from rdvfi.training.objectives.moment import Moment
+from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.parts import part_of
 from rdvfi.training.recipes import compose_stages
 from rdvfi.training.run import make_objective
@@ -86,7 +86,7 @@ class EndsDecoding(Decoding):
         assert clip.coarse is not None
         return Keyframes(clip.latents[:, ::8], torch.arange(2.0), prior=MotionPrior(clip.coarse))
 
-    def _keyframes(self, clip: ClipBatch, moment: Moment) -> Keyframes:
+    def _keyframes(self, clip: ClipBatch, moment: TrainingStep) -> Keyframes:
         return self.true_keyframes(clip)
 
     def _supervised(self, keyframes: Keyframes, clip: ClipBatch) -> tuple[FlowPair, FlowPair | None]:

@@ -15,7 +15,7 @@ from rdvfi.training.engine.settings import EngineConfig
 from rdvfi.training.engine.sharding import gather
 from rdvfi.training.lora import add_lora
 from rdvfi.training.objectives.base import Batch, Losses, Objective
-from rdvfi.training.objectives.moment import Moment
+from rdvfi.training.objectives.training_step import TrainingStep
 
 GLOBAL_BATCH = 4
 
@@ -40,7 +40,7 @@ class Regression(Objective):
         self.blocks = nn.Sequential(*(Block(6) for _ in range(3)))
         self.frozen = nn.Linear(6, 6).requires_grad_(False)
 
-    def forward(self, batch: Batch, moment: Moment) -> Losses:
+    def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
         x = batch["x"] + 0.1 * moment.normal(*batch["x"].shape)
         return {"square": (self.blocks(x) - self.frozen(batch["x"])).square().mean()}
 

@@ -13,12 +13,12 @@ from skimage import data
 from torch import Tensor
 
 from layered import frame, scene, sheet
-from rdvfi.data.sources import Batch, Source
+from rdvfi.data.sources import Batch, BatchSource
 from rdvfi.data.synthetic.layer_motion import LayerMotion, similarities
 from rdvfi.data.synthetic.moving import KNOTS, MovingTextures
 from rdvfi.data.synthetic.paths import FLAT, STATIC, LayerPath, Wave, background_path, turning_path
 from rdvfi.data.synthetic.sampler import SceneRecipe, SceneSampler
-from rdvfi.data.synthetic.scenes import Layers, Light, Scenes
+from rdvfi.data.synthetic.scenes import Illumination, Layers, Scenes
 from rdvfi.data.synthetic.textures import Crop, Matte, Pictures, draw_mattes, same_size
 from rdvfi.ops import backward_warp
 
@@ -188,7 +188,7 @@ def test_an_open_shutter_blurs_along_the_motion_and_light_changes_frames() -> No
     assert 7 <= (moved.sum(0) > 0.01).sum() <= 10  # 40 px at a fifth, less half a step each side
     centre = (moved.sum(0) * torch.arange(97)).sum() / moved.sum()
     assert float(centre) == pytest.approx(40.5, abs=1e-3)
-    light = Light(torch.tensor([[0.5, 0.0, 0.0]]), torch.zeros(1))
+    light = Illumination(torch.tensor([[0.5, 0.0, 0.0]]), torch.zeros(1))
     grey = torch.full((1, 4, 33, 97), 0.4)
     lit = Scenes([Layers(torch.tensor([0]), grey, torch.zeros(1, 2), motion)], (33, 97), light)
     levels = lit.frames(torch.tensor([[0.0, 0.5, 1.0]]))[0].mean((0, 2, 3, 4))
@@ -198,7 +198,7 @@ def test_an_open_shutter_blurs_along_the_motion_and_light_changes_frames() -> No
 
 def test_samples_depend_on_their_number_alone() -> None:
     source = _source(SceneRecipe(reach=30.0), stride=8, exposures=3)
-    assert isinstance(source, Source)
+    assert isinstance(source, BatchSource)
     first = next(source.batches(2, 7, start=2))  # samples 4 and 5
     alone = source.samples([5], 7)
     for name, value in alone.items():

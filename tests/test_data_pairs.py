@@ -28,7 +28,7 @@ from rdvfi.data.pairs import (
 )
 from rdvfi.data.pool import Pool
 from rdvfi.data.samples import Film
-from rdvfi.data.sources import Batch, Source
+from rdvfi.data.sources import Batch, BatchSource
 from rdvfi.data.symmetries import Symmetric, turned
 from rdvfi.data.synthetic.moving import MovingTextures
 from rdvfi.data.synthetic.sampler import SceneRecipe, SceneSampler
@@ -141,7 +141,7 @@ def test_flow_of_scenes_joins_what_is_the_same(batch: Batch, stride: int, ways: 
 
 def test_pairs_made_on_the_fly_depend_on_their_number_alone() -> None:
     source = MovingPairs(Pictures(TEXTURES), SIZE, DETAILED)
-    assert isinstance(source, Source)
+    assert isinstance(source, BatchSource)
     later = next(source.batches(2, 3, start=1))
     alone = scene_pairs(Pictures(TEXTURES), DETAILED, SIZE, range(2, 4), 3)
     assert later.keys() == alone.keys()
@@ -216,7 +216,7 @@ def test_only_what_leads_back_and_looks_alike_is_trusted() -> None:
 def test_pools_of_pairs_start_anywhere_whatever_is_done_to_them(pool: Pool) -> None:
     assert pool.batch([0])["frames"].shape == (1, 2, 3, *SIZE)
     source = Symmetric(Recoloured(pool))
-    assert isinstance(source, Source)
+    assert isinstance(source, BatchSource)
     whole = list(islice(source.batches(2, 5), 7))
     for late, one in zip(source.batches(2, 5, start=4), whole[4:], strict=False):
         assert all(torch.equal(late[name], one[name]) for name in one)

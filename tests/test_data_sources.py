@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rdvfi.data.pool import Pool
-from rdvfi.data.sources import Batch, Source, Stream, mixed
+from rdvfi.data.sources import Batch, BatchSource, Stream, mixed
 
 
 def _make(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -44,7 +44,7 @@ def _numbers(batches: Iterator[Batch], count: int) -> list[int]:
 @settings(max_examples=25, deadline=None)
 @given(size=st.integers(1, 11), seed=st.integers(0, 99), start=st.integers(0, 30))
 def test_starting_anywhere_equals_having_drawn_up_to_there(pool: Pool, size: int, seed: int, start: int) -> None:
-    sources: list[Source] = [pool, Stream(_make, workers=0)]
+    sources: list[BatchSource] = [pool, Stream(_make, workers=0)]
     for source in sources:
         skipped = islice(source.batches(size, seed), start, None)
         assert _same(source.batches(size, seed, start), skipped, 2)

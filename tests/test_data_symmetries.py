@@ -10,7 +10,7 @@ import torch
 from skimage import data
 from torch import Tensor
 
-from rdvfi.data.sources import Batch, Source
+from rdvfi.data.sources import Batch, BatchSource
 from rdvfi.data.symmetries import Symmetric, turned
 from rdvfi.data.synthetic.moving import KNOTS, MovingTextures
 from rdvfi.data.synthetic.sampler import SceneRecipe
@@ -89,7 +89,7 @@ def test_the_knots_keep_their_times_and_the_free_frames_their_places(batch: Batc
 
 def test_batches_start_anywhere_and_every_turn_comes() -> None:
     source = Symmetric(SOURCE)
-    assert isinstance(source, Source)
+    assert isinstance(source, BatchSource)
     whole = list(islice(source.batches(2, 5), 6))
     for late, one in zip(islice(source.batches(2, 5, start=4), 2), whole[4:], strict=True):
         assert all(torch.equal(late[name], one[name]) for name in one)

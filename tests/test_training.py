@@ -27,7 +27,7 @@ from rdvfi.training.losses.registry import Needs, Terms
 from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.decoding import Autoencoding, Decoding
 from rdvfi.training.objectives.diffusion import Diffusing
-from rdvfi.training.objectives.moment import Moment
+from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.parts import load_parts, only, part_of, save_parts
 from rdvfi.training.recipes import compose_stages, list_training_recipes
 from rdvfi.training.stage import Kind, SourceKind
@@ -90,7 +90,7 @@ def _fit(objective: nn.Module, batches: list[dict[str, torch.Tensor]], steps: in
     optimiser = torch.optim.AdamW(parameters, lr=2e-3)
     sums = []
     for step in range(steps):
-        losses = objective(batches[step % len(batches)], Moment(step, steps))
+        losses = objective(batches[step % len(batches)], TrainingStep(step, steps))
         total = torch.stack(list(losses.values())).sum()
         optimiser.zero_grad()
         total.backward()
@@ -132,7 +132,7 @@ def test_training_motion_on_a_few_samples_lowers_its_loss(model: Interpolator, p
 
     def loss() -> float:
         with torch.no_grad():
-            return float(torch.stack(list(objective(batch, Moment(0, 1)).values())).sum())
+            return float(torch.stack(list(objective(batch, TrainingStep(0, 1)).values())).sum())
 
     before = loss()
     _fit(objective, [batch], 40)
@@ -142,7 +142,7 @@ def test_training_motion_on_a_few_samples_lowers_its_loss(model: Interpolator, p
 def test_a_loss_without_its_evidence_is_left_out(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
     only(model, ["renderer"])
     objective = Decoding(model, Terms({"flow": 1, "l2": 2}))
-    procedural, film = (objective(pool.batch([0]), Moment(0, 10)) for pool in pools)
+    procedural, film = (objective(pool.batch([0]), TrainingStep(0, 10)) for pool in pools)
     assert procedural.keys() == {"flow", "l2"}
     assert film.keys() == {"l2"}  # real clips have no exact flow
 
@@ -153,7 +153,7 @@ def test_predicted_keyframes_see_the_two_ends_alone(model: Interpolator, pools: 
     hidden["frames"][:, 1 : KNOTS - 1] = 0.5
     with torch.no_grad():
         plain, same = (
-            decoding.predicted_keyframes(ClipBatch.of(each), Moment(0, 1, seed=3)) for each in (batch, hidden)
+            decoding.predicted_keyframes(ClipBatch.of(each), TrainingStep(0, 1, seed=3)) for each in (batch, hidden)
         )
     assert torch.equal(plain.latents, same.latents)
     assert plain.prior is not None
@@ -164,8 +164,8 @@ def test_frames_join_a_diffusion_stage_when_they_shall(model: Interpolator, pool
     only(model, ["denoiser"])
     objective = Diffusing(model, Terms({"theta": 1, "l2": 1}), reconstruct_from=0.5)
     batch = pools[1].batch([0])
-    assert objective(batch, Moment(4, 10)).keys() == {"theta"}
-    assert objective(batch, Moment(5, 10)).keys() == {"theta", "l2"}
+    assert objective(batch, TrainingStep(4, 10)).keys() == {"theta"}
+    assert objective(batch, TrainingStep(5, 10)).keys() == {"theta", "l2"}
     assert objective.terms.need(Needs.FRAMES)
 
 
@@ -176,8 +176,8 @@ def test_sheets_show_what_the_model_makes(model: Interpolator, pools: tuple[Pool
             Decoding(model, Terms({"l2": 1})),
             Diffusing(model, Terms({"theta": 1})),
         ]
-        sheets = [objective.pictures(batch, Moment(0, 1)) for objective in objectives]
-        autoencoder = Autoencoding(model, Terms({"l1": 1})).pictures(batch, Moment(0, 1))
+        sheets = [objective.pictures(batch, TrainingStep(0, 1)) for objective in objectives]
+        autoencoder = Autoencoding(model, Terms({"l1": 1})).pictures(batch, TrainingStep(0, 1))
     h, w = SIZE
     for sheet in sheets:
         assert sheet is not None
@@ -347,7 +347,7 @@ def test_samples_are_made_on_the_fly_from_data_pictures_and_clips(
         for number, known in enumerate(flow):
             batch = next(stream)
             assert batch["frames"].shape == (2, KNOTS + 2, 3, 64, 96)
-            found = objective(batch, Moment(number, 4))
+            found = objective(batch, TrainingStep(number, 4))
             assert ("flow" in found) == known, source
             assert all(bool(torch.isfinite(value)) for value in found.values())
         if source != "clips":
@@ -384,11 +384,11 @@ def test_clips_without_knots_train_stages_that_predict_their_keyframes(
         frames = count if source == "vimeo" else 2 + stage.data.free
         assert batch["frames"].shape == (2, frames, 3, 64, 96)
         terms = Terms({"l2": 1})
-        terms_of = Decoding(model, terms, predicted=True)(batch, Moment(0, 4))
+        terms_of = Decoding(model, terms, predicted=True)(batch, TrainingStep(0, 4))
         terms_of["l2"].backward()
         assert any(bool(p.grad is not None and p.grad.any()) for p in model.renderer.parameters())
         with pytest.raises(ValueError, match="the clips have their ends alone"):
-            Decoding(model, terms)(batch, Moment(0, 4))
+            Decoding(model, terms)(batch, TrainingStep(0, 4))
     (tmp_path / f"{layout}_trainlist.txt").unlink()
     stage.data.source, stage.data.folder = SourceKind.vimeo, str(tmp_path)
     with pytest.raises(FileNotFoundError, match="is no Vimeo-90K set"):
@@ -532,12 +532,12 @@ def test_clips_that_are_too_short_are_named(model: Interpolator, pools: tuple[Po
     knots = {key: value[:, :KNOTS] for key, value in batch.items() if key != "coarse"}
     objective = Decoding(model, Terms({"l2": 1}))
     with pytest.raises(ValueError, match="no frames between the knots, so nothing can be rendered"):
-        objective({**knots, "coarse": batch["coarse"]}, Moment(0, 1))
+        objective({**knots, "coarse": batch["coarse"]}, TrainingStep(0, 1))
     with pytest.raises(ValueError, match=r"needs \['times'\]; it has \['frames'\]"):
         ClipBatch.of({"frames": batch["frames"]})
     odd = {**batch, "frames": batch["frames"][..., :90]}
     with pytest.raises(ValueError, match="sides are multiples of 16; the clips are 64 high and 90"):
-        objective(odd, Moment(0, 1))
+        objective(odd, TrainingStep(0, 1))
 
 
 def test_a_film_that_is_not_whole_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from rdvfi.training import run
 from rdvfi.training.feeds import open_feed
 from rdvfi.training.losses.registry import Estimates, FlowPair, Terms, estimates_loss
 from rdvfi.training.objectives.coarse import CoarseFlow, Pair
-from rdvfi.training.objectives.moment import Moment
+from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.parts import load_parts
 from rdvfi.training.recipes import compose_stages
 
@@ -80,7 +80,7 @@ def test_the_sheet_shows_frames_and_known_flow_where_it_is_seen(folder: Path, tm
     objective = CoarseFlow(run.prepared_model(stage), Terms({"estimates": 1}))
     batch = Pool(folder / "pool/pairs-procedural").batch([0, 1, 2])
     with torch.no_grad():
-        sheet = torch.from_numpy(objective.pictures(batch, Moment(0, 1)))
+        sheet = torch.from_numpy(objective.pictures(batch, TrainingStep(0, 1)))
     h, w = SIZE
     assert sheet.shape == (2 * h, 6 * w, 3)
     first = (255.0 * batch["frames"][0, 0]).round().to(torch.uint8).permute(1, 2, 0)
@@ -113,7 +113,7 @@ def test_fine_estimates_join_in_when_they_shall(folder: Path, tmp_path: Path) ->
     batch = Pool(folder / "pool/pairs-procedural").batch([0, 1])
     for step, joined in ((0, False), (1, False), (2, True)):
         model.zero_grad()
-        torch.stack(list(objective(batch, Moment(step, 4)).values())).sum().backward()
+        torch.stack(list(objective(batch, TrainingStep(step, 4)).values())).sum().backward()
         trained = dict(objective.estimator.named_parameters())
         assert all(weights.grad is not None for weights in trained.values())
         active = {name for name, weights in trained.items() if bool((weights.grad != 0).any())}
@@ -186,12 +186,12 @@ def test_a_coarse_flow_that_is_no_matching_learns_from_pairs_too(folder: Path, t
     model = run.prepared_model(stage)
     model.generator.coarse = _Shift()
     batch = Pool(folder / "pool/pairs-procedural").batch([0, 1])
-    losses = CoarseFlow(model, Terms(stage.losses))(batch, Moment(0, 1))
+    losses = CoarseFlow(model, Terms(stage.losses))(batch, TrainingStep(0, 1))
     assert losses.keys() == {"estimates"}
     losses["estimates"].backward()
     assert bool((model.generator.coarse.shift.grad != 0).all())
     with pytest.raises(ValueError, match=r"no loss of flow reads .* give losses\.estimates"):
-        CoarseFlow(model, Terms({"flow": 1}))(batch, Moment(0, 1))
+        CoarseFlow(model, Terms({"flow": 1}))(batch, TrainingStep(0, 1))
     del model.generator.coarse
     with pytest.raises(ValueError, match="has no coarse flow"):
         CoarseFlow(model, Terms({"flow": 1}))

@@ -20,7 +20,7 @@ from rdvfi.training.objectives.base import Objective
 from rdvfi.training.objectives.coarse import CoarseFlow
 from rdvfi.training.objectives.decoding import Autoencoding, Decoding
 from rdvfi.training.objectives.diffusion import Diffusing
-from rdvfi.training.objectives.moment import Moment
+from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.parts import only
 
 META = torch.device("meta")
@@ -61,7 +61,7 @@ def _model(recipe: str, *overrides: str) -> Interpolator:
 
 
 def _step(objective: Objective, batch: dict[str, Tensor], step: int = 3) -> None:
-    losses = objective.to_empty(device=META)(batch, Moment(step, 4, device=META))
+    losses = objective.to_empty(device=META)(batch, TrainingStep(step, 4, device=META))
     assert losses
     assert all(value.device == META for value in losses.values())
     torch.stack([value.float() for value in losses.values()]).sum().backward()

@@ -16,7 +16,7 @@ from rdvfi.training.engine.checkpoints import Checkpoints, State, read_checkpoin
 from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.engine.settings import EngineConfig
 from rdvfi.training.objectives.base import Batch, Losses, Objective
-from rdvfi.training.objectives.moment import Moment
+from rdvfi.training.objectives.training_step import TrainingStep
 
 
 class Fitting(Objective):
@@ -36,7 +36,7 @@ class Fitting(Objective):
             self.frozen = nn.Linear(2, 2).requires_grad_(False)
         self.broken_from = broken_from
 
-    def forward(self, batch: Batch, moment: Moment) -> Losses:
+    def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
         if moment.step == self.broken_from:
             raise KeyboardInterrupt
         x = batch["x"] + 0.1 * moment.normal(*batch["x"].shape)
@@ -44,7 +44,7 @@ class Fitting(Objective):
         late = {"late": square.abs()} if moment.progress >= 0.5 else {}
         return {"square": square, **late}
 
-    def pictures(self, batch: Batch, moment: Moment) -> np.ndarray:
+    def pictures(self, batch: Batch, moment: TrainingStep) -> np.ndarray:
         return np.full((4, 5, 3), 7, np.uint8)
 
 
@@ -197,7 +197,7 @@ def test_a_loss_that_is_no_number_is_named_and_the_last_good_checkpoint_stays(
     tmp_path: Path,
 ) -> None:
     class Breaking(Fitting):
-        def forward(self, batch: Batch, moment: Moment) -> Losses:
+        def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
             losses = super().forward(batch, moment)
             return {**losses, "bad": losses["square"] * (float("nan") if moment.step == 9 else 1.0)}
 
@@ -214,7 +214,7 @@ def test_the_averages_are_a_moving_mean_in_float32(tmp_path: Path) -> None:
     seen: list[Tensor] = []
 
     class Watched(Fitting):
-        def forward(self, batch: Batch, moment: Moment) -> Losses:
+        def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
             seen.append(self.net[4].weight.detach().clone())
             return super().forward(batch, moment)
 
@@ -279,12 +279,12 @@ def test_nothing_to_train_is_an_error(tmp_path: Path) -> None:
 
 
 def test_noise_belongs_to_the_step_and_the_sample_not_to_the_process() -> None:
-    alone = Moment(3, 10, seed=5)
-    both = [Moment(3, 10, seed=5, rank=rank, world=2) for rank in (0, 1)]
+    alone = TrainingStep(3, 10, seed=5)
+    both = [TrainingStep(3, 10, seed=5, rank=rank, world=2) for rank in (0, 1)]
     for draw in ("normal", "uniform"):
         together = torch.cat([getattr(moment, draw)(2, 7) for moment in both])
         assert torch.equal(getattr(alone, draw)(4, 7), together)
-    assert not torch.equal(Moment(4, 10, seed=5).normal(4, 7), Moment(3, 10, seed=5).normal(4, 7))
+    assert not torch.equal(TrainingStep(4, 10, seed=5).normal(4, 7), TrainingStep(3, 10, seed=5).normal(4, 7))
 
 
 def test_sheets_are_pictures_and_tensorboard_gets_them(tmp_path: Path) -> None:

@@ -15,15 +15,15 @@ from rdvfi.training.losses.registry import (
     Evidence,
     FlowPair,
     FramePair,
+    GeneratorSampler,
     Maps,
-    Sampler,
     Terms,
     flow_loss,
     losses,
     matching_loss,
     rising_noise_level,
 )
-from rdvfi.training.objectives.moment import Moment
+from rdvfi.training.objectives.training_step import TrainingStep
 
 
 def _encode(images: Tensor) -> Tensor:
@@ -183,7 +183,7 @@ def test_imitation_falls_to_a_tenth() -> None:
 
 
 def test_only_the_nearest_draw_learns() -> None:
-    moment, clean = Moment(0, 1), torch.zeros(3, 2, 1, 4, 4)
+    moment, clean = TrainingStep(0, 1), torch.zeros(3, 2, 1, 4, 4)
     shift = torch.ones((), requires_grad=True)
     drawn: list[Tensor] = []
 
@@ -191,7 +191,7 @@ def test_only_the_nearest_draw_learns() -> None:
         drawn.append(noise)
         return shift * noise
 
-    found = losses.create("imle", draws=5)(Evidence(0.0, sampler=Sampler(sample, clean, moment)))
+    found = losses.create("imle", draws=5)(Evidence(0.0, sampler=GeneratorSampler(sample, clean, moment)))
     every = torch.stack(drawn[:5]).square().flatten(2).mean(2)
     assert float(found.detach()) == pytest.approx(float(every.min(0).values.mean()), rel=1e-5)
     found.backward()
@@ -200,11 +200,11 @@ def test_only_the_nearest_draw_learns() -> None:
 
 
 def test_the_noise_level_rises_to_pure_noise() -> None:
-    lowest = [float(rising_noise_level(Moment(s, 100), 500).min()) for s in (0, 30, 60, 99)]
+    lowest = [float(rising_noise_level(TrainingStep(s, 100), 500).min()) for s in (0, 30, 60, 99)]
     assert lowest[0] < 0.35
     assert lowest[0] < lowest[1] < lowest[2]
     assert lowest[2:] == [1.0, 1.0]
-    assert float(rising_noise_level(Moment(0, 100), 500, low=0.02).min()) < 0.05
+    assert float(rising_noise_level(TrainingStep(0, 100), 500, low=0.02).min()) < 0.05
     clean, noise = torch.randn(2, 1, 7, 4, 5, 6)
     assert torch.isfinite(VariancePreserving().velocity(clean, noise, torch.ones(1))).all()
 

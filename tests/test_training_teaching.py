@@ -18,8 +18,8 @@ from rdvfi.training import run
 from rdvfi.training.losses.registry import Terms
 from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.decoding import Decoding
-from rdvfi.training.objectives.moment import Moment
 from rdvfi.training.objectives.rendering import render_free
+from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.parts import only
 from rdvfi.training.recipes import compose_stages
 from rdvfi.training.teaching import teach
@@ -196,7 +196,7 @@ def test_what_is_drawn_with_is_what_is_compared(model: Interpolator, data: Path)
         with torch.no_grad():
             keyframes = objective.true_keyframes(clip)
             trajectory = model.trajectory(keyframes)
-            pair, field, drawing = objective.seen(keyframes, trajectory, clip, Moment(1, 4))
+            pair, field, drawing = objective.seen(keyframes, trajectory, clip, TrainingStep(1, 4))
             motion, when = rdvfi.Motion.of(keyframes, trajectory), clip.times[0, KNOTS + 1 : KNOTS + 2]
             frames = model.renderer(clip.first, clip.last, motion, when)[:, 0]
         assert torch.equal(pair.made, frames)
@@ -236,7 +236,7 @@ def test_imitation_teaches_the_renderer(model: Interpolator, data: Path) -> None
     optimiser = torch.optim.AdamW(model.renderer.parameters(), lr=2e-3)
     found = []
     for _ in range(8):
-        loss = objective(batch, Moment(1, 1000))["imitation"]
+        loss = objective(batch, TrainingStep(1, 1000))["imitation"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -251,7 +251,7 @@ def test_sheets_show_the_learned_blend(model: Interpolator, data: Path) -> None:
 
     def weight() -> np.ndarray:
         with torch.no_grad():
-            sheet = objective.pictures(batch, Moment(0, 1))
+            sheet = objective.pictures(batch, TrainingStep(0, 1))
         assert sheet is not None
         return sheet[:h, 4 * w : 5 * w].astype(int)
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.data.sources import Batch, Source
+from rdvfi.data.sources import Batch, BatchSource
 
 _STREAM = 9
 """Sets these random numbers apart from those that a source draws from the same seed."""
@@ -43,7 +43,7 @@ class Recoloured:
         ValueError: If ``strength`` is negative.
     """
 
-    source: Source
+    source: BatchSource
     strength: float = 1.0
     alike: bool = False
 

@@ -25,7 +25,7 @@ ENDS_ONLY = "ends_only"
 
 
 @runtime_checkable
-class Source(Protocol):
+class BatchSource(Protocol):
     """Anything that gives endless, repeatable batches."""
 
     def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
@@ -33,7 +33,7 @@ class Source(Protocol):
         ...
 
 
-def mixed(sources: Sequence[Source], size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+def mixed(sources: Sequence[BatchSource], size: int, seed: int, start: int = 0) -> Iterator[Batch]:
     """Batches from several sources in turn; source ``i`` draws with seed ``seed + i``.
 
     Raises:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from rdvfi.data.pairs import EXACT, FLOWS, VISIBLE
-from rdvfi.data.sources import ENDS_ONLY, Batch, Source
+from rdvfi.data.sources import ENDS_ONLY, Batch, BatchSource
 from rdvfi.data.synthetic.moving import KNOTS
 
 _STREAM = 8
@@ -40,7 +40,7 @@ class Symmetric:
     Batch ``i`` depends on ``(size, seed, i)`` alone, as a source's must.
     """
 
-    source: Source
+    source: BatchSource
 
     def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         for index, batch in enumerate(self.source.batches(size, seed, start), start):

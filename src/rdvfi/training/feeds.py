@@ -15,7 +15,7 @@ from rdvfi.data.datasets.vimeo import Vimeo90K
 from rdvfi.data.pairs import MovingPairs, build_pairs
 from rdvfi.data.pool import KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures, load_textures
-from rdvfi.data.sources import Source, Stream, mixed
+from rdvfi.data.sources import BatchSource, Stream, mixed
 from rdvfi.data.symmetries import Symmetric
 from rdvfi.data.synthetic.moving import MovingTextures
 from rdvfi.data.synthetic.textures import Pictures
@@ -39,7 +39,7 @@ class TakingTurns:
     its own, so that nothing is made that another process uses.
     """
 
-    sources: list[Source]
+    sources: list[BatchSource]
     size: int
     seed: int
 
@@ -75,7 +75,9 @@ def open_feed(
     return TakingTurns(sources, config.batch, config.seed)
 
 
-def _sources(config: DataConfig, model: Interpolator, cache: Path, report: Report, place: torch.device) -> list[Source]:
+def _sources(
+    config: DataConfig, model: Interpolator, cache: Path, report: Report, place: torch.device
+) -> list[BatchSource]:
     data = Path(config.folder)
     if not data.exists():
         raise FileNotFoundError(f"data.folder {data} does not exist")
@@ -107,7 +109,7 @@ def _sources(config: DataConfig, model: Interpolator, cache: Path, report: Repor
     ]
 
 
-def _made(data: Path, config: DataConfig, device: torch.device) -> list[Source]:
+def _made(data: Path, config: DataConfig, device: torch.device) -> list[BatchSource]:
     """Procedural scenes, drawn on ``device`` from the pictures of a folder."""
     for kind in config.kinds:
         if kind != "procedural":

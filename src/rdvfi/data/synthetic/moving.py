@@ -17,7 +17,7 @@ from torch import Tensor
 from rdvfi.data.sources import Batch, check
 from rdvfi.data.synthetic.layer_motion import LayerMotion
 from rdvfi.data.synthetic.sampler import MARGIN, LayerPlan, ScenePlan, SceneRecipe, SceneSampler, texture_side
-from rdvfi.data.synthetic.scenes import Layers, Light, Scenes
+from rdvfi.data.synthetic.scenes import Illumination, Layers, Scenes
 from rdvfi.data.synthetic.small_objects import draw_scene
 from rdvfi.data.synthetic.textures import Pictures, draw_mattes
 
@@ -33,7 +33,7 @@ def build_scenes(plans: Sequence[ScenePlan], pictures: Pictures, size: tuple[int
         if some:
             layers.append(_layer(some, pictures, size, background=slot == 0))
     device = pictures.device
-    light = Light(
+    light = Illumination(
         torch.tensor([plan.slope for plan in plans], dtype=torch.float32).to(device),
         torch.tensor([plan.curve for plan in plans], dtype=torch.float32).to(device),
     )

@@ -53,7 +53,7 @@ class Layers:
 
 
 @dataclass(frozen=True, eq=False)
-class Light:
+class Illumination:
     """A smooth change of brightness: frames are multiplied by ``exp(g(t) (s . (1, x, y)))``.
 
     ``x`` and ``y`` run from -1 to 1 over the frame; ``g(t) = t - 1/2 + c (4 t (1 - t) - 1/2)``.
@@ -85,7 +85,7 @@ class Scenes:
 
     layers: Sequence[Layers]
     size: tuple[int, int]
-    light: Light | None = None
+    light: Illumination | None = None
     shutter: Float[Tensor, " b"] | None = None
 
     @property

@@ -48,7 +48,7 @@ class FirstBroken:
         return (min(broken), [name for name, step in steps.items() if step == min(broken)]) if broken else None
 
 
-class Clock:
+class TimeLimit:
     """How far a stage is in the time that it may take; all processes agree on it.
 
     Args:

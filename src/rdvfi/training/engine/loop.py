@@ -9,7 +9,7 @@ change from stage to stage, and its checkpoints are neither atomic nor free of p
 `rdvfi.training.engine.checkpoints`).
 
 **Resuming is exact.** Batches are found by their number, random numbers by the step
-(`rdvfi.training.objectives.moment`), and a checkpoint holds weights, averages and the optimiser's state bit
+(`rdvfi.training.objectives.training_step`), and a checkpoint holds weights, averages and the optimiser's state bit
 for bit, so on a CPU a run that was stopped and goes on equals one that never stopped. CUDA adds in
 an order of its own, and agrees to rounding.
 
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from rdvfi.media.images import write_png
-from rdvfi.training.engine.bookkeeping import Clock, FirstBroken, Means, agreed
+from rdvfi.training.engine.bookkeeping import FirstBroken, Means, TimeLimit, agreed
 from rdvfi.training.engine.checkpoints import Checkpoints, State, check_names
 from rdvfi.training.engine.layout import placed, running_buffers, whole
 from rdvfi.training.engine.log import Log
@@ -38,7 +38,7 @@ from rdvfi.training.engine.optimiser import make_averages, make_optimiser
 from rdvfi.training.engine.settings import EngineConfig
 from rdvfi.training.engine.sharding import gather, shard
 from rdvfi.training.objectives.base import Batch, Feed, Losses, Objective
-from rdvfi.training.objectives.moment import Moment
+from rdvfi.training.objectives.training_step import TrainingStep
 
 Report = Callable[[str], None]
 
@@ -92,7 +92,7 @@ class Trainer:
         self._optimiser, self._schedule = make_optimiser(config, self._trained)
         self._averages = make_averages(self._trained, config.average)
         self._checkpoints = Checkpoints(folder / "checkpoints", name, config.keep)
-        self._clock, self._broken = Clock(config.max_minutes, self.accelerator), FirstBroken()
+        self._clock, self._broken = TimeLimit(config.max_minutes, self.accelerator), FirstBroken()
         self._shown: Batch | None = None
 
     @property
@@ -211,10 +211,10 @@ class Trainer:
         last = f"the last good checkpoint is {kept[0]}" if kept else "there is no checkpoint yet"
         raise FloatingPointError(f"{self.name}: {what} at step {step}; {last}")
 
-    def _moment(self, step: int, part: int = 0) -> Moment:
+    def _moment(self, step: int, part: int = 0) -> TrainingStep:
         config, accelerator = self.config, self.accelerator
         rank, world = accelerator.process_index, accelerator.num_processes
-        return Moment(step, config.steps, config.seed, part, rank, world, self.device, self._clock.share)
+        return TrainingStep(step, config.steps, config.seed, part, rank, world, self.device, self._clock.share)
 
     def _next(self, stream: Iterator[Batch]) -> Batch:
         """The next batch on the device; times stay where they are, for they are read on the CPU."""

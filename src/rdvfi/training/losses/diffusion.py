@@ -6,10 +6,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.training.losses.evidence import Evidence, Loss, Needs, losses
-from rdvfi.training.objectives.moment import Moment
+from rdvfi.training.objectives.training_step import TrainingStep
 
 
-def rising_noise_level(moment: Moment, count: int, *, low: float = 0.3, rise: float = 0.6) -> Float[Tensor, " b"]:
+def rising_noise_level(moment: TrainingStep, count: int, *, low: float = 0.3, rise: float = 0.6) -> Float[Tensor, " b"]:
     """Noise levels from U(l, 1), ``l`` rising linearly from ``low`` to 1 over a share of training.
 
     The paper raises the lower bound until only pure noise is left, which is all that one-step

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi.registry import Registry
-from rdvfi.training.objectives.moment import Moment
+from rdvfi.training.objectives.training_step import TrainingStep
 
 
 class Needs(Enum):
@@ -97,12 +97,12 @@ class Estimates:
 
 
 @dataclass(frozen=True, eq=False)
-class Sampler:
+class GeneratorSampler:
     """The generator as a sampler: clean latents from pure noise, and the true ones."""
 
     sample: Callable[[Tensor], Tensor]
     clean: Float[Tensor, "b n c hz wz"]
-    moment: Moment
+    moment: TrainingStep
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ class Evidence:
     estimates: Estimates | None = None
     velocity: tuple[Tensor, Tensor] | None = None
     """Predicted and true target of the network, in its own parameterisation."""
-    sampler: Sampler | None = None
+    sampler: GeneratorSampler | None = None
 
     def has(self, needed: Needs) -> bool:
         """Whether a part is there."""

@@ -49,7 +49,7 @@ def matching_loss(
 
 
 @losses.register("matching")
-class Matching(Loss):
+class MatchingLoss(Loss):
     """Matches of the coarse flow `matching` against exact flow."""
 
     needs = Needs.MATCHES

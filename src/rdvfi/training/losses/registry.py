@@ -23,16 +23,16 @@ from rdvfi.training.losses.evidence import (
     Evidence,
     FlowPair,
     FramePair,
+    GeneratorSampler,
     Loss,
     Maps,
     Matches,
     Needs,
-    Sampler,
     Terms,
     losses,
 )
 from rdvfi.training.losses.imitation import Imitation
-from rdvfi.training.losses.matching import EveryEstimate, Matching, estimates_loss, matching_loss
+from rdvfi.training.losses.matching import EveryEstimate, MatchingLoss, estimates_loss, matching_loss
 from rdvfi.training.losses.motion import (
     AdjacentFlow,
     ExactFlow,
@@ -57,14 +57,14 @@ __all__ = [
     "FeatureDistance",
     "FlowPair",
     "FramePair",
+    "GeneratorSampler",
     "Imitation",
     "Loss",
     "Maps",
     "Matches",
-    "Matching",
+    "MatchingLoss",
     "NearestDraw",
     "Needs",
-    "Sampler",
     "Terms",
     "Theta",
     "estimates_loss",

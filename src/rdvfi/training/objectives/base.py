@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from rdvfi.media.pixels import Picture
-from rdvfi.training.objectives.moment import Moment
+from rdvfi.training.objectives.training_step import TrainingStep
 
 Batch = dict[str, Tensor]
 Losses = dict[str, Tensor]
@@ -26,9 +26,9 @@ class Objective(nn.Module, ABC):
     """What a stage trains: the parameters below it that require gradients."""
 
     @abstractmethod
-    def forward(self, batch: Batch, moment: Moment) -> Losses:
+    def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
         """Weighted losses of one batch, by name; their sum is minimised."""
 
-    def pictures(self, batch: Batch, moment: Moment) -> Picture | None:
+    def pictures(self, batch: Batch, moment: TrainingStep) -> Picture | None:
         """A picture of what the model makes of a batch, if there is something to see."""
         return None

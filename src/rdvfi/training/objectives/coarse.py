@@ -25,7 +25,7 @@ from rdvfi.motion.flow.matching import MatchedFlows, Matching
 from rdvfi.training.losses.evidence import Estimates, Evidence, FlowPair, Matches, Needs, Terms
 from rdvfi.training.objectives.base import Batch, Losses, Objective
 from rdvfi.training.objectives.clip_batch import ClipBatch
-from rdvfi.training.objectives.moment import Moment
+from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.sheet import draw_flows
 
 _COARSEST, _FINEST = STRIDES[0], STRIDES[-1]
@@ -129,7 +129,7 @@ class CoarseFlow(Objective):
         assert isinstance(coarse, FlowEstimator)
         return coarse.learned if isinstance(coarse, MatchedDIS) else coarse
 
-    def forward(self, batch: Batch, moment: Moment) -> Losses:
+    def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
         evidence = (
             self._of_pairs(Pair.of(batch), moment)
             if holds_pairs(batch)
@@ -147,7 +147,7 @@ class CoarseFlow(Objective):
         name = next(iter(found))
         return {**found, name: found[name] + 0.0 * idle}
 
-    def pictures(self, batch: Batch, moment: Moment) -> Picture:
+    def pictures(self, batch: Batch, moment: TrainingStep) -> Picture:
         """A sheet of the first samples: see `rdvfi.training.sheet.draw_flows`."""
         few = {name: value[:2] for name, value in batch.items()}
         if holds_pairs(few):
@@ -162,7 +162,7 @@ class CoarseFlow(Objective):
         flow = self.estimator.both_ways(first, last)[0]
         return draw_flows(first, last, flow, known[: len(first)], seen[: len(first)])
 
-    def _estimates(self, first: Tensor, last: Tensor, moment: Moment) -> tuple[list[Tensor], MatchedFlows | None]:
+    def _estimates(self, first: Tensor, last: Tensor, moment: TrainingStep) -> tuple[list[Tensor], MatchedFlows | None]:
         """Every estimate on the way to the flow, each in pixels of its own grid, and the matches."""
         estimator = self.estimator
         if isinstance(estimator, GlobalLocal):
@@ -174,7 +174,7 @@ class CoarseFlow(Objective):
         # The estimator's own: what a generator fills in would hide its mistakes from the loss.
         return [torch.cat(estimator.both_ways(first, last))], None
 
-    def _of_pairs(self, pair: Pair, moment: Moment) -> Evidence:
+    def _of_pairs(self, pair: Pair, moment: TrainingStep) -> Evidence:
         """Every estimate beside the flow on its own grid."""
         size = (pair.first.shape[-2], pair.first.shape[-1])
         flows, matched = self._estimates(pair.first, pair.last, moment)
@@ -185,7 +185,7 @@ class CoarseFlow(Objective):
             matches = Matches(matched.logits, pair.flows[stride] / stride, pair.visible[stride])
         return Evidence(moment.progress, estimates=estimates, matches=matches)
 
-    def _of_clips(self, clip: ClipBatch, moment: Moment) -> Evidence:
+    def _of_clips(self, clip: ClipBatch, moment: TrainingStep) -> Evidence:
         """Every estimate on the one grid on which clips have exact flow."""
         exact, seen = _ends(clip)
         size = (exact.shape[-2], exact.shape[-1])

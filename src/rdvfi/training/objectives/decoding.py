@@ -30,8 +30,8 @@ from rdvfi.training.losses.evidence import (
 )
 from rdvfi.training.objectives.base import Batch, Losses, Objective
 from rdvfi.training.objectives.clip_batch import ClipBatch
-from rdvfi.training.objectives.moment import Moment
 from rdvfi.training.objectives.rendering import drawing_of, render_free
+from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.sheet import draw_sheet, to_pixels
 
 
@@ -74,7 +74,7 @@ class Reconstructing(Objective):
         prior = None if clip.coarse is None else MotionPrior(clip.coarse)
         return self.model.generator.condition(clip.first, clip.last, latent0=latent0, latent1=latent1, prior=prior)
 
-    def predicted_keyframes(self, clip: ClipBatch, moment: Moment) -> Keyframes:
+    def predicted_keyframes(self, clip: ClipBatch, moment: TrainingStep) -> Keyframes:
         """What the generator makes of the two ends alone, from pure noise."""
         generator = self.model.generator
         condition = self.condition(clip, *self.encoded(clip, clip.ends).unbind(1))
@@ -104,7 +104,7 @@ class Reconstructing(Objective):
         return self.model.generator.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
     def rendered(
-        self, keyframes: Keyframes, trajectory: Trajectory, clip: ClipBatch, moment: Moment
+        self, keyframes: Keyframes, trajectory: Trajectory, clip: ClipBatch, moment: TrainingStep
     ) -> tuple[FramePair, Drawing | None]:
         """The frames' part of the evidence: frames, and what they are drawn with."""
         index = clip.free(moment.step)
@@ -112,7 +112,7 @@ class Reconstructing(Objective):
         drawing = drawing_of(drawn, clip, index) if self.terms.need(Needs.DRAWING) else None
         return FramePair(drawn.frames, truth, self.model.generator.encode), drawing
 
-    def pictures(self, batch: Batch, moment: Moment) -> Picture | None:
+    def pictures(self, batch: Batch, moment: TrainingStep) -> Picture | None:
         """A sheet of the first samples: see `rdvfi.training.sheet`."""
         clip = ClipBatch.of({key: value[:2] for key, value in batch.items()})
         keyframes = self._shown(clip, moment)
@@ -121,7 +121,7 @@ class Reconstructing(Objective):
         drawn = render_free(self.model, keyframes, trajectory, clip, index)
         return draw_sheet(self.model, clip, keyframes, trajectory, drawn, index)
 
-    def _shown(self, clip: ClipBatch, moment: Moment) -> Keyframes:
+    def _shown(self, clip: ClipBatch, moment: TrainingStep) -> Keyframes:
         return self.true_keyframes(clip)
 
     def _check_size(self, clip: ClipBatch) -> None:
@@ -147,7 +147,7 @@ class Decoding(Reconstructing):
         super().__init__(model, terms)
         self.predicted = predicted
 
-    def forward(self, batch: Batch, moment: Moment) -> Losses:
+    def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
         clip = ClipBatch.of(batch)
         keyframes = self._keyframes(clip, moment)
         flow = adjacent = frames = drawing = None
@@ -165,7 +165,7 @@ class Decoding(Reconstructing):
         )
         return self.terms(evidence)
 
-    def _keyframes(self, clip: ClipBatch, moment: Moment) -> Keyframes:
+    def _keyframes(self, clip: ClipBatch, moment: TrainingStep) -> Keyframes:
         with torch.no_grad():
             if self.predicted:
                 return self.predicted_keyframes(clip, moment)
@@ -195,7 +195,7 @@ class Decoding(Reconstructing):
         shown = torch.cat((seen[:, :, 0], seen[:, :, 1].flip(1)))
         return FlowPair(flows[:, 1:], wanted[:, 1:], shown[:, 1:]), adjacent
 
-    def _shown(self, clip: ClipBatch, moment: Moment) -> Keyframes:
+    def _shown(self, clip: ClipBatch, moment: TrainingStep) -> Keyframes:
         return self._keyframes(clip, moment)
 
 
@@ -206,7 +206,7 @@ class Autoencoding(Objective):
         super().__init__()
         self.autoencoder, self.terms = getattr(model.generator, "autoencoder"), terms  # noqa: B009
 
-    def forward(self, batch: Batch, moment: Moment) -> Losses:
+    def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
         """The losses of a batch of pictures; ``size`` keeps latents from growing."""
         images = batch["frames"][:, 0]
         raw = self.autoencoder.encoder(images - 0.5)
@@ -215,7 +215,7 @@ class Autoencoding(Objective):
         found = self.terms(Evidence(moment.progress, frames=pair))
         return {**found, "size": 1e-3 * raw.float().square().mean()}
 
-    def pictures(self, batch: Batch, moment: Moment) -> Picture | None:
+    def pictures(self, batch: Batch, moment: TrainingStep) -> Picture | None:
         """Images above their reconstructions."""
         images = batch["frames"][:6, 0]
         made = self.autoencoder.decoder(self.autoencoder.encoder(images - 0.5)) + 0.5
@@ -223,7 +223,9 @@ class Autoencoding(Objective):
         return to_pixels(torch.cat(rows, dim=-2))
 
 
-def partial_residual_motion(keyframes: Keyframes, clip: ClipBatch, moment: Moment) -> Float[Tensor, "b k 2 2 hz wz"]:
+def partial_residual_motion(
+    keyframes: Keyframes, clip: ClipBatch, moment: TrainingStep
+) -> Float[Tensor, "b k 2 2 hz wz"]:
     """A random share, per sample, of the exact departure from the straight line.
 
     So phi_2 meets residual motion of every quality, as a generator makes it.

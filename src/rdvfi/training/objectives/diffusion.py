@@ -12,11 +12,11 @@ from rdvfi.interfaces import Keyframes, NoiseProcess
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.trajectory.straight_motion import straight_motion_of
 from rdvfi.training.losses.diffusion import rising_noise_level
-from rdvfi.training.losses.evidence import Evidence, FlowPair, Needs, Sampler, Terms
+from rdvfi.training.losses.evidence import Evidence, FlowPair, GeneratorSampler, Needs, Terms
 from rdvfi.training.objectives.base import Batch, Losses
 from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.decoding import Reconstructing
-from rdvfi.training.objectives.moment import Moment
+from rdvfi.training.objectives.training_step import TrainingStep
 
 
 class Diffusing(Reconstructing):
@@ -50,7 +50,7 @@ class Diffusing(Reconstructing):
         self.process: NoiseProcess = process
         self.low, self.rise, self.reconstruct_from = low, rise, reconstruct_from
 
-    def forward(self, batch: Batch, moment: Moment) -> Losses:
+    def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
         clip, generator, process = ClipBatch.of(batch), self.model.generator, self.process
         latents = self.encoded(clip)
         condition = self.condition(clip, latents[:, 0], latents[:, -1])
@@ -73,7 +73,7 @@ class Diffusing(Reconstructing):
             def sample(noise: torch.Tensor) -> torch.Tensor:
                 return generator.predict(noise, pure, condition).latents
 
-            sampler = Sampler(sample, clean, moment)
+            sampler = GeneratorSampler(sample, clean, moment)
         evidence = Evidence(
             moment.progress,
             frames=frames,
@@ -95,5 +95,5 @@ class Diffusing(Reconstructing):
         inner = slice(1, -1)
         return FlowPair(made[:, inner], exact[:, inner], seen[:, inner])
 
-    def _shown(self, clip: ClipBatch, moment: Moment) -> Keyframes:
+    def _shown(self, clip: ClipBatch, moment: TrainingStep) -> Keyframes:
         return self.predicted_keyframes(clip, moment)

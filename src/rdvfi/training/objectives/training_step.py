@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 @dataclass
-class Moment:
+class TrainingStep:
     """One part of one step of training.
 
     Attributes:
