@@ -155,6 +155,15 @@ def test_what_cannot_be_recorded_is_named_and_runs(
     assert len(recorder) == 0
 
 
+def test_kinds_that_cannot_be_recorded_are_forgotten_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rdvfi.graphs.Watch", lambda: Watch("cpu"))
+    recorder = Recorder(Again(), limit=2)
+    with pytest.warns(RuntimeWarning, match="runs without a CUDA graph"):
+        for size in range(2, 8):
+            recorder.run("stage", lambda x: x.nonzero(), torch.ones(size))
+    assert len(recorder._graphs) == 2
+
+
 def test_what_is_prepared_at_the_first_call_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rdvfi.graphs.Watch", lambda: Watch("cpu"))
     prepared: list[Tensor] = []

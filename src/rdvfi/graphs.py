@@ -196,7 +196,7 @@ class Recorder:
 
     Args:
         capture: How to record; CUDA graphs by default.
-        limit: Graphs that are kept; the one unused for longest goes first.
+        limit: Kinds of input that are kept, with a graph or without one; the one unused for longest goes first.
         reuse_results: Return the graph's own memory: the next call of that kind overwrites it.
     """
 
@@ -236,6 +236,8 @@ class Recorder:
                 return function(*args)
             if key not in self._graphs:
                 result = self._first(name, key, function, args, watched)
+                while len(self._graphs) > self._limit:
+                    self._graphs.popitem(last=False)
                 if result is not None:
                     return result[0]
             graph = self._graphs[key]
@@ -268,8 +270,6 @@ class Recorder:
             self._give_up(name, key, "there is too little memory for one")
         except (NotRecordable, RuntimeError) as error:
             self._give_up(name, key, str(error).splitlines()[0])
-        while len(self._graphs) > self._limit:
-            self._graphs.popitem(last=False)
         return result
 
     def _record(self, function: Callable[..., Any], args: tuple[Any, ...]) -> _Graph:

@@ -83,7 +83,9 @@ class Pairs:
                 first, last, seed=self._seed, after=after, scene_threshold=self._scenes.threshold
             )
         except RuntimeError as error:
-            raise self._told(error, "estimate the motion between two frames") from error
+            if not is_out_of_memory(error):
+                raise
+            raise self._no_memory("estimate the motion between two frames") from error
 
     def _drawn(
         self, first: Image, last: Image, motion: Motion, timesteps: Sequence[float]
@@ -93,12 +95,11 @@ class Pairs:
             for part in self._model.render_parts(first, last, motion, timesteps, at_most=at_most):
                 yield from part[0]
         except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             height, width = first.shape[-2:]
-            raise self._told(error, f"draw a single frame of {width}x{height}") from error
+            raise self._no_memory(f"draw a single frame of {width}x{height}") from error
 
-    def _told(self, error: RuntimeError, work: str) -> Exception:
-        """The error, in one line if memory ran out."""
-        if not is_out_of_memory(error):
-            return error
+    def _no_memory(self, work: str) -> MemoryError:
         place = self._model.device
         return MemoryError(f"not enough memory on {place} to {work}; free some, or use another device")

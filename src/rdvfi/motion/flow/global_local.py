@@ -369,7 +369,7 @@ def global_local(
     matching_steps: int = 3,
     matching_fine_steps: int = 2,
 ) -> FlowEstimator:
-    """RDVFI-S's coarse flow: global matching, then local refinement; reads pixels.
+    """RDVFI-S2's coarse flow: global matching, local refinement, then a patch search; reads pixels.
 
     Args:
         width: Channels of the refinement at stride 4.
