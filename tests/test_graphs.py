@@ -159,8 +159,9 @@ def test_kinds_that_cannot_be_recorded_are_forgotten_too(monkeypatch: pytest.Mon
     monkeypatch.setattr("rdvfi.graphs.Watch", lambda: Watch("cpu"))
     recorder = Recorder(Again(), limit=2)
     with pytest.warns(RuntimeWarning, match="runs without a CUDA graph"):
-        for size in range(2, 8):
-            recorder.run("stage", lambda x: x.nonzero(), torch.ones(size))
+        recorder.run("stage", lambda x: x.nonzero(), torch.ones(2))
+    for size in range(3, 8):  # it is said once
+        recorder.run("stage", lambda x: x.nonzero(), torch.ones(size))
     assert len(recorder._graphs) == 2
 
 
