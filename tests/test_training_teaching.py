@@ -196,18 +196,18 @@ def test_what_is_drawn_with_is_what_is_compared(model: Interpolator, data: Path)
         with torch.no_grad():
             keyframes = objective.true_keyframes(clip)
             trajectory = model.trajectory(keyframes)
-            pair, field, drawing = objective.seen(keyframes, trajectory, clip, TrainingStep(1, 4))
+            pair, drawing = objective.rendered(keyframes, trajectory, clip, TrainingStep(1, 4))
             motion, when = rdvfi.Motion.of(keyframes, trajectory), clip.times[0, KNOTS + 1 : KNOTS + 2]
             frames = model.renderer(clip.first, clip.last, motion, when)[:, 0]
         assert torch.equal(pair.made, frames)
         assert drawing is not None
-        assert torch.equal(drawing.plain.flows, torch.cat((field.to_first, field.to_last), 1))
+        drawn_along = torch.cat([flow[:, 0] for flow in trajectory.at(when)], dim=1)
+        assert torch.equal(drawing.plain.flows, drawn_along)
         assert not torch.equal(drawing.refined.flows, drawing.plain.flows)
         right = torch.tensor([SPEED / 4, 0.0, -SPEED / 4, 0.0])[:, None, None]  # half of the way
         torch.testing.assert_close(drawing.wanted, right.expand(2, 4, *HALF))
         assert (drawing.wanted_mask is None) == (kind == "procedural")
         assert (drawing.visible is None) == (kind == "film")
-        assert (field.teacher is None) == (kind == "procedural")
 
 
 def test_samples_with_times_of_their_own_are_drawn_as_if_alone(model: Interpolator, data: Path) -> None:
