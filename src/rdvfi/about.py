@@ -4,7 +4,7 @@ Licences of code and of weights often differ, and weights are what most projects
 permissive implementation may load weights that forbid commercial use. So both are stated apart.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -34,4 +34,7 @@ RDVFI_S = About(
     citation="RDVFI. ICLR 2026",
     url="https://openreview.net/forum?id=OiWyf1BNtC",
 )
-"""Of the learned parts of the model that ships."""
+"""Of the learned parts of RDVFI-S."""
+
+RDVFI_S2 = replace(RDVFI_S, weights="installed with this package, in the model rdvfi-s2")
+"""Of those that RDVFI-S2 alone has."""

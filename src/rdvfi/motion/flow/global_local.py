@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rdvfi.about import RDVFI_S
+from rdvfi.about import RDVFI_S2
 from rdvfi.geometry import flow_length, replicate_pad, resize_flow, resize_image
 from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.layers import ResidualBlock, conv, zero_conv
@@ -355,7 +355,7 @@ def _normalised(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     return (words * (scale * (words.square().sum(1, keepdim=True) + 1e-6).rsqrt())).contiguous()
 
 
-@flows.register("global-local", about=RDVFI_S)
+@flows.register("global-local", about=RDVFI_S2)
 def global_local(
     *,
     width: int = 32,

@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.about import RDVFI_S
 from rdvfi.geometry import flow_length, resize_flow
 from rdvfi.interfaces import Basis, Keyframes, Reads, Trajectory, TrajectoryModel
 from rdvfi.motion.trajectory.knots import KNOTS_BEFORE, Knots, basis_reach, trajectory_over
@@ -163,7 +162,7 @@ def straight(*, basis: Basis, knots: Knots = Knots.MOVED) -> TrajectoryModel:
     return StraightTrajectory(basis, knots)
 
 
-@trajectories.register("prior", about=RDVFI_S)
+@trajectories.register("prior")
 def prior(*, basis: Basis, knots: Knots = Knots.MOVED) -> TrajectoryModel:
     """What the generator knows of motion: the straight line and its residual motion; no networks.
 
