@@ -254,7 +254,7 @@ def test_a_shipped_model_is_a_pair_of_half_precision_files(tmp_path: Path, monke
     stored = safetensors.torch.load_file(tmp_path / "rdvfi-s.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
     monkeypatch.setattr(models, "WEIGHTS_FOLDER", tmp_path)
-    assert rdvfi.list_models() == ["rdvfi-s", "rdvfi-s2"]
+    assert rdvfi.list_models() == ["rdvfi-s"]
     loaded = models.load_bundled("rdvfi-s", tmp_path)
     assert loaded.untrained_parts() == []
     for name, tensor in loaded.state_dict().items():

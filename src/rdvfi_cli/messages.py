@@ -43,7 +43,8 @@ _OPTIONS = {
 _NAMES = "|".join(sorted(_OPTIONS, key=len, reverse=True))
 _ARGUMENT = re.compile(rf"\b({_NAMES})(?:=(?:True|False)\b|(?= is ))")
 """An argument that is named with its value; names with an underscore are arguments wherever they stand."""
-_UNDERSCORED = re.compile(rf"\b({'|'.join(name for name in _OPTIONS if '_' in name)})\b")
+_UNDERSCORED = re.compile(rf"(?<![\w/.-])({'|'.join(name for name in _OPTIONS if '_' in name)})(?![\w/-]|\.\w)")
+"""They are left alone inside the names of files."""
 
 
 def in_words(message: str) -> str:

@@ -115,5 +115,9 @@ def write_png(path: Path, pixels: Pixels, *, profile: bytes = b"") -> None:
         raise OSError(f"could not encode {path}")
     partial = path.with_name(f".{path.name}.part")
     encoded = data.tobytes()
-    partial.write_bytes(encoded[:_HEADER] + profile + encoded[_HEADER:])
-    partial.replace(path)
+    try:
+        partial.write_bytes(encoded[:_HEADER] + profile + encoded[_HEADER:])
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

@@ -210,7 +210,7 @@ class SynthesisRenderer(RefiningRenderer):
 
 
 @renderers.register("synthesis", about=RDVFI_S)
-def synthesis(*, latent_channels: int = 16, width: int = 48, one_light: bool = True) -> Renderer:
+def synthesis(*, latent_channels: int = 16, width: int = 48, one_light: bool = False) -> Renderer:
     """The learned fusion of warped frames and keyframes (the paper's phi_s).
 
     Args:

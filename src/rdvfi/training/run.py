@@ -105,8 +105,9 @@ def _finish(stage: Stage, model: Interpolator, feed: TakingTurns, trainer: Train
             write_weights(out / f"{stage.stage}.lora.safetensors", lora_state(network))
         merge(network)
     if trainer.main:
-        save_parts(model, stage.train, out / f"{stage.stage}.safetensors")
+        # The weights say that a stage is done, so they come last.
         (out / f"{stage.stage}.yaml").write_text(as_table(stage))
+        save_parts(model, stage.train, out / f"{stage.stage}.safetensors")
     trainer.accelerator.wait_for_everyone()
 
 
