@@ -180,3 +180,19 @@ def test_a_file_where_a_folder_is_meant_is_refused_before_any_work(tmp_path) -> 
     (tmp_path / "frames").write_text("a file")
     with pytest.raises(ValueError, match="means a folder of PNG images"):
         output.check_destination(tmp_path / "frames", overwrite=True)
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_new_frames_take_the_place_of_old_ones(tmp_path, monkeypatch, exchange) -> None:
+    """Where a system can exchange two names, the folder is there at every moment."""
+    target, renames, replace = tmp_path / "frames", [], os.replace
+    target.mkdir()
+    (target / "frame_000000.png").write_text("old")
+    monkeypatch.setattr(os, "replace", lambda *names: (renames.append(names), replace(*names)))
+    if not exchange:
+        monkeypatch.setattr(output, "_renameat2", lambda *_: False)
+    with complete_or_nothing(target, overwrite=True) as partial:
+        (partial / "frame_000001.png").write_text("new")
+    assert os.listdir(target) == ["frame_000001.png"]
+    assert os.listdir(tmp_path) == ["frames"]
+    assert len(renames) == (0 if exchange else 2)

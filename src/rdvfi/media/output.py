@@ -26,8 +26,8 @@ _PARTIAL = re.compile(r"\..*\.rdvfi-(\d+)-\w+\.part(\.\w+)?", re.DOTALL)
 """Names of what is being written: the process is in the name."""
 _LONGEST = 255
 """Bytes of a file name."""
-_NO_REPLACE, _AT_CWD = 1, -100
-"""Of Linux: flag and folder of ``renameat2``."""
+_NO_REPLACE, _EXCHANGE, _AT_CWD = 1, 2, -100
+"""Of Linux: flags and folder of ``renameat2``."""
 
 
 def is_folder_output(destination: Path) -> bool:
@@ -156,6 +156,9 @@ def _publish_folder(partial: Path, place: Path, *, overwrite: bool) -> None:
         return
     # It holds nothing but an earlier run's frames: this was checked at the start, and may have changed.
     _check_replaceable(place, overwrite=overwrite)
+    if _renameat2(partial, place, _EXCHANGE):  # in one step: a kill leaves the old frames or the new ones there
+        shutil.rmtree(partial, ignore_errors=True)
+        return
     old = Path(tempfile.mkdtemp(prefix=_prefix(place), suffix=".part", dir=place.absolute().parent))
     os.replace(place, old)
     try:
@@ -169,7 +172,7 @@ def _publish_folder(partial: Path, place: Path, *, overwrite: bool) -> None:
 def _rename_new(partial: Path, place: Path, destination: Path) -> None:
     """Rename, unless there is something under that name already."""
     try:
-        if sys.platform == "linux" and _rename_no_replace(partial, place):
+        if _rename_no_replace(partial, place):
             return
         if partial.is_dir():
             place.mkdir()  # the one step that cannot succeed twice
@@ -196,11 +199,18 @@ def _link_new(partial: Path, place: Path) -> None:
 
 def _rename_no_replace(partial: Path, place: Path) -> bool:
     """Rename in one step that never replaces; False where the system has none."""
+    return _renameat2(partial, place, _NO_REPLACE)
+
+
+def _renameat2(partial: Path, place: Path, flag: int) -> bool:
+    """Linux's rename with a flag; False where the system or the file system has none."""
+    if sys.platform != "linux":
+        return False
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:
         return False
-    if rename(_AT_CWD, os.fsencode(partial), _AT_CWD, os.fsencode(place), _NO_REPLACE) == 0:
+    if rename(_AT_CWD, os.fsencode(partial), _AT_CWD, os.fsencode(place), flag) == 0:
         return True
     number = ctypes.get_errno()
     if number in (errno.ENOSYS, errno.EINVAL):
