@@ -22,10 +22,10 @@ from torch import Tensor
 
 import rdvfi
 from rdvfi.data.synthetic.layer_motion import LayerMotion
+from rdvfi.data.synthetic.layered_scenes import Layers, Scenes
 from rdvfi.data.synthetic.moving import build_scenes
-from rdvfi.data.synthetic.paths import FLAT, STATIC, LayerPath
+from rdvfi.data.synthetic.object_paths import FLAT, STATIC, LayerPath
 from rdvfi.data.synthetic.sampler import ScenePlan
-from rdvfi.data.synthetic.scenes import Layers, Scenes
 from rdvfi.evaluation.procedural import SIZE, held_out_pictures, held_out_plan
 from rdvfi.interfaces import Motion
 from rdvfi.motion.trajectory.knots import Knots, trajectory_over

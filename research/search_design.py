@@ -29,12 +29,12 @@ from compare_trajectories import exact
 from design import ENDS, VARIANTS, Part, Variant
 from rdvfi.checkpoint import write_weights
 from rdvfi.config import build
-from rdvfi.evaluation.clips import EvaluationWindow
+from rdvfi.evaluation.clip_evaluation import EvaluationWindow
 from rdvfi.evaluation.measure import measure
 from rdvfi.evaluation.methods import ModelMethod
 from rdvfi.evaluation.procedural import SETS, held_out_pictures, held_out_scene
 from rdvfi.evaluation.protocol import clip_windows
-from rdvfi.evaluation.report import read_environment
+from rdvfi.evaluation.results import read_environment
 from rdvfi.interfaces import Keyframes, MotionPrior
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.trajectory.iterative import IterativeFusion
@@ -42,9 +42,9 @@ from rdvfi.motion.trajectory.straight_motion import straight_motion_of
 from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.feeds import open_feed
 from rdvfi.training.losses.evidence import FlowPair
-from rdvfi.training.objectives.base import Objective
 from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.decoding import Decoding
+from rdvfi.training.objectives.objective import Objective
 from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.parts import part_of
 from rdvfi.training.recipes import compose_stages
@@ -160,7 +160,7 @@ def objective_of(stage: Stage, part: Part, model: Interpolator) -> Objective:
         return make_objective(stage, model)
     model.requires_grad_(False)
     part_of(model, part.name).requires_grad_(True)
-    from rdvfi.training.losses.registry import Terms
+    from rdvfi.training.losses.loss_registry import Terms
 
     objective = EndsDecoding.__new__(EndsDecoding)
     nn.Module.__init__(objective)

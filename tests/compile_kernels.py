@@ -14,7 +14,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from rdvfi.ops.kernels import correlation, paths, render, splat, warp
+from rdvfi.ops.kernels import correlation_kernels as correlation
+from rdvfi.ops.kernels import paths_kernels as paths
+from rdvfi.ops.kernels import render_kernels as render
+from rdvfi.ops.kernels import splat_kernels as splat
+from rdvfi.ops.kernels import warp_kernels as warp
 
 AMPERE, HOPPER = (GPUTarget("cuda", capability, 32) for capability in (80, 90))
 TYPES = {

@@ -14,7 +14,7 @@ from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.engine.settings import EngineConfig
 from rdvfi.training.engine.sharding import gather
 from rdvfi.training.lora import add_lora
-from rdvfi.training.objectives.base import Batch, Losses, Objective
+from rdvfi.training.objectives.objective import Batch, Losses, Objective
 from rdvfi.training.objectives.training_step import TrainingStep
 
 GLOBAL_BATCH = 4

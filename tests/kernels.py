@@ -31,7 +31,7 @@ def load(name: str) -> ModuleType:
         pytest.skip("needs Triton", allow_module_level=True)
     importlib.import_module("triton.experimental.gluon")  # Triton itself is not to be interpreted
     with patch.dict(os.environ, {"TRITON_INTERPRET": "0" if DEVICE == "cuda" else "1"}):
-        return importlib.import_module(f"rdvfi.ops.kernels.{name}")
+        return importlib.import_module(f"rdvfi.ops.kernels.{name}_kernels")
 
 
 def random_case(seed: int, n: int, c: int, h: int, w: int, *, reach: float = 5.0) -> tuple[Tensor, Tensor]:

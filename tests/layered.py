@@ -6,8 +6,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rdvfi.data.synthetic.layer_motion import LayerMotion
-from rdvfi.data.synthetic.paths import FLAT, STATIC, LayerPath
-from rdvfi.data.synthetic.scenes import Layers, Scenes
+from rdvfi.data.synthetic.layered_scenes import Layers, Scenes
+from rdvfi.data.synthetic.object_paths import FLAT, STATIC, LayerPath
 
 
 def sheet(picture: np.ndarray, path: LayerPath = STATIC, corner: tuple[float, float] = (0.0, 0.0)) -> Layers:

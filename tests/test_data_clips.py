@@ -10,7 +10,7 @@ import pytest
 import torch
 from skimage import data
 
-from rdvfi.data.datasets.clips import ClipWindows
+from rdvfi.data.datasets.clip_folder import ClipWindows
 from rdvfi.data.datasets.vimeo import Vimeo90K
 from rdvfi.media.clip import Clip, FolderClip, VideoClip, find_clips
 from rdvfi.media.scene_cuts import has_cut

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from filmed import SPEED, write_data
 from rdvfi.data.colours import Recoloured, recoloured
-from rdvfi.data.pairs import (
+from rdvfi.data.pair_pool import (
     EXACT,
     FLOWS,
     STRIDES,

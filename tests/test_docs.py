@@ -226,7 +226,7 @@ def test_the_table_of_the_readme_is_that_of_the_committed_results() -> None:
 
 
 def test_the_training_guide_lists_every_loss_and_no_other() -> None:
-    from rdvfi.training.losses.registry import losses
+    from rdvfi.training.losses.loss_registry import losses
 
     table = (ROOT / "docs/guides/train.md").read_text().split("| loss | what |\n")[1].split("\n\n")[0]
     first = [line.split("|")[1] for line in table.splitlines()]

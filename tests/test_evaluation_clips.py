@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import clips
-from rdvfi.evaluation.clips import windows
+from rdvfi.evaluation.clip_evaluation import windows
 from rdvfi.evaluation.procedural import SETS
 from rdvfi.evaluation.protocol import clip_windows, count_windows
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import rdvfi
 from rdvfi.evaluation import evaluate
-from rdvfi_cli.evaluate import evaluate as command
+from rdvfi_cli.evaluate_command import evaluate as command
 
 
 @pytest.fixture(scope="module")

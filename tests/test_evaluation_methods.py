@@ -14,7 +14,7 @@ from rdvfi.evaluation.measure import measure
 from rdvfi.evaluation.methods import ModelMethod, create_method, create_methods
 from rdvfi.evaluation.metrics import gradient_energy, psnr
 from rdvfi.evaluation.procedural import procedural_windows
-from rdvfi.evaluation.report import Score
+from rdvfi.evaluation.results import Score
 from rdvfi.interpolator import Interpolator
 from rdvfi.ops import render
 

@@ -81,7 +81,7 @@ def test_ssim_refuses_frames_smaller_than_its_window() -> None:
 def test_perceptual_metrics_order_damage(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
     if importlib.util.find_spec("piq") is None:
         pytest.skip("the extra 'metrics' is not installed")
-    from rdvfi.evaluation.perceptual import perceptual
+    from rdvfi.evaluation.piq_metrics import perceptual
 
     _, truth = pair
     noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(1))
@@ -96,7 +96,7 @@ def test_perceptual_metrics_order_damage(pair: tuple[torch.Tensor, torch.Tensor]
 
 
 def test_perceptual_metrics_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rdvfi.evaluation.perceptual import load_piq
+    from rdvfi.evaluation.piq_metrics import load_piq
 
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(ImportError, match=r"pip install 'rdvfi\[metrics\]'"):

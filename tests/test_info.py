@@ -10,7 +10,7 @@ from rdvfi.about import About
 from rdvfi.config import list_recipes
 from rdvfi.info import entry_info, find, model_info
 from rdvfi.registry import REGISTRIES, backbones, flows, renderers, trajectories
-from rdvfi_cli.info import info
+from rdvfi_cli.info_command import info
 from rdvfi_cli.main import main
 
 

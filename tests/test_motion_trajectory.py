@@ -9,8 +9,8 @@ from skimage import data
 from torch import Tensor
 
 from layered import flows, frame, labels, patch, scene, sheet
-from rdvfi.data.synthetic.paths import LayerPath
-from rdvfi.data.synthetic.scenes import Scenes
+from rdvfi.data.synthetic.layered_scenes import Scenes
+from rdvfi.data.synthetic.object_paths import LayerPath
 from rdvfi.interfaces import Basis, Motion
 from rdvfi.motion.trajectory.flow_reversal import SourceKnotTrajectory
 from rdvfi.motion.trajectory.knots import KnotTrajectory, MovedKnotTrajectory, load_trajectory

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from layered import flows, patch, scene, sheet
-from rdvfi.data.synthetic.paths import LayerPath
+from rdvfi.data.synthetic.object_paths import LayerPath
 from rdvfi.ops import fill_occluded
 
 SIZE = (96, 128)

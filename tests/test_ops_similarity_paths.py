@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from layered import flows, labels, patch, scene, sheet
-from rdvfi.data.synthetic.paths import LayerPath, turning_path
-from rdvfi.data.synthetic.scenes import Scenes
+from rdvfi.data.synthetic.layered_scenes import Scenes
+from rdvfi.data.synthetic.object_paths import LayerPath, turning_path
 from rdvfi.ops import similarity_path_flows, straight_flows
 from rdvfi.ops.similarity_paths import similarity_gradient
 

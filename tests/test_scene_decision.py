@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import rdvfi
 from rdvfi.interfaces import Motion
 from rdvfi.render.base import consistency_mask
-from rdvfi.render.warp import WarpRenderer
+from rdvfi.render.warp_renderer import WarpRenderer
 from rdvfi.scene_decision import SCENE_THRESHOLD, SceneDecision
 
 TIMES = torch.tensor([0.0, 0.25, 0.5, 1.0])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from filmed import write_data
-from rdvfi.data.datasets.clips import ClipWindows
+from rdvfi.data.datasets.clip_folder import ClipWindows
 from rdvfi.data.samples import load_textures
 from rdvfi.media.clip import find_clips
 

@@ -14,7 +14,7 @@ from skimage import data as photographs
 from torch import nn
 
 from filmed import write_data
-from rdvfi.data.pairs import build_pairs
+from rdvfi.data.pair_pool import build_pairs
 from rdvfi.data.pool import KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures
 from rdvfi.data.sources import Stream
@@ -23,10 +23,10 @@ from rdvfi.interpolator import Interpolator
 from rdvfi.media.images import write_png
 from rdvfi.models import load_bundled
 from rdvfi.training import feeds, run
-from rdvfi.training.losses.registry import Needs, Terms
+from rdvfi.training.losses.loss_registry import Needs, Terms
 from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.decoding import Autoencoding, Decoding
-from rdvfi.training.objectives.diffusion import Diffusing
+from rdvfi.training.objectives.one_step import Diffusing
 from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.parts import load_parts, only, part_of, save_parts
 from rdvfi.training.recipes import compose_stages, list_training_recipes
@@ -478,7 +478,7 @@ def test_what_is_wrong_in_a_recipe_is_named_before_anything_starts(
 
 
 def test_a_recipe_of_ones_own_and_a_loss_of_ones_own(tmp_path: Path) -> None:
-    from rdvfi.training.losses.registry import Evidence, Loss, losses
+    from rdvfi.training.losses.loss_registry import Evidence, Loss, losses
 
     text = "defaults: [training_stage, _self_]\nstage: own\nkind: decoding\ntrain: [renderer]\n"
     file = tmp_path / "own.yaml"

@@ -9,12 +9,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from filmed import write_data
-from rdvfi.data.pairs import EXACT, FLOWS, STRIDES, VISIBLE, build_pairs
+from rdvfi.data.pair_pool import EXACT, FLOWS, STRIDES, VISIBLE, build_pairs
 from rdvfi.data.pool import KINDS, Pool
 from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.training import run
 from rdvfi.training.feeds import open_feed
-from rdvfi.training.losses.registry import Estimates, FlowPair, Terms, estimates_loss
+from rdvfi.training.losses.loss_registry import Estimates, FlowPair, Terms, estimates_loss
 from rdvfi.training.objectives.coarse import CoarseFlow, Pair
 from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.parts import load_parts

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 import rdvfi
-from rdvfi.data.pairs import EXACT, FLOWS, STRIDES, VISIBLE
+from rdvfi.data.pair_pool import EXACT, FLOWS, STRIDES, VISIBLE
 from rdvfi.data.synthetic.moving import KNOTS
 from rdvfi.interpolator import Interpolator
-from rdvfi.training.losses.registry import Terms
-from rdvfi.training.objectives.base import Objective
+from rdvfi.training.losses.loss_registry import Terms
 from rdvfi.training.objectives.coarse import CoarseFlow
 from rdvfi.training.objectives.decoding import Autoencoding, Decoding
-from rdvfi.training.objectives.diffusion import Diffusing
+from rdvfi.training.objectives.objective import Objective
+from rdvfi.training.objectives.one_step import Diffusing
 from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.parts import only
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rdvfi.training.engine.checkpoints import Checkpoints, State, read_checkpoint
 from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.engine.settings import EngineConfig
-from rdvfi.training.objectives.base import Batch, Losses, Objective
+from rdvfi.training.objectives.objective import Batch, Losses, Objective
 from rdvfi.training.objectives.training_step import TrainingStep
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rdvfi._torchvision import import_torchvision
 from rdvfi.backbones.diffusion import VariancePreserving
-from rdvfi.training.losses.registry import (
+from rdvfi.training.losses.loss_registry import (
     Drawing,
     Evidence,
     FlowPair,

@@ -15,7 +15,7 @@ from rdvfi.data.synthetic.moving import KNOTS
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model, load_bundled
 from rdvfi.training import run
-from rdvfi.training.losses.registry import Terms
+from rdvfi.training.losses.loss_registry import Terms
 from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.decoding import Decoding
 from rdvfi.training.objectives.rendering import render_free

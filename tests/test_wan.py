@@ -12,8 +12,8 @@ import rdvfi
 from rdvfi import testing
 from rdvfi.backbones.wan.architecture import fresh_autoencoder, fresh_transformer
 from rdvfi.backbones.wan.autoencoder import decode_frames, encode_clip, encode_frames
+from rdvfi.backbones.wan.frame_layout import Frames, Layout
 from rdvfi.backbones.wan.generator import IMAGE_ROWS, TEXT_ROWS, WanKeyframes
-from rdvfi.backbones.wan.layout import Frames, Layout
 from rdvfi.backbones.wan.rope import FreeTimeRope
 
 few = settings(max_examples=20, deadline=None, derandomize=True)

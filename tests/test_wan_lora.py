@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import rdvfi
-from rdvfi.backbones.lora import merge_lora, read_tensor
+from rdvfi.backbones.merge_lora import merge_lora, read_tensor
 from rdvfi.backbones.wan.architecture import fresh_transformer
 from rdvfi.backbones.wan.generator import WanKeyframes
 from rdvfi.backbones.wan.names import to_diffusers

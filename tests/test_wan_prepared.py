@@ -13,8 +13,8 @@ from rdvfi.backbones.constant_context import Folded, distinct_rows
 from rdvfi.backbones.wan.architecture import fresh_autoencoder, fresh_transformer
 from rdvfi.backbones.wan.autoencoder import FlatAutoencoder, decode_frames, encode_frames
 from rdvfi.backbones.wan.folded import PreparedTransformer, fold_cross
+from rdvfi.backbones.wan.frame_layout import Frames, Layout
 from rdvfi.backbones.wan.generator import WanKeyframes
-from rdvfi.backbones.wan.layout import Frames, Layout
 
 
 def _shaken(module: Any) -> Any:

@@ -3,7 +3,7 @@
 `prepare` (numpy, in a worker process) draws the project's own `ScenePlan`s and turns them into ONE
 flat float32 vector and a table of where each part lies. `Painter` (torch, on the GPU) copies that
 vector once, from pinned memory and without waiting, and draws frames, exact flows and visibility.
-The numbers are those of `rdvfi.data.synthetic.moving.MovingTextures` and `rdvfi.data.pairs.scene_pairs` (see
+The numbers are those of `rdvfi.data.synthetic.moving.MovingTextures` and `rdvfi.data.pair_pool.scene_pairs` (see
 `check_against_project`), where every layer copies a dozen small tensors and works waves out in
 Python, sample by sample, some twenty times a batch.
 """
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from rdvfi.data.synthetic.procedural import Path
 
 from rdvfi.data.synthetic.moving import KNOTS
-from rdvfi.data.synthetic.paths import Wave, matrices
+from rdvfi.data.synthetic.object_paths import Wave, matrices
 from rdvfi.data.synthetic.sampler import MARGIN, Draw, Recipe, texture_side
 from rdvfi.data.synthetic.small_objects import draw_scene
 from rdvfi.data.synthetic.textures import REDUCTION, Pictures, _grid, _mesh
@@ -364,7 +364,7 @@ def job_of(pictures: Pictures, kind: str, size, recipe: dict, seed: int, numbers
 
 def check_against_project(pictures: Pictures, size=(96, 160), count=6) -> dict:
     """Largest differences from the project's own scenes (on the CPU)."""
-    from rdvfi.data.pairs import scene_pairs
+    from rdvfi.data.pair_pool import scene_pairs
     from rdvfi.data.synthetic.moving import MovingTextures
 
     painter, report = Painter(pictures), {}

@@ -405,7 +405,7 @@ def part_of_batch(found, count: int):
 
 def pair_losses(coarse, data, args, extra=None):
     """Every estimate of the flow against the exact one; film pairs may join the batch."""
-    from rdvfi.training.losses.matching import matching_loss
+    from rdvfi.training.losses.match import matching_loss
 
     first, last = data["frames"].unbind(1)
     h = first.shape[-2]

@@ -14,7 +14,12 @@ from types import FrameType
 
 import typer
 
-from rdvfi_cli import convert, data, evaluate, info, interpolate, train
+from rdvfi_cli import convert_command as convert
+from rdvfi_cli import data_command as data
+from rdvfi_cli import evaluate_command as evaluate
+from rdvfi_cli import info_command as info
+from rdvfi_cli import interpolate_command as interpolate
+from rdvfi_cli import train_command as train
 from rdvfi_cli.messages import in_words, one_line, warnings_as_lines
 
 USER_ERRORS = (OSError, ValueError, LookupError, ImportError, MemoryError)

@@ -162,7 +162,7 @@ def _fill(folder: Path, maker: Callable[[], MakeSample], part: range) -> None:
 
 
 class Pool:
-    """Samples of a folder made by `build_pool`, or by `rdvfi.data.pairs.build_pairs`."""
+    """Samples of a folder made by `build_pool`, or by `rdvfi.data.pair_pool.build_pairs`."""
 
     def __init__(self, folder: Path) -> None:
         files = sorted(folder.glob("*.npy"))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from rdvfi.data.datasets.build import CREDITS, HELD_OUT
-from rdvfi.data.datasets.clips import window_sample
+from rdvfi.data.datasets.clip_folder import window_sample
 from rdvfi.data.synthetic.textures import same_size
 from rdvfi.media.images import list_images, read_image
 from rdvfi.media.pixels import Picture, to_picture

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rdvfi.data.pairs import EXACT, FLOWS, VISIBLE
+from rdvfi.data.pair_pool import EXACT, FLOWS, VISIBLE
 from rdvfi.data.sources import ENDS_ONLY, Batch, BatchSource
 from rdvfi.data.synthetic.moving import KNOTS
 
@@ -30,7 +30,7 @@ _PLAIN = frozenset({"frames", "visible", "teacher_mask", *VISIBLE.values()})
 _VECTORS = frozenset({"flows", "coarse", "teacher", *FLOWS.values()})
 _LATENTS = "latents"
 KNOWN = _SCALARS | _PLAIN | _VECTORS | {_LATENTS}
-"""What of a batch can be turned; see `rdvfi.training.objectives.clip_batch.ClipBatch` and `rdvfi.data.pairs`."""
+"""What of a batch can be turned; see `rdvfi.training.objectives.clip_batch.ClipBatch` and `rdvfi.data.pair_pool`."""
 
 
 @dataclass(frozen=True, eq=False)

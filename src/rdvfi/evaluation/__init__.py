@@ -3,6 +3,6 @@
 from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.methods import create_method
 from rdvfi.evaluation.protocol import evaluate
-from rdvfi.evaluation.report import Report, Score
+from rdvfi.evaluation.results import Report, Score
 
 __all__ = ["Method", "Report", "Score", "create_method", "evaluate"]

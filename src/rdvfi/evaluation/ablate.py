@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.methods import ModelMethod
-from rdvfi.evaluation.report import AblationLoss, Score
+from rdvfi.evaluation.results import AblationLoss, Score
 from rdvfi.interfaces import Condition, Denoised, KeyframeGenerator
 from rdvfi.interpolator import Interpolator
 from rdvfi.types import SmallImage

@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.evaluation.baselines import Method
-from rdvfi.evaluation.clips import EvaluationWindow
+from rdvfi.evaluation.clip_evaluation import EvaluationWindow
 from rdvfi.evaluation.metrics import gradient_energy, psnr, quantise, ssim
-from rdvfi.evaluation.perceptual import perceptual
-from rdvfi.evaluation.report import Score
+from rdvfi.evaluation.piq_metrics import perceptual
+from rdvfi.evaluation.results import Score
 from rdvfi.media.scene_cuts import has_cut
 
 

@@ -23,11 +23,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from rdvfi.data.synthetic.determined import KINDS, curved_scene, limb_scene
+from rdvfi.data.synthetic.layered_scenes import Scenes
 from rdvfi.data.synthetic.moving import build_scenes
 from rdvfi.data.synthetic.sampler import ScenePlan
-from rdvfi.data.synthetic.scenes import Scenes
 from rdvfi.data.synthetic.textures import Pictures
-from rdvfi.evaluation.clips import EvaluationWindow
+from rdvfi.evaluation.clip_evaluation import EvaluationWindow
 
 SIZE = (256, 448)
 SCENES = 24

@@ -8,11 +8,11 @@ import torch
 
 from rdvfi.evaluation.ablate import ablations, losses
 from rdvfi.evaluation.baselines import Method
-from rdvfi.evaluation.clips import LONG_CLIP, EvaluationWindow, windows
+from rdvfi.evaluation.clip_evaluation import LONG_CLIP, EvaluationWindow, windows
 from rdvfi.evaluation.measure import measure, usable_device
 from rdvfi.evaluation.methods import create_methods
 from rdvfi.evaluation.procedural import SCENES, SETS, procedural_windows
-from rdvfi.evaluation.report import Report, read_environment
+from rdvfi.evaluation.results import Report, read_environment
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.clip import open_clip
 from rdvfi.media.pixels import Picture

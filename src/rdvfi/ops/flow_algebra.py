@@ -64,7 +64,7 @@ def _(forward: Tensor, backward: Tensor, times: Tensor, iterations: int) -> Tens
 def _(forward: Tensor, backward: Tensor, times: Tensor, iterations: int) -> Tensor:
     if forward.dtype != torch.float32 or not usable(forward, backward):
         return _straight_reference(forward, backward, times, iterations)
-    from rdvfi.ops.kernels import paths
+    from rdvfi.ops.kernels import paths_kernels as paths
 
     return paths.straight(forward, backward, times, iterations)
 

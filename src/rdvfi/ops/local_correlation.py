@@ -55,7 +55,7 @@ def _(source: Tensor, target: Tensor, radius: int) -> Tensor:
 def _(source: Tensor, target: Tensor, radius: int) -> Tensor:
     if not usable(source, target):
         return _reference(source, target, radius)
-    from rdvfi.ops.kernels import correlation as kernel
+    from rdvfi.ops.kernels import correlation_kernels as kernel
 
     return kernel.correlation(source, target, radius)
 
@@ -98,7 +98,7 @@ def _(grad: Tensor, source: Tensor, target: Tensor, radius: int) -> tuple[Tensor
 def _(grad: Tensor, source: Tensor, target: Tensor, radius: int) -> tuple[Tensor, Tensor]:
     if not usable(grad, source, target):
         return _reference_backward(grad, source, target, radius)
-    from rdvfi.ops.kernels import correlation as kernel
+    from rdvfi.ops.kernels import correlation_kernels as kernel
 
     by_source, by_wide = kernel.correlation_backward(grad, source, target, radius)
     return by_source, _folded(by_wide, target, radius)

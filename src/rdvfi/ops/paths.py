@@ -3,7 +3,7 @@
 On a TARGET grid the flow of an instant belongs to the pixel, and which point is seen there has to be
 found. Each function here finds it by a few fixed-point iterations of look-ups. They are written as
 compositions of `backward_warp`, which is the definition and has gradients; on CUDA, where no gradient
-is recorded, each is one or two kernels (`rdvfi.ops.kernels.paths`).
+is recorded, each is one or two kernels (`rdvfi.ops.kernels.paths_kernels`).
 """
 
 import torch
@@ -78,7 +78,7 @@ def _(
 ) -> Tensor:
     if not usable(here0, here1, there0, there1):
         return _follow_reference(here0, here1, there0, there1, start, end, iterations)
-    from rdvfi.ops.kernels import paths
+    from rdvfi.ops.kernels import paths_kernels as paths
 
     return paths.follow(here0, here1, there0, there1, start, end, iterations)
 
@@ -133,7 +133,7 @@ def _(first: Tensor, last: Tensor, onward: Tensor, back: Tensor) -> Tensor:
 def _(first: Tensor, last: Tensor, onward: Tensor, back: Tensor) -> Tensor:
     if not usable(first, last, onward, back):
         return _confidence_reference(first, last, onward, back)
-    from rdvfi.ops.kernels import paths
+    from rdvfi.ops.kernels import paths_kernels as paths
 
     return paths.confidence(first, last, onward, back)
 
@@ -274,6 +274,6 @@ def _(
     arguments = (fields, ahead, behind, ahead_error, behind_error, knots, times, weights)
     if not usable(*arguments):
         return _flows_at_reference(*arguments)
-    from rdvfi.ops.kernels import paths
+    from rdvfi.ops.kernels import paths_kernels as paths
 
     return paths.flows_at(*arguments)

@@ -18,7 +18,7 @@ power of two, which is chosen for each image and channel so that no sum can over
 of the largest product of value and weight for a frame of 8 megapixels.
 
 The operator is ``rdvfi::splat_sum``. Its implementation here, by `scatter_add_`, defines the
-results and runs on every device; on CUDA the kernels of `rdvfi.ops.kernels.splat` take its place.
+results and runs on every device; on CUDA the kernels of `rdvfi.ops.kernels.splat_kernels` take its place.
 """
 
 import math
@@ -189,7 +189,7 @@ def _(values: Tensor, flow: Tensor, weights: Tensor, deterministic: bool) -> Ten
 def _(values: Tensor, flow: Tensor, weights: Tensor, deterministic: bool) -> Tensor:
     if not usable(values, flow, weights):
         return _reference(values, flow, weights, deterministic)
-    from rdvfi.ops.kernels import splat
+    from rdvfi.ops.kernels import splat_kernels as splat
 
     deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
     # Products in float32, as the kernel forms them.
@@ -232,7 +232,7 @@ def _(grad: Tensor, values: Tensor, flow: Tensor, weights: Tensor) -> tuple[Tens
 def _(grad: Tensor, values: Tensor, flow: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if not usable(grad, values, flow, weights):
         return _reference_backward(grad, values, flow, weights)
-    from rdvfi.ops.kernels import splat
+    from rdvfi.ops.kernels import splat_kernels as splat
 
     return splat.splat_sum_backward(grad, values, flow, weights)
 

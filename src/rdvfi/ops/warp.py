@@ -4,7 +4,7 @@
 float32 whatever the image's type: in half precision they are off by a pixel beyond about 2000 px.
 
 It is the operator ``rdvfi::backward_warp``. Its implementation here, by `grid_sample`, defines the
-results and runs on every device; on CUDA the kernels of `rdvfi.ops.kernels.warp` take its place.
+results and runs on every device; on CUDA the kernels of `rdvfi.ops.kernels.warp_kernels` take its place.
 """
 
 from typing import Any
@@ -91,7 +91,7 @@ def _(image: Tensor, flow: Tensor) -> Tensor:
 def _(image: Tensor, flow: Tensor) -> Tensor:
     if not usable(image, flow):
         return _reference(image, flow)
-    from rdvfi.ops.kernels import warp
+    from rdvfi.ops.kernels import warp_kernels as warp
 
     return warp.backward_warp(image, flow)
 
@@ -136,7 +136,7 @@ def _(grad: Tensor, image: Tensor, flow: Tensor, need_image: bool, need_flow: bo
     ordered = need_image and torch.are_deterministic_algorithms_enabled()
     if ordered or not usable(grad, image, flow):
         return _reference_backward(grad, image, flow, need_image, need_flow)
-    from rdvfi.ops.kernels import warp
+    from rdvfi.ops.kernels import warp_kernels as warp
 
     return warp.backward_warp_backward(grad, image, flow, need_image, need_flow)
 

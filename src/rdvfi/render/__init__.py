@@ -3,6 +3,7 @@
 Importing the package registers the built-in implementations.
 """
 
-from rdvfi.render import synthesis, warp
+from rdvfi.render import synthesis
+from rdvfi.render import warp_renderer as warp
 
 __all__ = ["synthesis", "warp"]

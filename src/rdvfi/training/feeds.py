@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from rdvfi.data.colours import Recoloured
-from rdvfi.data.datasets.clips import ClipWindows
+from rdvfi.data.datasets.clip_folder import ClipWindows
 from rdvfi.data.datasets.vimeo import Vimeo90K
-from rdvfi.data.pairs import MovingPairs, build_pairs
+from rdvfi.data.pair_pool import MovingPairs, build_pairs
 from rdvfi.data.pool import KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures, load_textures
 from rdvfi.data.sources import BatchSource, Stream, mixed
@@ -21,7 +21,7 @@ from rdvfi.data.synthetic.moving import MovingTextures
 from rdvfi.data.synthetic.textures import Pictures
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.clip import find_clips
-from rdvfi.training.objectives.base import Batch
+from rdvfi.training.objectives.objective import Batch
 from rdvfi.training.stage import DataConfig, SourceKind
 from rdvfi.training.teaching import teach
 
@@ -33,7 +33,7 @@ _SEEDS_APART = 100_003
 
 @dataclass(frozen=True, eq=False)
 class TakingTurns:
-    """Sources that take turns, as a `rdvfi.training.objectives.base.Feed`.
+    """Sources that take turns, as a `rdvfi.training.objectives.objective.Feed`.
 
     With ``n`` processes, process ``r`` asks for batches ``r, r + n, ...``: it draws from a seed of
     its own, so that nothing is made that another process uses.

@@ -3,7 +3,7 @@
 A frozen layer ``W`` becomes ``W + (alpha / rank) B A`` with ``A`` (rank x in) random and ``B``
 (out x rank) zero, so training starts from the layer as it was (Hu et al., ICLR 2022,
 https://arxiv.org/abs/2106.09685). `merge` puts the additions into the weights for good.
-`lora_state` has the names that peft and diffusers write, which `rdvfi.backbones.lora` reads.
+`lora_state` has the names that peft and diffusers write, which `rdvfi.backbones.merge_lora` reads.
 
 peft does the same, and diffusers does it through peft; but peft brings transformers and tokenizers,
 which nothing else here needs.

@@ -21,7 +21,7 @@ from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.engine.sharding import blocks_of
 from rdvfi.training.feeds import TakingTurns, film_pool, open_feed
 from rdvfi.training.lora import lora_state, merge
-from rdvfi.training.objectives.factory import make_objective
+from rdvfi.training.objectives.select import make_objective
 from rdvfi.training.parts import part_of, prepared_model, save_parts
 from rdvfi.training.recipes import as_table, compose_stages
 from rdvfi.training.stage import Kind, Stage

@@ -9,7 +9,7 @@ from omegaconf import MISSING, OmegaConf
 
 from rdvfi.config import node_of
 from rdvfi.training.engine.settings import EngineConfig
-from rdvfi.training.losses.registry import losses
+from rdvfi.training.losses.loss_registry import losses
 
 _NAME = "_name_"
 """A field of loss settings that is not one: `rdvfi.config.node_of` adds it to every node."""

@@ -2,7 +2,7 @@
 
 from rdvfi.video.engine import Stopped
 from rdvfi.video.frames import interpolate_frames
-from rdvfi.video.interpolate import interpolate_video
-from rdvfi.video.report import LowConfidenceWarning, UncertainPair, VideoReport
+from rdvfi.video.job import interpolate_video
+from rdvfi.video.job_report import LowConfidenceWarning, UncertainPair, VideoReport
 
 __all__ = ["LowConfidenceWarning", "Stopped", "UncertainPair", "VideoReport", "interpolate_frames", "interpolate_video"]

@@ -20,10 +20,10 @@ from rdvfi.media.reader import Source, SourceFrame
 from rdvfi.media.writer import Sink
 from rdvfi.types import Image
 from rdvfi.video.contact_sheet import ContactSheet
-from rdvfi.video.pairs import Pairs
+from rdvfi.video.frames_between import Pairs
+from rdvfi.video.job_report import UncertainPair, VideoReport
 from rdvfi.video.pipeline import Background, Prefetch
-from rdvfi.video.report import UncertainPair, VideoReport
-from rdvfi.video.scenes import SceneChanges
+from rdvfi.video.scene_changes import SceneChanges
 from rdvfi.video.timing import Moment, Retiming, Stamp, schedule
 
 Progress = Callable[[int, int], bool | None]

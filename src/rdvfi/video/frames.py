@@ -9,9 +9,9 @@ import torch
 from rdvfi import _inputs
 from rdvfi.interpolator import Interpolator
 from rdvfi.video.frame_kinds import FrameKind, kind_of
-from rdvfi.video.pairs import Pairs
+from rdvfi.video.frames_between import Pairs
 from rdvfi.video.ready import DEFAULT_MODEL, DEFAULT_MULTIPLIER, ModelLike, ready_model
-from rdvfi.video.scenes import scene_changes
+from rdvfi.video.scene_changes import scene_changes
 from rdvfi.video.timing import Multiply, whole_number
 
 Frame = TypeVar("Frame")

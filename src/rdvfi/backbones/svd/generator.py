@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from rdvfi.about import About
 from rdvfi.backbones.diffusion import EDM
-from rdvfi.backbones.lora import read_tensor
+from rdvfi.backbones.merge_lora import read_tensor
 from rdvfi.backbones.svd.autoencoder import FrameAutoencoder
 from rdvfi.backbones.svd.folded import FixedUNet
 from rdvfi.backbones.svd.networks import (

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from rdvfi._tensors import tensor_difference
-from rdvfi.backbones.lora import read_tensors
+from rdvfi.backbones.merge_lora import read_tensors
 from rdvfi.backbones.pretrained_parts import load_part, prepare_diffusers
 from rdvfi.backbones.wan.architecture import fresh_transformer
 

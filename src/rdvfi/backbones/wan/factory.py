@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from rdvfi.about import About
 from rdvfi.backbones.diffusion import FlowMatching, Sampler
-from rdvfi.backbones.lora import merge_lora, read_tensor
+from rdvfi.backbones.merge_lora import merge_lora, read_tensor
 from rdvfi.backbones.pretrained_parts import load_part, prepare_diffusers
 from rdvfi.backbones.wan.architecture import check_size, fresh_autoencoder, fresh_transformer
+from rdvfi.backbones.wan.frame_layout import Frames, Layout
 from rdvfi.backbones.wan.generator import WanKeyframes
-from rdvfi.backbones.wan.layout import Frames, Layout
 from rdvfi.backbones.wan.names import to_diffusers
 from rdvfi.interfaces import KeyframeGenerator
 from rdvfi.registry import backbones

@@ -1,7 +1,7 @@
 """RDVFI-D's backbone: Wan2.1-Fun-1.3B-InP, a video diffusion transformer, in one step.
 
 `WanKeyframes` puts the latents of both frames at the two ends of nine latent frames, grey between
-them (InP conditioning, `rdvfi.backbones.wan.layout`), and lets the transformer make the rest from
+them (InP conditioning, `rdvfi.backbones.wan.frame_layout`), and lets the transformer make the rest from
 pure noise in one evaluation (`rdvfi.backbones.diffusion.FlowMatching`). Prompts are not used: 512 rows of text
 and 257 rows of image context are zeros, *given* to the network, since leaving them out is another
 input. A cached embedding can stand in their place.
@@ -33,7 +33,7 @@ from rdvfi.backbones.wan.autoencoder import (
     encode_frames,
 )
 from rdvfi.backbones.wan.folded import PreparedTransformer
-from rdvfi.backbones.wan.layout import Frames
+from rdvfi.backbones.wan.frame_layout import Frames
 from rdvfi.backbones.wan.rope import FreeTimeRope
 from rdvfi.interfaces import Condition, Denoised, KeyframeGenerator, MotionPrior
 from rdvfi.types import SmallImage

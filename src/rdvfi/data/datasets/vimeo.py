@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rdvfi.data.datasets.clips import cropped
+from rdvfi.data.datasets.clip_folder import cropped
 from rdvfi.data.sources import ENDS_ONLY, Stream
 
 LAYOUTS = {"triplet": ("tri", 3), "septuplet": ("sep", 7)}

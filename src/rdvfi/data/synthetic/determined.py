@@ -23,7 +23,7 @@ from math import cos, exp, hypot, log, pi, radians, sin
 import numpy as np
 from jaxtyping import Float
 
-from rdvfi.data.synthetic.paths import LayerPath, Point, background_path, turning_path
+from rdvfi.data.synthetic.object_paths import LayerPath, Point, background_path, turning_path
 from rdvfi.data.synthetic.sampler import LayerPlan, ScenePlan, blob_matte
 from rdvfi.data.synthetic.textures import Crop, Matte
 

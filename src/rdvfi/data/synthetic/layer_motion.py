@@ -4,7 +4,7 @@ A point of a layer is named by its place ``p`` in the frame at time 0. At time `
 
     x(t) = J(t) M(t) (p + g(t) D(p))
 
-with the path ``M`` and the wave ``g D`` of `rdvfi.data.synthetic.paths`; ``J`` is the path of what the
+with the path ``M`` and the wave ``g D`` of `rdvfi.data.synthetic.object_paths`; ``J`` is the path of what the
 layer hangs on: a forearm turns about the elbow, in the coordinates of time 0, and is then carried by
 the upper arm. The inverse of a similarity is closed; that of the wave is found by iteration.
 
@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rdvfi.data.synthetic.paths import PATH_NUMBERS, STEEPNESS, LayerPath, Wave
+from rdvfi.data.synthetic.object_paths import PATH_NUMBERS, STEEPNESS, LayerPath, Wave
 
 INVERSE_STEPS = 12
 """Iterations of the inverse: what is left is 0.25^12, 6e-8, of the wave's height."""

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from rdvfi.data.sources import Batch, check
 from rdvfi.data.synthetic.layer_motion import LayerMotion
+from rdvfi.data.synthetic.layered_scenes import Illumination, Layers, Scenes
 from rdvfi.data.synthetic.sampler import MARGIN, LayerPlan, ScenePlan, SceneRecipe, SceneSampler, texture_side
-from rdvfi.data.synthetic.scenes import Illumination, Layers, Scenes
 from rdvfi.data.synthetic.small_objects import draw_scene
 from rdvfi.data.synthetic.textures import Pictures, draw_mattes
 

@@ -2,7 +2,7 @@
 
 A scene has a background, up to two blobs, and sometimes a limb of two links, the lower of which
 turns about a joint that the upper one carries along. In a share of the scenes the end frames
-determine every path (see `rdvfi.data.synthetic.paths`); in the others paths are bowed and accelerated.
+determine every path (see `rdvfi.data.synthetic.object_paths`); in the others paths are bowed and accelerated.
 Some layers bend in smooth waves, some scenes change in brightness, some frames are blurred by an
 open shutter.
 """
@@ -12,7 +12,7 @@ from math import asin, cos, exp, pi, radians, sin
 
 import numpy as np
 
-from rdvfi.data.synthetic.paths import FLAT, STATIC, STEEPNESS, LayerPath, Wave, background_path, turning_path
+from rdvfi.data.synthetic.object_paths import FLAT, STATIC, STEEPNESS, LayerPath, Wave, background_path, turning_path
 from rdvfi.data.synthetic.textures import Crop, Matte
 
 WHOLE = Matte(0.0)

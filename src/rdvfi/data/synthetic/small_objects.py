@@ -14,7 +14,7 @@ from math import cos, pi, sin
 
 import numpy as np
 
-from rdvfi.data.synthetic.paths import LayerPath
+from rdvfi.data.synthetic.object_paths import LayerPath
 from rdvfi.data.synthetic.sampler import LayerPlan, ScenePlan, SceneSampler
 from rdvfi.data.synthetic.textures import Matte, Textureless
 

@@ -7,7 +7,7 @@ the image size, both end frames are warped along the flows, and blended::
 
 With gradients this is the plain composition of `rdvfi.ops.drawing.reference`. Without, it is the
 operator ``rdvfi::render``, which never holds a full-size intermediate of a whole frame: OpenCV
-draws on a CPU (`rdvfi.ops.drawing.opencv`), a kernel on CUDA (`rdvfi.ops.kernels.render`), and the
+draws on a CPU (`rdvfi.ops.drawing.opencv`), a kernel on CUDA (`rdvfi.ops.kernels.render_kernels`), and the
 reference, a band of rows at a time, wherever these cannot.
 """
 
@@ -104,7 +104,7 @@ def _(
     tensors = (img0, img1, flow0, flow1, mask, residual)
     if not usable(*tensors):
         return _by_reference(img0, img1, reference.join(*tensors[2:]), dtype)
-    from rdvfi.ops.kernels import render as kernel
+    from rdvfi.ops.kernels import render_kernels as kernel
 
     return kernel.render(*tensors, dtype)
 

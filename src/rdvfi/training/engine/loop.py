@@ -32,12 +32,12 @@ from torch.distributed.tensor import DTensor
 from rdvfi.media.images import write_png
 from rdvfi.training.engine.bookkeeping import FirstBroken, Means, TimeLimit, agreed
 from rdvfi.training.engine.checkpoints import Checkpoints, State, check_names
-from rdvfi.training.engine.layout import placed, running_buffers, whole
 from rdvfi.training.engine.log import Log
 from rdvfi.training.engine.optimiser import make_averages, make_optimiser
 from rdvfi.training.engine.settings import EngineConfig
 from rdvfi.training.engine.sharding import gather, shard
-from rdvfi.training.objectives.base import Batch, Feed, Losses, Objective
+from rdvfi.training.engine.state_layout import placed, running_buffers, whole
+from rdvfi.training.objectives.objective import Batch, Feed, Losses, Objective
 from rdvfi.training.objectives.training_step import TrainingStep
 
 Report = Callable[[str], None]

@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from rdvfi.training.objectives.base import Objective
+from rdvfi.training.objectives.objective import Objective
 
 
 def shard(objective: Objective, blocks: Iterable[nn.Module]) -> Objective:

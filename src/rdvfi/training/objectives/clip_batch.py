@@ -16,7 +16,7 @@ from rdvfi.data.pool import STRIDE
 from rdvfi.data.sources import ENDS_ONLY
 from rdvfi.data.synthetic.moving import KNOTS
 from rdvfi.geometry import resize_flow
-from rdvfi.training.objectives.base import Batch
+from rdvfi.training.objectives.objective import Batch
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Training the generator's coarse flow on pairs whose flow is given.
 
-It learns from pairs (`rdvfi.data.pairs`) or from clips with exact flow. A flow that is found by
+It learns from pairs (`rdvfi.data.pair_pool`) or from clips with exact flow. A flow that is found by
 matching has every estimate on its way compared, and the matches themselves; of another one only the
 result is known. `matched-dis` learns by its learned member: what is chosen from it has no gradient.
 """
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.data.pairs import EXACT, FLOWS, STRIDES, VISIBLE
+from rdvfi.data.pair_pool import EXACT, FLOWS, STRIDES, VISIBLE
 from rdvfi.data.pool import STRIDE
 from rdvfi.data.synthetic.moving import KNOTS
 from rdvfi.geometry import resize_flow
@@ -23,8 +23,8 @@ from rdvfi.motion.flow.global_local import GlobalLocal
 from rdvfi.motion.flow.matched_dis import MatchedDIS
 from rdvfi.motion.flow.matching import MatchedFlows, Matching
 from rdvfi.training.losses.evidence import Estimates, Evidence, FlowPair, Matches, Needs, Terms
-from rdvfi.training.objectives.base import Batch, Losses, Objective
 from rdvfi.training.objectives.clip_batch import ClipBatch
+from rdvfi.training.objectives.objective import Batch, Losses, Objective
 from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.sheet import draw_flows
 

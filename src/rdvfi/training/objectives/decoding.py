@@ -28,8 +28,8 @@ from rdvfi.training.losses.evidence import (
     Needs,
     Terms,
 )
-from rdvfi.training.objectives.base import Batch, Losses, Objective
 from rdvfi.training.objectives.clip_batch import ClipBatch
+from rdvfi.training.objectives.objective import Batch, Losses, Objective
 from rdvfi.training.objectives.rendering import drawing_of, render_free
 from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.sheet import draw_sheet, to_pixels

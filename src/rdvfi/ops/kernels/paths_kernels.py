@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling import BLOCK_X, BLOCK_Y, bilinear, corners, load, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import BLOCK_X, BLOCK_Y, bilinear, corners, load, programs, tile
 
 
 @triton.jit

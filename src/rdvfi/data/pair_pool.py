@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rdvfi.data.datasets.clips import cropped
+from rdvfi.data.datasets.clip_folder import cropped
 from rdvfi.data.pool import KINDS, REACH, SIZE, MakeSample, classical_flows, fill_folder, stored
 from rdvfi.data.samples import Film, load_textures
 from rdvfi.data.sources import Batch, check

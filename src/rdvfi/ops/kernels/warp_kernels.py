@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling import (
+from rdvfi.ops.kernels.sampling_kernels import (
     BLOCK_X,
     BLOCK_Y,
     add,

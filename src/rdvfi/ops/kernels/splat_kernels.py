@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling import BLOCK_X, BLOCK_Y, add, load, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import BLOCK_X, BLOCK_Y, add, load, programs, tile
 
 
 def splat_sum(values: Tensor, flow: Tensor, weights: Tensor, units: Tensor | None) -> Tensor:

@@ -14,7 +14,7 @@ from rdvfi._memory import is_out_of_memory
 from rdvfi.interfaces import Motion
 from rdvfi.interpolator import Interpolator
 from rdvfi.types import Image
-from rdvfi.video.scenes import SceneChanges
+from rdvfi.video.scene_changes import SceneChanges
 
 _RENDER_BYTES = 2**28
 """New frames that are drawn at once: about this many bytes of float32 pixels."""

@@ -1,7 +1,7 @@
 """Stage 2: one-step diffusion.
 
 Noisy latents go in, clean ones come out, at noise levels whose lower bound rises to pure noise
-(`rdvfi.training.losses.registry.rising_noise_level`). Motion and synthesis are frozen; the generator's
+(`rdvfi.training.losses.loss_registry.rising_noise_level`). Motion and synthesis are frozen; the generator's
 network learns by L_theta, by the frames that its keyframes come to (L_rec), and, where it predicts
 residual motion, by exact flow.
 """
@@ -11,11 +11,11 @@ import torch
 from rdvfi.interfaces import Keyframes, NoiseProcess
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.trajectory.straight_motion import straight_motion_of
-from rdvfi.training.losses.diffusion import rising_noise_level
+from rdvfi.training.losses.denoising import rising_noise_level
 from rdvfi.training.losses.evidence import Evidence, FlowPair, GeneratorSampler, Needs, Terms
-from rdvfi.training.objectives.base import Batch, Losses
 from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.decoding import Reconstructing
+from rdvfi.training.objectives.objective import Batch, Losses
 from rdvfi.training.objectives.training_step import TrainingStep
 
 

@@ -5,7 +5,7 @@ of it. A part that no loss needs is not computed, and a loss whose part is missi
 (exact flow on real clips) is left out of that step. ``losses.NAME=WEIGHT`` in a recipe switches one
 on; registering one is all that a new one needs::
 
-    from rdvfi.training.losses.registry import Evidence, Loss, Needs, losses
+    from rdvfi.training.losses.loss_registry import Evidence, Loss, Needs, losses
 
     @losses.register("mine")
     class Mine(Loss):
@@ -16,7 +16,7 @@ on; registering one is all that a new one needs::
 The paper's are ``l2``, ``lpips`` and ``theta``.
 """
 
-from rdvfi.training.losses.diffusion import NearestDraw, Theta, rising_noise_level
+from rdvfi.training.losses.denoising import NearestDraw, Theta, rising_noise_level
 from rdvfi.training.losses.evidence import (
     Drawing,
     Estimates,
@@ -32,13 +32,13 @@ from rdvfi.training.losses.evidence import (
     losses,
 )
 from rdvfi.training.losses.imitation import Imitation
-from rdvfi.training.losses.matching import EveryEstimate, MatchingLoss, estimates_loss, matching_loss
+from rdvfi.training.losses.lpips_loss import LPIPS, FeatureDistance
+from rdvfi.training.losses.match import EveryEstimate, MatchingLoss, estimates_loss, matching_loss
 from rdvfi.training.losses.motion import (
     AdjacentFlow,
     ExactFlow,
     flow_loss,
 )
-from rdvfi.training.losses.perceptual import LPIPS, FeatureDistance
 from rdvfi.training.losses.photometric import L1, L2, PSNR, Census, Edges
 
 __all__ = [

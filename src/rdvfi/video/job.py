@@ -17,9 +17,9 @@ from rdvfi.media.reader import ReadOptions, Source, SourceInfo, open_source
 from rdvfi.media.writer import check_options, open_sink
 from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.engine import Engine, Progress
+from rdvfi.video.job_report import LowConfidenceWarning, VideoReport
 from rdvfi.video.ready import DEFAULT_MODEL, DEFAULT_MULTIPLIER, ModelLike, ready_model
-from rdvfi.video.report import LowConfidenceWarning, VideoReport
-from rdvfi.video.scenes import scene_changes
+from rdvfi.video.scene_changes import scene_changes
 from rdvfi.video.timing import Multiply, Resample, Retiming, choose_retiming, exact_rate
 
 _LOGGER = logging.getLogger(__name__)

@@ -48,7 +48,7 @@ def evaluate(
     from rich.console import Console
 
     from rdvfi.evaluation import protocol
-    from rdvfi.evaluation.report import check_output
+    from rdvfi.evaluation.results import check_output
 
     if output is not None:
         check_output(output)
