@@ -37,6 +37,8 @@ class Codec:
     """Nothing is lost: frames are written as RGB."""
     carries_aspect: bool = True
     """Whether the stream itself says that its pixels are not square."""
+    joins: bool = True
+    """Whether a track can be put together from groups of pictures that were encoded apart."""
 
 
 CODECS: Mapping[str, Codec] = {
@@ -64,9 +66,19 @@ CODECS: Mapping[str, Codec] = {
     "prores": Codec("prores_ks", frozenset({".mov", ".mkv"}), preset="profile", options={"vendor": "apl0"}),
     "mpeg4": Codec("mpeg4", frozenset({".avi", ".mp4", ".mkv"}), 3, 31, "qscale", None),
     "ffv1": Codec("ffv1", frozenset({".mkv", ".avi"}), preset=None, lossless=True, carries_aspect=False),
-    "gif": Codec("gif", frozenset({".gif"}), preset=None, odd_sizes=True, carries_aspect=False),
-    "webp": Codec("libwebp_anim", frozenset({".webp"}), 90, 100, "quality", None, odd_sizes=True, carries_aspect=False),
-    "apng": Codec("apng", frozenset({".apng"}), preset=None, lossless=True, carries_aspect=False),
+    "gif": Codec("gif", frozenset({".gif"}), preset=None, odd_sizes=True, carries_aspect=False, joins=False),
+    "webp": Codec(
+        "libwebp_anim",
+        frozenset({".webp"}),
+        90,
+        100,
+        "quality",
+        None,
+        odd_sizes=True,
+        carries_aspect=False,
+        joins=False,
+    ),
+    "apng": Codec("apng", frozenset({".apng"}), preset=None, lossless=True, carries_aspect=False, joins=False),
     "h264-nvenc": Codec("h264_nvenc", _MOST, 20, 51, "cq", options={"preset": "p5"}),
     "hevc-nvenc": Codec("hevc_nvenc", _MOST, 22, 51, "cq", options={"preset": "p5"}),
     "av1-nvenc": Codec("av1_nvenc", frozenset({".mp4", ".mkv", ".webm"}), 28, 63, "cq", options={"preset": "p5"}),

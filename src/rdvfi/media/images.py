@@ -106,18 +106,23 @@ def write_png(path: Path, pixels: Pixels, *, profile: bytes = b"") -> None:
         pixels: The picture.
         profile: What `colour_profile` found in the image that it was made from.
     """
-    import cv2
-
-    # Level 1 is several times faster than the default and a few per cent larger.
-    options = (cv2.IMWRITE_PNG_COMPRESSION, 1)
-    done, data = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
-    if not done:
-        raise OSError(f"could not encode {path}")
+    encoded = encode_png(pixels)
     partial = path.with_name(f".{path.name}.part")
-    encoded = data.tobytes()
     try:
         partial.write_bytes(encoded[:_HEADER] + profile + encoded[_HEADER:])
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def encode_png(pixels: Pixels) -> bytes:
+    """RGB pixels as the content of a PNG file, without loss."""
+    import cv2
+
+    # Level 1 is several times faster than the default and a few per cent larger.
+    options = (cv2.IMWRITE_PNG_COMPRESSION, 1)
+    done, data = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise OSError(f"could not encode a PNG of {pixels.shape[1]}x{pixels.shape[0]} pixels")
+    return data.tobytes()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -13,15 +14,16 @@ from rdvfi.media.codecs import TICKS
 from rdvfi.media.encoding import Encoding, SinkOptions, plan_encoding
 from rdvfi.media.images import write_png
 from rdvfi.media.output import FRAME_NAME, complete_or_nothing, is_folder_output
+from rdvfi.media.pieces import FrameEncoder, WholeFrames
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.probe import file_url
 from rdvfi.media.reader import SourceInfo
 from rdvfi.media.timestamps import Moment
 
-_MUXERS = {".m4v": "mp4", ".ts": "mpegts", ".apng": "apng"}
-"""Formats that are not those of FFmpeg's choice for the suffix."""
 # The index moves to the front of the file, so that players can start while it loads.
 _FLAGS = {suffix: {"movflags": "+faststart"} for suffix in (".mp4", ".m4v", ".mov")}
+# Else Matroska files hold a random number, and no two are the same.
+_FLAGS |= {suffix: {"fflags": "+bitexact"} for suffix in (".mkv", ".webm")}
 _FLAGS |= {".webp": {"loop": "0"}, ".apng": {"plays": "0"}}  # for ever, as GIF
 
 
@@ -34,6 +36,14 @@ class Sink(ABC):
     @abstractmethod
     def write(self, pixels: Pixels, moment: Moment) -> None:
         """Write one frame."""
+
+    def encoder(self) -> FrameEncoder:
+        """A new encoder, for the next segment: see `rdvfi.media.pieces`."""
+        return WholeFrames()
+
+    def put(self, piece: Any) -> None:
+        """Write a piece that came from one of its encoders, of this run or another; pieces come in order."""
+        self.write(piece.pixels, piece.moment)
 
     @abstractmethod
     def finish(self) -> None:
@@ -113,6 +123,7 @@ def open_sink(
         ValueError: If the container cannot hold the video or its sound.
         FileExistsError: If something has appeared there meanwhile and is not to be replaced.
     """
+    from rdvfi.media.video_encoder import MUXERS
     from rdvfi.media.video_sink import VideoSink
 
     with complete_or_nothing(destination, overwrite=overwrite) as partial:
@@ -125,7 +136,7 @@ def open_sink(
         suffix = destination.suffix.lower()
         flags = _FLAGS.get(suffix, {})
         try:
-            with av.open(file_url(partial), "w", format=_MUXERS.get(suffix), options=flags) as container:
+            with av.open(file_url(partial), "w", format=MUXERS[suffix], options=flags) as container:
                 sink = VideoSink(
                     container,
                     info,

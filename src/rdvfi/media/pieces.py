@@ -1,0 +1,75 @@
+"""Pieces: what frames become on their way into the output, in a form that can be kept and put in later.
+
+A clip is written in segments. The frames of a segment go through a `FrameEncoder` of its own, which
+knows nothing of other segments; the pieces that come out are put into the sink in order. So a piece
+may come straight from the encoder, from an earlier run, or from another machine: the output is the
+same, byte for byte.
+
+Of a video a piece is an encoded packet, and a segment is a closed group of pictures. Outputs that
+cannot be put together from such groups take whole frames as pieces.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import astuple, dataclass
+from fractions import Fraction
+from typing import Generic, TypeVar
+
+from rdvfi.media.images import decode_image, encode_png
+from rdvfi.media.pixels import Pixels
+from rdvfi.media.timestamps import Moment
+
+Piece = TypeVar("Piece")
+
+
+class FrameEncoder(ABC, Generic[Piece]):
+    """Turns the frames of one segment into pieces."""
+
+    @abstractmethod
+    def encode(self, pixels: Pixels, moment: Moment) -> list[Piece]:
+        """Take one frame; pieces that are ready come out."""
+
+    @abstractmethod
+    def flush(self) -> list[Piece]:
+        """End the segment; the remaining pieces come out."""
+
+    @abstractmethod
+    def pack(self, piece: Piece) -> bytes:
+        """A piece as bytes."""
+
+    @abstractmethod
+    def unpack(self, data: bytes) -> Piece:
+        """The piece that `pack` made these bytes of."""
+
+
+@dataclass(frozen=True, eq=False)
+class WholeFrame:
+    """A frame as it is, and when it is shown."""
+
+    pixels: Pixels
+    moment: Moment
+
+
+class WholeFrames(FrameEncoder[WholeFrame]):
+    """Frames stay as they are; they are kept as PNG, without loss."""
+
+    def encode(self, pixels: Pixels, moment: Moment) -> list[WholeFrame]:
+        """The frame itself."""
+        return [WholeFrame(pixels, moment)]
+
+    def flush(self) -> list[WholeFrame]:
+        """Nothing is held back."""
+        return []
+
+    def pack(self, piece: WholeFrame) -> bytes:
+        """Times on the first line, then a PNG file."""
+        times = [str(value) for value in astuple(piece.moment)]
+        return json.dumps(times).encode() + b"\n" + encode_png(piece.pixels)
+
+    def unpack(self, data: bytes) -> WholeFrame:
+        """See `pack`."""
+        head, _, picture = data.partition(b"\n")
+        source, *times = json.loads(head)
+        return WholeFrame(
+            decode_image(picture, "a kept frame"), Moment(int(source), *(Fraction(time) for time in times))
+        )

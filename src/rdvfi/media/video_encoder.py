@@ -1,0 +1,166 @@
+"""Frames of a video encoded apart from its file: packets that can be kept, and muxed later."""
+
+import io
+import struct
+from collections import deque
+from dataclasses import replace
+from fractions import Fraction
+
+import av
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from rdvfi.media.codecs import TICKS
+from rdvfi.media.colour import Converter
+from rdvfi.media.encoding import Encoding
+from rdvfi.media.palette import Palette
+from rdvfi.media.pieces import FrameEncoder
+from rdvfi.media.pixels import Pixels
+from rdvfi.media.reader import SourceInfo
+from rdvfi.media.timestamps import Moment
+from rdvfi.media.track_writers import track_tags
+
+_FINEST_TICK = Fraction(1, 1_000_000_000)
+"""Encoders hold time bases in 32 bits, libvpx up to 10^9."""
+
+MUXERS = {
+    **{".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".ts": "mpegts"},
+    **{".avi": "avi", ".gif": "gif", ".webp": "webp", ".apng": "apng"},
+}
+"""Formats of FFmpeg by suffix."""
+
+_TAGS = {"libx265": "hvc1", "hevc_nvenc": "hvc1", "hevc_qsv": "hvc1", "hevc_videotoolbox": "hvc1"}
+"""Code of HEVC in MP4 and MOV that QuickTime and Safari play; FFmpeg's default they refuse."""
+
+_PACKET = struct.Struct("<qqq?")
+"""Presentation and decoding time and duration in ticks, and whether it is a key frame; the data follow."""
+
+
+def encoder_tick(suffix: str, tick: Fraction, rate: Fraction) -> Fraction:
+    """In what times of frames are counted, if all are whole in ``tick``."""
+    if suffix in (".avi", ".apng"):
+        return 1 / rate  # such files count frames
+    return Fraction(1, 100) if suffix == ".gif" else max(tick, _FINEST_TICK)
+
+
+def check_apart(first: int, second: int, *, tick: Fraction, suffix: str) -> None:
+    """Refuse two times, in ticks, that are one in a file of this kind.
+
+    Raises:
+        ValueError: If they are.
+    """
+    coarsest = TICKS.get(suffix, tick)
+    if round(second * tick / coarsest) <= round(first * tick / coarsest):
+        raise ValueError(
+            f"two frames would be shown at {float(second * tick):.4f} s: {suffix} files count time in steps "
+            f"of {float(coarsest) * 1000:g} ms; make fewer frames, or choose .mp4"
+        )
+
+
+class VideoEncoder(FrameEncoder[av.Packet]):
+    """The encoder of a video track, with or without a file.
+
+    Args:
+        info: The source.
+        encoding: How frames are encoded.
+        suffix: Of the output.
+        tick: What times are counted in; see `encoder_tick`.
+        rate: About how many frames a second there will be.
+        container: The file that the track is added to. Without one, packets come out that are equal
+            to those with one.
+    """
+
+    def __init__(
+        self,
+        info: SourceInfo,
+        encoding: Encoding,
+        *,
+        suffix: str,
+        tick: Fraction,
+        rate: Fraction,
+        container: OutputContainer | None = None,
+    ) -> None:
+        self._encoding, self._tick, self._suffix = encoding, tick, suffix
+        self._converter = Converter(info.colour, deep=info.layout.deep, headroom=info.headroom)
+        self._palette = Palette(encoding.width, encoding.height, tick) if suffix == ".gif" else None
+        self._durations: deque[tuple[int, int]] = deque()
+        self._end = 0
+        self._last: int | None = None
+        # Flags of the encoder depend on the format, whether or not anything is written.
+        self._container = container or av.open(io.BytesIO(), "w", format=MUXERS[suffix])
+        self.stream = self._add_stream(info, rate)
+
+    def _add_stream(self, info: SourceInfo, rate: Fraction) -> VideoStream:
+        encoding = self._encoding
+        stream = self._container.add_stream(encoding.codec.encoder, rate=rate, options=encoding.options)
+        assert isinstance(stream, VideoStream)
+        context = stream.codec_context
+        context.width, context.height = encoding.width, encoding.height
+        context.pix_fmt = encoding.form.name
+        # The encoder's own time base: a rate alone rounds timestamps to whole frames.
+        context.time_base = self._tick
+        if info.layout.aspect is not None:
+            context.sample_aspect_ratio = info.layout.aspect
+        if encoding.codec.encoder in _TAGS and self._suffix in (".mp4", ".m4v", ".mov"):
+            context.codec_tag = _TAGS[encoding.codec.encoder]
+        rgb = encoding.form.chroma == "rgb"
+        colour = replace(info.colour, matrix=0, full_range=True) if rgb else info.colour
+        colour.tag(context)
+        stream.metadata.update(track_tags(info.video_metadata))
+        return stream
+
+    def encode(self, pixels: Pixels, moment: Moment) -> list[av.Packet]:
+        """Encode one frame.
+
+        Raises:
+            ValueError: If the container cannot hold its time.
+        """
+        pts = round(moment.time / self._tick)
+        if self._last is not None:
+            check_apart(self._last, pts, tick=self._tick, suffix=self._suffix)
+        self._last = pts
+        frame = self._frame(pixels)
+        frame.pts, frame.time_base = pts, self._tick
+        # A frame keeps the picture type of its source, which would force the encoder's hand.
+        frame.pict_type = 0
+        self._end = round((moment.time + moment.duration) / self._tick)
+        self._durations.append((pts, max(1, self._end - pts)))
+        return self._timed(self.stream.encode(frame))
+
+    def flush(self) -> list[av.Packet]:
+        """The packets of frames that the encoder still holds; it takes no frame after that."""
+        return self._timed(self.stream.encode(None))
+
+    def pack(self, piece: av.Packet) -> bytes:
+        """See `FrameEncoder.pack`."""
+        dts = piece.pts if piece.dts is None else piece.dts
+        return _PACKET.pack(piece.pts, dts, piece.duration, piece.is_keyframe) + bytes(piece)
+
+    def unpack(self, data: bytes) -> av.Packet:
+        """See `FrameEncoder.unpack`."""
+        packet = av.Packet(data[_PACKET.size :])
+        packet.pts, packet.dts, packet.duration, packet.is_keyframe = _PACKET.unpack(data[: _PACKET.size])
+        packet.time_base = self._tick
+        return packet
+
+    def _frame(self, pixels: Pixels) -> av.VideoFrame:
+        fitted = self._encoding.fitted(pixels)
+        if self._palette is not None:
+            return self._palette.reduced(self._converter.from_rgb(fitted, "rgb24"))
+        return self._converter.from_rgb(fitted, self._encoding.form.name)
+
+    def _timed(self, packets: list[av.Packet]) -> list[av.Packet]:
+        for packet in packets:
+            packet.duration = self._take_duration(packet.pts)
+            packet.time_base = self._tick
+        return packets
+
+    def _take_duration(self, pts: int | None) -> int:
+        """The duration of the frame with this timestamp; encoders reorder frames."""
+        for i, (time, duration) in enumerate(self._durations):
+            if time == pts:
+                del self._durations[i]
+                return duration
+        if self._encoding.codec.encoder == "libwebp_anim":  # one packet holds all frames
+            return self._end
+        raise RuntimeError(f"the encoder returned a frame at {pts}, which was not given to it")
