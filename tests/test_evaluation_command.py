@@ -88,7 +88,7 @@ def test_csv_has_a_row_per_method(app: typer.Typer, video: Path, tmp_path: Path)
         rows = list(csv.DictReader(file))
     assert [row["method"] for row in rows] == ["blend", "blend+blur2"]
     assert {row["clip"] for row in rows} == {"pan.mp4"}
-    assert float(rows[1]["gradient_ratio"]) < float(rows[0]["gradient_ratio"])
+    assert float(rows[1]["gradient-energy"]) < float(rows[0]["gradient-energy"])
 
 
 def test_the_procedural_set_is_a_clip(app: typer.Typer) -> None:
@@ -116,7 +116,7 @@ def test_ablation_of_a_model(video: Path) -> None:
     (["--models", "blend", "--dtype", "int8"], ValueError, "--dtype is 'int8'"),
     (["--models", "blend", "--device", "toaster"], ValueError, "cannot use device 'toaster'"),
     (["--models", "blend", "--ablate"], ValueError, "nothing to ablate"),
-    (["--models", "blend", "--output", "x.txt"], ValueError, "must end in .json or .csv"),
+    (["--models", "blend", "--output", "x.txt"], ValueError, "must end in .json, .csv or .md"),
     (["--models", "blend", "--output", "no/x.csv"], FileNotFoundError, "there is no folder no"),
     (["--models", "blend", "--skip-cuts", "--start", "16", "--gap", "8", "--pairs", "1"],
      ValueError, "all 1 have a scene cut inside"),

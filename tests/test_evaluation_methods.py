@@ -169,7 +169,7 @@ def test_models_without_the_parts_cannot_be_ablated() -> None:
 
 def test_losses_are_differences_of_scores() -> None:
     rows = (("m", 30.0, 0.9), (f"m: {STRAIGHT}", 28.0, 0.8), (f"m: {COMPOSED}", 29.5, 0.85))
-    scores = tuple(Score(name, db, s, 1.0, 1.0) for name, db, s in rows)
+    scores = tuple(Score(name, {"psnr": db, "ssim": s}, 1.0) for name, db, s in rows)
     straight, composed = losses(["m"], scores)
     assert (straight.replaced, straight.psnr_lost) == (STRAIGHT, 2.0)
     assert (composed.replaced, composed.psnr_lost) == (COMPOSED, 0.5)

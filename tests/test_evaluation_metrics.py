@@ -1,6 +1,5 @@
 """Metrics against independent implementations, and the laws they obey."""
 
-import importlib.util
 import math
 import sys
 
@@ -10,7 +9,9 @@ import torch
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from rdvfi.evaluation.metrics import gradient_energy, psnr, quantise, ssim
+from rdvfi.evaluation.clip_evaluation import EvaluationWindow
+from rdvfi.evaluation.metrics import MadeFrames, gradient_energy, psnr, quantise, ssim
+from rdvfi.evaluation.metrics.metric import create_metric
 
 
 @pytest.fixture(scope="module")
@@ -78,25 +79,27 @@ def test_ssim_refuses_frames_smaller_than_its_window() -> None:
         ssim(small, small)
 
 
-def test_perceptual_metrics_order_damage(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
-    if importlib.util.find_spec("piq") is None:
-        pytest.skip("the extra 'metrics' is not installed")
-    from rdvfi.evaluation.piq_metrics import perceptual
+def made_frames(frames: torch.Tensor, truth: torch.Tensor) -> MadeFrames:
+    """Frames of a window whose ends are the first and the last true frame."""
+    pixels = (255.0 * torch.cat((truth[:1], truth, truth[-1:]))).round().byte().permute(0, 2, 3, 1)
+    return MadeFrames(EvaluationWindow(0, pixels.contiguous().numpy()), frames)
 
-    _, truth = pair
+
+@pytest.mark.parametrize(("name", "best"), [("fsim", 1.0), ("vif", 1.0), ("gmsd", 0.0), ("ms-ssim", 1.0)])
+def test_structural_metrics_order_damage(pair: tuple[torch.Tensor, torch.Tensor], name: str, best: float) -> None:
+    truth = torch.nn.functional.interpolate(pair[1], scale_factor=2) if name == "ms-ssim" else pair[1]
     noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(1))
-    mild, strong = (perceptual(quantise(truth + s * noise), truth) for s in (0.02, 0.1))
-    same = perceptual(truth, truth)
-    assert (strong.fsim < mild.fsim).all()
-    assert (strong.vif < mild.vif).all()
-    assert (strong.gmsd > mild.gmsd).all()
-    assert same.fsim.tolist() == pytest.approx([1.0] * 4, abs=1e-4)
-    assert same.vif.tolist() == pytest.approx([1.0] * 4, abs=1e-4)
-    assert same.gmsd.tolist() == pytest.approx([0.0] * 4, abs=1e-4)
+    metric = create_metric(name)
+    same, mild, strong = (
+        metric.measure(made_frames(quantise(truth + s * noise), quantise(truth))).values for s in (0.0, 0.02, 0.1)
+    )
+    assert same == pytest.approx([best] * 4, abs=1e-4)
+    for better, worse in zip(mild, strong, strict=True):
+        assert abs(best - worse) > abs(best - better)
 
 
 def test_perceptual_metrics_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rdvfi.evaluation.piq_metrics import load_piq
+    from rdvfi.evaluation.metrics.structure import load_piq
 
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(ImportError, match=r"pip install 'rdvfi\[metrics\]'"):

@@ -145,10 +145,11 @@ def ablations(method: Method) -> list[Method]:
 
 def losses(names: list[str], scores: tuple[Score, ...]) -> tuple[AblationLoss, ...]:
     """What each named model loses by each replacement, where both were measured."""
-    by_name = {score.method: score for score in scores}
+    by_name = {score.method: score for score in scores if score.failed is None}
     return tuple(
         AblationLoss(name, replaced, by_name[name].psnr - without.psnr, by_name[name].ssim - without.ssim)
         for name in names
+        if name in by_name
         for replaced in REPLACEMENTS
         if (without := by_name.get(f"{name}: {replaced}")) is not None
     )

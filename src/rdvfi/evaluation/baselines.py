@@ -23,7 +23,7 @@ from math import ceil
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.interpolator import Interpolator
@@ -44,6 +44,24 @@ class Method(ABC):
     @abstractmethod
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
         """Frames at ``times`` between two frames in [0, 1], as (1, t, 3, H, W)."""
+
+    def flows(self, img0: Image, img1: Image, times: Times) -> tuple[Flows, Flows] | None:
+        """Flows from each new frame to the first and to the last one, in pixels of the images, (1, t, 2, H, W).
+
+        None from methods that draw their frames without any, or with flows on another grid.
+        """
+        return None
+
+
+class Unavailable(Method):
+    """In the place of a method that could not be made; every call raises the reason."""
+
+    def __init__(self, name: str, reason: Exception) -> None:
+        self.name, self.reason = name, reason
+
+    def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
+        """Never returns."""
+        raise self.reason
 
 
 class CrossFade(Method):
@@ -66,22 +84,22 @@ class DISWarp(Method):
     """
 
     def __init__(self, *, width: int | None = None) -> None:
-        import cv2
-
         self.name = "dis" if width is None else f"dis-{width}"
         self.width = width
-        self._estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
         """Frames at ``times``, on the device of the images."""
-        forward, backward = self._flows(img0, img1)
-        to_first, to_last = intermediate_flows(forward, backward, times.to(img0.device))
+        to_first, to_last = self.flows(img0, img1, times)
         frames = []
         for i, time in enumerate(times.tolist()):
             first = backward_warp(img0, to_first[:, i])
             last = backward_warp(img1, to_last[:, i])
             frames.append(torch.lerp(first, last, time))
         return torch.stack(frames, dim=1)
+
+    def flows(self, img0: Image, img1: Image, times: Times) -> tuple[Flows, Flows]:
+        """What its frames are drawn with."""
+        return intermediate_flows(*self._flows(img0, img1), times.to(img0.device))
 
     def _flows(self, img0: Image, img1: Image) -> tuple[Flow, Flow]:
         """Flow from first to last and back, at full size, in full-size pixels."""
@@ -92,11 +110,18 @@ class DISWarp(Method):
         first, last = _grey(resize_image(img0, size)), _grey(resize_image(img1, size))
         flows = []
         for source, target in ((first, last), (last, first)):
-            # None is what OpenCV asks for when there is no flow to start from.
-            flow = self._estimator.calc(source, target, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
-            tensor = torch.from_numpy(flow).permute(2, 0, 1)[None].to(img0.device)
-            flows.append(resize_flow(tensor, (h, w)))
+            flows.append(resize_flow(dis_flow(source, target).to(img0.device), (h, w)))
         return flows[0], flows[1]
+
+
+def dis_flow(source: UInt8[np.ndarray, "h w"], target: UInt8[np.ndarray, "h w"]) -> Float[torch.Tensor, "1 2 h w"]:
+    """OpenCV's DIS flow (medium preset) between two 8-bit grey pictures, on the grid of ``source``."""
+    import cv2
+
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    # None is what OpenCV asks for when there is no flow to start from.
+    flow = estimator.calc(source, target, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return torch.from_numpy(flow).permute(2, 0, 1)[None]
 
 
 def _grey(image: Image) -> UInt8[np.ndarray, "h w"]:

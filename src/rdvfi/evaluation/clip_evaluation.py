@@ -8,12 +8,13 @@ Across a scene cut there is no motion to find, and in a long film such windows w
 mean. `rdvfi.media.scene_cuts.has_cut` looks at the **true** frames, so it is the same for every method.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from rdvfi.media.pixels import Picture
@@ -24,11 +25,30 @@ LONG_CLIP = 1000
 
 
 @dataclass(frozen=True, eq=False)
+class TrueMotion:
+    """Where each pixel of the frames between is found in both ends: exact flows on the TARGET grid, in pixels."""
+
+    to_first: Float[Tensor, "t 2 H W"]
+    to_last: Float[Tensor, "t 2 H W"]
+    visible: Bool[Tensor, "t 2 H W"]
+    """Whether the point is seen in the first frame (channel 0) and in the last."""
+
+
+@dataclass(frozen=True, eq=False)
 class EvaluationWindow:
     """Two input frames and the truth between them. ``first`` is the number of the first input."""
 
     first: int
     frames: UInt8[np.ndarray, "n H W 3"]
+    clip: str = ""
+    """Which clip of a set it is from."""
+    draw_motion: Callable[[], TrueMotion] | None = None
+    """Gives the exact motion, where the scene is generated."""
+
+    @cached_property
+    def motion(self) -> TrueMotion | None:
+        """The exact motion, if it is known."""
+        return None if self.draw_motion is None else self.draw_motion()
 
     @property
     def times(self) -> Times:

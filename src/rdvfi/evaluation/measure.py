@@ -3,12 +3,15 @@
 Each method sees the 8-bit input frames in [0, 1] and a list of times. Its frames are rounded to 8
 bits and compared with the true ones. Time is taken around the whole call, with the device
 synchronised on both sides, after one call that is not counted; measuring is not part of it.
+
+A method that fails is left out from there on, and its row says why; the others go on. So are
+metrics: one that cannot be taken is named with its reason, and the rest are taken.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, median
+from statistics import median
 
 import torch
 from jaxtyping import Float
@@ -16,61 +19,86 @@ from torch import Tensor
 
 from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow
-from rdvfi.evaluation.metrics import gradient_energy, psnr, quantise, ssim
-from rdvfi.evaluation.piq_metrics import perceptual
-from rdvfi.evaluation.results import Score
+from rdvfi.evaluation.intervals import interval, middle_mean, weighted_mean
+from rdvfi.evaluation.metrics.fidelity import quantise
+from rdvfi.evaluation.metrics.metric import DEFAULT, MadeFrames, Metric, Sample, SetMetric, create_metrics
+from rdvfi.evaluation.results import Score, WindowRow, unit_names
 from rdvfi.media.scene_cuts import has_cut
+
+FAILURES = (ValueError, RuntimeError, OSError, ImportError, KeyError, TypeError, MemoryError)
+"""What a method may raise without ending the evaluation of the others."""
+
+Observer = Callable[[Method, MadeFrames], None]
+"""Called with what each method made in each window, for example to draw it."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Scores, and on how much they were taken; ``size`` is (height, width)."""
+    """Scores, and on how much they were taken; ``sizes`` are (height, width), each once."""
 
     scores: tuple[Score, ...]
-    size: tuple[int, int]
+    sizes: tuple[tuple[int, int], ...]
     pairs: int
     frames: int
     skipped: int
+    windows: tuple[WindowRow, ...] = ()
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    """Metrics that could not be taken, and why."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the frames, the last one's if there are several."""
+        return self.sizes[-1]
 
 
 @dataclass
 class _Tally:
-    """What one method has scored so far, frame by frame, and its milliseconds pair by pair."""
+    """What one method has scored so far: samples window by window, and milliseconds per new frame."""
 
-    psnr: list[float] = field(default_factory=list)
-    ssim: list[float] = field(default_factory=list)
-    energy: list[float] = field(default_factory=list)
-    true_energy: list[float] = field(default_factory=list)
+    metrics: dict[str, Metric]
+    samples: list[dict[str, Sample]] = field(default_factory=list)
     milliseconds: list[float] = field(default_factory=list)
-    fsim: list[float] = field(default_factory=list)
-    vif: list[float] = field(default_factory=list)
-    gmsd: list[float] = field(default_factory=list)
+    failed: Exception | None = None
 
-    def add(self, frames: Tensor, truth: Tensor, seconds: float, with_perceptual: bool) -> None:
-        rounded = quantise(frames)
-        self.psnr += psnr(rounded, truth).tolist()
-        self.ssim += ssim(rounded, truth).tolist()
-        self.energy += gradient_energy(rounded).tolist()
-        self.true_energy += gradient_energy(truth).tolist()
-        self.milliseconds.append(1000.0 * seconds / len(truth))
-        if with_perceptual:
-            scores = perceptual(rounded, truth)
-            self.fsim += scores.fsim.tolist()
-            self.vif += scores.vif.tolist()
-            self.gmsd += scores.gmsd.tolist()
+    def add(self, made: MadeFrames, seconds: float, unavailable: dict[str, str]) -> None:
+        self.milliseconds.append(1000.0 * seconds / len(made.frames))
+        found: dict[str, Sample] = {}
+        for name, metric in self.metrics.items():
+            if name in unavailable or (metric.needs_flows and made.flows is None):
+                continue
+            try:
+                found[name] = metric.measure(made)
+            except FAILURES as error:
+                unavailable[name] = _reason(error)
+        self.samples.append(found)
 
-    def score(self, name: str) -> Score:
-        true_energy = sum(self.true_energy)
-        return Score(
-            method=name,
-            psnr=fmean(self.psnr),
-            ssim=fmean(self.ssim),
-            gradient_ratio=sum(self.energy) / true_energy if true_energy > 0.0 else 1.0,
-            ms_per_frame=median(self.milliseconds),
-            fsim=fmean(self.fsim) if self.fsim else None,
-            vif=fmean(self.vif) if self.vif else None,
-            gmsd=fmean(self.gmsd) if self.gmsd else None,
-        )
+    def score(self, name: str, units: Sequence[str], unavailable: dict[str, str]) -> Score:
+        if self.failed is not None:
+            return Score(name, failed=_reason(self.failed))
+        score = Score(name, ms_per_frame=median(self.milliseconds))
+        for metric_name, metric in self.metrics.items():
+            if metric_name not in unavailable:
+                self._summarise(score, metric_name, metric, units, unavailable)
+        return score
+
+    def _summarise(
+        self, score: Score, name: str, metric: Metric, units: Sequence[str], unavailable: dict[str, str]
+    ) -> None:
+        if isinstance(metric, SetMetric):
+            try:
+                score.values[name] = metric.result()
+            except FAILURES as error:
+                unavailable[name] = _reason(error)
+            return
+        taken = [i for i, found in enumerate(self.samples) if name in found]
+        samples = [self.samples[i][name] for i in taken]
+        if not samples:
+            return
+        score.values[name] = weighted_mean(samples)
+        if (between := interval(samples, [units[i] for i in taken])) is not None:
+            score.intervals[name] = between
+        if (middle := middle_mean(samples)) is not None:
+            score.middle[name] = middle
 
 
 def measure(
@@ -78,44 +106,55 @@ def measure(
     methods: Sequence[Method],
     *,
     device: torch.device,
+    metrics: Sequence[str] = DEFAULT,
     skip_cuts: bool = False,
-    with_perceptual: bool = False,
     on_window: Callable[[], None] | None = None,
+    observe: Observer | None = None,
+    describe: Callable[[EvaluationWindow], Mapping[str, float]] | None = None,
 ) -> Measurement:
     """Run every method over every window.
 
     Args:
         windows: Pairs of inputs with the truth between them.
         methods: Methods with different names.
-        device: Where the input frames are put.
+        device: Where the input frames are put, and networks of metrics run.
+        metrics: Names of metrics.
         skip_cuts: Leave out windows in which the scene changes.
-        with_perceptual: Take FSIM, VIF and GMSD too.
         on_window: Called after each window, for a progress bar.
+        observe: Called with what each method made.
+        describe: Gives properties of a window, such as the size of its motion, to group scores by.
 
     Raises:
-        ValueError: If there is no window to measure, or a method returns frames of a wrong shape
-            or frames that are not numbers.
+        ValueError: If there is no window to measure, or a name is unknown.
+        Exception: What the methods raised, if all of them failed: the first one's.
     """
     _check_names(methods)
-    tallies = {method.name: _Tally() for method in methods}
-    pairs = frames = skipped = 0
-    size = (0, 0)
+    tallies, unavailable = _tallies(methods, metrics, device)
+    rows: list[WindowRow] = []
+    sizes: dict[tuple[int, int], None] = {}
+    frames = skipped = 0
     for window in windows:
         if skip_cuts and has_cut(window.frames):
             skipped += 1
         else:
-            truth = window.truth()
             for method in methods:
-                new, seconds = _run(method, window, device, warm_up=pairs == 0)
-                tallies[method.name].add(new, truth, seconds, with_perceptual)
-            pairs, frames, size = pairs + 1, frames + len(truth), tuple(truth.shape[-2:])
+                _take(method, window, device, tallies[method.name], unavailable, warm_up=not rows, observe=observe)
+            frames += len(window.frames) - 2
+            sizes[window.frames.shape[1], window.frames.shape[2]] = None
+            rows.append(WindowRow(window.clip, window.first, dict(describe(window)) if describe else {}))
+            _raise_if_none_is_left(tallies)
         if on_window is not None:
             on_window()
-    if pairs == 0:
+    if not rows:
         why = f"all {skipped} have a scene cut inside" if skipped else "the clip is too short"
         raise ValueError(f"no pair of frames to evaluate: {why}")
-    scores = tuple(tally.score(name) for name, tally in tallies.items())
-    return Measurement(scores, (size[0], size[1]), pairs, frames, skipped)
+    units = unit_names(rows)
+    scores = tuple(tally.score(name, units, unavailable) for name, tally in tallies.items())
+    for name, tally in tallies.items():
+        for row, found in zip(rows, tally.samples, strict=False):
+            if tally.failed is None:
+                row.samples[name] = {key: sample for key, sample in found.items() if sample.values}
+    return Measurement(scores, tuple(sizes), len(rows), frames, skipped, tuple(rows), unavailable)
 
 
 def usable_device(device: str | torch.device) -> torch.device:
@@ -131,6 +170,54 @@ def usable_device(device: str | torch.device) -> torch.device:
         why = str(error).splitlines()[0]
         raise ValueError(f"cannot use device {str(device)!r}: {why}") from error
     return usable
+
+
+def _tallies(
+    methods: Sequence[Method], names: Sequence[str], device: torch.device
+) -> tuple[dict[str, _Tally], dict[str, str]]:
+    """A tally for each method; each has its own metrics, since some of them keep what they saw."""
+    made, unavailable = create_metrics(names, device=device)
+    tallies = {}
+    for method in methods:
+        fresh, _ = create_metrics([name for name in made if isinstance(made[name], SetMetric)], device=device)
+        tallies[method.name] = _Tally({**made, **fresh})
+    return tallies, unavailable
+
+
+def _take(
+    method: Method,
+    window: EvaluationWindow,
+    device: torch.device,
+    tally: _Tally,
+    unavailable: dict[str, str],
+    *,
+    warm_up: bool,
+    observe: Observer | None,
+) -> None:
+    """Have the method make its frames in one window, and measure them; a failure is kept."""
+    if tally.failed is not None:
+        return
+    try:
+        frames, seconds = _run(method, window, device, warm_up=warm_up)
+        flows = _flows(method, window, device) if any(m.needs_flows for m in tally.metrics.values()) else None
+    except FAILURES as error:
+        tally.failed = error
+        return
+    made = MadeFrames(window, quantise(frames), flows)
+    tally.add(made, seconds, unavailable)
+    if observe is not None:
+        observe(method, made)
+
+
+def _raise_if_none_is_left(tallies: Mapping[str, _Tally]) -> None:
+    failures = [tally.failed for tally in tallies.values() if tally.failed is not None]
+    if len(failures) == len(tallies):
+        raise failures[0]
+
+
+def _reason(error: Exception) -> str:
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(text.split()) or type(error).__name__
 
 
 def _check_names(methods: Sequence[Method]) -> None:
@@ -160,6 +247,14 @@ def _run(
     if not bool(frames.isfinite().all()):
         raise ValueError(f"{method.name} made frames with values that are not finite")
     return frames[0].detach().float().cpu(), seconds
+
+
+def _flows(method: Method, window: EvaluationWindow, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """The method's flows, where the window knows the true ones."""
+    if window.motion is None:
+        return None
+    flows = method.flows(*window.inputs(device), window.times)
+    return None if flows is None else (flows[0].cpu(), flows[1].cpu())
 
 
 def _synchronise(device: torch.device) -> None:

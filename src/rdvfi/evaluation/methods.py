@@ -11,11 +11,13 @@ from pathlib import Path
 
 import torch
 
-from rdvfi.evaluation.baselines import Blurred, CrossFade, DISWarp, Method
+from rdvfi.evaluation.baselines import Blurred, CrossFade, DISWarp, Method, Unavailable
 from rdvfi.evaluation.rife import RIFE
+from rdvfi.geometry import choose_motion_size, resize_flow
+from rdvfi.interfaces import FlowGrid
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model, list_models
-from rdvfi.types import Image, Times, Video
+from rdvfi.types import Flows, Image, Times, Video
 
 BASELINES = ("blend", "dis", "dis-448", "rife")
 """Names of the baselines; ``dis-448`` stands for any width."""
@@ -42,6 +44,20 @@ class ModelMethod(Method):
         """Frames at ``times``, with the default seed."""
         motion = self.model.estimate(img0, img1)
         return self.model.render(img0, img1, motion, times)
+
+    @torch.inference_mode()
+    def flows(self, img0: Image, img1: Image, times: Times) -> tuple[Flows, Flows] | None:
+        """The trajectory at ``times``, enlarged to the images; None if it is on the SOURCE grid."""
+        trajectory = self.model.estimate(img0, img1).trajectory
+        if trajectory.grid is not FlowGrid.TARGET:
+            return None
+        h, w = img0.shape[-2:]
+        multiple = self.model.generator.size_multiple
+        padded = choose_motion_size(h, w, area=self.model.motion_area, multiple=multiple).padded
+        first, last = (
+            resize_flow(flows[0].float(), padded)[None, ..., :h, :w] for flows in trajectory.at(times.to(img0.device))
+        )
+        return first, last
 
 
 def create_method(name: str, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Method:
@@ -80,7 +96,13 @@ def create_methods(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> list[Method]:
-    """Methods from names, methods, and models; a model given as an object is named 'model'."""
+    """Methods from names, methods, and models; a model given as an object is named 'model'.
+
+    A method that lacks a package or its weights becomes an `Unavailable` one, and the others go on.
+
+    Raises:
+        ValueError: If there is no method of some name.
+    """
     methods: list[Method] = []
     for model in models:
         if isinstance(model, Method):
@@ -88,8 +110,15 @@ def create_methods(
         elif isinstance(model, Interpolator):
             methods.append(ModelMethod(model, name="model"))
         else:
-            methods.append(create_method(model, device=device, dtype=dtype))
+            methods.append(_created(model, device, dtype))
     return methods
+
+
+def _created(name: str, device: str | torch.device, dtype: torch.dtype) -> Method:
+    try:
+        return create_method(name, device=device, dtype=dtype)
+    except (ImportError, OSError) as error:
+        return Unavailable(name, error)
 
 
 def _check_model_name(name: str) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from rdvfi.data.synthetic.determined import KINDS, curved_scene, limb_scene
@@ -27,7 +27,7 @@ from rdvfi.data.synthetic.layered_scenes import Scenes
 from rdvfi.data.synthetic.moving import build_scenes
 from rdvfi.data.synthetic.sampler import ScenePlan
 from rdvfi.data.synthetic.textures import Pictures
-from rdvfi.evaluation.clip_evaluation import EvaluationWindow
+from rdvfi.evaluation.clip_evaluation import EvaluationWindow, TrueMotion
 
 SIZE = (256, 448)
 SCENES = 24
@@ -115,5 +115,17 @@ def procedural_windows(
 def _windows(gap: int, name: str, scenes: range, pictures: Pictures) -> Iterator[EvaluationWindow]:
     times = torch.arange(gap + 1)[None] / gap
     for number in scenes:
-        frames, _ = held_out_scene(name, number, pictures).frames(times, supersample=SUPERSAMPLE)
-        yield EvaluationWindow(number, (255.0 * frames[0]).round().byte().permute(0, 2, 3, 1).contiguous().numpy())
+        scene = held_out_scene(name, number, pictures)
+        yield scene_window(scene, times, number=number, clip=f"{name} {number}")
+
+
+def scene_window(scene: Scenes, times: Float[Tensor, "1 n"], *, number: int, clip: str) -> EvaluationWindow:
+    """The window of one scene at ``times``, both ends included, with its exact motion."""
+    frames, _ = scene.frames(times, supersample=SUPERSAMPLE)
+    pixels = (255.0 * frames[0]).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+    def motion() -> TrueMotion:
+        flows, visible = scene.flows_to(times[:, 1:-1], times[:, [0, -1]])
+        return TrueMotion(flows[0, :, 0], flows[0, :, 1], visible[0])
+
+    return EvaluationWindow(number, pixels, clip, motion)

@@ -9,10 +9,12 @@ import torch
 from rdvfi.evaluation.ablate import ablations, losses
 from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.clip_evaluation import LONG_CLIP, EvaluationWindow, windows
-from rdvfi.evaluation.measure import measure, usable_device
+from rdvfi.evaluation.measure import Observer, measure, usable_device
 from rdvfi.evaluation.methods import create_methods
+from rdvfi.evaluation.metrics import DEFAULT, PERCEPTUAL
 from rdvfi.evaluation.procedural import SCENES, SETS, procedural_windows
 from rdvfi.evaluation.results import Report, read_environment
+from rdvfi.evaluation.window_properties import describer
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.clip import open_clip
 from rdvfi.media.pixels import Picture
@@ -28,11 +30,14 @@ def evaluate(
     pairs: int | None = None,
     max_size: int | None = None,
     skip_cuts: bool | None = None,
+    metrics: Sequence[str] = DEFAULT,
     perceptual: bool = False,
+    group_by: Sequence[str] = (),
     ablate: bool = False,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     on_window: Callable[[], None] | None = None,
+    observe: Observer | None = None,
 ) -> Report:
     """Measure methods against the true frames of a clip.
 
@@ -49,18 +54,23 @@ def evaluate(
         max_size: Longest side of the frames; larger ones are reduced first.
         skip_cuts: Leave out pairs between which the scene changes; by default in clips of more
             than 1,000 frames.
+        metrics: Names of metrics; see `rdvfi.evaluation.metrics`. One that lacks a package or the
+            weights of its network is named in ``Report.unavailable``.
         perceptual: Take FSIM, VIF and GMSD too; needs the extra ``metrics``.
+        group_by: "motion", "occlusion": properties of the true frames to group scores by.
         ablate: Measure each of our models again with straight-line keyframes, and again with
             plain composition.
         device: Where networks run.
         dtype: Type that our models compute in.
         on_window: Called after each pair, for a progress bar.
+        observe: Called with each method and what it made of each pair.
 
     Raises:
         FileNotFoundError: If the clip does not exist.
         ValueError: If it cannot be read or is too short, if a name is unknown, or if ``ablate`` is
             asked of a model without the parts that it replaces.
-        ImportError: If a method needs a package that is not installed.
+        Exception: What the methods raised, if every one of them failed; one that fails beside
+            others is left out, and its score says why.
     """
     where = usable_device(device)
     source = clip_windows(clip, gap=gap, start=start, pairs=pairs, max_size=max_size)
@@ -74,14 +84,19 @@ def evaluate(
         source,
         [*methods, *replaced],
         device=where,
+        metrics=[*metrics, *(name for name in PERCEPTUAL if perceptual and name not in metrics)],
         skip_cuts=skip,
-        with_perceptual=perceptual,
         on_window=on_window,
+        observe=observe,
+        describe=describer(group_by),
     )
     return Report(
         clip=str(clip) if _is_set(clip) else Path(clip).name,
         gap=gap,
         size=measured.size,
+        sizes=len(measured.sizes),
+        windows=measured.windows,
+        unavailable=measured.unavailable,
         pairs=measured.pairs,
         frames=measured.frames,
         skipped=measured.skipped,

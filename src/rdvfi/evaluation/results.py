@@ -1,39 +1,84 @@
-"""Results of an evaluation: values that print as a table and save as JSON or CSV."""
+"""Results of an evaluation: values that print as tables and save as JSON, CSV or Markdown."""
 
 import csv
 import io
 import json
 import os
 import subprocess
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from rdvfi.evaluation.intervals import Interval, paired_difference
+from rdvfi.evaluation.metrics.metric import Sample
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_OUTPUTS = (".json", ".csv")
+_OUTPUTS = (".json", ".csv", ".md")
 
 
 @dataclass(frozen=True)
 class Score:
-    """Means of one method over all frames that it made.
+    """Means of one method over all frames that it made, by metric.
 
-    ``gradient_ratio`` is the gradient energy of the new frames over that of the true ones: below 1
-    they are smoother. ``ms_per_frame`` is the median over pairs of the whole time for a pair
-    divided by its new frames. The perceptual scores are there when they were asked for.
+    ``ms_per_frame`` is the median over pairs of the whole time for a pair divided by its new frames.
     """
 
     method: str
-    psnr: float
-    ssim: float
-    gradient_ratio: float
-    ms_per_frame: float
-    fsim: float | None = None
-    vif: float | None = None
-    gmsd: float | None = None
+    values: dict[str, float] = field(default_factory=dict)
+    ms_per_frame: float | None = None
+    failed: str | None = None
+    """Why there are no values."""
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    """95 per cent bootstrap intervals over clips; see `rdvfi.evaluation.intervals`."""
+    middle: dict[str, float] = field(default_factory=dict)
+    """Means over the frames in the middle between two inputs, where there is one."""
+
+    @property
+    def psnr(self) -> float:
+        """PSNR in dB."""
+        return self._value("psnr")
+
+    @property
+    def ssim(self) -> float:
+        """SSIM."""
+        return self._value("ssim")
+
+    @property
+    def gradient_ratio(self) -> float:
+        """Gradient energy of the new frames over that of the true ones: below 1 they are smoother."""
+        return self._value("gradient-energy")
+
+    def _value(self, name: str) -> float:
+        if name not in self.values:
+            raise KeyError(f"{self.method} has no {name}: {self.failed or 'it was not measured'}")
+        return self.values[name]
+
+    def flat(self) -> dict[str, Any]:
+        """Everything in one mapping, the metrics by their own names."""
+        rest = {"ms_per_frame": self.ms_per_frame, "failed": self.failed}
+        return {"method": self.method, **self.values, **rest, "intervals": self.intervals, "middle": self.middle}
+
+
+@dataclass(frozen=True)
+class WindowRow:
+    """What was measured in one window. ``first`` is the number of its first frame in ``clip``."""
+
+    clip: str
+    first: int
+    properties: dict[str, float]
+    """Size of the motion and share of occluded pixels, where they were asked for."""
+    samples: dict[str, dict[str, Sample]] = field(default_factory=dict)
+    """By method and metric."""
+
+    def flat(self) -> dict[str, Any]:
+        """Everything, with the values of the frames alone."""
+        found = {method: {name: s.values for name, s in own.items()} for method, own in self.samples.items()}
+        return {"clip": self.clip, "first": self.first, **self.properties, "values": found}
 
 
 @dataclass(frozen=True)
@@ -44,6 +89,17 @@ class AblationLoss:
     replaced: str
     psnr_lost: float
     ssim_lost: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much larger the mean of ``metric`` is for ``method`` than for ``than``, on the same windows."""
+
+    metric: str
+    method: str
+    than: str
+    mean: float
+    interval: Interval | None
 
 
 @dataclass(frozen=True)
@@ -67,9 +123,10 @@ class Report:
     """Scores of several methods on the same frames, in the same run."""
 
     clip: str
+    """Name of the clip, or of the protocol."""
     gap: int
     size: tuple[int, int]
-    """(height, width) of the frames."""
+    """(height, width) of the frames; the last one's if there are several."""
     pairs: int
     frames: int
     """New frames that each method made."""
@@ -78,6 +135,11 @@ class Report:
     scores: tuple[Score, ...]
     losses: tuple[AblationLoss, ...]
     environment: Environment
+    sizes: int = 1
+    """How many sizes of frames there are."""
+    windows: tuple[WindowRow, ...] = ()
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    """Metrics that could not be taken, and why."""
 
     def score(self, method: str) -> Score:
         """The score of one method.
@@ -91,39 +153,51 @@ class Report:
         names = ", ".join(score.method for score in self.scores)
         raise KeyError(f"no method {method!r} in this report; it has {names}")
 
+    def differences(self, than: str) -> tuple[Difference, ...]:
+        """Paired differences of every other method to ``than``, by metric, with their intervals.
+
+        Raises:
+            KeyError: If ``than`` was not part of this evaluation.
+        """
+        base = self.score(than)
+        others = [score for score in self.scores if score.method != than and score.failed is None]
+        pairs = [(name, score.method) for score in others for name in base.values if name in score.values]
+        found = (self._difference(name, method, than) for name, method in pairs)
+        return tuple(difference for difference in found if difference is not None)
+
+    def _difference(self, metric: str, method: str, than: str) -> Difference | None:
+        rows = [r for r in self.windows if metric in r.samples.get(method, {}) and metric in r.samples.get(than, {})]
+        if not rows:
+            return None
+        ours, other = ([row.samples[name][metric] for row in rows] for name in (method, than))
+        return Difference(metric, method, than, *paired_difference(ours, other, unit_names(rows)))
+
     def title(self) -> str:
         """What was measured, in one line."""
         h, w = self.size
+        size = f"{w}x{h}" if self.sizes == 1 else f"{self.sizes} sizes"
         skipped = f", {self.skipped} with a scene cut left out" if self.skipped else ""
-        return f"{self.clip}: gap {self.gap}, {w}x{h}, {self.pairs} pairs, {self.frames} new frames{skipped}"
+        return f"{self.clip}: gap {self.gap}, {size}, {self.pairs} pairs, {self.frames} new frames{skipped}"
 
     def table(self) -> "Table":
         """The scores as a rich table, without title and environment line."""
-        from rich.table import Table
+        from rdvfi.evaluation.result_tables import score_table
 
-        perceptual = any(score.fsim is not None for score in self.scores)
-        names = ["PSNR dB", "SSIM", "gradient", "ms/frame"]
-        names += ["FSIM", "VIF", "GMSD"] if perceptual else []
-        table = Table()
-        table.add_column("method")
-        for name in names:
-            table.add_column(name, justify="right")
-        for score in self.scores:
-            values = [
-                f"{score.psnr:.2f}",
-                f"{score.ssim:.4f}",
-                f"{score.gradient_ratio:.3f}",
-                f"{score.ms_per_frame:.1f}",
-            ]
-            if perceptual:
-                extra = (score.fsim, score.vif, score.gmsd)
-                values += ["" if value is None else f"{value:.4f}" for value in extra]
-            table.add_row(score.method, *values)
-        return table
+        return score_table(self)
 
     def to_json(self) -> str:
         """Everything, as JSON."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        best = next((score.method for score in self.scores if score.failed is None), None)
+        plain = {
+            **{name: getattr(self, name) for name in ("clip", "gap", "size", "sizes", "pairs", "frames", "skipped")},
+            "scores": [score.flat() for score in self.scores],
+            "differences": [asdict(one) for one in self.differences(best)] if best else [],
+            "losses": [asdict(loss) for loss in self.losses],
+            "unavailable": dict(self.unavailable),
+            "environment": asdict(self.environment),
+            "windows": [row.flat() for row in self.windows],
+        }
+        return json.dumps(plain, indent=1) + "\n"
 
     def to_csv(self) -> str:
         """One row per method; clip, gap and machine are repeated in each."""
@@ -135,35 +209,48 @@ class Report:
             "environment": self.environment.line(),
         }
         text = io.StringIO()
-        columns = [field.name for field in fields(Score)]
-        writer = csv.DictWriter(text, [*columns, *shared], lineterminator="\n")
+        names = dict.fromkeys(name for score in self.scores for name in score.values)
+        columns = ["method", *names, "ms_per_frame", "failed", *shared]
+        writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         for score in self.scores:
-            writer.writerow({**asdict(score), **shared})
+            writer.writerow({**score.flat(), **shared})
         return text.getvalue()
 
+    def to_markdown(self) -> str:
+        """Title, table and environment as a Markdown section."""
+        from rdvfi.evaluation.result_tables import markdown_table
+
+        return f"### {self.title()}\n\n{markdown_table(self)}\n\n{self.environment.line()}\n"
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as ``.json`` or ``.csv``; the file appears when it is complete.
+        """Write as ``.json``, ``.csv`` or ``.md``; the file appears when it is complete.
 
         Raises:
-            ValueError: If the suffix is neither.
+            ValueError: If the suffix is none of them.
             FileNotFoundError: If the folder does not exist.
         """
         target = check_output(path)
-        text = self.to_json() if target.suffix == ".json" else self.to_csv()
+        write = {".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown}[target.suffix]
         partial = target.with_name(f".{target.name}.partial")
         try:
-            partial.write_text(text)
+            partial.write_text(write(), encoding="utf-8")
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def unit_names(rows: Sequence[WindowRow]) -> list[str]:
+    """What each window counts as in a bootstrap: its clip, or itself where there is one clip only."""
+    several = len({row.clip for row in rows}) > 1
+    return [row.clip if several else str(i) for i, row in enumerate(rows)]
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
     """The path of a report, once it is clear that one can be written there."""
     target = Path(path)
     if target.suffix not in _OUTPUTS:
-        raise ValueError(f"cannot write a report to {target}: the name must end in .json or .csv")
+        raise ValueError(f"cannot write a report to {target}: the name must end in .json, .csv or .md")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"cannot write {target}: there is no folder {target.parent}")
     return target

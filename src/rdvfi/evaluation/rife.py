@@ -60,6 +60,10 @@ class RIFE(Method):
             frames.append(merged[..., :h, :w].clamp(0.0, 1.0))
         return torch.stack(frames, dim=1)
 
+    def flows(self, img0: Image, img1: Image, times: Times) -> tuple[Flows, Flows]:
+        """Flows that its frames are drawn with."""
+        return self.motion(img0, img1, times)[:2]
+
     @torch.inference_mode()
     def motion(self, img0: Image, img1: Image, times: Times) -> tuple[Flows, Flows, Float[Tensor, "b t 1 h w"]]:
         """What its frames are drawn with, all times in one pass.

@@ -18,15 +18,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rdvfi.evaluation.metrics.metric import Better, Frames, MadeFrames, Metric, Sample, Values, metrics
+
 PSNR_CEILING = 60.0
 """A frame that is closer than this to the truth counts as this close, in dB."""
 
 _WINDOW = 11
 _SIGMA = 1.5
 _C1, _C2 = 0.01**2, 0.03**2
-
-Frames = Float[Tensor, "n 3 H W"]
-Values = Float[Tensor, " n"]
 
 
 def quantise(frames: Frames) -> Frames:
@@ -63,6 +62,41 @@ def gradient_energy(frames: Frames) -> Values:
     across = (frames[..., :, 1:] - frames[..., :, :-1]).abs().mean(dim=(1, 2, 3))
     down = (frames[..., 1:, :] - frames[..., :-1, :]).abs().mean(dim=(1, 2, 3))
     return across + down
+
+
+@metrics.register("psnr")
+class PSNR(Metric):
+    """`psnr` of every frame."""
+
+    title, better, decimals = "PSNR dB", Better.HIGHER, 2
+
+    def measure(self, made: MadeFrames) -> Sample:
+        """One value per frame, in dB."""
+        return Sample.of(psnr(made.frames, made.truth))
+
+
+@metrics.register("ssim")
+class SSIM(Metric):
+    """`ssim` of every frame."""
+
+    title, better = "SSIM", Better.HIGHER
+
+    def measure(self, made: MadeFrames) -> Sample:
+        """One value per frame."""
+        return Sample.of(ssim(made.frames, made.truth))
+
+
+@metrics.register("gradient-energy")
+class GradientEnergy(Metric):
+    """Gradient energy of the new frames over that of the true ones; the mean is the ratio of the sums."""
+
+    title, better, decimals = "gradient", Better.NEAR_ONE, 3
+
+    def measure(self, made: MadeFrames) -> Sample:
+        """One ratio per frame, weighted by the true frame's energy; 1 where both frames are flat."""
+        energy, true = gradient_energy(made.frames), gradient_energy(made.truth)
+        ratio = torch.where(true > 0.0, energy / true.clamp(min=1e-12), torch.ones_like(true))
+        return Sample.of(ratio, true)
 
 
 def _smooth(maps: Frames) -> Float[Tensor, "n 3 hv wv"]:

@@ -1,0 +1,99 @@
+"""Tables of a report: one row per method, for a terminal and for Markdown."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rdvfi.evaluation.intervals import weighted_mean
+from rdvfi.evaluation.metrics.metric import metric_class
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from rdvfi.evaluation.results import Report, Score
+
+GROUPS = {
+    "motion": (("motion < 10 px", 0.0, 10.0), ("10 to 40 px", 10.0, 40.0), ("> 40 px", 40.0, float("inf"))),
+    "occlusion": (("occluded < 1 %", 0.0, 0.01), ("1 to 5 %", 0.01, 0.05), ("> 5 %", 0.05, float("inf"))),
+}
+"""Groups of windows: heading, least value, and the value from which on the next group begins. Those of motion
+are those of MPI Sintel (Butler et al., 2012)."""
+
+
+def cells(report: "Report") -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of the scores; the row of a method that failed says why in its second cell."""
+    names = list(dict.fromkeys(name for score in report.scores for name in score.values))
+    heads = ["method", *(metric_class(name).title for name in names), "ms/frame"]
+    return heads, [_row(score, names) for score in report.scores]
+
+
+def _row(score: "Score", names: Sequence[str]) -> list[str]:
+    if score.failed is not None:
+        return [score.method, f"failed: {score.failed}"]
+    values = [written(name, score.values.get(name)) for name in names]
+    return [score.method, *values, "" if score.ms_per_frame is None else f"{score.ms_per_frame:.1f}"]
+
+
+def written(name: str, value: float | None, *, signed: bool = False) -> str:
+    """The value of a metric with the decimals that it has."""
+    decimals = metric_class(name).decimals
+    return "" if value is None else f"{value:{'+' if signed else ''}.{decimals}f}"
+
+
+def score_table(report: "Report") -> "Table":
+    """The scores; methods that failed are listed under the table by `notes`."""
+    heads, rows = cells(report)
+    return _table(heads, [row if len(row) == len(heads) else [row[0], "failed"] for row in rows])
+
+
+def difference_table(report: "Report", than: str) -> "Table":
+    """Paired differences to one method, with their 95 per cent intervals."""
+    rows = []
+    for one in report.differences(than):
+        between = "" if one.interval is None else " to ".join(written(one.metric, v, signed=True) for v in one.interval)
+        rows.append([one.method, one.metric, written(one.metric, one.mean, signed=True), between])
+    return _table([f"against {than}", "metric", "difference", "95 % interval"], rows)
+
+
+def group_table(report: "Report", name: str) -> "Table":
+    """Means of every method by group of windows, for each metric that has values window by window."""
+    heads, rows = ["method", "metric"], []
+    for heading, low, high in GROUPS[name]:
+        members = [row for row in report.windows if low <= row.properties[name] < high]
+        heads.append(f"{heading} ({len(members)})")
+        rows.append(members)
+    table = []
+    for score in report.scores:
+        for metric in score.values:
+            found = [
+                [r.samples[score.method][metric] for r in part if metric in r.samples[score.method]] for part in rows
+            ]
+            if any(found):
+                means = [written(metric, weighted_mean(samples)) if samples else "" for samples in found]
+                table.append([score.method, metric, *means])
+    return _table(heads, table)
+
+
+def notes(report: "Report") -> list[str]:
+    """What went wrong, in lines: methods that failed, metrics that could not be taken."""
+    failed = [f"{score.method} failed: {score.failed}" for score in report.scores if score.failed is not None]
+    return failed + [f"no {name}: {why}" for name, why in report.unavailable.items()]
+
+
+def markdown_table(report: "Report") -> str:
+    """The scores as a Markdown table, and below it what went wrong."""
+    heads, rows = cells(report)
+    lines = [heads, ["---"] + ["--:"] * (len(heads) - 1)]
+    lines += [row + [""] * (len(heads) - len(row)) for row in rows]
+    table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    return "\n\n".join([table, *notes(report)])
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
+    from rich.table import Table
+
+    table = Table()
+    for i, head in enumerate(heads):
+        table.add_column(head, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
