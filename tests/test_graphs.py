@@ -290,6 +290,16 @@ def test_other_rules_for_content_are_recorded_anew(recording: tuple[rdvfi.Interp
     assert model.estimate(*_frames(0)).content is None
 
 
+def test_a_graph_holds_for_the_settings_that_it_was_recorded_with(recording: tuple[rdvfi.Interpolator, Again]) -> None:
+    model, capture = recording
+    model(*_frames(0), [0.5])
+    model.generator.num_inference_steps += 1
+    changed = model(*_frames(0), [0.5])
+    assert capture.recorded == 4
+    model._recorder = None
+    assert torch.equal(changed, model(*_frames(0), [0.5]))
+
+
 def test_training_and_moves_undo_it(recording: tuple[rdvfi.Interpolator, Again]) -> None:
     model, _ = recording
     model(*_frames(0), [0.5])

@@ -6,7 +6,7 @@ compiled or recorded of them.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -135,7 +135,13 @@ class Executed(Staged):
         if self._recorder is None or not self._records(args[:2]):
             return function(*args)
         with torch.cuda.device_of(args[0]), fixed_shapes():
-            return self._recorder.run(name, function, *args, watched=function is stage)
+            settings = tuple(self._settings())
+            return self._recorder.run(name, function, *args, watched=function is stage, settings=settings)
+
+    def _settings(self) -> Iterator[Hashable]:
+        """Every plain value that the model and its stages are set to: a graph holds for these alone."""
+        for module in (self, *(getattr(self, name) for name in STAGES.values())):
+            yield tuple(item for item in vars(module).items() if isinstance(item[1], int | float | str))
 
     def _records(self, images: Sequence[Tensor]) -> bool:
         """Whether graphs are recorded now: not on a CPU, within another graph, or for gradients."""

@@ -216,7 +216,9 @@ class Recorder:
             with self._capture.alone():
                 self._graphs.clear()
 
-    def run(self, name: str, function: Callable[..., Any], *args: Any, watched: bool = True) -> Any:
+    def run(
+        self, name: str, function: Callable[..., Any], *args: Any, watched: bool = True, settings: Hashable = ()
+    ) -> Any:
         """``function(*args)``, by its graph if it can have one.
 
         Args:
@@ -226,11 +228,12 @@ class Recorder:
             args: Tensors on one device, and structures of them.
             watched: Run eagerly first and look for what no graph can hold. Compiled functions
                 cannot be watched.
+            settings: What else the stage's work depends on, by value.
         """
         with self._capture.alone():
             tensors = list(_tensors(args))
             try:
-                key = (name, _key(args), tuple((tuple(x.shape), x.dtype, x.device) for x in tensors))
+                key = (name, settings, _key(args), tuple((tuple(x.shape), x.dtype, x.device) for x in tensors))
             except NotRecordable as error:
                 self._say(name, str(error))
                 return function(*args)

@@ -44,6 +44,9 @@ class Interpolator(Executed):
         renderer: Draws full-size frames along it.
         motion_area: Pixels of the small frames, about; larger frames are shrunk to it.
 
+    Attributes:
+        content_rules: Whether bars, overlays, light and rest are looked for (`rdvfi.content`); True unless set.
+
     Raises:
         ValueError: If the stages do not fit together.
     """
@@ -58,7 +61,7 @@ class Interpolator(Executed):
     ) -> None:
         super().__init__(generator, trajectory, renderer, motion_area=motion_area)
         self._chunks = Chunks()
-        self._content_rules = True
+        self.content_rules = True
 
     def forward(
         self,
@@ -172,16 +175,6 @@ class Interpolator(Executed):
         return self._chunks.parts(draw, times, bytes_each=bytes_each, at_most=at_most)
 
     @property
-    def content_rules(self) -> bool:
-        """Whether bars, overlays, light and rest are looked for (`rdvfi.content`): True unless set."""
-        return self._content_rules
-
-    @content_rules.setter
-    def content_rules(self, wanted: bool) -> None:
-        self._content_rules = wanted
-        self._forget_graphs()  # what was recorded follows the former choice
-
-    @property
     def drawn_at_once(self) -> int | None:
         """Timesteps that are drawn at once since memory ran out; None if it never did."""
         return self._chunks.at_once
@@ -230,7 +223,7 @@ class Interpolator(Executed):
         same_scene: bool | Tensor | None = None,
     ) -> Motion:
         """The work of `estimate`: pure tensor code that compiles whole."""
-        bars = find_bars(img0, img1) if self._content_rules else None
+        bars = find_bars(img0, img1) if self.content_rules else None
         if bars is not None:
             img0, img1 = bars.filled(img0), bars.filled(img1)
             if bars_before is not None and value_on_cpu(bars.differs(bars_before)):
