@@ -36,8 +36,9 @@ demo: $(INSTALLED)
 	$(BIN)/rdvfi interpolate $(CLIP) out/demo.mp4 --multiplier 8 --contact-sheet out/demo.png --overwrite
 	@echo 'Look at out/demo.mp4 and out/demo.png.'
 
+# One process per core, each with one thread. Whole files go to a process, since fixtures are made once per file.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q $(TEST_OPTIONS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto --dist loadfile $(TEST_OPTIONS)
 
 # The example plug-in, installed beside rdvfi as a user would, and not into .venv.
 plugin: $(INSTALLED)

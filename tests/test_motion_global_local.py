@@ -14,7 +14,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 import rdvfi
 from rdvfi.geometry import resize_flow
 from rdvfi.motion.flow.gauss_newton import Surface, Window, fit, fit_without_motion, window_mean
-from rdvfi.motion.flow.global_local import GlobalLocal, Look, Step, consensus, doubled
+from rdvfi.motion.flow.global_local import GlobalLocal
+from rdvfi.motion.flow.local_refinement import RefinementInputs, Step, consensus, doubled
 from rdvfi.registry import flows
 
 SMALL = {"width": 8, "fine_width": 8, "matching_width": 16, "blocks": 1, "matching_steps": 1, "matching_fine_steps": 1}
@@ -204,7 +205,7 @@ def test_a_little_noise_moves_the_flow_a_little() -> None:
 
 def test_the_look_reads_as_many_channels_as_it_says() -> None:
     surface = Surface.of(_texture(2, 64, 64, seed=0))
-    inputs, alternatives = Look.of(surface, 4, torch.zeros(2, 1, 16, 16)).at(torch.randn(2, 2, 16, 16))
+    inputs, alternatives = RefinementInputs.of(surface, 4, torch.zeros(2, 1, 16, 16)).at(torch.randn(2, 2, 16, 16))
     assert sum(x.shape[1] for x in inputs) == 16 + 18
     assert len(alternatives) == 4
 

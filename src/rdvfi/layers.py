@@ -2,6 +2,9 @@
 
 Borders are replicated everywhere: zeros would tell a network where the picture ends and distort its
 flow there.
+
+timm has such layers too, and its networks serve as flow features (`timm_pyramid`). The shipped models
+do not import it: that takes seconds, longer than they need for a pair of frames.
 """
 
 import torch

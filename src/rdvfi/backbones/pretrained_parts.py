@@ -74,14 +74,14 @@ def load_part(
         table = kind.load_config(where)  # pyright: ignore[reportAttributeAccessIssue]
     _check_class(where, kind, table)
     with _clear_errors(where):
-        part, found = kind.from_pretrained(  # pyright: ignore[reportAttributeAccessIssue]
+        part, loading = kind.from_pretrained(  # pyright: ignore[reportAttributeAccessIssue]
             where,
             torch_dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
         )
-    _check_whole(where, kind, part, found)
+    _check_whole(where, kind, part, loading)
     return part.eval()
 
 
@@ -164,17 +164,17 @@ def _check_class(where: str, kind: type[nn.Module], table: dict[str, Any]) -> No
         raise ValueError(f"{where} holds a {name}; expected a {kind.__name__}")
 
 
-def _check_whole(where: str, kind: type[nn.Module], part: nn.Module, found: dict[str, list[Any]]) -> None:
+def _check_whole(where: str, kind: type[nn.Module], part: nn.Module, loading: dict[str, list[Any]]) -> None:
     """Nothing is missing, too much, of another shape, or left without values."""
     # diffusers has dropped from these lists what the class itself declares to be ignorable.
     labels = ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
     empty = [name for name, tensor in part.state_dict().items() if tensor.is_meta]
-    problems = {label.split("_")[0]: sorted(map(str, found.get(label, []))) for label in labels}
+    problems = {label.split("_")[0]: sorted(map(str, loading.get(label, []))) for label in labels}
     problems["missing"] = sorted({*problems["missing"], *empty})
     if not any(problems.values()):
         return
-    told = "; ".join(f"{label} {_some(names)}" for label, names in problems.items() if names)
-    raise ValueError(f"{where} is not a whole {kind.__name__}: {told}")
+    details = "; ".join(f"{label} {_some(names)}" for label, names in problems.items() if names)
+    raise ValueError(f"{where} is not a whole {kind.__name__}: {details}")
 
 
 def _some(names: list[str]) -> str:

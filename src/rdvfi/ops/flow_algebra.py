@@ -72,8 +72,8 @@ def _(forward: Tensor, backward: Tensor, times: Tensor, iterations: int) -> Tens
 def _carried(flow: Flow, share: Float[Tensor, "1 t 1 1 1"], b: int, t: int, iterations: int) -> Flows:
     """``flow`` at the point that has gone ``share`` of its way when it is seen at each pixel."""
     spread = flow[:, None].expand(b, t, *flow.shape[1:])
-    found = spread
+    velocity = spread
     flat = spread.flatten(0, 1)
     for _ in range(iterations):
-        found = backward_warp(flat, (-share * found).flatten(0, 1)).unflatten(0, (b, t))
-    return found
+        velocity = backward_warp(flat, (-share * velocity).flatten(0, 1)).unflatten(0, (b, t))
+    return velocity

@@ -183,9 +183,9 @@ def _flows_at_reference(
     ):
         inputs = torch.cat((fields[:, knot], shift, error[:, left]), dim=2)
         for guess in (-shift, other):
-            found, trust = _solved(inputs, guess)
+            solved, trust = _solved(inputs, guess)
             trust = nearness * (trust + 1e-6)
-            total, flows = total + trust, flows + trust * found
+            total, flows = total + trust, flows + trust * solved
     nearest = left + (times >= knots[left + 1])
     on_knot = (times == knots[nearest])[:, None, None, None]
     return torch.where(on_knot, fields[:, nearest], flows / total)

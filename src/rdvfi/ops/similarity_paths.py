@@ -122,9 +122,9 @@ class _FromOneEnd:
             part[:, None].expand(b, t, *part.shape[1:]).flatten(0, 1).contiguous()
             for part in (self._apart - _CONTRADICTED * self._missed, torch.exp(-self._missed))
         )
-        found, total = splat(torch.cat((-shift, travel - shift), dim=1), shift, priority)
+        arrived, total = splat(torch.cat((-shift, travel - shift), dim=1), shift, priority)
         _, share = splat_sum(trust, shift, trust)
-        here, there = _to_complex(found.unflatten(0, (b, t)))
+        here, there = _to_complex(arrived.unflatten(0, (b, t)))
         hit = total.unflatten(0, (b, t))[:, :, 0] > 0.0
         exact, beyond = self.solve(torch.where(hit, here, self.guess))
         near = ((exact - here).abs() < _NEAR) | ~hit

@@ -31,10 +31,10 @@ def part_of(model: Interpolator, name: str) -> nn.Module:
         raise ValueError(f"the part {name!r} of version 0.1.0 is called {_RENAMED[name]!r} now")
     if name not in PARTS:
         raise ValueError(f"no part {name!r} of a model; expected one of {', '.join(PARTS)}")
-    found = getattr(model if name in ("trajectory", "renderer") else model.generator, name, None)
-    if not isinstance(found, nn.Module) or not any(True for _ in found.parameters()):
+    part = getattr(model if name in ("trajectory", "renderer") else model.generator, name, None)
+    if not isinstance(part, nn.Module) or not any(True for _ in part.parameters()):
         raise ValueError(f"the {name} of this model has nothing to train")
-    return found
+    return part
 
 
 def only(model: Interpolator, names: Sequence[str]) -> None:

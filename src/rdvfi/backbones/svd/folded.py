@@ -29,7 +29,7 @@ class FixedUNet(nn.Module):
 
     Args:
         unet: Where the weights are.
-        timestep: What it is told of the noise, (1,).
+        timestep: Its noise level, ``c_noise``, (1,).
         embedding: The image embedding, one token, (1, 1, d).
         ids: Frame rate, motion and augmentation, (1, 3).
         frames: How many frames it works on.
@@ -56,17 +56,17 @@ class FixedUNet(nn.Module):
         unet, (b, f) = self.unet, sample.shape[:2]
         x = unet.conv_in(sample.flatten(0, 1))
         # Blocks pass these on to parts that are constants now; only their shapes are still read.
-        told = {"temb": None, "image_only_indicator": x.new_zeros(b, f)}
-        told_all = {**told, "encoder_hidden_states": x.new_zeros(b * f, 1, 1)}
+        arguments = {"temb": None, "image_only_indicator": x.new_zeros(b, f)}
+        with_context = {**arguments, "encoder_hidden_states": x.new_zeros(b * f, 1, 1)}
         kept = (x,)
         for block in unet.down_blocks:
-            x, passed = block(x, **(told_all if _attends(block) else told))
+            x, passed = block(x, **(with_context if _attends(block) else arguments))
             kept += passed
-        x = unet.mid_block(x, **told_all)
+        x = unet.mid_block(x, **with_context)
         for block in unet.up_blocks:
             count = len(block.resnets)
             kept, beside = kept[:-count], kept[-count:]
-            more = told_all if _attends(block) else told
+            more = with_context if _attends(block) else arguments
             x = block(x, res_hidden_states_tuple=beside, **more)
         x = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
         return x.unflatten(0, (b, f))
@@ -126,8 +126,8 @@ def _structure(unet: Network) -> Network:
 def _time_embedding(unet: Network, timestep: Float[Tensor, " 1"], ids: Float[Tensor, "1 3"]) -> Float[Tensor, "1 e"]:
     """The embedding that every residual block receives, as the U-Net computes it."""
     dtype = unet.conv_in.weight.dtype
-    told = unet.add_time_proj(ids.flatten()).view(1, -1).to(dtype)
-    return unet.time_embedding(unet.time_proj(timestep).to(dtype)) + unet.add_embedding(told)
+    added = unet.add_time_proj(ids.flatten()).view(1, -1).to(dtype)
+    return unet.time_embedding(unet.time_proj(timestep).to(dtype)) + unet.add_embedding(added)
 
 
 def _fix(module: Network, time: Float[Tensor, "1 e"], embedding: Float[Tensor, "1 1 d"], frames: int) -> None:

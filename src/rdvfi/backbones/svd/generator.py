@@ -6,7 +6,7 @@ pure, and answers with the velocity, whence the clean latents follow (`rdvfi.bac
 The two ends of the answer are replaced by the frames' own latents.
 
 Its image embedding is zero, or one that is given: an encoder of 630 million parameters need not
-run. Frame rate, motion and augmentation are told as its published pipeline tells them. Unlike
+run. Frame rate, motion and augmentation are given as in its published pipeline. Unlike
 there, no noise is added to the end frames, because keyframes keep their ends as they are.
 """
 
@@ -47,9 +47,9 @@ class SVDKeyframes(KeyframeGenerator):
         unet: An ``UNetSpatioTemporalConditionModel`` of 12 input channels.
         vae: An ``AutoencoderKLTemporalDecoder``.
         num_inference_steps: Evaluations of the U-Net; what RDVFI trains is one.
-        fps: Frame rate that the network is told.
-        motion_bucket: Amount of motion that it is told.
-        augmentation: Noise on the end frames that it is told of.
+        fps: Frame rate, a condition of the network.
+        motion_bucket: Amount of motion, likewise.
+        augmentation: Noise level of the end frames, likewise.
 
     Raises:
         ValueError: If the U-Net does not read two frames, or a number makes no sense.
@@ -79,7 +79,7 @@ class SVDKeyframes(KeyframeGenerator):
         self.unet = unet
         self.autoencoder = FrameAutoencoder(vae)
         self.num_inference_steps = num_inference_steps
-        self.told = (fps - 1.0, float(motion_bucket), augmentation)
+        self.added_ids = (fps - 1.0, float(motion_bucket), augmentation)
         self.latent_channels, self.stride = self.autoencoder.channels, self.autoencoder.stride
         # The U-Net halves the latents' grid at every level but the last.
         self.size_multiple = self.stride * 2 ** (len(unet.config.block_out_channels) - 1)
@@ -128,7 +128,7 @@ class SVDKeyframes(KeyframeGenerator):
                 self.unet,
                 timestep=noise_condition(process, pure),
                 embedding=self.image_embedding,
-                ids=torch.tensor([self.told], device=device),
+                ids=torch.tensor([self.added_ids], device=device),
                 frames=FRAMES,
             )
             self._fixed.append(fixed)
@@ -168,12 +168,12 @@ class SVDKeyframes(KeyframeGenerator):
             self._fixed.clear()
         return super().train(mode)
 
-    def _velocity(self, condition: Condition, entered: Latents, told: Float[Tensor, " n"]) -> Latents:
+    def _velocity(self, condition: Condition, entered: Latents, c_noise: Float[Tensor, " n"]) -> Latents:
         b = entered.shape[0]
-        ids = torch.tensor([self.told], device=entered.device).expand(b, 3)
+        ids = torch.tensor([self.added_ids], device=entered.device).expand(b, 3)
         embedding = self.image_embedding.to(entered).expand(b, -1, -1)
         sample = _inputs(entered, self._conditions(condition))
-        return self.unet(sample, told.expand(b), embedding, ids, return_dict=False)[0]
+        return self.unet(sample, c_noise.expand(b), embedding, ids, return_dict=False)[0]
 
     def _conditions(self, condition: Condition) -> Float[Tensor, "b c2 hz wz"]:
         """Both ends as the network was trained to read them, without the factor of the latents."""
@@ -201,7 +201,7 @@ def _weights_loaded(module: nn.Module, _: Any) -> None:
 
 
 def noise_condition(process: EDM, sigma: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """What the network is told of the noise, Karras et al.'s ``c_noise = ln(S) / 4``."""
+    """How the network reads the noise level, Karras et al.'s ``c_noise = ln(S) / 4``."""
     return process.added_noise(sigma).log() / 4.0
 
 
@@ -241,9 +241,9 @@ def svd(
         revision: Commit of a hub id, in full.
         size: Which architecture: "full", 1.5 billion parameters, or "toy".
         num_inference_steps: Evaluations of the U-Net.
-        fps: Frame rate that the network is told.
-        motion_bucket: Amount of motion that it is told, 127 in its published pipeline.
-        augmentation: Noise on the end frames that it is told of; none is added.
+        fps: Frame rate, a condition of the network.
+        motion_bucket: Amount of motion, likewise, 127 in its published pipeline.
+        augmentation: Noise level of the end frames, likewise; none is added.
         image_embeds: Safetensors file with one row of image context; None is zeros.
     """
     if source is None and revision is not None:

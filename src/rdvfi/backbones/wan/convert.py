@@ -1,9 +1,10 @@
 """``rdvfi convert``: the original Wan2.1-Fun-InP file as a folder in diffusers' format.
 
 The publisher's repository holds one safetensors file under the original names and no configuration
-that diffusers reads. Here names are changed by diffusers' own table, values and types are kept bit
-for bit, every name and shape is checked against the architecture, and the configuration is written
-beside. The result appears under its name only when it is complete.
+that diffusers reads; its `from_single_file` would take the file for a text-to-video model and fetch
+the configuration of that one. Here names are changed by the table that `from_single_file` uses,
+values and types are kept bit for bit, every name and shape is checked against the architecture, and
+the configuration is written beside. The result appears under its name only when it is complete.
 """
 
 import tempfile

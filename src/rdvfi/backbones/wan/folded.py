@@ -72,10 +72,10 @@ class PreparedTransformer:
         rows, counts = distinct_rows(text)
         seen, times_seen = distinct_rows(image)
         at = torch.tensor(list(timesteps), dtype=torch.float32, device=device)
-        temb, levels, words, picture = embedder(at, rows[None], seen[None])
+        temb, levels, text, picture = embedder(at, rows[None], seen[None])
         levels = levels.unflatten(1, (6, -1))
         self._cross = [
-            fold_cross(block.attn2, (words[0], counts), (picture[0], times_seen)) for block in transformer.blocks
+            fold_cross(block.attn2, (text[0], counts), (picture[0], times_seen)) for block in transformer.blocks
         ]
         self._modulation = [[_modulation(block, level[None]) for block in transformer.blocks] for level in levels]
         head = (transformer.scale_shift_table[None] + temb[:, None, None]).unbind(2)
@@ -104,15 +104,15 @@ def fold_cross(layer: Any, text: tuple[Tensor, Tensor], image: tuple[Tensor, Ten
     """The cross-attention of a block to embedded rows, given with how often each occurs."""
     rows, counts = text
     keys, values = layer.norm_k(layer.to_k(rows)), layer.to_v(rows)
-    words, picture = Folded(keys, values, counts, layer.heads), None
+    folded, picture = Folded(keys, values, counts, layer.heads), None
     if image is not None and layer.add_k_proj is not None:
         rows, counts = image
         keys, values = layer.norm_added_k(layer.add_k_proj(rows)), layer.add_v_proj(rows)
         picture = Folded(keys, values, counts, layer.heads)
-    constant = words.constant
+    constant = folded.constant
     if constant is not None and picture is not None:
         constant = None if picture.constant is None else constant + picture.constant
-    return Cross(words, picture, None if constant is None else layer.to_out[0](constant))
+    return Cross(folded, picture, None if constant is None else layer.to_out[0](constant))
 
 
 def _modulation(block: Any, level: Float[Tensor, "1 6 d"]) -> Modulation:
@@ -132,10 +132,10 @@ def _block(block: Any, x: Tensor, m: Modulation, cross: Cross, rotary: Rotary) -
 def _attended(block: Any, x: Tensor, cross: Cross) -> Tensor:
     layer = block.attn2
     queries = layer.norm_q(layer.to_q(block.norm2(x.float()).type_as(x)))
-    found = cross.text.attend(queries)
+    attended = cross.text.attend(queries)
     if cross.image is not None:
-        found = found + cross.image.attend(queries)
-    return layer.to_out[0](found)
+        attended = attended + cross.image.attend(queries)
+    return layer.to_out[0](attended)
 
 
 def _unpatched(tokens: Tensor, f: int, h: int, w: int, patch: Sequence[int]) -> Tensor:

@@ -48,7 +48,7 @@ MOTION_SIZE = (256, 448)
 
 
 PURE_TIME = 1000.0
-"""What the transformer is told of the noise level 1."""
+"""The transformer's time input at noise level 1."""
 
 EIGHTHS = Frames()
 FLOW_MATCHING = FlowMatching()

@@ -23,7 +23,6 @@ together by the same weights.
 """
 
 from dataclasses import dataclass
-from math import log
 
 import torch
 import torch.nn.functional as F
@@ -31,10 +30,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi.about import RDVFI_S2
-from rdvfi.geometry import flow_length, replicate_pad, resize_flow, resize_image
+from rdvfi.geometry import replicate_pad, resize_flow, resize_image
 from rdvfi.interfaces import FlowEstimator, Reads
-from rdvfi.layers import ResidualBlock, conv, zero_conv
-from rdvfi.motion.flow.gauss_newton import Surface, Window, fit, fit_without_motion, partner, window_mean
+from rdvfi.layers import ResidualBlock, conv
+from rdvfi.motion.flow.gauss_newton import Surface, partner
+from rdvfi.motion.flow.local_refinement import (
+    INPUT_CHANNELS,
+    Features,
+    RefinementInputs,
+    Step,
+    Wide,
+    bilinear_conv,
+    doubled,
+)
 from rdvfi.motion.flow.matching import MatchedFlows, Matching
 from rdvfi.motion.flow.patch_search import searched
 from rdvfi.ops import backward_warp, correlation
@@ -47,14 +55,8 @@ _COMPARED = 24
 """Channels of the local cost volume's features."""
 _RADIUS = 3
 """Its reach, in cells of stride 4."""
-_WINDOWS = {4: (3, 7), 2: (3, 7)}
-"""Sides of the two least-squares windows at each stride, in cells."""
-_INPUTS = 18
-"""Channels that every refinement reads beside cost volume and differences: see `Look.at`."""
 _BAR_NOISE = 4.0 / 255.0
 """Differences of colour within a bar around the picture, at most."""
-_SURROUNDINGS = 7
-"""Side of the surroundings whose mean flow is an alternative, in cells."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,74 +71,6 @@ class Refined:
 
     matched: MatchedFlows
     flows: list[Float[Tensor, "n 2 _ _"]]
-
-
-class Features(nn.Module):
-    """Features of single pictures at strides 2 and 4."""
-
-    def __init__(self, fine: int, width: int) -> None:
-        super().__init__()
-        self.fine = conv(12, fine)
-        self.coarse = nn.Sequential(nn.SiLU(), conv(fine, width, stride=2), ResidualBlock(width))
-
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n f _ _"], Float[Tensor, "n c _ _"]]:
-        """Fine features, and coarse ones."""
-        packed = F.pixel_unshuffle(2.0 * images - 1.0, 2).contiguous(memory_format=torch.channels_last)
-        fine = self.fine(packed.to(self.fine.weight))
-        return fine, self.coarse(fine)
-
-
-class Wide(nn.Module):
-    """A residual block, and one at half the size that sees twice as far.
-
-    Args:
-        width: Channels; at half the size there are twice as many.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.near = ResidualBlock(width)
-        self.far = nn.Sequential(nn.SiLU(), conv(width, 2 * width, stride=2), ResidualBlock(2 * width), nn.SiLU())
-        self.join = nn.Conv2d(2 * width, width, 1)
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """``x`` plus what both add."""
-        far = F.interpolate(self.join(self.far(x)), x.shape[-2:], mode="bilinear", align_corners=False)
-        return self.near(x + far)
-
-
-class Step(nn.Module):
-    """One refinement of a flow; the state carries what earlier iterations found.
-
-    Args:
-        inputs: Channels of what it reads beside the state.
-        width: Channels of the state.
-        body: The convolutions.
-    """
-
-    def __init__(self, inputs: int, width: int, body: nn.Module) -> None:
-        super().__init__()
-        self.enter = nn.Conv2d(inputs + width, width, 1)
-        self.body = body
-        self.answer = zero_conv(width, 6)
-
-    def forward(
-        self, state: Float[Tensor, "n c h w"], inputs: list[Tensor], alternatives: list[Tensor]
-    ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n c h w"]]:
-        """What is added to the flow, and the new state.
-
-        Args:
-            state: What is known.
-            inputs: Maps that it reads.
-            alternatives: Four flows, less the present one: those of the least-squares steps, of the
-                surroundings, and of no motion.
-        """
-        seen = torch.cat([state, *(x.to(state) for x in inputs)], dim=1)
-        state = self.body(self.enter(seen).contiguous(memory_format=torch.channels_last))
-        free, steps, ways = self.answer(F.silu(state)).float().split(2, dim=1)
-        # A share of a way that leads far is bounded, or noise of the network would be pixels.
-        shares = torch.cat((steps, ways.clamp(0.0, 1.0)), dim=1).split(1, dim=1)
-        return free + sum(share * way for share, way in zip(shares, alternatives, strict=True)), state
 
 
 class GlobalLocal(FlowEstimator):
@@ -167,11 +101,11 @@ class GlobalLocal(FlowEstimator):
         self.features = Features(fine_width, width)
         self.descriptor = nn.Conv2d(width, _COMPARED, 1)
         scores = (2 * _RADIUS + 1) ** 2
-        self.step = Step(scores + 16 + _INPUTS, width, Wide(width))
-        self.upsample = _bilinear_conv(width)
+        self.step = Step(scores + 16 + INPUT_CHANNELS, width, Wide(width))
+        self.upsample = bilinear_conv(width)
         self.enter = nn.Conv2d(width, fine_width, 1)
         body = nn.Sequential(nn.SiLU(), conv(fine_width, fine_width), ResidualBlock(fine_width))
-        self.fine_step = Step(4 + _INPUTS, fine_width, body)
+        self.fine_step = Step(4 + INPUT_CHANNELS, fine_width, body)
 
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         """See `rdvfi.interfaces.FlowEstimator.forward`."""
@@ -183,7 +117,7 @@ class GlobalLocal(FlowEstimator):
         """See `rdvfi.interfaces.FlowEstimator.both_ways`. No gradient passes through a patch search."""
         h, w = first.shape[-2:]
         images = _padded(first, second)
-        flow = self._found(images).flows[-1]
+        flow = self._refined(images).flows[-1]
         if self.patch_rounds:
             flow = searched(images, flow, rounds=self.patch_rounds)
         flow = torch.where(F.avg_pool2d(static_bars(images), 2).repeat(2, 1, 1, 1) > 0.99, 0.0, flow)
@@ -192,9 +126,9 @@ class GlobalLocal(FlowEstimator):
 
     def find(self, first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"]) -> Refined:
         """What the network finds before patches are searched, with all that leads to it: for training."""
-        return self._found(_padded(first, second))
+        return self._refined(_padded(first, second))
 
-    def _found(self, images: Float[Tensor, "n 3 h w"]) -> Refined:
+    def _refined(self, images: Float[Tensor, "n 3 h w"]) -> Refined:
         size = (images.shape[-2], images.shape[-1])
         small = resize_image(images, (size[0] // _SHRINK, size[1] // _SHRINK))
         matched = self.matching.find(*small.chunk(2))
@@ -215,11 +149,11 @@ class GlobalLocal(FlowEstimator):
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Refinement at stride 4, and the flow at stride 2 that it leads to."""
         descriptors = _normalised(self.descriptor(state))
-        look = Look.of(surface, 4, uncertainty)
+        reading = RefinementInputs.of(surface, 4, uncertainty)
         estimates = []
         for _ in range(self.steps):
             here = flow.detach()
-            inputs, alternatives = look.at(here)
+            inputs, alternatives = reading.at(here)
             scores = correlation(descriptors, backward_warp(partner(descriptors), here), _RADIUS)
             added, state = self.step(state, [scores, *inputs], alternatives)
             flow = flow + added
@@ -233,61 +167,13 @@ class GlobalLocal(FlowEstimator):
         wide = F.interpolate(self.enter(state), size, mode="bilinear", align_corners=False)
         state = fine + wide.to(fine)
         uncertainty = F.interpolate(uncertainty, size, mode="bilinear", align_corners=False)
-        look = Look.of(surface, 2, uncertainty)
+        reading = RefinementInputs.of(surface, 2, uncertainty)
         estimates = []
         for _ in range(self.fine_steps):
-            added, state = self.fine_step(state, *look.at(flow.detach()))
+            added, state = self.fine_step(state, *reading.at(flow.detach()))
             flow = flow + added
             estimates.append(flow)
         return estimates
-
-
-@dataclass(frozen=True, eq=False)
-class Look:
-    """What does not change while a flow of one stride is refined."""
-
-    surface: Surface
-    window: Window
-    fixed: list[Tensor]
-    """Misfit without motion, texture and uncertainty."""
-
-    @classmethod
-    @torch.no_grad()
-    def of(cls, surface: Surface, stride: int, uncertainty: Tensor) -> "Look":
-        """Prepare a stride."""
-        window = Window.of(surface, stride, _WINDOWS[stride])
-        fixed = [fit_without_motion(surface, window), window.texture(), uncertainty.detach()]
-        return cls(surface, window, fixed)
-
-    @torch.no_grad()
-    def at(self, flow: Float[Tensor, "n 2 h w"]) -> tuple[list[Tensor], list[Tensor]]:
-        """What is to be read at a flow, and the alternatives to it; see `Step.forward`."""
-        found = fit(self.surface, self.window, flow)
-        small, large = found.steps
-        return_error = flow + backward_warp(partner(flow), flow)
-        length = flow_length(return_error)
-        around = consensus(flow, torch.exp(-length)) - flow
-        near = around * (1.0 + flow_length(around)).reciprocal()
-        circle = return_error * (1.0 + length).reciprocal()
-        moving = flow * (1.0 + flow_length(flow)).reciprocal()
-        inputs = [
-            found.residual,
-            found.misfit,
-            small,
-            large,
-            circle,
-            length.log1p(),
-            near,
-            moving,
-            *self.fixed,
-        ]
-        return inputs, [small, large, around, -flow]
-
-
-def consensus(flow: Float[Tensor, "n 2 h w"], trust: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 2 h w"]:
-    """The mean flow of each cell's surroundings, weighted by trust."""
-    sums = window_mean(torch.cat((trust * flow, trust), dim=1), _SURROUNDINGS)
-    return sums[:, :2] / sums[:, 2:].clamp(min=1e-6)
 
 
 def static_bars(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "b 1 h w"]:
@@ -312,21 +198,6 @@ def static_bars(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "b 1 h w"]:
     return torch.maximum(rows[:, None, :, None], columns[:, None, None, :])
 
 
-def doubled(flow: Float[Tensor, "n 2 h w"], logits: Float[Tensor, "n 36 h w"]) -> Float[Tensor, "n 2 hf wf"]:
-    """Flow at twice the size, in its pixels: convex combinations of 3x3 neighbours.
-
-    Args:
-        flow: In cells.
-        logits: Of 9 neighbours for each of 2x2 finer cells.
-    """
-    h, w = flow.shape[-2:]
-    shares = logits.unflatten(1, (9, 4)).softmax(1)[:, None].unbind(2)
-    wide = F.pad(2.0 * flow, (1, 1, 1, 1), mode="replicate")
-    made = sum(share * wide[:, :, None, k // 3 : k // 3 + h, k % 3 : k % 3 + w] for k, share in enumerate(shares))
-    assert isinstance(made, Tensor)
-    return F.pixel_shuffle(made.flatten(1, 2), 2)
-
-
 def _padded(first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "m 3 hp wp"]:
     """Both, one after the other, extended by their borders to what the network takes."""
     h, w = first.shape[-2:]
@@ -335,24 +206,11 @@ def _padded(first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"]) -
     )
 
 
-def _bilinear_conv(width: int) -> nn.Conv2d:
-    """Logits for `doubled` that start as bilinear interpolation."""
-    layer = zero_conv(width, 36)
-    line = {0: (1.0, 3.0, 1e-3), 1: (1e-3, 3.0, 1.0)}
-    assert layer.bias is not None
-    with torch.no_grad():
-        for k in range(9):
-            for part in range(4):
-                weight = line[part // 2][k // 3] * line[part % 2][k % 3]
-                layer.bias[4 * k + part] = max(log(weight / 16.0), -9.0)
-    return layer
-
-
 def _normalised(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """Vectors whose scaled products (`rdvfi.ops.correlation`) are cosines, in float32."""
-    words = features.float()
-    scale = words.shape[1] ** 0.25
-    return (words * (scale * (words.square().sum(1, keepdim=True) + 1e-6).rsqrt())).contiguous()
+    vectors = features.float()
+    scale = vectors.shape[1] ** 0.25
+    return (vectors * (scale * (vectors.square().sum(1, keepdim=True) + 1e-6).rsqrt())).contiguous()
 
 
 @flows.register("global-local", about=RDVFI_S2)
@@ -383,7 +241,9 @@ def global_local(
         matching_steps: Its refinements at stride 8.
         matching_fine_steps: Its refinements at stride 4.
     """
-    found = Matching(matching_width, heads=heads, blocks=blocks, steps=matching_steps, fine_steps=matching_fine_steps)
+    matching = Matching(
+        matching_width, heads=heads, blocks=blocks, steps=matching_steps, fine_steps=matching_fine_steps
+    )
     return GlobalLocal(
-        found, width=width, fine_width=fine_width, steps=steps, fine_steps=fine_steps, patch_rounds=patch_rounds
+        matching, width=width, fine_width=fine_width, steps=steps, fine_steps=fine_steps, patch_rounds=patch_rounds
     )

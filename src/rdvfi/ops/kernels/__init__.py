@@ -26,11 +26,11 @@ def usable(*tensors: Tensor) -> bool:
 
 @functools.cache
 def _triton_is_there() -> bool:
-    found = importlib.util.find_spec("triton") is not None
-    if not found:
+    available = importlib.util.find_spec("triton") is not None
+    if not available:
         warnings.warn(
             "Triton is not installed, so plain torch works on CUDA tensors: the same results, "
             "slower. PyTorch for Linux comes with it; on Windows install triton-windows",
             stacklevel=2,
         )
-    return found
+    return available

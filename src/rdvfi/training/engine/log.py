@@ -60,8 +60,8 @@ class Log:
             tracker.finish()
 
     def _rewrite(self) -> None:
-        found = dict.fromkeys(key for row in self._rows for key in row)
-        self._columns = [*_FIRST, *(key for key in found if key not in _FIRST)]
+        columns = dict.fromkeys(key for row in self._rows for key in row)
+        self._columns = [*_FIRST, *(key for key in columns if key not in _FIRST)]
         partial = self.path.with_suffix(".partial")
         with partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns)

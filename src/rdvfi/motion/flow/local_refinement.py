@@ -1,0 +1,170 @@
+"""The layers of local refinement: features, what a refinement reads, its step, and convex upsampling.
+
+`rdvfi.motion.flow.global_local` says how they work together. One step is the same in every iteration
+of a stride (RAFT; Teed and Deng, 2020, https://arxiv.org/abs/2003.12039); its answer is a free step and
+shares of four alternatives, all zero before training.
+"""
+
+from dataclasses import dataclass
+from math import log
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rdvfi.geometry import flow_length
+from rdvfi.layers import ResidualBlock, conv, zero_conv
+from rdvfi.motion.flow.gauss_newton import Surface, Window, fit, fit_without_motion, partner, window_mean
+from rdvfi.ops import backward_warp
+
+_WINDOWS = {4: (3, 7), 2: (3, 7)}
+"""Sides of the two least-squares windows at each stride, in cells."""
+INPUT_CHANNELS = 18
+"""Channels of `RefinementInputs.at`."""
+_SURROUNDINGS = 7
+"""Side of the surroundings whose mean flow is an alternative, in cells."""
+
+
+class Features(nn.Module):
+    """Features of single pictures at strides 2 and 4."""
+
+    def __init__(self, fine: int, width: int) -> None:
+        super().__init__()
+        self.fine = conv(12, fine)
+        self.coarse = nn.Sequential(nn.SiLU(), conv(fine, width, stride=2), ResidualBlock(width))
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n f _ _"], Float[Tensor, "n c _ _"]]:
+        """Fine features, and coarse ones."""
+        packed = F.pixel_unshuffle(2.0 * images - 1.0, 2).contiguous(memory_format=torch.channels_last)
+        fine = self.fine(packed.to(self.fine.weight))
+        return fine, self.coarse(fine)
+
+
+class Wide(nn.Module):
+    """A residual block, and one at half the size that sees twice as far.
+
+    Args:
+        width: Channels; at half the size there are twice as many.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.near = ResidualBlock(width)
+        self.far = nn.Sequential(nn.SiLU(), conv(width, 2 * width, stride=2), ResidualBlock(2 * width), nn.SiLU())
+        self.join = nn.Conv2d(2 * width, width, 1)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """``x`` plus what both add."""
+        far = F.interpolate(self.join(self.far(x)), x.shape[-2:], mode="bilinear", align_corners=False)
+        return self.near(x + far)
+
+
+class Step(nn.Module):
+    """One refinement of a flow; the state carries what earlier iterations found.
+
+    Args:
+        inputs: Channels of what it reads beside the state.
+        width: Channels of the state.
+        body: The convolutions.
+    """
+
+    def __init__(self, inputs: int, width: int, body: nn.Module) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(inputs + width, width, 1)
+        self.body = body
+        self.answer = zero_conv(width, 6)
+
+    def forward(
+        self, state: Float[Tensor, "n c h w"], inputs: list[Tensor], alternatives: list[Tensor]
+    ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n c h w"]]:
+        """What is added to the flow, and the new state.
+
+        Args:
+            state: What is known.
+            inputs: Maps that it reads.
+            alternatives: Four flows, less the present one: those of the least-squares steps, of the
+                surroundings, and of no motion.
+        """
+        seen = torch.cat([state, *(x.to(state) for x in inputs)], dim=1)
+        state = self.body(self.enter(seen).contiguous(memory_format=torch.channels_last))
+        free, steps, ways = self.answer(F.silu(state)).float().split(2, dim=1)
+        # A share of a way that leads far is bounded, or noise of the network would be pixels.
+        shares = torch.cat((steps, ways.clamp(0.0, 1.0)), dim=1).split(1, dim=1)
+        return free + sum(share * way for share, way in zip(shares, alternatives, strict=True)), state
+
+
+@dataclass(frozen=True, eq=False)
+class RefinementInputs:
+    """What does not change while a flow of one stride is refined."""
+
+    surface: Surface
+    window: Window
+    fixed: list[Tensor]
+    """Misfit without motion, texture and uncertainty."""
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, surface: Surface, stride: int, uncertainty: Tensor) -> "RefinementInputs":
+        """Prepare a stride."""
+        window = Window.of(surface, stride, _WINDOWS[stride])
+        fixed = [fit_without_motion(surface, window), window.texture(), uncertainty.detach()]
+        return cls(surface, window, fixed)
+
+    @torch.no_grad()
+    def at(self, flow: Float[Tensor, "n 2 h w"]) -> tuple[list[Tensor], list[Tensor]]:
+        """What is to be read at a flow, and the alternatives to it; see `Step.forward`."""
+        fitted = fit(self.surface, self.window, flow)
+        small, large = fitted.steps
+        return_error = flow + backward_warp(partner(flow), flow)
+        length = flow_length(return_error)
+        around = consensus(flow, torch.exp(-length)) - flow
+        near = around * (1.0 + flow_length(around)).reciprocal()
+        circle = return_error * (1.0 + length).reciprocal()
+        moving = flow * (1.0 + flow_length(flow)).reciprocal()
+        inputs = [
+            fitted.residual,
+            fitted.misfit,
+            small,
+            large,
+            circle,
+            length.log1p(),
+            near,
+            moving,
+            *self.fixed,
+        ]
+        return inputs, [small, large, around, -flow]
+
+
+def consensus(flow: Float[Tensor, "n 2 h w"], trust: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 2 h w"]:
+    """The mean flow of each cell's surroundings, weighted by trust."""
+    sums = window_mean(torch.cat((trust * flow, trust), dim=1), _SURROUNDINGS)
+    return sums[:, :2] / sums[:, 2:].clamp(min=1e-6)
+
+
+def doubled(flow: Float[Tensor, "n 2 h w"], logits: Float[Tensor, "n 36 h w"]) -> Float[Tensor, "n 2 hf wf"]:
+    """Flow at twice the size, in its pixels: convex combinations of 3x3 neighbours.
+
+    Args:
+        flow: In cells.
+        logits: Of 9 neighbours for each of 2x2 finer cells.
+    """
+    h, w = flow.shape[-2:]
+    shares = logits.unflatten(1, (9, 4)).softmax(1)[:, None].unbind(2)
+    wide = F.pad(2.0 * flow, (1, 1, 1, 1), mode="replicate")
+    made = sum(share * wide[:, :, None, k // 3 : k // 3 + h, k % 3 : k % 3 + w] for k, share in enumerate(shares))
+    assert isinstance(made, Tensor)
+    return F.pixel_shuffle(made.flatten(1, 2), 2)
+
+
+def bilinear_conv(width: int) -> nn.Conv2d:
+    """Logits for `doubled` that start as bilinear interpolation."""
+    layer = zero_conv(width, 36)
+    line = {0: (1.0, 3.0, 1e-3), 1: (1e-3, 3.0, 1.0)}
+    assert layer.bias is not None
+    with torch.no_grad():
+        for k in range(9):
+            for part in range(4):
+                weight = line[part // 2][k // 3] * line[part % 2][k % 3]
+                layer.bias[4 * k + part] = max(log(weight / 16.0), -9.0)
+    return layer
