@@ -64,7 +64,7 @@ def test_what_an_encoder_cannot_keep_is_told(tmp_path) -> None:
     if all(form.bits == 8 for form in encoder_formats("libvpx-vp9")):
         plan = plan_encoding(tmp_path / "o.webm", info, SinkOptions("vp9"))
         assert plan.form.name == "yuv422p"
-        assert plan.notes == ("10 bits a channel are written as 8: libvpx-vp9 takes no more here",)
+        assert plan.notes[0] == "10 bits a channel are written as 8: libvpx-vp9 takes no more here"
 
 
 def test_twelve_bits_stay_twelve_with_hevc(tmp_path) -> None:
@@ -75,7 +75,8 @@ def test_twelve_bits_stay_twelve_with_hevc(tmp_path) -> None:
             frame = av.VideoFrame.from_ndarray(np.round(picture * 65535).astype(np.uint16), format="rgb48le")
             container.mux(stream.encode(frame.reformat(format="yuv420p12le")))
         container.mux(stream.encode(None))
-    assert _copy(tmp_path / "in.mp4", tmp_path / "o.mp4") == []
+    (note,) = _copy(tmp_path / "in.mp4", tmp_path / "o.mp4")
+    assert note.startswith("yuv420p12le keeps what the source has, but few players decode it with libx265")
     assert _stream(tmp_path / "o.mp4")[1].format.name == "yuv420p12le"
     notes = _copy(tmp_path / "in.mp4", tmp_path / "o.webm")
     assert notes == ["12 bits a channel are written as 10: libsvtav1 takes no more here"]
@@ -84,7 +85,9 @@ def test_twelve_bits_stay_twelve_with_hevc(tmp_path) -> None:
 DISPLAY = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
 
 
-@pytest.mark.parametrize(("name", "codec"), [("o.mp4", "hevc"), ("o.mkv", "h264"), ("o.webm", "av1")])
+@pytest.mark.parametrize(("name", "codec"), [
+    ("o.mp4", "hevc"), ("o.mkv", "h264"), ("o.webm", "av1"), ("o.mov", "prores"), ("p.mkv", "ffv1"), ("o.ts", "hevc"),
+])  # fmt: skip
 def test_mastering_display_and_light_levels_are_carried(tmp_path, name, codec) -> None:
     parameters = f"log-level=error:repeat-headers=1:master-display={DISPLAY}:max-cll=1000,400"
     with av.open(str(tmp_path / "in.mp4"), "w") as container:
@@ -105,16 +108,20 @@ def test_mastering_display_and_light_levels_are_carried(tmp_path, name, codec) -
     assert again.display is not None
     assert float(again.display.red[0]) == pytest.approx(0.68, abs=1e-3)
     assert float(again.display.most) == pytest.approx(1000, rel=1e-3)
-    assert brightness.notes("libvpx-vp9") == [
+    assert brightness.notes("libvpx-vp9", contained=False) == [
         "libvpx-vp9 cannot write mastering display and light levels; they are left out"
     ]
-    assert Brightness(lost=("Dolby Vision",)).notes("libx265") == [
+    assert brightness.notes("prores_ks", contained=True) == []
+    assert Brightness(lost=("Dolby Vision",)).notes("libx265", contained=True) == [
         "Dolby Vision metadata cannot be written and is left out"
     ]
     assert MasteringDisplay.parse(bytes(88)) is None
 
 
-@pytest.mark.parametrize(("name", "codec"), [("o.mp4", None), ("o.mkv", "h264"), ("o.mov", "prores"), ("o.mp4", "vp9")])
+@pytest.mark.parametrize(("name", "codec"), [
+    ("o.mp4", None), ("o.mkv", "h264"), ("o.mov", "prores"), ("o.mp4", "vp9"), ("o.webm", "vp9"), ("o.mkv", "ffv1"),
+    ("o.webm", "av1"), ("o.avi", None), ("o.ts", None), ("o.avi", "mpeg4"),
+])  # fmt: skip
 def test_pixels_that_are_not_square_stay_so(tmp_path, name, codec) -> None:
     for source in ("in.mp4", "in.mkv"):
         with av.open(str(tmp_path / source), "w") as container:
@@ -192,7 +199,7 @@ def test_options_of_encoders_are_passed_on_or_refused(tmp_path) -> None:
     assert plan.options == {"preset": "ultrafast", "b": "500000"}
     assert plan.form.name == "yuv444p"
     for options, message in (
-        (SinkOptions(preset="warp9"), r"libx264 cannot be used here \(.*preset=warp9"),
+        (SinkOptions(preset="warp9"), r"libx264 cannot be used here: FFmpeg says .*preset=warp9"),
         (SinkOptions("ffv1", preset="slow"), "preset is 'slow', but ffv1 has no presets"),
         (SinkOptions(pix_fmt="yuv420p12le"), "pix_fmt is 'yuv420p12le'; libx264 takes yuv420p, "),
         (SinkOptions(crf=20, bitrate=10**6), "give either crf or bitrate"),
@@ -202,6 +209,33 @@ def test_options_of_encoders_are_passed_on_or_refused(tmp_path) -> None:
         name = "o.mkv" if options.codec == "ffv1" else "o.mp4"
         with pytest.raises(ValueError, match=message):
             plan_encoding(tmp_path / name, info, options)
+
+
+def test_every_codec_is_written_to_every_container_that_it_names(tmp_path) -> None:
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 64, 64), sound=False)
+    for name, codec in CODECS.items():
+        for suffix in codec.suffixes if "-" not in name else ():
+            _copy(tmp_path / "in.mp4", tmp_path / f"o{suffix}", SinkOptions(name))
+            if suffix != ".webp":  # which FFmpeg writes and does not read
+                assert len(list(open_source(tmp_path / f"o{suffix}").frames())) == 3, (name, suffix)
+
+
+def test_quality_of_mpeg4_is_passed_on(tmp_path) -> None:
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(4, 64, 64), sound=False)
+    sizes = []
+    for crf in (1, 30):
+        _copy(tmp_path / "in.mp4", tmp_path / "o.avi", SinkOptions("mpeg4", crf=crf))
+        sizes.append((tmp_path / "o.avi").stat().st_size)
+    assert sizes[0] > 1.3 * sizes[1]
+
+
+def test_what_few_players_decode_is_told(tmp_path) -> None:
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(2, 64, 64), pixel_format="yuv444p", sound=False)
+    info = open_source(tmp_path / "in.mp4").info
+    (note,) = plan_encoding(tmp_path / "o.mp4", info, SinkOptions()).notes
+    assert note.startswith("yuv444p keeps what the source has, but few players decode it with libx264; pix_fmt=yuv420p")
+    for options in (SinkOptions(pix_fmt="yuv444p"), SinkOptions(pix_fmt="yuv420p")):
+        assert plan_encoding(tmp_path / "o.mp4", info, options).notes == ()
 
 
 @pytest.mark.parametrize("name", sorted(name for name in CODECS if "-" in name))

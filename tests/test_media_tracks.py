@@ -1,5 +1,6 @@
 """Sound, subtitles, chapters and attachments come along, are converted, or are named as left out."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,6 +9,11 @@ import numpy as np
 import pytest
 
 import clips
+from rdvfi.media.encoding import SinkOptions
+from rdvfi.media.reader import open_source
+from rdvfi.media.spatial import Spatial
+from rdvfi.media.timestamps import Moment
+from rdvfi.media.writer import open_sink
 from test_media_encoding import _copy
 
 
@@ -92,7 +98,8 @@ def test_all_sound_tracks_are_copied_with_their_languages(tmp_path) -> None:
 @pytest.mark.parametrize(("source", "codec", "name", "becomes"), [
     ("in.mkv", "aac", "o.webm", "opus"),
     ("in.avi", "wmav2", "o.mp4", "aac"),
-    ("in.avi", "adpcm_ms", "o.mkv", "flac"),
+    ("in.avi", "adpcm_ms", "o.mp4", "aac"),
+    ("in.mkv", "pcm_f32le", "o.mp4", "aac"),
     ("in.mkv", "flac", "o.ts", "aac"),
 ])  # fmt: skip
 def test_sound_that_a_container_does_not_hold_is_encoded(tmp_path, source, codec, name, becomes) -> None:
@@ -103,6 +110,54 @@ def test_sound_that_a_container_does_not_hold_is_encoded(tmp_path, source, codec
     )
     assert ("audio", becomes) in _tracks(tmp_path / name)
     assert _seconds(tmp_path / name) == pytest.approx(1.0, abs=0.08)
+
+
+@pytest.mark.parametrize(("source", "codec", "name"), [
+    ("in.avi", "adpcm_ms", "o.mkv"), ("in.wmv", "wmav2", "o.mkv"), ("in.avi", "pcm_alaw", "o.mkv"),
+    ("in.mkv", "ac3", "o.avi"), ("in.mov", "alac", "o.mkv"), ("in.mkv", "pcm_s24le", "o.mov"),
+])  # fmt: skip
+def test_sound_is_copied_wherever_the_container_holds_it(tmp_path, source, codec, name) -> None:
+    _film(tmp_path / source, sounds=(codec,))
+    before = clips.sound_packets(tmp_path / source)
+    assert _copy(tmp_path / source, tmp_path / name) == []
+    assert _tracks(tmp_path / name)[1] == ("audio", codec)
+    after = clips.sound_packets(tmp_path / name)
+    assert b"".join(sound for _, sound in after) == b"".join(sound for _, sound in before)
+
+
+def test_the_end_of_sound_is_encoded(tmp_path) -> None:
+    _film(tmp_path / "in.avi", sounds=("wmav2",))
+    with av.open(str(tmp_path / "in.avi")) as container:
+        samples = sum(frame.samples for frame in container.decode(audio=0))
+    _copy(tmp_path / "in.avi", tmp_path / "o.mp4")
+    with av.open(str(tmp_path / "o.mp4")) as container:
+        kept = sum(frame.samples for frame in container.decode(audio=0))
+    assert samples <= kept < samples + 2 * 1024  # the encoder fills its last frame, and begins with one
+
+
+def test_layout_and_rate_of_sound_that_is_encoded_are_those_of_the_source_where_they_can_be(tmp_path) -> None:
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        video = container.add_stream("libx264", rate=6)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        tracks = [container.add_stream("pcm_s32le", rate=96_000, layout=layout) for layout in ("5.0", "4.0", "5.1")]
+        for picture in clips.moving(6, 48, 64):
+            pixels = np.round(picture * 255).astype(np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(video.encode(None))
+        for track in tracks:
+            zeros = np.zeros((1, 96_000 * track.layout.nb_channels), np.int32)
+            frame = av.AudioFrame.from_ndarray(zeros, format="s32", layout=track.layout.name)
+            frame.sample_rate, frame.pts = 96_000, 0
+            container.mux(track.encode(frame))
+    _copy(tmp_path / "in.mkv", tmp_path / "o.webm")
+    with av.open(str(tmp_path / "o.webm")) as container:
+        assert [(s.layout.nb_channels, s.sample_rate) for s in container.streams.audio] == [
+            (5, 48_000),
+            (4, 48_000),
+            (6, 48_000),
+        ]
+    notes = _copy(tmp_path / "in.mkv", tmp_path / "o.avi", SinkOptions())
+    assert [note for note in notes if "channels as stereo" in note] == []  # AVI copies PCM
 
 
 @pytest.mark.parametrize("pause", [0, 48_000])
@@ -180,8 +235,49 @@ def test_tags_of_the_video_track_are_kept(tmp_path) -> None:
     with av.open(str(tmp_path / "o.mkv")) as container:
         tags = container.streams.video[0].metadata
     assert (tags["stereo_mode"], tags["title"], tags["language"]) == ("left_right", "Main", "eng")
-    (note,) = _copy(tmp_path / "in.mkv", tmp_path / "o.mp4")
-    assert note == "that frames are stereoscopic (left_right) cannot be written to .mp4"
+    assert _copy(tmp_path / "in.mkv", tmp_path / "o.mp4") == []
+    assert open_source(tmp_path / "o.mp4").info.spatial.stereo_mode == 1
+    (note,) = _copy(tmp_path / "in.mkv", tmp_path / "o.ts")
+    assert note == "that frames are stereoscopic (left_right) cannot be written to .ts"
+
+
+@pytest.mark.parametrize("mode", range(1, 15))
+def test_all_ways_to_pack_two_views_are_kept_or_named(tmp_path, mode) -> None:
+    names = ("left_right bottom_top top_bottom checkerboard_rl checkerboard_lr row_interleaved_rl row_interleaved_lr "
+             "col_interleaved_rl col_interleaved_lr anaglyph_cyan_red right_left anaglyph_green_magenta block_lr "
+             "block_rl").split()  # fmt: skip
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        video = container.add_stream("libx264", rate=6)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.metadata["stereo_mode"] = names[mode - 1]
+        for _ in range(3):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+        container.mux(video.encode(None))
+    for name in ("o.mkv", "o.webm", "o.mp4"):
+        notes = _copy(tmp_path / "in.mkv", tmp_path / name)
+        with av.open(str(tmp_path / name)) as container:
+            kept = container.streams.video[0].metadata.get("stereo_mode") == names[mode - 1]
+        kept = kept or open_source(tmp_path / name).info.spatial.stereo_mode == mode
+        assert kept == (not any("stereoscopic" in note for note in notes)), (name, notes)
+        assert kept or name != "o.mkv"
+
+
+def test_a_projection_of_all_around_is_kept(tmp_path) -> None:
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 48, 64), sound=False)
+    source = open_source(tmp_path / "in.mp4")
+    around = Spatial(3, 1, (0, 0, 2**30, 0), (90.0, -45.0, 30.0))
+    source.info = replace(source.info, spatial=around)
+    for name, suffix in (("o.mp4", ".mp4"), ("o.mkv", ".mkv"), ("o.webm", ".webm")):
+        frames = list(source.frames())
+        with open_sink(tmp_path / name, source.info, SinkOptions(), tick=Fraction(1, 25), rate=Fraction(25)) as sink:
+            for k, frame in enumerate(frames):
+                sink.write(frame.pixels, Moment(k, Fraction(0), Fraction(k, 25), Fraction(1, 25)))
+        assert sink.notes == [], suffix
+        assert open_source(tmp_path / name).info.spatial == around, suffix
+    assert list(around.notes(".mov")) == [
+        "that frames are stereoscopic (top_bottom) cannot be written to .mov",
+        "that frames are a projection of all around (360 degrees) cannot be written to .mov",
+    ]
 
 
 def test_the_default_video_track_is_taken(tmp_path) -> None:

@@ -27,7 +27,7 @@ class Codec:
     """Default quality, lower is better; None where the encoder takes no such number."""
     worst_crf: int = 51
     quality: str = "crf"
-    """What the encoder calls the quality."""
+    """What the encoder calls the quality; several names, in one string, are given the same value."""
     preset: str | None = "preset"
     """What the encoder calls the choice between speed and size; None where it has none."""
     options: Mapping[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ CODECS: Mapping[str, Codec] = {
     "hevc": Codec("libx265", _MOST, 20, options={"preset": "veryfast", "x265-params": "log-level=error"}),
     "av1": Codec(
         "libsvtav1",
-        frozenset({".mp4", ".mov", ".mkv", ".webm"}),
+        frozenset({".mp4", ".m4v", ".mkv", ".webm"}),
         28,
         63,
         options={"preset": "8"},
@@ -64,7 +64,7 @@ CODECS: Mapping[str, Codec] = {
         carries_aspect=False,
     ),
     "prores": Codec("prores_ks", frozenset({".mov", ".mkv"}), preset="profile", options={"vendor": "apl0"}),
-    "mpeg4": Codec("mpeg4", frozenset({".avi", ".mp4", ".mkv"}), 3, 31, "qscale", None),
+    "mpeg4": Codec("mpeg4", frozenset({".avi", ".mp4", ".mkv"}), 3, 31, "qmin qmax", None),
     "ffv1": Codec("ffv1", frozenset({".mkv", ".avi"}), preset=None, lossless=True, carries_aspect=False),
     "gif": Codec("gif", frozenset({".gif"}), preset=None, odd_sizes=True, carries_aspect=False, joins=False),
     "webp": Codec(
@@ -165,7 +165,7 @@ def encoder_options(codec: Codec, *, crf: int | None, preset: str | None, bitrat
     if not 0 <= chosen <= codec.worst_crf:
         best = "worst" if codec.quality == "quality" else "best"
         raise ValueError(f"crf is {chosen}; {codec.encoder} takes 0 ({best}) to {codec.worst_crf}")
-    return {**options, codec.quality: str(chosen)}
+    return options | dict.fromkeys(codec.quality.split(), str(chosen))
 
 
 def _rates(codec: Codec) -> str:
@@ -186,6 +186,14 @@ _ANIMATIONS = {"gif": PixelFormat("pal8", 8, "rgb"), "libwebp_anim": PixelFormat
 """Formats with a palette or transparency, which are not chosen for what they keep of a film."""
 
 
+_DEVICES = {
+    "nvenc": "an NVIDIA GPU and its driver",
+    "qsv": "an Intel GPU and its driver",
+    "videotoolbox": "macOS",
+}
+"""What encoders of devices need."""
+
+
 @cache
 def encoder_formats(encoder: str) -> tuple[PixelFormat, ...]:
     """Pixel formats that an encoder takes, as it says itself: colour, without transparency.
@@ -196,7 +204,10 @@ def encoder_formats(encoder: str) -> tuple[PixelFormat, ...]:
     try:
         formats = av.Codec(encoder, "w").video_formats or ()
     except UnknownCodecError as error:
-        raise ValueError(f"there is no encoder {encoder} in this build of FFmpeg; choose another codec") from error
+        needs = next((f", which needs {device}" for kind, device in _DEVICES.items() if kind in encoder), "")
+        raise ValueError(
+            f"there is no encoder {encoder} in this build of FFmpeg{needs}; choose another codec"
+        ) from error
     described = (_described(form.name) for form in formats)
     return tuple(form for form in described if form is not None)
 
@@ -272,6 +283,9 @@ def check_encoder(codec: Codec, form: PixelFormat, options: Mapping[str, str]) -
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         chosen = ", ".join(f"{key}={value}" for key, value in options.items())
-        raise ValueError(f"{codec.encoder} cannot be used here ({reason}; {chosen}); choose another codec") from error
+        needs = next((f"it needs {device}; " for kind, device in _DEVICES.items() if kind in codec.encoder), "")
+        raise ValueError(
+            f"{codec.encoder} cannot be used here: {needs}FFmpeg says {reason} ({chosen}); choose another codec"
+        ) from error
     if context.options:  # what is left was not understood
         raise ValueError(f"{codec.encoder} does not know {', '.join(context.options)}")

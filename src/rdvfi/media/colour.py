@@ -58,6 +58,11 @@ class Colour:
         context.color_trc = self.transfer
         context.color_range = FULL if self.full_range else LIMITED
 
+    def tag_frame(self, frame: av.VideoFrame) -> None:
+        """Give a frame the same tags, for encoders that write those of frames, as ProRes."""
+        frame.colorspace, frame.color_primaries, frame.color_trc = self.matrix, self.primaries, self.transfer
+        frame.color_range = FULL if self.full_range else LIMITED
+
     def swscale_matrix(self, width: int, height: int) -> int:
         """The conversion matrix, guessed from the size where the file does not say."""
         high_definition = width >= 1280 or height > 576

@@ -17,6 +17,7 @@ from rdvfi.media.codecs import (
 )
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo
+from rdvfi.media.stream_template import HOLDING
 
 ODD_SIZES = ("pad", "crop", "444")
 _RGB_ONLY = frozenset({".gif", ".webp", ".apng"})
@@ -53,12 +54,18 @@ class Encoding:
     width: int
     height: int
     notes: tuple[str, ...]
+    scaled: bool = False
+    """Frames are scaled to that size, instead of padded or cropped."""
 
     def fitted(self, pixels: Pixels) -> Pixels:
         """The frame in the size that is written."""
         height, width = pixels.shape[:2]
         if (height, width) == (self.height, self.width):
             return pixels
+        if self.scaled:
+            import cv2
+
+            return cv2.resize(pixels, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
         more = (max(0, self.height - height), max(0, self.width - width))
         padded = np.pad(pixels, ((0, more[0]), (0, more[1]), (0, 0)), mode="edge")
         return np.ascontiguousarray(padded[: self.height, : self.width])
@@ -83,7 +90,9 @@ def plan_encoding(destination: Path, info: SourceInfo, options: SinkOptions) -> 
     form = choose_pixel_format(codec, info.layout)
     if options.pix_fmt is not None:
         form = named_format(codec, options.pix_fmt)
-    width, height = info.width, info.height
+    width, height, scaled = info.width, info.height, False
+    if destination.suffix.lower() in _RGB_ONLY and info.layout.aspect is not None:
+        width, scaled = max(1, round(width * info.layout.aspect)), True  # browsers show square pixels alone
     if _is_odd(form, width, height) and not codec.odd_sizes:
         if options.odd == "444":
             form = choose_pixel_format(codec, replace(info.layout, chroma="444"))
@@ -95,9 +104,11 @@ def plan_encoding(destination: Path, info: SourceInfo, options: SinkOptions) -> 
             height += step * (height % 2)
     given = encoder_options(codec, crf=options.crf, preset=options.preset, bitrate=options.bitrate)
     given = info.brightness.encoder_options(codec.encoder, given)
+    if destination.suffix.lower() == ".avi" and codec.encoder != "ffv1":
+        given["bf"] = "0"  # AVI numbers frames in the order of decoding, which is then that of showing
     check_encoder(codec, form, given)
-    encoding = Encoding(codec, form, given, width, height, ())
-    return replace(encoding, notes=tuple(_notes(encoding, info, destination)))
+    encoding = Encoding(codec, form, given, width, height, (), scaled)
+    return replace(encoding, notes=tuple(_notes(encoding, info, destination, options)))
 
 
 def _is_odd(form: PixelFormat, width: int, height: int) -> bool:
@@ -105,20 +116,35 @@ def _is_odd(form: PixelFormat, width: int, height: int) -> bool:
     return bool((form.chroma in ("420", "422") and width % 2) or (form.chroma == "420" and height % 2))
 
 
-def _notes(encoding: Encoding, info: SourceInfo, destination: Path) -> Iterator[str]:
+_DECODED = {"libx264": ("420",), "libx265": ("420", "422"), "libsvtav1": ("420",), "libvpx-vp9": ("420",)}
+"""Chroma that common players decode; 4:2:2 and 4:4:4 need a player that decodes in software."""
+
+
+def _seldom_decoded(encoding: Encoding) -> Iterator[str]:
+    """A word on formats that keep what the source has, and that few players show."""
+    form, encoder = encoding.form, encoding.codec.encoder
+    deep = form.bits > (8 if encoder == "libx264" else 10)
+    if form.chroma not in _DECODED[encoder] or deep:
+        yield (
+            f"{form.name} keeps what the source has, but few players decode it with {encoder}; "
+            f"pix_fmt={'yuv420p' if form.bits == 8 or encoder == 'libx264' else 'yuv420p10le'} is for all of them"
+        )
+
+
+def _notes(encoding: Encoding, info: SourceInfo, destination: Path, options: SinkOptions) -> Iterator[str]:
     """What the output lacks, or has beside the source."""
     codec, layout = encoding.codec, info.layout
     if (encoding.width, encoding.height) != (info.width, info.height):
-        yield (
-            f"frames of {info.width}x{info.height} are written as {encoding.width}x{encoding.height}, "
-            "so that all players show them"
-        )
+        why = "in square pixels" if encoding.scaled else "so that all players show them"
+        yield f"frames of {info.width}x{info.height} are written as {encoding.width}x{encoding.height}, {why}"
     if encoding.form.bits < layout.bits:
         yield f"{layout.bits} bits a channel are written as {encoding.form.bits}: {codec.encoder} takes no more here"
     suffix = destination.suffix.lower()
-    if layout.aspect is not None and not codec.carries_aspect and suffix not in (".mp4", ".m4v", ".mov"):
+    carried = codec.carries_aspect or suffix in HOLDING or encoding.scaled
+    if layout.aspect is not None and not carried:
         yield f"pixels are {layout.aspect} as wide as high, which {suffix} with {codec.encoder} does not say"
-    mode = info.video_metadata.get("stereo_mode")
-    if mode not in (None, "mono") and suffix not in (".mkv", ".webm"):
-        yield f"that frames are stereoscopic ({mode}) cannot be written to {suffix}"
-    yield from info.brightness.notes(codec.encoder)
+    asked = options.pix_fmt is not None or options.odd == "444"
+    if not asked and codec.encoder in _DECODED and suffix not in (".mkv", ".avi"):
+        yield from _seldom_decoded(encoding)
+    yield from info.spatial.notes(suffix)
+    yield from info.brightness.notes(codec.encoder, contained=suffix in HOLDING)

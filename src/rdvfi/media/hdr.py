@@ -88,10 +88,10 @@ class Brightness:
         if self.light is not None:
             yield f"{keys[1]}={self.light[0]},{self.light[1]}"
 
-    def notes(self, encoder: str) -> list[str]:
-        """What of it the output lacks."""
+    def notes(self, encoder: str, *, contained: bool) -> list[str]:
+        """What of it the output lacks; ``contained`` is whether its container says it in place of the codec."""
         notes = [f"{name} metadata cannot be written and is left out" for name in self.lost]
-        if encoder not in _WRITERS and (self.display is not None or self.light is not None):
+        if encoder not in _WRITERS and not contained and (self.display is not None or self.light is not None):
             notes.append(f"{encoder} cannot write mastering display and light levels; they are left out")
         return notes
 

@@ -14,6 +14,7 @@ from rdvfi.media.colour import Colour, PixelLayout
 from rdvfi.media.hdr import Brightness
 from rdvfi.media.images import is_image, list_images
 from rdvfi.media.pixels import Pixels
+from rdvfi.media.spatial import Spatial
 from rdvfi.media.timestamps import Stamp
 
 
@@ -49,6 +50,7 @@ class SourceInfo:
     offset: Fraction = Fraction(0)
     """Time of the file that became zero."""
     brightness: Brightness = field(default_factory=Brightness)
+    spatial: Spatial = field(default_factory=Spatial)
     headroom: bool = False
     """Whether pixels keep video levels; see `rdvfi.media.colour.Converter`."""
     profile: bytes = b""

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 
 import av
 import av.error
+from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 
 from rdvfi.media.packets import Damage, Packets
 from rdvfi.media.probe import open_video, video_stream
-from rdvfi.media.track_writers import Copied, EncodedSound, TrackWriter, WrittenText, readable_text
+from rdvfi.media.sound import EncodedSound
+from rdvfi.media.subtitles import WrittenText, readable_text
+from rdvfi.media.track_writers import Copied, TrackWriter
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -33,6 +36,9 @@ _CHAPTERS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
 _COVERS = frozenset({".mp4", ".m4v", ".mov", ".mkv"})
 _KNOWN_IN_TS = frozenset({"aac", "mp2", "mp3", "mp3float", "ac3", "eac3", "dca", "opus", "libopus"})
 """Sound that others find in a transport stream; FFmpeg writes any, under a number of its own."""
+_PCM_IN_MP4 = frozenset({"pcm_s16le", "pcm_s16be"})
+"""Of PCM in MP4 what players without the newest FFmpeg read, up to `_PCM_RATE`; other sizes of samples are noise."""
+_PCM_RATE = 48_000
 SILENT = frozenset({".gif", ".webp", ".apng"})
 """Containers of pictures alone."""
 
@@ -106,18 +112,21 @@ class Tracks:
         name = f"sound track #{stream.index}"
         if self._suffix in SILENT:
             return self._left_out(name)
-        if stream.codec_context is None:
+        if stream.codec_context is None or not isinstance(stream, AudioStream):
             return self._left_out(f"{name}, of a kind that FFmpeg does not know,")
         codec = stream.codec_context.name
-        known = self._suffix != ".ts" or codec in _KNOWN_IN_TS
-        if known and _holds(self._output.format.name, stream):
+        if _shown(self._suffix, stream) and _holds(self._output.format.name, stream):
             return self._copied(stream)
         encoder = _SOUND.get(self._suffix, "aac")
         try:
             writer = EncodedSound(stream, self._output, encoder, self._offset)
         except (av.error.FFmpegError, ValueError) as error:
             return self._left_out(f"{name} ({codec}: {error})")
-        self.notes.append(f"{name} is {codec}, which is not copied into {self._suffix}: it was encoded with {encoder}")
+        count = stream.layout.nb_channels
+        fewer = f", {count} channels as {writer.layout}" if writer.channels < count else ""
+        self.notes.append(
+            f"{name} is {codec}, which is not copied into {self._suffix}: it was encoded with {encoder}{fewer}"
+        )
         return writer
 
     def _subtitles(self, stream: Stream) -> TrackWriter | None:
@@ -179,6 +188,14 @@ def _holds(muxer: str, stream: Stream) -> bool:
     except (av.error.FFmpegError, ValueError, AttributeError):
         return False
     return True
+
+
+def _shown(suffix: str, stream: AudioStream) -> bool:
+    """Whether players, not FFmpeg alone, find such sound in such a file."""
+    codec = stream.codec_context.name
+    if suffix in (".mp4", ".m4v") and codec.startswith("pcm_"):
+        return codec in _PCM_IN_MP4 and stream.codec_context.sample_rate <= _PCM_RATE
+    return suffix != ".ts" or codec in _KNOWN_IN_TS
 
 
 def _moved(chapter: "Chapter", offset: Fraction) -> "Chapter":

@@ -17,6 +17,7 @@ from rdvfi.media.palette import Palette
 from rdvfi.media.pieces import FrameEncoder
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo
+from rdvfi.media.stream_template import HOLDING, describe
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.track_writers import track_tags
 
@@ -86,6 +87,8 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         self._durations: deque[tuple[int, int]] = deque()
         self._end = 0
         self._last: int | None = None
+        rgb = encoding.form.chroma == "rgb"
+        self._colour = replace(info.colour, matrix=0, full_range=True) if rgb else info.colour
         # Flags of the encoder depend on the format, whether or not anything is written.
         self._container = container or av.open(io.BytesIO(), "w", format=MUXERS[suffix])
         self.stream = self._add_stream(info, rate)
@@ -94,19 +97,24 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         encoding = self._encoding
         stream = self._container.add_stream(encoding.codec.encoder, rate=rate, options=encoding.options)
         assert isinstance(stream, VideoStream)
+        spatial = info.spatial.fits(self._suffix)
+        if self._suffix in HOLDING:
+            describe(stream, info.brightness, spatial)
         context = stream.codec_context
         context.width, context.height = encoding.width, encoding.height
         context.pix_fmt = encoding.form.name
+        context.framerate = rate  # pyright: ignore[reportAttributeAccessIssue]
         # The encoder's own time base: a rate alone rounds timestamps to whole frames.
         context.time_base = self._tick
         if info.layout.aspect is not None:
             context.sample_aspect_ratio = info.layout.aspect
         if encoding.codec.encoder in _TAGS and self._suffix in (".mp4", ".m4v", ".mov"):
             context.codec_tag = _TAGS[encoding.codec.encoder]
-        rgb = encoding.form.chroma == "rgb"
-        colour = replace(info.colour, matrix=0, full_range=True) if rgb else info.colour
-        colour.tag(context)
+        self._colour.tag(context)
         stream.metadata.update(track_tags(info.video_metadata))
+        stream.metadata.pop("stereo_mode", None)
+        if spatial.tag is not None:
+            stream.metadata["stereo_mode"] = spatial.tag
         return stream
 
     def encode(self, pixels: Pixels, moment: Moment) -> list[av.Packet]:
@@ -123,6 +131,7 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         frame.pts, frame.time_base = pts, self._tick
         # A frame keeps the picture type of its source, which would force the encoder's hand.
         frame.pict_type = 0
+        self._colour.tag_frame(frame)
         self._end = round((moment.time + moment.duration) / self._tick)
         self._durations.append((pts, max(1, self._end - pts)))
         return self._timed(self.stream.encode(frame))

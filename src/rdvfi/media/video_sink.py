@@ -13,7 +13,7 @@ from rdvfi.media.reader import SourceInfo
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.tracks import Tracks
 from rdvfi.media.video_encoder import VideoEncoder, check_apart, encoder_tick
-from rdvfi.media.writer import Sink
+from rdvfi.media.writer import Sink, writing
 
 _CONTAINER_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", "duration"})
 """Metadata that describes the source file itself, not what it shows."""
@@ -38,6 +38,7 @@ class VideoSink(Sink):
         audio: bool,
     ) -> None:
         suffix = destination.suffix.lower()
+        self._destination = destination
         self._container, self._encoding, self._suffix = container, encoding, suffix
         self._info, self._rate = info, rate
         self._tick = encoder_tick(suffix, tick, rate)
@@ -72,7 +73,8 @@ class VideoSink(Sink):
         if isinstance(piece, WholeFrame):
             self.write(piece.pixels, piece.moment)
         else:
-            self._mux(piece)
+            with writing(self._destination):
+                self._mux(piece)
 
     def write(self, pixels: Pixels, moment: Moment) -> None:
         """Encode one frame, and write other tracks up to its time.
@@ -80,8 +82,9 @@ class VideoSink(Sink):
         Raises:
             ValueError: If the container cannot hold its time.
         """
-        for packet in self._own.encode(pixels, moment):
-            self._mux(packet)
+        with writing(self._destination):
+            for packet in self._own.encode(pixels, moment):
+                self._mux(packet)
 
     def finish(self) -> None:
         """Flush the encoder and write the rest of the other tracks."""

@@ -2,11 +2,13 @@
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
 import av
+import av.error
 from av.container import InputContainer
 
 from rdvfi.media.colour import Colour, Converter, PixelLayout
@@ -17,6 +19,7 @@ from rdvfi.media.packets import Damage, Packets
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.probe import Clock, Scan, decode, first_frames, open_video, scan, video_stream
 from rdvfi.media.reader import ReadOptions, Source, SourceFrame, SourceInfo
+from rdvfi.media.spatial import Spatial
 from rdvfi.media.timestamps import Stamp
 
 _LOOK = 12
@@ -78,6 +81,7 @@ class VideoSource(Source):
             media=self._path,
             offset=self._offset(),
             brightness=Brightness.of(first),
+            spatial=Spatial.of(first, stream.metadata),
             headroom=self._options.headroom and not colour.full_range and not rgb,
         )
 
@@ -105,7 +109,7 @@ class VideoSource(Source):
         """Decode the stream from the first frame on, the last one with its true duration."""
         found, held = Damage(), None
         converter = Converter(self.info.colour, deep=self.info.layout.deep, headroom=self.info.headroom)
-        with open_video(self._path) as container:
+        with open_video(self._path) as container, _reading(self._path):
             count = 0
             timed = self._timed(container, found)
             for frame, stamp in self._whole(container, timed) if self._interlaced else timed:
@@ -180,6 +184,15 @@ class VideoSource(Source):
             self._resized += 1
             frame = frame.reformat(width=self._stored[0], height=self._stored[1], interpolation="BICUBIC")
         return self._orientation.upright(converter.to_rgb(frame))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Errors of FFmpeg inside are those of reading a file; ``ValueError`` is raised in their place."""
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _origin(found: Scan) -> Fraction:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import av.error
 
 from rdvfi.media.codecs import TICKS
 from rdvfi.media.encoding import Encoding, SinkOptions, plan_encoding
+from rdvfi.media.finished import put_right
 from rdvfi.media.images import write_png
 from rdvfi.media.output import FRAME_NAME, complete_or_nothing, is_folder_output
 from rdvfi.media.pieces import FrameEncoder, WholeFrames
@@ -21,7 +22,10 @@ from rdvfi.media.reader import SourceInfo
 from rdvfi.media.timestamps import Moment
 
 # The index moves to the front of the file, so that players can start while it loads.
-_FLAGS = {suffix: {"movflags": "+faststart"} for suffix in (".mp4", ".m4v", ".mov")}
+# Boxes of stereoscopy and projection are written where FFmpeg need not keep to the older standard alone.
+_FLAGS = {suffix: {"movflags": "+faststart", "strict": "unofficial"} for suffix in (".mp4", ".m4v", ".mov")}
+# Players of AVI start each track at its first packet: no time before zero moves the others.
+_FLAGS |= {".avi": {"avoid_negative_ts": "disabled"}}
 # Else Matroska files hold a random number, and no two are the same.
 _FLAGS |= {suffix: {"fflags": "+bitexact"} for suffix in (".mkv", ".webm")}
 _FLAGS |= {".webp": {"loop": "0"}, ".apng": {"plays": "0"}}  # for ever, as GIF
@@ -123,34 +127,56 @@ def open_sink(
         ValueError: If the container cannot hold the video or its sound.
         FileExistsError: If something has appeared there meanwhile and is not to be replaced.
     """
-    from rdvfi.media.video_encoder import MUXERS
-    from rdvfi.media.video_sink import VideoSink
-
     with complete_or_nothing(destination, overwrite=overwrite) as partial:
         if is_folder_output(destination):
             folder_sink = FolderSink(partial, info.profile)
             yield folder_sink
             folder_sink.finish()
             return
-        encoding = plan_encoding(destination, info, options)
-        suffix = destination.suffix.lower()
-        flags = _FLAGS.get(suffix, {})
-        try:
-            with av.open(file_url(partial), "w", format=MUXERS[suffix], options=flags) as container:
-                sink = VideoSink(
-                    container,
-                    info,
-                    encoding,
-                    destination=destination,
-                    tick=tick,
-                    rate=rate,
-                    audio=options.audio,
-                )
-                try:
-                    container.start_encoding()
-                    yield sink
-                    sink.finish()
-                finally:
-                    sink.close()
-        except av.error.FFmpegError as error:
-            raise ValueError(f"cannot write {destination}: {error.strerror}") from error
+        with _video_sink(partial, destination, info, options, tick=tick, rate=rate) as sink:
+            yield sink
+        sink.notes += put_right(partial, destination.suffix.lower(), info)
+
+
+@contextmanager
+def _video_sink(
+    partial: Path, destination: Path, info: SourceInfo, options: SinkOptions, *, tick: Fraction, rate: Fraction
+) -> Iterator[Sink]:
+    """A video file, complete when the block ends; errors that are not of writing pass as they are."""
+    from rdvfi.media.video_encoder import MUXERS
+    from rdvfi.media.video_sink import VideoSink
+
+    encoding, suffix = plan_encoding(destination, info, options), destination.suffix.lower()
+    with writing(destination):
+        container = av.open(file_url(partial), "w", format=MUXERS[suffix], container_options=_FLAGS.get(suffix, {}))
+    sink = None
+    try:
+        with writing(destination):
+            sink = VideoSink(
+                container, info, encoding, destination=destination, tick=tick, rate=rate, audio=options.audio
+            )
+            container.start_encoding()
+        yield sink
+        with writing(destination):
+            sink.finish()
+            container.close()
+    except BaseException:
+        with suppress(av.error.FFmpegError):  # what went wrong before is what is told
+            container.close()
+        raise
+    finally:
+        if sink is not None:
+            sink.close()
+
+
+@contextmanager
+def writing(destination: Path) -> Iterator[None]:
+    """Errors of FFmpeg inside are those of writing a file.
+
+    Raises:
+        ValueError: In their place.
+    """
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise ValueError(f"cannot write {destination}: {error.strerror}") from error
