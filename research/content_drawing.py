@@ -1,4 +1,4 @@
-"""Drawing the generated cases of `rdvfi.evaluation.content_cases`: textures, sprites, overlays.
+"""Drawing the generated cases of `content_cases`: textures, sprites, overlays.
 
 Pictures are float arrays ``(H, W, 3)`` in [0, 1]; a layer is ``(H, W, 4)`` with premultiplied
 colour. Everything that moves is drawn at twice the size and averaged down, so that sub-pixel motion

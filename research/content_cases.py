@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from rdvfi.evaluation.content_drawing import (
+from content_drawing import (
     Picture,
     as_layer,
     dead_leaves,
