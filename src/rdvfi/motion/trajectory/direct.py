@@ -6,13 +6,14 @@ the size of one fusion step and starts at the straight motion as well.
 """
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from rdvfi.interfaces import Basis, Keyframes, Reads, Trajectory, TrajectoryModel
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.motion.flow.local import MATCHED
 from rdvfi.motion.trajectory.knots import KNOTS_BEFORE, Knots, basis_reach, trajectory_over
-from rdvfi.motion.trajectory.straight_motion import straight_motion_of
+from rdvfi.motion.trajectory.straight_motion import StraightMotion, straight_motion_of
 from rdvfi.ops import backward_warp, correlation
 from rdvfi.registry import trajectories
 
@@ -52,6 +53,11 @@ class DirectRegression(TrajectoryModel):
     def forward(self, keyframes: Keyframes) -> Trajectory:
         """The trajectory that the keyframes define."""
         motion = straight_motion_of(keyframes)
+        residual = self.residual_motion(keyframes, motion)
+        return trajectory_over(self.knots, motion.flow_fields(residual), keyframes.times, self.basis)
+
+    def residual_motion(self, keyframes: Keyframes, motion: StraightMotion) -> Float[Tensor, "b2 k 2 hz wz"]:
+        """Departure of the flows to the end from the straight motion, as `IterativeFusion.residual_motion` gives it."""
         b, k = keyframes.latents.shape[:2]
         straight = motion.flows.flatten(0, 1)
         features = self.features(keyframes.latents.flatten(0, 1)).unflatten(0, (b, k))
@@ -62,8 +68,7 @@ class DirectRegression(TrajectoryModel):
         error = (here - guess).abs().mean(1, keepdim=True)
         inputs = (here, correlation(here, guess, _RADIUS), error, (0.1 * straight).to(here))
         residual = self.regress(torch.cat(inputs, dim=1)).float().unflatten(0, (2 * b, k))
-        residual = torch.cat((torch.zeros_like(residual[:, :1]), residual[:, 1:]), dim=1)  # no flow at its end
-        return trajectory_over(self.knots, motion.flow_fields(residual), keyframes.times, self.basis)
+        return torch.cat((torch.zeros_like(residual[:, :1]), residual[:, 1:]), dim=1)  # no flow at its end
 
 
 @trajectories.register("direct", renamed=KNOTS_BEFORE)
