@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import rdvfi
-from content_drawing import dead_leaves
+from rdvfi.data.synthetic.drawn_pictures import dead_leaves
 from rdvfi.data.synthetic.layered_scenes import Scenes
 from rdvfi.data.synthetic.moving import build_scenes
 from rdvfi.data.synthetic.sampler import SceneRecipe, SceneSampler
@@ -42,7 +42,7 @@ STRIDE = 8
 BATCH = 3
 RECIPE = SceneRecipe(reach=48.0, determined=0.7, lights=0.0, blurred=0.0)
 SEEDS = {"train": 11, "test": 7_000_003}
-SCENES = 200
+SCENES = 96
 """Of training."""
 FREE = {"train": 2, "test": 8}
 """Times of a scene beside its knots; those of the test are i / 9."""
@@ -72,7 +72,7 @@ class Run:
 
     name: str
     seed: int = 0
-    steps: int = 200
+    steps: int = 150
     inner: int = 7
     losses: tuple[tuple[str, float], ...] = ()
     options: tuple[tuple[str, float], ...] = ()

@@ -1,6 +1,6 @@
 """Compare the ways to read a trajectory between its knots, on motion that is known exactly.
 
-    python benchmarks/compare_trajectories.py benchmarks/results/0.2.0/trajectories.json
+    python research/compare_trajectories.py benchmarks/results/0.2.0/trajectories.json
 
 Procedural scenes (`rdvfi.evaluation.procedural`) give the exact flow at any time. Every kind of
 knots gets the exact flows at the nine knots and is asked for the eight times of x9, none of which is
@@ -21,10 +21,9 @@ from skimage import data
 from torch import Tensor
 
 import rdvfi
-from rdvfi.data.synthetic.layer_motion import LayerMotion
 from rdvfi.data.synthetic.layered_scenes import Layers, Scenes
 from rdvfi.data.synthetic.moving import build_scenes
-from rdvfi.data.synthetic.object_paths import FLAT, STATIC, LayerPath
+from rdvfi.data.synthetic.object_paths import STATIC, LayerPath
 from rdvfi.data.synthetic.sampler import ScenePlan
 from rdvfi.evaluation.procedural import SIZE, held_out_pictures, held_out_plan
 from rdvfi.interfaces import Motion
@@ -49,8 +48,7 @@ def passing_scene() -> Scenes:
 def textured(picture: np.ndarray, corner: tuple[float, float], path: LayerPath) -> Layers:
     """An opaque layer whose pixel (0, 0) is at ``corner`` at time 0."""
     colour = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255.0
-    texture = torch.cat((colour, torch.ones_like(colour[:, :1])), dim=1)
-    return Layers(torch.tensor([0]), texture, torch.tensor([corner]), LayerMotion.of([path], [STATIC], [FLAT]))
+    return Layers.of_texture(torch.cat((colour, torch.ones_like(colour[:, :1])), dim=1)[0], path, corner)
 
 
 def groups(count: int) -> dict[str, list[Scenes]]:

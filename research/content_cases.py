@@ -18,16 +18,14 @@ from jaxtyping import Bool, UInt8
 from content_drawing import (
     Picture,
     as_layer,
-    dead_leaves,
     ellipse,
-    lettering,
     over,
     pan,
     placed,
     similarity,
-    smooth_noise,
     velocity,
 )
+from rdvfi.data.synthetic.drawn_pictures import dead_leaves, lettering, smooth_noise
 from rdvfi.registry import did_you_mean
 
 Size = tuple[int, int]

@@ -4,49 +4,20 @@ Pictures are float arrays ``(H, W, 3)`` in [0, 1]; a layer is ``(H, W, 4)`` with
 colour. Everything that moves is drawn at twice the size and averaged down, so that sub-pixel motion
 and edges are those of a camera, and all of it follows from a random generator.
 
-The texture is the *dead leaves* model (Lee, Mumford and Huang, IJCV 2001): opaque discs and boxes of
-scale-invariant sizes, which has the statistics of edges and occlusion of photographs, with fine
-grain on the leaves so that no region is without texture.
+The textures and the lettering are those of `rdvfi.data.synthetic.drawn_pictures`.
 """
-
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from jaxtyping import Float
+
+from rdvfi.data.synthetic.drawn_pictures import dead_leaves
 
 Picture = Float[np.ndarray, "H W 3"]
 Layer = Float[np.ndarray, "H W 4"]
 Matrix = Float[np.ndarray, "2 3"]
 
 _OVERSAMPLING = 2
-_LEAVES = 700
-
-
-def smooth_noise(rng: np.random.Generator, h: int, w: int, cell: float) -> Float[np.ndarray, "H W"]:
-    """Noise that changes over ``cell`` pixels, scaled to [0, 1]."""
-    grid = rng.random((int(h / cell) + 3, int(w / cell) + 3)).astype(np.float32)
-    out = cv2.resize(grid, (w, h), interpolation=cv2.INTER_CUBIC)
-    return (out - out.min()) / (np.ptp(out) + 1e-6)
-
-
-def dead_leaves(rng: np.random.Generator, h: int, w: int, *, smallest: float = 3.0) -> Picture:
-    """A texture of overlapping discs and boxes, the radius r with density ~ r^-3."""
-    image = np.full((h, w, 3), rng.uniform(0.2, 0.8, 3), np.float32)
-    largest = 0.3 * min(h, w)
-    for share in rng.random(_LEAVES):
-        radius = 1.0 / np.sqrt(share / smallest**2 + (1.0 - share) / largest**2)
-        centre = (int(rng.uniform(0, w)), int(rng.uniform(0, h)))
-        tone = np.clip(rng.uniform(0.05, 0.95) + rng.uniform(-0.15, 0.15, 3), 0.0, 1.0)
-        colour = tuple(float(c) for c in tone)
-        if rng.random() < 0.5:
-            cv2.circle(image, centre, int(radius), colour, -1, cv2.LINE_AA)
-        else:
-            rectangle = (centre, (2.0 * radius, 1.4 * radius), float(rng.uniform(0.0, 180.0)))
-            cv2.fillPoly(image, [cv2.boxPoints(rectangle).astype(np.int32)], colour, cv2.LINE_AA)
-    shade = 0.75 + 0.5 * smooth_noise(rng, h, w, 80.0)
-    grain = 0.94 + 0.12 * smooth_noise(rng, h, w, 3.0)
-    return np.clip(cv2.GaussianBlur(image, (0, 0), 0.7) * (shade * grain)[..., None], 0.0, 1.0)
 
 
 def similarity(centre: tuple[float, float], to: tuple[float, float], angle: float = 0.0, scale: float = 1.0) -> Matrix:
@@ -108,31 +79,3 @@ def ellipse(h: int, w: int, centre: tuple[float, float], radii: tuple[float, flo
     y, x = np.mgrid[0:h, 0:w].astype(np.float32)
     distance = np.hypot((x - centre[0]) / radii[0], (y - centre[1]) / radii[1])
     return np.clip((1.0 - distance) * min(radii) + 0.5, 0.0, 1.0)
-
-
-def lettering(
-    size: tuple[int, int],
-    lines: Sequence[tuple[str, int | float, int | float, int | float]],
-    *,
-    opacity: float = 1.0,
-    outline: int = 2,
-) -> Layer:
-    """White text with a dark outline.
-
-    Args:
-        size: Of the layer, (h, w).
-        lines: (text, x of the left end, y of the base line, height of a capital), in pixels.
-        opacity: Of the whole.
-        outline: Its width in pixels.
-    """
-    h, w = size
-    k = 4
-    fill, body = (np.zeros((h * k, w * k), np.uint8) for _ in range(2))
-    for text, x, y, height in lines:
-        scale, place, font = height * k / 21.0, (int(x * k), int(y * k)), cv2.FONT_HERSHEY_SIMPLEX
-        stroke = max(2, round(0.14 * height * k))
-        cv2.putText(body, text, place, font, scale, 255, stroke + 2 * outline * k, cv2.LINE_AA)
-        cv2.putText(fill, text, place, font, scale, 255, stroke, cv2.LINE_AA)
-    white, whole = (cv2.resize(x, (w, h), interpolation=cv2.INTER_AREA) / np.float32(255.0) for x in (fill, body))
-    colour = np.clip(0.03 * whole + 0.92 * white, 0.0, 1.0)
-    return opacity * np.dstack([colour, colour, colour, np.maximum(whole, white)]).astype(np.float32)

@@ -5,26 +5,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rdvfi.data.synthetic.layer_motion import LayerMotion
 from rdvfi.data.synthetic.layered_scenes import Layers, Scenes
-from rdvfi.data.synthetic.object_paths import FLAT, STATIC, LayerPath
+from rdvfi.data.synthetic.object_paths import STATIC, LayerPath
 
 
 def sheet(picture: np.ndarray, path: LayerPath = STATIC, corner: tuple[float, float] = (0.0, 0.0)) -> Layers:
     """A background: an 8-bit picture whose pixel (0, 0) is at ``corner`` at time 0."""
     colour = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255.0
-    return _layer(torch.cat((colour, torch.ones_like(colour[:, :1])), dim=1), path, corner)
+    return Layers.of_texture(torch.cat((colour, torch.ones_like(colour[:, :1])), dim=1)[0], path, corner)
 
 
 def patch(picture: np.ndarray, path: LayerPath, corner: tuple[float, float]) -> Layers:
     """An opaque rectangle in front, with an empty border a pixel wide around it."""
     texture = torch.nn.functional.pad(sheet(picture).texture, (1, 1, 1, 1), mode="replicate")
     texture[:, 3, [0, -1]], texture[:, 3, :, [0, -1]] = 0.0, 0.0
-    return _layer(texture, path, (corner[0] - 1.0, corner[1] - 1.0))
-
-
-def _layer(texture: Tensor, path: LayerPath, corner: tuple[float, float]) -> Layers:
-    return Layers(torch.tensor([0]), texture, torch.tensor([corner]), LayerMotion.of([path], [STATIC], [FLAT]))
+    return Layers.of_texture(texture[0], path, (corner[0] - 1.0, corner[1] - 1.0))
 
 
 def scene(size: tuple[int, int], *layers: Layers) -> Scenes:

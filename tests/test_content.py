@@ -14,12 +14,12 @@ from rdvfi.content.change import explained_change
 from rdvfi.content.light import Light, find_light
 from rdvfi.content.overlay import Overlay, find_overlay
 from rdvfi.content.rest import at_rest
+from rdvfi.data.synthetic.drawn_pictures import dead_leaves
 from rdvfi.graphs import Watch
 from rdvfi.render.base import WarpInputs
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "research"))
 from content_cases import content_case
-from content_drawing import dead_leaves
 
 SIZE = (128, 224)
 

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rdvfi.data.synthetic.layer_motion import LayerMotion
+from rdvfi.data.synthetic.object_paths import FLAT, STATIC, LayerPath, Point
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,14 @@ class Layers:
     texture: Float[Tensor, "n 4 th tw"]
     corner: Float[Tensor, "n 2"]
     motion: LayerMotion
+
+    @classmethod
+    def of_texture(
+        cls, texture: Float[Tensor, "4 th tw"], path: LayerPath = STATIC, corner: Point = (0.0, 0.0)
+    ) -> "Layers":
+        """A layer of a single scene: colour and matte in [0, 1], whose pixel (0, 0) is at ``corner`` at time 0."""
+        motion = LayerMotion.of([path], [STATIC], [FLAT])
+        return cls(torch.tensor([0]), texture[None], torch.tensor([corner]), motion)
 
     def sample(
         self, grid: Float[Tensor, "1 1 2 h w"], times: Float[Tensor, "b t"], padding: str
