@@ -1,8 +1,10 @@
-"""temporary"""
+"""Train what the claims are measured on: python research/claims.py FOLDER."""
 
 import sys
 from pathlib import Path
+
 import torch
+
 from claims_runs import all_runs
 from claims_training import train
 

@@ -13,7 +13,10 @@ from rdvfi_cli.progress import Progress
 def evaluate(
     clip: Annotated[
         str,
-        typer.Argument(help="Video, folder of images, or held-out scenes: 'procedural', 'procedural-limbs'."),
+        typer.Argument(
+            help="Video, folder of images, or generated scenes: 'procedural', 'procedural-limbs', "
+            "'laboratory-determined', 'laboratory-undetermined'."
+        ),
     ],
     gap: Annotated[int, typer.Option(help="Distance between input frames.")] = 9,
     models: Annotated[

@@ -1,8 +1,10 @@
 """Measuring: metrics, the protocol over clips, baselines, and what each learned part is worth."""
 
 from rdvfi.evaluation.baselines import Method
+from rdvfi.evaluation.function_method import FunctionMethod
+from rdvfi.evaluation.laboratory import motion_scene, motion_scenes
 from rdvfi.evaluation.methods import create_method
 from rdvfi.evaluation.protocol import evaluate
 from rdvfi.evaluation.results import Report, Score
 
-__all__ = ["Method", "Report", "Score", "create_method", "evaluate"]
+__all__ = ["FunctionMethod", "Method", "Report", "Score", "create_method", "evaluate", "motion_scene", "motion_scenes"]

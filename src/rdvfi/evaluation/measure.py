@@ -90,7 +90,7 @@ class _Tally:
             except FAILURES as error:
                 unavailable[name] = _reason(error)
             return
-        taken = [i for i, found in enumerate(self.samples) if name in found]
+        taken = [i for i, found in enumerate(self.samples) if name in found and found[name].values]
         samples = [self.samples[i][name] for i in taken]
         if not samples:
             return

@@ -1,4 +1,4 @@
-"""Held-out scenes of large curved motion that the end frames determine, in two sets.
+"""Sets of generated scenes, by name: held-out ones of large curved motion, and the motion laboratory's.
 
 ``procedural``: photographs turn rigidly by 35 to 90 degrees about a far point, their centre moving
 60 to 160 pixels, or zoom by 1.3 to 2 times, at constant angular or logarithmic speed, at 448x256.
@@ -13,6 +13,9 @@ The scenes are those of `rdvfi.data.synthetic.determined`, drawn with random num
 draws, over photographs that training never sees: 'astronaut' (NASA, public domain), 'coffee'
 (Rachel Michetti, CC0) and 'chelsea' (Stefan van der Walt, CC0), which come inside scikit-image.
 Everything is deterministic, and nothing is downloaded.
+
+``laboratory-determined`` and ``laboratory-undetermined`` hold one scene of each kind of
+`rdvfi.evaluation.laboratory`.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,10 +31,11 @@ from rdvfi.data.synthetic.moving import build_scenes
 from rdvfi.data.synthetic.sampler import ScenePlan
 from rdvfi.data.synthetic.textures import Pictures
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow, TrueMotion
+from rdvfi.evaluation.laboratory import LABORATORY_SETS, laboratory_windows, motion_scenes
 
 SIZE = (256, 448)
 SCENES = 24
-"""Scenes of a set, unless another number is asked for."""
+"""Scenes of a held-out set, unless another number is asked for."""
 SUPERSAMPLE = 2
 """Samples of a pixel along each side of a frame."""
 _PICTURE_SIZE = (576, 768)
@@ -51,7 +55,17 @@ SETS: dict[str, Callable[[np.random.Generator, int, int], ScenePlan]] = {
     "procedural": _curved,
     "procedural-limbs": _limbs,
 }
-"""What draws the scenes of each set: from random numbers, the scene's number, and how many pictures."""
+"""What draws the scenes of each held-out set: from random numbers, the scene's number, and how many pictures."""
+
+
+def scene_sets() -> list[str]:
+    """Names of all sets of generated scenes."""
+    return [*SETS, *LABORATORY_SETS]
+
+
+def scene_count(name: str) -> int:
+    """Scenes of a set, unless another number is asked for."""
+    return len(motion_scenes(determined=LABORATORY_SETS[name])) if name in LABORATORY_SETS else SCENES
 
 
 def held_out_pictures() -> Pictures:
@@ -104,12 +118,15 @@ def procedural_windows(
     """One window per scene: both end frames, and the ``gap - 1`` true frames between them."""
     if gap < 2:
         raise ValueError(f"gap is {gap}; it must be at least 2, so that a frame lies between")
-    number = SCENES if pairs is None else pairs
+    number = scene_count(name) if pairs is None else pairs
     if number < 1:
         raise ValueError(f"pairs is {pairs}; it must be at least 1")
     if start < 0:
         raise ValueError(f"start is {start}; scenes are numbered from 0")
-    return _windows(gap, name, range(start, start + number), held_out_pictures())
+    scenes = range(start, start + number)
+    if name in LABORATORY_SETS:
+        return laboratory_windows(gap, name, scenes)
+    return _windows(gap, name, scenes, held_out_pictures())
 
 
 def _windows(gap: int, name: str, scenes: range, pictures: Pictures) -> Iterator[EvaluationWindow]:

@@ -12,7 +12,7 @@ from rdvfi.evaluation.clip_evaluation import LONG_CLIP, EvaluationWindow, window
 from rdvfi.evaluation.measure import Observer, measure, usable_device
 from rdvfi.evaluation.methods import create_methods
 from rdvfi.evaluation.metrics import DEFAULT, PERCEPTUAL
-from rdvfi.evaluation.procedural import SCENES, SETS, procedural_windows
+from rdvfi.evaluation.procedural import procedural_windows, scene_count, scene_sets
 from rdvfi.evaluation.results import Report, read_environment
 from rdvfi.evaluation.window_properties import describer
 from rdvfi.interpolator import Interpolator
@@ -45,12 +45,13 @@ def evaluate(
     by each method and compared with the true ones.
 
     Args:
-        clip: Video file, folder of images, or a held-out set of scenes: ``"procedural"`` (turns
-            and zooms) or ``"procedural-limbs"``.
+        clip: Video file, folder of images, or a set of generated scenes: ``"procedural"`` (turns
+            and zooms), ``"procedural-limbs"``, ``"laboratory-determined"`` or
+            ``"laboratory-undetermined"`` (`rdvfi.evaluation.laboratory`).
         gap: Distance between input frames.
         models: Names (see `rdvfi.evaluation.methods`), methods or models.
         start: Number of the first input frame (of the first scene of a procedural set).
-        pairs: Number of input pairs, from the start; all by default (24 scenes).
+        pairs: Number of input pairs, from the start; all by default.
         max_size: Longest side of the frames; larger ones are reduced first.
         skip_cuts: Leave out pairs between which the scene changes; by default in clips of more
             than 1,000 frames.
@@ -135,7 +136,7 @@ def clip_windows(
 def count_windows(clip: str | os.PathLike[str], *, gap: int, start: int = 0, pairs: int | None = None) -> int:
     """How many windows `evaluate` will look at."""
     if _is_set(clip):
-        return SCENES if pairs is None else pairs
+        return scene_count(str(clip)) if pairs is None else pairs
     whole = max(0, (len(open_clip(clip)) - 1 - start) // gap)
     return whole if pairs is None else min(whole, pairs)
 
@@ -157,8 +158,8 @@ def _reduced(picture: Picture, max_size: int) -> Picture:
 
 def _is_set(clip: str | os.PathLike[str]) -> bool:
     """Whether it names a procedural set; if it is neither that nor a path, say so."""
-    if str(clip) in SETS:
+    if str(clip) in scene_sets():
         return True
     if not Path(clip).exists():
-        raise FileNotFoundError(f"no such clip: {clip}{did_you_mean(str(clip), SETS)}")
+        raise FileNotFoundError(f"no such clip: {clip}{did_you_mean(str(clip), scene_sets())}")
     return False

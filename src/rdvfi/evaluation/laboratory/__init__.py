@@ -1,6 +1,11 @@
-"""The motion laboratory: scenes whose every path is known, and what a method makes of them."""
+"""The motion laboratory: scenes whose every path is known, to measure any model with.
 
+Two sets of `rdvfi.evaluation.evaluate` are made of them, ``laboratory-determined`` and
+``laboratory-undetermined``; `motion_scene` gives a single one, with frames and flows at any time.
+"""
+
+from rdvfi.evaluation.laboratory.laboratory_windows import LABORATORY_SETS, laboratory_windows
 from rdvfi.evaluation.laboratory.motion_scene import MotionScene
 from rdvfi.evaluation.laboratory.scene_kinds import motion_scene, motion_scenes
 
-__all__ = ["MotionScene", "motion_scene", "motion_scenes"]
+__all__ = ["LABORATORY_SETS", "MotionScene", "laboratory_windows", "motion_scene", "motion_scenes"]

@@ -54,7 +54,7 @@ class MotionScene:
         return (frames + self.noise * torch.from_numpy(noise)).clamp(0.0, 1.0)
 
     def flows(
-        self, times: Times, others: Times, *, stride: int = 1
+        self, times: Times, others: Float[Tensor, " n"], *, stride: int = 1
     ) -> tuple[Float[Tensor, "t n 2 hs ws"], Bool[Tensor, "t n hs ws"]]:
         """Exact flows from each time to each of ``others``, and where the point is visible there.
 

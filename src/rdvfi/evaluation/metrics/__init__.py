@@ -2,6 +2,7 @@
 
 from rdvfi.evaluation.metrics.fidelity import gradient_energy, psnr, quantise, ssim
 from rdvfi.evaluation.metrics.metric import DEFAULT, PERCEPTUAL, MadeFrames, Metric, SetMetric, create_metrics, metrics
+from rdvfi.evaluation.metrics.stillness import StillError
 from rdvfi.evaluation.metrics.structure import MSSSIM
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "MadeFrames",
     "Metric",
     "SetMetric",
+    "StillError",
     "create_metrics",
     "gradient_energy",
     "metrics",
