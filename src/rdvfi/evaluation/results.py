@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rdvfi.evaluation.intervals import Interval, paired_difference
+from rdvfi.evaluation.intervals import Interval, paired_difference, weighted_mean
 from rdvfi.evaluation.metrics.metric import Sample
 
 if TYPE_CHECKING:
@@ -76,9 +76,12 @@ class WindowRow:
     """By method and metric."""
 
     def flat(self) -> dict[str, Any]:
-        """Everything, with the values of the frames alone."""
-        found = {method: {name: s.values for name, s in own.items()} for method, own in self.samples.items()}
-        return {"clip": self.clip, "first": self.first, **self.properties, "values": found}
+        """Everything, with the mean of the window by method and metric."""
+        means = {
+            method: {name: round(weighted_mean([sample]), 6) for name, sample in own.items()}
+            for method, own in self.samples.items()
+        }
+        return {"clip": self.clip, "first": self.first, **self.properties, "values": means}
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,7 @@ class Report:
     def to_json(self) -> str:
         """Everything, as JSON."""
         best = next((score.method for score in self.scores if score.failed is None), None)
+        windows = ",\n".join(f"  {json.dumps(row.flat())}" for row in self.windows)
         plain = {
             **{name: getattr(self, name) for name in ("clip", "gap", "size", "sizes", "pairs", "frames", "skipped")},
             "scores": [score.flat() for score in self.scores],
@@ -195,9 +199,9 @@ class Report:
             "losses": [asdict(loss) for loss in self.losses],
             "unavailable": dict(self.unavailable),
             "environment": asdict(self.environment),
-            "windows": [row.flat() for row in self.windows],
         }
-        return json.dumps(plain, indent=1) + "\n"
+        # One window a line: a film has hundreds.
+        return f'{json.dumps(plain, indent=1)[:-2]},\n "windows": [\n{windows}\n ]\n}}\n'
 
     def to_csv(self) -> str:
         """One row per method; clip, gap and machine are repeated in each."""
