@@ -26,6 +26,13 @@ def evaluate(
             "dis-448, rife; add +blur1 to blur a method's frames."
         ),
     ] = "rdvfi-s,dis,blend",
+    external: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another program: 'name=COMMAND {first} {last} {count} {out}', name=FOLDER with its frames, or "
+            "name@FOLDER for a documented command. May be given several times."
+        ),
+    ] = None,
     start: Annotated[int, typer.Option(help="Number of the first input frame.")] = 0,
     pairs: Annotated[int | None, typer.Option(help="Number of input pairs; all if unset.")] = None,
     max_size: Annotated[int | None, typer.Option(help="Longest side in pixels; larger frames are reduced.")] = None,
@@ -76,7 +83,7 @@ def evaluate(
         report = protocol.evaluate(
             clip,
             gap=gap,
-            models=names,
+            models=[*names, *(external or ())],
             start=start,
             pairs=pairs,
             max_size=max_size,

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from rdvfi.evaluation.clip_evaluation import EvaluationWindow
 from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.interpolator import Interpolator
 from rdvfi.ops import backward_warp
@@ -35,6 +36,12 @@ class Method(ABC):
     """Makes the frames between two frames."""
 
     name: str
+    warm_up: bool = True
+    """Whether its first call is slower than the others, so that it is called once before time is taken."""
+
+    def begin(self, window: EvaluationWindow) -> None:
+        """Told which window comes next; nearly all methods need not know."""
+        del window
 
     @property
     def model(self) -> Interpolator | None:

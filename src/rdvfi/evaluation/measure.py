@@ -234,7 +234,8 @@ def _run(
 ) -> tuple[Float[Tensor, "t 3 H W"], float]:
     """Frames of one window, on the CPU, and the seconds they took."""
     img0, img1 = window.inputs(device)
-    if warm_up:
+    method.begin(window)
+    if warm_up and method.warm_up:
         method(img0, img1, window.times)
     _synchronise(device)
     began = time.perf_counter()

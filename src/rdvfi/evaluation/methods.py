@@ -1,7 +1,9 @@
 """Methods by name: the baselines, and every model that `rdvfi.create_model` knows.
 
-``blend``, ``dis``, ``dis-<width>`` and ``rife`` are baselines; ``<method>+blur<sigma>`` is any
-method with its frames blurred; everything else names a model, a saved folder or a hub id.
+``blend``, ``dis``, ``dis-<width>``, ``minterpolate`` (FFmpeg's) and ``rife`` are baselines;
+``<method>+blur<sigma>`` is any method with its frames blurred; ``name=COMMAND``, ``name=FOLDER`` and
+``name@FOLDER`` are programs of others (`rdvfi.evaluation.external`); everything else names a model, a
+saved folder or a hub id.
 """
 
 import re
@@ -12,6 +14,7 @@ from pathlib import Path
 import torch
 
 from rdvfi.evaluation.baselines import Blurred, CrossFade, DISWarp, Method, Unavailable
+from rdvfi.evaluation.external import ExternalCommand, external_method, templates
 from rdvfi.evaluation.rife import RIFE
 from rdvfi.geometry import choose_motion_size, resize_flow
 from rdvfi.interfaces import FlowGrid
@@ -19,7 +22,7 @@ from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model, list_models
 from rdvfi.types import Flows, Image, Times, Video
 
-BASELINES = ("blend", "dis", "dis-448", "rife")
+BASELINES = ("blend", "dis", "dis-448", "minterpolate", "rife")
 """Names of the baselines; ``dis-448`` stands for any width."""
 
 _BLURRED = re.compile(r"(?P<method>.+)\+blur(?P<sigma>\d+(\.\d+)?)")
@@ -86,6 +89,10 @@ def create_method(name: str, *, device: str | torch.device = "cpu", dtype: torch
         return DISWarp(width=width)
     if name == "rife":
         return RIFE(device=device)
+    if name == "minterpolate":
+        return ExternalCommand(name, templates()[name])
+    if "=" in name or "@" in name:
+        return external_method(name)
     _check_model_name(name)
     return ModelMethod(create_model(name, device=device, dtype=dtype), name=name)
 

@@ -20,15 +20,20 @@ are those of MPI Sintel (Butler et al., 2012)."""
 
 
 def cells(report: "Report") -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of the scores; the row of a method that failed says why in its second cell."""
+    """Headings and rows of the scores; where a method failed, a last column says why."""
     names = list(dict.fromkeys(name for score in report.scores for name in score.values))
     heads = ["method", *(metric_class(name).title for name in names), "ms/frame"]
-    return heads, [_row(score, names) for score in report.scores]
+    rows = [_row(score, names) for score in report.scores]
+    if any(score.failed is not None for score in report.scores):
+        heads.append("")
+        rows = [
+            [*row, "" if s.failed is None else f"failed: {s.failed}"]
+            for row, s in zip(rows, report.scores, strict=True)
+        ]
+    return heads, rows
 
 
 def _row(score: "Score", names: Sequence[str]) -> list[str]:
-    if score.failed is not None:
-        return [score.method, f"failed: {score.failed}"]
     values = [written(name, score.values.get(name)) for name in names]
     return [score.method, *values, "" if score.ms_per_frame is None else f"{score.ms_per_frame:.1f}"]
 
@@ -40,9 +45,8 @@ def written(name: str, value: float | None, *, signed: bool = False) -> str:
 
 
 def score_table(report: "Report") -> "Table":
-    """The scores; methods that failed are listed under the table by `notes`."""
-    heads, rows = cells(report)
-    return _table(heads, [row if len(row) == len(heads) else [row[0], "failed"] for row in rows])
+    """The scores."""
+    return _table(*cells(report))
 
 
 def difference_table(report: "Report", than: str) -> "Table":
@@ -74,16 +78,14 @@ def group_table(report: "Report", name: str) -> "Table":
 
 
 def notes(report: "Report") -> list[str]:
-    """What went wrong, in lines: methods that failed, metrics that could not be taken."""
-    failed = [f"{score.method} failed: {score.failed}" for score in report.scores if score.failed is not None]
-    return failed + [f"no {name}: {why}" for name, why in report.unavailable.items()]
+    """The metrics that could not be taken, and why, a line each."""
+    return [f"no {name}: {why}" for name, why in report.unavailable.items()]
 
 
 def markdown_table(report: "Report") -> str:
-    """The scores as a Markdown table, and below it what went wrong."""
+    """The scores as a Markdown table, and below it the metrics that could not be taken."""
     heads, rows = cells(report)
-    lines = [heads, ["---"] + ["--:"] * (len(heads) - 1)]
-    lines += [row + [""] * (len(heads) - len(row)) for row in rows]
+    lines = [heads, ["---"] + ["--:"] * (len(heads) - 1), *rows]
     table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
     return "\n\n".join([table, *notes(report)])
 
@@ -93,7 +95,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
 
     table = Table()
     for i, head in enumerate(heads):
-        table.add_column(head, justify="right" if i else "left")
+        table.add_column(head, justify="right" if i and head else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(cell.replace("[", "\\[") for cell in row))
     return table
