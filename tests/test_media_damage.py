@@ -12,11 +12,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import skimage.data
+import skimage.transform
 
 import clips
 from rdvfi.media import output
 from rdvfi.media.output import complete_or_nothing
 from rdvfi.media.reader import ReadOptions, open_source
+from test_media_encoding import _copy
 
 
 def _transport(path: Path, count: int, *, start: int = 0) -> bytes:
@@ -32,6 +35,45 @@ def _transport(path: Path, count: int, *, start: int = 0) -> bytes:
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path.read_bytes()
+
+
+def test_damaged_sound_is_left_out_and_counted(tmp_path) -> None:
+    """Four sound packets of a transport stream lose their header, without which MP4 cannot hold them."""
+    clips.write_clip(tmp_path / "whole.ts", clips.moving(12, 48, 64))
+    data = bytearray((tmp_path / "whole.ts").read_bytes())
+    with av.open(str(tmp_path / "whole.ts")) as container:
+        heads = [bytes(packet)[:7] for packet in container.demux(audio=0) if packet.size][4:8]
+    for head in heads:
+        at = data.index(head)
+        data[at : at + 2] = b"\0\0"
+    (tmp_path / "in.ts").write_bytes(data)
+    source = open_source(tmp_path / "in.ts")
+    notes = _copy(tmp_path / "in.ts", tmp_path / "o.mp4")
+    assert len(list(source.frames())) == 12
+    assert any("damaged in sound track #1, and left out" in note for note in notes), notes
+    assert clips.sound_packets(tmp_path / "o.mp4")
+
+
+def test_frames_that_are_missing_in_a_steady_film_are_counted(tmp_path) -> None:
+    times = [1000 * k for k in range(40) if k not in (12, 13, 30)]
+    clips.write_clip(tmp_path / "in.mkv", clips.moving(len(times), 48, 64), ticks=times, sound=False)
+    (note,) = open_source(tmp_path / "in.mkv").notes()
+    assert "3 frames seem to be missing in" in note
+    assert note.endswith("from 0.50 s on")
+    varied = np.cumsum(np.random.default_rng(0).integers(400, 4000, 40)).tolist()
+    clips.write_clip(tmp_path / "vary.mkv", clips.moving(40, 48, 64), ticks=varied, sound=False)
+    assert open_source(tmp_path / "vary.mkv").notes() == []
+    assert open_source(tmp_path / "vary.mkv").info.shortest == min(
+        round(Fraction(b, 24)) - round(Fraction(a, 24)) for a, b in itertools.pairwise(varied)
+    ) * Fraction(1, 1000)
+
+
+def test_a_recording_that_lost_its_index_is_named(tmp_path) -> None:
+    clips.write_clip(tmp_path / "in.mov", clips.moving(12, 48, 64))
+    data = (tmp_path / "in.mov").read_bytes()
+    (tmp_path / "in.mov").write_bytes(data[: data.index(b"moov")])
+    with pytest.raises(ValueError, match="it was cut off before its index"):
+        open_source(tmp_path / "in.mov")
 
 
 @pytest.mark.parametrize("start", [20, 5])
@@ -71,21 +113,68 @@ def test_damage_in_the_middle_is_passed_over_and_told(tmp_path) -> None:
             list(open_source(broken, ReadOptions(strict=True)).frames())
 
 
-def test_interlaced_frames_become_whole_ones(tmp_path) -> None:
-    with av.open(str(tmp_path / "in.mkv"), "w") as container:
-        options = {"flags": "+ildct+ilme", "x264-params": "tff=1", "crf": "4"}
+def _woven(path: Path, fields, *, marked: bool, head: int = 0) -> None:
+    """A film of two fields a frame, and before them ``head`` whole frames."""
+    options = {"crf": "4", "g": "8"} | ({"flags": "+ildct+ilme", "x264-params": "tff=1"} if marked else {})
+    with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        fields = clips.moving(12, 64, 64, step=4)
-        for first, second in zip(fields[::2], fields[1::2], strict=True):
+        stream.width, stream.height, stream.pix_fmt = fields[0].shape[1], fields[0].shape[0], "yuv420p"
+        frames = list(fields[:head])
+        for first, second in zip(fields[head::2], fields[head + 1 :: 2], strict=True):
             woven = first.copy()
             woven[1::2] = second[1::2]
-            pixels = np.ascontiguousarray(np.round(woven * 255).astype(np.uint8))
+            frames.append(woven)
+        for picture in frames:
+            pixels = np.ascontiguousarray(np.round(picture * 255).astype(np.uint8))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
-    combed, whole = (open_source(tmp_path / "in.mkv", ReadOptions(deinterlace=each)) for each in (False, True))
-    assert combed.notes() == []
-    assert "is interlaced: whole frames were made of its fields" in whole.notes()[0]
+
+
+def _film(count: int, *, step: int = 2) -> list[np.ndarray]:
+    """A photograph that moves."""
+    photograph = skimage.transform.resize(skimage.data.coffee(), (96, 128 + step * count), anti_aliasing=True)
+    return [photograph[:, step * k : step * k + 128] for k in range(count)]
+
+
+def _telecined(film: list[np.ndarray]) -> list[np.ndarray]:
+    """Fields of film, each frame for two of them and for three in turn."""
+    return [picture for k, picture in enumerate(film) for _ in range(2 + k % 2)]
+
+
+@pytest.mark.parametrize(("kind", "choice", "says"), [
+    ("marked", "auto", "is interlaced: whole frames were made of its fields"),
+    ("marked", "off", "is interlaced, and its frames were left as they are"),
+    ("unmarked", "auto", "looks interlaced, though it is not marked so; deinterlace=on makes whole frames"),
+    ("unmarked", "on", "is interlaced: whole frames were made of its fields"),
+    ("telecined", "auto", "is telecined: 24 frames of film were spread over 30"),
+    ("whole", "auto", None),
+    ("still", "auto", None),
+])  # fmt: skip
+def test_fields_are_noticed_and_told(tmp_path, kind, choice, says) -> None:
+    film = _film(48)
+    fields = {"telecined": _telecined(film), "whole": [p for p in film[:24] for _ in range(2)], "still": film[:1] * 48}
+    _woven(tmp_path / "in.mp4", fields.get(kind, film), marked=kind == "marked")
+    source = open_source(tmp_path / "in.mp4", ReadOptions(deinterlace=choice))
+    frames = list(source.frames())
+    assert len(frames) == len(fields.get(kind, film)) // 2
+    notes = source.notes()
+    assert [says is not None and says in note for note in notes] == ([] if says is None else [True])
+
+
+def test_frames_that_are_interlaced_later_on_become_whole_ones(tmp_path) -> None:
+    """As where a film is joined of parts: only these frames are changed."""
+    _woven(tmp_path / "whole.ts", _film(8), marked=False, head=8)
+    _woven(tmp_path / "woven.ts", _film(16, step=4), marked=True)
+    (tmp_path / "in.ts").write_bytes((tmp_path / "whole.ts").read_bytes() + (tmp_path / "woven.ts").read_bytes())
+    made, left = (list(open_source(tmp_path / "in.ts", ReadOptions(deinterlace=c)).frames()) for c in ("auto", "off"))
+    assert [frame.stamp for frame in made] == [frame.stamp for frame in left]
+    changed = [not np.array_equal(a.pixels, b.pixels) for a, b in zip(made, left, strict=True)]
+    assert changed == [False] * 8 + [True] * 8
+
+
+def test_interlaced_frames_become_whole_ones(tmp_path) -> None:
+    _woven(tmp_path / "in.mkv", clips.moving(12, 64, 64, step=4), marked=True)
+    combed, whole = (open_source(tmp_path / "in.mkv", ReadOptions(deinterlace=each)) for each in ("off", "auto"))
     before, after = (list(source.frames()) for source in (combed, whole))
     assert [frame.stamp.time for frame in before] == [frame.stamp.time for frame in after]
 

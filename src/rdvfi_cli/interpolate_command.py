@@ -73,7 +73,9 @@ def interpolate(
         str,
         typer.Option(help="Odd widths and heights, which players refuse: pad or crop by one, or 444 (full chroma)."),
     ] = "pad",
-    deinterlace: Annotated[str, typer.Option(help="auto makes whole frames of interlaced ones; off.")] = "auto",
+    deinterlace: Annotated[
+        str, typer.Option(help="auto makes whole frames of interlaced ones; on: also of unmarked ones; off.")
+    ] = "auto",
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse damaged input, instead of using the frames that there are.")
     ] = False,

@@ -16,12 +16,13 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from rdvfi.media.frame_times import FrameTimes
 from rdvfi.media.packets import Damage, Packets
 
 _TRUNCATION_SLACK = Fraction(1, 4)
 """Seconds by which a file may end before its header says so."""
 
-_HEADER_KNOWS = ("mp4", "matroska", "avi")
+_HEADER_KNOWS = ("mp4", "matroska", "avi", "asf", "mxf")
 """Formats whose duration is written down, not estimated."""
 
 
@@ -54,6 +55,10 @@ class Scan:
     """When the first frame is shown."""
     first_sound: Fraction | None
     """When the first sound is heard."""
+    shortest: Fraction
+    """The shortest time from one frame to the next."""
+    absent: tuple[int, Fraction] | None
+    """How many frames seem to be missing in a constant frame rate, and when the first of them was due."""
     damage: Damage
 
 
@@ -78,7 +83,17 @@ def open_video(file: Path | BytesIO) -> InputContainer:
     try:
         return av.open(file_url(file) if isinstance(file, Path) else file, "r", metadata_errors="replace")
     except av.error.FFmpegError as error:
-        raise ValueError(f"{name_of(file)} is not a video that can be read: {error.strerror}") from error
+        raise ValueError(f"{name_of(file)} is not a video that can be read: {_why(file, error)}") from error
+
+
+def _why(file: Path | BytesIO, error: av.error.FFmpegError) -> str:
+    """What FFmpeg says, or what is known to be behind it."""
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            begin = opened.read(12)
+        if begin[4:8] == b"ftyp":
+            return "it was cut off before its index (moov) was written, or lost it; an untrunc program may restore it"
+    return str(error.strerror)
 
 
 def video_stream(container: InputContainer, file: Path | BytesIO) -> VideoStream:
@@ -158,8 +173,7 @@ def scan(container: InputContainer, stream: VideoStream, path: Path) -> Scan:
     """
     nominal = 1 / (stream.average_rate or stream.guessed_rate or Fraction(25))
     frames, sound, end = 0, None, Fraction(0)
-    shown: list[Fraction] = []
-    decoded: list[Fraction] = []
+    shown, decoded = FrameTimes(), FrameTimes()
     damage = Damage()
     audio = {track.index for track in container.streams.audio}
     packets = Packets(container, damage)
@@ -174,8 +188,8 @@ def scan(container: InputContainer, stream: VideoStream, path: Path) -> Scan:
             end = max(end, time * packet.time_base + shift + length)
         if packet.stream.index == stream.index and not packet.is_discard:
             frames += 1
-            _widen(shown, packet.pts, packet.time_base, shift)
-            _widen(decoded, packet.dts, packet.time_base, shift)
+            shown.add(packet.pts, packet.time_base, shift)
+            decoded.add(packet.dts, packet.time_base, shift)
         elif packet.stream.index in audio and sound is None and time is not None:
             sound = time * packet.time_base + shift
     if frames == 0:
@@ -183,21 +197,16 @@ def scan(container: InputContainer, stream: VideoStream, path: Path) -> Scan:
     damage.ends = _cut_short(container, end)
     # What FFmpeg calls presentation times in AVI are those of decoding.
     clock = Clock.SHOWN if shown and container.format.name != "avi" else Clock.DECODED
-    ends = shown if clock is Clock.SHOWN else decoded
+    times = shown if clock is Clock.SHOWN else decoded
     base = stream.time_base
-    if not ends or base is None:
+    if not times or base is None:
         span = (frames - 1) * nominal
-        return Scan(frames, span, Clock.RATE, nominal, nominal, None, Fraction(0), sound, damage)
+        return Scan(frames, span, Clock.RATE, nominal, nominal, None, Fraction(0), sound, nominal, None, damage)
     known = clock is Clock.SHOWN and stream.duration is not None and packets.shift == 0
     stop = ((stream.start_time or 0) + (stream.duration or 0)) * base if known else None
-    return Scan(frames, ends[1] - ends[0], clock, nominal, base, stop, ends[0], sound, damage)
-
-
-def _widen(ends: list[Fraction], value: int | None, base: Fraction, shift: Fraction) -> None:
-    """Keep the least and the greatest time seen."""
-    if value is not None:
-        time = value * base + shift
-        ends[:] = (min(ends[0], time), max(ends[1], time)) if ends else (time, time)
+    # An empty packet of AVI stands for the frame before, shown once more: nothing is missing there.
+    shortest, absent = times.shortest() or nominal, times.absent() if clock is Clock.SHOWN else None
+    return Scan(frames, times.span, clock, nominal, base, stop, times.first, sound, shortest, absent, damage)
 
 
 def _cut_short(container: InputContainer, end: Fraction) -> tuple[Fraction, Fraction] | None:

@@ -47,6 +47,8 @@ class SourceInfo:
     """Tags of the video track: title, language, timecode, ..."""
     media: Path | None = None
     """The file whose other tracks can be taken along."""
+    shortest: Fraction | None = None
+    """The shortest time from one frame to the next, if they are not all `tick` apart."""
     offset: Fraction = Fraction(0)
     """Time of the file that became zero."""
     brightness: Brightness = field(default_factory=Brightness)
@@ -69,8 +71,8 @@ class ReadOptions:
     """Keep the times of the file, instead of starting at zero."""
     strict: bool = False
     """Refuse a damaged file, instead of going on with the frames that there are."""
-    deinterlace: bool = True
-    """Make whole frames of interlaced ones."""
+    deinterlace: str = "auto"
+    """``auto`` makes whole frames of those that are marked as interlaced, ``on`` of all, ``off`` of none."""
     headroom: bool = False
     """Keep brightness outside the levels of video, for output that can hold it."""
 

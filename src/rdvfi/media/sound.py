@@ -52,6 +52,7 @@ class EncodedSound(TrackWriter):
         try:
             frames = packet.decode()
         except av.error.FFmpegError:
+            self.damaged += 1
             return  # a gap in the sound; what follows keeps its time
         for frame in frames:
             if isinstance(frame, av.AudioFrame):

@@ -37,6 +37,8 @@ class TrackWriter(ABC):
         self._output, self._offset = output, offset
         self.name = f"{'sound' if stream.type == 'audio' else stream.type} track #{stream.index}"
         self._last: int | None = None
+        self.damaged = 0
+        """Packets that could not be read or written."""
         # Players of AVI start each track at its first packet, whatever its time.
         self._from_zero = output.format.name == "avi"
 
@@ -57,6 +59,8 @@ class TrackWriter(ABC):
             return
         try:
             self._output.mux(packet)
+        except av.error.InvalidDataError:  # the packet is at fault, not the file
+            self.damaged += 1
         except av.error.FFmpegError as error:
             raise ValueError(
                 f"{self.name} cannot be written: {error.strerror}; leave sound out with audio=False, or choose .mkv"

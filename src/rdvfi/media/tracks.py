@@ -155,6 +155,9 @@ class Tracks:
         self._write(None)
         for writer in self._writers.values():
             writer.finish()
+            if writer.damaged:
+                plural = "packet is" if writer.damaged == 1 else "packets are"
+                self.notes.append(f"{writer.damaged} {plural} damaged in {writer.name}, and left out")
 
     def close(self) -> None:
         """Release the source file."""

@@ -92,7 +92,9 @@ class VideoSink(Sink):
             for packet in self._own.flush():
                 self._mux(packet)
         self._mux_last()
+        told = len(self._tracks.notes)
         self._tracks.finish()
+        self.notes += self._tracks.notes[told:]
 
     def close(self) -> None:
         """Release the source of the other tracks."""

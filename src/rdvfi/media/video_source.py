@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 
 import av
@@ -13,6 +12,7 @@ from av.container import InputContainer
 
 from rdvfi.media.colour import Colour, Converter, PixelLayout
 from rdvfi.media.deinterlace import Deinterlacer
+from rdvfi.media.fields import Fields
 from rdvfi.media.hdr import Brightness
 from rdvfi.media.orientation import Orientation
 from rdvfi.media.packets import Damage, Packets
@@ -23,7 +23,9 @@ from rdvfi.media.spatial import Spatial
 from rdvfi.media.timestamps import Stamp
 
 _LOOK = 12
-"""Frames that are looked at to see whether a film is interlaced."""
+"""Frames that are looked at before the work."""
+_SEEN = 200
+"""Frames whose fields are compared."""
 
 Timed = tuple[av.VideoFrame, Stamp]
 
@@ -49,7 +51,8 @@ class VideoSource(Source):
         first = looked[0]
         self._orientation = Orientation.of(first)
         self._stored = (first.width, first.height)
-        self._interlaced = options.deinterlace and any(frame.interlaced_frame for frame in looked)
+        self._interlaced = options.deinterlace != "off" and any(frame.interlaced_frame for frame in looked)
+        self._fields, self._marked = Fields(), 0
         with open_video(path) as container:
             stream = video_stream(container, path)
             self._scan = scan(container, stream, path)
@@ -58,6 +61,7 @@ class VideoSource(Source):
                 raise ValueError(f"{path} is damaged: {self._damage.describe()}")
             self.info = self._describe(stream, first, aspect, dict(container.metadata))
         self._resized = 0
+        self._size = path.stat().st_size
 
     def _describe(
         self, stream: av.VideoStream, first: av.VideoFrame, aspect: Fraction | None, tags: dict[str, str]
@@ -79,6 +83,7 @@ class VideoSource(Source):
             metadata=tags,
             video_metadata=dict(stream.metadata),
             media=self._path,
+            shortest=self._scan.shortest,
             offset=self._offset(),
             brightness=Brightness.of(first),
             spatial=Spatial.of(first, stream.metadata),
@@ -96,8 +101,11 @@ class VideoSource(Source):
         notes = list(self.info.notes)
         if self._damage:
             notes.append(f"{self._path} is damaged, and what there is was used: {self._damage.describe()}")
-        if self._interlaced:
-            notes.append(f"{self._path} is interlaced: whole frames were made of its fields")
+        if self._scan.absent is not None:
+            count, due = self._scan.absent
+            plural = "frame seems" if count == 1 else "frames seem"
+            notes.append(f"{count} {plural} to be missing in {self._path}, from {float(due):.2f} s on")
+        notes += self._field_notes()
         if self._resized:
             notes.append(
                 f"{self._path} changes its frame size: {self._resized} frames were scaled to "
@@ -112,7 +120,7 @@ class VideoSource(Source):
         with open_video(self._path) as container, _reading(self._path):
             count = 0
             timed = self._timed(container, found)
-            for frame, stamp in self._whole(container, timed) if self._interlaced else timed:
+            for frame, stamp in self._whole(timed):
                 if held is not None:
                     yield held
                 held, count = SourceFrame(self._upright(converter, frame), stamp), count + 1
@@ -125,7 +133,10 @@ class VideoSource(Source):
     def _conclude(self, found: Damage, count: int) -> None:
         """Keep what was met on the way."""
         self._damage.times = sorted({*self._damage.times, *found.times})
-        self._damage.missing = max(0, self._scan.frames - count) if self._damage else 0
+        cut = self._path.stat().st_size < self._size
+        self._damage.missing = max(0, self._scan.frames - count) if self._damage or cut else 0
+        if cut and self._damage.missing and self._options.strict:
+            raise ValueError(f"{self._path} became shorter while it was read: {self._damage.describe()}")
 
     def _timed(self, container: InputContainer, found: Damage) -> Iterator[Timed]:
         """Frames as they are stored, each with its time."""
@@ -139,7 +150,11 @@ class VideoSource(Source):
             if packet.dts is not None and packet.size > 0:
                 due.append(packet.dts * packet.time_base + shift)
             _move(packet, shift)
-            for frame in decode(packet, found, last or Fraction(0)):
+            lost = len(found.times)
+            frames = decode(packet, found, last or Fraction(0))
+            for _ in range(min(len(due), len(found.times) - lost)):
+                due.popleft()  # the time of a frame that cannot be shown
+            for frame in frames:
                 time = self._time(frame, due.popleft() if due else None, last)
                 if last is None or time > last:
                     last = time
@@ -147,16 +162,44 @@ class VideoSource(Source):
             if self._options.strict and found:
                 raise ValueError(f"{self._path} is damaged: {found.describe()}")
 
-    def _whole(self, container: InputContainer, timed: Iterator[Timed]) -> Iterator[Timed]:
-        """Whole frames instead of interlaced ones; each keeps its time."""
-        stream = video_stream(container, self._path)
-        filtered = Deinterlacer(stream, self._scan.tick)
+    def _whole(self, timed: Iterator[Timed]) -> Iterator[Timed]:
+        """Whole frames instead of interlaced ones, from the first of these on; each keeps its time."""
+        choice = self._options.deinterlace
+        filtered: Deinterlacer | None = None
         stamps: dict[Fraction, Stamp] = {}
-        for item in chain(timed, (None,)):
-            if item is not None:
-                stamps[item[1].time] = item[1]
-            for frame, time in filtered.push(*(item[0], item[1].time)) if item is not None else filtered.flush():
-                yield frame, stamps.pop(time)
+        for number, (frame, stamp) in enumerate(timed):
+            if number < _SEEN:
+                self._fields.see(frame)
+            marked = frame.interlaced_frame
+            self._marked += marked
+            if choice == "off" or (choice == "auto" and filtered is None and not marked):
+                yield frame, stamp
+                continue
+            if filtered is not None and not filtered.takes(frame):
+                yield from ((whole, stamps.pop(time)) for whole, time in filtered.flush())
+                filtered = None
+            filtered = filtered or Deinterlacer(frame, self._scan.tick, unmarked=choice == "on")
+            stamps[stamp.time] = stamp
+            yield from ((whole, stamps.pop(time)) for whole, time in filtered.push(frame, stamp.time))
+        if filtered is not None:
+            yield from ((whole, stamps.pop(time)) for whole, time in filtered.flush())
+
+    def _field_notes(self) -> Iterator[str]:
+        choice = self._options.deinterlace
+        if choice == "on" or (choice == "auto" and self._marked):
+            yield f"{self._path} is interlaced: whole frames were made of its fields"
+        elif self._marked:
+            yield f"{self._path} is interlaced, and its frames were left as they are (deinterlace=off)"
+        elif self._fields.mixed and not self._fields.telecined:
+            yield (
+                f"{self._path} looks interlaced, though it is not marked so; "
+                "deinterlace=on makes whole frames of its fields"
+            )
+        if self._fields.telecined:
+            yield (
+                f"{self._path} is telecined: 24 frames of film were spread over 30, and their motion is uneven; "
+                "undo that first, with FFmpeg's filters fieldmatch and decimate"
+            )
 
     def _time(self, frame: av.VideoFrame, due: Fraction | None, last: Fraction | None) -> Fraction:
         """When a frame is shown; ``due`` is the oldest time of decoding that is not yet used."""

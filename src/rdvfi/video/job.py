@@ -91,7 +91,8 @@ def interpolate_video(
             `rdvfi.media.encoding.SinkOptions`.
         keep_start: Keep the times of the source's clock, instead of starting at zero.
         strict: Refuse a damaged source, instead of going on with the frames that there are.
-        deinterlace: ``auto`` makes whole frames of interlaced ones, ``off`` leaves them as they are.
+        deinterlace: ``auto`` makes whole frames of those that are marked as interlaced, ``off`` leaves them as
+            they are, ``on`` takes every frame for interlaced.
         max_gap: Seconds between two source frames from which on the first is held, not interpolated.
         allow_untrained: Accept a model with learned parts that nobody trained.
         overwrite: Replace the destination if it exists.
@@ -131,7 +132,7 @@ def interpolate_video(
         image_rate=_image_rate(image_rate, retiming),
         keep_start=keep_start,
         strict=strict,
-        deinterlace=_deinterlaces(deinterlace),
+        deinterlace=_deinterlacing(deinterlace),
         headroom=not is_folder_output(target) and keeps_video_levels(target, options),
     )
     opened = open_source(paths, reading)
@@ -182,10 +183,10 @@ def _max_gap(given: SupportsFloat) -> Fraction:
     return Fraction(seconds) if seconds < float("inf") else Fraction(10**9)
 
 
-def _deinterlaces(choice: str) -> bool:
-    if choice not in ("auto", "off"):
-        raise ValueError(f"deinterlace is {choice!r}; it must be auto or off")
-    return choice == "auto"
+def _deinterlacing(choice: str) -> str:
+    if choice not in ("auto", "off", "on"):
+        raise ValueError(f"deinterlace is {choice!r}; it must be auto, off or on")
+    return choice
 
 
 def _paths(source: PathLike | Sequence[PathLike]) -> Path | list[Path]:
