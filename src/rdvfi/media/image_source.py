@@ -41,9 +41,10 @@ class ImageSource(Source):
             notes=("what is transparent in the images is shown on black",) if has_alpha(data) else (),
         )
 
-    def frames(self) -> Iterator[SourceFrame]:
+    def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
         """Read the images one by one; all must agree in size and depth."""
-        for k, path in enumerate(self._paths):
+        skipped = 0 if since is None else min(len(self._paths) - 1, max(0, int(since // self._tick)))
+        for k, path in enumerate(self._paths[skipped:], start=skipped):
             pixels = self._first if k == 0 else read_image(path)
             if pixels.shape != self._first.shape or pixels.dtype != self._first.dtype:
                 raise ValueError(

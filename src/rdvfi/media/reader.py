@@ -51,6 +51,12 @@ class SourceInfo:
     """The shortest time from one frame to the next, if they are not all `tick` apart."""
     offset: Fraction = Fraction(0)
     """Time of the file that became zero."""
+    begin: Fraction | None = None
+    """Seconds of the output before which nothing of other tracks is taken along; None for all."""
+    end: Fraction | None = None
+    """Seconds of the output from which on nothing of other tracks is taken along; None for all."""
+    pace: Fraction | None = Fraction(1)
+    """How many times longer the output runs; None if that varies, and other tracks cannot follow."""
     brightness: Brightness = field(default_factory=Brightness)
     spatial: Spatial = field(default_factory=Spatial)
     headroom: bool = False
@@ -81,14 +87,36 @@ class Source(ABC):
     """Frames of one size in order of time."""
 
     info: SourceInfo
+    repeatable: bool = True
+    """Whether it can be read more than once."""
 
     @abstractmethod
-    def frames(self) -> Iterator[SourceFrame]:
-        """Decode the frames one by one, from the first on."""
+    def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
+        """Decode the frames one by one.
+
+        Args:
+            since: From the last frame that is not later than this time on, in seconds; from the first if not given.
+        """
 
     def notes(self) -> list[str]:
         """What is to be told of the source, in sentences; after reading, what was met on the way as well."""
         return list(self.info.notes)
+
+
+def skip_before(frames: Iterator[SourceFrame], since: Fraction | None) -> Iterator[SourceFrame]:
+    """Frames from the last one on that is not later than a time."""
+    held: SourceFrame | None = None
+    for frame in frames:
+        if since is not None and frame.stamp.time <= since:
+            held = frame
+            continue
+        if held is not None:
+            yield held
+            held = None
+        yield frame
+        since = None
+    if held is not None:
+        yield held
 
 
 def open_source(path: Path | Sequence[Path], options: ReadOptions | None = None) -> Source:

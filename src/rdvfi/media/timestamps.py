@@ -1,7 +1,7 @@
 """Exact times of frames, as fractions of a second: of those that are read and of those to be written."""
 
-from dataclasses import dataclass
 from fractions import Fraction
+from math import lcm
 from typing import NamedTuple
 
 
@@ -11,16 +11,66 @@ class Stamp(NamedTuple):
     time: Fraction
     duration: Fraction
     """How long; it is used of the last frame alone, every other one lasts until the next."""
+    repeat: bool = False
+    """Whether it shows the picture of the frame before once more, so that its own is not used."""
+
+    def slowed(self, times: Fraction) -> "Stamp":
+        """The same of a source that runs so many times longer."""
+        return Stamp(self.time * times, self.duration * times, self.repeat)
 
 
-@dataclass(frozen=True)
-class Moment:
-    """One output frame."""
+class Moment(tuple[int, int, int, int, int, int]):
+    """One output frame, in whole numbers: plans of hours hold many, and fractions are slow to make.
 
-    source: int
-    """The source frame at or just before it."""
-    timestep: Fraction
-    """Fraction of the way to the next source frame, in [0, 1); 0 is the source frame itself."""
-    time: Fraction
-    """When it is shown, in seconds."""
-    duration: Fraction
+    The numbers are those of `source`, numerator and denominator of `timestep`, numerators of `time`
+    and `duration`, and the denominator of both.
+
+    Args:
+        source: The source frame at or just before it.
+        timestep: Fraction of the way to the next source frame, in [0, 1); 0 is the source frame itself.
+        time: When it is shown, in seconds.
+        duration: How long, in seconds.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, source: int, timestep: Fraction, time: Fraction, duration: Fraction) -> "Moment":
+        per_second = lcm(time.denominator, duration.denominator)
+        numbers = (int(time * per_second), int(duration * per_second), per_second)
+        return tuple.__new__(cls, (source, timestep.numerator, timestep.denominator, *numbers))
+
+    @property
+    def source(self) -> int:
+        """The source frame at or just before it."""
+        return self[0]
+
+    @property
+    def timestep(self) -> Fraction:
+        """Fraction of the way to the next source frame, in [0, 1); 0 is the source frame itself."""
+        return Fraction(self[1], self[2])
+
+    @property
+    def new(self) -> bool:
+        """Whether it lies between two source frames."""
+        return self[1] != 0
+
+    @property
+    def time(self) -> Fraction:
+        """When it is shown, in seconds."""
+        return Fraction(self[3], self[5])
+
+    @property
+    def duration(self) -> Fraction:
+        """How long it is shown, in seconds."""
+        return Fraction(self[4], self[5])
+
+    def meets(self, after: "Moment") -> bool:
+        """Whether it is shown until the next one begins."""
+        return (self[3] + self[4]) * after[5] == after[3] * self[5]
+
+    def until(self, end: Fraction | None) -> "Moment":
+        """The same, shown until a time; None leaves it as it is."""
+        return self if end is None else Moment(self.source, self.timestep, self.time, end - self.time)
+
+    def __repr__(self) -> str:
+        return f"Moment(source={self.source}, timestep={self.timestep}, time={self.time}, duration={self.duration})"

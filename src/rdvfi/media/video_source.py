@@ -18,7 +18,7 @@ from rdvfi.media.orientation import Orientation
 from rdvfi.media.packets import Damage, Packets
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.probe import Clock, Scan, decode, first_frames, open_video, scan, video_stream
-from rdvfi.media.reader import ReadOptions, Source, SourceFrame, SourceInfo
+from rdvfi.media.reader import ReadOptions, Source, SourceFrame, SourceInfo, skip_before
 from rdvfi.media.spatial import Spatial
 from rdvfi.media.timestamps import Stamp
 
@@ -56,6 +56,7 @@ class VideoSource(Source):
         with open_video(path) as container:
             stream = video_stream(container, path)
             self._scan = scan(container, stream, path)
+            self._jumps = Packets(container, Damage()).may_jump
             self._damage = Damage(list(self._scan.damage.times), self._scan.damage.ends)
             if options.strict and self._damage:
                 raise ValueError(f"{path} is damaged: {self._damage.describe()}")
@@ -113,11 +114,33 @@ class VideoSource(Source):
             )
         return notes
 
-    def frames(self) -> Iterator[SourceFrame]:
-        """Decode the stream from the first frame on, the last one with its true duration."""
+    def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
+        """Decode the stream, the last frame with its true duration."""
+        if since is None:
+            yield from self._decoded(None)
+            return
+        begun = False
+        for frame in skip_before(self._decoded(since), since) if self._seekable else ():
+            if not begun and frame.stamp.time > since:
+                break  # the index led past it
+            begun = True
+            yield frame
+        if not begun:
+            yield from skip_before(self._decoded(None), since)
+
+    @property
+    def _seekable(self) -> bool:
+        """Whether a time of the file leads to the frame that is shown then."""
+        return self._scan.clock is Clock.SHOWN and not self._damage and not self._interlaced and not self._jumps
+
+    def _decoded(self, since: Fraction | None) -> Iterator[SourceFrame]:
+        """Frames from the first on, or from the keyframe before a time."""
         found, held = Damage(), None
         converter = Converter(self.info.colour, deep=self.info.layout.deep, headroom=self.info.headroom)
         with open_video(self._path) as container, _reading(self._path):
+            if since is not None:
+                stream = video_stream(container, self._path)
+                container.seek(int((since + self.info.offset) // self._scan.tick), stream=stream)
             count = 0
             timed = self._timed(container, found)
             for frame, stamp in self._whole(timed):
@@ -128,7 +151,8 @@ class VideoSource(Source):
             time, end = held.stamp.time, (self._scan.end or Fraction(0)) - self.info.offset
             # Where frames are reordered, a file's frame durations are in the order of decoding.
             yield SourceFrame(held.pixels, Stamp(time, end - time)) if end > time else held
-        self._conclude(found, count)
+        if since is None:
+            self._conclude(found, count)
 
     def _conclude(self, found: Damage, count: int) -> None:
         """Keep what was met on the way."""

@@ -6,8 +6,7 @@ way into the encoder.
 """
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 
@@ -23,8 +22,10 @@ from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.frames_between import Pairs
 from rdvfi.video.job_report import UncertainPair, VideoReport
 from rdvfi.video.pipeline import Background, Prefetch
+from rdvfi.video.reel import Step, played, stepwise
 from rdvfi.video.scene_changes import SceneChanges
-from rdvfi.video.timing import Moment, Retiming, Stamp, schedule
+from rdvfi.video.speed_curve import Ramped
+from rdvfi.video.timing import Moment, Retiming, seamless
 
 Progress = Callable[[int, int], bool | None]
 """Called with the number of pairs of frames that are done and the number expected; False stops the work."""
@@ -50,6 +51,8 @@ class Engine:
         progress: Is told of every pair that is done; see `Progress`.
         scenes: What is shown between two frames of two scenes.
         max_gap: Seconds between two frames from which on the first is held, instead of new ones made.
+        slow: Times are this much longer in the output.
+        loop: The source's last frame is its first one, shown again.
     """
 
     def __init__(
@@ -64,6 +67,8 @@ class Engine:
         progress: Progress | None = None,
         scenes: SceneChanges | None = None,
         max_gap: Fraction | None = None,
+        slow: Fraction = Fraction(1),
+        loop: bool = False,
     ) -> None:
         info = source.info
         if min(info.width, info.height) < MINIMUM_SIDE:
@@ -77,7 +82,9 @@ class Engine:
         self._sheet = sheet
         self._progress = progress
         self._max_gap = max_gap
-        self._gaps = 0
+        self._slow, self._loop = slow, loop
+        self._gaps = self._read = self._repeats = 0
+        self._end: Fraction | None = None
         self._written = 0
         self._second: tuple[SourceFrame, Image] | None = None
         self._confidences: list[float] = []
@@ -93,8 +100,6 @@ class Engine:
             Stopped: If ``progress`` returned False.
         """
         begun = time.perf_counter()
-        read = 0
-        held: deque[SourceFrame] = deque()
 
         def write(item: tuple[Pixels, Moment]) -> None:
             sink.write(*item)
@@ -103,30 +108,38 @@ class Engine:
         with ExitStack() as stack:
             frames = stack.enter_context(Prefetch(self._source.frames(), _QUEUE))
             encoder = stack.enter_context(Background(write, _QUEUE))
-
-            def stamps() -> Iterator[Stamp]:
-                for frame in frames:
-                    held.append(frame)
-                    yield frame.stamp
-
             self._tell(0)
-            for interval, moments in schedule(stamps(), self._retiming, max_gap=self._max_gap):
-                first = held.popleft()
-                read += 1
-                gap = self._max_gap is not None and interval.end - interval.start > self._max_gap
-                self._gaps += gap and not interval.last
-                if interval.last or gap:
-                    shown = ((first.pixels, moment) for moment in moments)
-                else:
-                    shown = self._between(first, held[0], tuple(moments), interval.index)
-                for item in shown:
-                    encoder.put(item)
-                if not interval.last:
-                    self._tell(read)
-            if read < 2:
+            for item in seamless(self._shown(self._counted(frames)), lambda: self._end):
+                encoder.put(item)
+            if self._read < 2:
                 raise ValueError(f"{self._source.info.name} holds a single frame; at least two are needed")
             encoder.finish()
-        return self._report(read, time.perf_counter() - begun)
+        return self._report(self._read, time.perf_counter() - begun)
+
+    def _counted(self, frames: Iterable[SourceFrame]) -> Iterator[SourceFrame]:
+        for frame in frames:
+            self._read += 1
+            self._repeats += frame.stamp.repeat
+            yield frame
+
+    def _steps(self, frames: Iterable[SourceFrame]) -> Iterator[Step]:
+        if isinstance(self._retiming, Ramped):
+            since = self._source.frames if self._source.repeatable else None
+            return played(frames, self._retiming, self._source.info, since, max_gap=self._max_gap)
+        return stepwise(frames, self._retiming, slow=self._slow, max_gap=self._max_gap, loop=self._loop)
+
+    def _shown(self, frames: Iterable[SourceFrame]) -> Iterator[tuple[Pixels, Moment]]:
+        """The output frames in order."""
+        for done, step in enumerate(self._steps(frames), start=1):
+            self._gaps += step.gap
+            if step.last is None or step.gap:
+                yield from ((step.first.pixels, moment) for moment in step.moments)
+            else:
+                yield from self._between(step.first, step.last, step.moments, step.interval.index)
+            if self._retiming.lasts:
+                self._end = step.interval.end
+            if step.last is not None:
+                self._tell(done)
 
     def _tell(self, done: int) -> None:
         """Tell the callback how far the work is."""
@@ -138,26 +151,35 @@ class Engine:
         self, first: SourceFrame, last: SourceFrame, moments: tuple[Moment, ...], index: int
     ) -> Iterator[tuple[Pixels, Moment]]:
         """The output frames from ``first`` up to ``last``, without ``last`` itself."""
-        new = [moment for moment in moments if moment.timestep != 0]
-        if len(new) < len(moments):
-            yield first.pixels, moments[0]
-        if not new:
-            return
+        parts = list(dict.fromkeys(moment.timestep for moment in moments if moment.new))
+        new = self._made(first, last, parts, index) if parts else iter(())
+        shown, part = first.pixels, Fraction(0)
+        for moment in moments:
+            if not moment.new:
+                shown, part = first.pixels, Fraction(0)
+            elif moment.timestep != part:  # a curve of speed may stay at one for a while
+                shown, part = next(new), moment.timestep
+            yield shown, moment
+
+    def _made(
+        self, first: SourceFrame, last: SourceFrame, timesteps: list[Fraction], index: int
+    ) -> Iterator[Pixels]:
+        """New frames at some times between two source frames."""
         img0 = self._second[1] if self._second is not None and self._second[0] is first else self._tensor(first)
         img1 = self._tensor(last)
         self._second = (last, img1)
-        found = self._pairs.between(img0, img1, [float(moment.timestep) for moment in new])
+        found = self._pairs.between(img0, img1, [float(timestep) for timestep in timesteps])
         self._confidences.append(found.confidence)
         if not found.same_scene:
             pair = UncertainPair(index, first.stamp.time, last.stamp.time, found.confidence, found.reason)
             self._uncertain.append(pair)
         if self._sheet is not None:
             self._sheet.begin(first.pixels, last.pixels, trusted=found.same_scene)
-        for frame, moment in zip(found.frames, new, strict=True):
+        for frame, timestep in zip(found.frames, timesteps, strict=True):
             pixels = to_pixels(frame, deep=self._source.info.layout.deep)
             if self._sheet is not None:
-                self._sheet.add(pixels, float(moment.timestep))
-            yield pixels, moment
+                self._sheet.add(pixels, float(timestep))
+            yield pixels
 
     def _tensor(self, frame: SourceFrame) -> Image:
         return to_tensor(frame.pixels, device=self._model.device, dtype=self._model.dtype)

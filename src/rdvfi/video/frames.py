@@ -12,7 +12,7 @@ from rdvfi.video.frame_kinds import FrameKind, kind_of
 from rdvfi.video.frames_between import Pairs
 from rdvfi.video.ready import DEFAULT_MODEL, DEFAULT_MULTIPLIER, ModelLike, ready_model
 from rdvfi.video.scene_changes import scene_changes
-from rdvfi.video.timing import Multiply, whole_number
+from rdvfi.video.timing import Multiply, exact_number
 
 Frame = TypeVar("Frame")
 
@@ -72,8 +72,10 @@ def interpolate_frames(
 def _times(multiplier: SupportsFloat | None, timesteps: Sequence[float] | torch.Tensor | None) -> list[float]:
     """Where new frames are wanted between every two frames."""
     if timesteps is None:
-        whole = Multiply(whole_number("multiplier", DEFAULT_MULTIPLIER if multiplier is None else multiplier))
-        return [j / whole.multiplier for j in range(1, whole.multiplier)]
+        times = Multiply(exact_number("multiplier", DEFAULT_MULTIPLIER if multiplier is None else multiplier)).multiplier
+        if times.denominator != 1:
+            raise ValueError(f"multiplier is {multiplier!r}; it must be a whole number, for every frame is passed on")
+        return [j / int(times) for j in range(1, int(times))]
     if multiplier is not None:
         raise ValueError("give either multiplier or timesteps, not both")
     times = _inputs.read_times(timesteps, torch.device("cpu")).tolist()

@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,14 +13,16 @@ import torch
 
 from rdvfi.media.encoding import SinkOptions, keeps_video_levels
 from rdvfi.media.output import check_destination, check_picture, is_folder_output
-from rdvfi.media.reader import ReadOptions, Source, SourceInfo, open_source
+from rdvfi.media.reader import ReadOptions, SourceInfo, open_source
 from rdvfi.media.writer import check_options, open_sink
 from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.engine import Engine, Progress
 from rdvfi.video.job_report import LowConfidenceWarning, VideoReport
-from rdvfi.video.ready import DEFAULT_MODEL, DEFAULT_MULTIPLIER, ModelLike, ready_model
+from rdvfi.video.job_timing import JobTiming, Number, Speed, read_timing
+from rdvfi.video.ready import DEFAULT_MODEL, ModelLike, ready_model
 from rdvfi.video.scene_changes import scene_changes
-from rdvfi.video.timing import Multiply, Resample, Retiming, choose_retiming, exact_rate
+from rdvfi.video.speed_curve import Ramped
+from rdvfi.video.timing import Multiply, Resample, Retiming, exact_rate
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -37,8 +39,14 @@ def interpolate_video(
     destination: PathLike,
     *,
     model: ModelLike = DEFAULT_MODEL,
-    multiplier: SupportsFloat | None = None,
-    target_fps: SupportsFloat | None = None,
+    multiplier: Number | None = None,
+    target_fps: Number | None = None,
+    slow: Number | None = None,
+    speed: Speed | None = None,
+    timestamps: Iterable[Number] | None = None,
+    start: Number | None = None,
+    end: Number | None = None,
+    loop: bool = False,
     seed: int = 0,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
@@ -72,8 +80,16 @@ def interpolate_video(
         destination: A ``.mp4``, ``.m4v``, ``.mov``, ``.mkv``, ``.webm``, ``.ts``, ``.avi``, ``.gif``,
             ``.webp`` or ``.apng`` file, or a folder for PNG images.
         model: A name or folder for `create_model`, or a model.
-        multiplier: The output has (n - 1) * multiplier + 1 frames; 8 if nothing is given.
+        multiplier: New frame rate over the old one: any positive number, as 2, 2.5 or ``"24000/1001"``. A
+            whole one gives (n - 1) * multiplier + 1 frames. 8 if nothing is given, 1 with ``slow`` and ``speed``.
         target_fps: Instead of a multiplier, a constant number of frames per second.
+        slow: Times are so much longer, as 4 for a quarter of the speed; the frame rate stays that of the source
+            unless it is given. Sound is stretched at the same pitch, or left out with ``audio=False``.
+        speed: A curve of speed: its file, or key points (seconds of the output, speed). Sound is left out.
+        timestamps: Instead of a rate, times of the source in seconds, rising, at which frames are wanted.
+        start: Seconds, or ``h:mm:ss``; what is before is left out.
+        end: The same for what is from there on.
+        loop: Frames also lead from the last frame back to the first.
         seed: Seed of the noise.
         device: Where a named model runs; CUDA if there is a device, else the CPU.
         dtype: Type of a named model; float16 on CUDA, float32 elsewhere.
@@ -115,9 +131,9 @@ def interpolate_video(
         MemoryError: If not even one frame fits into the device's memory.
         Stopped: If ``progress`` returned False. As after any error, nothing is left behind.
     """
-    if multiplier is None and target_fps is None:
-        multiplier = DEFAULT_MULTIPLIER
-    retiming = choose_retiming(multiplier, target_fps)
+    timing = read_timing(
+        multiplier, target_fps, slow=slow, speed=speed, timestamps=timestamps, start=start, end=end, loop=loop
+    )
     scenes = scene_changes(on_scene_change, scene_threshold)
     gap = _max_gap(max_gap)
     target, options = Path(destination), SinkOptions(codec, crf, audio, preset, bitrate, pix_fmt, odd)
@@ -125,22 +141,24 @@ def interpolate_video(
     picture = None if contact_sheet is None else Path(contact_sheet)
     if picture is not None:
         check_picture(picture, overwrite=overwrite)
-        if retiming == Multiply(1):
+        if timing == JobTiming(Multiply(Fraction(1))):
             raise ValueError("multiplier is 1: no new frame is made to show on a contact sheet")
     paths = _paths(source)
     reading = ReadOptions(
-        image_rate=_image_rate(image_rate, retiming),
+        image_rate=_image_rate(image_rate, timing.rule),
         keep_start=keep_start,
         strict=strict,
         deinterlace=_deinterlacing(deinterlace),
         headroom=not is_folder_output(target) and keeps_video_levels(target, options),
     )
-    opened = open_source(paths, reading)
+    opened = timing.part(open_source(paths, reading), keep_start=keep_start)
+    info = replace(opened.info, pace=timing.pace)
+    retiming = timing.retiming(info)
     for place in (target,) if picture is None else (target, picture):
         _check_apart(paths, place)
-    rate = _rate(opened.info, retiming)
-    check_options(target, opened.info, options, interval=1 / rate)
-    sheet = None if picture is None else ContactSheet(headroom=opened.info.headroom)
+    rate = _rate(info, retiming, timing.slow)
+    check_options(target, info, options, interval=1 / rate)
+    sheet = None if picture is None else ContactSheet(headroom=info.headroom)
     engine = Engine(
         ready_model(model, device, dtype, allow_untrained=allow_untrained),
         opened,
@@ -151,11 +169,13 @@ def interpolate_video(
         progress=progress,
         scenes=scenes,
         max_gap=gap,
+        slow=timing.slow,
+        loop=timing.loop,
     )
-    tick = retiming.time_base(opened.info.tick)
-    with open_sink(target, opened.info, options, tick=tick, rate=rate, overwrite=overwrite) as sink:
+    tick = retiming.time_base(info.tick * timing.slow)
+    with open_sink(target, info, options, tick=tick, rate=rate, overwrite=overwrite) as sink:
         report = engine.run(sink)
-    notes = [*_thinned(opened, retiming), *sink.notes, *report.notes]
+    notes = [*_thinned(info, retiming, timing.slow), *sink.notes, *report.notes]
     if sheet is not None and picture is not None:
         notes += _save_sheet(sheet, picture, overwrite=overwrite)
     report = replace(report, notes=tuple(notes))
@@ -210,30 +230,30 @@ def _check_apart(source: Path | list[Path], destination: Path) -> None:
             raise ValueError(f"{destination} is the source itself; choose another destination")
 
 
-def _thinned(source: Source, retiming: Retiming) -> list[str]:
+def _thinned(info: SourceInfo, retiming: Retiming, slow: Fraction) -> list[str]:
     """A note, if frames of the source are not among those that come out."""
-    info = source.info
-    count = retiming.count(info.frames, info.span, info.tick)
+    count = retiming.count(info.frames, info.span * slow, info.tick * slow)
     if not isinstance(retiming, Resample) or count >= info.frames or info.span <= 0:
         return []
-    rate = float((info.frames - 1) / info.span)
+    rate = float((info.frames - 1) / (info.span * slow))
     return [
         f"{float(retiming.fps):g} frames per second are fewer than the source's {rate:.3g}: "
         f"about {count} frames come out of {info.frames}"
     ]
 
 
-def _rate(info: SourceInfo, retiming: Retiming) -> Fraction:
+def _rate(info: SourceInfo, retiming: Retiming, slow: Fraction) -> Fraction:
     """About how many frames per second come out; encoders plan by it, timestamps do not.
 
     Raises:
         ValueError: If far too many frames come out.
     """
-    count = retiming.count(info.frames, info.span, info.tick)
+    span = info.span * slow
+    count = retiming.count(info.frames, span, info.tick * slow)
     if count > _MOST_FRAMES:
         raise ValueError(f"{count} frames would come out, which is more than {_MOST_FRAMES}: make fewer")
-    if isinstance(retiming, Resample):
+    if isinstance(retiming, Resample | Ramped):
         return retiming.fps
     if info.span <= 0 or count < 2:
         return _PLAYBACK
-    return max(Fraction((count - 1) / info.span).limit_denominator(1001), Fraction(1, 1001))
+    return max(Fraction((count - 1) / span).limit_denominator(1001), Fraction(1, 1001))

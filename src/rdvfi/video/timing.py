@@ -1,6 +1,6 @@
 """When each output frame is shown: exact, pure, streaming.
 
-Time is a `Fraction` of a second everywhere, never a float and never a frame count times a mean
+Time is a fraction of a second everywhere, never a float and never a frame count times a mean
 rate: that is how interpolated videos drift away from their sound. A source frame is shown from its
 own timestamp until that of the next one; this span is an `Interval`. A `Retiming` turns every
 interval into the `Moment`s of the output that fall into it::
@@ -8,29 +8,41 @@ interval into the `Moment`s of the output that fall into it::
     source     |---- interval 0 ----|-- interval 1 --|---- interval 2 (the last) ----|
     x4         |----|----|----|-----|---|---|---|----|-------------------------------|
 
-* `Multiply` divides every interval by m. So n source frames give (n - 1) m + 1, a variable frame
-  rate stays variable, every source frame is kept in its place, the span from the first to the last
-  timestamp is exactly the source's and the last frame keeps its own duration.
+* `Multiply` divides every interval by m, any positive fraction: it shows what lies at 0, 1/m, 2/m, ...
+  if source frames are counted 0, 1, 2, ... With a whole m, n source frames give (n - 1) m + 1; with any,
+  the least whole number that is not below. A variable frame rate stays variable, every source frame
+  that is asked for is kept in its place, and output ends when the source does.
 * `Resample` shows a frame every 1/fps seconds from the first timestamp to the end of the last
   interval. No frame is invented after the last source frame: it is repeated, and its last showing
   is cut where the source ends.
+* `Listed` shows frames at given times of the source.
 
-Both need one interval at a time, so a plan never holds more than one pair of frames.
+All need one interval at a time, so a plan never holds more than one pair of frames. They count in whole
+ticks of a denominator that all times of the interval have in common: three hours at 60 frames per
+second are planned in half a second. Curves of speed are in `rdvfi.video.speed_curve`.
 """
 
 import math
 import numbers
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import SupportsFloat
+from typing import NamedTuple, SupportsFloat, TypeVar
 
 from rdvfi.media.timestamps import Moment, Stamp
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
-class Interval:
+_new = tuple.__new__
+"""A moment of whole numbers as they are."""
+_NUMBER = re.compile(r"[+-]?(\d{1,18}(\.\d{0,18})?|\.\d{1,18}|\d{1,18}/\d{1,18})")
+"""Numbers as people write them; exponents of a thousand digits would take for ever."""
+
+
+class Interval(NamedTuple):
     """The span in which one source frame is the latest one."""
 
     index: int
@@ -39,14 +51,23 @@ class Interval:
     end: Fraction
     last: bool
     """Whether no source frame follows, so that there is nothing to interpolate towards."""
+    repeats: tuple[Fraction, ...] = ()
+    """When the frame at its start was shown once more; new frames take the place of these."""
 
 
 class Retiming(ABC):
     """A rule that maps source time to output frames."""
 
+    regular: bool = False
+    """Whether every output frame but the last is shown equally long."""
+    lasts: bool = False
+    """Whether the last frame is shown until the source ends, wherever it begins."""
+
     @abstractmethod
     def moments(self, interval: Interval, origin: Fraction, *, hold: bool = False) -> Iterator[Moment]:
         """The output frames that start within ``interval``.
+
+        Durations are right but for that of the last one, which `seamless` corrects.
 
         Args:
             interval: The span.
@@ -71,28 +92,47 @@ class Retiming(ABC):
 
 @dataclass(frozen=True)
 class Multiply(Retiming):
-    """``multiplier`` - 1 new frames between every two source frames."""
+    """``multiplier`` times as many frames: any positive fraction."""
 
-    multiplier: int
+    multiplier: Fraction | int
+
+    lasts = True
 
     def __post_init__(self) -> None:
-        if self.multiplier < 1:
-            raise ValueError(f"multiplier is {self.multiplier}; it must be a whole number >= 1")
+        if self.multiplier <= 0:
+            raise ValueError(f"multiplier is {self.multiplier}; it must be greater than 0")
 
     def moments(self, interval: Interval, origin: Fraction, *, hold: bool = False) -> Iterator[Moment]:
-        """The source frame, then evenly spaced new frames up to the next one."""
-        count = 1 if interval.last or hold else self.multiplier
-        step = (interval.end - interval.start) / count
-        for j in range(count):
-            yield Moment(interval.index, Fraction(j, count), interval.start + j * step, step)
+        """What lies at k / multiplier, source frames and their repeats being counted."""
+        p, q = self.multiplier.numerator, self.multiplier.denominator
+        marks = (interval.start, *interval.repeats, interval.end)
+        per_second = p * math.lcm(*(mark.denominator for mark in marks))
+        ticks = [mark.numerator * (per_second // mark.denominator) for mark in marks]
+        begin, length, still = ticks[0], ticks[-1] - ticks[0], interval.last or hold
+        shown = False
+        for piece, (start, end) in enumerate(zip(ticks, ticks[1:], strict=False)):
+            number = interval.index + piece
+            held = hold or (interval.last and piece == len(ticks) - 2)  # there one frame is enough
+            step = (end - start) // p  # whole: a tick is one part in p of any time
+            first = -(-number * p // q)
+            for k in range(first, -(-(number + 1) * p // q)):
+                if held and (k > first or (hold and shown)):
+                    break
+                at = start + (k * q - number * p) * step
+                lasts = (ticks[-1] if hold else end) - at if held else step * q
+                shown = True
+                yield _new(Moment, (interval.index, 0 if still else at - begin, length, at, lasts, per_second))
 
     def time_base(self, source: Fraction) -> Fraction:
-        """Every interval is a whole number of source ticks, and is divided by the multiplier."""
-        return source / self.multiplier
+        """Every interval is a whole number of source ticks, and is divided by the multiplier's numerator."""
+        return source / self.multiplier.numerator
 
     def count(self, frames: int, span: Fraction, duration: Fraction) -> int:
-        """(n - 1) m + 1, whatever the timestamps."""
-        return max(0, (frames - 1) * self.multiplier + 1)
+        """ceil((n - 1) m) + 1, whatever the timestamps; one less if that lies after the end."""
+        if frames == 0:
+            return 0
+        last = math.ceil((frames - 1) * self.multiplier)
+        return last + (last < frames * self.multiplier)
 
 
 @dataclass(frozen=True)
@@ -101,59 +141,111 @@ class Resample(Retiming):
 
     fps: Fraction
 
+    regular = True
+
     def __post_init__(self) -> None:
         if self.fps <= 0:
             raise ValueError(f"target_fps is {self.fps}; it must be greater than 0")
 
     def moments(self, interval: Interval, origin: Fraction, *, hold: bool = False) -> Iterator[Moment]:
         """The multiples of 1/fps after ``origin`` that lie in [start, end)."""
-        length = interval.end - interval.start
-        first = math.ceil((interval.start - origin) * self.fps)
-        stop = math.ceil((interval.end - origin) * self.fps)
-        for k in range(first, stop):
-            time = origin + k / self.fps
-            still = interval.last or hold
-            duration = 1 / self.fps
-            if interval.last:
-                # The output ends when the source ends, also inside the last frame's slot.
-                duration = min(duration, interval.end - time)
-            yield Moment(interval.index, Fraction(0) if still else (time - interval.start) / length, time, duration)
+        index, start, end, last, _ = interval
+        times = (start.as_integer_ratio(), end.as_integer_ratio(), origin.as_integer_ratio())
+        rate, (first, begin), (stop, finish), (zero, counted) = self.fps, *times
+        per_second = math.lcm(begin, finish, counted, rate.numerator)
+        first, stop, zero = first * (per_second // begin), stop * (per_second // finish), zero * (per_second // counted)
+        step = rate.denominator * (per_second // rate.numerator)
+        length, still = stop - first, last or hold
+        for at in range(first + (zero - first) % step, stop, step):
+            # The output ends when the source ends, also inside the last frame's slot.
+            lasts = min(step, stop - at) if last else step
+            yield _new(Moment, (index, 0 if still else at - first, length, at, lasts, per_second))
 
     def time_base(self, source: Fraction) -> Fraction:
         """The largest tick that divides both the source's and 1/fps."""
-        return _common_divisor(source, 1 / self.fps)
+        return common_divisor(source, 1 / self.fps)
 
     def count(self, frames: int, span: Fraction, duration: Fraction) -> int:
         """One frame for every 1/fps that begins before the end."""
         return math.ceil((span + duration) * self.fps) if frames else 0
 
 
-def intervals(stamps: Iterable[Stamp]) -> Iterator[Interval]:
+@dataclass(frozen=True)
+class Listed(Retiming):
+    """Frames at ``times`` of the source, rising, in seconds; each is shown at its time."""
+
+    times: tuple[Fraction, ...]
+
+    def __post_init__(self) -> None:
+        if not self.times:
+            raise ValueError("timestamps is empty; give at least one time")
+        for k, (now, after) in enumerate(zip(self.times, self.times[1:], strict=False)):
+            if after <= now:
+                raise ValueError(f"timestamps[{k + 1}] is {after}, not after {now}; timestamps must rise")
+
+    def moments(self, interval: Interval, origin: Fraction, *, hold: bool = False) -> Iterator[Moment]:
+        """Those of the times that lie in [start, end); before the first frame and after the last there is none."""
+        low, high = bisect_left(self.times, interval.start), bisect_left(self.times, interval.end)
+        length, still = interval.end - interval.start, interval.last or hold
+        for k in range(low, high):
+            time, after = self.times[k], self.times[k + 1] if k + 1 < len(self.times) else None
+            until = interval.end if after is None or interval.last and after > interval.end else after
+            yield Moment(interval.index, Fraction(0) if still else (time - interval.start) / length, time, until - time)
+
+    def time_base(self, source: Fraction) -> Fraction:
+        """The largest tick that divides the source's and all times."""
+        return Fraction(1, math.lcm(source.denominator, *(time.denominator for time in self.times)))
+
+    def count(self, frames: int, span: Fraction, duration: Fraction) -> int:
+        """As many as there are times."""
+        return len(self.times) if frames else 0
+
+
+def intervals(stamps: Iterable[Stamp], *, loop: bool = False) -> Iterator[Interval]:
     """The interval of every source frame, each as soon as the next frame is known.
+
+    Args:
+        stamps: When source frames are shown; repeats belong to the interval of the frame before.
+        loop: The last stamp is that of the first frame, shown again: it only ends the interval before.
 
     Raises:
         ValueError: If timestamps do not increase, or the last duration is not positive.
     """
+    begin: Stamp | None = None
     previous: Stamp | None = None
-    index = 0
+    index = number = 0
+    repeats: tuple[Fraction, ...] = ()
     for stamp in stamps:
-        if previous is not None:
-            if stamp.time <= previous.time:
+        if previous is None or begin is None:
+            begin = stamp
+        else:
+            if not _later(stamp.time, previous.time):
                 raise ValueError(
-                    f"source frame {index + 1} is at {float(stamp.time):.6f} s, not after frame "
-                    f"{index} at {float(previous.time):.6f} s"
+                    f"source frame {number} is at {float(stamp.time):.6f} s, not after frame "
+                    f"{number - 1} at {float(previous.time):.6f} s"
                 )
-            yield Interval(index, previous.time, stamp.time, last=False)
-            index += 1
+            if stamp.repeat:
+                repeats += (stamp.time,)
+            else:
+                yield _new(Interval, (index, begin.time, stamp.time, False, repeats))
+                begin, index, repeats = stamp, number, ()
         previous = stamp
-    if previous is not None:
+        number += 1
+    if begin is not None and previous is not None and not loop:
         if previous.duration <= 0:
             raise ValueError(f"the last source frame lasts {previous.duration} s, expected > 0")
-        yield Interval(index, previous.time, previous.time + previous.duration, last=True)
+        yield Interval(index, begin.time, previous.time + previous.duration, True, repeats)
+
+
+def _later(time: Fraction, before: Fraction) -> bool:
+    """Whether one time is after another; Python compares fractions at four times the price."""
+    a, b = time.as_integer_ratio()
+    c, d = before.as_integer_ratio()
+    return a * d > c * b
 
 
 def schedule(
-    stamps: Iterable[Stamp], retiming: Retiming, *, max_gap: Fraction | None = None
+    stamps: Iterable[Stamp], retiming: Retiming, *, max_gap: Fraction | None = None, loop: bool = False
 ) -> Iterator[tuple[Interval, Iterator[Moment]]]:
     """Every interval with its output frames, in order, lazily.
 
@@ -161,53 +253,113 @@ def schedule(
         stamps: When source frames are shown.
         retiming: Where output frames are wanted.
         max_gap: Intervals of more than this many seconds are not filled: their first frame is held.
+        loop: The last stamp is that of the first frame, shown again.
     """
     origin: Fraction | None = None
-    for interval in intervals(stamps):
+    for interval in intervals(stamps, loop=loop):
         origin = interval.start if origin is None else origin
         hold = max_gap is not None and not interval.last and interval.end - interval.start > max_gap
         yield interval, retiming.moments(interval, origin, hold=hold)
 
 
-def choose_retiming(multiplier: SupportsFloat | None, target_fps: SupportsFloat | None) -> Retiming:
-    """The rule that exactly one of the two arguments names.
+def seamless(
+    items: Iterable[tuple[T, Moment]], end: Callable[[], Fraction | None] | None = None
+) -> Iterator[tuple[T, Moment]]:
+    """Things to show with their moments, each until the next: what follows is not known within an interval.
+
+    Args:
+        items: In order.
+        end: Is asked after the last one for the time until which it is shown; None leaves it as it is.
+    """
+    held: tuple[T, Moment] | None = None
+    for item in items:
+        if held is not None:
+            yield held[0], held[1] if held[1].meets(item[1]) else held[1].until(item[1].time)
+        held = item
+    if held is not None:
+        yield held[0], held[1].until(end() if end is not None else None)
+
+
+def plan(stamps: Iterable[Stamp], retiming: Retiming, *, max_gap: Fraction | None = None) -> Iterator[Moment]:
+    """All output frames in order, lazily: which pair of source frames, where between them, when and how long.
+
+    It holds one moment at a time, so the source may last for hours.
+
+    Args:
+        stamps: When source frames are shown.
+        retiming: Where output frames are wanted.
+        max_gap: Intervals of more than this many seconds are held.
+    """
+    before: Moment | None = None
+    end: Fraction | None = None
+    for interval, moments in schedule(stamps, retiming, max_gap=max_gap):
+        if retiming.regular:
+            yield from moments
+            continue
+        for moment in moments:
+            if before is not None:
+                yield before if before.meets(moment) else before.until(moment.time)
+            before = moment
+        end = interval.end if retiming.lasts else None
+    if before is not None:
+        yield before.until(end)
+
+
+def choose_retiming(
+    multiplier: SupportsFloat | str | None,
+    target_fps: SupportsFloat | str | None,
+    timestamps: Iterable[SupportsFloat | str] | None = None,
+) -> Retiming:
+    """The rule that exactly one of the arguments names.
 
     A float rate such as 29.97 is read as the fraction that it abbreviates, 30000/1001.
     """
-    if (multiplier is None) == (target_fps is None):
-        raise ValueError("give either multiplier or target_fps, not both and not neither")
+    if sum(value is not None for value in (multiplier, target_fps, timestamps)) != 1:
+        raise ValueError("give either multiplier or target_fps, or timestamps; one of them")
     if target_fps is not None:
         return Resample(exact_rate(target_fps))
+    if timestamps is not None:
+        return Listed(tuple(exact_number(f"timestamps[{k}]", time) for k, time in enumerate(timestamps)))
     assert multiplier is not None
-    return Multiply(whole_number("multiplier", multiplier))
+    return Multiply(exact_number("multiplier", multiplier))
 
 
-def whole_number(name: str, value: SupportsFloat) -> int:
-    """An integer of any kind, also 2.0 and NumPy's.
+def exact_number(name: str, value: SupportsFloat | str) -> Fraction:
+    """A number of any kind as a fraction: 2, 2.5, NumPy's, ``"24000/1001"``.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is none, or not finite.
     """
-    real = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
-    if not real.is_integer():
-        raise ValueError(f"{name} is {value!r}; it must be a whole number")
-    return int(real)
+    try:
+        if isinstance(value, str) and _NUMBER.fullmatch(value) is None:
+            raise ValueError
+        if isinstance(value, (str, numbers.Rational)) and not isinstance(value, bool):
+            return Fraction(value) if isinstance(value, str) else Fraction(int(value.numerator), int(value.denominator))
+        if isinstance(value, numbers.Real) and not isinstance(value, bool):
+            return Fraction(repr(float(value)))  # 0.1 is a tenth
+    except (ValueError, ZeroDivisionError):
+        pass
+    raise ValueError(f"{name} is {value!r}; it must be a number such as 2, 2.5 or 24000/1001")
 
 
-def exact_rate(rate: SupportsFloat) -> Fraction:
+def exact_rate(rate: SupportsFloat | str, name: str = "frame rate") -> Fraction:
     """A frame rate as a fraction; 23.976, 29.97, 59.94.. mean n * 1000/1001."""
-    if not isinstance(rate, numbers.Rational):
-        if not math.isfinite(rate := float(rate)):
-            raise ValueError(f"frame rate is {rate}; it must be a finite number")
-        ntsc = Fraction(round(rate * 1.001) * 1000, 1001)
-        # Rounded to two or three places it is the broadcast rate that is meant.
-        if ntsc > 0 and abs(rate - float(ntsc)) < 6e-4 * max(1.0, rate / 24.0):
-            return ntsc
-        return Fraction(rate).limit_denominator(100_000)
-    return Fraction(int(rate.numerator), int(rate.denominator))
+    if isinstance(rate, numbers.Rational) or (isinstance(rate, str) and "/" in rate):
+        return exact_number(name, rate)
+    try:
+        decimal = float(rate)
+    except (TypeError, ValueError):
+        decimal = math.nan
+    if not math.isfinite(decimal):
+        raise ValueError(f"{name} is {rate}; it must be a finite number")
+    ntsc = Fraction(round(decimal * 1.001) * 1000, 1001)
+    # Rounded to two or three places it is the broadcast rate that is meant.
+    if ntsc > 0 and abs(decimal - float(ntsc)) < 6e-4 * max(1.0, decimal / 24.0):
+        return ntsc
+    return Fraction(decimal).limit_denominator(100_000)
 
 
-def _common_divisor(a: Fraction, b: Fraction) -> Fraction:
+def common_divisor(a: Fraction, b: Fraction) -> Fraction:
     """The largest fraction of which both are whole multiples."""
     denominator = a.denominator * b.denominator
     numerator = math.gcd(a.numerator * b.denominator, b.numerator * a.denominator)
