@@ -28,13 +28,30 @@ def interpolate(
         ),
     ],
     multiplier: Annotated[
-        int | None,
-        typer.Option("--multiplier", "-x", help="New frame rate over the old one; 8 unless --fps is given."),
+        str | None,
+        typer.Option(
+            "--multiplier",
+            "-x",
+            help="New frame rate over the old one, as 2, 2.5 or 24000/1001; 8, or 1 with --slow and --speed.",
+        ),
     ] = None,
     fps: Annotated[
         str | None,
         typer.Option(help="Instead: constant frames per second, as 60, 59.94 or 60000/1001."),
     ] = None,
+    slow: Annotated[
+        str | None,
+        typer.Option(help="Slow motion: times so much longer, as 4; sound is stretched at the same pitch."),
+    ] = None,
+    speed: Annotated[
+        Path | None,
+        typer.Option(help="A file with a curve of speed: lines of seconds and speed, as 2.5 0.25. Sound is left out."),
+    ] = None,
+    start: Annotated[str | None, typer.Option(help="Leave out what is before: seconds, or h:mm:ss.")] = None,
+    end: Annotated[str | None, typer.Option(help="Leave out what is from there on.")] = None,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="Make frames from the last one back to the first as well.")
+    ] = False,
     model: Annotated[
         str | None,
         typer.Option(
@@ -134,6 +151,11 @@ def interpolate(
             model=chosen,
             multiplier=multiplier,
             target_fps=None if fps is None else parse_rate(fps, "--fps"),
+            slow=slow,
+            speed=speed,
+            start=start,
+            end=end,
+            loop=loop,
             seed=seed,
             device=device if recipe is None else None,
             dtype=number if recipe is None else None,
@@ -216,6 +238,6 @@ def parse_rate(text: str, option: str) -> Fraction:
     from rdvfi.video.timing import exact_rate
 
     try:
-        return Fraction(text) if "/" in text else exact_rate(float(text))
-    except (ValueError, ZeroDivisionError) as error:
+        return exact_rate(text)
+    except ValueError as error:
         raise ValueError(f"{option} is {text!r}; expected a frame rate such as 60, 59.94 or 60000/1001") from error

@@ -10,6 +10,10 @@ import typer
 _OPTIONS = {
     "target_fps": "--fps",
     "multiplier": "--multiplier",
+    "slow": "--slow",
+    "speed": "--speed",
+    "end": "--end",
+    "loop": "--loop",
     "image_rate": "--image-rate",
     "on_scene_change": "--on-scene-change",
     "scene_threshold": "--scene-threshold",

@@ -11,7 +11,7 @@ cannot be put together from such groups take whole frames as pieces.
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, TypeVar
 
@@ -63,7 +63,8 @@ class WholeFrames(FrameEncoder[WholeFrame]):
 
     def pack(self, piece: WholeFrame) -> bytes:
         """Times on the first line, then a PNG file."""
-        times = [str(value) for value in astuple(piece.moment)]
+        moment = piece.moment
+        times = [str(value) for value in (moment.source, moment.timestep, moment.time, moment.duration)]
         return json.dumps(times).encode() + b"\n" + encode_png(piece.pixels)
 
     def unpack(self, data: bytes) -> WholeFrame:

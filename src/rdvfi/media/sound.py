@@ -10,6 +10,7 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.stream import Stream
 
+from rdvfi.media.stretching import Stretcher
 from rdvfi.media.track_writers import USUAL_LAYOUTS, TrackWriter, track_tags
 
 _LONGEST_SLIP = Fraction(1, 10)
@@ -22,11 +23,20 @@ _LOSSLESS = frozenset({"flac"})
 class EncodedSound(TrackWriter):
     """Sound is decoded and encoded anew, with its channels and rate where the encoder takes them.
 
+    Args:
+        stream: The track that is read.
+        output: Where it goes.
+        encoder: FFmpeg's name of the encoder.
+        offset: Time of the source that becomes zero.
+        pace: How many times longer it runs, at the same pitch.
+
     Raises:
         ValueError: If it cannot be decoded, or the output takes no sound of this kind.
     """
 
-    def __init__(self, stream: Stream, output: OutputContainer, encoder: str, offset: Fraction) -> None:
+    def __init__(
+        self, stream: Stream, output: OutputContainer, encoder: str, offset: Fraction, *, pace: Fraction = Fraction(1)
+    ) -> None:
         assert isinstance(stream, AudioStream)
         super().__init__(stream, output, offset)
         self._decoder, self._shift = stream.codec_context, Fraction(0)
@@ -40,6 +50,8 @@ class EncodedSound(TrackWriter):
             target.codec_context.bit_rate = _BITRATE * max(1, self.channels)
         target.metadata.update(track_tags(stream.metadata))
         target.disposition = stream.disposition
+        self._pace = pace
+        self._stretcher: Stretcher | None = None
         self._resampler: AudioResampler | None = None
         self._form: tuple[str, str, int] | None = None
         self._begin: int | None = None
@@ -67,20 +79,29 @@ class EncodedSound(TrackWriter):
         for frame in frames:
             self._encode(frame)
         if self._resampler is not None:
-            self._send(self._resampler.resample(None))
+            self._drain()
             for packet in self._target.encode(None):
                 self._mux(packet)
 
     def _encode(self, frame: av.AudioFrame) -> None:
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
         if form != self._form:  # at the start, and where a broadcast goes from stereo to surround
-            if self._resampler is not None:
-                self._send(self._resampler.resample(None))
+            self._drain()
             self._resampler, self._form = self._new_resampler(), form
+            self._stretcher = None if self._pace == 1 else Stretcher(frame, self._pace)
         assert self._resampler is not None
         self._place(frame)
         frame.pts = None  # samples are counted: small gaps of old recordings would be filled with clicks
-        self._send(self._resampler.resample(frame))
+        for part in (frame,) if self._stretcher is None else self._stretcher.push(frame):
+            self._send(self._resampler.resample(part))
+
+    def _drain(self) -> None:
+        """Have what stretcher and resampler hold back encoded."""
+        if self._resampler is None:
+            return
+        for part in () if self._stretcher is None else self._stretcher.push(None):
+            self._send(self._resampler.resample(part))
+        self._send(self._resampler.resample(None))
 
     def _new_resampler(self) -> AudioResampler:
         self._output.start_encoding()  # the size of the encoder's frames is known from then on
@@ -102,12 +123,13 @@ class EncodedSound(TrackWriter):
         rate = self._target.codec_context.sample_rate
         if frame.pts is not None or self._begin is None:
             time = (frame.pts or 0) * (frame.time_base or Fraction(1)) + self._shift - self._offset
+            time *= self._pace
             if self._begin is None:
                 self._begin = round(time * rate)
             missing = time - (Fraction(self._begin, rate) + self._read)
             if missing > _LONGEST_SLIP:
                 self._begin += round(missing * rate)
-        self._read += Fraction(frame.samples, frame.sample_rate)
+        self._read += Fraction(frame.samples, frame.sample_rate) * self._pace
 
 
 def _rate(encoder: str, wanted: int) -> int:

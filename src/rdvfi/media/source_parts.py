@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-from rdvfi.media.reader import Source, SourceFrame
+from rdvfi.media.reader import Source, SourceFrame, skip_before
 from rdvfi.media.timestamps import Stamp
 
 
@@ -52,6 +52,9 @@ class Trimmed(Source):
         """See `Source.frames`; the last one is cut where the part ends."""
         held: SourceFrame | None = None
         begin = self._first if since is None else max(self._first, since + self._moved)
+        if self._end is not None:  # times are whole ticks: this is the last one of the part
+            tick = self.info.tick
+            begin = min(begin, -(-self._end // tick) * tick - tick)
         for frame in self._source.frames(begin or None):
             if held is not None:
                 yield self._cut(held, frame.stamp.time)
@@ -89,6 +92,9 @@ class Looped(Source):
 
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
         """See `Source.frames`."""
+        return skip_before(self._round(since), since)
+
+    def _round(self, since: Fraction | None) -> Iterator[SourceFrame]:
         first = None if since is None else next(self._source.frames())
         last: SourceFrame | None = None
         for last in self._source.frames(since):

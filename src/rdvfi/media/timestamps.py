@@ -72,5 +72,15 @@ class Moment(tuple[int, int, int, int, int, int]):
         """The same, shown until a time; None leaves it as it is."""
         return self if end is None else Moment(self.source, self.timestep, self.time, end - self.time)
 
+    def _values(self) -> tuple[int, Fraction, Fraction, Fraction]:
+        return self.source, self.timestep, self.time, self.duration
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same moment, in whatever ticks it is counted."""
+        return isinstance(other, Moment) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
     def __repr__(self) -> str:
         return f"Moment(source={self.source}, timestep={self.timestep}, time={self.time}, duration={self.duration})"

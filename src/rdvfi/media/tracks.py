@@ -7,6 +7,7 @@ second time beside the decoder, so that memory stays bounded however its tracks 
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from av.stream import AttachmentStream, Discard, Disposition, Stream
 from rdvfi.media.packets import Damage, Packets
 from rdvfi.media.probe import open_video, video_stream
 from rdvfi.media.sound import EncodedSound
+from rdvfi.media.stretching import MOST_STRETCHED
 from rdvfi.media.subtitles import WrittenText, readable_text
 from rdvfi.media.track_writers import Copied, TrackWriter
 
@@ -43,6 +45,25 @@ SILENT = frozenset({".gif", ".webp", ".apng"})
 """Containers of pictures alone."""
 
 
+@dataclass(frozen=True)
+class TrackTime:
+    """What part of the source is shown, and how fast.
+
+    Attributes:
+        begin: Seconds after the offset before which nothing is taken along; None for all.
+        end: The same for what is from there on.
+        pace: How many times longer the output runs than the source; None if that varies.
+    """
+
+    begin: Fraction | None = None
+    end: Fraction | None = None
+    pace: Fraction | None = Fraction(1)
+
+    def shows(self, time: Fraction, end: Fraction) -> bool:
+        """Whether something that is there from one time to another, seconds after the offset, is in that part."""
+        return (self.begin is None or time >= self.begin or end > self.begin) and (self.end is None or time < self.end)
+
+
 class Tracks:
     """Takes the other tracks of a file along.
 
@@ -52,12 +73,21 @@ class Tracks:
         suffix: Of the output file.
         offset: Time of the source that becomes zero.
         audio: Whether sound is wanted.
+        time: What part of the source is shown, and how fast.
     """
 
     def __init__(
-        self, source: Path | None, output: OutputContainer, suffix: str, *, offset: Fraction, audio: bool
+        self,
+        source: Path | None,
+        output: OutputContainer,
+        suffix: str,
+        *,
+        offset: Fraction,
+        audio: bool,
+        time: "TrackTime | None" = None,
     ) -> None:
         self.notes: list[str] = []
+        self._time = time or TrackTime()
         self._output, self._suffix, self._offset, self._audio = output, suffix, offset, audio
         self._input: InputContainer | None = None
         self._writers: dict[int, TrackWriter] = {}
@@ -83,8 +113,11 @@ class Tracks:
         if self._writers:
             self._packets = iter(packets)
         chapters = container.chapters()
-        if chapters and self._suffix in _CHAPTERS:
-            self._output.set_chapters([_moved(chapter, self._offset) for chapter in chapters])
+        if chapters and self._time.pace is None:
+            self.notes.append(f"{len(chapters)} chapters are left out: the speed of the film varies")
+        elif chapters and self._suffix in _CHAPTERS:
+            moved = (_moved(chapter, self._offset, self._time) for chapter in chapters)
+            self._output.set_chapters([chapter for chapter in moved if chapter is not None])
         elif chapters:
             self._left_out(f"{len(chapters)} chapters")
 
@@ -92,6 +125,9 @@ class Tracks:
         """How a track is written; None if it is not, or needs no packets."""
         if stream.type == "audio":
             return self._sound(stream) if self._audio else None
+        if stream.type == "subtitle" and self._time.pace is None:
+            self.notes.append(f"subtitle track #{stream.index} is left out: the speed of the film varies")
+            return None
         if stream.type == "subtitle":
             return self._subtitles(stream)
         if isinstance(stream, AttachmentStream):
@@ -114,15 +150,23 @@ class Tracks:
             return self._left_out(name)
         if stream.codec_context is None or not isinstance(stream, AudioStream):
             return self._left_out(f"{name}, of a kind that FFmpeg does not know,")
+        pace = self._time.pace
+        if pace is None or not 1 / MOST_STRETCHED <= pace <= MOST_STRETCHED:
+            how = "varies" if pace is None else f"changes more than {MOST_STRETCHED} times"
+            self.notes.append(f"{name} is left out: the speed of the film {how}")
+            return None
         codec = stream.codec_context.name
-        if _shown(self._suffix, stream) and _holds(self._output.format.name, stream):
+        if pace == 1 and _shown(self._suffix, stream) and _holds(self._output.format.name, stream):
             return self._copied(stream)
         encoder = _SOUND.get(self._suffix, "aac")
         try:
-            writer = EncodedSound(stream, self._output, encoder, self._offset)
+            writer = EncodedSound(stream, self._output, encoder, self._offset, pace=pace)
         except (av.error.FFmpegError, ValueError) as error:
             return self._left_out(f"{name} ({codec}: {error})")
         count = stream.layout.nb_channels
+        if pace != 1:
+            self.notes.append(f"{name} is stretched {float(pace):g} times at the same pitch, and encoded with {encoder}")
+            return writer
         fewer = f", {count} channels as {writer.layout}" if writer.channels < count else ""
         self.notes.append(
             f"{name} is {codec}, which is not copied into {self._suffix}: it was encoded with {encoder}{fewer}"
@@ -148,7 +192,7 @@ class Tracks:
 
     def advance(self, time: Fraction) -> None:
         """Write all that starts before ``time``, seconds of the output, and a little more."""
-        self._write(time + self._offset + _LEAD)
+        self._write(time / (self._time.pace or 1) + self._offset + _LEAD)
 
     def finish(self) -> None:
         """Write all that is left."""
@@ -176,10 +220,27 @@ class Tracks:
             time = packet.dts if packet.dts is not None else packet.pts
             if writer is None or time is None or packet.size == 0:
                 continue
-            if until is not None and time * packet.time_base + shift > until:
+            start = time * packet.time_base + shift
+            if until is not None and start > until:
                 self._held = item
                 return
-            writer.write(packet, shift)
+            start -= self._offset
+            if self._time.shows(start, start + (packet.duration or 0) * packet.time_base):
+                self._write_packet(writer, packet, shift)
+
+    def _write_packet(self, writer: TrackWriter, packet: av.Packet, shift: Fraction) -> None:
+        """Write a packet; in slow motion a tick of it is longer."""
+        begin = self._time.begin
+        if begin is not None and packet.pts is not None and packet.stream.type == "subtitle":
+            late = max(0, int((begin + self._offset - shift) / packet.time_base) - packet.pts)
+            packet.pts += late
+            packet.dts = packet.pts
+            packet.duration = max(1, (packet.duration or 0) - late)
+        pace = self._time.pace or Fraction(1)
+        if pace != 1 and not isinstance(writer, EncodedSound):
+            packet.time_base *= pace
+            shift = (shift - self._offset) * pace + self._offset
+        writer.write(packet, shift)
 
 
 def _holds(muxer: str, stream: Stream) -> bool:
@@ -201,9 +262,17 @@ def _shown(suffix: str, stream: AudioStream) -> bool:
     return suffix != ".ts" or codec in _KNOWN_IN_TS
 
 
-def _moved(chapter: "Chapter", offset: Fraction) -> "Chapter":
-    ticks = round(offset / (chapter["time_base"] or Fraction(1, 1000)))
-    return {**chapter, "start": max(0, chapter["start"] - ticks), "end": max(1, chapter["end"] - ticks)}
+def _moved(chapter: "Chapter", offset: Fraction, time: TrackTime) -> "Chapter | None":
+    """A chapter at its time in the output; None if nothing of it is shown."""
+    tick = chapter["time_base"] or Fraction(1, 1000)
+    start, end = (chapter[side] * tick - offset for side in ("start", "end"))
+    begin = time.begin or Fraction(0)
+    if (time.begin is not None and end <= begin) or (time.end is not None and start >= time.end):
+        return None
+    start, end = max(start, begin), end if time.end is None else min(end, time.end)
+    pace = time.pace or 1
+    first, last = (round(side * pace / tick) for side in (start, end))
+    return {**chapter, "start": max(0, first), "end": max(1, last)}
 
 
 def _is_timecode(stream: Stream) -> bool:

@@ -11,7 +11,7 @@ from rdvfi.media.pieces import FrameEncoder, WholeFrame, WholeFrames
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo
 from rdvfi.media.timestamps import Moment
-from rdvfi.media.tracks import Tracks
+from rdvfi.media.tracks import Tracks, TrackTime
 from rdvfi.media.video_encoder import VideoEncoder, check_apart, encoder_tick
 from rdvfi.media.writer import Sink, writing
 
@@ -52,7 +52,14 @@ class VideoSink(Sink):
         self._end = 0
         tags = {k: v for k, v in info.metadata.items() if k.lower() not in _CONTAINER_TAGS}
         container.metadata.update(tags)
-        self._tracks = Tracks(info.media, container, suffix, offset=info.offset, audio=audio)
+        self._tracks = Tracks(
+            info.media,
+            container,
+            suffix,
+            offset=info.offset,
+            audio=audio,
+            time=TrackTime(info.begin, info.end, info.pace),
+        )
         self.notes = [*encoding.notes, *self._tracks.notes]
 
     def _built(self, container: OutputContainer | None = None) -> VideoEncoder:

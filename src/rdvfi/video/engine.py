@@ -118,7 +118,7 @@ class Engine:
 
     def _counted(self, frames: Iterable[SourceFrame]) -> Iterator[SourceFrame]:
         for frame in frames:
-            self._read += 1
+            self._read += not isinstance(self._retiming, Ramped)
             self._repeats += frame.stamp.repeat
             yield frame
 
@@ -132,6 +132,7 @@ class Engine:
         """The output frames in order."""
         for done, step in enumerate(self._steps(frames), start=1):
             self._gaps += step.gap
+            self._read = max(self._read, done)
             if step.last is None or step.gap:
                 yield from ((step.first.pixels, moment) for moment in step.moments)
             else:
@@ -161,9 +162,7 @@ class Engine:
                 shown, part = next(new), moment.timestep
             yield shown, moment
 
-    def _made(
-        self, first: SourceFrame, last: SourceFrame, timesteps: list[Fraction], index: int
-    ) -> Iterator[Pixels]:
+    def _made(self, first: SourceFrame, last: SourceFrame, timesteps: list[Fraction], index: int) -> Iterator[Pixels]:
         """New frames at some times between two source frames."""
         img0 = self._second[1] if self._second is not None and self._second[0] is first else self._tensor(first)
         img1 = self._tensor(last)

@@ -72,7 +72,9 @@ def interpolate_frames(
 def _times(multiplier: SupportsFloat | None, timesteps: Sequence[float] | torch.Tensor | None) -> list[float]:
     """Where new frames are wanted between every two frames."""
     if timesteps is None:
-        times = Multiply(exact_number("multiplier", DEFAULT_MULTIPLIER if multiplier is None else multiplier)).multiplier
+        times = Multiply(
+            exact_number("multiplier", DEFAULT_MULTIPLIER if multiplier is None else multiplier)
+        ).multiplier
         if times.denominator != 1:
             raise ValueError(f"multiplier is {multiplier!r}; it must be a whole number, for every frame is passed on")
         return [j / int(times) for j in range(1, int(times))]

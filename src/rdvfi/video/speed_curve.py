@@ -11,7 +11,7 @@ the last key point the speed stays as it is there.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -107,7 +107,9 @@ class Ramped(Retiming):
                 return
             yield k, start + self.curve.run(time), self.curve.speed(time)
 
-    def moments(self, interval: Interval, origin: Fraction, *, hold: bool = False) -> Iterator[Moment]:
+    def through(
+        self, spans: Iterable[Interval], *, origin: Fraction | None = None, max_gap: Fraction | None = None
+    ) -> Iterator[Moment]:
         """Not by interval: a curve may enter one several times. See `rdvfi.video.reel.played`."""
         raise NotImplementedError("a curve of speed is played frame by frame: rdvfi.video.reel.played")
 

@@ -30,6 +30,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import NamedTuple, SupportsFloat, TypeVar
 
 from rdvfi.media.timestamps import Moment, Stamp
@@ -64,16 +65,28 @@ class Retiming(ABC):
     """Whether the last frame is shown until the source ends, wherever it begins."""
 
     @abstractmethod
-    def moments(self, interval: Interval, origin: Fraction, *, hold: bool = False) -> Iterator[Moment]:
-        """The output frames that start within ``interval``.
+    def through(
+        self, spans: Iterable[Interval], *, origin: Fraction | None = None, max_gap: Fraction | None = None
+    ) -> Iterator[Moment]:
+        """The output frames that start within intervals that follow each other, in order.
 
-        Durations are right but for that of the last one, which `seamless` corrects.
+        Durations are right but for those of frames that are shown across an interval's end: see `seamless`.
+
+        Args:
+            spans: The intervals.
+            origin: Timestamp of the first source frame; the start of the first interval if not given.
+            max_gap: Intervals of more than this many seconds are not filled: their first frame is held.
+        """
+
+    def moments(self, interval: Interval, origin: Fraction, *, hold: bool = False) -> Iterator[Moment]:
+        """The output frames of one interval.
 
         Args:
             interval: The span.
             origin: Timestamp of the first source frame.
             hold: Show the frame at its start all the time, instead of new ones.
         """
+        return self.through((interval,), origin=origin, max_gap=Fraction(0) if hold else None)
 
     @abstractmethod
     def time_base(self, source: Fraction) -> Fraction:
@@ -102,26 +115,29 @@ class Multiply(Retiming):
         if self.multiplier <= 0:
             raise ValueError(f"multiplier is {self.multiplier}; it must be greater than 0")
 
-    def moments(self, interval: Interval, origin: Fraction, *, hold: bool = False) -> Iterator[Moment]:
+    def through(
+        self, spans: Iterable[Interval], *, origin: Fraction | None = None, max_gap: Fraction | None = None
+    ) -> Iterator[Moment]:
         """What lies at k / multiplier, source frames and their repeats being counted."""
         p, q = self.multiplier.numerator, self.multiplier.denominator
-        marks = (interval.start, *interval.repeats, interval.end)
-        per_second = p * math.lcm(*(mark.denominator for mark in marks))
-        ticks = [mark.numerator * (per_second // mark.denominator) for mark in marks]
-        begin, length, still = ticks[0], ticks[-1] - ticks[0], interval.last or hold
-        shown = False
-        for piece, (start, end) in enumerate(zip(ticks, ticks[1:], strict=False)):
-            number = interval.index + piece
-            held = hold or (interval.last and piece == len(ticks) - 2)  # there one frame is enough
-            step = (end - start) // p  # whole: a tick is one part in p of any time
-            first = -(-number * p // q)
-            for k in range(first, -(-(number + 1) * p // q)):
-                if held and (k > first or (hold and shown)):
-                    break
-                at = start + (k * q - number * p) * step
-                lasts = (ticks[-1] if hold else end) - at if held else step * q
-                shown = True
-                yield _new(Moment, (interval.index, 0 if still else at - begin, length, at, lasts, per_second))
+        for index, begin, finish, final, repeats in spans:
+            marks = (begin, *repeats, finish)
+            per_second = p * math.lcm(*(mark.denominator for mark in marks))
+            ticks = [mark.numerator * (per_second // mark.denominator) for mark in marks]
+            zero, length = ticks[0], ticks[-1] - ticks[0]
+            hold = not final and max_gap is not None and finish - begin > max_gap
+            shown = False
+            for piece, (start, end) in enumerate(pairwise(ticks)):
+                number = index + piece
+                held = hold or (final and piece == len(repeats))  # there one frame is enough
+                step = (end - start) // p  # whole: a tick is one part in p of any time
+                first = -(-number * p // q)
+                for k in range(first, -(-(number + 1) * p // q)):
+                    if held and (k > first or (hold and shown)):
+                        break
+                    at, shown = start + (k * q - number * p) * step, True
+                    lasts = (ticks[-1] if hold else end) - at if held else step * q
+                    yield _new(Moment, (index, 0 if hold or final else at - zero, length, at, lasts, per_second))
 
     def time_base(self, source: Fraction) -> Fraction:
         """Every interval is a whole number of source ticks, and is divided by the multiplier's numerator."""
@@ -147,19 +163,25 @@ class Resample(Retiming):
         if self.fps <= 0:
             raise ValueError(f"target_fps is {self.fps}; it must be greater than 0")
 
-    def moments(self, interval: Interval, origin: Fraction, *, hold: bool = False) -> Iterator[Moment]:
+    def through(
+        self, spans: Iterable[Interval], *, origin: Fraction | None = None, max_gap: Fraction | None = None
+    ) -> Iterator[Moment]:
         """The multiples of 1/fps after ``origin`` that lie in [start, end)."""
-        index, start, end, last, _ = interval
-        times = (start.as_integer_ratio(), end.as_integer_ratio(), origin.as_integer_ratio())
-        rate, (first, begin), (stop, finish), (zero, counted) = self.fps, *times
-        per_second = math.lcm(begin, finish, counted, rate.numerator)
-        first, stop, zero = first * (per_second // begin), stop * (per_second // finish), zero * (per_second // counted)
-        step = rate.denominator * (per_second // rate.numerator)
-        length, still = stop - first, last or hold
-        for at in range(first + (zero - first) % step, stop, step):
-            # The output ends when the source ends, also inside the last frame's slot.
-            lasts = min(step, stop - at) if last else step
-            yield _new(Moment, (index, 0 if still else at - first, length, at, lasts, per_second))
+        rate, divisor = self.fps.as_integer_ratio()
+        for index, begin, finish, last, _ in spans:
+            origin = begin if origin is None else origin
+            first, of_first = begin.as_integer_ratio()
+            stop, of_stop = finish.as_integer_ratio()
+            zero, of_zero = origin.as_integer_ratio()
+            per_second = math.lcm(of_first, of_stop, of_zero, rate)
+            first, stop = first * (per_second // of_first), stop * (per_second // of_stop)
+            zero, step = zero * (per_second // of_zero), divisor * (per_second // rate)
+            still = last or (max_gap is not None and finish - begin > max_gap)
+            length = stop - first
+            for at in range(first + (zero - first) % step, stop, step):
+                # The output ends when the source ends, also inside the last frame's slot.
+                lasts = min(step, stop - at) if last else step
+                yield _new(Moment, (index, 0 if still else at - first, length, at, lasts, per_second))
 
     def time_base(self, source: Fraction) -> Fraction:
         """The largest tick that divides both the source's and 1/fps."""
@@ -179,18 +201,21 @@ class Listed(Retiming):
     def __post_init__(self) -> None:
         if not self.times:
             raise ValueError("timestamps is empty; give at least one time")
-        for k, (now, after) in enumerate(zip(self.times, self.times[1:], strict=False)):
+        for k, (now, after) in enumerate(pairwise(self.times)):
             if after <= now:
                 raise ValueError(f"timestamps[{k + 1}] is {after}, not after {now}; timestamps must rise")
 
-    def moments(self, interval: Interval, origin: Fraction, *, hold: bool = False) -> Iterator[Moment]:
+    def through(
+        self, spans: Iterable[Interval], *, origin: Fraction | None = None, max_gap: Fraction | None = None
+    ) -> Iterator[Moment]:
         """Those of the times that lie in [start, end); before the first frame and after the last there is none."""
-        low, high = bisect_left(self.times, interval.start), bisect_left(self.times, interval.end)
-        length, still = interval.end - interval.start, interval.last or hold
-        for k in range(low, high):
-            time, after = self.times[k], self.times[k + 1] if k + 1 < len(self.times) else None
-            until = interval.end if after is None or interval.last and after > interval.end else after
-            yield Moment(interval.index, Fraction(0) if still else (time - interval.start) / length, time, until - time)
+        for index, begin, finish, last, _ in spans:
+            low, high = bisect_left(self.times, begin), bisect_left(self.times, finish)
+            length = finish - begin
+            still = last or (max_gap is not None and length > max_gap)
+            for time, after in zip(self.times[low:high], (*self.times[low + 1 : high + 1], finish), strict=False):
+                until = min(after, finish) if last else after
+                yield Moment(index, Fraction(0) if still else (time - begin) / length, time, until - time)
 
     def time_base(self, source: Fraction) -> Fraction:
         """The largest tick that divides the source's and all times."""
@@ -219,7 +244,8 @@ def intervals(stamps: Iterable[Stamp], *, loop: bool = False) -> Iterator[Interv
         if previous is None or begin is None:
             begin = stamp
         else:
-            if not _later(stamp.time, previous.time):
+            (a, b), (c, d) = stamp.time.as_integer_ratio(), previous.time.as_integer_ratio()
+            if a * d <= c * b:  # Python compares fractions at four times the price
                 raise ValueError(
                     f"source frame {number} is at {float(stamp.time):.6f} s, not after frame "
                     f"{number - 1} at {float(previous.time):.6f} s"
@@ -235,13 +261,6 @@ def intervals(stamps: Iterable[Stamp], *, loop: bool = False) -> Iterator[Interv
         if previous.duration <= 0:
             raise ValueError(f"the last source frame lasts {previous.duration} s, expected > 0")
         yield Interval(index, begin.time, previous.time + previous.duration, True, repeats)
-
-
-def _later(time: Fraction, before: Fraction) -> bool:
-    """Whether one time is after another; Python compares fractions at four times the price."""
-    a, b = time.as_integer_ratio()
-    c, d = before.as_integer_ratio()
-    return a * d > c * b
 
 
 def schedule(
@@ -290,19 +309,25 @@ def plan(stamps: Iterable[Stamp], retiming: Retiming, *, max_gap: Fraction | Non
         retiming: Where output frames are wanted.
         max_gap: Intervals of more than this many seconds are held.
     """
-    before: Moment | None = None
     end: Fraction | None = None
-    for interval, moments in schedule(stamps, retiming, max_gap=max_gap):
-        if retiming.regular:
-            yield from moments
-            continue
-        for moment in moments:
-            if before is not None:
-                yield before if before.meets(moment) else before.until(moment.time)
-            before = moment
-        end = interval.end if retiming.lasts else None
+
+    def noted() -> Iterator[Interval]:
+        nonlocal end
+        for interval in intervals(stamps):
+            end = interval.end
+            yield interval
+
+    moments = retiming.through(noted(), max_gap=max_gap)
+    if retiming.regular:
+        yield from moments
+        return
+    before: Moment | None = None
+    for moment in moments:
+        if before is not None:
+            yield before if before.meets(moment) else before.until(moment.time)
+        before = moment
     if before is not None:
-        yield before.until(end)
+        yield before.until(end if retiming.lasts else None)
 
 
 def choose_retiming(
