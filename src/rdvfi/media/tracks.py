@@ -124,7 +124,11 @@ class Tracks:
     def _writer(self, stream: Stream) -> TrackWriter | None:
         """How a track is written; None if it is not, or needs no packets."""
         if stream.type == "audio":
-            return self._sound(stream) if self._audio else None
+            if self._audio:
+                return self._sound(stream)
+            if self._time.pace != 1:
+                self.notes.append(f"sound track #{stream.index} is left out, as asked")
+            return None
         if stream.type == "subtitle" and self._time.pace is None:
             self.notes.append(f"subtitle track #{stream.index} is left out: the speed of the film varies")
             return None
@@ -165,7 +169,9 @@ class Tracks:
             return self._left_out(f"{name} ({codec}: {error})")
         count = stream.layout.nb_channels
         if pace != 1:
-            self.notes.append(f"{name} is stretched {float(pace):g} times at the same pitch, and encoded with {encoder}")
+            self.notes.append(
+                f"{name} is stretched {float(pace):g} times at the same pitch, and encoded with {encoder}"
+            )
             return writer
         fewer = f", {count} channels as {writer.layout}" if writer.channels < count else ""
         self.notes.append(
