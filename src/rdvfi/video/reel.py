@@ -95,7 +95,7 @@ def played(
         begin += info.span
         window.restart(begin)
     located = _located(window, ramped, begin, origin)
-    for index, group in groupby(located, key=lambda item: item.index):
+    for index, group in groupby(located, key=lambda item: item.frame):
         shown = list(group)
         start, last = shown[0].first, shown[0].last
         end = start.stamp.time + start.stamp.duration if last is None else last.stamp.time
@@ -119,7 +119,7 @@ class _Located(NamedTuple):
 
     number: int
     place: Fraction
-    index: int
+    frame: int
     first: SourceFrame
     last: SourceFrame | None
 

@@ -46,7 +46,7 @@ _NUMBER = re.compile(r"[+-]?(\d{1,18}(\.\d{0,18})?|\.\d{1,18}|\d{1,18}/\d{1,18})
 class Interval(NamedTuple):
     """The span in which one source frame is the latest one."""
 
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]
     """Number of the source frame at its start."""
     start: Fraction
     end: Fraction
