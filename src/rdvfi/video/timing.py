@@ -245,7 +245,7 @@ def intervals(stamps: Iterable[Stamp], *, loop: bool = False) -> Iterator[Interv
             begin = stamp
         else:
             (a, b), (c, d) = stamp.time.as_integer_ratio(), previous.time.as_integer_ratio()
-            if a * d <= c * b:  # Python compares fractions at four times the price
+            if a * d <= c * b:  # four times faster than comparing fractions
                 raise ValueError(
                     f"source frame {number} is at {float(stamp.time):.6f} s, not after frame "
                     f"{number - 1} at {float(previous.time):.6f} s"
