@@ -91,6 +91,17 @@ def test_csv_has_a_row_per_method(app: typer.Typer, video: Path, tmp_path: Path)
     assert float(rows[1]["gradient-energy"]) < float(rows[0]["gradient-energy"])
 
 
+def test_the_command_writes_a_page(app: typer.Typer, video: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    arguments = [str(video), "--gap", "8", "--models", "dis,blend", "--report", str(page), "--report-gaps", "2,4"]
+    result = CliRunner().invoke(app, [*arguments, "--pairs", "2"], catch_exceptions=False)
+    assert f"saved {page}" in result.output.replace("\n", "")
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<svg") == 4
+    assert text.count("<section class=pair") == 2
+    assert list(tmp_path.iterdir()) == [page]
+
+
 def test_the_procedural_set_is_a_clip(app: typer.Typer) -> None:
     arguments = ["procedural", "--gap", "3", "--pairs", "1", "--models", "dis,blend"]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
@@ -117,6 +128,10 @@ def test_ablation_of_a_model(video: Path) -> None:
     (["--models", "blend", "--device", "toaster"], ValueError, "cannot use device 'toaster'"),
     (["--models", "blend", "--ablate"], ValueError, "nothing to ablate"),
     (["--models", "blend", "--output", "x.txt"], ValueError, "must end in .json, .csv or .md"),
+    (["--models", "blend", "--report", "x.txt"], ValueError, "must end in .html"),
+    (["--models", "blend", "--report", "no/x.html"], FileNotFoundError, "there is no folder no"),
+    (["--models", "blend", "--report-gaps", "2"], ValueError, "name the page with --report"),
+    (["--models", "blend", "--report", "x.html", "--report-gaps", "2;4"], ValueError, "expected numbers with commas"),
     (["--models", "blend", "--output", "no/x.csv"], FileNotFoundError, "there is no folder no"),
     (["--models", "blend", "--skip-cuts", "--start", "16", "--gap", "8", "--pairs", "1"],
      ValueError, "all 1 have a scene cut inside"),
