@@ -88,7 +88,7 @@ def test_a_recipe_and_overrides_make_the_model(tmp_path, capsys) -> None:
     assert len(list((tmp_path / "out").iterdir())) == 3
     capsys.readouterr()
     assert "no basis named 'cubc'" in _fails(capsys, *started, *plain, "basis=cubc", "-y")
-    assert "--model or --recipe, not both" in _fails(capsys, *started, "-m", "rdvfi-s")
+    assert "--model or --recipe, not both" in _fails(capsys, *started, "--model", "rdvfi-s")
     assert "no recipe named 'rdvfi_z'" in _fails(capsys, *started[:-1], "rdvfi_z", "-y")
 
 
@@ -116,8 +116,8 @@ def test_user_errors_are_one_line_and_exit_code_two(tmp_path, saved, capsys) -> 
     assert "--fps is 'fast'" in _fails(capsys, "interpolate", CLIP, out, "--fps", "fast")
     assert "--fps is '1/0'" in _fails(capsys, "interpolate", CLIP, out, "--fps", "1/0")
     assert "--dtype is 'int8'" in _fails(capsys, "interpolate", CLIP, out, "--dtype", "int8")
-    assert "no model named 'rdvfi-x'" in _fails(capsys, "interpolate", CLIP, out, "-m", "rdvfi-x")
-    assert "--allow-untrained" in _fails(capsys, "interpolate", CLIP, out, "-m", saved)
+    assert "no model named 'rdvfi-x'" in _fails(capsys, "interpolate", CLIP, out, "--model", "rdvfi-x")
+    assert "--allow-untrained" in _fails(capsys, "interpolate", CLIP, out, "--model", saved)
     (tmp_path / "text.mp4").write_text("no film")
     assert "is not a video" in _fails(capsys, "interpolate", tmp_path / "text.mp4", out)
     assert "give --multiplier or --fps, not both" in _fails(capsys, "interpolate", CLIP, out, "-x", 2, "--fps", 60)

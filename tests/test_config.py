@@ -114,7 +114,13 @@ def test_a_seed_gives_the_weights(recipe: Path) -> None:
         ("motion_area=big", "could not be converted to Integer"),
         ("motion_area=0", "motion_area must be a number of pixels; got 0"),
         ("backbone._target_=os.system", "backbone 'toy' has no parameter '_target_'"),
-        ("hydra.searchpath=[pkg://os]", "no group 'hydra'"),
+        ("hydra.searchpath=[pkg://os]", "the package of configurations pkg://os does not exist"),
+        ("hydra.searchpath=[nowhere]", "the folder of configurations nowhere does not exist"),
+        ("hydra.job.name=x", "no group 'hydra'"),
+        ("basis=toy,linear", r"gives several values, which is a sweep: add --multirun \(-m\)"),
+        ("renderer.tint=1,2", "gives several values, which is a sweep"),
+        ("backbone.inner=abc", "expected inner: int = 3"),
+        ("backbone.pooling=MEDIAN", "expected pooling: Pooling = MEAN"),
         ("basis", "an override reads group=name or group.field=value; got 'basis'"),
         ("flow=null", "the recipe chooses no flow: add `flow: NAME`"),
         ("renderer=null", "the recipe chooses no renderer: add `renderer: NAME`"),
@@ -127,7 +133,7 @@ def test_a_wrong_override_is_refused(recipe: Path, override: str, message: str) 
 
 
 def test_latent_channels_are_those_of_the_backbone_unless_given(recipe: Path) -> None:
-    learned = ("flow=local", "trajectory=direct", "renderer=synthesis")
+    learned = ("trajectory=direct", "renderer=synthesis")
     with pytest.raises(ValueError, match="carry none"):
         build(recipe, *learned)
     model = build(recipe, "flow=local", "trajectory=iterative", "trajectory.knots=FIXED", "renderer=synthesis")
@@ -137,6 +143,44 @@ def test_latent_channels_are_those_of_the_backbone_unless_given(recipe: Path) ->
     assert saved.renderer["config"]["latent_channels"] == 4
     with pytest.raises(ValueError, match=r"LocalFlow reads latents of 8 channels.*makes .* of 4"):
         build(recipe, "flow=local", "trajectory=iterative", "flow.latent_channels=8")
+
+
+@pytest.mark.parametrize(
+    ("recipe_name", "override", "message"),
+    [
+        ("rdvfi_s2", "flow=raft", "nothing reads the group flow: neither backbone 'compact' nor trajectory 'prior'"),
+        ("rdvfi_s2", "flow.radius=3", "no flow is chosen, so flow.radius sets nothing"),
+        ("rdvfi_d", "coarse=dis", "nothing reads the group coarse"),
+    ],
+)
+def test_an_override_that_nothing_reads_is_refused(recipe_name: str, override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compose(recipe_name, override)
+
+
+def test_a_recipe_of_ones_own_sets_nothing_that_nothing_reads(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("defaults:\n  - rdvfi_s\n  - override trajectory: prior\n  - _self_\nflow: {radius: 2}\n")
+    with pytest.raises(ValueError, match="nothing reads the group flow"):
+        build(path)
+    assert compose(path, "trajectory=iterative")["flow"]["radius"] == 2
+
+
+def test_a_choice_takes_its_own_defaults_and_not_the_values_of_the_former_one() -> None:
+    assert compose("rdvfi_s2")["renderer"]["one_light"] is True
+    assert compose("rdvfi_s2", "renderer=warp")["renderer"] == {"_name_": "warp"}
+    with pytest.raises(ValueError, match="renderer 'warp' has no parameter 'one_light'"):
+        compose("rdvfi_s2", "renderer=warp", "renderer.one_light=true")
+
+
+def test_groups_of_ones_own_are_found_by_the_search_path(tmp_path: Path) -> None:
+    (tmp_path / "renderer").mkdir()
+    (tmp_path / "renderer" / "wide.yaml").write_text("defaults: [synthesis, _self_]\nwidth: 64\n")
+    for given in ({"config_dir": tmp_path}, {}):
+        search = () if given else (f"hydra.searchpath=[{tmp_path}]",)
+        assert compose("rdvfi_s", "renderer=wide", *search, **given)["renderer"]["width"] == 64
+    with pytest.raises(ValueError, match=r"no renderer named 'wid'; did you mean 'wide'"):
+        compose("rdvfi_s", "renderer=wid", config_dir=tmp_path)
 
 
 def test_a_coarse_flow_must_read_pixels() -> None:

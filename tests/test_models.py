@@ -11,7 +11,7 @@ import torch
 
 import rdvfi
 import toy
-from rdvfi import models
+from rdvfi import model_names, models
 from rdvfi.checkpoint import load_weights, write_config, write_weights
 from rdvfi.interpolator import Interpolator
 
@@ -207,8 +207,10 @@ def test_parts_of_one_model_are_not_apart_in_another(saved: Path, tmp_path: Path
 
 def test_a_part_of_another_kind_is_refused(saved: Path) -> None:
     model = toy.toy_model(tint=0.5)
-    with pytest.raises(ValueError, match=r"the renderer in \S+ is .*0\.25.*this model is .*0\.5"):
-        model.load_part("renderer", saved)
+    with pytest.raises(
+        ValueError, match=r"weights of the renderer in \S+rdvfi-s\.json do not fit .*'synthesis'.*'toy'"
+    ):
+        model.load_part("renderer", "rdvfi-s")
     with pytest.raises(ValueError, match="one of backbone, trajectory, renderer; got 'x'"):
         model.load_part("x", saved)
     with pytest.raises(ValueError, match="a part is one of"):
@@ -219,6 +221,13 @@ def test_a_part_of_another_kind_is_refused(saved: Path) -> None:
     model.load_part("backbone", saved)
     assert model.untrained_parts() == ["trajectory", "renderer"]
     assert model.parts_trained_apart() == []  # the only one that is trained
+
+
+def test_other_plain_values_are_said_and_do_not_stand_in_the_way(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = toy.toy_model(tint=0.5)
+    model.load_part("renderer", saved)
+    assert torch.equal(model.renderer.tint, torch.full((3,), 0.25))  # pyright: ignore
+    assert "were trained with other values: tint=0.5 (there 0.25)" in caplog.text
 
 
 def test_missing_files_are_named(saved: Path, tmp_path: Path) -> None:
@@ -253,7 +262,7 @@ def test_a_shipped_model_is_a_pair_of_half_precision_files(tmp_path: Path, monke
     models.save_bundled(model, "rdvfi-s", tmp_path)
     stored = safetensors.torch.load_file(tmp_path / "rdvfi-s.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
-    monkeypatch.setattr(models, "WEIGHTS_FOLDER", tmp_path)
+    monkeypatch.setattr(model_names, "WEIGHTS_FOLDER", tmp_path)
     assert rdvfi.list_models() == ["rdvfi-s"]
     loaded = models.load_bundled("rdvfi-s", tmp_path)
     assert loaded.untrained_parts() == []

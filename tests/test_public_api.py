@@ -16,14 +16,15 @@ from rdvfi.interfaces import (
 
 NAMES = """
     Basis CoarseFlow FlowEstimator FlowGrid Interpolator KeyframeGenerator Keyframes Motion MotionPrior Reads Renderer
-    Trajectory TrajectoryModel __version__ backbones bases build create_model evaluate flows
+    Trajectory TrajectoryModel __version__ backbones bases build build_from create_model evaluate flows
     interpolate_frames interpolate_video list_models renderers trajectories
 """.split()
 
 PARAMETERS = {
-    "create_model": "name *device *dtype",
+    "create_model": "name overrides *device *dtype",
     "list_models": "",
-    "build": "recipe overrides",
+    "build": "recipe overrides *start *config_dir",
+    "build_from": "cfg *start",
 }
 
 METHODS = {

@@ -271,7 +271,10 @@ def test_a_trained_model_gets_a_new_renderer(data: Path, tmp_path: Path) -> None
     new = ["model.start=rdvfi-s", "model.overrides=['renderer.width=40']"]
     taught = [*new, "after=[]", "data.teacher=rife"]  # whose answers are there already
     assert run.train("rdvfi_s/refinement", [*common, *taught], report=lines.append)
-    assert lines[0] == "refinement: from rdvfi-s: backbone, trajectory; fresh: renderer"
+    assert lines[0] == (
+        "refinement: from rdvfi-s: backbone.coarse, backbone.autoencoder, backbone.denoiser, trajectory.flow, trajectory; "
+        "fresh: renderer"
+    )
     with (tmp_path / "refinement.csv").open() as log:
         assert "imitation" in log.readline()
     ship = [*new, "after=[refinement]", "bundle=own"]
@@ -292,7 +295,7 @@ def test_a_start_without_a_part_that_fits_is_refused(tmp_path: Path) -> None:
     (same,) = compose_stages("rdvfi_s/refinement", overrides)
     started, shipped = run.prepared_model(same).state_dict(), create_model("rdvfi-s").state_dict()
     assert all(torch.equal(started[key], shipped[key]) for key in shipped)  # taken whole
-    other = ["backbone.latent_channels=8", "renderer.width=40"]
+    other = ["backbone.latent_channels=8", "renderer.width=40", "coarse=dis"]
     (stage,) = compose_stages("rdvfi_s/refinement", [*overrides, f"model.overrides={other}"])
     with pytest.raises(ValueError, match=r"no part of model\.start=rdvfi-s fits"):
         run.prepared_model(stage)

@@ -50,7 +50,7 @@ from rdvfi.models import create_model, list_models
 from rdvfi.registry import backbones, bases, flows, renderers, trajectories
 
 if TYPE_CHECKING:
-    from rdvfi.config import build
+    from rdvfi.config import build, build_from
     from rdvfi.evaluation import evaluate
     from rdvfi.video import interpolate_frames, interpolate_video
 
@@ -74,6 +74,7 @@ __all__ = [
     "backbones",
     "bases",
     "build",
+    "build_from",
     "create_model",
     "evaluate",
     "flows",
@@ -86,6 +87,7 @@ __all__ = [
 
 _ON_FIRST_USE = {
     "build": "rdvfi.config",
+    "build_from": "rdvfi.config",
     "evaluate": "rdvfi.evaluation",
     "interpolate_frames": "rdvfi.video",
     "interpolate_video": "rdvfi.video",

@@ -191,6 +191,15 @@ def type_name(annotation: Any) -> str:
     return str(annotation)
 
 
+def shown(parameter: Parameter) -> str:
+    """A parameter as in a signature: name, type, default."""
+    kind = type_name(parameter.annotation).replace("rdvfi.interfaces.", "")
+    if parameter.required:
+        return f"{parameter.name}: {kind}"
+    value = parameter.default
+    return f"{parameter.name}: {kind} = {getattr(value, 'name', None) or repr(value)}"
+
+
 def _shown(value: Any) -> str:
     """A value in a message: short whatever it is."""
     text = repr(value)

@@ -8,7 +8,7 @@ written beside their final place and moved there when they are complete.
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,14 @@ def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     _write_atomically(path, lambda beside: safetensors.torch.save_file(tensors, beside))
 
 
-def load_weights(model: nn.Module, path: Path, *, but: str | None = None, only: str | None = None) -> None:
+def load_weights(
+    model: nn.Module,
+    path: Path,
+    *,
+    but: str | None = None,
+    only: str | None = None,
+    names: Collection[str] | None = None,
+) -> None:
     """Load every tensor of ``model`` from a file; names and shapes must be the same.
 
     Args:
@@ -124,16 +131,19 @@ def load_weights(model: nn.Module, path: Path, *, but: str | None = None, only: 
         path: A safetensors file.
         but: A child of the model whose tensors are not in the file.
         only: The one child whose tensors are taken from the file, which may hold others.
+        names: Instead: the tensors that are taken.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged or of another model. The model is then unchanged.
     """
     expected = tensors_of(model, but=but, only=only)
+    if names is not None:
+        expected = {name: tensor for name, tensor in expected.items() if name in names}
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             kept = "" if only is None else f"{only}."
-            held = [name for name in file.keys() if name.startswith(kept)]
+            held = [name for name in file.keys() if name.startswith(kept) and (names is None or name in names)]
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in held}
             _check_tensors(path, expected, shapes)
             state = {name: file.get_tensor(name) for name in expected}
@@ -144,7 +154,25 @@ def load_weights(model: nn.Module, path: Path, *, but: str | None = None, only: 
     broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         raise ValueError(f"{path} is damaged: {broken[0]} holds values that are not finite")
-    model.load_state_dict(state, strict=but is None and only is None)
+    model.load_state_dict(state, strict=but is None and only is None and names is None)
+
+
+def stored_shapes(path: Path, stage: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of one stage's tensors in a file, by their names below the stage.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged.
+    """
+    prefix = f"{stage}."
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            held = [name for name in file.keys() if name.startswith(prefix)]
+            return {name.removeprefix(prefix): tuple(file.get_slice(name).get_shape()) for name in held}
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist: the weights of this model") from None
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
 
 
 def tensors_of(model: nn.Module, *, but: str | None = None, only: str | None = None) -> dict[str, Tensor]:

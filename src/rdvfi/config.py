@@ -1,92 +1,153 @@
-"""Models from recipes: Hydra's schema, derived from the registries.
+"""Models from recipes: Hydra composes and checks, registered names are built.
 
-Every registered factory gives one Hydra node, a dataclass made from its signature, so a recipe
-is checked field by field against the constructors themselves and nothing repeats them. A recipe
-chooses an entry for each *group*::
+A recipe chooses an entry for each *group*::
 
     model = rdvfi.build("rdvfi_s", "basis=linear", "flow.radius=3")
 
 A component that needs another one (a parameter whose type is an interface) receives the one that
 the recipe chose: a `FlowEstimator` that of the group ``flow``, a `CoarseFlow` that of ``coarse``, a
-`Basis` that of ``basis``. A parameter ``latent_channels`` that a
-recipe leaves open is that of the backbone. Hydra composes and checks; it never
-instantiates. The result is turned into specifications of `rdvfi.registry`, so a recipe can call
-registered factories and nothing else.
+`Basis` that of ``basis``. A parameter ``latent_channels`` that a recipe leaves open is that of the
+backbone. Hydra never instantiates: what it composed is turned into specifications of
+`rdvfi.registry`, so a recipe can call registered factories and nothing else.
+
+A saved model is a recipe too: its own choices and values, which overrides change. In both cases
+what is built keeps the weights of another model, where there is one, by the rule of `rdvfi.exchange`.
 """
 
-import dataclasses
+import logging
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import hydra
+import torch
 import yaml
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import MISSING, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rdvfi._signature import Parameter, without_none
+from rdvfi._signature import Parameter
+from rdvfi.checkpoint import Pretrained
+from rdvfi.exchange import Fit
 from rdvfi.interpolator import Interpolator
-from rdvfi.pretrained import MOTION_AREA
-from rdvfi.registry import (
-    Registry,
-    backbones,
-    bases,
-    create_from_spec,
-    did_you_mean,
-    flows,
-    normalise,
-    renderers,
-    trajectories,
+from rdvfi.model_names import find_files
+from rdvfi.overrides import Overrides, explained, one_line, read_overrides
+from rdvfi.recipe_nodes import (
+    CHANNELS,
+    GROUPS,
+    NAME,
+    ROOT,
+    Chosen,
+    follows_backbone,
+    node_of,
+    store_nodes,
+    stored_nodes,
 )
+from rdvfi.registry import backbones, create_from_spec, did_you_mean, renderers, trajectories
 
-GROUPS: dict[str, Registry[Any]] = {
-    "backbone": backbones,
-    "coarse": flows,
-    "flow": flows,
-    "basis": bases,
-    "trajectory": trajectories,
-    "renderer": renderers,
-}
-"""What a recipe chooses, and the registry that each choice is from."""
-
-ROOT = "interpolator"
-"""The name of the root node, first in every recipe's defaults."""
+__all__ = [
+    "GROUPS",
+    "RECIPES",
+    "build",
+    "build_from",
+    "compose",
+    "exchanged",
+    "list_recipes",
+    "node_of",
+    "one_line",
+    "store_nodes",
+    "stored_nodes",
+]
 
 RECIPES = Path(__file__).parent / "conf"
 
-_NAME = "_name_"
-_CHANNELS = "latent_channels"
+ModelStart = str | os.PathLike[str] | Interpolator
+"""A model to take weights from: a name or folder for `rdvfi.create_model`, or a model."""
+
+PRIMARY = "rdvfi_model"
+"""The name of Hydra's primary configuration, while `stored_model` holds."""
+
+_log = logging.getLogger(__name__)
 
 
-def build(recipe: str | os.PathLike[str], *overrides: str) -> Interpolator:
+def build(
+    recipe: str | os.PathLike[str],
+    *overrides: str,
+    start: ModelStart | None = None,
+    config_dir: str | os.PathLike[str] | None = None,
+) -> Interpolator:
     """A model with fresh weights, as a recipe says.
 
     Args:
         recipe: A recipe of this package (`list_recipes`), or a YAML file of your own.
         *overrides: Hydra overrides: ``"basis=linear"`` chooses, ``"flow.radius=3"`` sets.
+        start: A model whose trained weights are taken where they fit (`rdvfi.exchange`); what stays
+            fresh is named in a warning of the log.
+        config_dir: A folder with configuration groups of your own, as ``renderer/wide.yaml``;
+            ``"hydra.searchpath=[FOLDER]"`` among the overrides does the same.
 
     Raises:
-        ValueError: If the recipe, a choice, a field or a value is not valid; nothing was built.
+        ValueError: If the recipe, a choice, a field or a value is not valid, or nothing reads a value
+            that an override sets; nothing was built.
     """
-    composed = compose(recipe, *overrides)
-    backbone, trajectory, renderer = (_spec(composed, part) for part in ("backbone", "trajectory", "renderer"))
+    composed = compose(recipe, *overrides, config_dir=config_dir)
+    return _built(composed, f"recipe {os.fspath(recipe)!r}", start)
+
+
+def build_from(cfg: Mapping[str, Any], *, start: ModelStart | None = None) -> Interpolator:
+    """A model of a configuration that your own program has composed, as with ``@hydra.main``.
+
+    Call `rdvfi.config.store_nodes` before, and let the configuration's defaults begin with
+    ``interpolator``; or nest that under a key, and pass the part under that key.
+
+    Args:
+        cfg: The composed groups: backbone, coarse, flow, basis, trajectory, renderer; and motion_area.
+        start: As for `build`.
+
+    Raises:
+        ValueError: If it is not a configuration of a model, or what it chooses does not fit.
+    """
     try:
-        generator = create_from_spec(backbones, _with_channels(backbone, None))
-        channels = generator.latent_channels
-        return Interpolator(
-            generator,
-            create_from_spec(trajectories, _with_channels(trajectory, channels)),
-            create_from_spec(renderers, _with_channels(renderer, channels)),
-            motion_area=composed["motion_area"],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"recipe {os.fspath(recipe)!r} makes no model: {error}") from error
+        given = cfg if isinstance(cfg, DictConfig) else OmegaConf.create(dict(cfg))
+        values = OmegaConf.to_container(given, resolve=True, enum_to_str=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"the configuration: {one_line(error)}") from error
+    known = ("motion_area", *GROUPS)
+    assert isinstance(values, dict)
+    stray = [str(key) for key in values if key not in known]
+    lacking = [key for key in ("motion_area", "backbone", "trajectory", "renderer") if key not in values]
+    if stray or lacking:
+        wrong = f"has {', '.join(stray)}" if stray else f"lacks {', '.join(lacking)}"
+        hint = did_you_mean(stray[0], known) if stray else ""
+        raise ValueError(f"the configuration of a model {wrong}{hint}; expected {', '.join(known)}")
+    filled = dict.fromkeys(GROUPS) | {str(key): value for key, value in values.items()}
+    return _built(filled, "the configuration", start)
+
+
+def exchanged(
+    model: Interpolator,
+    *overrides: str,
+    config_dir: str | os.PathLike[str] | None = None,
+    name: str = "the model",
+) -> Interpolator:
+    """A model with parts exchanged as overrides say; what fits keeps its weights.
+
+    Args:
+        model: Stays as it is.
+        *overrides: As for `build`.
+        name: What it is called in messages.
+
+    Raises:
+        ValueError: If an override is not valid, or the parts do not fit together.
+        TypeError: If a component of the model was built by hand.
+    """
+    with stored_model(model, overrides, config_dir=config_dir) as (folder, given):
+        composed = _composed(folder, PRIMARY, given, f"model {name!r}")
+    return _built(composed, f"model {name!r}", model).eval().requires_grad_(False)
 
 
 def list_recipes() -> list[str]:
@@ -94,63 +155,192 @@ def list_recipes() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
-def compose(recipe: str | os.PathLike[str], *overrides: str) -> dict[str, Any]:
+def compose(
+    recipe: str | os.PathLike[str], *overrides: str, config_dir: str | os.PathLike[str] | None = None
+) -> dict[str, Any]:
     """The values that a recipe and overrides come to, checked, as plain nested dictionaries.
 
     Raises:
         ValueError: If the recipe, a choice, a field or a value is not valid.
     """
-    path = _find(recipe)
-    _check_file(path)
-    checked = [_check_override(override) for override in overrides]
-    try:
-        with (
-            stored_nodes(),
-            hydra.initialize_config_dir(str(path.parent.resolve()), version_base="1.3"),
-        ):
-            # A recipe of one's own may start from one of ours.
-            ours = f"hydra.searchpath=[file://{RECIPES}]"
-            composed = hydra.compose(path.stem, [*checked, ours])
-        values = OmegaConf.to_container(composed, resolve=True, enum_to_str=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(f"recipe {os.fspath(recipe)!r}: {_unknown_field(error) or one_line(error)}") from error
-    if not isinstance(values, dict) or not values.keys() >= {"motion_area", *GROUPS}:
-        raise ValueError(f"recipe {os.fspath(recipe)!r} must have {ROOT!r} first in its defaults")
-    return {str(key): value for key, value in values.items()}
+    with stored_recipe(recipe, overrides, config_dir=config_dir) as (folder, given):
+        return _composed(folder, PRIMARY, given, f"recipe {os.fspath(recipe)!r}")
 
 
-def store_nodes() -> None:
-    """Put the root node and one node per registered entry into Hydra's store.
+@contextmanager
+def stored_recipe(
+    recipe: str | os.PathLike[str],
+    overrides: Sequence[str],
+    *,
+    config_dir: str | os.PathLike[str] | None = None,
+    sweeps: bool = False,
+) -> Iterator[tuple[Path, Overrides]]:
+    """A recipe as Hydra's primary configuration, so that a choice may be changed together with its values.
 
-    For programs of one's own with ``@hydra.main``; `build` needs no such call.
+    Yields:
+        The folder of the recipe, and the overrides, checked.
     """
-    store = ConfigStore.instance()
-    fields = [(group, Any, dataclasses.field(default=None)) for group in GROUPS]
-    root = dataclasses.make_dataclass(
-        "InterpolatorConfig",
-        [("motion_area", int, dataclasses.field(default=MOTION_AREA)), *fields],
-    )
-    store.store(name=ROOT, node=root, provider="rdvfi")
-    for group, registry in GROUPS.items():
-        for name in registry:
-            node = node_of(registry, name)
-            store.store(group=group, name=name, node=node, provider="rdvfi")
+    path, where = _find(recipe), f"recipe {os.fspath(recipe)!r}"
+    table = _check_file(path)
+    given = read_overrides(overrides, sweeps=sweeps, config_dir=config_dir)
+    alone = Overrides((), given.folders)
+    with stored_nodes():
+        values = _composed(path.parent, path.stem, alone, where, final=False)
+    chosen = {group: _choice(group, entry) for group, entry in values.items() if _is_chosen(entry)}
+    loose = {key: value for key, value in values.items() if key not in chosen and value is not None}
+    used = _used_groups(values) | given.chosen
+    for group in table:
+        if group in GROUPS and group not in used and isinstance(table[group], dict):
+            raise ValueError(f"{where}: {_unused(group, values)}")
+    with _stored(chosen, loose):
+        yield path.parent, given.beside(chosen)
 
 
-def node_of(registry: Registry[Any], name: str) -> type:
-    """The dataclass of one entry: its plain parameters with their types and defaults."""
-    fields: list[tuple[str, Any, Any]] = [(_NAME, str, dataclasses.field(default=name))]
-    for parameter in registry.parameters(name).values():
-        if _follows_backbone(registry, parameter):
-            fields.append((parameter.name, int | None, dataclasses.field(default=None)))
-        elif parameter.component is None:
-            fields.append((parameter.name, _field_type(parameter.annotation), _default(parameter)))
-    return dataclasses.make_dataclass(f"{registry.group}:{name}", fields)
+@contextmanager
+def stored_model(
+    model: Interpolator,
+    overrides: Sequence[str],
+    *,
+    config_dir: str | os.PathLike[str] | None = None,
+    sweeps: bool = False,
+) -> Iterator[tuple[Path, Overrides]]:
+    """The same with a model's own choices and values."""
+    saved, given = model.pretrained(), read_overrides(overrides, sweeps=sweeps, config_dir=config_dir)
+    chosen = _choices(saved, model.generator.latent_channels)
+    with _stored(chosen, {"motion_area": saved.motion_area}):
+        yield RECIPES, given.beside(chosen)
 
 
-def _follows_backbone(registry: Registry[Any], parameter: Parameter) -> bool:
-    """Whether a recipe that leaves it open means the number of the backbone's channels."""
-    return registry is not backbones and parameter.name == _CHANNELS
+@contextmanager
+def _stored(chosen: Chosen, values: Mapping[str, Any]) -> Iterator[None]:
+    with stored_nodes(chosen):
+        groups = [{group: chosen[group][0] if group in chosen else None} for group in GROUPS]
+        primary = {"defaults": [ROOT, *groups, "_self_"], **values}
+        ConfigStore.instance().store(name=PRIMARY, node=primary, provider="rdvfi")
+        yield
+
+
+def _choice(group: str, entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    return entry[NAME], {key: value for key, value in entry.items() if key != NAME}
+
+
+def _choices(saved: Pretrained, channels: int) -> dict[str, tuple[str, dict[str, Any]]]:
+    """What a saved model chooses for each group, and its values; ``latent_channels`` follow the backbone."""
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+
+    def add(group: str, spec: Mapping[str, Any]) -> None:
+        name, values = spec["name"], {}
+        registry = GROUPS[group]
+        parameters = registry.parameters(name)
+        for key, value in spec["config"].items():
+            if parameters[key].component is not None:
+                if value is not None:
+                    add(_slot(group, name, parameters[key]), value)
+            elif not (follows_backbone(registry, parameters[key]) and value == channels):
+                values[key] = value
+        if found.setdefault(group, (name, values)) != (name, values):
+            raise ValueError(f"this model has two different parts of the group {group}; exchange parts of it in Python")
+
+    for group in ("backbone", "trajectory", "renderer"):
+        add(group, getattr(saved, group))
+    return found
+
+
+def _composed(folder: Path, name: str, given: Overrides, where: str, *, final: bool = True) -> dict[str, Any]:
+    """What Hydra makes of a configuration and overrides.
+
+    Args:
+        folder: First on the search path.
+        name: Of the configuration.
+        given: Overrides.
+        where: Named in errors.
+        final: Whether nothing may be missing, and every override must be read by something.
+    """
+    try:
+        with _another_hydra(), hydra.initialize_config_dir(str(folder.resolve()), version_base="1.3"):
+            composed = hydra.compose(name, [*given.texts, search_path(given.folders)])
+        values = OmegaConf.to_container(composed, resolve=final, enum_to_str=True, throw_on_missing=final)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(f"{where}: {explained(error)}") from error
+    if not isinstance(values, dict) or not values.keys() >= {"motion_area", *GROUPS}:
+        raise ValueError(f"{where} must have {ROOT!r} first in its defaults")
+    table = {str(key): value for key, value in values.items()}
+    if final:
+        used = _used_groups(table)
+        for group, text in given.touched.items():
+            if group not in used and _is_chosen(table[group]):
+                raise ValueError(f"{where}: override {text!r}: {_unused(group, table)}")
+    return table
+
+
+@contextmanager
+def _another_hydra() -> Iterator[None]:
+    """Inside a job of Hydra, as in a program with ``@hydra.main``, its own state stays as it is."""
+    state = GlobalHydra.instance()
+    before, state.hydra = state.hydra, None
+    try:
+        yield
+    finally:
+        state.hydra = before
+
+
+def search_path(folders: Sequence[str]) -> str:
+    """Hydra's override for folders of one's own, and for the recipes of this package."""
+    return f"hydra.searchpath=[{','.join((*folders, f'file://{RECIPES}'))}]"
+
+
+def _used_groups(composed: Mapping[str, Any]) -> set[str]:
+    """The groups whose choice some part of the model takes."""
+    used: set[str] = set()
+
+    def follow(group: str) -> None:
+        used.add(group)
+        entry = composed[group]
+        if not _is_chosen(entry) or entry[NAME] not in GROUPS[group]:
+            return
+        for parameter in GROUPS[group].parameters(entry[NAME]).values():
+            if parameter.component is not None and parameter.slot in GROUPS:
+                follow(str(parameter.slot))
+
+    for group in ("backbone", "trajectory", "renderer"):
+        follow(group)
+    return used
+
+
+def _unused(group: str, composed: Mapping[str, Any]) -> str:
+    parts = (f"{part} {composed[part][NAME]!r}" for part in ("backbone", "trajectory") if _is_chosen(composed[part]))
+    return f"nothing reads the group {group}: neither {' nor '.join(parts)} takes one"
+
+
+def _built(composed: Mapping[str, Any], where: str, start: ModelStart | None) -> Interpolator:
+    """The model of a composition, with the weights of another where they fit."""
+    backbone, trajectory, renderer = (_spec(composed, part) for part in ("backbone", "trajectory", "renderer"))
+    source = start if start is None or isinstance(start, Interpolator) else Interpolator.from_files(find_files(start))
+    state = torch.get_rng_state() if source is not None else None
+    try:
+        generator = create_from_spec(backbones, _with_channels(backbone, None))
+        channels = generator.latent_channels
+        model = Interpolator(
+            generator,
+            create_from_spec(trajectories, _with_channels(trajectory, channels)),
+            create_from_spec(renderers, _with_channels(renderer, channels)),
+            motion_area=composed["motion_area"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{where} makes no model: {error}") from error
+    finally:
+        if state is not None:
+            torch.set_rng_state(state)
+    if source is not None:
+        _tell(where, model.take_weights(source))
+    return model
+
+
+def _tell(where: str, fits: Mapping[str, Fit]) -> None:
+    """Name what stayed fresh, and so is untrained."""
+    fresh = [place for fit in fits.values() for place in fit.fresh]
+    if fresh:
+        _log.warning("%s: no trained weights fit %s: untrained", where, ", ".join(fresh))
 
 
 def _with_channels(spec: Any, channels: int | None) -> Any:
@@ -160,29 +350,11 @@ def _with_channels(spec: Any, channels: int | None) -> Any:
     """
     if not isinstance(spec, dict):
         return spec
-    opened = {key for key, value in spec.items() if key == _CHANNELS and value is None}
+    opened = {key for key, value in spec.items() if key == CHANNELS and value is None}
     filled = {key: _with_channels(value, channels) for key, value in spec.items()}
     if channels is not None:
         return filled | dict.fromkeys(opened, channels)
     return {key: value for key, value in filled.items() if key not in opened}
-
-
-def _field_type(annotation: Any) -> Any:
-    """The annotation as OmegaConf takes it: tuples of unequal types are checked by us instead."""
-    kind, optional = without_none(annotation)
-    if get_origin(kind) is tuple:
-        of = {part for part in get_args(kind) if part is not Ellipsis}
-        kind = list[of.pop()] if len(of) == 1 else list[Any]
-    return kind | None if optional else kind
-
-
-def _default(parameter: Parameter) -> Any:
-    if parameter.required:
-        return dataclasses.field(default=MISSING)
-    value = parameter.default
-    if isinstance(value, (list, tuple)):
-        return dataclasses.field(default_factory=lambda: list(value))
-    return dataclasses.field(default=value)
 
 
 def _spec(composed: Mapping[str, Any], group: str) -> dict[str, Any]:
@@ -190,8 +362,8 @@ def _spec(composed: Mapping[str, Any], group: str) -> dict[str, Any]:
     chosen = composed[group]
     if not _is_chosen(chosen):
         raise ValueError(f"the recipe chooses no {group}: add `{group}: NAME` to its defaults")
-    config = {key: value for key, value in chosen.items() if key != _NAME}
-    name = chosen[_NAME]
+    config = {key: value for key, value in chosen.items() if key != NAME}
+    name = chosen[NAME]
     for parameter in GROUPS[group].parameters(name).values():
         if parameter.component is None:
             continue
@@ -203,7 +375,7 @@ def _spec(composed: Mapping[str, Any], group: str) -> dict[str, Any]:
 
 def _is_chosen(values: Any) -> bool:
     """A group without a choice may still hold values that the recipe set for one."""
-    return isinstance(values, dict) and _NAME in values
+    return isinstance(values, dict) and NAME in values
 
 
 def _slot(group: str, name: str, parameter: Parameter) -> str:
@@ -231,70 +403,12 @@ def _find(recipe: str | os.PathLike[str]) -> Path:
     return RECIPES / f"{name}.yaml"
 
 
-def _check_file(path: Path) -> None:
-    """The file is a YAML table, and leaves Hydra's own settings (what it imports) alone."""
+def _check_file(path: Path) -> dict[str, Any]:
+    """The file's table: it leaves Hydra's own settings (what it imports) alone."""
     try:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"recipe {path} is not valid YAML: {one_line(error)}") from error
     if not isinstance(table, dict) or "hydra" in table:
         raise ValueError(f"recipe {path} must be a table of groups and values, without `hydra`")
-
-
-def _check_override(override: str) -> str:
-    """An override whose choice is a registered name, in its canonical spelling."""
-    if not isinstance(override, str) or "=" not in override:
-        raise ValueError(f"an override reads group=name or group.field=value; got {override!r}")
-    key, value = override.split("=", 1)
-    head = key.split(".")[0]
-    known = [*GROUPS, "motion_area"]
-    if head not in known:
-        raise ValueError(
-            f"override {override!r}: no group {head!r}{did_you_mean(head, known)} (groups: {', '.join(known)})"
-        )
-    if key not in GROUPS:
-        return override
-    if value == "null":
-        return f"~{key}"  # Hydra's spelling of "no choice"
-    registry, name = GROUPS[key], normalise(value)
-    if name not in registry:
-        hint, names = did_you_mean(name, registry), ", ".join(registry)
-        raise ValueError(f"override {override!r}: no {key} named {value!r}{hint} (known: {names})")
-    return f"{key}={name}"
-
-
-@contextmanager
-def stored_nodes() -> Iterator[None]:
-    """Our nodes in Hydra's store, which is global, for as long as we need them."""
-    Plugins.instance()  # Hydra's own nodes go into the store when this is first made
-    store = ConfigStore.instance()
-    before = store.repo
-    store.repo = _copied(before)
-    try:
-        store_nodes()
-        yield
-    finally:
-        store.repo = before
-
-
-def _copied(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copied(value) if isinstance(value, dict) else value for key, value in tree.items()}
-
-
-def _unknown_field(error: Exception) -> str | None:
-    """Hydra's complaint about a field that an entry does not have, in the registry's words."""
-    found = re.search(r"Key '([^']+)' not in '(\w+):([\w-]+)'", str(error) + str(error.__cause__))
-    if found is None:
-        return None
-    field, group, name = found.groups()
-    registry = next(registry for registry in GROUPS.values() if registry.group == group)
-    return registry.unknown(name, field)
-
-
-def one_line(error: Exception) -> str:
-    """Hydra's text without its advice to append fields, which our checked nodes refuse."""
-    texts = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
-    lines = [line.strip() for text in texts for line in text.splitlines()]
-    lines = [line.replace("object_type=", "in ") for line in lines]
-    kept = [line for line in lines if line and not line.startswith(("To append", "full_key"))]
-    return " ".join(dict.fromkeys(kept))
+    return table

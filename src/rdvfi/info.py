@@ -18,7 +18,7 @@ from torch import nn
 
 from rdvfi._fit import decodes
 from rdvfi._plugins import PLUGIN_GROUP
-from rdvfi._signature import Parameter, type_name
+from rdvfi._signature import shown
 from rdvfi.about import About
 from rdvfi.interfaces import (
     Basis,
@@ -28,7 +28,7 @@ from rdvfi.interfaces import (
     TrajectoryModel,
 )
 from rdvfi.interpolator import Interpolator
-from rdvfi.models import WEIGHTS_FOLDER
+from rdvfi.model_names import WEIGHTS_FOLDER
 from rdvfi.registry import REGISTRIES, Registry, create_sample
 
 SIZE = (256, 448)
@@ -109,7 +109,7 @@ def entry_info(registry: Registry[Any], name: str, **values: Any) -> EntryInfo:
         module.split(".")[0],
         about.licence or _licence(module.split(".")[0]),
         about,
-        tuple(_shown(parameter) for parameter in registry.parameters(name).values()),
+        tuple(shown(parameter) for parameter in registry.parameters(name).values()),
         properties,
         missing,
     )
@@ -201,14 +201,6 @@ def _built(registry: Registry[Any], name: str, values: Mapping[str, Any]) -> nn.
     heavy = registry.interface is KeyframeGenerator
     with torch.random.fork_rng(devices=[]), torch.device("meta" if heavy else "cpu"):
         return create_sample(registry, name, **values)
-
-
-def _shown(parameter: Parameter) -> str:
-    kind = type_name(parameter.annotation).replace("rdvfi.interfaces.", "")
-    if parameter.required:
-        return f"{parameter.name}: {kind}"
-    value = parameter.default
-    return f"{parameter.name}: {kind} = {value.name if isinstance(value, Enum) else value!r}"
 
 
 def _licence(package: str) -> str | None:

@@ -9,24 +9,16 @@ from pathlib import Path
 
 import torch
 
-from rdvfi.checkpoint import ModelFiles, read_config, write_config, write_weights
+from rdvfi.checkpoint import write_config, write_weights
 from rdvfi.interpolator import Interpolator
-from rdvfi.registry import did_you_mean, normalise
+from rdvfi.model_names import WEIGHTS_FOLDER, bundled_files, find_files, list_models
 
-WEIGHTS_FOLDER = Path(__file__).parent / "weights"
-
-_SHIPPED = ("rdvfi-s", "rdvfi-s2")
-_TO_BE_TRAINED = ("rdvfi-d", "rdvfi-u")
-
-
-def list_models() -> list[str]:
-    """The names whose weights are installed with this package."""
-    return sorted(path.stem for path in WEIGHTS_FOLDER.glob("*.safetensors"))
+__all__ = ["create_model", "list_models", "load_bundled", "save_bundled"]
 
 
 def create_model(
     name: str | os.PathLike[str],
-    *,
+    *overrides: str,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Interpolator:
@@ -35,45 +27,32 @@ def create_model(
     To train it further, call ``model.train().requires_grad_(True)``.
 
     Args:
-        name: A model of `list_models`, a folder written by `Interpolator.save_pretrained`, or a
-            model on the Hugging Face hub as ``owner/name``.
+        name: A model of `list_models`, a folder written by `Interpolator.save_pretrained` or by
+            ``rdvfi train``, or a model on the Hugging Face hub as ``owner/name``.
+        *overrides: Parts to exchange, as in a recipe: ``"basis=linear"`` chooses, and
+            ``"trajectory.knots=FIXED"`` sets. Parts that fit keep their trained weights
+            (`rdvfi.exchange`); those that do not are named in a warning of the log, and are untrained.
         device: Where it shall run.
         dtype: The type of its networks; on the CPU they always compute in float32.
 
     Raises:
-        ValueError: If no model has this name, or its files are damaged.
+        ValueError: If no model has this name, its files are damaged, or an override is not valid.
         FileNotFoundError: If there is no such folder or hub model, or the weights of a named model
             are not installed.
     """
-    if not isinstance(name, (str, os.PathLike)):
-        raise ValueError(f"a model is named by a string or a path; got {name!r}")
     if not dtype.is_floating_point:
         raise ValueError(f"dtype must be a floating point type; got {dtype}")
-    key = normalise(name).lower() if isinstance(name, str) else ""
-    if key in list_models():
-        return load_bundled(key).to(device, dtype)
-    if key in _SHIPPED:
-        raise FileNotFoundError(f"the weights of {key!r} are missing from {WEIGHTS_FOLDER}")
-    if key in _TO_BE_TRAINED:
-        raise FileNotFoundError(
-            f"{key!r} has no public weights: the authors of the method published none. Train it "
-            "with `rdvfi train` and give the saved folder instead"
-        )
-    if isinstance(name, str) and "/" not in name and os.sep not in name and not Path(name).exists():
-        known = [*list_models(), *_SHIPPED, *_TO_BE_TRAINED]
-        hint = did_you_mean(key, known)
-        listed = ", ".join(list_models()) or "none"
-        raise ValueError(
-            f"no model named {name!r}{hint} (installed: {listed}; a folder or a hub id owner/name is accepted too)"
-        )
-    return Interpolator.from_pretrained(name, device=device, dtype=dtype)
+    model = Interpolator.from_files(find_files(name))
+    if overrides:
+        from rdvfi.config import exchanged  # Hydra is imported when it is needed
+
+        model = exchanged(model, *overrides, name=os.fspath(name))
+    return model.to(device, dtype)
 
 
 def load_bundled(name: str, folder: Path = WEIGHTS_FOLDER) -> Interpolator:
     """A model from ``<name>.json`` and ``<name>.safetensors``, in float32 on the CPU."""
-    config = folder / f"{name}.json"
-    saved = ModelFiles(read_config(config), config, folder / f"{name}.safetensors")
-    return Interpolator.from_files(saved)
+    return Interpolator.from_files(bundled_files(name, folder))
 
 
 def save_bundled(model: Interpolator, name: str, folder: Path = WEIGHTS_FOLDER) -> None:

@@ -5,18 +5,20 @@ A saved model is ``config.json``, registered names and plain values, and ``model
 apart; a backbone whose weights are published elsewhere is saved by reference.
 """
 
+import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from rdvfi._fit import check_fit
 from rdvfi.checkpoint import (
+    REFERENCES,
     STAGES,
     ModelFiles,
     Pretrained,
@@ -25,10 +27,13 @@ from rdvfi.checkpoint import (
     load_weights,
     push_folder,
     save_pretrained,
+    stored_shapes,
     tensors_of,
     without_references,
 )
+from rdvfi.exchange import Fit, component_places, fit_stage, learned_parameters, shapes_of
 from rdvfi.interfaces import KeyframeGenerator, Renderer, TrajectoryModel
+from rdvfi.model_names import find_files
 from rdvfi.registry import backbones, create_from_spec, registered_name, renderers, spec_of, trajectories
 
 MOTION_AREA = 448 * 256
@@ -36,6 +41,8 @@ MOTION_AREA = 448 * 256
 
 
 Model = TypeVar("Model", bound="Staged")
+
+_log = logging.getLogger(__name__)
 
 
 class Staged(nn.Module):
@@ -87,7 +94,7 @@ class Staged(nn.Module):
         Components whose weights come trained from elsewhere (``pretrained``) do not count.
         """
         parts = {part: getattr(self, name) for part, name in STAGES.items()}
-        return [p for p, stage in parts.items() if p not in self._trained and _to_train(stage)]
+        return [p for p, stage in parts.items() if p not in self._trained and learned_parameters(stage)]
 
     def mark_trained(self, *parts: str) -> None:
         """Note that parts are trained; it is saved with the model.
@@ -180,22 +187,32 @@ class Staged(nn.Module):
         apart = tuple(part for part in config.apart if part in parts)
         save_pretrained(folder, replace(config, trained=trained, apart=apart), state)
 
-    def load_part(self, part: str, folder_or_hub_id: str | os.PathLike[str], *, revision: str | None = None) -> None:
+    def load_part(self, part: str, model: str | os.PathLike[str], *, revision: str | None = None) -> None:
         """Take the weights of one part from a saved model, which may hold that part alone.
 
+        Components without weights, such as a basis, and plain values need not agree
+        (`rdvfi.exchange`); where values differ, a warning of the log says which.
+
+        Args:
+            part: One of 'backbone', 'trajectory', 'renderer'.
+            model: As for `rdvfi.create_model`: a name, a folder or a hub id.
+            revision: Of a hub model.
+
         Raises:
-            ValueError: If that part is another component, or its file is damaged. The model is then
-                unchanged.
+            ValueError: If its weights do not fit, or its file is damaged. The model is then unchanged.
             FileNotFoundError: If there is no such folder, file or hub model.
         """
         _check_parts([part])
-        files = load_pretrained(folder_or_hub_id, revision=revision)
-        own, theirs = (getattr(config, part) for config in (self.pretrained(), files.config))
-        if part == "backbone":  # where its weights came from does not matter
-            own, theirs = without_references(own), without_references(theirs)
-        if own != theirs:
-            raise ValueError(f"the {part} in {files.config_path} is {theirs}; that of this model is {own}")
-        load_weights(self, files.weights_path, only=STAGES[part])
+        files, name = find_files(model, revision=revision), STAGES[part]
+        fit = fit_stage(part, getattr(self, name), stored_shapes(files.weights_path, name))
+        if fit.fresh:
+            own, theirs = (getattr(config, part) for config in (self.pretrained(), files.config))
+            raise ValueError(
+                f"the weights of the {part} in {files.config_path} do not fit this model's {', '.join(fit.fresh)}: "
+                f"there it is {theirs}; here {own}"
+            )
+        load_weights(self, files.weights_path, names=[f"{name}.{tensor}" for tensor in fit.tensors])
+        self._note_values(part, getattr(files.config, part))
         self._replaced = self._replaced or part == "backbone"
         self._trained, self._apart = self._trained - {part}, self._apart - {part}
         origin = self._origins[part] = files.config_path.resolve()
@@ -204,6 +221,42 @@ class Staged(nn.Module):
             together = all(self._origins.get(other) == origin for other in self._trained)
             theirs_apart = self._trained.intersection(files.config.apart)
             self._apart = theirs_apart if together else self._apart | {part}
+
+    def _note_values(self, part: str, theirs: dict[str, Any]) -> None:
+        """Say which plain values of a part differ from those that its weights were trained with."""
+        if any(registered_name(getattr(self, name)) is None for name in STAGES.values()):
+            return  # built by hand: it has no values that could be compared
+        own = plain_values(getattr(self.pretrained(), part))
+        differing = [
+            f"{key}={own[key]} (there {value})"
+            for key, value in plain_values(theirs).items()
+            if key in own and own[key] != value
+        ]
+        if differing:
+            _log.warning("the weights of the %s were trained with other values: %s", part, ", ".join(differing))
+
+    def take_weights(self, other: "Staged") -> dict[str, Fit]:
+        """Take all weights of another model that fit this one, component by component (`rdvfi.exchange`).
+
+        A part counts as trained if it is so in the other model and nothing in it stayed fresh. A trained
+        part that reads latents counts as trained apart if the networks that make them did not fit.
+
+        Returns:
+            For each part, which components were taken and which were not.
+        """
+        fits = {}
+        for part, name in STAGES.items():
+            own, theirs = getattr(self, name), getattr(other, name)
+            fit = fits[part] = fit_stage(part, own, shapes_of(theirs), component_places(theirs))
+            given = theirs.state_dict()
+            own.load_state_dict({tensor: given[tensor] for tensor in fit.tensors}, strict=False)
+        self._trained = frozenset(part for part, fit in fits.items() if part in other._trained and not fit.untrained)
+        kept = self._trained.intersection(("trajectory", "renderer"))
+        latents = fits["backbone"]
+        moved = not latents.kept or bool({"backbone", "backbone.autoencoder"}.intersection(latents.fresh))
+        self._apart = kept if moved else self._trained.intersection(other._apart)
+        self._origins = {part: origin for part, origin in other._origins.items() if part in self._trained}
+        return fits
 
     @classmethod
     def from_pretrained(
@@ -221,8 +274,7 @@ class Staged(nn.Module):
             ValueError: If a file is damaged or of another model.
             ConnectionError: If the hub cannot be reached.
         """
-        files = load_pretrained(folder_or_hub_id, revision=revision)
-        return cls.from_files(files).to(device, dtype)
+        return cls.from_files(load_pretrained(folder_or_hub_id, revision=revision)).to(device, dtype)
 
     @classmethod
     def from_files(cls: type[Model], files: ModelFiles) -> Model:
@@ -279,11 +331,15 @@ class Staged(nn.Module):
         return push_folder(save, repository, private=private, message=message)
 
 
-def _to_train(stage: nn.Module) -> bool:
-    """Whether a stage has parameters that do not belong to a pretrained component."""
-    ready = [module for module in stage.modules() if getattr(module, "pretrained", False)]
-    known = {id(parameter) for module in ready for parameter in module.parameters()}
-    return any(id(parameter) not in known for parameter in stage.parameters())
+def plain_values(specification: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """The plain values of a specification and of the components in it, as ``flow.radius``."""
+    values: dict[str, Any] = {}
+    for key, value in specification["config"].items():
+        if isinstance(value, Mapping):
+            values |= plain_values(value, f"{place}{key}.")
+        elif key not in REFERENCES:
+            values[f"{place}{key}"] = value
+    return values
 
 
 def _check_choice(include_backbone: bool | None, parts: Sequence[str] | None) -> None:

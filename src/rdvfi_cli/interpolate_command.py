@@ -2,19 +2,19 @@
 
 import re
 import warnings
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rdvfi_cli.options import Quiet, Threads, parse_dtype, use_threads
+from rdvfi_cli.options import ConfigDir, Multirun, Quiet, ShowConfig, ShowInfo, Threads, parse_dtype, use_threads
 from rdvfi_cli.progress import Progress
+from rdvfi_cli.sweeping import Chosen, Hydra, shown, swept
 
 if TYPE_CHECKING:
-    import torch
-
-    from rdvfi.interpolator import Interpolator
+    from rdvfi.video.job_report import VideoReport
 
 
 def interpolate(
@@ -23,8 +23,8 @@ def interpolate(
         typer.Argument(
             metavar="IN... OUT",
             help="A video, a folder of images, or image files in order; then the output: .mp4, .m4v, .mov, .mkv, "
-            ".webm, .ts, .avi, .gif, .webp, .apng, or a folder for PNG images. With --recipe, overrides such "
-            "as flow=raft or flow.size=SMALL may follow.",
+            ".webm, .ts, .avi, .gif, .webp, .apng, or a folder for PNG images. Overrides of the model or the recipe "
+            "may follow, such as basis=linear or flow.size=SMALL.",
         ),
     ],
     multiplier: Annotated[
@@ -56,7 +56,6 @@ def interpolate(
         str | None,
         typer.Option(
             "--model",
-            "-m",
             help="A name of `rdvfi models`, a folder or a hub id; rdvfi-s if unset.",
         ),
     ] = None,
@@ -123,29 +122,35 @@ def interpolate(
     allow_untrained: Annotated[
         bool, typer.Option("--allow-untrained", help="Accept untrained parts; for development.")
     ] = False,
+    multirun: Multirun = False,
+    cfg: ShowConfig = None,
+    info: ShowInfo = False,
+    config_dir: ConfigDir = None,
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
     """Make a video smoother: new frames between all frames, sound and timing kept."""
     from rdvfi.video import LowConfidenceWarning, interpolate_video
-    from rdvfi.video.ready import DEFAULT_MODEL
+    from rdvfi.video.ready import DEFAULT_MODEL, ModelLike
 
     for option, value, other, second in (("model", model, "recipe", recipe), ("multiplier", multiplier, "fps", fps)):
         if value is not None and second is not None:
             raise ValueError(f"give --{option} or --{other}, not both")
     use_threads(threads)
-    paths, overrides = split_overrides(paths) if recipe is not None else (paths, [])
+    paths, overrides = split_overrides(paths)
+    selection, asked = Chosen(model, recipe, tuple(overrides), config_dir), Hydra(multirun, cfg, info, config_dir)
+    if shown(selection, asked):
+        return
     if len(paths) < 2:
         raise ValueError("give one or more inputs and an output: rdvfi interpolate IN... OUT")
     *sources, destination = paths
     number = None if dtype is None else parse_dtype(dtype)
-    chosen = model or DEFAULT_MODEL
-    if recipe is not None:
-        chosen = from_recipe(recipe, overrides, device, number, seed=seed)
-    with warnings.catch_warnings(), Progress(quiet=quiet) as progress:
+    named = recipe is None and not overrides
+
+    def make(chosen: ModelLike, destination: Path, progress: Progress) -> "VideoReport":
         # The same is said below, once the progress bar is gone.
         warnings.simplefilter("ignore", LowConfidenceWarning)
-        report = interpolate_video(
+        return interpolate_video(
             sources,
             destination,
             model=chosen,
@@ -157,8 +162,8 @@ def interpolate(
             end=end,
             loop=loop,
             seed=seed,
-            device=device if recipe is None else None,
-            dtype=number if recipe is None else None,
+            device=device if named else None,
+            dtype=number if named else None,
             chunk=chunk,
             image_rate=None if image_rate is None else parse_rate(image_rate, "--image-rate"),
             codec=codec,
@@ -179,6 +184,27 @@ def interpolate(
             scene_threshold=scene_threshold,
             progress=progress.show,
         )
+
+    def done(point: Chosen, destination: Path) -> "VideoReport":
+        chosen = (model or DEFAULT_MODEL) if named else point.built(device, number, seed=seed)
+        with warnings.catch_warnings(), Progress(quiet=quiet) as progress:
+            report = make(chosen, destination, progress)
+        _tell(report, destination, quiet=quiet)
+        return report
+
+    def job(point: Chosen, folder: Path, given: Sequence[str]) -> dict[str, Any]:
+        own = destination.with_name(f"{destination.stem}.{','.join(given)}{destination.suffix}")
+        report = done(point, own)
+        return {"output": str(own), "seconds": report.seconds, "confidence": report.confidence}
+
+    if multirun:
+        into = destination.with_name(f"{destination.stem}.multirun")
+        swept(selection, job, objective="confidence", into=into, quiet=quiet)
+    else:
+        done(selection, destination)
+
+
+def _tell(report: "VideoReport", destination: Path, *, quiet: bool) -> None:
     made = max(1, report.frames_written - report.frames_read)
     if not quiet:
         typer.echo(
@@ -193,36 +219,12 @@ def interpolate(
 
 def split_overrides(arguments: list[Path]) -> tuple[list[Path], list[str]]:
     """Paths, and the overrides ``group=name`` or ``group.field=value`` that follow them."""
-    from rdvfi.config import GROUPS
+    from rdvfi.overrides import is_override
 
-    heads = (*GROUPS, "motion_area")
     count = len(arguments)
-    while count and str(arguments[count - 1]).split("=")[0].split(".")[0] in heads:
-        if "=" not in str(arguments[count - 1]):
-            break
+    while count and is_override(str(arguments[count - 1])):
         count -= 1
     return arguments[:count], [str(argument) for argument in arguments[count:]]
-
-
-def from_recipe(
-    recipe: str,
-    overrides: list[str],
-    device: str | None,
-    dtype: "torch.dtype | None",
-    *,
-    seed: int,
-) -> "Interpolator":
-    """The model of a recipe on its device; what it learns is fresh, and the seed decides how."""
-    import torch
-
-    from rdvfi.config import build
-    from rdvfi.video.ready import choose_place
-
-    place = choose_place(device, dtype)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = build(recipe, *overrides)
-    return model.eval().requires_grad_(False).to(*place)
 
 
 def parse_bitrate(text: str) -> int:

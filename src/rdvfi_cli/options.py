@@ -1,5 +1,6 @@
 """Options that several commands share, and what they mean."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,16 @@ if TYPE_CHECKING:
 
 Threads = Annotated[int | None, typer.Option(help="CPU threads to use; all cores if unset.", min=1)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
+
+Multirun = Annotated[
+    bool,
+    typer.Option("--multirun", "-m", help="Sweep: overrides with several values, as basis=linear,cubic (Hydra)."),
+]
+ShowConfig = Annotated[
+    str | None, typer.Option("--cfg", help="Print the composed configuration, and stop: job, hydra or all.")
+]
+ShowInfo = Annotated[bool, typer.Option("--info", help="Print what Hydra knows of the configuration, and stop.")]
+ConfigDir = Annotated[Path | None, typer.Option(help="A folder with configuration groups of your own.")]
 
 _DTYPES = ("float32", "float16", "bfloat16")
 

@@ -51,49 +51,24 @@ def prepared_model(stage: Stage, report: Callable[[str], None] = lambda line: No
         ValueError: If no part of the model to start from fits one that its overrides ask for.
     """
     start = stage.model.start
-    saved = None if start is None else create_model(start)
-    if saved is not None and not stage.model.overrides:
-        model = saved.train().requires_grad_(True)
+    if start is not None and not stage.model.overrides:
+        model = create_model(start).train().requires_grad_(True)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stage.engine.seed)
             model = build(stage.model.recipe, *stage.model.overrides)
-    if saved is not None and model is not saved:
-        taken, fresh = take_parts(model, saved)
-        if not taken:
-            raise ValueError(
-                f"no part of model.start={start} fits model.recipe={stage.model.recipe} with "
-                f"model.overrides={stage.model.overrides}"
-            )
-        report(f"{stage.stage}: from {start}: {', '.join(taken)}; fresh: {', '.join(fresh) or '-'}")
+        if start is not None:
+            fits = model.take_weights(create_model(start)).values()
+            kept, fresh = [p for fit in fits for p in fit.kept], [p for fit in fits for p in fit.fresh]
+            if not kept:
+                raise ValueError(
+                    f"no part of model.start={start} fits model.recipe={stage.model.recipe} with "
+                    f"model.overrides={stage.model.overrides}"
+                )
+            report(f"{stage.stage}: from {start}: {', '.join(kept)}; fresh: {', '.join(fresh) or '-'}")
     for earlier in stage.after:
         load_parts(model, Path(stage.out) / f"{earlier}.safetensors")
     return model
-
-
-def take_parts(model: Interpolator, saved: Interpolator) -> tuple[list[str], list[str]]:
-    """Load what fits of another model, part by part: the same names and shapes.
-
-    Returns:
-        Of backbone, trajectory and renderer, those that were loaded and those that stay fresh;
-        parts without weights are neither.
-    """
-    taken: list[str] = []
-    fresh: list[str] = []
-    for name, own, theirs in (
-        ("backbone", model.generator, saved.generator),
-        ("trajectory", model.trajectory, saved.trajectory),
-        ("renderer", model.renderer, saved.renderer),
-    ):
-        wanted, given = own.state_dict(), theirs.state_dict()
-        if not wanted:
-            continue
-        if {k: v.shape for k, v in wanted.items()} == {k: v.shape for k, v in given.items()}:
-            own.load_state_dict(given)
-            taken.append(name)
-        else:
-            fresh.append(name)
-    return taken, fresh
 
 
 def save_parts(model: Interpolator, names: Sequence[str], file: Path) -> None:

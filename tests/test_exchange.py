@@ -1,0 +1,137 @@
+"""Parts of trained models exchanged: what fits keeps its weights bit for bit, and what does not is named."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+import rdvfi
+import toy
+from rdvfi import testing
+from rdvfi.config import exchanged
+from rdvfi.interpolator import Interpolator
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Interpolator:
+    return rdvfi.create_model("rdvfi-s")
+
+
+PLACES = {
+    "backbone.autoencoder": "generator.autoencoder.",
+    "backbone.denoiser": "generator.denoiser.",
+    "backbone.coarse": "generator.coarse.",
+    "trajectory.flow": "trajectory.flow.",
+    "trajectory": "trajectory.",
+    "renderer": "renderer.",
+}
+"""Each part of RDVFI-S that has weights, and how its tensors begin; the inner ones first."""
+
+
+def _place(tensor: str) -> str:
+    return next(place for place, prefix in PLACES.items() if tensor.startswith(prefix))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changed", "fresh", "untrained"),
+    [
+        (("basis=linear",), (), (), []),
+        (("trajectory.knots=FIXED",), (), (), []),
+        (("backbone.fill=false",), (), (), []),
+        (("renderer.one_light=true",), (), (), []),
+        (("coarse=dis",), ("backbone.coarse",), (), []),
+        (("coarse=global-local",), ("backbone.coarse",), ("backbone.coarse",), ["backbone"]),
+        (("renderer=warp",), ("renderer",), (), []),
+        (("renderer.width=32",), ("renderer",), ("renderer",), ["renderer"]),
+        (("trajectory=prior",), ("trajectory", "trajectory.flow"), (), []),
+        (("trajectory=straight",), ("trajectory", "trajectory.flow"), (), []),
+        (("flow.width=16",), ("trajectory.flow",), ("trajectory.flow",), ["trajectory"]),
+        (("backbone.width=32",), ("backbone.denoiser",), ("backbone.denoiser",), ["backbone"]),
+        (("basis=linear", "trajectory.knots=FIXED", "coarse=dis"), ("backbone.coarse",), (), []),
+    ],
+)
+def test_each_part_of_rdvfi_s_exchanged_leaves_the_others_bit_equal(
+    shipped: Interpolator,
+    caplog: pytest.LogCaptureFixture,
+    overrides: tuple[str, ...],
+    changed: tuple[str, ...],
+    fresh: tuple[str, ...],
+    untrained: list[str],
+) -> None:
+    with caplog.at_level(logging.WARNING, "rdvfi"):
+        model = rdvfi.create_model("rdvfi-s", *overrides)
+    state, before = model.state_dict(), shipped.state_dict()
+    for name, tensor in before.items():
+        if _place(name) not in changed:
+            assert torch.equal(state[name], tensor), name
+    assert {_place(name) for name in before if name not in state or state[name].shape != before[name].shape} <= {
+        *changed
+    }
+    assert model.untrained_parts() == untrained
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ([f"model 'rdvfi-s': no trained weights fit {', '.join(fresh)}: untrained"] if fresh else [])
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_exchanged_part_is_the_one_that_works(shipped: Interpolator) -> None:
+    img0, img1 = (toy.textured(1, 64, 80, seed=seed) for seed in (1, 2))
+    model = rdvfi.create_model("rdvfi-s", "basis=constant-velocity")
+    assert repr(model.pretrained().trajectory["config"]["basis"]) == "{'name': 'constant-velocity', 'config': {}}"
+    assert not torch.equal(model(img0, img1, [0.4]), shipped(img0, img1, [0.4]))
+    testing.assert_close(model(img0, img1, [0.0]), img0[:, None])
+
+
+def test_another_basis_and_back_is_the_same_model(shipped: Interpolator, tmp_path: Path) -> None:
+    linear = rdvfi.create_model("rdvfi-s", "basis=linear")
+    linear.save_pretrained(tmp_path / "linear")
+    again = rdvfi.create_model(tmp_path / "linear", "basis=cubic")
+    assert again.pretrained() == shipped.pretrained()
+    state = shipped.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in again.state_dict().items())
+
+
+def test_a_recipe_starts_from_a_models_weights(shipped: Interpolator, caplog: pytest.LogCaptureFixture) -> None:
+    random = torch.get_rng_state()
+    model = rdvfi.build("rdvfi_s", "basis=linear", "renderer.width=32", start="rdvfi-s")
+    assert torch.equal(torch.get_rng_state(), random)
+    assert model.untrained_parts() == ["renderer"]
+    assert "no trained weights fit renderer: untrained" in caplog.text
+    state = model.state_dict()
+    kept = {name: tensor for name, tensor in shipped.state_dict().items() if not name.startswith("renderer")}
+    assert all(torch.equal(state[name], tensor) for name, tensor in kept.items())
+
+
+def test_parts_trained_on_other_latents_are_trained_apart() -> None:
+    model = rdvfi.create_model("rdvfi-s", "backbone.encoder_width=16")
+    assert model.untrained_parts() == ["backbone"]
+    assert model.parts_trained_apart() == ["trajectory", "renderer"]
+    assert rdvfi.create_model("rdvfi-s", "coarse=dis").parts_trained_apart() == []
+
+
+def test_a_part_of_a_shipped_model_is_loaded_by_its_name(shipped: Interpolator) -> None:
+    model = rdvfi.build("rdvfi_s", "basis=linear", "coarse=dis")
+    model.load_part("backbone", "rdvfi-s")
+    model.load_part("trajectory", "rdvfi-s")
+    assert model.untrained_parts() == ["renderer"]
+    assert model.parts_trained_apart() == []
+    state, before = model.state_dict(), shipped.state_dict()
+    for name, tensor in state.items():
+        assert torch.equal(tensor, before[name]) or name.startswith("renderer")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("backbone=svd", "carry none"),  # the contract of a combination that does not fit
+        ("basis=cubc", "no basis named 'cubc'; did you mean 'cubic'"),
+        ("flow.width=wide", "expected width: int = 32"),
+        ("flow.widht=3", "flow 'local' has no parameter 'widht'; did you mean 'width'"),
+        ("recipe=x", "no group 'recipe'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(shipped: Interpolator, override: str, message: str) -> None:
+    extra = ("backbone.size=toy", "trajectory=straight") if override == "backbone=svd" else ()
+    with pytest.raises(ValueError, match=message):
+        exchanged(shipped, override, *extra)
