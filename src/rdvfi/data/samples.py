@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from rdvfi.data.datasets.build import CREDITS, HELD_OUT
+from rdvfi.data.datasets.build import CREDITS, DRAWN_NAME, HELD_OUT
 from rdvfi.data.datasets.clip_folder import window_sample
 from rdvfi.data.synthetic.textures import same_size
 from rdvfi.media.images import list_images, read_image
@@ -71,10 +71,12 @@ def load_pictures(data: Path, film: Film | None = None, *, frames: int = 150) ->
     Raises:
         ValueError: If the folder holds no pictures.
     """
-    if (data / "photographs.npz").exists():
-        with np.load(data / "photographs.npz") as archive:
-            pictures = [archive[name] for name in archive.files]
-    else:
+    archives = [data / name for name in ("photographs.npz", DRAWN_NAME) if (data / name).exists()]
+    pictures: list[Picture] = []
+    for file in archives:
+        with np.load(file) as archive:
+            pictures += [archive[name] for name in archive.files]
+    if not archives:
         pictures = [to_picture(read_image(path)) for path in list_images(data)]
     if film is not None:
         rng = np.random.default_rng(7)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from rdvfi.data.colours import Recoloured
+from rdvfi.data.datasets.build import DRAWN_NAME
 from rdvfi.data.datasets.clip_folder import ClipWindows
 from rdvfi.data.datasets.vimeo import Vimeo90K
 from rdvfi.data.pair_pool import MovingPairs, build_pairs
@@ -21,6 +22,7 @@ from rdvfi.data.synthetic.moving import MovingTextures
 from rdvfi.data.synthetic.textures import Pictures
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.clip import find_clips
+from rdvfi.media.images import list_images
 from rdvfi.training.objectives.objective import Batch
 from rdvfi.training.stage import DataConfig, SourceKind
 from rdvfi.training.teaching import teach
@@ -78,11 +80,8 @@ def open_feed(
 def _sources(
     config: DataConfig, model: Interpolator, cache: Path, report: Report, place: torch.device
 ) -> list[BatchSource]:
+    check_material(config)
     data = Path(config.folder)
-    if not data.exists():
-        raise FileNotFoundError(f"data.folder {data} does not exist")
-    if not data.is_dir():
-        raise NotADirectoryError(f"data.folder {data} is a file; expected a folder")
     if config.source in (SourceKind.moving, SourceKind.moving_pairs):
         return _made(data, config, place)
     if config.source is SourceKind.clips:
@@ -128,7 +127,6 @@ def _pairs(data: Path, kind: str, count: int, config: DataConfig, report: Report
     _check_kind(kind)
     folder = _pool_folder(data, f"pairs-{kind}")
     if not folder.exists():
-        _film_of(data)
         report(f"making {count} {kind} pairs in {folder}")
         size = (config.size[0], config.size[1])
         build_pairs(data, folder, kind, count, size=size, workers=max(1, config.workers))
@@ -148,7 +146,6 @@ def _pool(
     _check_kind(kind)
     folder = _pool_folder(data, kind)
     if not folder.exists():
-        _film_of(data)
         report(f"making {count} {kind} samples in {folder}")
         size = (config.size[0], config.size[1])
         build_pool(data, folder, kind, count, size=size, workers=max(1, config.workers))
@@ -195,18 +192,48 @@ def encoder_digest(model: Interpolator, folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _film_of(data: Path) -> Film:
+def check_material(config: DataConfig) -> None:
+    """What a stage's samples are made of is there; nothing is made.
+
+    Raises:
+        FileNotFoundError: If something is missing.
+        NotADirectoryError: If ``data.folder`` is no folder.
+        ValueError: If a kind of samples is unknown, or the teacher's answers cannot be had.
+    """
+    data = Path(config.folder)
+    if not data.exists():
+        raise FileNotFoundError(f"data.folder {data} does not exist")
+    if not data.is_dir():
+        raise NotADirectoryError(f"data.folder {data} is a file; expected a folder")
+    if config.source in (SourceKind.pool, SourceKind.pairs):
+        prefix = "pairs-" if config.source is SourceKind.pairs else ""
+        for kind in config.kinds:
+            _check_kind(kind)
+            if not _pool_folder(data, f"{prefix}{kind}").exists():
+                _check_film(data) if kind == "film" else _check_pictures(data)
+    elif config.source in (SourceKind.crops, SourceKind.moving, SourceKind.moving_pairs):
+        _check_pictures(data)
+
+
+def _check_film(data: Path) -> None:
     if not (data / "film.npy").exists():
-        raise FileNotFoundError(f"{data} holds no film.npy; make it with rdvfi data build")
-    return Film(data / "film.npy")
+        raise FileNotFoundError(
+            f"{data} holds no film.npy; make it with rdvfi data build, or do without film: data.kinds=[procedural] "
+            "data.samples=[NUMBER]"
+        )
+
+
+def _check_pictures(data: Path) -> None:
+    if not any((data / name).exists() for name in ("photographs.npz", DRAWN_NAME)) and not list_images(data):
+        raise FileNotFoundError(f"{data} holds no pictures; make them with rdvfi data build --only procedural")
 
 
 def _pictures(data: Path) -> Callable[[np.random.Generator], np.ndarray]:
-    film = _film_of(data)
+    film = Film(data / "film.npy") if (data / "film.npy").exists() else None
     pictures = load_pictures(data, film)
 
     def choose(rng: np.random.Generator) -> np.ndarray:
-        if rng.random() < 0.5:
+        if film is None or rng.random() < 0.5:
             return pictures[rng.integers(len(pictures))]
         return film.frames[film.window(rng, 2)]
 

@@ -7,8 +7,8 @@ field that does not exist, or a value of another type, is refused at composition
 
 import dataclasses
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,20 @@ FOLDER = RECIPES / "train"
 SCHEMA = "training_stage"
 
 
+_EVERY = "every"
+
+
 @dataclass(frozen=True)
 class _Sequence:
-    """A recipe that lists stages: their names, and what they share."""
+    """A recipe that lists stages: their names, what they share, and what each has of its own."""
 
     stages: list[str]
     shared: list[str]
+    own: dict[str, list[str]] = field(default_factory=dict)
+
+    def overrides(self, stage: str) -> list[str]:
+        """What the sequence sets for a stage, the more special last."""
+        return [*self.shared, *self.own.get(_EVERY, []), *self.own.get(Path(stage).name, [])]
 
 
 def list_training_recipes() -> list[str]:
@@ -57,7 +65,7 @@ def compose_stages(recipe: str, overrides: Sequence[str]) -> list[Stage]:
     sequence = _sequence(path)
     if not sequence.stages:
         return [_compose(path, [*shared, *overrides])]
-    return [_compose(_near(path, name), [*sequence.shared, *overrides]) for name in sequence.stages]
+    return [_compose(_near(path, name), [*sequence.overrides(name), *overrides]) for name in sequence.stages]
 
 
 def _sequence(path: Path) -> _Sequence:
@@ -68,9 +76,29 @@ def _sequence(path: Path) -> _Sequence:
     names, model = table["stages"], table.get("model", {})
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"recipe {path}: stages must be a list of recipes")
-    if not table.keys() <= {"stages", "model"} or not isinstance(model, dict):
-        raise ValueError(f"recipe {path}: a sequence has `stages` and, for all of them, `model`; got {sorted(table)}")
-    return _Sequence(names, [f"model.{key}={value}" for key, value in model.items()])
+    numbers = table.get("numbers", {})
+    known = table.keys() <= {"stages", "model", "numbers"} and isinstance(model, dict) and isinstance(numbers, dict)
+    if not known:
+        raise ValueError(
+            f"recipe {path}: a sequence has `stages`, `model` for all of them, and `numbers` by stage; got {sorted(table)}"
+        )
+    stray = numbers.keys() - {_EVERY, *(Path(name).name for name in names)}
+    if stray:
+        raise ValueError(f"recipe {path}: numbers of {sorted(stray)}, which is no stage of it, nor {_EVERY!r}")
+    own = {stage: _flat(fields) for stage, fields in numbers.items()}
+    return _Sequence(names, [f"model.{key}={value}" for key, value in model.items()], own)
+
+
+def _flat(fields: Mapping[str, Any], place: str = "") -> list[str]:
+    """Nested fields as overrides: ``engine.steps=100``."""
+    found: list[str] = []
+    for key, value in fields.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{place}{key}.")
+        else:
+            shown = "null" if value is None else str(value).replace("'", "").replace(" ", "")
+            found.append(f"{place}{key}={shown}")
+    return found
 
 
 def _compose(path: Path, overrides: Sequence[str]) -> Stage:
@@ -160,7 +188,8 @@ def _find(recipe: str) -> tuple[Path, list[str]]:
     if not stage:
         return path, []
     sequence = _sequence(path)
-    return next(_near(path, each) for each in sequence.stages if Path(each).name == stage), sequence.shared
+    each = next(each for each in sequence.stages if Path(each).name == stage)
+    return _near(path, each), sequence.overrides(each)
 
 
 def _near(path: Path, name: str) -> Path:

@@ -10,6 +10,10 @@ and writes to DATA ``film.npy`` (frames at half size, 8-bit RGB, memory-mapped),
 split of each item. Minutes 3:00-4:00 and 7:00-8:00 of the film are held out for evaluation: their
 frames are never training material. Photographs under share-alike licences are left out.
 
+``rdvfi data build --only procedural`` needs no package: it draws the pictures that procedural scenes are
+cut from (`rdvfi.data.synthetic.dead_leaves`), about 30 MB, into ``pictures.npz``. With PACKAGES it takes the
+photographs beside them, and no film.
+
 A file appears under its name only when it is whole, and then it is in the manifest; a build that
 was stopped goes on with what is missing, and what the manifest of an older version lacks is added.
 The same packages give the same bytes.
@@ -24,6 +28,7 @@ import numpy as np
 
 from rdvfi.data.datasets.packages import find_package, read_member, read_members, sha256
 from rdvfi.data.manifest import read_manifest, write_manifest
+from rdvfi.data.synthetic.dead_leaves import dead_leaves
 from rdvfi.media.clip import VideoClip
 from rdvfi.media.images import decode_image
 from rdvfi.media.pixels import Picture, to_picture
@@ -50,20 +55,36 @@ PHOTOGRAPHS = {
 }
 
 
-def build(packages: Path, data: Path, *, report: Callable[[str], None] = lambda line: None) -> None:
+DRAWN_NAME = "pictures.npz"
+DRAWN = 24
+"""Pictures that are drawn where there are no packages."""
+DRAWN_SIZE = (480, 800)
+
+
+def build(
+    packages: Path | None,
+    data: Path,
+    *,
+    only_procedural: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+) -> None:
     """Write the training data to ``data`` from the packages in ``packages``.
 
     Args:
-        packages: Folder of the downloaded packages.
+        packages: Folder of the downloaded packages; None where only procedural scenes are wanted, of
+            pictures that are drawn.
         data: Where the data goes; made if it is not there.
+        only_procedural: Leave out the film, and what is made of it.
         report: Receives progress lines.
 
     Raises:
         FileNotFoundError: If a package, or something in one, is missing.
         ValueError: If a package is damaged, or the film does not have the frames it declares.
     """
-    film = find_package(packages, "moviepy-2.2.1.tar.gz")
-    photographs = find_package(packages, "lomiri-wall*16.04_*.deb")
+    if packages is None and not only_procedural:
+        raise ValueError("the film and the photographs are read from packages: give their folder")
+    film = None if only_procedural or packages is None else find_package(packages, "moviepy-2.2.1.tar.gz")
+    photographs = None if packages is None else find_package(packages, "lomiri-wall*16.04_*.deb")
     data.mkdir(parents=True, exist_ok=True)
     manifest = read_manifest(data)
 
@@ -84,8 +105,28 @@ def build(packages: Path, data: Path, *, report: Callable[[str], None] = lambda 
         manifest[name] = {"source": source.name, "sha256": digest, **describe(source, data / name)}
         write_manifest(data, manifest)
 
-    make("film.npy", film, _film, _describe_film)
-    make("photographs.npz", photographs, _photographs, _describe_photographs)
+    if film is not None:
+        make("film.npy", film, _film, _describe_film)
+    if photographs is not None:
+        make("photographs.npz", photographs, _photographs, _describe_photographs)
+    if only_procedural:
+        _draw(data, report)
+        manifest["pictures.npz"] = {"source": "rdvfi.data.synthetic.dead_leaves", "licence": "CC0-1.0", "split": "training"}
+        write_manifest(data, manifest)
+
+
+def _draw(data: Path, report: Callable[[str], None]) -> None:
+    """Pictures from random numbers, the same each time."""
+    file = data / DRAWN_NAME
+    if file.exists():
+        report(f"{file.name} is there")
+        return
+    report(f"drawing {DRAWN} pictures")
+    pictures = {f"{i:02d}": dead_leaves(np.random.default_rng([2001, i]), DRAWN_SIZE) for i in range(DRAWN)}
+    partial = data / f"{file.name}.partial"
+    with partial.open("wb") as stream:
+        np.savez(stream, **pictures)  # pyright: ignore[reportArgumentType]
+    os.replace(partial, file)
 
 
 def _film(source: Path, partial: Path) -> None:
