@@ -80,7 +80,8 @@ def _sequence(path: Path) -> _Sequence:
     known = table.keys() <= {"stages", "model", "numbers"} and isinstance(model, dict) and isinstance(numbers, dict)
     if not known:
         raise ValueError(
-            f"recipe {path}: a sequence has `stages`, `model` for all of them, and `numbers` by stage; got {sorted(table)}"
+            f"recipe {path}: a sequence has `stages`, `model` for all of them, and `numbers` by stage; "
+            f"got {sorted(table)}"
         )
     stray = numbers.keys() - {_EVERY, *(Path(name).name for name in names)}
     if stray:

@@ -111,7 +111,8 @@ def build(
         make("photographs.npz", photographs, _photographs, _describe_photographs)
     if only_procedural:
         _draw(data, report)
-        manifest["pictures.npz"] = {"source": "rdvfi.data.synthetic.dead_leaves", "licence": "CC0-1.0", "split": "training"}
+        origin = "rdvfi.data.synthetic.dead_leaves"
+        manifest[DRAWN_NAME] = {"source": origin, "licence": "CC0-1.0", "split": "training"}
         write_manifest(data, manifest)
 
 
