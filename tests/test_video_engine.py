@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -19,7 +20,7 @@ import rdvfi
 import toy
 from rdvfi.interfaces import Motion, Renderer
 from rdvfi.media.pixels import to_tensor
-from rdvfi.media.reader import Source, SourceFrame, open_source
+from rdvfi.media.reader import ReadOptions, Source, SourceFrame, open_source
 from rdvfi.media.writer import Sink
 from rdvfi.types import Image, Times, Video
 from rdvfi.video import LowConfidenceWarning, Stopped, interpolate_video
@@ -421,3 +422,52 @@ def test_a_frame_that_two_pairs_share_is_encoded_once(tmp_path, monkeypatch) -> 
         expected = model(tensors[k], tensors[k + 1], [0.5])[0, 0].permute(1, 2, 0).numpy()
         made = clips.read_png(tmp_path / "out" / f"frame_{2 * k + 1:06d}.png")
         assert np.abs(made - 255 * expected).max() <= 1.0
+
+
+def _discs(folder: Path, count: int, *, deep: bool = False) -> None:
+    """A disc that moves over nothing; what nothing would look like is magenta."""
+    rows, columns = np.mgrid[:64, :96]
+    folder.mkdir()
+    for k in range(count):
+        picture = np.full((64, 96, 4), (255, 0, 255, 0), np.uint8)
+        picture[(columns - 30 - 4 * k) ** 2 + (rows - 32) ** 2 < 300] = (20, 120, 60, 255)
+        cv2.imwrite(str(folder / f"{k}.png"), cv2.cvtColor(picture * (257 if deep else 1), cv2.COLOR_RGBA2BGRA))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("out", {}),
+        ("out.webp", {"crf": 100}),
+        ("out.apng", {}),
+        ("out.mov", {"codec": "prores"}),
+        ("out.mkv", {"codec": "ffv1"}),
+    ],
+)
+def test_what_is_transparent_stays_so_where_the_output_can_hold_it(tmp_path, model, name, options) -> None:
+    _discs(tmp_path / "in", 3)
+    report = _run(tmp_path / "in", tmp_path / name, model, multiplier=2, **options)
+    assert report.notes == ()
+    frames = list(open_source(tmp_path / name, ReadOptions(alpha=True)).frames())
+    assert len(frames) == 5
+    for k, frame in enumerate(frames):
+        most = np.iinfo(frame.pixels.dtype).max
+        pixels = frame.pixels / most * 255
+        assert np.abs(pixels[32, 30 + 2 * k] - [20, 120, 60, 255]).max() < 4
+        assert pixels[2, 90, 3] < 1
+        covered = (pixels[..., 3] > 128).sum()
+        assert 880 < covered < 1020, "the disc keeps its size between frames"
+        solid = pixels[pixels[..., 3] > 40]
+        assert np.abs(np.median(solid[:, :3], axis=0) - [20, 120, 60]).max() < 6, "no magenta and no black at the edge"
+
+
+def test_what_is_transparent_is_shown_on_the_background_elsewhere(tmp_path, model) -> None:
+    _discs(tmp_path / "in", 2)
+    report = _run(tmp_path / "in", tmp_path / "out.mp4", model, multiplier=2, background="white")
+    assert report.notes == ("what is transparent in the images is shown on white",)
+    for frame in _frames(tmp_path / "out.mp4"):
+        assert frame.pixels[2, 90].min() > 250
+    with pytest.raises(ValueError, match="more pixels than max_pixels=6000"):
+        _run(tmp_path / "in", tmp_path / "small.mp4", model, max_pixels=6000)
+    with pytest.raises(ValueError, match="more pixels than max_pixels=6000"):
+        _run(tmp_path / "out.mp4", tmp_path / "small.mp4", model, max_pixels=6000)

@@ -22,9 +22,9 @@ def interpolate(
         list[Path],
         typer.Argument(
             metavar="IN... OUT",
-            help="A video, a folder of images, or image files in order; then the output: .mp4, .m4v, .mov, .mkv, "
-            ".webm, .ts, .avi, .gif, .webp, .apng, or a folder for PNG images. Overrides of the model or the recipe "
-            "may follow, such as basis=linear or flow.size=SMALL.",
+            help="A video, an animated image, a folder of images, or image files in order; then the output: .mp4, "
+            ".m4v, .mov, .mkv, .webm, .ts, .avi, .gif, .webp, .apng, or a folder for PNG images. Overrides of the "
+            "model or the recipe may follow, such as basis=linear or flow.size=SMALL.",
         ),
     ],
     multiplier: Annotated[
@@ -101,6 +101,16 @@ def interpolate(
     max_gap: Annotated[
         float, typer.Option(help="Seconds between two frames from which on the first is held, not interpolated.")
     ] = 10.0,
+    background: Annotated[
+        str,
+        typer.Option(
+            help="Colour under transparent pictures, where the output holds no transparency: black, white, "
+            "gray or #rrggbb."
+        ),
+    ] = "black",
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Pixels of a frame at most; larger ones are refused unread.", min=1)
+    ] = None,
     audio: Annotated[bool, typer.Option(help="Take the sound along.")] = True,
     contact_sheet: Annotated[
         Path | None,
@@ -177,6 +187,8 @@ def interpolate(
             strict=strict,
             keep_start=keep_start,
             max_gap=max_gap,
+            background=background,
+            **({} if max_pixels is None else {"max_pixels": max_pixels}),
             allow_untrained=allow_untrained,
             overwrite=overwrite,
             contact_sheet=contact_sheet,

@@ -23,6 +23,8 @@ _OPTIONS = {
     "audio": "--no-audio",
     "max_size": "--max-size",
     "max_gap": "--max-gap",
+    "max_pixels": "--max-pixels",
+    "background": "--background",
     "keep_start": "--keep-start",
     "pix_fmt": "--pix-fmt",
     "preset": "--preset",

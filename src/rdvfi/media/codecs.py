@@ -193,6 +193,20 @@ _DEVICES = {
 }
 """What encoders of devices need."""
 
+_ALPHA: Mapping[str, tuple[PixelFormat, ...]] = {
+    "libvpx-vp9": (PixelFormat("yuva420p", 8, "420"),),
+    "prores_ks": (PixelFormat("yuva444p10le", 10, "444"),),
+    "ffv1": (PixelFormat("bgra", 8, "rgb"), PixelFormat("rgba64le", 16, "rgb")),
+    "apng": (PixelFormat("rgba", 8, "rgb"), PixelFormat("rgba64be", 16, "rgb")),
+    "libwebp_anim": (PixelFormat("bgra", 8, "rgb"),),
+}
+"""Formats with transparency that common players and editors read."""
+
+
+def holds_alpha(codec: Codec) -> bool:
+    """Whether a codec can keep what is transparent."""
+    return codec.encoder in _ALPHA
+
 
 @cache
 def encoder_formats(encoder: str) -> tuple[PixelFormat, ...]:
@@ -231,6 +245,8 @@ def choose_pixel_format(codec: Codec, layout: PixelLayout) -> PixelFormat:
     Raises:
         ValueError: If there is no such encoder, or none of its formats can be written.
     """
+    if layout.alpha and codec.encoder in _ALPHA:
+        return min(_ALPHA[codec.encoder], key=lambda form: _loss(form, layout))
     if codec.encoder in _ANIMATIONS:
         return _ANIMATIONS[codec.encoder]
     formats = encoder_formats(codec.encoder)

@@ -27,8 +27,14 @@ LIMITED, FULL = 1, 2
 _UNSPECIFIED = 2
 _BT709, _BT601 = 1, 5
 _FLAGS = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_RGBA = {"rgb24": "rgba", "rgb48le": "rgba64le"}
 _SWSCALE_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 """FFmpeg's colour spaces to libswscale's matrices."""
+
+
+def has_alpha(form: av.VideoFormat) -> bool:
+    """Whether frames of this format can be transparent."""
+    return any(component.is_alpha for component in form.components)
 
 
 @dataclass(frozen=True)
@@ -90,17 +96,21 @@ class Converter:
         self._reformatter = VideoReformatter()
 
     def to_rgb(self, frame: av.VideoFrame) -> Pixels:
-        """The frame's pixels, as they are stored: not turned upright."""
+        """The frame's pixels, RGB or RGBA, as they are stored: not turned upright."""
         full = self._colour.full_range or frame.format.is_rgb or self._headroom
-        converted = self._reformat(frame, self._rgb, source_full=full, target_full=True)
-        return converted.to_ndarray()
+        form = _RGBA[self._rgb] if has_alpha(frame.format) else self._rgb
+        pixels = self._reformat(frame, form, source_full=full, target_full=True).to_ndarray()
+        if pixels.shape[2] == 4 and pixels.dtype == np.uint16:  # libswscale makes 65520 of 12 bits that are opaque
+            pixels[..., 3] += pixels[..., 3] // 2 ** frame.format.components[3].bits
+        return pixels  # pyright: ignore[reportReturnType]
 
     def from_rgb(self, pixels: Pixels, pixel_format: str) -> av.VideoFrame:
         """A frame in ``pixel_format`` for the encoder."""
-        frame = av.VideoFrame.from_ndarray(pixels, format=self._rgb)
+        alpha = pixels.shape[2] == 4
+        frame = av.VideoFrame.from_ndarray(pixels, format=_RGBA[self._rgb] if alpha else self._rgb)
         if av.VideoFormat(pixel_format).is_rgb:
             return self._reformat(frame, pixel_format, source_full=True, target_full=True)
-        if self._colour.full_range or self._headroom:
+        if (self._colour.full_range or self._headroom) and not alpha:
             return self._full_range(frame, pixel_format)
         return self._reformat(frame, pixel_format, source_full=True, target_full=False)
 
@@ -154,6 +164,8 @@ class PixelLayout:
     """Bits a channel."""
     aspect: Fraction | None = None
     """Width of a pixel over its height, if not square."""
+    alpha: bool = False
+    """Whether frames are RGBA."""
 
     @property
     def deep(self) -> bool:

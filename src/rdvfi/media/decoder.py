@@ -11,7 +11,7 @@ import av.error
 from av.container import InputContainer
 
 from rdvfi.media.colour import Colour, Converter
-from rdvfi.media.pixels import Picture
+from rdvfi.media.pixels import Picture, to_picture
 from rdvfi.media.probe import VideoIndex, name_of, open_video, video_stream
 
 
@@ -29,7 +29,7 @@ def decode_frames(file: Path | BytesIO, index: VideoIndex, numbers: Sequence[int
     try:
         for number, frame in _numbered(file, index, numbers[0]):
             if number in wanted:
-                yield converter.to_rgb(frame)
+                yield to_picture(converter.to_rgb(frame))
             if number >= numbers[-1]:
                 return
     except av.error.FFmpegError as error:

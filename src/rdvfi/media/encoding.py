@@ -13,8 +13,10 @@ from rdvfi.media.codecs import (
     choose_codec,
     choose_pixel_format,
     encoder_options,
+    holds_alpha,
     named_format,
 )
+from rdvfi.media.output import is_folder_output
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo
 from rdvfi.media.stream_template import HOLDING
@@ -75,6 +77,13 @@ def keeps_video_levels(destination: Path, options: SinkOptions) -> bool:
     """Whether the output holds brightness outside the levels of video: YUV does, RGB does not."""
     suffix = destination.suffix.lower()
     return suffix not in _RGB_ONLY and not choose_codec(options.codec, destination).lossless
+
+
+def keeps_alpha(destination: Path, options: SinkOptions) -> bool:
+    """Whether the output can hold what is transparent: PNG images can, and some codecs."""
+    if is_folder_output(destination):
+        return True
+    return options.pix_fmt is None and holds_alpha(choose_codec(options.codec, destination))
 
 
 def plan_encoding(destination: Path, info: SourceInfo, options: SinkOptions) -> Encoding:
@@ -143,6 +152,8 @@ def _notes(encoding: Encoding, info: SourceInfo, destination: Path, options: Sin
     carried = codec.carries_aspect or suffix in HOLDING or encoding.scaled
     if layout.aspect is not None and not carried:
         yield f"pixels are {layout.aspect} as wide as high, which {suffix} with {codec.encoder} does not say"
+    if info.profile:
+        yield f"{suffix} files do not hold the colour profile of the images; a folder of PNG images does"
     asked = options.pix_fmt is not None or options.odd == "444"
     if not asked and codec.encoder in _DECODED and suffix not in (".mkv", ".avi"):
         yield from _seldom_decoded(encoding)

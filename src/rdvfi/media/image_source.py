@@ -1,14 +1,18 @@
-"""Images as a source of frames."""
+"""Images as a source of frames, looked through before any work."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from rdvfi.media.background import Backdrop
 from rdvfi.media.colour import SRGB_VIDEO, PixelLayout
-from rdvfi.media.images import colour_profile, has_alpha, read_image
-from rdvfi.media.pixels import Pixels
-from rdvfi.media.reader import Source, SourceFrame, SourceInfo
+from rdvfi.media.image_header import ImageHeader
+from rdvfi.media.images import image_header, read_pixels
+from rdvfi.media.reader import ReadOptions, Source, SourceFrame, SourceInfo
 from rdvfi.media.timestamps import Stamp
+
+_NAMED = 3
+"""Files that an error or a note names; the others are counted."""
 
 
 class ImageSource(Source):
@@ -16,43 +20,90 @@ class ImageSource(Source):
 
     Args:
         paths: The images in order.
-        rate: Images per second.
+        options: How they are read.
         name: What errors call the whole.
+        left_out: Names of files beside them that are no images.
+
+    Raises:
+        ValueError: If one of them cannot be read, or is not like the first.
     """
 
-    def __init__(self, paths: Sequence[Path], rate: Fraction, name: str) -> None:
-        if rate <= 0:
-            raise ValueError(f"image_rate is {rate}; it must be greater than 0")
-        self._paths = paths
-        self._tick = 1 / rate
-        self._first = read_image(paths[0])
-        data = paths[0].read_bytes()
-        height, width = self._first.shape[:2]
+    def __init__(self, paths: Sequence[Path], options: ReadOptions, name: str, left_out: Sequence[str] = ()) -> None:
+        if options.image_rate <= 0:
+            raise ValueError(f"image_rate is {options.image_rate}; it must be greater than 0")
+        self._paths, self._options = paths, options
+        self._tick = 1 / options.image_rate
+        headers = _look_through(paths, options.max_pixels)
+        first = headers[0]
+        transparent = any(header.alpha for header in headers)
         self.info = SourceInfo(
             name=name,
-            width=width,
-            height=height,
+            width=first.width,
+            height=first.height,
             frames=len(paths),
             span=(len(paths) - 1) * self._tick,
             tick=self._tick,
             colour=SRGB_VIDEO,
-            layout=PixelLayout("420", 8 * self._first.dtype.itemsize),
-            profile=colour_profile(data),
-            notes=("what is transparent in the images is shown on black",) if has_alpha(data) else (),
+            layout=PixelLayout("420", first.bits, alpha=transparent and options.alpha),
+            profile=first.profile,
+            notes=tuple(_notes(headers, left_out)),
         )
 
+        self._backdrop = Backdrop(self.info.layout.alpha, options.background)
+
+    def notes(self) -> list[str]:
+        """See `Source.notes`."""
+        return [*self.info.notes, *self._backdrop.notes("the images")]
+
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
-        """Read the images one by one; all must agree in size and depth."""
+        """Read the images one by one."""
+        info = self.info
         skipped = 0 if since is None else min(len(self._paths) - 1, max(0, int(since // self._tick)))
         for k, path in enumerate(self._paths[skipped:], start=skipped):
-            pixels = self._first if k == 0 else read_image(path)
-            if pixels.shape != self._first.shape or pixels.dtype != self._first.dtype:
-                raise ValueError(
-                    f"all images must be alike: {path} is {_describe(pixels)}, "
-                    f"{self._paths[0]} is {_describe(self._first)}"
-                )
+            pixels = read_pixels(path, max_pixels=self._options.max_pixels)
+            pixels = self._backdrop.show(pixels)
+            # Between the look and the reading, a file may have changed.
+            if pixels.shape[:2] != (info.height, info.width) or 8 * pixels.itemsize != info.layout.bits:
+                size = f"{pixels.shape[1]}x{pixels.shape[0]} with {8 * pixels.itemsize} bits"
+                raise ValueError(f"all images must be alike: {path} is {size} now")
             yield SourceFrame(pixels, Stamp(k * self._tick, self._tick))
 
 
-def _describe(pixels: Pixels) -> str:
-    return f"{pixels.shape[1]}x{pixels.shape[0]} with {8 * pixels.dtype.itemsize} bits"
+def _look_through(paths: Sequence[Path], max_pixels: int) -> list[ImageHeader]:
+    headers, faults = [], []
+    for path in paths:
+        try:
+            headers.append(image_header(path, max_pixels=max_pixels))
+        except (ValueError, OSError) as error:
+            faults.append(error)
+    if faults:
+        raise ValueError(_several([str(fault) for fault in faults], "; "))
+    first = headers[0]
+    others = [
+        f"{path} is {_describe(header)}"
+        for path, header in zip(paths, headers, strict=True)
+        if (header.width, header.height, header.bits) != (first.width, first.height, first.bits)
+    ]
+    if others:
+        raise ValueError(f"all images must be alike: {_several(others, ', ')}, {paths[0]} is {_describe(first)}")
+    return headers
+
+
+def _notes(headers: Sequence[ImageHeader], left_out: Sequence[str]) -> Iterator[str]:
+    if left_out:
+        yield f"{len(left_out)} files beside the images were left out: {_several(left_out, ', ')}"
+    for note in dict.fromkeys(note for header in headers for note in header.notes):
+        yield f"images: {note}"
+    if any(header.frames > 1 for header in headers):
+        yield "the first picture of each animated image is used"
+    if len({header.profile for header in headers}) > 1:
+        yield "the images have several colour profiles; that of the first is kept"
+
+
+def _several(texts: Sequence[str], separator: str) -> str:
+    more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+    return separator.join(texts[:_NAMED]) + more
+
+
+def _describe(header: ImageHeader) -> str:
+    return f"{header.width}x{header.height} with {header.bits} bits"

@@ -1,16 +1,19 @@
 """Image files: reading them strictly, writing PNG, and their natural order."""
 
 import re
+import zlib
+from io import BytesIO
 from pathlib import Path
 
-import numpy as np
+from rdvfi.media.image_decoding import decode_pixels
+from rdvfi.media.image_header import MAX_PIXELS, ImageHeader, read_header
+from rdvfi.media.pixels import Opaque, Pixels, composited
 
-from rdvfi.media.pixels import Pixels
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".j2k", ".tga", ".exr", ".dpx", ".ppm"}
+)
 """Image files that are read."""
 
-_PNG = b"\x89PNG"
 _HEADER = 33
 """Bytes of a PNG up to the end of its first chunk."""
 
@@ -28,88 +31,81 @@ def list_images(folder: Path) -> list[Path]:
     Raises:
         ValueError: If there are none.
     """
-    shown = (path for path in folder.iterdir() if not path.name.startswith("."))
-    paths = [path for path in shown if is_image(path) and path.is_file()]
+    paths = [path for path in folder.iterdir() if _is_shown(path)]
     if not paths:
         raise ValueError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))})")
     return sorted(paths, key=natural_key)
 
 
+def left_out(folder: Path) -> list[str]:
+    """Names of the files of a folder that `list_images` does not take."""
+    return sorted(path.name for path in folder.iterdir() if not path.is_dir() and not _is_shown(path))
+
+
+def _is_shown(path: Path) -> bool:
+    return not path.name.startswith(".") and is_image(path) and path.is_file()
+
+
 def natural_key(path: Path) -> tuple[tuple[int, str], ...]:
     """A sorting key in which runs of digits count as numbers; the name itself breaks ties."""
     parts = re.findall(r"\d+|\D+", path.name.lower())
-    key = [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    key = [(int(part), "") if part.isdecimal() and len(part) < 1000 else (-1, part) for part in parts]
     return (*key, (-2, path.name))
 
 
-def read_image(path: Path) -> Pixels:
+def image_header(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+    """What an image file says of itself.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no image, cut short, or larger than ``max_pixels``.
+    """
+    with path.open("rb") as file:
+        return read_header(file, str(path), max_pixels=max_pixels)
+
+
+def read_pixels(path: Path, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """An image as RGB or RGBA, 8 or 16 bits a channel; grey is spread.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is empty, cut short, damaged, or larger than ``max_pixels``.
+    """
+    return decode_file(path.read_bytes(), str(path), max_pixels)
+
+
+def read_image(path: Path) -> Opaque:
     """An image as RGB, 8 or 16 bits a channel; grey is spread, what is transparent is shown on black.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is empty, cut short, damaged, or of another depth.
+        ValueError: If it is empty, cut short, damaged, or too large.
     """
-    return decode_image(path.read_bytes(), str(path))
+    return composited(read_pixels(path))
 
 
-def decode_image(data: bytes, name: str) -> Pixels:
+def decode_image(data: bytes, name: str) -> Opaque:
     """The same of a file's content; ``name`` is what errors call it."""
-    import cv2
-
-    if not data:
-        raise ValueError(f"{name} is empty")
-    # The decoder would say the same on the error stream, in its own words.
-    if data.startswith(_PNG) and b"IEND" not in data[-4096:]:
-        raise ValueError(f"{name} is cut short: the end of the PNG is missing")
-    flags = cv2.IMREAD_UNCHANGED if has_alpha(data) else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if pixels is None:
-        raise ValueError(f"{name} is not an image that can be read, or is damaged")
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"{name} has {pixels.dtype} channels; 8-bit or 16-bit are expected")
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
-        most = np.iinfo(pixels.dtype).max
-        seen = pixels[..., :3].astype(np.float32) * (pixels[..., 3:].astype(np.float32) / most)
-        pixels = np.round(seen).astype(pixels.dtype)
-    elif pixels.ndim == 2:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return composited(decode_file(data, name))
 
 
-def has_alpha(data: bytes) -> bool:
-    """Whether the content of a PNG or WebP file may be transparent."""
-    if data.startswith(_PNG):
-        return data[25:26] in (b"\4", b"\6") or b"tRNS" in data[:4096]
-    if data[8:12] == b"WEBP":
-        return data[12:16] == b"VP8L" or (data[12:16] == b"VP8X" and bool(data[20] & 0x10))
-    return False
-
-
-def colour_profile(data: bytes) -> bytes:
-    """The chunk of a PNG file that holds its ICC profile, as it is stored; empty if there is none."""
-    position = len(_PNG) + 4
-    while data.startswith(_PNG) and position + 8 <= len(data):
-        length, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
-        if kind == b"iCCP":
-            return data[position : position + length + 12]
-        if kind == b"IDAT":
-            break
-        position += length + 12
-    return b""
+def decode_file(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """What `read_pixels` gives, of a file's content."""
+    return decode_pixels(data, read_header(BytesIO(data), name, max_pixels=max_pixels), name)
 
 
 def write_png(path: Path, pixels: Pixels, *, profile: bytes = b"") -> None:
-    """Write RGB pixels, 8 or 16 bits a channel, without loss; the file appears when it is whole.
+    """Write RGB or RGBA pixels, 8 or 16 bits a channel, without loss; the file appears when it is whole.
 
     Args:
         path: The file.
         pixels: The picture.
-        profile: What `colour_profile` found in the image that it was made from.
+        profile: An ICC profile of RGB, as `ImageHeader.profile` has it.
     """
     encoded = encode_png(pixels)
     partial = path.with_name(f".{path.name}.part")
     try:
-        partial.write_bytes(encoded[:_HEADER] + profile + encoded[_HEADER:])
+        partial.write_bytes(encoded[:_HEADER] + _profile_chunk(profile) + encoded[_HEADER:])
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)
@@ -117,12 +113,20 @@ def write_png(path: Path, pixels: Pixels, *, profile: bytes = b"") -> None:
 
 
 def encode_png(pixels: Pixels) -> bytes:
-    """RGB pixels as the content of a PNG file, without loss."""
+    """RGB or RGBA pixels as the content of a PNG file, without loss."""
     import cv2
 
+    order = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
     # Level 1 is several times faster than the default and a few per cent larger.
-    options = (cv2.IMWRITE_PNG_COMPRESSION, 1)
-    done, data = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+    done, data = cv2.imencode(".png", cv2.cvtColor(pixels, order), (cv2.IMWRITE_PNG_COMPRESSION, 1))
     if not done:
         raise OSError(f"could not encode a PNG of {pixels.shape[1]}x{pixels.shape[0]} pixels")
     return data.tobytes()
+
+
+def _profile_chunk(profile: bytes) -> bytes:
+    """The chunk of a PNG that holds an ICC profile."""
+    if not profile:
+        return b""
+    content = b"iCCPICC\0\0" + zlib.compress(profile)
+    return (len(content) - 4).to_bytes(4, "big") + content + zlib.crc32(content).to_bytes(4, "big")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, TypeVar
 
-from rdvfi.media.images import decode_image, encode_png
+from rdvfi.media.images import decode_file, encode_png
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.timestamps import Moment
 
@@ -72,5 +72,5 @@ class WholeFrames(FrameEncoder[WholeFrame]):
         head, _, picture = data.partition(b"\n")
         source, *times = json.loads(head)
         return WholeFrame(
-            decode_image(picture, "a kept frame"), Moment(int(source), *(Fraction(time) for time in times))
+            decode_file(picture, "a kept frame"), Moment(int(source), *(Fraction(time) for time in times))
         )

@@ -10,11 +10,16 @@ from rdvfi.types import Image
 Picture = UInt8[np.ndarray, "_ _ 3"]
 """One RGB frame, 8 bits a channel."""
 
-Pixels = UInt8[np.ndarray, "_ _ 3"] | UInt16[np.ndarray, "_ _ 3"]
-"""One RGB frame; 16 bits a channel where the source has more than 8."""
+Opaque = UInt8[np.ndarray, "_ _ 3"] | UInt16[np.ndarray, "_ _ 3"]
+"""One RGB frame."""
+
+Pixels = UInt8[np.ndarray, "_ _ _"] | UInt16[np.ndarray, "_ _ _"]
+"""One frame, RGB or RGBA (colours not multiplied by alpha); 16 bits a channel where the source has more than 8."""
+
+BLACK = (0, 0, 0)
 
 
-def to_tensor(pixels: Pixels, *, device: torch.device, dtype: torch.dtype) -> Image:
+def to_tensor(pixels: Opaque, *, device: torch.device, dtype: torch.dtype) -> Image:
     """RGB pixels as one (1, 3, H, W) image in [0, 1].
 
     Deep pixels stay in float32 whatever the model's type: half precision has 11 bits.
@@ -25,8 +30,8 @@ def to_tensor(pixels: Pixels, *, device: torch.device, dtype: torch.dtype) -> Im
     return image if pixels.dtype.itemsize > 1 else image.to(dtype)
 
 
-def to_pixels(frame: Float[Tensor, "3 H W"], *, deep: bool) -> Pixels:
-    """One image in [0, 1] as RGB pixels, rounded to the nearest value."""
+def to_pixels(frame: Float[Tensor, "_ H W"], *, deep: bool) -> Pixels:
+    """One image in [0, 1] as pixels, rounded to the nearest value."""
     most = 65535 if deep else 255
     scaled = frame.permute(1, 2, 0).to(torch.float32).mul(most).add_(0.5).clamp_(0, most)
     rounded = scaled.to(torch.int32).to(torch.uint16) if deep else scaled.to(torch.uint8)
@@ -34,8 +39,38 @@ def to_pixels(frame: Float[Tensor, "3 H W"], *, deep: bool) -> Pixels:
 
 
 def to_picture(pixels: Pixels) -> Picture:
-    """The same pixels with 8 bits a channel: the upper byte of 16."""
+    """The same picture with 8 bits a channel, the upper byte of 16; what is transparent is shown on black."""
+    pixels = composited(pixels)
     return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
+
+
+def composited(pixels: Pixels, background: tuple[int, int, int] = BLACK) -> Opaque:
+    """RGB as it is seen on a background of 8-bit RGB; RGB itself stays as it is."""
+    if pixels.shape[2] == 3:
+        return pixels
+    most = np.iinfo(pixels.dtype).max
+    cover = pixels[..., 3:].astype(np.float32) * (1 / most)
+    behind = np.array(background, np.float32) * (most / 255)
+    return np.round(pixels[..., :3] * cover + behind * (1 - cover)).astype(pixels.dtype)
+
+
+def coverage(pixels: Pixels) -> Opaque:
+    """Alpha as a grey picture; white where a picture has none."""
+    if pixels.shape[2] == 3:
+        return np.full_like(pixels, np.iinfo(pixels.dtype).max)
+    return np.repeat(pixels[..., 3:], 3, axis=2)
+
+
+def with_alpha(pixels: Pixels) -> Pixels:
+    """RGBA, opaque where there was no alpha."""
+    return pixels if pixels.shape[2] == 4 else np.concatenate([pixels, coverage(pixels)[..., :1]], axis=2)
+
+
+def straight(seen: Float[Tensor, "3 H W"], cover: Float[Tensor, "3 H W"]) -> Float[Tensor, "4 H W"]:
+    """RGBA of a frame as it is seen on black, and its alpha as a grey picture."""
+    alpha = cover.float().mean(0, keepdim=True).clamp(0.0, 1.0)
+    colours = torch.where(alpha > 0.5 / 65535, seen.float() / alpha.clamp_min(0.5 / 65535), 0.0)
+    return torch.cat([colours.clamp(0.0, 1.0), alpha])
 
 
 def bytes_of_frame(width: int, height: int) -> int:

@@ -133,15 +133,21 @@ def read_index(file: Path | BytesIO) -> VideoIndex:
         return VideoIndex(len(times), tuple(sorted(known)) if reliable else ())
 
 
-def first_frames(path: Path, count: int) -> tuple[list[av.VideoFrame], Fraction | None]:
+def first_frames(path: Path, count: int, *, max_pixels: int) -> tuple[list[av.VideoFrame], Fraction | None]:
     """The first frames that are shown, and how wide their pixels are: what the container says, else the stream.
 
     Raises:
-        ValueError: If none can be decoded.
+        ValueError: If none can be decoded, or they have more than ``max_pixels``.
     """
     frames: list[av.VideoFrame] = []
     with open_video(path) as container:
         stream = video_stream(container, path)
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > max_pixels:
+            raise ValueError(
+                f"{path} says that it is {width}x{height}, more pixels than max_pixels={max_pixels}; "
+                "raise it if that is true"
+            )
         for packet, _ in Packets(container, Damage()):
             if packet.stream.index == stream.index:
                 frames += decode(packet, Damage(), Fraction(0))

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from rdvfi.media.colour import Colour, PixelLayout
 from rdvfi.media.hdr import Brightness
-from rdvfi.media.images import is_image, list_images
-from rdvfi.media.pixels import Pixels
+from rdvfi.media.image_header import MAX_PIXELS
+from rdvfi.media.images import image_header, is_image, left_out, list_images
+from rdvfi.media.pixels import BLACK, Pixels
 from rdvfi.media.spatial import Spatial
 from rdvfi.media.timestamps import Stamp
 
@@ -62,7 +63,7 @@ class SourceInfo:
     headroom: bool = False
     """Whether pixels keep video levels; see `rdvfi.media.colour.Converter`."""
     profile: bytes = b""
-    """ICC profile of images, as `rdvfi.media.images.colour_profile` gives it."""
+    """ICC profile of images; empty if there is none."""
     notes: tuple[str, ...] = ()
     """What is wrong with the source, or was done about it, in sentences."""
 
@@ -81,6 +82,12 @@ class ReadOptions:
     """``auto`` makes whole frames of those that are marked as interlaced, ``on`` of all, ``off`` of none."""
     headroom: bool = False
     """Keep brightness outside the levels of video, for output that can hold it."""
+    alpha: bool = False
+    """Keep what is transparent, for output that can hold it."""
+    background: tuple[int, int, int] = BLACK
+    """8-bit RGB on which what is transparent is shown otherwise."""
+    max_pixels: int = MAX_PIXELS
+    """Pixels of a frame at most; larger ones are refused before they are decoded."""
 
 
 class Source(ABC):
@@ -141,21 +148,23 @@ def open_source(path: Path | Sequence[Path], options: ReadOptions | None = None)
             if not is_image(image):
                 raise ValueError(f"{image} is not an image file; several inputs must be images")
             check_input(image)
-        source = ImageSource(path, options.image_rate, " ".join(str(image) for image in path))
+        source = ImageSource(path, options, " ".join(str(image) for image in path))
     if source.info.frames < 2:
         raise ValueError(f"{source.info.name} holds a single frame; at least two are needed")
     return source
 
 
 def _open_one(path: Path, options: ReadOptions) -> Source:
+    from rdvfi.media.animation import AnimatedImage
     from rdvfi.media.image_source import ImageSource
     from rdvfi.media.video_source import VideoSource
 
     check_input(path)
     if path.is_dir():
-        return ImageSource(list_images(path), options.image_rate, str(path))
-    if is_image(path):
-        return ImageSource([path], options.image_rate, str(path))
+        return ImageSource(list_images(path), options, str(path), left_out(path))
+    if is_image(path) or path.suffix.lower() == ".apng":
+        header = image_header(path, max_pixels=options.max_pixels)
+        return AnimatedImage(path, header, options) if header.frames > 1 else ImageSource([path], options, str(path))
     return VideoSource(path, options)
 
 

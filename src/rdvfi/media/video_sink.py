@@ -69,7 +69,8 @@ class VideoSink(Sink):
 
     def encoder(self) -> FrameEncoder:
         """See `Sink.encoder`: packets of a new encoder, where the format can be put together from such."""
-        if not self._encoding.codec.joins:
+        # Packets that are kept lose the plane of transparency that VP9 has beside them.
+        if not self._encoding.codec.joins or self._encoding.form.name == "yuva420p":
             return WholeFrames()
         # The first one is that of the file itself, which has to be opened for the header anyway.
         spare, self._spare = self._spare, None

@@ -10,7 +10,8 @@ import av
 import av.error
 from av.container import InputContainer
 
-from rdvfi.media.colour import Colour, Converter, PixelLayout
+from rdvfi.media.background import Backdrop
+from rdvfi.media.colour import Colour, Converter, PixelLayout, has_alpha
 from rdvfi.media.deinterlace import Deinterlacer
 from rdvfi.media.fields import Fields
 from rdvfi.media.hdr import Brightness
@@ -47,9 +48,10 @@ class VideoSource(Source):
 
     def __init__(self, path: Path, options: ReadOptions) -> None:
         self._path, self._options = path, options
-        looked, aspect = first_frames(path, _LOOK)
+        looked, aspect = first_frames(path, _LOOK, max_pixels=options.max_pixels)
         first = looked[0]
         self._orientation = Orientation.of(first)
+        self._alpha = options.alpha and any(_seen_through(frame) for frame in looked)
         self._stored = (first.width, first.height)
         self._interlaced = options.deinterlace != "off" and any(frame.interlaced_frame for frame in looked)
         self._fields, self._marked = Fields(), 0
@@ -63,6 +65,7 @@ class VideoSource(Source):
             self.info = self._describe(stream, first, aspect, dict(container.metadata))
         self._resized = 0
         self._size = path.stat().st_size
+        self._backdrop = Backdrop(self._alpha, options.background)
 
     def _describe(
         self, stream: av.VideoStream, first: av.VideoFrame, aspect: Fraction | None, tags: dict[str, str]
@@ -80,7 +83,7 @@ class VideoSource(Source):
             span=self._scan.span,
             tick=self._scan.tick,
             colour=colour,
-            layout=PixelLayout(layout.chroma, layout.bits, aspect),
+            layout=PixelLayout(layout.chroma, layout.bits, aspect, self._alpha),
             metadata=tags,
             video_metadata=dict(stream.metadata),
             media=self._path,
@@ -107,6 +110,9 @@ class VideoSource(Source):
             plural = "frame seems" if count == 1 else "frames seem"
             notes.append(f"{count} {plural} to be missing in {self._path}, from {float(due):.2f} s on")
         notes += self._field_notes()
+        if self.info.video_metadata.get("alpha_mode") == "1":
+            notes.append(f"{self._path} has transparency in a plane of its own (VP9), which is not read")
+        notes += self._backdrop.notes(str(self._path))
         if self._resized:
             notes.append(
                 f"{self._path} changes its frame size: {self._resized} frames were scaled to "
@@ -250,7 +256,14 @@ class VideoSource(Source):
                 )
             self._resized += 1
             frame = frame.reformat(width=self._stored[0], height=self._stored[1], interpolation="BICUBIC")
-        return self._orientation.upright(converter.to_rgb(frame))
+        return self._orientation.upright(self._backdrop.show(converter.to_rgb(frame)))
+
+
+def _seen_through(frame: av.VideoFrame) -> bool:
+    """Whether a frame may be transparent: what has a palette is always decoded with alpha, used or not."""
+    if frame.format.name != "bgra":
+        return has_alpha(frame.format)
+    return bool(frame.to_ndarray(format="bgra")[..., 3].min() < 255)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import torch
 
 from rdvfi.geometry import MINIMUM_SIDE
 from rdvfi.interpolator import Interpolator
-from rdvfi.media.pixels import Pixels, to_pixels, to_tensor
+from rdvfi.media.pixels import Opaque, Pixels, composited, coverage, straight, to_pixels, to_tensor
 from rdvfi.media.reader import Source, SourceFrame
 from rdvfi.media.writer import Sink
 from rdvfi.types import Image
@@ -167,21 +167,29 @@ class Engine:
         img0 = self._second[1] if self._second is not None and self._second[0] is first else self._tensor(first)
         img1 = self._tensor(last)
         self._second = (last, img1)
-        found = self._pairs.between(img0, img1, [float(timestep) for timestep in timesteps])
+        times = [float(timestep) for timestep in timesteps]
+        found = self._pairs.between(img0, img1, times)
         self._confidences.append(found.confidence)
         if not found.same_scene:
             pair = UncertainPair(index, first.stamp.time, last.stamp.time, found.confidence, found.reason)
             self._uncertain.append(pair)
         if self._sheet is not None:
             self._sheet.begin(first.pixels, last.pixels, trusted=found.same_scene)
-        for frame, timestep in zip(found.frames, timesteps, strict=True):
+        frames = found.frames
+        if self._source.info.layout.alpha:
+            cover0, cover1 = (self._image(coverage(frame.pixels)) for frame in (first, last))
+            frames = map(straight, frames, self._pairs.along(cover0, cover1, times))
+        for frame, timestep in zip(frames, timesteps, strict=True):
             pixels = to_pixels(frame, deep=self._source.info.layout.deep)
             if self._sheet is not None:
                 self._sheet.add(pixels, float(timestep))
             yield pixels
 
     def _tensor(self, frame: SourceFrame) -> Image:
-        return to_tensor(frame.pixels, device=self._model.device, dtype=self._model.dtype)
+        return self._image(composited(frame.pixels))
+
+    def _image(self, pixels: Opaque) -> Image:
+        return to_tensor(pixels, device=self._model.device, dtype=self._model.dtype)
 
     def _report(self, read: int, seconds: float) -> VideoReport:
         info = self._source.info

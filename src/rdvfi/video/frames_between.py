@@ -70,11 +70,22 @@ class Pairs:
         motion = self._estimate(first, last)
         self._previous = (last, motion)
         one_scene = bool(motion.scene.same_scene[0])
-        frames = self._drawn(first, last, motion, timesteps)
-        if not one_scene and self._scenes.holds:
-            held = (first if self._scenes.holds_first(t) else last for t in timesteps)
-            frames = (frame[0] for frame in held)
+        frames = self._shown(first, last, motion, timesteps)
         return Between(frames, one_scene, float(motion.scene.confidence[0]), motion.scene.reason())
+
+    def along(self, first: Image, last: Image, timesteps: Sequence[float]) -> Iterator[Float[Tensor, "3 H W"]]:
+        """Other pictures of the two frames of the latest pair, moved as those are: their transparency."""
+        assert self._previous is not None
+        return self._shown(first, last, self._previous[1], timesteps)
+
+    def _shown(
+        self, first: Image, last: Image, motion: Motion, timesteps: Sequence[float]
+    ) -> Iterator[Float[Tensor, "3 H W"]]:
+        """What is drawn, or held where there are two scenes."""
+        if not bool(motion.scene.same_scene[0]) and self._scenes.holds:
+            held = (first if self._scenes.holds_first(t) else last for t in timesteps)
+            return (frame[0] for frame in held)
+        return self._drawn(first, last, motion, timesteps)
 
     def _estimate(self, first: Image, last: Image) -> Motion:
         after = self._previous[1] if self._previous is not None and self._previous[0] is first else None

@@ -11,7 +11,9 @@ from typing import SupportsFloat
 
 import torch
 
-from rdvfi.media.encoding import SinkOptions, keeps_video_levels
+from rdvfi.media.background import read_colour
+from rdvfi.media.encoding import SinkOptions, keeps_alpha, keeps_video_levels
+from rdvfi.media.image_header import MAX_PIXELS
 from rdvfi.media.output import check_destination, check_picture, is_folder_output
 from rdvfi.media.reader import ReadOptions, SourceInfo, open_source
 from rdvfi.media.writer import check_options, open_sink
@@ -63,6 +65,8 @@ def interpolate_video(
     strict: bool = False,
     deinterlace: str = "auto",
     max_gap: SupportsFloat = 10,
+    background: str = "black",
+    max_pixels: int = MAX_PIXELS,
     allow_untrained: bool = False,
     overwrite: bool = False,
     contact_sheet: PathLike | None = None,
@@ -110,6 +114,9 @@ def interpolate_video(
         deinterlace: ``auto`` makes whole frames of those that are marked as interlaced, ``off`` leaves them as
             they are, ``on`` takes every frame for interlaced.
         max_gap: Seconds between two source frames from which on the first is held, not interpolated.
+        background: Colour on which transparent pictures are shown where the destination holds no
+            transparency: ``black``, ``white``, ``gray`` or ``#rrggbb``.
+        max_pixels: Pixels of a frame at most; a larger one is refused before it is decoded.
         allow_untrained: Accept a model with learned parts that nobody trained.
         overwrite: Replace the destination if it exists.
         contact_sheet: Also write a PNG of one pair and the frames between, to look at.
@@ -150,6 +157,9 @@ def interpolate_video(
         strict=strict,
         deinterlace=_deinterlacing(deinterlace),
         headroom=not is_folder_output(target) and keeps_video_levels(target, options),
+        alpha=keeps_alpha(target, options),
+        background=read_colour(background),
+        max_pixels=max_pixels,
     )
     opened = timing.part(open_source(paths, reading), keep_start=keep_start)
     info = replace(opened.info, pace=timing.pace)

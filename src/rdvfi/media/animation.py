@@ -1,0 +1,81 @@
+"""An animated PNG or WebP as a source of frames."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from math import gcd, lcm
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rdvfi.media.background import Backdrop
+from rdvfi.media.colour import SRGB_VIDEO, PixelLayout
+from rdvfi.media.image_header import PILLOW_FORMATS, ImageHeader
+from rdvfi.media.reader import ReadOptions, Source, SourceFrame, SourceInfo
+from rdvfi.media.timestamps import Stamp
+
+_UNSAID = Fraction(1, 10)
+"""Seconds for which browsers show a frame that says no time."""
+_FINEST = 1_000_000
+
+
+class AnimatedImage(Source):
+    """The frames of an animated image, whole and each with its own duration.
+
+    Args:
+        path: The file.
+        header: What it says of itself.
+        options: How it is read.
+
+    Raises:
+        ValueError: If a frame cannot be decoded.
+    """
+
+    def __init__(self, path: Path, header: ImageHeader, options: ReadOptions) -> None:
+        self._path = path
+        durations = [duration for _, duration in self._decoded()]
+        steps = [duration.denominator for duration in durations]
+        base = min(lcm(*steps), _FINEST)
+        self._durations = [Fraction(max(1, round(duration * base)), base) for duration in durations]
+        tick = Fraction(gcd(*(int(duration * base) for duration in self._durations)), base)
+        self.info = SourceInfo(
+            name=str(path),
+            width=header.width,
+            height=header.height,
+            frames=len(durations),
+            span=sum(self._durations[:-1], Fraction(0)),
+            tick=tick,
+            colour=SRGB_VIDEO,
+            layout=PixelLayout("420", 8, alpha=header.alpha and options.alpha),
+            profile=header.profile,
+        )
+        self._backdrop = Backdrop(self.info.layout.alpha, options.background)
+
+    def notes(self) -> list[str]:
+        """See `Source.notes`."""
+        return self._backdrop.notes(self.info.name)
+
+    def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
+        """Decode the frames one by one."""
+        time = Fraction(0)
+        for (image, _), duration in zip(self._decoded(), self._durations, strict=True):
+            pixels = np.array(image.convert("RGBA"))
+            if since is None or time + duration > since:
+                yield SourceFrame(self._backdrop.show(pixels), Stamp(time, duration))
+            time += duration
+
+    def _decoded(self) -> Iterator[tuple[Any, Fraction]]:
+        """Each frame as a PIL image, and its duration in seconds."""
+        import PIL.Image
+
+        try:
+            with PIL.Image.open(self._path, formats=PILLOW_FORMATS) as image:
+                for number in range(getattr(image, "n_frames", 1)):
+                    image.seek(number)
+                    image.load()
+                    said = Fraction(image.info.get("duration") or 0) / 1000
+                    yield image, said.limit_denominator(65_535) or _UNSAID
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # decoders raise anything for bytes that they do not expect
+            raise ValueError(f"{self._path} is damaged: {error}") from error
