@@ -188,7 +188,7 @@ def interpolate(
             keep_start=keep_start,
             max_gap=max_gap,
             background=background,
-            **({} if max_pixels is None else {"max_pixels": max_pixels}),
+            max_pixels=max_pixels,
             allow_untrained=allow_untrained,
             overwrite=overwrite,
             contact_sheet=contact_sheet,

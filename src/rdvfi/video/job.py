@@ -66,7 +66,7 @@ def interpolate_video(
     deinterlace: str = "auto",
     max_gap: SupportsFloat = 10,
     background: str = "black",
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     allow_untrained: bool = False,
     overwrite: bool = False,
     contact_sheet: PathLike | None = None,
@@ -116,7 +116,7 @@ def interpolate_video(
         max_gap: Seconds between two source frames from which on the first is held, not interpolated.
         background: Colour on which transparent pictures are shown where the destination holds no
             transparency: ``black``, ``white``, ``gray`` or ``#rrggbb``.
-        max_pixels: Pixels of a frame at most; a larger one is refused before it is decoded.
+        max_pixels: Pixels of a frame at most, 2**27 if not given; a larger one is refused before it is decoded.
         allow_untrained: Accept a model with learned parts that nobody trained.
         overwrite: Replace the destination if it exists.
         contact_sheet: Also write a PNG of one pair and the frames between, to look at.
@@ -159,7 +159,7 @@ def interpolate_video(
         headroom=not is_folder_output(target) and keeps_video_levels(target, options),
         alpha=keeps_alpha(target, options),
         background=read_colour(background),
-        max_pixels=max_pixels,
+        max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
     )
     opened = timing.part(open_source(paths, reading), keep_start=keep_start)
     info = replace(opened.info, pace=timing.pace)
