@@ -15,11 +15,11 @@ BENCH_OPTIONS ?=
 # mkdocs-material announces its successor on every build.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help setup demo test plugin lowest lint format bench docs clean
+.PHONY: help setup demo test integrations plugin lowest lint format bench docs clean
 
 help:
 	@sed -n '1,4s/^# \{0,1\}//p' Makefile
-	@echo 'Also: setup, plugin, lowest, lint, format, bench, docs, clean.'
+	@echo 'Also: setup, integrations, plugin, lowest, lint, format, bench, docs, clean.'
 
 setup: $(INSTALLED)
 
@@ -39,6 +39,17 @@ demo: $(INSTALLED)
 # One process per core, each with one thread. Whole files go to a process, since fixtures are made once per file.
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto --dist loadfile $(TEST_OPTIONS)
+
+# What is heavy to install, or wants other versions than .venv has (Gradio another Pillow), in an environment on top of it.
+# The page is opened in Chromium where there is one.
+integrations: $(INSTALLED)
+	rm -rf out/integrations
+	@mkdir -p out
+	$(PYTHON) -m venv out/integrations
+	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > out/integrations/base.pth
+	@mv out/integrations/base.pth "$$(out/integrations/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	@out/integrations/bin/python tools/install.py -e '.[demo]' $(PIP_OPTIONS)
+	out/integrations/bin/python -m pytest -q tests/test_serve.py
 
 # The example plug-in, installed beside rdvfi as a user would, and not into .venv.
 plugin: $(INSTALLED)

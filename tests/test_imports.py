@@ -38,6 +38,7 @@ LAYERS = [
     {"video"},
     {"evaluation"},
     {"training"},
+    {"serve", "integrations"},
     {"__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -1,0 +1,119 @@
+"""What a page takes from strangers, and the one line that says why not.
+
+Everything is looked at before it is decoded: the size of a picture is in its header, the length of a clip
+in its packets. A message names a file as its owner does, never where it lies on the server.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from rdvfi.media.images import is_image, read_image
+from rdvfi.media.pixels import Pixels
+from rdvfi.media.reader import SourceInfo, open_source
+from rdvfi.video.timing import Retiming
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a page takes at most.
+
+    Raises:
+        ValueError: If a limit is not greater than 0.
+    """
+
+    megapixels: float = 9.0
+    """Millions of pixels of a picture, or of a frame of a clip."""
+    seconds: float = 60.0
+    """Length of a clip."""
+    frames: int = 3000
+    """Frames that come out of a clip."""
+    megabytes: float = 200.0
+    """Size of an uploaded file."""
+    waiting: int = 16
+    """Requests that may wait; whoever comes later is told that the page is busy."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not getattr(self, field.name) > 0:
+                raise ValueError(f"{field.name} is {getattr(self, field.name)}; it must be greater than 0")
+
+    def read_pair(self, paths: Sequence[Path]) -> tuple[Pixels, Pixels]:
+        """Two pictures of one size and one depth.
+
+        Raises:
+            ValueError: If one is no picture, is too large, or they differ in size.
+        """
+        first, last = (self._read(path) for path in paths)
+        if first.shape != last.shape:
+            sizes = " and ".join(_size(pixels.shape[1], pixels.shape[0]) for pixels in (first, last))
+            raise ValueError(f"the pictures are {sizes} pixels; both must have the same size")
+        return first, last
+
+    def _read(self, path: Path) -> Pixels:
+        with own_names(path):
+            self._check_size(path, *_picture_size(path))
+            return read_image(path)
+
+    def check_clip(self, path: Path, retiming: Retiming | None = None) -> SourceInfo:
+        """What a clip holds, if it is not too large, too long, or too many frames come out.
+
+        Raises:
+            ValueError: If it is.
+        """
+        with own_names(path):
+            info = open_source(path).info
+        self._check_size(path, info.width, info.height)
+        seconds = float(info.span)
+        if seconds > self.seconds:
+            raise ValueError(f"{path.name} lasts {seconds:.1f} s; at most {self.seconds:g} s are taken here")
+        count = info.frames if retiming is None else retiming.count(info.frames, info.span, info.tick)
+        if count > self.frames:
+            raise ValueError(
+                f"{count} frames would come out of {path.name}; at most {self.frames} are made here: "
+                "choose fewer, or a shorter clip"
+            )
+        return info
+
+    def _check_size(self, path: Path, width: int, height: int) -> None:
+        if width * height > self.megapixels * 1e6:
+            raise ValueError(
+                f"{path.name} is {_size(width, height)} pixels ({width * height / 1e6:.1f} megapixels); "
+                f"at most {self.megapixels:g} megapixels are taken here"
+            )
+
+
+def split_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Pictures and clips among some files, by their names."""
+    return [path for path in paths if is_image(path)], [path for path in paths if not is_image(path)]
+
+
+@contextmanager
+def own_names(path: Path) -> Iterator[None]:
+    """Errors call a file by its name alone.
+
+    Raises:
+        ValueError: Instead of an error that tells where the file is.
+    """
+    try:
+        yield
+    except (ValueError, OSError, MemoryError) as error:
+        raise ValueError(str(error).replace(str(path), path.name)) from error
+
+
+def _picture_size(path: Path) -> tuple[int, int]:
+    """Width and height, from the header."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, Image.DecompressionBombError):
+            raise ValueError(f"{path} has far too many pixels") from error
+        raise ValueError(f"{path} is not an image that can be read, or is damaged") from error
+
+
+def _size(width: int, height: int) -> str:
+    return f"{width}x{height}"

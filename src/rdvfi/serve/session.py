@@ -1,0 +1,161 @@
+"""What the page keeps: the models of all visitors, and of each visitor the pair that is looked at."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from rdvfi.config import build
+from rdvfi.interfaces import Motion
+from rdvfi.interpolator import Interpolator
+from rdvfi.media.pixels import Picture, Pixels, to_picture, to_pixels, to_tensor
+from rdvfi.serve.layers import Layer, Paths, draw_layer, longest_flow
+from rdvfi.video.ready import choose_place, ready_model
+
+
+class Models:
+    """The models that can be chosen, each built when it is asked for first.
+
+    Args:
+        names: Names, folders or hub ids for `rdvfi.create_model`.
+        recipes: Recipes for `rdvfi.build`.
+        device: Where they run; CUDA if there is a device, else the CPU.
+        dtype: The type of their networks; float16 on CUDA, float32 elsewhere.
+        allow_untrained: Accept learned parts that nobody trained.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        recipes: Sequence[str] = (),
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        allow_untrained: bool = False,
+    ) -> None:
+        self._place = choose_place(device, dtype)
+        self._allow_untrained = allow_untrained
+        labels = {f"{name} (recipe)": name for name in recipes}
+        self._recipes = labels
+        self.choices = [*names, *labels]
+        if not self.choices:
+            raise ValueError("no model to choose: give a model or a recipe")
+        self._built: dict[str, Interpolator] = {}
+        self._building = threading.Lock()
+        self.drawing = threading.Lock()
+        """Held while frames of a pair are made: two at once would only wait for each other."""
+
+    def get(self, choice: str) -> Interpolator:
+        """The model of this name.
+
+        Raises:
+            ValueError: If it is not among the choices, or nobody trained it.
+        """
+        if choice not in self.choices:
+            raise ValueError(f"model is {choice!r}; expected one of {', '.join(self.choices)}")
+        with self._building:
+            if choice not in self._built:
+                self._built[choice] = self._build(choice)
+            return self._built[choice]
+
+    def _build(self, choice: str) -> Interpolator:
+        device, dtype = self._place
+        if choice in self._recipes:
+            model = build(self._recipes[choice]).eval().requires_grad_(False).to(device, dtype)
+            return ready_model(model, None, None, allow_untrained=self._allow_untrained)
+        return ready_model(choice, device, dtype, allow_untrained=self._allow_untrained)
+
+    def warm_up(self) -> None:
+        """Build the first model and draw with it, so that the first visitor need not wait for it."""
+        pixels = torch.rand(1, 3, 720, 1280).mul(255).byte()[0].permute(1, 2, 0).numpy()
+        Pair.of((pixels, pixels), self, self.choices[0]).frame(0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two pictures and the motion between them: from one estimate, frames and layers of any time."""
+
+    model: Interpolator
+    images: tuple[torch.Tensor, torch.Tensor]
+    motion: Motion
+    paths: Paths
+    longest: float
+    deep: bool
+    drawing: threading.Lock
+
+    @classmethod
+    @torch.inference_mode()
+    def of(cls, pixels: tuple[Pixels, Pixels], models: Models, choice: str) -> "Pair":
+        """Estimate the motion of two pictures of one size.
+
+        Raises:
+            ValueError: If the model cannot be had, or the pictures are too small.
+        """
+        model = models.get(choice)
+        first, last = (to_tensor(each, device=model.device, dtype=model.dtype) for each in pixels)
+        if first.dtype != last.dtype:
+            first, last = first.float(), last.float()
+        with models.drawing:
+            motion = model.estimate(first, last)
+            paths = Paths.of(motion.trajectory, (first.shape[-2], first.shape[-1]), model.device)
+            longest = longest_flow(motion.trajectory, torch.zeros(1, device=model.device))
+        deep = any(each.dtype.itemsize > 1 for each in pixels)
+        return cls(model, (first, last), motion, paths, longest, deep, models.drawing)
+
+    @property
+    def one_scene(self) -> bool:
+        """Whether both pictures are of one scene; else frames between are cross-faded."""
+        return bool(self.motion.scene.same_scene[0])
+
+    @torch.inference_mode()
+    def frame(self, time: float) -> Pixels:
+        """The frame of a time in [0, 1]."""
+        with self.drawing:
+            drawn = self.model.render(*self.images, self.motion, [time])
+        return to_pixels(drawn[0, 0], deep=self.deep)
+
+    @torch.inference_mode()
+    def shown(self, time: float, layer: Layer, *, paths: bool) -> Picture:
+        """The frame of a time, with a layer and the paths of points over it."""
+        picture = to_picture(self.frame(time))
+        times = torch.tensor([time], device=self.model.device)
+        picture = draw_layer(picture, self.motion.trajectory, layer, times, self.longest)
+        return self.paths.draw(picture, time) if paths else picture
+
+    def line(self) -> str:
+        """What is known of the pair, on one line."""
+        height, width = self.images[0].shape[-2:]
+        confidence = float(self.motion.scene.confidence[0])
+        if not self.one_scene:
+            return f"{width}x{height}: {self.motion.scene.reason()}, so the pictures are cross-faded"
+        return f"{width}x{height}, mean confidence of the motion {confidence:.2f}"
+
+
+class Session:
+    """What one visitor has on the page; nobody else can reach it.
+
+    Attributes:
+        waiting: A single picture, whose partner is still to come.
+        opened: The two pictures.
+        pair: Their motion.
+        clip: A video file.
+        stopped: Set to stop the work on a clip.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: Path | None = None
+        self.opened: tuple[Pixels, Pixels] | None = None
+        self.pair: Pair | None = None
+        self.clip: Path | None = None
+        self.stopped = threading.Event()
+
+    def __deepcopy__(self, memo: object) -> "Session":
+        """Every visitor starts with an empty one."""
+        return Session()
+
+    def clear(self) -> None:
+        """Forget everything, and stop what is going on."""
+        self.stopped.set()
+        self.waiting = self.opened = self.pair = self.clip = None
