@@ -20,14 +20,13 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from rdvfi.config import PRIMARY, search_path
 from rdvfi.overrides import Overrides, explained
 
 Row = Mapping[str, Any]
-Job = Callable[[DictConfig, Path, Sequence[str]], Row]
+Job = Callable[[Mapping[str, Any], Path, Sequence[str]], Row]
 """What is done with a point's configuration, in a folder of its own; given its overrides, too."""
 
 _RESULT, _TABLE = "result.json", "results.csv"
@@ -99,7 +98,7 @@ def sweep(
     """
     directory = _directory(settings, into)
 
-    def task(cfg: DictConfig) -> float:
+    def task(cfg: Mapping[str, Any]) -> float:
         own, about = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get()
         given = list(about.overrides.task)
         try:
@@ -122,7 +121,7 @@ def sweep(
 
 
 def run_hydra(
-    task: Callable[[DictConfig], Any],
+    task: Callable[[Any], Any],
     folder: Path,
     overrides: Overrides,
     flags: Sequence[str],

@@ -1,14 +1,18 @@
 """The command ``rdvfi evaluate``: options, a progress bar, a table."""
 
 import itertools
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rdvfi_cli.options import Quiet, Threads, parse_dtype, use_threads
+from rdvfi_cli.options import ConfigDir, Multirun, Quiet, ShowConfig, ShowInfo, Threads, parse_dtype, use_threads
 from rdvfi_cli.progress import Progress
+from rdvfi_cli.sweeping import Chosen, Hydra, shown, swept
 
 if TYPE_CHECKING:
     from rdvfi.evaluation.results import Report
@@ -22,14 +26,28 @@ def evaluate(
             "'laboratory-determined', 'laboratory-undetermined'."
         ),
     ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Overrides of RDVFI-S, or of the one --model or --recipe, such as basis=linear."),
+    ] = None,
     gap: Annotated[int, typer.Option(help="Distance between input frames.")] = 9,
     models: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Models and baselines, separated by commas: rdvfi-s, a saved folder, blend, dis, "
-            "dis-448, rife; add +blur1 to blur a method's frames."
+            "dis-448, rife; add +blur1 to blur a method's frames. rdvfi-s,dis,blend without --model and --recipe."
         ),
-    ] = "rdvfi-s,dis,blend",
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A model with parts exchanged: 'linear=rdvfi-s basis=linear'. May be given several times."),
+    ] = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A recipe's model, of fresh weights: 'mine=my.yaml basis=linear'. May be given several times."
+        ),
+    ] = None,
     external: Annotated[
         list[str] | None,
         typer.Option(
@@ -69,6 +87,10 @@ def evaluate(
     ] = "",
     device: Annotated[str, typer.Option(help="Device, such as cpu or cuda.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
+    multirun: Multirun = False,
+    cfg: ShowConfig = None,
+    info: ShowInfo = False,
+    config_dir: ConfigDir = None,
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
@@ -80,6 +102,7 @@ def evaluate(
 
     from rdvfi.evaluation import protocol, result_tables
     from rdvfi.evaluation.html_report import ExamplePairs, write_page
+    from rdvfi.evaluation.methods import ModelMethod
     from rdvfi.evaluation.metrics import metrics as known_metrics
     from rdvfi.evaluation.results import check_output
 
@@ -87,9 +110,22 @@ def evaluate(
         check_output(output)
     gaps = _gaps(gap, report_gaps, report_page)
     use_threads(threads)
-    names, groups = _listed(models), _listed(by)
-    if not names:
+    selections = _selections(model or [], recipe or [], overrides or [], config_dir)
+    if selections and shown(next(iter(selections.values())), Hydra(False, cfg, info, config_dir)):
+        return
+    if (multirun or cfg or info) and len(selections) != 1:
+        raise ValueError("--multirun, --cfg and --info are for one model: give overrides, and one --model or --recipe")
+    default = "" if model or recipe or multirun else ",".join((*(() if selections else ("rdvfi-s",)), "dis,blend"))
+    names, groups = _listed(default if models is None else models), _listed(by)
+    if not names and not selections:
         raise ValueError("--models names no method")
+    if multirun:
+        options = {"gap": gap, "start": start, "pairs": pairs, "max_size": max_size, "skip_cuts": skip_cuts}
+        job = partial(_score, clip, options | {"device": device, "dtype": parse_dtype(dtype)})
+        swept(next(iter(selections.values())), job, objective="psnr", into=_folder_of(output), quiet=quiet)
+        return
+    built = [ModelMethod(one.built(device, parse_dtype(dtype), seed=0), name=name) for name, one in selections.items()]
+    names = [*names, *selections]
     if compare is not None and compare not in names:
         raise ValueError(f"--compare is {compare!r}; it must be one of --models: {', '.join(names)}")
     total = sum(protocol.count_windows(clip, gap=one, start=start, pairs=pairs) for one in gaps if one > 0)
@@ -99,7 +135,7 @@ def evaluate(
         measure = partial(
             protocol.evaluate,
             clip,
-            models=[*names, *(external or ())],
+            models=[*built, *(name for name in names if name not in selections), *(external or ())],
             start=start,
             pairs=pairs,
             max_size=max_size,
@@ -133,6 +169,44 @@ def evaluate(
         console.print(f"saved {output}", soft_wrap=True)
     if report_page is not None:
         console.print(f"saved {report_page}", soft_wrap=True)
+
+
+def _selections(
+    models: list[str], recipes: list[str], overrides: list[str], config_dir: Path | None
+) -> dict[str, Chosen]:
+    """The models with parts exchanged, by their names; overrides alone are those of RDVFI-S."""
+    found: dict[str, Chosen] = {}
+    for kind, texts in (("model", models), ("recipe", recipes)):
+        for text in texts:
+            first, *own = shlex.split(text) or [""]
+            name, named, target = first.partition("=")
+            chosen = target if named else first
+            if not chosen or (name if named else text) in found:
+                raise ValueError(f"--{kind} is {text!r}; expected NAME={kind.upper()} [KEY=VALUE]..., each NAME once")
+            given = (chosen, None) if kind == "model" else (None, chosen)
+            found[name if named else text] = Chosen(*given, tuple(own), config_dir)
+    if not overrides:
+        return found
+    if len(found) > 1:
+        raise ValueError(f"{overrides[0]} could be meant for each of {', '.join(found)}; write it inside --model '...'")
+    name, one = next(iter(found.items())) if found else (" ".join(("rdvfi-s", *overrides)), Chosen("rdvfi-s", None))
+    return {name: replace(one, overrides=(*one.overrides, *overrides), config_dir=config_dir)}
+
+
+def _score(clip: str, options: dict[str, Any], point: Chosen, folder: Path, given: Sequence[str]) -> dict[str, Any]:
+    """A point of a sweep: quality and time of its model."""
+    from rdvfi.evaluation.methods import ModelMethod
+    from rdvfi.evaluation.protocol import evaluate as measure
+
+    method = ModelMethod(point.built(options["device"], options["dtype"], seed=0), name="model")
+    report = measure(clip, models=[method], **options)
+    report.save(folder / "report.json")
+    (score,) = report.scores
+    return {"psnr": score.psnr, "ssim": score.ssim, "ms_per_frame": score.ms_per_frame}
+
+
+def _folder_of(output: Path | None) -> Path | None:
+    return None if output is None else output.with_name(f"{output.stem}.multirun")
 
 
 def _gaps(gap: int, more: str, page: Path | None) -> list[int]:

@@ -205,7 +205,8 @@ def interpolate(
         return report
 
     def job(point: Chosen, folder: Path, given: Sequence[str]) -> dict[str, Any]:
-        own = destination.with_name(f"{destination.stem}.{','.join(given)}{destination.suffix}")
+        label = ",".join(given).replace(".", "_").replace("/", "_")
+        own = destination.with_name(f"{destination.stem}-{label}{destination.suffix}")
         report = done(point, own)
         return {"output": str(own), "seconds": report.seconds, "confidence": report.confidence}
 

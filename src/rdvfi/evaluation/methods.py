@@ -6,8 +6,9 @@
 saved folder or a hub id.
 """
 
+import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -28,6 +29,12 @@ BASELINES = ("blend", "dis", "dis-448", "minterpolate", "rife")
 _BLURRED = re.compile(r"(?P<method>.+)\+blur(?P<sigma>\d+(\.\d+)?)")
 _REDUCED_DIS = re.compile(r"dis-(?P<width>\d+)")
 _NARROWEST = 32
+
+
+Compared = str | Method | Interpolator
+"""A method by name, or a method or model itself."""
+Models = Sequence[Compared] | Mapping[str, Compared]
+"""What is compared; the keys of a mapping are what it is called in the report."""
 
 
 class ModelMethod(Method):
@@ -98,18 +105,24 @@ def create_method(name: str, *, device: str | torch.device = "cpu", dtype: torch
 
 
 def create_methods(
-    models: Sequence[str | Method | Interpolator],
+    models: Models,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> list[Method]:
-    """Methods from names, methods, and models; a model given as an object is named 'model'.
+    """Methods from names, methods, and models; a model given as an object is named 'model', or by its key.
 
     A method that lacks a package or its weights becomes an `Unavailable` one, and the others go on.
 
     Raises:
         ValueError: If there is no method of some name.
     """
+    if isinstance(models, Mapping):
+        made = create_methods(list(models.values()), device=device, dtype=dtype)
+        methods = [copy.copy(method) for method in made]
+        for name, method in zip(models, methods, strict=True):
+            method.name = name
+        return methods
     methods: list[Method] = []
     for model in models:
         if isinstance(model, Method):

@@ -7,15 +7,13 @@ from pathlib import Path
 import torch
 
 from rdvfi.evaluation.ablate import ablations, losses
-from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.clip_evaluation import LONG_CLIP, EvaluationWindow, windows
 from rdvfi.evaluation.measure import Observer, measure, usable_device
-from rdvfi.evaluation.methods import create_methods
+from rdvfi.evaluation.methods import Models, create_methods
 from rdvfi.evaluation.metrics import DEFAULT, PERCEPTUAL
 from rdvfi.evaluation.procedural import procedural_windows, scene_count, scene_sets
 from rdvfi.evaluation.results import Report, read_environment
 from rdvfi.evaluation.window_properties import describer
-from rdvfi.interpolator import Interpolator
 from rdvfi.media.clip import open_clip
 from rdvfi.media.pixels import Picture
 from rdvfi.registry import did_you_mean
@@ -25,7 +23,7 @@ def evaluate(
     clip: str | os.PathLike[str],
     *,
     gap: int = 9,
-    models: Sequence[str | Method | Interpolator] = ("rdvfi-s", "dis", "blend"),
+    models: Models = ("rdvfi-s", "dis", "blend"),
     start: int = 0,
     pairs: int | None = None,
     max_size: int | None = None,
@@ -49,7 +47,8 @@ def evaluate(
             and zooms), ``"procedural-limbs"``, ``"laboratory-determined"`` or
             ``"laboratory-undetermined"`` (`rdvfi.evaluation.laboratory`).
         gap: Distance between input frames.
-        models: Names (see `rdvfi.evaluation.methods`), methods or models.
+        models: Names (see `rdvfi.evaluation.methods`), methods or models; or a mapping from what they are
+            called in the report: ``{"mine": model, "theirs": other}``.
         start: Number of the first input frame (of the first scene of a procedural set).
         pairs: Number of input pairs, from the start; all by default.
         max_size: Longest side of the frames; larger ones are reduced first.
