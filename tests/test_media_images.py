@@ -176,7 +176,7 @@ def test_colour_profiles_are_kept(tmp_path, suffix) -> None:
     source = open_source(tmp_path)
     sink = FolderSink(tmp_path, source.info.profile)
     for frame in source.frames():
-        sink.write(frame.pixels, Moment(0, Fraction(0), *frame.stamp))
+        sink.write(frame.pixels, Moment(0, Fraction(0), frame.stamp.time, frame.stamp.duration))
     with PIL.Image.open(tmp_path / "frame_000001.png") as written:
         assert written.info["icc_profile"] == profile
     write_png(tmp_path / "plain.png", np.zeros((4, 4, 3), np.uint8))

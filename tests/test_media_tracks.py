@@ -24,8 +24,12 @@ def _film(
     subtitles: str | None = None,
     chapters: bool = False,
     pause: int = 0,
+    second: tuple[dict[str, str], int] | None = None,
 ) -> None:
-    """A second of moving texture with tracks; sound pauses for so many samples in its middle."""
+    """A second of moving texture with tracks; sound pauses for so many samples in its middle.
+
+    ``second`` is tags and disposition of the second sound.
+    """
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=6)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
@@ -33,6 +37,9 @@ def _film(
         for number, codec in enumerate(sounds):
             track = container.add_stream(codec, rate=48_000, layout="stereo")
             track.metadata["language"] = ("eng", "fra")[number % 2]
+            if number == 1 and second is not None:
+                track.metadata.update(second[0])
+                track.disposition = second[1]
             tracks.append(track)
         text = None
         if subtitles is not None:
@@ -119,7 +126,8 @@ def test_sound_that_a_container_does_not_hold_is_encoded(tmp_path, source, codec
 def test_sound_is_copied_wherever_the_container_holds_it(tmp_path, source, codec, name) -> None:
     _film(tmp_path / source, sounds=(codec,))
     before = clips.sound_packets(tmp_path / source)
-    assert _copy(tmp_path / source, tmp_path / name) == []
+    notes = _copy(tmp_path / source, tmp_path / name)
+    assert notes == ([".avi files do not say of tracks: language"] if name == "o.avi" else [])
     assert _tracks(tmp_path / name)[1] == ("audio", codec)
     after = clips.sound_packets(tmp_path / name)
     assert b"".join(sound for _, sound in after) == b"".join(sound for _, sound in before)
@@ -237,8 +245,10 @@ def test_tags_of_the_video_track_are_kept(tmp_path) -> None:
     assert (tags["stereo_mode"], tags["title"], tags["language"]) == ("left_right", "Main", "eng")
     assert _copy(tmp_path / "in.mkv", tmp_path / "o.mp4") == []
     assert open_source(tmp_path / "o.mp4").info.spatial.stereo_mode == 1
-    (note,) = _copy(tmp_path / "in.mkv", tmp_path / "o.ts")
-    assert note == "that frames are stereoscopic (left_right) cannot be written to .ts"
+    assert _copy(tmp_path / "in.mkv", tmp_path / "o.ts") == [
+        "that frames are stereoscopic (left_right) cannot be written to .ts",
+        ".ts files do not say of tracks: title",
+    ]
 
 
 @pytest.mark.parametrize("mode", range(1, 15))
@@ -278,6 +288,95 @@ def test_a_projection_of_all_around_is_kept(tmp_path) -> None:
         "that frames are stereoscopic (top_bottom) cannot be written to .mov",
         "that frames are a projection of all around (360 degrees) cannot be written to .mov",
     ]
+
+
+@pytest.mark.parametrize(("name", "kept"), [("o.mkv", True), ("o.mp4", True), ("o.m4v", True), ("o.webm", False)])
+@pytest.mark.parametrize("codec", ["mjpeg", "png"])
+def test_covers_are_kept_or_named(tmp_path, name, kept, codec) -> None:
+    picture = np.full((48, 48, 3), (200, 30, 30), np.uint8)
+    with av.open(str(tmp_path / "in.mp4"), "w") as container:
+        video = container.add_stream("libx264", rate=6)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        cover = container.add_stream(codec, rate=1)
+        cover.width, cover.height, cover.pix_fmt = 48, 48, "yuvj420p" if codec == "mjpeg" else "rgb24"
+        cover.disposition = av.stream.Disposition.attached_pic
+        for moving in clips.moving(3, 48, 64):
+            pixels = np.round(moving * 255).astype(np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=cover.pix_fmt)
+        container.mux(cover.encode(frame))
+        container.mux([*cover.encode(None), *video.encode(None)])
+    notes = _copy(tmp_path / "in.mp4", tmp_path / name)
+    assert [note[:17] for note in notes] == ([] if kept else ["cover picture #1 "])
+    with av.open(str(tmp_path / name)) as container:
+        covers = [s for s in container.streams.video if s.disposition & av.stream.Disposition.attached_pic]
+        assert len(covers) == kept
+        if kept:
+            shown = next(container.decode(covers[0])).to_ndarray(format="rgb24")
+            assert np.abs(shown.astype(int) - picture).max() < 12
+
+
+def test_lines_of_text_that_overlap_are_all_shown_in_mp4(tmp_path) -> None:
+    lines = [(200, 500, "one"), (400, 300, "two"), (400, 600, "three"), (1200, 100, "four")]
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        video = container.add_stream("libx264", rate=6)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        text = container.add_mux_stream("subrip")
+        text.time_base = Fraction(1, 1000)
+        for picture in clips.moving(9, 48, 64):
+            pixels = np.round(picture * 255).astype(np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        for start, duration, words in lines:
+            packet = av.Packet(words.encode())
+            packet.pts = packet.dts = start
+            packet.duration, packet.time_base, packet.stream = duration, Fraction(1, 1000), text
+            container.mux(packet)
+        container.mux(video.encode(None))
+    _copy(tmp_path / "in.mkv", tmp_path / "o.mp4")
+    with av.open(str(tmp_path / "o.mp4")) as container:
+        packets = [packet for packet in container.demux(subtitles=0) if packet.size > 2]
+    shown = [(float(p.pts * p.time_base), float(p.duration * p.time_base), bytes(p)[2:].decode()) for p in packets]
+    assert [words for _, _, words in shown] == ["one", "one\ntwo\nthree", "three", "four"]
+    assert [time for time, _, _ in shown] == pytest.approx([0.2, 0.4, 0.7, 1.2], abs=2e-3)
+    assert [duration for _, duration, _ in shown] == pytest.approx([0.2, 0.3, 0.3, 0.1], abs=2e-3)
+    assert _copy(tmp_path / "in.mkv", tmp_path / "p.mkv") == []
+    with av.open(str(tmp_path / "p.mkv")) as container:
+        kept = [(p.pts, p.duration, bytes(p)) for p in container.demux(subtitles=0) if p.size]
+    assert kept == [(start, duration, words.encode()) for start, duration, words in lines]
+
+
+def test_subtitles_of_transport_streams_are_those_that_others_find(tmp_path) -> None:
+    _film(tmp_path / "in.mkv", subtitles="subrip")
+    notes = _copy(tmp_path / "in.mkv", tmp_path / "o.ts")
+    assert any(note.startswith("subtitle track #2 (srt) is left out: .ts files cannot hold it") for note in notes)
+    assert _tracks(tmp_path / "o.ts")[2:] == []
+
+
+def test_titles_and_languages_are_said_in_the_words_of_the_container(tmp_path) -> None:
+    tags = {"language": "fre", "title": "Commentary"}
+    _film(tmp_path / "fre.mkv", sounds=("aac", "aac"), second=(tags, av.stream.Disposition.comment))
+    for name, language in (("o.mp4", "fre"), ("o.mov", "fra"), ("o.mkv", "fre")):
+        notes = _copy(tmp_path / "fre.mkv", tmp_path / name)
+        assert notes == ([".mov files do not say of tracks: comment"] if name == "o.mov" else [])
+        with av.open(str(tmp_path / name)) as container:
+            tags = container.streams.audio[1].metadata
+        assert tags["language"] == language
+        assert tags.get("title", tags.get("name")) == "Commentary"
+        _copy(tmp_path / name, tmp_path / "back.mkv")
+        with av.open(str(tmp_path / "back.mkv")) as container:
+            assert container.streams.audio[1].metadata["title"] == "Commentary"
+
+
+@pytest.mark.parametrize(("rate", "timecode"), [(12, "01:00:00:06"), (30, "01:00:00:15"), (48, "01:00:00:24")])
+def test_a_timecode_counts_the_frames_of_the_output(tmp_path, rate, timecode) -> None:
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 48, 64), sound=False)
+    source = open_source(tmp_path / "in.mp4")
+    info = replace(source.info, video_metadata={"timecode": "01:00:00:03"})
+    with open_sink(tmp_path / "o.mov", info, SinkOptions(), tick=Fraction(1, rate), rate=Fraction(rate)) as sink:
+        for k, frame in enumerate(source.frames()):
+            sink.write(frame.pixels, Moment(k, Fraction(0), Fraction(k, rate), Fraction(1, rate)))
+    with av.open(str(tmp_path / "o.mov")) as container:
+        assert container.streams.video[0].metadata["timecode"] == timecode
 
 
 def test_the_default_video_track_is_taken(tmp_path) -> None:

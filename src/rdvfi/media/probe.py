@@ -22,7 +22,7 @@ from rdvfi.media.packets import Damage, Packets
 _TRUNCATION_SLACK = Fraction(1, 4)
 """Seconds by which a file may end before its header says so."""
 
-_HEADER_KNOWS = ("mp4", "matroska", "avi", "asf", "mxf")
+_HEADER_KNOWS = ("mp4", "matroska", "avi", "mxf")
 """Formats whose duration is written down, not estimated."""
 
 

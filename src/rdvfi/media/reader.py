@@ -46,6 +46,8 @@ class SourceInfo:
     """Tags of the whole file."""
     video_metadata: dict[str, str] = field(default_factory=dict)
     """Tags of the video track: title, language, timecode, ..."""
+    disposition: int = 0
+    """What the video track is for, in FFmpeg's flags."""
     media: Path | None = None
     """The file whose other tracks can be taken along."""
     shortest: Fraction | None = None

@@ -48,7 +48,7 @@ class EncodedSound(TrackWriter):
         target.codec_context.time_base = Fraction(1, rate)
         if encoder not in _LOSSLESS:
             target.codec_context.bit_rate = _BITRATE * max(1, self.channels)
-        target.metadata.update(track_tags(stream.metadata))
+        target.metadata.update(track_tags(stream.metadata, output.format.name))
         target.disposition = stream.disposition
         self._pace = pace
         self._stretcher: Stretcher | None = None

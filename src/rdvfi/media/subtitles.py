@@ -17,25 +17,49 @@ class WrittenText(TrackWriter):
     def __init__(self, stream: Stream, output: OutputContainer, codec: str, offset: Fraction) -> None:
         super().__init__(stream, output, offset)
         self._target_codec = codec
+        self._shown: list[tuple[int, int, str]] = []
         self._read = _READERS[stream.codec_context.name]
         self._target = output.add_stream(codec)
         self._target.codec_context.subtitle_header = _HEADER  # pyright: ignore[reportAttributeAccessIssue]
         self._target.time_base = Fraction(1, 1000)
-        self._target.metadata.update(track_tags(stream.metadata))
+        self._target.metadata.update(track_tags(stream.metadata, output.format.name))
         self._target.disposition = stream.disposition
 
     def write(self, packet: av.Packet, shift: Fraction) -> None:
         """Write one line of text."""
-        text = self._read(bytes(packet)).encode()
+        text = self._read(bytes(packet))
         if packet.pts is None or not text:
             return
-        made = av.Packet(len(text).to_bytes(2, "big") + text if self._target_codec == "mov_text" else text)
-        start = packet.pts * packet.time_base + shift - self._offset
-        made.pts = made.dts = max(0, round(start * 1000))
-        made.duration = round((packet.duration or 0) * packet.time_base * 1000)
-        made.time_base = Fraction(1, 1000)
-        made.stream = self._target
-        self._mux(made)
+        start = round((packet.pts * packet.time_base + shift - self._offset) * 1000)
+        end = start + round((packet.duration or 0) * packet.time_base * 1000)
+        if self._target_codec == "mov_text":
+            self._show_until(max(0, start))
+            self._shown.append((max(0, start), end, text))
+        elif end > 0:
+            self._put(max(0, start), end, text)
+
+    def finish(self) -> None:
+        """Write the lines that are still shown."""
+        self._show_until(None)
+
+    def _show_until(self, time: int | None) -> None:
+        """Write what is shown up to a time: MP4 shows one text at a time, so lines that overlap become one."""
+        while self._shown:
+            begin = max(start for start, _, _ in self._shown)
+            change = min(end for _, end, _ in self._shown)
+            stop = change if time is None else min(change, time)
+            if stop > begin:
+                self._put(begin, stop, "\n".join(text for _, _, text in self._shown))
+            self._shown = [(stop, end, text) for _, end, text in self._shown if end > stop]
+            if stop == time:
+                return
+
+    def _put(self, start: int, end: int, text: str) -> None:
+        data = text.encode()
+        packet = av.Packet(len(data).to_bytes(2, "big") + data if self._target_codec == "mov_text" else data)
+        packet.pts = packet.dts = start
+        packet.duration, packet.time_base, packet.stream = end - start, Fraction(1, 1000), self._target
+        self._mux(packet)
 
 
 _HEADER = (

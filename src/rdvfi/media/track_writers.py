@@ -9,7 +9,7 @@ import av.error
 from av.audio.stream import AudioStream
 from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
-from av.stream import Stream
+from av.stream import Disposition, Stream
 
 _TECHNICAL = re.compile(
     r"(encoder|vendor_id|duration|bps|number_of_.*|_statistics.*|rotate|alpha_mode)(-\w+)?", re.IGNORECASE
@@ -19,9 +19,39 @@ USUAL_LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1"
 """What so many channels are where the file does not say which."""
 
 
-def track_tags(tags: dict[str, str]) -> dict[str, str]:
-    """Tags that go along with a track: language, title, ..."""
-    return {key: value for key, value in tags.items() if not _TECHNICAL.fullmatch(key)}
+_QUICKTIME = {
+    **{"fre": "fra", "deu": "ger", "nld": "dut", "swe": "sve", "zho": "chi", "ell": "gre", "isl": "ice"},
+    **{"ces": "cze", "slk": "slo", "ron": "rum", "fas": "per", "hye": "arm", "eus": "baq", "mkd": "mac"},
+}
+"""Languages under the other of their two codes, the one that QuickTime has a number for."""
+_SAID = {
+    ".avi": frozenset({"title"}),
+    ".ts": frozenset({"language"}),
+    ".mov": frozenset({"title", "language", "default"}),
+    **dict.fromkeys((".gif", ".webp", ".apng"), frozenset()),
+}
+"""What containers say of tracks that do not say everything."""
+_MARKS = ("forced", "comment", "hearing_impaired", "visual_impaired", "original", "dub", "lyrics", "karaoke")
+
+
+def track_tags(tags: dict[str, str], muxer: str = "") -> dict[str, str]:
+    """Tags that go along with a track into a container of this format: language, title, ..."""
+    kept = {key: value for key, value in tags.items() if not _TECHNICAL.fullmatch(key)}
+    if "name" in kept and "title" not in kept:  # so MP4 calls it
+        kept["title"] = kept.pop("name")
+    if muxer == "mov" and "language" in kept:
+        kept["language"] = _QUICKTIME.get(kept["language"], kept["language"])
+    return kept
+
+
+def unsaid(stream: Stream, suffix: str) -> list[str]:
+    """What a container will not say of a track: its title, language, or what it is for."""
+    if suffix not in _SAID:
+        return []
+    tags, said = track_tags(stream.metadata), _SAID[suffix]
+    told = [key for key in ("title", "language") if tags.get(key, "und") != "und"]
+    told += [mark for mark in _MARKS if stream.disposition & Disposition[mark]]
+    return [what for what in told if what not in said]
 
 
 class TrackWriter(ABC):
@@ -75,7 +105,7 @@ class Copied(TrackWriter):
         self._target = _same_track(stream, output)
         # Several lines of text may be shown from one time on; of sound there is only one.
         self._step = 1 if stream.type == "audio" else 0
-        self._target.metadata.update(track_tags(stream.metadata))
+        self._target.metadata.update(track_tags(stream.metadata, output.format.name))
         self._target.disposition = stream.disposition
 
     def write(self, packet: av.Packet, shift: Fraction) -> None:

@@ -18,12 +18,13 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 
+from rdvfi.media.covers import add_cover
 from rdvfi.media.packets import Damage, Packets
 from rdvfi.media.probe import open_video, video_stream
 from rdvfi.media.sound import EncodedSound
 from rdvfi.media.stretching import MOST_STRETCHED
 from rdvfi.media.subtitles import WrittenText, readable_text
-from rdvfi.media.track_writers import Copied, TrackWriter
+from rdvfi.media.track_writers import Copied, TrackWriter, unsaid
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -35,12 +36,15 @@ _SOUND = {".webm": "libopus", ".mkv": "flac", ".avi": "libmp3lame"}
 _TEXT = {".mp4": "mov_text", ".m4v": "mov_text", ".mov": "mov_text", ".mkv": "subrip", ".webm": "webvtt"}
 """What text subtitles become where they cannot be copied."""
 _CHAPTERS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
-_COVERS = frozenset({".mp4", ".m4v", ".mov", ".mkv"})
+_COVERS = frozenset({".mp4", ".m4v", ".mkv"})
 _KNOWN_IN_TS = frozenset({"aac", "mp2", "mp3", "mp3float", "ac3", "eac3", "dca", "opus", "libopus"})
 """Sound that others find in a transport stream; FFmpeg writes any, under a number of its own."""
 _PCM_IN_MP4 = frozenset({"pcm_s16le", "pcm_s16be"})
 """Of PCM in MP4 what players without the newest FFmpeg read, up to `_PCM_RATE`; other sizes of samples are noise."""
 _PCM_RATE = 48_000
+_SUBTITLES_IN_TS = frozenset({"dvbsub", "dvb_subtitle", "libzvbi_teletext", "dvb_teletext", "pgssub"})
+"""Subtitles that others find in a transport stream."""
+_TIMECODE = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
 SILENT = frozenset({".gif", ".webp", ".apng"})
 """Containers of pictures alone."""
 
@@ -93,8 +97,11 @@ class Tracks:
         self._writers: dict[int, TrackWriter] = {}
         self._packets: Iterator[tuple[av.Packet, Fraction]] = iter(())
         self._held: tuple[av.Packet, Fraction] | None = None
+        self._covers: list[av.Packet] = []
+        self._lost: dict[str, None] = {}
         if source is None:
             return
+        self._source = source
         self._input = open_video(source)
         try:
             self._plan(self._input, video_stream(self._input, source))
@@ -104,22 +111,27 @@ class Tracks:
 
     def _plan(self, container: InputContainer, film: Stream) -> None:
         packets = Packets(container, Damage())
+        chapters = container.chapters()
         for stream in container.streams:
-            writer = None if stream.index == film.index else self._writer(stream)
+            told = bool(chapters) and stream.type == "data" and stream.discard == Discard.all  # of MP4
+            writer = None if stream.index == film.index or told else self._writer(stream)
+            if writer is not None or stream.index == film.index:
+                self._lost |= dict.fromkeys(unsaid(stream, self._suffix))
             if writer is not None:
                 self._writers[stream.index] = writer
             elif not packets.may_jump:  # else all packets are needed to follow the clock
                 stream.discard = Discard.all
         if self._writers:
             self._packets = iter(packets)
-        chapters = container.chapters()
+        if self._lost:
+            self.notes.append(f"{self._suffix} files do not say of tracks: {', '.join(self._lost)}")
         if chapters and self._time.pace is None:
             self.notes.append(f"{len(chapters)} chapters are left out: the speed of the film varies")
         elif chapters and self._suffix in _CHAPTERS:
             moved = (_moved(chapter, self._offset, self._time) for chapter in chapters)
             self._output.set_chapters([chapter for chapter in moved if chapter is not None])
         elif chapters:
-            self._left_out(f"{len(chapters)} chapters")
+            self._left_out(f"{len(chapters)} chapters", plural=True)
 
     def _writer(self, stream: Stream) -> TrackWriter | None:
         """How a track is written; None if it is not, or needs no packets."""
@@ -140,13 +152,26 @@ class Tracks:
             else:
                 self._left_out(f"attachment {stream.name}")
         elif stream.type == "video":
-            cover = bool(stream.disposition & Disposition.attached_pic)
-            if cover and self._suffix in _COVERS and _holds(self._output.format.name, stream):
-                return self._copied(stream)
-            self._left_out(f"{'cover picture' if cover else 'video track'} #{stream.index}")
+            self._other_video(stream)
         elif not _is_timecode(stream):
             self._left_out(f"{stream.type} track #{stream.index}")
+        elif self._suffix not in _TIMECODE:
+            self._left_out("the timecode")
         return None
+
+    def _other_video(self, stream: Stream) -> None:
+        """A cover, or a video track beside the one that is interpolated."""
+        if not stream.disposition & Disposition.attached_pic:
+            self.notes.append(f"video track #{stream.index} is left out: one track is interpolated, the default one")
+        elif self._suffix in _COVERS:
+            try:
+                packet = add_cover(self._source, stream, self._output)
+            except ValueError as error:
+                self._left_out(f"cover picture #{stream.index} ({error})")
+            else:
+                self._covers += [] if packet is None else [packet]
+        else:
+            self._left_out(f"cover picture #{stream.index}")
 
     def _sound(self, stream: Stream) -> TrackWriter | None:
         name = f"sound track #{stream.index}"
@@ -182,7 +207,8 @@ class Tracks:
     def _subtitles(self, stream: Stream) -> TrackWriter | None:
         codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
         name = f"subtitle track #{stream.index} ({codec})"
-        if stream.codec_context is not None and _holds(self._output.format.name, stream):
+        known = self._suffix != ".ts" or codec in _SUBTITLES_IN_TS
+        if known and stream.codec_context is not None and _holds(self._output.format.name, stream):
             return self._copied(stream)
         if self._suffix not in _TEXT or not readable_text(codec):
             return self._left_out(name)
@@ -193,8 +219,9 @@ class Tracks:
     def _copied(self, stream: Stream) -> TrackWriter:
         return Copied(stream, self._output, self._offset)
 
-    def _left_out(self, name: str) -> None:
-        self.notes.append(f"{name} is left out: {self._suffix} files cannot hold it, or it cannot be read")
+    def _left_out(self, name: str, *, plural: bool = False) -> None:
+        verb, what = ("are", "them, or they") if plural else ("is", "it, or it")
+        self.notes.append(f"{name} {verb} left out: {self._suffix} files cannot hold {what} cannot be read")
 
     def advance(self, time: Fraction) -> None:
         """Write all that starts before ``time``, seconds of the output, and a little more."""
@@ -216,6 +243,8 @@ class Tracks:
             self._input.close()
 
     def _write(self, until: Fraction | None) -> None:
+        covers, self._covers = self._covers, []
+        self._output.mux(covers)
         while True:
             item = self._held if self._held is not None else next(self._packets, None)
             self._held = None

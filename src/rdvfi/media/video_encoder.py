@@ -1,6 +1,7 @@
 """Frames of a video encoded apart from its file: packets that can be kept, and muxed later."""
 
 import io
+import re
 import struct
 from collections import deque
 from dataclasses import replace
@@ -8,6 +9,7 @@ from fractions import Fraction
 
 import av
 from av.container import OutputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from rdvfi.media.codecs import TICKS
@@ -56,6 +58,14 @@ def check_apart(first: int, second: int, *, tick: Fraction, suffix: str) -> None
             f"two frames would be shown at {float(second * tick):.4f} s: {suffix} files count time in steps "
             f"of {float(coarsest) * 1000:g} ms; make fewer frames, or choose .mp4"
         )
+
+
+def _timecode(text: str, info: SourceInfo, rate: Fraction) -> str:
+    """A timecode whose frames are counted at the rate of the output: 01:00:00:12 at 25 is 01:00:00:24 at 50."""
+    match = re.fullmatch(r"(\d+:\d\d:\d\d[:;.])(\d+)", text)
+    if match is None or info.span <= 0:
+        return text
+    return f"{match[1]}{int(int(match[2]) * rate * info.span / (info.frames - 1)):02d}"
 
 
 class VideoEncoder(FrameEncoder[av.Packet]):
@@ -111,8 +121,11 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         if encoding.codec.encoder in _TAGS and self._suffix in (".mp4", ".m4v", ".mov"):
             context.codec_tag = _TAGS[encoding.codec.encoder]
         self._colour.tag(context)
-        stream.metadata.update(track_tags(info.video_metadata))
+        stream.metadata.update(track_tags(info.video_metadata, self._container.format.name))
         stream.metadata.pop("stereo_mode", None)
+        if "timecode" in stream.metadata:
+            stream.metadata["timecode"] = _timecode(stream.metadata["timecode"], info, rate)
+        stream.disposition = Disposition(info.disposition)
         if spatial.tag is not None:
             stream.metadata["stereo_mode"] = spatial.tag
         return stream

@@ -86,6 +86,7 @@ class VideoSource(Source):
             layout=PixelLayout(layout.chroma, layout.bits, aspect, self._alpha),
             metadata=tags,
             video_metadata=dict(stream.metadata),
+            disposition=stream.disposition,
             media=self._path,
             shortest=self._scan.shortest,
             offset=self._offset(),
