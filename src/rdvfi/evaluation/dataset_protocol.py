@@ -1,0 +1,137 @@
+"""Protocols: how a published set of clips is cut into windows, cropped, reduced and scored.
+
+A protocol is a small YAML file (`protocols/`, or one of your own): the layout of the set, the frames of a window, crop,
+size, metrics, what a whole copy holds, and where it is from. `windows_of` reads a copy of the set by it.
+
+========== ==========================================================================================
+field      meaning
+========== ==========================================================================================
+layout     ``clips`` (folders of images, videos), ``list`` (a text file of folders), ``triples`` (a text
+           file of first, middle and last frames), ``named`` (all frames in one folder)
+clips      a pattern, or names, of the clips; ``{}`` stands for a line of the list
+length     frames of a window, both ends included: the gap plus one
+stride     frames of the clip from one frame of a window to the next
+step       frames of the clip from one window to the next
+crop       ``square``, ``aspect`` (that of ``resize``) or [width, height]: the middle of the frame
+resize     [width, height], by averaging areas; ``light: linear`` averages linear light (gamma 2.2)
+expect     what a whole copy holds: clips, frames, windows, the size of the frames, sha256 of files
+variants   named changes of these; ``snu-film-hard`` is variant ``hard`` of ``snu-film``
+========== ==========================================================================================
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rdvfi.evaluation.metrics.metric import metric_class
+from rdvfi.registry import did_you_mean
+
+LAYOUTS = ("clips", "list", "triples", "named")
+CROPS = ("square", "aspect")
+_FOLDER = Path(__file__).with_name("protocols")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One protocol; the fields are those of its file."""
+
+    name: str
+    title: str
+    layout: str
+    metrics: tuple[str, ...]
+    source: str
+    citation: str
+    clips: str | tuple[str, ...] = ""
+    names: str = ""
+    list: str = ""
+    length: int = 3
+    stride: int = 1
+    step: int = 1
+    count: int = 0
+    last: int | None = None
+    crop: str | tuple[int, int] | None = None
+    resize: tuple[int, int] | None = None
+    light: str = "coded"
+    expect: Mapping[str, Any] = field(default_factory=dict)
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"layout is {self.layout!r}; it must be one of {', '.join(LAYOUTS)}")
+        if isinstance(self.crop, str) and self.crop not in CROPS:
+            raise ValueError(f"crop is {self.crop!r}; it must be square, aspect or [width, height]")
+        if self.crop == "aspect" and self.resize is None:
+            raise ValueError("crop is 'aspect', which is that of resize; resize is not given")
+        if self.light not in ("coded", "linear"):
+            raise ValueError(f"light is {self.light!r}; it must be coded or linear")
+        if min(self.length - 2, self.stride, self.step) < 1:
+            raise ValueError("length must be at least 3, stride and step at least 1")
+        for name in self.metrics:
+            metric_class(name)
+
+    @property
+    def gap(self) -> int:
+        """Frames from one input to the next."""
+        return self.length - 1
+
+    def with_gap(self, gap: int) -> "Protocol":
+        """The same with another gap: for clips of any kind."""
+        return replace(self, length=gap + 1, step=gap)
+
+
+@cache
+def protocols() -> dict[str, Protocol]:
+    """All bundled protocols by name, variants included."""
+    found = (_read(path) for path in sorted(_FOLDER.glob("*.yaml")))
+    return {protocol.name: protocol for several in found for protocol in several}
+
+
+def load_protocol(name: str) -> Protocol:
+    """A bundled protocol by its name, or the one in a YAML file.
+
+    Raises:
+        ValueError: If there is none, or the file is not one.
+        FileNotFoundError: If there is no such file.
+    """
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"there is no protocol file {name}")
+        read = _read(Path(name))
+        if len(read) > 1:
+            raise ValueError(f"{name} has variants; give a file of a single protocol")
+        return read[0]
+    if name not in protocols():
+        known = ", ".join(protocols())
+        raise ValueError(f"no protocol {name!r}{did_you_mean(name, protocols())} (known: {known})")
+    return protocols()[name]
+
+
+def _read(path: Path) -> list[Protocol]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a YAML file: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is no protocol: it must hold fields by name")
+    variants = content.pop("variants", {"": {}})
+    return [_made(path, variant, {**content, **(change or {})}) for variant, change in variants.items()]
+
+
+def _made(path: Path, variant: str, content: dict[str, Any]) -> Protocol:
+    known = {each.name for each in fields(Protocol)}
+    for name in content:
+        if name not in known:
+            raise ValueError(
+                f"{path} has a field {name!r}{did_you_mean(name, known)}; known are {', '.join(sorted(known))}"
+            )
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    name = "-".join(part for part in (path.stem, variant) if part)
+    title = " ".join(part for part in (str(values.get("title", path.stem)), variant) if part)
+    try:
+        return Protocol(**{**values, "name": name, "title": title})
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"{path}: {error.args[0]}") from error

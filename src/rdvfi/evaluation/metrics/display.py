@@ -1,0 +1,134 @@
+"""Metrics that model a viewer: FLIP of frames, ColorVideoVDP of sequences, VMAF.
+
+* FLIP (Andersson et al., 2020), LDR-FLIP of the package ``flip-evaluator`` (NVIDIA's own code) at its default 67 pixels
+  per degree: the mean over pixels, 0 for equal frames.
+* ColorVideoVDP (Mantiuk et al., 2024, https://arxiv.org/abs/2401.11485), package ``cvvdp``, display ``standard_fhd`` at
+  30 frames per second, of the sequence with both inputs: in just-objectionable differences, 10 for equal sequences.
+* VMAF (Netflix; model vmaf_v0.6.1), by an FFmpeg that has the filter ``libvmaf``: the ``ffmpeg`` of the path, or the
+  program that the environment variable ``RDVFI_FFMPEG`` names. Sequences are compared as 8-bit 4:2:0 of BT.709.
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from torch import Tensor
+
+from rdvfi._torchvision import import_torchvision
+from rdvfi.evaluation.metrics.metric import Better, Frames, MadeFrames, Metric, Sample, metrics
+
+FRAME_RATE = 30
+"""Frames per second that sequences are looked at."""
+
+
+@metrics.register("flip")
+class FLIP(Metric):
+    """Mean FLIP error of every frame.
+
+    Raises:
+        ImportError: If ``flip-evaluator`` is not installed.
+    """
+
+    title, better = "FLIP", Better.LOWER
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._package = _package("flip_evaluator", "FLIP")
+
+    def measure(self, made: MadeFrames) -> Sample:
+        """One value per frame."""
+        pairs = zip(_images(made.frames), _images(made.truth), strict=True)
+        return Sample.of([self._package.evaluate(true, frame, "LDR", applyMagma=False)[1] for frame, true in pairs])
+
+
+@metrics.register("cvvdp")
+class ColorVideoVDP(Metric):
+    """ColorVideoVDP of every sequence, in JOD.
+
+    Raises:
+        ImportError: If ``cvvdp`` is not installed.
+    """
+
+    title, better, decimals = "CVVDP", Better.HIGHER, 3
+
+    def __init__(self, *, device: str = "cpu") -> None:
+        super().__init__()
+        import torch
+
+        import_torchvision()
+        made = _package("pycvvdp", "ColorVideoVDP").cvvdp
+        self._metric = made(display_name="standard_fhd", quiet=True, device=torch.device(device))
+
+    def measure(self, made: MadeFrames) -> Sample:
+        """One value for the window."""
+        # It reads the layout "FCHW"; in [0, 1] for floats.
+        sequence, true = made.sequences
+        value, _ = self._metric.predict(sequence, true, dim_order="FCHW", frames_per_second=FRAME_RATE)
+        return Sample.of([float(value)])
+
+
+@metrics.register("vmaf")
+class VMAF(Metric):
+    """VMAF of every frame between.
+
+    Raises:
+        ImportError: If there is no FFmpeg with the filter.
+    """
+
+    title, better, decimals = "VMAF", Better.HIGHER, 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ffmpeg = _ffmpeg_with_vmaf(os.environ.get("RDVFI_FFMPEG", "ffmpeg"))
+
+    def measure(self, made: MadeFrames) -> Sample:
+        """One value per frame between; its motion term sees both inputs too."""
+        with tempfile.TemporaryDirectory() as folder:
+            sequence, true = made.sequences
+            values = self._values(Path(folder), sequence, true)
+        return Sample.of(values[1:-1])
+
+    def _values(self, folder: Path, sequence: Frames, true: Frames) -> list[float]:
+        h, w = true.shape[-2:]
+        inputs = []
+        for name, frames in (("made", sequence), ("true", true)):
+            frames.mul(255.0).round().byte().permute(0, 2, 3, 1).contiguous().numpy().tofile(folder / name)
+            inputs += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{w}x{h}", "-r", str(FRAME_RATE), "-i", name]
+        coded = "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p"
+        graph = f"[0]{coded}[a];[1]{coded}[b];[a][b]libvmaf=log_fmt=json:log_path=log"
+        command = [self._ffmpeg, "-v", "error", *inputs, "-lavfi", graph, "-f", "null", "-"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{self._ffmpeg} could not take VMAF: {done.stderr.strip().splitlines()[-1:]}")
+        return [frame["metrics"]["vmaf"] for frame in json.loads((folder / "log").read_text())["frames"]]
+
+
+@cache
+def _ffmpeg_with_vmaf(program: str) -> str:
+    try:
+        done = subprocess.run([program, "-hide_banner", "-filters"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ImportError(f"VMAF needs FFmpeg with libvmaf; {program} cannot be run: {error}") from error
+    if " libvmaf " not in done.stdout:
+        raise ImportError(f"VMAF needs an FFmpeg with libvmaf; {program} has none (RDVFI_FFMPEG may name another)")
+    return program
+
+
+def _package(name: str, what: str) -> ModuleType:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{what} needs the package {error.name!r}, which is not installed; pip install 'rdvfi[metrics]'"
+        ) from error
+
+
+def _images(frames: Tensor) -> list[np.ndarray]:
+    return list(frames.permute(0, 2, 3, 1).contiguous().numpy())

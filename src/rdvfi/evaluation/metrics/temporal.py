@@ -1,0 +1,54 @@
+"""Steadiness in time: flicker, and the warping error. Both look at the sequence with the two inputs at its ends.
+
+*Flicker* is the mean over pixels of ``|D x_i - D y_i|`` in 8-bit steps, with x the made and y the true sequence and
+``D x_i = x_(i-1) - 2 x_i + x_(i+1)`` the second difference in time. An error that stays the same from frame to frame
+costs nothing here, one that comes and goes does; 0 for equal sequences.
+
+*Warping error* (Lai et al., Learning blind video temporal consistency, ECCV 2018): the mean squared difference of each
+frame and the next one warped back to it, over pixels that are not occluded. The flow is DIS flow of the **true**
+frames, so that a method is not judged by the flow of its own frames. It is not 0 for the true frames.
+"""
+
+import torch
+
+from rdvfi.evaluation.metrics.flow_of_frames import flows_between
+from rdvfi.evaluation.metrics.metric import Better, Frames, MadeFrames, Metric, Sample, Values, metrics
+from rdvfi.geometry import stays_inside
+from rdvfi.ops import backward_warp
+from rdvfi.ops.occlusion import forward_backward_error
+
+
+@metrics.register("flicker")
+class Flicker(Metric):
+    """`flicker` of every frame between."""
+
+    title, better, decimals = "flicker", Better.LOWER, 3
+
+    def measure(self, made: MadeFrames) -> Sample:
+        """One value per frame between, in 8-bit steps."""
+        return Sample.of(flicker(*made.sequences))
+
+
+def flicker(sequence: Frames, true: Frames) -> Values:
+    """Mean difference of the second differences in time, in 8-bit steps, of every frame but the ends."""
+    error = sequence - true
+    second = error[:-2] - 2.0 * error[1:-1] + error[2:]
+    return 255.0 * second.abs().mean(dim=(1, 2, 3))
+
+
+@metrics.register("warping-error")
+class WarpingError(Metric):
+    """Mean squared difference along the true motion, times 1000."""
+
+    title, better, decimals = "warp error e-3", Better.LOWER, 3
+
+    def measure(self, made: MadeFrames) -> Sample:
+        """One value per step from frame to frame."""
+        sequence, true = made.sequences
+        onward, back = flows_between(true), flows_between(true, back=True)
+        seen = stays_inside(onward) & (forward_backward_error(onward, back) < 1.0)
+        warped = backward_warp(sequence[1:], onward)
+        error = (sequence[:-1] - warped).square().mean(dim=1, keepdim=True)
+        count = seen.sum(dim=(1, 2, 3))
+        values = 1000.0 * (error * seen).sum(dim=(1, 2, 3)) / count.clamp(min=1)
+        return Sample.of(values, count.to(torch.float32))
