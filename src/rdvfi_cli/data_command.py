@@ -1,4 +1,4 @@
-"""``rdvfi data``: build the training data."""
+"""``rdvfi data``: build the training data, and check copies of published sets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,12 +7,12 @@ import typer
 
 from rdvfi_cli.options import Threads, use_threads
 
-application = typer.Typer(help="Build the training data.", no_args_is_help=True)
+application = typer.Typer(help="Build the training data; check copies of published sets.", no_args_is_help=True)
 
 
 @application.callback()
 def group() -> None:
-    """Build the training data."""
+    """Build the training data; check copies of published sets."""
 
 
 @application.command()
@@ -42,3 +42,28 @@ def build(
     else:
         raise ValueError("give two folders, PACKAGES and DATA; or --only procedural, which needs no packages")
     run(packages, data, only_procedural=only is not None, report=typer.echo)
+
+
+@application.command()
+def check(
+    protocol: Annotated[str, typer.Argument(help="A published protocol, such as davis-7, or a YAML file of one.")],
+    folder: Annotated[Path, typer.Argument(help="The copy of its set.", metavar="DIR")],
+    gap: Annotated[int | None, typer.Option(help="Distance between input frames, for the protocol 'folder'.")] = None,
+    hashes: Annotated[
+        Path | None, typer.Option(help="File of SHA-256 sums, as sha256sum writes it, relative to DIR.")
+    ] = None,
+) -> None:
+    """Tell what is wrong with a copy of a published set: missing files, counts, sizes, damage, hashes."""
+    from rdvfi.evaluation.protocol import choose_protocol
+    from rdvfi.evaluation.protocol_windows import check_copy, find_windows
+
+    chosen = choose_protocol(protocol, gap)
+    wrong = 0
+    for problem in check_copy(chosen, folder, hashes=hashes):
+        typer.echo(problem)
+        wrong += 1
+    if wrong:
+        typer.echo(f"{folder} is no whole copy of {chosen.title}, {wrong} faults; source: {chosen.source}", err=True)
+        raise typer.Exit(1)
+    copy = find_windows(chosen, folder)
+    typer.echo(f"{folder} is a whole copy of {chosen.title}: {copy.clips} clips, {len(copy.windows)} windows")

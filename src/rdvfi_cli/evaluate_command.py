@@ -20,17 +20,22 @@ if TYPE_CHECKING:
 
 def evaluate(
     clip: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="Video, folder of images, or generated scenes: 'procedural', 'procedural-limbs', "
             "'laboratory-determined', 'laboratory-undetermined'."
         ),
-    ],
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(help="Overrides of RDVFI-S, or of the one --model or --recipe, such as basis=linear."),
     ] = None,
-    gap: Annotated[int, typer.Option(help="Distance between input frames.")] = 9,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="Instead of a clip: a published protocol, such as davis-7, or a YAML file."),
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the protocol's clips.")] = None,
+    gap: Annotated[int | None, typer.Option(help="Distance between input frames; 9 if unset.")] = None,
     models: Annotated[
         str | None,
         typer.Option(
@@ -66,8 +71,12 @@ def evaluate(
         ),
     ] = None,
     metrics: Annotated[
-        str, typer.Option(help="Metrics, separated by commas: psnr, ssim, lpips-alex, fid, ...; 'all' are all.")
-    ] = "psnr,ssim,gradient-energy",
+        str | None,
+        typer.Option(
+            help="Metrics, separated by commas, or 'all': psnr, ssim, lpips-alex, fid, ... By default psnr, ssim and "
+            "gradient-energy, or those of the protocol."
+        ),
+    ] = None,
     perceptual: Annotated[bool, typer.Option(help="Also FSIM, VIF and GMSD (extra 'metrics').")] = False,
     by: Annotated[str, typer.Option(help="Also by 'motion' (its size), 'occlusion', or both, with a comma.")] = "",
     compare: Annotated[
@@ -100,12 +109,17 @@ def evaluate(
     """
     from rich.console import Console
 
-    from rdvfi.evaluation import protocol, result_tables
+    from rdvfi.evaluation import protocol as windows
+    from rdvfi.evaluation import result_tables
     from rdvfi.evaluation.html_report import ExamplePairs, write_page
     from rdvfi.evaluation.methods import ModelMethod
+    from rdvfi.evaluation.metrics import DEFAULT
     from rdvfi.evaluation.metrics import metrics as known_metrics
+    from rdvfi.evaluation.protocol_windows import find_windows
     from rdvfi.evaluation.results import check_output
 
+    _check_source(clip, protocol, root, start=start, max_size=max_size, skip_cuts=skip_cuts)
+    gap = 9 if gap is None and protocol is None else gap
     if output is not None:
         check_output(output)
     gaps = _gaps(gap, report_gaps, report_page)
@@ -120,6 +134,8 @@ def evaluate(
     if not names and not selections:
         raise ValueError("--models names no method")
     if multirun:
+        if clip is None:
+            raise ValueError("--multirun needs a clip; it does not go with --protocol")
         options = {"gap": gap, "start": start, "pairs": pairs, "max_size": max_size, "skip_cuts": skip_cuts}
         job = partial(_score, clip, options | {"device": device, "dtype": parse_dtype(dtype)})
         swept(next(iter(selections.values())), job, objective="psnr", into=_folder_of(output), quiet=quiet)
@@ -128,19 +144,24 @@ def evaluate(
     names = [*names, *selections]
     if compare is not None and compare not in names:
         raise ValueError(f"--compare is {compare!r}; it must be one of --models: {', '.join(names)}")
-    total = sum(protocol.count_windows(clip, gap=one, start=start, pairs=pairs) for one in gaps if one > 0)
+    chosen = sorted(known_metrics) if metrics == "all" else None if metrics is None else _listed(metrics)
+    if protocol is not None and root is not None:
+        total = len(find_windows(windows.choose_protocol(protocol, gap), root).windows[:pairs])
+        take = partial(windows.evaluate_protocol, protocol, root, metrics=chosen)
+    else:
+        assert clip is not None
+        total = sum(
+            windows.count_windows(clip, gap=g, start=start, pairs=pairs) for g in gaps if g is not None and g > 0
+        )
+        source = {"start": start, "max_size": max_size, "skip_cuts": skip_cuts}
+        take = partial(windows.evaluate, clip, metrics=DEFAULT if chosen is None else chosen, **source)
     done = itertools.count(1)
     with Progress(quiet=quiet) as progress, ExamplePairs() as examples:
         progress.show(0, total)
         measure = partial(
-            protocol.evaluate,
-            clip,
+            take,
             models=[*built, *(name for name in names if name not in selections), *(external or ())],
-            start=start,
             pairs=pairs,
-            max_size=max_size,
-            skip_cuts=skip_cuts,
-            metrics=sorted(known_metrics) if metrics == "all" else _listed(metrics),
             perceptual=perceptual,
             group_by=groups if report_page is None else list(dict.fromkeys((*groups, "motion"))),
             device=device,
@@ -209,7 +230,7 @@ def _folder_of(output: Path | None) -> Path | None:
     return None if output is None else output.with_name(f"{output.stem}.multirun")
 
 
-def _gaps(gap: int, more: str, page: Path | None) -> list[int]:
+def _gaps(gap: int | None, more: str, page: Path | None) -> list[int | None]:
     """The gap of the table, and those that join in the page's plot."""
     if page is None:
         if more:
@@ -232,3 +253,22 @@ def _shown(report: "Report") -> str:
 def _listed(text: str) -> list[str]:
     """What a text names, separated by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _check_source(
+    clip: str | None,
+    protocol: str | None,
+    root: Path | None,
+    *,
+    start: int,
+    max_size: int | None,
+    skip_cuts: bool | None,
+) -> None:
+    """Either a clip, or a protocol with the folder of its clips."""
+    if (clip is None) == (protocol is None):
+        given = "neither is given" if clip is None else f"got {clip} and {protocol}"
+        raise ValueError(f"name a clip, or a protocol with --protocol and --root; {given}")
+    if (protocol is None) != (root is None):
+        raise ValueError("--protocol and --root belong together: a protocol, and the folder of its clips")
+    if protocol is not None and (start or max_size is not None or skip_cuts is not None):
+        raise ValueError("--start, --max-size and --skip-cuts do not apply to a protocol, which says these itself")

@@ -4,7 +4,17 @@ from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.function_method import FunctionMethod
 from rdvfi.evaluation.laboratory import motion_scene, motion_scenes
 from rdvfi.evaluation.methods import create_method
-from rdvfi.evaluation.protocol import evaluate
+from rdvfi.evaluation.protocol import evaluate, evaluate_protocol
 from rdvfi.evaluation.results import Report, Score
 
-__all__ = ["FunctionMethod", "Method", "Report", "Score", "create_method", "evaluate", "motion_scene", "motion_scenes"]
+__all__ = [
+    "FunctionMethod",
+    "Method",
+    "Report",
+    "Score",
+    "create_method",
+    "evaluate",
+    "evaluate_protocol",
+    "motion_scene",
+    "motion_scenes",
+]

@@ -8,10 +8,12 @@ import torch
 
 from rdvfi.evaluation.ablate import ablations, losses
 from rdvfi.evaluation.clip_evaluation import LONG_CLIP, EvaluationWindow, windows
+from rdvfi.evaluation.dataset_protocol import Protocol, load_protocol
 from rdvfi.evaluation.measure import Observer, measure, usable_device
 from rdvfi.evaluation.methods import Models, create_methods
 from rdvfi.evaluation.metrics import DEFAULT, PERCEPTUAL
 from rdvfi.evaluation.procedural import procedural_windows, scene_count, scene_sets
+from rdvfi.evaluation.protocol_windows import windows_of
 from rdvfi.evaluation.results import Report, read_environment
 from rdvfi.evaluation.window_properties import describer
 from rdvfi.media.clip import open_clip
@@ -72,26 +74,121 @@ def evaluate(
         Exception: What the methods raised, if every one of them failed; one that fails beside
             others is left out, and its score says why.
     """
+    return _evaluated(
+        clip_windows(clip, gap=gap, start=start, pairs=pairs, max_size=max_size),
+        title=str(clip) if _is_set(clip) else Path(clip).name,
+        gap=gap,
+        models=models,
+        skip_cuts=_is_long(clip) if skip_cuts is None else skip_cuts,
+        metrics=_with_perceptual(metrics, perceptual),
+        group_by=group_by,
+        ablate=ablate,
+        device=device,
+        dtype=dtype,
+        on_window=on_window,
+        observe=observe,
+    )
+
+
+def evaluate_protocol(
+    protocol: str | Protocol,
+    root: str | os.PathLike[str],
+    *,
+    gap: int | None = None,
+    models: Models = ("rdvfi-s", "dis", "blend"),
+    pairs: int | None = None,
+    metrics: Sequence[str] | None = None,
+    perceptual: bool = False,
+    group_by: Sequence[str] = (),
+    ablate: bool = False,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    on_window: Callable[[], None] | None = None,
+    observe: Observer | None = None,
+) -> Report:
+    """Measure methods by a published protocol, on a copy of its set of clips.
+
+    Args:
+        protocol: Name of a bundled protocol, a YAML file (`rdvfi.evaluation.dataset_protocol`), or one.
+        root: Folder of the copy. It must be whole.
+        gap: Distance between input frames, for the protocol ``folder``; the others state it.
+        pairs: Take only this many pairs, from the start; then figures compare with nothing published.
+        metrics: Names of metrics, instead of those of the protocol.
+        models, perceptual, group_by, ablate, device, dtype, on_window, observe: As in `evaluate`.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If there is no such protocol, or the copy is not whole or a file is damaged; it is named.
+        Exception: As in `evaluate`.
+    """
+    chosen = choose_protocol(protocol, gap)
+    return _evaluated(
+        windows_of(chosen, Path(root), pairs=pairs),
+        title=chosen.title,
+        gap=chosen.gap,
+        models=models,
+        skip_cuts=False,
+        metrics=_with_perceptual(chosen.metrics if metrics is None else metrics, perceptual),
+        group_by=group_by,
+        ablate=ablate,
+        device=device,
+        dtype=dtype,
+        on_window=on_window,
+        observe=observe,
+    )
+
+
+def choose_protocol(protocol: str | Protocol, gap: int | None = None) -> Protocol:
+    """The protocol of a name or file; ``gap`` is for ``folder``, which has none of its own.
+
+    Raises:
+        ValueError: If there is none, or ``gap`` is given with another protocol.
+    """
+    chosen = load_protocol(protocol) if isinstance(protocol, str) else protocol
+    if gap is None:
+        return chosen
+    if chosen.name != "folder":
+        raise ValueError(f"gap is {gap}; the protocol {chosen.name} has a gap of its own, {chosen.gap}")
+    return chosen.with_gap(gap)
+
+
+def _with_perceptual(metrics: Sequence[str], perceptual: bool) -> list[str]:
+    return [*metrics, *(name for name in PERCEPTUAL if perceptual and name not in metrics)]
+
+
+def _evaluated(
+    source: Iterator[EvaluationWindow],
+    *,
+    title: str,
+    gap: int,
+    models: Models,
+    skip_cuts: bool,
+    metrics: Sequence[str],
+    group_by: Sequence[str],
+    ablate: bool,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    on_window: Callable[[], None] | None,
+    observe: Observer | None,
+) -> Report:
     where = usable_device(device)
-    source = clip_windows(clip, gap=gap, start=start, pairs=pairs, max_size=max_size)
     methods = create_methods(models, device=where, dtype=dtype)
     ours = [method for method in methods if method.model is not None]
     if ablate and not ours:
         raise ValueError("nothing to ablate: none of the methods is one of our models")
     replaced = [variant for method in ours for variant in ablations(method)] if ablate else []
-    skip = _is_long(clip) if skip_cuts is None else skip_cuts
     measured = measure(
         source,
         [*methods, *replaced],
         device=where,
-        metrics=[*metrics, *(name for name in PERCEPTUAL if perceptual and name not in metrics)],
-        skip_cuts=skip,
+        metrics=metrics,
+        skip_cuts=skip_cuts,
         on_window=on_window,
         observe=observe,
         describe=describer(group_by),
     )
     return Report(
-        clip=str(clip) if _is_set(clip) else Path(clip).name,
+        clip=title,
         gap=gap,
         size=measured.size,
         sizes=len(measured.sizes),

@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -105,9 +105,9 @@ def windows_of(protocol: Protocol, root: Path, *, pairs: int | None = None) -> I
     """
     copy = find_windows(protocol, root)
     if copy.problems:
-        more = f" (and {len(copy.problems) - 1} more; rdvfi data check lists them)" if len(copy.problems) > 1 else ""
-        raise ValueError(f"{copy.problems[0]}{more}")
-    return (_window(files, protocol) for files in copy.windows[:pairs])
+        first, *others = copy.problems
+        raise ValueError(first + (f" (and {len(others)} more; rdvfi data check lists them)" if others else ""))
+    return (_window(files, protocol) for files in islice(copy.windows, pairs))
 
 
 @dataclass(frozen=True)
@@ -119,24 +119,30 @@ class _Found:
 def _clips(protocol: Protocol, root: Path, problems: list[str]) -> Iterator[_Found]:
     """Folders of images and videos that match a pattern, each cut into windows."""
     assert isinstance(protocol.clips, str)
-    for path in sorted(root.glob(protocol.clips)):
+    # A pattern of all that is below does not give files.
+    places = [root, *root.rglob("*")] if protocol.clips == "**" else root.glob(protocol.clips)
+    for path in sorted(places):
         name = "" if path == root else str(path.relative_to(root))
         if path.is_dir() and any(is_image(file) for file in path.iterdir()):
             files = list_images(path)
             problems += _missing_numbers(files)
-            yield _Found(tuple(_cut(protocol, name, files)), len(files))
+            yield _Found(_of_files(protocol, name, files), len(files))
         elif path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("."):
             count = len(open_clip(path))
-            cut = _cut(protocol, name, range(count))
-            yield _Found(tuple(WindowFiles(w.clip, w.first, (path,), w.numbers) for w in cut), count)
+            windows = (WindowFiles(name, cut.start, (path,), tuple(cut)) for cut in _cut(protocol, count))
+            yield _Found(tuple(windows), count)
 
 
-def _cut(protocol: Protocol, clip: str, frames: Sequence[Path] | range) -> Iterator[WindowFiles]:
+def _cut(protocol: Protocol, frames: int) -> Iterator[range]:
+    """Numbers of the frames of each window of a clip."""
     span = (protocol.length - 1) * protocol.stride
-    for first in range(0, len(frames) - span, protocol.step):
-        chosen = frames[first : first + span + 1 : protocol.stride]
-        numbered = isinstance(chosen, range)
-        yield WindowFiles(clip, first, () if numbered else tuple(chosen), tuple(chosen) if numbered else ())
+    for first in range(0, frames - span, protocol.step):
+        yield range(first, first + span + 1, protocol.stride)
+
+
+def _of_files(protocol: Protocol, clip: str, files: Sequence[Path]) -> tuple[WindowFiles, ...]:
+    cuts = _cut(protocol, len(files))
+    return tuple(WindowFiles(clip, cut.start, tuple(files[i] for i in cut)) for cut in cuts)
 
 
 def _missing_numbers(files: Sequence[Path]) -> list[str]:
@@ -170,7 +176,7 @@ def _listed(protocol: Protocol, root: Path, problems: list[str]) -> Iterator[_Fo
 def _triples(protocol: Protocol, root: Path, problems: list[str]) -> Iterator[_Found]:
     """Lines of three files. Paths are those of the lists' authors: what stands behind ``test/`` is ours."""
     for line in _lines(protocol, root, problems):
-        named = [root / "test" / part.replace("\\", "/").split("test/")[-1] for part in line.split()]
+        named = [_own_path(root, part) for part in line.split()]
         numbers = [re.fullmatch(r"(\d+)\.\w+", file.name) for file in named]
         if len(named) != 3 or not all(numbers):
             problems.append(f"{root / protocol.list} has a line that does not name three numbered frames: {line!r}")
@@ -186,12 +192,18 @@ def _triples(protocol: Protocol, root: Path, problems: list[str]) -> Iterator[_F
         yield _Found((WindowFiles(clip, first, tuple(files)),), len(files))
 
 
+def _own_path(root: Path, path: str) -> Path:
+    """Where a file of a list lies here: what follows the folder ``test`` is the same."""
+    parts = path.replace("\\", "/").split("/")
+    return Path(root, "test", *parts[parts.index("test") + 1 if "test" in parts else 0 :])
+
+
 def _named(protocol: Protocol, root: Path, problems: list[str]) -> Iterator[_Found]:
     for name in protocol.clips:
         files = [root / protocol.names.format(name, number) for number in range(1, protocol.count + 1)]
         missing = [file for file in files if not file.is_file()]
         problems += [f"{file} is missing" for file in missing]
-        yield _Found(tuple(_cut(protocol, name, files[: protocol.last])), len(files) - len(missing))
+        yield _Found(_of_files(protocol, name, files[: protocol.last]), len(files) - len(missing))
 
 
 def _window(files: WindowFiles, protocol: Protocol) -> EvaluationWindow:
@@ -213,7 +225,8 @@ def _wrong_pictures(files: WindowFiles, protocol: Protocol) -> Iterable[str]:
 
 def _wrong_sizes(pictures: Sequence[Picture], files: WindowFiles, protocol: Protocol) -> list[str]:
     height, width = pictures[0].shape[:2]
-    width, height = protocol.expect.get("size", (width, height))
+    if "size" in protocol.expect:
+        width, height = protocol.expect["size"]
     names = files.files if not files.numbers else [f"{files.files[0]}, frame {n}" for n in files.numbers]
     wrong = [(n, p) for n, p in zip(names, pictures, strict=True) if p.shape[:2] != (height, width)]
     return [f"{name} is {p.shape[1]}x{p.shape[0]}; expected {width}x{height}" for name, p in wrong]

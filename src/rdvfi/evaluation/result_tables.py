@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from rdvfi.evaluation.results import Report, Score
 
+_WIDEST = 8
+"""Columns of a table of scores that a terminal holds."""
 GROUPS = {
     "motion": (("motion < 10 px", 0.0, 10.0), ("10 to 40 px", 10.0, 40.0), ("> 40 px", 40.0, float("inf"))),
     "occlusion": (("occluded < 1 %", 0.0, 0.01), ("1 to 5 %", 0.01, 0.05), ("> 5 %", 0.05, float("inf"))),
@@ -45,8 +47,13 @@ def written(name: str, value: float | None, *, signed: bool = False) -> str:
 
 
 def score_table(report: "Report") -> "Table":
-    """The scores."""
-    return _table(*cells(report))
+    """The scores; with more metrics than a terminal is wide, a row for each of them."""
+    heads, rows = cells(report)
+    if len(heads) <= _WIDEST:
+        return _table(heads, rows)
+    heads[-1] = heads[-1] or "failed"
+    columns = list(zip(heads, *rows, strict=True))
+    return _table(columns[0], columns[1:])
 
 
 def difference_table(report: "Report", than: str) -> "Table":

@@ -1,5 +1,7 @@
 """DIS flow between neighbouring frames of a sequence, for the metrics that look at motion."""
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -15,8 +17,7 @@ def flows_between(frames: Frames, *, back: bool = False) -> Float[Tensor, "m 2 H
     On the grid of the frame that it leads from, in pixels.
     """
     grey = [_grey(frame) for frame in frames]
-    pairs = list(zip(grey[:-1], grey[1:], strict=True))
-    return torch.cat([dis_flow(b, a) if back else dis_flow(a, b) for a, b in pairs])
+    return torch.cat([dis_flow(b, a) if back else dis_flow(a, b) for a, b in pairwise(grey)])
 
 
 def _grey(frame: Float[Tensor, "3 H W"]) -> np.ndarray:
