@@ -1,13 +1,89 @@
-"""Train what the claims are measured on: python research/claims.py FOLDER."""
+"""The paper's claims at our scale: small trainings and measurements, and which of them hold.
 
-import sys
+    python research/claims.py benchmarks/results/0.2.0/claims.json
+
+The checkpoints of the trainings are in `research/claims_checkpoints`; with ``--train FOLDER`` they are
+made anew there (scenes are drawn there too). Each section is written as soon as it is measured, and one that
+was measured at this commit is not measured again, so a stopped run goes on. Everything takes one thread.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from claims_runs import all_runs
-from claims_training import train
+import claims_trained as trained
+import claims_untrained as untrained
+from claims_runs import SEEDS, all_runs
+from claims_training import BATCH, RATE, SCENES, SIZE, WIDTH, train
+from rdvfi.evaluation.results import read_environment
 
-torch.set_num_threads(1)
-for run in all_runs():
-    print(run.key, train(run, Path(sys.argv[1])).seconds, flush=True)
+CHECKPOINTS = Path(__file__).parent / "claims_checkpoints"
+SCENE_SEEDS = range(3)
+BUDGET = {
+    "steps": all_runs()[0].steps,
+    "batch": BATCH,
+    "rate": RATE,
+    "width": WIDTH,
+    "scenes": SCENES,
+    "frames": f"{SIZE[1]}x{SIZE[0]}",
+    "seeds": list(SEEDS),
+    "test scenes": trained.TEST_SCENES,
+}
+LABORATORY = {"kinds": {group: list(names) for group, names in untrained.GROUPS.items()}}
+
+
+def sections(folder: Path) -> dict[str, tuple[dict, Callable[[], untrained.Table]]]:
+    """What is measured: the budget and the function, by name; what needs no training comes first."""
+    at = LABORATORY | {"frames": "224x128", "scene seeds": list(SCENE_SEEDS)}
+    one = LABORATORY | {"frames": "336x192", "scene seeds": [0]}
+    large = LABORATORY | {"frames": "1024x576", "scene seeds": [0], "scenes": 6}
+    return {
+        "knots and bases": (at, partial(untrained.knots_and_bases, SCENE_SEEDS)),
+        "classical fusion": (at, partial(untrained.classical_fusion, SCENE_SEEDS)),
+        "shipped model": (one, partial(untrained.shipped_model, (192, 336), range(1))),
+        "decoded or warped": (one, partial(untrained.decoded_or_warped, (192, 336), range(1))),
+        "motion size": (large, partial(untrained.motion_size, range(1))),
+        "learned motion": (BUDGET, partial(trained.learned_motion, folder)),
+        "losses": (BUDGET, partial(trained.losses, folder)),
+        "steps": (BUDGET, partial(trained.steps, folder)),
+        "direct generation": (BUDGET, partial(trained.direct_generation, folder)),
+    }
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("out", type=Path, help="a JSON file")
+    parser.add_argument(
+        "--train", type=Path, help="a folder for trainings and their scenes, instead of the checkpoints"
+    )
+    parser.add_argument("--only", action="append", help="a section; may be repeated")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = options.train or CHECKPOINTS
+    if options.train is not None:
+        for run in all_runs():
+            print(run.key, f"{train(run, folder).seconds:.0f} CPU seconds", flush=True)
+    environment = asdict(read_environment(torch.device("cpu")))
+    known = json.loads(options.out.read_text()) if options.out.exists() else {}
+    for name, (budget, measure) in sections(folder).items():
+        if options.only and name not in options.only:
+            continue
+        if known.get(name, {}).get("environment") == environment:
+            continue
+        began = time.process_time()
+        rows = {row: {k: round(v, 4) for k, v in values.items()} for row, values in measure().items()}
+        seconds = round(time.process_time() - began)
+        known[name] = {"budget": budget, "CPU seconds": seconds, "environment": environment, "rows": rows}
+        options.out.write_text(json.dumps(known, indent=1) + "\n")
+        print(name, json.dumps(rows, indent=1), flush=True)
+
+
+if __name__ == "__main__":
+    main()
