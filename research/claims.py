@@ -3,12 +3,13 @@
     python research/claims.py benchmarks/results/0.2.0/claims.json
 
 The checkpoints of the trainings are in `research/claims_checkpoints`; with ``--train FOLDER`` they are
-made anew there (scenes are drawn there too). Each section is written as soon as it is measured, and one that
+made anew there. Each section is written as soon as it is measured, and one that
 was measured at this commit is not measured again, so a stopped run goes on. Everything takes one thread.
 """
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -20,7 +21,7 @@ import torch
 import claims_trained as trained
 import claims_untrained as untrained
 from claims_runs import SEEDS, all_runs
-from claims_training import BATCH, RATE, SCENES, SIZE, WIDTH, train
+from claims_training import BATCH, RATE, SCENES, SIZE, WIDTH, Folders, train
 from rdvfi.evaluation.results import read_environment
 
 CHECKPOINTS = Path(__file__).parent / "claims_checkpoints"
@@ -38,7 +39,7 @@ BUDGET = {
 LABORATORY = {"kinds": {group: list(names) for group, names in untrained.GROUPS.items()}}
 
 
-def sections(folder: Path) -> dict[str, tuple[dict, Callable[[], untrained.Table]]]:
+def sections(folders: Folders) -> dict[str, tuple[dict, Callable[[], untrained.Table]]]:
     """What is measured: the budget and the function, by name; what needs no training comes first."""
     at = LABORATORY | {"frames": "224x128", "scene seeds": list(SCENE_SEEDS)}
     one = LABORATORY | {"frames": "336x192", "scene seeds": [0]}
@@ -49,10 +50,10 @@ def sections(folder: Path) -> dict[str, tuple[dict, Callable[[], untrained.Table
         "shipped model": (one, partial(untrained.shipped_model, (192, 336), range(1))),
         "decoded or warped": (one, partial(untrained.decoded_or_warped, (192, 336), range(1))),
         "motion size": (large, partial(untrained.motion_size, range(1))),
-        "learned motion": (BUDGET, partial(trained.learned_motion, folder)),
-        "losses": (BUDGET, partial(trained.losses, folder)),
-        "steps": (BUDGET, partial(trained.steps, folder)),
-        "direct generation": (BUDGET, partial(trained.direct_generation, folder)),
+        "learned motion": (BUDGET, partial(trained.learned_motion, folders)),
+        "losses": (BUDGET, partial(trained.losses, folders)),
+        "steps": (BUDGET, partial(trained.steps, folders)),
+        "direct generation": (BUDGET, partial(trained.direct_generation, folders)),
     }
 
 
@@ -66,13 +67,14 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="a section; may be repeated")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    folder = options.train or CHECKPOINTS
+    scenes = options.train or Path(tempfile.gettempdir()) / "rdvfi-claims"
+    folders = Folders(options.train or CHECKPOINTS, scenes, may_train=options.train is not None)
     if options.train is not None:
         for run in all_runs():
-            print(run.key, f"{train(run, folder).seconds:.0f} CPU seconds", flush=True)
+            print(run.key, f"{train(run, folders).seconds:.0f} CPU seconds", flush=True)
     environment = asdict(read_environment(torch.device("cpu")))
     known = json.loads(options.out.read_text()) if options.out.exists() else {}
-    for name, (budget, measure) in sections(folder).items():
+    for name, (budget, measure) in sections(folders).items():
         if options.only and name not in options.only:
             continue
         if known.get(name, {}).get("environment") == environment:

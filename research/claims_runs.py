@@ -5,6 +5,7 @@ from dataclasses import replace
 from claims_training import Run
 
 SEEDS = (0, 1)
+"""Of motion runs; denoisers take longer, and are trained with the first alone."""
 _L2 = (("theta", 1.0), ("l2", 10.0))
 _FLOW = (*_L2, ("flow", 1.0))
 

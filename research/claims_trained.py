@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import fmean
 
 import torch
 from torch import Tensor
 
 from claims_runs import ALL_LEVELS, DIRECT_GENERATION, LOSSES, MOTION, SEEDS
-from claims_training import FINE, Data, Run, Trained, data, train, without_prior
+from claims_training import FINE, Data, Folders, Run, Trained, data, train, without_prior
 from claims_untrained import MOVES, Table
 from rdvfi.evaluation.ablate import straightened
 from rdvfi.evaluation.metrics import psnr, quantise
@@ -22,9 +21,9 @@ TIMES = torch.arange(1, 9) / 9
 KNOTS = torch.arange(1, 8) / 8
 
 
-def held_out(folder: Path) -> Data:
+def held_out(folders: Folders) -> Data:
     """The scenes that trained runs are measured on."""
-    return data("test", TEST_SCENES, folder)
+    return data("test", TEST_SCENES, folders.scenes)
 
 
 def flow_error(trajectory: Trajectory, known: Data, row: int) -> float:
@@ -89,8 +88,8 @@ def knot_frames(model: Interpolator, known: Data, *, decoded: bool) -> float:
     return fmean(quality)
 
 
-def _trained(runs: Sequence[Run], folder: Path, seeds: Sequence[int]) -> dict[Run, list[Trained]]:
-    return {run: [train(replace(run, seed=seed), folder) for seed in seeds] for run in runs}
+def _trained(runs: Sequence[Run], folders: Folders, seeds: Sequence[int]) -> dict[Run, list[Trained]]:
+    return {run: [train(replace(run, seed=seed), folders) for seed in seeds] for run in runs}
 
 
 def _over_seeds(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -100,19 +99,19 @@ def _over_seeds(rows: list[dict[str, float]]) -> dict[str, float]:
     return means | (ranges if len(rows) > 1 else {})
 
 
-def learned_motion(folder: Path, seeds: Sequence[int] = SEEDS) -> Table:
+def learned_motion(folders: Folders, seeds: Sequence[int] = SEEDS) -> Table:
     """Trajectories trained on true latents: iterative at several N, and direct."""
-    known = held_out(folder)
+    known = held_out(folders)
     found: Table = {"no motion at all": {"EPE": rest_error(known)}}
-    for run, several in _trained(MOTION, folder, seeds).items():
+    for run, several in _trained(MOTION, folders, seeds).items():
         found[f"{run.name}, N = {run.inner}"] = _over_seeds([{"EPE": motion_error(one, known)} for one in several])
     return found
 
 
-def losses(folder: Path, seeds: Sequence[int] = SEEDS) -> Table:
+def losses(folders: Folders, seeds: Sequence[int] = SEEDS) -> Table:
     """Denoisers trained with the paper's losses one after the other, and with exact flow besides."""
-    known, found = held_out(folder), {}
-    for run, several in _trained(LOSSES, folder, seeds).items():
+    known, found = held_out(folders), {}
+    for run, several in _trained(LOSSES, folders, seeds).items():
         models = [one.model for one in several if one.model is not None]
         if not found:
             found["straight keyframes, no denoiser"] = model_scores(straightened(models[0]), known)
@@ -120,11 +119,11 @@ def losses(folder: Path, seeds: Sequence[int] = SEEDS) -> Table:
     return found
 
 
-def steps(folder: Path, seeds: Sequence[int] = SEEDS) -> Table:
+def steps(folders: Folders, seeds: Sequence[int] = SEEDS) -> Table:
     """One, two, four and eight denoising steps of a denoiser trained for one, and of one trained for all levels."""
-    known, found = held_out(folder), {}
+    known, found = held_out(folders), {}
     for label, run in (("trained for one step", LOSSES[-1]), ("trained at all noise levels", ALL_LEVELS)):
-        models = [one.model for one in _trained([run], folder, seeds)[run] if one.model is not None]
+        models = [one.model for one in _trained([run], folders, seeds)[run] if one.model is not None]
         for count in (1, 2, 4, 8):
             rows = []
             for model in models:
@@ -134,24 +133,24 @@ def steps(folder: Path, seeds: Sequence[int] = SEEDS) -> Table:
     return found
 
 
-def direct_generation(folder: Path, seeds: Sequence[int] = SEEDS) -> Table:
+def direct_generation(folders: Folders, seeds: Sequence[int] = SEEDS) -> Table:
     """Warping along the trajectory against decoding keyframes, each by a denoiser trained for it, at equal budget."""
-    known, found = held_out(folder), {}
+    known, found = held_out(folders), {}
     ours, direct = LOSSES[-1], DIRECT_GENERATION
     for label, run, decoded in (
         ("ours: warped along the trajectory", ours, False),
         ("our keyframes, decoded", ours, True),
         ("direct generation: trained on decoded frames", direct, True),
     ):
-        models = [one.model for one in _trained([run], folder, seeds)[run] if one.model is not None]
+        models = [one.model for one in _trained([run], folders, seeds)[run] if one.model is not None]
         found[label] = _over_seeds([{"PSNR": knot_frames(model, known, decoded=decoded)} for model in models])
-    found["true latents, decoded: the bound of direct generation"] = {"PSNR": _bound(ours, folder, known)}
+    found["true latents, decoded: the bound of direct generation"] = {"PSNR": _bound(ours, folders, known)}
     return found
 
 
 @torch.inference_mode()
-def _bound(run: Run, folder: Path, known: Data) -> float:
-    model = train(run, folder).model
+def _bound(run: Run, folders: Folders, known: Data) -> float:
+    model = train(run, folders).model
     assert model is not None
     quality: list[float] = []
     for row in _rows(known):

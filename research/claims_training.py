@@ -12,7 +12,7 @@ denoiser from scratch. A run that is in the cache is not trained again.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -72,7 +72,7 @@ class Run:
 
     name: str
     seed: int = 0
-    steps: int = 150
+    steps: int = 100
     inner: int = 7
     losses: tuple[tuple[str, float], ...] = ()
     options: tuple[tuple[str, float], ...] = ()
@@ -86,6 +86,15 @@ class Run:
         return f"{name}-N{self.inner}-seed{self.seed}"
 
 
+@dataclass(frozen=True)
+class Folders:
+    """Where trained weights are, and where scenes are kept once they are drawn."""
+
+    weights: Path
+    scenes: Path
+    may_train: bool = False
+
+
 @dataclass
 class Trained:
     """A finished run: its model or trajectory, and what it took."""
@@ -94,7 +103,6 @@ class Trained:
     part: nn.Module
     model: Interpolator | None = None
     seconds: float = 0.0
-    cached: bool = field(default=False)
 
 
 @cache
@@ -258,18 +266,24 @@ def decoded_loss(model: Interpolator, batch: dict[str, Tensor], moment: Training
     return 10.0 * (made - frames[:, 1:8]).square().mean()
 
 
-def train(run: Run, cache_folder: Path) -> Trained:
-    """Train a run, or read it from the cache."""
+def train(run: Run, folders: Folders) -> Trained:
+    """Read a run's weights, or train it where that is allowed and they are not there.
+
+    Raises:
+        FileNotFoundError: If the weights are not there and it may not be trained.
+    """
     motion = run.name in ("iterative", "direct")
     model = shipped() if motion else fresh(run)
     part = fresh_trajectory(run) if motion else model.generator.denoiser  # pyright: ignore
     assert isinstance(part, nn.Module)
-    file = cache_folder / f"{run.key}.safetensors"
+    file = folders.weights / f"{run.key}.safetensors"
     if file.exists():
         part.load_state_dict({key: value.float() for key, value in load_file(file).items()})
         part.requires_grad_(False).eval()
-        return Trained(run, part, model, cached=True)
-    known = data("train", SCENES, cache_folder)
+        return Trained(run, part, model)
+    if not folders.may_train:
+        raise FileNotFoundError(f"there is no {file}; make it with --train FOLDER")
+    known = data("train", SCENES, folders.scenes)
     began = time.process_time()
     part.requires_grad_(True).train()
     if motion:
@@ -279,14 +293,14 @@ def train(run: Run, cache_folder: Path) -> Trained:
         loss = keyframes_loss(run, model, known)
     fit(part, loss, run)
     part.requires_grad_(False).eval()
-    cache_folder.mkdir(parents=True, exist_ok=True)
+    folders.weights.mkdir(parents=True, exist_ok=True)
     save_file({key: value.half().contiguous() for key, value in part.state_dict().items()}, file)
     part.load_state_dict({key: value.float() for key, value in load_file(file).items()})
     return Trained(run, part, model, seconds=time.process_time() - began)
 
 
 def fit(part: nn.Module, loss: Callable[[int], Tensor], run: Run) -> None:
-    """AdamW with a short rise and a cosine; a constant average of the last fifth is what is kept."""
+    """AdamW with a short rise and a cosine."""
     optimiser = torch.optim.AdamW(part.parameters(), lr=1.0, weight_decay=1e-4)
     rise = max(1, run.steps // 10)
 
