@@ -16,7 +16,7 @@ import skimage.data
 import skimage.transform
 
 import clips
-from rdvfi.media import output
+from rdvfi.media import output, publish
 from rdvfi.media.output import complete_or_nothing
 from rdvfi.media.reader import ReadOptions, open_source
 from test_media_encoding import _copy
@@ -237,7 +237,7 @@ def test_output_is_kept_where_there_are_no_hard_links(tmp_path, monkeypatch, the
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(output, "_rename_no_replace", lambda *_: False)
+    monkeypatch.setattr(publish, "_renameat2", lambda *_: False)
     monkeypatch.setattr(os, "link", refuse)
     target = tmp_path / "out.mp4"
     with pytest.raises(FileExistsError) if there else nullcontext(), complete_or_nothing(target, overwrite=False) as p:
@@ -279,7 +279,7 @@ def test_new_frames_take_the_place_of_old_ones(tmp_path, monkeypatch, exchange) 
     (target / "frame_000000.png").write_text("old")
     monkeypatch.setattr(os, "replace", lambda *names: (renames.append(names), replace(*names)))
     if not exchange:
-        monkeypatch.setattr(output, "_renameat2", lambda *_: False)
+        monkeypatch.setattr(publish, "_renameat2", lambda *_: False)
     with complete_or_nothing(target, overwrite=True) as partial:
         (partial / "frame_000001.png").write_text("new")
     assert os.listdir(target) == ["frame_000001.png"]

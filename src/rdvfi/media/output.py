@@ -5,29 +5,20 @@ system. Whatever ends the work early, an error or an interrupt, removes it; what
 left is removed by the next one that writes to the same folder.
 """
 
-import ctypes
-import errno
 import os
 import re
-import shutil
-import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from rdvfi.media.codecs import DEFAULT_CODEC
+from rdvfi.media.leftovers import create_hidden, lock, remove, remove_leftovers
+from rdvfi.media.publish import exchange, rename_new, replace_folder, sync
 
 FRAME_NAME = "frame_{:06d}.png"
 """Names of the images in an output folder."""
 
 _FRAME_PATTERN = re.compile(r"frame_\d+\.png")
-_PARTIAL = re.compile(r"\..*\.rdvfi-(\d+)-\w+\.part(\.\w+)?", re.DOTALL)
-"""Names of what is being written: the process is in the name."""
-_LONGEST = 255
-"""Bytes of a file name."""
-_NO_REPLACE, _EXCHANGE, _AT_CWD = 1, 2, -100
-"""Of Linux: flags and folder of ``renameat2``."""
 
 
 def is_folder_output(destination: Path) -> bool:
@@ -88,180 +79,49 @@ def complete_or_nothing(destination: Path, *, overwrite: bool = True) -> Iterato
 
     Raises:
         FileExistsError: If something appeared at the destination meanwhile, and ``overwrite`` is off.
+        OSError: If it cannot be written; the destination is then what it was.
     """
-    folder = is_folder_output(destination)
-    place = Path(os.path.realpath(destination)) if destination.is_symlink() else destination
-    _remove_leftovers(place.absolute().parent)
-    partial = _create(place, folder=folder)
-    lock = _lock(partial)
+    folder, place = is_folder_output(destination), _place(destination)
+    remove_leftovers(place.parent)
+    partial = create_hidden(place, folder=folder)
+    held = None
     try:
+        held = lock(partial)
         yield partial
-        _sync(partial)
-        if folder:
-            _publish_folder(partial, place, overwrite=overwrite)
-        elif overwrite:
+        sync(partial)
+        if folder and place.is_dir():
+            # It holds nothing but an earlier run's frames: this was checked at the start, and may have changed.
+            _check_replaceable(place, overwrite=overwrite)
+            if not exchange(partial, place):
+                replace_folder(partial, place)
+            remove(partial)
+        elif overwrite and not folder:
             os.replace(partial, place)
         else:
             _rename_new(partial, place, destination)
-        _sync(place.absolute().parent, inside=False)
+        sync(place.parent, inside=False)
     except BaseException:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
+        remove(partial)
         raise
     finally:
-        if lock is not None:
-            os.close(lock)
+        if held is not None:
+            os.close(held)
 
 
-def _lock(partial: Path) -> int | None:
-    """Lock what is being written, as long as this process lives; None if it is locked already or cannot be."""
-    handle = os.open(partial, os.O_RDONLY)
-    try:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):
-        os.close(handle)
-        return None
-    return handle
-
-
-def _prefix(place: Path) -> str:
-    """The beginning of a hidden name that is not too long."""
-    own = f".rdvfi-{os.getpid()}-"
-    room = _LONGEST - len(own) - len(os.fsencode(place.suffix)) - 32
-    return "." + os.fsencode(place.stem)[: max(1, room)].decode(errors="ignore") + own
-
-
-def _create(place: Path, *, folder: bool) -> Path:
-    parent, suffix = place.absolute().parent, place.suffix
-    if folder:
-        made = Path(tempfile.mkdtemp(prefix=_prefix(place), suffix=".part", dir=parent))
-    else:
-        handle, name = tempfile.mkstemp(prefix=_prefix(place), suffix=f".part{suffix}", dir=parent)
-        os.close(handle)
-        made = Path(name)
-    mask = os.umask(0)
-    os.umask(mask)
-    made.chmod((0o777 if folder else 0o666) & ~mask)  # temporary ones are for their owner alone
-    return made
-
-
-def _publish_folder(partial: Path, place: Path, *, overwrite: bool) -> None:
-    """Put a folder in its place; the old one stays until the new one is whole."""
-    if not place.is_dir():
-        _rename_new(partial, place, place)
-        return
-    # It holds nothing but an earlier run's frames: this was checked at the start, and may have changed.
-    _check_replaceable(place, overwrite=overwrite)
-    if _renameat2(partial, place, _EXCHANGE):  # in one step: a kill leaves the old frames or the new ones there
-        shutil.rmtree(partial, ignore_errors=True)
-        return
-    old = Path(tempfile.mkdtemp(prefix=_prefix(place), suffix=".part", dir=place.absolute().parent))
-    os.replace(place, old)
-    try:
-        os.replace(partial, place)
-    except BaseException:
-        os.replace(old, place)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+def _place(destination: Path) -> Path:
+    """Where output really goes: what a link points to."""
+    return Path(os.path.realpath(destination)) if destination.is_symlink() else destination.absolute()
 
 
 def _rename_new(partial: Path, place: Path, destination: Path) -> None:
-    """Rename, unless there is something under that name already."""
     try:
-        if _rename_no_replace(partial, place):
-            return
-        if partial.is_dir():
-            place.mkdir()  # the one step that cannot succeed twice
-            os.replace(partial, place)
-        else:
-            _link_new(partial, place)
+        rename_new(partial, place)
     except FileExistsError as error:
         raise _exists(destination) from error
 
 
-def _link_new(partial: Path, place: Path) -> None:
-    """Rename a file by a hard link, which never replaces; where there are none, after a look."""
-    try:
-        os.link(partial, place)
-    except FileExistsError:
-        raise
-    except OSError:  # exFAT and some network file systems have no links: the work is not lost for that
-        if os.path.lexists(place):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place)) from None
-        os.replace(partial, place)
-    else:
-        partial.unlink()
-
-
-def _rename_no_replace(partial: Path, place: Path) -> bool:
-    """Rename in one step that never replaces; False where the system has none."""
-    return _renameat2(partial, place, _NO_REPLACE)
-
-
-def _renameat2(partial: Path, place: Path, flag: int) -> bool:
-    """Linux's rename with a flag; False where the system or the file system has none."""
-    if sys.platform != "linux":
-        return False
-    try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except AttributeError:
-        return False
-    if rename(_AT_CWD, os.fsencode(partial), _AT_CWD, os.fsencode(place), flag) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.ENOSYS, errno.EINVAL):
-        return False
-    raise OSError(number, os.strerror(number), str(place))
-
-
-def _sync(path: Path, *, inside: bool = True) -> None:
-    """Have the disk hold what was written."""
-    for each in (*(sorted(path.iterdir()) if inside and path.is_dir() else ()), path):
-        with suppress(OSError):  # some file systems cannot
-            handle = os.open(each, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what processes left that do not run any more."""
-    with suppress(OSError):  # a folder may be writable and not readable
-        for entry in list(folder.iterdir()):
-            match = _PARTIAL.fullmatch(entry.name)
-            if match is not None and not _runs(int(match[1])):
-                with suppress(OSError):  # of another user, or removed by another process meanwhile
-                    _remove_leftover(entry)
-
-
-def _remove_leftover(entry: Path) -> None:
-    lock = _lock(entry)
-    if lock is None:
-        return
-    os.close(lock)
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry, ignore_errors=True)
-    else:
-        entry.unlink(missing_ok=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def _check_parent(destination: Path) -> None:
-    parent = destination.absolute().parent
+    parent = _place(destination).parent
     if not parent.is_dir():
         raise FileNotFoundError(f"the folder {parent} of {destination} does not exist")
     if not os.access(parent, os.W_OK | os.X_OK):

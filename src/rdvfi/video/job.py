@@ -238,6 +238,8 @@ def _check_apart(source: Path | list[Path], destination: Path) -> None:
     for path in [source] if isinstance(source, Path) else source:
         if destination.exists() and destination.samefile(path):
             raise ValueError(f"{destination} is the source itself; choose another destination")
+        if destination.is_dir() and destination.resolve() in path.resolve().parents:
+            raise ValueError(f"the source {path} is inside {destination}, which would be replaced; choose another")
 
 
 def _thinned(info: SourceInfo, retiming: Retiming, slow: Fraction) -> list[str]:
