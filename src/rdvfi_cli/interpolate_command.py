@@ -98,6 +98,9 @@ def interpolate(
     keep_start: Annotated[
         bool, typer.Option("--keep-start", help="Keep the times of the input's clock, instead of starting at zero.")
     ] = False,
+    crop_bars: Annotated[
+        bool, typer.Option("--crop-bars", help="Find the bars of a letterboxed picture, and keep them still.")
+    ] = False,
     max_gap: Annotated[
         float, typer.Option(help="Seconds between two frames from which on the first is held, not interpolated.")
     ] = 10.0,
@@ -186,6 +189,7 @@ def interpolate(
             deinterlace=deinterlace,
             strict=strict,
             keep_start=keep_start,
+            crop_bars=crop_bars,
             max_gap=max_gap,
             background=background,
             max_pixels=max_pixels,

@@ -31,6 +31,7 @@ _OPTIONS = {
     "bitrate": "--bitrate",
     "odd": "--odd",
     "deinterlace": "--deinterlace",
+    "crop_bars": "--crop-bars",
     "strict": "--strict",
     "skip_cuts": "--skip-cuts",
     "chunk": "--chunk",

@@ -14,6 +14,7 @@ import torch
 
 from rdvfi.geometry import MINIMUM_SIDE
 from rdvfi.interpolator import Interpolator
+from rdvfi.media.letterbox import Letterbox
 from rdvfi.media.pixels import Opaque, Pixels, composited, coverage, straight, to_pixels, to_tensor
 from rdvfi.media.reader import Source, SourceFrame
 from rdvfi.media.writer import Sink
@@ -51,6 +52,7 @@ class Engine:
         progress: Is told of every pair that is done; see `Progress`.
         scenes: What is shown between two frames of two scenes.
         max_gap: Seconds between two frames from which on the first is held, instead of new ones made.
+        bars: Bars around the picture, which stay as they are.
         slow: Times are this much longer in the output.
         loop: The source's last frame is its first one, shown again.
     """
@@ -67,6 +69,7 @@ class Engine:
         progress: Progress | None = None,
         scenes: SceneChanges | None = None,
         max_gap: Fraction | None = None,
+        bars: Letterbox | None = None,
         slow: Fraction = Fraction(1),
         loop: bool = False,
     ) -> None:
@@ -76,7 +79,7 @@ class Engine:
                 f"{info.name} is {info.width}x{info.height} pixels; both sides must be at least {MINIMUM_SIDE}"
             )
         self._model = model
-        self._pairs = Pairs(model, seed=seed, chunk=chunk, scenes=scenes)
+        self._pairs = Pairs(model, seed=seed, chunk=chunk, scenes=scenes, bars=bars)
         self._source = source
         self._retiming = retiming
         self._sheet = sheet

@@ -13,6 +13,7 @@ from torch import Tensor
 from rdvfi._memory import is_out_of_memory
 from rdvfi.interfaces import Motion
 from rdvfi.interpolator import Interpolator
+from rdvfi.media.letterbox import Letterbox
 from rdvfi.types import Image
 from rdvfi.video.scene_changes import SceneChanges
 
@@ -40,6 +41,7 @@ class Pairs:
         seed: Seed of the noise, the same for every pair.
         chunk: Timesteps drawn at once; None chooses by the frame size.
         scenes: Which frames are of two scenes, and what is shown between those.
+        bars: Bars around the picture: they stay as they are, and the model sees what is between them.
 
     Raises:
         ValueError: If ``chunk`` is below 1.
@@ -52,6 +54,7 @@ class Pairs:
         seed: int = 0,
         chunk: int | None = None,
         scenes: SceneChanges | None = None,
+        bars: Letterbox | None = None,
     ) -> None:
         if chunk is not None and chunk < 1:
             raise ValueError(f"chunk is {chunk}; it must be at least 1")
@@ -59,6 +62,7 @@ class Pairs:
         self._seed = seed
         self._chunk = chunk
         self._scenes = scenes or SceneChanges()
+        self._bars = bars or Letterbox()
         self._previous: tuple[Tensor, Motion] | None = None
 
     def between(self, first: Image, last: Image, timesteps: Sequence[float]) -> Between:
@@ -88,10 +92,11 @@ class Pairs:
         return self._drawn(first, last, motion, timesteps)
 
     def _estimate(self, first: Image, last: Image) -> Motion:
+        inside = self._bars.inside
         after = self._previous[1] if self._previous is not None and self._previous[0] is first else None
         try:
             return self._model.estimate(
-                first, last, seed=self._seed, after=after, scene_threshold=self._scenes.threshold
+                inside(first), inside(last), seed=self._seed, after=after, scene_threshold=self._scenes.threshold
             )
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -103,8 +108,11 @@ class Pairs:
     ) -> Iterator[Float[Tensor, "3 H W"]]:
         at_most = self._chunk or max(1, _RENDER_BYTES // (4 * first.numel()))
         try:
-            for part in self._model.render_parts(first, last, motion, timesteps, at_most=at_most):
-                yield from part[0]
+            inside, times = self._bars.inside, iter(timesteps)
+            for part in self._model.render_parts(inside(first), inside(last), motion, timesteps, at_most=at_most):
+                for frame in part[0]:
+                    timestep = next(times)
+                    yield self._bars.around(frame, first, last, timestep) if self._bars else frame
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

@@ -14,6 +14,7 @@ import torch
 from rdvfi.media.background import read_colour
 from rdvfi.media.encoding import SinkOptions, keeps_alpha, keeps_video_levels
 from rdvfi.media.image_header import MAX_PIXELS
+from rdvfi.media.letterbox import find_letterbox
 from rdvfi.media.output import check_destination, check_picture, is_folder_output
 from rdvfi.media.reader import ReadOptions, SourceInfo, open_source
 from rdvfi.media.writer import check_options, open_sink
@@ -64,6 +65,7 @@ def interpolate_video(
     keep_start: bool = False,
     strict: bool = False,
     deinterlace: str = "auto",
+    crop_bars: bool = False,
     max_gap: SupportsFloat = 10,
     background: str = "black",
     max_pixels: int | None = None,
@@ -113,6 +115,7 @@ def interpolate_video(
         strict: Refuse a damaged source, instead of going on with the frames that there are.
         deinterlace: ``auto`` makes whole frames of those that are marked as interlaced, ``off`` leaves them as
             they are, ``on`` takes every frame for interlaced.
+        crop_bars: Find the bars around a letterboxed picture, keep them still and interpolate what is between them.
         max_gap: Seconds between two source frames from which on the first is held, not interpolated.
         background: Colour on which transparent pictures are shown where the destination holds no
             transparency: ``black``, ``white``, ``gray`` or ``#rrggbb``.
@@ -168,6 +171,7 @@ def interpolate_video(
         _check_apart(paths, place)
     rate = _rate(info, retiming, timing.slow)
     check_options(target, info, options, interval=1 / rate)
+    bars = find_letterbox(opened) if crop_bars else None
     sheet = None if picture is None else ContactSheet(headroom=info.headroom)
     engine = Engine(
         ready_model(model, device, dtype, allow_untrained=allow_untrained),
@@ -179,6 +183,7 @@ def interpolate_video(
         progress=progress,
         scenes=scenes,
         max_gap=gap,
+        bars=bars,
         slow=timing.slow,
         loop=timing.loop,
     )
@@ -186,6 +191,7 @@ def interpolate_video(
     with open_sink(target, info, options, tick=tick, rate=rate, overwrite=overwrite) as sink:
         report = engine.run(sink)
     notes = [*_thinned(info, retiming, timing.slow), *sink.notes, *report.notes]
+    notes += [] if bars is None else [bars.note(info.name)]
     if sheet is not None and picture is not None:
         notes += _save_sheet(sheet, picture, overwrite=overwrite)
     report = replace(report, notes=tuple(notes))
