@@ -1,9 +1,10 @@
 """Methods by name: the baselines, and every model that `rdvfi.create_model` knows.
 
-``blend``, ``dis``, ``dis-<width>``, ``minterpolate`` (FFmpeg's) and ``rife`` are baselines;
-``<method>+blur<sigma>`` is any method with its frames blurred; ``name=COMMAND``, ``name=FOLDER`` and
-``name@FOLDER`` are programs of others (`rdvfi.evaluation.external`); everything else names a model, a
-saved folder or a hub id.
+``blend``, ``dis``, ``dis-<width>``, ``minterpolate`` (FFmpeg's) and ``rife`` are baselines; ``wan-50``,
+``wan-1`` and ``gi`` are video generators (`rdvfi.evaluation.generative_methods`), with weights of your own
+as ``wan-50:SOURCE`` and ``gi:FOLDER``; ``<method>+blur<sigma>`` is any method with its frames blurred;
+``name=COMMAND``, ``name=FOLDER`` and ``name@FOLDER`` are programs of others
+(`rdvfi.evaluation.external`); everything else names a model, a saved folder or a hub id.
 """
 
 import copy
@@ -23,11 +24,12 @@ from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model, list_models
 from rdvfi.types import Flows, Image, Times, Video
 
-BASELINES = ("blend", "dis", "dis-448", "minterpolate", "rife")
+BASELINES = ("blend", "dis", "dis-448", "minterpolate", "rife", "wan-50", "wan-1", "gi")
 """Names of the baselines; ``dis-448`` stands for any width."""
 
 _BLURRED = re.compile(r"(?P<method>.+)\+blur(?P<sigma>\d+(\.\d+)?)")
 _REDUCED_DIS = re.compile(r"dis-(?P<width>\d+)")
+_GENERATOR = re.compile(r"(?P<kind>wan-50|wan-1|gi)(:(?P<source>.+))?")
 _NARROWEST = 32
 
 
@@ -98,10 +100,22 @@ def create_method(name: str, *, device: str | torch.device = "cpu", dtype: torch
         return RIFE(device=device)
     if name == "minterpolate":
         return ExternalCommand(name, templates()[name])
+    if generator := _GENERATOR.fullmatch(name):
+        return _generator(generator["kind"], generator["source"] or "", torch.device(device), dtype)
     if "=" in name or "@" in name:
         return external_method(name)
     _check_model_name(name)
     return ModelMethod(create_model(name, device=device, dtype=dtype), name=name)
+
+
+def _generator(kind: str, source: str, device: torch.device, dtype: torch.dtype) -> Method:
+    from rdvfi.evaluation import generative_methods as generative
+
+    if kind == "gi":
+        return generative.load_inbetweening(source, device=device, dtype=dtype)
+    return generative.load_wan(
+        source or generative.WAN, steps=int(kind.removeprefix("wan-")), device=device, dtype=dtype
+    )
 
 
 def create_methods(
