@@ -10,6 +10,7 @@ import pytest
 from av.sidedata.sidedata import Type
 
 import clips
+import rdvfi
 from rdvfi.media.codecs import CODECS, encoder_formats
 from rdvfi.media.encoding import SinkOptions, plan_encoding
 from rdvfi.media.hdr import Brightness, MasteringDisplay
@@ -257,6 +258,28 @@ def test_a_rate_that_a_container_cannot_show_is_refused(tmp_path, name, most) ->
     info = open_source(tmp_path / "in.mp4").info
     check_options(tmp_path / name, info, SinkOptions(), interval=Fraction(1, most))
     with pytest.raises(
-        ValueError, match=f"1200 frames per second are more than {name[1:]} files can show, which is {most}"
+        ValueError, match=f"1200 frames per second, are more than {name[1:]} files can show, which is {most}"
     ):
         check_options(tmp_path / name, info, SinkOptions(), interval=Fraction(1, 1200))
+
+
+@pytest.mark.parametrize("name", ["o.avi", "o.apng", "o.mkv", "o.mp4"])
+def test_a_rate_that_varies_is_kept_also_where_frames_are_counted(tmp_path, name) -> None:
+    ticks = [0, 4000, 8000, 13000, 14000, 18000]
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(6, 48, 64), ticks=ticks, sound=False)
+    parts = ("backbone=ends", "coarse=dis", "trajectory=straight", "renderer=warp")
+    model = rdvfi.build("rdvfi_s", *parts).requires_grad_(False)
+    rdvfi.interpolate_video(tmp_path / "in.mp4", tmp_path / name, model=model, multiplier=1, allow_untrained=True)
+    with av.open(str(tmp_path / name)) as container:
+        packets = [p for p in container.demux(video=0) if p.size]
+        times = sorted(p.dts * p.time_base if name == "o.avi" else p.pts * p.time_base for p in packets)
+    assert [float(t) for t in times] == pytest.approx([tick / 24_000 for tick in ticks], abs=2e-3)
+
+
+def test_frames_too_close_for_the_container_are_refused_before_the_work(tmp_path) -> None:
+    """On the average the rate would fit."""
+    ticks = [0, 4000, 4040, 8000, 12_000]
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(5, 48, 64), ticks=ticks, sound=False)
+    with pytest.raises(ValueError, match=r"frames 0\.833 ms apart, 1200 frames per second, are more than \.mkv"):
+        rdvfi.interpolate_video(tmp_path / "in.mp4", tmp_path / "o.mkv", model="rdvfi-s", multiplier=2)
+    assert not (tmp_path / "o.mkv").exists()

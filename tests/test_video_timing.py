@@ -263,3 +263,13 @@ def test_bad_timing_is_refused() -> None:
         list(intervals([Stamp(one, one), Stamp(one, one)]))
     with pytest.raises(ValueError, match="last source frame lasts 0 s"):
         list(intervals([Stamp(one, Fraction(0))]))
+
+
+def test_a_long_gap_is_one_frame_at_a_constant_rate() -> None:
+    """Hours between two frames are not hundreds of thousands of frames."""
+    stamps = [Stamp(Fraction(k), Fraction(1)) for k in (0, 1, 7201, 7202)]
+    moments = list(plan(stamps, Resample(Fraction(30)), max_gap=Fraction(10)))
+    assert len(moments) == 30 + 1 + 30 + 30
+    assert (moments[30].time, moments[30].duration, moments[30].timestep) == (1, 7200, 0)
+    assert all(a.time + a.duration == b.time for a, b in itertools.pairwise(moments))
+    assert len(list(plan(stamps[:2], Resample(Fraction(30)), max_gap=Fraction(10)))) == 60

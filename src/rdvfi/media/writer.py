@@ -97,8 +97,8 @@ def check_options(
     tick = TICKS.get(destination.suffix.lower())
     if interval is not None and tick is not None and interval < tick:
         raise ValueError(
-            f"{float(1 / interval):.6g} frames per second are more than {destination.suffix} files can show, "
-            f"which is {float(1 / tick):g}; make fewer frames, or choose .mp4"
+            f"frames {1000 * float(interval):.3g} ms apart, {float(1 / interval):.6g} frames per second, are more than "
+            f"{destination.suffix} files can show, which is {float(1 / tick):g}; make fewer frames, or choose .mp4"
         )
     return encoding
 

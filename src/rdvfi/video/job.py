@@ -31,6 +31,8 @@ _LOGGER = logging.getLogger(__name__)
 
 _PLAYBACK = Fraction(24)
 """Frames per second of what is made from images, unless a rate is given."""
+_COUNTING = frozenset({".avi", ".apng"})
+"""Files that number frames instead of saying when each is shown."""
 _MOST_FRAMES = 10_000_000
 """Frames that come out at most: more is a slip, not a wish."""
 
@@ -170,7 +172,10 @@ def interpolate_video(
     for place in (target,) if picture is None else (target, picture):
         _check_apart(paths, place)
     rate = _rate(info, retiming, timing.slow)
-    check_options(target, info, options, interval=1 / rate)
+    interval = _interval(info, retiming, rate)
+    check_options(target, info, options, interval=interval)
+    if target.suffix.lower() in _COUNTING and interval < Fraction(3, 4) / rate:
+        rate = 1 / interval  # times of frames are multiples of it there, also where the rate varies
     bars = find_letterbox(opened) if crop_bars else None
     sheet = None if picture is None else ContactSheet(headroom=info.headroom)
     engine = Engine(
@@ -258,6 +263,13 @@ def _thinned(info: SourceInfo, retiming: Retiming, slow: Fraction) -> list[str]:
         f"{float(retiming.fps):g} frames per second are fewer than the source's {rate:.3g}: "
         f"about {count} frames come out of {info.frames}"
     ]
+
+
+def _interval(info: SourceInfo, retiming: Retiming, rate: Fraction) -> Fraction:
+    """About the shortest time between two frames that come out."""
+    if retiming.regular or info.shortest is None or info.span <= 0 or info.frames < 2:
+        return 1 / rate
+    return min(Fraction(1), info.shortest * (info.frames - 1) / info.span) / rate
 
 
 def _rate(info: SourceInfo, retiming: Retiming, slow: Fraction) -> Fraction:

@@ -176,9 +176,13 @@ class Resample(Retiming):
             per_second = math.lcm(of_first, of_stop, of_zero, rate)
             first, stop = first * (per_second // of_first), stop * (per_second // of_stop)
             zero, step = zero * (per_second // of_zero), divisor * (per_second // rate)
-            still = last or (max_gap is not None and finish - begin > max_gap)
-            length = stop - first
-            for at in range(first + (zero - first) % step, stop, step):
+            gap = not last and max_gap is not None and finish - begin > max_gap
+            still, length = last or gap, stop - first
+            times = range(first + (zero - first) % step, stop, step)
+            if gap and times:  # one frame is shown all the time: hours of it would be hundreds of thousands
+                yield _new(Moment, (index, 0, length, times[0], len(times) * step, per_second))
+                continue
+            for at in times:
                 # The output ends when the source ends, also inside the last frame's slot.
                 lasts = min(step, stop - at) if last else step
                 yield _new(Moment, (index, 0 if still else at - first, length, at, lasts, per_second))
