@@ -48,8 +48,9 @@ integrations: $(INSTALLED)
 	$(PYTHON) -m venv out/integrations
 	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > out/integrations/base.pth
 	@mv out/integrations/base.pth "$$(out/integrations/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
-	@out/integrations/bin/python tools/install.py -e '.[demo]' $(PIP_OPTIONS)
-	out/integrations/bin/python -m pytest -q tests/test_serve.py
+	@out/integrations/bin/python tools/install.py -e '.[demo,vapoursynth]' $(PIP_OPTIONS)
+	@out/integrations/bin/python -c 'import vapoursynth' 2>/dev/null || out/integrations/bin/python tools/vapoursynth_for_311.py
+	out/integrations/bin/python -m pytest -q tests/test_serve.py tests/test_integrations_*.py
 
 # The example plug-in, installed beside rdvfi as a user would, and not into .venv.
 plugin: $(INSTALLED)

@@ -12,7 +12,6 @@ def serve(
         list[str] | None,
         typer.Option(
             "--model",
-            "-m",
             help="A name of `rdvfi models`, a folder or a hub id; repeat it. All installed ones if unset.",
         ),
     ] = None,

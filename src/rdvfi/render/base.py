@@ -175,5 +175,5 @@ def warped_neighbours(motion: Motion, timesteps: Times, flows: tuple[Flows, Flow
     shift = follow(here, there, timesteps.to(knots).repeat(2), knots[index])
     coarse = resize_flow(shift.flatten(0, 1), size)
     warped = backward_warp(keyframes.latents[:, index].flatten(0, 1), coarse)
-    before, after = warped.unflatten(0, (len(keyframes.latents), -1)).chunk(2, dim=1)
-    return torch.cat((before, after), dim=2).flatten(0, 1)
+    both, t = warped.unflatten(0, (len(keyframes.latents), -1)), timesteps.numel()
+    return torch.cat((both[:, :t], both[:, t:]), dim=2).flatten(0, 1)

@@ -4,7 +4,6 @@ import functools
 import secrets
 import time
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from threading import Event
 
@@ -36,12 +35,7 @@ def choose_rate(multiplier: float, fps: str) -> Retiming:
         ValueError: If the rate is none.
     """
     text = fps.strip()
-    if not text:
-        return Multiply(int(multiplier))
-    try:
-        return Resample(Fraction(text) if "/" in text else exact_rate(float(text)))
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"the frame rate is {text!r}; expected a number such as 60, 59.94 or 60000/1001") from error
+    return Resample(exact_rate(text)) if text else Multiply(int(multiplier))
 
 
 def run(

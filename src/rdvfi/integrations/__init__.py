@@ -1,0 +1,1 @@
+"""The library inside other programs: one folder each, imported where it is used."""
