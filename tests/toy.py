@@ -154,7 +154,9 @@ class ToyRenderer(Renderer):
         share = (1 - timesteps)[None, :, None, None, None].expand(b, t, 1, h, w)
         envelope = (timesteps * (1 - timesteps))[None, :, None, None, None]
         residual = (envelope * self.tint.float()[:, None, None]).expand(b, t, 3, h, w)
-        return ops.render(img0, img1, flow0, flow1, share, residual)
+        drawn = ops.render(img0, img1, flow0, flow1, share, residual)
+        faded = torch.lerp(img0[:, None], img1[:, None], timesteps[None, :, None, None, None])
+        return torch.lerp(faded, drawn, motion.scene.weight[:, None, None, None, None])
 
 
 def toy_backbone(

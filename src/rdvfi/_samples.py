@@ -65,9 +65,11 @@ def some_motion(
     batch: int = 2,
     channels: int = 16,
     stride: int = 8,
+    grid: FlowGrid = FlowGrid.TARGET,
+    same_scene: bool = True,
 ) -> Motion:
     """A smooth curved motion of up to a tenth of the picture, flows at ``flow_size``."""
     h, w = size if flow_size is None else flow_size
     straight, curve = (0.03 * w * smooth_noise(batch, 2, h, w, seed=seed) for seed in (4, 5))
     keyframes = some_keyframes(size, batch=batch, channels=channels, stride=stride)
-    return Motion.of(keyframes, SmoothTrajectory(straight, curve), same_scene=True)
+    return Motion.of(keyframes, SmoothTrajectory(straight, curve, grid), same_scene=same_scene)

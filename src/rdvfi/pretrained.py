@@ -77,6 +77,7 @@ class Staged(nn.Module):
         self._trained: frozenset[str] = frozenset()
         self._apart: frozenset[str] = frozenset()
         self._origins: dict[str, Path] = {}
+        self._kept: dict[str, tuple[str, ...]] = {}
         self._replaced = False
 
     def __repr__(self) -> str:
@@ -256,7 +257,13 @@ class Staged(nn.Module):
         moved = not latents.kept or bool({"backbone", "backbone.autoencoder"}.intersection(latents.fresh))
         self._apart = kept if moved else self._trained.intersection(other._apart)
         self._origins = {part: origin for part, origin in other._origins.items() if part in self._trained}
+        self._kept = {part: fit.tensors for part, fit in fits.items() if part in other._trained}
         return fits
+
+    def kept_parameters(self) -> set[int]:
+        """Identities of the parameters whose trained weights were taken from another model."""
+        stages = {part: dict(getattr(self, STAGES[part]).named_parameters()) for part in self._kept}
+        return {id(stages[part][name]) for part, names in self._kept.items() for name in names if name in stages[part]}
 
     @classmethod
     def from_pretrained(

@@ -87,7 +87,8 @@ def _sources(
     if config.source is SourceKind.clips:
         size = (config.size[0], config.size[1])
         clips, free = find_clips(data), config.free
-        windows = ClipWindows(clips, size, knots=config.knots, free=free).source(workers=config.workers)
+        drawn = ClipWindows(clips, size, knots=config.knots, free=free, held_out=config.held_out)
+        windows = drawn.source(workers=config.workers)
         return [Recoloured(windows, config.colours, alike=True)] if config.colours else [windows]
     if config.source is SourceKind.vimeo:
         size = (config.size[0], config.size[1])
@@ -209,8 +210,11 @@ def check_material(config: DataConfig) -> None:
         prefix = "pairs-" if config.source is SourceKind.pairs else ""
         for kind in config.kinds:
             _check_kind(kind)
-            if not _pool_folder(data, f"{prefix}{kind}").exists():
-                _check_film(data) if kind == "film" else _check_pictures(data)
+        made = {kind: _pool_folder(data, f"{prefix}{kind}").exists() for kind in config.kinds}
+        if not made.get("film", True):
+            _check_film(data)
+        if not made.get("procedural", True):
+            _check_pictures(data)
     elif config.source in (SourceKind.crops, SourceKind.moving, SourceKind.moving_pairs):
         _check_pictures(data)
 
@@ -224,8 +228,11 @@ def _check_film(data: Path) -> None:
 
 
 def _check_pictures(data: Path) -> None:
-    if not any((data / name).exists() for name in ("photographs.npz", DRAWN_NAME)) and not list_images(data):
-        raise FileNotFoundError(f"{data} holds no pictures; make them with rdvfi data build --only procedural")
+    if not any((data / name).exists() for name in ("photographs.npz", DRAWN_NAME)):
+        try:
+            list_images(data)
+        except ValueError as error:
+            raise FileNotFoundError(f"{error}; make pictures with rdvfi data build --only procedural") from error
 
 
 def _pictures(data: Path) -> Callable[[np.random.Generator], np.ndarray]:

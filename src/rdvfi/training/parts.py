@@ -4,16 +4,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rdvfi.checkpoint import write_weights
+from rdvfi.checkpoint import STAGES, write_weights
 from rdvfi.config import build
+from rdvfi.exchange import learned_parameters
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model
 from rdvfi.training.engine.checkpoints import check_names
 from rdvfi.training.stage import Stage
+
+Report = Callable[[str], None]
 
 PARTS = ("autoencoder", "coarse", "denoiser", "trajectory", "renderer")
 _RENAMED = {"backbone": "denoiser"}
@@ -69,6 +72,29 @@ def prepared_model(stage: Stage, report: Callable[[str], None] = lambda line: No
     for earlier in stage.after:
         load_parts(model, Path(stage.out) / f"{earlier}.safetensors")
     return model
+
+
+def mark_trained(model: Interpolator, names: Sequence[str], folder: Path) -> None:
+    """Mark those parts of a model as trained in which nothing that learns was left out.
+
+    Args:
+        model: With the weights of all stages so far.
+        names: Parts that were trained, and stages whose results hold others.
+        folder: Where these results are.
+    """
+    trained = {name for name in names if name in PARTS}
+    for name in names:
+        file = folder / f"{name}.safetensors"
+        if name not in PARTS and file.exists():
+            with safe_open(file, framework="pt") as stored:
+                heads = {str(key).split(".")[0] for key in stored.keys()}
+            trained |= {_RENAMED.get(head, head) for head in heads}
+    done = {id(parameter) for name in trained for parameter in part_of(model, name).parameters()}
+    done |= model.kept_parameters()
+    for part, stage in STAGES.items():
+        learned = learned_parameters(getattr(model, stage))
+        if learned and learned <= done:
+            model.mark_trained(part)
 
 
 def save_parts(model: Interpolator, names: Sequence[str], file: Path) -> None:

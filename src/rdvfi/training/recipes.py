@@ -19,8 +19,20 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from rdvfi.config import RECIPES, one_line, stored_nodes
+from rdvfi.overrides import explained_by, refuse_sweep
 from rdvfi.registry import did_you_mean
-from rdvfi.training.stage import Kind, SourceKind, Stage, as_stage, stage_node
+from rdvfi.training.engine.settings import EngineConfig
+from rdvfi.training.stage import (
+    DataConfig,
+    Kind,
+    LoraConfig,
+    ModelConfig,
+    NoiseConfig,
+    SourceKind,
+    Stage,
+    as_stage,
+    stage_node,
+)
 from rdvfi.training.teaching import check_teacher
 
 FOLDER = RECIPES / "train"
@@ -48,7 +60,8 @@ def list_training_recipes() -> list[str]:
     found = []
     for path in sorted(FOLDER.glob("*.yaml")):
         found += [path.stem, *(f"{path.stem}/{Path(name).name}" for name in _sequence(path).stages)]
-    return sorted(found)
+        found += [f"{path.stem}/{file.stem}" for file in (FOLDER / path.stem).glob("*.yaml")]
+    return sorted(set(found))
 
 
 def compose_stages(recipe: str, overrides: Sequence[str]) -> list[Stage]:
@@ -102,11 +115,18 @@ def _flat(fields: Mapping[str, Any], place: str = "") -> list[str]:
     return found
 
 
+_CLIPS = "data.clips="
+
+
 def _compose(path: Path, overrides: Sequence[str]) -> Stage:
+    named = [text.removeprefix(_CLIPS) for text in overrides if text.startswith(_CLIPS)]
+    overrides = [text for text in overrides if not text.startswith(_CLIPS)]
+    overrides += [text for folder in named for text in (f"data.folder={folder}", "data.source=clips")]
     for override in overrides:
         if "=" not in override or override.startswith(("hydra", "+", "~")):
             raise ValueError(f"an override reads field=value; got {override!r}")
         _check_replaced(override)
+        refuse_sweep(override)
     try:
         with stored_nodes():
             ConfigStore.instance().store(name=SCHEMA, node=stage_node(), provider="rdvfi")
@@ -116,13 +136,26 @@ def _compose(path: Path, overrides: Sequence[str]) -> Stage:
             raise ValueError(f"recipe {_shown(path)} must have {SCHEMA!r} first in its defaults")
         stage = as_stage(composed)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(f"recipe {_shown(path)}: {one_line(error)}") from error
+        raise ValueError(f"recipe {_shown(path)}: {explained_by(error, *_CLASSES)}") from error
     try:
         _check(stage)
     except ValueError as error:
         raise ValueError(f"recipe {_shown(path)}: {error}") from error
     return stage
 
+
+_CLASSES = (
+    (Stage, ModelConfig, DataConfig, EngineConfig, NoiseConfig, LoraConfig),
+    {
+        "Stage": "",
+        "ModelConfig": "model.",
+        "DataConfig": "data.",
+        "EngineConfig": "engine.",
+        "NoiseConfig": "noise.",
+        "LoraConfig": "lora.",
+    },
+)
+"""The classes of a stage's fields, and where each stands."""
 
 _REPLACED = {
     "settings.estimates.hidden": "settings.estimates.occluded",
@@ -150,6 +183,8 @@ def _check(stage: Stage) -> None:
         raise ValueError(f"data.batch must be at least 1; got {data.batch}")
     if not data.colours >= 0:
         raise ValueError(f"data.colours must not be negative; got {data.colours}")
+    if not 0 <= data.held_out < 1 or (data.held_out and data.source is not SourceKind.clips):
+        raise ValueError(f"data.held_out is a share in [0, 1) of clips (data.clips=FOLDER); got {data.held_out}")
     if data.source is SourceKind.pairs and stage.kind is not Kind.coarse:
         raise ValueError(
             f"data.source=pairs is for the coarse flow; a stage of kind {stage.kind.name} needs "
@@ -189,7 +224,9 @@ def _find(recipe: str) -> tuple[Path, list[str]]:
     if not stage:
         return path, []
     sequence = _sequence(path)
-    each = next(each for each in sequence.stages if Path(each).name == stage)
+    each = next((each for each in sequence.stages if Path(each).name == stage), None)
+    if each is None:  # beside the sequence, and not in it
+        return FOLDER / whole / f"{stage}.yaml", sequence.shared
     return _near(path, each), sequence.overrides(each)
 
 

@@ -16,16 +16,18 @@ from accelerate import PartialState
 
 from rdvfi.checkpoint import write_weights
 from rdvfi.interpolator import Interpolator
+from rdvfi.model_names import TRAINED_MODEL
 from rdvfi.models import save_bundled
+from rdvfi.training.checks import check_stages
 from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.engine.sharding import blocks_of
-from rdvfi.training.feeds import TakingTurns, film_pool, open_feed
+from rdvfi.training.feeds import TakingTurns, open_feed
+from rdvfi.training.held_out import keep_the_better
 from rdvfi.training.lora import lora_state, merge
 from rdvfi.training.objectives.select import make_objective
-from rdvfi.training.parts import part_of, prepared_model, save_parts
+from rdvfi.training.parts import mark_trained, part_of, prepared_model, save_parts
 from rdvfi.training.recipes import as_table, compose_stages
 from rdvfi.training.stage import Kind, Stage
-from rdvfi.training.teaching import check_answers
 
 Report = Callable[[str], None]
 
@@ -42,7 +44,8 @@ def train(recipe: str, overrides: Sequence[str] = (), *, report: Report) -> bool
         report: Receives progress lines.
 
     Returns:
-        Whether everything was done; a time limit may have ended it before.
+        Whether everything was done; a time limit may have ended it before. Then the folder ``out`` is
+        one that ``--model`` and `rdvfi.create_model` take.
 
     Raises:
         ValueError: If the recipe or something that it names is not valid.
@@ -50,17 +53,18 @@ def train(recipe: str, overrides: Sequence[str] = (), *, report: Report) -> bool
         ImportError: If a teacher that it names is not installed.
     """
     stages, began = compose_stages(recipe, overrides), time.monotonic()
-    for stage in stages:
-        if stage.data.teacher is not None:
-            check_answers(film_pool(stage.data), stage.data.teacher)
+    model = check_stages(stages, overrides, report)
     for planned in stages:
         stage = _within(planned, began)
         finished = Path(stage.out) / f"{stage.stage}.safetensors"
         if len(stages) > 1 and finished.exists():
             report(f"{stage.stage}: {finished} is there already")
-        elif not run_stage(stage, report=report):
+        elif not run_stage(stage, report=report, model=model):
             report(f"{stage.stage}: paused; the same command goes on")
             return False
+        model = None
+    report(f"next: rdvfi evaluate CLIP --model mine={stages[-1].out} --models rdvfi-s,dis")
+    report(f"      rdvfi interpolate IN OUT --model {stages[-1].out}")
     return True
 
 
@@ -72,12 +76,18 @@ def _within(stage: Stage, began: float) -> Stage:
     return replace(stage, engine=replace(stage.engine, pause_minutes=left))
 
 
-def run_stage(stage: Stage, *, report: Report) -> bool:
-    """Run one stage; returns whether it was finished."""
+def run_stage(stage: Stage, *, report: Report, model: Interpolator | None = None) -> bool:
+    """Run one stage; returns whether it was finished.
+
+    Args:
+        stage: Which.
+        report: Receives progress lines.
+        model: What `rdvfi.training.parts.prepared_model` gave for it, if that was asked already.
+    """
     out = Path(stage.out)
-    model = prepared_model(stage, report)
+    model = prepared_model(stage, report) if model is None else model
     if stage.kind is Kind.ship:
-        return _ship(stage, model, out)
+        return _ship(stage, model, out, report)
     for name in stage.train:
         part_of(model, name)
     processes = PartialState(cpu=stage.engine.device == "cpu")
@@ -89,11 +99,11 @@ def run_stage(stage: Stage, *, report: Report) -> bool:
     trainer = Trainer(stage.stage, objective, feed, stage.engine, out, report=report, shard_blocks=blocks)
     finished = trainer.fit()
     if finished:
-        _finish(stage, model, feed, trainer)
+        _finish(stage, model, feed, trainer, report)
     return finished
 
 
-def _finish(stage: Stage, model: Interpolator, feed: TakingTurns, trainer: Trainer) -> None:
+def _finish(stage: Stage, model: Interpolator, feed: TakingTurns, trainer: Trainer, report: Report) -> None:
     out = Path(stage.out)
     if stage.kind is Kind.autoencoder:
         stream = feed.batches(0)
@@ -107,15 +117,25 @@ def _finish(stage: Stage, model: Interpolator, feed: TakingTurns, trainer: Train
     if trainer.main:
         # The weights say that a stage is done, so they come last.
         (out / f"{stage.stage}.yaml").write_text(as_table(stage))
+        _save_model(stage, model, report)
         save_parts(model, stage.train, out / f"{stage.stage}.safetensors")
     trainer.accelerator.wait_for_everyone()
 
 
-def _ship(stage: Stage, model: Interpolator, out: Path) -> bool:
-    model.mark_trained("backbone", "trajectory", "renderer")
+def _save_model(stage: Stage, model: Interpolator, report: Report) -> None:
+    """The whole model as it is now, as a folder that ``--model`` takes; what is untrained in it says so."""
+    mark_trained(model, [*stage.after, *stage.train], Path(stage.out))
+    folder = Path(stage.out) / TRAINED_MODEL
+    chosen = keep_the_better(stage, model, report) if stage.data.held_out else model
+    chosen.eval().save_pretrained(folder)
+    untrained = ", ".join(chosen.untrained_parts())
+    report(f"{stage.stage}: saved {folder}" + (f"; untrained: {untrained}" if untrained else ""))
+
+
+def _ship(stage: Stage, model: Interpolator, out: Path, report: Report) -> bool:
     if PartialState(cpu=stage.engine.device == "cpu").is_main_process:
-        if stage.bundle is None:
-            model.eval().save_pretrained(out / "model")
-        else:
+        out.mkdir(parents=True, exist_ok=True)
+        _save_model(stage, model, report)
+        if stage.bundle is not None:
             save_bundled(model.eval(), stage.bundle, out)
     return True

@@ -75,6 +75,8 @@ class DataConfig:
         cache_latents: Encode the knots of a pool once.
         symmetries: Mirror clips, turn them upside down and play them backwards at random
             (`rdvfi.data.symmetries`).
+        held_out: Share at the end of each clip that training does not see; the model is measured there
+            before and after, and the better one is kept.
         teacher: Whose flows and blend the film of a pool is to have, found once and kept with it:
             ``rife`` (`rdvfi.training.teaching`); None asks nobody.
     """
@@ -92,6 +94,7 @@ class DataConfig:
     workers: int = 1
     cache_latents: bool = True
     symmetries: bool = False
+    held_out: float = 0.0
     teacher: str | None = None
 
 

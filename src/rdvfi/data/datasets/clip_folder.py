@@ -39,6 +39,7 @@ class ClipWindows:
         knots: Which kind of windows; see the module.
         free: Free frames of a sample.
         strides: Frames of the clip from one frame of a window to the next, drawn uniformly.
+        held_out: Share at the end of each clip that no window reaches.
 
     Raises:
         ValueError: If every clip is too short.
@@ -52,10 +53,14 @@ class ClipWindows:
         knots: bool = True,
         free: int = 3,
         strides: Sequence[int] = (1, 2, 3),
+        held_out: float = 0.0,
     ) -> None:
         self._spans = [8, 16] if knots else [n for n in range(5, 21) if n % 8]
         shortest = min(self._spans) * min(strides) + 1
-        self._clips = [clip for clip in clips.values() if len(clip) >= shortest]
+        if not 0 <= held_out < 1:
+            raise ValueError(f"held_out must be a share in [0, 1); got {held_out}")
+        self._held_out = held_out
+        self._clips = [clip for clip in clips.values() if self._length(clip) >= shortest]
         if not self._clips:
             longest = max(clips, key=lambda name: len(clips[name]), default=None)
             raise ValueError(
@@ -64,6 +69,10 @@ class ClipWindows:
             )
         self._size, self._knots, self._free = size, knots, free
         self._strides = strides
+
+    def _length(self, clip: Clip) -> int:
+        """Frames that windows may be drawn from."""
+        return len(clip) - round(self._held_out * len(clip))
 
     def source(self, *, workers: int = 1) -> Stream:
         """Batches of ``frames`` (b, t, 3, h, w) and ``times`` (b, t)."""
@@ -77,9 +86,10 @@ class ClipWindows:
         """
         for _ in range(TRIES):
             clip = self._clips[int(rng.integers(len(self._clips)))]
-            fitting = [(span, stride) for span in self._spans for stride in self._strides if span * stride < len(clip)]
+            count = self._length(clip)
+            fitting = [(span, stride) for span in self._spans for stride in self._strides if span * stride < count]
             span, stride = fitting[int(rng.integers(len(fitting)))]
-            first = int(rng.integers(len(clip) - span * stride))
+            first = int(rng.integers(count - span * stride))
             frames = clip.read([first + i * stride for i in range(span + 1)])
             if not has_cut(frames):
                 return window_sample(rng, frames, self._size, free=self._free, knots=self._knots)

@@ -128,6 +128,13 @@ class GlobalLocal(FlowEstimator):
         """What the network finds before patches are searched, with all that leads to it: for training."""
         return self._refined(_padded(first, second))
 
+    def estimates(
+        self, first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"], *, fine: bool = True
+    ) -> tuple[list[Tensor], MatchedFlows | None]:
+        """Every estimate on the way, those of matching first, and the matches; ``fine`` changes nothing here."""
+        refined = self.find(first, second)
+        return [*refined.matched.flows, *refined.flows], refined.matched
+
     def _refined(self, images: Float[Tensor, "n 3 h w"]) -> Refined:
         size = (images.shape[-2], images.shape[-1])
         small = resize_image(images, (size[0] // _SHRINK, size[1] // _SHRINK))

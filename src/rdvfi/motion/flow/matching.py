@@ -152,6 +152,13 @@ class Matching(FlowEstimator):
         onward, back = self.find(first, second).flows[-1].chunk(2)
         return onward, back
 
+    def estimates(
+        self, first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"], *, fine: bool = True
+    ) -> tuple[list[Tensor], MatchedFlows | None]:
+        """Every estimate on the way to the flow, and the matches: what training compares."""
+        matched = self.find(first, second, fine=fine)
+        return matched.flows, matched
+
     def find(
         self,
         first: Float[Tensor, "n 3 h w"],

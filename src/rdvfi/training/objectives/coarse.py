@@ -6,6 +6,7 @@ result is known. `matched-dis` learns by its learned member: what is chosen from
 """
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +20,7 @@ from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import FlowEstimator
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import Picture
-from rdvfi.motion.flow.global_local import GlobalLocal
-from rdvfi.motion.flow.matched_dis import MatchedDIS
-from rdvfi.motion.flow.matching import MatchedFlows, Matching
+from rdvfi.motion.flow.matching import MatchedFlows
 from rdvfi.training.losses.evidence import Estimates, Evidence, FlowPair, Matches, Needs, Terms
 from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.objective import Batch, Losses, Objective
@@ -100,6 +99,30 @@ def holds_pairs(batch: Batch) -> bool:
     return FLOWS[_FINEST] in batch
 
 
+@runtime_checkable
+class Wraps(Protocol):
+    """A coarse flow that learns by another one inside it: what is chosen from that has no gradient."""
+
+    learned: FlowEstimator
+
+
+@runtime_checkable
+class ShowsEstimates(Protocol):
+    """A flow estimator whose every estimate on the way can be compared with known flow."""
+
+    def estimates(
+        self, first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"], *, fine: bool = True
+    ) -> tuple[list[Tensor], MatchedFlows | None]:
+        """Estimates both ways, each in pixels of its own grid, and the matches, if it matches.
+
+        Args:
+            first: First pictures.
+            second: Last pictures.
+            fine: Whether those that are refined closely are wanted too.
+        """
+        ...
+
+
 class CoarseFlow(Objective):
     """Train the generator's own end-to-end flow.
 
@@ -127,7 +150,7 @@ class CoarseFlow(Objective):
         """What learns."""
         coarse = self._coarse()
         assert isinstance(coarse, FlowEstimator)
-        return coarse.learned if isinstance(coarse, MatchedDIS) else coarse
+        return coarse.learned if isinstance(coarse, Wraps) else coarse
 
     def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
         evidence = (
@@ -165,12 +188,8 @@ class CoarseFlow(Objective):
     def _estimates(self, first: Tensor, last: Tensor, moment: TrainingStep) -> tuple[list[Tensor], MatchedFlows | None]:
         """Every estimate on the way to the flow, each in pixels of its own grid, and the matches."""
         estimator = self.estimator
-        if isinstance(estimator, GlobalLocal):
-            refined = estimator.find(first, last)
-            return [*refined.matched.flows, *refined.flows], refined.matched
-        if isinstance(estimator, Matching):
-            matched = estimator.find(first, last, fine=moment.progress >= self.fine_from)
-            return matched.flows, matched
+        if isinstance(estimator, ShowsEstimates):
+            return estimator.estimates(first, last, fine=moment.progress >= self.fine_from)
         # The estimator's own: what a generator fills in would hide its mistakes from the loss.
         return [torch.cat(estimator.both_ways(first, last))], None
 

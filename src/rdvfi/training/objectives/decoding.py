@@ -7,6 +7,7 @@ the same on keyframes that the generator predicts, as the renderer will meet the
 """
 
 from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -17,8 +18,7 @@ from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Condition, Keyframes, MotionPrior, Reads, Trajectory
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import Picture
-from rdvfi.motion.trajectory.iterative import IterativeFusion
-from rdvfi.motion.trajectory.straight_motion import straight_motion_of
+from rdvfi.motion.trajectory.straight_motion import StraightMotion, straight_motion_of
 from rdvfi.render.base import RefiningRenderer
 from rdvfi.training.losses.evidence import (
     Drawing,
@@ -134,6 +134,21 @@ class Reconstructing(Objective):
             )
 
 
+@runtime_checkable
+class Fuses(Protocol):
+    """A trajectory model whose two steps learn from exact flow one by one; of others only the result is known."""
+
+    def adjacent_flows(self, keyframes: Keyframes) -> Float[Tensor, "b2 s 2 hz wz"]:
+        """Flow from each knot back to the one before, and the same played backwards: phi_1."""
+        ...
+
+    def residual_motion(
+        self, keyframes: Keyframes, motion: StraightMotion, adjacent: Float[Tensor, "b2 s 2 hz wz"]
+    ) -> Float[Tensor, "b2 k 2 hz wz"]:
+        """What fusing adds at every knot to the flows that it starts from: phi_2."""
+        ...
+
+
 class Decoding(Reconstructing):
     """Train phi_1, phi_2 and phi_s, or some of them.
 
@@ -179,7 +194,7 @@ class Decoding(Reconstructing):
         """Flows to both ends, and adjacent ones, with the exact ones."""
         trajectory = self.model.trajectory
         exact, seen = clip.knot_flows()
-        if not isinstance(trajectory, IterativeFusion):
+        if not isinstance(trajectory, Fuses):
             found = trajectory(keyframes).at(keyframes.times)
             size = (exact.shape[-2], exact.shape[-1])
             both = torch.stack(found, dim=2)

@@ -1,0 +1,108 @@
+"""Checks against motion that is known: textures from a formula that move by a known vector.
+
+Signs, the order of x and y, and half a pixel are what implementations of the flow conventions get wrong
+(`rdvfi.interfaces`), and what no test of shapes sees. A texture is a sum of waves, so it can be drawn at
+any place exactly, and no interpolation stands between what a check knows and what it measures.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from rdvfi.interfaces import FlowEstimator, FlowGrid, Reads, Renderer
+from rdvfi.keyframes import KeyframeGenerator
+
+SHIFTS = ((2.25, -1.25), (-1.5, 0.75), (0.75, 2.0))
+"""(dx, dy) in pixels: of both signs, neither equal nor whole."""
+LARGEST_ERROR = 0.25
+"""Median error per axis, in pixels: half a pixel is twice as much."""
+
+
+def waves(channels: int, h: int, w: int, shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+    """A texture in [0, 1] whose content lies at ``shift`` further right and down, (1, c, h, w)."""
+    generator = torch.Generator().manual_seed(11)
+    count = 12
+    length = 10.0 + 30.0 * torch.rand(count, generator=generator)
+    angle = 2.0 * math.pi * torch.rand(count, generator=generator)
+    phase = 2.0 * math.pi * torch.rand(channels, count, generator=generator)
+    y = torch.arange(h)[:, None] + 0.5 - shift[1]
+    x = torch.arange(w)[None, :] + 0.5 - shift[0]
+    k = 2.0 * math.pi / length
+    along = (k * angle.cos())[:, None, None] * x + (k * angle.sin())[:, None, None] * y
+    return (0.5 + 0.12 * (along[None] + phase[:, :, None, None]).sin().sum(1, keepdim=False))[None].clamp(0.0, 1.0)
+
+
+def estimates_at_once(flow: FlowEstimator) -> bool:
+    """Whether a flow can be held to known motion: it has nothing to learn, or has learned it elsewhere."""
+    return flow.pretrained or not any(True for _ in flow.parameters())
+
+
+def check_known_flow(flow: FlowEstimator, channels: int) -> None:
+    """Flow of translations, and none between equal pictures; within `LARGEST_ERROR`, in the middle of the picture."""
+    h, w = (128, 160) if flow.reads is Reads.PIXELS else (48, 64)
+    source = waves(channels, h, w)
+    for shift in ((0.0, 0.0), *SHIFTS):
+        found = flow(source, waves(channels, h, w, shift))
+        middle = found[0, :, h // 4 : -h // 4, w // 4 : -w // 4].flatten(1)
+        for axis, (name, value) in enumerate(zip(("dx", "dy"), shift, strict=True)):
+            off = float((middle[axis] - value).abs().median())
+            law = (
+                "equal pictures have no flow" if shift == (0.0, 0.0) else f"content that moves by {shift} has that flow"
+            )
+            assert off <= LARGEST_ERROR, f"{law}: {name} is off by {off:.2f} px, {float(middle[axis].median()):+.2f}"
+
+
+def check_drawn_motion(
+    renderer: Renderer, draw: Callable[[Tensor, Tensor, tuple[float, float], FlowGrid], Tensor]
+) -> None:
+    """Along a known translation the frame halfway is nearer to the true one than to any that a wrong sign gives.
+
+    Args:
+        renderer: What is checked.
+        draw: Its frame halfway between two, for a shift from the first to the last, on a grid.
+    """
+    h, w = 64, 80
+    shift = (6.0, -3.0)
+    first, last = waves(3, h, w), waves(3, h, w, shift)
+    for grid in sorted(renderer.grids, key=lambda grid: grid.name):
+        frame = draw(first, last, shift, grid)
+        wrong = {
+            "the wrong sign": (-1.5 * shift[0], -1.5 * shift[1]),
+            "x and y exchanged": (shift[1], shift[0]),
+            "no motion": (0.0, 0.0),
+        }
+        errors = {name: _distance(frame, waves(3, h, w, (dx / 2, dy / 2))) for name, (dx, dy) in wrong.items()}
+        true = _distance(frame, waves(3, h, w, (shift[0] / 2, shift[1] / 2)))
+        nearest = min(errors, key=lambda name: errors[name])
+        law = f"on the {grid.name} grid the frame halfway must show content halfway"
+        assert true < 0.5 * errors[nearest], (
+            f"{law}: it is off by {true:.3f}, and by {errors[nearest]:.3f} from {nearest}"
+        )
+
+
+def check_prior(generator: KeyframeGenerator) -> None:
+    """The coarse motion of a translation, where one is found, has its direction both ways."""
+    unit = math.lcm(generator.size_multiple, generator.stride)
+    h, w = (max(1, -(-least // unit)) * unit for least in (96, 128))
+    shift = (4.0, -2.0)
+    prior = generator.condition(waves(3, h, w), waves(3, h, w, shift)).prior
+    assert prior is not None, "gives_prior says that there is a prior"
+    flows = prior.end_flows[0] * (w / prior.end_flows.shape[-1])
+    middle = flows[..., flows.shape[-2] // 4 : -flows.shape[-2] // 4, flows.shape[-1] // 4 : -flows.shape[-1] // 4]
+    found = middle.flatten(2).median(-1).values
+    if float(found.abs().max()) < 1.0:
+        return  # nothing was found, as by a flow that has not learned yet
+    known = torch.tensor(shift)
+    for name, got, wanted in (("from first to last", found[0], known), ("from last to first", found[1], -known)):
+        right, opposite = float((got - wanted).abs().max()), float((got + wanted).abs().max())
+        assert right < opposite, (
+            f"end_flows {name} must have the direction of the motion: {got.tolist()} for {wanted.tolist()}"
+        )
+
+
+def _distance(a: Tensor, b: Tensor) -> float:
+    """Mean difference, far from the borders."""
+    inner = (..., slice(16, -16), slice(16, -16))
+    return float((a[inner] - b[inner]).abs().mean())

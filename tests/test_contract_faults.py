@@ -1,0 +1,426 @@
+"""For every promise of `rdvfi.interfaces` a planted fault, and the check of `rdvfi.testing` that catches it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import toy
+from rdvfi import testing
+from rdvfi.backbones.compact.generator import CompactKeyframes
+from rdvfi.interfaces import (
+    Basis,
+    Condition,
+    Denoised,
+    FlowEstimator,
+    FlowGrid,
+    KeyframeGenerator,
+    Keyframes,
+    Motion,
+    MotionPrior,
+    Reads,
+    Renderer,
+    Trajectory,
+    TrajectoryModel,
+)
+from rdvfi.registry import backbones, create_sample, flows, renderers, trajectories
+
+Fault = tuple[str, Callable[[], None], str]
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
+class Through(FlowEstimator):
+    """A flow that is right, with its answer changed."""
+
+    reads = Reads.PIXELS
+
+    def __init__(self, change: Callable[[Tensor], Tensor], *, both: Callable[..., Any] | None = None) -> None:
+        super().__init__()
+        self.inner, self.change, self.both = flows.create("dis"), change, both
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        return self.change(self.inner(source, target))
+
+    def both_ways(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        onward, back = super().both_ways(first, second)
+        return (onward, back) if self.both is None else self.both(onward, back)
+
+
+def _of_flow(change: Callable[[Tensor], Tensor], **more: Any) -> Callable[[], None]:
+    return lambda: testing.check_flow(Through(change, **more))
+
+
+def _half_down(flow: Tensor) -> Tensor:
+    return flow + torch.tensor([0.0, 0.5])[:, None, None]
+
+
+FLOWS: list[Fault] = [
+    ("nothing", _of_flow(torch.zeros_like), "content that moves by"),
+    ("a constant", _of_flow(lambda f: torch.full_like(f, 1.0)), "equal pictures have no flow"),
+    ("the wrong sign", _of_flow(torch.neg), "content that moves by"),
+    ("x and y exchanged", _of_flow(lambda f: f.flip(1)), "content that moves by"),
+    (
+        "x and y exchanged and a sign",
+        _of_flow(lambda f: f.flip(1) * torch.tensor([1.0, -1.0])[:, None, None]),
+        "moves by",
+    ),
+    ("half a pixel across", _of_flow(lambda f: f + torch.tensor([0.5, 0.0])[:, None, None]), "equal pictures have no"),
+    ("half a pixel down", _of_flow(_half_down), "equal pictures have no flow: dy is off by 0.5"),
+    ("half its length", _of_flow(lambda f: 0.5 * f), "content that moves by"),
+    ("in parts of the picture", _of_flow(lambda f: f / 64.0), "content that moves by"),
+    ("back before onward", _of_flow(lambda f: f, both=lambda a, b: (b, a)), "both_ways must give what forward"),
+    ("at half size", _of_flow(lambda f: f[..., ::2, ::2]), r"flow must be \(n, 2, h, w\)"),
+    ("not a number", _of_flow(lambda f: f * float("nan")), "flow must be finite"),
+    ("double precision", _of_flow(lambda f: f.double()), "flow must be float32"),
+    (
+        "the mean of the batch",
+        _of_flow(lambda f: f.mean(0, keepdim=True).expand_as(f).clone()),
+        "a batch must not matter",
+    ),
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Changed(testing.SmoothTrajectory):
+    """A trajectory that is right, with one answer changed."""
+
+    name: str = ""
+    change: Callable[[Any], Any] = field(default=torch.clone)
+
+    def at(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        found = super().at(times)
+        return self.change(found) if self.name == "at" else found
+
+    def across(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        found = super().across(like)
+        return self.change(found) if self.name == "across" else found
+
+    def shift(self, start: Tensor, end: Tensor) -> Tensor:
+        found = super().shift(start, end)
+        return self.change(found) if self.name == "shift" else found
+
+    def velocity(self, times: Tensor, *, step: float = 1e-3) -> Tensor:
+        found = super().velocity(times, step=step)
+        return self.change(found) if self.name == "velocity" else found
+
+    def confidence(self, times: Tensor, *, flows: Any = None) -> Tensor:
+        found = super().confidence(times, flows=flows)
+        return self.change(found) if self.name == "confidence" else found
+
+
+def _of_trajectory(name: str, change: Callable[[Any], Any], grid: Any = FlowGrid.TARGET) -> Callable[[], None]:
+    straight, curve = (2.0 * testing.smooth_noise(2, 2, 24, 32, seed=seed) + 16.0 for seed in (4, 5))
+    return lambda: testing.check_trajectory(Changed(straight, curve, grid, name, change))
+
+
+TRAJECTORIES: list[Fault] = [
+    ("not zero at the start", _of_trajectory("at", lambda f: (f[0] + 0.1, f[1])), "zero at time 0"),
+    ("not zero at the end", _of_trajectory("at", lambda f: (f[0], f[1] + 0.1)), "zero at time 1"),
+    ("ends exchanged", _of_trajectory("at", lambda f: f[::-1]), "zero at time 0"),
+    ("other shapes", _of_trajectory("at", lambda f: (f[0], f[1][..., :-1])), "both flows must have one shape"),
+    ("half precision", _of_trajectory("at", lambda f: (f[0].half(), f[1].half())), "must be float32"),
+    ("ends exchanged in across", _of_trajectory("across", lambda f: f[::-1]), "across must be the flows between both"),
+    ("shift where nothing moves", _of_trajectory("shift", lambda f: f + 1.0), "from an instant to itself must be zero"),
+    ("velocity the wrong way", _of_trajectory("velocity", torch.neg), "velocity must be that of shift"),
+    ("velocity per frame", _of_trajectory("velocity", lambda f: f / 8.0), "velocity must be that of shift"),
+    ("trust without reason", _of_trajectory("confidence", torch.ones_like), "confidence must be that of the forward"),
+    ("trust above one", _of_trajectory("confidence", lambda f: f + 1.0), r"confidence must be in \[0, 1\]"),
+    ("a grid by name", _of_trajectory("", lambda f: f, grid="target"), "grid must be a FlowGrid"),
+]
+
+
+class Wrapped(TrajectoryModel):
+    """A trajectory model that is right, with its declaration or its input changed."""
+
+    reads = Reads.LATENTS
+
+    def __init__(self, change: Callable[[Keyframes], Keyframes], *, name: str = "straight", **declared: Any) -> None:
+        super().__init__()
+        self.inner, self.change = create_sample(trajectories, name), change
+        for key, value in declared.items():
+            setattr(self, key, value)
+
+    def forward(self, keyframes: Keyframes) -> Trajectory:
+        return self.inner(self.change(keyframes))
+
+
+def _prior(change: Callable[[Tensor], Tensor]) -> Callable[[Keyframes], Keyframes]:
+    def changed(keyframes: Keyframes) -> Keyframes:
+        assert keyframes.prior is not None
+        return replace(keyframes, prior=replace(keyframes.prior, end_flows=change(keyframes.prior.end_flows)))
+
+    return changed
+
+
+def _of_model(change: Callable[[Keyframes], Keyframes], *, images: bool = False, **more: Any) -> Callable[[], None]:
+    keyframes = testing.some_keyframes((48, 64), images=images)
+    return lambda: testing.check_trajectory_model(Wrapped(change, **{"needs_prior": True, **more}), keyframes)
+
+
+def _clipped(keyframes: Keyframes) -> Keyframes:
+    keyframes.latents.clamp_(-0.5, 0.5)
+    return keyframes
+
+
+def _by_images(keyframes: Keyframes) -> Keyframes:
+    if keyframes.images is None or keyframes.prior is None:
+        return keyframes
+    return replace(keyframes, prior=replace(keyframes.prior, end_flows=2 * keyframes.prior.end_flows))
+
+
+MODELS: list[Fault] = [
+    ("the wrong sign", _of_model(_prior(torch.neg)), "direction and length of the prior"),
+    ("both ways exchanged", _of_model(_prior(lambda f: f.flip(1))), "direction and length of the prior"),
+    ("x and y exchanged", _of_model(_prior(lambda f: f.flip(2))), "direction and length of the prior"),
+    ("half the way", _of_model(_prior(lambda f: 0.5 * f)), "direction and length of the prior"),
+    ("the mean of the batch", _of_model(_prior(lambda f: f.mean(0, True).expand_as(f))), "a batch must not matter"),
+    (
+        "one way more than the other",
+        _of_model(_prior(lambda f: f * torch.tensor([1.0, 1.5])[:, None, None, None])),
+        "flipped",
+    ),
+    ("another grid than declared", _of_model(lambda k: k, grid=FlowGrid.SOURCE), "declare the grid"),
+    ("images, undeclared", _of_model(_by_images, images=True), "reads is LATENTS, so images must not matter"),
+    ("arguments changed", _of_model(_clipped), "must not change its arguments"),
+]
+
+
+class Drawn(Renderer):
+    """A renderer that is right, with one thing changed."""
+
+    def __init__(
+        self, change: Callable[[Motion], Motion], *, grids: frozenset[FlowGrid] | None = None, mean: bool = False
+    ) -> None:
+        super().__init__()
+        self.inner, self.change, self.mean = renderers.create("warp"), change, mean
+        if grids is not None:
+            self.grids = grids
+
+    def forward(self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Tensor) -> Tensor:
+        frames = self.inner(img0, img1, self.change(motion), timesteps)
+        e = (4 * timesteps * (1 - timesteps))[None, :, None, None, None]
+        return torch.lerp(frames, frames.mean(1, keepdim=True), e) if self.mean else frames
+
+
+@dataclass(frozen=True, eq=False)
+class Turned(Trajectory):
+    """Another trajectory with its flows changed."""
+
+    inner: Trajectory
+    change: Callable[[Tensor], Tensor]
+    grid: FlowGrid = FlowGrid.TARGET
+
+    def at(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        first, last = self.inner.at(times)
+        return self.change(first), self.change(last)
+
+
+def _turned(change: Callable[[Tensor], Tensor]) -> Callable[[Motion], Motion]:
+    return lambda motion: replace(motion, trajectory=Turned(motion.trajectory, change))
+
+
+def _one_scene(motion: Motion) -> Motion:
+    weight = torch.ones_like(motion.scene.weight)
+    return replace(motion, scene=replace(motion.scene, weight=weight, same_scene=weight > 0))
+
+
+def _of_renderer(change: Callable[[Motion], Motion], **more: Any) -> Callable[[], None]:
+    return lambda: testing.check_renderer(Drawn(change, **more))
+
+
+BOTH = frozenset(FlowGrid)
+RENDERERS: list[Fault] = [
+    ("the wrong sign", _of_renderer(_turned(torch.neg)), "the frame halfway must show content halfway"),
+    ("x and y exchanged", _of_renderer(_turned(lambda f: f.flip(2))), "the frame halfway must show content halfway"),
+    ("no motion", _of_renderer(_turned(torch.zeros_like)), "the frame halfway must show content halfway"),
+    ("a grid that it does not draw", _of_renderer(lambda m: m, grids=BOTH), "SOURCE grid"),
+    ("its own scene decision", _of_renderer(_one_scene), "between two scenes it must cross-fade"),
+    ("other instants", _of_renderer(lambda m: m, mean=True), "a frame must not depend on others"),
+]
+
+
+class Generated(toy.ToyGenerator):
+    """The toy generator with one thing changed."""
+
+    def __init__(self, **changed: Callable[..., Any]) -> None:
+        super().__init__(3, 4, toy.Pooling.MEAN, None)
+        self.changed = changed
+
+    def condition(self, img0: Tensor, img1: Tensor, **known: Any) -> Condition:
+        return self._now("condition", super().condition(img0, img1, **known))
+
+    def predict(self, noisy: Tensor, sigma: Tensor, condition: Any) -> Denoised:
+        return self._now("predict", super().predict(noisy, sigma, condition))
+
+    def target_latents(self, latents: Tensor) -> Tensor:
+        return self._now("target_latents", super().target_latents(latents))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self._now("decode", super().decode(latents))
+
+    def times(self, device: Any = None) -> Tensor:
+        return self._now("times", super().times(device))
+
+    def noise_shape(self, b: int, h: int, w: int) -> Any:
+        return self._now("noise_shape", super().noise_shape(b, h, w))
+
+    def _now(self, name: str, value: Any) -> Any:
+        return self.changed.get(name, lambda same: same)(value)
+
+
+def _of_generator(**changed: Any) -> Callable[[], None]:
+    return lambda: testing.check_generator(Generated(**changed).requires_grad_(False))
+
+
+class Coarse(CompactKeyframes):
+    """The compact backbone, with what it says of the coarse motion changed."""
+
+    change: Callable[[Tensor], Tensor]
+    deaf = False
+
+    def condition(self, img0: Tensor, img1: Tensor, **known: Any) -> Any:
+        if self.deaf:
+            known.pop("prior", None)
+        made = super().condition(img0, img1, **known)
+        if known.get("prior") is not None or made.prior is None:
+            return made
+        return replace(made, prior=MotionPrior(self.change(made.prior.end_flows)))
+
+
+def _of_prior(change: Callable[[Tensor], Tensor], *, deaf: bool = False) -> Callable[[], None]:
+    def check() -> None:
+        made = create_sample(backbones, "compact").requires_grad_(False)
+        assert isinstance(made, nn.Module)
+        broken = Coarse(made.autoencoder, made.denoiser, made.coarse)  # pyright: ignore
+        broken.change, broken.deaf = change, deaf  # pyright: ignore
+        testing.check_generator(broken)
+
+    return check
+
+
+def _later(denoised: Denoised) -> Denoised:
+    return Denoised(denoised.latents + 0.1)
+
+
+GENERATORS: list[Fault] = [
+    ("another end", _of_generator(condition=lambda c: replace(c, latent1=c.latent0)), "an end must be the frame's own"),
+    ("other latents from predict", _of_generator(predict=_later), "predict must give the latents that denoise"),
+    (
+        "targets of another shape",
+        _of_generator(target_latents=lambda x: x[:, :1]),
+        "target_latents must have the shape",
+    ),
+    ("images beyond the range", _of_generator(decode=lambda x: x + 1.0), r"decoded images must be in \[0, 1\]"),
+    ("times that do not end at 1", _of_generator(times=lambda t: 0.9 * t), "the last knot must be time 1"),
+    ("times that fall", _of_generator(times=lambda t: t.flip(0)), "the first knot must be time 0"),
+    (
+        "noise without a batch",
+        _of_generator(noise_shape=lambda s: (1, *s[1:])),
+        "noise_shape must start with the batch",
+    ),
+    (
+        "a coarse motion backwards",
+        _of_prior(lambda f: f.flip(1)),
+        "end_flows from first to last must have the direction",
+    ),
+    ("a known prior that is not used", _of_prior(lambda f: f, deaf=True), "a prior that is known must be used"),
+]
+
+
+class Knotted(toy.ToyBasis):
+    """The toy basis with one thing changed."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor] | None = None, **declared: Any) -> None:
+        super().__init__()
+        self.change = change
+        for key, value in declared.items():
+            setattr(self, key, value)
+
+    def weights(self, knots: Tensor, times: Tensor) -> Tensor:
+        found = super().weights(knots, times)
+        return found if self.change is None else self.change(found)
+
+
+def _of_basis(change: Callable[[Tensor], Tensor] | None = None, **declared: Any) -> Callable[[], None]:
+    return lambda: testing.check_basis(Knotted(change, **declared))
+
+
+BASES: list[Fault] = [
+    ("rows that do not sum to one", _of_basis(lambda w: 1.01 * w), "rows must sum to one"),
+    ("transposed", _of_basis(lambda w: w.mT), r"weights must have shape \(T, K\)"),
+    ("knots in another order", _of_basis(lambda w: w.roll(1, 1)), "a knot's time must return its value"),
+    ("single precision", _of_basis(lambda w: w.float()), "weights must have the type of the times"),
+    ("a reach that is not kept", _of_basis(reach=0), r"knots beyond `reach` \(0\) have weight"),
+    ("an end that is not used", _of_basis(used=lambda count: list(range(1, count))), "`used` must include both ends"),
+    ("knots left out of `used`", _of_basis(used=lambda count: [0, count - 1]), "outside `used` must have no weight"),
+    ("chance", _of_basis(lambda w: w + 1e-3 * torch.rand(len(w), 1) * (w - w.mean(1, True))), "repeat bit for bit|sum"),
+]  # fmt: skip
+
+
+def _named(faults: list[Fault]) -> Any:
+    return pytest.mark.parametrize(("fault", "law"), [pytest.param(f, law, id=name) for name, f, law in faults])
+
+
+@_named(FLOWS)
+def test_faults_of_a_flow_are_caught(fault: Callable[[], None], law: str) -> None:
+    with pytest.raises(AssertionError, match=law):
+        fault()
+
+
+@_named(TRAJECTORIES)
+def test_faults_of_a_trajectory_are_caught(fault: Callable[[], None], law: str) -> None:
+    with pytest.raises(AssertionError, match=law):
+        fault()
+
+
+@_named(MODELS)
+def test_faults_of_a_trajectory_model_are_caught(fault: Callable[[], None], law: str) -> None:
+    with pytest.raises(AssertionError, match=law):
+        fault()
+
+
+@_named(RENDERERS)
+def test_faults_of_a_renderer_are_caught(fault: Callable[[], None], law: str) -> None:
+    with pytest.raises(AssertionError, match=law):
+        fault()
+
+
+@_named(GENERATORS)
+def test_faults_of_a_generator_are_caught(fault: Callable[[], None], law: str) -> None:
+    with pytest.raises(AssertionError, match=law):
+        fault()
+
+
+@_named(BASES)
+def test_faults_of_a_basis_are_caught(fault: Callable[[], None], law: str) -> None:
+    with pytest.raises(AssertionError, match=law):
+        fault()
+
+
+def test_without_the_fault_each_passes_and_says_what_was_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    testing.check_flow(Through(lambda flow: flow))
+    _of_trajectory("", lambda found: found)()
+    _of_model(lambda keyframes: keyframes)()
+    _of_renderer(lambda motion: motion)()
+    _of_generator()()
+    _of_basis()()
+    told = capsys.readouterr().out
+    assert "check_flow Through: 6 laws hold: shape, float32, finite; " in told
+    assert "known motion to a quarter of a pixel" in told
+    for name in ("check_trajectory ", "check_trajectory_model", "check_renderer", "check_generator", "check_basis"):
+        assert name in told
+    testing.check_flow(toy.ToyFlow(Reads.LATENTS, 5).requires_grad_(False))
+    assert "not checked: known motion (it has weights that nobody says are trained" in capsys.readouterr().out
+
+
+def test_every_interface_has_faults() -> None:
+    held = {KeyframeGenerator, FlowEstimator, Basis, TrajectoryModel, Renderer, Trajectory}
+    assert len(held) == len((GENERATORS, FLOWS, BASES, MODELS, RENDERERS, TRAJECTORIES))
