@@ -50,8 +50,11 @@ from rdvfi.models import create_model, list_models
 from rdvfi.registry import backbones, bases, flows, renderers, trajectories
 
 if TYPE_CHECKING:
+    from rdvfi import compat as compat
     from rdvfi.config import build, build_from
+    from rdvfi.converters import to_image, to_tensor
     from rdvfi.evaluation import evaluate
+    from rdvfi.motion.trajectory.plot import flow_colours
     from rdvfi.video import interpolate_frames, interpolate_video
 
 __version__ = "0.2.0"
@@ -75,13 +78,17 @@ __all__ = [
     "bases",
     "build",
     "build_from",
+    "compat",
     "create_model",
     "evaluate",
+    "flow_colours",
     "flows",
     "interpolate_frames",
     "interpolate_video",
     "list_models",
     "renderers",
+    "to_image",
+    "to_tensor",
     "trajectories",
 ]
 
@@ -89,12 +96,17 @@ _ON_FIRST_USE = {
     "build": "rdvfi.config",
     "build_from": "rdvfi.config",
     "evaluate": "rdvfi.evaluation",
+    "flow_colours": "rdvfi.motion.trajectory.plot",
+    "to_image": "rdvfi.converters",
+    "to_tensor": "rdvfi.converters",
     "interpolate_frames": "rdvfi.video",
     "interpolate_video": "rdvfi.video",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "compat":
+        return importlib.import_module("rdvfi.compat")
     if name not in _ON_FIRST_USE:
         raise AttributeError(f"module 'rdvfi' has no attribute {name!r}")
     value = getattr(importlib.import_module(_ON_FIRST_USE[name]), name)

@@ -7,6 +7,7 @@ on. So is a plug-in that removes or replaces entries which are not its own.
 """
 
 import threading
+import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def _load(entry: EntryPoint, registries: Sequence[_Registry]) -> PluginStatus:
         _restore(registries, before)
         raise
     except BaseException as error:  # sys.exit too: a plug-in does not end its host
-        failure = f"{type(error).__name__}: {error}"
+        failure = _told(error)
     after = [registry.entries() for registry in registries]
     harmed = _lost(registries, before, after)
     if failure is None and harmed:
@@ -87,6 +88,20 @@ def _load(entry: EntryPoint, registries: Sequence[_Registry]) -> PluginStatus:
         )
     package = "?" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
     return PluginStatus(entry.name, entry.value, package, added, failure)
+
+
+def _told(error: BaseException) -> str:
+    """An error in one line: where it was raised, and at the end the import that failed first, if one did."""
+    last = error
+    while (earlier := last.__cause__ or last.__context__) is not None:
+        last = earlier
+    place = traceback.extract_tb(last.__traceback__)
+    where = f" ({place[-1].filename}, line {place[-1].lineno})" if place else ""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    if last is not error:
+        text += f"; because of {type(last).__name__}: {' '.join(str(last).split())}"
+    name = getattr(last, "name", None) if isinstance(last, ImportError) else None
+    return f"{text}{where}" + (f"; the failed import is {name!r}" if name else "")
 
 
 def _restore(registries: Sequence[_Registry], before: Sequence[Mapping[str, Any]]) -> None:

@@ -37,7 +37,7 @@ from rdvfi.keyframes import (
 )
 from rdvfi.ops import paths
 from rdvfi.scene_decision import SceneDecision
-from rdvfi.types import Flow, Flows, Image, SmallImage, Times, Video, short_repr
+from rdvfi.types import Flow, Flows, Image, SmallImage, Times, Video, moved, short_repr
 
 __all__ = [
     "Basis",
@@ -177,6 +177,14 @@ class Motion:
     """Bars, overlays and light, which drawing takes care of; None if nobody looked for them."""
 
     __repr__ = short_repr
+
+    def to(self, device: str | torch.device) -> "Motion":
+        """The same motion on a device, to keep it elsewhere or to draw with a model there.
+
+        Raises:
+            TypeError: If a trajectory of your own is no dataclass of tensors.
+        """
+        return moved(self, device)
 
     @classmethod
     def of(

@@ -11,7 +11,7 @@ float32 always. Frames come back in the type of the images.
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -62,6 +62,19 @@ class Interpolator(Executed):
         super().__init__(generator, trajectory, renderer, motion_area=motion_area)
         self._chunks = Chunks()
         self.content_rules = True
+
+    if TYPE_CHECKING:  # what torch's own ``__call__`` does not say
+
+        def __call__(
+            self,
+            img0: Tensor,
+            img1: Tensor,
+            timesteps: Timesteps,
+            *,
+            seed: int = 0,
+            scene_threshold: float | None = None,
+            same_scene: bool | Tensor | None = None,
+        ) -> Video: ...
 
     def forward(
         self,

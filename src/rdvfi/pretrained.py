@@ -33,6 +33,7 @@ from rdvfi.checkpoint import (
 )
 from rdvfi.exchange import Fit, component_places, fit_stage, learned_parameters, shapes_of
 from rdvfi.interfaces import KeyframeGenerator, Renderer, TrajectoryModel
+from rdvfi.model_card import CARD_NAME, MARK, card
 from rdvfi.model_names import find_files
 from rdvfi.registry import backbones, create_from_spec, registered_name, renderers, spec_of, trajectories
 
@@ -139,7 +140,9 @@ class Staged(nn.Module):
         include_backbone: bool | None = None,
         parts: Sequence[str] | None = None,
     ) -> None:
-        """Save as ``config.json`` and ``model.safetensors``; the folder is made if needed.
+        """Save as ``config.json`` and ``model.safetensors``, with a card; the folder is made if needed.
+
+        The card, ``README.md``, tells people and the hub what the model is; one that you wrote stays.
 
         Args:
             folder: Where to.
@@ -177,6 +180,24 @@ class Staged(nn.Module):
             config = replace(config, backbone=without_references(config.backbone))
         but = None if include_backbone else STAGES["backbone"]
         save_pretrained(folder, config, tensors_of(self, but=but))
+        self._write_card(Path(folder), config)
+
+    def _write_card(self, folder: Path, config: Pretrained) -> None:
+        """A page about the model beside its files, unless somebody wrote one there."""
+        page = folder / CARD_NAME
+        if page.exists() and MARK not in page.read_text(encoding="utf-8", errors="replace"):
+            return
+        apart, untrained = self.parts_trained_apart(), self.untrained_parts()
+        states = {
+            part: "untrained" if part in untrained
+            else "trained apart from the others" if part in apart
+            else "trained" if part in config.trained
+            else "none of its own to train"
+            for part in STAGES
+        }  # fmt: skip
+        count = sum(parameter.numel() for parameter in self.parameters())
+        parts = {part: getattr(config, part) for part in STAGES}
+        page.write_text(card(parts, states, motion_area=config.motion_area, weights=count), encoding="utf-8")
 
     def _save_parts(self, folder: str | os.PathLike[str], config: Pretrained, parts: Sequence[str]) -> None:
         state: dict[str, Tensor] = {}

@@ -10,12 +10,19 @@ Units
     a fraction of the way from the first frame (0) to the last (1).
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from enum import Enum
+from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
+import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 def short_repr(self: object) -> str:
@@ -27,6 +34,32 @@ def short_repr(self: object) -> str:
     parts = {field.name: getattr(self, field.name) for field in fields(self) if field.repr}
     shown = [f"{name}={short_repr(part)}" for name, part in parts.items() if part is not None]
     return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def moved(value: T, device: str | torch.device) -> T:
+    """A value with every tensor in it on a device: dataclasses, modules, lists, tuples and mappings.
+
+    Raises:
+        TypeError: If it holds something that is none of these, nor a plain value.
+    """
+    plain = (int, float, bool, str, Enum, bytes, Fraction)
+    if value is None or isinstance(value, plain):
+        return value
+    if isinstance(value, Tensor):
+        return value.to(device)  # pyright: ignore[reportReturnType]
+    if isinstance(value, nn.Module):
+        return copy.deepcopy(value).to(device)  # pyright: ignore[reportReturnType]
+    if is_dataclass(value) and not isinstance(value, type):
+        own = copy.copy(value)
+        for field in fields(value):
+            object.__setattr__(own, field.name, moved(getattr(value, field.name), device))
+        return own
+    if isinstance(value, Mapping):
+        return type(value)((key, moved(item, device)) for key, item in value.items())  # pyright: ignore
+    if isinstance(value, (list, tuple)):
+        items = [moved(item, device) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)  # pyright: ignore
+    raise TypeError(f"a {type(value).__name__} cannot be moved to {device}: make it a dataclass of tensors")
 
 
 Image = Float[Tensor, "b 3 H W"]

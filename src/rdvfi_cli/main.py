@@ -19,6 +19,7 @@ from rdvfi_cli import data_command as data
 from rdvfi_cli import evaluate_command as evaluate
 from rdvfi_cli import info_command as info
 from rdvfi_cli import interpolate_command as interpolate
+from rdvfi_cli import plugin_command as plugin
 from rdvfi_cli import serve_command as serve
 from rdvfi_cli import train_command as train
 from rdvfi_cli.messages import in_words, one_line, warnings_as_lines
@@ -53,6 +54,8 @@ def application() -> typer.Typer:
     app.add_typer(data.application, name="data")
     app.command()(serve.serve)
     app.command()(info.models)
+    app.command()(plugin.plugins)
+    app.command()(plugin.new_plugin)
     app.command()(info.info)
     return app
 

@@ -111,11 +111,6 @@ def _sources(
 
 def _made(data: Path, config: DataConfig, device: torch.device) -> list[BatchSource]:
     """Procedural scenes, drawn on ``device`` from the pictures of a folder."""
-    for kind in config.kinds:
-        if kind != "procedural":
-            raise ValueError(
-                f"data.source={config.source.name} makes no samples of kind {kind!r}; set data.kinds=[procedural]"
-            )
     pictures = torch.from_numpy(load_textures(data)).to(device)
     size = (config.size[0], config.size[1])
     if config.source is SourceKind.moving_pairs:
@@ -206,6 +201,12 @@ def check_material(config: DataConfig) -> None:
         raise FileNotFoundError(f"data.folder {data} does not exist")
     if not data.is_dir():
         raise NotADirectoryError(f"data.folder {data} is a file; expected a folder")
+    if config.source in (SourceKind.moving, SourceKind.moving_pairs):
+        for kind in config.kinds:
+            if kind != "procedural":
+                raise ValueError(
+                    f"data.source={config.source.name} makes no samples of kind {kind!r}; set data.kinds=[procedural]"
+                )
     if config.source in (SourceKind.pool, SourceKind.pairs):
         prefix = "pairs-" if config.source is SourceKind.pairs else ""
         for kind in config.kinds:

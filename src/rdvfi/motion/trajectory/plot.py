@@ -9,8 +9,14 @@ from torch import Tensor
 from rdvfi.interfaces import Trajectory
 
 
-def flow_colours(flow: Float[Tensor, "2 h w"], longest: float) -> Float[Tensor, "3 h w"]:
-    """A flow field as RGB in [0, 1]: hue is direction, saturation is length relative to ``longest``."""
+def flow_colours(flow: Float[Tensor, "2 h w"], longest: float | None = None) -> Float[Tensor, "3 h w"]:
+    """A flow field as RGB in [0, 1]: hue is direction, saturation is length relative to ``longest``.
+
+    Args:
+        flow: (dx, dy) in pixels.
+        longest: The length in pixels that is shown in full colour; by default the longest that there is.
+    """
+    longest = float(flow.norm(dim=0).max()) if longest is None else longest
     hue = (torch.atan2(flow[1], flow[0]) / (2.0 * torch.pi)) % 1.0
     strength = (flow.norm(dim=0) / max(longest, 1e-6)).clamp(0.0, 1.0)
     phase = torch.tensor([0.0, 4.0, 2.0], device=flow.device)[:, None, None]

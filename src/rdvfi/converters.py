@@ -1,0 +1,52 @@
+"""Pictures to tensors and back, for programs that have PIL images or NumPy arrays."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rdvfi.media.pixels import to_pixels
+from rdvfi.media.pixels import to_tensor as pixels_to_tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+
+def to_tensor(picture: Any, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Tensor:
+    """A picture as what models take: (1, 3, H, W) in [0, 1].
+
+    Args:
+        picture: A PIL image of any mode, or a NumPy array (H, W, 3) of 8 or 16 bits a channel.
+        device: Where it shall be.
+        dtype: A floating point type.
+
+    Raises:
+        TypeError: If it is neither, or an array of another shape or type.
+    """
+    import numpy as np
+
+    pixels = picture
+    if hasattr(picture, "convert"):
+        pixels = np.array(picture.convert("RGB"))
+    if not isinstance(pixels, np.ndarray) or pixels.dtype not in (np.uint8, np.uint16) or pixels.shape[2:] != (3,):
+        got = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(picture).__name__
+        raise TypeError(f"expected a PIL image or an array (H, W, 3) of uint8 or uint16; got {got}")
+    return pixels_to_tensor(pixels, device=torch.device(device), dtype=dtype)
+
+
+def to_image(frame: Tensor) -> "Picture":
+    """A frame in [0, 1] as a PIL image, rounded to the nearest of 256 values.
+
+    Args:
+        frame: One frame: (3, H, W), or with axes of one before, as ``model(img0, img1, [0.5])`` gives it.
+
+    Raises:
+        ValueError: If it is several frames, or none.
+    """
+    from PIL import Image
+
+    if frame.ndim < 3 or frame.shape[-3] != 3 or frame.numel() != frame[(0,) * (frame.ndim - 3)].numel():
+        raise ValueError(
+            f"expected one frame (3, H, W); got {tuple(frame.shape)}: take one of several, as frames[0, i]"
+        )
+    return Image.fromarray(to_pixels(frame[(0,) * (frame.ndim - 3)].detach(), deep=False))
