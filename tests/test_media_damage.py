@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import skimage.data
@@ -22,13 +23,13 @@ from rdvfi.media.reader import ReadOptions, open_source
 from test_media_encoding import _copy
 
 
-def _transport(path: Path, count: int, *, start: int = 0) -> bytes:
+def _transport(path: Path, count: int, *, start: int = 0, size: tuple[int, int] = (48, 64)) -> bytes:
     """A transport stream of 25 frames a second, without reordering, that starts at so many seconds."""
     options = {"output_ts_offset": str(start)} if start else {}
     with av.open(str(path), "w", format="mpegts", options=options) as container:
         stream = container.add_stream("libx264", rate=25, options={"bf": "0", "g": "6"})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for number, picture in enumerate(clips.moving(count, 48, 64)):
+        stream.width, stream.height, stream.pix_fmt = size[1], size[0], "yuv420p"
+        for number, picture in enumerate(clips.moving(count, *size)):
             pixels = np.round(picture * 255).astype(np.uint8)
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts, frame.time_base = number + 25 * start, Fraction(1, 25)
@@ -87,6 +88,21 @@ def test_a_clock_that_jumps_back_is_repaired(tmp_path, start) -> None:
     assert times[0] == 0
     for step in (b - a for a, b in itertools.pairwise(times)):
         assert abs(step - Fraction(1, 25)) <= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize("size", [(96, 128), (32, 48)])
+def test_frames_of_another_size_are_scaled_to_the_first_and_counted(tmp_path, size) -> None:
+    parts = _transport(tmp_path / "a.ts", 6) + _transport(tmp_path / "b.ts", 6, size=size)
+    (tmp_path / "in.ts").write_bytes(parts)
+    source = open_source(tmp_path / "in.ts")
+    frames = [frame.pixels for frame in source.frames()]
+    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 12
+    scaled = cv2.resize(next(open_source(tmp_path / "b.ts").frames()).pixels, (64, 48), interpolation=cv2.INTER_AREA)
+    assert np.abs(frames[6].astype(int) - scaled).mean() < 6
+    (note,) = [note for note in source.notes() if "frame size" in note]
+    assert note.endswith("changes its frame size: 6 frames were scaled to 64x48")
+    with pytest.raises(ValueError, match=r"in\.ts (changes its frame size from 64x48 to|is damaged)"):
+        list(open_source(tmp_path / "in.ts", ReadOptions(strict=True)).frames())
 
 
 def test_times_start_at_zero_unless_they_are_to_be_kept(tmp_path) -> None:

@@ -15,6 +15,7 @@ _LOST = {
     Type.DOVI_METADATA: "Dolby Vision",
     Type.DYNAMIC_HDR_PLUS: "HDR10+",
     Type.DYNAMIC_HDR_VIVID: "HDR Vivid",
+    Type.A53_CC: "closed caption",
 }
 
 
