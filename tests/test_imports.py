@@ -41,7 +41,8 @@ LAYERS = [
     {"video"},
     {"evaluation"},
     {"training"},
-    {"serve", "integrations"},
+    {"serve"},
+    {"integrations"},
     {"__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
