@@ -42,13 +42,13 @@ LABORATORY = {"kinds": {group: list(names) for group, names in untrained.GROUPS.
 def sections(folders: Folders) -> dict[str, tuple[dict, Callable[[], untrained.Table]]]:
     """What is measured: the budget and the function, by name; what needs no training comes first."""
     at = LABORATORY | {"frames": "224x128", "scene seeds": list(SCENE_SEEDS)}
-    one = LABORATORY | {"frames": "336x192", "scene seeds": [0]}
-    large = LABORATORY | {"frames": "1024x576", "scene seeds": [0], "scenes": 6}
+    one = LABORATORY | {"frames": "224x128", "scene seeds": [0]}
+    large = LABORATORY | {"frames": "1024x576", "scene seeds": [0], "scenes": 4}
     return {
         "knots and bases": (at, partial(untrained.knots_and_bases, SCENE_SEEDS)),
         "classical fusion": (at, partial(untrained.classical_fusion, SCENE_SEEDS)),
-        "shipped model": (one, partial(untrained.shipped_model, (192, 336), range(1))),
-        "decoded or warped": (one, partial(untrained.decoded_or_warped, (192, 336), range(1))),
+        "shipped model": (one, partial(untrained.shipped_model, (128, 224), range(1))),
+        "decoded or warped": (one, partial(untrained.decoded_or_warped, (128, 224), range(1))),
         "motion size": (large, partial(untrained.motion_size, range(1))),
         "learned motion": (BUDGET, partial(trained.learned_motion, folders)),
         "losses": (BUDGET, partial(trained.losses, folders)),

@@ -207,7 +207,7 @@ def motion_size(seeds: range) -> Table:
     middle = TIMES[3:4]
     taken: dict[str, dict[str, list[float]]] = {row: {} for row in areas}
     for group, names in GROUPS.items():
-        for scene in scenes(names[:3], (576, 1024), seeds):
+        for scene in scenes(names[:2], (576, 1024), seeds):
             ends, truth = quantise(scene.frames(ENDS)), quantise(scene.frames(middle))
             for row, area in areas.items():
                 model.motion_area = area
