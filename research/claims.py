@@ -20,7 +20,7 @@ import torch
 
 import claims_trained as trained
 import claims_untrained as untrained
-from claims_runs import SEEDS, all_runs
+from claims_runs import MOTION_SEEDS, SEEDS, all_runs
 from claims_training import BATCH, RATE, SCENES, SIZE, WIDTH, Folders, train
 from rdvfi.evaluation.results import read_environment
 
@@ -50,7 +50,7 @@ def sections(folders: Folders) -> dict[str, tuple[dict, Callable[[], untrained.T
         "shipped model": (one, partial(untrained.shipped_model, (128, 224), range(1))),
         "decoded or warped": (one, partial(untrained.decoded_or_warped, (128, 224), range(1))),
         "motion size": (large, partial(untrained.motion_size, range(1))),
-        "learned motion": (BUDGET, partial(trained.learned_motion, folders)),
+        "learned motion": (BUDGET | {"seeds": list(MOTION_SEEDS)}, partial(trained.learned_motion, folders)),
         "losses": (BUDGET, partial(trained.losses, folders)),
         "steps": (BUDGET, partial(trained.steps, folders)),
         "direct generation": (BUDGET, partial(trained.direct_generation, folders)),

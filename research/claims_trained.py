@@ -7,7 +7,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from claims_runs import ALL_LEVELS, DIRECT_GENERATION, LOSSES, MOTION, SEEDS
+from claims_runs import ALL_LEVELS, DIRECT_GENERATION, LOSSES, MOTION, MOTION_SEEDS, SEEDS
 from claims_training import FINE, Data, Folders, Run, Trained, data, train, without_prior
 from claims_untrained import MOVES, Table
 from rdvfi.evaluation.ablate import straightened
@@ -99,7 +99,7 @@ def _over_seeds(rows: list[dict[str, float]]) -> dict[str, float]:
     return means | (ranges if len(rows) > 1 else {})
 
 
-def learned_motion(folders: Folders, seeds: Sequence[int] = SEEDS) -> Table:
+def learned_motion(folders: Folders, seeds: Sequence[int] = MOTION_SEEDS) -> Table:
     """Trajectories trained on true latents: iterative at several N, and direct."""
     known = held_out(folders)
     found: Table = {"no motion at all": {"EPE": rest_error(known)}}

@@ -36,7 +36,9 @@ def markdown(heads: list[str], rows: list[list[str]]) -> str:
 
 def claim(section: str) -> str:
     """A section of the claims: a row for each variant, and under it what it took."""
-    known = read("claims")[section]
+    known = read("claims").get(section)
+    if known is None:
+        return "Not measured yet.\n"
     columns = list(dict.fromkeys(key for row in known["rows"].values() for key in row if not key.endswith(", range")))
     rows = [[name, *(_value(row, column) for column in columns)] for name, row in known["rows"].items()]
     where, budget = known["environment"], known["budget"]
