@@ -89,7 +89,14 @@ def knot_frames(model: Interpolator, known: Data, *, decoded: bool) -> float:
 
 
 def _trained(runs: Sequence[Run], folders: Folders, seeds: Sequence[int]) -> dict[Run, list[Trained]]:
-    return {run: [train(replace(run, seed=seed), folders) for seed in seeds] for run in runs}
+    """The runs whose weights are there, or are trained now; the others are named and left out."""
+    found: dict[Run, list[Trained]] = {}
+    for run in runs:
+        try:
+            found[run] = [train(replace(run, seed=seed), folders) for seed in seeds]
+        except FileNotFoundError as error:
+            print(f"left out: {error}", flush=True)
+    return found
 
 
 def _over_seeds(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -123,8 +130,8 @@ def steps(folders: Folders, seeds: Sequence[int] = SEEDS) -> Table:
     """One, two, four and eight denoising steps of a denoiser trained for one, and of one trained for all levels."""
     known, found = held_out(folders), {}
     for label, run in (("trained for one step", LOSSES[-1]), ("trained at all noise levels", ALL_LEVELS)):
-        models = [one.model for one in _trained([run], folders, seeds)[run] if one.model is not None]
-        for count in (1, 2, 4, 8):
+        models = [one.model for one in _trained([run], folders, seeds).get(run, []) if one.model is not None]
+        for count in (1, 2, 4, 8) if models else ():
             rows = []
             for model in models:
                 model.generator.num_inference_steps = count
