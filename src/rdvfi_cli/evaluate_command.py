@@ -15,6 +15,7 @@ from rdvfi_cli.progress import Progress
 from rdvfi_cli.sweeping import Chosen, Hydra, shown, swept
 
 if TYPE_CHECKING:
+    from rdvfi.evaluation.cost import Point
     from rdvfi.evaluation.results import Report
 
 
@@ -83,6 +84,17 @@ def evaluate(
         str | None, typer.Option(help="Also paired differences of every method to this one, with 95 % intervals.")
     ] = None,
     ablate: Annotated[bool, typer.Option(help="Also each model with a learned part replaced.")] = False,
+    cost: Annotated[
+        bool, typer.Option(help="Also milliseconds per pair and per extra frame, and peak memory.")
+    ] = False,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(help="Also a plot, .png, .svg or .pdf, of time against width (576 to 3840) and number of frames."),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="Only write the two inputs of every pair into this folder, for programs that run elsewhere."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Save the report here, as .json, .csv or .md.")] = None,
     report_page: Annotated[
         Path | None,
@@ -109,19 +121,23 @@ def evaluate(
     """
     from rich.console import Console
 
+    from rdvfi.evaluation import cost as costs
     from rdvfi.evaluation import protocol as windows
     from rdvfi.evaluation import result_tables
+    from rdvfi.evaluation.external_frames import export_inputs
     from rdvfi.evaluation.html_report import ExamplePairs, write_page
-    from rdvfi.evaluation.methods import ModelMethod
+    from rdvfi.evaluation.methods import ModelMethod, create_methods
     from rdvfi.evaluation.metrics import DEFAULT
     from rdvfi.evaluation.metrics import metrics as known_metrics
-    from rdvfi.evaluation.protocol_windows import find_windows
+    from rdvfi.evaluation.protocol_windows import find_windows, windows_of
     from rdvfi.evaluation.results import check_output
 
     _check_source(clip, protocol, root, start=start, max_size=max_size, skip_cuts=skip_cuts)
     gap = 9 if gap is None and protocol is None else gap
     if output is not None:
         check_output(output)
+    if sweep is not None:
+        costs.check_plot(sweep)
     gaps = _gaps(gap, report_gaps, report_page)
     use_threads(threads)
     selections = _selections(model or [], recipe or [], overrides or [], config_dir)
@@ -142,12 +158,14 @@ def evaluate(
         return
     built = [ModelMethod(one.built(device, parse_dtype(dtype), seed=0), name=name) for name, one in selections.items()]
     names = [*names, *selections]
+    compared = [*built, *(name for name in names if name not in selections), *(external or ())]
     if compare is not None and compare not in names:
         raise ValueError(f"--compare is {compare!r}; it must be one of --models: {', '.join(names)}")
     chosen = sorted(known_metrics) if metrics == "all" else None if metrics is None else _listed(metrics)
     if protocol is not None and root is not None:
         total = len(find_windows(windows.choose_protocol(protocol, gap), root).windows[:pairs])
         take = partial(windows.evaluate_protocol, protocol, root, metrics=chosen)
+        pairs_of = partial(windows_of, windows.choose_protocol(protocol, gap), root, pairs=pairs)
     else:
         assert clip is not None
         total = sum(
@@ -155,15 +173,20 @@ def evaluate(
         )
         source = {"start": start, "max_size": max_size, "skip_cuts": skip_cuts}
         take = partial(windows.evaluate, clip, metrics=DEFAULT if chosen is None else chosen, **source)
+        pairs_of = partial(windows.clip_windows, clip, gap=gap or 9, start=start, pairs=pairs, max_size=max_size)
+    if export is not None:
+        typer.echo(f"wrote the inputs of {export_inputs(pairs_of(), export)} pairs below {export}")
+        return
     done = itertools.count(1)
     with Progress(quiet=quiet) as progress, ExamplePairs() as examples:
         progress.show(0, total)
         measure = partial(
             take,
-            models=[*built, *(name for name in names if name not in selections), *(external or ())],
+            models=compared,
             pairs=pairs,
             perceptual=perceptual,
             group_by=groups if report_page is None else list(dict.fromkeys((*groups, "motion"))),
+            cost=cost,
             device=device,
             dtype=parse_dtype(dtype),
             on_window=lambda: progress.show(next(done), total),
@@ -190,6 +213,14 @@ def evaluate(
         console.print(f"saved {output}", soft_wrap=True)
     if report_page is not None:
         console.print(f"saved {report_page}", soft_wrap=True)
+    if sweep is not None:
+        where = windows.usable_device(device)
+        methods = create_methods(compared, device=where, dtype=parse_dtype(dtype))
+        pair = next(pairs_of()).inputs(where)
+        points = costs.sweep(methods, *pair, on_point=None if quiet else _tell)
+        h, w = pair[0].shape[-2:]
+        costs.save_sweep(points, (h, w), sweep, environment=f"{report.environment.line()}, {dtype}")
+        console.print(f"saved {sweep} and {sweep.with_suffix('.json')}", soft_wrap=True)
 
 
 def _selections(
@@ -253,6 +284,12 @@ def _shown(report: "Report") -> str:
 def _listed(text: str) -> list[str]:
     """What a text names, separated by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _tell(point: "Point") -> None:
+    """A point of a sweep on the error stream, for they take a while."""
+    took = f"failed: {point.failed}" if point.ms is None else f"{point.ms:.0f} ms"
+    typer.echo(f"{point.method}, {point.size[1]}x{point.size[0]}, {point.frames} new: {took}", err=True)
 
 
 def _check_source(

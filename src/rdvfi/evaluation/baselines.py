@@ -39,6 +39,9 @@ class Method(ABC):
     warm_up: bool = True
     """Whether its first call is slower than the others, so that it is called once before time is taken."""
 
+    outside: bool = False
+    """Whether other processes do its work, so that their memory is counted."""
+
     def begin(self, window: EvaluationWindow) -> None:
         """Told which window comes next; nearly all methods need not know."""
         del window

@@ -69,6 +69,7 @@ class ExternalCommand(Method):
     """
 
     warm_up = False
+    outside = True
 
     def __init__(self, name: str, template: Template, *, folder: Path | None = None) -> None:
         self.name, self.template, self.folder = name, template, folder

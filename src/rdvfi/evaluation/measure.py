@@ -10,7 +10,7 @@ metrics: one that cannot be taken is named with its reason, and the rest are tak
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow
+from rdvfi.evaluation.cost import cost_of
 from rdvfi.evaluation.intervals import interval, middle_mean, weighted_mean
 from rdvfi.evaluation.metrics.fidelity import quantise
 from rdvfi.evaluation.metrics.metric import DEFAULT, MadeFrames, Metric, Sample, SetMetric, create_metrics
@@ -111,6 +112,7 @@ def measure(
     on_window: Callable[[], None] | None = None,
     observe: Observer | None = None,
     describe: Callable[[EvaluationWindow], Mapping[str, float]] | None = None,
+    cost_dtype: str | None = None,
 ) -> Measurement:
     """Run every method over every window.
 
@@ -123,6 +125,7 @@ def measure(
         on_window: Called after each window, for a progress bar.
         observe: Called with what each method made.
         describe: Gives properties of a window, such as the size of its motion, to group scores by.
+        cost_dtype: Measure time and memory too, on the first window, and say that methods compute in this type.
 
     Raises:
         ValueError: If there is no window to measure, or a name is unknown.
@@ -133,6 +136,7 @@ def measure(
     rows: list[WindowRow] = []
     sizes: dict[tuple[int, int], None] = {}
     frames = skipped = 0
+    first: EvaluationWindow | None = None
     for window in windows:
         if skip_cuts and has_cut(window.frames):
             skipped += 1
@@ -140,6 +144,7 @@ def measure(
             for method in methods:
                 _take(method, window, device, tallies[method.name], unavailable, warm_up=not rows, observe=observe)
             frames += len(window.frames) - 2
+            first = first or window
             sizes[window.frames.shape[1], window.frames.shape[2]] = None
             rows.append(WindowRow(window.clip, window.first, dict(describe(window)) if describe else {}))
             _raise_if_none_is_left(tallies)
@@ -150,6 +155,8 @@ def measure(
         raise ValueError(f"no pair of frames to evaluate: {why}")
     units = unit_names(rows)
     scores = tuple(tally.score(name, units, unavailable) for name, tally in tallies.items())
+    if cost_dtype is not None and first is not None:
+        scores = tuple(_with_cost(*each, first, device, cost_dtype) for each in zip(scores, methods, strict=True))
     for name, tally in tallies.items():
         for row, found in zip(rows, tally.samples, strict=False):
             if tally.failed is None:
@@ -207,6 +214,16 @@ def _take(
     tally.add(made, seconds, unavailable)
     if observe is not None:
         observe(method, made)
+
+
+def _with_cost(score: Score, method: Method, window: EvaluationWindow, device: torch.device, dtype: str) -> Score:
+    """The score with what the method costs; a method that cannot make other numbers of frames has no cost."""
+    if score.failed is not None:
+        return score
+    try:
+        return replace(score, cost=cost_of(method, *window.inputs(device), dtype=dtype))
+    except FAILURES:
+        return score
 
 
 def _raise_if_none_is_left(tallies: Mapping[str, _Tally]) -> None:

@@ -34,6 +34,7 @@ def evaluate(
     perceptual: bool = False,
     group_by: Sequence[str] = (),
     ablate: bool = False,
+    cost: bool = False,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     on_window: Callable[[], None] | None = None,
@@ -62,6 +63,7 @@ def evaluate(
         group_by: "motion", "occlusion": properties of the true frames to group scores by.
         ablate: Measure each of our models again with straight-line keyframes, and again with
             plain composition.
+        cost: Measure time per pair and per extra frame, and peak memory, too (`rdvfi.evaluation.cost`).
         device: Where networks run.
         dtype: Type that our models compute in.
         on_window: Called after each pair, for a progress bar.
@@ -83,6 +85,7 @@ def evaluate(
         metrics=_with_perceptual(metrics, perceptual),
         group_by=group_by,
         ablate=ablate,
+        cost=cost,
         device=device,
         dtype=dtype,
         on_window=on_window,
@@ -101,6 +104,7 @@ def evaluate_protocol(
     perceptual: bool = False,
     group_by: Sequence[str] = (),
     ablate: bool = False,
+    cost: bool = False,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     on_window: Callable[[], None] | None = None,
@@ -114,7 +118,7 @@ def evaluate_protocol(
         gap: Distance between input frames, for the protocol ``folder``; the others state it.
         pairs: Take only this many pairs, from the start; then figures compare with nothing published.
         metrics: Names of metrics, instead of those of the protocol.
-        models, perceptual, group_by, ablate, device, dtype, on_window, observe: As in `evaluate`.
+        models, perceptual, group_by, ablate, cost, device, dtype, on_window, observe: As in `evaluate`.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -131,6 +135,7 @@ def evaluate_protocol(
         metrics=_with_perceptual(chosen.metrics if metrics is None else metrics, perceptual),
         group_by=group_by,
         ablate=ablate,
+        cost=cost,
         device=device,
         dtype=dtype,
         on_window=on_window,
@@ -166,6 +171,7 @@ def _evaluated(
     metrics: Sequence[str],
     group_by: Sequence[str],
     ablate: bool,
+    cost: bool,
     device: str | torch.device,
     dtype: torch.dtype,
     on_window: Callable[[], None] | None,
@@ -186,6 +192,7 @@ def _evaluated(
         on_window=on_window,
         observe=observe,
         describe=describer(group_by),
+        cost_dtype=str(dtype).removeprefix("torch.") if cost else None,
     )
     return Report(
         clip=title,

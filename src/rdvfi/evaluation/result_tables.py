@@ -25,7 +25,8 @@ def cells(report: "Report") -> tuple[list[str], list[list[str]]]:
     """Headings and rows of the scores; where a method failed, a last column says why."""
     names = list(dict.fromkeys(name for score in report.scores for name in score.values))
     heads = ["method", *(metric_class(name).title for name in names), "ms/frame"]
-    rows = [_row(score, names) for score in report.scores]
+    heads += ["fixed ms", "extra ms", "peak MB"] if any(score.cost for score in report.scores) else []
+    rows = [_row(score, names)[: len(heads)] for score in report.scores]
     if any(score.failed is not None for score in report.scores):
         heads.append("")
         rows = [
@@ -37,7 +38,9 @@ def cells(report: "Report") -> tuple[list[str], list[list[str]]]:
 
 def _row(score: "Score", names: Sequence[str]) -> list[str]:
     values = [written(name, score.values.get(name)) for name in names]
-    return [score.method, *values, "" if score.ms_per_frame is None else f"{score.ms_per_frame:.1f}"]
+    cost = score.cost
+    times = (score.ms_per_frame, *((None,) * 3 if cost is None else (cost.fixed_ms, cost.extra_ms, cost.peak_mb)))
+    return [score.method, *values, *("" if value is None else f"{value:.1f}" for value in times)]
 
 
 def written(name: str, value: float | None, *, signed: bool = False) -> str:

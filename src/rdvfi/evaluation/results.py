@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rdvfi.evaluation.cost import Cost
 from rdvfi.evaluation.intervals import Interval, paired_difference, weighted_mean
 from rdvfi.evaluation.metrics.metric import Sample
 
@@ -37,6 +38,8 @@ class Score:
     """95 per cent bootstrap intervals over clips; see `rdvfi.evaluation.intervals`."""
     middle: dict[str, float] = field(default_factory=dict)
     """Means over the frames in the middle between two inputs, where there is one."""
+    cost: Cost | None = None
+    """Time per pair and per extra frame, and memory, where they were asked for."""
 
     @property
     def psnr(self) -> float:
@@ -61,7 +64,15 @@ class Score:
     def flat(self) -> dict[str, Any]:
         """Everything in one mapping, the metrics by their own names."""
         rest = {"ms_per_frame": self.ms_per_frame, "failed": self.failed}
-        return {"method": self.method, **self.values, **rest, "intervals": self.intervals, "middle": self.middle}
+        cost = {} if self.cost is None else {"cost": asdict(self.cost)}
+        return {
+            "method": self.method,
+            **self.values,
+            **rest,
+            "intervals": self.intervals,
+            "middle": self.middle,
+            **cost,
+        }
 
 
 @dataclass(frozen=True)

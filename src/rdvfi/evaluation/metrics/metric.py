@@ -64,7 +64,7 @@ class Sample:
     weights: tuple[float, ...]
 
     @classmethod
-    def of(cls, values: Values | Sequence[float], weights: Values | None = None) -> "Sample":
+    def of(cls, values: Values | Sequence[float | int], weights: Values | None = None) -> "Sample":
         """Values that count alike, or by ``weights``."""
         found = tuple(float(value) for value in values)
         return cls(found, (1.0,) * len(found) if weights is None else tuple(weights.tolist()))

@@ -29,7 +29,7 @@ from rdvfi.evaluation.metrics.networks import network_file
 _FEWEST_FRAMES = 9
 _I3D_SIZE = (224, 224)
 
-Features = Float[np.ndarray, "n f"]
+Features = Float[np.ndarray, "_ f"]
 
 
 def frechet_distance(made: Features, true: Features) -> float:

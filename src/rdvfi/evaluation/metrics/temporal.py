@@ -10,9 +10,11 @@ frames, so that a method is not judged by the flow of its own frames. It is not 
 """
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from rdvfi.evaluation.metrics.flow_of_frames import flows_between
-from rdvfi.evaluation.metrics.metric import Better, Frames, MadeFrames, Metric, Sample, Values, metrics
+from rdvfi.evaluation.metrics.metric import Better, Frames, MadeFrames, Metric, Sample, metrics
 from rdvfi.geometry import stays_inside
 from rdvfi.ops import backward_warp
 from rdvfi.ops.occlusion import forward_backward_error
@@ -29,7 +31,7 @@ class Flicker(Metric):
         return Sample.of(flicker(*made.sequences))
 
 
-def flicker(sequence: Frames, true: Frames) -> Values:
+def flicker(sequence: Frames, true: Frames) -> Float[Tensor, " m"]:
     """Mean difference of the second differences in time, in 8-bit steps, of every frame but the ends."""
     error = sequence - true
     second = error[:-2] - 2.0 * error[1:-1] + error[2:]

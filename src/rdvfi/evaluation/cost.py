@@ -1,0 +1,213 @@
+"""What a method costs: time per pair and per extra frame, and memory; against resolution, and number of frames.
+
+A pair with n new frames takes about ``fixed + n * extra``. Both follow from the median times with one new frame and
+with n: ``extra = (t_n - t_1) / (n - 1)``, ``fixed = t_1 - extra``. One figure for both, such as frames per second at
+x8, hides which of them a method is good at.
+
+Peak memory is what a call takes beyond what was in use before it: on CUDA of the allocator, on a CPU (Linux only) of
+the process; of programs run outside it is the largest one's whole memory.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+
+from rdvfi.evaluation.baselines import Method
+from rdvfi.types import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FRAMES = 7
+ROUNDS = 3
+WIDTHS = (576, 1024, 1280, 1920, 2560, 3840)
+COUNTS = (1, 3, 7, 15, 23)
+
+FAILURES = (ValueError, RuntimeError, OSError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Milliseconds and megabytes of one method at one size; ``size`` is (height, width)."""
+
+    method: str
+    fixed_ms: float
+    extra_ms: float
+    peak_mb: float | None
+    frames: int
+    size: tuple[int, int]
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measurement of a sweep: the median milliseconds of a whole pair, or why there is none."""
+
+    method: str
+    size: tuple[int, int]
+    frames: int
+    ms: float | None
+    failed: str | None = None
+
+
+def cost_of(
+    method: Method, img0: Image, img1: Image, *, dtype: str, frames: int = FRAMES, rounds: int = ROUNDS
+) -> Cost:
+    """The cost of one method on a pair, in medians over ``rounds`` after one call that is not counted."""
+    one = _milliseconds(method, img0, img1, 1, rounds)
+    many = _milliseconds(method, img0, img1, frames, rounds)
+    extra = (many - one) / (frames - 1)
+    peak = _peak_megabytes(method, lambda: method(img0, img1, _times(frames)), img0.device)
+    device = torch.cuda.get_device_name(img0.device) if img0.is_cuda else str(img0.device)
+    h, w = img0.shape[-2:]
+    return Cost(method.name, one - extra, extra, peak, frames, (h, w), device, dtype)
+
+
+def sweep(
+    methods: Sequence[Method],
+    img0: Image,
+    img1: Image,
+    *,
+    widths: Sequence[int] = WIDTHS,
+    counts: Sequence[int] = COUNTS,
+    rounds: int = ROUNDS,
+    on_point: Callable[[Point], None] | None = None,
+) -> list[Point]:
+    """Times at several widths with `FRAMES` new frames, and with several numbers of frames at the pair's own size.
+
+    A method that fails at one size, for example since memory runs out, has a point that says so.
+    """
+    points = []
+    for method in methods:
+        tasks = [(_resized(img0, w), _resized(img1, w), FRAMES) for w in widths] + [(img0, img1, n) for n in counts]
+        for first, last, count in tasks:
+            points.append(_point(method, first, last, count, rounds))
+            if on_point is not None:
+                on_point(points[-1])
+    return points
+
+
+def _point(method: Method, first: Image, last: Image, count: int, rounds: int) -> Point:
+    h, w = first.shape[-2:]
+    try:
+        return Point(method.name, (h, w), count, _milliseconds(method, first, last, count, rounds))
+    except FAILURES as error:
+        return Point(method.name, (h, w), count, None, str(error).splitlines()[0])
+
+
+def plot(points: Sequence[Point], own_size: tuple[int, int]) -> "Figure":
+    """Milliseconds per new frame against width, and of a whole pair against the number of frames.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ImportError("plots need matplotlib, which is not installed; pip install 'rdvfi[plot]'") from error
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    by_width, by_count = figure.subplots(1, 2)
+    for name in dict.fromkeys(point.method for point in points):
+        own = [point for point in points if point.method == name and point.ms is not None]
+        wide = sorted({(p.size[1], (p.ms or 0.0) / p.frames) for p in own if p.frames == FRAMES})
+        many = sorted({(p.frames, p.ms or 0.0) for p in own if p.size == own_size})
+        by_width.plot(*zip(*wide, strict=True), marker="o", label=name) if wide else None
+        by_count.plot(*zip(*many, strict=True), marker="o", label=name) if many else None
+    by_width.set(xlabel="width, pixels", ylabel=f"ms per new frame, {FRAMES} new", xscale="log", yscale="log")
+    by_count.set(xlabel="new frames of a pair", ylabel=f"ms for the pair, {own_size[1]}x{own_size[0]}", yscale="log")
+    widths = sorted({point.size[1] for point in points if point.frames == FRAMES})
+    by_width.set_xticks(widths, [str(width) for width in widths], minor=False)
+    by_width.minorticks_off()
+    for axes in (by_width, by_count):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def save_sweep(points: Sequence[Point], own_size: tuple[int, int], path: Path, *, environment: str) -> None:
+    """Write the plot as ``path`` and its points as JSON beside it, which also says where they were taken."""
+    figure = plot(points, own_size)
+    figure.suptitle(environment, fontsize=8)
+    figure.savefig(path, dpi=120)
+    content = {"environment": environment, "points": [asdict(point) for point in points]}
+    path.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def check_plot(path: Path) -> Path:
+    """The path of a plot, once it is clear that one can be written there."""
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"cannot write a plot to {path}: the name must end in .png, .svg or .pdf")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
+    return path
+
+
+def _times(count: int) -> torch.Tensor:
+    return torch.arange(1, count + 1, dtype=torch.float32) / (count + 1)
+
+
+def _milliseconds(method: Method, img0: Image, img1: Image, count: int, rounds: int) -> float:
+    times, taken = _times(count), []
+    for number in range(rounds + method.warm_up):
+        began = _now(img0.device)
+        method(img0, img1, times)
+        if number >= method.warm_up:
+            taken.append(1000.0 * (_now(img0.device) - began))
+    return median(taken)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _resized(image: Image, width: int) -> Float[torch.Tensor, "b 3 _ _"]:
+    h, w = image.shape[-2:]
+    size = (2 * round(h * width / w / 2), width)
+    return F.interpolate(image, size, mode="bicubic", align_corners=False).clamp(0.0, 1.0)
+
+
+def _peak_megabytes(method: Method, call: Callable[[], object], device: torch.device) -> float | None:
+    if method.outside:
+        call()
+        return _children_megabytes()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        torch.cuda.synchronize(device)
+        return (torch.cuda.max_memory_allocated(device) - before) / 1e6
+    before = _reset_resident_peak()
+    call()
+    return None if before is None else max(0.0, _resident("VmHWM") - before)
+
+
+def _reset_resident_peak() -> float | None:
+    """Megabytes resident now, once the kernel counts its peak anew; None where it does not."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        return _resident("VmRSS")
+    except OSError:
+        return None
+
+
+def _resident(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(field))
+
+
+def _children_megabytes() -> float:
+    unit = 1.0 if sys.platform == "darwin" else 1024.0
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6

@@ -1,0 +1,122 @@
+"""Means, bootstrap intervals over clips, paired differences, and what a method costs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import bootstrap
+
+from rdvfi.evaluation.baselines import CrossFade, Method
+from rdvfi.evaluation.clip_evaluation import EvaluationWindow
+from rdvfi.evaluation.cost import Point, check_plot, cost_of, save_sweep, sweep
+from rdvfi.evaluation.external import external_method
+from rdvfi.evaluation.intervals import interval, middle_mean, paired_difference, weighted_mean
+from rdvfi.evaluation.metrics.metric import Sample
+from rdvfi.evaluation.window_properties import describer, properties
+
+
+def samples(values: np.ndarray) -> list[Sample]:
+    return [Sample.of([value]) for value in values]
+
+
+def test_means_are_weighted_and_middles_are_middles() -> None:
+    pair = [Sample((1.0, 3.0), (1.0, 3.0)), Sample((5.0,), (4.0,))]
+    assert weighted_mean(pair) == pytest.approx((1 + 9 + 20) / 8)
+    assert middle_mean([Sample.of([1, 2, 9]), Sample.of([1, 4, 9])]) == 3.0
+    assert middle_mean([Sample.of([1, 2])]) is None
+
+
+def test_the_interval_is_the_percentile_bootstrap() -> None:
+    values = np.random.default_rng(1).normal(30.0, 2.0, 40)
+    low, high = interval(samples(values), [str(i) for i in range(40)])
+    reference = bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=0).confidence_interval
+    assert (low, high) == pytest.approx((reference.low, reference.high), abs=0.1)
+    assert interval(samples(values), [str(i) for i in range(40)]) == (low, high)
+    assert interval(samples(values[:3]), ["one"] * 3) is None
+
+
+def test_clips_are_drawn_and_not_frames() -> None:
+    """Frames of one clip that are alike carry no more than one of them: the interval stays as wide."""
+    values = np.random.default_rng(2).normal(30.0, 2.0, 12)
+    units = [str(i) for i in range(12)]
+    single = interval(samples(values), units)
+    repeated = interval(samples(np.repeat(values, 9)), list(np.repeat(units, 9)))
+    assert repeated == pytest.approx(single)
+
+
+def test_what_is_hard_for_both_cancels() -> None:
+    hard = np.random.default_rng(3).normal(30.0, 5.0, 30)
+    ours, other, units = samples(hard + 0.2), samples(hard), [str(i) for i in range(30)]
+    difference, (low, high) = paired_difference(ours, other, units)
+    assert difference == pytest.approx(0.2)
+    assert low == pytest.approx(0.2)
+    assert high == pytest.approx(0.2)
+    assert paired_difference(other, ours, units)[0] == pytest.approx(-0.2)
+    wide = interval(ours, units)
+    assert wide[1] - wide[0] > 2.0
+
+
+def test_the_motion_of_true_frames_is_measured() -> None:
+    from skimage import data
+
+    pan = np.stack([data.astronaut()[100:228, 200 - 4 * i : 360 - 4 * i] for i in range(6)]).copy()
+    found = properties(EvaluationWindow(0, pan))
+    assert found["motion"] == pytest.approx(20.0, abs=2.0)
+    assert found["occlusion"] < 0.3
+    still = properties(EvaluationWindow(0, np.repeat(pan[:1], 6, 0)))
+    assert still["motion"] < 0.5
+    assert still["occlusion"] < found["occlusion"]
+    with pytest.raises(ValueError, match="cannot group by 'moton'; did you mean 'motion'"):
+        describer(["moton"])
+
+
+class Sleepy(Method):
+    """Takes 20 ms for a pair and 5 ms for each frame, and fails on wide frames."""
+
+    name = "sleepy"
+
+    def __call__(self, img0, img1, times):
+        import time
+
+        if img0.shape[-1] > 100:
+            raise RuntimeError("out of memory\nand more")
+        time.sleep(0.02 + 0.005 * len(times))
+        return CrossFade()(img0, img1, times)
+
+
+def test_cost_is_split_into_fixed_and_extra() -> None:
+    img = torch.rand(1, 3, 32, 48)
+    cost = cost_of(Sleepy(), img, img, dtype="float32", frames=9)
+    assert cost.extra_ms == pytest.approx(5.0, abs=4.0)
+    assert cost.fixed_ms == pytest.approx(20.0, abs=15.0)
+    assert (cost.size, cost.device, cost.dtype) == ((32, 48), "cpu", "float32")
+
+
+def test_memory_of_a_call_and_of_a_program() -> None:
+    class Hungry(CrossFade):
+        def __call__(self, img0, img1, times):
+            torch.ones(50_000_000).sum()  # 200 MB
+            return super().__call__(img0, img1, times)
+
+    img = torch.rand(1, 3, 32, 48)
+    peak = cost_of(Hungry(), img, img, dtype="float32", frames=2, rounds=1).peak_mb
+    assert peak is None or 150.0 < peak < 400.0
+    copied = external_method("copy=cp {first} {last} {out}/")
+    assert copied.outside
+
+
+def test_a_sweep_goes_on_where_a_size_fails_and_is_drawn(tmp_path: Path) -> None:
+    img = torch.rand(1, 3, 32, 64)
+    points = sweep([Sleepy(), CrossFade()], img, img, widths=(48, 128), counts=(1, 3), rounds=1)
+    assert len(points) == 8
+    failed = [point for point in points if point.failed]
+    assert [(p.method, p.size, p.failed) for p in failed] == [("sleepy", (64, 128), "out of memory")]
+    save_sweep(points, (32, 64), tmp_path / "times.png", environment="here")
+    assert (tmp_path / "times.png").stat().st_size > 5000
+    saved = json.loads((tmp_path / "times.json").read_text())
+    assert len(saved["points"]) == 8
+    assert Point(**{**saved["points"][0], "size": tuple(saved["points"][0]["size"])}) == points[0]
+    with pytest.raises(ValueError, match=r"must end in \.png, \.svg or \.pdf"):
+        check_plot(tmp_path / "times.jpg")

@@ -1,0 +1,308 @@
+"""Metrics of structure, viewers, time, motion and sets, each against an independent implementation."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from scipy.linalg import sqrtm
+from skimage import data
+
+from rdvfi._torchvision import import_torchvision
+from rdvfi.evaluation.clip_evaluation import EvaluationWindow, TrueMotion
+from rdvfi.evaluation.metrics import MadeFrames, create_metrics, networks, quantise
+from rdvfi.evaluation.metrics.metric import create_metric
+from rdvfi.evaluation.metrics.sets import frechet_distance
+from rdvfi.evaluation.metrics.temporal import flicker
+from rdvfi.evaluation.metrics.true_motion import epe, path_error
+
+
+def moving(count: int = 4, *, size: tuple[int, int] = (64, 80), step: int = 2) -> torch.Tensor:
+    """A photograph that moves to the right by ``step`` pixels a frame, in [0, 1]."""
+    h, w = size
+    frames = [data.astronaut()[100 : 100 + h, 200 - step * i : 200 - step * i + w] for i in range(count)]
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255.0
+
+
+def made(true: torch.Tensor, noise: float = 0.05, **window) -> MadeFrames:
+    """The frames between, with noise."""
+    pixels = (255.0 * true).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    inner = true[1:-1]
+    damage = noise * torch.randn(inner.shape, generator=torch.Generator().manual_seed(0))
+    return MadeFrames(EvaluationWindow(0, pixels, **window), quantise(inner + damage))
+
+
+def _grey(frame: torch.Tensor) -> np.ndarray:
+    r, g, b = frame.double().numpy()
+    return 0.299 * r + 0.587 * g + 0.114 * b
+
+
+def test_gmsd_equals_its_formula() -> None:
+    """Prewitt gradients of the luma at half size, c = 170 / 255^2 (Xue et al., section II)."""
+    pair, values = made(moving()), []
+    for frame, true in zip(pair.frames, pair.truth, strict=True):
+        small = [ndimage.uniform_filter(_grey(x), 2, mode="constant", origin=-1)[::2, ::2] for x in (frame, true)]
+        kernel = np.array([[1, 0, -1]] * 3) / 3
+        sizes = [
+            np.hypot(ndimage.convolve(s, kernel, mode="constant"), ndimage.convolve(s, kernel.T, mode="constant"))
+            for s in small
+        ]
+        c = 170 / 255**2
+        similarity = (2 * sizes[0] * sizes[1] + c) / (sizes[0] ** 2 + sizes[1] ** 2 + c)
+        values.append(similarity.std())
+    assert create_metric("gmsd").measure(pair).values == pytest.approx(values, abs=0.01)
+
+
+def test_ms_ssim_equals_its_formula() -> None:
+    pair, values = made(moving(3, size=(176, 192))), []
+    window = np.outer(*[np.exp(-0.5 * ((np.arange(11) - 5) / 1.5) ** 2)] * 2)
+    window /= window.sum()
+    for channel in range(3):
+        x, y, factors = pair.frames[0, channel].double().numpy(), pair.truth[0, channel].double().numpy(), []
+        for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+            if scale:
+                x, y = (v[: len(v) // 2 * 2, : v.shape[1] // 2 * 2] for v in (x, y))
+                x, y = ((v[::2, ::2] + v[1::2, ::2] + v[::2, 1::2] + v[1::2, 1::2]) / 4 for v in (x, y))
+
+            def smooth(v: np.ndarray) -> np.ndarray:
+                return ndimage.convolve(v, window)[5:-5, 5:-5]
+
+            mx, my = smooth(x), smooth(y)
+            vx, vy, both = smooth(x * x) - mx**2, smooth(y * y) - my**2, smooth(x * y) - mx * my
+            structure = (2 * both + 0.03**2) / (vx + vy + 0.03**2)
+            luminance = (2 * mx * my + 0.01**2) / (mx**2 + my**2 + 0.01**2)
+            factors.append((structure if scale < 4 else structure * luminance).mean() ** weight)
+        values.append(np.prod(factors))
+    assert create_metric("ms-ssim").measure(pair).values == pytest.approx([np.mean(values)], abs=2e-3)
+
+
+def test_flip_equals_the_package_on_files(tmp_path: Path) -> None:
+    import flip_evaluator
+
+    from rdvfi.media.images import write_png
+
+    pair, values = made(moving()), []
+    for frame, true in zip(pair.frames, pair.truth, strict=True):
+        for name, picture in (("a.png", true), ("b.png", frame)):
+            write_png(tmp_path / name, (255 * picture).round().byte().permute(1, 2, 0).contiguous().numpy())
+        values.append(flip_evaluator.evaluate(str(tmp_path / "a.png"), str(tmp_path / "b.png"), "LDR")[1])
+    assert create_metric("flip").measure(pair).values == pytest.approx(values, abs=1e-5)
+    assert create_metric("flip").measure(made(moving(), 0.0)).values == pytest.approx([0.0, 0.0], abs=1e-6)
+
+
+def test_colorvideovdp_equals_the_package_on_bytes() -> None:
+    import_torchvision()
+    import pycvvdp
+
+    pair, metric = made(moving()), create_metric("cvvdp")
+    sequences = [(255 * s).round().byte().permute(0, 2, 3, 1).numpy() for s in pair.sequences]
+    own = pycvvdp.cvvdp(display_name="standard_fhd", quiet=True, device=torch.device("cpu"))
+    expected, _ = own.predict(*sequences, dim_order="FHWC", frames_per_second=30)
+    assert metric.measure(pair).values == pytest.approx([float(expected)], abs=0.01)
+    (same,) = metric.measure(made(moving(), 0.0)).values
+    (worse,) = metric.measure(made(moving(), 0.2)).values
+    assert same == pytest.approx(10.0, abs=0.01)
+    assert worse < float(expected) < same
+
+
+def test_vmaf_orders_damage_or_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RDVFI_FFMPEG", "/nowhere/ffmpeg")
+    with pytest.raises(ImportError, match="VMAF needs FFmpeg with libvmaf; /nowhere/ffmpeg cannot be run"):
+        create_metric("vmaf")
+    monkeypatch.undo()
+    found, missing = create_metrics(["vmaf"])
+    if missing:
+        assert "libvmaf" in missing["vmaf"]
+        pytest.skip("RDVFI_FFMPEG may name an FFmpeg with libvmaf")
+    metric = found["vmaf"]
+    pairs = [made(moving(size=(128, 160)), noise) for noise in (0.0, 0.05, 0.2)]
+    same, mild, strong = (np.mean(metric.measure(pair).values) for pair in pairs)
+    assert same > 90.0
+    assert same > mild > strong
+
+
+def test_flicker_is_the_second_difference_in_time() -> None:
+    pair = made(moving(6))
+    sequence, true = (s.numpy() for s in pair.sequences)
+    expected = 255 * np.abs(np.diff(sequence, 2, axis=0) - np.diff(true, 2, axis=0)).mean(axis=(1, 2, 3))
+    assert create_metric("flicker").measure(pair).values == pytest.approx(expected.tolist(), abs=1e-4)
+    steady = moving(6)
+    assert flicker(steady + 0.1, steady).tolist() == pytest.approx([0.0] * 4, abs=1e-4)
+    blinking = steady + 0.1 * (torch.arange(6) % 2).view(-1, 1, 1, 1)
+    assert flicker(blinking, steady).tolist() == pytest.approx([0.4 * 255 / 2] * 4, rel=1e-3)
+
+
+def test_warping_error_is_small_for_motion_and_large_for_noise() -> None:
+    metric = create_metric("warping-error")
+    true, noisy = (
+        np.average(s.values, weights=s.weights) for s in map(metric.measure, (made(moving(), 0.0), made(moving(), 0.1)))
+    )
+    difference = 1000 * (moving()[1:] - moving()[:-1]).square().mean().item()
+    assert true < 0.1 * difference
+    assert noisy > 5 * true
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(3.0, 0.0), (-1.5, 2.0)])
+def test_errors_of_motion_of_a_known_error(dx: float, dy: float) -> None:
+    """Flows that miss by a constant: EPE is its length; the point is drawn as far from its place."""
+    true = torch.zeros(2, 2, 20, 24)
+    true[:, 0] = 4.0
+    error = torch.tensor([dx, dy]).view(1, 2, 1, 1)
+    seen = torch.ones(2, 20, 24, dtype=torch.bool)
+    length = float(np.hypot(dx, dy))
+    assert epe(true + error, true, seen).tolist() == pytest.approx([length] * 2)
+    assert path_error(true + error, true, seen).tolist() == pytest.approx([length] * 2, abs=1e-4)
+    seen[:, :, 10:] = False
+    true[..., 10:] += 50.0
+    exact = torch.zeros_like(true)
+    exact[:, 0] = 4.0
+    assert epe(exact, true, seen).tolist() == pytest.approx([0.0, 0.0], abs=1e-9)
+
+
+def test_errors_of_motion_are_means_over_both_ends() -> None:
+    flows = torch.zeros(1, 2, 2, 64, 80)
+    motion = TrueMotion(flows[0] + 1.0, flows[0], torch.ones(2, 2, 64, 80, dtype=torch.bool))
+    pair = made(moving(), draw_motion=lambda: motion)
+    pair = MadeFrames(pair.window, pair.frames, (flows, flows))
+    assert create_metric("epe").measure(pair).values == pytest.approx([2**0.5 / 2] * 2)
+    with pytest.raises(ValueError, match="needs the flows of the method"):
+        create_metric("epe").measure(made(moving()))
+
+
+def test_the_distance_of_sets_is_frechets() -> None:
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(size=(200, 6)), 0.5 + rng.normal(size=(180, 6)) @ rng.normal(size=(6, 6))
+    m, n = one.mean(0) - two.mean(0), (np.cov(one.T), np.cov(two.T))
+    expected = m @ m + np.trace(n[0] + n[1] - 2 * sqrtm(n[0] @ n[1]).real)
+    assert frechet_distance(one, two) == pytest.approx(expected, rel=1e-8)
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    theirs = [fid_features_to_statistics(torch.from_numpy(x)) for x in (one, two)]
+    published = fid_statistics_to_metric(*theirs, verbose=False)["frechet_inception_distance"]
+    assert frechet_distance(one, two) == pytest.approx(published, rel=1e-6)
+    assert frechet_distance(one, one) == pytest.approx(0.0, abs=1e-6)
+    with pytest.raises(ValueError, match="at least 2 members in each; got 1 and 200"):
+        frechet_distance(one[:1], one)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Path]:
+    """An empty cache of networks."""
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    yield tmp_path / "checkpoints"
+    torch.hub.set_dir(before)
+
+
+NETWORKED = ("lpips-alex", "lpips-vgg", "flolpips", "fid", "fvd")
+
+
+def test_without_networks_the_metrics_say_so_and_the_rest_runs(cache: Path) -> None:
+    found, missing = create_metrics(["psnr", *NETWORKED, "flicker"])
+    assert set(found) == {"psnr", "flicker"}
+    assert set(missing) == set(NETWORKED)
+    for name, reason in missing.items():
+        assert "its network is not in the cache" in reason, name
+        assert "it is published at https://" in reason
+        assert str(cache) in reason
+
+
+def test_a_network_of_another_hash_is_refused(cache: Path) -> None:
+    for file in networks.FILES.values():
+        (cache / file.names[0]).write_bytes(b"something else")
+    _, missing = create_metrics(NETWORKED)
+    assert set(missing) == set(NETWORKED)
+    for reason in missing.values():
+        assert "is not the published network: its SHA-256 is " + hashlib.sha256(b"something else").hexdigest() in reason
+
+
+class _Means(torch.nn.Module):
+    """Stands in for I3D, with its call: means of the clip in four parts."""
+
+    def forward(self, x: torch.Tensor, rescale: bool, resize: bool, return_features: bool) -> torch.Tensor:
+        assert not rescale
+        assert not resize
+        assert return_features
+        return torch.stack([part.mean() for part in x.chunk(4, 2)])[None]
+
+
+def test_fvd_reads_whole_sequences(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = cache / "i3d_torchscript.pt"
+    torch.jit.save(torch.jit.script(_Means()), str(file))
+    known = networks.NetworkFile((file.name,), hashlib.sha256(file.read_bytes()).hexdigest(), "here")
+    monkeypatch.setitem(networks.FILES, "i3d", known)
+    metric, features = create_metric("fvd", device="cpu"), ([], [])
+    for step in (1, 2, 3):
+        pair = made(moving(9, step=step), 0.1)
+        assert metric.measure(pair).values == ()
+        for kept, sequence in zip(features, pair.sequences, strict=True):
+            small = torch.nn.functional.interpolate(sequence, (224, 224), mode="bilinear", align_corners=False)
+            kept.append([part.mean().item() for part in (2 * small - 1).chunk(4)])
+    assert metric.result() == pytest.approx(frechet_distance(*map(np.array, features)), rel=1e-3, abs=1e-7)
+    with pytest.raises(ValueError, match="at least 9 frames; got 4"):
+        metric.measure(made(moving(4)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["alex", "vgg"])
+def test_lpips_equals_its_formula(network: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unit-normalised features, squared differences weighted per channel by the package's heads, summed over layers."""
+    torchvision = import_torchvision()
+    from rdvfi.evaluation.metrics import learned
+
+    torch.manual_seed(0)
+    known = networks.FILES[network]
+    made_by = torchvision.models.alexnet if network == "alex" else torchvision.models.vgg16
+    torch.save(made_by(weights=None).state_dict(), cache / known.names[0])
+    digest = hashlib.sha256((cache / known.names[0]).read_bytes()).hexdigest()
+    monkeypatch.setitem(networks.FILES, network, networks.NetworkFile(known.names, digest, "here"))
+    learned.load_lpips.cache_clear()
+    pair, metric = made(moving()), create_metric(f"lpips-{network}")
+    shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+    values = 0.0
+    with torch.no_grad():
+        inputs = [(2 * x - 1 - shift.view(1, 3, 1, 1)) / scale.view(1, 3, 1, 1) for x in (pair.frames, pair.truth)]
+        layers = [metric.distance.net(x) for x in inputs]
+        for a, b, head in zip(*layers, metric.distance.lins, strict=True):
+            a, b = (x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in (a, b))
+            small = (head.model[-1].weight * (a - b).square()).sum(1, keepdim=True)
+            values += torch.nn.functional.interpolate(small, pair.frames.shape[-2:], mode="bilinear").mean((1, 2, 3))
+    assert metric.measure(pair).values == pytest.approx(values.tolist(), rel=1e-4)
+    if network == "alex":
+        flo = create_metric("flolpips")
+        assert flo.measure(made(moving(), 0.0)).values == pytest.approx([0.0, 0.0], abs=1e-6)
+        weighted, plain = flo.measure(pair).values, metric.measure(pair).values
+        assert weighted != pytest.approx(plain, rel=1e-3)
+        assert np.mean(weighted) == pytest.approx(np.mean(plain), rel=1.0)
+    learned.load_lpips.cache_clear()
+
+
+@pytest.mark.slow
+def test_fid_equals_the_package(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import_torchvision()
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3 as Inception
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    torch.manual_seed(0)
+    file = cache / networks.FILES["inception"].names[0]
+    torch.save({}, file)
+    with monkeypatch.context() as patched:
+        patched.setattr(Inception, "load_state_dict", lambda self, state: None)
+        fresh = Inception("x", ["2048"], feature_extractor_weights_path=str(file))
+    torch.save(fresh.state_dict(), file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setitem(networks.FILES, "inception", networks.NetworkFile((file.name,), digest, "here"))
+    metric, pairs = create_metric("fid", device="cpu"), [made(moving(4, step=step)) for step in (1, 2)]
+    for pair in pairs:
+        metric.measure(pair)
+    statistics = []
+    for side in ("frames", "truth"):
+        pixels = torch.cat([(255 * getattr(pair, side)).round().byte() for pair in pairs])
+        with torch.no_grad():
+            statistics.append(fid_features_to_statistics(fresh.eval()(pixels)[0]))
+    expected = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+    assert metric.result() == pytest.approx(expected, rel=1e-3, abs=1e-6)
