@@ -63,7 +63,29 @@ def main() -> None:
 def page(results: Path) -> str:
     """The whole page, from all benchmark files below a folder."""
     runs = list(_runs(results))
-    return "\n".join([INTRODUCTION, *(_section(*section, runs) for section in SECTIONS.items()), *_history(results)])
+    sections = (_section(*section, runs) for section in SECTIONS.items())
+    return "\n".join([INTRODUCTION, *sections, *_history(results), *_quality(results)])
+
+
+def _quality(results: Path) -> Iterator[str]:
+    """A table of the reports of `rdvfi evaluate`: one row for each method, clip and gap."""
+    lines = []
+    for path in sorted(results.rglob("quality-*.json")):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        clip = path.stem.removeprefix("quality-").rsplit("-gap", 1)[0]
+        for score in report["scores"]:
+            figures = (f"{score['psnr']:.2f}", f"{score['ssim']:.4f}")
+            about = (clip, str(report["gap"]), str(report["pairs"]), score["method"])
+            lines.append(_row([*about, *figures, _commit(report)]))
+    if lines:
+        yield "## Quality\n"
+        yield "Reports of `rdvfi evaluate` on one thread of a CPU, float32. Times in these files mean little.\n"
+        heads = ["clip", "gap", "pairs", "method", "PSNR dB", "SSIM", "commit"]
+        yield "\n".join([_row(heads), _row(["---", "--:", "--:", "---", "--:", "--:", "---"]), *lines]) + "\n"
+
+
+def _commit(report: Mapping[str, Any]) -> str:
+    return f"`{report['environment']['commit']}`"
 
 
 def _history(results: Path) -> Iterator[str]:
