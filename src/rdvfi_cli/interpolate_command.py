@@ -52,6 +52,13 @@ def interpolate(
     loop: Annotated[
         bool, typer.Option("--loop", help="Make frames from the last one back to the first as well.")
     ] = False,
+    dedup: Annotated[
+        str,
+        typer.Option(
+            help="auto: replace repeated pictures, as of animation on twos, by new frames; or the most times that a "
+            "picture is shown; off."
+        ),
+    ] = "off",
     model: Annotated[
         str | None,
         typer.Option(
@@ -174,6 +181,7 @@ def interpolate(
             start=start,
             end=end,
             loop=loop,
+            dedup=dedup,
             seed=seed,
             device=device if named else None,
             dtype=number if named else None,

@@ -14,6 +14,8 @@ _OPTIONS = {
     "speed": "--speed",
     "end": "--end",
     "loop": "--loop",
+    "dedup": "--dedup",
+    "mask": "--mask",
     "image_rate": "--image-rate",
     "on_scene_change": "--on-scene-change",
     "scene_threshold": "--scene-threshold",

@@ -68,9 +68,8 @@ class Trimmed(Source):
 
     def _cut(self, frame: SourceFrame, until: Fraction) -> SourceFrame:
         stop = until if self._end is None else min(until, self._end)
-        return SourceFrame(
-            frame.pixels, Stamp(frame.stamp.time - self._moved, stop - frame.stamp.time, frame.stamp.repeat)
-        )
+        stamp = Stamp(frame.stamp.time - self._moved, stop - frame.stamp.time, frame.stamp.repeat)
+        return replace(frame, stamp=stamp)
 
 
 class Looped(Source):
@@ -101,4 +100,4 @@ class Looped(Source):
             first = first or last
             yield last
         if first is not None and last is not None:
-            yield SourceFrame(first.pixels, Stamp(last.stamp.time + last.stamp.duration, last.stamp.duration))
+            yield replace(first, stamp=Stamp(last.stamp.time + last.stamp.duration, last.stamp.duration))

@@ -52,6 +52,7 @@ def interpolate_video(
     start: Number | None = None,
     end: Number | None = None,
     loop: bool = False,
+    dedup: Number = "off",
     seed: int = 0,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
@@ -97,7 +98,9 @@ def interpolate_video(
         timestamps: Instead of a rate, times of the source in seconds, rising, at which frames are wanted.
         start: Seconds, or ``h:mm:ss``; what is before is left out.
         end: The same for what is from there on.
-        loop: Frames also lead from the last frame back to the first.
+        loop: New frames also between the last frame and the first.
+        dedup: ``auto`` replaces pictures that are shown again by new frames, as in animation on twos; a whole
+            number does so for pictures that are shown at most so many times; ``off`` leaves them.
         seed: Seed of the noise.
         device: Where a named model runs; CUDA if there is a device, else the CPU.
         dtype: Type of a named model; float16 on CUDA, float32 elsewhere.
@@ -144,7 +147,15 @@ def interpolate_video(
         Stopped: If ``progress`` returned False. As after any error, nothing is left behind.
     """
     timing = read_timing(
-        multiplier, target_fps, slow=slow, speed=speed, timestamps=timestamps, start=start, end=end, loop=loop
+        multiplier,
+        target_fps,
+        slow=slow,
+        speed=speed,
+        timestamps=timestamps,
+        start=start,
+        end=end,
+        loop=loop,
+        dedup=dedup,
     )
     scenes = scene_changes(on_scene_change, scene_threshold)
     gap = _max_gap(max_gap)

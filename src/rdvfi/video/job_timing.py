@@ -9,6 +9,7 @@ from typing import SupportsFloat
 from rdvfi.media.reader import Source, SourceInfo
 from rdvfi.media.source_parts import Looped, Trimmed
 from rdvfi.video.ready import DEFAULT_MULTIPLIER
+from rdvfi.video.repeats import Deduplicated, read_dedup
 from rdvfi.video.speed_curve import Ramped, SpeedCurve, read_speed_curve, read_time
 from rdvfi.video.timing import Listed, Multiply, Resample, Retiming, choose_retiming, exact_number, exact_rate
 
@@ -29,11 +30,15 @@ class JobTiming:
     start: Fraction = Fraction(0)
     end: Fraction | None = None
     loop: bool = False
+    repeats: int | None = None
+    """Showings of one picture up to which they are repeats; None if all frames are pictures of their own."""
 
     def part(self, source: Source, *, keep_start: bool) -> Source:
         """The part of the source that is used."""
         if self.start or self.end is not None:
             source = Trimmed(source, self.start, self.end, keep_start=keep_start)
+        if self.repeats is not None:
+            source = Deduplicated(source, self.repeats)
         return Looped(source) if self.loop else source
 
     def retiming(self, info: SourceInfo) -> Retiming:
@@ -77,6 +82,7 @@ def read_timing(
     start: Number | None = None,
     end: Number | None = None,
     loop: bool = False,
+    dedup: Number = "off",
 ) -> JobTiming:
     """What the options say; see `rdvfi.interpolate_video`.
 
@@ -99,7 +105,7 @@ def read_timing(
     if times <= 0:
         raise ValueError(f"slow is {slow}; it must be greater than 0")
     rule = choose_retiming(multiplier, target_fps, timestamps)
-    return JobTiming(rule, times, None if speed is None else _curve(speed), begin, stop, loop)
+    return JobTiming(rule, times, None if speed is None else _curve(speed), begin, stop, loop, read_dedup(dedup))
 
 
 def _curve(speed: Speed) -> SpeedCurve:

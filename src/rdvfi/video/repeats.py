@@ -1,0 +1,178 @@
+r"""Repeats: pictures that are shown more than once, as in animation on twos, capture stutter and telecine.
+
+Interpolating between two showings of one picture gives stillness, and twice the speed afterwards. So
+repeats are passed over, and new frames between the pictures on both sides take their places; count and
+times of the output stay as they are.
+
+*Change.* Between neighbouring frames ``s_i`` is the mean of the largest half per cent of
+``|G * (Y_i - Y_{i-1})|``, with Y the brightness at a reduced size and G a Gaussian: noise and what a
+codec leaves are smoothed away, a mouth that moves is not averaged away by what stands still.
+
+*Two kinds of change.* Where a film repeats pictures, ``log(s + 1/2)`` has two clusters in the frames
+around, one of noise alone and one of motion; Otsu's threshold (1979) divides them. The division counts
+if the clusters are `_APART` times their spread from each other.
+
+*Runs.* A repeat is short: at most ``longest`` showings in all, between two changes that are clearly
+larger and as large as changes are around; at an end of the film one of them is missing, and there has to be a repeat
+elsewhere. A shot that stands still is a long run, a motion that slows
+down and turns comes to rest by degrees; neither is taken for repeats.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import SupportsFloat
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+
+from rdvfi.media.pixels import Pixels, to_picture
+from rdvfi.media.reader import Source, SourceFrame
+from rdvfi.media.timestamps import Stamp
+
+_WIDTH = 320
+"""Pixels of the longer side at which frames are compared."""
+_SIGMA = 1.5
+_LARGEST = 200
+"""One in so many pixels counts: those that change most."""
+_FLOOR = 0.5
+"""Grey levels, added before the logarithm: rounding is no motion."""
+_AROUND = 30
+"""Frames to either side that say what is usual."""
+_APART = 2.2
+_RATIO = 0.55
+"""A repeat changes less than this share of the smaller change beside its run."""
+_USUAL = 0.5
+"""The changes beside a run are at least this share of what motion is around."""
+LONGEST = 4
+"""Showings of one picture, by default, up to which they are repeats."""
+_MOST = 1000
+
+
+def brightness(pixels: Pixels) -> Float[np.ndarray, "h w"]:
+    """Brightness of a frame at a reduced size, in grey levels of 8 bits."""
+    picture = np.ascontiguousarray(to_picture(pixels)[..., :3])
+    height, width = picture.shape[:2]
+    factor = _WIDTH / max(height, width)
+    if factor < 1:
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+
+
+def change(before: Float[np.ndarray, "h w"], after: Float[np.ndarray, "h w"]) -> float:
+    """How much one frame differs from the one before, where it differs most, in grey levels."""
+    smooth = np.abs(cv2.GaussianBlur(after - before, (0, 0), _SIGMA)).ravel()
+    count = max(1, len(smooth) // _LARGEST)
+    return float(np.partition(smooth, -count)[-count:].mean())
+
+
+def find_repeats(changes: Sequence[float], longest: int = LONGEST) -> list[bool]:
+    """Which frames repeat the one before.
+
+    Args:
+        changes: Of every frame but the first, from the frame before.
+        longest: Showings of one picture up to which they are repeats.
+
+    Returns:
+        One value per frame, the first included.
+    """
+    s = np.asarray(changes, dtype=np.float64)
+    found, low, usual = np.zeros(len(s) + 1, bool), np.zeros(len(s), bool), np.zeros(len(s))
+    logs = np.log(s + _FLOOR)
+    for i in range(len(s)):
+        threshold, apart, motion = _divided(logs[max(0, i - _AROUND) : i + _AROUND + 1])
+        low[i], usual[i] = apart >= _APART and logs[i] < threshold, np.exp(motion) - _FLOOR
+    edges = []
+    for begin, end in _runs(low):
+        if end - begin >= longest:
+            continue
+        beside = [s[k] for k in (begin - 1, end) if 0 <= k < len(s)]
+        if beside and s[begin:end].max() < _RATIO * min(beside) and min(beside) >= _USUAL * usual[begin]:
+            if len(beside) == 2:
+                found[begin + 1 : end + 1] = True
+            else:
+                edges.append((begin, end))
+    for begin, end in edges if found.any() else ():  # at an end of the film, as elsewhere in it
+        found[begin + 1 : end + 1] = True
+    return found.tolist()
+
+
+def _divided(values: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
+    """Otsu's threshold, how far apart the two clusters are in spreads, and the mean of the upper one."""
+    x, n = np.sort(values), len(values)
+    if n < 4:
+        return -np.inf, 0.0, 0.0
+    total, k = np.cumsum(x), np.arange(1, n)
+    lower, upper = total[:-1] / k, (total[-1] - total[:-1]) / (n - k)
+    j = int(np.argmax(k * (n - k) * (upper - lower) ** 2))
+    spread = x[: j + 1].std() + x[j + 1 :].std() + 0.12
+    return (x[j] + x[j + 1]) / 2, (upper[j] - lower[j]) / spread, float(upper[j])
+
+
+def _runs(marked: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Begin and end of every run of marked entries."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], marked.astype(np.int8), [0]))))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+
+
+class Deduplicated(Source):
+    """A source whose repeats are marked; it is looked through once for them.
+
+    Args:
+        source: The frames.
+        longest: Showings of one picture up to which they are repeats.
+
+    Raises:
+        ValueError: If the source can be read once only.
+    """
+
+    def __init__(self, source: Source, longest: int) -> None:
+        if not source.repeatable:
+            raise ValueError(f"dedup looks through the source first, and {source.info.name} can be read once only")
+        self._source = source
+        times, changes = [], []
+        before: np.ndarray | None = None
+        for frame in source.frames():
+            now = brightness(frame.pixels)
+            if before is not None:
+                changes.append(change(before, now))
+            times.append(frame.stamp.time)
+            before = now
+        repeated = find_repeats(changes, longest)
+        self.repeats = frozenset(time for time, again in zip(times, repeated, strict=False) if again)
+        """When pictures are shown once more, in seconds."""
+        found = f"{len(self.repeats)} of {len(times)} frames repeat the one before: new frames take their places"
+        notes = (*source.info.notes, found if self.repeats else "no frame repeats the one before")
+        self.info = replace(source.info, notes=notes)
+
+    def notes(self) -> list[str]:
+        """See `Source.notes`."""
+        own = self.info.notes[len(self._source.info.notes) :]
+        return [*self._source.notes(), *own]
+
+    def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
+        """See `Source.frames`; what is repeated is marked."""
+        for frame in self._source.frames(since):
+            time, duration, _ = frame.stamp
+            yield replace(frame, stamp=Stamp(time, duration, time in self.repeats))
+
+
+def read_dedup(given: SupportsFloat | str) -> int | None:
+    """The longest run of showings that are repeats: ``auto``, or a whole number; None for ``off``.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if given in ("off", "auto"):
+        return None if given == "off" else LONGEST
+    try:
+        longest = int(str(given))
+    except ValueError:
+        longest = 0
+    if not 2 <= longest <= _MOST:
+        raise ValueError(
+            f"dedup is {given!r}; it must be off, auto, or the most times that a picture is shown, from 2 to {_MOST}"
+        )
+    return longest
