@@ -30,7 +30,10 @@ PARAMETERS = {
 
 METHODS = {
     (rdvfi.Interpolator, "forward"): "self img0 img1 timesteps *seed *scene_threshold *same_scene",
-    (rdvfi.Interpolator, "estimate"): "self img0 img1 *seed *generator *noise *after *scene_threshold *same_scene",
+    (
+        rdvfi.Interpolator,
+        "estimate",
+    ): "self img0 img1 *seed *generator *noise *after *scene_threshold *same_scene *static",
     (rdvfi.Interpolator, "render"): "self img0 img1 motion timesteps",
     (rdvfi.Interpolator, "render_parts"): "self img0 img1 motion timesteps *at_most",
     (rdvfi.Interpolator, "from_pretrained"): "folder_or_hub_id *revision *device *dtype",

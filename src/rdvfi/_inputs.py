@@ -77,6 +77,18 @@ def check_scene(threshold: float | None, same_scene: bool | Tensor | None, batch
         raise ValueError(f"{expected}; got {got}")
 
 
+def check_static(static: Tensor | None, images: Tensor) -> None:
+    """Where pixels stand still: a boolean tensor of the images' size, on their device."""
+    if static is None:
+        return
+    shape = (len(images), 1, *images.shape[-2:])
+    if static.dtype != torch.bool or tuple(static.shape) != shape or static.device != images.device:
+        raise ValueError(
+            f"static must be a boolean tensor of shape {shape} on {images.device}; got {static.dtype} of shape "
+            f"{tuple(static.shape)} on {static.device}"
+        )
+
+
 def read_times(timesteps: Timesteps, device: torch.device) -> Times:
     """Timesteps as a float32 tensor on ``device``; all must be in [0, 1].
 

@@ -16,7 +16,7 @@ where pixel ``x`` of the first frame moves to. ``F_0`` is zero at tau = 0, ``F_1
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Annotated
 
@@ -186,6 +186,16 @@ class Motion:
         """
         return moved(self, device)
 
+    def with_static(self, static: Bool[Tensor, "b 1 H W"]) -> "Motion":
+        """The same, with pixels of the frames that stand still and are kept bit for bit.
+
+        Raises:
+            ValueError: If nobody looked for content.
+        """
+        if self.content is None:
+            raise ValueError("static pixels are part of a motion's content; estimate with content_rules = True")
+        return replace(self, content=replace(self.content, static=static))
+
     @classmethod
     def of(
         cls,
@@ -196,6 +206,7 @@ class Motion:
         bars: Bars | None = None,
         scene_threshold: float | None = None,
         same_scene: bool | Bool[Tensor, " b"] | None = None,
+        static: Float[Tensor, "b 1 h w"] | None = None,
     ) -> "Motion":
         """The motion of a trajectory, with the decision that follows from its confidence.
 
@@ -206,6 +217,7 @@ class Motion:
             bars: Of the frames; needed with ``pictures``.
             scene_threshold: Mean confidence, in [0, 1], below which two frames are of two scenes.
             same_scene: Decides instead, for all pairs or for each.
+            static: 1 at motion size where something is known to stand still, 0 elsewhere.
         """
         middle = torch.full((1,), 0.5, dtype=torch.float32, device=keyframes.latents.device)
         flows = trajectory.at(middle)
@@ -214,7 +226,7 @@ class Motion:
         if pictures is not None and bars is not None and trajectory.grid is FlowGrid.TARGET:
             first, last = trajectory.at(torch.arange(2, dtype=torch.float32, device=middle.device))
             seen = Observed(*pictures, flows[0][:, 0], flows[1][:, 0], last[:, 0], first[:, 1], trust[:, 0])
-            content, explained = observe(seen, bars)
+            content, explained = observe(seen, bars, static)
             confidence = torch.minimum(confidence, explained)
         scene = SceneDecision.of(confidence, threshold=scene_threshold, same_scene=same_scene)
         return cls(keyframes, trajectory, scene, content)

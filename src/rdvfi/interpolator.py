@@ -102,6 +102,7 @@ class Interpolator(Executed):
         after: Motion | None = None,
         scene_threshold: float | None = None,
         same_scene: bool | Tensor | None = None,
+        static: Tensor | None = None,
     ) -> Motion:
         """The motion between two frames: paid once per pair.
 
@@ -118,11 +119,14 @@ class Interpolator(Executed):
                 pair. By default `rdvfi.scene_decision.SCENE_THRESHOLD`.
             same_scene: Decides instead: True interpolates, False cross-fades; or a boolean tensor
                 (B,) that says so for each pair.
+            static: True where pixels stand still whatever moves behind them, as logos do: a boolean tensor
+                (B, 1, H, W) on the model's device. New frames have those of the nearer input frame, bit for bit.
 
         Raises:
             ValueError: If an argument is not of the shape, type, range or device expected.
         """
         _inputs.check_pair(img0, img1, self.device)
+        _inputs.check_static(static, img0)
         _inputs.check_values("img0", img0)
         _inputs.check_values("img1", img1)
         _inputs.check_scene(scene_threshold, same_scene, len(img0), self.device)
@@ -136,7 +140,7 @@ class Interpolator(Executed):
             known = after.keyframes.latents[:, -1].clone()
             if after.content is not None and self.device.type == "cpu":
                 bars = after.content.bars
-        return self._run("estimate", img0, img1, noise, known, bars, scene_threshold, same_scene)
+        return self._run("estimate", img0, img1, noise, known, bars, scene_threshold, same_scene, static)
 
     def render(self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Timesteps) -> Video:
         """Draw frames at ``timesteps`` along a motion that `estimate` found for the same frames.
@@ -234,9 +238,10 @@ class Interpolator(Executed):
         bars_before: Bars | None = None,
         scene_threshold: float | None = None,
         same_scene: bool | Tensor | None = None,
+        static: Tensor | None = None,
     ) -> Motion:
         """The work of `estimate`: pure tensor code that compiles whole."""
-        bars = find_bars(img0, img1) if self.content_rules else None
+        bars = find_bars(img0, img1) if self.content_rules else None if static is None else Bars.none(img0)
         if bars is not None:
             img0, img1 = bars.filled(img0), bars.filled(img1)
             if bars_before is not None and value_on_cpu(bars.differs(bars_before)):
@@ -246,14 +251,16 @@ class Interpolator(Executed):
         if self.trajectory.reads is Reads.PIXELS and keyframes.images is None:
             keyframes = self._with_images(keyframes, small0, small1)
         trajectory = self.trajectory(keyframes)
-        return Motion.of(
+        motion = Motion.of(
             keyframes,
             trajectory,
-            pictures=(small0, small1),
+            pictures=(small0, small1) if self.content_rules else None,
             bars=bars,
             scene_threshold=scene_threshold,
             same_scene=same_scene,
+            static=None if static is None else self._shrink(static.float().expand_as(img0))[:, :1],
         )
+        return motion if static is None else motion.with_static(static)
 
     def _frames(self, img0: Tensor, img1: Tensor, motion: Motion, times: Times) -> Video:
         """The work of `render`, likewise."""

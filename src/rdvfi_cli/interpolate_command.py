@@ -59,6 +59,10 @@ def interpolate(
             "picture is shown; off."
         ),
     ] = "off",
+    mask: Annotated[
+        str | None,
+        typer.Option(help="An image, bright where pixels stand still, as logos do; or auto to find them."),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -182,6 +186,7 @@ def interpolate(
             end=end,
             loop=loop,
             dedup=dedup,
+            mask=mask,
             seed=seed,
             device=device if named else None,
             dtype=number if named else None,

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from rdvfi.content.kept import kept_pixels
 from rdvfi.content.skipping import is_absent
 from rdvfi.types import Image
 
@@ -74,8 +75,14 @@ class Bars:
             return frames
         h, w = frames.shape[-2:]
         inside = _between(self.rows, h)[:, :, None] & _between(self.columns, w)[:, None, :]
-        later = (timesteps > 0.5)[None, :, None, None, None]
-        return torch.where(inside[:, None, None], frames, torch.where(later, img1[:, None], img0[:, None]))
+        return kept_pixels(frames, ~inside[:, None], img0, img1, timesteps)
+
+    @classmethod
+    def none(cls, images: Image) -> "Bars":
+        """No bars, in frames like these."""
+        h, w = images.shape[-2:]
+        whole = torch.tensor([[0, h], [0, w]], device=images.device).expand(len(images), 2, 2)
+        return cls(whole[:, 0], whole[:, 1], (h, w))
 
 
 def _nearest(inside: Int64[Tensor, "b 2"], length: int) -> Int64[Tensor, "b n"]:
@@ -93,8 +100,7 @@ def find_bars(img0: Image, img1: Image) -> Bars:
     h, w = img0.shape[-2:]
     turned = img0.transpose(2, 3), img1.transpose(2, 3)
     if is_absent(torch.stack([_begins(*pair).any() for pair in ((img0, img1), turned)]).any()):
-        whole = torch.tensor([[0, h], [0, w]], device=img0.device).expand(len(img0), 2, 2)
-        return Bars(whole[:, 0], whole[:, 1], (h, w))
+        return Bars.none(img0)
     rows = (_run(img0, img1), _run(img0.flip(2), img1.flip(2)))
     columns = (_run(*turned), _run(turned[0].flip(2), turned[1].flip(2)))
     return Bars(torch.stack((rows[0], h - rows[1]), dim=1), torch.stack((columns[0], w - columns[1]), dim=1), (h, w))

@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rdvfi.content.bars import Bars
 from rdvfi.content.change import explained_change
+from rdvfi.content.kept import kept_pixels
 from rdvfi.content.light import Light, find_light
 from rdvfi.content.overlay import Overlay, find_overlay, make_plates
 from rdvfi.content.skipping import is_absent
-from rdvfi.geometry import resize_flow, resize_image
+from rdvfi.geometry import replicate_pad, resize_flow, resize_image
 from rdvfi.ops.warp import backward_warp
-from rdvfi.types import Flow
+from rdvfi.types import Flow, Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +24,18 @@ class Content:
     bars: Bars
     overlay: Overlay | None = None
     light: Light | None = None
+    static: Bool[Tensor, "b 1 H W"] | None = None
+    """Pixels of the frames that stand still whatever moves behind them: new frames have those of an input frame."""
+
+    def restored(
+        self, frames: Float[Tensor, "b t 3 H W"], img0: Image, img1: Image, timesteps: Float[Tensor, " t"]
+    ) -> Float[Tensor, "b t 3 H W"]:
+        """Frames, also padded ones, with bars and static pixels of the nearer input frame."""
+        frames = self.bars.restored(frames, img0, img1, timesteps)
+        if self.static is None:
+            return frames
+        keep = replicate_pad(self.static.to(frames), (frames.shape[-2], frames.shape[-1])) > 0.5
+        return kept_pixels(frames, keep, img0, img1, timesteps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +54,15 @@ class Observed:
     """Confidence of the motion at mid-time."""
 
 
-def observe(seen: Observed, bars: Bars) -> tuple[Content, Float[Tensor, " b"]]:
+def observe(
+    seen: Observed, bars: Bars, static: Float[Tensor, "b 1 hm wm"] | None = None
+) -> tuple[Content, Float[Tensor, " b"]]:
     """What a pair shows beyond motion, and whether its motion explains what changed, in [0, 1].
 
     Args:
         seen: The pair, its bars covered already.
         bars: Of the frames.
+        static: 1 where something is known to stand still in front of what moves, 0 elsewhere.
     """
     size = (seen.to_first.shape[-2], seen.to_first.shape[-1])
     small = [resize_image(image.float(), size) for image in (seen.img0, seen.img1)]
@@ -54,14 +71,16 @@ def observe(seen: Observed, bars: Bars) -> tuple[Content, Float[Tensor, " b"]]:
     light = find_light(warped[0], warped[1], trust)
     frames, moved = light.between(small[0], small[1]), light.between(warped[0], warped[1])
     explained = explained_change(frames, moved, seen.trust.mean(1, keepdim=True))
-    found = Content(bars, _overlay(seen), None if is_absent(light.any()) else light)
+    found = Content(bars, _overlay(seen, static), None if is_absent(light.any()) else light)
     return found, explained
 
 
-def _overlay(seen: Observed) -> Overlay | None:
+def _overlay(seen: Observed, static: Float[Tensor, "b 1 hm wm"] | None) -> Overlay | None:
     size = (seen.img0.shape[-2], seen.img0.shape[-1])
     img0, img1 = seen.img0.float(), seen.img1.float()
     mask, around = find_overlay(img0, img1, resize_flow(seen.onward, size), resize_flow(seen.back, size))
+    if static is not None:
+        mask = torch.maximum(mask, (static > 0.5).to(mask))
     if is_absent((mask > 0.0).any()):
         return None
     return Overlay(mask, make_plates(img0, img1, mask, *around))

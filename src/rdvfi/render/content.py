@@ -1,7 +1,7 @@
 """Drawing by what was found in a pair beyond motion (`rdvfi.content`), with any renderer.
 
 Bars are covered by the picture and overlays lifted off before frames are drawn; afterwards overlays
-are laid back and bars restored. Light and rest belong to the maps that frames are drawn with:
+are laid back, and bars and static pixels restored. Light and rest belong to the maps that frames are drawn with:
 `rdvfi.render.base.WarpInputs.adapted`.
 """
 
@@ -44,7 +44,7 @@ def draw(renderer: Renderer, img0: Image, img1: Image, motion: Motion, timesteps
         return renderer(img0, img1, motion, timesteps)
     inside0, inside1 = content.bars.filled(img0), content.bars.filled(img1)
     frames = _without_bars(renderer, inside0, inside1, motion, content, timesteps)
-    return content.bars.restored(frames, img0, img1, timesteps)
+    return content.restored(frames, img0, img1, timesteps)
 
 
 def _without_bars(

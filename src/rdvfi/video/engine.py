@@ -20,7 +20,7 @@ from rdvfi.media.reader import Source, SourceFrame
 from rdvfi.media.writer import Sink
 from rdvfi.types import Image
 from rdvfi.video.contact_sheet import ContactSheet
-from rdvfi.video.frames_between import Pairs
+from rdvfi.video.frames_between import Mask, Pairs
 from rdvfi.video.job_report import UncertainPair, VideoReport
 from rdvfi.video.pipeline import Background, Prefetch
 from rdvfi.video.reel import Step, played, stepwise
@@ -55,6 +55,7 @@ class Engine:
         bars: Bars around the picture, which stay as they are.
         slow: Times are this much longer in the output.
         loop: The source's last frame is its first one, shown again.
+        mask: Pixels that stand still: where, or ``auto`` to find them.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Engine:
         bars: Letterbox | None = None,
         slow: Fraction = Fraction(1),
         loop: bool = False,
+        mask: Mask = None,
     ) -> None:
         info = source.info
         if min(info.width, info.height) < MINIMUM_SIDE:
@@ -79,7 +81,7 @@ class Engine:
                 f"{info.name} is {info.width}x{info.height} pixels; both sides must be at least {MINIMUM_SIDE}"
             )
         self._model = model
-        self._pairs = Pairs(model, seed=seed, chunk=chunk, scenes=scenes, bars=bars)
+        self._pairs = Pairs(model, seed=seed, chunk=chunk, scenes=scenes, bars=bars, mask=mask)
         self._source = source
         self._retiming = retiming
         self._sheet = sheet

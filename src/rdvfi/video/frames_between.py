@@ -6,8 +6,11 @@ is used twice. New frames are drawn a few timesteps at a time, so that memory ho
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from jaxtyping import Float
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rdvfi._memory import is_out_of_memory
@@ -15,7 +18,11 @@ from rdvfi.interfaces import Motion
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.letterbox import Letterbox
 from rdvfi.types import Image
+from rdvfi.video.masks import StaticPixels
 from rdvfi.video.scene_changes import SceneChanges
+
+Mask = Bool[np.ndarray, "H W"] | Literal["auto"] | None
+"""Pixels that stand still: where, ``auto`` to find them, or none."""
 
 _RENDER_BYTES = 2**28
 """New frames that are drawn at once: about this many bytes of float32 pixels."""
@@ -42,6 +49,7 @@ class Pairs:
         chunk: Timesteps drawn at once; None chooses by the frame size.
         scenes: Which frames are of two scenes, and what is shown between those.
         bars: Bars around the picture: they stay as they are, and the model sees what is between them.
+        mask: Pixels that stand still whatever moves behind them: where, or ``auto`` to find them.
 
     Raises:
         ValueError: If ``chunk`` is below 1.
@@ -55,6 +63,7 @@ class Pairs:
         chunk: int | None = None,
         scenes: SceneChanges | None = None,
         bars: Letterbox | None = None,
+        mask: Mask = None,
     ) -> None:
         if chunk is not None and chunk < 1:
             raise ValueError(f"chunk is {chunk}; it must be at least 1")
@@ -63,6 +72,8 @@ class Pairs:
         self._chunk = chunk
         self._scenes = scenes or SceneChanges()
         self._bars = bars or Letterbox()
+        self._static = None if mask is None or isinstance(mask, str) else torch.from_numpy(mask)[None, None]
+        self._finder = StaticPixels() if isinstance(mask, str) else None
         self._previous: tuple[Tensor, Motion] | None = None
 
     def between(self, first: Image, last: Image, timesteps: Sequence[float]) -> Between:
@@ -72,6 +83,8 @@ class Pairs:
             MemoryError: If there is not enough memory, here or while frames are drawn.
         """
         motion = self._estimate(first, last)
+        found = None if self._finder is None else self._finder.update(self._bars.inside(first), self._bars.inside(last), motion)
+        motion = motion if found is None else motion.with_static(found)
         self._previous = (last, motion)
         one_scene = bool(motion.scene.same_scene[0])
         frames = self._shown(first, last, motion, timesteps)
@@ -94,9 +107,16 @@ class Pairs:
     def _estimate(self, first: Image, last: Image) -> Motion:
         inside = self._bars.inside
         after = self._previous[1] if self._previous is not None and self._previous[0] is first else None
+        if self._static is not None:
+            self._static = self._static.to(first.device)
         try:
             return self._model.estimate(
-                inside(first), inside(last), seed=self._seed, after=after, scene_threshold=self._scenes.threshold
+                inside(first),
+                inside(last),
+                seed=self._seed,
+                after=after,
+                scene_threshold=self._scenes.threshold,
+                static=None if self._static is None else inside(self._static),
             )
         except RuntimeError as error:
             if not is_out_of_memory(error):

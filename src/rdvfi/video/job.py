@@ -22,6 +22,7 @@ from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.engine import Engine, Progress
 from rdvfi.video.job_report import LowConfidenceWarning, VideoReport
 from rdvfi.video.job_timing import JobTiming, Number, Speed, read_timing
+from rdvfi.video.masks import read_mask
 from rdvfi.video.ready import DEFAULT_MODEL, ModelLike, ready_model
 from rdvfi.video.scene_changes import scene_changes
 from rdvfi.video.speed_curve import Ramped
@@ -53,6 +54,7 @@ def interpolate_video(
     end: Number | None = None,
     loop: bool = False,
     dedup: Number = "off",
+    mask: PathLike | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
@@ -101,6 +103,8 @@ def interpolate_video(
         loop: New frames also between the last frame and the first.
         dedup: ``auto`` replaces pictures that are shown again by new frames, as in animation on twos; a whole
             number does so for pictures that are shown at most so many times; ``off`` leaves them.
+        mask: An image of the film's size, bright where pixels stand still whatever moves behind them, as logos do;
+            or ``auto`` to find them. New frames have them bit for bit.
         seed: Seed of the noise.
         device: Where a named model runs; CUDA if there is a device, else the CPU.
         dtype: Type of a named model; float16 on CUDA, float32 elsewhere.
@@ -202,6 +206,7 @@ def interpolate_video(
         bars=bars,
         slow=timing.slow,
         loop=timing.loop,
+        mask="auto" if mask == "auto" else None if mask is None else read_mask(Path(mask), info),
     )
     tick = retiming.time_base(info.tick * timing.slow)
     with open_sink(target, info, options, tick=tick, rate=rate, overwrite=overwrite) as sink:

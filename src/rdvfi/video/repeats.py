@@ -8,12 +8,12 @@ times of the output stay as they are.
 ``|G * (Y_i - Y_{i-1})|``, with Y the brightness at a reduced size and G a Gaussian: noise and what a
 codec leaves are smoothed away, a mouth that moves is not averaged away by what stands still.
 
-*Two kinds of change.* Where a film repeats pictures, ``log(s + 1/2)`` has two clusters in the frames
+*Two kinds of change.* Where a film repeats pictures, ``log(s + 1)`` has two clusters in the frames
 around, one of noise alone and one of motion; Otsu's threshold (1979) divides them. The division counts
 if the clusters are `_APART` times their spread from each other.
 
 *Runs.* A repeat is short: at most ``longest`` showings in all, between two changes that are clearly
-larger and as large as changes are around; at an end of the film one of them is missing, and there has to be a repeat
+larger and not small for what changes around; at an end of the film one of them is missing, and there has to be a repeat
 elsewhere. A shot that stands still is a long run, a motion that slows
 down and turns comes to rest by degrees; neither is taken for repeats.
 """
@@ -36,14 +36,14 @@ _WIDTH = 320
 _SIGMA = 1.5
 _LARGEST = 200
 """One in so many pixels counts: those that change most."""
-_FLOOR = 0.5
+_FLOOR = 1.0
 """Grey levels, added before the logarithm: rounding is no motion."""
 _AROUND = 30
 """Frames to either side that say what is usual."""
-_APART = 2.2
+_APART = 1.6
 _RATIO = 0.55
 """A repeat changes less than this share of the smaller change beside its run."""
-_USUAL = 0.5
+_USUAL = 0.3
 """The changes beside a run are at least this share of what motion is around."""
 LONGEST = 4
 """Showings of one picture, by default, up to which they are repeats."""

@@ -1,0 +1,126 @@
+"""What must not move stays bit-equal: given masks, and overlays that are found."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import clips
+import rdvfi
+from rdvfi.media.pixels import to_pixels, to_tensor
+from rdvfi.media.reader import open_source
+from rdvfi.video import interpolate_video
+from rdvfi.video.frames_between import Pairs
+
+SIZE = (96, 160)
+
+
+@pytest.fixture(scope="module")
+def model() -> rdvfi.Interpolator:
+    parts = ("backbone=ends", "coarse=dis", "trajectory=straight", "renderer=warp")
+    return rdvfi.build("rdvfi_s", *parts).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def film() -> tuple[list[np.ndarray], np.ndarray]:
+    """A pan with a logo of a texture of its own in front, and where the logo is."""
+    wide, logo = clips.texture(SIZE[0], 400), clips.texture(20, 40, seed=7)
+    where = np.zeros(SIZE, bool)
+    where[60:80, 90:130] = True
+    frames = []
+    for k in range(7):
+        picture = wide[:, 6 * k : 6 * k + SIZE[1]].copy()
+        picture[where] = logo.reshape(-1, 3)
+        frames.append(np.round(picture * 255).astype(np.uint8))
+    return frames, where
+
+
+def _between(model, frames, mask, times=(0.25, 0.5, 0.75)) -> list[tuple[int, np.ndarray, np.ndarray | None]]:
+    """Number of the pair, a new frame, and what is held of it."""
+    pairs, made = Pairs(model, mask=mask), []
+    tensors = [to_tensor(frame, device=model.device, dtype=model.dtype) for frame in frames]
+    for k in range(len(frames) - 1):
+        for frame in pairs.between(tensors[k], tensors[k + 1], times).frames:
+            static = pairs._previous[1].content.static
+            made.append((k, to_pixels(frame, deep=False), None if static is None else static[0, 0].numpy()))
+    return made
+
+
+@pytest.mark.parametrize("mask", ["given", "auto"])
+def test_a_logo_over_motion_is_bit_equal_in_every_new_frame(film, model, mask) -> None:
+    frames, where = film
+    for k, made, _ in _between(model, frames, where if mask == "given" else "auto"):
+        assert np.array_equal(made[where], frames[k][where])
+        assert not np.array_equal(made[~where], frames[k][~where])
+
+
+def test_motion_alone_drags_it_along(film, model) -> None:
+    frames, where = film
+    try:
+        model.content_rules = False
+        plain = _between(model, frames[:2], None, (0.5,))
+    finally:
+        model.content_rules = True
+    assert np.abs(plain[0][1][where].astype(int) - frames[0][where]).max() > 20
+
+
+def test_the_picture_around_is_not_worse_for_it(film, model) -> None:
+    frames, where = film
+    plain, held = (_between(model, frames, mask, (0.5,)) for mask in (None, where))
+    wide = clips.texture(SIZE[0], 400)
+    for (k, a, _), (_, b, _) in zip(plain, held, strict=True):
+        truth = 255 * wide[:, 6 * k + 3 : 6 * k + 3 + SIZE[1]]
+        outside = ~where[:, :, None] & np.ones(3, bool)
+        errors = [np.abs(x - truth)[:, 12:-12][outside[:, 12:-12]].mean() for x in (a, b)]
+        assert errors[1] <= errors[0] + 0.2
+
+
+def test_ground_that_stands_still_while_something_passes_is_not_held(model) -> None:
+    """A ball that crosses still ground is drawn between, though the ground is equal in all frames."""
+    ground = np.round(255 * clips.texture(*SIZE)).astype(np.uint8)
+    frames = []
+    for k in range(6):
+        frame = ground.copy()
+        frame[40:56, 10 + 16 * k : 26 + 16 * k] = np.round(255 * clips.texture(16, 16, seed=3)).astype(np.uint8)
+        frames.append(frame)
+    for _, made, static in _between(model, frames, "auto", (0.5,)):
+        assert static is None or not static[40:56].any()
+        assert np.abs(made[40:56].astype(int) - ground[40:56]).max() > 30
+
+
+def test_a_mask_holds_whatever_the_content_rules_and_scenes_say(film, model) -> None:
+    frames, where = film
+    other = [frames[0], 255 - frames[3]]
+    for _, made, _ in _between(model, other, where):
+        assert np.array_equal(made[where], other[0][where]) or np.array_equal(made[where], other[1][where])
+    try:
+        model.content_rules = False
+        for k, made, _ in _between(model, frames[:3], where):
+            assert np.array_equal(made[where], frames[k][where])
+    finally:
+        model.content_rules = True
+
+
+def test_files_with_a_mask_picture(film, model, tmp_path: Path) -> None:
+    frames, where = film
+    clips.write_clip(tmp_path / "in.mp4", [frame / 255 for frame in frames])
+    clips.write_png(tmp_path / "mask.png", np.repeat(where[..., None], 3, axis=2).astype(float))
+    options = {"model": model, "allow_untrained": True, "multiplier": 2}
+    interpolate_video(tmp_path / "in.mp4", tmp_path / "out", mask=tmp_path / "mask.png", **options)
+    made = [clips.read_png(path) for path in sorted((tmp_path / "out").iterdir())]
+    source = [frame.pixels for frame in open_source(tmp_path / "in.mp4").frames()]
+    for k in range(1, len(made), 2):
+        assert np.array_equal(made[k][where], source[k // 2][where])
+    clips.write_png(tmp_path / "small.png", np.zeros((10, 20, 3)))
+    with pytest.raises(ValueError, match=r"mask .*small\.png is 20x10 pixels; the frames of .* are 160x96"):
+        interpolate_video(tmp_path / "in.mp4", tmp_path / "b", mask=tmp_path / "small.png", **options)
+    with pytest.raises(FileNotFoundError, match=r"mask is .*, which does not exist; expected auto, or an image"):
+        interpolate_video(tmp_path / "in.mp4", tmp_path / "b", mask="automatic", **options)
+    assert not (tmp_path / "b").exists()
+
+
+def test_static_is_checked(model) -> None:
+    img = torch.rand(1, 3, 48, 64)
+    with pytest.raises(ValueError, match=r"static must be a boolean tensor of shape \(1, 1, 48, 64\)"):
+        model.estimate(img, img, static=torch.zeros(1, 1, 48, 60, dtype=torch.bool))
