@@ -42,7 +42,8 @@ def _between(model, frames, mask, times=(0.25, 0.5, 0.75)) -> list[tuple[int, np
     tensors = [to_tensor(frame, device=model.device, dtype=model.dtype) for frame in frames]
     for k in range(len(frames) - 1):
         for frame in pairs.between(tensors[k], tensors[k + 1], times).frames:
-            static = pairs._previous[1].content.static
+            content = pairs._previous[1].content
+            static = None if content is None else content.static
             made.append((k, to_pixels(frame, deep=False), None if static is None else static[0, 0].numpy()))
     return made
 

@@ -63,6 +63,10 @@ def interpolate(
         str | None,
         typer.Option(help="An image, bright where pixels stand still, as logos do; or auto to find them."),
     ] = None,
+    pipe_format: Annotated[
+        str | None,
+        typer.Option(help="What - as output, standard output, becomes: mkv or y4m; as the input if unset, else mkv."),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -154,6 +158,7 @@ def interpolate(
     quiet: Quiet = False,
 ) -> None:
     """Make a video smoother: new frames between all frames, sound and timing kept."""
+    from rdvfi.media.pipes import leave_quietly
     from rdvfi.video import LowConfidenceWarning, interpolate_video
     from rdvfi.video.ready import DEFAULT_MODEL, ModelLike
 
@@ -187,6 +192,7 @@ def interpolate(
             loop=loop,
             dedup=dedup,
             mask=mask,
+            pipe_format=pipe_format,
             seed=seed,
             device=device if named else None,
             dtype=number if named else None,
@@ -217,7 +223,12 @@ def interpolate(
     def done(point: Chosen, destination: Path) -> "VideoReport":
         chosen = (model or DEFAULT_MODEL) if named else point.built(device, number, seed=seed)
         with warnings.catch_warnings(), Progress(quiet=quiet) as progress:
-            report = make(chosen, destination, progress)
+            try:
+                report = make(chosen, destination, progress)
+            except BrokenPipeError:
+                leave_quietly()
+                typer.echo("rdvfi: whoever reads the output has enough; stopped", err=True)
+                raise typer.Exit from None
         _tell(report, destination, quiet=quiet)
         return report
 
@@ -237,10 +248,12 @@ def interpolate(
 def _tell(report: "VideoReport", destination: Path, *, quiet: bool) -> None:
     made = max(1, report.frames_written - report.frames_read)
     if not quiet:
+        # Standard output may be where the frames go.
         typer.echo(
             f"{destination}: {report.frames_written} frames of {report.width}x{report.height} from "
             f"{report.frames_read} in {report.seconds:.1f} s ({report.seconds / made:.3f} s per new "
-            f"frame), mean confidence {report.confidence:.2f}"
+            f"frame), mean confidence {report.confidence:.2f}",
+            err=str(destination) == "-",
         )
     for line in (*report.notes, report.warning()):
         if line is not None:

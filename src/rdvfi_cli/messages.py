@@ -16,6 +16,7 @@ _OPTIONS = {
     "loop": "--loop",
     "dedup": "--dedup",
     "mask": "--mask",
+    "pipe_format": "--pipe-format",
     "image_rate": "--image-rate",
     "on_scene_change": "--on-scene-change",
     "scene_threshold": "--scene-threshold",

@@ -66,6 +66,7 @@ CODECS: Mapping[str, Codec] = {
     "prores": Codec("prores_ks", frozenset({".mov", ".mkv"}), preset="profile", options={"vendor": "apl0"}),
     "mpeg4": Codec("mpeg4", frozenset({".avi", ".mp4", ".mkv"}), 3, 31, "qmin qmax", None),
     "ffv1": Codec("ffv1", frozenset({".mkv", ".avi"}), preset=None, lossless=True, carries_aspect=False),
+    "raw": Codec("rawvideo", frozenset({".y4m", ".mkv"}), preset=None, odd_sizes=True, carries_aspect=False),
     "gif": Codec("gif", frozenset({".gif"}), preset=None, odd_sizes=True, carries_aspect=False, joins=False),
     "webp": Codec(
         "libwebp_anim",
@@ -97,6 +98,7 @@ DEFAULT_CODEC: Mapping[str, tuple[str, str]] = {
     ".ts": ("h264", "hevc"),
     ".webm": ("vp9", "av1"),
     ".avi": ("h264", "h264"),
+    ".y4m": ("raw", "raw"),
     ".gif": ("gif", "gif"),
     ".webp": ("webp", "webp"),
     ".apng": ("apng", "apng"),
@@ -186,6 +188,13 @@ _ANIMATIONS = {"gif": PixelFormat("pal8", 8, "rgb"), "libwebp_anim": PixelFormat
 """Formats with a palette or transparency, which are not chosen for what they keep of a film."""
 
 
+_RAW = tuple(
+    PixelFormat(f"yuv{chroma}p{f'{bits}le' if bits > 8 else ''}", bits, chroma)
+    for chroma in ("420", "422", "444")
+    for bits in (8, 10, 12)
+)
+"""Formats of frames that are not encoded, which others read from a pipe."""
+
 _DEVICES = {
     "nvenc": "an NVIDIA GPU and its driver",
     "qsv": "an Intel GPU and its driver",
@@ -215,6 +224,8 @@ def encoder_formats(encoder: str) -> tuple[PixelFormat, ...]:
     Raises:
         ValueError: If FFmpeg was built without this encoder.
     """
+    if encoder == "rawvideo":
+        return _RAW
     try:
         formats = av.Codec(encoder, "w").video_formats or ()
     except UnknownCodecError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rdvfi.media.codecs import DEFAULT_CODEC
 from rdvfi.media.leftovers import create_hidden, lock, remove, remove_leftovers
+from rdvfi.media.pipes import is_pipe
 from rdvfi.media.publish import exchange, rename_new, replace_folder, sync
 
 FRAME_NAME = "frame_{:06d}.png"
@@ -35,8 +36,8 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
         FileExistsError: If it exists and ``overwrite`` is off, or is a folder with other things in it.
         PermissionError: If its folder cannot be written.
     """
-    if str(destination) == "-":
-        raise ValueError("- (standard output) cannot be written; name a file or a folder")
+    if is_pipe(destination):
+        return
     folder = is_folder_output(destination)
     if not folder and destination.suffix.lower() not in DEFAULT_CODEC:
         raise ValueError(

@@ -14,6 +14,7 @@ from rdvfi.media.colour import Colour, PixelLayout
 from rdvfi.media.hdr import Brightness
 from rdvfi.media.image_header import MAX_PIXELS
 from rdvfi.media.images import image_header, is_image, left_out, list_images
+from rdvfi.media.pipes import standard_input
 from rdvfi.media.pixels import BLACK, Pixels
 from rdvfi.media.spatial import Spatial
 from rdvfi.media.timestamps import Stamp
@@ -54,6 +55,8 @@ class SourceInfo:
     """The shortest time from one frame to the next, if they are not all `tick` apart."""
     offset: Fraction = Fraction(0)
     """Time of the file that became zero."""
+    live: bool = False
+    """Read from a pipe: `frames` and `span` are those of its beginning, for nobody knows how long it is."""
     begin: Fraction | None = None
     """Seconds of the output before which nothing of other tracks is taken along; None for all."""
     end: Fraction | None = None
@@ -151,7 +154,7 @@ def open_source(path: Path | Sequence[Path], options: ReadOptions | None = None)
                 raise ValueError(f"{image} is not an image file; several inputs must be images")
             check_input(image)
         source = ImageSource(path, options, " ".join(str(image) for image in path))
-    if source.info.frames < 2:
+    if source.repeatable and source.info.frames < 2:
         raise ValueError(f"{source.info.name} holds a single frame; at least two are needed")
     return source
 
@@ -159,8 +162,11 @@ def open_source(path: Path | Sequence[Path], options: ReadOptions | None = None)
 def _open_one(path: Path, options: ReadOptions) -> Source:
     from rdvfi.media.animation import AnimatedImage
     from rdvfi.media.image_source import ImageSource
+    from rdvfi.media.piped_source import PipedSource
     from rdvfi.media.video_source import VideoSource
 
+    if str(path) == "-":
+        return PipedSource(standard_input(), options)
     check_input(path)
     if path.is_dir():
         return ImageSource(list_images(path), options, str(path), left_out(path))
@@ -177,8 +183,6 @@ def check_input(path: Path) -> None:
         FileNotFoundError: If it does not exist.
         ValueError: If it is empty, or a pipe or device, which cannot be read twice.
     """
-    if str(path) == "-":
-        raise ValueError("- (standard input) cannot be read; name a file")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     if path.is_dir():

@@ -25,6 +25,8 @@ class Trimmed(Source):
         self._source, self._end = source, end
         self.repeatable = source.repeatable
         info = source.info
+        if not source.repeatable:
+            raise ValueError(f"start and end need a file: {info.name} can be read once only")
         first = next((f.stamp.time for f in source.frames(start or None) if f.stamp.time >= start), None)
         if first is None:
             raise ValueError(f"start is {float(start):g} s; the last frame of {info.name} is earlier")

@@ -45,7 +45,7 @@ _PCM_RATE = 48_000
 _SUBTITLES_IN_TS = frozenset({"dvbsub", "dvb_subtitle", "libzvbi_teletext", "dvb_teletext", "pgssub"})
 """Subtitles that others find in a transport stream."""
 _TIMECODE = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
-SILENT = frozenset({".gif", ".webp", ".apng"})
+SILENT = frozenset({".gif", ".webp", ".apng", ".y4m"})
 """Containers of pictures alone."""
 
 

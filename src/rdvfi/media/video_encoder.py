@@ -28,7 +28,7 @@ _FINEST_TICK = Fraction(1, 1_000_000_000)
 
 MUXERS = {
     **{".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".ts": "mpegts"},
-    **{".avi": "avi", ".gif": "gif", ".webp": "webp", ".apng": "apng"},
+    **{".avi": "avi", ".gif": "gif", ".webp": "webp", ".apng": "apng", ".y4m": "yuv4mpegpipe"},
 }
 """Formats of FFmpeg by suffix."""
 
@@ -41,7 +41,7 @@ _PACKET = struct.Struct("<qqq?")
 
 def encoder_tick(suffix: str, tick: Fraction, rate: Fraction) -> Fraction:
     """In what times of frames are counted, if all are whole in ``tick``."""
-    if suffix in (".avi", ".apng"):
+    if suffix in (".avi", ".apng", ".y4m"):
         return 1 / rate  # such files count frames
     return Fraction(1, 100) if suffix == ".gif" else max(tick, _FINEST_TICK)
 

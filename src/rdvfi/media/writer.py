@@ -16,6 +16,7 @@ from rdvfi.media.finished import put_right
 from rdvfi.media.images import write_png
 from rdvfi.media.output import FRAME_NAME, complete_or_nothing, is_folder_output
 from rdvfi.media.pieces import FrameEncoder, WholeFrames
+from rdvfi.media.pipes import Outgoing, is_pipe, standard_output
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.probe import file_url
 from rdvfi.media.reader import SourceInfo
@@ -28,6 +29,7 @@ _FLAGS = {suffix: {"movflags": "+faststart", "strict": "unofficial"} for suffix 
 _FLAGS |= {".avi": {"avoid_negative_ts": "disabled"}}
 # Else Matroska files hold a random number, and no two are the same.
 _FLAGS |= {suffix: {"fflags": "+bitexact"} for suffix in (".mkv", ".webm")}
+_FLAGS |= {".y4m": {"strict": "-1"}}  # more than 8 bits
 _FLAGS |= {".webp": {"loop": "0"}, ".apng": {"plays": "0"}}  # for ever, as GIF
 
 
@@ -127,6 +129,10 @@ def open_sink(
         ValueError: If the container cannot hold the video or its sound.
         FileExistsError: If something has appeared there meanwhile and is not to be replaced.
     """
+    if is_pipe(destination):
+        with _video_sink(standard_output(), destination, info, options, tick=tick, rate=rate) as sink:
+            yield sink
+        return
     with complete_or_nothing(destination, overwrite=overwrite) as partial:
         if is_folder_output(destination):
             folder_sink = FolderSink(partial, info.profile)
@@ -140,7 +146,13 @@ def open_sink(
 
 @contextmanager
 def _video_sink(
-    partial: Path, destination: Path, info: SourceInfo, options: SinkOptions, *, tick: Fraction, rate: Fraction
+    partial: Path | Outgoing,
+    destination: Path,
+    info: SourceInfo,
+    options: SinkOptions,
+    *,
+    tick: Fraction,
+    rate: Fraction,
 ) -> Iterator[Sink]:
     """A video file, complete when the block ends; errors that are not of writing pass as they are."""
     from rdvfi.media.video_encoder import MUXERS
@@ -148,7 +160,8 @@ def _video_sink(
 
     encoding, suffix = plan_encoding(destination, info, options), destination.suffix.lower()
     with writing(destination):
-        container = av.open(file_url(partial), "w", format=MUXERS[suffix], container_options=_FLAGS.get(suffix, {}))
+        place = file_url(partial) if isinstance(partial, Path) else partial
+        container = av.open(place, "w", format=MUXERS[suffix], container_options=_FLAGS.get(suffix, {}))
     sink = None
     try:
         with writing(destination):
@@ -161,7 +174,7 @@ def _video_sink(
             sink.finish()
             container.close()
     except BaseException:
-        with suppress(av.error.FFmpegError):  # what went wrong before is what is told
+        with suppress(av.error.FFmpegError, BrokenPipeError):  # what went wrong before is what is told
             container.close()
         raise
     finally:
@@ -178,5 +191,7 @@ def writing(destination: Path) -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:  # whoever reads a pipe has enough
+        raise
     except av.error.FFmpegError as error:
         raise ValueError(f"cannot write {destination}: {error.strerror}") from error

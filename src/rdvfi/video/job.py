@@ -16,6 +16,7 @@ from rdvfi.media.encoding import SinkOptions, keeps_alpha, keeps_video_levels
 from rdvfi.media.image_header import MAX_PIXELS
 from rdvfi.media.letterbox import find_letterbox
 from rdvfi.media.output import check_destination, check_picture, is_folder_output
+from rdvfi.media.pipes import is_pipe, pipe_destination
 from rdvfi.media.reader import ReadOptions, SourceInfo, open_source
 from rdvfi.media.writer import check_options, open_sink
 from rdvfi.video.contact_sheet import ContactSheet
@@ -55,6 +56,7 @@ def interpolate_video(
     loop: bool = False,
     dedup: Number = "off",
     mask: PathLike | None = None,
+    pipe_format: str | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
@@ -105,6 +107,8 @@ def interpolate_video(
             number does so for pictures that are shown at most so many times; ``off`` leaves them.
         mask: An image of the film's size, bright where pixels stand still whatever moves behind them, as logos do;
             or ``auto`` to find them. New frames have them bit for bit.
+        pipe_format: What ``-`` as destination, standard output, becomes: ``mkv``, which keeps times, or ``y4m``; by
+            default y4m if that comes in, else Matroska with frames that are not encoded.
         seed: Seed of the noise.
         device: Where a named model runs; CUDA if there is a device, else the CPU.
         dtype: Type of a named model; float16 on CUDA, float32 elsewhere.
@@ -163,14 +167,17 @@ def interpolate_video(
     )
     scenes = scene_changes(on_scene_change, scene_threshold)
     gap = _max_gap(max_gap)
-    target, options = Path(destination), SinkOptions(codec, crf, audio, preset, bitrate, pix_fmt, odd)
+    paths = _paths(source)
+    target = pipe_destination(Path(destination), paths, pipe_format)
+    if codec is None and is_pipe(target):
+        codec = "raw"  # another program reads it at once
+    options = SinkOptions(codec, crf, audio, preset, bitrate, pix_fmt, odd)
     check_destination(target, overwrite=overwrite)
     picture = None if contact_sheet is None else Path(contact_sheet)
     if picture is not None:
         check_picture(picture, overwrite=overwrite)
         if timing == JobTiming(Multiply(Fraction(1))):
             raise ValueError("multiplier is 1: no new frame is made to show on a contact sheet")
-    paths = _paths(source)
     reading = ReadOptions(
         image_rate=_image_rate(image_rate, timing.rule),
         keep_start=keep_start,
@@ -272,7 +279,7 @@ def _check_apart(source: Path | list[Path], destination: Path) -> None:
 def _thinned(info: SourceInfo, retiming: Retiming, slow: Fraction) -> list[str]:
     """A note, if frames of the source are not among those that come out."""
     count = retiming.count(info.frames, info.span * slow, info.tick * slow)
-    if not isinstance(retiming, Resample) or count >= info.frames or info.span <= 0:
+    if not isinstance(retiming, Resample) or count >= info.frames or info.span <= 0 or info.live:
         return []
     rate = float((info.frames - 1) / (info.span * slow))
     return [

@@ -10,7 +10,8 @@ codec leaves are smoothed away, a mouth that moves is not averaged away by what 
 
 *Two kinds of change.* Where a film repeats pictures, ``log(s + 1)`` has two clusters in the frames
 around, one of noise alone and one of motion; Otsu's threshold (1979) divides them. The division counts
-if the clusters are `_APART` times their spread from each other.
+if the clusters are far enough from each other, in their spreads, and the rarer small changes are the more is
+asked: one in ten may be the turning point of a motion.
 
 *Runs.* A repeat is short: at most ``longest`` showings in all, between two changes that are clearly
 larger and not small for what changes around; at an end of the film one of them is missing, and there has to be a repeat
@@ -21,7 +22,7 @@ down and turns comes to rest by degrees; neither is taken for repeats.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import SupportsFloat
+from typing import NamedTuple, SupportsFloat
 
 import cv2
 import numpy as np
@@ -40,11 +41,24 @@ _FLOOR = 1.0
 """Grey levels, added before the logarithm: rounding is no motion."""
 _AROUND = 30
 """Frames to either side that say what is usual."""
-_APART = 1.6
-_RATIO = 0.55
-"""A repeat changes less than this share of the smaller change beside its run."""
-_USUAL = 0.3
-"""The changes beside a run are at least this share of what motion is around."""
+_FEW = 0.15
+"""Share of small changes around, below which they may be chance, and more is asked of each."""
+
+
+class _Asked(NamedTuple):
+    """What is asked of a repeat."""
+
+    apart: float
+    """Distance of the two clusters, in their spreads."""
+    ratio: float
+    """Its change is less than this share of the smaller change beside its run."""
+    usual: float
+    """The changes beside its run are at least this share of what motion is around."""
+
+
+_OFTEN, _SELDOM = _Asked(1.5, 0.55, 0.25), _Asked(2.5, 0.35, 0.6)
+_LEAST = 3.0
+"""Grey levels by which motion changes a film: less is what a codec does to a still one."""
 LONGEST = 4
 """Showings of one picture, by default, up to which they are repeats."""
 _MOST = 1000
@@ -79,21 +93,20 @@ def find_repeats(changes: Sequence[float], longest: int = LONGEST) -> list[bool]
         One value per frame, the first included.
     """
     s = np.asarray(changes, dtype=np.float64)
-    found, low, usual = np.zeros(len(s) + 1, bool), np.zeros(len(s), bool), np.zeros(len(s))
-    logs = np.log(s + _FLOOR)
+    found, low, motion, edges = np.zeros(len(s) + 1, bool), np.zeros(len(s), bool), np.zeros(len(s)), []
+    asked, logs = [_OFTEN] * len(s), np.log(s + _FLOOR)
     for i in range(len(s)):
-        threshold, apart, motion = _divided(logs[max(0, i - _AROUND) : i + _AROUND + 1])
-        low[i], usual[i] = apart >= _APART and logs[i] < threshold, np.exp(motion) - _FLOOR
-    edges = []
+        around = logs[max(0, i - _AROUND) : i + _AROUND + 1]
+        threshold, apart, upper = _divided(around)
+        asked[i] = _OFTEN if (around < threshold).mean() >= _FEW else _SELDOM
+        low[i], motion[i] = apart >= asked[i].apart and logs[i] < threshold, np.exp(upper) - _FLOOR
     for begin, end in _runs(low):
-        if end - begin >= longest:
-            continue
-        beside = [s[k] for k in (begin - 1, end) if 0 <= k < len(s)]
-        if beside and s[begin:end].max() < _RATIO * min(beside) and min(beside) >= _USUAL * usual[begin]:
-            if len(beside) == 2:
-                found[begin + 1 : end + 1] = True
-            else:
-                edges.append((begin, end))
+        beside = min((s[k] for k in (begin - 1, end) if 0 <= k < len(s)), default=0.0)
+        rule, inside = asked[begin], begin > 0 and end < len(s)
+        least = max(_LEAST, rule.usual * motion[begin])
+        if end - begin < longest and beside >= least and s[begin:end].max() < rule.ratio * beside:
+            found[begin + 1 : end + 1] = inside
+            edges += [] if inside else [(begin, end)]
     for begin, end in edges if found.any() else ():  # at an end of the film, as elsewhere in it
         found[begin + 1 : end + 1] = True
     return found.tolist()
