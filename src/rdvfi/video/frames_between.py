@@ -83,7 +83,11 @@ class Pairs:
             MemoryError: If there is not enough memory, here or while frames are drawn.
         """
         motion = self._estimate(first, last)
-        found = None if self._finder is None else self._finder.update(self._bars.inside(first), self._bars.inside(last), motion)
+        found = (
+            None
+            if self._finder is None
+            else self._finder.update(self._bars.inside(first), self._bars.inside(last), motion)
+        )
         motion = motion if found is None else motion.with_static(found)
         self._previous = (last, motion)
         one_scene = bool(motion.scene.same_scene[0])
@@ -116,7 +120,7 @@ class Pairs:
                 seed=self._seed,
                 after=after,
                 scene_threshold=self._scenes.threshold,
-                static=None if self._static is None else inside(self._static),
+                static=None if self._static is None else inside(self._static.float()) > 0.5,
             )
         except RuntimeError as error:
             if not is_out_of_memory(error):
