@@ -1,16 +1,17 @@
 """The command ``rdvfi interpolate``: options, a progress bar, a closing line."""
 
 import re
+import sys
 import warnings
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from rdvfi_cli.options import ConfigDir, Multirun, Quiet, ShowConfig, ShowInfo, Threads, parse_dtype, use_threads
-from rdvfi_cli.progress import Progress
+from rdvfi_cli.progress import Progress, write_line
 from rdvfi_cli.sweeping import Chosen, Hydra, shown, swept
 
 if TYPE_CHECKING:
@@ -67,6 +68,16 @@ def interpolate(
         str | None,
         typer.Option(help="What - as output, standard output, becomes: mkv or y4m; as the input if unset, else mkv."),
     ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(help="Also write what came out beside what went in: side-by-side, difference (videos) or sheet."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write what was done with every pair, and why: a .json file.")
+    ] = None,
+    json_lines: Annotated[
+        bool, typer.Option("--json", help="Tell progress and the result as lines of JSON, for other programs.")
+    ] = False,
     model: Annotated[
         str | None,
         typer.Option(
@@ -193,6 +204,8 @@ def interpolate(
             dedup=dedup,
             mask=mask,
             pipe_format=pipe_format,
+            compare=compare,
+            report=report,
             seed=seed,
             device=device if named else None,
             dtype=number if named else None,
@@ -220,23 +233,26 @@ def interpolate(
             progress=progress.show,
         )
 
+    # Standard output may be where the frames go.
+    lines = None if not json_lines else sys.stderr if str(destination) == "-" else sys.stdout
+
     def done(point: Chosen, destination: Path) -> "VideoReport":
         chosen = (model or DEFAULT_MODEL) if named else point.built(device, number, seed=seed)
-        with warnings.catch_warnings(), Progress(quiet=quiet) as progress:
+        with warnings.catch_warnings(), Progress(quiet=quiet, lines=lines) as progress:
             try:
-                report = make(chosen, destination, progress)
+                result = make(chosen, destination, progress)
             except BrokenPipeError:
                 leave_quietly()
                 typer.echo("rdvfi: whoever reads the output has enough; stopped", err=True)
                 raise typer.Exit from None
-        _tell(report, destination, quiet=quiet)
-        return report
+        _tell(result, destination, quiet=quiet, lines=lines)
+        return result
 
     def job(point: Chosen, folder: Path, given: Sequence[str]) -> dict[str, Any]:
         label = ",".join(given).replace(".", "_").replace("/", "_")
         own = destination.with_name(f"{destination.stem}-{label}{destination.suffix}")
-        report = done(point, own)
-        return {"output": str(own), "seconds": report.seconds, "confidence": report.confidence}
+        result = done(point, own)
+        return {"output": str(own), "seconds": result.seconds, "confidence": result.confidence}
 
     if multirun:
         into = destination.with_name(f"{destination.stem}.multirun")
@@ -245,10 +261,13 @@ def interpolate(
         done(selection, destination)
 
 
-def _tell(report: "VideoReport", destination: Path, *, quiet: bool) -> None:
+def _tell(report: "VideoReport", destination: Path, *, quiet: bool, lines: TextIO | None) -> None:
     made = max(1, report.frames_written - report.frames_read)
+    if lines is not None:
+        result = {key: value for key, value in report.to_json().items() if key != "pairs"}
+        write_line(lines, {"event": "done", "output": str(destination), **result, "warning": report.warning()})
+        return
     if not quiet:
-        # Standard output may be where the frames go.
         typer.echo(
             f"{destination}: {report.frames_written} frames of {report.width}x{report.height} from "
             f"{report.frames_read} in {report.seconds:.1f} s ({report.seconds / made:.3f} s per new "

@@ -22,6 +22,7 @@ from rdvfi_cli import interpolate_command as interpolate
 from rdvfi_cli import plugin_command as plugin
 from rdvfi_cli import serve_command as serve
 from rdvfi_cli import train_command as train
+from rdvfi_cli import visualize_command as visualize
 from rdvfi_cli.messages import in_words, one_line, warnings_as_lines
 
 USER_ERRORS = (OSError, ValueError, LookupError, ImportError, MemoryError)
@@ -48,6 +49,7 @@ def application() -> typer.Typer:
         """Options of the program itself."""
 
     app.command()(interpolate.interpolate)
+    app.command()(visualize.visualize)
     app.command()(evaluate.evaluate)
     app.command()(convert.convert)
     app.command()(train.train)

@@ -5,8 +5,11 @@ is the mean time of a pair times the number of pairs left. The first pair, which
 not count as soon as there are others.
 """
 
+import json
+import os
 import sys
 import time
+from typing import TextIO
 
 _LINE_EVERY = 10.0
 """Seconds between two lines."""
@@ -29,15 +32,37 @@ def clock(seconds: float | None) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
+def memory() -> int | None:
+    """Bytes of memory that this process holds; None where nobody says."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as numbers:
+            return int(numbers.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def write_line(stream: TextIO, values: dict[str, object]) -> None:
+    """A line of JSON, at once."""
+    stream.write(json.dumps(values, ensure_ascii=False) + "\n")
+    stream.flush()
+
+
 class Progress:
     """Shows progress on the error stream; `show` is what the library calls.
 
     Args:
         quiet: Show nothing.
+        lines: Instead, where a line of JSON goes for every pair.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet = quiet
+    def __init__(self, *, quiet: bool = False, lines: TextIO | None = None) -> None:
+        self._quiet, self._lines = quiet, lines
         self._times: list[float] = []
         self._said = 0.0
         self._bar = None
@@ -56,6 +81,12 @@ class Progress:
         last = self._times[-1] if self._times else now
         steps = max(1, done + 1 - len(self._times))
         self._times += [last + (now - last) * (k + 1) / steps for k in range(steps)]
+        if self._lines is not None:
+            seconds = remaining(self._times, total)
+            values = {"event": "progress", "done": done, "total": total, "seconds": round(now - self._times[0], 3)}
+            left = None if seconds is None else round(seconds, 3)
+            write_line(self._lines, {**values, "left": left, "fps": self._rate(), "memory": memory()})
+            return
         if self._quiet:
             return
         left = clock(remaining(self._times, total))
@@ -66,6 +97,11 @@ class Progress:
             spent = clock(now - self._times[0])
             sys.stderr.write(f"pair {done} of {total}, {spent} spent, {left} left\n")
             sys.stderr.flush()
+
+    def _rate(self) -> float | None:
+        """Source frames that are done per second."""
+        spent = self._times[-1] - self._times[0]
+        return round((len(self._times) - 1) / spent, 3) if spent > 0 else None
 
     def _draw(self, done: int, total: int, left: str) -> None:
         from rich.console import Console
@@ -79,9 +115,18 @@ class Progress:
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TextColumn("left {task.fields[left]}"),
+                TextColumn("{task.fields[fps]} fps  {task.fields[memory]}"),
                 console=Console(stderr=True),
                 transient=True,
             )
-            self._task = self._bar.add_task("pairs", total=total, left=left)
+            self._task = self._bar.add_task("pairs", total=total, left=left, fps="-", memory="")
             self._bar.start()
-        self._bar.update(self._task, completed=done, total=total, left=left)
+        held, rate = memory(), self._rate()
+        self._bar.update(
+            self._task,
+            completed=done,
+            total=total,
+            left=left,
+            fps="-" if rate is None else f"{rate:.2g}",
+            memory="" if held is None else f"{held / 2**30:.1f} GiB",
+        )

@@ -27,6 +27,16 @@ class Content:
     static: Bool[Tensor, "b 1 H W"] | None = None
     """Pixels of the frames that stand still whatever moves behind them: new frames have those of an input frame."""
 
+    def names(self) -> tuple[str, ...]:
+        """What there is of it, in words; asks the device."""
+        found = {
+            "bars": bool(self.bars.any()),
+            "overlay": self.overlay is not None and bool((self.overlay.mask > 0).any()),
+            "light": self.light is not None and bool(self.light.any()),
+            "static pixels": self.static is not None and bool(self.static.any()),
+        }
+        return tuple(name for name, there in found.items() if there)
+
     def restored(
         self, frames: Float[Tensor, "b t 3 H W"], img0: Image, img1: Image, timesteps: Float[Tensor, " t"]
     ) -> Float[Tensor, "b t 3 H W"]:

@@ -6,6 +6,7 @@ while time passes. A point counts as occluded in a frame where the confidence of
 one half, that is where going there and back misses by more than 1.4 pixels of the trajectory's grid.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -48,19 +49,38 @@ class Paths:
     times: Float[np.ndarray, " s"]
 
     @classmethod
-    def of(cls, trajectory: Trajectory, size: tuple[int, int], device: torch.device) -> "Paths":
-        """The paths of an even grid of points, through a frame of this height and width."""
+    def of(
+        cls,
+        trajectory: Trajectory,
+        size: tuple[int, int],
+        device: torch.device,
+        *,
+        points: Sequence[tuple[float, float]] = (),
+    ) -> "Paths":
+        """The paths of points through a frame of this height and width.
+
+        Args:
+            trajectory: Of the pair.
+            size: Of the frame.
+            device: Of the trajectory.
+            points: Pixels (x, y) of the frame; an even grid if none is given.
+        """
         times = torch.linspace(0.0, 1.0, _STEPS + 1, device=device)
         shift = trajectory.shift(torch.zeros_like(times), times)[0].float().cpu()
         h, w = shift.shape[-2:]
         step = max(1, round(w / _COLUMNS))
         ys, xs = (torch.arange(step // 2, side, step) for side in (h, w))
         start = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1).reshape(-1, 2)
+        if points:
+            share = torch.tensor((w / size[1], h / size[0]))
+            start = ((torch.tensor(points, dtype=torch.float32) + 0.5) * share).long()
+            start = torch.minimum(start.clamp(min=0), torch.tensor((w - 1, h - 1)))
         moved = start[:, None] + shift[:, :, start[:, 1], start[:, 0]].permute(2, 0, 1)
         scale = torch.tensor((size[1] / w, size[0] / h))
-        points = ((moved + 0.5) * scale - 0.5).numpy()
-        longest = np.linalg.norm(points - points[:, :1], axis=-1).max(axis=1)
-        return cls(points[longest >= _SHORTEST * size[1] / w], times.cpu().numpy())
+        curves = ((moved + 0.5) * scale - 0.5).numpy()
+        longest = np.linalg.norm(curves - curves[:, :1], axis=-1).max(axis=1)
+        worth = longest >= (0.0 if points else _SHORTEST * size[1] / w)
+        return cls(curves[worth], times.cpu().numpy())
 
     def draw(self, picture: Picture, time: float) -> Picture:
         """The paths, and where their points are now, over a picture."""

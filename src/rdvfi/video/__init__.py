@@ -3,6 +3,14 @@
 from rdvfi.video.engine import Stopped
 from rdvfi.video.frames import interpolate_frames
 from rdvfi.video.job import interpolate_video
-from rdvfi.video.job_report import LowConfidenceWarning, UncertainPair, VideoReport
+from rdvfi.video.job_report import LowConfidenceWarning, PairReport, UncertainPair, VideoReport
 
-__all__ = ["LowConfidenceWarning", "Stopped", "UncertainPair", "VideoReport", "interpolate_frames", "interpolate_video"]
+__all__ = [
+    "LowConfidenceWarning",
+    "PairReport",
+    "Stopped",
+    "UncertainPair",
+    "VideoReport",
+    "interpolate_frames",
+    "interpolate_video",
+]

@@ -21,7 +21,7 @@ from rdvfi.media.writer import Sink
 from rdvfi.types import Image
 from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.frames_between import Mask, Pairs
-from rdvfi.video.job_report import UncertainPair, VideoReport
+from rdvfi.video.job_report import PairReport, UncertainPair, VideoReport
 from rdvfi.video.pipeline import Background, Prefetch
 from rdvfi.video.reel import Step, played, stepwise
 from rdvfi.video.scene_changes import SceneChanges
@@ -93,6 +93,7 @@ class Engine:
         self._written = 0
         self._second: tuple[SourceFrame, Image] | None = None
         self._confidences: list[float] = []
+        self._made_pairs: list[PairReport] = []
         self._uncertain: list[UncertainPair] = []
 
     @torch.inference_mode()
@@ -175,6 +176,10 @@ class Engine:
         times = [float(timestep) for timestep in timesteps]
         found = self._pairs.between(img0, img1, times)
         self._confidences.append(found.confidence)
+        span = (first.stamp.time, last.stamp.time)
+        self._made_pairs.append(
+            PairReport(index, *span, len(timesteps), found.way, found.reason, found.confidence, found.content)
+        )
         if not found.same_scene:
             pair = UncertainPair(index, first.stamp.time, last.stamp.time, found.confidence, found.reason)
             self._uncertain.append(pair)
@@ -208,6 +213,7 @@ class Engine:
             confidence=sum(trust) / len(trust) if trust else 1.0,
             uncertain=tuple(self._uncertain),
             notes=tuple(self._notes()),
+            pairs=tuple(self._made_pairs),
         )
 
     def _notes(self) -> Iterator[str]:

@@ -38,6 +38,10 @@ class Between:
     confidence: float
     reason: str
     """Why they are taken for one scene, or for two."""
+    content: tuple[str, ...] = ()
+    """What else they show: see `rdvfi.content.Content.names`."""
+    way: str = "interpolated"
+    """What the new frames are: interpolated, cross-faded or held."""
 
 
 class Pairs:
@@ -92,7 +96,9 @@ class Pairs:
         self._previous = (last, motion)
         one_scene = bool(motion.scene.same_scene[0])
         frames = self._shown(first, last, motion, timesteps)
-        return Between(frames, one_scene, float(motion.scene.confidence[0]), motion.scene.reason())
+        content = () if motion.content is None else motion.content.names()
+        way = "interpolated" if one_scene else "held" if self._scenes.holds else "cross-faded"
+        return Between(frames, one_scene, float(motion.scene.confidence[0]), motion.scene.reason(), content, way)
 
     def along(self, first: Image, last: Image, timesteps: Sequence[float]) -> Iterator[Float[Tensor, "3 H W"]]:
         """Other pictures of the two frames of the latest pair, moved as those are: their transparency."""

@@ -19,15 +19,17 @@ from rdvfi.media.output import check_destination, check_picture, is_folder_outpu
 from rdvfi.media.pipes import is_pipe, pipe_destination
 from rdvfi.media.reader import ReadOptions, SourceInfo, open_source
 from rdvfi.media.writer import check_options, open_sink
+from rdvfi.video.compare import check_compare
+from rdvfi.video.compare import compare as write_comparison
 from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.engine import Engine, Progress
-from rdvfi.video.job_report import LowConfidenceWarning, VideoReport
+from rdvfi.video.job_report import LowConfidenceWarning, VideoReport, check_report, write_report
 from rdvfi.video.job_timing import JobTiming, Number, Speed, read_timing
 from rdvfi.video.masks import read_mask
 from rdvfi.video.ready import DEFAULT_MODEL, ModelLike, ready_model
 from rdvfi.video.scene_changes import scene_changes
 from rdvfi.video.speed_curve import Ramped
-from rdvfi.video.timing import Multiply, Resample, Retiming, exact_rate
+from rdvfi.video.timing import Listed, Multiply, Resample, Retiming, exact_rate
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -57,6 +59,8 @@ def interpolate_video(
     dedup: Number = "off",
     mask: PathLike | None = None,
     pipe_format: str | None = None,
+    compare: str | None = None,
+    report: PathLike | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
@@ -109,6 +113,9 @@ def interpolate_video(
             or ``auto`` to find them. New frames have them bit for bit.
         pipe_format: What ``-`` as destination, standard output, becomes: ``mkv``, which keeps times, or ``y4m``; by
             default y4m if that comes in, else Matroska with frames that are not encoded.
+        compare: Also write what came out beside what went in: ``side-by-side`` or ``difference`` (videos) or
+            ``sheet`` (a PNG), under the output's name with this word in it.
+        report: Also write what was done, and why, as JSON.
         seed: Seed of the noise.
         device: Where a named model runs; CUDA if there is a device, else the CPU.
         dtype: Type of a named model; float16 on CUDA, float32 elsewhere.
@@ -167,12 +174,15 @@ def interpolate_video(
     )
     scenes = scene_changes(on_scene_change, scene_threshold)
     gap = _max_gap(max_gap)
+    told = None if report is None else check_report(Path(report), overwrite=overwrite)
     paths = _paths(source)
     target = pipe_destination(Path(destination), paths, pipe_format)
     if codec is None and is_pipe(target):
         codec = "raw"  # another program reads it at once
     options = SinkOptions(codec, crf, audio, preset, bitrate, pix_fmt, odd)
     check_destination(target, overwrite=overwrite)
+    steady = timing.curve is None and not isinstance(timing.rule, Listed)
+    beside = None if compare is None else check_compare(compare, target, steady=steady, overwrite=overwrite)
     picture = None if contact_sheet is None else Path(contact_sheet)
     if picture is not None:
         check_picture(picture, overwrite=overwrite)
@@ -217,18 +227,22 @@ def interpolate_video(
     )
     tick = retiming.time_base(info.tick * timing.slow)
     with open_sink(target, info, options, tick=tick, rate=rate, overwrite=overwrite) as sink:
-        report = engine.run(sink)
-    notes = [*_thinned(info, retiming, timing.slow), *sink.notes, *report.notes]
+        done = engine.run(sink)
+    notes = [*_thinned(info, retiming, timing.slow), *sink.notes, *done.notes]
     notes += [] if bars is None else [bars.note(info.name)]
     if sheet is not None and picture is not None:
         notes += _save_sheet(sheet, picture, overwrite=overwrite)
-    report = replace(report, notes=tuple(notes))
-    for note in report.notes:
+    done = replace(done, notes=tuple(notes))
+    for note in done.notes:
         _LOGGER.info(note)
-    message = report.warning()
+    message = done.warning()
     if message is not None:
         warnings.warn(message, LowConfidenceWarning, stacklevel=2)
-    return report
+    if beside is not None and compare is not None:
+        write_comparison(compare, opened, target, beside, slow=timing.slow, overwrite=overwrite)
+    if told is not None:
+        write_report(told, done)
+    return done
 
 
 def _save_sheet(sheet: ContactSheet, picture: Path, *, overwrite: bool) -> list[str]:

@@ -1,7 +1,12 @@
 """What was done to a clip."""
 
-from dataclasses import dataclass
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
 from fractions import Fraction
+from pathlib import Path
+
+from rdvfi.media.output import complete_or_nothing
 
 
 class LowConfidenceWarning(UserWarning):
@@ -25,6 +30,32 @@ class UncertainPair:
 
 
 @dataclass(frozen=True)
+class PairReport:
+    """What was done between two source frames."""
+
+    index: int
+    """Number of the first of the two."""
+    start: Fraction
+    """Time of the first, in seconds."""
+    end: Fraction
+    """Time of the second, in seconds."""
+    new: int
+    """New frames between them."""
+    way: str
+    """What these are: interpolated, cross-faded or held."""
+    reason: str
+    """Why, in one line."""
+    confidence: float
+    """Mean confidence of the motion, in (0, 1]."""
+    content: tuple[str, ...]
+    """What was taken care of beside motion: bars, overlay, light, static pixels."""
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values; times are seconds."""
+        return {**asdict(self), "start": float(self.start), "end": float(self.end)}
+
+
+@dataclass(frozen=True)
 class VideoReport:
     """What was done."""
 
@@ -40,6 +71,22 @@ class VideoReport:
     """The pairs that were taken for scene changes."""
     notes: tuple[str, ...]
     """What had to be done differently than asked, and parts that were trained apart."""
+    pairs: tuple[PairReport, ...] = ()
+    """Every pair between which frames were made."""
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values, as ``--report`` writes them."""
+        whole = {
+            name: getattr(self, name)
+            for name in ("frames_read", "frames_written", "width", "height", "seconds", "confidence")
+        }
+        ways = Counter(pair.way for pair in self.pairs)
+        return {
+            **whole,
+            "ways": dict(ways),
+            "notes": list(self.notes),
+            "pairs": [pair.to_json() for pair in self.pairs],
+        }
 
     def warning(self) -> str | None:
         """One sentence on the pairs of low confidence, if there are any."""
@@ -52,3 +99,26 @@ class VideoReport:
             f"common to be interpolated well (scene cut, or very large motion): "
             f"{', '.join(spans)}{f' and {more} more' if more else ''}"
         )
+
+
+def check_report(path: Path, *, overwrite: bool) -> Path:
+    """Refuse, before any work, a place where no report can be written.
+
+    Raises:
+        ValueError: If it is no ``.json`` file.
+        FileNotFoundError: If its folder does not exist.
+        FileExistsError: If it exists, and ``overwrite`` is off.
+    """
+    if path.suffix.lower() != ".json":
+        raise ValueError(f"report is {path}; it must be a .json file")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"the folder of report {path} does not exist")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; replace it with overwrite=True, or choose another name")
+    return path
+
+
+def write_report(path: Path, report: VideoReport) -> None:
+    """Write a report as JSON; the file appears when it is whole."""
+    with complete_or_nothing(path) as partial:
+        partial.write_text(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,73 @@
+"""The command ``rdvfi visualize``: what a model makes of a motion, to look at."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rdvfi_cli.options import Quiet, Threads, use_threads
+
+
+def visualize(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IN... OUT", help="A video, a folder of images, or images; then a .png or a video file."
+        ),
+    ],
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(help="Panels: picture, paths, flow, confidence, occlusion, mask; all if unset. May be repeated."),
+    ] = None,
+    point: Annotated[
+        list[str] | None,
+        typer.Option(help="A pixel of the first frame whose path is drawn, as 120,80; a grid if unset. Repeatable."),
+    ] = None,
+    start: Annotated[str, typer.Option(help="Where the first pair begins: seconds, or h:mm:ss.")] = "0",
+    end: Annotated[str | None, typer.Option(help="Where the last pair of a video ends.")] = None,
+    time: Annotated[float, typer.Option(help="Time between the two frames, 0 to 1, of a picture.")] = 0.5,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="A name of `rdvfi models`, or a folder.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1...; CUDA if there is one.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")] = False,
+    allow_untrained: Annotated[
+        bool, typer.Option("--allow-untrained", help="Accept untrained parts; for development.")
+    ] = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> None:
+    """Draw paths of pixels, flow, confidence, occlusion and masks of a pair (PNG) or a range (video)."""
+    from rdvfi.serve.visualize import LAYERS
+    from rdvfi.serve.visualize import visualize as draw
+    from rdvfi.video.ready import DEFAULT_MODEL
+    from rdvfi.video.speed_curve import read_time
+
+    if len(paths) < 2:
+        raise ValueError("give an input and an output: rdvfi visualize IN... OUT")
+    use_threads(threads)
+    *sources, destination = paths
+    pairs = draw(
+        sources,
+        destination,
+        model=model or DEFAULT_MODEL,
+        layers=layer or LAYERS,
+        points=[parse_point(text) for text in point or ()],
+        start=read_time("start", start),
+        end=None if end is None else read_time("end", end),
+        time=time,
+        device=device,
+        seed=seed,
+        overwrite=overwrite,
+        allow_untrained=allow_untrained,
+    )
+    if not quiet:
+        typer.echo(f"{destination}: {pairs} pair{'' if pairs == 1 else 's'} of frames")
+
+
+def parse_point(text: str) -> tuple[float, float]:
+    """Column and row of a pixel: 120,80."""
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"--point is {text!r}; expected column and row of a pixel, as 120,80") from error
+    return x, y
