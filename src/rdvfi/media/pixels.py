@@ -76,3 +76,15 @@ def straight(seen: Float[Tensor, "3 H W"], cover: Float[Tensor, "3 H W"]) -> Flo
 def bytes_of_frame(width: int, height: int) -> int:
     """Size of one float32 RGB frame."""
     return 12 * width * height
+
+
+def full_range(picture: Picture, *, headroom: bool) -> Picture:
+    """A picture to look at: without the room that pixels with video levels keep.
+
+    Args:
+        picture: 8 bits a channel.
+        headroom: Whether it keeps video levels, as `rdvfi.media.colour.Converter` says.
+    """
+    if not headroom:
+        return picture
+    return np.clip((picture.astype(np.float32) - 16) * (255 / 219) + 0.5, 0, 255).astype(np.uint8)

@@ -16,7 +16,7 @@ from rdvfi.media.encoding import SinkOptions
 from rdvfi.media.images import write_png
 from rdvfi.media.output import complete_or_nothing, is_folder_output
 from rdvfi.media.pipes import is_pipe
-from rdvfi.media.pixels import Picture, to_picture
+from rdvfi.media.pixels import Picture, full_range, to_picture
 from rdvfi.media.reader import ReadOptions, Source, open_source
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.writer import open_sink
@@ -96,7 +96,7 @@ def _pairs(source: Source, out: Source, slow: Fraction) -> Iterator[tuple[Pictur
         while following is not None and following.stamp.time <= place + Fraction(1, 2000):
             held, following = following, next(incoming, None)
         size = (frame.pixels.shape[1], frame.pixels.shape[0])
-        before = to_picture(held.pixels)[..., :3]
+        before = full_range(to_picture(held.pixels)[..., :3], headroom=source.info.headroom)
         if before.shape[:2] != frame.pixels.shape[:2]:  # odd sizes are padded
             before = cv2.resize(before, size)
         yield before, to_picture(frame.pixels)[..., :3], Moment(number, Fraction(0), time, duration)

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from rdvfi.media.images import write_png
 from rdvfi.media.output import complete_or_nothing
-from rdvfi.media.pixels import Pixels, to_picture
+from rdvfi.media.pixels import Pixels, full_range, to_picture
 
 _Tile = UInt8[np.ndarray, "_ _ 3"]
 
@@ -65,9 +65,7 @@ class ContactSheet:
             self._now.new.append((timestep, self._reduce(pixels)))
 
     def _reduce(self, pixels: Pixels) -> _Tile:
-        tile = to_picture(pixels)
-        if self._headroom:
-            tile = np.clip((tile.astype(np.float32) - 16) * (255 / 219) + 0.5, 0, 255).astype(np.uint8)
+        tile = full_range(to_picture(pixels), headroom=self._headroom)
         height, width = tile.shape[:2]
         if width <= _TILE_WIDTH:
             return tile.copy()
