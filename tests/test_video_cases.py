@@ -357,7 +357,7 @@ def animation_on_twos(bench: Bench):
             picture[30:60, 20 + 8 * (k // 2) : 60 + 8 * (k // 2)] = 220
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
-    bench.make("in.mp4", "o.mp4", multiplier=4, duplicates="replace")
+    bench.make("in.mp4", "o.mp4", multiplier=4, dedup="auto")
     with av.open(str(bench.folder / "o.mp4")) as container:
         frames = [frame.to_ndarray(format="gray").astype(int) for frame in container.decode(video=0)]
     steps = [float(np.abs(b - a).mean()) for a, b in itertools.pairwise(frames)][:24]
