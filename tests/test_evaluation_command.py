@@ -153,3 +153,44 @@ def test_a_failed_save_leaves_nothing(video: Path, tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"taken\.json"):
         report.save(tmp_path / "taken.json")
     assert [path.name for path in tmp_path.iterdir()] == ["taken.json"]
+
+
+def test_the_command_follows_a_protocol_and_compares(app: typer.Typer, video: Path, tmp_path: Path) -> None:
+    """Every video of a folder, in pairs of a gap of 4, with intervals, groups and costs."""
+    folder, out = tmp_path / "set", tmp_path / "report.md"
+    folder.mkdir()
+    (folder / "pan.mp4").write_bytes(video.read_bytes())
+    arguments = ["--protocol", "folder", "--root", str(folder), "--gap", "4", "--pairs", "2", "--models", "dis,blend"]
+    arguments += ["--compare", "blend", "--by", "motion", "--cost", "--metrics", "psnr,flicker", "--output", str(out)]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    for word in ("clips of a folder: gap 4", "flicker", "against blend", "motion < 10 px", "fixed"):
+        assert word in result.output
+    assert "| dis |" in out.read_text()
+
+
+def test_the_command_writes_inputs_and_reads_frames_of_others(app: typer.Typer, video: Path, tmp_path: Path) -> None:
+    chosen = [str(video), "--gap", "4", "--pairs", "2"]
+    CliRunner().invoke(app, [*chosen, "--export", str(tmp_path / "pairs")], catch_exceptions=False)
+    assert sorted(path.name for path in (tmp_path / "pairs").iterdir()) == ["000000", "000004"]
+    report = tmp_path / "report.json"
+    arguments = [*chosen, "--models", "blend", "--external", f"theirs={tmp_path / 'pairs'}"]
+    arguments += ["--external", "copies=cp {first} {last} {out}", "--output", str(report)]
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    blend, theirs, copies = json.loads(report.read_text())["scores"]
+    assert blend["failed"] is None
+    assert "holds no images" in theirs["failed"] or "wrote nothing" in theirs["failed"]
+    assert copies["failed"] == "copies wrote 2 frames; expected 3, or 5 with both inputs"
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ([], "name a clip, or a protocol with --protocol and --root; neither is given"),
+    (["--protocol", "gopro"], "--protocol and --root belong together"),
+    (["--protocol", "gopor", "--root", "."], "did you mean 'gopro'"),
+    (["--protocol", "gopro", "--root", ".", "--start", "3"], "do not apply to a protocol"),
+    (["--protocol", "gopro", "--root", ".", "--gap", "3"], "has a gap of its own, 8"),
+])  # fmt: skip
+def test_half_a_protocol_is_refused(app: typer.Typer, arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, ValueError)
+    assert message in str(result.exception)
