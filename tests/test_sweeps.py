@@ -128,3 +128,17 @@ def test_a_sweeper_gets_the_objective_and_a_failure_is_no_number(tmp_path: Path)
     assert [point.row for point in result.points] == [{}, {"score": 2.0}]
     assert [point.error for point in result.points] == ["ZeroDivisionError: division by zero", None]
     assert str(result.failed[0]) == "point 0 (motion_area=1)"
+
+
+@pytest.mark.slow
+def test_training_is_swept_and_every_point_leaves_a_model(tmp_path: Path) -> None:
+    folder = Path(__file__).parents[1] / "examples" / "clips"
+    quick = ("engine.steps=2", "engine.warmup=1", "data.workers=0", "data.batch=1", "data.size=[64,96]")
+    words = ("recipe=rdvfi_s/finetune", f"data.clips={folder}", f"out={tmp_path}", "engine.rate=1e-4,2e-4", *quick)
+    assert _run("train", "-m", *words) == 0
+    with (tmp_path / "results.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [float(row["engine.rate"]) for row in rows] == [1e-4, 2e-4]
+    for row in rows:
+        assert float(row["loss"]) > 0
+        assert rdvfi.create_model(row["out"]).untrained_parts() == []

@@ -52,6 +52,7 @@ from rdvfi.registry import backbones, create_from_spec, did_you_mean, renderers,
 __all__ = [
     "GROUPS",
     "RECIPES",
+    "another_hydra",
     "build",
     "build_from",
     "compose",
@@ -257,7 +258,7 @@ def _composed(folder: Path, name: str, given: Overrides, where: str, *, final: b
         final: Whether nothing may be missing, and every override must be read by something.
     """
     try:
-        with _another_hydra(), hydra.initialize_config_dir(str(folder.resolve()), version_base="1.3"):
+        with another_hydra(), hydra.initialize_config_dir(str(folder.resolve()), version_base="1.3"):
             composed = hydra.compose(name, [*given.texts, search_path(given.folders)])
         values = OmegaConf.to_container(composed, resolve=final, enum_to_str=True, throw_on_missing=final)
     except (HydraException, OmegaConfBaseException) as error:
@@ -274,7 +275,7 @@ def _composed(folder: Path, name: str, given: Overrides, where: str, *, final: b
 
 
 @contextmanager
-def _another_hydra() -> Iterator[None]:
+def another_hydra() -> Iterator[None]:
     """Inside a job of Hydra, as in a program with ``@hydra.main``, its own state stays as it is."""
     state = GlobalHydra.instance()
     before, state.hydra = state.hydra, None

@@ -134,18 +134,19 @@ def model_info(model: Interpolator, name: str) -> ModelInfo:
     return ModelInfo(name, model.motion_area, tuple(parts), properties_of(model.generator), text)
 
 
-def recipe_info(name: str) -> RecipeInfo:
-    """What a recipe of the package chooses; nothing is built."""
+def recipe_info(name: str, *overrides: str) -> RecipeInfo:
+    """What a recipe chooses, of the package or in a file of one's own; nothing is built."""
     from rdvfi.config import compose
 
-    return RecipeInfo(name, recipe_summary(name), compose(name))
+    return RecipeInfo(name, recipe_summary(name), compose(name, *overrides))
 
 
 def recipe_summary(name: str) -> str:
-    """The comment at the top of a recipe of the package."""
+    """The comment at the top of a recipe."""
     from rdvfi.config import RECIPES
 
-    lines = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    file = Path(name) if Path(name).suffix in (".yaml", ".yml") else RECIPES / f"{name}.yaml"
+    lines = file.read_text(encoding="utf-8").splitlines()
     return " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
 
 
@@ -223,26 +224,48 @@ def _distribution(package: str) -> Distribution | None:
         return None
 
 
-def find(name: str, **values: Any) -> list[EntryInfo | ModelInfo | RecipeInfo]:
-    """All that a name stands for: a model, a recipe, entries of registries, or a saved folder.
+def find(name: str, *overrides: str) -> list[EntryInfo | ModelInfo | RecipeInfo]:
+    """All that a name stands for: a model, a recipe, entries of registries, a saved folder or a recipe's file.
+
+    Args:
+        name: Of whatever it is.
+        *overrides: Of a model or a recipe, ``basis=linear``; of an entry its parameters, ``width=32``.
 
     Raises:
-        ValueError: If it stands for nothing.
+        ValueError: If it stands for nothing, or nothing that has this name takes an override.
     """
+    import yaml
+
     from rdvfi.config import list_recipes
     from rdvfi.models import create_model, list_models
     from rdvfi.registry import did_you_mean, normalise
 
     key = normalise(name)
     found: list[EntryInfo | ModelInfo | RecipeInfo] = []
-    if key in list_models():
-        found.append(model_info(create_model(key), key))
+    if Path(name).suffix in (".yaml", ".yml"):
+        found.append(recipe_info(name, *overrides))
+    elif key in list_models() or os.sep in name or Path(name).is_dir():
+        found.append(model_info(create_model(name, *overrides), key if key in list_models() else name))
     elif key.replace("-", "_") in list_recipes():
-        found.append(recipe_info(key.replace("-", "_")))
-    found += [entry_info(registry, key, **values) for registry in REGISTRIES if key in registry]
+        found.append(recipe_info(key.replace("-", "_"), *overrides))
+    entries = [registry for registry in REGISTRIES if key in registry]
+    values = {}
+    for text in overrides if entries and not found else ():
+        parameter, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"a parameter reads key=value; got {text!r}")
+        values[parameter] = yaml.safe_load(value)
+    if values:
+        unknown = [
+            registry.unknown(key, name)
+            for registry in entries
+            for name in values
+            if name not in registry.parameters(key)
+        ]
+        if unknown:
+            raise ValueError(unknown[0])
+    found += [entry_info(registry, key, **values) for registry in entries]
     if found:
         return found
-    if os.sep in name or Path(name).is_dir():
-        return [model_info(create_model(name), name)]
     known = [*list_models(), *list_recipes(), *(entry for r in REGISTRIES for entry in r)]
     raise ValueError(f"nothing is called {name!r}{did_you_mean(key, known)}; `rdvfi models` lists what there is")

@@ -37,10 +37,12 @@ def models(as_json: AsJson = False) -> None:
 
 
 def info(
-    name: Annotated[str, typer.Argument(help="A name of `rdvfi models`, a saved model's folder or a hub id.")],
+    name: Annotated[
+        str, typer.Argument(help="A name of `rdvfi models`, a saved model's folder, a hub id, or a recipe's file.")
+    ],
     values: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Parameters to build an entry with."),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Overrides of a model or a recipe, or parameters of an entry."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -48,24 +50,12 @@ def info(
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the hub's client is imported
     from rdvfi.info import find
 
-    found = find(name, **_parsed(values or []))
+    found = find(name, *(values or []))
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in found], indent=2))
         return
     for each in found:
         typer.echo("\n".join(_lines(each)))
-
-
-def _parsed(values: list[str]) -> dict[str, Any]:
-    import yaml
-
-    table = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        if not equals:
-            raise ValueError(f"a parameter reads key=value; got {value!r}")
-        table[key] = yaml.safe_load(text)
-    return table
 
 
 def _lines(found: "EntryInfo | ModelInfo | RecipeInfo") -> list[str]:

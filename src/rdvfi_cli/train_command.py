@@ -1,11 +1,15 @@
 """``rdvfi train``: a recipe, and overrides of its fields."""
 
 import sys
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from rdvfi_cli.options import Threads, use_threads
+from rdvfi_cli.options import Multirun, ShowConfig, ShowInfo, Threads, use_threads
+from rdvfi_cli.sweeping import Hydra, show_sweep
 
 
 def _report(line: str) -> None:
@@ -22,6 +26,9 @@ def train(
         ),
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the stages as they would be run, and stop.")] = False,
+    multirun: Multirun = False,
+    cfg: ShowConfig = None,
+    info: ShowInfo = False,
     threads: Threads = None,
 ) -> None:
     """Train a model by a recipe; a stopped run goes on where it was."""
@@ -37,7 +44,10 @@ def train(
     if len(chosen) != 1:
         known = ", ".join(list_training_recipes())
         raise ValueError(f"give one recipe=NAME (recipes: {known})")
-    if show:
+    flags = Hydra(multirun, cfg, info).flags()
+    if flags or multirun:
+        _by_hydra(chosen[0], overrides, flags)
+    elif show:
         tables = [as_table(stage) for stage in compose_stages(chosen[0], overrides)]
         _report("---\n".join(tables).rstrip())
     else:
@@ -45,3 +55,53 @@ def train(
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.barrier()  # nobody leaves while another still talks to it
             torch.distributed.destroy_process_group()
+
+
+def _by_hydra(recipe: str, words: list[str], flags: list[str]) -> None:
+    """A sweep, or what Hydra shows of each stage's configuration."""
+    from rdvfi.overrides import Overrides, is_setting
+    from rdvfi.sweeps import run_hydra, sweep
+    from rdvfi.training.recipes import stored_stages, written_out
+
+    settings = [word for word in words if is_setting(word)]
+    overrides = written_out([word for word in words if not is_setting(word)])
+    with stored_stages(recipe) as stages:
+        if flags:
+            for path, own in stages:
+                given = Overrides((*own, *overrides))
+                run_hydra(lambda cfg: None, path.parent, given, flags, name=path.stem, settings=settings)
+            return
+        out = [word.removeprefix("out=") for word in overrides if word.startswith("out=")]
+        job, into = partial(_trained, recipe), Path(out[-1]) if out else None
+        path = stages[0][0]
+        result = sweep(
+            job,
+            path.parent,
+            Overrides(tuple(overrides)),
+            name=path.stem,
+            settings=settings,
+            into=into,
+            objective="loss",
+        )
+    show_sweep(result)
+
+
+def _trained(recipe: str, cfg: Mapping[str, Any], folder: Path, given: Sequence[str]) -> dict[str, Any]:
+    """A point of a sweep: trained in its own folder; the last loss, and PSNR on held-out frames if there is one."""
+    import csv
+    import json
+
+    from rdvfi.training.recipes import compose_stages
+    from rdvfi.training.run import train as run
+
+    overrides = [*(word for word in given if not word.startswith("out=")), f"out={folder}"]
+    run(recipe, overrides, report=_report)
+    row: dict[str, Any] = {"out": str(folder)}
+    for stage in compose_stages(recipe, overrides):
+        log, held = folder / f"{stage.stage}.csv", folder / f"{stage.stage}.held_out.json"
+        if log.exists():
+            last = list(csv.DictReader(log.open()))[-1]
+            row["loss"] = sum(float(last[name] or 0) for name in stage.losses if last.get(name))
+        if held.exists():
+            row |= {f"PSNR, {gap}": told["after"]["psnr"] for gap, told in json.loads(held.read_text()).items()}
+    return row

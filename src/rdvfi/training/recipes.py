@@ -7,7 +7,8 @@ field that does not exist, or a value of another type, is refused at composition
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from rdvfi.config import RECIPES, one_line, stored_nodes
+from rdvfi.config import RECIPES, another_hydra, one_line, stored_nodes
 from rdvfi.overrides import explained_by, refuse_sweep
 from rdvfi.registry import did_you_mean
 from rdvfi.training.engine.settings import EngineConfig
@@ -118,10 +119,25 @@ def _flat(fields: Mapping[str, Any], place: str = "") -> list[str]:
 _CLIPS = "data.clips="
 
 
-def _compose(path: Path, overrides: Sequence[str]) -> Stage:
+def written_out(overrides: Sequence[str]) -> list[str]:
+    """Overrides with ``data.clips=FOLDER`` as the two fields that it stands for."""
     named = [text.removeprefix(_CLIPS) for text in overrides if text.startswith(_CLIPS)]
-    overrides = [text for text in overrides if not text.startswith(_CLIPS)]
-    overrides += [text for folder in named for text in (f"data.folder={folder}", "data.source=clips")]
+    rest = [text for text in overrides if not text.startswith(_CLIPS)]
+    return rest + [text for folder in named for text in (f"data.folder={folder}", "data.source=clips")]
+
+
+@contextmanager
+def stored_stages(recipe: str) -> Iterator[list[tuple[Path, list[str]]]]:
+    """The files of a recipe's stages and what the recipe sets in each, for Hydra's own front end."""
+    path, shared = _find(recipe)
+    sequence = _sequence(path)
+    with stored_nodes():
+        ConfigStore.instance().store(name=SCHEMA, node=stage_node(), provider="rdvfi")
+        yield [(_near(path, name), sequence.overrides(name)) for name in sequence.stages] or [(path, shared)]
+
+
+def _compose(path: Path, overrides: Sequence[str]) -> Stage:
+    overrides = written_out(overrides)
     for override in overrides:
         if "=" not in override or override.startswith(("hydra", "+", "~")):
             raise ValueError(f"an override reads field=value; got {override!r}")
@@ -130,7 +146,7 @@ def _compose(path: Path, overrides: Sequence[str]) -> Stage:
     try:
         with stored_nodes():
             ConfigStore.instance().store(name=SCHEMA, node=stage_node(), provider="rdvfi")
-            with hydra.initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
+            with another_hydra(), hydra.initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
                 composed = hydra.compose(path.stem, list(overrides))
         if "engine" not in composed:
             raise ValueError(f"recipe {_shown(path)} must have {SCHEMA!r} first in its defaults")
