@@ -291,7 +291,7 @@ def two_runs_into_one_file(bench: Bench):
         for times in ("2", "3")
     ]
     runs = [subprocess.Popen(line, cwd=bench.folder, stderr=subprocess.DEVNULL) for line in lines]
-    codes = [run.wait(240) for run in runs]
+    codes = [run.wait(900) for run in runs]
     frames = (29, 43)[codes.index(0)]
     return ([0, 2], frames), (sorted(codes), len(bench.times("o.mp4")))
 

@@ -42,8 +42,8 @@ class Bench:
         parts = ("--recipe", "rdvfi_s", "--allow-untrained", "backbone=ends", "flow=dis", "renderer=blend")
         line = [sys.executable, "-m", "rdvfi", "interpolate", *arguments[:2], *parts[3:], *parts[:3]]
         line += arguments[2:]
-        done = subprocess.run(line, cwd=self.folder, capture_output=True, text=True, timeout=limit, check=False)
-        return done.returncode, done.stderr
+        done = subprocess.run(line, cwd=self.folder, capture_output=True, timeout=limit, check=False)
+        return done.returncode, done.stderr.decode(errors="replace")
 
     def times(self, name: str) -> list[float]:
         """When each frame is shown."""
