@@ -120,8 +120,8 @@ def plot(points: Sequence[Point], own_size: tuple[int, int]) -> "Figure":
     by_width, by_count = figure.subplots(1, 2)
     for name in dict.fromkeys(point.method for point in points):
         own = [point for point in points if point.method == name and point.ms is not None]
-        wide = sorted({(p.size[1], (p.ms or 0.0) / p.frames) for p in own if p.frames == FRAMES})
-        many = sorted({(p.frames, p.ms or 0.0) for p in own if p.size == own_size})
+        wide = sorted({p.size[1]: (p.ms or 0.0) / p.frames for p in own if p.frames == FRAMES}.items())
+        many = sorted({p.frames: p.ms or 0.0 for p in own if p.size == own_size}.items())
         by_width.plot(*zip(*wide, strict=True), marker="o", label=name) if wide else None
         by_count.plot(*zip(*many, strict=True), marker="o", label=name) if many else None
     by_width.set(xlabel="width, pixels", ylabel=f"ms per new frame, {FRAMES} new", xscale="log", yscale="log")
