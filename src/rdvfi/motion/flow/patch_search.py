@@ -31,6 +31,7 @@ from torch import Tensor
 
 from rdvfi.geometry import resize_flow
 from rdvfi.motion.flow.gauss_newton import partner, window_mean
+from rdvfi.motion.flow.similarity_votes import Transforms, voted_transforms
 
 States = Float[Tensor, "n k 7 p"]
 State = Float[Tensor, "n 7 p"]
@@ -47,6 +48,8 @@ _DAMPING = 8.0
 """Added to the Hessians, in squared grey levels: textureless patches stay where they are."""
 _ZERO_PENALTY = 1.0
 """Grey levels by which no motion must be better than the guess."""
+_UNLIKELY = 1e3
+"""Penalty of a transform that too few matches agree on."""
 _LONGEST = 8.0
 """Pixels that a patch may move in a round."""
 _BONUS = 8.0
@@ -81,6 +84,7 @@ def searched(
     r, g, b = images.float().split(1, dim=1)
     luma = _LUMA[0] * r + _LUMA[1] * g + _LUMA[2] * b
     found, dominant = None, None
+    transforms = voted_transforms(luma, resize_flow(guess.float(), (luma.shape[-2], luma.shape[-1])))
     for scale in SCALES:
         source = F.avg_pool2d(luma, scale)
         size = (source.shape[-2], source.shape[-1])
@@ -88,7 +92,7 @@ def searched(
             dominant = dominant_shift(source)
         guesses = [resize_flow(flow.float(), size) for flow in (found, guess) if flow is not None]
         shift = torch.cat((dominant[:, :2] * (SCALES[0] / scale), dominant[:, 2:]), dim=1)
-        found = _level(source, partner(source), guesses, shift, rounds)
+        found = _level(source, partner(source), guesses, shift, transforms, scale, rounds)
     assert found is not None
     return found
 
@@ -150,6 +154,8 @@ def _level(
     target: Float[Tensor, "n 1 h w"],
     guesses: list[Tensor],
     shift: Float[Tensor, "n 3"],
+    transforms: Transforms,
+    scale: int,
     rounds: int,
 ) -> Float[Tensor, "n 2 h w"]:
     """The flow at one scale; neighbours hand on the first of the guesses."""
@@ -161,7 +167,8 @@ def _level(
     still = F.pad(torch.zeros_like(starts[0][:, :6]), (0, 0, 0, 1), value=_ZERO_PENALTY)
     whole = F.pad(shift[:, :2], (0, 4))
     whole = torch.cat((whole, shift[:, 2:]), dim=1)[..., None].expand_as(still)
-    states = torch.cat((torch.stack((*starts, still, whole), dim=1), patches.neighbours(starts[0])), dim=1)
+    turned = patches.along(transforms, scale)
+    states = torch.cat((torch.stack((*starts, still, whole), dim=1), patches.neighbours(starts[0]), turned), dim=1)
     chosen = patches.best(target, states)
     for _ in range(rounds - 1):
         chosen = patches.shifted(target, chosen)
@@ -229,6 +236,16 @@ class Patches:
         made = F.conv2d(wide.flatten(0, 1)[:, None], kernels[:, None], stride=_STRIDE)
         affine = made.unflatten(0, (-1, 2)).transpose(1, 2).flatten(1, 2).flatten(2)
         return F.pad(affine, (0, 0, 0, 1))
+
+    def along(self, transforms: Transforms, scale: int) -> States:
+        """Every patch on each of some transforms of pictures ``scale`` times as large."""
+        # The middle of a pixel at this scale, in pixels there.
+        z = torch.complex(*(scale * (self.centre + 0.5) - 0.5).unbind(0))
+        k = transforms.a - 1.0
+        shift = (k[..., None] * z + transforms.b[..., None]) / scale
+        slopes = torch.stack((k.real, k.imag, -k.imag, k.real), dim=2)[..., None].expand(-1, -1, -1, len(z))
+        penalty = (_UNLIKELY * (1.0 - transforms.held))[..., None, None].expand(-1, -1, 1, len(z))
+        return torch.cat((shift.real[:, :, None], shift.imag[:, :, None], slopes, penalty), dim=2)
 
     def neighbours(self, state: State) -> States:
         """What four neighbours found at each reach, carried on by their slopes."""

@@ -1,0 +1,180 @@
+"""Scale-invariant keypoints in tensors of fixed shapes, for what turns or grows between two pictures.
+
+SIFT (D. Lowe, IJCV 2004, https://doi.org/10.1023/B:VISI.0000029664.99615.94), with a fixed number of
+points per scale in the place of thresholds, and one orientation per point: blobs are the largest
+differences of two Gaussians; the strongest direction of the gradient around a point is its
+orientation; its descriptor holds histograms of the gradient's direction, relative to that
+orientation, in 4x4 cells. A gradient ``g`` counts for a direction ``d`` as ``|g| max(0, cos(g, d))^p``,
+so that no angle has to be computed. Shapes depend on the size of the picture alone, and no value
+leaves the device. Points cost as much where nothing is to be seen; matching takes those out.
+"""
+
+from dataclasses import dataclass
+from math import ceil, pi
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+_SCALES = ((1, 1.6, 256), (2, 1.3, 128), (2, 2.1, 64))
+"""How many times smaller the picture is, blur in pixels there, and number of points."""
+_SOFT = 0.5
+"""Blur that pictures have already, in pixels."""
+_RATIO = 0.77
+"""The other Gaussian is so much narrower."""
+_NEIGHBOURHOOD = 5
+"""A point is the largest difference within so many pixels a side."""
+_SAMPLES = {"orientation": 10, "descriptor": 16}
+"""Samples along each side of the surroundings of a point."""
+_DIRECTIONS, _SHARPNESS = 36, 3
+"""Directions that an orientation is chosen from, before it is placed between them; ``p`` is 2 to this power."""
+_CELLS, _BINS, _BIN_SHARPNESS = 4, 8, 2
+"""Of a descriptor: cells a side, directions in each; ``p``, likewise."""
+_LARGEST = 0.2
+"""Elements of a descriptor of unit length are cut at this value, against single strong edges."""
+_UNIQUE = 0.85
+"""A match is kept if its distance is below this share of the second best's (Lowe's ratio test)."""
+
+
+@dataclass(frozen=True, eq=False)
+class KeypointSet:
+    """Points of some pictures, the same number in each.
+
+    Attributes:
+        places: (x, y) in pixels.
+        descriptors: Of unit length.
+    """
+
+    places: Float[Tensor, "n k 2"]
+    descriptors: Float[Tensor, "n k 128"]
+
+
+def find_keypoints(luma: Float[Tensor, "n 1 h w"]) -> KeypointSet:
+    """The points of pictures in grey levels."""
+    places, descriptors = [], []
+    for shrink, sigma, count in _SCALES:
+        soft = _blurred(F.avg_pool2d(luma, shrink) if shrink > 1 else luma, (sigma**2 - _SOFT**2) ** 0.5)
+        points = _blobs((_blurred(soft, _RATIO * sigma) - soft).abs(), count, margin=ceil(2.0 * sigma))
+        gradient = _gradient(soft)
+        ahead = _orientation(gradient, points, sigma)
+        places.append(shrink * (points + 0.5) - 0.5)
+        descriptors.append(_described(gradient, points, ahead, sigma))
+    return KeypointSet(torch.cat(places, dim=1), torch.cat(descriptors, dim=1))
+
+
+def matched(first: KeypointSet, second: KeypointSet) -> tuple[Float[Tensor, "n k 2"], Float[Tensor, "n k"]]:
+    """Where each point of ``first`` is in the second pictures, and how sure that is.
+
+    Points match if each is the other's nearest, and the second nearest is much farther: 0 says that
+    they do not, 1 that no other point is like it.
+    """
+    distance = 2.0 - 2.0 * first.descriptors @ second.descriptors.mT
+    nearest, index = distance.topk(2, dim=2, largest=False)
+    back = distance.argmin(1).gather(1, index[..., 0])
+    mutual = back == torch.arange(back.shape[1], device=back.device)
+    places = second.places.gather(1, index[..., :1].expand(-1, -1, 2))
+    ratio = (nearest[..., 0].clamp(min=0.0) / nearest[..., 1].clamp(min=1e-6)).sqrt()
+    return places, torch.where(mutual & (ratio < _UNIQUE), 1.0 - ratio, 0.0)
+
+
+def _blurred(maps: Float[Tensor, "n 1 h w"], sigma: float) -> Float[Tensor, "n 1 h w"]:
+    radius = ceil(3.0 * sigma)
+    line = torch.arange(-radius, radius + 1, dtype=torch.float32, device=maps.device)
+    kernel = torch.exp(-0.5 * (line / sigma).square())
+    kernel = kernel / kernel.sum()
+    wide = F.pad(maps, (radius,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(wide, kernel[None, None, None]), kernel[None, None, :, None])
+
+
+def _blobs(response: Float[Tensor, "n 1 h w"], count: int, margin: int) -> Float[Tensor, "n k 2"]:
+    """The largest local maxima, placed between pixels by parabolas; (x, y)."""
+    h, w = response.shape[-2:]
+    highest = _largest_around(_largest_around(response).mT).mT
+    inner = F.pad(torch.ones_like(response[..., margin : h - margin, margin : w - margin]), (margin,) * 4)
+    score = torch.where(response == highest, response, 1e-3 * response) * inner
+    at = score.flatten(1).topk(min(count, h * w // 16)).indices
+    flat = response.flatten(1)
+
+    def offset(step: int) -> Tensor:
+        before, here, after = (flat.gather(1, (at + k * step).clamp(0, h * w - 1)) for k in (-1, 0, 1))
+        return (0.5 * (after - before) / (2.0 * here - before - after).clamp(min=1e-3)).clamp(-0.5, 0.5)
+
+    return torch.stack(((at % w) + offset(1), (at // w) + offset(w)), dim=2)
+
+
+def _gradient(maps: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 2 h w"]:
+    wide = F.pad(maps, (1, 1, 1, 1), mode="replicate")
+    return 0.5 * torch.cat((wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2], wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]), 1)
+
+
+def _largest_around(maps: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
+    """The largest value of each row's neighbourhood; `max_pool2d` takes ten times as long on a CPU."""
+    w, reach = maps.shape[-1], _NEIGHBOURHOOD // 2
+    wide = F.pad(maps, (reach, reach, 0, 0), mode="replicate")
+    largest = maps
+    for k in (*range(reach), *range(reach + 1, _NEIGHBOURHOOD)):
+        largest = torch.maximum(largest, wide[..., k : k + w])
+    return largest
+
+
+def _orientation(
+    gradient: Float[Tensor, "n 2 h w"], points: Float[Tensor, "n k 2"], sigma: float
+) -> Float[Tensor, "n k 2"]:
+    """The strongest direction of the gradient around each point, as a unit vector."""
+    offsets = _square("orientation", points)
+    around = _sampled(gradient, points[:, :, None] + 0.96 * sigma * offsets)
+    weight = torch.exp(-offsets.square().sum(-1) / 12.5)
+    bins = torch.arange(_DIRECTIONS, device=points.device) * (2.0 * pi / _DIRECTIONS)
+    histogram = _towards(around, torch.stack((bins.cos(), bins.sin())), _SHARPNESS)
+    histogram = torch.einsum("nksd,s->nkd", histogram, weight)
+    best = histogram.argmax(-1, keepdim=True)
+    before, here, after = (histogram.gather(-1, (best + i) % _DIRECTIONS) for i in (-1, 0, 1))
+    between = 0.5 * (before - after) / (before - 2.0 * here + after).clamp(max=-1e-3)
+    angle = (best + between) * (2.0 * pi / _DIRECTIONS)
+    return torch.cat((angle.cos(), angle.sin()), dim=-1)
+
+
+def _described(
+    gradient: Float[Tensor, "n 2 h w"], points: Float[Tensor, "n k 2"], ahead: Float[Tensor, "n k 2"], sigma: float
+) -> Float[Tensor, "n k 128"]:
+    side = _SAMPLES["descriptor"]
+    offsets = _square("descriptor", points)
+    aside = torch.stack((-ahead[..., 1], ahead[..., 0]), dim=-1)
+    axes = torch.stack((ahead, aside), dim=-2)  # a row each
+    around = _sampled(gradient, points[:, :, None] + 0.9 * sigma * (offsets @ axes))
+    bins = torch.arange(_BINS, device=points.device) * (2.0 * pi / _BINS)
+    directions = axes.mT @ torch.stack((bins.cos(), bins.sin()))
+    centres = (torch.arange(_CELLS, device=points.device) + 0.5) * (side / _CELLS) - side / 2
+    near = [(1.0 - (z[:, None] - centres).abs() * (_CELLS / side)).clamp(min=0.0) for z in offsets.unbind(-1)]
+    cells = (near[1][:, :, None] * near[0][:, None]).flatten(1)
+    cells = cells * torch.exp(-offsets.square().sum(-1, keepdim=True) / (side**2 / 2.0))
+    histograms = _towards(around, directions, _BIN_SHARPNESS).mT @ cells
+    descriptor = F.normalize(histograms.flatten(2), dim=-1).clamp(max=_LARGEST)
+    return F.normalize(descriptor, dim=-1)
+
+
+def _towards(
+    gradients: Float[Tensor, "n k s 2"], directions: Float[Tensor, "*m 2 d"], sharpness: int
+) -> Float[Tensor, "n k s d"]:
+    """How much each gradient counts for each direction."""
+    x, y = gradients.split(1, dim=-1)
+    length = (x * x + y * y).clamp(min=1e-12).sqrt()
+    share = ((gradients / length) @ directions).clamp(min=0.0)
+    for _ in range(sharpness):  # `pow` takes several times as long
+        share = share * share
+    return length * share
+
+
+def _square(use: str, points: Tensor) -> Float[Tensor, "s 2"]:
+    """Offsets of samples from a point: a square grid of unit spacing."""
+    side = _SAMPLES[use]
+    line = torch.arange(side, dtype=torch.float32, device=points.device) - (side - 1) / 2
+    return torch.stack((line.repeat(side), line.repeat_interleave(side)), dim=-1)
+
+
+def _sampled(maps: Float[Tensor, "n 2 h w"], at: Float[Tensor, "n k s 2"]) -> Float[Tensor, "n k s 2"]:
+    h, w = maps.shape[-2:]
+    x, y = (2.0 * at[..., 0] + 1.0) / w - 1.0, (2.0 * at[..., 1] + 1.0) / h - 1.0
+    seen = F.grid_sample(maps, torch.stack((x, y), dim=-1), padding_mode="border", align_corners=False)
+    return seen.permute(0, 2, 3, 1)

@@ -1,0 +1,139 @@
+"""Similarity transforms that keypoint matches agree on where a flow is wrong; tensors of fixed shapes.
+
+An object that turns or grows takes its points along one similarity transform (a turn, a scale and a
+shift). With points as complex numbers it is ``z -> a z + b``, and two matches determine it. A flow
+that was found by comparing pictures upright is lost there; keypoints are not
+(`rdvfi.motion.flow.keypoints`).
+
+Every match proposes the transforms through itself and its nearest neighbours; a proposal counts the
+matches that agree with it; the one with most is kept and fitted to those by iteratively reweighted
+least squares, they are taken out, and the next is looked for. That is sequential RANSAC (Fischler and
+Bolles, CACM 1981) with every match in the place of random draws: nothing is random, and no shape
+depends on values.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Complex64, Float
+from torch import Tensor
+
+from rdvfi.motion.flow.keypoints import KeypointSet, find_keypoints, matched
+
+_MATCHES = 192
+"""Matches that are looked at, the surest ones."""
+TRANSFORMS = 3
+"""Transforms that are looked for."""
+_WRONG = 3.0
+"""A flow that misses a match by more pixels is wrong there."""
+_PARTNERS = 6
+"""Neighbours of a match that propose a transform together with it."""
+_APART = 12.0
+"""Pixels between both matches of a proposal, at least: nearer ones say little about turn and scale."""
+_AGREES = 4.0
+"""A match agrees the less, the more pixels a transform misses it by, up to this many."""
+_SCALES = (0.4, 2.5)
+"""Changes of size that are believed."""
+_ENOUGH = 8.0
+"""Matches that must agree."""
+_FITS = 4
+"""Rounds of reweighted least squares."""
+
+
+@dataclass(frozen=True, eq=False)
+class Transforms:
+    """Similarity transforms ``z -> a z + b`` of pixels from the upper left one, and who agrees.
+
+    Attributes:
+        a: Turn and scale.
+        b: Shift, in pixels.
+        held: 1 where enough matches agree, else 0.
+    """
+
+    a: Complex64[Tensor, "n t"]
+    b: Complex64[Tensor, "n t"]
+    held: Float[Tensor, "n t"]
+
+    def inverse(self) -> "Transforms":
+        """From the second pictures to the first."""
+        a = torch.where(self.a.abs() > 0.5 * _SCALES[0], self.a, torch.ones_like(self.a))
+        return Transforms(1.0 / a, -self.b / a, self.held)
+
+
+def voted_transforms(luma: Float[Tensor, "n 1 h w"], flow: Float[Tensor, "n 2 h w"]) -> Transforms:
+    """Transforms of the pictures' parts that a flow misses, from those with most matches on.
+
+    Args:
+        luma: Pictures in grey levels; the first half of the batch is matched with the second.
+        flow: Of each, to its partner in the other half, in pixels.
+
+    Returns:
+        Of the first half, then of the second.
+    """
+    points = find_keypoints(luma)
+    first, second = (
+        KeypointSet(*halves) for halves in zip(points.places.chunk(2), points.descriptors.chunk(2), strict=True)
+    )
+    ends, sure = matched(first, second)
+    missed = first.places + _at(flow.chunk(2)[0], first.places) - ends
+    sure, chosen = torch.where(missed.square().sum(-1) > _WRONG**2, sure, 0.0).topk(_MATCHES, dim=1)
+    votes = (sure > 0.0).float()
+    z, w = (torch.view_as_complex(x.contiguous()).gather(1, chosen) for x in (first.places, ends))
+    onward = _agreed(z, w, votes)
+    back = onward.inverse()
+    return Transforms(torch.cat((onward.a, back.a)), torch.cat((onward.b, back.b)), onward.held.repeat(2, 1))
+
+
+def _at(flow: Float[Tensor, "n 2 h w"], places: Float[Tensor, "n k 2"]) -> Float[Tensor, "n k 2"]:
+    """The flow at some points."""
+    h, w = flow.shape[-2:]
+    grid = torch.stack(((2.0 * places[..., 0] + 1.0) / w - 1.0, (2.0 * places[..., 1] + 1.0) / h - 1.0), dim=-1)
+    return F.grid_sample(flow, grid[:, :, None], padding_mode="border", align_corners=False)[..., 0].mT
+
+
+def _agreed(z: Complex64[Tensor, "n k"], w: Complex64[Tensor, "n k"], votes: Float[Tensor, "n k"]) -> Transforms:
+    """Take the transform with most votes, strike those, and again."""
+    apart = (z[:, :, None] - z[:, None]).abs()
+    a, b, held = [], [], []
+    for _ in range(TRANSFORMS):
+        turn, shift = _fitted(*_most_agreed(z, w, votes, apart), z, w, votes)
+        agree = votes * ((turn * z + shift - w).abs() < _AGREES)
+        size = turn.abs()[:, 0]
+        held.append((agree.sum(1) >= _ENOUGH) & (size > _SCALES[0]) & (size < _SCALES[1]))
+        a.append(turn)
+        b.append(shift)
+        votes = votes - agree
+    return Transforms(torch.cat(a, dim=1), torch.cat(b, dim=1), torch.stack(held, dim=1).float())
+
+
+def _most_agreed(z: Tensor, w: Tensor, votes: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the transforms through two matches, the one that most others agree with, (n, 1) each."""
+    usable = (votes[:, None] > 0.0) & (apart > _APART)
+    partner = apart.masked_fill(~usable, 1e6).topk(_PARTNERS, dim=2, largest=False).indices
+    here, there = z[:, :, None], z.gather(1, partner.flatten(1)).view(partner.shape)
+    seen = w.gather(1, partner.flatten(1)).view(partner.shape)
+    a = ((seen - w[:, :, None]) / (there - here + 1e-6)).flatten(1)
+    b = (w[:, :, None] - a.view(partner.shape) * here).flatten(1)
+    # |a z + b - w|^2 of all with all, as two products of matrices.
+    proposal = torch.stack((a.real, a.imag, b.real, b.imag, torch.ones_like(a.real)), dim=2)
+    zero, one = torch.zeros_like(z.real), torch.ones_like(z.real)
+    across = proposal @ torch.stack((z.real, -z.imag, one, zero, -w.real), dim=1)
+    down = proposal @ torch.stack((z.imag, z.real, zero, one, -w.imag), dim=1)
+    near = (1.0 - (across * across + down * down) / _AGREES**2).clamp(min=0.0)
+    score = (near @ votes[..., None])[..., 0]
+    believed = (a.abs() > _SCALES[0]) & (a.abs() < _SCALES[1])
+    best = (score * believed * votes.repeat_interleave(_PARTNERS, dim=1)).argmax(1, keepdim=True)
+    return a.gather(1, best), b.gather(1, best)
+
+
+def _fitted(a: Tensor, b: Tensor, z: Tensor, w: Tensor, votes: Tensor) -> tuple[Tensor, Tensor]:
+    """Least squares over the matches that agree, the less the farther they are off."""
+    for _ in range(_FITS):
+        weight = votes * (1.0 + ((a * z + b - w).abs() / 3.0).square()).pow(-2)
+        total = weight.sum(1, keepdim=True).clamp(min=1e-6)
+        middle, end = ((weight * x).sum(1, keepdim=True) / total for x in (z, w))
+        spread = (weight * (z - middle).abs().square()).sum(1, keepdim=True) + 1e-3
+        a = (weight * (w - end) * (z - middle).conj()).sum(1, keepdim=True) / spread
+        b = end - a * middle
+    return a, b
