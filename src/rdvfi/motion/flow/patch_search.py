@@ -167,14 +167,15 @@ def _level(
     still = F.pad(torch.zeros_like(starts[0][:, :6]), (0, 0, 0, 1), value=_ZERO_PENALTY)
     whole = F.pad(shift[:, :2], (0, 4))
     whole = torch.cat((whole, shift[:, 2:]), dim=1)[..., None].expand_as(still)
-    turned = patches.along(transforms, scale)
-    states = torch.cat((torch.stack((*starts, still, whole), dim=1), patches.neighbours(starts[0]), turned), dim=1)
-    chosen = patches.best(target, states)
+    common = torch.cat((whole[:, None], patches.along(transforms, scale)), dim=1)
+    states = torch.cat((torch.stack((*starts, still), dim=1), patches.neighbours(starts[0])), dim=1)
+    chosen = patches.best(target, states, common)
     for _ in range(rounds - 1):
         chosen = patches.shifted(target, chosen)
         states = torch.cat((chosen[:, None], patches.neighbours(chosen)), dim=1)
         chosen = patches.best(target, states)
-    return patches.dense(target, patches.shifted(target, chosen))
+    chosen = patches.best(target, patches.shifted(target, chosen)[:, None], common)
+    return patches.dense(target, chosen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,14 +261,32 @@ class Patches:
                 found.append(torch.cat((shift, here[:, 2:]), dim=1))
         return torch.stack(found, dim=1)
 
-    def best(self, target: Float[Tensor, "n 1 h w"], states: States) -> State:
-        """Of several states of every patch, the one that costs least, its surroundings included."""
+    def best(self, target: Float[Tensor, "n 1 h w"], states: States, common: States | None = None) -> State:
+        """Of several states of every patch, the one that costs least, its surroundings included.
+
+        Args:
+            target: Pictures that the patches lead to.
+            states: Of each patch.
+            common: Motions of the whole picture or of large parts. Where one leads out of the picture there
+                is nothing to compare: it costs there what it costs elsewhere.
+        """
         few = self.thinned
-        cost = few.cost(few.warped(target, states))
-        maps = cost.unflatten(2, self.counts).clamp(max=_WORST)
-        cost = (maps + window_mean(maps, 3)).flatten(2) + states[:, :, 6]
+        cost = few.cost(few.warped(target, states)).clamp(max=_WORST)
+        if common is not None:
+            beyond = few.cost(few.warped(target, common)).clamp(max=_WORST)
+            cost = torch.cat((cost, self._continued(beyond, self.outside(common))), dim=1)
+            states = torch.cat((states, common), dim=1)
+        cost = (cost + window_mean(cost.unflatten(2, self.counts), 3).flatten(2)) + states[:, :, 6]
         chosen = cost.argmin(1, keepdim=True)[:, :, None].expand(-1, 1, 7, -1)
         return states.gather(1, chosen)[:, 0]
+
+    @staticmethod
+    def _continued(cost: Float[Tensor, "n k p"], outside: Float[Tensor, "n k p"]) -> Float[Tensor, "n k p"]:
+        """Costs whose values outside of the picture are the mean of those inside, if there are enough."""
+        inside = 1.0 - outside
+        elsewhere = (inside * cost).sum(2, keepdim=True) / inside.sum(2, keepdim=True).clamp(min=1.0)
+        enough = ((inside.mean(2, keepdim=True) - 0.25) / 0.25).clamp(0.0, 1.0)
+        return inside * cost + outside * torch.lerp(torch.full_like(elsewhere, _WORST), elsewhere, enough)
 
     def shifted(self, target: Float[Tensor, "n 1 h w"], start: State) -> State:
         """Every patch where it fits best; back at its start where that is not better."""
@@ -317,10 +336,10 @@ class Patches:
         error = seen - template
         return (error.square().mean(-1) - error.mean(-1).square()).clamp(min=1e-4).sqrt()
 
-    def outside(self, state: State) -> Float[Tensor, "n p"]:
+    def outside(self, state: Float[Tensor, "n *k 7 p"]) -> Float[Tensor, "n *k p"]:
         """The share of a patch that has left the picture, by its centre."""
         beyond = [
-            (self.centre[i] + state[:, i] - (side - 1) / 2).abs() - side / 2
+            (self.centre[i] + state[..., i, :] - (side - 1) / 2).abs() - side / 2
             for i, side in enumerate((self.size[1], self.size[0]))
         ]
         return (torch.maximum(beyond[0], beyond[1]) / _SIDE + 0.5).clamp(0.0, 1.0)
