@@ -74,7 +74,8 @@ def matched(first: KeypointSet, second: KeypointSet) -> tuple[Float[Tensor, "n k
     back = distance.argmin(1).gather(1, index[..., 0])
     mutual = back == torch.arange(back.shape[1], device=back.device)
     places = second.places.gather(1, index[..., :1].expand(-1, -1, 2))
-    ratio = (nearest[..., 0].clamp(min=0.0) / nearest[..., 1].clamp(min=1e-6)).sqrt()
+    best, second_best = (nearest.clamp(min=0.0) + 1e-6).unbind(2)
+    ratio = (best / second_best).sqrt()
     return places, torch.where(mutual & (ratio < _UNIQUE), 1.0 - ratio, 0.0)
 
 

@@ -261,7 +261,9 @@ class Patches:
                 found.append(torch.cat((shift, here[:, 2:]), dim=1))
         return torch.stack(found, dim=1)
 
-    def best(self, target: Float[Tensor, "n 1 h w"], states: States, common: States | None = None) -> State:
+    def best(
+        self, target: Float[Tensor, "n 1 h w"], states: States, common: Float[Tensor, "n g 7 p"] | None = None
+    ) -> State:
         """Of several states of every patch, the one that costs least, its surroundings included.
 
         Args:
