@@ -1,8 +1,8 @@
 """Coarse flow on tensors alone: global matching of small pictures, local refinement of large ones.
 
 Comparing all with all finds what moves far, but on a coarse grid: its flow is off by a pixel, and a
-pixel is what a still ground blurs by. Patches are exact, but near-sighted. `GlobalLocal` asks one
-after the other:
+pixel is what a still ground blurs by. Patches are exact, but near-sighted. `GlobalLocal` takes one
+after the other, and a patch search last (`rdvfi.motion.flow.patch_search`), which also knows large turns:
 
 1. `rdvfi.motion.flow.matching` sees the pictures at half their size.
 2. At strides 4 and 2 of the pictures a small network, the same in each iteration (RAFT; Teed and

@@ -8,14 +8,17 @@ Three things differ:
 * Patches are *affine*. Each starts from a flow and its slopes around the patch, so that what turns
   or grows is searched like anything else; only the shift changes.
 * Patches have several starts, which are compared at once: the flow of the scale before and the guess,
-  each with and without its slopes, no motion, and what neighbours near and far found, carried on by
-  their slopes. So a motion spreads over a surface from where it was found.
+  each with and without its slopes, no motion, what neighbours near and far found, carried on by
+  their slopes, and motions of large parts. So a motion spreads over a surface from where it was found.
 * No loop and no index depends on data: the whole can be captured as a graph, and both directions are
   one batch.
 
-Where a texture repeats itself, a wrong copy explains a patch as well as the right one, and only what
-is unique in the whole picture tells them apart. There the shift that explains the picture best as a
-whole is preferred (`dominant_shift`).
+Motions of large parts are the similarity transforms that keypoints agree on where the guess is wrong
+(`rdvfi.motion.flow.similarity_votes`), and the shift that explains the picture best as a whole
+(`dominant_shift`): where a texture repeats itself, a wrong copy explains a patch as well as the right
+one, and only what is unique in the whole picture tells them apart. Where such a motion leads out of
+the picture there is nothing to compare; it costs there what it costs elsewhere, so that what leaves
+the picture moves on as its visible part does.
 
 A patch goes back to its start where it strays, explains the source no better, or leaves the picture.
 No gradient passes. States of patches are (n, 7, p): u and v at the centre, the slopes du/dx, dv/dx,
