@@ -10,9 +10,9 @@ import rdvfi
 SOURCE = Path(rdvfi.__file__).parent
 
 LAYERS = [
-    {"_typecheck", "_torchvision", "_hub", "_tensors"},
+    {"_typecheck", "_torchvision", "_hub", "_tensors", "_small_text"},
     {"types", "about"},
-    {"geometry"},
+    {"geometry", "_memory"},
     {"ops"},
     {"layers", "content"},
     {"scene_decision", "keyframes"},
@@ -22,8 +22,8 @@ LAYERS = [
     {"testing", "_signature", "_plugins"},
     {"registry"},
     {"backbones", "motion", "render"},
-    {"checkpoint", "_inputs", "_memory", "_fit", "graphs"},
-    {"model_names", "exchange", "model_card"},
+    {"checkpoint", "_inputs", "_fit", "graphs"},
+    {"model_names", "exchange", "model_card", "model_bounds"},
     {"pretrained"},
     {"execution"},
     {"interpolator"},

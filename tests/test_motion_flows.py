@@ -104,7 +104,7 @@ def test_nearest_neighbours_are_the_most_similar_ones_anywhere() -> None:
 def test_a_missing_timm_network_is_named() -> None:
     with pytest.raises((RuntimeError, ValueError), match="no_such_net"):
         flows.create("timm-pyramid", network="no_such_net", pretrained=False)
-    with pytest.raises(ValueError, match="radius must be at least 1"):
+    with pytest.raises(ValueError, match="radius must be 1 to 128; got 0"):
         flows.create("timm-pyramid", radius=0, pretrained=False)
 
 

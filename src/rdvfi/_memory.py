@@ -117,9 +117,14 @@ def _if_there_is_memory(frames_at: Callable[[Times], Video], times: Times) -> Vi
     return None  # outside the handler: the exception holds on to the tensors of the failed call
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device, or the CPU's allocator, had no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device, or the memory of torch, OpenCV or another library on the CPU, had nothing left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return any(
+        mark in text for mark in ("DefaultCPUAllocator", "Insufficient memory", "CUDA out of memory", "bad alloc")
+    )
 
 
 def _budget(device: torch.device, *, held: int) -> int:

@@ -23,6 +23,7 @@ from rdvfi.interfaces import (
     CoarseFlow,
     FlowEstimator,
     KeyframeGenerator,
+    Range,
     Renderer,
     Slot,
     TrajectoryModel,
@@ -97,6 +98,7 @@ def convert(annotation: Any, value: Any, where: str) -> Any:
 
     Raises:
         TypeError: If the value is not of that type.
+        ValueError: If it is out of the range that the annotation gives.
     """
     kind, optional = without_none(annotation)
     if value is None and optional:
@@ -112,6 +114,9 @@ def convert(annotation: Any, value: Any, where: str) -> Any:
     # bool is an int to Python, but `levels=True` is a mistake.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{where} must be {type_name(annotation)}; got {_shown(value)}")
+    for note in _notes(annotation):
+        if isinstance(note, Range) and isinstance(value, int | float) and not note.least <= value <= note.most:
+            raise ValueError(f"{where} must be {note.least} to {note.most}; got {value}")
     return value
 
 

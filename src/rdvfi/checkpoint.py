@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from rdvfi._hub import fetch, is_hub_id
+from rdvfi._small_text import read_small_text
 from rdvfi._tensors import name_difference, tensor_difference
 
 FORMAT_VERSION = 1
@@ -43,6 +44,10 @@ def without_references(backbone: Mapping[str, Any]) -> dict[str, Any]:
     """The specification of a backbone whose weights are saved with the model."""
     config = {key: None if key in REFERENCES else v for key, v in backbone["config"].items()}
     return {**backbone, "config": config}
+
+
+_FLOATS = ("F16", "BF16", "F32", "F64")
+_UNREADABLE = ("C64", "F8_E4M3", "F8_E5M2", "F8_E8M0")
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,13 @@ def read_config(path: Path) -> Pretrained:
         FileNotFoundError: If there is none.
         ValueError: If it is damaged, or of another kind or version.
     """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: not a saved rdvfi model")
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist: not a saved rdvfi model") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        table = json.loads(read_small_text(path))
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply") from error
+    except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(table, dict) or table.pop("format", None) != "rdvfi":
         raise ValueError(f"{path} is not the configuration of an rdvfi model")
@@ -102,12 +109,28 @@ def read_config(path: Path) -> Pretrained:
     area = table["motion_area"]
     if isinstance(area, bool) or not isinstance(area, int) or area < 1:
         raise ValueError(f"{path}: motion_area must be a number of pixels; got {area!r}")
+    for part in PARTS:
+        if not isinstance(table[part], dict) or not isinstance(table[part].get("config"), dict):
+            raise ValueError(f"{path}: a {part} is described by a name and a config; got {str(table[part])[:100]}")
     for key in ("trained", "apart"):
         parts = table[key]
         if not isinstance(parts, list) or not all(part in PARTS for part in parts):
             raise ValueError(f"{path}: {key} must be a list of parts; got {parts!r}")
         table[key] = tuple(parts)
     return Pretrained(**table)
+
+
+def check_regular(path: Path, what: str) -> None:
+    """Refuse what is no file: reading a pipe or a device may never end.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        ValueError: If it is something else.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: {what}")
+    if not path.is_file():
+        raise ValueError(f"{path} is no regular file; {what} is expected")
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -137,6 +160,7 @@ def load_weights(
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged or of another model. The model is then unchanged.
     """
+    check_regular(path, "the weights of this model")
     expected = tensors_of(model, but=but, only=only)
     if names is not None:
         expected = {name: tensor for name, tensor in expected.items() if name in names}
@@ -145,7 +169,8 @@ def load_weights(
             kept = "" if only is None else f"{only}."
             held = [name for name in file.keys() if name.startswith(kept) and (names is None or name in names)]
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in held}
-            _check_tensors(path, expected, shapes)
+            check_shapes(path, expected, shapes)
+            _check_types(path, expected, file)
             state = {name: file.get_tensor(name) for name in expected}
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist: the weights of this model") from None
@@ -164,6 +189,7 @@ def stored_shapes(path: Path, stage: str) -> dict[str, tuple[int, ...]]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged.
     """
+    check_regular(path, "the weights of this model")
     prefix = f"{stage}."
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -183,7 +209,15 @@ def tensors_of(model: nn.Module, *, but: str | None = None, only: str | None = N
     return {k: v for k, v in state.items() if k.startswith(kept) and not k.startswith(left_out)}
 
 
-def _check_tensors(path: Path, expected: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_types(path: Path, expected: Mapping[str, Tensor], file: Any) -> None:
+    """Floats are stored as floats of 16 bits or more, everything else as it is."""
+    for name, tensor in expected.items():
+        stored = file.get_slice(name).get_dtype()
+        if tensor.is_floating_point() != (stored in _FLOATS) or stored in _UNREADABLE:
+            raise ValueError(f"{path} holds {name} as {stored}; {tensor.dtype} is expected")
+
+
+def check_shapes(path: Path, expected: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
     if shapes.keys() != expected.keys():
         absent = {k.split(".")[0] for k in expected} - {k.split(".")[0] for k in shapes}
         parts = [part for part, stage in STAGES.items() if stage in absent]

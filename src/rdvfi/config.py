@@ -23,7 +23,6 @@ from typing import Any
 
 import hydra
 import torch
-import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -31,6 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rdvfi._signature import Parameter
+from rdvfi._small_text import read_small_yaml
 from rdvfi.checkpoint import Pretrained
 from rdvfi.exchange import Fit
 from rdvfi.interpolator import Interpolator
@@ -261,7 +261,7 @@ def _composed(folder: Path, name: str, given: Overrides, where: str, *, final: b
         with another_hydra(), hydra.initialize_config_dir(str(folder.resolve()), version_base="1.3"):
             composed = hydra.compose(name, [*given.texts, search_path(given.folders)])
         values = OmegaConf.to_container(composed, resolve=final, enum_to_str=True, throw_on_missing=final)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, RecursionError) as error:
         raise ValueError(f"{where}: {explained(error)}") from error
     if not isinstance(values, dict) or not values.keys() >= {"motion_area", *GROUPS}:
         raise ValueError(f"{where} must have {ROOT!r} first in its defaults")
@@ -407,8 +407,8 @@ def _find(recipe: str | os.PathLike[str]) -> Path:
 def _check_file(path: Path) -> dict[str, Any]:
     """The file's table: it leaves Hydra's own settings (what it imports) alone."""
     try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        table = read_small_yaml(path)
+    except ValueError as error:
         raise ValueError(f"recipe {path} is not valid YAML: {one_line(error)}") from error
     if not isinstance(table, dict) or "hydra" in table:
         raise ValueError(f"recipe {path} must be a table of groups and values, without `hydra`")

@@ -271,6 +271,20 @@ CoarseFlow = Annotated[FlowEstimator, Slot("coarse")]
 """A parameter that takes the coarse flow between the two end frames: a recipe's group ``coarse``."""
 
 
+@dataclass(frozen=True)
+class Range:
+    """In the annotation of a factory's parameter: the values that make sense, both ends included."""
+
+    least: int
+    most: int
+
+
+Count = Annotated[int, Range(1, 128)]
+"""Of blocks, heads, levels: a slip in a recipe or a saved model must not ask for a million."""
+Repeats = Annotated[int, Range(0, 128)]
+"""Of something that is done again and again, or not at all."""
+
+
 class TrajectoryModel(nn.Module, ABC):
     """Turns keyframes into a continuous trajectory.
 

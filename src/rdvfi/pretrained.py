@@ -33,13 +33,14 @@ from rdvfi.checkpoint import (
 )
 from rdvfi.exchange import Fit, component_places, fit_stage, learned_parameters, shapes_of
 from rdvfi.interfaces import KeyframeGenerator, Renderer, TrajectoryModel
+from rdvfi.model_bounds import check_described
 from rdvfi.model_card import CARD_NAME, MARK, card
 from rdvfi.model_names import find_files
 from rdvfi.registry import backbones, create_from_spec, registered_name, renderers, spec_of, trajectories
 
 MOTION_AREA = 448 * 256
 """Pixels of the small frames on which motion is estimated."""
-
+MOST_MOTION_AREA = 2**26
 
 Model = TypeVar("Model", bound="Staged")
 
@@ -68,8 +69,8 @@ class Staged(nn.Module):
         motion_area: int = MOTION_AREA,
     ) -> None:
         super().__init__()
-        if motion_area < 1:
-            raise ValueError(f"motion_area must be a number of pixels; got {motion_area}")
+        if not 1 <= motion_area <= MOST_MOTION_AREA:
+            raise ValueError(f"motion_area must be a number of pixels; got {motion_area} (1 to {MOST_MOTION_AREA})")
         check_fit(generator, trajectory, renderer)
         self.generator = generator
         self.trajectory = trajectory
@@ -307,6 +308,7 @@ class Staged(nn.Module):
     @classmethod
     def from_files(cls: type[Model], files: ModelFiles) -> Model:
         """A model from its two files, frozen and in eval mode."""
+        check_described(files)
         # Fresh weights draw random numbers, which must not move the caller's generator.
         with torch.random.fork_rng(devices=[]):
             model = cls.from_config(files.config, where=str(files.config_path))
@@ -329,7 +331,7 @@ class Staged(nn.Module):
                 create_from_spec(renderers, config.renderer),
                 motion_area=config.motion_area,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{where} does not describe a model: {error}") from error
         model.mark_trained(*config.trained)
         model._apart = frozenset(config.apart)

@@ -24,6 +24,7 @@ from typing import Any, Generic, TypeVar
 
 from torch import nn
 
+from rdvfi._memory import is_out_of_memory
 from rdvfi._plugins import load_plugins
 from rdvfi._signature import Parameter, convert, describe, parameters_of
 from rdvfi.about import About
@@ -33,6 +34,10 @@ T = TypeVar("T", bound=nn.Module)
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 _SPEC = "_rdvfi_spec"
+
+
+class Passing(Exception):
+    """What ends the building of a component from outside, and is no fault of its values."""
 
 
 class UnknownNameError(KeyError):
@@ -143,7 +148,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         """
         key = self._find(name)
         config = self._bind(key, config)
-        product = self._entries[key].factory(**config)
+        product = _made(f"{self.group} {key!r}", self._entries[key], config)
         if not isinstance(product, self.interface):
             raise TypeError(
                 f"{self.group} {key!r} made a {type(product).__name__}; expected a {self.interface.__name__}"
@@ -224,6 +229,31 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
             )
             for name, parameter in parameters.items()
         }
+
+
+def _made(what: str, entry: _Entry, config: Mapping[str, Any]) -> Any:
+    """What a factory makes; whatever it raises for values that make no sense is one clear error."""
+    try:
+        return entry.factory(**config)
+    except (OSError, ValueError, TypeError, LookupError, ImportError):
+        raise
+    except Exception as error:
+        if isinstance(error, Passing):
+            raise
+        given = ", ".join(
+            f"{name}={value!r}"
+            for name, value in config.items()
+            if not isinstance(value, nn.Module) and value != entry.parameters[name].default
+        )
+        if is_out_of_memory(error):
+            raise MemoryError(f"not enough memory to make {what} with {given or 'its defaults'}") from error
+        raise ValueError(f"{what} cannot be made with {given or 'its defaults'}: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The beginning of an error of another library, with its kind if that says more."""
+    text = str(error).strip().split("\n")[0][:200]
+    return text if isinstance(error, RuntimeError) and text else f"{type(error).__name__}: {text}"
 
 
 def normalise(name: str) -> str:

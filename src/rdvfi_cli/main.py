@@ -26,7 +26,7 @@ from rdvfi_cli import visualize_command as visualize
 from rdvfi_cli.messages import in_words, one_line, warnings_as_lines
 
 USER_ERRORS = (OSError, ValueError, LookupError, ImportError, MemoryError)
-"""What is told in one line: all else is a fault of ours and keeps its traceback."""
+"""What users can do something about; all else is a fault of ours, and said to be one."""
 
 _ENDING_SIGNALS = ("SIGTERM", "SIGHUP")
 
@@ -81,6 +81,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         typer.echo(f"rdvfi: error: {in_words(one_line(error))}", err=True)
         sys.exit(2)
+    except Exception as error:
+        if os.environ.get("RDVFI_DEBUG") == "1":
+            raise
+        typer.echo(f"rdvfi: {_what_went_wrong(error)}", err=True)
+        sys.exit(2 if _out_of_memory(error) else 1)
+
+
+def _what_went_wrong(error: Exception) -> str:
+    if _out_of_memory(error):
+        return f"error: not enough memory: {one_line(error)[:200]}; use smaller frames, --chunk 1, or another device"
+    kind = type(error).__name__
+    return f"internal error, a fault of rdvfi: {kind}: {one_line(error)[:400]} (RDVFI_DEBUG=1 shows where)"
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if "torch" not in sys.modules:
+        return False
+    from rdvfi._memory import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _share_processors() -> None:

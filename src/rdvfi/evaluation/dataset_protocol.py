@@ -25,6 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rdvfi._small_text import read_small_yaml
 from rdvfi.evaluation.metrics.metric import metric_class
 from rdvfi.registry import did_you_mean
 
@@ -109,11 +110,9 @@ def load_protocol(name: str) -> Protocol:
 
 
 def _read(path: Path) -> list[Protocol]:
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = read_small_yaml(path)
+    except ValueError as error:
         raise ValueError(f"{path} is not a YAML file: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is no protocol: it must hold fields by name")

@@ -19,6 +19,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from rdvfi._small_text import read_small_yaml
 from rdvfi.config import RECIPES, another_hydra, one_line, stored_nodes
 from rdvfi.overrides import explained_by, refuse_sweep
 from rdvfi.registry import did_you_mean
@@ -151,7 +152,7 @@ def _compose(path: Path, overrides: Sequence[str]) -> Stage:
         if "engine" not in composed:
             raise ValueError(f"recipe {_shown(path)} must have {SCHEMA!r} first in its defaults")
         stage = as_stage(composed)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, RecursionError) as error:
         raise ValueError(f"recipe {_shown(path)}: {explained_by(error, *_CLASSES)}") from error
     try:
         _check(stage)
@@ -256,8 +257,8 @@ def _near(path: Path, name: str) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        table = read_small_yaml(path)
+    except ValueError as error:
         raise ValueError(f"recipe {path} is not valid YAML: {one_line(error)}") from error
     if not isinstance(table, dict) or "hydra" in table:
         raise ValueError(f"recipe {path} must be a table of fields and values, without `hydra`")

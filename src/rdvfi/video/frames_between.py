@@ -140,6 +140,8 @@ class Pairs:
         try:
             inside, times = self._bars.inside, iter(timesteps)
             for part in self._model.render_parts(inside(first), inside(last), motion, timesteps, at_most=at_most):
+                if not bool(torch.isfinite(part).all()):
+                    raise ValueError("the model made frames that are no pictures (values that are not finite)")
                 for frame in part[0]:
                     timestep = next(times)
                     yield self._bars.around(frame, first, last, timestep) if self._bars else frame

@@ -14,7 +14,7 @@ from rdvfi.backbones.compact.autoencoder import STRIDE, Autoencoder
 from rdvfi.backbones.compact.denoiser import CompactCondition, Denoiser, DenoiserOutput
 from rdvfi.backbones.diffusion import VariancePreserving
 from rdvfi.geometry import resize_flow
-from rdvfi.interfaces import CoarseFlow, Denoised, FlowEstimator, KeyframeGenerator, MotionPrior, Reads
+from rdvfi.interfaces import CoarseFlow, Count, Denoised, FlowEstimator, KeyframeGenerator, MotionPrior, Reads
 from rdvfi.ops import fill_occluded, similarity_path_flows, straight_flows
 from rdvfi.registry import backbones
 from rdvfi.types import SmallImage
@@ -123,7 +123,7 @@ def compact(
     latent_channels: int = 16,
     encoder_width: int = 32,
     width: int = 48,
-    iterations: int = 2,
+    iterations: Count = 2,
     lines: bool = True,
     fill: bool = True,
 ) -> KeyframeGenerator:

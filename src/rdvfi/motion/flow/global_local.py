@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from rdvfi.about import RDVFI_S2
 from rdvfi.geometry import replicate_pad, resize_flow, resize_image
-from rdvfi.interfaces import FlowEstimator, Reads
+from rdvfi.interfaces import Count, FlowEstimator, Reads, Repeats
 from rdvfi.layers import ResidualBlock, conv
 from rdvfi.motion.flow.gauss_newton import Surface, partner
 from rdvfi.motion.flow.local_refinement import (
@@ -225,14 +225,14 @@ def global_local(
     *,
     width: int = 32,
     fine_width: int = 16,
-    steps: int = 2,
-    fine_steps: int = 1,
-    patch_rounds: int = 2,
+    steps: Repeats = 2,
+    fine_steps: Repeats = 1,
+    patch_rounds: Repeats = 2,
     matching_width: int = 96,
-    heads: int = 2,
-    blocks: int = 2,
-    matching_steps: int = 3,
-    matching_fine_steps: int = 2,
+    heads: Count = 2,
+    blocks: Count = 2,
+    matching_steps: Repeats = 3,
+    matching_fine_steps: Repeats = 2,
 ) -> FlowEstimator:
     """RDVFI-S2's coarse flow: global matching, local refinement, then a patch search; reads pixels.
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi.about import RDVFI_S
-from rdvfi.interfaces import FlowEstimator, Reads
+from rdvfi.interfaces import Count, FlowEstimator, Reads
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.ops import backward_warp, correlation
 from rdvfi.registry import flows
@@ -50,7 +50,7 @@ class LocalFlow(FlowEstimator):
 
 
 @flows.register("local", about=RDVFI_S)
-def local(*, latent_channels: int = 16, width: int = 32, radius: int = 3) -> FlowEstimator:
+def local(*, latent_channels: int = 16, width: int = 32, radius: Count = 3) -> FlowEstimator:
     """Learned local matching of latents (the paper's phi_1).
 
     Args:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rdvfi.about import About
 from rdvfi.geometry import resize_flow, resize_image
-from rdvfi.interfaces import FlowEstimator, Reads
+from rdvfi.interfaces import Count, FlowEstimator, Reads, Repeats
 from rdvfi.motion.flow.matching import Matching
 from rdvfi.motion.flow.similarity_hypotheses import (
     DIS,
@@ -137,12 +137,12 @@ class MatchedDIS(FlowEstimator):
 def matched_dis(
     *,
     width: int = 96,
-    heads: int = 2,
-    blocks: int = 2,
-    steps: int = 3,
-    fine_steps: int = 2,
+    heads: Count = 2,
+    blocks: Count = 2,
+    steps: Repeats = 3,
+    fine_steps: Repeats = 2,
     preset: str = "medium",
-    shrink: int = 2,
+    shrink: Count = 2,
 ) -> FlowEstimator:
     """`matching` as one more hypothesis of `sift-dis`; what it learned is trained as `matching`.
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from rdvfi.about import About
 from rdvfi.geometry import flow_length, replicate_pad, resize_flow
-from rdvfi.interfaces import FlowEstimator, Reads
+from rdvfi.interfaces import Count, FlowEstimator, Reads, Repeats
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.motion.flow.attention import MutualBlock, Norm
 from rdvfi.motion.flow.match_ops import (
@@ -249,7 +249,9 @@ def _swapped(both: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         url="https://arxiv.org/abs/2111.13680",
     ),
 )
-def matching(*, width: int = 96, heads: int = 2, blocks: int = 2, steps: int = 3, fine_steps: int = 2) -> FlowEstimator:
+def matching(
+    *, width: int = 96, heads: Count = 2, blocks: Count = 2, steps: Repeats = 3, fine_steps: Repeats = 2
+) -> FlowEstimator:
     """Learned flow by comparing all with all; reads pixels, and needs training.
 
     Args:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from rdvfi._torchvision import import_torchvision
 from rdvfi.about import About
 from rdvfi.geometry import pixel_grid, replicate_pad, resize_flow
-from rdvfi.interfaces import FlowEstimator, Reads
+from rdvfi.interfaces import Count, FlowEstimator, Reads
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.ops import backward_warp, correlation
 from rdvfi.registry import flows
@@ -208,8 +208,8 @@ def timm_pyramid(
     *,
     network: str = "resnet18",
     pretrained: bool = True,
-    levels: int = 3,
-    radius: int = 2,
+    levels: Count = 3,
+    radius: Count = 2,
     refine: int = 0,
     reads: Reads = Reads.PIXELS,
     latent_channels: int = 16,
@@ -229,6 +229,8 @@ def timm_pyramid(
     import_torchvision()
     import timm
 
+    if ":" in network or "/" in network:  # timm would fetch a model of anybody, or read a folder
+        raise ValueError(f"network is {network!r}; expected a name of timm.list_models(), such as resnet18")
     latents = reads is Reads.LATENTS
     try:
         body: Any = timm.create_model(

@@ -1,0 +1,54 @@
+"""Configuration files from anywhere: read within bounds of size, depth and time."""
+
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 2**20
+_MOST_NODES = 100_000
+
+
+def read_small_text(path: Path) -> str:
+    """The text of a small regular file.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is no regular file, too large, or no UTF-8.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no regular file")
+    with path.open("rb") as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES} bytes")
+    return data.decode()
+
+
+def read_small_yaml(path: Path) -> Any:
+    """What a small YAML file holds, anchors followed.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it cannot be read, or would grow beyond bounds.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(read_small_text(path))
+        nodes = _nodes(content, {})
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply, or in itself") from error
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    if nodes > _MOST_NODES:
+        raise ValueError(f"with its anchors followed it has more than {_MOST_NODES} values")
+    return content
+
+
+def _nodes(value: Any, known: dict[int, int]) -> int:
+    """Values in a tree, those that stand in several places counted in each."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        parts = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_nodes(part, known) for part in parts)
+    return known[id(value)]
