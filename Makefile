@@ -11,15 +11,16 @@ TEST_OPTIONS ?=
 # Passed to pip, for example --extra-index-url for another build of torch.
 PIP_OPTIONS ?=
 BENCH_OPTIONS ?=
+FUZZ_OPTIONS ?=
 
 # mkdocs-material announces its successor on every build.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help setup demo test integrations plugin lowest lint format bench docs clean
+.PHONY: help setup demo test integrations plugin lowest lint format bench docs fuzz clean
 
 help:
 	@sed -n '1,4s/^# \{0,1\}//p' Makefile
-	@echo 'Also: setup, integrations, plugin, lowest, lint, format, bench, docs, clean.'
+	@echo 'Also: setup, integrations, plugin, lowest, lint, format, bench, docs, fuzz, clean.'
 
 setup: $(INSTALLED)
 
@@ -84,6 +85,10 @@ bench: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/mkdocs build --strict
+
+# Damaged files, senseless arguments and hostile models, at random: FUZZ_OPTIONS='--minutes 30 --seed 7'.
+fuzz: $(INSTALLED)
+	$(BIN)/python tools/fuzz.py $(FUZZ_OPTIONS)
 
 clean:
 	rm -rf .venv out site dist

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rdvfi.training.engine.checkpoints import Checkpoints, State, read_checkpoint
+from rdvfi.training.engine.checkpoints import Checkpoints, State, read_checkpoint, sole_run
 from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.engine.settings import EngineConfig
 from rdvfi.training.objectives.objective import Batch, Losses, Objective
@@ -165,6 +165,34 @@ def test_a_truncated_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Pa
         path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"no checkpoint of fitting in .* can be read"):
         _fit(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["changed", "not finite", "header"])
+def test_a_damaged_checkpoint_is_named_with_the_one_before(tmp_path: Path, damage: str) -> None:
+    whole, _, _ = _fit(tmp_path)
+    newest, older = Checkpoints(tmp_path / "checkpoints", "fitting", 2).paths()
+    data = bytearray(newest.read_bytes())
+    if damage == "changed":
+        data[-40] ^= 1
+        newest.write_bytes(data)
+    elif damage == "not finite":
+        state = read_checkpoint(newest)
+        state.weights[next(iter(state.weights))].fill_(float("nan"))
+        Checkpoints(tmp_path / "checkpoints", "fitting", 2).write(state)
+    else:
+        newest.write_bytes(data.replace(b"checksum", b"format!!", 1).replace(b"step", b"stop", 1))
+    message = {"changed": "its checksum is another", "not finite": "not finite", "header": "is damaged or not"}
+    again, lines, _ = _fit(tmp_path)
+    assert message[damage] in lines[0]
+    assert f"trying the one before, {older}" in lines[0]
+    assert lines[1] == "fitting: resumed at step 8"
+    assert _same(whole, again)
+
+
+def test_two_runs_never_train_into_one_folder(tmp_path: Path) -> None:
+    with sole_run(tmp_path), pytest.raises(ValueError, match="another run is training into"):
+        _fit(tmp_path)
+    assert _fit(tmp_path)[2]
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:

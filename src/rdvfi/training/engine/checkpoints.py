@@ -3,21 +3,24 @@
 A checkpoint is one safetensors file: weights, averaged weights and the optimiser's state, each
 tensor under a name of its own, with the plain numbers as JSON in the file's header. There is no
 pickle. It is written beside its place, flushed, and renamed, so that whatever is found under the
-final name is complete; the last few are kept.
+final name is complete; the last few are kept. A checksum of all tensors tells what a disk or a copy damaged.
 
 accelerate's ``save_state`` is not used: it pickles, writes several files that do not appear
 together, and knows no last good one.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -96,11 +99,12 @@ class Checkpoints:
             ValueError: If there are some and every one is damaged.
         """
         damaged: list[str] = []
-        for path in self.paths():
+        paths = self.paths()
+        for path, before in zip(paths, (*paths[1:], None), strict=False):
             try:
                 return read_checkpoint(path)
             except DamagedCheckpointError as error:
-                report(f"{self.name}: {error}; trying the one before")
+                report(f"{self.name}: {error}; " + (f"trying the one before, {before}" if before else "it is the last"))
                 damaged.append(str(error))
         if damaged:
             raise ValueError(
@@ -113,21 +117,28 @@ def read_checkpoint(path: Path) -> State:
     """Read one file.
 
     Raises:
-        DamagedCheckpointError: If it is truncated or not a checkpoint of ours.
+        DamagedCheckpointError: If it is truncated, changed, not a checkpoint of ours, or not finite.
     """
     groups: dict[str, dict[str, Tensor]] = {"weights": {}, "averages": {}, "moments": {}}
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             table = (file.metadata() or {}).get("rdvfi", "{}")
-            head = json.loads(table)
+            head = dict(json.loads(table))
             for key in file.keys():
                 group, name = key.split("/", 1)
                 groups[group][name] = file.get_tensor(key)
-    except (SafetensorError, json.JSONDecodeError, KeyError, ValueError, OSError) as error:
+        state = State(int(head["step"]), **groups, numbers=dict(head["numbers"]))
+    except (SafetensorError, LookupError, TypeError, ValueError, OSError, RecursionError) as error:
         raise DamagedCheckpointError(f"{path} is damaged or not a checkpoint of a training run: {error}") from error
     if head.get("format") != FORMAT:
         raise DamagedCheckpointError(f"{path} is not a checkpoint of a training run")
-    return State(int(head["step"]), **groups, numbers=head["numbers"])
+    tensors = _tensors(state)
+    if head.get("checksum", _checksum(tensors)) != _checksum(tensors):  # version 0.1.0 wrote none
+        raise DamagedCheckpointError(f"{path} is damaged: its checksum is another")
+    broken = [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if broken:
+        raise DamagedCheckpointError(f"{path} holds values that are not finite ({broken[0]})")
+    return state
 
 
 def check_names(where: str, expected: dict[str, Tensor], got: dict[str, Tensor]) -> None:
@@ -141,13 +152,52 @@ def check_names(where: str, expected: dict[str, Tensor], got: dict[str, Tensor])
         raise ValueError(f"{where} is of another model or stage: {difference}")
 
 
-def _write(path: Path, state: State) -> None:
-    tensors = {
+@contextlib.contextmanager
+def sole_run(folder: Path) -> Iterator[None]:
+    """Hold a folder for this run: two that write to one would mix their checkpoints. Windows has no such lock.
+
+    Raises:
+        ValueError: If another run holds it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another run is training into {folder}; wait for it, or give another `out`") from None
+        except OSError:
+            pass  # the file system has no locks
+        yield
+    finally:
+        os.close(handle)
+
+
+def _tensors(state: State) -> dict[str, Tensor]:
+    return {
         f"{group}/{name}": tensor.contiguous()
         for group in ("weights", "averages", "moments")
         for name, tensor in getattr(state, group).items()
     }
-    head = {"format": FORMAT, "step": state.step, "numbers": state.numbers}
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of all names and bytes."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _write(path: Path, state: State) -> None:
+    tensors = _tensors(state)
+    head = {"format": FORMAT, "step": state.step, "numbers": state.numbers, "checksum": _checksum(tensors)}
     save_file(tensors, path, metadata={"rdvfi": json.dumps(head)})
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -31,7 +31,7 @@ from torch.distributed.tensor import DTensor
 
 from rdvfi.media.images import write_png
 from rdvfi.training.engine.bookkeeping import FirstBroken, Means, TimeLimit, agreed
-from rdvfi.training.engine.checkpoints import Checkpoints, State, check_names
+from rdvfi.training.engine.checkpoints import Checkpoints, State, check_names, sole_run
 from rdvfi.training.engine.log import Log
 from rdvfi.training.engine.optimiser import make_averages, make_optimiser
 from rdvfi.training.engine.settings import EngineConfig
@@ -108,10 +108,14 @@ class Trainer:
 
         Raises:
             FloatingPointError: If a loss or a gradient is not finite; checkpoints are kept.
-            ValueError: If the checkpoint is of another model.
+            ValueError: If the checkpoint is of another model, or another run trains into this folder.
             OSError: If a checkpoint cannot be written; earlier ones are kept.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        with sole_run(self.folder) if self.main else nullcontext():
+            return self._fit()
+
+    def _fit(self) -> bool:
         start = self._start()
         log = Log(self.folder, self.name, start, trackers=self.config.trackers) if self.main else None
         try:
