@@ -8,7 +8,7 @@ import pytest
 
 import clips
 from rdvfi.media.encoding import SinkOptions
-from rdvfi.media.pieces import WholeFrames
+from rdvfi.media.pieces import WholeFrames, unpack_frame
 from rdvfi.media.pixels import to_picture
 from rdvfi.media.reader import SourceFrame, open_source
 from rdvfi.media.timestamps import Moment
@@ -33,7 +33,7 @@ def _write(source: Path, destination: Path, options: SinkOptions, *, length: int
                 pieces += encoder.encode(frame.pixels, moment)
             pieces += encoder.flush()
             for piece in pieces:
-                sink.put(encoder.unpack(encoder.pack(piece)) if kept else piece)
+                sink.put(sink.unpack(encoder.pack(piece)) if kept else piece)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_whole_frames_are_kept_without_loss() -> None:
     for kind in (np.uint8, np.uint16):
         pixels = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (16, 20, 3)).astype(kind)
         (piece,) = encoder.encode(pixels, moment)
-        back = encoder.unpack(encoder.pack(piece))
+        back = unpack_frame(encoder.pack(piece))
         assert back.moment == moment
         assert back.pixels.dtype == kind
         assert np.array_equal(back.pixels, pixels)

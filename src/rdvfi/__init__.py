@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from rdvfi.converters import to_image, to_tensor
     from rdvfi.evaluation import evaluate
     from rdvfi.motion.trajectory.plot import flow_colours
-    from rdvfi.video import interpolate_frames, interpolate_video
+    from rdvfi.video import interpolate_frames, interpolate_many, interpolate_video
 
 __version__ = "0.2.0"
 
@@ -84,6 +84,7 @@ __all__ = [
     "flow_colours",
     "flows",
     "interpolate_frames",
+    "interpolate_many",
     "interpolate_video",
     "list_models",
     "renderers",
@@ -100,6 +101,7 @@ _ON_FIRST_USE = {
     "to_image": "rdvfi.converters",
     "to_tensor": "rdvfi.converters",
     "interpolate_frames": "rdvfi.video",
+    "interpolate_many": "rdvfi.video",
     "interpolate_video": "rdvfi.video",
 }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from rdvfi_cli.interruption import resumable
 from rdvfi_cli.options import ConfigDir, Multirun, Quiet, ShowConfig, ShowInfo, Threads, parse_dtype, use_threads
 from rdvfi_cli.progress import Progress, write_line
 from rdvfi_cli.sweeping import Chosen, Hydra, shown, swept
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rdvfi.video.job_report import VideoReport
 
 
+@resumable
 def interpolate(
     paths: Annotated[
         list[Path],
@@ -157,6 +159,12 @@ def interpolate(
             help="Mean confidence, 0 to 1, below which two frames are of two scenes; at 0 all are interpolated."
         ),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted run of the same job stopped; same bytes.")
+    ] = False,
+    segment_frames: Annotated[
+        int, typer.Option(help="New and old frames in a segment, about; an interrupted run keeps whole ones.")
+    ] = 240,
     overwrite: Annotated[bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")] = False,
     allow_untrained: Annotated[
         bool, typer.Option("--allow-untrained", help="Accept untrained parts; for development.")
@@ -172,6 +180,7 @@ def interpolate(
     from rdvfi.media.pipes import leave_quietly
     from rdvfi.video import LowConfidenceWarning, interpolate_video
     from rdvfi.video.ready import DEFAULT_MODEL, ModelLike
+    from rdvfi.video.video_job import default_segments
 
     for option, value, other, second in (("model", model, "recipe", recipe), ("multiplier", multiplier, "fps", fps)):
         if value is not None and second is not None:
@@ -230,6 +239,9 @@ def interpolate(
             contact_sheet=contact_sheet,
             on_scene_change=on_scene_change,
             scene_threshold=scene_threshold,
+            resume=resume,
+            segments=default_segments(destination),
+            segment_frames=segment_frames,
             progress=progress.show,
         )
 

@@ -23,6 +23,7 @@ from rdvfi_cli import plugin_command as plugin
 from rdvfi_cli import serve_command as serve
 from rdvfi_cli import train_command as train
 from rdvfi_cli import visualize_command as visualize
+from rdvfi_cli.interruption import ARGUMENTS
 from rdvfi_cli.messages import in_words, one_line, warnings_as_lines
 
 USER_ERRORS = (OSError, ValueError, LookupError, ImportError, MemoryError)
@@ -73,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     _share_processors()
+    ARGUMENTS.set(given)
     try:
         with _terminable(), warnings_as_lines(logging.getLogger("rdvfi")):
             application()(given, prog_name="rdvfi")

@@ -40,6 +40,8 @@ _OPTIONS = {
     "deinterlace": "--deinterlace",
     "crop_bars": "--crop-bars",
     "strict": "--strict",
+    "resume": "--resume",
+    "segment_frames": "--segment-frames",
     "skip_cuts": "--skip-cuts",
     "chunk": "--chunk",
     "codec": "--codec",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import av.error
+import torch
 from av.codec.codec import UnknownCodecError
 
 from rdvfi.media.colour import PixelLayout
@@ -41,8 +42,12 @@ class Codec:
     """Whether a track can be put together from groups of pictures that were encoded apart."""
 
 
+# With AVX-512 x264 reads memory that it never wrote where it plans the quality of frames ahead: no two runs
+# are alike. It is as fast without.
+_REPEATABLE = {"x264-params": "asm=avx2"} if torch.backends.cpu.get_cpu_capability() == "AVX512" else {}
+
 CODECS: Mapping[str, Codec] = {
-    "h264": Codec("libx264", _MOST | {".avi"}, 18, options={"preset": "veryfast"}),
+    "h264": Codec("libx264", _MOST | {".avi"}, 18, options={"preset": "veryfast", **_REPEATABLE}),
     # x265 reports on the error stream otherwise.
     "hevc": Codec("libx265", _MOST, 20, options={"preset": "veryfast", "x265-params": "log-level=error"}),
     "av1": Codec(

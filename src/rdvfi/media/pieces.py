@@ -35,11 +35,7 @@ class FrameEncoder(ABC, Generic[Piece]):
 
     @abstractmethod
     def pack(self, piece: Piece) -> bytes:
-        """A piece as bytes."""
-
-    @abstractmethod
-    def unpack(self, data: bytes) -> Piece:
-        """The piece that `pack` made these bytes of."""
+        """A piece as bytes, to be kept; `rdvfi.media.writer.Sink.unpack` reads them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,15 +58,15 @@ class WholeFrames(FrameEncoder[WholeFrame]):
         return []
 
     def pack(self, piece: WholeFrame) -> bytes:
-        """Times on the first line, then a PNG file."""
+        """Times on the first line, then a PNG file; see `unpack_frame`."""
         moment = piece.moment
         times = [str(value) for value in (moment.source, moment.timestep, moment.time, moment.duration)]
         return json.dumps(times).encode() + b"\n" + encode_png(piece.pixels)
 
-    def unpack(self, data: bytes) -> WholeFrame:
-        """See `pack`."""
-        head, _, picture = data.partition(b"\n")
-        source, *times = json.loads(head)
-        return WholeFrame(
-            decode_file(picture, "a kept frame"), Moment(int(source), *(Fraction(time) for time in times))
-        )
+
+def unpack_frame(data: bytes) -> WholeFrame:
+    """What `WholeFrames.pack` made these bytes of."""
+    head, _, picture = data.partition(b"\n")
+    source, *times = json.loads(head)
+    moment = Moment(int(source), *(Fraction(time) for time in times))
+    return WholeFrame(decode_file(picture, "a kept frame"), moment)

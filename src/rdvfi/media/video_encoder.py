@@ -46,6 +46,14 @@ def encoder_tick(suffix: str, tick: Fraction, rate: Fraction) -> Fraction:
     return Fraction(1, 100) if suffix == ".gif" else max(tick, _FINEST_TICK)
 
 
+def unpack_packet(data: bytes, tick: Fraction) -> av.Packet:
+    """What `VideoEncoder.pack` made these bytes of; its times are counted in ``tick``."""
+    packet = av.Packet(data[_PACKET.size :])
+    packet.pts, packet.dts, packet.duration, packet.is_keyframe = _PACKET.unpack(data[: _PACKET.size])
+    packet.time_base = tick
+    return packet
+
+
 def check_apart(first: int, second: int, *, tick: Fraction, suffix: str) -> None:
     """Refuse two times, in ticks, that are one in a file of this kind.
 
@@ -154,16 +162,9 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         return self._timed(self.stream.encode(None))
 
     def pack(self, piece: av.Packet) -> bytes:
-        """See `FrameEncoder.pack`."""
+        """See `unpack_packet`."""
         dts = piece.pts if piece.dts is None else piece.dts
         return _PACKET.pack(piece.pts, dts, piece.duration, piece.is_keyframe) + bytes(piece)
-
-    def unpack(self, data: bytes) -> av.Packet:
-        """See `FrameEncoder.unpack`."""
-        packet = av.Packet(data[_PACKET.size :])
-        packet.pts, packet.dts, packet.duration, packet.is_keyframe = _PACKET.unpack(data[: _PACKET.size])
-        packet.time_base = self._tick
-        return packet
 
     def _frame(self, pixels: Pixels) -> av.VideoFrame:
         fitted = self._encoding.fitted(pixels)

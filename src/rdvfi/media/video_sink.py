@@ -7,12 +7,12 @@ import av
 from av.container import OutputContainer
 
 from rdvfi.media.encoding import Encoding
-from rdvfi.media.pieces import FrameEncoder, WholeFrame, WholeFrames
+from rdvfi.media.pieces import FrameEncoder, WholeFrame, WholeFrames, unpack_frame
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.tracks import Tracks, TrackTime
-from rdvfi.media.video_encoder import VideoEncoder, check_apart, encoder_tick
+from rdvfi.media.video_encoder import VideoEncoder, check_apart, encoder_tick, unpack_packet
 from rdvfi.media.writer import Sink, writing
 
 _CONTAINER_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", "duration"})
@@ -83,6 +83,10 @@ class VideoSink(Sink):
         else:
             with writing(self._destination):
                 self._mux(piece)
+
+    def unpack(self, data: bytes) -> av.Packet | WholeFrame:
+        """See `Sink.unpack`."""
+        return unpack_packet(data, self._tick) if self._encoding.codec.joins else unpack_frame(data)
 
     def write(self, pixels: Pixels, moment: Moment) -> None:
         """Encode one frame, and write other tracks up to its time.

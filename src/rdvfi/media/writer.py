@@ -1,7 +1,7 @@
 """Sinks of frames: a video file with the source's other tracks, or a folder of PNG images."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +15,7 @@ from rdvfi.media.encoding import Encoding, SinkOptions, plan_encoding
 from rdvfi.media.finished import put_right
 from rdvfi.media.images import write_png
 from rdvfi.media.output import FRAME_NAME, complete_or_nothing, is_folder_output
-from rdvfi.media.pieces import FrameEncoder, WholeFrames
+from rdvfi.media.pieces import FrameEncoder, WholeFrames, unpack_frame
 from rdvfi.media.pipes import Outgoing, is_pipe, standard_output
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.probe import file_url
@@ -50,6 +50,10 @@ class Sink(ABC):
     def put(self, piece: Any) -> None:
         """Write a piece that came from one of its encoders, of this run or another; pieces come in order."""
         self.write(piece.pixels, piece.moment)
+
+    def unpack(self, data: bytes) -> Any:
+        """The piece that one of its encoders packed."""
+        return unpack_frame(data)
 
     @abstractmethod
     def finish(self) -> None:
@@ -103,6 +107,21 @@ def check_options(
             f"{destination.suffix} files can show, which is {float(1 / tick):g}; make fewer frames, or choose .mp4"
         )
     return encoding
+
+
+def piece_encoders(
+    destination: Path, info: SourceInfo, options: SinkOptions, *, tick: Fraction, rate: Fraction
+) -> Callable[[], FrameEncoder]:
+    """What makes encoders equal to those of the sink that `open_sink` opens with the same arguments."""
+    from rdvfi.media.video_encoder import VideoEncoder, encoder_tick
+
+    if is_folder_output(destination):
+        return WholeFrames
+    encoding, suffix = plan_encoding(destination, info, options), destination.suffix.lower()
+    if not encoding.codec.joins:
+        return WholeFrames
+    counted = encoder_tick(suffix, tick, rate)
+    return lambda: VideoEncoder(info, encoding, suffix=suffix, tick=counted, rate=rate)
 
 
 @contextmanager

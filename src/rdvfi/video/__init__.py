@@ -4,13 +4,18 @@ from rdvfi.video.engine import Stopped
 from rdvfi.video.frames import interpolate_frames
 from rdvfi.video.job import interpolate_video
 from rdvfi.video.job_report import LowConfidenceWarning, PairReport, UncertainPair, VideoReport
+from rdvfi.video.many import JobResult, interpolate_many
+from rdvfi.video.segment_store import OtherJob
 
 __all__ = [
+    "JobResult",
     "LowConfidenceWarning",
+    "OtherJob",
     "PairReport",
     "Stopped",
     "UncertainPair",
     "VideoReport",
     "interpolate_frames",
+    "interpolate_many",
     "interpolate_video",
 ]

@@ -6,9 +6,10 @@ way into the encoder.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from fractions import Fraction
+from typing import Any
 
 import torch
 
@@ -22,11 +23,14 @@ from rdvfi.types import Image
 from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.frames_between import Mask, Pairs
 from rdvfi.video.job_report import PairReport, UncertainPair, VideoReport
-from rdvfi.video.pipeline import Background, Prefetch
+from rdvfi.video.pipeline import Prefetch
 from rdvfi.video.reel import Step, played, stepwise
 from rdvfi.video.scene_changes import SceneChanges
+from rdvfi.video.segment_output import SegmentOutput
+from rdvfi.video.segment_store import SEGMENT_FRAMES, SegmentStore
+from rdvfi.video.segments import Segment, SegmentRecord, in_segments, settled, summed_up
 from rdvfi.video.speed_curve import Ramped
-from rdvfi.video.timing import Moment, Retiming, seamless
+from rdvfi.video.timing import Moment, Retiming
 
 Progress = Callable[[int, int], bool | None]
 """Called with the number of pairs of frames that are done and the number expected; False stops the work."""
@@ -56,6 +60,7 @@ class Engine:
         slow: Times are this much longer in the output.
         loop: The source's last frame is its first one, shown again.
         mask: Pixels that stand still: where, or ``auto`` to find them.
+        length: Output frames of a segment, about; see `rdvfi.video.segment_store`.
     """
 
     def __init__(
@@ -74,7 +79,10 @@ class Engine:
         slow: Fraction = Fraction(1),
         loop: bool = False,
         mask: Mask = None,
+        length: int = SEGMENT_FRAMES,
     ) -> None:
+        if length < 1:
+            raise ValueError(f"segment_frames is {length}; it must be at least 1")
         info = source.info
         if min(info.width, info.height) < MINIMUM_SIDE:
             raise ValueError(
@@ -87,18 +95,19 @@ class Engine:
         self._sheet = sheet
         self._progress = progress
         self._max_gap = max_gap
-        self._slow, self._loop = slow, loop
+        self._slow, self._loop, self._length = slow, loop, length
         self._gaps = self._read = self._repeats = 0
-        self._end: Fraction | None = None
-        self._written = 0
+        self._done = self._steps_through = 0
         self._second: tuple[SourceFrame, Image] | None = None
-        self._confidences: list[float] = []
-        self._made_pairs: list[PairReport] = []
-        self._uncertain: list[UncertainPair] = []
 
     @torch.inference_mode()
-    def run(self, sink: Sink) -> VideoReport:
+    def run(self, sink: Sink, store: SegmentStore | None = None, *, resume: bool = False) -> VideoReport:
         """Interpolate the whole clip into ``sink``.
+
+        Args:
+            sink: Where frames go.
+            store: Keeps finished segments.
+            resume: Use what the store has.
 
         Raises:
             ValueError: If the source holds a single frame, or is damaged.
@@ -106,21 +115,58 @@ class Engine:
             Stopped: If ``progress`` returned False.
         """
         begun = time.perf_counter()
-
-        def write(item: tuple[Pixels, Moment]) -> None:
-            sink.write(*item)
-            self._written += 1
-
-        with ExitStack() as stack:
-            frames = stack.enter_context(Prefetch(self._source.frames(), _QUEUE))
-            encoder = stack.enter_context(Background(write, _QUEUE))
+        records: list[SegmentRecord] = []
+        with (
+            SegmentOutput(sink.encoder, sink=sink, store=store, resume=resume) as output,
+            closing(self.segments()) as segments,
+        ):
             self._tell(0)
-            for item in seamless(self._shown(self._counted(frames)), lambda: self._end):
-                encoder.put(item)
+            for segment in segments:
+                kept = output.reuse(segment.number)
+                records.append(self._passed(segment, kept) if kept is not None else self.make(segment, output))
             if self._read < 2:
                 raise ValueError(f"{self._source.info.name} holds a single frame; at least two are needed")
-            encoder.finish()
-        return self._report(self._read, time.perf_counter() - begun)
+            output.finish()
+        return summed_up(records, self._source.info, self._read, time.perf_counter() - begun, self._notes())
+
+    def segments(self) -> Generator[Segment]:
+        """The segments of the clip in order; each has to be walked through before the next one."""
+        with Prefetch(self._source.frames(), _QUEUE) as frames:
+            steps = settled(self._steps(self._counted(frames)), lasts=self._retiming.lasts)
+            yield from in_segments(steps, self._length)
+
+    def _passed(self, segment: Segment, kept: Mapping[str, Any]) -> SegmentRecord:
+        """Walk through a segment that is made already."""
+        for step in segment.steps:
+            self._count(step)
+        return SegmentRecord.from_json(kept)
+
+    def make(self, segment: Segment, output: SegmentOutput, *, always: bool = False) -> SegmentRecord:
+        """Make the frames of a segment.
+
+        Args:
+            segment: Which one.
+            output: Where they go.
+            always: Keep the segment also if it is the only one.
+        """
+        self._pairs.forget()
+        record = SegmentRecord()
+        output.begin()
+        for step in segment.steps:
+            for pixels, moment in self._shown(step, record):
+                output.put(pixels, moment)
+                record.frames += 1
+            self._count(step)
+        output.end(segment.number, record.to_json(), keep=always or segment.number > 0 or not segment.last)
+        return record
+
+    def _count(self, step: Step) -> None:
+        self._gaps += step.gap
+        self._steps_through += 1
+        self._read = max(self._read, self._steps_through)
+        if step.last is not None:
+            self._done += 1
+            self._tell(self._done)
 
     def _counted(self, frames: Iterable[SourceFrame]) -> Iterator[SourceFrame]:
         for frame in frames:
@@ -134,19 +180,12 @@ class Engine:
             return played(frames, self._retiming, self._source.info, since, max_gap=self._max_gap)
         return stepwise(frames, self._retiming, slow=self._slow, max_gap=self._max_gap, loop=self._loop)
 
-    def _shown(self, frames: Iterable[SourceFrame]) -> Iterator[tuple[Pixels, Moment]]:
-        """The output frames in order."""
-        for done, step in enumerate(self._steps(frames), start=1):
-            self._gaps += step.gap
-            self._read = max(self._read, done)
-            if step.last is None or step.gap:
-                yield from ((step.first.pixels, moment) for moment in step.moments)
-            else:
-                yield from self._between(step.first, step.last, step.moments, step.interval.index)
-            if self._retiming.lasts:
-                self._end = step.interval.end
-            if step.last is not None:
-                self._tell(done)
+    def _shown(self, step: Step, record: SegmentRecord) -> Iterator[tuple[Pixels, Moment]]:
+        """The output frames of a step."""
+        if step.last is None or step.gap:
+            yield from ((step.first.pixels, moment) for moment in step.moments)
+        else:
+            yield from self._between(step.first, step.last, step.moments, step.interval.index, record)
 
     def _tell(self, done: int) -> None:
         """Tell the callback how far the work is."""
@@ -155,11 +194,16 @@ class Engine:
             raise Stopped(f"stopped after {done} pairs of frames")
 
     def _between(
-        self, first: SourceFrame, last: SourceFrame, moments: tuple[Moment, ...], index: int
+        self,
+        first: SourceFrame,
+        last: SourceFrame,
+        moments: tuple[Moment, ...],
+        index: int,
+        record: SegmentRecord,
     ) -> Iterator[tuple[Pixels, Moment]]:
         """The output frames from ``first`` up to ``last``, without ``last`` itself."""
         parts = list(dict.fromkeys(moment.timestep for moment in moments if moment.new))
-        new = self._made(first, last, parts, index) if parts else iter(())
+        new = self._made(first, last, parts, index, record) if parts else iter(())
         shown, part = first.pixels, Fraction(0)
         for moment in moments:
             if not moment.new:
@@ -168,21 +212,23 @@ class Engine:
                 shown, part = next(new), moment.timestep
             yield shown, moment
 
-    def _made(self, first: SourceFrame, last: SourceFrame, timesteps: list[Fraction], index: int) -> Iterator[Pixels]:
+    def _made(
+        self, first: SourceFrame, last: SourceFrame, timesteps: list[Fraction], index: int, record: SegmentRecord
+    ) -> Iterator[Pixels]:
         """New frames at some times between two source frames."""
         img0 = self._second[1] if self._second is not None and self._second[0] is first else self._tensor(first)
         img1 = self._tensor(last)
         self._second = (last, img1)
         times = [float(timestep) for timestep in timesteps]
         found = self._pairs.between(img0, img1, times)
-        self._confidences.append(found.confidence)
+        record.confidences.append(found.confidence)
         span = (first.stamp.time, last.stamp.time)
-        self._made_pairs.append(
+        record.pairs.append(
             PairReport(index, *span, len(timesteps), found.way, found.reason, found.confidence, found.content)
         )
         if not found.same_scene:
             pair = UncertainPair(index, first.stamp.time, last.stamp.time, found.confidence, found.reason)
-            self._uncertain.append(pair)
+            record.uncertain.append(pair)
         if self._sheet is not None:
             self._sheet.begin(first.pixels, last.pixels, trusted=found.same_scene)
         frames = found.frames
@@ -200,21 +246,6 @@ class Engine:
 
     def _image(self, pixels: Opaque) -> Image:
         return to_tensor(pixels, device=self._model.device, dtype=self._model.dtype)
-
-    def _report(self, read: int, seconds: float) -> VideoReport:
-        info = self._source.info
-        trust = self._confidences
-        return VideoReport(
-            frames_read=read,
-            frames_written=self._written,
-            width=info.width,
-            height=info.height,
-            seconds=seconds,
-            confidence=sum(trust) / len(trust) if trust else 1.0,
-            uncertain=tuple(self._uncertain),
-            notes=tuple(self._notes()),
-            pairs=tuple(self._made_pairs),
-        )
 
     def _notes(self) -> Iterator[str]:
         """What had to be done differently than asked."""

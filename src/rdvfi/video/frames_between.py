@@ -80,6 +80,11 @@ class Pairs:
         self._finder = StaticPixels() if isinstance(mask, str) else None
         self._previous: tuple[Tensor, Motion] | None = None
 
+    def forget(self) -> None:
+        """Make the next pair as if it were the first: nothing of the one before is used."""
+        self._previous = None
+        self._finder = None if self._finder is None else StaticPixels()
+
     def between(self, first: Image, last: Image, timesteps: Sequence[float]) -> Between:
         """The frames at ``timesteps`` between two frames, (1, 3, H, W) in [0, 1] on the model's device.
 

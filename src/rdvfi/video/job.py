@@ -1,46 +1,24 @@
 """`interpolate_video`: files in, a file out."""
 
 import logging
-import os
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import SupportsFloat
 
 import torch
 
-from rdvfi.media.background import read_colour
-from rdvfi.media.encoding import SinkOptions, keeps_alpha, keeps_video_levels
-from rdvfi.media.image_header import MAX_PIXELS
-from rdvfi.media.letterbox import find_letterbox
-from rdvfi.media.output import check_destination, check_picture, is_folder_output
-from rdvfi.media.pipes import is_pipe, pipe_destination
-from rdvfi.media.reader import ReadOptions, SourceInfo, open_source
-from rdvfi.media.writer import check_options, open_sink
+from rdvfi.media.output import check_destination
 from rdvfi.video.compare import check_compare
 from rdvfi.video.compare import compare as write_comparison
-from rdvfi.video.contact_sheet import ContactSheet
-from rdvfi.video.engine import Engine, Progress
+from rdvfi.video.engine import Progress
 from rdvfi.video.job_report import LowConfidenceWarning, VideoReport, check_report, write_report
-from rdvfi.video.job_timing import JobTiming, Number, Speed, read_timing
-from rdvfi.video.masks import read_mask
+from rdvfi.video.job_timing import Number, Speed
 from rdvfi.video.ready import DEFAULT_MODEL, ModelLike, ready_model
-from rdvfi.video.scene_changes import scene_changes
-from rdvfi.video.speed_curve import Ramped
-from rdvfi.video.timing import Listed, Multiply, Resample, Retiming, exact_rate
+from rdvfi.video.segment_store import SEGMENT_FRAMES
+from rdvfi.video.video_job import AROUND, PathLike, default_segments, output_of, read_job
 
 _LOGGER = logging.getLogger(__name__)
-
-_PLAYBACK = Fraction(24)
-"""Frames per second of what is made from images, unless a rate is given."""
-_COUNTING = frozenset({".avi", ".apng"})
-"""Files that number frames instead of saying when each is shown."""
-_MOST_FRAMES = 10_000_000
-"""Frames that come out at most: more is a slip, not a wish."""
-
-PathLike = str | os.PathLike[str]
 
 
 def interpolate_video(
@@ -85,6 +63,9 @@ def interpolate_video(
     contact_sheet: PathLike | None = None,
     on_scene_change: str = "blend",
     scene_threshold: float | None = None,
+    resume: bool = False,
+    segments: PathLike | None = None,
+    segment_frames: int = SEGMENT_FRAMES,
     progress: Progress | None = None,
 ) -> VideoReport:
     """Make a video smoother: new frames between all frames, sound and timing kept.
@@ -148,6 +129,11 @@ def interpolate_video(
             ``hold_nearest``.
         scene_threshold: Mean confidence of the motion, in [0, 1], below which two frames are taken
             to be of two scenes; at 0 every pair is interpolated. 0.4 if not given.
+        resume: Go on where an earlier run of the same job was interrupted, and leave what is finished if this
+            one is: the output is the same, byte for byte. See `rdvfi.video.segment_store`.
+        segments: Where finished segments are kept, a folder or a URL of fsspec; if not given, with ``resume`` a
+            hidden folder beside the destination, else nowhere. Without ``resume`` those of an earlier run go.
+        segment_frames: About how many output frames a segment has; part of what a job is.
         progress: Called as ``progress(done, total)`` with numbers of pairs of frames: at the start,
             and after every pair. Return False to stop; what it raises stops the work as well.
 
@@ -159,168 +145,32 @@ def interpolate_video(
         FileExistsError: If the destination exists and ``overwrite`` is off.
         ValueError: If the source, the destination's suffix or an option is unusable.
         MemoryError: If not even one frame fits into the device's memory.
-        Stopped: If ``progress`` returned False. As after any error, nothing is left behind.
+        OtherJob: If the segments that are to be resumed are those of another job.
+        Stopped: If ``progress`` returned False. As after any error, nothing is left behind but finished
+            segments, where these are kept; a note of the exception says so.
     """
-    timing = read_timing(
-        multiplier,
-        target_fps,
-        slow=slow,
-        speed=speed,
-        timestamps=timestamps,
-        start=start,
-        end=end,
-        loop=loop,
-        dedup=dedup,
-    )
-    scenes = scene_changes(on_scene_change, scene_threshold)
-    gap = _max_gap(max_gap)
+    given = {name: value for name, value in locals().items() if name not in AROUND}
     told = None if report is None else check_report(Path(report), overwrite=overwrite)
-    paths = _paths(source)
-    target = pipe_destination(Path(destination), paths, pipe_format)
-    if codec is None and is_pipe(target):
-        codec = "raw"  # another program reads it at once
-    options = SinkOptions(codec, crf, audio, preset, bitrate, pix_fmt, odd)
-    check_destination(target, overwrite=overwrite)
-    steady = timing.curve is None and not isinstance(timing.rule, Listed)
-    beside = None if compare is None else check_compare(compare, target, steady=steady, overwrite=overwrite)
-    picture = None if contact_sheet is None else Path(contact_sheet)
-    if picture is not None:
-        check_picture(picture, overwrite=overwrite)
-        if timing == JobTiming(Multiply(Fraction(1))):
-            raise ValueError("multiplier is 1: no new frame is made to show on a contact sheet")
-    reading = ReadOptions(
-        image_rate=_image_rate(image_rate, timing.rule),
-        keep_start=keep_start,
-        strict=strict,
-        deinterlace=_deinterlacing(deinterlace),
-        headroom=not is_folder_output(target) and keeps_video_levels(target, options),
-        alpha=keeps_alpha(target, options),
-        background=read_colour(background),
-        max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
-    )
-    opened = timing.part(open_source(paths, reading), keep_start=keep_start)
-    info = replace(opened.info, pace=timing.pace)
-    retiming = timing.retiming(info)
-    for place in (target,) if picture is None else (target, picture):
-        _check_apart(paths, place)
-    rate = _rate(info, retiming, timing.slow)
-    interval = _interval(info, retiming, rate)
-    check_options(target, info, options, interval=interval)
-    if target.suffix.lower() in _COUNTING and interval < Fraction(3, 4) / rate:
-        rate = 1 / interval  # times of frames are multiples of it there, also where the rate varies
-    bars = find_letterbox(opened) if crop_bars else None
-    sheet = None if picture is None else ContactSheet(headroom=info.headroom)
-    engine = Engine(
-        ready_model(model, device, dtype, allow_untrained=allow_untrained),
-        opened,
-        retiming,
-        seed=seed,
-        chunk=chunk,
-        sheet=sheet,
-        progress=progress,
-        scenes=scenes,
-        max_gap=gap,
-        bars=bars,
-        slow=timing.slow,
-        loop=timing.loop,
-        mask="auto" if mask == "auto" else None if mask is None else read_mask(Path(mask), info),
-    )
-    tick = retiming.time_base(info.tick * timing.slow)
-    with open_sink(target, info, options, tick=tick, rate=rate, overwrite=overwrite) as sink:
-        done = engine.run(sink)
-    notes = [*_thinned(info, retiming, timing.slow), *sink.notes, *done.notes]
-    notes += [] if bars is None else [bars.note(info.name)]
-    if sheet is not None and picture is not None:
-        notes += _save_sheet(sheet, picture, overwrite=overwrite)
-    done = replace(done, notes=tuple(notes))
+    check_destination(output_of(source, destination, pipe_format), overwrite=overwrite)
+    job = read_job(**given)
+    beside = None if compare is None else check_compare(compare, job.target, steady=job.steady, overwrite=overwrite)
+    ready = ready_model(model, device, dtype, allow_untrained=allow_untrained)
+    place = segments or (default_segments(job.target) if resume else None)
+    if resume and job.piped:
+        raise ValueError("resume is True, but a pipe cannot be read or written twice; name files")
+    store = None if place is None or job.piped else job.store(place, ready)
+    if store is not None and resume:
+        store.check()
+    elif store is not None and (left := len(store.finished())):
+        _LOGGER.warning(f"{store.place} holds {left} finished segments of an interrupted run, which resume would use")
+    done = job.run(ready, store, resume=resume, progress=progress)
     for note in done.notes:
         _LOGGER.info(note)
     message = done.warning()
     if message is not None:
         warnings.warn(message, LowConfidenceWarning, stacklevel=2)
     if beside is not None and compare is not None:
-        write_comparison(compare, opened, target, beside, slow=timing.slow, overwrite=overwrite)
+        write_comparison(compare, job.source, job.target, beside, slow=job.timing.slow, overwrite=overwrite)
     if told is not None:
         write_report(told, done)
     return done
-
-
-def _save_sheet(sheet: ContactSheet, picture: Path, *, overwrite: bool) -> list[str]:
-    """Write the contact sheet; the video is done, so that what goes wrong here is a note."""
-    try:
-        sheet.save(picture, overwrite=overwrite)
-    except (OSError, ValueError) as error:
-        return [f"the contact sheet was not written: {error}"]
-    return []
-
-
-def _max_gap(given: SupportsFloat) -> Fraction:
-    seconds = float(given)
-    if not seconds > 0:
-        raise ValueError(f"max_gap is {given} s; it must be greater than 0")
-    return Fraction(seconds) if seconds < float("inf") else Fraction(10**9)
-
-
-def _deinterlacing(choice: str) -> str:
-    if choice not in ("auto", "off", "on"):
-        raise ValueError(f"deinterlace is {choice!r}; it must be auto, off or on")
-    return choice
-
-
-def _paths(source: PathLike | Sequence[PathLike]) -> Path | list[Path]:
-    if isinstance(source, (str, os.PathLike)):
-        return Path(source)
-    paths = [Path(path) for path in source]
-    if not paths:
-        raise ValueError("source is an empty list; give a video, a folder or at least two images")
-    return paths[0] if len(paths) == 1 else paths
-
-
-def _image_rate(given: SupportsFloat | None, retiming: Retiming) -> Fraction:
-    if given is not None:
-        return exact_rate(given)
-    return _PLAYBACK / retiming.multiplier if isinstance(retiming, Multiply) else _PLAYBACK
-
-
-def _check_apart(source: Path | list[Path], destination: Path) -> None:
-    for path in [source] if isinstance(source, Path) else source:
-        if destination.exists() and destination.samefile(path):
-            raise ValueError(f"{destination} is the source itself; choose another destination")
-        if destination.is_dir() and destination.resolve() in path.resolve().parents:
-            raise ValueError(f"the source {path} is inside {destination}, which would be replaced; choose another")
-
-
-def _thinned(info: SourceInfo, retiming: Retiming, slow: Fraction) -> list[str]:
-    """A note, if frames of the source are not among those that come out."""
-    count = retiming.count(info.frames, info.span * slow, info.tick * slow)
-    if not isinstance(retiming, Resample) or count >= info.frames or info.span <= 0 or info.live:
-        return []
-    rate = float((info.frames - 1) / (info.span * slow))
-    return [
-        f"{float(retiming.fps):g} frames per second are fewer than the source's {rate:.3g}: "
-        f"about {count} frames come out of {info.frames}"
-    ]
-
-
-def _interval(info: SourceInfo, retiming: Retiming, rate: Fraction) -> Fraction:
-    """About the shortest time between two frames that come out."""
-    if retiming.regular or info.shortest is None or info.span <= 0 or info.frames < 2:
-        return 1 / rate
-    return min(Fraction(1), info.shortest * (info.frames - 1) / info.span) / rate
-
-
-def _rate(info: SourceInfo, retiming: Retiming, slow: Fraction) -> Fraction:
-    """About how many frames per second come out; encoders plan by it, timestamps do not.
-
-    Raises:
-        ValueError: If far too many frames come out.
-    """
-    span = info.span * slow
-    count = retiming.count(info.frames, span, info.tick * slow)
-    if count > _MOST_FRAMES:
-        raise ValueError(f"{count} frames would come out, which is more than {_MOST_FRAMES}: make fewer")
-    if isinstance(retiming, Resample | Ramped):
-        return retiming.fps
-    if info.span <= 0 or count < 2:
-        return _PLAYBACK
-    return max(Fraction((count - 1) / span).limit_denominator(1001), Fraction(1, 1001))

@@ -27,7 +27,7 @@ import numbers
 import re
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -70,7 +70,8 @@ class Retiming(ABC):
     ) -> Iterator[Moment]:
         """The output frames that start within intervals that follow each other, in order.
 
-        Durations are right but for those of frames that are shown across an interval's end: see `seamless`.
+        Durations are right but for those of frames that are shown across an interval's end, which
+        `rdvfi.video.segments.settled` corrects.
 
         Args:
             spans: The intervals.
@@ -283,24 +284,6 @@ def schedule(
         origin = interval.start if origin is None else origin
         hold = max_gap is not None and not interval.last and interval.end - interval.start > max_gap
         yield interval, retiming.moments(interval, origin, hold=hold)
-
-
-def seamless(
-    items: Iterable[tuple[T, Moment]], end: Callable[[], Fraction | None] | None = None
-) -> Iterator[tuple[T, Moment]]:
-    """Things to show with their moments, each until the next: what follows is not known within an interval.
-
-    Args:
-        items: In order.
-        end: Is asked after the last one for the time until which it is shown; None leaves it as it is.
-    """
-    held: tuple[T, Moment] | None = None
-    for item in items:
-        if held is not None:
-            yield held[0], held[1] if held[1].meets(item[1]) else held[1].until(item[1].time)
-        held = item
-    if held is not None:
-        yield held[0], held[1].until(end() if end is not None else None)
 
 
 def plan(stamps: Iterable[Stamp], retiming: Retiming, *, max_gap: Fraction | None = None) -> Iterator[Moment]:

@@ -1,0 +1,141 @@
+"""Workers on Ray: actors that keep the model, on this machine or a cluster.
+
+Of Ray its core alone is used: actors, and waiting for what they return. Which task goes where, what is
+done again when an actor or its node dies, and how many tasks are under way is decided in
+`rdvfi.video.dispatch`, the same for all kinds of workers.
+"""
+
+import socket
+from collections import deque
+from contextlib import suppress
+from typing import Any, cast
+
+from rdvfi.video.segment_worker import SegmentWorker, WorkerModel
+from rdvfi.video.workers import Event, Workers
+
+_CONNECT = 5.0
+"""Seconds until a cluster that does not answer counts as unreachable."""
+
+
+class RayWorkers(Workers):
+    """Actors of a Ray cluster.
+
+    Args:
+        model: Which model they keep.
+        address: Of the cluster: ``host:port``, ``auto`` for one that runs on this host, ``local`` or None to
+            start one here that ends with the work.
+        count: Number of actors; None takes one for each GPU of the cluster, or for each CPU if it has none.
+
+    Raises:
+        ImportError: If Ray is not installed.
+        ConnectionError: If the cluster cannot be reached, or has no room for a worker.
+    """
+
+    def __init__(self, model: WorkerModel, *, address: str | None = None, count: int | None = None) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise ImportError("Ray is not installed: pip install 'rdvfi[ray]'") from error
+        self._ray: Any = ray
+        self._own = not ray.is_initialized()
+        if self._own:
+            _connect(ray, address)
+        self._gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0)) if model.device in (None, "cuda") else 0.0
+        resources = ray.cluster_resources()
+        self.count = count or int(resources.get("GPU", 0) if self._gpus else resources.get("CPU", 1)) or 1
+        self._model = ray.put(model)
+        self._actors: dict[int, Any] = {}
+        self._pending: dict[int, deque[Any]] = {}
+        self._starting: dict[Any, int] = {}
+
+    def start(self, worker: int) -> None:
+        """See `Workers.start`."""
+        options = {"num_gpus": self._gpus} if self._gpus else {"num_cpus": 1}
+        actor = self._ray.remote(cast(Any, SegmentWorker)).options(max_restarts=0, **options).remote(self._model)
+        self._actors[worker], self._pending[worker] = actor, deque()
+        self._starting[actor.__ray_ready__.remote()] = worker
+
+    def submit(self, worker: int, method: str, argument: Any) -> None:
+        """See `Workers.submit`."""
+        self._pending[worker].append(getattr(self._actors[worker], method).remote(argument))
+
+    def wait(self, seconds: float) -> list[Event]:
+        """See `Workers.wait`."""
+        waiting = {queue[0]: worker for worker, queue in self._pending.items() if queue}
+        refs = [*self._starting, *waiting]
+        if not refs:
+            return []
+        ready, _ = self._ray.wait(refs, num_returns=1, timeout=seconds)
+        return [self._event(ref, waiting) for ref in ready]
+
+    def _event(self, ref: Any, waiting: dict[Any, int]) -> Event:
+        errors = self._ray.exceptions
+        begins = ref in self._starting
+        worker = self._starting.pop(ref) if begins else waiting[ref]
+        if not begins:
+            self._pending[worker].popleft()
+        try:
+            made = self._ray.get(ref)
+        except (errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError) as error:
+            self._forget(worker)
+            cause = getattr(error, "cause", None) or error
+            return Event(
+                worker, died=" ".join(str(error).split())[:200], error=None if begins is False else _own(cause)
+            )
+        except errors.RayTaskError as error:
+            return Event(worker, error=_own(error) or error)
+        return Event(worker, ready=True) if begins else Event(worker, made=made)
+
+    def _forget(self, worker: int) -> None:
+        self._pending[worker].clear()
+        self._starting = {ref: each for ref, each in self._starting.items() if each != worker}
+        with suppress(Exception):
+            self._ray.kill(self._actors.pop(worker))
+
+    def close(self) -> None:
+        """See `Workers.close`."""
+        for actor in self._actors.values():
+            with suppress(Exception):
+                self._ray.kill(actor)
+        self._actors = {}
+        if self._own:
+            self._ray.shutdown()
+
+
+def _own(error: Any) -> Exception | None:
+    """The exception of ours inside one of Ray."""
+    own = getattr(error, "cause", None)
+    own = getattr(own, "cause", own)
+    return own if isinstance(own, OSError | ValueError | MemoryError | ImportError | LookupError) else None
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    """Start a cluster, or connect to one.
+
+    Raises:
+        ConnectionError: If there is none.
+    """
+    own = address in (None, "local")
+    if not own and address != "auto":
+        _check_reachable(str(address))
+    try:
+        ray.init(
+            address="local" if own else address,
+            log_to_driver=False,
+            include_dashboard=False if own else None,
+            logging_level="ERROR",
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise ConnectionError(f"address is {address!r}; no Ray cluster can be reached there: {text}") from error
+
+
+def _check_reachable(address: str) -> None:
+    """Ask for a connection, which Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConnectionError(f"address is {address!r}; expected host:port of a Ray cluster, auto or local")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT).close()
+    except OSError as error:
+        raise ConnectionError(f"address is {address!r}; no Ray cluster can be reached there: {error}") from error

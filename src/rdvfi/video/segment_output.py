@@ -1,0 +1,119 @@
+"""Where segments go: frames are encoded in a thread, pieces put into the sink, kept in a store, or both."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+from rdvfi.media.pieces import FrameEncoder
+from rdvfi.media.pixels import Pixels
+from rdvfi.media.timestamps import Moment
+from rdvfi.media.writer import Sink
+from rdvfi.video.pipeline import Background
+from rdvfi.video.segment_store import SegmentFile, SegmentStore
+
+_QUEUE = 4
+"""Frames that may wait for the encoder."""
+
+
+class SegmentOutput:
+    """Takes the segments of a job in order; a block, since it has a thread.
+
+    Args:
+        encoder: Makes the encoder of the next segment.
+        sink: Takes the pieces; None if they are only kept.
+        store: Keeps the pieces; None if that is not wanted.
+        resume: Use what the store has already.
+    """
+
+    def __init__(
+        self,
+        encoder: Callable[[], FrameEncoder],
+        *,
+        sink: Sink | None = None,
+        store: SegmentStore | None = None,
+        resume: bool = False,
+    ) -> None:
+        self._make, self._sink, self._store = encoder, sink, store
+        self._there = store.finished() if store is not None and resume else frozenset()
+        self._thread: Background[Callable[[], None]] = Background(lambda task: task(), _QUEUE)
+        self._encoder: FrameEncoder | None = None
+        self._file: SegmentFile | None = None
+        self.kept = 0
+        """Segments that the store has got."""
+
+    def __enter__(self) -> "SegmentOutput":
+        self._thread.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.__exit__(kind, error, trace)
+        if self._file is not None:
+            self._file.abandon()
+
+    def reuse(self, number: int) -> dict[str, Any] | None:
+        """Put in a segment that is kept; its record, or None if it has to be made."""
+        record = self._store.record(number) if self._store is not None and number in self._there else None
+        if record is not None:
+            self._thread.put(partial(self._copy, number))
+        return record
+
+    def begin(self) -> None:
+        """The next frames are those of a new segment."""
+        self._thread.put(self._begin)
+
+    def put(self, pixels: Pixels, moment: Moment) -> None:
+        """The next frame of the segment; waits while the encoder is behind."""
+        self._thread.put(partial(self._encode, pixels, moment))
+
+    def end(self, number: int, record: Mapping[str, Any], *, keep: bool = True) -> None:
+        """The segment is complete.
+
+        Args:
+            number: Of the segment.
+            record: What the report needs of it.
+            keep: Whether it is worth to be kept, if there is a store.
+        """
+        self._thread.put(partial(self._end, number, record, keep))
+
+    def finish(self) -> None:
+        """Wait until all is encoded and kept."""
+        self._thread.finish()
+
+    def _begin(self) -> None:
+        self._encoder = self._make()
+        self._file = self._store.create() if self._store is not None else None
+
+    def _encode(self, pixels: Pixels, moment: Moment) -> None:
+        assert self._encoder is not None
+        for piece in self._encoder.encode(pixels, moment):
+            self._emit(piece)
+
+    def _emit(self, piece: Any) -> None:
+        if self._file is not None and self._encoder is not None:
+            self._file.add(self._encoder.pack(piece))
+        if self._sink is not None:
+            self._sink.put(piece)
+
+    def _end(self, number: int, record: Mapping[str, Any], keep: bool) -> None:
+        assert self._encoder is not None
+        for piece in self._encoder.flush():
+            self._emit(piece)
+        self._encoder, file, self._file = None, self._file, None
+        if file is None or self._store is None:
+            return
+        file.close(record)
+        if keep:
+            self._store.publish(number, file)
+            self.kept += 1
+        else:
+            file.abandon()
+
+    def _copy(self, number: int) -> None:
+        assert self._store is not None
+        self.kept += 1
+        if self._sink is not None:
+            for data in self._store.pieces(number):
+                self._sink.put(self._sink.unpack(data))

@@ -1,0 +1,363 @@
+"""A job that has been read: what goes in, which frames come out when, and how they are written."""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, SupportsFloat
+
+from rdvfi.interpolator import Interpolator
+from rdvfi.media.background import read_colour
+from rdvfi.media.encoding import SinkOptions, keeps_alpha, keeps_video_levels
+from rdvfi.media.image_header import MAX_PIXELS
+from rdvfi.media.letterbox import Letterbox, find_letterbox
+from rdvfi.media.output import check_picture, is_folder_output
+from rdvfi.media.pieces import FrameEncoder
+from rdvfi.media.pipes import is_pipe, pipe_destination
+from rdvfi.media.reader import ReadOptions, Source, SourceInfo, open_source
+from rdvfi.media.writer import Sink, check_options, open_sink, piece_encoders
+from rdvfi.video.contact_sheet import ContactSheet
+from rdvfi.video.engine import Engine, Progress
+from rdvfi.video.frames_between import Mask
+from rdvfi.video.job_identity import job_identity
+from rdvfi.video.job_report import VideoReport
+from rdvfi.video.job_timing import JobTiming, read_timing
+from rdvfi.video.masks import read_mask
+from rdvfi.video.scene_changes import SceneChanges, scene_changes
+from rdvfi.video.segment_store import SegmentStore, open_store
+from rdvfi.video.segments import SegmentRecord, summed_up
+from rdvfi.video.speed_curve import Ramped
+from rdvfi.video.timing import Listed, Multiply, Resample, Retiming, exact_rate
+
+_PLAYBACK = Fraction(24)
+"""Frames per second of what is made from images, unless a rate is given."""
+_COUNTING = frozenset({".avi", ".apng"})
+"""Files that number frames instead of saying when each is shown."""
+_MOST_FRAMES = 10_000_000
+"""Frames that come out at most: more is a slip, not a wish."""
+
+PathLike = str | os.PathLike[str]
+
+
+def output_of(source: PathLike | Sequence[PathLike], destination: PathLike, pipe_format: str | None) -> Path:
+    """Where output goes; of standard output, with the suffix of what is written there."""
+    return pipe_destination(Path(destination), _paths(source), pipe_format)
+
+
+def default_segments(destination: Path) -> Path:
+    """The folder in which finished segments are kept beside their destination."""
+    return destination.with_name(f".{destination.name[:200]}.segments")
+
+
+@dataclass(frozen=True, eq=False)
+class VideoJob:
+    """A job that has been read: what goes in, which frames come out when, and how they are written."""
+
+    source: Source
+    paths: Path | list[Path]
+    info: SourceInfo
+    timing: JobTiming
+    retiming: Retiming
+    scenes: SceneChanges
+    max_gap: Fraction
+    bars: Letterbox | None
+    mask: Mask
+    target: Path
+    options: SinkOptions
+    rate: Fraction
+    picture: Path | None
+    given: Mapping[str, Any]
+
+    @property
+    def steady(self) -> bool:
+        """Whether output goes on as the source does."""
+        return self.timing.curve is None and not isinstance(self.timing.rule, Listed)
+
+    @property
+    def piped(self) -> bool:
+        """Whether the source or the output is a pipe."""
+        return is_pipe(self.target) or not self.source.repeatable
+
+    @property
+    def tick(self) -> Fraction:
+        """A time in which every timestamp of the output is whole."""
+        return self.retiming.time_base(self.info.tick * self.timing.slow)
+
+    def identity(self, model: Interpolator) -> dict[str, str]:
+        """What the frames depend on; see `rdvfi.video.job_identity`."""
+        asked = {name: value for name, value in self.given.items() if name not in _NOT_IN_FRAMES}
+        # Of the destination its kind alone counts.
+        asked["destination"] = "folder" if is_folder_output(self.target) else self.target.suffix.lower()
+        return job_identity([self.paths] if isinstance(self.paths, Path) else self.paths, asked, model)
+
+    def store(self, place: PathLike, model: Interpolator) -> SegmentStore:
+        """The segments that are kept at a place."""
+        return open_store(place, lambda: self.identity(model), self.target.absolute().parent)
+
+    def encoders(self) -> Callable[[], FrameEncoder]:
+        """What makes the encoder of a segment, without the output."""
+        return piece_encoders(self.target, self.info, self.options, tick=self.tick, rate=self.rate)
+
+    def engine(
+        self, model: Interpolator, *, sheet: ContactSheet | None = None, progress: Progress | None = None
+    ) -> Engine:
+        """What makes the frames."""
+        return Engine(
+            model,
+            self.source,
+            self.retiming,
+            seed=self.given["seed"],
+            chunk=self.given["chunk"],
+            sheet=sheet,
+            progress=progress,
+            scenes=self.scenes,
+            max_gap=self.max_gap,
+            bars=self.bars,
+            mask=self.mask,
+            slow=self.timing.slow,
+            loop=self.timing.loop,
+            length=self.given["segment_frames"],
+        )
+
+    def run(
+        self, model: Interpolator, store: SegmentStore | None, *, resume: bool, progress: Progress | None
+    ) -> VideoReport:
+        """Make the output, and remove the segments that were kept for it."""
+        sheet = None if self.picture is None else ContactSheet(headroom=self.info.headroom)
+        engine = self.engine(model, sheet=sheet, progress=progress)
+        try:
+            with self._sink() as sink:
+                report = engine.run(sink, store, resume=resume)
+        except BaseException as error:
+            if store is not None and (kept := len(store.finished())):
+                error.add_note(f"{kept} finished segments are kept in {store.place}; resume goes on from there")
+            raise
+        if store is not None:
+            store.remove()
+        notes = [*self._notes(sink), *report.notes]
+        if sheet is not None and self.picture is not None:
+            notes += _save_sheet(sheet, self.picture, overwrite=self.given["overwrite"])
+        return replace(report, notes=tuple(notes))
+
+    def put_together(self, store: SegmentStore, count: int) -> VideoReport:
+        """Make the output of segments that are all there, and remove them.
+
+        Raises:
+            ValueError: If one is missing or damaged.
+        """
+        begun, records = time.perf_counter(), []
+        with self._sink() as sink:
+            for number in range(count):
+                record = store.record(number)
+                if record is None:
+                    raise ValueError(f"segment {number} in {store.place} is missing or damaged; resume makes it again")
+                records.append(SegmentRecord.from_json(record))
+                for data in store.pieces(number):
+                    sink.put(sink.unpack(data))
+        store.remove()
+        notes = [*self._notes(sink), *self.source.notes()]
+        return summed_up(records, self.info, self.info.frames, time.perf_counter() - begun, notes)
+
+    def _notes(self, sink: Sink) -> list[str]:
+        bars = [] if self.bars is None else [self.bars.note(self.info.name)]
+        return [*_thinned(self.info, self.retiming, self.timing.slow), *sink.notes, *bars]
+
+    def _sink(self) -> AbstractContextManager[Sink]:
+        overwrite = self.given["overwrite"]
+        return open_sink(self.target, self.info, self.options, tick=self.tick, rate=self.rate, overwrite=overwrite)
+
+
+AROUND = frozenset(
+    {"model", "device", "dtype", "allow_untrained", "progress", "resume", "segments", "compare", "report"}
+)
+"""Arguments of `interpolate_video` that do not say what the job is; all others go to `read_job`."""
+
+
+_NOT_IN_FRAMES = frozenset({"source", "destination", "overwrite", "contact_sheet"})
+"""Arguments that do not change what the frames are, or whose content counts and not their name."""
+
+
+def read_job(
+    *,
+    source,
+    destination,
+    multiplier,
+    target_fps,
+    slow,
+    speed,
+    timestamps,
+    start,
+    end,
+    loop,
+    dedup,
+    mask,
+    pipe_format,
+    seed,
+    chunk,
+    image_rate,
+    codec,
+    crf,
+    audio,
+    preset,
+    bitrate,
+    pix_fmt,
+    odd,
+    keep_start,
+    strict,
+    deinterlace,
+    background,
+    max_pixels,
+    crop_bars,
+    max_gap,
+    overwrite,
+    contact_sheet,
+    on_scene_change,
+    scene_threshold,
+    segment_frames,
+) -> VideoJob:
+    """Read what was asked of `interpolate_video`, whose arguments these are, and refuse what cannot be done."""
+    given = dict(locals())
+    timing = read_timing(
+        multiplier,
+        target_fps,
+        slow=slow,
+        speed=speed,
+        timestamps=timestamps,
+        start=start,
+        end=end,
+        loop=loop,
+        dedup=dedup,
+    )
+    scenes = scene_changes(on_scene_change, scene_threshold)
+    gap = _max_gap(max_gap)
+    paths, target = _paths(source), output_of(source, destination, pipe_format)
+    if codec is None and is_pipe(target):
+        codec = "raw"  # another program reads it at once
+    options = SinkOptions(codec, crf, audio, preset, bitrate, pix_fmt, odd)
+    picture = None if contact_sheet is None else Path(contact_sheet)
+    if picture is not None:
+        check_picture(picture, overwrite=overwrite)
+        if timing == JobTiming(Multiply(Fraction(1))):
+            raise ValueError("multiplier is 1: no new frame is made to show on a contact sheet")
+    reading = ReadOptions(
+        image_rate=_image_rate(image_rate, timing.rule),
+        keep_start=keep_start,
+        strict=strict,
+        deinterlace=_deinterlacing(deinterlace),
+        headroom=not is_folder_output(target) and keeps_video_levels(target, options),
+        alpha=keeps_alpha(target, options),
+        background=read_colour(background),
+        max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
+    )
+    opened = timing.part(open_source(paths, reading), keep_start=keep_start)
+    info = replace(opened.info, pace=timing.pace)
+    retiming = timing.retiming(info)
+    for place in (target,) if picture is None else (target, picture):
+        _check_apart(paths, place)
+    rate = _rate(info, retiming, timing.slow)
+    interval = _interval(info, retiming, rate)
+    check_options(target, info, options, interval=interval)
+    if target.suffix.lower() in _COUNTING and interval < Fraction(3, 4) / rate:
+        rate = 1 / interval  # times of frames are multiples of it there, also where the rate varies
+    bars = find_letterbox(opened) if crop_bars else None
+    return VideoJob(
+        opened,
+        paths,
+        info,
+        timing,
+        retiming,
+        scenes,
+        gap,
+        bars,
+        "auto" if mask == "auto" else None if mask is None else read_mask(Path(mask), info),
+        target,
+        options,
+        rate,
+        picture,
+        MappingProxyType(given),
+    )
+
+
+def _save_sheet(sheet: ContactSheet, picture: Path, *, overwrite: bool) -> list[str]:
+    """Write the contact sheet; the video is done, so that what goes wrong here is a note."""
+    try:
+        sheet.save(picture, overwrite=overwrite)
+    except (OSError, ValueError) as error:
+        return [f"the contact sheet was not written: {error}"]
+    return []
+
+
+def _max_gap(given: SupportsFloat) -> Fraction:
+    seconds = float(given)
+    if not seconds > 0:
+        raise ValueError(f"max_gap is {given} s; it must be greater than 0")
+    return Fraction(seconds) if seconds < float("inf") else Fraction(10**9)
+
+
+def _deinterlacing(choice: str) -> str:
+    if choice not in ("auto", "off", "on"):
+        raise ValueError(f"deinterlace is {choice!r}; it must be auto, off or on")
+    return choice
+
+
+def _paths(source: PathLike | Sequence[PathLike]) -> Path | list[Path]:
+    if isinstance(source, (str, os.PathLike)):
+        return Path(source)
+    paths = [Path(path) for path in source]
+    if not paths:
+        raise ValueError("source is an empty list; give a video, a folder or at least two images")
+    return paths[0] if len(paths) == 1 else paths
+
+
+def _image_rate(given: SupportsFloat | None, retiming: Retiming) -> Fraction:
+    if given is not None:
+        return exact_rate(given)
+    return _PLAYBACK / retiming.multiplier if isinstance(retiming, Multiply) else _PLAYBACK
+
+
+def _check_apart(source: Path | list[Path], destination: Path) -> None:
+    for path in [source] if isinstance(source, Path) else source:
+        if destination.exists() and destination.samefile(path):
+            raise ValueError(f"{destination} is the source itself; choose another destination")
+        if destination.is_dir() and destination.resolve() in path.resolve().parents:
+            raise ValueError(f"the source {path} is inside {destination}, which would be replaced; choose another")
+
+
+def _thinned(info: SourceInfo, retiming: Retiming, slow: Fraction) -> list[str]:
+    """A note, if frames of the source are not among those that come out."""
+    count = retiming.count(info.frames, info.span * slow, info.tick * slow)
+    if not isinstance(retiming, Resample) or count >= info.frames or info.span <= 0 or info.live:
+        return []
+    rate = float((info.frames - 1) / (info.span * slow))
+    return [
+        f"{float(retiming.fps):g} frames per second are fewer than the source's {rate:.3g}: "
+        f"about {count} frames come out of {info.frames}"
+    ]
+
+
+def _interval(info: SourceInfo, retiming: Retiming, rate: Fraction) -> Fraction:
+    """About the shortest time between two frames that come out."""
+    if retiming.regular or info.shortest is None or info.span <= 0 or info.frames < 2:
+        return 1 / rate
+    return min(Fraction(1), info.shortest * (info.frames - 1) / info.span) / rate
+
+
+def _rate(info: SourceInfo, retiming: Retiming, slow: Fraction) -> Fraction:
+    """About how many frames per second come out; encoders plan by it, timestamps do not.
+
+    Raises:
+        ValueError: If far too many frames come out.
+    """
+    span = info.span * slow
+    count = retiming.count(info.frames, span, info.tick * slow)
+    if count > _MOST_FRAMES:
+        raise ValueError(f"{count} frames would come out, which is more than {_MOST_FRAMES}: make fewer")
+    if isinstance(retiming, Resample | Ramped):
+        return retiming.fps
+    if info.span <= 0 or count < 2:
+        return _PLAYBACK
+    return max(Fraction((count - 1) / span).limit_denominator(1001), Fraction(1, 1001))
