@@ -18,7 +18,7 @@ NAMES = """
     Basis CoarseFlow FlowEstimator FlowGrid Interpolator KeyframeGenerator Keyframes Motion MotionPrior Reads Renderer
     Trajectory TrajectoryModel __version__ backbones bases build build_from compat create_model evaluate
     flow_colours flows to_image to_tensor
-    interpolate_frames interpolate_video list_models renderers trajectories
+    interpolate_frames interpolate_many interpolate_video list_models renderers trajectories
 """.split()
 
 PARAMETERS = {
