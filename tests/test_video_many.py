@@ -3,7 +3,9 @@
 import importlib.util
 import multiprocessing
 import os
+import shutil
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 import clips
 import interrupted
 from rdvfi.video import interpolate_many, interpolate_video
+from rdvfi_cli.main import main
 
 ray_needed = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'rdvfi[ray]'")
 OPTIONS = {"multiplier": 4, "segment_frames": 8}
@@ -80,6 +83,28 @@ def test_a_job_needs_a_source_and_a_destination(tmp_path, folder) -> None:
         interpolate_many([{"source": folder / "a.mp4"}], model=folder / "model")
 
 
+def test_the_command_takes_whole_folders(tmp_path, folder, capsys) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    shutil.copy(folder / "a.mp4", tmp_path / "in" / "a.mp4")
+    shutil.copy(folder / "b.mp4", tmp_path / "in" / "deep" / "b.MP4")
+    (tmp_path / "in" / "bad.mp4").write_text("no video")
+    arguments = ["interpolate", str(tmp_path / "in"), str(tmp_path / "out"), "--recursive", "--resume", "-x", "4"]
+    arguments += ["--model", str(folder / "model"), "--segment-frames", "8"]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "bad.mp4 is not a video" in said
+    assert "1 of 3 jobs failed" in said
+    assert (tmp_path / "out" / "a.mp4").read_bytes() == (folder / "a done.mp4").read_bytes()
+    assert (tmp_path / "out" / "deep" / "b.MP4").read_bytes() == (folder / "b done.mp4").read_bytes()
+    (tmp_path / "in" / "bad.mp4").unlink()
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    assert "is there already" in capsys.readouterr().out
+
+
 @ray_needed
 def test_a_cluster_that_does_not_answer_is_one_line(tmp_path, folder) -> None:
     with socket.socket() as free:
@@ -111,12 +136,6 @@ def test_processes_make_the_same_bytes_when_one_is_killed(tmp_path, folder) -> N
     _assert_done(folder, tmp_path, results)
 
 
-def _kept(error: Exception, into: Path) -> list[str]:
-    assert "workers died 3 times over segment 0 of it" in str(error)
-    (store,) = into.glob(".*.segments")
-    return [path.name for path in store.glob("*.segment")]
-
-
 @pytest.mark.slow
 def test_a_worker_that_dies_three_times_fails_its_job_and_no_other(tmp_path, folder) -> None:
     deadly = interrupted.deadly_model(folder / "model", tmp_path / "deaths", times=3)
@@ -137,7 +156,8 @@ def test_a_worker_that_dies_three_times_fails_its_job_and_no_other(tmp_path, fol
 
 @ray_needed
 @pytest.mark.slow
-def test_ray_makes_the_same_bytes_when_a_worker_is_killed(tmp_path, folder) -> None:
+def test_ray_makes_the_same_bytes_when_a_worker_is_killed(tmp_path, folder, monkeypatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # where workers find the deadly renderer
     deadly = interrupted.deadly_model(folder / "model", tmp_path / "deaths", times=2)
     (tmp_path / "out").mkdir()
     results = interpolate_many(

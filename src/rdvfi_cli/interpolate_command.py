@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from rdvfi_cli.interruption import resumable
+from rdvfi_cli.messages import in_words, one_line
 from rdvfi_cli.options import ConfigDir, Multirun, Quiet, ShowConfig, ShowInfo, Threads, parse_dtype, use_threads
 from rdvfi_cli.progress import Progress, write_line
 from rdvfi_cli.sweeping import Chosen, Hydra, shown, swept
 
 if TYPE_CHECKING:
     from rdvfi.video.job_report import VideoReport
+    from rdvfi.video.many import JobResult
 
 
 @resumable
@@ -159,6 +161,15 @@ def interpolate(
             help="Mean confidence, 0 to 1, below which two frames are of two scenes; at 0 all are interpolated."
         ),
     ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="IN is a folder, OUT another: all videos and image folders below it.")
+    ] = False,
+    devices: Annotated[
+        str | None, typer.Option(help="Work on several devices of this host at a time, as cuda:0,cuda:1.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Work on a Ray cluster: host:port, auto, or local to start one here.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an interrupted run of the same job stopped; same bytes.")
     ] = False,
@@ -178,7 +189,8 @@ def interpolate(
 ) -> None:
     """Make a video smoother: new frames between all frames, sound and timing kept."""
     from rdvfi.media.pipes import leave_quietly
-    from rdvfi.video import LowConfidenceWarning, interpolate_video
+    from rdvfi.video import LowConfidenceWarning, interpolate_many, interpolate_video
+    from rdvfi.video.many import jobs_below
     from rdvfi.video.ready import DEFAULT_MODEL, ModelLike
     from rdvfi.video.video_job import default_segments
 
@@ -196,6 +208,40 @@ def interpolate(
     number = None if dtype is None else parse_dtype(dtype)
     named = recipe is None and not overrides
 
+    options: dict[str, Any] = dict(
+        multiplier=multiplier,
+        target_fps=None if fps is None else parse_rate(fps, "--fps"),
+        slow=slow,
+        speed=speed,
+        start=start,
+        end=end,
+        loop=loop,
+        dedup=dedup,
+        mask=mask,
+        pipe_format=pipe_format,
+        seed=seed,
+        chunk=chunk,
+        image_rate=None if image_rate is None else parse_rate(image_rate, "--image-rate"),
+        codec=codec,
+        crf=crf,
+        audio=audio,
+        preset=preset,
+        bitrate=None if bitrate is None else parse_bitrate(bitrate),
+        pix_fmt=pix_fmt,
+        odd=odd,
+        deinterlace=deinterlace,
+        strict=strict,
+        keep_start=keep_start,
+        crop_bars=crop_bars,
+        max_gap=max_gap,
+        background=background,
+        max_pixels=max_pixels,
+        overwrite=overwrite,
+        on_scene_change=on_scene_change,
+        scene_threshold=scene_threshold,
+        segment_frames=segment_frames,
+    )
+
     def make(chosen: ModelLike, destination: Path, progress: Progress) -> "VideoReport":
         # The same is said below, once the progress bar is gone.
         warnings.simplefilter("ignore", LowConfidenceWarning)
@@ -203,46 +249,16 @@ def interpolate(
             sources,
             destination,
             model=chosen,
-            multiplier=multiplier,
-            target_fps=None if fps is None else parse_rate(fps, "--fps"),
-            slow=slow,
-            speed=speed,
-            start=start,
-            end=end,
-            loop=loop,
-            dedup=dedup,
-            mask=mask,
-            pipe_format=pipe_format,
             compare=compare,
             report=report,
-            seed=seed,
             device=device if named else None,
             dtype=number if named else None,
-            chunk=chunk,
-            image_rate=None if image_rate is None else parse_rate(image_rate, "--image-rate"),
-            codec=codec,
-            crf=crf,
-            audio=audio,
-            preset=preset,
-            bitrate=None if bitrate is None else parse_bitrate(bitrate),
-            pix_fmt=pix_fmt,
-            odd=odd,
-            deinterlace=deinterlace,
-            strict=strict,
-            keep_start=keep_start,
-            crop_bars=crop_bars,
-            max_gap=max_gap,
-            background=background,
-            max_pixels=max_pixels,
             allow_untrained=allow_untrained,
-            overwrite=overwrite,
             contact_sheet=contact_sheet,
-            on_scene_change=on_scene_change,
-            scene_threshold=scene_threshold,
             resume=resume,
             segments=default_segments(destination),
-            segment_frames=segment_frames,
             progress=progress.show,
+            **options,
         )
 
     # Standard output may be where the frames go.
@@ -266,7 +282,26 @@ def interpolate(
         result = done(point, own)
         return {"output": str(own), "seconds": result.seconds, "confidence": result.confidence}
 
-    if multirun:
+    if recursive or devices is not None or ray is not None:
+        jobs = jobs_below(sources[0], destination) if recursive else [(sources, destination)]
+        with warnings.catch_warnings(), Progress(quiet=quiet, lines=lines) as progress:
+            warnings.simplefilter("ignore", LowConfidenceWarning)
+            results = interpolate_many(
+                jobs,
+                model=(model or DEFAULT_MODEL) if named else selection.built(device, number, seed=seed),
+                device=device if named else None,
+                dtype=number if named else None,
+                allow_untrained=allow_untrained,
+                executor="ray" if ray is not None else "process" if devices is None else "devices",
+                devices=[each for each in (devices or "").split(",") if each],
+                address=ray,
+                threads=threads,
+                resume=resume,
+                progress=progress.show,
+                **options,
+            )
+        tell_results(results, quiet=quiet, lines=lines)
+    elif multirun:
         into = destination.with_name(f"{destination.stem}.multirun")
         swept(selection, job, objective="confidence", into=into, quiet=quiet)
     else:
@@ -289,6 +324,21 @@ def _tell(report: "VideoReport", destination: Path, *, quiet: bool, lines: TextI
     for line in (*report.notes, report.warning()):
         if line is not None:
             typer.echo(f"warning: {line}", err=True)
+
+
+def tell_results(results: "list[JobResult]", *, quiet: bool, lines: TextIO | None) -> None:
+    """What became of many jobs; ends the program with code 2 if one has failed."""
+    for result in results:
+        if result.report is not None:
+            _tell(result.report, result.destination, quiet=quiet, lines=lines)
+        elif result.error is None and not quiet:
+            typer.echo(f"{result.destination} is there already")
+    failed = [result for result in results if result.error is not None]
+    for result in failed:
+        typer.echo(f"rdvfi: error: {result.source}: {in_words(one_line(result.error or ValueError()))}", err=True)
+    if failed:
+        typer.echo(f"rdvfi: {len(failed)} of {len(results)} jobs failed; --resume passes over what is done", err=True)
+        raise typer.Exit(2)
 
 
 def split_overrides(arguments: list[Path]) -> tuple[list[Path], list[str]]:

@@ -12,6 +12,9 @@ from typing import Any
 import torch
 
 from rdvfi.interpolator import Interpolator
+from rdvfi.media.clip import VIDEO_SUFFIXES
+from rdvfi.media.codecs import DEFAULT_CODEC
+from rdvfi.media.images import is_image
 from rdvfi.media.output import check_destination
 from rdvfi.video.dispatch import Dispatcher, Distributed
 from rdvfi.video.engine import Progress
@@ -29,6 +32,9 @@ _LOGGER = logging.getLogger(__name__)
 PathLike = str | os.PathLike[str]
 Job = tuple[PathLike | Sequence[PathLike], PathLike] | Mapping[str, Any]
 """A source and a destination, or arguments of `interpolate_video` by name, these two among them."""
+
+_VIDEOS = VIDEO_SUFFIXES | {".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".gif", ".y4m"}
+"""Files that `jobs_below` takes for videos."""
 
 EXECUTORS = ("process", "devices", "ray")
 
@@ -78,7 +84,7 @@ def interpolate_many(
         workers: Of the executor ``ray``: how many; one for each GPU of the cluster, or each CPU without any.
         threads: CPU threads of each worker.
         segments: A folder or URL in which finished segments are kept, each job in a folder of its own; beside
-            the destinations if not given. With the executor ``process`` only with ``resume`` or if given.
+            the destinations if not given.
         resume: Go on where an earlier run was interrupted. Destinations that are there already are done.
         progress: Called as ``progress(done, total)``: with numbers of pairs of the present job, or of segments
             of all jobs for the executors ``devices`` and ``ray``. Return False to stop.
@@ -104,6 +110,36 @@ def interpolate_many(
         return _distributed(asked, pool, segments, resume=resume, progress=progress)
     finally:
         pool.close()
+
+
+def jobs_below(folder: Path, into: Path) -> list[Job]:
+    """A job for each video and each folder of images below a folder, in order of name.
+
+    Outputs have the same place below ``into``, whose folders are made: a video in its own format where that is
+    written, else as MP4; a folder of images as a folder.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If it holds neither.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder, as recursive expects")
+    jobs: list[Job] = []
+    for path in sorted([folder, *folder.rglob("*")]):
+        inside = path.relative_to(folder)
+        if any(part.startswith(".") for part in inside.parts) or path.absolute().is_relative_to(into.absolute()):
+            continue
+        if path.is_dir() and any(is_image(file) and file.is_file() for file in path.iterdir()):
+            jobs.append((path, into / inside if inside.parts else into / folder.resolve().name))
+        elif path.is_file() and path.suffix.lower() in _VIDEOS:
+            kept = path.suffix.lower() in DEFAULT_CODEC
+            jobs.append((path, into / (inside if kept else inside.with_suffix(".mp4"))))
+    if not jobs:
+        raise ValueError(f"{folder} holds no videos and no folders of images")
+    for job in jobs:
+        assert isinstance(job, tuple)
+        Path(job[1]).parent.mkdir(parents=True, exist_ok=True)
+    return jobs
 
 
 def _asked(job: Job, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,7 +171,7 @@ def _alone(
         if resume and _exists(given["destination"]):
             return _done(given)
         local = fetched(given)
-        place = None if segments is None else _place(given, segments)
+        place = _place(given, segments)
         with uploaded(given["destination"]):
             report = interpolate_video(**local, model=model, segments=place, resume=resume, progress=progress)
     except (OSError, ValueError, LookupError, MemoryError, ImportError) as error:
