@@ -80,7 +80,7 @@ class RayWorkers(Workers):
             self._forget(worker)
             cause = getattr(error, "cause", None) or error
             return Event(
-                worker, died=" ".join(str(error).split())[:200], error=None if begins is False else _own(cause)
+                worker, died=" ".join(str(error).split())[-300:], error=None if begins is False else _own(cause)
             )
         except errors.RayTaskError as error:
             return Event(worker, error=_own(error) or error)

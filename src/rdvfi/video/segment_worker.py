@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from rdvfi.interpolator import Interpolator
 from rdvfi.video.engine import Engine
 from rdvfi.video.ready import ModelLike, ready_model
 from rdvfi.video.remote_files import fetched
@@ -62,7 +63,7 @@ class SegmentWorker:
     def __init__(self, model: WorkerModel) -> None:
         if model.threads is not None:
             torch.set_num_threads(model.threads)
-        self._model = ready_model(model.model, model.device, model.dtype, allow_untrained=model.allow_untrained)
+        self._model = _ready(model)
         self._job: tuple[int, VideoJob] | None = None
         self._engine: Engine | None = None
         self._segments: Generator[Segment] | None = None
@@ -113,3 +114,10 @@ class SegmentWorker:
             for _ in segment.steps:
                 pass
         return None
+
+
+def _ready(model: WorkerModel) -> Interpolator:
+    """The model in its place; one that was given built, and not by name, is moved there."""
+    if not isinstance(model.model, Interpolator):
+        return ready_model(model.model, model.device, model.dtype, allow_untrained=model.allow_untrained)
+    return ready_model(model.model, None, None, allow_untrained=model.allow_untrained).to(model.device, model.dtype)
