@@ -142,7 +142,8 @@ def test_wrong_use_of_the_command_line_is_explained(capsys) -> None:
         assert "Traceback" not in capsys.readouterr().err
 
 
-COMMANDS = ("interpolate", "evaluate", "convert", "train", "data", "models", "info")
+COMMANDS = ("interpolate", "visualize", "evaluate", "convert", "train", "data", "models", "info")
+COMMANDS += ("plugins", "new-plugin", "serve")
 
 
 def test_help_names_every_command(capsys) -> None:

@@ -5,6 +5,7 @@ import json
 import re
 import runpy
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -132,9 +133,17 @@ def test_the_example_of_one_pair_runs(elsewhere: Path, monkeypatch: pytest.Monke
     assert steps == sorted(steps)  # ever farther from the first frame
 
 
+def test_the_example_of_many_files_runs(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copyfile("examples/clips/branch.mp4", "clips.mp4")  # a folder with one short clip
+    Path("in").mkdir()
+    rdvfi.interpolate_video("clips.mp4", "in/short.mp4", multiplier=2, end=0.1, model="rdvfi-s2")
+    runpy.run_path(str(ROOT / "examples/many_files.py"))["main"](Path("in"), Path("out"))
+    assert "short.mp4 done" in capsys.readouterr().out
+
+
 def test_every_example_is_run() -> None:
-    here = Path(__file__).read_text()
-    assert all(f'"examples/{script.name}"' in here for script in (ROOT / "examples").glob("*.py"))
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert [script.name for script in (ROOT / "examples").glob("*.py") if script.name not in tests] == []
 
 
 @pytest.fixture

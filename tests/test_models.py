@@ -42,8 +42,8 @@ def test_save_then_load_is_bit_equal(saved: Path) -> None:
     assert not any(parameter.requires_grad for parameter in again.parameters())
 
 
-def test_a_folder_holds_two_files_of_names_and_numbers(saved: Path) -> None:
-    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
+def test_a_folder_holds_names_numbers_and_a_card(saved: Path) -> None:
+    assert sorted(path.name for path in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     table = json.loads((saved / "config.json").read_text())
     assert table["format"] == "rdvfi"
     assert table["backbone"]["name"] == "toy"
@@ -89,7 +89,7 @@ def test_a_failed_write_leaves_the_old_file(saved: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="no space"):
         toy.toy_model().save_pretrained(saved)
     assert (saved / "model.safetensors").read_bytes() == before
-    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
 
 
 def _edit(path: Path, **changes) -> None:

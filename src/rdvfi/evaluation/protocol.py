@@ -118,7 +118,8 @@ def evaluate_protocol(
         gap: Distance between input frames, for the protocol ``folder``; the others state it.
         pairs: Take only this many pairs, from the start; then figures compare with nothing published.
         metrics: Names of metrics, instead of those of the protocol.
-        models, perceptual, group_by, ablate, cost, device, dtype, on_window, observe: As in `evaluate`.
+
+    The other arguments are those of `evaluate`.
 
     Raises:
         FileNotFoundError: If there is no such folder.

@@ -24,12 +24,6 @@ class Moment(tuple[int, int, int, int, int, int]):
 
     The numbers are those of `source`, numerator and denominator of `timestep`, numerators of `time`
     and `duration`, and the denominator of both.
-
-    Args:
-        source: The source frame at or just before it.
-        timestep: Fraction of the way to the next source frame, in [0, 1); 0 is the source frame itself.
-        time: When it is shown, in seconds.
-        duration: How long, in seconds.
     """
 
     __slots__ = ()
