@@ -321,6 +321,8 @@ class Renderer(nn.Module, ABC):
     """The trajectory grids that it can draw."""
     latent_channels: int | None = None
     """Channels of the latents that it reads; None for any number, or if it reads none."""
+    follows_motion: bool = True
+    """Whether what moves is drawn where the motion takes it; a cross-fade says no."""
 
     @abstractmethod
     def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:

@@ -27,6 +27,7 @@ class BlendRenderer(Renderer):
     """Cross-fade: no motion at all. A baseline."""
 
     grids = frozenset({FlowGrid.TARGET, FlowGrid.SOURCE})
+    follows_motion = False
 
     def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
         """Frames at ``timesteps``, mixtures of both ends."""
