@@ -54,7 +54,7 @@ def _compile(target: GPUTarget, kernel: Any, arguments: dict[str, Any]) -> None:
     binary = triton.compile(ASTSource(kernel, signature, constants, attributes), target=target)
     assert binary.asm["cubin"]
     note_loads(kernel.fn.__name__, binary.asm["ptx"])
-    name = f"{kernel.fn.__module__.rpartition('.')[2]}.{kernel.fn.__name__}"
+    name = f"{kernel.fn.__module__.rpartition('.')[2].removesuffix('_kernels')}.{kernel.fn.__name__}"
     compiled[name] = compiled.get(name, 0) + 1
 
 

@@ -197,7 +197,7 @@ def test_options_of_encoders_are_passed_on_or_refused(tmp_path) -> None:
     clips.write_clip(tmp_path / "in.mp4", clips.moving(2, 64, 64), sound=False)
     info = open_source(tmp_path / "in.mp4").info
     plan = plan_encoding(tmp_path / "o.mp4", info, SinkOptions(preset="ultrafast", bitrate=500_000, pix_fmt="yuv444p"))
-    assert plan.options == {"preset": "ultrafast", "b": "500000"}
+    assert plan.options.items() >= {"preset": "ultrafast", "b": "500000"}.items()
     assert plan.form.name == "yuv444p"
     for options, message in (
         (SinkOptions(preset="warp9"), r"libx264 cannot be used here: FFmpeg says .*preset=warp9"),

@@ -213,7 +213,7 @@ def test_the_look_reads_as_many_channels_as_it_says() -> None:
 def test_numbers_of_steps_are_checked() -> None:
     with pytest.raises(ValueError, match="steps must be at least 1"):
         _made(steps=0)
-    with pytest.raises(ValueError, match="patch_rounds at least 0"):
+    with pytest.raises(ValueError, match="patch_rounds must be 0 to 128"):
         _made(patch_rounds=-1)
 
 
