@@ -29,6 +29,7 @@ LAYERS = [
     {"interpolator"},
     {"recipe_nodes"},
     {"overrides"},
+    {"recipe_files"},
     {"config", "conf", "weights"},
     {"sweeps"},
     {"models"},

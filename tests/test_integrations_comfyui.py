@@ -19,7 +19,7 @@ import torch
 
 import rdvfi
 from rdvfi.integrations.comfyui.batches import interpolate_batch, preview_motion
-from rdvfi.serve.layers import Layer
+from rdvfi.serve.motion_layers import Layer
 from rdvfi.video.scene_changes import SceneChanges
 
 HOME = os.environ.get("COMFYUI_HOME", "")

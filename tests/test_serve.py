@@ -26,8 +26,8 @@ from rdvfi.media.images import read_image, write_png
 from rdvfi.media.pixels import to_pixels, to_tensor
 from rdvfi.motion.basis import linear
 from rdvfi.motion.trajectory.flow_fields import KnotTrajectory
-from rdvfi.serve.layers import Layer, Paths, draw_layer, longest_flow
 from rdvfi.serve.limits import Limits
+from rdvfi.serve.motion_layers import Layer, Paths, draw_layer, longest_flow
 
 SIZE = (240, 136)
 """Width and height of the pictures here."""

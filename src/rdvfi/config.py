@@ -30,12 +30,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rdvfi._signature import Parameter
-from rdvfi._small_text import read_small_yaml
 from rdvfi.checkpoint import Pretrained
 from rdvfi.exchange import Fit
 from rdvfi.interpolator import Interpolator
 from rdvfi.model_names import find_files
 from rdvfi.overrides import Overrides, explained, one_line, read_overrides
+from rdvfi.recipe_files import RECIPES, find_recipe, list_recipes, recipe_table
 from rdvfi.recipe_nodes import (
     CHANNELS,
     GROUPS,
@@ -63,8 +63,6 @@ __all__ = [
     "store_nodes",
     "stored_nodes",
 ]
-
-RECIPES = Path(__file__).parent / "conf"
 
 ModelStart = str | os.PathLike[str] | Interpolator
 """A model to take weights from: a name or folder for `rdvfi.create_model`, or a model."""
@@ -151,11 +149,6 @@ def exchanged(
     return _built(composed, f"model {name!r}", model).eval().requires_grad_(False)
 
 
-def list_recipes() -> list[str]:
-    """The recipes of this package."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
-
-
 def compose(
     recipe: str | os.PathLike[str], *overrides: str, config_dir: str | os.PathLike[str] | None = None
 ) -> dict[str, Any]:
@@ -181,8 +174,8 @@ def stored_recipe(
     Yields:
         The folder of the recipe, and the overrides, checked.
     """
-    path, where = _find(recipe), f"recipe {os.fspath(recipe)!r}"
-    table = _check_file(path)
+    path, where = find_recipe(recipe), f"recipe {os.fspath(recipe)!r}"
+    table = recipe_table(path)
     given = read_overrides(overrides, sweeps=sweeps, config_dir=config_dir)
     alone = Overrides((), given.folders)
     with stored_nodes():
@@ -388,28 +381,3 @@ def _slot(group: str, name: str, parameter: Parameter) -> str:
         f"{group} {name!r} takes a {interface.__name__ if interface else '?'} as "
         f"{parameter.name!r}, which no group of a recipe gives; build it in Python"
     )
-
-
-def _find(recipe: str | os.PathLike[str]) -> Path:
-    path = Path(recipe)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise ValueError(f"recipe {os.fspath(recipe)!r} does not exist")
-        return path
-    name = str(recipe).replace("-", "_")
-    if name not in list_recipes():
-        hint = did_you_mean(name, list_recipes())
-        known = ", ".join(list_recipes())
-        raise ValueError(f"no recipe named {os.fspath(recipe)!r}{hint} (recipes: {known})")
-    return RECIPES / f"{name}.yaml"
-
-
-def _check_file(path: Path) -> dict[str, Any]:
-    """The file's table: it leaves Hydra's own settings (what it imports) alone."""
-    try:
-        table = read_small_yaml(path)
-    except ValueError as error:
-        raise ValueError(f"recipe {path} is not valid YAML: {one_line(error)}") from error
-    if not isinstance(table, dict) or "hydra" in table:
-        raise ValueError(f"recipe {path} must be a table of groups and values, without `hydra`")
-    return table

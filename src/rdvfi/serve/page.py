@@ -18,8 +18,8 @@ import numpy as np
 from rdvfi.media.images import write_png
 from rdvfi.media.pixels import Picture
 from rdvfi.serve import clip_job
-from rdvfi.serve.layers import Layer
 from rdvfi.serve.limits import Limits, split_files
+from rdvfi.serve.motion_layers import Layer
 from rdvfi.serve.session import Models, Pair, Session
 from rdvfi.video.engine import Stopped
 

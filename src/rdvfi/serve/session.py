@@ -11,7 +11,7 @@ from rdvfi.config import build
 from rdvfi.interfaces import Motion
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import Picture, Pixels, to_picture, to_pixels, to_tensor
-from rdvfi.serve.layers import Layer, Paths, draw_layer, longest_flow
+from rdvfi.serve.motion_layers import Layer, Paths, draw_layer, longest_flow
 from rdvfi.video.ready import choose_place, ready_model
 
 

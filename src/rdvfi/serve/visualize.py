@@ -1,6 +1,6 @@
 """`visualize`: what a model makes of the motion of a pair, or of a range of pairs, as pictures or a video.
 
-The panels are those of `rdvfi.serve.layers`, at times between the two frames, with the wheel that says
+The panels are those of `rdvfi.serve.motion_layers`, at times between the two frames, with the wheel that says
 which colour stands for which direction, and what was held back from moving (`rdvfi.content`).
 """
 
@@ -25,7 +25,7 @@ from rdvfi.media.source_parts import Trimmed
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.writer import open_sink
 from rdvfi.motion.trajectory.plot import flow_colours
-from rdvfi.serve.layers import Layer, Paths, draw_layer, longest_flow
+from rdvfi.serve.motion_layers import Layer, Paths, draw_layer, longest_flow
 from rdvfi.types import Image
 from rdvfi.video.ready import DEFAULT_MODEL, ModelLike, ready_model
 

@@ -18,9 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi._torchvision import import_torchvision
+from rdvfi.evaluation.metrics.cached_networks import network_file
 from rdvfi.evaluation.metrics.flow_of_frames import flows_between
 from rdvfi.evaluation.metrics.metric import Better, Frames, MadeFrames, Metric, Sample, metrics
-from rdvfi.evaluation.metrics.networks import network_file
 
 
 class _LPIPS(Metric):

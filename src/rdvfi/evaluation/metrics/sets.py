@@ -23,8 +23,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi._torchvision import import_torchvision
+from rdvfi.evaluation.metrics.cached_networks import network_file
 from rdvfi.evaluation.metrics.metric import Better, MadeFrames, SetMetric, metrics
-from rdvfi.evaluation.metrics.networks import network_file
 
 _FEWEST_FRAMES = 9
 _I3D_SIZE = (224, 224)

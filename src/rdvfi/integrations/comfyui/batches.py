@@ -15,7 +15,7 @@ from torch import Tensor
 from rdvfi.geometry import MINIMUM_SIDE
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import to_pixels
-from rdvfi.serve.layers import Layer, Paths, draw_layer, longest_flow
+from rdvfi.serve.motion_layers import Layer, Paths, draw_layer, longest_flow
 from rdvfi.video.frames_between import Pairs
 from rdvfi.video.scene_changes import SceneChanges
 

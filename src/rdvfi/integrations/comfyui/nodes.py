@@ -23,7 +23,7 @@ from comfy_execution.utils import get_executing_context  # pyright: ignore[repor
 
 from rdvfi.integrations.comfyui.batches import interpolate_batch, preview_motion
 from rdvfi.models import list_models
-from rdvfi.serve.layers import Layer
+from rdvfi.serve.motion_layers import Layer
 from rdvfi.video.job import interpolate_video
 from rdvfi.video.ready import ready_model
 from rdvfi.video.scene_changes import OnSceneChange, scene_changes

@@ -1,0 +1,50 @@
+"""The files of recipes: those of this package, by name, and YAML files of one's own."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from rdvfi._small_text import read_small_yaml
+from rdvfi.overrides import one_line
+from rdvfi.registry import did_you_mean
+
+RECIPES = Path(__file__).parent / "conf"
+
+
+def list_recipes() -> list[str]:
+    """The recipes of this package."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def find_recipe(recipe: str | os.PathLike[str]) -> Path:
+    """The file of a recipe, given by name or as a YAML file.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    path = Path(recipe)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ValueError(f"recipe {os.fspath(recipe)!r} does not exist")
+        return path
+    name = str(recipe).replace("-", "_")
+    if name not in list_recipes():
+        hint = did_you_mean(name, list_recipes())
+        known = ", ".join(list_recipes())
+        raise ValueError(f"no recipe named {os.fspath(recipe)!r}{hint} (recipes: {known})")
+    return RECIPES / f"{name}.yaml"
+
+
+def recipe_table(path: Path) -> dict[str, Any]:
+    """The file's table, which leaves Hydra's own settings (what it imports) alone.
+
+    Raises:
+        ValueError: If it is not valid YAML, too large, or no table of groups and values.
+    """
+    try:
+        table = read_small_yaml(path)
+    except ValueError as error:
+        raise ValueError(f"recipe {path} is not valid YAML: {one_line(error)}") from error
+    if not isinstance(table, dict) or "hydra" in table:
+        raise ValueError(f"recipe {path} must be a table of groups and values, without `hydra`")
+    return table
