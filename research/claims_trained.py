@@ -141,7 +141,7 @@ def steps(folders: Folders, seeds: Sequence[int] = SEEDS) -> Table:
 
 
 def direct_generation(folders: Folders, seeds: Sequence[int] = SEEDS) -> Table:
-    """Warping along the trajectory against decoding keyframes, each by a denoiser trained for it, at equal budget."""
+    """Warping along the trajectory against decoding keyframes, each by a denoiser trained for it in the same steps."""
     known, found = held_out(folders), {}
     ours, direct = LOSSES[-1], DIRECT_GENERATION
     for label, run, decoded in (

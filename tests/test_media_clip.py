@@ -9,6 +9,7 @@ import pytest
 
 import clips
 from rdvfi.media.clip import VideoClip, find_clips, open_clip
+from rdvfi.media.reader import open_source
 
 COUNT = 60
 
@@ -91,3 +92,15 @@ def test_unusable_frames_and_numbers_are_named(tmp_path: Path, video: Path) -> N
     (tmp_path / "1.png").write_bytes(b"\x89PNG but no more")
     with pytest.raises(ValueError, match=r"1\.png is cut short"):
         open_clip(tmp_path).read([1])
+
+
+@pytest.mark.parametrize("name", ["list.m3u8", "list.mp4"])
+def test_a_playlist_opens_no_other_file(tmp_path, name) -> None:
+    clips.write_clip(tmp_path / "secret.mp4", clips.moving(3, 64, 64), sound=False)
+    text = {
+        "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+        "list.mp4": "ffconcat version 1.0\nfile secret.mp4\n",
+    }
+    (tmp_path / name).write_text(text[name])
+    with pytest.raises(ValueError, match=r"list\.\w+ is (a playlist that refers to other files|not a video)"):
+        open_source(tmp_path / name)

@@ -3,7 +3,7 @@
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -207,6 +207,16 @@ def interpolate(
     *sources, destination = paths
     number = None if dtype is None else parse_dtype(dtype)
     named = recipe is None and not overrides
+    spread = {"--recursive": recursive, "--devices": devices is not None, "--ray": ray is not None}
+    _refuse_together(
+        [name for name, given in spread.items() if given],
+        {"--compare": compare, "--report": report, "--contact-sheet": contact_sheet, "--multirun": multirun or None},
+    )
+    _refuse_together(["--multirun"] if multirun else [], {"--report": report, "--contact-sheet": contact_sheet})
+    _refuse_together(["--ray"] if ray is not None else [], {"--devices": devices, "--device": device})
+    _refuse_together(["--devices"] if devices is not None else [], {"--device": device})
+    if recursive and len(sources) > 1:
+        raise ValueError("--recursive takes one folder and one output; got " + " ".join(map(str, paths)))
 
     options: dict[str, Any] = dict(
         multiplier=multiplier,
@@ -306,6 +316,15 @@ def interpolate(
         swept(selection, job, objective="confidence", into=into, quiet=quiet)
     else:
         done(selection, destination)
+
+
+def _refuse_together(names: Sequence[str], others: Mapping[str, Any]) -> None:
+    """Refuse what is for one output, or for one device, beside options for many."""
+    wrong = [name for name, value in others.items() if value is not None]
+    if names and wrong:
+        raise ValueError(
+            f"{wrong[0]} cannot be used with {names[0]}: it is for one output, or one device; leave it out"
+        )
 
 
 def _tell(report: "VideoReport", destination: Path, *, quiet: bool, lines: TextIO | None) -> None:

@@ -258,7 +258,9 @@ def load_inbetweening(source: str, *, device: torch.device, dtype: torch.dtype) 
         if not (Path(source) / "unet").is_dir():
             raise FileNotFoundError(f"gi reads the backward network from a folder with unet/; {source} has none")
         kind = type(pipeline.unet)
-        backward = kind.from_pretrained(source, subfolder="unet", local_files_only=True).to(device, dtype)
+        backward = kind.from_pretrained(source, subfolder="unet", local_files_only=True, use_safetensors=True).to(
+            device, dtype
+        )
     return GenerativeInbetweening(pipeline, backward, name="gi")
 
 
@@ -273,7 +275,7 @@ def _pipeline(kind: str, source: str) -> Any:
             "video generators need the package 'transformers', which is not installed; pip install 'rdvfi[generators]'"
         ) from error
     try:
-        return getattr(diffusers, kind).from_pretrained(source, local_files_only=True)
+        return getattr(diffusers, kind).from_pretrained(source, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"the weights {source} are neither a folder nor in the cache of huggingface_hub (hf download {source})"

@@ -59,6 +59,11 @@ class Encoding:
     scaled: bool = False
     """Frames are scaled to that size, instead of padded or cropped."""
 
+    @property
+    def joins(self) -> bool:
+        """Whether kept packets of several encoders make one stream; those of VP9 lose its plane of transparency."""
+        return self.codec.joins and self.form.name != "yuva420p"
+
     def fitted(self, pixels: Pixels) -> Pixels:
         """The frame in the size that is written."""
         height, width = pixels.shape[:2]

@@ -12,6 +12,7 @@ from rdvfi.media.colour import Colour, Converter, PixelLayout
 from rdvfi.media.hdr import Brightness
 from rdvfi.media.orientation import Orientation
 from rdvfi.media.pipes import Incoming
+from rdvfi.media.probe import refuse_playlist
 from rdvfi.media.reader import ReadOptions, Source, SourceFrame, SourceInfo
 from rdvfi.media.spatial import Spatial
 from rdvfi.media.timestamps import Stamp
@@ -38,6 +39,7 @@ class PipedSource(Source):
             self._container = av.open(stream, "r", metadata_errors="replace")
         except av.error.FFmpegError as error:
             raise ValueError(f"{_NAME} is not a video that can be read: {error.strerror}") from error
+        refuse_playlist(self._container, _NAME)
         if not self._container.streams.video:
             raise ValueError(f"{_NAME} has no video stream")
         self._stream = self._container.streams.video[0]

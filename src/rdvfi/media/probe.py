@@ -62,6 +62,10 @@ class Scan:
     damage: Damage
 
 
+_PLAYLISTS = frozenset({"hls", "dash", "concat", "imf", "sdp", "applehttp"})
+"""Formats of FFmpeg that hold no pictures of their own."""
+
+
 def name_of(file: Path | BytesIO) -> str:
     """What errors call a file."""
     return str(file) if isinstance(file, Path) else "the video"
@@ -81,9 +85,22 @@ def open_video(file: Path | BytesIO) -> InputContainer:
     if not isinstance(file, Path):
         file.seek(0)
     try:
-        return av.open(file_url(file) if isinstance(file, Path) else file, "r", metadata_errors="replace")
+        container = av.open(file_url(file) if isinstance(file, Path) else file, "r", metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise ValueError(f"{name_of(file)} is not a video that can be read: {_why(file, error)}") from error
+    refuse_playlist(container, name_of(file))
+    return container
+
+
+def refuse_playlist(container: InputContainer, name: str) -> None:
+    """Refuse, and close, what FFmpeg opened as a list of other files: a file shall read no file but itself.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    if _PLAYLISTS & set(container.format.name.split(",")):
+        container.close()
+        raise ValueError(f"{name} is a playlist that refers to other files; give these")
 
 
 def _why(file: Path | BytesIO, error: av.error.FFmpegError) -> str:

@@ -69,8 +69,7 @@ class VideoSink(Sink):
 
     def encoder(self) -> FrameEncoder:
         """See `Sink.encoder`: packets of a new encoder, where the format can be put together from such."""
-        # Packets that are kept lose the plane of transparency that VP9 has beside them.
-        if not self._encoding.codec.joins or self._encoding.form.name == "yuva420p":
+        if not self._encoding.joins:
             return WholeFrames()
         # The first one is that of the file itself, which has to be opened for the header anyway.
         spare, self._spare = self._spare, None
@@ -86,7 +85,7 @@ class VideoSink(Sink):
 
     def unpack(self, data: bytes) -> av.Packet | WholeFrame:
         """See `Sink.unpack`."""
-        return unpack_packet(data, self._tick) if self._encoding.codec.joins else unpack_frame(data)
+        return unpack_packet(data, self._tick) if self._encoding.joins else unpack_frame(data)
 
     def write(self, pixels: Pixels, moment: Moment) -> None:
         """Encode one frame, and write other tracks up to its time.

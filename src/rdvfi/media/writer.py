@@ -118,7 +118,7 @@ def piece_encoders(
     if is_folder_output(destination):
         return WholeFrames
     encoding, suffix = plan_encoding(destination, info, options), destination.suffix.lower()
-    if not encoding.codec.joins:
+    if not encoding.joins:
         return WholeFrames
     counted = encoder_tick(suffix, tick, rate)
     return lambda: VideoEncoder(info, encoding, suffix=suffix, tick=counted, rate=rate)

@@ -156,6 +156,8 @@ def interpolate_video(
     beside = None if compare is None else check_compare(compare, job.target, steady=job.steady, overwrite=overwrite)
     ready = ready_model(model, device, dtype, allow_untrained=allow_untrained)
     place = segments or (default_segments(job.target) if resume else None)
+    if compare is not None and job.piped:
+        raise ValueError(f"compare is {compare!r}, but a pipe cannot be read or written twice; name files")
     if resume and job.piped:
         raise ValueError("resume is True, but a pipe cannot be read or written twice; name files")
     store = None if place is None or job.piped else job.store(place, ready)
@@ -169,8 +171,8 @@ def interpolate_video(
     message = done.warning()
     if message is not None:
         warnings.warn(message, LowConfidenceWarning, stacklevel=2)
-    if beside is not None and compare is not None:
-        write_comparison(compare, job.source, job.target, beside, slow=job.timing.slow, overwrite=overwrite)
     if told is not None:
         write_report(told, done)
+    if beside is not None and compare is not None:
+        write_comparison(compare, job.source, job.target, beside, slow=job.timing.slow, overwrite=overwrite)
     return done

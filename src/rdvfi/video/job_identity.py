@@ -5,6 +5,7 @@ read with the size: hashing a film of 100 GB would take longer than the rest of 
 """
 
 import hashlib
+import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
@@ -83,6 +84,6 @@ def _weights(model: Interpolator) -> Iterator[bytes]:
 
 def _plain(value: Any) -> str:
     """A setting as text; a file that it names counts with its content."""
-    if isinstance(value, Path):
-        return f"{value} ({_digest(_blocks(value))})" if value.is_file() else str(value)
+    if isinstance(value, str | os.PathLike) and (path := Path(value)).is_file():
+        return f"{path} ({_digest(_blocks(path))})"
     return str(value)

@@ -136,6 +136,10 @@ def jobs_below(folder: Path, into: Path) -> list[Job]:
             jobs.append((path, into / (inside if kept else inside.with_suffix(".mp4"))))
     if not jobs:
         raise ValueError(f"{folder} holds no videos and no folders of images")
+    places: dict[Any, Any] = {}
+    for source, target in jobs:
+        if (other := places.setdefault(target, source)) != source:
+            raise ValueError(f"{other} and {source} would both become {target}; rename one of them")
     for job in jobs:
         assert isinstance(job, tuple)
         Path(job[1]).parent.mkdir(parents=True, exist_ok=True)
@@ -170,6 +174,7 @@ def _alone(
     try:
         if resume and _exists(given["destination"]):
             return _done(given)
+        _refuse_existing_url(given)
         local = fetched(given)
         place = _place(given, segments)
         with uploaded(given["destination"]):
@@ -177,6 +182,13 @@ def _alone(
     except (OSError, ValueError, LookupError, MemoryError, ImportError) as error:
         return JobResult(given["source"], given["destination"], None, error)
     return JobResult(given["source"], given["destination"], report, None)
+
+
+def _refuse_existing_url(given: Mapping[str, Any]) -> None:
+    """A file of this host is looked at where it is opened; this is for the others."""
+    destination = given["destination"]
+    if is_url(destination) and not given["overwrite"] and _exists(destination):
+        raise FileExistsError(f"{destination} exists; pass overwrite=True to replace it, or choose another name")
 
 
 def _exists(destination: PathLike) -> bool:
@@ -249,6 +261,9 @@ def _planned(index: int, given: dict[str, Any], place: str, resume: bool) -> Dis
     """A job that was checked, and what happens before its first segment and after its last one."""
     if given["contact_sheet"] is not None:
         raise ValueError("contact_sheet needs all pairs in one place; leave it out, or use the executor process")
+    if "-" in (str(given["source"]), str(given["destination"])):
+        raise ValueError("pipes, as - is one, need the executor process")
+    _refuse_existing_url(given)
     local = fetched(given)
     check_destination(Path(local["destination"]), overwrite=given["overwrite"])
     job = read_job(**local)

@@ -1,18 +1,18 @@
 """Finished segments of a job, kept where a later run, or another machine, finds them.
 
 Why segments of encoded packets. An interrupted job shall give the same bytes as one that was not.
-Keeping the new frames without loss and encoding all of them at the end would do that, but costs a
-hundred times the size of the output (a film of two hours in 1080p, x8: about 3 TB), and one encoder
-at the end holds up any number of devices. So every run, resumed or not, plain or on many machines,
-writes in the same segments: a run of pairs of source frames, cut where about `SEGMENT_FRAMES` output
-frames are full, made by a model that remembers nothing of the pair before and by an encoder of its own
-(`rdvfi.media.pieces`). What is in a segment follows from the job and its number alone. So it does not
-matter who made it, when, or how often, and putting segments together copies packets.
+Keeping the new frames without loss and encoding all of them at the end would do that, but takes many
+times the space of the output, and one encoder at the end holds up any number of devices. So every run,
+resumed or not, plain or on many machines, writes in the same segments: a run of pairs of source frames,
+cut where about `SEGMENT_FRAMES` output frames are full, made by a model that remembers nothing of the
+pair before and by an encoder of its own (`rdvfi.media.pieces`). What is in a segment follows from the
+job and its number alone. So it does not matter who made it, when, or how often, and putting segments
+together copies packets.
 
-What it costs: every segment begins with a key frame. Encoders set one at least every 250 frames by
-themselves, which is the length of a segment, so files grow by less than one per cent and seek as before.
-The packets are written twice, once to be kept. Formats that cannot be put together from packets (GIF,
-WebP, APNG, folders of images) keep whole frames as PNG, and are encoded in one go.
+What it costs: every segment begins with a key frame. x264 and x265 set one at least every 250 frames by
+themselves, which is about the length of a segment; shorter segments make larger files. The packets are
+written twice, once to be kept. Formats that cannot be put together from packets (GIF, WebP, APNG,
+folders of images) keep whole frames as PNG, and are encoded in one go.
 
 A segment is one ZIP file, stored and not compressed: its pieces in order, then ``record.json`` with
 what the report needs. It appears under its name when it is complete. What it holds is checked when
@@ -77,6 +77,11 @@ class SegmentFile:
 
 def _entry(name: str) -> zipfile.ZipInfo:
     return zipfile.ZipInfo(name)  # with one date for all: equal segments are equal files
+
+
+def _is_own(name: str) -> bool:
+    """Whether a file of a place is one that a store wrote there."""
+    return name == _JOB or name.endswith(_SUFFIX) or (name.startswith(".") and name.endswith(".part"))
 
 
 class SegmentStore(ABC):
@@ -213,8 +218,11 @@ class FolderStore(SegmentStore):
         self._folder, self.place = folder, str(folder)
 
     def remove(self) -> None:
-        """See `SegmentStore.remove`."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """See `SegmentStore.remove`. What else is in the folder stays, and then the folder too."""
+        for name in filter(_is_own, self._names()):
+            (self._folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self._folder.rmdir()
 
     def _names(self) -> list[str]:
         with suppress(FileNotFoundError):
@@ -265,9 +273,10 @@ class ObjectStore(SegmentStore):
         self.place = url
 
     def remove(self) -> None:
-        """See `SegmentStore.remove`."""
-        with suppress(FileNotFoundError):
-            self._files.rm(self._root, recursive=True)
+        """See `SegmentStore.remove`. What else is there stays."""
+        for name in filter(_is_own, self._names()):
+            with suppress(FileNotFoundError):
+                self._files.rm_file(f"{self._root}/{name}")
 
     def _names(self) -> list[str]:
         self._files.invalidate_cache()
