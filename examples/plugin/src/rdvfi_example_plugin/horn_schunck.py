@@ -74,7 +74,7 @@ def _neighbours(flow: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n 2 h w"]:
     "horn-schunck",
     about=About(citation="B. Horn, B. Schunck: Determining Optical Flow. 1981"),
 )
-def horn_schunck(*, smoothness: float = 8.0, warps: int = 4, iterations: int = 40) -> FlowEstimator:
+def horn_schunck(*, smoothness: float = 16.0, warps: int = 4, iterations: int = 40) -> FlowEstimator:
     """Horn and Schunck's variational flow, coarse to fine; reads pixels, needs no training.
 
     Args:
