@@ -66,3 +66,9 @@ def test_bad_choices_are_named(tmp_path, model, options, message) -> None:
     with pytest.raises(ValueError, match=message):
         visualize(tmp_path / "in.mp4", tmp_path / "out.png", model=model, allow_untrained=True, **options)
     assert not (tmp_path / "out.png").exists()
+
+
+def test_a_part_without_a_pair_is_refused(tmp_path) -> None:
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(4, 64, 64), sound=False)
+    with pytest.raises(ValueError, match="fewer than two frames between start and end"):
+        visualize(tmp_path / "in.mp4", tmp_path / "out.png", end=0.01)

@@ -77,6 +77,8 @@ class Progress:
     def show(self, done: int, total: int) -> None:
         """So many pairs are done, of so many."""
         now = time.monotonic()
+        if done == 0:  # of many jobs, the next one begins
+            self._times = []
         # A call that skips pairs counts as if they had been done one after the other.
         last = self._times[-1] if self._times else now
         steps = max(1, done + 1 - len(self._times))

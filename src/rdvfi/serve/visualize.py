@@ -7,6 +7,7 @@ which colour stands for which direction, and what was held back from moving (`rd
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -100,16 +101,21 @@ def visualize(
     ready = ready_model(model, device, None, allow_untrained=allow_untrained)
     drawing = _Drawing(ready, layers, [(float(x), float(y)) for x, y in points], seed)
     pairs = _neighbours(opened.frames())
+    pair = next(pairs, None)
+    if pair is None:
+        raise ValueError(f"{info.name} has fewer than two frames between start and end; a pair is needed")
     if single:
-        first, last = next(pairs)
+        first, last = pair
         with complete_or_nothing(target, overwrite=overwrite) as partial:
             write_png(partial, next(drawing.pictures(first, last, [time])))
         return 1
-    return _film(pairs, drawing, target, opened.info, overwrite=overwrite)
+    return _film(chain([pair], pairs), drawing, target, opened.info, overwrite=overwrite)
 
 
 def _neighbours(frames: Iterator[SourceFrame]) -> Iterator[tuple[SourceFrame, SourceFrame]]:
-    first = next(frames)
+    first = next(frames, None)
+    if first is None:
+        return
     for last in frames:
         yield first, last
         first = last

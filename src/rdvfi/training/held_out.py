@@ -54,7 +54,7 @@ def keep_the_better(stage: Stage, model: Interpolator, report: Report) -> Interp
     gained = fmean(both["after"]["psnr"] - both["before"]["psnr"] for both in figures.values())
     if gained > 0:
         return model
-    report(f"{stage.stage}: {gained:+.2f} dB on held-out frames, which is worse: {stage.model.start} is kept")
+    report(f"{stage.stage}: {gained:+.2f} dB on held-out frames, which is no better: {stage.model.start} is kept")
     return before
 
 
