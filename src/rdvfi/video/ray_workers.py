@@ -33,7 +33,7 @@ class RayWorkers(Workers):
 
     def __init__(self, model: WorkerModel, *, address: str | None = None, count: int | None = None) -> None:
         try:
-            import ray
+            import ray  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise ImportError("Ray is not installed: pip install 'rdvfi[ray]'") from error
         self._ray: Any = ray
