@@ -39,6 +39,7 @@ def run_job(source: Path, destination: Path, options: dict[str, Any]) -> None:
 
 def run_command(arguments: list[str], errors: Path) -> None:
     """The same by the command; what it says goes to a file."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup lets it be ignored
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore it
     with open(errors, "w") as file:
         os.dup2(file.fileno(), 2)

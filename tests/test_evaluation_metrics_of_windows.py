@@ -13,7 +13,7 @@ from skimage import data
 
 from rdvfi._torchvision import import_torchvision
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow, TrueMotion
-from rdvfi.evaluation.metrics import MadeFrames, create_metrics, networks, quantise
+from rdvfi.evaluation.metrics import MadeFrames, cached_networks, create_metrics, quantise
 from rdvfi.evaluation.metrics.metric import create_metric
 from rdvfi.evaluation.metrics.sets import frechet_distance
 from rdvfi.evaluation.metrics.temporal import flicker
@@ -212,7 +212,7 @@ def test_without_networks_the_metrics_say_so_and_the_rest_runs(cache: Path) -> N
 
 
 def test_a_network_of_another_hash_is_refused(cache: Path) -> None:
-    for file in networks.FILES.values():
+    for file in cached_networks.FILES.values():
         (cache / file.names[0]).write_bytes(b"something else")
     _, missing = create_metrics(NETWORKED)
     assert set(missing) == set(NETWORKED)
@@ -233,8 +233,8 @@ class _Means(torch.nn.Module):
 def test_fvd_reads_whole_sequences(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = cache / "i3d_torchscript.pt"
     torch.jit.save(torch.jit.script(_Means()), str(file))
-    known = networks.NetworkFile((file.name,), hashlib.sha256(file.read_bytes()).hexdigest(), "here")
-    monkeypatch.setitem(networks.FILES, "i3d", known)
+    known = cached_networks.NetworkFile((file.name,), hashlib.sha256(file.read_bytes()).hexdigest(), "here")
+    monkeypatch.setitem(cached_networks.FILES, "i3d", known)
     metric, features = create_metric("fvd", device="cpu"), ([], [])
     for step in (1, 2, 3):
         pair = made(moving(9, step=step), 0.1)
@@ -255,11 +255,11 @@ def test_lpips_equals_its_formula(network: str, cache: Path, monkeypatch: pytest
     from rdvfi.evaluation.metrics import learned
 
     torch.manual_seed(0)
-    known = networks.FILES[network]
+    known = cached_networks.FILES[network]
     made_by = torchvision.models.alexnet if network == "alex" else torchvision.models.vgg16
     torch.save(made_by(weights=None).state_dict(), cache / known.names[0])
     digest = hashlib.sha256((cache / known.names[0]).read_bytes()).hexdigest()
-    monkeypatch.setitem(networks.FILES, network, networks.NetworkFile(known.names, digest, "here"))
+    monkeypatch.setitem(cached_networks.FILES, network, cached_networks.NetworkFile(known.names, digest, "here"))
     learned.load_lpips.cache_clear()
     pair, metric = made(moving()), create_metric(f"lpips-{network}")
     shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
@@ -288,14 +288,14 @@ def test_fid_equals_the_package(cache: Path, monkeypatch: pytest.MonkeyPatch) ->
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
     torch.manual_seed(0)
-    file = cache / networks.FILES["inception"].names[0]
+    file = cache / cached_networks.FILES["inception"].names[0]
     torch.save({}, file)
     with monkeypatch.context() as patched:
         patched.setattr(Inception, "load_state_dict", lambda self, state: None)
         fresh = Inception("x", ["2048"], feature_extractor_weights_path=str(file))
     torch.save(fresh.state_dict(), file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    monkeypatch.setitem(networks.FILES, "inception", networks.NetworkFile((file.name,), digest, "here"))
+    monkeypatch.setitem(cached_networks.FILES, "inception", cached_networks.NetworkFile((file.name,), digest, "here"))
     metric, pairs = create_metric("fid", device="cpu"), [made(moving(4, step=step)) for step in (1, 2)]
     for pair in pairs:
         metric.measure(pair)
