@@ -96,7 +96,7 @@ class Engine:
         self._progress = progress
         self._max_gap = max_gap
         self._slow, self._loop, self._length = slow, loop, length
-        self._gaps = self._read = self._repeats = 0
+        self._gaps = self._read = 0
         self._done = self._steps_through = 0
         self._second: tuple[SourceFrame, Image] | None = None
 
@@ -171,7 +171,6 @@ class Engine:
     def _counted(self, frames: Iterable[SourceFrame]) -> Iterator[SourceFrame]:
         for frame in frames:
             self._read += not isinstance(self._retiming, Ramped)
-            self._repeats += frame.stamp.repeat
             yield frame
 
     def _steps(self, frames: Iterable[SourceFrame]) -> Iterator[Step]:

@@ -124,7 +124,7 @@ def _orientation(
 ) -> Float[Tensor, "n k 2"]:
     """The strongest direction of the gradient around each point, as a unit vector."""
     offsets = _square("orientation", points)
-    around = _sampled(gradient, points[:, :, None] + 0.96 * sigma * offsets)
+    around = sampled(gradient, points[:, :, None] + 0.96 * sigma * offsets)
     weight = torch.exp(-offsets.square().sum(-1) / 12.5)
     bins = torch.arange(_DIRECTIONS, device=points.device) * (2.0 * pi / _DIRECTIONS)
     histogram = _towards(around, torch.stack((bins.cos(), bins.sin())), _SHARPNESS)
@@ -143,7 +143,7 @@ def _described(
     offsets = _square("descriptor", points)
     aside = torch.stack((-ahead[..., 1], ahead[..., 0]), dim=-1)
     axes = torch.stack((ahead, aside), dim=-2)  # a row each
-    around = _sampled(gradient, points[:, :, None] + 0.9 * sigma * (offsets @ axes))
+    around = sampled(gradient, points[:, :, None] + 0.9 * sigma * (offsets @ axes))
     bins = torch.arange(_BINS, device=points.device) * (2.0 * pi / _BINS)
     directions = axes.mT @ torch.stack((bins.cos(), bins.sin()))
     centres = (torch.arange(_CELLS, device=points.device) + 0.5) * (side / _CELLS) - side / 2
@@ -174,7 +174,8 @@ def _square(use: str, points: Tensor) -> Float[Tensor, "s 2"]:
     return torch.stack((line.repeat(side), line.repeat_interleave(side)), dim=-1)
 
 
-def _sampled(maps: Float[Tensor, "n 2 h w"], at: Float[Tensor, "n k s 2"]) -> Float[Tensor, "n k s 2"]:
+def sampled(maps: Float[Tensor, "n 2 h w"], at: Float[Tensor, "n k s 2"]) -> Float[Tensor, "n k s 2"]:
+    """Maps of two channels at some points, (x, y) in pixels: bilinear, borders replicated."""
     h, w = maps.shape[-2:]
     x, y = (2.0 * at[..., 0] + 1.0) / w - 1.0, (2.0 * at[..., 1] + 1.0) / h - 1.0
     seen = F.grid_sample(maps, torch.stack((x, y), dim=-1), padding_mode="border", align_corners=False)

@@ -15,11 +15,10 @@ depends on values.
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Complex64, Float
 from torch import Tensor
 
-from rdvfi.motion.flow.keypoints import KeypointSet, find_keypoints, matched
+from rdvfi.motion.flow.keypoints import KeypointSet, find_keypoints, matched, sampled
 
 _MATCHES = 192
 """Matches that are looked at, the surest ones."""
@@ -76,20 +75,13 @@ def voted_transforms(luma: Float[Tensor, "n 1 h w"], flow: Float[Tensor, "n 2 h 
         KeypointSet(*halves) for halves in zip(points.places.chunk(2), points.descriptors.chunk(2), strict=True)
     )
     ends, sure = matched(first, second)
-    missed = first.places + _at(flow.chunk(2)[0], first.places) - ends
+    missed = first.places + sampled(flow.chunk(2)[0], first.places[:, :, None])[:, :, 0] - ends
     sure, chosen = torch.where(missed.square().sum(-1) > _WRONG**2, sure, 0.0).topk(_MATCHES, dim=1)
     votes = (sure > 0.0).float()
     z, w = (torch.view_as_complex(x.contiguous()).gather(1, chosen) for x in (first.places, ends))
     onward = _agreed(z, w, votes)
     back = onward.inverse()
     return Transforms(torch.cat((onward.a, back.a)), torch.cat((onward.b, back.b)), onward.held.repeat(2, 1))
-
-
-def _at(flow: Float[Tensor, "n 2 h w"], places: Float[Tensor, "n k 2"]) -> Float[Tensor, "n k 2"]:
-    """The flow at some points."""
-    h, w = flow.shape[-2:]
-    grid = torch.stack(((2.0 * places[..., 0] + 1.0) / w - 1.0, (2.0 * places[..., 1] + 1.0) / h - 1.0), dim=-1)
-    return F.grid_sample(flow, grid[:, :, None], padding_mode="border", align_corners=False)[..., 0].mT
 
 
 def _agreed(z: Complex64[Tensor, "n k"], w: Complex64[Tensor, "n k"], votes: Float[Tensor, "n k"]) -> Transforms:
