@@ -49,7 +49,7 @@ class Chosen:
 
         from rdvfi.config import build, exchanged
         from rdvfi.models import create_model
-        from rdvfi.video.ready import choose_place
+        from rdvfi.video.ready import DEFAULT_MODEL, choose_place
 
         place = choose_place(device, dtype)
         with torch.random.fork_rng(devices=[]):
@@ -57,9 +57,9 @@ class Chosen:
             if self.recipe is not None:
                 made = build(self.recipe, *self.overrides, config_dir=self.config_dir)
             else:
-                made = create_model(self.model or "rdvfi-s")
+                name = self.model or DEFAULT_MODEL
+                made = create_model(name)
                 if self.overrides:
-                    name = self.model or "rdvfi-s"
                     made = exchanged(made, *self.overrides, config_dir=self.config_dir, name=name)
         return made.eval().requires_grad_(False).to(*place)
 
@@ -69,6 +69,7 @@ class Chosen:
         from rdvfi.config import stored_model, stored_recipe
         from rdvfi.models import create_model
         from rdvfi.overrides import is_setting
+        from rdvfi.video.ready import DEFAULT_MODEL
 
         own = [text for text in self.overrides if not is_setting(text)]
         settings = [text for text in self.overrides if is_setting(text)]
@@ -76,7 +77,7 @@ class Chosen:
         entered = (
             stored_recipe(self.recipe, own, **given)
             if self.recipe is not None
-            else stored_model(create_model(self.model or "rdvfi-s"), own, **given)
+            else stored_model(create_model(self.model or DEFAULT_MODEL), own, **given)
         )
         with entered as (folder, overrides):
             yield folder, overrides, settings

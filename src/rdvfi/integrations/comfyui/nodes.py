@@ -25,7 +25,7 @@ from rdvfi.integrations.comfyui.batches import interpolate_batch, preview_motion
 from rdvfi.models import list_models
 from rdvfi.serve.motion_layers import Layer
 from rdvfi.video.job import interpolate_video
-from rdvfi.video.ready import ready_model
+from rdvfi.video.ready import DEFAULT_MODEL, ready_model
 from rdvfi.video.scene_changes import OnSceneChange, scene_changes
 from rdvfi.video.timing import exact_rate
 
@@ -67,7 +67,7 @@ class LoadModel(io.ComfyNode):
             display_name="RDVFI: load model",
             category=_CATEGORY,
             inputs=[
-                io.Combo.Input("model", options=list_models(), default="rdvfi-s"),
+                io.Combo.Input("model", options=list_models(), default=DEFAULT_MODEL),
                 io.Combo.Input("precision", options=list(_PRECISIONS), default="auto"),
                 io.String.Input("folder", default="", optional=True, tooltip="Instead: a saved model's folder."),
             ],
