@@ -1,5 +1,6 @@
 """What players need: codecs, tags, HDR, the shape of pixels, animations, and honest refusals."""
 
+import os
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -283,3 +284,13 @@ def test_frames_too_close_for_the_container_are_refused_before_the_work(tmp_path
     with pytest.raises(ValueError, match=r"frames 0\.833 ms apart, 1200 frames per second, are more than \.mkv"):
         rdvfi.interpolate_video(tmp_path / "in.mp4", tmp_path / "o.mkv", model="rdvfi-s", multiplier=2)
     assert not (tmp_path / "o.mkv").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="the system has no such policies")
+@pytest.mark.parametrize("suffix", [".webm", ".mp4"])
+def test_encoders_leave_the_scheduling_of_the_process_alone(tmp_path, suffix) -> None:
+    """SVT-AV1 makes the threads of root real-time ones; for other users this holds anyway."""
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 48, 64))
+    before = os.sched_getscheduler(0)
+    _copy(tmp_path / "in.mp4", tmp_path / f"out{suffix}", SinkOptions(codec="av1"))
+    assert {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")} == {before}

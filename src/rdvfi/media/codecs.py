@@ -13,6 +13,7 @@ import torch
 from av.codec.codec import UnknownCodecError
 
 from rdvfi.media.colour import PixelLayout
+from rdvfi.media.scheduling import usual_scheduling
 
 _ISO = frozenset({".mp4", ".m4v", ".mov"})
 _MOST = _ISO | {".mkv", ".ts"}
@@ -311,7 +312,8 @@ def check_encoder(codec: Codec, form: PixelFormat, options: Mapping[str, str]) -
     context.framerate = Fraction(25)  # pyright: ignore[reportAttributeAccessIssue]
     context.options = dict(options)
     try:
-        context.open(strict=True)
+        with usual_scheduling():
+            context.open(strict=True)
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         chosen = ", ".join(f"{key}={value}" for key, value in options.items())

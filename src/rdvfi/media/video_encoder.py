@@ -19,6 +19,7 @@ from rdvfi.media.palette import Palette
 from rdvfi.media.pieces import FrameEncoder
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo
+from rdvfi.media.scheduling import usual_scheduling
 from rdvfi.media.stream_template import HOLDING, describe
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.track_writers import track_tags
@@ -155,7 +156,8 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         self._colour.tag_frame(frame)
         self._end = round((moment.time + moment.duration) / self._tick)
         self._durations.append((pts, max(1, self._end - pts)))
-        return self._timed(self.stream.encode(frame))
+        with usual_scheduling():  # the first frame opens the encoder
+            return self._timed(self.stream.encode(frame))
 
     def flush(self) -> list[av.Packet]:
         """The packets of frames that the encoder still holds; it takes no frame after that."""

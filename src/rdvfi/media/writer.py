@@ -20,6 +20,7 @@ from rdvfi.media.pipes import Outgoing, is_pipe, standard_output
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.probe import file_url
 from rdvfi.media.reader import SourceInfo
+from rdvfi.media.scheduling import usual_scheduling
 from rdvfi.media.timestamps import Moment
 
 # The index moves to the front of the file, so that players can start while it loads.
@@ -187,7 +188,8 @@ def _video_sink(
             sink = VideoSink(
                 container, info, encoding, destination=destination, tick=tick, rate=rate, audio=options.audio
             )
-            container.start_encoding()
+            with usual_scheduling():
+                container.start_encoding()
         yield sink
         with writing(destination):
             sink.finish()
