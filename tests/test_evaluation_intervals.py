@@ -10,7 +10,7 @@ from scipy.stats import bootstrap
 
 from rdvfi.evaluation.baselines import CrossFade, Method
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow
-from rdvfi.evaluation.cost import Point, check_plot, cost_of, save_sweep, sweep
+from rdvfi.evaluation.cost import CostPoint, check_plot, cost_of, save_sweep, sweep
 from rdvfi.evaluation.external import external_method
 from rdvfi.evaluation.intervals import interval, middle_mean, paired_difference, weighted_mean
 from rdvfi.evaluation.metrics.metric import Sample
@@ -117,6 +117,6 @@ def test_a_sweep_goes_on_where_a_size_fails_and_is_drawn(tmp_path: Path) -> None
     assert (tmp_path / "times.png").stat().st_size > 5000
     saved = json.loads((tmp_path / "times.json").read_text())
     assert len(saved["points"]) == 8
-    assert Point(**{**saved["points"][0], "size": tuple(saved["points"][0]["size"])}) == points[0]
+    assert CostPoint(**{**saved["points"][0], "size": tuple(saved["points"][0]["size"])}) == points[0]
     with pytest.raises(ValueError, match=r"must end in \.png, \.svg or \.pdf"):
         check_plot(tmp_path / "times.jpg")

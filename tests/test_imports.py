@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import rdvfi
@@ -149,3 +150,12 @@ def test_users_can_switch_the_shape_checks_on() -> None:
     )
     _python(program.format(expected=True), RDVFI_TYPECHECK="1")
     _python(program.format(expected=False))
+
+
+def test_every_file_and_every_class_has_a_name_of_its_own() -> None:
+    """The folders of the backbones mirror each other, so that their files have the same names."""
+    files = [p for p in SOURCE.rglob("*.py") if p.name != "__init__.py"]
+    trees = [ast.parse(path.read_text()) for path in files]
+    classes = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    names = Counter(p.name for p in files if p.parent.parent.name != "backbones")
+    assert [name for name, count in (classes + names).items() if count > 1] == []

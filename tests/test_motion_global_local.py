@@ -15,7 +15,7 @@ import rdvfi
 from rdvfi.geometry import resize_flow
 from rdvfi.motion.flow.gauss_newton import Surface, Window, fit, fit_without_motion, window_mean
 from rdvfi.motion.flow.global_local import GlobalLocal
-from rdvfi.motion.flow.local_refinement import RefinementInputs, Step, consensus, doubled
+from rdvfi.motion.flow.local_refinement import RefinementInputs, RefinementStep, consensus, doubled
 from rdvfi.registry import flows
 
 SMALL = {"width": 8, "fine_width": 8, "matching_width": 16, "blocks": 1, "matching_steps": 1, "matching_fine_steps": 1}
@@ -127,7 +127,7 @@ def test_pictures_of_odd_sizes_are_extended_by_their_borders() -> None:
 
 def test_a_share_of_no_motion_is_bounded() -> None:
     """However sure the network is, a flow comes to rest and is not turned round."""
-    step = Step(4, 8, torch.nn.Identity())
+    step = RefinementStep(4, 8, torch.nn.Identity())
     with torch.no_grad():
         assert step.answer.bias is not None
         step.answer.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 50.0]))

@@ -27,7 +27,7 @@ from rdvfi.media.pixels import to_pixels, to_tensor
 from rdvfi.motion.basis import linear
 from rdvfi.motion.trajectory.flow_fields import KnotTrajectory
 from rdvfi.serve.limits import Limits
-from rdvfi.serve.motion_layers import Layer, Paths, draw_layer, longest_flow
+from rdvfi.serve.motion_layers import Layer, PointPaths, draw_layer, longest_flow
 
 SIZE = (240, 136)
 """Width and height of the pictures here."""
@@ -286,12 +286,12 @@ def _moving(flow: tuple[float, float]) -> KnotTrajectory:
 
 
 def test_paths_are_those_of_the_points_in_pixels_of_the_frame() -> None:
-    paths = Paths.of(_moving((3.0, -1.0)), (240, 400), torch.device("cpu"))
+    paths = PointPaths.of(_moving((3.0, -1.0)), (240, 400), torch.device("cpu"))
     assert len(paths.points) > 100
     along = paths.points - paths.points[:, :1]
     expected = paths.times[None, :, None] * np.array((30.0, -10.0))
     np.testing.assert_allclose(along, np.broadcast_to(expected, along.shape), atol=1e-3)
-    assert not len(Paths.of(_moving((0.0, 0.0)), (240, 400), torch.device("cpu")).points), "what rests has no path"
+    assert not len(PointPaths.of(_moving((0.0, 0.0)), (240, 400), torch.device("cpu")).points), "what rests has no path"
 
 
 def test_layers_show_the_flow_and_what_is_occluded() -> None:

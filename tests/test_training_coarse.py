@@ -15,7 +15,7 @@ from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.training import run
 from rdvfi.training.feeds import open_feed
 from rdvfi.training.losses.loss_registry import Estimates, FlowPair, Terms, estimates_loss
-from rdvfi.training.objectives.coarse import CoarseFlow, Pair
+from rdvfi.training.objectives.coarse import CoarseFlow, LabelledPair
 from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.parts import load_parts
 from rdvfi.training.recipes import compose_stages
@@ -155,7 +155,7 @@ def test_exact_estimates_have_no_error_on_any_grid() -> None:
         batch[FLOWS[s]] = flow * torch.tensor([1.0, -1.0])[None, :, None, None, None]
         batch[FLOWS[s]] = batch[FLOWS[s]].expand(b, 2, 2, h // s, w // s)
         batch[VISIBLE[s]] = torch.ones(b, 2, h // s, w // s)
-    pair = Pair.of(batch)
+    pair = LabelledPair.of(batch)
     onward = flow[0].expand(b, -1, -1, -1)
     for stride in (16, 8, 4, 1):
         made = torch.cat((onward, -onward)).expand(-1, -1, h // stride, w // stride) / stride
@@ -164,7 +164,7 @@ def test_exact_estimates_have_no_error_on_any_grid() -> None:
     with pytest.raises(ValueError, match=r"an estimate of \(2, 3\) cells has no known flow"):
         pair.known(torch.zeros(2 * b, 2, 2, 3), SIZE)
     with pytest.raises(ValueError, match=r"a batch of pairs needs \['exact', 'visible_4'\]"):
-        Pair.of({name: value for name, value in batch.items() if name not in (EXACT, VISIBLE[4])})
+        LabelledPair.of({name: value for name, value in batch.items() if name not in (EXACT, VISIBLE[4])})
 
 
 class _Shift(FlowEstimator):

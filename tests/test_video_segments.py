@@ -21,7 +21,7 @@ import rdvfi
 from rdvfi.media.reader import SourceFrame
 from rdvfi.media.timestamps import Moment, Stamp
 from rdvfi.video import OtherJob, Stopped, interpolate_video
-from rdvfi.video.reel import Step
+from rdvfi.video.reel import ReelStep
 from rdvfi.video.segment_store import FolderStore, ObjectStore, SegmentStore
 from rdvfi.video.segments import in_segments, settled
 from rdvfi.video.timing import Interval
@@ -308,13 +308,13 @@ def test_a_segment_file_depends_on_its_content_alone(tmp_path) -> None:
     assert one.read_bytes() == two.read_bytes()
 
 
-def _step(index: int, count: int) -> Step:
+def _step(index: int, count: int) -> ReelStep:
     """What lies within a step is right, how long its last frame is shown is not known yet."""
     begin = Fraction(index)
     lasts = [*(Fraction(1, count) for _ in range(count - 1)), Fraction(1, 9)]
     moments = tuple(Moment(index, Fraction(j, count), begin + Fraction(j, count), lasts[j]) for j in range(count))
     frame = SourceFrame(np.zeros((1, 1, 3), np.uint8), Stamp(begin, Fraction(1)))
-    return Step(frame, frame, Interval(index, begin, begin + 1, False), moments)
+    return ReelStep(frame, frame, Interval(index, begin, begin + 1, False), moments)
 
 
 @settings(max_examples=50, deadline=None)

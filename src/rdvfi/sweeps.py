@@ -34,7 +34,7 @@ _DIRECTORY = "hydra.sweep.dir="
 
 
 @dataclass(frozen=True)
-class Point:
+class SweepPoint:
     """One point of a sweep: its overrides, and what came of it."""
 
     number: int
@@ -51,10 +51,10 @@ class Sweep:
     """All points of a sweep."""
 
     folder: Path
-    points: tuple[Point, ...]
+    points: tuple[SweepPoint, ...]
 
     @property
-    def failed(self) -> tuple[Point, ...]:
+    def failed(self) -> tuple[SweepPoint, ...]:
         """Those that came to nothing."""
         return tuple(point for point in self.points if point.error is not None)
 
@@ -149,9 +149,9 @@ def _directory(settings: Sequence[str], into: Path | None) -> Path:
     return into if into is not None else Path("multirun") / time.strftime("%Y-%m-%d") / time.strftime("%H-%M-%S")
 
 
-def _point(told: Mapping[str, Any]) -> Point:
+def _point(told: Mapping[str, Any]) -> SweepPoint:
     pairs = (text.lstrip("+").partition("=") for text in told["overrides"])
-    return Point(told["number"], {key: value for key, _, value in pairs}, told["row"], told["error"])
+    return SweepPoint(told["number"], {key: value for key, _, value in pairs}, told["row"], told["error"])
 
 
 def _shown(value: Any) -> str:

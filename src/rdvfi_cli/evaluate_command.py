@@ -15,7 +15,7 @@ from rdvfi_cli.progress import Progress
 from rdvfi_cli.sweeping import Chosen, Hydra, shown, swept
 
 if TYPE_CHECKING:
-    from rdvfi.evaluation.cost import Point
+    from rdvfi.evaluation.cost import CostPoint
     from rdvfi.evaluation.results import Report
 
 
@@ -286,7 +286,7 @@ def _listed(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _tell(point: "Point") -> None:
+def _tell(point: "CostPoint") -> None:
     """A point of a sweep on the error stream, for they take a while."""
     took = f"failed: {point.failed}" if point.ms is None else f"{point.ms:.0f} ms"
     typer.echo(f"{point.method}, {point.size[1]}x{point.size[0]}, {point.frames} new: {took}", err=True)

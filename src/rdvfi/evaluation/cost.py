@@ -51,7 +51,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Point:
+class CostPoint:
     """One measurement of a sweep: the median milliseconds of a whole pair, or why there is none."""
 
     method: str
@@ -82,8 +82,8 @@ def sweep(
     widths: Sequence[int] = WIDTHS,
     counts: Sequence[int] = COUNTS,
     rounds: int = ROUNDS,
-    on_point: Callable[[Point], None] | None = None,
-) -> list[Point]:
+    on_point: Callable[[CostPoint], None] | None = None,
+) -> list[CostPoint]:
     """Times at several widths with `FRAMES` new frames, and with several numbers of frames at the pair's own size.
 
     A method that fails at one size, for example since memory runs out, has a point that says so.
@@ -98,15 +98,15 @@ def sweep(
     return points
 
 
-def _point(method: Method, first: Image, last: Image, count: int, rounds: int) -> Point:
+def _point(method: Method, first: Image, last: Image, count: int, rounds: int) -> CostPoint:
     h, w = first.shape[-2:]
     try:
-        return Point(method.name, (h, w), count, _milliseconds(method, first, last, count, rounds))
+        return CostPoint(method.name, (h, w), count, _milliseconds(method, first, last, count, rounds))
     except FAILURES as error:
-        return Point(method.name, (h, w), count, None, str(error).splitlines()[0])
+        return CostPoint(method.name, (h, w), count, None, str(error).splitlines()[0])
 
 
-def plot(points: Sequence[Point], own_size: tuple[int, int]) -> "Figure":
+def plot(points: Sequence[CostPoint], own_size: tuple[int, int]) -> "Figure":
     """Milliseconds per new frame against width, and of a whole pair against the number of frames.
 
     Raises:
@@ -135,7 +135,7 @@ def plot(points: Sequence[Point], own_size: tuple[int, int]) -> "Figure":
     return figure
 
 
-def save_sweep(points: Sequence[Point], own_size: tuple[int, int], path: Path, *, environment: str) -> None:
+def save_sweep(points: Sequence[CostPoint], own_size: tuple[int, int], path: Path, *, environment: str) -> None:
     """Write the plot as ``path`` and its points as JSON beside it, which also says where they were taken."""
     figure = plot(points, own_size)
     figure.suptitle(environment, fontsize=8)

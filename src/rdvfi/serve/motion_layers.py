@@ -42,7 +42,7 @@ class Layer(Enum):
 
 
 @dataclass(frozen=True, eq=False)
-class Paths:
+class PointPaths:
     """Paths of points of the first frame, in pixels of the frame."""
 
     points: Float[np.ndarray, "n s 2"]
@@ -56,7 +56,7 @@ class Paths:
         device: torch.device,
         *,
         points: Sequence[tuple[float, float]] = (),
-    ) -> "Paths":
+    ) -> "PointPaths":
         """The paths of points through a frame of this height and width.
 
         Args:

@@ -20,7 +20,7 @@ from rdvfi.media.pixels import Picture
 from rdvfi.serve import clip_job
 from rdvfi.serve.limits import Limits, split_files
 from rdvfi.serve.motion_layers import Layer
-from rdvfi.serve.session import Models, Pair, Session
+from rdvfi.serve.session import Models, OpenedPair, Session
 from rdvfi.video.engine import Stopped
 
 _LOGGER = logging.getLogger(__name__)
@@ -188,7 +188,7 @@ class Handlers:
         if not pictures:
             return _view("")
         session.opened = self._limits.read_pair(pictures)
-        session.pair = Pair.of(session.opened, self._models, choice)
+        session.pair = OpenedPair.of(session.opened, self._models, choice)
         return _view(session.pair.line(), picture=session.pair.shown(0.5, Layer.NONE, paths=False))
 
     def clear(self, session: Session) -> tuple[Any, ...]:
@@ -202,7 +202,7 @@ class Handlers:
         if session.opened is None:
             self._models.get(choice)
             return gr.skip(), gr.skip()  # pyright: ignore[reportReturnType]
-        session.pair = Pair.of(session.opened, self._models, choice)
+        session.pair = OpenedPair.of(session.opened, self._models, choice)
         return session.pair.line(), _inline(session.pair.shown(time, Layer(layer), paths=paths))
 
     @told
@@ -243,7 +243,7 @@ class Handlers:
         session.stopped.set()
 
 
-def _pair(session: Session) -> Pair:
+def _pair(session: Session) -> OpenedPair:
     if session.pair is None:
         raise ValueError("there are no two pictures here (they are kept for an hour); drop them again")
     return session.pair

@@ -11,7 +11,7 @@ from rdvfi.config import build
 from rdvfi.interfaces import Motion
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import Picture, Pixels, to_picture, to_pixels, to_tensor
-from rdvfi.serve.motion_layers import Layer, Paths, draw_layer, longest_flow
+from rdvfi.serve.motion_layers import Layer, PointPaths, draw_layer, longest_flow
 from rdvfi.video.ready import choose_place, ready_model
 
 
@@ -70,24 +70,24 @@ class Models:
     def warm_up(self) -> None:
         """Build the first model and draw with it, so that the first visitor need not wait for it."""
         pixels = torch.rand(1, 3, 720, 1280).mul(255).byte()[0].permute(1, 2, 0).numpy()
-        Pair.of((pixels, pixels), self, self.choices[0]).frame(0.5)
+        OpenedPair.of((pixels, pixels), self, self.choices[0]).frame(0.5)
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class OpenedPair:
     """Two pictures and the motion between them: from one estimate, frames and layers of any time."""
 
     model: Interpolator
     images: tuple[torch.Tensor, torch.Tensor]
     motion: Motion
-    paths: Paths
+    paths: PointPaths
     longest: float
     deep: bool
     drawing: threading.Lock
 
     @classmethod
     @torch.inference_mode()
-    def of(cls, pixels: tuple[Pixels, Pixels], models: Models, choice: str) -> "Pair":
+    def of(cls, pixels: tuple[Pixels, Pixels], models: Models, choice: str) -> "OpenedPair":
         """Estimate the motion of two pictures of one size.
 
         Raises:
@@ -99,7 +99,7 @@ class Pair:
             first, last = first.float(), last.float()
         with models.drawing:
             motion = model.estimate(first, last)
-            paths = Paths.of(motion.trajectory, (first.shape[-2], first.shape[-1]), model.device)
+            paths = PointPaths.of(motion.trajectory, (first.shape[-2], first.shape[-1]), model.device)
             longest = longest_flow(motion.trajectory, torch.zeros(1, device=model.device))
         deep = any(each.dtype.itemsize > 1 for each in pixels)
         return cls(model, (first, last), motion, paths, longest, deep, models.drawing)
@@ -147,7 +147,7 @@ class Session:
     def __init__(self) -> None:
         self.waiting: Path | None = None
         self.opened: tuple[Pixels, Pixels] | None = None
-        self.pair: Pair | None = None
+        self.pair: OpenedPair | None = None
         self.clip: Path | None = None
         self.stopped = threading.Event()
 

@@ -26,7 +26,7 @@ from rdvfi.media.source_parts import Trimmed
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.writer import open_sink
 from rdvfi.motion.trajectory.plot import flow_colours
-from rdvfi.serve.motion_layers import Layer, Paths, draw_layer, longest_flow
+from rdvfi.serve.motion_layers import Layer, PointPaths, draw_layer, longest_flow
 from rdvfi.types import Image
 from rdvfi.video.ready import DEFAULT_MODEL, ModelLike, ready_model
 
@@ -169,14 +169,14 @@ class _Drawing:
                 drawn = to_picture(to_pixels(self._model.render(img0, img1, motion, when)[0, 0], deep=False))
                 yield _grid([self._panel(layer, drawn, motion, paths, when, img0) for layer in self.layers])
 
-    def _paths(self, motion: Motion, size: tuple[int, int]) -> Paths:
+    def _paths(self, motion: Motion, size: tuple[int, int]) -> PointPaths:
         device = self._model.device
         if not self._points:
-            return Paths.of(motion.trajectory, size, device)
-        return Paths.of(motion.trajectory, size, device, points=self._points)
+            return PointPaths.of(motion.trajectory, size, device)
+        return PointPaths.of(motion.trajectory, size, device, points=self._points)
 
     def _panel(
-        self, layer: str, drawn: Picture, motion: Motion, paths: Paths, when: torch.Tensor, img0: Image
+        self, layer: str, drawn: Picture, motion: Motion, paths: PointPaths, when: torch.Tensor, img0: Image
     ) -> Picture:
         time = float(when)
         if layer == "paths":

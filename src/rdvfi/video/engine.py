@@ -24,7 +24,7 @@ from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.frames_between import Mask, Pairs
 from rdvfi.video.job_report import PairReport, UncertainPair, VideoReport
 from rdvfi.video.pipeline import Prefetch
-from rdvfi.video.reel import Step, played, stepwise
+from rdvfi.video.reel import ReelStep, played, stepwise
 from rdvfi.video.scene_changes import SceneChanges
 from rdvfi.video.segment_output import SegmentOutput
 from rdvfi.video.segment_store import SEGMENT_FRAMES, SegmentStore
@@ -160,7 +160,7 @@ class Engine:
         output.end(segment.number, record.to_json(), keep=always or segment.number > 0 or not segment.last)
         return record
 
-    def _count(self, step: Step) -> None:
+    def _count(self, step: ReelStep) -> None:
         self._gaps += step.gap
         self._steps_through += 1
         self._read = max(self._read, self._steps_through)
@@ -173,13 +173,13 @@ class Engine:
             self._read += not isinstance(self._retiming, Ramped)
             yield frame
 
-    def _steps(self, frames: Iterable[SourceFrame]) -> Iterator[Step]:
+    def _steps(self, frames: Iterable[SourceFrame]) -> Iterator[ReelStep]:
         if isinstance(self._retiming, Ramped):
             since = self._source.frames if self._source.repeatable else None
             return played(frames, self._retiming, self._source.info, since, max_gap=self._max_gap)
         return stepwise(frames, self._retiming, slow=self._slow, max_gap=self._max_gap, loop=self._loop)
 
-    def _shown(self, step: Step, record: SegmentRecord) -> Iterator[tuple[Pixels, Moment]]:
+    def _shown(self, step: ReelStep, record: SegmentRecord) -> Iterator[tuple[Pixels, Moment]]:
         """The output frames of a step."""
         if step.last is None or step.gap:
             yield from ((step.first.pixels, moment) for moment in step.moments)

@@ -23,7 +23,7 @@ _SINCE = Callable[[Fraction], Iterator[SourceFrame]]
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class ReelStep:
     """Two neighbouring source frames and the output frames from the first up to the last, without the last itself."""
 
     first: SourceFrame
@@ -42,7 +42,7 @@ def stepwise(
     slow: Fraction = Fraction(1),
     max_gap: Fraction | None = None,
     loop: bool = False,
-) -> Iterator[Step]:
+) -> Iterator[ReelStep]:
     """The steps of a stream, each as soon as its second frame is read.
 
     Args:
@@ -64,12 +64,12 @@ def stepwise(
     for interval, moments in schedule(stamps(), retiming, max_gap=longest, loop=loop):
         first = held.popleft()
         gap = longest is not None and not interval.last and interval.end - interval.start > longest
-        yield Step(first, held[0] if held else None, interval, tuple(moments), gap)
+        yield ReelStep(first, held[0] if held else None, interval, tuple(moments), gap)
 
 
 def played(
     frames: Iterable[SourceFrame], ramped: Ramped, info: SourceInfo, since: _SINCE | None, *, max_gap: Fraction | None
-) -> Iterator[Step]:
+) -> Iterator[ReelStep]:
     """The steps along a curve of speed.
 
     Args:
@@ -111,7 +111,7 @@ def played(
             )
             for each in shown
         )
-        yield Step(start, last, interval, tuple(moments), gap)
+        yield ReelStep(start, last, interval, tuple(moments), gap)
 
 
 class _Located(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 
 from rdvfi.media.reader import SourceInfo
 from rdvfi.video.job_report import PairReport, UncertainPair, VideoReport
-from rdvfi.video.reel import Step
+from rdvfi.video.reel import ReelStep
 
 
 @dataclass
@@ -15,7 +15,7 @@ class Segment:
     """Some steps, to be walked through once."""
 
     number: int
-    steps: Iterator[Step]
+    steps: Iterator[ReelStep]
     last: bool = False
     """Whether no segment follows; known when its steps are through."""
 
@@ -68,14 +68,14 @@ def summed_up(
     )
 
 
-def settled(steps: Iterator[Step], *, lasts: bool) -> Iterator[Step]:
+def settled(steps: Iterator[ReelStep], *, lasts: bool) -> Iterator[ReelStep]:
     """Steps whose moments last until the next one begins, which may be in a later step.
 
     Args:
         steps: In order.
         lasts: Whether the last moment is shown until the source ends.
     """
-    held: Step | None = None
+    held: ReelStep | None = None
     end: Fraction | None = None
     for step in steps:
         end = step.interval.end
@@ -89,15 +89,15 @@ def settled(steps: Iterator[Step], *, lasts: bool) -> Iterator[Step]:
         yield _until(held, end if lasts else None)
 
 
-def _until(step: Step, end: Fraction | None) -> Step:
+def _until(step: ReelStep, end: Fraction | None) -> ReelStep:
     return replace(step, moments=(*step.moments[:-1], step.moments[-1].until(end)))
 
 
-def in_segments(steps: Iterator[Step], length: int) -> Iterator[Segment]:
+def in_segments(steps: Iterator[ReelStep], length: int) -> Iterator[Segment]:
     """Segments that end with the first step with which they have ``length`` output frames."""
     following = next(steps, None)
 
-    def part() -> Iterator[Step]:
+    def part() -> Iterator[ReelStep]:
         nonlocal following
         count = 0
         while following is not None and count < length:

@@ -168,7 +168,7 @@ class _Filter:
 
 
 @dataclass
-class _Pair:
+class _PairMotion:
     """Two frames, and their motion once somebody needed it."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -188,7 +188,7 @@ class _Frames:
     def __init__(self, model: Interpolator, seed: int, workers: int, scenes: SceneChanges) -> None:
         self._model, self._seed, self._scenes = model, seed, scenes
         self._slots = threading.Semaphore(workers)
-        self._pairs: OrderedDict[int, _Pair] = OrderedDict()
+        self._pairs: OrderedDict[int, _PairMotion] = OrderedDict()
         self._kept = 2 * workers + 2
         self._keeping = threading.Lock()
 
@@ -217,7 +217,7 @@ class _Frames:
 
     def _motion(self, index: int, first: Image, last: Image) -> Motion:
         with self._keeping:
-            pair = self._pairs.setdefault(index, _Pair())
+            pair = self._pairs.setdefault(index, _PairMotion())
             self._pairs.move_to_end(index)
             while len(self._pairs) > self._kept:
                 self._pairs.popitem(last=False)

@@ -83,7 +83,7 @@ class Window:
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class GaussNewtonFit:
     """How well a flow explains the source, and the steps that would explain it better.
 
     Attributes:
@@ -98,7 +98,7 @@ class Fit:
     misfit: Float[Tensor, "n 2 h w"]
 
 
-def fit(surface: Surface, window: Window, flow: Float[Tensor, "n 2 h w"]) -> Fit:
+def fit(surface: Surface, window: Window, flow: Float[Tensor, "n 2 h w"]) -> GaussNewtonFit:
     """Compare every source with its target along a flow.
 
     Args:
@@ -122,7 +122,7 @@ def partner(both: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     return torch.cat((second, first))
 
 
-def _fitted(surface: Surface, window: Window, seen: Float[Tensor, "n 2 h w"]) -> Fit:
+def _fitted(surface: Surface, window: Window, seen: Float[Tensor, "n 2 h w"]) -> GaussNewtonFit:
     apart = seen - surface.values
     error = apart[:, :1]
     products = F.avg_pool2d(surface.gradient * error, window.stride)
@@ -130,7 +130,7 @@ def _fitted(surface: Surface, window: Window, seen: Float[Tensor, "n 2 h w"]) ->
         _solved(matrix, window_mean(products, side), window.stride)
         for matrix, side in zip(window.matrices, window.sides, strict=True)
     )
-    return Fit((small, large), F.pixel_unshuffle(error, window.stride), _misfit(apart, window))
+    return GaussNewtonFit((small, large), F.pixel_unshuffle(error, window.stride), _misfit(apart, window))
 
 
 def _misfit(apart: Float[Tensor, "n 2 h w"], window: Window) -> Float[Tensor, "n 2 hs ws"]:

@@ -38,7 +38,7 @@ from rdvfi.motion.flow.local_refinement import (
     INPUT_CHANNELS,
     Features,
     RefinementInputs,
-    Step,
+    RefinementStep,
     Wide,
     bilinear_conv,
     doubled,
@@ -101,11 +101,11 @@ class GlobalLocal(FlowEstimator):
         self.features = Features(fine_width, width)
         self.descriptor = nn.Conv2d(width, _COMPARED, 1)
         scores = (2 * _RADIUS + 1) ** 2
-        self.step = Step(scores + 16 + INPUT_CHANNELS, width, Wide(width))
+        self.step = RefinementStep(scores + 16 + INPUT_CHANNELS, width, Wide(width))
         self.upsample = bilinear_conv(width)
         self.enter = nn.Conv2d(width, fine_width, 1)
         body = nn.Sequential(nn.SiLU(), conv(fine_width, fine_width), ResidualBlock(fine_width))
-        self.fine_step = Step(4 + INPUT_CHANNELS, fine_width, body)
+        self.fine_step = RefinementStep(4 + INPUT_CHANNELS, fine_width, body)
 
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         """See `rdvfi.interfaces.FlowEstimator.forward`."""

@@ -60,7 +60,7 @@ class Wide(nn.Module):
         return self.near(x + far)
 
 
-class Step(nn.Module):
+class RefinementStep(nn.Module):
     """One refinement of a flow; the state carries what earlier iterations found.
 
     Args:
@@ -113,7 +113,7 @@ class RefinementInputs:
 
     @torch.no_grad()
     def at(self, flow: Float[Tensor, "n 2 h w"]) -> tuple[list[Tensor], list[Tensor]]:
-        """What is to be read at a flow, and the alternatives to it; see `Step.forward`."""
+        """What is to be read at a flow, and the alternatives to it; see `RefinementStep.forward`."""
         fitted = fit(self.surface, self.window, flow)
         small, large = fitted.steps
         return_error = flow + backward_warp(partner(flow), flow)

@@ -50,7 +50,7 @@ _SPLATTED = 1e-2
 class SourceKnotTrajectory(KnotTrajectory):
     """Paths of the pixels of both ends, computed from flow fields at knots."""
 
-    paths: "Once[tuple[Paths, Paths]]" = field(default_factory=lambda: Once(), repr=False)
+    paths: "Once[tuple[KnotPaths, KnotPaths]]" = field(default_factory=lambda: Once(), repr=False)
     """From the first and from the last frame, computed from the fields at the first need."""
 
     __repr__ = short_repr
@@ -74,10 +74,10 @@ class SourceKnotTrajectory(KnotTrajectory):
         """The same with the paths computed."""
         return replace(self, paths=Once(self._paths()))
 
-    def _paths(self) -> "tuple[Paths, Paths]":
+    def _paths(self) -> "tuple[KnotPaths, KnotPaths]":
         return self.paths.get(self._computed_paths)
 
-    def _computed_paths(self) -> "tuple[Paths, Paths]":
+    def _computed_paths(self) -> "tuple[KnotPaths, KnotPaths]":
         steps = Steps.between(torch.cat((self.from_first, self.from_last), dim=2), self.knots)
         first, last, gaps = self.from_first, self.from_last.flip(1), self.knots.diff()
         behind, behind_error = steps.behind.flip(1), steps.behind_error.flip(1)
@@ -88,7 +88,7 @@ class SourceKnotTrajectory(KnotTrajectory):
 
 
 @dataclass(frozen=True, eq=False)
-class Paths:
+class KnotPaths:
     """Where the pixels of one end frame are at every knot."""
 
     travel: Fields
@@ -98,10 +98,10 @@ class Paths:
     to_other_end: Float[Tensor, "b 1 2 h w"]
     from_first: bool
 
-    def flipped(self) -> "Paths":
+    def flipped(self) -> "KnotPaths":
         """The same paths with the knots in the other order."""
         other = not self.from_first
-        return Paths(self.travel.flip(1), self.uncertainty.flip(1), self.to_other_end, other)
+        return KnotPaths(self.travel.flip(1), self.uncertainty.flip(1), self.to_other_end, other)
 
     def at(
         self,
@@ -148,7 +148,7 @@ def _follow(
     steps: Float[Tensor, "b s 2 h w"],
     errors: Float[Tensor, "b s 1 h w"],
     gaps: Float[Tensor, " s"],
-) -> Paths:
+) -> KnotPaths:
     """Paths of the pixels of the frame that ``fields`` lead to, whose own knot is the first.
 
     Args:
@@ -172,7 +172,7 @@ def _follow(
         uncertainty.append(flow_length(guess + backward_warp(fields[:, k + 1], guess)))
     travel.append(across)
     uncertainty.append(flow_length(across + backward_warp(fields[:, -1], across)))
-    return Paths(torch.stack(travel, 1), torch.stack(uncertainty, 1), across[:, None], True)
+    return KnotPaths(torch.stack(travel, 1), torch.stack(uncertainty, 1), across[:, None], True)
 
 
 def _agreement(error: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:

@@ -52,7 +52,7 @@ class _Small(NamedTuple):
     residual: _Pixels  # the fourth value means nothing, as in images
 
 
-class _Pair(NamedTuple):
+class _BandInputs(NamedTuple):
     """What all bands of one pair of frames share."""
 
     first: _Pixels
@@ -104,7 +104,7 @@ def draw_in_bands(img0: Image, img1: Image, maps: Float[Tensor, "b t 8 h w"]) ->
         for first, last, times, drawn in zip(img0, img1, maps, frames, strict=True):
             pixels0, pixels1 = pool.map(_interleaved, (first, last))
             small = [*pool.map(functools.partial(_packed, size=size), times)]
-            pair = _Pair(pixels0, pixels1, small, drawn.numpy())
+            pair = _BandInputs(pixels0, pixels1, small, drawn.numpy())
             tasks = deque((top, time) for top in range(0, size[0], rows) for time in range(t))
             workers = [pool.submit(_work, pair, tasks, rows) for _ in range(threads)]
             for worker in workers:
@@ -153,7 +153,7 @@ def _centres(small: int, large: int) -> Float[np.ndarray, " n"]:
     return ((np.arange(-1, small + 1) + 0.5) * (large / small) - 0.5).astype(np.float32)
 
 
-def _work(pair: _Pair, tasks: deque[tuple[int, int]], rows: int) -> None:
+def _work(pair: _BandInputs, tasks: deque[tuple[int, int]], rows: int) -> None:
     """Draw bands while there are any; all in the same memory, because fresh memory is slow."""
     height, width = pair.frames.shape[-2:]
     rows = min(rows, height)
@@ -170,7 +170,7 @@ def _work(pair: _Pair, tasks: deque[tuple[int, int]], rows: int) -> None:
 
 
 def _draw(
-    pair: _Pair,
+    pair: _BandInputs,
     small: _Small,
     top: int,
     out: Float[np.ndarray, "3 rows W"],

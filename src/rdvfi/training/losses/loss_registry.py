@@ -39,13 +39,12 @@ from rdvfi.training.losses.motion import (
     ExactFlow,
     flow_loss,
 )
-from rdvfi.training.losses.photometric import L1, L2, PSNR, Census, Edges
+from rdvfi.training.losses.photometric import L1, L2, Census, Edges, PSNRLoss
 
 __all__ = [
     "L1",
     "L2",
     "LPIPS",
-    "PSNR",
     "AdjacentFlow",
     "Census",
     "Drawing",
@@ -65,6 +64,7 @@ __all__ = [
     "MatchingLoss",
     "NearestDraw",
     "Needs",
+    "PSNRLoss",
     "Terms",
     "Theta",
     "estimates_loss",

@@ -40,7 +40,7 @@ class L2(Loss):
 
 
 @losses.register("psnr")
-class PSNR(Loss):
+class PSNRLoss(Loss):
     """The PSNR of each frame, upside down: samples that are nearly exact count as much as others.
 
     Other losses of frames hardly see errors so small, and give such samples up for the rest.

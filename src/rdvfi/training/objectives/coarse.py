@@ -33,7 +33,7 @@ _ONE_SURFACE = 8.0
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class LabelledPair:
     """A batch of pairs: the pictures, and the flow of the pairs one way and then the other.
 
     ``flows`` are by stride, in full-size pixels; ``exact`` is 1 where occluded points are known too.
@@ -46,7 +46,7 @@ class Pair:
     exact: Float[Tensor, " n"]
 
     @classmethod
-    def of(cls, batch: Batch) -> "Pair":
+    def of(cls, batch: Batch) -> "LabelledPair":
         """Read a batch; whether it is one of pairs is told by `holds_pairs`.
 
         Raises:
@@ -154,7 +154,7 @@ class CoarseFlow(Objective):
 
     def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
         evidence = (
-            self._of_pairs(Pair.of(batch), moment)
+            self._of_pairs(LabelledPair.of(batch), moment)
             if holds_pairs(batch)
             else self._of_clips(ClipBatch.of(batch), moment)
         )
@@ -174,7 +174,7 @@ class CoarseFlow(Objective):
         """A sheet of the first samples: see `rdvfi.training.sheet.draw_flows`."""
         few = {name: value[:2] for name, value in batch.items()}
         if holds_pairs(few):
-            pair = Pair.of(few)
+            pair = LabelledPair.of(few)
             first, last = pair.first, pair.last
             known, seen = pair.flows[_FINEST], pair.visible[_FINEST]
         else:
@@ -193,7 +193,7 @@ class CoarseFlow(Objective):
         # The estimator's own: what a generator fills in would hide its mistakes from the loss.
         return [torch.cat(estimator.both_ways(first, last))], None
 
-    def _of_pairs(self, pair: Pair, moment: TrainingStep) -> Evidence:
+    def _of_pairs(self, pair: LabelledPair, moment: TrainingStep) -> Evidence:
         """Every estimate beside the flow on its own grid."""
         size = (pair.first.shape[-2], pair.first.shape[-1])
         flows, matched = self._estimates(pair.first, pair.last, moment)
