@@ -10,12 +10,13 @@ SEEDS = (0,)
 _L2 = (("theta", 1.0), ("l2", 10.0))
 _FLOW = (*_L2, ("flow", 1.0))
 
+MOTION_STEPS = 200
 MOTION = (
-    Run("iterative"),
-    Run("direct"),
-    Run("iterative", inner=3),
-    Run("iterative", inner=1),
-    Run("iterative", inner=15),
+    Run("iterative", steps=MOTION_STEPS),
+    Run("direct", steps=MOTION_STEPS),
+    Run("iterative", steps=MOTION_STEPS, inner=3),
+    Run("iterative", steps=MOTION_STEPS, inner=1),
+    Run("iterative", steps=MOTION_STEPS, inner=15),
 )
 LOSSES = (
     Run("theta", losses=_L2[:1]),
@@ -29,7 +30,7 @@ DIRECT_GENERATION = Run("direct generation", losses=_L2[:1], decoded=True)
 
 def all_runs() -> list[Run]:
     """Every training."""
-    denoisers = (*LOSSES, DIRECT_GENERATION, ALL_LEVELS)
+    denoisers = (*LOSSES[::-1], ALL_LEVELS, DIRECT_GENERATION)
     again = [replace(run, seed=seed) for seed in MOTION_SEEDS[1:] for run in MOTION]
     more = [replace(run, seed=seed) for seed in SEEDS[1:] for run in denoisers]
     return [*MOTION, *denoisers, *again, *more]

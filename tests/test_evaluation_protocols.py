@@ -11,10 +11,10 @@ from skimage import data
 from typer.testing import CliRunner
 
 import clips
-from rdvfi.evaluation import evaluate_protocol
+from rdvfi.evaluation import evaluate
 from rdvfi.evaluation.dataset_protocol import Protocol, load_protocol, protocols
-from rdvfi.evaluation.protocol import choose_protocol
 from rdvfi.evaluation.protocol_windows import check_copy, find_windows, fitted, windows_of
+from rdvfi.evaluation.window_source import choose_protocol
 from rdvfi.media.images import write_png
 from rdvfi_cli.data_command import application
 
@@ -241,12 +241,12 @@ def test_a_protocol_is_evaluated(tmp_path: Path) -> None:
             (root / "JPEGImages/480p" / clip).mkdir(parents=True, exist_ok=True)
             write_png(root / f"JPEGImages/480p/{clip}/{i:05d}.png", picture[100:164, 100 + 2 * i : 196 + 2 * i].copy())
     protocol = replace(load_protocol("davis-7"), expect={"windows": 4}, resize=(48, 48), metrics=("psnr", "fid"))
-    report = evaluate_protocol(protocol, root, models=["dis", "blend"])
+    report = evaluate(root, protocol=protocol, models=["dis", "blend"])
     assert (report.clip, report.gap, report.size, report.pairs, report.frames) == ("DAVIS-7", 8, (48, 48), 4, 28)
     assert report.score("dis").psnr > report.score("blend").psnr
     assert {row.clip for row in report.windows} == {"JPEGImages/480p/one", "JPEGImages/480p/two"}
     assert set(report.score("dis").intervals) == {"psnr"}
-    assert evaluate_protocol(protocol, root, models=["blend"], pairs=1, metrics=["ssim"]).pairs == 1
+    assert evaluate(root, protocol=protocol, models=["blend"], pairs=1, metrics=["ssim"]).pairs == 1
 
 
 def test_the_command_checks_a_copy(tmp_path: Path) -> None:

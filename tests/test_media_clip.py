@@ -1,8 +1,10 @@
 """Frames by number: a number means the same picture wherever reading starts."""
 
 import io
+import subprocess
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -54,6 +56,27 @@ def test_colours_keep_their_brightness_and_order(video: Path, tmp_path: Path) ->
     assert means == pytest.approx([clips.level(10), clips.level(40)], abs=0.75)
     cv2.imwrite(str(tmp_path / "0.png"), np.full((16, 16, 3), (10, 20, 200), np.uint8))
     assert next(open_clip(tmp_path).frames())[0, 0].tolist() == [200, 20, 10]
+
+
+def test_ffmpegs_own_conversion_is_that_of_its_program(tmp_path: Path) -> None:
+    """``conversion="ffmpeg"`` gives what PyAV, and to a step FFmpeg's program, give by default; "exact" is brighter."""
+    rng, path = np.random.default_rng(0), tmp_path / "noise.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for _ in range(3):
+            picture = cv2.resize(rng.integers(0, 256, (8, 12, 3), np.uint8), (96, 64))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    with av.open(str(path)) as container:
+        own = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    read = open_clip(path, conversion="ffmpeg").read([0, 1, 2])
+    assert all(np.array_equal(a, b) for a, b in zip(read, own, strict=True))
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(path), str(tmp_path / "%d.png")], check=True)
+    written = [cv2.imread(str(tmp_path / f"{i}.png"))[..., ::-1].astype(int) for i in (1, 2, 3)]
+    assert max(np.abs(a - b).max() for a, b in zip(read, written, strict=True)) <= 1
+    exact = open_clip(path).read([0, 1, 2])
+    assert 0.5 < np.mean(exact) - np.mean(read) < 2.0
 
 
 def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:

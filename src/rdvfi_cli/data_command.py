@@ -54,8 +54,8 @@ def check(
     ] = None,
 ) -> None:
     """Tell what is wrong with a copy of a published set: missing files, counts, sizes, damage, hashes."""
-    from rdvfi.evaluation.protocol import choose_protocol
     from rdvfi.evaluation.protocol_windows import check_copy, find_windows
+    from rdvfi.evaluation.window_source import choose_protocol
 
     chosen = choose_protocol(protocol, gap)
     wrong = 0

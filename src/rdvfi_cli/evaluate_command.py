@@ -71,6 +71,10 @@ def evaluate(
             help="Leave out pairs with a scene cut between them. By default in long clips only.",
         ),
     ] = None,
+    conversion: Annotated[
+        str,
+        typer.Option(help="Of video to RGB: ffmpeg, its default, as published figures are taken by; or exact."),
+    ] = "ffmpeg",
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -122,23 +126,24 @@ def evaluate(
     from rich.console import Console
 
     from rdvfi.evaluation import cost as costs
-    from rdvfi.evaluation import protocol as windows
+    from rdvfi.evaluation import evaluate as measure_all
     from rdvfi.evaluation import result_tables
     from rdvfi.evaluation.external_frames import export_inputs
     from rdvfi.evaluation.html_report import ExamplePairs, write_page
+    from rdvfi.evaluation.measure import usable_device
     from rdvfi.evaluation.methods import ModelMethod, create_methods
-    from rdvfi.evaluation.metrics import DEFAULT
     from rdvfi.evaluation.metrics import metrics as known_metrics
-    from rdvfi.evaluation.protocol_windows import find_windows, windows_of
     from rdvfi.evaluation.results import check_output
+    from rdvfi.evaluation.window_source import WindowSource
 
-    _check_source(clip, protocol, root, start=start, max_size=max_size, skip_cuts=skip_cuts)
-    gap = 9 if gap is None and protocol is None else gap
+    given: dict[str, Any] = {"start": start, "pairs": pairs, "max_size": max_size, "skip_cuts": skip_cuts}
+    given |= {"conversion": conversion, "protocol": protocol}
+    source = WindowSource(_place(clip, protocol, root), gap=gap, **given)
     if output is not None:
         check_output(output)
     if sweep is not None:
         costs.check_plot(sweep)
-    gaps = _gaps(gap, report_gaps, report_page)
+    gaps = _gaps(gap if protocol else source.distance, report_gaps, report_page)
     use_threads(threads)
     selections = _selections(model or [], recipe or [], overrides or [], config_dir)
     if selections and shown(next(iter(selections.values())), Hydra(False, cfg, info, config_dir)):
@@ -150,10 +155,8 @@ def evaluate(
     if not names and not selections:
         raise ValueError("--models names no method")
     if multirun:
-        if clip is None:
-            raise ValueError("--multirun needs a clip; it does not go with --protocol")
-        options = {"gap": gap, "start": start, "pairs": pairs, "max_size": max_size, "skip_cuts": skip_cuts}
-        job = partial(_score, clip, options | {"device": device, "dtype": parse_dtype(dtype)})
+        options = given | {"gap": gap, "device": device, "dtype": parse_dtype(dtype)}
+        job = partial(_score, str(source.clip), options)
         swept(next(iter(selections.values())), job, objective="psnr", into=_folder_of(output), quiet=quiet)
         return
     built = [ModelMethod(one.built(device, parse_dtype(dtype), seed=0), name=name) for name, one in selections.items()]
@@ -161,33 +164,25 @@ def evaluate(
     compared = [*built, *(name for name in names if name not in selections), *(external or ())]
     if compare is not None and compare not in names:
         raise ValueError(f"--compare is {compare!r}; it must be one of --models: {', '.join(names)}")
-    chosen = sorted(known_metrics) if metrics == "all" else None if metrics is None else _listed(metrics)
-    if protocol is not None and root is not None:
-        total = len(find_windows(windows.choose_protocol(protocol, gap), root).windows[:pairs])
-        take = partial(windows.evaluate_protocol, protocol, root, metrics=chosen)
-        pairs_of = partial(windows_of, windows.choose_protocol(protocol, gap), root, pairs=pairs)
-    else:
-        assert clip is not None
-        total = sum(
-            windows.count_windows(clip, gap=g, start=start, pairs=pairs) for g in gaps if g is not None and g > 0
-        )
-        source = {"start": start, "max_size": max_size, "skip_cuts": skip_cuts}
-        take = partial(windows.evaluate, clip, metrics=DEFAULT if chosen is None else chosen, **source)
-        pairs_of = partial(windows.clip_windows, clip, gap=gap or 9, start=start, pairs=pairs, max_size=max_size)
     if export is not None:
-        typer.echo(f"wrote the inputs of {export_inputs(pairs_of(), export)} pairs below {export}")
+        typer.echo(f"wrote the inputs of {export_inputs(source.windows(), export)} pairs below {export}")
         return
+    total = sum(WindowSource(source.clip, gap=one, **given).count() for one in gaps)
+    where = usable_device(device)
+    methods = create_methods(compared, device=where, dtype=parse_dtype(dtype))
     done = itertools.count(1)
     with Progress(quiet=quiet) as progress, ExamplePairs() as examples:
         progress.show(0, total)
         measure = partial(
-            take,
-            models=compared,
-            pairs=pairs,
+            measure_all,
+            source.clip,
+            **given,
+            models=methods,
+            metrics=sorted(known_metrics) if metrics == "all" else None if metrics is None else _listed(metrics),
             perceptual=perceptual,
             group_by=groups if report_page is None else list(dict.fromkeys((*groups, "motion"))),
             cost=cost,
-            device=device,
+            device=where,
             dtype=parse_dtype(dtype),
             on_window=lambda: progress.show(next(done), total),
         )
@@ -214,9 +209,7 @@ def evaluate(
     if report_page is not None:
         console.print(f"saved {report_page}", soft_wrap=True)
     if sweep is not None:
-        where = windows.usable_device(device)
-        methods = create_methods(compared, device=where, dtype=parse_dtype(dtype))
-        pair = next(pairs_of()).inputs(where)
+        pair = next(source.windows()).inputs(where)
         points = costs.sweep(methods, *pair, on_point=None if quiet else _tell)
         h, w = pair[0].shape[-2:]
         costs.save_sweep(points, (h, w), sweep, environment=f"{report.environment.line()}, {dtype}")
@@ -247,8 +240,8 @@ def _selections(
 
 def _score(clip: str, options: dict[str, Any], point: Chosen, folder: Path, given: Sequence[str]) -> dict[str, Any]:
     """A point of a sweep: quality and time of its model."""
+    from rdvfi.evaluation import evaluate as measure
     from rdvfi.evaluation.methods import ModelMethod
-    from rdvfi.evaluation.protocol import evaluate as measure
 
     method = ModelMethod(point.built(options["device"], options["dtype"], seed=0), name="model")
     report = measure(clip, models=[method], **options)
@@ -292,20 +285,11 @@ def _tell(point: "CostPoint") -> None:
     typer.echo(f"{point.method}, {point.size[1]}x{point.size[0]}, {point.frames} new: {took}", err=True)
 
 
-def _check_source(
-    clip: str | None,
-    protocol: str | None,
-    root: Path | None,
-    *,
-    start: int,
-    max_size: int | None,
-    skip_cuts: bool | None,
-) -> None:
-    """Either a clip, or a protocol with the folder of its clips."""
+def _place(clip: str | None, protocol: str | None, root: Path | None) -> str | Path:
+    """The clip, or the folder of a protocol's clips: either."""
     if (clip is None) == (protocol is None):
         given = "neither is given" if clip is None else f"got {clip} and {protocol}"
         raise ValueError(f"name a clip, or a protocol with --protocol and --root; {given}")
     if (protocol is None) != (root is None):
         raise ValueError("--protocol and --root belong together: a protocol, and the folder of its clips")
-    if protocol is not None and (start or max_size is not None or skip_cuts is not None):
-        raise ValueError("--start, --max-size and --skip-cuts do not apply to a protocol, which says these itself")
+    return clip or root or ""

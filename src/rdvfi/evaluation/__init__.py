@@ -4,7 +4,7 @@ from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.function_method import FunctionMethod
 from rdvfi.evaluation.laboratory import motion_scene, motion_scenes
 from rdvfi.evaluation.methods import create_method
-from rdvfi.evaluation.protocol import evaluate, evaluate_protocol
+from rdvfi.evaluation.protocol import evaluate
 from rdvfi.evaluation.results import Report, Score
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "Score",
     "create_method",
     "evaluate",
-    "evaluate_protocol",
     "motion_scene",
     "motion_scenes",
 ]

@@ -19,6 +19,7 @@ References:
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from math import ceil
 
 import numpy as np
@@ -39,12 +40,19 @@ class Method(ABC):
     warm_up: bool = True
     """Whether its first call is slower than the others, so that it is called once before time is taken."""
 
+    timed: bool = True
+    """Whether its calls take the time that making frames takes; reading ready frames does not."""
     outside: bool = False
-    """Whether other processes do its work, so that their memory is counted."""
+    """Whether other processes do its work; `memory_of` is theirs then."""
 
     def begin(self, window: EvaluationWindow) -> None:
         """Told which window comes next; nearly all methods need not know."""
         del window
+
+    def memory_of(self, call: Callable[[], object]) -> float | None:
+        """Peak memory in megabytes of the other processes that work in ``call``, where they can be measured."""
+        call()
+        return None
 
     @property
     def model(self) -> Interpolator | None:

@@ -5,12 +5,10 @@ with n: ``extra = (t_n - t_1) / (n - 1)``, ``fixed = t_1 - extra``. One figure f
 x8, hides which of them a method is good at.
 
 Peak memory is what a call takes beyond what was in use before it: on CUDA of the allocator, on a CPU (Linux only) of
-the process; of programs run outside it is the largest one's whole memory.
+the process; of programs run outside it is the whole memory of the largest of them.
 """
 
 import json
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -65,6 +63,8 @@ def cost_of(
     method: Method, img0: Image, img1: Image, *, dtype: str, frames: int = FRAMES, rounds: int = ROUNDS
 ) -> Cost:
     """The cost of one method on a pair, in medians over ``rounds`` after one call that is not counted."""
+    if not method.timed:
+        raise ValueError("its frames lie ready, so making them takes no time here")
     one = _milliseconds(method, img0, img1, 1, rounds)
     many = _milliseconds(method, img0, img1, frames, rounds)
     extra = (many - one) / (frames - 1)
@@ -100,6 +100,8 @@ def sweep(
 
 def _point(method: Method, first: Image, last: Image, count: int, rounds: int) -> CostPoint:
     h, w = first.shape[-2:]
+    if not method.timed:
+        return Point(method.name, (h, w), count, None, "its frames lie ready")
     try:
         return CostPoint(method.name, (h, w), count, _milliseconds(method, first, last, count, rounds))
     except FAILURES as error:
@@ -181,8 +183,7 @@ def _resized(image: Image, width: int) -> Float[torch.Tensor, "b 3 _ _"]:
 
 def _peak_megabytes(method: Method, call: Callable[[], object], device: torch.device) -> float | None:
     if method.outside:
-        call()
-        return _children_megabytes()
+        return method.memory_of(call)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
@@ -206,8 +207,3 @@ def _reset_resident_peak() -> float | None:
 def _resident(field: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(float(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(field))
-
-
-def _children_megabytes() -> float:
-    unit = 1.0 if sys.platform == "darwin" else 1024.0
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6

@@ -14,11 +14,13 @@ but no shell runs it. ``name@FOLDER`` runs a documented command (`templates`) in
 ``name=FOLDER`` reads frames that were made elsewhere; see `rdvfi.evaluation.external_frames`.
 """
 
+import os
 import re
 import shlex
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,6 +37,13 @@ from rdvfi.types import Image, Times, Video
 PLACES = ("first", "last", "count", "out", "pair", "width", "height", "work", "time", "frame", "levels")
 TIMEOUT = 3600.0
 """Seconds that a program may take for one pair."""
+_WATCH = """
+import os, sys
+_, status, used = os.wait4(os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ), 0)
+print(used.ru_maxrss, file=open(sys.argv[1], "a"))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""Runs a program from a small process: the system counts what started a program to the program's peak memory."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,7 @@ class ExternalCommand(Method):
 
     def __init__(self, name: str, template: Template, *, folder: Path | None = None) -> None:
         self.name, self.template, self.folder = name, template, folder
+        self._watch: list[str] = []
 
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
         """Frames at evenly spaced ``times``.
@@ -126,7 +136,8 @@ class ExternalCommand(Method):
 
     def _run(self, arguments: list[str]) -> None:
         try:
-            done = subprocess.run(arguments, cwd=self.folder, capture_output=True, timeout=TIMEOUT, check=False)
+            command = [*self._watch, *arguments]
+            done = subprocess.run(command, cwd=self.folder, capture_output=True, timeout=TIMEOUT, check=False)
         except FileNotFoundError as error:
             where = "" if self.folder is None else f" in {self.folder}"
             raise RuntimeError(f"there is no program {arguments[0]}{where}") from error
@@ -135,6 +146,19 @@ class ExternalCommand(Method):
         if done.returncode:
             said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines() or ["it said nothing"]
             raise RuntimeError(f"{arguments[0]} ended with code {done.returncode}: {said[-1]}")
+
+    def memory_of(self, call: Callable[[], object]) -> float | None:
+        """Peak memory of the largest program that ``call`` has this method run."""
+        if not hasattr(os, "wait4"):
+            return None
+        with tempfile.NamedTemporaryFile("r") as peaks:
+            self._watch = [sys.executable, "-I", "-S", "-c", _WATCH, peaks.name]
+            try:
+                call()
+            finally:
+                self._watch = []
+            unit = 1.0 if sys.platform == "darwin" else 1024.0
+            return max(float(line) for line in peaks) * unit / 1e6
 
 
 def external_method(text: str) -> Method:

@@ -25,7 +25,7 @@ _INPUTS = ("first", "last")
 class FramesFolder(Method):
     """Frames that lie ready: ``folder/CLIP/FIRST/``, or ``folder/FIRST/`` for one clip."""
 
-    warm_up = False
+    warm_up = timed = False
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder

@@ -61,8 +61,9 @@ class _Tally:
     milliseconds: list[float] = field(default_factory=list)
     failed: Exception | None = None
 
-    def add(self, made: MadeFrames, seconds: float, unavailable: dict[str, str]) -> None:
-        self.milliseconds.append(1000.0 * seconds / len(made.frames))
+    def add(self, made: MadeFrames, seconds: float | None, unavailable: dict[str, str]) -> None:
+        if seconds is not None:
+            self.milliseconds.append(1000.0 * seconds / len(made.frames))
         found: dict[str, Sample] = {}
         for name, metric in self.metrics.items():
             if name in unavailable or (metric.needs_flows and made.flows is None):
@@ -76,7 +77,7 @@ class _Tally:
     def score(self, name: str, units: Sequence[str], unavailable: dict[str, str]) -> Score:
         if self.failed is not None:
             return Score(name, failed=_reason(self.failed))
-        score = Score(name, ms_per_frame=median(self.milliseconds))
+        score = Score(name, ms_per_frame=median(self.milliseconds) if self.milliseconds else None)
         for metric_name, metric in self.metrics.items():
             if metric_name not in unavailable:
                 self._summarise(score, metric_name, metric, units, unavailable)
@@ -98,7 +99,7 @@ class _Tally:
         score.values[name] = weighted_mean(samples)
         if (between := interval(samples, [units[i] for i in taken])) is not None:
             score.intervals[name] = between
-        if (middle := middle_mean(samples)) is not None:
+        if metric.per_frame and (middle := middle_mean(samples)) is not None:
             score.middle[name] = middle
 
 
@@ -211,19 +212,20 @@ def _take(
         tally.failed = error
         return
     made = MadeFrames(window, quantise(frames), flows)
-    tally.add(made, seconds, unavailable)
+    tally.add(made, seconds if method.timed else None, unavailable)
     if observe is not None:
         observe(method, made)
 
 
 def _with_cost(score: Score, method: Method, window: EvaluationWindow, device: torch.device, dtype: str) -> Score:
-    """The score with what the method costs; a method that cannot make other numbers of frames has no cost."""
+    """The score with what the method costs, or why that is not known."""
     if score.failed is not None:
         return score
+    method.begin(window)
     try:
         return replace(score, cost=cost_of(method, *window.inputs(device), dtype=dtype))
-    except FAILURES:
-        return score
+    except FAILURES as error:
+        return replace(score, no_cost=_reason(error))
 
 
 def _raise_if_none_is_left(tallies: Mapping[str, _Tally]) -> None:

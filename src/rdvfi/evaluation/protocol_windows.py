@@ -18,7 +18,7 @@ from rdvfi.evaluation.clip_evaluation import EvaluationWindow
 from rdvfi.evaluation.dataset_protocol import Protocol
 from rdvfi.media.clip import VIDEO_SUFFIXES, open_clip
 from rdvfi.media.images import is_image, list_images, read_image
-from rdvfi.media.pixels import Picture, to_picture
+from rdvfi.media.pixels import FFMPEG, Picture, to_picture
 
 _GAMMA = 2.2
 
@@ -32,15 +32,15 @@ class WindowFiles:
     files: tuple[Path, ...]
     numbers: tuple[int, ...] = ()
 
-    def read(self) -> list[Picture]:
-        """The frames in order, 8-bit RGB.
+    def read(self, *, conversion: str = FFMPEG) -> list[Picture]:
+        """The frames in order, 8-bit RGB; ``conversion`` is that of video (`rdvfi.media.colour`).
 
         Raises:
             FileNotFoundError: If one is missing.
             ValueError: If one is damaged.
         """
         if self.numbers:
-            return open_clip(self.files[0]).read(self.numbers)
+            return open_clip(self.files[0], conversion=conversion).read(self.numbers)
         return [to_picture(read_image(file)) for file in self.files]
 
 
@@ -96,7 +96,9 @@ def check_copy(protocol: Protocol, root: Path, *, hashes: Path | None = None) ->
             seen.update(keys)
 
 
-def windows_of(protocol: Protocol, root: Path, *, pairs: int | None = None) -> Iterator[EvaluationWindow]:
+def windows_of(
+    protocol: Protocol, root: Path, *, pairs: int | None = None, conversion: str = FFMPEG
+) -> Iterator[EvaluationWindow]:
     """The windows of a whole copy, one at a time, cropped and reduced; ``pairs`` takes the first ones only.
 
     Raises:
@@ -107,7 +109,7 @@ def windows_of(protocol: Protocol, root: Path, *, pairs: int | None = None) -> I
     if copy.problems:
         first, *others = copy.problems
         raise ValueError(first + (f" (and {len(others)} more; rdvfi data check lists them)" if others else ""))
-    return (_window(files, protocol) for files in islice(copy.windows, pairs))
+    return (_window(files, protocol, conversion) for files in islice(copy.windows, pairs))
 
 
 @dataclass(frozen=True)
@@ -206,8 +208,8 @@ def _named(protocol: Protocol, root: Path, problems: list[str]) -> Iterator[_Fou
         yield _Found(_of_files(protocol, name, files[: protocol.last]), len(files) - len(missing))
 
 
-def _window(files: WindowFiles, protocol: Protocol) -> EvaluationWindow:
-    pictures = files.read()
+def _window(files: WindowFiles, protocol: Protocol, conversion: str) -> EvaluationWindow:
+    pictures = files.read(conversion=conversion)
     for problem in _wrong_sizes(pictures, files, protocol):
         raise ValueError(problem)
     return EvaluationWindow(files.first, np.stack([fitted(picture, protocol) for picture in pictures]), files.clip)

@@ -40,7 +40,10 @@ def _row(score: "Score", names: Sequence[str]) -> list[str]:
     values = [written(name, score.values.get(name)) for name in names]
     cost = score.cost
     times = (score.ms_per_frame, *((None,) * 3 if cost is None else (cost.fixed_ms, cost.extra_ms, cost.peak_mb)))
-    return [score.method, *values, *("" if value is None else f"{value:.1f}" for value in times)]
+    row = [score.method, *values, *("" if value is None else f"{value:.1f}" for value in times)]
+    if score.failed is None and score.ms_per_frame is None:
+        row[len(values) + 1] = "not timed"
+    return row
 
 
 def written(name: str, value: float | None, *, signed: bool = False) -> str:
@@ -88,8 +91,9 @@ def group_table(report: "Report", name: str) -> "Table":
 
 
 def notes(report: "Report") -> list[str]:
-    """The metrics that could not be taken, and why, a line each."""
-    return [f"no {name}: {why}" for name, why in report.unavailable.items()]
+    """The metrics and costs that could not be taken, and why, a line each."""
+    costs = {f"cost of {score.method}": score.no_cost for score in report.scores if score.no_cost is not None}
+    return [f"no {name}: {why}" for name, why in {**report.unavailable, **costs}.items()]
 
 
 def markdown_table(report: "Report") -> str:

@@ -26,7 +26,8 @@ _OUTPUTS = (".json", ".csv", ".md")
 class Score:
     """Means of one method over all frames that it made, by metric.
 
-    ``ms_per_frame`` is the median over pairs of the whole time for a pair divided by its new frames.
+    ``ms_per_frame`` is the median over pairs of the whole time for a pair divided by its new frames; None
+    where nothing was made, as for frames that lie ready.
     """
 
     method: str
@@ -40,6 +41,8 @@ class Score:
     """Means over the frames in the middle between two inputs, where there is one."""
     cost: Cost | None = None
     """Time per pair and per extra frame, and memory, where they were asked for."""
+    no_cost: str | None = None
+    """Why there is none."""
 
     @property
     def psnr(self) -> float:
@@ -65,6 +68,7 @@ class Score:
         """Everything in one mapping, the metrics by their own names."""
         rest = {"ms_per_frame": self.ms_per_frame, "failed": self.failed}
         cost = {} if self.cost is None else {"cost": asdict(self.cost)}
+        cost |= {} if self.no_cost is None else {"no_cost": self.no_cost}
         return {
             "method": self.method,
             **self.values,
@@ -154,6 +158,8 @@ class Report:
     windows: tuple[WindowRow, ...] = ()
     unavailable: Mapping[str, str] = field(default_factory=dict)
     """Metrics that could not be taken, and why."""
+    conversion: str = ""
+    """Of video to RGB, "ffmpeg" or "exact"."""
 
     def score(self, method: str) -> Score:
         """The score of one method.
@@ -204,7 +210,10 @@ class Report:
         best = next((score.method for score in self.scores if score.failed is None), None)
         windows = ",\n".join(f"  {json.dumps(row.flat())}" for row in self.windows)
         plain = {
-            **{name: getattr(self, name) for name in ("clip", "gap", "size", "sizes", "pairs", "frames", "skipped")},
+            **{
+                name: getattr(self, name)
+                for name in ("clip", "gap", "size", "sizes", "pairs", "frames", "skipped", "conversion")
+            },
             "scores": [score.flat() for score in self.scores],
             "differences": [asdict(one) for one in self.differences(best)] if best else [],
             "losses": [asdict(loss) for loss in self.losses],

@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 
 from rdvfi.media.images import is_image, list_images, read_image
-from rdvfi.media.pixels import Picture, to_picture
+from rdvfi.media.pixels import EXACT, Picture, to_picture
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v"})
 """Files that `find_clips` takes for videos; `open_clip` opens any that FFmpeg reads."""
@@ -81,10 +81,10 @@ class FolderClip(Clip):
 class VideoClip(Clip):
     """The frames of a video file, or of one that is held in memory."""
 
-    def __init__(self, file: Path | BytesIO) -> None:
+    def __init__(self, file: Path | BytesIO, *, conversion: str = EXACT) -> None:
         from rdvfi.media.probe import name_of, read_index
 
-        self._file = file
+        self._file, self._conversion = file, conversion
         self.name = name_of(file)
         self._index = read_index(file)
 
@@ -94,11 +94,15 @@ class VideoClip(Clip):
     def _decode(self, numbers: Sequence[int]) -> Iterator[Picture]:
         from rdvfi.media.decoder import decode_frames
 
-        return decode_frames(self._file, self._index, numbers)
+        return decode_frames(self._file, self._index, numbers, conversion=self._conversion)
 
 
-def open_clip(path: str | os.PathLike[str]) -> Clip:
+def open_clip(path: str | os.PathLike[str], *, conversion: str = EXACT) -> Clip:
     """A video file or a folder of images.
+
+    Args:
+        path: Of the file or folder.
+        conversion: Of a video to RGB: "exact", or "ffmpeg" for that of most evaluations (`rdvfi.media.colour`).
 
     Raises:
         FileNotFoundError: If there is none.
@@ -107,7 +111,7 @@ def open_clip(path: str | os.PathLike[str]) -> Clip:
     place = Path(path)
     if not place.exists():
         raise FileNotFoundError(f"no such clip: {place}")
-    return FolderClip(place) if place.is_dir() else VideoClip(place)
+    return FolderClip(place) if place.is_dir() else VideoClip(place, conversion=conversion)
 
 
 def find_clips(folder: Path) -> dict[str, Clip]:

@@ -9,9 +9,12 @@ The conversion flags are chosen by measurement. libswscale's default darkens eve
 one 8-bit step in each round trip; with accurate rounding and full chroma interpolation the mean
 error is below 0.1. `BICUBIC` must stay: with `BILINEAR`, full chroma interpolation to 48-bit RGB
 overflows (swscale 9.5).
+
+`FFMPEG` is that default, for evaluation alone: ``ffmpeg clip.mp4 %d.png``, PyAV, OpenCV and imageio convert so,
+and published figures are of such pictures. There, a file that names no matrix has that of BT.601 whatever its size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import av
@@ -19,7 +22,7 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from rdvfi.media.pixels import Pixels
+from rdvfi.media.pixels import EXACT, FFMPEG, Pixels
 
 LIMITED, FULL = 1, 2
 """Colour ranges, as FFmpeg numbers them."""
@@ -87,10 +90,14 @@ class Converter:
         deep: Whether arrays have 16 bits a channel.
         headroom: Keep video levels: 8-bit luma of 16 to 235 stays 16 to 235 in RGB, so that brighter
             and darker values, which cameras write, come out again as they went in.
+        conversion: To RGB, `EXACT` or `FFMPEG`.
     """
 
-    def __init__(self, colour: Colour, *, deep: bool, headroom: bool = False) -> None:
+    def __init__(self, colour: Colour, *, deep: bool, headroom: bool = False, conversion: str = EXACT) -> None:
+        if conversion == FFMPEG and colour.matrix not in _SWSCALE_MATRIX:
+            colour = replace(colour, matrix=_BT601)
         self._colour = colour
+        self._flags = Interpolation.BICUBIC if conversion == FFMPEG else _FLAGS
         self._rgb = "rgb48le" if deep else "rgb24"
         self._headroom = headroom
         self._reformatter = VideoReformatter()
@@ -150,7 +157,7 @@ class Converter:
             dst_colorspace=matrix,
             src_color_range=FULL if source_full else LIMITED,
             dst_color_range=FULL if target_full else LIMITED,
-            interpolation=_FLAGS,
+            interpolation=self._flags,
         )
 
 

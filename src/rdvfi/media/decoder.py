@@ -11,11 +11,13 @@ import av.error
 from av.container import InputContainer
 
 from rdvfi.media.colour import Colour, Converter
-from rdvfi.media.pixels import Picture, to_picture
+from rdvfi.media.pixels import EXACT, Picture, to_picture
 from rdvfi.media.probe import VideoIndex, name_of, open_video, video_stream
 
 
-def decode_frames(file: Path | BytesIO, index: VideoIndex, numbers: Sequence[int]) -> Iterator[Picture]:
+def decode_frames(
+    file: Path | BytesIO, index: VideoIndex, numbers: Sequence[int], *, conversion: str = EXACT
+) -> Iterator[Picture]:
     """Frames of a file by rising number, 8-bit RGB, each as soon as it is decoded.
 
     Raises:
@@ -24,7 +26,7 @@ def decode_frames(file: Path | BytesIO, index: VideoIndex, numbers: Sequence[int
     if not numbers:
         return
     with open_video(file) as container:
-        converter = Converter(Colour.of(video_stream(container, file).codec_context), deep=False)
+        converter = Converter(Colour.of(video_stream(container, file).codec_context), deep=False, conversion=conversion)
     wanted = set(numbers)
     try:
         for number, frame in _numbered(file, index, numbers[0]):

@@ -18,6 +18,10 @@ Pixels = UInt8[np.ndarray, "_ _ _"] | UInt16[np.ndarray, "_ _ _"]
 
 BLACK = (0, 0, 0)
 
+EXACT, FFMPEG = "exact", "ffmpeg"
+"""Conversions of video to RGB: by accurate arithmetic, or as libswscale's default; see `rdvfi.media.colour`."""
+CONVERSIONS = (EXACT, FFMPEG)
+
 
 def to_tensor(pixels: Opaque, *, device: torch.device, dtype: torch.dtype) -> Image:
     """RGB pixels as one (1, 3, H, W) image in [0, 1].

@@ -54,7 +54,7 @@ class ColorVideoVDP(Metric):
         ImportError: If ``cvvdp`` is not installed.
     """
 
-    title, better, decimals = "CVVDP", Better.HIGHER, 3
+    title, better, decimals, per_frame = "CVVDP", Better.HIGHER, 3, False
 
     def __init__(self, *, device: str = "cpu") -> None:
         super().__init__()

@@ -77,12 +77,14 @@ class Metric(nn.Module, ABC):
     """Heading of its column."""
     better: Better
     decimals: int = 4
+    per_frame: bool = True
+    """Whether it has a value for each new frame, so that there is one of the middle frame."""
     needs_flows: bool = False
     """Whether it reads `MadeFrames.flows`; such a metric is taken where the true motion is known."""
 
     @abstractmethod
     def measure(self, made: MadeFrames) -> Sample:
-        """Values of the window: one per frame, or one for all.
+        """Values of the window: one per frame, or, where it is not `per_frame`, any number of them.
 
         Raises:
             ValueError: If the frames cannot be measured by it, for example because they are too small.

@@ -42,7 +42,7 @@ def flicker(sequence: Frames, true: Frames) -> Float[Tensor, " m"]:
 class WarpingError(Metric):
     """Mean squared difference along the true motion, times 1000."""
 
-    title, better, decimals = "warp error e-3", Better.LOWER, 3
+    title, better, decimals, per_frame = "warp error e-3", Better.LOWER, 3, False
 
     def measure(self, made: MadeFrames) -> Sample:
         """One value per step from frame to frame."""
