@@ -101,7 +101,7 @@ def sweep(
 def _point(method: Method, first: Image, last: Image, count: int, rounds: int) -> CostPoint:
     h, w = first.shape[-2:]
     if not method.timed:
-        return Point(method.name, (h, w), count, None, "its frames lie ready")
+        return CostPoint(method.name, (h, w), count, None, "its frames lie ready")
     try:
         return CostPoint(method.name, (h, w), count, _milliseconds(method, first, last, count, rounds))
     except FAILURES as error:
