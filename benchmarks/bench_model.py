@@ -28,7 +28,7 @@ Size = tuple[int, int]
 
 @pytest.fixture(scope="module")
 def model(device: torch.device) -> Interpolator:
-    pytest.importorskip("cv2", reason="RDVFI-S starts from OpenCV's flow, which is not installed")
+    pytest.importorskip("cv2", reason="the example clip is read by OpenCV, which is not installed")
     return rdvfi.create_model("rdvfi-s", device=device)
 
 
@@ -121,19 +121,20 @@ def bench_render(compared: Compared, model: Interpolator, size: Size, dtype: tor
     )
 
 
-@pytest.mark.parametrize("name", ["dis", "sift-dis", "matched-dis"])
+@pytest.mark.parametrize("name", ["dis", "sift-dis", "matched-dis", "global-local"])
 def bench_coarse_flow(compared: Compared, device: torch.device, name: str) -> None:
     """Both directions of the coarse flow at the motion size; what learns as it ships."""
     size = (256, 448)
     pair = inputs.real_pair(size, device, torch.float32)
     flow = rdvfi.flows.create(name)
-    if name == "matched-dis":
-        flow = rdvfi.create_model("rdvfi-s", device=device).generator.coarse
+    shipped = {"matched-dis": "rdvfi-s1", "global-local": "rdvfi-s"}
+    if name in shipped:
+        flow = rdvfi.create_model(shipped[name], device=device).generator.coarse
     compared(
         flow.both_ways,
         pair,
         operation="coarse flow, both directions",
         implementation=name,
         size=size,
-        ours="matched-dis",
+        ours="global-local",
     )

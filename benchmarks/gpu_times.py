@@ -173,11 +173,8 @@ def _model(notes: Notes, name: str, model: rdvfi.Interpolator, sizes: dict[str, 
 
 
 def small(notes: Notes) -> None:
-    """RDVFI-S in half precision, its coarse flow on tensors alone."""
+    """RDVFI-S in half precision."""
     model = rdvfi.create_model("rdvfi-s", device=notes.device, dtype=torch.float16)
-    learned = getattr(model.generator.coarse, "learned", None)
-    if learned is not None:  # OpenCV's part leaves the device
-        model.generator.coarse = learned
     cuda = notes.device.type == "cuda"
     _model(notes, "rdvfi-s float16", model, notes.sizes if cuda else {"192x128": (128, 192)})
 

@@ -1,6 +1,6 @@
 """Where a model loses: its coarse flow, its knots, or its drawing, replaced by the truth in turn.
 
-    python research/bound_motion.py benchmarks/results/0.2.0/bounds.json --model rdvfi-s
+    python research/bound_motion.py benchmarks/results/0.2.0/bounds.json --model rdvfi-s1
 
 Procedural scenes (`rdvfi.evaluation.procedural`) give the exact flow between the end frames and at
 the knots. Measured on both held-out sets at x9 are the model as it is, the model with exact coarse
@@ -133,7 +133,7 @@ def variants(model: Interpolator, scenes: list[Scenes]) -> list[ModelMethod]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("output", type=Path, help="a JSON file")
-    parser.add_argument("--model", default="rdvfi-s", help="a model with a coarse flow")
+    parser.add_argument("--model", default="rdvfi-s1", help="a model with a coarse flow")
     parser.add_argument("--scenes", type=int, default=12, help="of each set")
     chosen = parser.parse_args()
     pictures, found = held_out_pictures(), {}

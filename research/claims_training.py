@@ -52,8 +52,8 @@ STEPS = (1, 2, 4, 8)
 """Spans from knot to knot for N = 15, 7, 3 and 1."""
 RATE = 2e-3
 WIDTH = 24
-"""Channels of every network that is trained; RDVFI-S has 48."""
-MODEL, MODEL_RECIPE = "rdvfi-s", "rdvfi_s"
+"""Channels of every network that is trained; RDVFI-S1 has 48."""
+MODEL, MODEL_RECIPE = "rdvfi-s1", "rdvfi_s1"
 """The model whose parts the trainings share: it has the paper's phi_1 and phi_2."""
 
 
@@ -173,12 +173,12 @@ def knots(inner: int) -> Tensor:
 
 
 def shipped() -> Interpolator:
-    """RDVFI-S as it ships, frozen."""
+    """RDVFI-S1 as it ships, frozen."""
     return rdvfi.create_model(MODEL).requires_grad_(False).eval()
 
 
 def fresh(run: Run) -> Interpolator:
-    """RDVFI-S at `WIDTH`, its denoiser fresh, its other parts as they ship; DIS is its coarse flow."""
+    """RDVFI-S1 at `WIDTH`, its denoiser fresh, its other parts as they ship; DIS is its coarse flow."""
     torch.manual_seed(run.seed)
     model = rdvfi.build(MODEL_RECIPE, "coarse=dis", f"backbone.width={WIDTH}", *run.overrides)
     known = shipped()

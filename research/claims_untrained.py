@@ -176,16 +176,16 @@ SHIPPED: dict[str, Callable[[Interpolator], Interpolator]] = {
     "4 steps": with_steps(4),
     "8 steps": with_steps(8),
 }
-"""RDVFI-S with one thing changed."""
+"""RDVFI-S1 with one thing changed."""
 
 
 @torch.inference_mode()
 def shipped_model(size: tuple[int, int], seeds: range) -> Table:
-    """RDVFI-S with one thing changed: errors of its trajectory, and PSNR of its frames, by group."""
+    """RDVFI-S1 with one thing changed: errors of its trajectory, and PSNR of its frames, by group."""
     known = {group: [Truth.of(scene) for scene in scenes(names, size, seeds)] for group, names in GROUPS.items()}
     found: Table = {}
     for row, change in SHIPPED.items():
-        model = change(rdvfi.create_model("rdvfi-s").eval())
+        model = change(rdvfi.create_model("rdvfi-s1").eval())
         found[row] = {}
         for group, truths in known.items():
             errors, quality = [], []
@@ -201,9 +201,9 @@ def shipped_model(size: tuple[int, int], seeds: range) -> Table:
 
 @torch.inference_mode()
 def motion_size(seeds: range) -> Table:
-    """RDVFI-S on frames of 1024x576 with its motion found at other sizes, and the seconds of `estimate` on a CPU."""
+    """RDVFI-S1 on frames of 1024x576 with its motion found at other sizes, and the seconds of `estimate` on a CPU."""
     areas = {"224x126": 224 * 126, "448x252, as it ships": 448 * 256, "1024x576, full size": 1024 * 576}
-    model = rdvfi.create_model("rdvfi-s").eval()
+    model = rdvfi.create_model("rdvfi-s1").eval()
     middle = TIMES[3:4]
     taken: dict[str, dict[str, list[float]]] = {row: {} for row in areas}
     for group, names in GROUPS.items():
@@ -222,7 +222,7 @@ def motion_size(seeds: range) -> Table:
 @torch.inference_mode()
 def decoded_or_warped(size: tuple[int, int], seeds: range) -> Table:
     """Frames at the seven knots: warped along the trajectory, or the keyframes decoded; and true latents decoded."""
-    model = rdvfi.create_model("rdvfi-s").eval()
+    model = rdvfi.create_model("rdvfi-s1").eval()
     times = torch.arange(1, 8) / 8
     found: Table = {"warped along the trajectory (ours)": {}, "keyframes decoded": {}, "true latents decoded": {}}
     for group, names in GROUPS.items():

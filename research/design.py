@@ -1,4 +1,4 @@
-"""The choices of RDVFI-S's design that `search_design` compares, and what each of them changes."""
+"""The choices of RDVFI-S1's design that `search_design` compares, and what each of them changes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Part:
     """One part trained from scratch.
 
     Attributes:
-        stage: A stage of ``rdvfi_s``.
+        stage: A stage of ``rdvfi_s1``.
         overrides: Of its recipe.
         model: Of the model's recipe.
         times: As many `STEPS` as this.

@@ -4,7 +4,7 @@ PSNR (dB), gradient ratio and mean error of what must not move (8-bit levels) on
 of models with their rules and without, and of baselines:
 
     python research/measure_content.py benchmarks/results/0.2.0/content-cpu-1-thread.json \
-        --model rdvfi-s --model rdvfi-s2 --method rife --method dis
+        --model rdvfi-s1 --model rdvfi-s --method rife --method dis
 
 Two pairs at gap 2 and one at gap 8 of every case. A stopped run goes on where it was; rows of another
 commit are measured again.

@@ -1,10 +1,10 @@
-"""Search for RDVFI-S's design: one choice exchanged at a time, every training with the same steps.
+"""Search for RDVFI-S1's design: one choice exchanged at a time, every training with the same steps.
 
     python research/search_design.py data runs/search \
         benchmarks/results/0.2.0/design-search.jsonl --clip bikes.mp4
 
 Everything starts from the weights that ship. Where a part is compared, it alone is trained from
-scratch, by its stage of ``rdvfi_s`` with the schedule shortened to `design.STEPS`, on the same
+scratch, by its stage of ``rdvfi_s1`` with the schedule shortened to `design.STEPS`, on the same
 batches and from the same seed; the choice that ships is trained so too and is what the others are
 compared with. Where weights can stay (knots, bases, parts left out), the shipped ones are measured
 again.
@@ -106,8 +106,8 @@ def assembled(part: Part | None, sources: Iterable[Part], out: Path, keys: Seque
     chosen = [*sources, *([part] if part else [])]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        model = build("rdvfi_s", *dict.fromkeys(o for each in chosen for o in each.model))
-    shipped = rdvfi.create_model("rdvfi-s")
+        model = build("rdvfi_s1", *dict.fromkeys(o for each in chosen for o in each.model))
+    shipped = rdvfi.create_model("rdvfi-s1")
     fresh = {each.name for each in chosen}
     model.generator.autoencoder.load_state_dict(shipped.generator.autoencoder.state_dict())  # pyright: ignore
     if "backbone" not in fresh and hasattr(model.generator, "denoiser"):
@@ -133,7 +133,7 @@ def trained(variant: Variant, model: Interpolator, data: Path, out: Path, report
     module = part_of(model, part.name)
     if not file.exists():
         stage = stage_of(variant.key, part, data, out)
-        feed = open_feed(stage.data, rdvfi.create_model("rdvfi-s"), out, report)
+        feed = open_feed(stage.data, rdvfi.create_model("rdvfi-s1"), out, report)
         objective = objective_of(stage, part, model.train())
         Trainer(stage.stage, objective, feed, stage.engine, out, report=report).fit()
         write_weights(file, dict(module.state_dict()))
@@ -151,7 +151,7 @@ def stage_of(name: str, part: Part, data: Path, out: Path) -> Stage:
         "engine.device=cpu",
     )
     fixed = (f"data.folder={data}", f"out={out}", f"stage={name}", *shortened, *FIXED[part.stage])
-    return compose_stages(f"rdvfi_s/{part.stage}", [*fixed, *part.overrides])[0]
+    return compose_stages(f"rdvfi_s1/{part.stage}", [*fixed, *part.overrides])[0]
 
 
 def objective_of(stage: Stage, part: Part, model: Interpolator) -> Objective:

@@ -57,7 +57,7 @@ def test_a_motion_moves_with_all_that_it_holds() -> None:
             model.render(toy.textured(1, 48, 64), toy.textured(1, 48, 64, seed=1), m, [0.5]) for m in (motion, same)
         ]
         assert torch.equal(*frames)
-    shipped = rdvfi.create_model("rdvfi-s2")
+    shipped = rdvfi.create_model("rdvfi-s")
     real = shipped.estimate(toy.textured(1, 48, 64), toy.textured(1, 48, 64, seed=1))
     again = real.to("cpu")
     times = torch.tensor([0.3])

@@ -136,7 +136,7 @@ def test_the_example_of_one_pair_runs(elsewhere: Path, monkeypatch: pytest.Monke
 def test_the_example_of_many_files_runs(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copyfile("examples/clips/branch.mp4", "clips.mp4")  # a folder with one short clip
     Path("in").mkdir()
-    rdvfi.interpolate_video("clips.mp4", "in/short.mp4", multiplier=2, end=0.7, model="rdvfi-s2")
+    rdvfi.interpolate_video("clips.mp4", "in/short.mp4", multiplier=2, end=0.7, model="rdvfi-s")
     runpy.run_path(str(ROOT / "examples/many_files.py"))["main"](Path("in"), Path("out"))
     assert "short.mp4 done" in capsys.readouterr().out
 
@@ -207,7 +207,7 @@ FILES_OF_ROWS = {
     "large curved motion (24 procedural scenes)": ["procedural"],
     "limbs of two links (12 procedural scenes)": ["procedural-limbs"],
 }
-METHODS = ("rdvfi-s", "rife", "dis", "blend")
+METHODS = ("rdvfi-s1", "rife", "dis", "blend")
 
 
 def _scores(clips: list[str], gap: int, method: str) -> str | None:

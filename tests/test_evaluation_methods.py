@@ -143,9 +143,9 @@ def test_rifes_motion_draws_its_frames() -> None:
 
 @pytest.fixture(scope="module")
 def model() -> Interpolator:
-    """RDVFI-S at its full design, with the fresh weights of its initialisation."""
+    """RDVFI-S1 at its full design, with the fresh weights of its initialisation."""
     torch.manual_seed(0)
-    return rdvfi.build("rdvfi_s").eval()
+    return rdvfi.build("rdvfi_s1").eval()
 
 
 def test_models_are_methods(model: Interpolator, tmp_path) -> None:

@@ -15,7 +15,7 @@ from rdvfi.interpolator import Interpolator
 
 @pytest.fixture(scope="module")
 def shipped() -> Interpolator:
-    return rdvfi.create_model("rdvfi-s")
+    return rdvfi.create_model("rdvfi-s1")
 
 
 PLACES = {
@@ -26,7 +26,7 @@ PLACES = {
     "trajectory": "trajectory.",
     "renderer": "renderer.",
 }
-"""Each part of RDVFI-S that has weights, and how its tensors begin; the inner ones first."""
+"""Each part of RDVFI-S1 that has weights, and how its tensors begin; the inner ones first."""
 
 
 def _place(tensor: str) -> str:
@@ -51,7 +51,7 @@ def _place(tensor: str) -> str:
         (("basis=linear", "trajectory.knots=FIXED", "coarse=dis"), ("backbone.coarse",), (), []),
     ],
 )
-def test_each_part_of_rdvfi_s_exchanged_leaves_the_others_bit_equal(
+def test_each_part_of_rdvfi_s1_exchanged_leaves_the_others_bit_equal(
     shipped: Interpolator,
     caplog: pytest.LogCaptureFixture,
     overrides: tuple[str, ...],
@@ -60,7 +60,7 @@ def test_each_part_of_rdvfi_s_exchanged_leaves_the_others_bit_equal(
     untrained: list[str],
 ) -> None:
     with caplog.at_level(logging.WARNING, "rdvfi"):
-        model = rdvfi.create_model("rdvfi-s", *overrides)
+        model = rdvfi.create_model("rdvfi-s1", *overrides)
     state, before = model.state_dict(), shipped.state_dict()
     for name, tensor in before.items():
         if _place(name) not in changed:
@@ -70,21 +70,21 @@ def test_each_part_of_rdvfi_s_exchanged_leaves_the_others_bit_equal(
     }
     assert model.untrained_parts() == untrained
     said = [record.getMessage() for record in caplog.records]
-    assert said == ([f"model 'rdvfi-s': no trained weights fit {', '.join(fresh)}: untrained"] if fresh else [])
+    assert said == ([f"model 'rdvfi-s1': no trained weights fit {', '.join(fresh)}: untrained"] if fresh else [])
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_the_exchanged_part_is_the_one_that_works(shipped: Interpolator) -> None:
     img0, img1 = (toy.textured(1, 64, 80, seed=seed) for seed in (1, 2))
-    model = rdvfi.create_model("rdvfi-s", "basis=constant-velocity")
+    model = rdvfi.create_model("rdvfi-s1", "basis=constant-velocity")
     assert repr(model.pretrained().trajectory["config"]["basis"]) == "{'name': 'constant-velocity', 'config': {}}"
     assert not torch.equal(model(img0, img1, [0.4]), shipped(img0, img1, [0.4]))
     testing.assert_close(model(img0, img1, [0.0]), img0[:, None])
 
 
 def test_another_basis_and_back_is_the_same_model(shipped: Interpolator, tmp_path: Path) -> None:
-    linear = rdvfi.create_model("rdvfi-s", "basis=linear")
+    linear = rdvfi.create_model("rdvfi-s1", "basis=linear")
     linear.save_pretrained(tmp_path / "linear")
     again = rdvfi.create_model(tmp_path / "linear", "basis=cubic")
     assert again.pretrained() == shipped.pretrained()
@@ -94,7 +94,7 @@ def test_another_basis_and_back_is_the_same_model(shipped: Interpolator, tmp_pat
 
 def test_a_recipe_starts_from_a_models_weights(shipped: Interpolator, caplog: pytest.LogCaptureFixture) -> None:
     random = torch.get_rng_state()
-    model = rdvfi.build("rdvfi_s", "basis=linear", "renderer.width=32", start="rdvfi-s")
+    model = rdvfi.build("rdvfi_s1", "basis=linear", "renderer.width=32", start="rdvfi-s1")
     assert torch.equal(torch.get_rng_state(), random)
     assert model.untrained_parts() == ["renderer"]
     assert "no trained weights fit renderer: untrained" in caplog.text
@@ -104,16 +104,16 @@ def test_a_recipe_starts_from_a_models_weights(shipped: Interpolator, caplog: py
 
 
 def test_parts_trained_on_other_latents_are_trained_apart() -> None:
-    model = rdvfi.create_model("rdvfi-s", "backbone.encoder_width=16")
+    model = rdvfi.create_model("rdvfi-s1", "backbone.encoder_width=16")
     assert model.untrained_parts() == ["backbone"]
     assert model.parts_trained_apart() == ["trajectory", "renderer"]
-    assert rdvfi.create_model("rdvfi-s", "coarse=dis").parts_trained_apart() == []
+    assert rdvfi.create_model("rdvfi-s1", "coarse=dis").parts_trained_apart() == []
 
 
 def test_a_part_of_a_shipped_model_is_loaded_by_its_name(shipped: Interpolator) -> None:
-    model = rdvfi.build("rdvfi_s", "basis=linear", "coarse=dis")
-    model.load_part("backbone", "rdvfi-s")
-    model.load_part("trajectory", "rdvfi-s")
+    model = rdvfi.build("rdvfi_s1", "basis=linear", "coarse=dis")
+    model.load_part("backbone", "rdvfi-s1")
+    model.load_part("trajectory", "rdvfi-s1")
     assert model.untrained_parts() == ["renderer"]
     assert model.parts_trained_apart() == []
     state, before = model.state_dict(), shipped.state_dict()

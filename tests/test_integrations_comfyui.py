@@ -29,7 +29,7 @@ FOLDER = Path(__file__).parent.parent / "examples/comfyui"
 
 @pytest.fixture(scope="module")
 def model() -> rdvfi.Interpolator:
-    return rdvfi.create_model("rdvfi-s2")
+    return rdvfi.create_model("rdvfi-s")
 
 
 def _images(count: int) -> torch.Tensor:
@@ -112,7 +112,7 @@ def test_the_schema_is_one_that_comfyui_accepts(nodes: dict[str, Any]) -> None:
 def test_images_and_video_go_through_comfyuis_own_classes(nodes: dict[str, Any], tmp_path: Path) -> None:
     from comfy_api.latest import InputImpl, Types  # pyright: ignore[reportMissingImports]
 
-    model = nodes["RDVFI_LoadModel"].execute("rdvfi-s2", "auto").result[0]
+    model = nodes["RDVFI_LoadModel"].execute("rdvfi-s", "auto").result[0]
     images = _images(4)
     frames = nodes["RDVFI_InterpolateImages"].execute(model, images, 2.0, "blend", 0).result[0]
     assert frames.shape == (7, 48, 64, 3)

@@ -26,7 +26,7 @@ def vs() -> Any:
 
 @pytest.fixture(scope="module")
 def model() -> rdvfi.Interpolator:
-    return rdvfi.create_model("rdvfi-s2")
+    return rdvfi.create_model("rdvfi-s")
 
 
 def _pixels(frames: int) -> np.ndarray:

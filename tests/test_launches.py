@@ -62,7 +62,7 @@ def _optimized(model: rdvfi.Interpolator) -> None:
 
 
 CASES: dict[str, tuple[tuple[str, ...], torch.dtype, Callable[[rdvfi.Interpolator], None], int, int]] = {
-    "rdvfi_s2": ((), torch.float16, lambda _: None, 6900, 950),
+    "rdvfi_s": ((), torch.float16, lambda _: None, 6900, 950),
     "rdvfi_d": ((), torch.bfloat16, _optimized, 3100, 950),
 }
 """Overrides, type, preparation, and the most operations of `estimate` and of `render`."""

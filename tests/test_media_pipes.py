@@ -17,7 +17,7 @@ from rdvfi.media.pipes import is_pipe, pipe_destination
 from rdvfi.video import VideoReport, interpolate_video
 
 COMMAND = [sys.executable, "-m", "rdvfi", "interpolate", "--recipe", "rdvfi_s", "--allow-untrained"]
-PARTS = ["backbone=ends", "flow=dis", "renderer=blend"]
+PARTS = ["backbone=ends", "coarse=dis", "renderer=blend"]
 
 
 def _video(form: str, count: int = 6, *, late: int = 0) -> bytes:
@@ -49,7 +49,7 @@ def _decoded(data: bytes) -> tuple[str, list[Fraction], list[float]]:
 
 @pytest.fixture(scope="module")
 def model() -> rdvfi.Interpolator:
-    return rdvfi.build("rdvfi_s", "backbone=ends", "flow=dis", "renderer=blend").requires_grad_(False)
+    return rdvfi.build("rdvfi_s", "backbone=ends", "coarse=dis", "renderer=blend").requires_grad_(False)
 
 
 def _piped(monkeypatch, model, data: bytes, **options: object) -> tuple[bytes, VideoReport]:

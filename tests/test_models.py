@@ -313,3 +313,31 @@ def test_a_hub_out_of_reach_is_a_clear_error(tmp_path: Path) -> None:
     program = _HUB.format(home=str(tmp_path), tests=str(Path(__file__).parent))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+_AS_IT_WAS = (
+    (0.9908, 0.6135, 0.6147, 0.3461, 0.8796), (0.2830, 0.6083, 0.7003, 0.4424, 0.7924),
+    (0.9021, 0.1583, 0.2265, 0.5857, 0.7217), (0.3965, 0.6483, 0.6355, 0.4293, 0.7318),
+    (0.1767, 0.3641, 0.4989, 0.1036, 0.5523), (0.6273, 0.5763, 0.4117, 0.0104, 0.2756),
+)  # fmt: skip
+"""Green of every eleventh row and twenty-fifth column of a frame, drawn when RDVFI-S1 was the default."""
+
+
+def test_the_earlier_model_draws_what_it_drew(tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    texture = toy.textured(1, 108, 140, seed=5)
+    first, last = texture[..., 6:102, :128], texture[..., :96, 9:137]
+    rdvfi.create_model("rdvfi-s1").save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())["backbone"]["config"]["coarse"]["name"]
+    assert saved == "matched-dis"
+    frame = rdvfi.create_model(tmp_path)(first, last, [0.3])[0, 0, 1, 20:76:11, 17:120:25]
+    torch.testing.assert_close(frame, torch.tensor(_AS_IT_WAS), rtol=0, atol=4e-3)
+
+
+def test_former_names_still_find_the_model_and_the_recipe(caplog: pytest.LogCaptureFixture) -> None:
+    model, named = rdvfi.create_model("rdvfi-s2"), rdvfi.create_model("rdvfi-s")
+    assert model.pretrained() == named.pretrained()
+    assert "the model rdvfi-s2 is called rdvfi-s now" in caplog.text
+    assert rdvfi.build("rdvfi-s2").pretrained().backbone == rdvfi.build("rdvfi_s").pretrained().backbone
+    assert "the recipe rdvfi_s2 is called rdvfi_s now" in caplog.text
+    assert "rdvfi-s2" not in rdvfi.list_models()

@@ -219,7 +219,7 @@ def test_numbers_of_steps_are_checked() -> None:
 
 PROGRAM = """
 import sys, torch, rdvfi
-model = rdvfi.build("rdvfi_s2")
+model = rdvfi.build("rdvfi_s")
 x = torch.rand(1, 3, 64, 96)
 model.estimate(x, x)
 assert "cv2" not in sys.modules, "OpenCV was imported"
@@ -231,13 +231,13 @@ def test_estimating_with_it_needs_no_opencv() -> None:
 
 
 def test_a_model_takes_it() -> None:
-    model = rdvfi.build("rdvfi_s2")
+    model = rdvfi.build("rdvfi_s")
     x = torch.rand(1, 3, 64, 96)
     assert model(x, x, timesteps=[0.5]).shape == (1, 1, 3, 64, 96)
 
 
 def test_a_model_may_leave_occluded_flow_as_it_was_found() -> None:
-    model = rdvfi.build("rdvfi_s2", "backbone.fill=false")
+    model = rdvfi.build("rdvfi_s", "backbone.fill=false")
     first, second = _texture(1, 64, 96, seed=0), _texture(1, 64, 96, seed=1)
     prior = model.estimate(first, second).keyframes.prior
     assert prior is not None

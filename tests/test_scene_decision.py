@@ -24,7 +24,7 @@ def _picture(name: str) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def model() -> rdvfi.Interpolator:
-    return rdvfi.build("rdvfi_s", "trajectory=straight", "renderer=warp").eval().requires_grad_(False)
+    return rdvfi.build("rdvfi_s1", "trajectory=straight", "renderer=warp").eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def _clip(path: Path, frames: int) -> Path:
 def address() -> Iterator[str]:
     """A server of its own process, as a user starts it."""
     limits = "--max-megapixels 1 --max-seconds 20 --max-waiting 1 --max-megabytes 1 --threads 1"
-    command = [sys.executable, "-m", "rdvfi", "serve", "--port", "0", "--model", "rdvfi-s", "--model", "rdvfi-s2"]
+    command = [sys.executable, "-m", "rdvfi", "serve", "--port", "0", "--model", "rdvfi-s", "--model", "rdvfi-s1"]
     with subprocess.Popen(
         [*command, *limits.split()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as server:
@@ -159,9 +159,9 @@ def test_two_pictures_a_slider_layers_another_model_and_a_saved_frame(page: Brow
 
     page.run("document.querySelector('#model input').focus()")
     page.wait("document.querySelectorAll('#model [role=option]').length === 2")
-    chosen = "[...document.querySelectorAll('[role=option]')].find((o) => o.innerText.includes('rdvfi-s2'))"
+    chosen = "[...document.querySelectorAll('[role=option]')].find((o) => o.innerText.includes('rdvfi-s1'))"
     other = _changed(page, lambda: page.run(f"{chosen}.dispatchEvent(new MouseEvent('mousedown', {{bubbles: true}}))"))
-    assert np.abs(other - _expected(paths, 0.25, "rdvfi-s2")).mean() < 3.0
+    assert np.abs(other - _expected(paths, 0.25, "rdvfi-s1")).mean() < 3.0
 
 
 @needs_browser

@@ -78,7 +78,7 @@ def test_a_sweep_of_videos_names_each_by_its_point(clip: Path, tmp_path: Path) -
 
 
 def test_the_configuration_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run("interpolate", "--recipe", "rdvfi_s2", "--cfg", "job", "basis=linear") == 0
+    assert _run("interpolate", "--recipe", "rdvfi_s", "--cfg", "job", "basis=linear") == 0
     told = Omega.create(capsys.readouterr().out)
     assert told.basis._name_ == "linear"
     assert told.renderer.one_light is True

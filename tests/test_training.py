@@ -55,7 +55,7 @@ def pools(folder: Path) -> tuple[Pool, Pool]:
 
 @pytest.fixture
 def model() -> Interpolator:
-    (stage,) = compose_stages("rdvfi_s/motion", ["data.folder=x", "out=x", "after=[]"])
+    (stage,) = compose_stages("rdvfi_s1/motion", ["data.folder=x", "out=x", "after=[]"])
     return run.prepared_model(stage)
 
 
@@ -206,7 +206,7 @@ def test_a_whole_recipe_leaves_a_model_that_interpolates(
     assert trained.untrained_parts() == []
     frames = trained(torch.rand(1, 3, 64, 96), torch.rand(1, 3, 64, 96), [0.5])
     assert torch.isfinite(frames).all()
-    stages = ["autoencoder", "coarse", "fusion", "keyframes", "motion", "refinement", "synthesis"]
+    stages = ["autoencoder", "coarse", "keyframes", "refinement", "synthesis"]
     for suffix in ("safetensors", "yaml", "csv"):
         found = {path.stem for path in tmp_path.glob(f"*.{suffix}")} - {"rdvfi-s"}
         assert sorted(found) == stages
@@ -216,8 +216,8 @@ def test_a_whole_recipe_leaves_a_model_that_interpolates(
     assert len([line for line in lines if "is there already" in line]) == len(stages)
     assert lines[-1] == f"      rdvfi interpolate IN OUT --model {tmp_path}"
     assert create_model(tmp_path).untrained_parts() == []  # what that command loads
-    kept = load_file(tmp_path / "motion.safetensors")
-    assert {key.split(".")[0] for key in kept} == {"trajectory"}
+    kept = load_file(tmp_path / "synthesis.safetensors")
+    assert {key.split(".")[0] for key in kept} == {"renderer"}
 
 
 def test_a_coarse_flow_that_learns_is_trained_by_its_recipe(
@@ -291,7 +291,7 @@ def test_a_machine_with_torch_timm_hydra_and_accelerate_alone_can_train(
         "for name in ('av', 'kornia', 'beartype', 'diffusers', 'matplotlib', 'skimage'):\n"
         "    sys.modules[name] = None\n"
         "from rdvfi.training import run\n"
-        f"assert run.train('rdvfi_s/motion', {overrides!r}, report=lambda line: None)\n"
+        f"assert run.train('rdvfi_s1/motion', {overrides!r}, report=lambda line: None)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -342,7 +342,7 @@ def test_samples_are_made_on_the_fly_from_data_pictures_and_clips(
         overrides = _tiny(place, tmp_path, f"data.source={source}", f"data.kinds={kinds}")
         overrides += ["data.samples=[1,1]"] * (len(flow) > 1 or source == "clips")
         overrides += ["data.size=[64,96]", "data.free=2", "after=[]"]
-        (stage,) = compose_stages("rdvfi_s/motion", overrides)
+        (stage,) = compose_stages("rdvfi_s1/motion", overrides)
         feed = feeds.open_feed(stage.data, model, tmp_path, _silent)
         stream, later = feed.batches(0), feed.batches(1)
         for number, known in enumerate(flow):
@@ -399,7 +399,7 @@ def test_clips_without_knots_train_stages_that_predict_their_keyframes(
 def test_latents_of_another_encoder_are_made_anew(
     folder: Path, pools: tuple[Pool, Pool], model: Interpolator, tmp_path: Path
 ) -> None:
-    (stage,) = compose_stages("rdvfi_s/motion", _tiny(folder, tmp_path, "after=[]"))
+    (stage,) = compose_stages("rdvfi_s1/motion", _tiny(folder, tmp_path, "after=[]"))
     first = next(feeds.open_feed(stage.data, model, tmp_path, _silent).batches(0))
     (cache,) = tmp_path.glob("latents-*")
     only(model, ["autoencoder"])
@@ -428,7 +428,7 @@ def test_parts_come_back_and_those_of_another_model_are_refused(model: Interpola
     load_parts(model, file)
     assert bool((next(model.renderer.parameters()) == 3.0).all())
     overrides = ["data.folder=x", "out=x", "after=[]", "model.overrides=['renderer.width=40']"]
-    other = run.prepared_model(compose_stages("rdvfi_s/motion", overrides)[0])
+    other = run.prepared_model(compose_stages("rdvfi_s1/motion", overrides)[0])
     with pytest.raises(ValueError, match=r"stage\.safetensors is of another model or stage"):
         load_parts(other, file)
     file.write_bytes(file.read_bytes()[:-10])
@@ -451,19 +451,19 @@ def test_every_recipe_composes(recipe: str) -> None:
         ("rdvfi_t", "out=y", "no training recipe 'rdvfi_t'; did you mean 'rdvfi_"),
         ("mine.yaml", "out=y", "recipe 'mine.yaml' does not exist"),
         ("rdvfi_s", "losses.lpip=1", "'rdvfi_s/autoencoder'.*lpip"),
-        ("rdvfi_s/motion", "losses.flow=much", "'much'.*Float"),
-        ("rdvfi_s/motion", "engine.step=3", "no field engine.step; did you mean 'steps'"),
-        ("rdvfi_s/motion", "engine.steps=0", "engine.steps must be at least 1"),
-        ("rdvfi_s/motion", "kind=diffuse", "diffuse"),
-        ("rdvfi_s/motion", "losses.flow=-1", "losses.flow must not be negative"),
-        ("rdvfi_s/motion", "settings.imle.draws=2.5", "2.5"),
-        ("rdvfi_s/motion", "data.size=[64]", "data.size must be a height and a width"),
-        ("rdvfi_s/motion", "data.samples=[1,2]", "data.samples must give a number for each"),
+        ("rdvfi_s1/motion", "losses.flow=much", "'much'.*Float"),
+        ("rdvfi_s1/motion", "engine.step=3", "no field engine.step; did you mean 'steps'"),
+        ("rdvfi_s1/motion", "engine.steps=0", "engine.steps must be at least 1"),
+        ("rdvfi_s1/motion", "kind=diffuse", "diffuse"),
+        ("rdvfi_s1/motion", "losses.flow=-1", "losses.flow must not be negative"),
+        ("rdvfi_s1/motion", "settings.imle.draws=2.5", "2.5"),
+        ("rdvfi_s1/motion", "data.size=[64]", "data.size must be a height and a width"),
+        ("rdvfi_s1/motion", "data.samples=[1,2]", "data.samples must give a number for each"),
         ("rdvfi_s/coarse", "settings.estimates.hidden=0.1", r"was replaced by settings\.estimates\.occluded"),
-        ("rdvfi_s/motion", "engine.tensorboard=true", r"was replaced by engine\.trackers=\[tensorboard\]"),
-        ("rdvfi_s/motion", "train=[backbone]", "the part 'backbone' of version 0.1.0 is called 'denoiser' now"),
-        ("rdvfi_s/motion", "hydra.run.dir=x", "an override reads field=value"),
-        ("rdvfi_s/motion", "train=[tail]", "no part 'tail' of a model"),
+        ("rdvfi_s1/motion", "engine.tensorboard=true", r"was replaced by engine\.trackers=\[tensorboard\]"),
+        ("rdvfi_s1/motion", "train=[backbone]", "the part 'backbone' of version 0.1.0 is called 'denoiser' now"),
+        ("rdvfi_s1/motion", "hydra.run.dir=x", "an override reads field=value"),
+        ("rdvfi_s1/motion", "train=[tail]", "no part 'tail' of a model"),
         ("rdvfi_s/coarse", "seed=1", "seed"),
         ("rdvfi_s/coarse", "model.overrides=['coarse=dis']", "the coarse .* nothing to train"),
     ],
@@ -516,9 +516,9 @@ def test_missing_data_and_earlier_stages_are_named(folder: Path, tmp_path: Path)
         with pytest.raises(FileNotFoundError, match=message):
             run.train(recipe, _tiny(data, tmp_path / "out", *more), report=_silent)
 
-    refused("rdvfi_s/motion", folder, r"autoencoder\.safetensors is missing: .* train that stage")
+    refused("rdvfi_s1/motion", folder, r"autoencoder\.safetensors is missing: .* train that stage")
     refused("rdvfi_s/synthesis", tmp_path, r"holds no film\.npy; make it with", "after=[]")
-    refused("rdvfi_s/motion", tmp_path, "holds no images .*; make pictures with rdvfi data build", "after=[]")
+    refused("rdvfi_s1/motion", tmp_path, "holds no images .*; make pictures with rdvfi data build", "after=[]")
     refused("rdvfi_s", tmp_path / "nothing", "data.folder .*nothing does not exist")
     with pytest.raises(FileNotFoundError, match="holds no samples; make them"):
         Pool(tmp_path)
@@ -571,7 +571,7 @@ def test_the_command_shows_what_it_would_run(capsys: pytest.CaptureFixture[str])
     from rdvfi_cli.main import main
 
     with pytest.raises(SystemExit):
-        main(["train", "recipe=rdvfi_s/motion", "data.folder=x", "out=y", "--show"])
+        main(["train", "recipe=rdvfi_s1/motion", "data.folder=x", "out=y", "--show"])
     assert "stage: motion" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["train", "data.folder=x"])

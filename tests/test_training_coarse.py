@@ -201,7 +201,7 @@ def test_a_coarse_flow_that_is_no_matching_learns_from_pairs_too(folder: Path, t
     ("recipe", "override", "message"),
     [
         (
-            "rdvfi_s/motion",
+            "rdvfi_s1/motion",
             "data.source=pairs",
             "pairs is for the coarse flow; a stage of kind dec",
         ),

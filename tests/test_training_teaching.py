@@ -272,8 +272,7 @@ def test_a_trained_model_gets_a_new_renderer(data: Path, tmp_path: Path) -> None
     taught = [*new, "after=[]", "data.teacher=rife"]  # whose answers are there already
     assert run.train("rdvfi_s/refinement", [*common, *taught], report=lines.append)
     assert lines[0] == (
-        "refinement: from rdvfi-s: backbone.coarse, backbone.autoencoder, backbone.denoiser, "
-        "trajectory.flow, trajectory; fresh: renderer"
+        "refinement: from rdvfi-s: backbone.coarse, backbone.autoencoder, backbone.denoiser; fresh: renderer"
     )
     with (tmp_path / "refinement.csv").open() as log:
         assert "imitation" in log.readline()

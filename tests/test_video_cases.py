@@ -33,7 +33,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def model() -> rdvfi.Interpolator:
     """The end frames and a dissolve: files are tried here, not frames."""
-    return rdvfi.build("rdvfi_s", "backbone=ends", "flow=dis", "renderer=blend").requires_grad_(False)
+    return rdvfi.build("rdvfi_s", "backbone=ends", "coarse=dis", "renderer=blend").requires_grad_(False)
 
 
 Case = Callable[[Bench], tuple[object, object]]
@@ -285,7 +285,7 @@ def terminal_that_is_closed(bench: Bench):
 @case
 def two_runs_into_one_file(bench: Bench):
     bench.film("in.mp4", H264)
-    parts = "--recipe rdvfi_s --allow-untrained backbone=ends flow=dis renderer=blend".split()
+    parts = "--recipe rdvfi_s --allow-untrained backbone=ends coarse=dis renderer=blend".split()
     lines = [
         [sys.executable, "-m", "rdvfi", "interpolate", "in.mp4", "o.mp4", *parts[2:], *parts[:2], "-x", times]
         for times in ("2", "3")

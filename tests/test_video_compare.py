@@ -13,7 +13,7 @@ from rdvfi.video import LowConfidenceWarning, interpolate_video
 
 @pytest.fixture(scope="module")
 def model() -> rdvfi.Interpolator:
-    return rdvfi.build("rdvfi_s", "backbone=ends", "flow=dis", "renderer=blend").requires_grad_(False)
+    return rdvfi.build("rdvfi_s", "backbone=ends", "coarse=dis", "renderer=blend").requires_grad_(False)
 
 
 def _run(tmp_path, model, **options):

@@ -17,7 +17,7 @@ from rdvfi.video import interpolate_video
 @pytest.fixture(scope="module")
 def model() -> rdvfi.Interpolator:
     """Cross-fades, which tell which frames they are made of."""
-    return rdvfi.build("rdvfi_s", "backbone=ends", "flow=dis", "renderer=blend").requires_grad_(False)
+    return rdvfi.build("rdvfi_s", "backbone=ends", "coarse=dis", "renderer=blend").requires_grad_(False)
 
 
 LEVELS = [0, 20, 40, 60, 80, 100, 120, 140, 160, 180, 200, 220]

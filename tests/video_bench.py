@@ -39,7 +39,7 @@ class Bench:
 
     def command(self, *arguments: str, limit: float = 120) -> tuple[int, str]:
         """The command itself: its exit code and what it says."""
-        parts = ("--recipe", "rdvfi_s", "--allow-untrained", "backbone=ends", "flow=dis", "renderer=blend")
+        parts = ("--recipe", "rdvfi_s", "--allow-untrained", "backbone=ends", "coarse=dis", "renderer=blend")
         line = [sys.executable, "-m", "rdvfi", "interpolate", *arguments[:2], *parts[3:], *parts[:3]]
         line += arguments[2:]
         done = subprocess.run(line, cwd=self.folder, capture_output=True, timeout=limit, check=False)

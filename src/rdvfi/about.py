@@ -36,5 +36,5 @@ RDVFI_S = About(
 )
 """Of the learned parts of RDVFI-S."""
 
-RDVFI_S2 = replace(RDVFI_S, weights="installed with this package, in the model rdvfi-s2")
-"""Of those that RDVFI-S2 alone has."""
+RDVFI_S1 = replace(RDVFI_S, weights="installed with this package, in the model rdvfi-s1")
+"""Of those that RDVFI-S1 alone has."""

@@ -2,7 +2,7 @@
 
 A recipe chooses an entry for each *group*::
 
-    model = rdvfi.build("rdvfi_s", "basis=linear", "flow.radius=3")
+    model = rdvfi.build("rdvfi_s", "basis=linear", "renderer.width=32")
 
 A component that needs another one (a parameter whose type is an interface) receives the one that
 the recipe chose: a `FlowEstimator` that of the group ``flow``, a `CoarseFlow` that of ``coarse``, a

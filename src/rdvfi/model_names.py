@@ -4,18 +4,23 @@ A name is that of a model which ships inside this package, of a folder with a sa
 training run, which leaves one in it), or of a model on the Hugging Face hub.
 """
 
+import logging
 import os
 from pathlib import Path
 
 from rdvfi.checkpoint import CONFIG_NAME, ModelFiles, load_pretrained, read_config
 from rdvfi.registry import did_you_mean, normalise
 
+_log = logging.getLogger(__name__)
+
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
 TRAINED_MODEL = "model"
 """The folder, in that of a training run, with the model that it has made."""
 
-_SHIPPED = ("rdvfi-s", "rdvfi-s2")
+_SHIPPED = ("rdvfi-s", "rdvfi-s1")
+_FORMER = {"rdvfi-s2": "rdvfi-s"}
+"""Names that models had, and those that they have now."""
 _TO_BE_TRAINED = ("rdvfi-d", "rdvfi-u")
 
 
@@ -40,6 +45,9 @@ def find_files(name: str | os.PathLike[str], *, revision: str | None = None) -> 
     if not isinstance(name, (str, os.PathLike)):
         raise ValueError(f"a model is named by a string or a path; got {name!r}")
     key = normalise(name).lower() if isinstance(name, str) else ""
+    if key in _FORMER:
+        _log.warning("the model %s is called %s now", key, _FORMER[key])
+        key = _FORMER[key]
     if key in list_models():
         return bundled_files(key)
     if key in _SHIPPED:

@@ -1,5 +1,6 @@
 """The files of recipes: those of this package, by name, and YAML files of one's own."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,10 @@ from rdvfi.overrides import one_line
 from rdvfi.registry import did_you_mean
 
 RECIPES = Path(__file__).parent / "conf"
+_FORMER = {"rdvfi_s2": "rdvfi_s"}
+"""Names that recipes had, and those that they have now."""
+
+_log = logging.getLogger(__name__)
 
 
 def list_recipes() -> list[str]:
@@ -28,6 +33,9 @@ def find_recipe(recipe: str | os.PathLike[str]) -> Path:
             raise ValueError(f"recipe {os.fspath(recipe)!r} does not exist")
         return path
     name = str(recipe).replace("-", "_")
+    if name in _FORMER:
+        _log.warning("the recipe %s is called %s now", name, _FORMER[name])
+        name = _FORMER[name]
     if name not in list_recipes():
         hint = did_you_mean(name, list_recipes())
         known = ", ".join(list_recipes())

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rdvfi.about import RDVFI_S2
+from rdvfi.about import RDVFI_S
 from rdvfi.geometry import replicate_pad, resize_flow, resize_image
 from rdvfi.interfaces import Count, FlowEstimator, Reads, Repeats
 from rdvfi.layers import ResidualBlock, conv
@@ -220,7 +220,7 @@ def _normalised(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     return (vectors * (scale * (vectors.square().sum(1, keepdim=True) + 1e-6).rsqrt())).contiguous()
 
 
-@flows.register("global-local", about=RDVFI_S2)
+@flows.register("global-local", about=RDVFI_S)
 def global_local(
     *,
     width: int = 32,
@@ -234,7 +234,7 @@ def global_local(
     matching_steps: Repeats = 3,
     matching_fine_steps: Repeats = 2,
 ) -> FlowEstimator:
-    """RDVFI-S2's coarse flow: global matching, local refinement, then a patch search; reads pixels.
+    """RDVFI-S's coarse flow: global matching, local refinement, then a patch search; reads pixels.
 
     Args:
         width: Channels of the refinement at stride 4.

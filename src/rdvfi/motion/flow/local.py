@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rdvfi.about import RDVFI_S
+from rdvfi.about import RDVFI_S1
 from rdvfi.interfaces import Count, FlowEstimator, Reads
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.ops import backward_warp, correlation
@@ -49,7 +49,7 @@ class LocalFlow(FlowEstimator):
         return flow
 
 
-@flows.register("local", about=RDVFI_S)
+@flows.register("local", about=RDVFI_S1)
 def local(*, latent_channels: int = 16, width: int = 32, radius: Count = 3) -> FlowEstimator:
     """Learned local matching of latents (the paper's phi_1).
 

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rdvfi.about import RDVFI_S
+from rdvfi.about import RDVFI_S1
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Basis, FlowEstimator, Keyframes, Reads, Trajectory, TrajectoryModel
 from rdvfi.layers import ResidualBlock, conv, zero_conv
@@ -134,7 +134,7 @@ class IterativeFusion(TrajectoryModel):
         return carried + out[:, :1] * (composed - carried) + out[:, 1:]
 
 
-@trajectories.register("iterative", about=RDVFI_S, renamed=KNOTS_BEFORE)
+@trajectories.register("iterative", about=RDVFI_S1, renamed=KNOTS_BEFORE)
 def iterative(
     *,
     flow: FlowEstimator,

@@ -1,4 +1,4 @@
-"""Train the second generation of RDVFI-S on one GPU, by the clock.
+"""Train RDVFI-S on one GPU, by the clock, from the weights of RDVFI-S1.
 
     python train.py --seconds 430 --out $OUT
 
@@ -873,7 +873,7 @@ def train_rest(args, device, model, painter, film, plans, end):
 
 
 def build_model(args, device):
-    """RDVFI-S with the new coarse flow, from the weights that ship and those of earlier runs."""
+    """RDVFI-S1 with the new coarse flow, from its weights and those of earlier runs."""
     from safetensors.torch import load_file
 
     import rdvfi  # noqa: F401
@@ -964,7 +964,7 @@ def main() -> int:
     p.add_argument("--reserve", type=float, default=6.0)
     p.add_argument("--out", default=os.environ.get("OUT", "out"))
     p.add_argument("--device", default="cuda")
-    p.add_argument("--shipped", default="src/rdvfi/weights/rdvfi-s.safetensors")
+    p.add_argument("--shipped", default="src/rdvfi/weights/rdvfi-s1.safetensors")
     p.add_argument("--init", nargs="*", default=[])
     p.add_argument("--old-denoiser", action="store_true")
     p.add_argument("--safe", action="store_true")
