@@ -95,6 +95,17 @@ def test_only_media_opens_video_files() -> None:
     assert users == {"media"}
 
 
+def test_what_windows_lacks_is_imported_where_it_is_used() -> None:
+    lacking = {"fcntl", "resource", "pwd", "grp", "termios", "readline"}
+    users = [
+        path.name
+        for path in (*SOURCE.rglob("*.py"), *(SOURCE.parent / "rdvfi_cli").rglob("*.py"))
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Import) and lacking & {alias.name for alias in node.names}
+    ]
+    assert users == []
+
+
 def _python(program: str, **environment: str) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],

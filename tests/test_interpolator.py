@@ -1,6 +1,7 @@
 """The data flow: what goes in, what comes out, and what is refused at the door."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -185,6 +186,11 @@ _OK = torch.full((1, 3, 32, 32), 0.5)
         (_OK, _OK[..., :30], r"same shape; got \(1, 3, 32, 32\) and \(1, 3, 32, 30\)"),
         (_OK, _OK.half(), "same type; got torch.float32 and torch.float16"),
         (_OK, _OK.to("meta"), "img1 is on meta but the model is on cpu"),
+        (_OK.to(torch.float8_e4m3fn), _OK, "img0 must hold floats .*; got torch.float8_e4m3fn"),
+        (_OK + 0j, _OK, "img0 must hold floats .*; got torch.complex64"),
+        (_OK.to_sparse(), _OK, "img0 must hold floats .*; got torch.sparse_coo"),
+        (torch.nested.nested_tensor([_OK[0]]), _OK, r"img0 must be a tensor of shape \(B, 3, H, W\); got a nested"),
+        (_OK.numpy(), _OK, "img0 must be a tensor of shape .*; got a ndarray"),
     ],
 )
 def test_bad_frames_are_refused(model: Interpolator, img0: Tensor, img1: Tensor, message: str) -> None:
@@ -201,6 +207,16 @@ def test_bad_frames_are_refused(model: Interpolator, img0: Tensor, img1: Tensor,
         (torch.tensor([[0.5]]), r"got shape \(1, 1\)"),
         (np.full((2, 2), 0.5), r"got shape \(2, 2\)"),
         (torch.tensor([True]), r"got tensor\(\[True\]\)"),
+        (torch.rand(2, device="meta"), "got a tensor on meta"),
+        (torch.tensor([0.5, 0]).to_sparse(), r"got a tensor of torch\.float32, torch\.sparse_coo"),
+        (torch.full((2,), 1e30), r"got 1\.0"),
+        ((time for time in TIMES), "got <generator"),
+        (np.array([0.5, "x"], object), "got array"),
+        (["0.5"], r"got \['0\.5'\]"),
+        ([True], r"got \[True\]"),
+        (b"0.5", "got b'0"),
+        (None, "got None"),
+        ([1 + 1e-9], r"got 1\.000000001"),
     ],
 )
 def test_bad_times_are_refused(model: Interpolator, times, message: str) -> None:
@@ -208,7 +224,11 @@ def test_bad_times_are_refused(model: Interpolator, times, message: str) -> None
         model(_OK, _OK, times)
 
 
-@pytest.mark.parametrize("times", [0.5, np.float64(0.5), np.array([0.5]), np.array(0.5, np.float32), torch.tensor(0.5)])
+_HALVES = [0.5, np.float64(0.5), np.array([0.5]), np.array(0.5, np.float32), torch.tensor(0.5), [Fraction(1, 2)]]
+_HALVES += [np.array([0.5], object), torch.tensor([0.5]).to(torch.float8_e4m3fn), torch.tensor(0.5, requires_grad=True)]
+
+
+@pytest.mark.parametrize("times", _HALVES)
 def test_one_time_may_be_a_number_of_any_kind(model: Interpolator, times) -> None:
     assert torch.equal(model(_OK, _OK, times), model(_OK, _OK, [0.5]))
 
@@ -238,6 +258,14 @@ def test_values_and_models_are_shown_in_one_short_line(model: Interpolator) -> N
         ({"seed": 2**64}, "seed must be an integer from .*; got 18446744073709551616"),
         ({"noise": torch.full((1, 3, 4, 4, 4), float("nan"))}, "finite floats, .*; got values that are not finite"),
         ({"noise": torch.ones(1, 3, 4, 4, 4, dtype=torch.int)}, "finite floats, .*; got torch.int32"),
+        ({"seed": torch.tensor([3, 4])}, "seed must be an integer"),
+        ({"seed": 1.5}, "seed must be an integer"),
+        ({"generator": np.random.default_rng(0)}, "generator must be a torch.Generator; got a Generator"),
+        ({"noise": torch.zeros(1, 3, 4, 4, 4).to_sparse()}, "finite floats, .*; got torch.float32, torch.sparse_coo"),
+        ({"noise": torch.zeros(1, 3, 4, 4, 4).to(torch.float8_e5m2)}, "finite floats, .*; got torch.float8_e5m2"),
+        ({"noise": torch.zeros(1, 3, 4, 4, 4, device="meta")}, "noise is on meta"),
+        ({"static": [True]}, "static must be a boolean tensor of shape .*; got a list"),
+        ({"after": 3}, "motion must be what estimate returned; got a int"),
         ({"noise": torch.zeros(1, 2)}, r"noise must be a tensor of shape \(1, 3, 4, 4, 4\)"),
         (
             {"noise": torch.zeros(1, 3, 4, 4, 4), "generator": torch.Generator()},
@@ -257,6 +285,12 @@ def test_a_motion_of_other_frames_is_refused(model: Interpolator) -> None:
     large = torch.full((1, 3, 64, 32), 0.5)
     with pytest.raises(ValueError, match=r"grid of \(4, 4\)"):
         model.render(large, large, motion, TIMES)
+    for other in (None, motion.keyframes):
+        with pytest.raises(ValueError, match="motion must be what estimate returned"):
+            model.render(_OK, _OK, other, TIMES)  # pyright: ignore[reportArgumentType]
+    for at_most in (0, 1.5, "2"):
+        with pytest.raises(ValueError, match=r"at_most is .*; it must be a whole number, at least 1"):
+            model.render_parts(_OK, _OK, motion, TIMES, at_most=at_most)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_renderer_refuses_a_grid_that_it_cannot_draw() -> None:

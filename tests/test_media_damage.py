@@ -299,3 +299,18 @@ def test_new_frames_take_the_place_of_old_ones(tmp_path, monkeypatch, exchange) 
     assert os.listdir(target) == ["frame_000001.png"]
     assert os.listdir(tmp_path) == ["frames"]
     assert len(renames) == (0 if exchange else 2)
+
+
+def test_a_film_that_begins_after_an_hour_is_whole(tmp_path) -> None:
+    """What Matroska calls the duration counts from zero."""
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for k in range(5):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            frame.pts = 3600 * 25 + k
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    source = open_source(tmp_path / "in.mkv", ReadOptions(strict=True))
+    assert [frame.stamp.time for frame in source.frames()] == [Fraction(k, 25) for k in range(5)]
+    assert source.notes() == []

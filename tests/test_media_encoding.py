@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import PIL.Image
 import pytest
 from av.sidedata.sidedata import Type
 
@@ -294,3 +295,100 @@ def test_encoders_leave_the_scheduling_of_the_process_alone(tmp_path, suffix) ->
     before = os.sched_getscheduler(0)
     _copy(tmp_path / "in.mp4", tmp_path / f"out{suffix}", SinkOptions(codec="av1"))
     assert {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")} == {before}
+
+
+def test_a_gap_in_a_steady_rate_is_kept_where_frames_are_counted(tmp_path) -> None:
+    ticks = [0, 8000, 12_000, 16_000, 20_000]
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(5, 48, 64), ticks=ticks, sound=False)
+    model = rdvfi.build("rdvfi_s", "backbone=ends", "coarse=dis", "renderer=blend").requires_grad_(False)
+    rdvfi.interpolate_video(tmp_path / "in.mp4", tmp_path / "o.avi", model=model, multiplier=2, allow_untrained=True)
+    with av.open(str(tmp_path / "o.avi")) as container:
+        times = [float(p.dts * p.time_base) for p in container.demux(video=0) if p.size]
+    expected = [0, 4000, 8000, 10_000, 12_000, 14_000, 16_000, 18_000, 20_000]
+    assert times == pytest.approx([tick / 24_000 for tick in expected], abs=2e-3)
+
+
+@pytest.mark.parametrize("name", ["o.mkv", "o.mp4", "o.mov"])
+def test_a_film_ends_when_its_last_frame_does_whatever_the_order_of_packets(tmp_path, name) -> None:
+    ticks = [0, 1000, 2000, 3000, 4000, 5000, 40_000]
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(7, 48, 64), ticks=ticks, sound=False)
+    end = 40_000 / 24_000 + 1000 / 24_000
+    with av.open(str(tmp_path / "in.mp4")) as container:
+        end = container.duration / av.time_base
+    _copy(tmp_path / "in.mp4", tmp_path / name)
+    with av.open(str(tmp_path / name)) as container:
+        assert container.duration / av.time_base == pytest.approx(end, abs=2e-3)
+        stream = container.streams.video[0]
+        lasts = [float((p.pts + p.duration) * p.time_base) for p in container.demux(stream) if p.pts is not None]
+    assert max(lasts) == pytest.approx(end, abs=2e-3)
+
+
+def test_transparency_matters_more_than_depth(tmp_path) -> None:
+    picture = np.full((48, 64, 4), 60_000, np.uint16)
+    picture[:24, :, 3] = 0
+    clear_film(tmp_path / "in.mkv", picture, "ffv1", "yuva444p16le")
+    notes = _copy(tmp_path / "in.mkv", tmp_path / "o.webm", reading=ReadOptions(alpha=True))
+    assert notes == ["16 bits a channel are written as 8: libvpx-vp9 takes no more here"]
+    alpha = [frame.pixels[..., 3] for frame in open_source(tmp_path / "o.webm", ReadOptions(alpha=True)).frames()]
+    assert all(plane[:20].max() < 10 and plane[28:].min() > 245 for plane in alpha)
+
+
+@pytest.mark.parametrize("name", ["o.webm", "o.gif", "o.apng", "o.webp"])
+def test_what_is_transparent_stays_so_and_is_read_again(tmp_path, name) -> None:
+    picture = np.full((48, 64, 4), (255, 0, 255, 0), np.uint8)
+    picture[:24] = (230, 60, 120, 255)
+    clear_film(tmp_path / "in.mkv", picture, "ffv1", "bgra")
+    assert _copy(tmp_path / "in.mkv", tmp_path / name, reading=ReadOptions(alpha=True)) == []
+    kept = open_source(tmp_path / name, ReadOptions(alpha=True))
+    for frame in kept.frames():
+        assert frame.pixels[40, 5, 3] < 10
+        assert np.abs(frame.pixels[10, 5].astype(int) - (230, 60, 120, 255)).max() < 12
+    shown = open_source(tmp_path / name)
+    assert all(frame.pixels[40, 5].max() < 12 for frame in shown.frames())  # not the hidden colour
+    assert any("is shown on black" in note for note in shown.notes())
+
+
+def clear_film(path: Path, picture: np.ndarray, codec: str, form: str) -> None:
+    """Three frames of one RGBA picture."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = picture.shape[1], picture.shape[0], form
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgba64le" if picture.dtype == np.uint16 else "rgba")
+            container.mux(stream.encode(frame.reformat(format=form)))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(("codec", "form", "name", "matrix"), [
+    ("png", "gray", "o.mp4", 2), ("png", "ya8", "o.webm", 2), ("libx264", "yuv444p", "o.webm", 1),
+])  # fmt: skip
+def test_a_matrix_that_the_output_cannot_have_is_not_written(tmp_path, codec, form, name, matrix) -> None:
+    """PNG says of grey that it is RGB, and VP9 has no name for that of FCC."""
+    with av.open(str(tmp_path / "in.mov"), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, form
+        stream.codec_context.colorspace = 4 if codec == "libx264" else 2
+        for picture in clips.moving(3, 48, 64):
+            frame = av.VideoFrame.from_ndarray(np.round(picture * 255).astype(np.uint8), format="rgb24")
+            container.mux(stream.encode(frame.reformat(format=form, dst_colorspace=4)))
+        container.mux(stream.encode(None))
+    _copy(tmp_path / "in.mov", tmp_path / name)
+    assert _stream(tmp_path / name)[0].codec_context.colorspace == matrix
+    pairs = zip(open_source(tmp_path / "in.mov").frames(), open_source(tmp_path / name).frames(), strict=True)
+    assert all(np.abs(a.pixels.astype(int) - b.pixels).mean() < 6 for a, b in pairs)
+
+
+def test_frames_with_data_that_pyav_has_no_name_for_are_read(tmp_path) -> None:
+    """EXIF, in this build; a display matrix of it is still found."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 1
+    for number in range(2):
+        PIL.Image.new("RGB", (64, 48), (90 + number, 0, 0)).save(tmp_path / f"{number}.jpg", exif=exif)
+    with av.open(str(tmp_path / "in.mov"), "w") as container:
+        stream = container.add_mux_stream("mjpeg", rate=10, width=64, height=48)
+        for number in range(2):
+            packet = av.Packet((tmp_path / f"{number}.jpg").read_bytes())
+            packet.stream, packet.time_base, packet.duration = stream, Fraction(1, 10), 1
+            packet.pts = packet.dts = number
+            container.mux(packet)
+    assert len(list(open_source(tmp_path / "in.mov").frames())) == 2

@@ -1,5 +1,6 @@
 """Sound is copied wherever it is held, else encoded with its channels, rate, times and all of its samples."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -18,10 +19,11 @@ from test_media_tracks import _film, _seconds, _tracks
     ("in.avi", "adpcm_ms", "o.mp4", "aac"),
     ("in.mkv", "pcm_f32le", "o.mp4", "aac"),
     ("in.mkv", "flac", "o.ts", "aac"),
+    ("in.mkv", "flac", "o.avi", "mp3"),
 ])  # fmt: skip
 def test_sound_that_a_container_does_not_hold_is_encoded(tmp_path, source, codec, name, becomes) -> None:
     _film(tmp_path / source, sounds=(codec,))
-    (note,) = _copy(tmp_path / source, tmp_path / name)
+    note = _copy(tmp_path / source, tmp_path / name)[0]
     assert note.startswith(
         f"sound track #1 is {codec}, which is not copied into {Path(name).suffix}: it was encoded with"
     )
@@ -114,3 +116,71 @@ def test_tracks_of_a_kind_that_nobody_knows_are_named_and_the_others_kept(tmp_pa
     notes = _copy(tmp_path / "in.mp4", tmp_path / name)
     assert [note for note in notes if "left out" in note and ("#2" in note or "#3" in note)], notes
     assert [codec for _, codec in _tracks(tmp_path / name)] == kept
+
+
+def test_surround_sound_keeps_its_channels_in_avi(tmp_path) -> None:
+    _write_sound(tmp_path / "in.mkv", "flac", "5.1", {})
+    _copy(tmp_path / "in.mkv", tmp_path / "o.avi")
+    with av.open(str(tmp_path / "o.avi")) as container:
+        track = container.streams.audio[0]
+        assert (track.codec_context.name, track.channels) == ("ac3", 6)
+        assert max(frame.time for frame in container.decode(track)) == pytest.approx(0.97, abs=0.06)
+
+
+def test_packets_shorter_than_a_tick_keep_their_times(tmp_path) -> None:
+    """Those of TrueHD last 0.83 ms; Matroska counts whole ones."""
+    _write_sound(tmp_path / "in.mkv", "truehd", "stereo", {"strict": "experimental"})
+    assert _copy(tmp_path / "in.mkv", tmp_path / "o.mkv") == []
+    assert clips.sound_packets(tmp_path / "o.mkv") == clips.sound_packets(tmp_path / "in.mkv")
+
+
+def test_sound_that_cannot_be_decoded_at_all_is_named_and_leaves_no_empty_track(tmp_path) -> None:
+    _film(tmp_path / "in.mp4")
+    data = bytearray((tmp_path / "in.mp4").read_bytes())
+    with av.open(str(tmp_path / "in.mp4")) as container:
+        for packet in container.demux(audio=0):
+            if packet.size:
+                data[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    (tmp_path / "broken.mp4").write_bytes(data)
+    (note,) = _copy(tmp_path / "broken.mp4", tmp_path / "o.webm")
+    assert note == "sound track #1 (aac) is left out: it cannot be decoded, nor copied into .webm"
+    assert [kind for kind, _ in _tracks(tmp_path / "o.webm")] == ["video"]
+
+
+@pytest.mark.parametrize("name", ["o.mkv", "o.ts", "o.webm"])
+def test_sound_that_an_edit_list_cuts_off_moves_nothing(tmp_path, name) -> None:
+    _film(tmp_path / "whole.mp4", sounds=("aac",))
+    with av.open(str(tmp_path / "whole.mp4")) as source, av.open(str(tmp_path / "in.mp4"), "w") as container:
+        tracks = {stream.index: container.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                late = Fraction(-1, 2) if packet.stream.type == "audio" else 0
+                packet.pts, packet.dts = (time + int(late / packet.time_base) for time in (packet.pts, packet.dts))
+                packet.stream = tracks[packet.stream.index]
+                container.mux(packet)
+    _copy(tmp_path / "in.mp4", tmp_path / name)
+    with av.open(str(tmp_path / name)) as container:
+        first = min(p.pts * p.time_base for p in container.demux(video=0) if p.pts is not None)
+    assert first < Fraction(1, 4) + (Fraction(1, 3) if name == "o.ts" else 0)  # B-frames are decoded earlier
+
+
+def _write_sound(path: Path, codec: str, layout: str, options: dict[str, str]) -> None:
+    """A second of film with a second of sound."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=6)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        track = container.add_stream(codec, rate=48_000, layout=layout, options=options)
+        form = track.codec_context.format.name
+        for picture in clips.moving(6, 48, 64):
+            pixels = np.round(picture * 255).astype(np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.start_encoding()
+        count = track.codec_context.frame_size or 1024
+        channels = track.codec_context.layout.nb_channels
+        for k in range(48_000 // count):
+            wave = np.repeat(np.arange(k * count, (k + 1) * count) % 100, channels)[None] * 100
+            frame = av.AudioFrame.from_ndarray(wave.astype(np.int16 if form == "s16" else np.int32), form, layout)
+            frame.sample_rate, frame.pts = 48_000, k * count
+            container.mux(track.encode(frame))
+        container.mux(track.encode(None))
+        container.mux(video.encode(None))

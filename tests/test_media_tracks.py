@@ -332,3 +332,22 @@ def test_whatever_the_clock_of_a_file_it_starts_at_zero(tmp_path, name) -> None:
     with av.open(str(tmp_path / "o.mp4")) as container:
         assert 0 <= container.start_time < 100_000
         assert container.duration < 700_000
+
+
+def test_tags_of_the_film_are_kept_or_named(tmp_path) -> None:
+    tags = {"title": "A", "artist": "B", "com.apple.quicktime.make": "C", "location": "+52.5+013.4/"}
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        container.metadata.update(tags)
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        container.mux(stream.encode(None))
+    for name in ("o.mov", "o.mp4", "o.mkv"):
+        assert _copy(tmp_path / "in.mkv", tmp_path / name) == []
+        with av.open(str(tmp_path / name)) as container:
+            kept = {key.lower(): value for key, value in container.metadata.items()}
+            assert {key: kept.get(key) for key in tags} == tags
+    (note,) = _copy(tmp_path / "in.mkv", tmp_path / "o.ts")
+    assert note.startswith(".ts files do not hold these tags of the film: ")
+    assert sorted(note.split(": ")[1].lower().split(", ")) == sorted(tags)

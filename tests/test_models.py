@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -246,8 +247,14 @@ def test_missing_files_are_named(saved: Path, tmp_path: Path) -> None:
 def test_unknown_models_get_the_close_match() -> None:
     with pytest.raises(ValueError, match="no model named 'rdvfis'; did you mean 'rdvfi-s'"):
         rdvfi.create_model("rdvfis")
-    with pytest.raises(ValueError, match="floating point"):
-        rdvfi.create_model("rdvfi-s", dtype=torch.uint8)
+    for dtype in (torch.uint8, torch.complex64, torch.float8_e5m2, "float16", np.float16, None):
+        with pytest.raises(ValueError, match=r"dtype must be torch\.float32, .*; got"):
+            rdvfi.create_model("rdvfi-s", dtype=dtype)  # pyright: ignore[reportArgumentType]
+    for device in ("x", None, [1]):
+        with pytest.raises(ValueError, match=r"device is .*; expected a name such as cpu"):
+            rdvfi.create_model("rdvfi-s", device=device)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"device is 'cuda:77', but .* CUDA devices are available"):
+        rdvfi.create_model("rdvfi-s", device="cuda:77")
 
 
 @pytest.mark.parametrize("name", ["rdvfi-d", "rdvfi_u", "RDVFI-D"])

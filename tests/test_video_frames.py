@@ -148,8 +148,11 @@ def test_wrong_options_are_refused_at_once(model, arrays) -> None:
         ({"multiplier": 2, "timesteps": [0.5]}, "either multiplier or timesteps"),
         ({"multiplier": 1.5}, "multiplier is 1.5; it must be a whole number"),
         ({"multiplier": 0}, "multiplier is 0"),
-        ({"timesteps": [0.0, 0.5]}, r"timesteps are \[0.0, 0.5\]; they must rise"),
-        ({"timesteps": [0.5, 0.25]}, "they must rise"),
+        ({"multiplier": 10**30}, "multiplier is 10*; at most 1000000 frames"),
+        ({"seed": "x", "multiplier": 2}, "seed must be an integer"),
+        ({"chunk": 1.5}, "chunk is 1.5; it must be a whole number"),
+        ({"timesteps": [0.0, 0.5]}, "0 does not"),
+        ({"timesteps": [0.5, 0.25]}, "must rise.*0.25 does not"),
         ({"chunk": 0}, "chunk is 0"),
         ({"on_scene_change": "stop"}, "'stop'; expected one of"),
     ):

@@ -131,7 +131,8 @@ class Interpolator(Executed):
         _inputs.check_values("img1", img1)
         _inputs.check_scene(scene_threshold, same_scene, len(img0), self.device)
         shape = self.noise_shape(img0)
-        noise = _inputs.draw_noise(shape, seed=seed, generator=generator, noise=noise)
+        on_meta = self.device.type == "meta"
+        noise = _inputs.draw_noise(shape, seed=seed, generator=generator, noise=noise, on_meta=on_meta)
         noise = noise.to(self.device, self.dtype, non_blocking=noise.device.type == "cpu")
         known = bars = None
         if after is not None:
@@ -187,8 +188,8 @@ class Interpolator(Executed):
         """
         times = self._checked(img0, img1, motion, timesteps)
         draw, bytes_each = self._drawing(img0, img1, motion)
-        if at_most is not None and at_most < 1:
-            raise ValueError(f"at_most is {at_most}; it must be at least 1")
+        if at_most is not None:
+            _inputs.check_count("at_most", at_most)
         return self._chunks.parts(draw, times, bytes_each=bytes_each, at_most=at_most)
 
     @property
@@ -295,7 +296,11 @@ class Interpolator(Executed):
         return replace(keyframes, images=torch.cat(images, dim=1))
 
     def _check_motion(self, motion: Motion, batch: int, size: MotionSize) -> None:
+        if not isinstance(motion, Motion):
+            raise ValueError(f"motion must be what estimate returned; got a {type(motion).__name__}")
         latents = motion.keyframes.latents
+        if latents.device != self.device:
+            raise ValueError(f"this motion is on {latents.device}, but the model is on {self.device}")
         grid = tuple(side // self.generator.stride for side in size.motion)
         if len(latents) != batch or tuple(latents.shape[-2:]) != grid:
             raise ValueError(

@@ -21,6 +21,8 @@ TRAINED_MODEL = "model"
 _SHIPPED = ("rdvfi-s", "rdvfi-s1")
 _FORMER = {"rdvfi-s2": "rdvfi-s"}
 """Names that models had, and those that they have now."""
+_LONGEST = 4096
+"""Characters of a path."""
 _TO_BE_TRAINED = ("rdvfi-d", "rdvfi-u")
 
 
@@ -44,6 +46,8 @@ def find_files(name: str | os.PathLike[str], *, revision: str | None = None) -> 
     """
     if not isinstance(name, (str, os.PathLike)):
         raise ValueError(f"a model is named by a string or a path; got {name!r}")
+    if len(os.fspath(name)) > _LONGEST:
+        raise ValueError(f"a model's name has at most {_LONGEST} characters; got {len(os.fspath(name))}")
     key = normalise(name).lower() if isinstance(name, str) else ""
     if key in _FORMER:
         _log.warning("the model %s is called %s now", key, _FORMER[key])
@@ -57,7 +61,7 @@ def find_files(name: str | os.PathLike[str], *, revision: str | None = None) -> 
             f"{key!r} has no public weights: the authors of the method published none. Train it "
             "with `rdvfi train` and give the saved folder instead"
         )
-    if isinstance(name, str) and "/" not in name and os.sep not in name and not Path(name).exists():
+    if isinstance(name, str) and "/" not in name and os.sep not in name and not os.path.exists(name):
         known = [*list_models(), *_SHIPPED, *_TO_BE_TRAINED]
         hint = did_you_mean(key, known)
         listed = ", ".join(list_models()) or "none"

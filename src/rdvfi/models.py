@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from rdvfi._inputs import check_dtype, read_device
 from rdvfi.checkpoint import write_config, write_weights
 from rdvfi.interpolator import Interpolator
 from rdvfi.model_names import WEIGHTS_FOLDER, bundled_files, find_files, list_models
@@ -40,14 +41,14 @@ def create_model(
         FileNotFoundError: If there is no such folder or hub model, or the weights of a named model
             are not installed.
     """
-    if not dtype.is_floating_point:
-        raise ValueError(f"dtype must be a floating point type; got {dtype}")
+    check_dtype(dtype)
+    place = read_device(device)
     model = Interpolator.from_files(find_files(name))
     if overrides:
         from rdvfi.config import exchanged  # Hydra is imported when it is needed
 
         model = exchanged(model, *overrides, name=os.fspath(name))
-    return model.to(device, dtype)
+    return model.to(place, dtype)
 
 
 def load_bundled(name: str, folder: Path = WEIGHTS_FOLDER) -> Interpolator:

@@ -27,6 +27,8 @@ def find_recipe(recipe: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: If there is none.
     """
+    if not isinstance(recipe, (str, os.PathLike)):
+        raise ValueError(f"a recipe is named by a string or a path; got {recipe!r}")
     path = Path(recipe)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ import av.error
 import torch
 from av.codec.codec import UnknownCodecError
 
-from rdvfi.media.colour import PixelLayout
+from rdvfi.media.colour import Colour, PixelLayout
 from rdvfi.media.scheduling import usual_scheduling
 
 _ISO = frozenset({".mp4", ".m4v", ".mov"})
@@ -41,6 +41,13 @@ class Codec:
     """Whether the stream itself says that its pixels are not square."""
     joins: bool = True
     """Whether a track can be put together from groups of pictures that were encoded apart."""
+    matrices: frozenset[int] | None = None
+    """Colour matrices that the stream can name, as FFmpeg numbers them; None for all."""
+
+    def colour(self, source: Colour) -> Colour:
+        """The source's colour, or BT.709 where the stream has no name for its matrix."""
+        fits = self.matrices is None or source.matrix in self.matrices
+        return source if fits else replace(source, matrix=1)
 
 
 # With AVX-512 x264 reads memory that it never wrote where it plans the quality of frames ahead: no two runs
@@ -68,6 +75,7 @@ CODECS: Mapping[str, Codec] = {
         options={"deadline": "good", "cpu-used": "4", "row-mt": "1", "b": "0"},
         odd_sizes=True,
         carries_aspect=False,
+        matrices=frozenset({0, 1, 2, 5, 6, 7, 9}),
     ),
     "prores": Codec("prores_ks", frozenset({".mov", ".mkv"}), preset="profile", options={"vendor": "apl0"}),
     "mpeg4": Codec("mpeg4", frozenset({".avi", ".mp4", ".mkv"}), 3, 31, "qmin qmax", None),
@@ -118,6 +126,7 @@ TICKS: Mapping[str, Fraction] = {
     ".mkv": Fraction(1, 1000),
     ".webm": Fraction(1, 1000),
     ".ts": Fraction(1, 90_000),
+    ".avi": Fraction(1, 1000),
     ".gif": Fraction(1, 50),
     ".webp": Fraction(1, 1000),
 }
@@ -138,7 +147,9 @@ def choose_codec(name: str | None, destination: Path, layout: PixelLayout | None
     """
     suffix = destination.suffix.lower()
     if name is None:
-        name = DEFAULT_CODEC[suffix][layout is not None and layout.bits > 8]
+        usual, deep = DEFAULT_CODEC[suffix]
+        transparent = layout is not None and layout.alpha and holds_alpha(CODECS[usual])  # it is more than depth
+        name = deep if layout is not None and layout.bits > 8 and not transparent else usual
     if name not in CODECS:
         raise ValueError(f"codec is {name!r}; it must be one of {', '.join(CODECS)}")
     codec = CODECS[name]
@@ -213,7 +224,8 @@ _ALPHA: Mapping[str, tuple[PixelFormat, ...]] = {
     "prores_ks": (PixelFormat("yuva444p10le", 10, "444"),),
     "ffv1": (PixelFormat("bgra", 8, "rgb"), PixelFormat("rgba64le", 16, "rgb")),
     "apng": (PixelFormat("rgba", 8, "rgb"), PixelFormat("rgba64be", 16, "rgb")),
-    "libwebp_anim": (PixelFormat("bgra", 8, "rgb"),),
+    "libwebp_anim": (_ANIMATIONS["libwebp_anim"],),
+    "gif": (_ANIMATIONS["gif"],),
 }
 """Formats with transparency that common players and editors read."""
 

@@ -58,7 +58,8 @@ class Colour:
             )
             return cls(_BT709, primaries, transfer)
         full = context.color_range == FULL or (context.pix_fmt or "").startswith("yuvj")
-        return cls(context.colorspace, context.color_primaries, context.color_trc, full)
+        matrix = context.colorspace or _UNSPECIFIED  # PNG says of grey pictures that they are RGB
+        return cls(matrix, context.color_primaries, context.color_trc, full)
 
     def tag(self, context: VideoCodecContext) -> None:
         """Give an encoder the same tags."""
@@ -108,7 +109,7 @@ class Converter:
         form = _RGBA[self._rgb] if has_alpha(frame.format) else self._rgb
         pixels = self._reformat(frame, form, source_full=full, target_full=True).to_ndarray()
         if pixels.shape[2] == 4 and pixels.dtype == np.uint16:  # libswscale makes 65520 of 12 bits that are opaque
-            pixels[..., 3] += pixels[..., 3] // 2 ** frame.format.components[3].bits
+            pixels[..., 3] += pixels[..., 3] >> frame.format.components[-1].bits
         return pixels  # pyright: ignore[reportReturnType]
 
     def from_rgb(self, pixels: Pixels, pixel_format: str) -> av.VideoFrame:

@@ -7,6 +7,62 @@ import av
 import av.filter
 from av.error import BlockingIOError, EOFError
 
+from rdvfi.media.fields import Fields
+from rdvfi.media.timestamps import Stamp
+
+Timed = tuple[av.VideoFrame, Stamp]
+
+_SEEN = 200
+"""Frames whose fields are compared."""
+
+
+class Deinterlacing:
+    """Whole frames instead of interlaced ones, as asked, and what is to be told of it.
+
+    Args:
+        choice: ``auto``, ``on`` or ``off``; see `rdvfi.media.reader.ReadOptions`.
+        tick: Times of frames are whole multiples of this many seconds.
+    """
+
+    def __init__(self, choice: str, tick: Fraction) -> None:
+        self._choice, self._tick = choice, tick
+        self._fields, self._marked = Fields(), 0
+
+    def whole(self, timed: Iterator[Timed]) -> Iterator[Timed]:
+        """Frames from the first interlaced one on become whole; each keeps its time."""
+        filtered: Deinterlacer | None = None
+        stamps: dict[Fraction, Stamp] = {}
+        for number, (frame, stamp) in enumerate(timed):
+            if number < _SEEN:
+                self._fields.see(frame)
+            marked = frame.interlaced_frame
+            self._marked += marked
+            if self._choice == "off" or (self._choice == "auto" and filtered is None and not marked):
+                yield frame, stamp
+                continue
+            if filtered is not None and not filtered.takes(frame):
+                yield from ((whole, stamps.pop(time)) for whole, time in filtered.flush())
+                filtered = None
+            filtered = filtered or Deinterlacer(frame, self._tick, unmarked=self._choice == "on")
+            stamps[stamp.time] = stamp
+            yield from ((whole, stamps.pop(time)) for whole, time in filtered.push(frame, stamp.time))
+        if filtered is not None:
+            yield from ((whole, stamps.pop(time)) for whole, time in filtered.flush())
+
+    def notes(self, name: str) -> Iterator[str]:
+        """What was seen and done so far, in sentences."""
+        if self._choice == "on" or (self._choice == "auto" and self._marked):
+            yield f"{name} is interlaced: whole frames were made of its fields"
+        elif self._marked:
+            yield f"{name} is interlaced, and its frames were left as they are (deinterlace=off)"
+        elif self._fields.mixed and not self._fields.telecined:
+            yield f"{name} looks interlaced, though it is not marked so; deinterlace=on makes whole frames of it"
+        if self._fields.telecined:
+            yield (
+                f"{name} is telecined: 24 frames of film were spread over 30, and their motion is uneven; "
+                "undo that first, with FFmpeg's filters fieldmatch and decimate"
+            )
+
 
 class Deinterlacer:
     """One whole frame for every frame; frames that are not marked as interlaced pass as they are.

@@ -158,7 +158,7 @@ def _notes(encoding: Encoding, info: SourceInfo, destination: Path, options: Sin
     if layout.aspect is not None and not carried:
         yield f"pixels are {layout.aspect} as wide as high, which {suffix} with {codec.encoder} does not say"
     if info.profile:
-        yield f"{suffix} files do not hold the colour profile of the images; a folder of PNG images does"
+        yield f"the colour profile (ICC) of {info.name} is not written to {suffix}; a folder of PNG images keeps it"
     asked = options.pix_fmt is not None or options.odd == "444"
     if not asked and codec.encoder in _DECODED and suffix not in (".mkv", ".avi"):
         yield from _seldom_decoded(encoding)

@@ -1,13 +1,22 @@
 """What is put right in a video file once it is complete, because its writer cannot be told."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from rdvfi.media.matroska import write_aspect
+from rdvfi.media.probe import open_video
 from rdvfi.media.reader import SourceInfo
 
 _SHAPED = frozenset({".mkv", ".webm"})
 _PACKED = re.compile(rb"\x00\x00\x00\x0dst3d.{9,400}?vexu", re.DOTALL)
+_OF_THE_FILE = re.compile(
+    r"major_brand|minor_version|compatible_brands|encoder|encoded_by|encoding_tool|software|duration|.*_(uid|umid)|"
+    r"(company|product|generation|toolkit|modification|wm)[_/].*|application_platform|operational_pattern_ul|uid|"
+    r"timecode|metadatacreator|has(video|audio|metadata|keyframes|cuepoints)|canseektoend|isvbr|devicemanufacturer.*",
+    re.IGNORECASE,
+)
+"""Tags of files in MXF, ASF, FLV, MP4 and others that describe the file."""
 _HEADER = 1 << 16
 """Bytes at the start of an MP4 file in which its first track is described."""
 
@@ -23,12 +32,32 @@ def put_right(path: Path, suffix: str, info: SourceInfo) -> list[str]:
     Returns:
         What it still does not say, in sentences.
     """
-    aspect = info.layout.aspect
+    notes, aspect = [], info.layout.aspect
     if suffix in _SHAPED and aspect is not None and not write_aspect(path, aspect):
-        return [f"pixels are {aspect} as wide as high, which this {suffix} file does not say"]
+        notes.append(f"pixels are {aspect} as wide as high, which this {suffix} file does not say")
     if suffix in (".mp4", ".m4v") and info.spatial.fits(suffix).stereo_mode:
         _one_description(path)
-    return []
+    lost = _lost_tags(path, kept_tags(info.metadata))
+    if lost:
+        notes.append(f"{suffix} files do not hold these tags of the film: {', '.join(lost)}")
+    return notes
+
+
+def kept_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags of a file that say something of the film, and nothing of the file itself."""
+    return {key: value for key, value in tags.items() if not _OF_THE_FILE.fullmatch(key)}
+
+
+def _lost_tags(path: Path, tags: Mapping[str, str]) -> list[str]:
+    """Names of tags that a reader of the complete file does not find; a language stands behind some of them."""
+    if not tags:
+        return []
+    with open_video(path) as container:
+        found = {key.casefold() for key in container.metadata}
+    names: dict[str, str] = {}
+    for key in tags:
+        names.setdefault(key.casefold().split("-")[0], key)
+    return [key for name, key in names.items() if not {name, key.casefold()} & found]
 
 
 def _one_description(path: Path) -> None:

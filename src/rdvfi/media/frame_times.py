@@ -43,6 +43,14 @@ class FrameTimes:
         steps = self._steps()
         return int(steps.min()) * self._base if len(steps) else None
 
+    def counted(self) -> bool:
+        """Whether frames that are counted at their mean rate each keep their own number."""
+        times = np.unique(np.frombuffer(self._ticks, np.int64))
+        if len(times) < 3:
+            return True
+        places = (times - times[0]) * ((len(times) - 1) / float(times[-1] - times[0]))
+        return bool((np.abs(places - np.arange(len(times))) < 0.5).all())
+
     def absent(self) -> tuple[int, Fraction] | None:
         """How many frames seem to be missing, and when the first was due; None where none does.
 

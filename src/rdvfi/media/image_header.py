@@ -108,7 +108,7 @@ def _with_pillow(file: File) -> ImageHeader:
         bits=16 if _bits(file, kind, image.mode) > 8 else 8,
         alpha=image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info,
         frames=int(getattr(image, "n_frames", 1)) if kind in _ANIMATED else 1,
-        profile=_rgb_profile(image.info.get("icc_profile")),
+        profile=rgb_profile(image.info.get("icc_profile")),
         orientation=orientation if orientation in range(1, 9) else 1,
     )
 
@@ -128,7 +128,7 @@ def _bits(file: File, kind: str, mode: str) -> int:
     return 16 if mode.startswith("I") else 8
 
 
-def _rgb_profile(profile: bytes | None) -> bytes:
+def rgb_profile(profile: bytes | None) -> bytes:
     """The profile, if it is one of RGB: the pixels of others are converted."""
     return profile if profile and profile[16:20] == b"RGB " else b""
 
@@ -212,6 +212,6 @@ def _tiff(file: File) -> ImageHeader:
         height,
         bits=16 if bits > 8 or floats else 8,
         alpha=samples in (2, 4) and _EXTRA in tags and values(_EXTRA, 0)[0] in (1, 2),
-        profile=_rgb_profile(profile),
+        profile=rgb_profile(profile),
         notes=tuple(notes),
     )

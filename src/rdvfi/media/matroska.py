@@ -71,15 +71,15 @@ def write_aspect(path: Path, aspect: Fraction) -> bool:
     return True
 
 
-def display_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
-    """The size in square pixels: of exactly this shape where one is about as large, else rounded."""
+def display_size(width: int, height: int, aspect: Fraction) -> tuple[int, int, int]:
+    """A size of exactly this shape, and its unit: 0 is pixels, and 3 where no such size is about as large."""
     wide, high = width * aspect.numerator, height * aspect.denominator
     common = gcd(wide, high)
     wide, high = wide // common, high // common
-    times = max(1, round(height / high))
-    if 0.75 * height <= high * times <= 1.5 * height:
-        return wide * times, high * times
-    return round(width * aspect), height
+    for times in (height // high, height // high + 1):
+        if 0.75 * height <= high * times <= 1.5 * height:
+            return wide * times, high * times, 0
+    return wide, high, 3
 
 
 def _tracks(payload: bytes, aspect: Fraction) -> bytes:
@@ -110,8 +110,8 @@ def _video(payload: bytes, aspect: Fraction) -> bytes:
     # Of stereoscopic frames the display size, which is there already, is that of one eye.
     names = [shown if shown in fields else stored for shown, stored in zip(_DISPLAY_SIZE, _PIXEL_SIZE, strict=True)]
     width, height = (int.from_bytes(fields[name].payload, "big") for name in names)
-    sizes = zip(_DISPLAY_SIZE, display_size(width, height, aspect), strict=True)
-    return b"".join((*kept, *(encoded(name, size.to_bytes(4, "big")) for name, size in sizes)))
+    values = zip((*_DISPLAY_SIZE, _DISPLAY_UNIT), display_size(width, height, aspect), strict=True)
+    return b"".join((*kept, *(encoded(name, value.to_bytes(4, "big")) for name, value in values)))
 
 
 def _seek_head(payload: bytes, moved: range, by: int) -> bytes:

@@ -20,6 +20,8 @@ class Orientation:
     """Left for right."""
     flipped: bool = False
     """Top for bottom."""
+    exact: bool = True
+    """Whether nothing more is asked for: no other angle, and no scale."""
 
     @classmethod
     def of(cls, frame: av.VideoFrame) -> "Orientation":
@@ -28,9 +30,10 @@ class Orientation:
         if data is None:
             return cls()
         a, b, _, c, d = struct.unpack("=5i", data[:20])
-        if abs(a) + abs(d) >= abs(b) + abs(c):
-            return cls(False, a < 0, d < 0)
-        return cls(True, c < 0, b < 0)
+        transposed = abs(b) + abs(c) > abs(a) + abs(d)
+        kept, rest = ((c, b), (a, d)) if transposed else ((a, d), (b, c))
+        exact = not any(rest) and abs(kept[0]) == abs(kept[1])
+        return cls(transposed, kept[0] < 0, kept[1] < 0, exact)
 
     def upright(self, pixels: Pixels) -> Pixels:
         """The picture as it is meant to be seen."""

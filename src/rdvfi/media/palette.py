@@ -13,11 +13,12 @@ class Palette:
         width: Of the frames.
         height: Of the frames.
         tick: What their times are counted in.
+        form: Their format, ``rgb24`` or ``rgba``; pixels that are less than half opaque become transparent.
     """
 
-    def __init__(self, width: int, height: int, tick: Fraction) -> None:
+    def __init__(self, width: int, height: int, tick: Fraction, form: str = "rgb24") -> None:
         graph = av.filter.Graph()
-        source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=tick)
+        source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(form), time_base=tick)
         split, make = graph.add("split"), graph.add("palettegen", "stats_mode=single")
         use, sink = graph.add("paletteuse", "new=1:dither=sierra2_4a"), graph.add("buffersink")
         source.link_to(split)
@@ -26,7 +27,7 @@ class Palette:
         make.link_to(use, 0, 1)
         use.link_to(sink)
         graph.configure()
-        self._graph, self._tick, self._count = graph, tick, 0
+        self._graph, self._tick, self._count, self.form = graph, tick, 0, form
 
     def reduced(self, frame: av.VideoFrame) -> av.VideoFrame:
         """The same picture in 256 colours."""

@@ -14,6 +14,7 @@ import av
 import av.error
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from rdvfi.media.frame_times import FrameTimes
@@ -57,6 +58,8 @@ class Scan:
     """When the first sound is heard."""
     shortest: Fraction
     """The shortest time from one frame to the next."""
+    counted: bool
+    """Whether frames that are counted at their mean rate each keep their own number."""
     absent: tuple[int, Fraction] | None
     """How many frames seem to be missing in a constant frame rate, and when the first of them was due."""
     damage: Damage
@@ -150,6 +153,19 @@ def read_index(file: Path | BytesIO) -> VideoIndex:
         return VideoIndex(len(times), tuple(sorted(known)) if reliable else ())
 
 
+def check_size(stream: VideoStream, name: str, most: int) -> None:
+    """Refuse frames that claim too many pixels, before one is decoded.
+
+    Raises:
+        ValueError: If they have more than ``most``.
+    """
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > most:
+        raise ValueError(
+            f"{name} says that it is {width}x{height}, more pixels than max_pixels={most}; raise it if that is true"
+        )
+
+
 def first_frames(path: Path, count: int, *, max_pixels: int) -> tuple[list[av.VideoFrame], Fraction | None]:
     """The first frames that are shown, and how wide their pixels are: what the container says, else the stream.
 
@@ -159,15 +175,11 @@ def first_frames(path: Path, count: int, *, max_pixels: int) -> tuple[list[av.Vi
     frames: list[av.VideoFrame] = []
     with open_video(path) as container:
         stream = video_stream(container, path)
-        width, height = stream.codec_context.width, stream.codec_context.height
-        if width * height > max_pixels:
-            raise ValueError(
-                f"{path} says that it is {width}x{height}, more pixels than max_pixels={max_pixels}; "
-                "raise it if that is true"
-            )
+        check_size(stream, str(path), max_pixels)
+        decoder = decoder_of(stream)
         for packet, _ in Packets(container, Damage()):
             if packet.stream.index == stream.index:
-                frames += decode(packet, Damage(), Fraction(0))
+                frames += decode(decoder, packet, Damage(), Fraction(0))
             if len(frames) >= count:
                 break
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
@@ -176,10 +188,27 @@ def first_frames(path: Path, count: int, *, max_pixels: int) -> tuple[list[av.Vi
     return frames[:count], aspect
 
 
-def decode(packet: av.Packet, damage: Damage, time: Fraction) -> list[av.VideoFrame]:
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Decoders that read what is transparent too, where FFmpeg's own do not."""
+
+
+def decoder_of(stream: VideoStream) -> VideoCodecContext:
+    """What decodes a track: its own decoder, or the one that knows of its plane of transparency."""
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    named = _WITH_ALPHA.get(stream.codec_context.name) if tags.get("alpha_mode") == "1" else None
+    if named is None or named not in av.codecs_available:
+        return stream.codec_context
+    decoder = av.CodecContext.create(named, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    return decoder
+
+
+def decode(decoder: VideoCodecContext, packet: av.Packet, damage: Damage, time: Fraction) -> list[av.VideoFrame]:
     """Whole frames of a packet; what cannot be decoded is added to the damage."""
+    if packet.size == 0 and packet.pts is not None:  # of a picture shown longer; a decoder takes it for the end
+        return []
     try:
-        frames = [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]
+        frames = decoder.decode(packet)
     except av.error.FFmpegError:
         damage.times.append(time)
         return []
@@ -202,6 +231,8 @@ def scan(container: InputContainer, stream: VideoStream, path: Path) -> Scan:
     packets = Packets(container, damage)
     for packet, shift in packets:
         if packet.size == 0:
+            if packet.stream.index == stream.index:  # the picture before once more, as Theora says it
+                shown.add(packet.pts, packet.time_base, shift)
             continue
         if packet.is_corrupt:
             damage.times.append(packets.last)
@@ -224,12 +255,13 @@ def scan(container: InputContainer, stream: VideoStream, path: Path) -> Scan:
     base = stream.time_base
     if not times or base is None:
         span = (frames - 1) * nominal
-        return Scan(frames, span, Clock.RATE, nominal, nominal, None, Fraction(0), sound, nominal, None, damage)
+        return Scan(frames, span, Clock.RATE, nominal, nominal, None, Fraction(0), sound, nominal, True, None, damage)
     known = clock is Clock.SHOWN and stream.duration is not None and packets.shift == 0
     stop = ((stream.start_time or 0) + (stream.duration or 0)) * base if known else None
     # An empty packet of AVI stands for the frame before, shown once more: nothing is missing there.
     shortest, absent = times.shortest() or nominal, times.absent() if clock is Clock.SHOWN else None
-    return Scan(frames, times.span, clock, nominal, base, stop, times.first, sound, shortest, absent, damage)
+    counted = times.counted()
+    return Scan(frames, times.span, clock, nominal, base, stop, times.first, sound, shortest, counted, absent, damage)
 
 
 def _cut_short(container: InputContainer, end: Fraction) -> tuple[Fraction, Fraction] | None:
@@ -237,5 +269,7 @@ def _cut_short(container: InputContainer, end: Fraction) -> tuple[Fraction, Frac
     known = any(name in container.format.name for name in _HEADER_KNOWS)
     if not known or container.duration is None:
         return None
-    declared = Fraction((container.start_time or 0) + container.duration, av.time_base)
+    # Writers of Matroska disagree whether the duration counts from zero or from the first frame.
+    start = 0 if "matroska" in container.format.name else container.start_time or 0
+    declared = Fraction(start + container.duration, av.time_base)
     return (end, declared) if declared - end > _TRUNCATION_SLACK else None

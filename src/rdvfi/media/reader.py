@@ -53,6 +53,8 @@ class SourceInfo:
     """The file whose other tracks can be taken along."""
     shortest: Fraction | None = None
     """The shortest time from one frame to the next, if they are not all `tick` apart."""
+    counted: bool = True
+    """Whether frames that are counted at their mean rate each keep their own number."""
     offset: Fraction = Fraction(0)
     """Time of the file that became zero."""
     live: bool = False

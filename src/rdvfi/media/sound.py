@@ -1,7 +1,10 @@
 """Sound that is decoded and encoded anew, where the container does not hold what the source has."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from fractions import Fraction
+from itertools import islice
+from pathlib import Path
 
 import av
 import av.error
@@ -10,6 +13,7 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.stream import Stream
 
+from rdvfi.media.probe import open_video
 from rdvfi.media.stretching import Stretcher
 from rdvfi.media.track_writers import USUAL_LAYOUTS, TrackWriter, track_tags
 
@@ -18,6 +22,8 @@ _LONGEST_SLIP = Fraction(1, 10)
 _BITRATE = 96_000
 """Bits per second and channel, of encoders that lose something."""
 _LOSSLESS = frozenset({"flac"})
+_TRIED = 100
+"""Packets that are tried before a track is taken for one that cannot be decoded."""
 
 
 class EncodedSound(TrackWriter):
@@ -130,6 +136,16 @@ class EncodedSound(TrackWriter):
             if missing > _LONGEST_SLIP:
                 self._begin += round(missing * rate)
         self._read += Fraction(frame.samples, frame.sample_rate) * self._pace
+
+
+def decodes(source: Path, index: int) -> bool:
+    """Whether anything at all comes out of the first packets of a track."""
+    with open_video(source) as container:
+        for packet in islice(container.demux(container.streams[index]), _TRIED):
+            with suppress(av.error.FFmpegError):
+                if packet.decode():
+                    return True
+    return False
 
 
 def _rate(encoder: str, wanted: int) -> int:

@@ -31,6 +31,8 @@ _SAID = {
     **dict.fromkeys((".gif", ".webp", ".apng"), frozenset()),
 }
 """What containers say of tracks that do not say everything."""
+_SAME_TIMES = 0x20000
+"""FFmpeg's flag of formats in which packets may have one time: those of TrueHD are shorter than a tick of Matroska."""
 _MARKS = ("forced", "comment", "hearing_impaired", "visual_impaired", "original", "dub", "lyrics", "karaoke")
 
 
@@ -103,8 +105,8 @@ class Copied(TrackWriter):
     def __init__(self, stream: Stream, output: OutputContainer, offset: Fraction) -> None:
         super().__init__(stream, output, offset)
         self._target = _same_track(stream, output)
-        # Several lines of text may be shown from one time on; of sound there is only one.
-        self._step = 1 if stream.type == "audio" else 0
+        # Several lines of text may be shown from one time on; of sound there is only one, where a tick is shorter.
+        self._step = int(stream.type == "audio" and not output.format.flags & _SAME_TIMES)
         self._target.metadata.update(track_tags(stream.metadata, output.format.name))
         self._target.disposition = stream.disposition
 

@@ -21,7 +21,7 @@ from av.stream import AttachmentStream, Discard, Disposition, Stream
 from rdvfi.media.covers import add_cover
 from rdvfi.media.packets import Damage, Packets
 from rdvfi.media.probe import open_video, video_stream
-from rdvfi.media.sound import EncodedSound
+from rdvfi.media.sound import EncodedSound, decodes
 from rdvfi.media.stretching import MOST_STRETCHED
 from rdvfi.media.subtitles import WrittenText, readable_text
 from rdvfi.media.track_writers import Copied, TrackWriter, unsaid
@@ -31,14 +31,18 @@ if TYPE_CHECKING:
 
 _LEAD = Fraction(1, 2)
 """Seconds by which other tracks may run ahead of the frames, as players like them interleaved."""
+_UNHEARD = Fraction(-1, 20)
+"""Seconds before zero in which most decoders warm up; what is earlier was cut off by an edit list."""
 _SOUND = {".webm": "libopus", ".mkv": "flac", ".avi": "libmp3lame"}
-"""What sound becomes where it cannot be copied; AAC elsewhere."""
+"""What sound becomes where it cannot be copied; AAC elsewhere, see `_encoder`."""
 _TEXT = {".mp4": "mov_text", ".m4v": "mov_text", ".mov": "mov_text", ".mkv": "subrip", ".webm": "webvtt"}
 """What text subtitles become where they cannot be copied."""
 _CHAPTERS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
 _COVERS = frozenset({".mp4", ".m4v", ".mkv"})
 _KNOWN_IN_TS = frozenset({"aac", "mp2", "mp3", "mp3float", "ac3", "eac3", "dca", "opus", "libopus"})
 """Sound that others find in a transport stream; FFmpeg writes any, under a number of its own."""
+_KNOWN_IN_AVI = frozenset({"mp3", "mp3float", "mp2", "mp2float", "ac3", "aac", "wmav1", "wmav2"})
+"""Sound, beside PCM, that keeps its time in AVI; what FFmpeg writes else runs too fast or too slow there."""
 _PCM_IN_MP4 = frozenset({"pcm_s16le", "pcm_s16be"})
 """Of PCM in MP4 what players without the newest FFmpeg read, up to `_PCM_RATE`; other sizes of samples are noise."""
 _PCM_RATE = 48_000
@@ -187,7 +191,10 @@ class Tracks:
         codec = stream.codec_context.name
         if pace == 1 and _shown(self._suffix, stream) and _holds(self._output.format.name, stream):
             return self._copied(stream)
-        encoder = _SOUND.get(self._suffix, "aac")
+        if not decodes(self._source, stream.index):
+            self.notes.append(f"{name} ({codec}) is left out: it cannot be decoded, nor copied into {self._suffix}")
+            return None
+        encoder = _encoder(self._suffix, stream.layout.nb_channels)
         try:
             writer = EncodedSound(stream, self._output, encoder, self._offset, pace=pace)
         except (av.error.FFmpegError, ValueError) as error:
@@ -260,7 +267,8 @@ class Tracks:
                 self._held = item
                 return
             start -= self._offset
-            if self._time.shows(start, start + (packet.duration or 0) * packet.time_base):
+            end = start + (packet.duration or 0) * packet.time_base
+            if end > _UNHEARD and self._time.shows(start, end):
                 self._write_packet(writer, packet, shift)
 
     def _write_packet(self, writer: TrackWriter, packet: av.Packet, shift: Fraction) -> None:
@@ -294,7 +302,14 @@ def _shown(suffix: str, stream: AudioStream) -> bool:
     codec = stream.codec_context.name
     if suffix in (".mp4", ".m4v") and codec.startswith("pcm_"):
         return codec in _PCM_IN_MP4 and stream.codec_context.sample_rate <= _PCM_RATE
+    if suffix == ".avi":
+        return codec in _KNOWN_IN_AVI or (codec.startswith("pcm_") and codec != "pcm_bluray")
     return suffix != ".ts" or codec in _KNOWN_IN_TS
+
+
+def _encoder(suffix: str, channels: int) -> str:
+    """What encodes sound for a container; MP3 has two channels at most."""
+    return "ac3" if suffix == ".avi" and channels > 2 else _SOUND.get(suffix, "aac")
 
 
 def _moved(chapter: "Chapter", offset: Fraction, time: TrackTime) -> "Chapter | None":

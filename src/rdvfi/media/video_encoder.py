@@ -62,7 +62,11 @@ def check_apart(first: int, second: int, *, tick: Fraction, suffix: str) -> None
         ValueError: If they are.
     """
     coarsest = TICKS.get(suffix, tick)
-    if round(second * tick / coarsest) <= round(first * tick / coarsest):
+    if suffix == ".gif":  # counted in hundredths, and two of them at least
+        apart = (second - first) * tick >= coarsest
+    else:
+        apart = round(second * tick / coarsest) > round(first * tick / coarsest)
+    if not apart:
         raise ValueError(
             f"two frames would be shown at {float(second * tick):.4f} s: {suffix} files count time in steps "
             f"of {float(coarsest) * 1000:g} ms; make fewer frames, or choose .mp4"
@@ -101,13 +105,15 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         container: OutputContainer | None = None,
     ) -> None:
         self._encoding, self._tick, self._suffix = encoding, tick, suffix
-        self._converter = Converter(info.colour, deep=info.layout.deep, headroom=info.headroom)
-        self._palette = Palette(encoding.width, encoding.height, tick) if suffix == ".gif" else None
+        colour = encoding.codec.colour(info.colour)
+        self._converter = Converter(colour, deep=info.layout.deep, headroom=info.headroom)
+        form = "rgba" if info.layout.alpha else "rgb24"
+        self._palette = Palette(encoding.width, encoding.height, tick, form) if suffix == ".gif" else None
         self._durations: deque[tuple[int, int]] = deque()
         self._end = 0
         self._last: int | None = None
         rgb = encoding.form.chroma == "rgb"
-        self._colour = replace(info.colour, matrix=0, full_range=True) if rgb else info.colour
+        self._colour = replace(colour, matrix=0, full_range=True) if rgb else colour
         # Flags of the encoder depend on the format, whether or not anything is written.
         self._container = container or av.open(io.BytesIO(), "w", format=MUXERS[suffix])
         self.stream = self._add_stream(info, rate)
@@ -171,7 +177,7 @@ class VideoEncoder(FrameEncoder[av.Packet]):
     def _frame(self, pixels: Pixels) -> av.VideoFrame:
         fitted = self._encoding.fitted(pixels)
         if self._palette is not None:
-            return self._palette.reduced(self._converter.from_rgb(fitted, "rgb24"))
+            return self._palette.reduced(self._converter.from_rgb(fitted, self._palette.form))
         return self._converter.from_rgb(fitted, self._encoding.form.name)
 
     def _timed(self, packets: list[av.Packet]) -> list[av.Packet]:

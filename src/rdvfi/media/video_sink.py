@@ -7,6 +7,7 @@ import av
 from av.container import OutputContainer
 
 from rdvfi.media.encoding import Encoding
+from rdvfi.media.finished import kept_tags
 from rdvfi.media.pieces import FrameEncoder, WholeFrame, WholeFrames, unpack_frame
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo
@@ -14,9 +15,6 @@ from rdvfi.media.timestamps import Moment
 from rdvfi.media.tracks import Tracks, TrackTime
 from rdvfi.media.video_encoder import VideoEncoder, check_apart, encoder_tick, unpack_packet
 from rdvfi.media.writer import Sink, writing
-
-_CONTAINER_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", "duration"})
-"""Metadata that describes the source file itself, not what it shows."""
 
 
 class VideoSink(Sink):
@@ -50,8 +48,7 @@ class VideoSink(Sink):
         self._start: int | None = None
         self._latest: int | None = None
         self._end = 0
-        tags = {k: v for k, v in info.metadata.items() if k.lower() not in _CONTAINER_TAGS}
-        container.metadata.update(tags)
+        container.metadata.update(kept_tags(info.metadata))
         self._tracks = Tracks(
             info.media,
             container,
@@ -135,11 +132,14 @@ class VideoSink(Sink):
     def _mux_last(self) -> None:
         """Write the last packet in the order of decoding, which is seldom the last one shown.
 
-        MP4 adds up durations in that order; the sum must be the time for which frames are shown.
+        MP4 adds up durations in that order; the sum must be the time for which frames are shown, and no
+        packet may last longer than the film.
         """
         packet, first, start = self._held, self._first_dts, self._start
         if packet is None:
             return
-        if packet.dts is not None and first is not None and start is not None:
+        added = self._suffix in (".mp4", ".m4v", ".mov")
+        if added and packet.dts is not None and packet.pts is not None and first is not None and start is not None:
+            packet.dts = max(packet.dts, first + packet.pts - start)
             packet.duration = max(1, (self._end - start) - (packet.dts - first))
         self._container.mux(packet)

@@ -11,24 +11,18 @@ import av.error
 from av.container import InputContainer
 
 from rdvfi.media.background import Backdrop
-from rdvfi.media.colour import Colour, Converter, PixelLayout, has_alpha
-from rdvfi.media.deinterlace import Deinterlacer
-from rdvfi.media.fields import Fields
-from rdvfi.media.hdr import Brightness
+from rdvfi.media.colour import Converter
+from rdvfi.media.deinterlace import Deinterlacing, Timed
 from rdvfi.media.orientation import Orientation
 from rdvfi.media.packets import Damage, Packets
 from rdvfi.media.pixels import Pixels
-from rdvfi.media.probe import Clock, Scan, decode, first_frames, open_video, scan, video_stream
-from rdvfi.media.reader import ReadOptions, Source, SourceFrame, SourceInfo, skip_before
-from rdvfi.media.spatial import Spatial
+from rdvfi.media.probe import Clock, Scan, decode, decoder_of, first_frames, open_video, scan, video_stream
+from rdvfi.media.reader import ReadOptions, Source, SourceFrame, skip_before
 from rdvfi.media.timestamps import Stamp
+from rdvfi.media.video_track import describe_track, seen_through
 
 _LOOK = 12
 """Frames that are looked at before the work."""
-_SEEN = 200
-"""Frames whose fields are compared."""
-
-Timed = tuple[av.VideoFrame, Stamp]
 
 
 class VideoSource(Source):
@@ -51,10 +45,8 @@ class VideoSource(Source):
         looked, aspect = first_frames(path, _LOOK, max_pixels=options.max_pixels)
         first = looked[0]
         self._orientation = Orientation.of(first)
-        self._alpha = options.alpha and any(_seen_through(frame) for frame in looked)
         self._stored = (first.width, first.height)
         self._interlaced = options.deinterlace != "off" and any(frame.interlaced_frame for frame in looked)
-        self._fields, self._marked = Fields(), 0
         with open_video(path) as container:
             stream = video_stream(container, path)
             self._scan = scan(container, stream, path)
@@ -62,38 +54,27 @@ class VideoSource(Source):
             self._damage = Damage(list(self._scan.damage.times), self._scan.damage.ends)
             if options.strict and self._damage:
                 raise ValueError(f"{path} is damaged: {self._damage.describe()}")
-            self.info = self._describe(stream, first, aspect, dict(container.metadata))
+            self.info = describe_track(
+                stream,
+                first,
+                aspect,
+                options,
+                alpha=options.alpha and any(seen_through(frame) for frame in looked),
+                name=str(path),
+                frames=self._scan.frames,
+                span=self._scan.span,
+                tick=self._scan.tick,
+                metadata=dict(container.metadata),
+                disposition=stream.disposition,
+                media=path,
+                shortest=self._scan.shortest,
+                counted=self._scan.counted,
+                offset=self._offset(),
+            )
         self._resized = 0
         self._size = path.stat().st_size
-        self._backdrop = Backdrop(self._alpha, options.background)
-
-    def _describe(
-        self, stream: av.VideoStream, first: av.VideoFrame, aspect: Fraction | None, tags: dict[str, str]
-    ) -> SourceInfo:
-        turned = self._orientation.transposed
-        layout = PixelLayout.of(stream.codec_context, aspect)
-        aspect = layout.aspect and (1 / layout.aspect if turned else layout.aspect)
-        colour = Colour.of(stream.codec_context)
-        rgb = first.format.is_rgb or len(first.format.components) < 3
-        return SourceInfo(
-            name=str(self._path),
-            width=first.height if turned else first.width,
-            height=first.width if turned else first.height,
-            frames=self._scan.frames,
-            span=self._scan.span,
-            tick=self._scan.tick,
-            colour=colour,
-            layout=PixelLayout(layout.chroma, layout.bits, aspect, self._alpha),
-            metadata=tags,
-            video_metadata=dict(stream.metadata),
-            disposition=stream.disposition,
-            media=self._path,
-            shortest=self._scan.shortest,
-            offset=self._offset(),
-            brightness=Brightness.of(first),
-            spatial=Spatial.of(first, stream.metadata),
-            headroom=self._options.headroom and not colour.full_range and not rgb,
-        )
+        self._backdrop = Backdrop(self.info.layout.alpha, options.background)
+        self._deinterlacing = Deinterlacing(options.deinterlace, self._scan.tick)
 
     def _offset(self) -> Fraction:
         """The time of the file that becomes zero, in whole ticks."""
@@ -110,9 +91,9 @@ class VideoSource(Source):
             count, due = self._scan.absent
             plural = "frame seems" if count == 1 else "frames seem"
             notes.append(f"{count} {plural} to be missing in {self._path}, from {float(due):.2f} s on")
-        notes += self._field_notes()
-        if self.info.video_metadata.get("alpha_mode") == "1":
-            notes.append(f"{self._path} has transparency in a plane of its own (VP9), which is not read")
+        if not self._orientation.exact:
+            notes.append(f"{self._path} is to be shown at an angle or scaled; only quarter turns are done")
+        notes += self._deinterlacing.notes(str(self._path))
         notes += self._backdrop.notes(str(self._path))
         if self._resized:
             notes.append(
@@ -150,7 +131,7 @@ class VideoSource(Source):
                 container.seek(int((since + self.info.offset) // self._scan.tick), stream=stream)
             count = 0
             timed = self._timed(container, found)
-            for frame, stamp in self._whole(timed):
+            for frame, stamp in self._deinterlacing.whole(timed):
                 if held is not None:
                     yield held
                 held, count = SourceFrame(self._upright(converter, frame), stamp), count + 1
@@ -172,7 +153,8 @@ class VideoSource(Source):
     def _timed(self, container: InputContainer, found: Damage) -> Iterator[Timed]:
         """Frames as they are stored, each with its time."""
         stream = video_stream(container, self._path)
-        stream.thread_type = "AUTO"
+        decoder = decoder_of(stream)
+        decoder.thread_type = "AUTO"
         last: Fraction | None = None
         due: deque[Fraction] = deque()
         for packet, shift in Packets(container, found):
@@ -182,7 +164,7 @@ class VideoSource(Source):
                 due.append(packet.dts * packet.time_base + shift)
             _move(packet, shift)
             lost = len(found.times)
-            frames = decode(packet, found, last or Fraction(0))
+            frames = decode(decoder, packet, found, last or Fraction(0))
             for _ in range(min(len(due), len(found.times) - lost)):
                 due.popleft()  # the time of a frame that cannot be shown
             for frame in frames:
@@ -192,45 +174,6 @@ class VideoSource(Source):
                     yield frame, Stamp(time - self.info.offset, self._duration(frame))
             if self._options.strict and found:
                 raise ValueError(f"{self._path} is damaged: {found.describe()}")
-
-    def _whole(self, timed: Iterator[Timed]) -> Iterator[Timed]:
-        """Whole frames instead of interlaced ones, from the first of these on; each keeps its time."""
-        choice = self._options.deinterlace
-        filtered: Deinterlacer | None = None
-        stamps: dict[Fraction, Stamp] = {}
-        for number, (frame, stamp) in enumerate(timed):
-            if number < _SEEN:
-                self._fields.see(frame)
-            marked = frame.interlaced_frame
-            self._marked += marked
-            if choice == "off" or (choice == "auto" and filtered is None and not marked):
-                yield frame, stamp
-                continue
-            if filtered is not None and not filtered.takes(frame):
-                yield from ((whole, stamps.pop(time)) for whole, time in filtered.flush())
-                filtered = None
-            filtered = filtered or Deinterlacer(frame, self._scan.tick, unmarked=choice == "on")
-            stamps[stamp.time] = stamp
-            yield from ((whole, stamps.pop(time)) for whole, time in filtered.push(frame, stamp.time))
-        if filtered is not None:
-            yield from ((whole, stamps.pop(time)) for whole, time in filtered.flush())
-
-    def _field_notes(self) -> Iterator[str]:
-        choice = self._options.deinterlace
-        if choice == "on" or (choice == "auto" and self._marked):
-            yield f"{self._path} is interlaced: whole frames were made of its fields"
-        elif self._marked:
-            yield f"{self._path} is interlaced, and its frames were left as they are (deinterlace=off)"
-        elif self._fields.mixed and not self._fields.telecined:
-            yield (
-                f"{self._path} looks interlaced, though it is not marked so; "
-                "deinterlace=on makes whole frames of its fields"
-            )
-        if self._fields.telecined:
-            yield (
-                f"{self._path} is telecined: 24 frames of film were spread over 30, and their motion is uneven; "
-                "undo that first, with FFmpeg's filters fieldmatch and decimate"
-            )
 
     def _time(self, frame: av.VideoFrame, due: Fraction | None, last: Fraction | None) -> Fraction:
         """When a frame is shown; ``due`` is the oldest time of decoding that is not yet used."""
@@ -258,13 +201,6 @@ class VideoSource(Source):
             self._resized += 1
             frame = frame.reformat(width=self._stored[0], height=self._stored[1], interpolation="BICUBIC")
         return self._orientation.upright(self._backdrop.show(converter.to_rgb(frame)))
-
-
-def _seen_through(frame: av.VideoFrame) -> bool:
-    """Whether a frame may be transparent: what has a palette is always decoded with alpha, used or not."""
-    if frame.format.name != "bgra":
-        return has_alpha(frame.format)
-    return bool(frame.to_ndarray(format="bgra")[..., 3].min() < 255)
 
 
 @contextmanager

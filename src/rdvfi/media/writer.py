@@ -181,7 +181,10 @@ def _video_sink(
     encoding, suffix = plan_encoding(destination, info, options), destination.suffix.lower()
     with writing(destination):
         place = file_url(partial) if isinstance(partial, Path) else partial
-        container = av.open(place, "w", format=MUXERS[suffix], container_options=_FLAGS.get(suffix, {}))
+        flags = dict(_FLAGS.get(suffix, {}))
+        if "movflags" in flags and any(key.startswith("com.") for key in info.metadata):
+            flags["movflags"] += "+use_metadata_tags"  # as phones write them
+        container = av.open(place, "w", format=MUXERS[suffix], container_options=flags)
     sink = None
     try:
         with writing(destination):

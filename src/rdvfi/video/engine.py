@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from rdvfi._inputs import check_count
 from rdvfi.geometry import MINIMUM_SIDE
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.letterbox import Letterbox
@@ -81,8 +82,7 @@ class Engine:
         mask: Mask = None,
         length: int = SEGMENT_FRAMES,
     ) -> None:
-        if length < 1:
-            raise ValueError(f"segment_frames is {length}; it must be at least 1")
+        check_count("segment_frames", length)
         info = source.info
         if min(info.width, info.height) < MINIMUM_SIDE:
             raise ValueError(

@@ -16,6 +16,9 @@ from rdvfi.video.timing import Multiply, exact_number
 
 Frame = TypeVar("Frame")
 
+MOST_BETWEEN = 1_000_000
+"""Frames that are made of one at most: more is a slip, not a wish."""
+
 
 def interpolate_frames(
     frames: Iterable[Frame],
@@ -75,14 +78,18 @@ def _times(multiplier: SupportsFloat | None, timesteps: Sequence[float] | torch.
         times = Multiply(
             exact_number("multiplier", DEFAULT_MULTIPLIER if multiplier is None else multiplier)
         ).multiplier
+        if times > MOST_BETWEEN:
+            raise ValueError(f"multiplier is {multiplier!r}; at most {MOST_BETWEEN} frames are made of one")
         if times.denominator != 1:
             raise ValueError(f"multiplier is {multiplier!r}; it must be a whole number, for every frame is passed on")
         return [j / int(times) for j in range(1, int(times))]
     if multiplier is not None:
         raise ValueError("give either multiplier or timesteps, not both")
     times = _inputs.read_times(timesteps, torch.device("cpu")).tolist()
-    if not all(0.0 < time < 1.0 for time in times) or any(b <= a for a, b in pairwise(times)):
-        raise ValueError(f"timesteps are {times}; they must rise, between 0 and 1: the frames themselves are there")
+    marks = [0.0, *times, 1.0]
+    wrong = next((b if b < 1.0 else a for a, b in pairwise(marks) if b <= a), None)
+    if wrong is not None:
+        raise ValueError(f"timesteps must rise between 0 and 1, where the frames themselves are; {wrong:g} does not")
     return times
 
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rdvfi._inputs import check_count, read_seed
 from rdvfi._memory import is_out_of_memory
 from rdvfi.interfaces import Motion
 from rdvfi.interpolator import Interpolator
@@ -69,8 +70,9 @@ class Pairs:
         bars: Letterbox | None = None,
         mask: Mask = None,
     ) -> None:
-        if chunk is not None and chunk < 1:
-            raise ValueError(f"chunk is {chunk}; it must be at least 1")
+        if chunk is not None:
+            check_count("chunk", chunk)
+        read_seed(seed)
         self._model = model
         self._seed = seed
         self._chunk = chunk

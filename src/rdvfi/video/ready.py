@@ -4,6 +4,7 @@ import os
 
 import torch
 
+from rdvfi._inputs import read_device
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model
 
@@ -48,17 +49,7 @@ def choose_place(device: str | torch.device | None, dtype: torch.dtype | None) -
     Raises:
         ValueError: If there is no such device.
     """
-    place = _device(device)
+    place = read_device("cuda" if torch.cuda.is_available() else "cpu") if device is None else read_device(device)
+    if place.type == "meta":
+        raise ValueError("device is 'meta', which has no values; expected a name such as cpu or cuda:0")
     return place, dtype or (torch.float16 if place.type == "cuda" else torch.float32)
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device is {device!r}; expected a name such as cpu or cuda:0") from error
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device is {str(device)!r}, but no CUDA device is available")
-    return place

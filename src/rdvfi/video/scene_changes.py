@@ -8,6 +8,7 @@ a hard cut, or a short dissolve.
 from dataclasses import dataclass
 from enum import Enum
 
+from rdvfi._inputs import check_threshold
 from rdvfi.scene_decision import SCENE_THRESHOLD
 
 
@@ -36,8 +37,7 @@ class SceneChanges:
     threshold: float = SCENE_THRESHOLD
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.threshold <= 1.0:
-            raise ValueError(f"scene_threshold is {self.threshold}; it must be in [0, 1]")
+        check_threshold(self.threshold)
 
     @property
     def holds(self) -> bool:

@@ -261,7 +261,7 @@ def read_job(
     rate = _rate(info, retiming, timing.slow)
     interval = _interval(info, retiming, rate)
     check_options(target, info, options, interval=interval)
-    if target.suffix.lower() in _COUNTING and interval < Fraction(3, 4) / rate:
+    if target.suffix.lower() in _COUNTING and not (retiming.regular or info.counted):
         rate = 1 / interval  # times of frames are multiples of it there, also where the rate varies
     bars = find_letterbox(opened) if crop_bars else None
     return VideoJob(
