@@ -109,7 +109,7 @@ class Converter:
         form = _RGBA[self._rgb] if has_alpha(frame.format) else self._rgb
         pixels = self._reformat(frame, form, source_full=full, target_full=True).to_ndarray()
         if pixels.shape[2] == 4 and pixels.dtype == np.uint16:  # libswscale makes 65520 of 12 bits that are opaque
-            pixels[..., 3] += pixels[..., 3] >> frame.format.components[-1].bits
+            pixels[..., 3] += np.right_shift(pixels[..., 3].astype(np.uint16), frame.format.components[-1].bits)
         return pixels  # pyright: ignore[reportReturnType]
 
     def from_rgb(self, pixels: Pixels, pixel_format: str) -> av.VideoFrame:

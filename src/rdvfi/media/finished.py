@@ -7,6 +7,7 @@ from pathlib import Path
 from rdvfi.media.matroska import write_aspect
 from rdvfi.media.probe import open_video
 from rdvfi.media.reader import SourceInfo
+from rdvfi.media.track_writers import SILENT
 
 _SHAPED = frozenset({".mkv", ".webm"})
 _PACKED = re.compile(rb"\x00\x00\x00\x0dst3d.{9,400}?vexu", re.DOTALL)
@@ -37,7 +38,7 @@ def put_right(path: Path, suffix: str, info: SourceInfo) -> list[str]:
         notes.append(f"pixels are {aspect} as wide as high, which this {suffix} file does not say")
     if suffix in (".mp4", ".m4v") and info.spatial.fits(suffix).stereo_mode:
         _one_description(path)
-    lost = _lost_tags(path, kept_tags(info.metadata))
+    lost = _lost_tags(path, suffix, kept_tags(info.metadata))
     if lost:
         notes.append(f"{suffix} files do not hold these tags of the film: {', '.join(lost)}")
     return notes
@@ -48,12 +49,12 @@ def kept_tags(tags: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in tags.items() if not _OF_THE_FILE.fullmatch(key)}
 
 
-def _lost_tags(path: Path, tags: Mapping[str, str]) -> list[str]:
+def _lost_tags(path: Path, suffix: str, tags: Mapping[str, str]) -> list[str]:
     """Names of tags that a reader of the complete file does not find; a language stands behind some of them."""
-    if not tags:
-        return []
-    with open_video(path) as container:
-        found = {key.casefold() for key in container.metadata}
+    found: set[str] = set()
+    if tags and suffix not in SILENT:
+        with open_video(path) as container:
+            found = {key.casefold() for key in container.metadata}
     names: dict[str, str] = {}
     for key in tags:
         names.setdefault(key.casefold().split("-")[0], key)

@@ -31,6 +31,8 @@ _SAID = {
     **dict.fromkeys((".gif", ".webp", ".apng"), frozenset()),
 }
 """What containers say of tracks that do not say everything."""
+SILENT = frozenset({".gif", ".webp", ".apng", ".y4m"})
+"""Containers of pictures alone."""
 _SAME_TIMES = 0x20000
 """FFmpeg's flag of formats in which packets may have one time: those of TrueHD are shorter than a tick of Matroska."""
 _MARKS = ("forced", "comment", "hearing_impaired", "visual_impaired", "original", "dub", "lyrics", "karaoke")

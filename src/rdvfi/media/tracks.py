@@ -24,7 +24,7 @@ from rdvfi.media.probe import open_video, video_stream
 from rdvfi.media.sound import EncodedSound, decodes
 from rdvfi.media.stretching import MOST_STRETCHED
 from rdvfi.media.subtitles import WrittenText, readable_text
-from rdvfi.media.track_writers import Copied, TrackWriter, unsaid
+from rdvfi.media.track_writers import SILENT, Copied, TrackWriter, unsaid
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -49,8 +49,6 @@ _PCM_RATE = 48_000
 _SUBTITLES_IN_TS = frozenset({"dvbsub", "dvb_subtitle", "libzvbi_teletext", "dvb_teletext", "pgssub"})
 """Subtitles that others find in a transport stream."""
 _TIMECODE = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
-SILENT = frozenset({".gif", ".webp", ".apng", ".y4m"})
-"""Containers of pictures alone."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +125,8 @@ class Tracks:
                 stream.discard = Discard.all
         if self._writers:
             self._packets = iter(packets)
+        if "timecode" in container.metadata and self._suffix not in _TIMECODE:  # of MXF
+            self._left_out("the timecode")
         if self._lost:
             self.notes.append(f"{self._suffix} files do not say of tracks: {', '.join(self._lost)}")
         if chapters and self._time.pace is None:

@@ -138,8 +138,9 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         self._colour.tag(context)
         stream.metadata.update(track_tags(info.video_metadata, self._container.format.name))
         stream.metadata.pop("stereo_mode", None)
-        if "timecode" in stream.metadata:
-            stream.metadata["timecode"] = _timecode(stream.metadata["timecode"], info, rate)
+        timecode = stream.metadata.get("timecode") or info.metadata.get("timecode")  # of MXF
+        if timecode is not None:
+            stream.metadata["timecode"] = _timecode(timecode, info, rate)
         stream.disposition = Disposition(info.disposition)
         if spatial.tag is not None:
             stream.metadata["stereo_mode"] = spatial.tag
