@@ -81,6 +81,22 @@ def test_ten_and_twelve_bits_fill_sixteen(tmp_path) -> None:
         assert read_pixels(tmp_path / "a.dpx").min() >= 65535 - 64, form
 
 
+@pytest.mark.parametrize("suffix", [".pgm", ".ppm", ".tif"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_grey_and_colour_of_plain_formats_are_read_at_their_depth(tmp_path, suffix, deep) -> None:
+    picture = ramp(deep=deep)
+    cv2.imwrite(str(tmp_path / f"a{suffix}"), picture[..., 0] if suffix == ".pgm" else picture[..., ::-1])
+    header, pixels = image_header(tmp_path / f"a{suffix}"), read_image(tmp_path / f"a{suffix}")
+    assert header.bits == 8 * pixels.itemsize == (16 if deep else 8)
+    assert np.array_equal(pixels, np.repeat(picture[..., :1], 3, 2) if suffix == ".pgm" else picture)
+
+
+def test_floats_of_one_channel_are_grey(tmp_path) -> None:
+    values = np.linspace(0, 1, 24 * 40, dtype=np.float32).reshape(24, 40)
+    cv2.imwrite(str(tmp_path / "a.tif"), values)
+    assert np.array_equal(read_image(tmp_path / "a.tif"), np.repeat(np.round(values * 65535)[..., None], 3, 2))
+
+
 def test_floats_are_clipped_and_said(tmp_path) -> None:
     picture = np.linspace(-0.5, 1.5, SIZE[0] * SIZE[1] * 3, dtype=np.float32).reshape(*SIZE, 3)
     picture[0, 0] = np.nan

@@ -55,7 +55,8 @@ def _with_opencv(data: bytes, header: ImageHeader) -> Pixels | None:
     import cv2
 
     colour = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-    flags = cv2.IMREAD_UNCHANGED if header.alpha else colour | cv2.IMREAD_IGNORE_ORIENTATION
+    whole = header.alpha or header.grey_floats  # it does not spread grey floats
+    flags = cv2.IMREAD_UNCHANGED if whole else colour | cv2.IMREAD_IGNORE_ORIENTATION
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(0)  # it would say on the error stream what is said here
     try:

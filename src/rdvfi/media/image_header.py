@@ -4,6 +4,7 @@ Sizes are bounded here, before anything is decoded: a file of a few bytes may cl
 fills the memory. Formats whose headers Pillow does not read are read here.
 """
 
+import re
 import struct
 from dataclasses import dataclass
 from io import SEEK_END, BufferedReader, BytesIO
@@ -37,6 +38,8 @@ class ImageHeader:
     """ICC profile of RGB; empty if there is none."""
     orientation: int = 1
     """As EXIF numbers it; 1 is upright."""
+    grey_floats: bool = False
+    """Whether it is a TIFF of one channel of floats."""
     notes: tuple[str, ...] = ()
     """How its values are understood, in clauses."""
 
@@ -117,6 +120,9 @@ def _bits(file: File, kind: str, mode: str) -> int:
     """Bits a channel, of which Pillow tells only some."""
     if kind == "PNG":
         return file.read(25)[24]
+    if kind == "PPM":  # P3 and P6: width, height, largest value
+        words = re.sub(rb"#[^\n]*", b" ", file.read(_TAIL)).split(maxsplit=4)
+        return 16 if words[0] in (b"P2", b"P3", b"P5", b"P6") and int(words[3]) > 255 else 8
     if kind == "AVIF":
         box = file.read(_TAIL)
         at = box.find(b"av1C")
@@ -213,5 +219,6 @@ def _tiff(file: File) -> ImageHeader:
         bits=16 if bits > 8 or floats else 8,
         alpha=samples in (2, 4) and _EXTRA in tags and values(_EXTRA, 0)[0] in (1, 2),
         profile=rgb_profile(profile),
+        grey_floats=floats and samples == 1,
         notes=tuple(notes),
     )
