@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 
+import jaxtyping
 import pytest
 import torch
 
@@ -27,3 +28,11 @@ def _own_random_state() -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Annotations are not checked, as for users: what the library itself says of wrong types is tried."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -192,6 +192,7 @@ _OK = torch.full((1, 3, 32, 32), 0.5)
         (_OK.numpy(), _OK, "img0 must be a tensor of shape .*; got a ndarray"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_frames_are_refused(model: Interpolator, img0: Tensor, img1: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         model(img0, img1, TIMES)
@@ -218,6 +219,7 @@ def test_bad_frames_are_refused(model: Interpolator, img0: Tensor, img1: Tensor,
         ([1 + 1e-9], r"got 1\.000000001"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_times_are_refused(model: Interpolator, times, message: str) -> None:
     with pytest.raises(ValueError, match=rf"timesteps must be .* in \[0, 1\].*{message}"):
         model(_OK, _OK, times)
@@ -228,6 +230,7 @@ _HALVES += [np.array([0.5], object), torch.tensor([0.5]).to(torch.float8_e4m3fn)
 
 
 @pytest.mark.parametrize("times", _HALVES)
+@pytest.mark.usefixtures("unchecked")
 def test_one_time_may_be_a_number_of_any_kind(model: Interpolator, times) -> None:
     assert torch.equal(model(_OK, _OK, times), model(_OK, _OK, [0.5]))
 
@@ -272,11 +275,13 @@ def test_values_and_models_are_shown_in_one_short_line(model: Interpolator) -> N
         ),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_noise_is_refused(model: Interpolator, options, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         model.estimate(_OK, _OK, **options)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_motion_of_other_frames_is_refused(model: Interpolator) -> None:
     motion = model.estimate(_OK, _OK)
     with pytest.raises(ValueError, match=r"estimated for 1 pairs .* these 2 pairs"):

@@ -312,9 +312,7 @@ def test_a_gap_in_a_steady_rate_is_kept_where_frames_are_counted(tmp_path) -> No
 def test_a_film_ends_when_its_last_frame_does_whatever_the_order_of_packets(tmp_path, name) -> None:
     ticks = [0, 1000, 2000, 3000, 4000, 5000, 40_000]
     clips.write_clip(tmp_path / "in.mp4", clips.moving(7, 48, 64), ticks=ticks, sound=False)
-    end = 40_000 / 24_000 + 1000 / 24_000
-    with av.open(str(tmp_path / "in.mp4")) as container:
-        end = container.duration / av.time_base
+    end = 41_000 / 24_000
     _copy(tmp_path / "in.mp4", tmp_path / name)
     with av.open(str(tmp_path / name)) as container:
         assert container.duration / av.time_base == pytest.approx(end, abs=2e-3)
@@ -324,7 +322,7 @@ def test_a_film_ends_when_its_last_frame_does_whatever_the_order_of_packets(tmp_
 
 
 def test_transparency_matters_more_than_depth(tmp_path) -> None:
-    picture = np.full((48, 64, 4), 60_000, np.uint16)
+    picture = np.full((48, 64, 4), 65_535, np.uint16)
     picture[:24, :, 3] = 0
     clear_film(tmp_path / "in.mkv", picture, "ffv1", "yuva444p16le")
     notes = _copy(tmp_path / "in.mkv", tmp_path / "o.webm", reading=ReadOptions(alpha=True))
@@ -349,11 +347,12 @@ def test_what_is_transparent_stays_so_and_is_read_again(tmp_path, name) -> None:
 
 
 def clear_film(path: Path, picture: np.ndarray, codec: str, form: str) -> None:
-    """Three frames of one RGBA picture."""
+    """Three frames of an RGBA picture, and a dot that differs."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10)
         stream.width, stream.height, stream.pix_fmt = picture.shape[1], picture.shape[0], form
-        for _ in range(3):
+        for number in range(3):
+            picture[22, number * 4 : number * 4 + 4] = 9
             frame = av.VideoFrame.from_ndarray(picture, format="rgba64le" if picture.dtype == np.uint16 else "rgba")
             container.mux(stream.encode(frame.reformat(format=form)))
         container.mux(stream.encode(None))

@@ -244,6 +244,7 @@ def test_missing_files_are_named(saved: Path, tmp_path: Path) -> None:
         rdvfi.create_model("./no/where")
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_unknown_models_get_the_close_match() -> None:
     with pytest.raises(ValueError, match="no model named 'rdvfis'; did you mean 'rdvfi-s'"):
         rdvfi.create_model("rdvfis")

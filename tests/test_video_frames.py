@@ -143,6 +143,7 @@ def test_scene_changes_are_shown_as_asked(model) -> None:
     assert not np.array_equal(forced, pictures[0])
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_options_are_refused_at_once(model, arrays) -> None:
     for options, message in (
         ({"multiplier": 2, "timesteps": [0.5]}, "either multiplier or timesteps"),

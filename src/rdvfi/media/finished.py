@@ -46,7 +46,8 @@ def put_right(path: Path, suffix: str, info: SourceInfo) -> list[str]:
 
 def kept_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Tags of a file that say something of the film, and nothing of the file itself."""
-    return {key: value for key, value in tags.items() if not _OF_THE_FILE.fullmatch(key)}
+    kept = {key: value for key, value in tags.items() if not _OF_THE_FILE.fullmatch(key)}
+    return {key.lower() if key.startswith("COM.") else key: value for key, value in kept.items()}  # so writes Matroska
 
 
 def _lost_tags(path: Path, suffix: str, tags: Mapping[str, str]) -> list[str]:

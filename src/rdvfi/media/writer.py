@@ -12,7 +12,7 @@ import av.error
 
 from rdvfi.media.codecs import TICKS
 from rdvfi.media.encoding import Encoding, SinkOptions, plan_encoding
-from rdvfi.media.finished import put_right
+from rdvfi.media.finished import kept_tags, put_right
 from rdvfi.media.images import write_png
 from rdvfi.media.output import FRAME_NAME, complete_or_nothing, is_folder_output
 from rdvfi.media.pieces import FrameEncoder, WholeFrames, unpack_frame
@@ -182,7 +182,7 @@ def _video_sink(
     with writing(destination):
         place = file_url(partial) if isinstance(partial, Path) else partial
         flags = dict(_FLAGS.get(suffix, {}))
-        if "movflags" in flags and any(key.startswith("com.") for key in info.metadata):
+        if "movflags" in flags and any(key.startswith("com.") for key in kept_tags(info.metadata)):
             flags["movflags"] += "+use_metadata_tags"  # as phones write them
         container = av.open(place, "w", format=MUXERS[suffix], container_options=flags)
     sink = None
