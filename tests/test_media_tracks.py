@@ -335,7 +335,7 @@ def test_whatever_the_clock_of_a_file_it_starts_at_zero(tmp_path, name) -> None:
 
 
 def test_tags_of_the_film_are_kept_or_named(tmp_path) -> None:
-    tags = {"title": "A", "artist": "B", "com.apple.quicktime.make": "C", "location": "+52.5+013.4/"}
+    tags = {"title": "A", "artist": "B", "com.apple.quicktime.make": "C", "location": "+52.5000+013.4000/"}
     with av.open(str(tmp_path / "in.mkv"), "w") as container:
         container.metadata.update(tags)
         stream = container.add_stream("libx264", rate=25)

@@ -177,6 +177,8 @@ def _listed(timesteps: object, expected: str) -> Float[Tensor, "..."]:
         array = np.asarray(timesteps)
         if array.dtype.kind not in "iufO":
             raise TypeError
+        if array.dtype.kind == "O":  # fractions and the like; NumPy makes a number of None too
+            array = np.array([float(value) for value in array.reshape(-1)]).reshape(array.shape)
         return torch.tensor(array.astype(np.float64))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{expected}; got {timesteps!r}") from error
