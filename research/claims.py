@@ -20,14 +20,14 @@ import torch
 
 import claims_trained as trained
 import claims_untrained as untrained
-from claims_runs import MOTION_SEEDS, SEEDS, all_runs
+from claims_runs import LOSSES, MOTION_SEEDS, MOTION_STEPS, SEEDS, all_runs
 from claims_training import BATCH, RATE, SCENES, SIZE, WIDTH, Folders, train
 from rdvfi.evaluation.results import read_environment
 
 CHECKPOINTS = Path(__file__).parent / "claims_checkpoints"
 SCENE_SEEDS = range(3)
 BUDGET = {
-    "steps": all_runs()[0].steps,
+    "steps": LOSSES[0].steps,
     "batch": BATCH,
     "rate": RATE,
     "width": WIDTH,
@@ -43,6 +43,7 @@ def sections(folders: Folders) -> dict[str, tuple[dict, Callable[[], untrained.T
     """What is measured: the budget and the function, by name; what needs no training comes first."""
     at = LABORATORY | {"frames": "224x128", "scene seeds": list(SCENE_SEEDS)}
     one = LABORATORY | {"frames": "224x128", "scene seeds": [0]}
+    motion = BUDGET | {"steps": MOTION_STEPS, "seeds": list(MOTION_SEEDS)}
     large = LABORATORY | {"frames": "1024x576", "scene seeds": [0], "scenes": 4}
     return {
         "knots and bases": (at, partial(untrained.knots_and_bases, SCENE_SEEDS)),
@@ -50,7 +51,7 @@ def sections(folders: Folders) -> dict[str, tuple[dict, Callable[[], untrained.T
         "shipped model": (one, partial(untrained.shipped_model, (128, 224), range(1))),
         "decoded or warped": (one, partial(untrained.decoded_or_warped, (128, 224), range(1))),
         "motion size": (large, partial(untrained.motion_size, range(1))),
-        "learned motion": (BUDGET | {"seeds": list(MOTION_SEEDS)}, partial(trained.learned_motion, folders)),
+        "learned motion": (motion, partial(trained.learned_motion, folders)),
         "losses": (BUDGET, partial(trained.losses, folders)),
         "steps": (BUDGET, partial(trained.steps, folders)),
         "direct generation": (BUDGET, partial(trained.direct_generation, folders)),

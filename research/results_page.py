@@ -18,7 +18,17 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "0.2.0"
-PAGES = (ROOT / "docs" / "experiments.md", ROOT / "docs" / "results.md", ROOT / "docs" / "content.md")
+PAGES = tuple(ROOT / name for name in ("README.md", "docs/experiments.md", "docs/results.md", "docs/content.md"))
+QUALITY = {
+    "bikes": ("bikes", (2, 8, 9)),
+    "carphone": ("carphone", (2, 8, 9)),
+    "Big Buck Bunny 3:00-3:30": ("bbb-4320", (2, 9)),
+    "Big Buck Bunny 7:00-7:30": ("bbb-10080", (2, 9)),
+    "large curved motion (24 procedural scenes)": ("procedural", (9,)),
+    "limbs of two links (12 procedural scenes)": ("procedural-limbs", (9,)),
+}
+"""Rows of the README's table: the files of each, made by `benchmarks/quality.py`, by name and gaps."""
+COMPARED = {"rdvfi-s": "RDVFI-S", "rife": "RIFE 4.25", "dis": "DIS + warp", "blend": "cross-fade"}
 _PLACE = re.compile(r"(<!-- table (?P<name>[^>]+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -32,6 +42,24 @@ def markdown(heads: list[str], rows: list[list[str]]) -> str:
     """A table, and its alignment: text to the left, figures to the right."""
     lines = [heads, ["---", *["--:"] * (len(heads) - 1)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def quality() -> str:
+    """PSNR and SSIM by clip and gap, the best of a row bold."""
+    rows = []
+    for label, (clip, gaps) in QUALITY.items():
+        for gap in gaps:
+            known = {score["method"]: score for score in read(f"quality-{clip}-gap{gap}")["scores"]}
+            pairs = [(f"{known[name]['psnr']:.2f}", f"{known[name]['ssim']:.3f}") for name in COMPARED]
+            best = [max(values, key=float) for values in zip(*pairs, strict=True)]
+            rows.append([f"{label}, {gap}", *(_bold(pair, best) for pair in pairs)])
+    return markdown(["clip, gap", *COMPARED.values()], rows)
+
+
+def _bold(pair: tuple[str, ...], best: list[str]) -> str:
+    if list(pair) == best:
+        return f"**{' / '.join(pair)}**"
+    return " / ".join(f"**{value}**" if value == most else value for value, most in zip(pair, best, strict=True))
 
 
 def claim(section: str) -> str:
@@ -137,6 +165,7 @@ def content_cases() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "quality": quality,
     **{f"claim: {name}": partial(claim, name) for name in (
         "knots and bases", "classical fusion", "shipped model", "decoded or warped", "motion size",
         "learned motion", "losses", "steps", "direct generation",

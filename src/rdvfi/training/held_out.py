@@ -21,6 +21,8 @@ from rdvfi.training.parts import Report
 from rdvfi.training.stage import Stage
 
 GAPS = (2, 8)
+_LEAST = 0.005
+"""Difference in dB that counts: a smaller one is written as 0.00."""
 _PAIRS = 12
 """At most, of each gap, spread over the clips."""
 
@@ -52,9 +54,10 @@ def keep_the_better(stage: Stage, model: Interpolator, report: Report) -> Interp
         told = ", ".join(f"{k} {v['psnr']:.2f} dB, SSIM {v['ssim']:.4f}" for k, v in both.items())
         report(f"{stage.stage}: held-out frames, {name}: {told}")
     gained = fmean(both["after"]["psnr"] - both["before"]["psnr"] for both in figures.values())
-    if gained > 0:
+    if gained >= _LEAST:
         return model
-    report(f"{stage.stage}: {gained:+.2f} dB on held-out frames, which is no better: {stage.model.start} is kept")
+    verdict = "as good as before" if gained > -_LEAST else f"{-gained:.2f} dB worse"
+    report(f"{stage.stage}: {verdict} on held-out frames: {stage.model.start} is kept")
     return before
 
 
