@@ -37,8 +37,8 @@ class Row:
 
 
 def film(start: int) -> Row:
-    """Half a minute of the film, which was held out of training: 80 pairs from a frame on, those with cuts left out."""
-    return Row(f"bbb-{start}", "bbb.mp4", (2, 9), {"start": start, "pairs": 80})
+    """A piece of the film that was held out of training: 40 pairs from a frame on, those with cuts left out."""
+    return Row(f"bbb-{start}", "bbb.mp4", (2, 9), {"start": start, "pairs": 40})
 
 
 ROWS = (

@@ -11,7 +11,7 @@ from scipy.stats import bootstrap
 
 from rdvfi.evaluation.baselines import CrossFade, Method
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow
-from rdvfi.evaluation.cost import CostPoint, check_plot, cost_of, save_sweep, sweep
+from rdvfi.evaluation.cost import CostPoint, cost_of, save_sweep, sweep
 from rdvfi.evaluation.external import external_method
 from rdvfi.evaluation.external_frames import FramesFolder, export_inputs
 from rdvfi.evaluation.intervals import interval, middle_mean, paired_difference, weighted_mean
@@ -20,6 +20,7 @@ from rdvfi.evaluation.metrics.metric import Sample
 from rdvfi.evaluation.result_tables import notes
 from rdvfi.evaluation.results import Report, read_environment
 from rdvfi.evaluation.window_properties import describer, properties
+from rdvfi.evaluation.written_files import PLOTS, check_output
 from rdvfi.media.images import write_png
 
 
@@ -191,4 +192,4 @@ def test_a_sweep_goes_on_where_a_size_fails_and_is_drawn(tmp_path: Path) -> None
     assert len(saved["points"]) == 8
     assert CostPoint(**{**saved["points"][0], "size": tuple(saved["points"][0]["size"])}) == points[0]
     with pytest.raises(ValueError, match=r"must end in \.png, \.svg or \.pdf"):
-        check_plot(tmp_path / "times.jpg")
+        check_output(tmp_path / "times.jpg", PLOTS)

@@ -133,8 +133,8 @@ def evaluate(
     from rdvfi.evaluation.measure import usable_device
     from rdvfi.evaluation.methods import ModelMethod, create_methods
     from rdvfi.evaluation.metrics import metrics as known_metrics
-    from rdvfi.evaluation.results import check_output
     from rdvfi.evaluation.window_source import WindowSource
+    from rdvfi.evaluation.written_files import PAGES, PLOTS, check_output
 
     given: dict[str, Any] = {"start": start, "pairs": pairs, "max_size": max_size, "skip_cuts": skip_cuts}
     given |= {"conversion": conversion, "protocol": protocol}
@@ -142,7 +142,9 @@ def evaluate(
     if output is not None:
         check_output(output)
     if sweep is not None:
-        costs.check_plot(sweep)
+        check_output(sweep, PLOTS, "a plot")
+    if report_page is not None:
+        check_output(report_page, PAGES, "a report page")
     gaps = _gaps(gap if protocol else source.distance, report_gaps, report_page)
     use_threads(threads)
     selections = _selections(model or [], recipe or [], overrides or [], config_dir)
@@ -260,9 +262,6 @@ def _gaps(gap: int | None, more: str, page: Path | None) -> list[int | None]:
         if more:
             raise ValueError("--report-gaps are gaps of the page's plot; name the page with --report")
         return [gap]
-    from rdvfi.evaluation.html_report import check_page
-
-    check_page(page)
     try:
         return list(dict.fromkeys((gap, *(int(one) for one in _listed(more)))))
     except ValueError:

@@ -29,6 +29,7 @@ from jaxtyping import Float, UInt8
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow
 from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.interpolator import Interpolator
+from rdvfi.media.pixels import to_pixels
 from rdvfi.ops import backward_warp
 from rdvfi.types import Flow, Flows, Image, Times, Video
 
@@ -125,7 +126,7 @@ class DISWarp(Method):
         size = (h, w)
         if self.width is not None and self.width < w:
             size = (round(h * self.width / w), self.width)
-        first, last = _grey(resize_image(img0, size)), _grey(resize_image(img1, size))
+        first, last = (grey(resize_image(img, size)[0]) for img in (img0, img1))
         flows = []
         for source, target in ((first, last), (last, first)):
             flows.append(resize_flow(dis_flow(source, target).to(img0.device), (h, w)))
@@ -142,12 +143,11 @@ def dis_flow(source: UInt8[np.ndarray, "h w"], target: UInt8[np.ndarray, "h w"])
     return torch.from_numpy(flow).permute(2, 0, 1)[None]
 
 
-def _grey(image: Image) -> UInt8[np.ndarray, "h w"]:
-    """8-bit luma of one image, as a (height, width) array."""
+def grey(image: Float[torch.Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w"]:
+    """8-bit luma of an image in [0, 1]."""
     import cv2
 
-    pixels = image[0].clamp(0.0, 1.0).mul(255.0).round().byte().permute(1, 2, 0)
-    return cv2.cvtColor(pixels.contiguous().cpu().numpy(), cv2.COLOR_RGB2GRAY)
+    return cv2.cvtColor(to_pixels(image, deep=False), cv2.COLOR_RGB2GRAY)
 
 
 def intermediate_flows(forward: Flow, backward: Flow, times: Times) -> tuple[Flows, Flows]:

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 
 from rdvfi.evaluation.baselines import Method
+from rdvfi.evaluation.written_files import appearing
 from rdvfi.types import Image
 
 if TYPE_CHECKING:
@@ -141,18 +142,10 @@ def save_sweep(points: Sequence[CostPoint], own_size: tuple[int, int], path: Pat
     """Write the plot as ``path`` and its points as JSON beside it, which also says where they were taken."""
     figure = plot(points, own_size)
     figure.suptitle(environment, fontsize=8)
-    figure.savefig(path, dpi=120)
     content = {"environment": environment, "points": [asdict(point) for point in points]}
-    path.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def check_plot(path: Path) -> Path:
-    """The path of a plot, once it is clear that one can be written there."""
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise ValueError(f"cannot write a plot to {path}: the name must end in .png, .svg or .pdf")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
-    return path
+    with appearing(path) as partial, appearing(path.with_suffix(".json")) as data:
+        figure.savefig(partial, dpi=120)
+        data.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _times(count: int) -> torch.Tensor:
@@ -162,14 +155,15 @@ def _times(count: int) -> torch.Tensor:
 def _milliseconds(method: Method, img0: Image, img1: Image, count: int, rounds: int) -> float:
     times, taken = _times(count), []
     for number in range(rounds + method.warm_up):
-        began = _now(img0.device)
+        began = now(img0.device)
         method(img0, img1, times)
         if number >= method.warm_up:
-            taken.append(1000.0 * (_now(img0.device) - began))
+            taken.append(1000.0 * (now(img0.device) - began))
     return median(taken)
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
+    """Seconds of a clock, once the device has done its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -8,7 +8,6 @@ A method that fails is left out from there on, and its row says why; the others 
 metrics: one that cannot be taken is named with its reason, and the rest are taken.
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow
-from rdvfi.evaluation.cost import cost_of
+from rdvfi.evaluation.cost import cost_of, now
 from rdvfi.evaluation.intervals import interval, middle_mean, weighted_mean
 from rdvfi.evaluation.metrics.fidelity import quantise
 from rdvfi.evaluation.metrics.metric import DEFAULT, MadeFrames, Metric, Sample, SetMetric, create_metrics
@@ -256,11 +255,9 @@ def _run(
     method.begin(window)
     if warm_up and method.warm_up:
         method(img0, img1, window.times)
-    _synchronise(device)
-    began = time.perf_counter()
+    began = now(device)
     frames = method(img0, img1, window.times)
-    _synchronise(device)
-    seconds = time.perf_counter() - began
+    seconds = now(device) - began
     expected = (1, len(window.times), *img0.shape[1:])
     if tuple(frames.shape) != expected:
         raise ValueError(f"{method.name} made frames of {tuple(frames.shape)}; expected {expected}")
@@ -275,8 +272,3 @@ def _flows(method: Method, window: EvaluationWindow, device: torch.device) -> tu
         return None
     flows = method.flows(*window.inputs(device), window.times)
     return None if flows is None else (flows[0].cpu(), flows[1].cpu())
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -15,11 +15,10 @@ import torch
 from rdvfi.evaluation.cost import Cost
 from rdvfi.evaluation.intervals import Interval, paired_difference, weighted_mean
 from rdvfi.evaluation.metrics.metric import Sample
+from rdvfi.evaluation.written_files import appearing, check_output
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-_OUTPUTS = (".json", ".csv", ".md")
 
 
 @dataclass(frozen=True)
@@ -256,28 +255,14 @@ class Report:
         """
         target = check_output(path)
         write = {".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown}[target.suffix]
-        partial = target.with_name(f".{target.name}.partial")
-        try:
+        with appearing(target) as partial:
             partial.write_text(write(), encoding="utf-8")
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def unit_names(rows: Sequence[WindowRow]) -> list[str]:
     """What each window counts as in a bootstrap: its clip, or itself where there is one clip only."""
     several = len({row.clip for row in rows}) > 1
     return [row.clip if several else str(i) for i, row in enumerate(rows)]
-
-
-def check_output(path: str | os.PathLike[str]) -> Path:
-    """The path of a report, once it is clear that one can be written there."""
-    target = Path(path)
-    if target.suffix not in _OUTPUTS:
-        raise ValueError(f"cannot write a report to {target}: the name must end in .json, .csv or .md")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {target}: there is no folder {target.parent}")
-    return target
 
 
 def read_environment(device: torch.device) -> Environment:

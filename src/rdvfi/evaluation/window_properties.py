@@ -64,19 +64,14 @@ def _high(length: Float[Tensor, "m 1 H W"]) -> float:
 
 def _from_end(frames: Sequence[Picture] | np.ndarray) -> tuple[Fields, Tensor]:
     """Flows from every later frame to the first one, and where these pixels are not seen in it."""
-    grey = [_grey(frame) for frame in frames]
+    import cv2
+
     to_first: list[Tensor] = []
     onward: list[Tensor] = []
-    for before, after in pairwise(grey):
+    for before, after in pairwise(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames):
         back, ahead = dis_flow(after, before), dis_flow(before, after)
         to_first.append(chain(back, to_first[-1]) if to_first else back)
         onward.append(chain(onward[-1], ahead) if onward else ahead)
     first = torch.cat(to_first)
     seen = stays_inside(first) & (forward_backward_error(first, torch.cat(onward)) < 1.0)
     return first, ~seen[:, 0]
-
-
-def _grey(frame: Picture) -> np.ndarray:
-    import cv2
-
-    return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)

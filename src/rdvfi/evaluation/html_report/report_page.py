@@ -17,24 +17,10 @@ from rdvfi.evaluation.html_report.report_plots import plots
 from rdvfi.evaluation.intervals import weighted_mean
 from rdvfi.evaluation.result_tables import cells, notes, written
 from rdvfi.evaluation.results import Report
+from rdvfi.evaluation.written_files import PAGES, appearing, check_output
 
 _PER_CLIP = 60
 """Windows in the table by window, at most; the data holds all of them."""
-
-
-def check_page(path: str | os.PathLike[str]) -> Path:
-    """The path of a report page, once it is clear that one can be written there.
-
-    Raises:
-        ValueError: If its name does not end in .html.
-        FileNotFoundError: If the folder does not exist.
-    """
-    target = Path(path)
-    if target.suffix not in (".html", ".htm"):
-        raise ValueError(f"cannot write a report page to {target}: the name must end in .html")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {target}: there is no folder {target.parent}")
-    return target
 
 
 def write_page(path: str | os.PathLike[str], reports: Sequence[Report], examples: Sequence[Example] = ()) -> None:
@@ -50,16 +36,12 @@ def write_page(path: str | os.PathLike[str], reports: Sequence[Report], examples
         FileNotFoundError: If the folder does not exist.
         ImportError: If matplotlib is not installed.
     """
-    target = check_page(path)
+    target = check_output(path, PAGES, "a report page")
     if not reports:
         raise ValueError("there is no report to write a page of")
     text = page(reports, examples)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
+    with appearing(target) as partial:
         partial.write_text(text, encoding="utf-8")
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def page(reports: Sequence[Report], examples: Sequence[Example] = ()) -> str:
@@ -93,13 +75,13 @@ def page(reports: Sequence[Report], examples: Sequence[Example] = ()) -> str:
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
-    body = "".join(_row(row, len(heads)) for row in rows)
+    body = "".join(map(_row, rows))
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def _row(row: Sequence[str], width: int) -> str:
-    if len(row) < width:  # a method that failed says why in its second cell
-        return f"<tr><th>{escape(row[0])}</th><td class=failed colspan={width - 1}>{escape(row[1])}</td></tr>"
+def _row(row: Sequence[str]) -> str:
+    if row[-1].startswith("failed: "):  # it has nothing else to say
+        return f"<tr><th>{escape(row[0])}</th><td class=failed colspan={len(row) - 1}>{escape(row[-1])}</td></tr>"
     return f"<tr><th>{escape(row[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>"
 
 

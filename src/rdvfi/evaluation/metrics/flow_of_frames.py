@@ -2,12 +2,11 @@
 
 from itertools import pairwise
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.evaluation.baselines import dis_flow
+from rdvfi.evaluation.baselines import dis_flow, grey
 from rdvfi.evaluation.metrics.metric import Frames
 
 
@@ -16,12 +15,4 @@ def flows_between(frames: Frames, *, back: bool = False) -> Float[Tensor, "m 2 H
 
     On the grid of the frame that it leads from, in pixels.
     """
-    grey = [_grey(frame) for frame in frames]
-    return torch.cat([dis_flow(b, a) if back else dis_flow(a, b) for a, b in pairwise(grey)])
-
-
-def _grey(frame: Float[Tensor, "3 H W"]) -> np.ndarray:
-    import cv2
-
-    pixels = frame.mul(255.0).round().byte().permute(1, 2, 0).contiguous().numpy()
-    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    return torch.cat([dis_flow(b, a) if back else dis_flow(a, b) for a, b in pairwise(map(grey, frames))])
