@@ -187,7 +187,7 @@ def test_the_command_writes_inputs_and_reads_frames_of_others(app: typer.Typer, 
     ([], "name a clip, or a protocol with --protocol and --root; neither is given"),
     (["--protocol", "gopro"], "--protocol and --root belong together"),
     (["--protocol", "gopor", "--root", "."], "did you mean 'gopro'"),
-    (["--protocol", "gopro", "--root", ".", "--start", "3"], "do not apply to a protocol"),
+    (["--protocol", "gopro", "--root", ".", "--start", "3"], "start does not apply to a protocol"),
     (["--protocol", "gopro", "--root", ".", "--gap", "3"], "has a gap of its own, 8"),
 ])  # fmt: skip
 def test_half_a_protocol_is_refused(app: typer.Typer, arguments: list[str], message: str) -> None:
