@@ -130,7 +130,11 @@ def _clips(protocol: Protocol, root: Path, problems: list[str]) -> Iterator[_Fou
             problems += _missing_numbers(files)
             yield _Found(_of_files(protocol, name, files), len(files))
         elif path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("."):
-            count = len(open_clip(path))
+            try:
+                count = len(open_clip(path))
+            except ValueError as error:
+                problems.append(str(error))
+                continue
             windows = (WindowFiles(name, cut.start, (path,), tuple(cut)) for cut in _cut(protocol, count))
             yield _Found(tuple(windows), count)
 
