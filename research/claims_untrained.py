@@ -209,9 +209,9 @@ def shipped_model(size: tuple[int, int], seeds: range) -> Table:
 
 @torch.inference_mode()
 def motion_size(seeds: range) -> Table:
-    """RDVFI-S1 on frames of 1024x576 with its motion found at other sizes, and the seconds of `estimate` on a CPU."""
+    """RDVFI-S on frames of 1024x576 with its motion found at other sizes, and the seconds of `estimate` on a CPU."""
     areas = {"224x126": 224 * 126, "448x252, as it ships": 448 * 256, "1024x576, full size": 1024 * 576}
-    model = rdvfi.create_model("rdvfi-s1").eval()
+    model = rdvfi.create_model("rdvfi-s").eval()
     middle = TIMES[3:4]
     taken: dict[str, dict[str, list[float]]] = {row: {} for row in areas}
     for group, names in GROUPS.items():
@@ -230,7 +230,7 @@ def motion_size(seeds: range) -> Table:
 @torch.inference_mode()
 def decoded_or_warped(size: tuple[int, int], seeds: range) -> Table:
     """Frames at the seven knots: warped along the trajectory, or the keyframes decoded; and true latents decoded."""
-    model = rdvfi.create_model("rdvfi-s1").eval()
+    model = rdvfi.create_model("rdvfi-s").eval()
     times = torch.arange(1, 8) / 8
     found: Table = {"warped along the trajectory (ours)": {}, "keyframes decoded": {}, "true latents decoded": {}}
     for group, names in GROUPS.items():
