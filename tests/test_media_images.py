@@ -174,8 +174,9 @@ def test_opaque_images_with_alpha_are_silent_and_mix_with_others(tmp_path) -> No
     kept = [frame.pixels for frame in open_source(tmp_path, ReadOptions(alpha=True)).frames()]
     assert [pixels.shape[2] for pixels in kept] == [4, 4]
     assert np.array_equal(kept[0], kept[1])
-    with pytest.raises(ValueError, match="background is 'pink'; expected black, white, gray or #rrggbb"):
-        read_colour("pink")
+    with pytest.raises(ValueError, match="background is 'pinkish'; expected a colour such as black"):
+        read_colour("pinkish")
+    assert read_colour("teal") == (0, 128, 128)
 
 
 def test_grey_with_transparency_is_spread(tmp_path) -> None:

@@ -106,6 +106,22 @@ def test_what_ends_too_early_is_used_and_what_is_no_video_is_refused(monkeypatch
             _piped(monkeypatch, model, _video("yuv4mpegpipe"), **option)
 
 
+def test_what_is_transparent_is_shown_on_black_and_sizes_are_bounded(monkeypatch, model) -> None:
+    memory = io.BytesIO()
+    with av.open(memory, "w", format="matroska") as container:
+        stream = container.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "bgra"
+        for _ in range(3):
+            pixels = np.full((32, 48, 4), (255, 0, 255, 0), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgba").reformat(format="bgra")))
+        container.mux(stream.encode(None))
+    data, report = _piped(monkeypatch, model, memory.getvalue(), multiplier=2)
+    assert _decoded(data)[2] == pytest.approx([0] * 5, abs=2)
+    assert report.notes == ("what is transparent in standard input is shown on black",)
+    with pytest.raises(ValueError, match="standard input says that it is 48x32, more pixels than max_pixels=1000"):
+        _piped(monkeypatch, model, memory.getvalue(), max_pixels=1000)
+
+
 def test_the_name_of_the_output_says_its_form(tmp_path) -> None:
     assert pipe_destination(tmp_path / "a.mp4", "in.mp4", None) == tmp_path / "a.mp4"
     target = pipe_destination(tmp_path.__class__("-"), "in.mp4", None)

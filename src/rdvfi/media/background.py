@@ -1,7 +1,5 @@
 """The colour behind transparent pictures, as users name it."""
 
-import re
-
 import numpy as np
 
 from rdvfi.media.pixels import Pixels, composited, with_alpha
@@ -10,17 +8,18 @@ NAMED = {"black": (0, 0, 0), "white": (255, 255, 255), "gray": (128, 128, 128)}
 
 
 def read_colour(text: str) -> tuple[int, int, int]:
-    """8-bit RGB of ``black``, ``white``, ``gray`` or ``#rrggbb``.
+    """8-bit RGB of a colour as CSS names it: ``black``, ``teal``, ``#rrggbb``, ...
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If it is none.
     """
-    found = re.fullmatch(r"#?([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})", text)
-    if text in NAMED:
-        return NAMED[text]
-    if found is None:
-        raise ValueError(f"background is {text!r}; expected {', '.join(NAMED)} or #rrggbb")
-    return int(found[1], 16), int(found[2], 16), int(found[3], 16)
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise ValueError(f"background is {text!r}; expected a colour such as black, white or #rrggbb") from None
+    return red, green, blue
 
 
 class Backdrop:

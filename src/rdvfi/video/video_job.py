@@ -261,8 +261,8 @@ def read_job(
     rate = _rate(info, retiming, timing.slow)
     interval = _interval(info, retiming, rate)
     check_options(target, info, options, interval=interval)
-    if target.suffix.lower() in _COUNTING and not (retiming.regular or info.counted):
-        rate = 1 / interval  # times of frames are multiples of it there, also where the rate varies
+    if not (retiming.regular or info.counted):
+        rate = _counting_rate(target, info, rate, interval)
     bars = find_letterbox(opened) if crop_bars else None
     return VideoJob(
         opened,
@@ -337,6 +337,17 @@ def _thinned(info: SourceInfo, retiming: Retiming, slow: Fraction) -> list[str]:
         f"{float(retiming.fps):g} frames per second are fewer than the source's {rate:.3g}: "
         f"about {count} frames come out of {info.frames}"
     ]
+
+
+def _counting_rate(target: Path, info: SourceInfo, rate: Fraction, interval: Fraction) -> Fraction:
+    """The rate of a file whose frames do not come at a steady one.
+
+    Raises:
+        ValueError: If it has one rate and no gaps.
+    """
+    if target.suffix.lower() == ".y4m":
+        raise ValueError(f"the frame rate of {info.name} varies, and y4m has one: set target_fps, or choose .mkv")
+    return 1 / interval if target.suffix.lower() in _COUNTING else rate  # times are multiples of it there
 
 
 def _interval(info: SourceInfo, retiming: Retiming, rate: Fraction) -> Fraction:
