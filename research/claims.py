@@ -20,30 +20,33 @@ import torch
 
 import claims_trained as trained
 import claims_untrained as untrained
-from claims_runs import LOSSES, MOTION_SEEDS, MOTION_STEPS, SEEDS, all_runs
-from claims_training import BATCH, RATE, SCENES, SIZE, WIDTH, Folders, train
+from claims_runs import DIRECT_GENERATION, LOSSES, MOTION, MOTION_SEEDS, ONE_STEP, SEEDS, all_runs
+from claims_training import BATCH, RATE, SIZE, WIDTH, Folders, Run, train
 from rdvfi.evaluation.results import read_environment
 
 CHECKPOINTS = Path(__file__).parent / "claims_checkpoints"
 SCENE_SEEDS = range(3)
-BUDGET = {
-    "steps": LOSSES[0].steps,
-    "batch": BATCH,
-    "rate": RATE,
-    "width": WIDTH,
-    "scenes": SCENES,
-    "frames": f"{SIZE[1]}x{SIZE[0]}",
-    "seeds": list(SEEDS),
-    "test scenes": trained.TEST_SCENES,
-}
 LABORATORY = {"kinds": {group: list(names) for group, names in untrained.GROUPS.items()}}
+
+
+def budget(run: Run, seeds: tuple[int, ...]) -> dict:
+    """What a training and its measurement take."""
+    return {
+        "steps": run.steps,
+        "batch": BATCH,
+        "rate": RATE,
+        "width": WIDTH,
+        "scenes": run.scenes,
+        "frames": f"{SIZE[1]}x{SIZE[0]}",
+        "seeds": list(seeds),
+        "test scenes": trained.TEST_SCENES,
+    }
 
 
 def sections(folders: Folders) -> dict[str, tuple[dict, Callable[[], untrained.Table]]]:
     """What is measured: the budget and the function, by name; what needs no training comes first."""
     at = LABORATORY | {"frames": "224x128", "scene seeds": list(SCENE_SEEDS)}
     one = LABORATORY | {"frames": "224x128", "scene seeds": [0]}
-    motion = BUDGET | {"steps": MOTION_STEPS, "seeds": list(MOTION_SEEDS)}
     large = LABORATORY | {"frames": "1024x576", "scene seeds": [0], "scenes": 4}
     return {
         "knots and bases": (at, partial(untrained.knots_and_bases, SCENE_SEEDS)),
@@ -51,10 +54,10 @@ def sections(folders: Folders) -> dict[str, tuple[dict, Callable[[], untrained.T
         "shipped model": (one, partial(untrained.shipped_model, (128, 224), range(1))),
         "decoded or warped": (one, partial(untrained.decoded_or_warped, (128, 224), range(1))),
         "motion size": (large, partial(untrained.motion_size, range(1))),
-        "learned motion": (motion, partial(trained.learned_motion, folders)),
-        "losses": (BUDGET, partial(trained.losses, folders)),
-        "steps": (BUDGET, partial(trained.steps, folders)),
-        "direct generation": (BUDGET, partial(trained.direct_generation, folders)),
+        "learned motion": (budget(MOTION[0], MOTION_SEEDS), partial(trained.learned_motion, folders)),
+        "losses": (budget(LOSSES[0], SEEDS), partial(trained.losses, folders)),
+        "steps": (budget(ONE_STEP, SEEDS), partial(trained.steps, folders)),
+        "direct generation": (budget(DIRECT_GENERATION, SEEDS), partial(trained.direct_generation, folders)),
     }
 
 
@@ -75,7 +78,7 @@ def main() -> None:
             print(run.key, f"{train(run, folders).seconds:.0f} CPU seconds", flush=True)
     environment = asdict(read_environment(torch.device("cpu")))
     known = json.loads(options.out.read_text()) if options.out.exists() else {}
-    for name, (budget, measure) in sections(folders).items():
+    for name, (given, measure) in sections(folders).items():
         if options.only and name not in options.only:
             continue
         if known.get(name, {}).get("environment") == environment:
@@ -83,7 +86,7 @@ def main() -> None:
         began = time.process_time()
         rows = {row: {k: round(v, 4) for k, v in values.items()} for row, values in measure().items()}
         seconds = round(time.process_time() - began)
-        known[name] = {"budget": budget, "CPU seconds": seconds, "environment": environment, "rows": rows}
+        known[name] = {"budget": given, "CPU seconds": seconds, "environment": environment, "rows": rows}
         options.out.write_text(json.dumps(known, indent=1) + "\n")
         print(name, json.dumps(rows, indent=1), flush=True)
 

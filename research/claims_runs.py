@@ -10,13 +10,11 @@ SEEDS = (0,)
 _L2 = (("theta", 1.0), ("l2", 10.0))
 _FLOW = (*_L2, ("flow", 1.0))
 
-MOTION_STEPS = 200
-MOTION = (
-    Run("iterative", steps=MOTION_STEPS),
-    Run("direct", steps=MOTION_STEPS),
-    Run("iterative", steps=MOTION_STEPS, inner=3),
-    Run("iterative", steps=MOTION_STEPS, inner=1),
-    Run("iterative", steps=MOTION_STEPS, inner=15),
+_LONG = {"steps": 300, "scenes": 240}
+
+MOTION = tuple(
+    Run(name, steps=200, scenes=240, inner=inner)
+    for name, inner in (("iterative", 7), ("direct", 7), ("iterative", 3), ("iterative", 1), ("iterative", 15))
 )
 LOSSES = (
     Run("theta", losses=_L2[:1]),
@@ -24,13 +22,14 @@ LOSSES = (
     Run("theta + l2 + features", losses=(*_L2, ("features", 2.0))),
     Run("theta + l2 + flow", losses=_FLOW),
 )
-ALL_LEVELS = Run("theta + l2 + flow, all noise levels", losses=_FLOW, options=(("low", 0.02), ("rise", 1e9)))
+ONE_STEP = Run("theta + l2 + flow", losses=_FLOW, **_LONG)
+ALL_LEVELS = Run("theta + l2 + flow, all noise levels", losses=_FLOW, options=(("low", 0.02), ("rise", 1e9)), **_LONG)
 DIRECT_GENERATION = Run("direct generation", losses=_L2[:1], decoded=True)
 
 
 def all_runs() -> list[Run]:
     """Every training."""
-    denoisers = (*LOSSES[::-1], ALL_LEVELS, DIRECT_GENERATION)
+    denoisers = (*LOSSES, ONE_STEP, ALL_LEVELS, DIRECT_GENERATION)
     again = [replace(run, seed=seed) for seed in MOTION_SEEDS[1:] for run in MOTION]
     more = [replace(run, seed=seed) for seed in SEEDS[1:] for run in denoisers]
     return [*MOTION, *denoisers, *again, *more]

@@ -7,7 +7,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from claims_runs import ALL_LEVELS, DIRECT_GENERATION, LOSSES, MOTION, MOTION_SEEDS, SEEDS
+from claims_runs import ALL_LEVELS, DIRECT_GENERATION, LOSSES, MOTION, MOTION_SEEDS, ONE_STEP, SEEDS
 from claims_training import FINE, Data, Folders, Run, Trained, data, train, without_prior
 from claims_untrained import MOVES, Table
 from rdvfi.evaluation.ablate import straightened
@@ -129,7 +129,7 @@ def losses(folders: Folders, seeds: Sequence[int] = SEEDS) -> Table:
 def steps(folders: Folders, seeds: Sequence[int] = SEEDS) -> Table:
     """One, two, four and eight denoising steps of a denoiser trained for one, and of one trained for all levels."""
     known, found = held_out(folders), {}
-    for label, run in (("trained for one step", LOSSES[-1]), ("trained at all noise levels", ALL_LEVELS)):
+    for label, run in (("trained for one step", ONE_STEP), ("trained at all noise levels", ALL_LEVELS)):
         models = [one.model for one in _trained([run], folders, seeds).get(run, []) if one.model is not None]
         for count in (1, 2, 4, 8) if models else ():
             rows = []

@@ -42,8 +42,6 @@ STRIDE = 8
 BATCH = 3
 RECIPE = SceneRecipe(reach=48.0, determined=0.7, lights=0.0, blurred=0.0)
 SEEDS = {"train": 11, "test": 7_000_003}
-SCENES = 240
-"""Of training."""
 FREE = {"train": 2, "test": 8}
 """Times of a scene beside its knots; those of the test are i / 9."""
 FINE = 16
@@ -65,6 +63,7 @@ class Run:
         name: What is trained: ``iterative`` or ``direct`` (motion); otherwise a denoiser's variant.
         seed: Of weights, scenes and noise.
         steps: Optimiser steps.
+        scenes: How many scenes it learns from.
         inner: Keyframes between the ends, N.
         losses: Weights of a denoiser's losses.
         options: Of the noise levels: ``low`` and ``rise``.
@@ -74,7 +73,8 @@ class Run:
 
     name: str
     seed: int = 0
-    steps: int = 300
+    steps: int = 100
+    scenes: int = 96
     inner: int = 7
     losses: tuple[tuple[str, float], ...] = ()
     options: tuple[tuple[str, float], ...] = ()
@@ -85,7 +85,7 @@ class Run:
     def key(self) -> str:
         """Its name in files."""
         name = self.name.replace(" + ", "_").replace(", ", "_").replace(" ", "-")
-        return f"{name}-N{self.inner}-seed{self.seed}"
+        return f"{name}-N{self.inner}-{self.steps}steps-seed{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -285,7 +285,7 @@ def train(run: Run, folders: Folders) -> Trained:
         return Trained(run, part, model)
     if not folders.may_train:
         raise FileNotFoundError(f"there is no {file}; make it with --train FOLDER")
-    known = data("train", SCENES, folders.scenes)
+    known = data("train", run.scenes, folders.scenes)
     began = time.process_time()
     part.requires_grad_(True).train()
     if motion:

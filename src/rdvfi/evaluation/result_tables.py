@@ -40,7 +40,7 @@ def _row(score: "Score", names: Sequence[str]) -> list[str]:
     values = [written(name, score.values.get(name)) for name in names]
     cost = score.cost
     times = (score.ms_per_frame, *((None,) * 3 if cost is None else (cost.fixed_ms, cost.extra_ms, cost.peak_mb)))
-    row = [score.method, *values, *("" if value is None else f"{value:.1f}" for value in times)]
+    row = [score.method, *values, *("" if value is None else f"{round(value, 1) + 0.0:.1f}" for value in times)]
     if score.failed is None and score.ms_per_frame is None:
         row[len(values) + 1] = "not timed"
     return row
