@@ -14,11 +14,24 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
+from rdvfi.motion.flow import gauss_newton
+from rdvfi.motion.flow import local_refinement as refinement
+from rdvfi.motion.flow.keypoints import _keypoints as find_keypoints
+from rdvfi.motion.flow.patch_search import searched_scale
+from rdvfi.motion.flow.similarity_votes import _votes as find_votes
 from rdvfi.ops.kernels import correlation_kernels as correlation
+from rdvfi.ops.kernels import keypoints_kernels as keypoints
+from rdvfi.ops.kernels import local_refinement_kernels as local_refinement
+from rdvfi.ops.kernels import occlusion_kernels as occlusion
+from rdvfi.ops.kernels import patch_search_kernels as patch_search
 from rdvfi.ops.kernels import paths_kernels as paths
 from rdvfi.ops.kernels import render_kernels as render
+from rdvfi.ops.kernels import similarity_paths_kernels as paths_of_turns
+from rdvfi.ops.kernels import similarity_votes_kernels as similarity_votes
 from rdvfi.ops.kernels import splat_kernels as splat
 from rdvfi.ops.kernels import warp_kernels as warp
+from rdvfi.ops.occlusion import _fill_occluded, _pull_push
+from rdvfi.ops.similarity_paths import _similarity_paths
 
 AMPERE, HOPPER = (GPUTarget("cuda", capability, 32) for capability in (80, 90))
 TYPES = {
@@ -47,6 +60,8 @@ def _compile(target: GPUTarget, kernel: Any, arguments: dict[str, Any]) -> None:
         elif isinstance(value, Tensor):
             signature[parameter.name] = TYPES[value.dtype]
             attributes[index,] = ALIGNED  # as memory from the device's allocator is
+        elif isinstance(value, float):
+            signature[parameter.name] = "fp32"
         else:
             signature[parameter.name] = "i32" if value < 2**31 else "i64"
             if value % 16 == 0:
@@ -96,6 +111,22 @@ def _launch_paths() -> None:
     paths.flows_at(torch.zeros(2, 9, 4, 16, 128), steps, steps, errors, errors, torch.zeros(9), times, weights)
 
 
+def _launch_flow() -> None:
+    """What the coarse flow is made of, float32."""
+    luma, flow = torch.zeros(2, 1, 32, 48), torch.zeros(2, 2, 32, 48)
+    occlusion.fill_occluded(flow, flow, **_fill_occluded.settings)
+    occlusion.pull_push(maps := torch.zeros(2, 4, 32, 48), luma, **_pull_push.settings)
+    paths_of_turns.similarity_paths(flow, flow, torch.zeros(7), **_similarity_paths.settings)
+    fine = torch.zeros(2, 2, 16, 24)
+    local_refinement.surface(torch.zeros(2, 3, 32, 48), **gauss_newton._surface.settings)
+    local_refinement.refinement_windows(maps, 2, **refinement._windows.settings)
+    local_refinement.refinement_inputs(maps, torch.zeros(2, 6, 16, 24), fine, 2, **refinement._inputs.settings)
+    keypoints.keypoints(luma, **find_keypoints.settings)
+    places, descriptors = torch.zeros(2, 300, 2), torch.zeros(2, 300, 128)
+    similarity_votes.similarity_votes(places, descriptors, flow, **find_votes.settings)
+    patch_search.searched_scale(luma, [flow, flow], torch.zeros(2, 4, 7), 2, **searched_scale.settings)
+
+
 for target, dtype, strides in (
     (HOPPER, torch.float16, torch.contiguous_format),
     (AMPERE, torch.float32, torch.channels_last),
@@ -103,6 +134,7 @@ for target, dtype, strides in (
     _instead_of_launching(target)
     _launch_all(dtype, strides)
 _launch_paths()
+_launch_flow()
 for name, count in sorted(compiled.items()):
     print(name, count)  # noqa: T201
 print("_draw loads", *sorted(loads["_draw"]))  # noqa: T201

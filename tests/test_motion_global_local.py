@@ -133,7 +133,9 @@ def test_a_share_of_no_motion_is_bounded() -> None:
         step.answer.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 50.0]))
     flow = 30.0 * torch.randn(1, 2, 6, 6)
     nothing = torch.zeros_like(flow)
-    added, _ = step(torch.zeros(1, 8, 6, 6), [torch.zeros(1, 4, 6, 6)], [nothing, nothing, nothing, -flow])
+    added, _ = step(
+        torch.zeros(1, 8, 6, 6), [torch.zeros(1, 4, 6, 6)], torch.stack([nothing, nothing, nothing, -flow], dim=1)
+    )
     torch.testing.assert_close(flow + added, nothing)
 
 

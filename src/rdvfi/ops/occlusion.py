@@ -18,11 +18,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rdvfi.geometry import flow_length, stays_inside
+from rdvfi.ops.inference import inference_operator
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flow
 
-_TOLERANCE = 1.5
-"""A flow is consistent if it misses by less than this many pixels and a twentieth of its length."""
+_TOLERANCE, _RELATIVE = 1.5, 0.05
+"""A flow is consistent if it misses by less than this many pixels and this share of its length."""
 _LEVELS = 6
 """Cells are up to 2^6 pixels wide."""
 _ENOUGH = 0.25
@@ -42,7 +43,13 @@ def fill_occluded(onward: Flow, back: Flow) -> tuple[Flow, Flow]:
         onward: From the first frame to the last, in pixels, (b, 2, h, w).
         back: From the last frame to the first.
     """
-    return _filled(onward, back), _filled(back, onward)
+    filled = _fill_occluded(onward, back)
+    onward, back = filled.chunk(2)
+    return onward, back
+
+
+def _fill_reference(onward: Tensor, back: Tensor) -> Tensor:
+    return torch.cat((_filled(onward, back), _filled(back, onward)))
 
 
 def _filled(flow: Flow, other: Flow) -> Flow:
@@ -51,7 +58,7 @@ def _filled(flow: Flow, other: Flow) -> Flow:
     occluded = inside & ~passes
     checked = inside.sum((1, 2, 3), keepdim=True)
     same_scene = consistent.sum((1, 2, 3), keepdim=True) >= SAME_SCENE * checked
-    return torch.where(occluded & same_scene, pull_push(flow, consistent.to(flow)), flow)
+    return torch.where(occluded & same_scene, _pull_push_reference(flow, consistent.to(flow)), flow)
 
 
 def _checked(flow: Flow, other: Flow) -> tuple[Bool[Tensor, "b 1 h w"], Bool[Tensor, "b 1 h w"]]:
@@ -62,7 +69,7 @@ def _checked(flow: Flow, other: Flow) -> tuple[Bool[Tensor, "b 1 h w"], Bool[Ten
 def forward_backward_error(flow: Flow, back: Flow) -> Float[Tensor, "b 1 h w"]:
     """Distance from its start of a point that goes there and back, over what is tolerated."""
     missed = flow_length(flow + backward_warp(back, flow))
-    return missed / (_TOLERANCE + 0.05 * flow_length(flow))
+    return missed / (_TOLERANCE + _RELATIVE * flow_length(flow))
 
 
 def pull_push(maps: Float[Tensor, "b c h w"], valid: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b c h w"]:
@@ -72,6 +79,10 @@ def pull_push(maps: Float[Tensor, "b c h w"], valid: Float[Tensor, "b 1 h w"]) -
         maps: Flows, or colours.
         valid: 1 where they hold, 0 elsewhere.
     """
+    return _pull_push(maps, valid)
+
+
+def _pull_push_reference(maps: Tensor, valid: Tensor) -> Tensor:
     sums, shares = [valid * maps], [valid]
     for _ in range(_LEVELS):
         sums.append(_halved(sums[-1]))
@@ -86,3 +97,22 @@ def pull_push(maps: Float[Tensor, "b c h w"], valid: Float[Tensor, "b 1 h w"]) -
 
 def _halved(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hs ws"]:
     return F.avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False)
+
+
+_PYRAMID = {"levels": _LEVELS, "enough": _ENOUGH}
+_pull_push = inference_operator(
+    "pull_push",
+    _pull_push_reference,
+    lambda maps, valid: torch.empty_like(maps, memory_format=torch.contiguous_format),
+    "occlusion",
+    launches=2 * _LEVELS,
+    settings=_PYRAMID,
+)
+_fill_occluded = inference_operator(
+    "fill_occluded",
+    _fill_reference,
+    lambda onward, back: onward.new_empty((2 * onward.shape[0], *onward.shape[1:])),
+    "occlusion",
+    launches=2 * _LEVELS + 3,
+    settings={**_PYRAMID, "tolerance": _TOLERANCE, "relative": _RELATIVE, "same_scene": SAME_SCENE},
+)

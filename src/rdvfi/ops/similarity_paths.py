@@ -25,6 +25,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from rdvfi.geometry import flow_length
+from rdvfi.ops.inference import inference_operator
 from rdvfi.ops.splatting import splat, splat_sum
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flow, Flows, Times
@@ -39,6 +40,8 @@ _MOST = 12.0
 """Pixels by which a point can at most move against the picture, or be contradicted."""
 _CONTRADICTED = 2.0
 """Exponent per pixel by which the flow back from the other end misses the point."""
+_SIZES, _TURN = (0.25, 4.0), 2.6
+"""Changes of size that are believed, and the largest angle, in radians."""
 _NEAR = 0.5
 """Pixels by which a search that begins at an arrival may leave it, to make it exact."""
 
@@ -69,6 +72,10 @@ def similarity_path_flows(forward: Flow, backward: Flow, times: Times) -> Simila
         backward: From the last frame to the first, on the grid of the last.
         times: In [0, 1].
     """
+    return SimilarityPaths(*_similarity_paths(forward, backward, times))
+
+
+def _reference(forward: Tensor, backward: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
     tau = times.to(forward)[:, None, None]
     first, last = _FromOneEnd(forward, backward, tau), _FromOneEnd(backward, forward, 1.0 - tau)
     arriving_first, share_first = first.arriving()
@@ -82,7 +89,12 @@ def similarity_path_flows(forward: Flow, backward: Flow, times: Times) -> Simila
     flows = [torch.cat([_to_flow(field) for field in pair], dim=2) for pair in pairs]
     limit = 2.0 * sum(forward.shape[-2:])
     shares = torch.cat((share_first, share_last), dim=2)
-    return SimilarityPaths(torch.stack(flows, dim=2).clamp(-limit, limit), shares)
+    return torch.stack(flows, dim=2).clamp(-limit, limit), shares
+
+
+def _empty(forward: Tensor, backward: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+    (b, _, h, w), t = forward.shape, times.shape[0]
+    return forward.new_empty((b, t, 4, 4, h, w)), forward.new_empty((b, t, 2, h, w))
 
 
 class _FromOneEnd:
@@ -170,7 +182,7 @@ def similarity_gradient(flow: Flow) -> Plane:
 
 
 def _bounded(similarity: Plane) -> Plane:
-    size, turn = similarity.abs().clamp(0.25, 4.0), similarity.angle().clamp(-2.6, 2.6)
+    size, turn = similarity.abs().clamp(*_SIZES), similarity.angle().clamp(-_TURN, _TURN)
     return torch.polar(size, turn)
 
 
@@ -186,3 +198,21 @@ def _to_complex(fields: Float[Tensor, "b t c h w"]) -> tuple[Planes, ...]:
 
 def _to_flow(field: Planes) -> Flows:
     return torch.stack((field.real, field.imag), dim=2)
+
+
+_similarity_paths = inference_operator(
+    "similarity_paths",
+    _reference,
+    _empty,
+    "similarity_paths",
+    launches=7,
+    settings={
+        "radius": _RADIUS,
+        "sizes": _SIZES,
+        "turn": _TURN,
+        "tiny": _SMALL,
+        "most": _MOST,
+        "contradicted": _CONTRADICTED,
+        "near": _NEAR,
+    },
+)

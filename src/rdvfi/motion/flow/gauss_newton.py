@@ -22,15 +22,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.geometry import resize_flow
+from rdvfi.ops.inference import inference_operator
 from rdvfi.ops.warp import backward_warp
 
 _LUMA = (0.299, 0.587, 0.114)
 """BT.601."""
 _FLOOR = 0.04
 """Local deviation of brightness, in [0, 1], that is taken for noise."""
-_DAMPING = 4e-3
+_CELL = 4
+"""Side of the cells whose moments are the local ones, in pixels."""
+DAMPING = 4e-3
 """Added to the mean squared gradients of a window."""
-_LONGEST = 2.0
+LONGEST = 2.0
 """No step is longer than this many cells."""
 
 
@@ -39,25 +42,48 @@ class Surface:
     """The pictures that are compared, once per batch.
 
     Attributes:
-        values: Normalised brightness, and brightness as it is.
-        gradient: Of the normalised brightness, per pixel.
+        maps: Their `values`, then their `gradient`.
     """
 
-    values: Float[Tensor, "n 2 h w"]
-    gradient: Float[Tensor, "n 2 h w"]
+    maps: Float[Tensor, "n 4 h w"]
 
     @classmethod
     def of(cls, images: Float[Tensor, "n 3 h w"]) -> "Surface":
         """Read pictures in [0, 1] whose sides are multiples of four."""
-        r, g, b = images.float().split(1, dim=1)
-        light = _LUMA[0] * r + _LUMA[1] * g + _LUMA[2] * b
-        moments = window_mean(F.avg_pool2d(torch.cat((light, light * light), dim=1), 4), 3)
-        mean, square = F.interpolate(moments, scale_factor=4.0, mode="bilinear", align_corners=False).split(1, dim=1)
-        values = (light - mean) * ((square - mean * mean).clamp(min=0.0) + _FLOOR**2).rsqrt()
-        wide = F.pad(values, (1, 1, 1, 1), mode="replicate")
-        across = 0.5 * (wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2])
-        down = 0.5 * (wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1])
-        return cls(torch.cat((values, light), dim=1), torch.cat((across, down), dim=1))
+        return cls(_surface(images.float()))
+
+    @property
+    def values(self) -> Float[Tensor, "n 2 h w"]:
+        """Normalised brightness, and brightness as it is."""
+        return self.maps[:, :2]
+
+    @property
+    def gradient(self) -> Float[Tensor, "n 2 h w"]:
+        """Of the normalised brightness, per pixel."""
+        return self.maps[:, 2:]
+
+
+def _surface_reference(images: Tensor) -> Tensor:
+    r, g, b = images.split(1, dim=1)
+    light = _LUMA[0] * r + _LUMA[1] * g + _LUMA[2] * b
+    moments = window_mean(F.avg_pool2d(torch.cat((light, light * light), dim=1), _CELL), 3)
+    wide = F.interpolate(moments, scale_factor=float(_CELL), mode="bilinear", align_corners=False)
+    mean, square = wide.split(1, dim=1)
+    values = (light - mean) * ((square - mean * mean).clamp(min=0.0) + _FLOOR**2).rsqrt()
+    wide = F.pad(values, (1, 1, 1, 1), mode="replicate")
+    across = 0.5 * (wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2])
+    down = 0.5 * (wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1])
+    return torch.cat((values, light, across, down), dim=1)
+
+
+_surface = inference_operator(
+    "surface",
+    _surface_reference,
+    lambda images: images.new_empty((images.shape[0], 4, *images.shape[2:])),
+    "local_refinement",
+    launches=3,
+    settings={"cell": _CELL, "luma": _LUMA, "floor": _FLOOR},
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,10 +169,10 @@ def _misfit(apart: Float[Tensor, "n 2 h w"], window: Window) -> Float[Tensor, "n
 def _solved(matrix: Float[Tensor, "n 3 h w"], right: Float[Tensor, "n 2 h w"], stride: int) -> Tensor:
     """The damped step, in cells; long ones are shortened smoothly."""
     xx, xy, yy = matrix.split(1, dim=1)
-    xx, yy = xx + _DAMPING, yy + _DAMPING
+    xx, yy = xx + DAMPING, yy + DAMPING
     x, y = right.split(1, dim=1)
     step = torch.cat((xy * y - yy * x, xy * x - xx * y), dim=1) / ((xx * yy - xy * xy) * stride)
-    return step * (1.0 + step.square().sum(1, keepdim=True) / _LONGEST**2).rsqrt()
+    return step * (1.0 + step.square().sum(1, keepdim=True) / LONGEST**2).rsqrt()
 
 
 def _smaller_eigenvalue(matrix: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from rdvfi.ops.inference import inference_operator
+
 _SCALES = ((1, 1.6, 256), (2, 1.3, 128), (2, 2.1, 64))
 """How many times smaller the picture is, blur in pixels there, and number of points."""
 _SOFT = 0.5
@@ -33,7 +35,7 @@ _CELLS, _BINS, _BIN_SHARPNESS = 4, 8, 2
 """Of a descriptor: cells a side, directions in each; ``p``, likewise."""
 _LARGEST = 0.2
 """Elements of a descriptor of unit length are cut at this value, against single strong edges."""
-_UNIQUE = 0.85
+UNIQUE = 0.85
 """A match is kept if its distance is below this share of the second best's (Lowe's ratio test)."""
 
 
@@ -52,6 +54,10 @@ class KeypointSet:
 
 def find_keypoints(luma: Float[Tensor, "n 1 h w"]) -> KeypointSet:
     """The points of pictures in grey levels."""
+    return KeypointSet(*_keypoints(luma))
+
+
+def _reference(luma: Tensor) -> tuple[Tensor, Tensor]:
     places, descriptors = [], []
     for shrink, sigma, count in _SCALES:
         soft = _blurred(F.avg_pool2d(luma, shrink) if shrink > 1 else luma, (sigma**2 - _SOFT**2) ** 0.5)
@@ -60,7 +66,32 @@ def find_keypoints(luma: Float[Tensor, "n 1 h w"]) -> KeypointSet:
         ahead = _orientation(gradient, points, sigma)
         places.append(shrink * (points + 0.5) - 0.5)
         descriptors.append(_described(gradient, points, ahead, sigma))
-    return KeypointSet(torch.cat(places, dim=1), torch.cat(descriptors, dim=1))
+    return torch.cat(places, dim=1), torch.cat(descriptors, dim=1)
+
+
+def _empty(luma: Tensor) -> tuple[Tensor, Tensor]:
+    n, _, h, w = luma.shape
+    points = sum(min(count, (h // shrink) * (w // shrink) // 16) for shrink, _, count in _SCALES)
+    return luma.new_empty((n, points, 2)), luma.new_empty((n, points, _BINS * _CELLS**2))
+
+
+_keypoints = inference_operator(
+    "keypoints",
+    _reference,
+    _empty,
+    "keypoints",
+    launches=16,
+    settings={
+        "scales": _SCALES,
+        "soft": _SOFT,
+        "ratio": _RATIO,
+        "neighbourhood": _NEIGHBOURHOOD,
+        "samples": _SAMPLES,
+        "orientation": (_DIRECTIONS, _SHARPNESS),
+        "descriptor": (_CELLS, _BINS, _BIN_SHARPNESS),
+        "largest": _LARGEST,
+    },
+)
 
 
 def matched(first: KeypointSet, second: KeypointSet) -> tuple[Float[Tensor, "n k 2"], Float[Tensor, "n k"]]:
@@ -76,7 +107,7 @@ def matched(first: KeypointSet, second: KeypointSet) -> tuple[Float[Tensor, "n k
     places = second.places.gather(1, index[..., :1].expand(-1, -1, 2))
     best, second_best = (nearest.clamp(min=0.0) + 1e-6).unbind(2)
     ratio = (best / second_best).sqrt()
-    return places, torch.where(mutual & (ratio < _UNIQUE), 1.0 - ratio, 0.0)
+    return places, torch.where(mutual & (ratio < UNIQUE), 1.0 - ratio, 0.0)
 
 
 def _blurred(maps: Float[Tensor, "n 1 h w"], sigma: float) -> Float[Tensor, "n 1 h w"]:

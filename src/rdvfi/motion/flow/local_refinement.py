@@ -15,8 +15,18 @@ from torch import Tensor, nn
 
 from rdvfi.geometry import flow_length
 from rdvfi.layers import ResidualBlock, conv, zero_conv
-from rdvfi.motion.flow.gauss_newton import Surface, Window, fit, fit_without_motion, partner, window_mean
+from rdvfi.motion.flow.gauss_newton import (
+    DAMPING,
+    LONGEST,
+    Surface,
+    Window,
+    fit,
+    fit_without_motion,
+    partner,
+    window_mean,
+)
 from rdvfi.ops import backward_warp
+from rdvfi.ops.inference import inference_operator
 
 _WINDOWS = {4: (3, 7), 2: (3, 7)}
 """Sides of the two least-squares windows at each stride, in cells."""
@@ -76,7 +86,7 @@ class RefinementStep(nn.Module):
         self.answer = zero_conv(width, 6)
 
     def forward(
-        self, state: Float[Tensor, "n c h w"], inputs: list[Tensor], alternatives: list[Tensor]
+        self, state: Float[Tensor, "n c h w"], inputs: list[Tensor], alternatives: Float[Tensor, "n 4 2 h w"]
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n c h w"]]:
         """What is added to the flow, and the new state.
 
@@ -90,50 +100,86 @@ class RefinementStep(nn.Module):
         state = self.body(self.enter(seen).contiguous(memory_format=torch.channels_last))
         free, steps, ways = self.answer(F.silu(state)).float().split(2, dim=1)
         # A share of a way that leads far is bounded, or noise of the network would be pixels.
-        shares = torch.cat((steps, ways.clamp(0.0, 1.0)), dim=1).split(1, dim=1)
-        return free + sum(share * way for share, way in zip(shares, alternatives, strict=True)), state
+        shares = torch.cat((steps, ways.clamp(0.0, 1.0)), dim=1)
+        return free + (shares[:, :, None] * alternatives).sum(1), state
 
 
 @dataclass(frozen=True, eq=False)
 class RefinementInputs:
-    """What does not change while a flow of one stride is refined."""
+    """What does not change while a flow of one stride is refined.
+
+    Attributes:
+        surface: The pictures.
+        stride: Pixels per cell.
+        matrices: Of the least squares, of the smaller window and of the larger one.
+        fixed: Misfit without motion, texture and uncertainty.
+    """
 
     surface: Surface
-    window: Window
+    stride: int
+    matrices: Float[Tensor, "n 6 h w"]
     fixed: list[Tensor]
-    """Misfit without motion, texture and uncertainty."""
 
     @classmethod
     @torch.no_grad()
     def of(cls, surface: Surface, stride: int, uncertainty: Tensor) -> "RefinementInputs":
         """Prepare a stride."""
-        window = Window.of(surface, stride, _WINDOWS[stride])
-        fixed = [fit_without_motion(surface, window), window.texture(), uncertainty.detach()]
-        return cls(surface, window, fixed)
+        matrices, fixed = _windows(surface.maps, stride)
+        return cls(surface, stride, matrices, [fixed, uncertainty.detach()])
 
     @torch.no_grad()
-    def at(self, flow: Float[Tensor, "n 2 h w"]) -> tuple[list[Tensor], list[Tensor]]:
+    def at(self, flow: Float[Tensor, "n 2 h w"]) -> tuple[list[Tensor], Float[Tensor, "n 4 2 h w"]]:
         """What is to be read at a flow, and the alternatives to it; see `RefinementStep.forward`."""
-        fitted = fit(self.surface, self.window, flow)
-        small, large = fitted.steps
-        return_error = flow + backward_warp(partner(flow), flow)
-        length = flow_length(return_error)
-        around = consensus(flow, torch.exp(-length)) - flow
-        near = around * (1.0 + flow_length(around)).reciprocal()
-        circle = return_error * (1.0 + length).reciprocal()
-        moving = flow * (1.0 + flow_length(flow)).reciprocal()
-        inputs = [
-            fitted.residual,
-            fitted.misfit,
-            small,
-            large,
-            circle,
-            length.log1p(),
-            near,
-            moving,
-            *self.fixed,
-        ]
-        return inputs, [small, large, around, -flow]
+        inputs, alternatives = _inputs(self.surface.maps, self.matrices, flow.float(), self.stride)
+        return [inputs, *self.fixed], alternatives
+
+
+def _windows_reference(maps: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    surface = Surface(maps)
+    window = Window.of(surface, stride, _WINDOWS[stride])
+    return torch.cat(window.matrices, dim=1), torch.cat((fit_without_motion(surface, window), window.texture()), dim=1)
+
+
+def _inputs_reference(maps: Tensor, matrices: Tensor, flow: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    small, large = matrices.chunk(2, dim=1)
+    fitted = fit(Surface(maps), Window(stride, (small, large), _WINDOWS[stride]), flow)
+    small, large = fitted.steps
+    return_error = flow + backward_warp(partner(flow), flow)
+    length = flow_length(return_error)
+    around = consensus(flow, torch.exp(-length)) - flow
+    near = around * (1.0 + flow_length(around)).reciprocal()
+    circle = return_error * (1.0 + length).reciprocal()
+    moving = flow * (1.0 + flow_length(flow)).reciprocal()
+    inputs = (fitted.residual, fitted.misfit, small, large, circle, length.log1p(), near, moving)
+    return torch.cat(inputs, dim=1), torch.stack((small, large, around, -flow), dim=1)
+
+
+def _empty(maps: Tensor, stride: int, *channels: int) -> list[Tensor]:
+    n, _, h, w = maps.shape
+    return [maps.new_empty((n, c, h // stride, w // stride)) for c in channels]
+
+
+def _empty_inputs(maps: Tensor, matrices: Tensor, flow: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    inputs, steps = _empty(maps, stride, stride**2 + 13, 8)
+    return inputs, steps.unflatten(1, (4, 2))
+
+
+_windows = inference_operator(
+    "refinement_windows",
+    _windows_reference,
+    lambda maps, stride: tuple(_empty(maps, stride, 6, 4)),
+    "local_refinement",
+    launches=2,
+    settings={"sides": _WINDOWS},
+)
+_inputs = inference_operator(
+    "refinement_inputs",
+    _inputs_reference,
+    _empty_inputs,
+    "local_refinement",
+    launches=2,
+    settings={"sides": _WINDOWS, "around": _SURROUNDINGS, "damping": DAMPING, "longest": LONGEST},
+)
 
 
 def consensus(flow: Float[Tensor, "n 2 h w"], trust: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 2 h w"]:

@@ -35,6 +35,7 @@ from torch import Tensor
 from rdvfi.geometry import resize_flow
 from rdvfi.motion.flow.gauss_newton import partner, window_mean
 from rdvfi.motion.flow.similarity_votes import Transforms, voted_transforms
+from rdvfi.ops.inference import inference_operator
 
 States = Float[Tensor, "n k 7 p"]
 State = Float[Tensor, "n 7 p"]
@@ -95,7 +96,7 @@ def searched(
             dominant = dominant_shift(source)
         guesses = [resize_flow(flow.float(), size) for flow in (found, guess) if flow is not None]
         shift = torch.cat((dominant[:, :2] * (SCALES[0] / scale), dominant[:, 2:]), dim=1)
-        found = _level(source, partner(source), guesses, shift, transforms, scale, rounds)
+        found = searched_scale(source, guesses, _common(shift, transforms, scale), rounds)
     assert found is not None
     return found
 
@@ -152,32 +153,31 @@ def _peak_offset(scores: Float[Tensor, "b h w"], x: Int[Tensor, "b 1"], y: Int[T
     return torch.cat(found, dim=1)
 
 
-def _level(
-    source: Float[Tensor, "n 1 h w"],
-    target: Float[Tensor, "n 1 h w"],
-    guesses: list[Tensor],
-    shift: Float[Tensor, "n 3"],
-    transforms: Transforms,
-    scale: int,
-    rounds: int,
-) -> Float[Tensor, "n 2 h w"]:
-    """The flow at one scale; neighbours hand on the first of the guesses."""
-    patches = Patches.of(source)
+def _common(shift: Float[Tensor, "n 3"], transforms: Transforms, scale: int) -> Float[Tensor, "n g 7"]:
+    """States at the upper left pixel of motions of the whole picture; their slopes hold everywhere."""
+    k, z = transforms.a - 1.0, 0.5 * scale - 0.5  # the middle of that pixel, in pixels of the pictures
+    start = (k * complex(z, z) + transforms.b) / scale
+    penalty = _UNLIKELY * (1.0 - transforms.held)
+    parts = torch.stack((start.real, start.imag, k.real, k.imag, -k.imag, k.real, penalty), dim=2)
+    whole = torch.cat((shift[:, :2], torch.zeros_like(parts[:, 0, :4]), shift[:, 2:]), dim=1)
+    return torch.cat((whole[:, None], parts), dim=1)
+
+
+def _scale_reference(luma: Tensor, guesses: list[Tensor], common: Tensor, rounds: int) -> Tensor:
+    patches, target = Patches.of(luma), partner(luma)
     starts = []
     for guess in guesses:
         fitted = patches.fitted(guess)
         starts += [fitted, F.pad(fitted[:, :2], (0, 0, 0, 5))]
     still = F.pad(torch.zeros_like(starts[0][:, :6]), (0, 0, 0, 1), value=_ZERO_PENALTY)
-    whole = F.pad(shift[:, :2], (0, 4))
-    whole = torch.cat((whole, shift[:, 2:]), dim=1)[..., None].expand_as(still)
-    common = torch.cat((whole[:, None], patches.along(transforms, scale)), dim=1)
+    whole = patches.along(common)
     states = torch.cat((torch.stack((*starts, still), dim=1), patches.neighbours(starts[0])), dim=1)
-    chosen = patches.best(target, states, common)
+    chosen = patches.best(target, states, whole)
     for _ in range(rounds - 1):
         chosen = patches.shifted(target, chosen)
         states = torch.cat((chosen[:, None], patches.neighbours(chosen)), dim=1)
         chosen = patches.best(target, states)
-    chosen = patches.best(target, patches.shifted(target, chosen)[:, None], common)
+    chosen = patches.best(target, patches.shifted(target, chosen)[:, None], whole)
     return patches.dense(target, chosen)
 
 
@@ -241,15 +241,11 @@ class Patches:
         affine = made.unflatten(0, (-1, 2)).transpose(1, 2).flatten(1, 2).flatten(2)
         return F.pad(affine, (0, 0, 0, 1))
 
-    def along(self, transforms: Transforms, scale: int) -> States:
-        """Every patch on each of some transforms of pictures ``scale`` times as large."""
-        # The middle of a pixel at this scale, in pixels there.
-        z = torch.complex(*(scale * (self.centre + 0.5) - 0.5).unbind(0))
-        k = transforms.a - 1.0
-        shift = (k[..., None] * z + transforms.b[..., None]) / scale
-        slopes = torch.stack((k.real, k.imag, -k.imag, k.real), dim=2)[..., None].expand(-1, -1, -1, len(z))
-        penalty = (_UNLIKELY * (1.0 - transforms.held))[..., None, None].expand(-1, -1, 1, len(z))
-        return torch.cat((shift.real[:, :, None], shift.imag[:, :, None], slopes, penalty), dim=2)
+    def along(self, common: Float[Tensor, "n g 7"]) -> States:
+        """Every patch on each of some motions of the whole picture."""
+        e, (x, y) = common[..., None], self.centre
+        shift = e[:, :, :2] + e[:, :, 2:4] * x + e[:, :, 4:6] * y
+        return torch.cat((shift, e[:, :, 2:].expand(-1, -1, -1, len(x))), dim=2)
 
     def neighbours(self, state: State) -> States:
         """What four neighbours found at each reach, carried on by their slopes."""
@@ -371,3 +367,25 @@ def _gradient(image: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 2 h w"]:
     across = 0.5 * smooth(wide[..., 2:] - wide[..., :-2], -2)
     down = 0.5 * smooth(wide[..., 2:, :] - wide[..., :-2, :], -1)
     return torch.cat((across, down), dim=1)
+
+
+searched_scale = inference_operator(
+    "searched_scale",
+    _scale_reference,
+    lambda luma, guesses, common, rounds: luma.new_empty((luma.shape[0], 2, *luma.shape[2:])),
+    "patch_search",
+    launches=11,
+    settings={
+        "side": _SIDE,
+        "stride": _STRIDE,
+        "steps": _STEPS,
+        "reaches": _REACHES,
+        "zero_penalty": _ZERO_PENALTY,
+        "worst": _WORST,
+        "damping": _DAMPING,
+        "longest": _LONGEST,
+    },
+)
+"""The flow at one scale: of pictures in grey levels (n, 1, h, w), whose targets are their partners in the
+other half of the batch; from guesses (n, 2, h, w), the first of which neighbours hand on, and motions of the
+whole picture (n, g, 7), in some rounds."""

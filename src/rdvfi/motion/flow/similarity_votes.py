@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Complex64, Float
 from torch import Tensor
 
-from rdvfi.motion.flow.keypoints import KeypointSet, find_keypoints, matched, sampled
+from rdvfi.motion.flow.keypoints import UNIQUE, KeypointSet, find_keypoints, matched, sampled
+from rdvfi.ops.inference import inference_operator
 
 _MATCHES = 192
 """Matches that are looked at, the surest ones."""
@@ -71,17 +72,23 @@ def voted_transforms(luma: Float[Tensor, "n 1 h w"], flow: Float[Tensor, "n 2 h 
         Of the first half, then of the second.
     """
     points = find_keypoints(luma)
-    first, second = (
-        KeypointSet(*halves) for halves in zip(points.places.chunk(2), points.descriptors.chunk(2), strict=True)
-    )
+    numbers = _votes(points.places, points.descriptors, flow)
+    a, b = (torch.complex(numbers[..., i], numbers[..., i + 1]) for i in (0, 2))
+    return Transforms(a, b, numbers[..., 4])
+
+
+def _reference(places: Tensor, descriptors: Tensor, flow: Tensor) -> Tensor:
+    """Per sample and transform: real and imaginary part of a and of b, and whether it is held."""
+    first, second = (KeypointSet(*halves) for halves in zip(places.chunk(2), descriptors.chunk(2), strict=True))
     ends, sure = matched(first, second)
     missed = first.places + sampled(flow.chunk(2)[0], first.places[:, :, None])[:, :, 0] - ends
-    sure, chosen = torch.where(missed.square().sum(-1) > _WRONG**2, sure, 0.0).topk(_MATCHES, dim=1)
+    sure = torch.where(missed.square().sum(-1) > _WRONG**2, sure, 0.0)
+    sure, chosen = sure.topk(min(_MATCHES, sure.shape[1]), dim=1)
     votes = (sure > 0.0).float()
     z, w = (torch.view_as_complex(x.contiguous()).gather(1, chosen) for x in (first.places, ends))
     onward = _agreed(z, w, votes)
-    back = onward.inverse()
-    return Transforms(torch.cat((onward.a, back.a)), torch.cat((onward.b, back.b)), onward.held.repeat(2, 1))
+    both = [torch.stack((x.a.real, x.a.imag, x.b.real, x.b.imag, x.held), dim=2) for x in (onward, onward.inverse())]
+    return torch.cat(both)
 
 
 def _agreed(z: Complex64[Tensor, "n k"], w: Complex64[Tensor, "n k"], votes: Float[Tensor, "n k"]) -> Transforms:
@@ -129,3 +136,24 @@ def _fitted(a: Tensor, b: Tensor, z: Tensor, w: Tensor, votes: Tensor) -> tuple[
         a = (weight * (w - end) * (z - middle).conj()).sum(1, keepdim=True) / spread
         b = end - a * middle
     return a, b
+
+
+_votes = inference_operator(
+    "similarity_votes",
+    _reference,
+    lambda places, descriptors, flow: places.new_empty((places.shape[0], TRANSFORMS, 5)),
+    "similarity_votes",
+    launches=4 + 2 * TRANSFORMS,
+    settings={
+        "matches": _MATCHES,
+        "transforms": TRANSFORMS,
+        "partners": _PARTNERS,
+        "fits": _FITS,
+        "unique": UNIQUE,
+        "wrong": _WRONG,
+        "apart": _APART,
+        "agrees": _AGREES,
+        "scales": _SCALES,
+        "enough": _ENOUGH,
+    },
+)

@@ -50,6 +50,30 @@ def load(plane, y, x, stride_y, stride_x, inside):
 
 @triton.jit
 @no_type_check
+def pixel(plane, y, x, height, width, inside):
+    """Elements of a contiguous plane, as float32; its borders are replicated."""
+    y = tl.minimum(tl.maximum(y, 0), height - 1)
+    x = tl.minimum(tl.maximum(x, 0), width - 1)
+    return load(plane, y, x, width, 1, inside)
+
+
+@triton.jit
+@no_type_check
+def length(x, y):
+    """Of vectors; see `rdvfi.geometry.flow_length`."""
+    return tl.sqrt(tl.maximum(x * x + y * y, 1e-24))
+
+
+@triton.jit
+@no_type_check
+def store_two(out, plane, x, y, inside):
+    """Store two values, ``plane`` elements apart."""
+    tl.store(out, x, mask=inside)
+    tl.store(out + plane, y, mask=inside)
+
+
+@triton.jit
+@no_type_check
 def corners(x, y, height, width):
     """The four pixels around the float32 position ``(x, y)``, which is clamped to the picture.
 

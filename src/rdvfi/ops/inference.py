@@ -1,0 +1,65 @@
+"""Operators without gradients: one call for what inference does in many small steps.
+
+A small model on a GPU is bound by launching. Where a chain of small steps needs no gradient it is one
+operator: its *reference*, in torch, defines the results, runs on every device and, with gradients,
+whenever something that it is given is learned; on CUDA a few Triton kernels take its place.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rdvfi.ops.kernels import usable
+
+LAUNCHES: dict[str, int] = {}
+"""Kernels that an operator starts on CUDA, by its name, where that is not one: at most so many."""
+
+
+def inference_operator(
+    name: str,
+    reference: Callable[..., Any],
+    fake: Callable[..., Any],
+    kernels: str,
+    *,
+    launches: int = 1,
+    settings: Mapping[str, Any] | None = None,
+) -> Callable[..., Any]:
+    """Register the operator ``rdvfi::<name>``.
+
+    Args:
+        name: Of the operator, and of the function in ``kernels`` that does its work on CUDA.
+        reference: Defines the results. Its annotations are plain: they are the schema.
+        fake: Empty results of the right shapes and types.
+        kernels: The module ``rdvfi.ops.kernels.<kernels>_kernels``.
+        launches: Kernels that it starts on CUDA, at most.
+        settings: Constants that the function takes besides, by name.
+
+    Returns:
+        The operator where nothing is learned, else the reference.
+    """
+    operator = torch.library.custom_op(f"rdvfi::{name}", reference, mutates_args=())
+    operator.register_fake(fake)
+    LAUNCHES[f"rdvfi::{name}"] = launches
+
+    @operator.register_kernel("cuda")
+    def _(*args: Any) -> Any:
+        if not usable(*_tensors(args)):
+            return reference(*args)
+        return getattr(importlib.import_module(f"rdvfi.ops.kernels.{kernels}_kernels"), name)(*args, **(settings or {}))
+
+    call = getattr(torch.ops.rdvfi, name).default
+
+    def run(*args: Any) -> Any:
+        learns = torch.is_grad_enabled() and any(x.requires_grad for x in _tensors(args))
+        return reference(*args) if learns else call(*args)
+
+    run.settings = settings or {}  # pyright: ignore[reportFunctionMemberAccess]
+    return run
+
+
+def _tensors(args: tuple[Any, ...]) -> list[Tensor]:
+    lists = [x if isinstance(x, list) else [x] for x in args]
+    return [x for found in lists for x in found if isinstance(x, Tensor)]

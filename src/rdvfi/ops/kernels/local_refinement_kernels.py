@@ -1,0 +1,429 @@
+"""What a refinement of the coarse flow reads, on CUDA: the kernels of `rdvfi.motion.flow.local_refinement`.
+
+Three launches make the normalised pictures, two the least-squares windows of a stride, and two all that is
+read at a flow: one compares the pictures along it, pixel by pixel, and leaves sums per cell; one takes the
+means of cells around each and solves for the steps.
+
+Per pixel the comparison loads 8 values of the flow, 8 of the target and 4 of the source, about 60
+operations; per cell the windows load 49 x 5 + 9 x 2 sums, about 400. Floor in memory, float32: 16 bytes a
+pixel for values and gradient, 24 a cell for the matrices, 4 (s^2 + 13 + 8) a cell to write, s the stride:
+3.7 MB at 448x256 and s = 4. Loads from the caches decide, about 25 a pixel.
+"""
+
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from rdvfi.ops.kernels.sampling_kernels import (
+    BLOCK_X,
+    BLOCK_Y,
+    bilinear,
+    corners,
+    length,
+    load,
+    pixel,
+    programs,
+    store_two,
+    tile,
+)
+
+_BLOCK = {"BLOCK_Y": BLOCK_Y, "BLOCK_X": BLOCK_X}
+
+
+@triton.jit
+@no_type_check
+def _light(image, y, x, height, width, image_c, image_y, image_x, red, green, blue, inside):
+    r = load(image, y, x, image_y, image_x, inside)
+    g = load(image + image_c, y, x, image_y, image_x, inside)
+    return red * r + green * g + blue * load(image + 2 * image_c, y, x, image_y, image_x, inside)
+
+
+@triton.jit
+@no_type_check
+def _moments(
+    image,
+    out,
+    height,
+    width,
+    image_n,
+    image_c,
+    image_y,
+    image_x,
+    red,
+    green,
+    blue,
+    CELL: tl.constexpr,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    """Mean brightness of cells, and mean of its square."""
+    n, y, x, inside = tile(height // CELL, width // CELL, BLOCK_Y, BLOCK_X)
+    image += n * image_n
+    mean = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    square = mean
+    for k in range(CELL * CELL):
+        light = _light(
+            image, y * CELL + k // CELL, x * CELL + k % CELL, height, width,
+            image_c, image_y, image_x, red, green, blue, inside,
+        )  # fmt: skip
+        mean += light
+        square += light * light
+    area = (height // CELL) * (width // CELL)
+    out += n * 2 * area + y * (width // CELL) + x
+    tl.store(out, mean / (CELL * CELL), mask=inside)
+    tl.store(out + area, square / (CELL * CELL), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _window(maps, out, height, width, SIDE: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
+    """Means of windows of contiguous planes; borders are replicated."""
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    maps += n * height * width
+    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    for k in range(SIDE * SIDE):
+        total += pixel(maps, y + k // SIDE - SIDE // 2, x + k % SIDE - SIDE // 2, height, width, inside)
+    tl.store(out + (n * height + y) * width + x, total / (SIDE * SIDE), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _normalised(
+    image, moments, y, x, height, width, image_c, image_y, image_x, red, green, blue, floor, inside, CELL: tl.constexpr
+):
+    """Brightness without its local mean, over its local deviation; and as it is. Borders are replicated."""
+    y = tl.minimum(tl.maximum(y, 0), height - 1)
+    x = tl.minimum(tl.maximum(x, 0), width - 1)
+    light = _light(image, y, x, height, width, image_c, image_y, image_x, red, green, blue, inside)
+    rows, columns = height // CELL, width // CELL
+    x0, y0, x1, y1, fx, fy = corners((x + 0.5) / CELL - 0.5, (y + 0.5) / CELL - 0.5, rows, columns)
+    mean = bilinear(moments, x0, y0, x1, y1, fx, fy, columns, 1, inside)
+    square = bilinear(moments + rows * columns, x0, y0, x1, y1, fx, fy, columns, 1, inside)
+    variance = tl.maximum(square - mean * mean, 0.0) + floor * floor
+    return (light - mean) / tl.sqrt(variance), light
+
+
+@triton.jit
+@no_type_check
+def _surface(
+    image,
+    moments,
+    out,
+    height,
+    width,
+    image_n,
+    image_c,
+    image_y,
+    image_x,
+    red,
+    green,
+    blue,
+    floor,
+    CELL: tl.constexpr,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    """Normalised brightness, brightness, and the gradient of the first."""
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    image += n * image_n
+    moments += n * 2 * (height // CELL) * (width // CELL)
+    area = height * width
+    out += n * 4 * area + y * width + x
+    value, light = _normalised(
+        image, moments, y, x, height, width, image_c, image_y, image_x, red, green, blue, floor, inside, CELL
+    )
+    left, _ = _normalised(
+        image, moments, y, x - 1, height, width, image_c, image_y, image_x, red, green, blue, floor, inside, CELL
+    )
+    right, _ = _normalised(
+        image, moments, y, x + 1, height, width, image_c, image_y, image_x, red, green, blue, floor, inside, CELL
+    )
+    above, _ = _normalised(
+        image, moments, y - 1, x, height, width, image_c, image_y, image_x, red, green, blue, floor, inside, CELL
+    )
+    below, _ = _normalised(
+        image, moments, y + 1, x, height, width, image_c, image_y, image_x, red, green, blue, floor, inside, CELL
+    )
+    tl.store(out, value, mask=inside)
+    tl.store(out + area, light, mask=inside)
+    tl.store(out + 2 * area, 0.5 * (right - left), mask=inside)
+    tl.store(out + 3 * area, 0.5 * (below - above), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _products(surface, out, samples, height, width, STRIDE: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
+    """Sums per cell: products of the gradient, and the difference to the partner without motion."""
+    rows, columns = height // STRIDE, width // STRIDE
+    n, y, x, inside = tile(rows, columns, BLOCK_Y, BLOCK_X)
+    area, cells = height * width, rows * columns
+    own = surface + n * 4 * area
+    other = surface + (n + samples // 2) % samples * 4 * area
+    xx = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    xy, yy, square, absolute = xx, xx, xx, xx
+    for k in range(STRIDE * STRIDE):
+        row, column = y * STRIDE + k // STRIDE, x * STRIDE + k % STRIDE
+        gx = load(own + 2 * area, row, column, width, 1, inside)
+        gy = load(own + 3 * area, row, column, width, 1, inside)
+        xx, xy, yy = xx + gx * gx, xy + gx * gy, yy + gy * gy
+        error = load(other, row, column, width, 1, inside) - load(own, row, column, width, 1, inside)
+        square += error * error
+        absolute += tl.abs(
+            load(other + area, row, column, width, 1, inside) - load(own + area, row, column, width, 1, inside)
+        )
+    scale = 1.0 / (STRIDE * STRIDE)
+    out += n * 5 * cells + y * columns + x
+    tl.store(out, scale * xx, mask=inside)
+    tl.store(out + cells, scale * xy, mask=inside)
+    tl.store(out + 2 * cells, scale * yy, mask=inside)
+    tl.store(out + 3 * cells, scale * square, mask=inside)
+    tl.store(out + 4 * cells, scale * absolute, mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _texture(xx, xy, yy):
+    """Logarithm of the smaller eigenvalue of a matrix."""
+    half = 0.5 * (xx + yy)
+    root = tl.sqrt(0.25 * (xx - yy) * (xx - yy) + xy * xy + 1e-12)
+    return 0.25 * tl.log(tl.maximum(half - root, 0.0) + 1e-4) + 1.0
+
+
+@triton.jit
+@no_type_check
+def _matrices(
+    sums,
+    matrices,
+    fixed,
+    rows,
+    columns,
+    SMALL: tl.constexpr,
+    LARGE: tl.constexpr,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    """The matrices of both windows, the misfit without motion, and how well steps are determined."""
+    n, y, x, inside = tile(rows, columns, BLOCK_Y, BLOCK_X)
+    cells = rows * columns
+    sums += n * 5 * cells
+    zero = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    sxx, sxy, syy, square, absolute, lxx, lxy, lyy = zero, zero, zero, zero, zero, zero, zero, zero
+    for k in range(LARGE * LARGE):
+        dy, dx = k // LARGE - LARGE // 2, k % LARGE - LARGE // 2
+        xx = pixel(sums, y + dy, x + dx, rows, columns, inside)
+        xy = pixel(sums + cells, y + dy, x + dx, rows, columns, inside)
+        yy = pixel(sums + 2 * cells, y + dy, x + dx, rows, columns, inside)
+        lxx, lxy, lyy = lxx + xx, lxy + xy, lyy + yy
+        if (dy >= -(SMALL // 2)) & (dy <= SMALL // 2) & (dx >= -(SMALL // 2)) & (dx <= SMALL // 2):
+            sxx, sxy, syy = sxx + xx, sxy + xy, syy + yy
+            square += pixel(sums + 3 * cells, y + dy, x + dx, rows, columns, inside)
+            absolute += pixel(sums + 4 * cells, y + dy, x + dx, rows, columns, inside)
+    small, large = 1.0 / (SMALL * SMALL), 1.0 / (LARGE * LARGE)
+    sxx, sxy, syy = small * sxx, small * sxy, small * syy
+    lxx, lxy, lyy = large * lxx, large * lxy, large * lyy
+    matrices += n * 6 * cells + y * columns + x
+    tl.store(matrices, sxx, mask=inside)
+    tl.store(matrices + cells, sxy, mask=inside)
+    tl.store(matrices + 2 * cells, syy, mask=inside)
+    tl.store(matrices + 3 * cells, lxx, mask=inside)
+    tl.store(matrices + 4 * cells, lxy, mask=inside)
+    tl.store(matrices + 5 * cells, lyy, mask=inside)
+    fixed += n * 4 * cells + y * columns + x
+    tl.store(fixed, tl.sqrt(small * square + 1e-6), mask=inside)
+    tl.store(fixed + cells, 10.0 * small * absolute, mask=inside)
+    tl.store(fixed + 2 * cells, _texture(sxx, sxy, syy), mask=inside)
+    tl.store(fixed + 3 * cells, _texture(lxx, lxy, lyy), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _compare(
+    surface,
+    flow,
+    sums,
+    inputs,
+    alternatives,
+    samples,
+    height,
+    width,
+    flow_n,
+    flow_c,
+    flow_y,
+    flow_x,
+    STRIDE: tl.constexpr,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    """Differences along a flow, sums of them per cell, and the error of the way there and back."""
+    rows, columns = height // STRIDE, width // STRIDE
+    n, y, x, inside = tile(rows, columns, BLOCK_Y, BLOCK_X)
+    area, cells = height * width, rows * columns
+    partner = (n + samples // 2) % samples
+    own, other = surface + n * 4 * area, surface + partner * 4 * area
+    back = flow + partner * flow_n
+    flow += n * flow_n
+    inputs += n * (STRIDE * STRIDE + 13) * cells + y * columns + x
+    by_x = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    by_y, square, absolute = by_x, by_x, by_x
+    for k in range(STRIDE * STRIDE):
+        row, column = y * STRIDE + k // STRIDE, x * STRIDE + k % STRIDE
+        x0, y0, x1, y1, fx, fy = corners((column + 0.5) / STRIDE - 0.5, (row + 0.5) / STRIDE - 0.5, rows, columns)
+        dx = STRIDE * bilinear(flow, x0, y0, x1, y1, fx, fy, flow_y, flow_x, inside)
+        dy = STRIDE * bilinear(flow + flow_c, x0, y0, x1, y1, fx, fy, flow_y, flow_x, inside)
+        x0, y0, x1, y1, fx, fy = corners(column + dx, row + dy, height, width)
+        error = bilinear(other, x0, y0, x1, y1, fx, fy, width, 1, inside) - load(own, row, column, width, 1, inside)
+        light = bilinear(other + area, x0, y0, x1, y1, fx, fy, width, 1, inside)
+        tl.store(inputs + k * cells, error, mask=inside)
+        by_x += error * load(own + 2 * area, row, column, width, 1, inside)
+        by_y += error * load(own + 3 * area, row, column, width, 1, inside)
+        square += error * error
+        absolute += tl.abs(light - load(own + area, row, column, width, 1, inside))
+    u, v = load(flow, y, x, flow_y, flow_x, inside), load(flow + flow_c, y, x, flow_y, flow_x, inside)
+    x0, y0, x1, y1, fx, fy = corners(x + u, y + v, rows, columns)
+    miss_x = u + bilinear(back, x0, y0, x1, y1, fx, fy, flow_y, flow_x, inside)
+    miss_y = v + bilinear(back + flow_c, x0, y0, x1, y1, fx, fy, flow_y, flow_x, inside)
+    missed = length(miss_x, miss_y)
+    trust, scale = tl.exp(-missed), 1.0 / (STRIDE * STRIDE)
+    sums += n * 7 * cells + y * columns + x
+    store_two(sums, cells, scale * by_x, scale * by_y, inside)
+    store_two(sums + 2 * cells, cells, scale * square, scale * absolute, inside)
+    store_two(sums + 4 * cells, cells, trust * u, trust * v, inside)
+    tl.store(sums + 6 * cells, trust, mask=inside)
+    inputs += (STRIDE * STRIDE + 6) * cells
+    store_two(inputs, cells, miss_x / (1.0 + missed), miss_y / (1.0 + missed), inside)
+    tl.store(inputs + 2 * cells, tl.log(1.0 + missed), mask=inside)
+    size = 1.0 + length(u, v)
+    store_two(inputs + 5 * cells, cells, u / size, v / size, inside)
+    store_two(alternatives + (n * 8 + 6) * cells + y * columns + x, cells, -u, -v, inside)
+
+
+@triton.jit
+@no_type_check
+def _solved(matrix, cells, by_x, by_y, damping, longest, inside, STRIDE: tl.constexpr):
+    """The damped step, in cells; long ones are shortened smoothly."""
+    xx = tl.load(matrix, mask=inside, other=1.0) + damping
+    xy = tl.load(matrix + cells, mask=inside, other=0.0)
+    yy = tl.load(matrix + 2 * cells, mask=inside, other=1.0) + damping
+    area = (xx * yy - xy * xy) * STRIDE
+    x, y = (xy * by_y - yy * by_x) / area, (xy * by_x - xx * by_y) / area
+    shorter = 1.0 / tl.sqrt(1.0 + (x * x + y * y) / (longest * longest))
+    return x * shorter, y * shorter
+
+
+@triton.jit
+@no_type_check
+def _steps(
+    sums,
+    matrices,
+    flow,
+    inputs,
+    alternatives,
+    rows,
+    columns,
+    flow_n,
+    flow_c,
+    flow_y,
+    flow_x,
+    damping,
+    longest,
+    STRIDE: tl.constexpr,
+    SMALL: tl.constexpr,
+    LARGE: tl.constexpr,
+    AROUND: tl.constexpr,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    """Least-squares steps of both windows, and the mean flow of the surroundings."""
+    n, y, x, inside = tile(rows, columns, BLOCK_Y, BLOCK_X)
+    cells = rows * columns
+    here = y * columns + x
+    sums += n * 7 * cells
+    matrices += n * 6 * cells + here
+    zero = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    sx, sy, square, absolute, lx, ly, au, av, trust = zero, zero, zero, zero, zero, zero, zero, zero, zero
+    for k in range(LARGE * LARGE):
+        dy, dx = k // LARGE - LARGE // 2, k % LARGE - LARGE // 2
+        by_x = pixel(sums, y + dy, x + dx, rows, columns, inside)
+        by_y = pixel(sums + cells, y + dy, x + dx, rows, columns, inside)
+        lx, ly = lx + by_x, ly + by_y
+        if (dy >= -(SMALL // 2)) & (dy <= SMALL // 2) & (dx >= -(SMALL // 2)) & (dx <= SMALL // 2):
+            sx, sy = sx + by_x, sy + by_y
+            square += pixel(sums + 2 * cells, y + dy, x + dx, rows, columns, inside)
+            absolute += pixel(sums + 3 * cells, y + dy, x + dx, rows, columns, inside)
+    for k in range(AROUND * AROUND):
+        dy, dx = k // AROUND - AROUND // 2, k % AROUND - AROUND // 2
+        au += pixel(sums + 4 * cells, y + dy, x + dx, rows, columns, inside)
+        av += pixel(sums + 5 * cells, y + dy, x + dx, rows, columns, inside)
+        trust += pixel(sums + 6 * cells, y + dy, x + dx, rows, columns, inside)
+    small, large = 1.0 / (SMALL * SMALL), 1.0 / (LARGE * LARGE)
+    inputs += n * (STRIDE * STRIDE + 13) * cells + STRIDE * STRIDE * cells + here
+    store_two(inputs, cells, tl.sqrt(small * square + 1e-6), 10.0 * small * absolute, inside)
+    alternatives += n * 8 * cells + here
+    sx, sy = _solved(matrices, cells, small * sx, small * sy, damping, longest, inside, STRIDE)
+    store_two(inputs + 2 * cells, cells, sx, sy, inside)
+    store_two(alternatives, cells, sx, sy, inside)
+    lx, ly = _solved(matrices + 3 * cells, cells, large * lx, large * ly, damping, longest, inside, STRIDE)
+    store_two(inputs + 4 * cells, cells, lx, ly, inside)
+    store_two(alternatives + 2 * cells, cells, lx, ly, inside)
+    flow += n * flow_n
+    trust = tl.maximum(trust, 1e-6 * AROUND * AROUND)
+    au = au / trust - load(flow, y, x, flow_y, flow_x, inside)
+    av = av / trust - load(flow + flow_c, y, x, flow_y, flow_x, inside)
+    store_two(alternatives + 4 * cells, cells, au, av, inside)
+    near = 1.0 + length(au, av)
+    store_two(inputs + 9 * cells, cells, au / near, av / near, inside)
+
+
+def surface(images: Tensor, *, cell: int, luma: tuple[float, float, float], floor: float) -> Tensor:
+    """See `rdvfi.motion.flow.gauss_newton.Surface.of`."""
+    n, _, h, w = images.shape
+    moments = images.new_empty((2, n, 2, h // cell, w // cell), dtype=torch.float32)
+    out = images.new_empty((n, 4, h, w), dtype=torch.float32)
+    grid, size = programs(n, h // cell, w // cell), (h, w, *images.stride())
+    with torch.cuda.device_of(images):
+        _moments[grid](images, moments[0], *size, *luma, CELL=cell, **_BLOCK)
+        _window[programs(2 * n, h // cell, w // cell)](*moments, h // cell, w // cell, SIDE=3, **_BLOCK)
+        _surface[programs(n, h, w)](images, moments[1], out, *size, *luma, floor, CELL=cell, **_BLOCK)
+    return out
+
+
+def refinement_windows(surface: Tensor, stride: int, *, sides: dict[int, tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """See `rdvfi.motion.flow.local_refinement.RefinementInputs.of`."""
+    surface = surface.contiguous()
+    n, _, h, w = surface.shape
+    rows, columns = h // stride, w // stride
+    sums, matrices, fixed = (surface.new_empty((n, c, rows, columns)) for c in (5, 6, 4))
+    windows = {"SMALL": sides[stride][0], "LARGE": sides[stride][1]}
+    with torch.cuda.device_of(surface):
+        _products[programs(n, rows, columns)](surface, sums, n, h, w, STRIDE=stride, **_BLOCK)
+        _matrices[programs(n, rows, columns)](sums, matrices, fixed, rows, columns, **windows, **_BLOCK)
+    return matrices, fixed
+
+
+def refinement_inputs(
+    surface: Tensor,
+    matrices: Tensor,
+    flow: Tensor,
+    stride: int,
+    *,
+    sides: dict[int, tuple[int, int]],
+    around: int,
+    damping: float,
+    longest: float,
+) -> tuple[Tensor, Tensor]:
+    """See `rdvfi.motion.flow.local_refinement.RefinementInputs.at`."""
+    surface, matrices = surface.contiguous(), matrices.contiguous()
+    n, _, h, w = surface.shape
+    rows, columns = h // stride, w // stride
+    sums, inputs = (surface.new_empty((n, c, rows, columns)) for c in (7, stride**2 + 13))
+    alternatives = surface.new_empty((n, 4, 2, rows, columns))
+    grid, windows = programs(n, rows, columns), {"SMALL": sides[stride][0], "LARGE": sides[stride][1]}
+    with torch.cuda.device_of(surface):
+        arguments = (surface, flow, sums, inputs, alternatives, n, h, w, *flow.stride())
+        _compare[grid](*arguments, STRIDE=stride, **_BLOCK)
+        arguments = (sums, matrices, flow, inputs, alternatives, rows, columns, *flow.stride(), damping, longest)
+        _steps[grid](*arguments, STRIDE=stride, AROUND=around, **windows, **_BLOCK)
+    return inputs, alternatives

@@ -1,0 +1,475 @@
+"""The patch search on CUDA: the kernels of `rdvfi.motion.flow.patch_search`.
+
+One scale of it is a row of launches: the affine fit of each guess; then, per round, the cost of every
+start of every patch, and one kernel in which a patch chooses and takes all its Gauss-Newton steps; at
+last the dense flow. No patch is stored: its pixels, their gradients and its Hessian are made from the
+picture where they are needed, in registers.
+
+Per patch of 64 pixels, with K starts: the costs load K (32 + 4 * 32) pixels and 7 K values of states,
+about 25 operations a pixel; choosing loads 9 K costs; four steps load 64 * (9 + 5 * 4) pixels, about
+60 operations each. The pictures are of 112x64 and 224x128 pixels and lie in the caches. Floor in
+memory: picture and states are read once and states written, 4 (64 / 4 + 14 + K) bytes a patch; the
+whole scale moves below 1 MB, so launches and latency decide, not the memory.
+
+States are (starts, n, 7, p), see `rdvfi.motion.flow.patch_search`; common motions are (n, g, 7), with the
+shift at the upper left pixel.
+"""
+
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from rdvfi.ops.kernels.sampling_kernels import BLOCK_X, BLOCK_Y, bilinear, corners, load, pixel, programs, tile
+
+_PATCHES = 8
+"""Patches of one program instance."""
+
+
+@triton.jit
+@no_type_check
+def _total(x):
+    return tl.reduce(x, 1, tl.standard._sum_combine)
+
+
+@triton.jit
+@no_type_check
+def _seen(image, centre_x, centre_y, x, y, u, v, ux, vx, uy, vy, height, width, inside):
+    """A picture where patches (p, 1) lead their pixels (1, k)."""
+    to_x = centre_x + u + (1.0 + ux) * x + uy * y
+    to_y = centre_y + v + vx * x + (1.0 + vy) * y
+    x0, y0, x1, y1, fx, fy = corners(to_x, to_y, height, width)
+    return bilinear(image, x0, y0, x1, y1, fx, fy, width, 1, inside)
+
+
+@triton.jit
+@no_type_check
+def _deviation(error, count):
+    """Standard deviation of the errors of each patch."""
+    mean = _total(error) / count
+    return tl.sqrt(tl.maximum(_total(error * error) / count - mean * mean, 1e-4))
+
+
+@triton.jit
+@no_type_check
+def _outside(centre_x, centre_y, u, v, height, width, SIDE: tl.constexpr):
+    """The share of a patch that has left the picture, by its centre."""
+    x = tl.abs(centre_x + u - (width - 1.0) / 2.0) - width / 2.0
+    y = tl.abs(centre_y + v - (height - 1.0) / 2.0) - height / 2.0
+    return tl.minimum(tl.maximum(tl.maximum(x, y) / SIDE + 0.5, 0.0), 1.0)
+
+
+@triton.jit
+@no_type_check
+def _state(at, count, inside):
+    """The seven values of states that lie ``count`` apart."""
+    u, v = tl.load(at, mask=inside, other=0.0), tl.load(at + count, mask=inside, other=0.0)
+    ux, vx = tl.load(at + 2 * count, mask=inside, other=0.0), tl.load(at + 3 * count, mask=inside, other=0.0)
+    uy, vy = tl.load(at + 4 * count, mask=inside, other=0.0), tl.load(at + 5 * count, mask=inside, other=0.0)
+    return u, v, ux, vx, uy, vy, tl.load(at + 6 * count, mask=inside, other=0.0)
+
+
+@triton.jit
+@no_type_check
+def _start(
+    starts,
+    common,
+    k,
+    n,
+    samples,
+    p,
+    columns,
+    rows,
+    inside,
+    zero_penalty,
+    OWN: tl.constexpr,
+    STILL: tl.constexpr,
+    NEAR: tl.constexpr,
+    COMMON: tl.constexpr,
+    REACH: tl.constexpr,
+    FAR: tl.constexpr,
+    STRIDE: tl.constexpr,
+    SIDE: tl.constexpr,
+):
+    """Start ``k`` of patches ``p``: u, v, four slopes and the penalty.
+
+    First come a patch's own ones (with ``STILL`` two per guess, with slopes and without, and then no
+    motion), what neighbours found, and motions of the whole picture.
+    """
+    count = rows * columns
+    j = k - OWN - STILL
+    reach = tl.where((j >= 0) & (j < NEAR), tl.where(j < 4, REACH, FAR), 0)
+    way = j % 4
+    dx = tl.where(way == 0, -reach, tl.where(way == 1, reach, 0))
+    dy = tl.where(way == 2, -reach, tl.where(way == 3, reach, 0))
+    row = tl.minimum(tl.maximum(p // columns + dy, 0), rows - 1)
+    column = tl.minimum(tl.maximum(p % columns + dx, 0), columns - 1)
+    guess = tl.where(k < OWN, k // 2, 0) * STILL
+    at = starts + (guess * samples + n) * 7 * count + row * columns + column
+    u, v, ux, vx, uy, vy, penalty = _state(at, count, inside)
+    u -= STRIDE * (dx * ux + dy * uy)
+    v -= STRIDE * (dx * vx + dy * vy)
+    if STILL:
+        bent = tl.where((k > OWN) | ((k < OWN) & (k % 2 == 0)), 1.0, 0.0)
+        ux, vx, uy, vy = bent * ux, bent * vx, bent * uy, bent * vy
+        u, v = tl.where(k == OWN, 0.0, u), tl.where(k == OWN, 0.0, v)
+        penalty = tl.where(k == OWN, zero_penalty, penalty)
+    if COMMON > 0:
+        whole = j >= NEAR
+        at = common + (n * COMMON + tl.maximum(j - NEAR, 0)) * 7
+        x = p % columns * STRIDE + (SIDE - 1) / 2.0
+        y = p // columns * STRIDE + (SIDE - 1) / 2.0
+        of_x, of_y = tl.load(at + 2), tl.load(at + 4)
+        u, ux, uy = (
+            tl.where(whole, tl.load(at) + of_x * x + of_y * y, u),
+            tl.where(whole, of_x, ux),
+            tl.where(whole, of_y, uy),
+        )
+        of_x, of_y = tl.load(at + 3), tl.load(at + 5)
+        v, vx, vy = (
+            tl.where(whole, tl.load(at + 1) + of_x * x + of_y * y, v),
+            tl.where(whole, of_x, vx),
+            tl.where(whole, of_y, vy),
+        )
+        penalty = tl.where(whole, tl.load(at + 6), penalty)
+    return u, v, ux, vx, uy, vy, penalty
+
+
+@triton.jit
+@no_type_check
+def _fit(
+    flow,
+    out,
+    samples,
+    height,
+    width,
+    columns,
+    rows,
+    flow_n,
+    flow_c,
+    flow_y,
+    flow_x,
+    BEYOND: tl.constexpr,
+    STRIDE: tl.constexpr,
+    SIDE: tl.constexpr,
+    PATCHES: tl.constexpr,
+):
+    """The affine flow of every patch by least squares; slopes are taken over twice its side."""
+    count = rows * columns
+    n = tl.program_id(1).to(tl.int64)
+    p = (tl.program_id(0) * PATCHES + tl.arange(0, PATCHES))[:, None]
+    inside = p < count
+    wide: tl.constexpr = SIDE + 2 * BEYOND
+    k = tl.arange(0, wide * wide)[None, :]
+    i, j = k // wide, k % wide
+    y = tl.minimum(tl.maximum(p // columns * STRIDE - BEYOND + i, 0), height - 1)
+    x = tl.minimum(tl.maximum(p % columns * STRIDE - BEYOND + j, 0), width - 1)
+    dx, dy = j - (wide - 1) / 2.0, i - (wide - 1) / 2.0
+    squares: tl.constexpr = wide * (wide * wide - 1) / 12.0  # of one line's places
+    middle = tl.where((tl.abs(dx) < SIDE / 2.0) & (tl.abs(dy) < SIDE / 2.0), 1.0 / (SIDE * SIDE), 0.0)
+    at = out + n * 7 * count + p
+    for c in tl.static_range(2):
+        value = load(flow + n * flow_n + c * flow_c, y, x, flow_y, flow_x, inside)
+        tl.store(at + c * count, _total(value * middle)[:, None], mask=inside)
+        tl.store(at + (2 + c) * count, (_total(value * dx) / (squares * wide))[:, None], mask=inside)
+        tl.store(at + (4 + c) * count, (_total(value * dy) / (squares * wide))[:, None], mask=inside)
+    tl.store(at + 6 * count, tl.full((PATCHES, 1), 0.0, tl.float32), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _costs(
+    image,
+    starts,
+    common,
+    costs,
+    outside,
+    samples,
+    height,
+    width,
+    columns,
+    rows,
+    zero_penalty,
+    worst,
+    OWN: tl.constexpr,
+    STILL: tl.constexpr,
+    NEAR: tl.constexpr,
+    COMMON: tl.constexpr,
+    REACH: tl.constexpr,
+    FAR: tl.constexpr,
+    STRIDE: tl.constexpr,
+    SIDE: tl.constexpr,
+    PATCHES: tl.constexpr,
+):
+    """What one start costs every patch, by half of its pixels, as on a chessboard."""
+    count = rows * columns
+    k, n = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    p = tl.program_id(0) * PATCHES + tl.arange(0, PATCHES)
+    inside = p < count
+    starts_of = OWN + STILL + NEAR + COMMON
+    u, v, ux, vx, uy, vy, _ = _start(
+        starts, common, k, n, samples, p, columns, rows, inside, zero_penalty,
+        OWN, STILL, NEAR, COMMON, REACH, FAR, STRIDE, SIDE,
+    )  # fmt: skip
+    left, top = p % columns * STRIDE, p // columns * STRIDE
+    centre_x, centre_y = left + (SIDE - 1) / 2.0, top + (SIDE - 1) / 2.0
+    number = tl.arange(0, SIDE * SIDE // 2)[None, :]
+    i = number // (SIDE // 2)
+    j = 2 * (number % (SIDE // 2)) + i % 2
+    own = image + n * height * width
+    other = image + (n + samples // 2) % samples * height * width
+    here = pixel(own, top[:, None] + i, left[:, None] + j, height, width, inside[:, None])
+    x, y = j - (SIDE - 1) / 2.0, i - (SIDE - 1) / 2.0
+    seen = _seen(
+        other, centre_x[:, None], centre_y[:, None], x, y, u[:, None], v[:, None],
+        ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, inside[:, None],
+    )  # fmt: skip
+    cost = tl.minimum(_deviation(seen - here, SIDE * SIDE // 2), worst)
+    tl.store(costs + (n * starts_of + k) * count + p, cost, mask=inside)
+    g = k - OWN - STILL - NEAR
+    if g >= 0:
+        left_picture = _outside(centre_x, centre_y, u, v, height, width, SIDE)
+        tl.store(outside + (n * COMMON + g) * count + p, left_picture, mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _continue(costs, outside, count, worst, FIRST: tl.constexpr, COMMON: tl.constexpr, BLOCK: tl.constexpr):
+    """Costs of motions of the whole picture: outside of it they are the mean of those inside."""
+    g, n = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    costs += (n * (FIRST + COMMON) + FIRST + g) * count
+    outside += (n * COMMON + g) * count
+    total, area = tl.full((1, BLOCK), 0.0, tl.float32), tl.full((1, BLOCK), 0.0, tl.float32)
+    for start in range(0, count, BLOCK):
+        p = start + tl.arange(0, BLOCK)[None, :]
+        inside = 1.0 - tl.load(outside + p, mask=p < count, other=1.0)
+        total += inside * tl.load(costs + p, mask=p < count, other=0.0)
+        area += inside
+    total, area = _total(total), _total(area)
+    enough = tl.minimum(tl.maximum((area / count - 0.25) / 0.25, 0.0), 1.0)
+    elsewhere = (worst + enough * (total / tl.maximum(area, 1.0) - worst))[:, None]
+    for start in range(0, count, BLOCK):
+        p = start + tl.arange(0, BLOCK)[None, :]
+        beyond = tl.load(outside + p, mask=p < count, other=0.0)
+        cost = tl.load(costs + p, mask=p < count, other=0.0)
+        tl.store(costs + p, (1.0 - beyond) * cost + beyond * elsewhere, mask=p < count)
+
+
+@triton.jit
+@no_type_check
+def _slopes(image, y, x, height, width, inside):
+    """Scharr's derivatives of a picture at whole pixels, per pixel."""
+    y = tl.minimum(tl.maximum(y, 0), height - 1)
+    x = tl.minimum(tl.maximum(x, 0), width - 1)
+    top_left, top = pixel(image, y - 1, x - 1, height, width, inside), pixel(image, y - 1, x, height, width, inside)
+    top_right = pixel(image, y - 1, x + 1, height, width, inside)
+    left, right = pixel(image, y, x - 1, height, width, inside), pixel(image, y, x + 1, height, width, inside)
+    low_left, low = pixel(image, y + 1, x - 1, height, width, inside), pixel(image, y + 1, x, height, width, inside)
+    low_right = pixel(image, y + 1, x + 1, height, width, inside)
+    across = 3.0 * (top_right - top_left + low_right - low_left) + 10.0 * (right - left)
+    down = 3.0 * (low_left - top_left + low_right - top_right) + 10.0 * (low - top)
+    return across / 32.0, down / 32.0
+
+
+@triton.jit
+@no_type_check
+def _choose(
+    image,
+    starts,
+    common,
+    costs,
+    out,
+    weights,
+    samples,
+    height,
+    width,
+    columns,
+    rows,
+    zero_penalty,
+    damping,
+    longest,
+    STEPS: tl.constexpr,
+    OWN: tl.constexpr,
+    STILL: tl.constexpr,
+    NEAR: tl.constexpr,
+    COMMON: tl.constexpr,
+    REACH: tl.constexpr,
+    FAR: tl.constexpr,
+    STRIDE: tl.constexpr,
+    SIDE: tl.constexpr,
+    PATCHES: tl.constexpr,
+):
+    """Every patch takes the start that costs least with its surroundings, then ``STEPS`` steps.
+
+    Without steps its weight in the flow of its pixels is written too.
+    """
+    count = rows * columns
+    n = tl.program_id(1).to(tl.int64)
+    p = tl.program_id(0) * PATCHES + tl.arange(0, PATCHES)
+    inside = p < count
+    row, column = p // columns, p % columns
+    starts_of: tl.constexpr = OWN + STILL + NEAR + COMMON
+    around = tl.arange(0, 16)[None, :]
+    near_row = tl.minimum(tl.maximum(row[:, None] + around // 3 - 1, 0), rows - 1)
+    near_column = tl.minimum(tl.maximum(column[:, None] + around % 3 - 1, 0), columns - 1)
+    near = near_row * columns + near_column
+    costs += n * starts_of * count
+    least = tl.full((PATCHES,), float("inf"), tl.float32)
+    chosen = tl.full((PATCHES,), 0, tl.int32)
+    for k in range(starts_of):
+        beside = tl.load(costs + k * count + near, mask=inside[:, None] & (around < 9), other=0.0)
+        _, _, _, _, _, _, penalty = _start(
+            starts, common, k, n, samples, p, columns, rows, inside, zero_penalty,
+            OWN, STILL, NEAR, COMMON, REACH, FAR, STRIDE, SIDE,
+        )  # fmt: skip
+        cost = tl.load(costs + k * count + p, mask=inside, other=0.0) + _total(beside) / 9.0 + penalty
+        chosen = tl.where(cost < least, k, chosen)
+        least = tl.minimum(cost, least)
+    u, v, ux, vx, uy, vy, penalty = _start(
+        starts, common, chosen, n, samples, p, columns, rows, inside, zero_penalty,
+        OWN, STILL, NEAR, COMMON, REACH, FAR, STRIDE, SIDE,
+    )  # fmt: skip
+    left, top = column * STRIDE, row * STRIDE
+    centre_x, centre_y = left + (SIDE - 1) / 2.0, top + (SIDE - 1) / 2.0
+    number = tl.arange(0, SIDE * SIDE)[None, :]
+    i, j = number // SIDE, number % SIDE
+    own = image + n * height * width
+    other = image + (n + samples // 2) % samples * height * width
+    here = pixel(own, top[:, None] + i, left[:, None] + j, height, width, inside[:, None])
+    x, y = j - (SIDE - 1) / 2.0, i - (SIDE - 1) / 2.0
+    seen = _seen(
+        other, centre_x[:, None], centre_y[:, None], x, y, u[:, None], v[:, None],
+        ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, inside[:, None],
+    )  # fmt: skip
+    before = _deviation(seen - here, SIDE * SIDE)
+    if STEPS == 0:
+        explains = tl.maximum(before, 1.0)
+        tl.store(weights + n * count + p, 1.0 / (explains * explains), mask=inside)
+    else:
+        across, down = _slopes(own, top[:, None] + i, left[:, None] + j, height, width, inside[:, None])
+        across -= (_total(across) / (SIDE * SIDE))[:, None]
+        down -= (_total(down) / (SIDE * SIDE))[:, None]
+        xx, yy, xy = _total(across * across) + damping, _total(down * down) + damping, _total(across * down)
+        area = xx * yy - xy * xy
+        to_u, to_v, error = u, v, seen - here
+        for _ in range(STEPS):
+            by_x, by_y = _total(error * across), _total(error * down)
+            step_x, step_y = (xy * by_y - yy * by_x) / area, (xy * by_x - xx * by_y) / area
+            # Steps are in the source: slopes carry them to the target.
+            to_u += (1.0 + ux) * step_x + uy * step_y
+            to_v += vx * step_x + (1.0 + vy) * step_y
+            error = _seen(
+                other, centre_x[:, None], centre_y[:, None], x, y, to_u[:, None], to_v[:, None],
+                ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, inside[:, None],
+            ) - here  # fmt: skip
+        far = (to_u - u) * (to_u - u) + (to_v - v) * (to_v - v)
+        beyond = tl.maximum(
+            _outside(centre_x, centre_y, u, v, height, width, SIDE),
+            _outside(centre_x, centre_y, to_u, to_v, height, width, SIDE),
+        )
+        taken = (_deviation(error, SIDE * SIDE) <= before) & (far < longest * longest) & (beyond < 0.3)
+        u, v = tl.where(taken, to_u, u), tl.where(taken, to_v, v)
+    at = out + n * 7 * count + p
+    tl.store(at, u, mask=inside)
+    tl.store(at + count, v, mask=inside)
+    tl.store(at + 2 * count, ux, mask=inside)
+    tl.store(at + 3 * count, vx, mask=inside)
+    tl.store(at + 4 * count, uy, mask=inside)
+    tl.store(at + 5 * count, vy, mask=inside)
+    tl.store(at + 6 * count, penalty, mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _flow(
+    image,
+    states,
+    weights,
+    out,
+    samples,
+    height,
+    width,
+    columns,
+    rows,
+    STRIDE: tl.constexpr,
+    SIDE: tl.constexpr,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    """Flow of every pixel: the mean of its patches, of which those count more that explain it."""
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    count = rows * columns
+    states += n * 7 * count
+    here = load(image + n * height * width, y, x, width, 1, inside)
+    other = image + (n + samples // 2) % samples * height * width
+    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    sum_u, sum_v = total, total
+    for k in tl.static_range((SIDE // STRIDE) * (SIDE // STRIDE)):
+        row, column = y // STRIDE - k // (SIDE // STRIDE), x // STRIDE - k % (SIDE // STRIDE)
+        there = inside & (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+        p = row * columns + column
+        u, v, ux, vx, uy, vy, _ = _state(states + p, count, there)
+        dx, dy = x - column * STRIDE - (SIDE - 1) / 2.0, y - row * STRIDE - (SIDE - 1) / 2.0
+        u += ux * dx + uy * dy
+        v += vx * dx + vy * dy
+        x0, y0, x1, y1, fx, fy = corners(x + u, y + v, height, width)
+        error = tl.abs(bilinear(other, x0, y0, x1, y1, fx, fy, width, 1, there) - here)
+        weight = tl.load(weights + n * count + p, mask=there, other=0.0) / tl.maximum(error, 1.0)
+        total += weight
+        sum_u += weight * u
+        sum_v += weight * v
+    total = tl.where(inside, total, 1.0)
+    out += (n * 2 * height + y) * width + x
+    tl.store(out, sum_u / total, mask=inside)
+    tl.store(out + height * width, sum_v / total, mask=inside)
+
+
+def searched_scale(
+    luma: Tensor,
+    guesses: list[Tensor],
+    common: Tensor,
+    rounds: int,
+    *,
+    side: int,
+    stride: int,
+    steps: int,
+    reaches: tuple[int, int],
+    zero_penalty: float,
+    worst: float,
+    damping: float,
+    longest: float,
+) -> Tensor:
+    """See `rdvfi.motion.flow.patch_search.searched_scale`."""
+    luma, common = luma.float().contiguous(), common.float().contiguous()
+    n, _, h, w = luma.shape
+    rows, columns = (max(0, -(-(length - side) // stride)) + 1 for length in (h, w))
+    count, g, size = rows * columns, common.shape[1], (n, h, w, columns, rows)
+    patch = {"STRIDE": stride, "SIDE": side, "PATCHES": _PATCHES}
+    blocks, near = -(-count // _PATCHES), 4 * len(reaches)
+    guessed, states = luma.new_empty((len(guesses), n, 7, count)), luma.new_empty((2, n, 7, count))
+    costs, outside = luma.new_empty(n * (2 * len(guesses) + 1 + near + g) * count), luma.new_empty((n, g, count))
+    weights, out = luma.new_empty((n, count)), luma.new_empty((n, 2, h, w))
+
+    def search(starts: Tensor, result: Tensor, steps: int, own: int, still: bool, near: int, whole: int) -> None:
+        kinds = {"OWN": own, "STILL": still, "NEAR": near, "COMMON": whole, "REACH": reaches[0], "FAR": reaches[1]}
+        first = own + still + near
+        arguments = (luma, starts, common, costs, outside, *size, zero_penalty, worst)
+        _costs[blocks, first + whole, n](*arguments, **kinds, **patch)
+        if whole:
+            _continue[whole, n](costs, outside, count, worst, FIRST=first, COMMON=whole, BLOCK=1024)
+        arguments = (luma, starts, common, costs, result, weights, *size, zero_penalty, damping, longest)
+        _choose[blocks, n](*arguments, STEPS=steps, **kinds, **patch)
+
+    with torch.cuda.device_of(luma):
+        for guess, fitted in zip(guesses, guessed, strict=True):
+            _fit[blocks, n](guess, fitted, *size, *guess.stride(), BEYOND=side // 2, **patch)
+        search(guessed, states[0], steps, 2 * len(guesses), True, near, g)
+        for k in range(rounds - 1):
+            search(states[k % 2], states[1 - k % 2], steps, 1, False, near, 0)
+        last = (rounds - 1) % 2
+        search(states[last], states[1 - last], 0, 1, False, 0, g)
+        arguments = (luma, states[1 - last], weights, out, *size)
+        _flow[programs(n, h, w)](*arguments, STRIDE=stride, SIDE=side, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X)
+    return out

@@ -1,0 +1,32 @@
+"""The kernels that continue maps where they do not hold, against their references."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import kernels
+from rdvfi.ops import occlusion
+
+module = kernels.load("occlusion")
+
+
+@pytest.mark.parametrize(("c", "h", "w"), [(3, 25, 66), (1, 8, 7)])
+def test_pull_push_agrees_with_the_reference(c: int, h: int, w: int) -> None:
+    draw = torch.Generator().manual_seed(h)
+    maps = torch.rand(2, c, w, h, generator=draw).transpose(2, 3)
+    valid = (torch.rand(2, 1, h, w, generator=draw) < 0.15).float()
+    valid[1] = 0.0
+    got = module.pull_push(maps.to(kernels.DEVICE), valid.to(kernels.DEVICE), **occlusion._pull_push.settings)
+    torch.testing.assert_close(got.cpu(), occlusion._pull_push_reference(maps, valid), rtol=0, atol=1e-5)
+
+
+def test_occluded_flows_agree_with_the_reference() -> None:
+    draw = torch.Generator().manual_seed(2)
+    onward = F.interpolate(6.0 * torch.randn(2, 2, 4, 6, generator=draw), (21, 34), mode="bilinear")
+    back = -onward
+    back[1] = onward[1] + 9.0  # of two scenes: nothing is filled
+    got = module.fill_occluded(onward.to(kernels.DEVICE), back.to(kernels.DEVICE), **occlusion._fill_occluded.settings)
+    expected = occlusion._fill_reference(onward, back)
+    torch.testing.assert_close(got.cpu(), expected, rtol=0, atol=1e-4)
+    assert not torch.equal(expected[0], onward[0])
+    assert torch.equal(expected[1], onward[1])
