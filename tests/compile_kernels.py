@@ -16,12 +16,15 @@ from triton.runtime.jit import JITFunction
 
 from rdvfi.motion.flow import gauss_newton
 from rdvfi.motion.flow import local_refinement as refinement
+from rdvfi.motion.flow.attention import rotated_tokens
 from rdvfi.motion.flow.keypoints import _keypoints as find_keypoints
 from rdvfi.motion.flow.patch_search import searched_scale
 from rdvfi.motion.flow.similarity_votes import _votes as find_votes
+from rdvfi.ops.kernels import basis_kernels as basis
 from rdvfi.ops.kernels import correlation_kernels as correlation
 from rdvfi.ops.kernels import keypoints_kernels as keypoints
 from rdvfi.ops.kernels import local_refinement_kernels as local_refinement
+from rdvfi.ops.kernels import matching_kernels as matching
 from rdvfi.ops.kernels import occlusion_kernels as occlusion
 from rdvfi.ops.kernels import patch_search_kernels as patch_search
 from rdvfi.ops.kernels import paths_kernels as paths
@@ -114,6 +117,13 @@ def _launch_paths() -> None:
 def _launch_flow() -> None:
     """What the coarse flow is made of, float32."""
     luma, flow = torch.zeros(2, 1, 32, 48), torch.zeros(2, 2, 32, 48)
+    basis.cubic_weights(torch.zeros(9), torch.zeros(7))
+    scores = torch.zeros(1, 448, 448)
+    matching.rotated_tokens(torch.zeros(2, 2, 48, 16, 28, dtype=torch.float16), 1.0, **rotated_tokens.settings)
+    matching.expected_flow(scores, 16, 28)
+    matching.looked_up(scores.expand(2, -1, -1), torch.zeros(2, 2, 16, 28), 4)
+    matching.motion_features(flow, luma)
+    matching.convex_upsampled(flow, torch.zeros(2, 144, 32, 48), 4)
     occlusion.fill_occluded(flow, flow, **_fill_occluded.settings)
     occlusion.pull_push(maps := torch.zeros(2, 4, 32, 48), luma, **_pull_push.settings)
     paths_of_turns.similarity_paths(flow, flow, torch.zeros(7), **_similarity_paths.settings)

@@ -34,6 +34,14 @@ def load(name: str) -> ModuleType:
         return importlib.import_module(f"rdvfi.ops.kernels.{name}_kernels")
 
 
+def wide_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer, larger program instances where they are interpreted: there each costs milliseconds."""
+    if DEVICE == "cpu":
+        tile = load("sampling").TILE
+        monkeypatch.setitem(tile, "BLOCK_Y", 32)
+        monkeypatch.setitem(tile, "BLOCK_X", 128)
+
+
 def random_case(seed: int, n: int, c: int, h: int, w: int, *, reach: float = 5.0) -> tuple[Tensor, Tensor]:
     """An image in [0, 1] and a flow that also leaves the picture, on the device of the kernels."""
     own = torch.Generator().manual_seed(seed)

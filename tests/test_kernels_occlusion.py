@@ -10,6 +10,11 @@ from rdvfi.ops import occlusion
 module = kernels.load("occlusion")
 
 
+@pytest.fixture(autouse=True)
+def _wide_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels.wide_tiles(monkeypatch)
+
+
 @pytest.mark.parametrize(("c", "h", "w"), [(3, 25, 66), (1, 8, 7)])
 def test_pull_push_agrees_with_the_reference(c: int, h: int, w: int) -> None:
     draw = torch.Generator().manual_seed(h)

@@ -11,6 +11,11 @@ from rdvfi.ops import similarity_paths
 module = kernels.load("similarity_paths")
 
 
+@pytest.fixture(autouse=True)
+def _wide_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels.wide_tiles(monkeypatch)
+
+
 def _flows(h: int, w: int) -> tuple[Tensor, Tensor]:
     """A turn that grows before a ground that moves on, and back; noise beside it."""
     y, x = torch.meshgrid(torch.arange(h) - h / 2, torch.arange(w) - w / 2, indexing="ij")
@@ -23,10 +28,10 @@ def _flows(h: int, w: int) -> tuple[Tensor, Tensor]:
     return both[0], both[1]
 
 
-@pytest.mark.parametrize(("h", "w"), [(18, 33), (9, 12)])
+@pytest.mark.parametrize(("h", "w"), [(18, 33), (5, 9)])
 def test_the_kernels_agree_with_the_reference(h: int, w: int) -> None:
     forward, backward = _flows(h, w)
-    times = torch.tensor([0.125, 0.5, 1.0])
+    times = torch.tensor([0.125, 1.0])
     arguments = [x.to(kernels.DEVICE) for x in (forward, backward.transpose(2, 3).contiguous().transpose(2, 3), times)]
     got = [x.cpu() for x in module.similarity_paths(*arguments, **similarity_paths._similarity_paths.settings)]
     expected = similarity_paths._reference(forward, backward, times)

@@ -15,7 +15,8 @@ import rdvfi
 from rdvfi.geometry import resize_flow
 from rdvfi.motion.flow.gauss_newton import Surface, Window, fit, fit_without_motion, window_mean
 from rdvfi.motion.flow.global_local import GlobalLocal
-from rdvfi.motion.flow.local_refinement import RefinementInputs, RefinementStep, consensus, doubled
+from rdvfi.motion.flow.local_refinement import RefinementInputs, RefinementStep, consensus
+from rdvfi.motion.flow.match_ops import convex_upsampled
 from rdvfi.registry import flows
 
 SMALL = {"width": 8, "fine_width": 8, "matching_width": 16, "blocks": 1, "matching_steps": 1, "matching_fine_steps": 1}
@@ -148,11 +149,12 @@ def test_the_consensus_follows_those_that_are_trusted() -> None:
 def test_doubling_keeps_constants_and_chooses_neighbours() -> None:
     flow = torch.randn(1, 2, 5, 6)
     torch.testing.assert_close(
-        doubled(torch.ones(1, 2, 5, 6), torch.randn(1, 36, 5, 6)), torch.full((1, 2, 10, 12), 2.0)
+        convex_upsampled(torch.ones(1, 2, 5, 6), torch.randn(1, 36, 5, 6), 2), torch.full((1, 2, 10, 12), 2.0)
     )
     logits = torch.full((1, 36, 5, 6), -50.0)
     logits[:, 4 * 4 : 4 * 4 + 4] = 50.0  # the cell itself
-    torch.testing.assert_close(doubled(flow, logits), 2.0 * flow.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    made = convex_upsampled(flow, logits, 2)
+    torch.testing.assert_close(made, 2.0 * flow.repeat_interleave(2, 2).repeat_interleave(2, 3))
 
 
 def test_every_weight_learns() -> None:
@@ -209,7 +211,7 @@ def test_the_look_reads_as_many_channels_as_it_says() -> None:
     surface = Surface.of(_texture(2, 64, 64, seed=0))
     inputs, alternatives = RefinementInputs.of(surface, 4, torch.zeros(2, 1, 16, 16)).at(torch.randn(2, 2, 16, 16))
     assert sum(x.shape[1] for x in inputs) == 16 + 18
-    assert len(alternatives) == 4
+    assert alternatives.shape == (2, 4, 2, 16, 16)
 
 
 def test_numbers_of_steps_are_checked() -> None:

@@ -110,12 +110,12 @@ def test_scores_are_looked_up_around_where_the_flow_leads() -> None:
 
 def test_convex_combinations_keep_constants_and_choose_neighbours() -> None:
     flow = torch.tensor([1.5, -2.0])[None, :, None, None].expand(1, 2, 3, 4)
-    made = convex_upsampled(flow, torch.randn(1, 144, 3, 4))
+    made = convex_upsampled(flow, torch.randn(1, 144, 3, 4), 4)
     torch.testing.assert_close(made, 4.0 * flow[..., :1, :1].expand(1, 2, 12, 16))
     flow = torch.randn(1, 2, 3, 4)
     weights = torch.full((1, 9, 16, 3, 4), -1e4)
     weights[:, 5] = 0.0  # the neighbour to the right
-    made = convex_upsampled(flow, weights.flatten(1, 2))
+    made = convex_upsampled(flow, weights.flatten(1, 2), 4)
     right = 4.0 * flow[..., [1, 2, 3, 3]]
     torch.testing.assert_close(made, right.repeat_interleave(4, 2).repeat_interleave(4, 3))
 

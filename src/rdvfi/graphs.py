@@ -32,6 +32,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from rdvfi.ops.inference import LAUNCHES
+
 GRAPHS = 16
 """Graphs that are kept. A graph takes its inputs and results, and shares what lies between."""
 
@@ -51,7 +53,7 @@ class Watch:
 
     Attributes:
         found: One line for each such operation: its name and what is wrong with it.
-        count: Operations that start work on the device, by name.
+        count: Work that operations start on the device, by name: kernels of our own operators, else operations.
 
     Args:
         device: Kind of the device. "meta" traces without one.
@@ -78,7 +80,7 @@ class Watch:
         name = func.name()
         here = [x for x in (*given, *made) if x.device.type == self._device]
         if here and not func.is_view and not name.startswith(_NO_WORK):
-            self.count[name] = self.count.get(name, 0) + 1
+            self.count[name] = self.count.get(name, 0) + LAUNCHES.get(name, 1)
         if here and (reason := self._reason(func, given, made)):
             self.found.append(f"{name} {reason}")
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from rdvfi.about import About
 from rdvfi.interfaces import Basis
+from rdvfi.ops.inference import inference_operator
 from rdvfi.registry import bases
 from rdvfi.types import Times
 
@@ -84,20 +85,21 @@ class Cubic(Basis):
     reach = 2
 
     def weights(self, knots: Float[Tensor, " k"], times: Times) -> Weights:
-        count = knots.numel()
-        if count == 2:
-            return Linear().weights(knots, times)
-        i = _intervals(knots, times)
-        width = knots[i + 1] - knots[i]
-        s = ((times - knots[i]) / width)[:, None]
-        unit = torch.eye(count, dtype=knots.dtype, device=knots.device)
-        slopes = _tangents(knots)
-        return (
-            (1.0 + 2.0 * s) * (1.0 - s) ** 2 * unit[i]
-            + s**2 * (3.0 - 2.0 * s) * unit[i + 1]
-            + width[:, None] * s * (1.0 - s) ** 2 * slopes[i]
-            + width[:, None] * s**2 * (s - 1.0) * slopes[i + 1]
-        )
+        return _cubic_weights(knots, times) if knots.numel() > 2 else Linear().weights(knots, times)
+
+
+def _cubic_reference(knots: Tensor, times: Tensor) -> Tensor:
+    i = _intervals(knots, times)
+    width = knots[i + 1] - knots[i]
+    s = ((times - knots[i]) / width)[:, None]
+    unit = torch.eye(knots.numel(), dtype=knots.dtype, device=knots.device)
+    slopes = _tangents(knots)
+    return (
+        (1.0 + 2.0 * s) * (1.0 - s) ** 2 * unit[i]
+        + s**2 * (3.0 - 2.0 * s) * unit[i + 1]
+        + width[:, None] * s * (1.0 - s) ** 2 * slopes[i]
+        + width[:, None] * s**2 * (s - 1.0) * slopes[i + 1]
+    )
 
 
 def _tangents(knots: Tensor) -> Tensor:
@@ -117,6 +119,14 @@ def _tangents(knots: Tensor) -> Tensor:
         dim=1,
     )
     return _spread(slopes, columns, count)
+
+
+_cubic_weights = inference_operator(
+    "cubic_weights",
+    _cubic_reference,
+    lambda knots, times: knots.new_empty((times.shape[0], knots.shape[0])),
+    "basis",
+)
 
 
 class ConstantVelocity(Basis):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rdvfi.ops.kernels import usable
 
-LAUNCHES: dict[str, int] = {}
+LAUNCHES: dict[str, int] = {"rdvfi::splat_sum": 2, "rdvfi::flows_at": 2, "rdvfi::render": 3}
 """Kernels that an operator starts on CUDA, by its name, where that is not one: at most so many."""
 
 

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rdvfi.ops.inference import inference_operator
+
 _LONGEST, _SHORTEST = 96.0, 3.0
 """Wavelengths of the rotations, in cells."""
 
@@ -36,6 +38,20 @@ def rotated(x: Float[Tensor, "n k c h w"], step: float) -> Float[Tensor, "n k c 
     cosine, sine = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x.chunk(2, dim=2)
     return torch.cat((a * cosine - b * sine, a * sine + b * cosine), dim=2)
+
+
+def _tokens_reference(x: Tensor, step: float) -> Tensor:
+    return _tokens(rotated(x, step))
+
+
+rotated_tokens = inference_operator(
+    "rotated_tokens",
+    _tokens_reference,
+    lambda x, step: x.new_empty((x.shape[0], x.shape[1], x.shape[3] * x.shape[4], x.shape[2])),
+    "matching",
+    settings={"longest": _LONGEST, "shortest": _SHORTEST},
+)
+"""Channels turned by their position (see `rotated`), as tokens (n, k, h w, c)."""
 
 
 class Norm(nn.Module):
@@ -76,9 +92,7 @@ class Attention(nn.Module):
         query = self.query(self.asking(x)).unflatten(1, (self.heads, -1))
         pooled = F.avg_pool2d(self.asked(other), 2)
         key, value = self.key_value(pooled).unflatten(1, (2 * self.heads, -1)).chunk(2, dim=1)
-        attended = F.scaled_dot_product_attention(
-            _tokens(rotated(query, 1.0)), _tokens(rotated(key, 2.0)), _tokens(value)
-        )
+        attended = F.scaled_dot_product_attention(rotated_tokens(query, 1.0), rotated_tokens(key, 2.0), _tokens(value))
         return x + self.out(attended.transpose(2, 3).flatten(1, 2).unflatten(2, (h, w)))
 
 

@@ -41,8 +41,8 @@ from rdvfi.motion.flow.local_refinement import (
     RefinementStep,
     Wide,
     bilinear_conv,
-    doubled,
 )
+from rdvfi.motion.flow.match_ops import convex_upsampled
 from rdvfi.motion.flow.matching import MatchedFlows, Matching
 from rdvfi.motion.flow.patch_search import searched
 from rdvfi.ops import backward_warp, correlation
@@ -165,7 +165,7 @@ class GlobalLocal(FlowEstimator):
             added, state = self.step(state, [scores, *inputs], alternatives)
             flow = flow + added
             estimates.append(flow)
-        flow = doubled(flow, self.upsample(state).float())
+        flow = convex_upsampled(flow, self.upsample(state).float(), 2)
         return flow, state, [*estimates, flow]
 
     def _fine(self, surface: Surface, fine: Tensor, state: Tensor, flow: Tensor, uncertainty: Tensor) -> list[Tensor]:

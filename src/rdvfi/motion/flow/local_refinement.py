@@ -188,23 +188,8 @@ def consensus(flow: Float[Tensor, "n 2 h w"], trust: Float[Tensor, "n 1 h w"]) -
     return sums[:, :2] / sums[:, 2:].clamp(min=1e-6)
 
 
-def doubled(flow: Float[Tensor, "n 2 h w"], logits: Float[Tensor, "n 36 h w"]) -> Float[Tensor, "n 2 hf wf"]:
-    """Flow at twice the size, in its pixels: convex combinations of 3x3 neighbours.
-
-    Args:
-        flow: In cells.
-        logits: Of 9 neighbours for each of 2x2 finer cells.
-    """
-    h, w = flow.shape[-2:]
-    shares = logits.unflatten(1, (9, 4)).softmax(1)[:, None].unbind(2)
-    wide = F.pad(2.0 * flow, (1, 1, 1, 1), mode="replicate")
-    made = sum(share * wide[:, :, None, k // 3 : k // 3 + h, k % 3 : k % 3 + w] for k, share in enumerate(shares))
-    assert isinstance(made, Tensor)
-    return F.pixel_shuffle(made.flatten(1, 2), 2)
-
-
 def bilinear_conv(width: int) -> nn.Conv2d:
-    """Logits for `doubled` that start as bilinear interpolation."""
+    """Logits for `convex_upsampled` at twice the size that start as bilinear interpolation."""
     layer = zero_conv(width, 36)
     line = {0: (1.0, 3.0, 1e-3), 1: (1e-3, 3.0, 1.0)}
     assert layer.bias is not None

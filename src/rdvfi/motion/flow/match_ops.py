@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.geometry import pixel_grid
+from rdvfi.geometry import flow_length, pixel_grid
+from rdvfi.ops import backward_warp
+from rdvfi.ops.inference import inference_operator
 
 
 def standardised(descriptors: Float[Tensor, "n c m"]) -> Float[Tensor, "n c m"]:
@@ -39,6 +41,12 @@ def expected_flow(
     Returns:
         Both of the pairs one way and then the other.
     """
+    found = _expected_flow(scores, *size)
+    return found[:, :2], found[:, 2:]
+
+
+def _expected_reference(scores: Tensor, height: int, width: int) -> Tensor:
+    size = (height, width)
     grid = pixel_grid(*size, device=scores.device)
     centre = grid[:, -1:, -1:] / 2.0
     places = (grid - centre).flatten(1)
@@ -52,11 +60,15 @@ def expected_flow(
     mean = (sums / sums[..., 3:].clamp(min=1e-36)).transpose(1, 2).unflatten(2, size)
     place, square = mean[:, :3].split((2, 1), dim=1)
     spread = (square - place.square().sum(1, keepdim=True)).clamp(min=0.0)
-    return place + centre - grid, torch.log1p(spread)
+    return torch.cat((place + centre - grid, torch.log1p(spread)), dim=1)
 
 
 def looked_up(scores: Float[Tensor, "n m m"], flow: Float[Tensor, "n 2 h w"], radius: int) -> Float[Tensor, "n k h w"]:
     """Scores of the matches around where the flow leads, bilinearly: (2 radius + 1)^2 channels."""
+    return _looked_up(scores, flow, radius)
+
+
+def _looked_up_reference(scores: Tensor, flow: Tensor, radius: int) -> Tensor:
     n, _, h, w = flow.shape
     side = torch.arange(-radius, radius + 1, dtype=torch.float32, device=flow.device)
     x, y = (pixel_grid(h, w, device=flow.device) + flow).unbind(1)
@@ -79,18 +91,62 @@ def looked_up(scores: Float[Tensor, "n m m"], flow: Float[Tensor, "n 2 h w"], ra
     return samples.reshape(n, h * w, k * k).transpose(1, 2).unflatten(2, (h, w))
 
 
-def convex_upsampled(flow: Float[Tensor, "n 2 h w"], weights: Float[Tensor, "n k h w"]) -> Float[Tensor, "n 2 hf wf"]:
-    """Flow at four times the size, in its pixels: each is a mean over 3x3 coarse neighbours.
+def motion_features(flow: Float[Tensor, "n 2 h w"], unsure: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 4 h w"]:
+    """What a refinement reads of a flow: itself, how far the way there and back misses, its uncertainty."""
+    return _motion_features(flow, unsure)
+
+
+def _motion_reference(flow: Tensor, unsure: Tensor) -> Tensor:
+    missed = flow_length(flow + backward_warp(flow.roll(flow.shape[0] // 2, dims=0), flow))
+    return torch.cat((0.1 * flow, torch.log1p(missed), unsure), dim=1)
+
+
+def convex_upsampled(
+    flow: Float[Tensor, "n 2 h w"], logits: Float[Tensor, "n k h w"], factor: int
+) -> Float[Tensor, "n 2 hf wf"]:
+    """Flow at ``factor`` times the size, in its pixels: each is a mean over 3x3 coarse neighbours.
 
     Args:
         flow: Coarse flow.
-        weights: Logits of 9 neighbours for each of 4x4 fine pixels: 144 channels.
+        logits: Of 9 neighbours for each of ``factor`` by ``factor`` fine pixels.
+        factor: Fine pixels per coarse one and side.
     """
+    return _convex_upsampled(flow, logits, factor)
+
+
+def _convex_reference(flow: Tensor, logits: Tensor, factor: int) -> Tensor:
     h, w = flow.shape[-2:]
-    shares = weights.unflatten(1, (9, 16)).softmax(1)[:, None].unbind(2)
-    wide = F.pad(4.0 * flow, (1, 1, 1, 1), mode="replicate")
-    upsampled = flow.new_zeros(flow.shape[0], 2, 16, h, w)
+    shares = logits.unflatten(1, (9, factor**2)).softmax(1)[:, None].unbind(2)
+    wide = F.pad(float(factor) * flow, (1, 1, 1, 1), mode="replicate")
+    upsampled = flow.new_zeros(flow.shape[0], 2, factor**2, h, w)
     for k, share in enumerate(shares):
         y, x = divmod(k, 3)
         upsampled = upsampled + share * wide[:, :, None, y : y + h, x : x + w]
-    return F.pixel_shuffle(upsampled.flatten(1, 2), 4)
+    return F.pixel_shuffle(upsampled.flatten(1, 2), factor)
+
+
+_expected_flow = inference_operator(
+    "expected_flow",
+    _expected_reference,
+    lambda scores, height, width: scores.new_empty((2 * scores.shape[0], 3, height, width)),
+    "matching",
+    launches=3,
+)
+_looked_up = inference_operator(
+    "looked_up",
+    _looked_up_reference,
+    lambda scores, flow, radius: scores.new_empty((flow.shape[0], (2 * radius + 1) ** 2, *flow.shape[2:])),
+    "matching",
+)
+_motion_features = inference_operator(
+    "motion_features",
+    _motion_reference,
+    lambda flow, unsure: flow.new_empty((flow.shape[0], 4, *flow.shape[2:])),
+    "matching",
+)
+_convex_upsampled = inference_operator(
+    "convex_upsampled",
+    _convex_reference,
+    lambda flow, logits, factor: flow.new_empty((*flow.shape[:2], factor * flow.shape[2], factor * flow.shape[3])),
+    "matching",
+)

@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi.about import About
-from rdvfi.geometry import flow_length, replicate_pad, resize_flow
+from rdvfi.geometry import replicate_pad, resize_flow
 from rdvfi.interfaces import Count, FlowEstimator, Reads, Repeats
 from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.motion.flow.attention import MutualBlock, Norm
@@ -34,6 +34,7 @@ from rdvfi.motion.flow.match_ops import (
     convex_upsampled,
     expected_flow,
     looked_up,
+    motion_features,
     standardised,
 )
 from rdvfi.ops import backward_warp, correlation
@@ -108,9 +109,7 @@ class Update(nn.Module):
         unsure: Float[Tensor, "n 1 h w"],
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n d h w"]]:
         """What is added to the flow, and the features that it was read from."""
-        there_and_back = flow + backward_warp(_swapped(flow), flow)
-        apart = torch.log1p(flow_length(there_and_back))
-        inputs = (scores, near, 0.1 * flow, apart, unsure)
+        inputs = (scores, near, motion_features(flow, unsure))
         state = self.body(torch.cat([part.to(near) for part in inputs], dim=1))
         return self.last(state).float(), state
 
@@ -205,7 +204,7 @@ class Matching(FlowEstimator):
             added, state = self.fine_update(costs, detail, flow.detach(), spread)
             flow = flow + added
             estimates.append(flow)
-        full = convex_upsampled(flow, self.weights(state).float())
+        full = convex_upsampled(flow, self.weights(state).float(), 4)
         estimates.append(full[..., :h, :w])
         return MatchedFlows(scores, estimates, unsure)
 

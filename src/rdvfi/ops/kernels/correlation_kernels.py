@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import BLOCK_X, BLOCK_Y, load, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import TILE, load, programs, tile
 
 
 @triton.jit
@@ -144,8 +144,7 @@ def correlation(source: Tensor, target: Tensor, radius: int) -> Tensor:
                 scale=c**-0.5,
                 RADIUS=radius,
                 CHANNELS=c,
-                BLOCK_Y=BLOCK_Y,
-                BLOCK_X=BLOCK_X,
+                **TILE,
             )
     return out
 
@@ -168,8 +167,7 @@ def correlation_backward(grad: Tensor, source: Tensor, target: Tensor, radius: i
                 scale=c**-0.5,
                 RADIUS=radius,
                 CHANNELS=c,
-                BLOCK_Y=BLOCK_Y,
-                BLOCK_X=BLOCK_X,
+                **TILE,
             )
             grid = (*programs(n, h + border, w + border), c)
             _by_wide_target[grid](
@@ -182,7 +180,6 @@ def correlation_backward(grad: Tensor, source: Tensor, target: Tensor, radius: i
                 scale=c**-0.5,
                 RADIUS=radius,
                 CHANNELS=c,
-                BLOCK_Y=BLOCK_Y,
-                BLOCK_X=BLOCK_X,
+                **TILE,
             )
     return by_source, by_wide

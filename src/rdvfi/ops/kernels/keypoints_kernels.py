@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import BLOCK_X, BLOCK_Y, bilinear, corners, pixel, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import TILE, bilinear, corners, pixel, programs, tile
 
 
 @triton.jit
@@ -214,17 +214,17 @@ def keypoints(
     shares |= {"SAMPLES": samples["descriptor"], "CELLS": cells, "BINS": bins, "BIN_SHARPNESS": bin_sharpness}
     places = luma.new_empty((n, sum(counts), 2))
     descriptors = luma.new_empty((n, sum(counts), bins * cells * cells))
-    first, block = 0, {"BLOCK_Y": BLOCK_Y, "BLOCK_X": BLOCK_X}
+    first = 0
     with torch.cuda.device_of(luma):
         for (shrink, sigma, _), count in zip(scales, counts, strict=True):
             h, w = sizes[shrink]
             maps = luma.new_empty((5, n, h, w))
             blurred, response, score, gradient = maps[0], maps[1], maps[2], maps[3:]
             grid, blur = programs(n, h, w), (sigma**2 - soft**2) ** 0.5
-            _soften[grid](pictures[shrink], blurred, h, w, blur, RADIUS=ceil(3.0 * blur), **block)
+            _soften[grid](pictures[shrink], blurred, h, w, blur, RADIUS=ceil(3.0 * blur), **TILE)
             arguments = (blurred, response, gradient, h, w, ratio * sigma)
-            _differences[grid](*arguments, RADIUS=ceil(3.0 * ratio * sigma), **block)
-            _peaks[grid](response, score, h, w, ceil(2.0 * sigma), REACH=neighbourhood // 2, **block)
+            _differences[grid](*arguments, RADIUS=ceil(3.0 * ratio * sigma), **TILE)
+            _peaks[grid](response, score, h, w, ceil(2.0 * sigma), REACH=neighbourhood // 2, **TILE)
             at = score.flatten(1).topk(count).indices
             arguments = (response, gradient, at, places, descriptors, h, w, count, sum(counts), first)
             _describe[count, n](*arguments, shrink, sigma, largest, **shares)

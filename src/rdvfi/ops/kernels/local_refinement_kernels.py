@@ -18,8 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rdvfi.ops.kernels.sampling_kernels import (
-    BLOCK_X,
-    BLOCK_Y,
+    TILE,
     bilinear,
     corners,
     length,
@@ -29,8 +28,6 @@ from rdvfi.ops.kernels.sampling_kernels import (
     store_two,
     tile,
 )
-
-_BLOCK = {"BLOCK_Y": BLOCK_Y, "BLOCK_X": BLOCK_X}
 
 
 @triton.jit
@@ -384,9 +381,9 @@ def surface(images: Tensor, *, cell: int, luma: tuple[float, float, float], floo
     out = images.new_empty((n, 4, h, w), dtype=torch.float32)
     grid, size = programs(n, h // cell, w // cell), (h, w, *images.stride())
     with torch.cuda.device_of(images):
-        _moments[grid](images, moments[0], *size, *luma, CELL=cell, **_BLOCK)
-        _window[programs(2 * n, h // cell, w // cell)](*moments, h // cell, w // cell, SIDE=3, **_BLOCK)
-        _surface[programs(n, h, w)](images, moments[1], out, *size, *luma, floor, CELL=cell, **_BLOCK)
+        _moments[grid](images, moments[0], *size, *luma, CELL=cell, **TILE)
+        _window[programs(2 * n, h // cell, w // cell)](*moments, h // cell, w // cell, SIDE=3, **TILE)
+        _surface[programs(n, h, w)](images, moments[1], out, *size, *luma, floor, CELL=cell, **TILE)
     return out
 
 
@@ -398,8 +395,8 @@ def refinement_windows(surface: Tensor, stride: int, *, sides: dict[int, tuple[i
     sums, matrices, fixed = (surface.new_empty((n, c, rows, columns)) for c in (5, 6, 4))
     windows = {"SMALL": sides[stride][0], "LARGE": sides[stride][1]}
     with torch.cuda.device_of(surface):
-        _products[programs(n, rows, columns)](surface, sums, n, h, w, STRIDE=stride, **_BLOCK)
-        _matrices[programs(n, rows, columns)](sums, matrices, fixed, rows, columns, **windows, **_BLOCK)
+        _products[programs(n, rows, columns)](surface, sums, n, h, w, STRIDE=stride, **TILE)
+        _matrices[programs(n, rows, columns)](sums, matrices, fixed, rows, columns, **windows, **TILE)
     return matrices, fixed
 
 
@@ -423,7 +420,7 @@ def refinement_inputs(
     grid, windows = programs(n, rows, columns), {"SMALL": sides[stride][0], "LARGE": sides[stride][1]}
     with torch.cuda.device_of(surface):
         arguments = (surface, flow, sums, inputs, alternatives, n, h, w, *flow.stride())
-        _compare[grid](*arguments, STRIDE=stride, **_BLOCK)
+        _compare[grid](*arguments, STRIDE=stride, **TILE)
         arguments = (sums, matrices, flow, inputs, alternatives, rows, columns, *flow.stride(), damping, longest)
-        _steps[grid](*arguments, STRIDE=stride, AROUND=around, **windows, **_BLOCK)
+        _steps[grid](*arguments, STRIDE=stride, AROUND=around, **windows, **TILE)
     return inputs, alternatives

@@ -14,8 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rdvfi.ops.kernels.sampling_kernels import (
-    BLOCK_X,
-    BLOCK_Y,
+    TILE,
     bilinear,
     corners,
     length,
@@ -23,8 +22,6 @@ from rdvfi.ops.kernels.sampling_kernels import (
     programs,
     tile,
 )
-
-_BLOCK = {"BLOCK_Y": BLOCK_Y, "BLOCK_X": BLOCK_X}
 
 
 @triton.jit
@@ -156,7 +153,7 @@ def _filled(
         small = maps.new_empty((n, c + 1, *sizes[-1]))
         first = len(sizes) == 2
         arguments = (pyramid[-1], valid, small, h, w, valid.stride(0))
-        _shrink[programs(n, *sizes[-1])](*arguments, FIRST=first, CHANNELS=c, **_BLOCK)
+        _shrink[programs(n, *sizes[-1])](*arguments, FIRST=first, CHANNELS=c, **TILE)
         pyramid.append(small)
     filled = pyramid[-1]
     for level in range(levels - 1, -1, -1):
@@ -164,7 +161,7 @@ def _filled(
         kinds = {"TOP": level == levels - 1, "LAST": level == 0, "OCCLUDED": level == 0 and checked is not None}
         sums = valid if checked is None else checked
         arguments = (filled, pyramid[level], valid, sums, out, *sizes[level + 1], *sizes[level], valid.stride(0))
-        _grow[programs(n, *sizes[level])](*arguments, enough, same_scene, CHANNELS=c, **kinds, **_BLOCK)
+        _grow[programs(n, *sizes[level])](*arguments, enough, same_scene, CHANNELS=c, **kinds, **TILE)
         filled = out
     return filled
 
@@ -183,5 +180,5 @@ def fill_occluded(
     n, _, h, w = both.shape
     valid = both.new_empty((n, 2, h, w))
     with torch.cuda.device_of(both):
-        _check[programs(n, h, w)](both, valid, n, h, w, tolerance, relative, **_BLOCK)
+        _check[programs(n, h, w)](both, valid, n, h, w, tolerance, relative, **TILE)
         return _filled(both, valid, valid.sum((2, 3)), levels, enough, same_scene)

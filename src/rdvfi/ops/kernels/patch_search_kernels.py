@@ -22,7 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import BLOCK_X, BLOCK_Y, bilinear, corners, load, pixel, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import TILE, bilinear, corners, load, pixel, programs, tile
 
 _PATCHES = 8
 """Patches of one program instance."""
@@ -471,5 +471,5 @@ def searched_scale(
         last = (rounds - 1) % 2
         search(states[last], states[1 - last], 0, 1, False, 0, g)
         arguments = (luma, states[1 - last], weights, out, *size)
-        _flow[programs(n, h, w)](*arguments, STRIDE=stride, SIDE=side, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X)
+        _flow[programs(n, h, w)](*arguments, STRIDE=stride, SIDE=side, **TILE)
     return out

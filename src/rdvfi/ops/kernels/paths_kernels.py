@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import BLOCK_X, BLOCK_Y, bilinear, corners, load, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import TILE, bilinear, corners, load, programs, tile
 
 
 @triton.jit
@@ -343,7 +343,7 @@ def follow(
     if out.numel():
         with torch.cuda.device_of(out):
             arguments = [*fields, *moments, out, t, h, w, *strides]
-            _follow[programs(b * t, h, w)](*arguments, ITERATIONS=iterations, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X)
+            _follow[programs(b * t, h, w)](*arguments, ITERATIONS=iterations, **TILE)
     return out
 
 
@@ -357,7 +357,7 @@ def straight(forward: Tensor, backward: Tensor, times: Tensor, iterations: int) 
     if out.numel():
         with torch.cuda.device_of(out):
             arguments = [*fields, moments, out, t, h, w, *strides]
-            _straight[programs(b * t, h, w)](*arguments, ITERATIONS=iterations, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X)
+            _straight[programs(b * t, h, w)](*arguments, ITERATIONS=iterations, **TILE)
     return out
 
 
@@ -380,9 +380,9 @@ def flows_at(
         shifts, grid = torch.empty_like(out), programs(b * t, h, w)
         with torch.cuda.device_of(out):
             arguments = [*maps[1:3], knots, times, weights, shifts, t, h, w]
-            _shifts[grid](*arguments, KNOTS=k, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X)
+            _shifts[grid](*arguments, KNOTS=k, **TILE)
             arguments = [*maps, shifts, knots, times, out, t, h, w]
-            _flows[grid](*arguments, KNOTS=k, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X)
+            _flows[grid](*arguments, KNOTS=k, **TILE)
     return out
 
 
@@ -395,5 +395,5 @@ def confidence(first: Tensor, last: Tensor, onward: Tensor, back: Tensor) -> Ten
     if out.numel():
         with torch.cuda.device_of(out):
             arguments = [*flows, *across, out, t, h, w, *strides]
-            _confidence[programs(b * t, h, w)](*arguments, BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X)
+            _confidence[programs(b * t, h, w)](*arguments, **TILE)
     return out

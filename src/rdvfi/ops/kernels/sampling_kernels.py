@@ -13,13 +13,13 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
-BLOCK_Y, BLOCK_X = 8, 64
+TILE = {"BLOCK_Y": 8, "BLOCK_X": 64}
 """Pixels of one program instance."""
 
 
 def programs(n: int, height: int, width: int) -> tuple[int]:
     """The launch grid: one instance for every `tile` of every sample."""
-    return (n * -(-height // BLOCK_Y) * -(-width // BLOCK_X),)
+    return (n * -(-height // TILE["BLOCK_Y"]) * -(-width // TILE["BLOCK_X"]),)
 
 
 @triton.jit

@@ -19,8 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rdvfi.ops.kernels.sampling_kernels import (
-    BLOCK_X,
-    BLOCK_Y,
+    TILE,
     bilinear,
     corners,
     length,
@@ -30,8 +29,6 @@ from rdvfi.ops.kernels.sampling_kernels import (
     tile,
 )
 from rdvfi.ops.kernels.splat_kernels import splat_sum
-
-_BLOCK = {"BLOCK_Y": BLOCK_Y, "BLOCK_X": BLOCK_X}
 
 
 @triton.jit
@@ -262,10 +259,10 @@ def similarity_paths(
     fitted, maps, pushed = (both.new_empty((m, c, h, w)) for m, c in ((n, 3), (n * t, 6), (n * t, 6)))
     flows, shares = both.new_empty((n // 2, t, 4, 4, h, w)), both.new_empty((n // 2, t, 2, h, w))
     with torch.cuda.device_of(both):
-        _fit[programs(n, h, w)](both, fitted, n, h, w, *sizes, turn, RADIUS=radius, **_BLOCK)
+        _fit[programs(n, h, w)](both, fitted, n, h, w, *sizes, turn, RADIUS=radius, **TILE)
         arguments = (both, fitted, ordered, times, maps, pushed, n, t, h, w, most, contradicted, tiny)
-        _maps[programs(n * t, h, w)](*arguments, **_BLOCK)
+        _maps[programs(n * t, h, w)](*arguments, **TILE)
         arrived = splat_sum(pushed[:, :5], maps[:, :2], pushed[:, 5:], None)
         limit = 2.0 * (h + w)
-        _solve[programs(n * t, h, w)](maps, arrived, flows, shares, n // 2, t, h, w, near, limit, **_BLOCK)
+        _solve[programs(n * t, h, w)](maps, arrived, flows, shares, n // 2, t, h, w, near, limit, **TILE)
     return flows, shares

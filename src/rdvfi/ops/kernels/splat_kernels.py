@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import BLOCK_X, BLOCK_Y, add, load, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import TILE, add, load, programs, tile
 
 
 def splat_sum(values: Tensor, flow: Tensor, weights: Tensor, units: Tensor | None) -> Tensor:
@@ -49,8 +49,7 @@ def splat_sum(values: Tensor, flow: Tensor, weights: Tensor, units: Tensor | Non
                 *weights.stride(),
                 WHOLE=units is not None,
                 CHANNELS=c,
-                BLOCK_Y=BLOCK_Y,
-                BLOCK_X=BLOCK_X,
+                **TILE,
             )
     return sums if units is None else sums.float() / units[..., None]
 
@@ -76,8 +75,7 @@ def splat_sum_backward(grad: Tensor, values: Tensor, flow: Tensor, weights: Tens
                 *flow.stride(),
                 *weights.stride(),
                 CHANNELS=c,
-                BLOCK_Y=BLOCK_Y,
-                BLOCK_X=BLOCK_X,
+                **TILE,
             )
     return by_values, by_flow, by_weights
 

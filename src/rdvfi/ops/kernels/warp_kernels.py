@@ -20,8 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rdvfi.ops.kernels.sampling_kernels import (
-    BLOCK_X,
-    BLOCK_Y,
+    TILE,
     add,
     bilinear,
     corners,
@@ -46,8 +45,7 @@ def backward_warp(image: Tensor, flow: Tensor) -> Tensor:
                 *image.stride(),
                 *flow.stride(),
                 CHANNELS=c,
-                BLOCK_Y=BLOCK_Y,
-                BLOCK_X=BLOCK_X,
+                **TILE,
             )
     return out
 
@@ -75,8 +73,7 @@ def backward_warp_backward(
                 NEED_IMAGE=need_image,
                 NEED_FLOW=need_flow,
                 CHANNELS=c,
-                BLOCK_Y=BLOCK_Y,
-                BLOCK_X=BLOCK_X,
+                **TILE,
             )
     else:
         by_flow.zero_()

@@ -1,0 +1,261 @@
+"""Steps of learned matching on CUDA: the kernels of `rdvfi.motion.flow.match_ops` and `attention`.
+
+Pictures of 448x256 are matched on 28x16 cells: 448 by 448 scores for each pair. Attention's rotation reads
+and writes every feature once, ``2 s`` bytes each with two trigonometric functions; the means of all matches
+read the scores three times, 4 bytes and 4 to 8 operations each; a look-up reads 4 scores and writes one,
+about 25 operations; upsampling reads 9 logits per fine pixel, 36 bytes, and writes 8. All is a few
+megabytes at most, so launches and latency decide: these were 10 to 40 launches each.
+"""
+
+from math import log, pi
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from rdvfi.ops.kernels.sampling_kernels import (
+    TILE,
+    bilinear,
+    corners,
+    length,
+    load,
+    pixel,
+    programs,
+    store_two,
+    tile,
+)
+
+_TOKENS = 32
+
+
+@triton.jit
+@no_type_check
+def _rotate(
+    x,
+    out,
+    heads,
+    height,
+    width,
+    x_n,
+    x_k,
+    x_c,
+    x_y,
+    x_x,
+    step,
+    slowest,
+    span,
+    HALF: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    TOKENS: tl.constexpr,
+):
+    """Channels turned by their position, as tokens."""
+    m = (tl.program_id(0) * TOKENS + tl.arange(0, TOKENS))[:, None]
+    n, k = (tl.program_id(1) // heads).to(tl.int64), tl.program_id(1) % heads
+    c = tl.arange(0, CHANNELS)[None, :]
+    there = (m < height * width) & (c < HALF)
+    row, column = m // width, m % width
+    pairs = HALF // 2
+    share = tl.where(c < pairs, c, c - pairs) / tl.maximum(pairs - 1.0, 1.0)
+    place = tl.where(c < pairs, column, row) + 0.5
+    angle = slowest * tl.exp(share * span) * place * step
+    cosine, sine = tl.cos(angle), tl.sin(angle)
+    at = x + n * x_n + k * x_k + c * x_c + row * x_y + column * x_x
+    a = tl.load(at, mask=there, other=0.0).to(tl.float32)
+    b = tl.load(at + HALF * x_c, mask=there, other=0.0).to(tl.float32)
+    out += (n * heads + k) * height * width * 2 * HALF + m * 2 * HALF + c
+    kind = out.dtype.element_ty
+    tl.store(out, (a * cosine - b * sine).to(kind), mask=there)
+    tl.store(out + HALF, (a * sine + b * cosine).to(kind), mask=there)
+
+
+def rotated_tokens(x: Tensor, step: float, *, longest: float, shortest: float) -> Tensor:
+    """See `rdvfi.motion.flow.attention.rotated_tokens`."""
+    n, k, c, h, w = x.shape
+    out = x.new_empty((n, k, h * w, c))
+
+    rates = (2.0 * pi / longest, log(longest / shortest))
+    with torch.cuda.device_of(x):
+        grid, channels = (-(-h * w // _TOKENS), n * k), triton.next_power_of_2(c // 2)
+        arguments = (x, out, k, h, w, *x.stride(), float(step), *rates)
+        _rotate[grid](*arguments, HALF=c // 2, CHANNELS=channels, TOKENS=_TOKENS)
+    return out
+
+
+@triton.jit
+@no_type_check
+def _line_sums(scores, largest, out, cells, BLOCK: tl.constexpr):
+    """Sums of ``exp`` over every column (instances 0 on axis 1), and over every row (1)."""
+    i, by_row, b = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    j = tl.arange(0, BLOCK)
+    at = scores + b * cells * cells + tl.where(by_row == 1, i * cells + j, j * cells + i)
+    weight = tl.exp(tl.load(at, mask=j < cells, other=float("-inf")) - tl.load(largest + b))
+    total = tl.reduce(weight, 0, tl.standard._sum_combine)
+    tl.store(out + (by_row * tl.num_programs(2) + b) * cells + i, tl.maximum(total, 1e-30))
+
+
+@triton.jit
+@no_type_check
+def _means(scores, largest, totals, out, cells, height, width, BLOCK: tl.constexpr):
+    """The mean of a cell's matches as a flow, and the logarithm of their spread."""
+    i, back, b = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    pairs = tl.num_programs(2)
+    j = tl.arange(0, BLOCK)
+    there = j < cells
+    at = scores + b * cells * cells + tl.where(back == 0, i * cells + j, j * cells + i)
+    weight = tl.exp(tl.load(at, mask=there, other=float("-inf")) - tl.load(largest + b))
+    weight = weight * weight / tl.load(totals + (back * pairs + b) * cells + j, mask=there, other=1.0)
+    x, y = j % width - (width - 1.0) / 2.0, j // width - (height - 1.0) / 2.0
+    total = tl.maximum(tl.reduce(weight, 0, tl.standard._sum_combine), 1e-36)
+    mean_x = tl.reduce(weight * x, 0, tl.standard._sum_combine) / total
+    mean_y = tl.reduce(weight * y, 0, tl.standard._sum_combine) / total
+    square = tl.reduce(weight * (x * x + y * y), 0, tl.standard._sum_combine) / total
+    spread = tl.maximum(square - mean_x * mean_x - mean_y * mean_y, 0.0)
+    out += (back * pairs + b) * 3 * cells + i
+    tl.store(out, mean_x + (width - 1.0) / 2.0 - i % width)
+    tl.store(out + cells, mean_y + (height - 1.0) / 2.0 - i // width)
+    tl.store(out + 2 * cells, tl.log(1.0 + spread))
+
+
+def expected_flow(scores: Tensor, height: int, width: int) -> Tensor:
+    """See `rdvfi.motion.flow.match_ops.expected_flow`: flow, then uncertainty."""
+    scores = scores.float().contiguous()
+    (b, m, _), block = scores.shape, triton.next_power_of_2(scores.shape[1])
+    largest, totals = scores.amax((1, 2)), scores.new_empty((2, b, m))
+    out = scores.new_empty((2 * b, 3, height, width))
+    with torch.cuda.device_of(scores):
+        _line_sums[m, 2, b](scores, largest, totals, m, BLOCK=block)
+        _means[m, 2, b](scores, largest, totals, out, m, height, width, BLOCK=block)
+    return out
+
+
+@triton.jit
+@no_type_check
+def _look_up(
+    scores,
+    flow,
+    out,
+    height,
+    width,
+    flow_n,
+    flow_c,
+    flow_y,
+    flow_x,
+    RADIUS: tl.constexpr,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    """Scores of one offset from where the flow leads."""
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    side = 2 * RADIUS + 1
+    offset = tl.program_id(1)
+    cells = height * width
+    flow += n * flow_n
+    to_x = x + load(flow, y, x, flow_y, flow_x, inside) + (offset % side - RADIUS)
+    to_y = y + load(flow + flow_c, y, x, flow_y, flow_x, inside) + (offset // side - RADIUS)
+    x0, y0, x1, y1, fx, fy = corners(to_x, to_y, height, width)
+    own = scores + (n * cells + y * width + x) * cells
+    top = load(own, y0, x0, width, 1, inside)
+    top += fx * (load(own, y0, x1, width, 1, inside) - top)
+    low = load(own, y1, x0, width, 1, inside)
+    low += fx * (load(own, y1, x1, width, 1, inside) - low)
+    tl.store(out + ((n * side * side + offset) * height + y) * width + x, top + fy * (low - top), mask=inside)
+
+
+def looked_up(scores: Tensor, flow: Tensor, radius: int) -> Tensor:
+    """See `rdvfi.motion.flow.match_ops.looked_up`."""
+    scores, (n, _, h, w) = scores.float().contiguous(), flow.shape
+    out = scores.new_empty((n, (2 * radius + 1) ** 2, h, w))
+    with torch.cuda.device_of(scores):
+        grid = (*programs(n, h, w), out.shape[1])
+        _look_up[grid](scores, flow, out, h, w, *flow.stride(), RADIUS=radius, **TILE)
+    return out
+
+
+@triton.jit
+@no_type_check
+def _motion(
+    flow,
+    unsure,
+    out,
+    samples,
+    height,
+    width,
+    flow_n,
+    flow_c,
+    flow_y,
+    flow_x,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    """The flow, how far the way there and back misses, and uncertainty."""
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    area = height * width
+    other = flow + (n + samples // 2) % samples * flow_n
+    flow += n * flow_n
+    u, v = load(flow, y, x, flow_y, flow_x, inside), load(flow + flow_c, y, x, flow_y, flow_x, inside)
+    x0, y0, x1, y1, fx, fy = corners(x + u, y + v, height, width)
+    miss_x = u + bilinear(other, x0, y0, x1, y1, fx, fy, flow_y, flow_x, inside)
+    miss_y = v + bilinear(other + flow_c, x0, y0, x1, y1, fx, fy, flow_y, flow_x, inside)
+    out += n * 4 * area + y * width + x
+    store_two(out, area, 0.1 * u, 0.1 * v, inside)
+    tl.store(out + 2 * area, tl.log(1.0 + length(miss_x, miss_y)), mask=inside)
+    tl.store(out + 3 * area, load(unsure + n * area, y, x, width, 1, inside), mask=inside)
+
+
+def motion_features(flow: Tensor, unsure: Tensor) -> Tensor:
+    """See `rdvfi.motion.flow.match_ops.motion_features`."""
+    n, _, h, w = flow.shape
+    unsure, out = unsure.contiguous(), flow.new_empty((n, 4, h, w), dtype=torch.float32)
+    with torch.cuda.device_of(flow):
+        _motion[programs(n, h, w)](flow, unsure, out, n, h, w, *flow.stride(), **TILE)
+    return out
+
+
+@triton.jit
+@no_type_check
+def _upsample(
+    flow,
+    logits,
+    out,
+    height,
+    width,
+    logits_n,
+    logits_c,
+    logits_y,
+    logits_x,
+    FACTOR: tl.constexpr,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    """Each fine pixel a mean over 3x3 coarse neighbours; one instance per place in a cell on axis 1."""
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    part = tl.program_id(1)
+    area = height * width
+    flow += n * 2 * area
+    logits += n * logits_n + part * logits_c
+    largest = load(logits, y, x, logits_y, logits_x, inside)
+    for k in range(1, 9):
+        own = logits + k * FACTOR * FACTOR * logits_c
+        largest = tl.maximum(largest, load(own, y, x, logits_y, logits_x, inside))
+    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    u, v = total, total
+    for k in range(9):
+        share = tl.exp(load(logits + k * FACTOR * FACTOR * logits_c, y, x, logits_y, logits_x, inside) - largest)
+        total += share
+        u += share * pixel(flow, y + k // 3 - 1, x + k % 3 - 1, height, width, inside)
+        v += share * pixel(flow + area, y + k // 3 - 1, x + k % 3 - 1, height, width, inside)
+    fine = width * FACTOR
+    at = out + n * 2 * area * FACTOR * FACTOR + (y * FACTOR + part // FACTOR) * fine + x * FACTOR + part % FACTOR
+    store_two(at, area * FACTOR * FACTOR, FACTOR * u / total, FACTOR * v / total, inside)
+
+
+def convex_upsampled(flow: Tensor, logits: Tensor, factor: int) -> Tensor:
+    """See `rdvfi.motion.flow.match_ops.convex_upsampled`."""
+    flow, (n, _, h, w) = flow.float().contiguous(), flow.shape
+    out = flow.new_empty((n, 2, factor * h, factor * w))
+    with torch.cuda.device_of(flow):
+        grid = (*programs(n, h, w), factor**2)
+        _upsample[grid](flow, logits, out, h, w, *logits.stride(), FACTOR=factor, **TILE)
+    return out
