@@ -17,11 +17,13 @@ from triton.runtime.jit import JITFunction
 from rdvfi.motion.flow import gauss_newton
 from rdvfi.motion.flow import local_refinement as refinement
 from rdvfi.motion.flow.attention import rotated_tokens
+from rdvfi.motion.flow.dominant_shift import _dominant_shift
 from rdvfi.motion.flow.keypoints import _keypoints as find_keypoints
 from rdvfi.motion.flow.patch_search import searched_scale
 from rdvfi.motion.flow.similarity_votes import _votes as find_votes
 from rdvfi.ops.kernels import basis_kernels as basis
 from rdvfi.ops.kernels import correlation_kernels as correlation
+from rdvfi.ops.kernels import dominant_shift_kernels as dominant_shift
 from rdvfi.ops.kernels import keypoints_kernels as keypoints
 from rdvfi.ops.kernels import local_refinement_kernels as local_refinement
 from rdvfi.ops.kernels import matching_kernels as matching
@@ -117,6 +119,7 @@ def _launch_paths() -> None:
 def _launch_flow() -> None:
     """What the coarse flow is made of, float32."""
     luma, flow = torch.zeros(2, 1, 32, 48), torch.zeros(2, 2, 32, 48)
+    dominant_shift.dominant_shift(luma, **_dominant_shift.settings)
     basis.cubic_weights(torch.zeros(9), torch.zeros(7))
     scores = torch.zeros(1, 448, 448)
     matching.rotated_tokens(torch.zeros(2, 2, 48, 16, 28, dtype=torch.float16), 1.0, **rotated_tokens.settings)

@@ -29,10 +29,11 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.geometry import resize_flow
+from rdvfi.motion.flow.dominant_shift import ZERO_PENALTY, dominant_shift
 from rdvfi.motion.flow.gauss_newton import partner, window_mean
 from rdvfi.motion.flow.similarity_votes import Transforms, voted_transforms
 from rdvfi.ops.inference import inference_operator
@@ -50,20 +51,10 @@ _REACHES = (1, 4)
 """How many patches away the neighbours are that hand on what they found."""
 _DAMPING = 8.0
 """Added to the Hessians, in squared grey levels: textureless patches stay where they are."""
-_ZERO_PENALTY = 1.0
-"""Grey levels by which no motion must be better than the guess."""
 _UNLIKELY = 1e3
 """Penalty of a transform that too few matches agree on."""
 _LONGEST = 8.0
 """Pixels that a patch may move in a round."""
-_BONUS = 8.0
-"""Grey levels by which the dominant shift is preferred where the picture repeats itself."""
-_NOISE = 4.0
-"""Local deviation, in grey levels, that is taken for noise."""
-_OVERLAP = 0.5
-"""Share of the picture that must stay in view."""
-_APART = 4
-"""Cells of the coarsest scale beyond which another shift is another copy."""
 _WORST = 48.0
 """Grey levels beyond which one error is as bad as another."""
 _LUMA = (76.245, 149.685, 29.07)
@@ -101,58 +92,6 @@ def searched(
     return found
 
 
-def dominant_shift(luma: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 3"]:
-    """The shift that explains each picture best as a whole, (dx, dy), and a penalty for taking it.
-
-    It is the peak of the normalised cross-correlation of both pictures, whose local mean is removed
-    and whose local deviation is evened out,
-    over all shifts that leave enough in view. The penalty is a grey level, as that of no motion; it
-    falls below zero where there is a second peak almost as high elsewhere: the texture repeats.
-
-    Args:
-        luma: Sources; the target of each is its partner in the other half of the batch.
-    """
-    apart = luma - window_mean(luma, 9)
-    # Divided by its deviation, or the edges of a frame within the frame would speak loudest.
-    first, second = (apart * (window_mean(apart.square(), 9) + _NOISE**2).rsqrt()).chunk(2)
-    h, w = luma.shape[-2:]
-    size = (2 * h, 2 * w)
-    ones = torch.ones_like(first)
-    spectra = [torch.fft.rfft2(x, s=size) for x in (first, second, first.square(), second.square(), ones)]
-    pairs = ((spectra[0], spectra[1]), (spectra[2], spectra[4]), (spectra[4], spectra[3]), (spectra[4], spectra[4]))
-    products, left, entered, shared = (torch.fft.irfft2(a.conj() * b, s=size) for a, b in pairs)
-    scores = products / (left.clamp(min=1e-3) * entered.clamp(min=1e-3)).sqrt()
-    share = shared / (h * w)
-    # What leaves the picture cannot contradict: shifts that keep more of it in view are likelier.
-    scores = torch.where(share > _OVERLAP, scores * (0.9 + 0.1 * share), -1.0)[:, 0]
-    best, place = scores.flatten(1).max(1, keepdim=True)
-    y, x = place // size[1], place % size[1]
-    shift = torch.cat(((x + w) % size[1] - w, (y + h) % size[0] - h), dim=1) + _peak_offset(scores, x, y)
-    rows = torch.arange(size[0], device=luma.device)[:, None] - y[:, :, None]
-    columns = torch.arange(size[1], device=luma.device) - x[:, :, None]
-    # Shifts wrap round.
-    near = ((rows + h) % size[0] - h).abs().maximum(((columns + w) % size[1] - w).abs()) <= _APART
-    other = torch.where(near, -1.0, scores).flatten(1).amax(1, keepdim=True)
-    repeats = ((other / best.clamp(min=1e-3) - 0.5) / 0.2).clamp(0.0, 1.0) * ((best - 0.5) / 0.2).clamp(0.0, 1.0)
-    penalty = _ZERO_PENALTY - (_ZERO_PENALTY + _BONUS) * repeats
-    return torch.cat((torch.cat((shift, -shift)), penalty.repeat(2, 1)), dim=1)
-
-
-def _peak_offset(scores: Float[Tensor, "b h w"], x: Int[Tensor, "b 1"], y: Int[Tensor, "b 1"]) -> Float[Tensor, "b 2"]:
-    """Where the peak lies between cells, by parabolas through its neighbours; shifts wrap round."""
-    h, w = scores.shape[-2:]
-
-    def at(dx: int, dy: int) -> Tensor:
-        return scores.flatten(1).gather(1, (y + dy) % h * w + (x + dx) % w)
-
-    middle, found = at(0, 0), []
-    for dx, dy in ((1, 0), (0, 1)):
-        before, after = at(-dx, -dy), at(dx, dy)
-        bend = (2.0 * middle - before - after).clamp(min=1e-4)
-        found.append((0.5 * (after - before) / bend).clamp(-0.5, 0.5))
-    return torch.cat(found, dim=1)
-
-
 def _common(shift: Float[Tensor, "n 3"], transforms: Transforms, scale: int) -> Float[Tensor, "n g 7"]:
     """States at the upper left pixel of motions of the whole picture; their slopes hold everywhere."""
     k, z = transforms.a - 1.0, 0.5 * scale - 0.5  # the middle of that pixel, in pixels of the pictures
@@ -169,7 +108,7 @@ def _scale_reference(luma: Tensor, guesses: list[Tensor], common: Tensor, rounds
     for guess in guesses:
         fitted = patches.fitted(guess)
         starts += [fitted, F.pad(fitted[:, :2], (0, 0, 0, 5))]
-    still = F.pad(torch.zeros_like(starts[0][:, :6]), (0, 0, 0, 1), value=_ZERO_PENALTY)
+    still = F.pad(torch.zeros_like(starts[0][:, :6]), (0, 0, 0, 1), value=ZERO_PENALTY)
     whole = patches.along(common)
     states = torch.cat((torch.stack((*starts, still), dim=1), patches.neighbours(starts[0])), dim=1)
     chosen = patches.best(target, states, whole)
@@ -380,7 +319,7 @@ searched_scale = inference_operator(
         "stride": _STRIDE,
         "steps": _STEPS,
         "reaches": _REACHES,
-        "zero_penalty": _ZERO_PENALTY,
+        "zero_penalty": ZERO_PENALTY,
         "worst": _WORST,
         "damping": _DAMPING,
         "longest": _LONGEST,
