@@ -14,13 +14,17 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
+from rdvfi.content.bars import _bars
+from rdvfi.content.overlay import _overlay, _plates
 from rdvfi.motion.flow import gauss_newton
 from rdvfi.motion.flow import local_refinement as refinement
 from rdvfi.motion.flow.attention import rotated_tokens
 from rdvfi.motion.flow.dominant_shift import _dominant_shift
+from rdvfi.motion.flow.global_local import _static_bars
 from rdvfi.motion.flow.keypoints import _keypoints as find_keypoints
 from rdvfi.motion.flow.patch_search import searched_scale
 from rdvfi.motion.flow.similarity_votes import _votes as find_votes
+from rdvfi.ops.kernels import bars_kernels as bars
 from rdvfi.ops.kernels import basis_kernels as basis
 from rdvfi.ops.kernels import correlation_kernels as correlation
 from rdvfi.ops.kernels import dominant_shift_kernels as dominant_shift
@@ -28,6 +32,7 @@ from rdvfi.ops.kernels import keypoints_kernels as keypoints
 from rdvfi.ops.kernels import local_refinement_kernels as local_refinement
 from rdvfi.ops.kernels import matching_kernels as matching
 from rdvfi.ops.kernels import occlusion_kernels as occlusion
+from rdvfi.ops.kernels import overlay_kernels as overlay
 from rdvfi.ops.kernels import patch_search_kernels as patch_search
 from rdvfi.ops.kernels import paths_kernels as paths
 from rdvfi.ops.kernels import render_kernels as render
@@ -43,6 +48,7 @@ TYPES = {
     torch.float32: "*fp32",
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
+    torch.int32: "*i32",
     torch.int64: "*i64",
 }
 ALIGNED = [["tt.divisibility", 16]]
@@ -119,6 +125,12 @@ def _launch_paths() -> None:
 def _launch_flow() -> None:
     """What the coarse flow is made of, float32."""
     luma, flow = torch.zeros(2, 1, 32, 48), torch.zeros(2, 2, 32, 48)
+    pictures = torch.zeros(2, 3, 32, 48)
+    bars.bars(pictures, pictures, **_bars.settings)
+    bars.fill_bars(pictures, torch.zeros(2, 4, dtype=torch.int64))
+    bars.static_bars(pictures, **_static_bars.settings)
+    overlay.overlay(pictures, pictures, flow, flow, **_overlay.settings)
+    overlay.plates(pictures, pictures, luma, flow, flow, **_plates.settings)
     dominant_shift.dominant_shift(luma, **_dominant_shift.settings)
     basis.cubic_weights(torch.zeros(9), torch.zeros(7))
     scores = torch.zeros(1, 448, 448)

@@ -245,7 +245,7 @@ class Interpolator(Executed):
         bars = find_bars(img0, img1) if self.content_rules else None if static is None else Bars.none(img0)
         if bars is not None:
             img0, img1 = bars.filled(img0), bars.filled(img1)
-            if bars_before is not None and value_on_cpu(bars.differs(bars_before)):
+            if bars_before is not None and value_on_cpu(lambda: bars.differs(bars_before), img0):
                 known = None  # it was made of a picture with other bars
         small0, small1 = self._shrink(img0), self._shrink(img1)
         keyframes = self.generator(small0, small1, noise, latent0=known)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from rdvfi.content.kept import kept_pixels
 from rdvfi.content.skipping import is_absent
+from rdvfi.ops.inference import inference_operator
 from rdvfi.types import Image
 
 _RANGE, _DEVIATION = 14 / 255, 2.5 / 255
@@ -60,18 +61,15 @@ class Bars:
 
     def filled(self, images: Float[Tensor, "b c H W"]) -> Float[Tensor, "b c H W"]:
         """Images, also padded ones, whose bars are covered by the nearest line of the picture."""
-        if is_absent(self.any()):
+        if is_absent(self.any, images):
             return images
-        b, c, h, w = images.shape
-        rows, columns = _nearest(self.rows, h), _nearest(self.columns, w)
-        tall = images.gather(2, rows[:, None, :, None].expand(b, c, h, w))
-        return tall.gather(3, columns[:, None, None, :].expand(b, c, h, w))
+        return _fill_bars(images, torch.cat((self.rows, self.columns), dim=1))
 
     def restored(
         self, frames: Float[Tensor, "b t 3 H W"], img0: Image, img1: Image, timesteps: Float[Tensor, " t"]
     ) -> Float[Tensor, "b t 3 H W"]:
         """Frames with the bars of the nearer input frame."""
-        if is_absent(self.any()):
+        if is_absent(self.any, frames):
             return frames
         h, w = frames.shape[-2:]
         inside = _between(self.rows, h)[:, :, None] & _between(self.columns, w)[:, None, :]
@@ -83,6 +81,13 @@ class Bars:
         h, w = images.shape[-2:]
         whole = torch.tensor([[0, h], [0, w]], device=images.device).expand(len(images), 2, 2)
         return cls(whole[:, 0], whole[:, 1], (h, w))
+
+
+def _fill_reference(images: Tensor, inside: Tensor) -> Tensor:
+    b, c, h, w = images.shape
+    rows, columns = _nearest(inside[:, :2], h), _nearest(inside[:, 2:], w)
+    tall = images.gather(2, rows[:, None, :, None].expand(b, c, h, w))
+    return tall.gather(3, columns[:, None, None, :].expand(b, c, h, w))
 
 
 def _nearest(inside: Int64[Tensor, "b 2"], length: int) -> Int64[Tensor, "b n"]:
@@ -98,12 +103,19 @@ def _between(inside: Int64[Tensor, "b 2"], length: int) -> Tensor:
 def find_bars(img0: Image, img1: Image) -> Bars:
     """The bars that two frames have in common."""
     h, w = img0.shape[-2:]
-    turned = img0.transpose(2, 3), img1.transpose(2, 3)
-    if is_absent(torch.stack([_begins(*pair).any() for pair in ((img0, img1), turned)]).any()):
+    if is_absent(lambda: _begins(img0, img1).any() | _begins(img0.mT, img1.mT).any(), img0):
         return Bars.none(img0)
+    found = _bars(img0, img1)
+    return Bars(found[:, :2], found[:, 2:], (h, w))
+
+
+def _bars_reference(img0: Tensor, img1: Tensor) -> Tensor:
+    """The first row of the picture and the one after its last, and the same for columns, (b, 4)."""
+    h, w = img0.shape[-2:]
+    turned = img0.mT, img1.mT
     rows = (_run(img0, img1), _run(img0.flip(2), img1.flip(2)))
     columns = (_run(*turned), _run(turned[0].flip(2), turned[1].flip(2)))
-    return Bars(torch.stack((rows[0], h - rows[1]), dim=1), torch.stack((columns[0], w - columns[1]), dim=1), (h, w))
+    return torch.stack((rows[0], h - rows[1], columns[0], w - columns[1]), dim=1)
 
 
 def _begins(img0: Image, img1: Image) -> Bool[Tensor, "b 2"]:
@@ -131,3 +143,28 @@ def _run(img0: Image, img1: Image) -> Int64[Tensor, " b"]:
     run = (line[:, :deepest] & constant[:, :1]).long().cumprod(1).sum(1)
     after = torch.stack([differs.gather(1, (run + i)[:, None]) for i in range(_SOFT)]).amax(0)[:, 0]
     return run * (after > _EDGE)
+
+
+_bars = inference_operator(
+    "bars",
+    _bars_reference,
+    lambda img0, img1: img0.new_empty((img0.shape[0], 4), dtype=torch.int64),
+    "bars",
+    launches=3,
+    settings={
+        "within": _RANGE,
+        "mean_within": _DEVIATION,
+        "equal": _EQUAL,
+        "background": _BACKGROUND,
+        "edge": _EDGE,
+        "soft": _SOFT,
+        "widest": _WIDEST,
+        "samples": _SAMPLES,
+    },
+)
+_fill_bars = inference_operator(
+    "fill_bars",
+    _fill_reference,
+    lambda images, inside: torch.empty_like(images, memory_format=torch.contiguous_format),
+    "bars",
+)

@@ -81,7 +81,7 @@ def observe(
     light = find_light(warped[0], warped[1], trust)
     frames, moved = light.between(small[0], small[1]), light.between(warped[0], warped[1])
     explained = explained_change(frames, moved, seen.trust.mean(1, keepdim=True))
-    found = Content(bars, _overlay(seen, static), None if is_absent(light.any()) else light)
+    found = Content(bars, _overlay(seen, static), None if is_absent(light.any, light.gain) else light)
     return found, explained
 
 
@@ -91,6 +91,6 @@ def _overlay(seen: Observed, static: Float[Tensor, "b 1 hm wm"] | None) -> Overl
     mask, around = find_overlay(img0, img1, resize_flow(seen.onward, size), resize_flow(seen.back, size))
     if static is not None:
         mask = torch.maximum(mask, (static > 0.5).to(mask))
-    if is_absent((mask > 0.0).any()):
+    if is_absent(lambda: (mask > 0.0).any(), mask):
         return None
     return Overlay(mask, make_plates(img0, img1, mask, *around))

@@ -28,10 +28,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rdvfi.content.skipping import is_absent
-from rdvfi.content.surroundings import MOVES, surrounding_motion, tolerance
+from rdvfi.content.surroundings import CELL, CELLS_AROUND, MOVES, MOVING, surrounding_motion, tolerance
 from rdvfi.content.windows import widened, window_mean
 from rdvfi.geometry import flow_length, resize_image
-from rdvfi.ops.occlusion import pull_push
+from rdvfi.ops.inference import inference_operator
+from rdvfi.ops.occlusion import PYRAMID, pull_push
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flow, Image, SmallImage, Times, Video
 
@@ -114,16 +115,21 @@ def find_overlay(img0: SmallImage, img1: SmallImage, onward: Flow, back: Flow) -
         onward: Flow from first to last, in pixels of that size.
         back: The other way.
     """
+    mask, motions = _overlay(img0, img1, onward, back)
+    return mask, (motions[:, 0], motions[:, 1])
+
+
+def _reference(img0: Tensor, img1: Tensor, onward: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
     apart = (img0 - img1).abs().amax(1, keepdim=True)
     equal = apart < _EQUAL
     first = _Against.of(img0, img1, onward)
-    nothing = torch.zeros_like(apart), (first.motion, -first.motion)
-    if is_absent((equal & first.possible & (first.differs > _CERTAIN)).any()):
+    nothing = torch.zeros_like(apart), torch.stack((first.motion, -first.motion), dim=1)
+    if is_absent(lambda: (equal & first.possible & (first.differs > _CERTAIN)).any(), apart):
         return nothing
     last = _Against.of(img1, img0, back)
     differs = torch.minimum(first.differs, last.differs)
     possible = equal & first.possible & last.possible
-    if is_absent((possible & (differs > _CERTAIN)).any()):
+    if is_absent(lambda: (possible & (differs > _CERTAIN)).any(), apart):
         return nothing
     # A thing that an estimator saw standing still is an overlay only if what is between its parts
     # moves: a car's pillar before a landscape is drawn well already.
@@ -133,12 +139,12 @@ def find_overlay(img0: SmallImage, img1: SmallImage, onward: Flow, back: Flow) -
     seeds = certain * (window_mean(certain, 7) > _SEEDS)
     core = _dense(widened(seeds, 5) * possible, 0.2)
     core = core * _near(core, _GROUP, _SUPPORT)
-    if is_absent(core.any()):
+    if is_absent(core.any, core):
         return nothing
     beside = equal & first.moves & last.moves & _near(core, _REACH, 0.0)
     faint = ((differs > _FAINT) & beside).float()
     mask = torch.maximum(core, _dense(widened(faint, 3) * beside, 0.15))
-    return mask, (first.motion, last.motion)
+    return mask, torch.stack((first.motion, last.motion), dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +188,10 @@ def make_plates(img0: SmallImage, img1: SmallImage, mask: Mask, onward: Flow, ba
         onward: Motion of the surroundings from first to last, in pixels.
         back: The other way.
     """
+    return _plates(img0, img1, mask, onward, back)
+
+
+def _plates_reference(img0: Tensor, img1: Tensor, mask: Tensor, onward: Tensor, back: Tensor) -> Tensor:
     near = widened(mask, _EDGE)
     return torch.stack([_plate(*pair, near) for pair in ((img0, img1, onward), (img1, img0, back))], dim=1)
 
@@ -207,3 +217,40 @@ def _near(mask: Mask, side: int, share: float) -> Bool[Tensor, "b 1 h w"]:
 def _dense(mask: Mask, share: float) -> Mask:
     """A mask without what fills less than ``share`` of its surroundings."""
     return mask * (window_mean(mask, 5) > share)
+
+
+def _empty(img0: Tensor, img1: Tensor, onward: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
+    b, _, h, w = img0.shape
+    return img0.new_empty((b, 1, h, w)), img0.new_empty((b, 2, 2, h, w))
+
+
+_overlay = inference_operator(
+    "overlay",
+    _reference,
+    _empty,
+    "overlay",
+    launches=21,
+    settings={
+        "equal": _EQUAL,
+        "certain": _CERTAIN,
+        "faint": _FAINT,
+        "seeds": _SEEDS,
+        "group": (_GROUP, _SUPPORT),
+        "solid": _SOLID,
+        "around": _AROUND,
+        "reach": _REACH,
+        "agrees": _AGREES,
+        "moves": MOVES,
+        "cell": CELL,
+        "cells_around": CELLS_AROUND,
+        "moving": MOVING,
+    },
+)
+_plates = inference_operator(
+    "plates",
+    _plates_reference,
+    lambda img0, img1, mask, onward, back: img0.new_empty((img0.shape[0], 2, *img0.shape[1:])),
+    "overlay",
+    launches=18,
+    settings={"edge": _EDGE, **PYRAMID},
+)

@@ -36,7 +36,7 @@ def at_rest(
     """
     b, t = flow0.shape[:2]
     slow = torch.maximum(flow_length(flow0), flow_length(flow1)) < _SLOW
-    if is_absent(slow.any()):
+    if is_absent(slow.any, slow):
         return slow.to(flow0)
     first, last = (window_mean(image.to(flow0), _SMOOTHING) for image in (small0, small1))
     resting = _error(first, last)[:, None]

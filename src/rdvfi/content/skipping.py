@@ -5,7 +5,7 @@ CPU it would: there a truth value can be read at no cost, and the rules are writ
 nothing found they change nothing, bit for bit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -26,21 +26,18 @@ def fixed_shapes() -> Iterator[None]:
         _FIXED.reset(before)
 
 
-def value_on_cpu(found: Tensor) -> bool | None:
+def value_on_cpu(found: Callable[[], Tensor], like: Tensor) -> bool | None:
     """A truth value, or None where asking for it would wait for a device or break a graph.
 
     Args:
-        found: One truth value.
+        found: Computes one truth value, where it can be read.
+        like: A tensor of the same device.
     """
-    if found.device.type != "cpu" or torch.compiler.is_compiling() or _FIXED.get() or is_in_torch_dispatch_mode():
+    if like.device.type != "cpu" or torch.compiler.is_compiling() or _FIXED.get() or is_in_torch_dispatch_mode():
         return None
-    return bool(found)
+    return bool(found())
 
 
-def is_absent(found: Tensor) -> bool:
-    """Whether it is known that nothing was found.
-
-    Args:
-        found: One truth value.
-    """
-    return value_on_cpu(found) is False
+def is_absent(found: Callable[[], Tensor], like: Tensor) -> bool:
+    """Whether it is known that nothing was found; see `value_on_cpu`."""
+    return value_on_cpu(found, like) is False

@@ -1,6 +1,6 @@
 """The motion of the surroundings: medians over cells, and how far they agree.
 
-The picture is cut into cells of `_CELL` pixels. A cell's motion is the mean of the flows of those of
+The picture is cut into cells of `CELL` pixels. A cell's motion is the mean of the flows of those of
 its pixels that move and whose flow explains them; a cell of which less moves stands still. Around
 every cell the median of the moving ones is what moves there, and the share of all cells that move
 like it says whether the surroundings move as one.
@@ -18,10 +18,10 @@ from rdvfi.types import Flow
 
 MOVES = 0.7
 """Pixels of motion that are no rest."""
-_CELL = 16
-_AROUND = 11
+CELL = 16
+CELLS_AROUND = 11
 """Cells around, in each direction counted through the middle: a subtitle is lower than half of them."""
-_MOVING, _LEAST, _SEEN = 0.3, 0.1, 0.15
+MOVING = _MOVING, _LEAST, _SEEN = 0.3, 0.1, 0.15
 """Share of a cell's explained pixels, and of all its pixels, that move in a moving cell; share of
 explained pixels in a cell that counts at all."""
 
@@ -49,7 +49,7 @@ def surrounding_motion(flow: Flow, explained: Float[Tensor, "b 1 h w"]) -> Surro
         explained: 1 where the flow explains the pixel, 0 elsewhere.
     """
     h, w = flow.shape[-2:]
-    size = (max(2, h // _CELL), max(2, w // _CELL))
+    size = (max(2, h // CELL), max(2, w // CELL))
     moving = explained * (flow_length(flow) > MOVES)
     sums = F.adaptive_avg_pool2d(torch.cat((flow * moving, moving, explained), dim=1), size)
     moves = (sums[:, 2:3] > _MOVING * sums[:, 3:]) & (sums[:, 2:3] > _LEAST)
@@ -66,5 +66,5 @@ def surrounding_motion(flow: Flow, explained: Float[Tensor, "b 1 h w"]) -> Surro
 
 def _around(cells: Float[Tensor, "b c y x"], outside: float) -> Float[Tensor, "b c y x k"]:
     """All cells around each one; those beyond the border are ``outside``."""
-    padded = F.pad(cells, (_AROUND // 2,) * 4, value=outside)
-    return padded.unfold(2, _AROUND, 1).unfold(3, _AROUND, 1).flatten(4)
+    padded = F.pad(cells, (CELLS_AROUND // 2,) * 4, value=outside)
+    return padded.unfold(2, CELLS_AROUND, 1).unfold(3, CELLS_AROUND, 1).flatten(4)

@@ -99,14 +99,14 @@ def _halved(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hs ws"]:
     return F.avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False)
 
 
-_PYRAMID = {"levels": _LEVELS, "enough": _ENOUGH}
+PYRAMID = {"levels": _LEVELS, "enough": _ENOUGH}
 _pull_push = inference_operator(
     "pull_push",
     _pull_push_reference,
     lambda maps, valid: torch.empty_like(maps, memory_format=torch.contiguous_format),
     "occlusion",
     launches=2 * _LEVELS,
-    settings=_PYRAMID,
+    settings=PYRAMID,
 )
 _fill_occluded = inference_operator(
     "fill_occluded",
@@ -114,5 +114,5 @@ _fill_occluded = inference_operator(
     lambda onward, back: onward.new_empty((2 * onward.shape[0], *onward.shape[1:])),
     "occlusion",
     launches=2 * _LEVELS + 3,
-    settings={**_PYRAMID, "tolerance": _TOLERANCE, "relative": _RELATIVE, "same_scene": SAME_SCENE},
+    settings={**PYRAMID, "tolerance": _TOLERANCE, "relative": _RELATIVE, "same_scene": SAME_SCENE},
 )

@@ -46,6 +46,7 @@ from rdvfi.motion.flow.match_ops import convex_upsampled
 from rdvfi.motion.flow.matching import MatchedFlows, Matching
 from rdvfi.motion.flow.patch_search import searched
 from rdvfi.ops import backward_warp, correlation
+from rdvfi.ops.inference import inference_operator
 from rdvfi.registry import flows
 
 MULTIPLE = 32
@@ -188,6 +189,10 @@ def static_bars(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "b 1 h w"]:
 
     A bar is of one colour, the same in both frames, and reaches from side to side at a border.
     """
+    return _static_bars(images)
+
+
+def _bars_reference(images: Tensor) -> Tensor:
     first, second = images.chunk(2)
 
     def lines(dim: int) -> Tensor:
@@ -203,6 +208,16 @@ def static_bars(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "b 1 h w"]:
 
     rows, columns = lines(-1), lines(-2)
     return torch.maximum(rows[:, None, :, None], columns[:, None, None, :])
+
+
+_static_bars = inference_operator(
+    "static_bars",
+    _bars_reference,
+    lambda images: images.new_empty((images.shape[0] // 2, 1, *images.shape[2:])),
+    "bars",
+    launches=3,
+    settings={"noise": _BAR_NOISE},
+)
 
 
 def _padded(first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "m 3 hp wp"]:
