@@ -5,6 +5,7 @@ with the types, the constants and the specialisations that it would have on a GP
 """
 
 import re
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -14,34 +15,26 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from rdvfi.content.bars import _bars
-from rdvfi.content.overlay import _overlay, _plates
-from rdvfi.motion.flow import gauss_newton
-from rdvfi.motion.flow import local_refinement as refinement
-from rdvfi.motion.flow.attention import rotated_tokens
-from rdvfi.motion.flow.dominant_shift import _dominant_shift
-from rdvfi.motion.flow.global_local import _static_bars
-from rdvfi.motion.flow.keypoints import _keypoints as find_keypoints
-from rdvfi.motion.flow.patch_search import searched_scale
-from rdvfi.motion.flow.similarity_votes import _votes as find_votes
+from rdvfi.graphs import Watch
+from rdvfi.ops.inference import LAUNCHES, SETTINGS
 from rdvfi.ops.kernels import bars_kernels as bars
 from rdvfi.ops.kernels import basis_kernels as basis
 from rdvfi.ops.kernels import correlation_kernels as correlation
+from rdvfi.ops.kernels import denoiser_kernels as denoiser
 from rdvfi.ops.kernels import dominant_shift_kernels as dominant_shift
 from rdvfi.ops.kernels import keypoints_kernels as keypoints
 from rdvfi.ops.kernels import local_refinement_kernels as local_refinement
 from rdvfi.ops.kernels import matching_kernels as matching
 from rdvfi.ops.kernels import occlusion_kernels as occlusion
 from rdvfi.ops.kernels import overlay_kernels as overlay
+from rdvfi.ops.kernels import padding_kernels as padding
 from rdvfi.ops.kernels import patch_search_kernels as patch_search
 from rdvfi.ops.kernels import paths_kernels as paths
 from rdvfi.ops.kernels import render_kernels as render
-from rdvfi.ops.kernels import similarity_paths_kernels as paths_of_turns
+from rdvfi.ops.kernels import similarity_paths_kernels as similarity_paths
 from rdvfi.ops.kernels import similarity_votes_kernels as similarity_votes
 from rdvfi.ops.kernels import splat_kernels as splat
 from rdvfi.ops.kernels import warp_kernels as warp
-from rdvfi.ops.occlusion import _fill_occluded, _pull_push
-from rdvfi.ops.similarity_paths import _similarity_paths
 
 AMPERE, HOPPER = (GPUTarget("cuda", capability, 32) for capability in (80, 90))
 TYPES = {
@@ -122,34 +115,50 @@ def _launch_paths() -> None:
     paths.flows_at(torch.zeros(2, 9, 4, 16, 128), steps, steps, errors, errors, torch.zeros(9), times, weights)
 
 
+def _counted(module: ModuleType, name: str, *arguments: Any) -> None:
+    """Compile what an operator launches, which must be as much as it says."""
+    before = sum(compiled.values())
+    with Watch("cpu") as watch:
+        getattr(module, name)(*arguments, **SETTINGS[name])
+    started = sum(compiled.values()) - before + sum(watch.count.values())
+    said = LAUNCHES[f"rdvfi::{name}"]
+    assert started == said, f"{name} starts {started} kernels and says {said}: {watch.count}"
+
+
 def _launch_flow() -> None:
-    """What the coarse flow is made of, float32."""
-    luma, flow = torch.zeros(2, 1, 32, 48), torch.zeros(2, 2, 32, 48)
-    pictures = torch.zeros(2, 3, 32, 48)
-    bars.bars(pictures, pictures, **_bars.settings)
-    bars.fill_bars(pictures, torch.zeros(2, 4, dtype=torch.int64))
-    bars.static_bars(pictures, **_static_bars.settings)
-    overlay.overlay(pictures, pictures, flow, flow, **_overlay.settings)
-    overlay.plates(pictures, pictures, luma, flow, flow, **_plates.settings)
-    dominant_shift.dominant_shift(luma, **_dominant_shift.settings)
-    basis.cubic_weights(torch.zeros(9), torch.zeros(7))
+    """What the estimation of motion is made of, float32."""
+    luma, flow, pictures = torch.zeros(2, 1, 32, 48), torch.zeros(2, 2, 32, 48), torch.zeros(2, 3, 32, 48)
+    latent, path = torch.zeros(1, 16, 16, 24), torch.zeros(1, 7, 4, 4, 16, 24)
+    _counted(padding, "silu_padded", pictures)
+    _counted(denoiser, "mismatches", latent, latent, path)
+    parts = (path[:, :, 0], path, path[:, :, 0], path[:, :, 0, :2], torch.zeros(7))
+    noisy = torch.zeros(1, 7, 16, 16, 24)
+    _counted(denoiser, "denoiser_inputs", noisy, latent, latent, *(x.contiguous() for x in parts), torch.ones(1))
+    answer = torch.zeros(7, 25, 16, 24)
+    _counted(denoiser, "denoiser_outputs", answer, latent, latent, parts[0].contiguous(), path, torch.zeros(7))
+    _counted(bars, "bars", pictures, pictures)
+    _counted(bars, "fill_bars", pictures, torch.zeros(2, 4, dtype=torch.int64))
+    _counted(bars, "static_bars", pictures)
+    _counted(overlay, "overlay", pictures, pictures, flow, flow)
+    _counted(overlay, "plates", pictures, pictures, luma, flow, flow)
+    _counted(dominant_shift, "dominant_shift", luma)
+    _counted(basis, "cubic_weights", torch.zeros(9), torch.zeros(7))
     scores = torch.zeros(1, 448, 448)
-    matching.rotated_tokens(torch.zeros(2, 2, 48, 16, 28, dtype=torch.float16), 1.0, **rotated_tokens.settings)
-    matching.expected_flow(scores, 16, 28)
-    matching.looked_up(scores.expand(2, -1, -1), torch.zeros(2, 2, 16, 28), 4)
-    matching.motion_features(flow, luma)
-    matching.convex_upsampled(flow, torch.zeros(2, 144, 32, 48), 4)
-    occlusion.fill_occluded(flow, flow, **_fill_occluded.settings)
-    occlusion.pull_push(maps := torch.zeros(2, 4, 32, 48), luma, **_pull_push.settings)
-    paths_of_turns.similarity_paths(flow, flow, torch.zeros(7), **_similarity_paths.settings)
-    fine = torch.zeros(2, 2, 16, 24)
-    local_refinement.surface(torch.zeros(2, 3, 32, 48), **gauss_newton._surface.settings)
-    local_refinement.refinement_windows(maps, 2, **refinement._windows.settings)
-    local_refinement.refinement_inputs(maps, torch.zeros(2, 6, 16, 24), fine, 2, **refinement._inputs.settings)
-    keypoints.keypoints(luma, **find_keypoints.settings)
-    places, descriptors = torch.zeros(2, 300, 2), torch.zeros(2, 300, 128)
-    similarity_votes.similarity_votes(places, descriptors, flow, **find_votes.settings)
-    patch_search.searched_scale(luma, [flow, flow], torch.zeros(2, 4, 7), 2, **searched_scale.settings)
+    _counted(matching, "rotated_tokens", torch.zeros(2, 2, 48, 16, 28, dtype=torch.float16), 1.0)
+    _counted(matching, "expected_flow", scores, 16, 28)
+    _counted(matching, "looked_up", torch.zeros(2, 448, 448), torch.zeros(2, 2, 16, 28), 4)
+    _counted(matching, "motion_features", flow, luma)
+    _counted(matching, "convex_upsampled", flow, torch.zeros(2, 144, 32, 48), 4)
+    _counted(occlusion, "fill_occluded", flow, flow)
+    _counted(occlusion, "pull_push", pictures, luma)
+    _counted(similarity_paths, "similarity_paths", flow, flow, torch.zeros(7))
+    maps, fine = torch.zeros(2, 4, 32, 48), torch.zeros(2, 2, 16, 24)
+    _counted(local_refinement, "surface", pictures)
+    _counted(local_refinement, "refinement_windows", maps, 2)
+    _counted(local_refinement, "refinement_inputs", maps, torch.zeros(2, 6, 16, 24), fine, 2)
+    _counted(keypoints, "keypoints", luma)
+    _counted(similarity_votes, "similarity_votes", torch.zeros(2, 300, 2), torch.zeros(2, 300, 128), flow)
+    _counted(patch_search, "searched_scale", luma, [flow, flow], torch.zeros(2, 4, 7), 2)
 
 
 for target, dtype, strides in (

@@ -9,6 +9,7 @@ import kernels
 from rdvfi.content import bars, overlay
 from rdvfi.content.skipping import fixed_shapes
 from rdvfi.motion.flow import global_local
+from rdvfi.ops.inference import SETTINGS
 
 bar_kernels = kernels.load("bars")
 module = kernels.load("overlay")
@@ -35,7 +36,7 @@ def test_bars_agree_with_the_reference(dtype: torch.dtype) -> None:
         image[1, :, :, :9] = 0.9
     last[1, :, 3:6, 4:8] = first[1, :, 3:6, 4:8] = 0.3  # a text in the bar
     given = [x.to(kernels.DEVICE) for x in (first, last)]
-    found = bar_kernels.bars(*given, **bars._bars.settings).cpu()
+    found = bar_kernels.bars(*given, **SETTINGS["bars"]).cpu()
     assert found.tolist() == [[5, 30, 0, 41], [0, 37, 9, 38]]
     assert torch.equal(found, bars._bars_reference(first.float(), last.float()))
     filled = bar_kernels.fill_bars(given[0], found.to(kernels.DEVICE)).cpu()
@@ -46,7 +47,7 @@ def test_static_bars_agree_with_the_reference() -> None:
     first, last = _pictures(18, 26)
     images = torch.cat((first, last))
     images[::2, :, :3] = images[::2, :, 16:] = images[1::2, :, :, :4] = 0.02
-    got = bar_kernels.static_bars(images.to(kernels.DEVICE), **global_local._static_bars.settings).cpu()
+    got = bar_kernels.static_bars(images.to(kernels.DEVICE), **SETTINGS["static_bars"]).cpu()
     assert torch.equal(got, global_local._bars_reference(images))
     assert 0.0 < got.mean() < 0.5
 
@@ -63,12 +64,12 @@ def test_overlays_agree_with_the_reference() -> None:
     with fixed_shapes():
         mask, motions = overlay._reference(*arguments)
     given = [x.to(kernels.DEVICE) for x in arguments]
-    found, moved = (x.cpu() for x in module.overlay(*given, **overlay._overlay.settings))
+    found, moved = (x.cpu() for x in module.overlay(*given, **SETTINGS["overlay"]))
     assert mask[0].mean() > 0.02
     assert not mask[1].any()
     assert (found != mask).float().mean() < 0.002
     torch.testing.assert_close(moved, motions, rtol=0, atol=1e-3)
     plates = overlay._plates_reference(first, last, mask, motions[:, 0], motions[:, 1])
     given = [x.to(kernels.DEVICE) for x in (first, last, mask, motions[:, 0], motions[:, 1])]
-    got = module.plates(*given, **overlay._plates.settings).cpu()
+    got = module.plates(*given, **SETTINGS["plates"]).cpu()
     assert ((got - plates).abs() > 1e-4).float().mean() < 0.002

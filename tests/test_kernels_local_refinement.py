@@ -7,6 +7,7 @@ from torch import Tensor
 
 import kernels
 from rdvfi.motion.flow import gauss_newton, local_refinement
+from rdvfi.ops.inference import SETTINGS
 
 module = kernels.load("local_refinement")
 
@@ -25,7 +26,7 @@ def _images(h: int, w: int) -> Tensor:
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_surfaces_agree_with_the_reference(h: int, w: int, channels_last: bool) -> None:
     images = _images(h, w).contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-    got = module.surface(images.to(kernels.DEVICE), **gauss_newton._surface.settings).cpu()
+    got = module.surface(images.to(kernels.DEVICE), **SETTINGS["surface"]).cpu()
     torch.testing.assert_close(got, gauss_newton._surface_reference(images), rtol=0, atol=1e-4)
 
 
@@ -34,12 +35,12 @@ def test_what_is_read_agrees_with_the_reference(stride: int) -> None:
     h, w = 12, 20
     maps = gauss_newton._surface_reference(_images(h, w))
     matrices, fixed = local_refinement._windows_reference(maps, stride)
-    got = module.refinement_windows(maps.to(kernels.DEVICE), stride, **local_refinement._windows.settings)
+    got = module.refinement_windows(maps.to(kernels.DEVICE), stride, **SETTINGS["refinement_windows"])
     for ours, theirs in zip(got, (matrices, fixed), strict=True):
         torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-4, atol=1e-4)
     draw = torch.Generator().manual_seed(1)
     flow = 2.0 * torch.randn(2, h // stride, w // stride, 2, generator=draw).permute(0, 3, 1, 2)  # leaves the picture
     arguments = [x.to(kernels.DEVICE) for x in (maps, matrices, flow)]
-    got = module.refinement_inputs(*arguments, stride, **local_refinement._inputs.settings)
+    got = module.refinement_inputs(*arguments, stride, **SETTINGS["refinement_inputs"])
     for ours, theirs in zip(got, local_refinement._inputs_reference(maps, matrices, flow, stride), strict=True):
         torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-3, atol=1e-3)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 import kernels
 from rdvfi.ops import occlusion
+from rdvfi.ops.inference import SETTINGS
 
 module = kernels.load("occlusion")
 
@@ -21,7 +22,7 @@ def test_pull_push_agrees_with_the_reference(c: int, h: int, w: int) -> None:
     maps = torch.rand(2, c, w, h, generator=draw).transpose(2, 3)
     valid = (torch.rand(2, 1, h, w, generator=draw) < 0.15).float()
     valid[1] = 0.0
-    got = module.pull_push(maps.to(kernels.DEVICE), valid.to(kernels.DEVICE), **occlusion._pull_push.settings)
+    got = module.pull_push(maps.to(kernels.DEVICE), valid.to(kernels.DEVICE), **SETTINGS["pull_push"])
     torch.testing.assert_close(got.cpu(), occlusion._pull_push_reference(maps, valid), rtol=0, atol=1e-5)
 
 
@@ -30,7 +31,7 @@ def test_occluded_flows_agree_with_the_reference() -> None:
     onward = F.interpolate(6.0 * torch.randn(2, 2, 4, 6, generator=draw), (21, 34), mode="bilinear")
     back = -onward
     back[1] = onward[1] + 9.0  # of two scenes: nothing is filled
-    got = module.fill_occluded(onward.to(kernels.DEVICE), back.to(kernels.DEVICE), **occlusion._fill_occluded.settings)
+    got = module.fill_occluded(onward.to(kernels.DEVICE), back.to(kernels.DEVICE), **SETTINGS["fill_occluded"])
     expected = occlusion._fill_reference(onward, back)
     torch.testing.assert_close(got.cpu(), expected, rtol=0, atol=1e-4)
     assert not torch.equal(expected[0], onward[0])

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import kernels
-from rdvfi.motion.flow.patch_search import _scale_reference, searched_scale
+from rdvfi.motion.flow.patch_search import _scale_reference
+from rdvfi.ops.inference import SETTINGS
 
 module = kernels.load("patch_search")
 
@@ -50,7 +51,7 @@ def test_the_kernels_agree_with_the_reference(
     # Any strides are taken.
     found = [flow.permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2) for flow in found]
     arguments = [luma.to(kernels.DEVICE), [x.to(kernels.DEVICE) for x in found], common.to(kernels.DEVICE), rounds]
-    got = module.searched_scale(*arguments, **searched_scale.settings).cpu()
+    got = module.searched_scale(*arguments, **SETTINGS["searched_scale"]).cpu()
     expected = _scale_reference(luma, found, common, rounds)
     apart = (got - expected).norm(dim=1)
     assert apart.median() < 1e-4

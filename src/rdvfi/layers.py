@@ -8,8 +8,11 @@ do not import it: that takes seconds, longer than they need for a pair of frames
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from rdvfi.ops.padding import silu_padded
 
 
 def conv(inputs: int, outputs: int, *, stride: int = 1) -> nn.Conv2d:
@@ -35,8 +38,12 @@ class ResidualBlock(nn.Module):
         self.second = conv(width, width)
         with torch.no_grad():
             self.second.weight.mul_(0.2)
-        self.activation = nn.SiLU()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """``x`` plus what the block adds."""
-        return x + self.second(self.activation(self.first(self.activation(x))))
+        return x + _activated(self.second, _activated(self.first, x))
+
+
+def _activated(layer: nn.Conv2d, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+    """A 3x3 convolution of the activation: the layer's own padding, in one step with it."""
+    return F.conv2d(silu_padded(x), layer.weight, layer.bias, layer.stride)

@@ -17,6 +17,9 @@ from rdvfi.ops.kernels import usable
 LAUNCHES: dict[str, int] = {"rdvfi::splat_sum": 2, "rdvfi::flows_at": 2, "rdvfi::render": 3}
 """Kernels that an operator starts on CUDA, by its name, where that is not one: at most so many."""
 
+SETTINGS: dict[str, Mapping[str, Any]] = {}
+"""Constants that the function of an operator takes besides, by the operator's name."""
+
 
 def inference_operator(
     name: str,
@@ -42,13 +45,13 @@ def inference_operator(
     """
     operator = torch.library.custom_op(f"rdvfi::{name}", reference, mutates_args=())
     operator.register_fake(fake)
-    LAUNCHES[f"rdvfi::{name}"] = launches
+    LAUNCHES[f"rdvfi::{name}"], SETTINGS[name] = launches, settings or {}
 
     @operator.register_kernel("cuda")
     def _(*args: Any) -> Any:
         if not usable(*_tensors(args)):
             return reference(*args)
-        return getattr(importlib.import_module(f"rdvfi.ops.kernels.{kernels}_kernels"), name)(*args, **(settings or {}))
+        return getattr(importlib.import_module(f"rdvfi.ops.kernels.{kernels}_kernels"), name)(*args, **SETTINGS[name])
 
     call = getattr(torch.ops.rdvfi, name).default
 
@@ -56,7 +59,6 @@ def inference_operator(
         learns = torch.is_grad_enabled() and any(x.requires_grad for x in _tensors(args))
         return reference(*args) if learns else call(*args)
 
-    run.settings = settings or {}  # pyright: ignore[reportFunctionMemberAccess]
     return run
 
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from rdvfi.interfaces import Condition
 from rdvfi.layers import ResidualBlock, conv, zero_conv
+from rdvfi.ops.inference import inference_operator
 from rdvfi.ops.similarity_paths import CANDIDATES, SimilarityPaths
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flows, Times
@@ -56,6 +57,11 @@ class DenoiserOutput:
     latents: Float[Tensor, "b n c h w"]
     to_first: Flows
     to_last: Flows
+
+    @classmethod
+    def of(cls, latents: Float[Tensor, "b n c h w"], flows: Float[Tensor, "b n 4 h w"]) -> "DenoiserOutput":
+        """Both flows one after the other."""
+        return cls(latents, flows[:, :, :2], flows[:, :, 2:])
 
 
 class Denoiser(nn.Module):
@@ -89,11 +95,11 @@ class Denoiser(nn.Module):
         self, condition: CompactCondition, noisy: Float[Tensor, "b n c h w"], sigma: Float[Tensor, " b"]
     ) -> DenoiserOutput:
         """Clean keyframes between the ends, from noisy ones at noise levels ``sigma``."""
-        mismatches = _mismatches(condition)
-        output = self._iterate(condition, mismatches, noisy, sigma)
+        agreement = _mismatches(condition.latent0, condition.latent1, condition.paths.flows)
+        output = self._iterate(condition, agreement, noisy, sigma)
         for _ in range(self.iterations - 1):
             condition = replace(condition, to_first=output.to_first, to_last=output.to_last)
-            output = self._iterate(condition, mismatches, noisy, sigma)
+            output = self._iterate(condition, agreement, noisy, sigma)
         return output
 
     def _iterate(
@@ -103,45 +109,45 @@ class Denoiser(nn.Module):
         noisy: Float[Tensor, "b n c h w"],
         sigma: Float[Tensor, " b"],
     ) -> DenoiserOutput:
-        b, n = noisy.shape[:2]
-        warped0, warped1 = _warped(condition.latent0, condition.to_first), _warped(condition.latent1, condition.to_last)
-        displacement = condition.to_last - condition.to_first
-        features = _features(condition, mismatches, warped0, warped1, displacement, sigma).to(noisy)
-        x = self.enter(torch.cat((noisy, warped0, warped1, features), dim=2).flatten(0, 1))
+        n, ends, paths = noisy.shape[1], (condition.latent0, condition.latent1), condition.paths
+        flows = torch.cat((condition.to_first, condition.to_last), dim=2)
+        times = condition.times.to(flows)
+        x = self.enter(_inputs(noisy, *ends, flows, paths.flows, mismatches, paths.arrived, times, sigma.to(flows)))
         x = self.fine(x)
         y = self.shrink(x)
         for block, mix in zip(self.coarse, self.along_time, strict=True):
             y = _mix_along_time(mix, block(y), n)
         x = x + F.interpolate(self.grow(y), x.shape[-2:], mode="bilinear", align_corners=False)
-        out = self.answer(self.finish(x)).unflatten(0, (b, n))
-        return self._assemble(condition, out)
+        return DenoiserOutput.of(*_outputs(self.answer(self.finish(x)), *ends, flows, paths.flows, times))
 
     def straight(self, condition: CompactCondition) -> DenoiserOutput:
         """The guess that the network starts from: latents warped along straight lines, blended."""
-        b, n = condition.to_first.shape[:2]
-        h, w = condition.latent0.shape[-2:]
-        nothing = condition.latent0.new_zeros(b, n, _OUTPUTS + condition.latent0.shape[1], h, w)
-        return self._assemble(condition, nothing)
+        (b, n), (c, h, w) = condition.to_first.shape[:2], condition.latent0.shape[1:]
+        nothing = condition.latent0.new_zeros(b * n, _OUTPUTS + c, h, w)
+        flows = torch.cat((condition.to_first, condition.to_last), dim=2)
+        ends = (condition.latent0, condition.latent1)
+        return DenoiserOutput.of(*_outputs(nothing, *ends, flows, condition.paths.flows, condition.times.to(flows)))
 
-    def _assemble(self, condition: CompactCondition, out: Float[Tensor, "b n a h w"]) -> DenoiserOutput:
-        t = condition.times.to(condition.to_first)[None, :, None, None, None]
-        envelope = 4.0 * t * (1.0 - t)
-        gates, shift = (
-            out[:, :, :CANDIDATES, None].float(),
-            out[:, :, CANDIDATES : CANDIDATES + 4].float(),
-        )
-        gates = gates / gates.abs().sum(2, keepdim=True).clamp(min=1.0)
-        residual_motion = (gates * departures(condition)).sum(2) + envelope * shift
-        to_first, to_last = (
-            condition.to_first + residual_motion[:, :, :2],
-            condition.to_last + residual_motion[:, :, 2:],
-        )
-        blend, residual = out[:, :, _OUTPUTS - 1 : _OUTPUTS], out[:, :, _OUTPUTS:]
-        lean = (envelope * blend).exp()
-        share = (1.0 - t) * lean / ((1.0 - t) * lean + t / lean)
-        last, first = _warped(condition.latent1, to_last), _warped(condition.latent0, to_first)
-        blended = torch.lerp(last, first, share.to(last))
-        return DenoiserOutput(blended + envelope.to(residual) * residual, to_first, to_last)
+
+def _outputs_reference(
+    answer: Tensor, latent0: Tensor, latent1: Tensor, flows: Tensor, candidates: Tensor, times: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Latents, and the flows to the first end and to the last along which they were warped."""
+    answer = answer.unflatten(0, flows.shape[:2])
+    t = times[None, :, None, None, None]
+    envelope = 4.0 * t * (1.0 - t)
+    gates, shift = (
+        answer[:, :, :CANDIDATES, None].float(),
+        answer[:, :, CANDIDATES : CANDIDATES + 4].float(),
+    )
+    gates = gates / gates.abs().sum(2, keepdim=True).clamp(min=1.0)
+    flows = flows + ((gates * (candidates - flows[:, :, None])).sum(2) + envelope * shift)
+    blend, residual = answer[:, :, _OUTPUTS - 1 : _OUTPUTS], answer[:, :, _OUTPUTS:]
+    lean = (envelope * blend).exp()
+    share = (1.0 - t) * lean / ((1.0 - t) * lean + t / lean)
+    last, first = _warped(latent1, flows[:, :, 2:]), _warped(latent0, flows[:, :, :2])
+    blended = torch.lerp(last, first, share.to(last))
+    return blended + envelope.to(residual) * residual, flows
 
 
 def _warped(latent: Float[Tensor, "b c h w"], flow: Flows) -> Float[Tensor, "b n c h w"]:
@@ -150,36 +156,36 @@ def _warped(latent: Float[Tensor, "b c h w"], flow: Flows) -> Float[Tensor, "b n
     return backward_warp(spread, flow.flatten(0, 1)).unflatten(0, (b, n))
 
 
-def departures(condition: CompactCondition) -> Float[Tensor, "b n 4 4 h w"]:
-    """How far each similarity path departs from the straight one."""
-    return condition.paths.flows - torch.cat((condition.to_first, condition.to_last), dim=2)[:, :, None]
-
-
-def _features(
-    condition: CompactCondition,
-    mismatches: Float[Tensor, "b n k h w"],
-    warped0: Float[Tensor, "b n c h w"],
-    warped1: Float[Tensor, "b n c h w"],
-    displacement: Flows,
-    sigma: Float[Tensor, " b"],
-) -> Float[Tensor, "b n f h w"]:
-    """Motion, candidates and their mismatches, time and noise level, as channels."""
-    b, n, _, h, w = displacement.shape
+def _inputs_reference(
+    noisy: Tensor,
+    latent0: Tensor,
+    latent1: Tensor,
+    flows: Tensor,
+    candidates: Tensor,
+    mismatches: Tensor,
+    arrived: Tensor,
+    times: Tensor,
+    sigma: Tensor,
+) -> Tensor:
+    """Noisy latents, both ends warped, motion, candidates and their mismatches, time and noise level."""
+    b, n, _, h, w = flows.shape
+    warped0, warped1 = _warped(latent0, flows[:, :, :2]), _warped(latent1, flows[:, :, 2:])
+    displacement = flows[:, :, 2:] - flows[:, :, :2]
     slopes = torch.cat((_slope(displacement, -1), _slope(displacement, -2)), dim=2)
-    t = condition.times.to(displacement)[None, :, None, None, None].expand(b, n, 1, h, w)
-    level = sigma.to(displacement)[:, None, None, None, None].expand(b, n, 1, h, w)
+    t = times[None, :, None, None, None].expand(b, n, 1, h, w)
+    level = sigma[:, None, None, None, None].expand(b, n, 1, h, w)
     apart = (warped0 - warped1).abs().mean(2, keepdim=True)
-    departure = departures(condition).flatten(2, 3).clamp(-8.0, 8.0)
-    candidates = 0.5 * departure, mismatches, condition.paths.arrived
-    parts = (0.1 * displacement, slopes, apart, *candidates, t, t * (1.0 - t), level)
-    return torch.cat(parts, dim=2)
+    departure = (candidates - flows[:, :, None]).flatten(2, 3).clamp(-8.0, 8.0)
+    parts = (0.1 * displacement, slopes, apart, 0.5 * departure, mismatches, arrived, t, t * (1.0 - t), level)
+    features = torch.cat(parts, dim=2).to(noisy)
+    return torch.cat((noisy, warped0, warped1, features), dim=2).flatten(0, 1)
 
 
-def _mismatches(condition: CompactCondition) -> Float[Tensor, "b n 4 h w"]:
+def _mismatches_reference(latent0: Tensor, latent1: Tensor, candidates: Tensor) -> Tensor:
     """How far the two end latents are apart along each similarity path."""
     errors = []
-    for flows in condition.paths.flows.unbind(2):
-        apart = _warped(condition.latent0, flows[:, :, :2]) - _warped(condition.latent1, flows[:, :, 2:])
+    for flows in candidates.unbind(2):
+        apart = _warped(latent0, flows[:, :, :2]) - _warped(latent1, flows[:, :, 2:])
         errors.append(apart.abs().mean(2))
     return torch.stack(errors, dim=2)
 
@@ -199,3 +205,28 @@ def _mix_along_time(mix: nn.Module, x: Float[Tensor, "bn c h w"], n: int) -> Flo
     rows = x.view(bn // n, n, c, h * w).permute(0, 3, 2, 1).reshape(-1, c, n)
     mixed = mix(rows).view(bn // n, h * w, c, n).permute(0, 3, 2, 1)
     return mixed.reshape(bn, c, h, w)
+
+
+_inputs = inference_operator(
+    "denoiser_inputs",
+    _inputs_reference,
+    lambda noisy, *_: noisy.new_empty(
+        (noisy.shape[0] * noisy.shape[1], 3 * noisy.shape[2] + _FEATURES, *noisy.shape[3:])
+    ),
+    "denoiser",
+)
+_outputs = inference_operator(
+    "denoiser_outputs",
+    _outputs_reference,
+    lambda answer, latent0, latent1, flows, candidates, times: (
+        latent0.new_empty((*flows.shape[:2], *latent0.shape[1:])),
+        flows.new_empty(flows.shape),
+    ),
+    "denoiser",
+)
+_mismatches = inference_operator(
+    "mismatches",
+    _mismatches_reference,
+    lambda latent0, latent1, candidates: candidates.new_empty((*candidates.shape[:3], *candidates.shape[4:])),
+    "denoiser",
+)

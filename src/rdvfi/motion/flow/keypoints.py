@@ -10,7 +10,7 @@ leaves the device. Points cost as much where nothing is to be seen; matching tak
 """
 
 from dataclasses import dataclass
-from math import ceil, pi
+from math import ceil, exp, pi
 
 import torch
 import torch.nn.functional as F
@@ -111,12 +111,17 @@ def matched(first: KeypointSet, second: KeypointSet) -> tuple[Float[Tensor, "n k
 
 
 def _blurred(maps: Float[Tensor, "n 1 h w"], sigma: float) -> Float[Tensor, "n 1 h w"]:
-    radius = ceil(3.0 * sigma)
-    line = torch.arange(-radius, radius + 1, dtype=torch.float32, device=maps.device)
-    kernel = torch.exp(-0.5 * (line / sigma).square())
-    kernel = kernel / kernel.sum()
+    radius, (h, w) = ceil(3.0 * sigma), maps.shape[-2:]
+    line = [exp(-0.5 * (k / sigma) ** 2) for k in range(-radius, radius + 1)]
     wide = F.pad(maps, (radius,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(wide, kernel[None, None, None]), kernel[None, None, :, None])
+    # Sums of shifted views are several times as fast as a convolution of one channel on a CPU.
+    rows = wide[..., :w] * (line[0] / sum(line))
+    for k, weight in enumerate(line[1:], 1):
+        rows.add_(wide[..., k : k + w], alpha=weight / sum(line))
+    total = rows[..., :h, :] * (line[0] / sum(line))
+    for k, weight in enumerate(line[1:], 1):
+        total.add_(rows[..., k : k + h, :], alpha=weight / sum(line))
+    return total
 
 
 def _blobs(response: Float[Tensor, "n 1 h w"], count: int, margin: int) -> Float[Tensor, "n k 2"]:

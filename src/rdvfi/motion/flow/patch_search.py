@@ -263,12 +263,19 @@ class Patches:
     def warped(self, target: Float[Tensor, "n 1 h w"], states: States) -> Float[Tensor, "n k p s"]:
         """The target's pixels where the patches lead: bilinear, borders replicated."""
         h, w = self.size
-        e, (x, y) = states[..., None], self.offset
-        px = self.centre[0, :, None] + e[:, :, 0] + (1.0 + e[:, :, 2]) * x + e[:, :, 4] * y
-        py = self.centre[1, :, None] + e[:, :, 1] + e[:, :, 3] * x + (1.0 + e[:, :, 5]) * y
-        grid = torch.stack(((2.0 * px + 1.0) / w - 1.0, (2.0 * py + 1.0) / h - 1.0), dim=-1)
-        seen = F.grid_sample(target, grid.flatten(1, 2), padding_mode="border", align_corners=False)
-        return seen.view(px.shape)
+        u, v, ux, vx, uy, vy = states[:, :, :6].unbind(2)
+        x, y = self.centre
+        # Normalised coordinates are linear in the offset: one product of matrices makes all of them.
+        across = ((2.0 * (x + u) + 1.0) / w - 1.0, (1.0 + ux) * (2.0 / w), uy * (2.0 / w))
+        down = ((2.0 * (y + v) + 1.0) / h - 1.0, vx * (2.0 / h), (1.0 + vy) * (2.0 / h))
+        grid = torch.stack((*across, *down), dim=-1).flatten(1, 2) @ self._offsets()
+        seen = F.grid_sample(target, grid.unflatten(2, (-1, 2)), padding_mode="border", align_corners=False)
+        return seen.view(*u.shape, -1)
+
+    def _offsets(self) -> Float[Tensor, "6 2s"]:
+        """What (1, x, y) of every pixel adds to its two coordinates, which alternate."""
+        places = torch.cat((torch.ones_like(self.offset[:1]), self.offset))
+        return (torch.eye(2, device=places.device)[:, None, None] * places[None, :, :, None]).flatten(2).flatten(0, 1)
 
     def cost(self, seen: Float[Tensor, "n *k p s"]) -> Float[Tensor, "n *k p"]:
         """Standard deviation of a patch's errors: light alone costs nothing. Grey levels."""

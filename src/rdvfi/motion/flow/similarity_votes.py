@@ -143,7 +143,7 @@ _votes = inference_operator(
     _reference,
     lambda places, descriptors, flow: places.new_empty((places.shape[0], TRANSFORMS, 5)),
     "similarity_votes",
-    launches=4 + 2 * TRANSFORMS,
+    launches=5 + 2 * TRANSFORMS,
     settings={
         "matches": _MATCHES,
         "transforms": TRANSFORMS,
