@@ -23,6 +23,7 @@ from rdvfi.ops.kernels import correlation_kernels as correlation
 from rdvfi.ops.kernels import denoiser_kernels as denoiser
 from rdvfi.ops.kernels import dominant_shift_kernels as dominant_shift
 from rdvfi.ops.kernels import keypoints_kernels as keypoints
+from rdvfi.ops.kernels import light_kernels as light
 from rdvfi.ops.kernels import local_refinement_kernels as local_refinement
 from rdvfi.ops.kernels import matching_kernels as matching
 from rdvfi.ops.kernels import occlusion_kernels as occlusion
@@ -141,6 +142,8 @@ def _launch_flow() -> None:
     _counted(bars, "static_bars", pictures)
     _counted(overlay, "overlay", pictures, pictures, flow, flow)
     _counted(overlay, "plates", pictures, pictures, luma, flow, flow)
+    _counted(light, "light_gain", pictures, pictures, luma, 7)
+    _counted(light, "explained", pictures, pictures, pictures, pictures, luma, luma)
     _counted(dominant_shift, "dominant_shift", luma)
     _counted(basis, "cubic_weights", torch.zeros(9), torch.zeros(7))
     scores = torch.zeros(1, 448, 448)

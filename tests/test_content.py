@@ -228,7 +228,10 @@ def test_noise_is_no_cut() -> None:
     draw = torch.Generator().manual_seed(0)
     noisy = [_texture() + 0.1 * torch.randn(1, 3, 96, 160, generator=draw) for _ in range(2)]
     trust = torch.full((1, 1, 96, 160), 0.97)
-    assert float(explained_change((noisy[0], noisy[1]), (noisy[0], noisy[1]), trust)) == 1.0
+    assert (
+        float(explained_change((noisy[0], noisy[1]), (noisy[0], noisy[1]), Light(torch.zeros_like(trust)), trust))
+        == 1.0
+    )
 
 
 # All of them.

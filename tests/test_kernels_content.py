@@ -1,4 +1,4 @@
-"""The kernels of bars and overlays against their references."""
+"""The kernels of bars, overlays and light against their references."""
 
 import pytest
 import torch
@@ -6,13 +6,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import kernels
-from rdvfi.content import bars, overlay
+from rdvfi.content import bars, change, light, overlay
 from rdvfi.content.skipping import fixed_shapes
 from rdvfi.motion.flow import global_local
 from rdvfi.ops.inference import SETTINGS
 
 bar_kernels = kernels.load("bars")
 module = kernels.load("overlay")
+lights = kernels.load("light")
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +74,18 @@ def test_overlays_agree_with_the_reference() -> None:
     given = [x.to(kernels.DEVICE) for x in (first, last, mask, motions[:, 0], motions[:, 1])]
     got = module.plates(*given, **SETTINGS["plates"]).cpu()
     assert ((got - plates).abs() > 1e-4).float().mean() < 0.002
+
+
+def test_light_and_changes_agree_with_the_reference() -> None:
+    h, w = 20, 31
+    first, last = _pictures(h, w)
+    last[0] *= torch.linspace(0.5, 1.0, w)  # a lamp
+    trust = torch.rand(2, 1, h, w, generator=torch.Generator().manual_seed(1))
+    arguments = [x.to(kernels.DEVICE) for x in (first, last, trust)]
+    gain = lights.light_gain(*arguments, 7, **SETTINGS["light_gain"]).cpu()
+    expected = light._reference(first, last, trust, 7)
+    torch.testing.assert_close(gain, expected, rtol=1e-3, atol=1e-4)
+    assert expected[0].abs().max() > 0.1
+    pair = (first, last, first.roll(1, -1), last.roll(-1, -1), expected, trust)
+    got = lights.explained(*(x.to(kernels.DEVICE) for x in pair), **SETTINGS["explained"]).cpu()
+    torch.testing.assert_close(got, change._reference(*pair), rtol=1e-3, atol=1e-4)

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.content.windows import ramp, window_mean
+from rdvfi.ops.inference import inference_operator
 from rdvfi.types import Times
 
 _WINDOWS_PER_WIDTH = 6
@@ -72,10 +73,24 @@ def find_light(warped0: Small, warped1: Small, trust: Float[Tensor, "b 1 h w"]) 
     """
     side = warped0.shape[-1] // _WINDOWS_PER_WIDTH | 1
     side = min(side, 2 * min(warped0.shape[-2:]) - 1)
+    return Light(_light_gain(warped0, warped1, trust, side))
+
+
+def _reference(warped0: Tensor, warped1: Tensor, trust: Tensor, side: int) -> Tensor:
     gray0, gray1 = (image.float().mean(1, keepdim=True) for image in (warped0, warped1))
     m0, m1, share = window_mean(torch.cat((trust * gray0, trust * gray1, trust), dim=1), side).split(1, dim=1)
     gain = torch.log((m1 + _FLOOR * share) / (m0 + _FLOOR * share).clamp(min=1e-6))
     gain = gain * (1.0 + _PRIOR) * share / (share + _PRIOR)
     certain = ramp(gain.abs(), _NONE, _CERTAIN)
     gain = gain * certain * certain * (3.0 - 2.0 * certain)
-    return Light(gain * ramp(gain.abs().mean((1, 2, 3), keepdim=True), *_SEEN))
+    return gain * ramp(gain.abs().mean((1, 2, 3), keepdim=True), *_SEEN)
+
+
+_light_gain = inference_operator(
+    "light_gain",
+    _reference,
+    lambda warped0, warped1, trust, side: trust.new_empty(trust.shape),
+    "light",
+    launches=4,
+    settings={"floor": _FLOOR, "prior": _PRIOR, "certain": (_NONE, _CERTAIN), "seen": _SEEN},
+)

@@ -79,8 +79,8 @@ def observe(
     warped = [backward_warp(image, flow) for image, flow in zip(small, (seen.to_first, seen.to_last), strict=True)]
     trust = seen.trust.amin(1, keepdim=True)
     light = find_light(warped[0], warped[1], trust)
-    frames, moved = light.between(small[0], small[1]), light.between(warped[0], warped[1])
-    explained = explained_change(frames, moved, seen.trust.mean(1, keepdim=True))
+    pairs = (small[0], small[1]), (warped[0], warped[1])
+    explained = explained_change(*pairs, light, seen.trust.mean(1, keepdim=True))
     found = Content(bars, _overlay(seen, static), None if is_absent(light.any, light.gain) else light)
     return found, explained
 
