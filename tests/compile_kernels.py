@@ -149,8 +149,8 @@ def _launch_flow() -> None:
     scores = torch.zeros(1, 448, 448)
     _counted(matching, "rotated_tokens", torch.zeros(2, 2, 48, 16, 28, dtype=torch.float16), 1.0)
     _counted(matching, "expected_flow", scores, 16, 28)
-    _counted(matching, "looked_up", torch.zeros(2, 448, 448), torch.zeros(2, 2, 16, 28), 4)
-    _counted(matching, "motion_features", flow, luma)
+    _counted(matching, "looked_up", torch.zeros(2, 448, 448), torch.zeros(2, 2, 16, 28), 4, torch.float16)
+    _counted(matching, "motion_features", flow, luma, torch.float16)
     _counted(matching, "convex_upsampled", flow, torch.zeros(2, 144, 32, 48), 4)
     _counted(occlusion, "fill_occluded", flow, flow)
     _counted(occlusion, "pull_push", pictures, luma)
@@ -158,9 +158,10 @@ def _launch_flow() -> None:
     maps, fine = torch.zeros(2, 4, 32, 48), torch.zeros(2, 2, 16, 24)
     _counted(local_refinement, "surface", pictures)
     _counted(local_refinement, "refinement_windows", maps, 2)
-    _counted(local_refinement, "refinement_inputs", maps, torch.zeros(2, 6, 16, 24), fine, 2)
+    _counted(local_refinement, "refinement_inputs", maps, torch.zeros(2, 6, 16, 24), fine, 2, torch.float16)
     _counted(keypoints, "keypoints", luma)
     _counted(similarity_votes, "similarity_votes", torch.zeros(2, 300, 2), torch.zeros(2, 300, 128), flow)
+    _counted(patch_search, "common_motions", torch.zeros(2, 3), torch.zeros(2, 3, 5), 4)
     _counted(patch_search, "searched_scale", luma, [flow, flow], torch.zeros(2, 4, 7), 2)
 
 

@@ -41,6 +41,8 @@ def test_what_is_read_agrees_with_the_reference(stride: int) -> None:
     draw = torch.Generator().manual_seed(1)
     flow = 2.0 * torch.randn(2, h // stride, w // stride, 2, generator=draw).permute(0, 3, 1, 2)  # leaves the picture
     arguments = [x.to(kernels.DEVICE) for x in (maps, matrices, flow)]
-    got = module.refinement_inputs(*arguments, stride, **SETTINGS["refinement_inputs"])
-    for ours, theirs in zip(got, local_refinement._inputs_reference(maps, matrices, flow, stride), strict=True):
+    got = module.refinement_inputs(*arguments, stride, torch.float32, **SETTINGS["refinement_inputs"])
+    for ours, theirs in zip(
+        got, local_refinement._inputs_reference(maps, matrices, flow, stride, torch.float32), strict=True
+    ):
         torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-3, atol=1e-3)

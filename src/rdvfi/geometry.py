@@ -38,6 +38,8 @@ def resize_flow(flow: Float[Tensor, "n 2 _ _"], size: tuple[int, int]) -> Float[
     if (h, w) == tuple(size):
         return flow
     resized = resize_image(flow, size)
+    if size[0] * w == size[1] * h:  # one product for both
+        return resized * (size[1] / w)
     return torch.cat((resized[:, :1] * (size[1] / w), resized[:, 1:] * (size[0] / h)), dim=1)
 
 

@@ -157,11 +157,11 @@ class GlobalLocal(FlowEstimator):
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Refinement at stride 4, and the flow at stride 2 that it leads to."""
         descriptors = _normalised(self.descriptor(state))
-        reading = RefinementInputs.of(surface, 4, uncertainty)
+        reading = RefinementInputs.of(surface, 4, uncertainty, state.dtype)
         estimates = []
         for _ in range(self.steps):
             here = flow.detach()
-            inputs, alternatives = reading.at(here)
+            inputs, alternatives = reading.at(here, state.dtype)
             scores = correlation(descriptors, backward_warp(partner(descriptors), here), _RADIUS)
             added, state = self.step(state, [scores, *inputs], alternatives)
             flow = flow + added
@@ -175,10 +175,10 @@ class GlobalLocal(FlowEstimator):
         wide = F.interpolate(self.enter(state), size, mode="bilinear", align_corners=False)
         state = fine + wide.to(fine)
         uncertainty = F.interpolate(uncertainty, size, mode="bilinear", align_corners=False)
-        reading = RefinementInputs.of(surface, 2, uncertainty)
+        reading = RefinementInputs.of(surface, 2, uncertainty, state.dtype)
         estimates = []
         for _ in range(self.fine_steps):
-            added, state = self.fine_step(state, *reading.at(flow.detach()))
+            added, state = self.fine_step(state, *reading.at(flow.detach(), state.dtype))
             flow = flow + added
             estimates.append(flow)
         return estimates

@@ -122,15 +122,19 @@ class RefinementInputs:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, surface: Surface, stride: int, uncertainty: Tensor) -> "RefinementInputs":
+    def of(
+        cls, surface: Surface, stride: int, uncertainty: Tensor, dtype: torch.dtype = torch.float32
+    ) -> "RefinementInputs":
         """Prepare a stride."""
         matrices, fixed = _windows(surface.maps, stride)
-        return cls(surface, stride, matrices, [fixed, uncertainty.detach()])
+        return cls(surface, stride, matrices, [torch.cat((fixed, uncertainty.detach()), dim=1).to(dtype)])
 
     @torch.no_grad()
-    def at(self, flow: Float[Tensor, "n 2 h w"]) -> tuple[list[Tensor], Float[Tensor, "n 4 2 h w"]]:
+    def at(
+        self, flow: Float[Tensor, "n 2 h w"], dtype: torch.dtype = torch.float32
+    ) -> tuple[list[Tensor], Float[Tensor, "n 4 2 h w"]]:
         """What is to be read at a flow, and the alternatives to it; see `RefinementStep.forward`."""
-        inputs, alternatives = _inputs(self.surface.maps, self.matrices, flow.float(), self.stride)
+        inputs, alternatives = _inputs(self.surface.maps, self.matrices, flow.float(), self.stride, dtype)
         return [inputs, *self.fixed], alternatives
 
 
@@ -140,7 +144,9 @@ def _windows_reference(maps: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     return torch.cat(window.matrices, dim=1), torch.cat((fit_without_motion(surface, window), window.texture()), dim=1)
 
 
-def _inputs_reference(maps: Tensor, matrices: Tensor, flow: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+def _inputs_reference(
+    maps: Tensor, matrices: Tensor, flow: Tensor, stride: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     small, large = matrices.chunk(2, dim=1)
     fitted = fit(Surface(maps), Window(stride, (small, large), _WINDOWS[stride]), flow)
     small, large = fitted.steps
@@ -151,7 +157,7 @@ def _inputs_reference(maps: Tensor, matrices: Tensor, flow: Tensor, stride: int)
     circle = return_error * (1.0 + length).reciprocal()
     moving = flow * (1.0 + flow_length(flow)).reciprocal()
     inputs = (fitted.residual, fitted.misfit, small, large, circle, length.log1p(), near, moving)
-    return torch.cat(inputs, dim=1), torch.stack((small, large, around, -flow), dim=1)
+    return torch.cat(inputs, dim=1).to(dtype), torch.stack((small, large, around, -flow), dim=1)
 
 
 def _empty(maps: Tensor, stride: int, *channels: int) -> list[Tensor]:
@@ -159,9 +165,11 @@ def _empty(maps: Tensor, stride: int, *channels: int) -> list[Tensor]:
     return [maps.new_empty((n, c, h // stride, w // stride)) for c in channels]
 
 
-def _empty_inputs(maps: Tensor, matrices: Tensor, flow: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+def _empty_inputs(
+    maps: Tensor, matrices: Tensor, flow: Tensor, stride: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     inputs, steps = _empty(maps, stride, stride**2 + 13, 8)
-    return inputs, steps.unflatten(1, (4, 2))
+    return inputs.to(dtype), steps.unflatten(1, (4, 2))
 
 
 _windows = inference_operator(

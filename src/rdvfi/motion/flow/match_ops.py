@@ -63,12 +63,14 @@ def _expected_reference(scores: Tensor, height: int, width: int) -> Tensor:
     return torch.cat((place + centre - grid, torch.log1p(spread)), dim=1)
 
 
-def looked_up(scores: Float[Tensor, "n m m"], flow: Float[Tensor, "n 2 h w"], radius: int) -> Float[Tensor, "n k h w"]:
+def looked_up(
+    scores: Float[Tensor, "n m m"], flow: Float[Tensor, "n 2 h w"], radius: int, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "n k h w"]:
     """Scores of the matches around where the flow leads, bilinearly: (2 radius + 1)^2 channels."""
-    return _looked_up(scores, flow, radius)
+    return _looked_up(scores, flow, radius, dtype)
 
 
-def _looked_up_reference(scores: Tensor, flow: Tensor, radius: int) -> Tensor:
+def _looked_up_reference(scores: Tensor, flow: Tensor, radius: int, dtype: torch.dtype) -> Tensor:
     n, _, h, w = flow.shape
     side = torch.arange(-radius, radius + 1, dtype=torch.float32, device=flow.device)
     x, y = (pixel_grid(h, w, device=flow.device) + flow).unbind(1)
@@ -88,17 +90,19 @@ def _looked_up_reference(scores: Tensor, flow: Tensor, radius: int) -> Tensor:
         padding_mode="border",
         align_corners=False,
     )
-    return samples.reshape(n, h * w, k * k).transpose(1, 2).unflatten(2, (h, w))
+    return samples.reshape(n, h * w, k * k).transpose(1, 2).unflatten(2, (h, w)).to(dtype).contiguous()
 
 
-def motion_features(flow: Float[Tensor, "n 2 h w"], unsure: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 4 h w"]:
+def motion_features(
+    flow: Float[Tensor, "n 2 h w"], unsure: Float[Tensor, "n 1 h w"], dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "n 4 h w"]:
     """What a refinement reads of a flow: itself, how far the way there and back misses, its uncertainty."""
-    return _motion_features(flow, unsure)
+    return _motion_features(flow, unsure, dtype)
 
 
-def _motion_reference(flow: Tensor, unsure: Tensor) -> Tensor:
+def _motion_reference(flow: Tensor, unsure: Tensor, dtype: torch.dtype) -> Tensor:
     missed = flow_length(flow + backward_warp(flow.roll(flow.shape[0] // 2, dims=0), flow))
-    return torch.cat((0.1 * flow, torch.log1p(missed), unsure), dim=1)
+    return torch.cat((0.1 * flow, torch.log1p(missed), unsure), dim=1).to(dtype)
 
 
 def convex_upsampled(
@@ -135,13 +139,15 @@ _expected_flow = inference_operator(
 _looked_up = inference_operator(
     "looked_up",
     _looked_up_reference,
-    lambda scores, flow, radius: scores.new_empty((flow.shape[0], (2 * radius + 1) ** 2, *flow.shape[2:])),
+    lambda scores, flow, radius, dtype: scores.new_empty(
+        (flow.shape[0], (2 * radius + 1) ** 2, *flow.shape[2:]), dtype=dtype
+    ),
     "matching",
 )
 _motion_features = inference_operator(
     "motion_features",
     _motion_reference,
-    lambda flow, unsure: flow.new_empty((flow.shape[0], 4, *flow.shape[2:])),
+    lambda flow, unsure, dtype: flow.new_empty((flow.shape[0], 4, *flow.shape[2:]), dtype=dtype),
     "matching",
 )
 _convex_upsampled = inference_operator(

@@ -109,8 +109,8 @@ class Update(nn.Module):
         unsure: Float[Tensor, "n 1 h w"],
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n d h w"]]:
         """What is added to the flow, and the features that it was read from."""
-        inputs = (scores, near, motion_features(flow, unsure))
-        state = self.body(torch.cat([part.to(near) for part in inputs], dim=1))
+        inputs = (scores.to(near), near, motion_features(flow, unsure, near.dtype))
+        state = self.body(torch.cat(inputs, dim=1))
         return self.last(state).float(), state
 
 
@@ -187,7 +187,7 @@ class Matching(FlowEstimator):
         # Where to look gets no gradient, as in RAFT; the estimates do, through what is added.
         fixed_scores, unsure = both_directions(scores.detach()), unsure.detach()
         for _ in range(self.steps if fine else 1):
-            costs = looked_up(fixed_scores, flow.detach(), _RADIUS)
+            costs = looked_up(fixed_scores, flow.detach(), _RADIUS, near.dtype)
             added, _ = self.update(costs, near, flow.detach(), unsure)
             flow = flow + added
             estimates.append(flow)

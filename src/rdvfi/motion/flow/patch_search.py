@@ -87,18 +87,17 @@ def searched(
             dominant = dominant_shift(source)
         guesses = [resize_flow(flow.float(), size) for flow in (found, guess) if flow is not None]
         shift = torch.cat((dominant[:, :2] * (SCALES[0] / scale), dominant[:, 2:]), dim=1)
-        found = searched_scale(source, guesses, _common(shift, transforms, scale), rounds)
+        found = searched_scale(source, guesses, common_motions(shift, transforms.numbers, scale), rounds)
     assert found is not None
     return found
 
 
-def _common(shift: Float[Tensor, "n 3"], transforms: Transforms, scale: int) -> Float[Tensor, "n g 7"]:
-    """States at the upper left pixel of motions of the whole picture; their slopes hold everywhere."""
-    k, z = transforms.a - 1.0, 0.5 * scale - 0.5  # the middle of that pixel, in pixels of the pictures
-    start = (k * complex(z, z) + transforms.b) / scale
-    penalty = _UNLIKELY * (1.0 - transforms.held)
+def _common_reference(shift: Tensor, transforms: Tensor, scale: int) -> Tensor:
+    whole = torch.cat((shift[:, :2], torch.zeros_like(shift[:, :1]).expand(-1, 4), shift[:, 2:]), dim=1)
+    k, z = Transforms(transforms).a - 1.0, 0.5 * scale - 0.5  # the middle of that pixel, in pixels of the pictures
+    start = (k * complex(z, z) + Transforms(transforms).b) / scale
+    penalty = _UNLIKELY * (1.0 - transforms[..., 4])
     parts = torch.stack((start.real, start.imag, k.real, k.imag, -k.imag, k.real, penalty), dim=2)
-    whole = torch.cat((shift[:, :2], torch.zeros_like(parts[:, 0, :4]), shift[:, 2:]), dim=1)
     return torch.cat((whole[:, None], parts), dim=1)
 
 
@@ -314,6 +313,16 @@ def _gradient(image: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 2 h w"]:
     down = 0.5 * smooth(wide[..., 2:, :] - wide[..., :-2, :], -1)
     return torch.cat((across, down), dim=1)
 
+
+common_motions = inference_operator(
+    "common_motions",
+    _common_reference,
+    lambda shift, transforms, scale: shift.new_empty((shift.shape[0], transforms.shape[1] + 1, 7)),
+    "patch_search",
+    settings={"unlikely": _UNLIKELY},
+)
+"""States at the upper left pixel of motions of the whole picture, whose slopes hold everywhere: of the dominant
+shift at a scale (n, 3), and of transforms of pictures ``scale`` times as large (n, t, 5)."""
 
 searched_scale = inference_operator(
     "searched_scale",

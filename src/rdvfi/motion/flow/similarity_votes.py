@@ -43,22 +43,35 @@ _FITS = 4
 
 @dataclass(frozen=True, eq=False)
 class Transforms:
-    """Similarity transforms ``z -> a z + b`` of pixels from the upper left one, and who agrees.
+    """Similarity transforms ``z -> a z + b`` of pixels from the upper left one, and who agrees."""
 
-    Attributes:
-        a: Turn and scale.
-        b: Shift, in pixels.
-        held: 1 where enough matches agree, else 0.
-    """
+    numbers: Float[Tensor, "n t 5"]
+    """Real and imaginary part of a and of b, and 1 where enough matches agree, else 0."""
 
-    a: Complex64[Tensor, "n t"]
-    b: Complex64[Tensor, "n t"]
-    held: Float[Tensor, "n t"]
+    @classmethod
+    def of(cls, a: Complex64[Tensor, "n t"], b: Complex64[Tensor, "n t"], held: Float[Tensor, "n t"]) -> "Transforms":
+        """Of complex numbers."""
+        return cls(torch.stack((a.real, a.imag, b.real, b.imag, held), dim=2))
+
+    @property
+    def a(self) -> Complex64[Tensor, "n t"]:
+        """Turn and scale."""
+        return torch.complex(self.numbers[..., 0], self.numbers[..., 1])
+
+    @property
+    def b(self) -> Complex64[Tensor, "n t"]:
+        """Shift, in pixels."""
+        return torch.complex(self.numbers[..., 2], self.numbers[..., 3])
+
+    @property
+    def held(self) -> Float[Tensor, "n t"]:
+        """1 where enough matches agree, else 0."""
+        return self.numbers[..., 4]
 
     def inverse(self) -> "Transforms":
         """From the second pictures to the first."""
         a = torch.where(self.a.abs() > 0.5 * _SCALES[0], self.a, torch.ones_like(self.a))
-        return Transforms(1.0 / a, -self.b / a, self.held)
+        return Transforms.of(1.0 / a, -self.b / a, self.held)
 
 
 def voted_transforms(luma: Float[Tensor, "n 1 h w"], flow: Float[Tensor, "n 2 h w"]) -> Transforms:
@@ -72,13 +85,10 @@ def voted_transforms(luma: Float[Tensor, "n 1 h w"], flow: Float[Tensor, "n 2 h 
         Of the first half, then of the second.
     """
     points = find_keypoints(luma)
-    numbers = _votes(points.places, points.descriptors, flow)
-    a, b = (torch.complex(numbers[..., i], numbers[..., i + 1]) for i in (0, 2))
-    return Transforms(a, b, numbers[..., 4])
+    return Transforms(_votes(points.places, points.descriptors, flow))
 
 
 def _reference(places: Tensor, descriptors: Tensor, flow: Tensor) -> Tensor:
-    """Per sample and transform: real and imaginary part of a and of b, and whether it is held."""
     first, second = (KeypointSet(*halves) for halves in zip(places.chunk(2), descriptors.chunk(2), strict=True))
     ends, sure = matched(first, second)
     missed = first.places + sampled(flow.chunk(2)[0], first.places[:, :, None])[:, :, 0] - ends
@@ -87,8 +97,7 @@ def _reference(places: Tensor, descriptors: Tensor, flow: Tensor) -> Tensor:
     votes = (sure > 0.0).float()
     z, w = (torch.view_as_complex(x.contiguous()).gather(1, chosen) for x in (first.places, ends))
     onward = _agreed(z, w, votes)
-    both = [torch.stack((x.a.real, x.a.imag, x.b.real, x.b.imag, x.held), dim=2) for x in (onward, onward.inverse())]
-    return torch.cat(both)
+    return torch.cat((onward.numbers, onward.inverse().numbers))
 
 
 def _agreed(z: Complex64[Tensor, "n k"], w: Complex64[Tensor, "n k"], votes: Float[Tensor, "n k"]) -> Transforms:
@@ -103,7 +112,7 @@ def _agreed(z: Complex64[Tensor, "n k"], w: Complex64[Tensor, "n k"], votes: Flo
         a.append(turn)
         b.append(shift)
         votes = votes - agree
-    return Transforms(torch.cat(a, dim=1), torch.cat(b, dim=1), torch.stack(held, dim=1).float())
+    return Transforms.of(torch.cat(a, dim=1), torch.cat(b, dim=1), torch.stack(held, dim=1).float())
 
 
 def _most_agreed(z: Tensor, w: Tensor, votes: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:

@@ -273,7 +273,7 @@ def _compare(
         x0, y0, x1, y1, fx, fy = corners(column + dx, row + dy, height, width)
         error = bilinear(other, x0, y0, x1, y1, fx, fy, width, 1, inside) - load(own, row, column, width, 1, inside)
         light = bilinear(other + area, x0, y0, x1, y1, fx, fy, width, 1, inside)
-        tl.store(inputs + k * cells, error, mask=inside)
+        tl.store(inputs + k * cells, error.to(inputs.dtype.element_ty), mask=inside)
         by_x += error * load(own + 2 * area, row, column, width, 1, inside)
         by_y += error * load(own + 3 * area, row, column, width, 1, inside)
         square += error * error
@@ -291,7 +291,7 @@ def _compare(
     tl.store(sums + 6 * cells, trust, mask=inside)
     inputs += (STRIDE * STRIDE + 6) * cells
     store_two(inputs, cells, miss_x / (1.0 + missed), miss_y / (1.0 + missed), inside)
-    tl.store(inputs + 2 * cells, tl.log(1.0 + missed), mask=inside)
+    tl.store(inputs + 2 * cells, tl.log(1.0 + missed).to(inputs.dtype.element_ty), mask=inside)
     size = 1.0 + length(u, v)
     store_two(inputs + 5 * cells, cells, u / size, v / size, inside)
     store_two(alternatives + (n * 8 + 6) * cells + y * columns + x, cells, -u, -v, inside)
@@ -405,6 +405,7 @@ def refinement_inputs(
     matrices: Tensor,
     flow: Tensor,
     stride: int,
+    dtype: torch.dtype,
     *,
     sides: dict[int, tuple[int, int]],
     around: int,
@@ -415,7 +416,8 @@ def refinement_inputs(
     surface, matrices = surface.contiguous(), matrices.contiguous()
     n, _, h, w = surface.shape
     rows, columns = h // stride, w // stride
-    sums, inputs = (surface.new_empty((n, c, rows, columns)) for c in (7, stride**2 + 13))
+    sums = surface.new_empty((n, 7, rows, columns))
+    inputs = surface.new_empty((n, stride**2 + 13, rows, columns), dtype=dtype)
     alternatives = surface.new_empty((n, 4, 2, rows, columns))
     grid, windows = programs(n, rows, columns), {"SMALL": sides[stride][0], "LARGE": sides[stride][1]}
     with torch.cuda.device_of(surface):

@@ -160,13 +160,14 @@ def _look_up(
     top += fx * (load(own, y0, x1, width, 1, inside) - top)
     low = load(own, y1, x0, width, 1, inside)
     low += fx * (load(own, y1, x1, width, 1, inside) - low)
-    tl.store(out + ((n * side * side + offset) * height + y) * width + x, top + fy * (low - top), mask=inside)
+    at = out + ((n * side * side + offset) * height + y) * width + x
+    tl.store(at, (top + fy * (low - top)).to(out.dtype.element_ty), mask=inside)
 
 
-def looked_up(scores: Tensor, flow: Tensor, radius: int) -> Tensor:
+def looked_up(scores: Tensor, flow: Tensor, radius: int, dtype: torch.dtype) -> Tensor:
     """See `rdvfi.motion.flow.match_ops.looked_up`."""
     scores, (n, _, h, w) = scores.float().contiguous(), flow.shape
-    out = scores.new_empty((n, (2 * radius + 1) ** 2, h, w))
+    out = scores.new_empty((n, (2 * radius + 1) ** 2, h, w), dtype=dtype)
     with torch.cuda.device_of(scores):
         grid = (*programs(n, h, w), out.shape[1])
         _look_up[grid](scores, flow, out, h, w, *flow.stride(), RADIUS=radius, **TILE)
@@ -199,15 +200,16 @@ def _motion(
     miss_x = u + bilinear(other, x0, y0, x1, y1, fx, fy, flow_y, flow_x, inside)
     miss_y = v + bilinear(other + flow_c, x0, y0, x1, y1, fx, fy, flow_y, flow_x, inside)
     out += n * 4 * area + y * width + x
-    store_two(out, area, 0.1 * u, 0.1 * v, inside)
-    tl.store(out + 2 * area, tl.log(1.0 + length(miss_x, miss_y)), mask=inside)
-    tl.store(out + 3 * area, load(unsure + n * area, y, x, width, 1, inside), mask=inside)
+    kind = out.dtype.element_ty
+    store_two(out, area, (0.1 * u).to(kind), (0.1 * v).to(kind), inside)
+    missed = tl.log(1.0 + length(miss_x, miss_y))
+    store_two(out + 2 * area, area, missed, load(unsure + n * area, y, x, width, 1, inside), inside)
 
 
-def motion_features(flow: Tensor, unsure: Tensor) -> Tensor:
+def motion_features(flow: Tensor, unsure: Tensor, dtype: torch.dtype) -> Tensor:
     """See `rdvfi.motion.flow.match_ops.motion_features`."""
     n, _, h, w = flow.shape
-    unsure, out = unsure.contiguous(), flow.new_empty((n, 4, h, w), dtype=torch.float32)
+    unsure, out = unsure.contiguous(), flow.new_empty((n, 4, h, w), dtype=dtype)
     with torch.cuda.device_of(flow):
         _motion[programs(n, h, w)](flow, unsure, out, n, h, w, *flow.stride(), **TILE)
     return out

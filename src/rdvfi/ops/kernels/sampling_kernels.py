@@ -67,9 +67,9 @@ def length(x, y):
 @triton.jit
 @no_type_check
 def store_two(out, plane, x, y, inside):
-    """Store two values, ``plane`` elements apart."""
-    tl.store(out, x, mask=inside)
-    tl.store(out + plane, y, mask=inside)
+    """Store two values, ``plane`` elements apart, in the type of ``out``."""
+    tl.store(out, x.to(out.dtype.element_ty), mask=inside)
+    tl.store(out + plane, y.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
