@@ -153,6 +153,7 @@ def _launch_flow() -> None:
     _counted(matching, "motion_features", flow, luma, torch.float16)
     _counted(matching, "convex_upsampled", flow, torch.zeros(2, 144, 32, 48), 4)
     _counted(occlusion, "fill_occluded", flow, flow)
+    _counted(occlusion, "return_error", flow, flow)
     _counted(occlusion, "pull_push", pictures, luma)
     _counted(similarity_paths, "similarity_paths", flow, flow, torch.zeros(7))
     maps, fine = torch.zeros(2, 4, 32, 48), torch.zeros(2, 2, 16, 24)

@@ -31,6 +31,8 @@ def test_occluded_flows_agree_with_the_reference() -> None:
     onward = F.interpolate(6.0 * torch.randn(2, 2, 4, 6, generator=draw), (21, 34), mode="bilinear")
     back = -onward
     back[1] = onward[1] + 9.0  # of two scenes: nothing is filled
+    missed = module.return_error(onward.to(kernels.DEVICE), onward.flip(0).to(kernels.DEVICE))
+    torch.testing.assert_close(missed.cpu(), occlusion._return_reference(onward, onward.flip(0)), rtol=0, atol=1e-4)
     got = module.fill_occluded(onward.to(kernels.DEVICE), back.to(kernels.DEVICE), **SETTINGS["fill_occluded"])
     expected = occlusion._fill_reference(onward, back)
     torch.testing.assert_close(got.cpu(), expected, rtol=0, atol=1e-4)

@@ -68,8 +68,11 @@ def _checked(flow: Flow, other: Flow) -> tuple[Bool[Tensor, "b 1 h w"], Bool[Ten
 
 def forward_backward_error(flow: Flow, back: Flow) -> Float[Tensor, "b 1 h w"]:
     """Distance from its start of a point that goes there and back, over what is tolerated."""
-    missed = flow_length(flow + backward_warp(back, flow))
-    return missed / (_TOLERANCE + _RELATIVE * flow_length(flow))
+    return return_error(flow, back) / (_TOLERANCE + _RELATIVE * flow_length(flow))
+
+
+def _return_reference(there: Tensor, back: Tensor) -> Tensor:
+    return flow_length(there + backward_warp(back, there))
 
 
 def pull_push(maps: Float[Tensor, "b c h w"], valid: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b c h w"]:
@@ -98,6 +101,14 @@ def _pull_push_reference(maps: Tensor, valid: Tensor) -> Tensor:
 def _halved(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hs ws"]:
     return F.avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False)
 
+
+return_error = inference_operator(
+    "return_error",
+    _return_reference,
+    lambda there, back: there.new_empty((there.shape[0], 1, *there.shape[2:])),
+    "occlusion",
+)
+"""Pixels by which a point that goes one way by ``there`` (n, 2, h, w) and back by ``back`` misses its start."""
 
 PYRAMID = {"levels": _LEVELS, "enough": _ENOUGH}
 _pull_push = inference_operator(

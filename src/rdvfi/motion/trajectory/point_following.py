@@ -19,11 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.geometry import flow_length
 from rdvfi.interfaces import Basis
 from rdvfi.motion.trajectory.flow_fields import Fields, KnotTrajectory, Once, check_reach
+from rdvfi.ops.occlusion import return_error
 from rdvfi.ops.paths import flows_at, follow
-from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flows, Times, short_repr
 
 FOLLOWED = 2
@@ -115,6 +114,4 @@ class Steps:
 
 def forward_backward_error(there: Fields, back: Fields) -> Float[Tensor, "b k 1 h w"]:
     """Pixels by which a point that goes one step and returns misses where it was."""
-    b, k = there.shape[:2]
-    returned = backward_warp(back.flatten(0, 1), there.flatten(0, 1)).unflatten(0, (b, k))
-    return flow_length(there + returned)
+    return return_error(there.flatten(0, 1), back.flatten(0, 1)).unflatten(0, there.shape[:2])

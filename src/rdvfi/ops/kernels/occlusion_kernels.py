@@ -46,6 +46,31 @@ def _check(flow, out, samples, height, width, tolerance, relative, BLOCK_Y: tl.c
 
 @triton.jit
 @no_type_check
+def _return(there, back, out, height, width, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
+    """Pixels by which the way there and back misses."""
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    area = height * width
+    there, back = there + n * 2 * area, back + n * 2 * area
+    u, v = load(there, y, x, width, 1, inside), load(there + area, y, x, width, 1, inside)
+    x0, y0, x1, y1, fx, fy = corners(x + u, y + v, height, width)
+    u += bilinear(back, x0, y0, x1, y1, fx, fy, width, 1, inside)
+    v += bilinear(back + area, x0, y0, x1, y1, fx, fy, width, 1, inside)
+    tl.store(out + n * area + y * width + x, length(u, v), mask=inside)
+
+
+def return_error(there: Tensor, back: Tensor) -> Tensor:
+    """See `rdvfi.ops.occlusion.return_error`."""
+    there, back = there.float().contiguous(), back.float().contiguous()
+    n, _, h, w = there.shape
+    out = there.new_empty((n, 1, h, w))
+    if out.numel():
+        with torch.cuda.device_of(out):
+            _return[programs(n, h, w)](there, back, out, h, w, **TILE)
+    return out
+
+
+@triton.jit
+@no_type_check
 def _shrink(
     maps,
     valid,
