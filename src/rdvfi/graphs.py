@@ -103,6 +103,8 @@ class Watch:
         places = {x.device.type for x in given}, {x.device.type for x in made}
         if func.name() in ("aten::_to_copy", "aten::copy_") and {"cpu", self._device} <= places[0] | places[1]:
             return "copies between the CPU and the device"
+        if self._device in places[0] and any(x.device.type == "cpu" and x.dim() > 0 for x in given):
+            return "reads a tensor of the CPU"
         return None
 
 
@@ -132,7 +134,10 @@ class _Calls(TorchFunctionMode):
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func in (torch.tensor, torch.as_tensor, Tensor.new_tensor) and not isinstance(args[-1], Tensor):
+        made_of = args[-1] if args else None
+        if func in (torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor) and not isinstance(
+            made_of, Tensor
+        ):
             self._watch.copied(f"torch.{func.__name__}", result)
         return result
 
