@@ -134,9 +134,9 @@ def bars(
     most = max(1, max(h, w) // widest) + soft
     lines, out = first.new_zeros((b, 4, 3, most), dtype=torch.float32), first.new_empty((b, 4), dtype=torch.int64)
     with torch.cuda.device_of(first):
-        arguments = (first, last, lines, h, w, *first.stride(), *last.stride(), most)
-        limits = (within, mean_within, equal, background)
-        _lines[most, 4, b](*arguments, *limits, WIDEST=widest, SOFT=soft, SAMPLES=samples, BLOCK=2 * samples)
+        arguments = [first, last, lines, h, w, *first.stride(), *last.stride(), most]
+        arguments += [within, mean_within, equal, background]
+        _lines[most, 4, b](*arguments, WIDEST=widest, SOFT=soft, SAMPLES=samples, BLOCK=2 * samples)
         block = triton.next_power_of_2(most - soft + 1)
         _runs[4, b](lines, out, h, w, most, edge, WIDEST=widest, SOFT=soft, BLOCK=block)
     return out

@@ -126,7 +126,8 @@ def denoiser_inputs(
     given = [x.contiguous() for x in (noisy, latent0, latent1)]
     given += [x.float().contiguous() for x in (flows, candidates, mismatches, arrived, times, sigma)]
     with torch.cuda.device_of(noisy):
-        _inputs[programs(b * n, h, w)](*given, out, n, h, w, CHANNELS=c, CANDIDATES=count, **TILE)
+        arguments = [*given, out, n, h, w]
+        _inputs[programs(b * n, h, w)](*arguments, CHANNELS=c, CANDIDATES=count, **TILE)
     return out
 
 
@@ -249,5 +250,6 @@ def mismatches(latent0: Tensor, latent1: Tensor, candidates: Tensor) -> Tensor:
     out = candidates.new_empty((b, n, count, h, w), dtype=torch.float32)
     given = [latent0.contiguous(), latent1.contiguous(), candidates.float().contiguous()]
     with torch.cuda.device_of(latent0):
-        _mismatch[programs(b * n * count, h, w)](*given, out, n * count, h, w, CHANNELS=c, **TILE)
+        arguments = [*given, out, n * count, h, w]
+        _mismatch[programs(b * n * count, h, w)](*arguments, CHANNELS=c, **TILE)
     return out

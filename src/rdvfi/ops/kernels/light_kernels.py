@@ -126,7 +126,8 @@ def light_gain(
     means, gain, sizes = given[0].new_empty((b, 3, h, w)), given[0].new_empty((b, 1, h, w)), given[0].new_empty(b)
     out, grid = torch.empty_like(gain), programs(b, h, w)
     with torch.cuda.device_of(means):
-        _rows[grid](*given, means, h, w, side, **TILE)
+        arguments = [*given, means, h, w, side]
+        _rows[grid](*arguments, **TILE)
         _gain[grid](means, gain, h, w, side, floor, prior, *certain, **TILE)
         _mean_size[b,](gain, sizes, h * w, BLOCK=1024)
         _seen[-(-h * w // 1024), b](gain, sizes, out, h * w, *seen, BLOCK=1024)
@@ -217,7 +218,8 @@ def explained(
     differences, maps, means = (given[0].new_empty(s) for s in ((b, 2, h, w), (b, 4, h, w), (b, 4)))
     out, grid = given[0].new_empty(b), programs(b, h, w)
     with torch.cuda.device_of(trust):
-        _differences[grid](*given, differences, h, w, **TILE)
+        arguments = [*given, differences, h, w]
+        _differences[grid](*arguments, **TILE)
         _changes[grid](differences, trust, maps, h, w, *changed, SIDE=side, **TILE)
         _mean_size[4 * b,](maps, means, h * w, BLOCK=1024)
         block = triton.next_power_of_2(b)

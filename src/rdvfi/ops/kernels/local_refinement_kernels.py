@@ -380,10 +380,13 @@ def surface(images: Tensor, *, cell: int, luma: tuple[float, float, float], floo
     moments = images.new_empty((2, n, 2, h // cell, w // cell), dtype=torch.float32)
     out = images.new_empty((n, 4, h, w), dtype=torch.float32)
     grid, size = programs(n, h // cell, w // cell), (h, w, *images.stride())
+    small = (h // cell, w // cell)
     with torch.cuda.device_of(images):
-        _moments[grid](images, moments[0], *size, *luma, CELL=cell, **TILE)
-        _window[programs(2 * n, h // cell, w // cell)](*moments, h // cell, w // cell, SIDE=3, **TILE)
-        _surface[programs(n, h, w)](images, moments[1], out, *size, *luma, floor, CELL=cell, **TILE)
+        arguments = [images, moments[0], *size, *luma]
+        _moments[grid](*arguments, CELL=cell, **TILE)
+        _window[programs(2 * n, *small)](moments[0], moments[1], *small, SIDE=3, **TILE)
+        arguments = [images, moments[1], out, *size, *luma, floor]
+        _surface[programs(n, h, w)](*arguments, CELL=cell, **TILE)
     return out
 
 
@@ -421,8 +424,8 @@ def refinement_inputs(
     alternatives = surface.new_empty((n, 4, 2, rows, columns))
     grid, windows = programs(n, rows, columns), {"SMALL": sides[stride][0], "LARGE": sides[stride][1]}
     with torch.cuda.device_of(surface):
-        arguments = (surface, flow, sums, inputs, alternatives, n, h, w, *flow.stride())
+        arguments = [surface, flow, sums, inputs, alternatives, n, h, w, *flow.stride()]
         _compare[grid](*arguments, STRIDE=stride, **TILE)
-        arguments = (sums, matrices, flow, inputs, alternatives, rows, columns, *flow.stride(), damping, longest)
+        arguments = [sums, matrices, flow, inputs, alternatives, rows, columns, *flow.stride(), damping, longest]
         _steps[grid](*arguments, STRIDE=stride, AROUND=around, **windows, **TILE)
     return inputs, alternatives

@@ -78,7 +78,7 @@ def rotated_tokens(x: Tensor, step: float, *, longest: float, shortest: float) -
     rates = (2.0 * pi / longest, log(longest / shortest))
     with torch.cuda.device_of(x):
         grid, channels = (-(-h * w // _TOKENS), n * k), triton.next_power_of_2(c // 2)
-        arguments = (x, out, k, h, w, *x.stride(), float(step), *rates)
+        arguments = [x, out, k, h, w, *x.stride(), float(step), *rates]
         _rotate[grid](*arguments, HALF=c // 2, CHANNELS=channels, TOKENS=_TOKENS)
     return out
 
