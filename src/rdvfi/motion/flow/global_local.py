@@ -121,7 +121,8 @@ class GlobalLocal(FlowEstimator):
         flow = self._refined(images).flows[-1]
         if self.patch_rounds:
             flow = searched(images, flow, rounds=self.patch_rounds)
-        flow = torch.where(F.avg_pool2d(static_bars(images), 2).repeat(2, 1, 1, 1) > 0.99, 0.0, flow)
+        still = F.avg_pool2d(static_bars(images), 2) > 0.99
+        flow = flow.unflatten(0, (2, -1)).masked_fill(still, 0.0).flatten(0, 1)
         onward, back = resize_flow(flow, (images.shape[-2], images.shape[-1]))[..., :h, :w].chunk(2)
         return onward, back
 
