@@ -106,6 +106,6 @@ def test_what_no_graph_can_hold_is_found_or_fails(planted: Callable[[torch.Tenso
 
 @pytest.mark.usefixtures("as_on_cuda")
 def test_a_classical_coarse_flow_is_named() -> None:
-    model = _built("rdvfi_s1", "coarse=matched-dis").half()
+    model = _built("rdvfi_s", "coarse=matched-dis")
     estimate = _traced(model, torch.float16)["estimate"]
     assert estimate.found == ["rdvfi::matched_dis_flow works outside of the device"]
