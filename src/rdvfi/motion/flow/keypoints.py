@@ -197,10 +197,10 @@ def _towards(
     """How much each gradient counts for each direction."""
     x, y = gradients.split(1, dim=-1)
     length = (x * x + y * y).clamp(min=1e-12).sqrt()
-    share = ((gradients / length) @ directions).clamp(min=0.0)
+    share = ((gradients / length) @ directions).clamp_(min=0.0)
     for _ in range(sharpness):  # `pow` takes several times as long
-        share = share * share
-    return length * share
+        share.mul_(share)
+    return share.mul_(length)
 
 
 def _square(use: str, points: Tensor) -> Float[Tensor, "s 2"]:
