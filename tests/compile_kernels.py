@@ -30,11 +30,14 @@ from rdvfi.ops.kernels import occlusion_kernels as occlusion
 from rdvfi.ops.kernels import overlay_kernels as overlay
 from rdvfi.ops.kernels import padding_kernels as padding
 from rdvfi.ops.kernels import patch_search_kernels as patch_search
+from rdvfi.ops.kernels import patch_states_kernels as patch_states
 from rdvfi.ops.kernels import paths_kernels as paths
+from rdvfi.ops.kernels import plates_kernels as plates
 from rdvfi.ops.kernels import render_kernels as render
 from rdvfi.ops.kernels import similarity_paths_kernels as similarity_paths
 from rdvfi.ops.kernels import similarity_votes_kernels as similarity_votes
 from rdvfi.ops.kernels import splat_kernels as splat
+from rdvfi.ops.kernels import surface_kernels as surface
 from rdvfi.ops.kernels import warp_kernels as warp
 
 AMPERE, HOPPER = (GPUTarget("cuda", capability, 32) for capability in (80, 90))
@@ -141,7 +144,7 @@ def _launch_flow() -> None:
     _counted(bars, "fill_bars", pictures, torch.zeros(2, 4, dtype=torch.int64))
     _counted(bars, "static_bars", pictures)
     _counted(overlay, "overlay", pictures, pictures, flow, flow)
-    _counted(overlay, "plates", pictures, pictures, luma, flow, flow)
+    _counted(plates, "plates", pictures, pictures, luma, flow, flow)
     _counted(light, "light_gain", pictures, pictures, luma, 7)
     _counted(light, "explained", pictures, pictures, pictures, pictures, luma, luma)
     _counted(dominant_shift, "dominant_shift", luma)
@@ -157,12 +160,12 @@ def _launch_flow() -> None:
     _counted(occlusion, "pull_push", pictures, luma)
     _counted(similarity_paths, "similarity_paths", flow, flow, torch.zeros(7))
     maps, fine = torch.zeros(2, 4, 32, 48), torch.zeros(2, 2, 16, 24)
-    _counted(local_refinement, "surface", pictures)
+    _counted(surface, "surface", pictures)
     _counted(local_refinement, "refinement_windows", maps, 2)
     _counted(local_refinement, "refinement_inputs", maps, torch.zeros(2, 6, 16, 24), fine, 2, torch.float16)
     _counted(keypoints, "keypoints", luma)
     _counted(similarity_votes, "similarity_votes", torch.zeros(2, 300, 2), torch.zeros(2, 300, 128), flow)
-    _counted(patch_search, "common_motions", torch.zeros(2, 3), torch.zeros(2, 3, 5), 4)
+    _counted(patch_states, "common_motions", torch.zeros(2, 3), torch.zeros(2, 3, 5), 4)
     _counted(patch_search, "searched_scale", luma, [flow, flow], torch.zeros(2, 4, 7), 2)
 
 

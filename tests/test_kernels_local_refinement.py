@@ -10,6 +10,7 @@ from rdvfi.motion.flow import gauss_newton, local_refinement
 from rdvfi.ops.inference import SETTINGS
 
 module = kernels.load("local_refinement")
+surface = kernels.load("surface")
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,7 @@ def _images(h: int, w: int) -> Tensor:
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_surfaces_agree_with_the_reference(h: int, w: int, channels_last: bool) -> None:
     images = _images(h, w).contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-    got = module.surface(images.to(kernels.DEVICE), **SETTINGS["surface"]).cpu()
+    got = surface.surface(images.to(kernels.DEVICE), **SETTINGS["surface"]).cpu()
     torch.testing.assert_close(got, gauss_newton._surface_reference(images), rtol=0, atol=1e-4)
 
 

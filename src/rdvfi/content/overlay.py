@@ -250,7 +250,7 @@ _plates = inference_operator(
     "plates",
     _plates_reference,
     lambda img0, img1, mask, onward, back: img0.new_empty((img0.shape[0], 2, *img0.shape[1:])),
-    "overlay",
+    "plates",
     launches=18,
     settings={"edge": _EDGE, **PYRAMID},
 )

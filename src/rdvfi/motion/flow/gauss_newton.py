@@ -80,7 +80,7 @@ _surface = inference_operator(
     "surface",
     _surface_reference,
     lambda images: images.new_empty((images.shape[0], 4, *images.shape[2:])),
-    "local_refinement",
+    "surface",
     launches=3,
     settings={"cell": _CELL, "luma": _LUMA, "floor": _FLOOR},
 )

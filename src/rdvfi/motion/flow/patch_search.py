@@ -318,7 +318,7 @@ common_motions = inference_operator(
     "common_motions",
     _common_reference,
     lambda shift, transforms, scale: shift.new_empty((shift.shape[0], transforms.shape[1] + 1, 7)),
-    "patch_search",
+    "patch_states",
     settings={"unlikely": _UNLIKELY},
 )
 """States at the upper left pixel of motions of the whole picture, whose slopes hold everywhere: of the dominant

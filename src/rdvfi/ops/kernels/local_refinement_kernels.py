@@ -1,8 +1,8 @@
 """What a refinement of the coarse flow reads, on CUDA: the kernels of `rdvfi.motion.flow.local_refinement`.
 
-Three launches make the normalised pictures, two the least-squares windows of a stride, and two all that is
-read at a flow: one compares the pictures along it, pixel by pixel, and leaves sums per cell; one takes the
-means of cells around each and solves for the steps.
+Two launches make the least-squares windows of a stride, and two all that is read at a flow: one compares the
+pictures along it, pixel by pixel, and leaves sums per cell; one takes the means of cells around each and solves
+for the steps.
 
 Per pixel the comparison loads 8 values of the flow, 8 of the target and 4 of the source, about 60
 operations; per cell the windows load 49 x 5 + 9 x 2 sums, about 400. Floor in memory, float32: 16 bytes a
@@ -28,126 +28,6 @@ from rdvfi.ops.kernels.sampling_kernels import (
     store_two,
     tile,
 )
-
-
-@triton.jit
-@no_type_check
-def _light(image, y, x, height, width, image_c, image_y, image_x, red, green, blue, inside):
-    r = load(image, y, x, image_y, image_x, inside)
-    g = load(image + image_c, y, x, image_y, image_x, inside)
-    return red * r + green * g + blue * load(image + 2 * image_c, y, x, image_y, image_x, inside)
-
-
-@triton.jit
-@no_type_check
-def _moments(
-    image,
-    out,
-    height,
-    width,
-    image_n,
-    image_c,
-    image_y,
-    image_x,
-    red,
-    green,
-    blue,
-    CELL: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
-    """Mean brightness of cells, and mean of its square."""
-    n, y, x, inside = tile(height // CELL, width // CELL, BLOCK_Y, BLOCK_X)
-    image += n * image_n
-    mean = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
-    square = mean
-    for k in range(CELL * CELL):
-        light = _light(
-            image, y * CELL + k // CELL, x * CELL + k % CELL, height, width,
-            image_c, image_y, image_x, red, green, blue, inside,
-        )  # fmt: skip
-        mean += light
-        square += light * light
-    area = (height // CELL) * (width // CELL)
-    out += n * 2 * area + y * (width // CELL) + x
-    tl.store(out, mean / (CELL * CELL), mask=inside)
-    tl.store(out + area, square / (CELL * CELL), mask=inside)
-
-
-@triton.jit
-@no_type_check
-def _window(maps, out, height, width, SIDE: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
-    """Means of windows of contiguous planes; borders are replicated."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
-    maps += n * height * width
-    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
-    for k in range(SIDE * SIDE):
-        total += pixel(maps, y + k // SIDE - SIDE // 2, x + k % SIDE - SIDE // 2, height, width, inside)
-    tl.store(out + (n * height + y) * width + x, total / (SIDE * SIDE), mask=inside)
-
-
-@triton.jit
-@no_type_check
-def _normalised(
-    image, moments, y, x, height, width, image_c, image_y, image_x, red, green, blue, floor, inside, CELL: tl.constexpr
-):
-    """Brightness without its local mean, over its local deviation; and as it is. Borders are replicated."""
-    y = tl.minimum(tl.maximum(y, 0), height - 1)
-    x = tl.minimum(tl.maximum(x, 0), width - 1)
-    light = _light(image, y, x, height, width, image_c, image_y, image_x, red, green, blue, inside)
-    rows, columns = height // CELL, width // CELL
-    x0, y0, x1, y1, fx, fy = corners((x + 0.5) / CELL - 0.5, (y + 0.5) / CELL - 0.5, rows, columns)
-    mean = bilinear(moments, x0, y0, x1, y1, fx, fy, columns, 1, inside)
-    square = bilinear(moments + rows * columns, x0, y0, x1, y1, fx, fy, columns, 1, inside)
-    variance = tl.maximum(square - mean * mean, 0.0) + floor * floor
-    return (light - mean) / tl.sqrt(variance), light
-
-
-@triton.jit
-@no_type_check
-def _surface(
-    image,
-    moments,
-    out,
-    height,
-    width,
-    image_n,
-    image_c,
-    image_y,
-    image_x,
-    red,
-    green,
-    blue,
-    floor,
-    CELL: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
-    """Normalised brightness, brightness, and the gradient of the first."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
-    image += n * image_n
-    moments += n * 2 * (height // CELL) * (width // CELL)
-    area = height * width
-    out += n * 4 * area + y * width + x
-    value, light = _normalised(
-        image, moments, y, x, height, width, image_c, image_y, image_x, red, green, blue, floor, inside, CELL
-    )
-    left, _ = _normalised(
-        image, moments, y, x - 1, height, width, image_c, image_y, image_x, red, green, blue, floor, inside, CELL
-    )
-    right, _ = _normalised(
-        image, moments, y, x + 1, height, width, image_c, image_y, image_x, red, green, blue, floor, inside, CELL
-    )
-    above, _ = _normalised(
-        image, moments, y - 1, x, height, width, image_c, image_y, image_x, red, green, blue, floor, inside, CELL
-    )
-    below, _ = _normalised(
-        image, moments, y + 1, x, height, width, image_c, image_y, image_x, red, green, blue, floor, inside, CELL
-    )
-    tl.store(out, value, mask=inside)
-    tl.store(out + area, light, mask=inside)
-    tl.store(out + 2 * area, 0.5 * (right - left), mask=inside)
-    tl.store(out + 3 * area, 0.5 * (below - above), mask=inside)
 
 
 @triton.jit
@@ -372,22 +252,6 @@ def _steps(
     store_two(alternatives + 4 * cells, cells, au, av, inside)
     near = 1.0 + length(au, av)
     store_two(inputs + 9 * cells, cells, au / near, av / near, inside)
-
-
-def surface(images: Tensor, *, cell: int, luma: tuple[float, float, float], floor: float) -> Tensor:
-    """See `rdvfi.motion.flow.gauss_newton.Surface.of`."""
-    n, _, h, w = images.shape
-    moments = images.new_empty((2, n, 2, h // cell, w // cell), dtype=torch.float32)
-    out = images.new_empty((n, 4, h, w), dtype=torch.float32)
-    grid, size = programs(n, h // cell, w // cell), (h, w, *images.stride())
-    small = (h // cell, w // cell)
-    with torch.cuda.device_of(images):
-        arguments = [images, moments[0], *size, *luma]
-        _moments[grid](*arguments, CELL=cell, **TILE)
-        _window[programs(2 * n, *small)](moments[0], moments[1], *small, SIDE=3, **TILE)
-        arguments = [images, moments[1], out, *size, *luma, floor]
-        _surface[programs(n, h, w)](*arguments, CELL=cell, **TILE)
-    return out
 
 
 def refinement_windows(surface: Tensor, stride: int, *, sides: dict[int, tuple[int, int]]) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,11 @@
 """Overlays on CUDA: the kernels of `rdvfi.content.overlay`.
 
-Seventeen launches find the mask, fourteen lift it off (twelve of them `rdvfi.ops.kernels.occlusion_kernels`).
-The motion of the surroundings takes a program instance per cell of 16x16 pixels; its median is the value of
-the right rank among up to 121 cells, 15,000 comparisons. Windows over pixels are read directly, up to 49
-taps, but for the one of 21 by 21, which takes a pass per dimension; wide ones work on a quarter of the size.
-Maps are of motion size, 448x256: half a megabyte each, in the caches. Per pixel about 60 loads of pictures
-and 130 of maps; floor: two pictures and two flows read, mask and motions written, 60 bytes a pixel.
+Seventeen launches find the mask. The motion of the surroundings takes a program instance per cell of 16x16
+pixels; its median is the value of the right rank among up to 121 cells, 15,000 comparisons. Windows over pixels
+are read directly, up to 49 taps, but for the one of 21 by 21, which takes a pass per dimension; wide ones work on
+a quarter of the size. Maps are of motion size, 448x256: half a megabyte each, in the caches. Per pixel about 60
+loads of pictures and 130 of maps; floor: two pictures and two flows read, mask and motions written, 60 bytes a
+pixel.
 """
 
 from typing import no_type_check
@@ -15,7 +15,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.occlusion_kernels import pull_push
 from rdvfi.ops.kernels.sampling_kernels import (
     TILE,
     bilinear,
@@ -216,7 +215,7 @@ def _certain(
 
 @triton.jit
 @no_type_check
-def _window(
+def window(
     maps,
     factor,
     out,
@@ -341,18 +340,18 @@ def overlay(
     possible, pooled, held = images.new_empty((b, 2, h, w)), *(images.new_empty((b, 1, *small)) for _ in range(2))
     grid, coarse = programs(b, h, w), programs(b, *small)
 
-    def window(maps: Tensor, factor: Tensor, out: Tensor, side: int, share: float, largest: bool, both: bool) -> None:
+    def read(maps: Tensor, factor: Tensor, out: Tensor, side: int, share: float, largest: bool, both: bool) -> None:
         size = (maps.shape[-2], maps.shape[-1])
         arguments = (maps, factor, out, *size, maps.stride(0), factor.stride(0), share)
-        _window[programs(b, *size)](*arguments, LARGEST=largest, BOTH=both, SIDE=side, **TILE)
+        window[programs(b, *size)](*arguments, LARGEST=largest, BOTH=both, SIDE=side, **TILE)
 
     def widest_held(mask: Tensor, side: int, *, mean: bool) -> Tensor:
         """What the windows within reach of a cell hold of a mask, at most."""
         _pool[coarse](mask, pooled, h, w, CELL=4, **TILE)
         cells, ones = side // 8 * 2 + 1, images.new_ones((1, 1, *small)).expand(b, 1, *small)
         if mean:
-            window(pooled, ones, held, cells, -1.0, False, False)
-        window(held if mean else pooled, ones, pooled if mean else held, cells, 0.0, True, False)
+            read(pooled, ones, held, cells, -1.0, False, False)
+        read(held if mean else pooled, ones, pooled if mean else held, cells, 0.0, True, False)
         return pooled if mean else held
 
     with torch.cuda.device_of(images):
@@ -363,68 +362,13 @@ def overlay(
         _compare[grid](*arguments, **TILE)
         _along_rows[grid](maps, one, h, w, SIDE=around, **TILE)
         _certain[grid](one, maps, possible, h, w, solid, certain, SIDE=around, **TILE)
-        window(possible[:, 1:], possible, one, 7, seeds, False, False)
-        window(one, possible, two, 5, 0.0, True, False)
-        window(two, possible, one, 5, 0.2, False, False)
+        read(possible[:, 1:], possible, one, 7, seeds, False, False)
+        read(one, possible, two, 5, 0.0, True, False)
+        read(two, possible, one, 5, 0.2, False, False)
         near = widest_held(one, group[0], mean=True)
         _near[grid](near, one, maps, core, h, w, *small, group[1], faint, FAINT=False, **TILE)
         near = widest_held(core, reach, mean=False)
         _near[grid](near, one, maps, possible, h, w, *small, 0.0, faint, FAINT=True, **TILE)
-        window(possible[:, 1:], possible, two, 3, 0.0, True, False)
-        window(two, core, mask, 5, 0.15, False, True)
+        read(possible[:, 1:], possible, two, 3, 0.0, True, False)
+        read(two, core, mask, 5, 0.15, False, True)
     return mask, motions
-
-
-@triton.jit
-@no_type_check
-def _plate(
-    images,
-    flows,
-    near,
-    plates,
-    known,
-    pairs,
-    height,
-    width,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
-    """What the other frame shows where an overlay is near, and where it shows it."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
-    area = height * width
-    here = y * width + x
-    other = images + (n + pairs) % (2 * pairs) * 3 * area
-    flows += n * 2 * area
-    u, v = load(flows, y, x, width, 1, inside), load(flows + area, y, x, width, 1, inside)
-    x0, y0, x1, y1, fx, fy = corners(x + u, y + v, height, width)
-    near += n % pairs * area
-    covered = bilinear(near, x0, y0, x1, y1, fx, fy, width, 1, inside) > 0.05
-    own = load(near, y, x, width, 1, inside)
-    tl.store(known + n * area + here, tl.where(covered, 1.0 - own, 1.0), mask=inside)
-    for c in tl.static_range(3):
-        seen = bilinear(other + c * area, x0, y0, x1, y1, fx, fy, width, 1, inside)
-        plain = load(images + (n * 3 + c) * area, y, x, width, 1, inside)
-        tl.store(plates + (n * 3 + c) * area + here, tl.where(own > 0.5, seen, plain), mask=inside)
-
-
-def plates(
-    img0: Tensor,
-    img1: Tensor,
-    mask: Tensor,
-    onward: Tensor,
-    back: Tensor,
-    *,
-    edge: int,
-    levels: int,
-    enough: float,
-) -> Tensor:
-    """See `rdvfi.content.overlay.make_plates`."""
-    images, flows = torch.cat((img0, img1)).float(), torch.cat((onward, back)).float()
-    (n, _, h, w), mask = images.shape, mask.float().contiguous()
-    near, made, known = torch.empty_like(mask), torch.empty_like(images), images.new_empty((n, 1, h, w))
-    ones = images.new_ones((1, 1, h, w))
-    with torch.cuda.device_of(images):
-        arguments = (mask, ones, near, h, w, mask.stride(0), 0, 0.0)
-        _window[programs(n // 2, h, w)](*arguments, LARGEST=True, BOTH=False, SIDE=edge, **TILE)
-        _plate[programs(n, h, w)](images, flows, near, made, known, n // 2, h, w, **TILE)
-    return torch.stack(pull_push(made, known, levels=levels, enough=enough).chunk(2), dim=1)

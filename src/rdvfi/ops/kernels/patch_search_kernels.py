@@ -22,53 +22,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import TILE, bilinear, corners, load, pixel, programs, tile
+from rdvfi.ops.kernels.patch_states_kernels import (
+    deviation,
+    fit,
+    flow_of,
+    load_state,
+    outside_share,
+    seen_by,
+    slopes,
+    total_of,
+)
+from rdvfi.ops.kernels.sampling_kernels import TILE, pixel, programs
 
 _PATCHES = 8
 """Patches of one program instance."""
-
-
-@triton.jit
-@no_type_check
-def _total(x):
-    return tl.reduce(x, 1, tl.standard._sum_combine)
-
-
-@triton.jit
-@no_type_check
-def _seen(image, centre_x, centre_y, x, y, u, v, ux, vx, uy, vy, height, width, inside):
-    """A picture where patches (p, 1) lead their pixels (1, k)."""
-    to_x = centre_x + u + (1.0 + ux) * x + uy * y
-    to_y = centre_y + v + vx * x + (1.0 + vy) * y
-    x0, y0, x1, y1, fx, fy = corners(to_x, to_y, height, width)
-    return bilinear(image, x0, y0, x1, y1, fx, fy, width, 1, inside)
-
-
-@triton.jit
-@no_type_check
-def _deviation(error, count):
-    """Standard deviation of the errors of each patch."""
-    mean = _total(error) / count
-    return tl.sqrt(tl.maximum(_total(error * error) / count - mean * mean, 1e-4))
-
-
-@triton.jit
-@no_type_check
-def _outside(centre_x, centre_y, u, v, height, width, SIDE: tl.constexpr):
-    """The share of a patch that has left the picture, by its centre."""
-    x = tl.abs(centre_x + u - (width - 1.0) / 2.0) - width / 2.0
-    y = tl.abs(centre_y + v - (height - 1.0) / 2.0) - height / 2.0
-    return tl.minimum(tl.maximum(tl.maximum(x, y) / SIDE + 0.5, 0.0), 1.0)
-
-
-@triton.jit
-@no_type_check
-def _state(at, count, inside):
-    """The seven values of states that lie ``count`` apart."""
-    u, v = tl.load(at, mask=inside, other=0.0), tl.load(at + count, mask=inside, other=0.0)
-    ux, vx = tl.load(at + 2 * count, mask=inside, other=0.0), tl.load(at + 3 * count, mask=inside, other=0.0)
-    uy, vy = tl.load(at + 4 * count, mask=inside, other=0.0), tl.load(at + 5 * count, mask=inside, other=0.0)
-    return u, v, ux, vx, uy, vy, tl.load(at + 6 * count, mask=inside, other=0.0)
 
 
 @triton.jit
@@ -108,7 +75,7 @@ def _start(
     column = tl.minimum(tl.maximum(p % columns + dx, 0), columns - 1)
     guess = tl.where(k < OWN, k // 2, 0) * STILL
     at = starts + (guess * samples + n) * 7 * count + row * columns + column
-    u, v, ux, vx, uy, vy, penalty = _state(at, count, inside)
+    u, v, ux, vx, uy, vy, penalty = load_state(at, count, inside)
     u -= STRIDE * (dx * ux + dy * uy)
     v -= STRIDE * (dx * vx + dy * vy)
     if STILL:
@@ -135,47 +102,6 @@ def _start(
         )
         penalty = tl.where(whole, tl.load(at + 6), penalty)
     return u, v, ux, vx, uy, vy, penalty
-
-
-@triton.jit
-@no_type_check
-def _fit(
-    flow,
-    out,
-    samples,
-    height,
-    width,
-    columns,
-    rows,
-    flow_n,
-    flow_c,
-    flow_y,
-    flow_x,
-    BEYOND: tl.constexpr,
-    STRIDE: tl.constexpr,
-    SIDE: tl.constexpr,
-    PATCHES: tl.constexpr,
-):
-    """The affine flow of every patch by least squares; slopes are taken over twice its side."""
-    count = rows * columns
-    n = tl.program_id(1).to(tl.int64)
-    p = (tl.program_id(0) * PATCHES + tl.arange(0, PATCHES))[:, None]
-    inside = p < count
-    wide: tl.constexpr = SIDE + 2 * BEYOND
-    k = tl.arange(0, wide * wide)[None, :]
-    i, j = k // wide, k % wide
-    y = tl.minimum(tl.maximum(p // columns * STRIDE - BEYOND + i, 0), height - 1)
-    x = tl.minimum(tl.maximum(p % columns * STRIDE - BEYOND + j, 0), width - 1)
-    dx, dy = j - (wide - 1) / 2.0, i - (wide - 1) / 2.0
-    squares: tl.constexpr = wide * (wide * wide - 1) / 12.0  # of one line's places
-    middle = tl.where((tl.abs(dx) < SIDE / 2.0) & (tl.abs(dy) < SIDE / 2.0), 1.0 / (SIDE * SIDE), 0.0)
-    at = out + n * 7 * count + p
-    for c in tl.static_range(2):
-        value = load(flow + n * flow_n + c * flow_c, y, x, flow_y, flow_x, inside)
-        tl.store(at + c * count, _total(value * middle)[:, None], mask=inside)
-        tl.store(at + (2 + c) * count, (_total(value * dx) / (squares * wide))[:, None], mask=inside)
-        tl.store(at + (4 + c) * count, (_total(value * dy) / (squares * wide))[:, None], mask=inside)
-    tl.store(at + 6 * count, tl.full((PATCHES, 1), 0.0, tl.float32), mask=inside)
 
 
 @triton.jit
@@ -222,15 +148,15 @@ def _costs(
     other = image + (n + samples // 2) % samples * height * width
     here = pixel(own, top[:, None] + i, left[:, None] + j, height, width, inside[:, None])
     x, y = j - (SIDE - 1) / 2.0, i - (SIDE - 1) / 2.0
-    seen = _seen(
+    seen = seen_by(
         other, centre_x[:, None], centre_y[:, None], x, y, u[:, None], v[:, None],
         ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, inside[:, None],
     )  # fmt: skip
-    cost = tl.minimum(_deviation(seen - here, SIDE * SIDE // 2), worst)
+    cost = tl.minimum(deviation(seen - here, SIDE * SIDE // 2), worst)
     tl.store(costs + (n * starts_of + k) * count + p, cost, mask=inside)
     g = k - OWN - STILL - NEAR
     if g >= 0:
-        left_picture = _outside(centre_x, centre_y, u, v, height, width, SIDE)
+        left_picture = outside_share(centre_x, centre_y, u, v, height, width, SIDE)
         tl.store(outside + (n * COMMON + g) * count + p, left_picture, mask=inside)
 
 
@@ -247,7 +173,7 @@ def _continue(costs, outside, count, worst, FIRST: tl.constexpr, COMMON: tl.cons
         inside = 1.0 - tl.load(outside + p, mask=p < count, other=1.0)
         total += inside * tl.load(costs + p, mask=p < count, other=0.0)
         area += inside
-    total, area = _total(total), _total(area)
+    total, area = total_of(total), total_of(area)
     enough = tl.minimum(tl.maximum((area / count - 0.25) / 0.25, 0.0), 1.0)
     elsewhere = (worst + enough * (total / tl.maximum(area, 1.0) - worst))[:, None]
     for start in range(0, count, BLOCK):
@@ -255,22 +181,6 @@ def _continue(costs, outside, count, worst, FIRST: tl.constexpr, COMMON: tl.cons
         beyond = tl.load(outside + p, mask=p < count, other=0.0)
         cost = tl.load(costs + p, mask=p < count, other=0.0)
         tl.store(costs + p, (1.0 - beyond) * cost + beyond * elsewhere, mask=p < count)
-
-
-@triton.jit
-@no_type_check
-def _slopes(image, y, x, height, width, inside):
-    """Scharr's derivatives of a picture at whole pixels, per pixel."""
-    y = tl.minimum(tl.maximum(y, 0), height - 1)
-    x = tl.minimum(tl.maximum(x, 0), width - 1)
-    top_left, top = pixel(image, y - 1, x - 1, height, width, inside), pixel(image, y - 1, x, height, width, inside)
-    top_right = pixel(image, y - 1, x + 1, height, width, inside)
-    left, right = pixel(image, y, x - 1, height, width, inside), pixel(image, y, x + 1, height, width, inside)
-    low_left, low = pixel(image, y + 1, x - 1, height, width, inside), pixel(image, y + 1, x, height, width, inside)
-    low_right = pixel(image, y + 1, x + 1, height, width, inside)
-    across = 3.0 * (top_right - top_left + low_right - low_left) + 10.0 * (right - left)
-    down = 3.0 * (low_left - top_left + low_right - top_right) + 10.0 * (low - top)
-    return across / 32.0, down / 32.0
 
 
 @triton.jit
@@ -324,7 +234,7 @@ def _choose(
             starts, common, k, n, samples, p, columns, rows, inside, zero_penalty,
             OWN, STILL, NEAR, COMMON, REACH, FAR, STRIDE, SIDE,
         )  # fmt: skip
-        cost = tl.load(costs + k * count + p, mask=inside, other=0.0) + _total(beside) / 9.0 + penalty
+        cost = tl.load(costs + k * count + p, mask=inside, other=0.0) + total_of(beside) / 9.0 + penalty
         chosen = tl.where(cost < least, k, chosen)
         least = tl.minimum(cost, least)
     u, v, ux, vx, uy, vy, penalty = _start(
@@ -339,37 +249,37 @@ def _choose(
     other = image + (n + samples // 2) % samples * height * width
     here = pixel(own, top[:, None] + i, left[:, None] + j, height, width, inside[:, None])
     x, y = j - (SIDE - 1) / 2.0, i - (SIDE - 1) / 2.0
-    seen = _seen(
+    seen = seen_by(
         other, centre_x[:, None], centre_y[:, None], x, y, u[:, None], v[:, None],
         ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, inside[:, None],
     )  # fmt: skip
-    before = _deviation(seen - here, SIDE * SIDE)
+    before = deviation(seen - here, SIDE * SIDE)
     if STEPS == 0:
         explains = tl.maximum(before, 1.0)
         tl.store(weights + n * count + p, 1.0 / (explains * explains), mask=inside)
     else:
-        across, down = _slopes(own, top[:, None] + i, left[:, None] + j, height, width, inside[:, None])
-        across -= (_total(across) / (SIDE * SIDE))[:, None]
-        down -= (_total(down) / (SIDE * SIDE))[:, None]
-        xx, yy, xy = _total(across * across) + damping, _total(down * down) + damping, _total(across * down)
+        across, down = slopes(own, top[:, None] + i, left[:, None] + j, height, width, inside[:, None])
+        across -= (total_of(across) / (SIDE * SIDE))[:, None]
+        down -= (total_of(down) / (SIDE * SIDE))[:, None]
+        xx, yy, xy = total_of(across * across) + damping, total_of(down * down) + damping, total_of(across * down)
         area = xx * yy - xy * xy
         to_u, to_v, error = u, v, seen - here
         for _ in range(STEPS):
-            by_x, by_y = _total(error * across), _total(error * down)
+            by_x, by_y = total_of(error * across), total_of(error * down)
             step_x, step_y = (xy * by_y - yy * by_x) / area, (xy * by_x - xx * by_y) / area
             # Steps are in the source: slopes carry them to the target.
             to_u += (1.0 + ux) * step_x + uy * step_y
             to_v += vx * step_x + (1.0 + vy) * step_y
-            error = _seen(
+            error = seen_by(
                 other, centre_x[:, None], centre_y[:, None], x, y, to_u[:, None], to_v[:, None],
                 ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, inside[:, None],
             ) - here  # fmt: skip
         far = (to_u - u) * (to_u - u) + (to_v - v) * (to_v - v)
         beyond = tl.maximum(
-            _outside(centre_x, centre_y, u, v, height, width, SIDE),
-            _outside(centre_x, centre_y, to_u, to_v, height, width, SIDE),
+            outside_share(centre_x, centre_y, u, v, height, width, SIDE),
+            outside_share(centre_x, centre_y, to_u, to_v, height, width, SIDE),
         )
-        taken = (_deviation(error, SIDE * SIDE) <= before) & (far < longest * longest) & (beyond < 0.3)
+        taken = (deviation(error, SIDE * SIDE) <= before) & (far < longest * longest) & (beyond < 0.3)
         u, v = tl.where(taken, to_u, u), tl.where(taken, to_v, v)
     at = out + n * 7 * count + p
     tl.store(at, u, mask=inside)
@@ -379,81 +289,6 @@ def _choose(
     tl.store(at + 4 * count, uy, mask=inside)
     tl.store(at + 5 * count, vy, mask=inside)
     tl.store(at + 6 * count, penalty, mask=inside)
-
-
-@triton.jit
-@no_type_check
-def _flow(
-    image,
-    states,
-    weights,
-    out,
-    samples,
-    height,
-    width,
-    columns,
-    rows,
-    STRIDE: tl.constexpr,
-    SIDE: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
-    """Flow of every pixel: the mean of its patches, of which those count more that explain it."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
-    count = rows * columns
-    states += n * 7 * count
-    here = load(image + n * height * width, y, x, width, 1, inside)
-    other = image + (n + samples // 2) % samples * height * width
-    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
-    sum_u, sum_v = total, total
-    for k in tl.static_range((SIDE // STRIDE) * (SIDE // STRIDE)):
-        row, column = y // STRIDE - k // (SIDE // STRIDE), x // STRIDE - k % (SIDE // STRIDE)
-        there = inside & (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-        p = row * columns + column
-        u, v, ux, vx, uy, vy, _ = _state(states + p, count, there)
-        dx, dy = x - column * STRIDE - (SIDE - 1) / 2.0, y - row * STRIDE - (SIDE - 1) / 2.0
-        u += ux * dx + uy * dy
-        v += vx * dx + vy * dy
-        x0, y0, x1, y1, fx, fy = corners(x + u, y + v, height, width)
-        error = tl.abs(bilinear(other, x0, y0, x1, y1, fx, fy, width, 1, there) - here)
-        weight = tl.load(weights + n * count + p, mask=there, other=0.0) / tl.maximum(error, 1.0)
-        total += weight
-        sum_u += weight * u
-        sum_v += weight * v
-    total = tl.where(inside, total, 1.0)
-    out += (n * 2 * height + y) * width + x
-    tl.store(out, sum_u / total, mask=inside)
-    tl.store(out + height * width, sum_v / total, mask=inside)
-
-
-@triton.jit
-@no_type_check
-def _motions(shift, transforms, out, count, scale, unlikely):
-    """States of the dominant shift (instance 0) and of each transform, at the upper left pixel."""
-    g, n = tl.program_id(0), tl.program_id(1)
-    out += (n * (count + 1) + g) * 7
-    whole = g == 0
-    own = transforms + (n * count + tl.maximum(g - 1, 0)) * 5
-    kx, ky = tl.where(whole, 0.0, tl.load(own) - 1.0), tl.where(whole, 0.0, tl.load(own + 1))
-    z = 0.5 * scale - 0.5  # the middle of that pixel, in pixels of the pictures
-    u, v = (kx * z - ky * z + tl.load(own + 2)) / scale, (kx * z + ky * z + tl.load(own + 3)) / scale
-    tl.store(out, tl.where(whole, tl.load(shift + n * 3), u))
-    tl.store(out + 1, tl.where(whole, tl.load(shift + n * 3 + 1), v))
-    tl.store(out + 2, kx)
-    tl.store(out + 3, ky)
-    tl.store(out + 4, -ky)
-    tl.store(out + 5, kx)
-    tl.store(out + 6, tl.where(whole, tl.load(shift + n * 3 + 2), unlikely * (1.0 - tl.load(own + 4))))
-
-
-def common_motions(shift: Tensor, transforms: Tensor, scale: int, *, unlikely: float) -> Tensor:
-    """See `rdvfi.motion.flow.patch_search.common_motions`."""
-    shift, transforms = shift.contiguous(), transforms.contiguous()
-    n, count, _ = transforms.shape
-    out = shift.new_empty((n, count + 1, 7))
-    with torch.cuda.device_of(shift):
-        _motions[count + 1, n](shift, transforms, out, count, float(scale), unlikely)
-    return out
 
 
 def searched_scale(
@@ -494,12 +329,12 @@ def searched_scale(
 
     with torch.cuda.device_of(luma):
         for guess, fitted in zip(guesses, guessed, strict=True):
-            _fit[blocks, n](guess, fitted, *size, *guess.stride(), BEYOND=side // 2, **patch)
+            fit[blocks, n](guess, fitted, *size, *guess.stride(), BEYOND=side // 2, **patch)
         search(guessed, states[0], steps, 2 * len(guesses), True, near, g)
         for k in range(rounds - 1):
             search(states[k % 2], states[1 - k % 2], steps, 1, False, near, 0)
         last = (rounds - 1) % 2
         search(states[last], states[1 - last], 0, 1, False, 0, g)
         arguments = (luma, states[1 - last], weights, out, *size)
-        _flow[programs(n, h, w)](*arguments, STRIDE=stride, SIDE=side, **TILE)
+        flow_of[programs(n, h, w)](*arguments, STRIDE=stride, SIDE=side, **TILE)
     return out
