@@ -139,6 +139,10 @@ class _Calls(TorchFunctionMode):
             made_of, Tensor
         ):
             self._watch.copied(f"torch.{func.__name__}", result)
+        if func in (Tensor.__getitem__, Tensor.__setitem__):
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            if any(isinstance(part, list) for part in index):
+                self._watch.copied("an index that is a list", args[0])
         return result
 
 

@@ -262,7 +262,7 @@ class KeyframeGenerator(nn.Module, ABC):
         last = len(self.knot_times) - 1
         if self.knot_times == tuple(i / last for i in range(last + 1)):
             return torch.arange(last + 1, dtype=torch.float32, device=device) / last  # without copying to the device
-        return torch.tensor(self.knot_times, dtype=torch.float32, device=device)
+        return torch.stack([torch.full((), time, dtype=torch.float32, device=device) for time in self.knot_times])
 
     @property
     def keyframe_count(self) -> int:

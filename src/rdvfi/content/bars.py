@@ -79,8 +79,8 @@ class Bars:
     def none(cls, images: Image) -> "Bars":
         """No bars, in frames like these."""
         h, w = images.shape[-2:]
-        whole = torch.tensor([[0, h], [0, w]], device=images.device).expand(len(images), 2, 2)
-        return cls(whole[:, 0], whole[:, 1], (h, w))
+        ends = torch.arange(2, device=images.device).expand(len(images), 2)
+        return cls(ends * h, ends * w, (h, w))
 
 
 def _fill_reference(images: Tensor, inside: Tensor) -> Tensor:

@@ -170,7 +170,8 @@ class SVDKeyframes(KeyframeGenerator):
 
     def _velocity(self, condition: Condition, entered: Latents, c_noise: Float[Tensor, " n"]) -> Latents:
         b = entered.shape[0]
-        ids = torch.tensor([self.added_ids], device=entered.device).expand(b, 3)
+        # Filled in, not copied to the device, which no graph can hold.
+        ids = torch.stack([entered.new_full((b,), value, dtype=torch.float32) for value in self.added_ids], dim=1)
         embedding = self.image_embedding.to(entered).expand(b, -1, -1)
         sample = _inputs(entered, self._conditions(condition))
         return self.unet(sample, c_noise.expand(b), embedding, ids, return_dict=False)[0]

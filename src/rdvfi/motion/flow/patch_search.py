@@ -271,7 +271,7 @@ class Patches:
         seen = F.grid_sample(target, grid.unflatten(2, (-1, 2)), padding_mode="border", align_corners=False)
         return seen.view(*u.shape, -1)
 
-    def _offsets(self) -> Float[Tensor, "6 2s"]:
+    def _offsets(self) -> Float[Tensor, "6 k"]:
         """What (1, x, y) of every pixel adds to its two coordinates, which alternate."""
         places = torch.cat((torch.ones_like(self.offset[:1]), self.offset))
         return (torch.eye(2, device=places.device)[:, None, None] * places[None, :, :, None]).flatten(2).flatten(0, 1)
