@@ -107,7 +107,7 @@ def _runs(lines, out, height, width, most, edge, WIDEST: tl.constexpr, SOFT: tl.
     lines += (b * 4 + side) * 3 * most
     i = tl.arange(0, BLOCK)
     line = tl.load(lines + i, mask=i < deepest, other=0.0)
-    ends = tl.where((line > 0.0) & (tl.load(lines + most) > 0.0), 0.0, 1.0)
+    ends = 1.0 - line * tl.load(lines + most)  # no bar where the outermost line is not constant
     _, run = tl.reduce((ends, i), 0, tl.standard._argmax_combine_tie_break_left)
     after = tl.load(lines + 2 * most + run)
     for k in tl.static_range(1, SOFT):
