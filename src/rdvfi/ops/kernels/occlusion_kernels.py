@@ -162,7 +162,7 @@ def _grow(
             total = load(maps + c * area, y, x, width, 1, inside)
         filled = tl.where(share > enough, total / tl.maximum(share, 1e-6), wide)
         if OCCLUDED:
-            filled = tl.where((stays > share) & consistent, filled, own)
+            filled = tl.where(stays > share, tl.where(consistent, filled, own), own)
         tl.store(out + (n * CHANNELS + c) * area + y * width + x, filled, mask=inside)
 
 
