@@ -49,7 +49,7 @@ integrations: $(INSTALLED)
 	$(PYTHON) -m venv out/integrations
 	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > out/integrations/base.pth
 	@mv out/integrations/base.pth "$$(out/integrations/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
-	@out/integrations/bin/python tools/install.py -e '.[demo,vapoursynth]' $(PIP_OPTIONS)
+	@out/integrations/bin/python tools/install.py -e '.[demo,vapoursynth,onnx]' $(PIP_OPTIONS)
 	@out/integrations/bin/python -c 'import vapoursynth' 2>/dev/null || out/integrations/bin/python tools/vapoursynth_for_311.py
 	out/integrations/bin/python -m pytest -q tests/test_serve.py tests/test_integrations_*.py
 
@@ -85,6 +85,7 @@ bench: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/mkdocs build --strict
+	$(BIN)/python tools/check_links.py site
 
 # Damaged files, senseless arguments and hostile models, at random: FUZZ_OPTIONS='--minutes 30 --seed 7'.
 fuzz: $(INSTALLED)

@@ -11,7 +11,7 @@ import rdvfi
 SOURCE = Path(rdvfi.__file__).parent
 
 LAYERS = [
-    {"_typecheck", "_torchvision", "_hub", "_tensors", "_small_text"},
+    {"_typecheck", "_torchvision", "_hub", "_tensors", "_small_text", "model_card"},
     {"types", "about"},
     {"geometry", "_memory"},
     {"ops"},
@@ -24,7 +24,7 @@ LAYERS = [
     {"registry"},
     {"backbones", "motion", "render"},
     {"checkpoint", "_inputs", "_fit", "graphs"},
-    {"model_names", "exchange", "model_card", "model_bounds"},
+    {"model_names", "exchange", "model_bounds"},
     {"pretrained"},
     {"execution"},
     {"interpolator"},

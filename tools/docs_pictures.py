@@ -6,9 +6,11 @@
 - ``motion.jpg``: the paths of pixels, the flow, the confidence, and the frame that is drawn from them.
 - ``curved.jpg``: a photograph that turns by 60 degrees; straight paths beside those of RDVFI-S.
 - ``failure.jpg``: frames that are too far apart, and a scene cut.
+- ``branch.mp4``: the example clip as it is, beside the same with eight times as many frames.
 """
 
 import argparse
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -21,7 +23,7 @@ from torch import Tensor
 
 import rdvfi
 from rdvfi.media.clip import open_clip
-from rdvfi.motion.trajectory.plot import flow_to_rgb
+from rdvfi.motion.trajectory.plot import flow_colours
 
 CLIP = "examples/clips/branch.mp4"
 PAIR = 6, 7
@@ -41,6 +43,16 @@ def main() -> None:
         motion(model).savefig(folder / "motion.jpg", dpi=100)
         curved(model).savefig(folder / "curved.jpg", dpi=100)
         failure(model).savefig(folder / "failure.jpg", dpi=100)
+    clip(folder / "branch.mp4")
+
+
+def clip(target: Path) -> None:
+    """The example clip, before and after, side by side."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "made.mp4"
+        rdvfi.interpolate_video(CLIP, made, multiplier=8, compare="side-by-side")
+        beside = made.with_name("made.side-by-side.mp4")
+        rdvfi.interpolate_video(beside, target, multiplier=1, crf=32, preset="slower", overwrite=True)
 
 
 def frames_of_clip(*numbers: int) -> list[Tensor]:
@@ -92,7 +104,7 @@ def motion(model: rdvfi.Interpolator) -> Figure:
     figure, axes = panels(4, 8.6, columns=2)
     show(axes[0], img0, "paths of pixels from t = 0 to 1, over the first frame")
     draw_paths(axes[0], found.trajectory, img0.shape[-2:], spacing=14)
-    axes[1].imshow(flow_to_rgb(to_first[0, 0]))
+    axes[1].imshow(flow_colours(to_first[0, 0]).permute(1, 2, 0))
     axes[1].set_title("flow to the first frame at t = 0.5: hue is direction, strength is length", fontsize=14)
     axes[2].imshow(confidence.numpy(), cmap="gray", vmin=0, vmax=1)
     axes[2].set_title("confidence at t = 0.5: dark where both ends disagree", fontsize=14)

@@ -9,7 +9,7 @@ MARK = "<!-- written by rdvfi save_pretrained -->"
 
 
 def card(parts: Mapping[str, Mapping[str, Any]], trained: Mapping[str, str], *, motion_area: int, weights: int) -> str:
-    """The text of a card.
+    """The text of a card: what is known of the model, and the questions that its maker has to answer.
 
     Args:
         parts: Specification of each part.
@@ -18,13 +18,7 @@ def card(parts: Mapping[str, Mapping[str, Any]], trained: Mapping[str, str], *, 
         weights: How many there are.
     """
     rows = "\n".join(f"| {part} | `{_spelled(spec)}` | {trained[part]} |" for part, spec in parts.items())
-    return f"""---
-library_name: rdvfi
-pipeline_tag: video-to-video
-tags: [video-frame-interpolation, optical-flow, diffusion]
----
-{MARK}
-
+    return f"""{_header()}
 # A model of video frame interpolation
 
 {weights:,} weights; motion is estimated on frames of about {motion_area:,} pixels.
@@ -33,15 +27,43 @@ tags: [video-frame-interpolation, optical-flow, diffusion]
 |---|---|---|
 {rows}
 
-```python
-import rdvfi
+{_USE}
+## To be filled in
+
+* **Training data**: what it was trained on, and what was held out.
+* **Licence**: under which the weights are, also as `license:` in the first lines of this file.
+* **Results**: `rdvfi evaluate` on which clips, at which gaps, beside which other models.
+* **Limits**: what it does badly; `rdvfi evaluate --lab` finds some of it.
+"""
+
+
+def shipped_card(text: str, licence: str) -> str:
+    """The card of a model that ships with rdvfi, with the lines that the hub reads."""
+    title, _, rest = text.partition("\n")
+    return f"{_header(licence)}\n{title}\n\n{_USE}{rest}"
+
+
+_USE = """```python
+import rdvfi  # pip install rdvfi
 
 model = rdvfi.create_model("THIS FOLDER OR HUB ID")
 frames = model(img0, img1, timesteps=[0.25, 0.5, 0.75])  # (B, T, 3, H, W)
 ```
 
-Say here what it was trained on, under which licence the weights are, and how it was measured
-(`rdvfi evaluate`).
+```sh
+rdvfi interpolate in.mp4 out.mp4 --multiplier 4 --model "THIS FOLDER OR HUB ID"
+```
+"""
+
+
+def _header(licence: str | None = None) -> str:
+    stated = f"license: {licence}\n" if licence else ""
+    return f"""---
+{stated}library_name: rdvfi
+pipeline_tag: video-to-video
+tags: [video-frame-interpolation, optical-flow, diffusion]
+---
+{MARK}
 """
 
 

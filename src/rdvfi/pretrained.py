@@ -34,13 +34,15 @@ from rdvfi.checkpoint import (
 from rdvfi.exchange import Fit, component_places, fit_stage, learned_parameters, shapes_of
 from rdvfi.interfaces import KeyframeGenerator, Renderer, TrajectoryModel
 from rdvfi.model_bounds import check_described
-from rdvfi.model_card import CARD_NAME, MARK, card
-from rdvfi.model_names import find_files
+from rdvfi.model_card import CARD_NAME, MARK, card, shipped_card
+from rdvfi.model_names import WEIGHTS_FOLDER, find_files
 from rdvfi.registry import backbones, create_from_spec, registered_name, renderers, spec_of, trajectories
 
 MOTION_AREA = 448 * 256
 """Pixels of the small frames on which motion is estimated."""
 MOST_MOTION_AREA = 2**26
+SHIPPED_LICENCE = "apache-2.0"
+"""Of the weights that ship with rdvfi, as the hub spells it."""
 
 Model = TypeVar("Model", bound="Staged")
 
@@ -81,6 +83,7 @@ class Staged(nn.Module):
         self._origins: dict[str, Path] = {}
         self._kept: dict[str, tuple[str, ...]] = {}
         self._replaced = False
+        self._loaded: Pretrained | None = None
 
     def __repr__(self) -> str:
         """The three parts by name; ``print(model.generator)`` shows the layers of one."""
@@ -188,6 +191,10 @@ class Staged(nn.Module):
         page = folder / CARD_NAME
         if page.exists() and MARK not in page.read_text(encoding="utf-8", errors="replace"):
             return
+        own = self._shipped_as()
+        if own is not None:
+            page.write_text(shipped_card(own.read_text(encoding="utf-8"), SHIPPED_LICENCE), encoding="utf-8")
+            return
         apart, untrained = self.parts_trained_apart(), self.untrained_parts()
         states = {
             part: "untrained" if part in untrained
@@ -199,6 +206,15 @@ class Staged(nn.Module):
         count = sum(parameter.numel() for parameter in self.parameters())
         parts = {part: getattr(config, part) for part in STAGES}
         page.write_text(card(parts, states, motion_area=config.motion_area, weights=count), encoding="utf-8")
+
+    def _shipped_as(self) -> Path | None:
+        """The card of the model that ships with rdvfi, if this is one as it was loaded."""
+        origins = set(self._origins.values())
+        if self._loaded is None or self._origins.keys() != STAGES.keys() or len(origins) != 1:
+            return None
+        page = origins.pop().with_suffix(".md")
+        as_loaded = page.parent == WEIGHTS_FOLDER.resolve() and self._loaded == self.pretrained()
+        return page if as_loaded and page.is_file() else None
 
     def _save_parts(self, folder: str | os.PathLike[str], config: Pretrained, parts: Sequence[str]) -> None:
         state: dict[str, Tensor] = {}
@@ -315,6 +331,7 @@ class Staged(nn.Module):
         elsewhere = is_referenced(files.config.backbone)
         load_weights(model, files.weights_path, but=STAGES["backbone"] if elsewhere else None)
         model._origins = dict.fromkeys(STAGES, files.config_path.resolve())
+        model._loaded = model.pretrained()
         return model.eval().requires_grad_(False)
 
     @classmethod
@@ -348,10 +365,19 @@ class Staged(nn.Module):
     ) -> str:
         """Upload to the Hugging Face hub as ``owner/name``; returns the address of the commit.
 
-        ``include_backbone`` and ``parts`` are as for `save_pretrained`.
+        All files come in one commit. A card that somebody wrote in the repository stays.
+
+        Args:
+            repository: ``owner/name``; made if it does not exist.
+            include_backbone: As for `save_pretrained`.
+            parts: As for `save_pretrained`.
+            private: Whether a repository that is made is private.
+            message: Of the commit.
 
         Raises:
+            PermissionError: If you are not signed in, or may not write there.
             ConnectionError: If the hub cannot be reached; nothing is left half-uploaded.
+            ValueError: If the name is not one of a repository, or both choices of parts are made.
         """
         _check_choice(include_backbone, parts)
 

@@ -16,7 +16,9 @@ import typer
 
 from rdvfi_cli import convert_command as convert
 from rdvfi_cli import data_command as data
+from rdvfi_cli import doctor_command as doctor
 from rdvfi_cli import evaluate_command as evaluate
+from rdvfi_cli import export_command as export
 from rdvfi_cli import info_command as info
 from rdvfi_cli import interpolate_command as interpolate
 from rdvfi_cli import plugin_command as plugin
@@ -53,6 +55,7 @@ def application() -> typer.Typer:
     app.command()(visualize.visualize)
     app.command()(evaluate.evaluate)
     app.command()(convert.convert)
+    app.add_typer(export.application, name="export")
     app.command()(train.train)
     app.add_typer(data.application, name="data")
     app.command()(serve.serve)
@@ -60,6 +63,7 @@ def application() -> typer.Typer:
     app.command()(plugin.plugins)
     app.command()(plugin.new_plugin)
     app.command()(info.info)
+    app.command()(doctor.doctor)
     return app
 
 

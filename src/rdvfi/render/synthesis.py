@@ -164,7 +164,7 @@ def light_change(first: Float[Tensor, "n 3 h w"], last: Float[Tensor, "n 3 h w"]
     """
     brightness = F.avg_pool2d(torch.cat((first, last)), 8)
     means = F.avg_pool2d(brightness, 5, 1, 2, count_include_pad=False)
-    first_mean, last_mean = means[: len(first)], means[len(first) :]
+    first_mean, last_mean = means.chunk(2)
     gain = ((last_mean + _DARK) / (first_mean + _DARK)).log()
     size = (first.shape[-2], first.shape[-1])
     share = ((gain.abs().mean((1, 2, 3), keepdim=True) - 0.02) / 0.03).clamp(0.0, 1.0)

@@ -3,16 +3,22 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import cv2
 import torch
 
 from rdvfi.config import build
+from rdvfi.geometry import MINIMUM_SIDE
 from rdvfi.interfaces import Motion
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import Picture, Pixels, to_picture, to_pixels, to_tensor
 from rdvfi.serve.motion_layers import Layer, PointPaths, draw_layer, longest_flow
 from rdvfi.video.ready import choose_place, ready_model
+
+SHOWN = 960
+"""Longest side of what is shown, in pixels: about the room that a page has. Saved frames are of the pictures' size."""
 
 
 class Models:
@@ -74,16 +80,40 @@ class Models:
 
 
 @dataclass(frozen=True, eq=False)
-class OpenedPair:
-    """Two pictures and the motion between them: from one estimate, frames and layers of any time."""
+class Drawable:
+    """Two pictures as tensors and their motion: frames of any time, from one estimate."""
 
     model: Interpolator
     images: tuple[torch.Tensor, torch.Tensor]
     motion: Motion
+    drawing: threading.Lock
+
+    @classmethod
+    @torch.inference_mode()
+    def of(cls, pixels: tuple[Pixels, Pixels], model: Interpolator, drawing: threading.Lock) -> "Drawable":
+        """Estimate the motion."""
+        first, last = (to_tensor(each, device=model.device, dtype=model.dtype) for each in pixels)
+        if first.dtype != last.dtype:
+            first, last = first.float(), last.float()
+        with drawing:
+            return cls(model, (first, last), model.estimate(first, last), drawing)
+
+    @torch.inference_mode()
+    def frame(self, time: float, *, deep: bool) -> Pixels:
+        """The frame of a time in [0, 1]."""
+        with self.drawing:
+            drawn = self.model.render(*self.images, self.motion, [time])
+        return to_pixels(drawn[0, 0], deep=deep)
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedPair:
+    """Two pictures and the motion between them, at the size that is shown, and at their own when a frame is saved."""
+
+    pixels: tuple[Pixels, Pixels]
+    shown_at: Drawable
     paths: PointPaths
     longest: float
-    deep: bool
-    drawing: threading.Lock
 
     @classmethod
     @torch.inference_mode()
@@ -94,43 +124,55 @@ class OpenedPair:
             ValueError: If the model cannot be had, or the pictures are too small.
         """
         model = models.get(choice)
-        first, last = (to_tensor(each, device=model.device, dtype=model.dtype) for each in pixels)
-        if first.dtype != last.dtype:
-            first, last = first.float(), last.float()
+        small = Drawable.of((_shrunk(pixels[0]), _shrunk(pixels[1])), model, models.drawing)
+        size = (small.images[0].shape[-2], small.images[0].shape[-1])
+        trajectory = small.motion.trajectory
         with models.drawing:
-            motion = model.estimate(first, last)
-            paths = PointPaths.of(motion.trajectory, (first.shape[-2], first.shape[-1]), model.device)
-            longest = longest_flow(motion.trajectory, torch.zeros(1, device=model.device))
-        deep = any(each.dtype.itemsize > 1 for each in pixels)
-        return cls(model, (first, last), motion, paths, longest, deep, models.drawing)
+            paths = PointPaths.of(trajectory, size, model.device)
+            longest = longest_flow(trajectory, torch.zeros(1, device=model.device))
+        return cls(pixels, small, paths, longest)
+
+    @cached_property
+    def _whole(self) -> Drawable:
+        """At the pictures' own size."""
+        if _shrunk(self.pixels[0]) is self.pixels[0]:
+            return self.shown_at
+        return Drawable.of(self.pixels, self.shown_at.model, self.shown_at.drawing)
 
     @property
     def one_scene(self) -> bool:
         """Whether both pictures are of one scene; else frames between are cross-faded."""
-        return bool(self.motion.scene.same_scene[0])
+        return bool(self.shown_at.motion.scene.same_scene[0])
 
-    @torch.inference_mode()
     def frame(self, time: float) -> Pixels:
-        """The frame of a time in [0, 1]."""
-        with self.drawing:
-            drawn = self.model.render(*self.images, self.motion, [time])
-        return to_pixels(drawn[0, 0], deep=self.deep)
+        """The frame of a time in [0, 1], in the size and depth of the pictures."""
+        return self._whole.frame(time, deep=any(each.dtype.itemsize > 1 for each in self.pixels))
 
     @torch.inference_mode()
     def shown(self, time: float, layer: Layer, *, paths: bool) -> Picture:
-        """The frame of a time, with a layer and the paths of points over it."""
-        picture = to_picture(self.frame(time))
-        times = torch.tensor([time], device=self.model.device)
-        picture = draw_layer(picture, self.motion.trajectory, layer, times, self.longest)
+        """The frame of a time as it is shown, with a layer and the paths of points over it."""
+        picture = to_picture(self.shown_at.frame(time, deep=False))
+        times = torch.tensor([time], device=self.shown_at.model.device)
+        picture = draw_layer(picture, self.shown_at.motion.trajectory, layer, times, self.longest)
         return self.paths.draw(picture, time) if paths else picture
 
     def line(self) -> str:
         """What is known of the pair, on one line."""
-        height, width = self.images[0].shape[-2:]
-        confidence = float(self.motion.scene.confidence[0])
+        (height, width), (h, w) = self.pixels[0].shape[:2], self.shown_at.images[0].shape[-2:]
+        size = f"{width}x{height}" + ("" if h == height else f" (shown at {w}x{h}, saved whole)")
+        scene = self.shown_at.motion.scene
         if not self.one_scene:
-            return f"{width}x{height}: {self.motion.scene.reason()}, so the pictures are cross-faded"
-        return f"{width}x{height}, mean confidence of the motion {confidence:.2f}"
+            return f"{size}: {scene.reason()}, so the pictures are cross-faded"
+        return f"{size}, mean confidence of the motion {float(scene.confidence[0]):.2f}"
+
+
+def _shrunk(pixels: Pixels) -> Pixels:
+    """A picture of at most the size that is shown; a smaller one as it is."""
+    height, width = pixels.shape[:2]
+    scale = SHOWN / max(height, width)
+    if scale >= 1.0 or min(height, width) * scale < MINIMUM_SIDE:
+        return pixels
+    return cv2.resize(pixels, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
 
 
 class Session:
