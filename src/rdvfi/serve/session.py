@@ -76,7 +76,7 @@ class Models:
     def warm_up(self) -> None:
         """Build the first model and draw with it, so that the first visitor need not wait for it."""
         pixels = torch.rand(1, 3, 720, 1280).mul(255).byte()[0].permute(1, 2, 0).numpy()
-        OpenedPair.of((pixels, pixels), self, self.choices[0]).frame(0.5)
+        OpenedPair.of((pixels, pixels), self, self.choices[0]).shown(0.5, Layer.NONE, paths=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,219 @@
+"""Writing both stages of a model as ONNX files.
+
+``estimate.onnx`` takes two frames of any size and gives the motion between them, as the tensors that
+drawing reads; ``render.onnx`` takes the frames, these tensors and any number of times and gives frames.
+The motion size is chosen when the files are written, by the size of the frames that they are meant for,
+since the grids of the coarse flow follow from it. Frames of every other size are shrunk to it.
+
+A stage is traced by `torch.export` within `Substitutes`, complex numbers become pairs of real ones
+(`rdvfi.integrations.onnx.real_arithmetic`), and torch's own exporter translates the rest.
+"""
+
+import importlib.util
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from rdvfi import _inputs
+from rdvfi.content.skipping import fixed_shapes
+from rdvfi.geometry import MotionSize, choose_motion_size
+from rdvfi.integrations.onnx.motion_tensors import named_tensors, with_tensors
+from rdvfi.integrations.onnx.real_arithmetic import without_complex
+from rdvfi.integrations.onnx.substitutes import NotExportable, Substitutes
+from rdvfi.interfaces import Motion
+from rdvfi.interpolator import Interpolator
+
+OPSET = 20
+"""The first set of operators whose GridSample is that of torch by name and by numbers."""
+LONGEST = 16384
+"""Pixels along a side of a frame."""
+MOST_TIMES = 1024
+_LARGEST = 2**31 - 2**20
+"""Bytes of weights: a file of ONNX holds two gibibytes."""
+
+ESTIMATE, RENDER = "estimate.onnx", "render.onnx"
+
+
+def export_onnx(
+    model: Interpolator,
+    folder: str | os.PathLike[str],
+    *,
+    size: tuple[int, int] = (720, 1280),
+    seed: int = 0,
+    overwrite: bool = False,
+) -> tuple[Path, Path]:
+    """Write ``estimate.onnx`` and ``render.onnx``: opset 20, one pair at a time, dynamic height, width and times.
+
+    Args:
+        model: On the CPU.
+        folder: Where to; made if needed.
+        size: Height and width of the frames that it is meant for; the motion size follows from them.
+            Frames that are run must be larger than it.
+        seed: Of the noise, which becomes a constant of the file.
+        overwrite: Replace files that are there.
+
+    Returns:
+        Both files.
+
+    Raises:
+        NotExportable: If the model holds what ONNX cannot; nothing is written.
+        FileExistsError: If a file is there already.
+        ImportError: If the extra ``onnx`` is not installed.
+        ValueError: If an argument is not of the range expected.
+    """
+    _check(model, size)
+    target = Path(folder)
+    files = target / ESTIMATE, target / RENDER
+    for file in files:
+        if file.exists() and not overwrite:
+            raise FileExistsError(f"{file} exists already; overwrite replaces it")
+    fixed = _AtMotionSize.of(model, size)
+    with torch.no_grad(), fixed_shapes(), _in_one_line(model):
+        programs = _programs(fixed, seed)
+    target.mkdir(parents=True, exist_ok=True)
+    described = {"rdvfi": version("rdvfi"), "seed": seed, "motion_height": fixed.at[0], "motion_width": fixed.at[1]}
+    for program, file in zip(programs, files, strict=True):
+        program.model.metadata_props.update({key: str(value) for key, value in described.items()})
+        _write(program, file)
+    return files
+
+
+def _check(model: Interpolator, size: tuple[int, int]) -> None:
+    for name in ("onnx", "onnxscript"):
+        if importlib.util.find_spec(name) is None:
+            raise ImportError(f"writing ONNX needs the package {name}: pip install 'rdvfi[onnx]'")
+    if not all(isinstance(side, int) and 16 <= side <= LONGEST for side in size):
+        raise ValueError(f"size is {size}; expected height and width, from 16 to {LONGEST} pixels")
+    if model.device.type != "cpu":
+        raise ValueError(f"the model is on {model.device}; a model on the CPU is expected")
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    if weights > _LARGEST:
+        raise NotExportable(
+            f"{model} cannot be exported: its weights take {weights / 2**30:.1f} GiB, and a file of ONNX holds 2 GiB"
+        )
+
+
+class _AtMotionSize(Interpolator):
+    """The stages of a model, with frames of every size shrunk to one."""
+
+    at: tuple[int, int]
+
+    @classmethod
+    def of(cls, model: Interpolator, size: tuple[int, int]) -> "_AtMotionSize":
+        """A model whose motion size is that for frames of this size."""
+        fixed = cls(model.generator, model.trajectory, model.renderer, motion_area=model.motion_area)
+        multiple = model.generator.size_multiple
+        fixed.at = choose_motion_size(*size, area=model.motion_area, multiple=multiple).motion
+        fixed.content_rules = model.content_rules
+        return fixed.eval()
+
+    def _size(self, images: Tensor) -> MotionSize:
+        return MotionSize((images.shape[-2], images.shape[-1]), self.at)
+
+
+class _Estimate(nn.Module):
+    """The motion of a pair as a list of tensors."""
+
+    def __init__(self, model: _AtMotionSize, seed: int) -> None:
+        super().__init__()
+        self.model = model
+        shape = model.generator.noise_shape(1, *model.at)
+        self.register_buffer("noise", _inputs.draw_noise(shape, seed=seed, generator=None, noise=None))
+        self.motion: Motion | None = None
+
+    def forward(self, img0: Tensor, img1: Tensor) -> list[Tensor]:
+        with Substitutes():
+            motion = self.model._motion(img0, img1, self.noise)  # pyright: ignore[reportArgumentType]
+        self.motion = motion
+        return list(named_tensors(motion).values())
+
+
+class _Render(nn.Module):
+    """Frames along a motion whose tensors are given."""
+
+    def __init__(self, model: _AtMotionSize, motion: Motion) -> None:
+        super().__init__()
+        self.model, self.motion = model, motion
+
+    def forward(self, img0: Tensor, img1: Tensor, timesteps: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+        motion: Motion = with_tensors(self.motion, lambda name, _: tensors[name])
+        if motion.content is not None:  # the size of the frames is not among the tensors
+            bars = replace(motion.content.bars, size=(img0.shape[-2], img0.shape[-1]))
+            motion = replace(motion, content=replace(motion.content, bars=bars))
+        with Substitutes():
+            return self.model._frames(img0, img1, motion, timesteps)
+
+
+def _programs(model: _AtMotionSize, seed: int) -> tuple[Any, Any]:
+    """Both stages in ONNX; the first gives just the tensors that the second reads."""
+    shape = {
+        2: Dim("height", min=model.at[0] + 1, max=LONGEST),
+        3: Dim("width", min=model.at[1] + 1, max=LONGEST),
+    }
+    # Any size that is equal to no other: equal sizes would be taken for one.
+    images = tuple(torch.zeros(1, 3, model.at[0] + 37, model.at[1] + 59) for _ in range(2))
+    stage = _Estimate(model, seed)
+    traced = torch.export.export(stage, images, strict=False, dynamic_shapes=(shape, shape))
+    assert stage.motion is not None
+    motion = with_tensors(stage.motion, lambda _, x: torch.zeros(x.shape, dtype=x.dtype))
+    names = list(named_tensors(motion))
+    without_complex(traced.graph)
+    traced.graph_module.recompile()
+    estimate = _translated(traced, ["img0", "img1"], names)
+    times = torch.linspace(0.2, 0.8, 3)
+    tensors = named_tensors(motion)
+    shapes = (shape, shape, {0: Dim("times", max=MOST_TIMES)}, {name: {} for name in names})
+    stage = _Render(model, motion)
+    drawn = torch.export.export(stage, (*images, times, tensors), strict=False, dynamic_shapes=shapes)
+    render = _translated(drawn, ["img0", "img1", "timesteps", *names], ["frames"])
+    _keep_what_is_read(estimate, render)
+    return estimate, render
+
+
+def _translated(traced: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
+    return torch.onnx.export(
+        traced, input_names=inputs, output_names=outputs, opset_version=OPSET, dynamo=True, verbose=False
+    )
+
+
+def _keep_what_is_read(estimate: Any, render: Any) -> None:
+    """Drop the tensors of the motion that drawing does not read."""
+    from onnxscript import optimizer  # pyright: ignore[reportMissingImports]
+
+    read = [value for value in render.model.graph.inputs if value.uses() or value.name in ("img0", "img1", "timesteps")]
+    render.model.graph.inputs[:] = read
+    names = {value.name for value in read}
+    estimate.model.graph.outputs[:] = [value for value in estimate.model.graph.outputs if value.name in names]
+    optimizer.remove_unused_nodes(estimate.model)
+
+
+def _write(program: Any, file: Path) -> None:
+    """The file appears under its name only when it is complete."""
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".onnx") as folder:
+        partial = Path(folder) / file.name
+        program.save(str(partial), external_data=False)
+        partial.replace(file)
+
+
+@contextmanager
+def _in_one_line(model: Interpolator) -> Iterator[None]:
+    """What cannot be traced or translated ends as one line that names the model."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter, about its own insides
+            yield
+    except NotExportable as error:
+        raise NotExportable(f"{model} cannot be exported: {error}") from error
+    except Exception as error:
+        line = next((line for line in str(error).splitlines() if line.strip()), "")
+        raise NotExportable(f"{model} cannot be exported: {type(error).__name__}: {line}") from error

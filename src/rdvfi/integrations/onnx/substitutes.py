@@ -1,0 +1,155 @@
+"""What ONNX has no operator for, written with those that it has.
+
+While a model is traced within `Substitutes`, every operator of rdvfi is followed into its reference in
+torch, whatever it is registered as on other devices, and the functions of torch in `FUNCTIONS` are
+replaced by equal ones. Coordinates stay float32: in half precision they are wrong by a pixel from about
+2000 pixels on.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._library.custom_ops import OPDEFS
+from torch.overrides import TorchFunctionMode
+
+from rdvfi.ops.drawing import reference
+
+
+class NotExportable(ValueError):
+    """A model cannot be written as ONNX; the text says why."""
+
+
+class Substitutes(TorchFunctionMode):
+    """Within it calls of torch and of rdvfi's operators become what ONNX can say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        ours = {op._opoverload: op._init_fn for name, op in OPDEFS.items() if name.startswith("rdvfi::")}
+        self._table: dict[Any, Callable[..., Any]] = {**ours, **OPERATORS, **FUNCTIONS}
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """The call, or what takes its place, in which calls are replaced likewise."""
+        replacement = self._table.get(func)
+        if replacement is None:
+            return func(*args, **(kwargs or {}))
+        if torch.Tag.cudagraph_unsafe in getattr(func, "tags", ()):
+            raise NotExportable(f"{func} works outside of torch, on the CPU; choose a coarse flow made of tensors")
+        with self:
+            return replacement(*args, **(kwargs or {}))
+
+
+def _backward_warp(image: Tensor, flow: Tensor) -> Tensor:
+    """`rdvfi.ops.backward_warp` without writing into parts of a tensor."""
+    h, w = image.shape[-2:]
+    return _looked_up(image.float(), flow.float() * torch.tensor([2.0 / w, 2.0 / h])[:, None, None]).to(image.dtype)
+
+
+def _looked_up(image: Tensor, shift: Tensor) -> Tensor:
+    """An image looked up ``shift`` half-images away from every pixel."""
+    xs, ys = (
+        (2.0 * torch.arange(side, dtype=torch.float32, device=shift.device) + 1.0) / side - 1.0
+        for side in (image.shape[-1], image.shape[-2])
+    )
+    grid = torch.stack((xs + shift[:, 0], ys[:, None] + shift[:, 1]), dim=-1)
+    return F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+
+
+def _render(
+    img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """`rdvfi.ops.render` of one pair, all times at once."""
+    t, (h, w) = flow0.shape[1], img0.shape[-2:]
+    maps = reference.join(flow0, flow1, mask, residual)[0]
+    full = F.interpolate(maps, (h, w), mode="bilinear", align_corners=False)
+    first, last = (
+        _looked_up(image.float().expand(t, 3, h, w), shift)
+        for image, shift in ((img0, full[:, :2]), (img1, full[:, 2:4]))
+    )
+    return (last + full[:, 4:5] * (first - last) + full[:, 5:8]).clamp(0.0, 1.0)[None].to(dtype)
+
+
+OPERATORS: dict[Any, Callable[..., Any]] = {
+    torch.ops.rdvfi.backward_warp.default: _backward_warp,
+    torch.ops.rdvfi.render.default: _render,
+}
+"""Operators of rdvfi whose references write into memory, or go through the times one by one."""
+
+
+def _searchsorted(ordered: Tensor, values: Tensor, *, right: bool = False) -> Tensor:
+    before = ordered <= values[..., None] if right else ordered < values[..., None]
+    return before.long().sum(-1)
+
+
+def _cumprod(x: Tensor, dim: int) -> Tensor:
+    """Of zeros and ones, for which alone it is used here."""
+    return ((1 - x).cumsum(dim) == 0).to(x.dtype)
+
+
+def _nanmedian(x: Tensor, dim: int) -> Any:
+    known = ~torch.isnan(x)
+    count = known.long().sum(dim, keepdim=True)
+    ordered, order = torch.where(known, x, torch.inf).sort(dim)
+    middle = ((count - 1) // 2).clamp(min=0)
+    values, indices = ordered.gather(dim, middle).squeeze(dim), order.gather(dim, middle).squeeze(dim)
+    values = torch.where(count.squeeze(dim) > 0, values, torch.nan)
+    return torch.return_types.nanmedian((values, indices))
+
+
+def _adaptive_avg_pool2d(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Means over cells, as products with two matrices: cells need not be of equal size."""
+    rows, columns = (_cells(int(side), count) for side, count in zip(x.shape[-2:], size, strict=True))
+    return rows @ x @ columns.T
+
+
+def _cells(side: int, count: int) -> Tensor:
+    matrix = np.zeros((count, side), np.float32)
+    for i in range(count):
+        start, end = i * side // count, -(-(i + 1) * side // count)
+        matrix[i, start:end] = 1.0 / (end - start)
+    return torch.from_numpy(matrix)
+
+
+def _rfft2(x: Tensor, s: tuple[int, int]) -> Tensor:
+    """The spectrum of real pictures, by the matrices of the transform."""
+    h, w = x.shape[-2:]
+    (cos_down, sin_down), (cos_across, sin_across) = _turns(s[0], s[0], h), _turns(s[1], s[1] // 2 + 1, w)
+    real, imaginary = x @ cos_across.T, -(x @ sin_across.T)
+    return torch.complex(cos_down @ real + sin_down @ imaginary, cos_down @ imaginary - sin_down @ real)
+
+
+def _irfft2(x: Tensor, s: tuple[int, int]) -> Tensor:
+    """Real pictures of half a spectrum, likewise."""
+    count = s[1] // 2 + 1
+    (cos_down, sin_down), (cos_across, sin_across) = _turns(s[0], s[0], s[0]), _turns(s[1], s[1], count)
+    real, imaginary = x.real, x.imag
+    real, imaginary = cos_down @ real - sin_down @ imaginary, cos_down @ imaginary + sin_down @ real
+    # All frequencies but the first, and the last of an even side, stand for their mirror images too.
+    twice = np.full(count, 2.0, np.float32)
+    twice[[0, -1] if s[1] % 2 == 0 else [0]] = 1.0
+    scale = torch.from_numpy(twice / np.float32(s[0] * s[1]))
+    return (real * scale) @ cos_across.T - (imaginary * scale) @ sin_across.T
+
+
+def _turns(size: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of ``2 pi j k / size``, for ``j < rows`` and ``k < columns``."""
+    angle = np.outer(np.arange(rows), np.arange(columns)) % size * (2.0 * np.pi / size)
+    return torch.from_numpy(np.cos(angle).astype(np.float32)), torch.from_numpy(np.sin(angle).astype(np.float32))
+
+
+FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    torch.searchsorted: _searchsorted,
+    torch.cumprod: _cumprod,
+    Tensor.cumprod: _cumprod,
+    torch.nanmedian: _nanmedian,
+    Tensor.nanmedian: _nanmedian,
+    F.adaptive_avg_pool2d: _adaptive_avg_pool2d,
+    torch.fft.rfft2: _rfft2,
+    torch.fft.irfft2: _irfft2,
+}
+"""Functions of torch that no operator of ONNX corresponds to."""

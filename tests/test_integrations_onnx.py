@@ -1,0 +1,217 @@
+"""ONNX: substitutes equal what they stand for, and exported models equal torch, run without it."""
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import rdvfi
+from rdvfi.content.skipping import fixed_shapes
+from rdvfi.integrations.onnx import export, export_onnx
+from rdvfi.integrations.onnx.motion_tensors import named_tensors, with_tensors
+from rdvfi.integrations.onnx.real_arithmetic import without_complex
+from rdvfi.integrations.onnx.substitutes import NotExportable, Substitutes
+from rdvfi.ops import backward_warp, render
+from rdvfi.ops.splatting import splat_sum
+
+ROOT = Path(__file__).parents[1]
+needs_onnx = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("onnxscript", "onnxruntime")),
+    reason="needs ONNX, onnxscript and ONNX Runtime (extra 'onnx')",
+)
+
+
+def _random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _with_gaps(x: Tensor) -> Tensor:
+    return torch.where(x > 0.6, torch.nan, x)
+
+
+UNKNOWN = ("rdvfi::", "aten::_fft", "aten::nanmedian", "aten::searchsorted", "aten::cumprod", "aten::_adaptive")
+
+
+class _Names(TorchDispatchMode):
+    """The names of all operators that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+KNOTS = torch.linspace(0.0, 1.0, 9)
+CALLS: dict[str, Callable[[], Any]] = {
+    "searchsorted right": lambda: torch.searchsorted(KNOTS, torch.tensor([0.0, 0.125, 0.3, 1.0]), right=True),
+    "searchsorted": lambda: torch.searchsorted(KNOTS, torch.tensor([0.0, 0.125, 0.3, 1.0])),
+    "cumprod": lambda: (_random(4, 9) > 0.3).long().cumprod(1),
+    "nanmedian": lambda: _with_gaps(_random(5, 6, 11)).nanmedian(-1).values,
+    "nanmedian of nothing": lambda: torch.full((2, 5), torch.nan).nanmedian(-1).values.nan_to_num(7.0),
+    "adaptive_avg_pool2d": lambda: F.adaptive_avg_pool2d(_random(2, 3, 13, 17), (4, 5)),
+    "rfft2": lambda: torch.view_as_real(torch.fft.rfft2(_random(2, 1, 6, 10), s=(12, 20))),
+    "irfft2": lambda: torch.fft.irfft2(torch.fft.rfft2(_random(2, 1, 6, 9), s=(13, 19)), s=(13, 19)),
+    "irfft2 even": lambda: torch.fft.irfft2(torch.fft.rfft2(_random(2, 1, 8, 8), s=(16, 16)).conj(), s=(16, 16)),
+    "backward_warp": lambda: backward_warp(_random(2, 3, 20, 31), 40.0 * _random(2, 2, 20, 31, seed=1) - 20.0),
+    "splat_sum": lambda: splat_sum(_random(1, 2, 9, 14), 6.0 * _random(1, 2, 9, 14), _random(1, 1, 9, 14))[0],
+    "render": lambda: render(
+        _random(1, 3, 40, 60),
+        _random(1, 3, 40, 60, seed=1),
+        9.0 * _random(1, 5, 2, 10, 15) - 4.0,
+        9.0 * _random(1, 5, 2, 10, 15, seed=2) - 4.0,
+        _random(1, 5, 1, 10, 15),
+        _random(1, 5, 3, 10, 15) - 0.5,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_substitute_equals_what_it_stands_for(name: str) -> None:
+    expected = CALLS[name]()
+    with _Names() as called, Substitutes():
+        substitute = CALLS[name]()
+    assert not [op for op in called.names if op.startswith(UNKNOWN)], "what ONNX does not know is not called"
+    torch.testing.assert_close(substitute, expected, atol=1e-4, rtol=1e-4, equal_nan=True)
+
+
+class _Complex(nn.Module):
+    """Everything that rdvfi does with complex numbers, and a little more."""
+
+    def forward(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, ...]:
+        z, w = torch.complex(x, y), torch.view_as_complex(torch.stack((y, x), dim=-1))
+        power = torch.exp(0.3 * torch.log(1.0 + z))
+        safe = torch.where(z.abs() < 0.5, torch.ones_like(z), z)
+        ratio = (power - 1.0) / safe * w.conj()
+        turned = torch.polar(z.abs().clamp(0.25, 4.0), w.angle())
+        chosen = torch.cat((ratio, turned, 2.0 - z), dim=0).gather(0, index)
+        weighted = (x[:, None] * turned[:, None]).sum(1) / y.sum(-1, keepdim=True) + w.unsqueeze(0).squeeze(0) * 0.5
+        return (
+            chosen.real,
+            chosen.imag,
+            torch.view_as_real(weighted),
+            z.abs().square(),
+            (1.0 / safe).imag,
+            (-w * z).real,
+        )
+
+
+def test_complex_numbers_become_pairs_of_real_ones() -> None:
+    inputs = (2.0 * _random(4, 6) - 1.0, _random(4, 6, seed=1) + 0.1, torch.tensor([[0, 3, 5, 7, 9, 11]]))
+    program = torch.export.export(_Complex(), inputs, strict=False)
+    assert any(export_is_complex(node) for node in program.graph.nodes), "there is something to do"
+    without_complex(program.graph)
+    program.graph_module.recompile()
+    assert not any(export_is_complex(node) for node in program.graph.nodes)
+    for made, expected in zip(program.module()(*inputs), _Complex()(*inputs), strict=True):
+        torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-5)
+
+
+def export_is_complex(node: Any) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and value.is_complex()
+
+
+def test_an_operator_without_a_rule_is_named() -> None:
+    class Sine(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.complex(x, x).sin().real
+
+    program = torch.export.export(Sine(), (torch.rand(3),), strict=False)
+    with pytest.raises(NotImplementedError, match=r"aten\.sin\.default"):
+        without_complex(program.graph)
+
+
+def test_a_motion_is_taken_apart_and_put_together() -> None:
+    model = rdvfi.create_model("rdvfi-s")
+    motion = model.estimate(_random(1, 3, 32, 48), _random(1, 3, 32, 48, seed=1))
+    tensors = named_tensors(motion)
+    assert "keyframes.latents" in tensors
+    again = named_tensors(with_tensors(motion, lambda name, _: tensors[name] + 1))
+    assert all(torch.equal(again[name], tensor + 1) for name, tensor in tensors.items())
+
+
+def test_what_onnx_cannot_hold_is_refused_in_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    classical = rdvfi.build("rdvfi_s", "coarse=dis", "trajectory=straight", "renderer=warp").eval()
+    with pytest.raises(NotExportable, match=r"cannot be exported: rdvfi\.dis_flow\.default works outside of torch"):
+        export_onnx(classical, tmp_path / "dis")
+    large = rdvfi.create_model("rdvfi-s")
+    large.heavy = nn.Parameter(torch.empty(2**29 + 1, device="meta"))
+    with pytest.raises(NotExportable, match=r"its weights take 2.0 GiB, and a file of ONNX holds 2 GiB") as told:
+        export_onnx(large, tmp_path / "large")
+    assert "\n" not in str(told.value)
+    with pytest.raises(ValueError, match=r"size is \(8, 720\); expected height and width, from 16"):
+        export_onnx(rdvfi.create_model("rdvfi-s"), tmp_path / "small", size=(8, 720))
+    (tmp_path / "render.onnx").write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match=r"render\.onnx exists already"):
+        export_onnx(rdvfi.create_model("rdvfi-s"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["render.onnx"], "nothing is written"
+
+
+# The model that ships
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("onnx")
+    export_onnx(rdvfi.create_model("rdvfi-s"), folder, size=(180, 320))
+    return folder
+
+
+def _pictures(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """A smooth texture, and the same moved by a thirtieth of the width."""
+    wide = F.interpolate(_random(1, 3, 12, 24), (height, width + width // 30), mode="bicubic").clamp(0.0, 1.0)
+    return wide[..., :width].contiguous(), wide[..., -width:].contiguous()
+
+
+@needs_onnx
+@pytest.mark.parametrize(
+    ("height", "width", "times"),
+    [(200, 330, [0.5]), (270, 480, [0.125, 0.3, 0.5, 0.77]), (360, 500, [0.0, 1.0])],
+)
+def test_onnx_runtime_draws_what_torch_draws(exported: Path, height: int, width: int, times: list[float]) -> None:
+    import onnxruntime
+
+    first, last = _pictures(height, width)
+    images = {"img0": first.numpy(), "img1": last.numpy()}
+    estimate, draw = (onnxruntime.InferenceSession(str(exported / name)) for name in (export.ESTIMATE, export.RENDER))
+    motion = dict(zip([each.name for each in estimate.get_outputs()], estimate.run(None, images), strict=True))
+    (frames,) = draw.run(None, {**images, **motion, "timesteps": np.array(times, np.float32)})
+
+    model = export._AtMotionSize.of(rdvfi.create_model("rdvfi-s"), (180, 320))
+    with torch.inference_mode(), fixed_shapes():
+        expected = model(first, last, times)
+    apart = (torch.from_numpy(frames) - expected).abs()
+    assert frames.shape == (1, len(times), 3, height, width)
+    assert apart.max() < 1e-3 or (apart.mean() < 2e-4 and apart.quantile(0.999) < 1e-3), apart.max()
+    assert (expected - 0.5 * (first + last)).abs().mean() > 0.005, "a cross-fade would not do"
+
+
+@needs_onnx
+def test_the_example_runs_without_torch(exported: Path, tmp_path: Path) -> None:
+    first, last = _pictures(200, 360)
+    for name, picture in (("first", first), ("last", last)):
+        Image.fromarray((picture[0].permute(1, 2, 0) * 255).round().byte().numpy()).save(tmp_path / f"{name}.png")
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
+    (tmp_path / "rdvfi.py").write_text("raise ImportError('no rdvfi here')")
+    program = ROOT / "examples/onnx_interpolate.py"
+    assert len(program.read_text().splitlines()) <= 50
+    command = [sys.executable, str(program), str(exported), "first.png", "last.png", "out", "--count", "2"]
+    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    made = [np.asarray(Image.open(tmp_path / "out" / f"{i:03d}.png")) for i in (1, 2)]
+    assert made[0].shape == (200, 360, 3)
+    assert np.abs(made[0].astype(int) - made[1]).mean() > 0.5, "the picture moves"
