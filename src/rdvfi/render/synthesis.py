@@ -77,7 +77,7 @@ class RefinementStage(nn.Module):
         x = self.unshuffle(resize_image(inputs, (2 * size[0], 2 * size[1])))
         if latents is not None:
             x = torch.cat((x, resize_image(latents, size)), dim=1)
-        x = self.enter(x.to(self.enter.weight))
+        x = self.enter(x.to(self.enter.weight).contiguous(memory_format=torch.channels_last))
         if self.inherit is not None and before is not None:
             x = x + F.interpolate(self.inherit(before), size, mode="bilinear", align_corners=False)
         x = self.body(x)

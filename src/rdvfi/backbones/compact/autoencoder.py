@@ -57,7 +57,7 @@ class Autoencoder(nn.Module):
 
     def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
         """Normalised latents of images in [0, 1] whose sides are multiples of 8."""
-        raw = self.encoder(images - 0.5)
+        raw = self.encoder((images - 0.5).contiguous(memory_format=torch.channels_last))
         return (raw - self.mean[:, None, None]) / self.std[:, None, None]
 
     def decode(self, latents: Float[Tensor, "b c hz wz"]) -> Float[Tensor, "b 3 h w"]:
