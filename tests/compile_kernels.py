@@ -17,27 +17,32 @@ from triton.runtime.jit import JITFunction
 
 from rdvfi.graphs import Watch
 from rdvfi.ops.inference import LAUNCHES, SETTINGS
+from rdvfi.ops.kernels import activation_kernels as activation
+from rdvfi.ops.kernels import adaptation_kernels as adaptation
 from rdvfi.ops.kernels import bars_kernels as bars
 from rdvfi.ops.kernels import basis_kernels as basis
+from rdvfi.ops.kernels import compositing_kernels as compositing
 from rdvfi.ops.kernels import correlation_kernels as correlation
 from rdvfi.ops.kernels import denoiser_kernels as denoiser
 from rdvfi.ops.kernels import dominant_shift_kernels as dominant_shift
+from rdvfi.ops.kernels import iterative_kernels as iterative
 from rdvfi.ops.kernels import keypoints_kernels as keypoints
 from rdvfi.ops.kernels import light_kernels as light
 from rdvfi.ops.kernels import local_refinement_kernels as local_refinement
 from rdvfi.ops.kernels import matching_kernels as matching
 from rdvfi.ops.kernels import occlusion_kernels as occlusion
 from rdvfi.ops.kernels import overlay_kernels as overlay
-from rdvfi.ops.kernels import padding_kernels as padding
 from rdvfi.ops.kernels import patch_search_kernels as patch_search
 from rdvfi.ops.kernels import patch_states_kernels as patch_states
 from rdvfi.ops.kernels import paths_kernels as paths
 from rdvfi.ops.kernels import plates_kernels as plates
+from rdvfi.ops.kernels import refinement_kernels as refinement
 from rdvfi.ops.kernels import render_kernels as render
 from rdvfi.ops.kernels import similarity_paths_kernels as similarity_paths
 from rdvfi.ops.kernels import similarity_votes_kernels as similarity_votes
 from rdvfi.ops.kernels import splat_kernels as splat
 from rdvfi.ops.kernels import surface_kernels as surface
+from rdvfi.ops.kernels import transformer_kernels as transformer
 from rdvfi.ops.kernels import warp_kernels as warp
 
 AMPERE, HOPPER = (GPUTarget("cuda", capability, 32) for capability in (80, 90))
@@ -133,7 +138,6 @@ def _launch_flow() -> None:
     """What the estimation of motion is made of, float32."""
     luma, flow, pictures = torch.zeros(2, 1, 32, 48), torch.zeros(2, 2, 32, 48), torch.zeros(2, 3, 32, 48)
     latent, path = torch.zeros(1, 16, 16, 24), torch.zeros(1, 7, 4, 4, 16, 24)
-    _counted(padding, "silu_padded", pictures)
     _counted(denoiser, "mismatches", latent, latent, path)
     parts = (path[:, :, 0], path, path[:, :, 0], path[:, :, 0, :2], torch.zeros(7))
     noisy = torch.zeros(1, 7, 16, 16, 24)
@@ -169,12 +173,42 @@ def _launch_flow() -> None:
     _counted(patch_search, "searched_scale", luma, [flow, flow], torch.zeros(2, 4, 7), 2)
 
 
+def _launch_maps(dtype: torch.dtype) -> None:
+    """What lies between the networks of large models and of drawing, and around it."""
+    image, maps = torch.zeros(2, 3, 32, 64, dtype=dtype), torch.zeros(2, 3, 8, 16, 64)
+    small, one, times = torch.zeros(2, 3, 16, 64), torch.zeros(2, 1, 16, 64), torch.zeros(3)
+    edges, plates = torch.zeros(2, 2, dtype=torch.int64), torch.zeros(2, 2, 3, 16, 64)
+    state, mask = maps.flatten(0, 1), torch.zeros(6, 1, 16, 64)
+    _counted(compositing, "lifted_overlay", image, image, one, one, plates)
+    lifted, frames = [image, image, image[:, :1].contiguous()], torch.zeros(2, 3, 3, 32, 64, dtype=dtype)
+    _counted(compositing, "composited", frames, image, image, times, lifted, [edges, edges])
+    _counted(refinement, "stage_inputs", small, small, state, mask, torch.zeros(6), torch.zeros(6, 3, 2, 8))
+    answer, latents = torch.zeros(6, 32, 8, 32, dtype=dtype), torch.zeros(6, 24, 4, 16)
+    _counted(refinement, "stage_step", state, answer, mask, mask, 2, True)
+    _counted(refinement, "stage_entry", state, latents, 4, 1, dtype)
+    _counted(activation, "activated", image, torch.zeros(3, dtype=dtype), image, 1)
+    tokens, weight, row = torch.zeros(2, 32, 64, dtype=dtype), torch.zeros(64, dtype=dtype), torch.zeros(64)
+    _counted(transformer, "gated_norm", tokens, tokens, row, weight, row, row, 1e-6)
+    table = torch.zeros(32, 32)
+    _counted(transformer, "rotary_heads", tokens, tokens, weight, weight, table, table, 1e-6)
+    _counted(transformer, "rms_silu", image, torch.zeros(3, dtype=dtype), True)
+    two, four = torch.zeros(2, 2, 32, 64), torch.zeros(2, 4, 32, 64)
+    _counted(iterative, "fusion_candidates", image, image, two, four)
+    _counted(iterative, "fused_flow", four, image)
+    if dtype == torch.float16:  # float32 always
+        _counted(iterative, "carried_flows", two, two, two, two)
+        parts = [maps[:, :, :2], maps[:, :, :2], maps[:, :, :1], maps[:, :, :3]]
+        parts = [part.contiguous() for part in parts]
+        _counted(adaptation, "adapted_maps", small, small, one, *parts, times, torch.zeros(2))
+
+
 for target, dtype, strides in (
     (HOPPER, torch.float16, torch.contiguous_format),
     (AMPERE, torch.float32, torch.channels_last),
 ):
     _instead_of_launching(target)
     _launch_all(dtype, strides)
+    _launch_maps(dtype)
 _launch_paths()
 _launch_flow()
 for name, count in sorted(compiled.items()):

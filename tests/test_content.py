@@ -16,6 +16,7 @@ from rdvfi.content.overlay import Overlay, find_overlay
 from rdvfi.content.rest import at_rest
 from rdvfi.data.synthetic.drawn_pictures import dead_leaves
 from rdvfi.graphs import Watch
+from rdvfi.ops.compositing import composited
 from rdvfi.render.base import WarpInputs
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "research"))
@@ -149,8 +150,8 @@ def test_half_transparent_marks_are_lifted_off_and_laid_back() -> None:
     mask[..., 42:54, 62:98] = 1.0
     overlay = Overlay(mask, torch.stack((backs[0], backs[2]), dim=1))
     lifted = overlay.lifted(marked[0], marked[2])
-    assert torch.allclose(lifted.clear[..., 44:52, 64:96], torch.full((8, 32), 0.5), atol=0.02)
-    made = lifted.laid_back(backs[1][:, None], marked[0], marked[2], torch.tensor([0.5]))
+    assert torch.allclose(lifted[2][..., 44:52, 64:96], torch.full((8, 32), 0.5), atol=0.02)
+    made = composited(backs[1][:, None], marked[0], marked[2], torch.tensor([0.5]), lifted, [])
     assert _psnr(made[0, 0], marked[1][0]) > 38.0
 
 

@@ -6,10 +6,8 @@ from torch import Tensor
 
 import kernels
 from rdvfi.backbones.compact import denoiser
-from rdvfi.ops import padding
 
 module = kernels.load("denoiser")
-pads = kernels.load("padding")
 
 
 @pytest.fixture(autouse=True)
@@ -44,13 +42,3 @@ def test_what_the_network_reads_and_answers_agrees_with_the_reference(dtype: tor
     got = module.mismatches(*(x.to(kernels.DEVICE) for x in (latent0, latent1, candidates)))
     expected = denoiser._mismatches_reference(*(x.double() for x in (latent0, latent1, candidates)))
     kernels.assert_close(got, expected, tolerance=tolerance)
-
-
-@pytest.mark.parametrize("dtype", kernels.DTYPES)
-@pytest.mark.parametrize("kind", [torch.contiguous_format, torch.channels_last])
-def test_activation_with_border_agrees_with_the_reference(dtype: torch.dtype, kind: torch.memory_format) -> None:
-    x = (3.0 * _random(2, 3, 5, 7)).to(dtype).contiguous(memory_format=kind)
-    got = pads.silu_padded(x.to(kernels.DEVICE))
-    assert got.dtype == dtype
-    assert got.is_contiguous(memory_format=kind)
-    kernels.assert_close(got, padding._reference(x.double()), tolerance=kernels.ROUNDING[dtype])

@@ -45,6 +45,8 @@ def resize_flow(flow: Float[Tensor, "n 2 _ _"], size: tuple[int, int]) -> Float[
 
 def flow_length(flow: Float[Tensor, "*n 2 h w"]) -> Float[Tensor, "*n 1 h w"]:
     """Length of every vector of a flow field; its gradient at a zero vector is zero."""
+    if flow.device.type != "cpu":
+        return torch.linalg.vector_norm(flow, dim=-3, keepdim=True).clamp(min=1e-12)
     dx, dy = flow.split(1, dim=-3)
     # `linalg.vector_norm` over an axis of two strided values is a hundred times slower on a CPU.
     return (dx * dx + dy * dy).clamp(min=1e-24).sqrt()

@@ -7,7 +7,7 @@ since.
 
 * Inputs are copied into memory of the graph's own. Results are copied out of it, so that a later call
   does not overwrite them, unless that is asked for.
-* All graphs share one memory pool. They never run at the same time: a lock orders threads, an event
+* All graphs of a device share one memory pool. They never run at the same time: a lock orders threads, an event
   orders streams.
 * The first call runs eagerly and is watched (`Watch`). What no graph can hold, an operation that
   waits for the device, leaves it, or whose result has a size that depends on values, is named in one
@@ -169,7 +169,7 @@ class CudaCapture(Capture):
 
     def record(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         """See `Capture.record`. Runs once more before, on the stream of recording."""
-        if self._stream is None:
+        if self._stream is None or self._stream.device_index != torch.cuda.current_device():
             self._stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
         here = torch.cuda.current_stream()
         self._stream.wait_stream(here)
@@ -312,7 +312,7 @@ def _key(value: Any) -> Hashable:
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, nn.Module):
-        return ("module", id(value))
+        return value  # itself, so that no other module can take its place
     if isinstance(value, tuple | list):
         return (type(value), *map(_key, value))
     if isinstance(value, dict):

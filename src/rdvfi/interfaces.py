@@ -21,7 +21,7 @@ from enum import Enum
 from typing import Annotated
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from rdvfi.content import Bars, Content, Observed, observe
@@ -103,6 +103,15 @@ class Trajectory(ABC):
     @abstractmethod
     def at(self, times: Times) -> tuple[Flows, Flows]:
         """Flows to the first and to the last frame at each time, in pixels of this grid."""
+
+    def at_knots(self, knots: Times, index: Int64[Tensor, " t"]) -> tuple[Flows, Flows]:
+        """`at` at knots: of those who hold their flows nothing has to be computed.
+
+        Args:
+            knots: Times of the keyframes that the trajectory was made of.
+            index: Which of them, (t,).
+        """
+        return self.at(knots[index])
 
     def across(self, like: Times) -> tuple[Flow, Flow]:
         """Flow from the first frame to the last, and from the last to the first, each on its own grid.

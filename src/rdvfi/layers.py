@@ -7,12 +7,16 @@ timm has such layers too, and its networks serve as flow features (`timm_pyramid
 do not import it: that takes seconds, longer than they need for a pair of frames.
 """
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rdvfi.ops.padding import silu_padded
+from rdvfi.ops.activation import activated, takes_kernels
+
+Features = Float[Tensor, "b c h w"]
 
 
 def conv(inputs: int, outputs: int, *, stride: int = 1) -> nn.Conv2d:
@@ -39,11 +43,25 @@ class ResidualBlock(nn.Module):
         with torch.no_grad():
             self.second.weight.mul_(0.2)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, x: Features) -> Features:
         """``x`` plus what the block adds."""
-        return x + _activated(self.second, _activated(self.first, x))
+        if takes_kernels(x):
+            return after_blocks((self,), x)[0]
+        return x + self.second(F.silu(self.first(F.silu(x))))
 
 
-def _activated(layer: nn.Conv2d, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-    """A 3x3 convolution of the activation: the layer's own padding, in one step with it."""
-    return F.conv2d(silu_padded(x), layer.weight, layer.bias, layer.stride)
+def after_blocks(
+    blocks: Iterable[ResidualBlock], x: Features, bias: Tensor | None = None, added: Features | None = None
+) -> tuple[Features, Features]:
+    """Residual blocks in a row on ``x + bias + added``, and SiLU of their result.
+
+    Biases, sums, activations and borders are one operator between every two convolutions.
+    """
+    layers = [layer for block in blocks for layer in (block.first, block.second)]
+    total, inner = activated(x, bias, added, 1 if layers else 0)
+    for index, layer in enumerate(layers):
+        second, last = index % 2 == 1, index == len(layers) - 1
+        made = F.conv2d(inner, layer.weight)
+        summed, inner = activated(made, layer.bias, total if second else None, 0 if last else 1)
+        total = summed if second else total
+    return total, inner

@@ -3,8 +3,8 @@
 Black matches black wherever it is, so bars tell an estimator nothing, and their straight edge, which
 stands still beside a picture that moves, tells it something false: the motion of the picture leaks
 into the bars and the bars into the picture. `find_bars` counts the constant lines at each side,
-`Bars.filled` continues the picture over them for whoever estimates or draws, and `Bars.restored` puts
-the bars of the input back into the frames made.
+`Bars.filled` continues the picture over them for whoever estimates or draws; the bars of the input are
+put back into the frames made (`rdvfi.render.content`).
 
 A line (a row or a column) belongs to a bar if it looks like the outermost one in both frames: all of
 it up to what a codec leaves of noise, or at least `_BACKGROUND` of it where the rest is equal in both
@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from rdvfi.content.kept import kept_pixels
 from rdvfi.content.skipping import is_absent
 from rdvfi.ops.inference import inference_operator
 from rdvfi.types import Image
@@ -65,15 +64,9 @@ class Bars:
             return images
         return _fill_bars(images, torch.cat((self.rows, self.columns), dim=1))
 
-    def restored(
-        self, frames: Float[Tensor, "b t 3 H W"], img0: Image, img1: Image, timesteps: Float[Tensor, " t"]
-    ) -> Float[Tensor, "b t 3 H W"]:
-        """Frames with the bars of the nearer input frame."""
-        if is_absent(self.any, frames):
-            return frames
-        h, w = frames.shape[-2:]
-        inside = _between(self.rows, h)[:, :, None] & _between(self.columns, w)[:, None, :]
-        return kept_pixels(frames, ~inside[:, None], img0, img1, timesteps)
+    def edges(self) -> list[Tensor]:
+        """Rows and columns, as `rdvfi.ops.compositing` takes them; empty if it is known that there are no bars."""
+        return [] if is_absent(self.any, self.rows) else [self.rows, self.columns]
 
     @classmethod
     def none(cls, images: Image) -> "Bars":
@@ -93,11 +86,6 @@ def _fill_reference(images: Tensor, inside: Tensor) -> Tensor:
 def _nearest(inside: Int64[Tensor, "b 2"], length: int) -> Int64[Tensor, "b n"]:
     lines = torch.arange(length, device=inside.device)[None]
     return torch.minimum(torch.maximum(lines, inside[:, :1]), inside[:, 1:] - 1)
-
-
-def _between(inside: Int64[Tensor, "b 2"], length: int) -> Tensor:
-    lines = torch.arange(length, device=inside.device)[None]
-    return (lines >= inside[:, :1]) & (lines < inside[:, 1:])
 
 
 def find_bars(img0: Image, img1: Image) -> Bars:

@@ -8,13 +8,12 @@ from torch import Tensor
 
 from rdvfi.content.bars import Bars
 from rdvfi.content.change import explained_change
-from rdvfi.content.kept import kept_pixels
 from rdvfi.content.light import Light, find_light
 from rdvfi.content.overlay import Overlay, find_overlay, make_plates
 from rdvfi.content.skipping import is_absent
-from rdvfi.geometry import replicate_pad, resize_flow, resize_image
+from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.ops.warp import backward_warp
-from rdvfi.types import Flow, Image
+from rdvfi.types import Flow
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,16 +35,6 @@ class Content:
             "static pixels": self.static is not None and bool(self.static.any()),
         }
         return tuple(name for name, there in found.items() if there)
-
-    def restored(
-        self, frames: Float[Tensor, "b t 3 H W"], img0: Image, img1: Image, timesteps: Float[Tensor, " t"]
-    ) -> Float[Tensor, "b t 3 H W"]:
-        """Frames, also padded ones, with bars and static pixels of the nearer input frame."""
-        frames = self.bars.restored(frames, img0, img1, timesteps)
-        if self.static is None:
-            return frames
-        keep = replicate_pad(self.static.to(frames), (frames.shape[-2], frames.shape[-1])) > 0.5
-        return kept_pixels(frames, keep, img0, img1, timesteps)
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,15 +31,14 @@ from rdvfi.content.skipping import is_absent
 from rdvfi.content.surroundings import CELL, CELLS_AROUND, MOVES, MOVING, surrounding_motion, tolerance
 from rdvfi.content.windows import widened, window_mean
 from rdvfi.geometry import flow_length, resize_image
+from rdvfi.ops.compositing import EQUAL, lifted_overlay
 from rdvfi.ops.inference import inference_operator
 from rdvfi.ops.occlusion import PYRAMID, pull_push
 from rdvfi.ops.warp import backward_warp
-from rdvfi.types import Flow, Image, SmallImage, Times, Video
+from rdvfi.types import Flow, Image, SmallImage
 
 Mask = Float[Tensor, "b 1 h w"]
 
-_EQUAL = 6 / 255
-"""Difference of two frames that a codec may leave in what stands still, in its worst channel."""
 _CERTAIN, _FAINT = 24 / 255, 8 / 255
 """Difference from the moved picture that shows an overlay, and one that does so beside it."""
 _SEEDS = 0.08
@@ -73,37 +72,9 @@ class Overlay:
         """Where flows are those of the overlay, wholly or in part, on a grid of this size: 1 or 0."""
         return (resize_image(widened(self.mask, _FLOW_EDGE), size) > 0.01).float()
 
-    def lifted(self, img0: Image, img1: Image) -> "Lifted":
-        """Both frames, at full size, without it."""
-        size = (img0.shape[-2], img0.shape[-1])
-        equal = ((img0 - img1).abs().amax(1, keepdim=True) < _EQUAL).float()
-        opaque = (resize_image(self.mask, size) > 0.5).float() * equal
-        near = resize_image(widened(self.mask, _EDGE), size) > 0.01
-        plates = [
-            torch.where(near, resize_image(p, size), x)
-            for p, x in zip(self.plates.unbind(1), (img0, img1), strict=True)
-        ]
-        apart, moved = img0 - img1, plates[0] - plates[1]
-        products = torch.cat(((apart * moved).sum(1, keepdim=True), (moved * moved).sum(1, keepdim=True)), dim=1)
-        up, down = window_mean(products, 3).split(1, dim=1)
-        clear = ((up + 1e-4) / (down + 1e-4)).clamp(0.0, 1.0) * (1.0 - opaque)
-        return Lifted(plates[0], plates[1], torch.where(near, clear, torch.ones_like(clear)))
-
-
-@dataclass(frozen=True, eq=False)
-class Lifted:
-    """Two frames without an overlay, and how transparent it is."""
-
-    img0: Image
-    img1: Image
-    clear: Float[Tensor, "b 1 H W"]
-    """1 - alpha."""
-
-    def laid_back(self, frames: Video, img0: Image, img1: Image, timesteps: Times) -> Video:
-        """Frames between ``self.img0`` and ``self.img1`` with the overlay of ``img0`` and ``img1``."""
-        t = timesteps.to(frames)[None, :, None, None, None]
-        front0, front1 = img0 - self.clear * self.img0, img1 - self.clear * self.img1
-        return (front0[:, None] + t * (front1 - front0)[:, None] + self.clear[:, None] * frames).clamp(0.0, 1.0)
+    def lifted(self, img0: Image, img1: Image) -> list[Tensor]:
+        """Both frames, at full size, without it, and its transparency: see `rdvfi.ops.compositing`."""
+        return list(lifted_overlay(img0, img1, self.mask, widened(self.mask, _EDGE), self.plates))
 
 
 def find_overlay(img0: SmallImage, img1: SmallImage, onward: Flow, back: Flow) -> tuple[Mask, tuple[Flow, Flow]]:
@@ -121,7 +92,7 @@ def find_overlay(img0: SmallImage, img1: SmallImage, onward: Flow, back: Flow) -
 
 def _reference(img0: Tensor, img1: Tensor, onward: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
     apart = (img0 - img1).abs().amax(1, keepdim=True)
-    equal = apart < _EQUAL
+    equal = apart < EQUAL
     first = _Against.of(img0, img1, onward)
     nothing = torch.zeros_like(apart), torch.stack((first.motion, -first.motion), dim=1)
     if is_absent(lambda: (equal & first.possible & (first.differs > _CERTAIN)).any(), apart):
@@ -231,7 +202,7 @@ _overlay = inference_operator(
     "overlay",
     launches=21,
     settings={
-        "equal": _EQUAL,
+        "equal": EQUAL,
         "certain": _CERTAIN,
         "faint": _FAINT,
         "seeds": _SEEDS,

@@ -16,11 +16,11 @@ from rdvfi.geometry import flow_length
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flows
 
-_SLOW = 0.5
+SLOW = 0.5
 """Pixels of the small grid, to either frame, up to which a flow may be that of rest."""
-_SLACK = 1 / 255
+SLACK = 1 / 255
 """By which no motion may explain the frames worse: a fractional look-up averages noise."""
-_SMOOTHING, _WINDOW = 3, 7
+_SMOOTHING, WINDOW = 3, 7
 
 
 def at_rest(
@@ -35,7 +35,7 @@ def at_rest(
         flow1: To the last.
     """
     b, t = flow0.shape[:2]
-    slow = torch.maximum(flow_length(flow0), flow_length(flow1)) < _SLOW
+    slow = torch.maximum(flow_length(flow0), flow_length(flow1)) < SLOW
     if is_absent(slow.any, slow):
         return slow.to(flow0)
     first, last = (window_mean(image.to(flow0), _SMOOTHING) for image in (small0, small1))
@@ -45,8 +45,8 @@ def at_rest(
         for image, flow in ((first, flow0), (last, flow1))
     )
     moving = _error(*warped).unflatten(0, (b, t))
-    return (slow & (resting <= moving + _SLACK)).to(flow0)
+    return (slow & (resting <= moving + SLACK)).to(flow0)
 
 
 def _error(first: Float[Tensor, "n 3 h w"], last: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
-    return window_mean((first - last).abs().mean(1, keepdim=True), _WINDOW)
+    return window_mean((first - last).abs().mean(1, keepdim=True), WINDOW)

@@ -5,14 +5,18 @@ operator: its *reference*, in torch, defines the results, runs on every device a
 whenever something that it is given is learned; on CUDA a few Triton kernels take its place.
 """
 
+import functools
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from rdvfi.ops.kernels import usable
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 LAUNCHES: dict[str, int] = {"rdvfi::splat_sum": 2, "rdvfi::flows_at": 2, "rdvfi::render": 3}
 """Kernels that an operator starts on CUDA, by its name, where that is not one: at most so many."""
@@ -60,6 +64,36 @@ def inference_operator(
         return reference(*args) if learns else call(*args)
 
     return run
+
+
+def operator(kernels: str, *, launches: int = 1) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
+    """`inference_operator` of the function that it decorates, by its name; that tells shapes and types, too.
+
+    The function itself is the attribute ``reference`` of what is returned.
+    """
+
+    def decorate(reference: Callable[P, Result]) -> Callable[P, Result]:
+        @functools.wraps(reference)
+        def dense(*args: Any) -> Any:
+            return _dense(reference(*args))  # pyright: ignore[reportCallIssue]
+
+        run = inference_operator(reference.__name__, dense, dense, kernels, launches=launches)
+
+        @functools.wraps(reference)
+        def call(*args: Any) -> Any:
+            return run(*args)
+
+        call.reference = reference  # pyright: ignore[reportFunctionMemberAccess]
+        return cast(Callable[P, Result], call)
+
+    return decorate
+
+
+def _dense(result: Any) -> Any:
+    """Results in dense memory of their own, as kernels make them."""
+    if isinstance(result, tuple):
+        return tuple(_dense(x) for x in result)
+    return result.clone(memory_format=torch.contiguous_format) if result._is_view() else result.contiguous()
 
 
 def _tensors(args: tuple[Any, ...]) -> list[Tensor]:

@@ -23,7 +23,7 @@ correct, and a static picture stays exact.
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -35,9 +35,9 @@ from rdvfi.content.rest import at_rest
 from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.interfaces import Motion, Renderer, Trajectory
 from rdvfi.ops import render
+from rdvfi.ops.inference import operator
 from rdvfi.ops.paths import follow
 from rdvfi.ops.warp import backward_warp
-from rdvfi.scene_decision import SceneDecision
 from rdvfi.types import Flows, Image, Times, Video
 
 _AGREEMENT = 0.03
@@ -57,46 +57,26 @@ class WarpInputs:
     mask: Float[Tensor, "b t 1 h w"]
     residual: Float[Tensor, "b t 3 h w"]
 
-    def faded(self, scene: SceneDecision, timesteps: Times) -> "WarpInputs":
-        """What pairs of one scene are drawn with; pairs of two scenes get a cross-fade."""
-        share = scene.weight.to(self.mask)[:, None, None, None, None]
-        faded = (1.0 - timesteps).to(self.mask)[None, :, None, None, None]
-        return WarpInputs(
-            share * self.flow0,
-            share * self.flow1,
-            torch.lerp(faded.expand_as(self.mask), self.mask, share),
-            share * self.residual,
-        )
-
-    def adapted(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> "WarpInputs":
-        """The same with what stands still at rest, and the blend in the light of its time.
+    def adapted(
+        self, img0: Image, img1: Image, motion: Motion, timesteps: Times, small: tuple[Tensor, Tensor] | None = None
+    ) -> "WarpInputs":
+        """What frames are drawn with by what the pair shows: at rest, in the light of its time, or a cross-fade.
 
         Args:
             img0: First frames, as they are.
             img1: Last ones.
-            motion: Of the pair; without ``content`` nothing changes.
+            motion: Of the pair; without ``content`` only its scene counts.
             timesteps: Of the frames.
+            small: Both frames on this grid, if they are there already.
         """
+        maps = (self.flow0, self.flow1, self.mask, self.residual)
         if motion.content is None:
-            return self
-        size = (self.flow0.shape[-2], self.flow0.shape[-1])
-        small0, small1 = (resize_image(image.float(), size) for image in (img0, img1))
+            return WarpInputs(*_faded(*maps, timesteps, motion.scene.weight))
         light = motion.content.light
-        first, last = (small0, small1) if light is None else light.between(small0, small1)
-        moves = 1.0 - at_rest(first, last, self.flow0, self.flow1)
-        still = WarpInputs(moves * self.flow0, moves * self.flow1, self.mask, moves * self.residual)
-        return still if light is None else still._lit(small0, small1, light, timesteps)
-
-    def _lit(self, small0: Image, small1: Image, light: Light, timesteps: Times) -> "WarpInputs":
-        """Where the blend leans to one frame, the light of that frame is corrected by a colour."""
-        b, t = self.mask.shape[:2]
-        now = light.at(timesteps)
-        added = now * self.residual
-        pairs = ((small0, self.flow0, self.mask), (small1, self.flow1, 1.0 - self.mask))
-        for (image, flow, share), end in zip(pairs, light.ends(), strict=True):
-            warped = backward_warp(spread(image, t), flow.flatten(0, 1)).unflatten(0, (b, t))
-            added = added + share * (now / end[:, None] - 1.0) * warped
-        return replace(self, residual=added)
+        small0, small1 = small or _on_grid(img0, img1, self.flow0)
+        gain = None if light is None else light.gain
+        joined = adapted_maps(small0, small1, gain, *maps, timesteps, motion.scene.weight)
+        return WarpInputs(*joined.split((2, 2, 1, 3), dim=2))
 
     def draw(self, img0: Image, img1: Image) -> Video:
         """The frames at full size."""
@@ -124,21 +104,84 @@ class RefiningRenderer(Renderer):
         """Frames at ``timesteps``, drawn from what `refine` makes of the motion."""
         if timesteps.numel() == 0:
             return img0.new_empty(img0.shape[0], 0, *img0.shape[1:])
-        seen0, seen1 = _in_one_light(img0, img1, motion)
-        refined = self.refine(seen0, seen1, motion, timesteps).adapted(img0, img1, motion, timesteps)
-        return refined.faded(motion.scene, timesteps).draw(img0, img1)
+        small, content = None, motion.content
+        seen = img0, img1
+        if content is not None and content.light is not None:  # as a network compares them: in one light
+            small = _on_grid(img0, img1, content.light.gain)
+            seen = content.light.between(*small)
+        refined = self.refine(*seen, motion, timesteps)
+        return refined.adapted(img0, img1, motion, timesteps, small).draw(img0, img1)
 
 
-def _in_one_light(
-    img0: Image, img1: Image, motion: Motion
-) -> tuple[Float[Tensor, "b 3 _ _"], Float[Tensor, "b 3 _ _"]]:
-    """Both frames as a network compares them: on the trajectory's grid, in the light between."""
-    if motion.content is None or motion.content.light is None:
-        return img0, img1
-    light = motion.content.light
-    size = (light.gain.shape[-2], light.gain.shape[-1])
-    first, last = (resize_image(image.float(), size) for image in (img0, img1))
-    return light.between(first, last)
+def _on_grid(img0: Image, img1: Image, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Both frames at the size of a map."""
+    size = (like.shape[-2], like.shape[-1])
+    return resize_image(img0.float(), size), resize_image(img1.float(), size)
+
+
+@operator("adaptation", launches=3)
+def adapted_maps(
+    small0: Tensor,
+    small1: Tensor,
+    gain: Tensor | None,
+    flow0: Tensor,
+    flow1: Tensor,
+    mask: Tensor,
+    residual: Tensor,
+    times: Tensor,
+    weight: Tensor,
+) -> Tensor:
+    """The maps of `WarpInputs` side by side, (b, t, 8, h, w), adapted to a pair.
+
+    Where nothing moves flows are zero (`rdvfi.content.rest`); where the blend leans to one frame, the light of
+    that frame is corrected by a colour (`rdvfi.content.light`); pairs of two scenes get a cross-fade.
+
+    Args:
+        small0: First frames on this grid, (b, 3, h, w).
+        small1: Last ones.
+        gain: The change of light, (b, 1, h, w); None if there is none.
+        flow0: As in `WarpInputs`.
+        flow1: The same.
+        mask: The same.
+        residual: The same.
+        times: Of the frames, (t,).
+        weight: Share of the motion in what is drawn, (b,).
+    """
+    light = None if gain is None else Light(gain)
+    first, last = (small0, small1) if light is None else light.between(small0, small1)
+    moves = 1.0 - at_rest(first, last, flow0, flow1)
+    flow0, flow1, residual = moves * flow0, moves * flow1, moves * residual
+    if light is not None:
+        residual = _lit(light, small0, small1, flow0, flow1, mask, residual, times)
+    return torch.cat(_faded(flow0, flow1, mask, residual, times, weight), dim=2)
+
+
+def _faded(
+    flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor, times: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    share = weight.to(mask)[:, None, None, None, None]
+    plain = (1.0 - times).to(mask)[None, :, None, None, None]
+    return share * flow0, share * flow1, torch.lerp(plain.expand_as(mask), mask, share), share * residual
+
+
+def _lit(
+    light: Light,
+    small0: Tensor,
+    small1: Tensor,
+    flow0: Tensor,
+    flow1: Tensor,
+    mask: Tensor,
+    residual: Tensor,
+    times: Tensor,
+) -> Tensor:
+    b, t = mask.shape[:2]
+    now = light.at(times)
+    added = now * residual
+    pairs = ((small0, flow0, mask), (small1, flow1, 1.0 - mask))
+    for (image, flow, share), end in zip(pairs, light.ends(), strict=True):
+        warped = backward_warp(image.repeat_interleave(t, 0), flow.flatten(0, 1)).unflatten(0, (b, t))
+        added = added + share * (now / end[:, None] - 1.0) * warped
+    return added
 
 
 def _local_mean(difference: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
@@ -156,12 +199,6 @@ def uncertainty(difference: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"
     return rise / (rise + _AGREEMENT**4)
 
 
-def spread(image: Float[Tensor, "b 3 h w"], t: int) -> Float[Tensor, "bt 3 h w"]:
-    """The image of each pair, once per time."""
-    b, c, h, w = image.shape
-    return image[:, None].expand(b, t, c, h, w).flatten(0, 1)
-
-
 def warped_neighbours(motion: Motion, timesteps: Times, flows: tuple[Flows, Flows]) -> Float[Tensor, "bt c hz wz"]:
     """Both neighbouring keyframes' latents, warped to each time: (b * t, 2c, hz, wz)."""
     keyframes = motion.keyframes
@@ -170,7 +207,7 @@ def warped_neighbours(motion: Motion, timesteps: Times, flows: tuple[Flows, Flow
     left = left.clamp(0, knots.numel() - 2)
     size = (keyframes.latents.shape[-2], keyframes.latents.shape[-1])
     index = torch.cat((left, left + 1))  # both neighbours of all times at once
-    there = motion.trajectory.at(knots[index])
+    there = motion.trajectory.at_knots(knots, index)
     here = torch.cat((flows[0], flows[0]), dim=1), torch.cat((flows[1], flows[1]), dim=1)
     shift = follow(here, there, timesteps.to(knots).repeat(2), knots[index])
     coarse = resize_flow(shift.flatten(0, 1), size)

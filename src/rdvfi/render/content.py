@@ -8,12 +8,16 @@ are laid back, and bars and static pixels restored. Light and rest belong to the
 from dataclasses import replace
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from rdvfi.content import Content, Overlay
+from rdvfi.content.kept import kept_pixels
+from rdvfi.geometry import replicate_pad
 from rdvfi.interfaces import Motion, Renderer, Trajectory
+from rdvfi.ops.compositing import composited
 from rdvfi.ops.occlusion import pull_push
-from rdvfi.types import Flows, Image, Times, Video
+from rdvfi.types import Flow, Flows, Image, Times, Video
 
 
 class BackgroundTrajectory(Trajectory):
@@ -26,15 +30,30 @@ class BackgroundTrajectory(Trajectory):
 
     def __init__(self, trajectory: Trajectory, overlay: Overlay) -> None:
         self.trajectory, self.overlay, self.grid = trajectory, overlay, trajectory.grid
+        self._beside: Tensor | None = None
 
     def at(self, times: Times) -> tuple[Flows, Flows]:
         """See `rdvfi.interfaces.Trajectory.at`."""
-        flows = torch.cat(self.trajectory.at(times), dim=2)
-        b, t, _, h, w = flows.shape
-        beside = 1.0 - self.overlay.flow_mask((h, w))[:, None].expand(b, t, 1, h, w).flatten(0, 1)
-        flat = flows.flatten(0, 1)
-        continued = torch.where(beside > 0.5, flat, pull_push(flat, beside)).unflatten(0, (b, t))
-        return continued[:, :, :2], continued[:, :, 2:]
+        return self._continued(self.trajectory.at(times))
+
+    def at_knots(self, knots: Times, index: Int64[Tensor, " t"]) -> tuple[Flows, Flows]:
+        """See `rdvfi.interfaces.Trajectory.at_knots`."""
+        return self._continued(self.trajectory.at_knots(knots, index))
+
+    def across(self, like: Times) -> tuple[Flow, Flow]:
+        """See `rdvfi.interfaces.Trajectory.across`."""
+        onward, back = self.trajectory.across(like)
+        onward, back = self._continued((onward[:, None], back[:, None]))
+        return onward[:, 0], back[:, 0]
+
+    def _continued(self, flows: tuple[Flows, Flows]) -> tuple[Flows, Flows]:
+        joined = torch.cat(flows, dim=2)
+        b, t, _, h, w = joined.shape
+        if self._beside is None:
+            self._beside = 1.0 - self.overlay.flow_mask((h, w))
+        beside = self._beside[:, None].expand(b, t, 1, h, w).flatten(0, 1)
+        joined = pull_push(joined.flatten(0, 1), beside).unflatten(0, (b, t))
+        return joined[:, :, :2], joined[:, :, 2:]
 
 
 def draw(renderer: Renderer, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
@@ -42,16 +61,22 @@ def draw(renderer: Renderer, img0: Image, img1: Image, motion: Motion, timesteps
     content = motion.content
     if content is None:
         return renderer(img0, img1, motion, timesteps)
-    inside0, inside1 = content.bars.filled(img0), content.bars.filled(img1)
-    frames = _without_bars(renderer, inside0, inside1, motion, content, timesteps)
-    return content.restored(frames, img0, img1, timesteps)
+    inside0, inside1, lifted = content.bars.filled(img0), content.bars.filled(img1), []
+    if content.overlay is not None:
+        lifted = content.overlay.lifted(inside0, inside1)
+        inside0, inside1 = lifted[0], lifted[1]
+        motion = replace(motion, trajectory=BackgroundTrajectory(motion.trajectory, content.overlay))
+    return composite(content, renderer(inside0, inside1, motion, timesteps), img0, img1, timesteps, lifted)
 
 
-def _without_bars(
-    renderer: Renderer, img0: Tensor, img1: Tensor, motion: Motion, content: Content, timesteps: Times
+def composite(
+    content: Content, frames: Video, img0: Image, img1: Image, timesteps: Times, lifted: list[Tensor]
 ) -> Video:
-    if content.overlay is None:
-        return renderer(img0, img1, motion, timesteps)
-    lifted = content.overlay.lifted(img0, img1)
-    background = replace(motion, trajectory=BackgroundTrajectory(motion.trajectory, content.overlay))
-    return lifted.laid_back(renderer(lifted.img0, lifted.img1, background, timesteps), img0, img1, timesteps)
+    """Frames, also padded ones, with overlay, bars and static pixels of the frames as they were."""
+    edges = content.bars.edges()
+    if lifted or edges:
+        frames = composited(frames, img0, img1, timesteps, lifted, edges)
+    if content.static is None:
+        return frames
+    keep = replicate_pad(content.static.to(frames), (frames.shape[-2], frames.shape[-1])) > 0.5
+    return kept_pixels(frames, keep, img0, img1, timesteps)

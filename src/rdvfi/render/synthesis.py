@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from rdvfi.about import RDVFI_S
 from rdvfi.geometry import resize_image
 from rdvfi.interfaces import Motion, Renderer
-from rdvfi.layers import ResidualBlock, conv, zero_conv
-from rdvfi.ops.warp import backward_warp
+from rdvfi.layers import ResidualBlock, after_blocks, conv, zero_conv
+from rdvfi.ops.activation import takes_kernels
+from rdvfi.ops.refinement import stage_entry, stage_inputs, stage_step
 from rdvfi.registry import renderers
 from rdvfi.render.base import (
     RefiningRenderer,
     WarpInputs,
     consistency_mask,
-    spread,
     uncertainty,
     warped_neighbours,
 )
@@ -59,7 +59,6 @@ class RefinementStage(nn.Module):
     def __init__(self, scale: int, width: int, blocks: int, *, inherited: int, latents: int, answers: int) -> None:
         super().__init__()
         self.scale = scale
-        self.unshuffle = nn.PixelUnshuffle(2)
         self.enter = conv(4 * _INPUTS + latents, width)
         self.inherit = nn.Conv2d(inherited, width, 1) if inherited else None
         self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)), nn.SiLU())
@@ -70,18 +69,20 @@ class RefinementStage(nn.Module):
         inputs: Float[Tensor, "n f h w"],
         latents: Float[Tensor, "n l hz wz"] | None,
         before: Float[Tensor, "n c hc wc"] | None,
-    ) -> tuple[Float[Tensor, "n a h w"], Float[Tensor, "n d hs ws"]]:
-        """The answer on the grid, and features for the next stage."""
-        h, w = inputs.shape[-2:]
-        size = (h // self.scale, w // self.scale)
-        x = self.unshuffle(resize_image(inputs, (2 * size[0], 2 * size[1])))
-        if latents is not None:
-            x = torch.cat((x, resize_image(latents, size)), dim=1)
-        x = self.enter(x.to(self.enter.weight).contiguous(memory_format=torch.channels_last))
+    ) -> tuple[Float[Tensor, "n a hs ws"], Float[Tensor, "n d hs ws"]]:
+        """The answer, four times a pixel in its channels, and features for the next stage."""
+        kernels = takes_kernels(inputs)
+        x = stage_entry(inputs, latents, self.scale, int(kernels), self.enter.weight.dtype)
+        size = (inputs.shape[-2] // self.scale, inputs.shape[-1] // self.scale)
         if self.inherit is not None and before is not None:
-            x = x + F.interpolate(self.inherit(before), size, mode="bilinear", align_corners=False)
-        x = self.body(x)
-        return resize_image(self.answer(x).float(), (h, w)), x
+            before = F.interpolate(self.inherit(before), size, mode="bilinear", align_corners=False)
+        if kernels:
+            blocks = [block for block in self.body if isinstance(block, ResidualBlock)]
+            x = after_blocks(blocks, F.conv2d(x, self.enter.weight), self.enter.bias, before)[1]
+        else:
+            x = self.enter(x.contiguous(memory_format=torch.channels_last))
+            x = self.body(x if before is None else x + before)
+        return self.answer[0](x), x
 
 
 class Refinement(nn.Module):
@@ -108,7 +109,7 @@ class Refinement(nn.Module):
 
     def forward(
         self,
-        images: tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 3 h w"]],
+        images: tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 h w"]],
         flows: tuple[Flow, Flow],
         mask: Map,
         neighbours: Float[Tensor, "n l hz wz"],
@@ -117,7 +118,7 @@ class Refinement(nn.Module):
         """Refined flows and blend, and the colour to add.
 
         Args:
-            images: Both end frames on the grid of the flows.
+            images: Both end frames on the grid of the flows, once for all times of a sample.
             flows: From the new frame to each of them, in pixels of the grid.
             mask: Share of the first frame in the blend, [0, 1]. 1 at time 0, 0 at time 1.
             neighbours: Latents of the two neighbouring keyframes, warped to the new frame.
@@ -125,35 +126,29 @@ class Refinement(nn.Module):
         """
         h, w = mask.shape[-2:]
         size = (-h % COARSEST, -w % COARSEST)
-        first, last, flow0, flow1, mask = (_padded(x, size) for x in (*images, flows[0], flows[1], mask))
-        t = times.to(torch.float32)[:, None, None, None]
-        # No correction at the ends.
-        room = (4.0 * t * (1.0 - t)).expand_as(mask)
-        clock = torch.cat((0.25 * room, (1.0 - 2.0 * t).expand_as(mask)), dim=1)
+        first, last, mask = (_padded(x, size) for x in (*images, mask))
+        state = _padded(F.pad(torch.cat(flows, dim=1), (0, 0, 0, 0, 0, 4)), size)
+        times = times.to(torch.float32)
         latents = self.latents(neighbours.to(self.latents.weight)).float()
-        before, out, lean = None, torch.zeros_like(mask), torch.zeros_like(mask)
-        gain = torch.zeros_like(first)
+        inputs = stage_inputs(first, last, state, mask, times, None)
+        gain = None
+        if self.one_light:
+            gain = light_change(inputs[:, :3], inputs[:, 3:6])
+            inputs = stage_inputs(first, last, state, mask, times, gain)
+        # No correction at the ends (the input before the last is t (1 - t)), and none where both frames agree.
+        room = 4.0 * inputs[:, -2:-1] * uncertainty(inputs[:, 6:7])
+        before = None
         for index, stage in enumerate(self.stages):
-            warped = backward_warp(first, flow0), backward_warp(last, flow1)
-            if self.one_light:
-                gain = light_change(*warped) if index == 0 else gain
-                warped = warped[0] * (t * gain).exp(), warped[1] * ((t - 1.0) * gain).exp()
-            difference = (warped[0] - warped[1]).abs().mean(1, keepdim=True)
-            if index == 0:
-                room = room * uncertainty(difference)
-            moves = 0.05 * flow0, 0.05 * flow1
-            inputs = torch.cat((*warped, difference, *moves, _leaning(mask, lean), clock), dim=1)
-            out, before = stage(inputs, latents if index < 2 else None, before)
-            out = room * out
-            flow0 = flow0 + stage.scale * out[:, :2]
-            flow1 = flow1 + stage.scale * out[:, 2:4]
-            lean = lean + out[:, 4:5]
-        parts = (flow0, flow1, _leaning(mask, lean), 0.1 * out[:, 5:8])
-        return tuple(part[..., :h, :w] for part in parts)  # pyright: ignore[reportReturnType]
+            if index:
+                inputs = stage_inputs(first, last, state, mask, times, gain)
+            answer, before = stage(inputs, latents if index < 2 else None, before)
+            state = stage_step(state, answer, room, mask, stage.scale, index == len(self.stages) - 1)
+        state = state[..., :h, :w]
+        return state[:, :2], state[:, 2:4], state[:, 4:5], state[:, 5:]
 
 
-def light_change(first: Float[Tensor, "n 3 h w"], last: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-    """Logarithm of how much brighter the last frame is around each pixel, per colour.
+def light_change(first: Float[Tensor, "n 3 h w"], last: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 _ _"]:
+    """Logarithm of how much brighter the last frame is around each pixel, per colour, at an eighth of the size.
 
     Fades, lamps and exposure change both frames everywhere; what moves changes them here and there.
     Below two hundredths on average it is taken for zero, from five hundredths on it counts fully.
@@ -163,22 +158,15 @@ def light_change(first: Float[Tensor, "n 3 h w"], last: Float[Tensor, "n 3 h w"]
         last: The last frame, warped to the same time.
     """
     brightness = F.avg_pool2d(torch.cat((first, last)), 8)
-    means = F.avg_pool2d(brightness, 5, 1, 2, count_include_pad=False)
+    means = F.avg_pool2d(brightness, 5, 1, 2, count_include_pad=False) + _DARK
     first_mean, last_mean = means.chunk(2)
-    gain = ((last_mean + _DARK) / (first_mean + _DARK)).log()
-    size = (first.shape[-2], first.shape[-1])
+    gain = (last_mean / first_mean).log()
     share = ((gain.abs().mean((1, 2, 3), keepdim=True) - 0.02) / 0.03).clamp(0.0, 1.0)
-    return F.interpolate(share * gain, size, mode="bilinear", align_corners=False)
+    return share * gain
 
 
 def _padded(x: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, "n c _ _"]:
     return F.pad(x, (0, size[1], 0, size[0]), mode="replicate") if any(size) else x
-
-
-def _leaning(mask: Map, lean: Map) -> Map:
-    """The blend, moved by ``2 lean`` in log-odds; 0 and 1 stay what they are."""
-    first, last = mask * lean.exp(), (1.0 - mask) * (-lean).exp()
-    return first / (first + last)
 
 
 class SynthesisRenderer(RefiningRenderer):
@@ -199,9 +187,8 @@ class SynthesisRenderer(RefiningRenderer):
         flows = motion.trajectory.at(timesteps)
         b, t, _, h, w = flows[0].shape
         mask = consistency_mask(motion.trajectory, timesteps, flows)
-        small = [spread(resize_image(image.float(), (h, w)), t) for image in (img0, img1)]
         maps = self.refinement(
-            (small[0], small[1]),
+            (resize_image(img0.float(), (h, w)), resize_image(img1.float(), (h, w))),
             (flows[0].flatten(0, 1), flows[1].flatten(0, 1)),
             mask.flatten(0, 1),
             warped_neighbours(motion, timesteps, flows),

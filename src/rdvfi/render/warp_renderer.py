@@ -20,7 +20,7 @@ class WarpRenderer(Renderer):
         mask = consistency_mask(motion.trajectory, timesteps, flows)
         residual = torch.zeros_like(flow0[:, :, :1]).expand(-1, -1, 3, -1, -1)
         inputs = WarpInputs(flow0, flow1, mask, residual)
-        return inputs.adapted(img0, img1, motion, timesteps).faded(motion.scene, timesteps).draw(img0, img1)
+        return inputs.adapted(img0, img1, motion, timesteps).draw(img0, img1)
 
 
 class BlendRenderer(Renderer):

@@ -26,6 +26,7 @@ from rdvfi.media.source_parts import Trimmed
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.writer import open_sink
 from rdvfi.motion.trajectory.plot import flow_colours
+from rdvfi.ops.compositing import composited
 from rdvfi.serve.motion_layers import Layer, PointPaths, draw_layer, longest_flow
 from rdvfi.types import Image
 from rdvfi.video.ready import DEFAULT_MODEL, ModelLike, ready_model
@@ -202,7 +203,8 @@ def _held(drawn: Picture, motion: Motion, img0: Image) -> Picture:
         masks.append((resize_image(content.overlay.mask.float(), size)[0, 0] > 0.5, (235, 60, 60)))
     if content.static is not None:
         masks.append((content.static[0, 0], (60, 200, 60)))
-    outside = content.bars.restored(torch.zeros_like(img0)[:, None], img0 * 0 + 1, img0 * 0 + 1, torch.zeros(1))
+    ones, edges = torch.ones_like(img0), [content.bars.rows, content.bars.columns]
+    outside = composited(torch.zeros_like(img0)[:, None], ones, ones, torch.zeros(1), [], edges)
     masks.append((outside[0, 0, 0] > 0.5, (70, 90, 235)))
     for mask, colour in masks:
         where = mask.cpu().numpy()

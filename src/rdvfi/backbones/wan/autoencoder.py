@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rdvfi.ops.transformer import rms_silu
 from rdvfi.types import SmallImage
 
 STRIDE = 8
@@ -106,7 +107,8 @@ class _FlatConv(nn.Module):
         super().__init__()
         self.stride, self.padding = conv.stride[1:], padding
         bias = None if conv.bias is None else conv.bias.detach().clone()
-        self.register_buffer("weight", conv.weight.detach()[:, :, -1].contiguous())
+        weight = conv.weight.detach()[:, :, -1].contiguous(memory_format=torch.channels_last)
+        self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
 
     def forward(self, x: Float[Tensor, "b c 1 h w"], cache_x: None = None) -> Tensor:
@@ -114,10 +116,26 @@ class _FlatConv(nn.Module):
         return flat[:, :, None]
 
 
+class _FlatNorm(nn.Module):
+    """A norm over the channels of one frame, and the activation behind it."""
+
+    gamma: Tensor
+
+    def __init__(self, norm: Any, *, silu: bool) -> None:
+        super().__init__()
+        self.silu = silu
+        self.register_buffer("gamma", norm.gamma.detach().flatten().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 4:
+            return rms_silu(x, self.gamma, self.silu)
+        return rms_silu(x[:, :, 0], self.gamma, self.silu)[:, :, None]
+
+
 @torch.no_grad()
 def _flattened(part: nn.Module) -> nn.Module:
     """A frozen copy with every causal convolution collapsed."""
-    from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
+    from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanRMS_norm
 
     part = copy.deepcopy(part)
     if isinstance(part, WanCausalConv3d):
@@ -128,6 +146,11 @@ def _flattened(part: nn.Module) -> nn.Module:
                 setattr(parent, name, nn.Identity())  # never runs on a single frame
             elif isinstance(child, WanCausalConv3d):
                 setattr(parent, name, _flat(child))
+            elif isinstance(child, WanRMS_norm) and not isinstance(child.bias, Tensor):
+                setattr(parent, name, _FlatNorm(child, silu=hasattr(parent, "nonlinearity")))
+    for parent in list(part.modules()):
+        if any(isinstance(child, _FlatNorm) and child.silu for child in parent.children()):
+            parent.nonlinearity = nn.Identity()
     return part.eval().requires_grad_(False)
 
 

@@ -9,7 +9,9 @@ With a fixed context and fixed noise levels these are constants, exactly:
 
 What is left per block is self-attention and the feed-forward network. The forward pass is written
 out here over diffusers' own layers, whose weights it shares; it gives what theirs gives up to the
-order of additions.
+order of additions. Queries, keys and values are one product; the residual connection, the norm and the
+modulation between two layers are one operator, and so are the norms and turns of queries and keys
+(`rdvfi.ops.transformer`): nine kernels a block.
 """
 
 from collections.abc import Sequence
@@ -17,10 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from rdvfi.backbones.constant_context import Folded, distinct_rows
+from rdvfi.ops.transformer import gated_norm, rotary_heads
 
 Rotary = tuple[Tensor, Tensor]
 
@@ -77,6 +81,7 @@ class PreparedTransformer:
         self._cross = [
             fold_cross(block.attn2, (text[0], counts), (picture[0], times_seen)) for block in transformer.blocks
         ]
+        self._joined = [_joined(block.attn1) for block in transformer.blocks]
         self._modulation = [[_modulation(block, level[None]) for block in transformer.blocks] for level in levels]
         head = (transformer.scale_shift_table[None] + temb[:, None, None]).unbind(2)
         self._head = list(zip(head[0], head[1], strict=True))
@@ -92,12 +97,48 @@ class PreparedTransformer:
         f, h, w = x.shape[2:]
         known = self._rotary.get((f, h, w))
         rotary = t.rope.table(f, h, w) if known is None else known
+        cos, sin = (table[0, :, 0] for table in rotary)
         tokens = t.patch_embedding(x).flatten(2).transpose(1, 2).contiguous()
-        for block, level, cross in zip(t.blocks, self._modulation[step], self._cross, strict=True):
-            tokens = _block(block, tokens, level, cross, rotary)
+        added, gate = None, None
+        for index, (block, m, cross) in enumerate(zip(t.blocks, self._modulation[step], self._cross, strict=True)):
+            tokens, normed = gated_norm(tokens, added, gate, None, m.scale, m.shift, block.norm1.eps)
+            attended = self._self_attention(index, normed, cos, sin)
+            if cross.constant is None:
+                tokens = gated_norm(tokens, attended, m.gate, None, m.scale, m.shift, block.norm1.eps)[0]
+                tokens, attended = tokens + _attended(block, tokens, cross), None
+            constant = cross.constant
+            tokens, normed = gated_norm(tokens, attended, m.gate, constant, m.ffn_scale, m.ffn_shift, block.norm3.eps)
+            added, gate = block.ffn(normed), m.ffn_gate
         shift, scale = self._head[step]
-        tokens = (t.norm_out(tokens.float()) * (1.0 + scale) + shift).type_as(tokens)
-        return _unpatched(t.proj_out(tokens), f, h, w, t.config["patch_size"])
+        _, normed = gated_norm(tokens, added, gate, None, 1.0 + scale, shift, t.norm_out.eps)
+        return _unpatched(t.proj_out(normed), f, h, w, t.config["patch_size"])
+
+    def _self_attention(self, index: int, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        layer = self._transformer.blocks[index].attn1
+        joined = self._joined[index]
+        if joined is None:
+            q, k, v = layer.to_q(x), layer.to_k(x), layer.to_v(x)
+        else:
+            q, k, v = F.linear(x, *joined).chunk(3, dim=-1)
+        eps = layer.norm_q.eps
+        q, k = rotary_heads(q, k, layer.norm_q.weight, layer.norm_k.weight, cos, sin, eps)
+        q, k, v = (part.unflatten(2, (layer.heads, -1)).transpose(1, 2) for part in (q, k, v))
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return layer.to_out[0](attended.transpose(1, 2).flatten(2))
+
+
+def _joined(layer: Any) -> tuple[Tensor, Tensor] | None:
+    """Weight and bias of queries, keys and values as one product; None if they are no plain layers.
+
+    The layers' own parameters become parts of the joined ones, so nothing is held twice.
+    """
+    parts = (layer.to_q, layer.to_k, layer.to_v)
+    if any(type(part) is not nn.Linear or part.bias is None for part in parts):
+        return None
+    weight, bias = (torch.cat([getattr(part, name).detach() for part in parts]) for name in ("weight", "bias"))
+    for part, rows, values in zip(parts, weight.chunk(3), bias.chunk(3), strict=True):
+        part.weight.data, part.bias.data = rows, values
+    return weight, bias
 
 
 def fold_cross(layer: Any, text: tuple[Tensor, Tensor], image: tuple[Tensor, Tensor] | None) -> Cross:
@@ -119,14 +160,6 @@ def _modulation(block: Any, level: Float[Tensor, "1 6 d"]) -> Modulation:
     parts = (block.scale_shift_table + level.float()).chunk(6, dim=1)
     shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = parts
     return Modulation(shift, 1.0 + scale, gate, ffn_shift, 1.0 + ffn_scale, ffn_gate)
-
-
-def _block(block: Any, x: Tensor, m: Modulation, cross: Cross, rotary: Rotary) -> Tensor:
-    normed = (block.norm1(x.float()) * m.scale + m.shift).type_as(x)
-    x = (x.float() + block.attn1(normed, None, None, rotary) * m.gate).type_as(x)
-    x = x + (_attended(block, x, cross) if cross.constant is None else cross.constant)
-    normed = (block.norm3(x.float()) * m.ffn_scale + m.ffn_shift).type_as(x)
-    return (x.float() + block.ffn(normed).float() * m.ffn_gate).type_as(x)
 
 
 def _attended(block: Any, x: Tensor, cross: Cross) -> Tensor:

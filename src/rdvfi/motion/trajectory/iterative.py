@@ -20,17 +20,20 @@ related to AccFlow (Wu et al., ICCV 2023).
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi.about import RDVFI_S1
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Basis, FlowEstimator, Keyframes, Reads, Trajectory, TrajectoryModel
-from rdvfi.layers import ResidualBlock, conv, zero_conv
+from rdvfi.layers import ResidualBlock, after_blocks, conv, zero_conv
 from rdvfi.motion.flow.local import MATCHED
 from rdvfi.motion.trajectory.knots import KNOTS_BEFORE, Knots, basis_reach, trajectory_over
 from rdvfi.motion.trajectory.straight_motion import StraightMotion, straight_motion_of
 from rdvfi.ops import backward_warp, chain, correlation
+from rdvfi.ops.activation import takes_kernels
+from rdvfi.ops.inference import operator
 from rdvfi.registry import trajectories
 
 _RADIUS = 2
@@ -103,13 +106,11 @@ class IterativeFusion(TrajectoryModel):
         residual = torch.zeros_like(straight[:, 0])
         residuals = [residual]
         for i in range(1, k):
-            step, now = adjacent[:, i - 1], straight[:, i]
-            composed = chain(step, straight[:, i - 1] + residual) - now
+            flows = carried_flows(adjacent[:, i - 1], straight[:, i - 1], straight[:, i], residual)
             if self.compose_only:
-                residual = composed
+                residual = flows[:, 2:]
             else:
-                carried = backward_warp(residual, step)
-                residual = self._fused(features[:, i], features[:, 0], now, carried, composed)
+                residual = self._fused(features[:, i], features[:, 0], straight[:, i], flows)
             residuals.append(residual)
         return torch.stack(residuals, dim=1)
 
@@ -118,20 +119,40 @@ class IterativeFusion(TrajectoryModel):
         here: Float[Tensor, "n c h w"],
         end: Float[Tensor, "n c h w"],
         straight: Float[Tensor, "n 2 h w"],
-        carried: Float[Tensor, "n 2 h w"],
-        composed: Float[Tensor, "n 2 h w"],
+        flows: Float[Tensor, "n 4 h w"],
     ) -> Float[Tensor, "n 2 h w"]:
-        guess = backward_warp(end, straight + carried)
-        candidates = (guess, backward_warp(end, straight + composed), backward_warp(end, straight))
-        errors = [(here - seen).abs().mean(1, keepdim=True) for seen in candidates]
-        inputs = (
-            here,
-            correlation(here, guess, _RADIUS),
-            *errors,
-            *(flow.to(here) for flow in (composed - carried, carried, 0.1 * straight)),
-        )
-        out = self.fuse(torch.cat(inputs, dim=1)).float()
-        return carried + out[:, :1] * (composed - carried) + out[:, 1:]
+        guess, beside = fusion_candidates(here, end, straight, flows)
+        inputs = torch.cat((here, correlation(here, guess, _RADIUS), beside), dim=1)
+        if not takes_kernels(inputs):
+            return fused_flow(flows, self.fuse(inputs))
+        first, *blocks, last = self.fuse
+        total, _ = after_blocks(blocks, F.conv2d(inputs, first.weight), first.bias)
+        return fused_flow(flows, last(total))
+
+
+@operator("iterative")
+def carried_flows(step: Tensor, straight_before: Tensor, straight: Tensor, residual: Tensor) -> Tensor:
+    """The residual of the knot before, carried here as it is, and what chaining makes of it: (n, 4, h, w)."""
+    composed = chain(step, straight_before + residual) - straight
+    return torch.cat((backward_warp(residual, step), composed), dim=1)
+
+
+@operator("iterative")
+def fusion_candidates(here: Tensor, end: Tensor, straight: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
+    """The end's features where the carried residual leads, and what else phi_2 reads: errors and flows."""
+    carried, composed = flows.split(2, dim=1)
+    guess = backward_warp(end, straight + carried)
+    candidates = (guess, backward_warp(end, straight + composed), backward_warp(end, straight))
+    errors = [(here - seen).abs().mean(1, keepdim=True) for seen in candidates]
+    beside = (*errors, *(flow.to(here) for flow in (composed - carried, carried, 0.1 * straight)))
+    return guess, torch.cat(beside, dim=1)
+
+
+@operator("iterative")
+def fused_flow(flows: Tensor, answer: Tensor) -> Tensor:
+    """The residual between both candidates by a learned share, and a learned rest."""
+    carried, composed = flows.split(2, dim=1)
+    return carried + answer[:, :1].float() * (composed - carried) + answer[:, 1:].float()
 
 
 @trajectories.register("iterative", about=RDVFI_S1, renamed=KNOTS_BEFORE)

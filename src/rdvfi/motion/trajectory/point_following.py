@@ -16,7 +16,7 @@ Steps between neighbouring knots follow from the fields alone: see `rdvfi.ops.pa
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from rdvfi.interfaces import Basis
@@ -51,6 +51,13 @@ class MovedKnotTrajectory(KnotTrajectory):
             return super().at(times)
         flows = self._steps().at(times, self.basis)
         return flows[:, :, :2], flows[:, :, 2:]
+
+    def at_knots(self, knots: Times, index: Int64[Tensor, " t"]) -> tuple[Flows, Flows]:
+        """The fields themselves, unless the basis looks at some of the knots only."""
+        count = self.knots.numel()
+        if knots.numel() != count or len(self.basis.used(count)) != count:
+            return super().at_knots(knots, index)
+        return self.from_first[:, index], self.from_last[:, index]
 
     def _all_on_knots(self, times: Times) -> bool:
         """Whether every time is a knot's, so that no point is followed; False on a device that would wait."""

@@ -1,0 +1,30 @@
+"""Between two convolutions: bias, residual connection, activation and replicated border in one pass."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rdvfi.ops.inference import operator
+
+
+@operator("activation")
+def activated(x: Tensor, bias: Tensor | None, added: Tensor | None, border: int) -> tuple[Tensor, Tensor]:
+    """``total = x + bias + added``, and SiLU of it with ``border`` replicated pixels around it.
+
+    On CUDA results lie in memory as `torch.channels_last`, the layout that tensor cores take.
+
+    Args:
+        x: Features (b, c, h, w).
+        bias: Of each channel, (c,).
+        added: Features of the same shape.
+        border: Pixels that the next convolution reads beyond the picture.
+    """
+    if bias is not None:
+        x = x + bias[:, None, None]
+    total = x.clone() if added is None else x + added
+    return total, F.pad(F.silu(total), (border,) * 4, mode="replicate")
+
+
+def takes_kernels(x: Tensor) -> bool:
+    """Whether networks run by such operators: in inference, but not on a CPU, whose convolutions pad themselves."""
+    return x.device.type != "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()

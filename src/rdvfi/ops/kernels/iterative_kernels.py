@@ -1,0 +1,175 @@
+"""A step of phi_2 beside its convolutions, on CUDA: the kernels of `rdvfi.motion.trajectory.iterative`.
+
+Grids are those of latents, 56x32, so all that counts is the number of launches.
+"""
+
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from rdvfi.ops.kernels.sampling_kernels import TILE, bilinear, corners, load, programs, tile
+
+
+@triton.jit
+@no_type_check
+def _carried(
+    step,
+    before,
+    now,
+    residual,
+    out,
+    height,
+    width,
+    step_n,
+    before_n,
+    now_n,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    """Samples of ``residual`` and ``out`` are dense; planes of a sample are, too."""
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    area, here = height * width, y * width + x
+    step += n * step_n
+    before += n * before_n
+    now += n * now_n
+    residual += n * 2 * area
+    out += n * 4 * area + here
+    dx = tl.load(step + here, mask=inside, other=0.0)
+    dy = tl.load(step + area + here, mask=inside, other=0.0)
+    x0, y0, x1, y1, fx, fy = corners(x + dx, y + dy, height, width)
+    for c in tl.static_range(2):
+        left = bilinear(residual + c * area, x0, y0, x1, y1, fx, fy, width, 1, inside)
+        straight = bilinear(before + c * area, x0, y0, x1, y1, fx, fy, width, 1, inside)
+        own = dx if c == 0 else dy
+        composed = own + (straight + left) - tl.load(now + c * area + here, mask=inside, other=0.0)
+        tl.store(out + c * area, left, mask=inside)
+        tl.store(out + (2 + c) * area, composed, mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _candidates(
+    here_map,
+    end,
+    now,
+    flows,
+    guess,
+    beside,
+    channels,
+    height,
+    width,
+    here_n,
+    here_c,
+    here_y,
+    here_x,
+    end_n,
+    end_c,
+    end_y,
+    end_x,
+    now_n,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    """Three look-ups of the end's features, and how far each is from the features here."""
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    area, here = height * width, y * width + x
+    now += n * now_n + here
+    flows += n * 4 * area + here
+    sx, sy = tl.load(now, mask=inside, other=0.0), tl.load(now + area, mask=inside, other=0.0)
+    rx, ry = tl.load(flows, mask=inside, other=0.0), tl.load(flows + area, mask=inside, other=0.0)
+    cx, cy = tl.load(flows + 2 * area, mask=inside, other=0.0), tl.load(flows + 3 * area, mask=inside, other=0.0)
+    ax0, ay0, ax1, ay1, afx, afy = corners(x + sx + rx, y + sy + ry, height, width)
+    bx0, by0, bx1, by1, bfx, bfy = corners(x + sx + cx, y + sy + cy, height, width)
+    dx0, dy0, dx1, dy1, dfx, dfy = corners(x + sx, y + sy, height, width)
+    first = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    second, third = first, first
+    for c in range(channels):
+        plane = end + n * end_n + c * end_c
+        own = load(here_map + n * here_n + c * here_c, y, x, here_y, here_x, inside)
+        seen = bilinear(plane, ax0, ay0, ax1, ay1, afx, afy, end_y, end_x, inside).to(guess.dtype.element_ty)
+        tl.store(guess + (n * channels + c) * area + here, seen, mask=inside)
+        first += tl.abs(own - seen.to(tl.float32))
+        second += tl.abs(own - bilinear(plane, bx0, by0, bx1, by1, bfx, bfy, end_y, end_x, inside))
+        third += tl.abs(own - bilinear(plane, dx0, dy0, dx1, dy1, dfx, dfy, end_y, end_x, inside))
+    beside += n * 9 * area + here
+    kind = beside.dtype.element_ty
+    tl.store(beside, (first / channels).to(kind), mask=inside)
+    tl.store(beside + area, (second / channels).to(kind), mask=inside)
+    tl.store(beside + 2 * area, (third / channels).to(kind), mask=inside)
+    tl.store(beside + 3 * area, (cx - rx).to(kind), mask=inside)
+    tl.store(beside + 4 * area, (cy - ry).to(kind), mask=inside)
+    tl.store(beside + 5 * area, rx.to(kind), mask=inside)
+    tl.store(beside + 6 * area, ry.to(kind), mask=inside)
+    tl.store(beside + 7 * area, (0.1 * sx).to(kind), mask=inside)
+    tl.store(beside + 8 * area, (0.1 * sy).to(kind), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _fused(
+    flows,
+    answer,
+    out,
+    height,
+    width,
+    answer_n,
+    answer_c,
+    answer_y,
+    answer_x,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    area, here = height * width, y * width + x
+    flows += n * 4 * area + here
+    answer += n * answer_n
+    share = load(answer, y, x, answer_y, answer_x, inside)
+    for c in tl.static_range(2):
+        carried = tl.load(flows + c * area, mask=inside, other=0.0)
+        composed = tl.load(flows + (2 + c) * area, mask=inside, other=0.0)
+        rest = load(answer + (1 + c) * answer_c, y, x, answer_y, answer_x, inside)
+        tl.store(out + (n * 2 + c) * area + here, carried + share * (composed - carried) + rest, mask=inside)
+
+
+def _planes(flow: Tensor) -> Tensor:
+    """Float32, with the planes of a sample one behind the other."""
+    flow = flow.float()
+    h, w = flow.shape[-2:]
+    return flow if flow.stride()[1:] == (h * w, w, 1) else flow.contiguous()
+
+
+def carried_flows(step: Tensor, straight_before: Tensor, straight: Tensor, residual: Tensor) -> Tensor:
+    """See `rdvfi.motion.trajectory.iterative.carried_flows`."""
+    (n, _, h, w), residual = step.shape, residual.float().contiguous()
+    flows = [_planes(x) for x in (step, straight_before, straight)]
+    out = residual.new_empty((n, 4, h, w))
+    if out.numel():
+        with torch.cuda.device_of(out):
+            arguments = [*flows, residual, out, h, w, *(x.stride(0) for x in flows)]
+            _carried[programs(n, h, w)](*arguments, **TILE)
+    return out
+
+
+def fusion_candidates(here: Tensor, end: Tensor, straight: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
+    """See `rdvfi.motion.trajectory.iterative.fusion_candidates`."""
+    (n, c, h, w), straight = here.shape, _planes(straight)
+    guess, beside = end.new_empty((n, c, h, w)), here.new_empty((n, 9, h, w))
+    if guess.numel():
+        with torch.cuda.device_of(guess):
+            arguments = [here, end, straight, flows.float().contiguous(), guess, beside, c, h, w]
+            strides = [*here.stride(), *end.stride(), straight.stride(0)]
+            _candidates[programs(n, h, w)](*arguments, *strides, **TILE)
+    return guess, beside
+
+
+def fused_flow(flows: Tensor, answer: Tensor) -> Tensor:
+    """See `rdvfi.motion.trajectory.iterative.fused_flow`."""
+    (n, _, h, w), flows = flows.shape, flows.float().contiguous()
+    out = flows.new_empty((n, 2, h, w))
+    if out.numel():
+        with torch.cuda.device_of(out):
+            _fused[programs(n, h, w)](flows, answer, out, h, w, *answer.stride(), **TILE)
+    return out

@@ -1,0 +1,180 @@
+"""Norms and what surrounds them, on CUDA: the kernels of `rdvfi.ops.transformer`.
+
+A program instance holds whole rows of features in registers, so everything is read and written once.
+"""
+
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_PIXELS = 8
+"""Pixels that one instance of `_rms_silu` norms."""
+
+
+@triton.jit
+@no_type_check
+def _gated_norm(
+    x,
+    added,
+    gate,
+    constant,
+    scale,
+    shift,
+    total,
+    out,
+    width,
+    eps,
+    ADDED: tl.constexpr,
+    CONSTANT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One token."""
+    row = tl.program_id(0).to(tl.int64) * width
+    column = tl.arange(0, BLOCK)
+    inside = column < width
+    value = tl.load(x + row + column, mask=inside, other=0.0)
+    if ADDED:
+        more = tl.load(added + row + column, mask=inside, other=0.0).to(tl.float32)
+        more = more * tl.load(gate + column, mask=inside, other=0.0)
+        value = (value.to(tl.float32) + more).to(value.dtype)
+    if CONSTANT:
+        more = tl.load(constant + column, mask=inside, other=0.0).to(tl.float32)
+        value = (value.to(tl.float32) + more).to(value.dtype)
+    tl.store(total + row + column, value, mask=inside)
+    wide = value.to(tl.float32)
+    mean = tl.reduce(wide, 0, tl.standard._sum_combine) / width
+    apart = tl.where(inside, wide - mean, 0.0)
+    variance = tl.reduce(apart * apart, 0, tl.standard._sum_combine) / width
+    normed = apart / tl.sqrt(variance + eps)
+    normed = normed * tl.load(scale + column, mask=inside, other=0.0) + tl.load(shift + column, mask=inside, other=0.0)
+    tl.store(out + row + column, normed.to(value.dtype), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _rotary_heads(
+    queries,
+    keys,
+    query_weight,
+    key_weight,
+    cos,
+    sin,
+    out_queries,
+    out_keys,
+    tokens,
+    width,
+    head,
+    row_stride,
+    eps,
+    BLOCK: tl.constexpr,
+):
+    """One token's queries (``program_id(1) == 0``) or keys, in pairs of channels."""
+    row = tl.program_id(0).to(tl.int64)
+    x, weight, out = queries, query_weight, out_queries
+    if tl.program_id(1) == 1:
+        x, weight, out = keys, key_weight, out_keys
+    pair = tl.arange(0, BLOCK)
+    inside = pair < width // 2
+    x += row * row_stride
+    one = tl.load(x + 2 * pair, mask=inside, other=0.0)
+    two = tl.load(x + 2 * pair + 1, mask=inside, other=0.0)
+    dtype = one.dtype
+    one, two = one.to(tl.float32), two.to(tl.float32)
+    factor = 1.0 / tl.sqrt(tl.reduce(one * one + two * two, 0, tl.standard._sum_combine) / width + eps)
+    one = (one * factor * tl.load(weight + 2 * pair, mask=inside, other=0.0).to(tl.float32)).to(dtype).to(tl.float32)
+    two = two * factor * tl.load(weight + 2 * pair + 1, mask=inside, other=0.0).to(tl.float32)
+    two = two.to(dtype).to(tl.float32)
+    at = row % tokens * head + 2 * pair % head
+    c, s = tl.load(cos + at, mask=inside, other=0.0), tl.load(sin + at + 1, mask=inside, other=0.0)
+    out += row * width + 2 * pair
+    tl.store(out, (one * c - two * s).to(dtype), mask=inside)
+    tl.store(out + 1, (one * s + two * c).to(dtype), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _rms_silu(
+    x,
+    gamma,
+    out,
+    count,
+    channels,
+    height,
+    width,
+    x_b,
+    x_c,
+    x_y,
+    x_x,
+    root,
+    SILU: tl.constexpr,
+    PIXELS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """``PIXELS`` pixels with all their channels."""
+    pixel = (tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS))[:, None]
+    c = tl.arange(0, BLOCK)[None, :]
+    inside = (pixel < count) & (c < channels)
+    b, y, column = pixel // (height * width), pixel // width % height, pixel % width
+    value = tl.load(x + b * x_b + y * x_y + column * x_x + c * x_c, mask=inside, other=0.0)
+    wide = value.to(tl.float32)
+    length = tl.sqrt(tl.reduce(wide * wide, 1, tl.standard._sum_combine))
+    wide = (wide / tl.maximum(length, 1e-12)[:, None]).to(value.dtype).to(tl.float32)
+    wide = wide * root * tl.load(gamma + c, mask=c < channels, other=0.0).to(tl.float32)
+    if SILU:
+        wide = wide / (1.0 + tl.exp(-wide))
+    tl.store(out + pixel * channels + c, wide.to(value.dtype), mask=inside)
+
+
+def gated_norm(
+    x: Tensor,
+    added: Tensor | None,
+    gate: Tensor | None,
+    constant: Tensor | None,
+    scale: Tensor,
+    shift: Tensor,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """See `rdvfi.ops.transformer.gated_norm`."""
+    x, width = x.contiguous(), x.shape[-1]
+    more = x if added is None else added.contiguous()
+    rows = [x if row is None else row.contiguous() for row in (gate, constant, scale, shift)]
+    total, out = torch.empty_like(x), torch.empty_like(x)
+    if out.numel():
+        flags = {"ADDED": added is not None, "CONSTANT": constant is not None}
+        with torch.cuda.device_of(out):
+            arguments = [x, more, *rows, total, out, width, eps]
+            _gated_norm[(x.numel() // width,)](*arguments, **flags, BLOCK=triton.next_power_of_2(width))
+    return total, out
+
+
+def rotary_heads(
+    queries: Tensor, keys: Tensor, query_weight: Tensor, key_weight: Tensor, cos: Tensor, sin: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """See `rdvfi.ops.transformer.rotary_heads`."""
+    b, n, width = queries.shape
+    if queries.stride() != keys.stride() or queries.stride(2) != 1 or queries.stride(0) != n * queries.stride(1):
+        queries, keys = queries.contiguous(), keys.contiguous()
+    out = torch.empty((b, n, width), dtype=queries.dtype, device=queries.device)
+    turned = out, torch.empty_like(out)
+    cos, sin = cos.contiguous(), sin.contiguous()
+    if out.numel():
+        with torch.cuda.device_of(out):
+            arguments = [queries, keys, query_weight, key_weight, cos, sin, *turned, n, width, cos.shape[1]]
+            block = triton.next_power_of_2(width // 2)
+            _rotary_heads[(b * n, 2)](*arguments, queries.stride(1), eps, BLOCK=block)
+    return turned
+
+
+def rms_silu(x: Tensor, gamma: Tensor, silu: bool) -> Tensor:
+    """See `rdvfi.ops.transformer.rms_silu`."""
+    b, c, h, w = x.shape
+    out = torch.empty_like(x, memory_format=torch.channels_last)
+    if out.numel():
+        with torch.cuda.device_of(out):
+            arguments = [x, gamma.contiguous(), out, b * h * w, c, h, w, *x.stride(), c**0.5]
+            block = triton.next_power_of_2(c)
+            _rms_silu[(-(-b * h * w // _PIXELS),)](*arguments, SILU=silu, PIXELS=_PIXELS, BLOCK=block)
+    return out

@@ -1,0 +1,78 @@
+"""What large networks do between their products: norms with all that surrounds them, in one pass each.
+
+Sums, norms and turns are float32; results have the type of the features. The types in between are those
+of diffusers' own layers, so that results agree with theirs.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rdvfi.ops.inference import operator
+
+
+@operator("transformer")
+def gated_norm(
+    x: Tensor,
+    added: Tensor | None,
+    gate: Tensor | None,
+    constant: Tensor | None,
+    scale: Tensor,
+    shift: Tensor,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """``total = x + gate * added + constant``, and ``norm(total) * scale + shift`` (layer norm without weights).
+
+    Args:
+        x: Tokens, (b, n, d).
+        added: What a layer made of them.
+        gate: Its weight, d values, float32; with ``added``.
+        constant: d values more.
+        scale: d values, float32.
+        shift: d values, float32.
+        eps: Of the norm.
+    """
+    total = x.clone()
+    if added is not None and gate is not None:
+        total = (x.float() + added * gate.flatten()).type_as(x)
+    if constant is not None:
+        total = total + constant.flatten()
+    normed = F.layer_norm(total.float(), total.shape[-1:], None, None, eps)
+    return total, (normed * scale.flatten() + shift.flatten()).type_as(x)
+
+
+@operator("transformer")
+def rotary_heads(
+    queries: Tensor, keys: Tensor, query_weight: Tensor, key_weight: Tensor, cos: Tensor, sin: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Queries and keys of all heads, normed across heads and turned by their position, (b, n, d) each.
+
+    Neighbouring channels of a head are the two coordinates that are turned (Su et al., RoFormer, 2021).
+
+    Args:
+        queries: Of all heads side by side, (b, n, d); dense in d.
+        keys: The same.
+        query_weight: Of the norm, (d,).
+        key_weight: The same.
+        cos: Of every token and channel of a head, each twice, (n, d / heads).
+        sin: The same.
+        eps: Of the norm.
+    """
+    return _turned(queries, query_weight, cos, sin, eps), _turned(keys, key_weight, cos, sin, eps)
+
+
+def _turned(x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
+    normed = F.rms_norm(x, x.shape[-1:], weight, eps)
+    one, two = normed.unflatten(2, (-1, cos.shape[-1] // 2, 2)).unbind(-1)
+    c, s = cos[:, None, 0::2], sin[:, None, 1::2]
+    return torch.stack((one * c - two * s, one * s + two * c), dim=-1).type_as(x).flatten(2)
+
+
+@operator("transformer")
+def rms_silu(x: Tensor, gamma: Tensor, silu: bool) -> Tensor:
+    """Features of length ``sqrt(c) gamma`` in every pixel, (b, c, h, w), and SiLU of them if asked for.
+
+    On CUDA the result lies in memory as `torch.channels_last`.
+    """
+    normed = F.normalize(x.float(), dim=1).to(x) * x.shape[1] ** 0.5 * gamma.view(-1, 1, 1)
+    return F.silu(normed) if silu else normed
