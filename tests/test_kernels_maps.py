@@ -10,6 +10,11 @@ from rdvfi.ops import activation, compositing, refinement
 from rdvfi.render import base
 
 
+@pytest.fixture(autouse=True)
+def _wide_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels.wide_tiles(monkeypatch)
+
+
 def _random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)).to(kernels.DEVICE)
 
@@ -59,8 +64,8 @@ def test_what_a_stage_changes(scale: int, last: bool) -> None:
 
 @pytest.mark.parametrize(("scale", "latents"), [(8, (4, 7)), (4, (3, 3)), (2, None)])
 def test_how_a_stage_is_entered(scale: int, latents: tuple[int, int] | None) -> None:
-    maps = _random(2, 3, 16, 24)
-    more = None if latents is None else _random(2, 2, *latents, seed=1)
+    maps = _random(1, 2, 16, 24)
+    more = None if latents is None else _random(1, 1, *latents, seed=1)
     got = kernels.load("refinement").stage_entry(maps, more, scale, 1, torch.float32)
     exact = (maps.cpu().double(), None if more is None else more.cpu().double())
     expected = refinement.stage_entry.reference(*exact, scale, 1, torch.float64)  # pyright: ignore
@@ -78,7 +83,7 @@ def test_operators_of_a_stage_are_well_formed() -> None:
 
 @pytest.mark.parametrize("lit", [False, True])
 def test_maps_adapted_to_a_pair(lit: bool) -> None:
-    size = (11, 15)
+    size = (9, 11)
     small0 = _random(2, 3, *size)
     small1 = torch.where(_random(2, 1, *size, seed=1) < 0.5, small0, _random(2, 3, *size, seed=2))
     gain = 0.4 * _random(2, 1, *size, seed=3) if lit else None

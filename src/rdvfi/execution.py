@@ -20,6 +20,9 @@ from rdvfi.pretrained import MOTION_AREA, Staged
 
 Model = TypeVar("Model", bound="Executed")
 
+REPEATED = 8
+"""Blocks of one kind from which on they are compiled as one, not as parts of a whole."""
+
 
 class Executed(Staged):
     """Three stages, and how their work is executed.
@@ -43,6 +46,7 @@ class Executed(Staged):
     ) -> None:
         super().__init__(generator, trajectory, renderer, motion_area=motion_area)
         self._compiled: dict[str, Callable[..., Any]] = {}
+        self._has_compiled_blocks = False
         self._recorder: Recorder | None = None
         self.register_load_state_dict_post_hook(_weights_loaded)
         # Says where the model is even if no stage has a parameter.
@@ -62,6 +66,9 @@ class Executed(Staged):
     ) -> Model:
         """Compile the work of `estimate` and of `render` with `torch.compile`; nothing else does.
 
+        Of a large network that repeats one block (`repeated_blocks`) the block is compiled, once for all,
+        and what lies around it runs as it is: the whole of thirty blocks would take minutes.
+
         Both compile at their first call, and again for other sizes and numbers of times. Checks of
         the input stay outside. Inductor needs a C++ compiler on the CPU and Triton on CUDA. What
         is compiled is not saved, and a copy of the model is not compiled.
@@ -78,7 +85,12 @@ class Executed(Staged):
             This model.
         """
         options = {"backend": backend, "mode": mode, "dynamic": dynamic, "fullgraph": fullgraph}
-        self._compiled = {name: torch.compile(stage, **options) for name, stage in self._work().items()}
+        blocks, work = repeated_blocks(self.generator), self._work()
+        for block in blocks:
+            block.compile(**{**options, "dynamic": False})
+        whole = [name for name in work if name != "estimate" or not blocks]
+        self._compiled = {name: torch.compile(work[name], **options) for name in whole}
+        self._has_compiled_blocks = bool(blocks)
         self._forget_graphs()
         return self
 
@@ -135,8 +147,8 @@ class Executed(Staged):
         if self._recorder is None or not self._records(args[:2]):
             return function(*args)
         with torch.cuda.device_of(args[0]), fixed_shapes():
-            settings = tuple(self._settings())
-            return self._recorder.run(name, function, *args, watched=function is stage, settings=settings)
+            settings, watched = tuple(self._settings()), function is stage and not self._has_compiled_blocks
+            return self._recorder.run(name, function, *args, watched=watched, settings=settings)
 
     def _settings(self) -> Iterator[Hashable]:
         """Every plain value that the model and its stages are set to: a graph holds for these alone."""
@@ -167,6 +179,12 @@ class Executed(Staged):
             return moved.float() if half and moved.device.type == "cpu" else moved
 
         return super()._apply(convert, recurse)
+
+
+def repeated_blocks(stage: nn.Module) -> list[nn.Module]:
+    """Blocks of which a stage's networks hold at least `REPEATED` of one kind in a row."""
+    rows = [row for row in stage.modules() if isinstance(row, nn.ModuleList) and len(row) >= REPEATED]
+    return [block for row in rows if len({type(block) for block in row}) == 1 for block in row]
 
 
 def _weights_loaded(module: nn.Module, _: Any) -> None:

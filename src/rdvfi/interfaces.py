@@ -104,7 +104,7 @@ class Trajectory(ABC):
     def at(self, times: Times) -> tuple[Flows, Flows]:
         """Flows to the first and to the last frame at each time, in pixels of this grid."""
 
-    def at_knots(self, knots: Times, index: Int64[Tensor, " t"]) -> tuple[Flows, Flows]:
+    def at_knots(self, knots: Float[Tensor, " k"], index: Int64[Tensor, " t"]) -> tuple[Flows, Flows]:
         """`at` at knots: of those who hold their flows nothing has to be computed.
 
         Args:

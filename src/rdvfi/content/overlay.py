@@ -222,6 +222,6 @@ _plates = inference_operator(
     _plates_reference,
     lambda img0, img1, mask, onward, back: img0.new_empty((img0.shape[0], 2, *img0.shape[1:])),
     "plates",
-    launches=18,
+    launches=11,
     settings={"edge": _EDGE, **PYRAMID},
 )

@@ -110,13 +110,15 @@ return_error = inference_operator(
 )
 """Pixels by which a point that goes one way by ``there`` (n, 2, h, w) and back by ``back`` misses its start."""
 
+_LAUNCHES = 2 + _LEVELS // 2
+"""Of the kernels: down in one, up in two levels each, but for the last two."""
 PYRAMID = {"levels": _LEVELS, "enough": _ENOUGH}
 _pull_push = inference_operator(
     "pull_push",
     _pull_push_reference,
     lambda maps, valid: torch.empty_like(maps, memory_format=torch.contiguous_format),
     "occlusion",
-    launches=2 * _LEVELS,
+    launches=_LAUNCHES,
     settings=PYRAMID,
 )
 _fill_occluded = inference_operator(
@@ -124,6 +126,6 @@ _fill_occluded = inference_operator(
     _fill_reference,
     lambda onward, back: onward.new_empty((2 * onward.shape[0], *onward.shape[1:])),
     "occlusion",
-    launches=2 * _LEVELS + 3,
+    launches=_LAUNCHES + 3,
     settings={**PYRAMID, "tolerance": _TOLERANCE, "relative": _RELATIVE, "same_scene": SAME_SCENE},
 )

@@ -8,7 +8,7 @@ are laid back, and bars and static pixels restored. Light and rest belong to the
 from dataclasses import replace
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from rdvfi.content import Content, Overlay
@@ -36,7 +36,7 @@ class BackgroundTrajectory(Trajectory):
         """See `rdvfi.interfaces.Trajectory.at`."""
         return self._continued(self.trajectory.at(times))
 
-    def at_knots(self, knots: Times, index: Int64[Tensor, " t"]) -> tuple[Flows, Flows]:
+    def at_knots(self, knots: Float[Tensor, " k"], index: Int64[Tensor, " t"]) -> tuple[Flows, Flows]:
         """See `rdvfi.interfaces.Trajectory.at_knots`."""
         return self._continued(self.trajectory.at_knots(knots, index))
 

@@ -52,7 +52,7 @@ class MovedKnotTrajectory(KnotTrajectory):
         flows = self._steps().at(times, self.basis)
         return flows[:, :, :2], flows[:, :, 2:]
 
-    def at_knots(self, knots: Times, index: Int64[Tensor, " t"]) -> tuple[Flows, Flows]:
+    def at_knots(self, knots: Float[Tensor, " k"], index: Int64[Tensor, " t"]) -> tuple[Flows, Flows]:
         """The fields themselves, unless the basis looks at some of the knots only."""
         count = self.knots.numel()
         if knots.numel() != count or len(self.basis.used(count)) != count:

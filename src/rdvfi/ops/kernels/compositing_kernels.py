@@ -57,8 +57,8 @@ def _lifted(
         first, last = tl.where(close, first, a), tl.where(close, last, b)
         tl.store(out0 + at, first, mask=inside)
         tl.store(out1 + at, last, mask=inside)
-        apart = (a - b).to(tl.float32)
-        moved = (first - last).to(tl.float32)
+        apart = a.to(tl.float32) - b.to(tl.float32)
+        moved = first.to(tl.float32) - last.to(tl.float32)
         up += apart * moved
         down += moved * moved
     tl.store(products + n * 2 * area + here, up, mask=inside)
@@ -90,8 +90,9 @@ def _clear(
     opaque = bilinear(mask + n * small, x0, y0, x1, y1, fx, fy, small_width, 1, close) > 0.5
     for c in tl.static_range(3):
         at = (n * 3 + c) * area + here
-        difference = tl.load(img0 + at, mask=close, other=0.0) - tl.load(img1 + at, mask=close, other=0.0)
-        opaque = opaque & (tl.abs(difference.to(tl.float32)) < equal)
+        a = tl.load(img0 + at, mask=close, other=0.0).to(tl.float32)
+        b = tl.load(img1 + at, mask=close, other=0.0).to(tl.float32)
+        opaque = opaque & (tl.abs(a - b) < equal)
     up = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
     down, count = up, up
     for j in tl.static_range(-1, 2):

@@ -1,7 +1,9 @@
 """Maps continued where they do not hold, on CUDA: the kernels of `rdvfi.ops.occlusion`.
 
-The pyramid takes a launch per level, down and up: 12, the larger half of them on a few hundred cells. The
-check of a flow is one more. Floor in memory at c channels of float32: maps and validity are read twice and
+One launch goes down: an instance holds a tile of the finest level, as wide as the widest cell, in registers,
+and halves it level by level. Four go up, the coarse ones two levels each: what a cell lacks it takes from four
+cells of the level above, each of which takes what it lacks from the level above that. The check of a flow is
+one more. Floor in memory at c channels of float32: maps and validity are read twice and
 the result is written, ``4 (3 c + 2)`` bytes a pixel, and a third of that for the other levels; about 10
 operations per value.
 """
@@ -71,37 +73,122 @@ def return_error(there: Tensor, back: Tensor) -> Tensor:
 
 @triton.jit
 @no_type_check
-def _shrink(
-    maps,
-    valid,
+def _halved(x, SIDE: tl.constexpr):
+    """Sums of two by two values of a square."""
+    left, right = tl.split(tl.reshape(x, (SIDE, SIDE // 2, 2)))
+    upper, lower = tl.split(tl.reshape(tl.trans(left + right), (SIDE // 2, SIDE // 2, 2)))
+    return tl.trans(upper + lower)
+
+
+@triton.jit
+@no_type_check
+def _pull(maps, valid, sums, channels, height, width, planes, valid_n, LEVELS: tl.constexpr):
+    """Means of valid values over cells of every level, and of what is valid (the last channel)."""
+    SIDE: tl.constexpr = 1 << LEVELS
+    n, y, x, inside = tile(height, width, SIDE, SIDE)
+    b, c = n // (channels + 1), n % (channels + 1)
+    here = y * width + x
+    value = tl.load(valid + b * valid_n + here, mask=inside, other=0.0)
+    if c < channels:
+        value = value * tl.load(maps + (b * channels + c) * height * width + here, mask=inside, other=0.0)
+    top = tl.program_id(0) // ((width + SIDE - 1) // SIDE) % ((height + SIDE - 1) // SIDE)
+    left = tl.program_id(0) % ((width + SIDE - 1) // SIDE)
+    rows, columns = height, width
+    for level in tl.static_range(1, LEVELS + 1):
+        value = _halved(value, SIDE >> (level - 1))
+        y = (top * (SIDE >> level) + tl.arange(0, SIDE >> level))[:, None]
+        x = (left * (SIDE >> level) + tl.arange(0, SIDE >> level))[None, :]
+        # Cells at the lower and right border may hold one row or column only.
+        count = tl.minimum(rows - 2 * y, 2) * tl.minimum(columns - 2 * x, 2)
+        rows, columns = (rows + 1) // 2, (columns + 1) // 2
+        cell = (y < rows) & (x < columns)
+        value = tl.where(cell, value / tl.where(cell, count, 1).to(tl.float32), 0.0)
+        tl.store(sums + n * rows * columns + y * columns + x, value, mask=cell)
+        sums += planes.to(tl.int64) * rows * columns
+
+
+@triton.jit
+@no_type_check
+def _four(y, x, rows, columns, above_rows, above_columns):
+    """Where a pixel lies among the cells of the level above: corners, and shares of the far ones."""
+    at_y = tl.maximum((y + 0.5) * (above_rows * 1.0 / rows) - 0.5, 0.0)
+    at_x = tl.maximum((x + 0.5) * (above_columns * 1.0 / columns) - 0.5, 0.0)
+    y0, x0 = tl.minimum(at_y.to(tl.int32), above_rows - 1), tl.minimum(at_x.to(tl.int32), above_columns - 1)
+    y1, x1 = tl.minimum(y0 + 1, above_rows - 1), tl.minimum(x0 + 1, above_columns - 1)
+    return y0, x0, y1, x1, at_y - y0, at_x - x0
+
+
+@triton.jit
+@no_type_check
+def _mean(total, share, at, inside):
+    """The mean of valid values at an offset, and the share that is valid."""
+    valid = tl.load(share + at, mask=inside, other=0.0)
+    return tl.load(total + at, mask=inside, other=0.0) / tl.maximum(valid, 1e-6), valid
+
+
+@triton.jit
+@no_type_check
+def _above(
+    total, share, top, top_share, y, x, rows, columns, top_rows, top_columns, inside, enough, LAST: tl.constexpr
+):
+    """A filled cell of the level above, or what fills it from the level above that."""
+    own, valid = _mean(total, share, y * columns + x, inside)
+    y0, x0, y1, x1, fy, fx = _four(y, x, rows, columns, top_rows, top_columns)
+    if LAST:
+        a, _a = _mean(top, top_share, y0 * top_columns + x0, inside)
+        b, _b = _mean(top, top_share, y0 * top_columns + x1, inside)
+        c, _c = _mean(top, top_share, y1 * top_columns + x0, inside)
+        d, _d = _mean(top, top_share, y1 * top_columns + x1, inside)
+    else:
+        a = tl.load(top + y0 * top_columns + x0, mask=inside, other=0.0)
+        b = tl.load(top + y0 * top_columns + x1, mask=inside, other=0.0)
+        c = tl.load(top + y1 * top_columns + x0, mask=inside, other=0.0)
+        d = tl.load(top + y1 * top_columns + x1, mask=inside, other=0.0)
+    a, c = a + fx * (b - a), c + fx * (d - c)
+    return tl.where(valid > enough, own, a + fy * (c - a))
+
+
+@triton.jit
+@no_type_check
+def _push(
+    fine,
+    middle,
+    top,
     out,
-    height,
-    width,
-    valid_n,
-    FIRST: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    channels,
+    rows,
+    columns,
+    enough,
+    LAST: tl.constexpr,
     BLOCK_Y: tl.constexpr,
     BLOCK_X: tl.constexpr,
 ):
-    """Means of 2x2 cells, of those that are there; the last channel is the share that is valid."""
-    rows, columns = (height + 1) // 2, (width + 1) // 2
+    """Fill one level from the two above it; ``top`` is filled already, but for the LAST, coarsest one."""
     n, y, x, inside = tile(rows, columns, BLOCK_Y, BLOCK_X)
-    area = height * width
-    count = tl.where(2 * y + 1 < height, 2.0, 1.0) * tl.where(2 * x + 1 < width, 2.0, 1.0)
-    out += n * (CHANNELS + 1) * rows * columns + y * columns + x
-    for c in tl.static_range(CHANNELS + 1):
-        total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
-        for k in tl.static_range(4):
-            row, column = 2 * y + k // 2, 2 * x + k % 2
-            there = inside & (row < height) & (column < width)
-            if FIRST:
-                value = load(valid + n * valid_n, row, column, width, 1, there)
-                if c < CHANNELS:
-                    value *= load(maps + (n * CHANNELS + c) * area, row, column, width, 1, there)
-            else:
-                value = load(maps + (n * (CHANNELS + 1) + c) * area, row, column, width, 1, there)
-            total += value
-        tl.store(out + c * rows * columns, total / count, mask=inside)
+    b, c = n // channels, n % channels
+    mid_rows, mid_columns = (rows + 1) // 2, (columns + 1) // 2
+    top_rows, top_columns = (mid_rows + 1) // 2, (mid_columns + 1) // 2
+    here, plane, last = y * columns + x, b * (channels + 1) + c, b * (channels + 1) + channels
+    own, valid = _mean(fine + plane * rows * columns, fine + last * rows * columns, here, inside)
+    share = middle + last * mid_rows * mid_columns
+    middle += plane * mid_rows * mid_columns
+    top_share = top + last * top_rows * top_columns
+    top += (plane if LAST else n) * top_rows * top_columns
+    y0, x0, y1, x1, fy, fx = _four(y, x, rows, columns, mid_rows, mid_columns)
+    p = _above(
+        middle, share, top, top_share, y0, x0, mid_rows, mid_columns, top_rows, top_columns, inside, enough, LAST
+    )
+    q = _above(
+        middle, share, top, top_share, y0, x1, mid_rows, mid_columns, top_rows, top_columns, inside, enough, LAST
+    )
+    r = _above(
+        middle, share, top, top_share, y1, x0, mid_rows, mid_columns, top_rows, top_columns, inside, enough, LAST
+    )
+    s = _above(
+        middle, share, top, top_share, y1, x1, mid_rows, mid_columns, top_rows, top_columns, inside, enough, LAST
+    )
+    p, r = p + fx * (q - p), r + fx * (s - r)
+    tl.store(out + n * rows * columns + here, tl.where(valid > enough, own, p + fy * (r - p)), mask=inside)
 
 
 @triton.jit
@@ -119,7 +206,6 @@ def _grow(
     valid_n,
     enough,
     same_scene,
-    TOP: tl.constexpr,
     LAST: tl.constexpr,
     OCCLUDED: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -135,26 +221,13 @@ def _grow(
     else:
         maps += n * (CHANNELS + 1) * area
         share = load(maps + CHANNELS * area, y, x, width, 1, inside)
-    if TOP:
-        coarse += n * (CHANNELS + 1) * cells
-        shares = coarse + CHANNELS * cells
-        s00, s01 = load(shares, y0, x0, columns, 1, inside), load(shares, y0, x1, columns, 1, inside)
-        s10, s11 = load(shares, y1, x0, columns, 1, inside), load(shares, y1, x1, columns, 1, inside)
-    else:
-        coarse += n * CHANNELS * cells
+    coarse += n * CHANNELS * cells
     if OCCLUDED:
         stays = load(valid + n * valid_n + area, y, x, width, 1, inside)
         consistent = tl.load(checked + n * 2) >= same_scene * tl.load(checked + n * 2 + 1)
     for c in tl.static_range(CHANNELS):
         plane = coarse + c * cells
-        if TOP:
-            top = load(plane, y0, x0, columns, 1, inside) / tl.maximum(s00, 1e-6)
-            low = load(plane, y1, x0, columns, 1, inside) / tl.maximum(s10, 1e-6)
-            top += fx * (load(plane, y0, x1, columns, 1, inside) / tl.maximum(s01, 1e-6) - top)
-            low += fx * (load(plane, y1, x1, columns, 1, inside) / tl.maximum(s11, 1e-6) - low)
-            wide = top + fy * (low - top)
-        else:
-            wide = bilinear(plane, x0, y0, x1, y1, fx, fy, columns, 1, inside)
+        wide = bilinear(plane, x0, y0, x1, y1, fx, fy, columns, 1, inside)
         if LAST:
             own = load(maps + (n * CHANNELS + c) * area, y, x, width, 1, inside)
             total = own * share
@@ -171,19 +244,23 @@ def _filled(
 ) -> Tensor:
     """Maps continued where they do not hold; with ``checked`` only where they are occluded."""
     n, c, h, w = maps.shape
-    sizes, pyramid = [(h, w)], [maps]
+    sizes = [(h, w)]
     for _ in range(levels):
-        h, w = sizes[-1]
-        sizes.append((-(-h // 2), -(-w // 2)))
-        small = maps.new_empty((n, c + 1, *sizes[-1]))
-        first = len(sizes) == 2
-        arguments = (pyramid[-1], valid, small, h, w, valid.stride(0))
-        _shrink[programs(n, *sizes[-1])](*arguments, FIRST=first, CHANNELS=c, **TILE)
-        pyramid.append(small)
+        sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
+    planes, areas = n * (c + 1), [rows * columns for rows, columns in sizes[1:]]
+    sums = maps.new_empty(planes * sum(areas))
+    pyramid = [maps, *sums.split([planes * area for area in areas])]
+    tiles = -(-h // 2**levels) * -(-w // 2**levels)
+    _pull[(planes * tiles,)](maps, valid, sums, c, h, w, planes, valid.stride(0), LEVELS=levels)
     filled = pyramid[-1]
-    for level in range(levels - 1, -1, -1):
+    for level in range(levels - 2, 0, -2):
         out = maps.new_empty((n, c, *sizes[level]))
-        kinds = {"TOP": level == levels - 1, "LAST": level == 0, "OCCLUDED": level == 0 and checked is not None}
+        arguments = (*pyramid[level : level + 2], filled, out, c, *sizes[level], enough)
+        _push[programs(n * c, *sizes[level])](*arguments, LAST=level == levels - 2, **TILE)
+        filled = out
+    for level in (1, 0):
+        out = maps.new_empty((n, c, *sizes[level]))
+        kinds = {"LAST": level == 0, "OCCLUDED": level == 0 and checked is not None}
         sums = valid if checked is None else checked
         arguments = (filled, pyramid[level], valid, sums, out, *sizes[level + 1], *sizes[level], valid.stride(0))
         _grow[programs(n, *sizes[level])](*arguments, enough, same_scene, CHANNELS=c, **kinds, **TILE)
