@@ -199,6 +199,8 @@ def _launch_maps(dtype: torch.dtype) -> None:
         _counted(iterative, "carried_flows", two, two, two, two)
         parts = [maps[:, :, :2], maps[:, :, :2], maps[:, :, :1], maps[:, :, :3]]
         parts = [part.contiguous() for part in parts]
+        _counted(adaptation, "blend_shares", maps[:, :, :2].contiguous(), times, 0.1)
+        _counted(refinement, "correction_room", mask, mask, 0.1)
         _counted(adaptation, "adapted_maps", small, small, one, *parts, times, torch.zeros(2))
 
 

@@ -81,6 +81,20 @@ def test_operators_of_a_stage_are_well_formed() -> None:
     _well_formed(torch.ops.rdvfi.activated.default, (torch.rand(1, 3, 4, 4), torch.rand(3), None, 1))
 
 
+def test_shares_and_room() -> None:
+    confidence, times = _random(2, 2, 2, 5, 7), torch.tensor([0.25, 1.0], device=kernels.DEVICE)
+    got = kernels.load("adaptation").blend_shares(confidence, times, 0.15)
+    expected = base.blend_shares.reference(confidence.cpu().double(), times.cpu().double(), 0.15)  # pyright: ignore
+    kernels.assert_close(got, expected, tolerance=1e-5)
+    maps = 0.1 * _random(2, 3, 6, 9, seed=1)
+    got = kernels.load("refinement").correction_room(maps[:, :1], maps[:, 2:], 0.03)
+    exact = maps.cpu().double()
+    expected = refinement.correction_room.reference(exact[:, :1], exact[:, 2:], 0.03)  # pyright: ignore
+    kernels.assert_close(got, expected, tolerance=1e-5)
+    _well_formed(torch.ops.rdvfi.blend_shares.default, (confidence.cpu(), times.cpu(), 0.15))
+    _well_formed(torch.ops.rdvfi.correction_room.default, (maps[:, :1].cpu(), maps[:, 2:].cpu(), 0.03))
+
+
 @pytest.mark.parametrize("lit", [False, True])
 def test_maps_adapted_to_a_pair(lit: bool) -> None:
     size = (9, 11)

@@ -57,7 +57,7 @@ def _traced(model: rdvfi.Interpolator, dtype: torch.dtype) -> dict[str, Watch]:
     return {"estimate": estimate, "render": render}
 
 
-BARS: dict[str, tuple[int, int]] = {"rdvfi_s": (731, 453), "rdvfi_d": (2186, 417)}
+BARS: dict[str, tuple[int, int]] = {"rdvfi_s": (780, 150), "rdvfi_d": (720, 150)}
 """The most kernels of `estimate` and of `render`, of recipes whose number is held."""
 TYPES = {"rdvfi_s": torch.float16, "rdvfi_d": torch.bfloat16, "rdvfi_u": torch.float16}
 

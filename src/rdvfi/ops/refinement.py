@@ -66,6 +66,19 @@ def stage_step(state: Tensor, answer: Tensor, room: Tensor, mask: Tensor, scale:
 
 
 @operator("refinement")
+def correction_room(difference: Tensor, envelope: Tensor, agreement: float) -> Tensor:
+    """How much may be corrected, (n, 1, h, w): nothing at both ends, nor where the warped frames agree.
+
+    Args:
+        difference: Mean absolute difference of the warped frames, (n, 1, h, w).
+        envelope: ``t (1 - t)``, (n, 1, h, w).
+        agreement: Difference that leaves half of a correction.
+    """
+    rise = F.avg_pool2d(difference, 5, 1, 2, count_include_pad=False).pow(4)
+    return 4.0 * envelope * (rise / (rise + agreement**4))
+
+
+@operator("refinement")
 def stage_entry(inputs: Tensor, latents: Tensor | None, scale: int, border: int, dtype: torch.dtype) -> Tensor:
     """A stage's inputs at ``1 / scale`` of the grid, two by two pixels in its channels, and latents behind them.
 

@@ -26,7 +26,6 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -39,10 +38,6 @@ from rdvfi.ops.inference import operator
 from rdvfi.ops.paths import follow
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flows, Image, Times, Video
-
-_AGREEMENT = 0.03
-"""Difference of the warped frames, about eight 8-bit levels, that leaves half of a correction."""
-
 
 CONFIDENCE_FLOOR = 0.15
 """Confidence that even an inconsistent flow keeps: forward-backward errors are noisy themselves."""
@@ -87,8 +82,14 @@ def consistency_mask(
     trajectory: Trajectory, timesteps: Times, flows: tuple[Flows, Flows]
 ) -> Float[Tensor, "b t 1 h w"]:
     """Share of the first frame by nearness in time and by the confidence in ``flows``, in [0, 1]."""
-    confidence = trajectory.confidence(timesteps, flows=flows) + CONFIDENCE_FLOOR
-    t = timesteps.to(confidence)[None, :, None, None, None]
+    return blend_shares(trajectory.confidence(timesteps, flows=flows), timesteps, CONFIDENCE_FLOOR)
+
+
+@operator("adaptation")
+def blend_shares(confidence: Tensor, times: Tensor, floor: float) -> Tensor:
+    """Share of the first frame by the confidence in both flows, (b, t, 2, h, w), and nearness in time."""
+    confidence = confidence + floor
+    t = times.to(confidence)[None, :, None, None, None]
     first, last = (1.0 - t) * confidence[:, :, :1], t * confidence[:, :, 1:]
     return first / (first + last)
 
@@ -182,21 +183,6 @@ def _lit(
         warped = backward_warp(image.repeat_interleave(t, 0), flow.flatten(0, 1)).unflatten(0, (b, t))
         added = added + share * (now / end[:, None] - 1.0) * warped
     return added
-
-
-def _local_mean(difference: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
-    """Mean over a small window."""
-    return F.avg_pool2d(difference, 5, 1, 2, count_include_pad=False)
-
-
-def uncertainty(difference: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
-    """How much a learned renderer may correct: 0 where the warped frames agree, 1 where they do not.
-
-    Args:
-        difference: Mean absolute difference of the warped frames.
-    """
-    rise = _local_mean(difference).pow(4)
-    return rise / (rise + _AGREEMENT**4)
 
 
 def warped_neighbours(motion: Motion, timesteps: Times, flows: tuple[Flows, Flows]) -> Float[Tensor, "bt c hz wz"]:

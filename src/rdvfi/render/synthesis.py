@@ -23,13 +23,12 @@ from rdvfi.geometry import resize_image
 from rdvfi.interfaces import Motion, Renderer
 from rdvfi.layers import ResidualBlock, after_blocks, conv, zero_conv
 from rdvfi.ops.activation import takes_kernels
-from rdvfi.ops.refinement import stage_entry, stage_inputs, stage_step
+from rdvfi.ops.refinement import correction_room, stage_entry, stage_inputs, stage_step
 from rdvfi.registry import renderers
 from rdvfi.render.base import (
     RefiningRenderer,
     WarpInputs,
     consistency_mask,
-    uncertainty,
     warped_neighbours,
 )
 from rdvfi.types import Flow, Image, Times
@@ -40,6 +39,8 @@ COARSEST = 8
 """Both sides of the grid are padded to a multiple of this."""
 _INPUTS = 14
 _LATENT_WIDTH = 24
+_AGREEMENT = 0.03
+"""Difference of the warped frames, about eight 8-bit levels, that leaves half of a correction."""
 _DARK = 0.02
 """Brightness that is added before two are compared."""
 
@@ -135,8 +136,7 @@ class Refinement(nn.Module):
         if self.one_light:
             gain = light_change(inputs[:, :3], inputs[:, 3:6])
             inputs = stage_inputs(first, last, state, mask, times, gain)
-        # No correction at the ends (the input before the last is t (1 - t)), and none where both frames agree.
-        room = 4.0 * inputs[:, -2:-1] * uncertainty(inputs[:, 6:7])
+        room = correction_room(inputs[:, 6:7], inputs[:, -2:-1], _AGREEMENT)
         before = None
         for index, stage in enumerate(self.stages):
             if index:

@@ -130,6 +130,29 @@ def _adapted(
         tl.store(out + (5 + c) * area, part * colour, mask=inside)
 
 
+@triton.jit
+@no_type_check
+def _shares(confidence, moments, out, times, height, width, floor, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
+    """See `rdvfi.render.base.blend_shares`."""
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    area, here = height * width, y * width + x
+    t = tl.load(moments + n % times)
+    confidence += n * 2 * area + here
+    first = (1.0 - t) * (tl.load(confidence, mask=inside, other=1.0) + floor)
+    last = t * (tl.load(confidence + area, mask=inside, other=1.0) + floor)
+    tl.store(out + n * area + here, first / (first + last), mask=inside)
+
+
+def blend_shares(confidence: Tensor, times: Tensor, floor: float) -> Tensor:
+    """See `rdvfi.render.base.blend_shares`."""
+    b, t, _, h, w = confidence.shape
+    confidence, out = confidence.float().contiguous(), confidence.new_empty((b, t, 1, h, w))
+    if out.numel():
+        with torch.cuda.device_of(out):
+            _shares[programs(b * t, h, w)](confidence, times.float().contiguous(), out, t, h, w, floor, **TILE)
+    return out
+
+
 def adapted_maps(
     small0: Tensor,
     small1: Tensor,

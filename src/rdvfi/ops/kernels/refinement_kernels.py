@@ -142,6 +142,36 @@ def _step(
 
 @triton.jit
 @no_type_check
+def _room(
+    difference,
+    envelope,
+    out,
+    height,
+    width,
+    difference_n,
+    envelope_n,
+    fourth,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    """See `rdvfi.ops.refinement.correction_room`."""
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    here = y * width + x
+    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    count = total
+    for j in range(-2, 3):
+        for i in range(-2, 3):
+            there = inside & (y + j >= 0) & (y + j < height) & (x + i >= 0) & (x + i < width)
+            total += tl.load(difference + n * difference_n + here + j * width + i, mask=there, other=0.0)
+            count += there.to(tl.float32)
+    rise = total / tl.maximum(count, 1.0)
+    rise = rise * rise * rise * rise
+    allowed = 4.0 * tl.load(envelope + n * envelope_n + here, mask=inside, other=0.0) * (rise / (rise + fourth))
+    tl.store(out + n * height * width + here, allowed, mask=inside)
+
+
+@triton.jit
+@no_type_check
 def _tap(i, tap, sizes, scale):
     """Pixel ``tap`` under the triangle around pixel ``i`` of a resized axis, and its weight."""
     support = tl.maximum(scale, 1.0)
@@ -232,6 +262,17 @@ def stage_step(state: Tensor, answer: Tensor, room: Tensor, mask: Tensor, scale:
         with torch.cuda.device_of(out):
             arguments = [state, answer, room, mask, out, h, w, *small, scale, *answer.stride()]
             _step[programs(n, h, w)](*arguments, LAST=last, **TILE)
+    return out
+
+
+def correction_room(difference: Tensor, envelope: Tensor, agreement: float) -> Tensor:
+    """See `rdvfi.ops.refinement.correction_room`."""
+    n, _, h, w = difference.shape
+    maps = [x if x.stride()[2:] == (w, 1) else x.contiguous() for x in (difference, envelope)]
+    out = difference.new_empty((n, 1, h, w))
+    if out.numel():
+        with torch.cuda.device_of(out):
+            _room[programs(n, h, w)](*maps, out, h, w, *(x.stride(0) for x in maps), agreement**4, **TILE)
     return out
 
 
