@@ -157,6 +157,10 @@ def _model(notes: Notes, name: str, model: rdvfi.Interpolator, sizes: dict[str, 
                 row[f"render {count}"] = notes.ms(lambda: model.render(first, last, motion, at))  # noqa: B023
                 whole = notes.ms(lambda: model(first, last, at))  # noqa: B023
                 row[f"ms per frame x{count + 1}"] = round(whole / count, 4)
+            # What a pair costs whatever is drawn, and each frame beside: a line through 1 and 23 frames.
+            whole = [row[f"ms per frame x{count + 1}"] * count for count in (1, 23)]
+            row["ms per further frame"] = round((whole[1] - whole[0]) / 22, 4)
+            row["ms per pair"] = round(whole[0] - row["ms per further frame"], 4)
             row["GB x24"] = notes.gigabytes(lambda: model(first, last, times[23]))  # noqa: B023
             if way == "eager":
                 kept = motion, frames
@@ -201,13 +205,28 @@ def _large(notes: Notes, recipe: str) -> None:
 
 
 def rife(notes: Notes) -> None:
-    """RIFE 4.25 beside it, one frame between two."""
+    """RIFE 4.25 beside it, one frame between two: eagerly, compiled, and as a CUDA graph."""
     from rdvfi.evaluation.rife import RIFE
 
-    for dtype in (torch.float32, torch.float16):
-        other = RIFE(device=notes.device, dtype=dtype)
-        pair = inputs.real_pair(SIZES["1024x576"], notes.device, dtype)
-        notes[f"rife 4.25 {str(dtype)[6:]} 1024x576"] = notes.ms(lambda: other(*pair, torch.tensor([0.5])))  # noqa: B023
+    cuda = notes.device.type == "cuda"
+    size = SIZES["1024x576"] if cuda else (128, 192)
+    for dtype in (torch.float16, torch.float32) if cuda else (torch.float32,):
+        other, time = RIFE(device=notes.device, dtype=dtype), torch.tensor([0.5])
+        pair = inputs.real_pair(size, notes.device, dtype)
+        row: dict[str, Any] = {"eager": notes.ms(lambda: other(*pair, time))}  # noqa: B023
+        row["kernels"] = notes.profile(lambda: other(*pair, time))  # noqa: B023
+        if cuda:
+            row["graph"] = notes.ms(_graph(lambda: other(*pair, time)))  # noqa: B023
+        other.network = torch.compile(other.network)
+        row["compiled"] = notes.ms(lambda: other(*pair, time))  # noqa: B023
+        notes[f"rife 4.25 {str(dtype)[6:]} {size[1]}x{size[0]}"] = row
+
+
+def _graph(work: Callable[[], Any]) -> Callable[[], None]:
+    """The work as a CUDA graph of its own."""
+    from rdvfi.graphs import CudaCapture
+
+    return CudaCapture().record(work)[0]
 
 
 PARTS: dict[str, Callable[[Notes], Any]] = {
@@ -227,10 +246,14 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--sizes", default="1024x576,3840x2160", help="of models")
     parser.add_argument("--parts", default="environment,kernel,small,wan")
+    parser.add_argument("--seconds", type=float, default=1e9, help="no part starts after that")
     chosen = parser.parse_args()
     chosen.output.mkdir(parents=True, exist_ok=True)
     notes, began = Notes(chosen.output, torch.device(chosen.device), chosen.sizes.split(",")), time.monotonic()
     for name in chosen.parts.split(","):
+        if time.monotonic() - began > chosen.seconds:
+            notes[f"{name} left out after s"] = round(time.monotonic() - began, 1)
+            continue
         try:
             with torch.inference_mode():
                 PARTS[name](notes)

@@ -345,9 +345,6 @@ def test_a_graph_replays_a_stage_on_a_gpu() -> None:
 @needs_cuda
 def test_a_model_gives_the_same_frames_by_graphs_on_a_gpu() -> None:
     model = rdvfi.create_model("rdvfi-s", device="cuda", dtype=torch.float16)
-    learned = getattr(model.generator.coarse, "learned", None)  # pyright: ignore
-    if learned is not None:  # the rest of that flow leaves the device
-        model.generator.coarse = learned
     pairs = [[x.to("cuda", torch.float16) for x in _frames(seed)] for seed in (0, 1)]
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("error")

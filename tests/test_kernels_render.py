@@ -109,6 +109,13 @@ def test_eight_bit_frames_are_the_rounded_ones() -> None:
     assert difference.abs().max() < 0.5 + 1e-2
 
 
+def test_ten_bit_frames_are_rounded() -> None:
+    arguments = _arguments(1, 1, (9, 14), (4, 6))
+    got = _drawn(arguments, torch.int16)
+    assert got.dtype == torch.int16
+    assert (got.cpu().double() - 1023.0 * _expected(arguments)).abs().max() < 0.5 + 4e-2
+
+
 def test_eight_bit_halves_round_to_even_as_in_torch() -> None:
     arguments = _arguments(1, 1, (4, 4), (2, 2), reach=0.0)
     levels = (torch.arange(4.0) + 0.5) / 255

@@ -158,8 +158,17 @@ def test_gradients_pass_the_numerical_check() -> None:
 
 def test_the_operator_is_well_formed() -> None:
     arguments = _arguments((24, 32), (16, 16))
-    for dtype in (torch.float32, torch.uint8):
+    for dtype in (torch.float32, torch.uint8, torch.int16):
         torch.library.opcheck(torch.ops.rdvfi.render.default, (*arguments, dtype))
+
+
+def test_whole_numbers_are_those_of_eight_or_ten_bits() -> None:
+    arguments = _arguments((24, 32), (16, 16))
+    exact = render(*arguments)
+    for dtype, most in ((torch.uint8, 255), (torch.int16, 1023)):
+        assert torch.equal(render(*arguments, dtype=dtype), (most * exact).round().to(dtype))
+    with pytest.raises(ValueError, match="frames are floats"):
+        render(*arguments, dtype=torch.int32)
 
 
 def test_values_do_not_depend_on_recording_gradients() -> None:

@@ -12,12 +12,15 @@ reference, a band of rows at a time, wherever these cannot.
 """
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rdvfi.ops.drawing import opencv, reference
 from rdvfi.ops.kernels import usable
 from rdvfi.types import Flows, Image
+
+LEVELS = {torch.uint8: 255, torch.int16: 1023}
+"""Largest value of the types of whole numbers that frames may have."""
 
 
 def render(
@@ -29,7 +32,7 @@ def render(
     residual: Float[Tensor, "b t 3 h w"],
     *,
     dtype: torch.dtype | None = None,
-) -> Float[Tensor, "b t 3 H W"] | UInt8[Tensor, "b t 3 H W"]:
+) -> Float[Tensor, "b t 3 H W"] | Int[Tensor, "b t 3 H W"]:
     """Draw frames from both end frames along small-grid flows.
 
     Differentiable in every argument. Coordinates are float32 whatever the images' type.
@@ -42,17 +45,21 @@ def render(
         mask: Share of the first frame in the blend, [0, 1].
         residual: Added colour.
         dtype: Type of the frames, the images' own by default. `torch.uint8` gives whole numbers
-            from 0 to 255, rounded to the nearest, for frames that go to a file or a screen next.
+            from 0 to 255, `torch.int16` those of ten bits, 0 to 1023, rounded to the nearest, for
+            frames that go to a file or a screen next.
 
     Returns:
         The frames, clamped to [0, 1] where no gradient is recorded.
 
     Raises:
-        ValueError: If shapes do not belong together, or 8-bit frames are to have gradients.
+        ValueError: If shapes do not belong together, whole numbers are to have gradients, or the type is no
+            type of frames.
     """
     arguments = (img0, img1, flow0, flow1, mask, residual)
     _check(*arguments)
     dtype = dtype or img0.dtype
+    if not dtype.is_floating_point and dtype not in LEVELS:
+        raise ValueError(f"dtype is {dtype}; frames are floats, torch.uint8 or torch.int16 (ten bits)")
     if torch.is_grad_enabled() and any(x.requires_grad for x in arguments):
         if not dtype.is_floating_point:
             raise ValueError(f"frames of type {dtype} have no gradient; call render under torch.no_grad()")
@@ -129,7 +136,7 @@ def _by_reference(img0: Tensor, img1: Tensor, maps: Tensor, dtype: torch.dtype) 
 
 def _in_type(frames: Tensor, dtype: torch.dtype) -> Tensor:
     """Frames in [0, 1] in the type that was asked for."""
-    return frames.to(dtype) if dtype.is_floating_point else (255.0 * frames).round_().to(dtype)
+    return frames.to(dtype) if dtype.is_floating_point else (LEVELS[dtype] * frames).round_().to(dtype)
 
 
 def _check(img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor) -> None:

@@ -210,10 +210,10 @@ def _four(values):
 
 @triton.jit
 @no_type_check
-def _store(out, value, inside, EIGHT_BIT: tl.constexpr):
+def _store(out, value, inside, LEVELS: tl.constexpr):
     value = tl.minimum(tl.maximum(value, 0.0), 1.0)
-    if EIGHT_BIT:
-        value = ((value * 255.0 + _ROUND) - _ROUND).to(tl.int32)
+    if LEVELS:
+        value = ((value * LEVELS + _ROUND) - _ROUND).to(tl.int32)
     tl.store(out, value.to(out.dtype.element_ty), mask=inside)
 
 
@@ -229,7 +229,7 @@ def _draw(
     small_height,
     small_width,
     area,
-    EIGHT_BIT: tl.constexpr,
+    LEVELS: tl.constexpr,
     WIDE: tl.constexpr,
     BLOCK_X: tl.constexpr,
     ROWS: tl.constexpr,
@@ -268,9 +268,9 @@ def _draw(
         seen0 = _colour(first, x + dx0, y + dy0, height, width, c, WIDE)
         seen1 = _colour(last, x + dx1, y + dy1, height, width, c, WIDE)
         red, green, blue, _rest = _four(seen1 + share[:, None] * (seen0 - seen1) + look)
-        _store(out, red, x < width, EIGHT_BIT)
-        _store(out + area, green, x < width, EIGHT_BIT)
-        _store(out + area + area, blue, x < width, EIGHT_BIT)
+        _store(out, red, x < width, LEVELS)
+        _store(out + area, green, x < width, LEVELS)
+        _store(out + area + area, blue, x < width, LEVELS)
         out += width
 
 
@@ -284,8 +284,11 @@ def render(
     dtype: torch.dtype,
 ) -> Tensor:
     """`rdvfi.ops.render` by Triton kernels; tensors may have any strides."""
+    from rdvfi.ops.drawing.operator import LEVELS
+
     (b, t), (h, w), (hs, ws) = flow0.shape[:2], img0.shape[-2:], flow0.shape[-2:]
     out = torch.empty((b, t, 3, h, w), dtype=dtype, device=img0.device)
+    largest = 0 if dtype.is_floating_point else LEVELS[dtype]
     if not out.numel():
         return out
     images = torch.empty((b, 2, h + 1, w + 1, 4), dtype=img0.dtype, device=img0.device)
@@ -308,7 +311,7 @@ def render(
             hs,
             ws,
             h * w,
-            EIGHT_BIT=dtype == torch.uint8,
+            LEVELS=largest,
             WIDE=wide,
             BLOCK_X=BLOCK_X,
             ROWS=ROWS,
