@@ -151,3 +151,20 @@ def test_what_does_not_compile_whole_is_refused() -> None:
     with pytest.raises(Exception, match=r"[Dd]ata-dependent"):
         model.compile(backend="eager")(*_pair(), TIMES)
     assert model.compile(backend="eager", fullgraph=False)(*_pair(), TIMES).shape[1] == 3
+
+
+def test_blocks_that_repeat_compile_once() -> None:
+    model = rdvfi.build("rdvfi_d", "backbone.size=toy").eval().requires_grad_(False)
+    blocks = model.generator.transformer.blocks  # pyright: ignore
+    blocks.extend(copy.deepcopy(block) for block in [*blocks] * 4)
+    for parameter in blocks.parameters():
+        parameter.data.add_(0.02 * torch.randn(parameter.shape))
+    expected, graphs = model.estimate(*_pair()), []
+
+    def backend(graph: torch.fx.GraphModule, _: list[Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    made = model.compile(backend=backend).estimate(*_pair())  # pyright: ignore
+    assert len(graphs) == 1
+    assert_close(made.keyframes.latents, expected.keyframes.latents)
