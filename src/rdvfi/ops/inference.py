@@ -83,7 +83,7 @@ def operator(kernels: str, *, launches: int = 1) -> Callable[[Callable[P, Result
         def call(*args: Any) -> Any:
             return run(*args)
 
-        call.reference = reference  # pyright: ignore[reportFunctionMemberAccess]
+        setattr(call, "reference", reference)  # noqa: B010
         return cast(Callable[P, Result], call)
 
     return decorate

@@ -139,6 +139,7 @@ class Refinement(nn.Module):
         room = correction_room(inputs[:, 6:7], inputs[:, -2:-1], _AGREEMENT)
         before = None
         for index, stage in enumerate(self.stages):
+            assert isinstance(stage, RefinementStage)
             if index:
                 inputs = stage_inputs(first, last, state, mask, times, gain)
             answer, before = stage(inputs, latents if index < 2 else None, before)

@@ -125,7 +125,9 @@ class IterativeFusion(TrajectoryModel):
         inputs = torch.cat((here, correlation(here, guess, _RADIUS), beside), dim=1)
         if not takes_kernels(inputs):
             return fused_flow(flows, self.fuse(inputs))
-        first, *blocks, last = self.fuse
+        first, last = self.fuse[0], self.fuse[-1]
+        assert isinstance(first, nn.Conv2d)
+        blocks = [layer for layer in self.fuse if isinstance(layer, ResidualBlock)]
         total, _ = after_blocks(blocks, F.conv2d(inputs, first.weight), first.bias)
         return fused_flow(flows, last(total))
 

@@ -176,8 +176,10 @@ def adapted_maps(
         smooth, apart = out.new_empty((b, 6, h, w)), out.new_empty((b, t, 2, h, w))
         lit = gain is not None
         with torch.cuda.device_of(out):
-            _smoothed[programs(b * 6, h, w)](*small, smooth, h, w, LIT=lit, **TILE)
-            _apart[programs(b * t, h, w)](smooth, *maps[:2], apart, t, h, w, **TILE)
+            arguments = [*small, smooth, h, w]
+            _smoothed[programs(b * 6, h, w)](*arguments, LIT=lit, **TILE)
+            arguments = [smooth, *maps[:2], apart, t, h, w]
+            _apart[programs(b * t, h, w)](*arguments, **TILE)
             arguments = [*small, apart, *maps, moments, weight, out, t, h, w, SLOW, SLACK]
             _adapted[programs(b * t, h, w)](*arguments, LIT=lit, HALF=WINDOW // 2, **TILE)
     return out

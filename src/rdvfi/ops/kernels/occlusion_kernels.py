@@ -255,7 +255,7 @@ def _filled(
     filled = pyramid[-1]
     for level in range(levels - 2, 0, -2):
         out = maps.new_empty((n, c, *sizes[level]))
-        arguments = (*pyramid[level : level + 2], filled, out, c, *sizes[level], enough)
+        arguments = [*pyramid[level : level + 2], filled, out, c, *sizes[level], enough]
         _push[programs(n * c, *sizes[level])](*arguments, LAST=level == levels - 2, **TILE)
         filled = out
     for level in (1, 0):

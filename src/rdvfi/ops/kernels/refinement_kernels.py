@@ -272,7 +272,8 @@ def correction_room(difference: Tensor, envelope: Tensor, agreement: float) -> T
     out = difference.new_empty((n, 1, h, w))
     if out.numel():
         with torch.cuda.device_of(out):
-            _room[programs(n, h, w)](*maps, out, h, w, *(x.stride(0) for x in maps), agreement**4, **TILE)
+            arguments = [*maps, out, h, w, *(x.stride(0) for x in maps), agreement**4]
+            _room[programs(n, h, w)](*arguments, **TILE)
     return out
 
 
@@ -287,17 +288,9 @@ def stage_entry(inputs: Tensor, latents: Tensor | None, scale: int, border: int,
     if out.numel():
         count = shape[2] * shape[3]
         with torch.cuda.device_of(out):
+            arguments = [inputs, more, out, count, c, h, w, *more.shape[1:], rows, columns]
             _entry[(-(-count // _BLOCK), n * shape[1])](
-                inputs,
-                more,
-                out,
-                count,
-                c,
-                h,
-                w,
-                *more.shape[1:],
-                rows,
-                columns,
+                *arguments,
                 BORDER=border,
                 TAPS=_taps(h / (2 * rows), w / (2 * columns)),
                 LATENT_TAPS=_taps(more.shape[2] / rows, more.shape[3] / columns),

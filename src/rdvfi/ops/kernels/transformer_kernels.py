@@ -163,8 +163,9 @@ def rotary_heads(
     if out.numel():
         with torch.cuda.device_of(out):
             arguments = [queries, keys, query_weight, key_weight, cos, sin, *turned, n, width, cos.shape[1]]
+            arguments += [queries.stride(1), eps]
             block = triton.next_power_of_2(width // 2)
-            _rotary_heads[(b * n, 2)](*arguments, queries.stride(1), eps, BLOCK=block)
+            _rotary_heads[(b * n, 2)](*arguments, BLOCK=block)
     return turned
 
 
