@@ -191,6 +191,7 @@ def _launch_maps(dtype: torch.dtype) -> None:
     _counted(transformer, "gated_norm", tokens, tokens, row, weight, row, row, 1e-6)
     table = torch.zeros(32, 32)
     _counted(transformer, "rotary_heads", tokens, tokens, weight, weight, table, table, 1e-6)
+    _counted(transformer, "gated_unit", tokens)
     _counted(transformer, "rms_silu", image, torch.zeros(3, dtype=dtype), True)
     two, four = torch.zeros(2, 2, 32, 64), torch.zeros(2, 4, 32, 64)
     _counted(iterative, "fusion_candidates", image, image, two, four)

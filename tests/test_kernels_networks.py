@@ -60,6 +60,13 @@ def test_norms_over_channels(silu: bool) -> None:
     _well_formed(torch.ops.rdvfi.rms_silu.default, arguments)
 
 
+def test_gated_units() -> None:
+    x = 4.0 * _random(2, 3, 14) - 2.0
+    got = kernels.load("transformer").gated_unit(x)
+    kernels.assert_close(got, transformer.gated_unit.reference(x.cpu().double()), tolerance=1e-5)  # pyright: ignore
+    _well_formed(torch.ops.rdvfi.gated_unit.default, (x,))
+
+
 def test_a_step_of_phi_2() -> None:
     module, size = kernels.load("iterative"), (6, 9)
     step, before, now = (4 * _random(3, 3, 2, *size, seed=seed)[:, 1] - 2 for seed in range(3))

@@ -76,3 +76,10 @@ def rms_silu(x: Tensor, gamma: Tensor, silu: bool) -> Tensor:
     """
     normed = F.normalize(x.float(), dim=1).to(x) * x.shape[1] ** 0.5 * gamma.view(-1, 1, 1)
     return F.silu(normed) if silu else normed
+
+
+@operator("transformer")
+def gated_unit(x: Tensor) -> Tensor:
+    """The first half of the features times GELU of the second, (..., 2 d) to (..., d) (Shazeer, 2020)."""
+    value, gate = x.chunk(2, dim=-1)
+    return value * F.gelu(gate)

@@ -10,7 +10,8 @@ So are therefore, exactly,
 * the embedding of the frames' positions in every transformer, and the shares in which space and
   time are mixed.
 
-The result shares all its other weights with the network it was made from, which stays as it was.
+Beside that, queries, keys and values of a self-attention are one product, and a gated layer is one pass after its
+product. The result shares all its other weights with the network it was made from, which stays as it was.
 It is a snapshot: made once for inference, never trained, and made anew when weights change.
 """
 
@@ -18,10 +19,12 @@ import copy
 from itertools import chain
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi.backbones.svd.networks import Network
+from rdvfi.ops.transformer import gated_unit
 
 
 class FixedUNet(nn.Module):
@@ -104,6 +107,42 @@ class Positions(Constant):
         return self.value.repeat(hidden_states.shape[0] // self.value.shape[0], 1)
 
 
+class JoinedAttention(nn.Module):
+    """Stands for a self-attention: queries, keys and values are one product.
+
+    Args:
+        attention: Its layers; their weights become parts of the joined one, so nothing is held twice.
+    """
+
+    weight: Tensor
+
+    def __init__(self, attention: Network) -> None:
+        super().__init__()
+        parts = (attention.to_q, attention.to_k, attention.to_v)
+        self.register_buffer("weight", torch.cat([part.weight.detach() for part in parts]), persistent=False)
+        for part, rows in zip(parts, self.weight.chunk(3), strict=True):
+            part.weight.data = rows
+        self.heads, self.out = attention.heads, attention.to_out[0]
+
+    def forward(self, hidden_states: Tensor, encoder_hidden_states: None = None, attention_mask: None = None) -> Tensor:
+        """As `diffusers` has it."""
+        parts = F.linear(hidden_states, self.weight).chunk(3, dim=-1)
+        query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
+        return self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+
+
+class GatedUnit(nn.Module):
+    """Stands for a layer gated by its own GELU: both in one pass after the product."""
+
+    def __init__(self, projection: nn.Module) -> None:
+        super().__init__()
+        self.projection = projection
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """As `diffusers` has it."""
+        return gated_unit(self.projection(hidden_states))
+
+
 class Blend(nn.Module):
     """Stands for the mixer of space and time: a fixed share of each."""
 
@@ -137,6 +176,10 @@ def _fix(module: Network, time: Float[Tensor, "1 e"], embedding: Float[Tensor, "
         attention = module.attn2
         token = attention.to_out[0](attention.to_v(embedding))
         module.norm2, module.attn2 = nn.Identity(), Constant(token)
+        if _is_plain(module.attn1):
+            module.attn1 = JoinedAttention(module.attn1)
+    elif kind == "FeedForward" and type(module.net[0]).__name__ == "GEGLU":
+        module.net[0] = GatedUnit(module.net[0].proj)
     elif kind in ("ResnetBlock2D", "TemporalResnetBlock"):
         shift = module.time_emb_proj(module.nonlinearity(time))[0]
         module.conv1.bias = nn.Parameter(module.conv1.bias + shift, requires_grad=False)
@@ -148,6 +191,14 @@ def _fix(module: Network, time: Float[Tensor, "1 e"], embedding: Float[Tensor, "
         module.time_mixer = _blend(module.time_mixer, time.dtype)
     elif kind == "SpatioTemporalResBlock":
         module.time_mixer = _blend(module.time_mixer, time.dtype)
+
+
+def _is_plain(attention: Network) -> bool:
+    """Whether a self-attention is three products without biases, softmax, and a product."""
+    parts = (attention.to_q, attention.to_k, attention.to_v)
+    plain = all(type(part) is nn.Linear and part.bias is None for part in parts)
+    extra = (attention.norm_q, attention.norm_k, attention.group_norm, attention.spatial_norm)
+    return plain and not any(extra) and not attention.residual_connection and attention.rescale_output_factor == 1.0
 
 
 def _blend(mixer: Network, dtype: torch.dtype) -> Blend:

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+_BLOCK = 1024
 _PIXELS = 8
 """Pixels that one instance of `_rms_silu` norms."""
 
@@ -178,4 +179,27 @@ def rms_silu(x: Tensor, gamma: Tensor, silu: bool) -> Tensor:
             arguments = [x, gamma.contiguous(), out, b * h * w, c, h, w, *x.stride(), c**0.5]
             block = triton.next_power_of_2(c)
             _rms_silu[(-(-b * h * w // _PIXELS),)](*arguments, SILU=silu, PIXELS=_PIXELS, BLOCK=block)
+    return out
+
+
+@triton.jit
+@no_type_check
+def _gated_unit(x, out, count, width, BLOCK: tl.constexpr):
+    """``BLOCK`` of the results."""
+    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = index < count
+    at = index // width * (2 * width) + index % width
+    value = tl.load(x + at, mask=inside, other=0.0)
+    gate = tl.load(x + at + width, mask=inside, other=0.0).to(tl.float32)
+    gate = (gate * 0.5 * (1.0 + tl.erf(gate * 0.7071067811865476))).to(value.dtype).to(tl.float32)
+    tl.store(out + index, (value.to(tl.float32) * gate).to(value.dtype), mask=inside)
+
+
+def gated_unit(x: Tensor) -> Tensor:
+    """See `rdvfi.ops.transformer.gated_unit`."""
+    x, width = x.contiguous(), x.shape[-1] // 2
+    out = x.new_empty((*x.shape[:-1], width))
+    if out.numel():
+        with torch.cuda.device_of(out):
+            _gated_unit[(-(-out.numel() // _BLOCK),)](x, out, out.numel(), width, BLOCK=_BLOCK)
     return out
