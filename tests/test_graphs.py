@@ -19,6 +19,7 @@ import rdvfi
 import toy
 from rdvfi.content.skipping import fixed_shapes
 from rdvfi.graphs import Capture, Recorder, Watch, _mapped, _tensors
+from rdvfi.video import ready
 
 
 class Again(Capture):
@@ -81,6 +82,24 @@ def test_sizes_values_and_modules_have_graphs_of_their_own(other: Pair) -> None:
     assert (capture.recorded, capture.replayed) == (2, 2)
     recorder.run("double", _double, Pair(torch.rand(3).double(), {"a": torch.rand(2, 3)}))
     assert capture.recorded == 3
+
+
+def test_no_module_takes_the_place_of_one_that_is_gone() -> None:
+    capture = Again()
+    recorder = Recorder(capture)
+    for _ in range(4):
+        recorder.run("double", _double, _pair(layer=nn.Identity()))
+    assert capture.recorded == 4
+
+
+def test_a_named_model_is_optimized_where_graphs_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    with toy.registered():
+        built = toy.toy_model().eval().requires_grad_(False)
+    monkeypatch.setattr(ready, "create_model", lambda *_, **__: built)
+    for place, optimized in (("cpu", False), ("cuda", True)):
+        monkeypatch.setattr(ready, "choose_place", lambda *_, place=place: (torch.device(place), torch.float32))
+        assert ready.ready_model("toy", None, None, allow_untrained=True) is built
+        assert (built._recorder is not None) is optimized
 
 
 def test_a_later_call_leaves_results_alone_unless_asked() -> None:

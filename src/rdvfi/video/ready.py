@@ -34,7 +34,7 @@ def ready_model(
     else:
         place, kind = choose_place(device, dtype)
         built = create_model(model, device=place, dtype=kind)
-        if place.type == "cuda" and not built.untrained_parts():
+        if place.type == "cuda":
             built.optimize()
     missing = built.untrained_parts()
     if missing and not allow_untrained:
