@@ -103,7 +103,8 @@ class Watch:
         places = {x.device.type for x in given}, {x.device.type for x in made}
         if func.name() in ("aten::_to_copy", "aten::copy_") and {"cpu", self._device} <= places[0] | places[1]:
             return "copies between the CPU and the device"
-        if self._device in places[0] and any(x.device.type == "cpu" and x.dim() > 0 for x in given):
+        other = self._device != "cpu" and self._device in places[0]
+        if other and any(x.device.type == "cpu" and x.dim() > 0 for x in given):
             return "reads a tensor of the CPU"
         return None
 

@@ -110,7 +110,7 @@ class Refinement(nn.Module):
 
     def forward(
         self,
-        images: tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 h w"]],
+        images: tuple[Float[Tensor, "s 3 h w"], Float[Tensor, "s 3 h w"]],
         flows: tuple[Flow, Flow],
         mask: Map,
         neighbours: Float[Tensor, "n l hz wz"],
