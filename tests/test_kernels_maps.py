@@ -7,6 +7,7 @@ import torch
 
 import kernels
 from rdvfi.ops import activation, compositing, refinement
+from rdvfi.ops.inference import SETTINGS
 from rdvfi.render import base
 
 
@@ -105,7 +106,7 @@ def test_maps_adapted_to_a_pair(lit: bool) -> None:
     rest = [_random(2, 3, c, *size, seed=6 + c) for c in (1, 3)]
     times, weight = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.4, 1.0])
     arguments = [small0, small1, gain, *flows, *rest, *(x.to(kernels.DEVICE) for x in (times, weight))]
-    got = kernels.load("adaptation").adapted_maps(*arguments)
+    got = kernels.load("adaptation").adapted_maps(*arguments, **SETTINGS["adapted_maps"])
     exact = [None if x is None else x.cpu().double() for x in arguments]
     expected = base.adapted_maps.reference(*exact)  # pyright: ignore
     assert 0.02 < float((got[:, :, 0] == 0).float().mean()) < 0.98  # some rest, some do not

@@ -66,7 +66,9 @@ def inference_operator(
     return run
 
 
-def operator(kernels: str, *, launches: int = 1) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
+def operator(
+    kernels: str, *, launches: int = 1, settings: Mapping[str, Any] | None = None
+) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
     """`inference_operator` of the function that it decorates, by its name; that tells shapes and types, too.
 
     The function itself is the attribute ``reference`` of what is returned.
@@ -77,7 +79,7 @@ def operator(kernels: str, *, launches: int = 1) -> Callable[[Callable[P, Result
         def dense(*args: Any) -> Any:
             return _dense(reference(*args))  # pyright: ignore[reportCallIssue]
 
-        run = inference_operator(reference.__name__, dense, dense, kernels, launches=launches)
+        run = inference_operator(reference.__name__, dense, dense, kernels, launches=launches, settings=settings)
 
         @functools.wraps(reference)
         def call(*args: Any) -> Any:

@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.content.light import Light
-from rdvfi.content.rest import at_rest
+from rdvfi.content.rest import SLACK, SLOW, WINDOW, at_rest
 from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.interfaces import Motion, Renderer, Trajectory
 from rdvfi.ops import render
@@ -120,7 +120,7 @@ def _on_grid(img0: Image, img1: Image, like: Tensor) -> tuple[Tensor, Tensor]:
     return resize_image(img0.float(), size), resize_image(img1.float(), size)
 
 
-@operator("adaptation", launches=3)
+@operator("adaptation", launches=3, settings={"slow": SLOW, "slack": SLACK, "window": WINDOW})
 def adapted_maps(
     small0: Tensor,
     small1: Tensor,

@@ -163,10 +163,12 @@ def adapted_maps(
     residual: Tensor,
     times: Tensor,
     weight: Tensor,
+    *,
+    slow: float,
+    slack: float,
+    window: int,
 ) -> Tensor:
     """See `rdvfi.render.base.adapted_maps`."""
-    from rdvfi.content.rest import SLACK, SLOW, WINDOW
-
     b, t, _, h, w = flow0.shape
     maps = [x.float().contiguous() for x in (flow0, flow1, mask, residual)]
     small = [x.float().contiguous() for x in (small0, small1, small0 if gain is None else gain)]
@@ -180,6 +182,6 @@ def adapted_maps(
             _smoothed[programs(b * 6, h, w)](*arguments, LIT=lit, **TILE)
             arguments = [smooth, *maps[:2], apart, t, h, w]
             _apart[programs(b * t, h, w)](*arguments, **TILE)
-            arguments = [*small, apart, *maps, moments, weight, out, t, h, w, SLOW, SLACK]
-            _adapted[programs(b * t, h, w)](*arguments, LIT=lit, HALF=WINDOW // 2, **TILE)
+            arguments = [*small, apart, *maps, moments, weight, out, t, h, w, slow, slack]
+            _adapted[programs(b * t, h, w)](*arguments, LIT=lit, HALF=window // 2, **TILE)
     return out
