@@ -206,7 +206,17 @@ def test_two_runs_into_one_output_never_both_succeed(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a:b.mp4", "100%d.mp4", "-x.mp4", " .mp4", "a\nb.mkv", "\u65e5\u672c.mkv", "x" * 251 + ".mp4"]
+    "name",
+    [
+        "a:b.mp4",
+        "100%d.mp4",
+        "-x.mp4",
+        " .mp4",
+        "a\nb.mkv",
+        "\u65e5\u672c.mkv",
+        "x" * 251 + ".mp4",
+        os.fsdecode(b"a\xff.mkv"),
+    ],
 )
 def test_any_name_is_taken(tmp_path, source, name) -> None:
     _write(source, tmp_path / name, overwrite=False)

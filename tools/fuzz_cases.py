@@ -1,6 +1,7 @@
 """What `tools/fuzz.py` tries: whole files to begin with, changes to them, and lines for the command."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -47,6 +48,7 @@ WORDS = [
     *("auto", "off", "true", "none", "all", "cpu", "cuda:9", "meta", "h264", "rdvfi-s", "rdvfi_s", "dis", "psnr"),
 ]
 NAMES = ["o.mp4", "o.mkv", "out", "o.xyz", ".mp4", "a" * 300 + ".mp4", "%d.mp4", "a\nb.mkv", "none/o.mp4", "o.png", "-"]
+NAMES += [os.fsdecode(b"o\xff.mkv")]  # no UTF-8
 NUMBERS = [0, 1, 2, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 12345]
 VALUES: list[Any] = [None, -1, 0, 10**9, 10**30, 1.5, float("nan"), "x", [], {}, True, "../x", [[[]]], "a" * 10_000]
 VALUES += [{"name": "dis", "config": {}}, {"name": "hf-hub:a/b"}, ["0", "1"], "1e9", "${oc.env:HOME}"]
@@ -81,6 +83,7 @@ def make_seeds(folder: Path) -> dict[str, Path]:
         pictures = [PIL.Image.fromarray(frame).convert("RGBA") for frame in frames]
         seeds[f"animated.{suffix}"] = folder / f"animated.{suffix}"
         pictures[0].save(folder / f"animated.{suffix}", save_all=True, append_images=pictures[1:], duration=80)
+    shutil.copy(seeds["a.mp4"], folder / os.fsdecode(b"in\xff.mp4"))
     model = rdvfi.build("rdvfi_s", *OVERRIDES)
     model.mark_trained("backbone", "trajectory", "renderer")
     model.save_pretrained(folder / "model")
@@ -193,7 +196,17 @@ def command_cases(seeds: dict[str, Path], draw: random.Random) -> Iterator[Case]
         chosen: list[str] = []
         for option, switch in draw.sample(known, min(len(known), draw.choice([1, 1, 2, 3]))):
             chosen += [option] if switch else [option, draw.choice(words)]
-        source = draw.choice([*places[:2] * 3, *WORDS[:3], "/dev/null", "/", "none.mp4", places[2]])
+        source = draw.choice(
+            [
+                *places[:2] * 3,
+                str(folder / os.fsdecode(b"in\xff.mp4")),
+                *WORDS[:3],
+                "/dev/null",
+                "/",
+                "none.mp4",
+                places[2],
+            ]
+        )
         out, overrides = draw.choice(NAMES), [f"{draw.choice(WORDS)}={draw.choice(WORDS)}"]
 
         def prepare(

@@ -4,6 +4,7 @@ What a user got wrong ends as one line and exit code 2; ``RDVFI_DEBUG=1`` shows 
 """
 
 import importlib.metadata
+import io
 import logging
 import os
 import signal
@@ -78,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     _share_processors()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be bytes that are no text
     ARGUMENTS.set(given)
     try:
         with _terminable(), warnings_as_lines(logging.getLogger("rdvfi")):

@@ -155,11 +155,16 @@ def _rate(encoder: str, wanted: int) -> int:
 
 
 def _layout(encoder: str, stream: AudioStream) -> str:
-    """The channels of the source if the encoder takes them, else their usual arrangement, else stereo."""
-    for name in (stream.layout.name, USUAL_LAYOUTS.get(stream.layout.nb_channels)):
+    """The channels of the source if the encoder takes them, else their usual arrangement, else 5.1 or stereo."""
+    for name in (stream.layout.name, USUAL_LAYOUTS.get(stream.layout.nb_channels), _most(stream.layout.nb_channels)):
         if name is not None and _takes(encoder, name):
             return name
     return "stereo"
+
+
+def _most(channels: int) -> str | None:
+    """What is left of more channels than an encoder takes."""
+    return "5.1" if channels > 6 else None
 
 
 def _takes(encoder: str, layout: str) -> bool:

@@ -29,7 +29,7 @@ class VideoSource(Source):
     """The video track of a file, decoded as a stream.
 
     A frame without a timestamp follows the one before by one nominal frame; a frame that is not
-    later than the one before is never seen by a viewer and is left out. What is damaged is passed
+    later than the one before is never seen by a viewer: it is left out, and told. What is damaged is passed
     over, so that the frames around it are neighbours, and told in `notes`.
 
     Args:
@@ -71,7 +71,7 @@ class VideoSource(Source):
                 counted=self._scan.counted,
                 offset=self._offset(),
             )
-        self._resized = 0
+        self._resized = self._unseen = 0
         self._size = path.stat().st_size
         self._backdrop = Backdrop(self.info.layout.alpha, options.background)
         self._deinterlacing = Deinterlacing(options.deinterlace, self._scan.tick)
@@ -95,6 +95,8 @@ class VideoSource(Source):
             notes.append(f"{self._path} is to be shown at an angle or scaled; only quarter turns are done")
         notes += self._deinterlacing.notes(str(self._path))
         notes += self._backdrop.notes(str(self._path))
+        if self._unseen:
+            notes.append(f"{self._unseen} frames of {self._path} are not later than the one before, and are left out")
         if self._resized:
             notes.append(
                 f"{self._path} changes its frame size: {self._resized} frames were scaled to "
@@ -156,6 +158,7 @@ class VideoSource(Source):
         decoder = decoder_of(stream)
         decoder.thread_type = "AUTO"
         last: Fraction | None = None
+        self._unseen = 0
         due: deque[Fraction] = deque()
         for packet, shift in Packets(container, found):
             if packet.stream.index != stream.index:
@@ -172,6 +175,8 @@ class VideoSource(Source):
                 if last is None or time > last:
                     last = time
                     yield frame, Stamp(time - self.info.offset, self._duration(frame))
+                else:
+                    self._unseen += 1
             if self._options.strict and found:
                 raise ValueError(f"{self._path} is damaged: {found.describe()}")
 

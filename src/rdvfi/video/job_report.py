@@ -121,4 +121,6 @@ def check_report(path: Path, *, overwrite: bool) -> Path:
 def write_report(path: Path, report: VideoReport) -> None:
     """Write a report as JSON; the file appears when it is whole."""
     with complete_or_nothing(path) as partial:
-        partial.write_text(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n"
+        # Names of files may be bytes that are no text; what stands for them is an escape of JSON too.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
