@@ -9,10 +9,11 @@ from pathlib import Path
 import av
 import av.error
 from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from rdvfi.media.colour import Colour, Converter
 from rdvfi.media.pixels import EXACT, Picture, to_picture
-from rdvfi.media.probe import VideoIndex, name_of, open_video, video_stream
+from rdvfi.media.probe import VideoIndex, decoder_of, name_of, open_video, video_stream
 
 
 def decode_frames(
@@ -47,22 +48,27 @@ def _numbered(file: Path | BytesIO, index: VideoIndex, start: int) -> Iterator[t
                 yield from _by_time(entered, index)
                 return
     with open_video(file) as container:
-        stream = video_stream(container, file)
-        stream.thread_type = "AUTO"
-        frames = container.decode(stream)
+        frames = _decoded(container, video_stream(container, file))
         yield from _by_time(frames, index) if index.times else enumerate(frames)
 
 
 def _enter(container: InputContainer, file: Path | BytesIO, time: int) -> Iterator[av.VideoFrame] | None:
     """Frames from ``time`` or earlier on by seeking; None where that leads past it."""
     stream = video_stream(container, file)
-    stream.thread_type = "AUTO"
     container.seek(time, stream=stream, backward=True)
-    decoded = container.decode(stream)
+    decoded = _decoded(container, stream)
     first = next(decoded, None)
     if first is None or first.pts is None or first.pts > time:
         return None
     return chain((first,), decoded)
+
+
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    decoder = decoder_of(stream)
+    decoder.thread_type = "AUTO"
+    for packet in container.demux(stream):
+        if packet.size or packet.pts is None:  # not one that shows a picture once more
+            yield from decoder.decode(packet)
 
 
 def _by_time(frames: Iterator[av.VideoFrame], index: VideoIndex) -> Iterator[tuple[int, av.VideoFrame]]:
