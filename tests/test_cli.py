@@ -121,7 +121,9 @@ def test_user_errors_are_one_line_and_exit_code_two(tmp_path, saved, capsys) -> 
     (tmp_path / "text.mp4").write_text("no film")
     assert "is not a video" in _fails(capsys, "interpolate", tmp_path / "text.mp4", out)
     assert "give --multiplier or --fps, not both" in _fails(capsys, "interpolate", CLIP, out, "-x", 2, "--fps", 60)
-    assert "--scene-threshold is 2.0" in _fails(capsys, "interpolate", CLIP, out, "--scene-threshold", 2)
+    assert "--scene-threshold must be a number in [0, 1]; got 2.0" in _fails(
+        capsys, "interpolate", CLIP, out, "--scene-threshold", 2
+    )
     assert "--crf is 90; libx264" in _fails(capsys, "interpolate", CLIP, out, "--crf", 90)
     out.touch()
     assert "out.mp4 exists; replace it with --overwrite (-y), or" in _fails(capsys, "interpolate", CLIP, out)

@@ -159,6 +159,8 @@ def test_wrong_options_are_refused_at_once(model, arrays) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             _run(arrays, model, **options)
+    with pytest.raises(TypeError, match="frames is of type NoneType; an iterable"):
+        _run(None, model)
     with pytest.raises(ValueError, match="parts that nobody trained: backbone"):
         rdvfi.interpolate_frames(arrays, model=model)
 
@@ -174,6 +176,9 @@ def test_wrong_frames_are_named(model, arrays) -> None:
         list(_run("ab", model))
     with pytest.raises(TypeError, match="a PIL image of mode RGBA"):
         list(_run([PIL.Image.new("RGBA", (64, 48))] * 2, model))
+    for odd in (_tensor(arrays[0]).to("meta"), _tensor(arrays[0]).to_sparse()):
+        with pytest.raises(TypeError, match="frame 0 is a torch.float32 tensor"):
+            list(_run([odd, odd], model))
     with pytest.raises(ValueError, match="frame 0 is 64x8 pixels; both sides"):
         list(_run([arrays[0][:8]] * 2, model))
     out = _run([*arrays, arrays[0][:40]], model, multiplier=2)

@@ -14,7 +14,7 @@ _PACKED = re.compile(rb"\x00\x00\x00\x0dst3d.{9,400}?vexu", re.DOTALL)
 _OF_THE_FILE = re.compile(
     r"major_brand|minor_version|compatible_brands|encoder|encoded_by|encoding_tool|software|duration|.*_(uid|umid)|"
     r"(company|product|generation|toolkit|modification|wm)[_/].*|application_platform|operational_pattern_ul|uid|"
-    r"timecode|metadatacreator|has(video|audio|metadata|keyframes|cuepoints)|canseektoend|isvbr|devicemanufacturer.*",
+    r"timecode.*|metadatacreator|has(video|audio|metadata|keyframes|cuepoints)|canseektoend|isvbr|devicemanufacturer.*",
     re.IGNORECASE,
 )
 """Tags of files in MXF, ASF, FLV, MP4 and others that describe the file."""

@@ -33,7 +33,7 @@ class Clock(Enum):
     SHOWN = "shown"
     """Presentation timestamps."""
     DECODED = "decoded"
-    """Timestamps of decoding alone, as in AVI: the k-th frame shown has the k-th of them."""
+    """Timestamps of decoding alone, as in AVI: the frame that is shown next has the earliest of them."""
     RATE = "rate"
     """None at all, as in a bare H.264 stream: the frame rate."""
 
@@ -65,6 +65,8 @@ class Scan:
     damage: Damage
 
 
+_OF_DECODING = frozenset({"avi", "asf"})
+"""Formats in which what FFmpeg calls presentation times may be those of decoding."""
 _PLAYLISTS = frozenset({"hls", "dash", "concat", "imf", "sdp", "applehttp"})
 """Formats of FFmpeg that hold no pictures of their own."""
 
@@ -148,8 +150,7 @@ def read_index(file: Path | BytesIO) -> VideoIndex:
         except av.error.FFmpegError as error:
             raise ValueError(f"{name_of(file)} is damaged: {error.strerror}") from error
         known = {time for time in times if time is not None}
-        # What FFmpeg calls presentation times in AVI are those of decoding.
-        reliable = len(known) == len(times) and container.format.name != "avi"
+        reliable = len(known) == len(times) and container.format.name not in _OF_DECODING
         return VideoIndex(len(times), tuple(sorted(known)) if reliable else ())
 
 
@@ -249,8 +250,7 @@ def scan(container: InputContainer, stream: VideoStream, path: Path) -> Scan:
     if frames == 0:
         raise ValueError(f"{path} has no frame that can be decoded")
     damage.ends = _cut_short(container, end)
-    # What FFmpeg calls presentation times in AVI are those of decoding.
-    clock = Clock.SHOWN if shown and container.format.name != "avi" else Clock.DECODED
+    clock = Clock.SHOWN if shown and container.format.name not in _OF_DECODING else Clock.DECODED
     times = shown if clock is Clock.SHOWN else decoded
     base = stream.time_base
     if not times or base is None:

@@ -39,7 +39,7 @@ _TEXT = {".mp4": "mov_text", ".m4v": "mov_text", ".mov": "mov_text", ".mkv": "su
 """What text subtitles become where they cannot be copied."""
 _CHAPTERS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
 _COVERS = frozenset({".mp4", ".m4v", ".mkv"})
-_KNOWN_IN_TS = frozenset({"aac", "mp2", "mp3", "mp3float", "ac3", "eac3", "dca", "opus", "libopus"})
+_KNOWN_IN_TS = frozenset({"aac", "aac_latm", "mp2", "mp3", "mp3float", "ac3", "eac3", "dca", "opus", "libopus"})
 """Sound that others find in a transport stream; FFmpeg writes any, under a number of its own."""
 _KNOWN_IN_AVI = frozenset({"mp3", "mp3float", "mp2", "mp2float", "ac3", "aac", "wmav1", "wmav2"})
 """Sound, beside PCM, that keeps its time in AVI; what FFmpeg writes else runs too fast or too slow there."""

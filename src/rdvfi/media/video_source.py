@@ -1,9 +1,9 @@
 """A video file as a source of frames."""
 
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from heapq import heappop, heappush
 from pathlib import Path
 
 import av
@@ -159,19 +159,19 @@ class VideoSource(Source):
         decoder.thread_type = "AUTO"
         last: Fraction | None = None
         self._unseen = 0
-        due: deque[Fraction] = deque()
+        due: list[Fraction] = []
         for packet, shift in Packets(container, found):
             if packet.stream.index != stream.index:
                 continue
             if packet.dts is not None and packet.size > 0:
-                due.append(packet.dts * packet.time_base + shift)
+                heappush(due, packet.dts * packet.time_base + shift)
             _move(packet, shift)
             lost = len(found.times)
             frames = decode(decoder, packet, found, last or Fraction(0))
             for _ in range(min(len(due), len(found.times) - lost)):
-                due.popleft()  # the time of a frame that cannot be shown
+                heappop(due)  # the time of a frame that cannot be shown
             for frame in frames:
-                time = self._time(frame, due.popleft() if due else None, last)
+                time = self._time(frame, heappop(due) if due else None, last)
                 if last is None or time > last:
                     last = time
                     yield frame, Stamp(time - self.info.offset, self._duration(frame))
@@ -181,7 +181,7 @@ class VideoSource(Source):
                 raise ValueError(f"{self._path} is damaged: {found.describe()}")
 
     def _time(self, frame: av.VideoFrame, due: Fraction | None, last: Fraction | None) -> Fraction:
-        """When a frame is shown; ``due`` is the oldest time of decoding that is not yet used."""
+        """When a frame is shown; ``due`` is the earliest time of decoding that is not yet used."""
         clock, tick = self._scan.clock, self._scan.tick
         if clock is Clock.SHOWN and frame.pts is not None and frame.time_base is not None:
             return frame.pts * frame.time_base

@@ -131,7 +131,13 @@ def kind_of(frame: Any) -> FrameKind:
         ValueError: If it is smaller than a model takes.
     """
     if isinstance(frame, Tensor):
-        shaped = frame.ndim in (3, 4) and frame.shape[-3] == 3 and (frame.ndim == 3 or len(frame) == 1)
+        shaped = (
+            frame.layout is torch.strided
+            and not frame.is_meta
+            and frame.ndim in (3, 4)
+            and frame.shape[-3] == 3
+            and (frame.ndim == 3 or len(frame) == 1)
+        )
         if shaped and (frame.is_floating_point() or frame.dtype == torch.uint8):
             return TensorKind(frame)
     elif isinstance(frame, np.ndarray):

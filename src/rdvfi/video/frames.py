@@ -65,6 +65,8 @@ def interpolate_frames(
         TypeError: While iterating, if the first frame is of no kind that is known.
         MemoryError: While iterating, if not even one frame fits into the device's memory.
     """
+    if not isinstance(frames, Iterable):
+        raise TypeError(f"frames is of type {type(frames).__name__}; an iterable of frames is expected")
     times = _times(multiplier, timesteps)
     scenes = scene_changes(on_scene_change, scene_threshold)
     ready = ready_model(model, device, dtype, allow_untrained=allow_untrained)
