@@ -177,7 +177,7 @@ def test_wrong_frames_are_named(model, arrays) -> None:
     with pytest.raises(TypeError, match="a PIL image of mode RGBA"):
         list(_run([PIL.Image.new("RGBA", (64, 48))] * 2, model))
     for odd in (_tensor(arrays[0]).to("meta"), _tensor(arrays[0]).to_sparse()):
-        with pytest.raises(TypeError, match="frame 0 is a torch.float32 tensor"):
+        with pytest.raises(TypeError, match=r"frame 0 is a torch\.float32 tensor"):
             list(_run([odd, odd], model))
     with pytest.raises(ValueError, match="frame 0 is 64x8 pixels; both sides"):
         list(_run([arrays[0][:8]] * 2, model))
