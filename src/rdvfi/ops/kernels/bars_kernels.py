@@ -34,7 +34,7 @@ def _side(side, height, width, stride_y, stride_x):
     row = side < 2
     across = tl.where(row, stride_y, stride_x)
     lines = tl.where(row, height, width)
-    begin = tl.where(side % 2 == 1, (lines - 1) * across, 0)
+    begin = tl.where(side % 2 == 1, (lines - 1).to(tl.int64) * across, 0)
     across = tl.where(side % 2 == 1, -across, across)
     return lines, tl.where(row, width, height), begin, across, tl.where(row, stride_x, stride_y)
 
@@ -67,8 +67,8 @@ def _lines(
 ):
     """Of one line: whether it may belong to a bar, whether it is constant, and how much of it differs."""
     i, side, b = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    lines, size, begin, across, along = _side(side, height, width, first_y.to(tl.int64), first_x.to(tl.int64))
-    _, _, last_begin, last_across, last_along = _side(side, height, width, last_y.to(tl.int64), last_x.to(tl.int64))
+    lines, size, begin, across, along = _side(side, height, width, first_y, first_x)
+    _, _, last_begin, last_across, last_along = _side(side, height, width, last_y, last_x)
     if i < tl.minimum(tl.maximum(lines // WIDEST, 1) + SOFT, lines):
         step = tl.maximum(size // SAMPLES, 1)
         count = (size + step - 1) // step
