@@ -47,14 +47,19 @@ def inference_operator(
     Returns:
         The operator where nothing is learned, else the reference.
     """
-    operator = torch.library.custom_op(f"rdvfi::{name}", reference, mutates_args=())
+
+    @functools.wraps(reference)
+    def dense(*args: Any) -> Any:
+        return _dense(reference(*args))
+
+    operator = torch.library.custom_op(f"rdvfi::{name}", dense, mutates_args=())
     operator.register_fake(fake)
     LAUNCHES[f"rdvfi::{name}"], SETTINGS[name] = launches, settings or {}
 
     @operator.register_kernel("cuda")
     def _(*args: Any) -> Any:
         if not usable(*_tensors(args)):
-            return reference(*args)
+            return dense(*args)
         return getattr(importlib.import_module(f"rdvfi.ops.kernels.{kernels}_kernels"), name)(*args, **SETTINGS[name])
 
     call = getattr(torch.ops.rdvfi, name).default
@@ -79,7 +84,7 @@ def operator(
         def dense(*args: Any) -> Any:
             return _dense(reference(*args))  # pyright: ignore[reportCallIssue]
 
-        run = inference_operator(reference.__name__, dense, dense, kernels, launches=launches, settings=settings)
+        run = inference_operator(reference.__name__, reference, dense, kernels, launches=launches, settings=settings)
 
         @functools.wraps(reference)
         def call(*args: Any) -> Any:
