@@ -29,8 +29,8 @@ def stage_inputs(
         gain: Logarithm of how much brighter the last frame is, (n, 3, _, _) on any grid. Then the warped
             frames are shown in the light of their time.
     """
-    n, size = len(state), (state.shape[-2], state.shape[-1])
-    spread = [image.repeat_interleave(n // len(image), 0) for image in (first, last)]
+    size = (state.shape[-2], state.shape[-1])
+    spread = [each_time(image, state.shape[0] // image.shape[0]) for image in (first, last)]
     warped0, warped1 = backward_warp(spread[0], state[:, :2]), backward_warp(spread[1], state[:, 2:4])
     t = times[:, None, None, None]
     if gain is not None:
@@ -39,6 +39,11 @@ def stage_inputs(
     difference = (warped0 - warped1).abs().mean(1, keepdim=True)
     clock = torch.cat((t * (1.0 - t), 1.0 - 2.0 * t), dim=1).expand(-1, -1, *size)
     return torch.cat((warped0, warped1, difference, 0.05 * state[:, :4], leaning(mask, state[:, 4:5]), clock), dim=1)
+
+
+def each_time(image: Tensor, t: int) -> Tensor:
+    """The image of each sample, once per time: (b, c, h, w) to (b * t, c, h, w)."""
+    return image[:, None].expand(-1, t, -1, -1, -1).flatten(0, 1)
 
 
 def leaning(mask: Tensor, lean: Tensor) -> Tensor:

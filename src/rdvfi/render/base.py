@@ -36,6 +36,7 @@ from rdvfi.interfaces import Motion, Renderer, Trajectory
 from rdvfi.ops import render
 from rdvfi.ops.inference import operator
 from rdvfi.ops.paths import follow
+from rdvfi.ops.refinement import each_time
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flows, Image, Times, Video
 
@@ -180,7 +181,7 @@ def _lit(
     added = now * residual
     pairs = ((small0, flow0, mask), (small1, flow1, 1.0 - mask))
     for (image, flow, share), end in zip(pairs, light.ends(), strict=True):
-        warped = backward_warp(image.repeat_interleave(t, 0), flow.flatten(0, 1)).unflatten(0, (b, t))
+        warped = backward_warp(each_time(image, t), flow.flatten(0, 1)).unflatten(0, (b, t))
         added = added + share * (now / end[:, None] - 1.0) * warped
     return added
 

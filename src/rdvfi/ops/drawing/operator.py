@@ -12,7 +12,7 @@ reference, a band of rows at a time, wherever these cannot.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int16, UInt8
 from torch import Tensor
 
 from rdvfi.ops.drawing import opencv, reference
@@ -32,7 +32,7 @@ def render(
     residual: Float[Tensor, "b t 3 h w"],
     *,
     dtype: torch.dtype | None = None,
-) -> Float[Tensor, "b t 3 H W"] | Int[Tensor, "b t 3 H W"]:
+) -> Float[Tensor, "b t 3 H W"] | UInt8[Tensor, "b t 3 H W"] | Int16[Tensor, "b t 3 H W"]:
     """Draw frames from both end frames along small-grid flows.
 
     Differentiable in every argument. Coordinates are float32 whatever the images' type.
