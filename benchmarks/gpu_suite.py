@@ -56,7 +56,7 @@ OPERATIONS = ("bench_render.py", "bench_warp.py", "bench_splat.py")
 TIMES = ("gpu_times.py",)
 FULL = (
     Part("times", 80, TIMES, ("--parts=environment,small,wan,kernel", "--sizes=1024x576", "--seconds=75")),
-    Part("times-more", 60, TIMES, ("--parts=svd,rife,small,wan", "--sizes=3840x2160")),
+    Part("times-more", 50, TIMES, ("--parts=svd,rife,small,wan", "--sizes=3840x2160")),
     Part("operations-fp16", 60, OPERATIONS, ("--all", "--dtypes=float16")),
     Part("operations-fp32", 50, OPERATIONS, ("--dtypes=float32", "--sizes=1920x1080,1024x576")),
     Part("model-fp16", 60, ("bench_model.py",), ("--dtypes=float16", "--sizes=1024x576")),
@@ -66,7 +66,7 @@ FULL = (
         ("bench_model.py",),
         ("--dtypes=float16", "--sizes=1920x1080,3840x2160,1280x720,576x320", "-k", "not compiled"),
     ),
-    Part("components-fp16", 60, ("bench_components.py",), ("--dtypes=float16",)),
+    Part("components-fp16", 50, ("bench_components.py",), ("--dtypes=float16",)),
 )
 QUICK = (
     Part("times", 120, TIMES, ("--parts=environment,small,wan,kernel,svd,rife", "--seconds=115")),
