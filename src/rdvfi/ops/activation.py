@@ -11,7 +11,7 @@ from rdvfi.ops.inference import operator
 def activated(x: Tensor, bias: Tensor | None, added: Tensor | None, border: int) -> tuple[Tensor, Tensor]:
     """``total = x + bias + added``, and SiLU of it with ``border`` replicated pixels around it.
 
-    On CUDA results lie in memory as `torch.channels_last`, the layout that tensor cores take.
+    Results lie in memory as `torch.channels_last`, the layout that tensor cores take.
 
     Args:
         x: Features (b, c, h, w).
@@ -21,8 +21,9 @@ def activated(x: Tensor, bias: Tensor | None, added: Tensor | None, border: int)
     """
     if bias is not None:
         x = x + bias[:, None, None]
-    total = x.clone() if added is None else x + added
-    return total, F.pad(F.silu(total), (border,) * 4, mode="replicate")
+    total = (x.clone() if added is None else x + added).contiguous(memory_format=torch.channels_last)
+    padded = F.pad(F.silu(total), (border,) * 4, mode="replicate")
+    return total, padded.contiguous(memory_format=torch.channels_last)
 
 
 def takes_kernels(x: Tensor) -> bool:

@@ -100,7 +100,10 @@ def _dense(result: Any) -> Any:
     """Results in dense memory of their own, as kernels make them."""
     if isinstance(result, tuple):
         return tuple(_dense(x) for x in result)
-    return result.clone(memory_format=torch.contiguous_format) if result._is_view() else result.contiguous()
+    if result._is_view():
+        return result.clone(memory_format=torch.contiguous_format)
+    wide = result.dim() == 4 and result.is_contiguous(memory_format=torch.channels_last)
+    return result if wide else result.contiguous()
 
 
 def _tensors(args: tuple[Any, ...]) -> list[Tensor]:

@@ -87,6 +87,8 @@ def correction_room(difference: Tensor, envelope: Tensor, agreement: float) -> T
 def stage_entry(inputs: Tensor, latents: Tensor | None, scale: int, border: int, dtype: torch.dtype) -> Tensor:
     """A stage's inputs at ``1 / scale`` of the grid, two by two pixels in its channels, and latents behind them.
 
+    They lie in memory as `torch.channels_last`.
+
     Args:
         inputs: On the grid, (n, c, h, w).
         latents: Features of the keyframes on any grid, (n, l, _, _).
@@ -99,4 +101,5 @@ def stage_entry(inputs: Tensor, latents: Tensor | None, scale: int, border: int,
     x = F.pixel_unshuffle(resize_image(inputs, (2 * size[0], 2 * size[1])), 2)
     if latents is not None:
         x = torch.cat((x, resize_image(latents, size)), dim=1)
-    return F.pad(x.to(dtype), (border,) * 4, mode="replicate")
+    padded = F.pad(x.to(dtype), (border,) * 4, mode="replicate")
+    return padded.contiguous(memory_format=torch.channels_last)

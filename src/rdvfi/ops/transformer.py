@@ -72,10 +72,10 @@ def _turned(x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> 
 def rms_silu(x: Tensor, gamma: Tensor, silu: bool) -> Tensor:
     """Features of length ``sqrt(c) gamma`` in every pixel, (b, c, h, w), and SiLU of them if asked for.
 
-    On CUDA the result lies in memory as `torch.channels_last`.
+    The result lies in memory as `torch.channels_last`.
     """
     normed = F.normalize(x.float(), dim=1).to(x) * x.shape[1] ** 0.5 * gamma.view(-1, 1, 1)
-    return F.silu(normed) if silu else normed
+    return (F.silu(normed) if silu else normed).contiguous(memory_format=torch.channels_last)
 
 
 @operator("transformer")

@@ -81,7 +81,7 @@ class RefinementStage(nn.Module):
             blocks = [block for block in self.body if isinstance(block, ResidualBlock)]
             x = after_blocks(blocks, F.conv2d(x, self.enter.weight), self.enter.bias, before)[1]
         else:
-            x = self.enter(x.contiguous(memory_format=torch.channels_last))
+            x = self.enter(x)
             x = self.body(x if before is None else x + before)
         return self.answer[0](x), x
 
