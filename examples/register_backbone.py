@@ -9,7 +9,6 @@ both frames moved along straight lines of a coarse flow, one after each quarter 
 """
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -20,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import rdvfi
-from rdvfi.interfaces import CoarseFlow, Condition, FlowEstimator, KeyframeGenerator, MotionPrior
+from rdvfi.interfaces import CoarseFlow, Condition, FlowEstimator, KeyframeGenerator
 from rdvfi.ops import backward_warp, straight_flows
 from rdvfi.testing import check_generator
 from rdvfi.types import SmallImage
@@ -42,12 +41,6 @@ class Rearranged(KeyframeGenerator):
         super().__init__()
         self.coarse = coarse
         self.knot_times = tuple(i / (between + 1) for i in range(between + 2))
-
-    def condition(self, img0: SmallImage, img1: SmallImage, *, prior=None, **latents) -> Condition:
-        ends = super().condition(img0, img1, **latents)
-        if prior is None:
-            prior = MotionPrior(torch.stack((self.coarse(img0, img1), self.coarse(img1, img0)), dim=1))
-        return replace(ends, prior=prior)
 
     def denoise(
         self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: Condition

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import rdvfi
 from rdvfi.evaluation import evaluate
+from rdvfi_cli.evaluate_command import _named
 from rdvfi_cli.evaluate_command import evaluate as command
 
 
@@ -194,3 +195,24 @@ def test_half_a_protocol_is_refused(app: typer.Typer, arguments: list[str], mess
     result = CliRunner().invoke(app, arguments)
     assert isinstance(result.exception, ValueError)
     assert message in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("rdvfi-s", ("rdvfi-s", "rdvfi-s", ())),
+        ("rdvfi-s basis=linear", ("rdvfi-s basis=linear", "rdvfi-s", ("basis=linear",))),
+        ("linear=rdvfi-s basis=linear", ("linear", "rdvfi-s", ("basis=linear",))),
+        ("basis=rdvfi-s", ("basis", "rdvfi-s", ())),
+        ('Anna\'s model, "wide"=rdvfi-s flow.width=32', ('Anna\'s model, "wide"', "rdvfi-s", ("flow.width=32",))),
+        ("mine='a folder/model' basis=linear", ("mine", "a folder/model", ("basis=linear",))),
+    ],
+)
+def test_a_model_is_named_however_it_likes(text: str, expected: tuple[str, str, tuple[str, ...]]) -> None:
+    assert _named("model", text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "mine=", "mine='a folder"])
+def test_a_name_without_a_model_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"--model is .*; expected NAME=MODEL \[KEY=VALUE\]"):
+        _named("model", text)

@@ -11,6 +11,7 @@ from torch import Tensor
 from layered import flows, frame, labels, patch, scene, sheet
 from rdvfi.data.synthetic.layered_scenes import Scenes
 from rdvfi.data.synthetic.object_paths import LayerPath
+from rdvfi.geometry import pixel_grid
 from rdvfi.interfaces import Basis, Motion
 from rdvfi.motion.trajectory.flow_reversal import SourceKnotTrajectory
 from rdvfi.motion.trajectory.knots import KnotTrajectory, MovedKnotTrajectory, load_trajectory
@@ -69,6 +70,28 @@ def test_a_constant_shift_is_exact_everywhere(kind: type[KnotTrajectory], basis:
     t, shift = OFF_KNOTS.view(1, -1, 1, 1, 1), torch.tensor(speed).view(1, 1, 2, 1, 1)
     torch.testing.assert_close(first, (-t * shift).expand_as(first), rtol=0, atol=1e-4)
     torch.testing.assert_close(last, ((1 - t) * shift).expand_as(last), rtol=0, atol=1e-4)
+
+
+@every_kind
+def test_the_velocity_of_a_turn_is_that_of_its_points(kind: type[KnotTrajectory]) -> None:
+    """Half a radian about the middle: the velocity at pixel y is ``angle (-(y_y - c_y), y_x - c_x)``."""
+    size, angle = (48, 64), 0.5
+    from_middle = pixel_grid(*size) - torch.tensor([31.5, 23.5])[:, None, None]
+
+    def turned(by: Tensor) -> Tensor:
+        x, y = from_middle
+        return torch.stack((by.cos() * x - by.sin() * y, by.sin() * x + by.cos() * y))
+
+    first = torch.stack([turned(-angle * t) - from_middle for t in KNOTS])
+    last = torch.stack([turned(angle * (1 - t)) - from_middle for t in KNOTS])
+    trajectory = kind(first[None], last[None], KNOTS, bases.create("cubic"))
+    expected = angle * torch.stack((-from_middle[1], from_middle[0]))  # 10.8 px on average
+    for time in (0.0, 0.29, 0.5):
+        error = (trajectory.velocity(torch.tensor([time]))[0, 0] - expected).norm(dim=0)
+        seen = (from_middle + first[round(8 * time)]).abs() < torch.tensor([31.5, 23.5])[:, None, None]
+        error = error[seen.all(0)]
+        assert error.median() < 0.02
+        assert error.mean() < 0.15  # where points come from outside they are guessed
 
 
 @every_kind

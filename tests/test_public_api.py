@@ -18,7 +18,8 @@ NAMES = """
     Basis CoarseFlow FlowEstimator FlowGrid Interpolator KeyframeGenerator Keyframes Motion MotionPrior Reads Renderer
     Trajectory TrajectoryModel __version__ backbones bases build build_from compat create_model evaluate
     flow_colours flows to_image to_tensor
-    interpolate_frames interpolate_many interpolate_video list_models renderers trajectories
+    interpolate_frames interpolate_many interpolate_video list_models renderers sweep train
+    trajectories
 """.split()
 
 PARAMETERS = {
@@ -26,6 +27,8 @@ PARAMETERS = {
     "list_models": "",
     "build": "recipe overrides *start *config_dir",
     "build_from": "cfg *start",
+    "sweep": "clip overrides *model *recipe *gap *pairs *device *dtype *config_dir *into",
+    "train": "recipe overrides *config_dir *report",
 }
 
 METHODS = {

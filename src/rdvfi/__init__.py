@@ -54,7 +54,9 @@ if TYPE_CHECKING:
     from rdvfi.config import build, build_from
     from rdvfi.converters import to_image, to_tensor
     from rdvfi.evaluation import evaluate
+    from rdvfi.evaluation.model_sweep import sweep
     from rdvfi.motion.trajectory.plot import flow_colours
+    from rdvfi.training.run import train
     from rdvfi.video import interpolate_frames, interpolate_many, interpolate_video
 
 __version__ = "0.2.0"
@@ -88,8 +90,10 @@ __all__ = [
     "interpolate_video",
     "list_models",
     "renderers",
+    "sweep",
     "to_image",
     "to_tensor",
+    "train",
     "trajectories",
 ]
 
@@ -100,6 +104,8 @@ _ON_FIRST_USE = {
     "flow_colours": "rdvfi.motion.trajectory.plot",
     "to_image": "rdvfi.converters",
     "to_tensor": "rdvfi.converters",
+    "sweep": "rdvfi.evaluation.model_sweep",
+    "train": "rdvfi.training.run",
     "interpolate_frames": "rdvfi.video",
     "interpolate_many": "rdvfi.video",
     "interpolate_video": "rdvfi.video",

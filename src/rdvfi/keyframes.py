@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rdvfi.ops import fill_occluded
 from rdvfi.types import SmallImage, short_repr
 
 
@@ -162,6 +163,8 @@ class KeyframeGenerator(nn.Module, ABC):
     """Whether swapped frames and flipped noise give flipped keyframes."""
     gives_prior: bool = False
     """Whether its keyframes carry a `MotionPrior`."""
+    coarse: Any
+    """What finds that prior, unless it overrides `condition`: a `rdvfi.interfaces.FlowEstimator` on pixels."""
     encodes_keyframes: bool = True
     """Whether each keyframe is `encode` of its frame, so that it can be trained on true frames."""
     pretrained: bool = False
@@ -197,7 +200,15 @@ class KeyframeGenerator(nn.Module, ABC):
             latent0, latent1 = self.encode(torch.cat((img0, img1))).chunk(2)
         latent0 = self.encode(img0) if latent0 is None else latent0
         latent1 = self.encode(img1) if latent1 is None else latent1
-        return Condition(latent0, latent1)
+        coarse = getattr(self, "coarse", None)
+        if not self.gives_prior or coarse is None:
+            return Condition(latent0, latent1)
+        return Condition(latent0, latent1, MotionPrior(self.coarse_flows(img0, img1)) if prior is None else prior)
+
+    def coarse_flows(self, img0: SmallImage, img1: SmallImage) -> Float[Tensor, "b 2 2 h w"]:
+        """End-to-end flows both ways by the attribute ``coarse``; occluded points move as their surroundings."""
+        onward, back = (flow.float() for flow in self.coarse.both_ways(img0, img1))
+        return torch.stack(fill_occluded(onward, back), dim=1)
 
     @abstractmethod
     def denoise(

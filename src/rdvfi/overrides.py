@@ -79,16 +79,33 @@ def read_overrides(
     Raises:
         ValueError: If one is none, or chooses what is not there.
     """
-    folders = [] if config_dir is None else [_folder(str(config_dir))]
-    rest = []
+    folders = [] if config_dir is None else [own_folder(config_dir)]
+    rest: list[str] = []
     for text in overrides:
-        if isinstance(text, str) and text.startswith(f"{_SEARCH_PATH}="):
-            paths = text.partition("=")[2].strip("[] ")
-            folders += [_folder(path.strip()) for path in paths.split(",") if path.strip()]
-        else:
-            rest.append(text)
+        own = search_folders(text) if isinstance(text, str) else []
+        folders += map(own_folder, own)
+        rest += [] if own else [text]
     checked = [_checked(text, sweeps=sweeps, folders=folders) for text in rest]
     return Overrides(tuple(text for text in checked if text is not None), tuple(folders))
+
+
+def search_folders(text: str) -> list[str]:
+    """The folders that ``hydra.searchpath=[FOLDER]`` names; none for another override."""
+    key, _, paths = text.partition("=")
+    return [path.strip() for path in paths.strip("[] ").split(",") if path.strip()] if key == _SEARCH_PATH else []
+
+
+def as_text(value: object) -> str:
+    """A plain value in Hydra's grammar, whatever characters it holds."""
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{as_text(one)}' for key, one in value.items())}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(as_text, value))}]"
+    if not isinstance(value, str):
+        return "null" if value is None else str(value)
+    # A quote ends the text unless a backslash is before it, and only before a quote is a backslash one.
+    escaped = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)
+    return f"'{escaped}'"
 
 
 def refuse_sweep(text: str) -> None:
@@ -97,22 +114,32 @@ def refuse_sweep(text: str) -> None:
     Raises:
         ValueError: If it has several, or cannot be read.
     """
-    if _parsed(text).is_sweep_override():
+    if parsed(text).is_sweep_override():
         raise ValueError(
             f"override {text!r} gives several values, which is a sweep: add --multirun (-m) at the command line, or "
             "give one; a list is written [a,b]"
         )
 
 
-def _parsed(text: str) -> Override:
+def parsed(text: str) -> Override:
+    """An override as Hydra reads it.
+
+    Raises:
+        ValueError: If it cannot.
+    """
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
         raise ValueError(f"override {text!r} cannot be read: {one_line(error)}") from error
 
 
-def _folder(path: str) -> str:
-    """A folder for Hydra's search path, as an address."""
+def own_folder(path: str | os.PathLike[str]) -> str:
+    """A folder of one's own for Hydra's search path, as an address.
+
+    Raises:
+        ValueError: If it does not exist.
+    """
+    path = os.fspath(path)
     if path.startswith("pkg://"):
         found = importlib.util.find_spec(path.removeprefix("pkg://"))
         if found is None or not found.submodule_search_locations:
@@ -141,7 +168,7 @@ def _checked(text: str, *, sweeps: bool, folders: Sequence[str]) -> str | None:
         raise ValueError(
             f"override {text!r}: no group {head!r}{did_you_mean(head, KNOWN)} (groups: {', '.join(KNOWN)})"
         )
-    swept = _parsed(text).is_sweep_override()
+    swept = parsed(text).is_sweep_override()
     if not sweeps:
         refuse_sweep(text)
     if key not in GROUPS or (swept and "(" in value):

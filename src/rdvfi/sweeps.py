@@ -74,6 +74,15 @@ class Sweep:
         ]
         return ["point", *swept, *names, "error"], rows
 
+    def __str__(self) -> str:
+        """The table, as lines of text."""
+        heads, rows = self.table()
+        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+        lines = (
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [heads, *rows]
+        )
+        return "\n".join(line.rstrip() for line in lines)
+
 
 def sweep(
     job: Job,

@@ -2,21 +2,21 @@
 
 import itertools
 import shlex
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rdvfi_cli.options import ConfigDir, Multirun, Quiet, ShowConfig, ShowInfo, Threads, parse_dtype, use_threads
 from rdvfi_cli.progress import Progress
-from rdvfi_cli.sweeping import Chosen, Hydra, shown, swept
+from rdvfi_cli.sweeping import Hydra, show_sweep, shown
 
 if TYPE_CHECKING:
     from rdvfi.evaluation.cost import CostPoint
     from rdvfi.evaluation.results import Report
+    from rdvfi.video.chosen_model import Chosen
 
 
 def evaluate(
@@ -133,6 +133,7 @@ def evaluate(
     from rdvfi.evaluation.measure import usable_device
     from rdvfi.evaluation.methods import ModelMethod, create_methods
     from rdvfi.evaluation.metrics import metrics as known_metrics
+    from rdvfi.evaluation.model_sweep import sweep_models
     from rdvfi.evaluation.window_source import WindowSource
     from rdvfi.evaluation.written_files import PAGES, PLOTS, check_output
 
@@ -157,9 +158,16 @@ def evaluate(
     if not names and not selections:
         raise ValueError("--models names no method")
     if multirun:
-        options = given | {"gap": gap, "device": device, "dtype": parse_dtype(dtype)}
-        job = partial(_score, str(source.clip), options)
-        swept(next(iter(selections.values())), job, objective="psnr", into=_folder_of(output), quiet=quiet)
+        found = sweep_models(
+            next(iter(selections.values())),
+            str(source.clip),
+            gap=gap,
+            device=device,
+            dtype=parse_dtype(dtype),
+            into=_folder_of(output),
+            **given,
+        )
+        show_sweep(found, quiet=quiet)
         return
     built = [ModelMethod(one.built(device, parse_dtype(dtype), seed=0), name=name) for name, one in selections.items()]
     names = [*names, *selections]
@@ -220,18 +228,18 @@ def evaluate(
 
 def _selections(
     models: list[str], recipes: list[str], overrides: list[str], config_dir: Path | None
-) -> dict[str, Chosen]:
+) -> "dict[str, Chosen]":
     """The models with parts exchanged, by their names; overrides alone are those of RDVFI-S."""
+    from rdvfi.video.chosen_model import Chosen
+
     found: dict[str, Chosen] = {}
     for kind, texts in (("model", models), ("recipe", recipes)):
         for text in texts:
-            first, *own = shlex.split(text) or [""]
-            name, named, target = first.partition("=")
-            chosen = target if named else first
-            if not chosen or (name if named else text) in found:
-                raise ValueError(f"--{kind} is {text!r}; expected NAME={kind.upper()} [KEY=VALUE]..., each NAME once")
+            name, chosen, own = _named(kind, text)
+            if name in found:
+                raise ValueError(f"--{kind} is {text!r}; there is another one named {name!r}")
             given = (chosen, None) if kind == "model" else (None, chosen)
-            found[name if named else text] = Chosen(*given, tuple(own), config_dir)
+            found[name] = Chosen(*given, own, config_dir)
     if not overrides:
         return found
     if len(found) > 1:
@@ -240,16 +248,21 @@ def _selections(
     return {name: replace(one, overrides=(*one.overrides, *overrides), config_dir=config_dir)}
 
 
-def _score(clip: str, options: dict[str, Any], point: Chosen, folder: Path, given: Sequence[str]) -> dict[str, Any]:
-    """A point of a sweep: quality and time of its model."""
-    from rdvfi.evaluation import evaluate as measure
-    from rdvfi.evaluation.methods import ModelMethod
+def _named(kind: str, text: str) -> tuple[str, str, tuple[str, ...]]:
+    """The name, the model and the overrides of ``NAME=MODEL KEY=VALUE...``; the name may be left out or hold spaces."""
+    from rdvfi.overrides import is_override
 
-    method = ModelMethod(point.built(options["device"], options["dtype"], seed=0), name="model")
-    report = measure(clip, models=[method], **options)
-    report.save(folder / "report.json")
-    (score,) = report.scores
-    return {"psnr": score.psnr, "ssim": score.ssim, "ms_per_frame": score.ms_per_frame}
+    before, equals, after = text.partition("=")
+    words = before.split()
+    named = bool(equals and words) and not (len(words) > 1 and is_override(f"{words[-1]}="))
+    wrong = f"--{kind} is {text!r}; expected NAME={kind.upper()} [KEY=VALUE]..., as a shell reads what follows NAME"
+    try:
+        chosen, *own = shlex.split(after if named else text) or [""]
+    except ValueError as error:
+        raise ValueError(f"{wrong}: {error}") from error
+    if not chosen:
+        raise ValueError(wrong)
+    return before.strip() if named else text, chosen, tuple(own)
 
 
 def _folder_of(output: Path | None) -> Path | None:

@@ -14,7 +14,7 @@ from rdvfi_cli.interruption import resumable
 from rdvfi_cli.messages import in_words, one_line
 from rdvfi_cli.options import ConfigDir, Multirun, Quiet, ShowConfig, ShowInfo, Threads, parse_dtype, use_threads
 from rdvfi_cli.progress import Progress, write_line
-from rdvfi_cli.sweeping import Chosen, Hydra, shown, swept
+from rdvfi_cli.sweeping import Hydra, show_sweep, shown
 
 if TYPE_CHECKING:
     from rdvfi.video.job_report import VideoReport
@@ -190,6 +190,7 @@ def interpolate(
     """Make a video smoother: new frames between all frames, sound and timing kept."""
     from rdvfi.media.pipes import leave_quietly
     from rdvfi.video import LowConfidenceWarning, interpolate_many, interpolate_video
+    from rdvfi.video.chosen_model import Chosen
     from rdvfi.video.many import jobs_below
     from rdvfi.video.ready import DEFAULT_MODEL, ModelLike
     from rdvfi.video.video_job import default_segments
@@ -274,7 +275,7 @@ def interpolate(
     # Standard output may be where the frames go.
     lines = None if not json_lines else sys.stderr if str(destination) == "-" else sys.stdout
 
-    def done(point: Chosen, destination: Path) -> "VideoReport":
+    def done(point: "Chosen", destination: Path) -> "VideoReport":
         chosen = (model or DEFAULT_MODEL) if named else point.built(device, number, seed=seed)
         with warnings.catch_warnings(), Progress(quiet=quiet, lines=lines) as progress:
             try:
@@ -286,7 +287,7 @@ def interpolate(
         _tell(result, destination, quiet=quiet, lines=lines)
         return result
 
-    def job(point: Chosen, folder: Path, given: Sequence[str]) -> dict[str, Any]:
+    def job(point: "Chosen", folder: Path, given: Sequence[str]) -> dict[str, Any]:
         label = ",".join(given).replace(".", "_").replace("/", "_")
         own = destination.with_name(f"{destination.stem}-{label}{destination.suffix}")
         result = done(point, own)
@@ -313,7 +314,7 @@ def interpolate(
         tell_results(results, quiet=quiet, lines=lines)
     elif multirun:
         into = destination.with_name(f"{destination.stem}.multirun")
-        swept(selection, job, objective="confidence", into=into, quiet=quiet)
+        show_sweep(selection.swept(job, objective="confidence", into=into), quiet=quiet)
     else:
         done(selection, destination)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rdvfi_cli.options import Multirun, ShowConfig, ShowInfo, Threads, use_threads
+from rdvfi_cli.options import ConfigDir, Multirun, ShowConfig, ShowInfo, Threads, use_threads
 from rdvfi_cli.sweeping import Hydra, show_sweep
 
 
@@ -29,18 +29,19 @@ def train(
     multirun: Multirun = False,
     cfg: ShowConfig = None,
     info: ShowInfo = False,
+    config_dir: ConfigDir = None,
     threads: Threads = None,
 ) -> None:
     """Train a model by a recipe; a stopped run goes on where it was."""
     import torch
 
-    from rdvfi.training.recipes import as_table, compose_stages, list_training_recipes
+    from rdvfi.training.recipes import as_table, compose_stages, list_training_recipes, written_out
     from rdvfi.training.run import train as run
 
     use_threads(threads)
     given = settings or []
     chosen = [word.removeprefix("recipe=") for word in given if word.startswith("recipe=")]
-    overrides = [word for word in given if not word.startswith("recipe=")]
+    overrides = written_out([word for word in given if not word.startswith("recipe=")], config_dir)
     if len(chosen) != 1:
         known = ", ".join(list_training_recipes())
         raise ValueError(f"give one recipe=NAME (recipes: {known})")
@@ -61,14 +62,15 @@ def _by_hydra(recipe: str, words: list[str], flags: list[str]) -> None:
     """A sweep, or what Hydra shows of each stage's configuration."""
     from rdvfi.overrides import Overrides, is_setting
     from rdvfi.sweeps import run_hydra, sweep
-    from rdvfi.training.recipes import stored_stages, written_out
+    from rdvfi.training.recipes import own_folders, stored_stages
 
     settings = [word for word in words if is_setting(word)]
-    overrides = written_out([word for word in words if not is_setting(word)])
+    overrides = [word for word in words if not is_setting(word)]
+    folders = own_folders(overrides)
     with stored_stages(recipe) as stages:
         if flags:
             for path, own in stages:
-                given = Overrides((*own, *overrides))
+                given = Overrides((*own, *overrides), folders)
                 run_hydra(lambda cfg: None, path.parent, given, flags, name=path.stem, settings=settings)
             return
         out = [word.removeprefix("out=") for word in overrides if word.startswith("out=")]
@@ -77,7 +79,7 @@ def _by_hydra(recipe: str, words: list[str], flags: list[str]) -> None:
         result = sweep(
             job,
             path.parent,
-            Overrides(tuple(overrides)),
+            Overrides(tuple(overrides), folders),
             name=path.stem,
             settings=settings,
             into=into,

@@ -93,6 +93,37 @@ def test_without_ptlflow_its_flow_says_what_to_install() -> None:
 
 
 @torch.no_grad()
+def test_flows_of_other_packages_run_as_the_motion_between_keyframes() -> None:
+    """torchvision's RAFT and ptlflow's, each where it is installed: every contract, and in a whole model."""
+    raft = {"raft": {"size": "SMALL", "weights": None, "iterations": 3}, "ptlflow": {"model": "raft_small"}}
+    installed = [name for name in raft if importlib.util.find_spec({"raft": "torchvision"}.get(name, name))]
+    if not installed:
+        pytest.skip("neither torchvision nor ptlflow is installed")
+    for name in installed:
+        values = raft[name] if name == "raft" else {**raft[name], "checkpoint": None}
+        torch.manual_seed(0)
+        check_flow(rdvfi.flows.create(name, **values))
+        chosen = [f"flow={name}", *(f"flow.{key}={'null' if v is None else v}" for key, v in values.items())]
+        slots = ("backbone=haar", "backbone.between=3", "coarse=horn-schunck", "trajectory=chained", "renderer=warp")
+        model = rdvfi.build("rdvfi_s", *slots, *chosen).eval()
+        assert model(picture(128, 160), picture(128, 160, seed=1), [0.5]).isfinite().all()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ptlflow") is None, reason="ptlflow is not installed")
+@torch.no_grad()
+def test_ptlflow_gives_what_its_own_reader_makes_of_the_same_pictures() -> None:
+    from ptlflow.utils.io_adapter import IOAdapter
+
+    ours = rdvfi.flows.create("ptlflow", model="raft_small", checkpoint=None)
+    first, last = ((255 * picture(136, 200, seed=seed)[0]).byte().permute(1, 2, 0).numpy() for seed in (1, 2))
+    size = first.shape[:2]
+    inputs = IOAdapter(output_stride=8, input_size=size).prepare_inputs([first[..., ::-1], last[..., ::-1]])
+    theirs = ours.network(inputs)["flows"][:, 0]
+    frames = [torch.from_numpy(frame).permute(2, 0, 1)[None] / 255 for frame in (first, last)]
+    torch.testing.assert_close(ours(*frames), theirs, atol=1e-3, rtol=1e-4)
+
+
+@torch.no_grad()
 def test_a_recipe_takes_the_entries_and_the_model_is_saved_by_their_names(tmp_path) -> None:
     chosen = ("backbone=haar", "backbone.between=3", "coarse=horn-schunck", "basis=quintic")
     model = rdvfi.build("rdvfi_s", *chosen, "trajectory=straight", "renderer=warp").eval()

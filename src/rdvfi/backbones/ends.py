@@ -4,15 +4,11 @@ The baseline that shows what the keyframes are worth. Both ends are encoded as b
 trajectory then has two knots, and whatever lies between is the straight line.
 """
 
-from dataclasses import replace
-
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.backbones.compact.autoencoder import STRIDE, Autoencoder
-from rdvfi.interfaces import CoarseFlow, Condition, FlowEstimator, KeyframeGenerator, MotionPrior, Reads
-from rdvfi.ops import fill_occluded
+from rdvfi.interfaces import CoarseFlow, Condition, FlowEstimator, KeyframeGenerator, Reads
 from rdvfi.registry import backbones
 from rdvfi.types import SmallImage
 
@@ -35,22 +31,6 @@ class EndsOnly(KeyframeGenerator):
             raise TypeError("the coarse flow of 'ends' must read pixels")
         self.autoencoder, self.coarse = autoencoder, coarse
         self.latent_channels, self.stride, self.size_multiple = autoencoder.channels, STRIDE, 16
-
-    def condition(
-        self,
-        img0: SmallImage,
-        img1: SmallImage,
-        *,
-        latent0: Float[Tensor, "b c hz wz"] | None = None,
-        latent1: Float[Tensor, "b c hz wz"] | None = None,
-        prior: MotionPrior | None = None,
-    ) -> Condition:
-        """Both end latents, and the coarse flow between the frames."""
-        ends = super().condition(img0, img1, latent0=latent0, latent1=latent1)
-        if prior is None:
-            onward, back = self.coarse.both_ways(img0, img1)
-            prior = MotionPrior(torch.stack(fill_occluded(onward.float(), back.float()), dim=1))
-        return replace(ends, prior=prior)
 
     def denoise(
         self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: Condition

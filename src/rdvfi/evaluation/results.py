@@ -246,6 +246,8 @@ class Report:
 
         return f"### {self.title()}\n\n{markdown_table(self)}\n\n{self.environment.line()}\n"
 
+    __str__ = to_markdown
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as ``.json``, ``.csv`` or ``.md``; the file appears when it is complete.
 

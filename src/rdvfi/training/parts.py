@@ -59,7 +59,7 @@ def prepared_model(stage: Stage, report: Callable[[str], None] = lambda line: No
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stage.engine.seed)
-            model = build(stage.model.recipe, *stage.model.overrides)
+            model = build(stage.model.recipe, *stage.model.overrides, config_dir=stage.model.config_dir)
         if start is not None:
             fits = model.take_weights(create_model(start)).values()
             kept, fresh = [p for fit in fits for p in fit.kept], [p for fit in fits for p in fit.fresh]

@@ -20,8 +20,8 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from rdvfi._small_text import read_small_yaml
-from rdvfi.config import RECIPES, another_hydra, one_line, stored_nodes
-from rdvfi.overrides import explained_by, refuse_sweep
+from rdvfi.config import RECIPES, another_hydra, one_line, search_path, stored_nodes
+from rdvfi.overrides import as_text, explained_by, own_folder, parsed, refuse_sweep, search_folders
 from rdvfi.registry import did_you_mean
 from rdvfi.training.engine.settings import EngineConfig
 from rdvfi.training.stage import (
@@ -102,7 +102,7 @@ def _sequence(path: Path) -> _Sequence:
     if stray:
         raise ValueError(f"recipe {path}: numbers of {sorted(stray)}, which is no stage of it, nor {_EVERY!r}")
     own = {stage: _flat(fields) for stage, fields in numbers.items()}
-    return _Sequence(names, [f"model.{key}={value}" for key, value in model.items()], own)
+    return _Sequence(names, _flat(model, "model."), own)
 
 
 def _flat(fields: Mapping[str, Any], place: str = "") -> list[str]:
@@ -112,19 +112,51 @@ def _flat(fields: Mapping[str, Any], place: str = "") -> list[str]:
         if isinstance(value, Mapping):
             found += _flat(value, f"{place}{key}.")
         else:
-            shown = "null" if value is None else str(value).replace("'", "").replace(" ", "")
-            found.append(f"{place}{key}={shown}")
+            found.append(f"{place}{key}={as_text(value)}")
     return found
 
 
-_CLIPS = "data.clips="
+_PATHS = ("data.clips", "data.folder", "out", "model.start", "model.config_dir")
+"""Overrides whose values are paths, which need no quotes."""
 
 
-def written_out(overrides: Sequence[str]) -> list[str]:
-    """Overrides with ``data.clips=FOLDER`` as the two fields that it stands for."""
-    named = [text.removeprefix(_CLIPS) for text in overrides if text.startswith(_CLIPS)]
-    rest = [text for text in overrides if not text.startswith(_CLIPS)]
-    return rest + [text for folder in named for text in (f"data.folder={folder}", "data.source=clips")]
+def written_out(overrides: Sequence[str], config_dir: str | os.PathLike[str] | None = None) -> list[str]:
+    """Overrides as the fields that they stand for: ``data.clips=FOLDER`` is the folder and the kind of its samples,
+    and ``hydra.searchpath=[FOLDER]``, as ``config_dir``, the model's folder of configuration groups.
+    """
+    found = [] if config_dir is None else [f"model.config_dir={as_text(os.fspath(config_dir))}"]
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        folders = search_folders(text)
+        if len(folders) > 1:
+            raise ValueError(f"training takes one folder of configuration groups; got {text!r}")
+        if folders:
+            key, value = "model.config_dir", folders[0]
+        if key in _PATHS and not _readable(key, value):
+            value = as_text(value)
+        if key == "data.clips":
+            found += [f"data.folder={value}", "data.source=clips"]
+        else:
+            found.append(f"{key}{equals}{value}")
+    return found
+
+
+def _readable(key: str, path: str) -> bool:
+    """Whether Hydra reads this path as it stands; several values with commas may be the name of one folder."""
+    try:
+        return not (parsed(f"{key}={path}").is_sweep_override() and Path(path).exists())
+    except ValueError:
+        return False
+
+
+def own_folders(overrides: Sequence[str]) -> tuple[str, ...]:
+    """The folder of configuration groups that overrides name, as an address for Hydra.
+
+    Raises:
+        ValueError: If it does not exist.
+    """
+    named = [str(parsed(text).value()) for text in overrides if text.startswith("model.config_dir=")]
+    return tuple(own_folder(path) for path in named[-1:] if path != "None")
 
 
 @contextmanager
@@ -137,8 +169,8 @@ def stored_stages(recipe: str) -> Iterator[list[tuple[Path, list[str]]]]:
         yield [(_near(path, name), sequence.overrides(name)) for name in sequence.stages] or [(path, shared)]
 
 
-def _compose(path: Path, overrides: Sequence[str]) -> Stage:
-    overrides = written_out(overrides)
+def _compose(path: Path, given: Sequence[str]) -> Stage:
+    overrides = written_out(given)
     for override in overrides:
         if "=" not in override or override.startswith(("hydra", "+", "~")):
             raise ValueError(f"an override reads field=value; got {override!r}")
@@ -148,7 +180,7 @@ def _compose(path: Path, overrides: Sequence[str]) -> Stage:
         with stored_nodes():
             ConfigStore.instance().store(name=SCHEMA, node=stage_node(), provider="rdvfi")
             with another_hydra(), hydra.initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
-                composed = hydra.compose(path.stem, list(overrides))
+                composed = hydra.compose(path.stem, [*overrides, search_path(own_folders(overrides))])
         if "engine" not in composed:
             raise ValueError(f"recipe {_shown(path)} must have {SCHEMA!r} first in its defaults")
         stage = as_stage(composed)

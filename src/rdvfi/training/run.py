@@ -6,6 +6,7 @@ beside ``<stage>.yaml``, its configuration as it was run. A sequence skips the s
 is there.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from rdvfi.checkpoint import STAGES, write_weights
+from rdvfi.checkpoint import write_weights
 from rdvfi.interpolator import Interpolator
 from rdvfi.model_names import TRAINED_MODEL
 from rdvfi.models import save_bundled
@@ -26,7 +27,7 @@ from rdvfi.training.held_out import keep_the_better
 from rdvfi.training.lora import lora_state, merge
 from rdvfi.training.objectives.select import make_objective
 from rdvfi.training.parts import mark_trained, part_of, prepared_model, save_parts
-from rdvfi.training.recipes import as_table, compose_stages
+from rdvfi.training.recipes import as_table, compose_stages, written_out
 from rdvfi.training.stage import Kind, Stage
 
 Report = Callable[[str], None]
@@ -35,12 +36,19 @@ _CALIBRATION = 16
 """Batches on which the statistics of a new autoencoder's latents are measured."""
 
 
-def train(recipe: str, overrides: Sequence[str] = (), *, report: Report) -> bool:
+def train(
+    recipe: str,
+    overrides: Sequence[str] = (),
+    *,
+    config_dir: str | os.PathLike[str] | None = None,
+    report: Report = print,
+) -> bool:
     """Run a recipe: one stage, or all stages of a sequence that have no result yet.
 
     Args:
         recipe: A recipe of this package, or a YAML file of your own.
-        overrides: ``field=value`` for every stage; ``data.folder`` and ``out`` are needed.
+        overrides: ``field=value`` for every stage; ``data.folder`` (or ``data.clips``) and ``out`` are needed.
+        config_dir: A folder with configuration groups of your own, as for `rdvfi.build`.
         report: Receives progress lines.
 
     Returns:
@@ -52,6 +60,7 @@ def train(recipe: str, overrides: Sequence[str] = (), *, report: Report) -> bool
         FileNotFoundError: If data, or the result of an earlier stage, is missing.
         ImportError: If a teacher that it names is not installed.
     """
+    overrides = written_out(overrides, config_dir)
     stages, began = compose_stages(recipe, overrides), time.monotonic()
     model = check_stages(stages, overrides, report)
     for planned in stages:
@@ -133,8 +142,6 @@ def _save_model(stage: Stage, model: Interpolator, report: Report) -> None:
 
 
 def _ship(stage: Stage, model: Interpolator, out: Path, report: Report) -> bool:
-    # That a recipe ships it says that it is finished: what no stage trained came trained from elsewhere.
-    model.mark_trained(*STAGES)
     if PartialState(cpu=stage.engine.device == "cpu").is_main_process:
         out.mkdir(parents=True, exist_ok=True)
         _save_model(stage, model, report)

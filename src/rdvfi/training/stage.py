@@ -47,11 +47,14 @@ class ModelConfig:
         start: A saved model's folder, or the name of one that ships, to start from; None starts
             from fresh weights. Without overrides it is taken whole, whatever the recipe; with them
             the recipe's model takes those of its parts that fit.
+        config_dir: A folder with configuration groups of your own, for the overrides and for the
+            stage's own ``defaults``.
     """
 
     recipe: str = "rdvfi_s"
     overrides: list[str] = field(default_factory=list)
     start: str | None = None
+    config_dir: str | None = None
 
 
 @dataclass

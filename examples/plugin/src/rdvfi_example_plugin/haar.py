@@ -79,11 +79,8 @@ class HaarLines(KeyframeGenerator):
         prior: MotionPrior | None = None,
     ) -> HaarCondition:
         """The end latents, the frames, and the coarse flow between them."""
-        ends = super().condition(img0, img1, latent0=latent0, latent1=latent1)
-        if prior is None:
-            flows = self.coarse(torch.cat((img0, img1)), torch.cat((img1, img0)))
-            prior = MotionPrior(torch.stack(flows.float().chunk(2), dim=1))
-        return HaarCondition(ends.latent0, ends.latent1, prior, img0=img0, img1=img1)
+        ends = super().condition(img0, img1, latent0=latent0, latent1=latent1, prior=prior)
+        return HaarCondition(ends.latent0, ends.latent1, ends.prior, img0=img0, img1=img1)
 
     def denoise(
         self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: HaarCondition

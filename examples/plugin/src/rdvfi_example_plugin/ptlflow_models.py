@@ -3,9 +3,8 @@
 The package gathers many published estimators behind one call. It is imported when a model is made,
 so that the rest of the plug-in works without it.
 
-The call was written from memory and has never been run. It takes for granted that the models read a
-batch of image pairs in [0, 1] with blue first, as OpenCV has it, pad them as they need, and return
-flow in pixels at full size.
+Its models read a batch of image pairs in [0, 1] with blue first, as OpenCV has it, pad them as they need,
+and return flow in pixels at full size. Tried with ptlflow 0.4.2 and random weights.
 """
 
 from types import ModuleType
@@ -14,8 +13,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+import rdvfi
 from rdvfi import FlowEstimator, Reads, flows
 from rdvfi.about import About
+from rdvfi.geometry import replicate_pad
+
+_LEAST = 128
+"""Sides of the smallest pictures: correlation pyramids of four levels need as much."""
 
 
 class PtlFlow(FlowEstimator):
@@ -34,13 +38,16 @@ class PtlFlow(FlowEstimator):
 
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         """See `rdvfi.interfaces.FlowEstimator.forward`."""
-        pairs = torch.stack((source, target), dim=1).flip(2)
-        return self.network({"images": pairs})["flows"][:, 0].float()
+        h, w = source.shape[-2:]
+        pair = [replicate_pad(image, (max(h, _LEAST), max(w, _LEAST))) for image in (source, target)]
+        found = self.network({"images": torch.stack(pair, dim=1).flip(2)})["flows"][:, 0]
+        return found[..., :h, :w].float()
 
 
 # --8<-- [start:lazily]
 def _import_ptlflow() -> ModuleType:
     try:
+        rdvfi.compat.import_timm()  # ptlflow imports it, which beside a CPU build of torch needs this
         import ptlflow
     except ImportError as error:
         raise ImportError(

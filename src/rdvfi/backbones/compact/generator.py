@@ -15,7 +15,7 @@ from rdvfi.backbones.compact.denoiser import CompactCondition, Denoiser, Denoise
 from rdvfi.backbones.diffusion import VariancePreserving
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import CoarseFlow, Count, Denoised, FlowEstimator, KeyframeGenerator, MotionPrior, Reads
-from rdvfi.ops import fill_occluded, similarity_path_flows, straight_flows
+from rdvfi.ops import similarity_path_flows, straight_flows
 from rdvfi.registry import backbones
 from rdvfi.types import SmallImage
 
@@ -67,17 +67,17 @@ class CompactKeyframes(KeyframeGenerator):
         prior: MotionPrior | None = None,
     ) -> CompactCondition:
         """Both end latents, and the straight lines between them along the coarse flow."""
-        ends = super().condition(img0, img1, latent0=latent0, latent1=latent1)
-        prior = MotionPrior(self.coarse_flows(img0, img1)) if prior is None else prior
+        ends = super().condition(img0, img1, latent0=latent0, latent1=latent1, prior=prior)
+        assert ends.prior is not None
         times = self.times(ends.latent0.device)[1:-1]
         size = (ends.latent0.shape[-2], ends.latent0.shape[-1])
-        onward, back = (resize_flow(flow, size) for flow in prior.end_flows.unbind(1))
+        onward, back = (resize_flow(flow, size) for flow in ends.prior.end_flows.unbind(1))
         if not self.lines:
             onward, back = torch.zeros_like(onward), torch.zeros_like(back)
         to_first, to_last = straight_flows(onward, back, times)
         paths = similarity_path_flows(onward, back, times)
         return CompactCondition(
-            ends.latent0, ends.latent1, prior, to_first=to_first, to_last=to_last, paths=paths, times=times
+            ends.latent0, ends.latent1, ends.prior, to_first=to_first, to_last=to_last, paths=paths, times=times
         )
 
     def denoise(
@@ -103,9 +103,10 @@ class CompactKeyframes(KeyframeGenerator):
         return Denoised(output.latents, torch.stack(departures, dim=2))
 
     def coarse_flows(self, img0: SmallImage, img1: SmallImage) -> Float[Tensor, "b 2 2 h w"]:
-        """End-to-end flows, forward and backward, in motion-size pixels."""
-        onward, back = (flow.float() for flow in self.coarse.both_ways(img0, img1))
-        return torch.stack(fill_occluded(onward, back) if self.fill else (onward, back), dim=1)
+        """See `rdvfi.interfaces.KeyframeGenerator.coarse_flows`."""
+        if self.fill:
+            return super().coarse_flows(img0, img1)
+        return torch.stack([flow.float() for flow in self.coarse.both_ways(img0, img1)], dim=1)
 
     def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
         """Latents by the small autoencoder; see `rdvfi.interfaces.KeyframeGenerator.encode`."""

@@ -261,6 +261,7 @@ def svd(
         motion_bucket=motion_bucket,
         augmentation=augmentation,
     )
+    vae.pretrained = source is not None  # pyright: ignore[reportArgumentType]  (no stage trains it)
     if image_embeds is not None:
         made.set_image_embedding(read_tensor(image_embeds)[None].flatten(0, -2)[None])
     return made

@@ -74,6 +74,7 @@ def wan(
         prompt_embeds=_embeds(prompt_embeds),
         image_embeds=_embeds(image_embeds),
     )
+    vae.pretrained = source is not None  # pyright: ignore[reportArgumentType]  (no stage trains it)
     # In its own layout and with its own number of steps it is used as it was trained.
     made.pretrained = source is not None and made.frames.causal and num_inference_steps > 1
     return made
