@@ -20,7 +20,7 @@ def sweep(
     *overrides: str,
     model: ModelLike | None = None,
     recipe: str | os.PathLike[str] | None = None,
-    gap: int = 9,
+    gap: int | None = None,
     pairs: int | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -34,7 +34,7 @@ def sweep(
         *overrides: With several values, as ``"basis=linear,cubic"``; Hydra's own settings may be among them.
         model: A model's name or folder, or a model; RDVFI-S by default. What fits keeps its weights.
         recipe: In its place, a recipe, whose parts have fresh weights.
-        gap: Distance between input frames.
+        gap: Distance between input frames; 9 by default.
         pairs: Number of input pairs; all if unset.
         device: Where it runs.
         dtype: The type of its networks.
