@@ -14,7 +14,9 @@ from rdvfi.data.pool import KINDS, Pool
 from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.training import run
 from rdvfi.training.feeds import open_feed
-from rdvfi.training.losses.loss_registry import Estimates, FlowPair, Terms, estimates_loss
+from rdvfi.training.losses.evidence import Estimates, FlowPair
+from rdvfi.training.losses.loss_registry import Terms
+from rdvfi.training.losses.match import estimates_loss
 from rdvfi.training.objectives.coarse import CoarseFlow, LabelledPair
 from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.parts import load_parts

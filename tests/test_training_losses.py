@@ -10,19 +10,11 @@ from torch import Tensor
 
 from rdvfi._torchvision import import_torchvision
 from rdvfi.backbones.diffusion import VariancePreserving
-from rdvfi.training.losses.loss_registry import (
-    Drawing,
-    Evidence,
-    FlowPair,
-    FramePair,
-    GeneratorSampler,
-    Maps,
-    Terms,
-    flow_loss,
-    losses,
-    matching_loss,
-    rising_noise_level,
-)
+from rdvfi.training.losses.denoising import rising_noise_level
+from rdvfi.training.losses.evidence import Drawing, FlowPair, FramePair, GeneratorSampler, Maps
+from rdvfi.training.losses.loss_registry import Evidence, Terms, losses
+from rdvfi.training.losses.match import matching_loss
+from rdvfi.training.losses.motion import flow_loss
 from rdvfi.training.objectives.training_step import TrainingStep
 
 

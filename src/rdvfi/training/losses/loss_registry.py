@@ -16,60 +16,10 @@ on; registering one is all that a new one needs::
 The paper's are ``l2``, ``lpips`` and ``theta``.
 """
 
-from rdvfi.training.losses.denoising import NearestDraw, Theta, rising_noise_level
-from rdvfi.training.losses.evidence import (
-    Drawing,
-    Estimates,
-    Evidence,
-    FlowPair,
-    FramePair,
-    GeneratorSampler,
-    Loss,
-    Maps,
-    Matches,
-    Needs,
-    Terms,
-    losses,
-)
-from rdvfi.training.losses.imitation import Imitation
-from rdvfi.training.losses.lpips_loss import LPIPS, FeatureDistance
-from rdvfi.training.losses.match import EveryEstimate, MatchingLoss, estimates_loss, matching_loss
-from rdvfi.training.losses.motion import (
-    AdjacentFlow,
-    ExactFlow,
-    flow_loss,
-)
-from rdvfi.training.losses.photometric import L1, L2, Census, Edges, PSNRLoss
+from rdvfi.training.losses import denoising, imitation, lpips_loss, match, motion, photometric
+from rdvfi.training.losses.evidence import Evidence, Loss, Needs, Terms, losses
 
-__all__ = [
-    "L1",
-    "L2",
-    "LPIPS",
-    "AdjacentFlow",
-    "Census",
-    "Drawing",
-    "Edges",
-    "Estimates",
-    "EveryEstimate",
-    "Evidence",
-    "ExactFlow",
-    "FeatureDistance",
-    "FlowPair",
-    "FramePair",
-    "GeneratorSampler",
-    "Imitation",
-    "Loss",
-    "Maps",
-    "Matches",
-    "MatchingLoss",
-    "NearestDraw",
-    "Needs",
-    "PSNRLoss",
-    "Terms",
-    "Theta",
-    "estimates_loss",
-    "flow_loss",
-    "losses",
-    "matching_loss",
-    "rising_noise_level",
-]
+__all__ = ["Evidence", "Loss", "Needs", "Terms", "losses"]
+
+_REGISTER = (denoising, imitation, lpips_loss, match, motion, photometric)
+"""Modules whose losses register themselves when they are imported."""

@@ -1,7 +1,7 @@
 """Stage 2: one-step diffusion.
 
 Noisy latents go in, clean ones come out, at noise levels whose lower bound rises to pure noise
-(`rdvfi.training.losses.loss_registry.rising_noise_level`). Motion and synthesis are frozen; the generator's
+(`rdvfi.training.losses.denoising.rising_noise_level`). Motion and synthesis are frozen; the generator's
 network learns by L_theta, by the frames that its keyframes come to (L_rec), and, where it predicts
 residual motion, by exact flow.
 """
