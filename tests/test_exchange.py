@@ -26,16 +26,33 @@ PLACES = {
     "trajectory": "trajectory.",
     "renderer": "renderer.",
 }
-"""Each part of RDVFI-S1 that has weights, and how its tensors begin; the inner ones first."""
+"""Each part of them that has weights, and how its tensors begin; the inner ones first."""
 
 
 def _place(tensor: str) -> str:
     return next(place for place, prefix in PLACES.items() if tensor.startswith(prefix))
 
 
-@pytest.mark.parametrize(
-    ("overrides", "changed", "fresh", "untrained"),
-    [
+Case = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], list[str]]
+"""Overrides, the parts that change, those of them without weights that fit, and the stages untrained by that."""
+CASES: dict[str, list[Case]] = {
+    "rdvfi-s": [
+        (("basis=linear",), (), (), []),
+        (("trajectory.knots=FIXED",), (), (), []),
+        (("backbone.fill=false",), (), (), []),
+        (("renderer.one_light=false",), (), (), []),
+        (("coarse.patch_rounds=0",), (), (), []),
+        (("coarse=dis",), ("backbone.coarse",), (), []),
+        (("coarse=matched-dis",), ("backbone.coarse",), ("backbone.coarse",), ["backbone"]),
+        (("renderer=warp",), ("renderer",), (), []),
+        (("renderer.width=32",), ("renderer",), ("renderer",), ["renderer"]),
+        (("trajectory=straight",), (), (), []),
+        (("trajectory=iterative", "flow=local"), (), ("trajectory.flow", "trajectory"), ["trajectory"]),
+        (("backbone.width=32",), ("backbone.denoiser",), ("backbone.denoiser",), ["backbone"]),
+        (("backbone=ends",), ("backbone.denoiser",), (), []),
+        (("basis=linear", "trajectory.knots=SOURCE", "coarse=dis"), ("backbone.coarse",), (), []),
+    ],
+    "rdvfi-s1": [
         (("basis=linear",), (), (), []),
         (("trajectory.knots=FIXED",), (), (), []),
         (("backbone.fill=false",), (), (), []),
@@ -50,27 +67,24 @@ def _place(tensor: str) -> str:
         (("backbone.width=32",), ("backbone.denoiser",), ("backbone.denoiser",), ["backbone"]),
         (("basis=linear", "trajectory.knots=FIXED", "coarse=dis"), ("backbone.coarse",), (), []),
     ],
-)
-def test_each_part_of_rdvfi_s1_exchanged_leaves_the_others_bit_equal(
-    shipped: Interpolator,
-    caplog: pytest.LogCaptureFixture,
-    overrides: tuple[str, ...],
-    changed: tuple[str, ...],
-    fresh: tuple[str, ...],
-    untrained: list[str],
+}
+
+
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name, cases in CASES.items() for case in cases])
+def test_each_part_of_a_shipped_model_exchanged_leaves_the_others_bit_equal(
+    caplog: pytest.LogCaptureFixture, name: str, case: Case
 ) -> None:
+    overrides, changed, fresh, untrained = case
     with caplog.at_level(logging.WARNING, "rdvfi"):
-        model = rdvfi.create_model("rdvfi-s1", *overrides)
-    state, before = model.state_dict(), shipped.state_dict()
-    for name, tensor in before.items():
-        if _place(name) not in changed:
-            assert torch.equal(state[name], tensor), name
-    assert {_place(name) for name in before if name not in state or state[name].shape != before[name].shape} <= {
-        *changed
-    }
+        model = rdvfi.create_model(name, *overrides)
+    state, before = model.state_dict(), rdvfi.create_model(name).state_dict()
+    for key, tensor in before.items():
+        if _place(key) not in changed:
+            assert torch.equal(state[key], tensor), key
+    assert {_place(key) for key in before if key not in state or state[key].shape != before[key].shape} <= {*changed}
     assert model.untrained_parts() == untrained
     said = [record.getMessage() for record in caplog.records]
-    assert said == ([f"model 'rdvfi-s1': no trained weights fit {', '.join(fresh)}: untrained"] if fresh else [])
+    assert said == ([f"model {name!r}: no trained weights fit {', '.join(fresh)}: untrained"] if fresh else [])
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
