@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 import rdvfi
-from rdvfi.data.pair_pool import EXACT, FLOWS, STRIDES, VISIBLE
-from rdvfi.data.synthetic.moving import KNOTS
+from rdvfi.data.pair_pool import EXACT, FLOWS, STRIDES, VISIBLE, MovingPairs
+from rdvfi.data.symmetries import Symmetric
+from rdvfi.data.synthetic.moving import KNOTS, MovingTextures
+from rdvfi.data.synthetic.textures import Pictures
 from rdvfi.interpolator import Interpolator
 from rdvfi.training.losses.loss_registry import Terms
 from rdvfi.training.objectives.coarse import CoarseFlow
@@ -95,6 +97,28 @@ def test_the_diffusion_stage_stays_on_the_device() -> None:
     model = _model("rdvfi_s", "coarse=matching")
     only(model, ["denoiser"])
     _step(Diffusing(model, Terms({"theta": 1, "flow": 1, "l2": 1})), _clips())
+
+
+def test_the_default_models_own_coarse_flow_stays_on_the_device() -> None:
+    """Scenes that are drawn where training runs carry no coarse flow: it is found in every step."""
+    model, batch = _model("rdvfi_s"), _clips()
+    del batch["coarse"]
+    only(model, ["renderer"])
+    _step(Decoding(model, Terms(FRAMES), predicted=True), batch)
+    only(model, ["denoiser"])
+    _step(Diffusing(model, Terms({"theta": 1, "flow": 1, "l2": 1})), batch)
+    only(model, ["coarse"])
+    _step(CoarseFlow(model, Terms({"estimates": 1, "matching": 1})), _pairs())
+
+
+@pytest.mark.parametrize("source", [MovingPairs, MovingTextures])
+def test_pairs_and_scenes_are_drawn_on_the_device(source: type[MovingPairs] | type[MovingTextures]) -> None:
+    pictures = torch.empty(3, 3, 96, 128, dtype=torch.uint8, device=META)
+    made = (
+        MovingPairs(Pictures(pictures), (H, W)) if source is MovingPairs else MovingTextures(pictures, (H, W), free=1)
+    )
+    batch = next(Symmetric(made).batches(2, seed=1))
+    assert {name for name, value in batch.items() if value.device != META} <= {"times"}
 
 
 @pytest.mark.parametrize("recipe", ["rdvfi_d", "rdvfi_u"])
