@@ -130,6 +130,35 @@ def test_a_sweeper_gets_the_objective_and_a_failure_is_no_number(tmp_path: Path)
     assert str(result.failed[0]) == "point 0 (motion_area=1)"
 
 
+PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher", "ray": "hydra_ray_launcher"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", PLUGINS)
+def test_launchers_of_hydra_run_the_points_in_processes_of_their_own(clip: Path, tmp_path: Path, launcher: str) -> None:
+    pytest.importorskip(f"hydra_plugins.{PLUGINS[launcher]}")
+    words = (*PLAIN, "basis=linear,cubic", "motion_area=0,4096", f"hydra.sweep.dir={tmp_path}")
+    code = _run("evaluate", clip, "--gap", 4, "--recipe", "mine=rdvfi_s", "-m", *words, f"hydra/launcher={launcher}")
+    assert code == 2
+    with (tmp_path / "results.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["basis"], bool(row["error"])) for row in rows] == [
+        (basis, failed) for basis in ("linear", "cubic") for failed in (True, False)
+    ]
+
+
+@pytest.mark.slow
+def test_optuna_chooses_points_and_a_failure_does_not_end_it(clip: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    chosen = ("basis=choice(linear,cubic)", "motion_area=choice(0,4096)", f"hydra.sweep.dir={tmp_path}")
+    optuna = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", "hydra.sweeper.direction=maximize")
+    _run("evaluate", clip, "--gap", 4, "--recipe", "mine=rdvfi_s", "-m", *PLAIN, *chosen, *optuna)
+    with (tmp_path / "results.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 6
+    assert all(bool(row["error"]) == (row["motion_area"] == "0") for row in rows)
+
+
 @pytest.mark.slow
 def test_training_is_swept_and_every_point_leaves_a_model(tmp_path: Path) -> None:
     folder = Path(__file__).parents[1] / "examples" / "clips"

@@ -228,7 +228,7 @@ def _check_derived(trajectory: Trajectory, times: Tensor) -> None:
     assert float(moved[:, 1].abs().max()) <= 0.02 * whole, "shift from an instant to itself must be zero"
     assert_close(moved, Trajectory.shift(trajectory, start, end), tolerance=1e-3, law="shift must be that of the flows")
     off, size = _off_by_velocity(trajectory, 0.25, 0.005)
-    assert off <= 0.3 * size + 0.002, f"velocity must be that of the points: off by {off:.3g} of {size:.3g} px"
+    assert off <= 0.1 * size + 0.001, f"velocity must be that of the points: off by {off:.3g} of {size:.3g} px"
 
 
 def _off_by_velocity(trajectory: Trajectory, time: float, step: float) -> tuple[float, float]:
