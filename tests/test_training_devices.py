@@ -88,7 +88,7 @@ FRAMES = {"l1": 1.0, "l2": 1.0, "edges": 1.0, "psnr": 0.1, "imitation": 1.0}
     [("trajectory", FLOW, False), ("trajectory", FLOW, True), ("renderer", FRAMES, False), ("renderer", FRAMES, True)],
 )
 def test_decoding_stages_stay_on_the_device(part: str, weights: dict[str, float], predicted: bool) -> None:
-    model = _model("rdvfi_s", "coarse=matching")
+    model = _model("rdvfi_s1", "coarse=matching")
     only(model, [part])
     _step(Decoding(model, Terms(weights), predicted=predicted), _clips())
 

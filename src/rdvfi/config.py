@@ -278,9 +278,9 @@ def another_hydra() -> Iterator[None]:
         state.hydra = before
 
 
-def search_path(folders: Sequence[str]) -> str:
-    """Hydra's override for folders of one's own, and for the recipes of this package."""
-    return f"hydra.searchpath=[{','.join((*folders, f'file://{RECIPES}'))}]"
+def search_path(folders: Sequence[str], *, recipes: bool = True) -> str:
+    """Hydra's override for folders of one's own, and for the recipes of models (whose folder ``train`` is no group)."""
+    return f"hydra.searchpath=[{','.join((*folders, f'file://{RECIPES}') if recipes else folders)}]"
 
 
 def _used_groups(composed: Mapping[str, Any]) -> set[str]:

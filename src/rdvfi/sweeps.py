@@ -107,7 +107,7 @@ def sweep(
     """
     directory = _directory(settings, into)
 
-    def task(cfg: Mapping[str, Any]) -> float:
+    def task(cfg: Mapping[str, Any]) -> float | None:
         own, about = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get()
         given = list(about.overrides.task)
         try:
@@ -116,7 +116,8 @@ def sweep(
             row, error = {}, f"{type(failure).__name__}: {' '.join(str(failure).split())}"
         told = {"number": int(about.job.num), "overrides": given, "row": row, "error": error}
         _written(own / _RESULT, json.dumps(told, indent=2, default=str) + "\n")
-        return float(row.get(objective, float("nan")))
+        found = row.get(objective)
+        return None if found is None else float(found)  # Optuna takes None for a trial that failed, and no NaN
 
     rest = [text for text in settings if not text.startswith(_DIRECTORY)]
     run_hydra(task, folder, overrides, ["--multirun"], name=name, settings=[*rest, f"{_DIRECTORY}{directory}"])
@@ -143,7 +144,7 @@ def run_hydra(
     Raises:
         ValueError: If Hydra cannot compose the configuration.
     """
-    arguments = [*flags, *overrides.texts, *settings, search_path(overrides.folders)]
+    arguments = [*flags, *overrides.texts, *settings, search_path(overrides.folders, recipes=name == PRIMARY)]
     try:
         with _arguments(arguments):
             hydra.main(config_path=str(folder.resolve()), config_name=name, version_base="1.3")(task)()

@@ -112,9 +112,9 @@ def test_flows_of_other_packages_run_as_the_motion_between_keyframes() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("ptlflow") is None, reason="ptlflow is not installed")
 @torch.no_grad()
 def test_ptlflow_gives_what_its_own_reader_makes_of_the_same_pictures() -> None:
+    ours = rdvfi.flows.create("ptlflow", model="raft_small", checkpoint=None)
     from ptlflow.utils.io_adapter import IOAdapter
 
-    ours = rdvfi.flows.create("ptlflow", model="raft_small", checkpoint=None)
     first, last = ((255 * picture(136, 200, seed=seed)[0]).byte().permute(1, 2, 0).numpy() for seed in (1, 2))
     size = first.shape[:2]
     inputs = IOAdapter(output_stride=8, input_size=size).prepare_inputs([first[..., ::-1], last[..., ::-1]])

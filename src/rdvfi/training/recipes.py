@@ -180,7 +180,8 @@ def _compose(path: Path, given: Sequence[str]) -> Stage:
         with stored_nodes():
             ConfigStore.instance().store(name=SCHEMA, node=stage_node(), provider="rdvfi")
             with another_hydra(), hydra.initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
-                composed = hydra.compose(path.stem, [*overrides, search_path(own_folders(overrides))])
+                folders = search_path(own_folders(overrides), recipes=False)
+                composed = hydra.compose(path.stem, [*overrides, folders])
         if "engine" not in composed:
             raise ValueError(f"recipe {_shown(path)} must have {SCHEMA!r} first in its defaults")
         stage = as_stage(composed)

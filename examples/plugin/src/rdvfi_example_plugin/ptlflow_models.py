@@ -7,6 +7,7 @@ Its models read a batch of image pairs in [0, 1] with blue first, as OpenCV has 
 and return flow in pixels at full size. Tried with ptlflow 0.4.2 and random weights.
 """
 
+import warnings
 from types import ModuleType
 
 import torch
@@ -48,7 +49,9 @@ class PtlFlow(FlowEstimator):
 def _import_ptlflow() -> ModuleType:
     try:
         rdvfi.compat.import_timm()  # ptlflow imports it, which beside a CPU build of torch needs this
-        import ptlflow
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names in timm that it has not followed
+            import ptlflow
     except ImportError as error:
         raise ImportError(
             "the flow 'ptlflow' needs the package ptlflow: pip install 'rdvfi-example-plugin[ptlflow]'"
