@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
@@ -74,9 +74,14 @@ def end(child: BaseProcess, number: int) -> int | None:
 
 def wait_for(path: Path, child: BaseProcess) -> None:
     """Wait until a file appears."""
-    until = time.monotonic() + 60
+    wait_for_path(path, child.is_alive)
+
+
+def wait_for_path(path: Path, alive: Callable[[], bool]) -> None:
+    """Wait until a file appears that a process writes which has to be alive meanwhile."""
+    until = time.monotonic() + 120
     while not path.exists():
-        assert child.is_alive(), f"{path} never appeared"
+        assert alive(), f"{path} never appeared"
         assert time.monotonic() < until, f"{path} did not appear"
         time.sleep(0.005)
 

@@ -14,6 +14,7 @@ from rdvfi.content.change import explained_change
 from rdvfi.content.light import Light, find_light
 from rdvfi.content.overlay import Overlay, find_overlay
 from rdvfi.content.rest import at_rest
+from rdvfi.content.skipping import fixed_shapes
 from rdvfi.data.synthetic.drawn_pictures import dead_leaves
 from rdvfi.graphs import Watch
 from rdvfi.ops.compositing import composited
@@ -97,6 +98,17 @@ def test_new_frames_have_the_bars_of_the_input_bit_for_bit(renderer: str, model)
     bar = SIZE[0] // 8
     assert torch.equal(made[:, :, :, :bar], frames[0][:, None, :, :bar].expand(-1, 2, -1, -1, -1))
     assert torch.equal(made[:, :, :, -bar:], frames[0][:, None, :, -bar:].expand(-1, 2, -1, -1, -1))
+
+
+def test_in_a_stream_bars_that_come_are_not_in_what_is_known_of_the_frame(model) -> None:
+    """Also where, as on a GPU, nothing is left out."""
+    one, two, three = (_texture(seed=s) for s in range(3))
+    with fixed_shapes():
+        before = model.estimate(one, two)
+        later = [_barred(image, 16, 16, 0, 0) for image in (two, three)]
+        alone, in_stream = model.estimate(*later), model.estimate(*later, after=before)
+    assert not before.content.bars.any()
+    assert torch.equal(alone.keyframes.latents, in_stream.keyframes.latents)
 
 
 def test_nothing_of_the_bars_is_in_the_picture(model) -> None:

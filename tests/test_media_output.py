@@ -144,6 +144,21 @@ def test_a_disk_that_is_full_at_any_byte_breaks_no_output(tmp_path, source, name
         assert os.listdir(folder) == ([name] if old else [])
 
 
+@pytest.mark.parametrize("name", ["out.mp4", "frames"])
+def test_a_second_run_into_one_output_is_refused_while_the_first_one_lives(tmp_path, name) -> None:
+    program = "import sys, pathlib; from rdvfi.media.output import complete_or_nothing as begin\n"
+    program += "with begin(pathlib.Path(sys.argv[1])): print('begun', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", program, str(tmp_path / name)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout.readline() == b"begun\n"
+        with pytest.raises(FileExistsError, match=f"another run is writing .*{name}; wait for it"):
+            check_destination(tmp_path / name, overwrite=True)
+        for other in ("out.mkv", "out", "frames.mp4"):
+            check_destination(tmp_path / other, overwrite=False)
+        first.kill()
+    check_destination(tmp_path / name, overwrite=False)
+
+
 def test_frames_that_were_moved_aside_are_put_back(tmp_path) -> None:
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     made = create_kept(tmp_path / "frames")

@@ -28,6 +28,7 @@ from rdvfi.motion.basis import linear
 from rdvfi.motion.trajectory.flow_fields import KnotTrajectory
 from rdvfi.serve.limits import Limits
 from rdvfi.serve.motion_layers import Layer, PointPaths, draw_layer, longest_flow
+from rdvfi.serve.session import Models, Session
 
 SIZE = (240, 136)
 """Width and height of the pictures here."""
@@ -198,14 +199,29 @@ def test_work_on_a_clip_is_cancelled_and_whoever_finds_the_queue_full_is_told(
     page.wait(_START)
     page.click("#start")
     page.wait(_said("pairs of frames"))
-    config = page.run("window.gradio_config.dependencies.find((d) => d.targets.some((t) => t[0] === "
-                      "window.gradio_config.components.find((c) => c.props.elem_id === 'start').id)).id")  # fmt: skip
+    button = "window.gradio_config.components.find((c) => c.props.elem_id === 'start').id"
+    found = "window.gradio_config.dependencies.find"
+    asked = page.run(f"{found}((d) => d.targets.some((t) => t[0] === {button})).id")
+    config = page.run(f"{found}((d) => d.trigger_after === {asked}).id")
     answers = [_join(address, config, [None, "rdvfi-s", 2, ""]) for _ in range(3)]
     assert answers[0][0] == 200, "one may wait"
     assert answers[-1][0] == 503
     assert "full" in answers[-1][1].lower()
     page.click("#stop")
     page.wait(_said("Cancelled; nothing was kept."))
+
+
+def test_work_that_is_cancelled_while_it_waits_is_not_done(tmp_path: Path) -> None:
+    pytest.importorskip("gradio")
+    from rdvfi.serve.page import Handlers
+
+    handlers, session = Handlers(Models(["rdvfi-s"]), Limits(), tmp_path), Session()
+    session.clip = _clip(tmp_path / "clip.mp4", 4)
+    handlers.begin(session)
+    handlers.stop(session)
+    assert handlers.interpolate(session, "rdvfi-s", 2, "")[0] == "Cancelled; nothing was kept."
+    handlers.begin(session)
+    assert "7 frames" in handlers.interpolate(session, "rdvfi-s", 2, "")[0]
 
 
 def _join(address: str, function: int, data: list[object]) -> tuple[int, str]:

@@ -400,6 +400,40 @@ def test_a_learned_model_repeats_with_its_seed(tmp_path) -> None:
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
+@pytest.mark.parametrize("options", [{"target_fps": 20}, {"multiplier": 2, "on_scene_change": "hold_nearest"}])
+def test_pairs_in_batches_give_the_frames_of_single_ones(tmp_path, model, options) -> None:
+    """With a cut among them, bars, a mask, and times that differ from pair to pair."""
+    pictures = [np.pad(picture[:96, :160], ((20, 20), (0, 0), (0, 0))) for picture in clips.two_scenes(each=4)]
+    clips.write_clip(tmp_path / "in.mp4", pictures, sound=False)
+    mask = np.zeros((136, 160, 3))
+    mask[40:60, 40:90] = 1.0
+    clips.write_png(tmp_path / "mask.png", mask)
+    reports, frames = [], []
+    for batch in (1, 3):
+        with pytest.warns(LowConfidenceWarning):
+            reports.append(
+                _run(
+                    tmp_path / "in.mp4",
+                    tmp_path / f"{batch}",
+                    model,
+                    batch=batch,
+                    mask=tmp_path / "mask.png",
+                    crop_bars=True,
+                    segment_frames=10,
+                    **options,
+                )
+            )
+        frames.append([clips.read_png(path) for path in sorted((tmp_path / f"{batch}").iterdir())])
+    assert len(frames[0]) == len(frames[1]) == reports[0].frames_written
+    for one, many in zip(*frames, strict=True):
+        assert np.abs(one.astype(int) - many).max() <= 1
+    told = [[(pair.index, pair.new, pair.way, pair.content) for pair in report.pairs] for report in reports]
+    assert told[0] == told[1]
+    assert {"interpolated", "cross-faded" if "on_scene_change" not in options else "held"} == {
+        w for *_, w, _ in told[0]
+    }
+
+
 def test_a_frame_that_two_pairs_share_is_encoded_once(tmp_path, monkeypatch) -> None:
     sizes = ("flow.width=8", "trajectory.width=8", "renderer.width=8")
     model = rdvfi.build("rdvfi_d", "backbone.size=toy", *sizes).eval().requires_grad_(False)

@@ -1,10 +1,15 @@
 """Many files, on one process, on processes and on a real Ray cluster: the same bytes, whoever dies."""
 
 import importlib.util
+import inspect
+import json
 import multiprocessing
 import os
+import re
 import shutil
+import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +17,9 @@ import pytest
 
 import clips
 import interrupted
-from rdvfi.video import interpolate_many, interpolate_video
+from rdvfi.video import JobResult, interpolate_many, interpolate_video, many
+from rdvfi.video.many import jobs_below
+from rdvfi.video.video_job import default_segments
 from rdvfi_cli.main import main
 
 ray_needed = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'rdvfi[ray]'")
@@ -64,11 +71,86 @@ def test_jobs_have_options_of_their_own_and_resume_passes_over_what_is_done(tmp_
     assert (tmp_path / "a.mp4").stat().st_mtime_ns == before
 
 
+def test_segments_of_equal_names_are_kept_apart(tmp_path) -> None:
+    jobs = [{"destination": root / "films" / "a.mp4"} for root in (tmp_path / "x", tmp_path / "y")]
+    jobs += [{"destination": f"s3://{bucket}/films/a.mp4"} for bucket in ("x", "y")]
+    places = [many._place(job, segments) for job in jobs for segments in (None, tmp_path / "kept", "s3://kept")]
+    assert len(set(places)) == len(places)
+
+
+def test_an_empty_folder_is_not_done_and_what_is_to_be_replaced_is_made(tmp_path, folder) -> None:
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "b.mp4").write_text("old")
+    jobs = [(folder / "a.mp4", tmp_path / "frames"), (folder / "b.mp4", tmp_path / "b.mp4")]
+    options = {"model": folder / "model", "resume": True, **OPTIONS}
+    first, second = interpolate_many(jobs, **options)
+    assert first.report.frames_written == len(os.listdir(tmp_path / "frames")) == 49
+    assert second == JobResult(*jobs[1], None, None)
+    (again,) = interpolate_many(jobs[1:], overwrite=True, **options)
+    assert again.report.frames_written == 49
+
+
+def test_two_jobs_with_one_destination_are_refused(tmp_path, folder, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    jobs = [(folder / "a.mp4", "out.mp4"), (folder / "b.mp4", tmp_path / "out.mp4")]
+    with pytest.raises(ValueError, match="jobs 0 and 1 have the same destination"):
+        interpolate_many(jobs, model=folder / "model")
+
+
+def test_a_fault_in_one_job_does_not_stop_the_others_and_each_is_told_at_once(tmp_path, folder, monkeypatch) -> None:
+    def faulty(source, destination, **options):
+        if source.stem == "b":
+            raise ZeroDivisionError("a fault")
+        return interpolate_video(source, destination, **options)
+
+    monkeypatch.setattr(many, "interpolate_video", faulty)
+    monkeypatch.setattr(many, "signature", lambda function: inspect.signature(interpolate_video))
+    told = []
+    results = interpolate_many(reversed(_jobs(folder, tmp_path)), model=folder / "model", done=told.append, **OPTIONS)
+    assert [type(result.error) for result in results] == [ZeroDivisionError, type(None)]
+    assert told == results
+
+
+def test_pictures_beside_films_and_single_ones_are_no_jobs(tmp_path, folder, caplog) -> None:
+    for place, names in (("films", ("poster.png", "still.jpg", "a.mp4")), ("alone", ("cover.png",)), ("frames", "12")):
+        (tmp_path / "in" / place).mkdir(parents=True)
+        for name in names:
+            path = tmp_path / "in" / place / (name if "." in name else f"{name}.png")
+            path.write_bytes(b"x")
+    jobs = jobs_below(tmp_path / "in", tmp_path / "out")
+    assert [Path(job[0]).relative_to(tmp_path / "in").as_posix() for job in jobs] == ["films/a.mp4", "frames"]
+    assert "2 images beside films in" in caplog.text
+    assert "1 images in" in caplog.text
+
+
+def test_what_workers_meet_is_in_the_report_and_a_damaged_file_gives_the_same_bytes(tmp_path, folder) -> None:
+    """A gap of 20 s, and a film of which a part cannot be decoded, which its index does not say."""
+    pictures = clips.moving(60, 48, 64)
+    clips.write_clip(tmp_path / "gap.mp4", pictures[:13], ticks=[4000 * (k + 120 * (k > 8)) for k in range(13)])
+    clips.write_clip(tmp_path / "bad.mkv", pictures, sound=False)
+    data = bytearray((tmp_path / "bad.mkv").read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 400] = bytes(400)
+    (tmp_path / "bad.mkv").write_bytes(data)
+    jobs = [(tmp_path / name, f"{name}.mp4") for name in ("gap.mp4", "bad.mkv")]
+    made = []
+    for into, options in (("plain", {}), ("devices", {"executor": "devices", "devices": ["cpu"], "threads": 1})):
+        (tmp_path / into).mkdir()
+        placed = [(source, tmp_path / into / name) for source, name in jobs]
+        results = interpolate_many(placed, model=str(folder / "model"), **OPTIONS, **options)
+        assert [result.error for result in results] == [None, None]
+        notes = [[note.replace(into, "") for note in result.report.notes] for result in results]
+        made.append((notes, [path.read_bytes() for _, path in placed], [r.report.frames_read for r in results]))
+    assert made[0] == made[1]
+    assert "1 gaps of more than 10 s" in str(made[0][0][0])
+    assert "is damaged" in str(made[0][0][1])
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"executor": "cloud"}, "executor is 'cloud'; it must be one of process, devices, ray"),
         ({"speeed": 2}, "speeed is no option of a job"),
+        ({"executor": "ray", "workers": 0}, "workers is 0; it must be a whole number, at least 1"),
         ({"progress_bar": 2}, "progress_bar is no option of a job"),
     ],
 )
@@ -103,6 +185,10 @@ def test_the_command_takes_whole_folders(tmp_path, folder, capsys) -> None:
         main(arguments)
     assert ended.value.code == 0
     assert "is there already" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*arguments, "--json"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["event"], line["already"]) for line in lines] == [("done", True)] * 2
 
 
 @ray_needed
@@ -134,6 +220,44 @@ def test_processes_make_the_same_bytes_when_one_is_killed(tmp_path, folder) -> N
     )
     assert killed
     _assert_done(folder, tmp_path, results)
+
+
+def test_a_worker_that_cannot_start_is_done_without_unless_it_is_the_last(tmp_path, folder, caplog) -> None:
+    options = {"model": str(folder / "model"), "executor": "devices", "threads": 1, **OPTIONS}
+    results = interpolate_many(_jobs(folder, tmp_path)[:1], devices=["abacus", "cpu"], **options)
+    assert results[0].error is None
+    assert "the others do its work: device is 'abacus'" in caplog.text
+    with pytest.raises(ValueError, match="device is 'abacus'"):
+        interpolate_many(_jobs(folder, tmp_path)[1:], devices=["abacus"], **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_on_devices_says_what_is_kept_and_leaves_nothing_else(tmp_path, folder, number) -> None:
+    """Ctrl-C reaches the workers as well; they say nothing."""
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(60, 48, 64))
+    arguments = ["interpolate", str(tmp_path / "in.mp4"), str(tmp_path / "out.mp4"), "--model", str(folder / "model")]
+    arguments += ["-x", "4", "--segment-frames", "8", "--devices", "cpu", "--threads", "1"]
+    (tmp_path / "temporary").mkdir()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path / "temporary")}
+    command = [sys.executable, "-m", "rdvfi"]
+    with subprocess.Popen(
+        [*command, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
+    ) as run:
+        interrupted.wait_for_path(default_segments(tmp_path / "out.mp4") / "000001.segment", lambda: run.poll() is None)
+        os.killpg(run.pid, number)
+        said = run.communicate()[1]
+    assert run.returncode == (130 if number == signal.SIGINT else 128 + number)
+    assert len(said.splitlines()) == 1, said
+    assert re.search(
+        r"interrupted; 0 of 1 outputs are complete, and \d+ segments of others are kept\. To go on: ", said
+    )
+    assert [name for name in os.listdir(tmp_path / "temporary") if "segment" in name] == []
+    assert sorted(os.listdir(tmp_path)) == [".out.mp4.segments", "in.mp4", "temporary"]
+    main_arguments = [argument for argument in arguments if argument not in ("--devices", "cpu")]
+    subprocess.run([*command, *main_arguments, "--resume"], check=True, env=environment)
+    interpolate_video(tmp_path / "in.mp4", tmp_path / "whole.mp4", model=folder / "model", **OPTIONS)
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -54,6 +55,46 @@ def test_a_logo_over_motion_is_bit_equal_in_every_new_frame(film, model, mask) -
     for k, made, _ in _between(model, frames, where if mask == "given" else "auto"):
         assert np.array_equal(made[where], frames[k][where])
         assert not np.array_equal(made[~where], frames[k][~where])
+
+
+def _zoomed(count: int, rate: float, *, shift: float = 0.0) -> list[np.ndarray]:
+    """A picture of much detail that comes nearer, and is carried along."""
+    wide = clips.texture(2 * SIZE[0], 2 * SIZE[1]) + 0.3 * clips.texture(8 * SIZE[0], 8 * SIZE[1])[::4, ::4] - 0.15
+    frames = []
+    for k in range(count):
+        turn = cv2.getRotationMatrix2D((SIZE[1], SIZE[0]), 0, rate**k)
+        turn[:, 2] -= (SIZE[1] / 2 + shift * k, SIZE[0] / 2)
+        picture = cv2.warpAffine(wide, turn, SIZE[::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+        frames.append(np.round(255 * picture.clip(0, 1)).astype(np.uint8))
+    return frames
+
+
+@pytest.mark.parametrize(("rate", "shift"), [(1.003, 0), (1.04, 0), (0.97, 2), (1.0, 0.4)])
+def test_zooms_and_pans_hold_nothing(model, rate, shift) -> None:
+    for _, _, static in _between(model, _zoomed(5, rate, shift=shift), "auto", (0.5,)):
+        assert static is None or static.mean() < 0.002
+
+
+def test_a_still_shot_stays_still(model) -> None:
+    frames = _zoomed(1, 1.0) * 4
+    for _, made, _ in _between(model, frames, "auto", (0.5,)):
+        assert np.array_equal(made, frames[0])
+
+
+@pytest.mark.parametrize(("rate", "shift"), [(1.03, 0), (1.0, 1.0)])
+def test_instruments_in_the_middle_of_a_zoom_are_held_once_the_picture_has_moved(model, rate, shift) -> None:
+    """A ring where a pair shows no motion, text at the border; and both over a slow pan."""
+    where = np.zeros(SIZE, np.uint8)
+    cv2.circle(where, (SIZE[1] // 2, SIZE[0] // 2), 10, 1, 3)
+    cv2.putText(where, "02:41", (100, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1, 2)
+    held = where > 0
+    frames = _zoomed(9, rate, shift=shift)
+    for frame in frames:
+        frame[held] = (40, 220, 60)
+    for k, made, static in _between(model, frames, "auto", (0.5,)):
+        if k >= 5:
+            assert np.array_equal(made[held], frames[k][held])
+        assert static is None or static[~held].mean() < 0.02
 
 
 def test_motion_alone_drags_it_along(film, model) -> None:

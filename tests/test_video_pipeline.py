@@ -1,10 +1,17 @@
 """Threads beside the computation: order, bounds, errors, and that none is left behind."""
 
+import subprocess
+import sys
 import threading
 import time
+from fractions import Fraction
+from pathlib import Path
 
+import av
 import pytest
 
+import rdvfi
+from rdvfi.media.codecs import CODECS
 from rdvfi.video.pipeline import Background, Prefetch
 
 
@@ -87,3 +94,80 @@ def test_leaving_early_ends_the_threads_and_closes_the_source() -> None:
         interrupted()
     assert closed.is_set()
     assert threading.active_count() == before
+
+
+_RUN = """
+import sys, torch, rdvfi
+torch.set_num_threads(1)
+parts = ("backbone=ends", "coarse=dis", "trajectory=straight", "renderer=warp")
+model = rdvfi.build("rdvfi_s", *parts).eval().requires_grad_(False)
+model.content_rules = False
+options = dict(model=model, allow_untrained=True, multiplier=2, preset="ultrafast", resume=True, segment_frames=60)
+print(rdvfi.interpolate_video(*sys.argv[1:], **options).frames_read)
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+"""
+"""A run over a film that prints how many frames it read, and its peak memory in kB."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_ten_thousand_frames_take_the_memory_of_a_hundred(tmp_path: Path) -> None:
+    peaks = []
+    for count in (100, 10_000):
+        film = tmp_path / f"{count}.mp4"
+        picture = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=25", "-frames:v", str(count)]
+        coding = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
+        subprocess.run(["ffmpeg", "-v", "error", "-nostdin", *picture, *coding, str(film)], check=True)
+        command = [sys.executable, "-c", _RUN, str(film), str(tmp_path / f"{count} out.mp4")]
+        read, peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        assert int(read) == count
+        peaks.append(int(peak))
+    assert peaks[1] <= 1.05 * peaks[0], f"{peaks} kB"
+
+
+@pytest.mark.slow
+def test_what_is_around_the_model_costs_little_beside_decoding_and_encoding(tmp_path: Path) -> None:
+    """At 1280x720: the time of a run without the model's, and that of decoding the film and encoding the frames."""
+    film, made = tmp_path / "in.mp4", tmp_path / "out.mp4"
+    picture = ["-f", "lavfi", "-i", "mandelbrot=s=1280x720:r=25:start_scale=0.5:end_scale=0.2:end_pts=100"]
+    coding = ["-frames:v", "60", "-c:v", "libx264", "-bf", "2", "-pix_fmt", "yuv420p"]
+    subprocess.run(["ffmpeg", "-v", "error", "-nostdin", *picture, *coding, str(film)], check=True)
+    model = rdvfi.build("rdvfi_s", "backbone=ends", "coarse=dis", "trajectory=straight", "renderer=warp")
+    model.eval().requires_grad_(False).content_rules = False
+    spent, run = [0.0], model._run
+
+    def timed(name, *arguments):
+        begun = time.perf_counter()
+        try:
+            return run(name, *arguments)
+        finally:
+            spent[0] += time.perf_counter() - begun
+
+    model._run = timed
+    shares = []
+    for _ in range(3):  # others work on the machine too: the best of three
+        spent[0], begun = 0.0, time.perf_counter()
+        rdvfi.interpolate_video(film, made, model=model, allow_untrained=True, multiplier=2, overwrite=True)
+        around = time.perf_counter() - begun - spent[0]
+        shares.append(around / _decoded_and_encoded(film, made, tmp_path / "alone.mp4"))
+    assert min(shares) <= 1.15, f"{shares} times the time of decoding and encoding"
+
+
+def _decoded_and_encoded(film: Path, made: Path, target: Path) -> float:
+    """Seconds that it takes to decode a film and to encode the frames of another one, as runs encode them."""
+    with av.open(str(made)) as container:
+        frames = list(container.decode(video=0))
+    begun = time.perf_counter()
+    with av.open(str(film)) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        for _ in container.decode(video=0):
+            pass
+    with av.open(str(target), "w") as container:
+        codec = CODECS["h264"]
+        stream = container.add_stream(codec.encoder, rate=50, options={**codec.options, "crf": str(codec.crf)})
+        stream.width, stream.height, stream.pix_fmt = frames[0].width, frames[0].height, "yuv420p"
+        for number, frame in enumerate(frames):
+            frame.pts, frame.time_base, frame.pict_type = number, Fraction(1, 50), 0
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return time.perf_counter() - begun

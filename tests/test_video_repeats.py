@@ -11,7 +11,7 @@ import clips
 import rdvfi
 from rdvfi.media.reader import open_source
 from rdvfi.video import interpolate_video
-from rdvfi.video.repeats import brightness, change, find_repeats
+from rdvfi.video.repeats import brightness, change, find_repeats, is_telecine
 
 
 def _changes(numbers: np.ndarray, *, noise: float, seed: int = 0) -> list[float]:
@@ -109,3 +109,23 @@ def test_bad_choices_are_refused(tmp_path, model, wrong) -> None:
     clips.write_clip(tmp_path / "in.mp4", clips.moving(2, 48, 64))
     with pytest.raises(ValueError, match=r"dedup is .*; it must be off, auto, or the most times"):
         interpolate_video(tmp_path / "in.mp4", tmp_path / "out.mp4", model=model, allow_untrained=True, dedup=wrong)
+
+
+@pytest.mark.parametrize(
+    ("cycle", "expected"),
+    [
+        ("aabcd", True),
+        ("abcdd", True),
+        ("aaabb", True),
+        ("abbcc", False),
+        ("aabb", False),
+        ("aab", False),
+        ("a", False),
+    ],
+)
+def test_telecine_is_told_from_other_repeats(cycle, expected) -> None:
+    repeated = [k % len(cycle) > 0 and cycle[k % len(cycle)] == cycle[k % len(cycle) - 1] for k in range(60)]
+    assert is_telecine(repeated) == expected
+    repeated[23] = not repeated[23]  # one is missed, or wrongly found
+    assert is_telecine(repeated) == expected
+    assert not is_telecine(repeated[:12])

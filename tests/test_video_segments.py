@@ -6,7 +6,9 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,14 +20,15 @@ from hypothesis import strategies as st
 import clips
 import interrupted
 import rdvfi
+from rdvfi.media.leftovers import remove_leftovers
 from rdvfi.media.reader import SourceFrame
 from rdvfi.media.timestamps import Moment, Stamp
-from rdvfi.video import OtherJob, Stopped, interpolate_video
+from rdvfi.video import OtherJob, Stopped, interpolate_video, many, segment_worker
 from rdvfi.video.reel import ReelStep
 from rdvfi.video.segment_store import FolderStore, ObjectStore, SegmentStore
 from rdvfi.video.segments import in_segments, settled
 from rdvfi.video.timing import Interval
-from rdvfi.video.video_job import default_segments
+from rdvfi.video.video_job import default_segments, read_job
 
 
 @pytest.fixture(scope="module")
@@ -296,6 +299,34 @@ def test_a_store_gives_back_what_it_got(store) -> None:
     assert store.finished() == frozenset()
 
 
+def test_what_is_being_written_stays_however_old_and_goes_with_its_process(tmp_path) -> None:
+    store = FolderStore(tmp_path / "segments", dict)
+    file = store.create()
+    os.utime(file.path, (1, 1))
+    remove_leftovers(tmp_path)
+    assert file.path.exists()
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    left = tmp_path / f".segment.rdvfi-{int(dead.stdout)}-abc.part"
+    left.write_bytes(b"half")
+    FolderStore(tmp_path / "others", dict)
+    assert os.listdir(tmp_path) == [file.path.name]
+    file.abandon()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_store_removes_its_own_files_alone(tmp_path) -> None:
+    place = tmp_path / "deep" / "segments"
+    store = FolderStore(place, lambda: {"multiplier": "4"}, tmp_path)
+    file = store.create()
+    file.close({})
+    store.publish(0, file)
+    others = {".out.rdvfi-1-abc.part.mp4", "film.segment", "frame_000001.png"}
+    for name in (*others, ".000001.rdvfi-1-abc.part.segment", ".job.rdvfi-1-abc.part.json"):
+        (place / name).touch()
+    store.remove()
+    assert set(os.listdir(place)) == others
+
+
 def test_a_segment_file_depends_on_its_content_alone(tmp_path) -> None:
     store = FolderStore(tmp_path / "segments", dict)
     for number in (0, 1):
@@ -306,6 +337,50 @@ def test_a_segment_file_depends_on_its_content_alone(tmp_path) -> None:
         time.sleep(0.01)
     one, two = (tmp_path / "segments" / f"00000{number}.segment" for number in (0, 1))
     assert one.read_bytes() == two.read_bytes()
+
+
+FORMATS = {
+    "closed.mp4": "-bf 3 -g 20",
+    "open.mkv": "-bf 3 -g 20 -x264-params open-gop=1:b-pyramid=normal",
+    "refresh.mp4": "-bf 0 -g 20 -intra-refresh 1",
+    "late.mp4": "-bf 2 -g 15 -ss 0.3",
+    "stream.ts": "-bf 3 -g 20",
+    "pictures": "",
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_workers_that_enter_a_file_anywhere_make_the_segments_of_those_that_read_it_all(
+    tmp_path, folder, name, monkeypatch
+) -> None:
+    """With frames that are sent out of order, groups of pictures that refer to others, and times with gaps."""
+    monkeypatch.setattr(segment_worker, "_NEAR", 0)
+    source = tmp_path / name
+    if name == "pictures":
+        source.mkdir()
+    film = ["-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=2,select='not(between(n\\,30\\,33))'"]
+    coding = ["-fps_mode", "passthrough", "-c:v", "libx264", "-pix_fmt", "yuv420p", *FORMATS[name].split()]
+    target = source / "%03d.png" if name == "pictures" else source
+    command = ["ffmpeg", "-v", "error", "-nostdin", *film, *(coding if name != "pictures" else []), str(target)]
+    subprocess.run(command, check=True)
+    given = {"source": source, "destination": tmp_path / "out.mkv", "multiplier": "5/2", "segment_frames": 16}
+    asked = many._asked(given, {})
+    parts = read_job(asked).parts()
+    assert (parts is None) == name.endswith(".ts")  # a clock that may jump
+    worker = segment_worker.SegmentWorker(segment_worker.WorkerModel(folder / "model"))
+    worker.load()
+    task = segment_worker.Task(0, 0, asked, {"a": "job"}, str(tmp_path / "read"), None)
+    count = 0
+    while (made := worker.make(replace(task, number=count))).kept:
+        count += 1
+    assert made.count == count == (count if parts is None else len(parts))
+    for number in random.Random(0).sample(range(count), count) if parts else ():
+        entered = replace(task, number=number, part=parts[number], place=str(tmp_path / "entered"))
+        assert worker.make(entered).kept
+    if parts is not None:
+        assert _bytes(tmp_path / "entered") == _bytes(tmp_path / "read")
+        later = tuple((index, start + Fraction(1, 25), end + Fraction(1, 25)) for index, start, end in parts[1].spans)
+        assert not worker.make(replace(task, number=1, part=replace(parts[1], spans=later))).kept
 
 
 def _step(index: int, count: int) -> ReelStep:

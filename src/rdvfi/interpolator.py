@@ -19,7 +19,6 @@ from torch import Tensor
 from rdvfi import _inputs
 from rdvfi._memory import WORK_BYTES, Chunks
 from rdvfi.content import Bars, find_bars
-from rdvfi.content.skipping import value_on_cpu
 from rdvfi.execution import Executed
 from rdvfi.geometry import MotionSize, choose_motion_size, replicate_pad, resize_image
 from rdvfi.interfaces import (
@@ -134,14 +133,17 @@ class Interpolator(Executed):
         on_meta = self.device.type == "meta"
         noise = _inputs.draw_noise(shape, seed=seed, generator=generator, noise=noise, on_meta=on_meta)
         noise = noise.to(self.device, self.dtype, non_blocking=noise.device.type == "cpu")
-        known = bars = None
+        known = None
         if after is not None:
             self._check_motion(after, len(img0), self._size(img0))
             # A copy: the next call of a captured graph may write where the last one's result is.
             known = after.keyframes.latents[:, -1].clone()
-            if after.content is not None and self.device.type == "cpu":
-                bars = after.content.bars
-        return self._run("estimate", img0, img1, noise, known, bars, scene_threshold, same_scene, static)
+        before = None if after is None or after.content is None else after.content.bars.clone()
+        motion = self._run("estimate", img0, img1, noise, known, scene_threshold, same_scene, static)
+        if before is not None and motion.content is not None and bool(motion.content.bars.differs(before)):
+            # The known latents are of a picture with other bars.
+            motion = self._run("estimate", img0, img1, noise, None, scene_threshold, same_scene, static)
+        return motion
 
     def render(self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Timesteps) -> Video:
         """Draw frames at ``timesteps`` along a motion that `estimate` found for the same frames.
@@ -236,7 +238,6 @@ class Interpolator(Executed):
         img1: Tensor,
         noise: Tensor,
         known: Tensor | None = None,
-        bars_before: Bars | None = None,
         scene_threshold: float | None = None,
         same_scene: bool | Tensor | None = None,
         static: Tensor | None = None,
@@ -245,8 +246,6 @@ class Interpolator(Executed):
         bars = find_bars(img0, img1) if self.content_rules else None if static is None else Bars.none(img0)
         if bars is not None:
             img0, img1 = bars.filled(img0), bars.filled(img1)
-            if bars_before is not None and value_on_cpu(lambda: bars.differs(bars_before), img0):
-                known = None  # it was made of a picture with other bars
         small0, small1 = self._shrink(img0), self._shrink(img1)
         keyframes = self.generator(small0, small1, noise, latent0=known)
         if self.trajectory.reads is Reads.PIXELS and keyframes.images is None:

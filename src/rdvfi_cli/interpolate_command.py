@@ -12,13 +12,35 @@ import typer
 
 from rdvfi_cli.interruption import resumable
 from rdvfi_cli.messages import in_words, one_line
-from rdvfi_cli.options import ConfigDir, Multirun, Quiet, ShowConfig, ShowInfo, Threads, parse_dtype, use_threads
+from rdvfi_cli.options import (
+    AllowUntrained,
+    ConfigDir,
+    Device,
+    DType,
+    Multirun,
+    Overwrite,
+    Quiet,
+    Seed,
+    ShowConfig,
+    ShowInfo,
+    Threads,
+    parse_dtype,
+    use_threads,
+)
 from rdvfi_cli.progress import Progress, write_line
 from rdvfi_cli.sweeping import Hydra, show_sweep, shown
 
 if TYPE_CHECKING:
     from rdvfi.video.job_report import VideoReport
     from rdvfi.video.many import JobResult
+
+
+_PASSED = frozenset(
+    "multiplier slow speed start end loop dedup mask pipe_format seed chunk batch codec crf audio preset pix_fmt odd "
+    "deinterlace strict keep_start crop_bars max_gap background max_pixels overwrite on_scene_change scene_threshold "
+    "segment_frames".split()
+)
+"""Options that are arguments of the library under the same name."""
 
 
 @resumable
@@ -93,13 +115,11 @@ def interpolate(
         str | None,
         typer.Option("--recipe", "-r", help="Instead of a model: a recipe of `rdvfi models`, or a YAML file."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1...; CUDA if there is one.")] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="float32, float16 or bfloat16; float16 on CUDA, else float32."),
-    ] = None,
+    seed: Seed = 0,
+    device: Device = None,
+    dtype: DType = None,
     chunk: Annotated[int | None, typer.Option(help="Frames drawn at once; chosen by their size if unset.")] = None,
+    batch: Annotated[int, typer.Option(help="Pairs of frames at once: 4 or 8 keep a GPU busier.")] = 1,
     image_rate: Annotated[
         str | None,
         typer.Option(help="Images per second of image input; if unset, 24 come out per second."),
@@ -176,10 +196,8 @@ def interpolate(
     segment_frames: Annotated[
         int, typer.Option(help="New and old frames in a segment, about; an interrupted run keeps whole ones.")
     ] = 240,
-    overwrite: Annotated[bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")] = False,
-    allow_untrained: Annotated[
-        bool, typer.Option("--allow-untrained", help="Accept untrained parts; for development.")
-    ] = False,
+    overwrite: Overwrite = False,
+    allow_untrained: AllowUntrained = False,
     multirun: Multirun = False,
     cfg: ShowConfig = None,
     info: ShowInfo = False,
@@ -188,11 +206,13 @@ def interpolate(
     quiet: Quiet = False,
 ) -> None:
     """Make a video smoother: new frames between all frames, sound and timing kept."""
+    options: dict[str, Any] = {name: value for name, value in locals().items() if name in _PASSED}
     from rdvfi.media.pipes import leave_quietly
     from rdvfi.video import LowConfidenceWarning, interpolate_many, interpolate_video
     from rdvfi.video.chosen_model import Chosen
     from rdvfi.video.many import jobs_below
     from rdvfi.video.ready import DEFAULT_MODEL, ModelLike
+    from rdvfi.video.remote_files import is_complete
     from rdvfi.video.video_job import default_segments
 
     for option, value, other, second in (("model", model, "recipe", recipe), ("multiplier", multiplier, "fps", fps)):
@@ -219,39 +239,11 @@ def interpolate(
     if recursive and len(sources) > 1:
         raise ValueError("--recursive takes one folder and one output; got " + " ".join(map(str, paths)))
 
-    options: dict[str, Any] = dict(
-        multiplier=multiplier,
-        target_fps=None if fps is None else parse_rate(fps, "--fps"),
-        slow=slow,
-        speed=speed,
-        start=start,
-        end=end,
-        loop=loop,
-        dedup=dedup,
-        mask=mask,
-        pipe_format=pipe_format,
-        seed=seed,
-        chunk=chunk,
-        image_rate=None if image_rate is None else parse_rate(image_rate, "--image-rate"),
-        codec=codec,
-        crf=crf,
-        audio=audio,
-        preset=preset,
-        bitrate=None if bitrate is None else parse_bitrate(bitrate),
-        pix_fmt=pix_fmt,
-        odd=odd,
-        deinterlace=deinterlace,
-        strict=strict,
-        keep_start=keep_start,
-        crop_bars=crop_bars,
-        max_gap=max_gap,
-        background=background,
-        max_pixels=max_pixels,
-        overwrite=overwrite,
-        on_scene_change=on_scene_change,
-        scene_threshold=scene_threshold,
-        segment_frames=segment_frames,
-    )
+    options |= {
+        "target_fps": None if fps is None else parse_rate(fps, "--fps"),
+        "image_rate": None if image_rate is None else parse_rate(image_rate, "--image-rate"),
+        "bitrate": None if bitrate is None else parse_bitrate(bitrate),
+    }
 
     def make(chosen: ModelLike, destination: Path, progress: Progress) -> "VideoReport":
         # The same is said below, once the progress bar is gone.
@@ -309,12 +301,15 @@ def interpolate(
                 threads=threads,
                 resume=resume,
                 progress=progress.show,
+                done=lambda result: progress.aside(tell_result, result, quiet=quiet, lines=lines),
                 **options,
             )
-        tell_results(results, quiet=quiet, lines=lines)
+        end_many(results)
     elif multirun:
         into = destination.with_name(f"{destination.stem}.multirun")
         show_sweep(selection.swept(job, objective="confidence", into=into), quiet=quiet)
+    elif resume and not overwrite and is_complete(destination):
+        _tell_there(str(destination), quiet=quiet, lines=lines)
     else:
         done(selection, destination)
 
@@ -346,18 +341,32 @@ def _tell(report: "VideoReport", destination: Path, *, quiet: bool, lines: TextI
             typer.echo(f"warning: {line}", err=True)
 
 
-def tell_results(results: "list[JobResult]", *, quiet: bool, lines: TextIO | None) -> None:
-    """What became of many jobs; ends the program with code 2 if one has failed."""
-    for result in results:
-        if result.report is not None:
-            _tell(result.report, result.destination, quiet=quiet, lines=lines)
-        elif result.error is None and not quiet:
-            typer.echo(f"{result.destination} is there already")
-    failed = [result for result in results if result.error is not None]
-    for result in failed:
-        typer.echo(f"rdvfi: error: {result.source}: {in_words(one_line(result.error or ValueError()))}", err=True)
+def tell_result(result: "JobResult", *, quiet: bool, lines: TextIO | None) -> None:
+    """What became of one of many jobs."""
+    place = str(result.destination)
+    if result.report is not None:
+        _tell(result.report, result.destination, quiet=quiet, lines=lines)
+    elif result.error is not None:
+        text = in_words(one_line(result.error))
+        if lines is not None:
+            write_line(lines, {"event": "failed", "output": place, "source": str(result.source), "error": text})
+        typer.echo(f"rdvfi: error: {result.source}: {text}", err=True)
+    else:
+        _tell_there(place, quiet=quiet, lines=lines)
+
+
+def _tell_there(destination: str, *, quiet: bool, lines: TextIO | None) -> None:
+    if lines is not None:
+        write_line(lines, {"event": "done", "output": destination, "already": True})
+    elif not quiet:
+        typer.echo(f"{destination} is there already")
+
+
+def end_many(results: "list[JobResult]") -> None:
+    """End the program with code 2 if one of many jobs has failed."""
+    failed = sum(result.error is not None for result in results)
     if failed:
-        typer.echo(f"rdvfi: {len(failed)} of {len(results)} jobs failed; --resume passes over what is done", err=True)
+        typer.echo(f"rdvfi: {failed} of {len(results)} jobs failed; --resume passes over what is done", err=True)
         raise typer.Exit(2)
 
 

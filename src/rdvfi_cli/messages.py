@@ -7,53 +7,14 @@ from contextlib import contextmanager
 
 import typer
 
-_OPTIONS = {
-    "target_fps": "--fps",
-    "multiplier": "--multiplier",
-    "slow": "--slow",
-    "speed": "--speed",
-    "end": "--end",
-    "loop": "--loop",
-    "dedup": "--dedup",
-    "mask": "--mask",
-    "pipe_format": "--pipe-format",
-    "compare": "--compare",
-    "report": "--report",
-    "layer": "--layer",
-    "point": "--point",
-    "image_rate": "--image-rate",
-    "on_scene_change": "--on-scene-change",
-    "scene_threshold": "--scene-threshold",
-    "contact_sheet": "--contact-sheet",
-    "allow_untrained": "--allow-untrained",
-    "overwrite": "--overwrite (-y)",
-    "audio": "--no-audio",
-    "max_size": "--max-size",
-    "max_gap": "--max-gap",
-    "max_pixels": "--max-pixels",
-    "background": "--background",
-    "keep_start": "--keep-start",
-    "pix_fmt": "--pix-fmt",
-    "preset": "--preset",
-    "bitrate": "--bitrate",
-    "odd": "--odd",
-    "deinterlace": "--deinterlace",
-    "crop_bars": "--crop-bars",
-    "strict": "--strict",
-    "resume": "--resume",
-    "segment_frames": "--segment-frames",
-    "skip_cuts": "--skip-cuts",
-    "chunk": "--chunk",
-    "codec": "--codec",
-    "crf": "--crf",
-    "device": "--device",
-    "dtype": "--dtype",
-    "seed": "--seed",
-    "gap": "--gap",
-    "pairs": "--pairs",
-    "start": "--start",
-    "revision": "--vae-revision",
-}
+_SAME = (
+    "multiplier slow speed end loop dedup mask pipe_format compare report layer point image_rate on_scene_change "
+    "scene_threshold contact_sheet allow_untrained max_size max_gap max_pixels background keep_start pix_fmt preset "
+    "bitrate odd deinterlace crop_bars strict resume segment_frames skip_cuts chunk batch codec crf device devices "
+    "dtype seed gap pairs start threads"
+)
+_OTHERS = {"target_fps": "--fps", "overwrite": "--overwrite (-y)", "audio": "--no-audio", "revision": "--vae-revision"}
+_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _SAME.split()} | _OTHERS
 """Arguments of the library, and what they are called here."""
 
 _NAMES = "|".join(sorted(_OPTIONS, key=len, reverse=True))

@@ -11,6 +11,14 @@ if TYPE_CHECKING:
 Threads = Annotated[int | None, typer.Option(help="CPU threads to use; all cores if unset.", min=1)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
 
+Seed = Annotated[int, typer.Option(help="Seed of the noise.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1...; CUDA if there is one.")]
+DType = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; float16 on CUDA, else float32.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")]
+AllowUntrained = Annotated[
+    bool, typer.Option("--allow-untrained", help="Accept learned parts that nobody trained; for development.")
+]
+
 Multirun = Annotated[
     bool,
     typer.Option("--multirun", "-m", help="Sweep: overrides with several values, as basis=linear,cubic (Hydra)."),

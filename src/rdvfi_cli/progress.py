@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 _LINE_EVERY = 10.0
@@ -73,6 +74,13 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    def aside(self, tell: Callable[..., None], *arguments: object, **options: object) -> None:
+        """Tell something while work goes on: the bar makes room."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        tell(*arguments, **options)
 
     def show(self, done: int, total: int) -> None:
         """So many pairs are done, of so many."""

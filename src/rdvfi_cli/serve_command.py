@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from rdvfi_cli.options import Threads, parse_dtype, use_threads
+from rdvfi_cli.options import AllowUntrained, Device, DType, Threads, parse_dtype, use_threads
 
 
 def serve(
@@ -23,18 +23,14 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any that is free.", min=0, max=65535)] = 7860,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1...; CUDA if there is one.")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, float16 or bfloat16; float16 on CUDA, else float32.")
-    ] = None,
+    device: Device = None,
+    dtype: DType = None,
     max_megapixels: Annotated[float, typer.Option(help="Largest picture or frame, in millions of pixels.")] = 9.0,
     max_seconds: Annotated[float, typer.Option(help="Longest clip.")] = 60.0,
     max_frames: Annotated[int, typer.Option(help="Most frames that come out of a clip.")] = 3000,
     max_megabytes: Annotated[float, typer.Option(help="Largest file.")] = 200.0,
     max_waiting: Annotated[int, typer.Option(help="Most requests that wait; later ones are told to try again.")] = 16,
-    allow_untrained: Annotated[
-        bool, typer.Option("--allow-untrained", help="Accept models with learned parts that nobody trained.")
-    ] = False,
+    allow_untrained: AllowUntrained = False,
     threads: Threads = None,
 ) -> None:
     """Serve a page in the browser: two pictures with a time slider, or a clip before and after (extra 'demo')."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rdvfi_cli.options import Quiet, Threads, use_threads
+from rdvfi_cli.options import AllowUntrained, Device, Overwrite, Quiet, Seed, Threads, use_threads
 
 
 def visualize(
@@ -27,12 +27,10 @@ def visualize(
     end: Annotated[str | None, typer.Option(help="Where the last pair of a video ends.")] = None,
     time: Annotated[float, typer.Option(help="Time between the two frames, 0 to 1, of a picture.")] = 0.5,
     model: Annotated[str | None, typer.Option("--model", "-m", help="A name of `rdvfi models`, or a folder.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1...; CUDA if there is one.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")] = False,
-    allow_untrained: Annotated[
-        bool, typer.Option("--allow-untrained", help="Accept untrained parts; for development.")
-    ] = False,
+    seed: Seed = 0,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    allow_untrained: AllowUntrained = False,
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:

@@ -54,6 +54,10 @@ class Bars:
         h, w = self.size
         return ((self.rows[:, 1] - self.rows[:, 0] < h) | (self.columns[:, 1] - self.columns[:, 0] < w)).any()
 
+    def clone(self) -> "Bars":
+        """A copy, which no later call of a captured graph writes over."""
+        return Bars(self.rows.clone(), self.columns.clone(), self.size)
+
     def differs(self, other: "Bars") -> Tensor:
         """Whether any sample has other bars: a tensor with one truth value."""
         return (self.rows != other.rows).any() | (self.columns != other.columns).any()

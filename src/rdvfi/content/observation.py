@@ -26,13 +26,14 @@ class Content:
     static: Bool[Tensor, "b 1 H W"] | None = None
     """Pixels of the frames that stand still whatever moves behind them: new frames have those of an input frame."""
 
-    def names(self) -> tuple[str, ...]:
-        """What there is of it, in words; asks the device."""
+    def names(self, sample: int = 0) -> tuple[str, ...]:
+        """What there is of it in a sample, in words; asks the device."""
+        one = slice(sample, sample + 1)
         found = {
-            "bars": bool(self.bars.any()),
-            "overlay": self.overlay is not None and bool((self.overlay.mask > 0).any()),
-            "light": self.light is not None and bool(self.light.any()),
-            "static pixels": self.static is not None and bool(self.static.any()),
+            "bars": bool(Bars(self.bars.rows[one], self.bars.columns[one], self.bars.size).any()),
+            "overlay": self.overlay is not None and bool((self.overlay.mask[one] > 0).any()),
+            "light": self.light is not None and bool(Light(self.light.gain[one]).any()),
+            "static pixels": self.static is not None and bool(self.static[one].any()),
         }
         return tuple(name for name, there in found.items() if there)
 

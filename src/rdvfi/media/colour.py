@@ -16,8 +16,10 @@ and published figures are of such pictures. There, a file that names no matrix h
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 
 import av
+import cv2
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import Interpolation, VideoReformatter
@@ -137,11 +139,9 @@ class Converter:
         made = av.VideoFrame(frame.width, frame.height, planar)
         for number, (source, target) in enumerate(zip(wide.planes, made.planes, strict=True)):
             stored = np.frombuffer(memoryview(source), np.uint16).reshape(source.height, -1)[:, : source.width]
-            unit, kind = (256, np.uint16) if deep else (1, np.uint8)  # of one 8-bit step
-            scale, least, zero = (255 / 219, 16, 0) if number == 0 else (255 / 224, 128, 128)
-            spread = ((stored.astype(np.float32) * (1 / 256) - least) * scale + zero) * unit + 0.5
-            rows = np.zeros((target.height, target.line_size // np.dtype(kind).itemsize), kind)
-            rows[:, : target.width] = np.clip(spread, 0, 256 * unit - 1)
+            table = _full_range_table(chroma=number > 0, deep=deep)
+            rows = np.zeros((target.height, target.line_size // table.itemsize), table.dtype)
+            rows[:, : target.width] = cv2.LUT(stored, table)
             target.update(rows.tobytes())
         return made if planar == pixel_format else self._same_range(made, pixel_format)
 
@@ -160,6 +160,15 @@ class Converter:
             dst_color_range=FULL if target_full else LIMITED,
             interpolation=self._flags,
         )
+
+
+@cache
+def _full_range_table(*, chroma: bool, deep: bool) -> np.ndarray:
+    """For each number of 16 bits at video levels that of the full range, of 16 bits if ``deep`` or else of 8."""
+    unit, kind = (256, np.uint16) if deep else (1, np.uint8)  # of one 8-bit step
+    scale, least, zero = (255 / 224, 128, 128) if chroma else (255 / 219, 16, 0)
+    spread = ((np.arange(2**16, dtype=np.float32) * (1 / 256) - least) * scale + zero) * unit + 0.5
+    return np.clip(spread, 0, 256 * unit - 1).astype(kind)
 
 
 @dataclass(frozen=True)

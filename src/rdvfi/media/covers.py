@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import av
+import av.error
 from av.container import OutputContainer
 from av.stream import Disposition, Stream
 
@@ -46,7 +47,7 @@ def add_cover(source: Path, stream: Stream, output: OutputContainer) -> av.Packe
 
 def _picture(source: Path, index: int) -> bytes:
     with open_video(source) as container:
-        for packet in container.demux(container.streams[index]):
-            if packet.size:
-                return bytes(packet)
-    return b""
+        try:
+            return next(bytes(packet) for packet in container.demux(container.streams[index]) if packet.size)
+        except (av.error.FFmpegError, StopIteration):  # it is told as one that cannot be taken along
+            return b""

@@ -27,6 +27,8 @@ class Deinterlacing:
     def __init__(self, choice: str, tick: Fraction) -> None:
         self._choice, self._tick = choice, tick
         self._fields, self._marked = Fields(), 0
+        self.used = False
+        """Whether any frame was made of fields; such a frame depends on those before it."""
 
     def whole(self, timed: Iterator[Timed]) -> Iterator[Timed]:
         """Frames from the first interlaced one on become whole; each keeps its time."""
@@ -45,6 +47,7 @@ class Deinterlacing:
                 filtered = None
             filtered = filtered or Deinterlacer(frame, self._tick, unmarked=self._choice == "on")
             stamps[stamp.time] = stamp
+            self.used = True
             yield from ((whole, stamps.pop(time)) for whole, time in filtered.push(frame, stamp.time))
         if filtered is not None:
             yield from ((whole, stamps.pop(time)) for whole, time in filtered.flush())

@@ -55,6 +55,15 @@ class ImageSource(Source):
         """See `Source.notes`."""
         return [*self.info.notes, *self._backdrop.notes("the images")]
 
+    @property
+    def seekable(self) -> bool:
+        """See `Source.seekable`."""
+        return True
+
+    def stamps(self) -> list[Stamp]:
+        """See `Source.stamps`."""
+        return [Stamp(k * self._tick, self._tick) for k in range(len(self._paths))]
+
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
         """Read the images one by one."""
         info = self.info

@@ -83,6 +83,25 @@ def remove_leftovers(folder: Path) -> None:
                     _remove(entry)
 
 
+def is_being_written(place: Path) -> bool:
+    """Whether another process that is alive writes what shall appear at ``place``."""
+    if sys.platform == "win32":
+        return False
+    begin, end = _prefix(place).rpartition(str(os.getpid()))[0], f".part{place.suffix}"
+    with suppress(OSError):
+        for entry in list(place.parent.iterdir()):
+            match = _HIDDEN.fullmatch(entry.name)
+            own = match is None or int(match[1]) == os.getpid()
+            if own or not (entry.name.startswith(begin) and entry.name.endswith(end)):
+                continue
+            held = lock(entry)
+            if held is None and entry.exists():
+                return True
+            if held is not None:
+                os.close(held)
+    return False
+
+
 def _remove(entry: Path) -> None:
     held = lock(entry)
     if held is None:

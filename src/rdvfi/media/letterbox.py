@@ -48,12 +48,10 @@ class Letterbox:
         height, width = images.shape[-2:]
         return images[..., self.above : height - self.below, self.left : width - self.right]
 
-    def around(
-        self, frame: Float[Tensor, "c h w"], first: Image, last: Image, timestep: float
-    ) -> Float[Tensor, "c H W"]:
-        """A new picture with the bars of the nearer one of two frames."""
-        framed = (first if timestep <= 0.5 else last)[0].clone()
-        self.inside(framed).copy_(frame)
+    def around(self, frames: Float[Tensor, "b 3 h w"], first: Image, last: Image, timestep: float) -> Image:
+        """New pictures with the bars of the nearer one of two frames each."""
+        framed = (first if timestep <= 0.5 else last).clone()
+        self.inside(framed).copy_(frames)
         return framed
 
     def note(self, name: str) -> str:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rdvfi.media.codecs import DEFAULT_CODEC
-from rdvfi.media.leftovers import create_hidden, lock, remove, remove_leftovers
+from rdvfi.media.leftovers import create_hidden, is_being_written, lock, remove, remove_leftovers
 from rdvfi.media.pipes import is_pipe
 from rdvfi.media.publish import exchange, rename_new, replace_folder, sync
 
@@ -33,7 +33,8 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
     Raises:
         ValueError: If its suffix is unknown, or it is no place for a file or folder.
         FileNotFoundError: If its folder does not exist.
-        FileExistsError: If it exists and ``overwrite`` is off, or is a folder with other things in it.
+        FileExistsError: If it exists and ``overwrite`` is off, is a folder with other things in it, or is being
+            written by another process.
         PermissionError: If its folder cannot be written.
     """
     if is_pipe(destination):
@@ -45,6 +46,8 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
             f"{', '.join(DEFAULT_CODEC)}, or a folder (no suffix) for PNG images"
         )
     _check_parent(destination)
+    if is_being_written(_place(destination)):
+        raise FileExistsError(f"another run is writing {destination}; wait for it, or choose another name")
     if folder and destination.is_dir():
         _check_replaceable(destination, overwrite=overwrite)
     else:

@@ -1,5 +1,6 @@
 """Pixels of files, and between them and the tensors of models."""
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8, UInt16
@@ -29,17 +30,19 @@ def to_tensor(pixels: Opaque, *, device: torch.device, dtype: torch.dtype) -> Im
     Deep pixels stay in float32 whatever the model's type: half precision has 11 bits.
     """
     scale = 1.0 / np.iinfo(pixels.dtype).max
-    tensor = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None]
-    image = tensor.to(torch.float32).mul_(scale).contiguous()
+    tensor = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None].contiguous()  # few bytes are moved
+    image = tensor.to(torch.float32).mul_(scale)
     return image if pixels.dtype.itemsize > 1 else image.to(dtype)
 
 
 def to_pixels(frame: Float[Tensor, "_ H W"], *, deep: bool) -> Pixels:
     """One image in [0, 1] as pixels, rounded to the nearest value."""
     most = 65535 if deep else 255
-    scaled = frame.permute(1, 2, 0).to(torch.float32).mul(most).add_(0.5).clamp_(0, most)
+    scaled = frame.to(torch.float32).mul(most).add_(0.5).clamp_(0, most)
     rounded = scaled.to(torch.int32).to(torch.uint16) if deep else scaled.to(torch.uint8)
-    return rounded.cpu().contiguous().numpy()
+    if frame.device.type == "cpu":
+        return cv2.merge(list(rounded.numpy()))
+    return rounded.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
 def to_picture(pixels: Pixels) -> Picture:

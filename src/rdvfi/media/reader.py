@@ -112,6 +112,15 @@ class Source(ABC):
             since: From the last frame that is not later than this time on, in seconds; from the first if not given.
         """
 
+    @property
+    def seekable(self) -> bool:
+        """Whether frames from a time on are those that reading from the start gives, as far as can be seen by now."""
+        return False
+
+    def stamps(self) -> list[Stamp] | None:
+        """When all frames are shown, if that can be told without decoding; None if not, or if not `seekable`."""
+        return None
+
     def notes(self) -> list[str]:
         """What is to be told of the source, in sentences; after reading, what was met on the way as well."""
         return list(self.info.notes)

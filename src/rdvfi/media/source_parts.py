@@ -50,6 +50,19 @@ class Trimmed(Source):
         """See `Source.notes`."""
         return self._source.notes()
 
+    @property
+    def seekable(self) -> bool:
+        """See `Source.seekable`."""
+        return self._source.seekable
+
+    def stamps(self) -> list[Stamp] | None:
+        """See `Source.stamps`."""
+        known, end = self._source.stamps(), self._end
+        if known is None:
+            return None
+        inside = (stamp for stamp in known if stamp.time >= self._first and (end is None or stamp.time < end))
+        return [stamp._replace(time=stamp.time - self._moved) for stamp in inside]
+
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
         """See `Source.frames`; the last one is cut where the part ends."""
         held: SourceFrame | None = None

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from heapq import heappop, heappush
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -16,7 +17,7 @@ from rdvfi.media.deinterlace import Deinterlacing, Timed
 from rdvfi.media.orientation import Orientation
 from rdvfi.media.packets import Damage, Packets
 from rdvfi.media.pixels import Pixels
-from rdvfi.media.probe import Clock, Scan, decode, decoder_of, first_frames, open_video, scan, video_stream
+from rdvfi.media.probe import Clock, Scan, decode, decoder_of, first_frames, open_video, read_index, scan, video_stream
 from rdvfi.media.reader import ReadOptions, Source, SourceFrame, skip_before
 from rdvfi.media.timestamps import Stamp
 from rdvfi.media.video_track import describe_track, seen_through
@@ -110,7 +111,7 @@ class VideoSource(Source):
             yield from self._decoded(None)
             return
         begun = False
-        for frame in skip_before(self._decoded(since), since) if self._seekable else ():
+        for frame in skip_before(self._decoded(since), since) if self.seekable else ():
             if not begun and frame.stamp.time > since:
                 break  # the index led past it
             begun = True
@@ -119,13 +120,22 @@ class VideoSource(Source):
             yield from skip_before(self._decoded(None), since)
 
     @property
-    def _seekable(self) -> bool:
-        """Whether a time of the file leads to the frame that is shown then."""
-        return self._scan.clock is Clock.SHOWN and not self._damage and not self._interlaced and not self._jumps
+    def seekable(self) -> bool:
+        """See `Source.seekable`; deinterlacing looks at frames before."""
+        met = self._damage or self._resized or self._unseen or self._interlaced or self._deinterlacing.used
+        return not met and self._scan.clock is Clock.SHOWN and not self._jumps
+
+    def stamps(self) -> list[Stamp] | None:
+        """See `Source.stamps`."""
+        times = read_index(self._path).times if self.seekable else ()
+        if not times:
+            return None
+        shown = [time * self._scan.tick - self.info.offset for time in times]
+        return [Stamp(time, after - time) for time, after in pairwise([*shown, shown[-1] + self._scan.nominal])]
 
     def _decoded(self, since: Fraction | None) -> Iterator[SourceFrame]:
         """Frames from the first on, or from the keyframe before a time."""
-        found, held = Damage(), None
+        found, held = Damage() if since is None else self._damage, None
         converter = Converter(self.info.colour, deep=self.info.layout.deep, headroom=self.info.headroom)
         with open_video(self._path) as container, _reading(self._path):
             if since is not None:

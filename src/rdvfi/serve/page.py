@@ -98,8 +98,9 @@ def build_page(models: Models, limits: Limits, folder: Path) -> gr.Blocks:
             None, js="() => setTimeout(() => document.querySelector('#saved').click(), 50)"
         )
         clip = {"concurrency_limit": 1, "concurrency_id": "clip", "api_visibility": "private"}
-        start.click(on.interpolate, [session, model, multiplier, fps], [status, swipe, result], **clip,
-                    show_progress_on=status)  # fmt: skip
+        begun = start.click(on.begin, [session], None, queue=False, **quiet)
+        begun.then(on.interpolate, [session, model, multiplier, fps], [status, swipe, result], **clip,
+                   show_progress_on=status)  # fmt: skip
         stop.click(on.stop, [session], None, queue=False, **quiet)
     return page.queue(max_size=limits.waiting, default_concurrency_limit=2)
 
@@ -217,6 +218,10 @@ class Handlers:
         write_png(path, _pair(session).frame(time))
         return str(path)
 
+    def begin(self, session: Session) -> None:
+        """The work on the clip is asked for; it may have to wait for that of others, and be cancelled meanwhile."""
+        session.stopped.clear()
+
     @told
     def interpolate(
         self, session: Session, choice: str, multiplier: float, fps: str, progress: gr.Progress = _PROGRESS
@@ -224,7 +229,6 @@ class Handlers:
         """Make the clip smoother."""
         if session.clip is None:
             raise ValueError("there is no video here; drop one first")
-        session.stopped.clear()
         retiming = clip_job.choose_rate(multiplier, fps or "")
         model = self._models.get(choice)
 

@@ -5,6 +5,7 @@ the length of the clip. Source frames pass through untouched; they and the new f
 way into the encoder.
 """
 
+import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -13,7 +14,6 @@ from typing import Any
 
 import torch
 
-from rdvfi._inputs import check_count
 from rdvfi.geometry import MINIMUM_SIDE
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.letterbox import Letterbox
@@ -22,16 +22,16 @@ from rdvfi.media.reader import Source, SourceFrame
 from rdvfi.media.writer import Sink
 from rdvfi.types import Image
 from rdvfi.video.contact_sheet import ContactSheet
-from rdvfi.video.frames_between import Mask, Pairs
+from rdvfi.video.frames_between import Between, Mask, Pairs
 from rdvfi.video.job_report import PairReport, UncertainPair, VideoReport
 from rdvfi.video.pipeline import Prefetch
 from rdvfi.video.reel import ReelStep, played, stepwise
 from rdvfi.video.scene_changes import SceneChanges
 from rdvfi.video.segment_output import SegmentOutput
 from rdvfi.video.segment_store import SEGMENT_FRAMES, SegmentStore
-from rdvfi.video.segments import Segment, SegmentRecord, in_segments, settled, summed_up
+from rdvfi.video.segments import Part, Segment, SegmentRecord, in_segments, settled, summed_up
 from rdvfi.video.speed_curve import Ramped
-from rdvfi.video.timing import Moment, Retiming
+from rdvfi.video.timing import IntervalRetiming, Moment, Retiming
 
 Progress = Callable[[int, int], bool | None]
 """Called with the number of pairs of frames that are done and the number expected; False stops the work."""
@@ -53,6 +53,7 @@ class Engine:
         retiming: Where new frames are wanted.
         seed: Seed of the noise, the same for every pair.
         chunk: Timesteps drawn at once; None chooses by the frame size.
+        batch: Pairs that go through the model together, if they need new frames at the same times.
         sheet: Is shown every pair, if given.
         progress: Is told of every pair that is done; see `Progress`.
         scenes: What is shown between two frames of two scenes.
@@ -72,6 +73,7 @@ class Engine:
         *,
         seed: int = 0,
         chunk: int | None = None,
+        batch: int = 1,
         sheet: ContactSheet | None = None,
         progress: Progress | None = None,
         scenes: SceneChanges | None = None,
@@ -82,7 +84,6 @@ class Engine:
         mask: Mask = None,
         length: int = SEGMENT_FRAMES,
     ) -> None:
-        check_count("segment_frames", length)
         info = source.info
         if min(info.width, info.height) < MINIMUM_SIDE:
             raise ValueError(
@@ -96,9 +97,9 @@ class Engine:
         self._progress = progress
         self._max_gap = max_gap
         self._slow, self._loop, self._length = slow, loop, length
-        self._gaps = self._read = 0
-        self._done = self._steps_through = 0
-        self._second: tuple[SourceFrame, Image] | None = None
+        self._batch = 1 if isinstance(mask, str) or info.layout.alpha else batch
+        self._done = 0
+        self._second: tuple[SourceFrame | None, Image] | None = None
 
     @torch.inference_mode()
     def run(self, sink: Sink, store: SegmentStore | None = None, *, resume: bool = False) -> VideoReport:
@@ -124,16 +125,22 @@ class Engine:
             for segment in segments:
                 kept = output.reuse(segment.number)
                 records.append(self._passed(segment, kept) if kept is not None else self.make(segment, output))
-            if self._read < 2:
+            if sum(record.read for record in records) < 2:
                 raise ValueError(f"{self._source.info.name} holds a single frame; at least two are needed")
             output.finish()
-        return summed_up(records, self._source.info, self._read, time.perf_counter() - begun, self._notes())
+        seconds, gap = time.perf_counter() - begun, self._max_gap or Fraction(0)
+        return summed_up(records, self._source.info, seconds, max_gap=gap, notes=self._source.notes())
 
     def segments(self) -> Generator[Segment]:
         """The segments of the clip in order; each has to be walked through before the next one."""
-        with Prefetch(self._source.frames(), _QUEUE) as frames:
-            steps = settled(self._steps(self._counted(frames)), lasts=self._retiming.lasts)
+        with closing(self.steps()) as steps:
             yield from in_segments(steps, self._length)
+
+    def steps(self, entry: Part | None = None) -> Generator[ReelStep]:
+        """The steps of the clip, from the first of a segment on if one is given."""
+        source = self._source.frames() if entry is None else self._source.frames(entry.since)
+        with Prefetch(source, _QUEUE) as frames:
+            yield from settled(self._steps(iter(frames), entry), lasts=self._retiming.lasts)
 
     def _passed(self, segment: Segment, kept: Mapping[str, Any]) -> SegmentRecord:
         """Walk through a segment that is made already."""
@@ -152,39 +159,66 @@ class Engine:
         self._pairs.forget()
         record = SegmentRecord()
         output.begin()
-        for step in segment.steps:
-            for pixels, moment in self._shown(step, record):
+        for step, frames in self._frames(segment.steps, record):
+            for pixels, moment in frames:
                 output.put(pixels, moment)
                 record.frames += 1
+            record.read += 1 + len(step.interval.repeats)
+            record.gaps += step.gap
+            record.starts.append([step.interval.index, str(step.interval.start)])
             self._count(step)
+        record.notes = list(self._notes())
         output.end(segment.number, record.to_json(), keep=always or segment.number > 0 or not segment.last)
+        record.starts = []  # they are in the segment; a film has many
         return record
 
     def _count(self, step: ReelStep) -> None:
-        self._gaps += step.gap
-        self._steps_through += 1
-        self._read = max(self._read, self._steps_through)
         if step.last is not None:
             self._done += 1
             self._tell(self._done)
 
-    def _counted(self, frames: Iterable[SourceFrame]) -> Iterator[SourceFrame]:
-        for frame in frames:
-            self._read += not isinstance(self._retiming, Ramped)
-            yield frame
+    def _steps(self, frames: Iterable[SourceFrame], entry: Part | None) -> Iterator[ReelStep]:
+        rule = self._retiming
+        if isinstance(rule, IntervalRetiming):
+            first, origin = (0, None) if entry is None else (entry.first, entry.origin)
+            options = {"slow": self._slow, "max_gap": self._max_gap, "loop": self._loop}
+            return stepwise(frames, rule, **options, first=first, origin=origin)
+        assert isinstance(rule, Ramped)
+        since = self._source.frames if self._source.repeatable else None
+        return played(frames, rule, self._source.info, since, max_gap=self._max_gap)
 
-    def _steps(self, frames: Iterable[SourceFrame]) -> Iterator[ReelStep]:
-        if isinstance(self._retiming, Ramped):
-            since = self._source.frames if self._source.repeatable else None
-            return played(frames, self._retiming, self._source.info, since, max_gap=self._max_gap)
-        return stepwise(frames, self._retiming, slow=self._slow, max_gap=self._max_gap, loop=self._loop)
+    def _frames(
+        self, steps: Iterator[ReelStep], record: SegmentRecord
+    ) -> Iterator[tuple[ReelStep, Iterator[tuple[Pixels, Moment]]]]:
+        """Each step with its output frames, of which several steps may be made together."""
+        for group in _groups(steps, self._batch):
+            times = _new_times(group[0])
+            if not times:
+                yield group[0], ((group[0].first.pixels, moment) for moment in group[0].moments)
+                continue
+            for step, found in zip(group, self._between(group, times), strict=True):
+                yield step, self._shown(step, found, times, record)
 
-    def _shown(self, step: ReelStep, record: SegmentRecord) -> Iterator[tuple[Pixels, Moment]]:
-        """The output frames of a step."""
-        if step.last is None or step.gap:
-            yield from ((step.first.pixels, moment) for moment in step.moments)
-        else:
-            yield from self._between(step.first, step.last, step.moments, step.interval.index, record)
+    def _between(self, group: list[ReelStep], times: list[Fraction]) -> list[Between]:
+        """What the model makes for some steps that follow each other."""
+        images = [self._first(group[0].first), *(self._tensor(step.last) for step in group if step.last is not None)]
+        self._second = (group[-1].last, images[-1])
+        if len(group) > 1:
+            return self._pairs.together(images, [float(time) for time in times])
+        return [self._pairs.between(images[0], images[1], [float(time) for time in times])]
+
+    def _shown(
+        self, step: ReelStep, found: Between, times: list[Fraction], record: SegmentRecord
+    ) -> Iterator[tuple[Pixels, Moment]]:
+        """The output frames from the first frame of a step up to its last, without that itself."""
+        new = self._made(step, found, times, record)
+        shown, part = step.first.pixels, Fraction(0)
+        for moment in step.moments:
+            if not moment.new:
+                shown, part = step.first.pixels, Fraction(0)
+            elif moment.timestep != part:  # a curve of speed may stay at one for a while
+                shown, part = next(new), moment.timestep
+            yield shown, moment
 
     def _tell(self, done: int) -> None:
         """Tell the callback how far the work is."""
@@ -192,53 +226,30 @@ class Engine:
         if self._progress is not None and self._progress(done, expected) is False:
             raise Stopped(f"stopped after {done} pairs of frames")
 
-    def _between(
-        self,
-        first: SourceFrame,
-        last: SourceFrame,
-        moments: tuple[Moment, ...],
-        index: int,
-        record: SegmentRecord,
-    ) -> Iterator[tuple[Pixels, Moment]]:
-        """The output frames from ``first`` up to ``last``, without ``last`` itself."""
-        parts = list(dict.fromkeys(moment.timestep for moment in moments if moment.new))
-        new = self._made(first, last, parts, index, record) if parts else iter(())
-        shown, part = first.pixels, Fraction(0)
-        for moment in moments:
-            if not moment.new:
-                shown, part = first.pixels, Fraction(0)
-            elif moment.timestep != part:  # a curve of speed may stay at one for a while
-                shown, part = next(new), moment.timestep
-            yield shown, moment
-
-    def _made(
-        self, first: SourceFrame, last: SourceFrame, timesteps: list[Fraction], index: int, record: SegmentRecord
-    ) -> Iterator[Pixels]:
-        """New frames at some times between two source frames."""
-        img0 = self._second[1] if self._second is not None and self._second[0] is first else self._tensor(first)
-        img1 = self._tensor(last)
-        self._second = (last, img1)
-        times = [float(timestep) for timestep in timesteps]
-        found = self._pairs.between(img0, img1, times)
+    def _made(self, step: ReelStep, found: Between, times: list[Fraction], record: SegmentRecord) -> Iterator[Pixels]:
+        """The new frames of a step as pixels, told in the record."""
+        first, last = step.first, step.last
+        assert last is not None
+        index, span, reason = step.interval.index, (first.stamp.time, last.stamp.time), sys.intern(found.reason)
         record.confidences.append(found.confidence)
-        span = (first.stamp.time, last.stamp.time)
-        record.pairs.append(
-            PairReport(index, *span, len(timesteps), found.way, found.reason, found.confidence, found.content)
-        )
+        record.pairs.append(PairReport(index, *span, len(times), found.way, reason, found.confidence, found.content))
         if not found.same_scene:
-            pair = UncertainPair(index, first.stamp.time, last.stamp.time, found.confidence, found.reason)
-            record.uncertain.append(pair)
+            record.uncertain.append(UncertainPair(index, *span, found.confidence, reason))
         if self._sheet is not None:
             self._sheet.begin(first.pixels, last.pixels, trusted=found.same_scene)
         frames = found.frames
         if self._source.info.layout.alpha:
             cover0, cover1 = (self._image(coverage(frame.pixels)) for frame in (first, last))
-            frames = map(straight, frames, self._pairs.along(cover0, cover1, times))
-        for frame, timestep in zip(frames, timesteps, strict=True):
+            frames = map(straight, frames, self._pairs.along(cover0, cover1, [float(time) for time in times]))
+        for frame, timestep in zip(frames, times, strict=True):
             pixels = to_pixels(frame, deep=self._source.info.layout.deep)
             if self._sheet is not None:
                 self._sheet.add(pixels, float(timestep))
             yield pixels
+
+    def _first(self, frame: SourceFrame) -> Image:
+        """A frame that may have been the last one of the step before."""
+        return self._second[1] if self._second is not None and self._second[0] is frame else self._tensor(frame)
 
     def _tensor(self, frame: SourceFrame) -> Image:
         return self._image(composited(frame.pixels))
@@ -247,10 +258,7 @@ class Engine:
         return to_tensor(pixels, device=self._model.device, dtype=self._model.dtype)
 
     def _notes(self) -> Iterator[str]:
-        """What had to be done differently than asked."""
-        yield from self._source.notes()
-        if self._gaps:
-            yield f"{self._gaps} gaps of more than {float(self._max_gap or 0):g} s between frames are held, not filled"
+        """What is to be told of the model."""
         if apart := self._model.parts_trained_apart():
             yield (
                 f"{', '.join(apart)} learned in another model than the rest: measure before you "
@@ -258,3 +266,26 @@ class Engine:
             )
         if fewer := self._model.drawn_at_once:
             yield f"memory ran out on {self._model.device}: {fewer} frames were drawn at once from then on"
+
+
+def _new_times(step: ReelStep) -> list[Fraction]:
+    """Where new frames are wanted between the frames of a step."""
+    if step.last is None or step.gap:
+        return []
+    return list(dict.fromkeys(moment.timestep for moment in step.moments if moment.new))
+
+
+def _groups(steps: Iterable[ReelStep], most: int) -> Iterator[list[ReelStep]]:
+    """Steps that can be made together: each begins where the one before ends, and all want the same times."""
+    group: list[ReelStep] = []
+    for step in steps:
+        joins = group and step.first is group[-1].last and _new_times(step) == _new_times(group[0]) != []
+        if group and (len(group) == most or not joins):
+            yield group
+            group = []
+        group.append(step)
+        if most == 1:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -4,8 +4,10 @@ Each frame is the last one of a pair and then the first one of the next: what th
 is used twice. New frames are drawn a few timesteps at a time, so that memory holds few of them.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -101,11 +103,30 @@ class Pairs:
         )
         motion = motion if found is None else motion.with_static(found)
         self._previous = (last, motion)
-        one_scene = bool(motion.scene.same_scene[0])
-        frames = self._shown(first, last, motion, timesteps)
-        content = () if motion.content is None else motion.content.names()
+        return self._between(motion, 0, self._shown(first, last, motion, timesteps))
+
+    def together(self, images: Sequence[Image], timesteps: Sequence[float]) -> list[Between]:
+        """The frames at ``timesteps`` between each two neighbours of some frames, all made at once.
+
+        Raises:
+            MemoryError: If there is not enough memory.
+        """
+        self.forget()
+        first, last = torch.cat(list(images[:-1])), torch.cat(list(images[1:]))
+        motion = self._estimate(first, last)
+        drawn = list(self._drawn(first, last, motion, timesteps))
+        between = []
+        for k, pair in enumerate(pairwise(images)):
+            held = self._held(*pair, timesteps) if self._holds(motion, k) else None
+            between.append(self._between(motion, k, held or iter([frames[k] for frames in drawn])))
+        return between
+
+    def _between(self, motion: Motion, sample: int, frames: Iterator[Float[Tensor, "3 H W"]]) -> Between:
+        """What is told of a pair, and its frames."""
+        scene, content = motion.scene, () if motion.content is None else motion.content.names(sample)
+        one_scene = bool(scene.same_scene[sample])
         way = "interpolated" if one_scene else "held" if self._scenes.holds else "cross-faded"
-        return Between(frames, one_scene, float(motion.scene.confidence[0]), motion.scene.reason(), content, way)
+        return Between(frames, one_scene, float(scene.confidence[sample]), scene.reason(sample), content, way)
 
     def along(self, first: Image, last: Image, timesteps: Sequence[float]) -> Iterator[Float[Tensor, "3 H W"]]:
         """Other pictures of the two frames of the latest pair, moved as those are: their transparency."""
@@ -116,16 +137,23 @@ class Pairs:
         self, first: Image, last: Image, motion: Motion, timesteps: Sequence[float]
     ) -> Iterator[Float[Tensor, "3 H W"]]:
         """What is drawn, or held where there are two scenes."""
-        if not bool(motion.scene.same_scene[0]) and self._scenes.holds:
-            held = (first if self._scenes.holds_first(t) else last for t in timesteps)
-            return (frame[0] for frame in held)
-        return self._drawn(first, last, motion, timesteps)
+        if self._holds(motion, 0):
+            return self._held(first, last, timesteps)
+        return (frames[0] for frames in self._drawn(first, last, motion, timesteps))
+
+    def _holds(self, motion: Motion, sample: int) -> bool:
+        return self._scenes.holds and not bool(motion.scene.same_scene[sample])
+
+    def _held(self, first: Image, last: Image, timesteps: Sequence[float]) -> Iterator[Float[Tensor, "3 H W"]]:
+        return ((first if self._scenes.holds_first(t) else last)[0] for t in timesteps)
 
     def _estimate(self, first: Image, last: Image) -> Motion:
         inside = self._bars.inside
         after = self._previous[1] if self._previous is not None and self._previous[0] is first else None
+        static = None
         if self._static is not None:
             self._static = self._static.to(first.device)
+            static = inside(self._static.float().expand(len(first), -1, -1, -1)) > 0.5
         try:
             return self._model.estimate(
                 inside(first),
@@ -133,7 +161,7 @@ class Pairs:
                 seed=self._seed,
                 after=after,
                 scene_threshold=self._scenes.threshold,
-                static=None if self._static is None else inside(self._static.float()) > 0.5,
+                static=static,
             )
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -142,16 +170,17 @@ class Pairs:
 
     def _drawn(
         self, first: Image, last: Image, motion: Motion, timesteps: Sequence[float]
-    ) -> Iterator[Float[Tensor, "3 H W"]]:
+    ) -> Iterator[Float[Tensor, "b 3 H W"]]:
+        """The frames of all pairs of a batch, time after time."""
         at_most = self._chunk or max(1, _RENDER_BYTES // (4 * first.numel()))
         try:
             inside, times = self._bars.inside, iter(timesteps)
             for part in self._model.render_parts(inside(first), inside(last), motion, timesteps, at_most=at_most):
-                if not bool(torch.isfinite(part).all()):
+                if not math.isfinite(float(part.sum(dtype=torch.float32))):
                     raise ValueError("the model made frames that are no pictures (values that are not finite)")
-                for frame in part[0]:
+                for frames in part.unbind(1):
                     timestep = next(times)
-                    yield self._bars.around(frame, first, last, timestep) if self._bars else frame
+                    yield self._bars.around(frames, first, last, timestep) if self._bars else frames
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

@@ -16,7 +16,7 @@ from rdvfi.video.job_report import LowConfidenceWarning, VideoReport, check_repo
 from rdvfi.video.job_timing import Number, Speed
 from rdvfi.video.ready import DEFAULT_MODEL, ModelLike, ready_model
 from rdvfi.video.segment_store import SEGMENT_FRAMES
-from rdvfi.video.video_job import AROUND, PathLike, default_segments, output_of, read_job
+from rdvfi.video.video_job import AROUND, PathLike, default_segments, listed, output_of, read_job
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ def interpolate_video(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     chunk: int | None = None,
+    batch: int = 1,
     image_rate: SupportsFloat | None = None,
     codec: str | None = None,
     crf: int | None = None,
@@ -101,6 +102,9 @@ def interpolate_video(
         device: Where a named model runs; CUDA if there is a device, else the CPU.
         dtype: Type of a named model; float16 on CUDA, float32 elsewhere.
         chunk: Frames drawn at once; chosen by their size if not given.
+        batch: Pairs of frames that go through the model together, where they need new frames at the same times and
+            lie in one segment: more keep a GPU busy, and take more memory. Not with ``mask="auto"``, nor with
+            transparency, nor across a gap.
         image_rate: Images per second of an image source. If not given, what is made plays at 24
             frames per second.
         codec: ``h264``, ``hevc``, ``av1``, ``vp9``, ``prores``, ``ffv1`` (lossless) or another of
@@ -149,10 +153,10 @@ def interpolate_video(
         Stopped: If ``progress`` returned False. As after any error, nothing is left behind but finished
             segments, where these are kept; a note of the exception says so.
     """
-    given = {name: value for name, value in locals().items() if name not in AROUND}
+    given = listed({name: value for name, value in locals().items() if name not in AROUND})
     told = None if report is None else check_report(Path(report), overwrite=overwrite)
-    check_destination(output_of(source, destination, pipe_format), overwrite=overwrite)
-    job = read_job(**given)
+    check_destination(output_of(given["source"], destination, pipe_format), overwrite=overwrite)
+    job = read_job(given)
     beside = None if compare is None else check_compare(compare, job.target, steady=job.steady, overwrite=overwrite)
     ready = ready_model(model, device, dtype, allow_untrained=allow_untrained)
     place = segments or (default_segments(job.target) if resume else None)

@@ -85,5 +85,5 @@ def _weights(model: Interpolator) -> Iterator[bytes]:
 def _plain(value: Any) -> str:
     """A setting as text; a file that it names counts with its content."""
     if isinstance(value, str | os.PathLike) and (path := Path(value)).is_file():
-        return f"{path} ({_digest(_blocks(path))})"
+        return f"{path.name} ({_digest(_blocks(path))})"
     return str(value)

@@ -13,7 +13,7 @@ class LowConfidenceWarning(UserWarning):
     """Some pairs of frames have too little in common to be interpolated well."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class UncertainPair:
     """Two source frames between which the motion is not to be trusted."""
 
@@ -29,7 +29,7 @@ class UncertainPair:
     """Why they are taken for two scenes, in one line."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PairReport:
     """What was done between two source frames."""
 

@@ -1,30 +1,31 @@
 """`interpolate_many`: a plan of segments for many files, on this process, several devices or a cluster."""
 
+import hashlib
 import logging
-import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from rdvfi._inputs import check_count
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.clip import VIDEO_SUFFIXES
 from rdvfi.media.codecs import DEFAULT_CODEC
 from rdvfi.media.images import is_image
-from rdvfi.media.output import check_destination
-from rdvfi.video.dispatch import Dispatcher, Distributed
-from rdvfi.video.engine import Progress
+from rdvfi.video.dispatch import Dispatcher, JobState
+from rdvfi.video.distributed_job import DistributedJob, refuse_existing_url
+from rdvfi.video.engine import Progress, Stopped
 from rdvfi.video.job import interpolate_video
 from rdvfi.video.job_report import VideoReport
 from rdvfi.video.ready import DEFAULT_MODEL, ModelLike, ready_model
-from rdvfi.video.remote_files import fetched, is_url, uploaded
-from rdvfi.video.segment_store import SegmentStore, open_store
+from rdvfi.video.remote_files import fetched, is_complete, is_url, release, uploaded
 from rdvfi.video.segment_worker import WorkerModel
-from rdvfi.video.video_job import AROUND, VideoJob, default_segments, read_job
+from rdvfi.video.video_job import AROUND, default_segments, listed
 from rdvfi.video.workers import LocalWorkers, Workers
 
 _LOGGER = logging.getLogger(__name__)
@@ -37,6 +38,9 @@ _VIDEOS = VIDEO_SUFFIXES | {".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".f
 """Files that `jobs_below` takes for videos."""
 
 EXECUTORS = ("process", "devices", "ray")
+
+_FILES = ("destination", "mask", "speed")
+"""Options that may name files."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ def interpolate_many(
     segments: PathLike | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    done: Callable[[JobResult], None] | None = None,
     **options: Any,
 ) -> list[JobResult]:
     """Interpolate many videos. A job that fails does not stop the others.
@@ -85,29 +90,35 @@ def interpolate_many(
         threads: CPU threads of each worker.
         segments: A folder or URL in which finished segments are kept, each job in a folder of its own; beside
             the destinations if not given.
-        resume: Go on where an earlier run was interrupted. Destinations that are there already are done.
+        resume: Go on where an earlier run was interrupted. Destinations that are there already are done, unless
+            they are to be overwritten; an empty folder is none.
         progress: Called as ``progress(done, total)``: with numbers of pairs of the present job, or of segments
             of all jobs for the executors ``devices`` and ``ray``. Return False to stop.
+        done: Called with what became of a job, as soon as that is known.
         options: Of all jobs, as of `interpolate_video`.
 
     Returns:
         What became of each job, in order.
 
     Raises:
-        ValueError: If an option is none of `interpolate_video`, or does not fit.
-        ConnectionError: If the cluster cannot be reached, or no worker becomes ready.
+        ValueError: If an option is none of `interpolate_video`, or does not fit; or two jobs have one destination.
+        ConnectionError: If the cluster cannot be reached, or no worker gets a place there.
         ImportError: If Ray is needed and not installed.
     """
     if executor not in EXECUTORS:
         raise ValueError(f"executor is {executor!r}; it must be one of {', '.join(EXECUTORS)}")
+    for name, value in (("workers", workers), ("threads", threads)):
+        if value is not None:
+            check_count(name, value)
     asked = [_asked(job, options) for job in jobs]
+    _check_apart(asked)
+    run = _Run(asked, segments, resume=resume, progress=progress, done=done)
     if executor == "process":
-        ready = ready_model(model, device, dtype, allow_untrained=allow_untrained)
-        return [_alone(each, ready, segments, resume, progress) for each in asked]
+        return run.here(ready_model(model, device, dtype, allow_untrained=allow_untrained))
     kept = WorkerModel(model, device, dtype, allow_untrained, threads)
     pool = _workers(executor, kept, devices=devices, address=address, count=workers)
     try:
-        return _distributed(asked, pool, segments, resume=resume, progress=progress)
+        return run.by(pool)
     finally:
         pool.close()
 
@@ -129,7 +140,7 @@ def jobs_below(folder: Path, into: Path) -> list[Job]:
         inside = path.relative_to(folder)
         if any(part.startswith(".") for part in inside.parts) or path.absolute().is_relative_to(into.absolute()):
             continue
-        if path.is_dir() and any(is_image(file) and file.is_file() for file in path.iterdir()):
+        if path.is_dir() and _holds_frames(path):
             jobs.append((path, into / inside if inside.parts else into / folder.resolve().name))
         elif path.is_file() and path.suffix.lower() in _VIDEOS:
             kept = path.suffix.lower() in DEFAULT_CODEC
@@ -164,56 +175,38 @@ def _asked(job: Job, options: Mapping[str, Any]) -> dict[str, Any]:
     if missing := {"source", "destination"} - given.keys():
         raise ValueError(f"a job says no {' and no '.join(sorted(missing))}")
     defaults = {name: each.default for name, each in known.items() if name not in AROUND}
-    return {**defaults, **given}
+    return listed({**defaults, **given})
 
 
-def _alone(
-    given: dict[str, Any], model: Interpolator, segments: PathLike | None, resume: bool, progress: Progress | None
-) -> JobResult:
-    """One job in this process."""
-    try:
-        if resume and _exists(given["destination"]):
-            return _done(given)
-        _refuse_existing_url(given)
-        local = fetched(given)
-        place = _place(given, segments)
-        with uploaded(given["destination"]):
-            report = interpolate_video(**local, model=model, segments=place, resume=resume, progress=progress)
-    except (OSError, ValueError, LookupError, MemoryError, ImportError) as error:
-        return JobResult(given["source"], given["destination"], None, error)
-    return JobResult(given["source"], given["destination"], report, None)
+def _holds_frames(folder: Path) -> bool:
+    """Whether the images of a folder are frames: not a single one, nor some beside films, which are left out."""
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    images = [file for file in files if is_image(file) and file.suffix.lower() not in _VIDEOS]
+    films = len(files) > len(images) and any(file.suffix.lower() in _VIDEOS for file in files)
+    if images and (films or len(images) < 2):
+        beside = "beside films " if films else ""
+        _LOGGER.warning("%d images %sin %s are no frames, and are left out", len(images), beside, folder)
+        return False
+    return bool(images)
 
 
-def _refuse_existing_url(given: Mapping[str, Any]) -> None:
-    """A file of this host is looked at where it is opened; this is for the others."""
-    destination = given["destination"]
-    if is_url(destination) and not given["overwrite"] and _exists(destination):
-        raise FileExistsError(f"{destination} exists; pass overwrite=True to replace it, or choose another name")
-
-
-def _exists(destination: PathLike) -> bool:
-    if is_url(destination):
-        from fsspec.core import url_to_fs
-
-        files, path = url_to_fs(str(destination))
-        return bool(files.exists(path))
-    return Path(destination).exists()
-
-
-def _done(given: Mapping[str, Any]) -> JobResult:
-    _LOGGER.info("%s is there already", given["destination"])
-    return JobResult(given["source"], given["destination"], None, None)
+def _check_apart(asked: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse two jobs with one destination, of which the second would replace or lose the first."""
+    taken: dict[str, int] = {}
+    for number, given in enumerate(asked):
+        place = _whole(given["destination"])
+        if (other := taken.setdefault(place, number)) != number:
+            raise ValueError(f"jobs {other} and {number} have the same destination, {place}")
 
 
 def _place(given: Mapping[str, Any], segments: PathLike | None) -> str:
     """Where the segments of a job are kept."""
-    destination = str(given["destination"])
-    name = default_segments(Path(destination.rsplit("://", 1)[-1]))
-    if segments is None and is_url(destination):
-        return destination.rsplit("/", 1)[0] + "/" + name.name
+    destination = _whole(given["destination"])
+    name = default_segments(Path(destination.rsplit("://", 1)[-1])).name
     if segments is None:
-        return str(name.absolute())
-    return f"{str(segments).rstrip('/')}/{'_'.join(name.parts[-2:]).strip('./_')}"
+        return destination.rsplit("/", 1)[0] + "/" + name
+    digest = hashlib.blake2b(destination.encode(), digest_size=6).hexdigest()
+    return f"{str(segments).rstrip('/')}/{name.removesuffix('.segments').strip('.')}-{digest}.segments"
 
 
 def _workers(
@@ -229,79 +222,97 @@ def _workers(
     return LocalWorkers(model, chosen)
 
 
-def _distributed(
-    asked: list[dict[str, Any]],
-    pool: Workers,
-    segments: PathLike | None,
-    *,
-    resume: bool,
-    progress: Progress | None,
-) -> list[JobResult]:
-    """Segments of all jobs by workers, outputs by this process."""
-    results: list[JobResult | None] = [None] * len(asked)
-    planned: list[Distributed] = []
-    numbers: list[int] = []
-    for number, given in enumerate(asked):
-        if resume and _exists(given["destination"]):
-            results[number] = _done(given)
-            continue
-        try:
-            planned.append(_planned(len(planned), given, _place(given, segments), resume))
+class _Run:
+    """Many jobs that were asked for, and what became of each."""
+
+    def __init__(
+        self,
+        asked: Sequence[dict[str, Any]],
+        segments: PathLike | None,
+        *,
+        resume: bool,
+        progress: Progress | None,
+        done: Callable[[JobResult], None] | None,
+    ) -> None:
+        self._asked, self._segments, self._resume = asked, segments, resume
+        self._progress, self._done = progress, done
+        self._results: dict[int, JobResult] = {}
+
+    def here(self, model: Interpolator) -> list[JobResult]:
+        """One job after the other in this process."""
+        for number, given in enumerate(self._asked):
+            if self._is_done(given):
+                self._end(number)
+                continue
+            try:
+                report = self._alone(given, model)
+            except Stopped:
+                raise
+            except Exception as error:
+                self._end(number, error=error)
+            except BaseException as error:
+                if not getattr(error, "__notes__", None):
+                    error.add_note(f"{len(self._results)} of {len(self._asked)} outputs are complete")
+                raise
+            else:
+                self._end(number, report)
+        return self._ordered()
+
+    def by(self, pool: Workers) -> list[JobResult]:
+        """Segments of all jobs by workers, outputs by this process."""
+        states: list[JobState] = []
+        numbers: list[int] = []
+        for number, given in enumerate(self._asked):
+            if self._is_done(given):
+                self._end(number)
+                continue
+            place = _place(given, self._segments)
+            begin = partial(DistributedJob, given, place, resume=self._resume)
+            states.append(JobState(len(states), _portable(given), place, begin))
             numbers.append(number)
-        except (OSError, ValueError, LookupError) as error:
-            results[number] = JobResult(given["source"], given["destination"], None, error)
-    if planned:
-        Dispatcher(planned, pool, progress).run()
-    for number, job in zip(numbers, planned, strict=True):
-        results[number] = JobResult(asked[number]["source"], asked[number]["destination"], job.result, job.error)
-    return [result for result in results if result is not None]
+
+        def ended(state: JobState) -> None:
+            self._end(numbers[state.index], state.result, state.error)
+
+        if states:
+            Dispatcher(states, pool, self._progress, ended).run()
+        return self._ordered()
+
+    def _is_done(self, given: Mapping[str, Any]) -> bool:
+        return self._resume and not given["overwrite"] and is_complete(given["destination"])
+
+    def _alone(self, given: dict[str, Any], model: Interpolator) -> VideoReport:
+        refuse_existing_url(given)
+        place = None if str(given["destination"]) == "-" else _place(given, self._segments)
+        local = fetched(given)
+        try:
+            with uploaded(given["destination"]):
+                return interpolate_video(
+                    **local, model=model, segments=place, resume=self._resume, progress=self._progress
+                )
+        finally:
+            release(given)
+
+    def _end(self, number: int, report: VideoReport | None = None, error: Exception | None = None) -> None:
+        given = self._asked[number]
+        self._results[number] = JobResult(given["source"], given["destination"], report, error)
+        if self._done is not None:
+            self._done(self._results[number])
+
+    def _ordered(self) -> list[JobResult]:
+        return [self._results[number] for number in range(len(self._asked))]
 
 
-def _planned(index: int, given: dict[str, Any], place: str, resume: bool) -> Distributed:
-    """A job that was checked, and what happens before its first segment and after its last one."""
-    if given["contact_sheet"] is not None:
-        raise ValueError("contact_sheet needs all pairs in one place; leave it out, or use the executor process")
-    if "-" in (str(given["source"]), str(given["destination"])):
-        raise ValueError("pipes, as - is one, need the executor process")
-    _refuse_existing_url(given)
-    local = fetched(given)
-    check_destination(Path(local["destination"]), overwrite=given["overwrite"])
-    job = read_job(**local)
-    store: list[SegmentStore] = []
-
-    def prepare(identity: dict[str, str]) -> frozenset[int]:
-        store.append(open_store(place, lambda: identity, job.target.absolute().parent))
-        if resume:
-            store[0].check()
-        else:
-            store[0].remove()
-        store[0].claim()
-        return frozenset(number for number in store[0].finished() if store[0].record(number) is not None)
-
-    def write(count: int) -> VideoReport:
-        with uploaded(given["destination"]):
-            return job.put_together(store[0], count)
-
-    return Distributed(index, _portable(given), place, _expected(job), prepare, write, str(given["destination"]))
+def _whole(path: Any) -> str:
+    """A path that means the same on another machine."""
+    return str(path) if is_url(path) or str(path) == "-" else str(Path(path).absolute())
 
 
 def _portable(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments that mean the same on another machine: of files, whole paths."""
-
-    def whole(path: Any) -> Any:
-        return path if is_url(path) or path is None else str(Path(path).absolute())
-
+    """Arguments that mean the same on another machine."""
     source = given["source"]
     many = not isinstance(source, str | os.PathLike)
-    return {
-        **given,
-        "source": [whole(each) for each in source] if many else whole(source),
-        "destination": whole(given["destination"]),
-    }
-
-
-def _expected(job: VideoJob) -> int:
-    """About how many segments it has."""
-    slow = job.timing.slow
-    frames = job.retiming.count(job.info.frames, job.info.span * slow, job.info.tick * slow)
-    return max(1, math.ceil(frames / (job.given["segment_frames"] + 1)))
+    named = {name: _whole(given[name]) for name in _FILES if isinstance(given[name], str | os.PathLike)}
+    if given["mask"] == "auto":
+        del named["mask"]
+    return {**given, **named, "source": [_whole(each) for each in source] if many else _whole(source)}

@@ -6,12 +6,13 @@ done again when an actor or its node dies, and how many tasks are under way is d
 """
 
 import socket
+import time
 from collections import deque
 from contextlib import suppress
 from typing import Any, cast
 
 from rdvfi.video.segment_worker import SegmentWorker, WorkerModel
-from rdvfi.video.workers import Event, Workers
+from rdvfi.video.workers import Event, Workers, portable
 
 _CONNECT = 5.0
 """Seconds until a cluster that does not answer counts as unreachable."""
@@ -47,6 +48,7 @@ class RayWorkers(Workers):
         self._actors: dict[int, Any] = {}
         self._pending: dict[int, deque[Any]] = {}
         self._starting: dict[Any, int] = {}
+        self._loading: dict[Any, int] = {}
 
     def start(self, worker: int) -> None:
         """See `Workers.start`."""
@@ -55,40 +57,52 @@ class RayWorkers(Workers):
         self._actors[worker], self._pending[worker] = actor, deque()
         self._starting[actor.__ray_ready__.remote()] = worker
 
-    def submit(self, worker: int, method: str, argument: Any) -> None:
+    @property
+    def placed(self) -> bool:
+        """See `Workers.placed`: an actor waits for its place as long as no node has room."""
+        return len(self._starting) < len(self._actors)
+
+    def submit(self, worker: int, method: str, *arguments: Any) -> None:
         """See `Workers.submit`."""
-        self._pending[worker].append(getattr(self._actors[worker], method).remote(argument))
+        self._pending[worker].append(getattr(self._actors[worker], method).remote(*arguments))
 
     def wait(self, seconds: float) -> list[Event]:
         """See `Workers.wait`."""
         waiting = {queue[0]: worker for worker, queue in self._pending.items() if queue}
-        refs = [*self._starting, *waiting]
+        refs = {**self._starting, **self._loading, **waiting}
         if not refs:
+            time.sleep(seconds)
             return []
-        ready, _ = self._ray.wait(refs, num_returns=1, timeout=seconds)
-        return [self._event(ref, waiting) for ref in ready]
+        ready, _ = self._ray.wait(list(refs), num_returns=1, timeout=seconds)
+        return [event for ref in ready for event in self._events(ref, refs[ref])]
 
-    def _event(self, ref: Any, waiting: dict[Any, int]) -> Event:
-        errors = self._ray.exceptions
-        begins = ref in self._starting
-        worker = self._starting.pop(ref) if begins else waiting[ref]
+    def _events(self, ref: Any, worker: int) -> list[Event]:
+        starts, loads = self._starting.pop(ref, None), self._loading.pop(ref, None)
+        begins = starts is not None or loads is not None
         if not begins:
             self._pending[worker].popleft()
+        errors = self._ray.exceptions
         try:
             made = self._ray.get(ref)
         except (errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError) as error:
             self._forget(worker)
-            cause = getattr(error, "cause", None) or error
-            return Event(
-                worker, died=" ".join(str(error).split())[-300:], error=None if begins is False else _own(cause)
-            )
+            return [Event(worker, died=" ".join(str(error).split())[-300:])]
         except errors.RayTaskError as error:
-            return Event(worker, error=_own(error) or error)
-        return Event(worker, ready=True) if begins else Event(worker, made=made)
+            own = portable(getattr(error, "cause", None) or error)
+            if not begins:
+                return [Event(worker, error=own)]
+            self._forget(worker)
+            return [Event(worker, died="it could not start", error=own)]
+        if starts is not None:
+            self._loading[self._actors[worker].load.remote()] = worker
+            return []
+        return [Event(worker, ready=True) if begins else Event(worker, made=made)]
 
     def _forget(self, worker: int) -> None:
         self._pending[worker].clear()
-        self._starting = {ref: each for ref, each in self._starting.items() if each != worker}
+        for refs in (self._starting, self._loading):
+            for ref in [ref for ref, each in refs.items() if each == worker]:
+                del refs[ref]
         with suppress(Exception):
             self._ray.kill(self._actors.pop(worker))
 
@@ -100,13 +114,6 @@ class RayWorkers(Workers):
         self._actors = {}
         if self._own:
             self._ray.shutdown()
-
-
-def _own(error: Any) -> Exception | None:
-    """The exception of ours inside one of Ray."""
-    own = getattr(error, "cause", None)
-    own = getattr(own, "cause", own)
-    return own if isinstance(own, OSError | ValueError | MemoryError | ImportError | LookupError) else None
 
 
 def _connect(ray: Any, address: str | None) -> None:

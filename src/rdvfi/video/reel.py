@@ -15,7 +15,7 @@ from typing import NamedTuple
 from rdvfi.media.reader import SourceFrame, SourceInfo
 from rdvfi.media.timestamps import Moment, Stamp
 from rdvfi.video.speed_curve import Ramped
-from rdvfi.video.timing import Interval, Retiming, schedule
+from rdvfi.video.timing import Interval, IntervalRetiming, schedule
 
 _WINDOW_BYTES = 2**28
 """Frames that are held while a curve runs backwards: about this many bytes."""
@@ -37,11 +37,13 @@ class ReelStep:
 
 def stepwise(
     frames: Iterable[SourceFrame],
-    retiming: Retiming,
+    retiming: IntervalRetiming,
     *,
     slow: Fraction = Fraction(1),
     max_gap: Fraction | None = None,
     loop: bool = False,
+    first: int = 0,
+    origin: Fraction | None = None,
 ) -> Iterator[ReelStep]:
     """The steps of a stream, each as soon as its second frame is read.
 
@@ -51,6 +53,8 @@ def stepwise(
         slow: Times are this much longer in the output.
         max_gap: Seconds of the source between two frames from which on the first is held.
         loop: The last frame is the first one, shown again.
+        first: Number of the first frame that is given.
+        origin: When frame 0 is shown in the output; needed unless it is the first.
     """
     held: deque[SourceFrame] = deque()
 
@@ -61,10 +65,10 @@ def stepwise(
             yield frame.stamp if slow == 1 else frame.stamp.slowed(slow)
 
     longest = None if max_gap is None else max_gap * slow
-    for interval, moments in schedule(stamps(), retiming, max_gap=longest, loop=loop):
-        first = held.popleft()
+    for interval, moments in schedule(stamps(), retiming, max_gap=longest, loop=loop, first=first, origin=origin):
+        begin = held.popleft()
         gap = longest is not None and not interval.last and interval.end - interval.start > longest
-        yield ReelStep(first, held[0] if held else None, interval, tuple(moments), gap)
+        yield ReelStep(begin, held[0] if held else None, interval, tuple(moments), gap)
 
 
 def played(

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rdvfi.media.leftovers import remove
+
 
 def is_url(place: Any) -> bool:
     """Whether it names something that fsspec finds, and not a file of this machine."""
@@ -23,26 +25,32 @@ def _folder() -> Path:
     return folder
 
 
+_COPIES: dict[str, tuple[Path, int]] = {}
+"""Sources that are copied, by URL, and how many use them."""
+
+
 @cache
 def _local(url: str) -> Path:
     """Where the output of a URL is written first."""
     return Path(tempfile.mkdtemp(dir=_folder())) / url.rstrip("/").rsplit("/", 1)[-1]
 
 
-@cache
 def _copied(url: str) -> Path:
     from fsspec.core import url_to_fs
 
-    files, path = url_to_fs(url)
-    if not files.exists(path):
-        raise FileNotFoundError(f"{url} does not exist")
-    place = _local(f"source {url}")
-    files.get(path, str(place), recursive=files.isdir(path))
+    place, users = _COPIES.get(url, (None, 0))
+    if place is None:
+        files, path = url_to_fs(url)
+        if not files.exists(path):
+            raise FileNotFoundError(f"{url} does not exist")
+        place = Path(tempfile.mkdtemp(dir=_folder())) / url.rstrip("/").rsplit("/", 1)[-1]
+        files.get(path, str(place), recursive=files.isdir(path))
+    _COPIES[url] = place, users + 1
     return place
 
 
 def fetched(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a job with local files in place of URLs; each is copied once in a process.
+    """Arguments of a job with local files in place of URLs; each is copied once, until all users `release` it.
 
     Raises:
         FileNotFoundError: If there is nothing at a URL.
@@ -57,6 +65,19 @@ def fetched(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**given, "source": source, "destination": destination}
 
 
+def release(given: Mapping[str, Any]) -> None:
+    """A job needs the copies of its sources no more; the last one to say so has them removed."""
+    source = given["source"]
+    for url in source if isinstance(source, list | tuple) else [source]:
+        if not is_url(url) or url not in _COPIES:
+            continue
+        place, users = _COPIES.pop(url)
+        if users > 1:
+            _COPIES[url] = place, users - 1
+        else:
+            remove(place)
+
+
 @contextmanager
 def uploaded(destination: Any) -> Iterator[None]:
     """After the block, what it wrote for a URL is copied there; it appears when it is complete."""
@@ -67,4 +88,15 @@ def uploaded(destination: Any) -> Iterator[None]:
         local = _local(destination)
         files, path = url_to_fs(destination)
         files.put(str(local), path, recursive=local.is_dir())
-        shutil.rmtree(local) if local.is_dir() else local.unlink()
+        remove(local)
+
+
+def is_complete(destination: Any) -> bool:
+    """Whether the output of a job is there: a file, or a folder with something in it."""
+    if is_url(destination):
+        from fsspec.core import url_to_fs
+
+        files, path = url_to_fs(destination)
+        return bool(files.exists(path)) and not (files.isdir(path) and not files.ls(path))
+    place = Path(destination)
+    return any(place.glob("frame_*.png")) if place.is_dir() else place.exists()

@@ -62,6 +62,8 @@ _LEAST = 3.0
 LONGEST = 4
 """Showings of one picture, by default, up to which they are repeats."""
 _MOST = 1000
+_CYCLE, _CYCLES, _ALWAYS = 5, 4, 0.8
+"""Frames of a cycle of telecine, cycles that are needed to tell, and the share of them that has to agree."""
 
 
 def brightness(pixels: Pixels) -> Float[np.ndarray, "h w"]:
@@ -112,6 +114,17 @@ def find_repeats(changes: Sequence[float], longest: int = LONGEST) -> list[bool]
     return found.tolist()
 
 
+def is_telecine(repeated: Sequence[bool]) -> bool:
+    """Whether frames repeat as where 24 pictures a second are shown as 30 or 60 frames: in cycles of five.
+
+    In each cycle the same one is a repeat, or the same three; four cycles are needed to tell.
+    """
+    cycles = np.array(repeated[: len(repeated) // _CYCLE * _CYCLE], bool).reshape(-1, _CYCLE)
+    shares = cycles.mean(0) if len(cycles) >= _CYCLES else np.full(_CYCLE, 0.5)
+    always, never = shares > _ALWAYS, shares < 1 - _ALWAYS
+    return int(always.sum()) in (1, 3) and bool((always | never).all())
+
+
 def _divided(values: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
     """Otsu's threshold, how far apart the two clusters are in spreads, and the mean of the upper one."""
     x, n = np.sort(values), len(values)
@@ -157,8 +170,23 @@ class Deduplicated(Source):
         self.repeats = frozenset(time for time, again in zip(times, repeated, strict=False) if again)
         """When pictures are shown once more, in seconds."""
         found = f"{len(self.repeats)} of {len(times)} frames repeat the one before: new frames take their places"
-        notes = (*source.info.notes, found if self.repeats else "no frame repeats the one before")
-        self.info = replace(source.info, notes=notes)
+        notes = [*source.info.notes, found if self.repeats else "no frame repeats the one before"]
+        if is_telecine(repeated):
+            notes.append(
+                f"the repeats of {source.info.name} are those of telecine: its pictures keep the uneven times at which "
+                "they are shown; for even motion take the repeats out first, with FFmpeg's filter decimate"
+            )
+        self.info = replace(source.info, notes=tuple(notes))
+
+    @property
+    def seekable(self) -> bool:
+        """See `Source.seekable`."""
+        return self._source.seekable
+
+    def stamps(self) -> list[Stamp] | None:
+        """See `Source.stamps`; what is repeated is marked."""
+        known = self._source.stamps()
+        return known and [stamp._replace(repeat=stamp.time in self.repeats) for stamp in known]
 
     def notes(self) -> list[str]:
         """See `Source.notes`."""

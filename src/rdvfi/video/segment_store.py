@@ -22,6 +22,7 @@ it is used; a damaged one counts as missing and is made again. So nothing has to
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import zipfile
@@ -32,6 +33,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rdvfi.media.leftovers import create_hidden, lock, remove_leftovers
+
 _LOGGER = logging.getLogger(__name__)
 
 SEGMENT_FRAMES = 240
@@ -40,6 +43,8 @@ SEGMENT_FRAMES = 240
 _JOB = "job.json"
 _RECORD = "record.json"
 _SUFFIX = ".segment"
+_OWN = re.compile(r"job\.json|\d+\.segment|\.(job|\d+)\.rdvfi-\d+-\w+\.part(\.\w+)?")
+"""Files of a place that a store wrote there."""
 
 
 class OtherJob(ValueError):
@@ -47,15 +52,16 @@ class OtherJob(ValueError):
 
 
 class SegmentFile:
-    """A segment that is being written.
+    """A segment that is being written, in a hidden file that is locked meanwhile.
 
     Args:
-        path: Where; it is complete after `close`.
+        spool: The folder of that file.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._zip = zipfile.ZipFile(path, "w", allowZip64=True)
+    def __init__(self, spool: Path) -> None:
+        self.path = create_hidden(spool / "segment", folder=False)
+        self._lock = lock(self.path)
+        self._zip = zipfile.ZipFile(self.path, "w", allowZip64=True)
         self._count = 0
 
     def add(self, piece: bytes) -> None:
@@ -73,15 +79,17 @@ class SegmentFile:
         with suppress(OSError, ValueError):
             self._zip.close()
         self.path.unlink(missing_ok=True)
+        self.release()
+
+    def release(self) -> None:
+        """It is in its place, or gone: give up the lock."""
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = None
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
     return zipfile.ZipInfo(name)  # with one date for all: equal segments are equal files
-
-
-def _is_own(name: str) -> bool:
-    """Whether a file of a place is one that a store wrote there."""
-    return name == _JOB or name.endswith(_SUFFIX) or (name.startswith(".") and name.endswith(".part"))
 
 
 class SegmentStore(ABC):
@@ -98,6 +106,7 @@ class SegmentStore(ABC):
     def __init__(self, job: Callable[[], Mapping[str, str]], spool: Path) -> None:
         self._tell_job, self._spool = job, spool
         self._claimed = self._lost = False
+        remove_leftovers(spool)
 
     @cached_property
     def _job(self) -> dict[str, str]:
@@ -105,9 +114,7 @@ class SegmentStore(ABC):
 
     def create(self) -> SegmentFile:
         """A new segment, to be given to `publish`."""
-        handle, name = tempfile.mkstemp(prefix=f".segment.rdvfi-{os.getpid()}-", suffix=".part", dir=self._spool)
-        os.close(handle)
-        return SegmentFile(Path(name))
+        return SegmentFile(self._spool)
 
     def publish(self, number: int, file: SegmentFile) -> None:
         """Have a complete segment appear under its number; one that is there already is the same."""
@@ -117,6 +124,7 @@ class SegmentStore(ABC):
             return
         self.claim()
         self._move(file.path, f"{number:06d}{_SUFFIX}")
+        file.release()
 
     def finished(self) -> frozenset[int]:
         """Numbers of the segments that are there."""
@@ -219,7 +227,7 @@ class FolderStore(SegmentStore):
 
     def remove(self) -> None:
         """See `SegmentStore.remove`. What else is in the folder stays, and then the folder too."""
-        for name in filter(_is_own, self._names()):
+        for name in filter(_OWN.fullmatch, self._names()):
             (self._folder / name).unlink(missing_ok=True)
         with suppress(OSError):
             self._folder.rmdir()
@@ -233,7 +241,7 @@ class FolderStore(SegmentStore):
         if path.stat().st_dev == self._folder.stat().st_dev:
             os.replace(path, self._folder / name)
             return
-        beside = self._folder / f".{name}.{os.getpid()}.part"
+        beside = create_hidden(self._folder / name, folder=False)
         shutil.copyfile(path, beside)
         os.replace(beside, self._folder / name)
         path.unlink()
@@ -249,8 +257,8 @@ class FolderStore(SegmentStore):
         return None
 
     def _write_job(self, text: str) -> None:
-        self._folder.mkdir(exist_ok=True)
-        beside = self._folder / f".{_JOB}.{os.getpid()}.part"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        beside = create_hidden(self._folder / _JOB, folder=False)
         beside.write_text(text)
         os.replace(beside, self._folder / _JOB)
 
@@ -274,7 +282,7 @@ class ObjectStore(SegmentStore):
 
     def remove(self) -> None:
         """See `SegmentStore.remove`. What else is there stays."""
-        for name in filter(_is_own, self._names()):
+        for name in filter(_OWN.fullmatch, self._names()):
             with suppress(FileNotFoundError):
                 self._files.rm_file(f"{self._root}/{name}")
 

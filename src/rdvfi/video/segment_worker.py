@@ -1,7 +1,7 @@
 """A worker: keeps a model and its place in a file, and makes segments that it is asked for."""
 
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,18 @@ from typing import Any
 import torch
 
 from rdvfi.interpolator import Interpolator
+from rdvfi.media.leftovers import remove_leftovers
 from rdvfi.video.engine import Engine
 from rdvfi.video.ready import ModelLike, ready_model
-from rdvfi.video.remote_files import fetched
+from rdvfi.video.reel import ReelStep
+from rdvfi.video.remote_files import fetched, release
 from rdvfi.video.segment_output import SegmentOutput
 from rdvfi.video.segment_store import open_store
-from rdvfi.video.segments import Segment
+from rdvfi.video.segments import Part, Segment
 from rdvfi.video.video_job import VideoJob, read_job
+
+_NEAR = 250
+"""Frames that are decoded and passed over, rather than to enter the file anew at a key frame before."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +34,24 @@ class Task:
     identity: dict[str, str]
     place: str
     """Of the segments."""
+    part: Part | None
+    """What it consists of, if that is known; else the file is read from its beginning."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """A segment is in the store."""
+    """What came of a task."""
 
-    job: int
-    number: int
-    count: int | None
+    kept: bool = True
+    """Whether the segment is in the store; if not, the file cannot be entered anywhere, or has fewer segments."""
+    count: int | None = None
     """How many segments the job has, if that is known now."""
+    notes: tuple[str, ...] = ()
+    """Of the source, as far as it was read."""
+
+
+class Unplanned(Exception):
+    """The frames that were read are not those of the plan."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,12 @@ class WorkerModel:
     threads: int | None = None
     """CPU threads of a worker."""
 
+    def ready(self) -> Interpolator:
+        """The model in its place; one that was given built, and not by name, is moved there."""
+        if not isinstance(self.model, Interpolator):
+            return ready_model(self.model, self.device, self.dtype, allow_untrained=self.allow_untrained)
+        return ready_model(self.model, None, None, allow_untrained=self.allow_untrained).to(self.device, self.dtype)
+
 
 class SegmentWorker:
     """Makes segments.
@@ -61,52 +80,83 @@ class SegmentWorker:
     """
 
     def __init__(self, model: WorkerModel) -> None:
-        if model.threads is not None:
-            torch.set_num_threads(model.threads)
-        self._model = _ready(model)
-        self._job: tuple[int, VideoJob] | None = None
-        self._engine: Engine | None = None
+        self._given, self._model = model, None
+        self._task: Task | None = None
+        self._local: dict[int, dict[str, Any]] = {}
+        self._opened: tuple[VideoJob, Engine] | None = None
+        self._steps: Generator[ReelStep] | None = None
         self._segments: Generator[Segment] | None = None
         self._next = 0
 
-    def identity(self, given: Mapping[str, Any]) -> dict[str, str]:
+    def load(self) -> None:
+        """Load the model, which may take minutes."""
+        if self._given.threads is not None:
+            torch.set_num_threads(self._given.threads)
+        remove_leftovers(Path(tempfile.gettempdir()))  # of workers that were killed
+        self._model = self._given.ready()
+
+    def identity(self, job: int, given: Mapping[str, Any]) -> dict[str, str]:
         """What a job is; see `rdvfi.video.job_identity`."""
-        return read_job(**fetched(given)).identity(self._model)
+        assert self._model is not None
+        return self._read(job, given).identity(self._model)
 
     @torch.inference_mode()
     def make(self, task: Task) -> Made:
         """Make a segment, and have it appear in the store.
 
-        Whoever makes segments in rising order reads the file once; to go back starts at its beginning.
+        Whoever makes segments in rising order goes on in the file. To go back, or far ahead, enters it anew: at a
+        key frame where the task says which frames it needs, else at its beginning.
         """
-        job = self._opened(task)
+        job, engine = self._open(task)
         store = open_store(task.place, lambda: task.identity, Path(tempfile.gettempdir()))
-        segment = self._walk_to(task.number)
-        if segment is None or self._engine is None:
-            return Made(task.job, task.number, self._next)
-        with SegmentOutput(job.encoders(), store=store) as output:
-            self._engine.make(segment, output, always=True)
-            output.finish()
-        return Made(task.job, task.number, task.number + 1 if segment.last else None)
+        segment = self._walk_to(task.number) if task.part is None else self._enter(task.part)
+        if segment is None:
+            return Made(kept=False, count=self._next, notes=tuple(job.source.notes()))
+        try:
+            with SegmentOutput(job.encoders(), store=store) as output:
+                engine.make(segment, output, always=True)
+                if task.part is not None and not job.source.seekable:
+                    raise Unplanned
+                output.finish()
+        except BaseException as error:  # where it stands in the file is not known any more
+            self.close()
+            if isinstance(error, Unplanned):
+                return Made(kept=False)
+            raise
+        count = task.number + 1 if segment.last else None
+        return Made(count=count, notes=tuple(job.source.notes()) if task.part is not None or segment.last else ())
 
     def close(self) -> None:
         """Release the file."""
-        if self._segments is not None:
-            self._segments.close()
-        self._segments = self._job = None
+        for each in (self._steps, self._segments):
+            if each is not None:
+                each.close()
+        self._steps = self._segments = self._opened = self._task = None
 
-    def _opened(self, task: Task) -> VideoJob:
-        if self._job is None or self._job[0] != task.job or task.number < self._next:
+    def _open(self, task: Task) -> tuple[VideoJob, Engine]:
+        assert self._model is not None
+        before = self._task
+        again = before is not None and (before.job, before.part is None) == (task.job, task.part is None)
+        if self._opened is None or not again or (task.part is None and task.number < self._next):
             self.close()
-            job = read_job(**fetched(task.given))
-            self._job, self._next = (task.job, job), 0
-            self._engine = job.engine(self._model)
-            self._segments = self._engine.segments()
-        return self._job[1]
+            job = self._read(task.job, task.given)
+            self._opened, self._next = (job, job.engine(self._model)), 0
+        self._task = task
+        return self._opened
+
+    def _read(self, number: int, given: Mapping[str, Any]) -> VideoJob:
+        """A job, with copies of its sources where these are URLs; those of other jobs go."""
+        for other in [each for each in self._local if each != number]:
+            release(self._local.pop(other))
+        if number not in self._local:
+            local, self._local[number] = fetched(given), dict(given)
+            self._arguments = local
+        return read_job(self._arguments)
 
     def _walk_to(self, number: int) -> Segment | None:
         """The segment of this number; None if the job has fewer."""
-        assert self._segments is not None
+        assert self._opened is not None
+        self._segments = self._segments or self._opened[1].segments()
         for segment in self._segments:
             self._next += 1
             if segment.number == number:
@@ -115,9 +165,31 @@ class SegmentWorker:
                 pass
         return None
 
+    def _enter(self, part: Part) -> Segment:
+        assert self._opened is not None
+        if self._steps is None or not self._next <= part.first <= self._next + _NEAR:
+            if self._steps is not None:
+                self._steps.close()
+            self._steps = self._opened[1].steps(part)
+        self._next = part.first
+        return Segment(part.number, self._taken(self._steps, part), part.last)
 
-def _ready(model: WorkerModel) -> Interpolator:
-    """The model in its place; one that was given built, and not by name, is moved there."""
-    if not isinstance(model.model, Interpolator):
-        return ready_model(model.model, model.device, model.dtype, allow_untrained=model.allow_untrained)
-    return ready_model(model.model, None, None, allow_untrained=model.allow_untrained).to(model.device, model.dtype)
+    def _taken(self, steps: Iterator[ReelStep], part: Part) -> Iterator[ReelStep]:
+        """The steps of a part.
+
+        Raises:
+            Unplanned: If these are not there.
+        """
+        due = {index: (start, end) for index, start, end in part.spans}
+        for step in steps:
+            index, start, end, last, _ = step.interval
+            if index not in due:
+                continue
+            as_planned = due.pop(index)
+            if as_planned != (start, as_planned[1] if last else end) or last != (part.last and not due):
+                raise Unplanned
+            self._next = max(self._next, index + 1)
+            yield step
+            if not due:
+                return
+        raise Unplanned

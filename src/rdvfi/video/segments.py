@@ -1,13 +1,22 @@
-"""The segments of a clip: runs of pairs of source frames, told apart by the times of frames alone."""
+"""The segments of a clip: runs of pairs of source frames, told apart by the times of frames alone.
+
+Where these times are known without decoding, so are the segments (`planned`), and each can be made by
+reading from a key frame before it on. Whether the frames that are read are those of the plan is looked at
+while it is made.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-from rdvfi.media.reader import SourceInfo
+import numpy as np
+
+from rdvfi.media.reader import SourceFrame, SourceInfo
+from rdvfi.media.timestamps import Stamp
 from rdvfi.video.job_report import PairReport, UncertainPair, VideoReport
-from rdvfi.video.reel import ReelStep
+from rdvfi.video.reel import ReelStep, stepwise
+from rdvfi.video.timing import IntervalRetiming
 
 
 @dataclass
@@ -20,21 +29,68 @@ class Segment:
     """Whether no segment follows; known when its steps are through."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """What a segment consists of, by the times of frames: enough to make it without what is before."""
+
+    number: int
+    first: int
+    """Number of the first source frame that it, or a later one, needs."""
+    since: Fraction
+    """When that frame is shown."""
+    origin: Fraction
+    """When frame 0 is shown in the output."""
+    spans: tuple[tuple[int, Fraction, Fraction], ...]
+    """Number, start and end of the interval of every step, in their order."""
+    last: bool
+
+
+def planned(
+    stamps: Sequence[Stamp],
+    retiming: IntervalRetiming,
+    length: int,
+    *,
+    slow: Fraction = Fraction(1),
+    max_gap: Fraction | None = None,
+) -> list[Part]:
+    """The segments of a source whose times are known; arguments as of `rdvfi.video.reel.stepwise`."""
+    blank = np.zeros((0, 0, 3), np.uint8)
+    frames = (SourceFrame(blank, stamp) for stamp in stamps)
+    steps = settled(stepwise(frames, retiming, slow=slow, max_gap=max_gap), lasts=retiming.lasts)
+    found = [[(*step.interval[:3],) for step in segment.steps] for segment in in_segments(steps, length)]
+    parts: list[Part] = []
+    first = len(stamps)
+    for number in range(len(found) - 1, -1, -1):
+        spans = tuple(found[number])
+        first = min(first, *(index for index, _, _ in spans))
+        origin = stamps[0].time * slow
+        parts.append(Part(number, first, stamps[first].time, origin, spans, number == len(found) - 1))
+    return parts[::-1]
+
+
 @dataclass
 class SegmentRecord:
     """What the report needs of a segment."""
 
     frames: int = 0
     """Frames that came out."""
+    read: int = 0
+    """Frames of the source that it begins with or passes, repeats included."""
+    gaps: int = 0
+    """Gaps between these that are held, not filled."""
+    starts: list[list[Any]] = field(default_factory=list)
+    """Number and start of the interval of every step."""
     confidences: list[float] = field(default_factory=list)
     uncertain: list[UncertainPair] = field(default_factory=list)
     pairs: list[PairReport] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is to be told of the model that made it."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         pairs = [[p.index, str(p.start), str(p.end), p.confidence, p.reason] for p in self.uncertain]
         made = [{**asdict(p), "start": str(p.start), "end": str(p.end)} for p in self.pairs]
-        return {"frames": self.frames, "confidences": self.confidences, "uncertain": pairs, "pairs": made}
+        return {**vars(self), "uncertain": pairs, "pairs": made}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "SegmentRecord":
@@ -47,23 +103,26 @@ class SegmentRecord:
             PairReport(**{**p, **{name: Fraction(p[name]) for name in ("start", "end")}, "content": (*p["content"],)})
             for p in values["pairs"]
         ]
-        return cls(values["frames"], values["confidences"], pairs, made)
+        return cls(**{**values, "uncertain": pairs, "pairs": made})
 
 
 def summed_up(
-    records: Sequence[SegmentRecord], info: SourceInfo, read: int, seconds: float, notes: Iterable[str]
+    records: Sequence[SegmentRecord], info: SourceInfo, seconds: float, *, max_gap: Fraction, notes: Iterable[str]
 ) -> VideoReport:
-    """The report of all segments."""
+    """The report of all segments; ``notes`` are those of the source."""
     trust = [value for record in records for value in record.confidences]
+    told = list(notes)
+    if gaps := sum(record.gaps for record in records):
+        told.append(f"{gaps} gaps of more than {float(max_gap):g} s between frames are held, not filled")
     return VideoReport(
-        frames_read=read,
+        frames_read=sum(record.read for record in records),
         frames_written=sum(record.frames for record in records),
         width=info.width,
         height=info.height,
         seconds=seconds,
         confidence=sum(trust) / len(trust) if trust else 1.0,
         uncertain=tuple(pair for record in records for pair in record.uncertain),
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys([*told, *(note for record in records for note in record.notes)])),
         pairs=tuple(pair for record in records for pair in record.pairs),
     )
 

@@ -11,15 +11,14 @@ the last key point the speed stays as it is there.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from itertools import count, pairwise
 from pathlib import Path
 
-from rdvfi.media.timestamps import Moment
-from rdvfi.video.timing import Interval, Retiming, common_divisor, exact_number
+from rdvfi.video.timing import Retiming, common_divisor, exact_number
 
 _LONGEST = 100_000
 """Key points in a file, at most."""
@@ -89,7 +88,10 @@ class SpeedCurve:
 
 @dataclass(frozen=True)
 class Ramped(Retiming):
-    """A constant ``fps`` frames per second of a source that runs along a curve of speed."""
+    """A constant ``fps`` frames per second of a source that runs along a curve of speed.
+
+    It is played frame by frame (`rdvfi.video.reel.played`): a curve may enter an interval several times.
+    """
 
     fps: Fraction
     curve: SpeedCurve
@@ -106,12 +108,6 @@ class Ramped(Retiming):
             if end is not None and time > 0 and time >= end:
                 return
             yield k, start + self.curve.run(time), self.curve.speed(time)
-
-    def through(
-        self, spans: Iterable[Interval], *, origin: Fraction | None = None, max_gap: Fraction | None = None
-    ) -> Iterator[Moment]:
-        """Not by interval: a curve may enter one several times. See `rdvfi.video.reel.played`."""
-        raise NotImplementedError("a curve of speed is played frame by frame: rdvfi.video.reel.played")
 
     def time_base(self, source: Fraction) -> Fraction:
         """Times are those of the rate and of where the source begins."""

@@ -65,6 +65,24 @@ class Retiming(ABC):
     """Whether the last frame is shown until the source ends, wherever it begins."""
 
     @abstractmethod
+    def time_base(self, source: Fraction) -> Fraction:
+        """A tick in which every output timestamp is whole, if the source's are in ``source``."""
+
+    @abstractmethod
+    def count(self, frames: int, span: Fraction, duration: Fraction) -> int:
+        """How many frames come out of ``frames`` source frames.
+
+        Args:
+            frames: Number of source frames.
+            span: From the first timestamp to the last.
+            duration: How long the last frame is shown.
+        """
+
+
+class IntervalRetiming(Retiming):
+    """A rule that goes through the source once, interval after interval."""
+
+    @abstractmethod
     def through(
         self, spans: Iterable[Interval], *, origin: Fraction | None = None, max_gap: Fraction | None = None
     ) -> Iterator[Moment]:
@@ -89,23 +107,9 @@ class Retiming(ABC):
         """
         return self.through((interval,), origin=origin, max_gap=Fraction(0) if hold else None)
 
-    @abstractmethod
-    def time_base(self, source: Fraction) -> Fraction:
-        """A tick in which every output timestamp is whole, if the source's are in ``source``."""
-
-    @abstractmethod
-    def count(self, frames: int, span: Fraction, duration: Fraction) -> int:
-        """How many frames come out of ``frames`` source frames.
-
-        Args:
-            frames: Number of source frames.
-            span: From the first timestamp to the last.
-            duration: How long the last frame is shown.
-        """
-
 
 @dataclass(frozen=True)
-class Multiply(Retiming):
+class Multiply(IntervalRetiming):
     """``multiplier`` times as many frames: any positive fraction."""
 
     multiplier: Fraction | int
@@ -153,7 +157,7 @@ class Multiply(Retiming):
 
 
 @dataclass(frozen=True)
-class Resample(Retiming):
+class Resample(IntervalRetiming):
     """A constant ``fps`` frames per second."""
 
     fps: Fraction
@@ -198,7 +202,7 @@ class Resample(Retiming):
 
 
 @dataclass(frozen=True)
-class Listed(Retiming):
+class Listed(IntervalRetiming):
     """Frames at ``times`` of the source, rising, in seconds; each is shown at its time."""
 
     times: tuple[Fraction, ...]
@@ -231,19 +235,20 @@ class Listed(Retiming):
         return len(self.times) if frames else 0
 
 
-def intervals(stamps: Iterable[Stamp], *, loop: bool = False) -> Iterator[Interval]:
+def intervals(stamps: Iterable[Stamp], *, loop: bool = False, first: int = 0) -> Iterator[Interval]:
     """The interval of every source frame, each as soon as the next frame is known.
 
     Args:
         stamps: When source frames are shown; repeats belong to the interval of the frame before.
         loop: The last stamp is that of the first frame, shown again: it only ends the interval before.
+        first: Number of the first frame.
 
     Raises:
         ValueError: If timestamps do not increase, or the last duration is not positive.
     """
     begin: Stamp | None = None
     previous: Stamp | None = None
-    index = number = 0
+    index = number = first
     repeats: tuple[Fraction, ...] = ()
     for stamp in stamps:
         if previous is None or begin is None:
@@ -269,7 +274,13 @@ def intervals(stamps: Iterable[Stamp], *, loop: bool = False) -> Iterator[Interv
 
 
 def schedule(
-    stamps: Iterable[Stamp], retiming: Retiming, *, max_gap: Fraction | None = None, loop: bool = False
+    stamps: Iterable[Stamp],
+    retiming: IntervalRetiming,
+    *,
+    max_gap: Fraction | None = None,
+    loop: bool = False,
+    first: int = 0,
+    origin: Fraction | None = None,
 ) -> Iterator[tuple[Interval, Iterator[Moment]]]:
     """Every interval with its output frames, in order, lazily.
 
@@ -278,15 +289,16 @@ def schedule(
         retiming: Where output frames are wanted.
         max_gap: Intervals of more than this many seconds are not filled: their first frame is held.
         loop: The last stamp is that of the first frame, shown again.
+        first: Number of the first frame.
+        origin: When frame 0 is shown; needed unless it is the first.
     """
-    origin: Fraction | None = None
-    for interval in intervals(stamps, loop=loop):
+    for interval in intervals(stamps, loop=loop, first=first):
         origin = interval.start if origin is None else origin
         hold = max_gap is not None and not interval.last and interval.end - interval.start > max_gap
         yield interval, retiming.moments(interval, origin, hold=hold)
 
 
-def plan(stamps: Iterable[Stamp], retiming: Retiming, *, max_gap: Fraction | None = None) -> Iterator[Moment]:
+def plan(stamps: Iterable[Stamp], retiming: IntervalRetiming, *, max_gap: Fraction | None = None) -> Iterator[Moment]:
     """All output frames in order, lazily: which pair of source frames, where between them, when and how long.
 
     It holds one moment at a time, so the source may last for hours.

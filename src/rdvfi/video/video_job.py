@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, SupportsFloat
 
+from rdvfi._inputs import check_count
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.background import read_colour
 from rdvfi.media.encoding import SinkOptions, keeps_alpha, keeps_video_levels
@@ -29,9 +30,9 @@ from rdvfi.video.job_timing import JobTiming, read_timing
 from rdvfi.video.masks import read_mask
 from rdvfi.video.scene_changes import SceneChanges, scene_changes
 from rdvfi.video.segment_store import SegmentStore, open_store
-from rdvfi.video.segments import SegmentRecord, summed_up
+from rdvfi.video.segments import Part, SegmentRecord, planned, summed_up
 from rdvfi.video.speed_curve import Ramped
-from rdvfi.video.timing import Listed, Multiply, Resample, Retiming, exact_rate
+from rdvfi.video.timing import IntervalRetiming, Listed, Multiply, Resample, Retiming, exact_rate
 
 _PLAYBACK = Fraction(24)
 """Frames per second of what is made from images, unless a rate is given."""
@@ -41,6 +42,12 @@ _MOST_FRAMES = 10_000_000
 """Frames that come out at most: more is a slip, not a wish."""
 
 PathLike = str | os.PathLike[str]
+
+
+def listed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments whose iterators are read: they are needed more than once, and elsewhere."""
+    once = {name: tuple(value) for name, value in given.items() if isinstance(value, Iterator)}
+    return {**given, **once}
 
 
 def output_of(source: PathLike | Sequence[PathLike], destination: PathLike, pipe_format: str | None) -> Path:
@@ -112,6 +119,7 @@ class VideoJob:
             self.retiming,
             seed=self.given["seed"],
             chunk=self.given["chunk"],
+            batch=self.given["batch"],
             sheet=sheet,
             progress=progress,
             scenes=self.scenes,
@@ -143,13 +151,27 @@ class VideoJob:
             notes += _save_sheet(sheet, self.picture, overwrite=self.given["overwrite"])
         return replace(report, notes=tuple(notes))
 
-    def put_together(self, store: SegmentStore, count: int) -> VideoReport:
+    def parts(self) -> list[Part] | None:
+        """All segments, as far as they are known without decoding; None if they are not."""
+        stamps = self.source.stamps()
+        if stamps is None or self.timing.loop or not isinstance(self.retiming, IntervalRetiming):
+            return None
+        length, slow = self.given["segment_frames"], self.timing.slow
+        return planned(stamps, self.retiming, length, slow=slow, max_gap=self.max_gap)
+
+    def put_together(self, store: SegmentStore, count: int, begun: float, notes: Iterable[str]) -> VideoReport:
         """Make the output of segments that are all there, and remove them.
+
+        Args:
+            store: Has the segments.
+            count: How many there are.
+            begun: When the work began, by `time.perf_counter`.
+            notes: Those of the source, by who read it.
 
         Raises:
             ValueError: If one is missing or damaged.
         """
-        begun, records = time.perf_counter(), []
+        records = []
         with self._sink() as sink:
             for number in range(count):
                 record = store.record(number)
@@ -159,8 +181,8 @@ class VideoJob:
                 for data in store.pieces(number):
                     sink.put(sink.unpack(data))
         store.remove()
-        notes = [*self._notes(sink), *self.source.notes()]
-        return summed_up(records, self.info, self.info.frames, time.perf_counter() - begun, notes)
+        told = [*self._notes(sink), *(list(notes) or self.source.notes())]
+        return summed_up(records, self.info, time.perf_counter() - begun, max_gap=self.max_gap, notes=told)
 
     def _notes(self, sink: Sink) -> list[str]:
         bars = [] if self.bars is None else [self.bars.note(self.info.name)]
@@ -177,83 +199,43 @@ AROUND = frozenset(
 """Arguments of `interpolate_video` that do not say what the job is; all others go to `read_job`."""
 
 
+_TIMING = ("multiplier", "target_fps", "slow", "speed", "timestamps", "start", "end", "loop", "dedup")
+_WRITING = ("codec", "crf", "audio", "preset", "bitrate", "pix_fmt", "odd")
+"""Arguments that `read_timing` and `SinkOptions` take."""
+
 _NOT_IN_FRAMES = frozenset({"source", "destination", "overwrite", "contact_sheet"})
 """Arguments that do not change what the frames are, or whose content counts and not their name."""
 
 
-def read_job(
-    *,
-    source,
-    destination,
-    multiplier,
-    target_fps,
-    slow,
-    speed,
-    timestamps,
-    start,
-    end,
-    loop,
-    dedup,
-    mask,
-    pipe_format,
-    seed,
-    chunk,
-    image_rate,
-    codec,
-    crf,
-    audio,
-    preset,
-    bitrate,
-    pix_fmt,
-    odd,
-    keep_start,
-    strict,
-    deinterlace,
-    background,
-    max_pixels,
-    crop_bars,
-    max_gap,
-    overwrite,
-    contact_sheet,
-    on_scene_change,
-    scene_threshold,
-    segment_frames,
-) -> VideoJob:
-    """Read what was asked of `interpolate_video`, whose arguments these are, and refuse what cannot be done."""
-    given = dict(locals())
-    timing = read_timing(
-        multiplier,
-        target_fps,
-        slow=slow,
-        speed=speed,
-        timestamps=timestamps,
-        start=start,
-        end=end,
-        loop=loop,
-        dedup=dedup,
-    )
-    scenes = scene_changes(on_scene_change, scene_threshold)
-    gap = _max_gap(max_gap)
-    paths, target = _paths(source), output_of(source, destination, pipe_format)
-    if codec is None and is_pipe(target):
-        codec = "raw"  # another program reads it at once
-    options = SinkOptions(codec, crf, audio, preset, bitrate, pix_fmt, odd)
-    picture = None if contact_sheet is None else Path(contact_sheet)
+def read_job(given: Mapping[str, Any]) -> VideoJob:
+    """Read what was asked of `interpolate_video`, whose arguments these are by name, and refuse what cannot be done."""
+    for name in ("segment_frames", "batch"):
+        check_count(name, given[name])
+    timing = read_timing(**{name: given[name] for name in _TIMING})
+    target = output_of(given["source"], given["destination"], given["pipe_format"])
+    scenes = scene_changes(given["on_scene_change"], given["scene_threshold"])
+    gap = _max_gap(given["max_gap"])
+    paths = _paths(given["source"])
+    options = SinkOptions(**{name: given[name] for name in _WRITING})
+    if options.codec is None and is_pipe(target):
+        options = replace(options, codec="raw")  # another program reads it at once
+    picture = None if given["contact_sheet"] is None else Path(given["contact_sheet"])
     if picture is not None:
-        check_picture(picture, overwrite=overwrite)
+        check_picture(picture, overwrite=given["overwrite"])
         if timing == JobTiming(Multiply(Fraction(1))):
             raise ValueError("multiplier is 1: no new frame is made to show on a contact sheet")
+    max_pixels = given["max_pixels"]
     reading = ReadOptions(
-        image_rate=_image_rate(image_rate, timing.rule),
-        keep_start=keep_start,
-        strict=strict,
-        deinterlace=_deinterlacing(deinterlace),
+        image_rate=_image_rate(given["image_rate"], timing.rule),
+        keep_start=given["keep_start"],
+        strict=given["strict"],
+        deinterlace=_deinterlacing(given["deinterlace"]),
         headroom=not is_folder_output(target) and keeps_video_levels(target, options),
         alpha=keeps_alpha(target, options),
-        background=read_colour(background),
+        background=read_colour(given["background"]),
         max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
     )
-    opened = timing.part(open_source(paths, reading), keep_start=keep_start)
+    opened = timing.part(open_source(paths, reading), keep_start=given["keep_start"])
     info = replace(opened.info, pace=timing.pace)
     retiming = timing.retiming(info)
     for place in (target,) if picture is None else (target, picture):
@@ -263,7 +245,8 @@ def read_job(
     check_options(target, info, options, interval=interval)
     if not (retiming.regular or info.counted):
         rate = _counting_rate(target, info, rate, interval)
-    bars = find_letterbox(opened) if crop_bars else None
+    bars = find_letterbox(opened) if given["crop_bars"] else None
+    mask = given["mask"]
     return VideoJob(
         opened,
         paths,
@@ -278,7 +261,7 @@ def read_job(
         options,
         rate,
         picture,
-        MappingProxyType(given),
+        MappingProxyType(dict(given)),
     )
 
 

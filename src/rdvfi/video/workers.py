@@ -6,15 +6,20 @@ that waits, so that neither workers idle nor results pile up.
 """
 
 import multiprocessing
+import signal
+import tempfile
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any
 
-from rdvfi.video.segment_worker import Made, SegmentWorker, Task, WorkerModel
+from rdvfi.media.leftovers import remove_leftovers
+from rdvfi.video.segment_worker import Made, SegmentWorker, WorkerModel
 
 IN_FLIGHT = 2
 """Tasks that a worker has at a time."""
@@ -40,12 +45,17 @@ class Workers(ABC):
 
     count: int
 
+    @property
+    def placed(self) -> bool:
+        """Whether any of them has a place where it runs, even if its model is not loaded yet."""
+        return True
+
     @abstractmethod
     def start(self, worker: int) -> None:
         """Start a worker, or a new one in place of one that died; `wait` says when it is ready."""
 
     @abstractmethod
-    def submit(self, worker: int, method: str, argument: Any) -> None:
+    def submit(self, worker: int, method: str, *arguments: Any) -> None:
         """Have a worker call a method of `SegmentWorker`."""
 
     @abstractmethod
@@ -58,27 +68,45 @@ class Workers(ABC):
 
 
 def _serve(pipe: Connection, model: WorkerModel) -> None:
-    """What the process of a worker does."""
-    try:
+    """What the process of a worker does, until nobody is at the other end of the pipe."""
+    with suppress(EOFError, OSError):
         worker = SegmentWorker(model)
-    except Exception as error:
-        pipe.send(Event(0, error=_portable(error), died="it could not start"))
-        return
-    pipe.send(Event(0, ready=True))
-    while (call := pipe.recv()) is not None:
-        method, argument = call
         try:
-            pipe.send(Event(0, made=getattr(worker, method)(argument)))
+            worker.load()
         except Exception as error:
-            pipe.send(Event(0, error=_portable(error)))
+            pipe.send(Event(0, error=portable(error), died="it could not start"))
+            return
+        pipe.send(Event(0, ready=True))
+        while True:
+            method, *arguments = pipe.recv()
+            try:
+                event = Event(0, made=getattr(worker, method)(*arguments))
+            except Exception as error:
+                event = Event(0, error=portable(error))
+            pipe.send(event)
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: BaseException) -> Exception:
     """The error as one that can be sent: with its message, of a kind that everybody has."""
     for kind in (FileNotFoundError, PermissionError, OSError, MemoryError, ValueError, ImportError, LookupError):
         if isinstance(error, kind):
             return kind(str(error))
-    return RuntimeError("".join(traceback.format_exception(error)))
+    unknown = RuntimeError(f"{type(error).__name__}: {error}")
+    unknown.add_note("".join(traceback.format_exception(error)))
+    return unknown
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that are started inside never get Ctrl-C: whoever started them ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class LocalWorkers(Workers):
@@ -100,16 +128,15 @@ class LocalWorkers(Workers):
         here, there = self._context.Pipe()
         model = replace(self._model, device=self._devices[worker])
         process = self._context.Process(target=_serve, args=(there, model), daemon=True)
-        process.start()
+        with _without_interrupts():
+            process.start()
         there.close()
         self._running[worker] = process, here
 
-    def submit(self, worker: int, method: str, argument: Any) -> None:
+    def submit(self, worker: int, method: str, *arguments: Any) -> None:
         """See `Workers.submit`."""
-        try:
-            self._running[worker][1].send((method, argument))
-        except OSError:
-            pass  # it is dead, as `wait` will find
+        with suppress(OSError):  # it is dead, as `wait` will find
+            self._running[worker][1].send((method, *arguments))
 
     def wait(self, seconds: float) -> list[Event]:
         """See `Workers.wait`."""
@@ -121,10 +148,12 @@ class LocalWorkers(Workers):
             try:
                 event: Event = pipe.recv()
             except (EOFError, OSError):
+                event = Event(worker, died="its process ended")
+            if event.died is not None:
                 process, _ = self._running.pop(worker)
                 pipe.close()
                 process.join()
-                event = Event(worker, died=f"its process ended with code {process.exitcode}")
+                event = replace(event, died=f"{event.died} with code {process.exitcode}")
             events.append(replace(event, worker=worker))
         return events
 
@@ -135,6 +164,4 @@ class LocalWorkers(Workers):
             process.kill()
             process.join()
         self._running = {}
-
-
-__all__ = ["IN_FLIGHT", "Event", "LocalWorkers", "Task", "Workers"]
+        remove_leftovers(Path(tempfile.gettempdir()))  # what they were writing
