@@ -192,7 +192,7 @@ def test_unknown_scene_changes_are_refused_before_the_work(tmp_path, model) -> N
     _with_a_cut(tmp_path / "in.mp4", each=1)
     for option, message in (
         ({"on_scene_change": "stop"}, "'stop'; expected one of blend, hold_previous"),
-        ({"scene_threshold": 1.5}, r"1\.5; it must be in \[0, 1\]"),
+        ({"scene_threshold": 1.5}, r"scene_threshold must be a number in \[0, 1\]; got 1\.5"),
     ):
         with pytest.raises(ValueError, match=message):
             _run(tmp_path / "in.mp4", tmp_path / "out", model, **option)
