@@ -118,7 +118,8 @@ def _begins(img0: Image, img1: Image) -> Bool[Tensor, "b 2"]:
 
 
 def _step(image: Image) -> int:
-    return max(1, image.shape[3] // _SAMPLES)
+    step = image.shape[3] // _SAMPLES
+    return step if step > 0 else 1  # `max` would stay in the shapes of a traced graph
 
 
 def _run(img0: Image, img1: Image) -> Int64[Tensor, " b"]:

@@ -160,8 +160,8 @@ def light_change(first: Float[Tensor, "n 3 h w"], last: Float[Tensor, "n 3 h w"]
     """
     brightness = F.avg_pool2d(torch.cat((first, last)), 8)
     means = F.avg_pool2d(brightness, 5, 1, 2, count_include_pad=False) + _DARK
-    first_mean, last_mean = means.chunk(2)
-    gain = (last_mean / first_mean).log()
+    count = first.shape[0]  # `chunk` would ask how many parts there are, and no traced graph could tell
+    gain = (means[count:] / means[:count]).log()
     share = ((gain.abs().mean((1, 2, 3), keepdim=True) - 0.02) / 0.03).clamp(0.0, 1.0)
     return share * gain
 

@@ -13,7 +13,7 @@ import importlib.util
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -124,17 +124,16 @@ class _AtMotionSize(Interpolator):
 class _Estimate(nn.Module):
     """The motion of a pair as a list of tensors."""
 
-    def __init__(self, model: _AtMotionSize, seed: int) -> None:
+    def __init__(self, model: _AtMotionSize, seed: int, keep: Callable[[Motion], object]) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.keep = model, keep  # tracing undoes what a module notes of itself
         shape = model.generator.noise_shape(1, *model.at)
         self.register_buffer("noise", _inputs.draw_noise(shape, seed=seed, generator=None, noise=None))
-        self.motion: Motion | None = None
 
     def forward(self, img0: Tensor, img1: Tensor) -> list[Tensor]:
         with Substitutes():
             motion = self.model._motion(img0, img1, self.noise)  # pyright: ignore[reportArgumentType]
-        self.motion = motion
+        self.keep(motion)
         return list(named_tensors(motion).values())
 
 
@@ -162,10 +161,10 @@ def _programs(model: _AtMotionSize, seed: int) -> tuple[Any, Any]:
     }
     # Any size that is equal to no other: equal sizes would be taken for one.
     images = tuple(torch.zeros(1, 3, model.at[0] + 37, model.at[1] + 59) for _ in range(2))
-    stage = _Estimate(model, seed)
-    traced = torch.export.export(stage, images, strict=False, dynamic_shapes=(shape, shape))
-    assert stage.motion is not None
-    motion = with_tensors(stage.motion, lambda _, x: torch.zeros(x.shape, dtype=x.dtype))
+    made: list[Motion] = []
+    stage = _Estimate(model, seed, made.append)
+    traced = _traced(stage, images, (shape, shape), asserts=True)
+    motion = with_tensors(made[-1], lambda _, x: torch.zeros(x.shape, dtype=x.dtype))
     names = list(named_tensors(motion))
     without_complex(traced.graph)
     traced.graph_module.recompile()
@@ -174,10 +173,17 @@ def _programs(model: _AtMotionSize, seed: int) -> tuple[Any, Any]:
     tensors = named_tensors(motion)
     shapes = (shape, shape, {0: Dim("times", max=MOST_TIMES)}, {name: {} for name in names})
     stage = _Render(model, motion)
-    drawn = torch.export.export(stage, (*images, times, tensors), strict=False, dynamic_shapes=shapes)
+    drawn = _traced(stage, (*images, times, tensors), shapes)
     render = _translated(drawn, ["img0", "img1", "timesteps", *names], ["frames"])
     _keep_what_is_read(estimate, render)
     return estimate, render
+
+
+def _traced(stage: nn.Module, inputs: tuple[Any, ...], shapes: tuple[Any, ...], *, asserts: bool = False) -> Any:
+    """A stage as a graph of aten operators; with ``asserts``, what it cannot prove of sizes is left to who runs it."""
+    return torch.export.export(
+        stage, inputs, strict=False, dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=asserts
+    )
 
 
 def _translated(traced: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
