@@ -49,9 +49,7 @@ class PtlFlow(FlowEstimator):
 def _import_ptlflow() -> ModuleType:
     try:
         rdvfi.compat.import_timm()  # ptlflow imports it, which beside a CPU build of torch needs this
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of names in timm that it has not followed
-            import ptlflow
+        import ptlflow
     except ImportError as error:
         raise ImportError(
             "the flow 'ptlflow' needs the package ptlflow: pip install 'rdvfi-example-plugin[ptlflow]'"
@@ -76,5 +74,7 @@ def ptlflow(*, model: str = "raft_small", checkpoint: str | None = "things") -> 
         model: A name that ``ptlflow.get_model_names()`` gives.
         checkpoint: The name or file of its weights; None for an untrained network.
     """
-    package = _import_ptlflow()
-    return PtlFlow(package.get_model(model, ckpt_path=checkpoint), pretrained=checkpoint is not None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what it uses of other packages that has moved there
+        network = _import_ptlflow().get_model(model, ckpt_path=checkpoint)
+    return PtlFlow(network, pretrained=checkpoint is not None)
