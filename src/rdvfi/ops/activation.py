@@ -22,8 +22,10 @@ def activated(x: Tensor, bias: Tensor | None, added: Tensor | None, border: int)
     if bias is not None:
         x = x + bias[:, None, None]
     total = (x.clone() if added is None else x + added).contiguous(memory_format=torch.channels_last)
-    padded = F.pad(F.silu(total), (border,) * 4, mode="replicate")
-    return total, padded.contiguous(memory_format=torch.channels_last)
+    active = F.silu(total)
+    if border:
+        active = F.pad(active, (border,) * 4, mode="replicate")
+    return total, active.contiguous(memory_format=torch.channels_last)
 
 
 def takes_kernels(x: Tensor) -> bool:

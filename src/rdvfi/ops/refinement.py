@@ -101,5 +101,7 @@ def stage_entry(inputs: Tensor, latents: Tensor | None, scale: int, border: int,
     x = F.pixel_unshuffle(resize_image(inputs, (2 * size[0], 2 * size[1])), 2)
     if latents is not None:
         x = torch.cat((x, resize_image(latents, size)), dim=1)
-    padded = F.pad(x.to(dtype), (border,) * 4, mode="replicate")
-    return padded.contiguous(memory_format=torch.channels_last)
+    x = x.to(dtype)
+    if border:
+        x = F.pad(x, (border,) * 4, mode="replicate")
+    return x.contiguous(memory_format=torch.channels_last)

@@ -28,7 +28,12 @@ class Substitutes(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        ours = {op._opoverload: op._init_fn for name, op in OPDEFS.items() if name.startswith("rdvfi::")}
+        # The reference itself: in a graph nobody asks how its result lies in memory.
+        ours = {
+            op._opoverload: getattr(op._init_fn, "__wrapped__", op._init_fn)
+            for name, op in OPDEFS.items()
+            if name.startswith("rdvfi::")
+        }
         self._table: dict[Any, Callable[..., Any]] = {**ours, **OPERATORS, **FUNCTIONS}
 
     def __torch_function__(
