@@ -14,7 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 import rdvfi
 from rdvfi.geometry import resize_flow
 from rdvfi.motion.flow.gauss_newton import Surface, Window, fit, fit_without_motion, window_mean
-from rdvfi.motion.flow.global_local import GlobalLocal
+from rdvfi.motion.flow.global_local import GlobalLocal, in_one_light
 from rdvfi.motion.flow.local_refinement import RefinementInputs, RefinementStep, consensus
 from rdvfi.motion.flow.match_ops import convex_upsampled
 from rdvfi.registry import flows
@@ -247,3 +247,12 @@ def test_a_model_may_leave_occluded_flow_as_it_was_found() -> None:
     assert prior is not None
     coarse = getattr(model.generator, "coarse")  # noqa: B009
     torch.testing.assert_close(prior.end_flows[0, 0], coarse(first, second)[0], atol=1e-4, rtol=0)
+
+
+def test_what_fades_to_black_is_compared_at_the_brightness_that_it_had() -> None:
+    first, second = _texture(1, 64, 96, seed=0), _texture(1, 64, 96, seed=1)
+    pair = torch.cat((first, second))
+    torch.testing.assert_close(in_one_light(pair), pair)  # means alike: as they are
+    dark = in_one_light(torch.cat((first, 0.1 * first)))
+    torch.testing.assert_close(dark[:1], first)
+    torch.testing.assert_close(dark[1:], first, rtol=0.07, atol=0.01)

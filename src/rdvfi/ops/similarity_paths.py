@@ -119,7 +119,7 @@ class _FromOneEnd:
         for _ in range(3):
             moved, slope, _ = self._look_up(start)
             # |A^t| is at least 1/4; only between opposite turns does the mixture fall below.
-            start = start - (start + moved) * slope.conj() / slope.abs().square().clamp(min=0.0625)
+            start = start - (start + moved) * slope.conj_physical() / slope.abs().square().clamp(min=0.0625)
         return start, start + self._look_up(start)[2]
 
     def arriving(self) -> tuple[tuple[Planes, Planes], Float[Tensor, "b t 1 h w"]]:
@@ -176,7 +176,7 @@ def similarity_gradient(flow: Flow) -> Plane:
     mean_value = (weight * values).sum(1) / total
     mean_place = (weight * places).sum(1) / total
     spread = (weight * run.square()).sum(1) / total - mean_place.abs().square()
-    joint = (weight * places.conj() * values).sum(1) / total - mean_place.conj() * mean_value
+    joint = (weight * places.conj_physical() * values).sum(1) / total - mean_place.conj_physical() * mean_value
     alpha = joint / (spread + 0.05)
     return _bounded(1.0 + alpha) - 1.0
 

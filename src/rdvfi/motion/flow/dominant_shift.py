@@ -48,7 +48,8 @@ def _reference(luma: Tensor) -> Tensor:
     ones = torch.ones_like(first)
     spectra = [torch.fft.rfft2(x, s=size) for x in (first, second, first.square(), second.square(), ones)]
     pairs = ((spectra[0], spectra[1]), (spectra[2], spectra[4]), (spectra[4], spectra[3]), (spectra[4], spectra[4]))
-    products, left, entered, shared = (torch.fft.irfft2(a.conj() * b, s=size) for a, b in pairs)
+    # Not `conj`, which waits to be done: within an operator that is watched (`rdvfi.graphs`) nobody does it.
+    products, left, entered, shared = (torch.fft.irfft2(a.conj_physical() * b, s=size) for a, b in pairs)
     scores = products / (left.clamp(min=1e-3) * entered.clamp(min=1e-3)).sqrt()
     share = shared / (h * w)
     # What leaves the picture cannot contradict: shifts that keep more of it in view are likelier.

@@ -56,6 +56,10 @@ _COMPARED = 24
 """Channels of the local cost volume's features."""
 _RADIUS = 3
 """Its reach, in cells of stride 4."""
+_LIT = (0.3, 0.7)
+"""Logarithms of how many times brighter the other picture is, from which on it counts, and counts in full."""
+_BLACK = 1.0 / 255.0
+"""Brightness that is added before two are compared."""
 _BAR_NOISE = 4.0 / 255.0
 """Differences of colour within a bar around the picture, at most."""
 
@@ -117,7 +121,7 @@ class GlobalLocal(FlowEstimator):
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
         """See `rdvfi.interfaces.FlowEstimator.both_ways`. No gradient passes through a patch search."""
         h, w = first.shape[-2:]
-        images = _padded(first, second)
+        images = in_one_light(_padded(first, second))
         flow = self._refined(images).flows[-1]
         if self.patch_rounds:
             flow = searched(images, flow, rounds=self.patch_rounds)
@@ -183,6 +187,16 @@ class GlobalLocal(FlowEstimator):
             flow = flow + added
             estimates.append(flow)
         return estimates
+
+
+def in_one_light(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+    """Pictures whose partner is much brighter, at its mean brightness: what fades to black is compared as it was.
+
+    Means that differ by less than a third stay, for they differ by what enters and leaves, too.
+    """
+    mean = images.mean((1, 2, 3), keepdim=True) + _BLACK
+    gain = (partner(mean) / mean).log().clamp(min=0.0)
+    return images * (gain * ((gain - _LIT[0]) / (_LIT[1] - _LIT[0])).clamp(0.0, 1.0)).exp()
 
 
 def static_bars(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "b 1 h w"]:

@@ -142,7 +142,7 @@ def _fitted(a: Tensor, b: Tensor, z: Tensor, w: Tensor, votes: Tensor) -> tuple[
         total = weight.sum(1, keepdim=True).clamp(min=1e-6)
         middle, end = ((weight * x).sum(1, keepdim=True) / total for x in (z, w))
         spread = (weight * (z - middle).abs().square()).sum(1, keepdim=True) + 1e-3
-        a = (weight * (w - end) * (z - middle).conj()).sum(1, keepdim=True) / spread
+        a = (weight * (w - end) * (z - middle).conj_physical()).sum(1, keepdim=True) / spread
         b = end - a * middle
     return a, b
 

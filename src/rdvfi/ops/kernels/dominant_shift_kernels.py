@@ -148,7 +148,7 @@ def dominant_shift(
         _even[grid](luma, plain, *arguments, SIDE=side, LAST=False, **TILE)
         _even[grid](plain, maps, *arguments, SIDE=side, LAST=True, **TILE)
         first, second = torch.fft.rfft2(maps[0], s=(2 * h, 2 * w)).chunk(2)
-        products = torch.fft.irfft2(first.conj() * second, s=(2 * h, 2 * w)).contiguous()
+        products = torch.fft.irfft2(first.conj_physical() * second, s=(2 * h, 2 * w)).contiguous()
         sums = maps[1].cumsum(-1).cumsum(-2)
         arguments = (products, sums, out, n // 2, h, w, overlap, apart, zero_penalty, bonus)
         _peak[n // 2,](*arguments, BLOCK=1024)
