@@ -18,7 +18,7 @@ import pytest
 import clips
 import interrupted
 from rdvfi.video import JobResult, interpolate_many, interpolate_video, many
-from rdvfi.video.many import jobs_below
+from rdvfi.video.many import jobs_below, made_folders
 from rdvfi.video.video_job import default_segments
 from rdvfi_cli.main import main
 
@@ -332,3 +332,12 @@ def test_ray_makes_the_same_bytes_when_a_node_is_killed(tmp_path, folder) -> Non
         _assert_done(folder, tmp_path / "out", results)
     finally:
         cluster.shutdown()
+
+
+def test_folders_that_were_made_go_again_after_an_error(tmp_path) -> None:
+    jobs = [(tmp_path / "in.mp4", tmp_path / "out" / name / "o.mp4") for name in ("a", "b")]
+    with pytest.raises(ValueError, match="wrong"), made_folders(jobs):
+        assert (tmp_path / "out" / "a").is_dir()
+        jobs[1][1].write_text("whole")
+        raise ValueError("wrong")
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "out", tmp_path / "out" / "b", jobs[1][1]]

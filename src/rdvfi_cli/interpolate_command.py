@@ -210,7 +210,7 @@ def interpolate(
     from rdvfi.media.pipes import leave_quietly
     from rdvfi.video import LowConfidenceWarning, interpolate_many, interpolate_video
     from rdvfi.video.chosen_model import Chosen
-    from rdvfi.video.many import jobs_below
+    from rdvfi.video.many import jobs_below, made_folders
     from rdvfi.video.ready import DEFAULT_MODEL, ModelLike
     from rdvfi.video.remote_files import is_complete
     from rdvfi.video.video_job import default_segments
@@ -287,7 +287,8 @@ def interpolate(
 
     if recursive or devices is not None or ray is not None:
         jobs = jobs_below(sources[0], destination) if recursive else [(sources, destination)]
-        with warnings.catch_warnings(), Progress(quiet=quiet, lines=lines) as progress:
+        made = made_folders(jobs if recursive else [])
+        with made, warnings.catch_warnings(), Progress(quiet=quiet, lines=lines) as progress:
             warnings.simplefilter("ignore", LowConfidenceWarning)
             results = interpolate_many(
                 jobs,

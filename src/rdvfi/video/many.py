@@ -3,7 +3,8 @@
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -126,8 +127,8 @@ def interpolate_many(
 def jobs_below(folder: Path, into: Path) -> list[Job]:
     """A job for each video and each folder of images below a folder, in order of name.
 
-    Outputs have the same place below ``into``, whose folders are made: a video in its own format where that is
-    written, else as MP4; a folder of images as a folder.
+    Outputs have the same place below ``into``, whose folders `made_folders` makes: a video in its own format
+    where that is written, else as MP4; a folder of images as a folder.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -151,10 +152,23 @@ def jobs_below(folder: Path, into: Path) -> list[Job]:
     for source, target in jobs:
         if (other := places.setdefault(target, source)) != source:
             raise ValueError(f"{other} and {source} would both become {target}; rename one of them")
-    for job in jobs:
-        assert isinstance(job, tuple)
-        Path(job[1]).parent.mkdir(parents=True, exist_ok=True)
     return jobs
+
+
+@contextmanager
+def made_folders(jobs: Iterable[Job]) -> Iterator[None]:
+    """The folders of all destinations, which are there inside; after an error those that are empty go again."""
+    folders = {Path(job[1]).parent for job in jobs if isinstance(job, tuple)}
+    wanted = sorted({each for folder in folders for each in (folder, *folder.parents) if not each.exists()})
+    try:
+        for folder in wanted:
+            folder.mkdir(exist_ok=True)
+        yield
+    except BaseException:
+        for folder in reversed(wanted):
+            with suppress(OSError):  # something is in it
+                folder.rmdir()
+        raise
 
 
 def _asked(job: Job, options: Mapping[str, Any]) -> dict[str, Any]:
