@@ -336,8 +336,13 @@ def test_ray_makes_the_same_bytes_when_a_node_is_killed(tmp_path, folder) -> Non
 
 def test_folders_that_were_made_go_again_after_an_error(tmp_path) -> None:
     jobs = [(tmp_path / "in.mp4", tmp_path / "out" / name / "o.mp4") for name in ("a", "b")]
-    with pytest.raises(ValueError, match="wrong"), made_folders(jobs):
-        assert (tmp_path / "out" / "a").is_dir()
-        jobs[1][1].write_text("whole")
-        raise ValueError("wrong")
+
+    def work() -> None:
+        with made_folders(jobs):
+            assert (tmp_path / "out" / "a").is_dir()
+            jobs[1][1].write_text("whole")
+            raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        work()
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "out", tmp_path / "out" / "b", jobs[1][1]]
