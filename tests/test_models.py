@@ -104,6 +104,7 @@ def _edit(path: Path, **changes) -> None:
     [
         ({"format": "other"}, "not the configuration of an rdvfi model"),
         ({"format_version": 99}, "format version 99; this version of rdvfi reads 1"),
+        ({"format_version": True}, "format version True; this version of rdvfi reads 1"),
         ({"extra": 1}, "unknown keys extra"),
         ({"motion_area": "big"}, "motion_area must be a number of pixels; got 'big'"),
         ({"trained": ["all"]}, "trained must be a list of parts"),

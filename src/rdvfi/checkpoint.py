@@ -98,7 +98,7 @@ def read_config(path: Path) -> Pretrained:
     if not isinstance(table, dict) or table.pop("format", None) != "rdvfi":
         raise ValueError(f"{path} is not the configuration of an rdvfi model")
     version = table.pop("format_version", None)
-    if version != FORMAT_VERSION:
+    if version != FORMAT_VERSION or isinstance(version, bool):
         raise ValueError(f"{path} has format version {version!r}; this version of rdvfi reads {FORMAT_VERSION}")
     table.setdefault("apart", [])  # files of version 0.1 do not say
     renderer = table.get("renderer")
