@@ -25,7 +25,7 @@ QUALITY = {
     "Big Buck Bunny from 3:00": ("bbb-4320", (2,)),
     # "Big Buck Bunny from 7:00": ("bbb-10080", (2,)),
     "large curved motion (24 procedural scenes)": ("procedural", (9,)),
-    # "limbs of two links (12 procedural scenes)": ("procedural-limbs", (9,)),
+    "limbs of two links (12 procedural scenes)": ("procedural-limbs", (9,)),
 }
 """Rows of the README's table: the files of each, made by `benchmarks/quality.py`, by name and gaps."""
 COMPARED = {"rdvfi-s": "RDVFI-S", "rife": "RIFE 4.25", "dis": "DIS + warp", "blend": "cross-fade"}
