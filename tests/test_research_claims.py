@@ -70,7 +70,7 @@ def test_runs_are_named_apart_and_seeds_draw_other_batches() -> None:
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"iterative-N7-seed0\.safetensors; make it with --train"):
+    with pytest.raises(FileNotFoundError, match=r"iterative-N7-100steps-seed0\.safetensors; make it with --train"):
         training.train(Run("iterative"), training.Folders(tmp_path, tmp_path))
 
 
@@ -79,7 +79,7 @@ def test_committed_checkpoints_fit() -> None:
     sizes = [file.stat().st_size for file in folder.weights.glob("*.safetensors")]
     assert sum(sizes) < 6e6
     there = {file.stem for file in folder.weights.iterdir()}
-    assert there <= {run.key for run in claims_runs.all_runs()}
+    assert there == {run.key for run in claims_runs.all_runs()}
     motion = [run for run in claims_runs.MOTION if run.key in there]
     assert {run.name for run in motion} == {"iterative", "direct"}
     for run in motion:
