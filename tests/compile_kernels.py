@@ -165,6 +165,7 @@ def _launch_flow() -> None:
     _counted(similarity_paths, "similarity_paths", flow, flow, torch.zeros(7))
     maps, fine = torch.zeros(2, 4, 32, 48), torch.zeros(2, 2, 16, 24)
     _counted(surface, "surface", pictures)
+    _counted(surface, "grey_levels", pictures)
     _counted(local_refinement, "refinement_windows", maps, 2)
     _counted(local_refinement, "refinement_inputs", maps, torch.zeros(2, 6, 16, 24), fine, 2, torch.float16)
     _counted(keypoints, "keypoints", luma)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import kernels
-from rdvfi.motion.flow import gauss_newton, local_refinement
+from rdvfi.motion.flow import gauss_newton, local_refinement, patch_search
 from rdvfi.ops.inference import SETTINGS
 
 module = kernels.load("local_refinement")
@@ -29,6 +29,8 @@ def test_surfaces_agree_with_the_reference(h: int, w: int, channels_last: bool) 
     images = _images(h, w).contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     got = surface.surface(images.to(kernels.DEVICE), **SETTINGS["surface"]).cpu()
     torch.testing.assert_close(got, gauss_newton._surface_reference(images), rtol=0, atol=1e-4)
+    got = surface.grey_levels(images.to(kernels.DEVICE), **SETTINGS["grey_levels"]).cpu()
+    torch.testing.assert_close(got, patch_search._grey_reference(images), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("stride", [4, 2])

@@ -6,10 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import kernels
-from rdvfi.motion.flow.patch_search import _scale_reference
+from rdvfi.motion.flow.patch_search import _common_reference, _scale_reference
 from rdvfi.ops.inference import SETTINGS
 
 module = kernels.load("patch_search")
+states = kernels.load("patch_states")
 
 
 @pytest.fixture(autouse=True)
@@ -55,4 +56,9 @@ def test_the_kernels_agree_with_the_reference(
     expected = _scale_reference(luma, found, common, rounds)
     apart = (got - expected).norm(dim=1)
     assert apart.median() < 1e-4
+    shift, transforms = torch.rand(2, 3), torch.rand(2, 3, 5)
+    for scale in (4, 2):
+        given = [x.to(kernels.DEVICE) for x in (shift, transforms)]
+        got = states.common_motions(*given, scale, **SETTINGS["common_motions"]).cpu()
+        torch.testing.assert_close(got, _common_reference(shift, transforms, scale), rtol=0, atol=1e-4)
     assert (apart > 0.01).float().mean() < 0.03  # a patch in doubt goes the other way

@@ -65,3 +65,24 @@ def after_blocks(
         summed, inner = activated(made, layer.bias, total if second else None, 0 if last else 1)
         total = summed if second else total
     return total, inner
+
+
+class Chain(nn.Sequential):
+    """Layers in a row; residual blocks in a row, and the activation after them, are one chain of operators."""
+
+    def forward(self, input: Features) -> Features:
+        """What the layers make, one after the other."""
+        if not takes_kernels(input):
+            return super().forward(input)
+        x, layers = input, list(self)
+        while layers:
+            count = next((i for i, layer in enumerate(layers) if not isinstance(layer, ResidualBlock)), len(layers))
+            if count == 0:
+                x = layers.pop(0)(x)
+                continue
+            x, active = after_blocks([layer for layer in layers[:count] if isinstance(layer, ResidualBlock)], x)
+            del layers[:count]
+            if layers and isinstance(layers[0], nn.SiLU):
+                x = active
+                del layers[0]
+        return x

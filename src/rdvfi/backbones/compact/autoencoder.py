@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rdvfi.layers import ResidualBlock, conv
+from rdvfi.layers import Chain, ResidualBlock, conv
 from rdvfi.types import SmallImage
 
 STRIDE = 8
@@ -30,7 +30,7 @@ class Autoencoder(nn.Module):
     def __init__(self, channels: int = 16, width: int = 32) -> None:
         super().__init__()
         self.channels = channels
-        self.encoder = nn.Sequential(
+        self.encoder = Chain(
             nn.PixelUnshuffle(4),
             conv(48, width),
             ResidualBlock(width),

@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi.interfaces import Condition
-from rdvfi.layers import ResidualBlock, conv, zero_conv
+from rdvfi.layers import Chain, ResidualBlock, conv, zero_conv
 from rdvfi.ops.inference import inference_operator
 from rdvfi.ops.similarity_paths import CANDIDATES, SimilarityPaths
 from rdvfi.ops.warp import backward_warp
@@ -88,7 +88,7 @@ class Denoiser(nn.Module):
         for layer in self.along_time:
             nn.init.dirac_(layer.weight, groups=2 * width)  # pyright: ignore[reportArgumentType]
         self.grow = nn.Conv2d(2 * width, width, 1)
-        self.finish = nn.Sequential(ResidualBlock(width), ResidualBlock(width), nn.SiLU())
+        self.finish = Chain(ResidualBlock(width), ResidualBlock(width), nn.SiLU())
         self.answer = zero_conv(width, _OUTPUTS + channels)
 
     def forward(

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi.geometry import flow_length
-from rdvfi.layers import ResidualBlock, conv, zero_conv
+from rdvfi.layers import Chain, ResidualBlock, conv, zero_conv
 from rdvfi.motion.flow.gauss_newton import (
     DAMPING,
     LONGEST,
@@ -61,7 +61,7 @@ class Wide(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.near = ResidualBlock(width)
-        self.far = nn.Sequential(nn.SiLU(), conv(width, 2 * width, stride=2), ResidualBlock(2 * width), nn.SiLU())
+        self.far = Chain(nn.SiLU(), conv(width, 2 * width, stride=2), ResidualBlock(2 * width), nn.SiLU())
         self.join = nn.Conv2d(2 * width, width, 1)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from rdvfi.about import About
 from rdvfi.geometry import replicate_pad, resize_flow
 from rdvfi.interfaces import Count, FlowEstimator, Reads, Repeats
-from rdvfi.layers import ResidualBlock, conv, zero_conv
+from rdvfi.layers import Chain, ResidualBlock, conv, zero_conv
 from rdvfi.motion.flow.attention import MutualBlock, Norm
 from rdvfi.motion.flow.match_ops import (
     both_directions,
@@ -82,7 +82,7 @@ class Encoder(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.fine = nn.Sequential(conv(12, 32), nn.SiLU(), conv(32, _FINE, stride=2), ResidualBlock(_FINE))
-        self.coarse = nn.Sequential(nn.SiLU(), conv(_FINE, width, stride=2), ResidualBlock(width), ResidualBlock(width))
+        self.coarse = Chain(nn.SiLU(), conv(_FINE, width, stride=2), ResidualBlock(width), ResidualBlock(width))
 
     def forward(
         self, images: Float[Tensor, "n 3 h w"]
@@ -98,7 +98,7 @@ class Update(nn.Module):
     def __init__(self, features: int, width: int, radius: int) -> None:
         super().__init__()
         inputs = (2 * radius + 1) ** 2 + features + 4
-        self.body = nn.Sequential(nn.Conv2d(inputs, width, 1), ResidualBlock(width), nn.SiLU(), conv(width, width))
+        self.body = Chain(nn.Conv2d(inputs, width, 1), ResidualBlock(width), nn.SiLU(), conv(width, width))
         self.last = zero_conv(width, 2)
 
     def forward(

@@ -76,8 +76,7 @@ def searched(
     Returns:
         Flow at half the size of the pictures, in its pixels.
     """
-    r, g, b = images.float().split(1, dim=1)
-    luma = _LUMA[0] * r + _LUMA[1] * g + _LUMA[2] * b
+    luma = grey_levels(images.float())
     found, dominant = None, None
     transforms = voted_transforms(luma, resize_flow(guess.float(), (luma.shape[-2], luma.shape[-1])))
     for scale in SCALES:
@@ -86,14 +85,14 @@ def searched(
         if dominant is None:
             dominant = dominant_shift(source)
         guesses = [resize_flow(flow.float(), size) for flow in (found, guess) if flow is not None]
-        shift = torch.cat((dominant[:, :2] * (SCALES[0] / scale), dominant[:, 2:]), dim=1)
-        found = searched_scale(source, guesses, common_motions(shift, transforms.numbers, scale), rounds)
+        found = searched_scale(source, guesses, common_motions(dominant, transforms.numbers, scale), rounds)
     assert found is not None
     return found
 
 
 def _common_reference(shift: Tensor, transforms: Tensor, scale: int) -> Tensor:
-    whole = torch.cat((shift[:, :2], torch.zeros_like(shift[:, :1]).expand(-1, 4), shift[:, 2:]), dim=1)
+    still = torch.zeros_like(shift[:, :1]).expand(-1, 4)
+    whole = torch.cat((shift[:, :2] * (SCALES[0] / scale), still, shift[:, 2:]), dim=1)
     k, z = Transforms(transforms).a - 1.0, 0.5 * scale - 0.5  # the middle of that pixel, in pixels of the pictures
     start = (k * complex(z, z) + Transforms(transforms).b) / scale
     penalty = _UNLIKELY * (1.0 - transforms[..., 4])
@@ -314,15 +313,29 @@ def _gradient(image: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 2 h w"]:
     return torch.cat((across, down), dim=1)
 
 
+def _grey_reference(images: Tensor) -> Tensor:
+    r, g, b = images.split(1, dim=1)
+    return _LUMA[0] * r + _LUMA[1] * g + _LUMA[2] * b
+
+
+grey_levels = inference_operator(
+    "grey_levels",
+    _grey_reference,
+    lambda images: images.new_empty((images.shape[0], 1, *images.shape[2:])),
+    "surface",
+    settings={"luma": _LUMA},
+)
+"""Brightness of pictures in [0, 1], (n, 3, h, w), from 0 to 255."""
+
 common_motions = inference_operator(
     "common_motions",
     _common_reference,
     lambda shift, transforms, scale: shift.new_empty((shift.shape[0], transforms.shape[1] + 1, 7)),
     "patch_states",
-    settings={"unlikely": _UNLIKELY},
+    settings={"unlikely": _UNLIKELY, "coarsest": SCALES[0]},
 )
 """States at the upper left pixel of motions of the whole picture, whose slopes hold everywhere: of the dominant
-shift at a scale (n, 3), and of transforms of pictures ``scale`` times as large (n, t, 5)."""
+shift of the coarsest scale (n, 3), and of transforms of pictures ``scale`` times as large (n, t, 5)."""
 
 searched_scale = inference_operator(
     "searched_scale",

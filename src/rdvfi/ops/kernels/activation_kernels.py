@@ -64,7 +64,8 @@ def activated(x: Tensor, bias: Tensor | None, added: Tensor | None, border: int)
     """See `rdvfi.ops.activation.activated`."""
     b, c, h, w = x.shape
     total = torch.empty_like(x, memory_format=torch.channels_last)
-    out = x.new_empty((b, c, h + 2 * border, w + 2 * border)).contiguous(memory_format=torch.channels_last)
+    shape, last = (b, c, h + 2 * border, w + 2 * border), torch.channels_last
+    out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=last)
     more = x if added is None else added
     if out.numel():
         with torch.cuda.device_of(out):

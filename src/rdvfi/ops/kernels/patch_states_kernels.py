@@ -161,7 +161,7 @@ def flow_of(
 
 @triton.jit
 @no_type_check
-def _motions(shift, transforms, out, count, scale, unlikely):
+def _motions(shift, transforms, out, count, scale, finer, unlikely):
     """States of the dominant shift (instance 0) and of each transform, at the upper left pixel."""
     g, n = tl.program_id(0), tl.program_id(1)
     out += (n * (count + 1) + g) * 7
@@ -170,8 +170,8 @@ def _motions(shift, transforms, out, count, scale, unlikely):
     kx, ky = tl.where(whole, 0.0, tl.load(own) - 1.0), tl.where(whole, 0.0, tl.load(own + 1))
     z = 0.5 * scale - 0.5  # the middle of that pixel, in pixels of the pictures
     u, v = (kx * z - ky * z + tl.load(own + 2)) / scale, (kx * z + ky * z + tl.load(own + 3)) / scale
-    tl.store(out, tl.where(whole, tl.load(shift + n * 3), u))
-    tl.store(out + 1, tl.where(whole, tl.load(shift + n * 3 + 1), v))
+    tl.store(out, tl.where(whole, finer * tl.load(shift + n * 3), u))
+    tl.store(out + 1, tl.where(whole, finer * tl.load(shift + n * 3 + 1), v))
     tl.store(out + 2, kx)
     tl.store(out + 3, ky)
     tl.store(out + 4, -ky)
@@ -179,11 +179,11 @@ def _motions(shift, transforms, out, count, scale, unlikely):
     tl.store(out + 6, tl.where(whole, tl.load(shift + n * 3 + 2), unlikely * (1.0 - tl.load(own + 4))))
 
 
-def common_motions(shift: Tensor, transforms: Tensor, scale: int, *, unlikely: float) -> Tensor:
+def common_motions(shift: Tensor, transforms: Tensor, scale: int, *, unlikely: float, coarsest: int) -> Tensor:
     """See `rdvfi.motion.flow.patch_search.common_motions`."""
     shift, transforms = shift.contiguous(), transforms.contiguous()
     n, count, _ = transforms.shape
     out = shift.new_empty((n, count + 1, 7))
     with torch.cuda.device_of(shift):
-        _motions[count + 1, n](shift, transforms, out, count, float(scale), unlikely)
+        _motions[count + 1, n](shift, transforms, out, count, float(scale), coarsest / scale, unlikely)
     return out

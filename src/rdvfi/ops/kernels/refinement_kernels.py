@@ -284,7 +284,7 @@ def stage_entry(inputs: Tensor, latents: Tensor | None, scale: int, border: int,
     more = inputs[:, :0] if latents is None else latents.float().contiguous()
     inputs = inputs.float().contiguous()
     shape = (n, 4 * c + more.shape[1], rows + 2 * border, columns + 2 * border)
-    out = inputs.new_empty(shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    out = torch.empty(shape, dtype=dtype, device=inputs.device, memory_format=torch.channels_last)
     if out.numel():
         count = shape[2] * shape[3]
         with torch.cuda.device_of(out):

@@ -149,3 +149,35 @@ def surface(images: Tensor, *, cell: int, luma: tuple[float, float, float], floo
         arguments = [images, moments[1], out, *size, *luma, floor]
         _surface[programs(n, h, w)](*arguments, CELL=cell, **TILE)
     return out
+
+
+@triton.jit
+@no_type_check
+def _grey(
+    image,
+    out,
+    height,
+    width,
+    image_n,
+    image_c,
+    image_y,
+    image_x,
+    red,
+    green,
+    blue,
+    BLOCK_Y: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+):
+    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    light = _light(image + n * image_n, y, x, height, width, image_c, image_y, image_x, red, green, blue, inside)
+    tl.store(out + (n * height + y) * width + x, light, mask=inside)
+
+
+def grey_levels(images: Tensor, *, luma: tuple[float, float, float]) -> Tensor:
+    """See `rdvfi.motion.flow.patch_search.grey_levels`."""
+    n, _, h, w = images.shape
+    out = images.new_empty((n, 1, h, w), dtype=torch.float32)
+    with torch.cuda.device_of(images):
+        arguments = [images, out, h, w, *images.stride(), *luma]
+        _grey[programs(n, h, w)](*arguments, **TILE)
+    return out
