@@ -74,27 +74,25 @@ def _lines(
         count = (size + step - 1) // step
         j = tl.arange(0, BLOCK)
         there = j < count
-        first += b * first_b + begin + j * step * along
-        last += b * last_b + last_begin + j * step * last_along
+        edge = first + b * first_b + begin + j * step * along
+        other_edge = last + b * last_b + last_begin + j * step * last_along
         off, apart = tl.full((BLOCK,), 0.0, tl.float32), tl.full((BLOCK,), 0.0, tl.float32)
-        for _ in range(3):
-            own = tl.load(first, mask=there, other=0.0).to(tl.float32)
-            other = tl.load(last, mask=there, other=0.0).to(tl.float32)
+        for c in range(3):
+            own = tl.load(edge + c * first_c, mask=there, other=0.0).to(tl.float32)
+            other = tl.load(other_edge + c * last_c, mask=there, other=0.0).to(tl.float32)
             colour = 0.5 * (_sum(own) + _sum(other)) / count
-            own = tl.load(first + i * across, mask=there, other=0.0).to(tl.float32)
-            other = tl.load(last + i * last_across, mask=there, other=0.0).to(tl.float32)
+            own = tl.load(edge + c * first_c + i * across, mask=there, other=0.0).to(tl.float32)
+            other = tl.load(other_edge + c * last_c + i * last_across, mask=there, other=0.0).to(tl.float32)
             off = tl.maximum(off, tl.maximum(tl.abs(own - colour), tl.abs(other - colour)))
             apart = tl.maximum(apart, tl.abs(own - other))
-            first += first_c
-            last += last_c
         off = tl.where(there, off, 0.0)
         constant = (_largest(off) < within) & (_sum(off) / count < mean_within)
         differs = _sum(tl.where(off > equal, 1.0, 0.0)) / count
         line = constant | ((_largest(apart) < equal) & (differs < 1.0 - background))
-        out += ((b * 4 + side) * 3) * most + i
-        tl.store(out, tl.where(line, 1.0, 0.0))
-        tl.store(out + most, tl.where(constant, 1.0, 0.0))
-        tl.store(out + 2 * most, differs)
+        at = out + ((b * 4 + side) * 3) * most + i
+        tl.store(at, tl.where(line, 1.0, 0.0))
+        tl.store(at + most, tl.where(constant, 1.0, 0.0))
+        tl.store(at + 2 * most, differs)
 
 
 @triton.jit
