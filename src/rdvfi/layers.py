@@ -70,7 +70,7 @@ def after_blocks(
 class Chain(nn.Sequential):
     """Layers in a row; residual blocks in a row, and the activation after them, are one chain of operators."""
 
-    def forward(self, input: Features) -> Features:
+    def forward(self, input: Tensor) -> Tensor:
         """What the layers make, one after the other."""
         if not takes_kernels(input):
             return super().forward(input)

@@ -87,7 +87,7 @@ _dominant_shift = inference_operator(
     _reference,
     lambda luma: luma.new_empty((luma.shape[0], 3)),
     "dominant_shift",
-    launches=9,
+    launches=10,
     settings={
         "side": _WINDOW,
         "noise": _NOISE,
