@@ -218,7 +218,7 @@ def rife(notes: Notes) -> None:
         row["kernels"] = notes.profile(lambda: other(*pair, time))  # noqa: B023
         if cuda:
             row["graph"] = notes.ms(_graph(lambda: other(*pair, time)))  # noqa: B023
-        other.network = torch.compile(other.network)
+        other.network = torch.compile(other.network, backend="inductor" if cuda else "eager")
         row["compiled"] = notes.ms(lambda: other(*pair, time))  # noqa: B023
         notes[f"rife 4.25 {str(dtype)[6:]} {size[1]}x{size[0]}"] = row
 
