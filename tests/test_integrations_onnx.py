@@ -178,6 +178,7 @@ def _pictures(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 @needs_onnx
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("height", "width", "times"),
     [(200, 330, [0.5]), (270, 480, [0.125, 0.3, 0.5, 0.77]), (360, 500, [0.0, 1.0])],
@@ -201,6 +202,7 @@ def test_onnx_runtime_draws_what_torch_draws(exported: Path, height: int, width:
 
 
 @needs_onnx
+@pytest.mark.slow
 def test_the_example_runs_without_torch(exported: Path, tmp_path: Path) -> None:
     first, last = _pictures(200, 360)
     for name, picture in (("first", first), ("last", last)):

@@ -4,6 +4,7 @@ Every node with a complex value is replaced by two, its real and its imaginary p
 makes real values of complex ones by the real arithmetic for it.
 """
 
+import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -66,16 +67,25 @@ class _Rewriter:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.pairs: dict[Node, Pair] = {}
+        self.lists: dict[Node, list[Pair]] = {}
         self.done: set[Node] = set()
 
     def rewrite(self, node: Node) -> None:
-        takes = any(_is_complex(each) for each in node.all_input_nodes)
+        """Replace one node, if it takes or gives complex values."""
+        takes = any(_is_complex(each) or each in self.lists for each in node.all_input_nodes)
         gives = _is_complex(node)
         if node.op == "output" or not (takes or gives):
             return
         self.done.add(node)
+        args: Any = node.args
         with self.graph.inserting_before(node):
-            if gives:
+            if isinstance(node.meta.get("val"), list | tuple):
+                self.lists[node] = self._list(node, args)
+            elif args[0] in self.lists:  # one of several results
+                self.pairs[node] = self.lists[args[0]][args[1]]
+                if not gives:
+                    node.replace_all_uses_with(self.pairs[node][0])
+            elif gives:
                 self.pairs[node] = self._pair(node)
             else:
                 node.replace_all_uses_with(self._real(node))
@@ -108,6 +118,18 @@ class _Rewriter:
             raise NotImplementedError(f"complex numbers in {target} have no rule for ONNX")
         pair = rule(self, *args)
         return self._shaped(pair, node) if target in (aten.mul.Tensor, aten.div.Tensor) else pair
+
+    def _list(self, node: Node, args: Any) -> list[Pair]:
+        """The results of an operator that has several."""
+        if node.target is aten.broadcast_tensors.default:
+            shape = list(node.meta["val"][0].shape)
+            real, imaginary = (
+                [self.emit(aten.expand.default, self.part(x, i), shape) for x in args[0]] for i in (0, 1)
+            )
+            return list(zip(real, imaginary, strict=True))
+        first, second = (self.emit(node.target, self.part(args[0], i), *args[1:], **node.kwargs) for i in (0, 1))
+        count = range(len(node.meta["val"]))
+        return [(self.emit(operator.getitem, first, k), self.emit(operator.getitem, second, k)) for k in count]
 
     def _part_of(self, node: Node, index: int) -> Node:
         values = _VALUES.get(node.target, (0,))
@@ -215,6 +237,7 @@ _RULES: dict[Any, Callable[..., Pair]] = {
     aten.mul.Tensor: _multiply,
     aten.mul.Scalar: _multiply,
     aten.div.Tensor: _divide,
+    aten.rsub.Scalar: lambda to, x, y: (to.emit(aten.rsub.Scalar, to.pairs[x][0], y), _conjugate(to, x)[1]),
     aten.reciprocal.default: lambda to, x: _divide(to, 1.0, x),
     aten.polar.default: _polar,
     aten.exp.default: _exp,
