@@ -15,8 +15,8 @@ from rdvfi.video.segment_store import SegmentFile, SegmentStore
 
 _QUEUE = 4
 """Frames that may wait for the encoder."""
-_LEFT_BYTES = 2**23
-"""What encoders that are done may hold, about, before it is freed."""
+_LEFT_BYTES = 2**21
+"""Bytes of one frame for each encoder that is done, added up, from which on these are freed; each holds several."""
 
 
 class SegmentOutput:
