@@ -145,7 +145,7 @@ def test_wrong_use_of_the_command_line_is_explained(capsys) -> None:
 
 
 COMMANDS = ("interpolate", "visualize", "evaluate", "convert", "train", "data", "models", "info")
-COMMANDS += ("plugins", "new-plugin", "serve")
+COMMANDS += ("plugins", "new-plugin", "serve", "export", "doctor")
 
 
 def test_help_names_every_command(capsys) -> None:
