@@ -230,9 +230,11 @@ def _killed(tmp_path: Path, folder: Path, *, times: int, seed: int) -> None:
     resumed = {**options, "resume": True}
     for number in range(times):
         out = tmp_path / f"{number}.mp4"
+        tries = 0
         while not out.exists():
+            tries += 1  # where the machine has become slower since, later ones last longer
             with interrupted.process(interrupted.run_job, folder / "in.mp4", out, resumed) as child:
-                child.join(length * draw.uniform(0.2, 1.1))
+                child.join(length * draw.uniform(0.2, 1.1) * max(1, tries / 4))
                 interrupted.end(child, signal.SIGKILL)
         assert _bytes(out) == expected
         out.unlink()
