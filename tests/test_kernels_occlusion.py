@@ -28,8 +28,10 @@ def test_pull_push_agrees_with_the_reference(c: int, h: int, w: int) -> None:
 
 def test_occluded_flows_agree_with_the_reference() -> None:
     draw = torch.Generator().manual_seed(2)
-    onward = F.interpolate(6.0 * torch.randn(2, 2, 4, 6, generator=draw), (21, 34), mode="bilinear")
+    noise = F.interpolate(0.2 * torch.randn(2, 2, 4, 6, generator=draw), (21, 34), mode="bilinear")
+    onward = torch.tensor([2.0, 1.0])[:, None, None] + noise
     back = -onward
+    onward[0, :, 5:12, 8:18] = torch.tensor([12.0, 4.0])[:, None, None]  # contradicted there
     back[1] = onward[1] + 9.0  # of two scenes: nothing is filled
     missed = module.return_error(onward.to(kernels.DEVICE), onward.flip(0).to(kernels.DEVICE))
     torch.testing.assert_close(missed.cpu(), occlusion._return_reference(onward, onward.flip(0)), rtol=0, atol=1e-4)
