@@ -205,7 +205,7 @@ def keypoints(
     """See `rdvfi.motion.flow.keypoints.find_keypoints`."""
     luma = luma.float().contiguous()
     n = luma.shape[0]
-    pictures = {shrink: F.avg_pool2d(luma, shrink) if shrink > 1 else luma for shrink, _, _ in scales}
+    pictures = {shrink: F.avg_pool2d(luma, shrink) if shrink > 1 else luma for shrink in {one for one, _, _ in scales}}
     sizes = {shrink: (picture.shape[-2], picture.shape[-1]) for shrink, picture in pictures.items()}
     counts = [min(count, sizes[shrink][0] * sizes[shrink][1] // 16) for shrink, _, count in scales]
     cells, bins, bin_sharpness = descriptor
