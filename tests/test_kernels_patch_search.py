@@ -39,16 +39,20 @@ def _inputs(h: int, w: int, guesses: int, seed: int) -> tuple[Tensor, list[Tenso
     common = torch.zeros(2, 2, 7)
     common[:, 0, :2] = torch.tensor([[1.4, -0.7], [-1.4, 0.7]])
     common[:, 1, :6] = torch.tensor([9.0, -3.0, 0.02, 0.01, -0.03, 0.04])  # leads out of the picture
-    common[:, 1, 6] = 2.0
     return _pictures(h, w, seed), found, common
 
 
-@pytest.mark.parametrize(("h", "w", "guesses", "rounds"), [(37, 50, 2, 2), (8, 21, 1, 3)])
+@pytest.mark.parametrize(
+    ("h", "w", "guesses", "rounds", "contrast", "penalty"), [(37, 50, 2, 2, 1.0, 2.0), (8, 21, 1, 3, 0.1, -8.0)]
+)
 def test_the_kernels_agree_with_the_reference(
-    h: int, w: int, guesses: int, rounds: int, monkeypatch: pytest.MonkeyPatch
+    h: int, w: int, guesses: int, rounds: int, contrast: float, penalty: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Faint pictures prefer a wrong motion no further than their contrast allows."""
     monkeypatch.setattr(module, "_PATCHES", 128)
     luma, found, common = _inputs(h, w, guesses, seed=h)
+    luma, common[:, 1, 6] = contrast * luma, penalty
+    common[:, 1, :6] *= contrast
     # Any strides are taken.
     found = [flow.permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2) for flow in found]
     arguments = [luma.to(kernels.DEVICE), [x.to(kernels.DEVICE) for x in found], common.to(kernels.DEVICE), rounds]

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from rdvfi.motion.flow.gauss_newton import partner
 from rdvfi.motion.flow.patch_search import Patches, searched
 
 
@@ -99,3 +100,16 @@ def test_neighbours_hand_on_what_an_affine_flow_says_here() -> None:
     near = patches.neighbours(state).unflatten(3, patches.counts)[0, :, :2, 6:-6, 6:-6]
     here = state.unflatten(2, patches.counts)[0, None, :2, 6:-6, 6:-6]
     torch.testing.assert_close(near, here.expand_as(near), atol=1e-2, rtol=0)
+
+
+def test_a_motion_of_the_whole_picture_is_preferred_where_texture_repeats_and_not_where_it_is_faint() -> None:
+    draw = torch.Generator().manual_seed(3)
+    image = 100.0 + 2.0 * torch.rand(2, 1, 32, 64, generator=draw)
+    image[..., 32:] += 100.0 * (torch.arange(32) % 4 < 2)  # moved by two or by six pixels it looks the same
+    image[1] = image[0].roll(6, dims=-1)
+    patches = Patches.of(image)
+    right = torch.tensor([6.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])[:, None].expand(2, 1, 7, 7 * 15)
+    preferred = torch.tensor([[[2.0, 0.0, 0.0, 0.0, 0.0, 0.0, -8.0]]]).repeat(2, 1, 1)
+    found = patches.best(partner(image), right, patches.along(preferred))[0, 0].unflatten(0, (7, 15))
+    assert (found[:, 1:5] == 6.0).all()
+    assert (found[:, 10:-2] == 2.0).all()

@@ -55,6 +55,9 @@ _UNLIKELY = 1e3
 """Penalty of a transform that too few matches agree on."""
 _LONGEST = 8.0
 """Pixels that a patch may move in a round."""
+_PREFERRED = 0.25
+"""Share of a patch's contrast by which a motion of the whole picture may be preferred: almost any motion
+explains a plain patch to within a few grey levels."""
 _WORST = 48.0
 """Grey levels beyond which one error is as bad as another."""
 _LUMA = (76.245, 149.685, 29.07)
@@ -214,7 +217,10 @@ class Patches:
             beyond = few.cost(few.warped(target, common)).clamp(max=_WORST)
             cost = torch.cat((cost, self._continued(beyond, self.outside(common))), dim=1)
             states = torch.cat((states, common), dim=1)
-        cost = (cost + window_mean(cost.unflatten(2, self.counts), 3).flatten(2)) + states[:, :, 6]
+        contrast = self.cost(torch.zeros_like(self.template))
+        penalty = torch.maximum(states[:, :, 6], -_PREFERRED * contrast[:, None])
+        states = torch.cat((states[:, :, :6], penalty[:, :, None]), dim=2)
+        cost = (cost + window_mean(cost.unflatten(2, self.counts), 3).flatten(2)) + penalty
         chosen = cost.argmin(1, keepdim=True)[:, :, None].expand(-1, 1, 7, -1)
         return states.gather(1, chosen)[:, 0]
 
@@ -349,6 +355,7 @@ searched_scale = inference_operator(
         "steps": _STEPS,
         "reaches": _REACHES,
         "zero_penalty": ZERO_PENALTY,
+        "preferred": _PREFERRED,
         "worst": _WORST,
         "damping": _DAMPING,
         "longest": _LONGEST,

@@ -198,6 +198,7 @@ def _choose(
     columns,
     rows,
     zero_penalty,
+    preferred,
     damping,
     longest,
     STEPS: tl.constexpr,
@@ -225,6 +226,14 @@ def _choose(
     near_row = tl.minimum(tl.maximum(row[:, None] + around // 3 - 1, 0), rows - 1)
     near_column = tl.minimum(tl.maximum(column[:, None] + around % 3 - 1, 0), columns - 1)
     near = near_row * columns + near_column
+    left, top = column * STRIDE, row * STRIDE
+    centre_x, centre_y = left + (SIDE - 1) / 2.0, top + (SIDE - 1) / 2.0
+    number = tl.arange(0, SIDE * SIDE)[None, :]
+    i, j = number // SIDE, number % SIDE
+    own = image + n * height * width
+    other = image + (n + samples // 2) % samples * height * width
+    here = pixel(own, top[:, None] + i, left[:, None] + j, height, width, inside[:, None])
+    least_penalty = -preferred * deviation(here, SIDE * SIDE)
     costs += n * starts_of * count
     least = tl.full((PATCHES,), float("inf"), tl.float32)
     chosen = tl.full((PATCHES,), 0, tl.int32)
@@ -234,6 +243,7 @@ def _choose(
             starts, common, k, n, samples, p, columns, rows, inside, zero_penalty,
             OWN, STILL, NEAR, COMMON, REACH, FAR, STRIDE, SIDE,
         )  # fmt: skip
+        penalty = tl.maximum(penalty, least_penalty)
         cost = tl.load(costs + k * count + p, mask=inside, other=0.0) + total_of(beside) / 9.0 + penalty
         chosen = tl.where(cost < least, k, chosen)
         least = tl.minimum(cost, least)
@@ -241,13 +251,6 @@ def _choose(
         starts, common, chosen, n, samples, p, columns, rows, inside, zero_penalty,
         OWN, STILL, NEAR, COMMON, REACH, FAR, STRIDE, SIDE,
     )  # fmt: skip
-    left, top = column * STRIDE, row * STRIDE
-    centre_x, centre_y = left + (SIDE - 1) / 2.0, top + (SIDE - 1) / 2.0
-    number = tl.arange(0, SIDE * SIDE)[None, :]
-    i, j = number // SIDE, number % SIDE
-    own = image + n * height * width
-    other = image + (n + samples // 2) % samples * height * width
-    here = pixel(own, top[:, None] + i, left[:, None] + j, height, width, inside[:, None])
     x, y = j - (SIDE - 1) / 2.0, i - (SIDE - 1) / 2.0
     seen = seen_by(
         other, centre_x[:, None], centre_y[:, None], x, y, u[:, None], v[:, None],
@@ -288,7 +291,7 @@ def _choose(
     tl.store(at + 3 * count, vx, mask=inside)
     tl.store(at + 4 * count, uy, mask=inside)
     tl.store(at + 5 * count, vy, mask=inside)
-    tl.store(at + 6 * count, penalty, mask=inside)
+    tl.store(at + 6 * count, tl.maximum(penalty, least_penalty), mask=inside)
 
 
 def searched_scale(
@@ -302,6 +305,7 @@ def searched_scale(
     steps: int,
     reaches: tuple[int, int],
     zero_penalty: float,
+    preferred: float,
     worst: float,
     damping: float,
     longest: float,
@@ -324,7 +328,7 @@ def searched_scale(
         _costs[blocks, first + whole, n](*arguments, **kinds, **patch)
         if whole:
             _continue[whole, n](costs, outside, count, worst, FIRST=first, COMMON=whole, BLOCK=1024)
-        arguments = (luma, starts, common, costs, result, weights, *size, zero_penalty, damping, longest)
+        arguments = (luma, starts, common, costs, result, weights, *size, zero_penalty, preferred, damping, longest)
         _choose[blocks, n](*arguments, STEPS=steps, **kinds, **patch)
 
     with torch.cuda.device_of(luma):
