@@ -110,7 +110,7 @@ def test_the_procedural_set_is_a_clip(app: typer.Typer) -> None:
 
 
 def test_ablation_of_a_model(video: Path) -> None:
-    model = rdvfi.build("rdvfi_s").eval()
+    model = rdvfi.build("rdvfi_s1").eval()
     report = evaluate(video, gap=8, models=[model, "blend"], pairs=1, max_size=64, ablate=True)
     names = [score.method for score in report.scores]
     assert names == ["model", "blend", "model: straight keyframes", "model: plain composition"]

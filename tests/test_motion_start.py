@@ -27,8 +27,8 @@ def _pair(h: int = 96, w: int = 128) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("trajectory", ["iterative", "direct"])
 @torch.no_grad()
 def test_untrained_the_pipeline_is_coarse_flow_and_warp(trajectory: str) -> None:
-    plain = rdvfi.build("rdvfi_s", "trajectory=straight", "renderer=warp").eval()
-    model = rdvfi.build("rdvfi_s", f"trajectory={trajectory}").eval()
+    plain = rdvfi.build("rdvfi_s1", "trajectory=straight", "renderer=warp").eval()
+    model = rdvfi.build("rdvfi_s1", f"trajectory={trajectory}").eval()
     model.generator.coarse = plain.generator.coarse  # whose matching starts with random weights
     frames, expected = (made(*_pair(), TIMES) for made in (model, plain))
     torch.testing.assert_close(frames, expected, rtol=0, atol=1e-5)

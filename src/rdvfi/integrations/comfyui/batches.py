@@ -15,7 +15,7 @@ from torch import Tensor
 from rdvfi.geometry import MINIMUM_SIDE
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import to_pixels
-from rdvfi.serve.motion_layers import Layer, Paths, draw_layer, longest_flow
+from rdvfi.serve.motion_layers import Layer, PointPaths, draw_layer, longest_flow
 from rdvfi.video.frames_between import Pairs
 from rdvfi.video.scene_changes import SceneChanges
 
@@ -84,7 +84,7 @@ def preview_motion(
     motion = model.estimate(first, last)
     trajectory = motion.trajectory
     longest = longest_flow(trajectory, torch.zeros(1, device=model.device))
-    drawn = Paths.of(trajectory, (images.shape[1], images.shape[2]), model.device)
+    drawn = PointPaths.of(trajectory, (images.shape[1], images.shape[2]), model.device)
     shown = []
     for time in torch.linspace(0.0, 1.0, steps + 2).tolist():
         picture = to_pixels(model.render(first, last, motion, [time])[0, 0], deep=False)

@@ -221,7 +221,7 @@ def _from_parts(to: _Rewriter, x: Any) -> Pair:
     return to.emit(aten.select.int, x, -1, 0), to.emit(aten.select.int, x, -1, 1)
 
 
-def _filled(to: _Rewriter, x: Any, value: complex) -> Pair:
+def _filled(to: _Rewriter, x: Any, value: complex | float) -> Pair:
     like, number = to.part(x, 0), complex(value)
     return to.emit(aten.full_like.default, like, number.real), to.emit(aten.full_like.default, like, number.imag)
 
