@@ -37,9 +37,10 @@ demo: $(INSTALLED)
 	$(BIN)/rdvfi interpolate $(CLIP) out/demo.mp4 --multiplier 8 --contact-sheet out/demo.png --overwrite
 	@echo 'Look at out/demo.mp4 and out/demo.png.'
 
-# One process per core, each with one thread. Whole files go to a process, since fixtures are made once per file.
+# One process per core, each with one thread. Whole files go to a process, since fixtures are made once per file; in
+# their order, for the longest tests are alone in theirs and would come last.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto --dist loadfile $(TEST_OPTIONS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(TEST_OPTIONS)
 
 # What is heavy to install, or wants other versions than .venv has (Gradio another Pillow), in an environment on top of it.
 # The page is opened in Chromium where there is one.
