@@ -219,9 +219,9 @@ def test_work_that_is_cancelled_while_it_waits_is_not_done(tmp_path: Path) -> No
     session.clip = _clip(tmp_path / "clip.mp4", 4)
     handlers.begin(session)
     handlers.stop(session)
-    assert handlers.interpolate(session, "rdvfi-s", 2, "")[0] == "Cancelled; nothing was kept."
+    assert handlers.interpolate(session, "rdvfi-s", 2.0, "")[0] == "Cancelled; nothing was kept."
     handlers.begin(session)
-    assert "7 frames" in handlers.interpolate(session, "rdvfi-s", 2, "")[0]
+    assert "7 frames" in handlers.interpolate(session, "rdvfi-s", 2.0, "")[0]
 
 
 def _join(address: str, function: int, data: list[object]) -> tuple[int, str]:
