@@ -46,8 +46,11 @@ TOY = {
 """Values that keep an entry small and off the network."""
 ALSO = {
     # Their keyframes carry no coarse motion, which RDVFI-S's own trajectory is.
-    ("backbone", "svd"): ("trajectory=chained",),
-    ("backbone", "wan"): ("trajectory=chained",),
+    ("backbone", "svd"): ("trajectory=chained", "flow=local"),
+    ("backbone", "wan"): ("trajectory=chained", "flow=local"),
+    # RDVFI-S reads no flow between keyframes; these do.
+    ("trajectory", "chained"): ("flow=local",),
+    ("trajectory", "iterative"): ("flow=local",),
 }
 """What has to change with an entry."""
 

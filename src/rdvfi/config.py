@@ -355,7 +355,9 @@ def _spec(composed: Mapping[str, Any], group: str) -> dict[str, Any]:
     """The specification of the entry chosen for ``group``, with those that fill its slots."""
     chosen = composed[group]
     if not _is_chosen(chosen):
-        raise ValueError(f"the recipe chooses no {group}: add `{group}: NAME` to its defaults")
+        raise ValueError(
+            f"the recipe chooses no {group}: add `{group}: NAME` to its defaults, or {group}=NAME to the overrides"
+        )
     config = {key: value for key, value in chosen.items() if key != NAME}
     name = chosen[NAME]
     for parameter in GROUPS[group].parameters(name).values():
