@@ -75,7 +75,7 @@ def faults_of(ending: str, out: Path) -> list[str]:
             found.append(f"leftover {path.name}")
         elif ending != "done" and not path.is_dir():
             found.append(f"file without success {path.name}")
-        elif path.suffix in (".mp4", ".mkv", ".webm", ".gif"):
+        elif path.suffix in (".mp4", ".mkv", ".webm", ".gif") and path.is_file():
             try:
                 with av.open(f"file:{path}") as container:
                     if not any(True for _ in container.decode(video=0)):
