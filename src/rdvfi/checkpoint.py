@@ -8,7 +8,7 @@ written beside their final place and moved there when they are complete.
 import json
 import os
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -299,6 +299,43 @@ def _has_card_of_others(api: Any, repository: str) -> bool:
         return False
     page = Path(api.hf_hub_download(repository, CARD_NAME))
     return MARK not in page.read_text(encoding="utf-8", errors="replace")
+
+
+def plain_values(specification: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """The plain values of a specification and of the components in it, as ``flow.radius``."""
+    values: dict[str, Any] = {}
+    for key, value in specification["config"].items():
+        if isinstance(value, Mapping):
+            values |= plain_values(value, f"{place}{key}.")
+        elif key not in REFERENCES:
+            values[f"{place}{key}"] = value
+    return values
+
+
+def check_choice(include_backbone: bool | None, parts: Sequence[str] | None) -> None:
+    """Refuse a choice of what is saved that is made in two ways, or of nothing.
+
+    Raises:
+        ValueError: If it is.
+    """
+    if parts is None:
+        return
+    if include_backbone is not None:
+        raise ValueError("give include_backbone or parts, not both")
+    if isinstance(parts, str) or not parts:
+        raise ValueError(f"parts must be a list of parts, at least one; got {parts!r}")
+    check_parts(parts)
+
+
+def check_parts(parts: Sequence[str]) -> None:
+    """Refuse names that no part of a model has.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for part in parts:
+        if part not in STAGES:
+            raise ValueError(f"a part is one of {', '.join(STAGES)}; got {part!r}")
 
 
 def _write_atomically(path: Path, write: Callable[[Path], Any]) -> None:

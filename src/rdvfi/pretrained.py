@@ -8,7 +8,7 @@ apart; a backbone whose weights are published elsewhere is saved by reference.
 import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,13 +18,15 @@ from torch import Tensor, nn
 
 from rdvfi._fit import check_fit
 from rdvfi.checkpoint import (
-    REFERENCES,
     STAGES,
     ModelFiles,
     Pretrained,
+    check_choice,
+    check_parts,
     is_referenced,
     load_pretrained,
     load_weights,
+    plain_values,
     push_folder,
     save_pretrained,
     stored_shapes,
@@ -108,7 +110,7 @@ class Staged(nn.Module):
         Raises:
             ValueError: If a part is not one of 'backbone', 'trajectory', 'renderer'.
         """
-        _check_parts(parts)
+        check_parts(parts)
         self._trained = self._trained.union(parts)
         self._apart = self._apart.difference(parts)
         for part in parts:
@@ -163,7 +165,7 @@ class Staged(nn.Module):
         Warns:
             UserWarning: If the backbone was trained and shall not be included.
         """
-        _check_choice(include_backbone, parts)
+        check_choice(include_backbone, parts)
         config = self.pretrained()
         if parts is not None:
             self._save_parts(folder, config, parts)
@@ -241,7 +243,7 @@ class Staged(nn.Module):
             ValueError: If its weights do not fit, or its file is damaged. The model is then unchanged.
             FileNotFoundError: If there is no such folder, file or hub model.
         """
-        _check_parts([part])
+        check_parts([part])
         files, name = find_files(model, revision=revision), STAGES[part]
         fit = fit_stage(part, getattr(self, name), stored_shapes(files.weights_path, name))
         if fit.fresh:
@@ -379,37 +381,9 @@ class Staged(nn.Module):
             ConnectionError: If the hub cannot be reached; nothing is left half-uploaded.
             ValueError: If the name is not one of a repository, or both choices of parts are made.
         """
-        _check_choice(include_backbone, parts)
+        check_choice(include_backbone, parts)
 
         def save(folder: Path) -> None:
             self.save_pretrained(folder, include_backbone=include_backbone, parts=parts)
 
         return push_folder(save, repository, private=private, message=message)
-
-
-def plain_values(specification: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """The plain values of a specification and of the components in it, as ``flow.radius``."""
-    values: dict[str, Any] = {}
-    for key, value in specification["config"].items():
-        if isinstance(value, Mapping):
-            values |= plain_values(value, f"{place}{key}.")
-        elif key not in REFERENCES:
-            values[f"{place}{key}"] = value
-    return values
-
-
-def _check_choice(include_backbone: bool | None, parts: Sequence[str] | None) -> None:
-    """What is to be saved is said in one way, and is something."""
-    if parts is None:
-        return
-    if include_backbone is not None:
-        raise ValueError("give include_backbone or parts, not both")
-    if isinstance(parts, str) or not parts:
-        raise ValueError(f"parts must be a list of parts, at least one; got {parts!r}")
-    _check_parts(parts)
-
-
-def _check_parts(parts: Sequence[str]) -> None:
-    for part in parts:
-        if part not in STAGES:
-            raise ValueError(f"a part is one of {', '.join(STAGES)}; got {part!r}")

@@ -77,8 +77,8 @@ def _peak_offset(scores: Float[Tensor, "b h w"], x: Int[Tensor, "b 1"], y: Int[T
     middle, found = at(0, 0), []
     for dx, dy in ((1, 0), (0, 1)):
         before, after = at(-dx, -dy), at(dx, dy)
-        bend = (2.0 * middle - before - after).clamp(min=1e-4)
-        found.append((0.5 * (after - before) / bend).clamp(-0.5, 0.5))
+        curvature = (2.0 * middle - before - after).clamp(min=1e-4)
+        found.append((0.5 * (after - before) / curvature).clamp(-0.5, 0.5))
     return torch.cat(found, dim=1)
 
 

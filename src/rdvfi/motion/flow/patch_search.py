@@ -132,6 +132,7 @@ class Patches:
         descent: Inverse Hessian times gradient of every pixel: a step is one sum of products.
         centre: Of every patch, (x, y).
         offset: Of every pixel from its patch's centre, (x, y).
+        contrast: Standard deviation of every patch, in grey levels.
     """
 
     size: tuple[int, int]
@@ -140,6 +141,7 @@ class Patches:
     descent: Float[Tensor, "n p k 2"]
     centre: Float[Tensor, "2 p"]
     offset: Float[Tensor, "2 k"]
+    contrast: Float[Tensor, "n p"]
 
     @classmethod
     def of(cls, image: Float[Tensor, "n 1 h w"]) -> "Patches":
@@ -156,7 +158,7 @@ class Patches:
         inner = torch.arange(_SIDE, dtype=torch.float32, device=image.device) - (_SIDE - 1) / 2
         lines = [torch.arange(n, dtype=torch.float32, device=image.device) * _STRIDE for n in (columns, rows)]
         centre = _mesh(lines[0] + (_SIDE - 1) / 2, lines[1] + (_SIDE - 1) / 2)
-        return cls(size, (rows, columns), cut[:, 0], descent, centre, _mesh(inner, inner))
+        return cls(size, (rows, columns), cut[:, 0], descent, centre, _mesh(inner, inner), _deviation(cut[:, 0]))
 
     @property
     def thinned(self) -> "Patches":
@@ -217,12 +219,11 @@ class Patches:
             beyond = few.cost(few.warped(target, common)).clamp(max=_WORST)
             cost = torch.cat((cost, self._continued(beyond, self.outside(common))), dim=1)
             states = torch.cat((states, common), dim=1)
-        contrast = self.cost(torch.zeros_like(self.template))
-        penalty = torch.maximum(states[:, :, 6], -_PREFERRED * contrast[:, None])
-        states = torch.cat((states[:, :, :6], penalty[:, :, None]), dim=2)
+        penalty = torch.maximum(states[:, :, 6], -_PREFERRED * self.contrast[:, None])
         cost = (cost + window_mean(cost.unflatten(2, self.counts), 3).flatten(2)) + penalty
-        chosen = cost.argmin(1, keepdim=True)[:, :, None].expand(-1, 1, 7, -1)
-        return states.gather(1, chosen)[:, 0]
+        chosen = cost.argmin(1, keepdim=True)
+        state = states.gather(1, chosen[:, :, None].expand(-1, 1, 7, -1))[:, 0]
+        return torch.cat((state[:, :6], penalty.gather(1, chosen)), dim=1)
 
     @staticmethod
     def _continued(cost: Float[Tensor, "n k p"], outside: Float[Tensor, "n k p"]) -> Float[Tensor, "n k p"]:
@@ -284,8 +285,7 @@ class Patches:
     def cost(self, seen: Float[Tensor, "n *k p s"]) -> Float[Tensor, "n *k p"]:
         """Standard deviation of a patch's errors: light alone costs nothing. Grey levels."""
         template = self.template if seen.dim() == 3 else self.template[:, None]
-        error = seen - template
-        return (error.square().mean(-1) - error.mean(-1).square()).clamp(min=1e-4).sqrt()
+        return _deviation(seen - template)
 
     def outside(self, state: Float[Tensor, "n *k 7 p"]) -> Float[Tensor, "n *k p"]:
         """The share of a patch that has left the picture, by its centre."""
@@ -304,6 +304,11 @@ def _beyond(size: tuple[int, int], counts: tuple[int, int]) -> tuple[int, int, i
 
 def _mesh(xs: Float[Tensor, " w"], ys: Float[Tensor, " h"]) -> Float[Tensor, "2 hw"]:
     return torch.stack((xs.expand(len(ys), -1), ys[:, None].expand(-1, len(xs)))).flatten(1)
+
+
+def _deviation(patches: Float[Tensor, "*n k"]) -> Float[Tensor, " *n"]:
+    """Standard deviation over the pixels of each patch."""
+    return (patches.square().mean(-1) - patches.mean(-1).square()).clamp(min=1e-4).sqrt()
 
 
 def _gradient(image: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 2 h w"]:

@@ -81,8 +81,8 @@ def _score(products, first, second, y, x, height, width, overlap):
 @triton.jit
 @no_type_check
 def _between(before, here, after):
-    bend = tl.maximum(2.0 * here - before - after, 1e-4)
-    return tl.minimum(tl.maximum(0.5 * (after - before) / bend, -0.5), 0.5)
+    curvature = tl.maximum(2.0 * here - before - after, 1e-4)
+    return tl.minimum(tl.maximum(0.5 * (after - before) / curvature, -0.5), 0.5)
 
 
 @triton.jit
