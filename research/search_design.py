@@ -27,7 +27,6 @@ from torch import Tensor, nn
 import rdvfi
 from compare_trajectories import exact
 from design import ENDS, VARIANTS, Part, Variant
-from rdvfi.checkpoint import write_weights
 from rdvfi.config import build
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow
 from rdvfi.evaluation.measure import measure
@@ -39,6 +38,7 @@ from rdvfi.interfaces import Keyframes, MotionPrior
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.trajectory.iterative import IterativeFusion
 from rdvfi.motion.trajectory.straight_motion import straight_motion_of
+from rdvfi.saved_models.checkpoint import write_weights
 from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.feeds import open_feed
 from rdvfi.training.losses.evidence import FlowPair

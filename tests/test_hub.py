@@ -13,7 +13,7 @@ from huggingface_hub import constants
 import hub_server
 import rdvfi
 from hub_server import Hub
-from rdvfi.model_card import MARK
+from rdvfi.saved_models.model_card import MARK
 
 # Of the hub's client, about itself.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")

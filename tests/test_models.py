@@ -12,9 +12,10 @@ import torch
 
 import rdvfi
 import toy
-from rdvfi import model_names, models
-from rdvfi.checkpoint import load_weights, write_config, write_weights
+from rdvfi import models
 from rdvfi.interpolator import Interpolator
+from rdvfi.saved_models import model_names
+from rdvfi.saved_models.checkpoint import load_weights, write_config, write_weights
 
 
 @pytest.fixture(autouse=True)

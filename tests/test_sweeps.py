@@ -11,8 +11,8 @@ from omegaconf import OmegaConf as Omega
 import clips
 import rdvfi
 from rdvfi.config import stored_recipe
+from rdvfi.config.sweeps import run_hydra, sweep
 from rdvfi.evaluation import evaluate
-from rdvfi.sweeps import run_hydra, sweep
 from rdvfi_cli.main import main
 
 PLAIN = ("backbone=ends", "coarse=dis", "trajectory=straight", "renderer=warp")

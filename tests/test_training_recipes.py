@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rdvfi
-from rdvfi.overrides import as_text, parsed
+from rdvfi.config.overrides import as_text, parsed
 from rdvfi.training.parts import mark_trained, save_parts
 from rdvfi.training.recipes import compose_stages, written_out
 

@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from rdvfi.checkpoint import STAGES
 from rdvfi.content.skipping import fixed_shapes
 from rdvfi.graphs import Recorder
 from rdvfi.interfaces import KeyframeGenerator, Renderer, TrajectoryModel
-from rdvfi.pretrained import MOTION_AREA, Staged
+from rdvfi.saved_models.checkpoint import STAGES
+from rdvfi.saved_models.staged_model import MOTION_AREA, Staged
 
 Model = TypeVar("Model", bound="Executed")
 

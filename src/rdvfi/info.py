@@ -28,8 +28,8 @@ from rdvfi.interfaces import (
     TrajectoryModel,
 )
 from rdvfi.interpolator import Interpolator
-from rdvfi.model_names import WEIGHTS_FOLDER
 from rdvfi.registry import REGISTRIES, Registry, create_sample
+from rdvfi.saved_models.model_names import WEIGHTS_FOLDER
 
 SIZE = (256, 448)
 """Motion size, (h, w), for which shapes are told: that of 16:9 video."""

@@ -29,8 +29,8 @@ from rdvfi.interfaces import (
     Renderer,
     TrajectoryModel,
 )
-from rdvfi.pretrained import MOTION_AREA
 from rdvfi.render.content import draw as draw_by_content
+from rdvfi.saved_models.staged_model import MOTION_AREA
 from rdvfi.types import Image, SmallImage, Times, Timesteps, Video
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from rdvfi._inputs import check_dtype, read_device
-from rdvfi.checkpoint import write_config, write_weights
 from rdvfi.interpolator import Interpolator
-from rdvfi.model_names import WEIGHTS_FOLDER, bundled_files, find_files, list_models
+from rdvfi.saved_models.checkpoint import write_config, write_weights
+from rdvfi.saved_models.model_names import WEIGHTS_FOLDER, bundled_files, find_files, list_models
 
 __all__ = ["create_model", "list_models", "load_bundled", "save_bundled"]
 
@@ -32,7 +32,7 @@ def create_model(
             ``rdvfi train``, or a model on the Hugging Face hub as ``owner/name``.
         *overrides: Parts to exchange, as in a recipe: ``"basis=linear"`` chooses, and
             ``"trajectory.knots=FIXED"`` sets. Parts that fit keep their trained weights
-            (`rdvfi.exchange`); those that do not are named in a warning of the log, and are untrained.
+            (`rdvfi.saved_models.exchange`); those that do not are named in a warning of the log, and are untrained.
         device: Where it shall run.
         dtype: The type of its networks; on the CPU they always compute in float32.
 

@@ -250,7 +250,7 @@ def _selections(
 
 def _named(kind: str, text: str) -> tuple[str, str, tuple[str, ...]]:
     """The name, the model and the overrides of ``NAME=MODEL KEY=VALUE...``; the name may be left out or hold spaces."""
-    from rdvfi.overrides import is_override
+    from rdvfi.config.overrides import is_override
 
     before, equals, after = text.partition("=")
     words = before.split()

@@ -373,7 +373,7 @@ def end_many(results: "list[JobResult]") -> None:
 
 def split_overrides(arguments: list[Path]) -> tuple[list[Path], list[str]]:
     """Paths, and the overrides ``group=name`` or ``group.field=value`` that follow them."""
-    from rdvfi.overrides import is_override
+    from rdvfi.config.overrides import is_override
 
     count = len(arguments)
     while count and is_override(str(arguments[count - 1])):

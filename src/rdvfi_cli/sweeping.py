@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from rdvfi.sweeps import Sweep
+    from rdvfi.config.sweeps import Sweep
     from rdvfi.video.chosen_model import Chosen
 
 
@@ -34,7 +34,7 @@ def shown(chosen: "Chosen", asked: Hydra) -> bool:
     flags = asked.flags()
     if not flags:
         return False
-    from rdvfi.sweeps import run_hydra
+    from rdvfi.config.sweeps import run_hydra
 
     with chosen.stored(sweeps=False) as (folder, overrides, settings):
         run_hydra(lambda cfg: None, folder, overrides, flags, settings=settings)

@@ -60,8 +60,8 @@ def train(
 
 def _by_hydra(recipe: str, words: list[str], flags: list[str]) -> None:
     """A sweep, or what Hydra shows of each stage's configuration."""
-    from rdvfi.overrides import Overrides, is_setting
-    from rdvfi.sweeps import run_hydra, sweep
+    from rdvfi.config.overrides import Overrides, is_setting
+    from rdvfi.config.sweeps import run_hydra, sweep
     from rdvfi.training.recipes import own_folders, stored_stages
 
     settings = [word for word in words if is_setting(word)]

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from rdvfi.config.sweeps import Sweep
 from rdvfi.evaluation.methods import ModelMethod
 from rdvfi.evaluation.protocol import evaluate
-from rdvfi.sweeps import Sweep
 from rdvfi.video.chosen_model import Chosen
 from rdvfi.video.ready import ModelLike
 

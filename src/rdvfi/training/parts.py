@@ -8,11 +8,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rdvfi.checkpoint import STAGES, write_weights
 from rdvfi.config import build
-from rdvfi.exchange import learned_parameters
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model
+from rdvfi.saved_models.checkpoint import STAGES, write_weights
+from rdvfi.saved_models.exchange import learned_parameters
 from rdvfi.training.engine.checkpoints import check_names
 from rdvfi.training.stage import Stage
 

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rdvfi._small_text import read_small_yaml
 from rdvfi.config import RECIPES, another_hydra, one_line, search_path, stored_nodes
-from rdvfi.overrides import as_text, explained_by, own_folder, parsed, refuse_sweep, search_folders
+from rdvfi.config.overrides import as_text, explained_by, own_folder, parsed, refuse_sweep, search_folders
 from rdvfi.registry import did_you_mean
 from rdvfi.training.engine.settings import EngineConfig
 from rdvfi.training.stage import (

@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from rdvfi.checkpoint import write_weights
 from rdvfi.interpolator import Interpolator
-from rdvfi.model_names import TRAINED_MODEL
 from rdvfi.models import save_bundled
+from rdvfi.saved_models.checkpoint import write_weights
+from rdvfi.saved_models.model_names import TRAINED_MODEL
 from rdvfi.training.checks import check_stages
 from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.engine.sharding import blocks_of

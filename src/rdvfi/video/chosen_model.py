@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from rdvfi.config import build, exchanged, stored_model, stored_recipe
+from rdvfi.config.overrides import Overrides, is_setting
+from rdvfi.config.sweeps import Row, Sweep, sweep
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model
-from rdvfi.overrides import Overrides, is_setting
-from rdvfi.sweeps import Row, Sweep, sweep
 from rdvfi.video.ready import DEFAULT_MODEL, ModelLike, choose_place
 
 
@@ -61,7 +61,7 @@ class Chosen:
     def swept(
         self, job: "Callable[[Chosen, Path, Sequence[str]], Row]", *, objective: str, into: Path | None = None
     ) -> Sweep:
-        """Do a job with the model of every point that the overrides span: see `rdvfi.sweeps.sweep`.
+        """Do a job with the model of every point that the overrides span: see `rdvfi.config.sweeps.sweep`.
 
         Raises:
             ValueError: If there are no overrides, or one is not valid.

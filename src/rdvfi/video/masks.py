@@ -24,7 +24,7 @@ from rdvfi.interfaces import FlowGrid, Motion
 from rdvfi.media.images import read_image
 from rdvfi.media.reader import SourceInfo
 from rdvfi.ops.warp import backward_warp
-from rdvfi.pretrained import MOTION_AREA
+from rdvfi.saved_models.staged_model import MOTION_AREA
 from rdvfi.types import Image
 
 _EQUAL = 6 / 255

@@ -22,8 +22,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from rdvfi.config import PRIMARY, search_path
-from rdvfi.overrides import Overrides, explained
+from rdvfi.config.composition import PRIMARY, search_path
+from rdvfi.config.overrides import Overrides, explained
 
 Row = Mapping[str, Any]
 Job = Callable[[Mapping[str, Any], Path, Sequence[str]], Row]

@@ -11,7 +11,7 @@ backbone. Hydra never instantiates: what it composed is turned into specificatio
 `rdvfi.registry`, so a recipe can call registered factories and nothing else.
 
 A saved model is a recipe too: its own choices and values, which overrides change. In both cases
-what is built keeps the weights of another model, where there is one, by the rule of `rdvfi.exchange`.
+what is built keeps the weights of another model, where there is one, by the rule of `rdvfi.saved_models.exchange`.
 """
 
 import logging
@@ -30,39 +30,22 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rdvfi._signature import Parameter
-from rdvfi.checkpoint import Pretrained
-from rdvfi.exchange import Fit
-from rdvfi.interpolator import Interpolator
-from rdvfi.model_names import find_files
-from rdvfi.overrides import Overrides, explained, one_line, read_overrides
-from rdvfi.recipe_files import RECIPES, find_recipe, list_recipes, recipe_table
-from rdvfi.recipe_nodes import (
+from rdvfi.config.overrides import Overrides, explained, one_line, read_overrides
+from rdvfi.config.recipe_files import RECIPES, find_recipe, recipe_table
+from rdvfi.config.recipe_nodes import (
     CHANNELS,
     GROUPS,
     NAME,
     ROOT,
     Chosen,
     follows_backbone,
-    node_of,
-    store_nodes,
     stored_nodes,
 )
+from rdvfi.interpolator import Interpolator
 from rdvfi.registry import backbones, create_from_spec, did_you_mean, renderers, trajectories
-
-__all__ = [
-    "GROUPS",
-    "RECIPES",
-    "another_hydra",
-    "build",
-    "build_from",
-    "compose",
-    "exchanged",
-    "list_recipes",
-    "node_of",
-    "one_line",
-    "store_nodes",
-    "stored_nodes",
-]
+from rdvfi.saved_models.checkpoint import Pretrained
+from rdvfi.saved_models.exchange import Fit
+from rdvfi.saved_models.model_names import find_files
 
 ModelStart = str | os.PathLike[str] | Interpolator
 """A model to take weights from: a name or folder for `rdvfi.create_model`, or a model."""
@@ -84,7 +67,7 @@ def build(
     Args:
         recipe: A recipe of this package (`list_recipes`), or a YAML file of your own.
         *overrides: Hydra overrides: ``"basis=linear"`` chooses, ``"flow.radius=3"`` sets.
-        start: A model whose trained weights are taken where they fit (`rdvfi.exchange`); what stays
+        start: A model whose trained weights are taken where they fit (`rdvfi.saved_models.exchange`); what stays
             fresh is named in a warning of the log.
         config_dir: A folder with configuration groups of your own, as ``renderer/wide.yaml``;
             ``"hydra.searchpath=[FOLDER]"`` among the overrides does the same.

@@ -14,8 +14,8 @@ from hydra.core.plugins import Plugins
 from omegaconf import MISSING
 
 from rdvfi._signature import Parameter, convert, without_none
-from rdvfi.pretrained import MOTION_AREA
 from rdvfi.registry import Registry, backbones, bases, flows, renderers, trajectories
+from rdvfi.saved_models.staged_model import MOTION_AREA
 
 GROUPS: dict[str, Registry[Any]] = {
     "backbone": backbones,

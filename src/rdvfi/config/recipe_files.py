@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from rdvfi._small_text import read_small_yaml
-from rdvfi.overrides import one_line
+from rdvfi.config.overrides import one_line
 from rdvfi.registry import did_you_mean
 
-RECIPES = Path(__file__).parent / "conf"
+RECIPES = Path(__file__).parents[1] / "conf"
 _FORMER = {"rdvfi_s2": "rdvfi_s"}
 """Names that recipes had, and those that they have now."""
 

@@ -8,12 +8,12 @@ import logging
 import os
 from pathlib import Path
 
-from rdvfi.checkpoint import CONFIG_NAME, ModelFiles, load_pretrained, read_config
 from rdvfi.registry import did_you_mean, normalise
+from rdvfi.saved_models.checkpoint import CONFIG_NAME, ModelFiles, load_pretrained, read_config
 
 _log = logging.getLogger(__name__)
 
-WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 
 TRAINED_MODEL = "model"
 """The folder, in that of a training run, with the model that it has made."""

@@ -1,7 +1,7 @@
 """A model of three stages as a thing that is kept: what it is made of, trained, saved, published.
 
 A saved model is ``config.json``, registered names and plain values, and ``model.safetensors``
-(`rdvfi.checkpoint`). Its parts (backbone, trajectory, renderer) may be saved, published and loaded
+(`rdvfi.saved_models.checkpoint`). Its parts (backbone, trajectory, renderer) may be saved, published and loaded
 apart; a backbone whose weights are published elsewhere is saved by reference.
 """
 
@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from rdvfi._fit import check_fit
-from rdvfi.checkpoint import (
+from rdvfi.interfaces import KeyframeGenerator, Renderer, TrajectoryModel
+from rdvfi.registry import backbones, create_from_spec, registered_name, renderers, spec_of, trajectories
+from rdvfi.saved_models.checkpoint import (
     STAGES,
     ModelFiles,
     Pretrained,
@@ -33,12 +35,10 @@ from rdvfi.checkpoint import (
     tensors_of,
     without_references,
 )
-from rdvfi.exchange import Fit, component_places, fit_stage, learned_parameters, shapes_of
-from rdvfi.interfaces import KeyframeGenerator, Renderer, TrajectoryModel
-from rdvfi.model_bounds import check_described
-from rdvfi.model_card import CARD_NAME, MARK, card, shipped_card
-from rdvfi.model_names import WEIGHTS_FOLDER, find_files
-from rdvfi.registry import backbones, create_from_spec, registered_name, renderers, spec_of, trajectories
+from rdvfi.saved_models.exchange import Fit, component_places, fit_stage, learned_parameters, shapes_of
+from rdvfi.saved_models.model_bounds import check_described
+from rdvfi.saved_models.model_card import CARD_NAME, MARK, card, shipped_card
+from rdvfi.saved_models.model_names import WEIGHTS_FOLDER, find_files
 
 MOTION_AREA = 448 * 256
 """Pixels of the small frames on which motion is estimated."""
@@ -232,7 +232,7 @@ class Staged(nn.Module):
         """Take the weights of one part from a saved model, which may hold that part alone.
 
         Components without weights, such as a basis, and plain values need not agree
-        (`rdvfi.exchange`); where values differ, a warning of the log says which.
+        (`rdvfi.saved_models.exchange`); where values differ, a warning of the log says which.
 
         Args:
             part: One of 'backbone', 'trajectory', 'renderer'.
@@ -277,7 +277,7 @@ class Staged(nn.Module):
             _log.warning("the weights of the %s were trained with other values: %s", part, ", ".join(differing))
 
     def take_weights(self, other: "Staged") -> dict[str, Fit]:
-        """Take all weights of another model that fit this one, component by component (`rdvfi.exchange`).
+        """Take all weights of another model that fit this one, component by component (`rdvfi.saved_models.exchange`).
 
         A part counts as trained if it is so in the other model and nothing in it stayed fresh. A trained
         part that reads latents counts as trained apart if the networks that make them did not fit.

@@ -18,8 +18,8 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from rdvfi.checkpoint import STAGES, ModelFiles, check_shapes, is_referenced, stored_shapes
 from rdvfi.registry import Passing, backbones, create_from_spec, renderers, trajectories
+from rdvfi.saved_models.checkpoint import STAGES, ModelFiles, check_shapes, is_referenced, stored_shapes
 
 _REGISTRIES = {"backbone": backbones, "trajectory": trajectories, "renderer": renderers}
 _TENSORS, _VALUES = 1000, 2**24

@@ -19,7 +19,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from rdvfi._signature import Parameter, shown
-from rdvfi.recipe_nodes import GROUPS
+from rdvfi.config.recipe_nodes import GROUPS
 from rdvfi.registry import Registry, did_you_mean, normalise
 
 KNOWN = (*GROUPS, "motion_area")

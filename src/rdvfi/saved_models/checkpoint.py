@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from rdvfi._hub import fetch, is_hub_id
 from rdvfi._small_text import read_small_text
 from rdvfi._tensors import name_difference, tensor_difference
-from rdvfi.model_card import CARD_NAME, MARK
+from rdvfi.saved_models.model_card import CARD_NAME, MARK
 
 FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"

@@ -1,11 +1,63 @@
-"""The laws of a keyframe generator, one by one; `rdvfi.testing.check_generator` puts them together."""
+"""The contract of a keyframe generator: `check_generator`, and the laws that it puts together."""
+
+import math
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rdvfi._laws import BATCH_TOLERANCE, assert_close, check_field, unchanged
 from rdvfi.interfaces import Condition, KeyframeGenerator, Keyframes, MotionPrior, NoiseProcess
+from rdvfi.testing.assertions import BATCH_TOLERANCE, Account, assert_close, check_field, unchanged
+from rdvfi.testing.known_motion import check_prior
+from rdvfi.testing.sample_inputs import smooth_noise
+
+
+def check_generator(generator: KeyframeGenerator) -> None:
+    """Keyframes hold both ends as they are, noise has the promised shape, and results repeat.
+
+    Of a generator that diffuses, the parts that training uses are checked too: its noise process,
+    and that it denoises any level, sample by sample, with gradients.
+    """
+    unit = math.lcm(generator.size_multiple, generator.stride)
+    sides = [max(1, -(-least // unit)) * unit for least in (64, 48)]
+    for h, w in ((sides[1], sides[0]), (sides[0], sides[1])):
+        img0, img1 = (smooth_noise(2, 3, h, w, seed=seed).sigmoid() for seed in (0, 1))
+        noise = noise_for(generator, 2, h, w)
+        before = torch.random.get_rng_state()
+        keyframes = unchanged(generator, img0, img1, noise)
+        assert torch.equal(before, torch.random.get_rng_state()), "all noise must be the argument"
+        check_keyframes(generator, keyframes, img0, img1)
+        again = generator(img0, img1, noise)
+        assert torch.equal(keyframes.latents, again.latents), "keyframes must repeat bit for bit"
+        alone = generator(img0[1:], img1[1:], noise[1:])
+        assert_close(
+            alone.latents,
+            keyframes.latents[1:],
+            tolerance=BATCH_TOLERANCE,
+            law="a batch must not matter",
+        )
+        if generator.time_symmetric:
+            flipped = generator(img1, img0, noise.flip(1)).flipped()
+            assert_close(flipped.latents, keyframes.latents, tolerance=1e-4, law="must be time-symmetric")
+        check_decoder(generator, keyframes.latents, h, w)
+    check_known_latents(generator, img0, img1)
+    said = Account("check_generator", generator)
+    said.holds("keyframes: shapes, times, both ends the frames' own latents")
+    said.holds("all noise is the argument", "arguments stay", "repeats", "a batch does not matter")
+    said.holds("known latents and priors are used")
+    if generator.time_symmetric:
+        said.holds("time-symmetric")
+    if generator.gives_prior:
+        check_prior(generator)
+        said.holds("end_flows: shape, float32, direction where any is found")
+    if generator.noise_process is not None:
+        check_noise_process(generator.noise_process, generator.target_latents(keyframes.latents))
+        check_denoising(generator, img0, img1, noise)
+        said.holds("noise process: clean, noise and velocity determine each other; level 1 is pure noise")
+        said.holds("denoise: every sample at its own level, forward is condition, sample, keyframes; it can learn")
+    else:
+        said.skips("denoising", "it has no noise_process")
+    said.tell()
 
 
 def check_keyframes(generator: KeyframeGenerator, keyframes: Keyframes, img0: Tensor, img1: Tensor) -> None:

@@ -1,0 +1,35 @@
+"""Checks of the contracts: what every registered component promises, as plain functions.
+
+A plug-in is tested by one line in its own repository::
+
+    def test_my_flow():
+        rdvfi.testing.check_flow(rdvfi.flows.create("mine"))
+
+Each check raises `AssertionError` with the law that was broken, and prints which laws hold and which it
+could not look at (pytest shows that with ``-s`` or ``-rP``). They hold for any weights, so run
+them on fresh and on trained components alike; inputs are small and a check takes well under a
+second for a small network.
+"""
+
+from rdvfi.testing.assertions import TOLERANCE, assert_close
+from rdvfi.testing.basis_checks import check_basis
+from rdvfi.testing.flow_checks import check_flow
+from rdvfi.testing.generator_checks import check_generator
+from rdvfi.testing.renderer_checks import check_renderer
+from rdvfi.testing.sample_inputs import SmoothTrajectory, smooth_noise, some_keyframes, some_motion
+from rdvfi.testing.trajectory_checks import check_trajectory, check_trajectory_model
+
+__all__ = [
+    "TOLERANCE",
+    "SmoothTrajectory",
+    "assert_close",
+    "check_basis",
+    "check_flow",
+    "check_generator",
+    "check_renderer",
+    "check_trajectory",
+    "check_trajectory_model",
+    "smooth_noise",
+    "some_keyframes",
+    "some_motion",
+]
