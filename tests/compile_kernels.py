@@ -154,7 +154,7 @@ def _launch_flow() -> None:
     _counted(dominant_shift, "dominant_shift", luma)
     _counted(basis, "cubic_weights", torch.zeros(9), torch.zeros(7))
     scores = torch.zeros(1, 448, 448)
-    _counted(matching, "rotated_tokens", torch.zeros(2, 2, 48, 16, 28, dtype=torch.float16), 1.0)
+    _counted(matching, "rotated_tokens", torch.zeros(2, 2, 48, 16, 28, dtype=torch.float16), 1.0, 2)
     _counted(matching, "expected_flow", scores, 16, 28)
     _counted(matching, "looked_up", torch.zeros(2, 448, 448), torch.zeros(2, 2, 16, 28), 4, torch.float16)
     _counted(matching, "motion_features", flow, luma, torch.float16)

@@ -22,12 +22,12 @@ def _random(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-@pytest.mark.parametrize("dtype", kernels.DTYPES)
-def test_rotations_agree_with_the_reference(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("dtype", "turned"), [(dtype, 2) for dtype in kernels.DTYPES] + [(torch.float32, 1)])
+def test_rotations_agree_with_the_reference(dtype: torch.dtype, turned: int) -> None:
     x = _random(2, 24, 5, 9).to(dtype).contiguous(memory_format=torch.channels_last).unflatten(1, (2, 12))
-    got = module.rotated_tokens(x.to(kernels.DEVICE), 2.0, **SETTINGS["rotated_tokens"])
+    got = module.rotated_tokens(x.to(kernels.DEVICE), 2.0, turned, **SETTINGS["rotated_tokens"])
     assert got.dtype == dtype
-    expected = attention._tokens_reference(x.double(), 2.0)
+    expected = attention._tokens_reference(x.double(), 2.0, turned)
     kernels.assert_close(got, expected, tolerance=2 * kernels.ROUNDING[dtype])
 
 

@@ -43,46 +43,63 @@ class ResidualBlock(nn.Module):
         with torch.no_grad():
             self.second.weight.mul_(0.2)
 
-    def forward(self, x: Features) -> Features:
-        """``x`` plus what the block adds."""
+    def forward(self, x: Features, added: Features | None = None) -> Features:
+        """``x + added``, plus what the block makes of it."""
         if takes_kernels(x):
-            return after_blocks((self,), x)[0]
+            return after_layers((self,), x, added=added)[0]
+        x = x if added is None else x + added
         return x + self.second(F.silu(self.first(F.silu(x))))
 
 
-def after_blocks(
-    blocks: Iterable[ResidualBlock], x: Features, bias: Tensor | None = None, added: Features | None = None
-) -> tuple[Features, Features]:
-    """Residual blocks in a row on ``x + bias + added``, and SiLU of their result.
+def after_layers(
+    layers: Iterable[nn.Module], x: Features, bias: Tensor | None = None, added: Features | None = None
+) -> tuple[Tensor, Tensor]:
+    """The layers in a row on ``x + bias + added``: their result, and SiLU of it."""
+    return activated(*_pending(layers, x, bias, added), 0)
 
-    Biases, sums, activations and borders are one operator between every two convolutions.
+
+def _pending(
+    layers: Iterable[nn.Module], x: Features, bias: Tensor | None, added: Features | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """What layers make, as ``x``, ``bias`` and ``added`` that are still to be summed.
+
+    Between two convolutions, bias, sum, activation and border are one operator.
     """
-    layers = [layer for block in blocks for layer in (block.first, block.second)]
-    total, inner = activated(x, bias, added, 1 if layers else 0)
-    for index, layer in enumerate(layers):
-        second, last = index % 2 == 1, index == len(layers) - 1
-        made = F.conv2d(inner, layer.weight)
-        summed, inner = activated(made, layer.bias, total if second else None, 0 if last else 1)
-        total = summed if second else total
-    return total, inner
+    row, padded = list(layers), 0
+    for layer, following in zip(row, [*row[1:], None], strict=True):
+        if isinstance(layer, ResidualBlock):
+            total, inner = activated(x, bias, added, 1)
+            inner = activated(F.conv2d(inner, layer.first.weight), layer.first.bias, None, 1)[1]
+            x, bias, added = F.conv2d(inner, layer.second.weight), layer.second.bias, total
+            continue
+        silu = isinstance(layer, nn.SiLU)
+        border = int(silu and following is not None and _has_border(following))
+        if border or bias is not None or added is not None:
+            total, active = activated(x, bias, added, border)
+            x, bias, added = active if silu else total, None, None
+            padded = border
+            if silu:
+                continue
+        if isinstance(layer, nn.Conv2d) and (padded or not _has_border(layer)):
+            later = isinstance(following, nn.SiLU | ResidualBlock)
+            x = F.conv2d(x, layer.weight, None if later else layer.bias, layer.stride)
+            bias = layer.bias if later else None
+        else:
+            x = layer(x)
+        padded = 0
+    return x, bias, added
+
+
+def _has_border(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Conv2d) and layer.padding_mode == "replicate"
 
 
 class Chain(nn.Sequential):
-    """Layers in a row; residual blocks in a row, and the activation after them, are one chain of operators."""
+    """Layers in a row, by few operators where kernels run."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """What the layers make, one after the other."""
+    def forward(self, input: Tensor, added: Tensor | None = None) -> Tensor:
+        """What the layers make of ``input + added``, one after the other."""
         if not takes_kernels(input):
-            return super().forward(input)
-        x, layers = input, list(self)
-        while layers:
-            count = next((i for i, layer in enumerate(layers) if not isinstance(layer, ResidualBlock)), len(layers))
-            if count == 0:
-                x = layers.pop(0)(x)
-                continue
-            x, active = after_blocks([layer for layer in layers[:count] if isinstance(layer, ResidualBlock)], x)
-            del layers[:count]
-            if layers and isinstance(layers[0], nn.SiLU):
-                x = active
-                del layers[0]
-        return x
+            return super().forward(input if added is None else input + added)
+        x, bias, added = _pending(self, input, None, added)
+        return x if bias is None and added is None else activated(x, bias, added, 0)[0]

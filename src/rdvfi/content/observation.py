@@ -1,6 +1,6 @@
 """What was found in a pair of frames, and how."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -65,7 +65,8 @@ def observe(
         static: 1 where something is known to stand still in front of what moves, 0 elsewhere.
     """
     size = (seen.to_first.shape[-2], seen.to_first.shape[-1])
-    small = [resize_image(image.float(), size) for image in (seen.img0, seen.img1)]
+    seen = replace(seen, img0=seen.img0.float(), img1=seen.img1.float())
+    small = [resize_image(image, size) for image in (seen.img0, seen.img1)]
     warped = [backward_warp(image, flow) for image, flow in zip(small, (seen.to_first, seen.to_last), strict=True)]
     trust = seen.trust.amin(1, keepdim=True)
     light = find_light(warped[0], warped[1], trust)
@@ -77,7 +78,7 @@ def observe(
 
 def _overlay(seen: Observed, static: Float[Tensor, "b 1 hm wm"] | None) -> Overlay | None:
     size = (seen.img0.shape[-2], seen.img0.shape[-1])
-    img0, img1 = seen.img0.float(), seen.img1.float()
+    img0, img1 = seen.img0, seen.img1
     mask, around = find_overlay(img0, img1, resize_flow(seen.onward, size), resize_flow(seen.back, size))
     if static is not None:
         mask = torch.maximum(mask, (static > 0.5).to(mask))

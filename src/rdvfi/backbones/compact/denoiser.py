@@ -117,8 +117,8 @@ class Denoiser(nn.Module):
         y = self.shrink(x)
         for block, mix in zip(self.coarse, self.along_time, strict=True):
             y = _mix_along_time(mix, block(y), n)
-        x = x + F.interpolate(self.grow(y), x.shape[-2:], mode="bilinear", align_corners=False)
-        return DenoiserOutput.of(*_outputs(self.answer(self.finish(x)), *ends, flows, paths.flows, times))
+        wide = F.interpolate(self.grow(y), x.shape[-2:], mode="bilinear", align_corners=False)
+        return DenoiserOutput.of(*_outputs(self.answer(self.finish(x, wide)), *ends, flows, paths.flows, times))
 
     def straight(self, condition: CompactCondition) -> DenoiserOutput:
         """The guess that the network starts from: latents warped along straight lines, blended."""

@@ -71,7 +71,7 @@ class CompactKeyframes(KeyframeGenerator):
         assert ends.prior is not None
         times = self.times(ends.latent0.device)[1:-1]
         size = (ends.latent0.shape[-2], ends.latent0.shape[-1])
-        onward, back = (resize_flow(flow, size) for flow in ends.prior.end_flows.unbind(1))
+        onward, back = resize_flow(ends.prior.end_flows.flatten(0, 1), size).unflatten(0, (-1, 2)).unbind(1)
         if not self.lines:
             onward, back = torch.zeros_like(onward), torch.zeros_like(back)
         to_first, to_last = straight_flows(onward, back, times)

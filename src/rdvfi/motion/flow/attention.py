@@ -40,18 +40,19 @@ def rotated(x: Float[Tensor, "n k c h w"], step: float) -> Float[Tensor, "n k c 
     return torch.cat((a * cosine - b * sine, a * sine + b * cosine), dim=2)
 
 
-def _tokens_reference(x: Tensor, step: float) -> Tensor:
-    return _tokens(rotated(x, step))
+def _tokens_reference(x: Tensor, step: float, turned: int) -> Tensor:
+    parts = (rotated(x[:, :turned], step), x[:, turned:])
+    return torch.cat(parts, dim=1).flatten(3).transpose(2, 3).contiguous()
 
 
 rotated_tokens = inference_operator(
     "rotated_tokens",
     _tokens_reference,
-    lambda x, step: x.new_empty((x.shape[0], x.shape[1], x.shape[3] * x.shape[4], x.shape[2])),
+    lambda x, step, turned: x.new_empty((x.shape[0], x.shape[1], x.shape[3] * x.shape[4], x.shape[2])),
     "matching",
     settings={"longest": _LONGEST, "shortest": _SHORTEST},
 )
-"""Channels turned by their position (see `rotated`), as tokens (n, k, h w, c)."""
+"""Tokens (n, k, h w, c) of maps of ``k`` heads; channels of the first ``turned`` turn with position (`rotated`)."""
 
 
 class Norm(nn.Module):
@@ -91,13 +92,10 @@ class Attention(nn.Module):
         h, w = x.shape[-2:]
         query = self.query(self.asking(x)).unflatten(1, (self.heads, -1))
         pooled = F.avg_pool2d(self.asked(other), 2)
-        key, value = self.key_value(pooled).unflatten(1, (2 * self.heads, -1)).chunk(2, dim=1)
-        attended = F.scaled_dot_product_attention(rotated_tokens(query, 1.0), rotated_tokens(key, 2.0), _tokens(value))
+        key_value = self.key_value(pooled).unflatten(1, (2 * self.heads, -1))
+        key, value = rotated_tokens(key_value, 2.0, self.heads).chunk(2, dim=1)
+        attended = F.scaled_dot_product_attention(rotated_tokens(query, 1.0, self.heads), key, value)
         return x + self.out(attended.transpose(2, 3).flatten(1, 2).unflatten(2, (h, w)))
-
-
-def _tokens(x: Float[Tensor, "n k c h w"]) -> Float[Tensor, "n k m c"]:
-    return x.flatten(3).transpose(2, 3).contiguous()
 
 
 class MutualBlock(nn.Module):

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from rdvfi.about import RDVFI_S
 from rdvfi.geometry import replicate_pad, resize_flow, resize_image
 from rdvfi.interfaces import Count, FlowEstimator, Reads, Repeats
-from rdvfi.layers import ResidualBlock, conv
+from rdvfi.layers import Chain, ResidualBlock, conv
 from rdvfi.motion.flow.gauss_newton import Surface, partner
 from rdvfi.motion.flow.local_refinement import (
     INPUT_CHANNELS,
@@ -109,7 +109,7 @@ class GlobalLocal(FlowEstimator):
         self.step = RefinementStep(scores + 16 + INPUT_CHANNELS, width, Wide(width))
         self.upsample = bilinear_conv(width)
         self.enter = nn.Conv2d(width, fine_width, 1)
-        body = nn.Sequential(nn.SiLU(), conv(fine_width, fine_width), ResidualBlock(fine_width))
+        body = Chain(nn.SiLU(), conv(fine_width, fine_width), ResidualBlock(fine_width))
         self.fine_step = RefinementStep(4 + INPUT_CHANNELS, fine_width, body)
 
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:

@@ -42,7 +42,7 @@ class Features(nn.Module):
     def __init__(self, fine: int, width: int) -> None:
         super().__init__()
         self.fine = conv(12, fine)
-        self.coarse = nn.Sequential(nn.SiLU(), conv(fine, width, stride=2), ResidualBlock(width))
+        self.coarse = Chain(nn.SiLU(), conv(fine, width, stride=2), ResidualBlock(width))
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n f _ _"], Float[Tensor, "n c _ _"]]:
         """Fine features, and coarse ones."""
@@ -67,7 +67,7 @@ class Wide(nn.Module):
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """``x`` plus what both add."""
         far = F.interpolate(self.join(self.far(x)), x.shape[-2:], mode="bilinear", align_corners=False)
-        return self.near(x + far)
+        return self.near(x, far)
 
 
 class RefinementStep(nn.Module):

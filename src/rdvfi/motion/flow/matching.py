@@ -81,7 +81,7 @@ class Encoder(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.fine = nn.Sequential(conv(12, 32), nn.SiLU(), conv(32, _FINE, stride=2), ResidualBlock(_FINE))
+        self.fine = Chain(conv(12, 32), nn.SiLU(), conv(32, _FINE, stride=2), ResidualBlock(_FINE))
         self.coarse = Chain(nn.SiLU(), conv(_FINE, width, stride=2), ResidualBlock(width), ResidualBlock(width))
 
     def forward(

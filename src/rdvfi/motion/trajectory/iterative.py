@@ -20,19 +20,17 @@ related to AccFlow (Wu et al., ICCV 2023).
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdvfi.about import RDVFI_S1
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Basis, FlowEstimator, Keyframes, Reads, Trajectory, TrajectoryModel
-from rdvfi.layers import ResidualBlock, after_blocks, conv, zero_conv
+from rdvfi.layers import Chain, ResidualBlock, conv, zero_conv
 from rdvfi.motion.flow.local import MATCHED
 from rdvfi.motion.trajectory.knots import KNOTS_BEFORE, Knots, basis_reach, trajectory_over
 from rdvfi.motion.trajectory.straight_motion import StraightMotion, straight_motion_of
 from rdvfi.ops import backward_warp, chain, correlation
-from rdvfi.ops.activation import takes_kernels
 from rdvfi.ops.inference import operator
 from rdvfi.registry import trajectories
 
@@ -59,7 +57,7 @@ class IterativeFusion(TrajectoryModel):
         """For ablation: skip the network and chain the adjacent motions as they are."""
         self.features = nn.Sequential(conv(latent_channels, width), ResidualBlock(width), nn.Conv2d(width, MATCHED, 1))
         inputs = MATCHED + (2 * _RADIUS + 1) ** 2 + 3 + 6
-        self.fuse = nn.Sequential(
+        self.fuse = Chain(
             nn.Conv2d(inputs, width, 1),
             ResidualBlock(width),
             ResidualBlock(width),
@@ -123,13 +121,7 @@ class IterativeFusion(TrajectoryModel):
     ) -> Float[Tensor, "n 2 h w"]:
         guess, beside = fusion_candidates(here, end, straight, flows)
         inputs = torch.cat((here, correlation(here, guess, _RADIUS), beside), dim=1)
-        if not takes_kernels(inputs):
-            return fused_flow(flows, self.fuse(inputs))
-        first, last = self.fuse[0], self.fuse[-1]
-        assert isinstance(first, nn.Conv2d)
-        blocks = [layer for layer in self.fuse if isinstance(layer, ResidualBlock)]
-        total, _ = after_blocks(blocks, F.conv2d(inputs, first.weight), first.bias)
-        return fused_flow(flows, last(total))
+        return fused_flow(flows, self.fuse(inputs))
 
 
 @operator("iterative")

@@ -22,6 +22,7 @@ from rdvfi.interfaces import Basis, Keyframes, Reads, Trajectory, TrajectoryMode
 from rdvfi.motion.trajectory.knots import KNOTS_BEFORE, Knots, basis_reach, trajectory_over
 from rdvfi.ops.flow_algebra import chain, straight_flows
 from rdvfi.registry import trajectories
+from rdvfi.types import Times
 
 FIELD_STRIDE = 2
 """Motion-size pixels per pixel of a trajectory's fields."""
@@ -60,10 +61,8 @@ class StraightMotion:
         b2, k = self.straight.shape[:2]
         size = (self.detailed.shape[-2], self.detailed.shape[-1])
         departure = _significant(self.residual if residual is None else self.residual + residual)
-        moved, plain, away = (
-            resize_flow(field.flatten(0, 1), size).unflatten(0, (b2, k))
-            for field in (self.straight + departure, self.straight, departure)
-        )
+        fields = torch.cat((self.straight + departure, self.straight, departure)).flatten(0, 1)
+        moved, plain, away = resize_flow(fields, size).unflatten(0, (-1, k)).chunk(3)
         scale = self.straight.shape[-1] / size[1]
         length = scale * flow_length(away)
         fields = moved + torch.exp(-length / _FADE) * (self.detailed - plain)
@@ -95,27 +94,28 @@ def straight_motion_of(
     if prior is not None:
         h, w = prior.end_flows.shape[-2:]
         ends, fine = prior.end_flows.float(), (h // FIELD_STRIDE, w // FIELD_STRIDE)
-        forward, backward = ends[:, 0], ends[:, 1]
     elif adjacent is not None:
         whole = adjacent[:, 0]
         for i in range(1, adjacent.shape[1]):
             whole = chain(adjacent[:, i], whole)
-        backward, forward = whole.chunk(2)
-        fine = size
+        ends, fine = torch.stack(whole.chunk(2)[::-1], dim=1), size
     else:
         raise ValueError(
             "these keyframes carry no coarse motion (Keyframes.prior), which straight motion needs; "
             "use a backbone with a coarse flow, or the trajectory 'iterative'"
         )
-    straight, detailed = (
-        _both_ways(straight_flows(resize_flow(forward, s), resize_flow(backward, s), keyframes.times))
-        for s in (size, fine)
-    )
+    straight, detailed = (_lines(ends, keyframes.times, s) for s in (size, fine))
     residual_motion = torch.zeros_like(straight)
     if with_residual and prior is not None and prior.residual_motion is not None:
         to_first, to_last = prior.residual_motion.float().unbind(2)
         residual_motion = _both_ways((to_first, to_last))
     return StraightMotion(straight, detailed, residual_motion)
+
+
+def _lines(ends: Float[Tensor, "b 2 2 h w"], times: Times, size: tuple[int, int]) -> Fields:
+    """Uniform straight motion at every knot, on a grid of that size."""
+    onward, back = resize_flow(ends.flatten(0, 1), size).unflatten(0, (-1, 2)).unbind(1)
+    return _both_ways(straight_flows(onward, back, times))
 
 
 def _both_ways(flows: tuple[Tensor, Tensor]) -> Tensor:

@@ -44,13 +44,14 @@ def _rotate(
     x_y,
     x_x,
     step,
+    turned,
     slowest,
     span,
     HALF: tl.constexpr,
     CHANNELS: tl.constexpr,
     TOKENS: tl.constexpr,
 ):
-    """Channels turned by their position, as tokens."""
+    """Tokens; channels of the first ``turned`` heads are turned by their position."""
     m = (tl.program_id(0) * TOKENS + tl.arange(0, TOKENS))[:, None]
     n, k = (tl.program_id(1) // heads).to(tl.int64), tl.program_id(1) % heads
     c = tl.arange(0, CHANNELS)[None, :]
@@ -59,7 +60,7 @@ def _rotate(
     pairs = HALF // 2
     share = tl.where(c < pairs, c, c - pairs) / tl.maximum(pairs - 1.0, 1.0)
     place = tl.where(c < pairs, column, row) + 0.5
-    angle = slowest * tl.exp(share * span) * place * step
+    angle = tl.where(k < turned, slowest * tl.exp(share * span) * place * step, 0.0)
     cosine, sine = tl.cos(angle), tl.sin(angle)
     at = x + n * x_n + k * x_k + c * x_c + row * x_y + column * x_x
     a = tl.load(at, mask=there, other=0.0).to(tl.float32)
@@ -70,7 +71,7 @@ def _rotate(
     tl.store(out + HALF, (a * sine + b * cosine).to(kind), mask=there)
 
 
-def rotated_tokens(x: Tensor, step: float, *, longest: float, shortest: float) -> Tensor:
+def rotated_tokens(x: Tensor, step: float, turned: int, *, longest: float, shortest: float) -> Tensor:
     """See `rdvfi.motion.flow.attention.rotated_tokens`."""
     n, k, c, h, w = x.shape
     out = x.new_empty((n, k, h * w, c))
@@ -78,7 +79,7 @@ def rotated_tokens(x: Tensor, step: float, *, longest: float, shortest: float) -
     rates = (2.0 * pi / longest, log(longest / shortest))
     with torch.cuda.device_of(x):
         grid, channels = (-(-h * w // _TOKENS), n * k), triton.next_power_of_2(c // 2)
-        arguments = [x, out, k, h, w, *x.stride(), float(step), *rates]
+        arguments = [x, out, k, h, w, *x.stride(), float(step), turned, *rates]
         _rotate[grid](*arguments, HALF=c // 2, CHANNELS=channels, TOKENS=_TOKENS)
     return out
 
