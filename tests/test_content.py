@@ -10,11 +10,11 @@ import torch
 
 import rdvfi
 from rdvfi.content import Content, find_bars
-from rdvfi.content.change import explained_change
-from rdvfi.content.light import Light, find_light
+from rdvfi.content.cpu_shortcuts import fixed_shapes
+from rdvfi.content.illumination import IlluminationChange, find_illumination_change
 from rdvfi.content.overlay import Overlay, find_overlay
-from rdvfi.content.rest import at_rest
-from rdvfi.content.skipping import fixed_shapes
+from rdvfi.content.partial_cuts import change_explained
+from rdvfi.content.static_regions import static_mask
 from rdvfi.data.synthetic.drawn_pictures import dead_leaves
 from rdvfi.graphs import Watch
 from rdvfi.ops.compositing import composited
@@ -167,39 +167,39 @@ def test_half_transparent_marks_are_lifted_off_and_laid_back() -> None:
     assert _psnr(made[0, 0], marked[1][0]) > 38.0
 
 
-# Light.
+# Illumination changes.
 
 
 @pytest.mark.parametrize("gain", [0.6, 1.0, 1.5])
 def test_a_gain_is_found_as_it_is(gain: float) -> None:
     still = 0.6 * _texture()
-    light = find_light(still, gain * still, torch.ones(1, 1, 96, 160))
+    light = find_illumination_change(still, gain * still, torch.ones(1, 1, 96, 160))
     assert torch.allclose(light.gain.exp(), torch.full_like(light.gain, gain), atol=0.03)
     assert bool(light.any()) == (gain != 1.0)
 
 
-def test_a_constant_change_of_light_gives_the_light_between(model) -> None:
+def test_a_uniform_illumination_change_is_interpolated(model) -> None:
     still = _texture(128, 192)
     made = model(0.5 * still, 0.9 * still, timesteps=[0.25, 0.5])
     for i, light in enumerate((0.6, 0.7)):
         assert _psnr(made[0, i], light * still[0]) > 42.0
 
 
-def test_the_blend_is_in_the_light_of_its_time_wherever_it_leans(model) -> None:
+def test_illumination_is_interpolated_whatever_the_mask(model) -> None:
     still = _texture(64, 96)
-    light = Light(torch.full((1, 1, 64, 96), float(np.log(1.8))))
+    change = IlluminationChange(torch.full((1, 1, 64, 96), float(np.log(1.8))))
     zeros = torch.zeros(1, 1, 2, 64, 96)
     inputs = WarpInputs(zeros, zeros, torch.rand(1, 1, 1, 64, 96), torch.zeros(1, 1, 3, 64, 96))
-    motion = replace(model.estimate(still, still), content=Content(find_bars(still, still), light=light))
+    motion = replace(model.estimate(still, still), content=Content(find_bars(still, still), illumination=change))
     times = torch.tensor([0.5])
     made = inputs.adapted(0.5 * still, 0.9 * still, motion, times).draw(0.5 * still, 0.9 * still)
     assert torch.allclose(made[0, 0], 0.7 * still[0], atol=2 / 255)
 
 
-# Rest.
+# Static regions.
 
 
-def test_still_ground_is_the_inputs_bit_for_bit_where_nothing_crosses(model) -> None:
+def test_static_background_equals_the_inputs_where_nothing_passes(model) -> None:
     frames = _frames("walkers", size=(256, 448))
     made = model(frames[0], frames[2], timesteps=[0.5])[0, 0]
     upper = made[:, :100], frames[0][0, :, :100]  # the people walk below
@@ -207,14 +207,14 @@ def test_still_ground_is_the_inputs_bit_for_bit_where_nothing_crosses(model) -> 
     assert torch.equal(*upper)
 
 
-def test_what_moves_slowly_is_not_put_to_rest() -> None:
+def test_slow_motion_is_not_taken_for_a_static_region() -> None:
     still = torch.nn.functional.avg_pool2d(_texture(100, 164), 2)
     first, last = still[..., 1:41, 1:73], still[..., 1:41, 2:74]
     flow = torch.zeros(1, 1, 2, 40, 72)
     flow[:, :, 0] = 0.5
     slow = 0.9 * flow  # to the first frame, and to the last
-    assert float(at_rest(first, last, slow, -slow).mean()) < 0.05
-    assert float(at_rest(first, first, slow, -slow).mean()) == 1.0
+    assert float(static_mask(first, last, slow, -slow).mean()) < 0.05
+    assert float(static_mask(first, first, slow, -slow).mean()) == 1.0
 
 
 # Cuts.
@@ -242,7 +242,11 @@ def test_noise_is_no_cut() -> None:
     noisy = [_texture() + 0.1 * torch.randn(1, 3, 96, 160, generator=draw) for _ in range(2)]
     trust = torch.full((1, 1, 96, 160), 0.97)
     assert (
-        float(explained_change((noisy[0], noisy[1]), (noisy[0], noisy[1]), Light(torch.zeros_like(trust)), trust))
+        float(
+            change_explained(
+                (noisy[0], noisy[1]), (noisy[0], noisy[1]), IlluminationChange(torch.zeros_like(trust)), trust
+            )
+        )
         == 1.0
     )
 
@@ -254,7 +258,7 @@ def test_without_any_of_it_nothing_changes(model) -> None:
     first, last = (x for x in _frames("ordinary_pan")[::2])
     motion = model.estimate(first, last)
     content = motion.content
-    assert (content.overlay, content.light) == (None, None)
+    assert (content.overlay, content.illumination) == (None, None)
     assert not bool(content.bars.any())
     plain = model.render(first, last, replace(motion, content=None), [0.5])
     assert torch.equal(model.render(first, last, motion, [0.5]), plain)

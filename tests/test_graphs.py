@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import rdvfi
 import toy
-from rdvfi.content.skipping import fixed_shapes
+from rdvfi.content.cpu_shortcuts import fixed_shapes
 from rdvfi.graphs import Capture, Recorder, Watch, _mapped, _tensors
 from rdvfi.video import ready
 

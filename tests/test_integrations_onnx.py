@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import rdvfi
-from rdvfi.content.skipping import fixed_shapes
+from rdvfi.content.cpu_shortcuts import fixed_shapes
 from rdvfi.integrations.onnx import export, export_onnx
 from rdvfi.integrations.onnx.motion_tensors import named_tensors, with_tensors
 from rdvfi.integrations.onnx.real_arithmetic import without_complex

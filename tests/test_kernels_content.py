@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import kernels
-from rdvfi.content import bars, change, light, overlay
-from rdvfi.content.skipping import fixed_shapes
+from rdvfi.content import bars, illumination, overlay, partial_cuts
+from rdvfi.content.cpu_shortcuts import fixed_shapes
 from rdvfi.motion.flow import global_local
 from rdvfi.ops.inference import SETTINGS
 
@@ -84,9 +84,9 @@ def test_light_and_changes_agree_with_the_reference() -> None:
     trust = torch.rand(2, 1, h, w, generator=torch.Generator().manual_seed(1))
     arguments = [x.to(kernels.DEVICE) for x in (first, last, trust)]
     gain = lights.light_gain(*arguments, 7, **SETTINGS["light_gain"]).cpu()
-    expected = light._reference(first, last, trust, 7)
+    expected = illumination._reference(first, last, trust, 7)
     torch.testing.assert_close(gain, expected, rtol=1e-3, atol=1e-4)
     assert expected[0].abs().max() > 0.1
     pair = (first, last, first.roll(1, -1), last.roll(-1, -1), expected, trust)
     got = lights.explained(*(x.to(kernels.DEVICE) for x in pair), **SETTINGS["explained"]).cpu()
-    torch.testing.assert_close(got, change._reference(*pair), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(got, partial_cuts._reference(*pair), rtol=1e-3, atol=1e-4)

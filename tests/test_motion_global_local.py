@@ -13,8 +13,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import rdvfi
 from rdvfi.geometry import resize_flow
-from rdvfi.motion.flow.gauss_newton import Surface, Window, fit, fit_without_motion, window_mean
-from rdvfi.motion.flow.global_local import GlobalLocal, in_one_light
+from rdvfi.motion.flow.gauss_newton import NormalisedImages, Window, fit, fit_without_motion, window_mean
+from rdvfi.motion.flow.global_local import GlobalLocal, match_brightness
 from rdvfi.motion.flow.local_refinement import RefinementInputs, RefinementStep, consensus
 from rdvfi.motion.flow.match_ops import convex_upsampled
 from rdvfi.registry import flows
@@ -53,7 +53,7 @@ def _shifted(dx: float, dy: float, *, h: int = 96, w: int = 128) -> tuple[Tensor
 @pytest.mark.parametrize("stride", [4, 2])
 def test_least_squares_steps_find_a_fraction_of_a_pixel(stride: int) -> None:
     first, second = _shifted(0.625, -0.375)
-    surface = Surface.of(torch.cat((first, second)))
+    surface = NormalisedImages.of(torch.cat((first, second)))
     window = Window.of(surface, stride, (3, 7))
     h, w = first.shape[-2:]
     flow = torch.zeros(2, 2, h // stride, w // stride)
@@ -68,7 +68,7 @@ def test_least_squares_steps_find_a_fraction_of_a_pixel(stride: int) -> None:
 
 def test_light_and_contrast_do_not_move_the_steps() -> None:
     first, second = _shifted(0.5, 0.25)
-    surface = Surface.of(torch.cat((first, 0.7 * second + 0.1)))
+    surface = NormalisedImages.of(torch.cat((first, 0.7 * second + 0.1)))
     window, flow = Window.of(surface, 4, (3, 7)), torch.zeros(2, 2, 24, 32)
     for _ in range(4):
         flow = flow + fit(surface, window, flow).steps[1]
@@ -77,7 +77,7 @@ def test_light_and_contrast_do_not_move_the_steps() -> None:
 
 
 def test_equal_pictures_have_no_misfit_and_no_step() -> None:
-    surface = Surface.of(_texture(1, 64, 64, seed=1).repeat(2, 1, 1, 1))
+    surface = NormalisedImages.of(_texture(1, 64, 64, seed=1).repeat(2, 1, 1, 1))
     window = Window.of(surface, 4, (3, 7))
     found = fit(surface, window, torch.zeros(2, 2, 16, 16))
     assert found.residual.abs().max() < 1e-4
@@ -208,7 +208,7 @@ def test_a_little_noise_moves_the_flow_a_little() -> None:
 
 
 def test_the_look_reads_as_many_channels_as_it_says() -> None:
-    surface = Surface.of(_texture(2, 64, 64, seed=0))
+    surface = NormalisedImages.of(_texture(2, 64, 64, seed=0))
     inputs, alternatives = RefinementInputs.of(surface, 4, torch.zeros(2, 1, 16, 16)).at(torch.randn(2, 2, 16, 16))
     assert sum(x.shape[1] for x in inputs) == 16 + 18
     assert alternatives.shape == (2, 4, 2, 16, 16)
@@ -252,7 +252,7 @@ def test_a_model_may_leave_occluded_flow_as_it_was_found() -> None:
 def test_what_fades_to_black_is_compared_at_the_brightness_that_it_had() -> None:
     first, second = _texture(1, 64, 96, seed=0), _texture(1, 64, 96, seed=1)
     pair = torch.cat((first, second))
-    torch.testing.assert_close(in_one_light(pair), pair)  # means alike: as they are
-    dark = in_one_light(torch.cat((first, 0.1 * first)))
+    torch.testing.assert_close(match_brightness(pair), pair)  # means alike: as they are
+    dark = match_brightness(torch.cat((first, 0.1 * first)))
     torch.testing.assert_close(dark[:1], first)
     torch.testing.assert_close(dark[1:], first, rtol=0.07, atol=0.01)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.motion.flow.gauss_newton import partner
+from rdvfi.motion.flow.gauss_newton import swap_halves
 from rdvfi.motion.flow.patch_search import Patches, searched
 
 
@@ -110,6 +110,6 @@ def test_a_motion_of_the_whole_picture_is_preferred_where_texture_repeats_and_no
     patches = Patches.of(image)
     right = torch.tensor([6.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])[:, None].expand(2, 1, 7, 7 * 15)
     preferred = torch.tensor([[[2.0, 0.0, 0.0, 0.0, 0.0, 0.0, -8.0]]]).repeat(2, 1, 1)
-    found = patches.best(partner(image), right, patches.along(preferred))[0, 0].unflatten(0, (7, 15))
+    found = patches.best(swap_halves(image), right, patches.along(preferred))[0, 0].unflatten(0, (7, 15))
     assert (found[:, 1:5] == 6.0).all()
     assert (found[:, 10:-2] == 2.0).all()

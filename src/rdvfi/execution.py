@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from rdvfi.content.skipping import fixed_shapes
+from rdvfi.content.cpu_shortcuts import fixed_shapes
 from rdvfi.graphs import Recorder
 from rdvfi.interfaces import KeyframeGenerator, Renderer, TrajectoryModel
 from rdvfi.saved_models.checkpoint import STAGES

@@ -1,18 +1,18 @@
-"""The contracts: read this file and you know the library.
+"""The interfaces of the library: whoever has read this file and `rdvfi.keyframes` knows its structure.
 
-Two values flow through three stages::
+Two values pass through three stages::
 
     img0, img1 --KeyframeGenerator--> Keyframes --TrajectoryModel--> Trajectory --Renderer--> frames
 
-`Keyframes` is data: a few latents between the two ends. `Trajectory` is a function of time: where
-the pixels of any instant come from in either end frame. Two small parts plug into the middle
-stage: a `FlowEstimator` (motion between neighbouring keyframes) and a `Basis` (interpolation in
-time). Every stage is a registered implementation of one of the abstract classes below; each is
-abstract here and final where it is implemented.
+`Keyframes` holds the latents of a few instants between the two frames, and of the frames themselves. `Trajectory` is a
+function of time: for any instant, the flow from each pixel to both end frames. Two smaller components plug into the
+second stage: a `FlowEstimator` (motion between neighbouring keyframes) and a `Basis` (interpolation in time). Every
+stage is a registered implementation of one of the abstract classes below; classes are either abstract (here) or final
+(where they are implemented).
 
-Flow conventions. On a TARGET grid the flow ``F_0(y)`` of instant ``tau`` says where pixel ``y`` of
-that instant is found in the first frame: ``frame(y) = img0(y + F_0(y))``. On a SOURCE grid it says
-where pixel ``x`` of the first frame moves to. ``F_0`` is zero at tau = 0, ``F_1`` at tau = 1.
+Flow conventions. On a TARGET grid, the flow ``F_0(y)`` at time ``tau`` says where pixel ``y`` of that instant is
+sampled in the first frame: ``frame(y) = img0(y + F_0(y))``. On a SOURCE grid it says where pixel ``x`` of the first
+frame moves to. ``F_0`` is zero at tau = 0, ``F_1`` at tau = 1.
 """
 
 from abc import ABC, abstractmethod
@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from rdvfi.content import Bars, Content, Observed, observe
+from rdvfi.content import Bars, Content, ContentInputs, analyse_content
 from rdvfi.keyframes import (
     Condition,
     Denoised,
@@ -60,38 +60,38 @@ __all__ = [
 
 
 class FlowGrid(Enum):
-    """The grid on which flows live, hence how pixels are drawn with them."""
+    """The grid that flows are defined on, and hence how frames are drawn with them."""
 
     TARGET = "target"
-    """Look-up: the new frame samples an end frame at ``y + F(y)`` (`rdvfi.ops.backward_warp`)."""
+    """Backward warping: the new frame samples an end frame at ``y + F(y)`` (`rdvfi.ops.backward_warp`)."""
     SOURCE = "source"
-    """Push: pixel ``x`` of an end frame moves to ``x + F(x)`` (splatting)."""
+    """Forward warping: pixel ``x`` of an end frame moves to ``x + F(x)`` (splatting, `rdvfi.ops.splat`)."""
 
 
 class Reads(Enum):
-    """What a flow estimator compares."""
+    """The input of a flow estimator."""
 
     LATENTS = "latents"
     PIXELS = "pixels"
 
 
 class Basis(nn.Module, ABC):
-    """A rule of interpolation in time that is linear in the knot values, hence one matrix."""
+    """Interpolation in time that is linear in the values at the knots, and therefore given by a matrix."""
 
     reach: int | None = None
-    """How many of the knots that it uses it looks at on either side of a time; None: maybe all."""
+    """Number of knots on either side of a time that have a non-zero weight; None for any number."""
 
     @abstractmethod
     def weights(self, knots: Float[Tensor, " k"], times: Times) -> Float[Tensor, "t k"]:
-        """The matrix that takes values at ``knots`` to values at ``times``; rows sum to one.
+        """The matrix that maps values at ``knots`` to values at ``times``; rows sum to one.
 
         Args:
-            knots: Increasing times of the known values, from 0 to 1.
+            knots: Increasing times of the given values, from 0 to 1.
             times: Requested times in [0, 1].
         """
 
     def used(self, count: int) -> list[int]:
-        """Indices, out of ``count`` knots, of those that it ever looks at; ends included."""
+        """Indices, out of ``count`` knots, of those that have a non-zero weight at some time; both ends included."""
         return list(range(count))
 
 
@@ -105,11 +105,11 @@ class Trajectory(ABC):
         """Flows to the first and to the last frame at each time, in pixels of this grid."""
 
     def at_knots(self, knots: Float[Tensor, " k"], index: Int64[Tensor, " t"]) -> tuple[Flows, Flows]:
-        """`at` at knots: of those who hold their flows nothing has to be computed.
+        """`at` for times of keyframes; trajectories that store their flows at knots return them without computation.
 
         Args:
-            knots: Times of the keyframes that the trajectory was made of.
-            index: Which of them, (t,).
+            knots: Times of the keyframes that the trajectory was estimated from.
+            index: Indices of the requested keyframes, (t,).
         """
         return self.at(knots[index])
 
@@ -117,16 +117,16 @@ class Trajectory(ABC):
         """Flow from the first frame to the last, and from the last to the first, each on its own grid.
 
         Args:
-            like: Any times, for their type and device.
+            like: A tensor of the type and device of times.
         """
         to_first, to_last = self.at(torch.arange(2, dtype=like.dtype, device=like.device))
         return to_last[:, 0], to_first[:, 1]
 
     def shift(self, start: Times, end: Times) -> Flows:
-        """How far the point seen at each pixel at ``start[i]`` moves until ``end[i]``.
+        """Displacement from ``start[i]`` to ``end[i]`` of the point that is visible at each pixel at ``start[i]``.
 
-        On a TARGET grid the point keeps its origin in the first frame and its end in the last;
-        see `rdvfi.ops.paths.follow`. On a SOURCE grid a pixel *is* a point.
+        On a TARGET grid a point is identified by its position in the first and in the last frame; see
+        `rdvfi.ops.paths.follow`. On a SOURCE grid a pixel *is* a point.
         """
         here, there = self.at(start), self.at(end)
         if self.grid is FlowGrid.SOURCE:
@@ -134,10 +134,10 @@ class Trajectory(ABC):
         return paths.follow(here, there, start.to(here[0]), end.to(here[0]))
 
     def velocity(self, times: Times, *, step: float = 1e-3) -> Flows:
-        """Velocity of the surface seen at each pixel, in pixels of this grid per unit time.
+        """Velocity of the surface visible at each pixel, in pixels of this grid per unit time.
 
-        On a SOURCE grid it is the time derivative of the flow. On a TARGET grid the point seen at
-        a fixed pixel changes; ``y(tau) + F(y, tau)`` is constant along a path, so the velocity is
+        On a SOURCE grid it is the time derivative of the flow. On a TARGET grid different points pass a
+        fixed pixel, but ``y(tau) + F(y, tau)`` is constant along the path of a point, so the velocity is
         ``-(I + dF/dy)^-1 dF/dtau``.
         """
         low, high = (times - step).clamp(min=0.0), (times + step).clamp(max=1.0)
@@ -151,23 +151,22 @@ class Trajectory(ABC):
         a, c = 1.0 + dx[:, :, 0], dx[:, :, 1]
         b, d = dy[:, :, 0], 1.0 + dy[:, :, 1]
         determinant = a * d - b * c
-        # A fold has no velocity; keep its sign and bound its size instead of dividing by zero.
+        # The determinant is zero where the flow folds: keep its sign and bound its size instead of dividing by zero.
         determinant = torch.where(determinant < 0, -1.0, 1.0) * determinant.abs().clamp(min=0.1)
         u, v = rate[:, :, 0], rate[:, :, 1]
         return torch.stack((-(d * u - b * v), -(a * v - c * u)), dim=2) / determinant[:, :, None]
 
     def confidence(self, times: Times, *, flows: tuple[Flows, Flows] | None = None) -> Float[Tensor, "b t 2 h w"]:
-        """Trust in the flow to the first (channel 0) and to the last frame (channel 1), in (0, 1].
+        """Confidence in the flow to the first (channel 0) and to the last frame (channel 1), in (0, 1].
 
-        It is ``exp(-e / 2)`` with ``e`` the forward-backward error in pixels: going from an
-        instant to one end and on to the other along the end-to-end flow must arrive where the
-        direct flow does. At tau = 0 this is the classical forward-backward check of the last frame. A flow
-        that leaves the picture loses trust with every pixel beyond the border, for nothing of that
-        point can be seen there.
+        It is ``exp(-e / 2)``, where ``e`` is a forward-backward error in pixels: the flow from an instant to one end
+        frame, followed by the end-to-end flow, is compared with the direct flow to the other end frame. At tau = 0 this
+        is the usual forward-backward consistency check. For flows that point out of the frame, ``e`` grows by the
+        distance to the border, since the point is not visible there.
 
         Args:
-            times: Where to measure.
-            flows: ``self.at(times)``, if it is known already.
+            times: Times at which to compute it.
+            flows: ``self.at(times)``, where it has been computed already.
         """
         first, last = self.at(times) if flows is None else flows
         first_to_last, last_to_first = self.across(times)
@@ -176,30 +175,30 @@ class Trajectory(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """What is paid once per pair of frames: keyframes, the trajectory they define, and its scene."""
+    """The result of `Interpolator.estimate`, computed once per pair: keyframes, trajectory, scene and content."""
 
     keyframes: Keyframes
     trajectory: Trajectory
     scene: SceneDecision
-    """Whether both frames belong to one scene. Renderers obey it and decide nothing themselves."""
+    """Whether both frames show one scene. Renderers apply this decision and make none of their own."""
     content: Content | None = None
-    """Bars, overlays and light, which drawing takes care of; None if nobody looked for them."""
+    """Bars, overlays and illumination changes, for the renderers; None if they were not analysed."""
 
     __repr__ = short_repr
 
     def to(self, device: str | torch.device) -> "Motion":
-        """The same motion on a device, to keep it elsewhere or to draw with a model there.
+        """The same motion on another device.
 
         Raises:
-            TypeError: If a trajectory of your own is no dataclass of tensors.
+            TypeError: If the trajectory, of a plug-in, is not a dataclass of tensors.
         """
         return moved(self, device)
 
     def with_static(self, static: Bool[Tensor, "b 1 H W"]) -> "Motion":
-        """The same, with pixels of the frames that stand still and are kept bit for bit.
+        """The same motion, with pixels that are declared static and are copied unchanged from the input frames.
 
         Raises:
-            ValueError: If nobody looked for content.
+            ValueError: If the content was not analysed.
         """
         if self.content is None:
             raise ValueError("static pixels are part of a motion's content; estimate with content_rules = True")
@@ -217,42 +216,42 @@ class Motion:
         same_scene: bool | Bool[Tensor, " b"] | None = None,
         static: Float[Tensor, "b 1 h w"] | None = None,
     ) -> "Motion":
-        """The motion of a trajectory, with the decision that follows from its confidence.
+        """The motion of a trajectory, with the scene decision that follows from its confidence.
 
         Args:
-            keyframes: Of the pair.
-            trajectory: What they define.
-            pictures: Both frames at motion size, their bars covered, to look at for content.
-            bars: Of the frames; needed with ``pictures``.
-            scene_threshold: Mean confidence, in [0, 1], below which two frames are of two scenes.
-            same_scene: Decides instead, for all pairs or for each.
-            static: 1 at motion size where something is known to stand still, 0 elsewhere.
+            keyframes: Keyframes of the pair.
+            trajectory: The trajectory that they define.
+            pictures: Both frames at motion size, bars filled, whose content is analysed; None for no analysis.
+            bars: Bars of the frames; required with ``pictures``.
+            scene_threshold: Mean confidence, in [0, 1], below which two frames count as two scenes.
+            same_scene: The decision itself, for all pairs or for each.
+            static: 1 at motion size where pixels are declared static, 0 elsewhere.
         """
         middle = torch.full((1,), 0.5, dtype=torch.float32, device=keyframes.latents.device)
         flows = trajectory.at(middle)
-        trust = trajectory.confidence(middle, flows=flows)
-        confidence, content = trust.mean((1, 2, 3, 4)), None if bars is None else Content(bars)
+        at_middle = trajectory.confidence(middle, flows=flows)
+        confidence, content = at_middle.mean((1, 2, 3, 4)), None if bars is None else Content(bars)
         if pictures is not None and bars is not None and trajectory.grid is FlowGrid.TARGET:
             first, last = trajectory.at(torch.arange(2, dtype=torch.float32, device=middle.device))
-            seen = Observed(*pictures, flows[0][:, 0], flows[1][:, 0], last[:, 0], first[:, 1], trust[:, 0])
-            content, explained = observe(seen, bars, static)
+            pair = ContentInputs(*pictures, flows[0][:, 0], flows[1][:, 0], last[:, 0], first[:, 1], at_middle[:, 0])
+            content, explained = analyse_content(pair, bars, static)
             confidence = torch.minimum(confidence, explained)
         scene = SceneDecision.of(confidence, threshold=scene_threshold, same_scene=same_scene)
         return cls(keyframes, trajectory, scene, content)
 
 
 class FlowEstimator(nn.Module, ABC):
-    """Motion between two images or latents."""
+    """Optical flow between two images or latents."""
 
     reads: Reads
     latent_channels: int | None = None
-    """Channels of the latents that it reads; None if it reads pixels, or latents of any number."""
+    """Channels of the latents that it reads; None if it reads pixels, or latents of any number of channels."""
     pretrained: bool = False
     """Whether its weights were trained elsewhere for just this use: nobody has to train it."""
 
     @abstractmethod
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
-        """Flow on the grid of ``source`` into ``target``: ``target(x + F(x))`` is ``source(x)``.
+        """Flow on the grid of ``source``: ``target(x + F(x))`` corresponds to ``source(x)``.
 
         ``(dx, dy)`` in pixels of that grid, float32.
         """
@@ -260,9 +259,9 @@ class FlowEstimator(nn.Module, ABC):
     def both_ways(
         self, first: Float[Tensor, "n c h w"], second: Float[Tensor, "n c h w"]
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
-        """Flow from first to second, and back: what `forward` finds for each.
+        """Forward flow (first to second) and backward flow (second to first), each as `forward` gives it.
 
-        For estimators that share work between the directions.
+        Estimators that share work between both directions override it.
         """
         both = self(torch.cat((first, second)), torch.cat((second, first)))
         onward, back = both.chunk(2)

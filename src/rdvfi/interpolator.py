@@ -1,10 +1,10 @@
-"""The whole data flow in a few lines: `Interpolator`.
+"""`Interpolator`: the data flow through the three stages.
 
-``estimate`` is paid once per pair of frames: both are shrunk to motion size, the generator makes
+``estimate`` runs once per pair of frames: both are reduced to motion size, the generator makes
 keyframes between them, and the trajectory model turns these into a continuous motion. ``render``
-is paid per frame made: full-size frames are drawn along that motion at any times.
+runs once per new frame: full-size frames are drawn along that motion at any times.
 
-Numbers. On the CPU all work is done in float32, whatever the type of the images. On other devices
+Precision. On the CPU all work is done in float32, whatever the type of the images. On other devices
 the networks run in the type of the model's parameters, while times, flows and coordinates are
 float32 always. Frames come back in the type of the images.
 """
@@ -41,10 +41,11 @@ class Interpolator(Executed):
         generator: Makes keyframes between two small frames.
         trajectory: Turns keyframes into a continuous motion.
         renderer: Draws full-size frames along it.
-        motion_area: Pixels of the small frames, about; larger frames are shrunk to it.
+        motion_area: Approximate number of pixels of the frames at motion size; larger frames are reduced to it.
 
     Attributes:
-        content_rules: Whether bars, overlays, light and rest are looked for (`rdvfi.content`); True unless set.
+        content_rules: Whether content is analysed (`rdvfi.content`): bars, overlays, illumination, static regions.
+            True by default.
 
     Raises:
         ValueError: If the stages do not fit together.
@@ -103,23 +104,23 @@ class Interpolator(Executed):
         same_scene: bool | Tensor | None = None,
         static: Tensor | None = None,
     ) -> Motion:
-        """The motion between two frames: paid once per pair.
+        """Estimate the motion between two frames; once per pair.
 
         Args:
             img0: First frames, (B, 3, H, W), floats in [0, 1], both sides at least 16 pixels.
             img1: Last frames, the same.
             seed: Seed of the noise, the same for every sample of a batch.
-            generator: Draws the noise instead of a seed; advanced sample by sample.
+            generator: Generator that draws the noise, instead of a seed; advanced sample by sample.
             noise: The noise itself, of shape ``self.noise_shape(img0)``.
-            after: In a stream, what this returned for the pair before, whose last frames are
-                ``img0``: their latents are known then, and not made again.
+            after: In a stream, the motion of the previous pair, whose last frames are ``img0``: their latents
+                are reused and not computed again.
             scene_threshold: Mean confidence of the motion, in [0, 1], below which two frames are
-                taken to be of two scenes, between which `render` cross-fades; 0 interpolates every
+                counted as two scenes, between which `render` cross-fades; 0 interpolates every
                 pair. By default `rdvfi.scene_decision.SCENE_THRESHOLD`.
-            same_scene: Decides instead: True interpolates, False cross-fades; or a boolean tensor
-                (B,) that says so for each pair.
-            static: True where pixels stand still whatever moves behind them, as logos do: a boolean tensor
-                (B, 1, H, W) on the model's device. New frames have those of the nearer input frame, bit for bit.
+            same_scene: The decision itself: True interpolates, False cross-fades; or a boolean tensor
+                (B,) with the decision for each pair.
+            static: A boolean tensor (B, 1, H, W) on the model's device, True for static foreground pixels, such as
+                logos. New frames copy them from the input frame nearer in time, bit for bit.
 
         Raises:
             ValueError: If an argument is not of the shape, type, range or device expected.
@@ -136,17 +137,17 @@ class Interpolator(Executed):
         known = None
         if after is not None:
             self._check_motion(after, len(img0), self._size(img0))
-            # A copy: the next call of a captured graph may write where the last one's result is.
+            # A copy, since replaying a captured graph overwrites the result of its last call.
             known = after.keyframes.latents[:, -1].clone()
         before = None if after is None or after.content is None else after.content.bars.clone()
         motion = self._run("estimate", img0, img1, noise, known, scene_threshold, same_scene, static)
         if before is not None and motion.content is not None and bool(motion.content.bars.differs(before)):
-            # The known latents are of a picture with other bars.
+            # The reused latents were computed with other bars.
             motion = self._run("estimate", img0, img1, noise, None, scene_threshold, same_scene, static)
         return motion
 
     def render(self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Timesteps) -> Video:
-        """Draw frames at ``timesteps`` along a motion that `estimate` found for the same frames.
+        """Draw frames at ``timesteps`` along the motion that `estimate` returned for the same frames.
 
         Args:
             img0: First frames.
@@ -173,9 +174,9 @@ class Interpolator(Executed):
         *,
         at_most: int | None = None,
     ) -> Iterator[Video]:
-        """`render` a few timesteps at a time: (B, t, 3, H, W) after (B, t, 3, H, W), in order.
+        """`render` in parts: yields frames (B, t, 3, H, W) of a few timesteps at a time, in order.
 
-        For streams, which write frames as they come and need not hold those of all timesteps.
+        For streams, which write frames as they are drawn and do not hold those of all timesteps in memory.
 
         Args:
             img0: First frames.
@@ -183,7 +184,7 @@ class Interpolator(Executed):
             motion: What ``estimate(img0, img1)`` returned.
             timesteps: Times in [0, 1], shared by the batch: a number, a list of numbers, or a 1-D array
                 or tensor.
-            at_most: Timesteps at once; by default as many as memory allows.
+            at_most: Largest number of timesteps drawn at once; by default as many as memory allows.
 
         Raises:
             ValueError: If an argument is not of the shape, type, range or device expected.
@@ -196,11 +197,11 @@ class Interpolator(Executed):
 
     @property
     def drawn_at_once(self) -> int | None:
-        """Timesteps that are drawn at once since memory ran out; None if it never did."""
+        """Number of timesteps drawn at once after memory ran out; None if it never did."""
         return self._chunks.at_once
 
     def _checked(self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Timesteps) -> Times:
-        """The times, when everything that `render` was given fits together."""
+        """The times, after all arguments of `render` have been checked."""
         _inputs.check_pair(img0, img1, self.device)
         self._check_motion(motion, len(img0), self._size(img0))
         return _inputs.read_times(timesteps, self.device)
@@ -214,7 +215,7 @@ class Interpolator(Executed):
         return self._chunks.draw(draw, times, bytes_each=bytes_each)
 
     def _drawing(self, img0: Tensor, img1: Tensor, motion: Motion) -> tuple[Callable[[Times], Video], int]:
-        """What draws frames at some times, and the bytes that each needs."""
+        """A function that draws frames at some times, and the bytes that each frame needs."""
 
         def draw(part: Times) -> Video:
             return self._run("render", img0, img1, motion, part)
@@ -242,7 +243,7 @@ class Interpolator(Executed):
         same_scene: bool | Tensor | None = None,
         static: Tensor | None = None,
     ) -> Motion:
-        """The work of `estimate`: pure tensor code that compiles whole."""
+        """The computation of `estimate`: tensor code without side effects, compiled as one graph."""
         bars = find_bars(img0, img1) if self.content_rules else None if static is None else Bars.none(img0)
         if bars is not None:
             img0, img1 = bars.filled(img0), bars.filled(img1)
@@ -263,7 +264,7 @@ class Interpolator(Executed):
         return motion if static is None else motion.with_static(static)
 
     def _frames(self, img0: Tensor, img1: Tensor, motion: Motion, times: Times) -> Video:
-        """The work of `render`, likewise."""
+        """The computation of `render`, likewise."""
         h, w = img0.shape[-2:]
         padded = self._size(img0).padded
         first, last = (replicate_pad(self._working(image), padded) for image in (img0, img1))
@@ -278,17 +279,17 @@ class Interpolator(Executed):
         )
 
     def _working(self, image: Tensor) -> Image:
-        """The image in a type that full-size work is done in."""
+        """The image in the precision of full-size computation."""
         return image.float() if self.device.type == "cpu" else image
 
     def _shrink(self, image: Tensor) -> SmallImage:
-        """A full-size frame at motion size, in the type that the networks compute in."""
+        """A full-size frame at motion size, in the precision of the networks."""
         size = self._size(image)
         padded = replicate_pad(self._working(image), size.padded)
         return resize_image(padded, size.motion).clamp(0.0, 1.0).to(self.dtype)
 
     def _with_images(self, keyframes: Keyframes, small0: SmallImage, small1: SmallImage) -> Keyframes:
-        """Keyframes with pixels: the real small frames at the ends, decoded ones between."""
+        """Keyframes with images: the real frames at both ends, decoded latents between."""
         images = [small0[:, None], small1[:, None]]
         if len(keyframes.times) > 2:
             images.insert(1, self.generator.decode_between(keyframes.latents).to(small0.dtype))

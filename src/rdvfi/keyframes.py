@@ -1,9 +1,9 @@
-"""The first stage's contract: keyframes, and the generators that make them by diffusion.
+"""The interface of the first stage: keyframes, and the diffusion models that generate them.
 
 A `KeyframeGenerator` is a latent diffusion model of a few instants between two frames. It encodes
-the frames (`KeyframeGenerator.encode`), gathers what its network reads of them (`condition`), and
-predicts clean latents from noisy ones (`denoise`); its `NoiseProcess` says what noisy means. The
-way from pure noise to `Keyframes` is the same for all and written here once.
+the frames (`KeyframeGenerator.encode`), computes the input of its network from them (`condition`), and
+predicts clean latents from noisy ones (`denoise`); its `NoiseProcess` defines the noise levels. Sampling
+`Keyframes` from pure noise is the same for all generators and implemented here.
 """
 
 from abc import ABC, abstractmethod
@@ -22,18 +22,18 @@ from rdvfi.types import SmallImage, short_repr
 
 @dataclass(frozen=True, eq=False)
 class MotionPrior:
-    """What a generator knows of the motion already, beside the keyframes that it makes.
+    """Motion that a generator estimates in addition to its keyframes.
 
-    A generator that estimates no motion (a video model such as Wan or SVD) has none.
+    Generators that estimate none, such as the video models Wan and SVD, give no prior.
     """
 
     end_flows: Float[Tensor, "b 2 2 hm wm"]
     """Coarse motion between the two frames: ``[:, 0]`` from first to last on the grid of the first,
     ``[:, 1]`` from last to first on the grid of the last, in pixels of that grid."""
     residual_motion: Float[Tensor, "b k 2 2 hz wz"] | None = None
-    """Departure from uniform straight motion along ``end_flows`` at every knot: of the flow to the
+    """Deviation from straight motion at constant velocity along ``end_flows``, at every knot: of the flow to the
     first frame (``[:, :, 0]``) and of the flow to the last (``[:, :, 1]``), on the TARGET grid of
-    the latents and in its pixels; zero at both ends. None stands for zero."""
+    the latents and in its pixels; zero at both ends. None means zero."""
 
     __repr__ = short_repr
 
@@ -51,10 +51,10 @@ class Keyframes:
     """Normalised to about unit variance."""
     times: Float[Tensor, " k"]
     images: Float[Tensor, "b k 3 h w"] | None = None
-    """The decoded keyframes with the *real* small frames at both ends; they are there when the flow
+    """The decoded keyframes, and the *real* frames at motion size at both ends; present if the flow
     estimator reads pixels."""
     prior: MotionPrior | None = None
-    """What the generator knows of the motion already, if it estimates any."""
+    """Motion that the generator has estimated, if it estimates any."""
 
     __repr__ = short_repr
 
@@ -69,10 +69,10 @@ class Keyframes:
 
 
 def check_declared(cls: type, replaced: Mapping[str, str]) -> None:
-    """A class declares nothing that an older version of this package took and that was replaced.
+    """Check that a class declares no member of an older version of this package that was replaced.
 
     Raises:
-        TypeError: If it does; what replaced it is named.
+        TypeError: If it does; the replacement is named.
     """
     for name in replaced.keys() & vars(cls).keys():
         raise TypeError(f"{cls.__name__}.{name} is of rdvfi 0.1.0; it was replaced by {replaced[name]}")
@@ -80,33 +80,33 @@ def check_declared(cls: type, replaced: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """What keyframes are made from. Backbones extend it by what their network reads besides."""
+    """The input that keyframes are generated from. Backbones extend it by further inputs of their network."""
 
     latent0: Float[Tensor, "b c hz wz"]
     """``encode(img0)``."""
     latent1: Float[Tensor, "b c hz wz"]
     """``encode(img1)``."""
     prior: MotionPrior | None = None
-    """The coarse motion that the generator starts from, if it uses one."""
+    """The coarse motion, for generators that estimate one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Denoised:
-    """Clean latents, as a network predicts them from noisy ones."""
+    """The prediction of a network: clean latents."""
 
     latents: Float[Tensor, "b n c hz wz"]
     residual_motion: Float[Tensor, "b m 2 2 hz wz"] | None = None
-    """As that of `MotionPrior`, for the ``m = k - 2`` keyframes between the ends."""
+    """See `MotionPrior.residual_motion`; for the ``m = k - 2`` keyframes between the ends."""
 
 
 Predict = Callable[[Tensor, Tensor, int], Denoised]
-"""Noisy latents, their noise levels (b,) and the number of the step, to clean latents."""
+"""A function from noisy latents, their noise levels (b,) and the index of the step to clean latents."""
 
 
 class NoiseProcess(ABC):
-    """How clean latents and noise are mixed at a noise level sigma in [0, 1], and the way back.
+    """How clean latents and noise are mixed at a noise level sigma in [0, 1], and how they are recovered.
 
-    Level 0 is clean and 1 is pure noise. `rdvfi.backbones.diffusion` has those in use.
+    Level 0 is clean and 1 is pure noise. `rdvfi.backbones.diffusion` has the implementations.
     """
 
     @abstractmethod
@@ -115,7 +115,7 @@ class NoiseProcess(ABC):
 
     @abstractmethod
     def velocity(self, clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-        """What a network learns to predict of the two; losses compare predictions in this form."""
+        """The velocity: the combination of both that a network is trained to predict, and that losses compare."""
 
     @abstractmethod
     def clean_from_velocity(self, noisy: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
@@ -140,23 +140,23 @@ _REPLACED = {
 
 
 class KeyframeGenerator(nn.Module, ABC):
-    """Makes latent keyframes between two small frames: the backbone.
+    """The backbone: generates latent keyframes between two frames at motion size.
 
-    A backbone says how frames become latents (`encode`), what it reads of two frames (`condition`),
-    and what clean latents it predicts from noisy ones (`denoise`). Inference and every stage of
-    training use only these, so a backbone that has them can be trained as it is. The network that
-    ``denoise`` evaluates, which the diffusion stage trains, is its attribute ``denoiser``.
+    A backbone defines how frames are encoded (`encode`), what its network reads of two frames
+    (`condition`), and how clean latents are predicted from noisy ones (`denoise`). Inference and every stage
+    of training use only these methods, so a backbone that implements them can be trained. The network that
+    ``denoise`` evaluates, which the diffusion stage trains, is the attribute ``denoiser``.
     """
 
     latent_channels: int
     stride: int
     """Motion-size pixels per latent pixel."""
     size_multiple: int = 16
-    """Both sides of the frames it is given are multiples of this."""
+    """Both sides of its input frames are multiples of this."""
     knot_times: tuple[float, ...] = tuple(i / 8 for i in range(9))
     """Times of the keyframes, both ends included."""
     noise_process: NoiseProcess | None = None
-    """How its latents are mixed with noise; None if it reads no noise and predicts at once."""
+    """How its latents are mixed with noise; None for a generator without diffusion."""
     num_inference_steps: int = 1
     """Evaluations of `denoise` per pair of frames."""
     time_symmetric: bool = False
@@ -164,11 +164,11 @@ class KeyframeGenerator(nn.Module, ABC):
     gives_prior: bool = False
     """Whether its keyframes carry a `MotionPrior`."""
     coarse: Any
-    """What finds that prior, unless it overrides `condition`: a `rdvfi.interfaces.FlowEstimator` on pixels."""
+    """Estimator of that prior, unless it overrides `condition`: a `rdvfi.interfaces.FlowEstimator` on pixels."""
     encodes_keyframes: bool = True
-    """Whether each keyframe is `encode` of its frame, so that it can be trained on true frames."""
+    """Whether each keyframe is the `encode` of one frame, so that real frames are its training targets."""
     pretrained: bool = False
-    """Whether its weights were trained elsewhere for just this use: nobody has to train it."""
+    """Whether its weights come trained for this use, so that no training is required."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -187,14 +187,14 @@ class KeyframeGenerator(nn.Module, ABC):
         latent1: Float[Tensor, "b c hz wz"] | None = None,
         prior: MotionPrior | None = None,
     ) -> Condition:
-        """What keyframes between two frames at motion size are made from. Pure.
+        """The input from which keyframes between two frames at motion size are generated. A pure function.
 
         Args:
             img0: First frames, [0, 1].
             img1: Last frames, [0, 1].
-            latent0: ``encode(img0)`` where it is known: in a stream of frames, from the pair before.
-            latent1: ``encode(img1)`` likewise.
-            prior: The coarse motion where it is known; a generator that starts from none ignores it.
+            latent0: ``encode(img0)``, where it has been computed already (in a stream, for the pair before).
+            latent1: ``encode(img1)``, likewise.
+            prior: The coarse motion, where it has been computed already; ignored by generators without one.
         """
         if latent0 is None and latent1 is None:
             latent0, latent1 = self.encode(torch.cat((img0, img1))).chunk(2)
@@ -206,7 +206,7 @@ class KeyframeGenerator(nn.Module, ABC):
         return Condition(latent0, latent1, MotionPrior(self.coarse_flows(img0, img1)) if prior is None else prior)
 
     def coarse_flows(self, img0: SmallImage, img1: SmallImage) -> Float[Tensor, "b 2 2 h w"]:
-        """End-to-end flows both ways by the attribute ``coarse``; occluded points move as their surroundings."""
+        """Forward and backward end-to-end flow by the attribute ``coarse``; that of occluded points is filled in."""
         onward, back = (flow.float() for flow in self.coarse.both_ways(img0, img1))
         return torch.stack(fill_occluded(onward, back), dim=1)
 
@@ -214,17 +214,17 @@ class KeyframeGenerator(nn.Module, ABC):
     def denoise(
         self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: Any
     ) -> Float[Tensor, "b n c hz wz"]:
-        """Clean latents from noisy ones. Pure.
+        """Clean latents from noisy ones. A pure function.
 
         Args:
             noisy: Latents of the shape ``noise_shape(b, h, w)``, in the order of time: of the
                 keyframes between the ends, or of all keyframes.
             sigma: Their noise levels, [0, 1].
-            condition: What `condition` returned.
+            condition: The result of `condition`.
         """
 
     def predict(self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: Any) -> Denoised:
-        """What `denoise` gives, with the motion that the network found on the way, if it finds one."""
+        """The result of `denoise`, and the residual motion for networks that estimate it."""
         return Denoised(self.denoise(noisy, sigma, condition))
 
     @final
@@ -236,19 +236,19 @@ class KeyframeGenerator(nn.Module, ABC):
         *,
         latent0: Float[Tensor, "b c hz wz"] | None = None,
     ) -> Keyframes:
-        """Keyframes between two frames at motion size. Pure; ends are the frames' own latents.
+        """Keyframes between two frames at motion size. A pure function; both ends are the latents of the frames.
 
         Args:
             img0: First frames, [0, 1].
             img1: Last frames, [0, 1].
             noise: Standard normal, of shape ``noise_shape(b, h, w)``.
-            latent0: ``encode(img0)``, where it is known.
+            latent0: ``encode(img0)``, where it has been computed already.
         """
         condition = self.condition(img0, img1, latent0=latent0)
         return self.keyframes(condition, self.sample(condition, noise))
 
     def sample(self, condition: Any, noise: Float[Tensor, "b n c hz wz"]) -> Denoised:
-        """Clean latents drawn from pure noise by the noise process."""
+        """Clean latents sampled from pure noise by the noise process."""
         if self.noise_process is None:
             return self.predict(noise, torch.ones(len(noise), device=noise.device), condition)
         return self.noise_process.sample(
@@ -257,7 +257,7 @@ class KeyframeGenerator(nn.Module, ABC):
 
     @final
     def keyframes(self, condition: Condition, denoised: Denoised) -> Keyframes:
-        """Keyframes of what was predicted, with the frames' own latents at both ends."""
+        """Keyframes from the prediction, with the latents of the frames at both ends."""
         count, times = len(self.knot_times), self.times(denoised.latents.device)
         inner = denoised.latents
         if inner.shape[1] == count:
@@ -277,7 +277,7 @@ class KeyframeGenerator(nn.Module, ABC):
 
     @property
     def keyframe_count(self) -> int:
-        """How many keyframes it makes, both ends included."""
+        """Number of keyframes, both ends included."""
         return len(self.knot_times)
 
     def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
@@ -289,12 +289,12 @@ class KeyframeGenerator(nn.Module, ABC):
         return b, self.keyframe_count - 2, self.latent_channels, h // self.stride, w // self.stride
 
     def target_latents(self, latents: Float[Tensor, "b k c hz wz"]) -> Float[Tensor, "b n c hz wz"]:
-        """Of the latents of all keyframes, those that `denoise` predicts: what training compares with."""
+        """Of the latents of all keyframes, those that `denoise` predicts: the target of training."""
         n = self.noise_shape(1, self.size_multiple, self.size_multiple)[1]
         return latents if n == latents.shape[1] else latents[:, 1:-1]
 
     def decode(self, latents: Float[Tensor, "b c hz wz"]) -> Float[Tensor, "b 3 h w"]:
-        """Images of latents, in [0, 1].
+        """Decode latents to images in [0, 1].
 
         Raises:
             TypeError: If this generator has no decoder.
@@ -307,7 +307,7 @@ class KeyframeGenerator(nn.Module, ABC):
     def decode_between(self, latents: Float[Tensor, "b k c hz wz"]) -> Float[Tensor, "b n 3 h w"]:
         """Images of the ``n = k - 2`` keyframes between the ends, from the latents of all.
 
-        Frame by frame, unless the decoder looks along time.
+        Decoded frame by frame, unless the decoder is temporal.
         """
         inner = latents[:, 1:-1]
         return self.decode(inner.flatten(0, 1)).unflatten(0, inner.shape[:2])

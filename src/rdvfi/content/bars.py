@@ -1,15 +1,14 @@
-"""Letterbox and pillarbox bars: constant borders that are in both frames.
+"""Letterbox and pillarbox bars: borders of constant colour that both frames share.
 
-Black matches black wherever it is, so bars tell an estimator nothing, and their straight edge, which
-stands still beside a picture that moves, tells it something false: the motion of the picture leaks
-into the bars and the bars into the picture. `find_bars` counts the constant lines at each side,
-`Bars.filled` continues the picture over them for whoever estimates or draws; the bars of the input are
-put back into the frames made (`rdvfi.render.content`).
+Bars disturb motion estimation. Inside a bar every displacement matches, so there is no information, and the static edge
+between bar and picture attracts the flow of the picture beside it. `find_bars` therefore counts the constant lines at
+each side, `Bars.filled` replaces the bars by replicating the nearest line of the picture before motion is estimated or
+frames are drawn, and the bars of the input are copied into the new frames (`rdvfi.render.content`).
 
-A line (a row or a column) belongs to a bar if it looks like the outermost one in both frames: all of
-it up to what a codec leaves of noise, or at least `_BACKGROUND` of it where the rest is equal in both
-frames, as subtitles inside a bar are. The run of such lines from the border is a bar if the line
-after it differs along at least `_EDGE` of its length: a bar ends in a straight edge, a sky does not.
+A line (a row or a column) belongs to a bar if it has the colour of the outermost line in both frames: either the whole
+line, up to coding noise, or at least the fraction `_BACKGROUND` of it where the remaining pixels are equal in both
+frames (subtitles inside a bar). A run of such lines from the border is a bar only if the next line differs from the
+bar's colour along at least the fraction `_EDGE` of its length: a bar ends at a straight edge, a uniform sky does not.
 """
 
 from dataclasses import dataclass
@@ -18,29 +17,29 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from rdvfi.content.skipping import is_absent
+from rdvfi.content.cpu_shortcuts import is_absent
 from rdvfi.ops.inference import inference_operator
 from rdvfi.types import Image
 
 _RANGE, _DEVIATION = 14 / 255, 2.5 / 255
-"""What a codec leaves in a bar: the largest and the mean deviation from its colour."""
+"""Coding noise within a bar: largest and mean deviation from its colour."""
 _EQUAL = 6 / 255
-"""Difference of two frames that a codec may leave in what stands still."""
+"""Coding noise between two frames of a static region: largest difference."""
 _BACKGROUND = 0.4
-"""Share of a line that shows the bar's colour where text stands in it."""
+"""Least fraction of a line that has the bar's colour if it contains text."""
 _EDGE = 0.3
-"""Share of the first line of the picture that differs from the bar."""
+"""Least fraction of the first line of the picture that differs from the bar."""
 _SOFT = 2
-"""Lines over which a codec or a scaler smears that edge."""
+"""Number of lines over which coding or scaling blurs that edge."""
 _WIDEST = 3
-"""A bar takes at most a third of the side."""
+"""A bar covers at most one third of the side."""
 _SAMPLES = 128
-"""Pixels of a line that are looked at, about: what matters here is wider than those between."""
+"""Approximate number of pixels sampled per line."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bars:
-    """Where the picture is, per sample; a frame without bars has it everywhere."""
+    """The rectangle of the picture inside the bars, per sample; without bars it is the whole frame."""
 
     rows: Int64[Tensor, "b 2"]
     """The first row of the picture, and the one after its last."""
@@ -50,31 +49,31 @@ class Bars:
     """Height and width of the frames."""
 
     def any(self) -> Tensor:
-        """Whether a sample has any bar: a tensor with one truth value."""
+        """Whether any sample has a bar, as a boolean tensor with one element."""
         h, w = self.size
         return ((self.rows[:, 1] - self.rows[:, 0] < h) | (self.columns[:, 1] - self.columns[:, 0] < w)).any()
 
     def clone(self) -> "Bars":
-        """A copy, which no later call of a captured graph writes over."""
+        """A copy in memory of its own; replaying a captured graph overwrites the graph's outputs."""
         return Bars(self.rows.clone(), self.columns.clone(), self.size)
 
     def differs(self, other: "Bars") -> Tensor:
-        """Whether any sample has other bars: a tensor with one truth value."""
+        """Whether the bars of any sample differ, as a boolean tensor with one element."""
         return (self.rows != other.rows).any() | (self.columns != other.columns).any()
 
     def filled(self, images: Float[Tensor, "b c H W"]) -> Float[Tensor, "b c H W"]:
-        """Images, also padded ones, whose bars are covered by the nearest line of the picture."""
+        """Images, padded or not, whose bars are replaced by replicating the nearest line of the picture."""
         if is_absent(self.any, images):
             return images
         return _fill_bars(images, torch.cat((self.rows, self.columns), dim=1))
 
     def edges(self) -> list[Tensor]:
-        """Rows and columns, as `rdvfi.ops.compositing` takes them; empty if it is known that there are no bars."""
+        """Rows and columns as `rdvfi.ops.compositing` takes them; empty if there are known to be no bars."""
         return [] if is_absent(self.any, self.rows) else [self.rows, self.columns]
 
     @classmethod
     def none(cls, images: Image) -> "Bars":
-        """No bars, in frames like these."""
+        """No bars, for frames of this shape and device."""
         h, w = images.shape[-2:]
         ends = torch.arange(2, device=images.device).expand(len(images), 2)
         return cls(ends * h, ends * w, (h, w))
@@ -93,7 +92,7 @@ def _nearest(inside: Int64[Tensor, "b 2"], length: int) -> Int64[Tensor, "b n"]:
 
 
 def find_bars(img0: Image, img1: Image) -> Bars:
-    """The bars that two frames have in common."""
+    """The bars that both frames share."""
     h, w = img0.shape[-2:]
     if is_absent(lambda: _begins(img0, img1).any() | _begins(img0.mT, img1.mT).any(), img0):
         return Bars.none(img0)
@@ -123,7 +122,7 @@ def _step(image: Image) -> int:
 
 
 def _run(img0: Image, img1: Image) -> Int64[Tensor, " b"]:
-    """Rows of a bar at the upper side."""
+    """Number of rows of the bar at the upper side."""
     deepest = max(1, img0.shape[2] // _WIDEST)
     first, last = (image[:, :, : deepest + _SOFT, :: _step(img0)].contiguous() for image in (img0, img1))
     colour = 0.5 * (first[:, :, :1].mean(3, keepdim=True) + last[:, :, :1].mean(3, keepdim=True))
@@ -132,7 +131,7 @@ def _run(img0: Image, img1: Image) -> Int64[Tensor, " b"]:
     equal = (first - last).abs().amax((1, 3)) < _EQUAL
     differs = (off > _EQUAL).float().mean(2)
     line = constant | (equal & (differs < 1.0 - _BACKGROUND))
-    # The outermost line tells the colour, so it has to be constant itself.
+    # The outermost line defines the colour of the bar, so it must be constant itself.
     run = (line[:, :deepest] & constant[:, :1]).long().cumprod(1).sum(1)
     after = torch.stack([differs.gather(1, (run + i)[:, None]) for i in range(_SOFT)]).amax(0)[:, 0]
     return run * (after > _EDGE)

@@ -1,23 +1,23 @@
-r"""Overlays: what stands still in front of what moves, as subtitles, logos and instruments do.
+r"""Overlays: static foreground in front of a moving scene, such as subtitles, logos and instruments.
 
-An overlay is equal in both frames although everything around it moves as one: the motion of the
-surroundings explains it badly. It is lifted off, the frames without it are interpolated, and it is
-laid back on top.
+An overlay is equal in both frames although its surroundings move. It is removed from both frames, the frames without it
+are interpolated, and it is composited onto the results.
 
-*Finding.* Over cells of the picture the median of the flows that explain their pixels gives the
-motion of the surroundings, ``b``. A pixel belongs to the overlay if both frames are equal there,
-``b`` is no rest and most cells around agree on it, the flow of the pixel is ``b`` or zero, and the
-picture moved by ``b`` differs. The agreement of the surroundings is essential: wires in front of a
-sky are equal in places by chance. Fainter parts count beside certain ones (hysteresis).
+*Detection.* Over cells of the picture, the median of the flows that explain their pixels gives the motion of the
+surroundings, ``b`` (`rdvfi.content.surroundings`). A pixel belongs to the overlay if both frames are equal there, if
+``b`` is not zero and most cells around agree on it, if the pixel's own flow is ``b`` or zero, and if warping the other
+frame by ``b`` does not reproduce the pixel. The agreement of the surroundings is essential: thin structures in front of
+a sky are equal in both frames at some pixels by chance. Weaker evidence counts near strong evidence (hysteresis
+thresholding).
 
-*Lifting.* With ``alpha`` the opacity, ``C`` its colour and ``A``, ``B`` the frames without it
-(``plates``: the other frame, moved by ``b``, or the surroundings where that is covered too),
+*Removal.* With ``alpha`` the opacity, ``C`` the colour of the overlay, and ``A``, ``B`` the frames without it (clean
+plates: the other frame, warped by ``b``, or an inpainting from the surroundings where that is covered as well),
 
     img0 = alpha C + (1 - alpha) A,   img1 = alpha C + (1 - alpha) B
     =>  1 - alpha = <img0 - img1, A - B> / |A - B|^2,
 
-which also holds for soft edges and for marks that are half transparent. A frame made from ``A`` and
-``B`` shows the overlay again as ``alpha C + (1 - alpha) frame``.
+which holds for soft edges and for semi-transparent marks as well. A frame interpolated from ``A`` and ``B`` is
+composited with the overlay as ``alpha C + (1 - alpha) frame``.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rdvfi.content.skipping import is_absent
+from rdvfi.content.cpu_shortcuts import is_absent
 from rdvfi.content.surroundings import CELL, CELLS_AROUND, MOVES, MOVING, surrounding_motion, tolerance
 from rdvfi.content.windows import widened, window_mean
 from rdvfi.geometry import flow_length, resize_image
@@ -40,23 +40,23 @@ from rdvfi.types import Flow, Image, SmallImage
 Mask = Float[Tensor, "b 1 h w"]
 
 _CERTAIN, _FAINT = 24 / 255, 8 / 255
-"""Difference from the moved picture that shows an overlay, and one that does so beside it."""
+"""Difference from the frame warped by ``b``: strong evidence for an overlay, and weak evidence (hysteresis)."""
 _SEEDS = 0.08
-"""Share of certain pixels around one that is not there by chance."""
+"""Least fraction of pixels with strong evidence in a 7x7 window: isolated ones are chance."""
 _GROUP, _SUPPORT = 31, 0.08
-"""An overlay fills this share of a window of this side somewhere near; less is chance."""
+"""Side of a window, and the fraction of it that the core of an overlay must fill nearby."""
 _SOLID = 7 / 255
-"""Mean difference of the frames around a pixel of what stands still as a whole."""
+"""Largest mean difference of the frames around a pixel of a static object."""
 _AROUND = 21
-"""Side of the window in which a thing is seen to be solid."""
+"""Side of the window for that mean."""
 _REACH = 41
-"""Side of the window around certain parts in which faint ones count."""
+"""Side of the window around the core in which weak evidence counts."""
 _AGREES = 0.45
-"""Share of the cells around that move as one."""
+"""Least fraction of the cells around that share one motion."""
 _EDGE = 5
-"""Side of the window by which the plate reaches beyond the overlay, for its soft edges."""
+"""Side of the dilation of the mask for the clean plates, which covers soft edges."""
 _FLOW_EDGE = 25
-"""The same for its flow: an estimator's windows mix both motions there."""
+"""Side of the dilation for flows: windows of an estimator mix both motions near the overlay."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,25 +66,25 @@ class Overlay:
     mask: Mask
     """1 where it is opaque, 0 elsewhere."""
     plates: Float[Tensor, "b 2 3 h w"]
-    """Both frames without it."""
+    """Both frames without the overlay (clean plates)."""
 
     def flow_mask(self, size: tuple[int, int]) -> Mask:
-        """Where flows are those of the overlay, wholly or in part, on a grid of this size: 1 or 0."""
+        """1 where flows are affected by the overlay, 0 elsewhere, on a grid of this size."""
         return (resize_image(widened(self.mask, _FLOW_EDGE), size) > 0.01).float()
 
     def lifted(self, img0: Image, img1: Image) -> list[Tensor]:
-        """Both frames, at full size, without it, and its transparency: see `rdvfi.ops.compositing`."""
+        """Both frames at full size without the overlay, and its transparency; see `rdvfi.ops.compositing`."""
         return list(lifted_overlay(img0, img1, self.mask, widened(self.mask, _EDGE), self.plates))
 
 
 def find_overlay(img0: SmallImage, img1: SmallImage, onward: Flow, back: Flow) -> tuple[Mask, tuple[Flow, Flow]]:
-    """Where an overlay is opaque (1, elsewhere 0), and the motion of its surroundings, both ways.
+    """The mask of the overlay (1 opaque, 0 elsewhere), and the motion of its surroundings in both directions.
 
     Args:
         img0: First frames at motion size.
-        img1: Last ones.
+        img1: Last frames at motion size.
         onward: Flow from first to last, in pixels of that size.
-        back: The other way.
+        back: Flow from last to first.
     """
     mask, motions = _overlay(img0, img1, onward, back)
     return mask, (motions[:, 0], motions[:, 1])
@@ -93,19 +93,19 @@ def find_overlay(img0: SmallImage, img1: SmallImage, onward: Flow, back: Flow) -
 def _reference(img0: Tensor, img1: Tensor, onward: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
     apart = (img0 - img1).abs().amax(1, keepdim=True)
     equal = apart < EQUAL
-    first = _Against.of(img0, img1, onward)
+    first = _BackgroundTest.of(img0, img1, onward)
     nothing = torch.zeros_like(apart), torch.stack((first.motion, -first.motion), dim=1)
     if is_absent(lambda: (equal & first.possible & (first.differs > _CERTAIN)).any(), apart):
         return nothing
-    last = _Against.of(img1, img0, back)
+    last = _BackgroundTest.of(img1, img0, back)
     differs = torch.minimum(first.differs, last.differs)
     possible = equal & first.possible & last.possible
     if is_absent(lambda: (possible & (differs > _CERTAIN)).any(), apart):
         return nothing
-    # A thing that an estimator saw standing still is an overlay only if what is between its parts
-    # moves: a car's pillar before a landscape is drawn well already.
+    # Where the estimated flow is zero already, only pixels between which the background is visible can be an
+    # overlay: a solid static object, such as the pillar of a car, is drawn correctly without this rule.
     solid = window_mean(apart, _AROUND) < _SOLID
-    possible = possible & (first.dragged & last.dragged | ~solid)
+    possible = possible & (first.follows & last.follows | ~solid)
     certain = ((differs > _CERTAIN) & possible).float()
     seeds = certain * (window_mean(certain, 7) > _SEEDS)
     core = _dense(widened(seeds, 5) * possible, 0.2)
@@ -119,21 +119,21 @@ def _reference(img0: Tensor, img1: Tensor, onward: Tensor, back: Tensor) -> tupl
 
 
 @dataclass(frozen=True, eq=False)
-class _Against:
-    """A frame against the motion of its surroundings."""
+class _BackgroundTest:
+    """Comparison of the pixels of a frame with the motion of their surroundings."""
 
     motion: Flow
     differs: Mask
-    """How far the picture moved by it is from the pixel."""
+    """Difference between the pixel and the other frame warped by that motion."""
     moves: Bool[Tensor, "b 1 h w"]
     """Whether the surroundings move."""
-    dragged: Bool[Tensor, "b 1 h w"]
-    """Whether the pixel's own flow is theirs."""
+    follows: Bool[Tensor, "b 1 h w"]
+    """Whether the pixel's own flow equals that of its surroundings."""
     possible: Bool[Tensor, "b 1 h w"]
-    """Whether they move as one, and the pixel's own flow is theirs or zero."""
+    """Whether the surroundings share one motion, and the pixel's own flow equals it or zero."""
 
     @classmethod
-    def of(cls, image: SmallImage, other: SmallImage, flow: Flow) -> "_Against":
+    def of(cls, image: SmallImage, other: SmallImage, flow: Flow) -> "_BackgroundTest":
         explained = (_difference(image, other, flow) < _CERTAIN).float()
         around = surrounding_motion(flow, explained)
         length = flow_length(around.motion)
@@ -145,19 +145,19 @@ class _Against:
 
 
 def _difference(image: SmallImage, other: SmallImage, flow: Flow) -> Mask:
-    """How far a picture is from another one moved by a flow, in its worst channel."""
+    """Largest difference over the channels between an image and another one warped by a flow."""
     return (image - backward_warp(other, flow)).abs().amax(1, keepdim=True)
 
 
 def make_plates(img0: SmallImage, img1: SmallImage, mask: Mask, onward: Flow, back: Flow) -> Float[Tensor, "b 2 3 h w"]:
-    """Both frames without an overlay, at motion size.
+    """Clean plates: both frames without the overlay, at motion size.
 
     Args:
         img0: First frames.
-        img1: Last ones.
-        mask: Where the overlay is.
+        img1: Last frames.
+        mask: Mask of the overlay.
         onward: Motion of the surroundings from first to last, in pixels.
-        back: The other way.
+        back: Motion of the surroundings from last to first.
     """
     return _plates(img0, img1, mask, onward, back)
 
@@ -168,7 +168,7 @@ def _plates_reference(img0: Tensor, img1: Tensor, mask: Tensor, onward: Tensor, 
 
 
 def _plate(image: SmallImage, other: SmallImage, flow: Flow, near: Mask) -> SmallImage:
-    """What the other frame shows there; where it is covered there too, the surroundings."""
+    """The other frame, warped; where the overlay covers that too, an inpainting from the surroundings."""
     seen = backward_warp(torch.cat((other, near), dim=1), flow)
     known = 1.0 - near * (seen[:, 3:] > 0.05)
     plate = torch.where(near > 0.5, seen[:, :3], image)
@@ -176,9 +176,9 @@ def _plate(image: SmallImage, other: SmallImage, flow: Flow, near: Mask) -> Smal
 
 
 def _near(mask: Mask, side: int, share: float) -> Bool[Tensor, "b 1 h w"]:
-    """Where a window of about this side within reach of it holds more than a share of the mask.
+    """Where the mask fills more than a fraction of some window of about this side nearby.
 
-    Found on a grid of a quarter of the size, where wide windows cost little.
+    Computed on a grid of a quarter of the size, where wide windows are cheap.
     """
     small, cells = F.avg_pool2d(mask, 4, ceil_mode=True, count_include_pad=False), side // 8 * 2 + 1
     held = widened(small if share == 0.0 else window_mean(small, cells), cells)
@@ -186,7 +186,7 @@ def _near(mask: Mask, side: int, share: float) -> Bool[Tensor, "b 1 h w"]:
 
 
 def _dense(mask: Mask, share: float) -> Mask:
-    """A mask without what fills less than ``share`` of its surroundings."""
+    """The mask without pixels whose 5x5 window it fills by ``share`` or less."""
     return mask * (window_mean(mask, 5) > share)
 
 

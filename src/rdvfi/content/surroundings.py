@@ -1,9 +1,9 @@
-"""The motion of the surroundings: medians over cells, and how far they agree.
+"""Motion of the surroundings of every pixel: medians over cells, and the agreement of the cells.
 
-The picture is cut into cells of `CELL` pixels. A cell's motion is the mean of the flows of those of
-its pixels that move and whose flow explains them; a cell of which less moves stands still. Around
-every cell the median of the moving ones is what moves there, and the share of all cells that move
-like it says whether the surroundings move as one.
+The picture is divided into cells of `CELL` pixels. The motion of a cell is the mean flow of those of its pixels that
+move and whose flow explains them; a cell with too few such pixels counts as static. The motion of the surroundings of a
+pixel is the median over the moving cells around it, and the agreement is the fraction of all cells around whose motion
+is close to that median.
 """
 
 from dataclasses import dataclass
@@ -17,35 +17,35 @@ from rdvfi.geometry import flow_length
 from rdvfi.types import Flow
 
 MOVES = 0.7
-"""Pixels of motion that are no rest."""
+"""Length of a flow, in pixels, from which on a pixel counts as moving."""
 CELL = 16
 CELLS_AROUND = 11
-"""Cells around, in each direction counted through the middle: a subtitle is lower than half of them."""
+"""Side of the window of cells around a pixel; half of it is higher than a subtitle."""
 MOVING = _MOVING, _LEAST, _SEEN = 0.3, 0.1, 0.15
-"""Share of a cell's explained pixels, and of all its pixels, that move in a moving cell; share of
-explained pixels in a cell that counts at all."""
+"""Fractions of a cell: moving pixels among the explained ones, and among all, from which on the cell counts as moving;
+explained pixels from which on it counts at all."""
 
 
 def tolerance(length: Tensor) -> Tensor:
-    """Up to which difference a flow agrees with one of this length: rest never does."""
+    """Largest difference of a flow that agrees with a flow of this length; zero motion never agrees."""
     return torch.minimum(1.0 + 0.25 * length, 0.6 * length)
 
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """What moves around every pixel."""
+    """Motion of the surroundings of every pixel."""
 
     motion: Flow
-    """The median of the moving cells around."""
+    """Median over the moving cells around."""
     agreement: Float[Tensor, "b 1 h w"]
-    """Share of the cells around that move like it."""
+    """Fraction of the cells around whose motion is close to it."""
 
 
 def surrounding_motion(flow: Flow, explained: Float[Tensor, "b 1 h w"]) -> Surroundings:
-    """What moves around every pixel.
+    """Motion of the surroundings of every pixel.
 
     Args:
-        flow: Of every pixel.
+        flow: Flow of every pixel.
         explained: 1 where the flow explains the pixel, 0 elsewhere.
     """
     h, w = flow.shape[-2:]
@@ -65,6 +65,6 @@ def surrounding_motion(flow: Flow, explained: Float[Tensor, "b 1 h w"]) -> Surro
 
 
 def _around(cells: Float[Tensor, "b c y x"], outside: float) -> Float[Tensor, "b c y x k"]:
-    """All cells around each one; those beyond the border are ``outside``."""
+    """The window of cells around each cell; cells beyond the border have the value ``outside``."""
     padded = F.pad(cells, (CELLS_AROUND // 2,) * 4, value=outside)
     return padded.unfold(2, CELLS_AROUND, 1).unfold(3, CELLS_AROUND, 1).flatten(4)

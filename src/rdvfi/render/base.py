@@ -1,25 +1,24 @@
 """What renderers share: how a frame is drawn from maps on the trajectory's small grid.
 
-A renderer never computes at full size. For a time t it makes, on the grid of the trajectory (half the
-motion size), flows F_0 and F_1 to both end frames, a mask m and a residual r, and `rdvfi.ops.render`
-draws the frame
+The networks of a renderer never run at full size. For a time t a renderer computes, on the grid of the trajectory (half
+the motion size), flows F_0 and F_1 to both end frames, a blending mask m and a colour residual r. `rdvfi.ops.render`
+upsamples them and draws the frame
 
     I_t(y) = m(y) I_0(y + F_0(y)) + (1 - m(y)) I_1(y + F_1(y)) + r(y)
 
-at full size, so that a larger picture costs memory bandwidth and nothing else. Little is lost by the
-small grid: RIFE's flows and mask, reduced to it, draw the clip "bikes" as well as RIFE does at full
-size (benchmarks/README.md).
+at full size, so a larger image costs memory bandwidth only. The small grid loses little: RIFE's flows and mask, reduced
+to it, give the same quality on the clip "bikes" as RIFE at full size (benchmarks/README.md).
 
-The mask starts from the shares of both frames by nearness in time and by consistency: with ``c_0`` and
-``c_1`` the trajectory's confidence in its flows,
+The mask is initialised from the distance in time and the forward-backward consistency: with ``c_0`` and ``c_1`` the
+trajectory's confidence in its flows,
 
     m = (1 - t) (c_0 + floor) / ((1 - t) (c_0 + floor) + t (c_1 + floor)),
 
 so at t = 0 and t = 1 the frame is the end frame itself, whose flow is zero there.
 
-What a learned renderer changes carries the envelope ``4 t (1 - t)``, so that at times 0 and 1 the inputs
-come back whatever a network has learned, and fades where both warped frames agree: there is nothing to
-correct, and a static picture stays exact.
+Every correction by a learned renderer is multiplied by the envelope ``4 t (1 - t)``, so times 0 and 1 return the inputs
+whatever a network has learned. It is also attenuated where both warped frames agree, so that a static scene stays
+exact.
 """
 
 from abc import abstractmethod
@@ -29,8 +28,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.content.light import Light
-from rdvfi.content.rest import SLACK, SLOW, WINDOW, at_rest
+from rdvfi.content.illumination import IlluminationChange
+from rdvfi.content.static_regions import SLACK, SLOW, WINDOW, static_mask
 from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.interfaces import Motion, Renderer, Trajectory
 from rdvfi.ops import render
@@ -41,12 +40,12 @@ from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flows, Image, Times, Video
 
 CONFIDENCE_FLOOR = 0.15
-"""Confidence that even an inconsistent flow keeps: forward-backward errors are noisy themselves."""
+"""Least confidence of a flow, since forward-backward errors are noisy themselves."""
 
 
 @dataclass(frozen=True, eq=False)
 class WarpInputs:
-    """What frames are drawn with, on the trajectory's grid: see `rdvfi.ops.render`."""
+    """Input of `rdvfi.ops.render`, on the trajectory's grid."""
 
     flow0: Flows
     flow1: Flows
@@ -56,21 +55,21 @@ class WarpInputs:
     def adapted(
         self, img0: Image, img1: Image, motion: Motion, timesteps: Times, small: tuple[Tensor, Tensor] | None = None
     ) -> "WarpInputs":
-        """What frames are drawn with by what the pair shows: at rest, in the light of its time, or a cross-fade.
+        """The maps after the content rules: static regions, interpolated illumination, cross-fade between two scenes.
 
         Args:
-            img0: First frames, as they are.
-            img1: Last ones.
-            motion: Of the pair; without ``content`` only its scene counts.
-            timesteps: Of the frames.
-            small: Both frames on this grid, if they are there already.
+            img0: First frames, not normalised.
+            img1: Last frames, not normalised.
+            motion: Motion of the pair; without ``content`` only its scene decision is applied.
+            timesteps: Times of the frames.
+            small: Both frames on this grid, where they have been computed already.
         """
         maps = (self.flow0, self.flow1, self.mask, self.residual)
         if motion.content is None:
-            return WarpInputs(*_faded(*maps, timesteps, motion.scene.weight))
-        light = motion.content.light
+            return WarpInputs(*_cross_faded(*maps, timesteps, motion.scene.weight))
+        change = motion.content.illumination
         small0, small1 = small or _on_grid(img0, img1, self.flow0)
-        gain = None if light is None else light.gain
+        gain = None if change is None else change.gain
         joined = adapted_maps(small0, small1, gain, *maps, timesteps, motion.scene.weight)
         return WarpInputs(*joined.split((2, 2, 1, 3), dim=2))
 
@@ -82,13 +81,13 @@ class WarpInputs:
 def consistency_mask(
     trajectory: Trajectory, timesteps: Times, flows: tuple[Flows, Flows]
 ) -> Float[Tensor, "b t 1 h w"]:
-    """Share of the first frame by nearness in time and by the confidence in ``flows``, in [0, 1]."""
+    """Blending weight of the first frame, in [0, 1], from the distance in time and the confidence in ``flows``."""
     return blend_shares(trajectory.confidence(timesteps, flows=flows), timesteps, CONFIDENCE_FLOOR)
 
 
 @operator("adaptation")
 def blend_shares(confidence: Tensor, times: Tensor, floor: float) -> Tensor:
-    """Share of the first frame by the confidence in both flows, (b, t, 2, h, w), and nearness in time."""
+    """Blending weight of the first frame from the confidence in both flows, (b, t, 2, h, w), and the time."""
     confidence = confidence + floor
     t = times.to(confidence)[None, :, None, None, None]
     first, last = (1.0 - t) * confidence[:, :, :1], t * confidence[:, :, 1:]
@@ -100,18 +99,18 @@ class RefiningRenderer(Renderer):
 
     @abstractmethod
     def refine(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> WarpInputs:
-        """Refined flows, blend and colours at ``timesteps``, of which there is at least one."""
+        """Refined flows, mask and residual at ``timesteps``, of which there is at least one."""
 
     def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
-        """Frames at ``timesteps``, drawn from what `refine` makes of the motion."""
+        """Frames at ``timesteps``, drawn from the maps of `refine`."""
         if timesteps.numel() == 0:
             return img0.new_empty(img0.shape[0], 0, *img0.shape[1:])
         small, content = None, motion.content
-        seen = img0, img1
-        if content is not None and content.light is not None:  # as a network compares them: in one light
-            small = _on_grid(img0, img1, content.light.gain)
-            seen = content.light.between(*small)
-        refined = self.refine(*seen, motion, timesteps)
+        compared = img0, img1
+        if content is not None and content.illumination is not None:  # networks compare normalised frames
+            small = _on_grid(img0, img1, content.illumination.gain)
+            compared = content.illumination.normalised(*small)
+        refined = self.refine(*compared, motion, timesteps)
         return refined.adapted(img0, img1, motion, timesteps, small).draw(img0, img1)
 
 
@@ -133,32 +132,33 @@ def adapted_maps(
     times: Tensor,
     weight: Tensor,
 ) -> Tensor:
-    """The maps of `WarpInputs` side by side, (b, t, 8, h, w), adapted to a pair.
+    """The maps of `WarpInputs`, concatenated, (b, t, 8, h, w), after the content rules.
 
-    Where nothing moves flows are zero (`rdvfi.content.rest`); where the blend leans to one frame, the light of
-    that frame is corrected by a colour (`rdvfi.content.light`); pairs of two scenes get a cross-fade.
+    Flows of static regions are set to zero (`rdvfi.content.static_regions`), the residual restores the interpolated
+    illumination where the mask prefers one frame (`rdvfi.content.illumination`), and pairs of two scenes become a
+    cross-fade.
 
     Args:
         small0: First frames on this grid, (b, 3, h, w).
-        small1: Last ones.
-        gain: The change of light, (b, 1, h, w); None if there is none.
-        flow0: As in `WarpInputs`.
-        flow1: The same.
-        mask: The same.
-        residual: The same.
-        times: Of the frames, (t,).
-        weight: Share of the motion in what is drawn, (b,).
+        small1: Last frames on this grid.
+        gain: Log gain of the illumination change, (b, 1, h, w); None if there is none.
+        flow0: See `WarpInputs`.
+        flow1: See `WarpInputs`.
+        mask: See `WarpInputs`.
+        residual: See `WarpInputs`.
+        times: Times of the frames, (t,).
+        weight: Weight of the motion against a cross-fade, (b,); see `rdvfi.scene_decision`.
     """
-    light = None if gain is None else Light(gain)
-    first, last = (small0, small1) if light is None else light.between(small0, small1)
-    moves = 1.0 - at_rest(first, last, flow0, flow1)
+    change = None if gain is None else IlluminationChange(gain)
+    first, last = (small0, small1) if change is None else change.normalised(small0, small1)
+    moves = 1.0 - static_mask(first, last, flow0, flow1)
     flow0, flow1, residual = moves * flow0, moves * flow1, moves * residual
-    if light is not None:
-        residual = _lit(light, small0, small1, flow0, flow1, mask, residual, times)
-    return torch.cat(_faded(flow0, flow1, mask, residual, times, weight), dim=2)
+    if change is not None:
+        residual = _illuminated_residual(change, small0, small1, flow0, flow1, mask, residual, times)
+    return torch.cat(_cross_faded(flow0, flow1, mask, residual, times, weight), dim=2)
 
 
-def _faded(
+def _cross_faded(
     flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor, times: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     share = weight.to(mask)[:, None, None, None, None]
@@ -166,8 +166,8 @@ def _faded(
     return share * flow0, share * flow1, torch.lerp(plain.expand_as(mask), mask, share), share * residual
 
 
-def _lit(
-    light: Light,
+def _illuminated_residual(
+    change: IlluminationChange,
     small0: Tensor,
     small1: Tensor,
     flow0: Tensor,
@@ -176,18 +176,19 @@ def _lit(
     residual: Tensor,
     times: Tensor,
 ) -> Tensor:
+    """The residual under the illumination of each time, plus its difference to that of the blended frames."""
     b, t = mask.shape[:2]
-    now = light.at(times)
+    now = change.at(times)
     added = now * residual
     pairs = ((small0, flow0, mask), (small1, flow1, 1.0 - mask))
-    for (image, flow, share), end in zip(pairs, light.ends(), strict=True):
+    for (image, flow, share), end in zip(pairs, change.ends(), strict=True):
         warped = backward_warp(each_time(image, t), flow.flatten(0, 1)).unflatten(0, (b, t))
         added = added + share * (now / end[:, None] - 1.0) * warped
     return added
 
 
 def warped_neighbours(motion: Motion, timesteps: Times, flows: tuple[Flows, Flows]) -> Float[Tensor, "bt c hz wz"]:
-    """Both neighbouring keyframes' latents, warped to each time: (b * t, 2c, hz, wz)."""
+    """Latents of both neighbouring keyframes, warped to each time: (b * t, 2c, hz, wz)."""
     keyframes = motion.keyframes
     knots = keyframes.times
     left = torch.searchsorted(knots, timesteps.to(knots), right=True).sub(1)

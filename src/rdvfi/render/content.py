@@ -1,7 +1,7 @@
-"""Drawing by what was found in a pair beyond motion (`rdvfi.content`), with any renderer.
+"""Drawing a pair by its content (`rdvfi.content`), with any renderer.
 
-Bars are covered by the picture and overlays lifted off before frames are drawn; afterwards overlays
-are laid back, and bars and static pixels restored. Light and rest belong to the maps that frames are drawn with:
+Before frames are drawn, bars are filled and overlays removed; afterwards overlays are composited again, and bars and
+static pixels are copied from the input. Illumination and static regions concern the maps that frames are drawn with:
 `rdvfi.render.base.WarpInputs.adapted`.
 """
 
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from rdvfi.content import Content, Overlay
-from rdvfi.content.kept import kept_pixels
+from rdvfi.content.restored_pixels import restored_pixels
 from rdvfi.geometry import replicate_pad
 from rdvfi.interfaces import Motion, Renderer, Trajectory
 from rdvfi.ops.compositing import composited
@@ -21,11 +21,11 @@ from rdvfi.types import Flow, Flows, Image, Times, Video
 
 
 class BackgroundTrajectory(Trajectory):
-    """A trajectory whose flows under an overlay are those of the surroundings.
+    """A trajectory whose flows under an overlay are continued from the surroundings.
 
     Args:
-        trajectory: Of the whole picture, on a TARGET grid.
-        overlay: What stands still in front of it.
+        trajectory: Trajectory of the frames with the overlay, on a TARGET grid.
+        overlay: Static foreground.
     """
 
     def __init__(self, trajectory: Trajectory, overlay: Overlay) -> None:
@@ -72,11 +72,11 @@ def draw(renderer: Renderer, img0: Image, img1: Image, motion: Motion, timesteps
 def composite(
     content: Content, frames: Video, img0: Image, img1: Image, timesteps: Times, lifted: list[Tensor]
 ) -> Video:
-    """Frames, also padded ones, with overlay, bars and static pixels of the frames as they were."""
+    """Frames, padded or not, with the overlay, bars and static pixels of the input frames."""
     edges = content.bars.edges()
     if lifted or edges:
         frames = composited(frames, img0, img1, timesteps, lifted, edges)
     if content.static is None:
         return frames
     keep = replicate_pad(content.static.to(frames), (frames.shape[-2], frames.shape[-1])) > 0.5
-    return kept_pixels(frames, keep, img0, img1, timesteps)
+    return restored_pixels(frames, keep, img0, img1, timesteps)

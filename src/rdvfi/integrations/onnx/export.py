@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from rdvfi import _inputs
-from rdvfi.content.skipping import fixed_shapes
+from rdvfi.content.cpu_shortcuts import fixed_shapes
 from rdvfi.geometry import MotionSize, choose_motion_size
 from rdvfi.integrations.onnx.motion_tensors import named_tensors, with_tensors
 from rdvfi.integrations.onnx.real_arithmetic import without_complex

@@ -38,7 +38,7 @@ LONGEST = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class Surface:
+class NormalisedImages:
     """The pictures that are compared, once per batch.
 
     Attributes:
@@ -48,7 +48,7 @@ class Surface:
     maps: Float[Tensor, "n 4 h w"]
 
     @classmethod
-    def of(cls, images: Float[Tensor, "n 3 h w"]) -> "Surface":
+    def of(cls, images: Float[Tensor, "n 3 h w"]) -> "NormalisedImages":
         """Read pictures in [0, 1] whose sides are multiples of four."""
         return cls(_surface(images.float()))
 
@@ -97,7 +97,7 @@ class Window:
     """Of the windows, in cells."""
 
     @classmethod
-    def of(cls, surface: Surface, stride: int, sides: tuple[int, int]) -> "Window":
+    def of(cls, surface: NormalisedImages, stride: int, sides: tuple[int, int]) -> "Window":
         """Gather the gradients of every cell's surroundings."""
         x, y = surface.gradient.split(1, dim=1)
         products = F.avg_pool2d(torch.cat((x * x, x * y, y * y), dim=1), stride)
@@ -124,7 +124,7 @@ class GaussNewtonFit:
     misfit: Float[Tensor, "n 2 h w"]
 
 
-def fit(surface: Surface, window: Window, flow: Float[Tensor, "n 2 h w"]) -> GaussNewtonFit:
+def fit(surface: NormalisedImages, window: Window, flow: Float[Tensor, "n 2 h w"]) -> GaussNewtonFit:
     """Compare every source with its target along a flow.
 
     Args:
@@ -133,22 +133,22 @@ def fit(surface: Surface, window: Window, flow: Float[Tensor, "n 2 h w"]) -> Gau
         flow: In cells.
     """
     size = (surface.values.shape[-2], surface.values.shape[-1])
-    seen = backward_warp(partner(surface.values), resize_flow(flow.float(), size).contiguous())
+    seen = backward_warp(swap_halves(surface.values), resize_flow(flow.float(), size).contiguous())
     return _fitted(surface, window, seen)
 
 
-def fit_without_motion(surface: Surface, window: Window) -> Float[Tensor, "n 2 hs ws"]:
+def fit_without_motion(surface: NormalisedImages, window: Window) -> Float[Tensor, "n 2 hs ws"]:
     """The misfit of a flow that is zero."""
-    return _misfit(partner(surface.values) - surface.values, window)
+    return _misfit(swap_halves(surface.values) - surface.values, window)
 
 
-def partner(both: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+def swap_halves(both: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """The second half of the batch before the first."""
     first, second = both.chunk(2)
     return torch.cat((second, first))
 
 
-def _fitted(surface: Surface, window: Window, seen: Float[Tensor, "n 2 h w"]) -> GaussNewtonFit:
+def _fitted(surface: NormalisedImages, window: Window, seen: Float[Tensor, "n 2 h w"]) -> GaussNewtonFit:
     apart = seen - surface.values
     error = apart[:, :1]
     products = F.avg_pool2d(surface.gradient * error, window.stride)

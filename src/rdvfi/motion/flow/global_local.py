@@ -33,13 +33,13 @@ from rdvfi.about import RDVFI_S
 from rdvfi.geometry import replicate_pad, resize_flow, resize_image
 from rdvfi.interfaces import Count, FlowEstimator, Reads, Repeats
 from rdvfi.layers import Chain, ResidualBlock, conv
-from rdvfi.motion.flow.gauss_newton import Surface, partner
+from rdvfi.motion.flow.gauss_newton import NormalisedImages, swap_halves
 from rdvfi.motion.flow.local_refinement import (
     INPUT_CHANNELS,
     Features,
     RefinementInputs,
     RefinementStep,
-    Wide,
+    TwoScaleBlock,
     bilinear_conv,
 )
 from rdvfi.motion.flow.match_ops import convex_upsampled
@@ -56,7 +56,7 @@ _COMPARED = 24
 """Channels of the local cost volume's features."""
 _RADIUS = 3
 """Its reach, in cells of stride 4."""
-_LIT = (0.3, 0.7)
+_EXPOSURE_RAMP = (0.3, 0.7)
 """Logarithms of how many times brighter the other picture is, from which on it counts, and counts in full."""
 _BLACK = 1.0 / 255.0
 """Brightness that is added before two are compared."""
@@ -106,7 +106,7 @@ class GlobalLocal(FlowEstimator):
         self.features = Features(fine_width, width)
         self.descriptor = nn.Conv2d(width, _COMPARED, 1)
         scores = (2 * _RADIUS + 1) ** 2
-        self.step = RefinementStep(scores + 16 + INPUT_CHANNELS, width, Wide(width))
+        self.step = RefinementStep(scores + 16 + INPUT_CHANNELS, width, TwoScaleBlock(width))
         self.upsample = bilinear_conv(width)
         self.enter = nn.Conv2d(width, fine_width, 1)
         body = Chain(nn.SiLU(), conv(fine_width, fine_width), ResidualBlock(fine_width))
@@ -121,7 +121,7 @@ class GlobalLocal(FlowEstimator):
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
         """See `rdvfi.interfaces.FlowEstimator.both_ways`. No gradient passes through a patch search."""
         h, w = first.shape[-2:]
-        images = in_one_light(_padded(first, second))
+        images = match_brightness(_padded(first, second))
         flow = self._refined(images).flows[-1]
         if self.patch_rounds:
             flow = searched(images, flow, rounds=self.patch_rounds)
@@ -151,14 +151,14 @@ class GlobalLocal(FlowEstimator):
         flow = 0.5 * F.avg_pool2d(matched.flows[-1].float(), 2)
         fine, state = self.features(images)
         with torch.no_grad():
-            surface = Surface.of(images)
+            surface = NormalisedImages.of(images)
         flow, state, estimates = self._coarse(surface, state, flow, uncertainty)
         if self.fine_steps:
             estimates += self._fine(surface, fine, state, flow, uncertainty)
         return Refined(matched, estimates)
 
     def _coarse(
-        self, surface: Surface, state: Tensor, flow: Tensor, uncertainty: Tensor
+        self, surface: NormalisedImages, state: Tensor, flow: Tensor, uncertainty: Tensor
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Refinement at stride 4, and the flow at stride 2 that it leads to."""
         descriptors = _normalised(self.descriptor(state))
@@ -167,14 +167,16 @@ class GlobalLocal(FlowEstimator):
         for _ in range(self.steps):
             here = flow.detach()
             inputs, alternatives = reading.at(here, state.dtype)
-            scores = correlation(descriptors, backward_warp(partner(descriptors), here), _RADIUS)
+            scores = correlation(descriptors, backward_warp(swap_halves(descriptors), here), _RADIUS)
             added, state = self.step(state, [scores, *inputs], alternatives)
             flow = flow + added
             estimates.append(flow)
         flow = convex_upsampled(flow, self.upsample(state).float(), 2)
         return flow, state, [*estimates, flow]
 
-    def _fine(self, surface: Surface, fine: Tensor, state: Tensor, flow: Tensor, uncertainty: Tensor) -> list[Tensor]:
+    def _fine(
+        self, surface: NormalisedImages, fine: Tensor, state: Tensor, flow: Tensor, uncertainty: Tensor
+    ) -> list[Tensor]:
         """Refinement at stride 2."""
         size = (flow.shape[-2], flow.shape[-1])
         wide = F.interpolate(self.enter(state), size, mode="bilinear", align_corners=False)
@@ -189,14 +191,16 @@ class GlobalLocal(FlowEstimator):
         return estimates
 
 
-def in_one_light(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+def match_brightness(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
     """Pictures whose partner is much brighter, at its mean brightness: what fades to black is compared as it was.
 
     Means that differ by less than a third stay, for they differ by what enters and leaves, too.
     """
     mean = images.mean((1, 2, 3), keepdim=True) + _BLACK
-    gain = (partner(mean) / mean).log().clamp(min=0.0)
-    return images * (gain * ((gain - _LIT[0]) / (_LIT[1] - _LIT[0])).clamp(0.0, 1.0)).exp()
+    gain = (swap_halves(mean) / mean).log().clamp(min=0.0)
+    return (
+        images * (gain * ((gain - _EXPOSURE_RAMP[0]) / (_EXPOSURE_RAMP[1] - _EXPOSURE_RAMP[0])).clamp(0.0, 1.0)).exp()
+    )
 
 
 def static_bars(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "b 1 h w"]:

@@ -18,11 +18,11 @@ from rdvfi.layers import Chain, ResidualBlock, conv, zero_conv
 from rdvfi.motion.flow.gauss_newton import (
     DAMPING,
     LONGEST,
-    Surface,
+    NormalisedImages,
     Window,
     fit,
     fit_without_motion,
-    partner,
+    swap_halves,
     window_mean,
 )
 from rdvfi.ops import backward_warp
@@ -51,7 +51,7 @@ class Features(nn.Module):
         return fine, self.coarse(fine)
 
 
-class Wide(nn.Module):
+class TwoScaleBlock(nn.Module):
     """A residual block, and one at half the size that sees twice as far.
 
     Args:
@@ -115,7 +115,7 @@ class RefinementInputs:
         fixed: Misfit without motion, texture and uncertainty.
     """
 
-    surface: Surface
+    surface: NormalisedImages
     stride: int
     matrices: Float[Tensor, "n 6 h w"]
     fixed: list[Tensor]
@@ -123,7 +123,7 @@ class RefinementInputs:
     @classmethod
     @torch.no_grad()
     def of(
-        cls, surface: Surface, stride: int, uncertainty: Tensor, dtype: torch.dtype = torch.float32
+        cls, surface: NormalisedImages, stride: int, uncertainty: Tensor, dtype: torch.dtype = torch.float32
     ) -> "RefinementInputs":
         """Prepare a stride."""
         matrices, fixed = _windows(surface.maps, stride)
@@ -139,7 +139,7 @@ class RefinementInputs:
 
 
 def _windows_reference(maps: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    surface = Surface(maps)
+    surface = NormalisedImages(maps)
     window = Window.of(surface, stride, _WINDOWS[stride])
     return torch.cat(window.matrices, dim=1), torch.cat((fit_without_motion(surface, window), window.texture()), dim=1)
 
@@ -148,9 +148,9 @@ def _inputs_reference(
     maps: Tensor, matrices: Tensor, flow: Tensor, stride: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     small, large = matrices.chunk(2, dim=1)
-    fitted = fit(Surface(maps), Window(stride, (small, large), _WINDOWS[stride]), flow)
+    fitted = fit(NormalisedImages(maps), Window(stride, (small, large), _WINDOWS[stride]), flow)
     small, large = fitted.steps
-    return_error = flow + backward_warp(partner(flow), flow)
+    return_error = flow + backward_warp(swap_halves(flow), flow)
     length = flow_length(return_error)
     around = consensus(flow, torch.exp(-length)) - flow
     near = around * (1.0 + flow_length(around)).reciprocal()

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from rdvfi.geometry import resize_flow
 from rdvfi.motion.flow.dominant_shift import ZERO_PENALTY, dominant_shift
-from rdvfi.motion.flow.gauss_newton import partner, window_mean
+from rdvfi.motion.flow.gauss_newton import swap_halves, window_mean
 from rdvfi.motion.flow.similarity_votes import Transforms, voted_transforms
 from rdvfi.ops.inference import inference_operator
 
@@ -104,7 +104,7 @@ def _common_reference(shift: Tensor, transforms: Tensor, scale: int) -> Tensor:
 
 
 def _scale_reference(luma: Tensor, guesses: list[Tensor], common: Tensor, rounds: int) -> Tensor:
-    patches, target = Patches.of(luma), partner(luma)
+    patches, target = Patches.of(luma), swap_halves(luma)
     starts = []
     for guess in guesses:
         fitted = patches.fitted(guess)

@@ -1,4 +1,4 @@
-"""Changes of light, and what changed at all, on CUDA: the kernels of `rdvfi.content.light` and `change`.
+"""Changes of light, and what changed at all, on CUDA: the kernels of `rdvfi.content.illumination` and `partial_cuts`.
 
 Four launches each, where 45 and 50 small ones were. Wide windows, a sixth of the width, take a pass per
 dimension: 37 taps of 7 values, then of 3. Grids are those of a trajectory, 224x128: 115 kB a map; floor 40
@@ -120,7 +120,7 @@ def light_gain(
     certain: tuple[float, float],
     seen: tuple[float, float],
 ) -> Tensor:
-    """See `rdvfi.content.light.find_light`."""
+    """See `rdvfi.content.illumination.find_illumination_change`."""
     given = [x.float().contiguous() for x in (warped0, warped1, trust)]
     b, _, h, w = warped0.shape
     means, gain, sizes = given[0].new_empty((b, 3, h, w)), given[0].new_empty((b, 1, h, w)), given[0].new_empty(b)
@@ -212,7 +212,7 @@ def explained(
     certain: tuple[float, float],
     side: int,
 ) -> Tensor:
-    """See `rdvfi.content.change.explained_change`."""
+    """See `rdvfi.content.partial_cuts.change_explained`."""
     given = [x.float().contiguous() for x in (small0, small1, warped0, warped1, gain)]
     (b, _, h, w), trust = small0.shape, trust.float().contiguous()
     differences, maps, means = (given[0].new_empty(s) for s in ((b, 2, h, w), (b, 4, h, w), (b, 4)))

@@ -1,4 +1,4 @@
-"""Normalised pictures on CUDA: the kernels of `rdvfi.motion.flow.gauss_newton.Surface`.
+"""Normalised pictures on CUDA: the kernels of `rdvfi.motion.flow.gauss_newton.NormalisedImages`.
 
 Three launches: moments of cells, their means over 3x3 cells, and per pixel both values and the gradient, for
 which five pixels are normalised: 8 moments and 3 colours each, 55 loads and about 150 operations. Floor in
@@ -136,7 +136,7 @@ def _surface(
 
 
 def surface(images: Tensor, *, cell: int, luma: tuple[float, float, float], floor: float) -> Tensor:
-    """See `rdvfi.motion.flow.gauss_newton.Surface.of`."""
+    """See `rdvfi.motion.flow.gauss_newton.NormalisedImages.of`."""
     n, _, h, w = images.shape
     moments = images.new_empty((2, n, 2, h // cell, w // cell), dtype=torch.float32)
     out = images.new_empty((n, 4, h, w), dtype=torch.float32)

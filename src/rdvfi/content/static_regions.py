@@ -1,38 +1,39 @@
-"""Ground that stands still stays still.
+"""Static background: tiny flows of pixels that do not move are set to zero.
 
-An estimator's flow of what does not move is a fraction of a pixel, and blurs it. Where the flow of a
-new frame is less than half a pixel and no motion explains both frames as well, it is set to zero:
-then both frames are looked up at the pixel itself, and where they are equal the new frame is. What
-passes by between the frames has a larger flow there and stays.
+The estimated flow of a static region is a fraction of a pixel, and interpolation by that fraction blurs it. Where the
+flow of a new frame is shorter than half a pixel, and the residual of zero motion is no larger than that of the
+estimated flow, the flow is set to zero. Then both frames are sampled at the pixel itself, and where they are equal the
+new frame equals them. An object that passes in front of the region between the two frames has a larger flow and is not
+affected.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.content.skipping import is_absent
+from rdvfi.content.cpu_shortcuts import is_absent
 from rdvfi.content.windows import window_mean
 from rdvfi.geometry import flow_length
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flows
 
 SLOW = 0.5
-"""Pixels of the small grid, to either frame, up to which a flow may be that of rest."""
+"""Largest length of a flow to either frame that may be set to zero, in pixels of the small grid."""
 SLACK = 1 / 255
-"""By which no motion may explain the frames worse: a fractional look-up averages noise."""
+"""Tolerance by which the residual of zero motion may be larger: sampling between pixels averages noise."""
 _SMOOTHING, WINDOW = 3, 7
 
 
-def at_rest(
+def static_mask(
     small0: Float[Tensor, "b 3 h w"], small1: Float[Tensor, "b 3 h w"], flow0: Flows, flow1: Flows
 ) -> Float[Tensor, "b t 1 h w"]:
-    """1 where no motion explains a slow pixel as well as its flow, 0 elsewhere.
+    """1 where a short flow explains the frames no better than zero motion, 0 elsewhere.
 
     Args:
         small0: First frames on the grid of the flows.
-        small1: Last ones.
-        flow0: From new frames to the first, in pixels of the grid.
-        flow1: To the last.
+        small1: Last frames on that grid.
+        flow0: Flows from the new frames to the first, in pixels of the grid.
+        flow1: Flows from the new frames to the last.
     """
     b, t = flow0.shape[:2]
     slow = torch.maximum(flow_length(flow0), flow_length(flow1)) < SLOW

@@ -1,8 +1,8 @@
-"""Leaving out, on a CPU, the work on what a pair of frames does not show.
+"""Skipping steps on a CPU that would not change the result.
 
-A graph of fixed shapes always does all the work, and on a GPU that costs nothing that is noticed. On a
-CPU it would: there a truth value can be read at no cost, and the rules are written so that with
-nothing found they change nothing, bit for bit.
+Code of fixed shapes always runs every step of every rule; on a GPU that costs almost nothing. On a CPU it would cost
+time, but there a condition can be read without waiting. All rules are written such that skipping a step whose condition
+does not hold leaves the result unchanged, bit for bit.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ _FIXED: ContextVar[bool] = ContextVar("rdvfi_fixed_shapes", default=False)
 
 @contextmanager
 def fixed_shapes() -> Iterator[None]:
-    """Within it nothing is left out, as in a graph."""
+    """Within this context every step runs, as in a captured graph."""
     before = _FIXED.set(True)
     try:
         yield
@@ -27,11 +27,11 @@ def fixed_shapes() -> Iterator[None]:
 
 
 def value_on_cpu(found: Callable[[], Tensor], like: Tensor) -> bool | None:
-    """A truth value, or None where asking for it would wait for a device or break a graph.
+    """The value of a condition, or None where reading it would wait for a device or interrupt a graph.
 
     Args:
-        found: Computes one truth value, where it can be read.
-        like: A tensor of the same device.
+        found: Computes a boolean tensor with one element; called only where it can be read.
+        like: A tensor on the same device.
     """
     if like.device.type != "cpu" or torch.compiler.is_compiling() or _FIXED.get() or is_in_torch_dispatch_mode():
         return None
@@ -39,5 +39,5 @@ def value_on_cpu(found: Callable[[], Tensor], like: Tensor) -> bool | None:
 
 
 def is_absent(found: Callable[[], Tensor], like: Tensor) -> bool:
-    """Whether it is known that nothing was found; see `value_on_cpu`."""
+    """Whether a condition is known to be false; see `value_on_cpu`."""
     return value_on_cpu(found, like) is False
