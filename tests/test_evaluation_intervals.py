@@ -11,7 +11,7 @@ from scipy.stats import bootstrap
 
 from rdvfi.evaluation.baselines import CrossFade, Method
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow
-from rdvfi.evaluation.cost import CostPoint, cost_of, save_sweep, sweep
+from rdvfi.evaluation.cost import CostPoint, cost_of, run_sweep, sweep
 from rdvfi.evaluation.external import external_method
 from rdvfi.evaluation.external_frames import FramesFolder, export_inputs
 from rdvfi.evaluation.intervals import interval, middle_mean, paired_difference, weighted_mean
@@ -158,8 +158,8 @@ def test_frames_that_lie_ready_are_not_timed_and_costs_say_what_failed(tmp_path:
     assert (seven.cost, seven.no_cost) == (None, "makes 3 frames, not 1")
     assert blend.ms_per_frame > 0.0
     assert blend.cost is not None
-    points = sweep([FramesFolder("ready", tmp_path)], *pair.inputs(torch.device("cpu")), widths=(48,), counts=())
-    assert points[0].failed == "its frames lie ready"
+    (point,) = sweep([FramesFolder("ready", tmp_path)], *pair.inputs(torch.device("cpu")), widths=(48,), counts=())
+    assert point.failed == "its frames lie ready"
     report = Report("c", 4, (32, 48), 1, 3, 0, (ready, seven, blend), (), read_environment(torch.device("cpu")))
     assert notes(report)[1] == "no cost of seven: makes 3 frames, not 1"
     assert "| not timed |" in report.to_markdown()
@@ -182,14 +182,29 @@ def test_only_metrics_with_a_value_per_frame_have_a_middle() -> None:
 
 def test_a_sweep_goes_on_where_a_size_fails_and_is_drawn(tmp_path: Path) -> None:
     img = torch.rand(1, 3, 32, 64)
-    points = sweep([Sleepy(), CrossFade()], img, img, widths=(48, 128), counts=(1, 3), rounds=1)
+    sizes = {"widths": (48, 128), "counts": (1, 3), "rounds": 1}
+    points = list(sweep([Sleepy(), CrossFade()], img, img, **sizes))
     assert len(points) == 8
     failed = [point for point in points if point.failed]
     assert [(p.method, p.size, p.failed) for p in failed] == [("sleepy", (64, 128), "out of memory")]
-    save_sweep(points, (32, 64), tmp_path / "times.png", environment="here")
+
+    def run(method: Method, environment: str = "here") -> list[str]:
+        """The points that are measured, not taken from the file."""
+        fresh: list[CostPoint] = []
+        options = {**sizes, "environment": environment, "on_point": fresh.append}
+        run_sweep([method], img, img, tmp_path / "times.png", **options)
+        return [f"{p.method} {p.size[1]} {p.frames}" for p in fresh]
+
+    assert len(run(CrossFade())) == 4
     assert (tmp_path / "times.png").stat().st_size > 5000
-    saved = json.loads((tmp_path / "times.json").read_text())
-    assert len(saved["points"]) == 8
-    assert CostPoint(**{**saved["points"][0], "size": tuple(saved["points"][0]["size"])}) == points[0]
+    assert run(CrossFade()) == []
+    assert len(run(Sleepy())) == 4
+    assert run(Sleepy()) == ["sleepy 128 7"]
+    assert {p["method"] for p in json.loads((tmp_path / "times.json").read_text())["points"]} == {"blend", "sleepy"}
+    assert len(run(CrossFade(), "elsewhere")) == 4
+    assert len(json.loads((tmp_path / "times.json").read_text())["points"]) == 4
+    (tmp_path / "times.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"times\.json is there and holds no sweep"):
+        run(CrossFade())
     with pytest.raises(ValueError, match=r"must end in \.png, \.svg or \.pdf"):
         check_output(tmp_path / "times.jpg", PLOTS)

@@ -1,4 +1,4 @@
-"""Metrics of structure, viewers, time, motion and sets, each against an independent implementation."""
+"""Metrics of time, motion, networks and sets, each against an independent implementation."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,144 +10,15 @@ import pytest
 import torch
 from scipy import ndimage
 from scipy.linalg import sqrtm
-from skimage import data
 
+from made_frames import made, moving
 from rdvfi._torchvision import import_torchvision
-from rdvfi.evaluation.clip_evaluation import EvaluationWindow, TrueMotion
-from rdvfi.evaluation.metrics import MadeFrames, cached_networks, create_metrics, quantise
+from rdvfi.evaluation.clip_evaluation import TrueMotion
+from rdvfi.evaluation.metrics import MadeFrames, cached_networks, create_metrics
 from rdvfi.evaluation.metrics.metric import create_metric
 from rdvfi.evaluation.metrics.sets import frechet_distance
 from rdvfi.evaluation.metrics.temporal import flicker
 from rdvfi.evaluation.metrics.true_motion import epe, path_error
-
-
-def moving(count: int = 4, *, size: tuple[int, int] = (64, 80), step: int = 2) -> torch.Tensor:
-    """A photograph that moves to the right by ``step`` pixels a frame, in [0, 1]."""
-    h, w = size
-    frames = [data.astronaut()[100 : 100 + h, 200 - step * i : 200 - step * i + w] for i in range(count)]
-    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255.0
-
-
-def made(true: torch.Tensor, noise: float = 0.05, **window) -> MadeFrames:
-    """The frames between, with noise."""
-    pixels = (255.0 * true).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
-    inner = true[1:-1]
-    damage = noise * torch.randn(inner.shape, generator=torch.Generator().manual_seed(0))
-    return MadeFrames(EvaluationWindow(0, pixels, **window), quantise(inner + damage))
-
-
-def _grey(frame: torch.Tensor) -> np.ndarray:
-    r, g, b = frame.double().numpy()
-    return 0.299 * r + 0.587 * g + 0.114 * b
-
-
-def test_gmsd_equals_its_formula() -> None:
-    """Prewitt gradients of the luma at half size, c = 170 / 255^2 (Xue et al., section II)."""
-    pair, values = made(moving()), []
-    for frame, true in zip(pair.frames, pair.truth, strict=True):
-        small = [ndimage.uniform_filter(_grey(x), 2, mode="constant", origin=-1)[::2, ::2] for x in (frame, true)]
-        kernel = np.array([[1, 0, -1]] * 3) / 3
-        sizes = [
-            np.hypot(ndimage.convolve(s, kernel, mode="constant"), ndimage.convolve(s, kernel.T, mode="constant"))
-            for s in small
-        ]
-        c = 170 / 255**2
-        similarity = (2 * sizes[0] * sizes[1] + c) / (sizes[0] ** 2 + sizes[1] ** 2 + c)
-        values.append(similarity.std())
-    assert create_metric("gmsd").measure(pair).values == pytest.approx(values, abs=0.01)
-
-
-def test_ms_ssim_equals_its_formula() -> None:
-    pair, values = made(moving(3, size=(176, 192))), []
-    window = np.outer(*[np.exp(-0.5 * ((np.arange(11) - 5) / 1.5) ** 2)] * 2)
-    window /= window.sum()
-    for channel in range(3):
-        x, y, factors = pair.frames[0, channel].double().numpy(), pair.truth[0, channel].double().numpy(), []
-        for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
-            if scale:
-                x, y = (v[: len(v) // 2 * 2, : v.shape[1] // 2 * 2] for v in (x, y))
-                x, y = ((v[::2, ::2] + v[1::2, ::2] + v[::2, 1::2] + v[1::2, 1::2]) / 4 for v in (x, y))
-
-            def smooth(v: np.ndarray) -> np.ndarray:
-                return ndimage.convolve(v, window)[5:-5, 5:-5]
-
-            mx, my = smooth(x), smooth(y)
-            vx, vy, both = smooth(x * x) - mx**2, smooth(y * y) - my**2, smooth(x * y) - mx * my
-            structure = (2 * both + 0.03**2) / (vx + vy + 0.03**2)
-            luminance = (2 * mx * my + 0.01**2) / (mx**2 + my**2 + 0.01**2)
-            factors.append((structure if scale < 4 else structure * luminance).mean() ** weight)
-        values.append(np.prod(factors))
-    assert create_metric("ms-ssim").measure(pair).values == pytest.approx([np.mean(values)], abs=2e-3)
-
-
-def test_vif_equals_its_formula() -> None:
-    """Pixel domain, four scales, windows of 17, 9, 5 and 3 pixels, noise variance 2 (Sheikh and Bovik, 2006)."""
-    pair, values = made(moving()), []
-    for frame, true in zip(pair.frames, pair.truth, strict=True):
-        x, y, kept, whole = 255 * _grey(frame), 255 * _grey(true), 0.0, 0.0
-        for scale in range(4):
-            size = 2 ** (4 - scale) + 1
-            line = np.exp(-0.5 * ((np.arange(size) - size // 2) / (size / 5)) ** 2)
-            window, edge = np.outer(line, line) / line.sum() ** 2, size // 2
-
-            def smooth(v: np.ndarray, window: np.ndarray = window, edge: int = edge) -> np.ndarray:
-                return ndimage.convolve(v, window)[edge:-edge, edge:-edge]
-
-            if scale:
-                x, y = smooth(x)[::2, ::2], smooth(y)[::2, ::2]
-            vx, vy = smooth(x * x) - smooth(x) ** 2, smooth(y * y) - smooth(y) ** 2
-            both = smooth(x * y) - smooth(x) * smooth(y)
-            gain = np.where(vy > 1e-8, both / np.maximum(vy, 1e-8), 0.0)
-            gain, lost = np.maximum(gain, 0.0), np.where(gain > 0.0, vx - gain * both, vx)
-            kept += np.log10(1 + gain**2 * vy / (np.maximum(lost, 1e-8) + 2)).sum()
-            whole += np.log10(1 + vy / 2).sum()
-        values.append(kept / whole)
-    assert create_metric("vif").measure(pair).values == pytest.approx(values, abs=2e-3)
-
-
-def test_flip_equals_the_package_on_files(tmp_path: Path) -> None:
-    import flip_evaluator
-
-    from rdvfi.media.images import write_png
-
-    pair, values = made(moving()), []
-    for frame, true in zip(pair.frames, pair.truth, strict=True):
-        for name, picture in (("a.png", true), ("b.png", frame)):
-            write_png(tmp_path / name, (255 * picture).round().byte().permute(1, 2, 0).contiguous().numpy())
-        values.append(flip_evaluator.evaluate(str(tmp_path / "a.png"), str(tmp_path / "b.png"), "LDR")[1])
-    assert create_metric("flip").measure(pair).values == pytest.approx(values, abs=1e-5)
-    assert create_metric("flip").measure(made(moving(), 0.0)).values == pytest.approx([0.0, 0.0], abs=1e-6)
-
-
-def test_colorvideovdp_equals_the_package_on_bytes() -> None:
-    import_torchvision()
-    import pycvvdp
-
-    pair, metric = made(moving()), create_metric("cvvdp")
-    sequences = [(255 * s).round().byte().permute(0, 2, 3, 1).numpy() for s in pair.sequences]
-    own = pycvvdp.cvvdp(display_name="standard_fhd", quiet=True, device=torch.device("cpu"))
-    expected, _ = own.predict(*sequences, dim_order="FHWC", frames_per_second=30)
-    assert metric.measure(pair).values == pytest.approx([float(expected)], abs=0.01)
-    (same,) = metric.measure(made(moving(), 0.0)).values
-    (worse,) = metric.measure(made(moving(), 0.2)).values
-    assert same == pytest.approx(10.0, abs=0.01)
-    assert worse < float(expected) < same
-
-
-def test_vmaf_orders_damage_or_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RDVFI_FFMPEG", "/nowhere/ffmpeg")
-    with pytest.raises(ImportError, match="VMAF needs FFmpeg with libvmaf; /nowhere/ffmpeg cannot be run"):
-        create_metric("vmaf")
-    monkeypatch.undo()
-    found, missing = create_metrics(["vmaf"])
-    if missing:
-        assert "libvmaf" in missing["vmaf"]
-        pytest.skip("RDVFI_FFMPEG may name an FFmpeg with libvmaf")
-    metric = found["vmaf"]
-    pairs = [made(moving(size=(128, 160)), noise) for noise in (0.0, 0.05, 0.2)]
-    same, mild, strong = (np.mean(metric.measure(pair).values) for pair in pairs)
-    assert same > 90.0
-    assert same > mild > strong
 
 
 def test_flicker_is_the_second_difference_in_time() -> None:

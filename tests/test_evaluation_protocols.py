@@ -1,8 +1,10 @@
 """Every bundled protocol on tiny clips in the same layout, and copies that are not whole."""
 
 import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -59,17 +61,17 @@ XIPH = ("BoxingPractice", "Crosswalk", "DrivingPOV", "FoodMarket")
 XIPH += ("FoodMarket2", "RitualDance", "SquareAndTimelapse", "Tango")
 
 
-def build(root: Path, name: str) -> dict[str, int]:
+def build(root: Path, name: str) -> dict[str, Any]:
     """A tiny copy in the layout of a set, and what it holds."""
     if name == "davis-7":
         write(root, {f"JPEGImages/480p/{c}/{i:05d}.jpg": i for c in ("bear", "bus") for i in range(20)})
-        return {"clips": 2, "frames": 40, "windows": 4}
+        return {"clips": 2, "frames": 40, "windows": 4, "lengths": {"bear": 20, "bus": 20}}
     if name == "ucf101-7":
         write(root, {f"v_Archery_g0{c}/{i}.png": i for c in (1, 2) for i in range(9)})
-        return {"clips": 2, "windows": 2}
+        return {"clips": 2, "windows": 2, "lengths": 9}
     if name in ("fcvg", "pixels"):
         write(root, {f"clip{c}/{i:02d}.png": i for c in (1, 2) for i in range(25)})
-        return {"clips": 2, "windows": 2}
+        return {"clips": 2, "windows": 2, "lengths": 25}
     if name.startswith("snu-film"):
         modes = {"easy": 2, "medium": 4, "hard": 8, "extreme": 16}
         mode = {"4x": "medium", "8x": "hard", "16x": "extreme"}.get(name.rsplit("-", 1)[1], name.rsplit("-", 1)[1])
@@ -77,7 +79,7 @@ def build(root: Path, name: str) -> dict[str, int]:
         return {"windows": 2}
     if name.startswith("x-test"):
         write(root, {f"Type{c}/TEST0{c}_003_f0433/{i:04d}.png": i for c in (1, 2, 3) for i in range(33)})
-        return {"clips": 3, "frames": 99, "windows": 3}
+        return {"clips": 3, "frames": 99, "windows": 3, "lengths": 33}
     if name.startswith("vimeo"):
         triplet = name.endswith("triplet")
         vimeo(root, "tri_testlist.txt" if triplet else "sep_testlist.txt", 3 if triplet else 7)
@@ -192,6 +194,26 @@ def test_a_damaged_copy_is_refused_with_the_file_named(name: str, how: str, tmp_
     assert named in str(refused.value)
 
 
+@pytest.mark.parametrize("end", [0, -1])
+@pytest.mark.parametrize("name", ["davis-7", "ucf101-7", "fcvg", "pixels", "x-test-4k"])
+def test_a_clip_without_its_first_or_last_frame_is_named(name: str, end: int, tmp_path: Path) -> None:
+    protocol = tiny(name, tmp_path)
+    first = find_windows(protocol, tmp_path).windows[0].files[0].parent
+    sorted(first.iterdir())[end].unlink()
+    count = len(list(first.iterdir()))
+    assert f"{first} holds {count} frames; {protocol.title} has {count + 1} there" in check_copy(protocol, tmp_path)
+    with pytest.raises(ValueError, match=f"{first} holds {count} frames"):
+        windows_of(protocol, tmp_path)
+
+
+def test_a_missing_clip_is_named(tmp_path: Path) -> None:
+    protocol = tiny("davis-7", tmp_path)
+    shutil.rmtree(tmp_path / "JPEGImages/480p/bus")
+    assert f"{tmp_path / 'JPEGImages/480p/bus'} is missing" in check_copy(protocol, tmp_path)
+    lengths = load_protocol("davis-7").expect["lengths"]
+    assert (len(lengths), sum(lengths.values()), sum(n // 9 for n in lengths.values())) == (50, 3455, 357)
+
+
 @pytest.mark.parametrize("name", ["adobe240", "folder"])
 @pytest.mark.parametrize("damage", ["no index", "broken packets", "another file"])
 def test_a_damaged_video_is_refused_with_the_file_named(name: str, damage: str, tmp_path: Path) -> None:
@@ -226,7 +248,7 @@ def test_another_number_of_clips_is_named(tmp_path: Path) -> None:
     build(tmp_path, "davis-7")
     problems = find_windows(load_protocol("davis-7"), tmp_path).problems
     assert f"{tmp_path} holds 2 clips; DAVIS-7 has 50" in problems
-    with pytest.raises(ValueError, match=r"holds 2 clips; DAVIS-7 has 50 .*rdvfi data check lists them"):
+    with pytest.raises(ValueError, match=r"blackswan is missing .*rdvfi data check lists them"):
         windows_of(load_protocol("davis-7"), tmp_path)
 
 

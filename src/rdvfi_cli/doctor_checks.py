@@ -31,6 +31,7 @@ COSTS = {
     "vapoursynth": "no filter for VapourSynth",
     "ray": "no interpolation on a cluster (--ray)",
     "metrics": "rdvfi evaluate has PSNR and SSIM, and no metric of these packages",
+    "vmaf": "rdvfi evaluate has VMAF only where the system's FFmpeg has libvmaf",
     "generators": "no text encoder for the generative models that rdvfi evaluate compares with",
     "plot": "no plots of trajectories and sweeps",
     "flow": "no flow of torchvision (raft)",

@@ -220,9 +220,8 @@ def evaluate(
         console.print(f"saved {report_page}", soft_wrap=True)
     if sweep is not None:
         pair = next(source.windows()).inputs(where)
-        points = costs.sweep(methods, *pair, on_point=None if quiet else _tell)
-        h, w = pair[0].shape[-2:]
-        costs.save_sweep(points, (h, w), sweep, environment=f"{report.environment.line()}, {dtype}")
+        environment = f"{report.environment.line()}, {dtype}"
+        costs.run_sweep(methods, *pair, sweep, environment=environment, on_point=None if quiet else _tell)
         console.print(f"saved {sweep} and {sweep.with_suffix('.json')}", soft_wrap=True)
 
 

@@ -33,6 +33,9 @@ from rdvfi.media.pixels import to_pixels
 from rdvfi.ops import backward_warp
 from rdvfi.types import Flow, Flows, Image, Times, Video
 
+FAILURES = (ValueError, RuntimeError, OSError, ImportError, KeyError, TypeError, MemoryError)
+"""What a method may raise without ending the evaluation of the others."""
+
 
 class Method(ABC):
     """Makes the frames between two frames."""
@@ -168,6 +171,15 @@ class Blurred(Method):
         self.name = f"{method.name}+blur{sigma:g}"
         self.method = method
         self.sigma = sigma
+        self.warm_up, self.timed, self.outside = method.warm_up, method.timed, method.outside
+
+    def begin(self, window: EvaluationWindow) -> None:
+        """The other method is told."""
+        self.method.begin(window)
+
+    def memory_of(self, call: Callable[[], object]) -> float | None:
+        """That of the other method."""
+        return self.method.memory_of(call)
 
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
         """Smoothed frames at ``times``."""

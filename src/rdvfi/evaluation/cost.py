@@ -10,17 +10,17 @@ the process; of programs run outside it is the whole memory of the largest of th
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 
-from rdvfi.evaluation.baselines import Method
+from rdvfi.evaluation.baselines import FAILURES, Method
 from rdvfi.evaluation.written_files import appearing
 from rdvfi.types import Image
 
@@ -31,8 +31,6 @@ FRAMES = 7
 ROUNDS = 3
 WIDTHS = (576, 1024, 1280, 1920, 2560, 3840)
 COUNTS = (1, 3, 7, 15, 23)
-
-FAILURES = (ValueError, RuntimeError, OSError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -83,30 +81,35 @@ def sweep(
     widths: Sequence[int] = WIDTHS,
     counts: Sequence[int] = COUNTS,
     rounds: int = ROUNDS,
+    known: Sequence[CostPoint] = (),
     on_point: Callable[[CostPoint], None] | None = None,
-) -> list[CostPoint]:
+) -> Iterator[CostPoint]:
     """Times at several widths with `FRAMES` new frames, and with several numbers of frames at the pair's own size.
 
-    A method that fails at one size, for example since memory runs out, has a point that says so.
+    A method that fails at one size, for example since memory runs out, has a point that says so. Points that
+    are ``known`` are not taken again; ``on_point`` is called with the others.
     """
-    points = []
+    taken = {(point.method, point.size, point.frames): point for point in known}
+    own = img0.shape[-2:]
+    tasks = [(_reduced(own, w), FRAMES) for w in widths] + [((own[0], own[1]), n) for n in counts]
     for method in methods:
-        tasks = [(_resized(img0, w), _resized(img1, w), FRAMES) for w in widths] + [(img0, img1, n) for n in counts]
-        for first, last, count in tasks:
-            points.append(_point(method, first, last, count, rounds))
-            if on_point is not None:
-                on_point(points[-1])
-    return points
+        for size, count in tasks:
+            key = (method.name, size, count)
+            if key not in taken:
+                taken[key] = _point(method, _resized(img0, size), _resized(img1, size), count, rounds)
+                if on_point is not None:
+                    on_point(taken[key])
+            yield taken[key]
 
 
 def _point(method: Method, first: Image, last: Image, count: int, rounds: int) -> CostPoint:
     h, w = first.shape[-2:]
-    if not method.timed:
-        return CostPoint(method.name, (h, w), count, None, "its frames lie ready")
     try:
+        if not method.timed:
+            raise ValueError("its frames lie ready")
         return CostPoint(method.name, (h, w), count, _milliseconds(method, first, last, count, rounds))
     except FAILURES as error:
-        return CostPoint(method.name, (h, w), count, None, str(error).splitlines()[0])
+        return CostPoint(method.name, (h, w), count, None, (str(error) or type(error).__name__).splitlines()[0])
 
 
 def plot(points: Sequence[CostPoint], own_size: tuple[int, int]) -> "Figure":
@@ -138,14 +141,43 @@ def plot(points: Sequence[CostPoint], own_size: tuple[int, int]) -> "Figure":
     return figure
 
 
-def save_sweep(points: Sequence[CostPoint], own_size: tuple[int, int], path: Path, *, environment: str) -> None:
-    """Write the plot as ``path`` and its points as JSON beside it, which also says where they were taken."""
-    figure = plot(points, own_size)
+def run_sweep(
+    methods: Sequence[Method],
+    img0: Image,
+    img1: Image,
+    path: Path,
+    *,
+    environment: str,
+    **options: Any,
+) -> None:
+    """`sweep`, with its ``options``, into a plot, ``path``; its points go as JSON beside it, with the environment.
+
+    The JSON grows point by point. What it holds already, of the same environment, is not measured again: a sweep that
+    was stopped goes on, and one of further methods joins.
+    """
+    data = path.with_suffix(".json")
+    points = {(point.method, point.size, point.frames): point for point in _read_points(data, environment)}
+    known = [point for point in points.values() if point.failed is None]
+    for point in sweep(methods, img0, img1, known=known, **options):
+        points[point.method, point.size, point.frames] = point
+        content = {"environment": environment, "points": [asdict(point) for point in points.values()]}
+        with appearing(data) as partial:
+            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    figure = plot(list(points.values()), (img0.shape[-2], img0.shape[-1]))
     figure.suptitle(environment, fontsize=8)
-    content = {"environment": environment, "points": [asdict(point) for point in points]}
-    with appearing(path) as partial, appearing(path.with_suffix(".json")) as data:
+    with appearing(path) as partial:
         figure.savefig(partial, dpi=120)
-        data.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _read_points(data: Path, environment: str) -> list[CostPoint]:
+    """The points of a file of the same environment; none where there is no such file."""
+    if not data.is_file():
+        return []
+    read = json.loads(data.read_text(encoding="utf-8"))
+    if not isinstance(read, dict) or "points" not in read:
+        raise ValueError(f"{data} is there and holds no sweep; name another plot")
+    points = [CostPoint(**{**point, "size": tuple(point["size"])}) for point in read["points"]]
+    return points if read.get("environment") == environment else []
 
 
 def _times(count: int) -> torch.Tensor:
@@ -169,9 +201,14 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _resized(image: Image, width: int) -> Float[torch.Tensor, "b 3 _ _"]:
-    h, w = image.shape[-2:]
-    size = (2 * round(h * width / w / 2), width)
+def _reduced(size: Sequence[int], width: int) -> tuple[int, int]:
+    """The size at another width, of an even height."""
+    return 2 * round(size[0] * width / size[1] / 2), width
+
+
+def _resized(image: Image, size: tuple[int, int]) -> Float[torch.Tensor, "b 3 _ _"]:
+    if image.shape[-2:] == size:
+        return image
     return F.interpolate(image, size, mode="bicubic", align_corners=False).clamp(0.0, 1.0)
 
 

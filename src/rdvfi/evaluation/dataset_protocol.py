@@ -14,7 +14,8 @@ stride     frames of the clip from one frame of a window to the next
 step       frames of the clip from one window to the next
 crop       ``square``, ``aspect`` (that of ``resize``) or [width, height]: the middle of the frame
 resize     [width, height], by averaging areas; ``light: linear`` averages linear light (gamma 2.2)
-expect     what a whole copy holds: clips, frames, windows, the size of the frames, sha256 of files
+expect     what a whole copy holds: clips, frames, windows, lengths (frames of every clip, or of each by
+           name), the size of the frames, sha256 of files
 variants   named changes of these; ``snu-film-hard`` is variant ``hard`` of ``snu-film``
 ========== ==========================================================================================
 """

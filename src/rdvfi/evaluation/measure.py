@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.evaluation.baselines import Method
+from rdvfi.evaluation.baselines import FAILURES, Method
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow
 from rdvfi.evaluation.cost import cost_of, now
 from rdvfi.evaluation.intervals import interval, middle_mean, weighted_mean
@@ -24,9 +24,6 @@ from rdvfi.evaluation.metrics.fidelity import quantise
 from rdvfi.evaluation.metrics.metric import DEFAULT, MadeFrames, Metric, Sample, SetMetric, create_metrics
 from rdvfi.evaluation.results import Score, WindowRow, unit_names
 from rdvfi.media.scene_cuts import has_cut
-
-FAILURES = (ValueError, RuntimeError, OSError, ImportError, KeyError, TypeError, MemoryError)
-"""What a method may raise without ending the evaluation of the others."""
 
 Observer = Callable[[Method, MadeFrames], None]
 """Called with what each method made in each window, for example to draw it."""

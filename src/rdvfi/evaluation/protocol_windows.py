@@ -121,13 +121,15 @@ class _Found:
 def _clips(protocol: Protocol, root: Path, problems: list[str]) -> Iterator[_Found]:
     """Folders of images and videos that match a pattern, each cut into windows."""
     assert isinstance(protocol.clips, str)
+    if isinstance(lengths := protocol.expect.get("lengths"), dict):
+        problems += [f"{place} is missing" for clip in lengths if not (place := _place(protocol, root, clip)).exists()]
     # A pattern of all that is below does not give files.
     places = [root, *root.rglob("*")] if protocol.clips == "**" else root.glob(protocol.clips)
     for path in sorted(places):
         name = "" if path == root else str(path.relative_to(root))
         if path.is_dir() and any(is_image(file) for file in path.iterdir()):
             files = list_images(path)
-            problems += _missing_numbers(files)
+            problems += _missing_numbers(files) or _wrong_length(protocol, path, len(files))
             yield _Found(_of_files(protocol, name, files), len(files))
         elif path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("."):
             try:
@@ -135,8 +137,20 @@ def _clips(protocol: Protocol, root: Path, problems: list[str]) -> Iterator[_Fou
             except ValueError as error:
                 problems.append(str(error))
                 continue
+            problems += _wrong_length(protocol, path, count)
             windows = (WindowFiles(name, cut.start, (path,), tuple(cut)) for cut in _cut(protocol, count))
             yield _Found(tuple(windows), count)
+
+
+def _place(protocol: Protocol, root: Path, clip: str) -> Path:
+    return root / str(protocol.clips).replace("*", clip)
+
+
+def _wrong_length(protocol: Protocol, path: Path, frames: int) -> list[str]:
+    """A sentence, if the published clip has another number of frames."""
+    lengths = protocol.expect.get("lengths")
+    expected = lengths.get(path.stem, frames) if isinstance(lengths, dict) else lengths or frames
+    return [] if frames == expected else [f"{path} holds {frames} frames; {protocol.title} has {expected} there"]
 
 
 def _cut(protocol: Protocol, frames: int) -> Iterator[range]:

@@ -4,8 +4,9 @@
   per degree: the mean over pixels, 0 for equal frames.
 * ColorVideoVDP (Mantiuk et al., 2024, https://arxiv.org/abs/2401.11485), package ``cvvdp``, display ``standard_fhd`` at
   30 frames per second, of the sequence with both inputs: in just-objectionable differences, 10 for equal sequences.
-* VMAF (Netflix; model vmaf_v0.6.1), by an FFmpeg that has the filter ``libvmaf``: the ``ffmpeg`` of the path, or the
-  program that the environment variable ``RDVFI_FFMPEG`` names. Sequences are compared as 8-bit 4:2:0 of BT.709.
+* VMAF (Netflix; model vmaf_v0.6.1), by an FFmpeg that has the filter ``libvmaf``: the program that the environment
+  variable ``RDVFI_FFMPEG`` names, or else the ``ffmpeg`` of the path or that of the package ``imageio-ffmpeg``.
+  Sequences are compared as 8-bit 4:2:0 of BT.709.
 """
 
 import json
@@ -84,7 +85,7 @@ class VMAF(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        self._ffmpeg = _ffmpeg_with_vmaf(os.environ.get("RDVFI_FFMPEG", "ffmpeg"))
+        self._ffmpeg = _ffmpeg_with_vmaf(os.environ.get("RDVFI_FFMPEG"))
 
     def measure(self, made: MadeFrames) -> Sample:
         """One value per frame between; its motion term sees both inputs too."""
@@ -109,14 +110,32 @@ class VMAF(Metric):
 
 
 @cache
-def _ffmpeg_with_vmaf(program: str) -> str:
+def _ffmpeg_with_vmaf(given: str | None) -> str:
+    """The first FFmpeg that has the filter: the one that is given, or else those that may be there."""
+    programs = [given] if given else ["ffmpeg", *_bundled_ffmpeg()]
+    reasons = [_why_no_vmaf(program) for program in programs]
+    if None in reasons:
+        return programs[reasons.index(None)]
+    raise ImportError(
+        f"VMAF needs an FFmpeg with libvmaf; {'; '.join(map(str, reasons))} "
+        "(pip install 'rdvfi[vmaf]' brings one, RDVFI_FFMPEG may name one)"
+    )
+
+
+def _why_no_vmaf(program: str) -> str | None:
     try:
         done = subprocess.run([program, "-hide_banner", "-filters"], capture_output=True, text=True, check=False)
     except OSError as error:
-        raise ImportError(f"VMAF needs FFmpeg with libvmaf; {program} cannot be run: {error}") from error
-    if " libvmaf " not in done.stdout:
-        raise ImportError(f"VMAF needs an FFmpeg with libvmaf; {program} has none (RDVFI_FFMPEG may name another)")
-    return program
+        return f"{program} cannot be run: {error.strerror}"
+    return None if " libvmaf " in done.stdout else f"{program} has none"
+
+
+def _bundled_ffmpeg() -> list[str]:
+    try:
+        import imageio_ffmpeg
+    except ModuleNotFoundError:
+        return []
+    return [imageio_ffmpeg.get_ffmpeg_exe()]
 
 
 def _package(name: str, what: str) -> ModuleType:
