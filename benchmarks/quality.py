@@ -36,9 +36,9 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def film(start: int) -> Row:
-    """A piece of the film that was held out of training: 40 pairs from a frame on, those with cuts left out."""
-    return Row(f"bbb-{start}", "bbb.mp4", (2,), {"start": start, "pairs": 40})
+def film(start: int, gap: int = 2) -> Row:
+    """A piece of the film that was held out of training: 80 frames from one on, pairs with cuts between left out."""
+    return Row(f"bbb-{start}", "bbb.mp4", (gap,), {"start": start, "pairs": 80 // gap})
 
 
 ROWS = (
@@ -47,6 +47,8 @@ ROWS = (
     Row("carphone", "carphone_pristine.mp4", (2, 8, 9)),
     film(4320),
     film(10080),
+    film(4320, gap=8),
+    film(10080, gap=8),
     Row("procedural", "procedural", (9,)),
     Row("procedural-limbs", "procedural-limbs", (9,), {"pairs": 12}),
 )
