@@ -9,6 +9,7 @@
   Sequences are compared as 8-bit 4:2:0 of BT.709.
 """
 
+import importlib
 import json
 import os
 import subprocess
@@ -132,15 +133,12 @@ def _why_no_vmaf(program: str) -> str | None:
 
 def _bundled_ffmpeg() -> list[str]:
     try:
-        import imageio_ffmpeg
-    except ModuleNotFoundError:
+        return [importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()]
+    except (ModuleNotFoundError, RuntimeError):  # a package without its program raises the latter
         return []
-    return [imageio_ffmpeg.get_ffmpeg_exe()]
 
 
 def _package(name: str, what: str) -> ModuleType:
-    import importlib
-
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
