@@ -1,10 +1,9 @@
-"""Attention over feature maps: within a picture (self) and between the two pictures (cross).
+"""Attention over feature maps: within an image (self-attention) and between the two images (cross-attention).
 
-Positions enter by rotation (Su et al., 2021, https://arxiv.org/abs/2104.09864): a scalar product of
-rotated queries and keys depends on how far apart two features are, not on where they are, so that a
-network trained on small pictures reads large ones. Half the channels of a head turn with x, half
-with y. Keys and values are means of 2x2 features, which makes attention four times as cheap and
-loses little, for queries stay fine.
+Positions are encoded by rotation (RoPE; Su et al., 2021, https://arxiv.org/abs/2104.09864): the scalar product of
+rotated queries and keys depends on the displacement between two features, not on their positions, so that a network
+trained on small images works on large ones. Half the channels of a head encode x, half y. Keys and values are averaged
+over 2x2 features, which makes attention four times as cheap at little loss, since queries keep full resolution.
 """
 
 from math import pi
@@ -21,11 +20,11 @@ _LONGEST, _SHORTEST = 96.0, 3.0
 
 
 def rotated(x: Float[Tensor, "n k c h w"], step: float) -> Float[Tensor, "n k c h w"]:
-    """Channels turned by their position; ``c`` is a multiple of four.
+    """Rotary position encoding of feature maps; ``c`` is a multiple of four.
 
     Args:
-        x: Maps of every head.
-        step: Cells between neighbours; the first lies in the middle of its step.
+        x: Feature maps of every head.
+        step: Distance of neighbouring features, in cells; positions are the centres.
     """
     c, h, w = x.shape[-3:]
     pairs = c // 4
@@ -63,16 +62,16 @@ class Norm(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Each pixel's features with mean 0 and variance 1, scaled and shifted."""
+        """Features normalised over the channels of each pixel, scaled and shifted."""
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Attention(nn.Module):
-    """Adds to every feature of one map what it asks of another (or of its own).
+    """Residual multi-head attention from one feature map to another (or to itself).
 
     Args:
         width: Channels.
-        heads: Heads; the channels of each are a multiple of four.
+        heads: Number of heads; the channels of each are a multiple of four.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -88,7 +87,7 @@ class Attention(nn.Module):
             self.out.weight.mul_(0.2)
 
     def forward(self, x: Float[Tensor, "n c h w"], other: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """``x`` plus what ``other`` answers; both sides even."""
+        """``x`` plus the attention to ``other``; both sides even."""
         h, w = x.shape[-2:]
         query = self.query(self.asking(x)).unflatten(1, (self.heads, -1))
         pooled = F.avg_pool2d(self.asked(other), 2)
@@ -99,7 +98,7 @@ class Attention(nn.Module):
 
 
 class MutualBlock(nn.Module):
-    """Self-attention, cross-attention and a pixelwise network, for both maps alike."""
+    """Self-attention, cross-attention and a pixelwise network, with the same weights for both images."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -107,7 +106,7 @@ class MutualBlock(nn.Module):
         self.mix = nn.Sequential(Norm(width), nn.Conv2d(width, 2 * width, 1), nn.SiLU(), nn.Conv2d(2 * width, width, 1))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """First maps, then second ones, in one batch; each looks at its partner."""
+        """Features of the first images, then of the second, in one batch; each attends to its counterpart."""
         x = self.own(x, x)
         x = self.other(x, x.roll(x.shape[0] // 2, dims=0))
         return x + self.mix(x)

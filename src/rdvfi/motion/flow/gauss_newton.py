@@ -1,17 +1,19 @@
-"""Sub-pixel steps of a flow, by least squares on the pictures themselves; nothing here is learned.
+"""Gauss-Newton (Lucas-Kanade) steps that refine a flow to sub-pixel accuracy; no learned weights.
 
-Let ``p`` be the source and ``q`` the target, both with their local mean removed and divided by
-their local deviation, so that neither light nor contrast counts. Where a flow ``F`` is nearly right,
-``q(x + F + d)`` is about ``q(x + F) + g . d`` with ``g`` the gradient of ``p``, and the step
+Let ``p`` be the source and ``q`` the target image, both normalised: the local mean is subtracted and the result divided
+by the local standard deviation, for invariance to brightness and contrast. Near the correct flow, the first-order
+expansion of brightness constancy is ``q(x + F + d) = q(x + F) + g . d``, with ``g`` the gradient of ``p``, and the
+least-squares step over a window is
 
-    d = -(sum g g^T + damping)^-1 sum g r,    r = q(x + F) - p(x),
+    d = -(sum g g^T + damping)^-1 sum g r,    r = q(x + F) - p(x).
 
-over a window is that of Gauss and Newton: Lucas and Kanade (IJCAI 1981), in the inverse
-compositional form of Baker and Matthews (IJCV 2004, https://doi.org/10.1023/B:VISI.0000011205.11775.fd),
-whose matrix does not depend on the flow. It is what makes the patches of DIS (Kroeger et al., 2016,
-https://arxiv.org/abs/1603.03590) exact to a few hundredths of a pixel. Here a window is centred at
-every cell of a coarser grid, and a network decides how far each step is taken
-(`rdvfi.motion.flow.global_local`).
+This is the method of Lucas and Kanade (IJCAI 1981) in the inverse compositional form of Baker and Matthews (IJCV 2004,
+https://doi.org/10.1023/B:VISI.0000011205.11775.fd), whose matrix does not depend on the flow. It gives the patches of
+DIS (Kroeger et al., 2016, https://arxiv.org/abs/1603.03590) an accuracy of a few hundredths of a pixel. Here there is a
+window for every cell of a coarser grid, and a network weights the steps (`rdvfi.motion.flow.global_local`).
+
+Batches hold the first images of all pairs, then the second ones; the target of an image is at the same place in the
+other half of the batch.
 """
 
 from dataclasses import dataclass
@@ -28,52 +30,52 @@ from rdvfi.ops.warp import backward_warp
 _LUMA = (0.299, 0.587, 0.114)
 """BT.601."""
 _FLOOR = 0.04
-"""Local deviation of brightness, in [0, 1], that is taken for noise."""
+"""Local standard deviation of the noise, with brightness in [0, 1]."""
 _CELL = 4
-"""Side of the cells whose moments are the local ones, in pixels."""
+"""Side of the cells for local mean and deviation, in pixels."""
 DAMPING = 4e-3
-"""Added to the mean squared gradients of a window."""
+"""Damping: added to the mean squared gradients of a window."""
 LONGEST = 2.0
-"""No step is longer than this many cells."""
+"""Largest length of a step, in cells."""
 
 
 @dataclass(frozen=True, eq=False)
 class NormalisedImages:
-    """The pictures that are compared, once per batch.
+    """Normalised images and their gradients.
 
     Attributes:
-        maps: Their `values`, then their `gradient`.
+        maps: The `values`, then the `gradient`.
     """
 
     maps: Float[Tensor, "n 4 h w"]
 
     @classmethod
     def of(cls, images: Float[Tensor, "n 3 h w"]) -> "NormalisedImages":
-        """Read pictures in [0, 1] whose sides are multiples of four."""
+        """Normalise images in [0, 1] whose sides are multiples of four."""
         return cls(_surface(images.float()))
 
     @property
     def values(self) -> Float[Tensor, "n 2 h w"]:
-        """Normalised brightness, and brightness as it is."""
+        """Normalised brightness, and brightness."""
         return self.maps[:, :2]
 
     @property
     def gradient(self) -> Float[Tensor, "n 2 h w"]:
-        """Of the normalised brightness, per pixel."""
+        """Gradient (x, y) of the normalised brightness, per pixel."""
         return self.maps[:, 2:]
 
 
 def _surface_reference(images: Tensor) -> Tensor:
     r, g, b = images.split(1, dim=1)
-    light = _LUMA[0] * r + _LUMA[1] * g + _LUMA[2] * b
-    moments = window_mean(F.avg_pool2d(torch.cat((light, light * light), dim=1), _CELL), 3)
+    luma = _LUMA[0] * r + _LUMA[1] * g + _LUMA[2] * b
+    moments = window_mean(F.avg_pool2d(torch.cat((luma, luma * luma), dim=1), _CELL), 3)
     wide = F.interpolate(moments, scale_factor=float(_CELL), mode="bilinear", align_corners=False)
     mean, square = wide.split(1, dim=1)
-    values = (light - mean) * ((square - mean * mean).clamp(min=0.0) + _FLOOR**2).rsqrt()
+    values = (luma - mean) * ((square - mean * mean).clamp(min=0.0) + _FLOOR**2).rsqrt()
     wide = F.pad(values, (1, 1, 1, 1), mode="replicate")
     across = 0.5 * (wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2])
     down = 0.5 * (wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1])
-    return torch.cat((values, light, across, down), dim=1)
+    return torch.cat((values, luma, across, down), dim=1)
 
 
 _surface = inference_operator(
@@ -88,33 +90,33 @@ _surface = inference_operator(
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """The matrices of all cells of a grid, for two sizes of windows."""
+    """Gauss-Newton matrices of all cells of a grid, for two window sizes."""
 
     stride: int
     matrices: tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 3 h w"]]
-    """Mean products of the gradient, xx, xy and yy, per size."""
+    """Mean products of the gradient, xx, xy and yy, for each window size."""
     sides: tuple[int, int]
-    """Of the windows, in cells."""
+    """Sides of the windows, in cells."""
 
     @classmethod
-    def of(cls, surface: NormalisedImages, stride: int, sides: tuple[int, int]) -> "Window":
-        """Gather the gradients of every cell's surroundings."""
-        x, y = surface.gradient.split(1, dim=1)
+    def of(cls, images: NormalisedImages, stride: int, sides: tuple[int, int]) -> "Window":
+        """Compute the matrices."""
+        x, y = images.gradient.split(1, dim=1)
         products = F.avg_pool2d(torch.cat((x * x, x * y, y * y), dim=1), stride)
         return cls(stride, (window_mean(products, sides[0]), window_mean(products, sides[1])), sides)
 
     def texture(self) -> Float[Tensor, "n 2 h w"]:
-        """Logarithm of the smaller eigenvalue of each matrix: how well a step is determined."""
+        """Logarithm of the smaller eigenvalue of each matrix, which measures how well a step is determined."""
         return torch.cat([_smaller_eigenvalue(m) for m in self.matrices], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
 class GaussNewtonFit:
-    """How well a flow explains the source, and the steps that would explain it better.
+    """Residual of a flow, and the Gauss-Newton steps that reduce it.
 
     Attributes:
-        steps: Of the smaller and of the larger window, in cells.
-        residual: Differences of normalised brightness, those of a cell's pixels as channels.
+        steps: Steps of the smaller and of the larger window, in cells.
+        residual: Differences of normalised brightness; the pixels of a cell are channels.
         misfit: Root mean square difference of normalised brightness, and mean absolute difference
             of brightness, over the smaller window.
     """
@@ -124,34 +126,34 @@ class GaussNewtonFit:
     misfit: Float[Tensor, "n 2 h w"]
 
 
-def fit(surface: NormalisedImages, window: Window, flow: Float[Tensor, "n 2 h w"]) -> GaussNewtonFit:
-    """Compare every source with its target along a flow.
+def fit(images: NormalisedImages, window: Window, flow: Float[Tensor, "n 2 h w"]) -> GaussNewtonFit:
+    """Residual and Gauss-Newton steps at a flow.
 
     Args:
-        surface: Sources; the target of each is its partner in the other half of the batch.
-        window: Of the grid of the flow.
-        flow: In cells.
+        images: Source images; the target of each is in the other half of the batch.
+        window: Matrices on the grid of the flow.
+        flow: Flow, in cells.
     """
-    size = (surface.values.shape[-2], surface.values.shape[-1])
-    seen = backward_warp(swap_halves(surface.values), resize_flow(flow.float(), size).contiguous())
-    return _fitted(surface, window, seen)
+    size = (images.values.shape[-2], images.values.shape[-1])
+    seen = backward_warp(swap_halves(images.values), resize_flow(flow.float(), size).contiguous())
+    return _fitted(images, window, seen)
 
 
-def fit_without_motion(surface: NormalisedImages, window: Window) -> Float[Tensor, "n 2 hs ws"]:
-    """The misfit of a flow that is zero."""
-    return _misfit(swap_halves(surface.values) - surface.values, window)
+def fit_without_motion(images: NormalisedImages, window: Window) -> Float[Tensor, "n 2 hs ws"]:
+    """The misfit of zero flow."""
+    return _misfit(swap_halves(images.values) - images.values, window)
 
 
 def swap_halves(both: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """The second half of the batch before the first."""
+    """Swap the halves of a batch: for each source image, its target."""
     first, second = both.chunk(2)
     return torch.cat((second, first))
 
 
-def _fitted(surface: NormalisedImages, window: Window, seen: Float[Tensor, "n 2 h w"]) -> GaussNewtonFit:
-    apart = seen - surface.values
+def _fitted(images: NormalisedImages, window: Window, seen: Float[Tensor, "n 2 h w"]) -> GaussNewtonFit:
+    apart = seen - images.values
     error = apart[:, :1]
-    products = F.avg_pool2d(surface.gradient * error, window.stride)
+    products = F.avg_pool2d(images.gradient * error, window.stride)
     small, large = (
         _solved(matrix, window_mean(products, side), window.stride)
         for matrix, side in zip(window.matrices, window.sides, strict=True)
@@ -160,14 +162,14 @@ def _fitted(surface: NormalisedImages, window: Window, seen: Float[Tensor, "n 2 
 
 
 def _misfit(apart: Float[Tensor, "n 2 h w"], window: Window) -> Float[Tensor, "n 2 hs ws"]:
-    normalised, light = apart.split(1, dim=1)
-    means = F.avg_pool2d(torch.cat((normalised * normalised, light.abs()), dim=1), window.stride)
+    normalised, luma = apart.split(1, dim=1)
+    means = F.avg_pool2d(torch.cat((normalised * normalised, luma.abs()), dim=1), window.stride)
     square, absolute = window_mean(means, window.sides[0]).split(1, dim=1)
     return torch.cat(((square + 1e-6).sqrt(), 10.0 * absolute), dim=1)
 
 
 def _solved(matrix: Float[Tensor, "n 3 h w"], right: Float[Tensor, "n 2 h w"], stride: int) -> Tensor:
-    """The damped step, in cells; long ones are shortened smoothly."""
+    """The damped step, in cells; its length is limited smoothly to `LONGEST`."""
     xx, xy, yy = matrix.split(1, dim=1)
     xx, yy = xx + DAMPING, yy + DAMPING
     x, y = right.split(1, dim=1)
@@ -183,7 +185,7 @@ def _smaller_eigenvalue(matrix: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 
 
 
 def window_mean(maps: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c h w"]:
-    """Mean over ``side`` by ``side`` cells, an odd number; borders are replicated."""
+    """Mean over windows of ``side`` by ``side`` cells (odd); borders are replicated."""
     h, w = maps.shape[-2:]
     wide = F.pad(maps, (side // 2,) * 4, mode="replicate")
     # Sums of shifted views are several times as fast as `avg_pool2d` on a CPU.

@@ -1,25 +1,22 @@
-"""Coarse flow on tensors alone: global matching of small pictures, local refinement of large ones.
+"""RDVFI-S's coarse flow: global matching, local refinement, and a patch search, on tensors alone.
 
-Comparing all with all finds what moves far, but on a coarse grid: its flow is off by a pixel, and a
-pixel is what a still ground blurs by. Patches are exact, but near-sighted. `GlobalLocal` takes one
-after the other, and a patch search last (`rdvfi.motion.flow.patch_search`), which also knows large turns:
+Global matching compares all pixels with all, so it finds large displacements, but on a coarse grid: its flow is
+accurate to about a pixel, which is enough to blur a static background. Patch search is accurate to a small fraction of
+a pixel, but finds only small displacements. `GlobalLocal` therefore combines them, from coarse to fine:
 
-1. `rdvfi.motion.flow.matching` sees the pictures at half their size.
-2. At strides 4 and 2 of the pictures a small network, the same in each iteration (RAFT; Teed and
-   Deng, 2020, https://arxiv.org/abs/2003.12039), reads what is left to be explained: a local cost
-   volume of learned features, the difference of the warped pictures pixel by pixel, the error of the
-   way there and back, and the steps that least squares propose (`rdvfi.motion.flow.gauss_newton`).
-   It answers with shares of four alternatives, and a free step: both least-squares steps, the mean
-   flow of the consistent surroundings, and **no motion**, which is true for subtitles, bars and
-   fixed cameras and can be told from the pictures exactly.
-3. From stride 4 to 2 every flow is a learned convex combination of its neighbours, so that motion
-   edges stay sharp; from there to full size it is bilinear, for whoever draws with it does so at
-   stride 2.
+1. `rdvfi.motion.flow.matching` estimates flow on images of half the size.
+2. At strides 4 and 2 a small network refines it. Its weights are shared by all iterations (as in RAFT; Teed and Deng,
+   2020, https://arxiv.org/abs/2003.12039). It reads a local cost volume of learned features, the residual of the warped
+   images, the forward-backward error, and Gauss-Newton steps (`rdvfi.motion.flow.gauss_newton`). It predicts weights of
+   four candidate updates, and a free update. The candidates are the Gauss-Newton steps of two window sizes, the mean
+   flow of consistent neighbours, and zero flow, which is correct for subtitles, bars and fixed cameras.
+3. From stride 4 to 2 the flow is upsampled by learned convex combinations, which keep motion boundaries sharp; from
+   stride 2 to full size bilinearly.
+4. A patch search (`rdvfi.motion.flow.patch_search`) makes it accurate; it also finds large rotations.
 
-All shares and steps start at zero, so that before training the result is the matched flow. Nothing
-is chosen by the largest score: a small change of the pictures changes the flow a little. Shapes
-depend on the size of the pictures alone, and no value leaves the device. Both directions are found
-together by the same weights.
+All weights and updates are zero-initialised, so before training the result is the flow of the matching. There is no
+hard selection in the networks, so small changes of the images change the flow little. Shapes depend on the image size
+alone, and no value is copied to the host. Forward and backward flow are estimated together with the same weights.
 """
 
 from dataclasses import dataclass
@@ -50,18 +47,18 @@ from rdvfi.ops.inference import inference_operator
 from rdvfi.registry import flows
 
 MULTIPLE = 32
-"""Sides of what is compared: half of it is a multiple of what matching works on."""
+"""Both image sides are padded to a multiple of this, so that half of it suits the matching."""
 _SHRINK = 2
 _COMPARED = 24
-"""Channels of the local cost volume's features."""
+"""Channels of the features in the local cost volume."""
 _RADIUS = 3
-"""Its reach, in cells of stride 4."""
+"""Radius of the local cost volume, in cells of stride 4."""
 _EXPOSURE_RAMP = (0.3, 0.7)
-"""Logarithms of how many times brighter the other picture is, from which on it counts, and counts in full."""
+"""Log ratio of the mean brightness of the images from which on it is compensated, and compensated fully."""
 _BLACK = 1.0 / 255.0
-"""Brightness that is added before two are compared."""
+"""Added to the mean brightness, so that the ratio of black images is 1."""
 _BAR_NOISE = 4.0 / 255.0
-"""Differences of colour within a bar around the picture, at most."""
+"""Largest difference of colour within a letterbox bar (coding noise)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +66,9 @@ class Refined:
     """A refined flow and the estimates that led to it.
 
     Attributes:
-        matched: What matching found, at half size.
-        flows: Estimates at strides 4 and 2, each in pixels of its own grid, of the pairs one way and
-            then the other; the last is the finest.
+        matched: Result of the matching, at half size.
+        flows: Estimates at strides 4 and 2, each in pixels of its own grid; forward flows of all pairs, then
+            backward flows. The last estimate is the finest.
     """
 
     matched: MatchedFlows
@@ -79,15 +76,15 @@ class Refined:
 
 
 class GlobalLocal(FlowEstimator):
-    """Matching, then refinement.
+    """Matching, refinement, then patch search.
 
     Args:
-        matching: Sees the pictures at half their size.
+        matching: Estimates flow at half the image size.
         width: Channels at stride 4.
         fine_width: Channels at stride 2.
-        steps: Refinements at stride 4, with the same weights.
-        fine_steps: Refinements at stride 2, with the same weights.
-        patch_rounds: Rounds of the patch search at each of its scales; 0 leaves it out.
+        steps: Refinement iterations at stride 4, with shared weights.
+        fine_steps: Refinement iterations at stride 2, with shared weights.
+        patch_rounds: Rounds of the patch search at each of its scales; 0 omits it.
     """
 
     reads = Reads.PIXELS
@@ -131,13 +128,13 @@ class GlobalLocal(FlowEstimator):
         return onward, back
 
     def find(self, first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"]) -> Refined:
-        """What the network finds before patches are searched, with all that leads to it: for training."""
+        """All estimates of the networks, without the patch search: for training."""
         return self._refined(_padded(first, second))
 
     def estimates(
         self, first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"], *, fine: bool = True
     ) -> tuple[list[Tensor], MatchedFlows | None]:
-        """Every estimate on the way, those of matching first, and the matches; ``fine`` changes nothing here."""
+        """All estimates, those of the matching first, and the matches; ``fine`` has no effect here."""
         refined = self.find(first, second)
         return [*refined.matched.flows, *refined.flows], refined.matched
 
@@ -151,18 +148,18 @@ class GlobalLocal(FlowEstimator):
         flow = 0.5 * F.avg_pool2d(matched.flows[-1].float(), 2)
         fine, state = self.features(images)
         with torch.no_grad():
-            surface = NormalisedImages.of(images)
-        flow, state, estimates = self._coarse(surface, state, flow, uncertainty)
+            normalised = NormalisedImages.of(images)
+        flow, state, estimates = self._coarse(normalised, state, flow, uncertainty)
         if self.fine_steps:
-            estimates += self._fine(surface, fine, state, flow, uncertainty)
+            estimates += self._fine(normalised, fine, state, flow, uncertainty)
         return Refined(matched, estimates)
 
     def _coarse(
-        self, surface: NormalisedImages, state: Tensor, flow: Tensor, uncertainty: Tensor
+        self, normalised: NormalisedImages, state: Tensor, flow: Tensor, uncertainty: Tensor
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Refinement at stride 4, and the flow at stride 2 that it leads to."""
+        """Refinement at stride 4, and its result, upsampled to stride 2."""
         descriptors = _normalised(self.descriptor(state))
-        reading = RefinementInputs.of(surface, 4, uncertainty, state.dtype)
+        reading = RefinementInputs.of(normalised, 4, uncertainty, state.dtype)
         estimates = []
         for _ in range(self.steps):
             here = flow.detach()
@@ -175,14 +172,14 @@ class GlobalLocal(FlowEstimator):
         return flow, state, [*estimates, flow]
 
     def _fine(
-        self, surface: NormalisedImages, fine: Tensor, state: Tensor, flow: Tensor, uncertainty: Tensor
+        self, normalised: NormalisedImages, fine: Tensor, state: Tensor, flow: Tensor, uncertainty: Tensor
     ) -> list[Tensor]:
         """Refinement at stride 2."""
         size = (flow.shape[-2], flow.shape[-1])
         wide = F.interpolate(self.enter(state), size, mode="bilinear", align_corners=False)
         state = fine + wide.to(fine)
         uncertainty = F.interpolate(uncertainty, size, mode="bilinear", align_corners=False)
-        reading = RefinementInputs.of(surface, 2, uncertainty, state.dtype)
+        reading = RefinementInputs.of(normalised, 2, uncertainty, state.dtype)
         estimates = []
         for _ in range(self.fine_steps):
             added, state = self.fine_step(state, *reading.at(flow.detach(), state.dtype))
@@ -192,9 +189,9 @@ class GlobalLocal(FlowEstimator):
 
 
 def match_brightness(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-    """Pictures whose partner is much brighter, at its mean brightness: what fades to black is compared as it was.
+    """Exposure normalisation: the darker image of a pair at the mean brightness of the other, for fades to black.
 
-    Means that differ by less than a third stay, for they differ by what enters and leaves, too.
+    Means that differ by less than a third are left as they are, since objects that enter or leave change them too.
     """
     mean = images.mean((1, 2, 3), keepdim=True) + _BLACK
     gain = (swap_halves(mean) / mean).log().clamp(min=0.0)
@@ -204,9 +201,9 @@ def match_brightness(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w
 
 
 def static_bars(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """1 within the bars around a letterboxed picture, which no motion crosses.
+    """1 within the bars of a letterboxed image, where the flow is zero; 0 elsewhere.
 
-    A bar is of one colour, the same in both frames, and reaches from side to side at a border.
+    A bar has one colour, the same in both frames, and extends along the whole border.
     """
     return _static_bars(images)
 
@@ -240,7 +237,7 @@ _static_bars = inference_operator(
 
 
 def _padded(first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "m 3 hp wp"]:
-    """Both, one after the other, extended by their borders to what the network takes."""
+    """Both images, concatenated along the batch, with replicate padding to a multiple of `MULTIPLE`."""
     h, w = first.shape[-2:]
     return replicate_pad(
         torch.cat((first, second)).float(), (-(-h // MULTIPLE) * MULTIPLE, -(-w // MULTIPLE) * MULTIPLE)
@@ -248,7 +245,7 @@ def _padded(first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"]) -
 
 
 def _normalised(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Vectors whose scaled products (`rdvfi.ops.correlation`) are cosines, in float32."""
+    """Features scaled such that their correlation (`rdvfi.ops.correlation`) is the cosine; float32."""
     vectors = features.float()
     scale = vectors.shape[1] ** 0.25
     return (vectors * (scale * (vectors.square().sum(1, keepdim=True) + 1e-6).rsqrt())).contiguous()
@@ -273,14 +270,14 @@ def global_local(
     Args:
         width: Channels of the refinement at stride 4.
         fine_width: Channels of the refinement at stride 2.
-        steps: Refinements at stride 4.
-        fine_steps: Refinements at stride 2.
-        patch_rounds: Rounds of the patch search at each of its scales; 0 leaves it out.
-        matching_width: Of `matching`: channels at stride 8 of the halved pictures.
-        heads: Heads of its attention.
-        blocks: Blocks of its attention.
-        matching_steps: Its refinements at stride 8.
-        matching_fine_steps: Its refinements at stride 4.
+        steps: Refinement iterations at stride 4.
+        fine_steps: Refinement iterations at stride 2.
+        patch_rounds: Rounds of the patch search at each of its scales; 0 omits it.
+        matching_width: Channels of `matching` at stride 8 of the half-size images.
+        heads: Attention heads of the matching.
+        blocks: Attention blocks of the matching.
+        matching_steps: Refinement iterations of the matching at stride 8.
+        matching_fine_steps: Refinement iterations of the matching at stride 4.
     """
     matching = Matching(
         matching_width, heads=heads, blocks=blocks, steps=matching_steps, fine_steps=matching_fine_steps

@@ -1,8 +1,7 @@
-"""The layers of local refinement: features, what a refinement reads, its step, and convex upsampling.
+"""Layers of the local refinement of `rdvfi.motion.flow.global_local`: features, inputs, and one iteration.
 
-`rdvfi.motion.flow.global_local` says how they work together. One step is the same in every iteration
-of a stride (RAFT; Teed and Deng, 2020, https://arxiv.org/abs/2003.12039); its answer is a free step and
-shares of four alternatives, all zero before training.
+All iterations at one stride share their weights (RAFT; Teed and Deng, 2020, https://arxiv.org/abs/2003.12039). An
+iteration predicts a free update of the flow and the weights of four candidate updates, all zero before training.
 """
 
 from dataclasses import dataclass
@@ -29,15 +28,15 @@ from rdvfi.ops import backward_warp
 from rdvfi.ops.inference import inference_operator
 
 _WINDOWS = {4: (3, 7), 2: (3, 7)}
-"""Sides of the two least-squares windows at each stride, in cells."""
+"""Sides of the two Gauss-Newton windows at each stride, in cells."""
 INPUT_CHANNELS = 18
 """Channels of `RefinementInputs.at`."""
 _SURROUNDINGS = 7
-"""Side of the surroundings whose mean flow is an alternative, in cells."""
+"""Side of the window whose mean flow is a candidate, in cells."""
 
 
 class Features(nn.Module):
-    """Features of single pictures at strides 2 and 4."""
+    """Features of single images at strides 2 and 4."""
 
     def __init__(self, fine: int, width: int) -> None:
         super().__init__()
@@ -52,7 +51,7 @@ class Features(nn.Module):
 
 
 class TwoScaleBlock(nn.Module):
-    """A residual block, and one at half the size that sees twice as far.
+    """Two residual blocks, one at full and one at half resolution, for a larger receptive field.
 
     Args:
         width: Channels; at half the size there are twice as many.
@@ -65,16 +64,16 @@ class TwoScaleBlock(nn.Module):
         self.join = nn.Conv2d(2 * width, width, 1)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """``x`` plus what both add."""
+        """``x`` plus the output of both branches."""
         far = F.interpolate(self.join(self.far(x)), x.shape[-2:], mode="bilinear", align_corners=False)
         return self.near(x, far)
 
 
 class RefinementStep(nn.Module):
-    """One refinement of a flow; the state carries what earlier iterations found.
+    """One refinement iteration of a flow with a recurrent state.
 
     Args:
-        inputs: Channels of what it reads beside the state.
+        inputs: Channels of its input maps, without the state.
         width: Channels of the state.
         body: The convolutions.
     """
@@ -88,34 +87,34 @@ class RefinementStep(nn.Module):
     def forward(
         self, state: Float[Tensor, "n c h w"], inputs: list[Tensor], alternatives: Float[Tensor, "n 4 2 h w"]
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n c h w"]]:
-        """What is added to the flow, and the new state.
+        """The update of the flow, and the new state.
 
         Args:
-            state: What is known.
-            inputs: Maps that it reads.
-            alternatives: Four flows, less the present one: those of the least-squares steps, of the
-                surroundings, and of no motion.
+            state: The recurrent state.
+            inputs: Input maps; see `RefinementInputs.at`.
+            alternatives: Four candidate updates: both Gauss-Newton steps, to the mean flow of the surroundings, and
+                to zero flow.
         """
         seen = torch.cat([state, *(x.to(state) for x in inputs)], dim=1)
         state = self.body(self.enter(seen).contiguous(memory_format=torch.channels_last))
         free, steps, ways = self.answer(F.silu(state)).float().split(2, dim=1)
-        # A share of a way that leads far is bounded, or noise of the network would be pixels.
+        # Weights of the two long updates are bounded, since noise in a weight would be several pixels of flow.
         shares = torch.cat((steps, ways.clamp(0.0, 1.0)), dim=1)
         return free + (shares[:, :, None] * alternatives).sum(1), state
 
 
 @dataclass(frozen=True, eq=False)
 class RefinementInputs:
-    """What does not change while a flow of one stride is refined.
+    """Inputs of the refinement at one stride that are the same in all iterations.
 
     Attributes:
-        surface: The pictures.
+        images: The normalised images.
         stride: Pixels per cell.
-        matrices: Of the least squares, of the smaller window and of the larger one.
-        fixed: Misfit without motion, texture and uncertainty.
+        matrices: Gauss-Newton matrices of the smaller and of the larger window.
+        fixed: Residual of zero flow, texture and uncertainty.
     """
 
-    surface: NormalisedImages
+    images: NormalisedImages
     stride: int
     matrices: Float[Tensor, "n 6 h w"]
     fixed: list[Tensor]
@@ -123,25 +122,25 @@ class RefinementInputs:
     @classmethod
     @torch.no_grad()
     def of(
-        cls, surface: NormalisedImages, stride: int, uncertainty: Tensor, dtype: torch.dtype = torch.float32
+        cls, images: NormalisedImages, stride: int, uncertainty: Tensor, dtype: torch.dtype = torch.float32
     ) -> "RefinementInputs":
-        """Prepare a stride."""
-        matrices, fixed = _windows(surface.maps, stride)
-        return cls(surface, stride, matrices, [torch.cat((fixed, uncertainty.detach()), dim=1).to(dtype)])
+        """Compute them for a stride."""
+        matrices, fixed = _windows(images.maps, stride)
+        return cls(images, stride, matrices, [torch.cat((fixed, uncertainty.detach()), dim=1).to(dtype)])
 
     @torch.no_grad()
     def at(
         self, flow: Float[Tensor, "n 2 h w"], dtype: torch.dtype = torch.float32
     ) -> tuple[list[Tensor], Float[Tensor, "n 4 2 h w"]]:
-        """What is to be read at a flow, and the alternatives to it; see `RefinementStep.forward`."""
-        inputs, alternatives = _inputs(self.surface.maps, self.matrices, flow.float(), self.stride, dtype)
+        """Input maps for the current flow, and the candidate updates; see `RefinementStep.forward`."""
+        inputs, alternatives = _inputs(self.images.maps, self.matrices, flow.float(), self.stride, dtype)
         return [inputs, *self.fixed], alternatives
 
 
 def _windows_reference(maps: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    surface = NormalisedImages(maps)
-    window = Window.of(surface, stride, _WINDOWS[stride])
-    return torch.cat(window.matrices, dim=1), torch.cat((fit_without_motion(surface, window), window.texture()), dim=1)
+    images = NormalisedImages(maps)
+    window = Window.of(images, stride, _WINDOWS[stride])
+    return torch.cat(window.matrices, dim=1), torch.cat((fit_without_motion(images, window), window.texture()), dim=1)
 
 
 def _inputs_reference(
@@ -190,14 +189,14 @@ _inputs = inference_operator(
 )
 
 
-def consensus(flow: Float[Tensor, "n 2 h w"], trust: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 2 h w"]:
-    """The mean flow of each cell's surroundings, weighted by trust."""
-    sums = window_mean(torch.cat((trust * flow, trust), dim=1), _SURROUNDINGS)
+def consensus(flow: Float[Tensor, "n 2 h w"], confidence: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 2 h w"]:
+    """The mean flow of the surroundings of each cell, weighted by confidence."""
+    sums = window_mean(torch.cat((confidence * flow, confidence), dim=1), _SURROUNDINGS)
     return sums[:, :2] / sums[:, 2:].clamp(min=1e-6)
 
 
 def bilinear_conv(width: int) -> nn.Conv2d:
-    """Logits for `convex_upsampled` at twice the size that start as bilinear interpolation."""
+    """Convolution for the logits of `convex_upsampled` by a factor of two, initialised to bilinear interpolation."""
     layer = zero_conv(width, 36)
     line = {0: (1.0, 3.0, 1e-3), 1: (1e-3, 3.0, 1.0)}
     assert layer.bias is not None

@@ -1,4 +1,4 @@
-"""Steps of learned matching that have no weights: means, look-ups and upsampling of flow."""
+"""Operations of learned matching without weights: expected flow, correlation look-up, convex upsampling."""
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +11,9 @@ from rdvfi.ops.inference import inference_operator
 
 
 def standardised(descriptors: Float[Tensor, "n c m"]) -> Float[Tensor, "n c m"]:
-    """Every channel with mean 0 and variance 1 over both pictures of a pair.
+    """Descriptors with mean 0 and variance 1 per channel over both images of a pair.
 
-    What all places share tells nothing about which of them match.
+    Components that all pixels share do not help to tell matches apart.
     """
     pairs = torch.stack(descriptors.chunk(2))
     apart = pairs - pairs.mean((0, 3), keepdim=True)
@@ -22,24 +22,24 @@ def standardised(descriptors: Float[Tensor, "n c m"]) -> Float[Tensor, "n c m"]:
 
 
 def both_directions(scores: Float[Tensor, "b m m"]) -> Float[Tensor, "n m m"]:
-    """Scores of the pairs, and then of the pairs the other way round."""
+    """Scores of the forward direction, then of the backward direction."""
     return torch.cat((scores, scores.transpose(1, 2)))
 
 
 def expected_flow(
     scores: Float[Tensor, "b m m"], size: tuple[int, int]
 ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 1 h w"]]:
-    """The mean of all matches, as a flow in cells, and the logarithm of how far they spread.
+    """The expectation over all matches as a flow in cells, and the logarithm of their spread.
 
-    A match weighs ``e_ij^2 / sum_i' e_i'j`` with ``e = exp(score)``, which is the dual softmax. One
-    matrix serves both directions.
+    The weight of a match is ``e_ij^2 / sum_i' e_i'j`` with ``e = exp(score)``, the dual softmax. One
+    matrix of scores serves both directions.
 
     Args:
-        scores: Cells of the first pictures by cells of the second ones; none is above 20 in size.
+        scores: Cells of the first images by cells of the second ones; absolute values up to 20.
         size: Height and width in cells.
 
     Returns:
-        Both of the pairs one way and then the other.
+        Both for the forward direction, then for the backward direction.
     """
     found = _expected_flow(scores, *size)
     return found[:, :2], found[:, 2:]
@@ -51,7 +51,7 @@ def _expected_reference(scores: Tensor, height: int, width: int) -> Tensor:
     centre = grid[:, -1:, -1:] / 2.0
     places = (grid - centre).flatten(1)
     moments = torch.stack((*places, places.square().sum(0), torch.ones_like(places[0])), dim=1)
-    # Scores are bounded, so nothing overflows; the largest of each row need not be sought.
+    # Scores are bounded, so there is no overflow without subtracting the maximum of each row.
     weight = (scores - scores.detach().amax((1, 2), keepdim=True)).exp()
     totals = torch.stack((weight.sum(1), weight.sum(2)))[..., None].clamp(min=1e-30)
     weight = weight.square()
@@ -66,7 +66,7 @@ def _expected_reference(scores: Tensor, height: int, width: int) -> Tensor:
 def looked_up(
     scores: Float[Tensor, "n m m"], flow: Float[Tensor, "n 2 h w"], radius: int, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "n k h w"]:
-    """Scores of the matches around where the flow leads, bilinearly: (2 radius + 1)^2 channels."""
+    """Correlation look-up: scores around the end point of the flow, sampled bilinearly; (2 radius + 1)^2 channels."""
     return _looked_up(scores, flow, radius, dtype)
 
 
@@ -94,26 +94,26 @@ def _looked_up_reference(scores: Tensor, flow: Tensor, radius: int, dtype: torch
 
 
 def motion_features(
-    flow: Float[Tensor, "n 2 h w"], unsure: Float[Tensor, "n 1 h w"], dtype: torch.dtype = torch.float32
+    flow: Float[Tensor, "n 2 h w"], uncertainty: Float[Tensor, "n 1 h w"], dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "n 4 h w"]:
-    """What a refinement reads of a flow: itself, how far the way there and back misses, its uncertainty."""
-    return _motion_features(flow, unsure, dtype)
+    """Inputs of a refinement: the flow, its forward-backward error, and its uncertainty."""
+    return _motion_features(flow, uncertainty, dtype)
 
 
-def _motion_reference(flow: Tensor, unsure: Tensor, dtype: torch.dtype) -> Tensor:
+def _motion_reference(flow: Tensor, uncertainty: Tensor, dtype: torch.dtype) -> Tensor:
     missed = flow_length(flow + backward_warp(flow.roll(flow.shape[0] // 2, dims=0), flow))
-    return torch.cat((0.1 * flow, torch.log1p(missed), unsure), dim=1).to(dtype)
+    return torch.cat((0.1 * flow, torch.log1p(missed), uncertainty), dim=1).to(dtype)
 
 
 def convex_upsampled(
     flow: Float[Tensor, "n 2 h w"], logits: Float[Tensor, "n k h w"], factor: int
 ) -> Float[Tensor, "n 2 hf wf"]:
-    """Flow at ``factor`` times the size, in its pixels: each is a mean over 3x3 coarse neighbours.
+    """Convex upsampling: each fine flow is a weighted mean of 3x3 coarse ones, in fine pixels.
 
     Args:
         flow: Coarse flow.
-        logits: Of 9 neighbours for each of ``factor`` by ``factor`` fine pixels.
-        factor: Fine pixels per coarse one and side.
+        logits: Weights of the 9 neighbours, before the softmax, for ``factor`` by ``factor`` fine pixels.
+        factor: Scale factor.
     """
     return _convex_upsampled(flow, logits, factor)
 
@@ -147,7 +147,7 @@ _looked_up = inference_operator(
 _motion_features = inference_operator(
     "motion_features",
     _motion_reference,
-    lambda flow, unsure, dtype: flow.new_empty((flow.shape[0], 4, *flow.shape[2:]), dtype=dtype),
+    lambda flow, uncertainty, dtype: flow.new_empty((flow.shape[0], 4, *flow.shape[2:]), dtype=dtype),
     "matching",
 )
 _convex_upsampled = inference_operator(

@@ -1,20 +1,17 @@
-"""Learned flow over any distance: every feature is compared with all of the other picture.
+"""Learned flow by global matching: every feature is compared with all features of the other image.
 
-A close relative of GMFlow (Xu et al., 2022, https://arxiv.org/abs/2111.13680):
+A variant of GMFlow (Xu et al., 2022, https://arxiv.org/abs/2111.13680):
 
-1. A small network makes features at stride 8, and attention lets them know both pictures.
-2. All pairs of features are compared. With scores s, the logits of a match are
-   ``2 s_ij - log sum_i' exp s_i'j``, a *dual softmax* (LoFTR; Sun et al., 2021,
-   https://arxiv.org/abs/2104.00680): a place that several would like goes to the one that fits
-   best. The flow is the mean over all places. How far these are spread tells how sure it is.
-3. What has no match, because the other picture does not show it, takes the flow of similar features
-   of its own picture that are sure: attention over the flow.
-4. Local cost volumes around that flow refine it at strides 8 and 4; where the flows of both
-   directions disagree is an input. A learned convex combination (RAFT; Teed and Deng, 2020,
-   https://arxiv.org/abs/2003.12039) brings it to full size.
+1. A small network computes features at stride 8; self- and cross-attention give them the context of both images.
+2. All pairs of features are compared. With scores s, the logits of a match are ``2 s_ij - log sum_i' exp s_i'j``, a
+   *dual softmax* (LoFTR; Sun et al., 2021, https://arxiv.org/abs/2104.00680), so that a pixel that several others match
+   is assigned to the best one. The flow is the expectation over all matches, and their spread is its uncertainty.
+3. Flow propagation: occluded pixels, which have no match, take the flow of similar pixels of the same image with low
+   uncertainty, by attention over the flow (self-similarity).
+4. Local cost volumes around the current flow refine it at strides 8 and 4; the forward-backward error is an input.
+   Learned convex upsampling (RAFT; Teed and Deng, 2020, https://arxiv.org/abs/2003.12039) gives the flow at full size.
 
-Both directions are always estimated together, by the same weights, so that swapping the pictures swaps
-the flows.
+Both directions are always estimated together, with the same weights, so swapping the images swaps the flows.
 """
 
 from dataclasses import dataclass
@@ -41,17 +38,17 @@ from rdvfi.ops import backward_warp, correlation
 from rdvfi.registry import flows
 
 _MULTIPLE = 16
-"""Sides of what the network sees: features at stride 8 are pooled once more."""
+"""Image sides are padded to a multiple of this: features at stride 8 are pooled once more."""
 _SHARPEST = 3.0
-"""Logarithm of the largest score: the square of the exponential of any stays a normal number."""
+"""Logarithm of the largest score, which keeps the squared exponential of any score in the range of float32."""
 _FINE = 40
 """Channels at stride 4."""
 _COMPARED = 20
-"""Those of them that the fine cost volume compares."""
+"""Channels at stride 4 in the cost volume."""
 _HEAD = 64
-"""Channels of refinements at stride 8."""
+"""Channels of the refinement at stride 8."""
 _RADIUS, _FINE_RADIUS = 4, 2
-"""Reach of the local cost volumes, in cells."""
+"""Radii of the local cost volumes, in cells."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +56,10 @@ class MatchedFlows:
     """Flow of a batch of pairs, from coarse to fine.
 
     Attributes:
-        scores: Of every match at stride 8; rows are cells of the first pictures.
-        flows: Every estimate on its own grid, in pixels of that grid, of the pairs one way and then
-            the other, (2 b, 2, ...); the last one at full size, where fine ones were asked for.
-        uncertainty: Logarithm of how far the matches of each cell at stride 8 spread, both ways.
+        scores: Score of every match at stride 8; rows are cells of the first images.
+        flows: All estimates, each in pixels of its own grid: forward flows, then backward flows,
+            (2 b, 2, ...). The last one is at full size, where fine ones were requested.
+        uncertainty: Log spread of the matches of each cell at stride 8, for both directions.
     """
 
     scores: Float[Tensor, "b m m"]
@@ -71,7 +68,7 @@ class MatchedFlows:
 
     @property
     def logits(self) -> Float[Tensor, "n m m"]:
-        """Of every match, the pairs one way and then the other; rows are source cells."""
+        """Logits of every match, forward, then backward; rows are source cells."""
         scores = both_directions(self.scores)
         return 2.0 * scores - scores.logsumexp(1, keepdim=True)
 
@@ -93,7 +90,7 @@ class Encoder(nn.Module):
 
 
 class Update(nn.Module):
-    """One look at a local cost volume: what is to be added to the flow."""
+    """One refinement iteration: reads a local cost volume and updates the flow."""
 
     def __init__(self, features: int, width: int, radius: int) -> None:
         super().__init__()
@@ -106,10 +103,10 @@ class Update(nn.Module):
         scores: Float[Tensor, "n k h w"],
         near: Float[Tensor, "n c h w"],
         flow: Float[Tensor, "n 2 h w"],
-        unsure: Float[Tensor, "n 1 h w"],
+        uncertainty: Float[Tensor, "n 1 h w"],
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n d h w"]]:
-        """What is added to the flow, and the features that it was read from."""
-        inputs = (scores.to(near), near, motion_features(flow, unsure, near.dtype))
+        """The update of the flow, and the features that it is computed from."""
+        inputs = (scores.to(near), near, motion_features(flow, uncertainty, near.dtype))
         state = self.body(torch.cat(inputs, dim=1))
         return self.last(state).float(), state
 
@@ -121,8 +118,8 @@ class Matching(FlowEstimator):
         width: Channels at stride 8.
         heads: Heads of attention.
         blocks: Blocks of attention.
-        steps: Refinements at stride 8, with the same weights.
-        fine_steps: Refinements at stride 4, with the same weights.
+        steps: Refinement iterations at stride 8, with shared weights.
+        fine_steps: Refinement iterations at stride 4, with shared weights.
     """
 
     reads = Reads.PIXELS
@@ -154,7 +151,7 @@ class Matching(FlowEstimator):
     def estimates(
         self, first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"], *, fine: bool = True
     ) -> tuple[list[Tensor], MatchedFlows | None]:
-        """Every estimate on the way to the flow, and the matches: what training compares."""
+        """All estimates, and the matches: for training."""
         matched = self.find(first, second, fine=fine)
         return matched.flows, matched
 
@@ -165,11 +162,11 @@ class Matching(FlowEstimator):
         *,
         fine: bool = True,
     ) -> MatchedFlows:
-        """Everything that leads to both flows, for training.
+        """All estimates of both flows.
 
         Args:
-            first: Pictures in [0, 1].
-            second: Theirs.
+            first: First images, in [0, 1].
+            second: Second images.
             fine: False stops after one refinement at stride 8, at 3/5 of the cost.
         """
         h, w = first.shape[-2:]
@@ -179,24 +176,24 @@ class Matching(FlowEstimator):
         coarse = self.attention(plain)
         scores = self._scores(coarse)
         with torch.autocast(coarse.device.type, enabled=False):  # coordinates need all their digits
-            flow, unsure = expected_flow(scores, (coarse.shape[-2], coarse.shape[-1]))
+            flow, uncertainty = expected_flow(scores, (coarse.shape[-2], coarse.shape[-1]))
         estimates = [flow]
-        flow = self._propagated(coarse, flow, unsure)
+        flow = self._propagated(coarse, flow, uncertainty)
         estimates.append(flow)
         near = self.near(torch.cat((plain, coarse), dim=1))
-        # Where to look gets no gradient, as in RAFT; the estimates do, through what is added.
-        fixed_scores, unsure = both_directions(scores.detach()), unsure.detach()
+        # As in RAFT, no gradient passes through look-up positions, only through the updates.
+        fixed_scores, uncertainty = both_directions(scores.detach()), uncertainty.detach()
         for _ in range(self.steps if fine else 1):
             costs = looked_up(fixed_scores, flow.detach(), _RADIUS, near.dtype)
-            added, _ = self.update(costs, near, flow.detach(), unsure)
+            added, _ = self.update(costs, near, flow.detach(), uncertainty)
             flow = flow + added
             estimates.append(flow)
         if not fine:
-            return MatchedFlows(scores, estimates, unsure)
+            return MatchedFlows(scores, estimates, uncertainty)
         size = (detail.shape[-2], detail.shape[-1])
         flow, rough = resize_flow(flow, size), F.interpolate(near, size, mode="bilinear")
         detail = self.fine(torch.cat((detail, rough), dim=1))
-        spread = F.interpolate(unsure, size, mode="bilinear")
+        spread = F.interpolate(uncertainty, size, mode="bilinear")
         compared = detail[:, :_COMPARED].float().contiguous()
         far, state = _swapped(compared), detail
         for _ in range(self.fine_steps):
@@ -206,7 +203,7 @@ class Matching(FlowEstimator):
             estimates.append(flow)
         full = convex_upsampled(flow, self.weights(state).float(), 4)
         estimates.append(full[..., :h, :w])
-        return MatchedFlows(scores, estimates, unsure)
+        return MatchedFlows(scores, estimates, uncertainty)
 
     def _scores(self, coarse: Float[Tensor, "n c h w"]) -> Float[Tensor, "b m m"]:
         descriptors = F.normalize(standardised(self.descriptor(coarse).float().flatten(2)), dim=1)
@@ -219,12 +216,12 @@ class Matching(FlowEstimator):
         self,
         coarse: Float[Tensor, "n c h w"],
         flow: Float[Tensor, "n 2 h w"],
-        unsure: Float[Tensor, "n 1 h w"],
+        uncertainty: Float[Tensor, "n 1 h w"],
     ) -> Float[Tensor, "n 2 h w"]:
-        """The flow of similar features of the same picture, mostly of those that are sure."""
+        """Flow propagation: attention over the flow, with a penalty on uncertain features."""
         query, key = self.kin(coarse).float().flatten(2).transpose(1, 2).chunk(2, dim=2)
-        penalty = (self.caution.abs() * unsure).flatten(2)
-        # As many channels as the keys have: only then does attention come without a matrix.
+        penalty = (self.caution.abs() * uncertainty).flatten(2)
+        # Padded to the channels of the keys, as memory-efficient attention requires.
         value = F.pad(flow.flatten(2).transpose(1, 2), (0, key.shape[2] - 2))
         with torch.autocast(coarse.device.type, enabled=False):
             moved = F.scaled_dot_product_attention(
@@ -237,7 +234,7 @@ class Matching(FlowEstimator):
 
 
 def _swapped(both: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """The second half of the batch before the first."""
+    """Swap the halves of the batch."""
     return both.roll(both.shape[0] // 2, dims=0)
 
 
@@ -251,13 +248,13 @@ def _swapped(both: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
 def matching(
     *, width: int = 96, heads: Count = 2, blocks: Count = 2, steps: Repeats = 3, fine_steps: Repeats = 2
 ) -> FlowEstimator:
-    """Learned flow by comparing all with all; reads pixels, and needs training.
+    """Learned flow by global matching; reads pixels, and needs training.
 
     Args:
         width: Channels at stride 8.
         heads: Heads of attention; ``width`` is a multiple of four times as many.
         blocks: Blocks of attention.
-        steps: Refinements at stride 8.
-        fine_steps: Refinements at stride 4.
+        steps: Refinement iterations at stride 8.
+        fine_steps: Refinement iterations at stride 4.
     """
     return Matching(width, heads=heads, blocks=blocks, steps=steps, fine_steps=fine_steps)
