@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from rdvfi.render.synthesis import light_change
+from rdvfi.render.synthesis import log_gain
 
 
 def _pictures() -> torch.Tensor:
@@ -14,7 +14,7 @@ def _pictures() -> torch.Tensor:
 def test_a_gain_is_found_per_colour() -> None:
     first = _pictures()
     gain = torch.tensor([0.8, 0.9, 1.1])[:, None, None]
-    found = light_change(first, gain * first)
+    found = log_gain(first, gain * first)
     assert (found - gain.log()).abs().max() < 0.02
 
 
@@ -22,11 +22,11 @@ def test_small_things_that_differ_are_no_change_of_light() -> None:
     first = _pictures()
     last = first.clone()
     last[..., 10:16, 20:28] = 1.0
-    assert light_change(first, last).abs().max() == 0.0
-    assert light_change(first, first).abs().max() == 0.0
+    assert log_gain(first, last).abs().max() == 0.0
+    assert log_gain(first, first).abs().max() == 0.0
 
 
 def test_playing_backwards_turns_the_change_round() -> None:
     first = _pictures()
-    there, back = light_change(first, 0.7 * first), light_change(0.7 * first, first)
+    there, back = log_gain(first, 0.7 * first), log_gain(0.7 * first, first)
     torch.testing.assert_close(there, -back)

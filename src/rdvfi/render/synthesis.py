@@ -1,14 +1,14 @@
 """phi_s: flows to both end frames, refined in three stages from coarse to fine.
 
-The trajectory gives the flows F_0 and F_1 of time tau; what draws the better picture may differ at
-edges, at occlusions, and where the motion is wrong. Three stages read both end frames, warped along the
-current flows, at a sixteenth, an eighth and a quarter of the motion size. Each adds an increment to both
-flows and to the mask; the last also adds colour. The next stage warps again, so it sees what the
-increment did. This is the residual refinement of RIFE's IFNet (Huang et al., 2022,
-https://arxiv.org/abs/2011.06294), which starts from zero flow; here it starts from the trajectory's, and
-reads the neighbouring keyframes, warped to tau.
+The trajectory gives the flows F_0 and F_1 at time tau. Other flows may give better frames at motion
+boundaries, at occlusions, and where the motion is wrong. Three stages read both end frames, warped by the
+current flows, at a sixteenth, an eighth and a quarter of the motion size. Each adds an update to both
+flows and to the mask; the last also predicts the colour residual. The next stage warps again with the updated flows.
+This is the coarse-to-fine refinement of RIFE's IFNet (Huang et al., 2022,
+https://arxiv.org/abs/2011.06294), which starts from zero flow; here it starts from the trajectory and
+also reads the neighbouring keyframes, warped to tau.
 
-Its last layers start at zero: before training the renderer is `warp`. Beside the frames it can learn from
+The last layers are zero-initialised: before training the renderer is `warp`. Beside the frames it can learn from
 exact flow, or from another model's flows and mask: the loss ``imitation`` of `rdvfi.training`.
 `rdvfi.render.base` says how a frame is drawn from these maps.
 """
@@ -40,9 +40,9 @@ COARSEST = 8
 _INPUTS = 14
 _LATENT_WIDTH = 24
 _AGREEMENT = 0.03
-"""Difference of the warped frames, about eight 8-bit levels, that leaves half of a correction."""
+"""Difference of the warped frames (about eight 8-bit levels) at which corrections are attenuated by half."""
 _DARK = 0.02
-"""Brightness that is added before two are compared."""
+"""Added to the brightness before ratios are taken."""
 
 
 class RefinementStage(nn.Module):
@@ -52,9 +52,9 @@ class RefinementStage(nn.Module):
         scale: Grid pixels per pixel of this stage.
         width: Channels.
         blocks: Residual blocks.
-        inherited: Channels of the stage before; 0 for the first.
+        inherited: Channels of the previous stage; 0 for the first.
         latents: Channels of the keyframes' features; 0 for a stage that does not read them.
-        answers: Channels of the answer: flows, blend, and colours for the last stage.
+        answers: Output channels: flows, mask, and for the last stage the colour residual.
     """
 
     def __init__(self, scale: int, width: int, blocks: int, *, inherited: int, latents: int, answers: int) -> None:
@@ -71,7 +71,7 @@ class RefinementStage(nn.Module):
         latents: Float[Tensor, "n l hz wz"] | None,
         before: Float[Tensor, "n c hc wc"] | None,
     ) -> tuple[Float[Tensor, "n a hs ws"], Float[Tensor, "n d hs ws"]]:
-        """The answer, four times a pixel in its channels, and features for the next stage."""
+        """The output at twice the resolution, as channels (before pixel shuffle), and features for the next stage."""
         kernels = takes_kernels(inputs)
         x = stage_entry(inputs, latents, self.scale, int(kernels), self.enter.weight.dtype)
         size = (inputs.shape[-2] // self.scale, inputs.shape[-1] // self.scale)
@@ -87,7 +87,7 @@ class RefinementStage(nn.Module):
 
 
 class Refinement(nn.Module):
-    """Flows, blend and colours of a new frame from its warped end frames and keyframes.
+    """Refined flows, mask and colour residual of a new frame, from its warped end frames and keyframes.
 
     Args:
         latent_channels: Channels of a keyframe's latents.
@@ -116,12 +116,12 @@ class Refinement(nn.Module):
         neighbours: Float[Tensor, "n l hz wz"],
         times: Float[Tensor, " n"],
     ) -> tuple[Flow, Flow, Map, Float[Tensor, "n 3 h w"]]:
-        """Refined flows and blend, and the colour to add.
+        """Refined flows and mask, and the colour residual.
 
         Args:
-            images: Both end frames on the grid of the flows, once for all times of a sample.
+            images: Both end frames on the grid of the flows, shared by all times of a sample.
             flows: From the new frame to each of them, in pixels of the grid.
-            mask: Share of the first frame in the blend, [0, 1]. 1 at time 0, 0 at time 1.
+            mask: Weight of the first frame, [0, 1]; 1 at time 0, 0 at time 1.
             neighbours: Latents of the two neighbouring keyframes, warped to the new frame.
             times: Of each new frame, [0, 1].
         """
@@ -134,7 +134,7 @@ class Refinement(nn.Module):
         inputs = stage_inputs(first, last, state, mask, times, None)
         gain = None
         if self.one_light:
-            gain = light_change(inputs[:, :3], inputs[:, 3:6])
+            gain = log_gain(inputs[:, :3], inputs[:, 3:6])
             inputs = stage_inputs(first, last, state, mask, times, gain)
         room = correction_room(inputs[:, 6:7], inputs[:, -2:-1], _AGREEMENT)
         before = None
@@ -148,11 +148,11 @@ class Refinement(nn.Module):
         return state[:, :2], state[:, 2:4], state[:, 4:5], state[:, 5:]
 
 
-def light_change(first: Float[Tensor, "n 3 h w"], last: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 _ _"]:
-    """Logarithm of how much brighter the last frame is around each pixel, per colour, at an eighth of the size.
+def log_gain(first: Float[Tensor, "n 3 h w"], last: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 _ _"]:
+    """Local log brightness ratio of the last to the first frame, per colour, at an eighth of the size.
 
-    Fades, lamps and exposure change both frames everywhere; what moves changes them here and there.
-    Below two hundredths on average it is taken for zero, from five hundredths on it counts fully.
+    An illumination change affects the whole image, motion only parts of it: mean absolute gains below 0.02 are set
+    to zero, those from 0.05 on are used fully.
 
     Args:
         first: The first frame, warped; sides are multiples of eight.
@@ -205,7 +205,7 @@ def synthesis(*, latent_channels: int = 16, width: int = 48, one_light: bool = F
     Args:
         latent_channels: Channels of the backbone's latents.
         width: Channels of the last and finest stage.
-        one_light: Show the network both frames at one local brightness, so that a change of light is
-            not taken for a wrong motion; drawn are the frames as they are.
+        one_light: Exposure normalisation: the network compares both frames at the same local brightness, so that an
+            illumination change is not taken for an error of the motion. Frames are drawn without it.
     """
     return SynthesisRenderer(latent_channels, width, one_light=one_light)

@@ -1,7 +1,7 @@
-"""The shift that explains a pair of pictures best as a whole: a start for a search that is near-sighted.
+"""The dominant shift of an image: the translation that aligns two images best, by normalised cross-correlation.
 
-Where a texture repeats itself, a wrong copy explains a patch as well as the right one; only what is
-unique in the whole picture tells them apart.
+Where a texture repeats, a shifted copy matches a patch as well as the correct one does; only unique structure elsewhere
+in the image resolves the ambiguity. So the dominant shift is a candidate of the patch search.
 """
 
 import torch
@@ -12,47 +12,46 @@ from rdvfi.motion.flow.gauss_newton import window_mean
 from rdvfi.ops.inference import inference_operator
 
 ZERO_PENALTY = 1.0
-"""Grey levels by which no motion must be better than the guess."""
+"""Penalty of zero motion, in grey levels."""
 _BONUS = 8.0
-"""Grey levels by which the dominant shift is preferred where the picture repeats itself."""
+"""Preference for the dominant shift in repetitive images, in grey levels."""
 _NOISE = 4.0
-"""Local deviation, in grey levels, that is taken for noise."""
+"""Local standard deviation of the noise, in grey levels."""
 _OVERLAP = 0.5
-"""Share of the picture that must stay in view."""
+"""Least fraction of the image that must remain visible."""
 _APART = 4
-"""Cells of the coarsest scale beyond which another shift is another copy."""
+"""Distance of a second peak from the first, in cells of the coarsest scale."""
 _WINDOW = 9
-"""Side of the windows of mean and deviation, in pixels."""
+"""Side of the windows for local mean and deviation, in pixels."""
 
 
 def dominant_shift(luma: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 3"]:
-    """The shift that explains each picture best as a whole, (dx, dy), and a penalty for taking it.
+    """The dominant shift (dx, dy) of each image, and its penalty in grey levels, (n, 3).
 
-    It is the peak of the normalised cross-correlation of both pictures, whose local mean is removed and
-    whose local deviation is evened out, over all shifts that leave enough in view. The penalty is a grey
-    level, as that of no motion; it falls below zero where there is a second peak almost as high elsewhere:
-    the texture repeats.
+    It is the peak of the normalised cross-correlation of both images, after normalisation by local mean and
+    standard deviation, over all shifts with enough overlap. The penalty equals that of zero motion; it is
+    negative (a preference) if a second peak is almost as high, which means that the texture repeats.
 
     Args:
-        luma: Sources; the target of each is its partner in the other half of the batch.
+        luma: Source images; the target of each is in the other half of the batch.
     """
     return _dominant_shift(luma)
 
 
 def _reference(luma: Tensor) -> Tensor:
     apart = luma - window_mean(luma, _WINDOW)
-    # Divided by its deviation, or the edges of a frame within the frame would speak loudest.
+    # Normalised by the local deviation: otherwise strong edges of a static border would dominate.
     first, second = (apart * (window_mean(apart.square(), _WINDOW) + _NOISE**2).rsqrt()).chunk(2)
     h, w = luma.shape[-2:]
     size = (2 * h, 2 * w)
     ones = torch.ones_like(first)
     spectra = [torch.fft.rfft2(x, s=size) for x in (first, second, first.square(), second.square(), ones)]
     pairs = ((spectra[0], spectra[1]), (spectra[2], spectra[4]), (spectra[4], spectra[3]), (spectra[4], spectra[4]))
-    # Not `conj`, which waits to be done: within an operator that is watched (`rdvfi.graphs`) nobody does it.
+    # `conj_physical`, since the lazy `conj` is not resolved within an operator under `rdvfi.graphs.Watch`.
     products, left, entered, shared = (torch.fft.irfft2(a.conj_physical() * b, s=size) for a, b in pairs)
     scores = products / (left.clamp(min=1e-3) * entered.clamp(min=1e-3)).sqrt()
     share = shared / (h * w)
-    # What leaves the picture cannot contradict: shifts that keep more of it in view are likelier.
+    # Pixels that leave the image cannot contradict a shift, so shifts with more overlap are preferred.
     scores = torch.where(share > _OVERLAP, scores * (0.9 + 0.1 * share), -1.0)[:, 0]
     best, place = scores.flatten(1).max(1, keepdim=True)
     y, x = place // size[1], place % size[1]
@@ -68,7 +67,7 @@ def _reference(luma: Tensor) -> Tensor:
 
 
 def _peak_offset(scores: Float[Tensor, "b h w"], x: Int[Tensor, "b 1"], y: Int[Tensor, "b 1"]) -> Float[Tensor, "b 2"]:
-    """Where the peak lies between cells, by parabolas through its neighbours; shifts wrap round."""
+    """Sub-cell position of the peak by parabolas through its neighbours; shifts wrap around."""
     h, w = scores.shape[-2:]
 
     def at(dx: int, dy: int) -> Tensor:

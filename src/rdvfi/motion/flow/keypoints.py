@@ -1,12 +1,11 @@
-"""Scale-invariant keypoints in tensors of fixed shapes, for what turns or grows between two pictures.
+"""Scale-invariant keypoints in tensors of fixed shapes, to match objects that rotate or change size between two images.
 
-SIFT (D. Lowe, IJCV 2004, https://doi.org/10.1023/B:VISI.0000029664.99615.94), with a fixed number of
-points per scale in the place of thresholds, and one orientation per point: blobs are the largest
-differences of two Gaussians; the strongest direction of the gradient around a point is its
-orientation; its descriptor holds histograms of the gradient's direction, relative to that
-orientation, in 4x4 cells. A gradient ``g`` counts for a direction ``d`` as ``|g| max(0, cos(g, d))^p``,
-so that no angle has to be computed. Shapes depend on the size of the picture alone, and no value
-leaves the device. Points cost as much where nothing is to be seen; matching takes those out.
+This is SIFT (D. Lowe, IJCV 2004, https://doi.org/10.1023/B:VISI.0000029664.99615.94) with a fixed number of points per
+scale instead of thresholds, and one orientation per point. Points are maxima of a difference of Gaussians; the
+orientation is the dominant direction of the gradient around the point; the descriptor holds histograms of the gradient
+direction in 4x4 cells, relative to that orientation. A gradient ``g`` contributes ``|g| max(0, cos(g, d))^p`` to
+direction ``d``, so that no angles have to be computed. Shapes depend on the image size alone, and no value is copied to
+the host. Points are found in uniform regions too; the ratio test of the matching rejects them.
 """
 
 from dataclasses import dataclass
@@ -20,32 +19,32 @@ from torch import Tensor
 from rdvfi.ops.inference import inference_operator
 
 _SCALES = ((1, 1.6, 256), (2, 1.3, 128), (2, 2.1, 64))
-"""How many times smaller the picture is, blur in pixels there, and number of points."""
+"""Factor by which the image is reduced, blur in pixels at that scale, and number of points."""
 _SOFT = 0.5
-"""Blur that pictures have already, in pixels."""
+"""Blur of the input images, in pixels."""
 _RATIO = 0.77
-"""The other Gaussian is so much narrower."""
+"""Ratio of the widths of the two Gaussians."""
 _NEIGHBOURHOOD = 5
-"""A point is the largest difference within so many pixels a side."""
+"""Side of the window in which a point is the maximum, in pixels."""
 _SAMPLES = {"orientation": 10, "descriptor": 16}
-"""Samples along each side of the surroundings of a point."""
+"""Samples along each side of the window around a point."""
 _DIRECTIONS, _SHARPNESS = 36, 3
-"""Directions that an orientation is chosen from, before it is placed between them; ``p`` is 2 to this power."""
+"""Bins of the orientation histogram, whose peak is interpolated; ``p`` is 2 to the second number."""
 _CELLS, _BINS, _BIN_SHARPNESS = 4, 8, 2
-"""Of a descriptor: cells a side, directions in each; ``p``, likewise."""
+"""Of a descriptor: cells per side, directions per cell, and the exponent ``p`` as above."""
 _LARGEST = 0.2
-"""Elements of a descriptor of unit length are cut at this value, against single strong edges."""
+"""Elements of the normalised descriptor are clipped at this value, as in SIFT."""
 UNIQUE = 0.85
 """A match is kept if its distance is below this share of the second best's (Lowe's ratio test)."""
 
 
 @dataclass(frozen=True, eq=False)
 class KeypointSet:
-    """Points of some pictures, the same number in each.
+    """Keypoints of a batch of images, the same number in each.
 
     Attributes:
         places: (x, y) in pixels.
-        descriptors: Of unit length.
+        descriptors: Descriptors of unit length.
     """
 
     places: Float[Tensor, "n k 2"]
@@ -53,7 +52,7 @@ class KeypointSet:
 
 
 def find_keypoints(luma: Float[Tensor, "n 1 h w"]) -> KeypointSet:
-    """The points of pictures in grey levels."""
+    """Keypoints of images in grey levels."""
     return KeypointSet(*_keypoints(luma))
 
 

@@ -1,16 +1,14 @@
-"""A learned flow as one more hypothesis of the classical one.
+"""The flow of `matching` as a further hypothesis for DIS.
 
-Learned matching reaches over any distance and matches things that move by more than their size;
-patches of pixels are exact to a fraction of a pixel. `MatchedDIS` combines both: DIS starts from the
-learned flow, which gives every patch one more candidate; beside it stand the hypotheses of
-`rdvfi.motion.flow.similarity_hypotheses` and the learned flow as it is, and every pixel takes the one with
-the least photometric error in its surroundings. A learned flow that is not forward-backward consistent is
-penalised by some grey levels, and one that hardly ever is consistent is left out. Matching runs at half
-the pictures' size: that matches more of what moves far, at a quarter of the work, and the patches do the
-rest.
+Learned matching finds large displacements and objects that move by more than their size; patches are accurate to a
+fraction of a pixel. `MatchedDIS` combines both. DIS is initialised with the learned flow, so that every patch has one
+more candidate, and the result competes with the hypotheses of `rdvfi.motion.flow.similarity_hypotheses` and with the
+learned flow itself: every pixel takes the hypothesis of least photometric error in its neighbourhood. Where the learned
+flow is not forward-backward consistent it is penalised by some grey levels; if it is consistent almost nowhere it is
+discarded. Matching runs on images of half the size, which extends its range at a quarter of the cost.
 
-Where something leaves the picture while its like enters, two frames do not tell that the one is not
-the other, and neither do these rules.
+When an object leaves the frame while a similar one enters, two frames do not tell whether it is the same one, and
+this method does not either.
 """
 
 import numpy as np
@@ -35,7 +33,7 @@ from rdvfi.ops.occlusion import SAME_SCENE, forward_backward_error
 from rdvfi.registry import flows
 
 _INCONSISTENT = 8.0
-"""Grey levels by which an inconsistent learned flow must be better than another one."""
+"""Penalty of an inconsistent learned flow, in grey levels."""
 _SIDE = 9
 """Side of the window over which consistency is averaged."""
 

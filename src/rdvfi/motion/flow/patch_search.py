@@ -1,28 +1,27 @@
-"""Dense inverse search in batched tensors of fixed shapes, from a flow that is nearly known.
+"""Dense inverse search in batched tensors of fixed shapes, initialised with a flow.
 
-After T. Kroeger et al., Fast Optical Flow using Dense Inverse Search (ECCV 2016,
-https://arxiv.org/abs/1603.03590): every patch of the source is shifted over the target by inverse
-compositional Gauss-Newton steps, and pixels take the weighted mean of the patches that hold them.
-Three things differ:
+Based on T. Kroeger et al., Fast Optical Flow using Dense Inverse Search (ECCV 2016,
+https://arxiv.org/abs/1603.03590): every patch of the source is aligned with the target by inverse
+compositional Gauss-Newton steps, and the flow of a pixel is the weighted mean of the patches that contain it.
+There are three differences:
 
-* Patches are *affine*. Each starts from a flow and its slopes around the patch, so that what turns
-  or grows is searched like anything else; only the shift changes.
-* Patches have several starts, which are compared at once: the flow of the scale before and the guess,
-  each with and without its slopes, no motion, what neighbours near and far found, carried on by
-  their slopes, and motions of large parts. So a motion spreads over a surface from where it was found.
-* No loop and no index depends on data: the whole can be captured as a graph, and both directions are
-  one batch.
+* Patches are *affine*: each starts from the flow and its spatial derivatives around the patch, so that rotating and
+  scaling surfaces are matched as well. The steps change the translation only.
+* Patches have several initial states, which are compared in one batch: the flow of the previous scale and the initial
+flow,
+  each with and without derivatives, zero motion, states propagated from neighbours at two distances, and
+  global motions. So a correct motion spreads over a surface, as in PatchMatch.
+* No loop and no index depends on data, so the search can be captured as a graph; both directions are one batch.
 
-Motions of large parts are the similarity transforms that keypoints agree on where the guess is wrong
-(`rdvfi.motion.flow.similarity_votes`), and the shift that explains the picture best as a whole
-(`dominant_shift`): where a texture repeats itself, a wrong copy explains a patch as well as the right
-one, and only what is unique in the whole picture tells them apart. Where such a motion leads out of
-the picture there is nothing to compare; it costs there what it costs elsewhere, so that what leaves
-the picture moves on as its visible part does.
+Global motions are the similarity transforms that keypoint matches vote for where the initial flow is wrong
+(`rdvfi.motion.flow.similarity_votes`), and the dominant shift (`rdvfi.motion.flow.dominant_shift`): where a texture
+repeats, a shifted copy matches a patch as well as the correct one does, and only unique structure elsewhere resolves
+the ambiguity. Where a global motion points out of the image, its cost is its mean cost elsewhere, so that an object
+that leaves the image keeps the motion of its visible part.
 
-A patch goes back to its start where it strays, explains the source no better, or leaves the picture.
-No gradient passes. States of patches are (n, 7, p): u and v at the centre, the slopes du/dx, dv/dx,
-du/dy and dv/dy, and a penalty in grey levels.
+A patch returns to its initial state if it moves too far, does not reduce the residual, or leaves the image. No gradient
+passes through the search. States of patches are (n, 7, p): u and v at the centre, the derivatives du/dx, dv/dx, du/dy
+and dv/dy, and a penalty in grey levels.
 """
 
 from dataclasses import dataclass, replace
@@ -42,24 +41,24 @@ States = Float[Tensor, "n k 7 p"]
 State = Float[Tensor, "n 7 p"]
 
 SCALES = (4, 2)
-"""How many times smaller the pictures are, from coarse to fine."""
+"""Factors by which the images are reduced, from coarse to fine."""
 _SIDE, _STRIDE = 8, 4
-"""Of patches, and between them, in pixels of the scale at work."""
+"""Side and spacing of patches, in pixels of the current scale."""
 _STEPS = 4
 """Gauss-Newton steps in each round."""
 _REACHES = (1, 4)
-"""How many patches away the neighbours are that hand on what they found."""
+"""Distances of the neighbours whose states are propagated, in patches."""
 _DAMPING = 8.0
-"""Added to the Hessians, in squared grey levels: textureless patches stay where they are."""
+"""Damping of the Hessians, in squared grey levels, which keeps textureless patches at their initial state."""
 _UNLIKELY = 1e3
-"""Penalty of a transform that too few matches agree on."""
+"""Penalty of a transform with too few inliers."""
 _LONGEST = 8.0
-"""Pixels that a patch may move in a round."""
+"""Largest displacement of a patch in one round, in pixels."""
 _PREFERRED = 0.25
 """Share of a patch's contrast by which a motion of the whole picture may be preferred: almost any motion
 explains a plain patch to within a few grey levels."""
 _WORST = 48.0
-"""Grey levels beyond which one error is as bad as another."""
+"""Costs are clipped at this value, in grey levels."""
 _LUMA = (76.245, 149.685, 29.07)
 """BT.601, in grey levels from 0 to 255."""
 
@@ -68,16 +67,16 @@ _LUMA = (76.245, 149.685, 29.07)
 def searched(
     images: Float[Tensor, "n 3 h w"], guess: Float[Tensor, "n 2 hg wg"], *, rounds: int
 ) -> Float[Tensor, "n 2 hs ws"]:
-    """A guessed flow, made exact by patches.
+    """Refine a flow by patch search.
 
     Args:
-        images: Sources in [0, 1], sides multiples of eight; the target of each is its partner in the
-            other half of the batch.
-        guess: Flow of any size, in pixels of its own grid.
-        rounds: Searches at each scale; before each, patches choose among their starts.
+        images: Source images in [0, 1], sides multiples of eight; the target of each is in the other half of
+            the batch.
+        guess: Initial flow of any size, in pixels of its own grid.
+        rounds: Rounds at each scale; before each, every patch takes the best of its initial states.
 
     Returns:
-        Flow at half the size of the pictures, in its pixels.
+        Flow at half the image size, in pixels of that size.
     """
     luma = grey_levels(images.float())
     found, dominant = None, None
@@ -184,13 +183,13 @@ class Patches:
         return F.pad(affine, (0, 0, 0, 1))
 
     def along(self, common: Float[Tensor, "n g 7"]) -> States:
-        """Every patch on each of some motions of the whole picture."""
+        """States of all patches for each of some global motions."""
         e, (x, y) = common[..., None], self.centre
         shift = e[:, :, :2] + e[:, :, 2:4] * x + e[:, :, 4:6] * y
         return torch.cat((shift, e[:, :, 2:].expand(-1, -1, -1, len(x))), dim=2)
 
     def neighbours(self, state: State) -> States:
-        """What four neighbours found at each reach, carried on by their slopes."""
+        """States of four neighbours at each distance, extrapolated by their derivatives."""
         rows, columns = self.counts
         most = max(_REACHES)
         wide = F.pad(state.unflatten(2, self.counts), (most,) * 4, mode="replicate")
@@ -205,7 +204,7 @@ class Patches:
     def best(
         self, target: Float[Tensor, "n 1 h w"], states: States, common: Float[Tensor, "n g 7 p"] | None = None
     ) -> State:
-        """Of several states of every patch, the one that costs least, its surroundings included.
+        """The state of least cost, including the cost of neighbouring patches.
 
         Args:
             target: Pictures that the patches lead to.
@@ -234,7 +233,7 @@ class Patches:
         return inside * cost + outside * torch.lerp(torch.full_like(elsewhere, _WORST), elsewhere, enough)
 
     def shifted(self, target: Float[Tensor, "n 1 h w"], start: State) -> State:
-        """Every patch where it fits best; back at its start where that is not better."""
+        """Gauss-Newton steps; patches that do not improve return to their initial state."""
         state, before = start, self.warped(target, start[:, None])[:, 0]
         still = (self.template[..., None] * self.descent).sum(2)
         # Steps are in the source: slopes carry them to the target.
@@ -252,7 +251,7 @@ class Patches:
         return torch.where((better & near & inside)[:, None], state, start)
 
     def dense(self, target: Float[Tensor, "n 1 h w"], state: State) -> Float[Tensor, "n 2 h w"]:
-        """Flow of every pixel: the mean of its patches, of which those count more that explain it."""
+        """Flow of every pixel: the mean over its patches, weighted by their inverse residual."""
         seen = self.warped(target, state[:, None])[:, 0]
         weight = (seen - self.template).abs().clamp(min=1.0).reciprocal()
         weight = weight * self.cost(seen).clamp(min=1.0).pow(-2)[..., None]
@@ -266,7 +265,7 @@ class Patches:
         return total[:, 1:] / total[:, :1]
 
     def warped(self, target: Float[Tensor, "n 1 h w"], states: States) -> Float[Tensor, "n k p s"]:
-        """The target's pixels where the patches lead: bilinear, borders replicated."""
+        """The target, sampled at the pixels of the patches: bilinear, replicated borders."""
         h, w = self.size
         u, v, ux, vx, uy, vy = states[:, :, :6].unbind(2)
         x, y = self.centre
@@ -283,12 +282,12 @@ class Patches:
         return (torch.eye(2, device=places.device)[:, None, None] * places[None, :, :, None]).flatten(2).flatten(0, 1)
 
     def cost(self, seen: Float[Tensor, "n *k p s"]) -> Float[Tensor, "n *k p"]:
-        """Standard deviation of a patch's errors: light alone costs nothing. Grey levels."""
+        """Standard deviation of the residual of a patch, in grey levels; invariant to a change of brightness."""
         template = self.template if seen.dim() == 3 else self.template[:, None]
         return _deviation(seen - template)
 
     def outside(self, state: Float[Tensor, "n *k 7 p"]) -> Float[Tensor, "n *k p"]:
-        """The share of a patch that has left the picture, by its centre."""
+        """The fraction of a patch that is outside of the image, by its centre."""
         beyond = [
             (self.centre[i] + state[..., i, :] - (side - 1) / 2).abs() - side / 2
             for i, side in enumerate((self.size[1], self.size[0]))

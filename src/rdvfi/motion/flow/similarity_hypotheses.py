@@ -1,11 +1,10 @@
-"""DIS between two images, and its choice among similarity hypotheses; plain NumPy and OpenCV.
+"""DIS between two images, and a choice among similarity hypotheses; NumPy and OpenCV.
 
-DIS (Kroeger et al., 2016, https://arxiv.org/abs/1603.03590) matches upright patches, so it is fast
-and accurate for moderate motion and lost where the picture turns or grows a lot. SIFT keypoints
-(Lowe, 2004) do not care about turning or size. `similarity_flow` joins the two: keypoint matches on
-which DIS is wrong vote for similarity motions (RANSAC); for each, the target is turned back, DIS
-finds the small motion that is left, and every pixel takes the candidate that explains it best.
-Where DIS is right already, the result **is** DIS.
+DIS (Kroeger et al., 2016, https://arxiv.org/abs/1603.03590) matches upright patches: it is fast and accurate for
+moderate motion and fails for large rotations and zooms. SIFT keypoints (Lowe, 2004) are invariant to both.
+`similarity_flow` combines them: keypoint matches that contradict DIS are fitted by similarity transforms (RANSAC); for
+each, the target is warped back by the transform, DIS estimates the remaining motion, and every pixel takes the
+candidate of least photometric error. Where no match contradicts DIS, the result **is** DIS.
 """
 
 from dataclasses import dataclass
@@ -21,17 +20,17 @@ Cost = Float[np.ndarray, "h w"]
 
 PRESETS = ("ultrafast", "fast", "medium")
 _WRONG_BEYOND = 3.0
-"""A keypoint match that differs from DIS by more pixels than this speaks against DIS."""
+"""Distance, in pixels, from which on a keypoint match contradicts DIS."""
 _ENOUGH_MATCHES = 8
 _MOST_HYPOTHESES = 3
 _WORST = 48.0
-"""Grey levels beyond which one error is as bad as another."""
+"""Photometric errors are clipped at this value, in grey levels."""
 _MILD = 16.0
-"""The same for the evidence of the wider surroundings."""
+"""The same for the mean over the wider window."""
 _WIDER = 5
-"""Sides of the surroundings in windows."""
+"""Side of the wider window, in windows."""
 _PENALTY = 2.0
-"""Grey levels by which a hypothesis must explain a pixel better than DIS does."""
+"""Penalty of a hypothesis against DIS, in grey levels."""
 
 
 def check_preset(preset: str) -> None:

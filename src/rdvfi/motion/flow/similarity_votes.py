@@ -1,15 +1,13 @@
-"""Similarity transforms that keypoint matches agree on where a flow is wrong; tensors of fixed shapes.
+"""Similarity transforms that keypoint matches vote for where a flow is wrong (RANSAC); tensors of fixed shapes.
 
-An object that turns or grows takes its points along one similarity transform (a turn, a scale and a
-shift). With points as complex numbers it is ``z -> a z + b``, and two matches determine it. A flow
-that was found by comparing pictures upright is lost there; keypoints are not
-(`rdvfi.motion.flow.keypoints`).
+The points of an object that rotates and changes size move by one similarity transform. With points as complex numbers
+it is ``z -> a z + b``, and two matches determine it. Flow estimated by comparing upright patches fails there; keypoints
+do not (`rdvfi.motion.flow.keypoints`).
 
-Every match proposes the transforms through itself and its nearest neighbours; a proposal counts the
-matches that agree with it; the one with most is kept and fitted to those by iteratively reweighted
-least squares, they are taken out, and the next is looked for. That is sequential RANSAC (Fischler and
-Bolles, CACM 1981) with every match in the place of random draws: nothing is random, and no shape
-depends on values.
+Every match proposes the transforms through itself and each of its nearest neighbours, and the score of a proposal is
+the number of matches that agree with it. The best one is fitted to its inliers by iteratively reweighted least squares,
+the inliers are removed, and the search is repeated. This is sequential RANSAC (Fischler and Bolles, CACM 1981) with all
+matches instead of random samples, so it is deterministic, and no shape depends on values.
 """
 
 from dataclasses import dataclass
@@ -22,40 +20,40 @@ from rdvfi.motion.flow.keypoints import UNIQUE, KeypointSet, find_keypoints, mat
 from rdvfi.ops.inference import inference_operator
 
 _MATCHES = 192
-"""Matches that are looked at, the surest ones."""
+"""Number of matches used, those with the best ratio."""
 TRANSFORMS = 3
-"""Transforms that are looked for."""
+"""Number of transforms."""
 _WRONG = 3.0
-"""A flow that misses a match by more pixels is wrong there."""
+"""Distance to a match, in pixels, from which on a flow counts as wrong."""
 _PARTNERS = 6
-"""Neighbours of a match that propose a transform together with it."""
+"""Number of neighbours of a match that propose a transform with it."""
 _APART = 12.0
-"""Pixels between both matches of a proposal, at least: nearer ones say little about turn and scale."""
+"""Least distance of both matches of a proposal, in pixels: closer ones hardly determine rotation and scale."""
 _AGREES = 4.0
-"""A match agrees the less, the more pixels a transform misses it by, up to this many."""
+"""Inlier distance, in pixels; the score of an inlier decreases with its distance."""
 _SCALES = (0.4, 2.5)
-"""Changes of size that are believed."""
+"""Range of accepted scale factors."""
 _ENOUGH = 8.0
-"""Matches that must agree."""
+"""Least number of inliers."""
 _FITS = 4
-"""Rounds of reweighted least squares."""
+"""Iterations of reweighted least squares."""
 
 
 @dataclass(frozen=True, eq=False)
 class Transforms:
-    """Similarity transforms ``z -> a z + b`` of pixels from the upper left one, and who agrees."""
+    """Similarity transforms ``z -> a z + b`` of pixel positions, and their validity."""
 
     numbers: Float[Tensor, "n t 5"]
-    """Real and imaginary part of a and of b, and 1 where enough matches agree, else 0."""
+    """Real and imaginary part of a and of b, and validity: 1 with enough inliers, else 0."""
 
     @classmethod
     def of(cls, a: Complex64[Tensor, "n t"], b: Complex64[Tensor, "n t"], held: Float[Tensor, "n t"]) -> "Transforms":
-        """Of complex numbers."""
+        """From complex numbers."""
         return cls(torch.stack((a.real, a.imag, b.real, b.imag, held), dim=2))
 
     @property
     def a(self) -> Complex64[Tensor, "n t"]:
-        """Turn and scale."""
+        """Rotation and scale."""
         return torch.complex(self.numbers[..., 0], self.numbers[..., 1])
 
     @property
@@ -65,24 +63,24 @@ class Transforms:
 
     @property
     def held(self) -> Float[Tensor, "n t"]:
-        """1 where enough matches agree, else 0."""
+        """Validity: 1 with enough inliers, else 0."""
         return self.numbers[..., 4]
 
     def inverse(self) -> "Transforms":
-        """From the second pictures to the first."""
+        """The inverse transforms."""
         a = torch.where(self.a.abs() > 0.5 * _SCALES[0], self.a, torch.ones_like(self.a))
         return Transforms.of(1.0 / a, -self.b / a, self.held)
 
 
 def voted_transforms(luma: Float[Tensor, "n 1 h w"], flow: Float[Tensor, "n 2 h w"]) -> Transforms:
-    """Transforms of the pictures' parts that a flow misses, from those with most matches on.
+    """Transforms of image parts whose flow is wrong, ordered by their number of inliers.
 
     Args:
-        luma: Pictures in grey levels; the first half of the batch is matched with the second.
-        flow: Of each, to its partner in the other half, in pixels.
+        luma: Images in grey levels; the first half of the batch is matched with the second.
+        flow: Flow of each image to its counterpart in the other half, in pixels.
 
     Returns:
-        Of the first half, then of the second.
+        Transforms of the first half, then of the second.
     """
     points = find_keypoints(luma)
     return Transforms(_votes(points.places, points.descriptors, flow))
@@ -101,7 +99,7 @@ def _reference(places: Tensor, descriptors: Tensor, flow: Tensor) -> Tensor:
 
 
 def _agreed(z: Complex64[Tensor, "n k"], w: Complex64[Tensor, "n k"], votes: Float[Tensor, "n k"]) -> Transforms:
-    """Take the transform with most votes, strike those, and again."""
+    """Sequential RANSAC: fit the best transform, remove its inliers, repeat."""
     apart = (z[:, :, None] - z[:, None]).abs()
     a, b, held = [], [], []
     for _ in range(TRANSFORMS):
@@ -116,7 +114,7 @@ def _agreed(z: Complex64[Tensor, "n k"], w: Complex64[Tensor, "n k"], votes: Flo
 
 
 def _most_agreed(z: Tensor, w: Tensor, votes: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the transforms through two matches, the one that most others agree with, (n, 1) each."""
+    """The transform through two matches with the highest score: a and b, (n, 1) each."""
     usable = (votes[:, None] > 0.0) & (apart > _APART)
     partner = apart.masked_fill(~usable, 1e6).topk(_PARTNERS, dim=2, largest=False).indices
     here, there = z[:, :, None], z.gather(1, partner.flatten(1)).view(partner.shape)

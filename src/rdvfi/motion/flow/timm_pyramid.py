@@ -1,16 +1,14 @@
 """Flow by matching the feature pyramid of any timm network, coarse to fine.
 
-No part of the matching is learned. At each level the features of both images are standardised, the
-target's are warped by the current flow, and every source feature is compared with those in a
-small window: the offset is the mean over the window, weighted by the softmax of the similarities (a
-*soft argmax*), around the best match only. The window grows with the stride, so a few small windows
-reach far. The result is then aligned on the input itself by Gauss-Newton steps (Lucas and Kanade,
-1981): there a correct flow has zero error and stays exactly as it is, which the mean over a window
-does not grant.
+The matching has no learned weights. At each level the features of both images are standardised, those of the target are
+warped by the current flow, and every source feature is compared with those in a small window: the offset is the mean
+over the neighbourhood of the best match, weighted by the softmax of the similarities (*soft argmax*). The window grows
+with the stride, so small windows cover large displacements. The result is then refined on the input itself by
+Gauss-Newton steps (Lucas and Kanade, 1981), for which a correct flow is a fixed point, unlike for the soft argmax.
 
-Features need not be trained for that: a random network keeps the texture that is matched. Trained
-ones see past changes of light and small deformations. A small network may correct the flow before
-the alignment; its last layer starts at zero.
+The features need not be trained: a random network preserves the texture that is matched. Trained features are more
+robust to illumination changes and small deformations. An optional small network corrects the flow before the
+Gauss-Newton steps; its last layer is zero-initialised.
 """
 
 from typing import Any
@@ -29,11 +27,11 @@ from rdvfi.ops import backward_warp, correlation
 from rdvfi.registry import flows
 
 _SMALLEST = 4
-"""Levels whose features are fewer than this along a side have nothing to match."""
+"""Least side of a level that is matched, in features."""
 _SHARPNESS = 30.0
 """Inverse temperature of the softmax over cosines."""
 _NEAREST = 0.02
-"""Cosine by which a match must be better for each pixel that it is further away."""
+"""Penalty per pixel of displacement, in units of the cosine."""
 _WINDOW = 9
 _STEPS = 5
 _LARGEST_STEP = 1.0
@@ -45,11 +43,11 @@ class TimmPyramid(FlowEstimator):
     Args:
         network: Returns a list of feature maps, fine to coarse.
         strides: Their strides.
-        mean: Of the input's channels, subtracted before the network; one each, or one for all.
-        deviation: Of the input's channels, divided by.
+        mean: Mean of the input channels, which is subtracted; one value per channel, or one for all.
+        deviation: Standard deviation of the input channels, likewise.
         reads: Pixels or latents.
         latent_channels: Channels of the latents, if it reads those.
-        radius: Reach of each window, in pixels of its level.
+        radius: Radius of each window, in pixels of its level.
         refine: Channels of the learned correction; 0 for none.
         pretrained: Whether the network carries trained weights.
     """

@@ -1,9 +1,8 @@
-"""Small motions chained as they are: iterative fusion without a network, so without training.
+"""Adjacent motions composed without a network: iterative fusion without learning.
 
-From knot to knot the flow to the end frame grows by one small motion, ``F_{k+1} = l + F_k(y + l)``
-(`rdvfi.ops.chain`). Each step adds its own error, so this is worth what the flow estimator is: with
-a trained one on decoded keyframes (``raft``) nothing of ours has to be trained. The coarse
-end-to-end motion is not used.
+From knot to knot the flow to the end frame is composed with one small motion, ``F_{k+1} = l + F_k(y + l)``
+(`rdvfi.ops.chain`). The errors of all steps accumulate, so the result depends on the flow estimator: with a pretrained
+one on decoded keyframes (``raft``), no training is required. The coarse end-to-end motion is not used.
 """
 
 import torch
@@ -58,7 +57,7 @@ class ChainedTrajectory(TrajectoryModel):
 
 @trajectories.register("chained", renamed=KNOTS_BEFORE)
 def chained(*, flow: FlowEstimator, basis: Basis, knots: Knots = Knots.MOVED) -> TrajectoryModel:
-    """Adjacent motions chained without a network; needs no training if the flow needs none.
+    """Adjacent motions composed without a network; needs no training if the flow needs none.
 
     Args:
         flow: Motion between neighbouring keyframes.

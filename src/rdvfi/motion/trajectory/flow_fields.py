@@ -5,7 +5,7 @@ With ``W`` the basis' matrix (`rdvfi.interfaces.Basis`) the flow of time tau is
     F_tau(y) = sum_k W[tau, k] F_k(y):
 
 each field is interpolated in time at a fixed pixel y of the TARGET grid. That is exact only while the
-same surface stays under the pixel: between knots it mixes neighbouring surfaces, and an object that
+same surface is visible at the pixel: otherwise different surfaces are mixed between knots, and an object that
 moves by more than its own size from knot to knot leaves ghosts.
 `rdvfi.motion.trajectory.point_following` and `rdvfi.motion.trajectory.flow_reversal` follow the points
 instead, from the same fields.
@@ -31,9 +31,9 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class Once(Generic[T]):
-    """A value that is computed at the first need and kept, in a frozen value that refers to it.
+    """A value that is computed on first use and cached, as a field of a frozen dataclass.
 
-    A `functools.cached_property` would hold a lock, which no compiled graph can take.
+    `functools.cached_property` is no alternative, since it holds a lock, which compiled graphs do not support.
     """
 
     value: T | None = None
@@ -46,7 +46,7 @@ class Once(Generic[T]):
 
 
 def check_reach(basis: Basis, count: int, allowed: int) -> None:
-    """Of ``count`` knots the basis uses none that is more than ``allowed`` away from a time.
+    """Check that the basis gives weight to no knot that is more than ``allowed`` knots away.
 
     Raises:
         ValueError: If it may.
@@ -90,7 +90,7 @@ class KnotTrajectory(Trajectory):
         return self.from_last[:, 0], self.from_first[:, -1]
 
     def prepared(self) -> "KnotTrajectory":
-        """The same, with all that does not depend on time computed already."""
+        """The same trajectory, after computing everything that does not depend on time."""
         return self
 
     def save(self, path: str | Path) -> None:

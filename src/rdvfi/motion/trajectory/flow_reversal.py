@@ -1,24 +1,24 @@
-"""Source-grid trajectories: the paths of the pixels of both end frames, exact in time.
+"""Source-grid trajectories: paths of the pixels of both end frames.
 
-A pixel x of an end frame *is* a point, so interpolating its positions at the knots in time is
-interpolating a path: nothing is mixed, however far things move and whatever the basis looks at.
-The paths follow from the knots' fields by the recursion
+A pixel x of an end frame *is* a point, so interpolating its positions at the knots interpolates a path. Different
+surfaces are never mixed, however far objects move and whatever the reach of the basis.
+The paths follow from the flow fields at the knots by the recursion
 
     G_0 = 0,    G_{k+1}(x) = G_k(x) + l_k(x + G_k(x)),
 
 with ``l_k`` the step from knot k to the next (`rdvfi.motion.trajectory.point_following.Steps`, which
-follows from the fused fields and is therefore as fine as they are; the adjacent flows of phi_1 live on
+follows from the fused fields and has their resolution; the adjacent flows of phi_1 are defined on
 the latent grid). Each sum is then corrected by the field of its own knot, ``G = -F_{k+1}(x + G)``, where
-the two nearly agree, so that errors do not add up. Where they do not agree the point is occluded: the
-field there is that of another surface. Their distance is the point's **uncertainty** at that knot.
+both nearly agree, so that errors do not accumulate. Where they disagree the point is occluded and the
+field belongs to another surface; their distance is the **uncertainty** of the point at that knot.
 
-A renderer wants to know where each pixel of a new frame comes from, so at the time asked for the
-flows are **reversed** on their small grid: both ends' points are splatted to where they are then,
-each carrying its flows to both ends, with the weights (1 - tau) and tau, lowered by their uncertainty.
-What is occluded in one end is filled from the other, and what is occluded in both by normalised
-diffusion over a pyramid. A splat is only good to a fraction of a pixel; but it says which point is seen, so
-one look-up of that point's path at its place makes it exact inside a surface. The reversal by
-splatting is that of quadratic video interpolation (Xu et al., 2019,
+A renderer needs the flow from each pixel of a new frame, so at the requested time the
+flows are **reversed** on their small grid: the points of both end frames are splatted to their positions at that time,
+each carrying its flows to both ends, with weights (1 - tau) and tau, reduced by their uncertainty.
+Points occluded in one end frame are filled from the other, and points occluded in both by normalised
+diffusion over a pyramid. Splatting is accurate to a fraction of a pixel only; but it identifies the visible point, and
+looking up the path of that point makes the result exact inside a surface. The reversal by
+splatting follows quadratic video interpolation (Xu et al., 2019,
 https://arxiv.org/abs/1911.00627).
 """
 
@@ -39,11 +39,11 @@ from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flow, Flows, Times, short_repr
 
 _FLOOR = 1e-7
-"""Weight that a point keeps however uncertain it is."""
+"""Least weight of a point."""
 _DIFFUSED = 1e-5
-"""Weight of what diffuses in; a point that lands counts about one."""
+"""Weight of the diffused values; that of a splatted point is about one."""
 _SPLATTED = 1e-2
-"""Weight of the splat beside looked-up paths that agree with it."""
+"""Weight of the splatted flow against looked-up paths that agree with it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class SourceKnotTrajectory(KnotTrajectory):
     """Paths of the pixels of both ends, computed from flow fields at knots."""
 
     paths: "Once[tuple[KnotPaths, KnotPaths]]" = field(default_factory=lambda: Once(), repr=False)
-    """From the first and from the last frame, computed from the fields at the first need."""
+    """Paths from the first and from the last frame, computed from the fields on first use."""
 
     __repr__ = short_repr
 
@@ -89,12 +89,12 @@ class SourceKnotTrajectory(KnotTrajectory):
 
 @dataclass(frozen=True, eq=False)
 class KnotPaths:
-    """Where the pixels of one end frame are at every knot."""
+    """Positions of the pixels of one end frame at every knot."""
 
     travel: Fields
     """Displacement from that frame."""
     uncertainty: Float[Tensor, "b k 1 h w"]
-    """Pixels by which it disagrees with what is seen there."""
+    """Distance, in pixels, to the path implied by the flow field of the knot."""
     to_other_end: Float[Tensor, "b 1 2 h w"]
     from_first: bool
 

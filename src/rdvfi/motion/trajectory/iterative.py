@@ -8,10 +8,9 @@ residual motion) and ``D`` the departure from it so far,
     carried = D_k moved along l,       composed = l + F_k(y + l) - S_{k+1},
     D_{k+1} = carried + g (composed - carried) + correction,
 
-where a small network gives the gate g and the correction. It reads how well each candidate
-explains knot k+1 by the end frame's own latent: matching errors, and a cost volume around the
-carried guess, which keeps eight chained steps from drifting. Its last layer starts at zero, so
-that the trajectory starts as ``S`` and learning can only improve on it.
+where a small network predicts the gate g and the correction. It reads the residual between knot k+1 and the end
+frame's latent warped by each candidate, and a cost volume around the carried flow, which prevents drift over
+eight steps. Its last layer is zero-initialised, so before training the trajectory is ``S``.
 
 Both directions share the weights and run in one batch; the flow to the last frame is the same
 recursion on the flipped keyframes, hence exactly time-symmetric. The method is that of RDVFI
@@ -93,7 +92,7 @@ class IterativeFusion(TrajectoryModel):
     def residual_motion(
         self, keyframes: Keyframes, motion: StraightMotion, adjacent: Float[Tensor, "b2 s 2 hz wz"]
     ) -> Float[Tensor, "b2 k 2 hz wz"]:
-        """Departure D_k of the flows to the end from the motion that they start from, at every knot.
+        """Deviation D_k of the flows to the end from the generator's motion S_k, at every knot.
 
         Latent pixels; the second half of the batch is the backward direction.
         """
@@ -126,14 +125,14 @@ class IterativeFusion(TrajectoryModel):
 
 @operator("iterative")
 def carried_flows(step: Tensor, straight_before: Tensor, straight: Tensor, residual: Tensor) -> Tensor:
-    """The residual of the knot before, carried here as it is, and what chaining makes of it: (n, 4, h, w)."""
+    """The deviation of the previous knot, carried along the step, and that of the composed flow: (n, 4, h, w)."""
     composed = chain(step, straight_before + residual) - straight
     return torch.cat((backward_warp(residual, step), composed), dim=1)
 
 
 @operator("iterative")
 def fusion_candidates(here: Tensor, end: Tensor, straight: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
-    """The end's features where the carried residual leads, and what else phi_2 reads: errors and flows."""
+    """The end frame's features, warped by the carried flow, and the other inputs of phi_2: residuals and flows."""
     carried, composed = flows.split(2, dim=1)
     guess = backward_warp(end, straight + carried)
     candidates = (guess, backward_warp(end, straight + composed), backward_warp(end, straight))
@@ -144,7 +143,7 @@ def fusion_candidates(here: Tensor, end: Tensor, straight: Tensor, flows: Tensor
 
 @operator("iterative")
 def fused_flow(flows: Tensor, answer: Tensor) -> Tensor:
-    """The residual between both candidates by a learned share, and a learned rest."""
+    """The gated mean of both candidates, plus the predicted correction."""
     carried, composed = flows.split(2, dim=1)
     return carried + answer[:, :1].float() * (composed - carried) + answer[:, 1:].float()
 

@@ -1,7 +1,7 @@
-"""Trajectories over knots: which ways there are to read a trajectory between them, and files.
+"""Kinds of interpolation between the knots of a trajectory, and loading saved trajectories.
 
-All start from the same flow fields at the knots, on the TARGET grid, and answer with flows on the
-TARGET grid; they differ in what is interpolated in time (`Knots`).
+All kinds start from the same flow fields at the knots and return flows on the TARGET grid; they differ in the quantity
+that is interpolated in time (`Knots`).
 """
 
 import json
@@ -40,15 +40,15 @@ _KINDS = {
 
 
 def basis_reach(knots: Knots) -> int | None:
-    """How far a basis may look with this kind: `rdvfi.interfaces.TrajectoryModel.basis_reach`."""
+    """Largest reach of a basis with this kind: `rdvfi.interfaces.TrajectoryModel.basis_reach`."""
     return FOLLOWED if knots is Knots.MOVED else None
 
 
 def trajectory_over(knots: Knots, fields: tuple[Fields, Fields], times: Tensor, basis: Basis) -> KnotTrajectory:
     """The trajectory of this kind over flows to the first and to the last frame at ``times``."""
     made = _KINDS[knots](*fields, times, basis)
-    # On a CPU preparing waits for the first time that is no knot's. Elsewhere every time needs it, and a
-    # graph that draws would do it again whenever it is replayed.
+    # On a CPU preparation is deferred until a time between knots is requested. On other devices it is done now,
+    # since a captured graph of the renderer would repeat it at every replay.
     return made.prepared() if torch.compiler.is_compiling() or times.device.type != "cpu" else made
 
 

@@ -1,14 +1,13 @@
 """Motion-moved knots: the basis interpolates the path of a point, not the flow at a fixed pixel.
 
-Let ``p_j`` be the position at knot j of the point that is at ``y_i`` at knot i. Its position at tau
-is ``y_i + d_i(y_i)`` with ``d_i = sum_j W[tau, j] (p_j - p_i)`` by the basis. The point seen at
-pixel y solves ``y_i = y - d_i(y_i)``, a fixed point, and the flow is ``(y_i - y) + F_i(y_i)``. Near
-the edge of a moving object there are two solutions, the object and what it covers, and the
-iteration finds the one that it starts close to. So it is run from both neighbouring knots and from
-two guesses each, the motion found at y at that knot and at the other one. Solutions count by
-nearness in time, less by the pixels by which they miss y, and less by the forward-backward error of the
-step between the knots there: a surface that is occluded at one of them has no partner. A time on a knot
-returns that knot.
+Let ``p_j`` be the position at knot j of the point that is at ``y_i`` at knot i. Its position at tau is ``y_i +
+d_i(y_i)`` with ``d_i = sum_j W[tau, j] (p_j - p_i)`` by the basis. The point visible at pixel y solves the fixed-point
+equation ``y_i = y - d_i(y_i)``, and the flow is ``(y_i - y) + F_i(y_i)``. Near the boundary of a moving object there
+are two solutions, the object and its background, and the iteration converges to the one closer to its starting point.
+So it is run from both neighbouring knots and from two starting points each: the motion at y at that knot, and at the
+other one. The solutions are averaged with weights that decrease with the distance in time, with the residual of the
+equation, and with the forward-backward error of the step between the knots, which is large for a surface that is
+occluded at one of them. At the time of a knot the result is the field of that knot.
 
 Steps between neighbouring knots follow from the fields alone: see `rdvfi.ops.paths.follow`.
 """
@@ -26,7 +25,7 @@ from rdvfi.ops.paths import flows_at, follow
 from rdvfi.types import Flows, Times, short_repr
 
 FOLLOWED = 2
-"""Steps over which points are followed, so how far a basis may look."""
+"""Number of steps over which points are followed, and therefore the largest reach of a basis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,18 +33,18 @@ class MovedKnotTrajectory(KnotTrajectory):
     """Flow fields to both ends at knots, interpolated along the paths of the points."""
 
     steps: "Once[Steps]" = field(default_factory=lambda: Once(), repr=False)
-    """The points' steps from knot to knot, computed from the fields at the first need."""
+    """Displacements of the points from knot to knot, computed from the fields on first use."""
 
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
         """Raises:
-        ValueError: If the basis looks further than points are followed.
+        ValueError: If the reach of the basis is larger than `FOLLOWED`.
         """
         check_reach(self.basis, self.knots.numel(), FOLLOWED)
 
     def at(self, times: Times) -> tuple[Flows, Flows]:
-        """Flows to both ends at each time, along the points' paths."""
+        """Flows to both ends at each time, along the paths of the points."""
         times = times.to(self.knots)
         if self._all_on_knots(times):
             return super().at(times)
@@ -53,14 +52,14 @@ class MovedKnotTrajectory(KnotTrajectory):
         return flows[:, :, :2], flows[:, :, 2:]
 
     def at_knots(self, knots: Float[Tensor, " k"], index: Int64[Tensor, " t"]) -> tuple[Flows, Flows]:
-        """The fields themselves, unless the basis looks at some of the knots only."""
+        """The fields themselves, unless the basis uses some of the knots only."""
         count = self.knots.numel()
         if knots.numel() != count or len(self.basis.used(count)) != count:
             return super().at_knots(knots, index)
         return self.from_first[:, index], self.from_last[:, index]
 
     def _all_on_knots(self, times: Times) -> bool:
-        """Whether every time is a knot's, so that no point is followed; False on a device that would wait."""
+        """Whether all times are times of knots, so that no point has to be followed; False where reading would wait."""
         if torch.compiler.is_compiling() or self.knots.device.type != "cpu":
             return False
         return bool(torch.isin(times, _chosen(self.knots, 0, self.basis)).all())
@@ -89,7 +88,7 @@ def _chosen(values: Tensor, dim: int, basis: Basis) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """Shifts of points between neighbouring knots, as the fields imply them."""
+    """Displacements of points between neighbouring knots, as implied by the fields."""
 
     fields: Float[Tensor, "b k 4 h w"]
     """Flows to the first frame, then to the last, at each knot."""
@@ -113,12 +112,12 @@ class Steps:
         return cls(fields, knots, ahead, behind, *errors)
 
     def at(self, times: Float[Tensor, " t"], basis: Basis) -> Float[Tensor, "b t 4 h w"]:
-        """Flows to both ends at each time, from the best solutions of the fixed point."""
+        """Flows to both ends at each time, from the solutions of the fixed-point equation."""
         weights = basis.weights(self.knots, times)
         steps, errors = (self.ahead, self.behind), (self.ahead_error, self.behind_error)
         return flows_at(self.fields, steps, errors, self.knots, times, weights)
 
 
 def forward_backward_error(there: Fields, back: Fields) -> Float[Tensor, "b k 1 h w"]:
-    """Pixels by which a point that goes one step and returns misses where it was."""
+    """Forward-backward error of a step, in pixels."""
     return return_error(there.flatten(0, 1), back.flatten(0, 1)).unflatten(0, there.shape[:2])

@@ -1,14 +1,14 @@
-"""Straight motion: what every trajectory starts from, and a trajectory of its own.
+"""Straight motion at constant velocity: the initial estimate of every trajectory model, and a trajectory of its own.
 
 With ``F_{0->1}`` and ``F_{1->0}`` the generator's coarse flow between the ends
 (`rdvfi.interfaces.MotionPrior`), uniform straight motion gives the flows of every knot time tau to both
-ends (`rdvfi.ops.straight_flows`). A generator without coarse flow leaves the chain of the adjacent
-motions instead. The generator's residual motion is added.
+ends (`rdvfi.ops.straight_flows`). For a generator without coarse flow, the adjacent motions are composed
+instead. The generator's residual motion is added.
 
 There are two scales. Models work on the latent grid, where flows are smooth. Where the motion is
-straight, the straight flow on a grid of half the motion size knows more: the outlines of what moves. Its
-detail is therefore added to the latent-grid flows, and fades with the length of the residual motion,
-since there the outlines are elsewhere (`StraightMotion.flow_fields`).
+straight, the straight flow on a grid of half the motion size is more accurate: it has sharp motion boundaries. This
+detail is added to the latent-grid flows with a weight that decreases with the length of the residual motion,
+since boundaries are displaced by it (`StraightMotion.flow_fields`).
 """
 
 from dataclasses import dataclass, replace
@@ -25,22 +25,22 @@ from rdvfi.registry import trajectories
 from rdvfi.types import Times
 
 FIELD_STRIDE = 2
-"""Motion-size pixels per pixel of a trajectory's fields."""
+"""Motion-size pixels per pixel of the flow fields of a trajectory."""
 _FADE = 0.15
-"""Residual motion, in latent pixels, at which its detail has faded to 1/e."""
+"""Length of the residual motion, in latent pixels, at which the weight of the detail is 1/e."""
 _NOISE = 0.02
-"""Departure, in latent pixels, of which half is taken for noise."""
+"""Length of a deviation, in latent pixels, that is reduced by half as noise."""
 _RESIDUAL_NOISE = 0.2
-"""The same for residual motion that is used as the denoiser made it."""
+"""The same for residual motion that is used directly, without a trajectory network."""
 
 Fields = Float[Tensor, "b2 k 2 hz wz"]
 
 
 @dataclass(frozen=True, eq=False)
 class StraightMotion:
-    """Flows to the end at every knot; the second half of the batch is the backward direction.
+    """Flows to the end at every knot, for both directions in one batch.
 
-    That is: rows ``[:b]`` hold the flows to the first frame; rows ``[b:]`` those to the last frame
+    Rows ``[:b]`` hold the flows to the first frame; rows ``[b:]`` those to the last frame
     in the order of the keyframes played backwards, so both halves start at zero.
     """
 
@@ -57,7 +57,7 @@ class StraightMotion:
         return self.straight + self.residual
 
     def flow_fields(self, residual: Fields | None = None) -> tuple[Tensor, Tensor]:
-        """Flows to the first and to the last frame, (b, k, 2, h, w), with further residual motion."""
+        """Flows to the first and to the last frame, (b, k, 2, h, w); ``residual`` is added to the residual motion."""
         b2, k = self.straight.shape[:2]
         size = (self.detailed.shape[-2], self.detailed.shape[-1])
         departure = _significant(self.residual if residual is None else self.residual + residual)
@@ -70,7 +70,7 @@ class StraightMotion:
 
 
 def _significant(departure: Fields, noise: float = _NOISE) -> Fields:
-    """Departures without the noise of networks where nothing moves: tiny ones fade to nothing."""
+    """Deviations, attenuated where they are tiny: the noise of networks in static regions."""
     square = departure.square().sum(2, keepdim=True)
     return departure * (square / (square + noise**2))
 
@@ -81,13 +81,13 @@ def straight_motion_of(
     """Straight motion at every knot, with the generator's own residual motion.
 
     Args:
-        keyframes: The ``end_flows`` of their prior give the straight motion, if they have a prior.
-        adjacent: Motion from each knot to the one before, forward and backward in one batch, used
-            in their absence.
+        keyframes: The ``end_flows`` of their prior define the straight motion, if they have a prior.
+        adjacent: Motion from each knot to the previous one, both directions in one batch; used if there is no
+            prior.
         with_residual: Whether the residual motion of the prior is added.
 
     Raises:
-        ValueError: If neither is there.
+        ValueError: If there is neither.
     """
     size = (keyframes.latents.shape[-2], keyframes.latents.shape[-1])
     prior = keyframes.prior
@@ -146,7 +146,7 @@ class StraightTrajectory(TrajectoryModel):
     def forward(self, keyframes: Keyframes) -> Trajectory:
         """The straight trajectory of the keyframes' prior."""
         motion = straight_motion_of(keyframes, with_residual=self.residual_motion)
-        if self.residual_motion:  # nothing after this corrects what a denoiser imagines where little moves
+        if self.residual_motion:  # no later network corrects the noise of the denoiser in static regions
             motion = replace(motion, residual=_significant(motion.residual, _RESIDUAL_NOISE))
         return trajectory_over(self.knots, motion.flow_fields(), keyframes.times, self.basis)
 
@@ -164,7 +164,7 @@ def straight(*, basis: Basis, knots: Knots = Knots.MOVED) -> TrajectoryModel:
 
 @trajectories.register("prior")
 def prior(*, basis: Basis, knots: Knots = Knots.MOVED) -> TrajectoryModel:
-    """What the generator knows of motion: the straight line and its residual motion; no networks.
+    """The generator's motion prior: straight motion and residual motion; no networks.
 
     Args:
         basis: Interpolation in time.
