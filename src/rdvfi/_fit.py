@@ -1,4 +1,4 @@
-"""Whether three stages fit together: every contract between them that can be known beforehand.
+"""Checks that three stages fit together, as far as their declarations tell.
 
 Each stage declares what it gives and what it needs (`rdvfi.interfaces`). A combination that cannot
 work is refused when it is put together, with the contract that does not hold, and not with a shape

@@ -1,4 +1,4 @@
-"""Checks at the public door: what a caller hands to an `Interpolator`.
+"""Validation of the arguments of `Interpolator`, and of other public functions.
 
 Every message says the name, what was got and what is expected.
 """

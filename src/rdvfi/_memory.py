@@ -1,4 +1,4 @@
-"""Drawing within bounded memory: a few times at once, fewer when memory runs out.
+"""Drawing within bounded memory: the times are divided into chunks, which are halved when memory runs out.
 
 Each time that is drawn needs small maps, about `WORK_BYTES` per pixel of the motion size, and its
 frame. How many are drawn together follows from a budget: half of what is free on a CUDA device,

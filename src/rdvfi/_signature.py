@@ -1,4 +1,4 @@
-"""A factory's signature is its configuration: reading it, and checking values against it.
+"""A factory's signature is its configuration: reading signatures, and validating values against them.
 
 A factory has keyword-only parameters of plain types: ``int``, ``float``, ``bool``, ``str``, an
 ``Enum`` for a choice, ``list`` and ``tuple`` of those, ``X | None``, or one of the component

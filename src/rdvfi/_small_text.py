@@ -1,4 +1,4 @@
-"""Configuration files from anywhere: read within bounds of size, depth and time."""
+"""Reading configuration files from untrusted sources, within limits of size, nesting and time."""
 
 from pathlib import Path
 from typing import Any

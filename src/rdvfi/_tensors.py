@@ -1,4 +1,4 @@
-"""Whether named tensors are those that a model needs: the one check for all files of weights."""
+"""Comparison of the names and shapes of stored tensors with those that a model needs."""
 
 from collections.abc import Iterable, Mapping
 

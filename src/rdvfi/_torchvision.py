@@ -1,4 +1,4 @@
-"""Importing torchvision, and what stands on it, where its compiled part cannot be loaded.
+"""Importing torchvision, and packages that need it, where its compiled part cannot be loaded.
 
 The torchvision on PyPI is built for CUDA. Beside a CPU build of torch its compiled operators are
 left out, and ``import torchvision`` fails on registering what it knows of two of them, so that

@@ -1,4 +1,4 @@
-"""What users should know of a component before they build on it: origin, licences, citation.
+"""Origin, licences and citation of a component.
 
 Licences of code and of weights often differ, and weights are what most projects trip over: a
 permissive implementation may load weights that forbid commercial use. So both are stated apart.

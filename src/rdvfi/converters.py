@@ -1,4 +1,4 @@
-"""Pictures to tensors and back, for programs that have PIL images or NumPy arrays."""
+"""Conversion between images (PIL, NumPy) and tensors."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""How a model's work is executed: eagerly, compiled, or as CUDA graphs; and in which precision.
+"""How the computation of a model is executed: eagerly, compiled, or as CUDA graphs; and in which precision.
 
 `Executed` stands between the three stages and the data flow through them (`rdvfi.Interpolator`): it
 knows where the model is, and runs its two pieces of work, ``estimate`` and ``render``, by what was

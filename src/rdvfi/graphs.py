@@ -1,4 +1,4 @@
-"""CUDA graphs without a compiler: a stage is recorded once per kind of input, then replayed.
+"""CUDA graphs without a compiler: a stage is captured once per kind of input, then replayed.
 
 A small model is bound by launching: RDVFI-S starts thousands of kernels that take microseconds each.
 A CUDA graph starts them all at once. `Recorder` keeps one graph per stage, size, type and number of

@@ -1,4 +1,4 @@
-"""What is registered and what is installed: ``rdvfi models`` and ``rdvfi info``.
+"""Descriptions of registered components, models and recipes, for ``rdvfi models`` and ``rdvfi info``.
 
 What a signature or `About` does not tell is found by building the entry with its defaults and
 looking at it (backbones without memory for their weights, on torch's meta device). An entry that

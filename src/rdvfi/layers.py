@@ -1,4 +1,4 @@
-"""The few layers that all our networks are made of.
+"""Layers shared by all networks of this library.
 
 Borders are replicated everywhere: zeros would tell a network where the picture ends and distort its
 flow there.

@@ -1,4 +1,4 @@
-"""Whether two frames belong to one scene: decided once per pair, and kept with its motion.
+"""Whether two frames show one scene: decided once per pair, and stored with its motion.
 
 Across a cut no motion is true, and warping along a wrong one smears. A motion whose flows contradict
 each other says so itself: with ``c`` the trajectory's mean confidence at mid-time

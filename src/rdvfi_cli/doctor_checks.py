@@ -1,4 +1,4 @@
-"""What ``rdvfi doctor`` looks at: what is there, what is not, and what that costs.
+"""The checks of ``rdvfi doctor``: installed packages, devices, codecs, and what is missing.
 
 It has to work where little else does. Nothing of `rdvfi` is imported here; torch, PyAV and plug-ins are
 tried in processes of their own, so that one that is missing, broken, or ends its process is a line of the

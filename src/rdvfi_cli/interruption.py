@@ -1,4 +1,4 @@
-"""What is said when a run ends early: what is kept, and the command that goes on."""
+"""Messages after an interrupted run: what is kept, and the command that resumes it."""
 
 import functools
 import shlex

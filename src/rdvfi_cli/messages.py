@@ -1,4 +1,4 @@
-"""What the command says when something is wrong, in its own words."""
+"""Error messages of the library in terms of the command line."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""How far the work is: a bar on a terminal, now and then a line elsewhere.
+"""Progress: a bar on a terminal, occasional lines elsewhere.
 
 Work is counted in pairs of frames, which cost about the same; frames come in bursts. The time left
 is the mean time of a pair times the number of pairs left. The first pair, which also warms up, does

@@ -1,4 +1,4 @@
-"""What the commands share that take overrides of a model: sweeps, ``--cfg`` and ``--info``."""
+"""Sweeps, ``--cfg`` and ``--info``, shared by the commands that take overrides."""
 
 from dataclasses import dataclass
 from pathlib import Path

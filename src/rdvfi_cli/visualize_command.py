@@ -1,4 +1,4 @@
-"""The command ``rdvfi visualize``: what a model makes of a motion, to look at."""
+"""The command ``rdvfi visualize``."""
 
 from pathlib import Path
 from typing import Annotated

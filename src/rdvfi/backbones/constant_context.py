@@ -1,4 +1,4 @@
-"""Cross-attention to a context that never changes, without its cost.
+"""Cross-attention to a constant context, computed once.
 
 A one-step model without prompts reads the same context in every call, and most of its rows are
 equal: zeros, that the text encoder pads with. Rows that are equal have equal keys and values, so

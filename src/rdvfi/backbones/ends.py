@@ -1,4 +1,4 @@
-"""No diffusion at all: the latents of the two ends, and nothing between.
+"""A baseline without diffusion: the latents of both end frames are the only keyframes.
 
 The baseline that shows what the keyframes are worth. Both ends are encoded as by `compact`; the
 trajectory then has two knots, and whatever lies between is the straight line.

@@ -1,4 +1,4 @@
-"""Weights of large networks in eight bits: half the memory of half precision.
+"""Weights of large networks in 8-bit floating point, for half the memory of half precision.
 
 Each row ``w`` of a linear layer's weight is kept as ``q = round_e4m3(w / s)`` with ``s = max |w| / 448``, the
 largest number of the type (Micikevicius et al., FP8 Formats for Deep Learning, 2022,

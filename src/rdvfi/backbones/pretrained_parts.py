@@ -1,4 +1,4 @@
-"""Loading one part of a diffusers pipeline, and refusing everything that is not whole.
+"""Loading one part of a diffusers pipeline, with strict checks of completeness.
 
 diffusers forgives more than a reproducible model may: a missing tensor stays on the meta device
 under a message that calls it newly initialised, a surplus one is dropped, a folder in another

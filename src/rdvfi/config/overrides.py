@@ -1,4 +1,4 @@
-"""Overrides of recipes, ``group=name`` and ``group.field=value``: read, checked, and their errors in our words.
+"""Overrides of recipes, ``group=name`` and ``group.field=value``: parsing, validation and error messages.
 
 The grammar is Hydra's. A choice must be registered, or be a file of a folder of one's own on the search
 path (``renderer/wide.yaml``); a list of values (``basis=linear,cubic``) is a sweep, which only

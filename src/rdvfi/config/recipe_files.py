@@ -1,4 +1,4 @@
-"""The files of recipes: those of this package, by name, and YAML files of one's own."""
+"""Files of recipes: those of this package, by name, and YAML files of the user."""
 
 import logging
 import os

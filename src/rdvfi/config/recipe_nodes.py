@@ -1,4 +1,4 @@
-"""Hydra's nodes of the registered entries: a recipe's schema, and where it is stored.
+"""The schema of recipes: configuration nodes of the registered components in Hydra's store.
 
 Every registered factory gives one node, a dataclass made from its signature, so a recipe is checked
 field by field against the constructors themselves and nothing repeats them.

@@ -1,4 +1,4 @@
-"""Jobs by Hydra's own front end: sweeps over overrides, and what a job's configuration is.
+"""Sweeps over overrides, and printing a configuration, by Hydra's command line.
 
 `run_hydra` is ``hydra.main`` with arguments that are ours, so every sweeper and launcher that Hydra has
 works (``hydra/sweeper=optuna``, ``hydra/launcher=submitit_local``). `sweep` adds what a study needs: a

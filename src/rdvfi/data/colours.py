@@ -1,4 +1,4 @@
-"""Photometric augmentation of pairs: each picture in another light, which flow must not mistake for motion.
+"""Photometric augmentation of pairs: each image under a different illumination.
 
 Gain, offset and gamma change, mostly for both pictures alike, a little for each (exposure) and for
 each channel (white balance), as in the training of PWC-Net and RAFT; channels change their places,

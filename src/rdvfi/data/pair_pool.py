@@ -1,4 +1,4 @@
-"""A pool of pairs: two pictures, and the motion from each to the other, for the coarse flow.
+"""A pool of pairs of images with known flow, for training the coarse flow.
 
 A pair has two pictures and nothing between them. There are
 two kinds:

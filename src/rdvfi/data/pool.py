@@ -1,4 +1,4 @@
-"""A pool of training samples on disk: made once, read by every stage of training.
+"""A pool of training samples on disk: generated once, read by every stage of training.
 
 Each sample has frames at the nine knots and at three free times, the coarse flow between its ends,
 and, for procedural scenes, exact flows (see `rdvfi.data.synthetic.moving`, which also makes them on the

@@ -1,4 +1,4 @@
-"""Training samples from a film, and the pictures that textures are cut from.
+"""Training samples from films, and the images that textures are cut from.
 
 Every sample is a window of frames at the nine knots ``i / 8`` and at a few free times, drawn by a
 `numpy` generator.

@@ -1,4 +1,4 @@
-"""What gives training its batches, and how several take turns.
+"""Sources of training batches, and mixing several of them.
 
 A source is asked for batches of a size, from a seed, from any index on:
 

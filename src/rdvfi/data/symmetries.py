@@ -1,4 +1,4 @@
-"""A clip seen in a mirror, upside down, or played backwards is another clip, with known motion.
+"""Augmentation by symmetries: mirrored, flipped and time-reversed clips, with their motion.
 
 `Symmetric` turns the batches of a source in these three ways at random, so that a pool of samples
 made once is worth eight. All arrays of a sample are turned with it, exactly:

@@ -1,4 +1,4 @@
-"""Measuring: metrics, the protocol over clips, baselines, and what each learned part is worth."""
+"""Evaluation: metrics, protocols over clips, baselines, and ablations."""
 
 from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.function_method import FunctionMethod

@@ -1,4 +1,4 @@
-"""What the learned parts are worth: the same model, with one of them replaced.
+"""Ablations: the same model with one learned part replaced.
 
 * *straight keyframes*: the generator's keyframes give way to what it starts from, the end latents
   warped along the straight line between the frames. What is lost is what the diffusion step adds.

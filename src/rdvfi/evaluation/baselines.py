@@ -1,4 +1,4 @@
-"""Methods to compare with: a cross-fade, and classical optical flow with warping.
+"""Baselines: cross-fade, and classical optical flow with warping.
 
 Every method, ours included, is a `Method`: two frames and a list of times in, frames out.
 

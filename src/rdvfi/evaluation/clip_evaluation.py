@@ -1,4 +1,4 @@
-"""The evaluation protocol over a clip: keep every ``gap``-th frame, make the ones between.
+"""Evaluation on a clip: every ``gap``-th frame is given, the frames between are compared.
 
 Inputs are frames ``start, start + gap, start + 2 gap, ...``; an `EvaluationWindow` is two neighbouring inputs
 with the ``gap - 1`` true frames between them, at times ``i / gap``. At a gap of 8 every time falls

@@ -1,4 +1,4 @@
-"""What a method costs: time per pair and per extra frame, and memory; against resolution, and number of frames.
+"""Time and memory of a method, per pair and per frame, against resolution and number of frames.
 
 A pair with n new frames takes about ``fixed + n * extra``. Both follow from the median times with one new frame and
 with n: ``extra = (t_n - t_1) / (n - 1)``, ``fixed = t_1 - extra``. One figure for both, such as frames per second at

@@ -1,4 +1,4 @@
-"""Protocols: how a published set of clips is cut into windows, cropped, reduced and scored.
+"""Protocols of published data sets: windows, cropping, resizing and scoring.
 
 A protocol is a small YAML file (`protocols/`, or one of your own): the layout of the set, the frames of a window, crop,
 size, metrics, what a whole copy holds, and where it is from. `windows_of` reads a copy of the set by it.

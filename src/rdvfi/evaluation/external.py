@@ -1,4 +1,4 @@
-"""Programs of others as methods: a command that makes the frames, or a folder of frames that it made.
+"""External programs as methods: a command that makes the frames, or a folder of frames.
 
 ``name=CMD`` runs a command for every pair. Both inputs are PNG files, and the frames are read from a folder,
 as images in natural order or as one video. In the command stand

@@ -1,4 +1,4 @@
-"""Frames that lie ready in files: those that a program wrote for one pair, and folders with those of all pairs.
+"""Frames of external programs, read from files.
 
 A folder of frames has the layout ``FOLDER/CLIP/FIRST/``: the frames between the pair whose first input is frame
 ``FIRST`` of the clip, as images in natural order or as one video; ``CLIP`` is left out where there is one clip.

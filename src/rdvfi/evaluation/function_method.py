@@ -1,4 +1,4 @@
-"""Any function that makes frames, as a method: other people's models are measured like our own."""
+"""A Python function as a method."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Video generators that make the frames between directly: Wan, and Generative Inbetweening on Stable Video Diffusion.
+"""Generative baselines: Wan, and Generative Inbetweening on Stable Video Diffusion.
 
 They are what the paper compares itself with. Both are built of diffusers' own classes, and read weights from the local
 cache or a folder only; they are made for even steps, so they generate a sequence whose frames include those asked for.

@@ -1,4 +1,4 @@
-"""How sure a mean is: bootstrap intervals over clips, and paired differences between methods.
+"""Bootstrap confidence intervals over clips, and paired differences between methods.
 
 The unit that is drawn is the clip, where there are several, and the window where there is one: frames of
 one clip are alike, so an interval over frames would be too narrow. `DRAWS` times as many units as there are

@@ -1,4 +1,4 @@
-"""Running several methods over the same windows, and measuring them alike.
+"""Running several methods on the same windows and computing all metrics.
 
 Each method sees the 8-bit input frames in [0, 1] and a list of times. Its frames are rounded to 8
 bits and compared with the true ones. Time is taken around the whole call, with the device

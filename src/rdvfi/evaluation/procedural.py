@@ -1,4 +1,4 @@
-"""Sets of generated scenes, by name: held-out ones of large curved motion, and the motion laboratory's.
+"""Generated evaluation sets: held-out scenes of large curved motion, and the motion laboratory.
 
 ``procedural``: photographs turn rigidly by 35 to 90 degrees about a far point, their centre moving
 60 to 160 pixels, or zoom by 1.3 to 2 times, at constant angular or logarithmic speed, at 448x256.

@@ -1,4 +1,4 @@
-"""`evaluate`: one call from a clip or a published set, and names of methods, to a report."""
+"""`evaluate`: methods on a clip or a published data set, with a report."""
 
 import os
 from collections.abc import Callable, Sequence

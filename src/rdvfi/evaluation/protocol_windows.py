@@ -1,4 +1,4 @@
-"""The windows of a copy of a published set, found by its protocol, and what is wrong with the copy.
+"""Windows of a local copy of a published data set, and validation of the copy.
 
 `find_windows` lists them without reading a picture; `check_copy` says what is missing or of another number;
 `windows_of` reads them, cropped and reduced as the protocol says. A copy that is not whole is refused, and the

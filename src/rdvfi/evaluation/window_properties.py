@@ -1,4 +1,4 @@
-"""How far a window's pixels move and how many are occluded, to group scores by.
+"""Motion length and occlusion of a window, to group scores by.
 
 Both are read from the **true** frames, so they are the same for every method. DIS flow between
 neighbouring true frames is chained into the flow from the first frame to every later one, which is exact

@@ -1,4 +1,4 @@
-"""Where the windows of an evaluation come from: a clip, a set of generated scenes, or a copy of a published set."""
+"""Sources of evaluation windows: a clip, generated scenes, or a copy of a published data set."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Files that an evaluation writes: refused before the work where they cannot be, and complete when they appear."""
+"""Output files of an evaluation: checked before the work, written atomically."""
 
 import os
 from collections.abc import Iterator, Sequence

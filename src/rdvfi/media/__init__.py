@@ -1,1 +1,1 @@
-"""Files: the one way in which videos, images and sound are read and written."""
+"""Files: reading and writing videos, images and sound; the only package that imports PyAV."""

@@ -1,4 +1,4 @@
-"""An animated PNG or WebP as a source of frames."""
+"""Animated PNG and WebP files as sources of frames."""
 
 from collections.abc import Iterator
 from fractions import Fraction

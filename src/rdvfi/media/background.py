@@ -1,4 +1,4 @@
-"""The colour behind transparent pictures, as users name it."""
+"""The background colour of transparent images, as users name it."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Frames by number, for training and evaluation: a video file, or a folder of images.
+"""Random access to frames by number, for training and evaluation.
 
 A `Clip` gives the frames that it is asked for, wherever they are, as 8-bit RGB. A number always
 means the same picture: frames of a video are counted in the order in which they are shown. Packets

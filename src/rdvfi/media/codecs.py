@@ -1,4 +1,4 @@
-"""Which encoder writes which file, and in which pixel format."""
+"""Choice of encoder and pixel format for an output file."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Between the pixels of a video file and RGB, in one place and one way.
+"""Conversion between the pixels of video files and RGB.
 
 Every frame of the output, a source frame as much as a new one, goes through the same two
 conversions, so no brightness or colour step can appear between them. The matrix and range are

@@ -1,4 +1,4 @@
-"""Cover pictures: an attachment in Matroska, a track of a single packet in MP4."""
+"""Cover pictures: attachments in Matroska, single-packet tracks in MP4."""
 
 from pathlib import Path
 

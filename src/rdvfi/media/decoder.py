@@ -1,4 +1,4 @@
-"""Frames of a video by number."""
+"""Decoding frames of a video by number."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence

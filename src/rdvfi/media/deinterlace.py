@@ -1,4 +1,4 @@
-"""Whole frames of interlaced video, by FFmpeg's filter ``bwdif``."""
+"""Deinterlacing by FFmpeg's filter ``bwdif``."""
 
 from collections.abc import Iterator
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""How the frames of a source are encoded: decided, and tried, before any work."""
+"""Encoding settings of an output, chosen and tested before any work."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What the two fields of frames tell: whether a film is interlaced unmarked, or telecined.
+"""Detection of interlaced and telecined video from its fields.
 
 Telecine shows 24 frames of film as 30 of video: fields of each four frames are spread over five, so
 that among five frames one repeats the upper field of the one before, and another the lower (3:2, 2:3

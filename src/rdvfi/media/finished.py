@@ -1,4 +1,4 @@
-"""What is put right in a video file once it is complete, because its writer cannot be told."""
+"""Corrections of a completed video file that its muxer does not support."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""When the frames of a film are shown, all of them: how close they come, and where some seem to be missing."""
+"""Timestamps of all frames of a film: closest distance, and gaps where frames seem to be missing."""
 
 from array import array
 from fractions import Fraction

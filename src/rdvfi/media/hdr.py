@@ -1,4 +1,4 @@
-"""What a film says of its brightness: mastering display, and light levels (SMPTE ST 2086, CTA-861.3)."""
+"""HDR metadata: mastering display and content light levels (SMPTE ST 2086, CTA-861.3)."""
 
 import struct
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The pixels of image files: upright RGB or RGBA, 8 or 16 bits a channel.
+"""Decoding of image files to upright RGB or RGBA, 8 or 16 bits per channel.
 
 OpenCV decodes what it can, for it keeps 16 bits and refuses what is cut short. FFmpeg decodes EXR,
 DPX and deep JPEG 2000, Pillow the rest.

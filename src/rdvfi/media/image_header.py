@@ -1,4 +1,4 @@
-"""What an image file says of itself, read before its pixels: size, depth, transparency, colour profile.
+"""Header of an image file: size, depth, transparency and colour profile, read before its pixels.
 
 Sizes are bounded here, before anything is decoded: a file of a few bytes may claim a picture that
 fills the memory. Formats whose headers Pillow does not read are read here.

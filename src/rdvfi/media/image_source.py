@@ -1,4 +1,4 @@
-"""Images as a source of frames, looked through before any work."""
+"""Image sequences as sources of frames, validated before any work."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Hidden files that are being written, and what becomes of them when their process was killed.
+"""Temporary files of outputs, and removal of those whose process was killed.
 
 The process is in the name, and as long as it lives it holds a lock. The next run that writes to the
 same folder removes what nobody holds any more, and puts back a folder of frames that was moved aside

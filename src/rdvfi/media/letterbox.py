@@ -1,4 +1,4 @@
-"""Bars around the picture of a whole film, found before the work.
+"""Detection of the letterbox bars of a whole film before the work starts.
 
 `rdvfi.content` keeps the bars of a pair of frames still by itself. Here they are found once, from
 frames all over the film, and left out of whatever is estimated and drawn: it is faster, and neither a

@@ -1,4 +1,4 @@
-"""The shape of pixels in the header of a Matroska or WebM file.
+"""The pixel aspect ratio in the header of a Matroska or WebM file.
 
 The writer takes it from a field of the stream that PyAV does not set, so it is added once the file is
 complete. Elements of the format (RFC 9559, sections 5.1.1 to 5.1.4) are an ID, a size and a payload.

@@ -1,4 +1,4 @@
-"""How a decoded frame has to be turned and mirrored to be seen as it was meant."""
+"""Rotation and mirroring of decoded frames by their display matrix."""
 
 import struct
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Output that appears under its final name only when it is complete.
+"""Output files that appear under their final name only when they are complete.
 
 Work goes to a hidden name in the same folder, so that the last step is one rename on one file
 system. Whatever ends the work early, an error or an interrupt, removes it; what a killed process

@@ -1,4 +1,4 @@
-"""Packets of a file in order: clocks that jump are repaired, damage is passed over and counted.
+"""Packets of a file in order: jumping timestamps are repaired, damage is skipped and counted.
 
 Everybody who reads packets, to look a file through, to decode it or to copy its tracks, reads them
 here, so that all agree on the time of each.

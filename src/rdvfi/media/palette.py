@@ -1,4 +1,4 @@
-"""Frames of 256 colours for GIF: each with the palette that suits it best, by FFmpeg's filters."""
+"""GIF frames of 256 colours, each with its own palette, by FFmpeg's filters."""
 
 from fractions import Fraction
 

@@ -1,4 +1,4 @@
-"""Pieces: what frames become on their way into the output, in a form that can be kept and put in later.
+"""Encoded or raw parts of an output, which can be stored and muxed later.
 
 A clip is written in segments. The frames of a segment go through a `FrameEncoder` of its own, which
 knows nothing of other segments; the pieces that come out are put into the sink in order. So a piece

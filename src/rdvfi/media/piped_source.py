@@ -1,4 +1,4 @@
-"""Video from a pipe: read once, as it comes."""
+"""Video from a pipe as a source of frames, read once."""
 
 from collections.abc import Iterator
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Standard input and output as places of video: y4m and Matroska, streamed.
+"""Standard input and output as sources and sinks of video: y4m and Matroska, streamed.
 
 A pipe can be read once and written once. Its format is that of what comes in where that is y4m, and
 Matroska else, which keeps the time of every frame.

@@ -1,4 +1,4 @@
-"""Pixels of files, and between them and the tensors of models."""
+"""Conversion between pixels of files and tensors of models."""
 
 import cv2
 import numpy as np

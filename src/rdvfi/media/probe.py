@@ -1,4 +1,4 @@
-"""What a video file holds, found by reading its packets once without decoding them.
+"""Properties of a video file, found by reading its packets once without decoding.
 
 It is fast (a ten-minute film takes a third of a second) and finds a damaged or truncated file
 before an hour's work rather than after it.

@@ -1,4 +1,4 @@
-"""The last step of an output: from its hidden name to its own, in one step where the system has one.
+"""Atomic renaming of a completed output to its final name.
 
 A file or folder that appeared meanwhile is never replaced unasked, and what is replaced stays whole
 until the new one is there.

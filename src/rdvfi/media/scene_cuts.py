@@ -1,4 +1,4 @@
-"""Scene cuts in a film or in a window of frames: one rule for training, evaluation and whatever else.
+"""Detection of scene cuts from frames: one rule for training data and evaluation.
 
 With ``d_i`` the mean absolute difference of neighbouring frames, reduced to 48x27 pixels and
 smoothed, a step is a cut if ``d_i`` is at least `FLOOR` and at least `RATIO` times the median of the

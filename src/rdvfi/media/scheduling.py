@@ -1,4 +1,4 @@
-"""Encoders that make themselves real-time threads, kept from it.
+"""Prevents encoders from giving their threads real-time priority.
 
 SVT-AV1 gives its threads, and the one that opens it, the policy ``SCHED_FIFO`` where it runs as root, as in
 most containers: the process then takes the machine from everything else, and keeps doing so after the

@@ -1,4 +1,4 @@
-"""What a file says of a frame beside its pixels."""
+"""Side data of decoded frames."""
 
 from typing import Any
 

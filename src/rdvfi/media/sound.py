@@ -1,4 +1,4 @@
-"""Sound that is decoded and encoded anew, where the container does not hold what the source has."""
+"""Transcoding of sound that the output container cannot hold."""
 
 from collections.abc import Iterable
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Sources made of another: a part of it, or all of it and its first frame again."""
+"""Sources derived from another one: a time range, or a loop."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""How a film is to be seen by two eyes, and around the viewer: stereoscopy and projection."""
+"""Stereoscopic and spherical video metadata."""
 
 import struct
 from collections.abc import Iterator, Mapping

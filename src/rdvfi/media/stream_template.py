@@ -1,4 +1,4 @@
-"""What a container says of a video track beside its codec: stereoscopy, projection, light of HDR.
+"""Container metadata of a video track: stereoscopy, projection, HDR.
 
 PyAV gives an encoder's stream no such values, but a bitstream filter copies them, with all else, from
 any stream of the same codec. So a Matroska header that says them (RFC 9559, section 5.1.4) is made in

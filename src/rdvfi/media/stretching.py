@@ -1,4 +1,4 @@
-"""Sound that runs longer or shorter at the same pitch, by FFmpeg's filter ``atempo``."""
+"""Time stretching of sound at constant pitch, by FFmpeg's filter ``atempo``."""
 
 from collections.abc import Iterator
 from fractions import Fraction

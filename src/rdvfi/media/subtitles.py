@@ -1,4 +1,4 @@
-"""Subtitles as plain text, from one format into another."""
+"""Conversion of text subtitles between formats."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Exact times of frames, as fractions of a second: of those that are read and of those to be written."""
+"""Exact timestamps of frames as fractions of a second, for reading and writing."""
 
 from fractions import Fraction
 from math import lcm

@@ -1,4 +1,4 @@
-"""The ways in which a track gets into the output: copied here; see `sound` and `subtitles` for the others."""
+"""Writers of the tracks of an output: stream copy, and those of `sound` and `subtitles`."""
 
 import re
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""What a film holds beside its pictures: sound, subtitles, chapters, attachments, covers.
+"""Tracks of a film beside its video: sound, subtitles, chapters, attachments, covers.
 
 Each track is copied packet by packet where the container of the output holds it, else converted to
 what it holds, else left out; whatever does not come along as it is gets a note. The file is read a

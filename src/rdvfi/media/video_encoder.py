@@ -1,4 +1,4 @@
-"""Frames of a video encoded apart from its file: packets that can be kept, and muxed later."""
+"""Encoding of frames to packets that are muxed later or elsewhere."""
 
 import io
 import re

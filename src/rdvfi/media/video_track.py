@@ -1,4 +1,4 @@
-"""What a video track says of itself, whether it comes from a file or through a pipe."""
+"""Properties of a video track, from a file or a pipe."""
 
 from fractions import Fraction
 from typing import Any

@@ -1,4 +1,4 @@
-"""What renderers share: how a frame is drawn from maps on the trajectory's small grid.
+"""Shared parts of the renderers: drawing a frame from maps on the trajectory's small grid.
 
 The networks of a renderer never run at full size. For a time t a renderer computes, on the grid of the trajectory (half
 the motion size), flows F_0 and F_1 to both end frames, a blending mask m and a colour residual r. `rdvfi.ops.render`

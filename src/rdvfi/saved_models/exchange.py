@@ -1,4 +1,4 @@
-"""Which trained weights fit which model: the one rule, for every way in which parts are exchanged.
+"""Which trained weights are kept when components of a model are exchanged: one rule for all uses.
 
 A model is made of *components*: its three stages, and what a registry made for the slots of these
 (``trajectory.flow``, ``backbone.coarse``). Each owns the tensors below it that belong to no other;

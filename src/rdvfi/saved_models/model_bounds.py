@@ -1,4 +1,4 @@
-"""Saved models are compared with their weights before memory is taken for them.
+"""Protection against damaged or malicious saved models: shapes are compared before memory is allocated.
 
 A configuration of a few bytes may describe a network that fills the memory, or has a million blocks.
 So every part is first built without values, on torch's ``meta`` device, and building stops as soon as

@@ -1,4 +1,4 @@
-"""The card of a saved model: a page for people, and the lines that the Hugging Face hub reads."""
+"""The model card (``README.md``) of a saved model."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Names of models, and the files that they stand for.
+"""Names of models, and the files that they refer to.
 
 A name is that of a model which ships inside this package, of a folder with a saved model (or of a
 training run, which leaves one in it), or of a model on the Hugging Face hub.

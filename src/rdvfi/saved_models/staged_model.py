@@ -1,4 +1,4 @@
-"""A model of three stages as a thing that is kept: what it is made of, trained, saved, published.
+"""A model of three stages: its parts, which of them are trained, saving, loading and publishing.
 
 A saved model is ``config.json``, registered names and plain values, and ``model.safetensors``
 (`rdvfi.saved_models.checkpoint`). Its parts (backbone, trajectory, renderer) may be saved, published and loaded

@@ -1,4 +1,4 @@
-"""A page in the browser for people who want to see what the library does with their own pictures.
+"""A page in the browser to try models on one's own images and clips.
 
 ``rdvfi serve`` starts it. Two pictures are dropped and a slider moves through the time between them:
 their motion is estimated once (`rdvfi.Interpolator.estimate`), every position of the slider is then drawn

@@ -1,4 +1,4 @@
-"""A clip made smoother for one visitor: with progress, and stopped when that visitor wants or leaves."""
+"""Interpolation of an uploaded clip, with progress and cancellation."""
 
 import functools
 import secrets

@@ -1,4 +1,4 @@
-"""What a page takes from strangers, and the one line that says why not.
+"""Limits of uploads, and their error messages.
 
 Everything is looked at before it is decoded: the size of a picture is in its header, the length of a clip
 in its packets. A message names a file as its owner does, never where it lies on the server.

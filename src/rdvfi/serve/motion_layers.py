@@ -1,4 +1,4 @@
-"""Pictures of what a motion is: flow, confidence, occlusion and the paths of points, over a frame.
+"""Visualisations of a motion over a frame: flow, confidence, occlusion, point paths.
 
 All are read from the trajectory at the time that is shown. Flow is coloured by direction and length
 (`rdvfi.motion.trajectory.plot`), relative to the longest of the pair, so that colours stay comparable

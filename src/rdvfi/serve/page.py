@@ -1,4 +1,4 @@
-"""The page itself, in Gradio 6: what is on it, and what each control does.
+"""The Gradio page: its components and their callbacks.
 
 A visitor's pictures, motion and clip are in that visitor's `Session`, which Gradio keeps by the tab that is
 open and deletes when it closes. Frames travel inside the answer, as JPEG, and are never files.

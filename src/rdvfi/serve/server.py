@@ -1,4 +1,4 @@
-"""Starting the page: an address, a private folder for uploads, and what is told to whoever started it."""
+"""Starting the server: address, upload folder, messages."""
 
 import os
 import tempfile

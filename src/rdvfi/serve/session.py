@@ -1,4 +1,4 @@
-"""What the page keeps: the models of all visitors, and of each visitor the pair that is looked at."""
+"""State of the page: loaded models, and the current pair of each visitor."""
 
 import threading
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`visualize`: what a model makes of the motion of a pair, or of a range of pairs, as pictures or a video.
+"""`visualize`: images or a video of the estimated motion.
 
 The panels are those of `rdvfi.serve.motion_layers`, at times between the two frames, with the wheel that says
 which colour stands for which direction, and what was held back from moving (`rdvfi.content`).

@@ -1,4 +1,4 @@
-"""What is wrong with a run, said before anything of it starts.
+"""Checks of a training run before it starts.
 
 A stage late in a recipe may need hours until its turn; so every stage is looked at first: its parts, its
 losses and what they read, what its samples are made of, the results that it goes on from.

@@ -1,4 +1,4 @@
-"""Batches for the engine: what a stage's data configuration stands for."""
+"""Batches for the training engine, from the data configuration of a stage."""
 
 import hashlib
 import shutil

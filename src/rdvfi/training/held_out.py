@@ -1,4 +1,4 @@
-"""Whether fine-tuning helped, on the frames that it did not see.
+"""Comparison of a fine-tuned model with its initial weights on held-out frames.
 
 The end of each clip is held out (``data.held_out``). The model that training started from and the one
 that it made are measured there in one run, at gaps of 2 and 8; the better one is kept.

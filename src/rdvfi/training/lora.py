@@ -1,4 +1,4 @@
-"""LoRA: low-rank additions to linear layers are trained, and the layers themselves stay frozen.
+"""LoRA: trainable low-rank updates of frozen linear layers.
 
 A frozen layer ``W`` becomes ``W + (alpha / rank) B A`` with ``A`` (rank x in) random and ``B``
 (out x rank) zero, so training starts from the layer as it was (Hu et al., ICLR 2022,

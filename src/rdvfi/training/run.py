@@ -1,4 +1,4 @@
-"""Running the stages of a recipe.
+"""Running the stages of a training recipe.
 
 A stage starts from fresh weights (or a saved model) and the results of the stages before it, trains
 its parts, and leaves ``<stage>.safetensors`` with their averaged weights in the output folder,

@@ -1,4 +1,4 @@
-"""The picture sheet: what a model makes of two training samples, on one page.
+"""An image with the results of a model on two training samples.
 
 From left to right for each sample, in two rows::
 

@@ -1,4 +1,4 @@
-"""What a stage of training is: typed fields, which recipes fill and overrides change."""
+"""Typed configuration of a training stage, filled by recipes and changed by overrides."""
 
 import dataclasses
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""A teacher's flows and blend for the film of a pool, computed once and kept with it.
+"""Flows and blending masks of a teacher for the film samples of a pool, computed once and stored with it.
 
 A teacher interpolates the same two frames as the model does, at the free times of each sample;
 what it would draw with is something that phi_s can learn (the loss ``imitation``). It is kept at

@@ -1,4 +1,4 @@
-"""A model that was chosen by name or by recipe, with parts exchanged; and many, at the points of a sweep."""
+"""A model chosen by name or recipe with overrides, or one for every point of a sweep."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence

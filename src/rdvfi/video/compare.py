@@ -1,4 +1,4 @@
-"""What came out beside what went in: as a video side by side, as a difference, or as a sheet.
+"""Comparison of output and input: side by side, as a difference, or as a contact sheet.
 
 Beside every frame of the output stands the frame of the source that would be shown at that time without
 interpolation: the latest one. The output is read from its file, so what is compared is what others see.

@@ -1,4 +1,4 @@
-"""The contact sheet: one pair of frames and all new frames between them, to look at.
+"""Contact sheet: an image with one pair of frames and all new frames between them.
 
 Whether new frames look right cannot be read off a number. The sheet shows the pair with the
 largest change of the clip, scene cuts left out: there a fault is seen first. Frames are reduced

@@ -1,4 +1,4 @@
-"""Hands segments of many jobs to workers, and writes each output when all its segments are there.
+"""Scheduling of the segments of many jobs on workers, and assembly of the outputs.
 
 Workers fail and vanish; what they have done is in the segment store, and what they have not is done
 again by others. A segment appears in the store in one step and depends on the job alone, so one that was

@@ -1,4 +1,4 @@
-"""A job whose segments are made by workers, as the process sees it that writes the output."""
+"""The main process of a job whose segments are made by workers."""
 
 import math
 import time

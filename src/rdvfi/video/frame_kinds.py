@@ -1,4 +1,4 @@
-"""The kinds of frames that a stream may hold: NumPy arrays, PIL images, tensors."""
+"""Kinds of frames for `interpolate_frames`: NumPy arrays, PIL images, tensors."""
 
 from abc import ABC, abstractmethod
 from typing import Any

@@ -1,4 +1,4 @@
-"""`interpolate_frames`: frames in, frames out, one after the other."""
+"""`interpolate_frames`: a lazy generator over any iterable of frames."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise

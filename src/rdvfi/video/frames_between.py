@@ -1,4 +1,4 @@
-"""New frames between neighbouring frames of a stream, on tensors.
+"""New frames between neighbouring frames of a stream, as tensors.
 
 Each frame is the last one of a pair and then the first one of the next: what the model knows of it
 is used twice. New frames are drawn a few timesteps at a time, so that memory holds few of them.

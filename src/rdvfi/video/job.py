@@ -1,4 +1,4 @@
-"""`interpolate_video`: files in, a file out."""
+"""`interpolate_video`: interpolation of a video file."""
 
 import logging
 import warnings

@@ -1,4 +1,4 @@
-"""What the frames of a job depend on, as text by name: what must not change between a run and its resumption.
+"""The settings that the frames of a job depend on, for checking that a resumed run has the same.
 
 Sources and weights are told apart by their content. Of a large file or tensor, evenly spaced blocks are
 read with the size: hashing a film of 100 GB would take longer than the rest of many a resumed run.

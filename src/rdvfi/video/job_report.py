@@ -1,4 +1,4 @@
-"""What was done to a clip."""
+"""The report of a job: every pair, with decisions and reasons."""
 
 import json
 from collections import Counter

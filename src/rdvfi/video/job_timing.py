@@ -1,4 +1,4 @@
-"""What the options of a job say about time, read before any work."""
+"""Timing options of a job, validated before any work."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

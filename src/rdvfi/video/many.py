@@ -1,4 +1,4 @@
-"""`interpolate_many`: a plan of segments for many files, on this process, several devices or a cluster."""
+"""`interpolate_many`: many files, on this process, several devices or a cluster."""
 
 import hashlib
 import logging

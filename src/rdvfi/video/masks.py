@@ -1,4 +1,4 @@
-"""Pixels of a film that must not move: given as a picture, or found.
+"""Masks of static pixels of a film: given as an image, or detected.
 
 Found are pixels of overlays that stay as they are for several frames. That something is an overlay is seen in
 two ways. `rdvfi.content.overlay` sees in single pairs what stands still in front of what moves. Near the middle

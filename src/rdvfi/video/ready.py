@@ -1,4 +1,4 @@
-"""A model that is ready to make frames: built, on its device, and trained."""
+"""Preparation of a model for inference: loading, device, precision, check that it is trained."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Source frames in the order in which they are needed, with the output frames between each two.
+"""Source frames in playback order (reverse and loops included), with the output times between each two.
 
 Most retimings go through the source once, from its beginning to its end: `stepwise` streams, holding
 two frames. A curve of speed may stop, turn and come back: `played` walks along it and moves a window

@@ -1,4 +1,4 @@
-"""Sources and outputs in object stores: copied to this machine, or from it, by fsspec."""
+"""Sources and outputs in object stores, copied by fsspec."""
 
 import atexit
 import shutil

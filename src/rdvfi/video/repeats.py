@@ -1,4 +1,4 @@
-r"""Repeats: pictures that are shown more than once, as in animation on twos, capture stutter and telecine.
+r"""Detection of repeated frames, as in animation on twos, capture stutter and telecine.
 
 Interpolating between two showings of one picture gives stillness, and twice the speed afterwards. So
 repeats are passed over, and new frames between the pictures on both sides take their places; count and

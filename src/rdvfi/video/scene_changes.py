@@ -1,4 +1,4 @@
-"""Pairs of frames that have nothing in common: what to show between them.
+"""What to show between two frames of different scenes.
 
 Which pairs these are is decided with their motion (`rdvfi.scene_decision`). Nothing can be interpolated
 between two scenes, but something has to be shown, and what is right is a matter of taste: a pause and

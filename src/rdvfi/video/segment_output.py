@@ -1,4 +1,4 @@
-"""Where segments go: frames are encoded in a thread, pieces put into the sink, kept in a store, or both."""
+"""Output of segments: encoding in a thread, muxing, and storing for a later resumption."""
 
 import gc
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Finished segments of a job, kept where a later run, or another machine, finds them.
+"""Storage of finished segments, for resumption and for several machines.
 
 Why segments of encoded packets. An interrupted job shall give the same bytes as one that was not.
 Keeping the new frames without loss and encoding all of them at the end would do that, but takes many

@@ -1,4 +1,4 @@
-"""A worker: keeps a model and its place in a file, and makes segments that it is asked for."""
+"""A worker process: holds a model and a reader, and computes segments on request."""
 
 import tempfile
 from collections.abc import Generator, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""The segments of a clip: runs of pairs of source frames, told apart by the times of frames alone.
+"""Division of a clip into segments of source pairs, from timestamps alone.
 
 Where these times are known without decoding, so are the segments (`planned`), and each can be made by
 reading from a key frame before it on. Whether the frames that are read are those of the plan is looked at

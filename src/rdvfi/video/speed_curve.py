@@ -1,4 +1,4 @@
-r"""Curves of speed: ramps, freezes and reverse, exact.
+r"""Speed curves: ramps, freezes and reverse playback, in exact arithmetic.
 
 A curve says how fast the source runs at each time of the output. It is given by key points
 ``(t_k, v_k)`` and straight between them, so that the place of the source that is shown at time t,

@@ -1,4 +1,4 @@
-"""When each output frame is shown: exact, pure, streaming.
+"""Presentation times of output frames: exact, pure, lazy.
 
 Time is a fraction of a second everywhere, never a float and never a frame count times a mean
 rate: that is how interpolated videos drift away from their sound. A source frame is shown from its

@@ -1,4 +1,4 @@
-"""A job that has been read: what goes in, which frames come out when, and how they are written."""
+"""A validated job: source, output times, and encoding."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Workers in processes of their own, on this host or on Ray: they get tasks, they answer, they may die.
+"""Worker processes on this host or on Ray: task queue, results, failures.
 
 Whatever they run on, they look alike from here: `submit` gives a task to one of them, `wait` returns
 what has happened since. Nobody gets more than `IN_FLIGHT` tasks at a time, one that it works on and one

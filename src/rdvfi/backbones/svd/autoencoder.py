@@ -1,4 +1,4 @@
-"""Stable Video Diffusion's autoencoder as one of single frames: images in [0, 1], unit latents.
+"""Stable Video Diffusion's autoencoder for single frames: images in [0, 1], latents of unit variance.
 
 Its encoder is two-dimensional already. Its decoder looks along time, so neighbouring keyframes are
 decoded together where they are given together.

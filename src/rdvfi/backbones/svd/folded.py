@@ -1,4 +1,4 @@
-"""The same U-Net with everything computed beforehand that never changes in one-step generation.
+"""Stable Video Diffusion's U-Net for one-step inference, with all constants precomputed.
 
 The noise level, the image embedding, the frame rate and the number of frames are constants there.
 So are therefore, exactly,

@@ -1,4 +1,4 @@
-"""The networks of Stable Video Diffusion: their configurations, and the second end frame.
+"""The networks of Stable Video Diffusion: configurations, and input channels for the second end frame.
 
 Both are diffusers' own classes, imported when they are first needed: a denoising U-Net over space
 and time, and an autoencoder of single frames whose decoder also looks along time (Blattmann et al.,

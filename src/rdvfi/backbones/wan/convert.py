@@ -1,4 +1,4 @@
-"""``rdvfi convert``: the original Wan2.1-Fun-InP file as a folder in diffusers' format.
+"""``rdvfi convert``: conversion of the original Wan2.1-Fun-InP file to diffusers' format.
 
 The publisher's repository holds one safetensors file under the original names and no configuration
 that diffusers reads; its `from_single_file` would take the file for a text-to-video model and fetch

@@ -1,4 +1,4 @@
-"""The registered backbone ``wan``: which weights, which layout, how many steps.
+"""The registered backbone ``wan``.
 
 Weights come from a folder or a hub id in diffusers' format with the parts ``transformer`` and
 ``vae`` (`rdvfi.backbones.pretrained_parts`); ``rdvfi convert`` makes such a folder from the original file.

@@ -1,4 +1,4 @@
-"""The transformer of Wan for inference: everything that is constant is computed once.
+"""Wan's transformer for inference, with all constants precomputed.
 
 With a fixed context and fixed noise levels these are constants, exactly:
 

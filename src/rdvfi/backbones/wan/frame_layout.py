@@ -1,4 +1,4 @@
-"""Which instants the latent frames of Wan stand for, and how InP conditioning marks what is known.
+"""Times of Wan's latent frames, and the mask of its InP conditioning.
 
 The InP models read 36 channels per latent frame: ``noise 16 | mask 4 | latent of the known 16``.
 Unknown pixels are mid grey *before* encoding, so unknown latents are those of grey, not zeros. A

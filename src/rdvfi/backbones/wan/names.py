@@ -1,4 +1,4 @@
-"""Names of Wan's modules: the original repository's, which LoRA files use, and diffusers'."""
+"""Names of Wan's modules: those of the original repository, which LoRA files use, and those of diffusers."""
 
 import torch
 

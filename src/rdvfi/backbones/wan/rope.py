@@ -1,4 +1,4 @@
-"""Rotary embedding with free times.
+"""Rotary position embedding at arbitrary times.
 
 diffusers' module counts latent frames 0, 1, 2, ...; keyframes may be anywhere between. The angles
 are ``position / theta^(2 i / d)``, so any real position has them; integers give the same bits as

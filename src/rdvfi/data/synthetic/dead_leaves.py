@@ -1,4 +1,4 @@
-"""Pictures drawn from random numbers, for people without photographs: dead leaves.
+"""Dead-leaves images: textures generated from random numbers, where there are no photographs.
 
 Opaque shapes fall on one another, their sizes drawn from a power law between the smallest and the
 largest, until nothing of the ground is seen. Such pictures have the scale invariance, the edges at every

@@ -1,4 +1,4 @@
-"""Scenes whose large curved motion the two end frames determine: turns, zooms, and limbs.
+"""Scenes whose large curved motion is determined by the two end frames: rotations, zooms, articulated limbs.
 
 `curved_scene`: a large shape, or the whole frame, turns rigidly about a far point, or zooms, at
 constant angular or logarithmic speed. The matrix between the ends has one natural power.

@@ -1,4 +1,4 @@
-"""Pictures that are drawn from random numbers alone: textures, a facade that repeats, lettering.
+"""Generated images: textures, a repetitive facade, lettering.
 
 The texture is the *dead leaves* model (Lee, Mumford and Huang, IJCV 2001): opaque discs and boxes of
 scale-invariant sizes, which has the statistics of edges and occlusion of photographs, with fine

@@ -1,4 +1,4 @@
-"""Motion of many layers at once, on tensors: where points are at a time, and where they come from.
+"""Motion of many layers in one batch: positions of points at a time, and their origins.
 
 A point of a layer is named by its place ``p`` in the frame at time 0. At time ``t`` it is at
 

@@ -1,4 +1,4 @@
-"""Layered scenes on tensors: frames, exact flows and visibility of a whole batch, on any device.
+"""Layered scenes in batches on any device: frames, exact flows and visibility.
 
 A scene is a stack of textured layers over a textured background. Layers move by
 `rdvfi.data.synthetic.layer_motion`, light may change, and frames may be averaged over an open shutter.

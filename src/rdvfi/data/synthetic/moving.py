@@ -1,4 +1,4 @@
-"""Procedural motion as a source of batches: made where training runs, nothing kept.
+"""Procedural motion as a source of batches, generated during training and not stored.
 
 Layered textures move on known smooth paths (`rdvfi.data.synthetic.sampler`); a batch holds frames at
 the nine knots ``i / 8`` and at free times drawn uniformly, and the exact flows that supervise

@@ -1,4 +1,4 @@
-"""Laws of motion of a layer, as plain numbers: a similarity path, and a wave that bends the layer.
+"""Parametric motion of a layer: a similarity path, and a wave that deforms the layer.
 
 A similarity path takes a point ``p`` of the frame at time 0 to
 

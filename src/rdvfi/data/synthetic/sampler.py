@@ -1,4 +1,4 @@
-"""Random scenes for training, drawn by number: the same on every device.
+"""Random scenes for training, reproducible by index on every device.
 
 A scene has a background, up to two blobs, and sometimes a limb of two links, the lower of which
 turns about a joint that the upper one carries along. In a share of the scenes the end frames

@@ -1,4 +1,4 @@
-"""Small fast objects and textureless surfaces: where an estimator of flow is most easily wrong.
+"""Small fast objects and textureless surfaces, which are hard for flow estimators.
 
 An object that moves by more than its own size has left its place when the other picture is taken, so
 that nothing near by looks like it (Brox and Malik, Large Displacement Optical Flow, PAMI 2011); and

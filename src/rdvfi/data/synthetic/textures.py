@@ -1,4 +1,4 @@
-"""Textures of moving layers, cut from a stack of pictures on the training device.
+"""Textures of moving layers, cropped from a stack of images on the training device.
 
 A layer's texture is a window of a picture, reduced by up to `REDUCTION`, perhaps mirrored, with its
 colours changed a little, and its contrast lowered where it shall have no texture. It is read from the

@@ -1,4 +1,4 @@
-"""Weights of the networks that metrics run: from the user's cache, by their SHA-256, and never downloaded here.
+"""Weights of metric networks from the user's cache, checked by SHA-256; never downloaded.
 
 They lie where torch keeps them, ``torch.hub.get_dir()/checkpoints``. A file of another hash is refused: LPIPS, FID
 and FVD mean nothing with other weights.

@@ -1,4 +1,4 @@
-"""Metrics that model a viewer: FLIP of frames, ColorVideoVDP of sequences, VMAF.
+"""Metrics with a model of the viewer: FLIP, ColorVideoVDP, VMAF.
 
 * FLIP (Andersson et al., 2020), LDR-FLIP of the package ``flip-evaluator`` (NVIDIA's own code) at its default 67 pixels
   per degree: the mean over pixels, 0 for equal frames.

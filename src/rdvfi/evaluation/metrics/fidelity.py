@@ -1,4 +1,4 @@
-"""Fidelity of new frames: PSNR, SSIM, and how much fine detail is left.
+"""PSNR, SSIM, and the preserved gradient energy.
 
 All of them are taken on frames **rounded to 8 bits** (`quantise`), because that is what a viewer
 gets, and averaged over the three colour channels.

@@ -1,4 +1,4 @@
-"""DIS flow between neighbouring frames of a sequence, for the metrics that look at motion."""
+"""DIS flow between neighbouring frames, for motion metrics."""
 
 from itertools import pairwise
 

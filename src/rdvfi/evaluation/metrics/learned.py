@@ -1,4 +1,4 @@
-"""Distances in the features of networks: LPIPS of frames, and FloLPIPS of sequences.
+"""Perceptual distances in network features: LPIPS of frames, FloLPIPS of sequences.
 
 LPIPS (Zhang et al., 2018, https://arxiv.org/abs/1801.03924) is that of the package ``lpips``, version 0.1, on AlexNet
 or VGG-16, over frames of their own size.

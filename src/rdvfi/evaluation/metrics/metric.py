@@ -1,4 +1,4 @@
-"""What a metric is: values of the frames that a method made in one window, and how they are averaged.
+"""The interface of a metric: values per window, and their mean.
 
 A `Metric` looks at one window and gives one value per frame, or one per window. The value of a method is
 the mean over everything it made; a metric whose values are ratios gives weights as well, so that its mean

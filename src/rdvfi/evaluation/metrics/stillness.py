@@ -1,4 +1,4 @@
-"""Identity of what must not move: how far new frames are from the truth where the truth rests.
+"""Error of static regions.
 
 A subtitle, a logo, bars, the background of a fixed camera: whatever is the same in **all** true frames of
 a window must be the same in the new ones. An average over the whole picture hides a subtitle that is

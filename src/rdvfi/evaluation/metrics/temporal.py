@@ -1,4 +1,4 @@
-"""Steadiness in time: flicker, and the warping error. Both look at the sequence with the two inputs at its ends.
+"""Temporal consistency: flicker, and warping error.
 
 *Flicker* is the mean over pixels of ``|D x_i - D y_i|`` in 8-bit steps, with x the made and y the true sequence and
 ``D x_i = x_(i-1) - 2 x_i + x_(i+1)`` the second difference in time. An error that stays the same from frame to frame

@@ -1,4 +1,4 @@
-"""Errors of the motion itself, where the true one is known: end-point error, and error of the path.
+"""Motion errors against known motion: end-point error, and path error.
 
 With ``F_0`` and ``F_1`` a method's flows from a new frame to the two ends (TARGET grid) and stars for the true ones:
 

@@ -1,4 +1,4 @@
-"""Writing both stages of a model as ONNX files.
+"""Export of both stages of a model to ONNX.
 
 ``estimate.onnx`` takes two frames of any size and gives the motion between them, as the tensors that
 drawing reads; ``render.onnx`` takes the frames, these tensors and any number of times and gives frames.

@@ -1,4 +1,4 @@
-"""A motion as named tensors, and back: what goes from ``estimate`` to ``render`` between two graphs."""
+"""A motion as named tensors, the interface between the ``estimate`` and ``render`` graphs."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Complex numbers of a traced graph as pairs of real ones: runtimes of ONNX know no complex tensors.
+"""Replacement of complex tensors of a traced graph by pairs of real ones, which ONNX requires.
 
 Every node with a complex value is replaced by two, its real and its imaginary part, and every node that
 makes real values of complex ones by the real arithmetic for it.

@@ -1,4 +1,4 @@
-"""What ONNX has no operator for, written with those that it has.
+"""Decompositions of operators that ONNX lacks.
 
 While a model is traced within `Substitutes`, every operator of rdvfi is followed into its reference in
 torch, whatever it is registered as on other devices, and the functions of torch in `FUNCTIONS` are

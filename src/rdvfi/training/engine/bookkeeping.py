@@ -1,4 +1,4 @@
-"""What a run keeps of its steps without waiting for the device, and how far it is in its time."""
+"""Running means of training values without synchronising the device, and progress in time."""
 
 import time
 from typing import Any

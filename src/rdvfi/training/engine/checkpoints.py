@@ -1,4 +1,4 @@
-"""Checkpoints of a run: plain tensors and numbers, complete or not there at all.
+"""Training checkpoints: plain tensors and numbers, written atomically.
 
 A checkpoint is one safetensors file: weights, averaged weights and the optimiser's state, each
 tensor under a name of its own, with the plain numbers as JSON in the file's header. There is no

@@ -1,4 +1,4 @@
-"""The log of a run: a CSV file, and accelerate's trackers where they are wanted.
+"""The training log: a CSV file, and trackers of accelerate on request.
 
 Rows are means since the row before. A run that goes on continues the file: rows after the step at
 which it goes on are dropped, since those steps are done again.

@@ -1,4 +1,4 @@
-"""The engine: one loop for every stage, from one CPU to many GPUs.
+"""The training engine: one loop for every stage, from one CPU to many GPUs.
 
 A stage gives an `Objective`, a module whose ``forward`` turns a batch into named losses, and a
 `Feed` of batches; `Trainer` does the rest. Weights and their updates are float32; the forward

@@ -1,4 +1,4 @@
-"""Optimiser, schedule and averaged weights, as timm makes them."""
+"""Optimiser, learning-rate schedule and weight averaging (EMA), by timm."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""How to train: the settings of the engine, with their defaults."""
+"""Settings of the training engine, with their defaults."""
 
 from dataclasses import dataclass, field
 

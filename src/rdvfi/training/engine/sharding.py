@@ -1,4 +1,4 @@
-"""Sharding: every process keeps a part of the weights, gradients and moments (FSDP2).
+"""Sharded training (FSDP2): every process holds a part of weights, gradients and optimiser state.
 
 For backbones whose training state does not fit one device: 1.5 billion parameters with AdamW and
 averages take 29 GiB in float32. Each block is gathered when it runs and dropped afterwards. Values

@@ -1,4 +1,4 @@
-"""Tensors of a run on their way into a checkpoint and back, sharded or not."""
+"""Conversion of the state of a run to and from checkpoints, sharded or not."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""What losses read of one batch (frames, flows, latents), and the losses that a stage has chosen."""
+"""Inputs of the losses, computed once per batch (frames, flows, latents), and the weighted sum of losses."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Teaching phi_s which flows and which blend draw a better picture.
+"""Distillation of flows and blending masks of a teacher into phi_s.
 
 The flow by which a point moved is not always the one that draws it best, and photometric gradients
 of a renderer are short-sighted: they see a pixel or two. Another interpolator's intermediate flows

@@ -1,4 +1,4 @@
-"""Losses: registered, named parts that a recipe weighs.
+"""Registry of losses, and their weights in a recipe.
 
 A loss reads an `Evidence`, what an objective made of one batch, and says by `Loss.needs` which part
 of it. A part that no loss needs is not computed, and a loss whose part is missing from a batch

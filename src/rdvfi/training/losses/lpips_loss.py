@@ -1,4 +1,4 @@
-"""Losses on the features of a network: LPIPS, and a distance that needs no download.
+"""Perceptual losses: LPIPS, and a feature distance that needs no download.
 
 LPIPS (Zhang et al., 2018, https://arxiv.org/abs/1801.03924) compares unit-normalised features of an
 ImageNet network, weighted per channel by heads that were fitted to human judgement. It is that of

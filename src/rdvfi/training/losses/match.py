@@ -1,4 +1,4 @@
-"""Losses of a coarse flow that learns: on its matches, and on all that it estimates.
+"""Losses of a learned coarse flow: on its matches, and on all its estimates.
 
 The matches have the cross-entropy of where a point went. An error of a mean flow says little about
 which of many matches was wrong; the cross-entropy says it at once (LoFTR; Sun et al., 2021,

@@ -1,4 +1,4 @@
-"""Losses on new frames that need no network."""
+"""Losses on new frames without a network."""
 
 import torch
 import torch.nn.functional as F

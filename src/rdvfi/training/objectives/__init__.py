@@ -1,1 +1,1 @@
-"""What one step of each stage computes."""
+"""Objectives: what one training step of each stage computes."""

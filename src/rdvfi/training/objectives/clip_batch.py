@@ -1,4 +1,4 @@
-"""A batch of clips, by its parts.
+"""A batch of clips, split into end frames, intermediate frames and motion.
 
 Sources give named tensors (`rdvfi.data.sources`); objectives read them through `ClipBatch`, which knows
 that the first frames are the knots and the others the free times, and in which units flows come.

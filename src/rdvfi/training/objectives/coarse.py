@@ -1,4 +1,4 @@
-"""Training the generator's coarse flow on pairs whose flow is given.
+"""Training of the coarse flow on pairs with known flow.
 
 It learns from pairs (`rdvfi.data.pair_pool`) or from clips with exact flow. A flow that is found by
 matching has every estimate on its way compared, and the matches themselves; of another one only the

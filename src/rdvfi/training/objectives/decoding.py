@@ -1,4 +1,4 @@
-"""Stage 1 and 3: motion-guided decoding, and stage 0, the autoencoder.
+"""Training of motion and synthesis (the paper's first stage), and of the autoencoder.
 
 True latents of the knots go in, frames at free times come out; phi_1, phi_2 and phi_s learn, the
 backbone and its autoencoder are frozen. Beside the paper's reconstruction loss, exact flow of

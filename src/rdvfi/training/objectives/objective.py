@@ -1,4 +1,4 @@
-"""What the engine is given: an objective, and a feed of batches."""
+"""The interface between stages and the training engine: an objective, and a feed of batches."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Stage 2: one-step diffusion.
+"""Training of the one-step diffusion model (the paper's second stage).
 
 Noisy latents go in, clean ones come out, at noise levels whose lower bound rises to pure noise
 (`rdvfi.training.losses.denoising.rising_noise_level`). Motion and synthesis are frozen; the generator's

@@ -1,4 +1,4 @@
-"""Frames at free times during training, and the maps that they are drawn with."""
+"""Frames at random times during training, and the maps that they are drawn with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace

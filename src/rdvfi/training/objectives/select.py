@@ -1,4 +1,4 @@
-"""The objective of a stage."""
+"""Selection of the objective of a stage."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The progress of training at one step, and that step's random numbers.
+"""Progress of training at one step, and the random numbers of that step.
 
 Everything random in a step is a function of (seed, step, part of the step), never of what was drawn
 before. So a run that was stopped and goes on draws what it would have drawn, and nothing random has
