@@ -211,6 +211,15 @@ def test_peak_memory_sees_what_a_call_allocates() -> None:
     assert 0.9 * 64 < int(done.stdout) / 2**20 < 1.5 * 64
 
 
+def test_what_a_job_costs_beside_its_model_is_taken_from_its_parts(benchmarks: Any, tmp_path: Path) -> None:
+    overhead = benchmarks("engine_overhead")
+    overhead.write_source(tmp_path / "in.mp4", None, 96, 64, 4)
+    found = overhead.measured(tmp_path / "in.mp4", tmp_path, 1, segments=False)
+    job, model, alone = (found["seconds"][k]["wall"] for k in ("job", "model within job", "decode and encode alone"))
+    assert 0 < model < job
+    assert found["job"]["overhead, wall"] == pytest.approx((job - model) / alone - 1, abs=0.1)
+
+
 @pytest.mark.slow
 def test_render_is_faster_than_the_composition_by_hand(benchmarks: Any) -> None:
     """One run, both in turn, the fastest of each: with much room for a busy machine."""

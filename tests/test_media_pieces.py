@@ -41,6 +41,7 @@ def _write(source: Path, destination: Path, options: SinkOptions, *, length: int
     [
         ("out.mp4", SinkOptions(preset="medium")),  # with frames out of order
         ("out.mov", SinkOptions(codec="prores")),
+        ("out.mkv", SinkOptions(codec="mpeg4")),
         ("out.mkv", SinkOptions(codec="ffv1")),
         ("out.mkv", SinkOptions(codec="hevc")),
         ("out.webm", SinkOptions()),

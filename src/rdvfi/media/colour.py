@@ -21,7 +21,9 @@ from functools import cache
 import av
 import cv2
 import numpy as np
+import numpy.typing as npt
 from av.video.codeccontext import VideoCodecContext
+from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from rdvfi.media.pixels import EXACT, FFMPEG, Pixels
@@ -33,6 +35,8 @@ _UNSPECIFIED = 2
 _BT709, _BT601 = 1, 5
 _FLAGS = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _RGBA = {"rgb24": "rgba", "rgb48le": "rgba64le"}
+_PLANAR = {"rgb24": "gbrp", "rgb48le": "gbrp16le"}
+"""The same numbers plane by plane: libswscale makes them of 8 bits three times as fast."""
 _SWSCALE_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 """FFmpeg's colour spaces to libswscale's matrices."""
 
@@ -101,23 +105,27 @@ class Converter:
             colour = replace(colour, matrix=_BT601)
         self._colour = colour
         self._flags = Interpolation.BICUBIC if conversion == FFMPEG else _FLAGS
-        self._rgb = "rgb48le" if deep else "rgb24"
+        self._rgb, self._kind = ("rgb48le", np.uint16) if deep else ("rgb24", np.uint8)
         self._headroom = headroom
         self._reformatter = VideoReformatter()
 
     def to_rgb(self, frame: av.VideoFrame) -> Pixels:
         """The frame's pixels, RGB or RGBA, as they are stored: not turned upright."""
         full = self._colour.full_range or frame.format.is_rgb or self._headroom
-        form = _RGBA[self._rgb] if has_alpha(frame.format) else self._rgb
-        pixels = self._reformat(frame, form, source_full=full, target_full=True).to_ndarray()
-        if pixels.shape[2] == 4 and pixels.dtype == np.uint16:  # libswscale makes 65520 of 12 bits that are opaque
+        if not has_alpha(frame.format):
+            made = self._reformat(frame, _PLANAR[self._rgb], source_full=full, target_full=True)
+            green, blue, red = (_rows(plane, self._kind) for plane in made.planes)
+            return cv2.merge((red, green, blue))
+        pixels = self._reformat(frame, _RGBA[self._rgb], source_full=full, target_full=True).to_ndarray()
+        if pixels.dtype == np.uint16:  # libswscale makes 65520 of 12 bits that are opaque
             pixels[..., 3] += np.right_shift(pixels[..., 3].astype(np.uint16), frame.format.components[-1].bits)
         return pixels  # pyright: ignore[reportReturnType]
 
     def from_rgb(self, pixels: Pixels, pixel_format: str) -> av.VideoFrame:
         """A frame in ``pixel_format`` for the encoder."""
         alpha = pixels.shape[2] == 4
-        frame = av.VideoFrame.from_ndarray(pixels, format=_RGBA[self._rgb] if alpha else self._rgb)
+        form = _RGBA[self._rgb] if alpha else self._rgb
+        frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format=form)
         if av.VideoFormat(pixel_format).is_rgb:
             return self._reformat(frame, pixel_format, source_full=True, target_full=True)
         if (self._colour.full_range or self._headroom) and not alpha:
@@ -138,11 +146,8 @@ class Converter:
         planar = f"yuv{chroma}p" + ("16le" if deep else "")
         made = av.VideoFrame(frame.width, frame.height, planar)
         for number, (source, target) in enumerate(zip(wide.planes, made.planes, strict=True)):
-            stored = np.frombuffer(memoryview(source), np.uint16).reshape(source.height, -1)[:, : source.width]
             table = _full_range_table(chroma=number > 0, deep=deep)
-            rows = np.zeros((target.height, target.line_size // table.itemsize), table.dtype)
-            rows[:, : target.width] = cv2.LUT(stored, table)
-            target.update(rows.tobytes())
+            cv2.LUT(_rows(source, np.uint16), table, dst=_rows(target, table.dtype))
         return made if planar == pixel_format else self._same_range(made, pixel_format)
 
     def _same_range(self, frame: av.VideoFrame, form: str) -> av.VideoFrame:
@@ -160,6 +165,11 @@ class Converter:
             dst_color_range=FULL if target_full else LIMITED,
             interpolation=self._flags,
         )
+
+
+def _rows(plane: VideoPlane, kind: npt.DTypeLike) -> np.ndarray:
+    """The numbers of a plane, to be read or written in place."""
+    return np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)[:, : plane.width]
 
 
 @cache

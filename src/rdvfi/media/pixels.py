@@ -80,11 +80,6 @@ def straight(seen: Float[Tensor, "3 H W"], cover: Float[Tensor, "3 H W"]) -> Flo
     return torch.cat([colours.clamp(0.0, 1.0), alpha])
 
 
-def bytes_of_frame(width: int, height: int) -> int:
-    """Size of one float32 RGB frame."""
-    return 12 * width * height
-
-
 def full_range(picture: Picture, *, headroom: bool) -> Picture:
     """A picture to look at: without the room that pixels with video levels keep.
 

@@ -1,6 +1,5 @@
 """Encoding of frames to packets that are muxed later or elsewhere."""
 
-import io
 import re
 import struct
 from collections import deque
@@ -8,8 +7,12 @@ from dataclasses import replace
 from fractions import Fraction
 
 import av
+from av.codec.context import Flags as CodecFlags
 from av.container import OutputContainer
+from av.format import ContainerFormat
+from av.format import Flags as FormatFlags
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from rdvfi.media.codecs import TICKS
@@ -114,21 +117,26 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         self._last: int | None = None
         rgb = encoding.form.chroma == "rgb"
         self._colour = replace(colour, matrix=0, full_range=True) if rgb else colour
-        # Flags of the encoder depend on the format, whether or not anything is written.
-        self._container = container or av.open(io.BytesIO(), "w", format=MUXERS[suffix])
-        self.stream = self._add_stream(info, rate)
+        self.stream = None if container is None else self._add_stream(container, info, rate)
+        self._context = self._alone() if self.stream is None else self.stream.codec_context
+        self._set_up(info, rate)
 
-    def _add_stream(self, info: SourceInfo, rate: Fraction) -> VideoStream:
-        encoding = self._encoding
-        stream = self._container.add_stream(encoding.codec.encoder, rate=rate, options=encoding.options)
-        assert isinstance(stream, VideoStream)
-        spatial = info.spatial.fits(self._suffix)
-        if self._suffix in HOLDING:
-            describe(stream, info.brightness, spatial)
-        context = stream.codec_context
+    def _alone(self) -> VideoCodecContext:
+        """An encoder without a file, whose flags are those of one of this format."""
+        context = av.CodecContext.create(self._encoding.codec.encoder, "w")
+        assert isinstance(context, VideoCodecContext)
+        context.options = dict(self._encoding.options)
+        context.bit_rate = 0  # as PyAV sets them for a stream
+        context.bit_rate_tolerance = 128_000
+        if ContainerFormat(MUXERS[self._suffix], "w").flags & FormatFlags.global_header.value:
+            context.flags |= CodecFlags.global_header
+        return context
+
+    def _set_up(self, info: SourceInfo, rate: Fraction) -> None:
+        encoding, context = self._encoding, self._context
         context.width, context.height = encoding.width, encoding.height
         context.pix_fmt = encoding.form.name
-        context.framerate = rate  # pyright: ignore[reportAttributeAccessIssue]
+        context.framerate = rate
         # The encoder's own time base: a rate alone rounds timestamps to whole frames.
         context.time_base = self._tick
         if info.layout.aspect is not None:
@@ -136,7 +144,15 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         if encoding.codec.encoder in _TAGS and self._suffix in (".mp4", ".m4v", ".mov"):
             context.codec_tag = _TAGS[encoding.codec.encoder]
         self._colour.tag(context)
-        stream.metadata.update(track_tags(info.video_metadata, self._container.format.name))
+
+    def _add_stream(self, container: OutputContainer, info: SourceInfo, rate: Fraction) -> VideoStream:
+        encoding = self._encoding
+        stream = container.add_stream(encoding.codec.encoder, rate=rate, options=encoding.options)
+        assert isinstance(stream, VideoStream)
+        spatial = info.spatial.fits(self._suffix)
+        if self._suffix in HOLDING:
+            describe(stream, info.brightness, spatial)
+        stream.metadata.update(track_tags(info.video_metadata, container.format.name))
         stream.metadata.pop("stereo_mode", None)
         timecode = stream.metadata.get("timecode") or info.metadata.get("timecode")  # of MXF
         if timecode is not None:
@@ -164,11 +180,11 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         self._end = round((moment.time + moment.duration) / self._tick)
         self._durations.append((pts, max(1, self._end - pts)))
         with usual_scheduling():  # the first frame opens the encoder
-            return self._timed(self.stream.encode(frame))
+            return self._timed(self._context.encode(frame))
 
     def flush(self) -> list[av.Packet]:
         """The packets of frames that the encoder still holds; it takes no frame after that."""
-        return self._timed(self.stream.encode(None))
+        return self._timed(self._context.encode(None))
 
     def pack(self, piece: av.Packet) -> bytes:
         """See `unpack_packet`."""

@@ -113,6 +113,7 @@ class VideoSink(Sink):
         assert packet.pts is not None
         if packet.is_keyframe and self._latest is not None:  # later than all before it, also where encoders reorder
             check_apart(self._latest, packet.pts, tick=self._tick, suffix=self._suffix)
+        assert self._own.stream is not None
         packet.stream = self._own.stream
         if packet.dts is not None:
             # Decoding times of a segment follow from its own frames alone. Where the frame rate varies, the

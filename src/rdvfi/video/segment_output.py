@@ -1,13 +1,12 @@
 """Output of segments: encoding in a thread, muxing, and storing for a later resumption."""
 
-import gc
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any
 
 from rdvfi.media.pieces import FrameEncoder
-from rdvfi.media.pixels import Pixels, bytes_of_frame
+from rdvfi.media.pixels import Pixels
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.writer import Sink
 from rdvfi.video.pipeline import Background
@@ -15,8 +14,6 @@ from rdvfi.video.segment_store import SegmentFile, SegmentStore
 
 _QUEUE = 4
 """Frames that may wait for the encoder."""
-_LEFT_BYTES = 2**21
-"""Bytes of one frame for each encoder that is done, added up, from which on these are freed; each holds several."""
 
 
 class SegmentOutput:
@@ -42,7 +39,6 @@ class SegmentOutput:
         self._thread: Background[Callable[[], None]] = Background(lambda task: task(), _QUEUE)
         self._encoder: FrameEncoder | None = None
         self._file: SegmentFile | None = None
-        self._frame = self._left = 0
         self.kept = 0
         """Segments that the store has got."""
 
@@ -92,7 +88,6 @@ class SegmentOutput:
 
     def _encode(self, pixels: Pixels, moment: Moment) -> None:
         assert self._encoder is not None
-        self._frame = bytes_of_frame(pixels.shape[1], pixels.shape[0])
         for piece in self._encoder.encode(pixels, moment):
             self._emit(piece)
 
@@ -107,7 +102,6 @@ class SegmentOutput:
         for piece in self._encoder.flush():
             self._emit(piece)
         self._encoder, file, self._file = None, self._file, None
-        self._free()
         if file is None or self._store is None:
             return
         file.close(record)
@@ -116,13 +110,6 @@ class SegmentOutput:
             self.kept += 1
         else:
             file.abandon()
-
-    def _free(self) -> None:
-        """PyAV's container and its streams hold each other: an encoder lasts until Python looks for such circles."""
-        self._left += self._frame
-        if self._left > _LEFT_BYTES:
-            gc.collect()
-            self._left = 0
 
     def _copy(self, number: int) -> None:
         assert self._store is not None
