@@ -22,9 +22,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import rdvfi
-from rdvfi.data.synthetic.drawn_pictures import dead_leaves
+from rdvfi.data.synthetic.generated_images import dead_leaves
 from rdvfi.data.synthetic.layered_scenes import Scenes
-from rdvfi.data.synthetic.moving import build_scenes
+from rdvfi.data.synthetic.procedural_source import build_scenes
 from rdvfi.data.synthetic.sampler import SceneRecipe, SceneSampler
 from rdvfi.data.synthetic.textures import Pictures
 from rdvfi.interfaces import Keyframes, MotionPrior, TrajectoryModel

@@ -22,8 +22,8 @@ from torch import Tensor
 
 import rdvfi
 from rdvfi.data.synthetic.layered_scenes import Layers, Scenes
-from rdvfi.data.synthetic.moving import build_scenes
 from rdvfi.data.synthetic.object_paths import STATIC, LayerPath
+from rdvfi.data.synthetic.procedural_source import build_scenes
 from rdvfi.data.synthetic.sampler import ScenePlan
 from rdvfi.evaluation.procedural import SIZE, held_out_pictures, held_out_plan
 from rdvfi.interfaces import Motion

@@ -25,7 +25,7 @@ from content_drawing import (
     similarity,
     velocity,
 )
-from rdvfi.data.synthetic.drawn_pictures import dead_leaves, lettering, smooth_noise
+from rdvfi.data.synthetic.generated_images import dead_leaves, lettering, smooth_noise
 from rdvfi.registry import did_you_mean
 
 Size = tuple[int, int]

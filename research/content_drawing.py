@@ -4,14 +4,14 @@ Pictures are float arrays ``(H, W, 3)`` in [0, 1]; a layer is ``(H, W, 4)`` with
 colour. Everything that moves is drawn at twice the size and averaged down, so that sub-pixel motion
 and edges are those of a camera, and all of it follows from a random generator.
 
-The textures and the lettering are those of `rdvfi.data.synthetic.drawn_pictures`.
+The textures and the lettering are those of `rdvfi.data.synthetic.generated_images`.
 """
 
 import cv2
 import numpy as np
 from jaxtyping import Float
 
-from rdvfi.data.synthetic.drawn_pictures import dead_leaves
+from rdvfi.data.synthetic.generated_images import dead_leaves
 
 Picture = Float[np.ndarray, "H W 3"]
 Layer = Float[np.ndarray, "H W 4"]

@@ -42,11 +42,11 @@ from rdvfi.saved_models.checkpoint import write_weights
 from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.feeds import open_feed
 from rdvfi.training.losses.evidence import FlowPair
+from rdvfi.training.model_parts import part_of
 from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.decoding import Decoding
 from rdvfi.training.objectives.objective import Objective
 from rdvfi.training.objectives.training_step import TrainingStep
-from rdvfi.training.parts import part_of
 from rdvfi.training.recipes import compose_stages
 from rdvfi.training.run import make_objective
 from rdvfi.training.stage import Stage

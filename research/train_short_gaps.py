@@ -22,7 +22,7 @@ from torch import Tensor
 import rdvfi
 from rdvfi.data.datasets.build import HELD_OUT
 from rdvfi.data.samples import Film, load_textures
-from rdvfi.data.synthetic.moving import MovingTextures
+from rdvfi.data.synthetic.procedural_source import MovingTextures
 from rdvfi.evaluation.rife import RIFE
 from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.interpolator import Interpolator

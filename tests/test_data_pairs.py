@@ -13,7 +13,6 @@ from skimage import data
 from torch import Tensor
 
 from filmed import SPEED, write_data
-from rdvfi.data.colours import Recoloured, recoloured
 from rdvfi.data.pair_pool import (
     EXACT,
     FLOWS,
@@ -26,11 +25,12 @@ from rdvfi.data.pair_pool import (
     scene_pairs,
     trusted,
 )
+from rdvfi.data.photometric_augmentation import Recoloured, recoloured
 from rdvfi.data.pool import Pool
 from rdvfi.data.samples import Film
 from rdvfi.data.sources import Batch, BatchSource
 from rdvfi.data.symmetries import Symmetric, turned
-from rdvfi.data.synthetic.moving import MovingTextures
+from rdvfi.data.synthetic.procedural_source import MovingTextures
 from rdvfi.data.synthetic.sampler import SceneRecipe, SceneSampler
 from rdvfi.data.synthetic.small_objects import MOST, draw_scene
 from rdvfi.data.synthetic.textures import Crop, Pictures, Textureless, same_size

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rdvfi.data.sources import Batch, BatchSource
 from rdvfi.data.symmetries import Symmetric, turned
-from rdvfi.data.synthetic.moving import KNOTS, MovingTextures
+from rdvfi.data.synthetic.procedural_source import KNOTS, MovingTextures
 from rdvfi.data.synthetic.sampler import SceneRecipe
 from rdvfi.data.synthetic.textures import same_size
 from rdvfi.models import create_model

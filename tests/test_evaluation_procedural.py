@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rdvfi.data.synthetic.determined import draw_limb
+from rdvfi.data.synthetic.curved_scenes import draw_limb
 from rdvfi.data.synthetic.textures import Pictures
 from rdvfi.evaluation.procedural import SETS, held_out_pictures, held_out_plan, held_out_scene, procedural_windows
 from rdvfi.ops import backward_warp

@@ -18,17 +18,17 @@ from rdvfi.data.pair_pool import build_pairs
 from rdvfi.data.pool import KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures
 from rdvfi.data.sources import Stream
-from rdvfi.data.synthetic.moving import KNOTS
+from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.images import write_png
 from rdvfi.models import create_model, load_bundled
 from rdvfi.training import feeds, run
 from rdvfi.training.losses.loss_registry import Needs, Terms
+from rdvfi.training.model_parts import load_parts, only, part_of, save_parts
 from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.decoding import Autoencoding, Decoding
 from rdvfi.training.objectives.one_step import Diffusing
 from rdvfi.training.objectives.training_step import TrainingStep
-from rdvfi.training.parts import load_parts, only, part_of, save_parts
 from rdvfi.training.recipes import compose_stages, list_training_recipes
 from rdvfi.training.stage import Kind, SourceKind
 

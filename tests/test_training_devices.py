@@ -14,16 +14,16 @@ from torch import Tensor
 import rdvfi
 from rdvfi.data.pair_pool import EXACT, FLOWS, STRIDES, VISIBLE, MovingPairs
 from rdvfi.data.symmetries import Symmetric
-from rdvfi.data.synthetic.moving import KNOTS, MovingTextures
+from rdvfi.data.synthetic.procedural_source import KNOTS, MovingTextures
 from rdvfi.data.synthetic.textures import Pictures
 from rdvfi.interpolator import Interpolator
 from rdvfi.training.losses.loss_registry import Terms
+from rdvfi.training.model_parts import only
 from rdvfi.training.objectives.coarse import CoarseFlow
 from rdvfi.training.objectives.decoding import Autoencoding, Decoding
 from rdvfi.training.objectives.objective import Objective
 from rdvfi.training.objectives.one_step import Diffusing
 from rdvfi.training.objectives.training_step import TrainingStep
-from rdvfi.training.parts import only
 
 META = torch.device("meta")
 

@@ -13,7 +13,7 @@ from rdvfi.backbones.diffusion import VariancePreserving
 from rdvfi.training.losses.denoising import rising_noise_level
 from rdvfi.training.losses.evidence import Drawing, FlowPair, FramePair, GeneratorSampler, Maps
 from rdvfi.training.losses.loss_registry import Evidence, Terms, losses
-from rdvfi.training.losses.match import matching_loss
+from rdvfi.training.losses.matching_losses import matching_loss
 from rdvfi.training.losses.motion import flow_loss
 from rdvfi.training.objectives.training_step import TrainingStep
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import rdvfi
 from rdvfi.config.overrides import as_text, parsed
-from rdvfi.training.parts import mark_trained, save_parts
+from rdvfi.training.model_parts import mark_trained, save_parts
 from rdvfi.training.recipes import compose_stages, written_out
 
 PLAIN = st.recursive(

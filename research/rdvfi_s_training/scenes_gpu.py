@@ -14,9 +14,9 @@ from math import floor, log2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from rdvfi.data.synthetic.moving import KNOTS
 from rdvfi.data.synthetic.procedural import Path
 
-from rdvfi.data.synthetic.moving import KNOTS
 from rdvfi.data.synthetic.object_paths import Wave, matrices
 from rdvfi.data.synthetic.sampler import MARGIN, Draw, Recipe, texture_side
 from rdvfi.data.synthetic.small_objects import draw_scene
@@ -364,8 +364,9 @@ def job_of(pictures: Pictures, kind: str, size, recipe: dict, seed: int, numbers
 
 def check_against_project(pictures: Pictures, size=(96, 160), count=6) -> dict:
     """Largest differences from the project's own scenes (on the CPU)."""
-    from rdvfi.data.pair_pool import scene_pairs
     from rdvfi.data.synthetic.moving import MovingTextures
+
+    from rdvfi.data.pair_pool import scene_pairs
 
     painter, report = Painter(pictures), {}
     recipe = {"reach": 60.0, "details": 0.45, "plain": 0.6}

@@ -14,7 +14,7 @@ import rdvfi
 from rdvfi.media.images import write_png
 from rdvfi.registry import spec_of
 from rdvfi.testing import check_basis, check_flow, check_generator
-from rdvfi.training.parts import load_parts
+from rdvfi.training.model_parts import load_parts
 from rdvfi.training.recipes import compose_stages
 from rdvfi_example_plugin.haar import haar_matrix
 

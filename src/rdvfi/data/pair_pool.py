@@ -4,7 +4,7 @@ A pair has two pictures and nothing between them. There are
 two kinds:
 
 - ``procedural``: the ends of a random scene, or instants nearer to each other, with exact flow.
-  Beside the scenes of `rdvfi.data.synthetic.moving` it has small fast objects and textureless surfaces
+  Beside the scenes of `rdvfi.data.synthetic.procedural_source` it has small fast objects and textureless surfaces
   (`rdvfi.data.synthetic.small_objects`).
 - ``film``: two frames of the film, up to a second apart. What `sift-dis` finds there is taken for
   the truth where it is forward-backward consistent and where the pictures agree along it, a strict
@@ -30,7 +30,7 @@ from rdvfi.data.datasets.clip_folder import cropped
 from rdvfi.data.pool import KINDS, REACH, SIZE, MakeSample, classical_flows, fill_folder, stored
 from rdvfi.data.samples import Film, load_textures
 from rdvfi.data.sources import Batch, check
-from rdvfi.data.synthetic.moving import build_scenes
+from rdvfi.data.synthetic.procedural_source import build_scenes
 from rdvfi.data.synthetic.sampler import SceneRecipe, SceneSampler
 from rdvfi.data.synthetic.small_objects import draw_scene
 from rdvfi.data.synthetic.textures import Pictures

@@ -1,8 +1,8 @@
 """A pool of training samples on disk: generated once, read by every stage of training.
 
 Each sample has frames at the nine knots and at three free times, the coarse flow between its ends,
-and, for procedural scenes, exact flows (see `rdvfi.data.synthetic.moving`, which also makes them on the
-fly). A teacher may add its flows and blend at the free times (`rdvfi.training.teaching`). A pool is
+and, for procedural scenes, exact flows (see `rdvfi.data.synthetic.procedural_source`, which also makes them on the
+fly). A teacher may add its flows and blend at the free times (`rdvfi.training.teacher`). A pool is
 a folder of plain arrays that are memory-mapped, so it may be larger than memory.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rdvfi.data.samples import Film, film_sample, load_textures
 from rdvfi.data.sources import Batch, check
-from rdvfi.data.synthetic.moving import KNOTS, MovingTextures
+from rdvfi.data.synthetic.procedural_source import KNOTS, MovingTextures
 from rdvfi.data.synthetic.sampler import SceneRecipe
 from rdvfi.geometry import resize_flow
 from rdvfi.ops import fill_occluded

@@ -87,7 +87,7 @@ def load_pictures(data: Path, film: Film | None = None, *, frames: int = 150) ->
 def load_textures(data: Path, *, frames: int = 150) -> UInt8[np.ndarray, "n 3 h w"]:
     """The pictures of a folder, and stills of its film if it has one, in pieces of one size.
 
-    Pieces have the film's size, or `TEXTURE_SIZE`; see `rdvfi.data.synthetic.moving.MovingTextures`.
+    Pieces have the film's size, or `TEXTURE_SIZE`; see `rdvfi.data.synthetic.procedural_source.MovingTextures`.
 
     Raises:
         ValueError: If the folder holds no pictures, or none is as large as a piece.

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rdvfi.data.pair_pool import EXACT, FLOWS, VISIBLE
 from rdvfi.data.sources import ENDS_ONLY, Batch, BatchSource
-from rdvfi.data.synthetic.moving import KNOTS
+from rdvfi.data.synthetic.procedural_source import KNOTS
 
 _STREAM = 8
 """Sets these random numbers apart from those that a source draws from the same seed."""

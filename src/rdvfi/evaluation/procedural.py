@@ -9,7 +9,7 @@ these scenes show whether a method models curved motion, which optical flow alon
 about a joint that the upper one carries along; its middle moves 60 to 160 pixels. The limb covers
 about an eighth of the frame, so differences between methods are smaller than in the first set.
 
-The scenes are those of `rdvfi.data.synthetic.determined`, drawn with random numbers that training never
+The scenes are those of `rdvfi.data.synthetic.curved_scenes`, drawn with random numbers that training never
 draws, over photographs that training never sees: 'astronaut' (NASA, public domain), 'coffee'
 (Rachel Michetti, CC0) and 'chelsea' (Stefan van der Walt, CC0), which come inside scikit-image.
 Everything is deterministic, and nothing is downloaded.
@@ -25,9 +25,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from rdvfi.data.synthetic.determined import KINDS, curved_scene, limb_scene
+from rdvfi.data.synthetic.curved_scenes import KINDS, curved_scene, limb_scene
 from rdvfi.data.synthetic.layered_scenes import Scenes
-from rdvfi.data.synthetic.moving import build_scenes
+from rdvfi.data.synthetic.procedural_source import build_scenes
 from rdvfi.data.synthetic.sampler import ScenePlan
 from rdvfi.data.synthetic.textures import Pictures
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow, TrueMotion

@@ -10,11 +10,11 @@ from pathlib import Path
 from rdvfi.interpolator import Interpolator
 from rdvfi.training.feeds import check_material, film_pool
 from rdvfi.training.losses.evidence import Needs, Terms
+from rdvfi.training.model_parts import Report, part_of, prepared_model
 from rdvfi.training.objectives.coarse import ShowsEstimates, Wraps
 from rdvfi.training.objectives.decoding import Fuses
-from rdvfi.training.parts import Report, part_of, prepared_model
 from rdvfi.training.stage import Kind, SourceKind, Stage
-from rdvfi.training.teaching import check_answers
+from rdvfi.training.teacher import check_answers
 
 _READS = {
     Needs.FRAMES: "frames, which a stage of kind {kind} does not draw",

@@ -9,23 +9,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rdvfi.data.colours import Recoloured
 from rdvfi.data.datasets.build import DRAWN_NAME
 from rdvfi.data.datasets.clip_folder import ClipWindows
 from rdvfi.data.datasets.vimeo import Vimeo90K
 from rdvfi.data.pair_pool import MovingPairs, build_pairs
+from rdvfi.data.photometric_augmentation import Recoloured
 from rdvfi.data.pool import KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures, load_textures
 from rdvfi.data.sources import BatchSource, Stream, mixed
 from rdvfi.data.symmetries import Symmetric
-from rdvfi.data.synthetic.moving import MovingTextures
+from rdvfi.data.synthetic.procedural_source import MovingTextures
 from rdvfi.data.synthetic.textures import Pictures
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.clip import find_clips
 from rdvfi.media.images import list_images
 from rdvfi.training.objectives.objective import Batch
 from rdvfi.training.stage import DataConfig, SourceKind
-from rdvfi.training.teaching import teach
+from rdvfi.training.teacher import teach
 
 Report = Callable[[str], None]
 

@@ -35,7 +35,7 @@ from rdvfi.training.stage import (
     as_stage,
     stage_node,
 )
-from rdvfi.training.teaching import check_teacher
+from rdvfi.training.teacher import check_teacher
 
 FOLDER = RECIPES / "train"
 SCHEMA = "training_stage"

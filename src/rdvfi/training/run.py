@@ -25,8 +25,8 @@ from rdvfi.training.engine.sharding import blocks_of
 from rdvfi.training.feeds import TakingTurns, open_feed
 from rdvfi.training.held_out import keep_the_better
 from rdvfi.training.lora import lora_state, merge
+from rdvfi.training.model_parts import mark_trained, part_of, prepared_model, save_parts
 from rdvfi.training.objectives.select import make_objective
-from rdvfi.training.parts import mark_trained, part_of, prepared_model, save_parts
 from rdvfi.training.recipes import as_table, compose_stages, written_out
 from rdvfi.training.stage import Kind, Stage
 
@@ -91,7 +91,7 @@ def run_stage(stage: Stage, *, report: Report, model: Interpolator | None = None
     Args:
         stage: Which.
         report: Receives progress lines.
-        model: What `rdvfi.training.parts.prepared_model` gave for it, if that was asked already.
+        model: What `rdvfi.training.model_parts.prepared_model` gave for it, if that was asked already.
     """
     out = Path(stage.out)
     model = prepared_model(stage, report) if model is None else model

@@ -81,7 +81,7 @@ class DataConfig:
         held_out: Share at the end of each clip that training does not see; the model is measured there
             before and after, and the better one is kept.
         teacher: Whose flows and blend the film of a pool is to have, found once and kept with it:
-            ``rife`` (`rdvfi.training.teaching`); None asks nobody.
+            ``rife`` (`rdvfi.training.teacher`); None asks nobody.
     """
 
     folder: str = MISSING
@@ -137,7 +137,7 @@ class Stage:
         stage: Its name, which names its result.
         kind: What it does.
         after: Stages whose results it starts from, in order.
-        train: Parts that it trains (`rdvfi.training.parts`).
+        train: Parts that it trains (`rdvfi.training.model_parts`).
         predicted: A decoding stage on predicted keyframes.
         reconstruct_from: Share of a diffusion stage after which frames are rendered.
         fine_from: Share of a coarse stage after which the fine estimates of `matching` join in.

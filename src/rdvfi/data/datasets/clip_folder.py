@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rdvfi.data.sources import ENDS_ONLY, Stream
-from rdvfi.data.synthetic.moving import KNOTS
+from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.media.clip import Clip
 from rdvfi.media.pixels import Picture
 from rdvfi.media.scene_cuts import has_cut

@@ -1,7 +1,7 @@
 """A scene of the motion laboratory: its frames, and the exact path of every pixel, at any time.
 
 Frames and flows are those of `rdvfi.data.synthetic.layered_scenes`, over pictures that are drawn from
-random numbers (`rdvfi.data.synthetic.drawn_pictures`): nothing is downloaded, nothing is trained on.
+random numbers (`rdvfi.data.synthetic.generated_images`): nothing is downloaded, nothing is trained on.
 """
 
 from dataclasses import dataclass

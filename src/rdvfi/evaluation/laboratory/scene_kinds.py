@@ -18,9 +18,9 @@ from zlib import crc32
 
 import numpy as np
 
-from rdvfi.data.synthetic.determined import curved_scene, limb_scene
-from rdvfi.data.synthetic.moving import build_scenes
+from rdvfi.data.synthetic.curved_scenes import curved_scene, limb_scene
 from rdvfi.data.synthetic.object_paths import STEEPNESS, LayerPath, Wave, turning_path
+from rdvfi.data.synthetic.procedural_source import build_scenes
 from rdvfi.data.synthetic.sampler import ScenePlan
 from rdvfi.data.synthetic.small_objects import small_matte
 from rdvfi.data.synthetic.textures import Matte

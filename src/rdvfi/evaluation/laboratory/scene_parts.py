@@ -8,7 +8,7 @@ from math import cos, pi, sin
 import numpy as np
 import torch
 
-from rdvfi.data.synthetic.drawn_pictures import dead_leaves, facade, lettering
+from rdvfi.data.synthetic.generated_images import dead_leaves, facade, lettering
 from rdvfi.data.synthetic.layered_scenes import Layers
 from rdvfi.data.synthetic.object_paths import LayerPath, Point
 from rdvfi.data.synthetic.sampler import LayerPlan, blob_matte

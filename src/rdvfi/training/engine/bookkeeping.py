@@ -1,4 +1,4 @@
-"""Running means of training values without synchronising the device, and progress in time."""
+"""Running means of training values without synchronising the device, detection of broken steps, and the time limit."""
 
 import time
 from typing import Any

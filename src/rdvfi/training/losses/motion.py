@@ -1,4 +1,4 @@
-"""Losses on motion: flow supervision, smoothness of trajectories.
+"""Losses on motion: supervision by exact flow, of the trajectory and of the adjacent motions.
 
 Flows are compared with exact ones by a robust distance (the end-point error to the power 0.8), in
 latent pixels; points that the other frame does not show count less, because only smoothness can

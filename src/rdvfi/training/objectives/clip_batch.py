@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rdvfi.data.pool import STRIDE
 from rdvfi.data.sources import ENDS_ONLY
-from rdvfi.data.synthetic.moving import KNOTS
+from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.geometry import resize_flow
 from rdvfi.training.objectives.objective import Batch
 

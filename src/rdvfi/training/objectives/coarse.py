@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rdvfi.data.pair_pool import EXACT, FLOWS, STRIDES, VISIBLE
 from rdvfi.data.pool import STRIDE
-from rdvfi.data.synthetic.moving import KNOTS
+from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import FlowEstimator
 from rdvfi.interpolator import Interpolator
@@ -25,7 +25,7 @@ from rdvfi.training.losses.evidence import Estimates, Evidence, FlowPair, Matche
 from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.objective import Batch, Losses, Objective
 from rdvfi.training.objectives.training_step import TrainingStep
-from rdvfi.training.sheet import draw_flows
+from rdvfi.training.sample_sheet import draw_flows
 
 _COARSEST, _FINEST = STRIDES[0], STRIDES[-1]
 _ONE_SURFACE = 8.0
@@ -171,7 +171,7 @@ class CoarseFlow(Objective):
         return {**found, name: found[name] + 0.0 * idle}
 
     def pictures(self, batch: Batch, moment: TrainingStep) -> Picture:
-        """A sheet of the first samples: see `rdvfi.training.sheet.draw_flows`."""
+        """A sheet of the first samples: see `rdvfi.training.sample_sheet.draw_flows`."""
         few = {name: value[:2] for name, value in batch.items()}
         if holds_pairs(few):
             pair = LabelledPair.of(few)

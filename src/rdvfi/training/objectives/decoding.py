@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.data.synthetic.moving import KNOTS
+from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Condition, Keyframes, MotionPrior, Reads, Trajectory
 from rdvfi.interpolator import Interpolator
@@ -32,7 +32,7 @@ from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.objective import Batch, Losses, Objective
 from rdvfi.training.objectives.rendering import drawing_of, render_free
 from rdvfi.training.objectives.training_step import TrainingStep
-from rdvfi.training.sheet import draw_sheet, to_pixels
+from rdvfi.training.sample_sheet import draw_sheet, to_pixels
 
 
 class Reconstructing(Objective):
@@ -113,7 +113,7 @@ class Reconstructing(Objective):
         return FramePair(drawn.frames, truth, self.model.generator.encode), drawing
 
     def pictures(self, batch: Batch, moment: TrainingStep) -> Picture | None:
-        """A sheet of the first samples: see `rdvfi.training.sheet`."""
+        """A sheet of the first samples: see `rdvfi.training.sample_sheet`."""
         clip = ClipBatch.of({key: value[:2] for key, value in batch.items()})
         keyframes = self._shown(clip, moment)
         trajectory = self.model.trajectory(keyframes)

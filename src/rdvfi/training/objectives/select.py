@@ -6,11 +6,11 @@ from torch import nn
 from rdvfi.interpolator import Interpolator
 from rdvfi.training.lora import add_lora
 from rdvfi.training.losses.loss_registry import Terms
+from rdvfi.training.model_parts import only, part_of
 from rdvfi.training.objectives.coarse import CoarseFlow
 from rdvfi.training.objectives.decoding import Autoencoding, Decoding
 from rdvfi.training.objectives.objective import Objective
 from rdvfi.training.objectives.one_step import Diffusing
-from rdvfi.training.parts import only, part_of
 from rdvfi.training.stage import Kind, Stage
 
 

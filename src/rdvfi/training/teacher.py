@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from rdvfi.data.pool import Pool
-from rdvfi.data.synthetic.moving import KNOTS
+from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.geometry import resize_flow, resize_image
 
 TEACHERS = ("rife",)

@@ -11,18 +11,18 @@ from torch import Tensor
 
 import rdvfi
 from rdvfi.data.pool import FREE, Pool
-from rdvfi.data.synthetic.moving import KNOTS
+from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model, load_bundled
 from rdvfi.training import run
 from rdvfi.training.losses.loss_registry import Terms
+from rdvfi.training.model_parts import only
 from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.decoding import Decoding
 from rdvfi.training.objectives.rendering import render_free
 from rdvfi.training.objectives.training_step import TrainingStep
-from rdvfi.training.parts import only
 from rdvfi.training.recipes import compose_stages
-from rdvfi.training.teaching import teach
+from rdvfi.training.teacher import teach
 
 SIZE = (64, 96)
 HALF = (32, 48)

@@ -16,8 +16,8 @@ from layered import frame, scene, sheet
 from rdvfi.data.sources import Batch, BatchSource
 from rdvfi.data.synthetic.layer_motion import LayerMotion, similarities
 from rdvfi.data.synthetic.layered_scenes import Illumination, Layers, Scenes
-from rdvfi.data.synthetic.moving import KNOTS, MovingTextures
 from rdvfi.data.synthetic.object_paths import FLAT, STATIC, LayerPath, Wave, background_path, turning_path
+from rdvfi.data.synthetic.procedural_source import KNOTS, MovingTextures
 from rdvfi.data.synthetic.sampler import SceneRecipe, SceneSampler
 from rdvfi.data.synthetic.textures import Crop, Matte, Pictures, draw_mattes, same_size
 from rdvfi.ops import backward_warp
