@@ -20,6 +20,7 @@ import counting
 import inputs
 import measure
 from rdvfi.evaluation.methods import create_method
+from rdvfi.media.clip import open_clip
 
 Seconds = dict[tuple[str, int], list[float]]
 
@@ -29,6 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("methods", nargs="+", help="names for rdvfi evaluate; the first is compared with")
+    parser.add_argument("--clip", type=Path, help="its frames, resized, instead of those of the example clip")
+    parser.add_argument("--at", type=int, nargs=2, default=(0, 1), help="numbers of the two frames of the clip")
     parser.add_argument("--size", default="1024x576")
     parser.add_argument("--frames", default="1,7", help="numbers of new frames")
     parser.add_argument("--rounds", type=int, default=5)
@@ -40,7 +43,10 @@ def main() -> None:
     cv2.setNumThreads(chosen.threads)
     device = torch.device(chosen.device)
     width, height = map(int, chosen.size.split("x"))
-    pair = inputs.real_pair((height, width), device, torch.float32)
+    if chosen.clip is None:
+        pair = inputs.real_pair((height, width), device, torch.float32)
+    else:
+        pair = inputs.resized(open_clip(chosen.clip).read(chosen.at), (height, width), device, torch.float32)
     taken = seconds(chosen.methods, pair, [int(n) for n in chosen.frames.split(",")], chosen.rounds)
     shared = {
         "size": chosen.size,

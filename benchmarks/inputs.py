@@ -1,7 +1,9 @@
 """What is timed: real frames for models, smooth random maps for operations."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -32,12 +34,21 @@ def flow(n: int, size: tuple[int, int], device: torch.device, *, seed: int) -> T
 def real_pair(size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
     """Two frames of the example clip, resized: classical flow takes longer on noise."""
     cv2 = pytest.importorskip("cv2", reason="OpenCV, which reads the clip, is not installed")
-    h, w = size
     clip = cv2.VideoCapture(str(_CLIP))
     frames = [clip.read()[1] for _ in range(_APART + 1)]
     clip.release()
     if any(frame is None for frame in frames):
         raise OSError(f"cannot read {_APART + 1} frames of {_CLIP}")
-    resized = (cv2.resize(x, (w, h), interpolation=cv2.INTER_CUBIC) for x in frames[::_APART])
-    rgb = (torch.from_numpy(x[..., ::-1].copy()).permute(2, 0, 1)[None] for x in resized)
-    return [(x.float() / 255.0).to(device, dtype).contiguous() for x in rgb]
+    return resized([frame[..., ::-1] for frame in frames[::_APART]], size, device, dtype)
+
+
+def resized(
+    frames: Sequence[np.ndarray], size: tuple[int, int], device: torch.device, dtype: torch.dtype
+) -> list[Tensor]:
+    """8-bit RGB frames (h, w, 3) at another size, (1, 3, H, W) in [0, 1]."""
+    import cv2
+
+    h, w = size
+    pictures = (cv2.resize(np.ascontiguousarray(x), (w, h), interpolation=cv2.INTER_CUBIC) for x in frames)
+    tensors = (torch.from_numpy(x).permute(2, 0, 1)[None] for x in pictures)
+    return [(x.float() / 255.0).to(device, dtype).contiguous() for x in tensors]
