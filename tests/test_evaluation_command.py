@@ -125,6 +125,8 @@ def test_ablation_of_a_model(video: Path) -> None:
     (["--models", "blend,blend"], ValueError, "given twice: blend"),
     (["--models", "blend", "--gap", "0"], ValueError, "gap is 0"),
     (["--models", "blend", "--gap", "50"], ValueError, "has 30 frames"),
+    (["--models", "blend", "--external", "x"], ValueError, "--external is 'x'; expected name=COMMAND"),
+    (["--models", "blend", "--compare", "x", "--external", "y z=cp {pair} {out}"], ValueError, "methods: blend, y z"),
     (["--models", "blend", "--dtype", "int8"], ValueError, "--dtype is 'int8'"),
     (["--models", "blend", "--device", "toaster"], ValueError, "cannot use device 'toaster'"),
     (["--models", "blend", "--ablate"], ValueError, "nothing to ablate"),
@@ -176,8 +178,10 @@ def test_the_command_writes_inputs_and_reads_frames_of_others(app: typer.Typer, 
     assert sorted(path.name for path in (tmp_path / "pairs").iterdir()) == ["000000", "000004"]
     report = tmp_path / "report.json"
     arguments = [*chosen, "--models", "blend", "--external", f"theirs={tmp_path / 'pairs'}"]
-    arguments += ["--external", "copies=cp {first} {last} {out}", "--output", str(report)]
-    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    arguments += ["--external", "copies=cp {first} {last} {out}", "--output", str(report), "--compare", "copies"]
+    told = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert told.exit_code == 0
+    assert "no differences to copies: it failed" in told.output
     blend, theirs, copies = json.loads(report.read_text())["scores"]
     assert blend["failed"] is None
     assert "holds no images" in theirs["failed"] or "wrote nothing" in theirs["failed"]

@@ -11,7 +11,7 @@ from skimage import data
 
 from rdvfi.evaluation.baselines import CrossFade
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow
-from rdvfi.evaluation.external import ExternalCommand, Template, external_method, templates
+from rdvfi.evaluation.external import ExternalCommand, Template, external_method, external_name, templates
 from rdvfi.evaluation.external_frames import FramesFolder, export_inputs, window_folder
 from rdvfi.evaluation.measure import measure
 from rdvfi.evaluation.methods import create_method
@@ -170,6 +170,7 @@ def test_a_program_that_fails_gets_a_row_that_says_why(command: str, why: str) -
 def test_a_command_that_cannot_work_is_refused_at_once(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         external_method(text)
+    assert external_name(" two words = run {pair} {out}") == "two words"
     with pytest.raises(FileNotFoundError, match="there is no folder /nowhere"):
         external_method("film@/nowhere")
 

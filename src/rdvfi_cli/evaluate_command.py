@@ -128,6 +128,7 @@ def evaluate(
     from rdvfi.evaluation import cost as costs
     from rdvfi.evaluation import evaluate as measure_all
     from rdvfi.evaluation import result_tables
+    from rdvfi.evaluation.external import external_name
     from rdvfi.evaluation.external_frames import export_inputs
     from rdvfi.evaluation.html_report import ExamplePairs, write_page
     from rdvfi.evaluation.measure import usable_device
@@ -172,8 +173,9 @@ def evaluate(
     built = [ModelMethod(one.built(device, parse_dtype(dtype), seed=0), name=name) for name, one in selections.items()]
     names = [*names, *selections]
     compared = [*built, *(name for name in names if name not in selections), *(external or ())]
+    names += [external_name(text) for text in external or ()]
     if compare is not None and compare not in names:
-        raise ValueError(f"--compare is {compare!r}; it must be one of --models: {', '.join(names)}")
+        raise ValueError(f"--compare is {compare!r}; it must be one of the methods: {', '.join(names)}")
     if export is not None:
         typer.echo(f"wrote the inputs of {export_inputs(source.windows(), export)} pairs below {export}")
         return
@@ -204,7 +206,9 @@ def evaluate(
     console.print(report.title(), report.table(), report.environment.line(), sep="\n")
     for line in result_tables.notes(report):
         console.print(line, soft_wrap=True, markup=False)
-    if compare is not None:
+    if compare is not None and report.score(compare).failed is not None:
+        console.print(f"no differences to {compare}: it failed", markup=False)
+    elif compare is not None:
         console.print(result_tables.difference_table(report, compare))
     for name in groups:
         console.print(result_tables.group_table(report, name))

@@ -168,10 +168,7 @@ def external_method(text: str) -> Method:
         ValueError: If it is none of these, or the command lacks what it needs.
         FileNotFoundError: If there is no such folder.
     """
-    name, mark, rest = re.fullmatch(r"([^=@]*)([=@]?)(.*)", text, re.DOTALL).groups()  # pyright: ignore[reportOptionalMemberAccess]
-    name, rest = name.strip(), rest.strip()
-    if not (name and mark and rest):
-        raise ValueError(f"--external is {text!r}; expected name=COMMAND, name=FOLDER or name@FOLDER")
+    name, mark, rest = _described(text)
     if mark == "@":
         if name not in templates():
             raise ValueError(f"there is no template {name!r}{did_you_mean(name, templates())}; {_shown(templates())}")
@@ -181,6 +178,19 @@ def external_method(text: str) -> Method:
     if Path(rest).is_dir():
         return FramesFolder(name, Path(rest))
     return ExternalCommand(name, Template((rest,)))
+
+
+def external_name(text: str) -> str:
+    """What the method that ``text`` describes is called; raises as `external_method` where it describes none."""
+    return _described(text)[0]
+
+
+def _described(text: str) -> tuple[str, str, str]:
+    """Name, mark and what stands behind it."""
+    found = re.fullmatch(r"\s*([^=@]*[^=@\s])\s*([=@])\s*(.*\S)\s*", text, re.DOTALL)
+    if found is None:
+        raise ValueError(f"--external is {text!r}; expected name=COMMAND, name=FOLDER or name@FOLDER")
+    return found[1], found[2], found[3]
 
 
 @cache

@@ -40,7 +40,9 @@ def describer(names: Sequence[str]) -> Callable[[EvaluationWindow], Mapping[str,
     """
     for name in names:
         if name not in PROPERTIES:
-            raise ValueError(f"cannot group by {name!r}{did_you_mean(name, PROPERTIES)}; one of {PROPERTIES}")
+            raise ValueError(
+                f"cannot group by {name!r}{did_you_mean(name, PROPERTIES)}; it must be one of {', '.join(PROPERTIES)}"
+            )
     if not names:
         return None
     return lambda window: {name: value for name, value in properties(window).items() if name in names}

@@ -12,7 +12,6 @@ from types import TracebackType
 
 import cv2
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -24,6 +23,7 @@ FULL_SCALE = 48
 """Error, in levels of 255, from which on the error map is brightest."""
 _QUALITY = 90
 _RANKS = ("worst", "median", "best")
+_GIVEN = ("truth", "first input", "last input")
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,8 @@ class ExamplePairs:
         if new:
             self._scores[number] = {}
             self._places[number] = f"{window.clip} {window.first}".strip() if window.clip else f"frame {window.first}"
-            last = torch.from_numpy(window.frames[-1]).permute(2, 0, 1)[None].float() / 255.0
-            first = torch.from_numpy(window.frames[0]).permute(2, 0, 1)[None].float() / 255.0
-            for name, image in (("truth", truth), ("first input", first), ("last input", last)):
-                self._keep(number, name, _pixels(image))
+            for name, index in zip(_GIVEN, (middle + 1, 0, -1), strict=True):
+                self._keep(number, name, window.frames[index])
         self._scores[number][method.name] = float(psnr(frame, truth))
         self._keep(number, f"made by {method.name}", _pixels(frame))
         self._keep(number, f"error of {method.name}", error_map(frame[0], truth[0]))
@@ -92,7 +90,7 @@ class ExamplePairs:
 
     def _example(self, rank: str, number: int) -> Example:
         names = list(self._scores[number])
-        pictures = {name: self._read(number, name) for name in ("truth", "first input", "last input")}
+        pictures = {name: self._read(number, name) for name in _GIVEN}
         pictures |= {name: self._read(number, f"made by {name}") for name in names}
         errors = {name: self._read(number, f"error of {name}") for name in names}
         return Example(rank, self._places[number], dict(self._scores[number]), pictures, errors, self._width)
