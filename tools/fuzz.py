@@ -9,9 +9,10 @@ exit code 2: no traceback, crash, hang, half file or leftover.
 
 import argparse
 import collections
+import contextlib
+import importlib
 import io
 import os
-import random
 import resource
 import shutil
 import signal
@@ -25,7 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import av
 import av.error
 
-from fuzz_cases import CHEAP, OVERRIDES, all_cases, make_seeds
+from fuzz_cases import CHEAP, OVERRIDES, make_seeds, numbered
 from rdvfi_cli.main import main as command
 
 LIMIT, MEMORY = 60, 12 << 30
@@ -87,44 +88,46 @@ def faults_of(ending: str, out: Path) -> list[str]:
 
 def fuzz(minutes: float, seed: int, only: int | None) -> int:
     """Try cases for some minutes; how many ended badly."""
-    draw, counts, bad = random.Random(seed), collections.Counter(), 0
-    with tempfile.TemporaryDirectory() as place:
-        seeds = make_seeds(Path(place))
-        cases = all_cases(seeds, draw)
-        warm = Path(place) / "warm"
-        (warm / "out").mkdir(parents=True)
-        command_once(["interpolate", str(seeds["a.mp4"]), str(warm / "out" / "o.mkv"), *CHEAP, *OVERRIDES])
-        end, number = time.monotonic() + 60 * minutes, 0
-        while time.monotonic() < end:
-            number += 1
-            name, prepare = next(cases)
-            if only is not None and number != only:
-                continue
-            work = Path(place) / str(number)
+    counts, bad, number = collections.Counter(), 0, 0
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        seeds = make_seeds(place)
+        load_as_commands_do(place, ["interpolate", str(seeds["a.mp4"]), str(place / "warm.mkv"), *CHEAP, *OVERRIDES])
+        end = time.monotonic() + 60 * minutes
+        while time.monotonic() < end and number != only:
+            number = number + 1 if only is None else only
+            case, prepare = numbered(number, seed, seeds)
+            work = place / str(number)
             (work / "out").mkdir(parents=True)
-            ending, said = run(prepare(work), Path(place) / "log.txt", work / "out")
-            found = faults_of(ending, work / "out")
+            ending, said = run(prepare(work), place / "log.txt", work / "out")
             counts[ending] += 1
-            if found:
+            if found := faults_of(ending, work / "out"):
                 bad += 1
-                print(f"case {number} ({name[:300]}): {'; '.join(found)}\n    {said.strip()[-600:]}", flush=True)
+                print(f"case {number} ({case[:300]}): {'; '.join(found)}\n    {said.strip()[-600:]}", flush=True)
             shutil.rmtree(work)
             if only is not None:
-                print(name, ending, said)
-                break
-    print(f"seed {seed}: {number} tries, {dict(counts)}, {bad} bad")
+                print(case, ending, said)
+    print(f"seed {seed}: {sum(counts.values())} tries, {dict(counts)}, {bad} bad")
     return bad
 
 
-def command_once(arguments: list[str]) -> None:
-    """Load everything once, so that each child starts warm."""
-    stdout, sys.stdout = sys.stdout, io.StringIO()
-    try:
-        command(arguments)
-    except SystemExit:
-        pass
-    finally:
-        sys.stdout = stdout
+def load_as_commands_do(place: Path, line: list[str]) -> None:
+    """Import what a command does, so that each child starts warm.
+
+    Nothing is computed here: that would start OpenCV's threads, which a child lacks, and
+    ``cv2.setNumThreads`` waits for them for ever.
+    """
+    names = place / "modules.txt"
+    child = os.fork()
+    if child == 0:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+            command(line)
+        names.write_text("\n".join(sys.modules))
+        os._exit(0)
+    os.waitpid(child, 0)
+    for name in names.read_text().split():
+        with contextlib.suppress(ImportError):  # of modules that others put there
+            importlib.import_module(name)
 
 
 if __name__ == "__main__":

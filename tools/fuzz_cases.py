@@ -5,7 +5,7 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import av
 import numpy as np
 import PIL.Image
+import torch
 
 import rdvfi
 
@@ -63,7 +64,7 @@ COMMANDS = ("interpolate", "visualize", "evaluate", "convert", "train", "data ch
 
 
 def make_seeds(folder: Path) -> dict[str, Path]:
-    """Small whole files of each kind."""
+    """Small whole files of each kind, in every process the same bytes."""
     rows, columns = np.mgrid[:48, :64]
     frames = [np.stack([columns * 3 + 8 * k, rows * 5, (rows + columns) * 2], -1).astype(np.uint8) for k in range(5)]
     seeds = {name: folder / name for name in FILMS}
@@ -84,6 +85,7 @@ def make_seeds(folder: Path) -> dict[str, Path]:
         seeds[f"animated.{suffix}"] = folder / f"animated.{suffix}"
         pictures[0].save(folder / f"animated.{suffix}", save_all=True, append_images=pictures[1:], duration=80)
     shutil.copy(seeds["a.mp4"], folder / os.fsdecode(b"in\xff.mp4"))
+    torch.manual_seed(0)
     model = rdvfi.build("rdvfi_s", *OVERRIDES)
     model.mark_trained("backbone", "trajectory", "renderer")
     model.save_pretrained(folder / "model")
@@ -91,7 +93,7 @@ def make_seeds(folder: Path) -> dict[str, Path]:
 
 
 def _film(path: Path, frames: list[np.ndarray], codec: str, form: str, *, sound: bool) -> None:
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", container_options={"fflags": "+bitexact"}) as container:
         quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
         size = (720, 576) if path.suffix == ".mxf" else (64, 48)
         stream = container.add_stream(codec, rate=Fraction(25 if path.suffix == ".mxf" else 12), options=quiet)
@@ -145,26 +147,25 @@ def mutate(data: bytes, draw: random.Random) -> bytes:
     return data[:at] + new + data[at + size :]
 
 
-def media_cases(seeds: dict[str, Path], draw: random.Random) -> Iterator[Case]:
-    """Damaged films and pictures."""
-    while True:
-        name = draw.choice(sorted(seeds))
-        source, out = seeds[name], draw.choice(["o.mp4", "o.mkv", "o.webm", "o.apng", "o.gif", "o.avi", "o.ts", "out"])
-        victim = draw.choice(sorted(source.iterdir())) if source.is_dir() else source
-        data = victim.read_bytes()
-        for _ in range(draw.choice([1, 1, 1, 3])):
-            data = mutate(data, draw) or b"\0"
+def media_case(seeds: dict[str, Path], draw: random.Random) -> Case:
+    """A damaged film or picture."""
+    name = draw.choice(sorted(seeds))
+    source, out = seeds[name], draw.choice(["o.mp4", "o.mkv", "o.webm", "o.apng", "o.gif", "o.avi", "o.ts", "out"])
+    victim = draw.choice(sorted(source.iterdir())) if source.is_dir() else source
+    data = victim.read_bytes()
+    for _ in range(draw.choice([1, 1, 1, 3])):
+        data = mutate(data, draw) or b"\0"
 
-        def prepare(work: Path, source=source, victim=victim, data=data, out=out) -> list[str]:
-            if source.is_dir():
-                shutil.copytree(source, work / "in")
-            else:
-                (work / "in").mkdir()
-            (work / "in" / victim.name).write_bytes(data)
-            given = work / "in" if source.is_dir() else work / "in" / victim.name
-            return ["interpolate", str(given), str(work / "out" / out), *CHEAP, *OVERRIDES]
+    def prepare(work: Path) -> list[str]:
+        if source.is_dir():
+            shutil.copytree(source, work / "in")
+        else:
+            (work / "in").mkdir()
+        (work / "in" / victim.name).write_bytes(data)
+        given = work / "in" if source.is_dir() else work / "in" / victim.name
+        return ["interpolate", str(given), str(work / "out" / out), *CHEAP, *OVERRIDES]
 
-        yield f"media {name}", prepare
+    return f"media {name}", prepare
 
 
 @cache
@@ -185,77 +186,73 @@ _NEVER = ("--help", "--show-completion", "--install-completion", "--hub", "--mul
 """Options that show something else, reach a network, or begin many processes."""
 
 
-def command_cases(seeds: dict[str, Path], draw: random.Random) -> Iterator[Case]:
-    """Senseless values of options, and names of files, of every command that ends by itself."""
+def command_case(seeds: dict[str, Path], draw: random.Random) -> Case:
+    """Senseless values of options and names of files, for a command that ends by itself."""
     folder = seeds["a.mp4"].parent
-    while True:
-        command = draw.choice([*COMMANDS, *["interpolate"] * 6, "evaluate", "visualize"])
-        places = [str(seeds["a.mp4"]), str(seeds["png"]), str(folder / "model")]
-        words = [*WORDS, *WORDS, *places, "/dev/null", "/", "none.mp4", "OUT"]
-        known = [option for option in _options(command) if option[0] not in _NEVER]
-        chosen: list[str] = []
-        for option, switch in draw.sample(known, min(len(known), draw.choice([1, 1, 2, 3]))):
-            chosen += [option] if switch else [option, draw.choice(words)]
-        source = draw.choice(
-            [
-                *places[:2] * 3,
-                str(folder / os.fsdecode(b"in\xff.mp4")),
-                *WORDS[:3],
-                "/dev/null",
-                "/",
-                "none.mp4",
-                places[2],
-            ]
-        )
-        out, overrides = draw.choice(NAMES), [f"{draw.choice(WORDS)}={draw.choice(WORDS)}"]
+    command = draw.choice([*COMMANDS, *["interpolate"] * 6, "evaluate", "visualize"])
+    places = [str(seeds["a.mp4"]), str(seeds["png"]), str(folder / "model")]
+    words = [*WORDS, *WORDS, *places, "/dev/null", "/", "none.mp4", "OUT"]
+    known = [option for option in _options(command) if option[0] not in _NEVER]
+    chosen: list[str] = []
+    for option, switch in draw.sample(known, min(len(known), draw.choice([1, 1, 2, 3]))):
+        chosen += [option] if switch else [option, draw.choice(words)]
+    source = draw.choice(
+        [
+            *places[:2] * 3,
+            str(folder / os.fsdecode(b"in\xff.mp4")),
+            *WORDS[:3],
+            "/dev/null",
+            "/",
+            "none.mp4",
+            places[2],
+        ]
+    )
+    out, overrides = draw.choice(NAMES), [f"{draw.choice(WORDS)}={draw.choice(WORDS)}"]
 
-        def prepare(
-            work: Path, command=command, source=source, out=out, chosen=chosen, overrides=overrides
-        ) -> list[str]:
-            place = str(work / "out" / out)
-            line = [place if word == "OUT" else word for word in chosen]
-            own = "--model" in line or "--recipe" in line
-            base = [] if own else ["--model", str(folder / "model")]
-            arguments = {
-                "interpolate": [source, place, *base],
-                "visualize": [source, str(work / "out" / "o.png"), *base],
-                "evaluate": [source, "--models", "blend", "--gap", "2", "--max-size", "64"],
-                "convert": [source, place],
-                "train": ["recipe=rdvfi_s_small", f"data.folder={folder}", f"out={place}", "--show", *overrides],
-                "data check": [overrides[0], source],
-                "info": [overrides[0].split("=")[0], *overrides],
-                "new-plugin": [overrides[0].split("=")[0], "--folder", str(work / "out")],
-            }
-            return [*command.split(), *arguments.get(command, []), *line]
+    def prepare(work: Path) -> list[str]:
+        place = str(work / "out" / out)
+        line = [place if word == "OUT" else word for word in chosen]
+        own = "--model" in line or "--recipe" in line
+        base = [] if own else ["--model", str(folder / "model")]
+        arguments = {
+            "interpolate": [source, place, *base],
+            "visualize": [source, str(work / "out" / "o.png"), *base],
+            "evaluate": [source, "--models", "blend", "--gap", "2", "--max-size", "64"],
+            "convert": [source, place],
+            "train": ["recipe=rdvfi_s_small", f"data.folder={folder}", f"out={place}", "--show", *overrides],
+            "data check": [overrides[0], source],
+            "info": [overrides[0].split("=")[0], *overrides],
+            "new-plugin": [overrides[0].split("=")[0], "--folder", str(work / "out")],
+        }
+        return [*command.split(), *arguments.get(command, []), *line]
 
-        yield f"{command} " + " ".join(map(repr, chosen)), prepare
+    return f"{command} " + " ".join(map(repr, chosen)), prepare
 
 
-def model_cases(seeds: dict[str, Path], draw: random.Random) -> Iterator[Case]:
-    """Model folders with a damaged file, or another value in what they say."""
+def model_case(seeds: dict[str, Path], draw: random.Random) -> Case:
+    """A model folder with a damaged file, or another value in what it says."""
     model = seeds["a.mp4"].parent / "model"
-    while True:
-        files = {name: (model / name).read_bytes() for name in ("config.json", "model.safetensors")}
-        kind = draw.choice(["bytes", "config", "config", "header"])
-        if kind == "bytes":
-            name = draw.choice(sorted(files))
-            files[name] = mutate(files[name], draw)
-        elif kind == "config":
-            files["config.json"] = json.dumps(_changed(json.loads(files["config.json"]), draw)).encode()
-        else:
-            data = files["model.safetensors"]
-            size = int.from_bytes(data[:8], "little")
-            head = json.dumps(_changed(json.loads(data[8 : 8 + size]), draw)).encode()
-            files["model.safetensors"] = len(head).to_bytes(8, "little") + head + data[8 + size :]
+    files = {name: (model / name).read_bytes() for name in ("config.json", "model.safetensors")}
+    kind = draw.choice(["bytes", "config", "config", "header"])
+    if kind == "bytes":
+        name = draw.choice(sorted(files))
+        files[name] = mutate(files[name], draw)
+    elif kind == "config":
+        files["config.json"] = json.dumps(_changed(json.loads(files["config.json"]), draw)).encode()
+    else:
+        data = files["model.safetensors"]
+        size = int.from_bytes(data[:8], "little")
+        head = json.dumps(_changed(json.loads(data[8 : 8 + size]), draw)).encode()
+        files["model.safetensors"] = len(head).to_bytes(8, "little") + head + data[8 + size :]
 
-        def prepare(work: Path, files=files) -> list[str]:
-            (work / "in").mkdir()
-            for name, data in files.items():
-                (work / "in" / name).write_bytes(data)
-            out = str(work / "out" / "o.mkv")
-            return ["interpolate", str(seeds["a.mp4"]), out, "-x", "2", "--model", str(work / "in")]
+    def prepare(work: Path) -> list[str]:
+        (work / "in").mkdir()
+        for name, data in files.items():
+            (work / "in" / name).write_bytes(data)
+        out = str(work / "out" / "o.mkv")
+        return ["interpolate", str(seeds["a.mp4"]), out, "-x", "2", "--model", str(work / "in")]
 
-        yield f"model, {kind}", prepare
+    return f"model, {kind}", prepare
 
 
 def _changed(table: Any, draw: random.Random) -> Any:
@@ -287,33 +284,32 @@ motion_area: 4096
 CURVE_TEXT = "0 1\n0.1 0.5\n0.2 -1\n0.3 0\n0.4 2\n"
 
 
-def side_cases(seeds: dict[str, Path], draw: random.Random) -> Iterator[Case]:
-    """Recipes, curves of speed, masks and reports beside a whole film."""
+def side_case(seeds: dict[str, Path], draw: random.Random) -> Case:
+    """A recipe, curve of speed, mask or report beside a whole film."""
     film = seeds["a.mp4"]
     mask = (seeds["png"] / "0.png").read_bytes()
-    while True:
-        kind = draw.choice(["recipe", "curve", "mask", "report", "start"])
-        data = {"recipe": RECIPE_TEXT.encode(), "curve": CURVE_TEXT.encode(), "mask": mask}.get(kind, b"{}")
-        for _ in range(draw.choice([0, 1, 1, 2, 4])):
-            data = _text_changed(data, draw) if kind in ("recipe", "curve") else mutate(data or b"0", draw)
-        times = [draw.choice([*WORDS, "0.1", "0:00:00.2", "-0.1"]) for _ in range(2)]
+    kind = draw.choice(["recipe", "curve", "mask", "report", "start"])
+    data = {"recipe": RECIPE_TEXT.encode(), "curve": CURVE_TEXT.encode(), "mask": mask}.get(kind, b"{}")
+    for _ in range(draw.choice([0, 1, 1, 2, 4])):
+        data = _text_changed(data, draw) if kind in ("recipe", "curve") else mutate(data or b"0", draw)
+    times = [draw.choice([*WORDS, "0.1", "0:00:00.2", "-0.1"]) for _ in range(2)]
 
-        def prepare(work: Path, kind=kind, data=data, times=times) -> list[str]:
-            (work / "in").mkdir()
-            out = str(work / "out" / "o.mkv")
-            name = work / "in" / {"recipe": "r.yaml", "mask": "m.png"}.get(kind, "c.txt")
-            name.write_bytes(data)
-            if kind == "recipe":
-                return ["interpolate", str(film), out, "-x", "2", "--recipe", str(name), "--allow-untrained"]
-            more = {
-                "curve": ["--speed", str(name)],
-                "mask": ["--mask", str(name), "-x", "2"],
-                "report": ["--report", str(work / "out" / "r.json"), "-x", times[0]],
-                "start": ["--start", times[0], "--end", times[1], "-x", "2"],
-            }[kind]
-            return ["interpolate", str(film), out, *RECIPE, *more, *OVERRIDES]
+    def prepare(work: Path) -> list[str]:
+        (work / "in").mkdir()
+        out = str(work / "out" / "o.mkv")
+        name = work / "in" / {"recipe": "r.yaml", "mask": "m.png"}.get(kind, "c.txt")
+        name.write_bytes(data)
+        if kind == "recipe":
+            return ["interpolate", str(film), out, "-x", "2", "--recipe", str(name), "--allow-untrained"]
+        more = {
+            "curve": ["--speed", str(name)],
+            "mask": ["--mask", str(name), "-x", "2"],
+            "report": ["--report", str(work / "out" / "r.json"), "-x", times[0]],
+            "start": ["--start", times[0], "--end", times[1], "-x", "2"],
+        }[kind]
+        return ["interpolate", str(film), out, *RECIPE, *more, *OVERRIDES]
 
-        yield f"{kind} {data[:200]!r}", prepare
+    return f"{kind} {data[:200]!r}", prepare
 
 
 def _text_changed(data: bytes, draw: random.Random) -> bytes:
@@ -334,10 +330,9 @@ def _text_changed(data: bytes, draw: random.Random) -> bytes:
     return "\n".join([*lines[:at], *new, *lines[at + 1 :]]).encode()
 
 
-def all_cases(seeds: dict[str, Path], draw: random.Random) -> Iterator[Case]:
-    """Cases of all kinds in turn."""
-    media, commands = media_cases(seeds, draw), command_cases(seeds, draw)
-    models, sides = model_cases(seeds, draw), side_cases(seeds, draw)
-    while True:
-        for kind in (media, commands, media, models, commands, sides):
-            yield next(kind)
+_IN_TURN = (media_case, command_case, media_case, model_case, command_case, side_case)
+
+
+def numbered(number: int, seed: int, seeds: dict[str, Path]) -> Case:
+    """A case of a seed: the same in every process, whatever was tried before it."""
+    return _IN_TURN[number % len(_IN_TURN)](seeds, random.Random(f"{seed}/{number}"))
