@@ -324,6 +324,6 @@ def test_names_of_protocols() -> None:
         load_protocol("davis7")
     with pytest.raises(ValueError, match="gap is 4; the protocol gopro has a gap of its own, 8"):
         choose_protocol("gopro", 4)
-    with pytest.raises(FileNotFoundError, match=r"there is no protocol file gone\.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.yaml does not exist: the file of a protocol is expected"):
         load_protocol("gone.yaml")
     assert choose_protocol("folder", 5).gap == 5

@@ -7,6 +7,24 @@ MOST_BYTES = 2**20
 _MOST_NODES = 100_000
 
 
+def check_regular(path: Path, what: str) -> None:
+    """Refuse what is no file: reading a pipe or a device may never end.
+
+    Args:
+        path: Where it should be.
+        what: Is expected there.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        ValueError: If it is something else.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: {what} is expected")
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise ValueError(f"{path} is {kind}; {what} is expected")
+
+
 def read_small_text(path: Path) -> str:
     """The text of a small regular file.
 

@@ -17,6 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from rdvfi._small_text import check_regular
+
 Rename = Callable[[str], str]
 """Another naming's name of a module to this network's, or to one that it has not."""
 
@@ -91,8 +93,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         FileNotFoundError: If there is none.
         ValueError: If it is damaged or empty.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist")
+    check_regular(Path(path), "a safetensors file")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}

@@ -32,7 +32,8 @@ def find_recipe(recipe: str | os.PathLike[str]) -> Path:
     path = Path(recipe)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise ValueError(f"recipe {os.fspath(recipe)!r} does not exist")
+            what = "is no file" if path.exists() else "does not exist"
+            raise ValueError(f"recipe {os.fspath(recipe)!r} {what}")
         return path
     name = str(recipe).replace("-", "_")
     if name in _FORMER:

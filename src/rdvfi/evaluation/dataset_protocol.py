@@ -26,7 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rdvfi._small_text import read_small_yaml
+from rdvfi._small_text import check_regular, read_small_yaml
 from rdvfi.evaluation.metrics.metric import metric_class
 from rdvfi.registry import did_you_mean
 
@@ -98,8 +98,7 @@ def load_protocol(name: str) -> Protocol:
         FileNotFoundError: If there is no such file.
     """
     if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
-            raise FileNotFoundError(f"there is no protocol file {name}")
+        check_regular(Path(name), "the file of a protocol")
         read = _read(Path(name))
         if len(read) > 1:
             raise ValueError(f"{name} has variants; give a file of a single protocol")

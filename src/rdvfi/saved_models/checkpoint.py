@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from rdvfi._hub import fetch, is_hub_id
-from rdvfi._small_text import read_small_text
+from rdvfi._small_text import check_regular, read_small_text
 from rdvfi._tensors import name_difference, tensor_difference
 from rdvfi.saved_models.model_card import CARD_NAME, MARK
 
@@ -119,19 +119,6 @@ def read_config(path: Path) -> Pretrained:
             raise ValueError(f"{path}: {key} must be a list of parts; got {parts!r}")
         table[key] = tuple(parts)
     return Pretrained(**table)
-
-
-def check_regular(path: Path, what: str) -> None:
-    """Refuse what is no file: reading a pipe or a device may never end.
-
-    Raises:
-        FileNotFoundError: If there is nothing.
-        ValueError: If it is something else.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist: {what}")
-    if not path.is_file():
-        raise ValueError(f"{path} is no regular file; {what} is expected")
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:

@@ -262,7 +262,8 @@ def _find(recipe: str) -> tuple[Path, list[str]]:
     path = Path(recipe)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise ValueError(f"recipe {os.fspath(recipe)!r} does not exist")
+            what = "is no file" if path.exists() else "does not exist"
+            raise ValueError(f"recipe {os.fspath(recipe)!r} {what}")
         return path, []
     name = recipe.replace("-", "_")
     known = list_training_recipes()

@@ -167,7 +167,8 @@ def read_mask(path: Path, info: SourceInfo) -> Bool[np.ndarray, "H W"]:
         ValueError: If it is no picture, or of another size than the film.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"mask is {path}, which does not exist; expected auto, or an image of the film's size")
+        what = "is no file" if path.exists() else "does not exist"
+        raise FileNotFoundError(f"mask is {path}, which {what}; expected auto, or an image of the film's size")
     pixels = read_image(path)
     height, width = pixels.shape[:2]
     if (height, width) != (info.height, info.width):
