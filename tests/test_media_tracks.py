@@ -1,5 +1,6 @@
 """Sound, subtitles, chapters and attachments come along, are converted, or are named as left out."""
 
+import struct
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import clips
+from rdvfi.media.chapters import TrackTime, carried
 from rdvfi.media.encoding import SinkOptions
 from rdvfi.media.reader import open_source
 from rdvfi.media.spatial import Spatial
@@ -127,6 +129,31 @@ def test_chapters_are_kept(tmp_path, name) -> None:
         times = [(c["start"] * c["time_base"], c["end"] * c["time_base"]) for c in chapters]
     assert times == [(0, Fraction(1, 2)), (Fraction(1, 2), 1)]
     assert [chapter["metadata"]["title"] for chapter in chapters] == ["Part 0", "Part 1"]
+
+
+@pytest.mark.parametrize("titles", [("One", "Two"), (None, "Two"), (None, None)])
+@pytest.mark.parametrize("begin", [0, 300])
+def test_chapters_that_begin_late_or_lack_a_title_keep_their_place_in_mp4(tmp_path, begin, titles) -> None:
+    tags = [{"title": title} if title else {} for title in titles]
+    chapters = [
+        {"id": k, "start": (begin, 600)[k], "end": (500, 1000)[k], "time_base": Fraction(1, 1000), "metadata": tags[k]}
+        for k in range(2)
+    ]
+    clips.write_clip(tmp_path / "in.mkv", clips.moving(3, 48, 64))
+    source = open_source(tmp_path / "in.mkv")
+    moved, notes = carried(chapters, Fraction(0), TrackTime(pace=Fraction(2)), ".mp4")
+    assert len(notes) == (begin > 0)
+    with av.open(str(tmp_path / "o.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.set_chapters(moved)
+        for frame in source.frames():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame.pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(str(tmp_path / "o.mp4")) as container:
+        found = [(c["start"] * c["time_base"], c["metadata"].get("title", "")) for c in container.chapters()]
+    before = [(0, "")] if begin else []
+    assert found == [*before, (Fraction(begin, 500), titles[0] or ""), (Fraction(6, 5), titles[1] or "")]
 
 
 def test_attachments_are_kept_or_named(tmp_path) -> None:
@@ -351,3 +378,76 @@ def test_tags_of_the_film_are_kept_or_named(tmp_path) -> None:
     (note,) = _copy(tmp_path / "in.mkv", tmp_path / "o.ts")
     assert note.startswith(".ts files do not hold these tags of the film: ")
     assert sorted(note.split(": ")[1].lower().split(", ")) == sorted(tags)
+
+
+def _bitmaps(path: Path, codec: str, duration: int | None) -> None:
+    """A second of film with two subtitles that are pictures: a box of PGS by hand, or what stands for one of DVD."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        text = container.add_mux_stream(codec)
+        text.time_base = Fraction(1, 1000)
+        for k in range(25):
+            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 9 * k, np.uint8), format="rgb24")
+            picture.pts, picture.time_base = k, Fraction(1, 25)
+            container.mux(video.encode(picture))
+            if k in (5, 15):
+                packet = av.Packet(_pgs() if codec == "hdmv_pgs_subtitle" else bytes((0, 4, 0, 4)))
+                packet.pts = packet.dts = 40 * k
+                packet.time_base, packet.stream = Fraction(1, 1000), text
+                if duration is not None:
+                    packet.duration = duration
+                container.mux(packet)
+        container.mux(video.encode(None))
+
+
+def _pgs() -> bytes:
+    """Segments of one picture: composition, window, palette, object, end."""
+    line = bytes((0, 0x80 | 16, 1, 0, 0))
+    parts = {
+        0x16: struct.pack(">HHBHBBBBHBBHH", 64, 48, 16, 0, 0x80, 0, 0, 1, 0, 0, 0, 8, 8),
+        0x17: b"\1" + struct.pack(">BHHHH", 0, 8, 8, 16, 4),
+        0x14: bytes((0, 0, 1, 235, 128, 128, 255)),
+        0x15: struct.pack(">HBB", 0, 0, 0xC0)
+        + (4 * len(line) + 4).to_bytes(3, "big")
+        + bytes((0, 16, 0, 4))
+        + 4 * line,
+        0x80: b"",
+    }
+    return b"".join(bytes((kind,)) + len(data).to_bytes(2, "big") + data for kind, data in parts.items())
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "kept"),
+    [
+        ("hdmv_pgs_subtitle", "o.mkv", True),
+        ("hdmv_pgs_subtitle", "o.ts", False),  # what FFmpeg writes there no reader takes for subtitles
+        ("hdmv_pgs_subtitle", "o.mp4", False),
+        ("dvd_subtitle", "o.mp4", True),
+        ("dvd_subtitle", "o.mov", False),
+        ("dvd_subtitle", "o.webm", False),
+    ],
+)
+@pytest.mark.parametrize("duration", [None, 300, 2**32 - 1])
+def test_subtitles_that_are_pictures_are_copied_or_named(tmp_path, codec, name, kept, duration) -> None:
+    _bitmaps(tmp_path / "in.mkv", codec, duration)
+    notes = _copy(tmp_path / "in.mkv", tmp_path / name)
+    assert len(notes) == (not kept)
+    assert kept or f"are left out: {Path(name).suffix}" in notes[0].replace("is left", "are left")
+    with av.open(str(tmp_path / name)) as container:
+        times = [p.pts * p.time_base for p in container.demux(container.streams.subtitles) if p.size] if kept else []
+        assert len(container.streams.subtitles) == kept
+    assert times == ([Fraction(1, 5), Fraction(3, 5)] if kept else [])
+
+
+def test_a_track_of_which_nothing_is_shown_is_named(tmp_path) -> None:
+    _film(tmp_path / "in.mkv", sounds=("aac", "aac"))
+    with av.open(str(tmp_path / "in.mkv")) as source, av.open(str(tmp_path / "cut.mkv"), "w") as container:
+        tracks = [container.add_stream_from_template(stream) for stream in source.streams]
+        for packet in source.demux():
+            if packet.size and packet.stream.index < 2:
+                packet.stream = tracks[packet.stream.index]
+                container.mux(packet)
+    assert _copy(tmp_path / "cut.mkv", tmp_path / "o.mp4") == [
+        "sound track #2 has nothing in the time that the film is shown"
+    ]

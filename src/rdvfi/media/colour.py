@@ -27,6 +27,7 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from rdvfi.media.pixels import EXACT, FFMPEG, Pixels
+from rdvfi.media.siting import LEFT, UNKNOWN, Marker
 
 LIMITED, FULL = 1, 2
 """Colour ranges, as FFmpeg numbers them."""
@@ -54,6 +55,8 @@ class Colour:
     primaries: int = _UNSPECIFIED
     transfer: int = _UNSPECIFIED
     full_range: bool = False
+    siting: int = UNKNOWN
+    """Where subsampled chroma lies; see `rdvfi.media.siting`."""
 
     @classmethod
     def of(cls, context: VideoCodecContext) -> "Colour":
@@ -85,7 +88,7 @@ class Colour:
         return _SWSCALE_MATRIX.get(self.matrix, _BT709 if high_definition else _BT601)
 
 
-SRGB_VIDEO = Colour(_BT709, _BT709, _BT709)
+SRGB_VIDEO = Colour(_BT709, _BT709, _BT709, siting=LEFT)
 """What images become when they are written into a video: ordinary BT.709."""
 
 
@@ -107,7 +110,7 @@ class Converter:
         self._flags = Interpolation.BICUBIC if conversion == FFMPEG else _FLAGS
         self._rgb, self._kind = ("rgb48le", np.uint16) if deep else ("rgb24", np.uint8)
         self._headroom = headroom
-        self._reformatter = VideoReformatter()
+        self._reformatter, self._marker = VideoReformatter(), Marker(colour.siting)
 
     def to_rgb(self, frame: av.VideoFrame) -> Pixels:
         """The frame's pixels, RGB or RGBA, as they are stored: not turned upright."""
@@ -128,6 +131,7 @@ class Converter:
         frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format=form)
         if av.VideoFormat(pixel_format).is_rgb:
             return self._reformat(frame, pixel_format, source_full=True, target_full=True)
+        frame = self._marker.mark(frame)
         if (self._colour.full_range or self._headroom) and not alpha:
             return self._full_range(frame, pixel_format)
         return self._reformat(frame, pixel_format, source_full=True, target_full=False)

@@ -10,9 +10,10 @@ from av.sidedata.sidedata import Type
 
 from rdvfi.media.side_data import side_data
 
+_DOLBY, _BOXES = "Dolby Vision", (b"dvcC", b"dvvC", b"dvwC")
 _LOST = {
-    Type.DOVI_RPU_BUFFER: "Dolby Vision",
-    Type.DOVI_METADATA: "Dolby Vision",
+    Type.DOVI_RPU_BUFFER: _DOLBY,
+    Type.DOVI_METADATA: _DOLBY,
     Type.DYNAMIC_HDR_PLUS: "HDR10+",
     Type.DYNAMIC_HDR_VIVID: "HDR Vivid",
     Type.A53_CC: "closed caption",
@@ -64,14 +65,18 @@ class Brightness:
     """What else there is, and cannot be written."""
 
     @classmethod
-    def of(cls, frame: av.VideoFrame) -> "Brightness":
-        """What the first frame of a film says."""
+    def of(cls, frame: av.VideoFrame, header: bytes = b"") -> "Brightness":
+        """What the first frame of a film says, and of Dolby Vision its header too, in Matroska's form."""
+
+        def said(kind: Type, label: str) -> bool:
+            return side_data(frame, kind) is not None or (label == _DOLBY and any(box in header for box in _BOXES))
+
         display = side_data(frame, Type.MASTERING_DISPLAY_METADATA)
         light = side_data(frame, Type.CONTENT_LIGHT_LEVEL)
         return cls(
             None if display is None else MasteringDisplay.parse(display),
             None if light is None else struct.unpack("=2I", light[:8]),
-            tuple(sorted({label for kind, label in _LOST.items() if side_data(frame, kind) is not None})),
+            tuple(sorted({label for kind, label in _LOST.items() if said(kind, label)})),
         )
 
     def encoder_options(self, encoder: str, options: dict[str, str]) -> dict[str, str]:

@@ -1,15 +1,18 @@
 """Container metadata of a video track: stereoscopy, projection, HDR.
 
-PyAV gives an encoder's stream no such values, but a bitstream filter copies them, with all else, from
+PyAV shows no such values of a stream, nor where chroma lies, so the header of a file is made in memory, which
+says them. It gives an encoder's stream none either, but a bitstream filter copies them, with all else, from
 any stream of the same codec. So a Matroska header that says them (RFC 9559, section 5.1.4) is made in
 memory, and read; its track is the one that they are copied from.
 """
 
 import struct
+from contextlib import suppress
 from fractions import Fraction
 from io import BytesIO
 
 import av
+import av.error
 from av.bitstream import BitStreamFilterContext
 from av.video.stream import VideoStream
 
@@ -20,6 +23,7 @@ from rdvfi.media.spatial import Spatial
 HOLDING = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
 """Containers that say so themselves, whatever the codec."""
 
+_Y4M = "yuv4mpegpipe"
 _CODECS = {
     "h264": b"V_MPEG4/ISO/AVC",
     "hevc": b"V_MPEGH/ISO/HEVC",
@@ -29,6 +33,15 @@ _CODECS = {
     "ffv1": b"V_FFV1",
     "mpeg4": b"V_MPEG4/ISO/ASP",
 }
+
+
+def header_of(stream: VideoStream) -> bytes:
+    """What Matroska says of a track, or the header of Y4M; empty if it holds no such track."""
+    header, muxer = BytesIO(), _Y4M if stream.container.format.name == _Y4M else "matroska"
+    with suppress(av.error.FFmpegError, ValueError), av.open(header, "w", format=muxer) as trial:
+        trial.add_stream_from_template(stream)
+        trial.start_encoding()
+    return header.getvalue()
 
 
 def describe(stream: VideoStream, brightness: Brightness, spatial: Spatial) -> None:

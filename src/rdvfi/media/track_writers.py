@@ -35,6 +35,8 @@ SILENT = frozenset({".gif", ".webp", ".apng", ".y4m"})
 """Containers of pictures alone."""
 _SAME_TIMES = 0x20000
 """FFmpeg's flag of formats in which packets may have one time: those of TrueHD are shorter than a tick of Matroska."""
+_FOR_EVER = 24 * 60 * 60
+"""Seconds that stand for a subtitle which lasts until the next; muxers refuse the 2^32 ms that some write."""
 _MARKS = ("forced", "comment", "hearing_impaired", "visual_impaired", "original", "dub", "lyrics", "karaoke")
 
 
@@ -73,6 +75,8 @@ class TrackWriter(ABC):
         self._last: int | None = None
         self.damaged = 0
         """Packets that could not be read or written."""
+        self.empty = True
+        """Whether nothing of it was written yet."""
         # Players of AVI start each track at its first packet, whatever its time.
         self._from_zero = output.format.name == "avi"
 
@@ -91,6 +95,7 @@ class TrackWriter(ABC):
         """
         if self._from_zero and packet.dts is not None and packet.dts + (packet.duration or 1) <= 0:
             return
+        self.empty = False
         try:
             self._output.mux(packet)
         except av.error.InvalidDataError:  # the packet is at fault, not the file
@@ -109,6 +114,8 @@ class Copied(TrackWriter):
         self._target = _same_track(stream, output)
         # Several lines of text may be shown from one time on; of sound there is only one, where a tick is shorter.
         self._step = int(stream.type == "audio" and not output.format.flags & _SAME_TIMES)
+        # MP4 shows nothing of a last subtitle of no duration.
+        self._usual = 3 if stream.type == "subtitle" and output.format.name in ("mp4", "mov") else 0
         self._target.metadata.update(track_tags(stream.metadata, output.format.name))
         self._target.disposition = stream.disposition
 
@@ -116,7 +123,8 @@ class Copied(TrackWriter):
         """Copy a packet; a time that is not later than the one before, in ticks of the output, is moved behind it."""
         base = self._target.time_base or packet.time_base
         packet.pts, packet.dts = (self._ticks(packet, time, shift, base) for time in (packet.pts, packet.dts))
-        packet.duration = round((packet.duration or 0) * packet.time_base / base)
+        duration = (packet.duration or 0) * packet.time_base
+        packet.duration = round((duration if 0 < duration < _FOR_EVER else self._usual) / base)
         packet.time_base = base
         if packet.dts is not None:
             if self._last is not None and packet.dts < self._last + self._step:

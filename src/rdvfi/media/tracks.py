@@ -7,10 +7,8 @@ second time beside the decoder, so that memory stays bounded however its tracks 
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import av
 import av.error
@@ -18,6 +16,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 
+from rdvfi.media.chapters import HOLDING_CHAPTERS, TrackTime, carried
 from rdvfi.media.covers import add_cover
 from rdvfi.media.packets import Damage, Packets
 from rdvfi.media.probe import open_video, video_stream
@@ -25,9 +24,6 @@ from rdvfi.media.sound import EncodedSound, decodes
 from rdvfi.media.stretching import MOST_STRETCHED
 from rdvfi.media.subtitles import WrittenText, readable_text
 from rdvfi.media.track_writers import SILENT, Copied, TrackWriter, unsaid
-
-if TYPE_CHECKING:
-    from av.container.core import Chapter
 
 _LEAD = Fraction(1, 2)
 """Seconds by which other tracks may run ahead of the frames, as players like them interleaved."""
@@ -37,7 +33,6 @@ _SOUND = {".webm": "libopus", ".mkv": "flac", ".avi": "libmp3lame"}
 """What sound becomes where it cannot be copied; AAC elsewhere, see `_encoder`."""
 _TEXT = {".mp4": "mov_text", ".m4v": "mov_text", ".mov": "mov_text", ".mkv": "subrip", ".webm": "webvtt"}
 """What text subtitles become where they cannot be copied."""
-_CHAPTERS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
 _COVERS = frozenset({".mp4", ".m4v", ".mkv"})
 _KNOWN_IN_TS = frozenset({"aac", "aac_latm", "mp2", "mp3", "mp3float", "ac3", "eac3", "dca", "opus", "libopus"})
 """Sound that others find in a transport stream; FFmpeg writes any, under a number of its own."""
@@ -46,28 +41,9 @@ _KNOWN_IN_AVI = frozenset({"mp3", "mp3float", "mp2", "mp2float", "ac3", "aac", "
 _PCM_IN_MP4 = frozenset({"pcm_s16le", "pcm_s16be"})
 """Of PCM in MP4 what players without the newest FFmpeg read, up to `_PCM_RATE`; other sizes of samples are noise."""
 _PCM_RATE = 48_000
-_SUBTITLES_IN_TS = frozenset({"dvbsub", "dvb_subtitle", "libzvbi_teletext", "dvb_teletext", "pgssub"})
+_SUBTITLES_IN_TS = frozenset({"dvbsub", "dvb_subtitle", "libzvbi_teletext", "dvb_teletext"})
 """Subtitles that others find in a transport stream."""
 _TIMECODE = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
-
-
-@dataclass(frozen=True)
-class TrackTime:
-    """What part of the source is shown, and how fast.
-
-    Attributes:
-        begin: Seconds after the offset before which nothing is taken along; None for all.
-        end: The same for what is from there on.
-        pace: How many times longer the output runs than the source; None if that varies.
-    """
-
-    begin: Fraction | None = None
-    end: Fraction | None = None
-    pace: Fraction | None = Fraction(1)
-
-    def shows(self, time: Fraction, end: Fraction) -> bool:
-        """Whether something that is there from one time to another, seconds after the offset, is in that part."""
-        return (self.begin is None or time >= self.begin or end > self.begin) and (self.end is None or time < self.end)
 
 
 class Tracks:
@@ -131,9 +107,10 @@ class Tracks:
             self.notes.append(f"{self._suffix} files do not say of tracks: {', '.join(self._lost)}")
         if chapters and self._time.pace is None:
             self.notes.append(f"{len(chapters)} chapters are left out: the speed of the film varies")
-        elif chapters and self._suffix in _CHAPTERS:
-            moved = (_moved(chapter, self._offset, self._time) for chapter in chapters)
-            self._output.set_chapters([chapter for chapter in moved if chapter is not None])
+        elif chapters and self._suffix in HOLDING_CHAPTERS:
+            kept, notes = carried(chapters, self._offset, self._time, self._suffix)
+            self._output.set_chapters(kept)
+            self.notes += notes
         elif chapters:
             self._left_out(f"{len(chapters)} chapters", plural=True)
 
@@ -239,6 +216,8 @@ class Tracks:
         self._write(None)
         for writer in self._writers.values():
             writer.finish()
+            if writer.empty and not writer.damaged:
+                self.notes.append(f"{writer.name} has nothing in the time that the film is shown")
             if writer.damaged:
                 plural = "packet is" if writer.damaged == 1 else "packets are"
                 self.notes.append(f"{writer.damaged} {plural} damaged in {writer.name}, and left out")
@@ -310,19 +289,6 @@ def _shown(suffix: str, stream: AudioStream) -> bool:
 def _encoder(suffix: str, channels: int) -> str:
     """What encodes sound for a container; MP3 has two channels at most."""
     return "ac3" if suffix == ".avi" and channels > 2 else _SOUND.get(suffix, "aac")
-
-
-def _moved(chapter: "Chapter", offset: Fraction, time: TrackTime) -> "Chapter | None":
-    """A chapter at its time in the output; None if nothing of it is shown."""
-    tick = chapter["time_base"] or Fraction(1, 1000)
-    start, end = (chapter[side] * tick - offset for side in ("start", "end"))
-    begin = time.begin or Fraction(0)
-    if (time.begin is not None and end <= begin) or (time.end is not None and start >= time.end):
-        return None
-    start, end = max(start, begin), end if time.end is None else min(end, time.end)
-    pace = time.pace or 1
-    first, last = (round(side * pace / tick) for side in (start, end))
-    return {**chapter, "start": max(0, first), "end": max(1, last)}
 
 
 def _is_timecode(stream: Stream) -> bool:

@@ -23,6 +23,7 @@ from rdvfi.media.pieces import FrameEncoder
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo
 from rdvfi.media.scheduling import usual_scheduling
+from rdvfi.media.siting import encoder_option, written_siting
 from rdvfi.media.stream_template import HOLDING, describe
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.track_writers import track_tags
@@ -108,7 +109,8 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         container: OutputContainer | None = None,
     ) -> None:
         self._encoding, self._tick, self._suffix = encoding, tick, suffix
-        colour = encoding.codec.colour(info.colour)
+        siting = written_siting(info.colour.siting, encoding.codec.encoder, suffix)
+        colour = replace(encoding.codec.colour(info.colour), siting=siting)
         self._converter = Converter(colour, deep=info.layout.deep, headroom=info.headroom)
         form = "rgba" if info.layout.alpha else "rgb24"
         self._palette = Palette(encoding.width, encoding.height, tick, form) if suffix == ".gif" else None
@@ -117,6 +119,7 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         self._last: int | None = None
         rgb = encoding.form.chroma == "rgb"
         self._colour = replace(colour, matrix=0, full_range=True) if rgb else colour
+        self._options = encoding.options | encoder_option(siting, encoding.form.chroma)
         self.stream = None if container is None else self._add_stream(container, info, rate)
         self._context = self._alone() if self.stream is None else self.stream.codec_context
         self._set_up(info, rate)
@@ -125,7 +128,7 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         """An encoder without a file, whose flags are those of one of this format."""
         context = av.CodecContext.create(self._encoding.codec.encoder, "w")
         assert isinstance(context, VideoCodecContext)
-        context.options = dict(self._encoding.options)
+        context.options = dict(self._options)
         context.bit_rate = 0  # as PyAV sets them for a stream
         context.bit_rate_tolerance = 128_000
         if ContainerFormat(MUXERS[self._suffix], "w").flags & FormatFlags.global_header.value:
@@ -147,7 +150,7 @@ class VideoEncoder(FrameEncoder[av.Packet]):
 
     def _add_stream(self, container: OutputContainer, info: SourceInfo, rate: Fraction) -> VideoStream:
         encoding = self._encoding
-        stream = container.add_stream(encoding.codec.encoder, rate=rate, options=encoding.options)
+        stream = container.add_stream(encoding.codec.encoder, rate=rate, options=self._options)
         assert isinstance(stream, VideoStream)
         spatial = info.spatial.fits(self._suffix)
         if self._suffix in HOLDING:

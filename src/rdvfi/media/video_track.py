@@ -1,5 +1,6 @@
 """Properties of a video track, from a file or a pipe."""
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -13,7 +14,9 @@ from rdvfi.media.image_header import rgb_profile
 from rdvfi.media.orientation import Orientation
 from rdvfi.media.reader import ReadOptions, SourceInfo
 from rdvfi.media.side_data import side_data
+from rdvfi.media.siting import siting_of
 from rdvfi.media.spatial import Spatial
+from rdvfi.media.stream_template import header_of
 
 
 def describe_track(
@@ -37,7 +40,8 @@ def describe_track(
     """
     turned = Orientation.of(first).transposed
     layout = PixelLayout.of(stream.codec_context, aspect)
-    colour = Colour.of(stream.codec_context)
+    header = header_of(stream)
+    colour = replace(Colour.of(stream.codec_context), siting=siting_of(first.format.name, header))
     rgb = first.format.is_rgb or len(first.format.components) < 3
     return SourceInfo(
         width=first.height if turned else first.width,
@@ -48,7 +52,7 @@ def describe_track(
         ),
         video_metadata=dict(stream.metadata),
         profile=rgb_profile(side_data(first, Type.ICC_PROFILE)),
-        brightness=Brightness.of(first),
+        brightness=Brightness.of(first, header),
         spatial=Spatial.of(first, stream.metadata),
         headroom=options.headroom and not colour.full_range and not rgb,
         **known,
