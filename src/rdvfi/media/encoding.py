@@ -160,7 +160,7 @@ def _notes(encoding: Encoding, info: SourceInfo, destination: Path, options: Sin
     if info.profile:
         yield f"the colour profile (ICC) of {info.name} is not written to {suffix}; a folder of PNG images keeps it"
     asked = options.pix_fmt is not None or options.odd == "444"
-    if not asked and codec.encoder in _DECODED and suffix not in (".mkv", ".avi"):
+    if not asked and codec.encoder in _DECODED and suffix != ".mkv":
         yield from _seldom_decoded(encoding)
     yield from info.spatial.notes(suffix)
     yield from info.brightness.notes(codec.encoder, contained=suffix in HOLDING)
