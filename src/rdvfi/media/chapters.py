@@ -51,15 +51,14 @@ def carried(
     moved = list(_moved(chapters, offset, time))
     if suffix not in _ISO or not moved:
         return moved, []
-    moved = [{**each, "metadata": {"title": "", **each["metadata"]}} for each in moved]
+    for number, each in enumerate(moved):
+        each["id"], each["metadata"] = number + 1, {"title": "", **each["metadata"]}
     first = min(moved, key=lambda each: each["start"] * (each["time_base"] or _TICK))
     if first["start"] * (first["time_base"] or _TICK) < _NOTHING:
         return moved, []
-    before = {**first, "id": 0, "start": 0, "end": first["start"], "metadata": {"title": ""}}
-    return (
-        [before, *({**each, "id": number} for number, each in enumerate(moved, 1))],
-        [f"chapters of {suffix} files begin with the film: one without a title stands before the first"],
-    )
+    before = first.copy()
+    before.update({"id": 0, "start": 0, "end": first["start"], "metadata": {"title": ""}})
+    return [before, *moved], [f"chapters of {suffix} begin with the film: one without a title stands before the first"]
 
 
 def _moved(chapters: Sequence["Chapter"], offset: Fraction, time: TrackTime) -> Iterator["Chapter"]:
