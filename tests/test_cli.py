@@ -71,10 +71,11 @@ def test_two_images_become_a_folder_of_images(tmp_path, saved) -> None:
 
 
 def test_a_constant_rate_may_be_asked_for(tmp_path, saved) -> None:
-    _interpolate(saved, CLIP, tmp_path / "out.mkv", "--fps", "12000/1001", "--no-audio")
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(8, 48, 64))  # 6 frames per second
+    _interpolate(saved, tmp_path / "in.mp4", tmp_path / "out.mkv", "--fps", "12000/1001", "--no-audio")
     with av.open(str(tmp_path / "out.mkv")) as container:
         assert not container.streams.audio
-        assert len(list(container.decode(video=0))) == 36
+        assert len(list(container.decode(video=0))) == 16
 
 
 def test_a_recipe_and_overrides_make_the_model(tmp_path, capsys) -> None:
@@ -262,6 +263,7 @@ def test_progress_without_a_terminal_is_plain_lines(capsys, monkeypatch) -> None
 
 
 def test_quiet_says_nothing(tmp_path, saved, capsys) -> None:
-    _interpolate(saved, CLIP, tmp_path / "out", "-x", 2, "--quiet", "--threads", 1)
+    clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 48, 64))
+    _interpolate(saved, tmp_path / "in.mp4", tmp_path / "out", "-x", 2, "--quiet", "--threads", 1)
     said = capsys.readouterr()
     assert said.out == said.err == ""

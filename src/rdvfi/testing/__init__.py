@@ -11,7 +11,7 @@ them on fresh and on trained components alike; inputs are small and a check take
 second for a small network.
 """
 
-from rdvfi.testing.assertions import TOLERANCE, assert_close
+from rdvfi.testing.assertions import BATCH_TOLERANCE, TOLERANCE, assert_close
 from rdvfi.testing.basis_checks import check_basis
 from rdvfi.testing.flow_checks import check_flow
 from rdvfi.testing.generator_checks import check_generator
@@ -20,6 +20,7 @@ from rdvfi.testing.sample_inputs import SmoothTrajectory, smooth_noise, some_key
 from rdvfi.testing.trajectory_checks import check_trajectory, check_trajectory_model
 
 __all__ = [
+    "BATCH_TOLERANCE",
     "TOLERANCE",
     "SmoothTrajectory",
     "assert_close",
