@@ -52,8 +52,12 @@ def test_minterpolate_follows_motion() -> None:
 
 STAND_IN = '''#!{python}
 """Stands in for a program that interpolates: reads its inputs as that program would, writes blends of them."""
-import subprocess, sys
+import os, subprocess, sys
 from pathlib import Path
+if os.environ.get("STAND_IN") == "fails":
+    print("loading", "out of memory", sep=chr(10), file=sys.stderr)
+    sys.exit(3)
+few = os.environ.get("STAND_IN") == "too few"
 import cv2
 import numpy as np
 
@@ -76,18 +80,20 @@ blend = lambda t: cv2.addWeighted(pair[0], 1 - t, pair[1], t, 0)
 
 def video(path, frames):
     path.parent.mkdir(parents=True, exist_ok=True)
+    frames = frames[:-1] if few else frames
     h, w = frames[0].shape[:2]
     encode = ["ffmpeg", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{{w}}x{{h}}", "-r", "2"]
     encode += ["-i", "-", "-c:v", "libx264", "-qp", "0", "-pix_fmt", "yuv444p", str(path)]
     subprocess.run(encode, input=b"".join(f.tobytes() for f in frames), check=True)
 
 if "-s" in given:
-    cv2.imwrite(given["-o"], blend(float(given["-s"])))
+    if not (few and float(given["-s"]) > 0.7):
+        cv2.imwrite(given["-o"], blend(float(given["-s"])))
 elif "--pattern" in given:
     n = 2 ** int(given["--times_to_interpolate"])
     out = Path(given["--pattern"], "interpolated_frames")
     out.mkdir()
-    for i in range(n + 1):
+    for i in range(n + 1 - few):
         cv2.imwrite(str(out / f"frame_{{i:03d}}.png"), blend(i / n))
 elif "--input_yuv" in given:
     video(Path(given["--out_dir"], "pair_LDMVFI.mp4"), [blend(t) for t in (0, 0.5, 1)])
@@ -96,7 +102,7 @@ elif "--video" in given:
 elif "--image1_path" in given:
     video(Path(given["--output_dir"], "result.mp4"), [blend(i / {gap}) for i in range({gap} + 1)])
 else:
-    for i in range(int(given["--count"])):
+    for i in range(int(given["--count"]) - few):
         cv2.imwrite(str(Path(given["--out"], f"{{i}}.png")), blend((i + 1) / (int(given["--count"]) + 1)))
 '''
 
@@ -119,6 +125,22 @@ def test_a_documented_command_gives_the_frames(name: str, programs: Path) -> Non
     made, faded = (each(*pair.inputs(CPU), pair.times) for each in (external_method(f"{name}@{programs}"), CrossFade()))
     assert made.shape == faded.shape
     assert (psnr(made[0], faded[0]) > 28.0).all()
+
+
+@pytest.mark.parametrize("name", sorted(set(templates()) - {"minterpolate"}))
+def test_a_documented_command_that_fails_is_named(name: str, programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = window(frames=3 if templates()[name].recursive else 5)
+    monkeypatch.setenv("STAND_IN", "fails")
+    found = measure([pair], [external_method(f"{name}@{programs}"), CrossFade()], device=CPU).scores
+    assert "ended with code 3: out of memory" in (found[0].failed or "")
+    assert found[1].psnr > 15.0
+    monkeypatch.setenv("STAND_IN", "too few")
+    count, wrote = (
+        len(pair.times),
+        len(pair.times) - 1 if name in ("framer", "motion-i2v", "rife-ncnn-vulkan") else len(pair.times) + 1,
+    )
+    with pytest.raises(ValueError, match=rf"{name} wrote {wrote} frames; expected {count}, or {count + 2} with both"):
+        external_method(f"{name}@{programs}")(*pair.inputs(CPU), pair.times)
 
 
 def test_documented_commands_say_where_they_are_from() -> None:

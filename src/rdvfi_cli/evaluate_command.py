@@ -204,7 +204,7 @@ def evaluate(
             write_page(report_page, [report, *others], examples.chosen(_shown(report)))
     console = Console(quiet=quiet and output is not None)
     console.print(report.title(), report.table(), report.environment.line(), sep="\n")
-    for line in result_tables.notes(report):
+    for line in (*result_tables.failures(report), *result_tables.notes(report)):
         console.print(line, soft_wrap=True, markup=False)
     if compare is not None and report.score(compare).failed is not None:
         console.print(f"no differences to {compare}: it failed", markup=False)

@@ -53,11 +53,11 @@ def written(name: str, value: float | None, *, signed: bool = False) -> str:
 
 
 def score_table(report: "Report") -> "Table":
-    """The scores; with more metrics than a terminal is wide, a row for each of them."""
+    """The scores; with more metrics than a terminal is wide, a row for each of them. `failures` has the reasons."""
     heads, rows = cells(report)
+    rows = [["failed" if cell.startswith("failed: ") else cell for cell in row] for row in rows]
     if len(heads) <= _WIDEST:
         return _table(heads, rows)
-    heads[-1] = heads[-1] or "failed"
     columns = list(zip(heads, *rows, strict=True))
     return _table(columns[0], columns[1:])
 
@@ -88,6 +88,11 @@ def group_table(report: "Report", name: str) -> "Table":
                 means = [written(metric, weighted_mean(samples)) if samples else "" for samples in found]
                 table.append([score.method, metric, *means])
     return _table(heads, table)
+
+
+def failures(report: "Report") -> list[str]:
+    """Why each method failed that did, a line each."""
+    return [f"{score.method} failed: {score.failed}" for score in report.scores if score.failed is not None]
 
 
 def notes(report: "Report") -> list[str]:

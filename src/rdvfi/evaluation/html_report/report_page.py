@@ -55,7 +55,9 @@ def page(reports: Sequence[Report], examples: Sequence[Example] = ()) -> str:
         title=escape(main.title()),
         environment=escape(main.environment.line()),
         table=_table(*cells(main)),
-        notes="".join(f"<li>{escape(note)}</li>" for report in reports for note in notes(report)),
+        notes="".join(
+            f"<li>{escape(note)}</li>" for note in dict.fromkeys(note for report in reports for note in notes(report))
+        ),
         plots=figures,
         examples="".join(_example(number, example) for number, example in enumerate(examples)),
         full_scale=FULL_SCALE,
