@@ -240,6 +240,7 @@ def test_messages_of_the_library_name_options() -> None:
     assert in_words("target_fps is 0; it must be greater than 0") == "--fps is 0; it must be greater than 0"
     assert in_words("replace it with overwrite=True, or") == "replace it with --overwrite (-y), or"
     assert in_words("--compare is 'x'; crf is 90") == "--compare is 'x'; --crf is 90"
+    assert in_words("seed must be an integer; got 1.5") == "--seed must be an integer; got 1.5"
     assert in_words("the device of the model is full") == "the device of the model is full"
 
 

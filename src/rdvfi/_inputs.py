@@ -18,7 +18,7 @@ from rdvfi.types import Times, Timesteps
 _TYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 """Types of images: those that torch computes with."""
 _SLACK = 0.01
-"""How far outside [0, 1] a value may lie: resampling overshoots a little."""
+"""Tolerance around [0, 1], since resampling overshoots."""
 
 
 def check_pair(img0: Tensor, img1: Tensor, device: torch.device) -> None:
@@ -51,14 +51,14 @@ def check_frame(name: str, image: Tensor, device: torch.device) -> None:
 
 
 def _is_readable(tensor: Tensor) -> bool:
-    """Whether values may be looked at: not where a graph is traced or captured, nor where there are none."""
+    """Whether values may be read: not while a graph is traced or captured, nor on the meta device."""
     if torch.compiler.is_compiling() or tensor.is_meta:
         return False
     return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
 def check_values(name: str, image: Tensor) -> None:
-    """All values are numbers in [0, 1]; NaN is found too. Waits for the image's device."""
+    """Check that all values are in [0, 1] and none is NaN. Waits for the device."""
     if not _is_readable(image):
         return
     low, high = (float(value) for value in image.detach().aminmax())
@@ -77,7 +77,7 @@ def check_count(name: str, value: int) -> None:
 
 
 def read_device(device: str | torch.device) -> torch.device:
-    """A device that is there.
+    """The device of this name, if it is available.
 
     Raises:
         ValueError: If torch knows no such name, or there is no CUDA device.
@@ -128,7 +128,7 @@ def check_scene(threshold: float | None, same_scene: bool | Tensor | None, batch
 
 
 def check_static(static: Tensor | None, images: Tensor) -> None:
-    """Where pixels stand still: a boolean tensor of the images' size, on their device."""
+    """Static pixels: a boolean tensor of the images' size, on their device."""
     if static is None:
         return
     shape = (len(images), 1, *images.shape[-2:])

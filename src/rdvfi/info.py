@@ -1,8 +1,8 @@
 """Descriptions of registered components, models and recipes, for ``rdvfi models`` and ``rdvfi info``.
 
-What a signature or `About` does not tell is found by building the entry with its defaults and
-looking at it (backbones without memory for their weights, on torch's meta device). An entry that
-cannot be built so, because its weights are not here, says why; values may be given then.
+Properties that neither the signature nor `About` contains are read from the component itself, which is built with its
+defaults (on torch's meta device, without memory for its weights). If that fails, because weights are missing, the
+reason is given, and the component can be built with other values.
 """
 
 import os
@@ -32,7 +32,7 @@ from rdvfi.registry import REGISTRIES, Registry, create_sample
 from rdvfi.saved_models.model_names import WEIGHTS_FOLDER
 
 SIZE = (256, 448)
-"""Motion size, (h, w), for which shapes are told: that of 16:9 video."""
+"""Motion size, (h, w), for which shapes are given: that of 16:9 video."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class EntryInfo:
     parameters: tuple[str, ...]
     """As in a signature: name, type, default."""
     properties: dict[str, Any] = field(default_factory=dict)
-    """What the built component says of itself, by name."""
+    """Attributes of the component, by name."""
     missing: str | None = None
-    """Why there are no properties."""
+    """Why the component could not be built, and has no properties here."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def model_info(model: Interpolator, name: str) -> ModelInfo:
 
 
 def recipe_info(name: str, *overrides: str) -> RecipeInfo:
-    """What a recipe chooses, of the package or in a file of one's own; nothing is built."""
+    """The choices of a recipe of the package or in a file; nothing is built."""
     from rdvfi.config import compose
 
     return RecipeInfo(name, recipe_summary(name), compose(name, *overrides))
@@ -151,7 +151,7 @@ def recipe_summary(name: str) -> str:
 
 
 def properties_of(component: nn.Module) -> dict[str, Any]:
-    """What a component says of itself: shapes, sizes, types, what it reads and needs."""
+    """Attributes of a component: shapes, sizes, types, inputs and requirements."""
     properties: dict[str, Any] = {}
     if isinstance(component, KeyframeGenerator):
         shape = component.noise_shape(1, *SIZE)

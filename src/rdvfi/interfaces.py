@@ -1,4 +1,4 @@
-"""The interfaces of the library: whoever has read this file and `rdvfi.keyframes` knows its structure.
+"""The interfaces of the library: read this file and `rdvfi.keyframes` first.
 
 Two values pass through three stages::
 
@@ -247,7 +247,7 @@ class FlowEstimator(nn.Module, ABC):
     latent_channels: int | None = None
     """Channels of the latents that it reads; None if it reads pixels, or latents of any number of channels."""
     pretrained: bool = False
-    """Whether its weights were trained elsewhere for just this use: nobody has to train it."""
+    """Whether its weights come trained for this use, so that no training is required."""
 
     @abstractmethod
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:

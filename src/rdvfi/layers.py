@@ -1,7 +1,7 @@
 """Layers shared by all networks of this library.
 
-Borders are replicated everywhere: zeros would tell a network where the picture ends and distort its
-flow there.
+Borders are replicated everywhere: zero padding would reveal the position of the border and distort the flow
+there.
 
 timm has such layers too, and its networks serve as flow features (`timm_pyramid`). The shipped models
 do not import it: that takes seconds, longer than they need for a pair of frames.
@@ -25,7 +25,7 @@ def conv(inputs: int, outputs: int, *, stride: int = 1) -> nn.Conv2d:
 
 
 def zero_conv(inputs: int, outputs: int) -> nn.Conv2d:
-    """1x1 convolution that starts at zero: what it feeds starts as it was."""
+    """1x1 convolution with zero initialisation, so that a residual connection starts as the identity."""
     layer = nn.Conv2d(inputs, outputs, 1)
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None

@@ -37,11 +37,11 @@ _SPEC = "_rdvfi_spec"
 
 
 class Passing(Exception):
-    """What ends the building of a component from outside, and is no fault of its values."""
+    """Base class of exceptions that interrupt the building of a component and are passed on unchanged."""
 
 
 class UnknownNameError(KeyError):
-    """A name that no registry entry has; its text is readable, unlike a plain KeyError's."""
+    """An unregistered name. Its message is shown without the quotes of a plain KeyError."""
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -49,22 +49,22 @@ class UnknownNameError(KeyError):
 
 @dataclass(frozen=True)
 class Replaced:
-    """What replaced a parameter of a former version: its name now, and the values of the former ones.
+    """The replacement of a parameter of a former version: its present name, and new values of former values.
 
-    Values that are not listed stay what they were.
+    Values that are not listed stay the same.
     """
 
     name: str
     values: tuple[tuple[Any, Any], ...] = ()
 
     def value(self, former: Any) -> Any:
-        """The value now that stands for a former one."""
+        """The present value of a former one."""
         return next((new for old, new in self.values if type(old) is type(former) and old == former), former)
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A registered factory and what is known of it."""
+    """A registered factory, its parameters and its description."""
 
     factory: Callable[..., Any]
     parameters: dict[str, Parameter]
@@ -97,8 +97,8 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         Args:
             name: What it is called from now on, here, in recipes and in saved models.
             about: Licences, origin of weights, citation.
-            renamed: Former names of parameters and what they are called now, so that models saved
-                under the former ones load, and recipes that use them are told the new ones.
+            renamed: Former names of parameters and their present names. Models saved with the former names
+                load; errors of recipes that use them name the present ones.
 
         Raises:
             ValueError: If the name is taken or empty, or ``renamed`` leads to no parameter.
@@ -135,7 +135,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         del self._entries[self._find(name)]
 
     def create(self, name: str, **config: Any) -> T:
-        """Make the object that ``name`` stands for.
+        """Build the component that is registered under ``name``.
 
         Args:
             name: A registered name.
@@ -232,7 +232,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
 
 
 def _made(what: str, entry: _Entry, config: Mapping[str, Any]) -> Any:
-    """What a factory makes; whatever it raises for values that make no sense is one clear error."""
+    """Call a factory; unexpected exceptions for invalid values become one clear error."""
     try:
         return entry.factory(**config)
     except (OSError, ValueError, TypeError, LookupError, ImportError):
@@ -274,7 +274,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def spec_of(component: nn.Module) -> dict[str, Any]:
-    """What ``component`` was made from: ``{"name": ..., "config": {...}}``, plain values only.
+    """The specification of a component: ``{"name": ..., "config": {...}}``, plain values only.
 
     Raises:
         TypeError: If it, or a component that it was given, was not made by a registry.
@@ -290,7 +290,7 @@ def spec_of(component: nn.Module) -> dict[str, Any]:
 
 
 def registered_name(component: nn.Module) -> str | None:
-    """The name that ``component`` was made by; None if it was built by hand."""
+    """The registered name of a component; None if it was not built by a registry."""
     made = getattr(component, _SPEC, None)
     return None if made is None else made[0]
 
@@ -306,7 +306,7 @@ def _plain(value: Any) -> Any:
 
 
 def create_from_spec(registry: Registry[T], spec: Any) -> T:
-    """Make the object that `spec_of` described. Only registered factories are ever called.
+    """Build a component from its specification (`spec_of`). Only registered factories are ever called.
 
     Raises:
         KeyError: If it names an entry that is not registered.
@@ -329,7 +329,7 @@ def create_from_spec(registry: Registry[T], spec: Any) -> T:
 
 
 def with_new_names(registry: Registry[Any], name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved configuration with the names that its parameters have now.
+    """A saved configuration with the present names of its parameters.
 
     Raises:
         TypeError: If it has a parameter under both names.
@@ -346,11 +346,11 @@ def with_new_names(registry: Registry[Any], name: str, config: Mapping[str, Any]
 
 
 SAMPLES = {"coarse": "dis", "flow": "local", "basis": "cubic"}
-"""Parts that need no training and fit every default, by the group whose slots they fill."""
+"""Components for required slots in examples and checks, by group: they need no training."""
 
 
 def create_sample(registry: Registry[T], name: str, **given: Any) -> T:
-    """An entry with its defaults, for looking at it or checking it: `SAMPLES` fill its slots.
+    """Build an entry with its defaults, for descriptions and checks; `SAMPLES` fill its slots.
 
     Args:
         registry: Where it is registered.

@@ -12,7 +12,7 @@ Units
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from fractions import Fraction
 from typing import TypeVar
@@ -50,10 +50,7 @@ def moved(value: T, device: str | torch.device) -> T:
     if isinstance(value, nn.Module):
         return copy.deepcopy(value).to(device)  # pyright: ignore[reportReturnType]
     if is_dataclass(value) and not isinstance(value, type):
-        own = copy.copy(value)
-        for field in fields(value):
-            object.__setattr__(own, field.name, moved(getattr(value, field.name), device))
-        return own
+        return replace(value, **{x.name: moved(getattr(value, x.name), device) for x in fields(value) if x.init})
     if isinstance(value, Mapping):
         return type(value)((key, moved(item, device)) for key, item in value.items())  # pyright: ignore
     if isinstance(value, (list, tuple)):

@@ -88,7 +88,7 @@ def interpolate(
     ] = "off",
     mask: Annotated[
         str | None,
-        typer.Option(help="An image, bright where pixels stand still, as logos do; or auto to find them."),
+        typer.Option(help="An image that is bright at static pixels, such as logos; or auto to detect them."),
     ] = None,
     pipe_format: Annotated[
         str | None,

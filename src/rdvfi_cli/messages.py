@@ -18,7 +18,7 @@ _OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _SAME.split()} | _OT
 """Arguments of the library, and what they are called here."""
 
 _NAMES = "|".join(sorted(_OPTIONS, key=len, reverse=True))
-_ARGUMENT = re.compile(rf"(?<![\w-])({_NAMES})(?:=(?:True|False)\b|(?= is ))")
+_ARGUMENT = re.compile(rf"(?<![\w-])({_NAMES})(?:=(?:True|False)\b|(?= (?:is|must be) ))")
 """An argument that is named with its value; names with an underscore are arguments wherever they stand."""
 _UNDERSCORED = re.compile(rf"(?<![\w/.-])({'|'.join(name for name in _OPTIONS if '_' in name)})(?![\w/-]|\.\w)")
 """They are left alone inside the names of files."""

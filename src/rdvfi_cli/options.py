@@ -16,7 +16,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1...; CUDA if 
 DType = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; float16 on CUDA, else float32.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")]
 AllowUntrained = Annotated[
-    bool, typer.Option("--allow-untrained", help="Accept learned parts that nobody trained; for development.")
+    bool, typer.Option("--allow-untrained", help="Accept learned parts without trained weights; for development.")
 ]
 
 Multirun = Annotated[

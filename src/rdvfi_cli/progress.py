@@ -17,7 +17,7 @@ _LINE_EVERY = 10.0
 
 
 def remaining(times: list[float], total: int) -> float | None:
-    """Seconds left, from the moments at which 0, 1, 2, ... pairs were done; None if nobody knows yet."""
+    """Seconds left, from the moments at which 0, 1, 2, ... pairs were done; None if unknown."""
     done = len(times) - 1
     if done < 1:
         return None
@@ -34,7 +34,7 @@ def clock(seconds: float | None) -> str:
 
 
 def memory() -> int | None:
-    """Bytes of memory that this process holds; None where nobody says."""
+    """Resident memory of this process, in bytes; None where it cannot be determined."""
     try:
         with open("/proc/self/statm", encoding="ascii") as numbers:
             return int(numbers.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

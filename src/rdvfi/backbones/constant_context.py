@@ -1,14 +1,14 @@
 """Cross-attention to a constant context, computed once.
 
 A one-step model without prompts reads the same context in every call, and most of its rows are
-equal: zeros, that the text encoder pads with. Rows that are equal have equal keys and values, so
+equal (zero padding). Rows that are equal have equal keys and values, so
 
 * attention to ``n`` equal rows among others is attention to one such row whose score is raised by
   ``log n``;
 * attention to equal rows alone is their value, whatever the query: a constant vector.
 
-Both are identities, not approximations. `distinct_rows` finds the rows, `Folded` holds the keys and
-values that a layer makes of them.
+Both are identities, not approximations. `distinct_rows` finds the rows, `Folded` holds their keys and
+values for one layer.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Folded:
 
     @property
     def constant(self) -> Float[Tensor, " d"] | None:
-        """What every query gets, if it is the same for all of them."""
+        """The result for every query, if it does not depend on the query."""
         return self.values[0] if len(self.values) == 1 else None
 
     def attend(self, queries: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:

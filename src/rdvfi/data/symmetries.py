@@ -52,7 +52,7 @@ def turned(batch: Batch, *, across: bool = False, down: bool = False, back: bool
     """A batch in a mirror (``across``), upside down (``down``) or played backwards (``back``).
 
     Raises:
-        ValueError: If the batch holds something that nobody knows how to turn.
+        ValueError: If the batch holds an entry whose transformation is not defined.
     """
     unknown = sorted(batch.keys() - KNOWN)
     if unknown:

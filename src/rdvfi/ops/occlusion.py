@@ -67,7 +67,7 @@ def _checked(flow: Flow, other: Flow) -> tuple[Bool[Tensor, "b 1 h w"], Bool[Ten
 
 
 def forward_backward_error(flow: Flow, back: Flow) -> Float[Tensor, "b 1 h w"]:
-    """Distance from its start of a point that goes there and back, over what is tolerated."""
+    """Forward-backward error, relative to the tolerance."""
     return return_error(flow, back) / (_TOLERANCE + _RELATIVE * flow_length(flow))
 
 

@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 
 class Staged(nn.Module):
-    """Three stages that fit together, and what is known of their weights.
+    """Three stages that fit together, and the state of their weights (trained, loaded from where).
 
     Args:
         generator: Makes keyframes between two small frames.
@@ -97,7 +97,7 @@ class Staged(nn.Module):
         return f"{type(self).__name__}({', '.join(parts)}, {millions:.1f} M parameters)"
 
     def untrained_parts(self) -> list[str]:
-        """The learned parts that nobody trained: of 'backbone', 'trajectory', 'renderer'.
+        """The learned parts that have not been trained: of 'backbone', 'trajectory', 'renderer'.
 
         Components whose weights come trained from elsewhere (``pretrained``) do not count.
         """
@@ -105,7 +105,7 @@ class Staged(nn.Module):
         return [p for p, stage in parts.items() if p not in self._trained and learned_parameters(stage)]
 
     def mark_trained(self, *parts: str) -> None:
-        """Note that parts are trained; it is saved with the model.
+        """Record that parts are trained; the record is saved with the model.
 
         Raises:
             ValueError: If a part is not one of 'backbone', 'trajectory', 'renderer'.
@@ -119,18 +119,18 @@ class Staged(nn.Module):
     def parts_trained_apart(self) -> list[str]:
         """Trained parts that `load_part` took from another model than the rest is from.
 
-        They fit, but they have not learned each other's faults: measure before you trust them.
+        They fit, but they were not trained together: evaluate before you rely on the result.
         """
         return [part for part in STAGES if part in self._apart]
 
     def pretrained(self) -> Pretrained:
-        """What is saved beside the weights: registered names and plain values.
+        """The configuration: registered names and plain values.
 
         Raises:
             TypeError: If a component was built by hand and not by a registry.
         """
         parts = {part: spec_of(getattr(self, name)) for part, name in STAGES.items()}
-        if self._replaced:  # what its source says is no longer what it is
+        if self._replaced:  # its weights are no longer those of its source
             parts["backbone"] = without_references(parts["backbone"])
         return Pretrained(
             **parts,
@@ -189,7 +189,7 @@ class Staged(nn.Module):
         self._write_card(Path(folder), config)
 
     def _write_card(self, folder: Path, config: Pretrained) -> None:
-        """A page about the model beside its files, unless somebody wrote one there."""
+        """Write the model card, unless the user has written one."""
         page = folder / CARD_NAME
         if page.exists() and MARK not in page.read_text(encoding="utf-8", errors="replace"):
             return
@@ -264,7 +264,7 @@ class Staged(nn.Module):
             self._apart = theirs_apart if together else self._apart | {part}
 
     def _note_values(self, part: str, theirs: dict[str, Any]) -> None:
-        """Say which plain values of a part differ from those that its weights were trained with."""
+        """Warn of plain values of a part that differ from those that its weights were trained with."""
         if any(registered_name(getattr(self, name)) is None for name in STAGES.values()):
             return  # built by hand: it has no values that could be compared
         own = plain_values(getattr(self.pretrained(), part))
@@ -367,7 +367,7 @@ class Staged(nn.Module):
     ) -> str:
         """Upload to the Hugging Face hub as ``owner/name``; returns the address of the commit.
 
-        All files come in one commit. A card that somebody wrote in the repository stays.
+        All files come in one commit. A card that was written by hand in the repository is kept.
 
         Args:
             repository: ``owner/name``; made if it does not exist.

@@ -81,7 +81,7 @@ class DataConfig:
         held_out: Share at the end of each clip that training does not see; the model is measured there
             before and after, and the better one is kept.
         teacher: Whose flows and blend the film of a pool is to have, found once and kept with it:
-            ``rife`` (`rdvfi.training.teacher`); None asks nobody.
+            ``rife`` (`rdvfi.training.teacher`); None for no teacher.
     """
 
     folder: str = MISSING

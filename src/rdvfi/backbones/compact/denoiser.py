@@ -1,21 +1,21 @@
-"""The denoiser of RDVFI-S: it predicts residual motion and clean latents from a straight-line guess.
+"""The denoiser of RDVFI-S: it predicts residual motion and clean latents, starting from straight motion.
 
-Each keyframe starts from both end latents warped along the straight lines of a coarse flow. The
-network reads them, the noisy latent, and four candidates of a better path, those of rotations and
-zooms at constant rate that the coarse flow implies (`rdvfi.ops.similarity_paths`), each with how
-well it makes the two end latents agree, and how much arrives at each pixel along it. It predicts
+The initial estimate of each keyframe is a blend of both end latents, warped by straight motion along the coarse flow.
+The network reads the warped latents, the noisy latent, and four candidate paths: those of rotations and zooms at
+constant rate that the coarse flow implies (`rdvfi.ops.similarity_paths`). For each candidate it reads the difference of
+the two end latents along the path, and the splatting weight that arrives at each pixel. It predicts
 
-* the residual motion, the departure from the straight line: gates on the candidates' departures,
-  together at most one, plus a free shift;
-* a correction of the blend of the two warped latents, and a residual.
+* the residual motion, the deviation from straight motion: a gated sum of the candidates' deviations
+  (the gates sum to at most one), plus a free shift;
+* a correction of the blending weight of the two warped latents, and a residual of the latent.
 
-It does so in refinement iterations: each starts from the motion of the one before, with the same
-weights, as RAFT's updates do (Teed and Deng, 2020, https://arxiv.org/abs/2003.12039). The noise and
-its level are the same in all of them: it is one step of diffusion.
+Prediction is iterated with shared weights, as in RAFT (Teed and Deng, 2020, https://arxiv.org/abs/2003.12039): each
+refinement iteration starts from the motion of the previous one. Noise and
+noise level are the same in all iterations, so together they are one diffusion step.
 
-The last layer starts at zero: before training the prediction is the straight-line guess. The free
-shift, the blend and the residual carry the envelope ``4 t (1 - t)``; the ends themselves are never
-predicted. Frames share a two-dimensional U-Net; at its coarsest scale they are mixed along time.
+The last layer is zero-initialised: before training the prediction is the initial estimate. The free
+shift, the blend and the residual are multiplied by the envelope ``4 t (1 - t)``; the ends themselves are not
+predicted. All keyframes share a two-dimensional U-Net; at its coarsest scale they are mixed along time.
 """
 
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ _OUTPUTS = CANDIDATES + 4 + 1
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CompactCondition(Condition):
-    """What the denoiser starts from, for the ``n`` keyframes between the ends.
+    """The initial motion of the denoiser, for the ``n`` keyframes between the ends.
 
     Flows are on the latent grid, in latent pixels.
     """
@@ -52,7 +52,7 @@ class CompactCondition(Condition):
 
 @dataclass(frozen=True, eq=False)
 class DenoiserOutput:
-    """Clean latents, and the flows along which they were warped."""
+    """Clean latents, and the flows by which the end latents were warped."""
 
     latents: Float[Tensor, "b n c h w"]
     to_first: Flows
@@ -70,7 +70,7 @@ class Denoiser(nn.Module):
     Args:
         channels: Channels of a latent.
         width: Channels at the latents' own scale; the coarser scale has twice as many.
-        iterations: How often it refines the residual motion, with the same weights.
+        iterations: Refinement iterations, with shared weights.
     """
 
     def __init__(self, channels: int, width: int, iterations: int) -> None:
@@ -121,7 +121,7 @@ class Denoiser(nn.Module):
         return DenoiserOutput.of(*_outputs(self.answer(self.finish(x, wide)), *ends, flows, paths.flows, times))
 
     def straight(self, condition: CompactCondition) -> DenoiserOutput:
-        """The guess that the network starts from: latents warped along straight lines, blended."""
+        """The initial estimate: end latents, warped by straight motion and blended."""
         (b, n), (c, h, w) = condition.to_first.shape[:2], condition.latent0.shape[1:]
         nothing = condition.latent0.new_zeros(b * n, _OUTPUTS + c, h, w)
         flows = torch.cat((condition.to_first, condition.to_last), dim=2)
@@ -132,7 +132,7 @@ class Denoiser(nn.Module):
 def _outputs_reference(
     answer: Tensor, latent0: Tensor, latent1: Tensor, flows: Tensor, candidates: Tensor, times: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Latents, and the flows to the first end and to the last along which they were warped."""
+    """Latents, and the flows to the first and to the last end by which they were warped."""
     answer = answer.unflatten(0, flows.shape[:2])
     t = times[None, :, None, None, None]
     envelope = 4.0 * t * (1.0 - t)
@@ -182,7 +182,7 @@ def _inputs_reference(
 
 
 def _mismatches_reference(latent0: Tensor, latent1: Tensor, candidates: Tensor) -> Tensor:
-    """How far the two end latents are apart along each similarity path."""
+    """Difference of the two end latents along each similarity path."""
     errors = []
     for flows in candidates.unbind(2):
         apart = _warped(latent0, flows[:, :, :2]) - _warped(latent1, flows[:, :, 2:])

@@ -1,8 +1,8 @@
 """RDVFI-S's backbone: a compact one-step latent diffusion model, trained from scratch.
 
-`CompactKeyframes` encodes both frames, finds a coarse flow between them, and lets the `Denoiser`
-make the keyframes at ``i / 8`` from pure noise in one step. The coarse flow is a component of its
-own; what is classical of it runs on the CPU, as one operator of a compiled graph.
+`CompactKeyframes` encodes both frames, finds a coarse flow between them, and uses the `Denoiser`
+to predict the keyframes at ``i / 8`` from pure noise in one step. The coarse flow is a separate component; classical
+estimators run on the CPU, as one operator of a compiled graph.
 """
 
 import torch
@@ -29,12 +29,12 @@ class CompactKeyframes(KeyframeGenerator):
     Args:
         autoencoder: Latents of single frames.
         denoiser: Makes clean keyframes from noisy ones.
-        coarse: End-to-end flow on pixels, on which the straight lines are based.
-        lines: Whether the denoiser starts from these lines and hands its residual motion on. If not,
-            it sees both end latents as they are, at every keyframe; whoever reads the keyframes
-            still has the coarse flow.
-        fill: Whether the coarse flow of occluded points is replaced by that of their surroundings;
-            a coarse flow that has learned where they go is better left as it is.
+        coarse: End-to-end flow on pixels, which defines the straight motion.
+        lines: Whether the denoiser starts from straight motion and predicts residual motion. If not,
+            it reads both end latents without warping, at every keyframe; the prior still has the
+            coarse flow.
+        fill: Whether the coarse flow of occluded points is replaced by that of their surroundings; not needed for
+            a coarse flow that was trained on occluded points.
     """
 
     gives_prior = True
@@ -66,7 +66,7 @@ class CompactKeyframes(KeyframeGenerator):
         latent1: Float[Tensor, "b c hz wz"] | None = None,
         prior: MotionPrior | None = None,
     ) -> CompactCondition:
-        """Both end latents, and the straight lines between them along the coarse flow."""
+        """Both end latents, and straight motion between them along the coarse flow."""
         ends = super().condition(img0, img1, latent0=latent0, latent1=latent1, prior=prior)
         assert ends.prior is not None
         times = self.times(ends.latent0.device)[1:-1]

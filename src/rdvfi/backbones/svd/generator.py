@@ -1,13 +1,13 @@
 """RDVFI-U's backbone: Stable Video Diffusion's U-Net, adapted to two end frames and one step.
 
-Nine frames are made at once, at ``i / 8``. The network reads, for every one of them, noise and the
-latents of *both* end frames (see `rdvfi.backbones.svd.networks`), at the noise level that it calls
-pure, and answers with the velocity, whence the clean latents follow (`rdvfi.backbones.diffusion.EDM`).
-The two ends of the answer are replaced by the frames' own latents.
+Nine frames are generated at once, at ``i / 8``. For each of them the network reads noise and the
+latents of *both* end frames (see `rdvfi.backbones.svd.networks`) at its highest noise level, and predicts the
+velocity, from which the clean latents follow (`rdvfi.backbones.diffusion.EDM`).
+The predictions of the two ends are replaced by the latents of the frames.
 
-Its image embedding is zero, or one that is given: an encoder of 630 million parameters need not
-run. Frame rate, motion and augmentation are given as in its published pipeline. Unlike
-there, no noise is added to the end frames, because keyframes keep their ends as they are.
+The image embedding is zero, or a given one, so that its encoder of 630 million parameters is not needed.
+Frame rate, motion bucket and augmentation level are those of the published pipeline. Unlike
+there, no noise is added to the end frames, because keyframes keep their ends unchanged.
 """
 
 from collections.abc import Callable

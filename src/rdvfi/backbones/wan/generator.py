@@ -1,16 +1,16 @@
 """RDVFI-D's backbone: Wan2.1-Fun-1.3B-InP, a video diffusion transformer, in one step.
 
-`WanKeyframes` puts the latents of both frames at the two ends of nine latent frames, grey between
-them (InP conditioning, `rdvfi.backbones.wan.frame_layout`), and lets the transformer make the rest from
-pure noise in one evaluation (`rdvfi.backbones.diffusion.FlowMatching`). Prompts are not used: 512 rows of text
-and 257 rows of image context are zeros, *given* to the network, since leaving them out is another
-input. A cached embedding can stand in their place.
+`WanKeyframes` puts the latents of both frames at the two ends of nine latent frames, grey between them (InP
+conditioning, `rdvfi.backbones.wan.frame_layout`), and lets the transformer make the rest from pure noise in one
+evaluation (`rdvfi.backbones.diffusion.FlowMatching`). Prompts are not used: the context of 512 text rows and 257 image
+rows consists of zeros. It is passed to the network, since omitting it would be a different input. A cached embedding
+can be used instead.
 
-Transformer and autoencoder are diffusers' own classes, unchanged but for the rotary embedding,
-which here takes any times (`rdvfi.backbones.wan.rope`).
+Transformer and autoencoder are classes of diffusers, unchanged except for the rotary embedding,
+which accepts arbitrary times here (`rdvfi.backbones.wan.rope`).
 
-The authors of the method published no weights. Wan's own make video in many steps; in one step they
-make useful keyframes only after the second stage of training.
+The authors of the method published no weights. Wan's own weights need many steps; one step gives
+useful keyframes only after the second stage of training.
 """
 
 from collections.abc import Callable
@@ -56,7 +56,7 @@ FLOW_MATCHING = FlowMatching()
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class InpaintingCondition(Condition):
-    """What the transformer reads beside noisy latents.
+    """Inputs of the transformer beside the noisy latents.
 
     ``channels`` are four of mask and the latents of the known frames, those of grey elsewhere.
     """
@@ -255,7 +255,7 @@ class WanKeyframes(KeyframeGenerator):
         return self.training or any(p.requires_grad for p in self.parameters())
 
     def _ready(self) -> _Prepared | None:
-        """What was prepared, unless somebody began to train since."""
+        """The prepared constants, unless training has begun since."""
         thawed = self.transformer.proj_out.weight.requires_grad
         return None if thawed else self._prepared
 
@@ -277,13 +277,13 @@ class WanKeyframes(KeyframeGenerator):
         return ready.greys[size]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "WanKeyframes":
-        """Moves and casts come here; what the transformer wants in float32 stays so."""
+        """Called by moves and casts; parameters that the transformer needs in float32 stay in float32."""
         super()._apply(apply_keeping_float32(fn, self.transformer), recurse)
         self._renew()
         return self
 
     def _renew(self) -> None:
-        """Weights have changed: prepare again what was prepared."""
+        """Prepare the constants again, after weights have changed."""
         if self._prepared is None:
             return
         sizes, self._prepared = list(self._prepared.greys), None

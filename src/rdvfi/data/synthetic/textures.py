@@ -29,7 +29,7 @@ class Textureless:
     """How a texture loses what one could hold on to.
 
     Attributes:
-        contrast: What is left of the differences from its mean, in [0, 1].
+        contrast: Factor of the differences from the mean, in [0, 1].
         smooth: Whether only differences of `_SMOOTH` pixels and more are left.
         colour: Red, green and blue that take the place of its mean; None keeps it.
     """

@@ -13,7 +13,7 @@ from rdvfi.training.objectives.training_step import TrainingStep
 
 
 class Needs(Enum):
-    """The part of the evidence that a loss reads."""
+    """Kinds of inputs that a loss reads."""
 
     FRAMES = auto()
     DRAWING = auto()
@@ -44,11 +44,11 @@ class Maps:
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """What phi_s draws with and what it could draw with, on the trajectory's grid.
+    """The maps of phi_s and their targets, on the trajectory's grid.
 
-    ``refined`` are its maps and ``plain`` the trajectory's own, which it started from. ``wanted``
-    are flows of a teacher or exact ones; a teacher gives a blend too, and exact flow comes with the
-    visibility of its points in both end frames. ``first``, ``last`` and ``truth`` are small.
+    ``refined`` are the maps of phi_s, ``plain`` those of the trajectory, its input. ``wanted`` are the target
+    flows, of a teacher or exact; a teacher also gives a mask, and exact flow comes with the visibility of its points
+    in both end frames. ``first``, ``last`` and ``truth`` are frames on this grid.
     """
 
     refined: Maps
@@ -84,11 +84,11 @@ class Matches:
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
-    """All estimates on the way to one flow, from coarse to fine, each on a grid of its own.
+    """All estimates of a flow estimator, from coarse to fine, each on its own grid.
 
-    Flows are in full-size pixels. ``exact`` is 1 for those whose flow is known where the other
-    picture hides the point, too. ``matched`` says whether the first estimate is nothing but the
-    mean of matches, which says nothing of occluded points.
+    Flows are in full-size pixels. ``exact`` is 1 for samples whose flow is known at occluded points too.
+    ``matched`` says whether the first estimate is the expectation over matches, which is not defined for
+    occluded points.
     """
 
     pairs: list[FlowPair]
@@ -107,7 +107,7 @@ class GeneratorSampler:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What an objective made of one batch; what is not there is None."""
+    """Inputs of the losses for one batch; None where the objective does not compute them."""
 
     progress: float
     frames: FramePair | None = None

@@ -23,7 +23,7 @@ WINDOW = 7
 MARGIN = 0.02
 """A picture that is better by so much, about five 8-bit levels, counts in full."""
 LAST = 0.1
-"""What is left of the weight in the end."""
+"""Final weight, relative to the initial one."""
 _FEW = 100.0
 """Pixels; a batch with fewer to learn from counts less, so that a handful cannot rule a step."""
 _ROUND = 0.1

@@ -75,7 +75,7 @@ class Reconstructing(Objective):
         return self.model.generator.condition(clip.first, clip.last, latent0=latent0, latent1=latent1, prior=prior)
 
     def predicted_keyframes(self, clip: ClipBatch, moment: TrainingStep) -> Keyframes:
-        """What the generator makes of the two ends alone, from pure noise."""
+        """Keyframes generated from the two end frames and pure noise."""
         generator = self.model.generator
         condition = self.condition(clip, *self.encoded(clip, clip.ends).unbind(1))
         h, w = clip.frames.shape[-2:]
