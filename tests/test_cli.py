@@ -84,7 +84,7 @@ def test_a_recipe_and_overrides_make_the_model(tmp_path, capsys) -> None:
     files = (tmp_path / "0.png", tmp_path / "1.png", tmp_path / "out")
     plain = ("backbone=ends", "coarse=dis", "trajectory=straight", "renderer=warp")
     started = ("interpolate", *files, "-x", 2, "--device", "cpu", "--recipe", "rdvfi_s")
-    assert "parts that nobody trained: backbone" in _fails(capsys, *started, *plain)
+    assert "untrained parts: backbone" in _fails(capsys, *started, *plain)
     _succeeds(*started, *plain, "--allow-untrained")
     assert len(list((tmp_path / "out").iterdir())) == 3
     capsys.readouterr()

@@ -353,7 +353,7 @@ def test_bad_arguments_are_refused_before_any_work(tmp_path, model) -> None:
     clip = tmp_path / "in.mp4"
     out = tmp_path / "out.mp4"
     clips.write_clip(clip, clips.moving(2, 48, 64))
-    with pytest.raises(ValueError, match="parts that nobody trained: backbone"):
+    with pytest.raises(ValueError, match="untrained parts: backbone"):
         interpolate_video(clip, out, model=model)
     with pytest.raises(ValueError, match="multiplier is 0"):
         _run(clip, out, model, multiplier=0)

@@ -166,7 +166,7 @@ def test_wrong_options_are_refused_at_once(model, arrays) -> None:
             _run(arrays, model, **options)
     with pytest.raises(TypeError, match="frames is of type NoneType; an iterable"):
         _run(None, model)
-    with pytest.raises(ValueError, match="parts that nobody trained: backbone"):
+    with pytest.raises(ValueError, match="untrained parts: backbone"):
         rdvfi.interpolate_frames(arrays, model=model)
 
 

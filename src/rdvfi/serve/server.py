@@ -37,7 +37,7 @@ def serve(
         device: Where models run; CUDA if there is a device, else the CPU.
         dtype: Type of the models' networks; float16 on CUDA, float32 elsewhere.
         limits: What visitors may ask for.
-        allow_untrained: Accept models with learned parts that nobody trained.
+        allow_untrained: Accept models with untrained learned parts.
         ready: Is told the address when the page can be opened.
 
     Raises:

@@ -29,7 +29,7 @@ class Models:
         recipes: Recipes for `rdvfi.build`.
         device: Where they run; CUDA if there is a device, else the CPU.
         dtype: The type of their networks; float16 on CUDA, float32 elsewhere.
-        allow_untrained: Accept learned parts that nobody trained.
+        allow_untrained: Accept untrained learned parts.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Models:
         """The model of this name.
 
         Raises:
-            ValueError: If it is not among the choices, or nobody trained it.
+            ValueError: If it is not among the choices, or is not trained.
         """
         if choice not in self.choices:
             raise ValueError(f"model is {choice!r}; expected one of {', '.join(self.choices)}")

@@ -67,7 +67,7 @@ def visualize(
         device: Where a named model runs.
         seed: Seed of the noise.
         overwrite: Replace the destination if it exists.
-        allow_untrained: Accept a model with learned parts that nobody trained.
+        allow_untrained: Accept a model with untrained learned parts.
 
     Returns:
         The number of pairs that are drawn.

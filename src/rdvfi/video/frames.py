@@ -49,7 +49,7 @@ def interpolate_frames(
         device: Where a named model runs; CUDA if there is a device, else the CPU.
         dtype: Type of a named model; float16 on CUDA, float32 elsewhere.
         chunk: Frames drawn at once; chosen by their size if not given.
-        allow_untrained: Accept a model with learned parts that nobody trained.
+        allow_untrained: Accept a model with untrained learned parts.
         on_scene_change: What is shown between two scenes: ``blend``, ``hold_previous`` or
             ``hold_nearest``.
         scene_threshold: Mean confidence of the motion, in [0, 1], below which two frames are taken

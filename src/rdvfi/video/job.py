@@ -125,7 +125,7 @@ def interpolate_video(
         background: Colour on which transparent pictures are shown where the destination holds no
             transparency: ``black``, ``white``, ``gray`` or ``#rrggbb``.
         max_pixels: Pixels of a frame at most, 2**27 if not given; a larger one is refused before it is decoded.
-        allow_untrained: Accept a model with learned parts that nobody trained.
+        allow_untrained: Accept a model with untrained learned parts.
         overwrite: Replace the destination if it exists.
         contact_sheet: Also write a PNG of one pair and the frames between, to look at.
         on_scene_change: What is shown between two frames of two scenes: ``blend``, a dissolve;

@@ -81,7 +81,7 @@ def interpolate_many(
         model: A name or folder for `create_model`, or a model.
         device: Where a named model runs, as of `interpolate_video`.
         dtype: Type of a named model.
-        allow_untrained: Accept a model with learned parts that nobody trained.
+        allow_untrained: Accept a model with untrained learned parts.
         executor: ``process``, one job after the other in this process; ``devices``, segments in a process
             for each of ``devices``; or ``ray``, segments on a Ray cluster (extra ``ray``).
         devices: Of the executor ``devices``: such as ``["cuda:0", "cuda:1"]``; all CUDA devices if not given.

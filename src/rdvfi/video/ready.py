@@ -25,7 +25,7 @@ def ready_model(
     """The model on its device; a named one is optimized on CUDA (`rdvfi.Interpolator.optimize`).
 
     Raises:
-        ValueError: If it has learned parts that nobody trained, and would draw noise.
+        ValueError: If it has untrained learned parts, and would draw noise.
     """
     if isinstance(model, Interpolator):
         if device is not None or dtype is not None:
@@ -39,7 +39,7 @@ def ready_model(
     missing = built.untrained_parts()
     if missing and not allow_untrained:
         raise ValueError(
-            f"the model has parts that nobody trained: {', '.join(missing)}; choose a trained one, "
+            f"the model has untrained parts: {', '.join(missing)}; choose a trained one, "
             "or accept them with allow_untrained=True"
         )
     return built

@@ -66,7 +66,7 @@ def interpolate(
         on_scene_change: What is shown between two scenes: ``hold_previous``, ``hold_nearest`` or ``blend``.
         scene_threshold: Mean confidence of the motion, in [0, 1], below which two frames are of two scenes;
             at 0 only marked changes count.
-        allow_untrained: Accept a model with learned parts that nobody trained.
+        allow_untrained: Accept a model with untrained learned parts.
 
     Raises:
         ValueError: If the clip or an option is unusable; the message says what is expected.
