@@ -8,9 +8,8 @@ There are three differences:
 * Patches are *affine*: each starts from the flow and its spatial derivatives around the patch, so that rotating and
   scaling surfaces are matched as well. The steps change the translation only.
 * Patches have several initial states, which are compared in one batch: the flow of the previous scale and the initial
-flow,
-  each with and without derivatives, zero motion, states propagated from neighbours at two distances, and
-  global motions. So a correct motion spreads over a surface, as in PatchMatch.
+  flow, each with and without derivatives, zero motion, states propagated from neighbours at two distances, and global
+  motions. So a correct motion spreads over a surface, as in PatchMatch.
 * No loop and no index depends on data, so the search can be captured as a graph; both directions are one batch.
 
 Global motions are the similarity transforms that keypoint matches vote for where the initial flow is wrong
@@ -19,9 +18,10 @@ repeats, a shifted copy matches a patch as well as the correct one does, and onl
 the ambiguity. Where a global motion points out of the image, its cost is its mean cost elsewhere, so that an object
 that leaves the image keeps the motion of its visible part.
 
-A patch returns to its initial state if it moves too far, does not reduce the residual, or leaves the image. No gradient
-passes through the search. States of patches are (n, 7, p): u and v at the centre, the derivatives du/dx, dv/dx, du/dy
-and dv/dy, and a penalty in grey levels.
+A patch returns to its initial state if it moves too far, does not reduce the residual, or leaves the image. At the end
+of each scale the motion of patches that are occluded or without texture is extrapolated from consistent ones
+(`rdvfi.motion.flow.occlusion_filling`). No gradient passes through the search. States of patches are (n, 7, p): u and v
+at the centre, the derivatives du/dx, dv/dx, du/dy and dv/dy, and a penalty in grey levels.
 """
 
 from dataclasses import dataclass, replace
@@ -34,6 +34,7 @@ from torch import Tensor
 from rdvfi.geometry import resize_flow
 from rdvfi.motion.flow.dominant_shift import ZERO_PENALTY, dominant_shift
 from rdvfi.motion.flow.gauss_newton import swap_halves, window_mean
+from rdvfi.motion.flow.occlusion_filling import DISTANCES, ENOUGH, SIGMA, TOLERANCE, consistency, extrapolated
 from rdvfi.motion.flow.similarity_votes import Transforms, voted_transforms
 from rdvfi.ops.inference import inference_operator
 
@@ -59,6 +60,8 @@ _PREFERRED = 0.25
 explains a plain patch to within a few grey levels."""
 _WORST = 48.0
 """Costs are clipped at this value, in grey levels."""
+_INCONSISTENT = 0.03
+"""Weight in the dense flow of patches that are not consistent."""
 _LUMA = (76.245, 149.685, 29.07)
 """BT.601, in grey levels from 0 to 255."""
 
@@ -117,7 +120,7 @@ def _scale_reference(luma: Tensor, guesses: list[Tensor], common: Tensor, rounds
         states = torch.cat((chosen[:, None], patches.neighbours(chosen)), dim=1)
         chosen = patches.best(target, states)
     chosen = patches.best(target, patches.shifted(target, chosen)[:, None], whole)
-    return patches.dense(target, chosen)
+    return patches.dense(target, patches.filled(chosen))
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,11 +253,20 @@ class Patches:
         inside = torch.maximum(self.outside(start), self.outside(state)) < 0.3
         return torch.where((better & near & inside)[:, None], state, start)
 
+    def filled(self, state: State) -> State:
+        """Inconsistent patches take the mean motion of consistent ones (`rdvfi.motion.flow.occlusion_filling`)."""
+        shift = state[:, :2].unflatten(2, self.counts)
+        brightness = self.template.mean(-1)[:, None].unflatten(2, self.counts)
+        shift, share = extrapolated(shift, consistency(shift, _STRIDE), brightness)
+        derivatives = state[:, 2:6] * (1.0 - share.flatten(2))
+        return torch.cat((shift.flatten(2), derivatives, state[:, 6:]), dim=1)
+
     def dense(self, target: Float[Tensor, "n 1 h w"], state: State) -> Float[Tensor, "n 2 h w"]:
-        """Flow of every pixel: the mean over its patches, weighted by their inverse residual."""
+        """Flow of every pixel: the mean over its patches, weighted by consistency and by their inverse residual."""
         seen = self.warped(target, state[:, None])[:, 0]
+        consistent = consistency(state[:, :2].unflatten(2, self.counts), _STRIDE).flatten(1)
         weight = (seen - self.template).abs().clamp(min=1.0).reciprocal()
-        weight = weight * self.cost(seen).clamp(min=1.0).pow(-2)[..., None]
+        weight = weight * ((consistent + _INCONSISTENT) * self.cost(seen).clamp(min=1.0).pow(-2))[..., None]
         x, y = self.offset
         e = state[..., None]
         u, v = (e[:, i] + e[:, 2 + i] * x + e[:, 4 + i] * y for i in (0, 1))
@@ -352,8 +364,13 @@ searched_scale = inference_operator(
     _scale_reference,
     lambda luma, guesses, common, rounds: luma.new_empty((luma.shape[0], 2, *luma.shape[2:])),
     "patch_search",
-    launches=11,
+    launches=14,
     settings={
+        "tolerance": TOLERANCE,
+        "sigma": SIGMA,
+        "distances": DISTANCES,
+        "enough": ENOUGH,
+        "inconsistent": _INCONSISTENT,
         "side": _SIDE,
         "stride": _STRIDE,
         "steps": _STEPS,

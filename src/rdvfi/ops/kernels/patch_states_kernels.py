@@ -59,6 +59,19 @@ def load_state(at, count, inside):
 
 @triton.jit
 @no_type_check
+def store_state(at, u, v, ux, vx, uy, vy, penalty, count, inside):
+    """The reverse of `load_state`."""
+    tl.store(at, u, mask=inside)
+    tl.store(at + count, v, mask=inside)
+    tl.store(at + 2 * count, ux, mask=inside)
+    tl.store(at + 3 * count, vx, mask=inside)
+    tl.store(at + 4 * count, uy, mask=inside)
+    tl.store(at + 5 * count, vy, mask=inside)
+    tl.store(at + 6 * count, penalty, mask=inside)
+
+
+@triton.jit
+@no_type_check
 def fit(
     flow,
     out,
@@ -120,12 +133,14 @@ def flow_of(
     image,
     states,
     weights,
+    consistent,
     out,
     samples,
     height,
     width,
     columns,
     rows,
+    inconsistent,
     STRIDE: tl.constexpr,
     SIDE: tl.constexpr,
     BLOCK_Y: tl.constexpr,
@@ -150,6 +165,7 @@ def flow_of(
         x0, y0, x1, y1, fx, fy = corners(x + u, y + v, height, width)
         error = tl.abs(bilinear(other, x0, y0, x1, y1, fx, fy, width, 1, there) - here)
         weight = tl.load(weights + n * count + p, mask=there, other=0.0) / tl.maximum(error, 1.0)
+        weight *= tl.load(consistent + n * count + p, mask=there, other=0.0) + inconsistent
         total += weight
         sum_u += weight * u
         sum_v += weight * v
