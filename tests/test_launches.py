@@ -60,15 +60,15 @@ def _traced(model: rdvfi.Interpolator, dtype: torch.dtype) -> dict[str, Watch]:
 
 
 BARS: dict[str, tuple[int, int]] = {
-    "rdvfi_s": (676, 148),
+    "rdvfi_s": (682, 148),
     "rdvfi_s1": (645, 135),
     "rdvfi_d": (671, 133),
     "rdvfi_u": (1513, 133),
-    "ablation_constant_velocity": (706, 178),
-    "ablation_linear": (712, 166),
-    "ablation_no_diffusion": (609, 166),
+    "ablation_constant_velocity": (712, 178),
+    "ablation_linear": (718, 166),
+    "ablation_no_diffusion": (615, 166),
     "ablation_no_fusion": (499, 135),
-    "ablation_no_synthesis": (676, 43),
+    "ablation_no_synthesis": (682, 43),
     "wan_raft": (8233, 43),
 }
 """The most kernels of `estimate` and of `render` of seven frames, of every recipe."""
