@@ -30,9 +30,9 @@ import torch
 import measure
 import rdvfi
 from inputs import real_pair
-from rdvfi.media.codecs import CODECS
 from rdvfi.media.pixels import to_pixels, to_tensor
 from rdvfi.media.reader import ReadOptions, open_source
+from rdvfi.media.video_files.codecs import CODECS
 from rdvfi.video.pipeline import Background, Prefetch
 
 OPTIONS = dict(CODECS["h264"].options)

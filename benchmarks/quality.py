@@ -20,7 +20,7 @@ from rdvfi.evaluation import Method, evaluate
 from rdvfi.evaluation.external_frames import FramesFolder, window_folder
 from rdvfi.evaluation.metrics import MadeFrames
 from rdvfi.evaluation.results import read_environment
-from rdvfi.media.images import write_png
+from rdvfi.media.image_files.images import write_png
 from rdvfi.video.ready import DEFAULT_MODEL
 
 BASELINES = ("dis", "blend", "dis+blur1", "blend+blur2")

@@ -109,7 +109,7 @@ class Step:
     def __init__(self, model: Interpolator, imitation: float) -> None:
         self.refinement = model.renderer.refinement
         self.imitation, self.weight = Imitation(), imitation
-        self.losses = ((L1(), 1.0), (Edges(), 1.0), (PSNR(), 0.04))
+        self.losses = ((L1(), 1.0), (Edges(), 1.0), (PSNRLoss(), 0.04))
 
     def __call__(self, batch: Sample, progress: float) -> tuple[Tensor, Tensor]:
         """The loss, and the PSNR of each sample."""

@@ -16,7 +16,7 @@ from rdvfi.evaluation.external_frames import FramesFolder, export_inputs, window
 from rdvfi.evaluation.measure import measure
 from rdvfi.evaluation.methods import create_method
 from rdvfi.evaluation.metrics import psnr
-from rdvfi.media.images import write_png
+from rdvfi.media.image_files.images import write_png
 
 CPU = torch.device("cpu")
 AVERAGE = (

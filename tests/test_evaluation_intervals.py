@@ -21,7 +21,7 @@ from rdvfi.evaluation.result_tables import notes
 from rdvfi.evaluation.results import Report, read_environment
 from rdvfi.evaluation.window_properties import describer, properties
 from rdvfi.evaluation.written_files import PLOTS, check_output
-from rdvfi.media.images import write_png
+from rdvfi.media.image_files.images import write_png
 
 
 def samples(values: np.ndarray) -> list[Sample]:

@@ -17,7 +17,7 @@ from rdvfi.evaluation import evaluate
 from rdvfi.evaluation.dataset_protocol import Protocol, load_protocol, protocols
 from rdvfi.evaluation.protocol_windows import check_copy, find_windows, fitted, windows_of
 from rdvfi.evaluation.window_source import choose_protocol
-from rdvfi.media.images import write_png
+from rdvfi.media.image_files.images import write_png
 from rdvfi_cli.data_command import application
 
 SIZE = (64, 32)

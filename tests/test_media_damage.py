@@ -17,8 +17,8 @@ import skimage.data
 import skimage.transform
 
 import clips
-from rdvfi.media import output, publish
-from rdvfi.media.output import complete_or_nothing
+from rdvfi.media.outputs import output, publish
+from rdvfi.media.outputs.output import complete_or_nothing
 from rdvfi.media.reader import ReadOptions, open_source
 from test_media_encoding import _copy
 

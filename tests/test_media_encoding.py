@@ -13,11 +13,11 @@ from av.sidedata.sidedata import Type
 
 import clips
 import rdvfi
-from rdvfi.media.codecs import CODECS, encoder_formats
-from rdvfi.media.encoding import SinkOptions, plan_encoding
-from rdvfi.media.hdr import Brightness, MasteringDisplay
+from rdvfi.media.metadata.hdr import Brightness, MasteringDisplay
+from rdvfi.media.metadata.side_data import side_data
 from rdvfi.media.reader import ReadOptions, open_source
-from rdvfi.media.side_data import side_data
+from rdvfi.media.video_files.codecs import CODECS, encoder_formats
+from rdvfi.media.video_files.encoding import SinkOptions, plan_encoding
 from rdvfi.media.writer import check_options, open_sink
 from rdvfi.video.timing import Multiply, schedule
 

@@ -13,8 +13,8 @@ import PIL.ImageCms
 import PIL.ImageOps
 import pytest
 
-from rdvfi.media.background import read_colour
-from rdvfi.media.images import image_header, list_images, read_image, read_pixels, write_png
+from rdvfi.media.image_files.background import read_colour
+from rdvfi.media.image_files.images import image_header, list_images, read_image, read_pixels, write_png
 from rdvfi.media.reader import ReadOptions, open_source
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.writer import FolderSink

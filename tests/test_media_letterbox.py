@@ -5,9 +5,9 @@ import pytest
 
 import clips
 import rdvfi
-from rdvfi.media.images import read_pixels
-from rdvfi.media.letterbox import Letterbox, find_letterbox
+from rdvfi.media.image_files.images import read_pixels
 from rdvfi.media.reader import open_source
+from rdvfi.media.video_files.letterbox import Letterbox, find_letterbox
 
 
 @pytest.fixture(scope="module")

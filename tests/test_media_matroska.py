@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from rdvfi.media.matroska import display_size
+from rdvfi.media.metadata.matroska import display_size
 
 
 @pytest.mark.parametrize("size", [(64, 48), (720, 480), (720, 576), (160, 96), (1440, 1080), (1920, 1080)])

@@ -14,12 +14,12 @@ import pytest
 
 import clips
 import faults
-from rdvfi.media import publish
-from rdvfi.media.encoding import SinkOptions
-from rdvfi.media.leftovers import create_hidden, create_kept
-from rdvfi.media.output import check_destination, complete_or_nothing
+from rdvfi.media.outputs import publish
+from rdvfi.media.outputs.leftovers import create_hidden, create_kept
+from rdvfi.media.outputs.output import check_destination, complete_or_nothing
 from rdvfi.media.reader import open_source
 from rdvfi.media.timestamps import Moment
+from rdvfi.media.video_files.encoding import SinkOptions
 from rdvfi.media.writer import open_sink
 from rdvfi.video import interpolate_video
 
@@ -146,7 +146,7 @@ def test_a_disk_that_is_full_at_any_byte_breaks_no_output(tmp_path, source, name
 
 @pytest.mark.parametrize("name", ["out.mp4", "frames"])
 def test_a_second_run_into_one_output_is_refused_while_the_first_one_lives(tmp_path, name) -> None:
-    program = "import sys, pathlib; from rdvfi.media.output import complete_or_nothing as begin\n"
+    program = "import sys, pathlib; from rdvfi.media.outputs.output import complete_or_nothing as begin\n"
     program += "with begin(pathlib.Path(sys.argv[1])): print('begun', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", program, str(tmp_path / name)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:

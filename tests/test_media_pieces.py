@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import clips
-from rdvfi.media.encoding import SinkOptions
-from rdvfi.media.pieces import WholeFrames, unpack_frame
+from rdvfi.media.outputs.pieces import WholeFrames, unpack_frame
 from rdvfi.media.pixels import to_picture
 from rdvfi.media.reader import SourceFrame, open_source
 from rdvfi.media.timestamps import Moment
+from rdvfi.media.video_files.encoding import SinkOptions
 from rdvfi.media.writer import open_sink
 
 _UNEVEN = [0, 1000, 2000, 3000, 4000, 5000, 16000, 17000, 29000, 41000, 42000, 43000, 59000, 60000, 61000]

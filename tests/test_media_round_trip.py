@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import clips
-from rdvfi.media.encoding import SinkOptions
 from rdvfi.media.reader import ReadOptions, open_source
+from rdvfi.media.video_files.encoding import SinkOptions
 from test_media_encoding import _copy
 
 VARIED = (0, 40, 80, 137, 170, 210, 333, 373)

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from rdvfi.media.encoding import SinkOptions
-from rdvfi.media.siting import siting_of
-from rdvfi.media.stream_template import header_of
+from rdvfi.media.metadata.stream_template import header_of
+from rdvfi.media.video_files.encoding import SinkOptions
+from rdvfi.media.video_files.siting import siting_of
 from test_media_encoding import _copy
 
 SITED = [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import clips
-from rdvfi.media.encoding import SinkOptions
+from rdvfi.media.video_files.encoding import SinkOptions
 from test_media_encoding import _copy
 from test_media_tracks import _film, _seconds, _tracks
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import clips
-from rdvfi.media.chapters import TrackTime, carried
-from rdvfi.media.encoding import SinkOptions
+from rdvfi.media.metadata.spatial import Spatial
+from rdvfi.media.other_tracks.chapters import TrackTime, carried
 from rdvfi.media.reader import open_source
-from rdvfi.media.spatial import Spatial
 from rdvfi.media.timestamps import Moment
+from rdvfi.media.video_files.encoding import SinkOptions
 from rdvfi.media.writer import open_sink
 from test_media_encoding import _copy
 

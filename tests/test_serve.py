@@ -22,7 +22,7 @@ import torch
 import rdvfi
 from browser import PROGRAM, Browser
 from rdvfi.interfaces import FlowGrid
-from rdvfi.media.images import read_image, write_png
+from rdvfi.media.image_files.images import read_image, write_png
 from rdvfi.media.pixels import to_pixels, to_tensor
 from rdvfi.motion.basis import linear
 from rdvfi.motion.trajectory.flow_fields import KnotTrajectory

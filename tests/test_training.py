@@ -20,7 +20,7 @@ from rdvfi.data.samples import Film, load_pictures
 from rdvfi.data.sources import Stream
 from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.interpolator import Interpolator
-from rdvfi.media.images import write_png
+from rdvfi.media.image_files.images import write_png
 from rdvfi.models import create_model, load_bundled
 from rdvfi.training import feeds, run
 from rdvfi.training.losses.loss_registry import Needs, Terms

@@ -10,10 +10,10 @@ import pytest
 
 import clips
 from rdvfi.media.colour import Colour, Converter
-from rdvfi.media.encoding import SinkOptions
-from rdvfi.media.images import list_images
-from rdvfi.media.output import check_destination, complete_or_nothing
+from rdvfi.media.image_files.images import list_images
+from rdvfi.media.outputs.output import check_destination, complete_or_nothing
 from rdvfi.media.reader import ReadOptions, Source, open_source
+from rdvfi.media.video_files.encoding import SinkOptions
 from rdvfi.media.writer import check_options, open_sink
 from rdvfi.video.timing import Multiply, schedule
 

@@ -11,7 +11,7 @@ import av
 import pytest
 
 import rdvfi
-from rdvfi.media.codecs import CODECS
+from rdvfi.media.video_files.codecs import CODECS
 from rdvfi.video.pipeline import Background, Prefetch
 
 

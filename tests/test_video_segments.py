@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import clips
 import interrupted
 import rdvfi
-from rdvfi.media.leftovers import remove_leftovers
+from rdvfi.media.outputs.leftovers import remove_leftovers
 from rdvfi.media.reader import SourceFrame
 from rdvfi.media.timestamps import Moment, Stamp
 from rdvfi.video import OtherJob, Stopped, interpolate_video, many, segment_worker

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import rdvfi
-from rdvfi.media.images import write_png
+from rdvfi.media.image_files.images import write_png
 from rdvfi.registry import spec_of
 from rdvfi.testing import check_basis, check_flow, check_generator
 from rdvfi.training.model_parts import load_parts

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from rdvfi.data.datasets.build import CREDITS, DRAWN_NAME, HELD_OUT
 from rdvfi.data.datasets.clip_folder import window_sample
 from rdvfi.data.synthetic.textures import same_size
-from rdvfi.media.images import list_images, read_image
+from rdvfi.media.image_files.images import list_images, read_image
 from rdvfi.media.pixels import Picture, to_picture
 from rdvfi.media.scene_cuts import find_cuts, step_differences
 

@@ -29,7 +29,7 @@ import torch
 
 from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.external_frames import FramesFolder, as_video, between_inputs, read_frames
-from rdvfi.media.images import write_png
+from rdvfi.media.image_files.images import write_png
 from rdvfi.media.pixels import Picture, to_pixels
 from rdvfi.registry import did_you_mean
 from rdvfi.types import Image, Times, Video

@@ -15,7 +15,7 @@ import torch
 from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow
 from rdvfi.media.clip import VIDEO_SUFFIXES, open_clip
-from rdvfi.media.images import is_image, list_images, read_image, write_png
+from rdvfi.media.image_files.images import is_image, list_images, read_image, write_png
 from rdvfi.media.pixels import Picture, to_picture
 from rdvfi.types import Image, Times, Video
 

@@ -17,7 +17,7 @@ import numpy as np
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow
 from rdvfi.evaluation.dataset_protocol import Protocol
 from rdvfi.media.clip import VIDEO_SUFFIXES, open_clip
-from rdvfi.media.images import is_image, list_images, read_image
+from rdvfi.media.image_files.images import is_image, list_images, read_image
 from rdvfi.media.pixels import FFMPEG, Picture, to_picture
 
 _GAMMA = 2.2

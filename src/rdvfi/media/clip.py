@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 
-from rdvfi.media.images import is_image, list_images, read_image
+from rdvfi.media.image_files.images import is_image, list_images, read_image
 from rdvfi.media.pixels import EXACT, Picture, to_picture
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v"})
@@ -82,7 +82,7 @@ class VideoClip(Clip):
     """The frames of a video file, or of one that is held in memory."""
 
     def __init__(self, file: Path | BytesIO, *, conversion: str = EXACT) -> None:
-        from rdvfi.media.probe import name_of, read_index
+        from rdvfi.media.video_files.probe import name_of, read_index
 
         self._file, self._conversion = file, conversion
         self.name = name_of(file)
@@ -92,7 +92,7 @@ class VideoClip(Clip):
         return self._index.frames
 
     def _decode(self, numbers: Sequence[int]) -> Iterator[Picture]:
-        from rdvfi.media.decoder import decode_frames
+        from rdvfi.media.video_files.decoder import decode_frames
 
         return decode_frames(self._file, self._index, numbers, conversion=self._conversion)
 

@@ -27,7 +27,7 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from rdvfi.media.pixels import EXACT, FFMPEG, Pixels
-from rdvfi.media.siting import LEFT, UNKNOWN, Marker
+from rdvfi.media.video_files.siting import LEFT, UNKNOWN, Marker
 
 LIMITED, FULL = 1, 2
 """Colour ranges, as FFmpeg numbers them."""
@@ -56,7 +56,7 @@ class Colour:
     transfer: int = _UNSPECIFIED
     full_range: bool = False
     siting: int = UNKNOWN
-    """Where subsampled chroma lies; see `rdvfi.media.siting`."""
+    """Where subsampled chroma lies; see `rdvfi.media.video_files.siting`."""
 
     @classmethod
     def of(cls, context: VideoCodecContext) -> "Colour":

@@ -7,15 +7,15 @@ from itertools import chain
 import av
 import av.error
 
-from rdvfi.media.background import Backdrop
 from rdvfi.media.colour import Converter
-from rdvfi.media.deinterlace import Deinterlacing, Timed
-from rdvfi.media.orientation import Orientation
+from rdvfi.media.image_files.background import Backdrop
+from rdvfi.media.metadata.orientation import Orientation
 from rdvfi.media.pipes import Incoming
-from rdvfi.media.probe import check_size, decoder_of, refuse_playlist
 from rdvfi.media.reader import ReadOptions, Source, SourceFrame
 from rdvfi.media.timestamps import Stamp
-from rdvfi.media.video_track import describe_track, seen_through
+from rdvfi.media.video_files.deinterlace import Deinterlacing, Timed
+from rdvfi.media.video_files.probe import check_size, decoder_of, refuse_playlist
+from rdvfi.media.video_files.video_track import describe_track, seen_through
 
 _NAME = "standard input"
 

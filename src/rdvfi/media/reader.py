@@ -11,12 +11,12 @@ from fractions import Fraction
 from pathlib import Path
 
 from rdvfi.media.colour import Colour, PixelLayout
-from rdvfi.media.hdr import Brightness
-from rdvfi.media.image_header import MAX_PIXELS
-from rdvfi.media.images import image_header, is_image, left_out, list_images
+from rdvfi.media.image_files.image_header import MAX_PIXELS
+from rdvfi.media.image_files.images import image_header, is_image, left_out, list_images
+from rdvfi.media.metadata.hdr import Brightness
+from rdvfi.media.metadata.spatial import Spatial
 from rdvfi.media.pipes import standard_input
 from rdvfi.media.pixels import BLACK, Pixels
-from rdvfi.media.spatial import Spatial
 from rdvfi.media.timestamps import Stamp
 
 
@@ -154,7 +154,7 @@ def open_source(path: Path | Sequence[Path], options: ReadOptions | None = None)
         ValueError: If it is empty, not a video, has a single frame, or is damaged and that is
             not to be tolerated.
     """
-    from rdvfi.media.image_source import ImageSource
+    from rdvfi.media.image_files.image_source import ImageSource
 
     options = options or ReadOptions()
     if isinstance(path, Path):
@@ -171,10 +171,10 @@ def open_source(path: Path | Sequence[Path], options: ReadOptions | None = None)
 
 
 def _open_one(path: Path, options: ReadOptions) -> Source:
-    from rdvfi.media.animation import AnimatedImage
-    from rdvfi.media.image_source import ImageSource
+    from rdvfi.media.image_files.animation import AnimatedImage
+    from rdvfi.media.image_files.image_source import ImageSource
     from rdvfi.media.piped_source import PipedSource
-    from rdvfi.media.video_source import VideoSource
+    from rdvfi.media.video_files.video_source import VideoSource
 
     if str(path) == "-":
         return PipedSource(standard_input(), options)

@@ -10,18 +10,18 @@ from typing import Any
 import av
 import av.error
 
-from rdvfi.media.codecs import TICKS
-from rdvfi.media.encoding import Encoding, SinkOptions, plan_encoding
-from rdvfi.media.finished import kept_tags, put_right
-from rdvfi.media.images import write_png
-from rdvfi.media.output import FRAME_NAME, complete_or_nothing, is_folder_output
-from rdvfi.media.pieces import FrameEncoder, WholeFrames, unpack_frame
+from rdvfi.media.image_files.images import write_png
+from rdvfi.media.metadata.finished import kept_tags, put_right
+from rdvfi.media.outputs.output import FRAME_NAME, complete_or_nothing, is_folder_output
+from rdvfi.media.outputs.pieces import FrameEncoder, WholeFrames, unpack_frame
 from rdvfi.media.pipes import Outgoing, is_pipe, standard_output
 from rdvfi.media.pixels import Pixels
-from rdvfi.media.probe import file_url
 from rdvfi.media.reader import SourceInfo
-from rdvfi.media.scheduling import usual_scheduling
 from rdvfi.media.timestamps import Moment
+from rdvfi.media.video_files.codecs import TICKS
+from rdvfi.media.video_files.encoding import Encoding, SinkOptions, plan_encoding
+from rdvfi.media.video_files.probe import file_url
+from rdvfi.media.video_files.scheduling import usual_scheduling
 
 # The index moves to the front of the file, so that players can start while it loads.
 # Boxes of stereoscopy and projection are written where FFmpeg need not keep to the older standard alone.
@@ -45,7 +45,7 @@ class Sink(ABC):
         """Write one frame."""
 
     def encoder(self) -> FrameEncoder:
-        """A new encoder, for the next segment: see `rdvfi.media.pieces`."""
+        """A new encoder, for the next segment: see `rdvfi.media.outputs.pieces`."""
         return WholeFrames()
 
     def put(self, piece: Any) -> None:
@@ -114,7 +114,7 @@ def piece_encoders(
     destination: Path, info: SourceInfo, options: SinkOptions, *, tick: Fraction, rate: Fraction
 ) -> Callable[[], FrameEncoder]:
     """What makes encoders equal to those of the sink that `open_sink` opens with the same arguments."""
-    from rdvfi.media.video_encoder import VideoEncoder, encoder_tick
+    from rdvfi.media.video_files.video_encoder import VideoEncoder, encoder_tick
 
     if is_folder_output(destination):
         return WholeFrames
@@ -175,8 +175,8 @@ def _video_sink(
     rate: Fraction,
 ) -> Iterator[Sink]:
     """A video file, complete when the block ends; errors that are not of writing pass as they are."""
-    from rdvfi.media.video_encoder import MUXERS
-    from rdvfi.media.video_sink import VideoSink
+    from rdvfi.media.video_files.video_encoder import MUXERS
+    from rdvfi.media.video_files.video_sink import VideoSink
 
     encoding, suffix = plan_encoding(destination, info, options), destination.suffix.lower()
     with writing(destination):

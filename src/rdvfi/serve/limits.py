@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from rdvfi.media.images import is_image, read_image
+from rdvfi.media.image_files.images import is_image, read_image
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo, open_source
 from rdvfi.video.timing import Retiming

@@ -15,7 +15,7 @@ import cv2
 import gradio as gr  # pyright: ignore[reportMissingImports]
 import numpy as np
 
-from rdvfi.media.images import write_png
+from rdvfi.media.image_files.images import write_png
 from rdvfi.media.pixels import Picture
 from rdvfi.serve import clip_job
 from rdvfi.serve.limits import Limits, split_files

@@ -17,13 +17,13 @@ import torch
 from rdvfi.geometry import resize_image
 from rdvfi.interfaces import Motion
 from rdvfi.interpolator import Interpolator
-from rdvfi.media.encoding import SinkOptions
-from rdvfi.media.images import write_png
-from rdvfi.media.output import check_destination, complete_or_nothing
+from rdvfi.media.image_files.images import write_png
+from rdvfi.media.outputs.output import check_destination, complete_or_nothing
 from rdvfi.media.pixels import Picture, to_picture, to_pixels, to_tensor
 from rdvfi.media.reader import ReadOptions, SourceFrame, open_source
 from rdvfi.media.source_parts import Trimmed
 from rdvfi.media.timestamps import Moment
+from rdvfi.media.video_files.encoding import SinkOptions
 from rdvfi.media.writer import open_sink
 from rdvfi.motion.trajectory.plot import flow_colours
 from rdvfi.ops.compositing import composited

@@ -22,7 +22,7 @@ from rdvfi.data.synthetic.procedural_source import MovingTextures
 from rdvfi.data.synthetic.textures import Pictures
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.clip import find_clips
-from rdvfi.media.images import list_images
+from rdvfi.media.image_files.images import list_images
 from rdvfi.training.objectives.objective import Batch
 from rdvfi.training.stage import DataConfig, SourceKind
 from rdvfi.training.teacher import teach

@@ -12,13 +12,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rdvfi.media.encoding import SinkOptions
-from rdvfi.media.images import write_png
-from rdvfi.media.output import complete_or_nothing, is_folder_output
+from rdvfi.media.image_files.images import write_png
+from rdvfi.media.outputs.output import complete_or_nothing, is_folder_output
 from rdvfi.media.pipes import is_pipe
 from rdvfi.media.pixels import Picture, full_range, to_picture
 from rdvfi.media.reader import ReadOptions, Source, open_source
 from rdvfi.media.timestamps import Moment
+from rdvfi.media.video_files.encoding import SinkOptions
 from rdvfi.media.writer import open_sink
 
 KINDS = ("side-by-side", "difference", "sheet")

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from rdvfi.media.images import write_png
-from rdvfi.media.output import complete_or_nothing
+from rdvfi.media.image_files.images import write_png
+from rdvfi.media.outputs.output import complete_or_nothing
 from rdvfi.media.pixels import Pixels, full_range, to_picture
 
 _Tile = UInt8[np.ndarray, "_ _ 3"]

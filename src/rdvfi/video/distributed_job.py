@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rdvfi.media.output import check_destination
+from rdvfi.media.outputs.output import check_destination
 from rdvfi.video.job_report import VideoReport
 from rdvfi.video.remote_files import fetched, is_complete, is_url, release, uploaded
 from rdvfi.video.segment_store import SegmentStore, open_store

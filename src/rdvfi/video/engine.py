@@ -16,9 +16,9 @@ import torch
 
 from rdvfi.geometry import MINIMUM_SIDE
 from rdvfi.interpolator import Interpolator
-from rdvfi.media.letterbox import Letterbox
 from rdvfi.media.pixels import Opaque, Pixels, composited, coverage, straight, to_pixels, to_tensor
 from rdvfi.media.reader import Source, SourceFrame
+from rdvfi.media.video_files.letterbox import Letterbox
 from rdvfi.media.writer import Sink
 from rdvfi.types import Image
 from rdvfi.video.contact_sheet import ContactSheet

@@ -19,7 +19,7 @@ from rdvfi._inputs import check_count, read_seed
 from rdvfi._memory import is_out_of_memory
 from rdvfi.interfaces import Motion
 from rdvfi.interpolator import Interpolator
-from rdvfi.media.letterbox import Letterbox
+from rdvfi.media.video_files.letterbox import Letterbox
 from rdvfi.types import Image
 from rdvfi.video.masks import StaticPixels
 from rdvfi.video.scene_changes import SceneChanges

@@ -8,7 +8,7 @@ from typing import SupportsFloat
 
 import torch
 
-from rdvfi.media.output import check_destination
+from rdvfi.media.outputs.output import check_destination
 from rdvfi.video.compare import check_compare
 from rdvfi.video.compare import compare as write_comparison
 from rdvfi.video.engine import Progress
@@ -108,14 +108,14 @@ def interpolate_video(
         image_rate: Images per second of an image source. If not given, what is made plays at 24
             frames per second.
         codec: ``h264``, ``hevc``, ``av1``, ``vp9``, ``prores``, ``ffv1`` (lossless) or another of
-            `rdvfi.media.codecs.CODECS`; chosen by suffix and depth.
+            `rdvfi.media.video_files.codecs.CODECS`; chosen by suffix and depth.
         crf: Quality of the codec; lower is better and larger.
         audio: Take the sound along: copied, or encoded where the container does not hold it.
         preset: The encoder's choice between speed and size, in its own words.
         bitrate: Bits per second, instead of a quality.
         pix_fmt: Pixel format of the encoder; by default depth and chroma of the source are kept.
         odd: Frames of an odd width or height: ``pad`` (by default), ``crop`` or ``444``, see
-            `rdvfi.media.encoding.SinkOptions`.
+            `rdvfi.media.video_files.encoding.SinkOptions`.
         keep_start: Keep the times of the source's clock, instead of starting at zero.
         strict: Refuse a damaged source, instead of going on with the frames that there are.
         deinterlace: ``auto`` makes whole frames of those that are marked as interlaced, ``off`` leaves them as

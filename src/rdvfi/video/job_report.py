@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from rdvfi.media.output import complete_or_nothing
+from rdvfi.media.outputs.output import complete_or_nothing
 
 
 class LowConfidenceWarning(UserWarning):

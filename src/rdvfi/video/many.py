@@ -16,8 +16,8 @@ import torch
 from rdvfi._inputs import check_count
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.clip import VIDEO_SUFFIXES
-from rdvfi.media.codecs import DEFAULT_CODEC
-from rdvfi.media.images import is_image
+from rdvfi.media.image_files.images import is_image
+from rdvfi.media.video_files.codecs import DEFAULT_CODEC
 from rdvfi.video.dispatch import Dispatcher, JobState
 from rdvfi.video.distributed_job import DistributedJob, refuse_existing_url
 from rdvfi.video.engine import Progress, Stopped

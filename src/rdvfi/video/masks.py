@@ -21,7 +21,7 @@ from torch import Tensor
 from rdvfi.content.windows import widened, window_mean
 from rdvfi.geometry import pixel_grid, resize_image
 from rdvfi.interfaces import FlowGrid, Motion
-from rdvfi.media.images import read_image
+from rdvfi.media.image_files.images import read_image
 from rdvfi.media.reader import SourceInfo
 from rdvfi.ops.warp import backward_warp
 from rdvfi.saved_models.staged_model import MOTION_AREA

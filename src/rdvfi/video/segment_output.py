@@ -5,7 +5,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from rdvfi.media.pieces import FrameEncoder
+from rdvfi.media.outputs.pieces import FrameEncoder
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.writer import Sink

@@ -5,7 +5,7 @@ Keeping the new frames without loss and encoding all of them at the end would do
 times the space of the output, and one encoder at the end holds up any number of devices. So every run,
 resumed or not, plain or on many machines, writes in the same segments: a run of pairs of source frames,
 cut where about `SEGMENT_FRAMES` output frames are full, made by a model that remembers nothing of the
-pair before and by an encoder of its own (`rdvfi.media.pieces`). What is in a segment follows from the
+pair before and by an encoder of its own (`rdvfi.media.outputs.pieces`). What is in a segment follows from the
 job and its number alone. So it does not matter who made it, when, or how often, and putting segments
 together copies packets.
 
@@ -33,7 +33,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rdvfi.media.leftovers import create_hidden, lock, remove_leftovers
+from rdvfi.media.outputs.leftovers import create_hidden, lock, remove_leftovers
 
 _LOGGER = logging.getLogger(__name__)
 

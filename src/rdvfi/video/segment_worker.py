@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from rdvfi.interpolator import Interpolator
-from rdvfi.media.leftovers import remove_leftovers
+from rdvfi.media.outputs.leftovers import remove_leftovers
 from rdvfi.video.engine import Engine
 from rdvfi.video.ready import ModelLike, ready_model
 from rdvfi.video.reel import ReelStep

@@ -12,14 +12,14 @@ from typing import Any, SupportsFloat
 
 from rdvfi._inputs import check_count
 from rdvfi.interpolator import Interpolator
-from rdvfi.media.background import read_colour
-from rdvfi.media.encoding import SinkOptions, keeps_alpha, keeps_video_levels
-from rdvfi.media.image_header import MAX_PIXELS
-from rdvfi.media.letterbox import Letterbox, find_letterbox
-from rdvfi.media.output import check_picture, is_folder_output
-from rdvfi.media.pieces import FrameEncoder
+from rdvfi.media.image_files.background import read_colour
+from rdvfi.media.image_files.image_header import MAX_PIXELS
+from rdvfi.media.outputs.output import check_picture, is_folder_output
+from rdvfi.media.outputs.pieces import FrameEncoder
 from rdvfi.media.pipes import is_pipe, pipe_destination
 from rdvfi.media.reader import ReadOptions, Source, SourceInfo, open_source
+from rdvfi.media.video_files.encoding import SinkOptions, keeps_alpha, keeps_video_levels
+from rdvfi.media.video_files.letterbox import Letterbox, find_letterbox
 from rdvfi.media.writer import Sink, check_options, open_sink, piece_encoders
 from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.engine import Engine, Progress

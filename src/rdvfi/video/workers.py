@@ -18,7 +18,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from rdvfi.media.leftovers import remove_leftovers
+from rdvfi.media.outputs.leftovers import remove_leftovers
 from rdvfi.video.segment_worker import Made, SegmentWorker, WorkerModel
 
 IN_FLIGHT = 2

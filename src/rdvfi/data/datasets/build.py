@@ -30,7 +30,7 @@ from rdvfi.data.datasets.packages import find_package, read_member, read_members
 from rdvfi.data.manifest import read_manifest, write_manifest
 from rdvfi.data.synthetic.dead_leaves import dead_leaves
 from rdvfi.media.clip import VideoClip
-from rdvfi.media.images import decode_image
+from rdvfi.media.image_files.images import decode_image
 from rdvfi.media.pixels import Picture, to_picture
 
 FILM_MEMBER = "moviepy-2.2.1/docs/_static/medias/getting_started/moviepy_10_minutes/moviepy_10_minutes.zip"

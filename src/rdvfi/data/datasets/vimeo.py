@@ -73,7 +73,7 @@ class Vimeo90K:
             FileNotFoundError: If one is missing.
             ValueError: If one is damaged.
         """
-        from rdvfi.media.images import read_image
+        from rdvfi.media.image_files.images import read_image
 
         folder = self._folders[number]
         return [read_image(folder / f"im{i}.png") for i in range(1, self._length + 1)]

@@ -29,7 +29,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from rdvfi.media.images import write_png
+from rdvfi.media.image_files.images import write_png
 from rdvfi.training.engine.bookkeeping import FirstBroken, Means, TimeLimit, agreed
 from rdvfi.training.engine.checkpoints import Checkpoints, State, check_names, sole_run
 from rdvfi.training.engine.log import Log

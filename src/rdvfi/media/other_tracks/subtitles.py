@@ -8,7 +8,7 @@ import av
 from av.container import OutputContainer
 from av.stream import Stream
 
-from rdvfi.media.track_writers import TrackWriter, track_tags
+from rdvfi.media.other_tracks.track_writers import TrackWriter, track_tags
 
 
 class WrittenText(TrackWriter):

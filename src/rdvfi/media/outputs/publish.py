@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from rdvfi.media.leftovers import create_kept
+from rdvfi.media.outputs.leftovers import create_kept
 
 _NO_REPLACE, _EXCHANGE, _AT_CWD = 1, 2, -100
 """Of Linux: flags and folder of ``renameat2``."""

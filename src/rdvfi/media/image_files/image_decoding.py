@@ -8,7 +8,7 @@ from io import BytesIO
 
 import numpy as np
 
-from rdvfi.media.image_header import PILLOW_FORMATS, ImageHeader
+from rdvfi.media.image_files.image_header import PILLOW_FORMATS, ImageHeader
 from rdvfi.media.pixels import Pixels
 
 _FFMPEG = {"EXR": "exr_pipe", "DPX": "dpx_pipe"}

@@ -7,7 +7,7 @@ import av.error
 from av.container import OutputContainer
 from av.stream import Disposition, Stream
 
-from rdvfi.media.probe import open_video
+from rdvfi.media.video_files.probe import open_video
 
 _KINDS = {"mjpeg": ("jpg", "jpeg"), "png": ("png", "png"), "bmp": ("bmp", "bmp"), "gif": ("gif", "gif")}
 """File suffix and MIME type of pictures by codec."""

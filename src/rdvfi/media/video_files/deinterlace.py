@@ -7,8 +7,8 @@ import av
 import av.filter
 from av.error import BlockingIOError, EOFError
 
-from rdvfi.media.fields import Fields
 from rdvfi.media.timestamps import Stamp
+from rdvfi.media.video_files.fields import Fields
 
 Timed = tuple[av.VideoFrame, Stamp]
 

@@ -13,7 +13,7 @@ import torch
 from av.codec.codec import UnknownCodecError
 
 from rdvfi.media.colour import Colour, PixelLayout
-from rdvfi.media.scheduling import usual_scheduling
+from rdvfi.media.video_files.scheduling import usual_scheduling
 
 _ISO = frozenset({".mp4", ".m4v", ".mov"})
 _MOST = _ISO | {".mkv", ".ts"}

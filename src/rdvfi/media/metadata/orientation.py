@@ -7,8 +7,8 @@ import av
 import numpy as np
 from av.sidedata.sidedata import Type
 
+from rdvfi.media.metadata.side_data import side_data
 from rdvfi.media.pixels import Pixels
-from rdvfi.media.side_data import side_data
 
 
 @dataclass(frozen=True)

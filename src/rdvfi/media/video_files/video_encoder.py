@@ -15,18 +15,18 @@ from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from rdvfi.media.codecs import TICKS
 from rdvfi.media.colour import Converter
-from rdvfi.media.encoding import Encoding
-from rdvfi.media.palette import Palette
-from rdvfi.media.pieces import FrameEncoder
+from rdvfi.media.image_files.palette import Palette
+from rdvfi.media.metadata.stream_template import HOLDING, describe
+from rdvfi.media.other_tracks.track_writers import track_tags
+from rdvfi.media.outputs.pieces import FrameEncoder
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo
-from rdvfi.media.scheduling import usual_scheduling
-from rdvfi.media.siting import encoder_option, written_siting
-from rdvfi.media.stream_template import HOLDING, describe
 from rdvfi.media.timestamps import Moment
-from rdvfi.media.track_writers import track_tags
+from rdvfi.media.video_files.codecs import TICKS
+from rdvfi.media.video_files.encoding import Encoding
+from rdvfi.media.video_files.scheduling import usual_scheduling
+from rdvfi.media.video_files.siting import encoder_option, written_siting
 
 _FINEST_TICK = Fraction(1, 1_000_000_000)
 """Encoders hold time bases in 32 bits, libvpx up to 10^9."""

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rdvfi.media.codecs import DEFAULT_CODEC
-from rdvfi.media.leftovers import create_hidden, is_being_written, lock, remove, remove_leftovers
+from rdvfi.media.outputs.leftovers import create_hidden, is_being_written, lock, remove, remove_leftovers
+from rdvfi.media.outputs.publish import exchange, rename_new, replace_folder, sync
 from rdvfi.media.pipes import is_pipe
-from rdvfi.media.publish import exchange, rename_new, replace_folder, sync
+from rdvfi.media.video_files.codecs import DEFAULT_CODEC
 
 FRAME_NAME = "frame_{:06d}.png"
 """Names of the images in an output folder."""

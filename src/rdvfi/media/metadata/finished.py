@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from rdvfi.media.matroska import write_aspect
-from rdvfi.media.probe import open_video
+from rdvfi.media.metadata.matroska import write_aspect
+from rdvfi.media.other_tracks.track_writers import SILENT
 from rdvfi.media.reader import SourceInfo
-from rdvfi.media.track_writers import SILENT
+from rdvfi.media.video_files.probe import open_video
 
 _SHAPED = frozenset({".mkv", ".webm"})
 _PACKED = re.compile(rb"\x00\x00\x00\x0dst3d.{9,400}?vexu", re.DOTALL)

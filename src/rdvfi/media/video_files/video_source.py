@@ -11,16 +11,26 @@ import av
 import av.error
 from av.container import InputContainer
 
-from rdvfi.media.background import Backdrop
 from rdvfi.media.colour import Converter
-from rdvfi.media.deinterlace import Deinterlacing, Timed
-from rdvfi.media.orientation import Orientation
-from rdvfi.media.packets import Damage, Packets
+from rdvfi.media.image_files.background import Backdrop
+from rdvfi.media.metadata.orientation import Orientation
 from rdvfi.media.pixels import Pixels
-from rdvfi.media.probe import Clock, Scan, decode, decoder_of, first_frames, open_video, read_index, scan, video_stream
 from rdvfi.media.reader import ReadOptions, Source, SourceFrame, skip_before
 from rdvfi.media.timestamps import Stamp
-from rdvfi.media.video_track import describe_track, seen_through
+from rdvfi.media.video_files.deinterlace import Deinterlacing, Timed
+from rdvfi.media.video_files.packets import Damage, Packets
+from rdvfi.media.video_files.probe import (
+    Clock,
+    Scan,
+    decode,
+    decoder_of,
+    first_frames,
+    open_video,
+    read_index,
+    scan,
+    video_stream,
+)
+from rdvfi.media.video_files.video_track import describe_track, seen_through
 
 _LOOK = 12
 """Frames that are looked at before the work."""

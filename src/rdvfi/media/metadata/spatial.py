@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import av
 from av.sidedata.sidedata import Type
 
-from rdvfi.media.side_data import side_data
+from rdvfi.media.metadata.side_data import side_data
 
 _MODES = {1: (1, 11), 2: (3, 2), 3: (13, 14), 4: (5, 4), 6: (7, 6), 7: (9, 8)}
 """Of FFmpeg's ways to pack two views: Matroska's StereoMode, and that with the right eye first."""

@@ -8,7 +8,7 @@ from fractions import Fraction
 import av
 from av.sidedata.sidedata import Type
 
-from rdvfi.media.side_data import side_data
+from rdvfi.media.metadata.side_data import side_data
 
 _DOLBY, _BOXES = "Dolby Vision", (b"dvcC", b"dvvC", b"dvwC")
 _LOST = {

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rdvfi.media.codecs import (
+from rdvfi.media.metadata.stream_template import HOLDING
+from rdvfi.media.outputs.output import is_folder_output
+from rdvfi.media.pixels import Pixels
+from rdvfi.media.reader import SourceInfo
+from rdvfi.media.video_files.codecs import (
     Codec,
     PixelFormat,
     check_encoder,
@@ -16,10 +20,6 @@ from rdvfi.media.codecs import (
     holds_alpha,
     named_format,
 )
-from rdvfi.media.output import is_folder_output
-from rdvfi.media.pixels import Pixels
-from rdvfi.media.reader import SourceInfo
-from rdvfi.media.stream_template import HOLDING
 
 ODD_SIZES = ("pad", "crop", "444")
 _RGB_ONLY = frozenset({".gif", ".webp", ".apng"})
@@ -30,7 +30,7 @@ class SinkOptions:
     """How the output is written."""
 
     codec: str | None = None
-    """A name of `rdvfi.media.codecs.CODECS`; None chooses by the suffix."""
+    """A name of `rdvfi.media.video_files.codecs.CODECS`; None chooses by the suffix."""
     crf: int | None = None
     """Quality of the codec, lower is better; None is its default."""
     audio: bool = True

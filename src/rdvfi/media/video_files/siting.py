@@ -30,7 +30,7 @@ def siting_of(pixel_format: str, header: bytes) -> int:
 
     Args:
         pixel_format: Of its frames.
-        header: What it is said in, see `rdvfi.media.stream_template.header_of`.
+        header: What it is said in, see `rdvfi.media.metadata.stream_template.header_of`.
     """
     form = av.VideoFormat(pixel_format, 16, 16)
     if form.is_rgb or form.chroma_width(16) == 16 or len(form.components) < 3:

@@ -5,8 +5,8 @@ import zlib
 from io import BytesIO
 from pathlib import Path
 
-from rdvfi.media.image_decoding import decode_pixels
-from rdvfi.media.image_header import MAX_PIXELS, ImageHeader, read_header
+from rdvfi.media.image_files.image_decoding import decode_pixels
+from rdvfi.media.image_files.image_header import MAX_PIXELS, ImageHeader, read_header
 from rdvfi.media.pixels import Opaque, Pixels, composited
 
 SUFFIXES = frozenset(".png .jpg .jpeg .webp .bmp .tif .tiff .avif .jp2 .j2k .tga .exr .dpx .ppm .pgm .pbm .pnm".split())

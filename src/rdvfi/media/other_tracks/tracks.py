@@ -16,14 +16,14 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 
-from rdvfi.media.chapters import HOLDING_CHAPTERS, TrackTime, carried
-from rdvfi.media.covers import add_cover
-from rdvfi.media.packets import Damage, Packets
-from rdvfi.media.probe import open_video, video_stream
-from rdvfi.media.sound import EncodedSound, decodes
-from rdvfi.media.stretching import MOST_STRETCHED
-from rdvfi.media.subtitles import WrittenText, readable_text
-from rdvfi.media.track_writers import SILENT, Copied, TrackWriter, unsaid
+from rdvfi.media.other_tracks.chapters import HOLDING_CHAPTERS, TrackTime, carried
+from rdvfi.media.other_tracks.covers import add_cover
+from rdvfi.media.other_tracks.sound import EncodedSound, decodes
+from rdvfi.media.other_tracks.stretching import MOST_STRETCHED
+from rdvfi.media.other_tracks.subtitles import WrittenText, readable_text
+from rdvfi.media.other_tracks.track_writers import SILENT, Copied, TrackWriter, unsaid
+from rdvfi.media.video_files.packets import Damage, Packets
+from rdvfi.media.video_files.probe import open_video, video_stream
 
 _LEAD = Fraction(1, 2)
 """Seconds by which other tracks may run ahead of the frames, as players like them interleaved."""

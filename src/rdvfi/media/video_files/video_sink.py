@@ -6,15 +6,15 @@ from pathlib import Path
 import av
 from av.container import OutputContainer
 
-from rdvfi.media.chapters import TrackTime
-from rdvfi.media.encoding import Encoding
-from rdvfi.media.finished import kept_tags
-from rdvfi.media.pieces import FrameEncoder, WholeFrame, WholeFrames, unpack_frame
+from rdvfi.media.metadata.finished import kept_tags
+from rdvfi.media.other_tracks.chapters import TrackTime
+from rdvfi.media.other_tracks.tracks import Tracks
+from rdvfi.media.outputs.pieces import FrameEncoder, WholeFrame, WholeFrames, unpack_frame
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo
 from rdvfi.media.timestamps import Moment
-from rdvfi.media.tracks import Tracks
-from rdvfi.media.video_encoder import VideoEncoder, check_apart, encoder_tick, unpack_packet
+from rdvfi.media.video_files.encoding import Encoding
+from rdvfi.media.video_files.video_encoder import VideoEncoder, check_apart, encoder_tick, unpack_packet
 from rdvfi.media.writer import Sink, writing
 
 

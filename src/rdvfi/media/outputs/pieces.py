@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, TypeVar
 
-from rdvfi.media.images import decode_file, encode_png
+from rdvfi.media.image_files.images import decode_file, encode_png
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.timestamps import Moment
 

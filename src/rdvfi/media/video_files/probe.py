@@ -17,8 +17,8 @@ from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from rdvfi.media.frame_times import FrameTimes
-from rdvfi.media.packets import Damage, Packets
+from rdvfi.media.video_files.frame_times import FrameTimes
+from rdvfi.media.video_files.packets import Damage, Packets
 
 _TRUNCATION_SLACK = Fraction(1, 4)
 """Seconds by which a file may end before its header says so."""

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from rdvfi.media.background import Backdrop
 from rdvfi.media.colour import SRGB_VIDEO, PixelLayout
-from rdvfi.media.image_header import ImageHeader
-from rdvfi.media.images import image_header, read_pixels
+from rdvfi.media.image_files.background import Backdrop
+from rdvfi.media.image_files.image_header import ImageHeader
+from rdvfi.media.image_files.images import image_header, read_pixels
 from rdvfi.media.reader import ReadOptions, Source, SourceFrame, SourceInfo
 from rdvfi.media.timestamps import Stamp
 

@@ -16,9 +16,9 @@ import av.error
 from av.bitstream import BitStreamFilterContext
 from av.video.stream import VideoStream
 
-from rdvfi.media.hdr import Brightness, MasteringDisplay
-from rdvfi.media.matroska import encoded
-from rdvfi.media.spatial import Spatial
+from rdvfi.media.metadata.hdr import Brightness, MasteringDisplay
+from rdvfi.media.metadata.matroska import encoded
+from rdvfi.media.metadata.spatial import Spatial
 
 HOLDING = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
 """Containers that say so themselves, whatever the codec."""

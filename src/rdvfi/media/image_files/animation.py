@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from rdvfi.media.background import Backdrop
 from rdvfi.media.colour import SRGB_VIDEO, PixelLayout
-from rdvfi.media.image_header import PILLOW_FORMATS, ImageHeader
+from rdvfi.media.image_files.background import Backdrop
+from rdvfi.media.image_files.image_header import PILLOW_FORMATS, ImageHeader
 from rdvfi.media.reader import ReadOptions, Source, SourceFrame, SourceInfo
 from rdvfi.media.timestamps import Stamp
 

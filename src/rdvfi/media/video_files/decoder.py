@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 
 from rdvfi.media.colour import Colour, Converter
 from rdvfi.media.pixels import EXACT, Picture, to_picture
-from rdvfi.media.probe import VideoIndex, decoder_of, name_of, open_video, video_stream
+from rdvfi.media.video_files.probe import VideoIndex, decoder_of, name_of, open_video, video_stream
 
 
 def decode_frames(

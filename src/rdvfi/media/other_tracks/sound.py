@@ -13,9 +13,9 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.stream import Stream
 
-from rdvfi.media.probe import open_video
-from rdvfi.media.stretching import Stretcher
-from rdvfi.media.track_writers import USUAL_LAYOUTS, TrackWriter, track_tags
+from rdvfi.media.other_tracks.stretching import Stretcher
+from rdvfi.media.other_tracks.track_writers import USUAL_LAYOUTS, TrackWriter, track_tags
+from rdvfi.media.video_files.probe import open_video
 
 _LONGEST_SLIP = Fraction(1, 10)
 """Seconds of sound that may be missing before what follows is moved to its time."""

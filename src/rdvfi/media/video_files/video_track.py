@@ -9,14 +9,14 @@ from av.sidedata.sidedata import Type
 from av.video.stream import VideoStream
 
 from rdvfi.media.colour import Colour, PixelLayout, has_alpha
-from rdvfi.media.hdr import Brightness
-from rdvfi.media.image_header import rgb_profile
-from rdvfi.media.orientation import Orientation
+from rdvfi.media.image_files.image_header import rgb_profile
+from rdvfi.media.metadata.hdr import Brightness
+from rdvfi.media.metadata.orientation import Orientation
+from rdvfi.media.metadata.side_data import side_data
+from rdvfi.media.metadata.spatial import Spatial
+from rdvfi.media.metadata.stream_template import header_of
 from rdvfi.media.reader import ReadOptions, SourceInfo
-from rdvfi.media.side_data import side_data
-from rdvfi.media.siting import siting_of
-from rdvfi.media.spatial import Spatial
-from rdvfi.media.stream_template import header_of
+from rdvfi.media.video_files.siting import siting_of
 
 
 def describe_track(

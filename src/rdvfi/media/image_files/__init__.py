@@ -1,0 +1,1 @@
+"""Image files as sources of frames, and writing PNG."""

@@ -1,0 +1,1 @@
+"""Metadata of video beside its frames: orientation, HDR, stereoscopy, pixel aspect."""

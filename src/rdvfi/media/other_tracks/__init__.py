@@ -1,0 +1,1 @@
+"""Tracks beside the video: sound, subtitles, chapters, covers."""

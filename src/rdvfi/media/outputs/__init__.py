@@ -1,0 +1,1 @@
+"""Outputs that appear under their final name only when they are complete."""
