@@ -32,7 +32,7 @@ from rdvfi.render.base import consistency_mask, warped_neighbours
 from rdvfi.saved_models.checkpoint import write_weights
 from rdvfi.training.losses.evidence import Drawing, Evidence, FramePair, Maps
 from rdvfi.training.losses.imitation import Imitation
-from rdvfi.training.losses.photometric import L1, PSNR, Edges
+from rdvfi.training.losses.photometric import L1, Edges, PSNRLoss
 from rdvfi.video.ready import DEFAULT_MODEL
 
 SIZE = (256, 448)

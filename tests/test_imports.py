@@ -163,3 +163,18 @@ def test_every_file_and_every_class_has_a_name_of_its_own() -> None:
     classes = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
     names = Counter(p.name for p in files if p.parent.parent.name != "backbones")
     assert [name for name, count in (classes + names).items() if count > 1] == []
+
+
+def test_no_module_is_shadowed_by_a_function_of_its_package() -> None:
+    """Except `rdvfi.backbones`, which is the registry."""
+    shadowed = []
+    for path in SOURCE.rglob("__init__.py"):
+        modules = {p.stem for p in path.parent.glob("*.py")} | {
+            p.parent.name for p in path.parent.glob("*/__init__.py")
+        }
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                own = ".".join(path.relative_to(SOURCE.parent).parent.parts)
+                taken = modules & {alias.asname or alias.name for alias in node.names if node.module != own}
+                shadowed += [f"{own}.{name}" for name in taken]
+    assert shadowed == ["rdvfi.backbones"]

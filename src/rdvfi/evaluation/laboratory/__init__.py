@@ -4,8 +4,8 @@ Two sets of `rdvfi.evaluation.evaluate` are made of them, ``laboratory-determine
 ``laboratory-undetermined``; `motion_scene` gives a single one, with frames and flows at any time.
 """
 
-from rdvfi.evaluation.laboratory.laboratory_windows import LABORATORY_SETS, laboratory_windows
-from rdvfi.evaluation.laboratory.motion_scene import MotionScene
+from rdvfi.evaluation.laboratory.scene_builder import MotionScene
 from rdvfi.evaluation.laboratory.scene_kinds import motion_scene, motion_scenes
+from rdvfi.evaluation.laboratory.scene_windows import LABORATORY_SETS, laboratory_windows
 
 __all__ = ["LABORATORY_SETS", "MotionScene", "laboratory_windows", "motion_scene", "motion_scenes"]

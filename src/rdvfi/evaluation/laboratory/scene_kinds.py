@@ -24,7 +24,7 @@ from rdvfi.data.synthetic.procedural_source import build_scenes
 from rdvfi.data.synthetic.sampler import ScenePlan
 from rdvfi.data.synthetic.small_objects import small_matte
 from rdvfi.data.synthetic.textures import Matte
-from rdvfi.evaluation.laboratory.motion_scene import MotionScene
+from rdvfi.evaluation.laboratory.scene_builder import MotionScene
 from rdvfi.evaluation.laboratory.scene_parts import FACADE, PICTURES, SceneParts, Size, drawn_textures, overlay
 from rdvfi.registry import did_you_mean
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow, TrueMotion
-from rdvfi.evaluation.laboratory.motion_scene import MotionScene
+from rdvfi.evaluation.laboratory.scene_builder import MotionScene
 from rdvfi.evaluation.laboratory.scene_kinds import motion_scene, motion_scenes
 
 LABORATORY_SETS = {"laboratory-determined": True, "laboratory-undetermined": False}
