@@ -1,4 +1,4 @@
-"""Pairs: details move as they shall, flow is exact or leads back, colours change nothing else."""
+"""Pools of pairs: small objects move as they shall, flow is exact, photometric augmentation changes nothing else."""
 
 from itertools import islice
 from math import hypot

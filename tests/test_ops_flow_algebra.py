@@ -1,4 +1,4 @@
-"""The straight line between two frames, and chained flows."""
+"""Straight motion between two frames, and composition of flows."""
 
 import pytest
 import torch

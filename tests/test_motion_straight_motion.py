@@ -1,4 +1,4 @@
-"""Before training, the whole pipeline is coarse flow + warp: learning can only bend it."""
+"""Straight motion: before training, the whole pipeline equals coarse flow and warping."""
 
 from dataclasses import replace
 
