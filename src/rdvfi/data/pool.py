@@ -2,7 +2,7 @@
 
 Each sample has frames at the nine knots and at three free times, the coarse flow between its ends,
 and, for procedural scenes, exact flows (see `rdvfi.data.synthetic.procedural_source`, which also makes them on the
-fly). A teacher may add its flows and blend at the free times (`rdvfi.training.teacher`). A pool is
+fly). A teacher may add its flows and mask at the free times (`rdvfi.training.teacher`). A pool is
 a folder of plain arrays that are memory-mapped, so it may be larger than memory.
 """
 
@@ -65,7 +65,7 @@ def _coarse(first: np.ndarray, last: np.ndarray) -> np.ndarray:
 
 
 def stored(batch: Batch) -> Sample:
-    """A batch of one as it is kept: frames (t, h, w, 3) in 8 bits, flows in half precision."""
+    """A sample in stored form: frames (t, h, w, 3) in 8 bits, flows in half precision."""
     sample = {name: value[0].numpy() for name, value in batch.items()}
     frames = (255.0 * sample["frames"].transpose(0, 2, 3, 1)).round().astype(np.uint8)
     kept = {"times": np.float32, "visible": bool}
@@ -123,7 +123,7 @@ def build_pool(
 
 
 def fill_folder(folder: Path, maker: Callable[[], MakeSample], count: int, workers: int) -> None:
-    """Make a folder of samples in several processes, if it is not there; it appears when it is whole.
+    """Generate a folder of samples in several processes, unless it exists; it appears when it is complete.
 
     Args:
         folder: Where the arrays go, as ``name.npy``; their first axis counts samples.

@@ -1,9 +1,9 @@
 """Layered scenes in batches on any device: frames, exact flows and visibility.
 
 A scene is a stack of textured layers over a textured background. Layers move by
-`rdvfi.data.synthetic.layer_motion`, light may change, and frames may be averaged over an open shutter.
-A pixel shows the layer on top of it whose matte is above one half; its flow to another instant is
-that layer's motion, so it is exact, also where the point is occluded there. Mattes, textures and
+`rdvfi.data.synthetic.layer_motion`, the illumination may change, and frames may be averaged over an exposure time.
+A pixel shows the topmost layer whose matte is above one half; its flow to another instant is
+the motion of that layer, so it is exact, even where the point is occluded at that instant. Mattes, textures and
 frames are sampled bilinearly.
 
 Points outside all frames are drawn from the background mirrored at its borders. The mirrored parts

@@ -1,13 +1,13 @@
 """Distillation of flows and blending masks of a teacher into phi_s.
 
-The flow by which a point moved is not always the one that draws it best, and photometric gradients
-of a renderer are short-sighted: they see a pixel or two. Another interpolator's intermediate flows
-and blend are a direct answer, and so is exact flow where it is known. This is the privileged
-distillation of RIFE (Huang et al., 2022, https://arxiv.org/abs/2011.06294), from a model that is
-trained already instead of a branch that sees the true frame.
+The true motion of a point is not always the flow that gives the best frame, and photometric gradients
+with respect to flow are local: they reach a pixel or two. The intermediate flows and mask of another interpolation
+model are direct targets, and so is exact flow where it is known. This is the privileged
+distillation of RIFE (Huang et al., 2022, https://arxiv.org/abs/2011.06294), with a pretrained teacher
+instead of a branch that reads the true frame.
 
-They are followed only where they draw a better picture than the trajectory's own maps do: on the
-small grid, in the mean over a window. So a teacher that is wrong teaches nothing.
+Targets are used only where they give a lower photometric error than the trajectory's own maps, on the
+small grid and averaged over a window, so wrong targets have no effect.
 """
 
 import torch
@@ -32,7 +32,7 @@ _ROUND = 0.1
 
 @losses.register("imitation")
 class Imitation(Loss):
-    """Refined flows and blend of phi_s against a teacher's, or against exact flow.
+    """Difference of the refined flows and mask of phi_s to those of a teacher, or to exact flow.
 
     The weights are relative to each other: a pixel of flow is much, a whole blend is 1.
 
@@ -63,7 +63,7 @@ class Imitation(Loss):
         self.reach, self.until = reach, until
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Weighted means of the robust distances, times what is left of them."""
+        """Weighted means of the robust distances, times the factor that decreases during training."""
         drawing = evidence.drawing
         assert drawing is not None
         left = max(LAST, 1.0 - evidence.progress / self.until)
@@ -83,14 +83,14 @@ class Imitation(Loss):
 
 @torch.no_grad()
 def better(drawing: Drawing) -> Float[Tensor, "n 1 h w"]:
-    """How much better a picture is drawn with what is wanted than with plain maps, in [0, 1]."""
+    """Weight of the targets, in [0, 1]: how much lower their photometric error is than that of the plain maps."""
     mask = drawing.plain.mask if drawing.wanted_mask is None else drawing.wanted_mask
     plain, wanted = drawing.plain, Maps(drawing.wanted, mask)
     return ((_error(drawing, plain) - _error(drawing, wanted)) / MARGIN).clamp(0.0, 1.0)
 
 
 def _error(drawing: Drawing, maps: Maps) -> Float[Tensor, "n 1 h w"]:
-    """Mean absolute error, over a window, of a picture that is drawn on the small grid."""
+    """Mean absolute error over a window of a frame drawn on the small grid."""
     to_first, to_last = maps.flows.split(2, dim=1)
     first, last = backward_warp(drawing.first, to_first), backward_warp(drawing.last, to_last)
     error = (torch.lerp(last, first, maps.mask) - drawing.truth).abs().mean(1, keepdim=True)

@@ -2,8 +2,8 @@
 
 True latents of the knots go in, frames at free times come out; phi_1, phi_2 and phi_s learn, the
 backbone and its autoencoder are frozen. Beside the paper's reconstruction loss, exact flow of
-procedural scenes may supervise the motion: at small budgets frames alone hardly move it. Stage 3 is
-the same on keyframes that the generator predicts, as the renderer will meet them.
+procedural scenes may supervise the motion, since with small budgets photometric losses hardly improve it. Stage 3 is
+the same with keyframes predicted by the generator, as in inference.
 """
 
 from dataclasses import replace
@@ -36,7 +36,7 @@ from rdvfi.training.sample_sheet import draw_sheet, to_pixels
 
 
 class Reconstructing(Objective):
-    """What decoding and diffusion share: keyframes of true frames, and frames from keyframes."""
+    """Base of decoding and diffusion: keyframes of true frames, and frames from keyframes."""
 
     def __init__(self, model: Interpolator, terms: Terms) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Reconstructing(Objective):
     def condition(
         self, clip: ClipBatch, latent0: Float[Tensor, "b c hz wz"], latent1: Float[Tensor, "b c hz wz"]
     ) -> Condition:
-        """What the generator reads of a clip's two ends."""
+        """The generator's condition for the two end frames of a clip."""
         prior = None if clip.coarse is None else MotionPrior(clip.coarse)
         return self.model.generator.condition(clip.first, clip.last, latent0=latent0, latent1=latent1, prior=prior)
 
@@ -136,7 +136,7 @@ class Reconstructing(Objective):
 
 @runtime_checkable
 class Fuses(Protocol):
-    """A trajectory model whose two steps learn from exact flow one by one; of others only the result is known."""
+    """A trajectory model whose two steps are supervised separately by exact flow."""
 
     def adjacent_flows(self, keyframes: Keyframes) -> Float[Tensor, "b2 s 2 hz wz"]:
         """Flow from each knot back to the one before, and the same played backwards: phi_1."""
@@ -145,7 +145,7 @@ class Fuses(Protocol):
     def residual_motion(
         self, keyframes: Keyframes, motion: StraightMotion, adjacent: Float[Tensor, "b2 s 2 hz wz"]
     ) -> Float[Tensor, "b2 k 2 hz wz"]:
-        """What fusing adds at every knot to the flows that it starts from: phi_2."""
+        """The deviation that phi_2 adds to its initial flows at every knot."""
         ...
 
 
@@ -241,7 +241,7 @@ class Autoencoding(Objective):
 def partial_residual_motion(
     keyframes: Keyframes, clip: ClipBatch, moment: TrainingStep
 ) -> Float[Tensor, "b k 2 2 hz wz"]:
-    """A random share, per sample, of the exact departure from the straight line.
+    """A random fraction, per sample, of the exact residual motion.
 
     So phi_2 meets residual motion of every quality, as a generator makes it.
     """

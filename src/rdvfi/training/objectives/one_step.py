@@ -2,7 +2,7 @@
 
 Noisy latents go in, clean ones come out, at noise levels whose lower bound rises to pure noise
 (`rdvfi.training.losses.denoising.rising_noise_level`). Motion and synthesis are frozen; the generator's
-network learns by L_theta, by the frames that its keyframes come to (L_rec), and, where it predicts
+network is trained by L_theta, by the loss of the frames drawn from its keyframes (L_rec), and, if it predicts
 residual motion, by exact flow.
 """
 
@@ -85,7 +85,7 @@ class Diffusing(Reconstructing):
         return self.terms(evidence)
 
     def _residual_motion(self, keyframes: Keyframes, clip: ClipBatch) -> FlowPair | None:
-        """The line that the generator found, with the exact one, between the ends."""
+        """The predicted and the exact residual motion, between the ends."""
         moved = keyframes.prior is not None and keyframes.prior.residual_motion is not None
         if clip.flows is None or not moved or not self.terms.need(Needs.FLOW):
             return None
