@@ -47,15 +47,15 @@ def find_recipe(recipe: str | os.PathLike[str]) -> Path:
 
 
 def recipe_table(path: Path) -> dict[str, Any]:
-    """The file's table, which leaves Hydra's own settings (what it imports) alone.
+    """Read the YAML table of a recipe, of a model or of training; settings of Hydra itself are refused.
 
     Raises:
-        ValueError: If it is not valid YAML, too large, or no table of groups and values.
+        ValueError: If it is not valid YAML, too large, or not a table of names and values.
     """
     try:
         table = read_small_yaml(path)
     except ValueError as error:
         raise ValueError(f"recipe {path} is not valid YAML: {one_line(error)}") from error
     if not isinstance(table, dict) or "hydra" in table:
-        raise ValueError(f"recipe {path} must be a table of groups and values, without `hydra`")
+        raise ValueError(f"recipe {path} must be a table of names and values, without `hydra`")
     return table

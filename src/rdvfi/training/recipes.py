@@ -19,9 +19,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from rdvfi._small_text import read_small_yaml
-from rdvfi.config import RECIPES, another_hydra, one_line, search_path, stored_nodes
+from rdvfi.config import RECIPES, another_hydra, search_path, stored_nodes
 from rdvfi.config.overrides import as_text, explained_by, own_folder, parsed, refuse_sweep, search_folders
+from rdvfi.config.recipe_files import recipe_table
 from rdvfi.registry import did_you_mean
 from rdvfi.training.engine.settings import EngineConfig
 from rdvfi.training.stage import (
@@ -85,7 +85,7 @@ def compose_stages(recipe: str, overrides: Sequence[str]) -> list[Stage]:
 
 def _sequence(path: Path) -> _Sequence:
     """The stages that a recipe lists; none if it is a stage itself."""
-    table = _read(path)
+    table = recipe_table(path)
     if "stages" not in table:
         return _Sequence([], [])
     names, model = table["stages"], table.get("model", {})
@@ -287,16 +287,6 @@ def _near(path: Path, name: str) -> Path:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
     return _find(name)[0]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        table = read_small_yaml(path)
-    except ValueError as error:
-        raise ValueError(f"recipe {path} is not valid YAML: {one_line(error)}") from error
-    if not isinstance(table, dict) or "hydra" in table:
-        raise ValueError(f"recipe {path} must be a table of fields and values, without `hydra`")
-    return table
 
 
 def _shown(path: Path) -> str:
