@@ -2,15 +2,14 @@
 
 One scale of it is a row of launches: the affine fit of each guess; then, per round, the cost of every
 start of every patch, and one kernel in which a patch chooses and takes all its Gauss-Newton steps; at
-last the dense flow. No patch is stored: its pixels, their gradients and its Hessian are made from the
+last occlusion filling and the dense flow. No patch is stored: its pixels, their gradients and its Hessian are made from the
 picture where they are needed, in registers.
 
 Per patch of 64 pixels, with K starts: the costs load K (32 + 4 * 32) pixels and 7 K values of states,
 about 25 operations a pixel; choosing loads 9 K costs; four steps load 64 * (9 + 5 * 4) pixels, about
-60 operations each; filling loads 4 * 24 values of neighbours and 5 * 64 pixels. The pictures are of
-112x64 and 224x128 pixels and lie in the caches. Floor in memory: picture and states are read once and
-states written, 4 (64 / 4 + 14 + K) bytes a patch; the whole scale moves below 1 MB, so launches and
-latency decide, not the memory.
+60 operations each. The pictures are of 112x64 and 224x128 pixels and lie in the caches. Floor in
+memory: picture and states are read once and states written, 4 (64 / 4 + 14 + K) bytes a patch; the
+whole scale moves below 1 MB, so launches and latency decide, not the memory.
 
 States are (starts, n, 7, p), see `rdvfi.motion.flow.patch_search`; common motions are (n, g, 7), with the
 shift at the upper left pixel.
@@ -23,6 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from rdvfi.ops.kernels.occlusion_filling_kernels import filled
 from rdvfi.ops.kernels.patch_states_kernels import (
     deviation,
     fit,
@@ -34,7 +34,7 @@ from rdvfi.ops.kernels.patch_states_kernels import (
     store_state,
     total_of,
 )
-from rdvfi.ops.kernels.sampling_kernels import TILE, bilinear, corners, length, pixel, programs
+from rdvfi.ops.kernels.sampling_kernels import TILE, pixel, programs
 
 _PATCHES = 8
 """Patches of one program instance."""
@@ -289,97 +289,6 @@ def _choose(
     store_state(out + n * 7 * count + p, u, v, ux, vx, uy, vy, penalty, count, inside)
 
 
-@triton.jit
-@no_type_check
-def _consistency(
-    states,
-    out,
-    samples,
-    columns,
-    rows,
-    absolute,
-    relative,
-    STRIDE: tl.constexpr,
-    PATCHES: tl.constexpr,
-):
-    """How far the motion of a patch and that of where it leads cancel, see `rdvfi.motion.flow.occlusion_filling`."""
-    count = rows * columns
-    n = tl.program_id(1).to(tl.int64)
-    p = tl.program_id(0) * PATCHES + tl.arange(0, PATCHES)
-    inside = p < count
-    at = states + n * 7 * count + p
-    u, v = tl.load(at, mask=inside, other=0.0), tl.load(at + count, mask=inside, other=0.0)
-    x0, y0, x1, y1, fx, fy = corners(p % columns + u / STRIDE, p // columns + v / STRIDE, rows, columns)
-    back = states + (n + samples // 2) % samples * 7 * count
-    back_u = bilinear(back, x0, y0, x1, y1, fx, fy, columns, 1, inside)
-    back_v = bilinear(back + count, x0, y0, x1, y1, fx, fy, columns, 1, inside)
-    apart = length(u + back_u, v + back_v) / (absolute + relative * (length(u, v) + length(back_u, back_v)))
-    tl.store(out + n * count + p, 1.0 / (1.0 + apart * apart * apart * apart), mask=inside)
-
-
-@triton.jit
-@no_type_check
-def _extrapolate(
-    image,
-    states,
-    consistent,
-    brightness,
-    out,
-    weights,
-    samples,
-    height,
-    width,
-    columns,
-    rows,
-    sigma,
-    enough,
-    NEAR: tl.constexpr,
-    FAR: tl.constexpr,
-    FARTHEST: tl.constexpr,
-    STRIDE: tl.constexpr,
-    SIDE: tl.constexpr,
-    PATCHES: tl.constexpr,
-):
-    """Inconsistent patches take the mean motion of consistent ones; what they weigh then by their residual."""
-    count = rows * columns
-    n = tl.program_id(1).to(tl.int64)
-    p = tl.program_id(0) * PATCHES + tl.arange(0, PATCHES)
-    inside = p < count
-    row, column = p // columns, p % columns
-    states += n * 7 * count
-    consistent += n * count
-    brightness += n * count
-    light = tl.load(brightness + p, mask=inside, other=0.0)
-    k = tl.arange(0, 32)[None, :]  # 24 neighbours: eight directions at each of three distances
-    distance = tl.where(k < 8, NEAR, tl.where(k < 16, FAR, FARTHEST))
-    way = k % 8 + tl.where(k % 8 > 3, 1, 0)  # of nine cells, without the one in the middle
-    there_y = tl.minimum(tl.maximum(row[:, None] + distance * (way // 3 - 1), 0), rows - 1)
-    there_x = tl.minimum(tl.maximum(column[:, None] + distance * (way % 3 - 1), 0), columns - 1)
-    there, valid = there_y * columns + there_x, inside[:, None] & (k < 24)
-    apart = (tl.load(brightness + there, mask=valid, other=0.0) - light[:, None]) / sigma
-    weight = tl.load(consistent + there, mask=valid, other=0.0) * tl.exp(-apart * apart) / distance
-    total = total_of(weight)
-    mean_u = total_of(weight * tl.load(states + there, mask=valid, other=0.0)) / tl.maximum(total, 1e-6)
-    mean_v = total_of(weight * tl.load(states + count + there, mask=valid, other=0.0)) / tl.maximum(total, 1e-6)
-    share = (1.0 - tl.load(consistent + p, mask=inside, other=0.0)) * total / (total + enough)
-    u, v, ux, vx, uy, vy, penalty = load_state(states + p, count, inside)
-    u, v = u + share * (mean_u - u), v + share * (mean_v - v)
-    ux, vx, uy, vy = (1.0 - share) * ux, (1.0 - share) * vx, (1.0 - share) * uy, (1.0 - share) * vy
-    left, top = column * STRIDE, row * STRIDE
-    number = tl.arange(0, SIDE * SIDE)[None, :]
-    i, j = number // SIDE, number % SIDE
-    here = pixel(image + n * height * width, top[:, None] + i, left[:, None] + j, height, width, inside[:, None])
-    seen = seen_by(
-        image + (n + samples // 2) % samples * height * width,
-        (left + (SIDE - 1) / 2.0)[:, None], (top + (SIDE - 1) / 2.0)[:, None],
-        j - (SIDE - 1) / 2.0, i - (SIDE - 1) / 2.0, u[:, None], v[:, None],
-        ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, inside[:, None],
-    )  # fmt: skip
-    residual = tl.maximum(deviation(seen - here, SIDE * SIDE), 1.0)
-    tl.store(weights + n * count + p, 1.0 / (residual * residual), mask=inside)
-    store_state(out + n * 7 * count + p, u, v, ux, vx, uy, vy, penalty, count, inside)
-
-
 def searched_scale(
     luma: Tensor,
     guesses: list[Tensor],
@@ -410,8 +319,7 @@ def searched_scale(
     blocks, near = -(-count // _PATCHES), 4 * len(reaches)
     guessed, states = luma.new_empty((len(guesses), n, 7, count)), luma.new_empty((2, n, 7, count))
     costs, outside = luma.new_empty(n * (2 * len(guesses) + 1 + near + g) * count), luma.new_empty((n, g, count))
-    brightness, consistent, weights = luma.new_empty((3, n, count)).unbind()
-    out = luma.new_empty((n, 2, h, w))
+    brightness, out = luma.new_empty((n, count)), luma.new_empty((n, 2, h, w))
 
     def search(starts: Tensor, result: Tensor, steps: int, own: int, still: bool, near: int, whole: int) -> None:
         kinds = {"OWN": own, "STILL": still, "NEAR": near, "COMMON": whole, "REACH": reaches[0], "FAR": reaches[1]}
@@ -431,12 +339,10 @@ def searched_scale(
             search(states[k % 2], states[1 - k % 2], steps, 1, False, near, 0)
         last = (rounds - 1) % 2
         search(states[last], states[1 - last], 0, 1, False, 0, g)
-        _consistency[blocks, n](
-            states[1 - last], consistent, n, columns, rows, *tolerance, STRIDE=stride, PATCHES=_PATCHES
-        )
-        arguments = (luma, states[1 - last], consistent, brightness, states[last], weights, *size, sigma, enough)
-        _extrapolate[blocks, n](*arguments, **dict(zip(("NEAR", "FAR", "FARTHEST"), distances, strict=True)), **patch)
-        _consistency[blocks, n](states[last], consistent, n, columns, rows, *tolerance, STRIDE=stride, PATCHES=_PATCHES)
-        arguments = (luma, states[last], weights, consistent, out, *size, inconsistent)
+        state, weights, consistent = filled(
+            luma, states[1 - last], brightness, (rows, columns), tolerance=tolerance, sigma=sigma, distances=distances,
+            enough=enough, stride=stride, side=side, patches=_PATCHES,
+        )  # fmt: skip
+        arguments = (luma, state, weights, consistent, out, *size, inconsistent)
         flow_of[programs(n, h, w)](*arguments, STRIDE=stride, SIDE=side, **TILE)
     return out
