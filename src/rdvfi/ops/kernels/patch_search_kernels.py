@@ -2,8 +2,8 @@
 
 One scale of it is a row of launches: the affine fit of each guess; then, per round, the cost of every
 start of every patch, and one kernel in which a patch chooses and takes all its Gauss-Newton steps; at
-last occlusion filling and the dense flow. No patch is stored: its pixels, their gradients and its Hessian are made from the
-picture where they are needed, in registers.
+last occlusion filling and the dense flow. No patch is stored: its pixels, their gradients and its
+Hessian are made from the picture where they are needed, in registers.
 
 Per patch of 64 pixels, with K starts: the costs load K (32 + 4 * 32) pixels and 7 K values of states,
 about 25 operations a pixel; choosing loads 9 K costs; four steps load 64 * (9 + 5 * 4) pixels, about
