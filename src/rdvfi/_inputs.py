@@ -114,7 +114,7 @@ def check_threshold(threshold: float) -> None:
 
 
 def check_scene(threshold: float | None, same_scene: bool | Tensor | None, batch: int, device: torch.device) -> None:
-    """What decides whether frames are of one scene: a threshold in [0, 1], or a decision per pair."""
+    """Validate the scene threshold in [0, 1], or the scene decision per pair."""
     if threshold is not None:
         check_threshold(threshold)
     if same_scene is None or isinstance(same_scene, bool):

@@ -45,7 +45,7 @@ _statuses: list[PluginStatus] | None = None
 
 
 def load_plugins(registries: Sequence[_Registry]) -> list[PluginStatus]:
-    """Import every announced plug-in, at the first call; what became of each.
+    """Import every announced plug-in, at the first call, and return their states.
 
     Warns:
         RuntimeWarning: For each that is left out.

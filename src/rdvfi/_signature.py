@@ -143,7 +143,7 @@ def without_none(annotation: Any) -> tuple[Any, bool]:
 
 
 def _notes(annotation: Any) -> tuple[Any, ...]:
-    """What `Annotated` adds to a type, or to one of a union's."""
+    """The metadata of `Annotated` on a type, or on a member of a union."""
     if get_origin(annotation) is Annotated:
         return annotation.__metadata__
     if get_origin(annotation) in (Union, types.UnionType):
@@ -206,6 +206,6 @@ def shown(parameter: Parameter) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value in a message: short whatever it is."""
+    """A value in a message, abbreviated."""
     text = repr(value)
     return text if len(text) <= 60 else f"a {type(value).__name__}"

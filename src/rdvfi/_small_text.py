@@ -8,7 +8,7 @@ _MOST_NODES = 100_000
 
 
 def check_regular(path: Path, what: str) -> None:
-    """Refuse what is no file: reading a pipe or a device may never end.
+    """Refuse anything but a regular file: reading a pipe or a device may never end.
 
     Args:
         path: Where it should be.
@@ -42,7 +42,7 @@ def read_small_text(path: Path) -> str:
 
 
 def read_small_yaml(path: Path) -> Any:
-    """What a small YAML file holds, anchors followed.
+    """The content of a small YAML file, anchors resolved.
 
     Raises:
         FileNotFoundError: If there is none.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class About:
-    """Facts that a signature cannot tell; what is None is shown as "not stated".
+    """Information that a signature does not contain; None is shown as "not stated".
 
     Given when an entry is registered::
 

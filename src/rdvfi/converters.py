@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def to_tensor(picture: Any, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Tensor:
-    """A picture as what models take: (1, 3, H, W) in [0, 1].
+    """An image as input of a model: (1, 3, H, W) in [0, 1].
 
     Args:
         picture: A PIL image of any mode, or a NumPy array (H, W, 3) of 8 or 16 bits a channel.

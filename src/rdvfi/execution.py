@@ -134,14 +134,14 @@ class Executed(Staged):
         return next(floats, torch.float32)
 
     def train(self: Model, mode: bool = True) -> Model:
-        """As of every module; training undoes what `optimize` did."""
+        """As of every module; training mode discards what `optimize` prepared."""
         if mode:
             self._recorder = None
         super().train(mode)
         return self
 
     def _run(self, name: str, *args: Any) -> Any:
-        """A piece of work, by what was compiled or recorded of it."""
+        """Run a piece of work by its compiled or captured form, if there is one."""
         stage = self._work()[name]
         function = self._compiled.get(name, stage)
         if self._recorder is None or not self._records(args[:2]):

@@ -49,7 +49,7 @@ class NotRecordable(Exception):
 
 
 class Watch:
-    """Notes, while operations run within it, what a graph could not hold.
+    """Records, while operations run within it, those that a CUDA graph cannot capture.
 
     Attributes:
         found: One line for each such operation: its name and what is wrong with it.
@@ -76,7 +76,7 @@ class Watch:
         self._modes.close()
 
     def operation(self, func: Any, given: list[Tensor], made: list[Tensor]) -> None:
-        """Note one operation by what it was given and what it made."""
+        """Record one operation by its inputs and outputs."""
         name = func.name()
         here = [x for x in (*given, *made) if x.device.type == self._device]
         if here and not func.is_view and not name.startswith(_NO_WORK):
@@ -307,7 +307,7 @@ class Recorder:
 
 
 def _key(value: Any) -> Hashable:
-    """What distinguishes structures beside the tensors in them."""
+    """Everything that distinguishes two structures, apart from the values of their tensors."""
     if isinstance(value, Tensor):
         return Tensor
     if isinstance(value, _PLAIN):

@@ -77,7 +77,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class RecipeInfo:
-    """A recipe: what it chooses."""
+    """A recipe and its choices."""
 
     name: str
     summary: str
@@ -116,7 +116,7 @@ def entry_info(registry: Registry[Any], name: str, **values: Any) -> EntryInfo:
 
 
 def model_info(model: Interpolator, name: str) -> ModelInfo:
-    """Everything known about a model: its parts, and what is trained."""
+    """Parts of a model, and which of them are trained."""
     saved, untrained = model.pretrained(), model.untrained_parts()
     stages = (model.generator, model.trajectory, model.renderer)
     parts = []
@@ -198,14 +198,14 @@ def _count(component: nn.Module) -> int:
 
 
 def _built(registry: Registry[Any], name: str, values: Mapping[str, Any]) -> nn.Module:
-    """An entry with what was given, defaults, and plain components in its slots."""
+    """An entry, built with the given values, defaults, and simple components in its slots."""
     heavy = registry.interface is KeyframeGenerator
     with torch.random.fork_rng(devices=[]), torch.device("meta" if heavy else "cpu"):
         return create_sample(registry, name, **values)
 
 
 def _licence(package: str) -> str | None:
-    """What the distribution says that a package came in."""
+    """The licence of the distribution that a package belongs to."""
     found = _distribution(package)
     if found is None:
         return None

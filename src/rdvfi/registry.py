@@ -161,7 +161,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         return dict(self._entries[self._find(name)].parameters)
 
     def renamed(self, name: str) -> dict[str, "Replaced"]:
-        """Former names of the parameters of ``name``, and what replaced them."""
+        """Former names of the parameters of ``name``, and their replacements."""
         return dict(self._entries[self._find(name)].renamed)
 
     def about(self, name: str) -> About:
@@ -178,11 +178,11 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         return f"{self.group} {name!r} has no parameter {parameter!r}{hint} (it takes: {known})"
 
     def entries(self) -> dict[str, Any]:
-        """A copy of what is registered, plug-ins not yet loaded; see `restore`."""
+        """A copy of the registered entries, without loading plug-ins; see `restore`."""
         return dict(self._entries)
 
     def restore(self, entries: Mapping[str, Any]) -> None:
-        """Go back to what `entries` returned."""
+        """Restore the entries that `entries` returned."""
         self._entries = dict(entries)
 
     def __getitem__(self, name: str) -> Callable[..., T]:

@@ -41,7 +41,7 @@ _COUNTERPART = {"down": "up", "up": "down"}
 
 @dataclass(frozen=True, eq=False)
 class _Change:
-    """What is to be added to one parameter."""
+    """The update of one parameter."""
 
     parameter: nn.Parameter
     difference: Tensor
@@ -151,7 +151,7 @@ def _dotted(name: str) -> str:
 
 
 def _changes(name: str, module: nn.Module, given: dict[str, Tensor], scale: float, path: object) -> list[_Change]:
-    """What a layer's tensors add to its weight and bias."""
+    """The updates of a layer's weight and bias."""
     for kind, other in _COUNTERPART.items():
         if kind in given and other not in given:
             raise ValueError(f"{path}: {name} has only one of the two matrices of a LoRA")

@@ -192,5 +192,5 @@ def _clear_errors(where: str) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    """What diffusers says, on one line, without its advice to load it nevertheless."""
+    """The message of diffusers on one line, without its advice to ignore the error."""
     return " ".join(str(error).split()).split(" If you want")[0][:300]

@@ -116,7 +116,7 @@ def exchanged(
     config_dir: str | os.PathLike[str] | None = None,
     name: str = "the model",
 ) -> Interpolator:
-    """A model with parts exchanged as overrides say; what fits keeps its weights.
+    """A model with components exchanged by overrides; weights that fit are kept.
 
     Args:
         model: Stays as it is.
@@ -202,7 +202,7 @@ def _choice(group: str, entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _choices(saved: Pretrained, channels: int) -> dict[str, tuple[str, dict[str, Any]]]:
-    """What a saved model chooses for each group, and its values; ``latent_channels`` follow the backbone."""
+    """The choices of a saved model for each group, and its values; ``latent_channels`` follow the backbone."""
     found: dict[str, tuple[str, dict[str, Any]]] = {}
 
     def add(group: str, spec: Mapping[str, Any]) -> None:
@@ -224,7 +224,7 @@ def _choices(saved: Pretrained, channels: int) -> dict[str, tuple[str, dict[str,
 
 
 def _composed(folder: Path, name: str, given: Overrides, where: str, *, final: bool = True) -> dict[str, Any]:
-    """What Hydra makes of a configuration and overrides.
+    """The configuration that Hydra composes with these overrides.
 
     Args:
         folder: First on the search path.
@@ -314,7 +314,7 @@ def _built(composed: Mapping[str, Any], where: str, start: ModelStart | None) ->
 
 
 def _tell(where: str, fits: Mapping[str, Fit]) -> None:
-    """Name what stayed fresh, and so is untrained."""
+    """Warn of components with fresh, untrained weights."""
     fresh = [place for fit in fits.values() for place in fit.fresh]
     if fresh:
         _log.warning("%s: no trained weights fit %s: untrained", where, ", ".join(fresh))

@@ -96,7 +96,7 @@ def search_folders(text: str) -> list[str]:
 
 
 def as_text(value: object) -> str:
-    """A plain value in Hydra's grammar, whatever characters it holds."""
+    """A plain value in Hydra's override grammar, with all characters escaped."""
     if isinstance(value, Mapping):
         return f"{{{','.join(f'{key}:{as_text(one)}' for key, one in value.items())}}}"
     if isinstance(value, (list, tuple)):
@@ -190,13 +190,13 @@ def _name(group: str, name: str, text: str, folders: Sequence[str]) -> str:
 
 
 def own_choices(group: str, folders: Sequence[str]) -> list[str]:
-    """What folders of one's own offer for a group."""
+    """Choices for a group in folders of the user."""
     paths = [Path(folder.removeprefix("file://")) / group for folder in folders if folder.startswith("file://")]
     return sorted({file.stem for path in paths for file in path.glob("*.yaml")})
 
 
 def explained(error: Exception) -> str:
-    """Hydra's complaint about a field of an entry: what it takes, or the type and default that it expects."""
+    """An error of Hydra about a field of an entry, in terms of its parameters, types and defaults."""
     text = f"{error} {error.__cause__ or ''}"
     if unknown := re.search(r"Key '([^']+)' not in '(\w+):([\w-]+)'", text):
         field, group, name = unknown.groups()

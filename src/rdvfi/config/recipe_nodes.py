@@ -84,7 +84,7 @@ def node_of(registry: Registry[Any], name: str, **values: Any) -> type:
 
 
 def _plain(registry: Registry[Any], name: str, parameter: Parameter, value: Any) -> Any:
-    """A value in the parameter's own type; what is missing or refers to another value waits for Hydra."""
+    """A value in the parameter's own type; missing values and references are left to Hydra."""
     if isinstance(value, str) and (value == MISSING or "${" in value):
         return value
     return convert(parameter.annotation, value, f"{registry.group} {name!r}: {parameter.name}")

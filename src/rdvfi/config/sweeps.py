@@ -35,7 +35,7 @@ _DIRECTORY = "hydra.sweep.dir="
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One point of a sweep: its overrides, and what came of it."""
+    """One point of a sweep: its overrides, and its result or error."""
 
     number: int
     overrides: dict[str, str]
@@ -59,7 +59,7 @@ class Sweep:
         return tuple(point for point in self.points if point.error is not None)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Heads and rows: what was swept, what came of it, and the error where there was one."""
+        """Header and rows: swept values, results, and errors."""
         keys = dict.fromkeys(key for point in self.points for key in point.overrides)
         swept = [key for key in keys if len({point.overrides.get(key) for point in self.points}) > 1]
         names = list(dict.fromkeys(name for point in self.points for name in point.row))

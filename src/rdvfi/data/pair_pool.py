@@ -57,7 +57,7 @@ _ONE_SURFACE = 1.0
 
 
 def pair_recipe(size: tuple[int, int]) -> SceneRecipe:
-    """What the scenes of pairs hold; objects in a larger picture move farther."""
+    """Parameters of the scenes of pairs; displacements scale with the image size."""
     return SceneRecipe(reach=REACH * size[1] / SIZE[1], details=0.45, textureless=0.6)
 
 

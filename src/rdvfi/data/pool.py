@@ -148,7 +148,7 @@ def fill_folder(folder: Path, maker: Callable[[], MakeSample], count: int, worke
 
 
 def _fill(folder: Path, maker: Callable[[], MakeSample], part: range) -> None:
-    """Make some of the samples, on one thread: other processes make the others."""
+    """Generate a part of the samples, on one thread; other processes generate the others."""
     import cv2
 
     cv2.setNumThreads(0)

@@ -190,7 +190,7 @@ def stored_shapes(path: Path, stage: str) -> dict[str, tuple[int, ...]]:
 
 
 def tensors_of(model: nn.Module, *, but: str | None = None, only: str | None = None) -> dict[str, Tensor]:
-    """What of a model is saved: all but one child, or one child only."""
+    """The tensors of a model that are saved: all, all but one child, or one child only."""
     left_out = () if but is None else (f"{but}.",)
     kept = "" if only is None else f"{only}."
     state = model.state_dict()
@@ -300,7 +300,7 @@ def plain_values(specification: Mapping[str, Any], place: str = "") -> dict[str,
 
 
 def check_choice(include_backbone: bool | None, parts: Sequence[str] | None) -> None:
-    """Refuse a choice of what is saved that is made in two ways, or of nothing.
+    """Refuse contradictory or empty choices of saved parts.
 
     Raises:
         ValueError: If it is.

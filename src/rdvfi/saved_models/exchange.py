@@ -24,7 +24,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Fit:
-    """What of a model can have the weights of another one."""
+    """Components of a model that can take the weights of another one, and those that cannot."""
 
     kept: tuple[str, ...]
     """Components that fit, as ``trajectory.flow``."""

@@ -79,7 +79,7 @@ def _loads(spec: Any) -> bool:
 
 
 def _refers(spec: Any) -> bool:
-    """Whether a backbone's weights are elsewhere; what is no specification is refused later, by name."""
+    """Whether the weights of a backbone are stored elsewhere; invalid specifications are refused later."""
     return isinstance(spec, dict) and isinstance(spec.get("config"), dict) and is_referenced(spec)
 
 

@@ -68,7 +68,7 @@ class Account:
         self._skipped.append(f"{law} ({why})")
 
     def tell(self) -> None:
-        """One line for what holds, one for each law that was not checked; pytest shows them with ``-s`` or ``-rP``."""
+        """Print one line with the laws that hold, and one for each law that was not checked."""
         lines = [f"{self._head}: {len(self._held)} laws hold: {'; '.join(self._held)}"]
         lines += [f"{self._head}: not checked: {each}" for each in self._skipped]
         sys.stdout.write("\n".join(lines) + "\n")

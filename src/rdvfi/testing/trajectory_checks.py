@@ -49,7 +49,7 @@ def _check_continuity(trajectory: Trajectory) -> None:
 
 
 def _check_derived(trajectory: Trajectory, times: Tensor) -> None:
-    """What is derived from ``at`` is what the interface says, where a class computes it in its own way."""
+    """Quantities derived from ``at`` agree with the interface, where a class overrides their computation."""
     assert isinstance(trajectory.grid, FlowGrid), f"grid must be a FlowGrid, got {trajectory.grid!r}"
     to_first, to_last = trajectory.at(torch.tensor([0.0, 1.0]))
     onward, back = trajectory.across(times)
@@ -71,7 +71,7 @@ def _check_derived(trajectory: Trajectory, times: Tensor) -> None:
 
 
 def _off_by_velocity(trajectory: Trajectory, time: float, step: float) -> tuple[float, float]:
-    """How far points that move by their velocity miss what the flows say, and how far they move; medians, for folds."""
+    """Median error of points moved by their velocity against the flows, and their median displacement."""
     moved = step * trajectory.velocity(torch.tensor([time]))[:, 0]
     before, after = (trajectory.at(torch.tensor([time + way]))[0][:, 0] for way in (-step, step))
     if trajectory.grid is FlowGrid.SOURCE:  # a pixel is a point
@@ -124,7 +124,7 @@ def _sample(keyframes: Keyframes, number: int) -> Keyframes:
 
 
 def _check_reading(model: TrajectoryModel, keyframes: Keyframes, times: Tensor, first: Tensor, said: Account) -> None:
-    """It reads what it declares and nothing else."""
+    """The model reads the inputs that it declares, and no others."""
     if model.reads is Reads.LATENTS and keyframes.images is not None:
         bare = model(replace(keyframes, images=None)).at(times)[0]
         assert torch.equal(bare, first), "reads is LATENTS, so images must not matter"

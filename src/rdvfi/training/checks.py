@@ -70,7 +70,7 @@ def _result(stage: Stage, name: str) -> Path:
 
 
 def _check_losses(stage: Stage, model: Interpolator, asked: set[str]) -> None:
-    """Something gives what each loss reads; of a coarse recipe's alternatives, what one of them does."""
+    """Check that the inputs of every loss are available."""
     parts = Terms(stage.losses, stage.settings)._parts()
     given = _given(stage, model)
     unread = [name for name, loss in parts.items() if loss.needs not in given]
@@ -82,7 +82,7 @@ def _check_losses(stage: Stage, model: Interpolator, asked: set[str]) -> None:
 
 
 def _given(stage: Stage, model: Interpolator) -> set[Needs]:
-    """What an objective of this kind can make of these samples."""
+    """Inputs of losses that an objective of this kind provides for these samples."""
     source = stage.data.source
     drawn = source in (SourceKind.pool, SourceKind.moving) and "procedural" in stage.data.kinds
     if stage.kind is Kind.autoencoder:

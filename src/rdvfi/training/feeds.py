@@ -189,7 +189,7 @@ def encoder_digest(model: Interpolator, folder: Path) -> str:
 
 
 def check_material(config: DataConfig) -> None:
-    """What a stage's samples are made of is there; nothing is made.
+    """Check that the source material of a stage exists; nothing is generated.
 
     Raises:
         FileNotFoundError: If something is missing.

@@ -40,7 +40,7 @@ class LowRank(nn.Module):
         return self.base(x) + self.scale * added
 
     def difference(self) -> Tensor:
-        """What `merge` adds to the weight."""
+        """The update of the weight by `merge`."""
         return self.scale * (self.up @ self.down)
 
 

@@ -107,7 +107,7 @@ def save_parts(model: Interpolator, names: Sequence[str], file: Path) -> None:
 
 
 def load_parts(model: Interpolator, file: Path) -> None:
-    """Load what `save_parts` wrote.
+    """Load the file that `save_parts` wrote.
 
     Raises:
         FileNotFoundError: If there is no such file.

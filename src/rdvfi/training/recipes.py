@@ -46,14 +46,14 @@ _EVERY = "every"
 
 @dataclass(frozen=True)
 class _Sequence:
-    """A recipe that lists stages: their names, what they share, and what each has of its own."""
+    """A recipe of several stages: their names, shared overrides, and overrides of each stage."""
 
     stages: list[str]
     shared: list[str]
     own: dict[str, list[str]] = field(default_factory=dict)
 
     def overrides(self, stage: str) -> list[str]:
-        """What the sequence sets for a stage, the more special last."""
+        """Overrides of a stage by its sequence, the most specific last."""
         return [*self.shared, *self.own.get(_EVERY, []), *self.own.get(Path(stage).name, [])]
 
 
@@ -161,7 +161,7 @@ def own_folders(overrides: Sequence[str]) -> tuple[str, ...]:
 
 @contextmanager
 def stored_stages(recipe: str) -> Iterator[list[tuple[Path, list[str]]]]:
-    """The files of a recipe's stages and what the recipe sets in each, for Hydra's own front end."""
+    """Files of the stages of a recipe, and its overrides of each, for Hydra's command line."""
     path, shared = _find(recipe)
     sequence = _sequence(path)
     with stored_nodes():

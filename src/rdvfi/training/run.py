@@ -78,7 +78,7 @@ def train(
 
 
 def _within(stage: Stage, began: float) -> Stage:
-    """The stage with what is left until the pause, which is that of the whole run."""
+    """The stage with the remaining time until the pause of the whole run."""
     if stage.engine.pause_minutes is None:
         return stage
     left = max(0.0, stage.engine.pause_minutes - (time.monotonic() - began) / 60.0)
@@ -132,7 +132,7 @@ def _finish(stage: Stage, model: Interpolator, feed: TakingTurns, trainer: Train
 
 
 def _save_model(stage: Stage, model: Interpolator, report: Report) -> None:
-    """The whole model as it is now, as a folder that ``--model`` takes; what is untrained in it says so."""
+    """Save the current model as a folder for ``--model``; untrained parts are recorded as such."""
     mark_trained(model, [*stage.after, *stage.train], Path(stage.out))
     folder = Path(stage.out) / TRAINED_MODEL
     chosen = keep_the_better(stage, model, report) if stage.data.held_out else model

@@ -16,7 +16,7 @@ _NAME = "_name_"
 
 
 class Kind(Enum):
-    """What a stage does."""
+    """Kinds of stages."""
 
     autoencoder = "reconstruct single frames"
     coarse = "the generator's end-to-end flow, by known flow"
@@ -131,7 +131,7 @@ class LoraConfig:
 
 @dataclass
 class Stage:
-    """A stage of training: the schema of its recipe, and what a composed one is.
+    """A stage of training; also the schema of its recipe.
 
     Attributes:
         stage: Its name, which names its result.

@@ -101,7 +101,7 @@ def _answered(folder: Path) -> bool:
 
 
 def _opened(file: Path, shape: tuple[int, ...]) -> np.memmap:
-    """What is there of an array already, or a new one that lacks every sample."""
+    """An existing array, or a new one without samples."""
     partial = _beside(file, "partial")
     for path in (file, partial):
         if path.exists():

@@ -110,7 +110,7 @@ class SVDKeyframes(KeyframeGenerator):
         return self.noise_process.clean_from_velocity(noisy, answer, sigma)
 
     def optimize(self) -> "SVDKeyframes":
-        """Compute once what is constant in inference (`rdvfi.backbones.svd.folded`); exact.
+        """Precompute everything that is constant in inference (`rdvfi.backbones.svd.folded`); exact.
 
         It is done again after the model is moved or loaded, and undone by ``train()``. With several
         steps the noise level changes, and there is nothing to do.
@@ -163,7 +163,7 @@ class SVDKeyframes(KeyframeGenerator):
         return self.autoencoder.decode(latents)[:, 1:-1]
 
     def train(self, mode: bool = True) -> "SVDKeyframes":
-        """As every module's; training mode drops what `optimize` prepared."""
+        """As of every module; training mode discards the constants of `optimize`."""
         if mode:
             self._fixed.clear()
         return super().train(mode)
@@ -189,7 +189,7 @@ class SVDKeyframes(KeyframeGenerator):
         return any(parameter.requires_grad for parameter in self.unet.parameters())
 
     def _renew(self) -> None:
-        """Weights have changed: what was prepared is prepared again, unless they are trained."""
+        """Prepare the constants again after weights have changed, unless they are trained."""
         if self._fixed:
             self._fixed.clear()
             if not self._trains():

@@ -104,7 +104,7 @@ def load_networks(source: str, size: str, *, revision: str | None) -> tuple[Netw
 
 
 def _check_size(network: Network, expected: dict[str, Any], wrong: str) -> None:
-    """What was loaded is what the size's name stands for, so that a saved model can name it."""
+    """Check that a loaded network has the architecture of the named size."""
     for key in expected.keys() - _ADVICE:
         got = network.config[key]
         got = tuple(got) if isinstance(got, list) else got

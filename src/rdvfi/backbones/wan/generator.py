@@ -66,7 +66,7 @@ class InpaintingCondition(Condition):
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
-    """What `WanKeyframes.optimize` computes once."""
+    """The constants that `WanKeyframes.optimize` precomputes."""
 
     transformer: PreparedTransformer
     autoencoder: FlatAutoencoder
@@ -212,7 +212,7 @@ class WanKeyframes(KeyframeGenerator):
 
     @torch.no_grad()
     def optimize(self, size: tuple[int, int] = MOTION_SIZE) -> "WanKeyframes":
-        """Compute once what is constant in inference; results stay the same.
+        """Precompute everything that is constant in inference; results stay the same.
 
         Cross-attention folds to constants, so do modulation and rotary tables, and the autoencoder
         collapses to two dimensions for single frames. It is done again after the model is moved or
@@ -242,7 +242,7 @@ class WanKeyframes(KeyframeGenerator):
         return self
 
     def train(self, mode: bool = True) -> "WanKeyframes":
-        """As of every module; training forgets what `optimize` prepared."""
+        """As of every module; training mode discards the constants of `optimize`."""
         if mode:
             self._prepared = None
         return super().train(mode)

@@ -130,7 +130,7 @@ class Limb:
 
     @property
     def lower(self) -> LayerPath:
-        """Path of the lower link in what hangs on the upper one."""
+        """Path of the lower link, which is attached to the upper one."""
         return LayerPath(pivot=self.elbow, angle=self.turns[1])
 
     def points(self, t: float) -> Float[np.ndarray, "3 2"]:

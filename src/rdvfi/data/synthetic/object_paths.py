@@ -63,7 +63,7 @@ class LayerPath:
         return float(x), float(y)
 
     def origin(self, point: Point, t: float) -> Point:
-        """Where at time 0 what is at ``point`` at time ``t`` comes from."""
+        """Position at time 0 of the point that is at ``point`` at time ``t``."""
         x, y, _ = np.linalg.solve(self.at(t), np.array([*point, 1.0]))
         return float(x), float(y)
 

@@ -24,7 +24,7 @@ PATCH = 0.8
 
 @dataclass(frozen=True)
 class SceneRecipe:
-    """What scenes hold.
+    """Parameters of the random scenes.
 
     Attributes:
         reach: Largest displacement of a layer's middle between the ends, in pixels.

@@ -26,7 +26,7 @@ _SMOOTH = 4
 
 @dataclass(frozen=True)
 class Textureless:
-    """How a texture loses what one could hold on to.
+    """Parameters of textureless surfaces.
 
     Attributes:
         contrast: Factor of the differences from the mean, in [0, 1].
@@ -105,7 +105,7 @@ class Pictures:
 
 
 def _flattened(textures: Float[Tensor, "b 3 h w"], crops: list[Crop]) -> Float[Tensor, "b 3 h w"]:
-    """Textures of textureless crops lose contrast, detail and colour as these say; others stay as they are."""
+    """Reduce contrast, detail and colour of textureless crops; leave others unchanged."""
     chosen = {row: crop.textureless for row, crop in enumerate(crops) if crop.textureless is not None}
     if not chosen:
         return textures

@@ -142,7 +142,7 @@ def matched_dis(
     preset: str = "medium",
     shrink: Count = 2,
 ) -> FlowEstimator:
-    """`matching` as one more hypothesis of `sift-dis`; what it learned is trained as `matching`.
+    """`matching` as a further hypothesis of `sift-dis`; its network is trained as `matching`.
 
     Args:
         width: Of the learned flow: channels at stride 8.

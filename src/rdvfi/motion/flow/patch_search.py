@@ -125,7 +125,7 @@ def _scale_reference(luma: Tensor, guesses: list[Tensor], common: Tensor, rounds
 
 @dataclass(frozen=True, eq=False)
 class Patches:
-    """The patches of some sources: what does not change while they are searched.
+    """Patches of source images: everything that is constant during the search.
 
     Attributes:
         size: Of the pictures, (height, width).
@@ -289,7 +289,7 @@ class Patches:
         return seen.view(*u.shape, -1)
 
     def _offsets(self) -> Float[Tensor, "6 k"]:
-        """What (1, x, y) of every pixel adds to its two coordinates, which alternate."""
+        """Contributions of (1, x, y) of every pixel to its two coordinates, interleaved."""
         places = torch.cat((torch.ones_like(self.offset[:1]), self.offset))
         return (torch.eye(2, device=places.device)[:, None, None] * places[None, :, :, None]).flatten(2).flatten(0, 1)
 

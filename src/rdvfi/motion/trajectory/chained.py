@@ -31,7 +31,7 @@ class ChainedTrajectory(TrajectoryModel):
 
     @property
     def reads(self) -> Reads:
-        """What the flow estimator reads."""
+        """The input of the flow estimator."""
         return self.flow.reads
 
     def forward(self, keyframes: Keyframes) -> Trajectory:

@@ -193,7 +193,7 @@ def _reverse(ends: tuple[Points, Points]) -> Float[Tensor, "b t 4 h w"]:
 
 
 def _diffused(sums: Float[Tensor, "n 5 h w"]) -> Float[Tensor, "n 4 h w"]:
-    """Sums over weights; where there is little weight, what a coarser scale says."""
+    """Sums divided by weights; where weights are small, the value of a coarser scale."""
     values, total = sums[:, :4], sums[:, 4:]
     h, w = sums.shape[-2:]
     if max(h, w) <= 2:

@@ -65,7 +65,7 @@ class IterativeFusion(TrajectoryModel):
 
     @property
     def reads(self) -> Reads:
-        """What the adjacent motion reads."""
+        """The input of the flow estimator."""
         return self.flow.reads
 
     def forward(self, keyframes: Keyframes) -> Trajectory:

@@ -19,7 +19,7 @@ from rdvfi.registry import Replaced, bases, create_from_spec
 
 
 class Knots(Enum):
-    """What a basis interpolates in time between the knots."""
+    """The quantity that a basis interpolates in time between the knots."""
 
     FIXED = "fixed"
     """The flow at a fixed pixel: `rdvfi.motion.trajectory.flow_fields`."""

@@ -32,7 +32,7 @@ FORMAT = "rdvfi-training-1"
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What a run is made of, on the CPU.
+    """The state of a run, on the CPU.
 
     ``weights`` and ``averages`` have the names of the trained tensors; ``moments`` holds the
     optimiser's tensors as ``name/key``; ``numbers`` its plain numbers and our own.

@@ -55,7 +55,7 @@ class Log:
                 tracker.log_images({"sheet": pixels[None]}, step=step, **_layout(tracker))
 
     def close(self) -> None:
-        """Finish what trackers write."""
+        """Finish the trackers."""
         for tracker in self._trackers:
             tracker.finish()
 

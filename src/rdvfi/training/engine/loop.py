@@ -204,7 +204,7 @@ class Trainer:
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def _check_finite(self) -> None:
-        """Raise what a step before has noted; the norm is of all processes' gradients, so all see it."""
+        """Raise an error for non-finite gradients noted in earlier steps, in all processes alike."""
         found = self._broken.found()
         if found is None:
             return

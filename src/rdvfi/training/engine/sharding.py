@@ -46,7 +46,7 @@ def gather(objective: nn.Module) -> None:
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
-    """The repeated blocks of a network: what diffusers says must not be split.
+    """The repeated blocks of a network, which diffusers declares indivisible.
 
     Networks that say nothing are gathered whole.
     """

@@ -22,7 +22,7 @@ def rising_noise_level(moment: TrainingStep, count: int, *, low: float = 0.3, ri
 
 @losses.register("theta")
 class Theta(Loss):
-    """The diffusion loss: mean squared error of what the network predicts."""
+    """The diffusion loss: mean squared error of the network's prediction."""
 
     needs = Needs.VELOCITY
 

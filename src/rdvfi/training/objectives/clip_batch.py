@@ -21,7 +21,7 @@ from rdvfi.training.objectives.objective import Batch
 
 @dataclass(frozen=True, eq=False)
 class ClipBatch:
-    """Frames at the knots and at free times, with what is known of their motion.
+    """Frames at the knots and at free times, with their motion, if known.
 
     ``flows`` lead from every frame to the first, the last, the knot before and the knot after, in
     latent pixels; ``visible`` says where the point can be seen there. ``coarse`` is an end-to-end

@@ -147,7 +147,7 @@ class CoarseFlow(Objective):
 
     @property
     def estimator(self) -> FlowEstimator:
-        """What learns."""
+        """The estimator that is trained."""
         coarse = self._coarse()
         assert isinstance(coarse, FlowEstimator)
         return coarse.learned if isinstance(coarse, Wraps) else coarse

@@ -106,7 +106,7 @@ class Reconstructing(Objective):
     def rendered(
         self, keyframes: Keyframes, trajectory: Trajectory, clip: ClipBatch, moment: TrainingStep
     ) -> tuple[FramePair, Drawing | None]:
-        """The frames' part of the evidence: frames, and what they are drawn with."""
+        """Loss inputs of rendered frames: frames, and the maps that they are drawn with."""
         index = clip.free(moment.step)
         drawn, truth = render_free(self.model, keyframes, trajectory, clip, index), clip.frames[:, index]
         drawing = drawing_of(drawn, clip, index) if self.terms.need(Needs.DRAWING) else None

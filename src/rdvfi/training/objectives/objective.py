@@ -23,12 +23,12 @@ class Feed(Protocol):
 
 
 class Objective(nn.Module, ABC):
-    """What a stage trains: the parameters below it that require gradients."""
+    """The trained module of a stage: its parameters that require gradients are optimised."""
 
     @abstractmethod
     def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
         """Weighted losses of one batch, by name; their sum is minimised."""
 
     def pictures(self, batch: Batch, moment: TrainingStep) -> Picture | None:
-        """A picture of what the model makes of a batch, if there is something to see."""
+        """An image of the results on a batch, or None."""
         return None

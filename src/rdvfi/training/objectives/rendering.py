@@ -65,7 +65,7 @@ def render_free(
 
 
 def drawing_of(drawn: Rendered, clip: ClipBatch, index: int) -> Drawing | None:
-    """What a learned renderer drew with beside exact flow or a teacher's maps, if there are any."""
+    """Maps of a learned renderer, with exact flow or maps of a teacher as targets, if there are any."""
     if drawn.refined is None:
         return None
     size = (drawn.mask.shape[-2], drawn.mask.shape[-1])
