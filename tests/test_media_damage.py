@@ -61,12 +61,41 @@ def test_frames_that_are_missing_in_a_steady_film_are_counted(tmp_path) -> None:
     (note,) = open_source(tmp_path / "in.mkv").notes()
     assert "3 frames seem to be missing in" in note
     assert note.endswith("from 0.50 s on")
+    with pytest.raises(ValueError, match=r"3 frames seem to be missing in .*in\.mkv"):
+        open_source(tmp_path / "in.mkv", ReadOptions(strict=True))
     varied = np.cumsum(np.random.default_rng(0).integers(400, 4000, 40)).tolist()
     clips.write_clip(tmp_path / "vary.mkv", clips.moving(40, 48, 64), ticks=varied, sound=False)
     assert open_source(tmp_path / "vary.mkv").notes() == []
     assert open_source(tmp_path / "vary.mkv").info.shortest == min(
         round(Fraction(b, 24)) - round(Fraction(a, 24)) for a, b in itertools.pairwise(varied)
     ) * Fraction(1, 1000)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_frames_that_the_decoder_drops_without_a_word_are_counted(tmp_path, strict) -> None:
+    """So it is with AV1 of which a part was overwritten."""
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        stream = container.add_stream("libsvtav1", rate=25, options={"preset": "12", "crf": "20"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for picture in clips.moving(30, 64, 64):
+            pixels = np.round(picture * 255).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    data = bytearray((tmp_path / "in.mkv").read_bytes())
+    with av.open(str(tmp_path / "in.mkv")) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    for packet in packets[10:14]:
+        place = data.index(packet)
+        data[place : place + len(packet)] = bytes(len(packet))
+    (tmp_path / "in.mkv").write_bytes(data)
+    source = open_source(tmp_path / "in.mkv", ReadOptions(strict=strict))
+    if strict:
+        with pytest.raises(ValueError, match="is damaged"):
+            list(source.frames())
+        return
+    frames = len(list(source.frames()))
+    assert frames < 29
+    assert f"{30 - frames} frames are missing" in source.notes()[0]
 
 
 def test_a_recording_that_lost_its_index_is_named(tmp_path) -> None:

@@ -63,8 +63,12 @@ class VideoSource(Source):
             self._scan = scan(container, stream, path)
             self._jumps = Packets(container, Damage()).may_jump
             self._damage = Damage(list(self._scan.damage.times), self._scan.damage.ends)
+            # Of VP8 there are packets without a frame, and of interlaced film two for one.
+            self._one_each = not self._interlaced and stream.codec_context.codec.canonical_name != "vp8"
             if options.strict and self._damage:
                 raise ValueError(f"{path} is damaged: {self._damage.describe()}")
+            if options.strict and self._scan.absent is not None:
+                raise ValueError(self._absent())
             self.info = describe_track(
                 stream,
                 first,
@@ -89,9 +93,9 @@ class VideoSource(Source):
 
     def _offset(self) -> Fraction:
         """The time of the file that becomes zero, in whole ticks."""
-        if self._options.keep_start:
-            return Fraction(0)
-        return _origin(self._scan) // self._scan.tick * self._scan.tick
+        origin = _origin(self._scan) // self._scan.tick * self._scan.tick
+        # No file begins before zero, as the clock of a transport stream that overflows does.
+        return min(Fraction(0), origin) if self._options.keep_start else origin
 
     def notes(self) -> list[str]:
         """See `Source.notes`."""
@@ -99,9 +103,7 @@ class VideoSource(Source):
         if self._damage:
             notes.append(f"{self._path} is damaged, and what there is was used: {self._damage.describe()}")
         if self._scan.absent is not None:
-            count, due = self._scan.absent
-            plural = "frame seems" if count == 1 else "frames seem"
-            notes.append(f"{count} {plural} to be missing in {self._path}, from {float(due):.2f} s on")
+            notes.append(self._absent())
         if not self._orientation.exact:
             notes.append(f"{self._path} is to be shown at an angle or scaled; only quarter turns are done")
         notes += self._deinterlacing.notes(str(self._path))
@@ -114,6 +116,11 @@ class VideoSource(Source):
                 f"{self.info.width}x{self.info.height}"
             )
         return notes
+
+    def _absent(self) -> str:
+        count, due = self._scan.absent or (0, 0)
+        plural = "frame seems" if count == 1 else "frames seem"
+        return f"{count} {plural} to be missing in {self._path}, from {float(due):.2f} s on"
 
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
         """Decode the stream, the last frame with its true duration."""
@@ -168,9 +175,11 @@ class VideoSource(Source):
         """Keep what was met on the way."""
         self._damage.times = sorted({*self._damage.times, *found.times})
         cut = self._path.stat().st_size < self._size
-        self._damage.missing = max(0, self._scan.frames - count) if self._damage or cut else 0
-        if cut and self._damage.missing and self._options.strict:
-            raise ValueError(f"{self._path} became shorter while it was read: {self._damage.describe()}")
+        missing, few = max(0, self._scan.frames - count - self._unseen), 1 if self._one_each else self._scan.frames
+        self._damage.missing = missing if self._damage or cut or missing > few else 0
+        if self._damage.missing and self._options.strict:
+            what = "became shorter while it was read" if cut else "is damaged"
+            raise ValueError(f"{self._path} {what}: {self._damage.describe()}")
 
     def _timed(self, container: InputContainer, found: Damage) -> Iterator[Timed]:
         """Frames as they are stored, each with its time."""
