@@ -141,7 +141,7 @@ def test_what_workers_meet_is_in_the_report_and_a_damaged_file_gives_the_same_by
         notes = [[note.replace(into, "") for note in result.report.notes] for result in results]
         made.append((notes, [path.read_bytes() for _, path in placed], [r.report.frames_read for r in results]))
     assert made[0] == made[1]
-    assert "1 gaps of more than 10 s" in str(made[0][0][0])
+    assert "1 gap of more than 10 s" in str(made[0][0][0])
     assert "is damaged" in str(made[0][0][1])
 
 

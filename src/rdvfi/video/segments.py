@@ -113,7 +113,8 @@ def summed_up(
     trust = [value for record in records for value in record.confidences]
     told = list(notes)
     if gaps := sum(record.gaps for record in records):
-        told.append(f"{gaps} gaps of more than {float(max_gap):g} s between frames are held, not filled")
+        many, verb = ("gap", "is") if gaps == 1 else ("gaps", "are")
+        told.append(f"{gaps} {many} of more than {float(max_gap):g} s between frames {verb} held, not filled")
     return VideoReport(
         frames_read=sum(record.read for record in records),
         frames_written=sum(record.frames for record in records),
