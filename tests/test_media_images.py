@@ -18,6 +18,7 @@ from rdvfi.media.image_files.images import image_header, list_images, read_image
 from rdvfi.media.reader import ReadOptions, open_source
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.writer import FolderSink
+from test_media_encoding import _copy
 
 SIZE = (24, 40)
 
@@ -198,6 +199,25 @@ def test_colour_profiles_are_kept(tmp_path, suffix) -> None:
         assert written.info["icc_profile"] == profile
     write_png(tmp_path / "plain.png", np.zeros((4, 4, 3), np.uint8))
     assert image_header(tmp_path / "plain.png").profile == b""
+
+
+@pytest.mark.parametrize("suffix", [".apng", ".webp", ".mp4"])
+def test_colour_profiles_are_kept_in_animations_and_named_elsewhere(tmp_path, suffix) -> None:
+    profile = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes() + b"\0"
+    pictures = [PIL.Image.new("RGB", (20, 20), (90, 60 * k, 0)) for k in range(3)]
+    for k, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{k}.png", icc_profile=profile)
+    notes = _copy(tmp_path, tmp_path / f"o{suffix}")
+    assert len(notes) == (suffix == ".mp4")
+    if suffix == ".mp4":
+        assert "colour profile (ICC)" in notes[0]
+        return
+    with PIL.Image.open(tmp_path / f"o{suffix}") as written:
+        assert written.info["icc_profile"] == profile
+        assert written.n_frames == 3
+        for k, picture in enumerate(pictures):
+            written.seek(k)
+            assert np.abs(np.subtract(written.convert("RGB"), np.asarray(picture, np.int16))).max() < 4
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".apng"])

@@ -12,6 +12,8 @@ from rdvfi.media.pixels import Opaque, Pixels, composited
 SUFFIXES = frozenset(".png .jpg .jpeg .webp .bmp .tif .tiff .avif .jp2 .j2k .tga .exr .dpx .ppm .pgm .pbm .pnm".split())
 """Image files that are read."""
 
+HOLDING_PROFILE = frozenset({".apng", ".webp"})
+"""Animations that hold a colour profile."""
 _HEADER = 33
 """Bytes of a PNG up to the end of its first chunk."""
 
@@ -108,6 +110,18 @@ def write_png(path: Path, pixels: Pixels, *, profile: bytes = b"") -> None:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def add_profile(path: Path, profile: bytes) -> None:
+    """Put an ICC profile of RGB into a complete animated PNG or WebP, whose writer takes none."""
+    data = path.read_bytes()
+    if data[8:16] == b"WEBPVP8X":  # 30 bytes of headers, among them the flags of what follows
+        chunk = b"ICCP" + len(profile).to_bytes(4, "little") + profile + bytes(len(profile) % 2)
+        size = (len(data) - 8 + len(chunk)).to_bytes(4, "little")
+        data = data[:4] + size + data[8:20] + bytes((data[20] | 0x20,)) + data[21:30] + chunk + data[30:]
+    else:
+        data = data[:_HEADER] + _profile_chunk(profile) + data[_HEADER:]
+    path.write_bytes(data)
 
 
 def encode_png(pixels: Pixels) -> bytes:

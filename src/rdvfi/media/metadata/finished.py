@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from rdvfi.media.image_files.images import HOLDING_PROFILE, add_profile
 from rdvfi.media.metadata.matroska import write_aspect
 from rdvfi.media.other_tracks.track_writers import SILENT
 from rdvfi.media.reader import SourceInfo
@@ -38,6 +39,8 @@ def put_right(path: Path, suffix: str, info: SourceInfo) -> list[str]:
         notes.append(f"pixels are {aspect} as wide as high, which this {suffix} file does not say")
     if suffix in (".mp4", ".m4v") and info.spatial.fits(suffix).stereo_mode:
         _one_description(path)
+    if info.profile and suffix in HOLDING_PROFILE:
+        add_profile(path, info.profile)
     lost = _lost_tags(path, suffix, kept_tags(info.metadata))
     if lost:
         notes.append(f"{suffix} files do not hold these tags of the film: {', '.join(lost)}")

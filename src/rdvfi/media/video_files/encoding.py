@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rdvfi.media.image_files.images import HOLDING_PROFILE
 from rdvfi.media.metadata.stream_template import HOLDING
 from rdvfi.media.outputs.output import is_folder_output
 from rdvfi.media.pixels import Pixels
@@ -22,6 +23,7 @@ from rdvfi.media.video_files.codecs import (
 )
 
 ODD_SIZES = ("pad", "crop", "444")
+_SHOWN = "players show no more; codec ffv1 and a folder of PNG keep them"
 _RGB_ONLY = frozenset({".gif", ".webp", ".apng"})
 
 
@@ -152,12 +154,14 @@ def _notes(encoding: Encoding, info: SourceInfo, destination: Path, options: Sin
         why = "in square pixels" if encoding.scaled else "so that all players show them"
         yield f"frames of {info.width}x{info.height} are written as {encoding.width}x{encoding.height}, {why}"
     if encoding.form.bits < layout.bits:
-        yield f"{layout.bits} bits a channel are written as {encoding.form.bits}: {codec.encoder} takes no more here"
+        more = f"{codec.encoder} takes no more here" if layout.bits <= 12 or encoding.form.bits != 10 else _SHOWN
+        why = "as pix_fmt says" if options.pix_fmt is not None else more
+        yield f"{layout.bits} bits a channel are written as {encoding.form.bits}: {why}"
     suffix = destination.suffix.lower()
     carried = codec.carries_aspect or suffix in HOLDING or encoding.scaled
     if layout.aspect is not None and not carried:
         yield f"pixels are {layout.aspect} as wide as high, which {suffix} with {codec.encoder} does not say"
-    if info.profile:
+    if info.profile and suffix not in HOLDING_PROFILE:
         yield f"the colour profile (ICC) of {info.name} is not written to {suffix}; a folder of PNG images keeps it"
     asked = options.pix_fmt is not None or options.odd == "444"
     if not asked and codec.encoder in _DECODED and suffix != ".mkv":
