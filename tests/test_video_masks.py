@@ -97,6 +97,20 @@ def test_instruments_in_the_middle_of_a_zoom_are_held_once_the_picture_has_moved
         assert static is None or static[~held].mean() < 0.02
 
 
+def test_the_first_pairs_of_every_segment_hold_what_the_others_do(model, tmp_path: Path) -> None:
+    where = np.zeros(SIZE, np.uint8)
+    cv2.circle(where, (SIZE[1] // 2, SIZE[0] // 2), 10, 1, 3)
+    (tmp_path / "in").mkdir()
+    frames = _zoomed(11, 1.0, shift=1.0)
+    for k, frame in enumerate(frames):
+        frame[where > 0] = (40, 220, 60)
+        cv2.imwrite(str(tmp_path / "in" / f"{k:02d}.png"), frame[..., ::-1])
+    options = {"model": model, "allow_untrained": True, "multiplier": 2, "mask": "auto", "segment_frames": 8}
+    interpolate_video(tmp_path / "in", tmp_path / "out", **options)
+    for k, frame in enumerate(open_source(tmp_path / "out").frames()):
+        assert np.array_equal(frame.pixels[where > 0], frames[k // 2][where > 0])
+
+
 def test_motion_alone_drags_it_along(film, model) -> None:
     frames, where = film
     try:

@@ -7,9 +7,11 @@ way into the encoder.
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from fractions import Fraction
+from itertools import chain, islice, takewhile
 from typing import Any
 
 import torch
@@ -38,6 +40,8 @@ Progress = Callable[[int, int], bool | None]
 
 _QUEUE = 4
 """Frames that may wait between two threads."""
+HISTORY = 8
+"""Pairs before a segment in which static pixels are looked for: its first ones are judged as the others."""
 
 
 class Stopped(Exception):
@@ -98,6 +102,8 @@ class Engine:
         self._max_gap = max_gap
         self._slow, self._loop, self._length = slow, loop, length
         self._batch = 1 if isinstance(mask, str) or info.layout.alpha else batch
+        # One step more is read than is made.
+        self._passed_by: deque[ReelStep] = deque(maxlen=HISTORY + 2 if isinstance(mask, str) else 0)
         self._done = 0
         self._second: tuple[SourceFrame | None, Image] | None = None
 
@@ -139,8 +145,11 @@ class Engine:
     def steps(self, entry: Part | None = None) -> Generator[ReelStep]:
         """The steps of the clip, from the first of a segment on if one is given."""
         source = self._source.frames() if entry is None else self._source.frames(entry.since)
+        self._passed_by.clear()
         with Prefetch(source, _QUEUE) as frames:
-            yield from settled(self._steps(iter(frames), entry), lasts=self._retiming.lasts)
+            for step in settled(self._steps(iter(frames), entry), lasts=self._retiming.lasts):
+                self._passed_by.append(step)
+                yield step
 
     def _passed(self, segment: Segment, kept: Mapping[str, Any]) -> SegmentRecord:
         """Walk through a segment that is made already."""
@@ -180,7 +189,7 @@ class Engine:
     def _steps(self, frames: Iterable[SourceFrame], entry: Part | None) -> Iterator[ReelStep]:
         rule = self._retiming
         if isinstance(rule, IntervalRetiming):
-            first, origin = (0, None) if entry is None else (entry.first, entry.origin)
+            first, origin = (0, None) if entry is None else (entry.entry, entry.origin)
             options = {"slow": self._slow, "max_gap": self._max_gap, "loop": self._loop}
             return stepwise(frames, rule, **options, first=first, origin=origin)
         assert isinstance(rule, Ramped)
@@ -191,13 +200,30 @@ class Engine:
         self, steps: Iterator[ReelStep], record: SegmentRecord
     ) -> Iterator[tuple[ReelStep, Iterator[tuple[Pixels, Moment]]]]:
         """Each step with its output frames, of which several steps may be made together."""
-        for group in _groups(steps, self._batch):
+        for group in _groups(self._looked(steps), self._batch):
             times = _new_times(group[0])
             if not times:
                 yield group[0], ((group[0].first.pixels, moment) for moment in group[0].moments)
                 continue
             for step, found in zip(group, self._between(group, times), strict=True):
                 yield step, self._shown(step, found, times, record)
+
+    def _looked(self, steps: Iterator[ReelStep]) -> Iterator[ReelStep]:
+        """Steps of a segment, after a look at those before it, or backwards from those after where there are none.
+
+        What is in a segment follows from the job, not from who made what before.
+        """
+        begin = next(steps, None)
+        if begin is None or not self._passed_by.maxlen:
+            return iter(()) if begin is None else chain((begin,), steps)
+        before = list(takewhile(lambda step: step is not begin, self._passed_by))[-HISTORY:]
+        ahead = [begin] if before else [begin, *islice(steps, HISTORY)]
+        pairs = [(step.first, step.last) for step in before or ahead if _new_times(step)]
+        for one, other in pairs if before else [pair[::-1] for pair in reversed(pairs)]:
+            if one is not None and other is not None:
+                self._pairs.look(self._first(one), image := self._tensor(other))
+                self._second = other, image
+        return chain(ahead, steps)
 
     def _between(self, group: list[ReelStep], times: list[Fraction]) -> list[Between]:
         """What the model makes for some steps that follow each other."""

@@ -95,15 +95,16 @@ class Pairs:
         Raises:
             MemoryError: If there is not enough memory, here or while frames are drawn.
         """
-        motion = self._estimate(first, last)
-        found = (
-            None
-            if self._finder is None
-            else self._finder.update(self._bars.inside(first), self._bars.inside(last), motion)
-        )
-        motion = motion if found is None else motion.with_static(found)
-        self._previous = (last, motion)
+        motion = self.look(first, last)
         return self._between(motion, 0, self._shown(first, last, motion, timesteps))
+
+    def look(self, first: Image, last: Image) -> Motion:
+        """The motion of a pair, from which what follows is judged too; arguments as of `between`."""
+        motion, inside = self._estimate(first, last), self._bars.inside
+        if self._finder is not None and (found := self._finder.update(inside(first), inside(last), motion)) is not None:
+            motion = motion.with_static(found)
+        self._previous = (last, motion)
+        return motion
 
     def together(self, images: Sequence[Image], timesteps: Sequence[float]) -> list[Between]:
         """The frames at ``timesteps`` between each two neighbours of some frames, all made at once.

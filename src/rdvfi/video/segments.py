@@ -5,6 +5,7 @@ reading from a key frame before it on. Whether the frames that are read are thos
 while it is made.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
@@ -35,7 +36,9 @@ class Part:
 
     number: int
     first: int
-    """Number of the first source frame that it, or a later one, needs."""
+    """Number of the first source frame that it, or a later one, is made of."""
+    entry: int
+    """Number of the frame from which on the source is read; before it, where that has to be seen as well."""
     since: Fraction
     """When that frame is shown."""
     origin: Fraction
@@ -52,19 +55,25 @@ def planned(
     *,
     slow: Fraction = Fraction(1),
     max_gap: Fraction | None = None,
+    lead: int = 0,
 ) -> list[Part]:
-    """The segments of a source whose times are known; arguments as of `rdvfi.video.reel.stepwise`."""
+    """The segments of a source whose times are known; ``lead`` pairs before each are read as well.
+
+    Other arguments as of `rdvfi.video.reel.stepwise`.
+    """
     blank = np.zeros((0, 0, 3), np.uint8)
     frames = (SourceFrame(blank, stamp) for stamp in stamps)
     steps = settled(stepwise(frames, retiming, slow=slow, max_gap=max_gap), lasts=retiming.lasts)
     found = [[(*step.interval[:3],) for step in segment.steps] for segment in in_segments(steps, length)]
+    starts = sorted(index for spans in found for index, _, _ in spans)
     parts: list[Part] = []
     first = len(stamps)
     for number in range(len(found) - 1, -1, -1):
         spans = tuple(found[number])
         first = min(first, *(index for index, _, _ in spans))
+        entry = starts[max(0, bisect_left(starts, first) - lead)]
         origin = stamps[0].time * slow
-        parts.append(Part(number, first, stamps[first].time, origin, spans, number == len(found) - 1))
+        parts.append(Part(number, first, entry, stamps[entry].time, origin, spans, number == len(found) - 1))
     return parts[::-1]
 
 

@@ -22,7 +22,7 @@ from rdvfi.media.video_files.encoding import SinkOptions, keeps_alpha, keeps_vid
 from rdvfi.media.video_files.letterbox import Letterbox, find_letterbox
 from rdvfi.media.writer import Sink, check_options, open_sink, piece_encoders
 from rdvfi.video.contact_sheet import ContactSheet
-from rdvfi.video.engine import Engine, Progress
+from rdvfi.video.engine import HISTORY, Engine, Progress
 from rdvfi.video.frames_between import Mask
 from rdvfi.video.job_identity import job_identity
 from rdvfi.video.job_report import VideoReport
@@ -157,7 +157,8 @@ class VideoJob:
         if stamps is None or self.timing.loop or not isinstance(self.retiming, IntervalRetiming):
             return None
         length, slow = self.given["segment_frames"], self.timing.slow
-        return planned(stamps, self.retiming, length, slow=slow, max_gap=self.max_gap)
+        lead = HISTORY if isinstance(self.mask, str) else 0
+        return planned(stamps, self.retiming, length, slow=slow, max_gap=self.max_gap, lead=lead)
 
     def put_together(self, store: SegmentStore, count: int, begun: float, notes: Iterable[str]) -> VideoReport:
         """Make the output of segments that are all there, and remove them.
