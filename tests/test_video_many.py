@@ -191,6 +191,18 @@ def test_the_command_takes_whole_folders(tmp_path, folder, capsys) -> None:
     assert [(line["event"], line["already"]) for line in lines] == [("done", True)] * 2
 
 
+def test_the_command_takes_urls(tmp_path, folder, capsys) -> None:
+    places = [(folder / "a.mp4").as_uri(), (tmp_path / "a.mp4").as_uri()]
+    arguments = ["--model", str(folder / "model"), "--segment-frames", "8", "-x", "4"]
+    for code, said in ((0, ""), (2, f"{places[1]} exists")):
+        with pytest.raises(SystemExit) as ended:
+            main(["interpolate", *places, *arguments])
+        assert ended.value.code == code
+        assert said in capsys.readouterr().err
+    assert (tmp_path / "a.mp4").read_bytes() == (folder / "a done.mp4").read_bytes()
+    assert os.listdir(tmp_path) == ["a.mp4"]
+
+
 @ray_needed
 def test_a_cluster_that_does_not_answer_is_one_line(tmp_path, folder) -> None:
     with socket.socket() as free:

@@ -132,8 +132,12 @@ def test_listed_times_are_shown_at_their_times(clip, tmp_path, model) -> None:
         ([(0, 1), ("0.5", 1), ("0.5", 0), (1, 0), (1, 2)], [0, 1, 2, 3, 3, 3, 3, 5, 7, 9, 11]),
         ([(0, "0.5"), (2, "0.5"), (2, 0)], [k / 2 for k in range(12)]),
         ([(0, 1), (11, 1), (11, -1)], list(range(12))),
+        (
+            [(0, "0.25"), (1, "0.25"), (1, "-0.25"), (2, "-0.25"), (2, 1)],
+            [*(k / 4 for k in (0, 1, 2, 3, 4, 5, 6, 5, 4, 3, 2, 1)), *range(12)],
+        ),
     ],
-    ids=["reverse", "there-and-back", "freeze", "stops", "runs out"],
+    ids=["reverse", "there-and-back", "freeze", "stops", "runs out", "turns between frames"],
 )
 def test_curves_of_speed_ramp_freeze_and_reverse(clip, tmp_path, model, points, places) -> None:
     shown = _run(clip, tmp_path / "out.mp4", model, speed=points)

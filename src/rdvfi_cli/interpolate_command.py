@@ -6,12 +6,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rdvfi_cli.interruption import resumable
-from rdvfi_cli.messages import in_words, one_line
 from rdvfi_cli.options import (
     AllowUntrained,
     ConfigDir,
@@ -27,12 +26,12 @@ from rdvfi_cli.options import (
     parse_dtype,
     use_threads,
 )
-from rdvfi_cli.progress import Progress, write_line
+from rdvfi_cli.outcome import end_many, tell, tell_result, tell_there
+from rdvfi_cli.progress import Progress
 from rdvfi_cli.sweeping import Hydra, show_sweep, shown
 
 if TYPE_CHECKING:
     from rdvfi.video.job_report import VideoReport
-    from rdvfi.video.many import JobResult
 
 
 _PASSED = frozenset(
@@ -46,12 +45,13 @@ _PASSED = frozenset(
 @resumable
 def interpolate(
     paths: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="IN... OUT",
             help="A video, an animated image, a folder of images, or image files in order; then the output: .mp4, "
-            ".m4v, .mov, .mkv, .webm, .ts, .avi, .gif, .webp, .apng, or a folder for PNG images. Overrides of the "
-            "model or the recipe may follow, such as basis=linear or flow.size=SMALL.",
+            ".m4v, .mov, .mkv, .webm, .ts, .avi, .gif, .webp, .apng, or a folder for PNG images. Either may be a URL "
+            "that fsspec knows, as s3://bucket/in.mp4. Overrides of the model or the recipe may follow, such as "
+            "basis=linear or flow.size=SMALL.",
         ),
     ],
     multiplier: Annotated[
@@ -212,32 +212,35 @@ def interpolate(
     from rdvfi.video.chosen_model import Chosen
     from rdvfi.video.many import jobs_below, made_folders
     from rdvfi.video.ready import DEFAULT_MODEL, ModelLike
-    from rdvfi.video.remote_files import is_complete
+    from rdvfi.video.remote_files import is_complete, is_url
     from rdvfi.video.video_job import default_segments
 
     for option, value, other, second in (("model", model, "recipe", recipe), ("multiplier", multiplier, "fps", fps)):
         if value is not None and second is not None:
             raise ValueError(f"give --{option} or --{other}, not both")
     use_threads(threads)
-    paths, overrides = split_overrides(paths)
+    given, overrides = split_overrides(paths)
     selection, asked = Chosen(model, recipe, tuple(overrides), config_dir), Hydra(multirun, cfg, info, config_dir)
     if shown(selection, asked):
         return
-    if len(paths) < 2:
+    if len(given) < 2:
         raise ValueError("give one or more inputs and an output: rdvfi interpolate IN... OUT")
-    *sources, destination = paths
+    sources, destination = [each if is_url(each) else Path(each) for each in given[:-1]], Path(given[-1])
+    remote = any(map(is_url, given))
     number = None if dtype is None else parse_dtype(dtype)
     named = recipe is None and not overrides
-    spread = {"--recursive": recursive, "--devices": devices is not None, "--ray": ray is not None}
+    spread = {"--recursive": recursive, "--devices": devices is not None, "--ray": ray is not None, "a URL": remote}
     _refuse_together(
-        [name for name, given in spread.items() if given],
+        [name for name, wanted in spread.items() if wanted],
         {"--compare": compare, "--report": report, "--contact-sheet": contact_sheet, "--multirun": multirun or None},
     )
     _refuse_together(["--multirun"] if multirun else [], {"--report": report, "--contact-sheet": contact_sheet})
     _refuse_together(["--ray"] if ray is not None else [], {"--devices": devices, "--device": device})
     _refuse_together(["--devices"] if devices is not None else [], {"--device": device})
+    if recursive and remote:
+        raise ValueError("--recursive takes folders of this machine, not URLs")
     if recursive and len(sources) > 1:
-        raise ValueError("--recursive takes one folder and one output; got " + " ".join(map(str, paths)))
+        raise ValueError("--recursive takes one folder and one output; got " + " ".join(given))
 
     options |= {
         "target_fps": None if fps is None else parse_rate(fps, "--fps"),
@@ -276,7 +279,7 @@ def interpolate(
                 leave_quietly()
                 typer.echo("rdvfi: whoever reads the output has enough; stopped", err=True)
                 raise typer.Exit from None
-        _tell(result, destination, quiet=quiet, lines=lines)
+        tell(result, destination, quiet=quiet, lines=lines)
         return result
 
     def job(point: "Chosen", folder: Path, given: Sequence[str]) -> dict[str, Any]:
@@ -285,8 +288,9 @@ def interpolate(
         result = done(point, own)
         return {"output": str(own), "seconds": result.seconds, "confidence": result.confidence}
 
-    if recursive or devices is not None or ray is not None:
-        jobs = jobs_below(sources[0], destination) if recursive else [(sources, destination)]
+    if any(spread.values()):
+        one = sources[0] if len(sources) == 1 else sources
+        jobs = jobs_below(Path(given[0]), destination) if recursive else [(one, given[-1])]
         made = made_folders(jobs if recursive else [])
         with made, warnings.catch_warnings(), Progress(quiet=quiet, lines=lines) as progress:
             warnings.simplefilter("ignore", LowConfidenceWarning)
@@ -310,7 +314,7 @@ def interpolate(
         into = destination.with_name(f"{destination.stem}.multirun")
         show_sweep(selection.swept(job, objective="confidence", into=into), quiet=quiet)
     elif resume and not overwrite and is_complete(destination):
-        _tell_there(str(destination), quiet=quiet, lines=lines)
+        tell_there(str(destination), quiet=quiet, lines=lines)
     else:
         done(selection, destination)
 
@@ -324,61 +328,14 @@ def _refuse_together(names: Sequence[str], others: Mapping[str, Any]) -> None:
         )
 
 
-def _tell(report: "VideoReport", destination: Path, *, quiet: bool, lines: TextIO | None) -> None:
-    made = max(1, report.frames_written - report.frames_read)
-    if lines is not None:
-        result = {key: value for key, value in report.to_json().items() if key != "pairs"}
-        write_line(lines, {"event": "done", "output": str(destination), **result, "warning": report.warning()})
-        return
-    if not quiet:
-        typer.echo(
-            f"{destination}: {report.frames_written} frames of {report.width}x{report.height} from "
-            f"{report.frames_read} in {report.seconds:.1f} s ({report.seconds / made:.3f} s per new "
-            f"frame), mean confidence {report.confidence:.2f}",
-            err=str(destination) == "-",
-        )
-    for line in (*report.notes, report.warning()):
-        if line is not None:
-            typer.echo(f"warning: {line}", err=True)
-
-
-def tell_result(result: "JobResult", *, quiet: bool, lines: TextIO | None) -> None:
-    """What became of one of many jobs."""
-    place = str(result.destination)
-    if result.report is not None:
-        _tell(result.report, result.destination, quiet=quiet, lines=lines)
-    elif result.error is not None:
-        text = in_words(one_line(result.error))
-        if lines is not None:
-            write_line(lines, {"event": "failed", "output": place, "source": str(result.source), "error": text})
-        typer.echo(f"rdvfi: error: {result.source}: {text}", err=True)
-    else:
-        _tell_there(place, quiet=quiet, lines=lines)
-
-
-def _tell_there(destination: str, *, quiet: bool, lines: TextIO | None) -> None:
-    if lines is not None:
-        write_line(lines, {"event": "done", "output": destination, "already": True})
-    elif not quiet:
-        typer.echo(f"{destination} is there already")
-
-
-def end_many(results: "list[JobResult]") -> None:
-    """End the program with code 2 if one of many jobs has failed."""
-    failed = sum(result.error is not None for result in results)
-    if failed:
-        typer.echo(f"rdvfi: {failed} of {len(results)} jobs failed; --resume passes over what is done", err=True)
-        raise typer.Exit(2)
-
-
-def split_overrides(arguments: list[Path]) -> tuple[list[Path], list[str]]:
+def split_overrides(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     """Paths, and the overrides ``group=name`` or ``group.field=value`` that follow them."""
     from rdvfi.config.overrides import is_override
 
     count = len(arguments)
-    while count and is_override(str(arguments[count - 1])):
+    while count and is_override(arguments[count - 1]):
         count -= 1
-    return arguments[:count], [str(argument) for argument in arguments[count:]]
+    return arguments[:count], arguments[count:]
 
 
 def parse_bitrate(text: str) -> int:

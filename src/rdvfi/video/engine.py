@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from fractions import Fraction
-from itertools import chain, islice, takewhile
+from itertools import chain, groupby, islice, takewhile
 from typing import Any
 
 import torch
@@ -295,10 +295,10 @@ class Engine:
 
 
 def _new_times(step: ReelStep) -> list[Fraction]:
-    """Where new frames are wanted between the frames of a step."""
+    """Where new frames of a step are wanted, one after the other; where a curve turns, some come twice."""
     if step.last is None or step.gap:
         return []
-    return list(dict.fromkeys(moment.timestep for moment in step.moments if moment.new))
+    return [timestep for timestep, _ in groupby(moment.timestep for moment in step.moments) if timestep]
 
 
 def _groups(steps: Iterable[ReelStep], most: int) -> Iterator[list[ReelStep]]:
