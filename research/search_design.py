@@ -38,7 +38,7 @@ from rdvfi.interfaces import Keyframes, MotionPrior
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.trajectory.iterative import IterativeFusion
 from rdvfi.motion.trajectory.straight_motion import straight_motion_of
-from rdvfi.saved_models.checkpoint import write_weights
+from rdvfi.saved_models.weight_files import write_weights
 from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.feeds import open_feed
 from rdvfi.training.losses.evidence import FlowPair

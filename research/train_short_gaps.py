@@ -29,7 +29,7 @@ from rdvfi.interpolator import Interpolator
 from rdvfi.motion.trajectory.straight_motion import FIELD_STRIDE
 from rdvfi.ops import backward_warp
 from rdvfi.render.base import consistency_mask, warped_neighbours
-from rdvfi.saved_models.checkpoint import write_weights
+from rdvfi.saved_models.weight_files import write_weights
 from rdvfi.training.losses.evidence import Drawing, Evidence, FramePair, Maps
 from rdvfi.training.losses.imitation import Imitation
 from rdvfi.training.losses.photometric import L1, Edges, PSNRLoss

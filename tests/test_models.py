@@ -15,7 +15,8 @@ import toy
 from rdvfi import models
 from rdvfi.interpolator import Interpolator
 from rdvfi.saved_models import model_names
-from rdvfi.saved_models.checkpoint import load_weights, write_config, write_weights
+from rdvfi.saved_models.checkpoint import write_config
+from rdvfi.saved_models.weight_files import load_weights, write_weights
 
 
 @pytest.fixture(autouse=True)

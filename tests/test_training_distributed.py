@@ -13,7 +13,7 @@ from torch import nn
 import distributed
 import rdvfi
 from rdvfi.backbones.merge_lora import merge_lora
-from rdvfi.saved_models.checkpoint import write_weights
+from rdvfi.saved_models.weight_files import write_weights
 from rdvfi.training.engine.sharding import shard
 from rdvfi.training.lora import LowRank, add_lora, lora_state, merge
 

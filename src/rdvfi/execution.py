@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from rdvfi.content.cpu_shortcuts import fixed_shapes
 from rdvfi.graphs import Recorder
 from rdvfi.interfaces import KeyframeGenerator, Renderer, TrajectoryModel
-from rdvfi.saved_models.checkpoint import STAGES
 from rdvfi.saved_models.staged_model import MOTION_AREA, Staged
+from rdvfi.saved_models.weight_files import STAGES
 
 Model = TypeVar("Model", bound="Executed")
 

@@ -11,8 +11,9 @@ import torch
 
 from rdvfi._inputs import check_dtype, read_device
 from rdvfi.interpolator import Interpolator
-from rdvfi.saved_models.checkpoint import write_config, write_weights
+from rdvfi.saved_models.checkpoint import write_config
 from rdvfi.saved_models.model_names import WEIGHTS_FOLDER, bundled_files, find_files, list_models
+from rdvfi.saved_models.weight_files import write_weights
 
 __all__ = ["create_model", "list_models", "load_bundled", "save_bundled"]
 

@@ -19,7 +19,8 @@ from torch.nn.modules.module import (
 )
 
 from rdvfi.registry import Passing, backbones, create_from_spec, renderers, trajectories
-from rdvfi.saved_models.checkpoint import STAGES, ModelFiles, check_shapes, is_referenced, stored_shapes
+from rdvfi.saved_models.checkpoint import ModelFiles, is_referenced
+from rdvfi.saved_models.weight_files import STAGES, check_shapes, stored_shapes
 
 _REGISTRIES = {"backbone": backbones, "trajectory": trajectories, "renderer": renderers}
 _TENSORS, _VALUES = 1000, 2**24

@@ -20,25 +20,22 @@ from rdvfi._fit import check_fit
 from rdvfi.interfaces import KeyframeGenerator, Renderer, TrajectoryModel
 from rdvfi.registry import backbones, create_from_spec, registered_name, renderers, spec_of, trajectories
 from rdvfi.saved_models.checkpoint import (
-    STAGES,
     ModelFiles,
     Pretrained,
     check_choice,
     check_parts,
     is_referenced,
     load_pretrained,
-    load_weights,
     plain_values,
-    push_folder,
     save_pretrained,
-    stored_shapes,
-    tensors_of,
     without_references,
 )
 from rdvfi.saved_models.exchange import Fit, component_places, fit_stage, learned_parameters, shapes_of
 from rdvfi.saved_models.model_bounds import check_described
 from rdvfi.saved_models.model_card import CARD_NAME, MARK, card, shipped_card
 from rdvfi.saved_models.model_names import WEIGHTS_FOLDER, find_files
+from rdvfi.saved_models.publishing import push_folder
+from rdvfi.saved_models.weight_files import STAGES, load_weights, stored_shapes, tensors_of
 
 MOTION_AREA = 448 * 256
 """Pixels of the small frames on which motion is estimated."""

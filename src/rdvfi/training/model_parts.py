@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from rdvfi.config import build
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model
-from rdvfi.saved_models.checkpoint import STAGES, write_weights
 from rdvfi.saved_models.exchange import learned_parameters
+from rdvfi.saved_models.weight_files import STAGES, write_weights
 from rdvfi.training.engine.checkpoints import check_names
 from rdvfi.training.stage import Stage
 

@@ -17,8 +17,8 @@ from accelerate import PartialState
 
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import save_bundled
-from rdvfi.saved_models.checkpoint import write_weights
 from rdvfi.saved_models.model_names import TRAINED_MODEL
+from rdvfi.saved_models.weight_files import write_weights
 from rdvfi.training.checks import check_stages
 from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.engine.sharding import blocks_of
