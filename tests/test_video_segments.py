@@ -23,10 +23,11 @@ import rdvfi
 from rdvfi.media.outputs.leftovers import remove_leftovers
 from rdvfi.media.reader import SourceFrame
 from rdvfi.media.timestamps import Moment, Stamp
-from rdvfi.video import OtherJob, Stopped, interpolate_video, many, segment_worker
+from rdvfi.video import OtherJob, Stopped, interpolate_video, many
 from rdvfi.video.reel import ReelStep
-from rdvfi.video.segment_store import FolderStore, ObjectStore, SegmentStore
-from rdvfi.video.segments import in_segments, settled
+from rdvfi.video.segmented_jobs import segment_worker
+from rdvfi.video.segmented_jobs.segment_store import FolderStore, ObjectStore, SegmentStore
+from rdvfi.video.segmented_jobs.segments import in_segments, settled
 from rdvfi.video.timing import Interval
 from rdvfi.video.video_job import default_segments, read_job
 

@@ -212,7 +212,7 @@ def interpolate(
     from rdvfi.video.chosen_model import Chosen
     from rdvfi.video.many import jobs_below, made_folders
     from rdvfi.video.ready import DEFAULT_MODEL, ModelLike
-    from rdvfi.video.remote_files import is_complete, is_url
+    from rdvfi.video.segmented_jobs.remote_files import is_complete, is_url
     from rdvfi.video.video_job import default_segments
 
     for option, value, other, second in (("model", model, "recipe", recipe), ("multiplier", multiplier, "fps", fps)):

@@ -5,7 +5,7 @@ from rdvfi.video.frames import interpolate_frames
 from rdvfi.video.job import interpolate_video
 from rdvfi.video.job_report import LowConfidenceWarning, PairReport, UncertainPair, VideoReport
 from rdvfi.video.many import JobResult, interpolate_many
-from rdvfi.video.segment_store import OtherJob
+from rdvfi.video.segmented_jobs.segment_store import OtherJob
 
 __all__ = [
     "JobResult",

@@ -29,9 +29,9 @@ from rdvfi.video.job_report import PairReport, UncertainPair, VideoReport
 from rdvfi.video.pipeline import Prefetch
 from rdvfi.video.reel import ReelStep, played, stepwise
 from rdvfi.video.scene_changes import SceneChanges
-from rdvfi.video.segment_output import SegmentOutput
-from rdvfi.video.segment_store import SEGMENT_FRAMES, SegmentStore
-from rdvfi.video.segments import Part, Segment, SegmentRecord, in_segments, settled, summed_up
+from rdvfi.video.segmented_jobs.segment_output import SegmentOutput
+from rdvfi.video.segmented_jobs.segment_store import SEGMENT_FRAMES, SegmentStore
+from rdvfi.video.segmented_jobs.segments import Part, Segment, SegmentRecord, in_segments, settled, summed_up
 from rdvfi.video.speed_curve import Ramped
 from rdvfi.video.timing import IntervalRetiming, Moment, Retiming
 
@@ -66,7 +66,7 @@ class Engine:
         slow: Times are this much longer in the output.
         loop: The source's last frame is its first one, shown again.
         mask: Pixels that stand still: where, or ``auto`` to find them.
-        length: Output frames of a segment, about; see `rdvfi.video.segment_store`.
+        length: Output frames of a segment, about; see `rdvfi.video.segmented_jobs.segment_store`.
     """
 
     def __init__(

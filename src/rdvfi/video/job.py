@@ -15,7 +15,7 @@ from rdvfi.video.engine import Progress
 from rdvfi.video.job_report import LowConfidenceWarning, VideoReport, check_report, write_report
 from rdvfi.video.job_timing import Number, Speed
 from rdvfi.video.ready import DEFAULT_MODEL, ModelLike, ready_model
-from rdvfi.video.segment_store import SEGMENT_FRAMES
+from rdvfi.video.segmented_jobs.segment_store import SEGMENT_FRAMES
 from rdvfi.video.video_job import AROUND, PathLike, default_segments, listed, output_of, read_job
 
 _LOGGER = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def interpolate_video(
         scene_threshold: Mean confidence of the motion, in [0, 1], below which two frames are taken
             to be of two scenes; at 0 every pair is interpolated. 0.4 if not given.
         resume: Go on where an earlier run of the same job was interrupted, and leave what is finished if this
-            one is: the output is the same, byte for byte. See `rdvfi.video.segment_store`.
+            one is: the output is the same, byte for byte. See `rdvfi.video.segmented_jobs.segment_store`.
         segments: Where finished segments are kept, a folder or a URL of fsspec; if not given, with ``resume`` a
             hidden folder beside the destination, else nowhere. Without ``resume`` those of an earlier run go.
         segment_frames: About how many output frames a segment has; part of what a job is.

@@ -18,16 +18,16 @@ from rdvfi.interpolator import Interpolator
 from rdvfi.media.clip import VIDEO_SUFFIXES
 from rdvfi.media.image_files.images import is_image
 from rdvfi.media.video_files.codecs import DEFAULT_CODEC
-from rdvfi.video.dispatch import Dispatcher, JobState
-from rdvfi.video.distributed_job import DistributedJob, refuse_existing_url
 from rdvfi.video.engine import Progress, Stopped
 from rdvfi.video.job import interpolate_video
 from rdvfi.video.job_report import VideoReport
 from rdvfi.video.ready import DEFAULT_MODEL, ModelLike, ready_model
-from rdvfi.video.remote_files import fetched, is_complete, is_url, release, uploaded
-from rdvfi.video.segment_worker import WorkerModel
+from rdvfi.video.segmented_jobs.dispatch import Dispatcher, JobState
+from rdvfi.video.segmented_jobs.distributed_job import DistributedJob, refuse_existing_url
+from rdvfi.video.segmented_jobs.remote_files import fetched, is_complete, is_url, release, uploaded
+from rdvfi.video.segmented_jobs.segment_worker import WorkerModel
+from rdvfi.video.segmented_jobs.workers import LocalWorkers, Workers
 from rdvfi.video.video_job import AROUND, default_segments, listed
-from rdvfi.video.workers import LocalWorkers, Workers
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -227,7 +227,7 @@ def _workers(
     executor: str, model: WorkerModel, *, devices: Sequence[str], address: str | None, count: int | None
 ) -> Workers:
     if executor == "ray":
-        from rdvfi.video.ray_workers import RayWorkers
+        from rdvfi.video.segmented_jobs.ray_workers import RayWorkers
 
         return RayWorkers(model, address=address, count=count)
     chosen = list(devices) or [f"cuda:{k}" for k in range(torch.cuda.device_count())]

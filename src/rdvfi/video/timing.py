@@ -89,7 +89,7 @@ class IntervalRetiming(Retiming):
         """The output frames that start within intervals that follow each other, in order.
 
         Durations are right but for those of frames that are shown across an interval's end, which
-        `rdvfi.video.segments.settled` corrects.
+        `rdvfi.video.segmented_jobs.segments.settled` corrects.
 
         Args:
             spans: The intervals.

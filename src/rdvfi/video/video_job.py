@@ -24,13 +24,13 @@ from rdvfi.media.writer import Sink, check_options, open_sink, piece_encoders
 from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.engine import HISTORY, Engine, Progress
 from rdvfi.video.frames_between import Mask
-from rdvfi.video.job_identity import job_identity
 from rdvfi.video.job_report import VideoReport
 from rdvfi.video.job_timing import JobTiming, read_timing
 from rdvfi.video.masks import read_mask
 from rdvfi.video.scene_changes import SceneChanges, scene_changes
-from rdvfi.video.segment_store import SegmentStore, open_store
-from rdvfi.video.segments import Part, SegmentRecord, planned, summed_up
+from rdvfi.video.segmented_jobs.job_identity import job_identity
+from rdvfi.video.segmented_jobs.segment_store import SegmentStore, open_store
+from rdvfi.video.segmented_jobs.segments import Part, SegmentRecord, planned, summed_up
 from rdvfi.video.speed_curve import Ramped
 from rdvfi.video.timing import IntervalRetiming, Listed, Multiply, Resample, Retiming, exact_rate
 
@@ -95,7 +95,7 @@ class VideoJob:
         return self.retiming.time_base(self.info.tick * self.timing.slow)
 
     def identity(self, model: Interpolator) -> dict[str, str]:
-        """What the frames depend on; see `rdvfi.video.job_identity`."""
+        """What the frames depend on; see `rdvfi.video.segmented_jobs.job_identity`."""
         asked = {name: value for name, value in self.given.items() if name not in _NOT_IN_FRAMES}
         # Of the destination its kind alone counts.
         asked["destination"] = "folder" if is_folder_output(self.target) else self.target.suffix.lower()

@@ -10,7 +10,7 @@ from rdvfi.media.pixels import Pixels
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.writer import Sink
 from rdvfi.video.pipeline import Background
-from rdvfi.video.segment_store import SegmentFile, SegmentStore
+from rdvfi.video.segmented_jobs.segment_store import SegmentFile, SegmentStore
 
 _QUEUE = 4
 """Frames that may wait for the encoder."""

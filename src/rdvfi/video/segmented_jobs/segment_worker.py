@@ -13,10 +13,10 @@ from rdvfi.media.outputs.leftovers import remove_leftovers
 from rdvfi.video.engine import Engine
 from rdvfi.video.ready import ModelLike, ready_model
 from rdvfi.video.reel import ReelStep
-from rdvfi.video.remote_files import fetched, release
-from rdvfi.video.segment_output import SegmentOutput
-from rdvfi.video.segment_store import open_store
-from rdvfi.video.segments import Part, Segment
+from rdvfi.video.segmented_jobs.remote_files import fetched, release
+from rdvfi.video.segmented_jobs.segment_output import SegmentOutput
+from rdvfi.video.segmented_jobs.segment_store import open_store
+from rdvfi.video.segmented_jobs.segments import Part, Segment
 from rdvfi.video.video_job import VideoJob, read_job
 
 _NEAR = 250
@@ -96,7 +96,7 @@ class SegmentWorker:
         self._model = self._given.ready()
 
     def identity(self, job: int, given: Mapping[str, Any]) -> dict[str, str]:
-        """What a job is; see `rdvfi.video.job_identity`."""
+        """What a job is; see `rdvfi.video.segmented_jobs.job_identity`."""
         assert self._model is not None
         return self._read(job, given).identity(self._model)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from rdvfi.media.outputs.output import check_destination
 from rdvfi.video.job_report import VideoReport
-from rdvfi.video.remote_files import fetched, is_complete, is_url, release, uploaded
-from rdvfi.video.segment_store import SegmentStore, open_store
-from rdvfi.video.segments import SegmentRecord
+from rdvfi.video.segmented_jobs.remote_files import fetched, is_complete, is_url, release, uploaded
+from rdvfi.video.segmented_jobs.segment_store import SegmentStore, open_store
+from rdvfi.video.segmented_jobs.segments import SegmentRecord
 from rdvfi.video.video_job import read_job
 
 

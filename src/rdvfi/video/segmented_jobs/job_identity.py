@@ -25,7 +25,7 @@ _VALUES = 2**18
 
 
 def job_identity(sources: Iterable[Path], settings: Mapping[str, Any], model: Interpolator) -> dict[str, str]:
-    """What a job is, for `rdvfi.video.segment_store`.
+    """What a job is, for `rdvfi.video.segmented_jobs.segment_store`.
 
     Args:
         sources: The files and folders that are read.

@@ -2,7 +2,7 @@
 
 Of Ray its core alone is used: actors, and waiting for what they return. Which task goes where, what is
 done again when an actor or its node dies, and how many tasks are under way is decided in
-`rdvfi.video.dispatch`, the same for all kinds of workers.
+`rdvfi.video.segmented_jobs.dispatch`, the same for all kinds of workers.
 """
 
 import socket
@@ -11,8 +11,8 @@ from collections import deque
 from contextlib import suppress
 from typing import Any, cast
 
-from rdvfi.video.segment_worker import SegmentWorker, WorkerModel
-from rdvfi.video.workers import Event, Workers, portable
+from rdvfi.video.segmented_jobs.segment_worker import SegmentWorker, WorkerModel
+from rdvfi.video.segmented_jobs.workers import Event, Workers, portable
 
 _CONNECT = 5.0
 """Seconds until a cluster that does not answer counts as unreachable."""

@@ -18,10 +18,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from rdvfi.video.distributed_job import DistributedJob
 from rdvfi.video.engine import Stopped
-from rdvfi.video.segment_worker import Made, Task
-from rdvfi.video.workers import IN_FLIGHT, Event, Workers
+from rdvfi.video.segmented_jobs.distributed_job import DistributedJob
+from rdvfi.video.segmented_jobs.segment_worker import Made, Task
+from rdvfi.video.segmented_jobs.workers import IN_FLIGHT, Event, Workers
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rdvfi.media.outputs.leftovers import remove_leftovers
-from rdvfi.video.segment_worker import Made, SegmentWorker, WorkerModel
+from rdvfi.video.segmented_jobs.segment_worker import Made, SegmentWorker, WorkerModel
 
 IN_FLIGHT = 2
 """Tasks that a worker has at a time."""

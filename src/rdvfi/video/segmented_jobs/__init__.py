@@ -1,0 +1,1 @@
+"""Jobs in segments: resumable runs, several workers, several machines."""
