@@ -1,17 +1,16 @@
 """CUDA graphs without a compiler: a stage is captured once per kind of input, then replayed.
 
-A small model is bound by launching: RDVFI-S starts thousands of kernels that take microseconds each.
-A CUDA graph starts them all at once. `Recorder` keeps one graph per stage, size, type and number of
-times: recorded when that kind of input comes for the first time, forgotten when too many others came
-since.
+Small models are limited by kernel launches: RDVFI-S starts hundreds of kernels that take microseconds each.
+A CUDA graph launches them all at once. `Recorder` keeps one graph per stage, size, type and number of
+times: captured when that kind of input occurs for the first time, discarded when it is the least recently
+used of too many.
 
-* Inputs are copied into memory of the graph's own. Results are copied out of it, so that a later call
-  does not overwrite them, unless that is asked for.
+* Inputs are copied into memory of the graph. Results are copied out of it, so that a later call
+  does not overwrite them, unless ``reuse_results`` is set.
 * All graphs of a device share one memory pool. They never run at the same time: a lock orders threads, an event
   orders streams.
-* The first call runs eagerly and is watched (`Watch`). What no graph can hold, an operation that
-  waits for the device, leaves it, or whose result has a size that depends on values, is named in one
-  warning, and that stage goes on eagerly.
+* The first call runs eagerly under `Watch`. Operations that cannot be captured, because they wait for the device, leave
+  it, or have a result whose size depends on values, are named in one warning, and that stage continues eagerly.
 
 Stages take and return tensors, plain values, and dataclasses, tuples, lists and dictionaries of them.
 Modules in between (a basis) count as constants.
