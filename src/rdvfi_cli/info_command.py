@@ -46,7 +46,7 @@ def info(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell everything about a model, a recipe or a registered entry; nothing is downloaded."""
+    """Describe a model, a recipe or a registered component; nothing is downloaded."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the hub's client is imported
     from rdvfi.info import find
 

@@ -277,7 +277,7 @@ def interpolate(
                 result = make(chosen, destination, progress)
             except BrokenPipeError:
                 leave_quietly()
-                typer.echo("rdvfi: whoever reads the output has enough; stopped", err=True)
+                typer.echo("rdvfi: the reader of the output closed it; stopped", err=True)
                 raise typer.Exit from None
         tell(result, destination, quiet=quiet, lines=lines)
         return result

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import torch
 
 Threads = Annotated[int | None, typer.Option(help="CPU threads to use; all cores if unset.", min=1)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
 
 Seed = Annotated[int, typer.Option(help="Seed of the noise.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1...; CUDA if there is one.")]

@@ -32,7 +32,7 @@ def train(
     config_dir: ConfigDir = None,
     threads: Threads = None,
 ) -> None:
-    """Train a model by a recipe; a stopped run goes on where it was."""
+    """Train a model by a recipe; a stopped run is resumed."""
     import torch
 
     from rdvfi.training.recipes import as_table, compose_stages, list_training_recipes, written_out

@@ -34,7 +34,7 @@ def visualize(
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
-    """Draw paths of pixels, flow, confidence, occlusion and masks of a pair (PNG) or a range (video)."""
+    """Visualise point paths, flow, confidence, occlusion and masks of a pair (PNG) or a range (video)."""
     from rdvfi.serve.visualize import LAYERS
     from rdvfi.serve.visualize import visualize as draw
     from rdvfi.video.ready import DEFAULT_MODEL
