@@ -285,6 +285,8 @@ class ObjectStore(SegmentStore):
         for name in filter(_OWN.fullmatch, self._names()):
             with suppress(FileNotFoundError):
                 self._files.rm_file(f"{self._root}/{name}")
+        with suppress(OSError, NotImplementedError):  # where there are folders
+            self._files.rmdir(self._root)
 
     def _names(self) -> list[str]:
         self._files.invalidate_cache()
