@@ -263,6 +263,8 @@ def test_hashes_are_checked(tmp_path: Path) -> None:
     assert list(check_copy(protocol, root, hashes=sums)) == [
         f"{listing} is not the published file: its SHA-256 is another one"
     ]
+    with pytest.raises(FileNotFoundError, match=r"there is no file of sums .*gone"):
+        list(check_copy(protocol, root, hashes=tmp_path / "gone"))
     sums.write_text("nonsense\n")
     with pytest.raises(ValueError, match="line 1: expected a SHA-256 sum"):
         list(check_copy(protocol, root, hashes=sums))

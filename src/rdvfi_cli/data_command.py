@@ -63,7 +63,8 @@ def check(
         typer.echo(problem)
         wrong += 1
     if wrong:
-        typer.echo(f"{folder} is no whole copy of {chosen.title}, {wrong} faults; source: {chosen.source}", err=True)
+        faults = f"{wrong} fault{'s' * (wrong > 1)}"
+        typer.echo(f"{folder} is no whole copy of {chosen.title}, {faults}; source: {chosen.source}", err=True)
         raise typer.Exit(1)
     copy = find_windows(chosen, folder)
     typer.echo(f"{folder} is a whole copy of {chosen.title}: {copy.clips} clips, {len(copy.windows)} windows")

@@ -131,7 +131,8 @@ def plot(points: Sequence[CostPoint], own_size: tuple[int, int]) -> "Figure":
         by_width.plot(*zip(*wide, strict=True), marker="o", label=name) if wide else None
         by_count.plot(*zip(*many, strict=True), marker="o", label=name) if many else None
     by_width.set(xlabel="width, pixels", ylabel=f"ms per new frame, {FRAMES} new", xscale="log", yscale="log")
-    by_count.set(xlabel="new frames of a pair", ylabel=f"ms for the pair, {own_size[1]}x{own_size[0]}", yscale="log")
+    by_count.set(xlabel="new frames of a pair", ylabel=f"ms for the pair, {own_size[1]}x{own_size[0]}", ylim=(0, None))
+    by_width.yaxis.set_major_formatter("{x:g}")
     widths = sorted({point.size[1] for point in points if point.frames == FRAMES})
     by_width.set_xticks(widths, [str(width) for width in widths], minor=False)
     by_width.minorticks_off()

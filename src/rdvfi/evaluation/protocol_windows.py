@@ -285,6 +285,8 @@ def _cropped(picture: Picture, protocol: Protocol) -> Picture:
 
 def _read_hashes(file: Path) -> dict[str, str]:
     """Sums by file, from lines like ``<sum>  <file>``."""
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file of sums {file}")
     found: dict[str, str] = {}
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](.+)", line.strip())
