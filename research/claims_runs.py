@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from claims_training import Run
 
-MOTION_SEEDS = (0,)
+MOTION_SEEDS = (0, 1)
 SEEDS = (0,)
 """Of denoisers."""
 _L2 = (("theta", 1.0), ("l2", 10.0))

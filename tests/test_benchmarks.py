@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import pytest
 import torch
 
@@ -140,6 +141,21 @@ def test_the_published_page_is_made_from_the_committed_files(benchmarks: Any) ->
     page = benchmarks("report").page(ROOT / "benchmarks" / "results")
     published = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     assert published == page, "run: python benchmarks/report.py"
+
+
+def test_methods_in_turn_make_a_file_that_the_page_shows(
+    benchmarks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    options = ["--size", "64x48", "--frames", "1,3", "--rounds", "2", "--threads", "1", "--note", "tiny"]
+    monkeypatch.setattr(sys, "argv", ["in_turn.py", str(tmp_path / "turns.json"), "dis", "blend", *options])
+    benchmarks("in_turn").main()
+    torch.set_num_threads(threads[0])
+    cv2.setNumThreads(threads[1])
+    page = benchmarks("report").page(tmp_path)
+    assert [row[0] for row in _rows(page, "blend")][:2] == ["whole pair, 1 new, in turn", "whole pair, 3 new, in turn"]
+    assert "fixed cost per pair, ms" in page
+    assert "Tiny." in page
 
 
 def test_every_operation_that_is_timed_has_a_section(benchmarks: Any) -> None:
