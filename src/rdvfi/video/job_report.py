@@ -119,8 +119,15 @@ def check_report(path: Path, *, overwrite: bool) -> Path:
 
 
 def write_report(path: Path, report: VideoReport) -> None:
-    """Write a report as JSON; the file appears when it is whole."""
-    with complete_or_nothing(path) as partial:
-        text = json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n"
-        # Names of files may be bytes that are no text; what stands for them is an escape of JSON too.
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+    """Write a report as JSON; the file appears when it is whole.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    text = json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n"
+    try:
+        with complete_or_nothing(path) as partial:
+            # Names of files may be bytes that are no text; what stands for them is an escape of JSON too.
+            partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise OSError(f"the video is complete, but its report {path} was not written: {error.strerror}") from error

@@ -271,7 +271,7 @@ def _save_sheet(sheet: ContactSheet, picture: Path, *, overwrite: bool) -> list[
     try:
         sheet.save(picture, overwrite=overwrite)
     except (OSError, ValueError) as error:
-        return [f"the contact sheet was not written: {error}"]
+        return [f"the contact sheet {picture} was not written: {getattr(error, 'strerror', None) or error}"]
     return []
 
 
