@@ -117,7 +117,7 @@ def _surroundings(sums, out, rows, columns, share, least, seen, SIDE: tl.constex
 @triton.jit
 @no_type_check
 def _against(image, other, flow, around, motion, y, x, height, width, rows, columns, moves, agrees, inside):
-    """A frame against the motion of its surroundings, which is stored; see `rdvfi.content.overlay._Against`."""
+    """A frame against the motion of its surroundings, which is stored; see `rdvfi.content.overlay._BackgroundTest`."""
     area, cells = height * width, rows * columns
     u, v = load(flow, y, x, width, 1, inside), load(flow + area, y, x, width, 1, inside)
     x0, y0, x1, y1, fx, fy = corners((x + 0.5) * columns / width - 0.5, (y + 0.5) * rows / height - 0.5, rows, columns)

@@ -219,7 +219,7 @@ def similarity_votes(
     scales: tuple[float, float],
     enough: float,
 ) -> Tensor:
-    """See `rdvfi.motion.flow.similarity_votes.similarity_votes`."""
+    """See `rdvfi.motion.flow.similarity_votes.voted_transforms`."""
     (first, second), (ours, theirs) = places.float().contiguous().chunk(2), descriptors.float().chunk(2)
     products = torch.bmm(ours, theirs.mT)
     pairs, points, _ = products.shape
