@@ -1,5 +1,7 @@
 """What README and docs show works: Python is executed, commands and links are checked."""
 
+import ast
+import functools
 import importlib
 import re
 import runpy
@@ -226,3 +228,34 @@ def test_names_of_the_package_on_a_page_exist(page: Path) -> None:
         return
     names = set(re.findall(r"`(rdvfi(?:\.\w+)+)`", page.read_text())) - {"rdvfi.plugins"}
     assert not {name for name in names if not _resolves(name)}
+
+
+@functools.cache
+def _defined(path: Path) -> set[str]:
+    """Names at the top of a module."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)}
+    return names
+
+
+def test_names_in_docstrings_and_pages_exist() -> None:
+    """`rdvfi.module.name` in backticks is a module, or a name in it."""
+    wrong = []
+    for path in (*PAGES, ROOT / "CHANGELOG.md", *(ROOT / "src").rglob("*.py")):
+        for name in set(re.findall(r"`(rdvfi(?:\.[A-Za-z_]\w*)+)", path.read_text())) - {"rdvfi.plugins"}:
+            place, parts = ROOT / "src", name.split(".")
+            while parts and (place / parts[0]).is_dir():
+                place /= parts.pop(0)
+            module = place / "__init__.py"
+            if parts and (place / f"{parts[0]}.py").exists():
+                module = place / f"{parts.pop(0)}.py"
+            if parts and parts[0] not in _defined(module):
+                wrong.append(f"{path.relative_to(ROOT)}: {name}")
+    assert wrong == []
