@@ -20,7 +20,7 @@ import torch
 
 import claims_trained as trained
 import claims_untrained as untrained
-from claims_runs import DIRECT_GENERATION, LOSSES, MOTION, MOTION_SEEDS, ONE_STEP, SEEDS, all_runs
+from claims_runs import DIRECT_GENERATION, LOSS_SEEDS, LOSSES, MOTION, MOTION_SEEDS, ONE_STEP, SEEDS, all_runs
 from claims_training import BATCH, RATE, SIZE, WIDTH, Folders, Run, train
 from rdvfi.evaluation.results import read_environment
 
@@ -55,7 +55,7 @@ def sections(folders: Folders) -> dict[str, tuple[dict, Callable[[], untrained.T
         "decoded or warped": (one, partial(untrained.decoded_or_warped, (128, 224), range(1))),
         "motion size": (large, partial(untrained.motion_size, range(1))),
         "learned motion": (budget(MOTION[0], MOTION_SEEDS), partial(trained.learned_motion, folders)),
-        "losses": (budget(LOSSES[0], SEEDS), partial(trained.losses, folders)),
+        "losses": (budget(LOSSES[0], LOSS_SEEDS), partial(trained.losses, folders)),
         "steps": (budget(ONE_STEP, SEEDS), partial(trained.steps, folders)),
         "direct generation": (budget(DIRECT_GENERATION, SEEDS), partial(trained.direct_generation, folders)),
     }

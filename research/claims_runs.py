@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from claims_training import Run
 
-MOTION_SEEDS = (0, 1)
+MOTION_SEEDS = LOSS_SEEDS = (0, 1)
 SEEDS = (0,)
-"""Of denoisers."""
+"""Of the other denoisers."""
 _L2 = (("theta", 1.0), ("l2", 10.0))
 _FLOW = (*_L2, ("flow", 1.0))
 
@@ -29,7 +29,7 @@ DIRECT_GENERATION = Run("direct generation", losses=_L2[:1], decoded=True)
 
 def all_runs() -> list[Run]:
     """Every training."""
-    denoisers = (*LOSSES, ONE_STEP, ALL_LEVELS, DIRECT_GENERATION)
-    again = [replace(run, seed=seed) for seed in MOTION_SEEDS[1:] for run in MOTION]
-    more = [replace(run, seed=seed) for seed in SEEDS[1:] for run in denoisers]
-    return [*MOTION, *denoisers, *again, *more]
+    others = (ONE_STEP, ALL_LEVELS, DIRECT_GENERATION)
+    groups = ((MOTION, MOTION_SEEDS), (LOSSES, LOSS_SEEDS), (others, SEEDS))
+    again = [replace(run, seed=seed) for runs, seeds in groups for seed in seeds[1:] for run in runs]
+    return [*MOTION, *LOSSES, *others, *again]

@@ -7,7 +7,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from claims_runs import ALL_LEVELS, DIRECT_GENERATION, LOSSES, MOTION, MOTION_SEEDS, ONE_STEP, SEEDS
+from claims_runs import ALL_LEVELS, DIRECT_GENERATION, LOSS_SEEDS, LOSSES, MOTION, MOTION_SEEDS, ONE_STEP, SEEDS
 from claims_training import FINE, Data, Folders, Run, Trained, data, train, without_prior
 from claims_untrained import MOVES, Table
 from rdvfi.evaluation.ablate import straightened
@@ -115,7 +115,7 @@ def learned_motion(folders: Folders, seeds: Sequence[int] = MOTION_SEEDS) -> Tab
     return found
 
 
-def losses(folders: Folders, seeds: Sequence[int] = SEEDS) -> Table:
+def losses(folders: Folders, seeds: Sequence[int] = LOSS_SEEDS) -> Table:
     """Denoisers trained with the paper's losses one after the other, and with exact flow besides."""
     known, found = held_out(folders), {}
     for run, several in _trained(LOSSES, folders, seeds).items():
