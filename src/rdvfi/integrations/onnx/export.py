@@ -5,8 +5,8 @@ drawing reads; ``render.onnx`` takes the frames, these tensors and any number of
 The motion size is chosen when the files are written, by the size of the frames that they are meant for,
 since the grids of the coarse flow follow from it. Frames of every other size are shrunk to it.
 
-A stage is traced by `torch.export` within `Substitutes`, complex numbers become pairs of real ones
-(`rdvfi.integrations.onnx.real_arithmetic`), and torch's own exporter translates the rest.
+A stage is traced by `torch.export` within `Substitutes`, where complex numbers are pairs of real ones
+(`rdvfi.integrations.onnx.complex_pairs`), and torch's own exporter translates the rest.
 """
 
 import importlib.util
@@ -28,7 +28,6 @@ from rdvfi import _inputs
 from rdvfi.content.cpu_shortcuts import fixed_shapes
 from rdvfi.geometry import MotionSize, choose_motion_size
 from rdvfi.integrations.onnx.motion_tensors import named_tensors, with_tensors
-from rdvfi.integrations.onnx.real_arithmetic import without_complex
 from rdvfi.integrations.onnx.substitutes import NotExportable, Substitutes
 from rdvfi.interfaces import Motion
 from rdvfi.interpolator import Interpolator
@@ -166,8 +165,6 @@ def _programs(model: _AtMotionSize, seed: int) -> tuple[Any, Any]:
     traced = _traced(stage, images, (shape, shape), asserts=True)
     motion = with_tensors(made[-1], lambda _, x: torch.zeros(x.shape, dtype=x.dtype))
     names = list(named_tensors(motion))
-    without_complex(traced.graph)
-    traced.graph_module.recompile()
     estimate = _translated(traced, ["img0", "img1"], names)
     times = torch.linspace(0.2, 0.8, 3)
     tensors = named_tensors(motion)
@@ -187,9 +184,34 @@ def _traced(stage: nn.Module, inputs: tuple[Any, ...], shapes: tuple[Any, ...], 
 
 
 def _translated(traced: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
-    return torch.onnx.export(
-        traced, input_names=inputs, output_names=outputs, opset_version=OPSET, dynamo=True, verbose=False
+    """A traced stage in ONNX, without what is computed of constants alone or twice.
+
+    The exporter's own optimization also looks for patterns, which takes a quarter of an hour in a graph of this size.
+    """
+    from onnx_ir.passes import common  # pyright: ignore[reportMissingImports]
+    from onnxscript import optimizer  # pyright: ignore[reportMissingImports]
+
+    program: Any = torch.onnx.export(
+        traced,
+        input_names=inputs,
+        output_names=outputs,
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+        optimize=False,
     )
+    common.InlinePass()(program.model)
+    optimizer.fold_constants(program.model, onnx_shape_inference=True)
+    for step in (
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+    ):
+        step(program.model)
+    return program
 
 
 def _keep_what_is_read(estimate: Any, render: Any) -> None:

@@ -1,0 +1,148 @@
+"""Complex numbers as pairs of real tensors: runtimes of ONNX know no complex ones.
+
+While a model is traced, what makes complex numbers makes a `ComplexPair`, and every function that is given
+one does the real arithmetic for it, so that the graph holds nothing else.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+_EACH_PART = {
+    "__getitem__", "cat", "contiguous", "expand", "expand_as", "flatten", "gather", "mean", "neg", "reshape",
+    "squeeze", "stack", "sum", "unflatten", "unsqueeze", "view", "where",
+}  # fmt: skip
+"""Functions that treat both parts alike."""
+_ABOUT = {"shape", "dtype", "device", "ndim", "dim", "size", "is_complex", "requires_grad"}
+"""What may be asked of a pair as of any tensor."""
+
+
+class ComplexPair(Tensor):
+    """To whoever looks at it a tensor of type complex64; it holds its two parts, and no memory of its own.
+
+    Args:
+        real: The real part.
+        imaginary: The imaginary part, of a shape that both can be broadcast to.
+    """
+
+    parts: tuple[Tensor, Tensor]
+
+    @staticmethod
+    def __new__(cls, real: Tensor, imaginary: Tensor) -> "ComplexPair":
+        """A tensor without memory, of the shape of both parts."""
+        shape = torch.broadcast_shapes(real.shape, imaginary.shape)
+        made = Tensor._make_wrapper_subclass(cls, shape, dtype=torch.complex64, device=real.device)  # pyright: ignore
+        made.parts = tuple(part if part.shape == shape else part.expand(shape) for part in (real, imaginary))
+        return made
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """The real arithmetic of a function of torch.
+
+        Raises:
+            NotImplementedError: If there is no rule for it here.
+        """
+        name = func.__self__.__name__ if func.__name__ == "__get__" else func.__name__
+        if name in _ABOUT:
+            return super().__torch_function__(func, types, args, kwargs or {})
+        if name in _EACH_PART:
+            first, second = (func(*_part(args, i), **_part(kwargs or {}, i)) for i in (0, 1))
+            return ComplexPair(first, second)
+        if name not in _RULES:
+            raise NotImplementedError(f"complex numbers in {name} have no rule for ONNX")
+        return _RULES[name](*args, **(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        """Nothing comes as far as this: it would have to compute with memory that is not there."""
+        raise NotImplementedError(f"complex numbers in {func} have no rule for ONNX")
+
+
+def _part(structure: Any, index: int) -> Any:
+    """Every pair in a structure as its real (0) or its imaginary (1) part."""
+    return tree_map(lambda x: x.parts[index] if isinstance(x, ComplexPair) else x, structure)
+
+
+def _parts(x: Any) -> tuple[Any, Any]:
+    """Both parts of a pair, of a real tensor or of a number."""
+    if isinstance(x, ComplexPair):
+        return x.parts
+    return (x, 0.0) if isinstance(x, Tensor) else (complex(x).real, complex(x).imag)
+
+
+def _is_real(x: Any) -> bool:
+    return not isinstance(x, ComplexPair | complex)
+
+
+def _add(x: Any, y: Any) -> ComplexPair:
+    (a, b), (c, d) = _parts(x), _parts(y)
+    return ComplexPair(a + c, b + d)
+
+
+def _subtract(x: Any, y: Any) -> ComplexPair:
+    (a, b), (c, d) = _parts(x), _parts(y)
+    return ComplexPair(a - c, b - d)
+
+
+def _multiply(x: Any, y: Any) -> ComplexPair:
+    (a, b), (c, d) = _parts(x), _parts(y)
+    if _is_real(x):
+        return ComplexPair(a * c, a * d)
+    if _is_real(y):
+        return ComplexPair(a * c, b * c)
+    return ComplexPair(a * c - b * d, a * d + b * c)
+
+
+def _divide(x: Any, y: Any) -> ComplexPair:
+    (a, b), (c, d) = _parts(x), _parts(y)
+    if _is_real(y):
+        return ComplexPair(a / c, b / c)
+    # Scaled first, so that small numbers do not vanish when they are squared.
+    square = c * c + d * d
+    return _multiply(x, ComplexPair(c / square, -d / square))
+
+
+def _conjugate(x: ComplexPair) -> ComplexPair:
+    return ComplexPair(x.parts[0], -x.parts[1])
+
+
+def _length(x: ComplexPair) -> Tensor:
+    return (x.parts[0].square() + x.parts[1].square()).sqrt()
+
+
+def _angle(x: ComplexPair) -> Tensor:
+    return torch.atan2(x.parts[1], x.parts[0])
+
+
+def polar(length: Tensor, angle: Tensor) -> ComplexPair:
+    """`torch.polar`."""
+    return ComplexPair(length * angle.cos(), length * angle.sin())
+
+
+def view_as_complex(x: Tensor) -> ComplexPair:
+    """`torch.view_as_complex`."""
+    return ComplexPair(x[..., 0], x[..., 1])
+
+
+_RULES: dict[str, Callable[..., Any]] = {
+    "real": lambda x: x.parts[0],
+    "imag": lambda x: x.parts[1],
+    "abs": _length,
+    "angle": _angle,
+    "add": _add,
+    "sub": _subtract,
+    "__rsub__": lambda x, y: _subtract(y, x),
+    "mul": _multiply,
+    "div": _divide,
+    "__rdiv__": lambda x, y: _divide(y, x),
+    "conj_physical": _conjugate,
+    "exp": lambda x: polar(x.parts[0].exp(), x.parts[1]),
+    "log": lambda x: ComplexPair(_length(x).log(), _angle(x)),
+    "ones_like": lambda x: ComplexPair(torch.ones_like(x.parts[0]), torch.zeros_like(x.parts[0])),
+}
+"""The real arithmetic, by the name of the function."""
