@@ -159,7 +159,7 @@ def failure(model: rdvfi.Interpolator) -> Figure:
     figure, axes = panels(6, 5.7, columns=3)
     show(axes[0], img0, "first frame")
     show(axes[1], img1, "last frame, one second later")
-    show(axes[2], model(img0, img1, [0.5])[:, 0], "t = 0.5: the background smears")
+    show(axes[2], model(img0, img1, [0.5])[:, 0], "t = 0.5: double and torn")
     other = turned(0)
     other = torch.nn.functional.interpolate(other, size=img0.shape[-2:], mode="bilinear", antialias=True)
     show(axes[3], img0, "first frame")

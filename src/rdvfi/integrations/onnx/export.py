@@ -10,6 +10,7 @@ A stage is traced by `torch.export` within `Substitutes`, where complex numbers 
 """
 
 import importlib.util
+import logging
 import os
 import tempfile
 import warnings
@@ -137,14 +138,14 @@ class _Estimate(nn.Module):
 
 
 class _Render(nn.Module):
-    """Frames along a motion whose tensors are given."""
+    """Frames along a motion whose tensors are given, but for those that are the same for every pair."""
 
     def __init__(self, model: _AtMotionSize, motion: Motion) -> None:
         super().__init__()
         self.model, self.motion = model, motion
 
     def forward(self, img0: Tensor, img1: Tensor, timesteps: Tensor, tensors: dict[str, Tensor]) -> Tensor:
-        motion: Motion = with_tensors(self.motion, lambda name, _: tensors[name])
+        motion: Motion = with_tensors(self.motion, lambda name, x: tensors.get(name, x))
         if motion.content is not None:  # the size of the frames is not among the tensors
             bars = replace(motion.content.bars, size=(img0.shape[-2], img0.shape[-1]))
             motion = replace(motion, content=replace(motion.content, bars=bars))
@@ -161,25 +162,24 @@ def _programs(model: _AtMotionSize, seed: int) -> tuple[Any, Any]:
     # Any size that is equal to no other: equal sizes would be taken for one.
     images = tuple(torch.zeros(1, 3, model.at[0] + 37, model.at[1] + 59) for _ in range(2))
     made: list[Motion] = []
-    stage = _Estimate(model, seed, made.append)
-    traced = _traced(stage, images, (shape, shape), asserts=True)
-    motion = with_tensors(made[-1], lambda _, x: torch.zeros(x.shape, dtype=x.dtype))
-    names = list(named_tensors(motion))
+    traced = _traced(_Estimate(model, seed, made.append), images, (shape, shape))
+    names = list(named_tensors(made[-1]))
     estimate = _translated(traced, ["img0", "img1"], names)
-    times = torch.linspace(0.2, 0.8, 3)
-    tensors = named_tensors(motion)
-    shapes = (shape, shape, {0: Dim("times", max=MOST_TIMES)}, {name: {} for name in names})
-    stage = _Render(model, motion)
-    drawn = _traced(stage, (*images, times, tensors), shapes)
-    render = _translated(drawn, ["img0", "img1", "timesteps", *names], ["frames"])
+    given = zip(names, estimate.model.graph.outputs, strict=True)
+    fixed = {name: torch.from_numpy(x.const_value.numpy().copy()) for name, x in given if x.is_initializer()}
+    motion = with_tensors(made[-1], lambda name, x: fixed.get(name, torch.zeros(x.shape, dtype=x.dtype)))
+    tensors = {name: x for name, x in named_tensors(motion).items() if name not in fixed}
+    shapes = (shape, shape, {0: Dim("times", max=MOST_TIMES)}, {name: {} for name in tensors})
+    drawn = _traced(_Render(model, motion), (*images, torch.linspace(0.2, 0.8, 3), tensors), shapes)
+    render = _translated(drawn, ["img0", "img1", "timesteps", *tensors], ["frames"])
     _keep_what_is_read(estimate, render)
     return estimate, render
 
 
-def _traced(stage: nn.Module, inputs: tuple[Any, ...], shapes: tuple[Any, ...], *, asserts: bool = False) -> Any:
-    """A stage as a graph of aten operators; with ``asserts``, what it cannot prove of sizes is left to who runs it."""
+def _traced(stage: nn.Module, inputs: tuple[Any, ...], shapes: tuple[Any, ...]) -> Any:
+    """A stage as a graph of aten operators; what it cannot prove of sizes is left to who runs it."""
     return torch.export.export(
-        stage, inputs, strict=False, dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=asserts
+        stage, inputs, strict=False, dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True
     )
 
 
@@ -188,6 +188,7 @@ def _translated(traced: Any, inputs: Sequence[str], outputs: Sequence[str]) -> A
 
     The exporter's own optimization also looks for patterns, which takes a quarter of an hour in a graph of this size.
     """
+    import onnx_ir  # pyright: ignore[reportMissingImports]
     from onnx_ir.passes import common  # pyright: ignore[reportMissingImports]
     from onnxscript import optimizer  # pyright: ignore[reportMissingImports]
 
@@ -211,6 +212,9 @@ def _translated(traced: Any, inputs: Sequence[str], outputs: Sequence[str]) -> A
         common.RemoveUnusedNodesPass(),
     ):
         step(program.model)
+    for node in onnx_ir.traversal.RecursiveGraphIterator(program.model.graph):
+        if node.op_type == "GridSample":  # within a loop it keeps the word of opset 16
+            node.attributes["mode"] = onnx_ir.AttrString("mode", "linear")
     return program
 
 
@@ -235,7 +239,10 @@ def _write(program: Any, file: Path) -> None:
 
 @contextmanager
 def _in_one_line(model: Interpolator) -> Iterator[None]:
-    """What cannot be traced or translated ends as one line that names the model."""
+    """What cannot be traced or translated ends as one line that names the model; nothing else is said."""
+    told = logging.getLogger("onnx_ir")
+    level = told.level
+    told.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter, about its own insides
@@ -245,3 +252,5 @@ def _in_one_line(model: Interpolator) -> Iterator[None]:
     except Exception as error:
         line = next((line for line in str(error).splitlines() if line.strip()), "")
         raise NotExportable(f"{model} cannot be exported: {type(error).__name__}: {line}") from error
+    finally:
+        told.setLevel(level)

@@ -17,7 +17,7 @@ from torch._library.custom_ops import OPDEFS
 from torch.overrides import TorchFunctionMode
 
 from rdvfi.integrations.onnx.complex_pairs import ComplexPair, polar, view_as_complex
-from rdvfi.ops.drawing import reference
+from rdvfi.integrations.onnx.strips import centres, draw_in_strips, looked_up
 
 
 class NotExportable(ValueError):
@@ -53,36 +53,8 @@ class Substitutes(TorchFunctionMode):
 def _backward_warp(image: Tensor, flow: Tensor) -> Tensor:
     """`rdvfi.ops.backward_warp` without writing into parts of a tensor."""
     h, w = image.shape[-2:]
-    return _looked_up(image.float(), flow.float() * torch.tensor([2.0 / w, 2.0 / h])[:, None, None]).to(image.dtype)
-
-
-def _looked_up(image: Tensor, shift: Tensor) -> Tensor:
-    """An image looked up ``shift`` half-images away from every pixel.
-
-    What lies outside is seen at the border: places are kept among the centres of pixels, where whatever is around
-    the image has no weight. ONNX Runtime looks up with zeros around two to nine times as fast as with its own border.
-    """
-    h, w = image.shape[-2:]
-    xs, ys = ((2.0 * torch.arange(side, dtype=torch.float32) + 1.0) / side - 1.0 for side in (w, h))
-    places = (
-        (centres + shift[:, axis]).clamp(1.0 / side - 1.0, 1.0 - 1.0 / side)
-        for axis, (centres, side) in enumerate(((xs, w), (ys[:, None], h)))
-    )
-    return F.grid_sample(image, torch.stack(tuple(places), dim=-1), padding_mode="zeros", align_corners=False)
-
-
-def _render(
-    img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor, dtype: torch.dtype
-) -> Tensor:
-    """`rdvfi.ops.render` of one pair, all times at once."""
-    t, (h, w) = flow0.shape[1], img0.shape[-2:]
-    maps = reference.join(flow0, flow1, mask, residual)[0]
-    full = F.interpolate(maps, (h, w), mode="bilinear", align_corners=False)
-    first, last = (
-        _looked_up(image.float().expand(t, 3, h, w), shift)
-        for image, shift in ((img0, full[:, :2]), (img1, full[:, 2:4]))
-    )
-    return (last + full[:, 4:5] * (first - last) + full[:, 5:8]).clamp(0.0, 1.0)[None].to(dtype)
+    shift = flow.float() * torch.tensor([2.0 / w, 2.0 / h])[:, None, None]
+    return looked_up(image.float(), shift, centres(torch.arange(h), h)[:, None]).to(image.dtype)
 
 
 def _fill_bars(images: Tensor, inside: Tensor) -> Tensor:
@@ -142,7 +114,7 @@ def _where_any(
 
 OPERATORS: dict[Any, Callable[..., Any]] = {
     torch.ops.rdvfi.backward_warp.default: _backward_warp,
-    torch.ops.rdvfi.render.default: _render,
+    torch.ops.rdvfi.render.default: draw_in_strips,
     torch.ops.rdvfi.fill_bars.default: _fill_bars,
     torch.ops.rdvfi.lifted_overlay.default: _lifted_overlay,
     torch.ops.rdvfi.composited.default: _composited,
@@ -224,5 +196,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     torch.complex: ComplexPair,
     torch.polar: polar,
     torch.view_as_complex: view_as_complex,
+    torch._C._set_grad_enabled: lambda _: None,
 }
-"""Functions of torch that no operator of ONNX corresponds to."""
+"""Functions of torch that no operator of ONNX corresponds to. Gradients are off while a model is traced, and every
+`torch.no_grad` would make a graph of its own of what is within it."""
