@@ -29,12 +29,7 @@ class Substitutes(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        # The reference itself: in a graph nobody asks how its result lies in memory.
-        ours = {
-            op._opoverload: getattr(op._init_fn, "__wrapped__", op._init_fn)
-            for name, op in OPDEFS.items()
-            if name.startswith("rdvfi::")
-        }
+        ours = {op._opoverload: _reference_of(name) for name, op in OPDEFS.items() if name.startswith("rdvfi::")}
         self._table: dict[Any, Callable[..., Any]] = {**ours, **OPERATORS, **FUNCTIONS}
 
     def __torch_function__(
@@ -60,17 +55,16 @@ def _backward_warp(image: Tensor, flow: Tensor) -> Tensor:
 def _fill_bars(images: Tensor, inside: Tensor) -> Tensor:
     """`rdvfi.content.bars`, with nothing done where there are no bars."""
     h, w = images.shape[-2:]
-    return _where_any(
-        inside != torch.tensor([0, h, 0, w]), lambda *x: (_reference_of("fill_bars")(*x),), lambda x, _: (x.clone(),),
-        (images, inside),
-    )[0]  # fmt: skip
+    fill = _reference_of("rdvfi::fill_bars")
+    found = inside != torch.tensor([0, h, 0, w])
+    return _where_any(found, lambda *x: (fill(*x),), _first_alone, (images, inside))[0]
 
 
 def _lifted_overlay(img0: Tensor, img1: Tensor, mask: Tensor, near: Tensor, plates: Tensor) -> tuple[Tensor, ...]:
     """`rdvfi.ops.compositing.lifted_overlay`, with nothing done without an overlay."""
     return _where_any(
         mask > 0.0,
-        _reference_of("lifted_overlay"),
+        _reference_of("rdvfi::lifted_overlay"),
         lambda first, last, *_: (first.clone(), last.clone(), torch.ones_like(first[:, :1])),
         (img0, img1, mask, near, plates),
     )
@@ -80,19 +74,20 @@ def _composited(
     frames: Tensor, img0: Tensor, img1: Tensor, times: Tensor, lifted: list[Tensor], bars: list[Tensor]
 ) -> Tensor:
     """`rdvfi.ops.compositing.composited`, with nothing done without an overlay and without bars."""
-    laid = _reference_of("composited")
-    h, w = frames.shape[-2:]
+    lay, ends, (h, w) = _reference_of("rdvfi::composited"), (img0, img1, times), frames.shape[-2:]
     if lifted:
-        frames = _where_any(
-            lifted[2] < 1.0, lambda x, a, b, t, *lift: (laid(x, a, b, t, list(lift), []),), _first_alone,
-            (frames, img0, img1, times, *lifted),
-        )[0]  # fmt: skip
+
+        def overlaid(x: Tensor, *rest: Tensor) -> tuple[Tensor]:
+            return (lay(x, *rest[:3], list(rest[3:]), []),)
+
+        (frames,) = _where_any(lifted[2] < 1.0, overlaid, _first_alone, (frames, *ends, *lifted))
     if bars:
-        frames = _where_any(
-            torch.cat(bars, dim=1) != torch.tensor([0, h, 0, w]),
-            lambda x, a, b, t, *inside: (laid(x, a, b, t, [], list(inside)),), _first_alone,
-            (frames, img0, img1, times, *bars),
-        )[0]  # fmt: skip
+
+        def barred(x: Tensor, *rest: Tensor) -> tuple[Tensor]:
+            return (lay(x, *rest[:3], [], list(rest[3:])),)
+
+        found = torch.cat(bars, dim=1) != torch.tensor([0, h, 0, w])
+        (frames,) = _where_any(found, barred, _first_alone, (frames, *ends, *bars))
     return frames
 
 
@@ -101,7 +96,8 @@ def _first_alone(x: Tensor, *_: Tensor) -> tuple[Tensor]:
 
 
 def _reference_of(name: str) -> Callable[..., Any]:
-    function = OPDEFS[f"rdvfi::{name}"]._init_fn
+    """The reference itself: in a graph nobody asks how its result lies in memory."""
+    function = OPDEFS[name]._init_fn
     return getattr(function, "__wrapped__", function)
 
 
