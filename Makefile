@@ -53,7 +53,6 @@ integrations: $(INSTALLED)
 	@out/integrations/bin/python tools/install.py -e '.[demo,vapoursynth,onnx]' $(PIP_OPTIONS)
 	@out/integrations/bin/python -c 'import vapoursynth' 2>/dev/null || out/integrations/bin/python tools/vapoursynth_for_311.py
 	out/integrations/bin/python -m pytest -q tests/test_serve.py tests/test_integrations_*.py
-	out/integrations/bin/python -m pytest -q -m slow tests/test_integrations_onnx.py
 
 # The example plug-in, installed beside rdvfi as a user would, and not into .venv.
 plugin: $(INSTALLED)
