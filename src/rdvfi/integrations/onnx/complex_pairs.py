@@ -1,6 +1,6 @@
-"""Complex numbers as pairs of real tensors: runtimes of ONNX know no complex ones.
+"""Complex tensors as pairs of real ones while a model is traced, which ONNX requires.
 
-While a model is traced, what makes complex numbers makes a `ComplexPair`, and every function that is given
+What makes complex numbers makes a `ComplexPair`, and every function that is given
 one does the real arithmetic for it, so that the graph holds nothing else.
 """
 

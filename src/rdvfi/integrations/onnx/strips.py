@@ -1,4 +1,4 @@
-"""Drawing frames a strip of rows at a time: a loop of the graph over all strips of all times.
+"""Drawing of frames for ONNX, in a loop of the graph over strips of rows.
 
 What is looked up in a strip stays in a processor's cache, which halves the time of ONNX Runtime, and no end frame
 is copied for every time.
