@@ -45,6 +45,8 @@ UNKNOWN = ("rdvfi::", "aten::_fft", "aten::nanmedian", "aten::searchsorted", "at
 class _Names(TorchDispatchMode):
     """The names of all operators that are called."""
 
+    supports_higher_order_operators = True
+
     def __init__(self) -> None:
         super().__init__()
         self.names: list[str] = []
