@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,11 @@ def test_a_sweeper_gets_the_objective_and_a_failure_is_no_number(tmp_path: Path)
     assert str(result.failed[0]) == "point 0 (motion_area=1)"
 
 
+def _command(*words: object) -> int:
+    """The command in a process of its own: plug-ins of Hydra are older than what they stand on, and warn."""
+    return subprocess.run([sys.executable, "-m", "rdvfi_cli.main", *map(str, words)]).returncode
+
+
 PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher", "ray": "hydra_ray_launcher"}
 
 
@@ -138,7 +145,9 @@ PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_
 def test_launchers_of_hydra_run_the_points_in_processes_of_their_own(clip: Path, tmp_path: Path, launcher: str) -> None:
     pytest.importorskip(f"hydra_plugins.{PLUGINS[launcher]}")
     words = (*PLAIN, "basis=linear,cubic", "motion_area=0,4096", f"hydra.sweep.dir={tmp_path}")
-    code = _run("evaluate", clip, "--gap", 4, "--recipe", "mine=rdvfi_s", "-m", *words, f"hydra/launcher={launcher}")
+    code = _command(
+        "evaluate", clip, "--gap", 4, "--recipe", "mine=rdvfi_s", "-m", *words, f"hydra/launcher={launcher}"
+    )
     assert code == 2
     with (tmp_path / "results.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -152,7 +161,7 @@ def test_optuna_chooses_points_and_a_failure_does_not_end_it(clip: Path, tmp_pat
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     chosen = ("basis=choice(linear,cubic)", "motion_area=choice(0,4096)", f"hydra.sweep.dir={tmp_path}")
     optuna = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", "hydra.sweeper.direction=maximize")
-    _run("evaluate", clip, "--gap", 4, "--recipe", "mine=rdvfi_s", "-m", *PLAIN, *chosen, *optuna)
+    _command("evaluate", clip, "--gap", 4, "--recipe", "mine=rdvfi_s", "-m", *PLAIN, *chosen, *optuna)
     with (tmp_path / "results.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 6

@@ -102,7 +102,8 @@ def _trained(recipe: str, cfg: Mapping[str, Any], folder: Path, given: Sequence[
     for stage in compose_stages(recipe, overrides):
         log, held = folder / f"{stage.stage}.csv", folder / f"{stage.stage}.held_out.json"
         if log.exists():
-            last = list(csv.DictReader(log.open()))[-1]
+            with log.open(newline="") as stream:
+                last = list(csv.DictReader(stream))[-1]
             row["loss"] = sum(float(last[name] or 0) for name in stage.losses if last.get(name))
         if held.exists():
             row |= {f"PSNR, {gap}": told["after"]["psnr"] for gap, told in json.loads(held.read_text()).items()}
