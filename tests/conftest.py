@@ -3,11 +3,15 @@
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import jaxtyping
 import pytest
 import torch
 
 torch.set_num_threads(1)
+# A busy machine is no fault of an example.
+hypothesis.settings.register_profile("rdvfi", deadline=None)
+hypothesis.settings.load_profile("rdvfi")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
