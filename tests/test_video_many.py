@@ -17,6 +17,7 @@ import pytest
 
 import clips
 import interrupted
+import rdvfi
 from rdvfi.video import JobResult, interpolate_many, interpolate_video, many
 from rdvfi.video.many import jobs_below, made_folders
 from rdvfi.video.video_job import default_segments
@@ -69,6 +70,15 @@ def test_jobs_have_options_of_their_own_and_resume_passes_over_what_is_done(tmp_
     again = interpolate_many(jobs, model=folder / "model", resume=True, **OPTIONS)
     assert [(result.report, result.error) for result in again] == [(None, None)] * 2
     assert (tmp_path / "a.mp4").stat().st_mtime_ns == before
+
+
+def test_a_model_that_nobody_trained_is_accepted_for_all_jobs_or_refused_at_once(tmp_path, folder) -> None:
+    model = rdvfi.build("rdvfi_s", "backbone=ends", "coarse=dis", "trajectory=straight", "renderer=blend")
+    jobs = [(folder / "a.mp4", tmp_path / "a.mp4")]
+    (result,) = interpolate_many(jobs, model=model, allow_untrained=True, multiplier=2, end="0.3")
+    assert result.error is None
+    with pytest.raises(ValueError, match="untrained"):
+        interpolate_many(jobs, model=model, multiplier=2)
 
 
 def test_segments_of_equal_names_are_kept_apart(tmp_path) -> None:

@@ -301,9 +301,8 @@ class _Run:
         local = fetched(given)
         try:
             with uploaded(given["destination"]):
-                return interpolate_video(
-                    **local, model=model, segments=place, resume=self._resume, progress=self._progress
-                )
+                around = {"segments": place, "resume": self._resume, "progress": self._progress}
+                return interpolate_video(**local, model=model, allow_untrained=True, **around)  # it is checked before
         finally:
             release(given)
 
