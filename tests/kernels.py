@@ -37,9 +37,9 @@ def load(name: str) -> ModuleType:
 def wide_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer, larger program instances where they are interpreted: there each costs milliseconds."""
     if DEVICE == "cpu":
-        tile = load("sampling").TILE
-        monkeypatch.setitem(tile, "BLOCK_Y", 32)
-        monkeypatch.setitem(tile, "BLOCK_X", 128)
+        sampling = load("sampling")
+        for name, size in (("BLOCK_Y", 32), ("BLOCK_X", 128)):
+            monkeypatch.setattr(sampling, name, type(sampling.BLOCK_X)(size))
 
 
 def random_case(seed: int, n: int, c: int, h: int, w: int, *, reach: float = 5.0) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 import kernels
 from rdvfi.motion.flow import keypoints, similarity_votes
-from rdvfi.ops.inference import SETTINGS
+from rdvfi.ops.inference import KERNELS
 
 points = kernels.load("keypoints")
 votes = kernels.load("similarity_votes")
@@ -29,7 +29,7 @@ def test_points_agree_with_the_reference(h: int, w: int, monkeypatch: pytest.Mon
     scales = ((1, 1.6, 8), (2, 1.3, 4), (2, 2.1, 3))
     monkeypatch.setattr(keypoints, "_SCALES", scales)
     luma = _texture(h, w)
-    settings = {**SETTINGS["keypoints"], "scales": scales}
+    settings = {**KERNELS["keypoints"].settings, "scales": scales}
     places, descriptors = (x.cpu() for x in points.keypoints(luma.to(kernels.DEVICE), **settings))
     expected, expected_descriptors = keypoints._reference(luma)
     torch.testing.assert_close(places, expected, rtol=0, atol=1e-3)
@@ -53,7 +53,7 @@ def test_votes_agree_with_the_reference(monkeypatch: pytest.MonkeyPatch) -> None
     order = torch.randperm(45, generator=draw)
     both = torch.cat((first, second[:, order])), torch.cat((descriptors, noisy[:, order]))
     flow = torch.zeros(4, 2, 100, 131).transpose(2, 3).contiguous().transpose(2, 3)
-    settings = {**SETTINGS["similarity_votes"], "matches": 40}
+    settings = {**KERNELS["similarity_votes"].settings, "matches": 40}
     got = votes.similarity_votes(*(x.to(kernels.DEVICE) for x in (*both, flow)), **settings).cpu()
     expected = similarity_votes._reference(*both, flow)
     assert expected[:, :2, 4].all()

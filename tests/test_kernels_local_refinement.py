@@ -7,7 +7,7 @@ from torch import Tensor
 
 import kernels
 from rdvfi.motion.flow import gauss_newton, local_refinement, patch_search
-from rdvfi.ops.inference import SETTINGS
+from rdvfi.ops.inference import KERNELS
 
 module = kernels.load("local_refinement")
 surface = kernels.load("surface")
@@ -27,9 +27,9 @@ def _images(h: int, w: int) -> Tensor:
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_surfaces_agree_with_the_reference(h: int, w: int, channels_last: bool) -> None:
     images = _images(h, w).contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-    got = surface.surface(images.to(kernels.DEVICE), **SETTINGS["surface"]).cpu()
+    got = surface.surface(images.to(kernels.DEVICE), **KERNELS["surface"].settings).cpu()
     torch.testing.assert_close(got, gauss_newton._surface_reference(images), rtol=0, atol=1e-4)
-    got = surface.grey_levels(images.to(kernels.DEVICE), **SETTINGS["grey_levels"]).cpu()
+    got = surface.grey_levels(images.to(kernels.DEVICE), **KERNELS["grey_levels"].settings).cpu()
     torch.testing.assert_close(got, patch_search._grey_reference(images), rtol=0, atol=1e-3)
 
 
@@ -38,13 +38,13 @@ def test_what_is_read_agrees_with_the_reference(stride: int) -> None:
     h, w = 12, 20
     maps = gauss_newton._surface_reference(_images(h, w))
     matrices, fixed = local_refinement._windows_reference(maps, stride)
-    got = module.refinement_windows(maps.to(kernels.DEVICE), stride, **SETTINGS["refinement_windows"])
+    got = module.refinement_windows(maps.to(kernels.DEVICE), stride, **KERNELS["refinement_windows"].settings)
     for ours, theirs in zip(got, (matrices, fixed), strict=True):
         torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-4, atol=1e-4)
     draw = torch.Generator().manual_seed(1)
     flow = 2.0 * torch.randn(2, h // stride, w // stride, 2, generator=draw).permute(0, 3, 1, 2)  # leaves the picture
     arguments = [x.to(kernels.DEVICE) for x in (maps, matrices, flow)]
-    got = module.refinement_inputs(*arguments, stride, torch.float32, **SETTINGS["refinement_inputs"])
+    got = module.refinement_inputs(*arguments, stride, torch.float32, **KERNELS["refinement_inputs"].settings)
     for ours, theirs in zip(
         got, local_refinement._inputs_reference(maps, matrices, flow, stride, torch.float32), strict=True
     ):

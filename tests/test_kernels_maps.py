@@ -1,13 +1,11 @@
 """Kernels that work on maps of the small grid, against their definitions in float64."""
 
-from typing import Any
-
 import pytest
 import torch
 
 import kernels
 from rdvfi.ops import activation, compositing, refinement
-from rdvfi.ops.inference import SETTINGS
+from rdvfi.ops.inference import KERNELS
 from rdvfi.render import base
 
 
@@ -18,10 +16,6 @@ def _wide_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)).to(kernels.DEVICE)
-
-
-def _well_formed(operator: Any, arguments: tuple[Any, ...]) -> None:
-    torch.library.opcheck(operator, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
 @pytest.mark.parametrize("border", [0, 1])
@@ -73,15 +67,6 @@ def test_how_a_stage_is_entered(scale: int, latents: tuple[int, int] | None) -> 
     kernels.assert_close(got, expected, tolerance=1e-5)
 
 
-def test_operators_of_a_stage_are_well_formed() -> None:
-    first, last, state, mask, times = (x.cpu() for x in _new_frames((8, 8)))
-    answer, room = torch.rand(6, 20, 1, 1), torch.rand(6, 1, 8, 8)
-    _well_formed(torch.ops.rdvfi.stage_inputs.default, (first, last, state, mask, times, None))
-    _well_formed(torch.ops.rdvfi.stage_step.default, (state, answer, room, mask, 8, False))
-    _well_formed(torch.ops.rdvfi.stage_entry.default, (state, torch.rand(6, 2, 3, 3), 4, 1, torch.float32))
-    _well_formed(torch.ops.rdvfi.activated.default, (torch.rand(1, 3, 4, 4), torch.rand(3), None, 1))
-
-
 def test_shares_and_room() -> None:
     confidence, times = _random(2, 2, 2, 5, 7), torch.tensor([0.25, 1.0], device=kernels.DEVICE)
     got = kernels.load("adaptation").blend_shares(confidence, times, 0.15)
@@ -92,8 +77,6 @@ def test_shares_and_room() -> None:
     exact = maps.cpu().double()
     expected = refinement.correction_room.reference(exact[:, :1], exact[:, 2:], 0.03)  # pyright: ignore
     kernels.assert_close(got, expected, tolerance=1e-5)
-    _well_formed(torch.ops.rdvfi.blend_shares.default, (confidence.cpu(), times.cpu(), 0.15))
-    _well_formed(torch.ops.rdvfi.correction_room.default, (maps[:, :1].cpu(), maps[:, 2:].cpu(), 0.03))
 
 
 @pytest.mark.parametrize("lit", [False, True])
@@ -106,7 +89,7 @@ def test_maps_adapted_to_a_pair(lit: bool) -> None:
     rest = [_random(2, 3, c, *size, seed=6 + c) for c in (1, 3)]
     times, weight = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.4, 1.0])
     arguments = [small0, small1, gain, *flows, *rest, *(x.to(kernels.DEVICE) for x in (times, weight))]
-    got = kernels.load("adaptation").adapted_maps(*arguments, **SETTINGS["adapted_maps"])
+    got = kernels.load("adaptation").adapted_maps(*arguments, **KERNELS["adapted_maps"].settings)
     exact = [None if x is None else x.cpu().double() for x in arguments]
     expected = base.adapted_maps.reference(*exact)  # pyright: ignore
     assert 0.02 < float((got[:, :, 0] == 0).float().mean()) < 0.98  # some rest, some do not
@@ -136,11 +119,3 @@ def test_overlays_and_bars(dtype: torch.dtype) -> None:
         wide = [[x.cpu().double() for x in part] for part in ([frames, *pair[:2], times], over)]
         expected = compositing.composited.reference(*wide[0], wide[1], [x.cpu() for x in bars])  # pyright: ignore
         kernels.assert_close(got, expected, tolerance=5 * kernels.ROUNDING[dtype])
-
-
-def test_operators_of_full_size_are_well_formed() -> None:
-    img0, img1, mask, near, plates = (x.cpu() for x in _overlaid(torch.float32))
-    _well_formed(torch.ops.rdvfi.lifted_overlay.default, (img0, img1, mask, near, plates))
-    edges = [torch.tensor([[0, 13], [2, 9]])] * 2
-    frames = torch.rand(2, 1, 3, 13, 70)
-    _well_formed(torch.ops.rdvfi.composited.default, (frames, img0, img1, torch.rand(1), [], edges))

@@ -7,7 +7,7 @@ from torch import Tensor
 import kernels
 from rdvfi.motion import basis
 from rdvfi.motion.flow import attention, match_ops
-from rdvfi.ops.inference import SETTINGS
+from rdvfi.ops.inference import KERNELS
 
 module = kernels.load("matching")
 weights = kernels.load("basis")
@@ -25,7 +25,7 @@ def _random(*shape: int) -> Tensor:
 @pytest.mark.parametrize(("dtype", "turned"), [(dtype, 2) for dtype in kernels.DTYPES] + [(torch.float32, 1)])
 def test_rotations_agree_with_the_reference(dtype: torch.dtype, turned: int) -> None:
     x = _random(2, 24, 5, 9).to(dtype).contiguous(memory_format=torch.channels_last).unflatten(1, (2, 12))
-    got = module.rotated_tokens(x.to(kernels.DEVICE), 2.0, turned, **SETTINGS["rotated_tokens"])
+    got = module.rotated_tokens(x.to(kernels.DEVICE), 2.0, turned, **KERNELS["rotated_tokens"].settings)
     assert got.dtype == dtype
     expected = attention._tokens_reference(x.double(), 2.0, turned)
     kernels.assert_close(got, expected, tolerance=2 * kernels.ROUNDING[dtype])

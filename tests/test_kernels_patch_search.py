@@ -7,7 +7,7 @@ from torch import Tensor
 
 import kernels
 from rdvfi.motion.flow.patch_search import _common_reference, _scale_reference
-from rdvfi.ops.inference import SETTINGS
+from rdvfi.ops.inference import KERNELS
 
 module = kernels.load("patch_search")
 states = kernels.load("patch_states")
@@ -56,13 +56,13 @@ def test_the_kernels_agree_with_the_reference(
     # Any strides are taken.
     found = [flow.permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2) for flow in found]
     arguments = [luma.to(kernels.DEVICE), [x.to(kernels.DEVICE) for x in found], common.to(kernels.DEVICE), rounds]
-    got = module.searched_scale(*arguments, **SETTINGS["searched_scale"]).cpu()
+    got = module.searched_scale(*arguments, **KERNELS["searched_scale"].settings).cpu()
     expected = _scale_reference(luma, found, common, rounds)
     apart = (got - expected).norm(dim=1)
     assert apart.median() < 1e-4
     shift, transforms = torch.rand(2, 3), torch.rand(2, 3, 5)
     for scale in (4, 2):
         given = [x.to(kernels.DEVICE) for x in (shift, transforms)]
-        got = states.common_motions(*given, scale, **SETTINGS["common_motions"]).cpu()
+        got = states.common_motions(*given, scale, **KERNELS["common_motions"].settings).cpu()
         torch.testing.assert_close(got, _common_reference(shift, transforms, scale), rtol=0, atol=1e-4)
     assert (apart > 0.01).float().mean() < 0.03  # a patch in doubt goes the other way

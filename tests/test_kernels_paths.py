@@ -36,7 +36,7 @@ def test_followed_points_are_those_of_the_definition(size: tuple[int, int]) -> N
 def test_straight_flows_are_those_of_the_definition(size: tuple[int, int]) -> None:
     forward, backward = (_flows(2, 1, 2, size, seed)[:, 0] for seed in (0, 1))
     times = torch.tensor([0.0, 0.3, 1.0], device=kernels.DEVICE)
-    got = module.straight(forward, backward, times, 3)
+    got = module.straight_flows(forward, backward, times, 3)
     expected = flow_algebra._straight_reference(*_exact(forward, backward, times), 3)
     kernels.assert_close(got, expected, tolerance=1e-4)
 

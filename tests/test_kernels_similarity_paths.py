@@ -7,7 +7,7 @@ from torch import Tensor
 
 import kernels
 from rdvfi.ops import similarity_paths
-from rdvfi.ops.inference import SETTINGS
+from rdvfi.ops.inference import KERNELS
 
 module = kernels.load("similarity_paths")
 
@@ -34,7 +34,7 @@ def test_the_kernels_agree_with_the_reference(h: int, w: int) -> None:
     forward, backward = _flows(h, w)
     times = torch.tensor([0.125, 1.0])
     arguments = [x.to(kernels.DEVICE) for x in (forward, backward.transpose(2, 3).contiguous().transpose(2, 3), times)]
-    got = [x.cpu() for x in module.similarity_paths(*arguments, **SETTINGS["similarity_paths"])]
+    got = [x.cpu() for x in module.similarity_paths(*arguments, **KERNELS["similarity_paths"].settings)]
     expected = similarity_paths._reference(forward, backward, times)
     torch.testing.assert_close(got[1], expected[1], rtol=0, atol=1e-3)
     # A search that two solutions are near to may end at either.

@@ -83,8 +83,8 @@ OUTSIDE = {
 }
 """What no graph can hold while motion is estimated, by recipe; there `estimate` stays eager."""
 TYPES = {"rdvfi_d": torch.bfloat16}
-OVERRIDES = {"wan_raft": ("flow.weights=null", "backbone.num_inference_steps=1")}
-"""A trace needs no weights, and one step of twenty tells as much."""
+OVERRIDES = {"wan_raft": ("flow.weights=null", "flow.iterations=1", "backbone.num_inference_steps=1")}
+"""A trace needs no weights, and one step or iteration of many tells as much."""
 
 
 def _built(recipe: str, *overrides: str) -> rdvfi.Interpolator:

@@ -156,12 +156,6 @@ def test_gradients_pass_the_numerical_check() -> None:
     assert torch.autograd.gradcheck(lambda *x: composition(*x), arguments)
 
 
-def test_the_operator_is_well_formed() -> None:
-    arguments = _arguments((24, 32), (16, 16))
-    for dtype in (torch.float32, torch.uint8, torch.int16):
-        torch.library.opcheck(torch.ops.rdvfi.render.default, (*arguments, dtype))
-
-
 def test_whole_numbers_are_those_of_eight_or_ten_bits() -> None:
     arguments = _arguments((24, 32), (16, 16))
     exact = render(*arguments)

@@ -15,16 +15,6 @@ def _flows(t: int, c: int, seed: int) -> Tensor:
 TIMES = torch.tensor([0.25, 0.5])
 
 
-def test_the_operators_are_well_formed() -> None:
-    two = [_flows(2, 2, seed) for seed in range(4)]
-    torch.library.opcheck(torch.ops.rdvfi.follow.default, (*two, TIMES, 1.0 - TIMES, 2))
-    torch.library.opcheck(torch.ops.rdvfi.confidence.default, (*two[:2], two[2][:, 0], two[3][:, 0]))
-    torch.library.opcheck(torch.ops.rdvfi.straight_flows.default, (two[0][:, 0], two[1][:, 0], TIMES, 3))
-    knots = torch.linspace(0, 1, 3)
-    parts = [_flows(3, 4, 0), *(_flows(2, 2, s) for s in (1, 2)), *(_flows(2, 1, s).abs() for s in (3, 4))]
-    torch.library.opcheck(torch.ops.rdvfi.flows_at.default, (*parts, knots, TIMES, torch.rand(2, 3)))
-
-
 @pytest.mark.parametrize("argument", range(4))
 def test_recording_gradients_changes_no_value(argument: int) -> None:
     first, last, onward, back = fields = [_flows(2, 2, s) for s in range(2)] + [_flows(1, 2, s)[:, 0] for s in (2, 3)]

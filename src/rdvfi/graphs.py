@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rdvfi.ops.inference import LAUNCHES
+from rdvfi.ops.inference import KERNELS
 
 GRAPHS = 16
 """Graphs that are kept. A graph takes its inputs and results, and shares what lies between."""
@@ -79,7 +79,8 @@ class Watch:
         name = func.name()
         here = [x for x in (*given, *made) if x.device.type == self._device]
         if here and not func.is_view and not name.startswith(_NO_WORK):
-            self.count[name] = self.count.get(name, 0) + LAUNCHES.get(name, 1)
+            own = KERNELS.get(name.removeprefix("rdvfi::"))
+            self.count[name] = self.count.get(name, 0) + (own.launches if own else 1)
         if here and (reason := self._reason(func, given, made)):
             self.found.append(f"{name} {reason}")
 

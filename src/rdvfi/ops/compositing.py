@@ -47,12 +47,7 @@ def lifted_overlay(
 
 @operator("compositing")
 def composited(
-    frames: Tensor,
-    img0: Tensor,
-    img1: Tensor,
-    times: Tensor,
-    lifted: list[Tensor],
-    bars: list[Tensor],
+    frames: Tensor, img0: Tensor, img1: Tensor, times: Tensor, lifted: list[Tensor], bars: list[Tensor]
 ) -> Tensor:
     """New frames with the overlay that was lifted off laid back, and the bars of the nearer input frame.
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.ops.kernels import usable
+from rdvfi.ops.inference import inference_operator
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flow, Flows, Times
 
@@ -35,9 +35,7 @@ def straight_flows(forward: Flow, backward: Flow, times: Times, *, iterations: i
         times: In [0, 1].
         iterations: Fixed-point steps.
     """
-    arguments = (forward, backward, times.to(forward), iterations)
-    learns = torch.is_grad_enabled() and any(x.requires_grad for x in arguments[:-1])
-    both = (_straight_reference if learns else torch.ops.rdvfi.straight_flows.default)(*arguments)
+    both = _straight(forward, backward, times.to(forward), iterations)
     return both[:, :, :2], both[:, :, 2:]
 
 
@@ -51,24 +49,6 @@ def _straight_reference(forward: Tensor, backward: Tensor, times: Tensor, iterat
     return torch.cat((to_first, to_last), dim=2)
 
 
-_straight = torch.library.custom_op("rdvfi::straight_flows", _straight_reference, mutates_args=())
-
-
-@_straight.register_fake
-def _(forward: Tensor, backward: Tensor, times: Tensor, iterations: int) -> Tensor:
-    b, _, h, w = forward.shape
-    return forward.new_empty((b, times.shape[0], 4, h, w))
-
-
-@_straight.register_kernel("cuda")
-def _(forward: Tensor, backward: Tensor, times: Tensor, iterations: int) -> Tensor:
-    if forward.dtype != torch.float32 or not usable(forward, backward):
-        return _straight_reference(forward, backward, times, iterations)
-    from rdvfi.ops.kernels import paths_kernels as paths
-
-    return paths.straight(forward, backward, times, iterations)
-
-
 def _carried(flow: Flow, share: Float[Tensor, "1 t 1 1 1"], b: int, t: int, iterations: int) -> Flows:
     """``flow`` at the point that has gone ``share`` of its way when it is seen at each pixel."""
     spread = flow[:, None].expand(b, t, *flow.shape[1:])
@@ -77,3 +57,12 @@ def _carried(flow: Flow, share: Float[Tensor, "1 t 1 1 1"], b: int, t: int, iter
     for _ in range(iterations):
         velocity = backward_warp(flat, (-share * velocity).flatten(0, 1)).unflatten(0, (b, t))
     return velocity
+
+
+_straight = inference_operator(
+    "straight_flows",
+    _straight_reference,
+    lambda forward, _, times, __: forward.new_empty((forward.shape[0], times.shape[0], 4, *forward.shape[2:])),
+    "paths",
+    fits=lambda forward, *_: forward.dtype == torch.float32,
+)

@@ -1,13 +1,15 @@
-"""Operators without gradients: one call for what inference does in many small steps.
+"""Custom operators: a reference in torch, and Triton kernels that take its place on CUDA.
 
-A small model on a GPU is bound by launching. Where a chain of small steps needs no gradient it is one
-operator: its *reference*, in torch, defines the results, runs on every device and, with gradients,
-whenever something that it is given is learned; on CUDA a few Triton kernels take its place.
+A small model on a GPU is bound by launching. A chain of small steps becomes one operator: its *reference*, in
+torch, defines the results and runs on every device; on CUDA a few kernels take its place. Where such a chain
+needs no gradient in inference, the reference itself runs, with gradients, whenever something that it is given is
+learned (`inference_operator`); other operators register gradients of their own.
 """
 
 import functools
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
@@ -18,11 +20,60 @@ from rdvfi.ops.kernels import usable
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
-LAUNCHES: dict[str, int] = {"rdvfi::splat_sum": 2, "rdvfi::flows_at": 2, "rdvfi::render": 3}
-"""Kernels that an operator starts on CUDA, by its name, where that is not one: at most so many."""
 
-SETTINGS: dict[str, Mapping[str, Any]] = {}
-"""Constants that the function of an operator takes besides, by the operator's name."""
+@dataclass(frozen=True)
+class Kernels:
+    """What does an operator's work on CUDA.
+
+    Attributes:
+        module: The function of the operator's name in ``rdvfi.ops.kernels.<module>_kernels``.
+        launches: Kernels that it starts, at most.
+        settings: Constants that the function takes besides, by name.
+    """
+
+    module: str
+    launches: int = 1
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+KERNELS: dict[str, Kernels] = {}
+"""By operator, without ``rdvfi::``."""
+
+
+def custom_operator(
+    name: str,
+    reference: Callable[..., Any],
+    fake: Callable[..., Any],
+    kernels: Kernels,
+    *,
+    fits: Callable[..., bool] = lambda *_: True,
+) -> Any:
+    """Register the operator ``rdvfi::<name>``.
+
+    Args:
+        name: Of the operator, and of the function that does its work on CUDA.
+        reference: Defines the results. Its annotations are plain: they are the schema.
+        fake: Empty results of the right shapes and types.
+        kernels: Where that function is.
+        fits: Whether kernels can do the work for such arguments; else the reference does it.
+
+    Returns:
+        The definition (`torch.library.custom_op`): gradients, or kernels of other devices, can be added to it.
+    """
+    made = torch.library.custom_op(f"rdvfi::{name}", reference, mutates_args=())
+    made.register_fake(fake)
+    KERNELS[name] = kernels
+
+    @made.register_kernel("cuda")
+    def _(*args: Any) -> Any:
+        tensors = _tensors(args)
+        if not usable(*tensors) or not fits(*args):
+            return reference(*args)
+        module = importlib.import_module(f"rdvfi.ops.kernels.{kernels.module}_kernels")
+        with torch.cuda.device_of(tensors[0]):
+            return getattr(module, name)(*args, **kernels.settings)
+
+    return made
 
 
 def inference_operator(
@@ -33,8 +84,9 @@ def inference_operator(
     *,
     launches: int = 1,
     settings: Mapping[str, Any] | None = None,
+    fits: Callable[..., bool] = lambda *_: True,
 ) -> Callable[..., Any]:
-    """Register the operator ``rdvfi::<name>``.
+    """`custom_operator` where nothing is learned, and its reference, which has gradients, where something is.
 
     Args:
         name: Of the operator, and of the function in ``kernels`` that does its work on CUDA.
@@ -43,25 +95,14 @@ def inference_operator(
         kernels: The module ``rdvfi.ops.kernels.<kernels>_kernels``.
         launches: Kernels that it starts on CUDA, at most.
         settings: Constants that the function takes besides, by name.
-
-    Returns:
-        The operator where nothing is learned, else the reference.
+        fits: Whether kernels can do the work for such arguments.
     """
 
     @functools.wraps(reference)
     def dense(*args: Any) -> Any:
         return _dense(reference(*args))
 
-    operator = torch.library.custom_op(f"rdvfi::{name}", dense, mutates_args=())
-    operator.register_fake(fake)
-    LAUNCHES[f"rdvfi::{name}"], SETTINGS[name] = launches, settings or {}
-
-    @operator.register_kernel("cuda")
-    def _(*args: Any) -> Any:
-        if not usable(*_tensors(args)):
-            return dense(*args)
-        return getattr(importlib.import_module(f"rdvfi.ops.kernels.{kernels}_kernels"), name)(*args, **SETTINGS[name])
-
+    custom_operator(name, dense, fake, Kernels(kernels, launches, settings or {}), fits=fits)
     call = getattr(torch.ops.rdvfi, name).default
 
     def run(*args: Any) -> Any:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.ops.kernels import usable
+from rdvfi.ops.inference import Kernels, custom_operator
 
 
 def correlation(
@@ -42,22 +42,12 @@ def _wide(target: Tensor, radius: int) -> Tensor:
     return F.pad(target, (radius,) * 4, mode="replicate").contiguous()
 
 
-_correlation = torch.library.custom_op("rdvfi::correlation", _reference, mutates_args=())
-
-
-@_correlation.register_fake
-def _(source: Tensor, target: Tensor, radius: int) -> Tensor:
+def _empty(source: Tensor, target: Tensor, radius: int) -> Tensor:
     n, _, h, w = source.shape
     return source.new_empty((n, (2 * radius + 1) ** 2, h, w))
 
 
-@_correlation.register_kernel("cuda")
-def _(source: Tensor, target: Tensor, radius: int) -> Tensor:
-    if not usable(source, target):
-        return _reference(source, target, radius)
-    from rdvfi.ops.kernels import correlation_kernels as kernel
-
-    return kernel.correlation(source, target, radius)
+_correlation = custom_operator("correlation", _reference, _empty, Kernels("correlation"))
 
 
 def _reference_backward(grad: Tensor, source: Tensor, target: Tensor, radius: int) -> tuple[Tensor, Tensor]:
@@ -74,10 +64,10 @@ def _reference_backward(grad: Tensor, source: Tensor, target: Tensor, radius: in
             by_source.addcmul_(part, wide[..., y : y + h, x : x + w])
             by_wide[..., y : y + h, x : x + w].addcmul_(part, scaled)
             index += 1
-    return by_source * scale, _folded(by_wide, target, radius)
+    return by_source * scale, folded(by_wide, target, radius)
 
 
-def _folded(by_wide: Tensor, target: Tensor, radius: int) -> Tensor:
+def folded(by_wide: Tensor, target: Tensor, radius: int) -> Tensor:
     """The gradient by a target from that by the same with its border replicated."""
     if radius == 0:
         return by_wide.to(target.dtype)
@@ -86,22 +76,12 @@ def _folded(by_wide: Tensor, target: Tensor, radius: int) -> Tensor:
     return torch.ops.aten.replication_pad2d_backward.default(by_wide, like, pads).to(target.dtype)
 
 
-_correlation_backward = torch.library.custom_op("rdvfi::correlation_backward", _reference_backward, mutates_args=())
-
-
-@_correlation_backward.register_fake
-def _(grad: Tensor, source: Tensor, target: Tensor, radius: int) -> tuple[Tensor, Tensor]:
-    return source.new_empty(source.shape), target.new_empty(target.shape)
-
-
-@_correlation_backward.register_kernel("cuda")
-def _(grad: Tensor, source: Tensor, target: Tensor, radius: int) -> tuple[Tensor, Tensor]:
-    if not usable(grad, source, target):
-        return _reference_backward(grad, source, target, radius)
-    from rdvfi.ops.kernels import correlation_kernels as kernel
-
-    by_source, by_wide = kernel.correlation_backward(grad, source, target, radius)
-    return by_source, _folded(by_wide, target, radius)
+custom_operator(
+    "correlation_backward",
+    _reference_backward,
+    lambda grad, source, target, radius: (source.new_empty(source.shape), target.new_empty(target.shape)),
+    Kernels("correlation", launches=5),
+)
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:

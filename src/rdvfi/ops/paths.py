@@ -11,22 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.geometry import flow_length, pixel_grid
-from rdvfi.ops.kernels import usable
+from rdvfi.ops.inference import inference_operator
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flow, Flows, Times
 
 
-def _learns(*tensors: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-
-
 def follow(
-    here: tuple[Flows, Flows],
-    there: tuple[Flows, Flows],
-    start: Times,
-    end: Times,
-    *,
-    iterations: int = 2,
+    here: tuple[Flows, Flows], there: tuple[Flows, Flows], start: Times, end: Times, *, iterations: int = 2
 ) -> Flows:
     """Shift of the points seen at time ``start`` until time ``end``, from their flows to both ends.
 
@@ -42,9 +33,7 @@ def follow(
         end: Times.
         iterations: Fixed-point steps.
     """
-    arguments = (*here, *there, start, end, iterations)
-    run = _follow_reference if _learns(*arguments[:-1]) else torch.ops.rdvfi.follow.default
-    return run(*arguments)
+    return _follow(*here, *there, start, end, iterations)
 
 
 def _follow_reference(
@@ -62,25 +51,7 @@ def _follow_reference(
     return shift
 
 
-_follow = torch.library.custom_op("rdvfi::follow", _follow_reference, mutates_args=())
-
-
-@_follow.register_fake
-def _(
-    here0: Tensor, here1: Tensor, there0: Tensor, there1: Tensor, start: Tensor, end: Tensor, iterations: int
-) -> Tensor:
-    return here0.new_empty(here0.shape)
-
-
-@_follow.register_kernel("cuda")
-def _(
-    here0: Tensor, here1: Tensor, there0: Tensor, there1: Tensor, start: Tensor, end: Tensor, iterations: int
-) -> Tensor:
-    if not usable(here0, here1, there0, there1):
-        return _follow_reference(here0, here1, there0, there1, start, end, iterations)
-    from rdvfi.ops.kernels import paths_kernels as paths
-
-    return paths.follow(here0, here1, there0, there1, start, end, iterations)
+_follow = inference_operator("follow", _follow_reference, lambda here0, *_: here0.new_empty(here0.shape), "paths")
 
 
 def confidence(first: Flows, last: Flows, onward: Flow, back: Flow) -> Float[Tensor, "b t 2 h w"]:
@@ -98,8 +69,7 @@ def confidence(first: Flows, last: Flows, onward: Flow, back: Flow) -> Float[Ten
     Returns:
         Trust in the flow to the first frame (channel 0) and to the last, in (0, 1].
     """
-    arguments = (first, last, onward, back)
-    return (_confidence_reference if _learns(*arguments) else torch.ops.rdvfi.confidence.default)(*arguments)
+    return _confidence(first, last, onward, back)
 
 
 def _confidence_reference(first: Tensor, last: Tensor, onward: Tensor, back: Tensor) -> Tensor:
@@ -121,21 +91,9 @@ def _beyond_border(flow: Tensor) -> Tensor:
     return (x - x.clamp(0.0, w - 1.0)).abs() + (y - y.clamp(0.0, h - 1.0)).abs()
 
 
-_confidence = torch.library.custom_op("rdvfi::confidence", _confidence_reference, mutates_args=())
-
-
-@_confidence.register_fake
-def _(first: Tensor, last: Tensor, onward: Tensor, back: Tensor) -> Tensor:
-    return first.new_empty(first.shape)
-
-
-@_confidence.register_kernel("cuda")
-def _(first: Tensor, last: Tensor, onward: Tensor, back: Tensor) -> Tensor:
-    if not usable(first, last, onward, back):
-        return _confidence_reference(first, last, onward, back)
-    from rdvfi.ops.kernels import paths_kernels as paths
-
-    return paths.confidence(first, last, onward, back)
+_confidence = inference_operator(
+    "confidence", _confidence_reference, lambda first, *_: first.new_empty(first.shape), "paths"
+)
 
 
 def flows_at(
@@ -159,8 +117,7 @@ def flows_at(
         times: When the flows are wanted.
         weights: The basis at these times; zero beyond two knots on either side.
     """
-    arguments = (fields, *steps, *errors, knots, times, weights)
-    return (_flows_at_reference if _learns(*arguments) else torch.ops.rdvfi.flows_at.default)(*arguments)
+    return _flows_at(fields, *steps, *errors, knots, times, weights)
 
 
 def _flows_at_reference(
@@ -242,38 +199,10 @@ def _solved(inputs: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
     return flows.unflatten(0, (b, t)), torch.exp(-miss - seen[:, 6:]).unflatten(0, (b, t))
 
 
-_flows_at = torch.library.custom_op("rdvfi::flows_at", _flows_at_reference, mutates_args=())
-
-
-@_flows_at.register_fake
-def _(
-    fields: Tensor,
-    ahead: Tensor,
-    behind: Tensor,
-    ahead_error: Tensor,
-    behind_error: Tensor,
-    knots: Tensor,
-    times: Tensor,
-    weights: Tensor,
-) -> Tensor:
-    b, _, c, h, w = fields.shape
-    return fields.new_empty((b, times.shape[0], c, h, w))
-
-
-@_flows_at.register_kernel("cuda")
-def _(
-    fields: Tensor,
-    ahead: Tensor,
-    behind: Tensor,
-    ahead_error: Tensor,
-    behind_error: Tensor,
-    knots: Tensor,
-    times: Tensor,
-    weights: Tensor,
-) -> Tensor:
-    arguments = (fields, ahead, behind, ahead_error, behind_error, knots, times, weights)
-    if not usable(*arguments):
-        return _flows_at_reference(*arguments)
-    from rdvfi.ops.kernels import paths_kernels as paths
-
-    return paths.flows_at(*arguments)
+_flows_at = inference_operator(
+    "flows_at",
+    _flows_at_reference,
+    lambda fields, *rest: fields.new_empty((fields.shape[0], rest[-2].shape[0], *fields.shape[2:])),
+    "paths",
+    launches=2,
+)

@@ -80,12 +80,7 @@ def _reference(forward: Tensor, backward: Tensor, times: Tensor) -> tuple[Tensor
     first, last = _FromOneEnd(forward, backward, tau), _FromOneEnd(backward, forward, 1.0 - tau)
     arriving_first, share_first = first.arriving()
     arriving_last, share_last = last.arriving()
-    pairs = (
-        first.solve(first.guess),
-        last.solve(last.guess)[::-1],
-        arriving_first,
-        arriving_last[::-1],
-    )
+    pairs = (first.solve(first.guess), last.solve(last.guess)[::-1], arriving_first, arriving_last[::-1])
     flows = [torch.cat([_to_flow(field) for field in pair], dim=2) for pair in pairs]
     limit = 2.0 * sum(forward.shape[-2:])
     shares = torch.cat((share_first, share_last), dim=2)

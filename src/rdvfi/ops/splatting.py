@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.geometry import pixel_grid
-from rdvfi.ops.kernels import usable
+from rdvfi.ops.inference import Kernels, custom_operator
 from rdvfi.ops.warp import check_same_grid, working_type
 
 MODES = ("sum", "average", "linear", "softmax")
@@ -141,12 +141,12 @@ def _corners(flow: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
             )
 
 
-def _masses(values: Tensor, weights: Tensor) -> Tensor:
+def masses(values: Tensor, weights: Tensor) -> Tensor:
     """What every pixel gives away: its weighted values, and its weight. (n, c + 1, h * w)"""
     return torch.cat((values * weights, weights), dim=1).flatten(2)
 
 
-def _units(masses: Tensor) -> Tensor:
+def integer_units(masses: Tensor) -> Tensor:
     """How many integer units make one, per image and channel, so that no sum overflows.
 
     All ``masses`` may meet in one pixel. With ``|mass| < 2^e`` and at most ``2^k`` pixels, their
@@ -161,41 +161,27 @@ def _units(masses: Tensor) -> Tensor:
 def _reference(values: Tensor, flow: Tensor, weights: Tensor, deterministic: bool) -> Tensor:
     """Both sums in one tensor: the total weight is its last channel."""
     dtype = working_type(values, flow, weights)
-    masses = _masses(values.to(dtype), weights.to(dtype))
-    if deterministic and masses.numel():
-        units = _units(masses)
-        sums = torch.zeros_like(masses, dtype=torch.int64)
+    given = masses(values.to(dtype), weights.to(dtype))
+    if deterministic and given.numel():
+        units = integer_units(given)
+        sums = torch.zeros_like(given, dtype=torch.int64)
         for pixel, share, _, _ in _corners(flow.to(dtype)):
-            whole = (masses * share * units + 0.5).floor().long()
-            sums.scatter_add_(2, pixel.expand_as(masses), whole)
+            whole = (given * share * units + 0.5).floor().long()
+            sums.scatter_add_(2, pixel.expand_as(given), whole)
         sums = sums.to(dtype) / units
     else:
-        sums = torch.zeros_like(masses)
+        sums = torch.zeros_like(given)
         for pixel, share, _, _ in _corners(flow.to(dtype)):
-            sums.scatter_add_(2, pixel.expand_as(masses), masses * share)
+            sums.scatter_add_(2, pixel.expand_as(given), given * share)
     return sums.unflatten(2, flow.shape[-2:])
 
 
-_splat_sum = torch.library.custom_op("rdvfi::splat_sum", _reference, mutates_args=())
-
-
-@_splat_sum.register_fake
-def _(values: Tensor, flow: Tensor, weights: Tensor, deterministic: bool) -> Tensor:
+def _empty(values: Tensor, flow: Tensor, weights: Tensor, deterministic: bool) -> Tensor:
     n, c, h, w = values.shape
     return values.new_empty((n, c + 1, h, w), dtype=working_type(values, flow, weights))
 
 
-@_splat_sum.register_kernel("cuda")
-def _(values: Tensor, flow: Tensor, weights: Tensor, deterministic: bool) -> Tensor:
-    if not usable(values, flow, weights):
-        return _reference(values, flow, weights, deterministic)
-    from rdvfi.ops.kernels import splat_kernels as splat
-
-    deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
-    # Products in float32, as the kernel forms them.
-    masses = _masses(values.float(), weights.float()) if deterministic else values
-    units = _units(masses) if deterministic and masses.numel() else None
-    return splat.splat_sum(values, flow, weights, units)
+_splat_sum = custom_operator("splat_sum", _reference, _empty, Kernels("splat", launches=2))
 
 
 def _reference_backward(grad: Tensor, values: Tensor, flow: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -219,22 +205,12 @@ def _reference_backward(grad: Tensor, values: Tensor, flow: Tensor, weights: Ten
     )
 
 
-_splat_sum_backward = torch.library.custom_op("rdvfi::splat_sum_backward", _reference_backward, mutates_args=())
-
-
-@_splat_sum_backward.register_fake
-def _(grad: Tensor, values: Tensor, flow: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    by_values, by_flow, by_weights = (x.new_empty(x.shape) for x in (values, flow, weights))
-    return by_values, by_flow, by_weights
-
-
-@_splat_sum_backward.register_kernel("cuda")
-def _(grad: Tensor, values: Tensor, flow: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    if not usable(grad, values, flow, weights):
-        return _reference_backward(grad, values, flow, weights)
-    from rdvfi.ops.kernels import splat_kernels as splat
-
-    return splat.splat_sum_backward(grad, values, flow, weights)
+custom_operator(
+    "splat_sum_backward",
+    _reference_backward,
+    lambda grad, *inputs: tuple(x.new_empty(x.shape) for x in inputs),
+    Kernels("splat"),
+)
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: Tensor) -> None:

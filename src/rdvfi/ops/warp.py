@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.ops.kernels import usable
+from rdvfi.ops.inference import Kernels, custom_operator
 
 _BILINEAR, _BORDER = 0, 1
 """What `torch.nn.functional.grid_sample` calls these modes underneath."""
@@ -79,21 +79,9 @@ def _reference(image: Tensor, flow: Tensor) -> Tensor:
     return torch.grid_sampler_2d(image.to(dtype), grid, _BILINEAR, _BORDER, False).to(image.dtype)
 
 
-_backward_warp = torch.library.custom_op("rdvfi::backward_warp", _reference, mutates_args=())
-
-
-@_backward_warp.register_fake
-def _(image: Tensor, flow: Tensor) -> Tensor:
-    return image.new_empty(image.shape)
-
-
-@_backward_warp.register_kernel("cuda")
-def _(image: Tensor, flow: Tensor) -> Tensor:
-    if not usable(image, flow):
-        return _reference(image, flow)
-    from rdvfi.ops.kernels import warp_kernels as warp
-
-    return warp.backward_warp(image, flow)
+_backward_warp = custom_operator(
+    "backward_warp", _reference, lambda image, _: image.new_empty(image.shape), Kernels("warp")
+)
 
 
 def _reference_backward(
@@ -103,13 +91,7 @@ def _reference_backward(
     h, w = flow.shape[-2:]
     dtype = working_type(image, flow)
     by_image, by_grid = torch.ops.aten.grid_sampler_2d_backward.default(
-        grad.to(dtype),
-        image.to(dtype),
-        _sampling_grid(flow, dtype),
-        _BILINEAR,
-        _BORDER,
-        False,
-        [need_image, need_flow],
+        grad.to(dtype), image.to(dtype), _sampling_grid(flow, dtype), _BILINEAR, _BORDER, False, [need_image, need_flow]
     )
     by_flow = _empty(flow, need_flow)
     if need_flow:
@@ -122,23 +104,18 @@ def _empty(like: Tensor, needed: bool) -> Tensor:
     return like.new_empty(like.shape if needed else 0)
 
 
-_backward_warp_backward = torch.library.custom_op("rdvfi::backward_warp_backward", _reference_backward, mutates_args=())
+def _repeats_or_may_not(grad: Tensor, image: Tensor, flow: Tensor, need_image: bool, need_flow: bool) -> bool:
+    """Where repeatable results were asked for, torch itself says what it can give."""
+    return not (need_image and torch.are_deterministic_algorithms_enabled())
 
 
-@_backward_warp_backward.register_fake
-def _(grad: Tensor, image: Tensor, flow: Tensor, need_image: bool, need_flow: bool) -> tuple[Tensor, Tensor]:
-    return _empty(image, need_image), _empty(flow, need_flow)
-
-
-@_backward_warp_backward.register_kernel("cuda")
-def _(grad: Tensor, image: Tensor, flow: Tensor, need_image: bool, need_flow: bool) -> tuple[Tensor, Tensor]:
-    # Where repeatable results were asked for, torch itself says what it can give.
-    ordered = need_image and torch.are_deterministic_algorithms_enabled()
-    if ordered or not usable(grad, image, flow):
-        return _reference_backward(grad, image, flow, need_image, need_flow)
-    from rdvfi.ops.kernels import warp_kernels as warp
-
-    return warp.backward_warp_backward(grad, image, flow, need_image, need_flow)
+custom_operator(
+    "backward_warp_backward",
+    _reference_backward,
+    lambda grad, image, flow, need_image, need_flow: (_empty(image, need_image), _empty(flow, need_flow)),
+    Kernels("warp", launches=3),
+    fits=_repeats_or_may_not,
+)
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:

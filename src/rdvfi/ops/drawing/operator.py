@@ -11,12 +11,14 @@ draws on a CPU (`rdvfi.ops.drawing.opencv`), a kernel on CUDA (`rdvfi.ops.kernel
 reference, a band of rows at a time, wherever these cannot.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int16, UInt8
 from torch import Tensor
 
 from rdvfi.ops.drawing import opencv, reference
-from rdvfi.ops.kernels import usable
+from rdvfi.ops.inference import Kernels, custom_operator
 from rdvfi.types import Flows, Image
 
 LEVELS = {torch.uint8: 255, torch.int16: 1023}
@@ -68,66 +70,26 @@ def render(
 
 
 # The annotations are plain: they are the operator's schema.
-@torch.library.custom_op("rdvfi::render", mutates_args=())
-def _render(
-    img0: Tensor,
-    img1: Tensor,
-    flow0: Tensor,
-    flow1: Tensor,
-    mask: Tensor,
-    residual: Tensor,
-    dtype: torch.dtype,
+def _reference(
+    img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor, dtype: torch.dtype
 ) -> Tensor:
     """Frames without gradients."""
     return _by_reference(img0, img1, reference.join(flow0, flow1, mask, residual), dtype)
 
 
+def _empty(img0: Tensor, img1: Tensor, flow0: Tensor, *rest: Any) -> Tensor:
+    return img0.new_empty((*flow0.shape[:2], 3, *img0.shape[-2:]), dtype=rest[-1])
+
+
+_render = custom_operator("render", _reference, _empty, Kernels("render", launches=3))
+
+
 @_render.register_kernel("cpu")
-def _(
-    img0: Tensor,
-    img1: Tensor,
-    flow0: Tensor,
-    flow1: Tensor,
-    mask: Tensor,
-    residual: Tensor,
-    dtype: torch.dtype,
-) -> Tensor:
-    maps = reference.join(*(x.float() for x in (flow0, flow1, mask, residual)))
+def _(img0: Tensor, img1: Tensor, *rest: Any) -> Tensor:
+    maps, dtype = reference.join(*(x.float() for x in rest[:-1])), rest[-1]
     if not opencv.fits(img0.shape[-2], img0.shape[-1]) or not opencv.is_exact():
         return _by_reference(img0, img1, maps, dtype)
     return _in_type(opencv.draw_in_bands(img0.float(), img1.float(), maps), dtype)
-
-
-@_render.register_kernel("cuda")
-def _(
-    img0: Tensor,
-    img1: Tensor,
-    flow0: Tensor,
-    flow1: Tensor,
-    mask: Tensor,
-    residual: Tensor,
-    dtype: torch.dtype,
-) -> Tensor:
-    tensors = (img0, img1, flow0, flow1, mask, residual)
-    if not usable(*tensors):
-        return _by_reference(img0, img1, reference.join(*tensors[2:]), dtype)
-    from rdvfi.ops.kernels import render_kernels as kernel
-
-    return kernel.render(*tensors, dtype)
-
-
-@_render.register_fake
-def _(
-    img0: Tensor,
-    img1: Tensor,
-    flow0: Tensor,
-    flow1: Tensor,
-    mask: Tensor,
-    residual: Tensor,
-    dtype: torch.dtype,
-) -> Tensor:
-    b, t = flow0.shape[:2]
-    return img0.new_empty((b, t, 3, *img0.shape[-2:]), dtype=dtype)
 
 
 def _by_reference(img0: Tensor, img1: Tensor, maps: Tensor, dtype: torch.dtype) -> Tensor:

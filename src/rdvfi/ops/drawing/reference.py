@@ -57,10 +57,7 @@ def draw_in_bands(img0: Image, img1: Image, maps: Float[Tensor, "b t 8 h w"]) ->
 
 
 def join(
-    flow0: Flows,
-    flow1: Flows,
-    mask: Float[Tensor, "b t 1 h w"],
-    residual: Float[Tensor, "b t 3 h w"],
+    flow0: Flows, flow1: Flows, mask: Float[Tensor, "b t 1 h w"], residual: Float[Tensor, "b t 3 h w"]
 ) -> Float[Tensor, "b t 8 h w"]:
     """All maps in one, flows in half-images: the unit of `grid_sample`."""
     h, w = flow0.shape[-2:]

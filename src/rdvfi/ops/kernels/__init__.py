@@ -1,8 +1,8 @@
 """Triton kernels: the CUDA implementations of the operations.
 
 Imported on the first CUDA call and by nothing else, so that `import rdvfi` stays light and works
-where Triton cannot be had. The modules hold kernels and the functions that launch them; which
-device uses them is said where the operation is defined.
+where Triton cannot be had. The modules hold kernels and the functions that launch them, on the device
+of their tensors (`rdvfi.ops.inference.custom_operator`); a launch of no program instances does nothing.
 
 Under ``TRITON_INTERPRET=1`` the same kernels run on CPU tensors in Triton's interpreter. Two rules
 keep that possible in a process that imported Triton before the variable was set: no functions of

@@ -67,23 +67,8 @@ def activated(x: Tensor, bias: Tensor | None, added: Tensor | None, border: int)
     shape, last = (b, c, h + 2 * border, w + 2 * border), torch.channels_last
     out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=last)
     more = x if added is None else added
-    if out.numel():
-        with torch.cuda.device_of(out):
-            _activated[(-(-out.numel() // _BLOCK),)](
-                x,
-                x if bias is None else bias,
-                more,
-                total,
-                out,
-                out.numel(),
-                c,
-                h,
-                w,
-                *x.stride(),
-                *more.stride(),
-                BORDER=border,
-                BIASED=bias is not None,
-                ADDED=added is not None,
-                BLOCK=_BLOCK,
-            )
+    arguments = [x, x if bias is None else bias, more, total, out, out.numel(), c, h, w, *x.stride(), *more.stride()]
+    _activated[(-(-out.numel() // _BLOCK),)](
+        *arguments, BORDER=border, BIASED=bias is not None, ADDED=added is not None, BLOCK=_BLOCK
+    )
     return total, out

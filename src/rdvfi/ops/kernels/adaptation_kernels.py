@@ -6,25 +6,22 @@ smoothed; how far they are apart at rest and along the motion; and the maps them
 
 from typing import no_type_check
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import TILE, bilinear, corners, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, mean_around, programs, tile, zeros
 
 
 @triton.jit
 @no_type_check
-def _smoothed(
-    small0, small1, gain, out, height, width, LIT: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr
-):
+def _smoothed(small0, small1, gain, out, height, width, LIT: tl.constexpr):
     """Means over three by three pixels of one channel of both frames (b, 6), in the light between them."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     b, c, area = n // 6, n % 6, height * width
     plane = (small0 if c < 3 else small1) + (b * 3 + c % 3) * area
     sign = 0.5 if c < 3 else -0.5
-    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    total = zeros()
     count = total
     for j in tl.static_range(-1, 2):
         for i in tl.static_range(-1, 2):
@@ -40,9 +37,9 @@ def _smoothed(
 
 @triton.jit
 @no_type_check
-def _apart(smooth, flow0, flow1, out, times, height, width, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
+def _apart(smooth, flow0, flow1, out, times, height, width):
     """How far both frames are apart at every pixel of a new one: at rest, and along its flows."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area, here = height * width, y * width + x
     first = smooth + n // times * 6 * area
     flow0 += n * 2 * area + here
@@ -51,7 +48,7 @@ def _apart(smooth, flow0, flow1, out, times, height, width, BLOCK_Y: tl.constexp
     dx1, dy1 = tl.load(flow1, mask=inside, other=0.0), tl.load(flow1 + area, mask=inside, other=0.0)
     ax, ay, bx, by, fx, fy = corners(x + dx0, y + dy0, height, width)
     cx, cy, ex, ey, gx, gy = corners(x + dx1, y + dy1, height, width)
-    resting = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    resting = zeros()
     moving = resting
     for c in tl.static_range(3):
         one, two = first + c * area, first + (3 + c) * area
@@ -82,29 +79,19 @@ def _adapted(
     slow,
     slack,
     LIT: tl.constexpr,
-    HALF: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
+    SIDE: tl.constexpr,
 ):
-    """The maps of one new frame; ``HALF`` is half the side of the window in which rest is seen."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    """The maps of one new frame; ``SIDE`` is that of the window in which rest is seen."""
+    n, y, x, inside = tile(height, width)
     b, area, here = n // times, height * width, y * width + x
-    resting = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
-    moving, count = resting, resting
-    apart += n * 2 * area + here
-    for j in range(-HALF, HALF + 1):
-        for i in range(-HALF, HALF + 1):
-            there = inside & (y + j >= 0) & (y + j < height) & (x + i >= 0) & (x + i < width)
-            resting += tl.load(apart + j * width + i, mask=there, other=0.0)
-            moving += tl.load(apart + area + j * width + i, mask=there, other=0.0)
-            count += there.to(tl.float32)
-    count = tl.maximum(count, 1.0)
+    resting = mean_around(apart + n * 2 * area, y, x, height, width, inside, SIDE)
+    moving = mean_around(apart + (n * 2 + 1) * area, y, x, height, width, inside, SIDE)
     flow0 += n * 2 * area + here
     flow1 += n * 2 * area + here
     dx0, dy0 = tl.load(flow0, mask=inside, other=0.0), tl.load(flow0 + area, mask=inside, other=0.0)
     dx1, dy1 = tl.load(flow1, mask=inside, other=0.0), tl.load(flow1 + area, mask=inside, other=0.0)
     length = tl.sqrt(tl.maximum(tl.maximum(dx0 * dx0 + dy0 * dy0, dx1 * dx1 + dy1 * dy1), 1e-24))
-    rests = (length < slow) & (resting / count <= moving / count + slack)
+    rests = (length < slow) & (resting <= moving + slack)
     moves = tl.where(rests, 0.0, 1.0)
     dx0, dy0, dx1, dy1 = moves * dx0, moves * dy0, moves * dx1, moves * dy1
     t, part = tl.load(moments + n % times), tl.load(weight + b)
@@ -132,9 +119,9 @@ def _adapted(
 
 @triton.jit
 @no_type_check
-def _shares(confidence, moments, out, times, height, width, floor, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
+def _shares(confidence, moments, out, times, height, width, floor):
     """See `rdvfi.render.base.blend_shares`."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area, here = height * width, y * width + x
     t = tl.load(moments + n % times)
     confidence += n * 2 * area + here
@@ -147,9 +134,7 @@ def blend_shares(confidence: Tensor, times: Tensor, floor: float) -> Tensor:
     """See `rdvfi.render.base.blend_shares`."""
     b, t, _, h, w = confidence.shape
     confidence, out = confidence.float().contiguous(), confidence.new_empty((b, t, 1, h, w))
-    if out.numel():
-        with torch.cuda.device_of(out):
-            _shares[programs(b * t, h, w)](confidence, times.float().contiguous(), out, t, h, w, floor, **TILE)
+    _shares[programs(b * t, h, w)](confidence, times.float().contiguous(), out, t, h, w, floor)
     return out
 
 
@@ -174,14 +159,12 @@ def adapted_maps(
     small = [x.float().contiguous() for x in (small0, small1, small0 if gain is None else gain)]
     moments, weight = times.float().contiguous(), weight.float().contiguous()
     out = maps[0].new_empty((b, t, 8, h, w))
-    if out.numel():
-        smooth, apart = out.new_empty((b, 6, h, w)), out.new_empty((b, t, 2, h, w))
-        lit = gain is not None
-        with torch.cuda.device_of(out):
-            arguments = [*small, smooth, h, w]
-            _smoothed[programs(b * 6, h, w)](*arguments, LIT=lit, **TILE)
-            arguments = [smooth, *maps[:2], apart, t, h, w]
-            _apart[programs(b * t, h, w)](*arguments, **TILE)
-            arguments = [*small, apart, *maps, moments, weight, out, t, h, w, slow, slack]
-            _adapted[programs(b * t, h, w)](*arguments, LIT=lit, HALF=window // 2, **TILE)
+    smooth, apart = out.new_empty((b, 6, h, w)), out.new_empty((b, t, 2, h, w))
+    lit = gain is not None
+    arguments = [*small, smooth, h, w]
+    _smoothed[programs(b * 6, h, w)](*arguments, LIT=lit)
+    arguments = [smooth, *maps[:2], apart, t, h, w]
+    _apart[programs(b * t, h, w)](*arguments)
+    arguments = [*small, apart, *maps, moments, weight, out, t, h, w, slow, slack]
+    _adapted[programs(b * t, h, w)](*arguments, LIT=lit, SIDE=window)
     return out

@@ -12,13 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import TILE, load, programs, tile
-
-
-@triton.jit
-@no_type_check
-def _sum(x):
-    return tl.reduce(x, 0, tl.standard._sum_combine)
+from rdvfi.ops.kernels.sampling_kernels import load, programs, sum_of, tile
 
 
 @triton.jit
@@ -80,14 +74,14 @@ def _lines(
         for c in range(3):
             own = tl.load(edge + c * first_c, mask=there, other=0.0).to(tl.float32)
             other = tl.load(other_edge + c * last_c, mask=there, other=0.0).to(tl.float32)
-            colour = 0.5 * (_sum(own) + _sum(other)) / count
+            colour = 0.5 * (sum_of(own, 0) + sum_of(other, 0)) / count
             own = tl.load(edge + c * first_c + i * across, mask=there, other=0.0).to(tl.float32)
             other = tl.load(other_edge + c * last_c + i * last_across, mask=there, other=0.0).to(tl.float32)
             off = tl.maximum(off, tl.maximum(tl.abs(own - colour), tl.abs(other - colour)))
             apart = tl.maximum(apart, tl.abs(own - other))
         off = tl.where(there, off, 0.0)
-        constant = (_largest(off) < within) & (_sum(off) / count < mean_within)
-        differs = _sum(tl.where(off > equal, 1.0, 0.0)) / count
+        constant = (_largest(off) < within) & (sum_of(off, 0) / count < mean_within)
+        differs = sum_of(tl.where(off > equal, 1.0, 0.0), 0) / count
         line = constant | ((_largest(apart) < equal) & (differs < 1.0 - background))
         at = out + ((b * 4 + side) * 3) * most + i
         tl.store(at, tl.where(line, 1.0, 0.0))
@@ -131,33 +125,19 @@ def bars(
     b, _, h, w = first.shape
     most = max(1, max(h, w) // widest) + soft
     lines, out = first.new_zeros((b, 4, 3, most), dtype=torch.float32), first.new_empty((b, 4), dtype=torch.int64)
-    with torch.cuda.device_of(first):
-        arguments = [first, last, lines, h, w, *first.stride(), *last.stride(), most]
-        arguments += [within, mean_within, equal, background]
-        _lines[most, 4, b](*arguments, WIDEST=widest, SOFT=soft, SAMPLES=samples, BLOCK=2 * samples)
-        block = triton.next_power_of_2(most - soft + 1)
-        _runs[4, b](lines, out, h, w, most, edge, WIDEST=widest, SOFT=soft, BLOCK=block)
+    arguments = [first, last, lines, h, w, *first.stride(), *last.stride(), most]
+    arguments += [within, mean_within, equal, background]
+    _lines[most, 4, b](*arguments, WIDEST=widest, SOFT=soft, SAMPLES=samples, BLOCK=2 * samples)
+    block = triton.next_power_of_2(most - soft + 1)
+    _runs[4, b](lines, out, h, w, most, edge, WIDEST=widest, SOFT=soft, BLOCK=block)
     return out
 
 
 @triton.jit
 @no_type_check
-def _fill(
-    image,
-    inside_of,
-    out,
-    height,
-    width,
-    image_n,
-    image_c,
-    image_y,
-    image_x,
-    CHANNELS: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _fill(image, inside_of, out, height, width, image_n, image_c, image_y, image_x, CHANNELS: tl.constexpr):
     """Every pixel of a bar is that of the nearest line of the picture."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     inside_of += n * 4
     top, low = tl.load(inside_of).to(tl.int32), tl.load(inside_of + 1).to(tl.int32)
     left, right = tl.load(inside_of + 2).to(tl.int32), tl.load(inside_of + 3).to(tl.int32)
@@ -174,8 +154,7 @@ def fill_bars(images: Tensor, inside: Tensor) -> Tensor:
     """See `rdvfi.content.bars.Bars.filled`."""
     n, c, h, w = images.shape
     out, inside = torch.empty_like(images, memory_format=torch.contiguous_format), inside.contiguous()
-    with torch.cuda.device_of(images):
-        _fill[programs(n, h, w)](images, inside, out, h, w, *images.stride(), CHANNELS=c, **TILE)
+    _fill[programs(n, h, w)](images, inside, out, h, w, *images.stride(), CHANNELS=c)
     return out
 
 
@@ -224,8 +203,8 @@ def _bar_runs(lines, out, height, width, noise, BLOCK: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def _bar_mask(runs, out, height, width, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+def _bar_mask(runs, out, height, width):
+    n, y, x, inside = tile(height, width)
     runs += n * 4
     bar = (y < tl.load(runs)) | (y >= height - tl.load(runs + 1))
     bar = bar | (x < tl.load(runs + 2)) | (x >= width - tl.load(runs + 3))
@@ -238,8 +217,7 @@ def static_bars(images: Tensor, *, noise: float) -> Tensor:
     n, _, h, w = images.shape
     lines, runs = images.new_empty((n // 2, 4, h + w)), images.new_empty((n // 2, 4), dtype=torch.int32)
     out, block = images.new_empty((n // 2, 1, h, w)), triton.next_power_of_2(max(h, w))
-    with torch.cuda.device_of(images):
-        _flat_lines[h + w, n // 2](images, lines, n // 2, h, w, noise, BLOCK=block)
-        _bar_runs[4, n // 2](lines, runs, h, w, noise, BLOCK=block)
-        _bar_mask[programs(n // 2, h, w)](runs, out, h, w, **TILE)
+    _flat_lines[h + w, n // 2](images, lines, n // 2, h, w, noise, BLOCK=block)
+    _bar_runs[4, n // 2](lines, runs, h, w, noise, BLOCK=block)
+    _bar_mask[programs(n // 2, h, w)](runs, out, h, w)
     return out

@@ -5,7 +5,6 @@ One program instance makes the matrix, of a few dozen numbers: 71 launches of sm
 
 from typing import no_type_check
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -47,8 +46,6 @@ def cubic_weights(knots: Tensor, times: Tensor) -> Tensor:
     """See `rdvfi.motion.basis.Cubic`."""
     knots, times = knots.float().contiguous(), times.float().contiguous()
     out = knots.new_empty((len(times), len(knots)))
-    if out.numel():
-        with torch.cuda.device_of(knots):
-            block = {"BLOCK_T": 32, "BLOCK_K": triton.next_power_of_2(len(knots))}
-            _cubic[-(-len(times) // 32),](knots, times, out, len(knots), len(times), **block)
+    block = {"BLOCK_T": 32, "BLOCK_K": triton.next_power_of_2(len(knots))}
+    _cubic[-(-len(times) // 32),](knots, times, out, len(knots), len(times), **block)
     return out

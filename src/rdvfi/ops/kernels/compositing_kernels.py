@@ -10,43 +10,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import TILE, bilinear, corners, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import bilinear, coarser_corners, mean_around, programs, tile, zeros
 
 _NONE = tl.constexpr(1e-4)
 
 
 @triton.jit
 @no_type_check
-def _enlarged(y, x, height, width, small_height, small_width):
-    """`corners` of pixels of one size on a smaller grid."""
-    at_x = tl.maximum((x + 0.5) * (small_width * 1.0 / width) - 0.5, 0.0) + y * 0.0
-    at_y = tl.maximum((y + 0.5) * (small_height * 1.0 / height) - 0.5, 0.0) + x * 0.0
-    return corners(at_x, at_y, small_height, small_width)
-
-
-@triton.jit
-@no_type_check
-def _lifted(
-    img0,
-    img1,
-    near,
-    plates,
-    out0,
-    out1,
-    products,
-    height,
-    width,
-    small_height,
-    small_width,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _lifted(img0, img1, near, plates, out0, out1, products, height, width, small_height, small_width):
     """Frames without the overlay, and the two products of which its transparency is made."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area, small, here = height * width, small_height * small_width, y * width + x
-    x0, y0, x1, y1, fx, fy = _enlarged(y, x, height, width, small_height, small_width)
+    x0, y0, x1, y1, fx, fy = coarser_corners(y, x, height, width, small_height, small_width)
     close = inside & (bilinear(near + n * small, x0, y0, x1, y1, fx, fy, small_width, 1, inside) > 0.01)
-    up = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    up = zeros()
     down = up
     for c in tl.static_range(3):
         at, plate = (n * 3 + c) * area + here, plates + (n * 6 + c) * small
@@ -67,25 +44,11 @@ def _lifted(
 
 @triton.jit
 @no_type_check
-def _clear(
-    img0,
-    img1,
-    mask,
-    near,
-    products,
-    out,
-    equal,
-    height,
-    width,
-    small_height,
-    small_width,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _clear(img0, img1, mask, near, products, out, equal, height, width, small_height, small_width):
     """The transparency: the products' means over three by three pixels, and what is opaque."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area, small, here = height * width, small_height * small_width, y * width + x
-    x0, y0, x1, y1, fx, fy = _enlarged(y, x, height, width, small_height, small_width)
+    x0, y0, x1, y1, fx, fy = coarser_corners(y, x, height, width, small_height, small_width)
     close = inside & (bilinear(near + n * small, x0, y0, x1, y1, fx, fy, small_width, 1, inside) > 0.01)
     opaque = bilinear(mask + n * small, x0, y0, x1, y1, fx, fy, small_width, 1, close) > 0.5
     for c in tl.static_range(3):
@@ -93,17 +56,9 @@ def _clear(
         a = tl.load(img0 + at, mask=close, other=0.0).to(tl.float32)
         b = tl.load(img1 + at, mask=close, other=0.0).to(tl.float32)
         opaque = opaque & (tl.abs(a - b) < equal)
-    up = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
-    down, count = up, up
-    for j in tl.static_range(-1, 2):
-        for i in tl.static_range(-1, 2):
-            there = close & (y + j >= 0) & (y + j < height) & (x + i >= 0) & (x + i < width)
-            at = n * 2 * area + here + j * width + i
-            up += tl.load(products + at, mask=there, other=0.0)
-            down += tl.load(products + area + at, mask=there, other=0.0)
-            count += there.to(tl.float32)
-    count = tl.maximum(count, 1.0)
-    clear = tl.minimum(tl.maximum((up / count + _NONE) / (down / count + _NONE), 0.0), 1.0)
+    up = mean_around(products + n * 2 * area, y, x, height, width, close, 3)
+    down = mean_around(products + (n * 2 + 1) * area, y, x, height, width, close, 3)
+    clear = tl.minimum(tl.maximum((up + _NONE) / (down + _NONE), 0.0), 1.0)
     clear = tl.where(close, tl.where(opaque, 0.0, clear), 1.0)
     tl.store(out + n * area + here, clear.to(out.dtype.element_ty), mask=inside)
 
@@ -126,11 +81,9 @@ def _composited(
     width,
     OVERLAY: tl.constexpr,
     BARS: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
     """One frame with what covers it; those of a pair are neighbours in the launch."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     b, area, here = n // count, height * width, y * width + x
     time = tl.load(times + n % count)
     if OVERLAY:
@@ -164,10 +117,8 @@ def lifted_overlay(
     out0, out1, clear = torch.empty_like(img0), torch.empty_like(img1), img0.new_empty((b, 1, h, w))
     products = img0.new_empty((b, 2, h, w), dtype=torch.float32)
     sizes, grid = (h, w, *mask.shape[-2:]), programs(b, h, w)
-    if out0.numel():
-        with torch.cuda.device_of(img0):
-            _lifted[grid](img0, img1, near, plates, out0, out1, products, *sizes, **TILE)
-            _clear[grid](img0, img1, mask, near, products, clear, EQUAL, *sizes, **TILE)
+    _lifted[grid](img0, img1, near, plates, out0, out1, products, *sizes)
+    _clear[grid](img0, img1, mask, near, products, clear, EQUAL, *sizes)
     return out0, out1, clear
 
 
@@ -180,24 +131,6 @@ def composited(
     first, last, clear = (x.contiguous() for x in lifted) if lifted else (img0, img1, img0)
     rows, columns = (x.contiguous() for x in bars) if bars else (times, times)
     out = torch.empty_like(frames)
-    if out.numel():
-        with torch.cuda.device_of(out):
-            _composited[programs(b * t, h, w)](
-                frames,
-                img0,
-                img1,
-                times,
-                first,
-                last,
-                clear,
-                rows,
-                columns,
-                out,
-                t,
-                h,
-                w,
-                OVERLAY=bool(lifted),
-                BARS=bool(bars),
-                **TILE,
-            )
+    arguments = [frames, img0, img1, times, first, last, clear, rows, columns, out, t, h, w]
+    _composited[programs(b * t, h, w)](*arguments, OVERLAY=bool(lifted), BARS=bool(bars))
     return out

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import TILE, load, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import load, programs, tile, zeros
 
 
 @triton.jit
@@ -37,18 +37,16 @@ def _forward(
     scale,
     RADIUS: tl.constexpr,
     CHANNELS: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
     """Scores of one offset."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     side = 2 * RADIUS + 1
     offset = tl.program_id(1)
     to_y = tl.minimum(tl.maximum(y + offset // side - RADIUS, 0), height - 1)
     to_x = tl.minimum(tl.maximum(x + offset % side - RADIUS, 0), width - 1)
     source += n * source_n
     target += n * target_n
-    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    total = zeros()
     for _ in range(CHANNELS):
         total += load(source, y, x, source_y, source_x, inside) * load(target, to_y, to_x, target_y, target_x, inside)
         source += source_c
@@ -72,16 +70,14 @@ def _by_source(
     scale,
     RADIUS: tl.constexpr,
     CHANNELS: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
     """Gradient by one channel of the source; ``grad`` is contiguous."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     c = tl.program_id(1)
     side = 2 * RADIUS + 1
     target += n * target_n + c * target_c
     grad += n * side * side * height * width
-    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    total = zeros()
     for offset in range(side * side):
         to_y = tl.minimum(tl.maximum(y + offset // side - RADIUS, 0), height - 1)
         to_x = tl.minimum(tl.maximum(x + offset % side - RADIUS, 0), width - 1)
@@ -106,17 +102,15 @@ def _by_wide_target(
     scale,
     RADIUS: tl.constexpr,
     CHANNELS: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
     """Gradient by one channel of the target with its replicated border, float32."""
     side = 2 * RADIUS + 1
     tall, wide = height + 2 * RADIUS, width + 2 * RADIUS
-    n, y, x, inside = tile(tall, wide, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(tall, wide)
     c = tl.program_id(1)
     source += n * source_n + c * source_c
     grad += n * side * side * height * width
-    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    total = zeros()
     for offset in range(side * side):
         from_y, from_x = y - offset // side, x - offset % side
         there = inside & (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
@@ -131,55 +125,23 @@ def correlation(source: Tensor, target: Tensor, radius: int) -> Tensor:
     n, c, h, w = source.shape
     offsets = (2 * radius + 1) ** 2
     out = torch.empty((n, offsets, h, w), dtype=source.dtype, device=source.device)
-    if out.numel():
-        with torch.cuda.device_of(source):
-            _forward[(*programs(n, h, w), offsets)](
-                source,
-                target,
-                out,
-                h,
-                w,
-                *source.stride(),
-                *target.stride(),
-                scale=c**-0.5,
-                RADIUS=radius,
-                CHANNELS=c,
-                **TILE,
-            )
+    _forward[(*programs(n, h, w), offsets)](
+        source, target, out, h, w, *source.stride(), *target.stride(), scale=c**-0.5, RADIUS=radius, CHANNELS=c
+    )
     return out
 
 
 def correlation_backward(grad: Tensor, source: Tensor, target: Tensor, radius: int) -> tuple[Tensor, Tensor]:
-    """Gradients by the source, in its type, and by the target with its replicated border, float32."""
+    """Gradients by the source and by the target."""
+    from rdvfi.ops.local_correlation import folded
+
     n, c, h, w = source.shape
     grad, border = grad.contiguous(), 2 * radius
     by_source = torch.empty((n, c, h, w), dtype=source.dtype, device=source.device)
     by_wide = torch.empty((n, c, h + border, w + border), dtype=torch.float32, device=source.device)
-    if by_source.numel():
-        with torch.cuda.device_of(source):
-            _by_source[(*programs(n, h, w), c)](
-                grad,
-                target,
-                by_source,
-                h,
-                w,
-                *target.stride(),
-                scale=c**-0.5,
-                RADIUS=radius,
-                CHANNELS=c,
-                **TILE,
-            )
-            grid = (*programs(n, h + border, w + border), c)
-            _by_wide_target[grid](
-                grad,
-                source,
-                by_wide,
-                h,
-                w,
-                *source.stride(),
-                scale=c**-0.5,
-                RADIUS=radius,
-                CHANNELS=c,
-                **TILE,
-            )
-    return by_source, by_wide
+    _by_source[(*programs(n, h, w), c)](
+        grad, target, by_source, h, w, *target.stride(), scale=c**-0.5, RADIUS=radius, CHANNELS=c
+    )
+    grid = (*programs(n, h + border, w + border), c)
+    _by_wide_target[grid](grad, source, by_wide, h, w, *source.stride(), scale=c**-0.5, RADIUS=radius, CHANNELS=c)
+    return by_source, folded(by_wide, target, radius)

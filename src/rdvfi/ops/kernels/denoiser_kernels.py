@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import TILE, bilinear, corners, load, programs, store_two, tile
+from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, load, programs, store_two, tile, zeros
 
 
 @triton.jit
@@ -52,11 +52,9 @@ def _inputs(
     width,
     CHANNELS: tl.constexpr,
     CANDIDATES: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
     """Noisy latents, both ends warped, and features, as channels."""
-    m, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    m, y, x, inside = tile(height, width)
     b, area = m // instants, height * width
     here = y * width + x
     flows += m * 4 * area
@@ -67,7 +65,7 @@ def _inputs(
     v1 = tl.load(flows + 3 * area + here, mask=inside, other=0.0)
     ax0, ay0, ax1, ay1, afx, afy = corners(x + u0, y + v0, height, width)
     bx0, by0, bx1, by1, bfx, bfy = corners(x + u1, y + v1, height, width)
-    apart = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    apart = zeros()
     for c in range(CHANNELS):
         own = tl.load(noisy + (m * CHANNELS + c) * area + here, mask=inside, other=0.0)
         first = bilinear(latent0 + (b * CHANNELS + c) * area, ax0, ay0, ax1, ay1, afx, afy, width, 1, inside)
@@ -125,9 +123,8 @@ def denoiser_inputs(
     out = noisy.new_empty((b * n, 3 * c + 12 + 5 * count, h, w))
     given = [x.contiguous() for x in (noisy, latent0, latent1)]
     given += [x.float().contiguous() for x in (flows, candidates, mismatches, arrived, times, sigma)]
-    with torch.cuda.device_of(noisy):
-        arguments = [*given, out, n, h, w]
-        _inputs[programs(b * n, h, w)](*arguments, CHANNELS=c, CANDIDATES=count, **TILE)
+    arguments = [*given, out, n, h, w]
+    _inputs[programs(b * n, h, w)](*arguments, CHANNELS=c, CANDIDATES=count)
     return out
 
 
@@ -151,11 +148,9 @@ def _outputs(
     answer_x,
     CHANNELS: tl.constexpr,
     CANDIDATES: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
     """Flows with residual motion, and the latents blended along them."""
-    m, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    m, y, x, inside = tile(height, width)
     b, area = m // instants, height * width
     here = y * width + x
     answer += m * answer_n
@@ -166,7 +161,7 @@ def _outputs(
     u0, v0 = tl.load(flows, mask=inside, other=0.0), tl.load(flows + area, mask=inside, other=0.0)
     u1 = tl.load(flows + 2 * area, mask=inside, other=0.0)
     v1 = tl.load(flows + 3 * area, mask=inside, other=0.0)
-    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    total = zeros()
     du0, dv0, du1, dv1 = total, total, total, total
     for k in range(CANDIDATES):
         gate = load(answer + k * answer_c, y, x, answer_y, answer_x, inside)
@@ -206,28 +201,16 @@ def denoiser_outputs(
     latents, moved = latent0.new_empty((b, n, c, h, w)), torch.empty_like(flows, memory_format=torch.contiguous_format)
     given = [x.contiguous() for x in (latent0, latent1)]
     given += [x.float().contiguous() for x in (flows, candidates, times)]
-    with torch.cuda.device_of(latent0):
-        arguments = (answer, *given, latents, moved, n, h, w, *answer.stride())
-        _outputs[programs(b * n, h, w)](*arguments, CHANNELS=c, CANDIDATES=count, **TILE)
+    arguments = (answer, *given, latents, moved, n, h, w, *answer.stride())
+    _outputs[programs(b * n, h, w)](*arguments, CHANNELS=c, CANDIDATES=count)
     return latents, moved
 
 
 @triton.jit
 @no_type_check
-def _mismatch(
-    latent0,
-    latent1,
-    candidates,
-    out,
-    each,
-    height,
-    width,
-    CHANNELS: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _mismatch(latent0, latent1, candidates, out, each, height, width, CHANNELS: tl.constexpr):
     """How far the two end latents are apart along one candidate."""
-    m, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    m, y, x, inside = tile(height, width)
     b, area = m // each, height * width
     here = y * width + x
     candidates += m * 4 * area + here
@@ -236,7 +219,7 @@ def _mismatch(
     v1 = tl.load(candidates + 3 * area, mask=inside, other=0.0)
     ax0, ay0, ax1, ay1, afx, afy = corners(x + u0, y + v0, height, width)
     bx0, by0, bx1, by1, bfx, bfy = corners(x + u1, y + v1, height, width)
-    apart = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    apart = zeros()
     for c in range(CHANNELS):
         first = bilinear(latent0 + (b * CHANNELS + c) * area, ax0, ay0, ax1, ay1, afx, afy, width, 1, inside)
         last = bilinear(latent1 + (b * CHANNELS + c) * area, bx0, by0, bx1, by1, bfx, bfy, width, 1, inside)
@@ -249,7 +232,6 @@ def mismatches(latent0: Tensor, latent1: Tensor, candidates: Tensor) -> Tensor:
     (b, n, count, _, h, w), c = candidates.shape, latent0.shape[1]
     out = candidates.new_empty((b, n, count, h, w), dtype=torch.float32)
     given = [latent0.contiguous(), latent1.contiguous(), candidates.float().contiguous()]
-    with torch.cuda.device_of(latent0):
-        arguments = [*given, out, n * count, h, w]
-        _mismatch[programs(b * n * count, h, w)](*arguments, CHANNELS=c, **TILE)
+    arguments = [*given, out, n * count, h, w]
+    _mismatch[programs(b * n * count, h, w)](*arguments, CHANNELS=c)
     return out

@@ -14,28 +14,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import TILE, pixel, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import pixel, programs, sum_of, tile, zeros
 
 
 @triton.jit
 @no_type_check
-def _even(
-    image,
-    out,
-    samples,
-    height,
-    width,
-    noise,
-    SIDE: tl.constexpr,
-    LAST: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _even(image, out, samples, height, width, noise, SIDE: tl.constexpr, LAST: tl.constexpr):
     """Without the local mean; or, ``LAST``, over the local deviation, and the square of that."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area = height * width
     image += n * area
-    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    total = zeros()
     for k in range(SIDE * SIDE):
         value = pixel(image, y + k // SIDE - SIDE // 2, x + k % SIDE - SIDE // 2, height, width, inside)
         total += value * value if LAST else value
@@ -101,7 +90,7 @@ def _peak(products, sums, out, pairs, height, width, overlap, apart, zero_penalt
         at = tl.where(score > most, cell, at)
         most = tl.maximum(score, most)
     best, winner = tl.reduce((most, lane), 0, tl.standard._argmax_combine_tie_break_left)
-    place = tl.reduce(tl.where(lane == winner, at, 0), 0, tl.standard._sum_combine)
+    place = sum_of(tl.where(lane == winner, at, 0), 0)
     y, x = place // (2 * width), place % (2 * width)
     up, down = (y + 2 * height - 1) % (2 * height), (y + 1) % (2 * height)
     left, right = (x + 2 * width - 1) % (2 * width), (x + 1) % (2 * width)
@@ -143,13 +132,12 @@ def dominant_shift(
     luma = luma.float().contiguous()
     n, _, h, w = luma.shape
     plain, maps, out = torch.empty_like(luma), luma.new_empty((2, n, h, w)), luma.new_empty((n, 3))
-    with torch.cuda.device_of(luma):
-        grid, arguments = programs(n, h, w), (n, h, w, noise)
-        _even[grid](luma, plain, *arguments, SIDE=side, LAST=False, **TILE)
-        _even[grid](plain, maps, *arguments, SIDE=side, LAST=True, **TILE)
-        first, second = torch.fft.rfft2(maps[0], s=(2 * h, 2 * w)).chunk(2)
-        products = torch.fft.irfft2(first.conj_physical() * second, s=(2 * h, 2 * w)).contiguous()
-        sums = maps[1].cumsum(-1).cumsum(-2)
-        arguments = (products, sums, out, n // 2, h, w, overlap, apart, zero_penalty, bonus)
-        _peak[n // 2,](*arguments, BLOCK=1024)
+    grid, arguments = programs(n, h, w), (n, h, w, noise)
+    _even[grid](luma, plain, *arguments, SIDE=side, LAST=False)
+    _even[grid](plain, maps, *arguments, SIDE=side, LAST=True)
+    first, second = torch.fft.rfft2(maps[0], s=(2 * h, 2 * w)).chunk(2)
+    products = torch.fft.irfft2(first.conj_physical() * second, s=(2 * h, 2 * w)).contiguous()
+    sums = maps[1].cumsum(-1).cumsum(-2)
+    arguments = (products, sums, out, n // 2, h, w, overlap, apart, zero_penalty, bonus)
+    _peak[n // 2,](*arguments, BLOCK=1024)
     return out

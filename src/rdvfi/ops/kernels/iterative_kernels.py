@@ -5,32 +5,18 @@ Grids are those of latents, 56x32, so all that counts is the number of launches.
 
 from typing import no_type_check
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import TILE, bilinear, corners, load, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, load, programs, tile, zeros
 
 
 @triton.jit
 @no_type_check
-def _carried(
-    step,
-    before,
-    now,
-    residual,
-    out,
-    height,
-    width,
-    step_n,
-    before_n,
-    now_n,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _carried(step, before, now, residual, out, height, width, step_n, before_n, now_n):
     """Samples of ``residual`` and ``out`` are dense; planes of a sample are, too."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area, here = height * width, y * width + x
     step += n * step_n
     before += n * before_n
@@ -70,11 +56,9 @@ def _candidates(
     end_y,
     end_x,
     now_n,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
     """Three look-ups of the end's features, and how far each is from the features here."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area, here = height * width, y * width + x
     now += n * now_n + here
     flows += n * 4 * area + here
@@ -84,7 +68,7 @@ def _candidates(
     ax0, ay0, ax1, ay1, afx, afy = corners(x + sx + rx, y + sy + ry, height, width)
     bx0, by0, bx1, by1, bfx, bfy = corners(x + sx + cx, y + sy + cy, height, width)
     dx0, dy0, dx1, dy1, dfx, dfy = corners(x + sx, y + sy, height, width)
-    first = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    first = zeros()
     second, third = first, first
     for c in range(channels):
         plane = end + n * end_n + c * end_c
@@ -109,20 +93,8 @@ def _candidates(
 
 @triton.jit
 @no_type_check
-def _fused(
-    flows,
-    answer,
-    out,
-    height,
-    width,
-    answer_n,
-    answer_c,
-    answer_y,
-    answer_x,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+def _fused(flows, answer, out, height, width, answer_n, answer_c, answer_y, answer_x):
+    n, y, x, inside = tile(height, width)
     area, here = height * width, y * width + x
     flows += n * 4 * area + here
     answer += n * answer_n
@@ -146,10 +118,8 @@ def carried_flows(step: Tensor, straight_before: Tensor, straight: Tensor, resid
     (n, _, h, w), residual = step.shape, residual.float().contiguous()
     flows = [_planes(x) for x in (step, straight_before, straight)]
     out = residual.new_empty((n, 4, h, w))
-    if out.numel():
-        with torch.cuda.device_of(out):
-            arguments = [*flows, residual, out, h, w, *(x.stride(0) for x in flows)]
-            _carried[programs(n, h, w)](*arguments, **TILE)
+    arguments = [*flows, residual, out, h, w, *(x.stride(0) for x in flows)]
+    _carried[programs(n, h, w)](*arguments)
     return out
 
 
@@ -157,11 +127,9 @@ def fusion_candidates(here: Tensor, end: Tensor, straight: Tensor, flows: Tensor
     """See `rdvfi.motion.trajectory.iterative.fusion_candidates`."""
     (n, c, h, w), straight = here.shape, _planes(straight)
     guess, beside = end.new_empty((n, c, h, w)), here.new_empty((n, 9, h, w))
-    if guess.numel():
-        with torch.cuda.device_of(guess):
-            arguments = [here, end, straight, flows.float().contiguous(), guess, beside, c, h, w]
-            strides = [*here.stride(), *end.stride(), straight.stride(0)]
-            _candidates[programs(n, h, w)](*arguments, *strides, **TILE)
+    arguments = [here, end, straight, flows.float().contiguous(), guess, beside, c, h, w]
+    strides = [*here.stride(), *end.stride(), straight.stride(0)]
+    _candidates[programs(n, h, w)](*arguments, *strides)
     return guess, beside
 
 
@@ -169,7 +137,5 @@ def fused_flow(flows: Tensor, answer: Tensor) -> Tensor:
     """See `rdvfi.motion.trajectory.iterative.fused_flow`."""
     (n, _, h, w), flows = flows.shape, flows.float().contiguous()
     out = flows.new_empty((n, 2, h, w))
-    if out.numel():
-        with torch.cuda.device_of(out):
-            _fused[programs(n, h, w)](flows, answer, out, h, w, *answer.stride(), **TILE)
+    _fused[programs(n, h, w)](flows, answer, out, h, w, *answer.stride())
     return out

@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from math import ceil
 from typing import no_type_check
 
-import torch
 import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import TILE, bilinear, corners, pixel, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, pixel, programs, sum_of, tile
 
 
 @triton.jit
@@ -36,20 +35,18 @@ def _blurred(image, y, x, height, width, inside, sigma, RADIUS: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def _soften(image, out, height, width, sigma, RADIUS: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
+def _soften(image, out, height, width, sigma, RADIUS: tl.constexpr):
     """A picture blurred by a Gaussian."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     soft = _blurred(image + n * height * width, y, x, height, width, inside, sigma, RADIUS)
     tl.store(out + (n * height + y) * width + x, soft, mask=inside)
 
 
 @triton.jit
 @no_type_check
-def _differences(
-    soft, response, gradient, height, width, sigma, RADIUS: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr
-):
+def _differences(soft, response, gradient, height, width, sigma, RADIUS: tl.constexpr):
     """Size of the difference of two Gaussians, and central differences."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     soft += n * height * width
     apart = _blurred(soft, y, x, height, width, inside, sigma, RADIUS) - pixel(soft, y, x, height, width, inside)
     tl.store(response + (n * height + y) * width + x, tl.abs(apart), mask=inside)
@@ -62,9 +59,9 @@ def _differences(
 
 @triton.jit
 @no_type_check
-def _peaks(response, out, height, width, margin, REACH: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
+def _peaks(response, out, height, width, margin, REACH: tl.constexpr):
     """The response where it is the largest around, little of it elsewhere, none in the margin."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     response += n * height * width
     here = pixel(response, y, x, height, width, inside)
     highest = here
@@ -141,13 +138,13 @@ def _describe(
     share = tl.maximum(to_x * tl.cos(turn) + to_y * tl.sin(turn), 0.0)
     for _ in tl.static_range(SHARPNESS):
         share *= share
-    histogram = tl.where(number < DIRECTIONS, tl.reduce(length * share, 0, tl.standard._sum_combine), -1.0)
+    histogram = tl.where(number < DIRECTIONS, sum_of(length * share, 0), -1.0)
     _, best = tl.reduce((histogram, number), 0, tl.standard._argmax_combine_tie_break_left)
     past = number == (best + DIRECTIONS - 1) % DIRECTIONS
-    before = tl.reduce(tl.where(past, histogram, 0.0), 0, tl.standard._sum_combine)
-    here = tl.reduce(tl.where(number == best, histogram, 0.0), 0, tl.standard._sum_combine)
+    before = sum_of(tl.where(past, histogram, 0.0), 0)
+    here = sum_of(tl.where(number == best, histogram, 0.0), 0)
     after = tl.where(number == (best + 1) % DIRECTIONS, histogram, 0.0)
-    after = tl.reduce(after, 0, tl.standard._sum_combine)
+    after = sum_of(after, 0)
     between = 0.5 * (before - after) / tl.minimum(before - 2.0 * here + after, -1e-3)
     angle = (best + between) * (tau / DIRECTIONS)
     ahead_x, ahead_y = tl.cos(angle), tl.sin(angle)
@@ -172,7 +169,7 @@ def _describe(
         share = tl.maximum(to_x * tl.cos(turn) + to_y * tl.sin(turn), 0.0)
         for _ in tl.static_range(BIN_SHARPNESS):
             share *= share
-        held = tl.reduce(near * share, 0, tl.standard._sum_combine)
+        held = sum_of(near * share, 0)
         found += tl.where(bins == number, held[None, :], 0.0)
     found /= tl.maximum(_length(found), 1e-12)
     found = tl.minimum(found, largest)
@@ -186,8 +183,8 @@ def _describe(
 @triton.jit
 @no_type_check
 def _length(x):
-    rows = tl.reduce(x * x, 1, tl.standard._sum_combine)
-    return tl.sqrt(tl.reduce(rows, 0, tl.standard._sum_combine))
+    rows = sum_of(x * x, 1)
+    return tl.sqrt(sum_of(rows, 0))
 
 
 def keypoints(
@@ -215,18 +212,17 @@ def keypoints(
     places = luma.new_empty((n, sum(counts), 2))
     descriptors = luma.new_empty((n, sum(counts), bins * cells * cells))
     first = 0
-    with torch.cuda.device_of(luma):
-        for (shrink, sigma, _), count in zip(scales, counts, strict=True):
-            h, w = sizes[shrink]
-            maps = luma.new_empty((5, n, h, w))
-            blurred, response, score, gradient = maps[0], maps[1], maps[2], maps[3:]
-            grid, blur = programs(n, h, w), (sigma**2 - soft**2) ** 0.5
-            _soften[grid](pictures[shrink], blurred, h, w, blur, RADIUS=ceil(3.0 * blur), **TILE)
-            arguments = (blurred, response, gradient, h, w, ratio * sigma)
-            _differences[grid](*arguments, RADIUS=ceil(3.0 * ratio * sigma), **TILE)
-            _peaks[grid](response, score, h, w, ceil(2.0 * sigma), REACH=neighbourhood // 2, **TILE)
-            at = score.flatten(1).topk(count).indices
-            arguments = (response, gradient, at, places, descriptors, h, w, count, sum(counts), first)
-            _describe[count, n](*arguments, shrink, sigma, largest, **shares)
-            first += count
+    for (shrink, sigma, _), count in zip(scales, counts, strict=True):
+        h, w = sizes[shrink]
+        maps = luma.new_empty((5, n, h, w))
+        blurred, response, score, gradient = maps[0], maps[1], maps[2], maps[3:]
+        grid, blur = programs(n, h, w), (sigma**2 - soft**2) ** 0.5
+        _soften[grid](pictures[shrink], blurred, h, w, blur, RADIUS=ceil(3.0 * blur))
+        arguments = (blurred, response, gradient, h, w, ratio * sigma)
+        _differences[grid](*arguments, RADIUS=ceil(3.0 * ratio * sigma))
+        _peaks[grid](response, score, h, w, ceil(2.0 * sigma), REACH=neighbourhood // 2)
+        at = score.flatten(1).topk(count).indices
+        arguments = (response, gradient, at, places, descriptors, h, w, count, sum(counts), first)
+        _describe[count, n](*arguments, shrink, sigma, largest, **shares)
+        first += count
     return places, descriptors

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import TILE, load, programs, store_two, tile
+from rdvfi.ops.kernels.sampling_kernels import load, mean_around, programs, store_two, sum_of, tile, zeros
 
 
 @triton.jit
@@ -30,12 +30,12 @@ def _grey(image, y, x, width, area, inside):
 
 @triton.jit
 @no_type_check
-def _rows(first, last, trust, out, height, width, side, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
+def _rows(first, last, trust, out, height, width, side):
     """Means along rows of both pictures' brightness times trust, and of trust."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area = height * width
     first, last, trust = first + n * 3 * area, last + n * 3 * area, trust + n * area
-    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    total = zeros()
     m0, m1, count = total, total, total
     for k in range(side):
         column = x + k - side // 2
@@ -53,24 +53,12 @@ def _rows(first, last, trust, out, height, width, side, BLOCK_Y: tl.constexpr, B
 
 @triton.jit
 @no_type_check
-def _gain(
-    means,
-    out,
-    height,
-    width,
-    side,
-    floor,
-    prior,
-    none,
-    certain,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _gain(means, out, height, width, side, floor, prior, none, certain):
     """Logarithm of the local gain, of which small ones count little."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area = height * width
     means += n * 3 * area
-    share = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    share = zeros()
     m0, m1, count = share, share, share
     for k in range(side):
         row = y + k - side // 2
@@ -96,7 +84,7 @@ def _mean_size(maps, out, area, BLOCK: tl.constexpr):
     total = tl.full((BLOCK,), 0.0, tl.float32)
     for start in range(0, area, BLOCK):
         total += tl.abs(tl.load(maps + n * area + start + lane, mask=start + lane < area, other=0.0))
-    tl.store(out + n, tl.reduce(total, 0, tl.standard._sum_combine) / area)
+    tl.store(out + n, sum_of(total, 0) / area)
 
 
 @triton.jit
@@ -125,12 +113,11 @@ def light_gain(
     b, _, h, w = warped0.shape
     means, gain, sizes = given[0].new_empty((b, 3, h, w)), given[0].new_empty((b, 1, h, w)), given[0].new_empty(b)
     out, grid = torch.empty_like(gain), programs(b, h, w)
-    with torch.cuda.device_of(means):
-        arguments = [*given, means, h, w, side]
-        _rows[grid](*arguments, **TILE)
-        _gain[grid](means, gain, h, w, side, floor, prior, *certain, **TILE)
-        _mean_size[b,](gain, sizes, h * w, BLOCK=1024)
-        _seen[-(-h * w // 1024), b](gain, sizes, out, h * w, *seen, BLOCK=1024)
+    arguments = [*given, means, h, w, side]
+    _rows[grid](*arguments)
+    _gain[grid](means, gain, h, w, side, floor, prior, *certain)
+    _mean_size[b,](gain, sizes, h * w, BLOCK=1024)
+    _seen[-(-h * w // 1024), b](gain, sizes, out, h * w, *seen, BLOCK=1024)
     return out
 
 
@@ -147,11 +134,9 @@ def _apart(first, last, y, x, width, area, scale, inside):
 
 @triton.jit
 @no_type_check
-def _differences(
-    small0, small1, warped0, warped1, gain, out, height, width, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr
-):
+def _differences(small0, small1, warped0, warped1, gain, out, height, width):
     """Differences of the frames before and after warping."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area = height * width
     scale = tl.exp(0.5 * load(gain + n * area, y, x, width, 1, inside))
     before = _apart(small0 + n * 3 * area, small1 + n * 3 * area, y, x, width, area, scale, inside)
@@ -161,23 +146,13 @@ def _differences(
 
 @triton.jit
 @no_type_check
-def _changes(
-    differences, trust, out, height, width, low, high, SIDE: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr
-):
+def _changes(differences, trust, out, height, width, low, high, SIDE: tl.constexpr):
     """Where it changed, and times that: what is left, what was there, and trust."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area = height * width
     differences += n * 2 * area
-    before = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
-    after, count = before, before
-    for k in range(SIDE * SIDE):
-        row, column = y + k // SIDE - SIDE // 2, x + k % SIDE - SIDE // 2
-        there = inside & (row >= 0) & (row < height) & (column >= 0) & (column < width)
-        before += load(differences, row, column, width, 1, there)
-        after += load(differences + area, row, column, width, 1, there)
-        count += tl.where(there, 1.0, 0.0)
-    count = tl.maximum(count, 1.0)
-    before, after = before / count, after / count
+    before = mean_around(differences, y, x, height, width, inside, SIDE)
+    after = mean_around(differences + area, y, x, height, width, inside, SIDE)
     changed = _ramp(before, low, high)
     out += n * 4 * area + y * width + x
     store_two(out, area, changed, after * changed, inside)
@@ -217,11 +192,10 @@ def explained(
     (b, _, h, w), trust = small0.shape, trust.float().contiguous()
     differences, maps, means = (given[0].new_empty(s) for s in ((b, 2, h, w), (b, 4, h, w), (b, 4)))
     out, grid = given[0].new_empty(b), programs(b, h, w)
-    with torch.cuda.device_of(trust):
-        arguments = [*given, differences, h, w]
-        _differences[grid](*arguments, **TILE)
-        _changes[grid](differences, trust, maps, h, w, *changed, SIDE=side, **TILE)
-        _mean_size[4 * b,](maps, means, h * w, BLOCK=1024)
-        block = triton.next_power_of_2(b)
-        _explained[1,](means, out, b, h * w, *share, *unexplained, *certain, BLOCK=block)
+    arguments = [*given, differences, h, w]
+    _differences[grid](*arguments)
+    _changes[grid](differences, trust, maps, h, w, *changed, SIDE=side)
+    _mean_size[4 * b,](maps, means, h * w, BLOCK=1024)
+    block = triton.next_power_of_2(b)
+    _explained[1,](means, out, b, h * w, *share, *unexplained, *certain, BLOCK=block)
     return out

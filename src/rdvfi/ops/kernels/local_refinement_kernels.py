@@ -18,7 +18,6 @@ import triton.language as tl
 from torch import Tensor
 
 from rdvfi.ops.kernels.sampling_kernels import (
-    TILE,
     bilinear,
     corners,
     length,
@@ -26,20 +25,22 @@ from rdvfi.ops.kernels.sampling_kernels import (
     pixel,
     programs,
     store_two,
+    there_and_back,
     tile,
+    zeros,
 )
 
 
 @triton.jit
 @no_type_check
-def _products(surface, out, samples, height, width, STRIDE: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
+def _products(surface, out, samples, height, width, STRIDE: tl.constexpr):
     """Sums per cell: products of the gradient, and the difference to the partner without motion."""
     rows, columns = height // STRIDE, width // STRIDE
-    n, y, x, inside = tile(rows, columns, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(rows, columns)
     area, cells = height * width, rows * columns
     own = surface + n * 4 * area
     other = surface + (n + samples // 2) % samples * 4 * area
-    xx = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    xx = zeros()
     xy, yy, square, absolute = xx, xx, xx, xx
     for k in range(STRIDE * STRIDE):
         row, column = y * STRIDE + k // STRIDE, x * STRIDE + k % STRIDE
@@ -71,22 +72,12 @@ def _texture(xx, xy, yy):
 
 @triton.jit
 @no_type_check
-def _matrices(
-    sums,
-    matrices,
-    fixed,
-    rows,
-    columns,
-    SMALL: tl.constexpr,
-    LARGE: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _matrices(sums, matrices, fixed, rows, columns, SMALL: tl.constexpr, LARGE: tl.constexpr):
     """The matrices of both windows, the misfit without motion, and how well steps are determined."""
-    n, y, x, inside = tile(rows, columns, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(rows, columns)
     cells = rows * columns
     sums += n * 5 * cells
-    zero = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    zero = zeros()
     sxx, sxy, syy, square, absolute, lxx, lxy, lyy = zero, zero, zero, zero, zero, zero, zero, zero
     for k in range(LARGE * LARGE):
         dy, dx = k // LARGE - LARGE // 2, k % LARGE - LARGE // 2
@@ -131,19 +122,17 @@ def _compare(
     flow_y,
     flow_x,
     STRIDE: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
     """Differences along a flow, sums of them per cell, and the error of the way there and back."""
     rows, columns = height // STRIDE, width // STRIDE
-    n, y, x, inside = tile(rows, columns, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(rows, columns)
     area, cells = height * width, rows * columns
     partner = (n + samples // 2) % samples
     own, other = surface + n * 4 * area, surface + partner * 4 * area
     back = flow + partner * flow_n
     flow += n * flow_n
     inputs += n * (STRIDE * STRIDE + 13) * cells + y * columns + x
-    by_x = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    by_x = zeros()
     by_y, square, absolute = by_x, by_x, by_x
     for k in range(STRIDE * STRIDE):
         row, column = y * STRIDE + k // STRIDE, x * STRIDE + k % STRIDE
@@ -158,10 +147,7 @@ def _compare(
         by_y += error * load(own + 3 * area, row, column, width, 1, inside)
         square += error * error
         absolute += tl.abs(light - load(own + area, row, column, width, 1, inside))
-    u, v = load(flow, y, x, flow_y, flow_x, inside), load(flow + flow_c, y, x, flow_y, flow_x, inside)
-    x0, y0, x1, y1, fx, fy = corners(x + u, y + v, rows, columns)
-    miss_x = u + bilinear(back, x0, y0, x1, y1, fx, fy, flow_y, flow_x, inside)
-    miss_y = v + bilinear(back + flow_c, x0, y0, x1, y1, fx, fy, flow_y, flow_x, inside)
+    u, v, miss_x, miss_y = there_and_back(flow, back, flow_c, y, x, rows, columns, flow_y, flow_x, inside)
     missed = length(miss_x, miss_y)
     trust, scale = tl.exp(-missed), 1.0 / (STRIDE * STRIDE)
     sums += n * 7 * cells + y * columns + x
@@ -210,16 +196,14 @@ def _steps(
     SMALL: tl.constexpr,
     LARGE: tl.constexpr,
     AROUND: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
     """Least-squares steps of both windows, and the mean flow of the surroundings."""
-    n, y, x, inside = tile(rows, columns, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(rows, columns)
     cells = rows * columns
     here = y * columns + x
     sums += n * 7 * cells
     matrices += n * 6 * cells + here
-    zero = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    zero = zeros()
     sx, sy, square, absolute, lx, ly, au, av, trust = zero, zero, zero, zero, zero, zero, zero, zero, zero
     for k in range(LARGE * LARGE):
         dy, dx = k // LARGE - LARGE // 2, k % LARGE - LARGE // 2
@@ -261,9 +245,8 @@ def refinement_windows(surface: Tensor, stride: int, *, sides: dict[int, tuple[i
     rows, columns = h // stride, w // stride
     sums, matrices, fixed = (surface.new_empty((n, c, rows, columns)) for c in (5, 6, 4))
     windows = {"SMALL": sides[stride][0], "LARGE": sides[stride][1]}
-    with torch.cuda.device_of(surface):
-        _products[programs(n, rows, columns)](surface, sums, n, h, w, STRIDE=stride, **TILE)
-        _matrices[programs(n, rows, columns)](sums, matrices, fixed, rows, columns, **windows, **TILE)
+    _products[programs(n, rows, columns)](surface, sums, n, h, w, STRIDE=stride)
+    _matrices[programs(n, rows, columns)](sums, matrices, fixed, rows, columns, **windows)
     return matrices, fixed
 
 
@@ -287,9 +270,8 @@ def refinement_inputs(
     inputs = surface.new_empty((n, stride**2 + 13, rows, columns), dtype=dtype)
     alternatives = surface.new_empty((n, 4, 2, rows, columns))
     grid, windows = programs(n, rows, columns), {"SMALL": sides[stride][0], "LARGE": sides[stride][1]}
-    with torch.cuda.device_of(surface):
-        arguments = [surface, flow, sums, inputs, alternatives, n, h, w, *flow.stride()]
-        _compare[grid](*arguments, STRIDE=stride, **TILE)
-        arguments = [sums, matrices, flow, inputs, alternatives, rows, columns, *flow.stride(), damping, longest]
-        _steps[grid](*arguments, STRIDE=stride, AROUND=around, **windows, **TILE)
+    arguments = [surface, flow, sums, inputs, alternatives, n, h, w, *flow.stride()]
+    _compare[grid](*arguments, STRIDE=stride)
+    arguments = [sums, matrices, flow, inputs, alternatives, rows, columns, *flow.stride(), damping, longest]
+    _steps[grid](*arguments, STRIDE=stride, AROUND=around, **windows)
     return inputs, alternatives

@@ -16,15 +16,16 @@ import triton.language as tl
 from torch import Tensor
 
 from rdvfi.ops.kernels.sampling_kernels import (
-    TILE,
-    bilinear,
     corners,
     length,
     load,
     pixel,
     programs,
     store_two,
+    sum_of,
+    there_and_back,
     tile,
+    zeros,
 )
 
 _TOKENS = 32
@@ -77,10 +78,9 @@ def rotated_tokens(x: Tensor, step: float, turned: int, *, longest: float, short
     out = x.new_empty((n, k, h * w, c))
 
     rates = (2.0 * pi / longest, log(longest / shortest))
-    with torch.cuda.device_of(x):
-        grid, channels = (-(-h * w // _TOKENS), n * k), triton.next_power_of_2(c // 2)
-        arguments = [x, out, k, h, w, *x.stride(), float(step), turned, *rates]
-        _rotate[grid](*arguments, HALF=c // 2, CHANNELS=channels, TOKENS=_TOKENS)
+    grid, channels = (-(-h * w // _TOKENS), n * k), triton.next_power_of_2(c // 2)
+    arguments = [x, out, k, h, w, *x.stride(), float(step), turned, *rates]
+    _rotate[grid](*arguments, HALF=c // 2, CHANNELS=channels, TOKENS=_TOKENS)
     return out
 
 
@@ -92,7 +92,7 @@ def _line_sums(scores, largest, out, cells, BLOCK: tl.constexpr):
     j = tl.arange(0, BLOCK)
     at = scores + b * cells * cells + tl.where(by_row == 1, i * cells + j, j * cells + i)
     weight = tl.exp(tl.load(at, mask=j < cells, other=float("-inf")) - tl.load(largest + b))
-    total = tl.reduce(weight, 0, tl.standard._sum_combine)
+    total = sum_of(weight, 0)
     tl.store(out + (by_row * tl.num_programs(2) + b) * cells + i, tl.maximum(total, 1e-30))
 
 
@@ -108,10 +108,10 @@ def _means(scores, largest, totals, out, cells, height, width, BLOCK: tl.constex
     weight = tl.exp(tl.load(at, mask=there, other=float("-inf")) - tl.load(largest + b))
     weight = weight * weight / tl.load(totals + (back * pairs + b) * cells + j, mask=there, other=1.0)
     x, y = j % width - (width - 1.0) / 2.0, j // width - (height - 1.0) / 2.0
-    total = tl.maximum(tl.reduce(weight, 0, tl.standard._sum_combine), 1e-36)
-    mean_x = tl.reduce(weight * x, 0, tl.standard._sum_combine) / total
-    mean_y = tl.reduce(weight * y, 0, tl.standard._sum_combine) / total
-    square = tl.reduce(weight * (x * x + y * y), 0, tl.standard._sum_combine) / total
+    total = tl.maximum(sum_of(weight, 0), 1e-36)
+    mean_x = sum_of(weight * x, 0) / total
+    mean_y = sum_of(weight * y, 0) / total
+    square = sum_of(weight * (x * x + y * y), 0) / total
     spread = tl.maximum(square - mean_x * mean_x - mean_y * mean_y, 0.0)
     out += (back * pairs + b) * 3 * cells + i
     tl.store(out, mean_x + (width - 1.0) / 2.0 - i % width)
@@ -125,30 +125,16 @@ def expected_flow(scores: Tensor, height: int, width: int) -> Tensor:
     (b, m, _), block = scores.shape, triton.next_power_of_2(scores.shape[1])
     largest, totals = scores.amax((1, 2)), scores.new_empty((2, b, m))
     out = scores.new_empty((2 * b, 3, height, width))
-    with torch.cuda.device_of(scores):
-        _line_sums[m, 2, b](scores, largest, totals, m, BLOCK=block)
-        _means[m, 2, b](scores, largest, totals, out, m, height, width, BLOCK=block)
+    _line_sums[m, 2, b](scores, largest, totals, m, BLOCK=block)
+    _means[m, 2, b](scores, largest, totals, out, m, height, width, BLOCK=block)
     return out
 
 
 @triton.jit
 @no_type_check
-def _look_up(
-    scores,
-    flow,
-    out,
-    height,
-    width,
-    flow_n,
-    flow_c,
-    flow_y,
-    flow_x,
-    RADIUS: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _look_up(scores, flow, out, height, width, flow_n, flow_c, flow_y, flow_x, RADIUS: tl.constexpr):
     """Scores of one offset from where the flow leads."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     side = 2 * RADIUS + 1
     offset = tl.program_id(1)
     cells = height * width
@@ -169,37 +155,20 @@ def looked_up(scores: Tensor, flow: Tensor, radius: int, dtype: torch.dtype) -> 
     """See `rdvfi.motion.flow.match_ops.looked_up`."""
     scores, (n, _, h, w) = scores.float().contiguous(), flow.shape
     out = scores.new_empty((n, (2 * radius + 1) ** 2, h, w), dtype=dtype)
-    with torch.cuda.device_of(scores):
-        grid = (*programs(n, h, w), out.shape[1])
-        _look_up[grid](scores, flow, out, h, w, *flow.stride(), RADIUS=radius, **TILE)
+    grid = (*programs(n, h, w), out.shape[1])
+    _look_up[grid](scores, flow, out, h, w, *flow.stride(), RADIUS=radius)
     return out
 
 
 @triton.jit
 @no_type_check
-def _motion(
-    flow,
-    unsure,
-    out,
-    samples,
-    height,
-    width,
-    flow_n,
-    flow_c,
-    flow_y,
-    flow_x,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _motion(flow, unsure, out, samples, height, width, flow_n, flow_c, flow_y, flow_x):
     """The flow, how far the way there and back misses, and uncertainty."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area = height * width
     other = flow + (n + samples // 2) % samples * flow_n
     flow += n * flow_n
-    u, v = load(flow, y, x, flow_y, flow_x, inside), load(flow + flow_c, y, x, flow_y, flow_x, inside)
-    x0, y0, x1, y1, fx, fy = corners(x + u, y + v, height, width)
-    miss_x = u + bilinear(other, x0, y0, x1, y1, fx, fy, flow_y, flow_x, inside)
-    miss_y = v + bilinear(other + flow_c, x0, y0, x1, y1, fx, fy, flow_y, flow_x, inside)
+    u, v, miss_x, miss_y = there_and_back(flow, other, flow_c, y, x, height, width, flow_y, flow_x, inside)
     out += n * 4 * area + y * width + x
     kind = out.dtype.element_ty
     store_two(out, area, (0.1 * u).to(kind), (0.1 * v).to(kind), inside)
@@ -211,29 +180,15 @@ def motion_features(flow: Tensor, unsure: Tensor, dtype: torch.dtype) -> Tensor:
     """See `rdvfi.motion.flow.match_ops.motion_features`."""
     n, _, h, w = flow.shape
     unsure, out = unsure.contiguous(), flow.new_empty((n, 4, h, w), dtype=dtype)
-    with torch.cuda.device_of(flow):
-        _motion[programs(n, h, w)](flow, unsure, out, n, h, w, *flow.stride(), **TILE)
+    _motion[programs(n, h, w)](flow, unsure, out, n, h, w, *flow.stride())
     return out
 
 
 @triton.jit
 @no_type_check
-def _upsample(
-    flow,
-    logits,
-    out,
-    height,
-    width,
-    logits_n,
-    logits_c,
-    logits_y,
-    logits_x,
-    FACTOR: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _upsample(flow, logits, out, height, width, logits_n, logits_c, logits_y, logits_x, FACTOR: tl.constexpr):
     """Each fine pixel a mean over 3x3 coarse neighbours; one instance per place in a cell on axis 1."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     part = tl.program_id(1)
     area = height * width
     flow += n * 2 * area
@@ -242,7 +197,7 @@ def _upsample(
     for k in range(1, 9):
         own = logits + k * FACTOR * FACTOR * logits_c
         largest = tl.maximum(largest, load(own, y, x, logits_y, logits_x, inside))
-    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    total = zeros()
     u, v = total, total
     for k in range(9):
         share = tl.exp(load(logits + k * FACTOR * FACTOR * logits_c, y, x, logits_y, logits_x, inside) - largest)
@@ -258,7 +213,6 @@ def convex_upsampled(flow: Tensor, logits: Tensor, factor: int) -> Tensor:
     """See `rdvfi.motion.flow.match_ops.convex_upsampled`."""
     flow, (n, _, h, w) = flow.float().contiguous(), flow.shape
     out = flow.new_empty((n, 2, factor * h, factor * w))
-    with torch.cuda.device_of(flow):
-        grid = (*programs(n, h, w), factor**2)
-        _upsample[grid](flow, logits, out, h, w, *logits.stride(), FACTOR=factor, **TILE)
+    grid = (*programs(n, h, w), factor**2)
+    _upsample[grid](flow, logits, out, h, w, *logits.stride(), FACTOR=factor)
     return out

@@ -11,23 +11,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.patch_states_kernels import deviation, load_state, seen_by, store_state, total_of
-from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, length, pixel
+from rdvfi.ops.kernels.patch_states_kernels import deviation, load_state, seen_by, store_state
+from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, length, pixel, sum_of
 
 
 @triton.jit
 @no_type_check
-def _consistency(
-    states,
-    out,
-    samples,
-    columns,
-    rows,
-    absolute,
-    relative,
-    STRIDE: tl.constexpr,
-    PATCHES: tl.constexpr,
-):
+def _consistency(states, out, samples, columns, rows, absolute, relative, STRIDE: tl.constexpr, PATCHES: tl.constexpr):
     """How far the motion of a patch and that of where it leads cancel, see `rdvfi.motion.flow.occlusion_filling`."""
     count = rows * columns
     n = tl.program_id(1).to(tl.int64)
@@ -84,9 +74,9 @@ def _extrapolate(
     there, valid = there_y * columns + there_x, inside[:, None] & (k < 24)
     apart = (tl.load(brightness + there, mask=valid, other=0.0) - light[:, None]) / sigma
     weight = tl.load(consistent + there, mask=valid, other=0.0) * tl.exp(-apart * apart) / distance
-    total = total_of(weight)
-    mean_u = total_of(weight * tl.load(states + there, mask=valid, other=0.0)) / tl.maximum(total, 1e-6)
-    mean_v = total_of(weight * tl.load(states + count + there, mask=valid, other=0.0)) / tl.maximum(total, 1e-6)
+    total = sum_of(weight, 1)
+    mean_u = sum_of(weight * tl.load(states + there, mask=valid, other=0.0), 1) / tl.maximum(total, 1e-6)
+    mean_v = sum_of(weight * tl.load(states + count + there, mask=valid, other=0.0), 1) / tl.maximum(total, 1e-6)
     share = (1.0 - tl.load(consistent + p, mask=inside, other=0.0)) * total / (total + enough)
     u, v, ux, vx, uy, vy, penalty = load_state(states + p, count, inside)
     u, v = u + share * (mean_u - u), v + share * (mean_v - v)

@@ -16,29 +16,27 @@ import triton.language as tl
 from torch import Tensor
 
 from rdvfi.ops.kernels.sampling_kernels import (
-    TILE,
     bilinear,
-    corners,
+    coarser_corners,
     length,
     load,
     programs,
+    there_and_back,
     tile,
+    tile_of,
 )
 
 
 @triton.jit
 @no_type_check
-def _check(flow, out, samples, height, width, tolerance, relative, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
+def _check(flow, out, samples, height, width, tolerance, relative):
     """Whether each flow is consistent with the other way's, and whether it stays in the picture."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area = height * width
     other = flow + (n + samples // 2) % samples * 2 * area
     flow += n * 2 * area
-    u, v = load(flow, y, x, width, 1, inside), load(flow + area, y, x, width, 1, inside)
+    u, v, miss_x, miss_y = there_and_back(flow, other, area, y, x, height, width, width, 1, inside)
     to_x, to_y = x + u, y + v
-    x0, y0, x1, y1, fx, fy = corners(to_x, to_y, height, width)
-    miss_x = u + bilinear(other, x0, y0, x1, y1, fx, fy, width, 1, inside)
-    miss_y = v + bilinear(other + area, x0, y0, x1, y1, fx, fy, width, 1, inside)
     passes = length(miss_x, miss_y) / (tolerance + relative * length(u, v)) < 1.0
     stays = (to_x >= 0.0) & (to_x <= width - 1.0) & (to_y >= 0.0) & (to_y <= height - 1.0)
     out += n * 2 * area + y * width + x
@@ -48,16 +46,13 @@ def _check(flow, out, samples, height, width, tolerance, relative, BLOCK_Y: tl.c
 
 @triton.jit
 @no_type_check
-def _return(there, back, out, height, width, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
+def _return(there, back, out, height, width):
     """Pixels by which the way there and back misses."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area = height * width
     there, back = there + n * 2 * area, back + n * 2 * area
-    u, v = load(there, y, x, width, 1, inside), load(there + area, y, x, width, 1, inside)
-    x0, y0, x1, y1, fx, fy = corners(x + u, y + v, height, width)
-    u += bilinear(back, x0, y0, x1, y1, fx, fy, width, 1, inside)
-    v += bilinear(back + area, x0, y0, x1, y1, fx, fy, width, 1, inside)
-    tl.store(out + n * area + y * width + x, length(u, v), mask=inside)
+    _u, _v, miss_x, miss_y = there_and_back(there, back, area, y, x, height, width, width, 1, inside)
+    tl.store(out + n * area + y * width + x, length(miss_x, miss_y), mask=inside)
 
 
 def return_error(there: Tensor, back: Tensor) -> Tensor:
@@ -65,9 +60,7 @@ def return_error(there: Tensor, back: Tensor) -> Tensor:
     there, back = there.float().contiguous(), back.float().contiguous()
     n, _, h, w = there.shape
     out = there.new_empty((n, 1, h, w))
-    if out.numel():
-        with torch.cuda.device_of(out):
-            _return[programs(n, h, w)](there, back, out, h, w, **TILE)
+    _return[programs(n, h, w)](there, back, out, h, w)
     return out
 
 
@@ -85,7 +78,7 @@ def _halved(x, SIDE: tl.constexpr):
 def _pull(maps, valid, sums, channels, height, width, planes, valid_n, LEVELS: tl.constexpr):
     """Means of valid values over cells of every level, and of what is valid (the last channel)."""
     SIDE: tl.constexpr = 1 << LEVELS
-    n, y, x, inside = tile(height, width, SIDE, SIDE)
+    n, y, x, inside = tile_of(height, width, SIDE, SIDE)
     b, c = n // (channels + 1), n % (channels + 1)
     here = y * width + x
     value = tl.load(valid + b * valid_n + here, mask=inside, other=0.0)
@@ -150,21 +143,9 @@ def _above(
 
 @triton.jit
 @no_type_check
-def _push(
-    fine,
-    middle,
-    top,
-    out,
-    channels,
-    rows,
-    columns,
-    enough,
-    LAST: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _push(fine, middle, top, out, channels, rows, columns, enough, LAST: tl.constexpr):
     """Fill one level from the two above it; ``top`` is filled already, but for the LAST, coarsest one."""
-    n, y, x, inside = tile(rows, columns, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(rows, columns)
     b, c = n // channels, n % channels
     mid_rows, mid_columns = (rows + 1) // 2, (columns + 1) // 2
     top_rows, top_columns = (mid_rows + 1) // 2, (mid_columns + 1) // 2
@@ -209,13 +190,11 @@ def _grow(
     LAST: tl.constexpr,
     OCCLUDED: tl.constexpr,
     CHANNELS: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
     """Means where enough of a cell is valid, those of the coarser level elsewhere."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area, cells = height * width, rows * columns
-    x0, y0, x1, y1, fx, fy = corners((x + 0.5) * columns / width - 0.5, (y + 0.5) * rows / height - 0.5, rows, columns)
+    x0, y0, x1, y1, fx, fy = coarser_corners(y, x, height, width, rows, columns)
     if LAST:
         share = load(valid + n * valid_n, y, x, width, 1, inside)
     else:
@@ -256,22 +235,21 @@ def _filled(
     for level in range(levels - 2, 0, -2):
         out = maps.new_empty((n, c, *sizes[level]))
         arguments = [*pyramid[level : level + 2], filled, out, c, *sizes[level], enough]
-        _push[programs(n * c, *sizes[level])](*arguments, LAST=level == levels - 2, **TILE)
+        _push[programs(n * c, *sizes[level])](*arguments, LAST=level == levels - 2)
         filled = out
     for level in (1, 0):
         out = maps.new_empty((n, c, *sizes[level]))
         kinds = {"LAST": level == 0, "OCCLUDED": level == 0 and checked is not None}
         sums = valid if checked is None else checked
         arguments = (filled, pyramid[level], valid, sums, out, *sizes[level + 1], *sizes[level], valid.stride(0))
-        _grow[programs(n, *sizes[level])](*arguments, enough, same_scene, CHANNELS=c, **kinds, **TILE)
+        _grow[programs(n, *sizes[level])](*arguments, enough, same_scene, CHANNELS=c, **kinds)
         filled = out
     return filled
 
 
 def pull_push(maps: Tensor, valid: Tensor, *, levels: int, enough: float) -> Tensor:
     """See `rdvfi.ops.occlusion.pull_push`."""
-    with torch.cuda.device_of(maps):
-        return _filled(maps.float().contiguous(), valid.float().contiguous(), None, levels, enough, 0.0)
+    return _filled(maps.float().contiguous(), valid.float().contiguous(), None, levels, enough, 0.0)
 
 
 def fill_occluded(
@@ -281,6 +259,5 @@ def fill_occluded(
     both = torch.cat((onward, back)).float()
     n, _, h, w = both.shape
     valid = both.new_empty((n, 2, h, w))
-    with torch.cuda.device_of(both):
-        _check[programs(n, h, w)](both, valid, n, h, w, tolerance, relative, **TILE)
-        return _filled(both, valid, valid.sum((2, 3)), levels, enough, same_scene)
+    _check[programs(n, h, w)](both, valid, n, h, w, tolerance, relative)
+    return _filled(both, valid, valid.sum((2, 3)), levels, enough, same_scene)

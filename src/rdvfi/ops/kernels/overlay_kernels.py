@@ -16,21 +16,23 @@ import triton.language as tl
 from torch import Tensor
 
 from rdvfi.ops.kernels.sampling_kernels import (
-    TILE,
     bilinear,
+    coarser_corners,
     corners,
     length,
     load,
     programs,
     store_two,
+    sum_of,
     tile,
+    zeros,
 )
 
 
 @triton.jit
 @no_type_check
 def _total(x):
-    return tl.reduce(tl.reduce(x, 1, tl.standard._sum_combine), 0, tl.standard._sum_combine)
+    return sum_of(sum_of(x, 1), 0)
 
 
 @triton.jit
@@ -76,8 +78,8 @@ def _cells(images, flows, out, samples, height, width, rows, columns, certain, m
 def _median(value, valid, lane, rank):
     """The value of a rank among valid ones; 0 if there is none."""
     before = (value[None, :] < value[:, None]) | ((value[None, :] == value[:, None]) & (lane[None, :] < lane[:, None]))
-    place = tl.reduce(tl.where(before & valid[None, :], 1, 0), 1, tl.standard._sum_combine)
-    return tl.reduce(tl.where(valid & (place == rank), value, 0.0), 0, tl.standard._sum_combine)
+    place = sum_of(tl.where(before & valid[None, :], 1, 0), 1)
+    return sum_of(tl.where(valid & (place == rank), value, 0.0), 0)
 
 
 @triton.jit
@@ -102,16 +104,16 @@ def _surroundings(sums, out, rows, columns, share, least, seen, SIDE: tl.constex
     valid = there & (moving > share * explained) & (moving > least)
     scale = 1.0 / tl.maximum(moving, 1e-3)
     u, v = scale * tl.load(at, mask=there, other=0.0), scale * tl.load(at + cells, mask=there, other=0.0)
-    rank = (tl.reduce(tl.where(valid, 1, 0), 0, tl.standard._sum_combine) - 1) // 2
+    rank = (sum_of(tl.where(valid, 1, 0), 0) - 1) // 2
     median_u, median_v = _median(u, valid, lane, rank), _median(v, valid, lane, rank)
     apart = tl.sqrt((u - median_u) * (u - median_u) + (v - median_v) * (v - median_v))
     like = valid & (apart < _tolerance(length(median_u, median_v)))
     counted = tl.where(there & (explained > seen), 1.0, 0.0)
-    agreeing = tl.reduce(tl.where(like, counted, 0.0), 0, tl.standard._sum_combine)
+    agreeing = sum_of(tl.where(like, counted, 0.0), 0)
     out += n * 3 * cells + cell
     tl.store(out, median_u)
     tl.store(out + cells, median_v)
-    tl.store(out + 2 * cells, agreeing / tl.maximum(tl.reduce(counted, 0, tl.standard._sum_combine), 1.0))
+    tl.store(out + 2 * cells, agreeing / tl.maximum(sum_of(counted, 0), 1.0))
 
 
 @triton.jit
@@ -120,7 +122,7 @@ def _against(image, other, flow, around, motion, y, x, height, width, rows, colu
     """A frame against the motion of its surroundings, which is stored; see `rdvfi.content.overlay._BackgroundTest`."""
     area, cells = height * width, rows * columns
     u, v = load(flow, y, x, width, 1, inside), load(flow + area, y, x, width, 1, inside)
-    x0, y0, x1, y1, fx, fy = corners((x + 0.5) * columns / width - 0.5, (y + 0.5) * rows / height - 0.5, rows, columns)
+    x0, y0, x1, y1, fx, fy = coarser_corners(y, x, height, width, rows, columns)
     to_u = bilinear(around, x0, y0, x1, y1, fx, fy, columns, 1, inside)
     to_v = bilinear(around + cells, x0, y0, x1, y1, fx, fy, columns, 1, inside)
     agreement = bilinear(around + 2 * cells, x0, y0, x1, y1, fx, fy, columns, 1, inside)
@@ -134,25 +136,9 @@ def _against(image, other, flow, around, motion, y, x, height, width, rows, colu
 
 @triton.jit
 @no_type_check
-def _compare(
-    images,
-    flows,
-    around,
-    motions,
-    maps,
-    pairs,
-    height,
-    width,
-    rows,
-    columns,
-    equal,
-    moves,
-    agrees,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _compare(images, flows, around, motions, maps, pairs, height, width, rows, columns, equal, moves, agrees):
     """Both frames against their surroundings: difference, distance, where an overlay may be, and beside one."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area, cells = height * width, rows * columns
     first, last = images + n * 3 * area, images + (pairs + n) * 3 * area
     motions += n * 4 * area
@@ -190,19 +176,17 @@ def _line(maps, y, x, height, width, inside, ROW: tl.constexpr, SIDE: tl.constex
 
 @triton.jit
 @no_type_check
-def _along_rows(maps, out, height, width, SIDE: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+def _along_rows(maps, out, height, width, SIDE: tl.constexpr):
+    n, y, x, inside = tile(height, width)
     mean = _line(maps + n * 5 * height * width, y, x, height, width, inside, True, SIDE)
     tl.store(out + (n * height + y) * width + x, mean, mask=inside)
 
 
 @triton.jit
 @no_type_check
-def _certain(
-    means, maps, out, height, width, solid, certain, SIDE: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr
-):
+def _certain(means, maps, out, height, width, solid, certain, SIDE: tl.constexpr):
     """Where an overlay may be that is no solid thing standing still, and where it is certain."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area = height * width
     mean = _line(means + n * area, y, x, height, width, inside, False, SIDE)
     maps += n * 5 * area + y * width + x
@@ -227,14 +211,12 @@ def window(
     LARGEST: tl.constexpr,
     BOTH: tl.constexpr,
     SIDE: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
     """The largest of a window times a factor; or the mask itself where a window holds a share of it.
 
     With a ``share`` below zero the mean itself. ``BOTH``: the larger of that and the factor.
     """
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     maps += n * maps_n
     here = load(maps, y, x, width, 1, inside)
     found, count = 0.0 * here, 0.0 * here
@@ -261,11 +243,11 @@ def window(
 
 @triton.jit
 @no_type_check
-def _pool(maps, out, height, width, CELL: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
+def _pool(maps, out, height, width, CELL: tl.constexpr):
     """Means of cells, of as much as is in the picture."""
     rows, columns = (height + CELL - 1) // CELL, (width + CELL - 1) // CELL
-    n, y, x, inside = tile(rows, columns, BLOCK_Y, BLOCK_X)
-    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    n, y, x, inside = tile(rows, columns)
+    total = zeros()
     count = total
     for k in range(CELL * CELL):
         row, column = y * CELL + k // CELL, x * CELL + k % CELL
@@ -277,23 +259,9 @@ def _pool(maps, out, height, width, CELL: tl.constexpr, BLOCK_Y: tl.constexpr, B
 
 @triton.jit
 @no_type_check
-def _near(
-    held,
-    maps,
-    beside,
-    out,
-    height,
-    width,
-    rows,
-    columns,
-    share,
-    faint,
-    FAINT: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _near(held, maps, beside, out, height, width, rows, columns, share, faint, FAINT: tl.constexpr):
     """A mask where a window within reach holds a share; or, ``FAINT``, what differs faintly, and where it may."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area = height * width
     near = load(held + n * rows * columns, y * rows // height, x * columns // width, columns, 1, inside) > share
     here = y * width + x
@@ -343,32 +311,31 @@ def overlay(
     def read(maps: Tensor, factor: Tensor, out: Tensor, side: int, share: float, largest: bool, both: bool) -> None:
         size = (maps.shape[-2], maps.shape[-1])
         arguments = (maps, factor, out, *size, maps.stride(0), factor.stride(0), share)
-        window[programs(b, *size)](*arguments, LARGEST=largest, BOTH=both, SIDE=side, **TILE)
+        window[programs(b, *size)](*arguments, LARGEST=largest, BOTH=both, SIDE=side)
 
     def widest_held(mask: Tensor, side: int, *, mean: bool) -> Tensor:
         """What the windows within reach of a cell hold of a mask, at most."""
-        _pool[coarse](mask, pooled, h, w, CELL=4, **TILE)
+        _pool[coarse](mask, pooled, h, w, CELL=4)
         cells, ones = side // 8 * 2 + 1, images.new_ones((1, 1, *small)).expand(b, 1, *small)
         if mean:
             read(pooled, ones, held, cells, -1.0, False, False)
         read(held if mean else pooled, ones, pooled if mean else held, cells, 0.0, True, False)
         return pooled if mean else held
 
-    with torch.cuda.device_of(images):
-        _cells[rows * columns, n](images, flows, sums, n, h, w, rows, columns, certain, moves, BLOCK=32)
-        block = triton.next_power_of_2(cells_around**2)
-        _surroundings[rows * columns, n](sums, median, rows, columns, *moving, SIDE=cells_around, BLOCK=block)
-        arguments = (images, flows, median, motions, maps, b, h, w, rows, columns, equal, moves, agrees)
-        _compare[grid](*arguments, **TILE)
-        _along_rows[grid](maps, one, h, w, SIDE=around, **TILE)
-        _certain[grid](one, maps, possible, h, w, solid, certain, SIDE=around, **TILE)
-        read(possible[:, 1:], possible, one, 7, seeds, False, False)
-        read(one, possible, two, 5, 0.0, True, False)
-        read(two, possible, one, 5, 0.2, False, False)
-        near = widest_held(one, group[0], mean=True)
-        _near[grid](near, one, maps, core, h, w, *small, group[1], faint, FAINT=False, **TILE)
-        near = widest_held(core, reach, mean=False)
-        _near[grid](near, one, maps, possible, h, w, *small, 0.0, faint, FAINT=True, **TILE)
-        read(possible[:, 1:], possible, two, 3, 0.0, True, False)
-        read(two, core, mask, 5, 0.15, False, True)
+    _cells[rows * columns, n](images, flows, sums, n, h, w, rows, columns, certain, moves, BLOCK=32)
+    block = triton.next_power_of_2(cells_around**2)
+    _surroundings[rows * columns, n](sums, median, rows, columns, *moving, SIDE=cells_around, BLOCK=block)
+    arguments = (images, flows, median, motions, maps, b, h, w, rows, columns, equal, moves, agrees)
+    _compare[grid](*arguments)
+    _along_rows[grid](maps, one, h, w, SIDE=around)
+    _certain[grid](one, maps, possible, h, w, solid, certain, SIDE=around)
+    read(possible[:, 1:], possible, one, 7, seeds, False, False)
+    read(one, possible, two, 5, 0.0, True, False)
+    read(two, possible, one, 5, 0.2, False, False)
+    near = widest_held(one, group[0], mean=True)
+    _near[grid](near, one, maps, core, h, w, *small, group[1], faint, FAINT=False)
+    near = widest_held(core, reach, mean=False)
+    _near[grid](near, one, maps, possible, h, w, *small, 0.0, faint, FAINT=True)
+    read(possible[:, 1:], possible, two, 3, 0.0, True, False)
+    read(two, core, mask, 5, 0.15, False, True)
     return mask, motions

@@ -17,7 +17,6 @@ shift at the upper left pixel.
 
 from typing import no_type_check
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -32,9 +31,8 @@ from rdvfi.ops.kernels.patch_states_kernels import (
     seen_by,
     slopes,
     store_state,
-    total_of,
 )
-from rdvfi.ops.kernels.sampling_kernels import TILE, pixel, programs
+from rdvfi.ops.kernels.sampling_kernels import pixel, programs, sum_of
 
 _PATCHES = 8
 """Patches of one program instance."""
@@ -175,7 +173,7 @@ def _continue(costs, outside, count, worst, FIRST: tl.constexpr, COMMON: tl.cons
         inside = 1.0 - tl.load(outside + p, mask=p < count, other=1.0)
         total += inside * tl.load(costs + p, mask=p < count, other=0.0)
         area += inside
-    total, area = total_of(total), total_of(area)
+    total, area = sum_of(total, 1)(area)
     enough = tl.minimum(tl.maximum((area / count - 0.25) / 0.25, 0.0), 1.0)
     elsewhere = (worst + enough * (total / tl.maximum(area, 1.0) - worst))[:, None]
     for start in range(0, count, BLOCK):
@@ -246,7 +244,7 @@ def _choose(
             OWN, STILL, NEAR, COMMON, REACH, FAR, STRIDE, SIDE,
         )  # fmt: skip
         penalty = tl.maximum(penalty, least_penalty)
-        cost = tl.load(costs + k * count + p, mask=inside, other=0.0) + total_of(beside) / 9.0 + penalty
+        cost = tl.load(costs + k * count + p, mask=inside, other=0.0) + sum_of(beside, 1) / 9.0 + penalty
         chosen = tl.where(cost < least, k, chosen)
         least = tl.minimum(cost, least)
     u, v, ux, vx, uy, vy, penalty = _start(
@@ -260,16 +258,16 @@ def _choose(
     )  # fmt: skip
     before = deviation(seen - here, SIDE * SIDE)
     if STEPS == 0:
-        tl.store(brightness + n * count + p, total_of(here) / (SIDE * SIDE), mask=inside)
+        tl.store(brightness + n * count + p(here) / (SIDE * SIDE), mask=inside)
     else:
         across, down = slopes(own, top[:, None] + i, left[:, None] + j, height, width, inside[:, None])
-        across -= (total_of(across) / (SIDE * SIDE))[:, None]
-        down -= (total_of(down) / (SIDE * SIDE))[:, None]
-        xx, yy, xy = total_of(across * across) + damping, total_of(down * down) + damping, total_of(across * down)
+        across -= (sum_of(across, 1) / (SIDE * SIDE))[:, None]
+        down -= (sum_of(down, 1) / (SIDE * SIDE))[:, None]
+        xx, yy, xy = sum_of(across * across, 1) + damping(down * down) + damping(across * down)
         area = xx * yy - xy * xy
         to_u, to_v, error = u, v, seen - here
         for _ in range(STEPS):
-            by_x, by_y = total_of(error * across), total_of(error * down)
+            by_x, by_y = sum_of(error * across, 1)(error * down)
             step_x, step_y = (xy * by_y - yy * by_x) / area, (xy * by_x - xx * by_y) / area
             # Steps are in the source: slopes carry them to the target.
             to_u += (1.0 + ux) * step_x + uy * step_y
@@ -331,18 +329,17 @@ def searched_scale(
         arguments = (luma, starts, common, costs, result, brightness, *size, zero_penalty, preferred, damping, longest)
         _choose[blocks, n](*arguments, STEPS=steps, **kinds, **patch)
 
-    with torch.cuda.device_of(luma):
-        for guess, fitted in zip(guesses, guessed, strict=True):
-            fit[blocks, n](guess, fitted, *size, *guess.stride(), BEYOND=side // 2, **patch)
-        search(guessed, states[0], steps, 2 * len(guesses), True, near, g)
-        for k in range(rounds - 1):
-            search(states[k % 2], states[1 - k % 2], steps, 1, False, near, 0)
-        last = (rounds - 1) % 2
-        search(states[last], states[1 - last], 0, 1, False, 0, g)
-        state, weights, consistent = filled(
-            luma, states[1 - last], brightness, (rows, columns), tolerance=tolerance, sigma=sigma, distances=distances,
-            enough=enough, stride=stride, side=side, patches=_PATCHES,
-        )  # fmt: skip
-        arguments = (luma, state, weights, consistent, out, *size, inconsistent)
-        flow_of[programs(n, h, w)](*arguments, STRIDE=stride, SIDE=side, **TILE)
+    for guess, fitted in zip(guesses, guessed, strict=True):
+        fit[blocks, n](guess, fitted, *size, *guess.stride(), BEYOND=side // 2, **patch)
+    search(guessed, states[0], steps, 2 * len(guesses), True, near, g)
+    for k in range(rounds - 1):
+        search(states[k % 2], states[1 - k % 2], steps, 1, False, near, 0)
+    last = (rounds - 1) % 2
+    search(states[last], states[1 - last], 0, 1, False, 0, g)
+    state, weights, consistent = filled(
+        luma, states[1 - last], brightness, (rows, columns), tolerance=tolerance, sigma=sigma, distances=distances,
+        enough=enough, stride=stride, side=side, patches=_PATCHES,
+    )  # fmt: skip
+    arguments = (luma, state, weights, consistent, out, *size, inconsistent)
+    flow_of[programs(n, h, w)](*arguments, STRIDE=stride, SIDE=side)
     return out

@@ -6,18 +6,11 @@ component; the dense flow reads four states, four weights and five pixels per pi
 
 from typing import no_type_check
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, load, pixel, tile
-
-
-@triton.jit
-@no_type_check
-def total_of(x):
-    return tl.reduce(x, 1, tl.standard._sum_combine)
+from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, load, pixel, sum_of, tile, zeros
 
 
 @triton.jit
@@ -34,8 +27,8 @@ def seen_by(image, centre_x, centre_y, x, y, u, v, ux, vx, uy, vy, height, width
 @no_type_check
 def deviation(error, count):
     """Standard deviation of the errors of each patch."""
-    mean = total_of(error) / count
-    return tl.sqrt(tl.maximum(total_of(error * error) / count - mean * mean, 1e-4))
+    mean = sum_of(error, 1) / count
+    return tl.sqrt(tl.maximum(sum_of(error * error, 1) / count - mean * mean, 1e-4))
 
 
 @triton.jit
@@ -105,9 +98,9 @@ def fit(
     at = out + n * 7 * count + p
     for c in tl.static_range(2):
         value = load(flow + n * flow_n + c * flow_c, y, x, flow_y, flow_x, inside)
-        tl.store(at + c * count, total_of(value * middle)[:, None], mask=inside)
-        tl.store(at + (2 + c) * count, (total_of(value * dx) / (squares * wide))[:, None], mask=inside)
-        tl.store(at + (4 + c) * count, (total_of(value * dy) / (squares * wide))[:, None], mask=inside)
+        tl.store(at + c * count, sum_of(value * middle, 1)[:, None], mask=inside)
+        tl.store(at + (2 + c) * count, (sum_of(value * dx, 1) / (squares * wide))[:, None], mask=inside)
+        tl.store(at + (4 + c) * count, (sum_of(value * dy, 1) / (squares * wide))[:, None], mask=inside)
     tl.store(at + 6 * count, tl.full((PATCHES, 1), 0.0, tl.float32), mask=inside)
 
 
@@ -143,16 +136,14 @@ def flow_of(
     inconsistent,
     STRIDE: tl.constexpr,
     SIDE: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
     """Flow of every pixel: the mean of its patches, of which those count more that explain it."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     count = rows * columns
     states += n * 7 * count
     here = load(image + n * height * width, y, x, width, 1, inside)
     other = image + (n + samples // 2) % samples * height * width
-    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    total = zeros()
     sum_u, sum_v = total, total
     for k in tl.static_range((SIDE // STRIDE) * (SIDE // STRIDE)):
         row, column = y // STRIDE - k // (SIDE // STRIDE), x // STRIDE - k % (SIDE // STRIDE)
@@ -200,6 +191,5 @@ def common_motions(shift: Tensor, transforms: Tensor, scale: int, *, unlikely: f
     shift, transforms = shift.contiguous(), transforms.contiguous()
     n, count, _ = transforms.shape
     out = shift.new_empty((n, count + 1, 7))
-    with torch.cuda.device_of(shift):
-        _motions[count + 1, n](shift, transforms, out, count, float(scale), coarsest / scale, unlikely)
+    _motions[count + 1, n](shift, transforms, out, count, float(scale), coarsest / scale, unlikely)
     return out

@@ -12,29 +12,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import TILE, bilinear, corners, load, programs, tile
-
-
-@triton.jit
-@no_type_check
-def _length(dx, dy):
-    return tl.sqrt(tl.maximum(dx * dx + dy * dy, 1e-24))
-
-
-@triton.jit
-@no_type_check
-def _two(plane, channel, x, y, height, width, inside):
-    """Two neighbouring channels looked up at a position."""
-    x0, y0, x1, y1, fx, fy = corners(x, y, height, width)
-    dx = bilinear(plane, x0, y0, x1, y1, fx, fy, width, 1, inside)
-    return dx, bilinear(plane + channel, x0, y0, x1, y1, fx, fy, width, 1, inside)
-
-
-@triton.jit
-@no_type_check
-def _store_two(out, channel, dx, dy, inside):
-    tl.store(out, dx, mask=inside)
-    tl.store(out + channel, dy, mask=inside)
+from rdvfi.ops.kernels.sampling_kernels import (
+    bilinear,
+    bilinear_two,
+    corners,
+    length,
+    load,
+    programs,
+    store_two,
+    tile,
+    zeros,
+)
 
 
 @triton.jit
@@ -63,11 +51,9 @@ def _follow(
     there1_t,
     there1_c,
     ITERATIONS: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
     """The shift of each pixel's point from one time to another; see `rdvfi.ops.paths.follow`."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     b, t = n // times, n % times
     weight = tl.load(end + t)
     gap = weight - tl.load(start + t)
@@ -85,7 +71,7 @@ def _follow(
         to_x = x_last - bilinear(there1, x0, y0, x1, y1, fx, fy, width, 1, inside)
         to_y = y_last - bilinear(there1 + there1_c, x0, y0, x1, y1, fx, fy, width, 1, inside)
         dx, dy = dx + weight * (to_x - dx), dy + weight * (to_y - dy)
-    _store_two(out + (n * 2 * height + y) * width + x, height * width, dx, dy, inside)
+    store_two(out + (n * 2 * height + y) * width + x, height * width, dx, dy, inside)
 
 
 @triton.jit
@@ -103,11 +89,9 @@ def _straight(
     backward_b,
     backward_c,
     ITERATIONS: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
     """Flows of straight motion to both ends; see `rdvfi.ops.straight_flows`."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     b, t = n // times, n % times
     tau = tl.load(taus + t)
     forward += b * forward_b
@@ -115,33 +99,22 @@ def _straight(
     fx_, fy_ = load(forward, y, x, width, 1, inside), load(forward + forward_c, y, x, width, 1, inside)
     bx_, by_ = load(backward, y, x, width, 1, inside), load(backward + backward_c, y, x, width, 1, inside)
     for _ in range(ITERATIONS):
-        fx_, fy_ = _two(forward, forward_c, x - tau * fx_, y - tau * fy_, height, width, inside)
-        bx_, by_ = _two(backward, backward_c, x - (1.0 - tau) * bx_, y - (1.0 - tau) * by_, height, width, inside)
+        fx_, fy_ = bilinear_two(forward, forward_c, x - tau * fx_, y - tau * fy_, height, width, width, 1, inside)
+        bx_, by_ = bilinear_two(
+            backward, backward_c, x - (1.0 - tau) * bx_, y - (1.0 - tau) * by_, height, width, width, 1, inside
+        )
     rest, area = 1.0 - tau, height * width
     out += (n * 4 * height + y) * width + x
-    _store_two(out, area, rest * (-tau * fx_) + tau * (tau * bx_), rest * (-tau * fy_) + tau * (tau * by_), inside)
+    store_two(out, area, rest * (-tau * fx_) + tau * (tau * bx_), rest * (-tau * fy_) + tau * (tau * by_), inside)
     out += 2 * area
-    _store_two(out, area, rest * (rest * fx_) + tau * (-rest * bx_), rest * (rest * fy_) + tau * (-rest * by_), inside)
+    store_two(out, area, rest * (rest * fx_) + tau * (-rest * bx_), rest * (rest * fy_) + tau * (-rest * by_), inside)
 
 
 @triton.jit
 @no_type_check
-def _shifts(
-    ahead,
-    behind,
-    knots,
-    moments,
-    weights,
-    out,
-    times,
-    height,
-    width,
-    KNOTS: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _shifts(ahead, behind, knots, moments, weights, out, times, height, width, KNOTS: tl.constexpr):
     """Shift of the points of the knot before each time, and of the one behind it, until that time."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     b, t = n // times, n % times
     area, step = height * width, 2 * height * width
     moment = tl.load(moments + t)
@@ -161,7 +134,7 @@ def _shifts(
         # Two steps ahead, then one behind, of the points of the left knot.
         first = ahead + tl.minimum(left, KNOTS - 3) * step
         one_x, one_y = load(first, y, x, width, 1, inside), load(first + area, y, x, width, 1, inside)
-        two_x, two_y = _two(first + step, area, x + one_x, y + one_y, height, width, inside)
+        two_x, two_y = bilinear_two(first + step, area, x + one_x, y + one_y, height, width, width, 1, inside)
         share = tl.load(weights + left + 2, mask=left + 2 < KNOTS, other=0.0)
         dx, dy = dx + share * (one_x + two_x), dy + share * (one_y + two_y)
         own = behind + tl.maximum(left - 1, 0) * step
@@ -172,7 +145,7 @@ def _shifts(
         index = tl.maximum(left, 1)
         first = behind + index * step
         one_x, one_y = load(first, y, x, width, 1, inside), load(first + area, y, x, width, 1, inside)
-        two_x, two_y = _two(first - step, area, x + one_x, y + one_y, height, width, inside)
+        two_x, two_y = bilinear_two(first - step, area, x + one_x, y + one_y, height, width, width, 1, inside)
         share = tl.load(weights + left - 1, mask=left > 0, other=0.0)
         back_x, back_y = back_x + share * (one_x + two_x), back_y + share * (one_y + two_y)
         own = ahead + tl.minimum(left + 1, KNOTS - 2) * step
@@ -180,8 +153,8 @@ def _shifts(
         back_x += share * load(own, y, x, width, 1, inside)
         back_y += share * load(own + area, y, x, width, 1, inside)
     out += (n * 4 * height + y) * width + x
-    _store_two(out, area, dx, dy, inside)
-    _store_two(out + 2 * area, area, back_x, back_y, inside)
+    store_two(out, area, dx, dy, inside)
+    store_two(out + 2 * area, area, back_x, back_y, inside)
 
 
 @triton.jit
@@ -190,12 +163,12 @@ def _solution(shift, fields, error, x, y, to_x, to_y, height, width, inside):
     """One solution of the fixed point from the guess ``to``: flows to both ends, and trust in them."""
     area = height * width
     for _ in range(2):
-        dx, dy = _two(shift, area, x + to_x, y + to_y, height, width, inside)
+        dx, dy = bilinear_two(shift, area, x + to_x, y + to_y, height, width, width, 1, inside)
         to_x, to_y = -dx, -dy
     x0, y0, x1, y1, fx, fy = corners(x + to_x, y + to_y, height, width)
     dx = bilinear(shift, x0, y0, x1, y1, fx, fy, width, 1, inside)
     dy = bilinear(shift + area, x0, y0, x1, y1, fx, fy, width, 1, inside)
-    trust = tl.exp(-_length(to_x + dx, to_y + dy) - bilinear(error, x0, y0, x1, y1, fx, fy, width, 1, inside))
+    trust = tl.exp(-length(to_x + dx, to_y + dy) - bilinear(error, x0, y0, x1, y1, fx, fy, width, 1, inside))
     first_x = to_x + bilinear(fields, x0, y0, x1, y1, fx, fy, width, 1, inside)
     first_y = to_y + bilinear(fields + area, x0, y0, x1, y1, fx, fy, width, 1, inside)
     last_x = to_x + bilinear(fields + 2 * area, x0, y0, x1, y1, fx, fy, width, 1, inside)
@@ -219,11 +192,9 @@ def _flows(
     height,
     width,
     KNOTS: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
     """Flows to both ends at each time, from four solutions of the fixed point."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     b, t = n // times, n % times
     area = height * width
     moment = tl.load(moments + t)
@@ -238,7 +209,7 @@ def _flows(
     ahead_error += step * area
     behind_error += step * area
     here = y * width + x
-    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    total = zeros()
     flow0, flow1, flow2, flow3 = total, total, total, total
     for side in tl.static_range(2):
         own = shifts + side * 2 * area
@@ -269,8 +240,8 @@ def _flows(
     flow2 = tl.where(on_knot, tl.load(fields + 2 * area, mask=inside, other=0.0), flow2)
     flow3 = tl.where(on_knot, tl.load(fields + 3 * area, mask=inside, other=0.0), flow3)
     out += n * 4 * area + here
-    _store_two(out, area, flow0, flow1, inside)
-    _store_two(out + 2 * area, area, flow2, flow3, inside)
+    store_two(out, area, flow0, flow1, inside)
+    store_two(out + 2 * area, area, flow2, flow3, inside)
 
 
 @triton.jit
@@ -278,13 +249,13 @@ def _flows(
 def _trust(near, near_c, across, across_c, far, far_c, x, y, height, width, inside):
     """exp(-e/2), with e the error of the way by the near end, and what of it is out of the picture."""
     dx, dy = load(near, y, x, width, 1, inside), load(near + near_c, y, x, width, 1, inside)
-    on_x, on_y = _two(across, across_c, x + dx, y + dy, height, width, inside)
+    on_x, on_y = bilinear_two(across, across_c, x + dx, y + dy, height, width, width, 1, inside)
     miss_x = dx + on_x - load(far, y, x, width, 1, inside)
     miss_y = dy + on_y - load(far + far_c, y, x, width, 1, inside)
     to_x, to_y = dx + x, dy + y
     beyond = tl.abs(to_x - tl.minimum(tl.maximum(to_x, 0.0), width - 1.0))
     beyond += tl.abs(to_y - tl.minimum(tl.maximum(to_y, 0.0), height - 1.0))
-    return tl.exp(-0.5 * (_length(miss_x, miss_y) + beyond))
+    return tl.exp(-0.5 * (length(miss_x, miss_y) + beyond))
 
 
 @triton.jit
@@ -308,11 +279,9 @@ def _confidence(
     onward_c,
     back_b,
     back_c,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
     """Trust in the flows to both ends; see `rdvfi.ops.paths.confidence`."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     b, t = n // times, n % times
     first += b * first_b + t * first_t
     last += b * last_b + t * last_t
@@ -321,7 +290,7 @@ def _confidence(
     out += (n * 2 * height + y) * width + x
     to_first = _trust(first, first_c, onward, onward_c, last, last_c, x, y, height, width, inside)
     to_last = _trust(last, last_c, back, back_c, first, first_c, x, y, height, width, inside)
-    _store_two(out, height * width, to_first, to_last, inside)
+    store_two(out, height * width, to_first, to_last, inside)
 
 
 def _dense(field: Tensor) -> Tensor:
@@ -340,24 +309,20 @@ def follow(
     fields = [_dense(x) for x in (here0, here1, there0, there1)]
     strides = [stride for x in fields for stride in x.stride()[:3]]
     moments = [x.float().contiguous() for x in (start, end)]
-    if out.numel():
-        with torch.cuda.device_of(out):
-            arguments = [*fields, *moments, out, t, h, w, *strides]
-            _follow[programs(b * t, h, w)](*arguments, ITERATIONS=iterations, **TILE)
+    arguments = [*fields, *moments, out, t, h, w, *strides]
+    _follow[programs(b * t, h, w)](*arguments, ITERATIONS=iterations)
     return out
 
 
-def straight(forward: Tensor, backward: Tensor, times: Tensor, iterations: int) -> Tensor:
+def straight_flows(forward: Tensor, backward: Tensor, times: Tensor, iterations: int) -> Tensor:
     """See `rdvfi.ops.straight_flows`: both flows in one."""
     (b, _, h, w), t = forward.shape, len(times)
     out = torch.empty((b, t, 4, h, w), dtype=torch.float32, device=forward.device)
     fields = [_dense(x) for x in (forward, backward)]
     strides = [stride for x in fields for stride in x.stride()[:2]]
     moments = times.float().contiguous()
-    if out.numel():
-        with torch.cuda.device_of(out):
-            arguments = [*fields, moments, out, t, h, w, *strides]
-            _straight[programs(b * t, h, w)](*arguments, ITERATIONS=iterations, **TILE)
+    arguments = [*fields, moments, out, t, h, w, *strides]
+    _straight[programs(b * t, h, w)](*arguments, ITERATIONS=iterations)
     return out
 
 
@@ -376,13 +341,11 @@ def flows_at(
     out = torch.empty((b, t, 4, h, w), dtype=torch.float32, device=fields.device)
     maps = [x.float().contiguous() for x in (fields, ahead, behind, ahead_error, behind_error)]
     knots, times, weights = (x.float().contiguous() for x in (knots, times, weights))
-    if out.numel():
-        shifts, grid = torch.empty_like(out), programs(b * t, h, w)
-        with torch.cuda.device_of(out):
-            arguments = [*maps[1:3], knots, times, weights, shifts, t, h, w]
-            _shifts[grid](*arguments, KNOTS=k, **TILE)
-            arguments = [*maps, shifts, knots, times, out, t, h, w]
-            _flows[grid](*arguments, KNOTS=k, **TILE)
+    shifts, grid = torch.empty_like(out), programs(b * t, h, w)
+    arguments = [*maps[1:3], knots, times, weights, shifts, t, h, w]
+    _shifts[grid](*arguments, KNOTS=k)
+    arguments = [*maps, shifts, knots, times, out, t, h, w]
+    _flows[grid](*arguments, KNOTS=k)
     return out
 
 
@@ -392,8 +355,6 @@ def confidence(first: Tensor, last: Tensor, onward: Tensor, back: Tensor) -> Ten
     out = torch.empty((b, t, 2, h, w), dtype=torch.float32, device=first.device)
     flows, across = [_dense(x) for x in (first, last)], [_dense(x) for x in (onward, back)]
     strides = [s for x in flows for s in x.stride()[:3]] + [s for x in across for s in x.stride()[:2]]
-    if out.numel():
-        with torch.cuda.device_of(out):
-            arguments = [*flows, *across, out, t, h, w, *strides]
-            _confidence[programs(b * t, h, w)](*arguments, **TILE)
+    arguments = [*flows, *across, out, t, h, w, *strides]
+    _confidence[programs(b * t, h, w)](*arguments)
     return out

@@ -13,25 +13,14 @@ from torch import Tensor
 
 from rdvfi.ops.kernels.occlusion_kernels import pull_push
 from rdvfi.ops.kernels.overlay_kernels import window
-from rdvfi.ops.kernels.sampling_kernels import TILE, bilinear, corners, load, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, load, programs, tile
 
 
 @triton.jit
 @no_type_check
-def _plate(
-    images,
-    flows,
-    near,
-    plates,
-    known,
-    pairs,
-    height,
-    width,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _plate(images, flows, near, plates, known, pairs, height, width):
     """What the other frame shows where an overlay is near, and where it shows it."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area = height * width
     here = y * width + x
     other = images + (n + pairs) % (2 * pairs) * 3 * area
@@ -49,23 +38,14 @@ def _plate(
 
 
 def plates(
-    img0: Tensor,
-    img1: Tensor,
-    mask: Tensor,
-    onward: Tensor,
-    back: Tensor,
-    *,
-    edge: int,
-    levels: int,
-    enough: float,
+    img0: Tensor, img1: Tensor, mask: Tensor, onward: Tensor, back: Tensor, *, edge: int, levels: int, enough: float
 ) -> Tensor:
     """See `rdvfi.content.overlay.make_plates`."""
     images, flows = torch.cat((img0, img1)).float(), torch.cat((onward, back)).float()
     (n, _, h, w), mask = images.shape, mask.float().contiguous()
     near, made, known = torch.empty_like(mask), torch.empty_like(images), images.new_empty((n, 1, h, w))
     ones = images.new_ones((1, 1, h, w))
-    with torch.cuda.device_of(images):
-        arguments = (mask, ones, near, h, w, mask.stride(0), 0, 0.0)
-        window[programs(n // 2, h, w)](*arguments, LARGEST=True, BOTH=False, SIDE=edge, **TILE)
-        _plate[programs(n, h, w)](images, flows, near, made, known, n // 2, h, w, **TILE)
+    arguments = (mask, ones, near, h, w, mask.stride(0), 0, 0.0)
+    window[programs(n // 2, h, w)](*arguments, LARGEST=True, BOTH=False, SIDE=edge)
+    _plate[programs(n, h, w)](images, flows, near, made, known, n // 2, h, w)
     return torch.stack(pull_push(made, known, levels=levels, enough=enough).chunk(2), dim=1)

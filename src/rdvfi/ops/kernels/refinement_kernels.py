@@ -11,7 +11,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import TILE, bilinear, corners, load, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import (
+    bilinear,
+    coarser_corners,
+    corners,
+    load,
+    mean_around,
+    programs,
+    tile,
+    zeros,
+)
 
 _INPUTS = 14
 _BLOCK = 512
@@ -27,24 +36,10 @@ def _lean(mask, lean):
 @triton.jit
 @no_type_check
 def _inputs(
-    first,
-    last,
-    state,
-    mask,
-    times,
-    gain,
-    out,
-    times_each,
-    height,
-    width,
-    gain_height,
-    gain_width,
-    LIT: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
+    first, last, state, mask, times, gain, out, times_each, height, width, gain_height, gain_width, LIT: tl.constexpr
 ):
     """See `rdvfi.ops.refinement.stage_inputs`."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     b, area = n // times_each, height * width
     here = y * width + x
     state += n * 8 * area + here
@@ -54,11 +49,9 @@ def _inputs(
     ax, ay, bx, by, fx, fy = corners(x + dx0, y + dy0, height, width)
     cx, cy, ex, ey, gx, gy = corners(x + dx1, y + dy1, height, width)
     if LIT:
-        at_x = tl.maximum((x + 0.5) * (gain_width * 1.0 / width) - 0.5, 0.0)
-        at_y = tl.maximum((y + 0.5) * (gain_height * 1.0 / height) - 0.5, 0.0)
-        hx, hy, ix, iy, jx, jy = corners(at_x + y * 0.0, at_y + x * 0.0, gain_height, gain_width)
+        hx, hy, ix, iy, jx, jy = coarser_corners(y, x, height, width, gain_height, gain_width)
     out += n * 14 * area + here
-    difference = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    difference = zeros()
     for c in tl.static_range(3):
         one = bilinear(first + (b * 3 + c) * area, ax, ay, bx, by, fx, fy, width, 1, inside)
         two = bilinear(last + (b * 3 + c) * area, cx, cy, ex, ey, gx, gy, width, 1, inside)
@@ -76,7 +69,7 @@ def _inputs(
     tl.store(out + 10 * area, 0.05 * dy1, mask=inside)
     share = tl.load(mask + n * area + here, mask=inside, other=0.5)
     tl.store(out + 11 * area, _lean(share, tl.load(state + 4 * area, mask=inside, other=0.0)), mask=inside)
-    nothing = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    nothing = zeros()
     tl.store(out + 12 * area, nothing + t * (1.0 - t), mask=inside)
     tl.store(out + 13 * area, nothing + (1.0 - 2.0 * t), mask=inside)
 
@@ -107,19 +100,15 @@ def _step(
     answer_y,
     answer_x,
     LAST: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
     """See `rdvfi.ops.refinement.stage_step`; the small size is that of the shuffled answers."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area, here = height * width, y * width + x
     state += n * 8 * area + here
     out += n * 8 * area + here
     answer += n * answer_b
     allowed = tl.load(room + n * area + here, mask=inside, other=0.0)
-    at_x = tl.maximum((x + 0.5) * (small_width * 1.0 / width) - 0.5, 0.0) + y * 0.0
-    at_y = tl.maximum((y + 0.5) * (small_height * 1.0 / height) - 0.5, 0.0) + x * 0.0
-    x0, y0, x1, y1, fx, fy = corners(at_x, at_y, small_height, small_width)
+    x0, y0, x1, y1, fx, fy = coarser_corners(y, x, height, width, small_height, small_width)
     for c in tl.static_range(8):
         before = tl.load(state + c * area, mask=inside, other=0.0)
         if c < 5 or LAST:
@@ -142,29 +131,11 @@ def _step(
 
 @triton.jit
 @no_type_check
-def _room(
-    difference,
-    envelope,
-    out,
-    height,
-    width,
-    difference_n,
-    envelope_n,
-    fourth,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _room(difference, envelope, out, height, width, difference_n, envelope_n, fourth):
     """See `rdvfi.ops.refinement.correction_room`."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     here = y * width + x
-    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
-    count = total
-    for j in range(-2, 3):
-        for i in range(-2, 3):
-            there = inside & (y + j >= 0) & (y + j < height) & (x + i >= 0) & (x + i < width)
-            total += tl.load(difference + n * difference_n + here + j * width + i, mask=there, other=0.0)
-            count += there.to(tl.float32)
-    rise = total / tl.maximum(count, 1.0)
+    rise = mean_around(difference + n * difference_n, y, x, height, width, inside, 5)
     rise = rise * rise * rise * rise
     allowed = 4.0 * tl.load(envelope + n * envelope_n + here, mask=inside, other=0.0) * (rise / (rise + fourth))
     tl.store(out + n * height * width + here, allowed, mask=inside)
@@ -245,10 +216,8 @@ def stage_inputs(
     first, last, state, mask, times = (x.float().contiguous() for x in (first, last, state, mask, times))
     light = times[:, None, None] if gain is None else gain.float().contiguous()
     out = state.new_empty((n, _INPUTS, h, w))
-    if out.numel():
-        with torch.cuda.device_of(out):
-            arguments = [first, last, state, mask, times, light, out, n // len(first), h, w, *light.shape[-2:]]
-            _inputs[programs(n, h, w)](*arguments, LIT=gain is not None, **TILE)
+    arguments = [first, last, state, mask, times, light, out, n // len(first), h, w, *light.shape[-2:]]
+    _inputs[programs(n, h, w)](*arguments, LIT=gain is not None)
     return out
 
 
@@ -258,10 +227,8 @@ def stage_step(state: Tensor, answer: Tensor, room: Tensor, mask: Tensor, scale:
     state, room, mask = (x.float().contiguous() for x in (state, room, mask))
     small = (2 * answer.shape[-2], 2 * answer.shape[-1])
     out = torch.empty_like(state)
-    if out.numel():
-        with torch.cuda.device_of(out):
-            arguments = [state, answer, room, mask, out, h, w, *small, scale, *answer.stride()]
-            _step[programs(n, h, w)](*arguments, LAST=last, **TILE)
+    arguments = [state, answer, room, mask, out, h, w, *small, scale, *answer.stride()]
+    _step[programs(n, h, w)](*arguments, LAST=last)
     return out
 
 
@@ -270,10 +237,8 @@ def correction_room(difference: Tensor, envelope: Tensor, agreement: float) -> T
     n, _, h, w = difference.shape
     maps = [x if x.stride()[2:] == (w, 1) else x.contiguous() for x in (difference, envelope)]
     out = difference.new_empty((n, 1, h, w))
-    if out.numel():
-        with torch.cuda.device_of(out):
-            arguments = [*maps, out, h, w, *(x.stride(0) for x in maps), agreement**4]
-            _room[programs(n, h, w)](*arguments, **TILE)
+    arguments = [*maps, out, h, w, *(x.stride(0) for x in maps), agreement**4]
+    _room[programs(n, h, w)](*arguments)
     return out
 
 
@@ -285,17 +250,15 @@ def stage_entry(inputs: Tensor, latents: Tensor | None, scale: int, border: int,
     inputs = inputs.float().contiguous()
     shape = (n, 4 * c + more.shape[1], rows + 2 * border, columns + 2 * border)
     out = torch.empty(shape, dtype=dtype, device=inputs.device, memory_format=torch.channels_last)
-    if out.numel():
-        count = shape[2] * shape[3]
-        with torch.cuda.device_of(out):
-            arguments = [inputs, more, out, count, c, h, w, *more.shape[1:], rows, columns]
-            _entry[(-(-count // _BLOCK), n * shape[1])](
-                *arguments,
-                BORDER=border,
-                TAPS=_taps(h / (2 * rows), w / (2 * columns)),
-                LATENT_TAPS=_taps(more.shape[2] / rows, more.shape[3] / columns),
-                BLOCK=_BLOCK,
-            )
+    count = shape[2] * shape[3]
+    arguments = [inputs, more, out, count, c, h, w, *more.shape[1:], rows, columns]
+    _entry[(-(-count // _BLOCK), n * shape[1])](
+        *arguments,
+        BORDER=border,
+        TAPS=_taps(h / (2 * rows), w / (2 * columns)),
+        LATENT_TAPS=_taps(more.shape[2] / rows, more.shape[3] / columns),
+        BLOCK=_BLOCK,
+    )
     return out
 
 

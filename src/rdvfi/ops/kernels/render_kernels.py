@@ -275,13 +275,7 @@ def _draw(
 
 
 def render(
-    img0: Tensor,
-    img1: Tensor,
-    flow0: Tensor,
-    flow1: Tensor,
-    mask: Tensor,
-    residual: Tensor,
-    dtype: torch.dtype,
+    img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor, dtype: torch.dtype
 ) -> Tensor:
     """`rdvfi.ops.render` by Triton kernels; tensors may have any strides."""
     from rdvfi.ops.drawing.operator import LEVELS
@@ -296,24 +290,11 @@ def render(
     mask_strides = [mask.stride(axis) for axis in (0, 1, 3, 4)]
     strides = [*flow0.stride(), *flow1.stride(), *mask_strides, *residual.stride()]
     wide = max(4 * (h + 1) * (w + 1), 2 * h * hs, 2 * w * ws) >= _WIDEST
-    with torch.cuda.device_of(out):
-        grid = (2 * b * (h + 1), triton.cdiv(w + 1, _PACKED))
-        _pack_images[grid](img0, img1, images, h, w, *img0.stride(), *img1.stride(), BLOCK=_PACKED)
-        grid = (b * t * (hs + 1), triton.cdiv(ws + 1, _PACKED))
-        _pack_maps[grid](flow0, flow1, mask, residual, maps, t, h, w, hs, ws, *strides, BLOCK=_PACKED)
-        _draw[(b * t * -(-h // ROWS) * -(-w // BLOCK_X),)](
-            images,
-            maps,
-            out,
-            t,
-            h,
-            w,
-            hs,
-            ws,
-            h * w,
-            LEVELS=largest,
-            WIDE=wide,
-            BLOCK_X=BLOCK_X,
-            ROWS=ROWS,
-        )
+    grid = (2 * b * (h + 1), triton.cdiv(w + 1, _PACKED))
+    _pack_images[grid](img0, img1, images, h, w, *img0.stride(), *img1.stride(), BLOCK=_PACKED)
+    grid = (b * t * (hs + 1), triton.cdiv(ws + 1, _PACKED))
+    _pack_maps[grid](flow0, flow1, mask, residual, maps, t, h, w, hs, ws, *strides, BLOCK=_PACKED)
+    _draw[(b * t * -(-h // ROWS) * -(-w // BLOCK_X),)](
+        images, maps, out, t, h, w, hs, ws, h * w, LEVELS=largest, WIDE=wide, BLOCK_X=BLOCK_X, ROWS=ROWS
+    )
     return out

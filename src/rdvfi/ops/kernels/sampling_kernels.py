@@ -13,31 +13,45 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
-TILE = {"BLOCK_Y": 8, "BLOCK_X": 64}
+BLOCK_Y, BLOCK_X = tl.constexpr(8), tl.constexpr(64)
 """Pixels of one program instance."""
 
 
 def programs(n: int, height: int, width: int) -> tuple[int]:
     """The launch grid: one instance for every `tile` of every sample."""
-    return (n * -(-height // TILE["BLOCK_Y"]) * -(-width // TILE["BLOCK_X"]),)
+    return (n * -(-height // BLOCK_Y.value) * -(-width // BLOCK_X.value),)
 
 
 @triton.jit
 @no_type_check
-def tile(height, width, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
+def tile(height, width):
     """This instance's share of the work, with instances numbered over samples, then tiles.
 
     Returns:
         ``(n, y, x, inside)``: the sample, 64-bit; the rows (BLOCK_Y, 1) and columns (1, BLOCK_X)
         of the tile, 32-bit; and which of its pixels lie in the picture.
     """
-    tiles_x = (width + BLOCK_X - 1) // BLOCK_X
-    tiles_y = (height + BLOCK_Y - 1) // BLOCK_Y
+    return tile_of(height, width, BLOCK_Y, BLOCK_X)
+
+
+@triton.jit
+@no_type_check
+def tile_of(height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The same with tiles of another size."""
+    tiles_x = (width + COLUMNS - 1) // COLUMNS
+    tiles_y = (height + ROWS - 1) // ROWS
     index = tl.program_id(0)
     n = (index // (tiles_x * tiles_y)).to(tl.int64)
-    y = (index // tiles_x % tiles_y * BLOCK_Y + tl.arange(0, BLOCK_Y))[:, None]
-    x = (index % tiles_x * BLOCK_X + tl.arange(0, BLOCK_X))[None, :]
+    y = (index // tiles_x % tiles_y * ROWS + tl.arange(0, ROWS))[:, None]
+    x = (index % tiles_x * COLUMNS + tl.arange(0, COLUMNS))[None, :]
     return n, y, x, (y < height) & (x < width)
+
+
+@triton.jit
+@no_type_check
+def zeros():
+    """A float32 zero for every pixel of a tile."""
+    return tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
 
 
 @triton.jit
@@ -62,6 +76,12 @@ def pixel(plane, y, x, height, width, inside):
 def length(x, y):
     """Of vectors; see `rdvfi.geometry.flow_length`."""
     return tl.sqrt(tl.maximum(x * x + y * y, 1e-24))
+
+
+@triton.jit
+@no_type_check
+def sum_of(x, AXIS: tl.constexpr):
+    return tl.reduce(x, AXIS, tl.standard._sum_combine)
 
 
 @triton.jit
@@ -102,6 +122,47 @@ def bilinear(plane, x0, y0, x1, y1, fx, fy, stride_y, stride_x, inside):
     top = top_left + fx * (top_right - top_left)
     bottom = bottom_left + fx * (bottom_right - bottom_left)
     return top + fy * (bottom - top)
+
+
+@triton.jit
+@no_type_check
+def bilinear_two(plane, apart, x, y, height, width, stride_y, stride_x, inside):
+    """Two planes, ``apart`` elements from each other, at the float32 position ``(x, y)``."""
+    x0, y0, x1, y1, fx, fy = corners(x, y, height, width)
+    first = bilinear(plane, x0, y0, x1, y1, fx, fy, stride_y, stride_x, inside)
+    return first, bilinear(plane + apart, x0, y0, x1, y1, fx, fy, stride_y, stride_x, inside)
+
+
+@triton.jit
+@no_type_check
+def there_and_back(flow, back, apart, y, x, height, width, stride_y, stride_x, inside):
+    """A flow at pixels, and by how much its way there, and back by the other one, misses: u, v, x and y."""
+    u, v = load(flow, y, x, stride_y, stride_x, inside), load(flow + apart, y, x, stride_y, stride_x, inside)
+    miss_x, miss_y = bilinear_two(back, apart, x + u, y + v, height, width, stride_y, stride_x, inside)
+    return u, v, u + miss_x, v + miss_y
+
+
+@triton.jit
+@no_type_check
+def coarser_corners(y, x, height, width, rows, columns):
+    """`corners` of pixels on a coarser grid of ``rows`` by ``columns``, half-pixel centres."""
+    at_x = (x + 0.5) * (columns * 1.0 / width) - 0.5 + y * 0.0
+    at_y = (y + 0.5) * (rows * 1.0 / height) - 0.5 + x * 0.0
+    return corners(at_x, at_y, rows, columns)
+
+
+@triton.jit
+@no_type_check
+def mean_around(plane, y, x, height, width, inside, SIDE: tl.constexpr):
+    """Mean of a contiguous plane over windows, of as much of them as is in the picture."""
+    total = zeros()
+    count = total
+    for k in range(SIDE * SIDE):
+        row, column = y + k // SIDE - SIDE // 2, x + k % SIDE - SIDE // 2
+        there = inside & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        total += load(plane, row, column, width, 1, there)
+        count += there.to(tl.float32)
+    return total / tl.maximum(count, 1.0)
 
 
 @triton.jit

@@ -18,17 +18,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import (
-    TILE,
-    bilinear,
-    corners,
-    length,
-    load,
-    programs,
-    store_two,
-    tile,
-)
-from rdvfi.ops.kernels.splat_kernels import splat_sum
+from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, length, load, programs, store_two, tile, zeros
+from rdvfi.ops.kernels.splat_kernels import added
 
 
 @triton.jit
@@ -49,27 +40,15 @@ def _angle(x, y, most):
 
 @triton.jit
 @no_type_check
-def _fit(
-    flow,
-    out,
-    samples,
-    height,
-    width,
-    small,
-    large,
-    turn,
-    RADIUS: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _fit(flow, out, samples, height, width, small, large, turn, RADIUS: tl.constexpr):
     """The similarity around each pixel, as logarithm of its size and as angle, and what the other end misses."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     area = height * width
     other = flow + (n + samples // 2) % samples * 2 * area
     flow += n * 2 * area
     here = y * width + x
     u, v = tl.load(flow + here, mask=inside, other=0.0), tl.load(flow + area + here, mask=inside, other=0.0)
-    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    total = zeros()
     value_x, value_y, place_x, place_y, spread, joint_x, joint_y = total, total, total, total, total, total, total
     for k in range((2 * RADIUS + 1) * (2 * RADIUS + 1)):
         dy, dx = k // (2 * RADIUS + 1) - RADIUS, k % (2 * RADIUS + 1) - RADIUS
@@ -104,25 +83,9 @@ def _fit(
 
 @triton.jit
 @no_type_check
-def _maps(
-    flow,
-    fitted,
-    ordered,
-    moments,
-    maps,
-    pushed,
-    samples,
-    times,
-    height,
-    width,
-    most,
-    contradicted,
-    tiny,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _maps(flow, fitted, ordered, moments, maps, pushed, samples, times, height, width, most, contradicted, tiny):
     """Shift, power and travel of every instant, and what is pushed: flows to both ends, trust, and a weight."""
-    m, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    m, y, x, inside = tile(height, width)
     n, t = m // times, m % times
     area = height * width
     here = y * width + x
@@ -191,22 +154,9 @@ def _candidate(out, area, last, here_x, here_y, there_x, there_y, limit, inside)
 
 @triton.jit
 @no_type_check
-def _solve(
-    maps,
-    arrived,
-    flows,
-    shares,
-    pairs,
-    times,
-    height,
-    width,
-    near,
-    limit,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _solve(maps, arrived, flows, shares, pairs, times, height, width, near, limit):
     """Two candidates of each end: by search from the first guess, and what arrives, made exact."""
-    m, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    m, y, x, inside = tile(height, width)
     area = height * width
     here = y * width + x
     maps += m * 6 * area
@@ -258,11 +208,10 @@ def similarity_paths(
     ordered = both.flatten(2).sort(-1).values
     fitted, maps, pushed = (both.new_empty((m, c, h, w)) for m, c in ((n, 3), (n * t, 6), (n * t, 6)))
     flows, shares = both.new_empty((n // 2, t, 4, 4, h, w)), both.new_empty((n // 2, t, 2, h, w))
-    with torch.cuda.device_of(both):
-        _fit[programs(n, h, w)](both, fitted, n, h, w, *sizes, turn, RADIUS=radius, **TILE)
-        arguments = (both, fitted, ordered, times, maps, pushed, n, t, h, w, most, contradicted, tiny)
-        _maps[programs(n * t, h, w)](*arguments, **TILE)
-        arrived = splat_sum(pushed[:, :5], maps[:, :2], pushed[:, 5:], None)
-        limit = 2.0 * (h + w)
-        _solve[programs(n * t, h, w)](maps, arrived, flows, shares, n // 2, t, h, w, near, limit, **TILE)
+    _fit[programs(n, h, w)](both, fitted, n, h, w, *sizes, turn, RADIUS=radius)
+    arguments = (both, fitted, ordered, times, maps, pushed, n, t, h, w, most, contradicted, tiny)
+    _maps[programs(n * t, h, w)](*arguments)
+    arrived = added(pushed[:, :5], maps[:, :2], pushed[:, 5:], None)
+    limit = 2.0 * (h + w)
+    _solve[programs(n * t, h, w)](maps, arrived, flows, shares, n // 2, t, h, w, near, limit)
     return flows, shares

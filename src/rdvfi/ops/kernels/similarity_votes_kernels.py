@@ -14,13 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import bilinear, corners
-
-
-@triton.jit
-@no_type_check
-def _sum(x):
-    return tl.reduce(x, 0, tl.standard._sum_combine)
+from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, sum_of
 
 
 @triton.jit
@@ -114,15 +108,15 @@ def _propose(
         _, partner = _largest(-distance, k)
         own = k == partner
         distance = tl.where(own, 3e6, distance)
-        dx, dy = _sum(tl.where(own, zx, 0.0)) - own_x + 1e-6, _sum(tl.where(own, zy, 0.0)) - own_y
-        ex, ey = _sum(tl.where(own, wx, 0.0)) - to_x, _sum(tl.where(own, wy, 0.0)) - to_y
+        dx, dy = sum_of(tl.where(own, zx, 0.0), 0) - own_x + 1e-6, sum_of(tl.where(own, zy, 0.0), 0) - own_y
+        ex, ey = sum_of(tl.where(own, wx, 0.0), 0) - to_x, sum_of(tl.where(own, wy, 0.0), 0) - to_y
         square = dx * dx + dy * dy
         ax, ay = (ex * dx + ey * dy) / square, (ey * dx - ex * dy) / square
         bx, by = to_x - (ax * own_x - ay * own_y), to_y - (ax * own_y + ay * own_x)
         miss_x, miss_y = ax * zx - ay * zy + bx - wx, ax * zy + ay * zx + by - wy
         near = tl.maximum(1.0 - (miss_x * miss_x + miss_y * miss_y) / (agrees * agrees), 0.0)
         size = tl.sqrt(ax * ax + ay * ay)
-        score = tl.where((size > smallest) & (size < largest), _sum(near * vote) * own_vote, 0.0)
+        score = tl.where((size > smallest) & (size < largest), sum_of(near * vote, 0) * own_vote, 0.0)
         better = score > best
         best = tl.where(better, score, best)
         best_ax, best_ay = tl.where(better, ax, best_ax), tl.where(better, ay, best_ay)
@@ -179,22 +173,22 @@ def _agree(
         miss_x, miss_y = ax * zx - ay * zy + bx - wx, ax * zy + ay * zx + by - wy
         loss = 1.0 + (miss_x * miss_x + miss_y * miss_y) / 9.0
         weight = vote / (loss * loss)
-        total = tl.maximum(_sum(weight), 1e-6)
+        total = tl.maximum(sum_of(weight, 0), 1e-6)
         mx, my, ex, ey = (
-            _sum(weight * zx) / total,
-            _sum(weight * zy) / total,
-            _sum(weight * wx) / total,
-            _sum(weight * wy) / total,
+            sum_of(weight * zx, 0) / total,
+            sum_of(weight * zy, 0) / total,
+            sum_of(weight * wx, 0) / total,
+            sum_of(weight * wy, 0) / total,
         )
         dx, dy, gx, gy = zx - mx, zy - my, wx - ex, wy - ey
-        spread = _sum(weight * (dx * dx + dy * dy)) + 1e-3
-        ax, ay = _sum(weight * (gx * dx + gy * dy)) / spread, _sum(weight * (gy * dx - gx * dy)) / spread
+        spread = sum_of(weight * (dx * dx + dy * dy), 0) + 1e-3
+        ax, ay = sum_of(weight * (gx * dx + gy * dy), 0) / spread, sum_of(weight * (gy * dx - gx * dy), 0) / spread
         bx, by = ex - (ax * mx - ay * my), ey - (ax * my + ay * mx)
     miss_x, miss_y = ax * zx - ay * zy + bx - wx, ax * zy + ay * zx + by - wy
     agree = tl.where(miss_x * miss_x + miss_y * miss_y < agrees * agrees, vote, 0.0)
     tl.store(votes + n * matches + k, vote - agree, mask=k < matches)
     size = tl.sqrt(ax * ax + ay * ay)
-    held = tl.where((_sum(agree) >= enough) & (size > smallest) & (size < largest), 1.0, 0.0)
+    held = tl.where((sum_of(agree, 0) >= enough) & (size > smallest) & (size < largest), 1.0, 0.0)
     _store(out + (n * transforms + number) * 5, ax, ay, bx, by, held)
     ax, ay = tl.where(size > 0.5 * smallest, ax, 1.0), tl.where(size > 0.5 * smallest, ay, 0.0)
     square = ax * ax + ay * ay
@@ -227,14 +221,13 @@ def similarity_votes(
     out = first.new_empty((2 * pairs, transforms, 5))
     matches = min(matches, points)
     block = {"BLOCK": triton.next_power_of_2(matches)}
-    with torch.cuda.device_of(places):
-        arguments = (products, first, second, flow, ends, sure, points, *flow.shape[-2:], *flow.stride(), unique, wrong)
-        _match[points, pairs](*arguments, BLOCK=triton.next_power_of_2(points))
-        found, chosen = sure.topk(matches, dim=1)
-        votes, proposals = (found > 0.0).float(), first.new_empty((pairs, matches, 5))
-        for number in range(transforms):
-            own = (first, ends, chosen, votes, proposals)
-            _propose[matches, pairs](*own, matches, points, apart, agrees, *scales, PARTNERS=partners, **block)
-            arguments = (*own, out, pairs, matches, points, number, transforms, agrees, enough, *scales)
-            _agree[pairs,](*arguments, FITS=fits, **block)
+    arguments = (products, first, second, flow, ends, sure, points, *flow.shape[-2:], *flow.stride(), unique, wrong)
+    _match[points, pairs](*arguments, BLOCK=triton.next_power_of_2(points))
+    found, chosen = sure.topk(matches, dim=1)
+    votes, proposals = (found > 0.0).float(), first.new_empty((pairs, matches, 5))
+    for number in range(transforms):
+        own = (first, ends, chosen, votes, proposals)
+        _propose[matches, pairs](*own, matches, points, apart, agrees, *scales, PARTNERS=partners, **block)
+        arguments = (*own, out, pairs, matches, points, number, transforms, agrees, enough, *scales)
+        _agree[pairs,](*arguments, FITS=fits, **block)
     return out

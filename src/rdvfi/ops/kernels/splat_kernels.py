@@ -18,11 +18,21 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import TILE, add, load, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import add, load, programs, tile
 
 
-def splat_sum(values: Tensor, flow: Tensor, weights: Tensor, units: Tensor | None) -> Tensor:
-    """Sums of weighted values and, in the last channel, of weights; see `rdvfi.ops.splat_sum`.
+def splat_sum(values: Tensor, flow: Tensor, weights: Tensor, deterministic: bool) -> Tensor:
+    """See `rdvfi.ops.splat_sum`; the total weight is the last channel."""
+    from rdvfi.ops.splatting import integer_units, masses
+
+    if not (deterministic or torch.are_deterministic_algorithms_enabled()) or not values.numel():
+        return added(values, flow, weights, None)
+    # Products in float32, as the kernel forms them.
+    return added(values, flow, weights, integer_units(masses(values.float(), weights.float())))
+
+
+def added(values: Tensor, flow: Tensor, weights: Tensor, units: Tensor | None) -> Tensor:
+    """Sums of weighted values and, in the last channel, of weights.
 
     Args:
         values: (n, c, h, w), any strides.
@@ -34,23 +44,9 @@ def splat_sum(values: Tensor, flow: Tensor, weights: Tensor, units: Tensor | Non
     n, c, h, w = values.shape
     kind = torch.float32 if units is None else torch.int64
     sums = torch.zeros((n, c + 1, h, w), dtype=kind, device=values.device)
-    if sums.numel():
-        with torch.cuda.device_of(values):
-            _forward[programs(n, h, w)](
-                values,
-                flow,
-                weights,
-                sums if units is None else units.contiguous(),
-                sums,
-                h,
-                w,
-                *values.stride(),
-                *flow.stride(),
-                *weights.stride(),
-                WHOLE=units is not None,
-                CHANNELS=c,
-                **TILE,
-            )
+    strides = [stride for x in (values, flow, weights) for stride in x.stride()]
+    arguments = [values, flow, weights, sums if units is None else units.contiguous(), sums, h, w, *strides]
+    _forward[programs(n, h, w)](*arguments, WHOLE=units is not None, CHANNELS=c)
     return sums if units is None else sums.float() / units[..., None]
 
 
@@ -58,25 +54,9 @@ def splat_sum_backward(grad: Tensor, values: Tensor, flow: Tensor, weights: Tens
     """Gradients by values, flow and weights."""
     n, c, h, w = values.shape
     by_values, by_flow, by_weights = (x.new_empty(x.shape) for x in (values, flow, weights))
-    if grad.numel():
-        with torch.cuda.device_of(values):
-            _backward[programs(n, h, w)](
-                grad,
-                values,
-                flow,
-                weights,
-                by_values,
-                by_flow,
-                by_weights,
-                h,
-                w,
-                *grad.stride(),
-                *values.stride(),
-                *flow.stride(),
-                *weights.stride(),
-                CHANNELS=c,
-                **TILE,
-            )
+    strides = [stride for x in (grad, values, flow, weights) for stride in x.stride()]
+    arguments = [grad, values, flow, weights, by_values, by_flow, by_weights, h, w, *strides]
+    _backward[programs(n, h, w)](*arguments, CHANNELS=c)
     return by_values, by_flow, by_weights
 
 
@@ -135,10 +115,8 @@ def _forward(
     weights_x,
     WHOLE: tl.constexpr,
     CHANNELS: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     flow += n * flow_n
     to_x, fx = _arrival(x + load(flow, y, x, flow_y, flow_x, inside), width)
     to_y, fy = _arrival(y + load(flow + flow_c, y, x, flow_y, flow_x, inside), height)
@@ -203,10 +181,8 @@ def _backward(
     weights_y,
     weights_x,
     CHANNELS: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     flow += n * flow_n
     to_x, fx = _arrival(x + load(flow, y, x, flow_y, flow_x, inside), width)
     to_y, fy = _arrival(y + load(flow + flow_c, y, x, flow_y, flow_x, inside), height)

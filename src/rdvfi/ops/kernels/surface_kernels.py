@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import TILE, bilinear, corners, load, pixel, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, load, pixel, programs, tile, zeros
 
 
 @triton.jit
@@ -25,26 +25,11 @@ def _light(image, y, x, height, width, image_c, image_y, image_x, red, green, bl
 
 @triton.jit
 @no_type_check
-def _moments(
-    image,
-    out,
-    height,
-    width,
-    image_n,
-    image_c,
-    image_y,
-    image_x,
-    red,
-    green,
-    blue,
-    CELL: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+def _moments(image, out, height, width, image_n, image_c, image_y, image_x, red, green, blue, CELL: tl.constexpr):
     """Mean brightness of cells, and mean of its square."""
-    n, y, x, inside = tile(height // CELL, width // CELL, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height // CELL, width // CELL)
     image += n * image_n
-    mean = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    mean = zeros()
     square = mean
     for k in range(CELL * CELL):
         light = _light(
@@ -61,11 +46,11 @@ def _moments(
 
 @triton.jit
 @no_type_check
-def _window(maps, out, height, width, SIDE: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
+def _window(maps, out, height, width, SIDE: tl.constexpr):
     """Means of windows of contiguous planes; borders are replicated."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     maps += n * height * width
-    total = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    total = zeros()
     for k in range(SIDE * SIDE):
         total += pixel(maps, y + k // SIDE - SIDE // 2, x + k % SIDE - SIDE // 2, height, width, inside)
     tl.store(out + (n * height + y) * width + x, total / (SIDE * SIDE), mask=inside)
@@ -91,25 +76,10 @@ def _normalised(
 @triton.jit
 @no_type_check
 def _surface(
-    image,
-    moments,
-    out,
-    height,
-    width,
-    image_n,
-    image_c,
-    image_y,
-    image_x,
-    red,
-    green,
-    blue,
-    floor,
-    CELL: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
+    image, moments, out, height, width, image_n, image_c, image_y, image_x, red, green, blue, floor, CELL: tl.constexpr
 ):
     """Normalised brightness, brightness, and the gradient of the first."""
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     image += n * image_n
     moments += n * 2 * (height // CELL) * (width // CELL)
     area = height * width
@@ -142,33 +112,18 @@ def surface(images: Tensor, *, cell: int, luma: tuple[float, float, float], floo
     out = images.new_empty((n, 4, h, w), dtype=torch.float32)
     grid, size = programs(n, h // cell, w // cell), (h, w, *images.stride())
     small = (h // cell, w // cell)
-    with torch.cuda.device_of(images):
-        arguments = [images, moments[0], *size, *luma]
-        _moments[grid](*arguments, CELL=cell, **TILE)
-        _window[programs(2 * n, *small)](moments[0], moments[1], *small, SIDE=3, **TILE)
-        arguments = [images, moments[1], out, *size, *luma, floor]
-        _surface[programs(n, h, w)](*arguments, CELL=cell, **TILE)
+    arguments = [images, moments[0], *size, *luma]
+    _moments[grid](*arguments, CELL=cell)
+    _window[programs(2 * n, *small)](moments[0], moments[1], *small, SIDE=3)
+    arguments = [images, moments[1], out, *size, *luma, floor]
+    _surface[programs(n, h, w)](*arguments, CELL=cell)
     return out
 
 
 @triton.jit
 @no_type_check
-def _grey(
-    image,
-    out,
-    height,
-    width,
-    image_n,
-    image_c,
-    image_y,
-    image_x,
-    red,
-    green,
-    blue,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+def _grey(image, out, height, width, image_n, image_c, image_y, image_x, red, green, blue):
+    n, y, x, inside = tile(height, width)
     light = _light(image + n * image_n, y, x, height, width, image_c, image_y, image_x, red, green, blue, inside)
     tl.store(out + (n * height + y) * width + x, light, mask=inside)
 
@@ -177,7 +132,6 @@ def grey_levels(images: Tensor, *, luma: tuple[float, float, float]) -> Tensor:
     """See `rdvfi.motion.flow.patch_search.grey_levels`."""
     n, _, h, w = images.shape
     out = images.new_empty((n, 1, h, w), dtype=torch.float32)
-    with torch.cuda.device_of(images):
-        arguments = [images, out, h, w, *images.stride(), *luma]
-        _grey[programs(n, h, w)](*arguments, **TILE)
+    arguments = [images, out, h, w, *images.stride(), *luma]
+    _grey[programs(n, h, w)](*arguments)
     return out

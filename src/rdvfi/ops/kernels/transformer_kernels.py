@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from rdvfi.ops.kernels.sampling_kernels import sum_of
+
 _BLOCK = 1024
 _PIXELS = 8
 """Pixels that one instance of `_rms_silu` norms."""
@@ -46,9 +48,9 @@ def _gated_norm(
         value = (value.to(tl.float32) + more).to(value.dtype)
     tl.store(total + row + column, value, mask=inside)
     wide = value.to(tl.float32)
-    mean = tl.reduce(wide, 0, tl.standard._sum_combine) / width
+    mean = sum_of(wide, 0) / width
     apart = tl.where(inside, wide - mean, 0.0)
-    variance = tl.reduce(apart * apart, 0, tl.standard._sum_combine) / width
+    variance = sum_of(apart * apart, 0) / width
     normed = apart / tl.sqrt(variance + eps)
     normed = normed * tl.load(scale + column, mask=inside, other=0.0) + tl.load(shift + column, mask=inside, other=0.0)
     tl.store(out + row + column, normed.to(value.dtype), mask=inside)
@@ -84,7 +86,7 @@ def _rotary_heads(
     two = tl.load(x + 2 * pair + 1, mask=inside, other=0.0)
     dtype = one.dtype
     one, two = one.to(tl.float32), two.to(tl.float32)
-    factor = 1.0 / tl.sqrt(tl.reduce(one * one + two * two, 0, tl.standard._sum_combine) / width + eps)
+    factor = 1.0 / tl.sqrt(sum_of(one * one + two * two, 0) / width + eps)
     one = (one * factor * tl.load(weight + 2 * pair, mask=inside, other=0.0).to(tl.float32)).to(dtype).to(tl.float32)
     two = two * factor * tl.load(weight + 2 * pair + 1, mask=inside, other=0.0).to(tl.float32)
     two = two.to(dtype).to(tl.float32)
@@ -121,7 +123,7 @@ def _rms_silu(
     b, y, column = pixel // (height * width), pixel // width % height, pixel % width
     value = tl.load(x + b * x_b + y * x_y + column * x_x + c * x_c, mask=inside, other=0.0)
     wide = value.to(tl.float32)
-    length = tl.sqrt(tl.reduce(wide * wide, 1, tl.standard._sum_combine))
+    length = tl.sqrt(sum_of(wide * wide, 1))
     wide = (wide / tl.maximum(length, 1e-12)[:, None]).to(value.dtype).to(tl.float32)
     wide = wide * root * tl.load(gamma + c, mask=c < channels, other=0.0).to(tl.float32)
     if SILU:
@@ -143,11 +145,9 @@ def gated_norm(
     more = x if added is None else added.contiguous()
     rows = [x if row is None else row.contiguous() for row in (gate, constant, scale, shift)]
     total, out = torch.empty_like(x), torch.empty_like(x)
-    if out.numel():
-        flags = {"ADDED": added is not None, "CONSTANT": constant is not None}
-        with torch.cuda.device_of(out):
-            arguments = [x, more, *rows, total, out, width, eps]
-            _gated_norm[(x.numel() // width,)](*arguments, **flags, BLOCK=triton.next_power_of_2(width))
+    flags = {"ADDED": added is not None, "CONSTANT": constant is not None}
+    arguments = [x, more, *rows, total, out, width, eps]
+    _gated_norm[(x.numel() // width,)](*arguments, **flags, BLOCK=triton.next_power_of_2(width))
     return total, out
 
 
@@ -161,12 +161,10 @@ def rotary_heads(
     out = torch.empty((b, n, width), dtype=queries.dtype, device=queries.device)
     turned = out, torch.empty_like(out)
     cos, sin = cos.contiguous(), sin.contiguous()
-    if out.numel():
-        with torch.cuda.device_of(out):
-            arguments = [queries, keys, query_weight, key_weight, cos, sin, *turned, n, width, cos.shape[1]]
-            arguments += [queries.stride(1), eps]
-            block = triton.next_power_of_2(width // 2)
-            _rotary_heads[(b * n, 2)](*arguments, BLOCK=block)
+    arguments = [queries, keys, query_weight, key_weight, cos, sin, *turned, n, width, cos.shape[1]]
+    arguments += [queries.stride(1), eps]
+    block = triton.next_power_of_2(width // 2)
+    _rotary_heads[(b * n, 2)](*arguments, BLOCK=block)
     return turned
 
 
@@ -174,11 +172,9 @@ def rms_silu(x: Tensor, gamma: Tensor, silu: bool) -> Tensor:
     """See `rdvfi.ops.transformer.rms_silu`."""
     b, c, h, w = x.shape
     out = torch.empty_like(x, memory_format=torch.channels_last)
-    if out.numel():
-        with torch.cuda.device_of(out):
-            arguments = [x, gamma.contiguous(), out, b * h * w, c, h, w, *x.stride(), c**0.5]
-            block = triton.next_power_of_2(c)
-            _rms_silu[(-(-b * h * w // _PIXELS),)](*arguments, SILU=silu, PIXELS=_PIXELS, BLOCK=block)
+    arguments = [x, gamma.contiguous(), out, b * h * w, c, h, w, *x.stride(), c**0.5]
+    block = triton.next_power_of_2(c)
+    _rms_silu[(-(-b * h * w // _PIXELS),)](*arguments, SILU=silu, PIXELS=_PIXELS, BLOCK=block)
     return out
 
 
@@ -199,7 +195,5 @@ def gated_unit(x: Tensor) -> Tensor:
     """See `rdvfi.ops.transformer.gated_unit`."""
     x, width = x.contiguous(), x.shape[-1] // 2
     out = x.new_empty((*x.shape[:-1], width))
-    if out.numel():
-        with torch.cuda.device_of(out):
-            _gated_unit[(-(-out.numel() // _BLOCK),)](x, out, out.numel(), width, BLOCK=_BLOCK)
+    _gated_unit[(-(-out.numel() // _BLOCK),)](x, out, out.numel(), width, BLOCK=_BLOCK)
     return out

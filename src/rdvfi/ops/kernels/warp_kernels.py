@@ -19,34 +19,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import (
-    TILE,
-    add,
-    bilinear,
-    corners,
-    load,
-    programs,
-    tile,
-)
+from rdvfi.ops.kernels.sampling_kernels import add, bilinear, corners, load, programs, tile, zeros
 
 
 def backward_warp(image: Tensor, flow: Tensor) -> Tensor:
     """`rdvfi.ops.backward_warp` by a Triton kernel; tensors may have any strides."""
     n, c, h, w = image.shape
     out = torch.empty_like(image, memory_format=torch.contiguous_format)
-    if out.numel():
-        with torch.cuda.device_of(image):
-            _forward[programs(n, h, w)](
-                image,
-                flow,
-                out,
-                h,
-                w,
-                *image.stride(),
-                *flow.stride(),
-                CHANNELS=c,
-                **TILE,
-            )
+    _forward[programs(n, h, w)](image, flow, out, h, w, *image.stride(), *flow.stride(), CHANNELS=c)
     return out
 
 
@@ -57,26 +37,8 @@ def backward_warp_backward(
     n, c, h, w = image.shape
     by_image = image.new_zeros(image.shape if need_image else 0, dtype=torch.float32)
     by_flow = flow.new_empty(flow.shape if need_flow else 0)
-    if grad.numel():
-        with torch.cuda.device_of(image):
-            _backward[programs(n, h, w)](
-                grad,
-                image,
-                flow,
-                by_image,
-                by_flow,
-                h,
-                w,
-                *grad.stride(),
-                *image.stride(),
-                *flow.stride(),
-                NEED_IMAGE=need_image,
-                NEED_FLOW=need_flow,
-                CHANNELS=c,
-                **TILE,
-            )
-    else:
-        by_flow.zero_()
+    arguments = [grad, image, flow, by_image, by_flow, h, w, *grad.stride(), *image.stride(), *flow.stride()]
+    _backward[programs(n, h, w)](*arguments, NEED_IMAGE=need_image, NEED_FLOW=need_flow, CHANNELS=c)
     return by_image.to(image.dtype), by_flow
 
 
@@ -97,10 +59,8 @@ def _forward(
     flow_y,
     flow_x,
     CHANNELS: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     flow += n * flow_n
     dx = load(flow, y, x, flow_y, flow_x, inside)
     dy = load(flow + flow_c, y, x, flow_y, flow_x, inside)
@@ -139,16 +99,14 @@ def _backward(
     NEED_IMAGE: tl.constexpr,
     NEED_FLOW: tl.constexpr,
     CHANNELS: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
 ):
-    n, y, x, inside = tile(height, width, BLOCK_Y, BLOCK_X)
+    n, y, x, inside = tile(height, width)
     flow += n * flow_n
     to_x = x + load(flow, y, x, flow_y, flow_x, inside)
     to_y = y + load(flow + flow_c, y, x, flow_y, flow_x, inside)
     x0, y0, x1, y1, fx, fy = corners(to_x, to_y, height, width)
-    by_x = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
-    by_y = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
+    by_x = zeros()
+    by_y = zeros()
     grad += n * grad_n
     image += n * image_n
     if NEED_IMAGE:
