@@ -6,7 +6,8 @@ full product is slow.
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -22,11 +23,11 @@ CHOICES: dict[str, list[str]] = {
     "trajectory": ["toy", "straight", "direct", "chained", "iterative"],
     "renderer": ["warp", "blend", "synthesis", "toy"],
 }
-SMALL = {
-    "wan": ["backbone.size=toy"],
-    "svd": ["backbone.size=toy"],
-    "raft": ["flow.size=SMALL", "flow.weights=null", "flow.iterations=1"],
-    "timm-pyramid": ["flow.pretrained=false", "flow.levels=2"],
+SMALL: dict[str, dict[str, Any]] = {
+    "wan": {"size": "toy"},
+    "svd": {"size": "toy"},
+    "raft": {"size": "SMALL", "weights": None, "iterations": 1},
+    "timm-pyramid": {"pretrained": False, "levels": 2},
 }
 REFUSED = re.compile(r"carry none \(Keyframes.prior\)")
 """The one contract that some of these break; all channels follow the backbone."""
@@ -49,30 +50,37 @@ def _cover() -> Iterator[tuple[str, ...]]:
         yield best
 
 
-def _built(overrides: list[str]) -> rdvfi.Interpolator:
+def _built(chosen: tuple[str, ...]) -> rdvfi.Interpolator:
+    """The model of a configuration that a program has composed by itself, without Hydra's part in it."""
+    groups = {group: {"_name_": name, **SMALL.get(name, {})} for group, name in zip(CHOICES, chosen, strict=True)}
+    return rdvfi.build_from({"motion_area": 4096, "coarse": {"_name_": "dis"}, **groups})
+
+
+def _built_by_hydra(chosen: tuple[str, ...]) -> rdvfi.Interpolator:
     """The model, without choices that its parts do not read, which are refused by name."""
+    given = ["coarse=dis", "motion_area=4096"]
+    for group, name in zip(CHOICES, chosen, strict=True):
+        values = (f"{group}.{key}={'null' if value is None else value}" for key, value in SMALL.get(name, {}).items())
+        given += [f"{group}={name}", *values]
     while True:
         try:
-            return build("rdvfi_s", *overrides)
+            return build("rdvfi_s", *given)
         except ValueError as error:
             unread = UNREAD.search(str(error))
             if unread is None:
                 raise
-            overrides = [item for item in overrides if not item.startswith((f"{unread[1]}=", f"{unread[1]}."))]
+            given = [item for item in given if not item.startswith((f"{unread[1]}=", f"{unread[1]}."))]
 
 
-def _runs_or_says_why(chosen: tuple[str, ...]) -> bool:
+def _runs_or_says_why(chosen: tuple[str, ...], built: Callable[[tuple[str, ...]], rdvfi.Interpolator]) -> bool:
     """Build and draw one frame; whether it was a fit."""
     backbone, trajectory = chosen[0], chosen[3]
-    overrides = [f"{group}={name}" for group, name in zip(CHOICES, chosen, strict=True)]
-    overrides += [small for name in chosen for small in SMALL.get(name, [])]
-    overrides += ["coarse=dis", "motion_area=4096"]
     needs = trajectory in ("straight", "direct") and backbone in ("toy", "wan", "svd")
     if needs:
         with pytest.raises(ValueError, match=REFUSED):
-            _built(overrides)
+            built(chosen)
         return False
-    model = _built(overrides).eval()
+    model = built(chosen).eval()
     frames = model(toy.textured(1, 48, 64), toy.textured(1, 48, 64, seed=1), [0.0, 0.4])
     assert frames.isfinite().all()
     torch.testing.assert_close(frames[:, 0], toy.textured(1, 48, 64), atol=1e-4, rtol=0)
@@ -82,7 +90,7 @@ def _runs_or_says_why(chosen: tuple[str, ...]) -> bool:
 @torch.no_grad()
 def test_every_pair_of_choices_works_or_is_refused_by_name() -> None:
     with toy.registered():
-        fits = [_runs_or_says_why(chosen) for chosen in _cover()]
+        fits = [_runs_or_says_why(chosen, _built) for chosen in _cover()]
     assert sum(fits) > len(fits) / 2
 
 
@@ -91,4 +99,4 @@ def test_every_pair_of_choices_works_or_is_refused_by_name() -> None:
 def test_every_combination_works_or_is_refused_by_name() -> None:
     with toy.registered():
         for chosen in itertools.product(*CHOICES.values()):
-            _runs_or_says_why(chosen)
+            _runs_or_says_why(chosen, _built_by_hydra)
