@@ -13,7 +13,7 @@ import torch
 import clips
 import rdvfi
 import toy
-from rdvfi.media.pixels import to_pixels
+from rdvfi.media.pixels import to_pixels, to_tensor
 from rdvfi.testing import BATCH_TOLERANCE, assert_close
 
 
@@ -199,3 +199,11 @@ def test_a_learned_model_repeats_with_its_seed(arrays) -> None:
         first, second, other = (list(_run(arrays, learned, multiplier=2, seed=seed)) for seed in (5, 5, 6))
     assert all(map(np.array_equal, first, second))
     assert len(other) == 5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_pixels_are_the_same_by_way_of_a_gpu(kind: type) -> None:
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (37, 53, 3)).astype(kind)
+    there = to_tensor(pixels, device=torch.device("cuda"), dtype=torch.float32)
+    assert np.array_equal(to_pixels(there[0], deep=kind is np.uint16), pixels)

@@ -30,7 +30,9 @@ def to_tensor(pixels: Opaque, *, device: torch.device, dtype: torch.dtype) -> Im
     Deep pixels stay in float32 whatever the model's type: half precision has 11 bits.
     """
     scale = 1.0 / np.iinfo(pixels.dtype).max
-    tensor = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None].contiguous()  # few bytes are moved
+    stored = torch.from_numpy(pixels)
+    stored = stored.pin_memory() if device.type == "cuda" else stored  # else the copy would wait for the device
+    tensor = stored.to(device, non_blocking=True).permute(2, 0, 1)[None].contiguous()  # few bytes are moved
     image = tensor.to(torch.float32).mul_(scale)
     return image if pixels.dtype.itemsize > 1 else image.to(dtype)
 
@@ -42,7 +44,10 @@ def to_pixels(frame: Float[Tensor, "_ H W"], *, deep: bool) -> Pixels:
     rounded = scaled.to(torch.int32).to(torch.uint16) if deep else scaled.to(torch.uint8)
     if frame.device.type == "cpu":
         return cv2.merge(list(rounded.numpy()))
-    return rounded.permute(1, 2, 0).contiguous().cpu().numpy()
+    stored = rounded.permute(1, 2, 0).contiguous()
+    pixels = torch.empty_like(stored, device="cpu", pin_memory=stored.is_cuda)  # a few times as fast as to other memory
+    pixels.copy_(stored)
+    return pixels.numpy()
 
 
 def to_picture(pixels: Pixels) -> Picture:
