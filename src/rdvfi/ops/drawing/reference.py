@@ -62,7 +62,8 @@ def join(
     """All maps in one, flows in half-images: the unit of `grid_sample`."""
     h, w = flow0.shape[-2:]
     kind = torch.promote_types(flow0.dtype, torch.float32)
-    to_unit = torch.tensor([2.0 / w, 2.0 / h], dtype=kind, device=flow0.device)[:, None, None]
+    halves = [torch.full((1, 1), 2.0 / size, dtype=kind, device=flow0.device) for size in (w, h)]
+    to_unit = torch.stack(halves)  # made there: a CUDA graph cannot hold a copy from the CPU
     return torch.cat((flow0.to(kind) * to_unit, flow1.to(kind) * to_unit, mask, residual), dim=2)
 
 
