@@ -15,6 +15,7 @@ import torch
 import rdvfi
 import toy
 from rdvfi.config import build
+from rdvfi.config.recipe_nodes import CHANNELS, GROUPS, follows_backbone
 
 CHOICES: dict[str, list[str]] = {
     "backbone": ["toy", "ends", "compact", "wan", "svd"],
@@ -52,7 +53,10 @@ def _cover() -> Iterator[tuple[str, ...]]:
 
 def _built(chosen: tuple[str, ...]) -> rdvfi.Interpolator:
     """The model of a configuration that a program has composed by itself, without Hydra's part in it."""
-    groups = {group: {"_name_": name, **SMALL.get(name, {})} for group, name in zip(CHOICES, chosen, strict=True)}
+    groups: dict[str, Any] = {}
+    for group, name in zip(CHOICES, chosen, strict=True):
+        follows = any(follows_backbone(GROUPS[group], each) for each in GROUPS[group].parameters(name).values())
+        groups[group] = {"_name_": name, **SMALL.get(name, {}), **({CHANNELS: None} if follows else {})}
     return rdvfi.build_from({"motion_area": 4096, "coarse": {"_name_": "dis"}, **groups})
 
 
