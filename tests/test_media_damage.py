@@ -20,6 +20,7 @@ import clips
 from rdvfi.media.outputs import output, publish
 from rdvfi.media.outputs.output import complete_or_nothing
 from rdvfi.media.reader import ReadOptions, open_source
+from rdvfi.media.video_files.scheduling import usual_scheduling
 from test_media_encoding import _copy
 
 
@@ -74,7 +75,7 @@ def test_frames_that_are_missing_in_a_steady_film_are_counted(tmp_path) -> None:
 @pytest.mark.parametrize("strict", [False, True])
 def test_frames_that_the_decoder_drops_without_a_word_are_counted(tmp_path, strict) -> None:
     """So it is with AV1 of which a part was overwritten."""
-    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+    with usual_scheduling(), av.open(str(tmp_path / "in.mkv"), "w") as container:
         stream = container.add_stream("libsvtav1", rate=25, options={"preset": "12", "crf": "20"})
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         for picture in clips.moving(30, 64, 64):

@@ -98,7 +98,7 @@ def test_what_is_no_file_is_never_read(shipped, tmp_path, name, kind) -> None:
     path = _copied(shipped, tmp_path) / name
     path.unlink()
     {"pipe": os.mkfifo, "device": lambda place: place.symlink_to("/dev/zero"), "folder": os.mkdir}[kind](path)
-    with pytest.raises(ValueError, match="no regular file"):
+    with pytest.raises(ValueError, match=r"no regular file|is a folder"):
         rdvfi.Interpolator.from_pretrained(tmp_path)
 
 

@@ -57,5 +57,5 @@ def test_every_package_that_is_needed_has_a_lower_bound(tools: Any, capsys: pyte
 def test_developers_get_what_the_extras_bring() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     # The others are heavy, or want other versions than developers have; they are installed where they are wanted.
-    for name in extras.keys() - {"dev", "flow", "demo", "vapoursynth", "ray", "onnx", "generators"}:
+    for name in extras.keys() - {"dev", "flow", "demo", "vapoursynth", "ray", "onnx", "generators", "vmaf"}:
         assert set(extras[name]) <= set(extras["dev"]), name

@@ -48,7 +48,7 @@ def load_weights(
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged or of another model. The model is then unchanged.
     """
-    check_regular(path, "the weights of this model")
+    check_regular(path, "a file with the weights of this model")
     expected = tensors_of(model, but=but, only=only)
     if names is not None:
         expected = {name: tensor for name, tensor in expected.items() if name in names}
@@ -61,7 +61,7 @@ def load_weights(
             _check_types(path, expected, file)
             state = {name: file.get_tensor(name) for name in expected}
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist: the weights of this model") from None
+        raise FileNotFoundError(f"{path} does not exist: a file with the weights of this model is expected") from None
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
     broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
@@ -77,14 +77,14 @@ def stored_shapes(path: Path, stage: str) -> dict[str, tuple[int, ...]]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged.
     """
-    check_regular(path, "the weights of this model")
+    check_regular(path, "a file with the weights of this model")
     prefix = f"{stage}."
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             held = [name for name in file.keys() if name.startswith(prefix)]
             return {name.removeprefix(prefix): tuple(file.get_slice(name).get_shape()) for name in held}
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist: the weights of this model") from None
+        raise FileNotFoundError(f"{path} does not exist: a file with the weights of this model is expected") from None
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
 

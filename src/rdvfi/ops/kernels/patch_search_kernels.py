@@ -173,7 +173,7 @@ def _continue(costs, outside, count, worst, FIRST: tl.constexpr, COMMON: tl.cons
         inside = 1.0 - tl.load(outside + p, mask=p < count, other=1.0)
         total += inside * tl.load(costs + p, mask=p < count, other=0.0)
         area += inside
-    total, area = sum_of(total, 1)(area)
+    total, area = sum_of(total, 1), sum_of(area, 1)
     enough = tl.minimum(tl.maximum((area / count - 0.25) / 0.25, 0.0), 1.0)
     elsewhere = (worst + enough * (total / tl.maximum(area, 1.0) - worst))[:, None]
     for start in range(0, count, BLOCK):
@@ -258,16 +258,17 @@ def _choose(
     )  # fmt: skip
     before = deviation(seen - here, SIDE * SIDE)
     if STEPS == 0:
-        tl.store(brightness + n * count + p(here) / (SIDE * SIDE), mask=inside)
+        tl.store(brightness + n * count + p, sum_of(here, 1) / (SIDE * SIDE), mask=inside)
     else:
         across, down = slopes(own, top[:, None] + i, left[:, None] + j, height, width, inside[:, None])
         across -= (sum_of(across, 1) / (SIDE * SIDE))[:, None]
         down -= (sum_of(down, 1) / (SIDE * SIDE))[:, None]
-        xx, yy, xy = sum_of(across * across, 1) + damping(down * down) + damping(across * down)
+        xx, yy = sum_of(across * across, 1) + damping, sum_of(down * down, 1) + damping
+        xy = sum_of(across * down, 1)
         area = xx * yy - xy * xy
         to_u, to_v, error = u, v, seen - here
         for _ in range(STEPS):
-            by_x, by_y = sum_of(error * across, 1)(error * down)
+            by_x, by_y = sum_of(error * across, 1), sum_of(error * down, 1)
             step_x, step_y = (xy * by_y - yy * by_x) / area, (xy * by_x - xx * by_y) / area
             # Steps are in the source: slopes carry them to the target.
             to_u += (1.0 + ux) * step_x + uy * step_y
