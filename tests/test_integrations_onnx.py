@@ -187,8 +187,21 @@ def test_what_onnx_cannot_hold_is_refused_in_one_line(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """By the command, in a process of its own: checks of shapes, which tests switch on, know no symbolic sizes."""
     folder = tmp_path_factory.mktemp("onnx")
-    export_onnx(rdvfi.create_model("rdvfi-s"), folder, size=(180, 320))
+    command = [
+        sys.executable,
+        "-m",
+        "rdvfi_cli.main",
+        "export",
+        "onnx",
+        str(folder),
+        "--size",
+        "320x180",
+        "--overwrite",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     return folder
 
 

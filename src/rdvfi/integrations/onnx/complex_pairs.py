@@ -21,18 +21,13 @@ _ABOUT = {"shape", "dtype", "device", "ndim", "dim", "size", "is_complex", "requ
 
 
 class ComplexPair(Tensor):
-    """To whoever looks at it a tensor of type complex64; it holds its two parts, and no memory of its own.
-
-    Args:
-        real: The real part.
-        imaginary: The imaginary part, of a shape that both can be broadcast to.
-    """
+    """To whoever looks at it a tensor of type complex64; it holds its two parts, and no memory of its own."""
 
     parts: tuple[Tensor, Tensor]
 
     @staticmethod
     def __new__(cls, real: Tensor, imaginary: Tensor) -> "ComplexPair":
-        """A tensor without memory, of the shape of both parts."""
+        """A tensor without memory, of the shape that the real and the imaginary part can both be broadcast to."""
         shape = torch.broadcast_shapes(real.shape, imaginary.shape)
         made = Tensor._make_wrapper_subclass(cls, shape, dtype=torch.complex64, device=real.device)  # pyright: ignore
         made.parts = tuple(part if part.shape == shape else part.expand(shape) for part in (real, imaginary))
