@@ -1,6 +1,7 @@
 """Frames by number: a number means the same picture wherever reading starts."""
 
 import io
+import os
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import clips
-from rdvfi.media.clip import VideoClip, find_clips, open_clip
+from rdvfi.media.clip import VideoClip, everything_below, find_clips, open_clip
 from rdvfi.media.reader import open_source
 
 COUNT = 60
@@ -127,3 +128,23 @@ def test_a_playlist_opens_no_other_file(tmp_path, name) -> None:
     (tmp_path / name).write_text(text[name])
     with pytest.raises(ValueError, match=r"list\.\w+ is (a playlist that refers to other files|not a video)"):
         open_source(tmp_path / name)
+
+
+def test_everything_below_a_folder_is_found_and_what_cannot_be_listed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c.mp4").touch()
+    (tmp_path / "round").symlink_to(tmp_path)
+    wanted = [tmp_path, *(tmp_path / name for name in ("a", "a/b", "a/b/c.mp4", "round"))]
+    assert everything_below(tmp_path) == wanted
+    scandir = os.scandir
+
+    def gone(folder):
+        if str(folder).endswith("b"):
+            raise FileNotFoundError(2, "No such file or directory", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", gone)
+    assert everything_below(tmp_path) == [path for path in wanted if path.suffix != ".mp4"]
+    assert f"{tmp_path / 'a' / 'b'} is left out: No such file or directory" in caplog.text

@@ -146,6 +146,7 @@ def test_yaml_is_read_within_bounds(tmp_path) -> None:
         ("[" * 20_000, "nested too deeply"),
         ("a: &a [*a]", "nested too deeply, or in itself"),
         ("x" * (2**20 + 1), "larger than"),
+        ("a: 1\nb: {c: 1,\n  c: 2}\n", "has the key 'c' twice, in lines 2 and 3"),
         ("!!python/object/apply:os.system ['true']", "could not determine a constructor"),
     ):
         path.write_text(text)

@@ -207,6 +207,8 @@ def command_case(seeds: dict[str, Path], draw: random.Random) -> Case:
             places[2],
         ]
     )
+    if "--recursive" in chosen and source == "/":
+        source = str(folder)  # the whole disk takes longer than a try may
     out, overrides = draw.choice(NAMES), [f"{draw.choice(WORDS)}={draw.choice(WORDS)}"]
 
     def prepare(work: Path) -> list[str]:

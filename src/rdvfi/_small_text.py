@@ -51,7 +51,9 @@ def read_small_yaml(path: Path) -> Any:
     import yaml
 
     try:
-        content = yaml.safe_load(read_small_text(path))
+        text = read_small_text(path)
+        _check_keys(yaml.compose(text, yaml.SafeLoader), set())
+        content = yaml.safe_load(text)
         nodes = _nodes(content, {})
     except RecursionError as error:
         raise ValueError("it is nested too deeply, or in itself") from error
@@ -60,6 +62,23 @@ def read_small_yaml(path: Path) -> Any:
     if nodes > _MOST_NODES:
         raise ValueError(f"with its anchors followed it has more than {_MOST_NODES} values")
     return content
+
+
+def _check_keys(node: Any, known: set[int]) -> None:
+    """Refuse mappings that have a key twice, of which YAML's loader silently keeps the last."""
+    if id(node) in known or not isinstance(getattr(node, "value", None), list):
+        return
+    known.add(id(node))
+    seen: dict[str, int] = {}
+    for part in node.value:
+        if not isinstance(part, tuple):
+            _check_keys(part, known)
+            continue
+        key, value = part
+        line = key.start_mark.line + 1
+        if isinstance(key.value, str) and seen.setdefault(key.value, line) != line:
+            raise ValueError(f"it has the key {key.value!r} twice, in lines {seen[key.value]} and {line}")
+        _check_keys(value, known)
 
 
 def _nodes(value: Any, known: dict[int, int]) -> int:

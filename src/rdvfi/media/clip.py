@@ -8,6 +8,7 @@ frame wanted. Where a file holds no such times, frames are counted from its begi
 For a whole clip at its full depth, with exact times and sound, see `rdvfi.media.reader`.
 """
 
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from rdvfi.media.image_files.images import is_image, list_images, read_image
 from rdvfi.media.pixels import EXACT, Picture, to_picture
 
+_LOGGER = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v"})
 """Files that `find_clips` takes for videos; `open_clip` opens any that FFmpeg reads."""
 
@@ -114,6 +116,21 @@ def open_clip(path: str | os.PathLike[str], *, conversion: str = EXACT) -> Clip:
     return FolderClip(place) if place.is_dir() else VideoClip(place, conversion=conversion)
 
 
+def everything_below(folder: Path) -> list[Path]:
+    """A folder, and all files and folders below it, sorted; links to folders are not followed.
+
+    A folder that cannot be listed, or vanishes meanwhile, is left out with a warning.
+    """
+
+    def left_out(error: OSError) -> None:
+        _LOGGER.warning("%s is left out: %s", error.filename, error.strerror)
+
+    found = [folder]
+    for name, folders, files in os.walk(folder, onerror=left_out):
+        found += [Path(name, each) for each in (*folders, *files)]
+    return sorted(found)
+
+
 def find_clips(folder: Path) -> dict[str, Clip]:
     """All clips below a folder by name, in order of name: video files, and folders with images.
 
@@ -124,7 +141,7 @@ def find_clips(folder: Path) -> dict[str, Clip]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     clips: dict[str, Clip] = {}
-    for path in sorted([folder, *folder.rglob("*")]):
+    for path in everything_below(folder):
         name = str(path.relative_to(folder))
         if path.is_dir() and any(is_image(file) for file in path.iterdir()):
             clips[name] = FolderClip(path)
