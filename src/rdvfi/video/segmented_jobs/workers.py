@@ -69,6 +69,7 @@ class Workers(ABC):
 
 def _serve(pipe: Connection, model: WorkerModel) -> None:
     """What the process of a worker does, until nobody is at the other end of the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # threads of libraries may not have it blocked
     with suppress(EOFError, OSError):
         worker = SegmentWorker(model)
         try:
