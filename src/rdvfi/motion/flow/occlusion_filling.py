@@ -14,6 +14,9 @@ Transactions on Image Processing, 2008), with bilateral weights
 
 The flow of x is a mixture of its own, by c(x), and of the weighted mean. A fixed set of neighbours at three distances
 keeps all shapes independent of the data.
+
+`rdvfi.ops.occlusion.fill_occluded` is the other filling: it takes dense flows, decides by a
+threshold, and continues them from all sides, whatever the brightness.
 """
 
 import torch

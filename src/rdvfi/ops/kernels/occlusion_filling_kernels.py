@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rdvfi.ops.kernels.patch_states_kernels import deviation, load_state, seen_by, store_state
-from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, length, pixel, sum_of
+from rdvfi.ops.kernels.sampling_kernels import bilinear_two, length, pixel, sum_of
 
 
 @triton.jit
@@ -25,10 +25,9 @@ def _consistency(states, out, samples, columns, rows, absolute, relative, STRIDE
     inside = p < count
     at = states + n * 7 * count + p
     u, v = tl.load(at, mask=inside, other=0.0), tl.load(at + count, mask=inside, other=0.0)
-    x0, y0, x1, y1, fx, fy = corners(p % columns + u / STRIDE, p // columns + v / STRIDE, rows, columns)
+    x, y = p % columns + u / STRIDE, p // columns + v / STRIDE
     back = states + (n + samples // 2) % samples * 7 * count
-    back_u = bilinear(back, x0, y0, x1, y1, fx, fy, columns, 1, inside)
-    back_v = bilinear(back + count, x0, y0, x1, y1, fx, fy, columns, 1, inside)
+    back_u, back_v = bilinear_two(back, count, x, y, rows, columns, columns, 1, inside)
     apart = length(u + back_u, v + back_v) / (absolute + relative * (length(u, v) + length(back_u, back_v)))
     tl.store(out + n * count + p, 1.0 / (1.0 + apart * apart * apart * apart), mask=inside)
 
