@@ -9,14 +9,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from rdvfi.interfaces import (
-    Basis,
-    FlowEstimator,
-    KeyframeGenerator,
-    Reads,
-    Renderer,
-    TrajectoryModel,
-)
+from rdvfi.interfaces import Basis, FlowEstimator, KeyframeGenerator, Reads, Renderer, TrajectoryModel
 from rdvfi.motion.trajectory.flow_fields import check_reach
 
 

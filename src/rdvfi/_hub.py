@@ -16,11 +16,7 @@ def is_hub_id(source: str | os.PathLike[str]) -> bool:
 
 
 def fetch(
-    hub_id: str,
-    revision: str | None,
-    patterns: Sequence[str],
-    *,
-    complete: Callable[[Path], bool] | None = None,
+    hub_id: str, revision: str | None, patterns: Sequence[str], *, complete: Callable[[Path], bool] | None = None
 ) -> Path:
     """The folder of the hub's cache that holds the files of a model that match ``patterns``.
 
@@ -36,11 +32,7 @@ def fetch(
         ConnectionError: If the hub cannot be reached.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-    )
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     wanted = list(patterns)
     if complete is not None:

@@ -18,16 +18,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from torch import nn
 
-from rdvfi.interfaces import (
-    Basis,
-    CoarseFlow,
-    FlowEstimator,
-    KeyframeGenerator,
-    Range,
-    Renderer,
-    Slot,
-    TrajectoryModel,
-)
+from rdvfi.interfaces import Basis, CoarseFlow, FlowEstimator, KeyframeGenerator, Range, Renderer, Slot, TrajectoryModel
 
 INTERFACES = (KeyframeGenerator, FlowEstimator, Basis, TrajectoryModel, Renderer)
 """What can fill a slot of another component."""

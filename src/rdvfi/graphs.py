@@ -185,7 +185,6 @@ class CudaCapture(Capture):
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """See `Capture.alone`."""
         with self._lock:
             stream = torch.cuda.current_stream()
             if self._done is not None:

@@ -20,13 +20,7 @@ from rdvfi._fit import decodes
 from rdvfi._plugins import PLUGIN_GROUP
 from rdvfi._signature import shown
 from rdvfi.about import About
-from rdvfi.interfaces import (
-    Basis,
-    FlowEstimator,
-    KeyframeGenerator,
-    Renderer,
-    TrajectoryModel,
-)
+from rdvfi.interfaces import Basis, FlowEstimator, KeyframeGenerator, Renderer, TrajectoryModel
 from rdvfi.interpolator import Interpolator
 from rdvfi.registry import REGISTRIES, Registry, create_sample
 from rdvfi.saved_models.model_names import WEIGHTS_FOLDER

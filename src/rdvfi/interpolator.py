@@ -21,14 +21,7 @@ from rdvfi._memory import WORK_BYTES, Chunks
 from rdvfi.content import Bars, find_bars
 from rdvfi.execution import Executed
 from rdvfi.geometry import MotionSize, choose_motion_size, replicate_pad, resize_image
-from rdvfi.interfaces import (
-    KeyframeGenerator,
-    Keyframes,
-    Motion,
-    Reads,
-    Renderer,
-    TrajectoryModel,
-)
+from rdvfi.interfaces import KeyframeGenerator, Keyframes, Motion, Reads, Renderer, TrajectoryModel
 from rdvfi.render.content import draw as draw_by_content
 from rdvfi.saved_models.staged_model import MOTION_AREA
 from rdvfi.types import Image, SmallImage, Times, Timesteps, Video
@@ -166,13 +159,7 @@ class Interpolator(Executed):
         return self._rendered(img0, img1, motion, times)
 
     def render_parts(
-        self,
-        img0: Tensor,
-        img1: Tensor,
-        motion: Motion,
-        timesteps: Timesteps,
-        *,
-        at_most: int | None = None,
+        self, img0: Tensor, img1: Tensor, motion: Motion, timesteps: Timesteps, *, at_most: int | None = None
     ) -> Iterator[Video]:
         """`render` in parts: yields frames (B, t, 3, H, W) of a few timesteps at a time, in order.
 
@@ -272,10 +259,7 @@ class Interpolator(Executed):
 
     def _size(self, images: Tensor) -> MotionSize:
         return choose_motion_size(
-            images.shape[-2],
-            images.shape[-1],
-            area=self.motion_area,
-            multiple=self.generator.size_multiple,
+            images.shape[-2], images.shape[-1], area=self.motion_area, multiple=self.generator.size_multiple
         )
 
     def _working(self, image: Tensor) -> Image:

@@ -86,11 +86,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         self._entries: dict[str, _Entry] = {}
 
     def register(
-        self,
-        name: str,
-        *,
-        about: About | None = None,
-        renamed: Mapping[str, "str | Replaced"] | None = None,
+        self, name: str, *, about: About | None = None, renamed: Mapping[str, "str | Replaced"] | None = None
     ) -> Callable[[Factory], Factory]:
         """Decorator: register a class or factory function under ``name``.
 
@@ -222,11 +218,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         if missing:
             raise TypeError(f"{self.group} {key!r} needs {', '.join(missing)}")
         return {
-            name: convert(
-                parameter.annotation,
-                config.get(name, parameter.default),
-                f"{self.group} {key!r}: {name}",
-            )
+            name: convert(parameter.annotation, config.get(name, parameter.default), f"{self.group} {key!r}: {name}")
             for name, parameter in parameters.items()
         }
 

@@ -13,8 +13,7 @@ def convert(
     folder: Annotated[Path, typer.Argument(help="Folder to write, in diffusers' format.")],
     size: Annotated[str, typer.Option(help="Architecture of the file.")] = "1.3b",
     vae: Annotated[
-        str | None,
-        typer.Option(help="Folder or hub id in diffusers' format whose autoencoder is copied."),
+        str | None, typer.Option(help="Folder or hub id in diffusers' format whose autoencoder is copied.")
     ] = None,
     vae_revision: Annotated[str | None, typer.Option(help="Full commit hash, for a hub id.")] = None,
     threads: Threads = None,

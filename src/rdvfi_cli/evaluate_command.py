@@ -32,8 +32,7 @@ def evaluate(
         typer.Argument(help="Overrides of RDVFI-S, or of the one --model or --recipe, such as basis=linear."),
     ] = None,
     protocol: Annotated[
-        str | None,
-        typer.Option(help="Instead of a clip: a published protocol, such as davis-7, or a YAML file."),
+        str | None, typer.Option(help="Instead of a clip: a published protocol, such as davis-7, or a YAML file.")
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the protocol's clips.")] = None,
     gap: Annotated[int | None, typer.Option(help="Distance between input frames; 9 if unset.")] = None,
@@ -72,8 +71,7 @@ def evaluate(
         ),
     ] = None,
     conversion: Annotated[
-        str,
-        typer.Option(help="Of video to RGB: ffmpeg, its default, as published figures are taken by; or exact."),
+        str, typer.Option(help="Of video to RGB: ffmpeg, its default, as published figures are taken by; or exact.")
     ] = "ffmpeg",
     metrics: Annotated[
         str | None,

@@ -20,8 +20,7 @@ AllowUntrained = Annotated[
 ]
 
 Multirun = Annotated[
-    bool,
-    typer.Option("--multirun", "-m", help="Sweep: overrides with several values, as basis=linear,cubic (Hydra)."),
+    bool, typer.Option("--multirun", "-m", help="Sweep: overrides with several values, as basis=linear,cubic (Hydra).")
 ]
 ShowConfig = Annotated[
     str | None, typer.Option("--cfg", help="Print the composed configuration, and stop: job, hydra or all.")

@@ -11,8 +11,7 @@ def serve(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            "--model",
-            help="A name of `rdvfi models`, a folder or a hub id; repeat it. All installed ones if unset.",
+            "--model", help="A name of `rdvfi models`, a folder or a hub id; repeat it. All installed ones if unset."
         ),
     ] = None,
     recipe: Annotated[

@@ -18,9 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def distinct_rows(
-    context: Float[Tensor, "s c"],
-) -> tuple[Float[Tensor, "u c"], Float[Tensor, " u"]]:
+def distinct_rows(context: Float[Tensor, "s c"]) -> tuple[Float[Tensor, "u c"], Float[Tensor, " u"]]:
     """The rows of a context without repetition, and how often each occurs."""
     wide = torch.promote_types(context.dtype, torch.float32)  # half precision cannot be sorted
     rows, counts = torch.unique(context.to(wide), dim=0, return_counts=True)

@@ -39,11 +39,9 @@ class EndsOnly(KeyframeGenerator):
         return noisy
 
     def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
-        """Latents by the small autoencoder; see `rdvfi.interfaces.KeyframeGenerator.encode`."""
         return self.autoencoder.encode(images)
 
     def decode(self, latents: Float[Tensor, "b c hz wz"]) -> Float[Tensor, "b 3 h w"]:
-        """Images by the small autoencoder; see `rdvfi.interfaces.KeyframeGenerator.decode`."""
         return self.autoencoder.decode(latents)
 
 

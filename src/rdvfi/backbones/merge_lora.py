@@ -48,11 +48,7 @@ class _Change:
 
 
 def merge_lora(
-    network: nn.Module,
-    path: str | os.PathLike[str],
-    *,
-    scale: float = 1.0,
-    rename: Rename = lambda name: name,
+    network: nn.Module, path: str | os.PathLike[str], *, scale: float = 1.0, rename: Rename = lambda name: name
 ) -> int:
     """Add a LoRA to the weights of a network, in place; returns how many parameters changed.
 

@@ -75,11 +75,7 @@ def load_part(
     _check_class(where, kind, table)
     with _clear_errors(where):
         part, loading = kind.from_pretrained(  # pyright: ignore[reportAttributeAccessIssue]
-            where,
-            torch_dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
+            where, torch_dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
     _check_whole(where, kind, part, loading)
     return part.eval()

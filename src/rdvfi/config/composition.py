@@ -32,15 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rdvfi._signature import Parameter
 from rdvfi.config.overrides import Overrides, explained, one_line, read_overrides
 from rdvfi.config.recipe_files import RECIPES, find_recipe, recipe_table
-from rdvfi.config.recipe_nodes import (
-    CHANNELS,
-    GROUPS,
-    NAME,
-    ROOT,
-    Chosen,
-    follows_backbone,
-    stored_nodes,
-)
+from rdvfi.config.recipe_nodes import CHANNELS, GROUPS, NAME, ROOT, Chosen, follows_backbone, stored_nodes
 from rdvfi.interpolator import Interpolator
 from rdvfi.registry import backbones, create_from_spec, did_you_mean, renderers, trajectories
 from rdvfi.saved_models.checkpoint import Pretrained
@@ -111,10 +103,7 @@ def build_from(cfg: Mapping[str, Any], *, start: ModelStart | None = None) -> In
 
 
 def exchanged(
-    model: Interpolator,
-    *overrides: str,
-    config_dir: str | os.PathLike[str] | None = None,
-    name: str = "the model",
+    model: Interpolator, *overrides: str, config_dir: str | os.PathLike[str] | None = None, name: str = "the model"
 ) -> Interpolator:
     """A model with components exchanged by overrides; weights that fit are kept.
 

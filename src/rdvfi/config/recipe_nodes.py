@@ -50,8 +50,7 @@ def store_nodes(chosen: Chosen | None = None) -> None:
     store, values = ConfigStore.instance(), dict(chosen or {})
     fields = [(group, Any, dataclasses.field(default=None)) for group in GROUPS]
     root = dataclasses.make_dataclass(
-        "InterpolatorConfig",
-        [("motion_area", int, dataclasses.field(default=MOTION_AREA)), *fields],
+        "InterpolatorConfig", [("motion_area", int, dataclasses.field(default=MOTION_AREA)), *fields]
     )
     store.store(name=ROOT, node=root, provider="rdvfi")
     for group, registry in GROUPS.items():

@@ -59,11 +59,5 @@ _explained = inference_operator(
     lambda small0, small1, warped0, warped1, gain, trust: gain.new_empty(gain.shape[0]),
     "light",
     launches=4,
-    settings={
-        "changed": _CHANGED,
-        "share": _SHARE,
-        "unexplained": _UNEXPLAINED,
-        "certain": _TRUST,
-        "side": _SIDE,
-    },
+    settings={"changed": _CHANGED, "share": _SHARE, "unexplained": _UNEXPLAINED, "certain": _TRUST, "side": _SIDE},
 )

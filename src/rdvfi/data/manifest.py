@@ -6,10 +6,7 @@ from pathlib import Path
 
 NAME = "manifest.json"
 COMMON = ("source", "sha256", "version", "title", "attribution", "split")
-REQUIRED = {
-    "film.npy": (*COMMON, "licence", "frames", "held_out"),
-    "photographs.npz": (*COMMON, "licences"),
-}
+REQUIRED = {"film.npy": (*COMMON, "licence", "frames", "held_out"), "photographs.npz": (*COMMON, "licences")}
 """Fields of each file's entry when the data is whole."""
 
 Manifest = dict[str, dict[str, object]]

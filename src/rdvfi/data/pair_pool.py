@@ -166,14 +166,7 @@ def _maker(data: Path, kind: str, size: tuple[int, int], seed: int) -> MakeSampl
 
 
 def build_pairs(
-    data: Path,
-    folder: Path,
-    kind: str,
-    count: int,
-    *,
-    size: tuple[int, int] = SIZE,
-    seed: int = 1,
-    workers: int = 2,
+    data: Path, folder: Path, kind: str, count: int, *, size: tuple[int, int] = SIZE, seed: int = 1, workers: int = 2
 ) -> None:
     """Make ``count`` pairs of one kind in ``folder``; nothing is done if they are there.
 

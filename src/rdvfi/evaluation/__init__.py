@@ -7,13 +7,4 @@ from rdvfi.evaluation.methods import create_method
 from rdvfi.evaluation.protocol import evaluate
 from rdvfi.evaluation.results import Report, Score
 
-__all__ = [
-    "FunctionMethod",
-    "Method",
-    "Report",
-    "Score",
-    "create_method",
-    "evaluate",
-    "motion_scene",
-    "motion_scenes",
-]
+__all__ = ["FunctionMethod", "Method", "Report", "Score", "create_method", "evaluate", "motion_scene", "motion_scenes"]

@@ -49,25 +49,20 @@ class StandIn(KeyframeGenerator):
         self.time_symmetric, self.gives_prior = generator.time_symmetric, generator.gives_prior
 
     def condition(self, img0: SmallImage, img1: SmallImage, **options: Any) -> Condition:
-        """The generator's own."""
         return self.generator.condition(img0, img1, **options)
 
     def denoise(
         self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b n c hz wz"]:
-        """The latents of `predict`."""
         return self.predict(noisy, sigma, condition).latents
 
     def noise_shape(self, b: int, h: int, w: int) -> tuple[int, int, int, int, int]:
-        """The generator's own."""
         return self.generator.noise_shape(b, h, w)
 
     def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
-        """The generator's own."""
         return self.generator.encode(images)
 
     def decode(self, latents: Float[Tensor, "b c hz wz"]) -> Float[Tensor, "b 3 h w"]:
-        """The generator's own."""
         return self.generator.decode(latents)
 
 

@@ -82,7 +82,6 @@ class Unavailable(Method):
         self.name, self.reason = name, reason
 
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
-        """Never returns."""
         raise self.reason
 
 
@@ -92,7 +91,6 @@ class CrossFade(Method):
     name = "blend"
 
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
-        """Frames at ``times``, on the device of the images."""
         share = times.to(img0).view(1, -1, 1, 1, 1)
         return torch.lerp(img0[:, None], img1[:, None], share)
 
@@ -110,7 +108,6 @@ class DISWarp(Method):
         self.width = width
 
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
-        """Frames at ``times``, on the device of the images."""
         to_first, to_last = self.flows(img0, img1, times)
         frames = []
         for i, time in enumerate(times.tolist()):
@@ -120,7 +117,6 @@ class DISWarp(Method):
         return torch.stack(frames, dim=1)
 
     def flows(self, img0: Image, img1: Image, times: Times) -> tuple[Flows, Flows]:
-        """What its frames are drawn with."""
         return intermediate_flows(*self._flows(img0, img1), times.to(img0.device))
 
     def _flows(self, img0: Image, img1: Image) -> tuple[Flow, Flow]:
@@ -174,15 +170,12 @@ class Blurred(Method):
         self.warm_up, self.timed, self.outside = method.warm_up, method.timed, method.outside
 
     def begin(self, window: EvaluationWindow) -> None:
-        """The other method is told."""
         self.method.begin(window)
 
     def memory_of(self, call: Callable[[], object]) -> float | None:
-        """That of the other method."""
         return self.method.memory_of(call)
 
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
-        """Smoothed frames at ``times``."""
         from kornia.filters import gaussian_blur2d
 
         frames = self.method(img0, img1, times)

@@ -143,13 +143,7 @@ def plot(points: Sequence[CostPoint], own_size: tuple[int, int]) -> "Figure":
 
 
 def run_sweep(
-    methods: Sequence[Method],
-    img0: Image,
-    img1: Image,
-    path: Path,
-    *,
-    environment: str,
-    **options: Any,
+    methods: Sequence[Method], img0: Image, img1: Image, path: Path, *, environment: str, **options: Any
 ) -> None:
     """`sweep`, with its ``options``, into a plot, ``path``; its points go as JSON beside it, with the environment.
 

@@ -32,7 +32,6 @@ class FramesFolder(Method):
         self._window: EvaluationWindow | None = None
 
     def begin(self, window: EvaluationWindow) -> None:
-        """Which pair comes next."""
         self._window = window
 
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:

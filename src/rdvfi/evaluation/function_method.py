@@ -59,7 +59,6 @@ class FunctionMethod(Method):
         return frames.to(img0)
 
     def flows(self, img0: Image, img1: Image, times: Times) -> tuple[Flows, Flows] | None:
-        """Its flows, if it has any."""
         return None if self._flows is None else self._flows(img0, img1, times)
 
     def _from_arrays(self, made: Sequence[Any]) -> Tensor:

@@ -101,7 +101,6 @@ class WanDirect(GeneratedFrames):
         return gap * 4 // gcd(gap, 4) + 1
 
     def generated(self, img0: Image, img1: Image, frames: int, generator: torch.Generator) -> Video:
-        """What the pipeline makes of both ends."""
         h, w = img0.shape[-2:]
         made = self.pipeline(
             image=_as_pil(img0),

@@ -48,12 +48,10 @@ class ModelMethod(Method):
 
     @property
     def model(self) -> Interpolator:
-        """What makes the frames."""
         return self._model
 
     @torch.inference_mode()
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
-        """Frames at ``times``, with the default seed."""
         motion = self.model.estimate(img0, img1)
         return self.model.render(img0, img1, motion, times)
 
@@ -119,10 +117,7 @@ def _generator(kind: str, source: str, device: torch.device, dtype: torch.dtype)
 
 
 def create_methods(
-    models: Models,
-    *,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    models: Models, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> list[Method]:
     """Methods from names, methods, and models; a model given as an object is named 'model', or by its key.
 

@@ -51,7 +51,6 @@ class RIFE(Method):
 
     @torch.inference_mode()
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
-        """Frames at ``times``, in the type that it computes in."""
         h, w = img0.shape[-2:]
         padded = self._padded(img0, img1)
         frames = []
@@ -61,7 +60,6 @@ class RIFE(Method):
         return torch.stack(frames, dim=1)
 
     def flows(self, img0: Image, img1: Image, times: Times) -> tuple[Flows, Flows]:
-        """Flows that its frames are drawn with."""
         return self.motion(img0, img1, times)[:2]
 
     @torch.inference_mode()

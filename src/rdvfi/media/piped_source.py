@@ -73,7 +73,6 @@ class PipedSource(Source):
         self._deinterlacing = Deinterlacing(options.deinterlace, tick)
 
     def notes(self) -> list[str]:
-        """See `Source.notes`."""
         broken = f"{_NAME} is damaged: {self._damaged} packets cannot be read, and what there is was used"
         fields, shown = self._deinterlacing.notes(_NAME), self._backdrop.notes(_NAME)
         return [*self.info.notes, *([broken] if self._damaged else []), *fields, *shown]

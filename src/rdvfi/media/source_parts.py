@@ -47,16 +47,13 @@ class Trimmed(Source):
         )
 
     def notes(self) -> list[str]:
-        """See `Source.notes`."""
         return self._source.notes()
 
     @property
     def seekable(self) -> bool:
-        """See `Source.seekable`."""
         return self._source.seekable
 
     def stamps(self) -> list[Stamp] | None:
-        """See `Source.stamps`."""
         known, end = self._source.stamps(), self._end
         if known is None:
             return None
@@ -101,11 +98,9 @@ class Looped(Source):
         self.info = replace(source.info, frames=source.info.frames + 1, span=source.info.span + step)
 
     def notes(self) -> list[str]:
-        """See `Source.notes`."""
         return self._source.notes()
 
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
-        """See `Source.frames`."""
         return skip_before(self._round(since), since)
 
     def _round(self, since: Fraction | None) -> Iterator[SourceFrame]:

@@ -70,7 +70,6 @@ class FolderSink(Sink):
         self.notes = []
 
     def write(self, pixels: Pixels, moment: Moment) -> None:
-        """Write one image."""
         write_png(self._folder / FRAME_NAME.format(self._count), pixels, profile=self._profile)
         self._count += 1
 
@@ -127,13 +126,7 @@ def piece_encoders(
 
 @contextmanager
 def open_sink(
-    destination: Path,
-    info: SourceInfo,
-    options: SinkOptions,
-    *,
-    tick: Fraction,
-    rate: Fraction,
-    overwrite: bool = True,
+    destination: Path, info: SourceInfo, options: SinkOptions, *, tick: Fraction, rate: Fraction, overwrite: bool = True
 ) -> Iterator[Sink]:
     """A sink whose output appears at ``destination`` when the block ends without an error.
 

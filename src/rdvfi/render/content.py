@@ -33,15 +33,12 @@ class BackgroundTrajectory(Trajectory):
         self._beside: Tensor | None = None
 
     def at(self, times: Times) -> tuple[Flows, Flows]:
-        """See `rdvfi.interfaces.Trajectory.at`."""
         return self._continued(self.trajectory.at(times))
 
     def at_knots(self, knots: Float[Tensor, " k"], index: Int64[Tensor, " t"]) -> tuple[Flows, Flows]:
-        """See `rdvfi.interfaces.Trajectory.at_knots`."""
         return self._continued(self.trajectory.at_knots(knots, index))
 
     def across(self, like: Times) -> tuple[Flow, Flow]:
-        """See `rdvfi.interfaces.Trajectory.across`."""
         onward, back = self.trajectory.across(like)
         onward, back = self._continued((onward[:, None], back[:, None]))
         return onward[:, 0], back[:, 0]

@@ -25,12 +25,7 @@ from rdvfi.layers import ResidualBlock, after_layers, conv, zero_conv
 from rdvfi.ops.activation import takes_kernels
 from rdvfi.ops.refinement import correction_room, stage_entry, stage_inputs, stage_step
 from rdvfi.registry import renderers
-from rdvfi.render.base import (
-    RefiningRenderer,
-    WarpInputs,
-    consistency_mask,
-    warped_neighbours,
-)
+from rdvfi.render.base import RefiningRenderer, WarpInputs, consistency_mask, warped_neighbours
 from rdvfi.types import Flow, Image, Times
 
 Map = Float[Tensor, "n 1 h w"]

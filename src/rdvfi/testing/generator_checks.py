@@ -30,12 +30,7 @@ def check_generator(generator: KeyframeGenerator) -> None:
         again = generator(img0, img1, noise)
         assert torch.equal(keyframes.latents, again.latents), "keyframes must repeat bit for bit"
         alone = generator(img0[1:], img1[1:], noise[1:])
-        assert_close(
-            alone.latents,
-            keyframes.latents[1:],
-            tolerance=BATCH_TOLERANCE,
-            law="a batch must not matter",
-        )
+        assert_close(alone.latents, keyframes.latents[1:], tolerance=BATCH_TOLERANCE, law="a batch must not matter")
         if generator.time_symmetric:
             flipped = generator(img1, img0, noise.flip(1)).flipped()
             assert_close(flipped.latents, keyframes.latents, tolerance=1e-4, law="must be time-symmetric")

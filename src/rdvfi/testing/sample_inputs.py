@@ -36,13 +36,7 @@ def smooth_noise(b: int, c: int, h: int, w: int, *, seed: int) -> Float[Tensor, 
 
 
 def some_keyframes(
-    size: tuple[int, int],
-    *,
-    batch: int = 2,
-    count: int = 9,
-    channels: int = 16,
-    stride: int = 8,
-    images: bool = False,
+    size: tuple[int, int], *, batch: int = 2, count: int = 9, channels: int = 16, stride: int = 8, images: bool = False
 ) -> Keyframes:
     """Plausible keyframes of a smooth motion between two textures, with end-to-end flows."""
     h, w = size

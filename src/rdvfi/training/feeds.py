@@ -51,11 +51,7 @@ class TakingTurns:
 
 
 def open_feed(
-    config: DataConfig,
-    model: Interpolator,
-    cache: Path,
-    report: Report,
-    device: torch.device | None = None,
+    config: DataConfig, model: Interpolator, cache: Path, report: Report, device: torch.device | None = None
 ) -> TakingTurns:
     """The batches of a stage.
 

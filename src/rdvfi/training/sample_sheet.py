@@ -34,12 +34,7 @@ Tile = Float[Tensor, "3 h w"]
 
 
 def draw_sheet(
-    model: Interpolator,
-    clip: ClipBatch,
-    keyframes: Keyframes,
-    trajectory: Trajectory,
-    drawn: Rendered,
-    index: int,
+    model: Interpolator, clip: ClipBatch, keyframes: Keyframes, trajectory: Trajectory, drawn: Rendered, index: int
 ) -> Picture:
     """The sheet of a small batch, of which frame number ``index`` was drawn."""
     decoded = _decoded(model, keyframes, clip)
@@ -69,12 +64,7 @@ def draw_flows(
 
 
 def _block(
-    clip: ClipBatch,
-    trajectory: Trajectory,
-    drawn: Rendered,
-    index: int,
-    decoded: Float[Tensor, "b 2 3 h w"],
-    i: int,
+    clip: ClipBatch, trajectory: Trajectory, drawn: Rendered, index: int, decoded: Float[Tensor, "b 2 3 h w"], i: int
 ) -> Float[Tensor, "3 hs ws"]:
     when = clip.times[i, index : index + 1].to(clip.frames.device, torch.float32)
     flows = trajectory.at(when)

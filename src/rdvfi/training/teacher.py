@@ -27,12 +27,7 @@ _FLOWS, _MASK = "teacher.npy", "teacher_mask.npy"
 _REPORT_EVERY = 100
 
 
-def teach(
-    folder: Path,
-    teacher: str,
-    report: Callable[[str], None],
-    device: torch.device | None = None,
-) -> None:
+def teach(folder: Path, teacher: str, report: Callable[[str], None], device: torch.device | None = None) -> None:
     """Ask a teacher about every sample of a pool; nothing is done if its answers are there.
 
     Args:

@@ -85,10 +85,7 @@ class Constant(nn.Module):
         self.register_buffer("value", value, persistent=False)
 
     def forward(
-        self,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, attention_mask: Tensor | None = None
     ) -> Tensor:
         """The known answer."""
         return self.value
@@ -98,12 +95,8 @@ class Positions(Constant):
     """Stands for the embedding of frame positions, one row a frame, repeated for every sample."""
 
     def forward(
-        self,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, attention_mask: Tensor | None = None
     ) -> Tensor:
-        """The rows, as often as there are samples."""
         return self.value.repeat(hidden_states.shape[0] // self.value.shape[0], 1)
 
 

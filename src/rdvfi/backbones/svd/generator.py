@@ -22,13 +22,7 @@ from rdvfi.backbones.diffusion import EDM
 from rdvfi.backbones.merge_lora import read_tensor
 from rdvfi.backbones.svd.autoencoder import FrameAutoencoder
 from rdvfi.backbones.svd.folded import FixedUNet
-from rdvfi.backbones.svd.networks import (
-    INPUTS,
-    Network,
-    load_networks,
-    new_autoencoder,
-    new_unet,
-)
+from rdvfi.backbones.svd.networks import INPUTS, Network, load_networks, new_autoencoder, new_unet
 from rdvfi.interfaces import Condition, Denoised, KeyframeGenerator
 from rdvfi.registry import backbones
 from rdvfi.types import SmallImage
@@ -93,7 +87,6 @@ class SVDKeyframes(KeyframeGenerator):
         return self.unet
 
     def sample(self, condition: Condition, noise: Latents) -> Denoised:
-        """Clean latents of all frames, the ends among them, from pure noise."""
         if not self._fixed or (torch.is_grad_enabled() and self._trains()):
             return super().sample(condition, noise)
         fixed = self._fixed[0]
@@ -105,7 +98,6 @@ class SVDKeyframes(KeyframeGenerator):
         return self.noise_process.sample(predict, noise)
 
     def denoise(self, noisy: Latents, sigma: Float[Tensor, " b"], condition: Condition) -> Latents:
-        """Clean latents of all frames, the ends among them; see `KeyframeGenerator.denoise`."""
         answer = self._velocity(condition, noisy, noise_condition(self.noise_process, sigma))
         return self.noise_process.clean_from_velocity(noisy, answer, sigma)
 

@@ -65,11 +65,7 @@ class PreparedTransformer:
 
     @torch.no_grad()
     def __init__(
-        self,
-        transformer: Any,
-        timesteps: Sequence[float],
-        text: Float[Tensor, "s c"],
-        image: Float[Tensor, "r d"],
+        self, transformer: Any, timesteps: Sequence[float], text: Float[Tensor, "s c"], image: Float[Tensor, "r d"]
     ) -> None:
         self._transformer = transformer
         embedder, device = transformer.condition_embedder, text.device

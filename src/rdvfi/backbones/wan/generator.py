@@ -186,7 +186,6 @@ class WanKeyframes(KeyframeGenerator):
     def denoise(
         self, noisy: Float[Tensor, "b k c hz wz"], sigma: Float[Tensor, " b"], condition: InpaintingCondition
     ) -> Float[Tensor, "b k c hz wz"]:
-        """Clean latents of all frames, the ends among them; see `KeyframeGenerator.denoise`."""
         b = len(noisy)
         velocity = self.transformer(
             torch.cat((noisy.transpose(1, 2), condition.channels), dim=1),
@@ -198,7 +197,6 @@ class WanKeyframes(KeyframeGenerator):
         return self.noise_process.clean_from_velocity(noisy, velocity.transpose(1, 2), sigma)
 
     def sample(self, condition: InpaintingCondition, noise: Float[Tensor, "b k c hz wz"]) -> Denoised:
-        """Clean latents of all frames, drawn from pure noise."""
         ready = self._ready()
         if ready is None:
             return super().sample(condition, noise)
@@ -230,10 +228,7 @@ class WanKeyframes(KeyframeGenerator):
         times = [PURE_TIME * level for level in self.noise_process.levels(self.num_inference_steps)]
         self._prepared = _Prepared(
             PreparedTransformer(
-                self.transformer,
-                tuple(times),
-                self.prompt_embeds.to(self._dtype),
-                self.image_embeds.to(self._dtype),
+                self.transformer, tuple(times), self.prompt_embeds.to(self._dtype), self.image_embeds.to(self._dtype)
             ),
             FlatAutoencoder(self.vae),
             {},

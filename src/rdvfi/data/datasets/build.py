@@ -89,10 +89,7 @@ def build(
     manifest = read_manifest(data)
 
     def make(
-        name: str,
-        source: Path,
-        part: Callable[[Path, Path], None],
-        describe: Callable[[Path, Path], dict[str, object]],
+        name: str, source: Path, part: Callable[[Path, Path], None], describe: Callable[[Path, Path], dict[str, object]]
     ) -> None:
         digest = sha256(source)
         if (data / name).exists() and manifest.get(name, {}).get("sha256") == digest:

@@ -31,12 +31,7 @@ class Vimeo90K:
     """
 
     def __init__(
-        self,
-        root: Path,
-        layout: str = "septuplet",
-        *,
-        split: str = "train",
-        size: tuple[int, int] = (256, 448),
+        self, root: Path, layout: str = "septuplet", *, split: str = "train", size: tuple[int, int] = (256, 448)
     ) -> None:
         if layout not in LAYOUTS:
             raise ValueError(f"no layout {layout!r}; expected one of {tuple(LAYOUTS)}")

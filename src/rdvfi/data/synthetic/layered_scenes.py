@@ -127,12 +127,7 @@ class Scenes:
         return middle.clamp(0.0, 1.0), labels
 
     def flows(
-        self,
-        times: Float[Tensor, "b t"],
-        to: Int[Tensor, "t n"],
-        labels: Int[Tensor, "b t h w"],
-        *,
-        stride: int = 1,
+        self, times: Float[Tensor, "b t"], to: Int[Tensor, "t n"], labels: Int[Tensor, "b t h w"], *, stride: int = 1
     ) -> tuple[Float[Tensor, "b t n 2 hs ws"], Bool[Tensor, "b t n hs ws"]]:
         """Exact flows from every time to other ones, and where the point is visible there.
 

@@ -56,10 +56,7 @@ def _layer(own: dict[int, LayerPlan], pictures: Pictures, size: tuple[int, int],
     half = torch.tensor([(shape[1] - 1) / 2.0, (shape[0] - 1) / 2.0])
     corner = torch.tensor([plan.centre for plan in plans], dtype=torch.float32) - half
     motion = LayerMotion.of(
-        [plan.path for plan in plans],
-        [plan.joint for plan in plans],
-        [plan.wave for plan in plans],
-        colour.device,
+        [plan.path for plan in plans], [plan.joint for plan in plans], [plan.wave for plan in plans], colour.device
     )
     return Layers(
         torch.tensor(list(own)).to(colour.device), torch.cat((colour, matte), dim=1), corner.to(colour), motion
@@ -138,9 +135,4 @@ class MovingTextures:
         times = instants(rngs, self._free)
         frames, labels = scenes.frames(times, exposures=self._exposures, supersample=self._supersample)
         flows, visible = scenes.flows(times, around(self._free), labels, stride=self._stride)
-        return {
-            "frames": frames,
-            "times": times.to(frames.device),
-            "flows": flows,
-            "visible": visible.float(),
-        }
+        return {"frames": frames, "times": times.to(frames.device), "flows": flows, "visible": visible.float()}

@@ -43,7 +43,6 @@ class FLIP(Metric):
         self._package = _package("flip_evaluator", "FLIP")
 
     def measure(self, made: MadeFrames) -> Sample:
-        """One value per frame."""
         pairs = zip(_images(made.frames), _images(made.truth), strict=True)
         return Sample.of([self._package.evaluate(true, frame, "LDR", applyMagma=False)[1] for frame, true in pairs])
 
@@ -67,7 +66,6 @@ class ColorVideoVDP(Metric):
         self._metric = made(display_name="standard_fhd", quiet=True, device=torch.device(device))
 
     def measure(self, made: MadeFrames) -> Sample:
-        """One value for the window."""
         # It reads the layout "FCHW"; in [0, 1] for floats.
         sequence, true = made.sequences
         value, _ = self._metric.predict(sequence, true, dim_order="FCHW", frames_per_second=FRAME_RATE)

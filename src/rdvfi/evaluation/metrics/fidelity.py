@@ -71,7 +71,6 @@ class PSNR(Metric):
     title, better, decimals = "PSNR dB", Better.HIGHER, 2
 
     def measure(self, made: MadeFrames) -> Sample:
-        """One value per frame, in dB."""
         return Sample.of(psnr(made.frames, made.truth))
 
 
@@ -82,7 +81,6 @@ class SSIM(Metric):
     title, better = "SSIM", Better.HIGHER
 
     def measure(self, made: MadeFrames) -> Sample:
-        """One value per frame."""
         return Sample.of(ssim(made.frames, made.truth))
 
 

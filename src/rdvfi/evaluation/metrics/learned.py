@@ -41,7 +41,6 @@ class _LPIPS(Metric):
         self.distance = load_lpips(self.network).to(self.device)
 
     def measure(self, made: MadeFrames) -> Sample:
-        """One value per frame."""
         return Sample.of(self.maps(made.frames, made.truth).mean(dim=(1, 2, 3)))
 
     @torch.inference_mode()

@@ -59,7 +59,6 @@ class _Frechet(SetMetric):
         self._true: list[Features] = []
 
     def result(self) -> float:
-        """The distance."""
         if not self._made:
             raise ValueError("it has seen nothing")
         return frechet_distance(np.concatenate(self._made), np.concatenate(self._true))
@@ -83,7 +82,6 @@ class FID(_Frechet):
         self.network = _inception(device)
 
     def add(self, made: MadeFrames) -> None:
-        """Takes the frames between."""
         self._made.append(self._features(made.frames))
         self._true.append(self._features(made.truth))
 
@@ -110,7 +108,6 @@ class FVD(_Frechet):
         self.network = _i3d(device)
 
     def add(self, made: MadeFrames) -> None:
-        """Takes the sequence with its two inputs."""
         sequence, true = made.sequences
         if len(sequence) < _FEWEST_FRAMES:
             raise ValueError(f"FVD needs sequences of at least {_FEWEST_FRAMES} frames; got {len(sequence)}")

@@ -20,7 +20,6 @@ class StillError(Metric):
     title, better, decimals = "still error", Better.LOWER, 3
 
     def measure(self, made: MadeFrames) -> Sample:
-        """One value per frame."""
         _, true = made.sequences
         rests = ((true.amax(0) - true.amin(0)) < RESTS).all(0)
         if not bool(rests.any()):

@@ -37,7 +37,6 @@ class _FromPiq(Metric):
         self._function = getattr(load_piq(), self.function)
 
     def measure(self, made: MadeFrames) -> Sample:
-        """One value per frame."""
         h, w = made.frames.shape[-2:]
         if min(h, w) < self.least:
             raise ValueError(f"{self.title} needs frames of at least {self.least} pixels a side; got {w}x{h}")

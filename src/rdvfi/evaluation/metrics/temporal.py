@@ -27,7 +27,6 @@ class Flicker(Metric):
     title, better, decimals = "flicker", Better.LOWER, 3
 
     def measure(self, made: MadeFrames) -> Sample:
-        """One value per frame between, in 8-bit steps."""
         return Sample.of(flicker(*made.sequences))
 
 

@@ -49,7 +49,6 @@ class _MotionError(Metric):
     error: Callable[[Fields, Fields, Mask], Values]
 
     def measure(self, made: MadeFrames) -> Sample:
-        """One value per frame, in pixels."""
         true = made.window.motion
         if made.flows is None or true is None:
             raise ValueError(f"{self.title} needs the flows of the method and the true ones")

@@ -52,11 +52,9 @@ class AnimatedImage(Source):
         self._backdrop = Backdrop(self.info.layout.alpha, options.background)
 
     def notes(self) -> list[str]:
-        """See `Source.notes`."""
         return self._backdrop.notes(self.info.name)
 
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
-        """Decode the frames one by one."""
         time = Fraction(0)
         for (image, _), duration in zip(self._decoded(), self._durations, strict=True):
             pixels = np.array(image.convert("RGBA"))

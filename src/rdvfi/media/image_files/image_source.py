@@ -52,20 +52,16 @@ class ImageSource(Source):
         self._backdrop = Backdrop(self.info.layout.alpha, options.background)
 
     def notes(self) -> list[str]:
-        """See `Source.notes`."""
         return [*self.info.notes, *self._backdrop.notes("the images")]
 
     @property
     def seekable(self) -> bool:
-        """See `Source.seekable`."""
         return True
 
     def stamps(self) -> list[Stamp]:
-        """See `Source.stamps`."""
         return [Stamp(k * self._tick, self._tick) for k in range(len(self._paths))]
 
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
-        """Read the images one by one."""
         info = self.info
         skipped = 0 if since is None else min(len(self._paths) - 1, max(0, int(since // self._tick)))
         for k, path in enumerate(self._paths[skipped:], start=skipped):

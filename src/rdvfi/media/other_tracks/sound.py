@@ -65,7 +65,6 @@ class EncodedSound(TrackWriter):
         self._read = Fraction(0)
 
     def write(self, packet: av.Packet, shift: Fraction) -> None:
-        """Decode a packet, and encode what comes of it."""
         self._shift = shift
         try:
             frames = packet.decode()
@@ -77,7 +76,6 @@ class EncodedSound(TrackWriter):
                 self._encode(frame)
 
     def finish(self) -> None:
-        """Flush decoder, resampler and encoder."""
         try:
             frames = self._decoder.decode(None)
         except av.error.FFmpegError:

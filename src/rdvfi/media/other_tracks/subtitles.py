@@ -26,7 +26,6 @@ class WrittenText(TrackWriter):
         self._target.disposition = stream.disposition
 
     def write(self, packet: av.Packet, shift: Fraction) -> None:
-        """Write one line of text."""
         text = self._read(bytes(packet))
         if packet.pts is None or not text:
             return
@@ -39,7 +38,6 @@ class WrittenText(TrackWriter):
             self._put(max(0, start), end, text)
 
     def finish(self) -> None:
-        """Write the lines that are still shown."""
         self._show_until(None)
 
     def _show_until(self, time: int | None) -> None:

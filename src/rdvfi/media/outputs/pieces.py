@@ -50,7 +50,6 @@ class WholeFrames(FrameEncoder[WholeFrame]):
     """Frames stay as they are; they are kept as PNG, without loss."""
 
     def encode(self, pixels: Pixels, moment: Moment) -> list[WholeFrame]:
-        """The frame itself."""
         return [WholeFrame(pixels, moment)]
 
     def flush(self) -> list[WholeFrame]:
@@ -58,7 +57,6 @@ class WholeFrames(FrameEncoder[WholeFrame]):
         return []
 
     def pack(self, piece: WholeFrame) -> bytes:
-        """Times on the first line, then a PNG file; see `unpack_frame`."""
         moment = piece.moment
         times = [str(value) for value in (moment.source, moment.timestep, moment.time, moment.duration)]
         return json.dumps(times).encode() + b"\n" + encode_png(piece.pixels)

@@ -59,12 +59,7 @@ CODECS: Mapping[str, Codec] = {
     # x265 reports on the error stream otherwise.
     "hevc": Codec("libx265", _MOST, 20, options={"preset": "veryfast", "x265-params": "log-level=error"}),
     "av1": Codec(
-        "libsvtav1",
-        frozenset({".mp4", ".m4v", ".mkv", ".webm"}),
-        28,
-        63,
-        options={"preset": "8"},
-        carries_aspect=False,
+        "libsvtav1", frozenset({".mp4", ".m4v", ".mkv", ".webm"}), 28, 63, options={"preset": "8"}, carries_aspect=False
     ),
     "vp9": Codec(
         "libvpx-vp9",
@@ -212,11 +207,7 @@ _RAW = tuple(
 )
 """Formats of frames that are not encoded, which others read from a pipe."""
 
-_DEVICES = {
-    "nvenc": "an NVIDIA GPU and its driver",
-    "qsv": "an Intel GPU and its driver",
-    "videotoolbox": "macOS",
-}
+_DEVICES = {"nvenc": "an NVIDIA GPU and its driver", "qsv": "an Intel GPU and its driver", "videotoolbox": "macOS"}
 """What encoders of devices need."""
 
 _ALPHA: Mapping[str, tuple[PixelFormat, ...]] = {

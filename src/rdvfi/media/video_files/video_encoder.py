@@ -190,7 +190,6 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         return self._timed(self._context.encode(None))
 
     def pack(self, piece: av.Packet) -> bytes:
-        """See `unpack_packet`."""
         dts = piece.pts if piece.dts is None else piece.dts
         return _PACKET.pack(piece.pts, dts, piece.duration, piece.is_keyframe) + bytes(piece)
 

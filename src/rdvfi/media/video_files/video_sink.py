@@ -74,7 +74,6 @@ class VideoSink(Sink):
         return spare or self._built()
 
     def put(self, piece: av.Packet | WholeFrame) -> None:
-        """See `Sink.put`."""
         if isinstance(piece, WholeFrame):
             self.write(piece.pixels, piece.moment)
         else:
@@ -82,7 +81,6 @@ class VideoSink(Sink):
                 self._mux(piece)
 
     def unpack(self, data: bytes) -> av.Packet | WholeFrame:
-        """See `Sink.unpack`."""
         return unpack_packet(data, self._tick) if self._encoding.joins else unpack_frame(data)
 
     def write(self, pixels: Pixels, moment: Moment) -> None:
@@ -96,7 +94,6 @@ class VideoSink(Sink):
                 self._mux(packet)
 
     def finish(self) -> None:
-        """Flush the encoder and write the rest of the other tracks."""
         if self._spare is not None:  # frames came by `write`
             for packet in self._own.flush():
                 self._mux(packet)

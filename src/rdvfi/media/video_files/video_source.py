@@ -98,7 +98,6 @@ class VideoSource(Source):
         return min(Fraction(0), origin) if self._options.keep_start else origin
 
     def notes(self) -> list[str]:
-        """See `Source.notes`."""
         notes = list(self.info.notes)
         if self._damage:
             notes.append(f"{self._path} is damaged, and what there is was used: {self._damage.describe()}")
@@ -143,7 +142,6 @@ class VideoSource(Source):
         return not met and self._scan.clock is Clock.SHOWN and not self._jumps
 
     def stamps(self) -> list[Stamp] | None:
-        """See `Source.stamps`."""
         times = read_index(self._path).times if self.seekable else ()
         if not times:
             return None

@@ -20,10 +20,7 @@ def make_optimiser(
     from timm.scheduler import create_scheduler_v2  # pyright: ignore[reportPrivateImportUsage]
 
     optimiser = create_optimizer_v2(
-        list(parameters),
-        opt=config.optimiser,
-        lr=config.rate,
-        weight_decay=config.weight_decay,
+        list(parameters), opt=config.optimiser, lr=config.rate, weight_decay=config.weight_decay
     )
     warmup = min(config.warmup, config.steps - 1)
     scheduler, _ = create_scheduler_v2(

@@ -150,9 +150,7 @@ class Terms(nn.Module):
     """
 
     def __init__(
-        self,
-        weights: Mapping[str, int | float],
-        settings: Mapping[str, Mapping[str, object]] | None = None,
+        self, weights: Mapping[str, int | float], settings: Mapping[str, Mapping[str, object]] | None = None
     ) -> None:
         super().__init__()
         for name, weight in weights.items():

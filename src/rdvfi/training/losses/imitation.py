@@ -48,13 +48,7 @@ class Imitation(Loss):
     needs = Needs.DRAWING
 
     def __init__(
-        self,
-        *,
-        flow: float = 0.1,
-        blend: float = 0.5,
-        exact: float = 0.05,
-        reach: float = 20.0,
-        until: float = 0.8,
+        self, *, flow: float = 0.1, blend: float = 0.5, exact: float = 0.05, reach: float = 20.0, until: float = 0.8
     ) -> None:
         super().__init__()
         if not 0 < until <= 1:

@@ -19,11 +19,7 @@ from rdvfi._torchvision import import_torchvision
 from rdvfi.training.losses.evidence import Evidence, Loss, Needs, losses
 from rdvfi.training.losses.photometric import frames_of
 
-_FILES = {
-    "alex": "alexnet-owt-7be5be79.pth",
-    "vgg": "vgg16-397923af.pth",
-    "squeeze": "squeezenet1_1-b8a52dc0.pth",
-}
+_FILES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth"}
 """torchvision's names of the weights."""
 
 

@@ -19,9 +19,7 @@ from rdvfi.training.losses.evidence import Estimates, Evidence, Loss, Needs, los
 
 
 def matching_loss(
-    logits: Float[Tensor, "n m m"],
-    exact: Float[Tensor, "n 2 h w"],
-    visible: Float[Tensor, "n h w"],
+    logits: Float[Tensor, "n m m"], exact: Float[Tensor, "n 2 h w"], visible: Float[Tensor, "n h w"]
 ) -> Tensor:
     """Mean cross-entropy over the cells whose point is visible and lands among the cells, in nats.
 

@@ -15,9 +15,7 @@ OCCLUDED_WEIGHT = 0.2
 
 
 def flow_loss(
-    flow: Float[Tensor, "*n 2 h w"],
-    exact: Float[Tensor, "*n 2 h w"],
-    visible: Float[Tensor, "*n h w"],
+    flow: Float[Tensor, "*n 2 h w"], exact: Float[Tensor, "*n 2 h w"], visible: Float[Tensor, "*n h w"]
 ) -> Tensor:
     """Weighted mean of the robust end-point error; flows in latent pixels."""
     error = ((flow - exact).square().sum(-3) + 1e-3).pow(0.4)

@@ -22,7 +22,6 @@ class L1(Loss):
     needs = Needs.FRAMES
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """In units of full brightness."""
         pair = frames_of(evidence)
         return F.l1_loss(pair.made, pair.truth)
 
@@ -34,7 +33,6 @@ class L2(Loss):
     needs = Needs.FRAMES
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """In units of full brightness, squared."""
         pair = frames_of(evidence)
         return F.mse_loss(pair.made, pair.truth)
 

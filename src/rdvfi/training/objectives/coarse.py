@@ -171,7 +171,6 @@ class CoarseFlow(Objective):
         return {**found, name: found[name] + 0.0 * idle}
 
     def pictures(self, batch: Batch, moment: TrainingStep) -> Picture:
-        """A sheet of the first samples: see `rdvfi.training.sample_sheet.draw_flows`."""
         few = {name: value[:2] for name, value in batch.items()}
         if holds_pairs(few):
             pair = LabelledPair.of(few)

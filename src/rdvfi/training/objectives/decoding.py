@@ -20,14 +20,7 @@ from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import Picture
 from rdvfi.motion.trajectory.straight_motion import StraightMotion, straight_motion_of
 from rdvfi.render.base import RefiningRenderer
-from rdvfi.training.losses.evidence import (
-    Drawing,
-    Evidence,
-    FlowPair,
-    FramePair,
-    Needs,
-    Terms,
-)
+from rdvfi.training.losses.evidence import Drawing, Evidence, FlowPair, FramePair, Needs, Terms
 from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.objective import Batch, Losses, Objective
 from rdvfi.training.objectives.rendering import drawing_of, render_free
@@ -113,7 +106,6 @@ class Reconstructing(Objective):
         return FramePair(drawn.frames, truth, self.model.generator.encode), drawing
 
     def pictures(self, batch: Batch, moment: TrainingStep) -> Picture | None:
-        """A sheet of the first samples: see `rdvfi.training.sample_sheet`."""
         clip = ClipBatch.of({key: value[:2] for key, value in batch.items()})
         keyframes = self._shown(clip, moment)
         trajectory = self.model.trajectory(keyframes)
@@ -171,13 +163,7 @@ class Decoding(Reconstructing):
         if self.terms.need(Needs.FRAMES, Needs.DRAWING):
             trajectory = self.model.trajectory(keyframes)
             frames, drawing = self.rendered(keyframes, trajectory, clip, moment)
-        evidence = Evidence(
-            moment.progress,
-            frames=frames,
-            drawing=drawing,
-            flow=flow,
-            adjacent=adjacent,
-        )
+        evidence = Evidence(moment.progress, frames=frames, drawing=drawing, flow=flow, adjacent=adjacent)
         return self.terms(evidence)
 
     def _keyframes(self, clip: ClipBatch, moment: TrainingStep) -> Keyframes:
@@ -231,7 +217,6 @@ class Autoencoding(Objective):
         return {**found, "size": 1e-3 * raw.float().square().mean()}
 
     def pictures(self, batch: Batch, moment: TrainingStep) -> Picture | None:
-        """Images above their reconstructions."""
         images = batch["frames"][:6, 0]
         made = self.autoencoder.decoder(self.autoencoder.encoder(images - 0.5)) + 0.5
         rows = [torch.cat(tuple(row), dim=-1) for row in (images, made)]

@@ -31,13 +31,7 @@ class Diffusing(Reconstructing):
     """
 
     def __init__(
-        self,
-        model: Interpolator,
-        terms: Terms,
-        *,
-        low: float = 0.3,
-        rise: float = 0.6,
-        reconstruct_from: float = 0.0,
+        self, model: Interpolator, terms: Terms, *, low: float = 0.3, rise: float = 0.6, reconstruct_from: float = 0.0
     ) -> None:
         super().__init__(model, terms)
         if not 0 < low <= 1:

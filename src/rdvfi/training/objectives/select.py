@@ -35,13 +35,7 @@ def make_objective(stage: Stage, model: Interpolator) -> Objective:
         return CoarseFlow(model, terms, fine_from=stage.fine_from)
     if stage.kind is Kind.decoding:
         return Decoding(model, terms, predicted=stage.predicted)
-    return Diffusing(
-        model,
-        terms,
-        low=stage.noise.low,
-        rise=stage.noise.rise,
-        reconstruct_from=stage.reconstruct_from,
-    )
+    return Diffusing(model, terms, low=stage.noise.low, rise=stage.noise.rise, reconstruct_from=stage.reconstruct_from)
 
 
 def _recompute(network: nn.Module) -> None:
