@@ -15,6 +15,8 @@ FUZZ_OPTIONS ?=
 
 # mkdocs-material announces its successor on every build.
 export NO_MKDOCS_2_WARNING := 1
+# Dozens of tests start the command: what one process has compiled is kept for the next, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup demo test integrations plugin lowest lint format bench docs fuzz clean
 

@@ -8,6 +8,8 @@ import jaxtyping
 import pytest
 import torch
 
+from array_checks import next_test
+
 torch.set_num_threads(1)
 # A busy machine is no fault of an example.
 hypothesis.settings.register_profile("rdvfi", deadline=None)
@@ -24,6 +26,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if os.environ.get("RDVFI_REQUIRE_CUDA") == "1":
                 raise pytest.UsageError("RDVFI_REQUIRE_CUDA=1 but there is no CUDA device")
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_runtest_setup() -> None:
+    next_test()
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """Runtime checks of array annotations, switched on by an import hook.
 
-The library carries jaxtyping annotations and no decorators. In the test-suite every call is
-checked (``--jaxtyping-packages=rdvfi,rdvfi._typecheck.typechecker``); users opt in with the
+The library carries jaxtyping annotations and no decorators. Tests check the first calls of
+every function (``--jaxtyping-packages=rdvfi,rdvfi._typecheck.typechecker``); users check every call with the
 environment variable ``RDVFI_TYPECHECK=1`` before ``import rdvfi``.
 
 beartype's violation path cannot be traced by Dynamo, so the checker steps aside while torch
