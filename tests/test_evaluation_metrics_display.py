@@ -13,7 +13,7 @@ import torch
 from scipy import ndimage
 
 from made_frames import made, moving, pixels
-from rdvfi._torchvision import import_torchvision
+from rdvfi.compat import import_torchvision
 from rdvfi.evaluation.metrics import create_metrics
 from rdvfi.evaluation.metrics.metric import Metric, create_metric
 

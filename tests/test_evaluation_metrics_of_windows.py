@@ -12,7 +12,7 @@ from scipy import ndimage
 from scipy.linalg import sqrtm
 
 from made_frames import made, moving
-from rdvfi._torchvision import import_torchvision
+from rdvfi.compat import import_torchvision
 from rdvfi.evaluation.clip_evaluation import TrueMotion
 from rdvfi.evaluation.metrics import MadeFrames, cached_networks, create_metrics
 from rdvfi.evaluation.metrics.metric import create_metric

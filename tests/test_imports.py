@@ -11,7 +11,7 @@ import rdvfi
 SOURCE = Path(rdvfi.__file__).parent
 
 LAYERS = [
-    {"_typecheck", "_torchvision", "_hub", "_tensors", "_small_text"},
+    {"_typecheck", "compat", "_hub", "_tensors", "_small_text"},
     {"types", "about"},
     {"geometry", "_memory"},
     {"ops"},
@@ -27,7 +27,6 @@ LAYERS = [
     {"interpolator"},
     {"config", "conf"},
     {"models"},
-    {"compat"},
     {"__init__"},
     {"info"},
     {"media"},

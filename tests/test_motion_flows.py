@@ -117,7 +117,7 @@ def test_raft_reads_pixels_of_any_size() -> None:
 
 @torch.no_grad()
 def test_raft_gives_torchvisions_own_flow() -> None:
-    importlib.import_module("rdvfi._torchvision").import_torchvision()
+    importlib.import_module("rdvfi.compat").import_torchvision()
     flow = flows.create("raft", size="SMALL", weights=None, iterations=3)
     assert isinstance(flow, Raft)
     pair = shifted(1, 2, 128, 136)

@@ -6,7 +6,7 @@ import sys
 
 def test_torchvision_and_timm_are_importable_after_the_shim() -> None:
     program = (
-        "from rdvfi._torchvision import import_torchvision\n"
+        "from rdvfi.compat import import_torchvision\n"
         "first = import_torchvision()\n"
         "assert import_torchvision() is first\n"
         "import timm, torch\n"

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rdvfi._torchvision import import_torchvision
 from rdvfi.backbones.diffusion import VariancePreserving
+from rdvfi.compat import import_torchvision
 from rdvfi.training.losses.denoising import rising_noise_level
 from rdvfi.training.losses.evidence import Drawing, FlowPair, FramePair, GeneratorSampler, Maps
 from rdvfi.training.losses.loss_registry import Evidence, Terms, losses

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from rdvfi._hub import fetch, is_hub_id
-from rdvfi._torchvision import import_torchvision
+from rdvfi.compat import import_torchvision
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -38,7 +38,7 @@ def prepare_diffusers() -> None:
     """Make diffusers' model classes importable; call it before importing them.
 
     They import torchvision where it is installed, which fails beside a CPU build of torch (see
-    `rdvfi._torchvision`); without torchvision they do without.
+    `rdvfi.compat`); without torchvision they do without.
     """
     try:
         import_torchvision()

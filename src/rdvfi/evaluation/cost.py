@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 
+from rdvfi.compat import import_optional
 from rdvfi.evaluation.baselines import FAILURES, Method
 from rdvfi.evaluation.written_files import appearing
 from rdvfi.types import Image
@@ -118,11 +119,9 @@ def plot(points: Sequence[CostPoint], own_size: tuple[int, int]) -> "Figure":
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ImportError("plots need matplotlib, which is not installed; pip install 'rdvfi[plot]'") from error
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = import_optional("matplotlib.figure", "plots need", "'rdvfi[plot]'").Figure(
+        figsize=(11, 4.5), layout="constrained"
+    )
     by_width, by_count = figure.subplots(1, 2)
     for name in dict.fromkeys(point.method for point in points):
         own = [point for point in points if point.method == name and point.ms is not None]

@@ -17,7 +17,6 @@ temporal self-attention maps are turned by 180 degrees. Without its weights the 
 is time-reversal fusion (Feng et al., ECCV 2024).
 """
 
-import importlib
 from abc import abstractmethod
 from math import gcd
 from pathlib import Path
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor
 
 from rdvfi.backbones.pretrained_parts import prepare_diffusers
+from rdvfi.compat import import_optional
 from rdvfi.evaluation.baselines import Method
 from rdvfi.geometry import replicate_pad
 from rdvfi.media.pixels import to_pixels
@@ -267,12 +267,7 @@ def _pipeline(kind: str, source: str) -> Any:
     prepare_diffusers()
     import diffusers
 
-    try:
-        importlib.import_module("transformers")
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            "video generators need the package 'transformers', which is not installed; pip install 'rdvfi[generators]'"
-        ) from error
+    import_optional("transformers", "video generators need", "'rdvfi[generators]'")
     try:
         return getattr(diffusers, kind).from_pretrained(source, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError) as error:

@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from rdvfi.compat import import_optional
 from rdvfi.data.synthetic.curved_scenes import KINDS, curved_scene, limb_scene
 from rdvfi.data.synthetic.layered_scenes import Scenes
 from rdvfi.data.synthetic.procedural_source import build_scenes
@@ -74,12 +75,7 @@ def held_out_pictures() -> Pictures:
     Raises:
         ImportError: If scikit-image is not installed.
     """
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise ImportError(
-            "procedural sets take their photographs from scikit-image, which is not installed; pip install scikit-image"
-        ) from error
+    data = import_optional("skimage.data", "the photographs of procedural sets need", "scikit-image")
     return Pictures(torch.stack([_resized(p) for p in (data.astronaut(), data.coffee(), data.chelsea())]))
 
 

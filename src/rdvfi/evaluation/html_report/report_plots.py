@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from rdvfi.compat import import_optional
 from rdvfi.evaluation.intervals import weighted_mean
 from rdvfi.evaluation.results import Report
 
@@ -15,6 +16,7 @@ METRIC = "psnr"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b")
 """Colour-blind safe (Okabe and Ito, 2008), in the order of the methods."""
 _MARKERS = "osD^vPX*"
+_MATPLOTLIB = ("matplotlib", "matplotlib.figure")
 
 
 def plots(reports: Sequence[Report]) -> dict[str, str]:
@@ -41,14 +43,10 @@ def methods_of(report: Report) -> list[str]:
 
 
 def _svg(draw: Callable[["Axes", Any], None], argument: Any) -> str:
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ImportError("reports draw plots with matplotlib; install it with: pip install 'rdvfi[plot]'") from error
+    matplotlib, figures = (import_optional(name, "plots need", "'rdvfi[plot]'") for name in _MATPLOTLIB)
     # Letters stay letters, drawn by the page's own font. The salt makes equal reports equal files.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "rdvfi", "font.family": "sans-serif"}):
-        figure = Figure(figsize=(4.4, 3.1), layout="constrained")
+        figure = figures.Figure(figsize=(4.4, 3.1), layout="constrained")
         axes = figure.subplots()
         draw(axes, argument)
         axes.set_ylabel("PSNR in dB")

@@ -16,12 +16,11 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 from torch import Tensor
 
-from rdvfi._torchvision import import_torchvision
+from rdvfi.compat import import_optional
 from rdvfi.evaluation.metrics.metric import Better, Frames, MadeFrames, Metric, Sample, metrics
 
 FRAME_RATE = 30
@@ -40,7 +39,7 @@ class FLIP(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        self._package = _package("flip_evaluator", "FLIP")
+        self._package = import_optional("flip_evaluator", "FLIP needs", "'rdvfi[metrics]'")
 
     def measure(self, made: MadeFrames) -> Sample:
         pairs = zip(_images(made.frames), _images(made.truth), strict=True)
@@ -61,9 +60,8 @@ class ColorVideoVDP(Metric):
         super().__init__()
         import torch
 
-        import_torchvision()
-        made = _package("pycvvdp", "ColorVideoVDP").cvvdp
-        self._metric = made(display_name="standard_fhd", quiet=True, device=torch.device(device))
+        package = import_optional("pycvvdp", "ColorVideoVDP needs", "'rdvfi[metrics]'", torchvision=True)
+        self._metric = package.cvvdp(display_name="standard_fhd", quiet=True, device=torch.device(device))
 
     def measure(self, made: MadeFrames) -> Sample:
         # It reads the layout "FCHW"; in [0, 1] for floats.
@@ -134,15 +132,6 @@ def _bundled_ffmpeg() -> list[str]:
         return [importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()]
     except (ModuleNotFoundError, RuntimeError):  # a package without its program raises the latter
         return []
-
-
-def _package(name: str, what: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"{what} needs the package {error.name!r}, which is not installed; pip install 'rdvfi[metrics]'"
-        ) from error
 
 
 def _images(frames: Tensor) -> list[np.ndarray]:

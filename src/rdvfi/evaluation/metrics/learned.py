@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi._torchvision import import_torchvision
+from rdvfi.compat import import_optional
 from rdvfi.evaluation.metrics.cached_networks import network_file
 from rdvfi.evaluation.metrics.flow_of_frames import flows_between
 from rdvfi.evaluation.metrics.metric import Better, Frames, MadeFrames, Metric, Sample, metrics
@@ -83,13 +83,7 @@ class FloLPIPS(_LPIPS):
 @cache
 def load_lpips(network: str) -> Any:
     """``lpips.LPIPS`` on ``alex`` or ``vgg``, giving maps."""
-    try:
-        import_torchvision()
-        import lpips
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"LPIPS needs the package {error.name!r}, which is not installed; pip install 'rdvfi[metrics]'"
-        ) from error
+    lpips = import_optional("lpips", "LPIPS needs", "'rdvfi[metrics]'", torchvision=True)
     network_file(network)  # lpips reads this very file, through torch's cache
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it calls torchvision in a way that is out of date

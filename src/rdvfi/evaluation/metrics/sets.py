@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi._torchvision import import_torchvision
+from rdvfi.compat import import_optional
 from rdvfi.evaluation.metrics.cached_networks import network_file
 from rdvfi.evaluation.metrics.metric import Better, MadeFrames, SetMetric, metrics
 
@@ -123,15 +123,10 @@ class FVD(_Frechet):
 
 @cache
 def _inception(device: str) -> Any:
-    try:
-        import_torchvision()
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"FID needs the package {error.name!r}, which is not installed; pip install 'rdvfi[metrics]'"
-        ) from error
+    name = "torch_fidelity.feature_extractor_inceptionv3"
+    port = import_optional(name, "FID needs", "'rdvfi[metrics]'", torchvision=True)
     file = str(network_file("inception"))
-    made = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=file)
+    made = port.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=file)
     return made.eval().to(device)
 
 

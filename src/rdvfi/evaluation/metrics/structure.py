@@ -11,11 +11,10 @@ References:
     Gradient magnitude similarity deviation (Xue et al., 2014).
 """
 
-import importlib
 from types import ModuleType
 from typing import Any, ClassVar
 
-from rdvfi._torchvision import import_torchvision
+from rdvfi.compat import import_optional
 from rdvfi.evaluation.metrics.metric import Better, MadeFrames, Metric, Sample, metrics
 
 
@@ -77,10 +76,4 @@ def load_piq() -> ModuleType:
     Raises:
         ImportError: If it is not installed; the message says how to get it.
     """
-    try:
-        import_torchvision()
-        return importlib.import_module("piq")
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"perceptual metrics need the package {error.name!r}, which is not installed; pip install 'rdvfi[metrics]'"
-        ) from error
+    return import_optional("piq", "perceptual metrics need", "'rdvfi[metrics]'", torchvision=True)

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rdvfi._torchvision import import_torchvision
 from rdvfi.about import About
+from rdvfi.compat import import_torchvision
 from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.registry import flows
 

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rdvfi._torchvision import import_torchvision
 from rdvfi.about import About
+from rdvfi.compat import import_torchvision
 from rdvfi.geometry import pixel_grid, replicate_pad, resize_flow
 from rdvfi.interfaces import Count, FlowEstimator, Reads
 from rdvfi.layers import ResidualBlock, conv, zero_conv

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rdvfi.compat import import_optional
 from rdvfi.interfaces import Trajectory
 
 
@@ -30,15 +31,12 @@ def plot_trajectory(trajectory: Trajectory, path: Path, times: tuple[float, ...]
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("plots need matplotlib; install it with: pip install 'rdvfi[plot]'") from error
+    figures = import_optional("matplotlib.figure", "plots need", "'rdvfi[plot]'")
     when = torch.tensor(times, dtype=torch.float32)
     first, last = (flow[0] for flow in trajectory.at(when))
     trust = trajectory.confidence(when)[0].amin(1)
     longest = float(torch.cat((first, last)).norm(dim=1).max())
-    figure = Figure(figsize=(3.2 * len(times), 6.0), layout="constrained")
+    figure = figures.Figure(figsize=(3.2 * len(times), 6.0), layout="constrained")
     axes = figure.subplots(3, len(times), squeeze=False)
     for column, time in enumerate(times):
         axes[0, column].imshow(flow_colours(first[column], longest).permute(1, 2, 0).cpu().numpy())

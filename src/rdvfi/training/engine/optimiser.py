@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from rdvfi._torchvision import import_torchvision
+from rdvfi.compat import import_torchvision
 from rdvfi.training.engine.settings import EngineConfig
 
 

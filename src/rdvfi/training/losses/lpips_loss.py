@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rdvfi._torchvision import import_torchvision
+from rdvfi.compat import import_optional
 from rdvfi.training.losses.evidence import Evidence, Loss, Needs, losses
 from rdvfi.training.losses.photometric import frames_of
 
@@ -33,14 +33,8 @@ def load_lpips(network: str) -> Any:
     """
     if network not in _FILES:
         raise ValueError(f"no perceptual network {network!r}; expected one of {', '.join(_FILES)}")
-    try:
-        import_torchvision()
-        import lpips
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"LPIPS needs the package {error.name!r}, which is not installed; pip install 'rdvfi[train]'. Or use "
-            "losses.features, which needs nothing"
-        ) from error
+    other = "'rdvfi[train]'. Or use losses.features, which needs nothing"
+    lpips = import_optional("lpips", "LPIPS needs", other, torchvision=True)
     file = Path(torch.hub.get_dir()) / "checkpoints" / _FILES[network]
     if not file.exists():
         raise FileNotFoundError(
