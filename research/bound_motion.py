@@ -20,8 +20,9 @@ from torch import Tensor
 import rdvfi
 from compare_trajectories import KNOTS, exact
 from rdvfi.data.synthetic.layered_scenes import Scenes
+from rdvfi.evaluation.laboratory.scene_builder import SUPERSAMPLE
 from rdvfi.evaluation.methods import ModelMethod
-from rdvfi.evaluation.procedural import SETS, SUPERSAMPLE, held_out_pictures, held_out_scene
+from rdvfi.evaluation.procedural import SETS, held_out_pictures, held_out_scene
 from rdvfi.evaluation.protocol import evaluate
 from rdvfi.interfaces import (
     FlowEstimator,

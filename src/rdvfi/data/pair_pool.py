@@ -168,16 +168,7 @@ def _maker(data: Path, kind: str, size: tuple[int, int], seed: int) -> MakeSampl
 def build_pairs(
     data: Path, folder: Path, kind: str, count: int, *, size: tuple[int, int] = SIZE, seed: int = 1, workers: int = 2
 ) -> None:
-    """Make ``count`` pairs of one kind in ``folder``; nothing is done if they are there.
-
-    Args:
-        data: Folder made by ``rdvfi data build``.
-        folder: Where the pairs go; it appears when all are made. Read it by `rdvfi.data.pool.Pool`.
-        kind: "procedural" or "film".
-        count: Number of pairs.
-        size: (height, width) of their pictures, multiples of 16.
-        seed: Another seed gives other pairs.
-        workers: Processes.
+    """Make ``count`` pairs of one kind in ``folder``, as `rdvfi.data.pool.build_pool` makes samples.
 
     Raises:
         ValueError: If ``kind`` is unknown, or ``size`` does not fit.

@@ -20,6 +20,7 @@ References:
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import pairwise
 from math import ceil
 
 import numpy as np
@@ -147,6 +148,14 @@ def grey(image: Float[torch.Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w"]:
     import cv2
 
     return cv2.cvtColor(to_pixels(image, deep=False), cv2.COLOR_RGB2GRAY)
+
+
+def flows_between(frames: Float[torch.Tensor, "n 3 H W"], *, back: bool = False) -> Float[torch.Tensor, "m 2 H W"]:
+    """DIS flow from every frame to the next one, or from every frame but the first to the one before it.
+
+    On the grid of the frame that it leads from, in pixels.
+    """
+    return torch.cat([dis_flow(b, a) if back else dis_flow(a, b) for a, b in pairwise(map(grey, frames))])
 
 
 def intermediate_flows(forward: Flow, backward: Flow, times: Times) -> tuple[Flows, Flows]:

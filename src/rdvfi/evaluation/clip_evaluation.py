@@ -58,14 +58,15 @@ class EvaluationWindow:
 
     def inputs(self, device: torch.device) -> tuple[Image, Image]:
         """The two input frames, in [0, 1]."""
-        return _tensor(self.frames[:1]).to(device), _tensor(self.frames[-1:]).to(device)
+        return as_images(self.frames[:1]).to(device), as_images(self.frames[-1:]).to(device)
 
     def truth(self) -> Float[Tensor, "t 3 H W"]:
         """The true frames between them, in [0, 1]."""
-        return _tensor(self.frames[1:-1])
+        return as_images(self.frames[1:-1])
 
 
-def _tensor(frames: UInt8[np.ndarray, "n H W 3"]) -> Float[Tensor, "n 3 H W"]:
+def as_images(frames: UInt8[np.ndarray, "n H W 3"]) -> Float[Tensor, "n 3 H W"]:
+    """8-bit frames as images in [0, 1]."""
     return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous().float().div_(255.0)
 
 

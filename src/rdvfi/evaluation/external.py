@@ -25,10 +25,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from rdvfi.evaluation.baselines import Method
-from rdvfi.evaluation.external_frames import FramesFolder, as_video, between_inputs, read_frames
+from rdvfi.evaluation.clip_evaluation import as_images
+from rdvfi.evaluation.external_frames import FramesFolder, between_inputs, read_frames
 from rdvfi.media.image_files.images import write_png
 from rdvfi.media.pixels import Picture, to_pixels
 from rdvfi.registry import did_you_mean
@@ -93,7 +95,7 @@ class ExternalCommand(Method):
         """
         first, last = (to_pixels(image[0].cpu(), deep=False) for image in (img0, img1))
         frames = self._halved(first, last, len(times)) if self.template.recursive else self._made(first, last, times)
-        return as_video(frames, img0.device)
+        return as_images(np.stack(frames))[None].to(img0.device)
 
     def _halved(self, first: Picture, last: Picture, count: int) -> list[Picture]:
         """The middle frame, and those of both halves around it."""

@@ -6,14 +6,13 @@ A folder of frames has the layout ``FOLDER/CLIP/FIRST/``: the frames between the
 run elsewhere; they may stay there.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from rdvfi.evaluation.baselines import Method
-from rdvfi.evaluation.clip_evaluation import EvaluationWindow
+from rdvfi.evaluation.clip_evaluation import EvaluationWindow, as_images
 from rdvfi.media.clip import VIDEO_SUFFIXES, open_clip
 from rdvfi.media.image_files.images import is_image, list_images, read_image, write_png
 from rdvfi.media.pixels import Picture, to_picture
@@ -48,7 +47,7 @@ class FramesFolder(Method):
             raise FileNotFoundError(f"{self.name} has no frames of this pair: there is no folder {place}")
         h, w = img0.shape[-2:]
         frames = between_inputs(read_frames(place, self.name), len(times), (h, w, 3), self.name)
-        return as_video(frames, img0.device)
+        return as_images(np.stack(frames))[None].to(img0.device)
 
 
 def window_folder(folder: Path, window: EvaluationWindow) -> Path:
@@ -100,9 +99,3 @@ def between_inputs(frames: list[Picture], count: int, shape: tuple[int, ...], na
             got, expected = (f"{s[1]}x{s[0]}" for s in (frame.shape, shape))
             raise ValueError(f"{name} wrote frames of {got}; expected {expected}")
     return inner
-
-
-def as_video(frames: Sequence[Picture], device: torch.device) -> Video:
-    """8-bit frames as (1, t, 3, H, W) in [0, 1]."""
-    stacked = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
-    return stacked[None].to(device).float().div_(255.0)

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
 from rdvfi.evaluation.baselines import Method
+from rdvfi.evaluation.clip_evaluation import as_images
+from rdvfi.media.pixels import to_pixels
 from rdvfi.types import Flows, Image, Times, Video
 
 FlowFunction = Callable[[Image, Image, Times], tuple[Flows, Flows]]
@@ -46,7 +46,7 @@ class FunctionMethod(Method):
             ValueError: If what came back are not frames of the size of its input.
         """
         if self.arrays:
-            made = self.make(_array(img0), _array(img1), times.tolist())
+            made = self.make(to_pixels(img0[0], deep=False), to_pixels(img1[0], deep=False), times.tolist())
             frames = self._from_arrays(list(made))
         else:
             frames = self.make(img0, img1, times)
@@ -68,9 +68,4 @@ class FunctionMethod(Method):
                 raise ValueError(f"{self.name} gave {got}; expected 8-bit frames (H, W, 3)")
         if len({frame.shape for frame in made}) != 1:
             raise ValueError(f"{self.name} gave frames of sizes {sorted({frame.shape for frame in made})}")
-        return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).float() / 255.0
-
-
-def _array(image: Image) -> UInt8[np.ndarray, "H W 3"]:
-    pixels = image[0].clamp(0.0, 1.0).mul(255.0).round().byte()
-    return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+        return as_images(np.stack(made))

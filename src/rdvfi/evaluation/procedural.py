@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from rdvfi.compat import import_optional
@@ -32,13 +32,12 @@ from rdvfi.data.synthetic.procedural_source import build_scenes
 from rdvfi.data.synthetic.sampler import ScenePlan
 from rdvfi.data.synthetic.textures import Pictures
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow, TrueMotion
-from rdvfi.evaluation.laboratory import LABORATORY_SETS, laboratory_windows, motion_scenes
+from rdvfi.evaluation.laboratory import LABORATORY_SETS, MotionScene, motion_scene, motion_scenes
+from rdvfi.types import Times
 
 SIZE = (256, 448)
 SCENES = 24
 """Scenes of a held-out set, unless another number is asked for."""
-SUPERSAMPLE = 2
-"""Samples of a pixel along each side of a frame."""
 _PICTURE_SIZE = (576, 768)
 _STREAM = 2028
 """Sets these random numbers apart from those of training."""
@@ -119,26 +118,27 @@ def procedural_windows(
         raise ValueError(f"pairs is {pairs}; it must be at least 1")
     if start < 0:
         raise ValueError(f"start is {start}; scenes are numbered from 0")
-    scenes = range(start, start + number)
-    if name in LABORATORY_SETS:
-        return laboratory_windows(gap, name, scenes)
-    return _windows(gap, name, scenes, held_out_pictures())
+    pictures = None if name in LABORATORY_SETS else held_out_pictures()
+    return _windows(gap, name, range(start, start + number), pictures)
 
 
-def _windows(gap: int, name: str, scenes: range, pictures: Pictures) -> Iterator[EvaluationWindow]:
-    times = torch.arange(gap + 1)[None] / gap
-    for number in scenes:
-        scene = held_out_scene(name, number, pictures)
-        yield scene_window(scene, times, number=number, clip=f"{name} {number}")
+def _windows(gap: int, name: str, numbers: range, pictures: Pictures | None) -> Iterator[EvaluationWindow]:
+    times = torch.arange(gap + 1) / gap
+    for number in numbers:
+        scene = _scene(name, number, pictures)
+        pixels = (255.0 * scene.frames(times)).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+        clip = scene.name if scene.seed == 0 else f"{scene.name} {scene.seed}"
+        yield EvaluationWindow(number, pixels, clip, lambda scene=scene: _motion(scene, times[1:-1]))
 
 
-def scene_window(scene: Scenes, times: Float[Tensor, "1 n"], *, number: int, clip: str) -> EvaluationWindow:
-    """The window of one scene at ``times``, both ends included, with its exact motion."""
-    frames, _ = scene.frames(times, supersample=SUPERSAMPLE)
-    pixels = (255.0 * frames[0]).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+def _scene(name: str, number: int, pictures: Pictures | None) -> MotionScene:
+    """Scene ``number`` of a set; of the laboratory every kind once, then every kind with the next seed."""
+    if pictures is not None:
+        return MotionScene(f"{name} {number}", "", True, held_out_scene(name, number, pictures), noise=0.0, seed=0)
+    kinds = motion_scenes(determined=LABORATORY_SETS[name])
+    return motion_scene(kinds[number % len(kinds)], seed=number // len(kinds))
 
-    def motion() -> TrueMotion:
-        flows, visible = scene.flows_to(times[:, 1:-1], times[:, [0, -1]])
-        return TrueMotion(flows[0, :, 0], flows[0, :, 1], visible[0])
 
-    return EvaluationWindow(number, pixels, clip, motion)
+def _motion(scene: MotionScene, times: Times) -> TrueMotion:
+    flows, visible = scene.flows(times, torch.arange(2.0))
+    return TrueMotion(flows[:, 0], flows[:, 1], visible)

@@ -81,48 +81,31 @@ def _sources(
     if config.source in (SourceKind.moving, SourceKind.moving_pairs):
         return _made(data, config, place)
     if config.source is SourceKind.clips:
-        size = (config.size[0], config.size[1])
-        clips, free = find_clips(data), config.free
-        drawn = ClipWindows(clips, size, knots=config.knots, free=free, held_out=config.held_out)
+        clips = find_clips(data)
+        drawn = ClipWindows(clips, config.shape, knots=config.knots, free=config.free, held_out=config.held_out)
         windows = drawn.source(workers=config.workers)
         return [Recoloured(windows, config.colours, alike=True)] if config.colours else [windows]
     if config.source is SourceKind.vimeo:
-        size = (config.size[0], config.size[1])
-        return [Vimeo90K.find(data, size=size).source(workers=config.workers)]
+        return [Vimeo90K.find(data, size=config.shape).source(workers=config.workers)]
     if config.source is SourceKind.crops:
         height, width = config.size
         if height != width:
             raise ValueError(f"crops are square; got data.size={config.size}")
         return [Stream(crops(_pictures(data), height), workers=config.workers)]
-    if config.source is SourceKind.pairs:
-        return [
-            Recoloured(_pairs(data, kind, count, config, report), config.colours)
-            for kind, count in zip(config.kinds, config.samples, strict=True)
-        ]
-    return [
+    pools: list[BatchSource] = [
         _pool(data, kind, count, config, model, cache, report, place)
         for kind, count in zip(config.kinds, config.samples, strict=True)
     ]
+    return [Recoloured(pool, config.colours) for pool in pools] if config.source is SourceKind.pairs else pools
 
 
 def _made(data: Path, config: DataConfig, device: torch.device) -> list[BatchSource]:
     """Procedural scenes, drawn on ``device`` from the pictures of a folder."""
     pictures = torch.from_numpy(load_textures(data)).to(device)
-    size = (config.size[0], config.size[1])
     if config.source is SourceKind.moving_pairs:
-        pairs = MovingPairs(Pictures(pictures), size)
+        pairs = MovingPairs(Pictures(pictures), config.shape)
         return [Recoloured(pairs, config.colours) for _ in config.kinds]
-    return [MovingTextures(pictures, size, free=config.free) for _ in config.kinds]
-
-
-def _pairs(data: Path, kind: str, count: int, config: DataConfig, report: Report) -> Pool:
-    _check_kind(kind)
-    folder = _pool_folder(data, f"pairs-{kind}")
-    if not folder.exists():
-        report(f"making {count} {kind} pairs in {folder}")
-        size = (config.size[0], config.size[1])
-        build_pairs(data, folder, kind, count, size=size, workers=max(1, config.workers))
-    return Pool(folder)
+    return [MovingTextures(pictures, config.shape, free=config.free) for _ in config.kinds]
 
 
 def _pool(
@@ -135,12 +118,14 @@ def _pool(
     report: Report,
     device: torch.device,
 ) -> Pool:
-    _check_kind(kind)
-    folder = _pool_folder(data, kind)
+    pairs = config.source is SourceKind.pairs
+    folder = _pool_folder(data, kind, config)
     if not folder.exists():
-        report(f"making {count} {kind} samples in {folder}")
-        size = (config.size[0], config.size[1])
-        build_pool(data, folder, kind, count, size=size, workers=max(1, config.workers))
+        report(f"making {count} {kind} {'pairs' if pairs else 'samples'} in {folder}")
+        make = build_pairs if pairs else build_pool
+        make(data, folder, kind, count, size=config.shape, workers=max(1, config.workers))
+    if pairs:
+        return Pool(folder)
     if config.teacher is not None and kind == "film":
         teach(folder, config.teacher, report, device)
     pool = Pool(folder)
@@ -156,18 +141,13 @@ def _pool(
     return pool
 
 
-def _check_kind(kind: str) -> None:
-    if kind not in KINDS:
-        raise ValueError(f"no samples of kind {kind!r}; expected one of {', '.join(KINDS)}")
-
-
 def film_pool(config: DataConfig) -> Path:
     """Where the film of a stage's pools is, or will be."""
-    return _pool_folder(Path(config.folder), "film")
+    return Path(config.folder) / "pool" / "film"
 
 
-def _pool_folder(data: Path, kind: str) -> Path:
-    return data / "pool" / kind
+def _pool_folder(data: Path, kind: str, config: DataConfig) -> Path:
+    return data / "pool" / (f"pairs-{kind}" if config.source is SourceKind.pairs else kind)
 
 
 def encoder_digest(model: Interpolator, folder: Path) -> str:
@@ -204,10 +184,10 @@ def check_material(config: DataConfig) -> None:
                     f"data.source={config.source.name} makes no samples of kind {kind!r}; set data.kinds=[procedural]"
                 )
     if config.source in (SourceKind.pool, SourceKind.pairs):
-        prefix = "pairs-" if config.source is SourceKind.pairs else ""
         for kind in config.kinds:
-            _check_kind(kind)
-        made = {kind: _pool_folder(data, f"{prefix}{kind}").exists() for kind in config.kinds}
+            if kind not in KINDS:
+                raise ValueError(f"no samples of kind {kind!r}; expected one of {', '.join(KINDS)}")
+        made = {kind: _pool_folder(data, kind, config).exists() for kind in config.kinds}
         if not made.get("film", True):
             _check_film(data)
         if not made.get("procedural", True):

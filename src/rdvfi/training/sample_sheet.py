@@ -24,7 +24,7 @@ from torch import Tensor
 from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.interfaces import Keyframes, Trajectory
 from rdvfi.interpolator import Interpolator
-from rdvfi.media.pixels import Picture
+from rdvfi.media.pixels import Picture, to_pixels
 from rdvfi.motion.trajectory.plot import flow_colours
 from rdvfi.ops.warp import backward_warp
 from rdvfi.training.objectives.clip_batch import ClipBatch
@@ -39,7 +39,7 @@ def draw_sheet(
     """The sheet of a small batch, of which frame number ``index`` was drawn."""
     decoded = _decoded(model, keyframes, clip)
     blocks = [_block(clip, trajectory, drawn, index, decoded, i) for i in range(len(drawn.frames))]
-    return to_pixels(torch.cat(blocks, dim=-2))
+    return to_pixels(torch.cat(blocks, dim=-2).detach(), deep=False)
 
 
 def draw_flows(
@@ -60,7 +60,7 @@ def draw_flows(
         error = 5.0 * (warped[i] - first[i]).abs()
         large = F.interpolate(true[None], size, mode="nearest")[0]
         rows.append(torch.cat((first[i], last[i], warped[i], error, found, large), dim=-1))
-    return to_pixels(torch.cat(rows, dim=-2))
+    return to_pixels(torch.cat(rows, dim=-2).detach(), deep=False)
 
 
 def _block(
@@ -91,9 +91,3 @@ def _decoded(model: Interpolator, keyframes: Keyframes, clip: ClipBatch) -> Floa
         b, _, c, h, w = clip.frames.shape
         return clip.frames.new_full((b, 2, c, h, w), 0.5)
     return images
-
-
-def to_pixels(image: Float[Tensor, "3 h w"]) -> Picture:
-    """8-bit pixels (h, w, 3)."""
-    scaled = (image.detach().float().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
-    return scaled.permute(1, 2, 0).contiguous().cpu().numpy()

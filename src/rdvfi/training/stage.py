@@ -100,6 +100,11 @@ class DataConfig:
     held_out: float = 0.0
     teacher: str | None = None
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``size`` as (height, width)."""
+        return self.size[0], self.size[1]
+
 
 @dataclass
 class NoiseConfig:

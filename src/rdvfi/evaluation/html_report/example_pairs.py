@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rdvfi.evaluation.baselines import Method
 from rdvfi.evaluation.metrics import MadeFrames, psnr
+from rdvfi.media.pixels import to_pixels
 
 LARGEST = 960
 FULL_SCALE = 48
@@ -76,7 +77,7 @@ class ExamplePairs:
             for name, index in zip(_GIVEN, (middle + 1, 0, -1), strict=True):
                 self._keep(number, name, window.frames[index])
         self._scores[number][method.name] = float(psnr(frame, truth))
-        self._keep(number, f"made by {method.name}", _pixels(frame))
+        self._keep(number, f"made by {method.name}", to_pixels(frame[0], deep=False))
         self._keep(number, f"error of {method.name}", error_map(frame[0], truth[0]))
 
     def chosen(self, method: str) -> list[Example]:
@@ -109,10 +110,6 @@ def error_map(frame: Float[Tensor, "3 H W"], truth: Float[Tensor, "3 H W"]) -> U
     """Mean absolute error over the channels as a picture: black is none, brightest is `FULL_SCALE` levels and more."""
     levels = (255.0 / FULL_SCALE * 255.0 * (frame - truth).abs().mean(0)).clamp(0.0, 255.0).round().byte().numpy()
     return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-
-
-def _pixels(image: Float[Tensor, "1 3 H W"]) -> UInt8[np.ndarray, "H W 3"]:
-    return image[0].mul(255.0).round().byte().permute(1, 2, 0).contiguous().numpy()
 
 
 def _jpeg(picture: UInt8[np.ndarray, "H W 3"]) -> bytes:

@@ -5,7 +5,6 @@ Two sets of `rdvfi.evaluation.evaluate` are made of them, ``laboratory-determine
 """
 
 from rdvfi.evaluation.laboratory.scene_builder import MotionScene
-from rdvfi.evaluation.laboratory.scene_kinds import motion_scene, motion_scenes
-from rdvfi.evaluation.laboratory.scene_windows import LABORATORY_SETS, laboratory_windows
+from rdvfi.evaluation.laboratory.scene_kinds import LABORATORY_SETS, motion_scene, motion_scenes
 
-__all__ = ["LABORATORY_SETS", "MotionScene", "laboratory_windows", "motion_scene", "motion_scenes"]
+__all__ = ["LABORATORY_SETS", "MotionScene", "motion_scene", "motion_scenes"]

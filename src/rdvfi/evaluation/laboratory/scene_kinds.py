@@ -28,6 +28,8 @@ from rdvfi.evaluation.laboratory.scene_builder import MotionScene
 from rdvfi.evaluation.laboratory.scene_parts import FACADE, PICTURES, SceneParts, Size, drawn_textures, overlay
 from rdvfi.registry import did_you_mean
 
+LABORATORY_SETS = {"laboratory-determined": True, "laboratory-undetermined": False}
+"""Sets of an evaluation, and whether the end frames determine the paths of their scenes."""
 DEFAULT_SIZE = (256, 448)
 _STREAM = 2029
 """Sets these random numbers apart from those of training and of the published sets."""

@@ -5,9 +5,8 @@ from rdvfi.evaluation.metrics.fidelity import gradient_energy, psnr, quantise, s
 from rdvfi.evaluation.metrics.learned import FloLPIPS
 from rdvfi.evaluation.metrics.metric import DEFAULT, PERCEPTUAL, MadeFrames, Metric, SetMetric, create_metrics, metrics
 from rdvfi.evaluation.metrics.sets import FID, FVD
-from rdvfi.evaluation.metrics.stillness import StillError
 from rdvfi.evaluation.metrics.structure import MSSSIM
-from rdvfi.evaluation.metrics.temporal import Flicker, WarpingError
+from rdvfi.evaluation.metrics.temporal import Flicker, StillError, WarpingError
 from rdvfi.evaluation.metrics.true_motion import EPE, PathError
 
 __all__ = [

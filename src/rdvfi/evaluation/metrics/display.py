@@ -29,11 +29,7 @@ FRAME_RATE = 30
 
 @metrics.register("flip")
 class FLIP(Metric):
-    """Mean FLIP error of every frame.
-
-    Raises:
-        ImportError: If ``flip-evaluator`` is not installed.
-    """
+    """Mean FLIP error of every frame."""
 
     title, better = "FLIP", Better.LOWER
 
@@ -48,11 +44,7 @@ class FLIP(Metric):
 
 @metrics.register("cvvdp")
 class ColorVideoVDP(Metric):
-    """ColorVideoVDP of every sequence, in JOD.
-
-    Raises:
-        ImportError: If ``cvvdp`` is not installed.
-    """
+    """ColorVideoVDP of every sequence, in JOD."""
 
     title, better, decimals, per_frame = "CVVDP", Better.HIGHER, 3, False
 
@@ -72,11 +64,7 @@ class ColorVideoVDP(Metric):
 
 @metrics.register("vmaf")
 class VMAF(Metric):
-    """VMAF of every frame between.
-
-    Raises:
-        ImportError: If there is no FFmpeg with the filter.
-    """
+    """VMAF of every frame between; its motion term sees both inputs too."""
 
     title, better, decimals = "VMAF", Better.HIGHER, 2
 
@@ -85,7 +73,6 @@ class VMAF(Metric):
         self._ffmpeg = _ffmpeg_with_vmaf(os.environ.get("RDVFI_FFMPEG"))
 
     def measure(self, made: MadeFrames) -> Sample:
-        """One value per frame between; its motion term sees both inputs too."""
         with tempfile.TemporaryDirectory() as folder:
             sequence, true = made.sequences
             values = self._values(Path(folder), sequence, true)

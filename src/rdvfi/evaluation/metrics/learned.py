@@ -18,19 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.compat import import_optional
+from rdvfi.evaluation.baselines import flows_between
 from rdvfi.evaluation.metrics.cached_networks import network_file
-from rdvfi.evaluation.metrics.flow_of_frames import flows_between
 from rdvfi.evaluation.metrics.metric import Better, Frames, MadeFrames, Metric, Sample, metrics
 
 
 class _LPIPS(Metric):
-    """LPIPS on one network, per frame.
-
-    Raises:
-        ImportError: If the package ``lpips`` is not installed.
-        FileNotFoundError: If the weights of the network are not in the cache.
-        ValueError: If they are of another hash.
-    """
+    """LPIPS on one network, per frame."""
 
     better = Better.LOWER
     network: str

@@ -66,13 +66,7 @@ class _Frechet(SetMetric):
 
 @metrics.register("fid")
 class FID(_Frechet):
-    """Frechet distance of frames.
-
-    Raises:
-        ImportError: If `torch-fidelity` is not installed.
-        FileNotFoundError: If the network is not in the cache.
-        ValueError: If it has another hash.
-    """
+    """Frechet distance of the frames between."""
 
     title = "FID"
 
@@ -93,12 +87,7 @@ class FID(_Frechet):
 
 @metrics.register("fvd")
 class FVD(_Frechet):
-    """Frechet distance of sequences.
-
-    Raises:
-        FileNotFoundError: If the network is not in the cache.
-        ValueError: If it has another hash.
-    """
+    """Frechet distance of sequences, with both inputs."""
 
     title = "FVD"
 

@@ -11,7 +11,6 @@ References:
     Gradient magnitude similarity deviation (Xue et al., 2014).
 """
 
-from types import ModuleType
 from typing import Any, ClassVar
 
 from rdvfi.compat import import_optional
@@ -19,11 +18,7 @@ from rdvfi.evaluation.metrics.metric import Better, MadeFrames, Metric, Sample, 
 
 
 class _FromPiq(Metric):
-    """One function of `piq` on every frame.
-
-    Raises:
-        ImportError: If `piq` is not installed.
-    """
+    """One function of `piq` on every frame."""
 
     better = Better.HIGHER
     function: str
@@ -33,7 +28,8 @@ class _FromPiq(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        self._function = getattr(load_piq(), self.function)
+        package = import_optional("piq", "perceptual metrics need", "'rdvfi[metrics]'", torchvision=True)
+        self._function = getattr(package, self.function)
 
     def measure(self, made: MadeFrames) -> Sample:
         h, w = made.frames.shape[-2:]
@@ -68,12 +64,3 @@ class GMSD(_FromPiq):
     """Gradient magnitude similarity deviation of the luma."""
 
     title, function, better = "GMSD", "gmsd", Better.LOWER
-
-
-def load_piq() -> ModuleType:
-    """The `piq` module.
-
-    Raises:
-        ImportError: If it is not installed; the message says how to get it.
-    """
-    return import_optional("piq", "perceptual metrics need", "'rdvfi[metrics]'", torchvision=True)

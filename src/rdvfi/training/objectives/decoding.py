@@ -17,7 +17,7 @@ from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Condition, Keyframes, MotionPrior, Reads, Trajectory
 from rdvfi.interpolator import Interpolator
-from rdvfi.media.pixels import Picture
+from rdvfi.media.pixels import Picture, to_pixels
 from rdvfi.motion.trajectory.straight_motion import StraightMotion, straight_motion_of
 from rdvfi.render.base import RefiningRenderer
 from rdvfi.training.losses.evidence import Drawing, Evidence, FlowPair, FramePair, Needs, Terms
@@ -25,7 +25,7 @@ from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.training.objectives.objective import Batch, Losses, Objective
 from rdvfi.training.objectives.rendering import drawing_of, render_free
 from rdvfi.training.objectives.training_step import TrainingStep
-from rdvfi.training.sample_sheet import draw_sheet, to_pixels
+from rdvfi.training.sample_sheet import draw_sheet
 
 
 class Reconstructing(Objective):
@@ -220,7 +220,7 @@ class Autoencoding(Objective):
         images = batch["frames"][:6, 0]
         made = self.autoencoder.decoder(self.autoencoder.encoder(images - 0.5)) + 0.5
         rows = [torch.cat(tuple(row), dim=-1) for row in (images, made)]
-        return to_pixels(torch.cat(rows, dim=-2))
+        return to_pixels(torch.cat(rows, dim=-2).detach(), deep=False)
 
 
 def partial_residual_motion(
