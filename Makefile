@@ -45,14 +45,14 @@ test: $(INSTALLED)
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(TEST_OPTIONS)
 
 # What is heavy to install, or wants other versions than .venv has (Gradio another Pillow), in an environment on top of it.
-# The page is opened in Chromium where there is one.
+# The page is opened in Chromium where there is one. An environment that is used once need not be compiled whole.
 integrations: $(INSTALLED)
 	rm -rf out/integrations
 	@mkdir -p out
 	$(PYTHON) -m venv out/integrations
 	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > out/integrations/base.pth
 	@mv out/integrations/base.pth "$$(out/integrations/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
-	@out/integrations/bin/python tools/install.py -e '.[demo,vapoursynth,onnx]' $(PIP_OPTIONS)
+	@out/integrations/bin/python tools/install.py --no-compile -e '.[demo,vapoursynth,onnx]' $(PIP_OPTIONS)
 	@out/integrations/bin/python -c 'import vapoursynth' 2>/dev/null || out/integrations/bin/python tools/vapoursynth_for_311.py
 	out/integrations/bin/python -m pytest -q tests/test_serve.py tests/test_integrations_*.py
 
@@ -68,7 +68,7 @@ lowest: $(INSTALLED)
 	@mkdir -p out
 	$(BIN)/python tools/lowest_versions.py metrics train > out/lowest.txt
 	$(PYTHON) -m venv out/lowest
-	@out/lowest/bin/python tools/install.py 'torch==2.13.*' pytest hypothesis -r out/lowest.txt $(PIP_OPTIONS)
+	@out/lowest/bin/python tools/install.py --no-compile 'torch==2.13.*' pytest hypothesis -r out/lowest.txt $(PIP_OPTIONS)
 	@out/lowest/bin/python tools/install.py --no-deps .
 	out/lowest/bin/rdvfi interpolate $(CLIP) out/lowest.mp4 --multiplier 2 --overwrite
 	out/lowest/bin/python -m pytest -q tests/test_training.py -k a_whole_recipe_leaves
