@@ -129,9 +129,9 @@ def kernel(notes: Notes) -> None:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    from rdvfi.graphs import _tensors
+    from rdvfi.graph_watch import tensors_in
 
-    return all(torch.equal(a, b) for a, b in zip(_tensors(one), _tensors(other), strict=True))
+    return all(torch.equal(a, b) for a, b in zip(tensors_in(one), tensors_in(other), strict=True))
 
 
 def _model(notes: Notes, name: str, model: rdvfi.Interpolator, sizes: dict[str, tuple[int, int]]) -> None:

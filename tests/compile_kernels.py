@@ -17,7 +17,7 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from operator_samples import samples
-from rdvfi.graphs import Watch
+from rdvfi.graph_watch import Watch
 from rdvfi.ops.inference import KERNELS
 
 TARGETS = {

@@ -16,7 +16,7 @@ from rdvfi.content.overlay import Overlay, find_overlay
 from rdvfi.content.partial_cuts import change_explained
 from rdvfi.content.static_regions import static_mask
 from rdvfi.data.synthetic.generated_images import dead_leaves
-from rdvfi.graphs import Watch
+from rdvfi.graph_watch import Watch
 from rdvfi.ops.compositing import composited
 from rdvfi.render.base import WarpInputs
 

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 import rdvfi
 import toy
 from rdvfi.content.cpu_shortcuts import fixed_shapes
-from rdvfi.graphs import Capture, Recorder, Watch, _mapped, _tensors
+from rdvfi.graph_watch import Watch, tensors_in
+from rdvfi.graphs import Capture, Recorder
+from rdvfi.types import map_tensors
 from rdvfi.video import ready
 
 
@@ -34,7 +36,7 @@ class Again(Capture):
 
         def replay() -> None:
             self.replayed += 1
-            for own, new in zip(_tensors(results), list(_tensors(run())), strict=True):
+            for own, new in zip(tensors_in(results), list(tensors_in(run())), strict=True):
                 own.copy_(new)
 
         return replay, results
@@ -60,7 +62,7 @@ def _pair(size: int = 3, **more: Any) -> Pair:
 
 
 def _same(one: Any, other: Any) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(_tensors(one), _tensors(other), strict=True))
+    return all(torch.equal(a, b) for a, b in zip(tensors_in(one), tensors_in(other), strict=True))
 
 
 def test_a_stage_is_recorded_once_and_replayed_with_other_values() -> None:
@@ -338,7 +340,8 @@ def test_training_and_moves_undo_it(recording: tuple[rdvfi.Interpolator, Again])
 
 def test_filling_keeps_the_structure() -> None:
     pair = _pair(layer=nn.Identity())
-    new = _mapped((pair, [1, None]), iter([torch.zeros(1), torch.ones(1)]).__next__)
+    rest = iter([torch.zeros(1), torch.ones(1)])
+    new = map_tensors((pair, [1, None]), lambda _: next(rest))
     assert new[0].first.item() == 0.0
     assert new[0].rest["a"].item() == 1.0
     assert new[0].layer is pair.layer

@@ -15,7 +15,7 @@ LAYERS = [
     {"types", "about"},
     {"geometry", "_memory"},
     {"ops"},
-    {"layers", "content"},
+    {"layers", "content", "graph_watch"},
     {"scene_decision", "keyframes"},
     {"interfaces"},
     {"testing", "_signature", "_plugins"},

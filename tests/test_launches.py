@@ -1,7 +1,7 @@
 """Both stages of every recipe, traced without a device: nothing leaves it, and few kernels start.
 
 Tensors are on "meta", which has shapes and no values: an operation that would need a value, or the
-CPU, fails or is found by `rdvfi.graphs.Watch`. (A torch built without CUDA cannot index fake tensors of
+CPU, fails or is found by `rdvfi.graph_watch.Watch`. (A torch built without CUDA cannot index fake tensors of
 "cuda".) Attention and norms count as one kernel each, as on CUDA. What convolutions do beside their one
 operation (layouts, bias) is not counted.
 """
@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 import rdvfi
 from rdvfi.config.recipe_files import list_recipes
-from rdvfi.graphs import Watch
+from rdvfi.graph_watch import Watch
 
 SIZE = (576, 1024)
 FUSED = (F.scaled_dot_product_attention, F.rms_norm, torch.rms_norm, F.layer_norm, torch.layer_norm)

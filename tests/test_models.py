@@ -16,6 +16,7 @@ from rdvfi import models
 from rdvfi.interpolator import Interpolator
 from rdvfi.saved_models import model_names
 from rdvfi.saved_models.checkpoint import write_config
+from rdvfi.saved_models.model_names import bundled_files
 from rdvfi.saved_models.weight_files import load_weights, write_weights
 
 
@@ -275,7 +276,7 @@ def test_a_shipped_model_is_a_pair_of_half_precision_files(tmp_path: Path, monke
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
     monkeypatch.setattr(model_names, "WEIGHTS_FOLDER", tmp_path)
     assert rdvfi.list_models() == ["rdvfi-s"]
-    loaded = models.load_bundled("rdvfi-s", tmp_path)
+    loaded = Interpolator.from_files(bundled_files("rdvfi-s", tmp_path))
     assert loaded.untrained_parts() == []
     for name, tensor in loaded.state_dict().items():
         assert tensor.dtype == torch.float32

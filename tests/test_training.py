@@ -21,7 +21,8 @@ from rdvfi.data.sources import Stream
 from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.image_files.images import write_png
-from rdvfi.models import create_model, load_bundled
+from rdvfi.models import create_model
+from rdvfi.saved_models.model_names import bundled_files
 from rdvfi.training import feeds, run
 from rdvfi.training.losses.loss_registry import Needs, Terms
 from rdvfi.training.model_parts import load_parts, only, part_of, save_parts
@@ -202,7 +203,7 @@ def test_a_whole_recipe_leaves_a_model_that_interpolates(
     lines: list[str] = []
     overrides = _tiny(folder, tmp_path, "engine.sheet_every=2")
     assert run.train("rdvfi_s", overrides, report=lines.append)
-    trained = load_bundled("rdvfi-s", tmp_path)
+    trained = Interpolator.from_files(bundled_files("rdvfi-s", tmp_path))
     assert trained.untrained_parts() == []
     frames = trained(torch.rand(1, 3, 64, 96), torch.rand(1, 3, 64, 96), [0.5])
     assert torch.isfinite(frames).all()

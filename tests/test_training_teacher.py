@@ -13,7 +13,8 @@ import rdvfi
 from rdvfi.data.pool import FREE, Pool
 from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.interpolator import Interpolator
-from rdvfi.models import create_model, load_bundled
+from rdvfi.models import create_model
+from rdvfi.saved_models.model_names import bundled_files
 from rdvfi.training import run
 from rdvfi.training.losses.loss_registry import Terms
 from rdvfi.training.model_parts import only
@@ -278,7 +279,7 @@ def test_a_trained_model_gets_a_new_renderer(data: Path, tmp_path: Path) -> None
         assert "imitation" in log.readline()
     ship = [*new, "after=[refinement]", "bundle=own"]
     assert run.train("rdvfi_s/ship", [*common, *ship], report=_silent)
-    made, start = load_bundled("own", tmp_path), create_model("rdvfi-s")
+    made, start = Interpolator.from_files(bundled_files("own", tmp_path)), create_model("rdvfi-s")
     assert made.untrained_parts() == []
     for part in ("generator", "trajectory"):
         old, new = (getattr(m, part).state_dict() for m in (start, made))

@@ -9,8 +9,9 @@ used of too many.
   does not overwrite them, unless ``reuse_results`` is set.
 * All graphs of a device share one memory pool. They never run at the same time: a lock orders threads, an event
   orders streams.
-* The first call runs eagerly under `Watch`. Operations that cannot be captured, because they wait for the device, leave
-  it, or have a result whose size depends on values, are named in one warning, and that stage continues eagerly.
+* The first call runs eagerly under `rdvfi.graph_watch.Watch`. Operations that cannot be captured, because they wait for
+  the device, leave it, or have a result whose size depends on values, are named in one warning, and that stage
+  continues eagerly.
 
 Stages take and return tensors, plain values, and dataclasses, tuples, lists and dictionaries of them.
 Modules in between (a basis) count as constants.
@@ -22,16 +23,15 @@ import warnings
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from rdvfi.ops.inference import KERNELS
+from rdvfi.graph_watch import Watch, tensors_in
+from rdvfi.types import map_tensors
 
 GRAPHS = 16
 """Graphs that are kept. A graph takes its inputs and results, and shares what lies between."""
@@ -39,112 +39,8 @@ GRAPHS = 16
 _PLAIN = (str, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.Size)
 
 
-_NO_WORK = ("aten::empty", "aten::new_empty", "aten::_unsafe_view", "aten::lift_fresh", "aten::detach")
-"""Operations that start no kernel, beside views."""
-
-
 class NotRecordable(Exception):
     """A stage cannot be a graph; the text says why."""
-
-
-class Watch:
-    """Records, while operations run within it, those that a CUDA graph cannot capture.
-
-    Attributes:
-        found: One line for each such operation: its name and what is wrong with it.
-        count: Work that operations start on the device, by name: kernels of our own operators, else operations.
-
-    Args:
-        device: Kind of the device. "meta" traces without one.
-    """
-
-    def __init__(self, device: str = "cuda") -> None:
-        self.found: list[str] = []
-        self.count: dict[str, int] = {}
-        self._modes = ExitStack()
-        self._device = device
-
-    def __enter__(self) -> "Watch":
-        """Begin to watch."""
-        self._modes.enter_context(_Operations(self))
-        self._modes.enter_context(_Calls(self))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Watch no longer."""
-        self._modes.close()
-
-    def operation(self, func: Any, given: list[Tensor], made: list[Tensor]) -> None:
-        """Record one operation by its inputs and outputs."""
-        name = func.name()
-        here = [x for x in (*given, *made) if x.device.type == self._device]
-        if here and not func.is_view and not name.startswith(_NO_WORK):
-            own = KERNELS.get(name.removeprefix("rdvfi::"))
-            self.count[name] = self.count.get(name, 0) + (own.launches if own else 1)
-        if here and (reason := self._reason(func, given, made)):
-            self.found.append(f"{name} {reason}")
-
-    def copied(self, name: str, made: Any) -> None:
-        """Note a tensor that was made of numbers of Python."""
-        if isinstance(made, Tensor) and made.device.type == self._device:
-            self.found.append(f"{name} copies from the CPU")
-
-    def _reason(self, func: Any, given: list[Tensor], made: list[Tensor]) -> str | None:
-        if getattr(torch.Tag, "cudagraph_unsafe", None) in func.tags:
-            return "works outside of the device"
-        if torch.Tag.data_dependent_output in func.tags:
-            return "waits for a value of the device"
-        # An index of whole numbers has a result of known size, one of yes and no has not.
-        by_index = func.name().startswith("aten::index")
-        if torch.Tag.dynamic_output_shape in func.tags and not by_index:
-            return "makes a result whose size depends on values"
-        if by_index and any(x.dtype in (torch.bool, torch.uint8) for x in given[1:]):
-            return "makes a result whose size depends on values"
-        places = {x.device.type for x in given}, {x.device.type for x in made}
-        if func.name() in ("aten::_to_copy", "aten::copy_") and {"cpu", self._device} <= places[0] | places[1]:
-            return "copies between the CPU and the device"
-        other = self._device != "cpu" and self._device in places[0]
-        if other and any(x.device.type == "cpu" and x.dim() > 0 for x in given):
-            return "reads a tensor of the CPU"
-        return None
-
-
-class _Operations(TorchDispatchMode):
-    """Shows every operation to a `Watch`."""
-
-    def __init__(self, watch: Watch) -> None:
-        super().__init__()
-        self._watch = watch
-
-    def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self._watch.operation(func, list(_tensors((args, kwargs or {}))), list(_tensors(result)))
-        return result
-
-
-class _Calls(TorchFunctionMode):
-    """Shows a `Watch` tensors made of numbers: no operation tells of their way to the device."""
-
-    def __init__(self, watch: Watch) -> None:
-        super().__init__()
-        self._watch = watch
-
-    def __torch_function__(
-        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        made_of = args[-1] if args else None
-        if func in (torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor) and not isinstance(
-            made_of, Tensor
-        ):
-            self._watch.copied(f"torch.{func.__name__}", result)
-        if func in (Tensor.__getitem__, Tensor.__setitem__):
-            index = args[1] if isinstance(args[1], tuple) else (args[1],)
-            if any(isinstance(part, list) for part in index):
-                self._watch.copied("an index that is a list", args[0])
-        return result
 
 
 class Capture(ABC):
@@ -242,7 +138,7 @@ class Recorder:
             settings: What else the stage's work depends on, by value.
         """
         with self._capture.alone():
-            tensors = list(_tensors(args))
+            tensors = list(tensors_in(args))
             try:
                 key = (name, settings, _key(args), tuple((tuple(x.shape), x.dtype, x.device) for x in tensors))
             except NotRecordable as error:
@@ -261,7 +157,7 @@ class Recorder:
             for own, given in zip(graph.inputs, tensors, strict=True):
                 own.copy_(given)
             graph.replay()
-            return graph.results if self._reuse else _copied(graph.results)
+            return graph.results if self._reuse else map_tensors(graph.results, Tensor.clone)
 
     def _first(
         self, name: str, key: Hashable, function: Callable[..., Any], args: tuple[Any, ...], watched: bool
@@ -270,7 +166,7 @@ class Recorder:
         result, found = None, [""]
         for _ in range(2 if watched else 0):  # what is prepared at the first need is no part of a graph
             if found:
-                own = _mapped(args, iter(list(_tensors(args))).__next__)
+                own = map_tensors(args, lambda x: x)
                 with Watch() as watch:
                     result = (function(*own),)
                 found = watch.found
@@ -288,9 +184,9 @@ class Recorder:
 
     def _record(self, function: Callable[..., Any], args: tuple[Any, ...]) -> _Graph:
         with torch.inference_mode(False), torch.no_grad():
-            inputs = [x.detach().clone(memory_format=torch.contiguous_format) for x in _tensors(args)]
+            inputs = [x.detach().clone(memory_format=torch.contiguous_format) for x in tensors_in(args)]
             # A structure of its own for every run: a stage may keep what it computed in its arguments.
-            replay, results = self._capture.record(lambda: function(*_mapped(args, iter(inputs).__next__)))
+            replay, results = self._capture.record(lambda: function(*_with(inputs, args)))
         return _Graph(inputs, replay, results)
 
     def _give_up(self, name: str, key: Hashable, reason: str) -> None:
@@ -324,37 +220,7 @@ def _key(value: Any) -> Hashable:
     raise NotRecordable(f"{type(value).__name__} is not made of tensors, dataclasses and plain values")
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors of a structure, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for field in dataclasses.fields(value):
-            yield from _tensors(getattr(value, field.name))
-
-
-def _mapped(value: Any, new: Callable[[], Tensor]) -> Any:
-    """The structure with ``new()`` in the place of each tensor, in the order of `_tensors`."""
-    if isinstance(value, Tensor):
-        return new()
-    if isinstance(value, list):
-        return [_mapped(item, new) for item in value]
-    if isinstance(value, tuple):
-        items = [_mapped(item, new) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    if isinstance(value, dict):
-        return {name: _mapped(item, new) for name, item in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        changes = {field.name: _mapped(getattr(value, field.name), new) for field in dataclasses.fields(value)}
-        return dataclasses.replace(value, **changes)
-    return value
-
-
-def _copied(results: Any) -> Any:
-    """Results in memory of their own."""
-    return _mapped(results, iter([x.clone() for x in _tensors(results)]).__next__)
+def _with(tensors: Sequence[Tensor], structure: Any) -> Any:
+    """The structure with other tensors, in the order of `tensors_in`."""
+    rest = iter(tensors)
+    return map_tensors(structure, lambda _: next(rest))

@@ -12,10 +12,10 @@ import torch
 from rdvfi._inputs import check_dtype, read_device
 from rdvfi.interpolator import Interpolator
 from rdvfi.saved_models.checkpoint import write_config
-from rdvfi.saved_models.model_names import WEIGHTS_FOLDER, bundled_files, find_files, list_models
+from rdvfi.saved_models.model_names import WEIGHTS_FOLDER, find_files, list_models
 from rdvfi.saved_models.weight_files import write_weights
 
-__all__ = ["create_model", "list_models", "load_bundled", "save_bundled"]
+__all__ = ["create_model", "list_models", "save_bundled"]
 
 
 def create_model(
@@ -50,11 +50,6 @@ def create_model(
 
         model = exchanged(model, *overrides, name=os.fspath(name))
     return model.to(place, dtype)
-
-
-def load_bundled(name: str, folder: Path = WEIGHTS_FOLDER) -> Interpolator:
-    """A model from ``<name>.json`` and ``<name>.safetensors``, in float32 on the CPU."""
-    return Interpolator.from_files(bundled_files(name, folder))
 
 
 def save_bundled(model: Interpolator, name: str, folder: Path = WEIGHTS_FOLDER) -> None:

@@ -11,11 +11,11 @@ Units
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from fractions import Fraction
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -36,27 +36,40 @@ def short_repr(self: object) -> str:
     return f"{type(self).__name__}({', '.join(shown)})"
 
 
+def map_tensors(value: Any, each: Callable[[Tensor], Any], other: Callable[[Any], Any] = lambda leaf: leaf) -> Any:
+    """A structure (dataclasses, lists, tuples, mappings) with ``each(tensor)`` for every tensor in it, in order.
+
+    What is neither a tensor nor such a structure becomes ``other(leaf)``; by default it stays as it is.
+    """
+    if isinstance(value, Tensor):
+        return each(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(
+            value, **{x.name: map_tensors(getattr(value, x.name), each, other) for x in fields(value) if x.init}
+        )
+    if isinstance(value, Mapping):
+        return type(value)((key, map_tensors(item, each, other)) for key, item in value.items())  # pyright: ignore
+    if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
+        items = [map_tensors(item, each, other) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)  # pyright: ignore
+    return other(value)
+
+
 def moved(value: T, device: str | torch.device) -> T:
     """A value with every tensor in it on a device: dataclasses, modules, lists, tuples and mappings.
 
     Raises:
         TypeError: If it holds something that is none of these, nor a plain value.
     """
-    plain = (int, float, bool, str, Enum, bytes, Fraction)
-    if value is None or isinstance(value, plain):
-        return value
-    if isinstance(value, Tensor):
-        return value.to(device)  # pyright: ignore[reportReturnType]
-    if isinstance(value, nn.Module):
-        return copy.deepcopy(value).to(device)  # pyright: ignore[reportReturnType]
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{x.name: moved(getattr(value, x.name), device) for x in fields(value) if x.init})
-    if isinstance(value, Mapping):
-        return type(value)((key, moved(item, device)) for key, item in value.items())  # pyright: ignore
-    if isinstance(value, (list, tuple)):
-        items = [moved(item, device) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)  # pyright: ignore
-    raise TypeError(f"a {type(value).__name__} cannot be moved to {device}: make it a dataclass of tensors")
+
+    def leaf(part: Any) -> Any:
+        if isinstance(part, nn.Module):
+            return copy.deepcopy(part).to(device)
+        if part is None or isinstance(part, int | float | bool | str | Enum | bytes | Fraction):
+            return part
+        raise TypeError(f"a {type(part).__name__} cannot be moved to {device}: make it a dataclass of tensors")
+
+    return map_tensors(value, lambda tensor: tensor.to(device), leaf)
 
 
 Image = Float[Tensor, "b 3 H W"]

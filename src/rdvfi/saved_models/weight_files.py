@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,6 @@ def load_weights(
     path: Path,
     *,
     but: str | None = None,
-    only: str | None = None,
     names: Collection[str] | None = None,
 ) -> None:
     """Load every tensor of ``model`` from a file; names and shapes must be the same.
@@ -41,33 +41,25 @@ def load_weights(
         model: Gets the values.
         path: A safetensors file.
         but: A child of the model whose tensors are not in the file.
-        only: The one child whose tensors are taken from the file, which may hold others.
-        names: Instead: the tensors that are taken.
+        names: Those that are taken from the file, which may hold others; all if None.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged or of another model. The model is then unchanged.
     """
-    check_regular(path, "a file with the weights of this model")
-    expected = tensors_of(model, but=but, only=only)
+    expected = tensors_of(model, but=but)
     if names is not None:
         expected = {name: tensor for name, tensor in expected.items() if name in names}
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            kept = "" if only is None else f"{only}."
-            held = [name for name in file.keys() if name.startswith(kept) and (names is None or name in names)]
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in held}
-            check_shapes(path, expected, shapes)
-            _check_types(path, expected, file)
-            state = {name: file.get_tensor(name) for name in expected}
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist: a file with the weights of this model is expected") from None
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
+    with _opened(path) as file:
+        held = [name for name in file.keys() if names is None or name in names]
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in held}
+        check_shapes(path, expected, shapes)
+        _check_types(path, expected, file)
+        state = {name: file.get_tensor(name) for name in expected}
     broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         raise ValueError(f"{path} is damaged: {broken[0]} holds values that are not finite")
-    model.load_state_dict(state, strict=but is None and only is None and names is None)
+    model.load_state_dict(state, strict=but is None and names is None)
 
 
 def stored_shapes(path: Path, stage: str) -> dict[str, tuple[int, ...]]:
@@ -77,14 +69,22 @@ def stored_shapes(path: Path, stage: str) -> dict[str, tuple[int, ...]]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged.
     """
-    check_regular(path, "a file with the weights of this model")
     prefix = f"{stage}."
+    with _opened(path) as file:
+        held = [name for name in file.keys() if name.startswith(prefix)]
+        return {name.removeprefix(prefix): tuple(file.get_slice(name).get_shape()) for name in held}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A safetensors file of weights; what is wrong with it is one clear error."""
+    what = "a file with the weights of this model"
+    check_regular(path, what)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            held = [name for name in file.keys() if name.startswith(prefix)]
-            return {name.removeprefix(prefix): tuple(file.get_slice(name).get_shape()) for name in held}
+            yield file
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist: a file with the weights of this model is expected") from None
+        raise FileNotFoundError(f"{path} does not exist: {what} is expected") from None
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
 

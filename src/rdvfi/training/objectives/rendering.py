@@ -1,7 +1,7 @@
 """Frames at random times during training, and the maps that they are drawn with."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from rdvfi.interpolator import Interpolator
 from rdvfi.render.base import RefiningRenderer, consistency_mask
 from rdvfi.training.losses.evidence import Drawing, Maps
 from rdvfi.training.objectives.clip_batch import ClipBatch
-from rdvfi.types import Image, Times
+from rdvfi.types import Image, Times, map_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,11 +114,4 @@ def _together(rows: Sequence[Maps]) -> Maps:
 
 def _rows(value: Any, own: slice) -> Any:
     """Some samples of a dataclass of tensors; tensors of few axes belong to all samples."""
-    changes = {}
-    for field in fields(value):
-        part = getattr(value, field.name)
-        if isinstance(part, Tensor) and part.dim() > 2:
-            changes[field.name] = part[own]
-        elif is_dataclass(part):
-            changes[field.name] = _rows(part, own)
-    return replace(value, **changes)
+    return map_tensors(value, lambda part: part[own] if part.dim() > 2 else part)
