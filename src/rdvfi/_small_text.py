@@ -10,10 +10,6 @@ _MOST_NODES = 100_000
 def check_regular(path: Path, what: str) -> None:
     """Refuse anything but a regular file: reading a pipe or a device may never end.
 
-    Args:
-        path: Where it should be.
-        what: Is expected there.
-
     Raises:
         FileNotFoundError: If there is nothing.
         ValueError: If it is something else.

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from rdvfi.content.cpu_shortcuts import fixed_shapes
 from rdvfi.graphs import Recorder
-from rdvfi.interfaces import KeyframeGenerator, Renderer, TrajectoryModel
-from rdvfi.saved_models.staged_model import MOTION_AREA, Staged
+from rdvfi.saved_models.staged_model import Staged
 from rdvfi.saved_models.weight_files import STAGES
 
 Model = TypeVar("Model", bound="Executed")
@@ -36,15 +35,8 @@ class Executed(Staged):
 
     _anchor: Tensor
 
-    def __init__(
-        self,
-        generator: KeyframeGenerator,
-        trajectory: TrajectoryModel,
-        renderer: Renderer,
-        *,
-        motion_area: int = MOTION_AREA,
-    ) -> None:
-        super().__init__(generator, trajectory, renderer, motion_area=motion_area)
+    def __init__(self, *stages: Any, **options: Any) -> None:
+        super().__init__(*stages, **options)
         self._compiled: dict[str, Callable[..., Any]] = {}
         self._has_compiled_blocks = False
         self._recorder: Recorder | None = None

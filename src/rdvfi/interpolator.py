@@ -56,19 +56,6 @@ class Interpolator(Executed):
         self._chunks = Chunks()
         self.content_rules = True
 
-    if TYPE_CHECKING:  # what torch's own ``__call__`` does not say
-
-        def __call__(
-            self,
-            img0: Tensor,
-            img1: Tensor,
-            timesteps: Timesteps,
-            *,
-            seed: int = 0,
-            scene_threshold: float | None = None,
-            same_scene: bool | Tensor | None = None,
-        ) -> Video: ...
-
     def forward(
         self,
         img0: Tensor,
@@ -83,6 +70,9 @@ class Interpolator(Executed):
         times = _inputs.read_times(timesteps, self.device)  # before the expensive part
         motion = self.estimate(img0, img1, seed=seed, scene_threshold=scene_threshold, same_scene=same_scene)
         return self._rendered(img0, img1, motion, times)
+
+    if TYPE_CHECKING:  # what torch's own ``__call__`` does not say
+        __call__ = forward
 
     def estimate(
         self,

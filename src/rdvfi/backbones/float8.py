@@ -15,11 +15,7 @@ _LARGEST = torch.finfo(torch.float8_e4m3fn).max
 
 
 class Float8Linear(nn.Module):
-    """A linear layer whose weight is kept in eight bits, for inference.
-
-    Args:
-        layer: The layer that it stands for.
-    """
+    """A linear layer whose weight is kept in eight bits, for inference."""
 
     bits: Tensor
     scale: Tensor

@@ -71,13 +71,7 @@ class Template:
 
 
 class ExternalCommand(Method):
-    """Frames that a program makes.
-
-    Args:
-        name: Of the method.
-        template: The command.
-        folder: Where it runs; by default here.
-    """
+    """Frames that a program makes."""
 
     warm_up = False
     outside = True

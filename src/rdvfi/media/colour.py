@@ -42,6 +42,12 @@ _SWSCALE_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 """FFmpeg's colour spaces to libswscale's matrices."""
 
 
+def chroma_of(form: av.VideoFormat) -> str | None:
+    """How a format, of 16x16 pixels, subsamples chroma: 420, 422 or 444; None for another way."""
+    size = (form.chroma_width(16), form.chroma_height(16))
+    return {(8, 8): "420", (8, 16): "422", (16, 16): "444"}.get(size)
+
+
 def has_alpha(form: av.VideoFormat) -> bool:
     """Whether frames of this format can be transparent."""
     return any(component.is_alpha for component in form.components)
@@ -117,7 +123,7 @@ class Converter:
         full = self._colour.full_range or frame.format.is_rgb or self._headroom
         if not has_alpha(frame.format):
             made = self._reformat(frame, _PLANAR[self._rgb], source_full=full, target_full=True)
-            green, blue, red = (_rows(plane, self._kind) for plane in made.planes)
+            green, blue, red = (plane_rows(plane, self._kind) for plane in made.planes)
             return cv2.merge((red, green, blue))
         pixels = self._reformat(frame, _RGBA[self._rgb], source_full=full, target_full=True).to_ndarray()
         if pixels.dtype == np.uint16:  # libswscale makes 65520 of 12 bits that are opaque
@@ -143,15 +149,14 @@ class Converter:
         8-bit step, so that step is done here, from 16 bits.
         """
         form = av.VideoFormat(pixel_format, 16, 16)
-        size = (form.chroma_width(16), form.chroma_height(16))
-        chroma = {(8, 8): "420", (8, 16): "422", (16, 16): "444"}[size]
+        chroma = chroma_of(form)
         deep = max(component.bits for component in form.components) > 8
         wide = self._reformat(frame, f"yuv{chroma}p16le", source_full=True, target_full=False)
         planar = f"yuv{chroma}p" + ("16le" if deep else "")
         made = av.VideoFrame(frame.width, frame.height, planar)
         for number, (source, target) in enumerate(zip(wide.planes, made.planes, strict=True)):
             table = _full_range_table(chroma=number > 0, deep=deep)
-            cv2.LUT(_rows(source, np.uint16), table, dst=_rows(target, table.dtype))
+            cv2.LUT(plane_rows(source, np.uint16), table, dst=plane_rows(target, table.dtype))
         return made if planar == pixel_format else self._same_range(made, pixel_format)
 
     def _same_range(self, frame: av.VideoFrame, form: str) -> av.VideoFrame:
@@ -171,7 +176,7 @@ class Converter:
         )
 
 
-def _rows(plane: VideoPlane, kind: npt.DTypeLike) -> np.ndarray:
+def plane_rows(plane: VideoPlane, kind: npt.DTypeLike) -> np.ndarray:
     """The numbers of a plane, to be read or written in place."""
     return np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)[:, : plane.width]
 
@@ -211,6 +216,4 @@ class PixelLayout:
         aspect = None if aspect in (None, 0, 1) else aspect
         if form.is_rgb or len(form.components) < 3:
             return cls("420", bits, aspect)
-        size = (form.chroma_width(16), form.chroma_height(16))
-        chroma = {(8, 8): "420", (8, 16): "422", (16, 16): "444"}.get(size, "420")
-        return cls(chroma, bits, aspect)
+        return cls(chroma_of(form) or "420", bits, aspect)

@@ -23,10 +23,6 @@ _NAME = "standard input"
 class PipedSource(Source):
     """The frames of a video that comes through a pipe, each with its time.
 
-    Args:
-        stream: What comes.
-        options: How it is read.
-
     Raises:
         ValueError: If it is no video.
     """

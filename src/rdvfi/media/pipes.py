@@ -16,11 +16,7 @@ _Y4M = b"YUV4MPEG2"
 
 
 class Incoming:
-    """Bytes of a stream as they come: nobody waits for more than there are.
-
-    Args:
-        stream: What is read.
-    """
+    """Bytes of a stream as they come: nobody waits for more than there are."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
         self._stream = stream
@@ -35,11 +31,7 @@ class Incoming:
 
 
 class Outgoing:
-    """Bytes of a stream as they are written.
-
-    Args:
-        stream: Where they go.
-    """
+    """Bytes of a stream as they are written."""
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
         self._stream = stream

@@ -145,10 +145,6 @@ def skip_before(frames: Iterator[SourceFrame], since: Fraction | None) -> Iterat
 def open_source(path: Path | Sequence[Path], options: ReadOptions | None = None) -> Source:
     """A source of frames: a video file, a folder of images, or a list of image files.
 
-    Args:
-        path: What to read.
-        options: How.
-
     Raises:
         FileNotFoundError: If it does not exist.
         ValueError: If it is empty, not a video, has a single frame, or is damaged and that is

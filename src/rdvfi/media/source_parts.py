@@ -85,11 +85,7 @@ class Trimmed(Source):
 
 
 class Looped(Source):
-    """All frames of a source, and its first one again when the last one ends.
-
-    Args:
-        source: What goes round.
-    """
+    """All frames of a source, and its first one again when the last one ends."""
 
     def __init__(self, source: Source) -> None:
         self._source = source

@@ -9,14 +9,7 @@ MARK = "<!-- written by rdvfi save_pretrained -->"
 
 
 def card(parts: Mapping[str, Mapping[str, Any]], trained: Mapping[str, str], *, motion_area: int, weights: int) -> str:
-    """The text of a card: what is known of the model, and the questions that its maker has to answer.
-
-    Args:
-        parts: Specification of each part.
-        trained: What is known of each part's weights.
-        motion_area: Pixels of the small frames.
-        weights: How many there are.
-    """
+    """The text of a card: what is known of the model, and the questions that its maker has to answer."""
     rows = "\n".join(f"| {part} | `{_spelled(spec)}` | {trained[part]} |" for part, spec in parts.items())
     return f"""{_header()}
 # A model of video frame interpolation

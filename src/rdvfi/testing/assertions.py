@@ -42,12 +42,7 @@ def unchanged(module: Callable[..., Any], *inputs: Tensor) -> Any:
 
 
 class Account:
-    """Which laws a check found to hold, and which it could not look at; it tells them at the end.
-
-    Args:
-        check: Its name.
-        subject: What is checked.
-    """
+    """Which laws a check found to hold, and which it could not look at; it tells them at the end."""
 
     def __init__(self, check: str, subject: object) -> None:
         self._head = f"{check} {type(subject).__name__}"

@@ -67,9 +67,6 @@ class FlatAutoencoder:
     """The autoencoder for single frames as a two-dimensional network; see the module's text.
 
     It holds copies, prepared once; it is no module, so it is neither saved nor trained.
-
-    Args:
-        vae: The autoencoder.
     """
 
     def __init__(self, vae: Any) -> None:

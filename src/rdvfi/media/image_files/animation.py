@@ -22,11 +22,6 @@ _FINEST = 1_000_000
 class AnimatedImage(Source):
     """The frames of an animated image, whole and each with its own duration.
 
-    Args:
-        path: The file.
-        header: What it says of itself.
-        options: How it is read.
-
     Raises:
         ValueError: If a frame cannot be decoded.
     """

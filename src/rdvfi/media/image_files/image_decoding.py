@@ -107,8 +107,10 @@ def _with_ffmpeg(data: bytes, demuxer: str, *, alpha: bool, deep: bool) -> Pixel
 
 def _from_linear(frame, *, alpha: bool) -> Pixels:
     """Linear light, multiplied by its transparency as EXR has it, as sRGB that is not."""
+    from rdvfi.media.colour import plane_rows
+
     kind = np.float16 if "f16" in frame.format.name else np.float32
-    planes = [_plane(plane, kind) for plane in frame.planes]
+    planes = [plane_rows(plane, kind).astype(np.float32) for plane in frame.planes]
     if len(planes) < 3:
         colours = np.stack([planes[0]] * 3, axis=-1)
     else:
@@ -120,11 +122,6 @@ def _from_linear(frame, *, alpha: bool) -> Pixels:
     cover = np.clip(np.nan_to_num(planes[-1]), 0.0, 1.0)[..., None]
     straight = colours / np.maximum(cover, 1e-6)
     return _whole(np.concatenate([_srgb(straight), cover], axis=-1))
-
-
-def _plane(plane, kind: type) -> np.ndarray:
-    rows = np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)
-    return rows[:, : plane.width].astype(np.float32)
 
 
 def _srgb(linear: np.ndarray) -> np.ndarray:

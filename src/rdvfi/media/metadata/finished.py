@@ -26,11 +26,6 @@ _HEADER = 1 << 16
 def put_right(path: Path, suffix: str, info: SourceInfo) -> list[str]:
     """Add to a complete file what it does not say yet.
 
-    Args:
-        path: The file.
-        suffix: Of its final name.
-        info: The source.
-
     Returns:
         What it still does not say, in sentences.
     """

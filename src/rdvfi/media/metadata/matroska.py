@@ -40,10 +40,6 @@ class _Element(NamedTuple):
 def write_aspect(path: Path, aspect: Fraction) -> bool:
     """Say how wide the pixels of the video track are, in place.
 
-    Args:
-        path: A complete file, as FFmpeg writes it.
-        aspect: Width of a pixel over its height.
-
     Returns:
         Whether there was room for it; else the file is as it was.
     """

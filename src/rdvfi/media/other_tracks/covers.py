@@ -17,11 +17,6 @@ _OF_ISO = frozenset({"mjpeg", "png", "bmp"})
 def add_cover(source: Path, stream: Stream, output: OutputContainer) -> av.Packet | None:
     """Take a cover along.
 
-    Args:
-        source: The file that it is in.
-        stream: Its track.
-        output: Where it goes: Matroska or MP4.
-
     Returns:
         What has to be written once the header is; None where the header holds it.
 

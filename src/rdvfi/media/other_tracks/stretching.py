@@ -14,30 +14,19 @@ _SLOWEST, _FASTEST = Fraction(1, 2), Fraction(100)
 
 
 class Stretcher:
-    """Stretches sound of one format in time.
-
-    Args:
-        like: A frame, whose format all have.
-        pace: How many times longer the sound becomes.
-    """
+    """Stretches sound of one format in time."""
 
     def __init__(self, like: av.AudioFrame, pace: Fraction) -> None:
         self._rate, self._read = like.sample_rate, 0
         self._graph = Graph()
-        begin = last = self._graph.add_abuffer(
+        self._begin = self._graph.add_abuffer(
             sample_rate=like.sample_rate,
             format=like.format.name,
             layout=like.layout.name,
             time_base=Fraction(1, like.sample_rate),
         )
-        for tempo in _tempos(1 / pace):
-            after = self._graph.add("atempo", str(float(tempo)))
-            last.link_to(after)
-            last = after
-        end = self._graph.add("abuffersink")
-        last.link_to(end)
-        self._graph.configure()
-        self._begin = begin
+        filters = [self._graph.add("atempo", str(float(tempo))) for tempo in _tempos(1 / pace)]
+        self._graph.link_nodes(self._begin, *filters, self._graph.add("abuffersink")).configure()
 
     def push(self, frame: av.AudioFrame | None) -> Iterator[av.AudioFrame]:
         """Sound in, stretched sound out; None at the end gets what is held back."""

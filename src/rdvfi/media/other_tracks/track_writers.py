@@ -61,13 +61,7 @@ def unsaid(stream: Stream, suffix: str) -> list[str]:
 
 
 class TrackWriter(ABC):
-    """Takes the packets of one track in order.
-
-    Args:
-        stream: The track that is read.
-        output: Where it goes.
-        offset: Time of the source that becomes zero.
-    """
+    """Takes the packets of one track in order."""
 
     def __init__(self, stream: Stream, output: OutputContainer, offset: Fraction) -> None:
         self._output, self._offset = output, offset

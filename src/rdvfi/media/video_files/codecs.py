@@ -12,7 +12,7 @@ import av.error
 import torch
 from av.codec.codec import UnknownCodecError
 
-from rdvfi.media.colour import Colour, PixelLayout
+from rdvfi.media.colour import Colour, PixelLayout, chroma_of
 from rdvfi.media.video_files.scheduling import usual_scheduling
 
 _ISO = frozenset({".mp4", ".m4v", ".mov"})
@@ -254,8 +254,7 @@ def _described(name: str) -> PixelFormat | None:
     bits = max(component.bits for component in form.components)
     if form.is_rgb:
         return PixelFormat(name, bits, "rgb") if bits >= 8 else None
-    size = (form.chroma_width(16), form.chroma_height(16))
-    chroma = {(8, 8): "420", (8, 16): "422", (16, 16): "444"}.get(size)
+    chroma = chroma_of(form)
     return None if chroma is None else PixelFormat(name, bits, chroma)
 
 

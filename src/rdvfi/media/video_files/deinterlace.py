@@ -83,9 +83,7 @@ class Deinterlacer:
         source = graph.add_buffer(width=first.width, height=first.height, format=first.format, time_base=tick)
         whole = graph.add("bwdif", f"mode=send_frame:parity=auto:deint={'all' if unmarked else 'interlaced'}")
         sink = graph.add("buffersink")
-        source.link_to(whole)
-        whole.link_to(sink)
-        graph.configure()
+        graph.link_nodes(source, whole, sink).configure()
         self._graph = graph
 
     def takes(self, frame: av.VideoFrame) -> bool:

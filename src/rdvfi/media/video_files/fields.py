@@ -14,6 +14,8 @@ import av
 import numpy as np
 from jaxtyping import Int16
 
+from rdvfi.media.colour import plane_rows
+
 _STILL = 0.35
 """A field of which less than this share of the other one's difference is left is repeated."""
 _MOVING, _LEAST = 12, 0.002
@@ -86,8 +88,8 @@ def _luma(frame: av.VideoFrame) -> _Rows | None:
         return None
     plane = frame.planes[0]
     deep = form.components[0].bits > 8
-    stored = np.frombuffer(memoryview(plane), np.uint16 if deep else np.uint8).reshape(plane.height, -1)
-    part = stored[: plane.height // 2 * 2, : plane.width : max(1, plane.width // _WIDEST)]
+    stored = plane_rows(plane, np.uint16 if deep else np.uint8)
+    part = stored[: plane.height // 2 * 2, :: max(1, plane.width // _WIDEST)]
     return (part >> (form.components[0].bits - 8) if deep else part).astype(np.int16)
 
 

@@ -50,12 +50,7 @@ class Damage:
 
 
 class Packets:
-    """All packets of a file, each with what has to be added to its times.
-
-    Args:
-        container: The file.
-        damage: Receives what cannot be read.
-    """
+    """All packets of a file, each with what has to be added to its times."""
 
     def __init__(self, container: InputContainer, damage: Damage) -> None:
         self._container = container

@@ -67,9 +67,7 @@ class Marker:
                 width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1)
             )
             setting = self._graph.add("setparams", f"chroma_location={_NAMES[self._siting]}")
-            source.link_to(setting)
-            setting.link_to(self._graph.add("buffersink"))
-            self._graph.configure()
+            self._graph.link_nodes(source, setting, self._graph.add("buffersink")).configure()
         frame.pts = 0
         self._graph.push(frame)
         marked = self._graph.pull()

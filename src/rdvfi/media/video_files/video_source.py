@@ -43,10 +43,6 @@ class VideoSource(Source):
     later than the one before is never seen by a viewer: it is left out, and told. What is damaged is passed
     over, so that the frames around it are neighbours, and told in `notes`.
 
-    Args:
-        path: The file.
-        options: How it is read.
-
     Raises:
         ValueError: If it is no video, or damaged and ``options.strict``.
     """

@@ -49,12 +49,7 @@ class FirstBroken:
 
 
 class TimeLimit:
-    """How far a stage is in the time that it may take; all processes agree on it.
-
-    Args:
-        max_minutes: The time; None is no limit.
-        accelerator: Of the run.
-    """
+    """How far a stage is in the time that it may take; all processes agree on it."""
 
     def __init__(self, max_minutes: float | None, accelerator: Accelerator) -> None:
         self.max_minutes, self._accelerator = max_minutes, accelerator

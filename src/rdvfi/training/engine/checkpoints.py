@@ -50,13 +50,7 @@ class DamagedCheckpointError(ValueError):
 
 
 class Checkpoints:
-    """The checkpoints of one stage in one folder.
-
-    Args:
-        folder: Where they are.
-        name: The stage's name.
-        keep: How many are kept.
-    """
+    """The checkpoints of one stage in one folder."""
 
     def __init__(self, folder: Path, name: str, keep: int) -> None:
         self.folder, self.name, self.keep = folder, name, keep

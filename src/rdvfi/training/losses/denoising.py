@@ -39,9 +39,6 @@ class NearestDraw(Loss):
     A squared error makes the mean of all that is possible, and so the same result from every noise.
     Here each truth pulls only the draw that is nearest to it, and draws may stay apart. Li and
     Malik, "Implicit maximum likelihood estimation", 2018, https://arxiv.org/abs/1809.09087.
-
-    Args:
-        draws: Noises per sample.
     """
 
     needs = Needs.SAMPLER

@@ -64,10 +64,6 @@ class LabelledPair:
     def known(self, made: Float[Tensor, "n 2 h w"], size: tuple[int, int]) -> FlowPair:
         """An estimate on the grid of known flow that is nearest to its own.
 
-        Args:
-            made: In pixels of its own grid.
-            size: Height and width of the pictures.
-
         Raises:
             ValueError: If the grid is none of those on which flow is known, nor full size.
         """
