@@ -67,11 +67,7 @@ def check_values(name: str, image: Tensor) -> None:
 
 
 def check_count(name: str, value: int) -> None:
-    """A whole number of at least 1.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """A whole number of at least 1; raises ValueError if it is none."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"{name} is {value!r}; it must be a whole number, at least 1")
 
@@ -93,21 +89,13 @@ def read_device(device: str | torch.device) -> torch.device:
 
 
 def check_dtype(dtype: torch.dtype) -> None:
-    """A type that models compute in.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """A type that models compute in; raises ValueError if it is none."""
     if dtype not in _TYPES:
         raise ValueError(f"dtype must be torch.float32, float16, bfloat16 or float64; got {dtype!r}")
 
 
 def check_threshold(threshold: float) -> None:
-    """A confidence in [0, 1].
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """A confidence in [0, 1]; raises ValueError if it is none."""
     number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
     if not (number and 0.0 <= threshold <= 1.0):
         raise ValueError(f"scene_threshold must be a number in [0, 1]; got {threshold!r}")
@@ -221,11 +209,7 @@ def draw_noise(
 
 
 def read_seed(seed: SupportsIndex) -> int:
-    """A seed that torch takes.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """A seed that torch takes; raises ValueError if it is none."""
     try:
         number = None if isinstance(seed, bool) else operator.index(seed)
     except (TypeError, ValueError, RuntimeError):  # torch raises each of them for a tensor that is no number

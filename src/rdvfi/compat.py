@@ -43,11 +43,7 @@ def import_torchvision() -> ModuleType:
 
 
 def import_timm() -> ModuleType:
-    """Import timm, wherever torch was built for.
-
-    Raises:
-        ModuleNotFoundError: If timm is not installed.
-    """
+    """Import timm, wherever torch was built for; raises ModuleNotFoundError if timm is not installed."""
     try:
         import_torchvision()
     except ModuleNotFoundError as error:

@@ -134,17 +134,15 @@ def evaluate(
     from rdvfi.evaluation.metrics import metrics as known_metrics
     from rdvfi.evaluation.model_sweep import sweep_models
     from rdvfi.evaluation.window_source import WindowSource
-    from rdvfi.evaluation.written_files import PAGES, PLOTS, check_output
+    from rdvfi.evaluation.written_files import PAGES, PLOTS, TABLES, check_output
 
     given: dict[str, Any] = {"start": start, "pairs": pairs, "max_size": max_size, "skip_cuts": skip_cuts}
     given |= {"conversion": conversion, "protocol": protocol}
     source = WindowSource(_place(clip, protocol, root), gap=gap, **given)
-    if output is not None:
-        check_output(output)
-    if sweep is not None:
-        check_output(sweep, PLOTS, "a plot")
-    if report_page is not None:
-        check_output(report_page, PAGES, "a report page")
+    wanted = ((output, TABLES, "a report"), (sweep, PLOTS, "a plot"), (report_page, PAGES, "a report page"))
+    for path, suffixes, what in wanted:
+        if path is not None:
+            check_output(path, suffixes, what)
     gaps = _gaps(gap if protocol else source.distance, report_gaps, report_page)
     use_threads(threads)
     selections = _selections(model or [], recipe or [], overrides or [], config_dir)

@@ -60,11 +60,12 @@ def info(
 
 def _lines(found: "EntryInfo | ModelInfo | RecipeInfo") -> list[str]:
     from rdvfi.info import ModelInfo, RecipeInfo
+    from rdvfi.saved_models.model_card import spelled
 
     if isinstance(found, RecipeInfo):
         return [f"recipe {found.name}: {found.summary}", *_table(found.choices)]
     if isinstance(found, ModelInfo):
-        parts = {p.part: f"{_spelled(p.specification)}, {p.state}" for p in found.parts}
+        parts = {p.part: f"{spelled(p.specification)}, {p.state}" for p in found.parts}
         counts = {f"weights of {p.part}": f"{p.weights:,}" for p in found.parts}
         properties = {"motion area": found.motion_area, **found.properties}
         card = ["", found.card] if found.card else []
@@ -100,12 +101,3 @@ def _value(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
-
-
-def _spelled(specification: dict[str, Any]) -> str:
-    """A specification on one line: ``iterative(flow=local(...), width=48)``."""
-    items = [
-        f"{key}={_spelled(value) if isinstance(value, dict) else value}"
-        for key, value in specification["config"].items()
-    ]
-    return f"{specification['name']}({', '.join(items)})"

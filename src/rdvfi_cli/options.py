@@ -43,11 +43,7 @@ def use_threads(threads: int | None) -> None:
 
 
 def parse_dtype(name: str) -> "torch.dtype":
-    """A floating point type by its name.
-
-    Raises:
-        ValueError: If there is no such type.
-    """
+    """A floating point type by its name; raises ValueError if there is no such type."""
     import torch
 
     if name not in _DTYPES:

@@ -109,11 +109,7 @@ def as_text(value: object) -> str:
 
 
 def refuse_sweep(text: str) -> None:
-    """An override has one value.
-
-    Raises:
-        ValueError: If it has several, or cannot be read.
-    """
+    """An override has one value; raises ValueError if it has several, or cannot be read."""
     if parsed(text).is_sweep_override():
         raise ValueError(
             f"override {text!r} gives several values, which is a sweep: add --multirun (-m) at the command line, or "
@@ -122,11 +118,7 @@ def refuse_sweep(text: str) -> None:
 
 
 def parsed(text: str) -> Override:
-    """An override as Hydra reads it.
-
-    Raises:
-        ValueError: If it cannot.
-    """
+    """An override as Hydra reads it; raises ValueError if it cannot."""
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -134,11 +126,7 @@ def parsed(text: str) -> Override:
 
 
 def own_folder(path: str | os.PathLike[str]) -> str:
-    """A folder of one's own for Hydra's search path, as an address.
-
-    Raises:
-        ValueError: If it does not exist.
-    """
+    """A folder of one's own for Hydra's search path, as an address; raises ValueError if it does not exist."""
     path = os.fspath(path)
     if path.startswith("pkg://"):
         found = importlib.util.find_spec(path.removeprefix("pkg://"))

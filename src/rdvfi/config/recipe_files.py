@@ -22,11 +22,7 @@ def list_recipes() -> list[str]:
 
 
 def find_recipe(recipe: str | os.PathLike[str]) -> Path:
-    """The file of a recipe, given by name or as a YAML file.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """The file of a recipe, given by name or as a YAML file; raises ValueError if there is none."""
     if not isinstance(recipe, (str, os.PathLike)):
         raise ValueError(f"a recipe is named by a string or a path; got {recipe!r}")
     path = Path(recipe)

@@ -40,11 +40,7 @@ class FunctionMethod(Method):
         self.make, self.arrays, self._flows = make, arrays, flows
 
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
-        """Frames at ``times``.
-
-        Raises:
-            ValueError: If what came back are not frames of the size of its input.
-        """
+        """Frames at ``times``; raises ValueError if what came back are not frames of the size of its input."""
         if self.arrays:
             made = self.make(to_pixels(img0[0], deep=False), to_pixels(img1[0], deep=False), times.tolist())
             frames = self._from_arrays(list(made))

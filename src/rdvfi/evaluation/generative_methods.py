@@ -58,11 +58,7 @@ class GeneratedFrames(Method):
 
     @torch.inference_mode()
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
-        """Frames at evenly spaced ``times``.
-
-        Raises:
-            ValueError: If the times are not evenly spaced.
-        """
+        """Frames at evenly spaced ``times``; raises ValueError if the times are not evenly spaced."""
         gap = len(times) + 1
         if not torch.allclose(times.cpu().float(), torch.arange(1, gap) / gap, atol=1e-4):
             raise ValueError(f"{self.name} makes frames at even steps; got times {times.tolist()}")

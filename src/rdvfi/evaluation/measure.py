@@ -162,11 +162,7 @@ def measure(
 
 
 def usable_device(device: str | torch.device) -> torch.device:
-    """The device, once it is clear that this machine has it.
-
-    Raises:
-        ValueError: If there is no such device.
-    """
+    """The device, once it is clear that this machine has it; raises ValueError if there is no such device."""
     try:
         usable = torch.device(device)
         torch.zeros(1, device=usable)

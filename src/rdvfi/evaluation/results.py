@@ -161,11 +161,7 @@ class Report:
     """Of video to RGB, "ffmpeg" or "exact"."""
 
     def score(self, method: str) -> Score:
-        """The score of one method.
-
-        Raises:
-            KeyError: If it was not part of this evaluation.
-        """
+        """The score of one method; raises KeyError if it was not part of this evaluation."""
         for score in self.scores:
             if score.method == method:
                 return score

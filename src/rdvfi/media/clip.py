@@ -47,11 +47,7 @@ class Clip(ABC):
         return self._decode(range(start, len(self)))
 
     def read(self, numbers: Sequence[int]) -> list[Picture]:
-        """Frames by rising number.
-
-        Raises:
-            ValueError: If a frame cannot be read.
-        """
+        """Frames by rising number; raises ValueError if a frame cannot be read."""
         frames = list(self._decode(numbers))
         if len(frames) < len(numbers):
             raise ValueError(f"{self.name} is damaged: frames {list(numbers)} cannot be read")

@@ -21,11 +21,7 @@ _NAME = "standard input"
 
 
 class PipedSource(Source):
-    """The frames of a video that comes through a pipe, each with its time.
-
-    Raises:
-        ValueError: If it is no video.
-    """
+    """The frames of a video that comes through a pipe, each with its time; raises ValueError if it is no video."""
 
     repeatable = False
 

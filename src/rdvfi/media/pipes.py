@@ -37,33 +37,21 @@ class Outgoing:
         self._stream = stream
 
     def write(self, data: bytes) -> int:
-        """Write all.
-
-        Raises:
-            BrokenPipeError: If nobody reads any more.
-        """
+        """Write all; raises BrokenPipeError if nobody reads any more."""
         self._stream.write(data)
         self._stream.flush()
         return len(data)
 
 
 def standard_input() -> Incoming:
-    """What comes in.
-
-    Raises:
-        ValueError: If it is a terminal.
-    """
+    """What comes in; raises ValueError if it is a terminal."""
     if sys.stdin.isatty():
         raise ValueError("- is the terminal; pipe y4m or Matroska into it, or name a file")
     return Incoming(cast(io.BufferedReader, sys.stdin.buffer))
 
 
 def standard_output() -> Outgoing:
-    """What goes out.
-
-    Raises:
-        ValueError: If it is a terminal.
-    """
+    """What goes out; raises ValueError if it is a terminal."""
     if sys.stdout.isatty():
         raise ValueError("- is the terminal; pipe it into a program, or name a file")
     return Outgoing(cast(io.BufferedIOBase, sys.stdout.buffer))

@@ -10,7 +10,7 @@ MARK = "<!-- written by rdvfi save_pretrained -->"
 
 def card(parts: Mapping[str, Mapping[str, Any]], trained: Mapping[str, str], *, motion_area: int, weights: int) -> str:
     """The text of a card: what is known of the model, and the questions that its maker has to answer."""
-    rows = "\n".join(f"| {part} | `{_spelled(spec)}` | {trained[part]} |" for part, spec in parts.items())
+    rows = "\n".join(f"| {part} | `{spelled(spec)}` | {trained[part]} |" for part, spec in parts.items())
     return f"""{_header()}
 # A model of video frame interpolation
 
@@ -60,7 +60,7 @@ tags: [video-frame-interpolation, optical-flow, diffusion]
 """
 
 
-def _spelled(spec: Mapping[str, Any]) -> str:
+def spelled(spec: Mapping[str, Any]) -> str:
     """A specification on one line: ``iterative(flow=local(width=32), width=48)``."""
-    values = (f"{key}={_spelled(v) if isinstance(v, Mapping) else v}" for key, v in spec["config"].items())
+    values = (f"{key}={spelled(v) if isinstance(v, Mapping) else v}" for key, v in spec["config"].items())
     return f"{spec['name']}({', '.join(values)})"

@@ -68,11 +68,7 @@ def teach(folder: Path, teacher: str, report: Callable[[str], None], device: tor
 
 
 def check_teacher(name: str) -> None:
-    """There is such a teacher.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """There is such a teacher; raises ValueError if there is none."""
     if name not in TEACHERS:
         raise ValueError(f"no teacher {name!r}; data.teacher is one of {', '.join(TEACHERS)}")
 

@@ -57,11 +57,7 @@ AUTOENCODERS: dict[str, dict[str, Any]] = {
 
 
 def transformer_config(size: str) -> dict[str, Any]:
-    """The configuration of a named size.
-
-    Raises:
-        ValueError: If there is no such size.
-    """
+    """The configuration of a named size; raises ValueError if there is no such size."""
     if size not in TRANSFORMERS:
         raise ValueError(f"size must be one of {', '.join(TRANSFORMERS)}; got {size!r}")
     return dict(TRANSFORMERS[size])

@@ -105,11 +105,7 @@ class SetMetric(Metric):
 
     @abstractmethod
     def result(self) -> float:
-        """The value of all that was taken in.
-
-        Raises:
-            ValueError: If that is too little.
-        """
+        """The value of all that was taken in; raises ValueError if that is too little."""
 
 
 metrics = Registry(Metric, "metric")
@@ -120,11 +116,7 @@ PERCEPTUAL = ("fsim", "vif", "gmsd")
 
 
 def metric_class(name: str) -> type[Metric]:
-    """What a registered metric is: its title, its direction, its decimals.
-
-    Raises:
-        KeyError: If there is none.
-    """
+    """What a registered metric is: its title, its direction, its decimals; raises KeyError if there is none."""
     factory = metrics[name]
     if not isinstance(factory, type):
         raise TypeError(f"metric {name!r} is registered by a function; register its class")

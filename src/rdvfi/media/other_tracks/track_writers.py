@@ -82,11 +82,7 @@ class TrackWriter(ABC):
         """Write what is still held back."""
 
     def _mux(self, packet: av.Packet) -> None:
-        """Write a packet of the output.
-
-        Raises:
-            ValueError: If the container refuses it.
-        """
+        """Write a packet of the output; raises ValueError if the container refuses it."""
         if self._from_zero and packet.dts is not None and packet.dts + (packet.duration or 1) <= 0:
             return
         self.empty = False

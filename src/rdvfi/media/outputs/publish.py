@@ -20,11 +20,7 @@ _LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 
 
 def rename_new(partial: Path, place: Path) -> None:
-    """Rename, unless there is something under that name already.
-
-    Raises:
-        FileExistsError: If there is.
-    """
+    """Rename, unless there is something under that name already; raises FileExistsError if there is."""
     if sys.platform == "win32":
         os.rename(partial, place)  # never replaces there
     elif _renameat2(partial, place, _NO_REPLACE):
@@ -61,11 +57,7 @@ def replace_folder(partial: Path, place: Path) -> None:
 
 
 def sync(path: Path, *, inside: bool = True) -> None:
-    """Have the disk hold what was written.
-
-    Raises:
-        OSError: If it does not.
-    """
+    """Have the disk hold what was written; raises OSError if it does not."""
     for each in (*(sorted(path.iterdir()) if inside and path.is_dir() else ()), path):
         try:
             handle = os.open(each, os.O_RDONLY)

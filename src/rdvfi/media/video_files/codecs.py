@@ -290,11 +290,7 @@ def _loss(form: PixelFormat, layout: PixelLayout) -> tuple[int, int, int]:
 
 
 def named_format(codec: Codec, name: str) -> PixelFormat:
-    """The encoder's pixel format of this name.
-
-    Raises:
-        ValueError: If it takes no such format.
-    """
+    """The encoder's pixel format of this name; raises ValueError if it takes no such format."""
     formats = {form.name: form for form in encoder_formats(codec.encoder)}
     if name not in formats:
         raise ValueError(f"pix_fmt is {name!r}; {codec.encoder} takes {', '.join(formats)}")

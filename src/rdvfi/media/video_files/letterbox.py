@@ -63,11 +63,7 @@ class Letterbox:
 
 
 def find_letterbox(source: Source) -> Letterbox:
-    """The bars that a film has from its beginning to its end.
-
-    Raises:
-        ValueError: If it can be read once only.
-    """
+    """The bars that a film has from its beginning to its end; raises ValueError if it can be read once only."""
     if not source.repeatable:
         raise ValueError(f"crop_bars is on, but {source.info.name} cannot be read twice")
     runs = [found for pixels in _samples(source) if (found := _runs(to_picture(pixels[..., :3]))) is not None]

@@ -82,11 +82,7 @@ def file_url(path: Path) -> str:
 
 
 def open_video(file: Path | BytesIO) -> InputContainer:
-    """Open a file for reading.
-
-    Raises:
-        ValueError: If it is not a video.
-    """
+    """Open a file for reading; raises ValueError if it is not a video."""
     if not isinstance(file, Path):
         file.seek(0)
     try:
@@ -219,11 +215,7 @@ def decode(decoder: VideoCodecContext, packet: av.Packet, damage: Damage, time: 
 
 
 def scan(container: InputContainer, stream: VideoStream, path: Path) -> Scan:
-    """Read all packets of all streams.
-
-    Raises:
-        ValueError: If the video has no packet.
-    """
+    """Read all packets of all streams; raises ValueError if the video has no packet."""
     nominal = 1 / (stream.average_rate or stream.guessed_rate or Fraction(25))
     frames, sound, end = 0, None, Fraction(0)
     shown, decoded = FrameTimes(), FrameTimes()

@@ -60,11 +60,7 @@ def unpack_packet(data: bytes, tick: Fraction) -> av.Packet:
 
 
 def check_apart(first: int, second: int, *, tick: Fraction, suffix: str) -> None:
-    """Refuse two times, in ticks, that are one in a file of this kind.
-
-    Raises:
-        ValueError: If they are.
-    """
+    """Refuse two times, in ticks, that are one in a file of this kind; raises ValueError if they are."""
     coarsest = TICKS.get(suffix, tick)
     if suffix == ".gif":  # counted in hundredths, and two of them at least
         apart = (second - first) * tick >= coarsest
@@ -166,11 +162,7 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         return stream
 
     def encode(self, pixels: Pixels, moment: Moment) -> list[av.Packet]:
-        """Encode one frame.
-
-        Raises:
-            ValueError: If the container cannot hold its time.
-        """
+        """Encode one frame; raises ValueError if the container cannot hold its time."""
         pts = round(moment.time / self._tick)
         if self._last is not None:
             check_apart(self._last, pts, tick=self._tick, suffix=self._suffix)

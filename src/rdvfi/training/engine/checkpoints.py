@@ -136,11 +136,7 @@ def read_checkpoint(path: Path) -> State:
 
 
 def check_names(where: str, expected: dict[str, Tensor], got: dict[str, Tensor]) -> None:
-    """The tensors are those of this model.
-
-    Raises:
-        ValueError: If a name or a shape differs.
-    """
+    """The tensors are those of this model; raises ValueError if a name or a shape differs."""
     difference = tensor_difference(expected, {name: tuple(tensor.shape) for name, tensor in got.items()})
     if difference:
         raise ValueError(f"{where} is of another model or stage: {difference}")

@@ -59,11 +59,7 @@ class EngineConfig:
     seed: int = 0
 
     def check(self) -> None:
-        """Say which value makes no sense.
-
-        Raises:
-            ValueError: If one does not.
-        """
+        """Say which value makes no sense; raises ValueError if one does not."""
         for name in ("steps", "accumulate", "save_every", "keep", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"engine.{name} must be at least 1; got {getattr(self, name)}")

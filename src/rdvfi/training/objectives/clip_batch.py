@@ -43,11 +43,7 @@ class ClipBatch:
 
     @classmethod
     def of(cls, batch: Batch) -> "ClipBatch":
-        """Read a batch.
-
-        Raises:
-            ValueError: If it lacks what a clip needs.
-        """
+        """Read a batch; raises ValueError if it lacks what a clip needs."""
         lacking = {"frames", "times"} - batch.keys()
         if lacking:
             raise ValueError(f"a batch of clips needs {sorted(lacking)}; it has {sorted(batch)}")
@@ -83,11 +79,7 @@ class ClipBatch:
 
     @property
     def knots(self) -> Float[Tensor, "b k 3 h w"]:
-        """The frames at the knots.
-
-        Raises:
-            ValueError: If only the ends are known.
-        """
+        """The frames at the knots; raises ValueError if only the ends are known."""
         if self.fixed != KNOTS:
             raise ValueError(
                 f"this stage learns from true frames at {KNOTS} knots, and the clips have their ends alone; "
@@ -101,11 +93,7 @@ class ClipBatch:
         return slice(None, None, self.fixed - 1)
 
     def free(self, step: int) -> int:
-        """Index of one of the free frames, another one at every step.
-
-        Raises:
-            ValueError: If there are none.
-        """
+        """Index of one of the free frames, another one at every step; raises ValueError if there are none."""
         count = self.frames.shape[1] - self.fixed
         if count < 1:
             raise ValueError(
