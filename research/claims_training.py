@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import rdvfi
-from rdvfi.data.synthetic.generated_images import dead_leaves
+from rdvfi.data.synthetic.generated_images import discs_and_boxes
 from rdvfi.data.synthetic.layered_scenes import Scenes
 from rdvfi.data.synthetic.procedural_source import build_scenes
 from rdvfi.data.synthetic.sampler import SceneRecipe, SceneSampler
@@ -32,8 +32,8 @@ from rdvfi.interpolator import Interpolator
 from rdvfi.motion.trajectory.direct import DirectRegression
 from rdvfi.motion.trajectory.iterative import IterativeFusion
 from rdvfi.motion.trajectory.straight_motion import straight_motion_of
+from rdvfi.training.losses.flow_losses import flow_loss
 from rdvfi.training.losses.loss_registry import Terms
-from rdvfi.training.losses.motion import flow_loss
 from rdvfi.training.objectives.one_step import Diffusing
 from rdvfi.training.objectives.training_step import TrainingStep
 
@@ -111,7 +111,7 @@ class Trained:
 def pictures(split: str) -> Pictures:
     """Dead-leaves pictures of one split, 'train' or 'test'; none is in both."""
     seed = SEEDS[split]
-    drawn = [dead_leaves(np.random.default_rng([seed, i]), 288, 400, smallest=4.0) for i in range(16)]
+    drawn = [discs_and_boxes(np.random.default_rng([seed, i]), 288, 400, smallest=4.0) for i in range(16)]
     stack = np.stack([np.rint(255.0 * picture).astype(np.uint8) for picture in drawn])
     return Pictures(torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous())
 

@@ -25,7 +25,7 @@ from content_drawing import (
     similarity,
     velocity,
 )
-from rdvfi.data.synthetic.generated_images import dead_leaves, lettering, smooth_noise
+from rdvfi.data.synthetic.generated_images import discs_and_boxes, lettering, smooth_noise
 from rdvfi.registry import did_you_mean
 
 Size = tuple[int, int]
@@ -88,7 +88,7 @@ def _walker(rng: np.random.Generator, h: int) -> tuple[np.ndarray, tuple[float, 
     alpha = np.maximum(
         ellipse(h, w, (w / 2, 0.18 * h), (0.16 * h, 0.16 * h)), ellipse(h, w, (w / 2, 0.65 * h), (0.22 * h, 0.34 * h))
     )
-    return as_layer(dead_leaves(rng, h, w, smallest=4.0), alpha), (w / 2, h / 2)
+    return as_layer(discs_and_boxes(rng, h, w, smallest=4.0), alpha), (w / 2, h / 2)
 
 
 # Bars.
@@ -142,7 +142,7 @@ def subtitles(rng: np.random.Generator, size: Size, count: int) -> _Drawn:
 def hud(rng: np.random.Generator, size: Size, count: int) -> _Drawn:
     """The instruments of a game over a world that comes nearer."""
     h, w = size
-    far = dead_leaves(rng, h, w)
+    far = discs_and_boxes(rng, h, w)
     frames = [placed(far, similarity((w / 2, h / 2), (w / 2, h / 2), 0.0, 1.0 + 0.02 * t), size) for t in range(count)]
     text = lettering(size, [("HP 087", 14, 30, 12), ("02:41", w - 80, 30, 12), ("320 / 45", w - 120, h - 16, 12)])
     ring = np.zeros(size, np.float32)
@@ -177,7 +177,7 @@ def ticker(rng: np.random.Generator, size: Size, count: int) -> _Drawn:
     """News that run along the lower edge of a picture that stands still."""
     h, w = size
     speed = velocity(rng, 3.5)
-    still = dead_leaves(rng, h, w)
+    still = discs_and_boxes(rng, h, w)
     wide = (36, int(w + abs(speed) * count + 40))
     news = lettering(wide, [("markets close higher +++ rain in the north +++ " * 3, 8, 26, 14)])
     band = over(np.full((*wide, 3), (0.5, 0.05, 0.08), np.float32), news)
@@ -207,9 +207,9 @@ def split_screen(rng: np.random.Generator, size: Size, count: int) -> _Drawn:
 def slides(rng: np.random.Generator, size: Size, count: int) -> _Drawn:
     """A presenter who hardly moves beside slides, the next of which comes in mid-clip."""
     h, w = size
-    room = dead_leaves(rng, h, w, smallest=8.0)
+    room = discs_and_boxes(rng, h, w, smallest=8.0)
     figure, centre = _walker(rng, int(0.7 * h))
-    pages = [np.clip(0.9 + 0.1 * dead_leaves(rng, h, w), 0.0, 1.0) for _ in range(2)]
+    pages = [np.clip(0.9 + 0.1 * discs_and_boxes(rng, h, w), 0.0, 1.0) for _ in range(2)]
     lines = [["Results", "first year 41 %", "second year 58 %"], ["Method", "one step", "two fields"]]
     for page, words in enumerate(lines):
         text = lettering(size, [(line, 0.42 * w, (0.25 + 0.2 * i) * h, 16) for i, line in enumerate(words)])
@@ -275,7 +275,7 @@ def grain(rng: np.random.Generator, size: Size, count: int) -> _Drawn:
 
 def _walked(rng: np.random.Generator, size: Size, count: int) -> tuple[list[Picture], Bool[np.ndarray, "H W"]]:
     h, w = size
-    frames = [dead_leaves(rng, h, w)] * count
+    frames = [discs_and_boxes(rng, h, w)] * count
     crossed = np.zeros(size, bool)
     for start in (0.3, 0.7):
         figure, centre = _walker(rng, h // 4)
@@ -295,7 +295,7 @@ def _walked(rng: np.random.Generator, size: Size, count: int) -> tuple[list[Pict
 def snow(rng: np.random.Generator, size: Size, count: int) -> _Drawn:
     """Flakes fall before a scene that stands still."""
     h, w = size
-    back = 0.8 * dead_leaves(rng, h, w)
+    back = 0.8 * discs_and_boxes(rng, h, w)
     low, high = (0.0, -h / 2, 1.0, 2.0), (w, h, 3.0, 4.0)
     flakes = rng.uniform(low, high, (120, 4))  # x, y, radius, speed
     frames = []

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from rdvfi.data.synthetic.generated_images import dead_leaves
+from rdvfi.data.synthetic.generated_images import discs_and_boxes
 
 Picture = Float[np.ndarray, "H W 3"]
 Layer = Float[np.ndarray, "H W 4"]
@@ -52,7 +52,7 @@ def pan(
     """``count`` frames of a texture that slides by ``velocity`` pixels a frame."""
     h, w = size
     far = [abs(v) * (count - 1) for v in velocity]
-    world = dead_leaves(rng, int(h + far[1] + 4), int(w + far[0] + 4), smallest=smallest)
+    world = discs_and_boxes(rng, int(h + far[1] + 4), int(w + far[0] + 4), smallest=smallest)
     start = [2.0 + max(0.0, v) * (count - 1) for v in velocity]
     shifts = ((start[0] - velocity[0] * t, start[1] - velocity[1] * t) for t in range(count))
     return [placed(world, np.array([[1.0, 0.0, -x], [0.0, 1.0, -y]]), size) for x, y in shifts]

@@ -15,7 +15,7 @@ from rdvfi.content.illumination import IlluminationChange, find_illumination_cha
 from rdvfi.content.overlay import Overlay, find_overlay
 from rdvfi.content.partial_cuts import change_explained
 from rdvfi.content.static_regions import static_mask
-from rdvfi.data.synthetic.generated_images import dead_leaves
+from rdvfi.data.synthetic.generated_images import discs_and_boxes
 from rdvfi.graph_watch import Watch
 from rdvfi.ops.compositing import composited
 from rdvfi.render.base import WarpInputs
@@ -223,7 +223,8 @@ def test_slow_motion_is_not_taken_for_a_static_region() -> None:
 @pytest.mark.parametrize("still", [0.5, 0.7])
 def test_a_cut_beside_something_still_is_one(still: float, model) -> None:
     first, last = (
-        torch.from_numpy(dead_leaves(np.random.default_rng(seed), 128, 192)).permute(2, 0, 1)[None] for seed in (0, 9)
+        torch.from_numpy(discs_and_boxes(np.random.default_rng(seed), 128, 192)).permute(2, 0, 1)[None]
+        for seed in (0, 9)
     )
     width = int(192 * still)
     last[..., :width] = first[..., :width]

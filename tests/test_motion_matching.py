@@ -16,8 +16,7 @@ from rdvfi.motion.flow.matching import MatchedFlows, Matching
 from rdvfi.motion.flow.similarity_hypotheses import DIS, Hypothesis, similarity_flow, to_gray
 from rdvfi.ops.occlusion import forward_backward_error
 from rdvfi.registry import flows
-from rdvfi.training.losses.matching_losses import matching_loss
-from rdvfi.training.losses.motion import flow_loss
+from rdvfi.training.losses.flow_losses import flow_loss, matching_loss
 
 SMALL = {"width": 16, "heads": 2, "blocks": 1, "steps": 1, "fine_steps": 1}
 

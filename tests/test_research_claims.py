@@ -13,7 +13,7 @@ import claims_training as training
 import results_page
 from claims_training import FINE, STEPS, STRIDE, Run
 from rdvfi.interfaces import TrajectoryModel
-from rdvfi.training.losses.motion import flow_loss
+from rdvfi.training.losses.flow_losses import flow_loss
 
 ROOT = Path(__file__).parents[1]
 

@@ -15,8 +15,8 @@ from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.training import run
 from rdvfi.training.feeds import open_feed
 from rdvfi.training.losses.evidence import Estimates, FlowPair
+from rdvfi.training.losses.flow_losses import estimates_loss
 from rdvfi.training.losses.loss_registry import Terms
-from rdvfi.training.losses.matching_losses import estimates_loss
 from rdvfi.training.model_parts import load_parts
 from rdvfi.training.objectives.coarse import CoarseFlow, LabelledPair
 from rdvfi.training.objectives.training_step import TrainingStep

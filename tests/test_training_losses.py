@@ -12,9 +12,8 @@ from rdvfi.backbones.diffusion import VariancePreserving
 from rdvfi.compat import import_torchvision
 from rdvfi.training.losses.denoising import rising_noise_level
 from rdvfi.training.losses.evidence import Drawing, FlowPair, FramePair, GeneratorSampler, Maps
+from rdvfi.training.losses.flow_losses import flow_loss, matching_loss
 from rdvfi.training.losses.loss_registry import Evidence, Terms, losses
-from rdvfi.training.losses.matching_losses import matching_loss
-from rdvfi.training.losses.motion import flow_loss
 from rdvfi.training.objectives.training_step import TrainingStep
 
 

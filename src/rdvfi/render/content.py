@@ -12,7 +12,6 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from rdvfi.content import Content, Overlay
-from rdvfi.content.restored_pixels import restored_pixels
 from rdvfi.geometry import replicate_pad
 from rdvfi.interfaces import Motion, Renderer, Trajectory
 from rdvfi.ops.compositing import composited
@@ -76,4 +75,5 @@ def composite(
     if content.static is None:
         return frames
     keep = replicate_pad(content.static.to(frames), (frames.shape[-2], frames.shape[-1])) > 0.5
-    return restored_pixels(frames, keep, img0, img1, timesteps)
+    nearer = torch.where((timesteps > 0.5)[None, :, None, None, None], img1[:, None], img0[:, None])
+    return torch.where(keep[:, None], nearer, frames)

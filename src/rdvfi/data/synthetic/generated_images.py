@@ -25,7 +25,7 @@ def smooth_noise(rng: np.random.Generator, h: int, w: int, cell: float) -> Float
     return (out - out.min()) / (np.ptp(out) + 1e-6)
 
 
-def dead_leaves(rng: np.random.Generator, h: int, w: int, *, smallest: float = 3.0) -> DrawnPicture:
+def discs_and_boxes(rng: np.random.Generator, h: int, w: int, *, smallest: float = 3.0) -> DrawnPicture:
     """A texture of overlapping discs and boxes, the radius r with density ~ r^-3."""
     image = np.full((h, w, 3), rng.uniform(0.2, 0.8, 3), np.float32)
     largest = 0.3 * min(h, w)

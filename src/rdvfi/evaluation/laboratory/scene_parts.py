@@ -8,7 +8,7 @@ from math import cos, pi, sin
 import numpy as np
 import torch
 
-from rdvfi.data.synthetic.generated_images import dead_leaves, facade, lettering
+from rdvfi.data.synthetic.generated_images import discs_and_boxes, facade, lettering
 from rdvfi.data.synthetic.layered_scenes import Layers
 from rdvfi.data.synthetic.object_paths import LayerPath, Point
 from rdvfi.data.synthetic.sampler import LayerPlan, blob_matte
@@ -24,7 +24,7 @@ FACADE = PICTURES
 @cache
 def drawn_textures() -> Pictures:
     """Textures of all layers, of 768x576 pixels."""
-    drawn = [dead_leaves(np.random.default_rng([i, 2029]), 576, 768, smallest=4.0) for i in range(PICTURES)]
+    drawn = [discs_and_boxes(np.random.default_rng([i, 2029]), 576, 768, smallest=4.0) for i in range(PICTURES)]
     drawn.append(facade(np.random.default_rng(2029), 576, 768))
     stack = np.rint(255.0 * np.stack(drawn)).astype(np.uint8)
     return Pictures(torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous())

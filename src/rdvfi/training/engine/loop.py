@@ -35,8 +35,7 @@ from rdvfi.training.engine.checkpoints import Checkpoints, State, check_names, s
 from rdvfi.training.engine.log import Log
 from rdvfi.training.engine.optimiser import make_averages, make_optimiser
 from rdvfi.training.engine.settings import EngineConfig
-from rdvfi.training.engine.sharding import gather, shard
-from rdvfi.training.engine.state_layout import placed, running_buffers, whole
+from rdvfi.training.engine.sharding import gather, placed, running_buffers, shard, whole
 from rdvfi.training.objectives.objective import Batch, Feed, Losses, Objective
 from rdvfi.training.objectives.training_step import TrainingStep
 

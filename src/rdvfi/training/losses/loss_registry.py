@@ -16,10 +16,10 @@ on; registering one is all that a new one needs::
 The paper's are ``l2``, ``lpips`` and ``theta``.
 """
 
-from rdvfi.training.losses import denoising, imitation, lpips_loss, matching_losses, motion, photometric
+from rdvfi.training.losses import denoising, flow_losses, imitation, lpips_loss, photometric
 from rdvfi.training.losses.evidence import Evidence, Loss, Needs, Terms, losses
 
 __all__ = ["Evidence", "Loss", "Needs", "Terms", "losses"]
 
-_REGISTER = (denoising, imitation, lpips_loss, matching_losses, motion, photometric)
+_REGISTER = (denoising, flow_losses, imitation, lpips_loss, photometric)
 """Modules whose losses register themselves when they are imported."""

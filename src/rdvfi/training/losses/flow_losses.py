@@ -1,11 +1,15 @@
-"""Losses of a learned coarse flow: on its matches, and on all its estimates.
+"""Losses on motion against exact flow: of trajectories, of adjacent motions, and of a learned coarse flow.
 
-The matches have the cross-entropy of where a point went. An error of a mean flow says little about
+Flows are compared with exact ones by a robust distance (the end-point error to the power 0.8), in
+latent pixels; points that the other frame does not show count less, because only smoothness can
+tell where they went.
+
+Matches have the cross-entropy of where a point went. An error of a mean flow says little about
 which of many matches was wrong; the cross-entropy says it at once (LoFTR; Sun et al., 2021,
 https://arxiv.org/abs/2104.00680). A point that lands between four cells is shared by them,
 bilinearly.
 
-Every estimate between the matches and the finished flow is compared with the flow on its own grid,
+Every estimate of a coarse flow between the matches and the finished flow is compared with the flow on its own grid,
 the later the more it counts (RAFT; Teed and Deng, 2020, https://arxiv.org/abs/2003.12039), by a
 robust distance as in PWC-Net (Sun et al., 2018, https://arxiv.org/abs/1709.02371).
 """
@@ -16,6 +20,40 @@ from torch import Tensor
 
 from rdvfi.geometry import pixel_grid
 from rdvfi.training.losses.evidence import Estimates, Evidence, Loss, Needs, losses
+
+OCCLUDED_WEIGHT = 0.2
+"""Weight of points that are occluded or outside in the frame that the flow points to."""
+
+
+def flow_loss(
+    flow: Float[Tensor, "*n 2 h w"], exact: Float[Tensor, "*n 2 h w"], visible: Float[Tensor, "*n h w"]
+) -> Tensor:
+    """Weighted mean of the robust end-point error; flows in latent pixels."""
+    error = ((flow - exact).square().sum(-3) + 1e-3).pow(0.4)
+    weight = OCCLUDED_WEIGHT + (1.0 - OCCLUDED_WEIGHT) * visible
+    return (weight * error).sum() / weight.sum()
+
+
+@losses.register("flow")
+class ExactFlow(Loss):
+    """Flows to both ends against exact ones: of the trajectory, or of the generator's own line."""
+
+    needs = Needs.FLOW
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        assert evidence.flow is not None
+        return flow_loss(evidence.flow.made, evidence.flow.exact, evidence.flow.visible)
+
+
+@losses.register("adjacent")
+class AdjacentFlow(Loss):
+    """Motion between neighbouring keyframes (phi_1) against exact flow."""
+
+    needs = Needs.ADJACENT
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        assert evidence.adjacent is not None
+        return flow_loss(evidence.adjacent.made, evidence.adjacent.exact, evidence.adjacent.visible)
 
 
 def matching_loss(
