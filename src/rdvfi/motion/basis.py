@@ -122,10 +122,7 @@ def _tangents(knots: Tensor) -> Tensor:
 
 
 _cubic_weights = inference_operator(
-    "cubic_weights",
-    _cubic_reference,
-    lambda knots, times: knots.new_empty((times.shape[0], knots.shape[0])),
-    "basis",
+    "cubic_weights", _cubic_reference, lambda knots, times: knots.new_empty((times.shape[0], knots.shape[0])), "basis"
 )
 
 

@@ -29,11 +29,7 @@ class Finished:
 
 
 def choose_rate(multiplier: float, fps: str) -> Retiming:
-    """The target rate if one is written, else the multiplier.
-
-    Raises:
-        ValueError: If the rate is none.
-    """
+    """The target rate if one is written, else the multiplier; raises ValueError if the rate is none."""
     text = fps.strip()
     return Resample(exact_rate(text)) if text else Multiply(int(multiplier))
 

@@ -17,11 +17,7 @@ from rdvfi.video.timing import Retiming
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a page takes at most.
-
-    Raises:
-        ValueError: If a limit is not greater than 0.
-    """
+    """How much a page takes at most; raises ValueError if a limit is not greater than 0."""
 
     megapixels: float = 9.0
     """Millions of pixels of a picture, or of a frame of a clip."""

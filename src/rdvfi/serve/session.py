@@ -54,11 +54,7 @@ class Models:
         """Held while frames of a pair are made: two at once would only wait for each other."""
 
     def get(self, choice: str) -> Interpolator:
-        """The model of this name.
-
-        Raises:
-            ValueError: If it is not among the choices, or is not trained.
-        """
+        """The model of this name; raises ValueError if it is not among the choices, or is not trained."""
         if choice not in self.choices:
             raise ValueError(f"model is {choice!r}; expected one of {', '.join(self.choices)}")
         with self._building:

@@ -46,11 +46,7 @@ class FrameKind(ABC):
         """A new frame of this kind."""
 
     def to_image(self, frame: Any, number: int, model: Interpolator) -> Image:
-        """A frame as an image on the model's device.
-
-        Raises:
-            ValueError: If it is not like the first one.
-        """
+        """A frame as an image on the model's device; raises ValueError if it is not like the first one."""
         if describe(frame) != self._first:
             raise ValueError(
                 f"frame {number} is {describe(frame)}, the first one is {self._first}; all frames must be alike"

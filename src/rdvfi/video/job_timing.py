@@ -42,11 +42,7 @@ class JobTiming:
         return Looped(source) if self.loop else source
 
     def retiming(self, info: SourceInfo) -> Retiming:
-        """The rule for a source.
-
-        Raises:
-            ValueError: If timestamps are asked for that it does not have.
-        """
+        """The rule for a source; raises ValueError if timestamps are asked for that it does not have."""
         if isinstance(self.rule, Multiply):
             if self.curve is not None:
                 return Ramped(source_rate(info) * self.rule.multiplier, self.curve)

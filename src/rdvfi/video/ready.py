@@ -16,11 +16,7 @@ ModelLike = str | os.PathLike[str] | Interpolator
 
 
 def ready_model(
-    model: ModelLike,
-    device: str | torch.device | None,
-    dtype: torch.dtype | None,
-    *,
-    allow_untrained: bool,
+    model: ModelLike, device: str | torch.device | None, dtype: torch.dtype | None, *, allow_untrained: bool
 ) -> Interpolator:
     """The model on its device; a named one is optimized on CUDA (`rdvfi.Interpolator.optimize`).
 

@@ -136,10 +136,7 @@ def _outputs_reference(
     answer = answer.unflatten(0, flows.shape[:2])
     t = times[None, :, None, None, None]
     envelope = 4.0 * t * (1.0 - t)
-    gates, shift = (
-        answer[:, :, :CANDIDATES, None].float(),
-        answer[:, :, CANDIDATES : CANDIDATES + 4].float(),
-    )
+    gates, shift = (answer[:, :, :CANDIDATES, None].float(), answer[:, :, CANDIDATES : CANDIDATES + 4].float())
     gates = gates / gates.abs().sum(2, keepdim=True).clamp(min=1.0)
     flows = flows + ((gates * (candidates - flows[:, :, None])).sum(2) + envelope * shift)
     blend, residual = answer[:, :, _OUTPUTS - 1 : _OUTPUTS], answer[:, :, _OUTPUTS:]

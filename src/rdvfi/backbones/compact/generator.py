@@ -83,7 +83,6 @@ class CompactKeyframes(KeyframeGenerator):
     def denoise(
         self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: CompactCondition
     ) -> Float[Tensor, "b n c hz wz"]:
-        """Clean keyframes between the ends; see `rdvfi.interfaces.KeyframeGenerator.denoise`."""
         return self.predict(noisy, sigma, condition).latents
 
     def predict(
@@ -103,17 +102,14 @@ class CompactKeyframes(KeyframeGenerator):
         return Denoised(output.latents, torch.stack(departures, dim=2))
 
     def coarse_flows(self, img0: SmallImage, img1: SmallImage) -> Float[Tensor, "b 2 2 h w"]:
-        """See `rdvfi.interfaces.KeyframeGenerator.coarse_flows`."""
         if self.fill:
             return super().coarse_flows(img0, img1)
         return torch.stack([flow.float() for flow in self.coarse.both_ways(img0, img1)], dim=1)
 
     def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
-        """Latents by the small autoencoder; see `rdvfi.interfaces.KeyframeGenerator.encode`."""
         return self.autoencoder.encode(images)
 
     def decode(self, latents: Float[Tensor, "b c hz wz"]) -> Float[Tensor, "b 3 h w"]:
-        """Images by the small autoencoder; see `rdvfi.interfaces.KeyframeGenerator.decode`."""
         return self.autoencoder.decode(latents)
 
 

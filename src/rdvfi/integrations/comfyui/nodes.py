@@ -147,13 +147,7 @@ class InterpolateVideo(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls,
-        rdvfi_model: Any,
-        video: Any,
-        multiplier: float,
-        on_scene_change: str,
-        seed: int,
-        target_fps: float = 0.0,
+        cls, rdvfi_model: Any, video: Any, multiplier: float, on_scene_change: str, seed: int, target_fps: float = 0.0
     ) -> Any:
         """The video, written to ComfyUI's temporary folder."""
         place = Path(folder_paths.get_temp_directory())

@@ -10,13 +10,7 @@ from torch import Tensor
 
 from rdvfi.about import About
 from rdvfi.interfaces import FlowEstimator, Reads
-from rdvfi.motion.flow.similarity_hypotheses import (
-    DIS,
-    Keypoints,
-    check_preset,
-    similarity_flow,
-    to_gray,
-)
+from rdvfi.motion.flow.similarity_hypotheses import DIS, Keypoints, check_preset, similarity_flow, to_gray
 from rdvfi.registry import flows
 
 
@@ -73,10 +67,7 @@ def dis(*, preset: str = "medium") -> FlowEstimator:
 
 @flows.register(
     "sift-dis",
-    about=About(
-        citation="T. Kroeger et al., ECCV 2016; D. Lowe, IJCV 2004",
-        url="https://arxiv.org/abs/1603.03590",
-    ),
+    about=About(citation="T. Kroeger et al., ECCV 2016; D. Lowe, IJCV 2004", url="https://arxiv.org/abs/1603.03590"),
 )
 def sift_dis(*, preset: str = "medium") -> FlowEstimator:
     """DIS with similarity hypotheses from SIFT matches: also large turns and zooms."""

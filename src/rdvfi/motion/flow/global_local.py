@@ -110,7 +110,6 @@ class GlobalLocal(FlowEstimator):
         self.fine_step = RefinementStep(4 + INPUT_CHANNELS, fine_width, body)
 
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
-        """See `rdvfi.interfaces.FlowEstimator.forward`."""
         return self.both_ways(source, target)[0]
 
     def both_ways(

@@ -77,13 +77,7 @@ def _looked_up_reference(scores: Tensor, flow: Tensor, radius: int, dtype: torch
     across = (2.0 * (x[..., None] + side) + 1.0) / w - 1.0
     down = (2.0 * (y[..., None] + side) + 1.0) / h - 1.0
     k = len(side)
-    where = torch.stack(
-        (
-            across[..., None, :].expand(n, h, w, k, k),
-            down[..., :, None].expand(n, h, w, k, k),
-        ),
-        dim=-1,
-    )
+    where = torch.stack((across[..., None, :].expand(n, h, w, k, k), down[..., :, None].expand(n, h, w, k, k)), dim=-1)
     samples = F.grid_sample(
         scores.reshape(n * h * w, 1, h, w),
         where.reshape(n * h * w, k, k, 2),

@@ -97,10 +97,7 @@ class MatchedDIS(FlowEstimator):
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
         onward, back = self._learned(first, second)
         found = self._chosen(
-            torch.cat((first, second)),
-            torch.cat((second, first)),
-            torch.cat((onward, back)),
-            torch.cat((back, onward)),
+            torch.cat((first, second)), torch.cat((second, first)), torch.cat((onward, back)), torch.cat((back, onward))
         )
         return found[: len(first)], found[len(first) :]
 
@@ -128,8 +125,7 @@ class MatchedDIS(FlowEstimator):
 @flows.register(
     "matched-dis",
     about=About(
-        citation="after H. Xu et al., CVPR 2022; T. Kroeger et al., ECCV 2016",
-        url="https://arxiv.org/abs/2111.13680",
+        citation="after H. Xu et al., CVPR 2022; T. Kroeger et al., ECCV 2016", url="https://arxiv.org/abs/2111.13680"
     ),
 )
 def matched_dis(

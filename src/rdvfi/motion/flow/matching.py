@@ -156,11 +156,7 @@ class Matching(FlowEstimator):
         return matched.flows, matched
 
     def find(
-        self,
-        first: Float[Tensor, "n 3 h w"],
-        second: Float[Tensor, "n 3 h w"],
-        *,
-        fine: bool = True,
+        self, first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"], *, fine: bool = True
     ) -> MatchedFlows:
         """All estimates of both flows.
 
@@ -213,10 +209,7 @@ class Matching(FlowEstimator):
             return torch.bmm(first.transpose(1, 2), second)
 
     def _propagated(
-        self,
-        coarse: Float[Tensor, "n c h w"],
-        flow: Float[Tensor, "n 2 h w"],
-        uncertainty: Float[Tensor, "n 1 h w"],
+        self, coarse: Float[Tensor, "n c h w"], flow: Float[Tensor, "n 2 h w"], uncertainty: Float[Tensor, "n 1 h w"]
     ) -> Float[Tensor, "n 2 h w"]:
         """Flow propagation: attention over the flow, with a penalty on uncertain features."""
         query, key = self.kin(coarse).float().flatten(2).transpose(1, 2).chunk(2, dim=2)
@@ -225,10 +218,7 @@ class Matching(FlowEstimator):
         value = F.pad(flow.flatten(2).transpose(1, 2), (0, key.shape[2] - 2))
         with torch.autocast(coarse.device.type, enabled=False):
             moved = F.scaled_dot_product_attention(
-                query[:, None].contiguous(),
-                key[:, None].contiguous(),
-                value[:, None],
-                attn_mask=-penalty[:, None],
+                query[:, None].contiguous(), key[:, None].contiguous(), value[:, None], attn_mask=-penalty[:, None]
             )
         return moved[:, 0, :, :2].transpose(1, 2).unflatten(2, (flow.shape[-2], flow.shape[-1]))
 

@@ -147,11 +147,7 @@ def _candidate(dis: DIS, source: Gray, target: Gray, matrix: np.ndarray) -> Fiel
 
     h, w = source.shape
     turned_back = cv2.warpAffine(
-        target,
-        matrix,
-        (w, h),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
+        target, matrix, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
     )
     rest = dis(source, turned_back)
     # Outside the target nothing can be matched: there the similarity itself is the best guess.
@@ -159,10 +155,7 @@ def _candidate(dis: DIS, source: Gray, target: Gray, matrix: np.ndarray) -> Fiel
 
     def move(x: np.ndarray, y: np.ndarray) -> Field:
         return np.stack(
-            (
-                matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2],
-                matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2],
-            ),
+            (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2], matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]),
             axis=-1,
         ).astype(np.float32)
 
@@ -203,11 +196,7 @@ def _surroundings(costs: Float[np.ndarray, "n h w"], side: int) -> Float[np.ndar
 
 
 def similarity_flow(
-    dis: DIS,
-    source: Gray,
-    target: Gray,
-    find: Keypoints | None = None,
-    learned: Hypothesis | None = None,
+    dis: DIS, source: Gray, target: Gray, find: Keypoints | None = None, learned: Hypothesis | None = None
 ) -> Field:
     """DIS flow, replaced by other hypotheses where those explain the picture better.
 

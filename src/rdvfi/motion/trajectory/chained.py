@@ -31,7 +31,6 @@ class ChainedTrajectory(TrajectoryModel):
 
     @property
     def reads(self) -> Reads:
-        """The input of the flow estimator."""
         return self.flow.reads
 
     def forward(self, keyframes: Keyframes) -> Trajectory:

@@ -39,10 +39,7 @@ class DirectRegression(TrajectoryModel):
         self.features = nn.Sequential(conv(latent_channels, width), ResidualBlock(width), nn.Conv2d(width, MATCHED, 1))
         inputs = MATCHED + (2 * _RADIUS + 1) ** 2 + 3
         self.regress = nn.Sequential(
-            nn.Conv2d(inputs, width, 1),
-            ResidualBlock(width),
-            ResidualBlock(width),
-            zero_conv(width, 2),
+            nn.Conv2d(inputs, width, 1), ResidualBlock(width), ResidualBlock(width), zero_conv(width, 2)
         )
 
     @property
@@ -51,7 +48,6 @@ class DirectRegression(TrajectoryModel):
         return Reads.LATENTS
 
     def forward(self, keyframes: Keyframes) -> Trajectory:
-        """The trajectory that the keyframes define."""
         motion = straight_motion_of(keyframes)
         residual = self.residual_motion(keyframes, motion)
         return trajectory_over(self.knots, motion.flow_fields(residual), keyframes.times, self.basis)

@@ -104,10 +104,7 @@ class KnotPaths:
         return KnotPaths(self.travel.flip(1), self.uncertainty.flip(1), self.to_other_end, other)
 
     def at(
-        self,
-        weights: Float[Tensor, "t k"],
-        between: Float[Tensor, "t k"],
-        nearness: Float[Tensor, "1 t 1 1 1"],
+        self, weights: Float[Tensor, "t k"], between: Float[Tensor, "t k"], nearness: Float[Tensor, "1 t 1 1 1"]
     ) -> "Points":
         """The points at some times, by the basis' weights and by linear ones for uncertainty."""
         shift = torch.einsum("tk,bkchw->btchw", weights, self.travel)

@@ -56,20 +56,13 @@ class IterativeFusion(TrajectoryModel):
         """For ablation: skip the network and chain the adjacent motions as they are."""
         self.features = nn.Sequential(conv(latent_channels, width), ResidualBlock(width), nn.Conv2d(width, MATCHED, 1))
         inputs = MATCHED + (2 * _RADIUS + 1) ** 2 + 3 + 6
-        self.fuse = Chain(
-            nn.Conv2d(inputs, width, 1),
-            ResidualBlock(width),
-            ResidualBlock(width),
-            zero_conv(width, 3),
-        )
+        self.fuse = Chain(nn.Conv2d(inputs, width, 1), ResidualBlock(width), ResidualBlock(width), zero_conv(width, 3))
 
     @property
     def reads(self) -> Reads:
-        """The input of the flow estimator."""
         return self.flow.reads
 
     def forward(self, keyframes: Keyframes) -> Trajectory:
-        """The trajectory that the keyframes define."""
         adjacent = self.adjacent_flows(keyframes)
         motion = straight_motion_of(keyframes, adjacent)
         residual = self.residual_motion(keyframes, motion, adjacent)
@@ -150,12 +143,7 @@ def fused_flow(flows: Tensor, answer: Tensor) -> Tensor:
 
 @trajectories.register("iterative", about=RDVFI_S1, renamed=KNOTS_BEFORE)
 def iterative(
-    *,
-    flow: FlowEstimator,
-    basis: Basis,
-    latent_channels: int = 16,
-    width: int = 48,
-    knots: Knots = Knots.MOVED,
+    *, flow: FlowEstimator, basis: Basis, latent_channels: int = 16, width: int = 48, knots: Knots = Knots.MOVED
 ) -> TrajectoryModel:
     """Iterative fusion of small motions (the paper's phi_1 and phi_2).
 

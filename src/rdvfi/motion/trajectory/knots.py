@@ -32,11 +32,7 @@ class Knots(Enum):
 KNOTS_BEFORE = {"moved": Replaced("knots", ((True, "MOVED"), (False, "FIXED")))}
 """The parameter that ``knots`` replaced: models saved by early versions have it."""
 
-_KINDS = {
-    Knots.FIXED: KnotTrajectory,
-    Knots.MOVED: MovedKnotTrajectory,
-    Knots.SOURCE: SourceKnotTrajectory,
-}
+_KINDS = {Knots.FIXED: KnotTrajectory, Knots.MOVED: MovedKnotTrajectory, Knots.SOURCE: SourceKnotTrajectory}
 
 
 def basis_reach(knots: Knots) -> int | None:
@@ -53,11 +49,7 @@ def trajectory_over(knots: Knots, fields: tuple[Fields, Fields], times: Tensor, 
 
 
 def load_trajectory(path: str | Path) -> KnotTrajectory:
-    """Read a trajectory that was saved.
-
-    Raises:
-        ValueError: If the file is not a saved trajectory.
-    """
+    """Read a trajectory that was saved; raises ValueError if the file is not a saved trajectory."""
     from safetensors import SafetensorError, safe_open
 
     kinds = {kind.__name__: kind for kind in _KINDS.values()}

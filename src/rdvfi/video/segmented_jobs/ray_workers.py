@@ -51,7 +51,6 @@ class RayWorkers(Workers):
         self._loading: dict[Any, int] = {}
 
     def start(self, worker: int) -> None:
-        """See `Workers.start`."""
         options = {"num_gpus": self._gpus} if self._gpus else {"num_cpus": 1}
         actor = self._ray.remote(cast(Any, SegmentWorker)).options(max_restarts=0, **options).remote(self._model)
         self._actors[worker], self._pending[worker] = actor, deque()
@@ -63,11 +62,9 @@ class RayWorkers(Workers):
         return len(self._starting) < len(self._actors)
 
     def submit(self, worker: int, method: str, *arguments: Any) -> None:
-        """See `Workers.submit`."""
         self._pending[worker].append(getattr(self._actors[worker], method).remote(*arguments))
 
     def wait(self, seconds: float) -> list[Event]:
-        """See `Workers.wait`."""
         waiting = {queue[0]: worker for worker, queue in self._pending.items() if queue}
         refs = {**self._starting, **self._loading, **waiting}
         if not refs:
@@ -107,7 +104,6 @@ class RayWorkers(Workers):
             self._ray.kill(self._actors.pop(worker))
 
     def close(self) -> None:
-        """See `Workers.close`."""
         for actor in self._actors.values():
             with suppress(Exception):
                 self._ray.kill(actor)
@@ -117,11 +113,7 @@ class RayWorkers(Workers):
 
 
 def _connect(ray: Any, address: str | None) -> None:
-    """Start a cluster, or connect to one.
-
-    Raises:
-        ConnectionError: If there is none.
-    """
+    """Start a cluster, or connect to one; raises ConnectionError if there is none."""
     own = address in (None, "local")
     if not own and address != "auto":
         _check_reachable(str(address))

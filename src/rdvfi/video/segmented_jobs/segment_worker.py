@@ -175,11 +175,7 @@ class SegmentWorker:
         return Segment(part.number, self._taken(self._steps, part), part.last)
 
     def _taken(self, steps: Iterator[ReelStep], part: Part) -> Iterator[ReelStep]:
-        """The steps of a part.
-
-        Raises:
-            Unplanned: If these are not there.
-        """
+        """The steps of a part; raises Unplanned if these are not there."""
         due = {index: (start, end) for index, start, end in part.spans}
         for step in steps:
             index, start, end, last, _ = step.interval

@@ -125,7 +125,6 @@ class LocalWorkers(Workers):
         self._running: dict[int, tuple[SpawnProcess, Connection]] = {}
 
     def start(self, worker: int) -> None:
-        """See `Workers.start`."""
         here, there = self._context.Pipe()
         model = replace(self._model, device=self._devices[worker])
         process = self._context.Process(target=_serve, args=(there, model), daemon=True)
@@ -135,12 +134,10 @@ class LocalWorkers(Workers):
         self._running[worker] = process, here
 
     def submit(self, worker: int, method: str, *arguments: Any) -> None:
-        """See `Workers.submit`."""
         with suppress(OSError):  # it is dead, as `wait` will find
             self._running[worker][1].send((method, *arguments))
 
     def wait(self, seconds: float) -> list[Event]:
-        """See `Workers.wait`."""
         pipes = {pipe: worker for worker, (_, pipe) in self._running.items()}
         events = []
         for pipe in wait(list(pipes), timeout=seconds):
@@ -159,7 +156,6 @@ class LocalWorkers(Workers):
         return events
 
     def close(self) -> None:
-        """See `Workers.close`."""
         for process, pipe in self._running.values():
             pipe.close()
             process.kill()
