@@ -25,11 +25,7 @@ def find_recipe(recipe: str | os.PathLike[str]) -> Path:
     """The file of a recipe, given by name or as a YAML file; raises ValueError if there is none."""
     if not isinstance(recipe, (str, os.PathLike)):
         raise ValueError(f"a recipe is named by a string or a path; got {recipe!r}")
-    path = Path(recipe)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            what = "is no file" if path.exists() else "does not exist"
-            raise ValueError(f"recipe {os.fspath(recipe)!r} {what}")
+    if (path := own_recipe(recipe)) is not None:
         return path
     name = str(recipe).replace("-", "_")
     if name in _FORMER:
@@ -40,6 +36,17 @@ def find_recipe(recipe: str | os.PathLike[str]) -> Path:
         known = ", ".join(list_recipes())
         raise ValueError(f"no recipe named {os.fspath(recipe)!r}{hint} (recipes: {known})")
     return RECIPES / f"{name}.yaml"
+
+
+def own_recipe(recipe: str | os.PathLike[str]) -> Path | None:
+    """The YAML file of the user that a recipe is, or None if it is a name; raises ValueError if it does not exist."""
+    path = Path(recipe)
+    if path.suffix not in (".yaml", ".yml"):
+        return None
+    if not path.is_file():
+        what = "is no file" if path.exists() else "does not exist"
+        raise ValueError(f"recipe {os.fspath(recipe)!r} {what}")
+    return path
 
 
 def recipe_table(path: Path) -> dict[str, Any]:

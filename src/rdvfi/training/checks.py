@@ -10,9 +10,10 @@ from pathlib import Path
 from rdvfi.interpolator import Interpolator
 from rdvfi.training.feeds import check_material, film_pool
 from rdvfi.training.losses.evidence import Needs, Terms
-from rdvfi.training.model_parts import Report, part_of, prepared_model
+from rdvfi.training.model_parts import part_of, prepared_model
 from rdvfi.training.objectives.coarse import ShowsEstimates, Wraps
 from rdvfi.training.objectives.decoding import Fuses
+from rdvfi.training.objectives.objective import Report
 from rdvfi.training.stage import Kind, SourceKind, Stage
 from rdvfi.training.teacher import check_answers
 

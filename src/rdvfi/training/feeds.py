@@ -23,11 +23,9 @@ from rdvfi.data.synthetic.textures import Pictures
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.clip import find_clips
 from rdvfi.media.image_files.images import list_images
-from rdvfi.training.objectives.objective import Batch
+from rdvfi.training.objectives.objective import Batch, Report
 from rdvfi.training.stage import DataConfig, SourceKind
 from rdvfi.training.teacher import teach
-
-Report = Callable[[str], None]
 
 _SEEDS_APART = 100_003
 """Between processes; beside it, sources that take turns use neighbouring seeds."""

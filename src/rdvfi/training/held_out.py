@@ -17,7 +17,7 @@ from rdvfi.evaluation.methods import ModelMethod
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.clip import find_clips
 from rdvfi.models import create_model
-from rdvfi.training.model_parts import Report
+from rdvfi.training.objectives.objective import Report
 from rdvfi.training.stage import Stage
 
 GAPS = (2, 8)

@@ -1,6 +1,6 @@
 """The parts of a model that stages train, by name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,9 +14,8 @@ from rdvfi.models import create_model
 from rdvfi.saved_models.exchange import learned_parameters
 from rdvfi.saved_models.weight_files import STAGES, write_weights
 from rdvfi.training.engine.checkpoints import check_names
+from rdvfi.training.objectives.objective import Report
 from rdvfi.training.stage import Stage
-
-Report = Callable[[str], None]
 
 PARTS = ("autoencoder", "coarse", "denoiser", "trajectory", "renderer")
 _RENAMED = {"backbone": "denoiser"}
@@ -47,7 +46,7 @@ def only(model: Interpolator, names: Sequence[str]) -> None:
         part_of(model, name).requires_grad_(True)
 
 
-def prepared_model(stage: Stage, report: Callable[[str], None] = lambda line: None) -> Interpolator:
+def prepared_model(stage: Stage, report: Report = lambda line: None) -> Interpolator:
     """The stage's model with the results of the stages before it.
 
     Raises:

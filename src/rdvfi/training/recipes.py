@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rdvfi.config import RECIPES, another_hydra, search_path, stored_nodes
 from rdvfi.config.overrides import as_text, explained_by, own_folder, parsed, refuse_sweep, search_folders
-from rdvfi.config.recipe_files import recipe_table
+from rdvfi.config.recipe_files import own_recipe, recipe_table
 from rdvfi.registry import did_you_mean
 from rdvfi.training.engine.settings import EngineConfig
 from rdvfi.training.stage import (
@@ -259,11 +259,7 @@ def _check(stage: Stage) -> None:
 
 def _find(recipe: str) -> tuple[Path, list[str]]:
     """The file of a recipe, and the overrides that the sequence it belongs to has for it."""
-    path = Path(recipe)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            what = "is no file" if path.exists() else "does not exist"
-            raise ValueError(f"recipe {os.fspath(recipe)!r} {what}")
+    if (path := own_recipe(recipe)) is not None:
         return path, []
     name = recipe.replace("-", "_")
     known = list_training_recipes()

@@ -8,7 +8,7 @@ is there.
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,11 +26,10 @@ from rdvfi.training.feeds import TakingTurns, open_feed
 from rdvfi.training.held_out import keep_the_better
 from rdvfi.training.lora import lora_state, merge
 from rdvfi.training.model_parts import mark_trained, part_of, prepared_model, save_parts
+from rdvfi.training.objectives.objective import Report
 from rdvfi.training.objectives.select import make_objective
 from rdvfi.training.recipes import as_table, compose_stages, written_out
 from rdvfi.training.stage import Kind, Stage
-
-Report = Callable[[str], None]
 
 _CALIBRATION = 16
 """Batches on which the statistics of a new autoencoder's latents are measured."""

@@ -36,10 +36,8 @@ from rdvfi.training.engine.log import Log
 from rdvfi.training.engine.optimiser import make_averages, make_optimiser
 from rdvfi.training.engine.settings import EngineConfig
 from rdvfi.training.engine.sharding import gather, placed, running_buffers, shard, whole
-from rdvfi.training.objectives.objective import Batch, Feed, Losses, Objective
+from rdvfi.training.objectives.objective import Batch, Feed, Losses, Objective, Report
 from rdvfi.training.objectives.training_step import TrainingStep
-
-Report = Callable[[str], None]
 
 
 class Trainer:

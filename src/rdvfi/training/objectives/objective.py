@@ -1,7 +1,7 @@
 """The interface between stages and the training engine: an objective, and a feed of batches."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from rdvfi.training.objectives.training_step import TrainingStep
 
 Batch = dict[str, Tensor]
 Losses = dict[str, Tensor]
+Report = Callable[[str], None]
+"""Receives lines on the progress of training."""
 
 
 @runtime_checkable
