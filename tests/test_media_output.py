@@ -23,7 +23,7 @@ from rdvfi.media.video_files.encoding import SinkOptions
 from rdvfi.media.writer import open_sink
 from rdvfi.video import interpolate_video
 
-FRAMES = 3
+FRAMES = 2
 
 
 @pytest.fixture(scope="module")

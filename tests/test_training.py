@@ -136,7 +136,7 @@ def test_training_motion_on_a_few_samples_lowers_its_loss(model: Interpolator, p
             return float(torch.stack(list(objective(batch, TrainingStep(0, 1)).values())).sum())
 
     before = loss()
-    _fit(objective, [batch], 40)
+    _fit(objective, [batch], 24)
     assert loss() < 0.95 * before
 
 

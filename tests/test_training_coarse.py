@@ -53,8 +53,8 @@ def _weights(model: torch.nn.Module) -> dict[str, Tensor]:
 def test_the_stage_learns_from_pairs_and_leaves_a_part_that_loads(
     folder: Path, tmp_path: Path, coarse: str, prefix: str
 ) -> None:
-    overrides = _overrides(folder, tmp_path, coarse, "engine.steps=36", "engine.log_every=6")
-    overrides += ["data.colours=0", "data.symmetries=false", "engine.rate=3e-3", "fine_from=0"]
+    overrides = _overrides(folder, tmp_path, coarse, "engine.steps=24", "engine.log_every=6")
+    overrides += ["data.colours=0", "data.symmetries=false", "engine.rate=6e-3", "fine_from=0"]
     assert run.train("rdvfi_s/coarse", overrides, report=_silent)
     with (tmp_path / "coarse.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -343,13 +343,13 @@ def test_a_segment_file_depends_on_its_content_alone(tmp_path) -> None:
 
 
 FORMATS = {
-    "closed.mp4": "-bf 3 -g 20",
-    "open.mkv": "-bf 3 -g 20 -x264-params open-gop=1:b-pyramid=normal",
-    "refresh.mp4": "-bf 0 -g 20 -intra-refresh 1",
-    "late.mp4": "-bf 2 -g 15 -ss 0.3",
-    "stream.ts": "-bf 3 -g 20",
+    "closed.mp4": "-bf 3 -g 9",
+    "open.mkv": "-bf 3 -g 9 -x264-params open-gop=1:b-pyramid=normal",
+    "refresh.mp4": "-bf 0 -g 9 -intra-refresh 1",
+    "late.mp4": "-bf 2 -g 7 -ss 0.2",
+    "stream.ts": "-bf 3 -g 9",
     "pictures": "",
-    "overlay.mp4": "-bf 3 -g 20",
+    "overlay.mp4": "-bf 3 -g 9",
 }
 
 
@@ -362,12 +362,12 @@ def test_workers_that_enter_a_file_anywhere_make_the_segments_of_those_that_read
     source = tmp_path / name
     if name == "pictures":
         source.mkdir()
-    film = ["-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=2,select='not(between(n\\,30\\,33))'"]
+    film = ["-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1,select='not(between(n\\,15\\,17))'"]
     coding = ["-fps_mode", "passthrough", "-c:v", "libx264", "-pix_fmt", "yuv420p", *FORMATS[name].split()]
     target = source / "%03d.png" if name == "pictures" else source
     command = ["ffmpeg", "-v", "error", "-nostdin", *film, *(coding if name != "pictures" else []), str(target)]
     subprocess.run(command, check=True)
-    given = {"source": source, "destination": tmp_path / "out.mkv", "multiplier": "5/2", "segment_frames": 16}
+    given = {"source": source, "destination": tmp_path / "out.mkv", "multiplier": "5/2", "segment_frames": 12}
     given |= {"mask": "auto"} if name == "overlay.mp4" else {}  # which looks at pairs before a segment too
     asked = many._asked(given, {})
     parts = read_job(asked).parts()

@@ -7,6 +7,7 @@ field by field against the constructors themselves and nothing repeats them.
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, get_args, get_origin
 
 from hydra.core.config_store import ConfigStore
@@ -47,17 +48,31 @@ def store_nodes(chosen: Chosen | None = None) -> None:
     Args:
         chosen: Entries whose nodes have other values than their defaults.
     """
-    store, values = ConfigStore.instance(), dict(chosen or {})
-    fields = [(group, Any, dataclasses.field(default=None)) for group in GROUPS]
-    root = dataclasses.make_dataclass(
-        "InterpolatorConfig", [("motion_area", int, dataclasses.field(default=MOTION_AREA)), *fields]
-    )
-    store.store(name=ROOT, node=root, provider="rdvfi")
-    for group, registry in GROUPS.items():
-        special, given = values.get(group, ("", {}))
-        for name in registry:
-            node = node_of(registry, name, **(given if name == special else {}))
-            store.store(group=group, name=name, node=node, provider="rdvfi")
+    store = ConfigStore.instance()
+    entries = ((group, name, registry[name]) for group, registry in GROUPS.items() for name in registry)
+    store.repo = _merged(store.repo, _default_nodes(tuple(entries)))
+    for group, (name, values) in (chosen or {}).items():
+        store.store(group=group, name=name, node=node_of(GROUPS[group], name, **values), provider="rdvfi")
+
+
+@lru_cache(maxsize=1)
+def _default_nodes(entries: tuple[tuple[str, str, Any], ...]) -> dict[str, Any]:
+    """The root node and those of registered entries, group by group, as Hydra's store holds them; it only copies them.
+
+    Args:
+        entries: Group, name and factory of each.
+    """
+    fields = [("motion_area", int, dataclasses.field(default=MOTION_AREA))]
+    fields += [(group, Any, dataclasses.field(default=None)) for group in GROUPS]
+    store = ConfigStore.instance()
+    before, store.repo = store.repo, {}
+    try:
+        store.store(name=ROOT, node=dataclasses.make_dataclass("InterpolatorConfig", fields), provider="rdvfi")
+        for group, name, _ in entries:
+            store.store(group=group, name=name, node=node_of(GROUPS[group], name), provider="rdvfi")
+        return store.repo
+    finally:
+        store.repo = before
 
 
 def node_of(registry: Registry[Any], name: str, **values: Any) -> type:
@@ -118,7 +133,6 @@ def stored_nodes(chosen: Chosen | None = None) -> Iterator[None]:
     Plugins.instance()  # Hydra's own nodes go into the store when this is first made
     store = ConfigStore.instance()
     before = store.repo
-    store.repo = _copied(before)
     try:
         store_nodes(chosen)
         yield
@@ -126,5 +140,9 @@ def stored_nodes(chosen: Chosen | None = None) -> Iterator[None]:
         store.repo = before
 
 
-def _copied(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copied(value) if isinstance(value, dict) else value for key, value in tree.items()}
+def _merged(tree: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """A tree with the branches and leaves of another one, which may be filled further while that one stays as it is."""
+    both = dict(tree)
+    for key, value in other.items():
+        both[key] = _merged(both.get(key, {}), value) if isinstance(value, dict) else value
+    return both

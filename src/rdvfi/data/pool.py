@@ -133,24 +133,32 @@ def fill_folder(folder: Path, maker: Callable[[], MakeSample], count: int, worke
         shape = (count, *value.shape)
         np.lib.format.open_memmap(unfinished / f"{name}.npy", mode="w+", dtype=value.dtype, shape=shape)
     edges = np.linspace(0, count, 4 * workers + 1).astype(int).tolist()
-    with ProcessPoolExecutor(workers) as pool:
-        jobs = [pool.submit(_fill, unfinished, maker, range(a, b)) for a, b in itertools.pairwise(edges)]
+    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(maker,)) as pool:
+        jobs = [pool.submit(_fill, unfinished, range(a, b)) for a, b in itertools.pairwise(edges)]
         for job in jobs:
             job.result()
     os.replace(unfinished, folder)
 
 
-def _fill(folder: Path, maker: Callable[[], MakeSample], part: range) -> None:
-    """Generate a part of the samples, on one thread; other processes generate the others."""
+_make: MakeSample
+"""In each of these processes: makes its samples."""
+
+
+def _begin(maker: Callable[[], MakeSample]) -> None:
+    """Prepare a process once, on one thread; other processes generate too."""
+    global _make
     import cv2
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    _make = maker()
+
+
+def _fill(folder: Path, part: range) -> None:
+    """Generate a part of the samples."""
     arrays = {file.stem: np.load(file, mmap_mode="r+") for file in folder.glob("*.npy")}
-    make = maker() if part else None
     for number in part:
-        assert make is not None
-        for name, value in make(number).items():
+        for name, value in _make(number).items():
             arrays[name][number] = value
 
 
