@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Callable
+from functools import cache
 from types import ModuleType
 from typing import Any
 from unittest.mock import patch
@@ -30,8 +31,26 @@ def load(name: str) -> ModuleType:
             raise pytest.UsageError("RDVFI_REQUIRE_CUDA=1 but Triton is not installed")
         pytest.skip("needs Triton", allow_module_level=True)
     importlib.import_module("triton.experimental.gluon")  # Triton itself is not to be interpreted
+    _patch_language_once()
     with patch.dict(os.environ, {"TRITON_INTERPRET": "0" if DEVICE == "cuda" else "1"}):
         return importlib.import_module(f"rdvfi.ops.kernels.{name}_kernels")
+
+
+@cache
+def _patch_language_once() -> None:
+    """The interpreter prepares Triton's language anew in each function that a kernel calls, a quarter of its time.
+
+    The kernel has done that for functions of this package, which use the same module.
+    """
+    from triton.runtime.interpreter import InterpretedFunction
+
+    call = InterpretedFunction.__call__
+
+    def ours_at_once(self: Any, *args: Any, **kwargs: Any) -> Any:
+        ours = self.fn.__module__.startswith("rdvfi.")
+        return self.rewrite()(*args, **kwargs) if ours else call(self, *args, **kwargs)
+
+    InterpretedFunction.__call__ = ours_at_once
 
 
 def wide_tiles(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ def test_trajectories_with_every_basis(basis: str) -> None:
     for name in trajectories:
         if "basis" in trajectories.parameters(name):
             model = _shaken(_filled(trajectories, name, basis=bases.create(basis)))
-            testing.check_trajectory_model(model, testing.some_keyframes((48, 64)))  # pyright: ignore
+            testing.check_trajectory_model(model, testing.some_keyframes((48, 64), count=5))  # pyright: ignore
 
 
 @pytest.mark.parametrize("knots", list(Knots))

@@ -1,6 +1,7 @@
 """Parts of trained models exchanged: what fits keeps its weights bit for bit, and what does not is named."""
 
 import logging
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,11 @@ CASES: dict[str, list[Case]] = {
 }
 
 
+@cache
+def _weights(name: str) -> dict[str, torch.Tensor]:
+    return rdvfi.create_model(name).state_dict()
+
+
 @pytest.mark.parametrize(("name", "case"), [(name, case) for name, cases in CASES.items() for case in cases])
 def test_each_part_of_a_shipped_model_exchanged_leaves_the_others_bit_equal(
     caplog: pytest.LogCaptureFixture, name: str, case: Case
@@ -77,7 +83,7 @@ def test_each_part_of_a_shipped_model_exchanged_leaves_the_others_bit_equal(
     overrides, changed, fresh, untrained = case
     with caplog.at_level(logging.WARNING, "rdvfi"):
         model = rdvfi.create_model(name, *overrides)
-    state, before = model.state_dict(), rdvfi.create_model(name).state_dict()
+    state, before = model.state_dict(), _weights(name)
     for key, tensor in before.items():
         if _place(key) not in changed:
             assert torch.equal(state[key], tensor), key

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import rdvfi
@@ -45,10 +46,15 @@ HEAVY = {"av", "cv2", "diffusers", "hydra", "kornia", "omegaconf", "rich", "timm
 HEAVY |= {"triton", "typer", "matplotlib", "piq", "accelerate", "skimage", "scipy"}
 
 
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def _imports(path: Path) -> set[str]:
     """Every module of the package that a file imports, wherever in the file."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -80,7 +86,7 @@ def test_only_media_opens_video_files() -> None:
     users = {
         path.relative_to(SOURCE).parts[0]
         for path in SOURCE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(_tree(path))
         if (isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "av" for alias in node.names))
         or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "av")
     }
@@ -92,7 +98,7 @@ def test_what_windows_lacks_is_imported_where_it_is_used() -> None:
     users = [
         path.name
         for path in (*SOURCE.rglob("*.py"), *(SOURCE.parent / "rdvfi_cli").rglob("*.py"))
-        for node in ast.parse(path.read_text()).body
+        for node in _tree(path).body
         if isinstance(node, ast.Import) and lacking & {alias.name for alias in node.names}
     ]
     assert users == []
@@ -158,8 +164,7 @@ def test_users_can_switch_the_shape_checks_on() -> None:
 def test_every_file_and_every_class_has_a_name_of_its_own() -> None:
     """The folders of the backbones mirror each other, so that their files have the same names."""
     files = [p for p in SOURCE.rglob("*.py") if p.name != "__init__.py"]
-    trees = [ast.parse(path.read_text()) for path in files]
-    classes = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    classes = Counter(node.name for path in files for node in ast.walk(_tree(path)) if isinstance(node, ast.ClassDef))
     names = Counter(p.name for p in files if p.parent.parent.name != "backbones")
     assert [name for name, count in (classes + names).items() if count > 1] == []
 
@@ -171,7 +176,7 @@ def test_no_module_is_shadowed_by_a_function_of_its_package() -> None:
         modules = {p.stem for p in path.parent.glob("*.py")} | {
             p.parent.name for p in path.parent.glob("*/__init__.py")
         }
-        for node in ast.parse(path.read_text()).body:
+        for node in _tree(path).body:
             if isinstance(node, ast.ImportFrom) and node.module:
                 own = ".".join(path.relative_to(SOURCE.parent).parent.parts)
                 taken = modules & {alias.asname or alias.name for alias in node.names if node.module != own}

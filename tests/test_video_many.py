@@ -135,7 +135,7 @@ def test_pictures_beside_films_and_single_ones_are_no_jobs(tmp_path, folder, cap
 
 def test_what_workers_meet_is_in_the_report_and_a_damaged_file_gives_the_same_bytes(tmp_path, folder) -> None:
     """A gap of 20 s, and a film of which a part cannot be decoded, which its index does not say."""
-    pictures = clips.moving(60, 48, 64)
+    pictures = clips.moving(30, 48, 64)
     clips.write_clip(tmp_path / "gap.mp4", pictures[:13], ticks=[4000 * (k + 120 * (k > 8)) for k in range(13)])
     clips.write_clip(tmp_path / "bad.mkv", pictures, sound=False)
     data = bytearray((tmp_path / "bad.mkv").read_bytes())
