@@ -16,6 +16,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
+import rdvfi.media.planes  # noqa: F401 - registers operators of video
 from operator_samples import samples
 from rdvfi.graph_watch import Watch
 from rdvfi.ops.inference import KERNELS
@@ -29,6 +30,8 @@ TYPES = {
     torch.float32: "*fp32",
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
+    torch.uint8: "*u8",
+    torch.uint16: "*u16",
     torch.int32: "*i32",
     torch.int64: "*i64",
 }

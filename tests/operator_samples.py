@@ -58,6 +58,7 @@ def samples(dtype: torch.dtype = torch.float32, memory_format: torch.memory_form
     drawn = [rand(2, 4, c, 8, 64) for c in (2, 2, 1, 3)]
     steps = [rand.flow(2, 8, c, 16, 128) for c in (2, 2, 1, 1)]
     heads = rand(2, 32, 64).to(dtype)
+    meaning = [0.2126, 0.0722, 16.0, 128.0, 219.0, 224.0, 0.0, 0.5]
     return {
         "activated": (big, rand(3).to(dtype), big, 1),
         "adapted_maps": (small, small, one, *(x.contiguous() for x in parts), times, rand(2)),
@@ -118,6 +119,7 @@ def samples(dtype: torch.dtype = torch.float32, memory_format: torch.memory_form
         "refinement_inputs": (rand(2, 4, 32, 48), rand(2, 6, 16, 24), rand.flow(2, 2, 16, 24), 2, dtype),
         "refinement_windows": (rand(2, 4, 32, 48), 2),
         "render": (wide, wide, *drawn, dtype),
+        "rgb_to_video": (rand(3, 32, 128).to(dtype), [32, 128], [2, 2], True, 10, 6, meaning),
         "return_error": (flow, flow),
         "rms_silu": (big, rand(3).to(dtype), True),
         "rotary_heads": (heads, heads, rand(64).to(dtype), rand(64).to(dtype), table, table, 1e-6),
@@ -133,4 +135,5 @@ def samples(dtype: torch.dtype = torch.float32, memory_format: torch.memory_form
         "static_bars": (frame,),
         "straight_flows": (paths[0][:, 0], paths[1][:, 0], quarters, 3),
         "surface": (frame,),
+        "video_to_rgb": (*((255.0 * rand(16, 64)).to(torch.uint8) for _ in range(3)), meaning, dtype),
     }

@@ -65,6 +65,7 @@ def test_encoders_are_tried_and_not_looked_up_in_a_list(monkeypatch: pytest.Monk
     assert found["libx264"].state == "ok"
     assert found["nonsense"].detail == "not in this build"
     assert found["hardware encoders"].state == "missing"
+    assert found["hardware decoding"].detail.startswith("no device opens (")
 
 
 def test_a_plug_in_that_cannot_be_imported_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

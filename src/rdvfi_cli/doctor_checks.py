@@ -240,8 +240,18 @@ def problem(name):
     except Exception as error:
         return f"built in, and does not open ({type(error).__name__})"
     return ""
+def decoding():
+    from av.codec.hwaccel import HWAccel, hwdevices_available
+    if "cuda" not in hwdevices_available():
+        return "this build of FFmpeg knows no CUDA"
+    try:
+        HWAccel("cuda").create(av.Codec("h264", "r"))
+    except Exception as error:
+        return f"no device opens ({getattr(error, 'strerror', None) or error})"
+    return ""
 versions = {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
-print(json.dumps({"av": av.__version__, "libraries": versions, "encoders": {name: problem(name) for name in NAMES}}))
+print(json.dumps({"av": av.__version__, "libraries": versions, "encoders": {name: problem(name) for name in NAMES},
+                  "decoding": decoding()}))
 """
 
 
@@ -261,6 +271,10 @@ def _media() -> Iterator[Finding]:
     else:
         cost = "the processor encodes: beside a GPU that may be what limits the speed"
         yield Finding("video", "hardware encoders", "missing", f"none of {', '.join(HARDWARE)} opens", cost)
+    problem = found["decoding"]
+    cost = "the processor decodes: beside a GPU that may be what limits the speed" if problem else ""
+    detail = problem or "decodes on the GPU (--hwaccel auto)"
+    yield Finding("video", "hardware decoding", "missing" if problem else "ok", detail, cost)
     ffmpeg = shutil.which(os.environ.get("RDVFI_FFMPEG", "ffmpeg"))
     cost = "" if ffmpeg else "rdvfi evaluate has no VMAF and no minterpolate; nothing else needs it"
     yield Finding("video", "ffmpeg program", "ok" if ffmpeg else "missing", ffmpeg or "not found", cost)

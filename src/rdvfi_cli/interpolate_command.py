@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 _PASSED = frozenset(
     "multiplier slow speed start end loop dedup mask pipe_format seed chunk batch codec crf audio preset pix_fmt odd "
-    "deinterlace strict keep_start crop_bars max_gap background max_pixels overwrite on_scene_change scene_threshold "
-    "segment_frames".split()
+    "deinterlace strict keep_start crop_bars max_gap background max_pixels hwaccel overwrite on_scene_change "
+    "scene_threshold segment_frames".split()
 )
 """Options that are arguments of the library under the same name."""
 
@@ -128,7 +128,7 @@ def interpolate(
         str | None,
         typer.Option(
             help="h264, hevc, av1, vp9, prores, ffv1 (lossless), or on a device h264-nvenc, hevc-nvenc, "
-            "hevc-videotoolbox, hevc-qsv, ...; chosen by suffix and depth."
+            "hevc-videotoolbox, hevc-qsv, ...; auto: NVENC where it works; chosen by suffix and depth if unset."
         ),
     ] = None,
     crf: Annotated[int | None, typer.Option(help="Quality of the codec: lower is better and larger.")] = None,
@@ -164,6 +164,12 @@ def interpolate(
     max_pixels: Annotated[
         int | None, typer.Option(help="Pixels of a frame at most; larger ones are refused unread.", min=1)
     ] = None,
+    hwaccel: Annotated[
+        str,
+        typer.Option(
+            help="auto: decode and convert colours on the model's GPU, if it is on one; off: on the processor."
+        ),
+    ] = "auto",
     audio: Annotated[bool, typer.Option(help="Take the sound along.")] = True,
     contact_sheet: Annotated[
         Path | None,

@@ -5,10 +5,12 @@ one at a time; a clip is never held in memory.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+
+import torch
 
 from rdvfi.media.colour import Colour, PixelLayout
 from rdvfi.media.image_files.image_header import MAX_PIXELS
@@ -17,15 +19,32 @@ from rdvfi.media.metadata.hdr import Brightness
 from rdvfi.media.metadata.spatial import Spatial
 from rdvfi.media.pipes import standard_input
 from rdvfi.media.pixels import BLACK, Pixels
+from rdvfi.media.planes import Planes
 from rdvfi.media.timestamps import Stamp
 
 
-@dataclass(frozen=True, eq=False)
 class SourceFrame:
-    """One decoded frame and when it is shown."""
+    """One decoded frame and when it is shown.
 
-    pixels: Pixels
-    stamp: Stamp
+    Args:
+        pixels: RGB, or what makes it when it is asked for.
+        stamp: When it is shown.
+        planes: The frame as it was decoded, if it was kept so (`Source.use_device`).
+    """
+
+    def __init__(self, pixels: Pixels | Callable[[], Pixels], stamp: Stamp, planes: Planes | None = None) -> None:
+        self._pixels, self.stamp, self.planes = pixels, stamp, planes
+
+    @property
+    def pixels(self) -> Pixels:
+        """RGB or RGBA."""
+        if callable(self._pixels):
+            self._pixels = self._pixels()
+        return self._pixels
+
+    def at(self, stamp: Stamp) -> "SourceFrame":
+        """The same frame, shown at another time."""
+        return SourceFrame(self._pixels, stamp, self.planes)
 
 
 @dataclass(frozen=True)
@@ -116,6 +135,10 @@ class Source(ABC):
     def seekable(self) -> bool:
         """Whether frames from a time on are those that reading from the start gives, as far as can be seen by now."""
         return False
+
+    def use_device(self, device: torch.device) -> None:
+        """Keep frames as they are decoded, and decode them on this device where that works; not all sources can."""
+        del device
 
     def stamps(self) -> list[Stamp] | None:
         """When all frames are shown, if that can be told without decoding; None if not, or if not `seekable`."""

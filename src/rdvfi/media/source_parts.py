@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
+import torch
+
 from rdvfi.media.reader import Source, SourceFrame, skip_before
 from rdvfi.media.timestamps import Stamp
 
@@ -60,6 +62,10 @@ class Trimmed(Source):
         inside = (stamp for stamp in known if stamp.time >= self._first and (end is None or stamp.time < end))
         return [stamp._replace(time=stamp.time - self._moved) for stamp in inside]
 
+    def use_device(self, device: torch.device) -> None:
+        """See `Source.use_device`."""
+        self._source.use_device(device)
+
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
         """See `Source.frames`; the last one is cut where the part ends."""
         held: SourceFrame | None = None
@@ -81,7 +87,7 @@ class Trimmed(Source):
     def _cut(self, frame: SourceFrame, until: Fraction) -> SourceFrame:
         stop = until if self._end is None else min(until, self._end)
         stamp = Stamp(frame.stamp.time - self._moved, stop - frame.stamp.time, frame.stamp.repeat)
-        return replace(frame, stamp=stamp)
+        return frame.at(stamp)
 
 
 class Looped(Source):
@@ -96,6 +102,10 @@ class Looped(Source):
     def notes(self) -> list[str]:
         return self._source.notes()
 
+    def use_device(self, device: torch.device) -> None:
+        """See `Source.use_device`."""
+        self._source.use_device(device)
+
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
         return skip_before(self._round(since), since)
 
@@ -106,4 +116,4 @@ class Looped(Source):
             first = first or last
             yield last
         if first is not None and last is not None:
-            yield replace(first, stamp=Stamp(last.stamp.time + last.stamp.duration, last.stamp.duration))
+            yield first.at(Stamp(last.stamp.time + last.stamp.duration, last.stamp.duration))

@@ -18,12 +18,15 @@ import torch
 
 from rdvfi.geometry import MINIMUM_SIDE
 from rdvfi.interpolator import Interpolator
-from rdvfi.media.pixels import Opaque, Pixels, composited, coverage, straight, to_pixels, to_tensor
+from rdvfi.media.outputs.pieces import OutputFrame
+from rdvfi.media.pixels import coverage, straight, to_pixels
+from rdvfi.media.planes import PlaneTarget
 from rdvfi.media.reader import Source, SourceFrame
 from rdvfi.media.video_files.letterbox import Letterbox
 from rdvfi.media.writer import Sink
 from rdvfi.types import Image
 from rdvfi.video.contact_sheet import ContactSheet
+from rdvfi.video.frame_transfer import FrameTransfer
 from rdvfi.video.frames_between import Between, Mask, Pairs
 from rdvfi.video.job_report import PairReport, UncertainPair, VideoReport
 from rdvfi.video.pipeline import Prefetch
@@ -67,6 +70,7 @@ class Engine:
         loop: The source's last frame is its first one, shown again.
         mask: Pixels that stand still: where, or ``auto`` to find them.
         length: Output frames of a segment, about; see `rdvfi.video.segmented_jobs.segment_store`.
+        target: What the encoder takes of the device, if it does.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Engine:
         loop: bool = False,
         mask: Mask = None,
         length: int = SEGMENT_FRAMES,
+        target: PlaneTarget | None = None,
     ) -> None:
         info = source.info
         if min(info.width, info.height) < MINIMUM_SIDE:
@@ -94,6 +99,7 @@ class Engine:
                 f"{info.name} is {info.width}x{info.height} pixels; both sides must be at least {MINIMUM_SIDE}"
             )
         self._model = model
+        self._transfer = FrameTransfer(model.device, model.dtype, deep=info.layout.deep, target=target)
         self._pairs = Pairs(model, seed=seed, chunk=chunk, scenes=scenes, bars=bars, mask=mask)
         self._source = source
         self._retiming = retiming
@@ -146,7 +152,7 @@ class Engine:
         """The steps of the clip, from the first of a segment on if one is given."""
         source = self._source.frames() if entry is None else self._source.frames(entry.since)
         self._passed_by.clear()
-        with Prefetch(source, _QUEUE) as frames:
+        with Prefetch(self._transfer.sent(source), _QUEUE) as frames:
             for step in settled(self._steps(iter(frames), entry), lasts=self._retiming.lasts):
                 self._passed_by.append(step)
                 yield step
@@ -176,6 +182,7 @@ class Engine:
             record.gaps += step.gap
             record.starts.append([step.interval.index, str(step.interval.start)])
             self._count(step)
+        self._pairs.check_finite()
         record.notes = list(self._notes())
         output.end(segment.number, record.to_json(), keep=always or segment.number > 0 or not segment.last)
         record.starts = []  # they are in the segment; a film has many
@@ -193,20 +200,29 @@ class Engine:
             options = {"slow": self._slow, "max_gap": self._max_gap, "loop": self._loop}
             return stepwise(frames, rule, **options, first=first, origin=origin)
         assert isinstance(rule, Ramped)
-        since = self._source.frames if self._source.repeatable else None
+        since = self._sent_since if self._source.repeatable else None
         return played(frames, rule, self._source.info, since, max_gap=self._max_gap)
+
+    def _sent_since(self, time: Fraction) -> Iterator[SourceFrame]:
+        return self._transfer.sent(self._source.frames(time))
 
     def _frames(
         self, steps: Iterator[ReelStep], record: SegmentRecord
-    ) -> Iterator[tuple[ReelStep, Iterator[tuple[Pixels, Moment]]]]:
+    ) -> Iterator[tuple[ReelStep, Iterator[tuple[OutputFrame, Moment]]]]:
         """Each step with its output frames, of which several steps may be made together."""
         for group in _groups(self._looked(steps), self._batch):
             times = _new_times(group[0])
             if not times:
-                yield group[0], ((group[0].first.pixels, moment) for moment in group[0].moments)
+                yield group[0], self._still(group[0])
                 continue
             for step, found in zip(group, self._between(group, times), strict=True):
                 yield step, self._shown(step, found, times, record)
+
+    def _still(self, step: ReelStep) -> Iterator[tuple[OutputFrame, Moment]]:
+        """The output frames of a step without new ones."""
+        if step.moments:
+            shown = self._transfer.shown(step.first)
+            yield from ((shown, moment) for moment in step.moments)
 
     def _looked(self, steps: Iterator[ReelStep]) -> Iterator[ReelStep]:
         """Steps of a segment, after a look at those before it, or backwards from those after where there are none.
@@ -221,13 +237,16 @@ class Engine:
         pairs = [(step.first, step.last) for step in before or ahead if _new_times(step)]
         for one, other in pairs if before else [pair[::-1] for pair in reversed(pairs)]:
             if one is not None and other is not None:
-                self._pairs.look(self._first(one), image := self._tensor(other))
+                self._pairs.look(self._first(one), image := self._transfer.image(other))
                 self._second = other, image
         return chain(ahead, steps)
 
     def _between(self, group: list[ReelStep], times: list[Fraction]) -> list[Between]:
         """What the model makes for some steps that follow each other."""
-        images = [self._first(group[0].first), *(self._tensor(step.last) for step in group if step.last is not None)]
+        images = [
+            self._first(group[0].first),
+            *(self._transfer.image(step.last) for step in group if step.last is not None),
+        ]
         self._second = (group[-1].last, images[-1])
         if len(group) > 1:
             return self._pairs.together(images, [float(time) for time in times])
@@ -235,13 +254,14 @@ class Engine:
 
     def _shown(
         self, step: ReelStep, found: Between, times: list[Fraction], record: SegmentRecord
-    ) -> Iterator[tuple[Pixels, Moment]]:
+    ) -> Iterator[tuple[OutputFrame, Moment]]:
         """The output frames from the first frame of a step up to its last, without that itself."""
         new = self._made(step, found, times, record)
-        shown, part = step.first.pixels, Fraction(0)
+        shown = first = self._transfer.shown(step.first)
+        part = Fraction(0)
         for moment in step.moments:
             if not moment.new:
-                shown, part = step.first.pixels, Fraction(0)
+                shown, part = first, Fraction(0)
             elif moment.timestep != part:  # a curve of speed may stay at one for a while
                 shown, part = next(new), moment.timestep
             yield shown, moment
@@ -252,8 +272,10 @@ class Engine:
         if self._progress is not None and self._progress(done, expected) is False:
             raise Stopped(f"stopped after {done} pairs of frames")
 
-    def _made(self, step: ReelStep, found: Between, times: list[Fraction], record: SegmentRecord) -> Iterator[Pixels]:
-        """The new frames of a step as pixels, told in the record."""
+    def _made(
+        self, step: ReelStep, found: Between, times: list[Fraction], record: SegmentRecord
+    ) -> Iterator[OutputFrame]:
+        """The new frames of a step, told in the record."""
         first, last = step.first, step.last
         assert last is not None
         index, span, reason = step.interval.index, (first.stamp.time, last.stamp.time), sys.intern(found.reason)
@@ -265,23 +287,16 @@ class Engine:
             self._sheet.begin(first.pixels, last.pixels, trusted=found.same_scene)
         frames = found.frames
         if self._source.info.layout.alpha:
-            cover0, cover1 = (self._image(coverage(frame.pixels)) for frame in (first, last))
+            cover0, cover1 = (self._transfer.image_of(coverage(frame.pixels)) for frame in (first, last))
             frames = map(straight, frames, self._pairs.along(cover0, cover1, [float(time) for time in times]))
         for frame, timestep in zip(frames, times, strict=True):
-            pixels = to_pixels(frame, deep=self._source.info.layout.deep)
             if self._sheet is not None:
-                self._sheet.add(pixels, float(timestep))
-            yield pixels
+                self._sheet.add(to_pixels(frame, deep=self._source.info.layout.deep), float(timestep))
+            yield self._transfer.drawn(frame)
 
     def _first(self, frame: SourceFrame) -> Image:
         """A frame that may have been the last one of the step before."""
-        return self._second[1] if self._second is not None and self._second[0] is frame else self._tensor(frame)
-
-    def _tensor(self, frame: SourceFrame) -> Image:
-        return self._image(composited(frame.pixels))
-
-    def _image(self, pixels: Opaque) -> Image:
-        return to_tensor(pixels, device=self._model.device, dtype=self._model.dtype)
+        return self._second[1] if self._second is not None and self._second[0] is frame else self._transfer.image(frame)
 
     def _notes(self) -> Iterator[str]:
         """What is to be told of the model."""

@@ -83,6 +83,7 @@ class Pairs:
         self._static = None if mask is None or isinstance(mask, str) else torch.from_numpy(mask)[None, None]
         self._finder = StaticPixels() if isinstance(mask, str) else None
         self._previous: tuple[Tensor, Motion] | None = None
+        self._sums: list[Tensor] = []
 
     def forget(self) -> None:
         """Make the next pair as if it were the first: nothing of the one before is used."""
@@ -176,9 +177,11 @@ class Pairs:
         at_most = self._chunk or max(1, _RENDER_BYTES // (4 * first.numel()))
         try:
             inside, times = self._bars.inside, iter(timesteps)
+            self.check_finite()
             for part in self._model.render_parts(inside(first), inside(last), motion, timesteps, at_most=at_most):
-                if not math.isfinite(float(part.sum(dtype=torch.float32))):
-                    raise ValueError("the model made frames that are no pictures (values that are not finite)")
+                self._sums.append(part.sum(dtype=torch.float32))
+                if not part.is_cuda:
+                    self.check_finite()
                 for frames in part.unbind(1):
                     timestep = next(times)
                     yield self._bars.around(frames, first, last, timestep) if self._bars else frames
@@ -187,6 +190,16 @@ class Pairs:
                 raise
             height, width = first.shape[-2:]
             raise self._no_memory(f"draw a single frame of {width}x{height}") from error
+
+    def check_finite(self) -> None:
+        """Refuse frames with values that are not finite; those of a GPU later, for that waits for it.
+
+        Raises:
+            ValueError: If there are any.
+        """
+        sums, self._sums = self._sums, []
+        if not all(math.isfinite(float(total)) for total in sums):
+            raise ValueError("the model made frames that are no pictures (values that are not finite)")
 
     def _no_memory(self, work: str) -> MemoryError:
         place = self._model.device

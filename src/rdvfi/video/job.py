@@ -59,6 +59,7 @@ def interpolate_video(
     max_gap: SupportsFloat = 10,
     background: str = "black",
     max_pixels: int | None = None,
+    hwaccel: str = "auto",
     allow_untrained: bool = False,
     overwrite: bool = False,
     contact_sheet: PathLike | None = None,
@@ -108,7 +109,8 @@ def interpolate_video(
         image_rate: Images per second of an image source. If not given, what is made plays at 24
             frames per second.
         codec: ``h264``, ``hevc``, ``av1``, ``vp9``, ``prores``, ``ffv1`` (lossless) or another of
-            `rdvfi.media.video_files.codecs.CODECS`; chosen by suffix and depth.
+            `rdvfi.media.video_files.codecs.CODECS`; chosen by suffix and depth. ``auto`` encodes on the device,
+            by NVENC, where that works.
         crf: Quality of the codec; lower is better and larger.
         audio: Take the sound along: copied, or encoded where the container does not hold it.
         preset: The encoder's choice between speed and size, in its own words.
@@ -125,6 +127,8 @@ def interpolate_video(
         background: Colour on which transparent pictures are shown where the destination holds no
             transparency: ``black``, ``white``, ``gray`` or ``#rrggbb``.
         max_pixels: Pixels of a frame at most, 2**27 if not given; a larger one is refused before it is decoded.
+        hwaccel: ``auto`` decodes on the device of the model and converts colours there, if it is a GPU;
+            ``off`` leaves both to the processor. Frames differ by rounding.
         allow_untrained: Accept a model with untrained learned parts.
         overwrite: Replace the destination if it exists.
         contact_sheet: Also write a PNG of one pair and the frames between, to look at.

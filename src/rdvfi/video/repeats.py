@@ -26,6 +26,7 @@ from typing import NamedTuple, SupportsFloat
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from rdvfi.media.pixels import Pixels, to_picture
@@ -193,11 +194,15 @@ class Deduplicated(Source):
         own = self.info.notes[len(self._source.info.notes) :]
         return [*self._source.notes(), *own]
 
+    def use_device(self, device: torch.device) -> None:
+        """See `Source.use_device`."""
+        self._source.use_device(device)
+
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
         """See `Source.frames`; what is repeated is marked."""
         for frame in self._source.frames(since):
             time, duration, _ = frame.stamp
-            yield replace(frame, stamp=Stamp(time, duration, time in self.repeats))
+            yield frame.at(Stamp(time, duration, time in self.repeats))
 
 
 def read_dedup(given: SupportsFloat | str) -> int | None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, SupportsFloat
 
+import torch
+
 from rdvfi._inputs import check_count
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.image_files.background import read_colour
@@ -17,8 +19,11 @@ from rdvfi.media.image_files.image_header import MAX_PIXELS
 from rdvfi.media.outputs.output import check_picture, is_folder_output
 from rdvfi.media.outputs.pieces import FrameEncoder
 from rdvfi.media.pipes import is_pipe, pipe_destination
+from rdvfi.media.planes import PlaneTarget
 from rdvfi.media.reader import ReadOptions, Source, SourceInfo, open_source
-from rdvfi.media.video_files.encoding import SinkOptions, keeps_alpha, keeps_video_levels
+from rdvfi.media.video_files.codecs import AUTO, device_codec
+from rdvfi.media.video_files.encoding import SinkOptions, keeps_alpha, keeps_video_levels, plan_encoding
+from rdvfi.media.video_files.hardware import check_hwaccel
 from rdvfi.media.video_files.letterbox import Letterbox, find_letterbox
 from rdvfi.media.writer import Sink, check_options, open_sink, piece_encoders
 from rdvfi.video.contact_sheet import ContactSheet
@@ -112,7 +117,11 @@ class VideoJob:
     def engine(
         self, model: Interpolator, *, sheet: ContactSheet | None = None, progress: Progress | None = None
     ) -> Engine:
-        """What makes the frames."""
+        """What makes the frames; on a GPU its planes, if `hwaccel` is not off."""
+        target = None
+        if self.by_planes(model.device):
+            self.source.use_device(model.device)
+            target = self._target_planes()
         return Engine(
             model,
             self.source,
@@ -129,7 +138,21 @@ class VideoJob:
             slow=self.timing.slow,
             loop=self.timing.loop,
             length=self.given["segment_frames"],
+            target=target,
         )
+
+    def by_planes(self, device: torch.device) -> bool:
+        """Whether frames go to a device and come back as planes of video."""
+        return self.given["hwaccel"] != "off" and device.type == "cuda"
+
+    def _target_planes(self) -> PlaneTarget | None:
+        """Frames as the encoder takes them, if a device can make them."""
+        if is_folder_output(self.target):
+            return None
+        from rdvfi.media.video_files.video_encoder import plane_target
+
+        encoding = plan_encoding(self.target, self.info, self.options)
+        return plane_target(self.info, encoding, self.target.suffix.lower())
 
     def run(
         self, model: Interpolator, store: SegmentStore | None, *, resume: bool, progress: Progress | None
@@ -212,6 +235,7 @@ def read_job(given: Mapping[str, Any]) -> VideoJob:
     """Read what was asked of `interpolate_video`, whose arguments these are by name, and refuse what cannot be done."""
     for name in ("segment_frames", "batch"):
         check_count(name, given[name])
+    check_hwaccel(given["hwaccel"])
     timing = read_timing(**{name: given[name] for name in _TIMING})
     target = output_of(given["source"], given["destination"], given["pipe_format"])
     scenes = scene_changes(given["on_scene_change"], given["scene_threshold"])
@@ -238,6 +262,9 @@ def read_job(given: Mapping[str, Any]) -> VideoJob:
     )
     opened = timing.part(open_source(paths, reading), keep_start=given["keep_start"])
     info = replace(opened.info, pace=timing.pace)
+    if options.codec == AUTO and not is_folder_output(target):
+        options = replace(options, codec=device_codec(target.suffix.lower(), deep=info.layout.deep))
+        given = {**given, "codec": options.codec}  # a resumed job goes on with the same one
     retiming = timing.retiming(info)
     for place in (target,) if picture is None else (target, picture):
         _check_apart(paths, place)

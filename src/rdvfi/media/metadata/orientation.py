@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import av
 import numpy as np
 from av.sidedata.sidedata import Type
+from torch import Tensor
 
 from rdvfi.media.metadata.side_data import side_data
 from rdvfi.media.pixels import Pixels
@@ -41,3 +42,9 @@ class Orientation:
             pixels = pixels.swapaxes(0, 1)
         rows, columns = slice(None, None, -1 if self.flipped else 1), slice(None, None, -1 if self.mirrored else 1)
         return np.ascontiguousarray(pixels[rows, columns])
+
+    def turned(self, image: Tensor) -> Tensor:
+        """The same for an image, (..., H, W)."""
+        image = image.mT if self.transposed else image
+        axes = [axis for axis, turns in ((-2, self.flipped), (-1, self.mirrored)) if turns]
+        return image.flip(axes) if axes else image.contiguous()

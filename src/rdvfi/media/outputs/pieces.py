@@ -11,22 +11,27 @@ cannot be put together from such groups take whole frames as pieces.
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, TypeVar
+
+import av
 
 from rdvfi.media.image_files.images import decode_file, encode_png
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.timestamps import Moment
 
 Piece = TypeVar("Piece")
+OutputFrame = Pixels | Callable[[], av.VideoFrame]
+"""A frame for the output: its pixels, or what waits for it and makes the frame that a video encoder takes."""
 
 
 class FrameEncoder(ABC, Generic[Piece]):
     """Turns the frames of one segment into pieces."""
 
     @abstractmethod
-    def encode(self, pixels: Pixels, moment: Moment) -> list[Piece]:
+    def encode(self, frame: OutputFrame, moment: Moment) -> list[Piece]:
         """Take one frame; pieces that are ready come out."""
 
     @abstractmethod
@@ -49,8 +54,9 @@ class WholeFrame:
 class WholeFrames(FrameEncoder[WholeFrame]):
     """Frames stay as they are; they are kept as PNG, without loss."""
 
-    def encode(self, pixels: Pixels, moment: Moment) -> list[WholeFrame]:
-        return [WholeFrame(pixels, moment)]
+    def encode(self, frame: OutputFrame, moment: Moment) -> list[WholeFrame]:
+        assert not callable(frame), "frames of a video encoder are not kept whole"
+        return [WholeFrame(frame, moment)]
 
     def flush(self) -> list[WholeFrame]:
         """Nothing is held back."""

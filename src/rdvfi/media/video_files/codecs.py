@@ -1,5 +1,6 @@
 """Choice of encoder and pixel format for an output file."""
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from av.codec.codec import UnknownCodecError
 from rdvfi.media.colour import Colour, PixelLayout, chroma_of
 from rdvfi.media.video_files.scheduling import usual_scheduling
 
+_LOGGER = logging.getLogger(__name__)
 _ISO = frozenset({".mp4", ".m4v", ".mov"})
 _MOST = _ISO | {".mkv", ".ts"}
 
@@ -97,7 +99,11 @@ CODECS: Mapping[str, Codec] = {
     "h264-videotoolbox": Codec("h264_videotoolbox", _MOST, preset=None),
     "hevc-videotoolbox": Codec("hevc_videotoolbox", _MOST, preset=None),
 }
-"""Codecs by the names that users give."""
+"""Codecs by the names that users give; those of their encoders are understood as well, as h264_nvenc."""
+
+AUTO = "auto"
+"""A name for NVENC where it works, else for the usual codec."""
+_BY_ENCODER = {codec.encoder: name for name, codec in CODECS.items()}
 
 DEFAULT_CODEC: Mapping[str, tuple[str, str]] = {
     ".mp4": ("h264", "hevc"),
@@ -133,7 +139,7 @@ def choose_codec(name: str | None, destination: Path, layout: PixelLayout | None
     """The codec of this name, or the usual one of the suffix.
 
     Args:
-        name: One of `CODECS`; None for the usual one.
+        name: One of `CODECS`, or `AUTO`; None for the usual one.
         destination: The file to write.
         layout: What is written into it.
 
@@ -141,16 +147,37 @@ def choose_codec(name: str | None, destination: Path, layout: PixelLayout | None
         ValueError: If there is no such codec, or the container cannot hold it.
     """
     suffix = destination.suffix.lower()
+    deep = layout is not None and layout.deep
+    name = device_codec(suffix, deep=deep) if name == AUTO else _BY_ENCODER.get(name or "", name)
     if name is None:
-        usual, deep = DEFAULT_CODEC[suffix]
+        usual, for_depth = DEFAULT_CODEC[suffix]
         transparent = layout is not None and layout.alpha and holds_alpha(CODECS[usual])  # it is more than depth
-        name = deep if layout is not None and layout.bits > 8 and not transparent else usual
+        name = for_depth if deep and not transparent else usual
     if name not in CODECS:
-        raise ValueError(f"codec is {name!r}; it must be one of {', '.join(CODECS)}")
+        raise ValueError(f"codec is {name!r}; it must be one of {AUTO}, {', '.join(CODECS)}")
     codec = CODECS[name]
     if suffix not in codec.suffixes:
         raise ValueError(f"codec {name} cannot be written to {suffix}; use {', '.join(sorted(codec.suffixes))}")
     return codec
+
+
+@cache
+def device_codec(suffix: str, *, deep: bool) -> str | None:
+    """The codec of NVENC for files of a kind, if it opens; else None, and a line in the log that says why.
+
+    Above 8 bits it is HEVC: NVENC's H.264 has 8.
+    """
+    name = "av1-nvenc" if suffix == ".webm" else "hevc-nvenc" if deep else "h264-nvenc"
+    codec = CODECS[name]
+    if suffix not in codec.suffixes:
+        return None
+    try:
+        form = choose_pixel_format(codec, PixelLayout(bits=10 if deep else 8))
+        check_encoder(codec, form, encoder_options(codec, crf=None, preset=None, bitrate=None))
+    except ValueError as error:
+        _LOGGER.warning("codec auto encodes on the processor: %s", error)
+        return None
+    return name
 
 
 def encoder_options(codec: Codec, *, crf: int | None, preset: str | None, bitrate: int | None) -> dict[str, str]:

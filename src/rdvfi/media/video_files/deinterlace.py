@@ -26,7 +26,7 @@ class Deinterlacing:
 
     def __init__(self, choice: str, tick: Fraction) -> None:
         self._choice, self._tick = choice, tick
-        self._fields, self._marked = Fields(), 0
+        self._fields, self._marked, self._passed = Fields(), 0, 0
         self.used = False
         """Whether any frame was made of fields; such a frame depends on those before it."""
 
@@ -35,6 +35,10 @@ class Deinterlacing:
         filtered: Deinterlacer | None = None
         stamps: dict[Fraction, Stamp] = {}
         for number, (frame, stamp) in enumerate(timed):
+            if frame.format.name == "cuda":  # decoded there, where no filter reaches it
+                self._passed += frame.interlaced_frame
+                yield frame, stamp
+                continue
             if number < _SEEN:
                 self._fields.see(frame)
             marked = frame.interlaced_frame
@@ -54,6 +58,8 @@ class Deinterlacing:
 
     def notes(self, name: str) -> Iterator[str]:
         """What was seen and done so far, in sentences."""
+        if self._passed:
+            yield f"{self._passed} interlaced frames of {name} were left as they are; hwaccel=off mends them"
         if self._choice == "on" or (self._choice == "auto" and self._marked):
             yield f"{name} is interlaced: whole frames were made of its fields"
         elif self._marked:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import av
 import av.error
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
@@ -81,12 +82,13 @@ def file_url(path: Path) -> str:
     return f"file:{path}"
 
 
-def open_video(file: Path | BytesIO) -> InputContainer:
-    """Open a file for reading; raises ValueError if it is not a video."""
+def open_video(file: Path | BytesIO, hardware: HWAccel | None = None) -> InputContainer:
+    """Open a file, by decoders of a device if they are given; raises ValueError if it is not a video."""
     if not isinstance(file, Path):
         file.seek(0)
     try:
-        container = av.open(file_url(file) if isinstance(file, Path) else file, "r", metadata_errors="replace")
+        place = file_url(file) if isinstance(file, Path) else file
+        container = av.open(place, "r", metadata_errors="replace", hwaccel=hardware)
     except av.error.FFmpegError as error:
         raise ValueError(f"{name_of(file)} is not a video that can be read: {_why(file, error)}") from error
     refuse_playlist(container, name_of(file))

@@ -15,12 +15,13 @@ from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from rdvfi.media.colour import Converter
+from rdvfi.media.colour import Colour, Converter
 from rdvfi.media.image_files.palette import Palette
 from rdvfi.media.metadata.stream_template import HOLDING, describe
 from rdvfi.media.other_tracks.track_writers import track_tags
-from rdvfi.media.outputs.pieces import FrameEncoder
+from rdvfi.media.outputs.pieces import FrameEncoder, OutputFrame
 from rdvfi.media.pixels import Pixels
+from rdvfi.media.planes import PlaneFormat, PlaneTarget, meaning_of
 from rdvfi.media.reader import SourceInfo
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.video_files.codecs import TICKS
@@ -81,6 +82,29 @@ def _timecode(text: str, info: SourceInfo, rate: Fraction) -> str:
     return f"{match[1]}{int(int(match[2]) * rate * info.span / (info.frames - 1)):02d}"
 
 
+def _written(info: SourceInfo, encoding: Encoding, suffix: str) -> Colour:
+    """What the numbers of encoded frames mean."""
+    siting = written_siting(info.colour.siting, encoding.codec.encoder, suffix)
+    return replace(encoding.codec.colour(info.colour), siting=siting)
+
+
+def plane_target(info: SourceInfo, encoding: Encoding, suffix: str) -> PlaneTarget | None:
+    """Frames that a device makes for an encoder; None if it takes no planes of luma and chroma, or other sizes."""
+    form = PlaneFormat.named(encoding.form.name)
+    kept = not (info.layout.alpha or encoding.scaled) and encoding.joins
+    if form is None or not kept or not form.fits(encoding.height, encoding.width):
+        return None
+    meaning = meaning_of(
+        _written(info, encoding, suffix),
+        encoding.width,
+        encoding.height,
+        2.0 ** (form.bits - 8),
+        headroom=info.headroom,
+        deep=info.layout.deep,
+    )
+    return PlaneTarget(encoding.form.name, form, encoding.height, encoding.width, meaning)
+
+
 class VideoEncoder(FrameEncoder[av.Packet]):
     """The encoder of a video track, with or without a file.
 
@@ -105,8 +129,7 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         container: OutputContainer | None = None,
     ) -> None:
         self._encoding, self._tick, self._suffix = encoding, tick, suffix
-        siting = written_siting(info.colour.siting, encoding.codec.encoder, suffix)
-        colour = replace(encoding.codec.colour(info.colour), siting=siting)
+        colour = _written(info, encoding, suffix)
         self._converter = Converter(colour, deep=info.layout.deep, headroom=info.headroom)
         form = "rgba" if info.layout.alpha else "rgb24"
         self._palette = Palette(encoding.width, encoding.height, tick, form) if suffix == ".gif" else None
@@ -115,7 +138,7 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         self._last: int | None = None
         rgb = encoding.form.chroma == "rgb"
         self._colour = replace(colour, matrix=0, full_range=True) if rgb else colour
-        self._options = encoding.options | encoder_option(siting, encoding.form.chroma)
+        self._options = encoding.options | encoder_option(colour.siting, encoding.form.chroma)
         self.stream = None if container is None else self._add_stream(container, info, rate)
         self._context = self._alone() if self.stream is None else self.stream.codec_context
         self._set_up(info, rate)
@@ -161,21 +184,21 @@ class VideoEncoder(FrameEncoder[av.Packet]):
             stream.metadata["stereo_mode"] = spatial.tag
         return stream
 
-    def encode(self, pixels: Pixels, moment: Moment) -> list[av.Packet]:
+    def encode(self, frame: OutputFrame, moment: Moment) -> list[av.Packet]:
         """Encode one frame; raises ValueError if the container cannot hold its time."""
         pts = round(moment.time / self._tick)
         if self._last is not None:
             check_apart(self._last, pts, tick=self._tick, suffix=self._suffix)
         self._last = pts
-        frame = self._frame(pixels)
-        frame.pts, frame.time_base = pts, self._tick
+        made = frame() if callable(frame) else self._frame(frame)
+        made.pts, made.time_base = pts, self._tick
         # A frame keeps the picture type of its source, which would force the encoder's hand.
-        frame.pict_type = 0
-        self._colour.tag_frame(frame)
+        made.pict_type = 0
+        self._colour.tag_frame(made)
         self._end = round((moment.time + moment.duration) / self._tick)
         self._durations.append((pts, max(1, self._end - pts)))
         with usual_scheduling():  # the first frame opens the encoder
-            return self._timed(self._context.encode(frame))
+            return self._timed(self._context.encode(made))
 
     def flush(self) -> list[av.Packet]:
         """The packets of frames that the encoder still holds; it takes no frame after that."""

@@ -9,15 +9,19 @@ from pathlib import Path
 
 import av
 import av.error
+import torch
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from rdvfi.media.colour import Converter
 from rdvfi.media.image_files.background import Backdrop
 from rdvfi.media.metadata.orientation import Orientation
 from rdvfi.media.pixels import Pixels
+from rdvfi.media.planes import Planes
 from rdvfi.media.reader import ReadOptions, Source, SourceFrame, skip_before
 from rdvfi.media.timestamps import Stamp
 from rdvfi.media.video_files.deinterlace import Deinterlacing, Timed
+from rdvfi.media.video_files.hardware import hardware
 from rdvfi.media.video_files.packets import Damage, Packets
 from rdvfi.media.video_files.probe import (
     Clock,
@@ -83,6 +87,8 @@ class VideoSource(Source):
                 offset=self._offset(),
             )
         self._resized = self._unseen = 0
+        self._keeps_planes = False
+        self._hardware: HWAccel | None = None
         self._size = path.stat().st_size
         self._backdrop = Backdrop(self.info.layout.alpha, options.background)
         self._deinterlacing = Deinterlacing(options.deinterlace, self._scan.tick)
@@ -137,6 +143,12 @@ class VideoSource(Source):
         met = self._damage or self._resized or self._unseen or self._interlaced or self._deinterlacing.used
         return not met and self._scan.clock is Clock.SHOWN and not self._jumps
 
+    def use_device(self, device: torch.device) -> None:
+        """See `Source.use_device`; interlaced and transparent frames are converted as ever."""
+        self._keeps_planes = not (self.info.layout.alpha or self._interlaced or self._options.deinterlace == "on")
+        if self._keeps_planes and self._hardware is None and device.type == "cuda":
+            self._hardware = hardware(self._path, device)
+
     def stamps(self) -> list[Stamp] | None:
         times = read_index(self._path).times if self.seekable else ()
         if not times:
@@ -148,7 +160,7 @@ class VideoSource(Source):
         """Frames from the first on, or from the keyframe before a time."""
         found, held = Damage() if since is None else self._damage, None
         converter = Converter(self.info.colour, deep=self.info.layout.deep, headroom=self.info.headroom)
-        with open_video(self._path) as container, _reading(self._path):
+        with open_video(self._path, self._hardware) as container, _reading(self._path):
             if since is not None:
                 stream = video_stream(container, self._path)
                 container.seek(int((since + self.info.offset) // self._scan.tick), stream=stream)
@@ -157,11 +169,11 @@ class VideoSource(Source):
             for frame, stamp in self._deinterlacing.whole(timed):
                 if held is not None:
                     yield held
-                held, count = SourceFrame(self._upright(converter, frame), stamp), count + 1
+                held, count = self._converted(converter, frame, stamp), count + 1
         if held is not None:
             time, end = held.stamp.time, (self._scan.end or Fraction(0)) - self.info.offset
             # Where frames are reordered, a file's frame durations are in the order of decoding.
-            yield SourceFrame(held.pixels, Stamp(time, end - time)) if end > time else held
+            yield held.at(Stamp(time, end - time)) if end > time else held
         if since is None:
             self._conclude(found, count)
 
@@ -179,7 +191,8 @@ class VideoSource(Source):
         """Frames as they are stored, each with its time."""
         stream = video_stream(container, self._path)
         decoder = decoder_of(stream)
-        decoder.thread_type = "AUTO"
+        if self._hardware is None:
+            decoder.thread_type = "AUTO"
         last: Fraction | None = None
         self._unseen = 0
         due: list[Fraction] = []
@@ -219,12 +232,27 @@ class VideoSource(Source):
             return frame.duration * frame.time_base
         return self._scan.nominal
 
+    def _converted(self, converter: Converter, frame: av.VideoFrame, stamp: Stamp) -> SourceFrame:
+        """A frame for the model: its planes, if it is like the first one, or RGB."""
+        planes = None
+        if self._keeps_planes and (frame.width, frame.height) == self._stored:
+            info = self.info
+            planes = Planes.of(frame, info.colour, self._orientation, headroom=info.headroom, deep=info.layout.deep)
+        if planes is None:
+            return SourceFrame(self._upright(converter, frame), stamp)
+        own = Converter(self.info.colour, deep=self.info.layout.deep, headroom=self.info.headroom)
+        return SourceFrame(lambda: self._upright(own, frame), stamp, planes)
+
     def _upright(self, converter: Converter, frame: av.VideoFrame) -> Pixels:
         if (frame.width, frame.height) != self._stored:
             if self._options.strict:
                 raise ValueError(
                     f"{self._path} changes its frame size from {self._stored[0]}x{self._stored[1]} to "
                     f"{frame.width}x{frame.height}; one size is expected"
+                )
+            if frame.format.name == "cuda":
+                raise ValueError(
+                    f"{self._path} changes its frame size to {frame.width}x{frame.height}; use hwaccel=off"
                 )
             self._resized += 1
             frame = frame.reformat(width=self._stored[0], height=self._stored[1], interpolation="BICUBIC")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rdvfi.media.outputs.output import check_destination
+from rdvfi.media.video_files.codecs import AUTO
 from rdvfi.video.job_report import VideoReport
 from rdvfi.video.segmented_jobs.remote_files import fetched, is_complete, is_url, release, uploaded
 from rdvfi.video.segmented_jobs.segment_store import SegmentStore, open_store
@@ -34,6 +35,8 @@ class DistributedJob:
             raise ValueError("contact_sheet needs all pairs in one place; leave it out, or use the executor process")
         if "-" in (str(given["source"]), str(given["destination"])):
             raise ValueError("pipes, as - is one, need the executor process")
+        if given["codec"] == AUTO:
+            raise ValueError("codec is 'auto', which workers may choose differently; name one")
         refuse_existing_url(given)
         local = fetched(given)
         check_destination(Path(local["destination"]), overwrite=given["overwrite"])

@@ -5,8 +5,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from rdvfi.media.outputs.pieces import FrameEncoder
-from rdvfi.media.pixels import Pixels
+from rdvfi.media.outputs.pieces import FrameEncoder, OutputFrame
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.writer import Sink
 from rdvfi.video.pipeline import Background
@@ -64,9 +63,9 @@ class SegmentOutput:
         """The next frames are those of a new segment."""
         self._thread.put(self._begin)
 
-    def put(self, pixels: Pixels, moment: Moment) -> None:
+    def put(self, frame: OutputFrame, moment: Moment) -> None:
         """The next frame of the segment; waits while the encoder is behind."""
-        self._thread.put(partial(self._encode, pixels, moment))
+        self._thread.put(partial(self._encode, frame, moment))
 
     def end(self, number: int, record: Mapping[str, Any], *, keep: bool = True) -> None:
         """The segment is complete.
@@ -86,9 +85,9 @@ class SegmentOutput:
         self._encoder = self._make()
         self._file = self._store.create() if self._store is not None else None
 
-    def _encode(self, pixels: Pixels, moment: Moment) -> None:
+    def _encode(self, frame: OutputFrame, moment: Moment) -> None:
         assert self._encoder is not None
-        for piece in self._encoder.encode(pixels, moment):
+        for piece in self._encoder.encode(frame, moment):
             self._emit(piece)
 
     def _emit(self, piece: Any) -> None:
