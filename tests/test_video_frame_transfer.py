@@ -14,7 +14,7 @@ import torch
 
 import clips
 import rdvfi
-from rdvfi.graphs import Watch
+from rdvfi.graph_watch import Watch
 from rdvfi.media.metadata.orientation import Orientation
 from rdvfi.media.planes import PlaneFormat, Planes, PlaneTarget
 from rdvfi.media.reader import SourceFrame, open_source

@@ -217,13 +217,12 @@ def _flows(
         other = (behind if side == 0 else ahead) + step * 2 * area
         near = 1.0 - share if side == 0 else share
         far = 1.0 - near
-        for guess in tl.static_range(2):
-            if guess == 0:
-                to_x = -tl.load(own + here, mask=inside, other=0.0)
-                to_y = -tl.load(own + area + here, mask=inside, other=0.0)
-            else:
-                to_x = far * tl.load(other + here, mask=inside, other=0.0)
-                to_y = far * tl.load(other + area + here, mask=inside, other=0.0)
+        own_x = -tl.load(own + here, mask=inside, other=0.0)
+        own_y = -tl.load(own + area + here, mask=inside, other=0.0)
+        other_x = far * tl.load(other + here, mask=inside, other=0.0)
+        other_y = far * tl.load(other + area + here, mask=inside, other=0.0)
+        for guess in range(2):  # not unrolled: a solution is two thousand instructions
+            to_x, to_y = tl.where(guess == 0, own_x, other_x), tl.where(guess == 0, own_y, other_y)
             a, b_, c, d, trust = _solution(
                 own, fields + side * 4 * area, error, x, y, to_x, to_y, height, width, inside
             )

@@ -180,14 +180,14 @@ def _chroma(
     r = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
     g = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
     b = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
-    for j in tl.static_range(8 if SUB_Y == 2 else 1):
+    for j in range(8 if SUB_Y == 2 else 1):  # not unrolled: 64 pixels are 192 loads
         down = 1.0
         row = y
         if SUB_Y == 2:
             row = 2 * y + (j - 3)
             down = _cubic((j - 3.0 - top) * 0.5) * 0.5
         row = tl.minimum(tl.maximum(row, 0), height - 1)
-        for i in tl.static_range(1 if SUB_X == 1 else (2 if CENTRE else 8)):
+        for i in range(1 if SUB_X == 1 else (2 if CENTRE else 8)):
             across = down
             column = x
             if SUB_X == 2:
@@ -196,7 +196,7 @@ def _chroma(
                 column = tl.minimum(2 * pair + i % 2, width - 1)
                 across = down * 0.5
                 if not CENTRE:
-                    across = across * _cubic(i // 2 - 1.75 + tl.full((), 0.0, tl.float32))
+                    across = across * _cubic(i // 2 - 1.75)
             red_here, green_here, blue_here = _pixel(
                 frame, row, column, from_height, from_width, frame_c, frame_y, frame_x, inside
             )
