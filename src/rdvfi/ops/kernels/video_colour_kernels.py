@@ -210,16 +210,16 @@ def _chroma(
 
 
 def _grid(height: int, width: int) -> tuple[int, int]:
-    return triton.cdiv(width, BLOCK_X), triton.cdiv(height, BLOCK_Y)
+    return -(-width // BLOCK_X), -(-height // BLOCK_Y)
 
 
 def video_to_rgb(luma: Tensor, u: Tensor, v: Tensor, meaning: list[float], dtype: torch.dtype) -> Tensor:
     """`rdvfi.ops.video_colour.video_to_rgb` by a Triton kernel; planes may have any strides."""
     (h, w), (hs, ws) = luma.shape, u.shape
     out = torch.empty((1, 3, h, w), dtype=dtype, device=luma.device)
-    sizes, strides = (h, w, hs, ws), (*luma.stride(), *u.stride(), *v.stride())
+    arguments = [luma, u, v, out, h, w, hs, ws, *luma.stride(), *u.stride(), *v.stride(), *meaning]
     _rgb[_grid(h, w)](
-        *(luma, u, v, out, *sizes, *strides, *meaning),
+        *arguments,
         SUB_Y=1 + (hs != h),
         SUB_X=1 + (ws != w),
         BLOCK_Y=BLOCK_Y,
@@ -236,12 +236,14 @@ def rgb_to_video(
     (h, w), (hs, ws) = size, (-(-size[0] // sub[0]), -(-size[1] // sub[1]))
     kind = torch.uint8 if bits == 8 else torch.uint16
     out = torch.empty(h * w + 2 * hs * ws, dtype=kind, device=frame.device)
-    given, most = (frame.shape[1], frame.shape[2], *frame.stride()), float(2**bits - 1)
+    given, most = [*frame.shape[1:], *frame.stride()], float(2**bits - 1)
     block = {"SHIFT": shift, "BLOCK_Y": BLOCK_Y, "BLOCK_X": BLOCK_X}
-    _luma[_grid(h, w)](frame, out, h, w, *given, red, blue, black, light, most, **block)
+    arguments = [frame, out, h, w, *given, red, blue, black, light, most]
+    _luma[_grid(h, w)](*arguments, **block)
     apart, step = (1, 2) if packed else (hs * ws, 1)
+    arguments = [frame, out[h * w :], hs, ws, h, w, *given, apart, step, red, blue, half, colour, most, top]
     _chroma[_grid(hs, ws)](
-        *(frame, out[h * w :], hs, ws, h, w, *given, apart, step, red, blue, half, colour, most, top),
+        *arguments,
         CENTRE=left == 0.5,
         SUB_Y=sub[0],
         SUB_X=sub[1],
