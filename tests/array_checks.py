@@ -13,7 +13,7 @@ from typing import Any
 import jaxtyping
 import torch
 
-CALLS = 4
+CALLS = 2
 """Calls of one function that are checked in one test."""
 
 _always = jaxtyping.jaxtyped

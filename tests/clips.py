@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
@@ -28,11 +29,13 @@ def moving(count: int, height: int, width: int, *, step: int = 3, seed: int = 0)
 
 def two_scenes(*, each: int) -> list[np.ndarray]:
     """Two photographs, each moving by 2 pixels a frame, 180x320, and a cut between."""
-    pictures = []
-    for photograph in (skimage.data.coffee(), skimage.data.rocket()):
-        small = skimage.transform.resize(photograph, (180, 330), anti_aliasing=True)
-        pictures += [small[:, 2 * k : 2 * k + 320] for k in range(each)]
-    return pictures
+    return [small[:, 2 * k : 2 * k + 320] for small in _two_photographs() for k in range(each)]
+
+
+@cache
+def _two_photographs() -> list[np.ndarray]:
+    photographs = (skimage.data.coffee(), skimage.data.rocket())
+    return [skimage.transform.resize(each, (180, 330), anti_aliasing=True) for each in photographs]
 
 
 def write_clip(

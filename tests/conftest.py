@@ -1,5 +1,6 @@
 """What every test gets: one thread, its own random state, and rules for slow and GPU tests."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -26,6 +27,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if os.environ.get("RDVFI_REQUIRE_CUDA") == "1":
                 raise pytest.UsageError("RDVFI_REQUIRE_CUDA=1 but there is no CUDA device")
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays, so no search for garbage need go through it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup() -> None:

@@ -2,7 +2,9 @@
 
 import itertools
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,8 +99,24 @@ def main(folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
-if __name__ == "__main__":
+def start(folder: Path) -> int:
+    """Both processes, the second one a copy of the first when everything is imported; 0 if both succeed."""
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]))
+    other = os.fork()
+    os.environ["RANK"] = os.environ["LOCAL_RANK"] = str(int(not other))
+    code = 1
+    try:
+        main(folder)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+        if other:
+            os.kill(other, signal.SIGKILL)
     sys.stdout.flush()
-    os._exit(0)  # gloo's own threads may abort an interpreter that is being torn down
+    if other == 0 or code:
+        return code
+    return os.waitstatus_to_exitcode(os.waitpid(other, 0)[1])
+
+
+if __name__ == "__main__":
+    os._exit(start(Path(sys.argv[1])))  # gloo's own threads may abort an interpreter that is being torn down

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -46,15 +47,20 @@ def run_command(arguments: list[str], errors: Path) -> None:
         main(arguments)
 
 
-@contextmanager
-def process(target: Any, *arguments: Any) -> Iterator[BaseProcess]:
-    """A process that runs a function; it is new, and starts fast, for one is held ready to be copied."""
+def warm_context() -> ForkServerContext:
+    """Its processes are new, and start fast: one in which everything is imported is held ready to be copied."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["warmed"])
     with pytest.MonkeyPatch.context() as patch:  # what is preloaded is looked for there alone
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         forkserver.ensure_running()
-    child = context.Process(target=target, args=arguments, daemon=True)
+    return context
+
+
+@contextmanager
+def process(target: Any, *arguments: Any) -> Iterator[BaseProcess]:
+    """A process that runs a function."""
+    child = warm_context().Process(target=target, args=arguments, daemon=True)
     child.start()
     try:
         yield child

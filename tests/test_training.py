@@ -1,5 +1,6 @@
 """Training: every stage takes real steps on its own parts, and what is wrong is named."""
 
+import copy
 import os
 import shutil
 import subprocess
@@ -54,10 +55,17 @@ def pools(folder: Path) -> tuple[Pool, Pool]:
     return made[0], made[1]
 
 
-@pytest.fixture
-def model() -> Interpolator:
+@pytest.fixture(scope="module")
+def untouched() -> Interpolator:
     (stage,) = compose_stages("rdvfi_s1/motion", ["data.folder=x", "out=x", "after=[]"])
-    return run.prepared_model(stage)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return run.prepared_model(stage)
+
+
+@pytest.fixture
+def model(untouched: Interpolator) -> Interpolator:
+    return copy.deepcopy(untouched)
 
 
 def test_a_pool_holds_frames_coarse_flow_and_exact_flow(pools: tuple[Pool, Pool]) -> None:

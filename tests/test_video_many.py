@@ -38,6 +38,13 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _workers_start_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As copies of a process that has everything; the example of many files starts them as a user does."""
+    warm, get_context = interrupted.warm_context(), multiprocessing.get_context
+    monkeypatch.setattr(multiprocessing, "get_context", lambda way=None: warm if way == "spawn" else get_context(way))
+
+
 def _jobs(folder: Path, into: Path) -> list[tuple[Path, Path]]:
     return [(folder / f"{name}.mp4", into / f"{name}.mp4") for name in ("a", "b")]
 
