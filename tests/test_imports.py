@@ -12,7 +12,7 @@ import rdvfi
 SOURCE = Path(rdvfi.__file__).parent
 
 LAYERS = [
-    {"_typecheck", "compat", "_hub", "_tensors", "_small_text"},
+    {"_atomic", "_typecheck", "compat", "_hub", "_tensors", "_small_text"},
     {"types", "about"},
     {"geometry", "_memory"},
     {"ops"},

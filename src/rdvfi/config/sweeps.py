@@ -22,6 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from rdvfi._atomic import atomic
 from rdvfi.config.composition import PRIMARY, search_path
 from rdvfi.config.overrides import Overrides, explained
 
@@ -115,7 +116,8 @@ def sweep(
         except Exception as failure:  # whatever it is, the other points go on
             row, error = {}, f"{type(failure).__name__}: {' '.join(str(failure).split())}"
         told = {"number": int(about.job.num), "overrides": given, "row": row, "error": error}
-        _written(own / _RESULT, json.dumps(told, indent=2, default=str) + "\n")
+        with atomic(own / _RESULT) as partial:
+            partial.write_text(json.dumps(told, indent=2, default=str) + "\n", encoding="utf-8")
         found = row.get(objective)
         return None if found is None else float(found)  # Optuna takes None for a trial that failed, and no NaN
 
@@ -166,12 +168,6 @@ def _point(told: Mapping[str, Any]) -> SweepPoint:
 
 def _shown(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
-
-
-def _written(file: Path, text: str) -> None:
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
 
 
 @contextmanager

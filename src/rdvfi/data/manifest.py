@@ -1,8 +1,9 @@
 """The manifest of the training data: where each file comes from, and under which licence."""
 
 import json
-import os
 from pathlib import Path
+
+from rdvfi._atomic import atomic
 
 NAME = "manifest.json"
 COMMON = ("source", "sha256", "version", "title", "attribution", "split")
@@ -50,6 +51,5 @@ def check_manifest(data: Path) -> Manifest:
 
 def write_manifest(data: Path, manifest: Manifest) -> None:
     """Write the manifest of a data folder, whole or not at all."""
-    partial = data / f"{NAME}.partial"
-    partial.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
-    os.replace(partial, data / NAME)
+    with atomic(data / NAME) as partial:
+        partial.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from rdvfi._atomic import atomic
 from rdvfi.data.samples import Film, film_sample, load_textures
 from rdvfi.data.sources import Batch, check
 from rdvfi.data.synthetic.procedural_source import KNOTS, MovingTextures
@@ -187,9 +188,8 @@ class Pool:
                 images = frames.permute(0, 1, 4, 2, 3).float() / 255.0
                 latents = encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
                 rows.append(latents.to(torch.float16).numpy())
-            partial = file.with_suffix(".partial.npy")
-            np.save(partial, np.concatenate(rows))
-            partial.replace(file)
+            with atomic(file) as partial:
+                np.save(partial, np.concatenate(rows))
         self._arrays["latents"] = np.load(file, mmap_mode="r")
 
     def batch(self, indices: list[int]) -> Batch:

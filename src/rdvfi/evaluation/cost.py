@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 
+from rdvfi._atomic import atomic
 from rdvfi.compat import import_optional
 from rdvfi.evaluation.baselines import FAILURES, Method
-from rdvfi.evaluation.written_files import appearing
 from rdvfi.types import Image
 
 if TYPE_CHECKING:
@@ -155,11 +155,11 @@ def run_sweep(
     for point in sweep(methods, img0, img1, known=known, **options):
         points[point.method, point.size, point.frames] = point
         content = {"environment": environment, "points": [asdict(point) for point in points.values()]}
-        with appearing(data) as partial:
+        with atomic(data) as partial:
             partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     figure = plot(list(points.values()), (img0.shape[-2], img0.shape[-1]))
     figure.suptitle(environment, fontsize=8)
-    with appearing(path) as partial:
+    with atomic(path) as partial:
         figure.savefig(partial, dpi=120)
 
 

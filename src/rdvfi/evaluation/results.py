@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rdvfi._atomic import atomic
 from rdvfi.evaluation.cost import Cost
 from rdvfi.evaluation.intervals import Interval, paired_difference, weighted_mean
 from rdvfi.evaluation.metrics.metric import Sample
-from rdvfi.evaluation.written_files import appearing, check_output
+from rdvfi.evaluation.written_files import check_output
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -253,7 +254,7 @@ class Report:
         """
         target = check_output(path)
         write = {".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown}[target.suffix]
-        with appearing(target) as partial:
+        with atomic(target) as partial:
             partial.write_text(write(), encoding="utf-8")
 
 

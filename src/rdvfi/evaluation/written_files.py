@@ -1,8 +1,7 @@
-"""Output files of an evaluation: checked before the work, written atomically."""
+"""Output files of an evaluation: checked before the work."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 TABLES, PAGES, PLOTS = (".json", ".csv", ".md"), (".html", ".htm"), (".png", ".svg", ".pdf")
@@ -22,14 +21,3 @@ def check_output(path: str | os.PathLike[str], suffixes: Sequence[str] = TABLES,
     if not target.parent.is_dir():
         raise FileNotFoundError(f"cannot write {target}: there is no folder {target.parent}")
     return target
-
-
-@contextmanager
-def appearing(target: Path) -> Iterator[Path]:
-    """A hidden file beside ``target`` to write to, which gets its name at the end; nothing is left of a failure."""
-    partial = target.with_name(f".{target.stem}.partial{target.suffix}")
-    try:
-        yield partial
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -14,10 +14,11 @@ from typing import Any
 
 from torch import Tensor
 
+from rdvfi._atomic import atomic
 from rdvfi._hub import fetch, is_hub_id
 from rdvfi._small_text import read_small_text
 from rdvfi._tensors import name_difference
-from rdvfi.saved_models.weight_files import STAGES, write_atomically, write_weights
+from rdvfi.saved_models.weight_files import STAGES, write_weights
 
 FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"
@@ -67,7 +68,8 @@ def write_config(path: Path, config: Pretrained) -> None:
     """Write a configuration file; it appears under its name only when complete."""
     table = {"format": "rdvfi", "format_version": FORMAT_VERSION, **asdict(config)}
     text = json.dumps(table, indent=2, allow_nan=False) + "\n"
-    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    with atomic(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def read_config(path: Path) -> Pretrained:

@@ -1,8 +1,6 @@
 """Weights of a model as safetensors: written atomically, checked completely before anything is loaded."""
 
-import os
-import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from rdvfi._atomic import atomic
 from rdvfi._small_text import check_regular
 from rdvfi._tensors import tensor_difference
 
@@ -25,7 +24,8 @@ _UNREADABLE = ("C64", "F8_E4M3", "F8_E5M2", "F8_E8M0")
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     """Write tensors; the file appears under its name only when complete."""
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-    write_atomically(path, lambda beside: safetensors.torch.save_file(tensors, beside))
+    with atomic(path) as partial:
+        safetensors.torch.save_file(tensors, partial)
 
 
 def load_weights(
@@ -117,18 +117,3 @@ def check_shapes(path: Path, expected: Mapping[str, Tensor], shapes: Mapping[str
     difference = tensor_difference(expected, shapes)
     if difference:
         raise ValueError(f"{path} holds the weights of another model: {difference}")
-
-
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    beside = Path(name)
-    try:
-        write(beside)
-        # Temporary files are private to their owner; a saved model is readable like any file.
-        umask = os.umask(0)
-        os.umask(umask)
-        beside.chmod(0o666 & ~umask)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -12,12 +12,13 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from rdvfi._atomic import atomic
 from rdvfi.evaluation.html_report.example_pairs import FULL_SCALE, Example
 from rdvfi.evaluation.html_report.report_plots import plots
 from rdvfi.evaluation.intervals import weighted_mean
 from rdvfi.evaluation.result_tables import cells, notes, written
 from rdvfi.evaluation.results import Report
-from rdvfi.evaluation.written_files import PAGES, appearing, check_output
+from rdvfi.evaluation.written_files import PAGES, check_output
 
 _PER_CLIP = 60
 """Windows in the table by window, at most; the data holds all of them."""
@@ -40,7 +41,7 @@ def write_page(path: str | os.PathLike[str], reports: Sequence[Report], examples
     if not reports:
         raise ValueError("there is no report to write a page of")
     text = page(reports, examples)
-    with appearing(target) as partial:
+    with atomic(target) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

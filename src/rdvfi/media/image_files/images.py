@@ -5,6 +5,7 @@ import zlib
 from io import BytesIO
 from pathlib import Path
 
+from rdvfi._atomic import atomic
 from rdvfi.media.image_files.image_decoding import decode_pixels
 from rdvfi.media.image_files.image_header import MAX_PIXELS, ImageHeader, read_header
 from rdvfi.media.pixels import Opaque, Pixels, composited
@@ -103,13 +104,8 @@ def write_png(path: Path, pixels: Pixels, *, profile: bytes = b"") -> None:
         profile: An ICC profile of RGB, as `ImageHeader.profile` has it.
     """
     encoded = encode_png(pixels)
-    partial = path.with_name(f".{path.name}.part")
-    try:
+    with atomic(path) as partial:
         partial.write_bytes(encoded[:_HEADER] + _profile_chunk(profile) + encoded[_HEADER:])
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def add_profile(path: Path, profile: bytes) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
+from rdvfi._atomic import atomic
 from rdvfi.media.pixels import Picture
 
 _FIRST = ("step", "seconds", "rate", "gradient")
@@ -62,12 +63,10 @@ class Log:
     def _rewrite(self) -> None:
         columns = dict.fromkeys(key for row in self._rows for key in row)
         self._columns = [*_FIRST, *(key for key in columns if key not in _FIRST)]
-        partial = self.path.with_suffix(".partial")
-        with partial.open("w", newline="") as file:
+        with atomic(self.path) as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(self._rows)
-        partial.replace(self.path)
 
 
 def _read(path: Path) -> list[dict[str, str]]:
