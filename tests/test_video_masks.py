@@ -1,5 +1,8 @@
 """What must not move stays bit-equal: given masks, and overlays that are found."""
 
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -10,9 +13,13 @@ import torch
 import clips
 import rdvfi
 from rdvfi.media.pixels import to_pixels, to_tensor
-from rdvfi.media.reader import open_source
+from rdvfi.media.reader import SourceFrame, open_source
+from rdvfi.media.timestamps import Stamp
 from rdvfi.video import interpolate_video
 from rdvfi.video.frames_between import Pairs
+from rdvfi.video.masks import StaticPixels
+from rdvfi.video.reel import ReelStep
+from rdvfi.video.timing import Interval
 
 SIZE = (96, 160)
 
@@ -37,15 +44,25 @@ def film() -> tuple[list[np.ndarray], np.ndarray]:
     return frames, where
 
 
+def _steps(frames: list[np.ndarray], start: int = 0) -> Iterator[ReelStep]:
+    shown = [SourceFrame(frame, Stamp(Fraction(k), Fraction(1))) for k, frame in enumerate(frames)]
+    for k, (first, last) in list(enumerate(pairwise(shown)))[start:]:
+        yield ReelStep(first, last, Interval(k, first.stamp.time, last.stamp.time, last=False), ())
+
+
+def _found(frames: list[np.ndarray], reach: int = 16) -> list[np.ndarray]:
+    """What is held in every pair of some frames."""
+    return [step.static() for step in StaticPixels(reach, lambda pixels: pixels).along(_steps(frames))]
+
+
 def _between(model, frames, mask, times=(0.25, 0.5, 0.75)) -> list[tuple[int, np.ndarray, np.ndarray | None]]:
     """Number of the pair, a new frame, and what is held of it."""
-    pairs, made = Pairs(model, mask=mask), []
+    found = isinstance(mask, str)
+    pairs, made = Pairs(model, mask=None if found else mask), []
     tensors = [to_tensor(frame, device=model.device, dtype=model.dtype) for frame in frames]
-    for k in range(len(frames) - 1):
-        for frame in pairs.between(tensors[k], tensors[k + 1], times).frames:
-            content = pairs._previous[1].content
-            static = None if content is None else content.static
-            made.append((k, to_pixels(frame, deep=False), None if static is None else static[0, 0].numpy()))
+    for k, static in enumerate(_found(frames) if found else [None] * (len(frames) - 1)):
+        for frame in pairs.between(tensors[k], tensors[k + 1], times, static=static).frames:
+            made.append((k, to_pixels(frame, deep=False), static))
     return made
 
 
@@ -109,6 +126,33 @@ def test_the_first_pairs_of_every_segment_hold_what_the_others_do(model, tmp_pat
     interpolate_video(tmp_path / "in", tmp_path / "out", **options)
     for k, frame in enumerate(open_source(tmp_path / "out").frames()):
         assert np.array_equal(frame.pixels[where > 0], frames[k // 2][where > 0])
+
+
+@pytest.mark.parametrize("start", [1, 3, 6])
+def test_what_is_held_does_not_depend_on_where_reading_began_and_ended(start) -> None:
+    """Frames of some pairs before and after are enough, as those who make single segments read."""
+    frames, reach = _zoomed(20, 1.01, shift=1.0), 4
+    for k, frame in enumerate(frames):
+        frame[70:84, 20:60] = (40, 220, 60) if k > 2 else 0
+    whole, part = (
+        {step.interval.index: step.static() for step in StaticPixels(reach, lambda pixels: pixels).along(steps)}
+        for steps in (_steps(frames), _steps(frames[:-1], start))
+    )
+    alike = range(start + reach + 1, 19 - 1 - reach)
+    assert len(alike) > 2
+    assert any(whole[k] is not None for k in range(19))
+    for k in alike:
+        assert (whole[k] is None) == (part[k] is None)
+        assert whole[k] is None or np.array_equal(whole[k], part[k])
+
+
+def test_a_film_that_runs_backwards_holds_the_same() -> None:
+    frames = _zoomed(8, 1.02)
+    for frame in frames:
+        frame[70:84, 20:60] = (40, 220, 60)
+    backwards = StaticPixels(16, lambda pixels: pixels).along(reversed(list(_steps(frames))))
+    held = [step.static() for step in backwards]
+    assert all(each is not None and each[72:82, 22:58].all() for each in held[1:])
 
 
 def test_motion_alone_drags_it_along(film, model) -> None:

@@ -7,11 +7,10 @@ way into the encoder.
 
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from fractions import Fraction
-from itertools import chain, groupby, islice, takewhile
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -29,6 +28,7 @@ from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.frame_transfer import FrameTransfer
 from rdvfi.video.frames_between import Between, Mask, Pairs
 from rdvfi.video.job_report import PairReport, UncertainPair, VideoReport
+from rdvfi.video.masks import StaticPixels, reach_of
 from rdvfi.video.pipeline import Prefetch
 from rdvfi.video.reel import ReelStep, played, stepwise
 from rdvfi.video.scene_changes import SceneChanges
@@ -43,8 +43,6 @@ Progress = Callable[[int, int], bool | None]
 
 _QUEUE = 4
 """Frames that may wait between two threads."""
-HISTORY = 8
-"""Pairs before a segment in which static pixels are looked for: its first ones are judged as the others."""
 
 
 class Stopped(Exception):
@@ -100,16 +98,18 @@ class Engine:
             )
         self._model = model
         self._transfer = FrameTransfer(model.device, model.dtype, deep=info.layout.deep, target=target)
-        self._pairs = Pairs(model, seed=seed, chunk=chunk, scenes=scenes, bars=bars, mask=mask)
+        bars = bars or Letterbox()
+        self._inside = bars.of_pixels
+        self._reach = reach_of(info) if isinstance(mask, str) else None
+        given = None if isinstance(mask, str) else mask
+        self._pairs = Pairs(model, seed=seed, chunk=chunk, scenes=scenes, bars=bars, mask=given)
         self._source = source
         self._retiming = retiming
         self._sheet = sheet
         self._progress = progress
         self._max_gap = max_gap
         self._slow, self._loop, self._length = slow, loop, length
-        self._batch = 1 if isinstance(mask, str) or info.layout.alpha else batch
-        # One step more is read than is made.
-        self._passed_by: deque[ReelStep] = deque(maxlen=HISTORY + 2 if isinstance(mask, str) else 0)
+        self._batch = 1 if info.layout.alpha else batch
         self._done = 0
         self._second: tuple[SourceFrame | None, Image] | None = None
 
@@ -151,11 +151,9 @@ class Engine:
     def steps(self, entry: Part | None = None) -> Generator[ReelStep]:
         """The steps of the clip, from the first of a segment on if one is given."""
         source = self._source.frames() if entry is None else self._source.frames(entry.since)
-        self._passed_by.clear()
         with Prefetch(self._transfer.sent(source), _QUEUE) as frames:
-            for step in settled(self._steps(iter(frames), entry), lasts=self._retiming.lasts):
-                self._passed_by.append(step)
-                yield step
+            steps = settled(self._steps(iter(frames), entry), lasts=self._retiming.lasts)
+            yield from steps if self._reach is None else StaticPixels(self._reach, self._inside).along(steps)
 
     def _passed(self, segment: Segment, kept: Mapping[str, Any]) -> SegmentRecord:
         """Walk through a segment that is made already."""
@@ -210,7 +208,7 @@ class Engine:
         self, steps: Iterator[ReelStep], record: SegmentRecord
     ) -> Iterator[tuple[ReelStep, Iterator[tuple[OutputFrame, Moment]]]]:
         """Each step with its output frames, of which several steps may be made together."""
-        for group in _groups(self._looked(steps), self._batch):
+        for group in _groups(steps, self._batch):
             times = _new_times(group[0])
             if not times:
                 yield group[0], self._still(group[0])
@@ -224,23 +222,6 @@ class Engine:
             shown = self._transfer.shown(step.first)
             yield from ((shown, moment) for moment in step.moments)
 
-    def _looked(self, steps: Iterator[ReelStep]) -> Iterator[ReelStep]:
-        """Steps of a segment, after a look at those before it, or backwards from those after where there are none.
-
-        What is in a segment follows from the job, not from who made what before.
-        """
-        begin = next(steps, None)
-        if begin is None or not self._passed_by.maxlen:
-            return iter(()) if begin is None else chain((begin,), steps)
-        before = list(takewhile(lambda step: step is not begin, self._passed_by))[-HISTORY:]
-        ahead = [begin] if before else [begin, *islice(steps, HISTORY)]
-        pairs = [(step.first, step.last) for step in before or ahead if _new_times(step)]
-        for one, other in pairs if before else [pair[::-1] for pair in reversed(pairs)]:
-            if one is not None and other is not None:
-                self._pairs.look(self._first(one), image := self._transfer.image(other))
-                self._second = other, image
-        return chain(ahead, steps)
-
     def _between(self, group: list[ReelStep], times: list[Fraction]) -> list[Between]:
         """What the model makes for some steps that follow each other."""
         images = [
@@ -248,9 +229,10 @@ class Engine:
             *(self._transfer.image(step.last) for step in group if step.last is not None),
         ]
         self._second = (group[-1].last, images[-1])
+        at, statics = [float(time) for time in times], [step.static and step.static() for step in group]
         if len(group) > 1:
-            return self._pairs.together(images, [float(time) for time in times])
-        return [self._pairs.between(images[0], images[1], [float(time) for time in times])]
+            return self._pairs.together(images, at, statics)
+        return [self._pairs.between(images[0], images[1], at, static=statics[0])]
 
     def _shown(
         self, step: ReelStep, found: Between, times: list[Fraction], record: SegmentRecord

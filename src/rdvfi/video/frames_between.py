@@ -21,10 +21,11 @@ from rdvfi.interfaces import Motion
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.video_files.letterbox import Letterbox
 from rdvfi.types import Image
-from rdvfi.video.masks import StaticPixels
 from rdvfi.video.scene_changes import SceneChanges
 
-Mask = Bool[np.ndarray, "H W"] | Literal["auto"] | None
+Static = Bool[np.ndarray, "H W"]
+"""Pixels that stand still."""
+Mask = Static | Literal["auto"] | None
 """Pixels that stand still: where, ``auto`` to find them, or none."""
 
 _RENDER_BYTES = 2**28
@@ -56,7 +57,7 @@ class Pairs:
         chunk: Timesteps drawn at once; None chooses by the frame size.
         scenes: Which frames are of two scenes, and what is shown between those.
         bars: Bars around the picture: they stay as they are, and the model sees what is between them.
-        mask: Pixels that stand still whatever moves behind them: where, or ``auto`` to find them.
+        mask: Pixels that stand still whatever moves behind them.
 
     Raises:
         ValueError: If ``chunk`` is below 1.
@@ -70,7 +71,7 @@ class Pairs:
         chunk: int | None = None,
         scenes: SceneChanges | None = None,
         bars: Letterbox | None = None,
-        mask: Mask = None,
+        mask: Static | None = None,
     ) -> None:
         if chunk is not None:
             check_count("chunk", chunk)
@@ -80,42 +81,45 @@ class Pairs:
         self._chunk = chunk
         self._scenes = scenes or SceneChanges()
         self._bars = bars or Letterbox()
-        self._static = None if mask is None or isinstance(mask, str) else torch.from_numpy(mask)[None, None]
-        self._finder = StaticPixels() if isinstance(mask, str) else None
+        self._static = None if mask is None else torch.from_numpy(mask)[None, None]
         self._previous: tuple[Tensor, Motion] | None = None
         self._sums: list[Tensor] = []
 
     def forget(self) -> None:
         """Make the next pair as if it were the first: nothing of the one before is used."""
         self._previous = None
-        self._finder = None if self._finder is None else StaticPixels()
 
-    def between(self, first: Image, last: Image, timesteps: Sequence[float]) -> Between:
+    def between(
+        self, first: Image, last: Image, timesteps: Sequence[float], *, static: Static | None = None
+    ) -> Between:
         """The frames at ``timesteps`` between two frames, (1, 3, H, W) in [0, 1] on the model's device.
+
+        Args:
+            first: First frame.
+            last: Last frame.
+            timesteps: Where new frames are wanted.
+            static: Pixels of this pair that stand still, of the picture without its bars.
 
         Raises:
             MemoryError: If there is not enough memory, here or while frames are drawn.
         """
-        motion = self.look(first, last)
+        motion = self._estimate(first, last, [static])
+        self._previous = (last, motion)
         return self._between(motion, 0, self._shown(first, last, motion, timesteps))
 
-    def look(self, first: Image, last: Image) -> Motion:
-        """The motion of a pair, from which what follows is judged too; arguments as of `between`."""
-        motion, inside = self._estimate(first, last), self._bars.inside
-        if self._finder is not None and (found := self._finder.update(inside(first), inside(last), motion)) is not None:
-            motion = motion.with_static(found)
-        self._previous = (last, motion)
-        return motion
-
-    def together(self, images: Sequence[Image], timesteps: Sequence[float]) -> list[Between]:
+    def together(
+        self, images: Sequence[Image], timesteps: Sequence[float], statics: Sequence[Static | None]
+    ) -> list[Between]:
         """The frames at ``timesteps`` between each two neighbours of some frames, all made at once.
+
+        Pixels that stand still are given for each pair, as of `between`.
 
         Raises:
             MemoryError: If there is not enough memory.
         """
         self.forget()
         first, last = torch.cat(list(images[:-1])), torch.cat(list(images[1:]))
-        motion = self._estimate(first, last)
+        motion = self._estimate(first, last, statics)
         drawn = list(self._drawn(first, last, motion, timesteps))
         between = []
         for k, pair in enumerate(pairwise(images)):
@@ -149,13 +153,17 @@ class Pairs:
     def _held(self, first: Image, last: Image, timesteps: Sequence[float]) -> Iterator[Float[Tensor, "3 H W"]]:
         return ((first if self._scenes.holds_first(t) else last)[0] for t in timesteps)
 
-    def _estimate(self, first: Image, last: Image) -> Motion:
+    def _estimate(self, first: Image, last: Image, statics: Sequence[Static | None]) -> Motion:
         inside = self._bars.inside
         after = self._previous[1] if self._previous is not None and self._previous[0] is first else None
         static = None
         if self._static is not None:
             self._static = self._static.to(first.device)
             static = inside(self._static.float().expand(len(first), -1, -1, -1)) > 0.5
+        elif any(found is not None for found in statics):
+            nowhere = np.zeros(inside(first).shape[-2:], bool)
+            found = np.stack([nowhere if found is None else found for found in statics])
+            static = torch.from_numpy(found)[:, None].to(first.device)
         try:
             return self._model.estimate(
                 inside(first),

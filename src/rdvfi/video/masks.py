@@ -1,162 +1,260 @@
 """Masks of static pixels of a film: given as an image, or detected.
 
-Found are pixels of overlays that stay as they are for several frames. That something is an overlay is seen in
-two ways. `rdvfi.content.overlay` sees in single pairs what stands still in front of what moves. Near the middle
-of a zoom, and in slow motion, a pair shows too little: so the motion of the picture as a whole is followed over
-several frames from an anchor on (an affine motion per pair, fitted to the flow of what changes), and what is
-still as it was in the anchor, though the anchor moved by that differs there, is an overlay as well. What was
-seen is remembered as long as the pixels stay equal.
+Detected are overlays: what stands still in front of what moves (`rdvfi.video.overlay_evidence`). One pair of frames
+shows too little of that near the centre of a zoom, or in slow motion. So evidence is collected between frames at
+several distances, in up to `REACH` pairs before and after the pair in question, and counts where the pixel stays
+equal from there to the pair. An overlay is continued over what is as stable beside it and not flat: a flat background
+of it need not be held. What is held in a pair follows from the frames around it alone: it is the same in a run that was
+resumed, divided into segments of any length, or given to several workers.
 
 Ground that stands still while something passes is no overlay, and is not held: what passes is drawn.
 """
 
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
+import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float
-from torch import Tensor
+from jaxtyping import Bool, UInt8
 
-from rdvfi.content.windows import widened, window_mean
-from rdvfi.geometry import pixel_grid, resize_image
-from rdvfi.interfaces import FlowGrid, Motion
 from rdvfi.media.image_files.images import read_image
-from rdvfi.media.reader import SourceInfo
-from rdvfi.ops.warp import backward_warp
-from rdvfi.saved_models.staged_model import MOTION_AREA
-from rdvfi.types import Image
+from rdvfi.media.pixels import Picture, Pixels, composited, to_picture
+from rdvfi.media.reader import SourceFrame, SourceInfo
+from rdvfi.video.overlay_evidence import EQUAL, Evidence, SmallFrame
+from rdvfi.video.reel import ReelStep
 
-_EQUAL = 6 / 255
-"""Difference of two frames that a codec may leave in what stands still."""
-_SAME = 10 / 255
-"""The same of a frame and the anchor."""
+REACH = 16
+"""Pairs before and after a pair in which evidence is looked for, of frames that are not very large."""
+_AHEAD_BYTES = 2**28
+"""Frames that are read ahead: about this many bytes."""
+_DISTANCES = ((1, 1), (4, 2), (16, 4))
+"""Frames are compared that are so far from each other, beginning with every so many."""
+_EQUAL = 6
+"""Grey levels that a codec may leave between two frames of what stands still."""
 _STABLE = 3
-"""Pairs over which pixels have to be equal, as far as there are so many."""
-_MEMORY = 0.9
-"""What is left after a pair of having been seen as an overlay; below `_SEEN` it is forgotten."""
-_SEEN = 0.2
-_STEP, _STEPS = 5, 6
-"""An overlay is continued over stable pixels beside it: so often, by half of this."""
-_SHOWS = 24 / 255
-"""Difference from the moved anchor that shows an overlay."""
-_MOVED = 1.5
-"""Pixels, of a picture of motion size, by which it has to have moved for that."""
-_DENSE = 0.1
-"""Share of such pixels around one that is not there by chance."""
-_AGREE = 0.6
-"""Share of what changes that has to move as the picture does, and of the picture's cells that need to have such."""
-_CELLS, _LEAST = 6, 0.1
-"""Cells along each side, and the share of a cell that has to move."""
-_FAR, _LONG = 32.0, 16
-"""A new anchor is taken when the picture has moved so many pixels, or after so many pairs."""
-_FITS = 4
-"""Rounds of the fit, each without what the last one did not explain."""
+"""Successive pairs, one of which is the pair in question, in which a pixel has to be equal."""
+_AROUND = 8
+"""Pairs before or after a pair in which an overlay has to be stable where it is continued, as far as there are."""
+_FLAT, _STEADY = 4, 3
+"""Grey levels in a 3x3 window that are flat; how many times more than it varies something static differs from what is
+beside it, or from what motion would have made of it."""
+_GROW, _GROWTHS = 5, 4
+"""An overlay is continued so often, by half of this, at the reduced size."""
+_SOLID = 0.25
+"""Share of the inside of an outline that has to be found for the rest to be, and of the picture that it is at most."""
+
+Found = Bool[np.ndarray, "H W"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """Two neighbouring frames of a run, reduced: the end of one pair is the begin of the next."""
+
+    begin: SmallFrame
+    end: SmallFrame
+    index: int
+    before: int | None
+    """Index of the pair before; None for the first one of a run."""
+
+    def starts(self, every: int) -> bool:
+        """Whether frames are compared from here on; it does not depend on where reading began."""
+        return self.before is None or self.index // every != self.before // every
+
+
+def reach_of(info: SourceInfo) -> int:
+    """Pairs before and after a pair in which evidence is looked for."""
+    each = 3 * info.width * info.height * (2 if info.layout.deep else 1)
+    return min(REACH, max(_STABLE, _AHEAD_BYTES // each))
 
 
 class StaticPixels:
-    """Finds, pair after pair of a stream, the pixels of overlays."""
+    """Goes along some steps, and tells the static pixels of each.
 
-    def __init__(self) -> None:
-        self._age: Float[Tensor, "1 1 H W"] | None = None
-        self._seen: Float[Tensor, "1 1 H W"] | None = None
-        self._anchor: Image | None = None
-        self._path = torch.eye(3)
-        self._pairs = self._since = 0
-
-    def update(self, first: Image, last: Image, motion: Motion) -> Bool[Tensor, "1 1 H W"] | None:
-        """Where pixels of a pair stand still; None if nowhere.
-
-        Args:
-            first: First frame, (1, 3, H, W).
-            last: Last one.
-            motion: Of the pair.
-        """
-        size = (first.shape[-2], first.shape[-1])
-        if self._age is None or self._seen is None or not bool(motion.scene.same_scene[0]):
-            self._age = self._seen = torch.zeros_like(first[:, :1])
-            self._pairs, self._anchor = 0, None
-        if self._anchor is None:
-            self._anchor, self._path, self._since = first, torch.eye(3), 0
-        self._pairs += 1
-        equal = (_apart(first, last) <= _EQUAL) & (_apart(self._anchor, last) <= _SAME)
-        self._age = (self._age + 1.0) * equal
-        seen = self._seen * _MEMORY
-        if motion.content is not None and motion.content.overlay is not None:
-            seen = torch.maximum(seen, (resize_image(motion.content.overlay.mask.float(), size) > 0.5).float())
-        seen = torch.maximum(seen, self._against(last, motion, equal))
-        self._seen = seen * equal
-        stable = (equal & (self._age >= min(self._pairs, _STABLE))).float()
-        found = (self._seen > _SEEN).float() * stable
-        if not bool(found.any()):
-            return None
-        for _ in range(_STEPS):
-            found = widened(found, _STEP) * stable
-        return found > 0.5
-
-    def _against(self, last: Image, motion: Motion, equal: Bool[Tensor, "1 1 H W"]) -> Float[Tensor, "1 1 H W"]:
-        """1 where the picture is as the anchor is, and not as the anchor moved."""
-        nothing = torch.zeros_like(last[:, :1])
-        step = _whole_motion(motion, equal)
-        anchor, self._anchor = self._anchor, None
-        if step is None or anchor is None:
-            return nothing
-        self._path, self._since = self._path @ step, self._since + 1
-        share = min(1.0, (MOTION_AREA / (last.shape[-2] * last.shape[-1])) ** 0.5)
-        small = (round(last.shape[-2] * share), round(last.shape[-1] * share))
-        moved = _flow_of(self._path, small, last.device)
-        then, now = resize_image(anchor.float(), small), resize_image(last.float(), small)
-        shows = (_apart(backward_warp(then, moved), now) > _SHOWS) & (moved.norm(dim=1, keepdim=True) > _MOVED)
-        shows = (shows & (_apart(then, now) <= _SAME)).float()
-        shows = shows * (window_mean(shows, 7) > _DENSE)
-        if self._since < _LONG and float(moved.norm(dim=1).mean()) < _FAR:
-            self._anchor = anchor
-        return (resize_image(shows, (last.shape[-2], last.shape[-1])) > 0.5).float() if self._since > 1 else nothing
-
-
-def _apart(one: Image, other: Image) -> Float[Tensor, "1 1 h w"]:
-    """Difference of two pictures, in the worst channel."""
-    return (one - other).abs().amax(1, keepdim=True)
-
-
-def _whole_motion(motion: Motion, equal: Bool[Tensor, "1 1 H W"]) -> Float[Tensor, "3 3"] | None:
-    """The affine motion, from places of the last frame to those of the first, of what changes; None if it has none.
-
-    In coordinates of -1 to 1 over the picture.
+    Args:
+        reach: Pairs before and after a pair in which evidence is looked for.
+        inside: The part of a frame in which overlays are looked for.
     """
-    if motion.trajectory.grid is not FlowGrid.TARGET:
-        return None
-    flow = motion.trajectory.at(torch.ones(1, device=equal.device))[0][0, 0].float()
-    h, w = flow.shape[-2:]
-    changes = resize_image((~equal).float(), (h, w))[0, 0] > 0.5
-    if int(changes.sum()) < 64:
-        return None
-    scale = torch.tensor([2 / w, 2 / h], device=flow.device)
-    places = (pixel_grid(h, w, device=flow.device).permute(1, 2, 0)[changes] + 0.5) * scale - 1
-    ends = places + flow.permute(1, 2, 0)[changes] * scale
-    known = torch.cat((places, torch.ones_like(places[:, :1])), dim=1).double()
-    fits, affine = torch.ones(len(known), dtype=torch.bool, device=flow.device), known.new_zeros(3, 2)
-    for _ in range(_FITS):
-        if int(fits.sum()) < 64:
+
+    def __init__(self, reach: int, inside: Callable[[Pixels], Pixels]) -> None:
+        self._reach, self._inside = reach, inside
+        self._pairs: deque[_Pair | None] = deque(maxlen=2 * reach + 1)
+        self._steps: deque[ReelStep] = deque(maxlen=reach + _STABLE)  # whole frames are held no longer than needed
+        self._end: SourceFrame | None = None
+
+    def along(self, steps: Iterator[ReelStep]) -> Iterator[ReelStep]:
+        """The steps, forwards or backwards, each when those after it are read; `ReelStep.static` is set."""
+        ahead = 0
+        for step in steps:
+            self._pairs.append(self._continued(step))
+            self._steps.append(step)
+            ahead += 1
+            if ahead > self._reach:
+                yield self._told(ahead)
+                ahead -= 1
+        for left in range(ahead, 0, -1):
+            yield self._told(left)
+
+    def _continued(self, step: ReelStep) -> _Pair | None:
+        """The pair of a step; None if there is nothing between its frames."""
+        before, ends = self._pairs[-1] if self._pairs else None, (step.first, step.last)
+        end, self._end = self._end, None
+        if step.last is None or step.gap:
             return None
-        affine = torch.linalg.lstsq(known[fits], ends[fits].double()).solution
-        off = ((known @ affine - ends) / scale).norm(dim=1)
-        fits = off < 0.5 + 0.1 * (flow.norm(dim=0)[changes])
-    moves = torch.zeros_like(changes)
-    moves[changes] = fits
-    covered = F.adaptive_avg_pool2d(moves[None].float(), _CELLS) > _LEAST
-    if min(float(fits.float().mean()), float(covered.float().mean())) < _AGREE:
-        return None
-    return torch.cat((affine.T.float().cpu(), torch.tensor([[0.0, 0.0, 1.0]])))
+        if before is None or end not in ends:
+            self._end = step.last
+            return _Pair(self._small(step.first), self._small(step.last), step.interval.index, None)
+        self._end = step.last if end is step.first else step.first
+        return _Pair(before.end, self._small(self._end), step.interval.index, before.index)
+
+    def _small(self, frame: SourceFrame) -> SmallFrame:
+        return SmallFrame.of(to_picture(self._inside(frame.pixels)))
+
+    def _told(self, ahead: int) -> ReelStep:
+        """The step of which ``ahead`` - 1 more are read."""
+        pairs, steps = list(self._pairs), list(self._steps)
+        here, place = len(pairs) - ahead, len(steps) - ahead
+        behind = here
+        while behind > max(0, here - self._reach) and (pair := pairs[behind]) is not None and pair.before is not None:
+            behind -= 1
+        run = [*pairs[behind : here + 1], *takewhile(lambda pair: pair and pair.before is not None, pairs[here + 1 :])]
+        window = [pair for pair in run if pair is not None]
+        if not window:
+            return steps[place]
+        before, after = here - behind, len(window) - 1 - (here - behind)
+        near = steps[place - min(before, _STABLE - 1) : place + min(after, _STABLE - 1) + 1]
+        found = _Window(window, before, after < self._reach, steps[place], near, self._inside)
+        return replace(steps[place], static=found.find)
 
 
-def _flow_of(path: Float[Tensor, "3 3"], size: tuple[int, int], device: torch.device) -> Float[Tensor, "1 2 h w"]:
-    """A motion of places in -1 to 1 as a flow in pixels."""
-    h, w = size
-    scale = torch.tensor([2 / w, 2 / h], device=device)
-    places = (pixel_grid(h, w, device=device).permute(1, 2, 0) + 0.5) * scale - 1
-    ends = torch.cat((places, torch.ones_like(places[..., :1])), dim=-1) @ path.to(device).T
-    return ((ends[..., :2] - places) / scale).permute(2, 0, 1)[None]
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """A pair and those around it."""
+
+    pairs: list[_Pair]
+    here: int
+    ends: bool
+    """Whether the run ends with the last of these pairs."""
+    step: ReelStep
+    near: list[ReelStep]
+    """It and those beside it, with their whole frames."""
+    inside: Callable[[Pixels], Pixels]
+
+    def find(self) -> Found | None:
+        """Where pixels of the pair are those of an overlay; None if nowhere."""
+        spans = list(self._spans())
+        if not spans:
+            return None
+        varies = _Variation(self.frames, self.here)
+        found = np.any([_held(varies(begin, end), seen) for begin, end, seen in spans], axis=0).astype(np.uint8)
+        if not found.any():
+            return None
+        around = [varies(*self._span(begin)) for begin in (self.here - _AROUND, self.here)]
+        contrast = np.maximum(_contrast(self.frames[self.here].picture), _FLAT) - _FLAT
+        beside = np.any([_held(each, contrast) for each in around], axis=0).astype(np.uint8)
+        for _ in range(_GROWTHS):
+            found |= cv2.dilate(found, np.ones((_GROW, _GROW), np.uint8)) & beside
+        found = _closed(found) & (np.minimum(*around) <= EQUAL).astype(np.uint8)
+        stable = self._stable()
+        found = cv2.resize(cv2.dilate(found, np.ones((3, 3), np.uint8)), stable.shape[::-1]) & stable
+        return found > 0 if found.any() else None
+
+    @property
+    def frames(self) -> list[SmallFrame]:
+        """All frames of the pairs."""
+        return [self.pairs[0].begin, *(pair.end for pair in self.pairs)]
+
+    def _span(self, begin: int) -> tuple[int, int]:
+        """Frames of `_AROUND` pairs more than one, from there on as far as there are so many."""
+        begin = max(0, min(begin, len(self.pairs) - _AROUND - 1))
+        return begin, min(begin + _AROUND + 1, len(self.pairs))
+
+    def _spans(self) -> Iterator[tuple[int, int, Evidence]]:
+        """Begin and end of the spans that hold evidence, and that."""
+        frames = self.frames
+        final = len(frames) - 1
+        for distance, every in _DISTANCES:
+            for begin, pair in enumerate(self.pairs):
+                end = min(begin + distance, final) if self.ends else begin + distance
+                if end <= final and pair.starts(every):
+                    seen = frames[begin].until(frames[end], end - begin)
+                    if seen is not None:
+                        yield begin, end, seen
+
+    def _stable(self) -> UInt8[np.ndarray, "H W"]:
+        """1 where the pair, and enough of those beside it, are equal."""
+        equal, here = [self._equal(step) for step in self.near], self.near.index(self.step)
+        most = min(_STABLE, len(equal))
+        runs = (equal[k : k + most] for k in range(len(equal) - most + 1) if k <= here < k + most)
+        return np.any([np.all(run, axis=0) for run in runs], axis=0).astype(np.uint8)
+
+    def _equal(self, step: ReelStep) -> Found:
+        assert step.last is not None
+        first, last = (self.inside(composited(frame.pixels)) for frame in (step.first, step.last))
+        most = _EQUAL * (257 if first.dtype == np.uint16 else 1)
+        return cv2.inRange(cv2.absdiff(first, last), (0, 0, 0), (most, most, most)) > 0
+
+
+def _held(varies: UInt8[np.ndarray, "h w"], differs: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Where something varies little, and much less than it differs."""
+    return (varies <= EQUAL) & (differs > 0) & (varies <= differs // _STEADY)
+
+
+class _Variation:
+    """Grey levels by which each pixel varies around a pair, in its worst channel.
+
+    Args:
+        frames: Those around.
+        here: Number of the first frame of the pair.
+    """
+
+    def __init__(self, frames: Sequence[SmallFrame], here: int) -> None:
+        self._here, self._known = here, {}
+        pictures = [frame.picture for frame in frames]
+        self._before = _limits(pictures[here::-1])
+        self._after = _limits(pictures[here + 1 :])
+
+    def __call__(self, begin: int, end: int) -> UInt8[np.ndarray, "h w"]:
+        """From one frame to another, and from there to the pair."""
+        span = max(self._here - begin, 0), max(end - self._here - 1, 0)
+        if span not in self._known:
+            (low0, high0), (low1, high1) = self._before[span[0]], self._after[span[1]]
+            self._known[span] = _worst(cv2.subtract(cv2.max(high0, high1), cv2.min(low0, low1)))
+        return self._known[span]
+
+
+def _limits(pictures: Sequence[Picture]) -> list[tuple[Picture, Picture]]:
+    """The least and the largest values up to every picture."""
+    limits = [(pictures[0], pictures[0])]
+    for picture in pictures[1:]:
+        low, high = limits[-1]
+        limits.append((cv2.min(low, picture), cv2.max(high, picture)))
+    return limits
+
+
+def _worst(picture: Picture) -> UInt8[np.ndarray, "h w"]:
+    """The largest channel."""
+    red, green, blue = cv2.split(picture)
+    return cv2.max(cv2.max(red, green), blue)
+
+
+def _contrast(picture: Picture) -> UInt8[np.ndarray, "h w"]:
+    """Grey levels between neighbours."""
+    window = np.ones((3, 3), np.uint8)
+    return _worst(cv2.subtract(cv2.dilate(picture, window), cv2.erode(picture, window)))
+
+
+def _closed(found: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
+    """With the inside of its outlines, where that is a part of an overlay and not what it is a frame of."""
+    outlines, _ = cv2.findContours(found, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    closed = found.copy()
+    for outline in outlines:
+        inside = cv2.drawContours(np.zeros_like(found), [outline], 0, 1, cv2.FILLED)
+        if _SOLID * inside.sum() <= (inside & found).sum() and inside.sum() <= _SOLID * found.size:
+            closed |= inside
+    return closed
 
 
 def read_mask(path: Path, info: SourceInfo) -> Bool[np.ndarray, "H W"]:

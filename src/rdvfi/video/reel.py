@@ -12,6 +12,9 @@ from fractions import Fraction
 from itertools import chain, groupby
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Bool
+
 from rdvfi.media.reader import SourceFrame, SourceInfo
 from rdvfi.media.timestamps import Moment, Stamp
 from rdvfi.video.speed_curve import Ramped
@@ -33,6 +36,8 @@ class ReelStep:
     moments: tuple[Moment, ...]
     gap: bool = False
     """Whether they are too far apart to make anything between them."""
+    static: Callable[[], Bool[np.ndarray, "h w"] | None] | None = None
+    """Finds pixels that stand still whatever moves behind them; see `rdvfi.video.masks`."""
 
 
 def stepwise(

@@ -27,11 +27,11 @@ from rdvfi.media.video_files.hardware import check_hwaccel
 from rdvfi.media.video_files.letterbox import Letterbox, find_letterbox
 from rdvfi.media.writer import Sink, check_options, open_sink, piece_encoders
 from rdvfi.video.contact_sheet import ContactSheet
-from rdvfi.video.engine import HISTORY, Engine, Progress
+from rdvfi.video.engine import Engine, Progress
 from rdvfi.video.frames_between import Mask
 from rdvfi.video.job_report import VideoReport
 from rdvfi.video.job_timing import JobTiming, read_timing
-from rdvfi.video.masks import read_mask
+from rdvfi.video.masks import reach_of, read_mask
 from rdvfi.video.scene_changes import SceneChanges, scene_changes
 from rdvfi.video.segmented_jobs.job_identity import job_identity
 from rdvfi.video.segmented_jobs.segment_store import SegmentStore, open_store
@@ -180,7 +180,7 @@ class VideoJob:
         if stamps is None or self.timing.loop or not isinstance(self.retiming, IntervalRetiming):
             return None
         length, slow = self.given["segment_frames"], self.timing.slow
-        lead = HISTORY if isinstance(self.mask, str) else 0
+        lead = reach_of(self.info) + 1 if isinstance(self.mask, str) else 0
         return planned(stamps, self.retiming, length, slow=slow, max_gap=self.max_gap, lead=lead)
 
     def put_together(self, store: SegmentStore, count: int, begun: float, notes: Iterable[str]) -> VideoReport:

@@ -48,6 +48,11 @@ class Letterbox:
         height, width = images.shape[-2:]
         return images[..., self.above : height - self.below, self.left : width - self.right]
 
+    def of_pixels(self, pixels: Pixels) -> Pixels:
+        """The same of pixels of a file."""
+        height, width = pixels.shape[:2]
+        return pixels[self.above : height - self.below, self.left : width - self.right]
+
     def around(self, frames: Float[Tensor, "b 3 h w"], first: Image, last: Image, timestep: float) -> Image:
         """New pictures with the bars of the nearer one of two frames each."""
         framed = (first if timestep <= 0.5 else last).clone()
