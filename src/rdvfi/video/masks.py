@@ -43,8 +43,10 @@ _FLAT, _STEADY = 4, 3
 beside it, or from what motion would have made of it."""
 _GROW, _GROWTHS = 5, 4
 """An overlay is continued so often, by half of this, at the reduced size."""
-_SOLID = 0.25
-"""Share of the inside of an outline that has to be found for the rest to be, and of the picture that it is at most."""
+_GAP = 7
+"""Pixels, at the reduced size, that may be missing of an outline."""
+_SOLID, _LARGEST = 0.9, 0.25
+"""Share of the inside of an outline that has to be stable, and of the picture that it is at most, to be held whole."""
 
 Found = Bool[np.ndarray, "H W"]
 
@@ -82,7 +84,7 @@ class StaticPixels:
         self._reach, self._inside = reach, inside
         self._pairs: deque[_Pair | None] = deque(maxlen=2 * reach + 1)
         self._steps: deque[ReelStep] = deque(maxlen=reach + _STABLE)  # whole frames are held no longer than needed
-        self._end: SourceFrame | None = None
+        self._ends: tuple[SourceFrame | None, SourceFrame | None] = None, None
 
     def along(self, steps: Iterator[ReelStep]) -> Iterator[ReelStep]:
         """The steps, forwards or backwards, each when those after it are read; `ReelStep.static` is set."""
@@ -100,16 +102,20 @@ class StaticPixels:
     def _continued(self, step: ReelStep) -> _Pair | None:
         """The pair of a step; None if there is nothing between its frames."""
         before, ends = self._pairs[-1] if self._pairs else None, (step.first, step.last)
-        end, self._end = self._end, None
+        begin, end = self._ends
+        self._ends = ends
         if step.last is None or step.gap:
             return None
+        if before is not None and before.before is None and begin in ends:  # the run goes backwards
+            before = self._pairs[-1] = replace(before, begin=before.end, end=before.begin)
+            end = begin
         if before is None or end not in ends:
-            self._end = step.last
             return _Pair(self._small(step.first), self._small(step.last), step.interval.index, None)
-        self._end = step.last if end is step.first else step.first
-        return _Pair(before.end, self._small(self._end), step.interval.index, before.index)
+        self._ends = ends if end is step.first else (step.last, step.first)
+        return _Pair(before.end, self._small(self._ends[1]), step.interval.index, before.index)
 
-    def _small(self, frame: SourceFrame) -> SmallFrame:
+    def _small(self, frame: SourceFrame | None) -> SmallFrame:
+        assert frame is not None
         return SmallFrame.of(to_picture(self._inside(frame.pixels)))
 
     def _told(self, ahead: int) -> ReelStep:
@@ -156,7 +162,7 @@ class _Window:
         beside = np.any([_held(each, contrast) for each in around], axis=0).astype(np.uint8)
         for _ in range(_GROWTHS):
             found |= cv2.dilate(found, np.ones((_GROW, _GROW), np.uint8)) & beside
-        found = _closed(found) & (np.minimum(*around) <= EQUAL).astype(np.uint8)
+        found = _closed(found, (np.minimum(*around) <= EQUAL).astype(np.uint8))
         stable = self._stable()
         found = cv2.resize(cv2.dilate(found, np.ones((3, 3), np.uint8)), stable.shape[::-1]) & stable
         return found > 0 if found.any() else None
@@ -246,15 +252,16 @@ def _contrast(picture: Picture) -> UInt8[np.ndarray, "h w"]:
     return _worst(cv2.subtract(cv2.dilate(picture, window), cv2.erode(picture, window)))
 
 
-def _closed(found: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
-    """With the inside of its outlines, where that is a part of an overlay and not what it is a frame of."""
-    outlines, _ = cv2.findContours(found, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+def _closed(found: UInt8[np.ndarray, "h w"], stable: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """With the inside of its outlines, where that is stable as well: a flat box, and not what is seen in a frame."""
+    without_gaps = cv2.morphologyEx(found, cv2.MORPH_CLOSE, np.ones((_GAP, _GAP), np.uint8))
+    outlines, _ = cv2.findContours(without_gaps, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     closed = found.copy()
     for outline in outlines:
         inside = cv2.drawContours(np.zeros_like(found), [outline], 0, 1, cv2.FILLED)
-        if _SOLID * inside.sum() <= (inside & found).sum() and inside.sum() <= _SOLID * found.size:
+        if _SOLID * inside.sum() <= (inside & stable).sum() and inside.sum() <= _LARGEST * found.size:
             closed |= inside
-    return closed
+    return closed & stable
 
 
 def read_mask(path: Path, info: SourceInfo) -> Bool[np.ndarray, "H W"]:
