@@ -131,12 +131,12 @@ class StaticPixels:
             return steps[place]
         before, after = here - behind, len(window) - 1 - (here - behind)
         near = steps[place - min(before, _STABLE - 1) : place + min(after, _STABLE - 1) + 1]
-        found = _Window(window, before, after < self._reach, steps[place], near, self._inside)
+        found = _PairsAround(window, before, after < self._reach, steps[place], near, self._inside)
         return replace(steps[place], static=found.find)
 
 
 @dataclass(frozen=True, eq=False)
-class _Window:
+class _PairsAround:
     """A pair and those around it."""
 
     pairs: list[_Pair]
