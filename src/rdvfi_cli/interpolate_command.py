@@ -63,12 +63,10 @@ def interpolate(
         ),
     ] = None,
     fps: Annotated[
-        str | None,
-        typer.Option(help="Instead: constant frames per second, as 60, 59.94 or 60000/1001."),
+        str | None, typer.Option(help="Instead: constant frames per second, as 60, 59.94 or 60000/1001.")
     ] = None,
     slow: Annotated[
-        str | None,
-        typer.Option(help="Slow motion: times so much longer, as 4; sound is stretched at the same pitch."),
+        str | None, typer.Option(help="Slow motion: times so much longer, as 4; sound is stretched at the same pitch.")
     ] = None,
     speed: Annotated[
         Path | None,
@@ -105,11 +103,7 @@ def interpolate(
         bool, typer.Option("--json", help="Tell progress and the result as lines of JSON, for other programs.")
     ] = False,
     model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            help="A name of `rdvfi models`, a folder or a hub id; rdvfi-s if unset.",
-        ),
+        str | None, typer.Option("--model", help="A name of `rdvfi models`, a folder or a hub id; rdvfi-s if unset.")
     ] = None,
     recipe: Annotated[
         str | None,
@@ -121,8 +115,7 @@ def interpolate(
     chunk: Annotated[int | None, typer.Option(help="Frames drawn at once; chosen by their size if unset.")] = None,
     batch: Annotated[int, typer.Option(help="Pairs of frames at once: 4 or 8 keep a GPU busier.")] = 1,
     image_rate: Annotated[
-        str | None,
-        typer.Option(help="Images per second of image input; if unset, 24 come out per second."),
+        str | None, typer.Option(help="Images per second of image input; if unset, 24 come out per second.")
     ] = None,
     codec: Annotated[
         str | None,
@@ -172,8 +165,7 @@ def interpolate(
     ] = "auto",
     audio: Annotated[bool, typer.Option(help="Take the sound along.")] = True,
     contact_sheet: Annotated[
-        Path | None,
-        typer.Option(help="Also write a PNG of one pair and the frames between."),
+        Path | None, typer.Option(help="Also write a PNG of one pair and the frames between.")
     ] = None,
     on_scene_change: Annotated[
         str,

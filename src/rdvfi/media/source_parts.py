@@ -63,7 +63,6 @@ class Trimmed(Source):
         return [stamp._replace(time=stamp.time - self._moved) for stamp in inside]
 
     def use_device(self, device: torch.device) -> None:
-        """See `Source.use_device`."""
         self._source.use_device(device)
 
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
@@ -103,7 +102,6 @@ class Looped(Source):
         return self._source.notes()
 
     def use_device(self, device: torch.device) -> None:
-        """See `Source.use_device`."""
         self._source.use_device(device)
 
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:

@@ -28,13 +28,7 @@ def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
         safetensors.torch.save_file(tensors, partial)
 
 
-def load_weights(
-    model: nn.Module,
-    path: Path,
-    *,
-    but: str | None = None,
-    names: Collection[str] | None = None,
-) -> None:
+def load_weights(model: nn.Module, path: Path, *, but: str | None = None, names: Collection[str] | None = None) -> None:
     """Load every tensor of ``model`` from a file; names and shapes must be the same.
 
     Args:

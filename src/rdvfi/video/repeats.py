@@ -181,7 +181,6 @@ class Deduplicated(Source):
 
     @property
     def seekable(self) -> bool:
-        """See `Source.seekable`."""
         return self._source.seekable
 
     def stamps(self) -> list[Stamp] | None:
@@ -190,12 +189,10 @@ class Deduplicated(Source):
         return known and [stamp._replace(repeat=stamp.time in self.repeats) for stamp in known]
 
     def notes(self) -> list[str]:
-        """See `Source.notes`."""
         own = self.info.notes[len(self._source.info.notes) :]
         return [*self._source.notes(), *own]
 
     def use_device(self, device: torch.device) -> None:
-        """See `Source.use_device`."""
         self._source.use_device(device)
 
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:

@@ -218,13 +218,7 @@ def video_to_rgb(luma: Tensor, u: Tensor, v: Tensor, meaning: list[float], dtype
     (h, w), (hs, ws) = luma.shape, u.shape
     out = torch.empty((1, 3, h, w), dtype=dtype, device=luma.device)
     arguments = [luma, u, v, out, h, w, hs, ws, *luma.stride(), *u.stride(), *v.stride(), *meaning]
-    _rgb[_grid(h, w)](
-        *arguments,
-        SUB_Y=1 + (hs != h),
-        SUB_X=1 + (ws != w),
-        BLOCK_Y=BLOCK_Y,
-        BLOCK_X=BLOCK_X,
-    )
+    _rgb[_grid(h, w)](*arguments, SUB_Y=1 + (hs != h), SUB_X=1 + (ws != w), BLOCK_Y=BLOCK_Y, BLOCK_X=BLOCK_X)
     return out
 
 
@@ -242,11 +236,5 @@ def rgb_to_video(
     _luma[_grid(h, w)](*arguments, **block)
     apart, step = (1, 2) if packed else (hs * ws, 1)
     arguments = [frame, out[h * w :], hs, ws, h, w, *given, apart, step, red, blue, half, colour, most, top]
-    _chroma[_grid(hs, ws)](
-        *arguments,
-        CENTRE=left == 0.5,
-        SUB_Y=sub[0],
-        SUB_X=sub[1],
-        **block,
-    )
+    _chroma[_grid(hs, ws)](*arguments, CENTRE=left == 0.5, SUB_Y=sub[0], SUB_X=sub[1], **block)
     return out
