@@ -56,20 +56,20 @@ OPERATIONS = ("bench_render.py", "bench_warp.py", "bench_splat.py")
 TIMES = ("gpu_times.py",)
 FULL = (
     Part("times", 80, TIMES, ("--parts=environment,small,wan,kernel", "--sizes=1024x576", "--seconds=75")),
-    Part("times-more", 50, TIMES, ("--parts=svd,rife,small,wan", "--sizes=3840x2160")),
-    Part("operations-fp16", 60, OPERATIONS, ("--all", "--dtypes=float16")),
-    Part("operations-fp32", 50, OPERATIONS, ("--dtypes=float32", "--sizes=1920x1080,1024x576")),
+    Part("times-more", 80, TIMES, ("--parts=video,rife,svd,small,wan", "--sizes=3840x2160", "--seconds=60")),
+    Part("operations-fp16", 50, OPERATIONS, ("--all", "--dtypes=float16")),
+    Part("operations-fp32", 45, OPERATIONS, ("--dtypes=float32", "--sizes=1920x1080,1024x576")),
     Part("model-fp16", 60, ("bench_model.py",), ("--dtypes=float16", "--sizes=1024x576")),
     Part(
         "model-sizes-fp16",
-        60,
+        50,
         ("bench_model.py",),
         ("--dtypes=float16", "--sizes=1920x1080,3840x2160,1280x720,576x320", "-k", "not compiled"),
     ),
     Part("components-fp16", 50, ("bench_components.py",), ("--dtypes=float16",)),
 )
 QUICK = (
-    Part("times", 120, TIMES, ("--parts=environment,small,wan,kernel,svd,rife", "--seconds=115")),
+    Part("times", 120, TIMES, ("--parts=environment,small,wan,kernel,video,svd,rife", "--seconds=115")),
     Part("operations", 60, OPERATIONS, ("--sizes=192x128",)),
     Part("model", 60, ("bench_model.py",), ("--sizes=192x128", "--times=2")),
     Part("components", 60, ("bench_components.py",), ("--sizes=192x128", "--times=2")),

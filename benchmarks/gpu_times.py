@@ -1,6 +1,6 @@
 """The figures that matter on a GPU, in a minute: kernel, RDVFI-S, RDVFI-D, each with its launches.
 
-    python benchmarks/gpu_times.py --output FOLDER [--parts bandwidth,kernel,small,wan,svd,rife]
+    python benchmarks/gpu_times.py --output FOLDER [--parts environment,kernel,small,wan,svd,rife,video]
     python benchmarks/gpu_times.py --output FOLDER --device cpu       # does the script work? Toy sizes
 
 Every part is timed eagerly and as CUDA graphs, whose results must be equal bit for bit, and is
@@ -9,15 +9,18 @@ every part, so that what a broken part measured is kept. The weights of RDVFI-D 
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
+import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import inputs
@@ -125,6 +128,7 @@ def kernel(notes: Notes) -> None:
                 ),
                 "percent of copy": round(100 * moved / ms / 1e6 / rate, 1),
                 "worst error in 8-bit levels": round(255 * (got - exact).abs().max().item(), 4),
+                "kernels": notes.profile(lambda: ops.render(first, last, *maps)),  # noqa: B023
             }
 
 
@@ -223,6 +227,54 @@ def rife(notes: Notes) -> None:
         notes[f"rife 4.25 {str(dtype)[6:]} {size[1]}x{size[0]}"] = row
 
 
+def video(notes: Notes) -> None:
+    """A whole 1080p clip at x2 by RDVFI-S, read and written, with the device's decoder and colours and without."""
+    cuda = notes.device.type == "cuda"
+    (height, width), count, rate = (SIZES["1920x1080"], 120, 30) if cuda else ((96, 160), 6, 30)
+    codecs = ("h264", "auto") if cuda else ("h264",)
+    model = rdvfi.create_model("rdvfi-s", device=notes.device).optimize(graphs=cuda)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "in.mp4")
+        _write_film(source, inputs.film(count, (height, width)), (height, width), rate)
+        for hwaccel, codec in itertools.product(("auto", "off"), codecs):
+            row: dict[str, Any] = {}
+            for run in ("first", "second"):  # graphs are recorded in the first
+                options = {"hwaccel": hwaccel, "codec": codec, "multiplier": 2, "overwrite": True}
+                done = rdvfi.interpolate_video(source, Path(folder, "out.mp4"), model=model, **options)
+                row[f"seconds, {run} run"] = round(done.seconds, 3)
+            row["written frames per second"] = round(done.frames_written / done.seconds, 1)
+            row["times real time"] = round((count - 1) / rate / done.seconds, 3)
+            notes[f"video {width}x{height} x2, hwaccel {hwaccel}, codec {codec}"] = row
+    notes["video colours ms"] = _colours(notes, (height, width))
+
+
+def _write_film(path: Path, frames: Iterator[np.ndarray], size: tuple[int, int], rate: int) -> None:
+    """8-bit RGB frames as H.264 of 4:2:0."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "crf": "18"})
+        stream.pix_fmt, stream.height, stream.width = "yuv420p", *size
+        for pixels in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def _colours(notes: Notes, size: tuple[int, int]) -> dict[str, float]:
+    """Conversion of one frame from 4:2:0 of 8 bits, and to it."""
+    from rdvfi.ops.video_colour import rgb_to_video, video_to_rgb
+
+    meaning = [0.2126, 0.0722, 16.0, 128.0, 219.0, 224.0, 0.0, 0.5]
+    shapes = (size, *[(size[0] // 2, size[1] // 2)] * 2)
+    planes = tuple(torch.full(shape, 120, dtype=torch.uint8, device=notes.device) for shape in shapes)
+    frame = torch.rand(3, *size, device=notes.device).half()
+    form: dict[str, Any] = {"packed": False, "bits": 8, "shift": 0, "meaning": meaning}
+    return {
+        "to RGB": notes.ms(lambda: video_to_rgb(planes, meaning, torch.float16)),  # pyright: ignore[reportArgumentType]
+        "to planes": notes.ms(lambda: rgb_to_video(frame, size, (2, 2), **form)),
+    }
+
+
 def _graph(work: Callable[[], Any]) -> Callable[[], None]:
     """The work as a CUDA graph of its own."""
     from rdvfi.graphs import CudaCapture
@@ -237,6 +289,7 @@ PARTS: dict[str, Callable[[Notes], Any]] = {
     "wan": wan,
     "svd": svd,
     "rife": rife,
+    "video": video,
 }
 
 

@@ -1,6 +1,6 @@
 """What is timed: real frames for models, smooth random maps for operations."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,18 @@ def real_pair(size: tuple[int, int], device: torch.device, dtype: torch.dtype) -
     if any(frame is None for frame in frames):
         raise OSError(f"cannot read {_APART + 1} frames of {_CLIP}")
     return resized([frame[..., ::-1] for frame in frames[::_APART]], size, device, dtype)
+
+
+def film(count: int, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """So many 8-bit RGB frames: the example clip forwards and backwards, resized."""
+    import cv2
+
+    clip = cv2.VideoCapture(str(_CLIP))
+    frames = [frame[..., ::-1] for _, frame in iter(clip.read, (False, None))]
+    clip.release()
+    around = [*frames, *frames[-2:0:-1]]
+    for number in range(count):
+        yield cv2.resize(np.ascontiguousarray(around[number % len(around)]), size[::-1], interpolation=cv2.INTER_CUBIC)
 
 
 def resized(

@@ -76,7 +76,7 @@ def test_fused_motion_and_followed_points_compile_whole() -> None:
     _check_whole(model.eval(), "eager")
 
 
-@pytest.mark.parametrize("optimized", [False, True])
+@pytest.mark.parametrize("optimized", [pytest.param(False, marks=pytest.mark.slow), True])
 @torch.no_grad()
 def test_the_keyframes_of_rdvfi_d_compile_whole(optimized: bool) -> None:
     generator = rdvfi.backbones.create("wan", size="toy").eval().requires_grad_(False)
@@ -89,7 +89,7 @@ def test_the_keyframes_of_rdvfi_d_compile_whole(optimized: bool) -> None:
     assert_close(compiled(*pair, noise).latents, expected)
 
 
-@pytest.mark.parametrize("optimized", [False, True])
+@pytest.mark.parametrize("optimized", [pytest.param(False, marks=pytest.mark.slow), True])
 @torch.no_grad()
 def test_the_keyframes_of_rdvfi_u_compile_whole(optimized: bool) -> None:
     generator = rdvfi.backbones.create("svd", size="toy").eval().requires_grad_(False)
