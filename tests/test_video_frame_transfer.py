@@ -3,6 +3,7 @@
 On a CPU the same code runs, without streams; `test_streams_order_copies_and_work` needs a GPU.
 """
 
+import contextlib
 import itertools
 import logging
 from pathlib import Path
@@ -11,6 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import clips
 import rdvfi
@@ -221,3 +223,77 @@ def test_a_film_on_a_gpu_equals_that_of_the_processor(tmp_path, model, pixel_for
             assert np.abs(a - b)[4:-4, 4:-4].max() <= 2
     frame = SourceFrame(np.zeros((16, 16, 3), np.uint8), Stamp(0, 1))  # pyright: ignore[reportArgumentType]
     assert FrameTransfer(torch.device("cuda"), torch.float16, deep=False).image(frame).is_cuda
+
+
+class Queue:
+    """Notes what a CUDA stream is told, where there is none."""
+
+    told: list[str]
+    named: list[str]
+
+    def __init__(self, name: str | torch.device) -> None:
+        self.name = name if isinstance(name, str) else f"side {len(self.named)}"
+        self.device = torch.device("cuda", 0)
+        self.named.append(self.name)
+
+    def wait_stream(self, other: "Queue") -> None:
+        self.told.append(f"{self.name} waits for {other.name}")
+
+    def wait_event(self, event: str) -> None:
+        self.told.append(f"{self.name} waits for {event}")
+
+    def record_event(self) -> str:
+        self.told.append(f"{self.name} marks")
+        return f"mark of {self.name}"
+
+
+@pytest.fixture
+def queues(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The stream that is current, as torch keeps it, and a note of every copy by the stream that does it."""
+    current, told = [], []
+    monkeypatch.setattr(Queue, "told", told, raising=False)
+    monkeypatch.setattr(Queue, "named", [], raising=False)
+    default = Queue("default")
+    copy = torch.Tensor.copy_
+
+    @contextlib.contextmanager
+    def stream(chosen: Queue):
+        current.append(chosen)
+        yield
+        current.pop()
+
+    def noted(self: torch.Tensor, other: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+        told.append(f"{(current or [default])[-1].name} copies")
+        return copy(self, other, non_blocking)
+
+    monkeypatch.setattr(torch.cuda, "Stream", Queue)
+    monkeypatch.setattr(torch.cuda, "stream", stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda *_: (current or [default])[-1])
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda _, by: told.append(f"kept for {by.name}"))
+    monkeypatch.setattr(torch.Tensor, "copy_", noted)
+    return told
+
+
+def test_streams_are_told_to_wait_in_the_right_order(queues: list[str]) -> None:
+    """With fake tensors of CUDA: a frame comes, is worked on, and leaves."""
+    device = torch.device("cuda", 0)
+    with FakeTensorMode():
+        incoming, work, outgoing = (SideStream(device) for _ in range(3))
+        sent = incoming.send((torch.empty(4, 6, dtype=torch.uint8),), device)
+        assert queues == ["side 1 copies", "side 1 marks"]
+        queues.clear()
+        with work.current():
+            (there,) = sent.here()
+            assert there.device == device
+            fetched = outgoing.fetch((there + 1,))
+        assert fetched.tensors[0].device.type == "cpu"
+    assert queues == [
+        "side 2 waits for default",
+        "side 2 waits for mark of side 1",
+        "kept for side 2",
+        "side 3 waits for side 2",
+        "kept for side 3",
+        "side 3 copies",
+        "side 3 marks",
+        "default waits for side 2",
+    ]

@@ -172,15 +172,16 @@ class Engine:
         self._pairs.forget()
         record = SegmentRecord()
         output.begin()
-        for step, frames in self._frames(segment.steps, record):
-            for pixels, moment in frames:
-                output.put(pixels, moment)
-                record.frames += 1
-            record.read += 1 + len(step.interval.repeats)
-            record.gaps += step.gap
-            record.starts.append([step.interval.index, str(step.interval.start)])
-            self._count(step)
-        self._pairs.check_finite()
+        with self._transfer.working():
+            for step, frames in self._frames(segment.steps, record):
+                for frame, moment in frames:
+                    output.put(frame, moment)
+                    record.frames += 1
+                record.read += 1 + len(step.interval.repeats)
+                record.gaps += step.gap
+                record.starts.append([step.interval.index, str(step.interval.start)])
+                self._count(step)
+            self._pairs.check_finite()
         record.notes = list(self._notes())
         output.end(segment.number, record.to_json(), keep=always or segment.number > 0 or not segment.last)
         record.starts = []  # they are in the segment; a film has many

@@ -7,6 +7,7 @@ such planes, and on a CPU, RGB goes (`rdvfi.media.colour`). Frames of the source
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
@@ -57,7 +58,11 @@ class FrameTransfer:
         self, device: torch.device, dtype: torch.dtype, *, deep: bool, target: PlaneTarget | None = None
     ) -> None:
         self._device, self._dtype, self._deep, self._target = device, dtype, deep, target
-        self._incoming, self._outgoing = SideStream(device), SideStream(device)
+        self._incoming, self._outgoing, self._work = (SideStream(device) for _ in range(3))
+
+    def working(self) -> AbstractContextManager[None]:
+        """A block for the work on frames: it does not wait for copies of others."""
+        return self._work.current()
 
     def sent(self, frames: Iterator[SourceFrame]) -> Iterator[SourceFrame]:
         """The frames, each on its way to the device."""

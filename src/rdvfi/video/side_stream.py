@@ -1,11 +1,14 @@
 """Copies to and from a GPU beside the computation.
 
 A CUDA stream does its work in order; streams run beside each other, and wait for each other's events. Frames come in on
-one, are computed on the stream that is current, and leave on a third, so that no copy waits for a kernel that does not
-need it. Memory that one stream has and another uses is marked (`torch.Tensor.record_stream`), or torch would give it
-away too early. On a CPU there are no streams: work is done when it is asked for.
+one, are computed on a second, and leave on a third, so that no copy waits for a kernel that does not need it; the
+default stream is left to FFmpeg, which decodes there. Memory that one stream has and another uses is marked
+(`torch.Tensor.record_stream`), or torch would give it away too early. On a CPU there are no streams: work is done when
+it is asked for.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +45,7 @@ class CopiedTensors:
 
 
 class SideStream:
-    """A stream for copies.
+    """A stream for copies, or for work.
 
     Args:
         device: Where.
@@ -51,17 +54,31 @@ class SideStream:
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Work within is done here, after the work of the stream outside so far and before what follows."""
+        if self._stream is None:
+            yield
+            return
+        outside = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(outside)
+        with torch.cuda.stream(self._stream):
+            yield
+        outside.wait_stream(self._stream)
+
     def send(self, tensors: tuple[Tensor, ...], device: torch.device) -> CopiedTensors:
         """Copy tensors to a device, from the processor's memory by way of pinned memory.
 
-        What is on the device already, as decoders leave it, is copied as well: they need theirs again.
+        What is on the device already, as decoders leave it, is copied as well, and waited for: they need theirs again.
         """
         if self._stream is None:
             return CopiedTensors(tuple(tensor.to(device) for tensor in tensors))
         with torch.cuda.stream(self._stream):
             if tensors[0].is_cuda:
-                self._stream.wait_stream(torch.cuda.default_stream(device))  # where FFmpeg decodes
-                return CopiedTensors(tuple(tensor.clone() for tensor in tensors), self._stream.record_event())
+                self._stream.wait_stream(torch.cuda.default_stream(device))
+                made = CopiedTensors(tuple(tensor.clone() for tensor in tensors), self._stream.record_event())
+                made.wait()
+                return made
             sent = tuple(_pinned(tensor).to(device, non_blocking=True) for tensor in tensors)
             return CopiedTensors(sent, self._stream.record_event())
 
