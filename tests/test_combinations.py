@@ -39,15 +39,12 @@ def _cover() -> Iterator[tuple[str, ...]]:
     """Greedily, combinations until every pair of choices has appeared."""
     groups = list(CHOICES)
     positions = list(itertools.combinations(range(len(groups)), 2))
-    everything = list(itertools.product(*CHOICES.values()))
-
-    def pairs(chosen: tuple[str, ...]) -> set[tuple[int, int, str, str]]:
-        return {(i, j, chosen[i], chosen[j]) for i, j in positions}
-
-    left = set().union(*(pairs(chosen) for chosen in everything))
+    everything = itertools.product(*CHOICES.values())
+    pairs = {chosen: {(i, j, chosen[i], chosen[j]) for i, j in positions} for chosen in everything}
+    left = set().union(*pairs.values())
     while left:
-        best = max(everything, key=lambda chosen: len(pairs(chosen) & left))
-        left -= pairs(best)
+        best = max(pairs, key=lambda chosen: len(pairs[chosen] & left))
+        left -= pairs[best]
         yield best
 
 
