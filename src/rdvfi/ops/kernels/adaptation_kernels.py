@@ -62,25 +62,9 @@ def _apart(smooth, flow0, flow1, out, times, height, width):
 @triton.jit
 @no_type_check
 def _adapted(
-    small0,
-    small1,
-    gain,
-    apart,
-    flow0,
-    flow1,
-    mask,
-    residual,
-    moments,
-    weight,
-    out,
-    times,
-    height,
-    width,
-    slow,
-    slack,
-    LIT: tl.constexpr,
-    SIDE: tl.constexpr,
-):
+    small0, small1, gain, apart, flow0, flow1, mask, residual, moments, weight, out, times, height, width, slow,
+    slack, LIT: tl.constexpr, SIDE: tl.constexpr,
+):  # fmt: skip
     """The maps of one new frame; ``SIDE`` is that of the window in which rest is seen."""
     n, y, x, inside = tile(height, width)
     b, area, here = n // times, height * width, y * width + x

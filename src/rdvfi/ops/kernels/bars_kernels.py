@@ -36,29 +36,10 @@ def _side(side, height, width, stride_y, stride_x):
 @triton.jit
 @no_type_check
 def _lines(
-    first,
-    last,
-    out,
-    height,
-    width,
-    first_b,
-    first_c,
-    first_y,
-    first_x,
-    last_b,
-    last_c,
-    last_y,
-    last_x,
-    most,
-    within,
-    mean_within,
-    equal,
-    background,
-    WIDEST: tl.constexpr,
-    SOFT: tl.constexpr,
-    SAMPLES: tl.constexpr,
+    first, last, out, height, width, first_b, first_c, first_y, first_x, last_b, last_c, last_y, last_x, most,
+    within, mean_within, equal, background, WIDEST: tl.constexpr, SOFT: tl.constexpr, SAMPLES: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+):  # fmt: skip
     """Of one line: whether it may belong to a bar, whether it is constant, and how much of it differs."""
     i, side, b = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     lines, size, begin, across, along = _side(side, height, width, first_y, first_x)

@@ -66,22 +66,9 @@ def _clear(img0, img1, mask, near, products, out, equal, height, width, small_he
 @triton.jit
 @no_type_check
 def _composited(
-    frames,
-    img0,
-    img1,
-    times,
-    first,
-    last,
-    clear,
-    rows,
-    columns,
-    out,
-    count,
-    height,
-    width,
-    OVERLAY: tl.constexpr,
+    frames, img0, img1, times, first, last, clear, rows, columns, out, count, height, width, OVERLAY: tl.constexpr,
     BARS: tl.constexpr,
-):
+):  # fmt: skip
     """One frame with what covers it; those of a pair are neighbours in the launch."""
     n, y, x, inside = tile(height, width)
     b, area, here = n // count, height * width, y * width + x

@@ -21,23 +21,9 @@ from rdvfi.ops.kernels.sampling_kernels import load, programs, tile, zeros
 @triton.jit
 @no_type_check
 def _forward(
-    source,
-    target,
-    out,
-    height,
-    width,
-    source_n,
-    source_c,
-    source_y,
-    source_x,
-    target_n,
-    target_c,
-    target_y,
-    target_x,
-    scale,
-    RADIUS: tl.constexpr,
-    CHANNELS: tl.constexpr,
-):
+    source, target, out, height, width, source_n, source_c, source_y, source_x,
+    target_n, target_c, target_y, target_x, scale, RADIUS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
     """Scores of one offset."""
     n, y, x, inside = tile(height, width)
     side = 2 * RADIUS + 1
@@ -58,19 +44,9 @@ def _forward(
 @triton.jit
 @no_type_check
 def _by_source(
-    grad,
-    target,
-    out,
-    height,
-    width,
-    target_n,
-    target_c,
-    target_y,
-    target_x,
-    scale,
-    RADIUS: tl.constexpr,
+    grad, target, out, height, width, target_n, target_c, target_y, target_x, scale, RADIUS: tl.constexpr,
     CHANNELS: tl.constexpr,
-):
+):  # fmt: skip
     """Gradient by one channel of the source; ``grad`` is contiguous."""
     n, y, x, inside = tile(height, width)
     c = tl.program_id(1)
@@ -90,19 +66,9 @@ def _by_source(
 @triton.jit
 @no_type_check
 def _by_wide_target(
-    grad,
-    source,
-    out,
-    height,
-    width,
-    source_n,
-    source_c,
-    source_y,
-    source_x,
-    scale,
-    RADIUS: tl.constexpr,
+    grad, source, out, height, width, source_n, source_c, source_y, source_x, scale, RADIUS: tl.constexpr,
     CHANNELS: tl.constexpr,
-):
+):  # fmt: skip
     """Gradient by one channel of the target with its replicated border, float32."""
     side = 2 * RADIUS + 1
     tall, wide = height + 2 * RADIUS, width + 2 * RADIUS

@@ -37,22 +37,9 @@ def _slopes(flows, to_x, to_y, here, area, inside):
 @triton.jit
 @no_type_check
 def _inputs(
-    noisy,
-    latent0,
-    latent1,
-    flows,
-    candidates,
-    mismatches,
-    arrived,
-    times,
-    sigma,
-    out,
-    instants,
-    height,
-    width,
-    CHANNELS: tl.constexpr,
-    CANDIDATES: tl.constexpr,
-):
+    noisy, latent0, latent1, flows, candidates, mismatches, arrived, times, sigma, out, instants, height, width,
+    CHANNELS: tl.constexpr, CANDIDATES: tl.constexpr,
+):  # fmt: skip
     """Noisy latents, both ends warped, and features, as channels."""
     m, y, x, inside = tile(height, width)
     b, area = m // instants, height * width
@@ -131,24 +118,9 @@ def denoiser_inputs(
 @triton.jit
 @no_type_check
 def _outputs(
-    answer,
-    latent0,
-    latent1,
-    flows,
-    candidates,
-    times,
-    latents,
-    moved,
-    instants,
-    height,
-    width,
-    answer_n,
-    answer_c,
-    answer_y,
-    answer_x,
-    CHANNELS: tl.constexpr,
-    CANDIDATES: tl.constexpr,
-):
+    answer, latent0, latent1, flows, candidates, times, latents, moved, instants, height, width,
+    answer_n, answer_c, answer_y, answer_x, CHANNELS: tl.constexpr, CANDIDATES: tl.constexpr,
+):  # fmt: skip
     """Flows with residual motion, and the latents blended along them."""
     m, y, x, inside = tile(height, width)
     b, area = m // instants, height * width

@@ -38,25 +38,9 @@ def _carried(step, before, now, residual, out, height, width, step_n, before_n, 
 @triton.jit
 @no_type_check
 def _candidates(
-    here_map,
-    end,
-    now,
-    flows,
-    guess,
-    beside,
-    channels,
-    height,
-    width,
-    here_n,
-    here_c,
-    here_y,
-    here_x,
-    end_n,
-    end_c,
-    end_y,
-    end_x,
-    now_n,
-):
+    here_map, end, now, flows, guess, beside, channels, height, width, here_n, here_c, here_y, here_x,
+    end_n, end_c, end_y, end_x, now_n,
+):  # fmt: skip
     """Three look-ups of the end's features, and how far each is from the features here."""
     n, y, x, inside = tile(height, width)
     area, here = height * width, y * width + x

@@ -97,27 +97,10 @@ def _around(gradient, x, y, height, width, there):
 @triton.jit
 @no_type_check
 def _describe(
-    response,
-    gradient,
-    at,
-    places,
-    descriptors,
-    height,
-    width,
-    count,
-    all_points,
-    first,
-    shrink,
-    sigma,
-    largest,
-    SIDE: tl.constexpr,
-    DIRECTIONS: tl.constexpr,
-    SHARPNESS: tl.constexpr,
-    SAMPLES: tl.constexpr,
-    CELLS: tl.constexpr,
-    BINS: tl.constexpr,
-    BIN_SHARPNESS: tl.constexpr,
-):
+    response, gradient, at, places, descriptors, height, width, count, all_points, first, shrink, sigma, largest,
+    SIDE: tl.constexpr, DIRECTIONS: tl.constexpr, SHARPNESS: tl.constexpr, SAMPLES: tl.constexpr,
+    CELLS: tl.constexpr, BINS: tl.constexpr, BIN_SHARPNESS: tl.constexpr,
+):  # fmt: skip
     """Place and descriptor of one point."""
     n, k = tl.program_id(1).to(tl.int64), tl.program_id(0)
     area = height * width

@@ -109,20 +109,9 @@ def _matrices(sums, matrices, fixed, rows, columns, SMALL: tl.constexpr, LARGE: 
 @triton.jit
 @no_type_check
 def _compare(
-    surface,
-    flow,
-    sums,
-    inputs,
-    alternatives,
-    samples,
-    height,
-    width,
-    flow_n,
-    flow_c,
-    flow_y,
-    flow_x,
+    surface, flow, sums, inputs, alternatives, samples, height, width, flow_n, flow_c, flow_y, flow_x,
     STRIDE: tl.constexpr,
-):
+):  # fmt: skip
     """Differences along a flow, sums of them per cell, and the error of the way there and back."""
     rows, columns = height // STRIDE, width // STRIDE
     n, y, x, inside = tile(rows, columns)
@@ -179,24 +168,9 @@ def _solved(matrix, cells, by_x, by_y, damping, longest, inside, STRIDE: tl.cons
 @triton.jit
 @no_type_check
 def _steps(
-    sums,
-    matrices,
-    flow,
-    inputs,
-    alternatives,
-    rows,
-    columns,
-    flow_n,
-    flow_c,
-    flow_y,
-    flow_x,
-    damping,
-    longest,
-    STRIDE: tl.constexpr,
-    SMALL: tl.constexpr,
-    LARGE: tl.constexpr,
-    AROUND: tl.constexpr,
-):
+    sums, matrices, flow, inputs, alternatives, rows, columns, flow_n, flow_c, flow_y, flow_x, damping, longest,
+    STRIDE: tl.constexpr, SMALL: tl.constexpr, LARGE: tl.constexpr, AROUND: tl.constexpr,
+):  # fmt: skip
     """Least-squares steps of both windows, and the mean flow of the surroundings."""
     n, y, x, inside = tile(rows, columns)
     cells = rows * columns

@@ -34,24 +34,9 @@ _TOKENS = 32
 @triton.jit
 @no_type_check
 def _rotate(
-    x,
-    out,
-    heads,
-    height,
-    width,
-    x_n,
-    x_k,
-    x_c,
-    x_y,
-    x_x,
-    step,
-    turned,
-    slowest,
-    span,
-    HALF: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    TOKENS: tl.constexpr,
-):
+    x, out, heads, height, width, x_n, x_k, x_c, x_y, x_x, step, turned, slowest, span, HALF: tl.constexpr,
+    CHANNELS: tl.constexpr, TOKENS: tl.constexpr,
+):  # fmt: skip
     """Tokens; channels of the first ``turned`` heads are turned by their position."""
     m = (tl.program_id(0) * TOKENS + tl.arange(0, TOKENS))[:, None]
     n, k = (tl.program_id(1) // heads).to(tl.int64), tl.program_id(1) % heads

@@ -35,26 +35,10 @@ def _consistency(states, out, samples, columns, rows, absolute, relative, STRIDE
 @triton.jit
 @no_type_check
 def _extrapolate(
-    image,
-    states,
-    consistent,
-    brightness,
-    out,
-    weights,
-    samples,
-    height,
-    width,
-    columns,
-    rows,
-    sigma,
-    enough,
-    NEAR: tl.constexpr,
-    FAR: tl.constexpr,
-    FARTHEST: tl.constexpr,
-    STRIDE: tl.constexpr,
-    SIDE: tl.constexpr,
+    image, states, consistent, brightness, out, weights, samples, height, width, columns, rows, sigma, enough,
+    NEAR: tl.constexpr, FAR: tl.constexpr, FARTHEST: tl.constexpr, STRIDE: tl.constexpr, SIDE: tl.constexpr,
     PATCHES: tl.constexpr,
-):
+):  # fmt: skip
     """Inconsistent patches take the mean motion of consistent ones; what they weigh then by their residual."""
     count = rows * columns
     n = tl.program_id(1).to(tl.int64)

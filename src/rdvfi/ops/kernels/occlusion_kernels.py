@@ -175,22 +175,9 @@ def _push(fine, middle, top, out, channels, rows, columns, enough, LAST: tl.cons
 @triton.jit
 @no_type_check
 def _grow(
-    coarse,
-    maps,
-    valid,
-    checked,
-    out,
-    rows,
-    columns,
-    height,
-    width,
-    valid_n,
-    enough,
-    same_scene,
-    LAST: tl.constexpr,
-    OCCLUDED: tl.constexpr,
-    CHANNELS: tl.constexpr,
-):
+    coarse, maps, valid, checked, out, rows, columns, height, width, valid_n, enough, same_scene,
+    LAST: tl.constexpr, OCCLUDED: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
     """Means where enough of a cell is valid, those of the coarser level elsewhere."""
     n, y, x, inside = tile(height, width)
     area, cells = height * width, rows * columns

@@ -200,18 +200,9 @@ def _certain(means, maps, out, height, width, solid, certain, SIDE: tl.constexpr
 @triton.jit
 @no_type_check
 def window(
-    maps,
-    factor,
-    out,
-    height,
-    width,
-    maps_n,
-    factor_n,
-    share,
-    LARGEST: tl.constexpr,
-    BOTH: tl.constexpr,
+    maps, factor, out, height, width, maps_n, factor_n, share, LARGEST: tl.constexpr, BOTH: tl.constexpr,
     SIDE: tl.constexpr,
-):
+):  # fmt: skip
     """The largest of a window times a factor; or the mask itself where a window holds a share of it.
 
     With a ``share`` below zero the mean itself. ``BOTH``: the larger of that and the factor.

@@ -41,25 +41,10 @@ _PATCHES = 8
 @triton.jit
 @no_type_check
 def _start(
-    starts,
-    common,
-    k,
-    n,
-    samples,
-    p,
-    columns,
-    rows,
-    inside,
-    zero_penalty,
-    OWN: tl.constexpr,
-    STILL: tl.constexpr,
-    NEAR: tl.constexpr,
-    COMMON: tl.constexpr,
-    REACH: tl.constexpr,
-    FAR: tl.constexpr,
-    STRIDE: tl.constexpr,
+    starts, common, k, n, samples, p, columns, rows, inside, zero_penalty, OWN: tl.constexpr, STILL: tl.constexpr,
+    NEAR: tl.constexpr, COMMON: tl.constexpr, REACH: tl.constexpr, FAR: tl.constexpr, STRIDE: tl.constexpr,
     SIDE: tl.constexpr,
-):
+):  # fmt: skip
     """Start ``k`` of patches ``p``: u, v, four slopes and the penalty.
 
     First come a patch's own ones (with ``STILL`` two per guess, with slopes and without, and then no
@@ -107,28 +92,10 @@ def _start(
 @triton.jit
 @no_type_check
 def _costs(
-    image,
-    starts,
-    common,
-    costs,
-    outside,
-    samples,
-    height,
-    width,
-    columns,
-    rows,
-    zero_penalty,
-    worst,
-    OWN: tl.constexpr,
-    STILL: tl.constexpr,
-    NEAR: tl.constexpr,
-    COMMON: tl.constexpr,
-    REACH: tl.constexpr,
-    FAR: tl.constexpr,
-    STRIDE: tl.constexpr,
-    SIDE: tl.constexpr,
-    PATCHES: tl.constexpr,
-):
+    image, starts, common, costs, outside, samples, height, width, columns, rows, zero_penalty, worst,
+    OWN: tl.constexpr, STILL: tl.constexpr, NEAR: tl.constexpr, COMMON: tl.constexpr, REACH: tl.constexpr,
+    FAR: tl.constexpr, STRIDE: tl.constexpr, SIDE: tl.constexpr, PATCHES: tl.constexpr,
+):  # fmt: skip
     """What one start costs every patch, by half of its pixels, as on a chessboard."""
     count = rows * columns
     k, n = tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -186,32 +153,11 @@ def _continue(costs, outside, count, worst, FIRST: tl.constexpr, COMMON: tl.cons
 @triton.jit
 @no_type_check
 def _choose(
-    image,
-    starts,
-    common,
-    costs,
-    out,
-    brightness,
-    samples,
-    height,
-    width,
-    columns,
-    rows,
-    zero_penalty,
-    preferred,
-    damping,
-    longest,
-    STEPS: tl.constexpr,
-    OWN: tl.constexpr,
-    STILL: tl.constexpr,
-    NEAR: tl.constexpr,
-    COMMON: tl.constexpr,
-    REACH: tl.constexpr,
-    FAR: tl.constexpr,
-    STRIDE: tl.constexpr,
-    SIDE: tl.constexpr,
+    image, starts, common, costs, out, brightness, samples, height, width, columns, rows, zero_penalty, preferred,
+    damping, longest, STEPS: tl.constexpr, OWN: tl.constexpr, STILL: tl.constexpr, NEAR: tl.constexpr,
+    COMMON: tl.constexpr, REACH: tl.constexpr, FAR: tl.constexpr, STRIDE: tl.constexpr, SIDE: tl.constexpr,
     PATCHES: tl.constexpr,
-):
+):  # fmt: skip
     """Every patch takes the start that costs least with its surroundings, then ``STEPS`` steps.
 
     Without steps its mean brightness is written too.

@@ -66,22 +66,9 @@ def store_state(at, u, v, ux, vx, uy, vy, penalty, count, inside):
 @triton.jit
 @no_type_check
 def fit(
-    flow,
-    out,
-    samples,
-    height,
-    width,
-    columns,
-    rows,
-    flow_n,
-    flow_c,
-    flow_y,
-    flow_x,
-    BEYOND: tl.constexpr,
-    STRIDE: tl.constexpr,
-    SIDE: tl.constexpr,
-    PATCHES: tl.constexpr,
-):
+    flow, out, samples, height, width, columns, rows, flow_n, flow_c, flow_y, flow_x, BEYOND: tl.constexpr,
+    STRIDE: tl.constexpr, SIDE: tl.constexpr, PATCHES: tl.constexpr,
+):  # fmt: skip
     """The affine flow of every patch by least squares; slopes are taken over twice its side."""
     count = rows * columns
     n = tl.program_id(1).to(tl.int64)
@@ -123,20 +110,9 @@ def slopes(image, y, x, height, width, inside):
 @triton.jit
 @no_type_check
 def flow_of(
-    image,
-    states,
-    weights,
-    consistent,
-    out,
-    samples,
-    height,
-    width,
-    columns,
-    rows,
-    inconsistent,
-    STRIDE: tl.constexpr,
-    SIDE: tl.constexpr,
-):
+    image, states, weights, consistent, out, samples, height, width, columns, rows, inconsistent,
+    STRIDE: tl.constexpr, SIDE: tl.constexpr,
+):  # fmt: skip
     """Flow of every pixel: the mean of its patches, of which those count more that explain it."""
     n, y, x, inside = tile(height, width)
     count = rows * columns

@@ -28,30 +28,9 @@ from rdvfi.ops.kernels.sampling_kernels import (
 @triton.jit
 @no_type_check
 def _follow(
-    here0,
-    here1,
-    there0,
-    there1,
-    start,
-    end,
-    out,
-    times,
-    height,
-    width,
-    here0_b,
-    here0_t,
-    here0_c,
-    here1_b,
-    here1_t,
-    here1_c,
-    there0_b,
-    there0_t,
-    there0_c,
-    there1_b,
-    there1_t,
-    there1_c,
-    ITERATIONS: tl.constexpr,
-):
+    here0, here1, there0, there1, start, end, out, times, height, width, here0_b, here0_t, here0_c,
+    here1_b, here1_t, here1_c, there0_b, there0_t, there0_c, there1_b, there1_t, there1_c, ITERATIONS: tl.constexpr,
+):  # fmt: skip
     """The shift of each pixel's point from one time to another; see `rdvfi.ops.paths.follow`."""
     n, y, x, inside = tile(height, width)
     b, t = n // times, n % times
@@ -77,19 +56,9 @@ def _follow(
 @triton.jit
 @no_type_check
 def _straight(
-    forward,
-    backward,
-    taus,
-    out,
-    times,
-    height,
-    width,
-    forward_b,
-    forward_c,
-    backward_b,
-    backward_c,
+    forward, backward, taus, out, times, height, width, forward_b, forward_c, backward_b, backward_c,
     ITERATIONS: tl.constexpr,
-):
+):  # fmt: skip
     """Flows of straight motion to both ends; see `rdvfi.ops.straight_flows`."""
     n, y, x, inside = tile(height, width)
     b, t = n // times, n % times
@@ -179,20 +148,9 @@ def _solution(shift, fields, error, x, y, to_x, to_y, height, width, inside):
 @triton.jit
 @no_type_check
 def _flows(
-    fields,
-    ahead,
-    behind,
-    ahead_error,
-    behind_error,
-    shifts,
-    knots,
-    moments,
-    out,
-    times,
-    height,
-    width,
+    fields, ahead, behind, ahead_error, behind_error, shifts, knots, moments, out, times, height, width,
     KNOTS: tl.constexpr,
-):
+):  # fmt: skip
     """Flows to both ends at each time, from four solutions of the fixed point."""
     n, y, x, inside = tile(height, width)
     b, t = n // times, n % times
@@ -260,25 +218,9 @@ def _trust(near, near_c, across, across_c, far, far_c, x, y, height, width, insi
 @triton.jit
 @no_type_check
 def _confidence(
-    first,
-    last,
-    onward,
-    back,
-    out,
-    times,
-    height,
-    width,
-    first_b,
-    first_t,
-    first_c,
-    last_b,
-    last_t,
-    last_c,
-    onward_b,
-    onward_c,
-    back_b,
-    back_c,
-):
+    first, last, onward, back, out, times, height, width, first_b, first_t, first_c, last_b, last_t, last_c,
+    onward_b, onward_c, back_b, back_c,
+):  # fmt: skip
     """Trust in the flows to both ends; see `rdvfi.ops.paths.confidence`."""
     n, y, x, inside = tile(height, width)
     b, t = n // times, n % times

@@ -85,22 +85,9 @@ def _shuffled(answer, c, y, x, height, width, stride_c, stride_y, stride_x, insi
 @triton.jit
 @no_type_check
 def _step(
-    state,
-    answer,
-    room,
-    mask,
-    out,
-    height,
-    width,
-    small_height,
-    small_width,
-    scale,
-    answer_b,
-    answer_c,
-    answer_y,
-    answer_x,
-    LAST: tl.constexpr,
-):
+    state, answer, room, mask, out, height, width, small_height, small_width, scale,
+    answer_b, answer_c, answer_y, answer_x, LAST: tl.constexpr,
+):  # fmt: skip
     """See `rdvfi.ops.refinement.stage_step`; the small size is that of the shuffled answers."""
     n, y, x, inside = tile(height, width)
     area, here = height * width, y * width + x
@@ -171,23 +158,9 @@ def _resized(plane, y, x, height, width, scale_y, scale_x, inside, TAPS: tl.cons
 @triton.jit
 @no_type_check
 def _entry(
-    inputs,
-    latents,
-    out,
-    count,
-    channels,
-    height,
-    width,
-    latent_channels,
-    latent_height,
-    latent_width,
-    rows,
-    columns,
-    BORDER: tl.constexpr,
-    TAPS: tl.constexpr,
-    LATENT_TAPS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    inputs, latents, out, count, channels, height, width, latent_channels, latent_height, latent_width, rows,
+    columns, BORDER: tl.constexpr, TAPS: tl.constexpr, LATENT_TAPS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """See `rdvfi.ops.refinement.stage_entry`: one channel of ``BLOCK`` padded pixels of one frame."""
     total = 4 * channels + latent_channels
     n, c = tl.program_id(1).to(tl.int64) // total, tl.program_id(1) % total

@@ -53,21 +53,9 @@ _ROUND_BITS = tl.constexpr(0x4B400000)
 @triton.jit
 @no_type_check
 def _pack_images(
-    img0,
-    img1,
-    packed,
-    height,
-    width,
-    img0_b,
-    img0_c,
-    img0_y,
-    img0_x,
-    img1_b,
-    img1_c,
-    img1_y,
-    img1_x,
+    img0, img1, packed, height, width, img0_b, img0_c, img0_y, img0_x, img1_b, img1_c, img1_y, img1_x,
     BLOCK: tl.constexpr,
-):
+):  # fmt: skip
     """Row ``program_id(0)`` of all packed rows, ordered by sample, image and y."""
     row, x = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     y, b, last = row % (height + 1), (row // (height + 1) // 2).to(tl.int64), row // (height + 1) % 2
@@ -85,37 +73,10 @@ def _pack_images(
 @triton.jit
 @no_type_check
 def _pack_maps(
-    flow0,
-    flow1,
-    mask,
-    residual,
-    packed,
-    times,
-    height,
-    width,
-    small_height,
-    small_width,
-    flow0_b,
-    flow0_t,
-    flow0_c,
-    flow0_y,
-    flow0_x,
-    flow1_b,
-    flow1_t,
-    flow1_c,
-    flow1_y,
-    flow1_x,
-    mask_b,
-    mask_t,
-    mask_y,
-    mask_x,
-    residual_b,
-    residual_t,
-    residual_c,
-    residual_y,
-    residual_x,
-    BLOCK: tl.constexpr,
-):
+    flow0, flow1, mask, residual, packed, times, height, width, small_height, small_width,
+    flow0_b, flow0_t, flow0_c, flow0_y, flow0_x, flow1_b, flow1_t, flow1_c, flow1_y, flow1_x,
+    mask_b, mask_t, mask_y, mask_x, residual_b, residual_t, residual_c, residual_y, residual_x, BLOCK: tl.constexpr,
+):  # fmt: skip
     """Pixels of all packed maps, ordered by sample, time, row and column."""
     rows, columns = small_height + 1, small_width + 1
     row = tl.program_id(0)
@@ -220,20 +181,9 @@ def _store(out, value, inside, LEVELS: tl.constexpr):
 @triton.jit
 @no_type_check
 def _draw(
-    images,
-    maps,
-    out,
-    times,
-    height,
-    width,
-    small_height,
-    small_width,
-    area,
-    LEVELS: tl.constexpr,
-    WIDE: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-    ROWS: tl.constexpr,
-):
+    images, maps, out, times, height, width, small_height, small_width, area, LEVELS: tl.constexpr,
+    WIDE: tl.constexpr, BLOCK_X: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
     """``ROWS`` rows of ``BLOCK_X`` columns of one frame. Instances: sample, tile, then time."""
     tiles_x, tiles_y = (width + BLOCK_X - 1) // BLOCK_X, (height + ROWS - 1) // ROWS
     index = tl.program_id(0)

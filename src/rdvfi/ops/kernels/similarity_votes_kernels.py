@@ -26,23 +26,9 @@ def _largest(x, index):
 @triton.jit
 @no_type_check
 def _match(
-    products,
-    first,
-    second,
-    flow,
-    ends,
-    sure,
-    points,
-    height,
-    width,
-    flow_n,
-    flow_c,
-    flow_y,
-    flow_x,
-    unique,
-    wrong,
+    products, first, second, flow, ends, sure, points, height, width, flow_n, flow_c, flow_y, flow_x, unique, wrong,
     BLOCK: tl.constexpr,
-):
+):  # fmt: skip
     """Where a point of the first picture is in the second, and how sure that is where the flow misses it."""
     i, n = tl.program_id(0), tl.program_id(1).to(tl.int64)
     products += n * points * points
@@ -79,20 +65,9 @@ def _matches(places, ends, chosen, n, matches, points, k):
 @triton.jit
 @no_type_check
 def _propose(
-    places,
-    ends,
-    chosen,
-    votes,
-    proposals,
-    matches,
-    points,
-    apart,
-    agrees,
-    smallest,
-    largest,
-    PARTNERS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    places, ends, chosen, votes, proposals, matches, points, apart, agrees, smallest, largest,
+    PARTNERS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """Of the transforms through a match and its nearest neighbours, the one that most agree with."""
     i, n = tl.program_id(0), tl.program_id(1).to(tl.int64)
     k = tl.arange(0, BLOCK)
@@ -142,24 +117,9 @@ def _store(out, ax, ay, bx, by, held):
 @triton.jit
 @no_type_check
 def _agree(
-    places,
-    ends,
-    chosen,
-    votes,
-    proposals,
-    out,
-    pairs,
-    matches,
-    points,
-    number,
-    transforms,
-    agrees,
-    enough,
-    smallest,
-    largest,
-    FITS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    places, ends, chosen, votes, proposals, out, pairs, matches, points, number, transforms, agrees, enough,
+    smallest, largest, FITS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """Keep the best proposal, fit it to the matches that agree, write it and its inverse, strike those."""
     n = tl.program_id(0).to(tl.int64)
     k = tl.arange(0, BLOCK)

@@ -94,28 +94,10 @@ def _give_four(sums, x, y, fx, fy, height, width, mass, unit, inside, WHOLE: tl.
 @triton.jit
 @no_type_check
 def _forward(
-    values,
-    flow,
-    weights,
-    units,
-    sums,
-    height,
-    width,
-    values_n,
-    values_c,
-    values_y,
-    values_x,
-    flow_n,
-    flow_c,
-    flow_y,
-    flow_x,
-    weights_n,
-    weights_c,
-    weights_y,
-    weights_x,
-    WHOLE: tl.constexpr,
+    values, flow, weights, units, sums, height, width, values_n, values_c, values_y, values_x,
+    flow_n, flow_c, flow_y, flow_x, weights_n, weights_c, weights_y, weights_x, WHOLE: tl.constexpr,
     CHANNELS: tl.constexpr,
-):
+):  # fmt: skip
     n, y, x, inside = tile(height, width)
     flow += n * flow_n
     to_x, fx = _arrival(x + load(flow, y, x, flow_y, flow_x, inside), width)
@@ -155,33 +137,10 @@ def _look_up(grad, x, y, height, width, stride_y, stride_x, inside):
 @triton.jit
 @no_type_check
 def _backward(
-    grad,
-    values,
-    flow,
-    weights,
-    by_values,
-    by_flow,
-    by_weights,
-    height,
-    width,
-    grad_n,
-    grad_c,
-    grad_y,
-    grad_x,
-    values_n,
-    values_c,
-    values_y,
-    values_x,
-    flow_n,
-    flow_c,
-    flow_y,
-    flow_x,
-    weights_n,
-    weights_c,
-    weights_y,
-    weights_x,
-    CHANNELS: tl.constexpr,
-):
+    grad, values, flow, weights, by_values, by_flow, by_weights, height, width, grad_n, grad_c, grad_y, grad_x,
+    values_n, values_c, values_y, values_x, flow_n, flow_c, flow_y, flow_x,
+    weights_n, weights_c, weights_y, weights_x, CHANNELS: tl.constexpr,
+):  # fmt: skip
     n, y, x, inside = tile(height, width)
     flow += n * flow_n
     to_x, fx = _arrival(x + load(flow, y, x, flow_y, flow_x, inside), width)

@@ -36,33 +36,10 @@ def _tile(BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
 @triton.jit
 @no_type_check
 def _rgb(
-    luma,
-    u,
-    v,
-    out,
-    height,
-    width,
-    small_height,
-    small_width,
-    luma_y,
-    luma_x,
-    u_y,
-    u_x,
-    v_y,
-    v_x,
-    red,
-    blue,
-    black,
-    half,
-    light,
-    colour,
-    left,
-    top,
-    SUB_Y: tl.constexpr,
-    SUB_X: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
+    luma, u, v, out, height, width, small_height, small_width, luma_y, luma_x, u_y, u_x, v_y, v_x, red, blue, black,
+    half, light, colour, left, top, SUB_Y: tl.constexpr, SUB_X: tl.constexpr, BLOCK_Y: tl.constexpr,
     BLOCK_X: tl.constexpr,
-):
+):  # fmt: skip
     y, x = _tile(BLOCK_Y, BLOCK_X)
     inside = (y < height) & (x < width)
     row, column = y.to(tl.float32), x.to(tl.float32)
@@ -121,24 +98,9 @@ def _store(out, value, most, inside, SHIFT: tl.constexpr):
 @triton.jit
 @no_type_check
 def _luma(
-    frame,
-    out,
-    height,
-    width,
-    from_height,
-    from_width,
-    frame_c,
-    frame_y,
-    frame_x,
-    red,
-    blue,
-    black,
-    light,
-    most,
-    SHIFT: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+    frame, out, height, width, from_height, from_width, frame_c, frame_y, frame_x, red, blue, black, light, most,
+    SHIFT: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
+):  # fmt: skip
     y, x = _tile(BLOCK_Y, BLOCK_X)
     inside = (y < height) & (x < width)
     r, g, b = _pixel(frame, y, x, from_height, from_width, frame_c, frame_y, frame_x, inside)
@@ -148,32 +110,10 @@ def _luma(
 @triton.jit
 @no_type_check
 def _chroma(
-    frame,
-    out,
-    small_height,
-    small_width,
-    height,
-    width,
-    from_height,
-    from_width,
-    frame_c,
-    frame_y,
-    frame_x,
-    plane,
-    step,
-    red,
-    blue,
-    half,
-    colour,
-    most,
-    top,
-    CENTRE: tl.constexpr,
-    SUB_Y: tl.constexpr,
-    SUB_X: tl.constexpr,
-    SHIFT: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
-):
+    frame, out, small_height, small_width, height, width, from_height, from_width, frame_c, frame_y, frame_x, plane,
+    step, red, blue, half, colour, most, top, CENTRE: tl.constexpr, SUB_Y: tl.constexpr, SUB_X: tl.constexpr,
+    SHIFT: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
+):  # fmt: skip
     """Samples of U and V; ``plane`` numbers lie between the two, and ``step`` between neighbours."""
     y, x = _tile(BLOCK_Y, BLOCK_X)
     inside = (y < small_height) & (x < small_width)

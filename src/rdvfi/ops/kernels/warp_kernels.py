@@ -45,21 +45,9 @@ def backward_warp_backward(
 @triton.jit
 @no_type_check
 def _forward(
-    image,
-    flow,
-    out,
-    height,
-    width,
-    image_n,
-    image_c,
-    image_y,
-    image_x,
-    flow_n,
-    flow_c,
-    flow_y,
-    flow_x,
+    image, flow, out, height, width, image_n, image_c, image_y, image_x, flow_n, flow_c, flow_y, flow_x,
     CHANNELS: tl.constexpr,
-):
+):  # fmt: skip
     n, y, x, inside = tile(height, width)
     flow += n * flow_n
     dx = load(flow, y, x, flow_y, flow_x, inside)
@@ -77,29 +65,10 @@ def _forward(
 @triton.jit
 @no_type_check
 def _backward(
-    grad,
-    image,
-    flow,
-    by_image,
-    by_flow,
-    height,
-    width,
-    grad_n,
-    grad_c,
-    grad_y,
-    grad_x,
-    image_n,
-    image_c,
-    image_y,
-    image_x,
-    flow_n,
-    flow_c,
-    flow_y,
-    flow_x,
-    NEED_IMAGE: tl.constexpr,
-    NEED_FLOW: tl.constexpr,
-    CHANNELS: tl.constexpr,
-):
+    grad, image, flow, by_image, by_flow, height, width, grad_n, grad_c, grad_y, grad_x,
+    image_n, image_c, image_y, image_x, flow_n, flow_c, flow_y, flow_x, NEED_IMAGE: tl.constexpr,
+    NEED_FLOW: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
     n, y, x, inside = tile(height, width)
     flow += n * flow_n
     to_x = x + load(flow, y, x, flow_y, flow_x, inside)
