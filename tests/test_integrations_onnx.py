@@ -182,27 +182,35 @@ def test_what_onnx_cannot_hold_is_refused_in_one_line(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["render.onnx"], "nothing is written"
 
 
-# The model that ships
+# Whole models
+
+
+SMALL = ("backbone=ends", "coarse=matching", "trajectory=straight", "renderer=warp")
+
+
+def _exported(folder: Path, *options: str) -> Path:
+    """By the command, in a process of its own: checks of shapes, which tests switch on, know no symbolic sizes."""
+    command = [sys.executable, "-m", "rdvfi_cli.main", "export", "onnx", str(folder), *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """By the command, in a process of its own: checks of shapes, which tests switch on, know no symbolic sizes."""
-    folder = tmp_path_factory.mktemp("onnx")
-    command = [
-        sys.executable,
-        "-m",
-        "rdvfi_cli.main",
-        "export",
-        "onnx",
-        str(folder),
-        "--size",
-        "320x180",
-        "--overwrite",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
+    """The model that ships."""
+    return _exported(tmp_path_factory.mktemp("onnx"), "--size", "320x180")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[rdvfi.Interpolator, Path]:
+    """A model without networks but the matching's, and its files."""
+    folder = tmp_path_factory.mktemp("small")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = rdvfi.build("rdvfi_s", *SMALL).eval().requires_grad_(False)
+    model.save_pretrained(folder / "model")
+    return model, _exported(folder / "onnx", "--size", "160x90", "--model", str(folder / "model"))
 
 
 def _pictures(height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -211,33 +219,44 @@ def _pictures(height: int, width: int) -> tuple[Tensor, Tensor]:
     return wide[..., :width].contiguous(), wide[..., -width:].contiguous()
 
 
+def _apart(model: rdvfi.Interpolator, files: Path, size: tuple[int, int], times: list[float], bar: int) -> float:
+    """Largest difference of ONNX Runtime's frames from torch's, of a pair of this height and width with bars."""
+    import onnxruntime
+
+    first, last = _pictures(*size)
+    for picture in (first, last):
+        picture[:, :, :bar] = picture[:, :, size[0] - bar :] = 0.0
+    images = {"img0": first.numpy(), "img1": last.numpy()}
+    estimate, draw = (onnxruntime.InferenceSession(str(files / name)) for name in (export.ESTIMATE, export.RENDER))
+    motion = dict(zip([each.name for each in estimate.get_outputs()], estimate.run(None, images), strict=True))
+    frames = np.asarray(draw.run(None, {**images, **motion, "timesteps": np.array(times, np.float32)})[0])
+    meta = estimate.get_modelmeta().custom_metadata_map
+    fixed = export._AtMotionSize.of(model, (int(meta["motion_height"]), int(meta["motion_width"])))
+    with torch.inference_mode(), fixed_shapes():
+        expected = fixed(first, last, times)
+    assert frames.shape == (1, len(times), 3, *size)
+    assert frames[..., :bar, :].max(initial=0.0) == 0.0
+    assert (expected - 0.5 * (first + last)).abs().mean() > 0.005, "a cross-fade would not do"
+    return float((torch.from_numpy(frames) - expected).abs().max())
+
+
+@needs_onnx
+def test_a_small_model_runs_in_onnx_runtime_as_in_torch(small: tuple[rdvfi.Interpolator, Path]) -> None:
+    assert _apart(*small, (140, 170), [0.5], 0) < 1e-3
+    assert _apart(*small, (180, 320), [0.125, 0.3, 0.77], 0) < 1e-3
+    assert _apart(*small, (270, 300), [0.0, 0.4, 1.0], 30) < 1e-3
+
+
 @needs_onnx
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("height", "width", "times", "bar"),
-    [(200, 330, [0.5], 0), (270, 480, [0.125, 0.3, 0.5, 0.77], 0), (360, 500, [0.0, 0.4, 1.0], 30)],
+    ("size", "times", "bar"),
+    [((200, 330), [0.5], 0), ((270, 480), [0.125, 0.3, 0.5, 0.77], 0), ((360, 500), [0.0, 0.4, 1.0], 30)],
 )
-def test_onnx_runtime_draws_what_torch_draws(
-    exported: Path, height: int, width: int, times: list[float], bar: int
+def test_the_model_that_ships_runs_in_onnx_runtime_as_in_torch(
+    exported: Path, size: tuple[int, int], times: list[float], bar: int
 ) -> None:
-    import onnxruntime
-
-    first, last = _pictures(height, width)
-    for picture in (first, last):
-        picture[:, :, :bar] = picture[:, :, height - bar :] = 0.0
-    images = {"img0": first.numpy(), "img1": last.numpy()}
-    estimate, draw = (onnxruntime.InferenceSession(str(exported / name)) for name in (export.ESTIMATE, export.RENDER))
-    motion = dict(zip([each.name for each in estimate.get_outputs()], estimate.run(None, images), strict=True))
-    frames = np.asarray(draw.run(None, {**images, **motion, "timesteps": np.array(times, np.float32)})[0])
-
-    model = export._AtMotionSize.of(rdvfi.create_model("rdvfi-s"), (180, 320))
-    with torch.inference_mode(), fixed_shapes():
-        expected = model(first, last, times)
-    apart = (torch.from_numpy(frames) - expected).abs()
-    assert frames.shape == (1, len(times), 3, height, width)
-    assert apart.max() < 1e-3
-    assert frames[..., :bar, :].max(initial=0.0) == 0.0
-    assert (expected - 0.5 * (first + last)).abs().mean() > 0.005, "a cross-fade would not do"
+    assert _apart(rdvfi.create_model("rdvfi-s"), exported, size, times, bar) < 1e-3
 
 
 @needs_onnx
@@ -249,7 +268,7 @@ def test_the_example_runs_without_torch(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
     (tmp_path / "rdvfi.py").write_text("raise ImportError('no rdvfi here')")
     program = ROOT / "examples/onnx_interpolate.py"
-    assert len(program.read_text().splitlines()) <= 50
+    assert len(program.read_text().splitlines()) <= 40
     command = [sys.executable, str(program), str(exported), "first.png", "last.png", "out", "--count", "2"]
     done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

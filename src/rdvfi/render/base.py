@@ -51,6 +51,8 @@ class WarpInputs:
     flow1: Flows
     mask: Float[Tensor, "b t 1 h w"]
     residual: Float[Tensor, "b t 3 h w"]
+    small: tuple[Image, Image] | None = None
+    """Both frames on this grid, where they have been computed already."""
 
     def adapted(
         self, img0: Image, img1: Image, motion: Motion, timesteps: Times, small: tuple[Tensor, Tensor] | None = None
@@ -62,16 +64,17 @@ class WarpInputs:
             img1: Last frames, not normalised.
             motion: Motion of the pair; without ``content`` only its scene decision is applied.
             timesteps: Times of the frames.
-            small: Both frames on this grid, where they have been computed already.
+            small: Both frames on this grid, in the place of ``self.small``.
         """
         maps = (self.flow0, self.flow1, self.mask, self.residual)
         if motion.content is None:
             return WarpInputs(*_cross_faded(*maps, timesteps, motion.scene.weight))
         change = motion.content.illumination
-        small0, small1 = small or _on_grid(img0, img1, self.flow0)
+        small0, small1 = small or self.small or _on_grid(img0, img1, self.flow0)
         gain = None if change is None else change.gain
         joined = adapted_maps(small0, small1, gain, *maps, timesteps, motion.scene.weight)
-        return WarpInputs(*joined.split((2, 2, 1, 3), dim=2))
+        flow0, flow1, mask, residual = joined.split((2, 2, 1, 3), dim=2)
+        return WarpInputs(flow0, flow1, mask, residual)
 
     def draw(self, img0: Image, img1: Image) -> Video:
         """The frames at full size."""

@@ -183,14 +183,16 @@ class SynthesisRenderer(RefiningRenderer):
         flows = motion.trajectory.at(timesteps)
         b, t, _, h, w = flows[0].shape
         mask = consistency_mask(motion.trajectory, timesteps, flows)
+        small = resize_image(img0.float(), (h, w)), resize_image(img1.float(), (h, w))
         maps = self.refinement(
-            (resize_image(img0.float(), (h, w)), resize_image(img1.float(), (h, w))),
+            small,
             (flows[0].flatten(0, 1), flows[1].flatten(0, 1)),
             mask.flatten(0, 1),
             warped_neighbours(motion, timesteps, flows),
             timesteps.to(torch.float32).repeat(b),
         )
-        return WarpInputs(*(part.unflatten(0, (b, t)) for part in maps))
+        flow0, flow1, share, residual = (part.unflatten(0, (b, t)) for part in maps)
+        return WarpInputs(flow0, flow1, share, residual, small)
 
 
 @renderers.register("synthesis", about=RDVFI_S)

@@ -108,8 +108,6 @@ class OpenedPair:
 
     pixels: tuple[Pixels, Pixels]
     shown_at: Drawable
-    paths: PointPaths
-    longest: float
 
     @classmethod
     @torch.inference_mode()
@@ -120,13 +118,18 @@ class OpenedPair:
             ValueError: If the model cannot be had, or the pictures are too small.
         """
         model = models.get(choice)
-        small = Drawable.of((_shrunk(pixels[0]), _shrunk(pixels[1])), model, models.drawing)
-        size = (small.images[0].shape[-2], small.images[0].shape[-1])
-        trajectory = small.motion.trajectory
-        with models.drawing:
-            paths = PointPaths.of(trajectory, size, model.device)
-            longest = longest_flow(trajectory, torch.zeros(1, device=model.device))
-        return cls(pixels, small, paths, longest)
+        return cls(pixels, Drawable.of((_shrunk(pixels[0]), _shrunk(pixels[1])), model, models.drawing))
+
+    @cached_property
+    def _paths(self) -> PointPaths:
+        """Only of pairs whose paths are asked for: they take as long as three frames."""
+        images, device = self.shown_at.images, self.shown_at.model.device
+        with self.shown_at.drawing:
+            return PointPaths.of(self.shown_at.motion.trajectory, (images[0].shape[-2], images[0].shape[-1]), device)
+
+    @cached_property
+    def _longest(self) -> float:
+        return longest_flow(self.shown_at.motion.trajectory, torch.zeros(1, device=self.shown_at.model.device))
 
     @cached_property
     def _whole(self) -> Drawable:
@@ -149,8 +152,8 @@ class OpenedPair:
         """The frame of a time as it is shown, with a layer and the paths of points over it."""
         picture = to_picture(self.shown_at.frame(time, deep=False))
         times = torch.tensor([time], device=self.shown_at.model.device)
-        picture = draw_layer(picture, self.shown_at.motion.trajectory, layer, times, self.longest)
-        return self.paths.draw(picture, time) if paths else picture
+        picture = draw_layer(picture, self.shown_at.motion.trajectory, layer, times, self._longest)
+        return self._paths.draw(picture, time) if paths else picture
 
     def line(self) -> str:
         """What is known of the pair, on one line."""

@@ -35,13 +35,14 @@ from rdvfi.interpolator import Interpolator
 
 OPSET = 20
 """The first set of operators whose GridSample is that of torch by name and by numbers."""
-LONGEST = 16384
+SHORTEST, LONGEST = 128, 16384
 """Pixels along a side of a frame."""
 MOST_TIMES = 1024
 _LARGEST = 2**31 - 2**20
 """Bytes of weights: a file of ONNX holds two gibibytes."""
 
 ESTIMATE, RENDER = "estimate.onnx", "render.onnx"
+_SIDES = "height", "width"
 
 
 def export_onnx(
@@ -58,7 +59,7 @@ def export_onnx(
         model: On the CPU.
         folder: Where to; made if needed.
         size: Height and width of the frames that it is meant for; the motion size follows from them.
-            Frames that are run must be larger than it.
+            Frames that are run must be larger than the motion size, and have 128 pixels each way.
         seed: Of the noise, which becomes a constant of the file.
         overwrite: Replace files that are there.
 
@@ -155,12 +156,11 @@ class _Render(nn.Module):
 
 def _programs(model: _AtMotionSize, seed: int) -> tuple[Any, Any]:
     """Both stages in ONNX; the first gives just the tensors that the second reads."""
-    shape = {
-        2: Dim("height", min=model.at[0] + 1, max=LONGEST),
-        3: Dim("width", min=model.at[1] + 1, max=LONGEST),
-    }
-    # Any size that is equal to no other: equal sizes would be taken for one.
-    images = tuple(torch.zeros(1, 3, model.at[0] + 37, model.at[1] + 59) for _ in range(2))
+    least = [max(side + 1, SHORTEST) for side in model.at]
+    shape = {axis: Dim(name, min=side, max=LONGEST) for axis, name, side in zip((2, 3), _SIDES, least, strict=True)}
+    # Sizes that are equal to no other, as are the steps in which bars are looked for along them: what is equal in these
+    # would be taken for equal always.
+    images = tuple(torch.zeros(1, 3, max(model.at[0] + 37, 229), max(model.at[1] + 59, 379)) for _ in range(2))
     made: list[Motion] = []
     traced = _traced(_Estimate(model, seed, made.append), images, (shape, shape))
     names = list(named_tensors(made[-1]))

@@ -34,8 +34,9 @@ def draw_in_strips(
 def _strip(carry: Tensor, maps: Tensor, ys: Tensor, img0: Tensor, img1: Tensor) -> list[Tensor]:
     """A strip of a frame; a loop has to carry something."""
     full = F.interpolate(maps[None], (maps.shape[-2], img0.shape[-1]), mode="bilinear", align_corners=False)
-    first, last = looked_up(img0, full[:, :2], ys), looked_up(img1, full[:, 2:4], ys)
-    return [carry.clone(), (last + full[:, 4:5] * (first - last) + full[:, 5:8]).clamp(0.0, 1.0)[0]]
+    flow0, flow1, share, colour = full.split((2, 2, 1, 3), dim=1)
+    first, last = looked_up(img0, flow0, ys), looked_up(img1, flow1, ys)
+    return [carry.clone(), (last + share * (first - last) + colour).clamp(0.0, 1.0).squeeze(0)]
 
 
 def centres(pixels: Tensor, side: int) -> Tensor:

@@ -56,14 +56,14 @@ def _fill_bars(images: Tensor, inside: Tensor) -> Tensor:
     """`rdvfi.content.bars`, with nothing done where there are no bars."""
     h, w = images.shape[-2:]
     fill = _reference_of("rdvfi::fill_bars")
-    found = inside != torch.tensor([0, h, 0, w])
-    return _where_any(found, lambda *x: (fill(*x),), _first_alone, (images, inside))[0]
+    found = (inside != torch.tensor([0, h, 0, w])).any()
+    return _where(found, lambda *x: (fill(*x),), _first_alone, (images, inside))[0]
 
 
 def _lifted_overlay(img0: Tensor, img1: Tensor, mask: Tensor, near: Tensor, plates: Tensor) -> tuple[Tensor, ...]:
     """`rdvfi.ops.compositing.lifted_overlay`, with nothing done without an overlay."""
-    return _where_any(
-        mask > 0.0,
+    return _where(
+        mask.max() > 0.0,
         _reference_of("rdvfi::lifted_overlay"),
         lambda first, last, *_: (first.clone(), last.clone(), torch.ones_like(first[:, :1])),
         (img0, img1, mask, near, plates),
@@ -74,21 +74,15 @@ def _composited(
     frames: Tensor, img0: Tensor, img1: Tensor, times: Tensor, lifted: list[Tensor], bars: list[Tensor]
 ) -> Tensor:
     """`rdvfi.ops.compositing.composited`, with nothing done without an overlay and without bars."""
-    lay, ends, (h, w) = _reference_of("rdvfi::composited"), (img0, img1, times), frames.shape[-2:]
-    if lifted:
+    lay, (h, w), count = _reference_of("rdvfi::composited"), frames.shape[-2:], len(lifted)
+    found = [lifted[2].min() < 1.0] if lifted else []
+    found += [(torch.cat(bars, dim=1) != torch.tensor([0, h, 0, w])).any()] if bars else []
 
-        def overlaid(x: Tensor, *rest: Tensor) -> tuple[Tensor]:
-            return (lay(x, *rest[:3], list(rest[3:]), []),)
+    def composite(*x: Tensor) -> tuple[Tensor]:
+        return (lay(*x[:4], list(x[4 : 4 + count]), list(x[4 + count :])),)
 
-        (frames,) = _where_any(lifted[2] < 1.0, overlaid, _first_alone, (frames, *ends, *lifted))
-    if bars:
-
-        def barred(x: Tensor, *rest: Tensor) -> tuple[Tensor]:
-            return (lay(x, *rest[:3], [], list(rest[3:])),)
-
-        found = torch.cat(bars, dim=1) != torch.tensor([0, h, 0, w])
-        (frames,) = _where_any(found, barred, _first_alone, (frames, *ends, *bars))
-    return frames
+    operands = (frames, img0, img1, times, *lifted, *bars)
+    return _where(torch.stack(found).any(), composite, _first_alone, operands)[0]
 
 
 def _first_alone(x: Tensor, *_: Tensor) -> tuple[Tensor]:
@@ -101,11 +95,11 @@ def _reference_of(name: str) -> Callable[..., Any]:
     return getattr(function, "__wrapped__", function)
 
 
-def _where_any(
+def _where(
     found: Tensor, work: Callable[..., Any], rest: Callable[..., Any], operands: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
-    """``work`` where anything was found, else ``rest``: a branch of the graph."""
-    return torch.ops.higher_order.cond(found.any(), work, rest, operands)
+    """``work`` where something was found, else ``rest``: a branch of the graph."""
+    return torch.ops.higher_order.cond(found, work, rest, operands)
 
 
 OPERATORS: dict[Any, Callable[..., Any]] = {
