@@ -37,15 +37,22 @@ TYPES = {
 }
 ALIGNED = [["tt.divisibility", 16]]
 compiled: dict[str, int] = {}
-kinds: set[tuple[Any, ...]] = set()
-"""Kernels with their types and constants: of sizes that differ in what they are multiples of, one is compiled."""
+kinds: set[Any] = set()
+"""Kernels, if `ALL` with types and constants: of sizes that differ in what they are multiples of, one is compiled."""
+ALL = sys.argv[2:] == ["all"]
+"""Whether a kernel that is started with other types or constants is compiled again."""
 loads: dict[str, set[str]] = {}
 """Kinds of loads from global memory, by kernel."""
 
 
-def note_loads(name: str, ptx: str) -> None:
-    """Remember what the compiled kernel loads at a time."""
+def examine(name: str, ptx: str) -> None:
+    """Remember what the compiled kernel loads at a time, and refuse divisions of 64 bits but for one sample's number.
+
+    Such a division takes some sixty instructions: an element is numbered within its row.
+    """
     loads.setdefault(name, set()).update(re.findall(r"ld\.global[.\w]*?\.(v\d\.b\d+|b\d+)", ptx))
+    divisions = len(re.findall(r"\b(?:div|rem)\.[su]64", ptx))
+    assert divisions <= 1, f"{name} divides {divisions} times in 64 bits"
 
 
 def _compile(target: GPUTarget, kernel: Any, arguments: dict[str, Any]) -> None:
@@ -72,12 +79,12 @@ def _compile(target: GPUTarget, kernel: Any, arguments: dict[str, Any]) -> None:
             for p in kernel.params
         ),
     )
-    if kind in kinds:
+    if (kind if ALL else name) in kinds:
         return
-    kinds.add(kind)
+    kinds.add(kind if ALL else name)
     binary = triton.compile(ASTSource(kernel, signature, constants, attributes), target=target)
     assert binary.asm["cubin"]
-    note_loads(kernel.fn.__name__, binary.asm["ptx"])
+    examine(kernel.fn.__name__, binary.asm["ptx"])
 
 
 def _instead_of_launching(target: GPUTarget) -> None:

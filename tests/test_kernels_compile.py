@@ -13,11 +13,15 @@ kernels.load("sampling")  # skips where Triton is missing
 KERNELS = Path(__file__).parent.parent / "src" / "rdvfi" / "ops" / "kernels"
 
 
-@pytest.mark.parametrize("target", ["hopper", pytest.param("ampere", marks=pytest.mark.slow)])
-def test_every_kernel_compiles_for_nvidia_gpus(tmp_path: Path, target: str) -> None:
+SLOW = [pytest.param(*each, marks=pytest.mark.slow) for each in (("hopper", "all"), ("ampere", "all"))]
+
+
+@pytest.mark.parametrize(("target", "kinds"), [("hopper", "one"), *SLOW])
+def test_every_kernel_compiles_for_nvidia_gpus(tmp_path: Path, target: str, kinds: str) -> None:
+    """In the fast test once; with all types and constants that it is started with, and for both, in the slow ones."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("compile_kernels.py")), target],
+        [sys.executable, str(Path(__file__).with_name("compile_kernels.py")), target, kinds],
         capture_output=True,
         text=True,
         env={**environment, "TRITON_CACHE_DIR": str(tmp_path), "DISABLE_PTXAS_OPT": "1"},  # twice as fast

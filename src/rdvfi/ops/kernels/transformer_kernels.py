@@ -12,7 +12,8 @@ from torch import Tensor
 
 from rdvfi.ops.kernels.sampling_kernels import sum_of
 
-_BLOCK = 1024
+_LONGEST = 1024
+"""Elements of one program instance of `_gated_unit`, at most."""
 _PIXELS = 8
 """Pixels that one instance of `_rms_silu` norms."""
 
@@ -103,7 +104,6 @@ def _rms_silu(
     x,
     gamma,
     out,
-    count,
     channels,
     height,
     width,
@@ -116,11 +116,12 @@ def _rms_silu(
     PIXELS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """``PIXELS`` pixels with all their channels."""
-    pixel = (tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS))[:, None]
-    c = tl.arange(0, BLOCK)[None, :]
-    inside = (pixel < count) & (c < channels)
-    b, y, column = pixel // (height * width), pixel // width % height, pixel % width
+    """``PIXELS`` pixels of row ``program_id(0)`` of all, with all their channels."""
+    line, column = tl.program_id(0), (tl.program_id(1) * PIXELS + tl.arange(0, PIXELS))[:, None]
+    c = tl.arange(0, BLOCK)[None, :].to(tl.int64)
+    inside = (column < width) & (c < channels)
+    b, y = (line // height).to(tl.int64), (line % height).to(tl.int64)
+    pixel, column = line.to(tl.int64) * width + column, column.to(tl.int64)
     value = tl.load(x + b * x_b + y * x_y + column * x_x + c * x_c, mask=inside, other=0.0)
     wide = value.to(tl.float32)
     length = tl.sqrt(sum_of(wide * wide, 1))
@@ -172,19 +173,19 @@ def rms_silu(x: Tensor, gamma: Tensor, silu: bool) -> Tensor:
     """See `rdvfi.ops.transformer.rms_silu`."""
     b, c, h, w = x.shape
     out = torch.empty_like(x, memory_format=torch.channels_last)
-    arguments = [x, gamma.contiguous(), out, b * h * w, c, h, w, *x.stride(), c**0.5]
+    arguments = [x, gamma.contiguous(), out, c, h, w, *x.stride(), c**0.5]
     block = triton.next_power_of_2(c)
-    _rms_silu[(-(-b * h * w // _PIXELS),)](*arguments, SILU=silu, PIXELS=_PIXELS, BLOCK=block)
+    _rms_silu[b * h, -(-w // _PIXELS)](*arguments, SILU=silu, PIXELS=_PIXELS, BLOCK=block)
     return out
 
 
 @triton.jit
 @no_type_check
-def _gated_unit(x, out, count, width, BLOCK: tl.constexpr):
-    """``BLOCK`` of the results."""
-    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = index < count
-    at = index // width * (2 * width) + index % width
+def _gated_unit(x, out, width, BLOCK: tl.constexpr):
+    """``BLOCK`` results of row ``program_id(0)``."""
+    row, column = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < width
+    index, at = row * width + column, 2 * row * width + column
     value = tl.load(x + at, mask=inside, other=0.0)
     gate = tl.load(x + at + width, mask=inside, other=0.0).to(tl.float32)
     gate = (gate * 0.5 * (1.0 + tl.erf(gate * 0.7071067811865476))).to(value.dtype).to(tl.float32)
@@ -195,5 +196,6 @@ def gated_unit(x: Tensor) -> Tensor:
     """See `rdvfi.ops.transformer.gated_unit`."""
     x, width = x.contiguous(), x.shape[-1] // 2
     out = x.new_empty((*x.shape[:-1], width))
-    _gated_unit[(-(-out.numel() // _BLOCK),)](x, out, out.numel(), width, BLOCK=_BLOCK)
+    block = min(_LONGEST, triton.next_power_of_2(width))
+    _gated_unit[x.numel() // (2 * width), -(-width // block)](x, out, width, BLOCK=block)
     return out
