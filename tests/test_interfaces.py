@@ -109,12 +109,13 @@ def test_keyframes_of_wrong_shape_are_refused_where_checks_are_on(wrong) -> None
         Keyframes(**{**right, **wrong})
 
 
-def test_a_prior_of_wrong_shape_is_refused_where_checks_are_on() -> None:
+@pytest.mark.parametrize("wrong", range(3))
+def test_a_prior_of_wrong_shape_is_refused_where_checks_are_on(wrong) -> None:
     flows, residual = torch.zeros(1, 2, 2, 16, 16), torch.zeros(1, 3, 2, 2, 8, 8)
     assert MotionPrior(flows, residual)
-    for wrong in ((flows[:, :1], residual), (flows, residual[:, :, :1]), (flows, torch.cat((residual, residual)))):
-        with pytest.raises(TypeError):
-            MotionPrior(*wrong)
+    fields = (flows[:, :1], residual), (flows, residual[:, :, :1]), (flows, torch.cat((residual, residual)))
+    with pytest.raises(TypeError):
+        MotionPrior(*fields[wrong])
 
 
 def test_keyframes_played_backwards_twice_are_the_same() -> None:
