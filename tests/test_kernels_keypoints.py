@@ -24,7 +24,7 @@ def _texture(h: int, w: int) -> Tensor:
     return 120.0 * sum(layers, torch.zeros(2, 1, h, w)).clamp(0.0, 2.0)
 
 
-@pytest.mark.parametrize(("h", "w"), [(48, 70), (31, 45)])
+@pytest.mark.parametrize(("h", "w"), [(31, 45), pytest.param(48, 70, marks=pytest.mark.slow)])
 def test_points_agree_with_the_reference(h: int, w: int, monkeypatch: pytest.MonkeyPatch) -> None:
     scales = ((1, 1.6, 8), (2, 1.3, 4), (2, 2.1, 3))
     monkeypatch.setattr(keypoints, "_SCALES", scales)

@@ -55,7 +55,7 @@ def store_nodes(chosen: Chosen | None = None) -> None:
         store.store(group=group, name=name, node=node_of(GROUPS[group], name, **values), provider="rdvfi")
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _default_nodes(entries: tuple[tuple[str, str, Any], ...]) -> dict[str, Any]:
     """The root node and those of registered entries, group by group, as Hydra's store holds them; it only copies them.
 
