@@ -299,7 +299,7 @@ def test_a_locked_folder_is_refused(tmp_path) -> None:
 def test_unusable_options_are_refused(tmp_path) -> None:
     clips.write_clip(tmp_path / "in.mp4", clips.moving(2, 48, 64))
     info = open_source(tmp_path / "in.mp4").info
-    with pytest.raises(ValueError, match="codec is 'h265'; it must be one of h264, hevc"):
+    with pytest.raises(ValueError, match="codec is 'h265'; it must be one of auto, h264, hevc"):
         check_options(tmp_path / "o.mp4", info, SinkOptions("h265"))
     with pytest.raises(ValueError, match=r"codec ffv1 cannot be written to \.mp4; use \.avi, \.mkv"):
         check_options(tmp_path / "o.mp4", info, SinkOptions("ffv1"))
