@@ -84,7 +84,7 @@ class EndsDecoding(Decoding):
         """Latents of both ends, and the coarse flow between them."""
         assert clip.latents is not None
         assert clip.coarse is not None
-        return Keyframes(clip.latents[:, ::8], torch.arange(2.0), prior=MotionPrior(clip.coarse))
+        return Keyframes(clip.latents, torch.arange(2.0), prior=MotionPrior(clip.coarse))
 
     def _keyframes(self, clip: ClipBatch, moment: TrainingStep) -> Keyframes:
         return self.true_keyframes(clip)
@@ -92,7 +92,7 @@ class EndsDecoding(Decoding):
     def _supervised(self, keyframes: Keyframes, clip: ClipBatch) -> tuple[FlowPair, FlowPair | None]:
         trajectory = self.model.trajectory
         assert isinstance(trajectory, IterativeFusion)
-        exact_flows, seen = (value[:, ::8] for value in clip.knot_flows())
+        exact_flows, seen = clip.knot_flows()
         wanted = torch.cat((exact_flows[:, 1:, 0], exact_flows[:, :1, 1]))
         shown = torch.cat((seen[:, 1:, 0], seen[:, :1, 1]))
         moved = trajectory.adjacent_flows(keyframes)

@@ -121,3 +121,14 @@ def test_the_second_iteration_starts_from_the_motion_of_the_first() -> None:
     assert not torch.equal(twice.to_first, once.to_first)
     with pytest.raises(ValueError, match="at least one iteration; got 0"):
         Denoiser(16, 16, 0)
+
+
+@pytest.mark.parametrize("number", [1, 3, 7])
+def test_the_number_of_keyframes_is_a_choice_that_needs_no_other_weights(number: int) -> None:
+    model = rdvfi.build("rdvfi_s", f"backbone.num_keyframes={number}", "motion_area=4096")
+    model.load_state_dict(rdvfi.create_model("rdvfi-s").state_dict())
+    img0, img1 = _pair()
+    keyframes = model.estimate(img0, img1).keyframes
+    torch.testing.assert_close(keyframes.times, torch.linspace(0, 1, number + 2))
+    assert keyframes.latents.shape[1] == number + 2
+    assert model.render(img0, img1, model.estimate(img0, img1), [0.3, 0.5]).isfinite().all()

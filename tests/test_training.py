@@ -15,6 +15,7 @@ from skimage import data as photographs
 from torch import nn
 
 from filmed import write_data
+from rdvfi.config import build as build_model
 from rdvfi.data.pair_pool import build_pairs
 from rdvfi.data.pool import KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures
@@ -549,6 +550,32 @@ def test_clips_that_are_too_short_are_named(model: Interpolator, pools: tuple[Po
     odd = {**batch, "frames": batch["frames"][..., :90]}
     with pytest.raises(ValueError, match="sides are multiples of 16; the clips are 64 high and 90"):
         objective(odd, TrainingStep(0, 1))
+
+
+@pytest.mark.parametrize("every", [2, 4, 8])
+def test_a_backbone_with_fewer_keyframes_learns_from_the_knots_it_has(pools: tuple[Pool, Pool], every: int) -> None:
+    batch = pools[0].batch([0, 2])
+    whole, clip = ClipBatch.of(batch), ClipBatch.of(batch, every)
+    assert clip.fixed == 8 // every + 1
+    assert torch.equal(clip.knots, whole.knots[:, ::every])
+    assert torch.equal(clip.last, whole.last)
+    for kept, known in zip(clip.knot_flows(), whole.knot_flows(), strict=True):
+        assert torch.equal(kept, known[:, ::every])
+    for step in range(4):  # free frames stay, with their times and motion
+        here, there = clip.free(step), whole.free(step)
+        assert torch.equal(clip.frames[:, here], whole.frames[:, there])
+        assert torch.equal(clip.times[:, here], whole.times[:, there])
+        assert clip.flows is not None
+        assert whole.flows is not None
+        assert torch.equal(clip.flows[:, here], whole.flows[:, there])
+    with pytest.raises(ValueError, match=f"known between 9 knots; this backbone makes {clip.fixed} keyframes"):
+        clip.adjacent_flows()
+
+
+def test_keyframes_between_the_knots_of_clips_cannot_be_trained() -> None:
+    model = build_model("rdvfi_s", "backbone.num_keyframes=2")
+    with pytest.raises(ValueError, match="clips have 9 evenly spaced knots; this backbone makes keyframes at"):
+        Decoding(model, Terms({"l2": 1}))
 
 
 def test_a_film_that_is_not_whole_is_refused(tmp_path: Path) -> None:

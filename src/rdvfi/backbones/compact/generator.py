@@ -1,8 +1,8 @@
 """RDVFI-S's backbone: a compact one-step latent diffusion model, trained from scratch.
 
 `CompactKeyframes` encodes both frames, finds a coarse flow between them, and uses the `Denoiser`
-to predict the keyframes at ``i / 8`` from pure noise in one step. The coarse flow is a separate component; classical
-estimators run on the CPU, as one operator of a compiled graph.
+to predict the N keyframes at ``i / (N + 1)`` from pure noise in one step. The coarse flow is a separate component;
+classical estimators run on the CPU, as one operator of a compiled graph.
 """
 
 import torch
@@ -19,9 +19,6 @@ from rdvfi.ops import similarity_path_flows, straight_flows
 from rdvfi.registry import backbones
 from rdvfi.types import SmallImage
 
-INTERIOR = 7
-"""Keyframes between the ends."""
-
 
 class CompactKeyframes(KeyframeGenerator):
     """Compact latent diffusion.
@@ -35,11 +32,11 @@ class CompactKeyframes(KeyframeGenerator):
             coarse flow.
         fill: Whether the coarse flow of occluded points is replaced by that of their surroundings; not needed for
             a coarse flow that was trained on occluded points.
+        num_keyframes: The number N of keyframes between the ends.
     """
 
     gives_prior = True
     noise_process = VariancePreserving()
-    knot_times = tuple(i / (INTERIOR + 1) for i in range(INTERIOR + 2))
 
     def __init__(
         self,
@@ -49,8 +46,10 @@ class CompactKeyframes(KeyframeGenerator):
         *,
         lines: bool = True,
         fill: bool = True,
+        num_keyframes: int = 7,
     ) -> None:
         super().__init__()
+        self.knot_times = tuple(i / (num_keyframes + 1) for i in range(num_keyframes + 2))
         if coarse.reads is not Reads.PIXELS:
             raise TypeError("the compact backbone's coarse flow must read pixels")
         self.autoencoder, self.denoiser, self.coarse = autoencoder, denoiser, coarse
@@ -123,6 +122,7 @@ def compact(
     iterations: Count = 2,
     lines: bool = True,
     fill: bool = True,
+    num_keyframes: Count = 7,
 ) -> KeyframeGenerator:
     """RDVFI-S's latent diffusion model.
 
@@ -135,6 +135,8 @@ def compact(
         lines: Condition it on the end latents warped along the straight lines of the coarse flow;
             otherwise it gets them as they are, and its keyframes carry no residual motion.
         fill: Replace the coarse flow of occluded points by that of their surroundings.
+        num_keyframes: Keyframes between the ends. A trained model runs with another number too, since the denoiser
+            mixes keyframes little; the time of the denoiser is proportional to it.
     """
-    autoencoder = Autoencoder(latent_channels, encoder_width)
-    return CompactKeyframes(autoencoder, Denoiser(latent_channels, width, iterations), coarse, lines=lines, fill=fill)
+    autoencoder, denoiser = Autoencoder(latent_channels, encoder_width), Denoiser(latent_channels, width, iterations)
+    return CompactKeyframes(autoencoder, denoiser, coarse, lines=lines, fill=fill, num_keyframes=num_keyframes)

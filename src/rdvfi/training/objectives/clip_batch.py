@@ -6,7 +6,7 @@ Clips of few frames, such as those of Vimeo-90K, have their two ends in the plac
 whose keyframes the generator predicts need no more.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -40,10 +40,17 @@ class ClipBatch:
     teacher_mask: Float[Tensor, "b f 1 ht wt"] | None = None
     fixed: int = KNOTS
     """Frames before the free ones: the knots, or the two ends alone."""
+    ends_only: bool = False
+    """Whether the true frames between the ends are unknown."""
 
     @classmethod
-    def of(cls, batch: Batch) -> "ClipBatch":
-        """Read a batch; raises ValueError if it lacks what a clip needs."""
+    def of(cls, batch: Batch, every: int = 1) -> "ClipBatch":
+        """Read a batch; raises ValueError if it lacks what a clip needs.
+
+        Args:
+            batch: With frames at `KNOTS` knots, then at free times.
+            every: One knot in so many is kept: those at which the backbone makes keyframes.
+        """
         lacking = {"frames", "times"} - batch.keys()
         if lacking:
             raise ValueError(f"a batch of clips needs {sorted(lacking)}; it has {sorted(batch)}")
@@ -65,6 +72,27 @@ class ClipBatch:
             batch.get("teacher"),
             batch.get("teacher_mask"),
             fixed,
+            ENDS_ONLY in batch,
+        )._thinned(every)
+
+    def _thinned(self, every: int) -> "ClipBatch":
+        if every == 1 or self.ends_only:
+            return self
+
+        def kept(x: Tensor | None) -> Tensor | None:
+            return None if x is None else torch.cat((x[:, :KNOTS:every], x[:, KNOTS:]), dim=1)
+
+        frames, times, latents = kept(self.frames), kept(self.times), self.latents
+        assert frames is not None
+        assert times is not None
+        return replace(
+            self,
+            frames=frames,
+            times=times,
+            flows=kept(self.flows),
+            visible=kept(self.visible),
+            latents=None if latents is None else latents[:, ::every],
+            fixed=(KNOTS - 1) // every + 1,
         )
 
     @property
@@ -80,12 +108,12 @@ class ClipBatch:
     @property
     def knots(self) -> Float[Tensor, "b k 3 h w"]:
         """The frames at the knots; raises ValueError if only the ends are known."""
-        if self.fixed != KNOTS:
+        if self.ends_only:
             raise ValueError(
                 f"this stage learns from true frames at {KNOTS} knots, and the clips have their ends alone; "
                 "they train stages that predict their keyframes (predicted=true)"
             )
-        return self.frames[:, :KNOTS]
+        return self.frames[:, : self.fixed]
 
     @property
     def ends(self) -> slice:
@@ -113,10 +141,19 @@ class ClipBatch:
         """Exact flows from the knots to both ends (b, k, 2, 2, hz, wz), and their visibility."""
         assert self.flows is not None
         assert self.visible is not None
-        return self.flows[:, :KNOTS, :2], self.visible[:, :KNOTS, :2]
+        return self.flows[:, : self.fixed, :2], self.visible[:, : self.fixed, :2]
 
     def adjacent_flows(self) -> tuple[Tensor, Tensor]:
-        """Exact motion to the knot before, then to the knot after backwards: (2b, k - 1, ...)."""
+        """Exact motion to the knot before, then to the knot after backwards: (2b, k - 1, ...).
+
+        Raises:
+            ValueError: If some of the knots are left out, since exact flow leads from each knot to the next.
+        """
+        if self.fixed != KNOTS:
+            raise ValueError(
+                f"exact flow of adjacent frames is known between {KNOTS} knots; "
+                f"this backbone makes {self.fixed} keyframes"
+            )
         assert self.flows is not None
         assert self.visible is not None
         before, after = slice(1, KNOTS), slice(0, KNOTS - 1)

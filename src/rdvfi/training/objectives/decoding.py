@@ -44,12 +44,11 @@ class Reconstructing(Objective):
                 f"training needs latents of single frames; those of this {type(generator).__name__} "
                 "depend on the frames before"
             )
-        times = generator.times()
-        if times.shape != (KNOTS,) or not torch.allclose(times, torch.linspace(0, 1, KNOTS)):
-            raise ValueError(
-                f"clips have {KNOTS} evenly spaced knots; this backbone makes keyframes at "
-                f"{[round(time, 4) for time in times.tolist()]}"
-            )
+        self.every = _knots_per_keyframe(generator.times())
+
+    def clip(self, batch: Batch) -> ClipBatch:
+        """The clips of a batch, with those knots at which the backbone makes keyframes."""
+        return ClipBatch.of(batch, self.every)
 
     def true_keyframes(self, clip: ClipBatch) -> Keyframes:
         """Keyframes of the true frames at the knots."""
@@ -106,7 +105,7 @@ class Reconstructing(Objective):
         return FramePair(drawn.frames, truth, self.model.generator.encode), drawing
 
     def pictures(self, batch: Batch, moment: TrainingStep) -> Picture | None:
-        clip = ClipBatch.of({key: value[:2] for key, value in batch.items()})
+        clip = self.clip({key: value[:2] for key, value in batch.items()})
         keyframes = self._shown(clip, moment)
         trajectory = self.model.trajectory(keyframes)
         index = clip.free(0)
@@ -124,6 +123,17 @@ class Reconstructing(Objective):
                 f"the backbone takes frames whose sides are multiples of {multiple}; the clips are "
                 f"{h} high and {w} wide"
             )
+
+
+def _knots_per_keyframe(times: Float[Tensor, " k"]) -> int:
+    """The spacing of a backbone's keyframes, in knots of the clips; raises ValueError if they fall between knots."""
+    intervals, knots = len(times) - 1, KNOTS - 1
+    if knots % intervals or not torch.allclose(times, torch.linspace(0, 1, len(times))):
+        raise ValueError(
+            f"clips have {KNOTS} evenly spaced knots; this backbone makes keyframes at "
+            f"{[round(time, 4) for time in times.tolist()]}"
+        )
+    return knots // intervals
 
 
 @runtime_checkable
@@ -155,7 +165,7 @@ class Decoding(Reconstructing):
         self.predicted = predicted
 
     def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
-        clip = ClipBatch.of(batch)
+        clip = self.clip(batch)
         keyframes = self._keyframes(clip, moment)
         flow = adjacent = frames = drawing = None
         if clip.flows is not None and self.terms.need(Needs.FLOW, Needs.ADJACENT):

@@ -45,7 +45,7 @@ class Diffusing(Reconstructing):
         self.low, self.rise, self.reconstruct_from = low, rise, reconstruct_from
 
     def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
-        clip, generator, process = ClipBatch.of(batch), self.model.generator, self.process
+        clip, generator, process = self.clip(batch), self.model.generator, self.process
         latents = self.encoded(clip)
         condition = self.condition(clip, latents[:, 0], latents[:, -1])
         clean = generator.target_latents(latents)
