@@ -19,27 +19,9 @@ _LONGEST = 1024
 @triton.jit
 @no_type_check
 def _activated(
-    x,
-    bias,
-    added,
-    total,
-    out,
-    channels,
-    height,
-    width,
-    x_b,
-    x_c,
-    x_y,
-    x_x,
-    added_b,
-    added_c,
-    added_y,
-    added_x,
-    BORDER: tl.constexpr,
-    BIASED: tl.constexpr,
-    ADDED: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    x, bias, added, total, out, channels, height, width, x_b, x_c, x_y, x_x, added_b, added_c, added_y, added_x,
+    BORDER: tl.constexpr, BIASED: tl.constexpr, ADDED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """``BLOCK`` elements of the padded row ``program_id(0)`` of all; those inside also write the sum."""
     line, index = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     length = (width + 2 * BORDER) * channels

@@ -21,20 +21,9 @@ _PIXELS = 8
 @triton.jit
 @no_type_check
 def _gated_norm(
-    x,
-    added,
-    gate,
-    constant,
-    scale,
-    shift,
-    total,
-    out,
-    width,
-    eps,
-    ADDED: tl.constexpr,
-    CONSTANT: tl.constexpr,
+    x, added, gate, constant, scale, shift, total, out, width, eps, ADDED: tl.constexpr, CONSTANT: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+):  # fmt: skip
     """One token."""
     row = tl.program_id(0).to(tl.int64) * width
     column = tl.arange(0, BLOCK)
@@ -60,21 +49,9 @@ def _gated_norm(
 @triton.jit
 @no_type_check
 def _rotary_heads(
-    queries,
-    keys,
-    query_weight,
-    key_weight,
-    cos,
-    sin,
-    out_queries,
-    out_keys,
-    tokens,
-    width,
-    head,
-    row_stride,
-    eps,
+    queries, keys, query_weight, key_weight, cos, sin, out_queries, out_keys, tokens, width, head, row_stride, eps,
     BLOCK: tl.constexpr,
-):
+):  # fmt: skip
     """One token's queries (``program_id(1) == 0``) or keys, in pairs of channels."""
     row = tl.program_id(0).to(tl.int64)
     x, weight, out = queries, query_weight, out_queries
@@ -101,21 +78,9 @@ def _rotary_heads(
 @triton.jit
 @no_type_check
 def _rms_silu(
-    x,
-    gamma,
-    out,
-    channels,
-    height,
-    width,
-    x_b,
-    x_c,
-    x_y,
-    x_x,
-    root,
-    SILU: tl.constexpr,
-    PIXELS: tl.constexpr,
+    x, gamma, out, channels, height, width, x_b, x_c, x_y, x_x, root, SILU: tl.constexpr, PIXELS: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+):  # fmt: skip
     """``PIXELS`` pixels of row ``program_id(0)`` of all, with all their channels."""
     line, column = tl.program_id(0), (tl.program_id(1) * PIXELS + tl.arange(0, PIXELS))[:, None]
     c = tl.arange(0, BLOCK)[None, :].to(tl.int64)
