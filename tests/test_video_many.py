@@ -375,3 +375,24 @@ def test_folders_that_were_made_go_again_after_an_error(tmp_path) -> None:
     with pytest.raises(ValueError, match="wrong"):
         work()
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "out", tmp_path / "out" / "b", jobs[1][1]]
+
+
+_FIRST_WORKER = """
+import multiprocessing, sys
+from rdvfi.video.segmented_jobs.workers import _without_interrupts
+
+CODE = "import signal, sys; sys.exit(signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=exec, args=(CODE,))
+    with _without_interrupts():
+        process.start()
+    process.join()
+    sys.exit(process.exitcode)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs signal masks")
+def test_the_first_process_of_all_gets_no_interrupt_either(tmp_path: Path) -> None:
+    """Python starts its resource tracker together with it, which changes the mask of signals."""
+    (tmp_path / "first.py").write_text(_FIRST_WORKER)
+    assert subprocess.run([sys.executable, tmp_path / "first.py"], check=False).returncode == 0
