@@ -212,6 +212,16 @@ def test_the_suite_for_a_gpu_fits_into_nine_minutes(benchmarks: Any) -> None:
         assert all((ROOT / "benchmarks" / name).is_file() for name in part.files)
 
 
+def test_motions_are_compared_by_what_they_say(benchmarks: Any) -> None:
+    """What a trajectory computes when frames are first drawn by it is no part of it."""
+    times, model = benchmarks("gpu_times"), rdvfi.create_model("rdvfi-s")
+    first = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(0))
+    motion, again = (model.estimate(first, first.roll(2, -1)) for _ in range(2))
+    model.render(first, first.roll(2, -1), motion, [0.3])
+    assert times._equal(motion, again)
+    assert not times._equal(motion, model.estimate(first, first.roll(3, -1)))
+
+
 def test_peak_memory_sees_what_a_call_allocates() -> None:
     """In a process of its own: memory that other tests freed would be used again, unseen."""
     program = (
