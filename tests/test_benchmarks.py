@@ -243,7 +243,9 @@ def test_what_a_job_costs_beside_its_model_is_taken_from_its_parts(benchmarks: A
     found = overhead.measured(tmp_path / "in.mp4", tmp_path, 1, segments=False)
     job, model, alone = (found["seconds"][k]["wall"] for k in ("job", "model within job", "decode and encode alone"))
     assert 0 < model < job
-    assert found["job"]["overhead, wall"] == pytest.approx((job - model) / alone - 1, abs=0.1)
+    assert found["job"]["overhead, wall"] == pytest.approx(
+        (job - model) / alone - 1, rel=0.05, abs=0.1
+    )  # of times that were rounded
 
 
 @pytest.mark.slow
