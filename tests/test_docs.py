@@ -180,6 +180,16 @@ def test_every_registered_name_is_on_the_page_of_components(hooks: ModuleType) -
             assert f"`{name}`" in page, name
 
 
+@pages
+def test_lists_and_code_are_understood_as_such(page: Path) -> None:
+    """Markdown takes an item that follows other text, and code that stands in by one to three spaces, for text."""
+    text = page.read_text()
+    assert not re.findall(r"^ {1,3}```.*$", text, re.MULTILINE)
+    paragraphs = re.split(r"\n\s*\n", re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE))
+    items = [p for p in paragraphs if re.search(r"^- ", p, re.MULTILINE)]
+    assert not [p for p in items if not re.match(r"\s*(- |\d+\. |<!--)", p)]
+
+
 def test_terms_of_the_glossary_stand_once() -> None:
     terms = re.findall(r"^([A-Z].*)\n: ", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
     assert len(terms) == len(set(terms)) > 30
