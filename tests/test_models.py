@@ -262,6 +262,16 @@ def test_unknown_models_get_the_close_match() -> None:
         rdvfi.create_model("rdvfi-s", device="cuda:77")
 
 
+def test_a_device_that_torch_sees_and_cannot_use_is_refused_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_old() -> None:
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).\nPlease update it")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "init", too_old)
+    with pytest.raises(ValueError, match=r"^device is 'cuda', which cannot be used here: The NVIDIA driver .*\)\.$"):
+        rdvfi.create_model("rdvfi-s", device="cuda")
+
+
 @pytest.mark.parametrize("name", ["rdvfi-d", "rdvfi_u", "RDVFI-D"])
 def test_models_without_public_weights_say_so(name: str) -> None:
     with pytest.raises(FileNotFoundError, match=r"no public weights.*rdvfi train"):

@@ -85,7 +85,18 @@ def read_device(device: str | torch.device) -> torch.device:
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise ValueError(f"device is {str(device)!r}, but {found or 'no'} CUDA devices are available")
+    if place.type == "cuda" and (reason := _why_no_cuda()):
+        raise ValueError(f"device is {str(device)!r}, which cannot be used here: {reason}")
     return place
+
+
+def _why_no_cuda() -> str | None:
+    """What torch says of CUDA devices that it sees and cannot use, as with a driver that is too old; None if it can."""
+    try:
+        torch.cuda.init()
+    except (AssertionError, RuntimeError) as error:
+        return str(error).splitlines()[0]
+    return None
 
 
 def check_dtype(dtype: torch.dtype) -> None:
