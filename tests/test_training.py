@@ -163,7 +163,7 @@ def test_predicted_keyframes_see_the_two_ends_alone(model: Interpolator, pools: 
     hidden["frames"][:, 1 : KNOTS - 1] = 0.5
     with torch.no_grad():
         plain, same = (
-            decoding.predicted_keyframes(ClipBatch.of(each), TrainingStep(0, 1, seed=3)) for each in (batch, hidden)
+            decoding.predicted_keyframes(decoding.clip(each), TrainingStep(0, 1, seed=3)) for each in (batch, hidden)
         )
     assert torch.equal(plain.latents, same.latents)
     assert plain.prior is not None

@@ -193,12 +193,12 @@ def test_what_is_drawn_with_is_what_is_compared(model: Interpolator, data: Path)
     torch.nn.init.normal_(answer, std=0.02)
     objective = Decoding(model, Terms({"imitation": 1}))
     for kind in ("film", "procedural"):
-        clip = ClipBatch.of(Pool(data / "pool" / kind).batch([0, 1]))
+        clip = objective.clip(Pool(data / "pool" / kind).batch([0, 1]))
         with torch.no_grad():
             keyframes = objective.true_keyframes(clip)
             trajectory = model.trajectory(keyframes)
             pair, drawing = objective.rendered(keyframes, trajectory, clip, TrainingStep(1, 4))
-            motion, when = rdvfi.Motion.of(keyframes, trajectory), clip.times[0, KNOTS + 1 : KNOTS + 2]
+            motion, when = rdvfi.Motion.of(keyframes, trajectory), clip.times[0, clip.fixed + 1 : clip.fixed + 2]
             frames = model.renderer(clip.first, clip.last, motion, when)[:, 0]
         assert torch.equal(pair.made, frames)
         assert drawing is not None
@@ -217,11 +217,11 @@ def test_samples_with_times_of_their_own_are_drawn_as_if_alone(model: Interpolat
     batch["times"] = batch["times"] + torch.tensor([[0.0], [0.01]])
     objective = Decoding(model, Terms({"l1": 1}))
     with torch.no_grad():
-        clips = [ClipBatch.of(batch)] + [
-            ClipBatch.of({key: value[i : i + 1] for key, value in batch.items()}) for i in (0, 1)
+        clips = [objective.clip(batch)] + [
+            objective.clip({key: value[i : i + 1] for key, value in batch.items()}) for i in (0, 1)
         ]
         both, *alone = (
-            render_free(model, keys, model.trajectory(keys), clip, KNOTS)
+            render_free(model, keys, model.trajectory(keys), clip, clip.fixed)
             for clip in clips
             for keys in (objective.true_keyframes(clip),)
         )

@@ -18,6 +18,7 @@ from rdvfi.media.timestamps import Stamp
 from rdvfi.video import interpolate_video
 from rdvfi.video.frames_between import Pairs
 from rdvfi.video.masks import StaticPixels
+from rdvfi.video.overlay_evidence import _whole_motion
 from rdvfi.video.reel import ReelStep
 from rdvfi.video.timing import Interval
 
@@ -144,6 +145,13 @@ def test_what_is_held_does_not_depend_on_where_reading_began_and_ended(start) ->
     for k in alike:
         assert (whole[k] is None) == (part[k] is None)
         assert whole[k] is None or np.array_equal(whole[k], part[k])
+
+
+def test_changes_along_one_line_do_not_determine_the_motion_of_the_picture() -> None:
+    changed = torch.zeros(1, 1, 96, 128, dtype=torch.bool)
+    changed[..., 40, :] = True
+    motion = _whole_motion(torch.full((1, 2, 96, 128), 2.0), changed)
+    assert motion is None or motion.isfinite().all()
 
 
 def test_a_film_that_runs_backwards_holds_the_same() -> None:

@@ -151,7 +151,7 @@ def _whole_motion(flow: Flow, changed: Bool[Tensor, "1 1 h w"]) -> Flow | None:
     for _ in range(_ROUNDS):
         if int(fits.sum()) < _FEW:
             return None
-        affine = torch.linalg.solve(known[fits].T @ known[fits], known[fits].T @ flows[fits])
+        affine = torch.linalg.pinv(known[fits].T @ known[fits]) @ (known[fits].T @ flows[fits])  # a line of pixels too
         fits = (known @ affine - flows).norm(dim=1) < 0.5 + 0.1 * flows.norm(dim=1)
     follows = torch.zeros_like(chosen)
     follows[chosen] = fits
