@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rdvfi.content.cpu_shortcuts import fixed_shapes
 from rdvfi.graphs import Recorder
+from rdvfi.interfaces import KeyframeGenerator, Renderer, TrajectoryModel
 from rdvfi.saved_models.staged_model import Staged
 from rdvfi.saved_models.weight_files import STAGES
 
@@ -35,8 +36,10 @@ class Executed(Staged):
 
     _anchor: Tensor
 
-    def __init__(self, *stages: Any, **options: Any) -> None:
-        super().__init__(*stages, **options)
+    def __init__(
+        self, generator: KeyframeGenerator, trajectory: TrajectoryModel, renderer: Renderer, *, motion_area: int
+    ) -> None:
+        super().__init__(generator, trajectory, renderer, motion_area=motion_area)
         self._compiled: dict[str, Callable[..., Any]] = {}
         self._has_compiled_blocks = False
         self._recorder: Recorder | None = None
