@@ -47,8 +47,9 @@ def write_clip(
     sound: bool = True,
     colour: tuple[int, int, int, int] = (1, 1, 1, 1),
     rotation: int = 0,
+    codec: str = "libx264",
 ) -> None:
-    """Encode pictures in [0, 1] with x264, at 6 frames per second or at ``ticks`` of 1/24000 s.
+    """Encode pictures in [0, 1], with x264 unless told otherwise, at 6 frames per second or at ``ticks`` of 1/24000 s.
 
     ``colour`` is matrix, primaries, transfer and range, in FFmpeg's numbers.
     """
@@ -56,7 +57,7 @@ def write_clip(
     deep = "10" in pixel_format
     flags = {"movflags": "+faststart"} if path.suffix == ".mp4" else {}
     with av.open(str(path), "w", options=flags) as container:
-        stream = container.add_stream("libx264", rate=6, options={"crf": "4"})
+        stream = container.add_stream(codec, rate=6, options={"crf": "4"} if codec == "libx264" else {})
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = width, height, pixel_format
         context.time_base = TICK

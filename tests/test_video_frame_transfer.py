@@ -4,8 +4,11 @@ On a CPU the same code runs, without streams; `test_streams_order_copies_and_wor
 """
 
 import contextlib
+import gc
 import itertools
 import logging
+import weakref
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -24,8 +27,8 @@ from rdvfi.media.timestamps import Stamp
 from rdvfi.media.video_files import codecs
 from rdvfi.media.video_files.hardware import hardware
 from rdvfi.video import interpolate_video
-from rdvfi.video.frame_transfer import FrameTransfer
-from rdvfi.video.side_stream import SideStream
+from rdvfi.video.frame_transfer import FrameTransfer, SentFrame
+from rdvfi.video.side_stream import CopiedTensors, SideStream
 from rdvfi.video.video_job import VideoJob
 
 BT709 = [0.2126, 0.0722, 16.0, 128.0, 219.0, 224.0, 0.0, 0.5]
@@ -150,12 +153,41 @@ def test_a_machine_without_nvdec_decodes_on_the_processor_and_says_why(tmp_path,
     (record,) = caplog.records
     assert "in.mp4 is decoded on the processor, not on cuda:0: " in record.message
     assert "\n" not in record.message
+    assert "moov" not in record.message  # the file is sound
     source = open_source(tmp_path / "in.mp4")
     with caplog.at_level(logging.WARNING, "rdvfi"):
         source.use_device(torch.device("cuda", 0))
     frames = list(source.frames())
     assert all(frame.planes is not None for frame in frames)
     assert len(caplog.records) == 2
+
+
+def test_a_codec_that_no_device_decodes_is_decoded_on_the_processor(tmp_path, caplog) -> None:
+    clips.write_clip(tmp_path / "in.mkv", clips.moving(2, 48, 64), sound=False, codec="ffv1")
+    with caplog.at_level(logging.WARNING, "rdvfi"):
+        assert hardware(tmp_path / "in.mkv", torch.device("cuda", 0)) is None
+    (record,) = caplog.records
+    assert "in.mkv is decoded on the processor, not on cuda:0: " in record.message
+
+
+def test_a_frame_that_a_device_decoded_is_let_go_at_once() -> None:
+    """Not when Python looks for cycles: a film would fill the memory of the device."""
+    with FakeTensorMode():
+        stored = tuple(torch.empty(size, dtype=torch.uint8, device="cuda") for size in ((64, 96), (32, 48), (32, 48)))
+    frame = SourceFrame(
+        lambda: pytest.fail("the frame of the decoder is let go"),
+        Stamp(Fraction(0), Fraction(1)),
+        Planes(stored, BT709, Orientation(), deep=False),
+    )
+    sent = SentFrame(frame, CopiedTensors(stored))
+    assert sent.there().stored is stored
+    gone = weakref.ref(sent)
+    gc.disable()
+    try:
+        del sent
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_codec_auto_is_nvenc_where_it_opens_else_the_usual_one_with_a_word(tmp_path, model, caplog, monkeypatch):

@@ -9,6 +9,7 @@ such planes, and on a CPU, RGB goes (`rdvfi.media.colour`). Frames of the source
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -33,15 +34,17 @@ class SentFrame(SourceFrame):
     def __init__(self, frame: SourceFrame, made: CopiedTensors) -> None:
         assert frame.planes is not None
         self._there, self._made = replace(frame.planes, stored=()), made
-        decoded_there = frame.planes.stored[0].is_cuda
-        super().__init__(self._shown if decoded_there else lambda: frame.pixels, frame.stamp)
+        # Without a reference to itself: its memory on the device would wait for Python's collection of cycles.
+        pixels = partial(_shown, self._there, made) if frame.planes.stored[0].is_cuda else lambda: frame.pixels
+        super().__init__(pixels, frame.stamp)
 
     def there(self) -> Planes:
         """Its planes on the device, for work of the current stream."""
         return replace(self._there, stored=self._made.here())
 
-    def _shown(self) -> Pixels:
-        return to_pixels(self.there().rgb(torch.float32)[0], deep=self._there.deep)
+
+def _shown(meaning: Planes, made: CopiedTensors) -> Pixels:
+    return to_pixels(replace(meaning, stored=made.here()).rgb(torch.float32)[0], deep=meaning.deep)
 
 
 class FrameTransfer:

@@ -1,8 +1,8 @@
 """Decoding on a device: NVDEC, by FFmpeg's CUDA path in PyAV.
 
-Frames stay in the device's memory, and FFmpeg shares torch's context there. NVDEC takes most of H.264, HEVC, AV1, VP9,
+Frames stay in the device's memory, and FFmpeg shares torch's context there. NVDEC takes most of H.264, HEVC, VP9,
 MPEG-2 and MPEG-4 with 4:2:0; what it cannot do, and machines without it, decode on the processor, with one line in the
-log that says why.
+log that says why. So does AV1: PyAV opens it by libdav1d, which knows no device.
 """
 
 import logging
@@ -14,7 +14,7 @@ import torch
 from av.codec.hwaccel import HWAccel, hwdevices_available
 
 from rdvfi.media.planes import plane_numbers
-from rdvfi.media.video_files.probe import decoder_of, open_video, video_stream
+from rdvfi.media.video_files.probe import decoder_of, file_url, video_stream
 
 _LOGGER = logging.getLogger(__name__)
 HWACCEL = ("auto", "off")
@@ -35,10 +35,11 @@ def hardware(path: Path, device: torch.device) -> HWAccel | None:
     """What `open_video` needs to decode a file on a device; None, and a line in the log, where that does not work."""
     try:
         found = _accelerator(device)
-        with open_video(path, found) as container:
+        # The file was opened before, so that what fails here is the device.
+        with av.open(file_url(path), "r", metadata_errors="replace", hwaccel=found) as container:
             stream = video_stream(container, path)
             _check(next(container.decode(stream)), device, taken=decoder_of(stream).is_hwaccel)
-    except (av.error.FFmpegError, NotImplementedError, StopIteration, ValueError) as error:
+    except (av.error.FFmpegError, RuntimeError, StopIteration, ValueError) as error:
         failed = isinstance(error, av.error.FFmpegError)
         reason = f"NVDEC does not open ({error.strerror})" if failed else str(error) or type(error).__name__
         _LOGGER.warning("%s is decoded on the processor, not on %s: %s", path, device, reason)
