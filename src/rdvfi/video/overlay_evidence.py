@@ -53,6 +53,8 @@ _AGREE, _CELLS, _LEAST, _SPREAD = 0.6, 6, 0.03, 6
 share of a cell that has to change, and how many cells do at least."""
 _FEW, _ROUNDS = 64, 4
 """Pixels that an affine motion is fitted to at least; rounds of the fit, each without outliers of the one before."""
+_SINGULAR = 1e-9
+"""Least ratio of the eigenvalues of its normal equations."""
 
 Evidence = UInt8[np.ndarray, "h w"]
 """Grey levels by which motion would have changed each pixel; 0 where that is not known."""
@@ -151,7 +153,10 @@ def _whole_motion(flow: Flow, changed: Bool[Tensor, "1 1 h w"]) -> Flow | None:
     for _ in range(_ROUNDS):
         if int(fits.sum()) < _FEW:
             return None
-        affine = torch.linalg.pinv(known[fits].T @ known[fits]) @ (known[fits].T @ flows[fits])  # a line of pixels too
+        products = known[fits].T @ known[fits]
+        if int(torch.linalg.matrix_rank(products, rtol=_SINGULAR, hermitian=True)) < 3:  # they lie on one line
+            return None
+        affine = torch.linalg.solve(products, known[fits].T @ flows[fits])
         fits = (known @ affine - flows).norm(dim=1) < 0.5 + 0.1 * flows.norm(dim=1)
     follows = torch.zeros_like(chosen)
     follows[chosen] = fits
