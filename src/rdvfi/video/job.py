@@ -104,8 +104,7 @@ def interpolate_video(
         dtype: Type of a named model; float16 on CUDA, float32 elsewhere.
         chunk: Frames drawn at once; chosen by their size if not given.
         batch: Pairs of frames that go through the model together, where they need new frames at the same times and
-            lie in one segment: more keep a GPU busy, and take more memory. Not with ``mask="auto"``, nor with
-            transparency, nor across a gap.
+            lie in one segment: more keep a GPU busy, and take more memory. Not with transparency, nor across a gap.
         image_rate: Images per second of an image source. If not given, what is made plays at 24
             frames per second.
         codec: ``h264``, ``hevc``, ``av1``, ``vp9``, ``prores``, ``ffv1`` (lossless) or another of
