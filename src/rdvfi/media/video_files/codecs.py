@@ -170,6 +170,7 @@ def device_codec(suffix: str, *, deep: bool) -> str | None:
     name = "av1-nvenc" if suffix == ".webm" else "hevc-nvenc" if deep else "h264-nvenc"
     codec = CODECS[name]
     if suffix not in codec.suffixes:
+        _LOGGER.warning("codec auto encodes on the processor: %s is not written to %s", name, suffix)
         return None
     try:
         form = choose_pixel_format(codec, PixelLayout(bits=10 if deep else 8))

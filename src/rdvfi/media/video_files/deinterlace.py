@@ -35,13 +35,13 @@ class Deinterlacing:
         filtered: Deinterlacer | None = None
         stamps: dict[Fraction, Stamp] = {}
         for number, (frame, stamp) in enumerate(timed):
-            if frame.format.name == "cuda":  # decoded there, where no filter reaches it
-                self._passed += frame.interlaced_frame
+            marked = frame.interlaced_frame
+            if frame.format.name == "cuda" and self._choice != "off":  # decoded there, where no filter reaches it
+                self._passed += marked
                 yield frame, stamp
                 continue
-            if number < _SEEN:
+            if number < _SEEN and frame.format.name != "cuda":
                 self._fields.see(frame)
-            marked = frame.interlaced_frame
             self._marked += marked
             if self._choice == "off" or (self._choice == "auto" and filtered is None and not marked):
                 yield frame, stamp
