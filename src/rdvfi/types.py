@@ -65,7 +65,7 @@ def moved(value: T, device: str | torch.device) -> T:
     def leaf(part: Any) -> Any:
         if isinstance(part, nn.Module):
             return copy.deepcopy(part).to(device)
-        if part is None or isinstance(part, int | float | bool | str | Enum | bytes | Fraction):
+        if part is None or isinstance(part, int | float | bool | str | Enum | bytes | Fraction | torch.Size):
             return part
         raise TypeError(f"a {type(part).__name__} cannot be moved to {device}: make it a dataclass of tensors")
 
