@@ -25,7 +25,7 @@ from rdvfi.interpolator import Interpolator
 from rdvfi.media.image_files.images import write_png
 from rdvfi.models import create_model
 from rdvfi.saved_models.model_names import bundled_files
-from rdvfi.training import feeds, run
+from rdvfi.training import checks, feeds, run
 from rdvfi.training.losses.loss_registry import Needs, Terms
 from rdvfi.training.model_parts import load_parts, only, part_of, save_parts
 from rdvfi.training.objectives.clip_batch import ClipBatch
@@ -568,8 +568,29 @@ def test_a_backbone_with_fewer_keyframes_learns_from_the_knots_it_has(pools: tup
         assert clip.flows is not None
         assert whole.flows is not None
         assert torch.equal(clip.flows[:, here], whole.flows[:, there])
-    with pytest.raises(ValueError, match=f"known between 9 knots; this backbone makes {clip.fixed} keyframes"):
+    with pytest.raises(ValueError, match=f"known between 9 knots; this backbone has {clip.fixed}: set losses"):
         clip.adjacent_flows()
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_fewer_keyframes_are_trained_and_shown(pools: tuple[Pool, Pool], number: int) -> None:
+    model, batch = build_model("rdvfi_s", f"backbone.num_keyframes={number}"), pools[0].batch([0, 2])
+    objective = Diffusing(model, Terms({"theta": 1, "flow": 1, "l2": 1}))
+    assert all(loss.isfinite() for loss in objective(batch, TrainingStep(0, 1)).values())
+    with torch.no_grad():
+        sheet = objective.pictures(batch, TrainingStep(0, 1))
+    h, w = batch["frames"].shape[-2:]
+    assert sheet is not None
+    assert sheet.shape == (4 * h, 6 * w, 3)
+
+
+def test_adjacent_flow_is_asked_for_where_it_is_known(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
+    few = build_model("rdvfi_s1", "backbone.num_keyframes=3")
+    objective = Decoding(few, Terms({"flow": 1}))
+    assert set(objective(pools[0].batch([0, 2]), TrainingStep(0, 1))) == {"flow"}
+    (stage,) = compose_stages("rdvfi_s1/motion", ["data.folder=x", "out=x", "after=[]"])
+    assert Needs.ADJACENT in checks._given(stage, model)
+    assert Needs.ADJACENT not in checks._given(stage, few)
 
 
 def test_keyframes_between_the_knots_of_clips_cannot_be_trained() -> None:

@@ -7,6 +7,7 @@ losses and what they read, what its samples are made of, the results that it goe
 from collections.abc import Sequence
 from pathlib import Path
 
+from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.interpolator import Interpolator
 from rdvfi.training.feeds import check_material, film_pool
 from rdvfi.training.losses.evidence import Needs, Terms
@@ -21,7 +22,8 @@ _READS = {
     Needs.FRAMES: "frames, which a stage of kind {kind} does not draw",
     Needs.DRAWING: "the flows of a teacher or exact flow, and data.source={source} has none (data.teacher)",
     Needs.FLOW: "exact flow, and data.source={source} has none in this stage (procedural samples have it)",
-    Needs.ADJACENT: "exact flow from knot to knot, in a decoding stage of a trajectory model that finds it (iterative)",
+    Needs.ADJACENT: "exact flow from knot to knot, in a decoding stage of a trajectory model that finds it "
+    f"(iterative) and of a backbone with {KNOTS - 2} keyframes",
     Needs.MATCHES: "matches, and this model's coarse flow makes none, or the stage is no coarse one",
     Needs.ESTIMATES: "the known flow of pairs, in a coarse stage (data.source=pairs)",
     Needs.VELOCITY: "noisy latents, which only a diffusion stage has",
@@ -98,5 +100,6 @@ def _given(stage: Stage, model: Interpolator) -> set[Needs]:
     exact = {Needs.FLOW} if drawn else set()
     if stage.kind is Kind.diffusion:
         return {Needs.FRAMES, Needs.VELOCITY, Needs.SAMPLER} | taught | exact
-    adjacent = {Needs.ADJACENT} if drawn and isinstance(model.trajectory, Fuses) else set()
+    small = isinstance(model.trajectory, Fuses) and len(model.generator.times()) == KNOTS
+    adjacent = {Needs.ADJACENT} if drawn and small else set()
     return {Needs.FRAMES} | taught | exact | adjacent

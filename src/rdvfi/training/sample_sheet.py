@@ -3,10 +3,10 @@
 From left to right for each sample, in two rows::
 
     first frame | last frame | warped first | warped last | weight of the first | result
-    keyframe 2  | keyframe 4 | flow to first | flow to last | five times the error | truth
+    keyframe at 1/4 | keyframe at 1/2 | flow to first | flow to last | five times the error | truth
 
-Keyframes are decoded where the backbone has a decoder. Flows are coloured: hue is direction,
-saturation is length. The weight is what the frame was drawn with: a learned one where the renderer
+Keyframes are the nearest that there are, decoded where the backbone has a decoder. Flows are coloured:
+hue is direction, saturation is length. The weight is what the frame was drawn with: a learned one where the renderer
 has one, else that of consistency.
 
 Of a coarse flow, in one row per sample::
@@ -83,7 +83,8 @@ def _block(
 
 def _decoded(model: Interpolator, keyframes: Keyframes, clip: ClipBatch) -> Float[Tensor, "b 2 3 h w"]:
     """Two keyframes as pictures, grey where the backbone cannot decode."""
-    chosen = [i for i in (2, 4) if i < keyframes.latents.shape[1]] or [0, -1]
+    last = keyframes.latents.shape[1] - 1
+    chosen = [last // 4, (last + 1) // 2]
     try:
         latents = keyframes.latents[:, chosen]
         images = model.generator.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])

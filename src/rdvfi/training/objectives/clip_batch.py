@@ -151,8 +151,8 @@ class ClipBatch:
         """
         if self.fixed != KNOTS:
             raise ValueError(
-                f"exact flow of adjacent frames is known between {KNOTS} knots; "
-                f"this backbone makes {self.fixed} keyframes"
+                f"exact flow of adjacent frames is known between {KNOTS} knots; this backbone has {self.fixed}: "
+                "set losses.adjacent=0"
             )
         assert self.flows is not None
         assert self.visible is not None

@@ -197,7 +197,7 @@ class Decoding(Reconstructing):
             small = resize_flow(both.flatten(0, 2), size).unflatten(0, both.shape[:3])
             return FlowPair(small, exact, seen), None
         moved = trajectory.adjacent_flows(keyframes)
-        adjacent = FlowPair(moved, *clip.adjacent_flows())
+        adjacent = FlowPair(moved, *clip.adjacent_flows()) if self.terms.need(Needs.ADJACENT) else None
         # phi_2 learns to fuse what phi_1 says, not to change it: as in AccFlow, no gradient goes
         # back.
         start = straight_motion_of(keyframes, moved.detach())
