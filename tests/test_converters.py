@@ -73,6 +73,7 @@ def test_a_trajectory_that_cannot_move_says_so() -> None:
     with pytest.raises(TypeError, match="a Bare cannot be moved to meta: make it a dataclass of tensors"):
         moved(Bare(), "meta")  # pyright: ignore
     assert moved({"a": [torch.zeros(1), 2]}, "meta")["a"][0].device.type == "meta"
+    assert moved((torch.Size((2, 3)), 1), "meta") == (torch.Size((2, 3)), 1)
     assert isinstance(some_motion((48, 64)).to("cpu").trajectory, Trajectory)
 
 

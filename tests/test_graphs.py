@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -346,6 +346,24 @@ def test_filling_keeps_the_structure() -> None:
     assert new[0].rest["a"].item() == 1.0
     assert new[0].layer is pair.layer
     assert new[1] == [1, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    first: Tensor
+    twice: Tensor = field(init=False)
+    last: Tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "twice", 2.0 * self.first)
+
+
+def test_what_a_structure_computes_of_itself_is_no_input() -> None:
+    recorder = Recorder(Again())
+    for value in (1.0, 3.0, 5.0):
+        given = Computed(torch.tensor([value]), torch.tensor([10.0]))
+        made = recorder.run("sum", lambda x: x.twice + x.last, given)
+        assert made.item() == 2.0 * value + 10.0
 
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -127,4 +127,5 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
         yield from tensors_in(list(value.values()))
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
-            yield from tensors_in(getattr(value, field.name))
+            if field.init:  # others are computed again in a structure with other tensors
+                yield from tensors_in(getattr(value, field.name))
