@@ -2,7 +2,7 @@
 
 Inputs are frames ``start, start + gap, start + 2 gap, ...``; an `EvaluationWindow` is two neighbouring inputs
 with the ``gap - 1`` true frames between them, at times ``i / gap``. At a gap of 8 every time falls
-on one of nine keyframes; at 9 none does: measure both.
+on a knot of a model with seven keyframes; at 9 none does: measure both.
 
 Across a scene cut there is no motion to find, and in a long film such windows would decide the
 mean. `rdvfi.media.scene_cuts.has_cut` looks at the **true** frames, so it is the same for every method.
