@@ -230,7 +230,7 @@ def motion_size(seeds: range) -> Table:
 @torch.inference_mode()
 def decoded_or_warped(size: tuple[int, int], seeds: range) -> Table:
     """Frames at the seven knots: warped along the trajectory, or the keyframes decoded; and true latents decoded."""
-    model = rdvfi.create_model("rdvfi-s").eval()
+    model = rdvfi.create_model("rdvfi-s", "backbone.num_keyframes=7").eval()
     times = torch.arange(1, 8) / 8
     found: Table = {"warped along the trajectory (ours)": {}, "keyframes decoded": {}, "true latents decoded": {}}
     for group, names in GROUPS.items():
