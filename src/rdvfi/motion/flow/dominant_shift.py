@@ -47,7 +47,7 @@ def _reference(luma: Tensor) -> Tensor:
     ones = torch.ones_like(first)
     spectra = [torch.fft.rfft2(x, s=size) for x in (first, second, first.square(), second.square(), ones)]
     pairs = ((spectra[0], spectra[1]), (spectra[2], spectra[4]), (spectra[4], spectra[3]), (spectra[4], spectra[4]))
-    # `conj_physical`, since the lazy `conj` is not resolved within an operator under `rdvfi.graphs.Watch`.
+    # `conj_physical`, since the lazy `conj` is not resolved within an operator under `rdvfi.graph_watch.Watch`.
     products, left, entered, shared = (torch.fft.irfft2(a.conj_physical() * b, s=size) for a, b in pairs)
     scores = products / (left.clamp(min=1e-3) * entered.clamp(min=1e-3)).sqrt()
     share = shared / (h * w)
