@@ -17,7 +17,7 @@ def interpolate(folder: Path, img0: np.ndarray, img1: np.ndarray, times: np.ndar
     """Frames (T, H, W, 3) at some times in [0, 1] between two pictures (H, W, 3), all of 8 bits."""
     estimate, render = (onnxruntime.InferenceSession(str(folder / f"{name}.onnx")) for name in ("estimate", "render"))
     meta = estimate.get_modelmeta().custom_metadata_map
-    least = [max(int(meta[f"motion_{side}"]) + 1, 128) for side in ("height", "width")]
+    least = [max(int(meta[f"motion_{side}"]), 128) for side in ("height", "width")]
     if img0.shape != img1.shape or img0.shape[0] < least[0] or img0.shape[1] < least[1]:
         raise SystemExit(f"got {img0.shape}, {img1.shape}; expected one size, from {least[1]}x{least[0]} pixels on")
     pictures = [picture.transpose(2, 0, 1)[None].astype(np.float32) / 255.0 for picture in (img0, img1)]

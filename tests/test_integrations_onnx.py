@@ -242,7 +242,7 @@ def _apart(model: rdvfi.Interpolator, files: Path, size: tuple[int, int], times:
 
 @needs_onnx
 def test_a_small_model_runs_in_onnx_runtime_as_in_torch(small: tuple[rdvfi.Interpolator, Path]) -> None:
-    assert _apart(*small, (140, 170), [0.5], 0) < 1e-3
+    assert _apart(*small, (128, 160), [0.5], 0) < 1e-3  # the least height, and the width of the motion
     assert _apart(*small, (180, 320), [0.125, 0.3, 0.77], 0) < 1e-3
     assert _apart(*small, (270, 300), [0.0, 0.4, 1.0], 30) < 1e-3
 

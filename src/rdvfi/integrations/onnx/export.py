@@ -59,7 +59,7 @@ def export_onnx(
         model: On the CPU.
         folder: Where to; made if needed.
         size: Height and width of the frames that it is meant for; the motion size follows from them.
-            Frames that are run must be larger than the motion size, and have 128 pixels each way.
+            Frames that are run must be at least of the motion size, and of 128 pixels each way.
         seed: Of the noise, which becomes a constant of the file.
         overwrite: Replace files that are there.
 
