@@ -5,6 +5,7 @@ system. Whatever ends the work early, an error or an interrupt, removes it; what
 left is removed by the next one that writes to the same folder.
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from rdvfi.media.video_files.codecs import DEFAULT_CODEC
 FRAME_NAME = "frame_{:06d}.png"
 """Names of the images in an output folder."""
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a full disk, which FFmpeg reports without the name of the file."""
 _FRAME_PATTERN = re.compile(r"frame_\d+\.png")
 
 
@@ -104,8 +107,10 @@ def complete_or_nothing(destination: Path, *, overwrite: bool = True) -> Iterato
         else:
             _rename_new(partial, place, destination)
         sync(place.parent, inside=False)
-    except BaseException:
+    except BaseException as error:
         remove(partial)
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            raise OSError(error.errno, os.strerror(error.errno), str(destination)) from error
         raise
     finally:
         if held is not None:
