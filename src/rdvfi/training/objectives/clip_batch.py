@@ -79,18 +79,16 @@ class ClipBatch:
         if every == 1 or self.ends_only:
             return self
 
-        def kept(x: Tensor | None) -> Tensor | None:
-            return None if x is None else torch.cat((x[:, :KNOTS:every], x[:, KNOTS:]), dim=1)
+        def kept(x: Tensor) -> Tensor:
+            return torch.cat((x[:, :KNOTS:every], x[:, KNOTS:]), dim=1)
 
-        frames, times, latents = kept(self.frames), kept(self.times), self.latents
-        assert frames is not None
-        assert times is not None
+        flows, visible, latents = self.flows, self.visible, self.latents
         return replace(
             self,
-            frames=frames,
-            times=times,
-            flows=kept(self.flows),
-            visible=kept(self.visible),
+            frames=kept(self.frames),
+            times=kept(self.times),
+            flows=None if flows is None else kept(flows),
+            visible=None if visible is None else kept(visible),
             latents=None if latents is None else latents[:, ::every],
             fixed=(KNOTS - 1) // every + 1,
         )
