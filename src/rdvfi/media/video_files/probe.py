@@ -71,6 +71,9 @@ _OF_DECODING = frozenset({"avi", "asf"})
 _PLAYLISTS = frozenset({"hls", "dash", "concat", "imf", "sdp", "applehttp"})
 """Formats of FFmpeg that hold no pictures of their own."""
 
+_STREAMS = frozenset({".ts", ".mts", ".m2ts"})
+"""Suffixes of MPEG transport streams; FFmpeg recognises them by more packets than a film of two frames may have."""
+
 
 def name_of(file: Path | BytesIO) -> str:
     """What errors call a file."""
@@ -88,7 +91,12 @@ def open_video(file: Path | BytesIO, hardware: HWAccel | None = None) -> InputCo
         file.seek(0)
     try:
         place = file_url(file) if isinstance(file, Path) else file
-        container = av.open(place, "r", metadata_errors="replace", hwaccel=hardware)
+        try:
+            container = av.open(place, "r", metadata_errors="replace", hwaccel=hardware)
+        except av.error.EOFError:
+            if not isinstance(file, Path) or file.suffix.lower() not in _STREAMS:
+                raise
+            container = av.open(place, "r", format="mpegts", metadata_errors="replace", hwaccel=hardware)
     except av.error.FFmpegError as error:
         raise ValueError(f"{name_of(file)} is not a video that can be read: {_why(file, error)}") from error
     refuse_playlist(container, name_of(file))
