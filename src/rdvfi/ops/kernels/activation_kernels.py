@@ -19,29 +19,32 @@ _LONGEST = 1024
 @triton.jit
 @no_type_check
 def _activated(
-    x, bias, added, total, out, channels, height, width, x_b, x_c, x_y, x_x, added_b, added_c, added_y, added_x,
-    BORDER: tl.constexpr, BIASED: tl.constexpr, ADDED: tl.constexpr, BLOCK: tl.constexpr,
+    x, bias, added, total, out, channels, height, width, x_stride_b, x_stride_c, x_stride_h, x_stride_w,
+    added_stride_b, added_stride_c, added_stride_h, added_stride_w, BORDER: tl.constexpr, BIASED: tl.constexpr,
+    ADDED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """``BLOCK`` elements of the padded row ``program_id(0)`` of all; those inside also write the sum."""
     line, index = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     length = (width + 2 * BORDER) * channels
-    inside = index < length
+    mask = index < length
     column, row = index // channels - BORDER, line % (height + 2 * BORDER) - BORDER
     b, c = (line // (height + 2 * BORDER)).to(tl.int64), (index % channels).to(tl.int64)
     from_x = tl.minimum(tl.maximum(column, 0), width - 1).to(tl.int64)
     from_y = tl.minimum(tl.maximum(row, 0), height - 1).to(tl.int64)
-    value = tl.load(x + b * x_b + c * x_c + from_y * x_y + from_x * x_x, mask=inside, other=0.0).to(tl.float32)
+    value = tl.load(
+        x + b * x_stride_b + c * x_stride_c + from_y * x_stride_h + from_x * x_stride_w, mask=mask, other=0.0
+    ).to(tl.float32)
     if BIASED:
-        value += tl.load(bias + c, mask=inside, other=0.0).to(tl.float32)
+        value += tl.load(bias + c, mask=mask, other=0.0).to(tl.float32)
     if ADDED:
-        more = added + b * added_b + c * added_c + from_y * added_y + from_x * added_x
-        value += tl.load(more, mask=inside, other=0.0).to(tl.float32)
-    own = inside & (from_x == column) & (from_y == row)
+        more = added + b * added_stride_b + c * added_stride_c + from_y * added_stride_h + from_x * added_stride_w
+        value += tl.load(more, mask=mask, other=0.0).to(tl.float32)
+    own = mask & (from_x == column) & (from_y == row)
     value = value.to(total.dtype.element_ty)
     tl.store(total + ((b * height + from_y) * width + from_x) * channels + c, value, mask=own)
     value = value.to(tl.float32)
     tl.store(
-        out + line.to(tl.int64) * length + index, (value / (1.0 + tl.exp(-value))).to(out.dtype.element_ty), mask=inside
+        out + line.to(tl.int64) * length + index, (value / (1.0 + tl.exp(-value))).to(out.dtype.element_ty), mask=mask
     )
 
 

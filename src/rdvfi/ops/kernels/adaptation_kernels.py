@@ -10,14 +10,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, mean_around, programs, tile, zeros
+from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, launch_grid, tile, window_mean, zeros
 
 
 @triton.jit
 @no_type_check
 def _smoothed(small0, small1, gain, out, height, width, LIT: tl.constexpr):
     """Means over three by three pixels of one channel of both frames (b, 6), in the light between them."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     b, c, area = n // 6, n % 6, height * width
     plane = (small0 if c < 3 else small1) + (b * 3 + c % 3) * area
     sign = 0.5 if c < 3 else -0.5
@@ -25,51 +25,51 @@ def _smoothed(small0, small1, gain, out, height, width, LIT: tl.constexpr):
     count = total
     for j in tl.static_range(-1, 2):
         for i in tl.static_range(-1, 2):
-            there = inside & (y + j >= 0) & (y + j < height) & (x + i >= 0) & (x + i < width)
+            there = mask & (y + j >= 0) & (y + j < height) & (x + i >= 0) & (x + i < width)
             at = (y + j) * width + x + i
             value = tl.load(plane + at, mask=there, other=0.0)
             if LIT:
                 value = value * tl.exp(sign * tl.load(gain + b * area + at, mask=there, other=0.0))
             total += value
             count += there.to(tl.float32)
-    tl.store(out + n * area + y * width + x, total / tl.maximum(count, 1.0), mask=inside)
+    tl.store(out + n * area + y * width + x, total / tl.maximum(count, 1.0), mask=mask)
 
 
 @triton.jit
 @no_type_check
 def _apart(smooth, flow0, flow1, out, times, height, width):
     """How far both frames are apart at every pixel of a new one: at rest, and along its flows."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     area, here = height * width, y * width + x
     first = smooth + n // times * 6 * area
     flow0 += n * 2 * area + here
     flow1 += n * 2 * area + here
-    dx0, dy0 = tl.load(flow0, mask=inside, other=0.0), tl.load(flow0 + area, mask=inside, other=0.0)
-    dx1, dy1 = tl.load(flow1, mask=inside, other=0.0), tl.load(flow1 + area, mask=inside, other=0.0)
-    ax, ay, bx, by, fx, fy = corners(x + dx0, y + dy0, height, width)
-    cx, cy, ex, ey, gx, gy = corners(x + dx1, y + dy1, height, width)
+    dx0, dy0 = tl.load(flow0, mask=mask, other=0.0), tl.load(flow0 + area, mask=mask, other=0.0)
+    dx1, dy1 = tl.load(flow1, mask=mask, other=0.0), tl.load(flow1 + area, mask=mask, other=0.0)
+    point0 = corners(x + dx0, y + dy0, height, width)
+    point1 = corners(x + dx1, y + dy1, height, width)
     resting = zeros()
     moving = resting
     for c in tl.static_range(3):
         one, two = first + c * area, first + (3 + c) * area
-        resting += tl.abs(tl.load(one + here, mask=inside, other=0.0) - tl.load(two + here, mask=inside, other=0.0))
-        warped = bilinear(one, ax, ay, bx, by, fx, fy, width, 1, inside)
-        moving += tl.abs(warped - bilinear(two, cx, cy, ex, ey, gx, gy, width, 1, inside))
-    tl.store(out + n * 2 * area + here, resting * (1.0 / 3.0), mask=inside)
-    tl.store(out + (n * 2 + 1) * area + here, moving * (1.0 / 3.0), mask=inside)
+        resting += tl.abs(tl.load(one + here, mask=mask, other=0.0) - tl.load(two + here, mask=mask, other=0.0))
+        warped = bilinear(one, point0, width, 1, mask)
+        moving += tl.abs(warped - bilinear(two, point1, width, 1, mask))
+    tl.store(out + n * 2 * area + here, resting * (1.0 / 3.0), mask=mask)
+    tl.store(out + (n * 2 + 1) * area + here, moving * (1.0 / 3.0), mask=mask)
 
 
 @triton.jit
 @no_type_check
 def _adapted(
-    small0, small1, gain, apart, flow0, flow1, mask, residual, moments, weight, out, times, height, width, slow,
-    slack, LIT: tl.constexpr, SIDE: tl.constexpr,
+    small0, small1, gain, apart, flow0, flow1, mask, residual, moments, weight, out, times, height, width, slow, slack,
+    LIT: tl.constexpr, SIDE: tl.constexpr,
 ):  # fmt: skip
     """The maps of one new frame; ``SIDE`` is that of the window in which rest is seen."""
     n, y, x, inside = tile(height, width)
     b, area, here = n // times, height * width, y * width + x
-    resting = mean_around(apart + n * 2 * area, y, x, height, width, inside, SIDE)
-    moving = mean_around(apart + (n * 2 + 1) * area, y, x, height, width, inside, SIDE)
+    resting = window_mean(apart + n * 2 * area, y, x, height, width, inside, SIDE)
+    moving = window_mean(apart + (n * 2 + 1) * area, y, x, height, width, inside, SIDE)
     flow0 += n * 2 * area + here
     flow1 += n * 2 * area + here
     dx0, dy0 = tl.load(flow0, mask=inside, other=0.0), tl.load(flow0 + area, mask=inside, other=0.0)
@@ -90,13 +90,13 @@ def _adapted(
         light = tl.load(gain + b * area + here, mask=inside, other=0.0)
         start, end = tl.exp(-0.5 * light), tl.exp(0.5 * light)
         now = start + t * (end - start)
-        ax, ay, bx, by, fx, fy = corners(x + dx0, y + dy0, height, width)
-        cx, cy, ex, ey, gx, gy = corners(x + dx1, y + dy1, height, width)
+        point0 = corners(x + dx0, y + dy0, height, width)
+        point1 = corners(x + dx1, y + dy1, height, width)
     for c in tl.static_range(3):
         colour = moves * tl.load(residual + (n * 3 + c) * area + here, mask=inside, other=0.0)
         if LIT:
-            one = bilinear(small0 + (b * 3 + c) * area, ax, ay, bx, by, fx, fy, width, 1, inside)
-            two = bilinear(small1 + (b * 3 + c) * area, cx, cy, ex, ey, gx, gy, width, 1, inside)
+            one = bilinear(small0 + (b * 3 + c) * area, point0, width, 1, inside)
+            two = bilinear(small1 + (b * 3 + c) * area, point1, width, 1, inside)
             colour = now * colour + share * (now / start - 1.0) * one + (1.0 - share) * (now / end - 1.0) * two
         tl.store(out + (5 + c) * area, part * colour, mask=inside)
 
@@ -105,20 +105,20 @@ def _adapted(
 @no_type_check
 def _shares(confidence, moments, out, times, height, width, floor):
     """See `rdvfi.render.base.blend_shares`."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     area, here = height * width, y * width + x
     t = tl.load(moments + n % times)
     confidence += n * 2 * area + here
-    first = (1.0 - t) * (tl.load(confidence, mask=inside, other=1.0) + floor)
-    last = t * (tl.load(confidence + area, mask=inside, other=1.0) + floor)
-    tl.store(out + n * area + here, first / (first + last), mask=inside)
+    first = (1.0 - t) * (tl.load(confidence, mask=mask, other=1.0) + floor)
+    last = t * (tl.load(confidence + area, mask=mask, other=1.0) + floor)
+    tl.store(out + n * area + here, first / (first + last), mask=mask)
 
 
 def blend_shares(confidence: Tensor, times: Tensor, floor: float) -> Tensor:
     """See `rdvfi.render.base.blend_shares`."""
     b, t, _, h, w = confidence.shape
     confidence, out = confidence.float().contiguous(), confidence.new_empty((b, t, 1, h, w))
-    _shares[programs(b * t, h, w)](confidence, times.float().contiguous(), out, t, h, w, floor)
+    _shares[launch_grid(b * t, h, w)](confidence, times.float().contiguous(), out, t, h, w, floor)
     return out
 
 
@@ -146,9 +146,9 @@ def adapted_maps(
     smooth, apart = out.new_empty((b, 6, h, w)), out.new_empty((b, t, 2, h, w))
     lit = gain is not None
     arguments = [*small, smooth, h, w]
-    _smoothed[programs(b * 6, h, w)](*arguments, LIT=lit)
+    _smoothed[launch_grid(b * 6, h, w)](*arguments, LIT=lit)
     arguments = [smooth, *maps[:2], apart, t, h, w]
-    _apart[programs(b * t, h, w)](*arguments)
+    _apart[launch_grid(b * t, h, w)](*arguments)
     arguments = [*small, apart, *maps, moments, weight, out, t, h, w, slow, slack]
-    _adapted[programs(b * t, h, w)](*arguments, LIT=lit, SIDE=window)
+    _adapted[launch_grid(b * t, h, w)](*arguments, LIT=lit, SIDE=window)
     return out

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import load, programs, sum_of, tile
+from rdvfi.ops.kernels.sampling_kernels import launch_grid, load, reduce_sum, tile
 
 
 @triton.jit
@@ -23,46 +23,46 @@ def _largest(x):
 
 @triton.jit
 @no_type_check
-def _side(side, height, width, stride_y, stride_x):
+def _side(side, height, width, stride_h, stride_w):
     """Lines from a side inwards: their number and length, where they begin, and the steps across and along."""
     row = side < 2
-    across = tl.where(row, stride_y, stride_x)
+    across = tl.where(row, stride_h, stride_w)
     lines = tl.where(row, height, width)
     begin = tl.where(side % 2 == 1, (lines - 1).to(tl.int64) * across, 0)
     across = tl.where(side % 2 == 1, -across, across)
-    return lines, tl.where(row, width, height), begin, across, tl.where(row, stride_x, stride_y)
+    return lines, tl.where(row, width, height), begin, across, tl.where(row, stride_w, stride_h)
 
 
 @triton.jit
 @no_type_check
 def _lines(
-    first, last, out, height, width, first_b, first_c, first_y, first_x, last_b, last_c, last_y, last_x, most,
-    within, mean_within, equal, background, WIDEST: tl.constexpr, SOFT: tl.constexpr, SAMPLES: tl.constexpr,
-    BLOCK: tl.constexpr,
+    first, last, out, height, width, first_stride_b, first_stride_c, first_stride_h, first_stride_w, last_stride_b,
+    last_stride_c, last_stride_h, last_stride_w, most, within, mean_within, equal, background, WIDEST: tl.constexpr,
+    SOFT: tl.constexpr, SAMPLES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Of one line: whether it may belong to a bar, whether it is constant, and how much of it differs."""
     i, side, b = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    lines, size, begin, across, along = _side(side, height, width, first_y, first_x)
-    _, _, last_begin, last_across, last_along = _side(side, height, width, last_y, last_x)
+    lines, size, begin, across, along = _side(side, height, width, first_stride_h, first_stride_w)
+    _, _, last_begin, last_across, last_along = _side(side, height, width, last_stride_h, last_stride_w)
     if i < tl.minimum(tl.maximum(lines // WIDEST, 1) + SOFT, lines):
         step = tl.maximum(size // SAMPLES, 1)
         count = (size + step - 1) // step
         j = tl.arange(0, BLOCK)
         there = j < count
-        edge = first + b * first_b + begin + j * step * along
-        other_edge = last + b * last_b + last_begin + j * step * last_along
+        edge = first + b * first_stride_b + begin + j * step * along
+        other_edge = last + b * last_stride_b + last_begin + j * step * last_along
         off, apart = tl.full((BLOCK,), 0.0, tl.float32), tl.full((BLOCK,), 0.0, tl.float32)
         for c in range(3):
-            own = tl.load(edge + c * first_c, mask=there, other=0.0).to(tl.float32)
-            other = tl.load(other_edge + c * last_c, mask=there, other=0.0).to(tl.float32)
-            colour = 0.5 * (sum_of(own, 0) + sum_of(other, 0)) / count
-            own = tl.load(edge + c * first_c + i * across, mask=there, other=0.0).to(tl.float32)
-            other = tl.load(other_edge + c * last_c + i * last_across, mask=there, other=0.0).to(tl.float32)
+            own = tl.load(edge + c * first_stride_c, mask=there, other=0.0).to(tl.float32)
+            other = tl.load(other_edge + c * last_stride_c, mask=there, other=0.0).to(tl.float32)
+            colour = 0.5 * (reduce_sum(own, 0) + reduce_sum(other, 0)) / count
+            own = tl.load(edge + c * first_stride_c + i * across, mask=there, other=0.0).to(tl.float32)
+            other = tl.load(other_edge + c * last_stride_c + i * last_across, mask=there, other=0.0).to(tl.float32)
             off = tl.maximum(off, tl.maximum(tl.abs(own - colour), tl.abs(other - colour)))
             apart = tl.maximum(apart, tl.abs(own - other))
         off = tl.where(there, off, 0.0)
-        constant = (_largest(off) < within) & (sum_of(off, 0) / count < mean_within)
-        differs = sum_of(tl.where(off > equal, 1.0, 0.0), 0) / count
+        constant = (_largest(off) < within) & (reduce_sum(off, 0) / count < mean_within)
+        differs = reduce_sum(tl.where(off > equal, 1.0, 0.0), 0) / count
         line = constant | ((_largest(apart) < equal) & (differs < 1.0 - background))
         at = out + ((b * 4 + side) * 3) * most + i
         tl.store(at, tl.where(line, 1.0, 0.0))
@@ -116,26 +116,29 @@ def bars(
 
 @triton.jit
 @no_type_check
-def _fill(image, inside_of, out, height, width, image_n, image_c, image_y, image_x, CHANNELS: tl.constexpr):
+def _fill(
+    image, inside_of, out, height, width, image_stride_n, image_stride_c, image_stride_h, image_stride_w,
+    CHANNELS: tl.constexpr,
+):  # fmt: skip
     """Every pixel of a bar is that of the nearest line of the picture."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     inside_of += n * 4
     top, low = tl.load(inside_of).to(tl.int32), tl.load(inside_of + 1).to(tl.int32)
     left, right = tl.load(inside_of + 2).to(tl.int32), tl.load(inside_of + 3).to(tl.int32)
     row = tl.minimum(tl.maximum(y, top), low - 1)
     column = tl.minimum(tl.maximum(x, left), right - 1)
-    image += n * image_n
+    image += n * image_stride_n
     for c in range(CHANNELS):
-        value = load(image + c * image_c, row, column, image_y, image_x, inside)
+        value = load(image + c * image_stride_c, row, column, image_stride_h, image_stride_w, mask)
         at = out + ((n * CHANNELS + c) * height + y) * width + x
-        tl.store(at, value.to(out.dtype.element_ty), mask=inside)
+        tl.store(at, value.to(out.dtype.element_ty), mask=mask)
 
 
 def fill_bars(images: Tensor, inside: Tensor) -> Tensor:
     """See `rdvfi.content.bars.Bars.filled`."""
     n, c, h, w = images.shape
     out, inside = torch.empty_like(images, memory_format=torch.contiguous_format), inside.contiguous()
-    _fill[programs(n, h, w)](images, inside, out, h, w, *images.stride(), CHANNELS=c)
+    _fill[launch_grid(n, h, w)](images, inside, out, h, w, *images.stride(), CHANNELS=c)
     return out
 
 
@@ -185,11 +188,11 @@ def _bar_runs(lines, out, height, width, noise, BLOCK: tl.constexpr):
 @triton.jit
 @no_type_check
 def _bar_mask(runs, out, height, width):
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     runs += n * 4
     bar = (y < tl.load(runs)) | (y >= height - tl.load(runs + 1))
     bar = bar | (x < tl.load(runs + 2)) | (x >= width - tl.load(runs + 3))
-    tl.store(out + (n * height + y) * width + x, tl.where(bar, 1.0, 0.0), mask=inside)
+    tl.store(out + (n * height + y) * width + x, tl.where(bar, 1.0, 0.0), mask=mask)
 
 
 def static_bars(images: Tensor, *, noise: float) -> Tensor:
@@ -200,5 +203,5 @@ def static_bars(images: Tensor, *, noise: float) -> Tensor:
     out, block = images.new_empty((n // 2, 1, h, w)), triton.next_power_of_2(max(h, w))
     _flat_lines[h + w, n // 2](images, lines, n // 2, h, w, noise, BLOCK=block)
     _bar_runs[4, n // 2](lines, runs, h, w, noise, BLOCK=block)
-    _bar_mask[programs(n // 2, h, w)](runs, out, h, w)
+    _bar_mask[launch_grid(n // 2, h, w)](runs, out, h, w)
     return out

@@ -15,75 +15,80 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import load, programs, tile, zeros
+from rdvfi.ops.kernels.sampling_kernels import launch_grid, load, tile, zeros
 
 
 @triton.jit
 @no_type_check
 def _forward(
-    source, target, out, height, width, source_n, source_c, source_y, source_x,
-    target_n, target_c, target_y, target_x, scale, RADIUS: tl.constexpr, CHANNELS: tl.constexpr,
+    source, target, out, height, width, source_stride_n, source_stride_c, source_stride_h, source_stride_w,
+    target_stride_n, target_stride_c, target_stride_h, target_stride_w, scale, RADIUS: tl.constexpr,
+    CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Scores of one offset."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     side = 2 * RADIUS + 1
     offset = tl.program_id(1)
     to_y = tl.minimum(tl.maximum(y + offset // side - RADIUS, 0), height - 1)
     to_x = tl.minimum(tl.maximum(x + offset % side - RADIUS, 0), width - 1)
-    source += n * source_n
-    target += n * target_n
+    source += n * source_stride_n
+    target += n * target_stride_n
     total = zeros()
     for _ in range(CHANNELS):
-        total += load(source, y, x, source_y, source_x, inside) * load(target, to_y, to_x, target_y, target_x, inside)
-        source += source_c
-        target += target_c
+        total += load(source, y, x, source_stride_h, source_stride_w, mask) * load(
+            target, to_y, to_x, target_stride_h, target_stride_w, mask
+        )
+        source += source_stride_c
+        target += target_stride_c
     out += ((n * side * side + offset) * height + y) * width + x
-    tl.store(out, (total * scale).to(out.dtype.element_ty), mask=inside)
+    tl.store(out, (total * scale).to(out.dtype.element_ty), mask=mask)
 
 
 @triton.jit
 @no_type_check
 def _by_source(
-    grad, target, out, height, width, target_n, target_c, target_y, target_x, scale, RADIUS: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    grad, target, out, height, width, target_stride_n, target_stride_c, target_stride_h, target_stride_w, scale,
+    RADIUS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Gradient by one channel of the source; ``grad`` is contiguous."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     c = tl.program_id(1)
     side = 2 * RADIUS + 1
-    target += n * target_n + c * target_c
+    target += n * target_stride_n + c * target_stride_c
     grad += n * side * side * height * width
     total = zeros()
     for offset in range(side * side):
         to_y = tl.minimum(tl.maximum(y + offset // side - RADIUS, 0), height - 1)
         to_x = tl.minimum(tl.maximum(x + offset % side - RADIUS, 0), width - 1)
-        total += load(grad, y, x, width, 1, inside) * load(target, to_y, to_x, target_y, target_x, inside)
+        total += load(grad, y, x, width, 1, mask) * load(target, to_y, to_x, target_stride_h, target_stride_w, mask)
         grad += height * width
     out += ((n * CHANNELS + c) * height + y) * width + x
-    tl.store(out, (total * scale).to(out.dtype.element_ty), mask=inside)
+    tl.store(out, (total * scale).to(out.dtype.element_ty), mask=mask)
 
 
 @triton.jit
 @no_type_check
 def _by_wide_target(
-    grad, source, out, height, width, source_n, source_c, source_y, source_x, scale, RADIUS: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    grad, source, out, height, width, source_stride_n, source_stride_c, source_stride_h, source_stride_w, scale,
+    RADIUS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Gradient by one channel of the target with its replicated border, float32."""
     side = 2 * RADIUS + 1
     tall, wide = height + 2 * RADIUS, width + 2 * RADIUS
-    n, y, x, inside = tile(tall, wide)
+    n, y, x, mask = tile(tall, wide)
     c = tl.program_id(1)
-    source += n * source_n + c * source_c
+    source += n * source_stride_n + c * source_stride_c
     grad += n * side * side * height * width
     total = zeros()
     for offset in range(side * side):
         from_y, from_x = y - offset // side, x - offset % side
-        there = inside & (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
-        total += load(grad, from_y, from_x, width, 1, there) * load(source, from_y, from_x, source_y, source_x, there)
+        there = mask & (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
+        total += load(grad, from_y, from_x, width, 1, there) * load(
+            source, from_y, from_x, source_stride_h, source_stride_w, there
+        )
         grad += height * width
     out += ((n * CHANNELS + c) * tall + y) * wide + x
-    tl.store(out, total * scale, mask=inside)
+    tl.store(out, total * scale, mask=mask)
 
 
 def correlation(source: Tensor, target: Tensor, radius: int) -> Tensor:
@@ -91,7 +96,7 @@ def correlation(source: Tensor, target: Tensor, radius: int) -> Tensor:
     n, c, h, w = source.shape
     offsets = (2 * radius + 1) ** 2
     out = torch.empty((n, offsets, h, w), dtype=source.dtype, device=source.device)
-    _forward[(*programs(n, h, w), offsets)](
+    _forward[(*launch_grid(n, h, w), offsets)](
         source, target, out, h, w, *source.stride(), *target.stride(), scale=c**-0.5, RADIUS=radius, CHANNELS=c
     )
     return out
@@ -105,9 +110,9 @@ def correlation_backward(grad: Tensor, source: Tensor, target: Tensor, radius: i
     grad, border = grad.contiguous(), 2 * radius
     by_source = torch.empty((n, c, h, w), dtype=source.dtype, device=source.device)
     by_wide = torch.empty((n, c, h + border, w + border), dtype=torch.float32, device=source.device)
-    _by_source[(*programs(n, h, w), c)](
+    _by_source[(*launch_grid(n, h, w), c)](
         grad, target, by_source, h, w, *target.stride(), scale=c**-0.5, RADIUS=radius, CHANNELS=c
     )
-    grid = (*programs(n, h + border, w + border), c)
+    grid = (*launch_grid(n, h + border, w + border), c)
     _by_wide_target[grid](grad, source, by_wide, h, w, *source.stride(), scale=c**-0.5, RADIUS=radius, CHANNELS=c)
     return by_source, folded(by_wide, target, radius)

@@ -14,28 +14,28 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import pixel, programs, sum_of, tile, zeros
+from rdvfi.ops.kernels.sampling_kernels import launch_grid, load_clamped, reduce_sum, tile, zeros
 
 
 @triton.jit
 @no_type_check
 def _even(image, out, samples, height, width, noise, SIDE: tl.constexpr, LAST: tl.constexpr):
     """Without the local mean; or, ``LAST``, over the local deviation, and the square of that."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     area = height * width
     image += n * area
     total = zeros()
     for k in range(SIDE * SIDE):
-        value = pixel(image, y + k // SIDE - SIDE // 2, x + k % SIDE - SIDE // 2, height, width, inside)
+        value = load_clamped(image, y + k // SIDE - SIDE // 2, x + k % SIDE - SIDE // 2, height, width, mask)
         total += value * value if LAST else value
-    here = pixel(image, y, x, height, width, inside)
+    here = load_clamped(image, y, x, height, width, mask)
     out += n * area + y * width + x
     if LAST:
         here = here / tl.sqrt(total / (SIDE * SIDE) + noise * noise)
-        tl.store(out, here, mask=inside)
-        tl.store(out + samples * area, here * here, mask=inside)
+        tl.store(out, here, mask=mask)
+        tl.store(out + samples * area, here * here, mask=mask)
     else:
-        tl.store(out, here - total / (SIDE * SIDE), mask=inside)
+        tl.store(out, here - total / (SIDE * SIDE), mask=mask)
 
 
 @triton.jit
@@ -90,7 +90,7 @@ def _peak(products, sums, out, pairs, height, width, overlap, apart, zero_penalt
         at = tl.where(score > most, cell, at)
         most = tl.maximum(score, most)
     best, winner = tl.reduce((most, lane), 0, tl.standard._argmax_combine_tie_break_left)
-    place = sum_of(tl.where(lane == winner, at, 0), 0)
+    place = reduce_sum(tl.where(lane == winner, at, 0), 0)
     y, x = place // (2 * width), place % (2 * width)
     up, down = (y + 2 * height - 1) % (2 * height), (y + 1) % (2 * height)
     left, right = (x + 2 * width - 1) % (2 * width), (x + 1) % (2 * width)
@@ -132,7 +132,7 @@ def dominant_shift(
     luma = luma.float().contiguous()
     n, _, h, w = luma.shape
     plain, maps, out = torch.empty_like(luma), luma.new_empty((2, n, h, w)), luma.new_empty((n, 3))
-    grid, arguments = programs(n, h, w), (n, h, w, noise)
+    grid, arguments = launch_grid(n, h, w), (n, h, w, noise)
     _even[grid](luma, plain, *arguments, SIDE=side, LAST=False)
     _even[grid](plain, maps, *arguments, SIDE=side, LAST=True)
     first, second = torch.fft.rfft2(maps[0], s=(2 * h, 2 * w)).chunk(2)

@@ -18,17 +18,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, pixel, programs, sum_of, tile
+from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, launch_grid, load_clamped, reduce_sum, tile
 
 
 @triton.jit
 @no_type_check
-def _blurred(image, y, x, height, width, inside, sigma, RADIUS: tl.constexpr):
-    total, weights = 0.0 * pixel(image, y, x, height, width, inside), 0.0
+def _blurred(image, y, x, height, width, mask, sigma, RADIUS: tl.constexpr):
+    total, weights = 0.0 * load_clamped(image, y, x, height, width, mask), 0.0
     for tap in range((2 * RADIUS + 1) * (2 * RADIUS + 1)):
         dy, dx = tap // (2 * RADIUS + 1) - RADIUS, tap % (2 * RADIUS + 1) - RADIUS
         weight = tl.exp(-0.5 * (dx * dx + dy * dy) / (sigma * sigma))
-        total += weight * pixel(image, y + dy, x + dx, height, width, inside)
+        total += weight * load_clamped(image, y + dy, x + dx, height, width, mask)
         weights += weight
     return total / weights
 
@@ -37,40 +37,40 @@ def _blurred(image, y, x, height, width, inside, sigma, RADIUS: tl.constexpr):
 @no_type_check
 def _soften(image, out, height, width, sigma, RADIUS: tl.constexpr):
     """A picture blurred by a Gaussian."""
-    n, y, x, inside = tile(height, width)
-    soft = _blurred(image + n * height * width, y, x, height, width, inside, sigma, RADIUS)
-    tl.store(out + (n * height + y) * width + x, soft, mask=inside)
+    n, y, x, mask = tile(height, width)
+    soft = _blurred(image + n * height * width, y, x, height, width, mask, sigma, RADIUS)
+    tl.store(out + (n * height + y) * width + x, soft, mask=mask)
 
 
 @triton.jit
 @no_type_check
 def _differences(soft, response, gradient, height, width, sigma, RADIUS: tl.constexpr):
     """Size of the difference of two Gaussians, and central differences."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     soft += n * height * width
-    apart = _blurred(soft, y, x, height, width, inside, sigma, RADIUS) - pixel(soft, y, x, height, width, inside)
-    tl.store(response + (n * height + y) * width + x, tl.abs(apart), mask=inside)
-    across = pixel(soft, y, x + 1, height, width, inside) - pixel(soft, y, x - 1, height, width, inside)
-    down = pixel(soft, y + 1, x, height, width, inside) - pixel(soft, y - 1, x, height, width, inside)
+    apart = _blurred(soft, y, x, height, width, mask, sigma, RADIUS) - load_clamped(soft, y, x, height, width, mask)
+    tl.store(response + (n * height + y) * width + x, tl.abs(apart), mask=mask)
+    across = load_clamped(soft, y, x + 1, height, width, mask) - load_clamped(soft, y, x - 1, height, width, mask)
+    down = load_clamped(soft, y + 1, x, height, width, mask) - load_clamped(soft, y - 1, x, height, width, mask)
     gradient += (n * 2 * height + y) * width + x
-    tl.store(gradient, 0.5 * across, mask=inside)
-    tl.store(gradient + height * width, 0.5 * down, mask=inside)
+    tl.store(gradient, 0.5 * across, mask=mask)
+    tl.store(gradient + height * width, 0.5 * down, mask=mask)
 
 
 @triton.jit
 @no_type_check
 def _peaks(response, out, height, width, margin, REACH: tl.constexpr):
     """The response where it is the largest around, little of it elsewhere, none in the margin."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     response += n * height * width
-    here = pixel(response, y, x, height, width, inside)
+    here = load_clamped(response, y, x, height, width, mask)
     highest = here
     for tap in range((2 * REACH + 1) * (2 * REACH + 1)):
         dy, dx = tap // (2 * REACH + 1) - REACH, tap % (2 * REACH + 1) - REACH
-        highest = tl.maximum(highest, pixel(response, y + dy, x + dx, height, width, inside))
+        highest = tl.maximum(highest, load_clamped(response, y + dy, x + dx, height, width, mask))
     score = tl.where(here == highest, here, 1e-3 * here)
     inner = (y >= margin) & (y < height - margin) & (x >= margin) & (x < width - margin)
-    tl.store(out + (n * height + y) * width + x, tl.where(inner, score, 0.0), mask=inside)
+    tl.store(out + (n * height + y) * width + x, tl.where(inner, score, 0.0), mask=mask)
 
 
 @triton.jit
@@ -87,9 +87,9 @@ def _offset(response, at, step, last):
 @no_type_check
 def _around(gradient, x, y, height, width, there):
     """Gradients at some places: their direction, of unit length, and their length."""
-    x0, y0, x1, y1, fx, fy = corners(x, y, height, width)
-    gx = bilinear(gradient, x0, y0, x1, y1, fx, fy, width, 1, there)
-    gy = bilinear(gradient + height * width, x0, y0, x1, y1, fx, fy, width, 1, there)
+    point = corners(x, y, height, width)
+    gx = bilinear(gradient, point, width, 1, there)
+    gy = bilinear(gradient + height * width, point, width, 1, there)
     length = tl.sqrt(tl.maximum(gx * gx + gy * gy, 1e-12))
     return gx / length, gy / length, length
 
@@ -98,8 +98,8 @@ def _around(gradient, x, y, height, width, there):
 @no_type_check
 def _describe(
     response, gradient, at, places, descriptors, height, width, count, all_points, first, shrink, sigma, largest,
-    SIDE: tl.constexpr, DIRECTIONS: tl.constexpr, SHARPNESS: tl.constexpr, SAMPLES: tl.constexpr,
-    CELLS: tl.constexpr, BINS: tl.constexpr, BIN_SHARPNESS: tl.constexpr,
+    SIDE: tl.constexpr, DIRECTIONS: tl.constexpr, SHARPNESS: tl.constexpr, SAMPLES: tl.constexpr, CELLS: tl.constexpr,
+    BINS: tl.constexpr, BIN_SHARPNESS: tl.constexpr,
 ):  # fmt: skip
     """Place and descriptor of one point."""
     n, k = tl.program_id(1).to(tl.int64), tl.program_id(0)
@@ -121,13 +121,13 @@ def _describe(
     share = tl.maximum(to_x * tl.cos(turn) + to_y * tl.sin(turn), 0.0)
     for _ in tl.static_range(SHARPNESS):
         share *= share
-    histogram = tl.where(number < DIRECTIONS, sum_of(length * share, 0), -1.0)
+    histogram = tl.where(number < DIRECTIONS, reduce_sum(length * share, 0), -1.0)
     _, best = tl.reduce((histogram, number), 0, tl.standard._argmax_combine_tie_break_left)
     past = number == (best + DIRECTIONS - 1) % DIRECTIONS
-    before = sum_of(tl.where(past, histogram, 0.0), 0)
-    here = sum_of(tl.where(number == best, histogram, 0.0), 0)
+    before = reduce_sum(tl.where(past, histogram, 0.0), 0)
+    here = reduce_sum(tl.where(number == best, histogram, 0.0), 0)
     after = tl.where(number == (best + 1) % DIRECTIONS, histogram, 0.0)
-    after = sum_of(after, 0)
+    after = reduce_sum(after, 0)
     between = 0.5 * (before - after) / tl.minimum(before - 2.0 * here + after, -1e-3)
     angle = (best + between) * (tau / DIRECTIONS)
     ahead_x, ahead_y = tl.cos(angle), tl.sin(angle)
@@ -152,7 +152,7 @@ def _describe(
         share = tl.maximum(to_x * tl.cos(turn) + to_y * tl.sin(turn), 0.0)
         for _ in tl.static_range(BIN_SHARPNESS):
             share *= share
-        held = sum_of(near * share, 0)
+        held = reduce_sum(near * share, 0)
         found += tl.where(bins == number, held[None, :], 0.0)
     found /= tl.maximum(_length(found), 1e-12)
     found = tl.minimum(found, largest)
@@ -166,8 +166,8 @@ def _describe(
 @triton.jit
 @no_type_check
 def _length(x):
-    rows = sum_of(x * x, 1)
-    return tl.sqrt(sum_of(rows, 0))
+    rows = reduce_sum(x * x, 1)
+    return tl.sqrt(reduce_sum(rows, 0))
 
 
 def keypoints(
@@ -199,7 +199,7 @@ def keypoints(
         h, w = sizes[shrink]
         maps = luma.new_empty((5, n, h, w))
         blurred, response, score, gradient = maps[0], maps[1], maps[2], maps[3:]
-        grid, blur = programs(n, h, w), (sigma**2 - soft**2) ** 0.5
+        grid, blur = launch_grid(n, h, w), (sigma**2 - soft**2) ** 0.5
         _soften[grid](pictures[shrink], blurred, h, w, blur, RADIUS=ceil(3.0 * blur))
         arguments = (blurred, response, gradient, h, w, ratio * sigma)
         _differences[grid](*arguments, RADIUS=ceil(3.0 * ratio * sigma))

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import load, mean_around, programs, store_two, sum_of, tile, zeros
+from rdvfi.ops.kernels.sampling_kernels import launch_grid, load, reduce_sum, store_pair, tile, window_mean, zeros
 
 
 @triton.jit
@@ -23,23 +23,23 @@ def _ramp(x, low, high):
 
 @triton.jit
 @no_type_check
-def _grey(image, y, x, width, area, inside):
-    total = load(image, y, x, width, 1, inside) + load(image + area, y, x, width, 1, inside)
-    return (total + load(image + 2 * area, y, x, width, 1, inside)) / 3.0
+def _grey(image, y, x, width, area, mask):
+    total = load(image, y, x, width, 1, mask) + load(image + area, y, x, width, 1, mask)
+    return (total + load(image + 2 * area, y, x, width, 1, mask)) / 3.0
 
 
 @triton.jit
 @no_type_check
 def _rows(first, last, trust, out, height, width, side):
     """Means along rows of both pictures' brightness times trust, and of trust."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     area = height * width
     first, last, trust = first + n * 3 * area, last + n * 3 * area, trust + n * area
     total = zeros()
     m0, m1, count = total, total, total
     for k in range(side):
         column = x + k - side // 2
-        there = inside & (column >= 0) & (column < width)
+        there = mask & (column >= 0) & (column < width)
         weight = load(trust, y, column, width, 1, there)
         m0 += weight * _grey(first, y, column, width, area, there)
         m1 += weight * _grey(last, y, column, width, area, there)
@@ -47,22 +47,22 @@ def _rows(first, last, trust, out, height, width, side):
         count += tl.where(there, 1.0, 0.0)
     count = tl.maximum(count, 1.0)
     out += n * 3 * area + y * width + x
-    store_two(out, area, m0 / count, m1 / count, inside)
-    tl.store(out + 2 * area, total / count, mask=inside)
+    store_pair(out, area, m0 / count, m1 / count, mask)
+    tl.store(out + 2 * area, total / count, mask=mask)
 
 
 @triton.jit
 @no_type_check
 def _gain(means, out, height, width, side, floor, prior, none, certain):
     """Logarithm of the local gain, of which small ones count little."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     area = height * width
     means += n * 3 * area
     share = zeros()
     m0, m1, count = share, share, share
     for k in range(side):
         row = y + k - side // 2
-        there = inside & (row >= 0) & (row < height)
+        there = mask & (row >= 0) & (row < height)
         m0 += load(means, row, x, width, 1, there)
         m1 += load(means + area, row, x, width, 1, there)
         share += load(means + 2 * area, row, x, width, 1, there)
@@ -72,7 +72,7 @@ def _gain(means, out, height, width, side, floor, prior, none, certain):
     gain = tl.log(tl.maximum((m1 + floor * share) / tl.maximum(m0 + floor * share, 1e-6), 1e-30))
     gain *= (1.0 + prior) * share / (share + prior)
     sure = _ramp(tl.abs(gain), none, certain)
-    tl.store(out + n * area + y * width + x, gain * sure * sure * (3.0 - 2.0 * sure), mask=inside)
+    tl.store(out + n * area + y * width + x, gain * sure * sure * (3.0 - 2.0 * sure), mask=mask)
 
 
 @triton.jit
@@ -84,7 +84,7 @@ def _mean_size(maps, out, area, BLOCK: tl.constexpr):
     total = tl.full((BLOCK,), 0.0, tl.float32)
     for start in range(0, area, BLOCK):
         total += tl.abs(tl.load(maps + n * area + start + lane, mask=start + lane < area, other=0.0))
-    tl.store(out + n, sum_of(total, 0) / area)
+    tl.store(out + n, reduce_sum(total, 0) / area)
 
 
 @triton.jit
@@ -112,7 +112,7 @@ def light_gain(
     given = [x.float().contiguous() for x in (warped0, warped1, trust)]
     b, _, h, w = warped0.shape
     means, gain, sizes = given[0].new_empty((b, 3, h, w)), given[0].new_empty((b, 1, h, w)), given[0].new_empty(b)
-    out, grid = torch.empty_like(gain), programs(b, h, w)
+    out, grid = torch.empty_like(gain), launch_grid(b, h, w)
     arguments = [*given, means, h, w, side]
     _rows[grid](*arguments)
     _gain[grid](means, gain, h, w, side, floor, prior, *certain)
@@ -123,12 +123,12 @@ def light_gain(
 
 @triton.jit
 @no_type_check
-def _apart(first, last, y, x, width, area, scale, inside):
+def _apart(first, last, y, x, width, area, scale, mask):
     """Mean difference of two pictures in the light between them."""
     total = 0.0 * scale
     for c in tl.static_range(3):
         own, other = first + c * area, last + c * area
-        total += tl.abs(load(own, y, x, width, 1, inside) * scale - load(other, y, x, width, 1, inside) / scale)
+        total += tl.abs(load(own, y, x, width, 1, mask) * scale - load(other, y, x, width, 1, mask) / scale)
     return total / 3.0
 
 
@@ -136,27 +136,27 @@ def _apart(first, last, y, x, width, area, scale, inside):
 @no_type_check
 def _differences(small0, small1, warped0, warped1, gain, out, height, width):
     """Differences of the frames before and after warping."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     area = height * width
-    scale = tl.exp(0.5 * load(gain + n * area, y, x, width, 1, inside))
-    before = _apart(small0 + n * 3 * area, small1 + n * 3 * area, y, x, width, area, scale, inside)
-    after = _apart(warped0 + n * 3 * area, warped1 + n * 3 * area, y, x, width, area, scale, inside)
-    store_two(out + n * 2 * area + y * width + x, area, before, after, inside)
+    scale = tl.exp(0.5 * load(gain + n * area, y, x, width, 1, mask))
+    before = _apart(small0 + n * 3 * area, small1 + n * 3 * area, y, x, width, area, scale, mask)
+    after = _apart(warped0 + n * 3 * area, warped1 + n * 3 * area, y, x, width, area, scale, mask)
+    store_pair(out + n * 2 * area + y * width + x, area, before, after, mask)
 
 
 @triton.jit
 @no_type_check
 def _changes(differences, trust, out, height, width, low, high, SIDE: tl.constexpr):
     """Where it changed, and times that: what is left, what was there, and trust."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     area = height * width
     differences += n * 2 * area
-    before = mean_around(differences, y, x, height, width, inside, SIDE)
-    after = mean_around(differences + area, y, x, height, width, inside, SIDE)
+    before = window_mean(differences, y, x, height, width, mask, SIDE)
+    after = window_mean(differences + area, y, x, height, width, mask, SIDE)
     changed = _ramp(before, low, high)
     out += n * 4 * area + y * width + x
-    store_two(out, area, changed, after * changed, inside)
-    store_two(out + 2 * area, area, before * changed, changed * load(trust + n * area, y, x, width, 1, inside), inside)
+    store_pair(out, area, changed, after * changed, mask)
+    store_pair(out + 2 * area, area, before * changed, changed * load(trust + n * area, y, x, width, 1, mask), mask)
 
 
 @triton.jit
@@ -191,7 +191,7 @@ def explained(
     given = [x.float().contiguous() for x in (small0, small1, warped0, warped1, gain)]
     (b, _, h, w), trust = small0.shape, trust.float().contiguous()
     differences, maps, means = (given[0].new_empty(s) for s in ((b, 2, h, w), (b, 4, h, w), (b, 4)))
-    out, grid = given[0].new_empty(b), programs(b, h, w)
+    out, grid = given[0].new_empty(b), launch_grid(b, h, w)
     arguments = [*given, differences, h, w]
     _differences[grid](*arguments)
     _changes[grid](differences, trust, maps, h, w, *changed, SIDE=side)

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rdvfi.ops.kernels.patch_states_kernels import deviation, load_state, seen_by, store_state
-from rdvfi.ops.kernels.sampling_kernels import bilinear_two, length, pixel, sum_of
+from rdvfi.ops.kernels.sampling_kernels import bilinear_pair, load_clamped, reduce_sum, vector_length
 
 
 @triton.jit
@@ -22,14 +22,16 @@ def _consistency(states, out, samples, columns, rows, absolute, relative, STRIDE
     count = rows * columns
     n = tl.program_id(1).to(tl.int64)
     p = tl.program_id(0) * PATCHES + tl.arange(0, PATCHES)
-    inside = p < count
+    mask = p < count
     at = states + n * 7 * count + p
-    u, v = tl.load(at, mask=inside, other=0.0), tl.load(at + count, mask=inside, other=0.0)
+    u, v = tl.load(at, mask=mask, other=0.0), tl.load(at + count, mask=mask, other=0.0)
     x, y = p % columns + u / STRIDE, p // columns + v / STRIDE
     back = states + (n + samples // 2) % samples * 7 * count
-    back_u, back_v = bilinear_two(back, count, x, y, rows, columns, columns, 1, inside)
-    apart = length(u + back_u, v + back_v) / (absolute + relative * (length(u, v) + length(back_u, back_v)))
-    tl.store(out + n * count + p, 1.0 / (1.0 + apart * apart * apart * apart), mask=inside)
+    back_u, back_v = bilinear_pair(back, count, x, y, rows, columns, columns, 1, mask)
+    apart = vector_length(u + back_u, v + back_v) / (
+        absolute + relative * (vector_length(u, v) + vector_length(back_u, back_v))
+    )
+    tl.store(out + n * count + p, 1.0 / (1.0 + apart * apart * apart * apart), mask=mask)
 
 
 @triton.jit
@@ -43,40 +45,40 @@ def _extrapolate(
     count = rows * columns
     n = tl.program_id(1).to(tl.int64)
     p = tl.program_id(0) * PATCHES + tl.arange(0, PATCHES)
-    inside = p < count
+    mask = p < count
     row, column = p // columns, p % columns
     states += n * 7 * count
     consistent += n * count
     brightness += n * count
-    light = tl.load(brightness + p, mask=inside, other=0.0)
+    light = tl.load(brightness + p, mask=mask, other=0.0)
     k = tl.arange(0, 32)[None, :]  # 24 neighbours: eight directions at each of three distances
     distance = tl.where(k < 8, NEAR, tl.where(k < 16, FAR, FARTHEST))
     way = k % 8 + tl.where(k % 8 > 3, 1, 0)  # of nine cells, without the one in the middle
     there_y = tl.minimum(tl.maximum(row[:, None] + distance * (way // 3 - 1), 0), rows - 1)
     there_x = tl.minimum(tl.maximum(column[:, None] + distance * (way % 3 - 1), 0), columns - 1)
-    there, valid = there_y * columns + there_x, inside[:, None] & (k < 24)
+    there, valid = there_y * columns + there_x, mask[:, None] & (k < 24)
     apart = (tl.load(brightness + there, mask=valid, other=0.0) - light[:, None]) / sigma
     weight = tl.load(consistent + there, mask=valid, other=0.0) * tl.exp(-apart * apart) / distance
-    total = sum_of(weight, 1)
-    mean_u = sum_of(weight * tl.load(states + there, mask=valid, other=0.0), 1) / tl.maximum(total, 1e-6)
-    mean_v = sum_of(weight * tl.load(states + count + there, mask=valid, other=0.0), 1) / tl.maximum(total, 1e-6)
-    share = (1.0 - tl.load(consistent + p, mask=inside, other=0.0)) * total / (total + enough)
-    u, v, ux, vx, uy, vy, penalty = load_state(states + p, count, inside)
+    total = reduce_sum(weight, 1)
+    mean_u = reduce_sum(weight * tl.load(states + there, mask=valid, other=0.0), 1) / tl.maximum(total, 1e-6)
+    mean_v = reduce_sum(weight * tl.load(states + count + there, mask=valid, other=0.0), 1) / tl.maximum(total, 1e-6)
+    share = (1.0 - tl.load(consistent + p, mask=mask, other=0.0)) * total / (total + enough)
+    u, v, ux, vx, uy, vy, penalty = load_state(states + p, count, mask)
     u, v = u + share * (mean_u - u), v + share * (mean_v - v)
     ux, vx, uy, vy = (1.0 - share) * ux, (1.0 - share) * vx, (1.0 - share) * uy, (1.0 - share) * vy
     left, top = column * STRIDE, row * STRIDE
     number = tl.arange(0, SIDE * SIDE)[None, :]
     i, j = number // SIDE, number % SIDE
-    here = pixel(image + n * height * width, top[:, None] + i, left[:, None] + j, height, width, inside[:, None])
+    here = load_clamped(image + n * height * width, top[:, None] + i, left[:, None] + j, height, width, mask[:, None])
     seen = seen_by(
         image + (n + samples // 2) % samples * height * width,
         (left + (SIDE - 1) / 2.0)[:, None], (top + (SIDE - 1) / 2.0)[:, None],
         j - (SIDE - 1) / 2.0, i - (SIDE - 1) / 2.0, u[:, None], v[:, None],
-        ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, inside[:, None],
+        ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, mask[:, None],
     )  # fmt: skip
     residual = tl.maximum(deviation(seen - here, SIDE * SIDE), 1.0)
-    tl.store(weights + n * count + p, 1.0 / (residual * residual), mask=inside)
-    store_state(out + n * 7 * count + p, u, v, ux, vx, uy, vy, penalty, count, inside)
+    tl.store(weights + n * count + p, 1.0 / (residual * residual), mask=mask)
+    store_state(out + n * 7 * count + p, u, v, ux, vx, uy, vy, penalty, count, mask)
 
 
 def filled(

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from rdvfi.ops.kernels.sampling_kernels import (
     bilinear,
-    coarser_corners,
-    length,
+    coarse_corners,
+    launch_grid,
     load,
-    programs,
-    there_and_back,
+    round_trip,
+    sized_tile,
     tile,
-    tile_of,
+    vector_length,
 )
 
 
@@ -31,28 +31,28 @@ from rdvfi.ops.kernels.sampling_kernels import (
 @no_type_check
 def _check(flow, out, samples, height, width, tolerance, relative):
     """Whether each flow is consistent with the other way's, and whether it stays in the picture."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     area = height * width
     other = flow + (n + samples // 2) % samples * 2 * area
     flow += n * 2 * area
-    u, v, miss_x, miss_y = there_and_back(flow, other, area, y, x, height, width, width, 1, inside)
+    u, v, miss_x, miss_y = round_trip(flow, other, area, y, x, height, width, width, 1, mask)
     to_x, to_y = x + u, y + v
-    passes = length(miss_x, miss_y) / (tolerance + relative * length(u, v)) < 1.0
+    passes = vector_length(miss_x, miss_y) / (tolerance + relative * vector_length(u, v)) < 1.0
     stays = (to_x >= 0.0) & (to_x <= width - 1.0) & (to_y >= 0.0) & (to_y <= height - 1.0)
     out += n * 2 * area + y * width + x
-    tl.store(out, tl.where(stays & passes, 1.0, 0.0), mask=inside)
-    tl.store(out + area, tl.where(stays, 1.0, 0.0), mask=inside)
+    tl.store(out, tl.where(stays & passes, 1.0, 0.0), mask=mask)
+    tl.store(out + area, tl.where(stays, 1.0, 0.0), mask=mask)
 
 
 @triton.jit
 @no_type_check
 def _return(there, back, out, height, width):
     """Pixels by which the way there and back misses."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     area = height * width
     there, back = there + n * 2 * area, back + n * 2 * area
-    _u, _v, miss_x, miss_y = there_and_back(there, back, area, y, x, height, width, width, 1, inside)
-    tl.store(out + n * area + y * width + x, length(miss_x, miss_y), mask=inside)
+    _u, _v, miss_x, miss_y = round_trip(there, back, area, y, x, height, width, width, 1, mask)
+    tl.store(out + n * area + y * width + x, vector_length(miss_x, miss_y), mask=mask)
 
 
 def return_error(there: Tensor, back: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def return_error(there: Tensor, back: Tensor) -> Tensor:
     there, back = there.float().contiguous(), back.float().contiguous()
     n, _, h, w = there.shape
     out = there.new_empty((n, 1, h, w))
-    _return[programs(n, h, w)](there, back, out, h, w)
+    _return[launch_grid(n, h, w)](there, back, out, h, w)
     return out
 
 
@@ -75,15 +75,15 @@ def _halved(x, SIDE: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def _pull(maps, valid, sums, channels, height, width, planes, valid_n, LEVELS: tl.constexpr):
+def _pull(maps, valid, sums, channels, height, width, planes, valid_stride_n, LEVELS: tl.constexpr):
     """Means of valid values over cells of every level, and of what is valid (the last channel)."""
     SIDE: tl.constexpr = 1 << LEVELS
-    n, y, x, inside = tile_of(height, width, SIDE, SIDE)
+    n, y, x, mask = sized_tile(height, width, SIDE, SIDE)
     b, c = n // (channels + 1), n % (channels + 1)
     here = y * width + x
-    value = tl.load(valid + b * valid_n + here, mask=inside, other=0.0)
+    value = tl.load(valid + b * valid_stride_n + here, mask=mask, other=0.0)
     if c < channels:
-        value = value * tl.load(maps + (b * channels + c) * height * width + here, mask=inside, other=0.0)
+        value = value * tl.load(maps + (b * channels + c) * height * width + here, mask=mask, other=0.0)
     top = tl.program_id(0) // ((width + SIDE - 1) // SIDE) % ((height + SIDE - 1) // SIDE)
     left = tl.program_id(0) % ((width + SIDE - 1) // SIDE)
     rows, columns = height, width
@@ -113,30 +113,28 @@ def _four(y, x, rows, columns, above_rows, above_columns):
 
 @triton.jit
 @no_type_check
-def _mean(total, share, at, inside):
+def _mean(total, share, at, mask):
     """The mean of valid values at an offset, and the share that is valid."""
-    valid = tl.load(share + at, mask=inside, other=0.0)
-    return tl.load(total + at, mask=inside, other=0.0) / tl.maximum(valid, 1e-6), valid
+    valid = tl.load(share + at, mask=mask, other=0.0)
+    return tl.load(total + at, mask=mask, other=0.0) / tl.maximum(valid, 1e-6), valid
 
 
 @triton.jit
 @no_type_check
-def _above(
-    total, share, top, top_share, y, x, rows, columns, top_rows, top_columns, inside, enough, LAST: tl.constexpr
-):
+def _above(total, share, top, top_share, y, x, rows, columns, top_rows, top_columns, mask, enough, LAST: tl.constexpr):
     """A filled cell of the level above, or what fills it from the level above that."""
-    own, valid = _mean(total, share, y * columns + x, inside)
+    own, valid = _mean(total, share, y * columns + x, mask)
     y0, x0, y1, x1, fy, fx = _four(y, x, rows, columns, top_rows, top_columns)
     if LAST:
-        a, _a = _mean(top, top_share, y0 * top_columns + x0, inside)
-        b, _b = _mean(top, top_share, y0 * top_columns + x1, inside)
-        c, _c = _mean(top, top_share, y1 * top_columns + x0, inside)
-        d, _d = _mean(top, top_share, y1 * top_columns + x1, inside)
+        a, _a = _mean(top, top_share, y0 * top_columns + x0, mask)
+        b, _b = _mean(top, top_share, y0 * top_columns + x1, mask)
+        c, _c = _mean(top, top_share, y1 * top_columns + x0, mask)
+        d, _d = _mean(top, top_share, y1 * top_columns + x1, mask)
     else:
-        a = tl.load(top + y0 * top_columns + x0, mask=inside, other=0.0)
-        b = tl.load(top + y0 * top_columns + x1, mask=inside, other=0.0)
-        c = tl.load(top + y1 * top_columns + x0, mask=inside, other=0.0)
-        d = tl.load(top + y1 * top_columns + x1, mask=inside, other=0.0)
+        a = tl.load(top + y0 * top_columns + x0, mask=mask, other=0.0)
+        b = tl.load(top + y0 * top_columns + x1, mask=mask, other=0.0)
+        c = tl.load(top + y1 * top_columns + x0, mask=mask, other=0.0)
+        d = tl.load(top + y1 * top_columns + x1, mask=mask, other=0.0)
     a, c = a + fx * (b - a), c + fx * (d - c)
     return tl.where(valid > enough, own, a + fy * (c - a))
 
@@ -145,64 +143,56 @@ def _above(
 @no_type_check
 def _push(fine, middle, top, out, channels, rows, columns, enough, LAST: tl.constexpr):
     """Fill one level from the two above it; ``top`` is filled already, but for the LAST, coarsest one."""
-    n, y, x, inside = tile(rows, columns)
+    n, y, x, mask = tile(rows, columns)
     b, c = n // channels, n % channels
     mid_rows, mid_columns = (rows + 1) // 2, (columns + 1) // 2
     top_rows, top_columns = (mid_rows + 1) // 2, (mid_columns + 1) // 2
     here, plane, last = y * columns + x, b * (channels + 1) + c, b * (channels + 1) + channels
-    own, valid = _mean(fine + plane * rows * columns, fine + last * rows * columns, here, inside)
+    own, valid = _mean(fine + plane * rows * columns, fine + last * rows * columns, here, mask)
     share = middle + last * mid_rows * mid_columns
     middle += plane * mid_rows * mid_columns
     top_share = top + last * top_rows * top_columns
     top += (plane if LAST else n) * top_rows * top_columns
     y0, x0, y1, x1, fy, fx = _four(y, x, rows, columns, mid_rows, mid_columns)
-    p = _above(
-        middle, share, top, top_share, y0, x0, mid_rows, mid_columns, top_rows, top_columns, inside, enough, LAST
-    )
-    q = _above(
-        middle, share, top, top_share, y0, x1, mid_rows, mid_columns, top_rows, top_columns, inside, enough, LAST
-    )
-    r = _above(
-        middle, share, top, top_share, y1, x0, mid_rows, mid_columns, top_rows, top_columns, inside, enough, LAST
-    )
-    s = _above(
-        middle, share, top, top_share, y1, x1, mid_rows, mid_columns, top_rows, top_columns, inside, enough, LAST
-    )
+    p = _above(middle, share, top, top_share, y0, x0, mid_rows, mid_columns, top_rows, top_columns, mask, enough, LAST)
+    q = _above(middle, share, top, top_share, y0, x1, mid_rows, mid_columns, top_rows, top_columns, mask, enough, LAST)
+    r = _above(middle, share, top, top_share, y1, x0, mid_rows, mid_columns, top_rows, top_columns, mask, enough, LAST)
+    s = _above(middle, share, top, top_share, y1, x1, mid_rows, mid_columns, top_rows, top_columns, mask, enough, LAST)
     p, r = p + fx * (q - p), r + fx * (s - r)
-    tl.store(out + n * rows * columns + here, tl.where(valid > enough, own, p + fy * (r - p)), mask=inside)
+    tl.store(out + n * rows * columns + here, tl.where(valid > enough, own, p + fy * (r - p)), mask=mask)
 
 
 @triton.jit
 @no_type_check
 def _grow(
-    coarse, maps, valid, checked, out, rows, columns, height, width, valid_n, enough, same_scene,
+    coarse, maps, valid, checked, out, rows, columns, height, width, valid_stride_n, enough, same_scene,
     LAST: tl.constexpr, OCCLUDED: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Means where enough of a cell is valid, those of the coarser level elsewhere."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     area, cells = height * width, rows * columns
-    x0, y0, x1, y1, fx, fy = coarser_corners(y, x, height, width, rows, columns)
+    point = coarse_corners(y, x, height, width, rows, columns)
     if LAST:
-        share = load(valid + n * valid_n, y, x, width, 1, inside)
+        share = load(valid + n * valid_stride_n, y, x, width, 1, mask)
     else:
         maps += n * (CHANNELS + 1) * area
-        share = load(maps + CHANNELS * area, y, x, width, 1, inside)
+        share = load(maps + CHANNELS * area, y, x, width, 1, mask)
     coarse += n * CHANNELS * cells
     if OCCLUDED:
-        stays = load(valid + n * valid_n + area, y, x, width, 1, inside)
+        stays = load(valid + n * valid_stride_n + area, y, x, width, 1, mask)
         consistent = tl.load(checked + n * 2) >= same_scene * tl.load(checked + n * 2 + 1)
     for c in tl.static_range(CHANNELS):
         plane = coarse + c * cells
-        wide = bilinear(plane, x0, y0, x1, y1, fx, fy, columns, 1, inside)
+        wide = bilinear(plane, point, columns, 1, mask)
         if LAST:
-            own = load(maps + (n * CHANNELS + c) * area, y, x, width, 1, inside)
+            own = load(maps + (n * CHANNELS + c) * area, y, x, width, 1, mask)
             total = own * share
         else:
-            total = load(maps + c * area, y, x, width, 1, inside)
+            total = load(maps + c * area, y, x, width, 1, mask)
         filled = tl.where(share > enough, total / tl.maximum(share, 1e-6), wide)
         if OCCLUDED:
             filled = tl.where(stays > share, tl.where(consistent, filled, own), own)
-        tl.store(out + (n * CHANNELS + c) * area + y * width + x, filled, mask=inside)
+        tl.store(out + (n * CHANNELS + c) * area + y * width + x, filled, mask=mask)
 
 
 def _filled(
@@ -222,14 +212,14 @@ def _filled(
     for level in range(levels - 2, 0, -2):
         out = maps.new_empty((n, c, *sizes[level]))
         arguments = [*pyramid[level : level + 2], filled, out, c, *sizes[level], enough]
-        _push[programs(n * c, *sizes[level])](*arguments, LAST=level == levels - 2)
+        _push[launch_grid(n * c, *sizes[level])](*arguments, LAST=level == levels - 2)
         filled = out
     for level in (1, 0):
         out = maps.new_empty((n, c, *sizes[level]))
         kinds = {"LAST": level == 0, "OCCLUDED": level == 0 and checked is not None}
         sums = valid if checked is None else checked
         arguments = (filled, pyramid[level], valid, sums, out, *sizes[level + 1], *sizes[level], valid.stride(0))
-        _grow[programs(n, *sizes[level])](*arguments, enough, same_scene, CHANNELS=c, **kinds)
+        _grow[launch_grid(n, *sizes[level])](*arguments, enough, same_scene, CHANNELS=c, **kinds)
         filled = out
     return filled
 
@@ -246,5 +236,5 @@ def fill_occluded(
     both = torch.cat((onward, back)).float()
     n, _, h, w = both.shape
     valid = both.new_empty((n, 2, h, w))
-    _check[programs(n, h, w)](both, valid, n, h, w, tolerance, relative)
+    _check[launch_grid(n, h, w)](both, valid, n, h, w, tolerance, relative)
     return _filled(both, valid, valid.sum((2, 3)), levels, enough, same_scene)

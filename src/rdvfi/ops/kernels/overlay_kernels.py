@@ -17,14 +17,14 @@ from torch import Tensor
 
 from rdvfi.ops.kernels.sampling_kernels import (
     bilinear,
-    coarser_corners,
+    coarse_corners,
     corners,
-    length,
+    launch_grid,
     load,
-    programs,
-    store_two,
-    sum_of,
+    reduce_sum,
+    store_pair,
     tile,
+    vector_length,
     zeros,
 )
 
@@ -32,19 +32,19 @@ from rdvfi.ops.kernels.sampling_kernels import (
 @triton.jit
 @no_type_check
 def _total(x):
-    return sum_of(sum_of(x, 1), 0)
+    return reduce_sum(reduce_sum(x, 1), 0)
 
 
 @triton.jit
 @no_type_check
-def _difference(image, other, y, x, u, v, height, width, inside):
+def _difference(image, other, y, x, u, v, height, width, mask):
     """How far a picture is from another one moved by a flow, in its worst channel."""
     area = height * width
-    x0, y0, x1, y1, fx, fy = corners(x + u, y + v, height, width)
-    worst = 0.0 * fx
+    point = corners(x + u, y + v, height, width)
+    worst = 0.0
     for c in tl.static_range(3):
-        seen = bilinear(other + c * area, x0, y0, x1, y1, fx, fy, width, 1, inside)
-        worst = tl.maximum(worst, tl.abs(load(image + c * area, y, x, width, 1, inside) - seen))
+        seen = bilinear(other + c * area, point, width, 1, mask)
+        worst = tl.maximum(worst, tl.abs(load(image + c * area, y, x, width, 1, mask) - seen))
     return worst
 
 
@@ -58,13 +58,13 @@ def _cells(images, flows, out, samples, height, width, rows, columns, certain, m
     top, low = row * height // rows, ((row + 1) * height + rows - 1) // rows
     left, right = column * width // columns, ((column + 1) * width + columns - 1) // columns
     y, x = top + tl.arange(0, BLOCK)[:, None], left + tl.arange(0, BLOCK)[None, :]
-    inside = (y < low) & (x < right)
+    mask = (y < low) & (x < right)
     own, other = images + n * 3 * area, images + (n + samples // 2) % samples * 3 * area
     flows += n * 2 * area
-    u, v = load(flows, y, x, width, 1, inside), load(flows + area, y, x, width, 1, inside)
-    error = _difference(own, other, y, x, u, v, height, width, inside)
-    explained = tl.where(inside & (error < certain), 1.0, 0.0)
-    moving = tl.where(length(u, v) > moves, explained, 0.0)
+    u, v = load(flows, y, x, width, 1, mask), load(flows + area, y, x, width, 1, mask)
+    error = _difference(own, other, y, x, u, v, height, width, mask)
+    explained = tl.where(mask & (error < certain), 1.0, 0.0)
+    moving = tl.where(vector_length(u, v) > moves, explained, 0.0)
     count, cells = (low - top) * (right - left), rows * columns
     out += n * 4 * cells + cell
     tl.store(out, _total(moving * u) / count)
@@ -78,8 +78,8 @@ def _cells(images, flows, out, samples, height, width, rows, columns, certain, m
 def _median(value, valid, lane, rank):
     """The value of a rank among valid ones; 0 if there is none."""
     before = (value[None, :] < value[:, None]) | ((value[None, :] == value[:, None]) & (lane[None, :] < lane[:, None]))
-    place = sum_of(tl.where(before & valid[None, :], 1, 0), 1)
-    return sum_of(tl.where(valid & (place == rank), value, 0.0), 0)
+    place = reduce_sum(tl.where(before & valid[None, :], 1, 0), 1)
+    return reduce_sum(tl.where(valid & (place == rank), value, 0.0), 0)
 
 
 @triton.jit
@@ -104,71 +104,71 @@ def _surroundings(sums, out, rows, columns, share, least, seen, SIDE: tl.constex
     valid = there & (moving > share * explained) & (moving > least)
     scale = 1.0 / tl.maximum(moving, 1e-3)
     u, v = scale * tl.load(at, mask=there, other=0.0), scale * tl.load(at + cells, mask=there, other=0.0)
-    rank = (sum_of(tl.where(valid, 1, 0), 0) - 1) // 2
+    rank = (reduce_sum(tl.where(valid, 1, 0), 0) - 1) // 2
     median_u, median_v = _median(u, valid, lane, rank), _median(v, valid, lane, rank)
     apart = tl.sqrt((u - median_u) * (u - median_u) + (v - median_v) * (v - median_v))
-    like = valid & (apart < _tolerance(length(median_u, median_v)))
+    like = valid & (apart < _tolerance(vector_length(median_u, median_v)))
     counted = tl.where(there & (explained > seen), 1.0, 0.0)
-    agreeing = sum_of(tl.where(like, counted, 0.0), 0)
+    agreeing = reduce_sum(tl.where(like, counted, 0.0), 0)
     out += n * 3 * cells + cell
     tl.store(out, median_u)
     tl.store(out + cells, median_v)
-    tl.store(out + 2 * cells, agreeing / tl.maximum(sum_of(counted, 0), 1.0))
+    tl.store(out + 2 * cells, agreeing / tl.maximum(reduce_sum(counted, 0), 1.0))
 
 
 @triton.jit
 @no_type_check
-def _against(image, other, flow, around, motion, y, x, height, width, rows, columns, moves, agrees, inside):
+def _against(image, other, flow, around, motion, y, x, height, width, rows, columns, moves, agrees, mask):
     """A frame against the motion of its surroundings, which is stored; see `rdvfi.content.overlay._BackgroundTest`."""
     area, cells = height * width, rows * columns
-    u, v = load(flow, y, x, width, 1, inside), load(flow + area, y, x, width, 1, inside)
-    x0, y0, x1, y1, fx, fy = coarser_corners(y, x, height, width, rows, columns)
-    to_u = bilinear(around, x0, y0, x1, y1, fx, fy, columns, 1, inside)
-    to_v = bilinear(around + cells, x0, y0, x1, y1, fx, fy, columns, 1, inside)
-    agreement = bilinear(around + 2 * cells, x0, y0, x1, y1, fx, fy, columns, 1, inside)
-    store_two(motion + y * width + x, area, to_u, to_v, inside)
-    size = length(to_u, to_v)
+    u, v = load(flow, y, x, width, 1, mask), load(flow + area, y, x, width, 1, mask)
+    point = coarse_corners(y, x, height, width, rows, columns)
+    to_u = bilinear(around, point, columns, 1, mask)
+    to_v = bilinear(around + cells, point, columns, 1, mask)
+    agreement = bilinear(around + 2 * cells, point, columns, 1, mask)
+    store_pair(motion + y * width + x, area, to_u, to_v, mask)
+    size = vector_length(to_u, to_v)
     goes = size > moves
-    like = length(u - to_u, v - to_v) < _tolerance(size)
-    possible = goes & (agreement > agrees) & (like | (length(u, v) < moves))
-    return _difference(image, other, y, x, to_u, to_v, height, width, inside), goes, like & goes, possible
+    like = vector_length(u - to_u, v - to_v) < _tolerance(size)
+    possible = goes & (agreement > agrees) & (like | (vector_length(u, v) < moves))
+    return _difference(image, other, y, x, to_u, to_v, height, width, mask), goes, like & goes, possible
 
 
 @triton.jit
 @no_type_check
 def _compare(images, flows, around, motions, maps, pairs, height, width, rows, columns, equal, moves, agrees):
     """Both frames against their surroundings: difference, distance, where an overlay may be, and beside one."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     area, cells = height * width, rows * columns
     first, last = images + n * 3 * area, images + (pairs + n) * 3 * area
     motions += n * 4 * area
     differs, goes, dragged, possible = _against(
         first, last, flows + n * 2 * area, around + n * 3 * cells, motions,
-        y, x, height, width, rows, columns, moves, agrees, inside,
+        y, x, height, width, rows, columns, moves, agrees, mask,
     )  # fmt: skip
     back, back_goes, back_dragged, back_possible = _against(
         last, first, flows + (pairs + n) * 2 * area, around + (pairs + n) * 3 * cells, motions + 2 * area,
-        y, x, height, width, rows, columns, moves, agrees, inside,
+        y, x, height, width, rows, columns, moves, agrees, mask,
     )  # fmt: skip
-    apart = _difference(first, last, y, x, 0.0, 0.0, height, width, inside)
+    apart = _difference(first, last, y, x, 0.0, 0.0, height, width, mask)
     same = apart < equal
     maps += n * 5 * area + y * width + x
-    tl.store(maps, apart, mask=inside)
-    tl.store(maps + area, tl.minimum(differs, back), mask=inside)
-    tl.store(maps + 2 * area, tl.where(same & possible & back_possible, 1.0, 0.0), mask=inside)
-    tl.store(maps + 3 * area, tl.where(dragged & back_dragged, 1.0, 0.0), mask=inside)
-    tl.store(maps + 4 * area, tl.where(same & goes & back_goes, 1.0, 0.0), mask=inside)
+    tl.store(maps, apart, mask=mask)
+    tl.store(maps + area, tl.minimum(differs, back), mask=mask)
+    tl.store(maps + 2 * area, tl.where(same & possible & back_possible, 1.0, 0.0), mask=mask)
+    tl.store(maps + 3 * area, tl.where(dragged & back_dragged, 1.0, 0.0), mask=mask)
+    tl.store(maps + 4 * area, tl.where(same & goes & back_goes, 1.0, 0.0), mask=mask)
 
 
 @triton.jit
 @no_type_check
-def _line(maps, y, x, height, width, inside, ROW: tl.constexpr, SIDE: tl.constexpr):
+def _line(maps, y, x, height, width, mask, ROW: tl.constexpr, SIDE: tl.constexpr):
     """Mean over a part of a row or a column, as much of it as is in the picture."""
-    total = 0.0 * load(maps, y, x, width, 1, inside)
+    total = 0.0 * load(maps, y, x, width, 1, mask)
     count = total
     for k in range(SIDE):
         row, column = y + (0 if ROW else k - SIDE // 2), x + (k - SIDE // 2 if ROW else 0)
-        there = inside & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        there = mask & (row >= 0) & (row < height) & (column >= 0) & (column < width)
         total += load(maps, row, column, width, 1, there)
         count += tl.where(there, 1.0, 0.0)
     return total / tl.maximum(count, 1.0)
@@ -177,59 +177,59 @@ def _line(maps, y, x, height, width, inside, ROW: tl.constexpr, SIDE: tl.constex
 @triton.jit
 @no_type_check
 def _along_rows(maps, out, height, width, SIDE: tl.constexpr):
-    n, y, x, inside = tile(height, width)
-    mean = _line(maps + n * 5 * height * width, y, x, height, width, inside, True, SIDE)
-    tl.store(out + (n * height + y) * width + x, mean, mask=inside)
+    n, y, x, mask = tile(height, width)
+    mean = _line(maps + n * 5 * height * width, y, x, height, width, mask, True, SIDE)
+    tl.store(out + (n * height + y) * width + x, mean, mask=mask)
 
 
 @triton.jit
 @no_type_check
 def _certain(means, maps, out, height, width, solid, certain, SIDE: tl.constexpr):
     """Where an overlay may be that is no solid thing standing still, and where it is certain."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     area = height * width
-    mean = _line(means + n * area, y, x, height, width, inside, False, SIDE)
+    mean = _line(means + n * area, y, x, height, width, mask, False, SIDE)
     maps += n * 5 * area + y * width + x
-    dragged = tl.load(maps + 3 * area, mask=inside, other=0.0) > 0.0
-    possible = tl.load(maps + 2 * area, mask=inside, other=0.0)
+    dragged = tl.load(maps + 3 * area, mask=mask, other=0.0) > 0.0
+    possible = tl.load(maps + 2 * area, mask=mask, other=0.0)
     possible = tl.where(dragged | (mean >= solid), possible, 0.0)
-    sure = tl.where(tl.load(maps + area, mask=inside, other=0.0) > certain, possible, 0.0)
-    store_two(out + n * 2 * area + y * width + x, area, possible, sure, inside)
+    sure = tl.where(tl.load(maps + area, mask=mask, other=0.0) > certain, possible, 0.0)
+    store_pair(out + n * 2 * area + y * width + x, area, possible, sure, mask)
 
 
 @triton.jit
 @no_type_check
 def window(
-    maps, factor, out, height, width, maps_n, factor_n, share, LARGEST: tl.constexpr, BOTH: tl.constexpr,
+    maps, factor, out, height, width, maps_stride_n, factor_stride_n, share, LARGEST: tl.constexpr, BOTH: tl.constexpr,
     SIDE: tl.constexpr,
 ):  # fmt: skip
     """The largest of a window times a factor; or the mask itself where a window holds a share of it.
 
     With a ``share`` below zero the mean itself. ``BOTH``: the larger of that and the factor.
     """
-    n, y, x, inside = tile(height, width)
-    maps += n * maps_n
-    here = load(maps, y, x, width, 1, inside)
+    n, y, x, mask = tile(height, width)
+    maps += n * maps_stride_n
+    here = load(maps, y, x, width, 1, mask)
     found, count = 0.0 * here, 0.0 * here
     for k in range(SIDE * SIDE):
         row, column = y + k // SIDE - SIDE // 2, x + k % SIDE - SIDE // 2
-        there = inside & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        there = mask & (row >= 0) & (row < height) & (column >= 0) & (column < width)
         value = load(maps, row, column, width, 1, there)
         if LARGEST:
             found = tl.maximum(found, value)
         else:
             found += value
             count += tl.where(there, 1.0, 0.0)
-    own = factor + n * factor_n + y * width + x
+    own = factor + n * factor_stride_n + y * width + x
     if LARGEST:
-        found *= tl.load(own, mask=inside, other=0.0)
+        found *= tl.load(own, mask=mask, other=0.0)
     else:
         found = found / tl.maximum(count, 1.0)
         if share >= 0.0:
             found = tl.where(found > share, here, 0.0)
         if BOTH:
-            found = tl.maximum(found, tl.load(own, mask=inside, other=0.0))
-    tl.store(out + (n * height + y) * width + x, found, mask=inside)
+            found = tl.maximum(found, tl.load(own, mask=mask, other=0.0))
+    tl.store(out + (n * height + y) * width + x, found, mask=mask)
 
 
 @triton.jit
@@ -237,34 +237,34 @@ def window(
 def _pool(maps, out, height, width, CELL: tl.constexpr):
     """Means of cells, of as much as is in the picture."""
     rows, columns = (height + CELL - 1) // CELL, (width + CELL - 1) // CELL
-    n, y, x, inside = tile(rows, columns)
+    n, y, x, mask = tile(rows, columns)
     total = zeros()
     count = total
     for k in range(CELL * CELL):
         row, column = y * CELL + k // CELL, x * CELL + k % CELL
-        there = inside & (row < height) & (column < width)
+        there = mask & (row < height) & (column < width)
         total += load(maps + n * height * width, row, column, width, 1, there)
         count += tl.where(there, 1.0, 0.0)
-    tl.store(out + (n * rows + y) * columns + x, total / tl.maximum(count, 1.0), mask=inside)
+    tl.store(out + (n * rows + y) * columns + x, total / tl.maximum(count, 1.0), mask=mask)
 
 
 @triton.jit
 @no_type_check
 def _near(held, maps, beside, out, height, width, rows, columns, share, faint, FAINT: tl.constexpr):
     """A mask where a window within reach holds a share; or, ``FAINT``, what differs faintly, and where it may."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     area = height * width
-    near = load(held + n * rows * columns, y * rows // height, x * columns // width, columns, 1, inside) > share
+    near = load(held + n * rows * columns, y * rows // height, x * columns // width, columns, 1, mask) > share
     here = y * width + x
     if FAINT:
-        may = tl.where(near, tl.load(beside + n * 5 * area + 4 * area + here, mask=inside, other=0.0), 0.0)
-        differs = tl.load(beside + n * 5 * area + area + here, mask=inside, other=0.0)
-        store_two(out + n * 2 * area + here, area, may, tl.where(differs > faint, may, 0.0), inside)
+        may = tl.where(near, tl.load(beside + n * 5 * area + 4 * area + here, mask=mask, other=0.0), 0.0)
+        differs = tl.load(beside + n * 5 * area + area + here, mask=mask, other=0.0)
+        store_pair(out + n * 2 * area + here, area, may, tl.where(differs > faint, may, 0.0), mask)
     else:
         tl.store(
             out + n * area + here,
-            tl.where(near, tl.load(maps + n * area + here, mask=inside, other=0.0), 0.0),
-            mask=inside,
+            tl.where(near, tl.load(maps + n * area + here, mask=mask, other=0.0), 0.0),
+            mask=mask,
         )
 
 
@@ -297,12 +297,12 @@ def overlay(
     motions, maps = images.new_empty((b, 2, 2, h, w)), images.new_empty((b, 5, h, w))
     one, two, core, mask = (images.new_empty((b, 1, h, w)) for _ in range(4))
     possible, pooled, held = images.new_empty((b, 2, h, w)), *(images.new_empty((b, 1, *small)) for _ in range(2))
-    grid, coarse = programs(b, h, w), programs(b, *small)
+    grid, coarse = launch_grid(b, h, w), launch_grid(b, *small)
 
     def read(maps: Tensor, factor: Tensor, out: Tensor, side: int, share: float, largest: bool, both: bool) -> None:
         size = (maps.shape[-2], maps.shape[-1])
         arguments = (maps, factor, out, *size, maps.stride(0), factor.stride(0), share)
-        window[programs(b, *size)](*arguments, LARGEST=largest, BOTH=both, SIDE=side)
+        window[launch_grid(b, *size)](*arguments, LARGEST=largest, BOTH=both, SIDE=side)
 
     def widest_held(mask: Tensor, side: int, *, mean: bool) -> Tensor:
         """What the windows within reach of a cell hold of a mask, at most."""

@@ -32,7 +32,7 @@ from rdvfi.ops.kernels.patch_states_kernels import (
     slopes,
     store_state,
 )
-from rdvfi.ops.kernels.sampling_kernels import pixel, programs, sum_of
+from rdvfi.ops.kernels.sampling_kernels import launch_grid, load_clamped, reduce_sum
 
 _PATCHES = 8
 """Patches of one program instance."""
@@ -41,7 +41,7 @@ _PATCHES = 8
 @triton.jit
 @no_type_check
 def _start(
-    starts, common, k, n, samples, p, columns, rows, inside, zero_penalty, OWN: tl.constexpr, STILL: tl.constexpr,
+    starts, common, k, n, samples, p, columns, rows, mask, zero_penalty, OWN: tl.constexpr, STILL: tl.constexpr,
     NEAR: tl.constexpr, COMMON: tl.constexpr, REACH: tl.constexpr, FAR: tl.constexpr, STRIDE: tl.constexpr,
     SIDE: tl.constexpr,
 ):  # fmt: skip
@@ -60,7 +60,7 @@ def _start(
     column = tl.minimum(tl.maximum(p % columns + dx, 0), columns - 1)
     guess = tl.where(k < OWN, k // 2, 0) * STILL
     at = starts + (guess * samples + n) * 7 * count + row * columns + column
-    u, v, ux, vx, uy, vy, penalty = load_state(at, count, inside)
+    u, v, ux, vx, uy, vy, penalty = load_state(at, count, mask)
     u -= STRIDE * (dx * ux + dy * uy)
     v -= STRIDE * (dx * vx + dy * vy)
     if STILL:
@@ -100,10 +100,10 @@ def _costs(
     count = rows * columns
     k, n = tl.program_id(1), tl.program_id(2).to(tl.int64)
     p = tl.program_id(0) * PATCHES + tl.arange(0, PATCHES)
-    inside = p < count
+    mask = p < count
     starts_of = OWN + STILL + NEAR + COMMON
     u, v, ux, vx, uy, vy, _ = _start(
-        starts, common, k, n, samples, p, columns, rows, inside, zero_penalty,
+        starts, common, k, n, samples, p, columns, rows, mask, zero_penalty,
         OWN, STILL, NEAR, COMMON, REACH, FAR, STRIDE, SIDE,
     )  # fmt: skip
     left, top = p % columns * STRIDE, p // columns * STRIDE
@@ -113,18 +113,18 @@ def _costs(
     j = 2 * (number % (SIDE // 2)) + i % 2
     own = image + n * height * width
     other = image + (n + samples // 2) % samples * height * width
-    here = pixel(own, top[:, None] + i, left[:, None] + j, height, width, inside[:, None])
+    here = load_clamped(own, top[:, None] + i, left[:, None] + j, height, width, mask[:, None])
     x, y = j - (SIDE - 1) / 2.0, i - (SIDE - 1) / 2.0
     seen = seen_by(
         other, centre_x[:, None], centre_y[:, None], x, y, u[:, None], v[:, None],
-        ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, inside[:, None],
+        ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, mask[:, None],
     )  # fmt: skip
     cost = tl.minimum(deviation(seen - here, SIDE * SIDE // 2), worst)
-    tl.store(costs + (n * starts_of + k) * count + p, cost, mask=inside)
+    tl.store(costs + (n * starts_of + k) * count + p, cost, mask=mask)
     g = k - OWN - STILL - NEAR
     if g >= 0:
         left_picture = outside_share(centre_x, centre_y, u, v, height, width, SIDE)
-        tl.store(outside + (n * COMMON + g) * count + p, left_picture, mask=inside)
+        tl.store(outside + (n * COMMON + g) * count + p, left_picture, mask=mask)
 
 
 @triton.jit
@@ -137,10 +137,10 @@ def _continue(costs, outside, count, worst, FIRST: tl.constexpr, COMMON: tl.cons
     total, area = tl.full((1, BLOCK), 0.0, tl.float32), tl.full((1, BLOCK), 0.0, tl.float32)
     for start in range(0, count, BLOCK):
         p = start + tl.arange(0, BLOCK)[None, :]
-        inside = 1.0 - tl.load(outside + p, mask=p < count, other=1.0)
-        total += inside * tl.load(costs + p, mask=p < count, other=0.0)
-        area += inside
-    total, area = sum_of(total, 1), sum_of(area, 1)
+        mask = 1.0 - tl.load(outside + p, mask=p < count, other=1.0)
+        total += mask * tl.load(costs + p, mask=p < count, other=0.0)
+        area += mask
+    total, area = reduce_sum(total, 1), reduce_sum(area, 1)
     enough = tl.minimum(tl.maximum((area / count - 0.25) / 0.25, 0.0), 1.0)
     elsewhere = (worst + enough * (total / tl.maximum(area, 1.0) - worst))[:, None]
     for start in range(0, count, BLOCK):
@@ -165,7 +165,7 @@ def _choose(
     count = rows * columns
     n = tl.program_id(1).to(tl.int64)
     p = tl.program_id(0) * PATCHES + tl.arange(0, PATCHES)
-    inside = p < count
+    mask = p < count
     row, column = p // columns, p % columns
     starts_of: tl.constexpr = OWN + STILL + NEAR + COMMON
     around = tl.arange(0, 16)[None, :]
@@ -178,50 +178,50 @@ def _choose(
     i, j = number // SIDE, number % SIDE
     own = image + n * height * width
     other = image + (n + samples // 2) % samples * height * width
-    here = pixel(own, top[:, None] + i, left[:, None] + j, height, width, inside[:, None])
+    here = load_clamped(own, top[:, None] + i, left[:, None] + j, height, width, mask[:, None])
     least_penalty = -preferred * deviation(here, SIDE * SIDE)
     costs += n * starts_of * count
     least = tl.full((PATCHES,), float("inf"), tl.float32)
     chosen = tl.full((PATCHES,), 0, tl.int32)
     for k in range(starts_of):
-        beside = tl.load(costs + k * count + near, mask=inside[:, None] & (around < 9), other=0.0)
+        beside = tl.load(costs + k * count + near, mask=mask[:, None] & (around < 9), other=0.0)
         _, _, _, _, _, _, penalty = _start(
-            starts, common, k, n, samples, p, columns, rows, inside, zero_penalty,
+            starts, common, k, n, samples, p, columns, rows, mask, zero_penalty,
             OWN, STILL, NEAR, COMMON, REACH, FAR, STRIDE, SIDE,
         )  # fmt: skip
         penalty = tl.maximum(penalty, least_penalty)
-        cost = tl.load(costs + k * count + p, mask=inside, other=0.0) + sum_of(beside, 1) / 9.0 + penalty
+        cost = tl.load(costs + k * count + p, mask=mask, other=0.0) + reduce_sum(beside, 1) / 9.0 + penalty
         chosen = tl.where(cost < least, k, chosen)
         least = tl.minimum(cost, least)
     u, v, ux, vx, uy, vy, penalty = _start(
-        starts, common, chosen, n, samples, p, columns, rows, inside, zero_penalty,
+        starts, common, chosen, n, samples, p, columns, rows, mask, zero_penalty,
         OWN, STILL, NEAR, COMMON, REACH, FAR, STRIDE, SIDE,
     )  # fmt: skip
     x, y = j - (SIDE - 1) / 2.0, i - (SIDE - 1) / 2.0
     seen = seen_by(
         other, centre_x[:, None], centre_y[:, None], x, y, u[:, None], v[:, None],
-        ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, inside[:, None],
+        ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, mask[:, None],
     )  # fmt: skip
     before = deviation(seen - here, SIDE * SIDE)
     if STEPS == 0:
-        tl.store(brightness + n * count + p, sum_of(here, 1) / (SIDE * SIDE), mask=inside)
+        tl.store(brightness + n * count + p, reduce_sum(here, 1) / (SIDE * SIDE), mask=mask)
     else:
-        across, down = slopes(own, top[:, None] + i, left[:, None] + j, height, width, inside[:, None])
-        across -= (sum_of(across, 1) / (SIDE * SIDE))[:, None]
-        down -= (sum_of(down, 1) / (SIDE * SIDE))[:, None]
-        xx, yy = sum_of(across * across, 1) + damping, sum_of(down * down, 1) + damping
-        xy = sum_of(across * down, 1)
+        across, down = slopes(own, top[:, None] + i, left[:, None] + j, height, width, mask[:, None])
+        across -= (reduce_sum(across, 1) / (SIDE * SIDE))[:, None]
+        down -= (reduce_sum(down, 1) / (SIDE * SIDE))[:, None]
+        xx, yy = reduce_sum(across * across, 1) + damping, reduce_sum(down * down, 1) + damping
+        xy = reduce_sum(across * down, 1)
         area = xx * yy - xy * xy
         to_u, to_v, error = u, v, seen - here
         for _ in range(STEPS):
-            by_x, by_y = sum_of(error * across, 1), sum_of(error * down, 1)
+            by_x, by_y = reduce_sum(error * across, 1), reduce_sum(error * down, 1)
             step_x, step_y = (xy * by_y - yy * by_x) / area, (xy * by_x - xx * by_y) / area
             # Steps are in the source: slopes carry them to the target.
             to_u += (1.0 + ux) * step_x + uy * step_y
             to_v += vx * step_x + (1.0 + vy) * step_y
             error = seen_by(
                 other, centre_x[:, None], centre_y[:, None], x, y, to_u[:, None], to_v[:, None],
-                ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, inside[:, None],
+                ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, mask[:, None],
             ) - here  # fmt: skip
         far = (to_u - u) * (to_u - u) + (to_v - v) * (to_v - v)
         beyond = tl.maximum(
@@ -231,7 +231,7 @@ def _choose(
         taken = (deviation(error, SIDE * SIDE) <= before) & (far < longest * longest) & (beyond < 0.3)
         u, v = tl.where(taken, to_u, u), tl.where(taken, to_v, v)
     penalty = tl.maximum(penalty, least_penalty)
-    store_state(out + n * 7 * count + p, u, v, ux, vx, uy, vy, penalty, count, inside)
+    store_state(out + n * 7 * count + p, u, v, ux, vx, uy, vy, penalty, count, mask)
 
 
 def searched_scale(
@@ -288,5 +288,5 @@ def searched_scale(
         enough=enough, stride=stride, side=side, patches=_PATCHES,
     )  # fmt: skip
     arguments = (luma, state, weights, consistent, out, *size, inconsistent)
-    flow_of[programs(n, h, w)](*arguments, STRIDE=stride, SIDE=side)
+    flow_of[launch_grid(n, h, w)](*arguments, STRIDE=stride, SIDE=side)
     return out

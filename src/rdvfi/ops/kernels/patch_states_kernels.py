@@ -10,25 +10,25 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, load, pixel, sum_of, tile, zeros
+from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, load, load_clamped, reduce_sum, tile, zeros
 
 
 @triton.jit
 @no_type_check
-def seen_by(image, centre_x, centre_y, x, y, u, v, ux, vx, uy, vy, height, width, inside):
+def seen_by(image, centre_x, centre_y, x, y, u, v, ux, vx, uy, vy, height, width, mask):
     """A picture where patches (p, 1) lead their pixels (1, k)."""
     to_x = centre_x + u + (1.0 + ux) * x + uy * y
     to_y = centre_y + v + vx * x + (1.0 + vy) * y
-    x0, y0, x1, y1, fx, fy = corners(to_x, to_y, height, width)
-    return bilinear(image, x0, y0, x1, y1, fx, fy, width, 1, inside)
+    point = corners(to_x, to_y, height, width)
+    return bilinear(image, point, width, 1, mask)
 
 
 @triton.jit
 @no_type_check
 def deviation(error, count):
     """Standard deviation of the errors of each patch."""
-    mean = sum_of(error, 1) / count
-    return tl.sqrt(tl.maximum(sum_of(error * error, 1) / count - mean * mean, 1e-4))
+    mean = reduce_sum(error, 1) / count
+    return tl.sqrt(tl.maximum(reduce_sum(error * error, 1) / count - mean * mean, 1e-4))
 
 
 @triton.jit
@@ -42,38 +42,38 @@ def outside_share(centre_x, centre_y, u, v, height, width, SIDE: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def load_state(at, count, inside):
+def load_state(at, count, mask):
     """The seven values of states that lie ``count`` apart."""
-    u, v = tl.load(at, mask=inside, other=0.0), tl.load(at + count, mask=inside, other=0.0)
-    ux, vx = tl.load(at + 2 * count, mask=inside, other=0.0), tl.load(at + 3 * count, mask=inside, other=0.0)
-    uy, vy = tl.load(at + 4 * count, mask=inside, other=0.0), tl.load(at + 5 * count, mask=inside, other=0.0)
-    return u, v, ux, vx, uy, vy, tl.load(at + 6 * count, mask=inside, other=0.0)
+    u, v = tl.load(at, mask=mask, other=0.0), tl.load(at + count, mask=mask, other=0.0)
+    ux, vx = tl.load(at + 2 * count, mask=mask, other=0.0), tl.load(at + 3 * count, mask=mask, other=0.0)
+    uy, vy = tl.load(at + 4 * count, mask=mask, other=0.0), tl.load(at + 5 * count, mask=mask, other=0.0)
+    return u, v, ux, vx, uy, vy, tl.load(at + 6 * count, mask=mask, other=0.0)
 
 
 @triton.jit
 @no_type_check
-def store_state(at, u, v, ux, vx, uy, vy, penalty, count, inside):
+def store_state(at, u, v, ux, vx, uy, vy, penalty, count, mask):
     """The reverse of `load_state`."""
-    tl.store(at, u, mask=inside)
-    tl.store(at + count, v, mask=inside)
-    tl.store(at + 2 * count, ux, mask=inside)
-    tl.store(at + 3 * count, vx, mask=inside)
-    tl.store(at + 4 * count, uy, mask=inside)
-    tl.store(at + 5 * count, vy, mask=inside)
-    tl.store(at + 6 * count, penalty, mask=inside)
+    tl.store(at, u, mask=mask)
+    tl.store(at + count, v, mask=mask)
+    tl.store(at + 2 * count, ux, mask=mask)
+    tl.store(at + 3 * count, vx, mask=mask)
+    tl.store(at + 4 * count, uy, mask=mask)
+    tl.store(at + 5 * count, vy, mask=mask)
+    tl.store(at + 6 * count, penalty, mask=mask)
 
 
 @triton.jit
 @no_type_check
 def fit(
-    flow, out, samples, height, width, columns, rows, flow_n, flow_c, flow_y, flow_x, BEYOND: tl.constexpr,
-    STRIDE: tl.constexpr, SIDE: tl.constexpr, PATCHES: tl.constexpr,
+    flow, out, samples, height, width, columns, rows, flow_stride_n, flow_stride_c, flow_stride_h, flow_stride_w,
+    BEYOND: tl.constexpr, STRIDE: tl.constexpr, SIDE: tl.constexpr, PATCHES: tl.constexpr,
 ):  # fmt: skip
     """The affine flow of every patch by least squares; slopes are taken over twice its side."""
     count = rows * columns
     n = tl.program_id(1).to(tl.int64)
     p = (tl.program_id(0) * PATCHES + tl.arange(0, PATCHES))[:, None]
-    inside = p < count
+    mask = p < count
     wide: tl.constexpr = SIDE + 2 * BEYOND
     k = tl.arange(0, wide * wide)[None, :]
     i, j = k // wide, k % wide
@@ -84,24 +84,30 @@ def fit(
     middle = tl.where((tl.abs(dx) < SIDE / 2.0) & (tl.abs(dy) < SIDE / 2.0), 1.0 / (SIDE * SIDE), 0.0)
     at = out + n * 7 * count + p
     for c in tl.static_range(2):
-        value = load(flow + n * flow_n + c * flow_c, y, x, flow_y, flow_x, inside)
-        tl.store(at + c * count, sum_of(value * middle, 1)[:, None], mask=inside)
-        tl.store(at + (2 + c) * count, (sum_of(value * dx, 1) / (squares * wide))[:, None], mask=inside)
-        tl.store(at + (4 + c) * count, (sum_of(value * dy, 1) / (squares * wide))[:, None], mask=inside)
-    tl.store(at + 6 * count, tl.full((PATCHES, 1), 0.0, tl.float32), mask=inside)
+        value = load(flow + n * flow_stride_n + c * flow_stride_c, y, x, flow_stride_h, flow_stride_w, mask)
+        tl.store(at + c * count, reduce_sum(value * middle, 1)[:, None], mask=mask)
+        tl.store(at + (2 + c) * count, (reduce_sum(value * dx, 1) / (squares * wide))[:, None], mask=mask)
+        tl.store(at + (4 + c) * count, (reduce_sum(value * dy, 1) / (squares * wide))[:, None], mask=mask)
+    tl.store(at + 6 * count, tl.full((PATCHES, 1), 0.0, tl.float32), mask=mask)
 
 
 @triton.jit
 @no_type_check
-def slopes(image, y, x, height, width, inside):
+def slopes(image, y, x, height, width, mask):
     """Scharr's derivatives of a picture at whole pixels, per pixel."""
     y = tl.minimum(tl.maximum(y, 0), height - 1)
     x = tl.minimum(tl.maximum(x, 0), width - 1)
-    top_left, top = pixel(image, y - 1, x - 1, height, width, inside), pixel(image, y - 1, x, height, width, inside)
-    top_right = pixel(image, y - 1, x + 1, height, width, inside)
-    left, right = pixel(image, y, x - 1, height, width, inside), pixel(image, y, x + 1, height, width, inside)
-    low_left, low = pixel(image, y + 1, x - 1, height, width, inside), pixel(image, y + 1, x, height, width, inside)
-    low_right = pixel(image, y + 1, x + 1, height, width, inside)
+    top_left, top = (
+        load_clamped(image, y - 1, x - 1, height, width, mask),
+        load_clamped(image, y - 1, x, height, width, mask),
+    )
+    top_right = load_clamped(image, y - 1, x + 1, height, width, mask)
+    left, right = load_clamped(image, y, x - 1, height, width, mask), load_clamped(image, y, x + 1, height, width, mask)
+    low_left, low = (
+        load_clamped(image, y + 1, x - 1, height, width, mask),
+        load_clamped(image, y + 1, x, height, width, mask),
+    )
+    low_right = load_clamped(image, y + 1, x + 1, height, width, mask)
     across = 3.0 * (top_right - top_left + low_right - low_left) + 10.0 * (right - left)
     down = 3.0 * (low_left - top_left + low_right - top_right) + 10.0 * (low - top)
     return across / 32.0, down / 32.0
@@ -110,36 +116,36 @@ def slopes(image, y, x, height, width, inside):
 @triton.jit
 @no_type_check
 def flow_of(
-    image, states, weights, consistent, out, samples, height, width, columns, rows, inconsistent,
-    STRIDE: tl.constexpr, SIDE: tl.constexpr,
+    image, states, weights, consistent, out, samples, height, width, columns, rows, inconsistent, STRIDE: tl.constexpr,
+    SIDE: tl.constexpr,
 ):  # fmt: skip
     """Flow of every pixel: the mean of its patches, of which those count more that explain it."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     count = rows * columns
     states += n * 7 * count
-    here = load(image + n * height * width, y, x, width, 1, inside)
+    here = load(image + n * height * width, y, x, width, 1, mask)
     other = image + (n + samples // 2) % samples * height * width
     total = zeros()
     sum_u, sum_v = total, total
     for k in tl.static_range((SIDE // STRIDE) * (SIDE // STRIDE)):
         row, column = y // STRIDE - k // (SIDE // STRIDE), x // STRIDE - k % (SIDE // STRIDE)
-        there = inside & (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+        there = mask & (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
         p = row * columns + column
         u, v, ux, vx, uy, vy, _ = load_state(states + p, count, there)
         dx, dy = x - column * STRIDE - (SIDE - 1) / 2.0, y - row * STRIDE - (SIDE - 1) / 2.0
         u += ux * dx + uy * dy
         v += vx * dx + vy * dy
-        x0, y0, x1, y1, fx, fy = corners(x + u, y + v, height, width)
-        error = tl.abs(bilinear(other, x0, y0, x1, y1, fx, fy, width, 1, there) - here)
+        point = corners(x + u, y + v, height, width)
+        error = tl.abs(bilinear(other, point, width, 1, there) - here)
         weight = tl.load(weights + n * count + p, mask=there, other=0.0) / tl.maximum(error, 1.0)
         weight *= tl.load(consistent + n * count + p, mask=there, other=0.0) + inconsistent
         total += weight
         sum_u += weight * u
         sum_v += weight * v
-    total = tl.where(inside, total, 1.0)
+    total = tl.where(mask, total, 1.0)
     out += (n * 2 * height + y) * width + x
-    tl.store(out, sum_u / total, mask=inside)
-    tl.store(out + height * width, sum_v / total, mask=inside)
+    tl.store(out, sum_u / total, mask=mask)
+    tl.store(out + height * width, sum_v / total, mask=mask)
 
 
 @triton.jit

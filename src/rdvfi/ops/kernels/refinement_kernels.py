@@ -13,12 +13,12 @@ from torch import Tensor
 
 from rdvfi.ops.kernels.sampling_kernels import (
     bilinear,
-    coarser_corners,
+    coarse_corners,
     corners,
+    launch_grid,
     load,
-    mean_around,
-    programs,
     tile,
+    window_mean,
     zeros,
 )
 
@@ -46,18 +46,18 @@ def _inputs(
     t = tl.load(times + n)
     dx0, dy0 = tl.load(state, mask=inside, other=0.0), tl.load(state + area, mask=inside, other=0.0)
     dx1, dy1 = tl.load(state + 2 * area, mask=inside, other=0.0), tl.load(state + 3 * area, mask=inside, other=0.0)
-    ax, ay, bx, by, fx, fy = corners(x + dx0, y + dy0, height, width)
-    cx, cy, ex, ey, gx, gy = corners(x + dx1, y + dy1, height, width)
+    point0 = corners(x + dx0, y + dy0, height, width)
+    point1 = corners(x + dx1, y + dy1, height, width)
     if LIT:
-        hx, hy, ix, iy, jx, jy = coarser_corners(y, x, height, width, gain_height, gain_width)
+        gain_point = coarse_corners(y, x, height, width, gain_height, gain_width)
     out += n * 14 * area + here
     difference = zeros()
     for c in tl.static_range(3):
-        one = bilinear(first + (b * 3 + c) * area, ax, ay, bx, by, fx, fy, width, 1, inside)
-        two = bilinear(last + (b * 3 + c) * area, cx, cy, ex, ey, gx, gy, width, 1, inside)
+        one = bilinear(first + (b * 3 + c) * area, point0, width, 1, inside)
+        two = bilinear(last + (b * 3 + c) * area, point1, width, 1, inside)
         if LIT:
             plane = gain + (n * 3 + c) * gain_height * gain_width
-            light = bilinear(plane, hx, hy, ix, iy, jx, jy, gain_width, 1, inside)
+            light = bilinear(plane, gain_point, gain_width, 1, inside)
             one, two = one * tl.exp(t * light), two * tl.exp((t - 1.0) * light)
         difference += tl.abs(one - two)
         tl.store(out + c * area, one, mask=inside)
@@ -76,33 +76,41 @@ def _inputs(
 
 @triton.jit
 @no_type_check
-def _shuffled(answer, c, y, x, height, width, stride_c, stride_y, stride_x, inside):
+def _shuffled(answer, c, y, x, height, width, stride_c, stride_h, stride_w, mask):
     """Answers of a stage at twice its size: four channels of a pixel are four pixels."""
     at = answer + (c * 4 + y % 2 * 2 + x % 2) * stride_c
-    return load(at, y // 2, x // 2, stride_y, stride_x, inside)
+    return load(at, y // 2, x // 2, stride_h, stride_w, mask)
 
 
 @triton.jit
 @no_type_check
 def _step(
-    state, answer, room, mask, out, height, width, small_height, small_width, scale,
-    answer_b, answer_c, answer_y, answer_x, LAST: tl.constexpr,
+    state, answer, room, mask, out, height, width, small_height, small_width, scale, answer_stride_b, answer_stride_c,
+    answer_stride_h, answer_stride_w, LAST: tl.constexpr,
 ):  # fmt: skip
     """See `rdvfi.ops.refinement.stage_step`; the small size is that of the shuffled answers."""
     n, y, x, inside = tile(height, width)
     area, here = height * width, y * width + x
     state += n * 8 * area + here
     out += n * 8 * area + here
-    answer += n * answer_b
+    answer += n * answer_stride_b
     allowed = tl.load(room + n * area + here, mask=inside, other=0.0)
-    x0, y0, x1, y1, fx, fy = coarser_corners(y, x, height, width, small_height, small_width)
+    x0, y0, x1, y1, fx, fy = coarse_corners(y, x, height, width, small_height, small_width)
     for c in tl.static_range(8):
         before = tl.load(state + c * area, mask=inside, other=0.0)
         if c < 5 or LAST:
-            a = _shuffled(answer, c, y0, x0, small_height, small_width, answer_c, answer_y, answer_x, inside)
-            b = _shuffled(answer, c, y0, x1, small_height, small_width, answer_c, answer_y, answer_x, inside)
-            d = _shuffled(answer, c, y1, x0, small_height, small_width, answer_c, answer_y, answer_x, inside)
-            e = _shuffled(answer, c, y1, x1, small_height, small_width, answer_c, answer_y, answer_x, inside)
+            a = _shuffled(
+                answer, c, y0, x0, small_height, small_width, answer_stride_c, answer_stride_h, answer_stride_w, inside
+            )
+            b = _shuffled(
+                answer, c, y0, x1, small_height, small_width, answer_stride_c, answer_stride_h, answer_stride_w, inside
+            )
+            d = _shuffled(
+                answer, c, y1, x0, small_height, small_width, answer_stride_c, answer_stride_h, answer_stride_w, inside
+            )
+            e = _shuffled(
+                answer, c, y1, x1, small_height, small_width, answer_stride_c, answer_stride_h, answer_stride_w, inside
+            )
             a, d = a + fx * (b - a), d + fx * (e - d)
             value = allowed * (a + fy * (d - a))
             if c < 4:
@@ -118,14 +126,14 @@ def _step(
 
 @triton.jit
 @no_type_check
-def _room(difference, envelope, out, height, width, difference_n, envelope_n, fourth):
+def _room(difference, envelope, out, height, width, difference_stride_n, envelope_stride_n, fourth):
     """See `rdvfi.ops.refinement.correction_room`."""
-    n, y, x, inside = tile(height, width)
+    n, y, x, mask = tile(height, width)
     here = y * width + x
-    rise = mean_around(difference + n * difference_n, y, x, height, width, inside, 5)
+    rise = window_mean(difference + n * difference_stride_n, y, x, height, width, mask, 5)
     rise = rise * rise * rise * rise
-    allowed = 4.0 * tl.load(envelope + n * envelope_n + here, mask=inside, other=0.0) * (rise / (rise + fourth))
-    tl.store(out + n * height * width + here, allowed, mask=inside)
+    allowed = 4.0 * tl.load(envelope + n * envelope_stride_n + here, mask=mask, other=0.0) * (rise / (rise + fourth))
+    tl.store(out + n * height * width + here, allowed, mask=mask)
 
 
 @triton.jit
@@ -143,14 +151,14 @@ def _tap(i, tap, sizes, scale):
 
 @triton.jit
 @no_type_check
-def _resized(plane, y, x, height, width, scale_y, scale_x, inside, TAPS: tl.constexpr):
+def _resized(plane, y, x, height, width, scale_y, scale_x, mask, TAPS: tl.constexpr):
     """A plane resized as by `torch.nn.functional.interpolate`: bilinear, averaging where it shrinks."""
     total, weights = x * 0.0, x * 0.0
     for j in range(TAPS):
         row, wy = _tap(y, j, height, scale_y)
         for i in range(TAPS):
             column, wx = _tap(x, i, width, scale_x)
-            total += wy * wx * tl.load(plane + row * width + column, mask=inside, other=0.0)
+            total += wy * wx * tl.load(plane + row * width + column, mask=mask, other=0.0)
             weights += wy * wx
     return total / weights
 
@@ -158,27 +166,27 @@ def _resized(plane, y, x, height, width, scale_y, scale_x, inside, TAPS: tl.cons
 @triton.jit
 @no_type_check
 def _entry(
-    inputs, latents, out, count, channels, height, width, latent_channels, latent_height, latent_width, rows,
-    columns, BORDER: tl.constexpr, TAPS: tl.constexpr, LATENT_TAPS: tl.constexpr, BLOCK: tl.constexpr,
+    inputs, latents, out, count, channels, height, width, latent_channels, latent_height, latent_width, rows, columns,
+    BORDER: tl.constexpr, TAPS: tl.constexpr, LATENT_TAPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """See `rdvfi.ops.refinement.stage_entry`: one channel of ``BLOCK`` padded pixels of one frame."""
     total = 4 * channels + latent_channels
     n, c = tl.program_id(1).to(tl.int64) // total, tl.program_id(1) % total
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = index < count
+    mask = index < count
     x = tl.minimum(tl.maximum(index % (columns + 2 * BORDER) - BORDER, 0), columns - 1)
     y = tl.minimum(tl.maximum(index // (columns + 2 * BORDER) - BORDER, 0), rows - 1)
     if c < 4 * channels:
         plane = inputs + (n * channels + c // 4) * height * width
         y, x = 2 * y + c % 4 // 2, 2 * x + c % 2
         scale_y, scale_x = height * 0.5 / rows, width * 0.5 / columns
-        value = _resized(plane, y, x, height, width, scale_y, scale_x, inside, TAPS)
+        value = _resized(plane, y, x, height, width, scale_y, scale_x, mask, TAPS)
     else:
         plane = latents + (n * latent_channels + c - 4 * channels) * latent_height * latent_width
         scale_y, scale_x = latent_height * 1.0 / rows, latent_width * 1.0 / columns
-        value = _resized(plane, y, x, latent_height, latent_width, scale_y, scale_x, inside, LATENT_TAPS)
+        value = _resized(plane, y, x, latent_height, latent_width, scale_y, scale_x, mask, LATENT_TAPS)
     # Channels lie side by side, as `torch.channels_last` has them.
-    tl.store(out + (n * count + index) * total + c, value.to(out.dtype.element_ty), mask=inside)
+    tl.store(out + (n * count + index) * total + c, value.to(out.dtype.element_ty), mask=mask)
 
 
 def stage_inputs(
@@ -190,7 +198,7 @@ def stage_inputs(
     light = times[:, None, None] if gain is None else gain.float().contiguous()
     out = state.new_empty((n, _INPUTS, h, w))
     arguments = [first, last, state, mask, times, light, out, n // len(first), h, w, *light.shape[-2:]]
-    _inputs[programs(n, h, w)](*arguments, LIT=gain is not None)
+    _inputs[launch_grid(n, h, w)](*arguments, LIT=gain is not None)
     return out
 
 
@@ -201,7 +209,7 @@ def stage_step(state: Tensor, answer: Tensor, room: Tensor, mask: Tensor, scale:
     small = (2 * answer.shape[-2], 2 * answer.shape[-1])
     out = torch.empty_like(state)
     arguments = [state, answer, room, mask, out, h, w, *small, scale, *answer.stride()]
-    _step[programs(n, h, w)](*arguments, LAST=last)
+    _step[launch_grid(n, h, w)](*arguments, LAST=last)
     return out
 
 
@@ -211,7 +219,7 @@ def correction_room(difference: Tensor, envelope: Tensor, agreement: float) -> T
     maps = [x if x.stride()[2:] == (w, 1) else x.contiguous() for x in (difference, envelope)]
     out = difference.new_empty((n, 1, h, w))
     arguments = [*maps, out, h, w, *(x.stride(0) for x in maps), agreement**4]
-    _room[programs(n, h, w)](*arguments)
+    _room[launch_grid(n, h, w)](*arguments)
     return out
 
 

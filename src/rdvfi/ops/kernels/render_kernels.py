@@ -53,8 +53,8 @@ _ROUND_BITS = tl.constexpr(0x4B400000)
 @triton.jit
 @no_type_check
 def _pack_images(
-    img0, img1, packed, height, width, img0_b, img0_c, img0_y, img0_x, img1_b, img1_c, img1_y, img1_x,
-    BLOCK: tl.constexpr,
+    img0, img1, packed, height, width, img0_stride_b, img0_stride_c, img0_stride_h, img0_stride_w, img1_stride_b,
+    img1_stride_c, img1_stride_h, img1_stride_w, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Row ``program_id(0)`` of all packed rows, ordered by sample, image and y."""
     row, x = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -62,9 +62,9 @@ def _pack_images(
     from_y, from_x = tl.minimum(y, height - 1).to(tl.int64), tl.minimum(x, width - 1).to(tl.int64)[:, None]
     c = tl.arange(0, 4)[None, :]
     if last == 0:
-        source = img0 + b * img0_b + from_y * img0_y + from_x * img0_x + c * img0_c
+        source = img0 + b * img0_stride_b + from_y * img0_stride_h + from_x * img0_stride_w + c * img0_stride_c
     else:
-        source = img1 + b * img1_b + from_y * img1_y + from_x * img1_x + c * img1_c
+        source = img1 + b * img1_stride_b + from_y * img1_stride_h + from_x * img1_stride_w + c * img1_stride_c
     values = tl.load(source, mask=(c < 3) & (from_x >= 0), other=0.0)
     target = packed + row.to(tl.int64) * (width + 1) * 4 + x[:, None] * 4 + c
     tl.store(target, values, mask=(x <= width)[:, None] & (c < 4))
@@ -73,9 +73,10 @@ def _pack_images(
 @triton.jit
 @no_type_check
 def _pack_maps(
-    flow0, flow1, mask, residual, packed, times, height, width, small_height, small_width,
-    flow0_b, flow0_t, flow0_c, flow0_y, flow0_x, flow1_b, flow1_t, flow1_c, flow1_y, flow1_x,
-    mask_b, mask_t, mask_y, mask_x, residual_b, residual_t, residual_c, residual_y, residual_x, BLOCK: tl.constexpr,
+    flow0, flow1, mask, residual, packed, times, height, width, small_height, small_width, flow0_stride_b,
+    flow0_stride_t, flow0_stride_c, flow0_stride_h, flow0_stride_w, flow1_stride_b, flow1_stride_t, flow1_stride_c,
+    flow1_stride_h, flow1_stride_w, mask_stride_b, mask_stride_t, mask_stride_h, mask_stride_w, residual_stride_b,
+    residual_stride_t, residual_stride_c, residual_stride_h, residual_stride_w, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Pixels of all packed maps, ordered by sample, time, row and column."""
     rows, columns = small_height + 1, small_width + 1
@@ -86,15 +87,35 @@ def _pack_maps(
     from_x = tl.minimum(x, small_width - 1).to(tl.int64)
     c = tl.arange(0, 8)[None, :]
     inside = (x < columns) & (c < 8)
-    first = flow0 + b * flow0_b + t * flow0_t + from_y * flow0_y + from_x * flow0_x + c * flow0_c
-    last = flow1 + b * flow1_b + t * flow1_t + from_y * flow1_y + from_x * flow1_x + (c - 2) * flow1_c
-    colour = residual + b * residual_b + t * residual_t + from_y * residual_y + from_x * residual_x
-    share = mask + b * mask_b + t * mask_t + from_y * mask_y + from_x * mask_x
+    first = (
+        flow0
+        + b * flow0_stride_b
+        + t * flow0_stride_t
+        + from_y * flow0_stride_h
+        + from_x * flow0_stride_w
+        + c * flow0_stride_c
+    )
+    last = (
+        flow1
+        + b * flow1_stride_b
+        + t * flow1_stride_t
+        + from_y * flow1_stride_h
+        + from_x * flow1_stride_w
+        + (c - 2) * flow1_stride_c
+    )
+    colour = (
+        residual
+        + b * residual_stride_b
+        + t * residual_stride_t
+        + from_y * residual_stride_h
+        + from_x * residual_stride_w
+    )
+    share = mask + b * mask_stride_b + t * mask_stride_t + from_y * mask_stride_h + from_x * mask_stride_w
     # Each channel is in one of the four; the others give zero.
     flows = tl.load(first, mask=inside & (c < 2), other=0.0).to(tl.float32)
     flows += tl.load(last, mask=inside & (c >= 2) & (c < 4), other=0.0).to(tl.float32)
     flows = flows * tl.where(c % 2 == 0, width * 1.0 / small_width, height * 1.0 / small_height)
-    looks = tl.load(colour + (c - 4) * residual_c, mask=inside & (c >= 4) & (c < 7), other=0.0).to(tl.float32)
+    looks = tl.load(colour + (c - 4) * residual_stride_c, mask=inside & (c >= 4) & (c < 7), other=0.0).to(tl.float32)
     looks += tl.load(share + c * 0, mask=inside & (c == 7), other=0.0).to(tl.float32)
     target = packed + row.to(tl.int64) * columns * 8 + x * 8 + c
     tl.store(target, tl.where(c < 4, flows, looks), mask=inside)
@@ -171,18 +192,18 @@ def _four(values):
 
 @triton.jit
 @no_type_check
-def _store(out, value, inside, LEVELS: tl.constexpr):
+def _store(out, value, mask, LEVELS: tl.constexpr):
     value = tl.minimum(tl.maximum(value, 0.0), 1.0)
     if LEVELS:
         value = ((value * LEVELS + _ROUND) - _ROUND).to(tl.int32)
-    tl.store(out, value.to(out.dtype.element_ty), mask=inside)
+    tl.store(out, value.to(out.dtype.element_ty), mask=mask)
 
 
 @triton.jit
 @no_type_check
 def _draw(
-    images, maps, out, times, height, width, small_height, small_width, area, LEVELS: tl.constexpr,
-    WIDE: tl.constexpr, BLOCK_X: tl.constexpr, ROWS: tl.constexpr,
+    images, maps, out, times, height, width, small_height, small_width, area, LEVELS: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_X: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """``ROWS`` rows of ``BLOCK_X`` columns of one frame. Instances: sample, tile, then time."""
     tiles_x, tiles_y = (width + BLOCK_X - 1) // BLOCK_X, (height + ROWS - 1) // ROWS

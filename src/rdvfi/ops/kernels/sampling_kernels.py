@@ -17,7 +17,7 @@ BLOCK_Y, BLOCK_X = tl.constexpr(8), tl.constexpr(64)
 """Pixels of one program instance."""
 
 
-def programs(n: int, height: int, width: int) -> tuple[int]:
+def launch_grid(n: int, height: int, width: int) -> tuple[int]:
     """The launch grid: one instance for every `tile` of every sample."""
     return (n * -(-height // BLOCK_Y.value) * -(-width // BLOCK_X.value),)
 
@@ -31,12 +31,12 @@ def tile(height, width):
         ``(n, y, x, inside)``: the sample, 64-bit; the rows (BLOCK_Y, 1) and columns (1, BLOCK_X)
         of the tile, 32-bit; and which of its pixels lie in the picture.
     """
-    return tile_of(height, width, BLOCK_Y, BLOCK_X)
+    return sized_tile(height, width, BLOCK_Y, BLOCK_X)
 
 
 @triton.jit
 @no_type_check
-def tile_of(height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def sized_tile(height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """The same with tiles of another size."""
     tiles_x = (width + COLUMNS - 1) // COLUMNS
     tiles_y = (height + ROWS - 1) // ROWS
@@ -56,40 +56,40 @@ def zeros():
 
 @triton.jit
 @no_type_check
-def load(plane, y, x, stride_y, stride_x, inside):
-    """Elements ``(y, x)`` of the plane at pointer ``plane``, as float32; 0 where not ``inside``."""
-    offset = y.to(tl.int64) * stride_y + x.to(tl.int64) * stride_x
-    return tl.load(plane + offset, mask=inside, other=0.0).to(tl.float32)
+def load(plane, y, x, stride_h, stride_w, mask):
+    """Elements ``(y, x)`` of the plane at pointer ``plane``, as float32; 0 where not ``mask``."""
+    offset = y.to(tl.int64) * stride_h + x.to(tl.int64) * stride_w
+    return tl.load(plane + offset, mask=mask, other=0.0).to(tl.float32)
 
 
 @triton.jit
 @no_type_check
-def pixel(plane, y, x, height, width, inside):
+def load_clamped(plane, y, x, height, width, mask):
     """Elements of a contiguous plane, as float32; its borders are replicated."""
     y = tl.minimum(tl.maximum(y, 0), height - 1)
     x = tl.minimum(tl.maximum(x, 0), width - 1)
-    return load(plane, y, x, width, 1, inside)
+    return load(plane, y, x, width, 1, mask)
 
 
 @triton.jit
 @no_type_check
-def length(x, y):
+def vector_length(x, y):
     """Of vectors; see `rdvfi.geometry.flow_length`."""
     return tl.sqrt(tl.maximum(x * x + y * y, 1e-24))
 
 
 @triton.jit
 @no_type_check
-def sum_of(x, AXIS: tl.constexpr):
+def reduce_sum(x, AXIS: tl.constexpr):
     return tl.reduce(x, AXIS, tl.standard._sum_combine)
 
 
 @triton.jit
 @no_type_check
-def store_two(out, plane, x, y, inside):
+def store_pair(out, plane, x, y, mask):
     """Store two values, ``plane`` elements apart, in the type of ``out``."""
-    tl.store(out, x.to(out.dtype.element_ty), mask=inside)
-    tl.store(out + plane, y.to(out.dtype.element_ty), mask=inside)
+    tl.store(out, x.to(out.dtype.element_ty), mask=mask)
+    tl.store(out + plane, y.to(out.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -113,12 +113,13 @@ def corners(x, y, height, width):
 
 @triton.jit
 @no_type_check
-def bilinear(plane, x0, y0, x1, y1, fx, fy, stride_y, stride_x, inside):
+def bilinear(plane, point, stride_h, stride_w, mask):
     """The plane at pointer ``plane`` seen between four `corners`, as float32."""
-    top_left = load(plane, y0, x0, stride_y, stride_x, inside)
-    top_right = load(plane, y0, x1, stride_y, stride_x, inside)
-    bottom_left = load(plane, y1, x0, stride_y, stride_x, inside)
-    bottom_right = load(plane, y1, x1, stride_y, stride_x, inside)
+    x0, y0, x1, y1, fx, fy = point
+    top_left = load(plane, y0, x0, stride_h, stride_w, mask)
+    top_right = load(plane, y0, x1, stride_h, stride_w, mask)
+    bottom_left = load(plane, y1, x0, stride_h, stride_w, mask)
+    bottom_right = load(plane, y1, x1, stride_h, stride_w, mask)
     top = top_left + fx * (top_right - top_left)
     bottom = bottom_left + fx * (bottom_right - bottom_left)
     return top + fy * (bottom - top)
@@ -126,25 +127,25 @@ def bilinear(plane, x0, y0, x1, y1, fx, fy, stride_y, stride_x, inside):
 
 @triton.jit
 @no_type_check
-def bilinear_two(plane, apart, x, y, height, width, stride_y, stride_x, inside):
+def bilinear_pair(plane, apart, x, y, height, width, stride_h, stride_w, mask):
     """Two planes, ``apart`` elements from each other, at the float32 position ``(x, y)``."""
-    x0, y0, x1, y1, fx, fy = corners(x, y, height, width)
-    first = bilinear(plane, x0, y0, x1, y1, fx, fy, stride_y, stride_x, inside)
-    return first, bilinear(plane + apart, x0, y0, x1, y1, fx, fy, stride_y, stride_x, inside)
+    point = corners(x, y, height, width)
+    first = bilinear(plane, point, stride_h, stride_w, mask)
+    return first, bilinear(plane + apart, point, stride_h, stride_w, mask)
 
 
 @triton.jit
 @no_type_check
-def there_and_back(flow, back, apart, y, x, height, width, stride_y, stride_x, inside):
+def round_trip(flow, back, apart, y, x, height, width, stride_h, stride_w, mask):
     """A flow at pixels, and by how much its way there, and back by the other one, misses: u, v, x and y."""
-    u, v = load(flow, y, x, stride_y, stride_x, inside), load(flow + apart, y, x, stride_y, stride_x, inside)
-    miss_x, miss_y = bilinear_two(back, apart, x + u, y + v, height, width, stride_y, stride_x, inside)
+    u, v = load(flow, y, x, stride_h, stride_w, mask), load(flow + apart, y, x, stride_h, stride_w, mask)
+    miss_x, miss_y = bilinear_pair(back, apart, x + u, y + v, height, width, stride_h, stride_w, mask)
     return u, v, u + miss_x, v + miss_y
 
 
 @triton.jit
 @no_type_check
-def coarser_corners(y, x, height, width, rows, columns):
+def coarse_corners(y, x, height, width, rows, columns):
     """`corners` of pixels on a coarser grid of ``rows`` by ``columns``, half-pixel centres."""
     at_x = (x + 0.5) * (columns * 1.0 / width) - 0.5 + y * 0.0
     at_y = (y + 0.5) * (rows * 1.0 / height) - 0.5 + x * 0.0
@@ -153,13 +154,13 @@ def coarser_corners(y, x, height, width, rows, columns):
 
 @triton.jit
 @no_type_check
-def mean_around(plane, y, x, height, width, inside, SIDE: tl.constexpr):
+def window_mean(plane, y, x, height, width, mask, SIDE: tl.constexpr):
     """Mean of a contiguous plane over windows, of as much of them as is in the picture."""
     total = zeros()
     count = total
     for k in range(SIDE * SIDE):
         row, column = y + k // SIDE - SIDE // 2, x + k % SIDE - SIDE // 2
-        there = inside & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        there = mask & (row >= 0) & (row < height) & (column >= 0) & (column < width)
         total += load(plane, row, column, width, 1, there)
         count += there.to(tl.float32)
     return total / tl.maximum(count, 1.0)
@@ -167,10 +168,10 @@ def mean_around(plane, y, x, height, width, inside, SIDE: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def add(plane, y, x, width, part, inside):
+def atomic_add(plane, y, x, width, part, mask):
     """Add ``part`` to elements ``(y, x)`` of a contiguous plane, atomically.
 
     What is zero is not added at all: the far corners of a whole-pixel flow cost nothing.
     """
     offset = y.to(tl.int64) * width + x
-    tl.atomic_add(plane + offset, part, mask=inside & (part != 0), sem="relaxed")
+    tl.atomic_add(plane + offset, part, mask=mask & (part != 0), sem="relaxed")

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, sum_of
+from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, reduce_sum
 
 
 @triton.jit
@@ -26,8 +26,8 @@ def _largest(x, index):
 @triton.jit
 @no_type_check
 def _match(
-    products, first, second, flow, ends, sure, points, height, width, flow_n, flow_c, flow_y, flow_x, unique, wrong,
-    BLOCK: tl.constexpr,
+    products, first, second, flow, ends, sure, points, height, width, flow_stride_n, flow_stride_c, flow_stride_h,
+    flow_stride_w, unique, wrong, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Where a point of the first picture is in the second, and how sure that is where the flow misses it."""
     i, n = tl.program_id(0), tl.program_id(1).to(tl.int64)
@@ -40,10 +40,10 @@ def _match(
     _, back = _largest(column, j)
     x, y = tl.load(first + (n * points + i) * 2), tl.load(first + (n * points + i) * 2 + 1)
     to_x, to_y = tl.load(second + (n * points + found) * 2), tl.load(second + (n * points + found) * 2 + 1)
-    x0, y0, x1, y1, fx, fy = corners(x, y, height, width)
-    flow += n * flow_n
-    miss_x = x + bilinear(flow, x0, y0, x1, y1, fx, fy, flow_y, flow_x, x0 >= 0) - to_x
-    miss_y = y + bilinear(flow + flow_c, x0, y0, x1, y1, fx, fy, flow_y, flow_x, x0 >= 0) - to_y
+    point, mask = corners(x, y, height, width), i >= 0
+    flow += n * flow_stride_n
+    miss_x = x + bilinear(flow, point, flow_stride_h, flow_stride_w, mask) - to_x
+    miss_y = y + bilinear(flow + flow_stride_c, point, flow_stride_h, flow_stride_w, mask) - to_y
     near, far = tl.maximum(2.0 - 2.0 * best, 0.0) + 1e-6, tl.maximum(2.0 - 2.0 * second_best, 0.0) + 1e-6
     ratio = tl.sqrt(near / far)
     kept = (back == i) & (ratio < unique) & (miss_x * miss_x + miss_y * miss_y > wrong * wrong)
@@ -65,8 +65,8 @@ def _matches(places, ends, chosen, n, matches, points, k):
 @triton.jit
 @no_type_check
 def _propose(
-    places, ends, chosen, votes, proposals, matches, points, apart, agrees, smallest, largest,
-    PARTNERS: tl.constexpr, BLOCK: tl.constexpr,
+    places, ends, chosen, votes, proposals, matches, points, apart, agrees, smallest, largest, PARTNERS: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Of the transforms through a match and its nearest neighbours, the one that most agree with."""
     i, n = tl.program_id(0), tl.program_id(1).to(tl.int64)
@@ -83,15 +83,15 @@ def _propose(
         _, partner = _largest(-distance, k)
         own = k == partner
         distance = tl.where(own, 3e6, distance)
-        dx, dy = sum_of(tl.where(own, zx, 0.0), 0) - own_x + 1e-6, sum_of(tl.where(own, zy, 0.0), 0) - own_y
-        ex, ey = sum_of(tl.where(own, wx, 0.0), 0) - to_x, sum_of(tl.where(own, wy, 0.0), 0) - to_y
+        dx, dy = reduce_sum(tl.where(own, zx, 0.0), 0) - own_x + 1e-6, reduce_sum(tl.where(own, zy, 0.0), 0) - own_y
+        ex, ey = reduce_sum(tl.where(own, wx, 0.0), 0) - to_x, reduce_sum(tl.where(own, wy, 0.0), 0) - to_y
         square = dx * dx + dy * dy
         ax, ay = (ex * dx + ey * dy) / square, (ey * dx - ex * dy) / square
         bx, by = to_x - (ax * own_x - ay * own_y), to_y - (ax * own_y + ay * own_x)
         miss_x, miss_y = ax * zx - ay * zy + bx - wx, ax * zy + ay * zx + by - wy
         near = tl.maximum(1.0 - (miss_x * miss_x + miss_y * miss_y) / (agrees * agrees), 0.0)
         size = tl.sqrt(ax * ax + ay * ay)
-        score = tl.where((size > smallest) & (size < largest), sum_of(near * vote, 0) * own_vote, 0.0)
+        score = tl.where((size > smallest) & (size < largest), reduce_sum(near * vote, 0) * own_vote, 0.0)
         better = score > best
         best = tl.where(better, score, best)
         best_ax, best_ay = tl.where(better, ax, best_ax), tl.where(better, ay, best_ay)
@@ -117,8 +117,8 @@ def _store(out, ax, ay, bx, by, held):
 @triton.jit
 @no_type_check
 def _agree(
-    places, ends, chosen, votes, proposals, out, pairs, matches, points, number, transforms, agrees, enough,
-    smallest, largest, FITS: tl.constexpr, BLOCK: tl.constexpr,
+    places, ends, chosen, votes, proposals, out, pairs, matches, points, number, transforms, agrees, enough, smallest,
+    largest, FITS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Keep the best proposal, fit it to the matches that agree, write it and its inverse, strike those."""
     n = tl.program_id(0).to(tl.int64)
@@ -133,22 +133,25 @@ def _agree(
         miss_x, miss_y = ax * zx - ay * zy + bx - wx, ax * zy + ay * zx + by - wy
         loss = 1.0 + (miss_x * miss_x + miss_y * miss_y) / 9.0
         weight = vote / (loss * loss)
-        total = tl.maximum(sum_of(weight, 0), 1e-6)
+        total = tl.maximum(reduce_sum(weight, 0), 1e-6)
         mx, my, ex, ey = (
-            sum_of(weight * zx, 0) / total,
-            sum_of(weight * zy, 0) / total,
-            sum_of(weight * wx, 0) / total,
-            sum_of(weight * wy, 0) / total,
+            reduce_sum(weight * zx, 0) / total,
+            reduce_sum(weight * zy, 0) / total,
+            reduce_sum(weight * wx, 0) / total,
+            reduce_sum(weight * wy, 0) / total,
         )
         dx, dy, gx, gy = zx - mx, zy - my, wx - ex, wy - ey
-        spread = sum_of(weight * (dx * dx + dy * dy), 0) + 1e-3
-        ax, ay = sum_of(weight * (gx * dx + gy * dy), 0) / spread, sum_of(weight * (gy * dx - gx * dy), 0) / spread
+        spread = reduce_sum(weight * (dx * dx + dy * dy), 0) + 1e-3
+        ax, ay = (
+            reduce_sum(weight * (gx * dx + gy * dy), 0) / spread,
+            reduce_sum(weight * (gy * dx - gx * dy), 0) / spread,
+        )
         bx, by = ex - (ax * mx - ay * my), ey - (ax * my + ay * mx)
     miss_x, miss_y = ax * zx - ay * zy + bx - wx, ax * zy + ay * zx + by - wy
     agree = tl.where(miss_x * miss_x + miss_y * miss_y < agrees * agrees, vote, 0.0)
     tl.store(votes + n * matches + k, vote - agree, mask=k < matches)
     size = tl.sqrt(ax * ax + ay * ay)
-    held = tl.where((sum_of(agree, 0) >= enough) & (size > smallest) & (size < largest), 1.0, 0.0)
+    held = tl.where((reduce_sum(agree, 0) >= enough) & (size > smallest) & (size < largest), 1.0, 0.0)
     _store(out + (n * transforms + number) * 5, ax, ay, bx, by, held)
     ax, ay = tl.where(size > 0.5 * smallest, ax, 1.0), tl.where(size > 0.5 * smallest, ay, 0.0)
     square = ax * ax + ay * ay

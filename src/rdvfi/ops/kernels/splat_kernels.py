@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import add, load, programs, tile
+from rdvfi.ops.kernels.sampling_kernels import atomic_add, launch_grid, load, tile
 
 
 def splat_sum(values: Tensor, flow: Tensor, weights: Tensor, deterministic: bool) -> Tensor:
@@ -46,7 +46,7 @@ def added(values: Tensor, flow: Tensor, weights: Tensor, units: Tensor | None) -
     sums = torch.zeros((n, c + 1, h, w), dtype=kind, device=values.device)
     strides = [stride for x in (values, flow, weights) for stride in x.stride()]
     arguments = [values, flow, weights, sums if units is None else units.contiguous(), sums, h, w, *strides]
-    _forward[programs(n, h, w)](*arguments, WHOLE=units is not None, CHANNELS=c)
+    _forward[launch_grid(n, h, w)](*arguments, WHOLE=units is not None, CHANNELS=c)
     return sums if units is None else sums.float() / units[..., None]
 
 
@@ -56,7 +56,7 @@ def splat_sum_backward(grad: Tensor, values: Tensor, flow: Tensor, weights: Tens
     by_values, by_flow, by_weights = (x.new_empty(x.shape) for x in (values, flow, weights))
     strides = [stride for x in (grad, values, flow, weights) for stride in x.stride()]
     arguments = [grad, values, flow, weights, by_values, by_flow, by_weights, h, w, *strides]
-    _backward[programs(n, h, w)](*arguments, CHANNELS=c)
+    _backward[launch_grid(n, h, w)](*arguments, CHANNELS=c)
     return by_values, by_flow, by_weights
 
 
@@ -74,104 +74,107 @@ def _arrival(position, size):
 
 @triton.jit
 @no_type_check
-def _give(sums, y, x, height, width, part, unit, inside, WHOLE: tl.constexpr):
+def _give(sums, y, x, height, width, part, unit, mask, WHOLE: tl.constexpr):
     """Add a share to one pixel, if it is in the picture."""
     if WHOLE:
         part = tl.floor(part * unit + 0.5).to(tl.int64)
-    add(sums, y, x, width, part, inside & (x >= 0) & (x < width) & (y >= 0) & (y < height))
+    atomic_add(sums, y, x, width, part, mask & (x >= 0) & (x < width) & (y >= 0) & (y < height))
 
 
 @triton.jit
 @no_type_check
-def _give_four(sums, x, y, fx, fy, height, width, mass, unit, inside, WHOLE: tl.constexpr):
+def _give_four(sums, x, y, fx, fy, height, width, mass, unit, mask, WHOLE: tl.constexpr):
     left, right = mass * (1.0 - fx), mass * fx
-    _give(sums, y, x, height, width, left * (1.0 - fy), unit, inside, WHOLE)
-    _give(sums, y, x + 1, height, width, right * (1.0 - fy), unit, inside, WHOLE)
-    _give(sums, y + 1, x, height, width, left * fy, unit, inside, WHOLE)
-    _give(sums, y + 1, x + 1, height, width, right * fy, unit, inside, WHOLE)
+    _give(sums, y, x, height, width, left * (1.0 - fy), unit, mask, WHOLE)
+    _give(sums, y, x + 1, height, width, right * (1.0 - fy), unit, mask, WHOLE)
+    _give(sums, y + 1, x, height, width, left * fy, unit, mask, WHOLE)
+    _give(sums, y + 1, x + 1, height, width, right * fy, unit, mask, WHOLE)
 
 
 @triton.jit
 @no_type_check
 def _forward(
-    values, flow, weights, units, sums, height, width, values_n, values_c, values_y, values_x,
-    flow_n, flow_c, flow_y, flow_x, weights_n, weights_c, weights_y, weights_x, WHOLE: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    values, flow, weights, units, sums, height, width, values_stride_n, values_stride_c, values_stride_h,
+    values_stride_w, flow_stride_n, flow_stride_c, flow_stride_h, flow_stride_w, weights_stride_n, weights_stride_c,
+    weights_stride_h, weights_stride_w, WHOLE: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    n, y, x, inside = tile(height, width)
-    flow += n * flow_n
-    to_x, fx = _arrival(x + load(flow, y, x, flow_y, flow_x, inside), width)
-    to_y, fy = _arrival(y + load(flow + flow_c, y, x, flow_y, flow_x, inside), height)
-    weight = load(weights + n * weights_n, y, x, weights_y, weights_x, inside)
-    values += n * values_n
+    n, y, x, mask = tile(height, width)
+    flow += n * flow_stride_n
+    to_x, fx = _arrival(x + load(flow, y, x, flow_stride_h, flow_stride_w, mask), width)
+    to_y, fy = _arrival(y + load(flow + flow_stride_c, y, x, flow_stride_h, flow_stride_w, mask), height)
+    weight = load(weights + n * weights_stride_n, y, x, weights_stride_h, weights_stride_w, mask)
+    values += n * values_stride_n
     sums += n * (CHANNELS + 1) * height * width
     units += n * (CHANNELS + 1)
     unit = 1.0
     for _ in range(CHANNELS):
-        mass = load(values, y, x, values_y, values_x, inside) * weight
+        mass = load(values, y, x, values_stride_h, values_stride_w, mask) * weight
         if WHOLE:
             unit = tl.load(units)
-        _give_four(sums, to_x, to_y, fx, fy, height, width, mass, unit, inside, WHOLE)
-        values += values_c
+        _give_four(sums, to_x, to_y, fx, fy, height, width, mass, unit, mask, WHOLE)
+        values += values_stride_c
         sums += height * width
         units += 1
     if WHOLE:
         unit = tl.load(units)
-    _give_four(sums, to_x, to_y, fx, fy, height, width, weight, unit, inside, WHOLE)
+    _give_four(sums, to_x, to_y, fx, fy, height, width, weight, unit, mask, WHOLE)
 
 
 @triton.jit
 @no_type_check
-def _look_up(grad, x, y, height, width, stride_y, stride_x, inside):
+def _look_up(grad, x, y, height, width, stride_h, stride_w, mask):
     """The four gradients around an arrival, zero beyond the picture."""
-    left, right = inside & (x >= 0) & (x < width), inside & (x >= -1) & (x + 1 < width)
+    left, right = mask & (x >= 0) & (x < width), mask & (x >= -1) & (x + 1 < width)
     top, bottom = (y >= 0) & (y < height), (y >= -1) & (y + 1 < height)
     return (
-        load(grad, y, x, stride_y, stride_x, left & top),
-        load(grad, y, x + 1, stride_y, stride_x, right & top),
-        load(grad, y + 1, x, stride_y, stride_x, left & bottom),
-        load(grad, y + 1, x + 1, stride_y, stride_x, right & bottom),
+        load(grad, y, x, stride_h, stride_w, left & top),
+        load(grad, y, x + 1, stride_h, stride_w, right & top),
+        load(grad, y + 1, x, stride_h, stride_w, left & bottom),
+        load(grad, y + 1, x + 1, stride_h, stride_w, right & bottom),
     )
 
 
 @triton.jit
 @no_type_check
 def _backward(
-    grad, values, flow, weights, by_values, by_flow, by_weights, height, width, grad_n, grad_c, grad_y, grad_x,
-    values_n, values_c, values_y, values_x, flow_n, flow_c, flow_y, flow_x,
-    weights_n, weights_c, weights_y, weights_x, CHANNELS: tl.constexpr,
+    grad, values, flow, weights, by_values, by_flow, by_weights, height, width, grad_stride_n, grad_stride_c,
+    grad_stride_h, grad_stride_w, values_stride_n, values_stride_c, values_stride_h, values_stride_w, flow_stride_n,
+    flow_stride_c, flow_stride_h, flow_stride_w, weights_stride_n, weights_stride_c, weights_stride_h,
+    weights_stride_w, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    n, y, x, inside = tile(height, width)
-    flow += n * flow_n
-    to_x, fx = _arrival(x + load(flow, y, x, flow_y, flow_x, inside), width)
-    to_y, fy = _arrival(y + load(flow + flow_c, y, x, flow_y, flow_x, inside), height)
-    weight = load(weights + n * weights_n, y, x, weights_y, weights_x, inside)
-    grad += n * grad_n
-    values += n * values_n
+    n, y, x, mask = tile(height, width)
+    flow += n * flow_stride_n
+    to_x, fx = _arrival(x + load(flow, y, x, flow_stride_h, flow_stride_w, mask), width)
+    to_y, fy = _arrival(y + load(flow + flow_stride_c, y, x, flow_stride_h, flow_stride_w, mask), height)
+    weight = load(weights + n * weights_stride_n, y, x, weights_stride_h, weights_stride_w, mask)
+    grad += n * grad_stride_n
+    values += n * values_stride_n
     place = y * width + x
     by_values += n * CHANNELS * height * width + place
 
     # The weight is a mass of its own, in the last channel.
-    a, b, c, d = _look_up(grad + CHANNELS * grad_c, to_x, to_y, height, width, grad_y, grad_x, inside)
+    a, b, c, d = _look_up(
+        grad + CHANNELS * grad_stride_c, to_x, to_y, height, width, grad_stride_h, grad_stride_w, mask
+    )
     top, bottom = a + fx * (b - a), c + fx * (d - c)
     by_weight = top + fy * (bottom - top)
     by_x = (b - a) + fy * ((d - c) - (b - a))
     by_y = bottom - top
     for _ in range(CHANNELS):
-        a, b, c, d = _look_up(grad, to_x, to_y, height, width, grad_y, grad_x, inside)
+        a, b, c, d = _look_up(grad, to_x, to_y, height, width, grad_stride_h, grad_stride_w, mask)
         top, bottom = a + fx * (b - a), c + fx * (d - c)
         seen = top + fy * (bottom - top)
-        tl.store(by_values, (weight * seen).to(by_values.dtype.element_ty), mask=inside)
-        value = load(values, y, x, values_y, values_x, inside)
+        tl.store(by_values, (weight * seen).to(by_values.dtype.element_ty), mask=mask)
+        value = load(values, y, x, values_stride_h, values_stride_w, mask)
         by_weight += value * seen
         by_x += value * ((b - a) + fy * ((d - c) - (b - a)))
         by_y += value * (bottom - top)
-        grad += grad_c
-        values += values_c
+        grad += grad_stride_c
+        values += values_stride_c
         by_values += height * width
     kind = by_flow.dtype.element_ty
     by_flow += n * 2 * height * width + place
-    tl.store(by_flow, (weight * by_x).to(kind), mask=inside)
-    tl.store(by_flow + height * width, (weight * by_y).to(kind), mask=inside)
+    tl.store(by_flow, (weight * by_x).to(kind), mask=mask)
+    tl.store(by_flow + height * width, (weight * by_y).to(kind), mask=mask)
     by_weights += n * height * width + place
-    tl.store(by_weights, by_weight.to(by_weights.dtype.element_ty), mask=inside)
+    tl.store(by_weights, by_weight.to(by_weights.dtype.element_ty), mask=mask)

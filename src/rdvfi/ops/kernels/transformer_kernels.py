@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import sum_of
+from rdvfi.ops.kernels.sampling_kernels import reduce_sum
 
 _LONGEST = 1024
 """Elements of one program instance of `_gated_unit`, at most."""
@@ -27,23 +27,23 @@ def _gated_norm(
     """One token."""
     row = tl.program_id(0).to(tl.int64) * width
     column = tl.arange(0, BLOCK)
-    inside = column < width
-    value = tl.load(x + row + column, mask=inside, other=0.0)
+    mask = column < width
+    value = tl.load(x + row + column, mask=mask, other=0.0)
     if ADDED:
-        more = tl.load(added + row + column, mask=inside, other=0.0).to(tl.float32)
-        more = more * tl.load(gate + column, mask=inside, other=0.0)
+        more = tl.load(added + row + column, mask=mask, other=0.0).to(tl.float32)
+        more = more * tl.load(gate + column, mask=mask, other=0.0)
         value = (value.to(tl.float32) + more).to(value.dtype)
     if CONSTANT:
-        more = tl.load(constant + column, mask=inside, other=0.0).to(tl.float32)
+        more = tl.load(constant + column, mask=mask, other=0.0).to(tl.float32)
         value = (value.to(tl.float32) + more).to(value.dtype)
-    tl.store(total + row + column, value, mask=inside)
+    tl.store(total + row + column, value, mask=mask)
     wide = value.to(tl.float32)
-    mean = sum_of(wide, 0) / width
-    apart = tl.where(inside, wide - mean, 0.0)
-    variance = sum_of(apart * apart, 0) / width
+    mean = reduce_sum(wide, 0) / width
+    apart = tl.where(mask, wide - mean, 0.0)
+    variance = reduce_sum(apart * apart, 0) / width
     normed = apart / tl.sqrt(variance + eps)
-    normed = normed * tl.load(scale + column, mask=inside, other=0.0) + tl.load(shift + column, mask=inside, other=0.0)
-    tl.store(out + row + column, normed.to(value.dtype), mask=inside)
+    normed = normed * tl.load(scale + column, mask=mask, other=0.0) + tl.load(shift + column, mask=mask, other=0.0)
+    tl.store(out + row + column, normed.to(value.dtype), mask=mask)
 
 
 @triton.jit
@@ -58,43 +58,43 @@ def _rotary_heads(
     if tl.program_id(1) == 1:
         x, weight, out = keys, key_weight, out_keys
     pair = tl.arange(0, BLOCK)
-    inside = pair < width // 2
+    mask = pair < width // 2
     x += row * row_stride
-    one = tl.load(x + 2 * pair, mask=inside, other=0.0)
-    two = tl.load(x + 2 * pair + 1, mask=inside, other=0.0)
+    one = tl.load(x + 2 * pair, mask=mask, other=0.0)
+    two = tl.load(x + 2 * pair + 1, mask=mask, other=0.0)
     dtype = one.dtype
     one, two = one.to(tl.float32), two.to(tl.float32)
-    factor = 1.0 / tl.sqrt(sum_of(one * one + two * two, 0) / width + eps)
-    one = (one * factor * tl.load(weight + 2 * pair, mask=inside, other=0.0).to(tl.float32)).to(dtype).to(tl.float32)
-    two = two * factor * tl.load(weight + 2 * pair + 1, mask=inside, other=0.0).to(tl.float32)
+    factor = 1.0 / tl.sqrt(reduce_sum(one * one + two * two, 0) / width + eps)
+    one = (one * factor * tl.load(weight + 2 * pair, mask=mask, other=0.0).to(tl.float32)).to(dtype).to(tl.float32)
+    two = two * factor * tl.load(weight + 2 * pair + 1, mask=mask, other=0.0).to(tl.float32)
     two = two.to(dtype).to(tl.float32)
     at = row % tokens * head + 2 * pair % head
-    c, s = tl.load(cos + at, mask=inside, other=0.0), tl.load(sin + at + 1, mask=inside, other=0.0)
+    c, s = tl.load(cos + at, mask=mask, other=0.0), tl.load(sin + at + 1, mask=mask, other=0.0)
     out += row * width + 2 * pair
-    tl.store(out, (one * c - two * s).to(dtype), mask=inside)
-    tl.store(out + 1, (one * s + two * c).to(dtype), mask=inside)
+    tl.store(out, (one * c - two * s).to(dtype), mask=mask)
+    tl.store(out + 1, (one * s + two * c).to(dtype), mask=mask)
 
 
 @triton.jit
 @no_type_check
 def _rms_silu(
-    x, gamma, out, channels, height, width, x_b, x_c, x_y, x_x, root, SILU: tl.constexpr, PIXELS: tl.constexpr,
-    BLOCK: tl.constexpr,
+    x, gamma, out, channels, height, width, x_stride_b, x_stride_c, x_stride_h, x_stride_w, root, SILU: tl.constexpr,
+    PIXELS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """``PIXELS`` pixels of row ``program_id(0)`` of all, with all their channels."""
     line, column = tl.program_id(0), (tl.program_id(1) * PIXELS + tl.arange(0, PIXELS))[:, None]
     c = tl.arange(0, BLOCK)[None, :].to(tl.int64)
-    inside = (column < width) & (c < channels)
+    mask = (column < width) & (c < channels)
     b, y = (line // height).to(tl.int64), (line % height).to(tl.int64)
     pixel, column = line.to(tl.int64) * width + column, column.to(tl.int64)
-    value = tl.load(x + b * x_b + y * x_y + column * x_x + c * x_c, mask=inside, other=0.0)
+    value = tl.load(x + b * x_stride_b + y * x_stride_h + column * x_stride_w + c * x_stride_c, mask=mask, other=0.0)
     wide = value.to(tl.float32)
-    length = tl.sqrt(sum_of(wide * wide, 1))
+    length = tl.sqrt(reduce_sum(wide * wide, 1))
     wide = (wide / tl.maximum(length, 1e-12)[:, None]).to(value.dtype).to(tl.float32)
     wide = wide * root * tl.load(gamma + c, mask=c < channels, other=0.0).to(tl.float32)
     if SILU:
         wide = wide / (1.0 + tl.exp(-wide))
-    tl.store(out + pixel * channels + c, wide.to(value.dtype), mask=inside)
+    tl.store(out + pixel * channels + c, wide.to(value.dtype), mask=mask)
 
 
 def gated_norm(
@@ -149,12 +149,12 @@ def rms_silu(x: Tensor, gamma: Tensor, silu: bool) -> Tensor:
 def _gated_unit(x, out, width, BLOCK: tl.constexpr):
     """``BLOCK`` results of row ``program_id(0)``."""
     row, column = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = column < width
+    mask = column < width
     index, at = row * width + column, 2 * row * width + column
-    value = tl.load(x + at, mask=inside, other=0.0)
-    gate = tl.load(x + at + width, mask=inside, other=0.0).to(tl.float32)
+    value = tl.load(x + at, mask=mask, other=0.0)
+    gate = tl.load(x + at + width, mask=mask, other=0.0).to(tl.float32)
     gate = (gate * 0.5 * (1.0 + tl.erf(gate * 0.7071067811865476))).to(value.dtype).to(tl.float32)
-    tl.store(out + index, (value.to(tl.float32) * gate).to(value.dtype), mask=inside)
+    tl.store(out + index, (value.to(tl.float32) * gate).to(value.dtype), mask=mask)
 
 
 def gated_unit(x: Tensor) -> Tensor:

@@ -36,12 +36,12 @@ def _tile(BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
 @triton.jit
 @no_type_check
 def _rgb(
-    luma, u, v, out, height, width, small_height, small_width, luma_y, luma_x, u_y, u_x, v_y, v_x, red, blue, black,
-    half, light, colour, left, top, SUB_Y: tl.constexpr, SUB_X: tl.constexpr, BLOCK_Y: tl.constexpr,
-    BLOCK_X: tl.constexpr,
+    luma, u, v, out, height, width, small_height, small_width, luma_stride_h, luma_stride_w, u_stride_h, u_stride_w,
+    v_stride_h, v_stride_w, red, blue, black, half, light, colour, left, top, SUB_Y: tl.constexpr, SUB_X: tl.constexpr,
+    BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
 ):  # fmt: skip
     y, x = _tile(BLOCK_Y, BLOCK_X)
-    inside = (y < height) & (x < width)
+    mask = (y < height) & (x < width)
     row, column = y.to(tl.float32), x.to(tl.float32)
     if SUB_Y == 2:
         row = (row - top) * 0.5
@@ -57,30 +57,30 @@ def _rgb(
             at_column = first_column + (i - 1 if SUB_X == 2 else 0)
             weight = _cubic(row - at_row) * _cubic(column - at_column)
             place = tl.minimum(tl.maximum(at_column, 0.0), small_width - 1.0).to(tl.int64)
-            by_blue += weight * tl.load(u + line * u_y + place * u_x, mask=inside, other=0).to(tl.float32)
-            by_red += weight * tl.load(v + line * v_y + place * v_x, mask=inside, other=0).to(tl.float32)
+            by_blue += weight * tl.load(u + line * u_stride_h + place * u_stride_w, mask=mask, other=0).to(tl.float32)
+            by_red += weight * tl.load(v + line * v_stride_h + place * v_stride_w, mask=mask, other=0).to(tl.float32)
     by_blue, by_red = (by_blue - half) / colour, (by_red - half) / colour
-    seen = tl.load(luma + y * luma_y + x.to(tl.int64) * luma_x, mask=inside, other=0).to(tl.float32)
+    seen = tl.load(luma + y * luma_stride_h + x.to(tl.int64) * luma_stride_w, mask=mask, other=0).to(tl.float32)
     seen = (seen - black) / light
     r, b = seen + 2.0 * (1.0 - red) * by_red, seen + 2.0 * (1.0 - blue) * by_blue
     g = (seen - red * r - blue * b) / (1.0 - red - blue)
     out += y * width + x
     area = height.to(tl.int64) * width
     kind = out.dtype.element_ty
-    tl.store(out, tl.minimum(tl.maximum(r, 0.0), 1.0).to(kind), mask=inside)
-    tl.store(out + area, tl.minimum(tl.maximum(g, 0.0), 1.0).to(kind), mask=inside)
-    tl.store(out + 2 * area, tl.minimum(tl.maximum(b, 0.0), 1.0).to(kind), mask=inside)
+    tl.store(out, tl.minimum(tl.maximum(r, 0.0), 1.0).to(kind), mask=mask)
+    tl.store(out + area, tl.minimum(tl.maximum(g, 0.0), 1.0).to(kind), mask=mask)
+    tl.store(out + 2 * area, tl.minimum(tl.maximum(b, 0.0), 1.0).to(kind), mask=mask)
 
 
 @triton.jit
 @no_type_check
-def _pixel(frame, y, x, height, width, frame_c, frame_y, frame_x, inside):
+def _pixel(frame, y, x, height, width, frame_stride_c, frame_stride_h, frame_stride_w, mask):
     """Red, green and blue at whole places, clipped; the border is repeated."""
     y = tl.minimum(tl.maximum(y, 0), height - 1)
-    place = frame + y * frame_y + tl.minimum(tl.maximum(x, 0), width - 1).to(tl.int64) * frame_x
-    r = tl.load(place, mask=inside, other=0.0).to(tl.float32)
-    g = tl.load(place + frame_c, mask=inside, other=0.0).to(tl.float32)
-    b = tl.load(place + 2 * frame_c, mask=inside, other=0.0).to(tl.float32)
+    place = frame + y * frame_stride_h + tl.minimum(tl.maximum(x, 0), width - 1).to(tl.int64) * frame_stride_w
+    r = tl.load(place, mask=mask, other=0.0).to(tl.float32)
+    g = tl.load(place + frame_stride_c, mask=mask, other=0.0).to(tl.float32)
+    b = tl.load(place + 2 * frame_stride_c, mask=mask, other=0.0).to(tl.float32)
     return (
         tl.minimum(tl.maximum(r, 0.0), 1.0),
         tl.minimum(tl.maximum(g, 0.0), 1.0),
@@ -90,33 +90,33 @@ def _pixel(frame, y, x, height, width, frame_c, frame_y, frame_x, inside):
 
 @triton.jit
 @no_type_check
-def _store(out, value, most, inside, SHIFT: tl.constexpr):
+def _store(out, value, most, mask, SHIFT: tl.constexpr):
     number = tl.minimum(tl.maximum(tl.floor(value + 0.5), 0.0), most).to(tl.int32)
-    tl.store(out, (number << SHIFT).to(out.dtype.element_ty), mask=inside)
+    tl.store(out, (number << SHIFT).to(out.dtype.element_ty), mask=mask)
 
 
 @triton.jit
 @no_type_check
 def _luma(
-    frame, out, height, width, from_height, from_width, frame_c, frame_y, frame_x, red, blue, black, light, most,
-    SHIFT: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
+    frame, out, height, width, from_height, from_width, frame_stride_c, frame_stride_h, frame_stride_w, red, blue,
+    black, light, most, SHIFT: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
 ):  # fmt: skip
     y, x = _tile(BLOCK_Y, BLOCK_X)
-    inside = (y < height) & (x < width)
-    r, g, b = _pixel(frame, y, x, from_height, from_width, frame_c, frame_y, frame_x, inside)
-    _store(out + y * width + x, black + light * (red * r + (1.0 - red - blue) * g + blue * b), most, inside, SHIFT)
+    mask = (y < height) & (x < width)
+    r, g, b = _pixel(frame, y, x, from_height, from_width, frame_stride_c, frame_stride_h, frame_stride_w, mask)
+    _store(out + y * width + x, black + light * (red * r + (1.0 - red - blue) * g + blue * b), most, mask, SHIFT)
 
 
 @triton.jit
 @no_type_check
 def _chroma(
-    frame, out, small_height, small_width, height, width, from_height, from_width, frame_c, frame_y, frame_x, plane,
-    step, red, blue, half, colour, most, top, CENTRE: tl.constexpr, SUB_Y: tl.constexpr, SUB_X: tl.constexpr,
-    SHIFT: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
+    frame, out, small_height, small_width, height, width, from_height, from_width, frame_stride_c, frame_stride_h,
+    frame_stride_w, plane, step, red, blue, half, colour, most, top, CENTRE: tl.constexpr, SUB_Y: tl.constexpr,
+    SUB_X: tl.constexpr, SHIFT: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
 ):  # fmt: skip
     """Samples of U and V; ``plane`` numbers lie between the two, and ``step`` between neighbours."""
     y, x = _tile(BLOCK_Y, BLOCK_X)
-    inside = (y < small_height) & (x < small_width)
+    mask = (y < small_height) & (x < small_width)
     r = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
     g = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
     b = tl.full((BLOCK_Y, BLOCK_X), 0.0, tl.float32)
@@ -138,15 +138,15 @@ def _chroma(
                 if not CENTRE:
                     across = across * _cubic(i // 2 - 1.75)
             red_here, green_here, blue_here = _pixel(
-                frame, row, column, from_height, from_width, frame_c, frame_y, frame_x, inside
+                frame, row, column, from_height, from_width, frame_stride_c, frame_stride_h, frame_stride_w, mask
             )
             r += across * red_here
             g += across * green_here
             b += across * blue_here
     seen = red * r + (1.0 - red - blue) * g + blue * b
     out += (y * small_width + x) * step
-    _store(out, half + colour * (b - seen) / (2.0 * (1.0 - blue)), most, inside, SHIFT)
-    _store(out + plane, half + colour * (r - seen) / (2.0 * (1.0 - red)), most, inside, SHIFT)
+    _store(out, half + colour * (b - seen) / (2.0 * (1.0 - blue)), most, mask, SHIFT)
+    _store(out + plane, half + colour * (r - seen) / (2.0 * (1.0 - red)), most, mask, SHIFT)
 
 
 def _grid(height: int, width: int) -> tuple[int, int]:
