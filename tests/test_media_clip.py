@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import clips
-from rdvfi.media.clip import VideoClip, everything_below, find_clips, open_clip
+from rdvfi.media.clip import VideoClip, find_clips, open_clip, walk_folder
 from rdvfi.media.reader import open_source
 
 COUNT = 60
@@ -137,7 +137,7 @@ def test_everything_below_a_folder_is_found_and_what_cannot_be_listed_is_named(
     (tmp_path / "a" / "b" / "c.mp4").touch()
     (tmp_path / "round").symlink_to(tmp_path)
     wanted = [tmp_path, *(tmp_path / name for name in ("a", "a/b", "a/b/c.mp4", "round"))]
-    assert everything_below(tmp_path) == wanted
+    assert walk_folder(tmp_path) == wanted
     scandir = os.scandir
 
     def gone(folder):
@@ -146,5 +146,5 @@ def test_everything_below_a_folder_is_found_and_what_cannot_be_listed_is_named(
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", gone)
-    assert everything_below(tmp_path) == [path for path in wanted if path.suffix != ".mp4"]
+    assert walk_folder(tmp_path) == [path for path in wanted if path.suffix != ".mp4"]
     assert f"{tmp_path / 'a' / 'b'} is left out: No such file or directory" in caplog.text

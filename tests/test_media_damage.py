@@ -17,10 +17,10 @@ import skimage.data
 import skimage.transform
 
 import clips
-from rdvfi.media.outputs import output, publish
-from rdvfi.media.outputs.output import complete_or_nothing
+from rdvfi.media.outputs import atomic_rename, output
+from rdvfi.media.outputs.output import atomic_output
 from rdvfi.media.reader import ReadOptions, open_source
-from rdvfi.media.video_files.scheduling import usual_scheduling
+from rdvfi.media.video_files.scheduling import preserve_scheduling
 from test_media_encoding import _copy
 
 
@@ -67,7 +67,7 @@ def test_frames_that_are_missing_in_a_steady_film_are_counted(tmp_path) -> None:
     varied = np.cumsum(np.random.default_rng(0).integers(400, 4000, 40)).tolist()
     clips.write_clip(tmp_path / "vary.mkv", clips.moving(40, 48, 64), ticks=varied, sound=False)
     assert open_source(tmp_path / "vary.mkv").notes() == []
-    assert open_source(tmp_path / "vary.mkv").info.shortest == min(
+    assert open_source(tmp_path / "vary.mkv").info.shortest_step == min(
         round(Fraction(b, 24)) - round(Fraction(a, 24)) for a, b in itertools.pairwise(varied)
     ) * Fraction(1, 1000)
 
@@ -75,7 +75,7 @@ def test_frames_that_are_missing_in_a_steady_film_are_counted(tmp_path) -> None:
 @pytest.mark.parametrize("strict", [False, True])
 def test_frames_that_the_decoder_drops_without_a_word_are_counted(tmp_path, strict) -> None:
     """So it is with AV1 of which a part was overwritten."""
-    with usual_scheduling(), av.open(str(tmp_path / "in.mkv"), "w") as container:
+    with preserve_scheduling(), av.open(str(tmp_path / "in.mkv"), "w") as container:
         stream = container.add_stream("libsvtav1", rate=25, options={"preset": "12", "crf": "20"})
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         for picture in clips.moving(30, 64, 64):
@@ -234,7 +234,7 @@ def test_interlaced_frames_become_whole_ones(tmp_path) -> None:
 def test_any_name_is_a_file(tmp_path, name, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     clips.write_clip(tmp_path / "a.mp4", clips.moving(2, 48, 64), sound=False)
-    with complete_or_nothing(Path(name), overwrite=False) as partial:
+    with atomic_output(Path(name), overwrite=False) as partial:
         partial.write_bytes((tmp_path / "a.mp4").read_bytes())
     assert len(list(open_source(Path(name)).frames())) == 2
 
@@ -250,7 +250,7 @@ def test_what_appeared_meanwhile_is_not_replaced(tmp_path, name) -> None:
     target = tmp_path / name
 
     def write(content: str) -> None:
-        with complete_or_nothing(target, overwrite=False) as partial:
+        with atomic_output(target, overwrite=False) as partial:
             inner = partial / "frame_000000.png" if partial.is_dir() else partial
             inner.write_text(content)
             if content == "first":
@@ -269,7 +269,7 @@ def test_leftovers_of_killed_runs_are_removed(tmp_path) -> None:
     other = tmp_path / ".o.part.mp4"
     for each in (dead, alive, other):
         each.write_text("half")
-    with complete_or_nothing(tmp_path / "out.mp4") as partial:
+    with atomic_output(tmp_path / "out.mp4") as partial:
         partial.write_text("whole")
     assert not dead.exists()
     assert alive.exists()
@@ -281,10 +281,10 @@ def test_output_is_kept_where_there_are_no_hard_links(tmp_path, monkeypatch, the
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(publish, "_renameat2", lambda *_: False)
+    monkeypatch.setattr(atomic_rename, "_renameat2", lambda *_: False)
     monkeypatch.setattr(os, "link", refuse)
     target = tmp_path / "out.mp4"
-    with pytest.raises(FileExistsError) if there else nullcontext(), complete_or_nothing(target, overwrite=False) as p:
+    with pytest.raises(FileExistsError) if there else nullcontext(), atomic_output(target, overwrite=False) as p:
         p.write_text("whole")
         if there:
             target.write_text("another")
@@ -304,7 +304,7 @@ def test_leftovers_that_cannot_be_removed_stop_nothing(tmp_path, monkeypatch) ->
         return opened(path, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "open", guarded)
-    with complete_or_nothing(tmp_path / "out.mp4") as partial:
+    with atomic_output(tmp_path / "out.mp4") as partial:
         partial.write_text("whole")
     assert (tmp_path / "out.mp4").read_text() == "whole"
 
@@ -323,8 +323,8 @@ def test_new_frames_take_the_place_of_old_ones(tmp_path, monkeypatch, exchange) 
     (target / "frame_000000.png").write_text("old")
     monkeypatch.setattr(os, "replace", lambda *names: (renames.append(names), replace(*names)))
     if not exchange:
-        monkeypatch.setattr(publish, "_renameat2", lambda *_: False)
-    with complete_or_nothing(target, overwrite=True) as partial:
+        monkeypatch.setattr(atomic_rename, "_renameat2", lambda *_: False)
+    with atomic_output(target, overwrite=True) as partial:
         (partial / "frame_000001.png").write_text("new")
     assert os.listdir(target) == ["frame_000001.png"]
     assert os.listdir(tmp_path) == ["frames"]

@@ -13,7 +13,7 @@ from av.sidedata.sidedata import Type
 
 import clips
 import rdvfi
-from rdvfi.media.metadata.hdr import Brightness, MasteringDisplay
+from rdvfi.media.metadata.hdr import HdrMetadata, MasteringDisplay
 from rdvfi.media.metadata.side_data import side_data
 from rdvfi.media.reader import ReadOptions, open_source
 from rdvfi.media.video_files.codecs import CODECS, encoder_formats
@@ -100,22 +100,22 @@ def test_mastering_display_and_light_levels_are_carried(tmp_path, name, codec) -
             frame = av.VideoFrame.from_ndarray(np.round(picture * 65535).astype(np.uint16), format="rgb48le")
             container.mux(stream.encode(frame.reformat(format="yuv420p10le")))
         container.mux(stream.encode(None))
-    brightness = open_source(tmp_path / "in.mp4").info.brightness
-    assert brightness.light == (1000, 400)
-    assert brightness.display is not None
-    assert (brightness.display.most, brightness.display.least) == (1000, Fraction(1, 200))
-    assert brightness.display.spelled(50_000, 10_000) == DISPLAY
+    hdr = open_source(tmp_path / "in.mp4").info.hdr
+    assert hdr.light == (1000, 400)
+    assert hdr.display is not None
+    assert (hdr.display.max_luminance, hdr.display.min_luminance) == (1000, Fraction(1, 200))
+    assert hdr.display.format(50_000, 10_000) == DISPLAY
     _copy(tmp_path / "in.mp4", tmp_path / name, SinkOptions(codec))
-    again = Brightness.of(_stream(tmp_path / name)[1])
+    again = HdrMetadata.from_frame(_stream(tmp_path / name)[1])
     assert again.light == (1000, 400)
     assert again.display is not None
     assert float(again.display.red[0]) == pytest.approx(0.68, abs=1e-3)
-    assert float(again.display.most) == pytest.approx(1000, rel=1e-3)
-    assert brightness.notes("libvpx-vp9", contained=False) == [
+    assert float(again.display.max_luminance) == pytest.approx(1000, rel=1e-3)
+    assert hdr.notes("libvpx-vp9", in_container=False) == [
         "libvpx-vp9 cannot write mastering display and light levels; they are left out"
     ]
-    assert brightness.notes("prores_ks", contained=True) == []
-    assert Brightness(lost=("Dolby Vision",)).notes("libx265", contained=True) == [
+    assert hdr.notes("prores_ks", in_container=True) == []
+    assert HdrMetadata(unsupported=("Dolby Vision",)).notes("libx265", in_container=True) == [
         "Dolby Vision metadata cannot be written and is left out"
     ]
     assert MasteringDisplay.parse(bytes(88)) is None

@@ -13,7 +13,7 @@ import PIL.ImageCms
 import PIL.ImageOps
 import pytest
 
-from rdvfi.media.image_files.background import read_colour
+from rdvfi.media.image_files.background import parse_colour
 from rdvfi.media.image_files.images import image_header, list_images, read_image, read_pixels, write_png
 from rdvfi.media.reader import ReadOptions, open_source
 from rdvfi.media.timestamps import Moment
@@ -158,7 +158,7 @@ def test_hidden_colours_of_transparent_images_are_not_shown(tmp_path, suffix) ->
     assert seen[10, 0].tolist() == [230, 60, 120]
     assert np.abs(seen[20, 0].astype(int) - [100, 50, 25]).max() <= 1
     for name, colour in (("black", [0, 0, 0]), ("#10c020", [16, 192, 32])):
-        source = open_source(tmp_path, ReadOptions(background=read_colour(name)))
+        source = open_source(tmp_path, ReadOptions(background=parse_colour(name)))
         assert all(frame.pixels[0, 0].tolist() == colour for frame in source.frames())
         assert source.notes() == [f"what is transparent in the images is shown on {name}"]
     source = open_source(tmp_path, ReadOptions(alpha=True))
@@ -176,8 +176,8 @@ def test_opaque_images_with_alpha_are_silent_and_mix_with_others(tmp_path) -> No
     assert [pixels.shape[2] for pixels in kept] == [4, 4]
     assert np.array_equal(kept[0], kept[1])
     with pytest.raises(ValueError, match="background is 'pinkish'; expected a colour such as black"):
-        read_colour("pinkish")
-    assert read_colour("teal") == (0, 128, 128)
+        parse_colour("pinkish")
+    assert parse_colour("teal") == (0, 128, 128)
 
 
 def test_grey_with_transparency_is_spread(tmp_path) -> None:

@@ -14,9 +14,9 @@ import pytest
 
 import clips
 import faults
-from rdvfi.media.outputs import publish
-from rdvfi.media.outputs.leftovers import create_hidden, create_kept
-from rdvfi.media.outputs.output import check_destination, complete_or_nothing
+from rdvfi.media.outputs import atomic_rename
+from rdvfi.media.outputs.output import atomic_output, check_destination
+from rdvfi.media.outputs.temporary_files import create_backup_folder, create_partial
 from rdvfi.media.reader import open_source
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.video_files.encoding import SinkOptions
@@ -90,7 +90,7 @@ def test_the_usual_faults_at_any_step_break_no_output(tmp_path, source, monkeypa
 
 def _attack(tmp_path, source, monkeypatch, name, old, modern, kinds) -> None:
     if not modern:  # no system call that never replaces, and none that exchanges two names
-        monkeypatch.setattr(publish, "_renameat2", lambda *_: False)
+        monkeypatch.setattr(atomic_rename, "_renameat2", lambda *_: False)
     (tmp_path / "count").mkdir()
     counted = _prepare(tmp_path / "count", name, old=old)
     steps = faults.operations(lambda: _write(source, counted, overwrite=old), tmp_path)
@@ -114,7 +114,7 @@ def _attack(tmp_path, source, monkeypatch, name, old, modern, kinds) -> None:
         if fault != "kill -9" and state != "new":  # what is left of the old one goes with the next run
             assert set(os.listdir(folder)) <= {name}, f"left after {where}"
         kept = state == "nothing" and old
-        with complete_or_nothing(folder / "next.mp4") as partial:
+        with atomic_output(folder / "next.mp4") as partial:
             partial.write_text("whole")
         assert set(os.listdir(folder)) <= {name, "next.mp4"}, f"still there after {where}"
         if kept:
@@ -146,7 +146,7 @@ def test_a_disk_that_is_full_at_any_byte_breaks_no_output(tmp_path, source, name
 
 @pytest.mark.parametrize("name", ["out.mp4", "frames"])
 def test_a_second_run_into_one_output_is_refused_while_the_first_one_lives(tmp_path, name) -> None:
-    program = "import sys, pathlib; from rdvfi.media.outputs.output import complete_or_nothing as begin\n"
+    program = "import sys, pathlib; from rdvfi.media.outputs.output import atomic_output as begin\n"
     program += "with begin(pathlib.Path(sys.argv[1])): print('begun', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", program, str(tmp_path / name)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
@@ -161,11 +161,11 @@ def test_a_second_run_into_one_output_is_refused_while_the_first_one_lives(tmp_p
 
 def test_frames_that_were_moved_aside_are_put_back(tmp_path) -> None:
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    made = create_kept(tmp_path / "frames")
+    made = create_backup_folder(tmp_path / "frames")
     kept = made.rename(str(made).replace(f"-{os.getpid()}-", f"-{int(ended.stdout)}-"))
     (kept / "frames").mkdir()
     (kept / "frames" / "frame_000000.png").write_bytes(b"old")
-    with complete_or_nothing(tmp_path / "another.mp4") as partial:
+    with atomic_output(tmp_path / "another.mp4") as partial:
         partial.write_text("whole")
     assert sorted(os.listdir(tmp_path)) == ["another.mp4", "frames"]
     assert _state(tmp_path / "frames") == "old"
@@ -173,11 +173,11 @@ def test_frames_that_were_moved_aside_are_put_back(tmp_path) -> None:
 
 def test_leftovers_go_also_if_their_number_is_that_of_a_living_process(tmp_path) -> None:
     """In containers every run has the same number."""
-    fresh, stale = create_hidden(tmp_path / "a.mp4", folder=False), create_hidden(tmp_path / "b", folder=True)
+    fresh, stale = create_partial(tmp_path / "a.mp4", folder=False), create_partial(tmp_path / "b", folder=True)
     os.utime(stale, (time.time() - 3600,) * 2)
-    with complete_or_nothing(tmp_path / "out.mp4") as partial:
+    with atomic_output(tmp_path / "out.mp4") as partial:
         os.utime(partial, (time.time() - 3600,) * 2)  # what is locked stays, however old
-        with complete_or_nothing(tmp_path / "out2.mp4"):
+        with atomic_output(tmp_path / "out2.mp4"):
             assert partial.exists()
     assert fresh.exists()
     assert not stale.exists()
@@ -205,14 +205,14 @@ def test_links_are_followed_and_dangling_ones_named(tmp_path, source) -> None:
 
 def test_two_runs_into_one_output_never_both_succeed(tmp_path) -> None:
     target = tmp_path / "out.mp4"
-    with complete_or_nothing(target, overwrite=False) as first:
+    with atomic_output(target, overwrite=False) as first:
         first.write_text("first")
-        with complete_or_nothing(target, overwrite=False) as second:
+        with atomic_output(target, overwrite=False) as second:
             second.write_text("second")
         assert target.read_text() == "second"
         with (
             pytest.raises(FileExistsError, match=r"out\.mp4 exists"),
-            complete_or_nothing(target, overwrite=False) as third,
+            atomic_output(target, overwrite=False) as third,
         ):
             third.write_text("third")
         target.unlink()

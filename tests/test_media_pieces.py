@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import clips
-from rdvfi.media.outputs.pieces import WholeFrames, unpack_frame
+from rdvfi.media.outputs.pieces import RawFrameEncoder, unpack_frame
 from rdvfi.media.pixels import to_picture
 from rdvfi.media.reader import SourceFrame, open_source
 from rdvfi.media.timestamps import Moment
@@ -33,7 +33,7 @@ def _write(source: Path, destination: Path, options: SinkOptions, *, length: int
                 pieces += encoder.encode(frame.pixels, moment)
             pieces += encoder.flush()
             for piece in pieces:
-                sink.put(sink.unpack(encoder.pack(piece)) if kept else piece)
+                sink.write_piece(sink.unpack(encoder.pack(piece)) if kept else piece)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_segments_make_a_whole_file_wherever_they_come_from(tmp_path, name, opti
 
 
 def test_whole_frames_are_kept_without_loss() -> None:
-    encoder = WholeFrames()
+    encoder = RawFrameEncoder()
     moment = Moment(7, Fraction(1, 3), Fraction(50, 7), Fraction(1, 24))
     for kind in (np.uint8, np.uint16):
         pixels = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (16, 20, 3)).astype(kind)

@@ -7,7 +7,7 @@ import torch
 
 from rdvfi.media.colour import Colour, Converter
 from rdvfi.media.metadata.orientation import Orientation
-from rdvfi.media.planes import PlaneFormat, Planes, PlaneTarget, meaning_of
+from rdvfi.media.planes import PlaneFormat, Planes, PlaneTarget, conversion_parameters
 from rdvfi.media.video_files.codecs import CODECS, encoder_formats
 from rdvfi.media.video_files.siting import CENTER, LEFT, TOP, TOP_LEFT, UNKNOWN, Marker
 
@@ -24,7 +24,7 @@ def _rgb(height: int, width: int, *, deep: bool, seed: int) -> np.ndarray:
 
 def _numbers(frame: av.VideoFrame, target: PlaneTarget) -> torch.Tensor:
     """All planes of a frame, one after the other."""
-    parts = Planes.of(frame, Colour(), Orientation(), headroom=False, deep=False)
+    parts = Planes.from_frame(frame, Colour(), Orientation(), headroom=False, deep=False)
     assert parts is not None
     return torch.cat([plane.reshape(-1).to(torch.int32) for plane in parts.stored]) >> target.form.shift
 
@@ -47,7 +47,7 @@ def _inside(target: PlaneTarget) -> torch.Tensor:
 @pytest.mark.parametrize("name", FORMATS)
 def test_both_conversions_equal_those_of_the_processor_within_one_level(name: str, number: int) -> None:
     """On noise, by every matrix, range and place of chroma, with and without video levels kept."""
-    form = PlaneFormat.named(name)
+    form = PlaneFormat.from_name(name)
     assert form is not None
     full, headroom, kind = bool(number & 1), number % 4 == 2, (number + FORMATS.index(name)) % 5
     colour = Colour(MATRICES[kind], 1, 1, full, (LEFT, CENTER, TOP_LEFT, TOP, UNKNOWN)[kind])
@@ -56,7 +56,7 @@ def test_both_conversions_equal_those_of_the_processor_within_one_level(name: st
     pixels = _rgb(height, width, deep=deep, seed=number)
     made = converter.from_rgb(pixels, name)
     unit = 2.0 ** (form.bits - 8)
-    meaning = meaning_of(colour, width, height, unit, headroom=headroom, deep=deep)
+    meaning = conversion_parameters(colour, width, height, unit, headroom=headroom, deep=deep)
     target = PlaneTarget(name, form, height, width, meaning)
     image = torch.from_numpy(pixels.astype(np.float32) / np.iinfo(pixels.dtype).max).permute(2, 0, 1)
     numbers = target.numbers(image)
@@ -66,7 +66,7 @@ def test_both_conversions_equal_those_of_the_processor_within_one_level(name: st
 
     frame = target.frame(numbers)
     assert torch.equal(_numbers(frame, target), numbers.to(torch.int32) >> form.shift)
-    planes = Planes.of(frame, colour, Orientation(), headroom=headroom, deep=deep)
+    planes = Planes.from_frame(frame, colour, Orientation(), headroom=headroom, deep=deep)
     assert planes is not None
     back = planes.rgb(torch.float32)[0].permute(1, 2, 0).numpy()
     expected = converter.to_rgb(Marker(colour.siting).mark(frame)).astype(np.float64) / np.iinfo(pixels.dtype).max
@@ -79,14 +79,14 @@ def test_a_picture_is_turned_as_its_pixels_are(number: int) -> None:
     turn = Orientation(bool(number & 1), bool(number & 2), bool(number & 4))
     pixels = _rgb(20, 28, deep=False, seed=number)
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
-    assert np.array_equal(turn.turned(image)[0].permute(1, 2, 0).numpy(), turn.upright(pixels))
+    assert np.array_equal(turn.apply_to_tensor(image)[0].permute(1, 2, 0).numpy(), turn.apply(pixels))
 
 
 def test_other_sizes_repeat_or_leave_out_the_border() -> None:
-    form = PlaneFormat.named("yuv420p")
+    form = PlaneFormat.from_name("yuv420p")
     assert form is not None
     image = torch.rand(3, 17, 21)
-    meaning = meaning_of(Colour(1), 22, 18, 1.0, headroom=False, deep=False)
+    meaning = conversion_parameters(Colour(1), 22, 18, 1.0, headroom=False, deep=False)
     padded = torch.nn.functional.pad(image[None], (0, 1, 0, 1), mode="replicate")[0]
     assert torch.equal(
         PlaneTarget("yuv420p", form, 18, 22, meaning).numbers(image),
@@ -100,7 +100,7 @@ def test_formats_are_named_by_what_ffmpeg_says_of_them() -> None:
     names = {form.name for codec in CODECS.values() if "-" not in codec.encoder for form in _formats(codec.encoder)}
     assert {"yuv420p", "yuv420p10le", "yuv422p10le", "nv12", "p010le"} <= names
     for name in names:
-        form, known = PlaneFormat.named(name), av.VideoFormat(name, 16, 16)
+        form, known = PlaneFormat.from_name(name), av.VideoFormat(name, 16, 16)
         if form is None:
             continue
         assert form.bits == known.components[0].bits
@@ -117,11 +117,11 @@ def _formats(encoder: str):
 
 @pytest.mark.parametrize(("name", "size", "kept"), [("yuv420p", (32, 17), False), ("yuv444p", (31, 17), True)])
 def test_odd_sizes_are_left_to_the_processor_where_chroma_does_not_cover_them(name, size, kept: bool) -> None:
-    planes = Planes.of(av.VideoFrame(*size, name), Colour(1), Orientation(), headroom=False, deep=False)
+    planes = Planes.from_frame(av.VideoFrame(*size, name), Colour(1), Orientation(), headroom=False, deep=False)
     assert (planes is not None) == kept
 
 
 def test_frames_that_are_no_planes_of_luma_and_chroma_are_left_to_the_processor() -> None:
     for name in ("gray", "rgb24", "gbrp", "pal8", "yuva420p", "yuyv422"):
         frame = av.VideoFrame(32, 16, name)
-        assert Planes.of(frame, Colour(1), Orientation(), headroom=False, deep=False) is None
+        assert Planes.from_frame(frame, Colour(1), Orientation(), headroom=False, deep=False) is None

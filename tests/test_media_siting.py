@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from rdvfi.media.metadata.stream_template import header_of
+from rdvfi.media.metadata.stream_template import muxed_header
 from rdvfi.media.video_files.encoding import SinkOptions
-from rdvfi.media.video_files.siting import siting_of
+from rdvfi.media.video_files.siting import read_siting
 from test_media_encoding import _copy
 
 SITED = [
@@ -52,7 +52,7 @@ def test_chroma_stays_where_it_is_and_its_place_is_said(tmp_path, name, codec, o
     assert np.abs(moved).max() < 0.06
     with av.open(str(tmp_path / out)) as container:
         stream = container.streams.video[0]
-        said = siting_of(stream.codec_context.pix_fmt or "", header_of(stream))
+        said = read_siting(stream.codec_context.pix_fmt or "", muxed_header(stream))
     assert said == ("unspecified", "left", "center", "topleft").index(place)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import clips
-from rdvfi.media.metadata.spatial import Spatial
-from rdvfi.media.other_tracks.chapters import TrackTime, carried
+from rdvfi.media.metadata.spatial import SpatialMetadata
+from rdvfi.media.other_tracks.chapters import TrackWindow, convert_chapters
 from rdvfi.media.reader import open_source
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.video_files.encoding import SinkOptions
@@ -141,7 +141,7 @@ def test_chapters_that_begin_late_or_lack_a_title_keep_their_place_in_mp4(tmp_pa
     ]
     clips.write_clip(tmp_path / "in.mkv", clips.moving(3, 48, 64))
     source = open_source(tmp_path / "in.mkv")
-    moved, notes = carried(chapters, Fraction(0), TrackTime(pace=Fraction(2)), ".mp4")
+    moved, notes = convert_chapters(chapters, Fraction(0), TrackWindow(slowdown=Fraction(2)), ".mp4")
     assert len(notes) == (begin > 0)
     with av.open(str(tmp_path / "o.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -189,7 +189,7 @@ def test_tags_of_the_video_track_are_kept(tmp_path) -> None:
     assert _copy(tmp_path / "in.mkv", tmp_path / "o.mp4") == []
     assert open_source(tmp_path / "o.mp4").info.spatial.stereo_mode == 1
     assert _copy(tmp_path / "in.mkv", tmp_path / "o.ts") == [
-        "that frames are stereoscopic (left_right) cannot be written to .ts",
+        "the stereo layout (left_right) cannot be written to .ts",
         ".ts files do not say of tracks: title",
     ]
 
@@ -211,14 +211,14 @@ def test_all_ways_to_pack_two_views_are_kept_or_named(tmp_path, mode) -> None:
         with av.open(str(tmp_path / name)) as container:
             kept = container.streams.video[0].metadata.get("stereo_mode") == names[mode - 1]
         kept = kept or open_source(tmp_path / name).info.spatial.stereo_mode == mode
-        assert kept == (not any("stereoscopic" in note for note in notes)), (name, notes)
+        assert kept == (not any("stereo layout" in note for note in notes)), (name, notes)
         assert kept or name != "o.mkv"
 
 
 def test_a_projection_of_all_around_is_kept(tmp_path) -> None:
     clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 48, 64), sound=False)
     source = open_source(tmp_path / "in.mp4")
-    around = Spatial(3, 1, (0, 0, 2**30, 0), (90.0, -45.0, 30.0))
+    around = SpatialMetadata(3, 1, (0, 0, 2**30, 0), (90.0, -45.0, 30.0))
     source.info = replace(source.info, spatial=around)
     for name, suffix in (("o.mp4", ".mp4"), ("o.mkv", ".mkv"), ("o.webm", ".webm")):
         frames = list(source.frames())
@@ -228,8 +228,8 @@ def test_a_projection_of_all_around_is_kept(tmp_path) -> None:
         assert sink.notes == [], suffix
         assert open_source(tmp_path / name).info.spatial == around, suffix
     assert list(around.notes(".mov")) == [
-        "that frames are stereoscopic (top_bottom) cannot be written to .mov",
-        "that frames are a projection of all around (360 degrees) cannot be written to .mov",
+        "the stereo layout (top_bottom) cannot be written to .mov",
+        "the 360-degree projection cannot be written to .mov",
     ]
 
 
@@ -377,7 +377,7 @@ def test_tags_of_the_film_are_kept_or_named(tmp_path) -> None:
             kept = {key.lower(): value for key, value in container.metadata.items()}
             assert {key: kept.get(key) for key in tags} == tags
     (note,) = _copy(tmp_path / "in.mkv", tmp_path / "o.ts")
-    assert note.startswith(".ts files do not hold these tags of the film: ")
+    assert note.startswith(".ts files cannot hold these tags of the video: ")
     assert sorted(note.split(": ")[1].lower().split(", ")) == sorted(tags)
 
 

@@ -155,7 +155,7 @@ def light_of_hdr(bench: Bench):
     options = f"-pix_fmt yuv420p10le -c:v libx265 -preset ultrafast -x265-params log-level=error:{light}:{display}"
     bench.film("in.mp4", options)
     bench.make("in.mp4", "o.mp4", codec="hevc")
-    brightness = open_source(bench.folder / "o.mp4").info.brightness
+    brightness = open_source(bench.folder / "o.mp4").info.hdr
     return ((1000, 400), 1000), (brightness.light, brightness.display and brightness.display.most)
 
 

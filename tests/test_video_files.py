@@ -11,7 +11,7 @@ import pytest
 import clips
 from rdvfi.media.colour import Colour, Converter
 from rdvfi.media.image_files.images import list_images
-from rdvfi.media.outputs.output import check_destination, complete_or_nothing
+from rdvfi.media.outputs.output import atomic_output, check_destination
 from rdvfi.media.reader import ReadOptions, Source, open_source
 from rdvfi.media.video_files.encoding import SinkOptions
 from rdvfi.media.writer import check_options, open_sink
@@ -90,7 +90,7 @@ def test_colour_tags_range_and_metadata_are_copied(tmp_path, colour) -> None:
     assert context.colorspace == colour[0]
     assert context.color_primaries == colour[1]
     assert context.color_trc == colour[2]
-    assert Colour.of(context).full_range == (colour[3] == 2)
+    assert Colour.from_context(context).full_range == (colour[3] == 2)
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert container.metadata["title"] == "A moving texture"
     before = [frame.pixels.mean() for frame in source.frames()]
@@ -316,7 +316,7 @@ def test_output_appears_complete_or_not_at_all(tmp_path, name) -> None:
     target = tmp_path / name
 
     def interrupted() -> None:
-        with complete_or_nothing(target) as partial:
+        with atomic_output(target) as partial:
             (partial / "x" if partial.is_dir() else partial).write_text("half")
             assert not target.exists()
             raise KeyboardInterrupt
@@ -324,11 +324,11 @@ def test_output_appears_complete_or_not_at_all(tmp_path, name) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert os.listdir(tmp_path) == []
-    with complete_or_nothing(target) as partial:
+    with atomic_output(target) as partial:
         assert not target.suffix or partial.suffix == target.suffix
         (partial / "frame_000000.png" if partial.is_dir() else partial).write_text("whole")
     assert os.listdir(tmp_path) == [name]
-    with complete_or_nothing(target) as partial:
+    with atomic_output(target) as partial:
         (partial / "frame_000001.png" if partial.is_dir() else partial).write_text("again")
     assert os.listdir(tmp_path) == [name]
     if target.is_dir():

@@ -25,7 +25,7 @@ from rdvfi.media.planes import PlaneFormat, Planes, PlaneTarget
 from rdvfi.media.reader import SourceFrame, open_source
 from rdvfi.media.timestamps import Stamp
 from rdvfi.media.video_files import codecs
-from rdvfi.media.video_files.hardware import hardware
+from rdvfi.media.video_files.hardware import create_hwaccel
 from rdvfi.video import interpolate_video
 from rdvfi.video.frame_transfer import FrameTransfer, SentFrame
 from rdvfi.video.side_stream import CopiedTensors, SideStream
@@ -134,7 +134,7 @@ def test_conversions_on_a_device_stay_there_and_start_three_kernels() -> None:
     with Watch("meta") as watch:
         stored = tuple(torch.empty(size, device="meta", dtype=torch.uint8) for size in ((64, 96), (32, 48), (32, 48)))
         image = Planes(stored, BT709, Orientation(), deep=False).rgb(torch.float16)
-        form = PlaneFormat.named("p010le")
+        form = PlaneFormat.from_name("p010le")
         assert form is not None
         numbers = PlaneTarget("p010le", form, 64, 96, BT709).numbers(image[0])
     assert image.shape == (1, 3, 64, 96)
@@ -149,7 +149,7 @@ def test_a_machine_without_nvdec_decodes_on_the_processor_and_says_why(tmp_path,
     if torch.cuda.is_available():
         pytest.skip("there may be one here")
     with caplog.at_level(logging.WARNING, "rdvfi"):
-        assert hardware(tmp_path / "in.mp4", torch.device("cuda", 0)) is None
+        assert create_hwaccel(tmp_path / "in.mp4", torch.device("cuda", 0)) is None
     (record,) = caplog.records
     assert "in.mp4 is decoded on the processor, not on cuda:0: " in record.message
     assert "\n" not in record.message
@@ -165,7 +165,7 @@ def test_a_machine_without_nvdec_decodes_on_the_processor_and_says_why(tmp_path,
 def test_a_codec_that_no_device_decodes_is_decoded_on_the_processor(tmp_path, caplog) -> None:
     clips.write_clip(tmp_path / "in.mkv", clips.moving(2, 48, 64), sound=False, codec="ffv1")
     with caplog.at_level(logging.WARNING, "rdvfi"):
-        assert hardware(tmp_path / "in.mkv", torch.device("cuda", 0)) is None
+        assert create_hwaccel(tmp_path / "in.mkv", torch.device("cuda", 0)) is None
     (record,) = caplog.records
     assert "in.mkv is decoded on the processor, not on cuda:0: " in record.message
 
@@ -192,25 +192,27 @@ def test_a_frame_that_a_device_decoded_is_let_go_at_once() -> None:
 
 def test_codec_auto_is_nvenc_where_it_opens_else_the_usual_one_with_a_word(tmp_path, model, caplog, monkeypatch):
     clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 48, 64), sound=False)
-    codecs.device_codec.cache_clear()
+    codecs.find_nvenc_codec.cache_clear()
     with caplog.at_level(logging.WARNING, "rdvfi"):
         _run(tmp_path / "in.mp4", tmp_path / "out.mp4", model, codec="auto")
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert container.streams.video[0].codec_context.name == "h264"
     told = [record.message for record in caplog.records if "codec auto" in record.message]
-    works = codecs.device_codec(".mp4", deep=False) is not None
+    works = codecs.find_nvenc_codec(".mp4", deep=False) is not None
     assert len(told) == (0 if works else 1)
     # Where encoders of NVENC open, as here one that does is put in their place, they are chosen by depth and suffix.
     monkeypatch.setattr(codecs, "check_encoder", lambda *_: None)
-    codecs.device_codec.cache_clear()
+    codecs.find_nvenc_codec.cache_clear()
     names = {
-        (suffix, deep): codecs.device_codec(suffix, deep=deep) for suffix in (".mp4", ".webm") for deep in (False, True)
+        (suffix, deep): codecs.find_nvenc_codec(suffix, deep=deep)
+        for suffix in (".mp4", ".webm")
+        for deep in (False, True)
     }
-    codecs.device_codec.cache_clear()
+    codecs.find_nvenc_codec.cache_clear()
     assert names[".mp4", False] == "h264-nvenc"
     assert names[".mp4", True] == "hevc-nvenc"
     assert names[".webm", False] == "av1-nvenc"
-    assert codecs.device_codec(".avi", deep=True) is None
+    assert codecs.find_nvenc_codec(".avi", deep=True) is None
 
 
 @pytest.mark.parametrize("name", ["h264_nvenc", "hevc_nvenc", "av1_nvenc"])

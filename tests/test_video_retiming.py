@@ -10,7 +10,7 @@ import pytest
 import clips
 import rdvfi
 from rdvfi.media.reader import ReadOptions, Source, open_source
-from rdvfi.media.source_parts import Looped, Trimmed
+from rdvfi.media.source_parts import LoopedSource, TrimmedSource
 from rdvfi.video import interpolate_video
 
 
@@ -159,7 +159,7 @@ def test_every_source_can_be_read_from_a_time_on(clip, tmp_path) -> None:
     clips.write_clip(tmp_path / "long.mp4", clips.moving(40, 32, 48))
     for path in (clip, tmp_path / "long.mp4"):
         source = open_source(path)
-        for kind in (source, Trimmed(source, Fraction(1, 2), Fraction(3, 2)), Looped(source)):
+        for kind in (source, TrimmedSource(source, Fraction(1, 2), Fraction(3, 2)), LoopedSource(source)):
             whole = _times(kind)
             for since in (whole[0], whole[-1], whole[3] + Fraction(1, 100), whole[-1] + 5):
                 earlier = [k for k, time in enumerate(whole) if time <= since]

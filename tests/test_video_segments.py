@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import clips
 import interrupted
 import rdvfi
-from rdvfi.media.outputs.leftovers import remove_leftovers
+from rdvfi.media.outputs.temporary_files import remove_stale_files
 from rdvfi.media.reader import SourceFrame
 from rdvfi.media.timestamps import Moment, Stamp
 from rdvfi.video import OtherJob, Stopped, interpolate_video, many
@@ -306,7 +306,7 @@ def test_what_is_being_written_stays_however_old_and_goes_with_its_process(tmp_p
     store = FolderStore(tmp_path / "segments", dict)
     file = store.create()
     os.utime(file.path, (1, 1))
-    remove_leftovers(tmp_path)
+    remove_stale_files(tmp_path)
     assert file.path.exists()
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     left = tmp_path / f".segment.rdvfi-{int(dead.stdout)}-abc.part"

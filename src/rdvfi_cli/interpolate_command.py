@@ -205,7 +205,7 @@ def interpolate(
 ) -> None:
     """Make a video smoother: new frames between all frames, sound and timing kept."""
     options: dict[str, Any] = {name: value for name, value in locals().items() if name in _PASSED}
-    from rdvfi.media.pipes import leave_quietly
+    from rdvfi.media.pipes import silence_stdout
     from rdvfi.video import LowConfidenceWarning, interpolate_many, interpolate_video
     from rdvfi.video.chosen_model import Chosen
     from rdvfi.video.many import jobs_below, made_folders
@@ -274,7 +274,7 @@ def interpolate(
             try:
                 result = make(chosen, destination, progress)
             except BrokenPipeError:
-                leave_quietly()
+                silence_stdout()
                 typer.echo("rdvfi: the reader of the output closed it; stopped", err=True)
                 raise typer.Exit from None
         tell(result, destination, quiet=quiet, lines=lines)

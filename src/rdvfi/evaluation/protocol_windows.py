@@ -16,7 +16,7 @@ import numpy as np
 
 from rdvfi.evaluation.clip_evaluation import EvaluationWindow
 from rdvfi.evaluation.dataset_protocol import Protocol
-from rdvfi.media.clip import VIDEO_SUFFIXES, everything_below, open_clip
+from rdvfi.media.clip import VIDEO_SUFFIXES, open_clip, walk_folder
 from rdvfi.media.image_files.images import is_image, list_images, read_image
 from rdvfi.media.pixels import FFMPEG, Picture, to_picture
 
@@ -124,7 +124,7 @@ def _clips(protocol: Protocol, root: Path, problems: list[str]) -> Iterator[_Fou
     if isinstance(lengths := protocol.expect.get("lengths"), dict):
         problems += [f"{place} is missing" for clip in lengths if not (place := _place(protocol, root, clip)).exists()]
     # A pattern of all that is below does not give files.
-    places = everything_below(root) if protocol.clips == "**" else root.glob(protocol.clips)
+    places = walk_folder(root) if protocol.clips == "**" else root.glob(protocol.clips)
     for path in sorted(places):
         name = "" if path == root else str(path.relative_to(root))
         if path.is_dir() and any(is_image(file) for file in path.iterdir()):

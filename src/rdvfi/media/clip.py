@@ -112,7 +112,7 @@ def open_clip(path: str | os.PathLike[str], *, conversion: str = EXACT) -> Clip:
     return FolderClip(place) if place.is_dir() else VideoClip(place, conversion=conversion)
 
 
-def everything_below(folder: Path) -> list[Path]:
+def walk_folder(folder: Path) -> list[Path]:
     """A folder, and all files and folders below it, sorted; links to folders are not followed.
 
     A folder that cannot be listed, or vanishes meanwhile, is left out with a warning.
@@ -137,7 +137,7 @@ def find_clips(folder: Path) -> dict[str, Clip]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     clips: dict[str, Clip] = {}
-    for path in everything_below(folder):
+    for path in walk_folder(folder):
         name = str(path.relative_to(folder))
         if path.is_dir() and any(is_image(file) for file in path.iterdir()):
             clips[name] = FolderClip(path)

@@ -65,7 +65,7 @@ class Colour:
     """Where subsampled chroma lies; see `rdvfi.media.video_files.siting`."""
 
     @classmethod
-    def of(cls, context: VideoCodecContext) -> "Colour":
+    def from_context(cls, context: VideoCodecContext) -> "Colour":
         """The tags of a decoder; RGB without tags becomes ordinary BT.709 video."""
         if context.pix_fmt is not None and av.VideoFormat(context.pix_fmt).is_rgb:
             primaries, transfer = (
@@ -209,7 +209,7 @@ class PixelLayout:
         return self.bits > 8
 
     @classmethod
-    def of(cls, context: VideoCodecContext, aspect: Fraction | None = None) -> "PixelLayout":
+    def from_context(cls, context: VideoCodecContext, aspect: Fraction | None = None) -> "PixelLayout":
         """The layout of a decoder's frames; ``aspect`` is what stream or container say of a pixel."""
         form = av.VideoFormat(context.pix_fmt or "yuv420p", 16, 16)
         bits = max(component.bits for component in form.components)

@@ -8,14 +8,14 @@ import av
 import av.error
 
 from rdvfi.media.colour import Converter
-from rdvfi.media.image_files.background import Backdrop
+from rdvfi.media.image_files.background import BackgroundCompositor
 from rdvfi.media.metadata.orientation import Orientation
 from rdvfi.media.pipes import Incoming
 from rdvfi.media.reader import ReadOptions, Source, SourceFrame
 from rdvfi.media.timestamps import Stamp
 from rdvfi.media.video_files.deinterlace import Deinterlacing, Timed
 from rdvfi.media.video_files.probe import check_size, decoder_of, refuse_playlist
-from rdvfi.media.video_files.video_track import describe_track, seen_through
+from rdvfi.media.video_files.video_track import describe_track, is_transparent
 
 _NAME = "standard input"
 
@@ -42,7 +42,7 @@ class PipedSource(Source):
         first = next(self._frames, None)
         if first is None:
             raise ValueError(f"{_NAME} has no frame that can be decoded")
-        self._first, self._orientation = first, Orientation.of(first)
+        self._first, self._orientation = first, Orientation.from_frame(first)
         tick = self._stream.time_base or self._nominal
         others = len(self._container.streams) - 1
         lost = (f"{others} other tracks of {_NAME} are left out: sound does not come through a pipe",)
@@ -51,7 +51,7 @@ class PipedSource(Source):
             first,
             self._stream.sample_aspect_ratio,
             options,
-            alpha=options.alpha and seen_through(first),
+            alpha=options.alpha and is_transparent(first),
             name=_NAME,
             frames=2,
             span=self._nominal,
@@ -61,7 +61,7 @@ class PipedSource(Source):
             live=True,
             notes=lost if others else (),
         )
-        self._backdrop = Backdrop(self.info.layout.alpha, options.background)
+        self._backdrop = BackgroundCompositor(self.info.layout.alpha, options.background)
         self._deinterlacing = Deinterlacing(options.deinterlace, tick)
 
     def notes(self) -> list[str]:
@@ -74,7 +74,7 @@ class PipedSource(Source):
         converter = Converter(self.info.colour, deep=self.info.layout.deep, headroom=self.info.headroom)
         for frame, stamp in self._deinterlacing.whole(self._timed()):
             pixels = self._backdrop.show(converter.to_rgb(frame))
-            yield SourceFrame(self._orientation.upright(pixels), stamp)
+            yield SourceFrame(self._orientation.apply(pixels), stamp)
 
     def _timed(self) -> Iterator[Timed]:
         """Frames as they are stored, each with its time."""

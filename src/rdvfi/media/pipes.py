@@ -84,7 +84,7 @@ def is_pipe(destination: Path) -> bool:
     return destination.parent == _STANDARD_OUTPUT
 
 
-def leave_quietly() -> None:
+def silence_stdout() -> None:
     """Let nothing more be written to an output that nobody reads, not even when Python ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())

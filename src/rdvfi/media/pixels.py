@@ -11,7 +11,7 @@ from rdvfi.types import Image
 Picture = UInt8[np.ndarray, "_ _ 3"]
 """One RGB frame, 8 bits a channel."""
 
-Opaque = UInt8[np.ndarray, "_ _ 3"] | UInt16[np.ndarray, "_ _ 3"]
+RgbPixels = UInt8[np.ndarray, "_ _ 3"] | UInt16[np.ndarray, "_ _ 3"]
 """One RGB frame."""
 
 Pixels = UInt8[np.ndarray, "_ _ _"] | UInt16[np.ndarray, "_ _ _"]
@@ -27,7 +27,7 @@ EXACT, FFMPEG = "exact", "ffmpeg"
 CONVERSIONS = (EXACT, FFMPEG)
 
 
-def to_tensor(pixels: Opaque, *, device: torch.device, dtype: torch.dtype) -> Image:
+def to_tensor(pixels: RgbPixels, *, device: torch.device, dtype: torch.dtype) -> Image:
     """RGB pixels as one (1, 3, H, W) image in [0, 1].
 
     Deep pixels stay in float32 whatever the model's type: half precision has 11 bits.
@@ -72,11 +72,11 @@ def _rounded(values: Float[np.ndarray, "c H W"], most: int) -> UInt8[np.ndarray,
 
 def to_picture(pixels: Pixels) -> Picture:
     """The same picture with 8 bits a channel, the upper byte of 16; what is transparent is shown on black."""
-    pixels = composited(pixels)
+    pixels = composite(pixels)
     return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
 
 
-def composited(pixels: Pixels, background: tuple[int, int, int] = BLACK) -> Opaque:
+def composite(pixels: Pixels, background: tuple[int, int, int] = BLACK) -> RgbPixels:
     """RGB as it is seen on a background of 8-bit RGB; RGB itself stays as it is."""
     if pixels.shape[2] == 3:
         return pixels
@@ -86,7 +86,7 @@ def composited(pixels: Pixels, background: tuple[int, int, int] = BLACK) -> Opaq
     return np.round(pixels[..., :3] * cover + behind * (1 - cover)).astype(pixels.dtype)
 
 
-def coverage(pixels: Pixels) -> Opaque:
+def alpha_as_rgb(pixels: Pixels) -> RgbPixels:
     """Alpha as a grey picture; white where a picture has none."""
     if pixels.shape[2] == 3:
         return np.full_like(pixels, np.iinfo(pixels.dtype).max)
@@ -95,17 +95,17 @@ def coverage(pixels: Pixels) -> Opaque:
 
 def with_alpha(pixels: Pixels) -> Pixels:
     """RGBA, opaque where there was no alpha."""
-    return pixels if pixels.shape[2] == 4 else np.concatenate([pixels, coverage(pixels)[..., :1]], axis=2)
+    return pixels if pixels.shape[2] == 4 else np.concatenate([pixels, alpha_as_rgb(pixels)[..., :1]], axis=2)
 
 
-def straight(seen: Float[Tensor, "3 H W"], cover: Float[Tensor, "3 H W"]) -> Float[Tensor, "4 H W"]:
+def unpremultiply(seen: Float[Tensor, "3 H W"], cover: Float[Tensor, "3 H W"]) -> Float[Tensor, "4 H W"]:
     """RGBA of a frame as it is seen on black, and its alpha as a grey picture."""
     alpha = cover.float().mean(0, keepdim=True).clamp(0.0, 1.0)
     colours = torch.where(alpha > 0.5 / 65535, seen.float() / alpha.clamp_min(0.5 / 65535), 0.0)
     return torch.cat([colours.clamp(0.0, 1.0), alpha])
 
 
-def full_range(picture: Picture, *, headroom: bool) -> Picture:
+def expand_video_levels(picture: Picture, *, headroom: bool) -> Picture:
     """A picture to look at: without the room that pixels with video levels keep.
 
     Args:

@@ -30,7 +30,7 @@ _DEEP_WHITE = 257 / 256
 """The largest number of 16 bits over what libswscale makes of white, which frames above 8 bits are scaled by."""
 
 
-def plane_numbers(plane: VideoPlane) -> Tensor:
+def plane_tensor(plane: VideoPlane) -> Tensor:
     """The numbers of a plane where they lie; whoever uses them on a device waits for the decoder first."""
     return from_dlpack(plane.__dlpack__())
 
@@ -52,7 +52,7 @@ class PlaneFormat(NamedTuple):
         return not (height % self.sub[0] or width % self.sub[1])
 
     @classmethod
-    def named(cls, name: str) -> "PlaneFormat | None":
+    def from_name(cls, name: str) -> "PlaneFormat | None":
         """That of a pixel format; None if it has other planes than luma and chroma."""
         if name in _PACKED:
             chroma, bits, stored = _PACKED[name]
@@ -61,7 +61,9 @@ class PlaneFormat(NamedTuple):
         return match and cls(_SUBSAMPLED[match[1]], int(match[2] or 8), 0, False)
 
 
-def meaning_of(colour: Colour, width: int, height: int, unit: float, *, headroom: bool, deep: bool) -> list[float]:
+def conversion_parameters(
+    colour: Colour, width: int, height: int, unit: float, *, headroom: bool, deep: bool
+) -> list[float]:
     """What numbers mean, as `rdvfi.ops.video_colour` wants it.
 
     Args:
@@ -98,26 +100,28 @@ class Planes:
     deep: bool
 
     @classmethod
-    def of(
+    def from_frame(
         cls, frame: av.VideoFrame, colour: Colour, orientation: Orientation, *, headroom: bool, deep: bool
     ) -> "Planes | None":
         """A frame as it lies in memory, on a device too; None if its format has other planes, or its size is odd."""
         on_device = frame.format.name == "cuda"
-        form = None if on_device else PlaneFormat.named(frame.format.name)
+        form = None if on_device else PlaneFormat.from_name(frame.format.name)
         if not on_device and (form is None or not form.fits(frame.height, frame.width)):
             return None
-        stored = tuple(plane_numbers(plane) for plane in frame.planes)
+        stored = tuple(plane_tensor(plane) for plane in frame.planes)
         wide = stored[0].dtype != torch.uint8
         spare = 16 if form is None and wide else 8 if form is None else form.bits + form.shift
         unit = 2.0 ** (spare - 8)
-        meaning = meaning_of(colour, frame.width, frame.height, unit, headroom=headroom, deep=deep)
+        meaning = conversion_parameters(colour, frame.width, frame.height, unit, headroom=headroom, deep=deep)
         return cls(stored, meaning, orientation, deep)
 
     def rgb(self, dtype: torch.dtype) -> Image:
         """The picture, upright, (1, 3, H, W) in [0, 1], where its planes are; float32 if they are deep."""
         y, *rest = self.stored
         u, v = rest if len(rest) == 2 else rest[0].unbind(-1)
-        return self.orientation.turned(video_to_rgb((y, u, v), self.meaning, torch.float32 if self.deep else dtype))
+        return self.orientation.apply_to_tensor(
+            video_to_rgb((y, u, v), self.meaning, torch.float32 if self.deep else dtype)
+        )
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ class PlaneTarget:
         """These numbers, in the processor's memory, as a frame for the encoder."""
         made, begin = av.VideoFrame(self.width, self.height, self.name), 0
         for plane in made.planes:
-            rows = plane_numbers(plane)
+            rows = plane_tensor(plane)
             rows.copy_(numbers[begin : begin + rows.numel()].view(rows.shape))
             begin += rows.numel()
         return made

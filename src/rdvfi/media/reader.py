@@ -15,8 +15,8 @@ import torch
 from rdvfi.media.colour import Colour, PixelLayout
 from rdvfi.media.image_files.image_header import MAX_PIXELS
 from rdvfi.media.image_files.images import image_header, is_image, left_out, list_images
-from rdvfi.media.metadata.hdr import Brightness
-from rdvfi.media.metadata.spatial import Spatial
+from rdvfi.media.metadata.hdr import HdrMetadata
+from rdvfi.media.metadata.spatial import SpatialMetadata
 from rdvfi.media.pipes import standard_input
 from rdvfi.media.pixels import BLACK, Pixels
 from rdvfi.media.planes import Planes
@@ -42,7 +42,7 @@ class SourceFrame:
             self._pixels = self._pixels()
         return self._pixels
 
-    def at(self, stamp: Stamp) -> "SourceFrame":
+    def with_stamp(self, stamp: Stamp) -> "SourceFrame":
         """The same frame, shown at another time."""
         return SourceFrame(self._pixels, stamp, self.planes)
 
@@ -70,9 +70,9 @@ class SourceInfo:
     """What the video track is for, in FFmpeg's flags."""
     media: Path | None = None
     """The file whose other tracks can be taken along."""
-    shortest: Fraction | None = None
+    shortest_step: Fraction | None = None
     """The shortest time from one frame to the next, if they are not all `tick` apart."""
-    counted: bool = True
+    fits_mean_rate: bool = True
     """Whether frames that are counted at their mean rate each keep their own number."""
     offset: Fraction = Fraction(0)
     """Time of the file that became zero."""
@@ -82,10 +82,10 @@ class SourceInfo:
     """Seconds of the output before which nothing of other tracks is taken along; None for all."""
     end: Fraction | None = None
     """Seconds of the output from which on nothing of other tracks is taken along; None for all."""
-    pace: Fraction | None = Fraction(1)
+    slowdown: Fraction | None = Fraction(1)
     """How many times longer the output runs; None if that varies, and other tracks cannot follow."""
-    brightness: Brightness = field(default_factory=Brightness)
-    spatial: Spatial = field(default_factory=Spatial)
+    hdr: HdrMetadata = field(default_factory=HdrMetadata)
+    spatial: SpatialMetadata = field(default_factory=SpatialMetadata)
     headroom: bool = False
     """Whether pixels keep video levels; see `rdvfi.media.colour.Converter`."""
     profile: bytes = b""

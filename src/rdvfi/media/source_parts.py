@@ -10,7 +10,7 @@ from rdvfi.media.reader import Source, SourceFrame, skip_before
 from rdvfi.media.timestamps import Stamp
 
 
-class Trimmed(Source):
+class TrimmedSource(Source):
     """The frames of a source from one time up to another; the first of them is at time zero.
 
     Args:
@@ -86,10 +86,10 @@ class Trimmed(Source):
     def _cut(self, frame: SourceFrame, until: Fraction) -> SourceFrame:
         stop = until if self._end is None else min(until, self._end)
         stamp = Stamp(frame.stamp.time - self._moved, stop - frame.stamp.time, frame.stamp.repeat)
-        return frame.at(stamp)
+        return frame.with_stamp(stamp)
 
 
-class Looped(Source):
+class LoopedSource(Source):
     """All frames of a source, and its first one again when the last one ends."""
 
     def __init__(self, source: Source) -> None:
@@ -114,4 +114,4 @@ class Looped(Source):
             first = first or last
             yield last
         if first is not None and last is not None:
-            yield first.at(Stamp(last.stamp.time + last.stamp.duration, last.stamp.duration))
+            yield first.with_stamp(Stamp(last.stamp.time + last.stamp.duration, last.stamp.duration))

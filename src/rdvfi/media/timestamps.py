@@ -14,7 +14,7 @@ class Stamp(NamedTuple):
     repeat: bool = False
     """Whether it shows the picture of the frame before once more, so that its own is not used."""
 
-    def slowed(self, times: Fraction) -> "Stamp":
+    def stretched(self, times: Fraction) -> "Stamp":
         """The same of a source that runs so many times longer."""
         return Stamp(self.time * times, self.duration * times, self.repeat)
 
@@ -44,7 +44,7 @@ class Moment(tuple[int, int, int, int, int, int]):
         return Fraction(self[1], self[2])
 
     @property
-    def new(self) -> bool:
+    def is_interpolated(self) -> bool:
         """Whether it lies between two source frames."""
         return self[1] != 0
 
@@ -58,7 +58,7 @@ class Moment(tuple[int, int, int, int, int, int]):
         """How long it is shown, in seconds."""
         return Fraction(self[4], self[5])
 
-    def meets(self, after: "Moment") -> bool:
+    def is_followed_by(self, after: "Moment") -> bool:
         """Whether it is shown until the next one begins."""
         return (self[3] + self[4]) * after[5] == after[3] * self[5]
 

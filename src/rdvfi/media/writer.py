@@ -11,9 +11,9 @@ import av
 import av.error
 
 from rdvfi.media.image_files.images import write_png
-from rdvfi.media.metadata.finished import kept_tags, put_right
-from rdvfi.media.outputs.output import FRAME_NAME, complete_or_nothing, is_folder_output
-from rdvfi.media.outputs.pieces import FrameEncoder, WholeFrames, unpack_frame
+from rdvfi.media.metadata.finalization import content_tags, finalize_file
+from rdvfi.media.outputs.output import FRAME_NAME, atomic_output, is_folder_output
+from rdvfi.media.outputs.pieces import FrameEncoder, RawFrameEncoder, unpack_frame
 from rdvfi.media.pipes import Outgoing, is_pipe, standard_output
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo
@@ -21,7 +21,7 @@ from rdvfi.media.timestamps import Moment
 from rdvfi.media.video_files.codecs import TICKS
 from rdvfi.media.video_files.encoding import Encoding, SinkOptions, plan_encoding
 from rdvfi.media.video_files.probe import file_url
-from rdvfi.media.video_files.scheduling import usual_scheduling
+from rdvfi.media.video_files.scheduling import preserve_scheduling
 
 # The index moves to the front of the file, so that players can start while it loads.
 # Boxes of stereoscopy and projection are written where FFmpeg need not keep to the older standard alone.
@@ -46,9 +46,9 @@ class Sink(ABC):
 
     def encoder(self) -> FrameEncoder:
         """A new encoder, for the next segment: see `rdvfi.media.outputs.pieces`."""
-        return WholeFrames()
+        return RawFrameEncoder()
 
-    def put(self, piece: Any) -> None:
+    def write_piece(self, piece: Any) -> None:
         """Write a piece that came from one of its encoders, of this run or another; pieces come in order."""
         self.write(piece.pixels, piece.moment)
 
@@ -109,17 +109,17 @@ def check_options(
     return encoding
 
 
-def piece_encoders(
+def segment_encoder_factory(
     destination: Path, info: SourceInfo, options: SinkOptions, *, tick: Fraction, rate: Fraction
 ) -> Callable[[], FrameEncoder]:
     """What makes encoders equal to those of the sink that `open_sink` opens with the same arguments."""
     from rdvfi.media.video_files.video_encoder import VideoEncoder, encoder_tick
 
     if is_folder_output(destination):
-        return WholeFrames
+        return RawFrameEncoder
     encoding, suffix = plan_encoding(destination, info, options), destination.suffix.lower()
     if not encoding.joins:
-        return WholeFrames
+        return RawFrameEncoder
     counted = encoder_tick(suffix, tick, rate)
     return lambda: VideoEncoder(info, encoding, suffix=suffix, tick=counted, rate=rate)
 
@@ -146,7 +146,7 @@ def open_sink(
         with _video_sink(standard_output(), destination, info, options, tick=tick, rate=rate) as sink:
             yield sink
         return
-    with complete_or_nothing(destination, overwrite=overwrite) as partial:
+    with atomic_output(destination, overwrite=overwrite) as partial:
         if is_folder_output(destination):
             folder_sink = FolderSink(partial, info.profile)
             yield folder_sink
@@ -154,7 +154,7 @@ def open_sink(
             return
         with _video_sink(partial, destination, info, options, tick=tick, rate=rate) as sink:
             yield sink
-        sink.notes += put_right(partial, destination.suffix.lower(), info)
+        sink.notes += finalize_file(partial, destination.suffix.lower(), info)
 
 
 @contextmanager
@@ -175,7 +175,7 @@ def _video_sink(
     with writing(destination):
         place = file_url(partial) if isinstance(partial, Path) else partial
         flags = dict(_FLAGS.get(suffix, {}))
-        if "movflags" in flags and any(key.startswith("com.") for key in kept_tags(info.metadata)):
+        if "movflags" in flags and any(key.startswith("com.") for key in content_tags(info.metadata)):
             flags["movflags"] += "+use_metadata_tags"  # as phones write them
         container = av.open(place, "w", format=MUXERS[suffix], container_options=flags)
     sink = None
@@ -184,7 +184,7 @@ def _video_sink(
             sink = VideoSink(
                 container, info, encoding, destination=destination, tick=tick, rate=rate, audio=options.audio
             )
-            with usual_scheduling():
+            with preserve_scheduling():
                 container.start_encoding()
         yield sink
         with writing(destination):

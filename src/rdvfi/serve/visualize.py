@@ -18,10 +18,10 @@ from rdvfi.geometry import resize_image
 from rdvfi.interfaces import Motion
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.image_files.images import write_png
-from rdvfi.media.outputs.output import check_destination, complete_or_nothing
+from rdvfi.media.outputs.output import atomic_output, check_destination
 from rdvfi.media.pixels import Picture, to_picture, to_pixels, to_tensor
 from rdvfi.media.reader import ReadOptions, SourceFrame, open_source
-from rdvfi.media.source_parts import Trimmed
+from rdvfi.media.source_parts import TrimmedSource
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.video_files.encoding import SinkOptions
 from rdvfi.media.writer import open_sink
@@ -98,7 +98,7 @@ def visualize(
         if not (0 <= x < info.width and 0 <= y < info.height):
             raise ValueError(f"point is {x:g},{y:g}; the frames of {info.name} are {info.width}x{info.height} pixels")
     if start or end is not None:
-        opened = Trimmed(opened, Fraction(start), None if end is None else Fraction(end))
+        opened = TrimmedSource(opened, Fraction(start), None if end is None else Fraction(end))
     ready = ready_model(model, device, None, allow_untrained=allow_untrained)
     drawing = _Drawing(ready, layers, [(float(x), float(y)) for x, y in points], seed)
     pairs = _neighbours(opened.frames())
@@ -107,7 +107,7 @@ def visualize(
         raise ValueError(f"{info.name} has fewer than two frames between start and end; a pair is needed")
     if single:
         first, last = pair
-        with complete_or_nothing(target, overwrite=overwrite) as partial:
+        with atomic_output(target, overwrite=overwrite) as partial:
             write_png(partial, next(drawing.pictures(first, last, [time])))
         return 1
     return _film(chain([pair], pairs), drawing, target, opened.info, overwrite=overwrite)

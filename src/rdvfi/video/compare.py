@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from rdvfi.media.image_files.images import write_png
-from rdvfi.media.outputs.output import complete_or_nothing, is_folder_output
+from rdvfi.media.outputs.output import atomic_output, is_folder_output
 from rdvfi.media.pipes import is_pipe
-from rdvfi.media.pixels import Picture, full_range, to_picture
+from rdvfi.media.pixels import Picture, expand_video_levels, to_picture
 from rdvfi.media.reader import ReadOptions, Source, open_source
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.video_files.encoding import SinkOptions
@@ -71,7 +71,7 @@ def compare(kind: str, source: Source, made: Path, target: Path, *, slow: Fracti
     if kind == "sheet":
         shown = _spread(pairs, out.info.frames)
         rows = [np.hstack([_tile(x, text) for x, text in _panels(a, b)]) for a, b, _ in shown]
-        with complete_or_nothing(target, overwrite=overwrite) as partial:
+        with atomic_output(target, overwrite=overwrite) as partial:
             write_png(partial, np.ascontiguousarray(np.vstack(rows)))
         return
     wide = 2 if kind == "side-by-side" else 1
@@ -96,7 +96,7 @@ def _pairs(source: Source, out: Source, slow: Fraction) -> Iterator[tuple[Pictur
         while following is not None and following.stamp.time <= place + Fraction(1, 2000):
             held, following = following, next(incoming, None)
         size = (frame.pixels.shape[1], frame.pixels.shape[0])
-        before = full_range(to_picture(held.pixels)[..., :3], headroom=source.info.headroom)
+        before = expand_video_levels(to_picture(held.pixels)[..., :3], headroom=source.info.headroom)
         if before.shape[:2] != frame.pixels.shape[:2]:  # odd sizes are padded
             before = cv2.resize(before, size)
         yield before, to_picture(frame.pixels)[..., :3], Moment(number, Fraction(0), time, duration)

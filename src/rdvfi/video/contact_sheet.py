@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rdvfi.media.image_files.images import write_png
-from rdvfi.media.outputs.output import complete_or_nothing
-from rdvfi.media.pixels import Pixels, full_range, to_picture
+from rdvfi.media.outputs.output import atomic_output
+from rdvfi.media.pixels import Pixels, expand_video_levels, to_picture
 
 _Tile = UInt8[np.ndarray, "_ _ 3"]
 
@@ -65,7 +65,7 @@ class ContactSheet:
             self._now.new.append((timestep, self._reduce(pixels)))
 
     def _reduce(self, pixels: Pixels) -> _Tile:
-        tile = full_range(to_picture(pixels), headroom=self._headroom)
+        tile = expand_video_levels(to_picture(pixels), headroom=self._headroom)
         height, width = tile.shape[:2]
         if width <= _TILE_WIDTH:
             return tile.copy()
@@ -87,7 +87,7 @@ class ContactSheet:
             *(_frame(tile, f"t = {time:.3f}", _NEW_COLOUR) for time, tile in row.new),
             _frame(row.last, "input, t = 1", _SOURCE_COLOUR),
         ]
-        with complete_or_nothing(destination, overwrite=overwrite) as partial:
+        with atomic_output(destination, overwrite=overwrite) as partial:
             write_png(partial, _grid(tiles))
 
 

@@ -18,7 +18,7 @@ import torch
 from rdvfi.geometry import MINIMUM_SIDE
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.outputs.pieces import OutputFrame
-from rdvfi.media.pixels import coverage, straight, to_pixels
+from rdvfi.media.pixels import alpha_as_rgb, to_pixels, unpremultiply
 from rdvfi.media.planes import PlaneTarget
 from rdvfi.media.reader import Source, SourceFrame
 from rdvfi.media.video_files.letterbox import Letterbox
@@ -99,7 +99,7 @@ class Engine:
         self._model = model
         self._transfer = FrameTransfer(model.device, model.dtype, deep=info.layout.deep, target=target)
         bars = bars or Letterbox()
-        self._inside = bars.of_pixels
+        self._inside = bars.crop_pixels
         self._reach = reach_of(info) if isinstance(mask, str) else None
         given = None if isinstance(mask, str) else mask
         self._pairs = Pairs(model, seed=seed, chunk=chunk, scenes=scenes, bars=bars, mask=given)
@@ -243,7 +243,7 @@ class Engine:
         shown = first = self._transfer.shown(step.first)
         part = Fraction(0)
         for moment in step.moments:
-            if not moment.new:
+            if not moment.is_interpolated:
                 shown, part = first, Fraction(0)
             elif moment.timestep != part:  # a curve of speed may stay at one for a while
                 shown, part = next(new), moment.timestep
@@ -270,8 +270,8 @@ class Engine:
             self._sheet.begin(first.pixels, last.pixels, trusted=found.same_scene)
         frames = found.frames
         if self._source.info.layout.alpha:
-            cover0, cover1 = (self._transfer.image_of(coverage(frame.pixels)) for frame in (first, last))
-            frames = map(straight, frames, self._pairs.along(cover0, cover1, [float(time) for time in times]))
+            cover0, cover1 = (self._transfer.image_of(alpha_as_rgb(frame.pixels)) for frame in (first, last))
+            frames = map(unpremultiply, frames, self._pairs.along(cover0, cover1, [float(time) for time in times]))
         for frame, timestep in zip(frames, times, strict=True):
             if self._sheet is not None:
                 self._sheet.add(to_pixels(frame, deep=self._source.info.layout.deep), float(timestep))

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.media.outputs.pieces import OutputFrame
-from rdvfi.media.pixels import Pixels, composited, to_pixels, to_tensor
+from rdvfi.media.pixels import Pixels, composite, to_pixels, to_tensor
 from rdvfi.media.planes import Planes, PlaneTarget
 from rdvfi.media.reader import SourceFrame
 from rdvfi.types import Image
@@ -77,7 +77,7 @@ class FrameTransfer:
         """A frame for the model."""
         if isinstance(frame, SentFrame):
             return frame.there().rgb(self._dtype)
-        return self.image_of(composited(frame.pixels))
+        return self.image_of(composite(frame.pixels))
 
     def image_of(self, pixels: Pixels) -> Image:
         """RGB pixels for the model."""

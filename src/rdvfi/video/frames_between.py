@@ -154,7 +154,7 @@ class Pairs:
         return ((first if self._scenes.holds_first(t) else last)[0] for t in timesteps)
 
     def _estimate(self, first: Image, last: Image, statics: Sequence[Static | None]) -> Motion:
-        inside = self._bars.inside
+        inside = self._bars.crop
         after = self._previous[1] if self._previous is not None and self._previous[0] is first else None
         static = None
         if self._static is not None:
@@ -184,7 +184,7 @@ class Pairs:
         """The frames of all pairs of a batch, time after time."""
         at_most = self._chunk or max(1, _RENDER_BYTES // (4 * first.numel()))
         try:
-            inside, times = self._bars.inside, iter(timesteps)
+            inside, times = self._bars.crop, iter(timesteps)
             self.check_finite()
             for part in self._model.render_parts(inside(first), inside(last), motion, timesteps, at_most=at_most):
                 self._sums.append(part.sum(dtype=torch.float32))
@@ -192,7 +192,7 @@ class Pairs:
                     self.check_finite()
                 for frames in part.unbind(1):
                     timestep = next(times)
-                    yield self._bars.around(frames, first, last, timestep) if self._bars else frames
+                    yield self._bars.add_bars(frames, first, last, timestep) if self._bars else frames
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from rdvfi.media.outputs.output import complete_or_nothing
+from rdvfi.media.outputs.output import atomic_output
 
 
 class LowConfidenceWarning(UserWarning):
@@ -126,7 +126,7 @@ def write_report(path: Path, report: VideoReport) -> None:
     """
     text = json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n"
     try:
-        with complete_or_nothing(path) as partial:
+        with atomic_output(path) as partial:
             # Names of files may be bytes that are no text; what stands for them is an escape of JSON too.
             partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import SupportsFloat
 
 from rdvfi.media.reader import Source, SourceInfo
-from rdvfi.media.source_parts import Looped, Trimmed
+from rdvfi.media.source_parts import LoopedSource, TrimmedSource
 from rdvfi.video.ready import DEFAULT_MULTIPLIER
 from rdvfi.video.repeats import Deduplicated, read_dedup
 from rdvfi.video.speed_curve import Ramped, SpeedCurve, read_speed_curve, read_time
@@ -36,10 +36,10 @@ class JobTiming:
     def part(self, source: Source, *, keep_start: bool) -> Source:
         """The part of the source that is used."""
         if self.start or self.end is not None:
-            source = Trimmed(source, self.start, self.end, keep_start=keep_start)
+            source = TrimmedSource(source, self.start, self.end, keep_start=keep_start)
         if self.repeats is not None:
             source = Deduplicated(source, self.repeats)
-        return Looped(source) if self.loop else source
+        return LoopedSource(source) if self.loop else source
 
     def retiming(self, info: SourceInfo) -> Retiming:
         """The rule for a source; raises ValueError if timestamps are asked for that it does not have."""

@@ -15,9 +15,9 @@ import torch
 
 from rdvfi._inputs import check_count
 from rdvfi.interpolator import Interpolator
-from rdvfi.media.clip import VIDEO_SUFFIXES, everything_below
+from rdvfi.media.clip import VIDEO_SUFFIXES, walk_folder
 from rdvfi.media.image_files.images import is_image
-from rdvfi.media.video_files.codecs import DEFAULT_CODEC
+from rdvfi.media.video_files.codecs import DEFAULT_CODECS
 from rdvfi.video.engine import Progress, Stopped
 from rdvfi.video.job import interpolate_video
 from rdvfi.video.job_report import VideoReport
@@ -137,14 +137,14 @@ def jobs_below(folder: Path, into: Path) -> list[Job]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder, as recursive expects")
     jobs: list[Job] = []
-    for path in everything_below(folder):
+    for path in walk_folder(folder):
         inside = path.relative_to(folder)
         if any(part.startswith(".") for part in inside.parts) or path.absolute().is_relative_to(into.absolute()):
             continue
         if path.is_dir() and os.access(path, os.R_OK) and _holds_frames(path):
             jobs.append((path, into / inside if inside.parts else into / folder.resolve().name))
         elif path.is_file() and path.suffix.lower() in _VIDEOS:
-            kept = path.suffix.lower() in DEFAULT_CODEC
+            kept = path.suffix.lower() in DEFAULT_CODECS
             jobs.append((path, into / (inside if kept else inside.with_suffix(".mp4"))))
     if not jobs:
         raise ValueError(f"{folder} holds no videos and no folders of images")

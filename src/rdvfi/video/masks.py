@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from rdvfi.media.image_files.images import read_image
-from rdvfi.media.pixels import Picture, Pixels, composited, to_picture
+from rdvfi.media.pixels import Picture, Pixels, composite, to_picture
 from rdvfi.media.reader import SourceFrame, SourceInfo
 from rdvfi.video.overlay_evidence import EQUAL, Evidence, SmallFrame
 from rdvfi.video.reel import ReelStep
@@ -198,7 +198,7 @@ class _PairsAround:
 
     def _equal(self, step: ReelStep) -> Found:
         assert step.last is not None
-        first, last = (self.inside(composited(frame.pixels)) for frame in (step.first, step.last))
+        first, last = (self.inside(composite(frame.pixels)) for frame in (step.first, step.last))
         most = _EQUAL * (257 if first.dtype == np.uint16 else 1)
         return cv2.inRange(cv2.absdiff(first, last), (0, 0, 0), (most, most, most)) > 0
 

@@ -67,7 +67,7 @@ def stepwise(
         for frame in frames:
             if not frame.stamp.repeat:
                 held.append(frame)
-            yield frame.stamp if slow == 1 else frame.stamp.slowed(slow)
+            yield frame.stamp if slow == 1 else frame.stamp.stretched(slow)
 
     longest = None if max_gap is None else max_gap * slow
     for interval, moments in schedule(stamps(), retiming, max_gap=longest, loop=loop, first=first, origin=origin):

@@ -199,7 +199,7 @@ class Deduplicated(Source):
         """See `Source.frames`; what is repeated is marked."""
         for frame in self._source.frames(since):
             time, duration, _ = frame.stamp
-            yield frame.at(Stamp(time, duration, time in self.repeats))
+            yield frame.with_stamp(Stamp(time, duration, time in self.repeats))
 
 
 def read_dedup(given: SupportsFloat | str) -> int | None:

@@ -323,7 +323,7 @@ def plan(stamps: Iterable[Stamp], retiming: IntervalRetiming, *, max_gap: Fracti
     before: Moment | None = None
     for moment in moments:
         if before is not None:
-            yield before if before.meets(moment) else before.until(moment.time)
+            yield before if before.is_followed_by(moment) else before.until(moment.time)
         before = moment
     if before is not None:
         yield before.until(end if retiming.lasts else None)

@@ -14,18 +14,18 @@ import torch
 
 from rdvfi._inputs import check_count
 from rdvfi.interpolator import Interpolator
-from rdvfi.media.image_files.background import read_colour
+from rdvfi.media.image_files.background import parse_colour
 from rdvfi.media.image_files.image_header import MAX_PIXELS
-from rdvfi.media.outputs.output import check_picture, is_folder_output
+from rdvfi.media.outputs.output import check_contact_sheet, is_folder_output
 from rdvfi.media.outputs.pieces import FrameEncoder
 from rdvfi.media.pipes import is_pipe, pipe_destination
 from rdvfi.media.planes import PlaneTarget
 from rdvfi.media.reader import ReadOptions, Source, SourceInfo, open_source
-from rdvfi.media.video_files.codecs import AUTO, device_codec
+from rdvfi.media.video_files.codecs import AUTO, find_nvenc_codec
 from rdvfi.media.video_files.encoding import SinkOptions, keeps_alpha, keeps_video_levels, plan_encoding
 from rdvfi.media.video_files.hardware import check_hwaccel
 from rdvfi.media.video_files.letterbox import Letterbox, find_letterbox
-from rdvfi.media.writer import Sink, check_options, open_sink, piece_encoders
+from rdvfi.media.writer import Sink, check_options, open_sink, segment_encoder_factory
 from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.engine import Engine, Progress
 from rdvfi.video.frames_between import Mask
@@ -112,7 +112,7 @@ class VideoJob:
 
     def encoders(self) -> Callable[[], FrameEncoder]:
         """What makes the encoder of a segment, without the output."""
-        return piece_encoders(self.target, self.info, self.options, tick=self.tick, rate=self.rate)
+        return segment_encoder_factory(self.target, self.info, self.options, tick=self.tick, rate=self.rate)
 
     def engine(
         self, model: Interpolator, *, sheet: ContactSheet | None = None, progress: Progress | None = None
@@ -203,7 +203,7 @@ class VideoJob:
                     raise ValueError(f"segment {number} in {store.place} is missing or damaged; resume makes it again")
                 records.append(SegmentRecord.from_json(record))
                 for data in store.pieces(number):
-                    sink.put(sink.unpack(data))
+                    sink.write_piece(sink.unpack(data))
         store.remove()
         told = [*self._notes(sink), *(list(notes) or self.source.notes())]
         return summed_up(records, self.info, time.perf_counter() - begun, max_gap=self.max_gap, notes=told)
@@ -246,7 +246,7 @@ def read_job(given: Mapping[str, Any]) -> VideoJob:
         options = replace(options, codec="raw")  # another program reads it at once
     picture = None if given["contact_sheet"] is None else Path(given["contact_sheet"])
     if picture is not None:
-        check_picture(picture, overwrite=given["overwrite"])
+        check_contact_sheet(picture, overwrite=given["overwrite"])
         if timing == JobTiming(Multiply(Fraction(1))):
             raise ValueError("multiplier is 1: no new frame is made to show on a contact sheet")
     max_pixels = given["max_pixels"]
@@ -257,13 +257,13 @@ def read_job(given: Mapping[str, Any]) -> VideoJob:
         deinterlace=_deinterlacing(given["deinterlace"]),
         headroom=not is_folder_output(target) and keeps_video_levels(target, options),
         alpha=keeps_alpha(target, options),
-        background=read_colour(given["background"]),
+        background=parse_colour(given["background"]),
         max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
     )
     opened = timing.part(open_source(paths, reading), keep_start=given["keep_start"])
-    info = replace(opened.info, pace=timing.pace)
+    info = replace(opened.info, slowdown=timing.pace)
     if options.codec == AUTO and not is_folder_output(target):
-        options = replace(options, codec=device_codec(target.suffix.lower(), deep=info.layout.deep))
+        options = replace(options, codec=find_nvenc_codec(target.suffix.lower(), deep=info.layout.deep))
         given = {**given, "codec": options.codec}  # a resumed job goes on with the same one
     retiming = timing.retiming(info)
     for place in (target,) if picture is None else (target, picture):
@@ -271,7 +271,7 @@ def read_job(given: Mapping[str, Any]) -> VideoJob:
     rate = _rate(info, retiming, timing.slow)
     interval = _interval(info, retiming, rate)
     check_options(target, info, options, interval=interval)
-    if not (retiming.regular or info.counted):
+    if not (retiming.regular or info.fits_mean_rate):
         rate = _counting_rate(target, info, rate, interval)
     bars = find_letterbox(opened) if given["crop_bars"] else None
     mask = given["mask"]
@@ -363,9 +363,9 @@ def _counting_rate(target: Path, info: SourceInfo, rate: Fraction, interval: Fra
 
 def _interval(info: SourceInfo, retiming: Retiming, rate: Fraction) -> Fraction:
     """About the shortest time between two frames that come out."""
-    if retiming.regular or info.shortest is None or info.span <= 0 or info.frames < 2:
+    if retiming.regular or info.shortest_step is None or info.span <= 0 or info.frames < 2:
         return 1 / rate
-    return min(Fraction(1), info.shortest * (info.frames - 1) / info.span) / rate
+    return min(Fraction(1), info.shortest_step * (info.frames - 1) / info.span) / rate
 
 
 def _rate(info: SourceInfo, retiming: Retiming, slow: Fraction) -> Fraction:

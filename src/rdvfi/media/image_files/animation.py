@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rdvfi.media.colour import SRGB_VIDEO, PixelLayout
-from rdvfi.media.image_files.background import Backdrop
+from rdvfi.media.image_files.background import BackgroundCompositor
 from rdvfi.media.image_files.image_header import PILLOW_FORMATS, ImageHeader
 from rdvfi.media.reader import ReadOptions, Source, SourceFrame, SourceInfo
 from rdvfi.media.timestamps import Stamp
@@ -44,7 +44,7 @@ class AnimatedImage(Source):
             layout=PixelLayout("420", 8, alpha=header.alpha and options.alpha),
             profile=header.profile,
         )
-        self._backdrop = Backdrop(self.info.layout.alpha, options.background)
+        self._backdrop = BackgroundCompositor(self.info.layout.alpha, options.background)
 
     def notes(self) -> list[str]:
         return self._backdrop.notes(self.info.name)

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from rdvfi.media.pixels import Pixels, composited, with_alpha
+from rdvfi.media.pixels import Pixels, composite, with_alpha
 
 NAMED = {"black": (0, 0, 0), "white": (255, 255, 255), "gray": (128, 128, 128)}
 
 
-def read_colour(text: str) -> tuple[int, int, int]:
+def parse_colour(text: str) -> tuple[int, int, int]:
     """8-bit RGB of a colour as CSS names it: ``black``, ``teal``, ``#rrggbb``, ...
 
     Raises:
@@ -22,7 +22,7 @@ def read_colour(text: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-class Backdrop:
+class BackgroundCompositor:
     """Frames as the output holds them: RGBA, or RGB on a background.
 
     Args:
@@ -39,7 +39,7 @@ class Backdrop:
             return with_alpha(pixels)
         if pixels.shape[2] == 4 and not self._used:
             self._used = bool(pixels[..., 3].min() < np.iinfo(pixels.dtype).max)
-        return composited(pixels, self._colour)
+        return composite(pixels, self._colour)
 
     def notes(self, name: str) -> list[str]:
         """What was done to the frames seen so far."""

@@ -5,7 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from rdvfi.media.colour import SRGB_VIDEO, PixelLayout
-from rdvfi.media.image_files.background import Backdrop
+from rdvfi.media.image_files.background import BackgroundCompositor
 from rdvfi.media.image_files.image_header import ImageHeader
 from rdvfi.media.image_files.images import image_header, read_pixels
 from rdvfi.media.reader import ReadOptions, Source, SourceFrame, SourceInfo
@@ -49,7 +49,7 @@ class ImageSource(Source):
             notes=tuple(_notes(headers, left_out)),
         )
 
-        self._backdrop = Backdrop(self.info.layout.alpha, options.background)
+        self._backdrop = BackgroundCompositor(self.info.layout.alpha, options.background)
 
     def notes(self) -> list[str]:
         return [*self.info.notes, *self._backdrop.notes("the images")]

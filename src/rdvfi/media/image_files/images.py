@@ -8,12 +8,12 @@ from pathlib import Path
 from rdvfi._atomic import atomic
 from rdvfi.media.image_files.image_decoding import decode_pixels
 from rdvfi.media.image_files.image_header import MAX_PIXELS, ImageHeader, read_header
-from rdvfi.media.pixels import Opaque, Pixels, composited
+from rdvfi.media.pixels import Pixels, RgbPixels, composite
 
 SUFFIXES = frozenset(".png .jpg .jpeg .webp .bmp .tif .tiff .avif .jp2 .j2k .tga .exr .dpx .ppm .pgm .pbm .pnm".split())
 """Image files that are read."""
 
-HOLDING_PROFILE = frozenset({".apng", ".webp"})
+ICC_PROFILE_ANIMATIONS = frozenset({".apng", ".webp"})
 """Animations that hold a colour profile."""
 _HEADER = 33
 """Bytes of a PNG up to the end of its first chunk."""
@@ -75,19 +75,19 @@ def read_pixels(path: Path, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     return decode_file(path.read_bytes(), str(path), max_pixels)
 
 
-def read_image(path: Path) -> Opaque:
+def read_image(path: Path) -> RgbPixels:
     """An image as RGB, 8 or 16 bits a channel; grey is spread, what is transparent is shown on black.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is empty, cut short, damaged, or too large.
     """
-    return composited(read_pixels(path))
+    return composite(read_pixels(path))
 
 
-def decode_image(data: bytes, name: str) -> Opaque:
+def decode_image(data: bytes, name: str) -> RgbPixels:
     """The same of a file's content; ``name`` is what errors call it."""
-    return composited(decode_file(data, name))
+    return composite(decode_file(data, name))
 
 
 def decode_file(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Pixels:

@@ -10,101 +10,131 @@ from av.sidedata.sidedata import Type
 
 from rdvfi.media.metadata.side_data import side_data
 
-_DOLBY, _BOXES = "Dolby Vision", (b"dvcC", b"dvvC", b"dvwC")
-_LOST = {
-    Type.DOVI_RPU_BUFFER: _DOLBY,
-    Type.DOVI_METADATA: _DOLBY,
+_DOLBY_VISION, _DOLBY_VISION_BOXES = "Dolby Vision", (b"dvcC", b"dvvC", b"dvwC")
+_UNSUPPORTED = {
+    Type.DOVI_RPU_BUFFER: _DOLBY_VISION,
+    Type.DOVI_METADATA: _DOLBY_VISION,
     Type.DYNAMIC_HDR_PLUS: "HDR10+",
     Type.DYNAMIC_HDR_VIVID: "HDR Vivid",
     Type.A53_CC: "closed caption",
 }
+"""Side data that cannot be written, by the name that users know."""
 
 
 @dataclass(frozen=True)
 class MasteringDisplay:
-    """The display on which a film was graded."""
+    """The display on which a video was graded."""
 
     red: tuple[Fraction, Fraction]
     green: tuple[Fraction, Fraction]
     blue: tuple[Fraction, Fraction]
     white: tuple[Fraction, Fraction]
-    """Chromaticities (x, y) of the primaries and of white."""
-    least: Fraction
-    most: Fraction
-    """Luminance in candela per square metre."""
+    """Chromaticities (x, y) of the primaries and of the white point."""
+    min_luminance: Fraction
+    max_luminance: Fraction
+    """In candela per square metre."""
 
     @classmethod
     def parse(cls, data: bytes) -> "MasteringDisplay | None":
-        """From FFmpeg's ``AVMasteringDisplayMetadata``; None if it is not complete."""
+        """Read FFmpeg's ``AVMasteringDisplayMetadata``; None if it is incomplete."""
         numbers = struct.unpack("=22i", data[:88])
-        if not (numbers[20] and numbers[21]) or not all(numbers[1:20:2]):
+        has_primaries, has_luminance = numbers[20:]
+        if not (has_primaries and has_luminance) or not all(numbers[1:20:2]):
             return None
         values = [Fraction(numbers[i], numbers[i + 1]) for i in range(0, 20, 2)]
-        pairs = [(values[i], values[i + 1]) for i in range(0, 8, 2)]
-        return cls(pairs[0], pairs[1], pairs[2], pairs[3], values[8], values[9])
+        points = [(values[i], values[i + 1]) for i in range(0, 8, 2)]
+        return cls(points[0], points[1], points[2], points[3], values[8], values[9])
 
-    def spelled(self, chromaticity: int, luminance: int) -> str:
-        """As encoders read it; the arguments are units of 1, as 50000 and 10000 for x265."""
+    def format(self, chromaticity_scale: int, luminance_scale: int) -> str:
+        """The value of an encoder's option, as ``G(x,y)B(x,y)R(x,y)WP(x,y)L(max,min)``.
 
-        def one(value: Fraction, unit: int) -> str:
-            return str(round(value * unit)) if unit > 1 else f"{float(value):.5f}"
+        Args:
+            chromaticity_scale: Number that stands for a chromaticity of 1: 50000 for x265; 1 writes decimals.
+            luminance_scale: Number that stands for 1 cd/m^2: 10000 for x265; 1 writes decimals.
+        """
+
+        def scaled(value: Fraction, scale: int) -> str:
+            return str(round(value * scale)) if scale > 1 else f"{float(value):.5f}"
 
         points = (("G", self.green), ("B", self.blue), ("R", self.red), ("WP", self.white))
-        colours = "".join(f"{name}({one(x, chromaticity)},{one(y, chromaticity)})" for name, (x, y) in points)
-        return f"{colours}L({one(self.most, luminance)},{one(self.least, luminance)})"
+        x_y = ((name, scaled(x, chromaticity_scale), scaled(y, chromaticity_scale)) for name, (x, y) in points)
+        luminances = (scaled(value, luminance_scale) for value in (self.max_luminance, self.min_luminance))
+        return "".join(f"{name}({x},{y})" for name, x, y in x_y) + f"L({','.join(luminances)})"
 
 
 @dataclass(frozen=True)
-class Brightness:
-    """What is carried from file to file."""
+class HdrMetadata:
+    """Static HDR metadata of a video."""
 
     display: MasteringDisplay | None = None
     light: tuple[int, int] | None = None
-    """Largest brightness of a pixel, and of a frame's mean (MaxCLL, MaxFALL)."""
-    lost: tuple[str, ...] = ()
-    """What else there is, and cannot be written."""
+    """MaxCLL and MaxFALL: the maximum luminance of a pixel, and of the mean of a frame, in cd/m^2."""
+    unsupported: tuple[str, ...] = ()
+    """Names of other metadata in the source that cannot be written."""
 
     @classmethod
-    def of(cls, frame: av.VideoFrame, header: bytes = b"") -> "Brightness":
-        """What the first frame of a film says, and of Dolby Vision its header too, in Matroska's form."""
+    def from_frame(cls, frame: av.VideoFrame, header: bytes = b"") -> "HdrMetadata":
+        """Read the metadata of the first frame of a video.
 
-        def said(kind: Type, label: str) -> bool:
-            return side_data(frame, kind) is not None or (label == _DOLBY and any(box in header for box in _BOXES))
-
+        Args:
+            frame: The frame.
+            header: Matroska header of its track (`rdvfi.media.metadata.stream_template.muxed_header`), since Dolby
+                Vision may be signalled there alone.
+        """
+        unsupported = {name for kind, name in _UNSUPPORTED.items() if side_data(frame, kind) is not None}
+        if any(box in header for box in _DOLBY_VISION_BOXES):
+            unsupported.add(_DOLBY_VISION)
         display = side_data(frame, Type.MASTERING_DISPLAY_METADATA)
         light = side_data(frame, Type.CONTENT_LIGHT_LEVEL)
         return cls(
             None if display is None else MasteringDisplay.parse(display),
             None if light is None else struct.unpack("=2I", light[:8]),
-            tuple(sorted({label for kind, label in _LOST.items() if said(kind, label)})),
+            tuple(sorted(unsupported)),
         )
 
     def encoder_options(self, encoder: str, options: dict[str, str]) -> dict[str, str]:
-        """The encoder's options with these values added, where it takes them."""
-        if encoder not in _WRITERS or (self.display is None and self.light is None):
+        """The encoder's options with this metadata added, if the encoder accepts it."""
+        syntax = _ENCODER_SYNTAX.get(encoder)
+        if syntax is None or (self.display is None and self.light is None):
             return options
-        name, keys, units, separator = _WRITERS[encoder]
-        parts = list(self._parts(keys, units))
-        before = [options[name]] if name in options else []
-        return {**options, name: separator.join([*before, *parts])}
+        present = [options[syntax.option]] if syntax.option in options else []
+        return {**options, syntax.option: syntax.separator.join([*present, *self._parameters(syntax)])}
 
-    def _parts(self, keys: tuple[str, str], units: tuple[int, int]) -> Iterator[str]:
+    def _parameters(self, syntax: "_EncoderSyntax") -> Iterator[str]:
         if self.display is not None:
-            yield f"{keys[0]}={self.display.spelled(*units)}"
+            yield f"{syntax.display_key}={self.display.format(syntax.chromaticity_scale, syntax.luminance_scale)}"
         if self.light is not None:
-            yield f"{keys[1]}={self.light[0]},{self.light[1]}"
+            yield f"{syntax.light_key}={self.light[0]},{self.light[1]}"
 
-    def notes(self, encoder: str, *, contained: bool) -> list[str]:
-        """What of it the output lacks; ``contained`` is whether its container says it in place of the codec."""
-        notes = [f"{name} metadata cannot be written and is left out" for name in self.lost]
-        if encoder not in _WRITERS and not contained and (self.display is not None or self.light is not None):
+    def notes(self, encoder: str, *, in_container: bool) -> list[str]:
+        """One sentence for each kind of metadata that the output lacks.
+
+        Args:
+            encoder: FFmpeg's name of the encoder.
+            in_container: Whether the container stores display and light levels itself.
+        """
+        notes = [f"{name} metadata cannot be written and is left out" for name in self.unsupported]
+        present = self.display is not None or self.light is not None
+        if present and encoder not in _ENCODER_SYNTAX and not in_container:
             notes.append(f"{encoder} cannot write mastering display and light levels; they are left out")
         return notes
 
 
-_WRITERS = {
-    "libx264": ("x264-params", ("mastering-display", "cll"), (50_000, 10_000), ":"),
-    "libx265": ("x265-params", ("master-display", "max-cll"), (50_000, 10_000), ":"),
-    "libsvtav1": ("svtav1-params", ("mastering-display", "content-light"), (1, 1), ":"),
+@dataclass(frozen=True)
+class _EncoderSyntax:
+    """How an encoder is given HDR metadata."""
+
+    option: str
+    """The option of FFmpeg that passes parameters to the encoder."""
+    display_key: str
+    light_key: str
+    chromaticity_scale: int = 50_000
+    luminance_scale: int = 10_000
+    separator: str = ":"
+
+
+_ENCODER_SYNTAX = {
+    "libx264": _EncoderSyntax("x264-params", "mastering-display", "cll"),
+    "libx265": _EncoderSyntax("x265-params", "master-display", "max-cll"),
+    "libsvtav1": _EncoderSyntax("svtav1-params", "mastering-display", "content-light", 1, 1),
 }
-"""Of encoders: the option that holds parameters, their names, the units, and what separates them."""

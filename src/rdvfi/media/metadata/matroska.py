@@ -1,10 +1,9 @@
 """The pixel aspect ratio in the header of a Matroska or WebM file.
 
-The writer takes it from a field of the stream that PyAV does not set, so it is added once the file is
-complete. Elements of the format (RFC 9559, sections 5.1.1 to 5.1.4) are an ID, a size and a payload.
-The writer leaves an empty element, Void, behind the table of contents, SeekHead. What stands between
-it and the video track moves into that space, so that nothing behind the tracks moves, and no index is
-to be written anew::
+The muxer takes it from a field of the stream that PyAV does not set, so it is added to the finished file.
+An element of the format (RFC 9559, sections 5.1.1 to 5.1.4) has an ID, a size and a payload. The muxer leaves an
+empty element, Void, behind the table of contents, SeekHead. The elements between Void and Tracks move into that
+space, so that the end of Tracks, and everything behind it, keeps its position and no index has to be rewritten::
 
     SeekHead  Void....  Info  Tracks    Cluster ...
     SeekHead  Void  Info  Tracks+size   Cluster ...
@@ -17,49 +16,47 @@ from math import gcd
 from pathlib import Path
 from typing import NamedTuple
 
-_SEGMENT, _SEEK_HEAD, _VOID, _INFO, _TRACKS = (
-    b"\x18\x53\x80\x67",
-    b"\x11\x4d\x9b\x74",
-    b"\xec",
-    b"\x15\x49\xa9\x66",
-    b"\x16\x54\xae\x6b",
-)
-_CRC, _SEEK_POSITION, _TRACK, _VIDEO = b"\xbf", b"\x53\xac", b"\xae", b"\xe0"
+_SEGMENT, _SEEK_HEAD, _VOID = b"\x18\x53\x80\x67", b"\x11\x4d\x9b\x74", b"\xec"
+_TRACKS, _TRACK, _VIDEO = b"\x16\x54\xae\x6b", b"\xae", b"\xe0"
+_CRC, _SEEK_POSITION = b"\xbf", b"\x53\xac"
 _PIXEL_SIZE, _DISPLAY_SIZE, _DISPLAY_UNIT = (b"\xb0", b"\xba"), (b"\x54\xb0", b"\x54\xba"), b"\x54\xb2"
-_HEADER = 4 << 20
-"""Bytes at the start of a file in which its tracks are looked for."""
+_MAX_HEADER_BYTES = 4 << 20
+"""Bytes at the start of a file that are searched for its tracks."""
+_MIN_VOID_BYTES = 9
+"""Size of a Void element without payload: its ID, and its size in 8 bytes."""
 
 
 class _Element(NamedTuple):
-    name: bytes
+    id: bytes
     start: int
     payload: bytes
     end: int
 
 
-def write_aspect(path: Path, aspect: Fraction) -> bool:
-    """Say how wide the pixels of the video track are, in place.
+def write_pixel_aspect(path: Path, aspect: Fraction) -> bool:
+    """Write the pixel aspect ratio of the first video track, in place.
 
     Returns:
-        Whether there was room for it; else the file is as it was.
+        Whether there was room for it; if not, the file is unchanged.
     """
     with path.open("r+b") as file:
-        data = file.read(_HEADER)
+        data = file.read(_MAX_HEADER_BYTES)
         begin = data.index(_SEGMENT) + len(_SEGMENT)
-        begin += _length(data[begin])
-        top = {element.name: element for element in _elements(data, begin)}
-        if not {_SEEK_HEAD, _VOID, _TRACKS} <= top.keys():
+        begin += _vint_length(data[begin])
+        elements = {element.id: element for element in _parse_elements(data, begin)}
+        if not {_SEEK_HEAD, _VOID, _TRACKS} <= elements.keys():
             return False
-        head, void, tracks = top[_SEEK_HEAD], top[_VOID], top[_TRACKS]
-        made = encoded(_TRACKS, _with_crc(_tracks(tracks.payload, aspect)))
-        more = len(made) - (tracks.end - tracks.start)
-        room = void.end - void.start - more
-        if not head.end == void.start < void.end <= tracks.start or room < 9:
+        head, void, tracks = elements[_SEEK_HEAD], elements[_VOID], elements[_TRACKS]
+        new_tracks = encode_element(_TRACKS, _update_crc(_set_aspect_in_tracks(tracks.payload, aspect)))
+        growth = len(new_tracks) - (tracks.end - tracks.start)
+        void_size = void.end - void.start - growth
+        if not head.end == void.start < void.end <= tracks.start or void_size < _MIN_VOID_BYTES:
             return False
         moved = range(void.end - begin, tracks.start - begin + 1)
-        parts = encoded(_SEEK_HEAD, _with_crc(_seek_head(head.payload, moved, more)))
-        filler = _VOID + (room - 9 | 1 << 56).to_bytes(8, "big") + bytes(room - 9)
-        changed = parts + filler + data[void.end : tracks.start] + made
+        new_head = encode_element(_SEEK_HEAD, _update_crc(_shift_seek_positions(head.payload, moved, -growth)))
+        payload_size = void_size - _MIN_VOID_BYTES
+        new_void = _VOID + (payload_size | 1 << 56).to_bytes(8, "big") + bytes(payload_size)
+        changed = new_head + new_void + data[void.end : tracks.start] + new_tracks
         if len(changed) != tracks.end - head.start:
             return False
         file.seek(head.start)
@@ -68,93 +65,99 @@ def write_aspect(path: Path, aspect: Fraction) -> bool:
 
 
 def display_size(width: int, height: int, aspect: Fraction) -> tuple[int, int, int]:
-    """A size of exactly this shape, and its unit: 0 is pixels, and 3 where no such size is about as large."""
+    """Display width, height and unit with exactly the shape of ``width`` x ``height`` pixels of an aspect ratio.
+
+    The unit is 0, pixels, if there is such a size of about the same height, else 3, the reduced ratio of the sides.
+    """
     wide, high = width * aspect.numerator, height * aspect.denominator
     common = gcd(wide, high)
     wide, high = wide // common, high // common
-    for times in (height // high, height // high + 1):
-        if 0.75 * height <= high * times <= 1.5 * height:
-            return wide * times, high * times, 0
+    for factor in (height // high, height // high + 1):
+        if 0.75 * height <= high * factor <= 1.5 * height:
+            return wide * factor, high * factor, 0
     return wide, high, 3
 
 
-def _tracks(payload: bytes, aspect: Fraction) -> bytes:
-    """Tracks, the first video among them with its shape."""
+def _set_aspect_in_tracks(payload: bytes, aspect: Fraction) -> bytes:
+    """The payload of Tracks with the display size of its first video track."""
     parts, done = [], False
-    for track in _elements(payload):
-        fields = list(_elements(track.payload)) if track.name == _TRACK else []
-        if not done and any(field.name == _VIDEO for field in fields):
-            done = True
-            inside = b"".join(
-                encoded(_VIDEO, _video(field.payload, aspect)) if field.name == _VIDEO else _stored(track, field)
-                for field in fields
-            )
-            parts.append(encoded(_TRACK, inside))
-        else:
+    for track in _parse_elements(payload):
+        fields = list(_parse_elements(track.payload)) if track.id == _TRACK else []
+        if done or all(field.id != _VIDEO for field in fields):
             parts.append(payload[track.start : track.end])
+            continue
+        done = True
+        content = b"".join(
+            encode_element(_VIDEO, _set_display_size(field.payload, aspect))
+            if field.id == _VIDEO
+            else track.payload[field.start : field.end]
+            for field in fields
+        )
+        parts.append(encode_element(_TRACK, content))
     return b"".join(parts)
 
 
-def _stored(parent: _Element, child: _Element) -> bytes:
-    """The bytes of an element inside another, as they are."""
-    return parent.payload[child.start : child.end]
-
-
-def _video(payload: bytes, aspect: Fraction) -> bytes:
-    fields = {element.name: element for element in _elements(payload)}
-    kept = [payload[e.start : e.end] for e in fields.values() if e.name not in (*_DISPLAY_SIZE, _DISPLAY_UNIT)]
-    # Of stereoscopic frames the display size, which is there already, is that of one eye.
-    names = [shown if shown in fields else stored for shown, stored in zip(_DISPLAY_SIZE, _PIXEL_SIZE, strict=True)]
-    width, height = (int.from_bytes(fields[name].payload, "big") for name in names)
+def _set_display_size(payload: bytes, aspect: Fraction) -> bytes:
+    """The payload of Video with the display size that gives its pixels an aspect ratio."""
+    fields = {element.id: element for element in _parse_elements(payload)}
+    kept = [payload[e.start : e.end] for e in fields.values() if e.id not in (*_DISPLAY_SIZE, _DISPLAY_UNIT)]
+    # The display size that stereoscopic frames have already is that of one eye.
+    sources = [
+        display if display in fields else stored for display, stored in zip(_DISPLAY_SIZE, _PIXEL_SIZE, strict=True)
+    ]
+    width, height = (int.from_bytes(fields[source].payload, "big") for source in sources)
     values = zip((*_DISPLAY_SIZE, _DISPLAY_UNIT), display_size(width, height, aspect), strict=True)
-    return b"".join((*kept, *(encoded(name, value.to_bytes(4, "big")) for name, value in values)))
+    return b"".join((*kept, *(encode_element(field, value.to_bytes(4, "big")) for field, value in values)))
 
 
-def _seek_head(payload: bytes, moved: range, by: int) -> bytes:
-    """The table of contents, with the places of what moves."""
+def _shift_seek_positions(payload: bytes, moved: range, offset: int) -> bytes:
+    """The payload of SeekHead with an offset added to those positions that are in ``moved``."""
     parts = []
-    for seek in _elements(payload):
-        inside = b""
-        for field in _elements(seek.payload) if seek.name != _CRC else ():
-            place = int.from_bytes(field.payload, "big")
-            if field.name == _SEEK_POSITION and place in moved:
-                inside += encoded(field.name, (place - by).to_bytes(len(field.payload), "big"))
+    for seek in _parse_elements(payload):
+        if seek.id == _CRC:
+            parts.append(payload[seek.start : seek.end])
+            continue
+        content = b""
+        for field in _parse_elements(seek.payload):
+            position = int.from_bytes(field.payload, "big")
+            if field.id == _SEEK_POSITION and position in moved:
+                content += encode_element(field.id, (position + offset).to_bytes(len(field.payload), "big"))
             else:
-                inside += _stored(seek, field)
-        parts.append(payload[seek.start : seek.end] if seek.name == _CRC else encoded(seek.name, inside))
+                content += seek.payload[field.start : field.end]
+        parts.append(encode_element(seek.id, content))
     return b"".join(parts)
 
 
-def _with_crc(payload: bytes) -> bytes:
-    """The checksum that a payload begins with, made anew; it may have none."""
-    first = next(_elements(payload))
-    if first.name != _CRC:
+def _update_crc(payload: bytes) -> bytes:
+    """The payload with a new checksum, if it begins with one."""
+    first = next(_parse_elements(payload))
+    if first.id != _CRC:
         return payload
     rest = payload[first.end :]
-    return encoded(_CRC, zlib.crc32(rest).to_bytes(4, "little")) + rest
+    return encode_element(_CRC, zlib.crc32(rest).to_bytes(4, "little")) + rest
 
 
-def _elements(data: bytes, at: int = 0) -> Iterator[_Element]:
-    """The elements side by side from a place on, as far as they are complete."""
-    while at < len(data):
-        name = data[at : at + _length(data[at])]
-        size_at = at + len(name)
+def _parse_elements(data: bytes, position: int = 0) -> Iterator[_Element]:
+    """The sibling elements from a position on, up to the first incomplete one."""
+    while position < len(data):
+        element_id = data[position : position + _vint_length(data[position])]
+        size_at = position + len(element_id)
         if size_at >= len(data):
             return
-        begin = size_at + _length(data[size_at])
+        begin = size_at + _vint_length(data[size_at])
         size = int.from_bytes(data[size_at:begin], "big") & (1 << 7 * (begin - size_at)) - 1
         if begin + size > len(data):
             return
-        yield _Element(name, at, data[begin : begin + size], begin + size)
-        at = begin + size
+        yield _Element(element_id, position, data[begin : begin + size], begin + size)
+        position = begin + size
 
 
-def encoded(name: bytes, payload: bytes) -> bytes:
-    """An element of the format."""
+def encode_element(element_id: bytes, payload: bytes) -> bytes:
+    """The bytes of an element: its ID, the length of the payload, and the payload."""
     length = next(n for n in range(1, 9) if len(payload) < (1 << 7 * n) - 1)
-    return name + (len(payload) | 1 << 7 * length).to_bytes(length, "big") + payload
+    return element_id + (len(payload) | 1 << 7 * length).to_bytes(length, "big") + payload
 
 
-def _length(first: int) -> int:
-    """Bytes of an ID or a size, by the leading zeros of its first byte."""
+def _vint_length(first: int) -> int:
+    """Number of bytes of a variable-length integer, given by the leading zeros of its first byte."""
     return 9 - first.bit_length()

@@ -14,37 +14,37 @@ from rdvfi.media.pixels import Pixels
 
 @dataclass(frozen=True)
 class Orientation:
-    """One of the eight ways to put a picture upright: columns for rows first, then mirrored."""
+    """One of the eight transforms that set a picture upright: transposed first, then mirrored and flipped."""
 
     transposed: bool = False
     mirrored: bool = False
-    """Left for right."""
+    """Left and right are exchanged."""
     flipped: bool = False
-    """Top for bottom."""
+    """Top and bottom are exchanged."""
     exact: bool = True
-    """Whether nothing more is asked for: no other angle, and no scale."""
+    """Whether the display matrix asks for no other angle and no scale."""
 
     @classmethod
-    def of(cls, frame: av.VideoFrame) -> "Orientation":
-        """That of a frame's display matrix, which maps (x, y) to (a x + c y, b x + d y)."""
+    def from_frame(cls, frame: av.VideoFrame) -> "Orientation":
+        """The transform of a frame's display matrix, which maps (x, y) to (a x + c y, b x + d y)."""
         data = side_data(frame, Type.DISPLAYMATRIX)
         if data is None:
             return cls()
         a, b, _, c, d = struct.unpack("=5i", data[:20])
         transposed = abs(b) + abs(c) > abs(a) + abs(d)
-        kept, rest = ((c, b), (a, d)) if transposed else ((a, d), (b, c))
-        exact = not any(rest) and abs(kept[0]) == abs(kept[1])
-        return cls(transposed, kept[0] < 0, kept[1] < 0, exact)
+        (x, y), rest = ((c, b), (a, d)) if transposed else ((a, d), (b, c))
+        exact = not any(rest) and abs(x) == abs(y)
+        return cls(transposed, x < 0, y < 0, exact)
 
-    def upright(self, pixels: Pixels) -> Pixels:
-        """The picture as it is meant to be seen."""
+    def apply(self, pixels: Pixels) -> Pixels:
+        """The upright picture, (H, W, C)."""
         if self.transposed:
             pixels = pixels.swapaxes(0, 1)
         rows, columns = slice(None, None, -1 if self.flipped else 1), slice(None, None, -1 if self.mirrored else 1)
         return np.ascontiguousarray(pixels[rows, columns])
 
-    def turned(self, image: Tensor) -> Tensor:
-        """The same for an image, (..., H, W)."""
+    def apply_to_tensor(self, image: Tensor) -> Tensor:
+        """The upright image, (..., H, W)."""
         image = image.mT if self.transposed else image
-        axes = [axis for axis, turns in ((-2, self.flipped), (-1, self.mirrored)) if turns]
+        axes = [axis for axis, flip in ((-2, self.flipped), (-1, self.mirrored)) if flip]
         return image.flip(axes) if axes else image.contiguous()

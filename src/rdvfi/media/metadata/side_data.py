@@ -6,17 +6,18 @@ import av
 from av.sidedata.sidedata import Type
 
 
-def _unknown(cls: type[Type], value: object) -> Type:
-    """A kind without a name: FFmpeg knows more of them, as EXIF, and PyAV gives nothing at all where it meets one."""
-    kind = object.__new__(cls)
-    kind._name_, kind._value_ = f"UNKNOWN_{value}", value
-    return kind
+def _unnamed_type(cls: type[Type], value: object) -> Type:
+    """A member for a type of side data that PyAV has no name for, such as EXIF."""
+    member = object.__new__(cls)
+    member._name_, member._value_ = f"UNKNOWN_{value}", value
+    return member
 
 
-Type._missing_ = classmethod(_unknown)  # pyright: ignore[reportAttributeAccessIssue]
+# PyAV gives no side data at all of a frame that has one of an unnamed type.
+Type._missing_ = classmethod(_unnamed_type)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def side_data(frame: av.VideoFrame, kind: Type) -> bytes | None:
-    """The bytes of this kind, as FFmpeg keeps them in memory; None if there are none."""
-    kept: Any = frame.side_data
-    return next((bytes(each) for each in kept if each.type is kind), None)
+    """The bytes of a frame's side data of one type, in FFmpeg's memory layout; None if the frame has none."""
+    entries: Any = frame.side_data
+    return next((bytes(entry) for entry in entries if entry.type is kind), None)

@@ -1,9 +1,9 @@
 """Container metadata of a video track: stereoscopy, projection, HDR.
 
-PyAV shows no such values of a stream, nor where chroma lies, so the header of a file is made in memory, which
-says them. It gives an encoder's stream none either, but a bitstream filter copies them, with all else, from
-any stream of the same codec. So a Matroska header that says them (RFC 9559, section 5.1.4) is made in
-memory, and read; its track is the one that they are copied from.
+PyAV can neither read nor set this metadata of a stream. Reading: the track is added to a Matroska file in memory,
+whose header then holds it (`muxed_header`). Writing: a Matroska header with the metadata (RFC 9559, section 5.1.4)
+is made in memory and opened, and a bitstream filter copies all parameters of its track to the encoder's stream
+(`copy_metadata`).
 """
 
 import struct
@@ -16,15 +16,15 @@ import av.error
 from av.bitstream import BitStreamFilterContext
 from av.video.stream import VideoStream
 
-from rdvfi.media.metadata.hdr import Brightness, MasteringDisplay
-from rdvfi.media.metadata.matroska import encoded
-from rdvfi.media.metadata.spatial import Spatial
+from rdvfi.media.metadata.hdr import HdrMetadata, MasteringDisplay
+from rdvfi.media.metadata.matroska import encode_element
+from rdvfi.media.metadata.spatial import SpatialMetadata
 
-HOLDING = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
-"""Containers that say so themselves, whatever the codec."""
+METADATA_CONTAINERS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
+"""Containers that store HDR metadata, projection and pixel aspect themselves, whatever the codec."""
 
 _Y4M = "yuv4mpegpipe"
-_CODECS = {
+_CODEC_IDS = {
     "h264": b"V_MPEG4/ISO/AVC",
     "hevc": b"V_MPEGH/ISO/HEVC",
     "av1": b"V_AV1",
@@ -33,63 +33,66 @@ _CODECS = {
     "ffv1": b"V_FFV1",
     "mpeg4": b"V_MPEG4/ISO/ASP",
 }
+"""Matroska's names of codecs."""
 
 
-def header_of(stream: VideoStream) -> bytes:
-    """What Matroska says of a track, or the header of Y4M; empty if it holds no such track."""
+def muxed_header(stream: VideoStream) -> bytes:
+    """The Matroska header of a file that holds this track, or the header of Y4M; empty if it holds no such track."""
     header, muxer = BytesIO(), _Y4M if stream.container.format.name == _Y4M else "matroska"
-    with suppress(av.error.FFmpegError, ValueError), av.open(header, "w", format=muxer) as trial:
-        trial.add_stream_from_template(stream)
-        trial.start_encoding()
+    with suppress(av.error.FFmpegError, ValueError), av.open(header, "w", format=muxer) as container:
+        container.add_stream_from_template(stream)
+        container.start_encoding()
     return header.getvalue()
 
 
-def describe(stream: VideoStream, brightness: Brightness, spatial: Spatial) -> None:
-    """Give the stream of an encoder these values; size, format and rate of it have to be set afterwards."""
-    codec = _CODECS.get(stream.codec_context.codec.canonical_name)
-    if codec is None or not (spatial or brightness.display or brightness.light):
+def copy_metadata(stream: VideoStream, hdr: HdrMetadata, spatial: SpatialMetadata) -> None:
+    """Give an encoder's stream this metadata; its size, pixel format and rate have to be set afterwards."""
+    codec_id = _CODEC_IDS.get(stream.codec_context.codec.canonical_name)
+    if codec_id is None or not (spatial or hdr.display or hdr.light):
         return
-    with av.open(BytesIO(_header(codec, brightness, spatial)), format="matroska") as container:
+    with av.open(BytesIO(_template_file(codec_id, hdr, spatial)), format="matroska") as container:
         BitStreamFilterContext("null", container.streams.video[0], stream)
 
 
-def _header(codec: bytes, brightness: Brightness, spatial: Spatial) -> bytes:
-    """A Matroska file of one video track, without a frame."""
-    video = _number(b"\xb0", 16) + _number(b"\xba", 16)
-    video += _number(b"\x53\xb8", spatial.stereo_mode) if spatial.stereo_mode else b""
-    video += encoded(b"\x55\xb0", _light(brightness)) + (_projection(spatial) if spatial.projection else b"")
-    track = _number(b"\xd7", 1) + _number(b"\x73\xc5", 1) + _number(b"\x83", 1) + encoded(b"\x86", codec)
-    tracks = encoded(b"\x16\x54\xae\x6b", encoded(b"\xae", track + encoded(b"\xe0", video)))
-    info = encoded(b"\x15\x49\xa9\x66", _number(b"\x2a\xd7\xb1", 1_000_000))
-    cluster = encoded(b"\x1f\x43\xb6\x75", _number(b"\xe7", 0))
-    return encoded(b"\x1a\x45\xdf\xa3", encoded(b"\x42\x82", b"matroska")) + encoded(
-        b"\x18\x53\x80\x67", info + tracks + cluster
-    )
+def _template_file(codec_id: bytes, hdr: HdrMetadata, spatial: SpatialMetadata) -> bytes:
+    """A Matroska file of one video track without frames."""
+    video = _uint(b"\xb0", 16) + _uint(b"\xba", 16)
+    video += _uint(b"\x53\xb8", spatial.stereo_mode) if spatial.stereo_mode else b""
+    video += encode_element(b"\x55\xb0", _colour(hdr)) + (_projection(spatial) if spatial.projection else b"")
+    track = _uint(b"\xd7", 1) + _uint(b"\x73\xc5", 1) + _uint(b"\x83", 1) + encode_element(b"\x86", codec_id)
+    tracks = encode_element(b"\x16\x54\xae\x6b", encode_element(b"\xae", track + encode_element(b"\xe0", video)))
+    info = encode_element(b"\x15\x49\xa9\x66", _uint(b"\x2a\xd7\xb1", 1_000_000))
+    cluster = encode_element(b"\x1f\x43\xb6\x75", _uint(b"\xe7", 0))
+    ebml = encode_element(b"\x1a\x45\xdf\xa3", encode_element(b"\x42\x82", b"matroska"))
+    return ebml + encode_element(b"\x18\x53\x80\x67", info + tracks + cluster)
 
 
-def _light(brightness: Brightness) -> bytes:
-    parts = b""
-    if brightness.light is not None:
-        parts += _number(b"\x55\xbc", brightness.light[0]) + _number(b"\x55\xbd", brightness.light[1])
-    if brightness.display is not None:
-        parts += encoded(b"\x55\xd0", _display(brightness.display))
-    return parts
+def _colour(hdr: HdrMetadata) -> bytes:
+    """Payload of the element Colour."""
+    payload = b""
+    if hdr.light is not None:
+        payload += _uint(b"\x55\xbc", hdr.light[0]) + _uint(b"\x55\xbd", hdr.light[1])
+    if hdr.display is not None:
+        payload += encode_element(b"\x55\xd0", _mastering_metadata(hdr.display))
+    return payload
 
 
-def _display(display: MasteringDisplay) -> bytes:
-    points = (*display.red, *display.green, *display.blue, *display.white, display.most, display.least)
-    return b"".join(_real(b"\x55" + bytes([0xD1 + number]), value) for number, value in enumerate(points))
+def _mastering_metadata(display: MasteringDisplay) -> bytes:
+    points = (*display.red, *display.green, *display.blue, *display.white)
+    values = (*points, display.max_luminance, display.min_luminance)
+    return b"".join(_float(b"\x55" + bytes([0xD1 + number]), value) for number, value in enumerate(values))
 
 
-def _projection(spatial: Spatial) -> bytes:
+def _projection(spatial: SpatialMetadata) -> bytes:
     private = bytes(4) + b"".join(bound.to_bytes(4, "big") for bound in spatial.bounds)
-    angles = b"".join(_real(b"\x76" + bytes([0x73 + number]), angle) for number, angle in enumerate(spatial.angles))
-    return encoded(b"\x76\x70", _number(b"\x76\x71", spatial.projection) + encoded(b"\x76\x72", private) + angles)
+    angles = b"".join(_float(b"\x76" + bytes([0x73 + number]), angle) for number, angle in enumerate(spatial.angles))
+    payload = _uint(b"\x76\x71", spatial.projection) + encode_element(b"\x76\x72", private) + angles
+    return encode_element(b"\x76\x70", payload)
 
 
-def _number(name: bytes, value: int) -> bytes:
-    return encoded(name, value.to_bytes(4, "big"))
+def _uint(element_id: bytes, value: int) -> bytes:
+    return encode_element(element_id, value.to_bytes(4, "big"))
 
 
-def _real(name: bytes, value: Fraction | float) -> bytes:
-    return encoded(name, struct.pack(">d", float(value)))
+def _float(element_id: bytes, value: Fraction | float) -> bytes:
+    return encode_element(element_id, struct.pack(">d", float(value)))

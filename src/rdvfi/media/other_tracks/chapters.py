@@ -9,33 +9,33 @@ if TYPE_CHECKING:
     from av.container.core import Chapter
 
 _ISO = frozenset({".mp4", ".m4v", ".mov"})
-HOLDING_CHAPTERS = _ISO | {".mkv", ".webm"}
+CHAPTER_SUFFIXES = _ISO | {".mkv", ".webm"}
 _TICK = Fraction(1, 1000)
 _NOTHING = Fraction(1, 10)
 """Seconds by which a first chapter may begin earlier."""
 
 
 @dataclass(frozen=True)
-class TrackTime:
+class TrackWindow:
     """What part of the source is shown, and how fast.
 
     Attributes:
         begin: Seconds after the offset before which nothing is taken along; None for all.
         end: The same for what is from there on.
-        pace: How many times longer the output runs than the source; None if that varies.
+        slowdown: How many times longer the output runs than the source; None if that varies.
     """
 
     begin: Fraction | None = None
     end: Fraction | None = None
-    pace: Fraction | None = Fraction(1)
+    slowdown: Fraction | None = Fraction(1)
 
     def shows(self, time: Fraction, end: Fraction) -> bool:
         """Whether something that is there from one time to another, seconds after the offset, is in that part."""
         return (self.begin is None or time >= self.begin or end > self.begin) and (self.end is None or time < self.end)
 
 
-def carried(
-    chapters: Sequence["Chapter"], offset: Fraction, time: TrackTime, suffix: str
+def convert_chapters(
+    chapters: Sequence["Chapter"], offset: Fraction, time: TrackWindow, suffix: str
 ) -> tuple[list["Chapter"], list[str]]:
     """Chapters as they are written, and what is to be told of them.
 
@@ -61,14 +61,14 @@ def carried(
     return [before, *moved], [f"chapters of {suffix} begin with the film: one without a title stands before the first"]
 
 
-def _moved(chapters: Sequence["Chapter"], offset: Fraction, time: TrackTime) -> Iterator["Chapter"]:
+def _moved(chapters: Sequence["Chapter"], offset: Fraction, time: TrackWindow) -> Iterator["Chapter"]:
     """Chapters at their time in the output, without those of which nothing is shown."""
-    begin, pace = time.begin or Fraction(0), time.pace or 1
+    begin, slowdown = time.begin or Fraction(0), time.slowdown or 1
     for chapter in chapters:
         tick = chapter["time_base"] or _TICK
         start, end = (chapter[side] * tick - offset for side in ("start", "end"))
         if (time.begin is not None and end <= begin) or (time.end is not None and start >= time.end):
             continue
         start, end = max(start, begin), end if time.end is None else min(end, time.end)
-        first, last = (round(side * pace / tick) for side in (start, end))
+        first, last = (round(side * slowdown / tick) for side in (start, end))
         yield {**chapter, "start": max(0, first), "end": max(1, last)}

@@ -34,14 +34,20 @@ class EncodedSound(TrackWriter):
         output: Where it goes.
         encoder: FFmpeg's name of the encoder.
         offset: Time of the source that becomes zero.
-        pace: How many times longer it runs, at the same pitch.
+        slowdown: How many times longer it runs, at the same pitch.
 
     Raises:
         ValueError: If it cannot be decoded, or the output takes no sound of this kind.
     """
 
     def __init__(
-        self, stream: Stream, output: OutputContainer, encoder: str, offset: Fraction, *, pace: Fraction = Fraction(1)
+        self,
+        stream: Stream,
+        output: OutputContainer,
+        encoder: str,
+        offset: Fraction,
+        *,
+        slowdown: Fraction = Fraction(1),
     ) -> None:
         assert isinstance(stream, AudioStream)
         super().__init__(stream, output, offset)
@@ -56,7 +62,7 @@ class EncodedSound(TrackWriter):
             target.codec_context.bit_rate = _BITRATE * max(1, self.channels)
         target.metadata.update(track_tags(stream.metadata, output.format.name))
         target.disposition = stream.disposition
-        self._pace = pace
+        self._slowdown = slowdown
         self._stretcher: Stretcher | None = None
         self._resampler: AudioResampler | None = None
         self._form: tuple[str, str, int] | None = None
@@ -92,7 +98,7 @@ class EncodedSound(TrackWriter):
         if form != self._form:  # at the start, and where a broadcast goes from stereo to surround
             self._drain()
             self._resampler, self._form = self._new_resampler(), form
-            self._stretcher = None if self._pace == 1 else Stretcher(frame, self._pace)
+            self._stretcher = None if self._slowdown == 1 else Stretcher(frame, self._slowdown)
         assert self._resampler is not None
         self._place(frame)
         frame.pts = None  # samples are counted: small gaps of old recordings would be filled with clicks
@@ -127,13 +133,13 @@ class EncodedSound(TrackWriter):
         rate = self._target.codec_context.sample_rate
         if frame.pts is not None or self._begin is None:
             time = (frame.pts or 0) * (frame.time_base or Fraction(1)) + self._shift - self._offset
-            time *= self._pace
+            time *= self._slowdown
             if self._begin is None:
                 self._begin = round(time * rate)
             missing = time - (Fraction(self._begin, rate) + self._read)
             if missing > _LONGEST_SLIP:
                 self._begin += round(missing * rate)
-        self._read += Fraction(frame.samples, frame.sample_rate) * self._pace
+        self._read += Fraction(frame.samples, frame.sample_rate) * self._slowdown
 
 
 def decodes(source: Path, index: int) -> bool:

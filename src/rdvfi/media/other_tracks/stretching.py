@@ -16,7 +16,7 @@ _SLOWEST, _FASTEST = Fraction(1, 2), Fraction(100)
 class Stretcher:
     """Stretches sound of one format in time."""
 
-    def __init__(self, like: av.AudioFrame, pace: Fraction) -> None:
+    def __init__(self, like: av.AudioFrame, slowdown: Fraction) -> None:
         self._rate, self._read = like.sample_rate, 0
         self._graph = Graph()
         self._begin = self._graph.add_abuffer(
@@ -25,7 +25,7 @@ class Stretcher:
             layout=like.layout.name,
             time_base=Fraction(1, like.sample_rate),
         )
-        filters = [self._graph.add("atempo", str(float(tempo))) for tempo in _tempos(1 / pace)]
+        filters = [self._graph.add("atempo", str(float(tempo))) for tempo in _tempos(1 / slowdown)]
         self._graph.link_nodes(self._begin, *filters, self._graph.add("abuffersink")).configure()
 
     def push(self, frame: av.AudioFrame | None) -> Iterator[av.AudioFrame]:

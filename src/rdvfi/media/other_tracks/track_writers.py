@@ -31,7 +31,7 @@ _SAID = {
     **dict.fromkeys((".gif", ".webp", ".apng"), frozenset()),
 }
 """What containers say of tracks that do not say everything."""
-SILENT = frozenset({".gif", ".webp", ".apng", ".y4m"})
+VIDEO_ONLY_SUFFIXES = frozenset({".gif", ".webp", ".apng", ".y4m"})
 """Containers of pictures alone."""
 _SAME_TIMES = 0x20000
 """FFmpeg's flag of formats in which packets may have one time: those of TrueHD are shorter than a tick of Matroska."""

@@ -16,12 +16,12 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 
-from rdvfi.media.other_tracks.chapters import HOLDING_CHAPTERS, TrackTime, carried
+from rdvfi.media.other_tracks.chapters import CHAPTER_SUFFIXES, TrackWindow, convert_chapters
 from rdvfi.media.other_tracks.covers import add_cover
 from rdvfi.media.other_tracks.sound import EncodedSound, decodes
 from rdvfi.media.other_tracks.stretching import MOST_STRETCHED
 from rdvfi.media.other_tracks.subtitles import WrittenText, readable_text
-from rdvfi.media.other_tracks.track_writers import SILENT, Copied, TrackWriter, unsaid
+from rdvfi.media.other_tracks.track_writers import VIDEO_ONLY_SUFFIXES, Copied, TrackWriter, unsaid
 from rdvfi.media.video_files.packets import Damage, Packets
 from rdvfi.media.video_files.probe import open_video, video_stream
 
@@ -66,10 +66,10 @@ class Tracks:
         *,
         offset: Fraction,
         audio: bool,
-        time: "TrackTime | None" = None,
+        time: "TrackWindow | None" = None,
     ) -> None:
         self.notes: list[str] = []
-        self._time = time or TrackTime()
+        self._time = time or TrackWindow()
         self._output, self._suffix, self._offset, self._audio = output, suffix, offset, audio
         self._input: InputContainer | None = None
         self._writers: dict[int, TrackWriter] = {}
@@ -105,10 +105,10 @@ class Tracks:
             self._left_out("the timecode")
         if self._lost:
             self.notes.append(f"{self._suffix} files do not say of tracks: {', '.join(self._lost)}")
-        if chapters and self._time.pace is None:
+        if chapters and self._time.slowdown is None:
             self.notes.append(f"{len(chapters)} chapters are left out: the speed of the film varies")
-        elif chapters and self._suffix in HOLDING_CHAPTERS:
-            kept, notes = carried(chapters, self._offset, self._time, self._suffix)
+        elif chapters and self._suffix in CHAPTER_SUFFIXES:
+            kept, notes = convert_chapters(chapters, self._offset, self._time, self._suffix)
             self._output.set_chapters(kept)
             self.notes += notes
         elif chapters:
@@ -119,10 +119,10 @@ class Tracks:
         if stream.type == "audio":
             if self._audio:
                 return self._sound(stream)
-            if self._time.pace != 1:
+            if self._time.slowdown != 1:
                 self.notes.append(f"sound track #{stream.index} is left out, as asked")
             return None
-        if stream.type == "subtitle" and self._time.pace is None:
+        if stream.type == "subtitle" and self._time.slowdown is None:
             self.notes.append(f"subtitle track #{stream.index} is left out: the speed of the film varies")
             return None
         if stream.type == "subtitle":
@@ -156,30 +156,30 @@ class Tracks:
 
     def _sound(self, stream: Stream) -> TrackWriter | None:
         name = f"sound track #{stream.index}"
-        if self._suffix in SILENT:
+        if self._suffix in VIDEO_ONLY_SUFFIXES:
             return self._left_out(name)
         if stream.codec_context is None or not isinstance(stream, AudioStream):
             return self._left_out(f"{name}, of a kind that FFmpeg does not know,")
-        pace = self._time.pace
-        if pace is None or not 1 / MOST_STRETCHED <= pace <= MOST_STRETCHED:
-            how = "varies" if pace is None else f"changes more than {MOST_STRETCHED} times"
+        slowdown = self._time.slowdown
+        if slowdown is None or not 1 / MOST_STRETCHED <= slowdown <= MOST_STRETCHED:
+            how = "varies" if slowdown is None else f"changes more than {MOST_STRETCHED} times"
             self.notes.append(f"{name} is left out: the speed of the film {how}")
             return None
         codec = stream.codec_context.name
-        if pace == 1 and _shown(self._suffix, stream) and _holds(self._output.format.name, stream):
+        if slowdown == 1 and _shown(self._suffix, stream) and _holds(self._output.format.name, stream):
             return self._copied(stream)
         if not decodes(self._source, stream.index):
             self.notes.append(f"{name} ({codec}) is left out: it cannot be decoded, nor copied into {self._suffix}")
             return None
         encoder = _encoder(self._suffix, stream.layout.nb_channels)
         try:
-            writer = EncodedSound(stream, self._output, encoder, self._offset, pace=pace)
+            writer = EncodedSound(stream, self._output, encoder, self._offset, slowdown=slowdown)
         except (av.error.FFmpegError, ValueError) as error:
             return self._left_out(f"{name} ({codec}: {error})")
         count = stream.layout.nb_channels
-        if pace != 1:
+        if slowdown != 1:
             self.notes.append(
-                f"{name} is stretched {float(pace):g} times at the same pitch, and encoded with {encoder}"
+                f"{name} is stretched {float(slowdown):g} times at the same pitch, and encoded with {encoder}"
             )
             return writer
         fewer = f", {count} channels as {writer.layout}" if writer.channels < count else ""
@@ -209,7 +209,7 @@ class Tracks:
 
     def advance(self, time: Fraction) -> None:
         """Write all that starts before ``time``, seconds of the output, and a little more."""
-        self._write(time / (self._time.pace or 1) + self._offset + _LEAD)
+        self._write(time / (self._time.slowdown or 1) + self._offset + _LEAD)
 
     def finish(self) -> None:
         """Write all that is left."""
@@ -258,10 +258,10 @@ class Tracks:
             packet.pts += late
             packet.dts = packet.pts
             packet.duration = max(1, (packet.duration or 0) - late)
-        pace = self._time.pace or Fraction(1)
-        if pace != 1 and not isinstance(writer, EncodedSound):
-            packet.time_base *= pace
-            shift = (shift - self._offset) * pace + self._offset
+        slowdown = self._time.slowdown or Fraction(1)
+        if slowdown != 1 and not isinstance(writer, EncodedSound):
+            packet.time_base *= slowdown
+            shift = (shift - self._offset) * slowdown + self._offset
         writer.write(packet, shift)
 
 

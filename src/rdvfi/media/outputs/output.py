@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rdvfi.media.outputs.leftovers import create_hidden, is_being_written, lock, remove, remove_leftovers
-from rdvfi.media.outputs.publish import exchange, rename_new, replace_folder, sync
+from rdvfi.media.outputs.atomic_rename import exchange, rename_new, replace_folder, sync
+from rdvfi.media.outputs.temporary_files import create_partial, is_being_written, lock, remove, remove_stale_files
 from rdvfi.media.pipes import is_pipe
-from rdvfi.media.video_files.codecs import DEFAULT_CODEC
+from rdvfi.media.video_files.codecs import DEFAULT_CODECS
 
 FRAME_NAME = "frame_{:06d}.png"
 """Names of the images in an output folder."""
@@ -43,10 +43,10 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
     if is_pipe(destination):
         return
     folder = is_folder_output(destination)
-    if not folder and destination.suffix.lower() not in DEFAULT_CODEC:
+    if not folder and destination.suffix.lower() not in DEFAULT_CODECS:
         raise ValueError(
             f"unknown output suffix {destination.suffix!r} of {destination}; expected "
-            f"{', '.join(DEFAULT_CODEC)}, or a folder (no suffix) for PNG images"
+            f"{', '.join(DEFAULT_CODECS)}, or a folder (no suffix) for PNG images"
         )
     _check_parent(destination)
     if is_being_written(_place(destination)):
@@ -57,7 +57,7 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
         _check_file(destination, overwrite=overwrite)
 
 
-def check_picture(destination: Path, *, overwrite: bool) -> None:
+def check_contact_sheet(destination: Path, *, overwrite: bool) -> None:
     """Refuse a contact sheet that could not be written in the end."""
     if destination.suffix.lower() != ".png":
         raise ValueError(f"contact_sheet is a .png file; got {destination}")
@@ -81,7 +81,7 @@ def _exists(destination: Path) -> FileExistsError:
 
 
 @contextmanager
-def complete_or_nothing(destination: Path, *, overwrite: bool = True) -> Iterator[Path]:
+def atomic_output(destination: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """A hidden path to write to, a folder if the destination is one; renamed on success.
 
     Raises:
@@ -89,8 +89,8 @@ def complete_or_nothing(destination: Path, *, overwrite: bool = True) -> Iterato
         OSError: If it cannot be written; the destination is then what it was.
     """
     folder, place = is_folder_output(destination), _place(destination)
-    remove_leftovers(place.parent)
-    partial = create_hidden(place, folder=folder)
+    remove_stale_files(place.parent)
+    partial = create_partial(place, folder=folder)
     held = None
     try:
         held = lock(partial)

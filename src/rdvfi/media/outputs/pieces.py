@@ -44,33 +44,33 @@ class FrameEncoder(ABC, Generic[Piece]):
 
 
 @dataclass(frozen=True, eq=False)
-class WholeFrame:
+class RawFrame:
     """A frame as it is, and when it is shown."""
 
     pixels: Pixels
     moment: Moment
 
 
-class WholeFrames(FrameEncoder[WholeFrame]):
+class RawFrameEncoder(FrameEncoder[RawFrame]):
     """Frames stay as they are; they are kept as PNG, without loss."""
 
-    def encode(self, frame: OutputFrame, moment: Moment) -> list[WholeFrame]:
+    def encode(self, frame: OutputFrame, moment: Moment) -> list[RawFrame]:
         assert not callable(frame), "frames of a video encoder are not kept whole"
-        return [WholeFrame(frame, moment)]
+        return [RawFrame(frame, moment)]
 
-    def flush(self) -> list[WholeFrame]:
+    def flush(self) -> list[RawFrame]:
         """Nothing is held back."""
         return []
 
-    def pack(self, piece: WholeFrame) -> bytes:
+    def pack(self, piece: RawFrame) -> bytes:
         moment = piece.moment
         times = [str(value) for value in (moment.source, moment.timestep, moment.time, moment.duration)]
         return json.dumps(times).encode() + b"\n" + encode_png(piece.pixels)
 
 
-def unpack_frame(data: bytes) -> WholeFrame:
-    """What `WholeFrames.pack` made these bytes of."""
+def unpack_frame(data: bytes) -> RawFrame:
+    """What `RawFrameEncoder.pack` made these bytes of."""
     head, _, picture = data.partition(b"\n")
     source, *times = json.loads(head)
     moment = Moment(int(source), *(Fraction(time) for time in times))
-    return WholeFrame(decode_file(picture, "a kept frame"), moment)
+    return RawFrame(decode_file(picture, "a kept frame"), moment)

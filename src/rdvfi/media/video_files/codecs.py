@@ -14,7 +14,7 @@ import torch
 from av.codec.codec import UnknownCodecError
 
 from rdvfi.media.colour import Colour, PixelLayout, chroma_of
-from rdvfi.media.video_files.scheduling import usual_scheduling
+from rdvfi.media.video_files.scheduling import preserve_scheduling
 
 _LOGGER = logging.getLogger(__name__)
 _ISO = frozenset({".mp4", ".m4v", ".mov"})
@@ -105,7 +105,7 @@ AUTO = "auto"
 """A name for NVENC where it works, else for the usual codec."""
 _BY_ENCODER = {codec.encoder: name for name, codec in CODECS.items()}
 
-DEFAULT_CODEC: Mapping[str, tuple[str, str]] = {
+DEFAULT_CODECS: Mapping[str, tuple[str, str]] = {
     ".mp4": ("h264", "hevc"),
     ".m4v": ("h264", "hevc"),
     ".mov": ("h264", "hevc"),
@@ -148,9 +148,9 @@ def choose_codec(name: str | None, destination: Path, layout: PixelLayout | None
     """
     suffix = destination.suffix.lower()
     deep = layout is not None and layout.deep
-    name = device_codec(suffix, deep=deep) if name == AUTO else _BY_ENCODER.get(name or "", name)
+    name = find_nvenc_codec(suffix, deep=deep) if name == AUTO else _BY_ENCODER.get(name or "", name)
     if name is None:
-        usual, for_depth = DEFAULT_CODEC[suffix]
+        usual, for_depth = DEFAULT_CODECS[suffix]
         transparent = layout is not None and layout.alpha and holds_alpha(CODECS[usual])  # it is more than depth
         name = for_depth if deep and not transparent else usual
     if name not in CODECS:
@@ -162,7 +162,7 @@ def choose_codec(name: str | None, destination: Path, layout: PixelLayout | None
 
 
 @cache
-def device_codec(suffix: str, *, deep: bool) -> str | None:
+def find_nvenc_codec(suffix: str, *, deep: bool) -> str | None:
     """The codec of NVENC for files of a kind, if it opens; else None, and a line in the log that says why.
 
     Above 8 bits it is HEVC: NVENC's H.264 has 8.
@@ -338,7 +338,7 @@ def check_encoder(codec: Codec, form: PixelFormat, options: Mapping[str, str]) -
     context.framerate = Fraction(25)  # pyright: ignore[reportAttributeAccessIssue]
     context.options = dict(options)
     try:
-        with usual_scheduling():
+        with preserve_scheduling():
             context.open(strict=True)
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)

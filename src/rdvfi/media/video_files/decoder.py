@@ -27,7 +27,9 @@ def decode_frames(
     if not numbers:
         return
     with open_video(file) as container:
-        converter = Converter(Colour.of(video_stream(container, file).codec_context), deep=False, conversion=conversion)
+        converter = Converter(
+            Colour.from_context(video_stream(container, file).codec_context), deep=False, conversion=conversion
+        )
     wanted = set(numbers)
     try:
         for number, frame in _numbered(file, index, numbers[0]):

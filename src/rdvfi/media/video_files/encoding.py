@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rdvfi.media.image_files.images import HOLDING_PROFILE
-from rdvfi.media.metadata.stream_template import HOLDING
+from rdvfi.media.image_files.images import ICC_PROFILE_ANIMATIONS
+from rdvfi.media.metadata.stream_template import METADATA_CONTAINERS
 from rdvfi.media.outputs.output import is_folder_output
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo
@@ -81,7 +81,7 @@ class Encoding:
 
 
 def keeps_video_levels(destination: Path, options: SinkOptions) -> bool:
-    """Whether the output holds brightness outside the levels of video: YUV does, RGB does not."""
+    """Whether the output holds hdr outside the levels of video: YUV does, RGB does not."""
     suffix = destination.suffix.lower()
     return suffix not in _RGB_ONLY and not choose_codec(options.codec, destination).lossless
 
@@ -119,7 +119,7 @@ def plan_encoding(destination: Path, info: SourceInfo, options: SinkOptions) -> 
             width += step * (width % 2)
             height += step * (height % 2)
     given = encoder_options(codec, crf=options.crf, preset=options.preset, bitrate=options.bitrate)
-    given = info.brightness.encoder_options(codec.encoder, given)
+    given = info.hdr.encoder_options(codec.encoder, given)
     if destination.suffix.lower() == ".avi" and codec.encoder != "ffv1":
         given["bf"] = "0"  # AVI numbers frames in the order of decoding, which is then that of showing
     check_encoder(codec, form, given)
@@ -158,13 +158,13 @@ def _notes(encoding: Encoding, info: SourceInfo, destination: Path, options: Sin
         why = "as pix_fmt says" if options.pix_fmt is not None else more
         yield f"{layout.bits} bits a channel are written as {encoding.form.bits}: {why}"
     suffix = destination.suffix.lower()
-    carried = codec.carries_aspect or suffix in HOLDING or encoding.scaled
+    carried = codec.carries_aspect or suffix in METADATA_CONTAINERS or encoding.scaled
     if layout.aspect is not None and not carried:
         yield f"pixels are {layout.aspect} as wide as high, which {suffix} with {codec.encoder} does not say"
-    if info.profile and suffix not in HOLDING_PROFILE:
+    if info.profile and suffix not in ICC_PROFILE_ANIMATIONS:
         yield f"the colour profile (ICC) of {info.name} is not written to {suffix}; a folder of PNG images keeps it"
     asked = options.pix_fmt is not None or options.odd == "444"
     if not asked and codec.encoder in _DECODED and suffix != ".mkv":
         yield from _seldom_decoded(encoding)
     yield from info.spatial.notes(suffix)
-    yield from info.brightness.notes(codec.encoder, contained=suffix in HOLDING)
+    yield from info.hdr.notes(codec.encoder, in_container=suffix in METADATA_CONTAINERS)

@@ -82,7 +82,7 @@ class Fields:
 
 
 def _luma(frame: av.VideoFrame) -> _Rows | None:
-    """Brightness in 8 bits, an even number of rows and about `_WIDEST` columns; None for other formats than YUV."""
+    """HdrMetadata in 8 bits, an even number of rows and about `_WIDEST` columns; None for other formats than YUV."""
     form = frame.format
     if form.is_rgb or form.has_palette or not frame.planes or not form.name.startswith(("yuv", "nv", "gray", "p0")):
         return None

@@ -38,13 +38,13 @@ class FrameTimes:
         """Seconds from the first frame to the last."""
         return (max(self._ticks) - min(self._ticks)) * self._base
 
-    def shortest(self) -> Fraction | None:
+    def shortest_step(self) -> Fraction | None:
         """Shortest time from one frame to the next; None if there is a single one."""
         steps = self._steps()
         return int(steps.min()) * self._base if len(steps) else None
 
-    def counted(self) -> bool:
-        """Whether frames that are counted at their mean rate each keep their own number."""
+    def fits_mean_rate(self) -> bool:
+        """Whether frames that are fits_mean_rate at their mean rate each keep their own number."""
         times = np.unique(np.frombuffer(self._ticks, np.int64))
         if len(times) < 3:
             return True

@@ -13,7 +13,7 @@ import av.error
 import torch
 from av.codec.hwaccel import HWAccel, hwdevices_available
 
-from rdvfi.media.planes import plane_numbers
+from rdvfi.media.planes import plane_tensor
 from rdvfi.media.video_files.probe import decoder_of, file_url, video_stream
 
 _LOGGER = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def check_hwaccel(choice: str) -> None:
         raise ValueError(f"hwaccel is {choice!r}; it must be {' or '.join(HWACCEL)}")
 
 
-def hardware(path: Path, device: torch.device) -> HWAccel | None:
+def create_hwaccel(path: Path, device: torch.device) -> HWAccel | None:
     """What `open_video` needs to decode a file on a device; None, and a line in the log, where that does not work."""
     try:
         found = _accelerator(device)
@@ -61,7 +61,7 @@ def _check(frame: av.VideoFrame, device: torch.device, *, taken: bool) -> None:
     """
     if not taken or frame.format.name != device.type:
         raise ValueError(f"it has no decoder for {frame.format.name} of this kind")
-    luma, chroma = (plane_numbers(plane) for plane in frame.planes)
+    luma, chroma = (plane_tensor(plane) for plane in frame.planes)
     covered = (2 * chroma.shape[0], 2 * chroma.shape[1])
     if not covered == luma.shape == (frame.height, frame.width):
         raise ValueError(f"its frames of {tuple(luma.shape)} with chroma of {tuple(chroma.shape)} are not 4:2:0")

@@ -43,20 +43,20 @@ class Letterbox:
     def __bool__(self) -> bool:
         return any((self.above, self.below, self.left, self.right))
 
-    def inside(self, images: Float[Tensor, "*b c H W"]) -> Float[Tensor, "*b c h w"]:
+    def crop(self, images: Float[Tensor, "*b c H W"]) -> Float[Tensor, "*b c h w"]:
         """The picture without its bars."""
         height, width = images.shape[-2:]
         return images[..., self.above : height - self.below, self.left : width - self.right]
 
-    def of_pixels(self, pixels: Pixels) -> Pixels:
+    def crop_pixels(self, pixels: Pixels) -> Pixels:
         """The same of pixels of a file."""
         height, width = pixels.shape[:2]
         return pixels[self.above : height - self.below, self.left : width - self.right]
 
-    def around(self, frames: Float[Tensor, "b 3 h w"], first: Image, last: Image, timestep: float) -> Image:
+    def add_bars(self, frames: Float[Tensor, "b 3 h w"], first: Image, last: Image, timestep: float) -> Image:
         """New pictures with the bars of the nearer one of two frames each."""
         framed = (first if timestep <= 0.5 else last).clone()
-        self.inside(framed).copy_(frames)
+        self.crop(framed).copy_(frames)
         return framed
 
     def note(self, name: str) -> str:

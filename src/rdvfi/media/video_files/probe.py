@@ -57,10 +57,10 @@ class Scan:
     """When the first frame is shown."""
     first_sound: Fraction | None
     """When the first sound is heard."""
-    shortest: Fraction
+    shortest_step: Fraction
     """The shortest time from one frame to the next."""
-    counted: bool
-    """Whether frames that are counted at their mean rate each keep their own number."""
+    fits_mean_rate: bool
+    """Whether frames that are fits_mean_rate at their mean rate each keep their own number."""
     absent: tuple[int, Fraction] | None
     """How many frames seem to be missing in a constant frame rate, and when the first of them was due."""
     damage: Damage
@@ -261,9 +261,22 @@ def scan(container: InputContainer, stream: VideoStream, path: Path) -> Scan:
     known = clock is Clock.SHOWN and stream.duration is not None and packets.shift == 0
     stop = ((stream.start_time or 0) + (stream.duration or 0)) * base if known else None
     # An empty packet of AVI stands for the frame before, shown once more: nothing is missing there.
-    shortest, absent = times.shortest() or nominal, times.absent() if clock is Clock.SHOWN else None
-    counted = times.counted()
-    return Scan(frames, times.span, clock, nominal, base, stop, times.first, sound, shortest, counted, absent, damage)
+    shortest_step, absent = times.shortest_step() or nominal, times.absent() if clock is Clock.SHOWN else None
+    fits_mean_rate = times.fits_mean_rate()
+    return Scan(
+        frames,
+        times.span,
+        clock,
+        nominal,
+        base,
+        stop,
+        times.first,
+        sound,
+        shortest_step,
+        fits_mean_rate,
+        absent,
+        damage,
+    )
 
 
 def _cut_short(container: InputContainer, end: Fraction) -> tuple[Fraction, Fraction] | None:

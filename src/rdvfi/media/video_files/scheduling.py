@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 
 @contextmanager
-def usual_scheduling() -> Iterator[None]:
+def preserve_scheduling() -> Iterator[None]:
     """Threads have the policy of the calling one at the beginning, whatever is opened inside."""
     if not hasattr(os, "sched_getscheduler"):
         yield

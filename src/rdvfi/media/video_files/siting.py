@@ -25,12 +25,12 @@ _SAY_ALL = frozenset({"libx264", "libx265", ".mkv", ".webm", ".y4m"})
 _SAY_SOME = {"libsvtav1": TOP_LEFT, "libvpx-vp9": TOP_LEFT}
 
 
-def siting_of(pixel_format: str, header: bytes) -> int:
+def read_siting(pixel_format: str, header: bytes) -> int:
     """What a track says; `LEFT` where chroma is not subsampled, for a copy of it that is.
 
     Args:
         pixel_format: Of its frames.
-        header: What it is said in, see `rdvfi.media.metadata.stream_template.header_of`.
+        header: What it is said in, see `rdvfi.media.metadata.stream_template.muxed_header`.
     """
     form = av.VideoFormat(pixel_format, 16, 16)
     if form.is_rgb or form.chroma_width(16) == 16 or len(form.components) < 3:
@@ -39,7 +39,7 @@ def siting_of(pixel_format: str, header: bytes) -> int:
     return UNKNOWN if found is None else _PLACES[found[1] or found[2]]
 
 
-def written_siting(siting: int, encoder: str, suffix: str) -> int:
+def output_siting(siting: int, encoder: str, suffix: str) -> int:
     """What is written: the source's, or that which players assume where stream and container cannot say it."""
     said = siting == UNKNOWN or _SAY_ALL & {encoder, suffix} or _SAY_SOME.get(encoder) == siting
     return siting if said else LEFT

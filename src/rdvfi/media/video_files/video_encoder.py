@@ -17,17 +17,17 @@ from av.video.stream import VideoStream
 
 from rdvfi.media.colour import Colour, Converter
 from rdvfi.media.image_files.palette import Palette
-from rdvfi.media.metadata.stream_template import HOLDING, describe
+from rdvfi.media.metadata.stream_template import METADATA_CONTAINERS, copy_metadata
 from rdvfi.media.other_tracks.track_writers import track_tags
 from rdvfi.media.outputs.pieces import FrameEncoder, OutputFrame
 from rdvfi.media.pixels import Pixels
-from rdvfi.media.planes import PlaneFormat, PlaneTarget, meaning_of
+from rdvfi.media.planes import PlaneFormat, PlaneTarget, conversion_parameters
 from rdvfi.media.reader import SourceInfo
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.video_files.codecs import TICKS
 from rdvfi.media.video_files.encoding import Encoding
-from rdvfi.media.video_files.scheduling import usual_scheduling
-from rdvfi.media.video_files.siting import encoder_option, written_siting
+from rdvfi.media.video_files.scheduling import preserve_scheduling
+from rdvfi.media.video_files.siting import encoder_option, output_siting
 
 _FINEST_TICK = Fraction(1, 1_000_000_000)
 """Encoders hold time bases in 32 bits, libvpx up to 10^9."""
@@ -84,17 +84,17 @@ def _timecode(text: str, info: SourceInfo, rate: Fraction) -> str:
 
 def _written(info: SourceInfo, encoding: Encoding, suffix: str) -> Colour:
     """What the numbers of encoded frames mean."""
-    siting = written_siting(info.colour.siting, encoding.codec.encoder, suffix)
+    siting = output_siting(info.colour.siting, encoding.codec.encoder, suffix)
     return replace(encoding.codec.colour(info.colour), siting=siting)
 
 
 def plane_target(info: SourceInfo, encoding: Encoding, suffix: str) -> PlaneTarget | None:
     """Frames that a device makes for an encoder; None if it takes no planes of luma and chroma, or other sizes."""
-    form = PlaneFormat.named(encoding.form.name)
+    form = PlaneFormat.from_name(encoding.form.name)
     kept = not (info.layout.alpha or encoding.scaled) and encoding.joins
     if form is None or not kept or not form.fits(encoding.height, encoding.width):
         return None
-    meaning = meaning_of(
+    meaning = conversion_parameters(
         _written(info, encoding, suffix),
         encoding.width,
         encoding.height,
@@ -171,17 +171,17 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         encoding = self._encoding
         stream = container.add_stream(encoding.codec.encoder, rate=rate, options=self._options)
         assert isinstance(stream, VideoStream)
-        spatial = info.spatial.fits(self._suffix)
-        if self._suffix in HOLDING:
-            describe(stream, info.brightness, spatial)
+        spatial = info.spatial.supported_by(self._suffix)
+        if self._suffix in METADATA_CONTAINERS:
+            copy_metadata(stream, info.hdr, spatial)
         stream.metadata.update(track_tags(info.video_metadata, container.format.name))
         stream.metadata.pop("stereo_mode", None)
         timecode = stream.metadata.get("timecode") or info.metadata.get("timecode")  # of MXF
         if timecode is not None:
             stream.metadata["timecode"] = _timecode(timecode, info, rate)
         stream.disposition = Disposition(info.disposition)
-        if spatial.tag is not None:
-            stream.metadata["stereo_mode"] = spatial.tag
+        if spatial.stereo_mode_tag is not None:
+            stream.metadata["stereo_mode"] = spatial.stereo_mode_tag
         return stream
 
     def encode(self, frame: OutputFrame, moment: Moment) -> list[av.Packet]:
@@ -197,7 +197,7 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         self._colour.tag_frame(made)
         self._end = round((moment.time + moment.duration) / self._tick)
         self._durations.append((pts, max(1, self._end - pts)))
-        with usual_scheduling():  # the first frame opens the encoder
+        with preserve_scheduling():  # the first frame opens the encoder
             return self._timed(self._context.encode(made))
 
     def flush(self) -> list[av.Packet]:

@@ -6,10 +6,10 @@ from pathlib import Path
 import av
 from av.container import OutputContainer
 
-from rdvfi.media.metadata.finished import kept_tags
-from rdvfi.media.other_tracks.chapters import TrackTime
+from rdvfi.media.metadata.finalization import content_tags
+from rdvfi.media.other_tracks.chapters import TrackWindow
 from rdvfi.media.other_tracks.tracks import Tracks
-from rdvfi.media.outputs.pieces import FrameEncoder, WholeFrame, WholeFrames, unpack_frame
+from rdvfi.media.outputs.pieces import FrameEncoder, RawFrame, RawFrameEncoder, unpack_frame
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo
 from rdvfi.media.timestamps import Moment
@@ -49,14 +49,14 @@ class VideoSink(Sink):
         self._start: int | None = None
         self._latest: int | None = None
         self._end = 0
-        container.metadata.update(kept_tags(info.metadata))
+        container.metadata.update(content_tags(info.metadata))
         self._tracks = Tracks(
             info.media,
             container,
             suffix,
             offset=info.offset,
             audio=audio,
-            time=TrackTime(info.begin, info.end, info.pace),
+            time=TrackWindow(info.begin, info.end, info.slowdown),
         )
         self.notes = [*encoding.notes, *self._tracks.notes]
 
@@ -68,19 +68,19 @@ class VideoSink(Sink):
     def encoder(self) -> FrameEncoder:
         """See `Sink.encoder`: packets of a new encoder, where the format can be put together from such."""
         if not self._encoding.joins:
-            return WholeFrames()
+            return RawFrameEncoder()
         # The first one is that of the file itself, which has to be opened for the header anyway.
         spare, self._spare = self._spare, None
         return spare or self._built()
 
-    def put(self, piece: av.Packet | WholeFrame) -> None:
-        if isinstance(piece, WholeFrame):
+    def write_piece(self, piece: av.Packet | RawFrame) -> None:
+        if isinstance(piece, RawFrame):
             self.write(piece.pixels, piece.moment)
         else:
             with writing(self._destination):
                 self._mux(piece)
 
-    def unpack(self, data: bytes) -> av.Packet | WholeFrame:
+    def unpack(self, data: bytes) -> av.Packet | RawFrame:
         return unpack_packet(data, self._tick) if self._encoding.joins else unpack_frame(data)
 
     def write(self, pixels: Pixels, moment: Moment) -> None:

@@ -14,14 +14,14 @@ from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from rdvfi.media.colour import Converter
-from rdvfi.media.image_files.background import Backdrop
+from rdvfi.media.image_files.background import BackgroundCompositor
 from rdvfi.media.metadata.orientation import Orientation
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.planes import Planes
 from rdvfi.media.reader import ReadOptions, Source, SourceFrame, skip_before
 from rdvfi.media.timestamps import Stamp
 from rdvfi.media.video_files.deinterlace import Deinterlacing, Timed
-from rdvfi.media.video_files.hardware import hardware
+from rdvfi.media.video_files.hardware import create_hwaccel
 from rdvfi.media.video_files.packets import Damage, Packets
 from rdvfi.media.video_files.probe import (
     Clock,
@@ -34,7 +34,7 @@ from rdvfi.media.video_files.probe import (
     scan,
     video_stream,
 )
-from rdvfi.media.video_files.video_track import describe_track, seen_through
+from rdvfi.media.video_files.video_track import describe_track, is_transparent
 
 _LOOK = 12
 """Frames that are looked at before the work."""
@@ -55,7 +55,7 @@ class VideoSource(Source):
         self._path, self._options = path, options
         looked, aspect = first_frames(path, _LOOK, max_pixels=options.max_pixels)
         first = looked[0]
-        self._orientation = Orientation.of(first)
+        self._orientation = Orientation.from_frame(first)
         self._stored = (first.width, first.height)
         self._interlaced = options.deinterlace != "off" and any(frame.interlaced_frame for frame in looked)
         with open_video(path) as container:
@@ -74,7 +74,7 @@ class VideoSource(Source):
                 first,
                 aspect,
                 options,
-                alpha=options.alpha and any(seen_through(frame) for frame in looked),
+                alpha=options.alpha and any(is_transparent(frame) for frame in looked),
                 name=str(path),
                 frames=self._scan.frames,
                 span=self._scan.span,
@@ -82,15 +82,15 @@ class VideoSource(Source):
                 metadata=dict(container.metadata),
                 disposition=stream.disposition,
                 media=path,
-                shortest=self._scan.shortest,
-                counted=self._scan.counted,
+                shortest_step=self._scan.shortest_step,
+                fits_mean_rate=self._scan.fits_mean_rate,
                 offset=self._offset(),
             )
         self._resized = self._unseen = 0
         self._keeps_planes = False
         self._hardware: HWAccel | None = None
         self._size = path.stat().st_size
-        self._backdrop = Backdrop(self.info.layout.alpha, options.background)
+        self._backdrop = BackgroundCompositor(self.info.layout.alpha, options.background)
         self._deinterlacing = Deinterlacing(options.deinterlace, self._scan.tick)
 
     def _offset(self) -> Fraction:
@@ -147,7 +147,7 @@ class VideoSource(Source):
         """See `Source.use_device`; interlaced and transparent frames are converted as ever."""
         self._keeps_planes = not (self.info.layout.alpha or self._interlaced or self._options.deinterlace == "on")
         if self._keeps_planes and self._hardware is None and device.type == "cuda":
-            self._hardware = hardware(self._path, device)
+            self._hardware = create_hwaccel(self._path, device)
 
     def stamps(self) -> list[Stamp] | None:
         times = read_index(self._path).times if self.seekable else ()
@@ -173,7 +173,7 @@ class VideoSource(Source):
         if held is not None:
             time, end = held.stamp.time, (self._scan.end or Fraction(0)) - self.info.offset
             # Where frames are reordered, a file's frame durations are in the order of decoding.
-            yield held.at(Stamp(time, end - time)) if end > time else held
+            yield held.with_stamp(Stamp(time, end - time)) if end > time else held
         if since is None:
             self._conclude(found, count)
 
@@ -237,7 +237,9 @@ class VideoSource(Source):
         planes = None
         if self._keeps_planes and (frame.width, frame.height) == self._stored:
             info = self.info
-            planes = Planes.of(frame, info.colour, self._orientation, headroom=info.headroom, deep=info.layout.deep)
+            planes = Planes.from_frame(
+                frame, info.colour, self._orientation, headroom=info.headroom, deep=info.layout.deep
+            )
         if planes is None:
             return SourceFrame(self._upright(converter, frame), stamp)
         own = Converter(self.info.colour, deep=self.info.layout.deep, headroom=self.info.headroom)
@@ -256,7 +258,7 @@ class VideoSource(Source):
                 )
             self._resized += 1
             frame = frame.reformat(width=self._stored[0], height=self._stored[1], interpolation="BICUBIC")
-        return self._orientation.upright(self._backdrop.show(converter.to_rgb(frame)))
+        return self._orientation.apply(self._backdrop.show(converter.to_rgb(frame)))
 
 
 @contextmanager

@@ -10,13 +10,13 @@ from av.video.stream import VideoStream
 
 from rdvfi.media.colour import Colour, PixelLayout, has_alpha
 from rdvfi.media.image_files.image_header import rgb_profile
-from rdvfi.media.metadata.hdr import Brightness
+from rdvfi.media.metadata.hdr import HdrMetadata
 from rdvfi.media.metadata.orientation import Orientation
 from rdvfi.media.metadata.side_data import side_data
-from rdvfi.media.metadata.spatial import Spatial
-from rdvfi.media.metadata.stream_template import header_of
+from rdvfi.media.metadata.spatial import SpatialMetadata
+from rdvfi.media.metadata.stream_template import muxed_header
 from rdvfi.media.reader import ReadOptions, SourceInfo
-from rdvfi.media.video_files.siting import siting_of
+from rdvfi.media.video_files.siting import read_siting
 
 
 def describe_track(
@@ -38,10 +38,10 @@ def describe_track(
         alpha: Whether frames are RGBA.
         **known: Fields of `SourceInfo` that its container says.
     """
-    turned = Orientation.of(first).transposed
-    layout = PixelLayout.of(stream.codec_context, aspect)
-    header = header_of(stream)
-    colour = replace(Colour.of(stream.codec_context), siting=siting_of(first.format.name, header))
+    turned = Orientation.from_frame(first).transposed
+    layout = PixelLayout.from_context(stream.codec_context, aspect)
+    header = muxed_header(stream)
+    colour = replace(Colour.from_context(stream.codec_context), siting=read_siting(first.format.name, header))
     rgb = first.format.is_rgb or len(first.format.components) < 3
     return SourceInfo(
         width=first.height if turned else first.width,
@@ -52,14 +52,14 @@ def describe_track(
         ),
         video_metadata=dict(stream.metadata),
         profile=rgb_profile(side_data(first, Type.ICC_PROFILE)),
-        brightness=Brightness.of(first, header),
-        spatial=Spatial.of(first, stream.metadata),
+        hdr=HdrMetadata.from_frame(first, header),
+        spatial=SpatialMetadata.from_frame(first, stream.metadata),
         headroom=options.headroom and not colour.full_range and not rgb,
         **known,
     )
 
 
-def seen_through(frame: av.VideoFrame) -> bool:
+def is_transparent(frame: av.VideoFrame) -> bool:
     """Whether a frame may be transparent: what has a palette is always decoded with alpha, used or not."""
     if frame.format.name != "bgra":
         return has_alpha(frame.format)

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rdvfi.media.outputs.leftovers import remove
+from rdvfi.media.outputs.temporary_files import remove
 
 
 def is_url(place: Any) -> bool:

@@ -94,7 +94,7 @@ class SegmentOutput:
         if self._file is not None and self._encoder is not None:
             self._file.add(self._encoder.pack(piece))
         if self._sink is not None:
-            self._sink.put(piece)
+            self._sink.write_piece(piece)
 
     def _end(self, number: int, record: Mapping[str, Any], keep: bool) -> None:
         assert self._encoder is not None
@@ -115,4 +115,4 @@ class SegmentOutput:
         self.kept += 1
         if self._sink is not None:
             for data in self._store.pieces(number):
-                self._sink.put(self._sink.unpack(data))
+                self._sink.write_piece(self._sink.unpack(data))

@@ -33,7 +33,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rdvfi.media.outputs.leftovers import create_hidden, lock, remove_leftovers
+from rdvfi.media.outputs.temporary_files import create_partial, lock, remove_stale_files
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class SegmentFile:
     """
 
     def __init__(self, spool: Path) -> None:
-        self.path = create_hidden(spool / "segment", folder=False)
+        self.path = create_partial(spool / "segment", folder=False)
         self._lock = lock(self.path)
         self._zip = zipfile.ZipFile(self.path, "w", allowZip64=True)
         self._count = 0
@@ -106,7 +106,7 @@ class SegmentStore(ABC):
     def __init__(self, job: Callable[[], Mapping[str, str]], spool: Path) -> None:
         self._tell_job, self._spool = job, spool
         self._claimed = self._lost = False
-        remove_leftovers(spool)
+        remove_stale_files(spool)
 
     @cached_property
     def _job(self) -> dict[str, str]:
@@ -241,7 +241,7 @@ class FolderStore(SegmentStore):
         if path.stat().st_dev == self._folder.stat().st_dev:
             os.replace(path, self._folder / name)
             return
-        beside = create_hidden(self._folder / name, folder=False)
+        beside = create_partial(self._folder / name, folder=False)
         shutil.copyfile(path, beside)
         os.replace(beside, self._folder / name)
         path.unlink()
@@ -258,7 +258,7 @@ class FolderStore(SegmentStore):
 
     def _write_job(self, text: str) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        beside = create_hidden(self._folder / _JOB, folder=False)
+        beside = create_partial(self._folder / _JOB, folder=False)
         beside.write_text(text)
         os.replace(beside, self._folder / _JOB)
 

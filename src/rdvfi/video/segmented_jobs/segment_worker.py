@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from rdvfi.interpolator import Interpolator
-from rdvfi.media.outputs.leftovers import remove_leftovers
+from rdvfi.media.outputs.temporary_files import remove_stale_files
 from rdvfi.video.engine import Engine
 from rdvfi.video.ready import ModelLike, ready_model
 from rdvfi.video.reel import ReelStep
@@ -92,7 +92,7 @@ class SegmentWorker:
         """Load the model, which may take minutes."""
         if self._given.threads is not None:
             torch.set_num_threads(self._given.threads)
-        remove_leftovers(Path(tempfile.gettempdir()))  # of workers that were killed
+        remove_stale_files(Path(tempfile.gettempdir()))  # of workers that were killed
         self._model = self._given.ready()
 
     def identity(self, job: int, given: Mapping[str, Any]) -> dict[str, str]:

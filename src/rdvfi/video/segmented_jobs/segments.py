@@ -152,7 +152,7 @@ def settled(steps: Iterator[ReelStep], *, lasts: bool) -> Iterator[ReelStep]:
             yield step
             continue
         if held is not None:
-            yield held if held.moments[-1].meets(step.moments[0]) else _until(held, step.moments[0].time)
+            yield held if held.moments[-1].is_followed_by(step.moments[0]) else _until(held, step.moments[0].time)
         held = step
     if held is not None:
         yield _until(held, end if lasts else None)

@@ -19,7 +19,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from rdvfi.media.outputs.leftovers import remove_leftovers
+from rdvfi.media.outputs.temporary_files import remove_stale_files
 from rdvfi.video.segmented_jobs.segment_worker import Made, SegmentWorker, WorkerModel
 
 IN_FLIGHT = 2
@@ -164,4 +164,4 @@ class LocalWorkers(Workers):
             process.kill()
             process.join()
         self._running = {}
-        remove_leftovers(Path(tempfile.gettempdir()))  # what they were writing
+        remove_stale_files(Path(tempfile.gettempdir()))  # what they were writing

@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from rdvfi.media.outputs.leftovers import create_kept
+from rdvfi.media.outputs.temporary_files import create_backup_folder
 
 _NO_REPLACE, _EXCHANGE, _AT_CWD = 1, 2, -100
 """Of Linux: flags and folder of ``renameat2``."""
@@ -43,7 +43,7 @@ def exchange(partial: Path, place: Path) -> bool:
 
 def replace_folder(partial: Path, place: Path) -> None:
     """Replace a folder in two steps; between them the old one is kept where the next run finds it."""
-    kept = create_kept(place)
+    kept = create_backup_folder(place)
     try:
         os.replace(place, kept / place.name)
         os.replace(partial, place)

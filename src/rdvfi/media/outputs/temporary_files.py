@@ -22,7 +22,7 @@ _LONGEST = 255
 """Bytes of a file name."""
 
 
-def create_hidden(place: Path, *, folder: bool) -> Path:
+def create_partial(place: Path, *, folder: bool) -> Path:
     """An empty file or folder beside ``place``, under a name that nobody has."""
     if folder:
         made = Path(tempfile.mkdtemp(prefix=_prefix(place), suffix=".part", dir=place.parent))
@@ -40,7 +40,7 @@ def create_hidden(place: Path, *, folder: bool) -> Path:
     return made
 
 
-def create_kept(place: Path) -> Path:
+def create_backup_folder(place: Path) -> Path:
     """A hidden folder beside ``place`` for what is replaced, under its own name."""
     return Path(tempfile.mkdtemp(prefix=_prefix(place), suffix=".kept", dir=place.parent))
 
@@ -71,7 +71,7 @@ def lock(hidden: Path) -> int | None:
     return handle
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_stale_files(folder: Path) -> None:
     """Remove, or put back, what processes left that do not run any more."""
     if sys.platform == "win32":
         return
