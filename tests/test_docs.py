@@ -211,7 +211,7 @@ def test_the_tree_in_contributing_is_there() -> None:
 def test_the_training_guide_lists_every_loss_and_no_other() -> None:
     from rdvfi.training.losses.loss_registry import losses
 
-    table = (ROOT / "docs/guides/train.md").read_text().split("| loss | what |\n")[1].split("\n\n")[0]
+    table = (ROOT / "docs/guides/train.md").read_text().split("| Loss | Compares |\n")[1].split("\n\n")[0]
     first = [line.split("|")[1] for line in table.splitlines()]
     assert {name for cell in first for name in re.findall(r"`(\w+)`", cell)} == set(losses)
 
