@@ -1,7 +1,6 @@
 """Many files, on one process, on processes and on a real Ray cluster: the same bytes, whoever dies."""
 
 import importlib.util
-import inspect
 import json
 import multiprocessing
 import os
@@ -19,8 +18,9 @@ import clips
 import interrupted
 import rdvfi
 from rdvfi.video import JobResult, interpolate_many, interpolate_video, many
+from rdvfi.video.job import run_job
 from rdvfi.video.many import jobs_below, made_folders
-from rdvfi.video.video_job import default_segments
+from rdvfi.video.segmented_jobs.segment_store import default_segments
 from rdvfi_cli.main import main
 
 ray_needed = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'rdvfi[ray]'")
@@ -89,9 +89,13 @@ def test_a_model_that_nobody_trained_is_accepted_for_all_jobs_or_refused_at_once
 
 
 def test_segments_of_equal_names_are_kept_apart(tmp_path) -> None:
-    jobs = [{"destination": root / "films" / "a.mp4"} for root in (tmp_path / "x", tmp_path / "y")]
-    jobs += [{"destination": f"s3://{bucket}/films/a.mp4"} for bucket in ("x", "y")]
-    places = [many._place(job, segments) for job in jobs for segments in (None, tmp_path / "kept", "s3://kept")]
+    outputs = [root / "films" / "a.mp4" for root in (tmp_path / "x", tmp_path / "y")]
+    outputs += [f"s3://{bucket}/films/a.mp4" for bucket in ("x", "y")]
+    places = [
+        many._segments_place(output, segments)
+        for output in outputs
+        for segments in (None, tmp_path / "kept", "s3://kept")
+    ]
     assert len(set(places)) == len(places)
 
 
@@ -115,13 +119,12 @@ def test_two_jobs_with_one_destination_are_refused(tmp_path, folder, monkeypatch
 
 
 def test_a_fault_in_one_job_does_not_stop_the_others_and_each_is_told_at_once(tmp_path, folder, monkeypatch) -> None:
-    def faulty(source, destination, **options):
-        if source.stem == "b":
+    def faulty(options, load_model, **run_options):
+        if options.source.stem == "b":
             raise ZeroDivisionError("a fault")
-        return interpolate_video(source, destination, **options)
+        return run_job(options, load_model, **run_options)
 
-    monkeypatch.setattr(many, "interpolate_video", faulty)
-    monkeypatch.setattr(many, "signature", lambda function: inspect.signature(interpolate_video))
+    monkeypatch.setattr(many, "run_job", faulty)
     told = []
     results = interpolate_many(reversed(_jobs(folder, tmp_path)), model=folder / "model", done=told.append, **OPTIONS)
     assert [type(result.error) for result in results] == [ZeroDivisionError, type(None)]

@@ -23,13 +23,14 @@ import rdvfi
 from rdvfi.media.outputs.temporary_files import remove_stale_files
 from rdvfi.media.reader import SourceFrame
 from rdvfi.media.timestamps import Moment, Stamp
-from rdvfi.video import OtherJob, Stopped, interpolate_video, many
+from rdvfi.video import OtherJob, Stopped, interpolate_video
+from rdvfi.video.job_options import JobOptions
 from rdvfi.video.reel import ReelStep
 from rdvfi.video.segmented_jobs import segment_worker
-from rdvfi.video.segmented_jobs.segment_store import FolderStore, ObjectStore, SegmentStore
+from rdvfi.video.segmented_jobs.segment_store import FolderStore, ObjectStore, SegmentStore, default_segments
 from rdvfi.video.segmented_jobs.segments import in_segments, settled
 from rdvfi.video.timing import Interval
-from rdvfi.video.video_job import default_segments, read_job
+from rdvfi.video.video_job import read_job
 
 
 @pytest.fixture(scope="module")
@@ -369,12 +370,12 @@ def test_workers_that_enter_a_file_anywhere_make_the_segments_of_those_that_read
     subprocess.run(command, check=True)
     given = {"source": source, "destination": tmp_path / "out.mkv", "multiplier": "5/2", "segment_frames": 12}
     given |= {"mask": "auto"} if name == "overlay.mp4" else {}  # which looks at pairs before a segment too
-    asked = many._asked(given, {})
-    parts = read_job(asked).parts()
+    options = JobOptions(**given)
+    parts = read_job(options).parts()
     assert (parts is None) == name.endswith(".ts")  # a clock that may jump
     worker = segment_worker.SegmentWorker(segment_worker.WorkerModel(folder / "model"))
     worker.load()
-    task = segment_worker.Task(0, 0, asked, {"a": "job"}, str(tmp_path / "read"), None)
+    task = segment_worker.Task(0, 0, options, {"a": "job"}, str(tmp_path / "read"), None)
     count = 0
     while (made := worker.make(replace(task, number=count))).kept:
         count += 1

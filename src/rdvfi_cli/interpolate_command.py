@@ -4,12 +4,14 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from rdvfi_cli import interpolate_options as opt
 from rdvfi_cli.interruption import resumable
 from rdvfi_cli.options import (
     AllowUntrained,
@@ -31,169 +33,59 @@ from rdvfi_cli.progress import Progress
 from rdvfi_cli.sweeping import Hydra, show_sweep, shown
 
 if TYPE_CHECKING:
+    import torch
+
+    from rdvfi.video.chosen_model import Chosen
     from rdvfi.video.job_report import VideoReport
-
-
-_PASSED = frozenset(
-    "multiplier slow speed start end loop dedup mask pipe_format seed chunk batch codec crf audio preset pix_fmt odd "
-    "deinterlace strict keep_start crop_bars max_gap background max_pixels hwaccel overwrite on_scene_change "
-    "scene_threshold segment_frames".split()
-)
-"""Options that are arguments of the library under the same name."""
 
 
 @resumable
 def interpolate(
-    paths: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="IN... OUT",
-            help="A video, an animated image, a folder of images, or image files in order; then the output: .mp4, "
-            ".m4v, .mov, .mkv, .webm, .ts, .avi, .gif, .webp, .apng, or a folder for PNG images. Either may be a URL "
-            "that fsspec knows, as s3://bucket/in.mp4. Overrides of the model or the recipe may follow, such as "
-            "basis=linear or flow.size=SMALL.",
-        ),
-    ],
-    multiplier: Annotated[
-        str | None,
-        typer.Option(
-            "--multiplier",
-            "-x",
-            help="New frame rate over the old one, as 2, 2.5 or 24000/1001; 8, or 1 with --slow and --speed.",
-        ),
-    ] = None,
-    fps: Annotated[
-        str | None, typer.Option(help="Instead: constant frames per second, as 60, 59.94 or 60000/1001.")
-    ] = None,
-    slow: Annotated[
-        str | None, typer.Option(help="Slow motion: times so much longer, as 4; sound is stretched at the same pitch.")
-    ] = None,
-    speed: Annotated[
-        Path | None,
-        typer.Option(help="A file with a curve of speed: lines of seconds and speed, as 2.5 0.25. Sound is left out."),
-    ] = None,
-    start: Annotated[str | None, typer.Option(help="Leave out what is before: seconds, or h:mm:ss.")] = None,
-    end: Annotated[str | None, typer.Option(help="Leave out what is from there on.")] = None,
-    loop: Annotated[
-        bool, typer.Option("--loop", help="Make frames from the last one back to the first as well.")
-    ] = False,
-    dedup: Annotated[
-        str,
-        typer.Option(
-            help="auto: replace repeated pictures, as of animation on twos, by new frames; or the most times that a "
-            "picture is shown; off."
-        ),
-    ] = "off",
-    mask: Annotated[
-        str | None,
-        typer.Option(help="An image that is bright at static pixels, such as logos; or auto to detect them."),
-    ] = None,
-    pipe_format: Annotated[
-        str | None,
-        typer.Option(help="What - as output, standard output, becomes: mkv or y4m; as the input if unset, else mkv."),
-    ] = None,
-    compare: Annotated[
-        str | None,
-        typer.Option(help="Also write what came out beside what went in: side-by-side, difference (videos) or sheet."),
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Also write what was done with every pair, and why: a .json file.")
-    ] = None,
-    json_lines: Annotated[
-        bool, typer.Option("--json", help="Tell progress and the result as lines of JSON, for other programs.")
-    ] = False,
-    model: Annotated[
-        str | None, typer.Option("--model", help="A name of `rdvfi models`, a folder or a hub id; rdvfi-s if unset.")
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", "-r", help="Instead of a model: a recipe of `rdvfi models`, or a YAML file."),
-    ] = None,
+    paths: opt.Paths,
+    multiplier: opt.Multiplier = None,
+    fps: opt.TargetFps = None,
+    slow: opt.Slow = None,
+    speed: opt.Speed = None,
+    start: opt.Start = None,
+    end: opt.End = None,
+    loop: opt.Loop = False,
+    dedup: opt.Dedup = "off",
+    mask: opt.Mask = None,
+    pipe_format: opt.PipeFormat = None,
+    compare: opt.Compare = None,
+    report: opt.Report = None,
+    json_lines: opt.JsonLines = False,
+    model: opt.Model = None,
+    recipe: opt.Recipe = None,
     seed: Seed = 0,
     device: Device = None,
     dtype: DType = None,
-    chunk: Annotated[int | None, typer.Option(help="Frames drawn at once; chosen by their size if unset.")] = None,
-    batch: Annotated[int, typer.Option(help="Pairs of frames at once: 4 or 8 keep a GPU busier.")] = 1,
-    image_rate: Annotated[
-        str | None, typer.Option(help="Images per second of image input; if unset, 24 come out per second.")
-    ] = None,
-    codec: Annotated[
-        str | None,
-        typer.Option(
-            help="h264, hevc, av1, vp9, prores, ffv1 (lossless), or on a device h264-nvenc, hevc-nvenc, "
-            "hevc-videotoolbox, hevc-qsv, ...; auto: NVENC where it works; chosen by suffix and depth if unset."
-        ),
-    ] = None,
-    crf: Annotated[int | None, typer.Option(help="Quality of the codec: lower is better and larger.")] = None,
-    preset: Annotated[str | None, typer.Option(help="The encoder's choice between speed and size, as slow.")] = None,
-    bitrate: Annotated[str | None, typer.Option(help="Instead of a quality: bits per second, as 8M.")] = None,
-    pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of the encoder, as yuv420p10le.")] = None,
-    odd: Annotated[
-        str,
-        typer.Option(help="Odd widths and heights, which players refuse: pad or crop by one, or 444 (full chroma)."),
-    ] = "pad",
-    deinterlace: Annotated[
-        str, typer.Option(help="auto makes whole frames of interlaced ones; on: also of unmarked ones; off.")
-    ] = "auto",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse damaged input, instead of using the frames that there are.")
-    ] = False,
-    keep_start: Annotated[
-        bool, typer.Option("--keep-start", help="Keep the times of the input's clock, instead of starting at zero.")
-    ] = False,
-    crop_bars: Annotated[
-        bool, typer.Option("--crop-bars", help="Find the bars of a letterboxed picture, and keep them still.")
-    ] = False,
-    max_gap: Annotated[
-        float, typer.Option(help="Seconds between two frames from which on the first is held, not interpolated.")
-    ] = 10.0,
-    background: Annotated[
-        str,
-        typer.Option(
-            help="Colour under transparent pictures, where the output holds no transparency: black, white, "
-            "gray or #rrggbb."
-        ),
-    ] = "black",
-    max_pixels: Annotated[
-        int | None, typer.Option(help="Pixels of a frame at most; larger ones are refused unread.", min=1)
-    ] = None,
-    hwaccel: Annotated[
-        str,
-        typer.Option(
-            help="auto: decode and convert colours on the model's GPU, if it is on one; off: on the processor."
-        ),
-    ] = "auto",
-    audio: Annotated[bool, typer.Option(help="Take the sound along.")] = True,
-    contact_sheet: Annotated[
-        Path | None, typer.Option(help="Also write a PNG of one pair and the frames between.")
-    ] = None,
-    on_scene_change: Annotated[
-        str,
-        typer.Option(
-            help="Between two scenes: blend (a dissolve), hold_previous (the frame before the cut) or hold_nearest."
-        ),
-    ] = "blend",
-    scene_threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="Mean confidence, 0 to 1, below which two frames are of two scenes; at 0 all are interpolated."
-        ),
-    ] = None,
-    recursive: Annotated[
-        bool, typer.Option("--recursive", help="IN is a folder, OUT another: all videos and image folders below it.")
-    ] = False,
-    devices: Annotated[
-        str | None, typer.Option(help="Work on several devices of this host at a time, as cuda:0,cuda:1.")
-    ] = None,
-    ray: Annotated[
-        str | None, typer.Option(help="Work on a Ray cluster: host:port, auto, or local to start one here.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an interrupted run of the same job stopped; same bytes.")
-    ] = False,
-    segment_frames: Annotated[
-        int, typer.Option(help="New and old frames in a segment, about; an interrupted run keeps whole ones.")
-    ] = 240,
+    chunk: opt.Chunk = None,
+    batch: opt.Batch = 1,
+    image_rate: opt.ImageRate = None,
+    codec: opt.Codec = None,
+    crf: opt.Crf = None,
+    preset: opt.Preset = None,
+    bitrate: opt.Bitrate = None,
+    pix_fmt: opt.PixFmt = None,
+    odd: opt.Odd = "pad",
+    deinterlace: opt.Deinterlace = "auto",
+    strict: opt.Strict = False,
+    keep_start: opt.KeepStart = False,
+    crop_bars: opt.CropBars = False,
+    max_gap: opt.MaxGap = 10.0,
+    background: opt.Background = "black",
+    max_pixels: opt.MaxPixels = None,
+    hwaccel: opt.HwAccel = "auto",
+    audio: opt.Audio = True,
+    contact_sheet: opt.ContactSheet = None,
+    on_scene_change: opt.OnSceneChange = "blend",
+    scene_threshold: opt.SceneThreshold = None,
+    recursive: opt.Recursive = False,
+    devices: opt.Devices = None,
+    ray: opt.Ray = None,
+    resume: opt.Resume = False,
+    segment_frames: opt.SegmentFrames = 240,
     overwrite: Overwrite = False,
     allow_untrained: AllowUntrained = False,
     multirun: Multirun = False,
@@ -204,126 +96,205 @@ def interpolate(
     quiet: Quiet = False,
 ) -> None:
     """Make a video smoother: new frames between all frames, sound and timing kept."""
-    options: dict[str, Any] = {name: value for name, value in locals().items() if name in _PASSED}
-    from rdvfi.media.pipes import silence_stdout
-    from rdvfi.video import LowConfidenceWarning, interpolate_many, interpolate_video
+    arguments = dict(locals())
     from rdvfi.video.chosen_model import Chosen
-    from rdvfi.video.many import jobs_below, made_folders
-    from rdvfi.video.ready import DEFAULT_MODEL, ModelLike
-    from rdvfi.video.segmented_jobs.remote_files import is_complete, is_url
-    from rdvfi.video.video_job import default_segments
+    from rdvfi.video.segmented_jobs.remote_files import is_complete
 
-    for option, value, other, second in (("model", model, "recipe", recipe), ("multiplier", multiplier, "fps", fps)):
-        if value is not None and second is not None:
-            raise ValueError(f"give --{option} or --{other}, not both")
+    _refuse_both(arguments, "model", "recipe")
+    _refuse_both(arguments, "multiplier", "fps")
     use_threads(threads)
     given, overrides = split_overrides(paths)
-    selection, asked = Chosen(model, recipe, tuple(overrides), config_dir), Hydra(multirun, cfg, info, config_dir)
-    if shown(selection, asked):
+    selection = Chosen(model, recipe, tuple(overrides), config_dir)
+    if shown(selection, Hydra(multirun, cfg, info, config_dir)):
         return
     if len(given) < 2:
         raise ValueError("give one or more inputs and an output: rdvfi interpolate IN... OUT")
-    sources, destination = [each if is_url(each) else Path(each) for each in given[:-1]], Path(given[-1])
-    remote = any(map(is_url, given))
-    number = None if dtype is None else parse_dtype(dtype)
-    named = recipe is None and not overrides
-    spread = {"--recursive": recursive, "--devices": devices is not None, "--ray": ray is not None, "a URL": remote}
-    _refuse_together(
-        [name for name, wanted in spread.items() if wanted],
-        {"--compare": compare, "--report": report, "--contact-sheet": contact_sheet, "--multirun": multirun or None},
-    )
-    _refuse_together(["--multirun"] if multirun else [], {"--report": report, "--contact-sheet": contact_sheet})
-    _refuse_together(["--ray"] if ray is not None else [], {"--devices": devices, "--device": device})
-    _refuse_together(["--devices"] if devices is not None else [], {"--device": device})
-    if recursive and remote:
-        raise ValueError("--recursive takes folders of this machine, not URLs")
-    if recursive and len(sources) > 1:
-        raise ValueError("--recursive takes one folder and one output; got " + " ".join(given))
+    distribution = _distribution(arguments, given)
+    _refuse_conflicts(arguments, given, distribution)
+    # Standard output may be where the frames go.
+    lines = None if not json_lines else sys.stderr if given[-1] == "-" else sys.stdout
+    precision, options = None if dtype is None else parse_dtype(dtype), _job_options(arguments)
+    run = _Run(given[:-1], given[-1], selection, device, precision, options, allow_untrained, resume, quiet, lines)
+    if distribution:
+        executor = "ray" if ray is not None else "process" if devices is None else "devices"
+        workers = {"executor": executor, "devices": _names(devices), "address": ray, "threads": threads}
+        run.distributed(workers, recursive=recursive)
+    elif multirun:
+        run.swept(compare=compare)
+    elif resume and not overwrite and is_complete(Path(given[-1])):
+        tell_there(str(Path(given[-1])), quiet=quiet, lines=lines)
+    else:
+        run.single(selection, Path(given[-1]), compare=compare, report=report)
 
-    options |= {
-        "target_fps": None if fps is None else parse_rate(fps, "--fps"),
-        "image_rate": None if image_rate is None else parse_rate(image_rate, "--image-rate"),
-        "bitrate": None if bitrate is None else parse_bitrate(bitrate),
+
+def _job_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the job by their names in the library, in types of the library."""
+    from rdvfi.video.job_options import JobOptions
+
+    def parsed(name: str, parse: Any) -> Any:
+        return None if arguments[name] is None else parse(arguments[name])
+
+    return {
+        **{name: value for name, value in arguments.items() if name in JobOptions.names()},
+        "target_fps": parsed("fps", lambda text: parse_rate(text, "--fps")),
+        "image_rate": parsed("image_rate", lambda text: parse_rate(text, "--image-rate")),
+        "bitrate": parsed("bitrate", parse_bitrate),
     }
 
-    def make(chosen: ModelLike, destination: Path, progress: Progress) -> "VideoReport":
-        # The same is said below, once the progress bar is gone.
-        warnings.simplefilter("ignore", LowConfidenceWarning)
-        return interpolate_video(
-            sources,
-            destination,
-            model=chosen,
-            compare=compare,
-            report=report,
-            device=device if named else None,
-            dtype=number if named else None,
-            allow_untrained=allow_untrained,
-            contact_sheet=contact_sheet,
-            resume=resume,
-            segments=default_segments(destination),
-            progress=progress.show,
-            **options,
-        )
 
-    # Standard output may be where the frames go.
-    lines = None if not json_lines else sys.stderr if str(destination) == "-" else sys.stdout
+@dataclass(frozen=True)
+class _Run:
+    """One call of the command, with what is common to its jobs."""
 
-    def done(point: "Chosen", destination: Path) -> "VideoReport":
-        chosen = (model or DEFAULT_MODEL) if named else point.built(device, number, seed=seed)
-        with warnings.catch_warnings(), Progress(quiet=quiet, lines=lines) as progress:
+    inputs: Sequence[str]
+    output: str
+    selection: "Chosen"
+    device: str | None
+    dtype: "torch.dtype | None"
+    options: Mapping[str, Any]
+    allow_untrained: bool
+    resume: bool
+    quiet: bool
+    lines: TextIO | None
+    """Where lines of JSON are written; None for text."""
+
+    @property
+    def sources(self) -> list[str | Path]:
+        """The inputs: URLs, and paths."""
+        from rdvfi.video.segmented_jobs.remote_files import is_url
+
+        return [each if is_url(each) else Path(each) for each in self.inputs]
+
+    def _model(self, selection: "Chosen") -> dict[str, Any]:
+        """The arguments ``model``, ``device`` and ``dtype`` of the library."""
+        from rdvfi.video.ready import DEFAULT_MODEL
+
+        if selection.recipe is None and not selection.overrides:
+            return {"model": selection.model or DEFAULT_MODEL, "device": self.device, "dtype": self.dtype}
+        return {"model": selection.built(self.device, self.dtype, seed=self.options["seed"])}
+
+    def single(
+        self, selection: "Chosen", destination: Path, *, compare: str | None = None, report: Path | None = None
+    ) -> "VideoReport":
+        """Run one job in this process, and print its result."""
+        from rdvfi.media.pipes import silence_stdout
+        from rdvfi.video import LowConfidenceWarning, interpolate_video
+        from rdvfi.video.segmented_jobs.segment_store import default_segments
+
+        model = self._model(selection)
+        with warnings.catch_warnings(), Progress(quiet=self.quiet, lines=self.lines) as progress:
+            warnings.simplefilter("ignore", LowConfidenceWarning)  # it is part of the result that is printed
             try:
-                result = make(chosen, destination, progress)
+                result = interpolate_video(
+                    self.sources,
+                    destination,
+                    **model,
+                    **self.options,
+                    compare=compare,
+                    report=report,
+                    allow_untrained=self.allow_untrained,
+                    resume=self.resume,
+                    segments=default_segments(destination),
+                    progress=progress.show,
+                )
             except BrokenPipeError:
                 silence_stdout()
                 typer.echo("rdvfi: the reader of the output closed it; stopped", err=True)
                 raise typer.Exit from None
-        tell(result, destination, quiet=quiet, lines=lines)
+        tell(result, destination, quiet=self.quiet, lines=self.lines)
         return result
 
-    def job(point: "Chosen", folder: Path, given: Sequence[str]) -> dict[str, Any]:
-        label = ",".join(given).replace(".", "_").replace("/", "_")
-        own = destination.with_name(f"{destination.stem}-{label}{destination.suffix}")
-        result = done(point, own)
-        return {"output": str(own), "seconds": result.seconds, "confidence": result.confidence}
+    def swept(self, *, compare: str | None) -> None:
+        """Run a job for every point of a sweep, and print the table."""
+        destination = Path(self.output)
 
-    if any(spread.values()):
-        one = sources[0] if len(sources) == 1 else sources
-        jobs = jobs_below(Path(given[0]), destination) if recursive else [(one, given[-1])]
-        made = made_folders(jobs if recursive else [])
-        with made, warnings.catch_warnings(), Progress(quiet=quiet, lines=lines) as progress:
+        def job(point: "Chosen", folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
+            label = ",".join(overrides).replace(".", "_").replace("/", "_")
+            own = destination.with_name(f"{destination.stem}-{label}{destination.suffix}")
+            result = self.single(point, own, compare=compare)
+            return {"output": str(own), "seconds": result.seconds, "confidence": result.confidence}
+
+        folder = destination.with_name(f"{destination.stem}.multirun")
+        show_sweep(self.selection.swept(job, objective="confidence", into=folder), quiet=self.quiet)
+
+    def distributed(self, workers: Mapping[str, Any], *, recursive: bool) -> None:
+        """Run the jobs by `rdvfi.interpolate_many`, and end the program with an error if one failed.
+
+        Args:
+            workers: Its arguments that say where the work is done.
+            recursive: Run a job for every video below the input folder.
+        """
+        from rdvfi.video import LowConfidenceWarning, interpolate_many
+        from rdvfi.video.many import jobs_below, made_folders
+
+        sources = self.sources
+        source = sources[0] if len(sources) == 1 else sources
+        jobs = jobs_below(Path(self.inputs[0]), Path(self.output)) if recursive else [(source, self.output)]
+        folders = made_folders(jobs if recursive else [])
+        with folders, warnings.catch_warnings(), Progress(quiet=self.quiet, lines=self.lines) as progress:
             warnings.simplefilter("ignore", LowConfidenceWarning)
             results = interpolate_many(
                 jobs,
-                model=(model or DEFAULT_MODEL) if named else selection.built(device, number, seed=seed),
-                device=device if named else None,
-                dtype=number if named else None,
-                allow_untrained=allow_untrained,
-                executor="ray" if ray is not None else "process" if devices is None else "devices",
-                devices=[each for each in (devices or "").split(",") if each],
-                address=ray,
-                threads=threads,
-                resume=resume,
+                **self._model(self.selection),
+                **workers,
+                **self.options,
+                allow_untrained=self.allow_untrained,
+                resume=self.resume,
                 progress=progress.show,
-                done=lambda result: progress.aside(tell_result, result, quiet=quiet, lines=lines),
-                **options,
+                done=lambda result: progress.aside(tell_result, result, quiet=self.quiet, lines=self.lines),
             )
         end_many(results)
-    elif multirun:
-        into = destination.with_name(f"{destination.stem}.multirun")
-        show_sweep(selection.swept(job, objective="confidence", into=into), quiet=quiet)
-    elif resume and not overwrite and is_complete(destination):
-        tell_there(str(destination), quiet=quiet, lines=lines)
-    else:
-        done(selection, destination)
+
+
+def _names(devices: str | None) -> list[str]:
+    return [name for name in (devices or "").split(",") if name]
+
+
+def _distribution(arguments: Mapping[str, Any], paths: Sequence[str]) -> list[str]:
+    """The options and paths that need `rdvfi.interpolate_many`, for messages."""
+    from rdvfi.video.segmented_jobs.remote_files import is_url
+
+    reasons = {
+        "--recursive": arguments["recursive"],
+        "--devices": arguments["devices"] is not None,
+        "--ray": arguments["ray"] is not None,
+        "a URL": any(map(is_url, paths)),
+    }
+    return [name for name, applies in reasons.items() if applies]
+
+
+def _refuse_conflicts(arguments: Mapping[str, Any], paths: Sequence[str], distribution: Sequence[str]) -> None:
+    """Refuse options for one output, or one device, beside options for many.
+
+    Raises:
+        ValueError: If there are any.
+    """
+    multirun = ["--multirun"] if arguments["multirun"] else []
+    workers = [name for name in ("--ray", "--devices") if arguments[name[2:]] is not None]
+    single = {"--" + name.replace("_", "-"): arguments[name] for name in ("compare", "report", "contact_sheet")}
+    _refuse_together(distribution, {**single, "--multirun": arguments["multirun"] or None})
+    _refuse_together(multirun, {name: single[name] for name in ("--report", "--contact-sheet")})
+    _refuse_together(workers[:1], {"--devices": arguments["devices"] if "--ray" in workers else None})
+    _refuse_together(workers[:1], {"--device": arguments["device"]})
+    if "--recursive" in distribution and "a URL" in distribution:
+        raise ValueError("--recursive takes folders of this machine, not URLs")
+    if "--recursive" in distribution and len(paths) > 2:
+        raise ValueError("--recursive takes one folder and one output; got " + " ".join(paths))
 
 
 def _refuse_together(names: Sequence[str], others: Mapping[str, Any]) -> None:
-    """Refuse what is for one output, or for one device, beside options for many."""
+    """Refuse options that are set beside one of ``names``."""
     wrong = [name for name, value in others.items() if value is not None]
     if names and wrong:
         raise ValueError(
             f"{wrong[0]} cannot be used with {names[0]}: it is for one output, or one device; leave it out"
         )
+
+
+def _refuse_both(arguments: Mapping[str, Any], first: str, second: str) -> None:
+    """Refuse two options that exclude each other."""
+    if arguments[first] is not None and arguments[second] is not None:
+        raise ValueError(f"give --{first} or --{second}, not both")
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:

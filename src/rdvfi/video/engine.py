@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
 from typing import Any
@@ -49,26 +50,43 @@ class Stopped(Exception):
     """The progress callback returned False: the work was stopped, and nothing of it is left."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """How the frames of a clip are made."""
+
+    seed: int = 0
+    """Seed of the noise, the same for every pair."""
+    chunk: int | None = None
+    """Timesteps drawn at once; None chooses by the frame size."""
+    batch: int = 1
+    """Pairs that go through the model together, if they need new frames at the same times."""
+    segment_frames: int = SEGMENT_FRAMES
+    """About how many output frames a segment has; see `rdvfi.video.segmented_jobs.segment_store`."""
+    scenes: SceneChanges | None = None
+    """How scene changes are recognised and filled; None for the default."""
+    max_gap: Fraction | None = None
+    """Seconds between two source frames above which the first is held; None fills every gap."""
+    bars: Letterbox | None = None
+    """Letterbox bars, which are copied."""
+    mask: Mask = None
+    """Static pixels: where they are, or ``auto`` to detect them."""
+    slow: Fraction = Fraction(1)
+    """Factor by which the output is longer than the source."""
+    loop: bool = False
+    """The source's last frame is its first one, shown again."""
+
+
 class Engine:
     """One run over one clip.
 
     Args:
-        model: Makes the frames.
-        source: Where frames come from.
-        retiming: Where new frames are wanted.
-        seed: Seed of the noise, the same for every pair.
-        chunk: Timesteps drawn at once; None chooses by the frame size.
-        batch: Pairs that go through the model together, if they need new frames at the same times.
-        sheet: Is shown every pair, if given.
-        progress: Is told of every pair that is done; see `Progress`.
-        scenes: What is shown between two frames of two scenes.
-        max_gap: Seconds between two frames from which on the first is held, instead of new ones made.
-        bars: Bars around the picture, which stay as they are.
-        slow: Times are this much longer in the output.
-        loop: The source's last frame is its first one, shown again.
-        mask: Pixels that stand still: where, or ``auto`` to find them.
-        length: Output frames of a segment, about; see `rdvfi.video.segmented_jobs.segment_store`.
-        target: What the encoder takes of the device, if it does.
+        model: Interpolates.
+        source: The clip.
+        retiming: When output frames are shown.
+        options: How they are made.
+        sheet: Gets every pair, if given.
+        progress: Called after every pair; see `Progress`.
+        target: The planes that the encoder takes from the device; None if it takes pixels.
     """
 
     def __init__(
@@ -76,40 +94,26 @@ class Engine:
         model: Interpolator,
         source: Source,
         retiming: Retiming,
+        options: EngineOptions | None = None,
         *,
-        seed: int = 0,
-        chunk: int | None = None,
-        batch: int = 1,
         sheet: ContactSheet | None = None,
         progress: Progress | None = None,
-        scenes: SceneChanges | None = None,
-        max_gap: Fraction | None = None,
-        bars: Letterbox | None = None,
-        slow: Fraction = Fraction(1),
-        loop: bool = False,
-        mask: Mask = None,
-        length: int = SEGMENT_FRAMES,
         target: PlaneTarget | None = None,
     ) -> None:
-        info = source.info
+        info, options = source.info, options or EngineOptions()
         if min(info.width, info.height) < MINIMUM_SIDE:
             raise ValueError(
                 f"{info.name} is {info.width}x{info.height} pixels; both sides must be at least {MINIMUM_SIDE}"
             )
-        self._model = model
+        self._model, self._source, self._retiming, self._options = model, source, retiming, options
         self._transfer = FrameTransfer(model.device, model.dtype, deep=info.layout.deep, target=target)
-        bars = bars or Letterbox()
+        bars = options.bars or Letterbox()
         self._inside = bars.crop_pixels
-        self._reach = reach_of(info) if isinstance(mask, str) else None
-        given = None if isinstance(mask, str) else mask
-        self._pairs = Pairs(model, seed=seed, chunk=chunk, scenes=scenes, bars=bars, mask=given)
-        self._source = source
-        self._retiming = retiming
-        self._sheet = sheet
-        self._progress = progress
-        self._max_gap = max_gap
-        self._slow, self._loop, self._length = slow, loop, length
-        self._batch = 1 if info.layout.alpha else batch
+        self._reach = reach_of(info) if isinstance(options.mask, str) else None
+        mask = None if isinstance(options.mask, str) else options.mask
+        self._pairs = Pairs(model, seed=options.seed, chunk=options.chunk, scenes=options.scenes, bars=bars, mask=mask)
+        self._sheet, self._progress = sheet, progress
+        self._batch = 1 if info.layout.alpha else options.batch
         self._done = 0
         self._second: tuple[SourceFrame | None, Image] | None = None
 
@@ -140,13 +144,13 @@ class Engine:
             if sum(record.read for record in records) < 2:
                 raise ValueError(f"{self._source.info.name} holds a single frame; at least two are needed")
             output.finish()
-        seconds, gap = time.perf_counter() - begun, self._max_gap or Fraction(0)
+        seconds, gap = time.perf_counter() - begun, self._options.max_gap or Fraction(0)
         return summed_up(records, self._source.info, seconds, max_gap=gap, notes=self._source.notes())
 
     def segments(self) -> Generator[Segment]:
         """The segments of the clip in order; each has to be walked through before the next one."""
         with closing(self.steps()) as steps:
-            yield from in_segments(steps, self._length)
+            yield from in_segments(steps, self._options.segment_frames)
 
     def steps(self, entry: Part | None = None) -> Generator[ReelStep]:
         """The steps of the clip, from the first of a segment on if one is given."""
@@ -196,11 +200,11 @@ class Engine:
         rule = self._retiming
         if isinstance(rule, IntervalRetiming):
             first, origin = (0, None) if entry is None else (entry.entry, entry.origin)
-            options = {"slow": self._slow, "max_gap": self._max_gap, "loop": self._loop}
+            options = {"slow": self._options.slow, "max_gap": self._options.max_gap, "loop": self._options.loop}
             return stepwise(frames, rule, **options, first=first, origin=origin)
         assert isinstance(rule, Ramped)
         since = self._sent_since if self._source.repeatable else None
-        return played(frames, rule, self._source.info, since, max_gap=self._max_gap)
+        return played(frames, rule, self._source.info, since, max_gap=self._options.max_gap)
 
     def _sent_since(self, time: Fraction) -> Iterator[SourceFrame]:
         return self._transfer.sent(self._source.frames(time))

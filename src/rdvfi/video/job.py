@@ -2,21 +2,23 @@
 
 import logging
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import SupportsFloat
 
 import torch
 
+from rdvfi.interpolator import Interpolator
 from rdvfi.media.outputs.output import check_destination
 from rdvfi.video.compare import check_compare
 from rdvfi.video.compare import compare as write_comparison
 from rdvfi.video.engine import Progress
+from rdvfi.video.job_options import JobOptions, PathLike
 from rdvfi.video.job_report import LowConfidenceWarning, VideoReport, check_report, write_report
 from rdvfi.video.job_timing import Number, Speed
 from rdvfi.video.ready import DEFAULT_MODEL, ModelLike, ready_model
-from rdvfi.video.segmented_jobs.segment_store import SEGMENT_FRAMES
-from rdvfi.video.video_job import AROUND, PathLike, default_segments, listed, output_of, read_job
+from rdvfi.video.segmented_jobs.segment_store import SEGMENT_FRAMES, default_segments
+from rdvfi.video.video_job import read_job
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -156,30 +158,51 @@ def interpolate_video(
         Stopped: If ``progress`` returned False. As after any error, nothing is left behind but finished
             segments, where these are kept; a note of the exception says so.
     """
-    given = listed({name: value for name, value in locals().items() if name not in AROUND})
-    told = None if report is None else check_report(Path(report), overwrite=overwrite)
-    check_destination(output_of(given["source"], destination, pipe_format), overwrite=overwrite)
-    job = read_job(given)
-    beside = None if compare is None else check_compare(compare, job.target, steady=job.steady, overwrite=overwrite)
-    ready = ready_model(model, device, dtype, allow_untrained=allow_untrained)
+    return run_job(
+        JobOptions.select(locals()),
+        lambda: ready_model(model, device, dtype, allow_untrained=allow_untrained),
+        compare=compare,
+        report=report,
+        resume=resume,
+        segments=segments,
+        progress=progress,
+    )
+
+
+def run_job(
+    options: JobOptions,
+    load_model: Callable[[], Interpolator],
+    *,
+    compare: str | None = None,
+    report: PathLike | None = None,
+    resume: bool = False,
+    segments: PathLike | None = None,
+    progress: Progress | None = None,
+) -> VideoReport:
+    """`interpolate_video` for options that are one value; the model is loaded when they have been validated."""
+    report_path = None if report is None else check_report(Path(report), overwrite=options.overwrite)
+    check_destination(options.target, overwrite=options.overwrite)
+    job = read_job(options)
+    beside = (
+        None if compare is None else check_compare(compare, job.target, steady=job.steady, overwrite=options.overwrite)
+    )
+    for name, value in (("compare", compare), ("resume", resume or None)):
+        if value is not None and job.piped:
+            raise ValueError(f"{name} is {value!r}, but a pipe cannot be read or written twice; name files")
+    model = load_model()
     place = segments or (default_segments(job.target) if resume else None)
-    if compare is not None and job.piped:
-        raise ValueError(f"compare is {compare!r}, but a pipe cannot be read or written twice; name files")
-    if resume and job.piped:
-        raise ValueError("resume is True, but a pipe cannot be read or written twice; name files")
-    store = None if place is None or job.piped else job.store(place, ready)
+    store = None if place is None or job.piped else job.store(place, model)
     if store is not None and resume:
         store.check()
     elif store is not None and (left := len(store.finished())):
         _LOGGER.warning(f"{store.place} holds {left} finished segments of an interrupted run, which resume would use")
-    done = job.run(ready, store, resume=resume, progress=progress)
-    for note in done.notes:
+    result = job.run(model, store, resume=resume, progress=progress)
+    for note in result.notes:
         _LOGGER.info(note)
-    message = done.warning()
-    if message is not None:
-        warnings.warn(message, LowConfidenceWarning, stacklevel=2)
-    if told is not None:
-        write_report(told, done)
+    if (message := result.warning()) is not None:
+        warnings.warn(message, LowConfidenceWarning, stacklevel=3)
+    if report_path is not None:
+        write_report(report_path, result)
     if beside is not None and compare is not None:
-        write_comparison(compare, job.source, job.target, beside, slow=job.timing.slow, overwrite=overwrite)
-    return done
+        write_comparison(compare, job.source, job.target, beside, slow=job.timing.slow, overwrite=options.overwrite)
+    return result

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import SupportsFloat
+from typing import TYPE_CHECKING, SupportsFloat
 
 from rdvfi.media.reader import Source, SourceInfo
 from rdvfi.media.source_parts import LoopedSource, TrimmedSource
@@ -12,6 +12,9 @@ from rdvfi.video.ready import DEFAULT_MULTIPLIER
 from rdvfi.video.repeats import Deduplicated, read_dedup
 from rdvfi.video.speed_curve import Ramped, SpeedCurve, read_speed_curve, read_time
 from rdvfi.video.timing import Listed, Multiply, Resample, Retiming, choose_retiming, exact_number, exact_rate
+
+if TYPE_CHECKING:
+    from rdvfi.video.job_options import JobOptions
 
 Number = SupportsFloat | str
 """A number of any kind, or text such as ``24000/1001``."""
@@ -68,43 +71,34 @@ class JobTiming:
         return None if self.curve is not None else self.slow
 
 
-def read_timing(
-    multiplier: Number | None,
-    target_fps: Number | None,
-    *,
-    slow: Number | None = None,
-    speed: Speed | None = None,
-    timestamps: Iterable[Number] | None = None,
-    start: Number | None = None,
-    end: Number | None = None,
-    loop: bool = False,
-    dedup: Number = "off",
-) -> JobTiming:
-    """What the options say; see `rdvfi.interpolate_video`.
+def read_timing(options: "JobOptions") -> JobTiming:
+    """The timing options of a job.
 
     Raises:
-        ValueError: If one is of no use, or two contradict each other.
+        ValueError: If one is unusable, or two contradict each other.
     """
-    given = {"slow": slow, "speed": speed, "timestamps": timestamps, "loop": loop or None}
-    named = [name for name, value in given.items() if value is not None]
+    start, end, slow, multiplier = options.start, options.end, options.slow, options.multiplier
+    exclusive = {"slow": slow, "speed": options.speed, "timestamps": options.timestamps, "loop": options.loop or None}
+    named = [name for name, value in exclusive.items() if value is not None]
     if len(named) > 1 and named != ["slow", "loop"]:
         raise ValueError(f"give either {named[0]} or {named[1]}, not both")
-    if multiplier is None and target_fps is None and timestamps is None:
-        multiplier = DEFAULT_MULTIPLIER if slow is None and speed is None else 1
-    begin = Fraction(0) if start is None else read_time("start", start)
+    if multiplier is None and options.target_fps is None and options.timestamps is None:
+        multiplier = DEFAULT_MULTIPLIER if slow is None and options.speed is None else 1
+    first = Fraction(0) if start is None else read_time("start", start)
     stop = None if end is None else read_time("end", end)
-    if begin < 0:
+    if first < 0:
         raise ValueError(f"start is {start}; it must be at least 0 s")
-    if stop is not None and stop <= begin:
-        raise ValueError(f"end is {end}; it must be later than start, {float(begin):g} s")
-    times = Fraction(1) if slow is None else exact_number("slow", slow)
-    if times <= 0:
+    if stop is not None and stop <= first:
+        raise ValueError(f"end is {end}; it must be later than start, {float(first):g} s")
+    factor = Fraction(1) if slow is None else exact_number("slow", slow)
+    if factor <= 0:
         raise ValueError(f"slow is {slow}; it must be greater than 0")
-    rule = choose_retiming(multiplier, target_fps, timestamps)
-    return JobTiming(rule, times, None if speed is None else _curve(speed), begin, stop, loop, read_dedup(dedup))
+    rule = choose_retiming(multiplier, options.target_fps, options.timestamps)
+    curve = None if options.speed is None else _read_curve(options.speed)
+    return JobTiming(rule, factor, curve, first, stop, options.loop, read_dedup(options.dedup))
 
 
-def _curve(speed: Speed) -> SpeedCurve:
+def _read_curve(speed: Speed) -> SpeedCurve:
     if isinstance(speed, SpeedCurve):
         return speed
     if isinstance(speed, (str, Path)):

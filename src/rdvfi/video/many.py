@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,19 @@ from rdvfi.media.clip import VIDEO_SUFFIXES, walk_folder
 from rdvfi.media.image_files.images import is_image
 from rdvfi.media.video_files.codecs import DEFAULT_CODECS
 from rdvfi.video.engine import Progress, Stopped
-from rdvfi.video.job import interpolate_video
+from rdvfi.video.job import run_job
+from rdvfi.video.job_options import JobOptions, PathLike, absolute_path
 from rdvfi.video.job_report import VideoReport
 from rdvfi.video.ready import DEFAULT_MODEL, ModelLike, ready_model
 from rdvfi.video.segmented_jobs.dispatch import Dispatcher, JobState
 from rdvfi.video.segmented_jobs.distributed_job import DistributedJob, refuse_existing_url
-from rdvfi.video.segmented_jobs.remote_files import fetched, is_complete, is_url, release, uploaded
+from rdvfi.video.segmented_jobs.remote_files import download_sources, is_complete, release, uploaded
+from rdvfi.video.segmented_jobs.segment_store import default_segments
 from rdvfi.video.segmented_jobs.segment_worker import WorkerModel
 from rdvfi.video.segmented_jobs.workers import LocalWorkers, Workers
-from rdvfi.video.video_job import AROUND, default_segments, listed
 
 _LOGGER = logging.getLogger(__name__)
 
-PathLike = str | os.PathLike[str]
 Job = tuple[PathLike | Sequence[PathLike], PathLike] | Mapping[str, Any]
 """A source and a destination, or arguments of `interpolate_video` by name, these two among them."""
 
@@ -39,9 +38,6 @@ _VIDEOS = VIDEO_SUFFIXES | {".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".f
 """Files that `jobs_below` takes for videos."""
 
 EXECUTORS = ("process", "devices", "ray")
-
-_FILES = ("destination", "mask", "speed")
-"""Options that may name files."""
 
 
 @dataclass(frozen=True)
@@ -111,15 +107,15 @@ def interpolate_many(
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None:
             check_count(name, value)
-    asked = [_asked(job, options) for job in jobs]
-    _check_apart(asked)
-    run = _Run(asked, segments, resume=resume, progress=progress, done=done)
+    read = [_read_options(job, options) for job in jobs]
+    _check_apart(read)
+    run = _Run(read, segments, resume=resume, progress=progress, done=done)
     if executor == "process":
-        return run.here(ready_model(model, device, dtype, allow_untrained=allow_untrained))
+        return run.run_here(ready_model(model, device, dtype, allow_untrained=allow_untrained))
     kept = WorkerModel(model, device, dtype, allow_untrained, threads)
     pool = _workers(executor, kept, devices=devices, address=address, count=workers)
     try:
-        return run.by(pool)
+        return run.run_by(pool)
     finally:
         pool.close()
 
@@ -171,25 +167,23 @@ def made_folders(jobs: Iterable[Job]) -> Iterator[None]:
         raise
 
 
-def _asked(job: Job, options: Mapping[str, Any]) -> dict[str, Any]:
-    """All arguments of a job, those that were not given as well.
+def _read_options(job: Job, shared: Mapping[str, Any]) -> JobOptions:
+    """The options of a job, those of all jobs among them.
 
     Raises:
-        ValueError: If one of them is not known, or is one for all jobs.
+        ValueError: If one of them does not exist, or source or destination is missing.
     """
     if isinstance(job, Mapping):
-        given: dict[str, Any] = {**options, **job}
+        given = {**shared, **job}
     else:
         source, destination = job
-        given = {**options, "source": source, "destination": destination}
-    known = signature(interpolate_video).parameters
+        given = {**shared, "source": source, "destination": destination}
     for name in given:
-        if name not in known or name in AROUND:
+        if name not in JobOptions.names():
             raise ValueError(f"{name} is no option of a job; they are those of interpolate_video without a model")
     if missing := {"source", "destination"} - given.keys():
         raise ValueError(f"a job says no {' and no '.join(sorted(missing))}")
-    defaults = {name: each.default for name, each in known.items() if name not in AROUND}
-    return listed({**defaults, **given})
+    return JobOptions(**given)
 
 
 def _holds_frames(folder: Path) -> bool:
@@ -204,18 +198,18 @@ def _holds_frames(folder: Path) -> bool:
     return bool(images)
 
 
-def _check_apart(asked: Sequence[Mapping[str, Any]]) -> None:
+def _check_apart(jobs: Sequence[JobOptions]) -> None:
     """Refuse two jobs with one destination, of which the second would replace or lose the first."""
-    taken: dict[str, int] = {}
-    for number, given in enumerate(asked):
-        place = _whole(given["destination"])
-        if (other := taken.setdefault(place, number)) != number:
-            raise ValueError(f"jobs {other} and {number} have the same destination, {place}")
+    numbers: dict[str, int] = {}
+    for number, options in enumerate(jobs):
+        destination = absolute_path(options.destination)
+        if (other := numbers.setdefault(destination, number)) != number:
+            raise ValueError(f"jobs {other} and {number} have the same destination, {destination}")
 
 
-def _place(given: Mapping[str, Any], segments: PathLike | None) -> str:
-    """Where the segments of a job are kept."""
-    destination = _whole(given["destination"])
+def _segments_place(destination: PathLike, segments: PathLike | None) -> str:
+    """The folder or URL of the segments of one job: beside its destination, or in ``segments``."""
+    destination = absolute_path(destination)
     name = default_segments(Path(destination.rsplit("://", 1)[-1])).name
     if segments is None:
         return destination.rsplit("/", 1)[0] + "/" + name
@@ -237,95 +231,79 @@ def _workers(
 
 
 class _Run:
-    """Many jobs that were asked for, and what became of each."""
+    """Many jobs, and the result of each."""
 
     def __init__(
         self,
-        asked: Sequence[dict[str, Any]],
+        jobs: Sequence[JobOptions],
         segments: PathLike | None,
         *,
         resume: bool,
         progress: Progress | None,
         done: Callable[[JobResult], None] | None,
     ) -> None:
-        self._asked, self._segments, self._resume = asked, segments, resume
+        self._jobs, self._segments, self._resume = jobs, segments, resume
         self._progress, self._done = progress, done
         self._results: dict[int, JobResult] = {}
 
-    def here(self, model: Interpolator) -> list[JobResult]:
-        """One job after the other in this process."""
-        for number, given in enumerate(self._asked):
-            if self._is_done(given):
-                self._end(number)
-                continue
+    def run_here(self, model: Interpolator) -> list[JobResult]:
+        """Run one job after the other in this process."""
+        for number, options in self._pending():
             try:
-                report = self._alone(given, model)
+                report = self._run_one(options, model)
             except Stopped:
                 raise
             except Exception as error:
-                self._end(number, error=error)
+                self._finish(number, error=error)
             except BaseException as error:
                 if not getattr(error, "__notes__", None):
-                    error.add_note(f"{len(self._results)} of {len(self._asked)} outputs are complete")
+                    error.add_note(f"{len(self._results)} of {len(self._jobs)} outputs are complete")
                 raise
             else:
-                self._end(number, report)
+                self._finish(number, report)
         return self._ordered()
 
-    def by(self, pool: Workers) -> list[JobResult]:
-        """Segments of all jobs by workers, outputs by this process."""
+    def run_by(self, pool: Workers) -> list[JobResult]:
+        """Have workers make the segments of all jobs, and write the outputs in this process."""
         states: list[JobState] = []
         numbers: list[int] = []
-        for number, given in enumerate(self._asked):
-            if self._is_done(given):
-                self._end(number)
-                continue
-            place = _place(given, self._segments)
-            begin = partial(DistributedJob, given, place, resume=self._resume)
-            states.append(JobState(len(states), _portable(given), place, begin))
+        for number, options in self._pending():
+            place = _segments_place(options.destination, self._segments)
+            begin = partial(DistributedJob, options, place, resume=self._resume)
+            states.append(JobState(len(states), options.absolute(), place, begin))
             numbers.append(number)
 
-        def ended(state: JobState) -> None:
-            self._end(numbers[state.index], state.result, state.error)
+        def finish(state: JobState) -> None:
+            self._finish(numbers[state.index], state.result, state.error)
 
         if states:
-            Dispatcher(states, pool, self._progress, ended).run()
+            Dispatcher(states, pool, self._progress, finish).run()
         return self._ordered()
 
-    def _is_done(self, given: Mapping[str, Any]) -> bool:
-        return self._resume and not given["overwrite"] and is_complete(given["destination"])
+    def _pending(self) -> Iterator[tuple[int, JobOptions]]:
+        """The jobs that an earlier run has not completed, by number; the others have their results."""
+        for number, options in enumerate(self._jobs):
+            if self._resume and not options.overwrite and is_complete(options.destination):
+                self._finish(number)
+            else:
+                yield number, options
 
-    def _alone(self, given: dict[str, Any], model: Interpolator) -> VideoReport:
-        refuse_existing_url(given)
-        place = None if str(given["destination"]) == "-" else _place(given, self._segments)
-        local = fetched(given)
+    def _run_one(self, options: JobOptions, model: Interpolator) -> VideoReport:
+        refuse_existing_url(options)
+        piped = str(options.destination) == "-"
+        segments = None if piped else _segments_place(options.destination, self._segments)
+        local = download_sources(options)
         try:
-            with uploaded(given["destination"]):
-                around = {"segments": place, "resume": self._resume, "progress": self._progress}
-                return interpolate_video(**local, model=model, allow_untrained=True, **around)  # it is checked before
+            with uploaded(options.destination):
+                return run_job(local, lambda: model, segments=segments, resume=self._resume, progress=self._progress)
         finally:
-            release(given)
+            release(options)
 
-    def _end(self, number: int, report: VideoReport | None = None, error: Exception | None = None) -> None:
-        given = self._asked[number]
-        self._results[number] = JobResult(given["source"], given["destination"], report, error)
+    def _finish(self, number: int, report: VideoReport | None = None, error: Exception | None = None) -> None:
+        options = self._jobs[number]
+        self._results[number] = JobResult(options.source, options.destination, report, error)
         if self._done is not None:
             self._done(self._results[number])
 
     def _ordered(self) -> list[JobResult]:
-        return [self._results[number] for number in range(len(self._asked))]
-
-
-def _whole(path: Any) -> str:
-    """A path that means the same on another machine."""
-    return str(path) if is_url(path) or str(path) == "-" else str(Path(path).absolute())
-
-
-def _portable(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments that mean the same on another machine."""
-    source = given["source"]
-    many = not isinstance(source, str | os.PathLike)
-    named = {name: _whole(given[name]) for name in _FILES if isinstance(given[name], str | os.PathLike)}
-    if given["mask"] == "auto":
-        del named["mask"]
-    return {**given, **named, "source": [_whole(each) for each in source] if many else _whole(source)}
+        return [self._results[number] for number in range(len(self._jobs))]

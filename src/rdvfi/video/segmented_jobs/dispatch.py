@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rdvfi.video.engine import Stopped
+from rdvfi.video.job_options import JobOptions
 from rdvfi.video.segmented_jobs.distributed_job import DistributedJob
 from rdvfi.video.segmented_jobs.segment_worker import Made, Task
 from rdvfi.video.segmented_jobs.workers import IN_FLIGHT, Event, Workers
@@ -40,8 +41,8 @@ class JobState:
     """How far a job is."""
 
     index: int
-    given: dict[str, Any]
-    """Its arguments, which mean the same on all machines."""
+    options: JobOptions
+    """With absolute paths."""
     place: str
     """Of its segments."""
     begin: Callable[[], DistributedJob]
@@ -158,7 +159,7 @@ class Dispatcher:
             elif job.identity is None:
                 if not job.asked:
                     job.asked = True
-                    return _Call("identity", (job.index, job.given), job.index)
+                    return _Call("identity", (job.index, job.options), job.index)
             elif (call := next(self._segments(job), None)) is not None:
                 return call
         return None
@@ -171,7 +172,7 @@ class Dispatcher:
             number, job.handed_out = job.handed_out, job.handed_out + 1
             if number not in job.there:
                 part = None if job.job.parts is None else job.job.parts[number]
-                task = Task(job.index, number, job.given, job.identity, job.place, part)
+                task = Task(job.index, number, job.options, job.identity, job.place, part)
                 yield _Call("make", (task,), job.index, number)
 
     def _feed(self, pool: ThreadPoolExecutor) -> None:
@@ -220,7 +221,7 @@ class Dispatcher:
 
     def _made(self, job: JobState, number: int, made: Made) -> None:
         if not made.kept and made.count is None:
-            _LOGGER.info("%s is not what its index says: it is read from its beginning", job.given["source"])
+            _LOGGER.info("%s is not what its index says: it is read from its beginning", job.options.source)
             job.unplanned = True  # what others are making of it now is waited for
             return
         job.count = made.count if made.count is not None else job.count

@@ -2,14 +2,14 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from rdvfi.media.outputs.output import check_destination
 from rdvfi.media.video_files.codecs import AUTO
+from rdvfi.video.job_options import JobOptions
 from rdvfi.video.job_report import VideoReport
-from rdvfi.video.segmented_jobs.remote_files import fetched, is_complete, is_url, release, uploaded
+from rdvfi.video.segmented_jobs.remote_files import download_sources, is_complete, is_url, release, uploaded
 from rdvfi.video.segmented_jobs.segment_store import SegmentStore, open_store
 from rdvfi.video.segmented_jobs.segments import SegmentRecord
 from rdvfi.video.video_job import read_job
@@ -19,7 +19,7 @@ class DistributedJob:
     """A job that was read and checked; sources of URLs are copied for that.
 
     Args:
-        given: Arguments of `rdvfi.video.video_job.read_job`.
+        options: What the job is.
         place: Of its segments.
         resume: Use the segments that are there.
 
@@ -28,18 +28,18 @@ class DistributedJob:
         OSError: If a file cannot be read, or the destination exists.
     """
 
-    def __init__(self, given: Mapping[str, Any], place: str, *, resume: bool) -> None:
-        self._given, self._place, self._resume = given, place, resume
+    def __init__(self, options: JobOptions, place: str, *, resume: bool) -> None:
+        self._options, self._place, self._resume = options, place, resume
         self._begun = time.perf_counter()
-        if given["contact_sheet"] is not None:
+        if options.contact_sheet is not None:
             raise ValueError("contact_sheet needs all pairs in one place; leave it out, or use the executor process")
-        if "-" in (str(given["source"]), str(given["destination"])):
+        if "-" in (str(options.source), str(options.destination)):
             raise ValueError("pipes, as - is one, need the executor process")
-        if given["codec"] == AUTO:
+        if options.codec == AUTO:
             raise ValueError("codec is 'auto', which workers may choose differently; name one")
-        refuse_existing_url(given)
-        local = fetched(given)
-        check_destination(Path(local["destination"]), overwrite=given["overwrite"])
+        refuse_existing_url(options)
+        local = download_sources(options)
+        check_destination(Path(local.destination), overwrite=local.overwrite)
         self._job = read_job(local)
         self._store: SegmentStore | None = None
         self.parts = self._job.parts()
@@ -51,7 +51,7 @@ class DistributedJob:
             return len(self.parts)
         info, slow = self._job.info, self._job.timing.slow
         frames = self._job.retiming.count(info.frames, info.span * slow, info.tick * slow)
-        return max(1, math.ceil(frames / (self._job.given["segment_frames"] + 1)))
+        return max(1, math.ceil(frames / (self._options.segment_frames + 1)))
 
     def prepare(self, identity: dict[str, str]) -> set[int]:
         """Make the place of the segments that of this job; the segments that are there already.
@@ -86,20 +86,20 @@ class DistributedJob:
     def write(self, count: int, notes: Iterable[str]) -> VideoReport:
         """Put the output together of so many segments."""
         assert self._store is not None
-        with uploaded(self._given["destination"]):
+        with uploaded(self._options.destination):
             return self._job.put_together(self._store, count, self._begun, notes)
 
     def close(self) -> None:
         """Remove copies of its sources."""
-        release(self._given)
+        release(self._options)
 
 
-def refuse_existing_url(given: Mapping[str, Any]) -> None:
-    """Refuse an output that is there; a file of this host is looked at where it is opened, this is for others.
+def refuse_existing_url(options: JobOptions) -> None:
+    """Refuse to replace an existing output at a URL; local outputs are checked when they are opened.
 
     Raises:
-        FileExistsError: If it is there, and not to be replaced.
+        FileExistsError: If it exists and ``overwrite`` is off.
     """
-    destination = given["destination"]
-    if is_url(destination) and not given["overwrite"] and is_complete(destination):
+    destination = options.destination
+    if is_url(destination) and not options.overwrite and is_complete(destination):
         raise FileExistsError(f"{destination} exists; pass overwrite=True to replace it, or choose another name")

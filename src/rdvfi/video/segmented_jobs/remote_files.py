@@ -3,16 +3,20 @@
 import atexit
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from rdvfi.media.outputs.temporary_files import remove
 
+if TYPE_CHECKING:
+    from rdvfi.video.job_options import JobOptions
 
-def is_url(place: Any) -> bool:
+
+def is_url(place: Any) -> TypeGuard[str]:
     """Whether it names something that fsspec finds, and not a file of this machine."""
     return isinstance(place, str) and "://" in place
 
@@ -49,25 +53,23 @@ def _copied(url: str) -> Path:
     return place
 
 
-def fetched(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a job with local files in place of URLs; each is copied once, until all users `release` it.
+def download_sources(options: "JobOptions") -> "JobOptions":
+    """The options of a job with local files in place of URLs; each is copied once, until all users `release` it.
 
     Raises:
         FileNotFoundError: If there is nothing at a URL.
     """
-    source, destination = given["source"], given["destination"]
+    source, destination = options.source, options.destination
     if is_url(source):
         source = _copied(source)
     elif isinstance(source, list | tuple):
         source = [_copied(each) if is_url(each) else each for each in source]
-    if is_url(destination):
-        destination = _local(destination)
-    return {**given, "source": source, "destination": destination}
+    return replace(options, source=source, destination=_local(destination) if is_url(destination) else destination)
 
 
-def release(given: Mapping[str, Any]) -> None:
+def release(options: "JobOptions") -> None:
     """A job needs the copies of its sources no more; the last one to say so has them removed."""
-    source = given["source"]
+    source = options.source
     for url in source if isinstance(source, list | tuple) else [source]:
         if not is_url(url) or url not in _COPIES:
             continue

@@ -311,6 +311,11 @@ class ObjectStore(SegmentStore):
         self._files.pipe_file(f"{self._root}/{_JOB}", text.encode())
 
 
+def default_segments(destination: Path) -> Path:
+    """The hidden folder beside a destination in which its finished segments are kept."""
+    return destination.with_name(f".{destination.name[:200]}.segments")
+
+
 def open_store(
     place: str | os.PathLike[str], job: Callable[[], Mapping[str, str]], spool: Path | None = None
 ) -> SegmentStore:

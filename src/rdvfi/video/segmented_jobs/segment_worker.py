@@ -1,19 +1,19 @@
 """A worker process: holds a model and a reader, and computes segments on request."""
 
 import tempfile
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.outputs.temporary_files import remove_stale_files
 from rdvfi.video.engine import Engine
+from rdvfi.video.job_options import JobOptions
 from rdvfi.video.ready import ModelLike, ready_model
 from rdvfi.video.reel import ReelStep
-from rdvfi.video.segmented_jobs.remote_files import fetched, release
+from rdvfi.video.segmented_jobs.remote_files import download_sources, release
 from rdvfi.video.segmented_jobs.segment_output import SegmentOutput
 from rdvfi.video.segmented_jobs.segment_store import open_store
 from rdvfi.video.segmented_jobs.segments import Part, Segment
@@ -29,8 +29,7 @@ class Task:
 
     job: int
     number: int
-    given: dict[str, Any]
-    """Arguments of `rdvfi.video.video_job.read_job`."""
+    options: JobOptions
     identity: dict[str, str]
     place: str
     """Of the segments."""
@@ -80,9 +79,9 @@ class SegmentWorker:
     """
 
     def __init__(self, model: WorkerModel) -> None:
-        self._given, self._model = model, None
+        self._selected, self._model = model, None
         self._task: Task | None = None
-        self._local: dict[int, dict[str, Any]] = {}
+        self._downloaded: dict[int, tuple[JobOptions, JobOptions]] = {}
         self._opened: tuple[VideoJob, Engine] | None = None
         self._steps: Generator[ReelStep] | None = None
         self._segments: Generator[Segment] | None = None
@@ -90,15 +89,15 @@ class SegmentWorker:
 
     def load(self) -> None:
         """Load the model, which may take minutes."""
-        if self._given.threads is not None:
-            torch.set_num_threads(self._given.threads)
+        if self._selected.threads is not None:
+            torch.set_num_threads(self._selected.threads)
         remove_stale_files(Path(tempfile.gettempdir()))  # of workers that were killed
-        self._model = self._given.ready()
+        self._model = self._selected.ready()
 
-    def identity(self, job: int, given: Mapping[str, Any]) -> dict[str, str]:
+    def identity(self, job: int, options: JobOptions) -> dict[str, str]:
         """What a job is; see `rdvfi.video.segmented_jobs.job_identity`."""
         assert self._model is not None
-        return self._read(job, given).identity(self._model)
+        return self._read(job, options).identity(self._model)
 
     @torch.inference_mode()
     def make(self, task: Task) -> Made:
@@ -139,19 +138,18 @@ class SegmentWorker:
         again = before is not None and (before.job, before.part is None) == (task.job, task.part is None)
         if self._opened is None or not again or (task.part is None and task.number < self._next):
             self.close()
-            job = self._read(task.job, task.given)
+            job = self._read(task.job, task.options)
             self._opened, self._next = (job, job.engine(self._model)), 0
         self._task = task
         return self._opened
 
-    def _read(self, number: int, given: Mapping[str, Any]) -> VideoJob:
-        """A job, with copies of its sources where these are URLs; those of other jobs go."""
-        for other in [each for each in self._local if each != number]:
-            release(self._local.pop(other))
-        if number not in self._local:
-            local, self._local[number] = fetched(given), dict(given)
-            self._arguments = local
-        return read_job(self._arguments)
+    def _read(self, number: int, options: JobOptions) -> VideoJob:
+        """Open a job, with local copies of its sources; those of other jobs are removed."""
+        for other in [each for each in self._downloaded if each != number]:
+            release(self._downloaded.pop(other)[0])
+        if number not in self._downloaded:
+            self._downloaded[number] = options, download_sources(options)
+        return read_job(self._downloaded[number][1])
 
     def _walk_to(self, number: int) -> Segment | None:
         """The segment of this number; None if the job has fewer."""
