@@ -171,3 +171,53 @@ def _decoded_and_encoded(film: Path, made: Path, target: Path) -> float:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return time.perf_counter() - begun
+
+
+def _raise_at(number: int, frame_names: tuple[str, ...]):
+    """A trace function that raises KeyboardInterrupt at an event inside some files, as a signal handler may."""
+    count = 0
+
+    def trace(frame, event, argument):
+        nonlocal count
+        if not frame.f_code.co_filename.endswith(frame_names):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            count += 1
+            if count == number:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    return trace
+
+
+@pytest.mark.parametrize("stage", ["prefetch", "background"])
+def test_a_signal_at_any_instruction_leaves_no_thread_behind(stage) -> None:
+    """Signal handlers raise between any two instructions, also between those that take and hold a lock."""
+    before = threading.active_count()
+    interrupted = 0
+    for number in range(1, 2000, 3):
+        finished = threading.Event()
+
+        def use(number: int = number, finished: threading.Event = finished) -> None:
+            nonlocal interrupted
+            try:
+                with Prefetch(iter(range(3)), 1) if stage == "prefetch" else Background(lambda item: None, 1) as worker:
+                    sys.settrace(_raise_at(number, ("pipeline.py", "queue.py", "threading.py")))
+                    for item in worker if isinstance(worker, Prefetch) else range(3):
+                        if isinstance(worker, Background):
+                            worker.put(item)
+            except KeyboardInterrupt:
+                interrupted += 1
+            finally:
+                sys.settrace(None)
+                finished.set()
+
+        user = threading.Thread(target=use, daemon=True)
+        user.start()
+        assert finished.wait(10), f"the block was never left after a signal at instruction {number}"
+        if interrupted < (number + 2) // 3:
+            break
+    assert interrupted > 5
+    assert threading.active_count() <= before + 1

@@ -1,8 +1,13 @@
-"""Decoding and encoding in threads of their own, beside the computation, with bounded queues.
+"""Decoding and encoding in threads of their own, in parallel with the computation, with bounded queues.
 
 Decoders, encoders and torch all release the interpreter while they work, so threads are enough to
 overlap them. Each queue holds a few frames; a fast stage waits for a slow one. An exception in a
-thread appears in the main thread at its next step, and leaving a block always ends its thread.
+thread is raised in the main thread at its next step, and leaving a block always ends its thread.
+
+Ctrl-C and SIGTERM raise an exception between any two instructions of the main thread. Locks of Python's own
+code (`queue.Queue`, `threading.Event`) may then stay locked for ever, and the block would wait for a thread that
+waits for such a lock. `queue.SimpleQueue` is implemented in C, where no handler of signals runs between taking and
+releasing its lock; a second one, of free places, bounds it.
 """
 
 import queue
@@ -14,7 +19,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _POLL = 0.1
-"""Seconds between looks at the stop flag while a queue is full or empty."""
+"""Seconds between checks of the stop flag while a queue is full or empty."""
 
 
 class _End:
@@ -25,39 +30,45 @@ class _End:
 
 
 class _Worker(Generic[T]):
-    """A thread and its queue; the thread lives as long as the block."""
+    """A thread and its queue of at most ``depth`` items; the thread lives as long as the block."""
 
     def __init__(self, depth: int) -> None:
-        self._queue: queue.Queue[T | _End] = queue.Queue(depth)
-        self._stop = threading.Event()
+        self._items: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(depth):
+            self._free.put(None)
+        self._stopped = False
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def _work(self) -> None:
         raise NotImplementedError
 
     def _put(self, item: T | _End) -> bool:
-        """Queue an item; False if the worker was stopped meanwhile."""
-        while not self._stop.is_set():
+        """Queue an item; False if the worker has been stopped."""
+        while not self._stopped:
             try:
-                self._queue.put(item, timeout=_POLL)
-            except queue.Full:
+                self._free.get(timeout=_POLL)
+            except queue.Empty:
                 continue
+            self._items.put(item)
             return True
         return False
 
     def _get(self) -> T | _End:
-        """The next item; the end if the worker was stopped meanwhile."""
-        while not self._stop.is_set():
+        """The next item; the end if the worker has been stopped."""
+        while not self._stopped:
             try:
-                return self._queue.get(timeout=_POLL)
+                item = self._items.get(timeout=_POLL)
             except queue.Empty:
                 continue
+            self._free.put(None)
+            return item
         return _End()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
+        self._stopped = True
         self._thread.join()
 
 
@@ -66,7 +77,7 @@ class Prefetch(_Worker[T]):
 
     def __init__(self, items: Iterator[T], depth: int) -> None:
         super().__init__(depth)
-        self._items = items
+        self._source = items
 
     def __enter__(self) -> "Prefetch[T]":
         self._thread.start()
@@ -74,7 +85,7 @@ class Prefetch(_Worker[T]):
 
     def _work(self) -> None:
         try:
-            for item in self._items:
+            for item in self._source:
                 if not self._put(item):
                     break
             self._put(_End())
@@ -82,7 +93,7 @@ class Prefetch(_Worker[T]):
             self._put(_End(error))
         finally:
             # A generator releases its file in the thread that reads it.
-            close = getattr(self._items, "close", None)
+            close = getattr(self._source, "close", None)
             if close is not None:
                 close()
 
@@ -115,7 +126,7 @@ class Background(_Worker[T]):
                 self._consume(item)
         except BaseException as error:
             self._error = error
-            self._stop.set()
+            self._stopped = True
 
     def put(self, item: T) -> None:
         """Hand over one item; waits while the queue is full."""
