@@ -114,7 +114,7 @@ def test_unusable_frames_and_numbers_are_named(tmp_path: Path, video: Path) -> N
     with pytest.raises(ValueError, match=r"2\.png is 66x48; the ones before it are 64x48"):
         list(open_clip(tmp_path).frames())
     (tmp_path / "1.png").write_bytes(b"\x89PNG but no more")
-    with pytest.raises(ValueError, match=r"1\.png is cut short"):
+    with pytest.raises(ValueError, match=r"1\.png is truncated"):
         open_clip(tmp_path).read([1])
 
 

@@ -345,7 +345,7 @@ def test_what_is_transparent_stays_so_and_is_read_again(tmp_path, name) -> None:
         assert np.abs(frame.pixels[10, 5].astype(int) - (230, 60, 120, 255)).max() < 12
     shown = open_source(tmp_path / name)
     assert all(frame.pixels[40, 5].max() < 12 for frame in shown.frames())  # not the hidden colour
-    assert any("is shown on black" in note for note in shown.notes())
+    assert any("are shown on black" in note for note in shown.notes())
 
 
 def clear_film(path: Path, picture: np.ndarray, codec: str, form: str) -> None:

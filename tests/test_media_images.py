@@ -160,7 +160,7 @@ def test_hidden_colours_of_transparent_images_are_not_shown(tmp_path, suffix) ->
     for name, colour in (("black", [0, 0, 0]), ("#10c020", [16, 192, 32])):
         source = open_source(tmp_path, ReadOptions(background=parse_colour(name)))
         assert all(frame.pixels[0, 0].tolist() == colour for frame in source.frames())
-        assert source.notes() == [f"what is transparent in the images is shown on {name}"]
+        assert source.notes() == [f"transparent parts of the images are shown on {name}"]
     source = open_source(tmp_path, ReadOptions(alpha=True))
     assert all(np.array_equal(frame.pixels, pixels) for frame in source.frames())
     assert source.notes() == []
@@ -250,7 +250,7 @@ def test_folders_are_looked_through_before_work(tmp_path) -> None:
         open_source(tmp_path)
     (tmp_path / "5.png").write_bytes((tmp_path / "4.png").read_bytes()[:-30])
     (tmp_path / "4.png").write_text("text")
-    with pytest.raises(ValueError, match=r"4\.png is not an image .*5\.png is cut short"):
+    with pytest.raises(ValueError, match=r"4\.png is not an image .*5\.png is truncated"):
         open_source(tmp_path)
 
 
@@ -264,13 +264,13 @@ def _claimed(width: int, height: int) -> bytes:
 def test_sizes_are_bounded_before_anything_is_decoded(tmp_path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(_claimed(100_000, 20_000))
-    with pytest.raises(ValueError, match=r"a\.png (says that it is 100000x20000|is larger than)"):
+    with pytest.raises(ValueError, match=r"a\.png (declares 100000x20000|is larger than)"):
         read_image(path)
     path.write_bytes(_claimed(12_000, 12_000))
-    with pytest.raises(ValueError, match="says that it is 12000x12000, more pixels than max_pixels=134217728"):
+    with pytest.raises(ValueError, match="declares 12000x12000 pixels, more than max_pixels=134217728"):
         read_image(path)
     path.write_bytes(_claimed(64, 64))
-    with pytest.raises(ValueError, match="64x64, more pixels than max_pixels=4000"):
+    with pytest.raises(ValueError, match="64x64 pixels, more than max_pixels=4000"):
         image_header(path, max_pixels=4000)
 
 

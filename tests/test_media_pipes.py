@@ -117,8 +117,8 @@ def test_what_is_transparent_is_shown_on_black_and_sizes_are_bounded(monkeypatch
         container.mux(stream.encode(None))
     data, report = _piped(monkeypatch, model, memory.getvalue(), multiplier=2)
     assert _decoded(data)[2] == pytest.approx([0] * 5, abs=2)
-    assert report.notes == ("what is transparent in standard input is shown on black",)
-    with pytest.raises(ValueError, match="standard input says that it is 48x32, more pixels than max_pixels=1000"):
+    assert report.notes == ("transparent parts of standard input are shown on black",)
+    with pytest.raises(ValueError, match="standard input declares 48x32 pixels, more than max_pixels=1000"):
         _piped(monkeypatch, model, memory.getvalue(), max_pixels=1000)
 
 

@@ -9,7 +9,7 @@ from rdvfi.media.colour import Colour, Converter
 from rdvfi.media.metadata.orientation import Orientation
 from rdvfi.media.planes import PlaneFormat, Planes, PlaneTarget, conversion_parameters
 from rdvfi.media.video_files.codecs import CODECS, encoder_formats
-from rdvfi.media.video_files.siting import CENTER, LEFT, TOP, TOP_LEFT, UNKNOWN, Marker
+from rdvfi.media.video_files.siting import CENTER, LEFT, TOP, TOP_LEFT, UNKNOWN, SitingMarker
 
 FORMATS = ("yuv420p", "nv12", "yuv422p", "yuv444p", "yuv420p10le", "p010le", "yuv422p12le", "yuv444p10le")
 MATRICES = (1, 4, 5, 7, 9)
@@ -69,7 +69,7 @@ def test_both_conversions_equal_those_of_the_processor_within_one_level(name: st
     planes = Planes.from_frame(frame, colour, Orientation(), headroom=headroom, deep=deep)
     assert planes is not None
     back = planes.rgb(torch.float32)[0].permute(1, 2, 0).numpy()
-    expected = converter.to_rgb(Marker(colour.siting).mark(frame)).astype(np.float64) / np.iinfo(pixels.dtype).max
+    expected = converter.to_rgb(SitingMarker(colour.siting).mark(frame)).astype(np.float64) / np.iinfo(pixels.dtype).max
     apart = np.abs(back - expected)[BORDER:-BORDER, BORDER:-BORDER] * (2**form.bits - 1)
     assert apart.max() <= 1.0
 

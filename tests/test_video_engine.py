@@ -498,10 +498,10 @@ def test_what_is_transparent_stays_so_where_the_output_can_hold_it(tmp_path, mod
 def test_what_is_transparent_is_shown_on_the_background_elsewhere(tmp_path, model) -> None:
     _discs(tmp_path / "in", 2)
     report = _run(tmp_path / "in", tmp_path / "out.mp4", model, multiplier=2, background="white")
-    assert report.notes == ("what is transparent in the images is shown on white",)
+    assert report.notes == ("transparent parts of the images are shown on white",)
     for frame in _frames(tmp_path / "out.mp4"):
         assert frame.pixels[2, 90].min() > 250
-    with pytest.raises(ValueError, match="more pixels than max_pixels=6000"):
+    with pytest.raises(ValueError, match="pixels, more than max_pixels=6000"):
         _run(tmp_path / "in", tmp_path / "small.mp4", model, max_pixels=6000)
-    with pytest.raises(ValueError, match="more pixels than max_pixels=6000"):
+    with pytest.raises(ValueError, match="pixels, more than max_pixels=6000"):
         _run(tmp_path / "out.mp4", tmp_path / "small.mp4", model, max_pixels=6000)

@@ -80,10 +80,10 @@ class VideoClip(Clip):
     """The frames of a video file, or of one that is held in memory."""
 
     def __init__(self, file: Path | BytesIO, *, conversion: str = EXACT) -> None:
-        from rdvfi.media.video_files.probe import name_of, read_index
+        from rdvfi.media.video_files.probe import display_name, read_index
 
         self._file, self._conversion = file, conversion
-        self.name = name_of(file)
+        self.name = display_name(file)
         self._index = read_index(file)
 
     def __len__(self) -> int:

@@ -27,7 +27,7 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from rdvfi.media.pixels import EXACT, FFMPEG, Pixels
-from rdvfi.media.video_files.siting import LEFT, UNKNOWN, Marker
+from rdvfi.media.video_files.siting import LEFT, UNKNOWN, SitingMarker
 
 LIMITED, FULL = 1, 2
 """Colour ranges, as FFmpeg numbers them."""
@@ -116,7 +116,7 @@ class Converter:
         self._flags = Interpolation.BICUBIC if conversion == FFMPEG else _FLAGS
         self._rgb, self._kind = ("rgb48le", np.uint16) if deep else ("rgb24", np.uint8)
         self._headroom = headroom
-        self._reformatter, self._marker = VideoReformatter(), Marker(colour.siting)
+        self._reformatter, self._marker = VideoReformatter(), SitingMarker(colour.siting)
 
     def to_rgb(self, frame: av.VideoFrame) -> Pixels:
         """The frame's pixels, RGB or RGBA, as they are stored: not turned upright."""

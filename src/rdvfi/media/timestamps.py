@@ -10,32 +10,32 @@ class Stamp(NamedTuple):
 
     time: Fraction
     duration: Fraction
-    """How long; it is used of the last frame alone, every other one lasts until the next."""
+    """Used for the last frame only; every other one is shown until the next."""
     repeat: bool = False
-    """Whether it shows the picture of the frame before once more, so that its own is not used."""
+    """Whether it repeats the picture of the frame before, so that its own is not used."""
 
-    def stretched(self, times: Fraction) -> "Stamp":
-        """The same of a source that runs so many times longer."""
-        return Stamp(self.time * times, self.duration * times, self.repeat)
+    def stretched(self, factor: Fraction) -> "Stamp":
+        """The stamp in a source that is slowed down by a factor."""
+        return Stamp(self.time * factor, self.duration * factor, self.repeat)
 
 
 class Moment(tuple[int, int, int, int, int, int]):
-    """One output frame, in whole numbers: plans of hours hold many, and fractions are slow to make.
+    """Which instant one output frame shows, and when.
 
-    The numbers are those of `source`, numerator and denominator of `timestep`, numerators of `time`
-    and `duration`, and the denominator of both.
+    Stored as integers, since the plan of a long video holds many and fractions are slow to make: `source`, numerator
+    and denominator of `timestep`, numerators of `time` and `duration`, and the denominator of both.
     """
 
     __slots__ = ()
 
     def __new__(cls, source: int, timestep: Fraction, time: Fraction, duration: Fraction) -> "Moment":
-        per_second = lcm(time.denominator, duration.denominator)
-        numbers = (int(time * per_second), int(duration * per_second), per_second)
-        return tuple.__new__(cls, (source, timestep.numerator, timestep.denominator, *numbers))
+        denominator = lcm(time.denominator, duration.denominator)
+        times = (int(time * denominator), int(duration * denominator), denominator)
+        return tuple.__new__(cls, (source, timestep.numerator, timestep.denominator, *times))
 
     @property
     def source(self) -> int:
-        """The source frame at or just before it."""
+        """Number of the source frame at or before it."""
         return self[0]
 
     @property
@@ -59,18 +59,18 @@ class Moment(tuple[int, int, int, int, int, int]):
         return Fraction(self[4], self[5])
 
     def is_followed_by(self, after: "Moment") -> bool:
-        """Whether it is shown until the next one begins."""
+        """Whether it is shown exactly until ``after`` begins."""
         return (self[3] + self[4]) * after[5] == after[3] * self[5]
 
     def until(self, end: Fraction | None) -> "Moment":
-        """The same, shown until a time; None leaves it as it is."""
+        """The moment with a duration that ends at a time; unchanged if None."""
         return self if end is None else Moment(self.source, self.timestep, self.time, end - self.time)
 
     def _values(self) -> tuple[int, Fraction, Fraction, Fraction]:
         return self.source, self.timestep, self.time, self.duration
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are the same moment, in whatever ticks it is counted."""
+        """Whether both have equal values; the stored denominators may differ."""
         return isinstance(other, Moment) and self._values() == other._values()
 
     def __hash__(self) -> int:

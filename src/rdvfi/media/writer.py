@@ -14,7 +14,7 @@ from rdvfi.media.image_files.images import write_png
 from rdvfi.media.metadata.finalization import content_tags, finalize_file
 from rdvfi.media.outputs.output import FRAME_NAME, atomic_output, is_folder_output
 from rdvfi.media.outputs.pieces import FrameEncoder, RawFrameEncoder, unpack_frame
-from rdvfi.media.pipes import Outgoing, is_pipe, standard_output
+from rdvfi.media.pipes import OutputPipe, is_pipe, standard_output
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo
 from rdvfi.media.timestamps import Moment
@@ -159,7 +159,7 @@ def open_sink(
 
 @contextmanager
 def _video_sink(
-    partial: Path | Outgoing,
+    partial: Path | OutputPipe,
     destination: Path,
     info: SourceInfo,
     options: SinkOptions,

@@ -44,17 +44,17 @@ class AnimatedImage(Source):
             layout=PixelLayout("420", 8, alpha=header.alpha and options.alpha),
             profile=header.profile,
         )
-        self._backdrop = BackgroundCompositor(self.info.layout.alpha, options.background)
+        self._background = BackgroundCompositor(self.info.layout.alpha, options.background)
 
     def notes(self) -> list[str]:
-        return self._backdrop.notes(self.info.name)
+        return self._background.notes(self.info.name)
 
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
         time = Fraction(0)
         for (image, _), duration in zip(self._decoded(), self._durations, strict=True):
             pixels = np.array(image.convert("RGBA"))
             if since is None or time + duration > since:
-                yield SourceFrame(self._backdrop.show(pixels), Stamp(time, duration))
+                yield SourceFrame(self._background.compose(pixels), Stamp(time, duration))
             time += duration
 
     def _decoded(self) -> Iterator[tuple[Any, Fraction]]:

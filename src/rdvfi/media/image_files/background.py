@@ -1,14 +1,14 @@
-"""The background colour of transparent images, as users name it."""
+"""The background colour on which transparent pictures are shown."""
 
 import numpy as np
 
 from rdvfi.media.pixels import Pixels, composite, with_alpha
 
-NAMED = {"black": (0, 0, 0), "white": (255, 255, 255), "gray": (128, 128, 128)}
+NAMED_COLOURS = {"black": (0, 0, 0), "white": (255, 255, 255), "gray": (128, 128, 128)}
 
 
 def parse_colour(text: str) -> tuple[int, int, int]:
-    """8-bit RGB of a colour as CSS names it: ``black``, ``teal``, ``#rrggbb``, ...
+    """8-bit RGB of a CSS colour: ``black``, ``teal``, ``#rrggbb``, ...
 
     Raises:
         ValueError: If it is none.
@@ -23,26 +23,29 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 
 
 class BackgroundCompositor:
-    """Frames as the output holds them: RGBA, or RGB on a background.
+    """Gives all frames the channels of the output: RGBA, or RGB on a background.
 
     Args:
-        keep: Whether the output holds what is transparent.
-        colour: 8-bit RGB behind it otherwise.
+        keep_alpha: Whether the output has an alpha channel.
+        colour: 8-bit RGB of the background if it has none.
     """
 
-    def __init__(self, keep: bool, colour: tuple[int, int, int]) -> None:
-        self._keep, self._colour, self._used = keep, colour, False
+    def __init__(self, keep_alpha: bool, colour: tuple[int, int, int]) -> None:
+        self._keep_alpha, self._colour, self._saw_transparency = keep_alpha, colour, False
 
-    def show(self, pixels: Pixels) -> Pixels:
-        """A frame, RGB or RGBA, in the one form that all have."""
-        if self._keep:
+    def compose(self, pixels: Pixels) -> Pixels:
+        """An RGB or RGBA frame with the channels of the output."""
+        if self._keep_alpha:
             return with_alpha(pixels)
-        if pixels.shape[2] == 4 and not self._used:
-            self._used = bool(pixels[..., 3].min() < np.iinfo(pixels.dtype).max)
+        if pixels.shape[2] == 4 and not self._saw_transparency:
+            self._saw_transparency = bool(pixels[..., 3].min() < np.iinfo(pixels.dtype).max)
         return composite(pixels, self._colour)
 
     def notes(self, name: str) -> list[str]:
-        """What was done to the frames seen so far."""
-        colour = next((known for known, value in NAMED.items() if value == self._colour), None)
-        shown = colour or "#{:02x}{:02x}{:02x}".format(*self._colour)
-        return [f"what is transparent in {name} is shown on {shown}"] if self._used else []
+        """A sentence on the background, if any frame of the source ``name`` so far was transparent."""
+        if not self._saw_transparency:
+            return []
+        colour_name = next((known for known, value in NAMED_COLOURS.items() if value == self._colour), None)
+        return [
+            f"transparent parts of {name} are shown on {colour_name or '#{:02x}{:02x}{:02x}'.format(*self._colour)}"
+        ]

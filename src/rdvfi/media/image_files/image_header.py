@@ -1,7 +1,7 @@
 """Header of an image file: size, depth, transparency and colour profile, read before its pixels.
 
-Sizes are bounded here, before anything is decoded: a file of a few bytes may claim a picture that
-fills the memory. Formats whose headers Pillow does not read are read here.
+Sizes are bounded here, before anything is decoded: a file of a few bytes may declare a picture that fills the
+memory. Formats whose headers Pillow does not read are parsed here.
 """
 
 import re
@@ -12,13 +12,16 @@ from io import SEEK_END, BufferedReader, BytesIO
 File = BufferedReader | BytesIO
 
 MAX_PIXELS = 2**27
-"""Pixels of a picture at most, unless told otherwise: 16384 x 8192."""
+"""Default limit of the pixels of a picture: 16384 x 8192."""
 
 PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "TGA", "PPM")
 """Formats that Pillow may recognise; those that start other programs (EPS) are not among them."""
-_ANIMATED = ("PNG", "WEBP")
-_OWN_ORIENTATION = ("TIFF", "AVIF")  # turned by what decodes them
-_TAIL = 4096
+_ANIMATED_FORMATS = ("PNG", "WEBP")
+_FORMATS_TURNED_BY_DECODER = ("TIFF", "AVIF")
+_SCANNED_BYTES = 4096
+"""Bytes at the start or end of a file in which a marker is searched."""
+_MAX_ENTRIES = 1000
+"""Entries of a table, after which the file counts as damaged."""
 
 
 @dataclass(frozen=True)
@@ -28,197 +31,223 @@ class ImageHeader:
     kind: str
     """The format: PNG, JPEG, EXR, ..."""
     width: int
-    """As it is seen, turned upright."""
+    """Width and height are those of the upright picture."""
     height: int
     bits: int = 8
-    """Bits a channel that come out: 8 or 16."""
+    """Bits per channel of the decoded pixels: 8 or 16."""
     alpha: bool = False
     frames: int = 1
     profile: bytes = b""
     """ICC profile of RGB; empty if there is none."""
     orientation: int = 1
-    """As EXIF numbers it; 1 is upright."""
+    """Number of EXIF; 1 is upright."""
     grey_floats: bool = False
     """Whether it is a TIFF of one channel of floats."""
     notes: tuple[str, ...] = ()
-    """How its values are understood, in clauses."""
+    """What decoding changes, in clauses."""
 
 
 def read_header(file: File, name: str, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
-    """The header of an image file; ``name`` is what errors call it.
+    """The header of an image file; errors call it ``name``.
 
     Raises:
-        ValueError: If it is empty, no image, cut short, or larger than ``max_pixels``.
+        ValueError: If it is empty, no image, truncated, or larger than ``max_pixels``.
     """
-    start = file.read(8)
+    magic = file.read(8)
     file.seek(0)
-    if not start:
+    if not magic:
         raise ValueError(f"{name} is empty")
-    if start.startswith(b"\x89PNG") and not _ends_with(file, b"IEND"):
-        raise ValueError(f"{name} is cut short: the end of the PNG is missing")
+    if magic.startswith(b"\x89PNG") and not _tail_contains(file, b"IEND"):
+        raise ValueError(f"{name} is truncated: the end of the PNG is missing")
     file.seek(0)
     try:
-        header = _read(file, start)
+        header = _read(file, magic)
     except Exception as error:  # decoders raise anything for bytes that they do not expect
         if "DecompressionBomb" in type(error).__name__:
             raise ValueError(f"{name} is larger than Pillow takes: {error}") from error
         raise ValueError(f"{name} is not an image that can be read, or is damaged") from error
     if header.width < 1 or header.height < 1:
-        raise ValueError(f"{name} is damaged: it says that it is {header.width}x{header.height}")
+        raise ValueError(f"{name} is damaged: it declares {header.width}x{header.height} pixels")
     if header.width * header.height > max_pixels:
         raise ValueError(
-            f"{name} says that it is {header.width}x{header.height}, more pixels than max_pixels={max_pixels}; "
-            "raise it if that is true"
+            f"{name} declares {header.width}x{header.height} pixels, more than max_pixels={max_pixels}; "
+            "raise it if that is right"
         )
     return header
 
 
-def _read(file: File, start: bytes) -> ImageHeader:
-    if start[:4] == b"\x76\x2f\x31\x01":
-        return _exr(file)
-    if start[:4] in (b"SDPX", b"XPDS"):
-        return _dpx(file)
-    if start[:4] in (b"II*\0", b"MM\0*"):
-        return _tiff(file)
-    return _with_pillow(file)
+def _read(file: File, magic: bytes) -> ImageHeader:
+    if magic[:4] == b"\x76\x2f\x31\x01":
+        return _read_exr(file)
+    if magic[:4] in (b"SDPX", b"XPDS"):
+        return _read_dpx(file)
+    if magic[:4] in (b"II*\0", b"MM\0*"):
+        return _read_tiff(file)
+    return _read_with_pillow(file)
 
 
-def _ends_with(file: File, mark: bytes) -> bool:
+def _tail_contains(file: File, marker: bytes) -> bool:
     size = file.seek(0, SEEK_END)
-    file.seek(max(0, size - _TAIL))
-    return mark in file.read()
+    file.seek(max(0, size - _SCANNED_BYTES))
+    return marker in file.read()
 
 
-def _with_pillow(file: File) -> ImageHeader:
+def _read_with_pillow(file: File) -> ImageHeader:
     import warnings
 
     import PIL.Image
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large pictures: the limit is ours
+        warnings.simplefilter("ignore")  # Pillow warns of large pictures; the limit is ours
         image = PIL.Image.open(file, formats=PILLOW_FORMATS)
     kind = "JPEG" if image.format == "MPO" else str(image.format)
-    # Pillow would decode a PNG to look for what may stand behind its pixels.
-    unsaid = kind in _OWN_ORIENTATION or (kind == "PNG" and "exif" not in image.info)
-    orientation = 1 if unsaid else int(image.getexif().get(0x0112, 1))
-    turned = orientation in (5, 6, 7, 8)
-    width, height = image.size[::-1] if turned else image.size
+    # For a PNG without EXIF before its pixels, Pillow would decode the pixels to look behind them.
+    skip_exif = kind in _FORMATS_TURNED_BY_DECODER or (kind == "PNG" and "exif" not in image.info)
+    orientation = 1 if skip_exif else int(image.getexif().get(0x0112, 1))
+    width, height = image.size[::-1] if _swaps_axes(orientation) else image.size
     file.seek(0)
     return ImageHeader(
         kind,
         width,
         height,
-        bits=16 if _bits(file, kind, image.mode) > 8 else 8,
+        bits=16 if _stored_bits(file, kind, image.mode) > 8 else 8,
         alpha=image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info,
-        frames=int(getattr(image, "n_frames", 1)) if kind in _ANIMATED else 1,
+        frames=int(getattr(image, "n_frames", 1)) if kind in _ANIMATED_FORMATS else 1,
         profile=rgb_profile(image.info.get("icc_profile")),
         orientation=orientation if orientation in range(1, 9) else 1,
     )
 
 
-def _bits(file: File, kind: str, mode: str) -> int:
-    """Bits a channel, of which Pillow tells only some."""
+def _swaps_axes(orientation: int) -> bool:
+    return orientation in (5, 6, 7, 8)
+
+
+def _stored_bits(file: File, kind: str, mode: str) -> int:
+    """Bits per channel in the file; Pillow's mode gives them for some formats only."""
     if kind == "PNG":
         return file.read(25)[24]
-    if kind == "PPM":  # P3 and P6: width, height, largest value
-        words = re.sub(rb"#[^\n]*", b" ", file.read(_TAIL)).split(maxsplit=4)
+    start = file.read(_SCANNED_BYTES)
+    if kind == "PPM":  # the header of P3 and P6: width, height, largest value
+        words = re.sub(rb"#[^\n]*", b" ", start).split(maxsplit=4)
         return 16 if words[0] in (b"P2", b"P3", b"P5", b"P6") and int(words[3]) > 255 else 8
     if kind == "AVIF":
-        box = file.read(_TAIL)
-        at = box.find(b"av1C")
-        return 8 if at < 0 or not box[at + 6] & 0x40 else 12 if box[at + 6] & 0x20 else 10
+        return avif_bits(start)
     if kind == "JPEG2000":
-        stream = file.read(_TAIL)
-        at = stream.find(b"\xff\x4f\xff\x51")
-        return 8 if at < 0 else (stream[at + 42] & 0x7F) + 1
+        codestream = start.find(b"\xff\x4f\xff\x51")
+        return 8 if codestream < 0 else (start[codestream + 42] & 0x7F) + 1
     return 16 if mode.startswith("I") else 8
 
 
+def avif_bits(data: bytes) -> int:
+    """Bits per channel of an AVIF file, by its box ``av1C``."""
+    box = data.find(b"av1C")
+    if box < 0 or not data[box + 6] & 0x40:
+        return 8
+    return 12 if data[box + 6] & 0x20 else 10
+
+
 def rgb_profile(profile: bytes | None) -> bytes:
-    """The profile, if it is one of RGB: the pixels of others are converted."""
+    """The ICC profile, if it is one of RGB, else empty: pixels of other colour spaces are converted to RGB."""
     return profile if profile and profile[16:20] == b"RGB " else b""
 
 
-def _exr(file: File) -> ImageHeader:
-    """The attributes up to the channels and the window that is shown."""
+def _read_exr(file: File) -> ImageHeader:
     file.seek(8)
-    found: dict[bytes, bytes] = {}
-    while len(found) < 1000 and (name := _text(file)):
-        _text(file)  # its type
-        found[name] = file.read(min(struct.unpack("<i", file.read(4))[0], 2**20))
-    left, top, right, bottom = struct.unpack("<4i", found[b"displayWindow"])
-    names = [entry.split(b"\0")[0] for entry in _channels(found[b"channels"])]
-    notes = ("linear light is encoded as sRGB, and what is brighter than 1 is clipped",)
-    return ImageHeader("EXR", right - left + 1, bottom - top + 1, 16, b"A" in names, notes=notes)
+    attributes: dict[bytes, bytes] = {}
+    while len(attributes) < _MAX_ENTRIES and (name := _read_string(file)):
+        _read_string(file)  # the attribute's type
+        attributes[name] = file.read(min(struct.unpack("<i", file.read(4))[0], 2**20))
+    left, top, right, bottom = struct.unpack("<4i", attributes[b"displayWindow"])
+    channels = _exr_channel_names(attributes[b"channels"])
+    notes = ("linear light is encoded as sRGB, and values above 1 are clipped",)
+    return ImageHeader("EXR", right - left + 1, bottom - top + 1, 16, b"A" in channels, notes=notes)
 
 
-def _text(file: File) -> bytes:
-    read = b""
-    while len(read) < 256 and (one := file.read(1)) not in (b"", b"\0"):
-        read += one
-    return read
+def _read_string(file: File) -> bytes:
+    """Bytes up to a zero, which is consumed."""
+    text = b""
+    while len(text) < 256 and (byte := file.read(1)) not in (b"", b"\0"):
+        text += byte
+    return text
 
 
-def _channels(table: bytes) -> list[bytes]:
-    """Entries of a channel list: a name, and 16 bytes about it."""
-    entries, at = [], 0
-    while at < len(table) and table[at] and len(entries) < 1000:
-        end = table.index(b"\0", at)
-        entries.append(table[at:end])
-        at = end + 17
-    return entries
+def _exr_channel_names(table: bytes) -> list[bytes]:
+    """Names in a channel list, each of which is followed by a zero and 16 bytes of properties."""
+    names, start = [], 0
+    while start < len(table) and table[start] and len(names) < _MAX_ENTRIES:
+        end = table.index(b"\0", start)
+        names.append(table[start:end])
+        start = end + 17
+    return names
 
 
-def _dpx(file: File) -> ImageHeader:
-    head = file.read(816)
-    order = ">" if head.startswith(b"SDPX") else "<"
-    width, height = struct.unpack(f"{order}2I", head[772:780])
-    return ImageHeader("DPX", width, height, 16 if head[803] > 8 else 8, head[800] in (51, 52))
+def _read_dpx(file: File) -> ImageHeader:
+    header = file.read(816)
+    byte_order = ">" if header.startswith(b"SDPX") else "<"
+    width, height = struct.unpack(f"{byte_order}2I", header[772:780])
+    return ImageHeader("DPX", width, height, 16 if header[803] > 8 else 8, header[800] in (51, 52))
 
 
-_SIZES = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B"}
-_WIDTH, _HEIGHT, _BITS, _TURN, _SAMPLES, _EXTRA, _FORMAT, _PROFILE = 256, 257, 258, 274, 277, 338, 339, 34675
+_TIFF_TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B"}
+"""Struct codes of TIFF's types of values."""
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_ORIENTATION, _TIFF_SAMPLES = 256, 257, 258, 274, 277
+_TIFF_EXTRA_SAMPLES, _TIFF_SAMPLE_FORMAT, _TIFF_PROFILE = 338, 339, 34675
 
 
-def _tiff(file: File) -> ImageHeader:
-    """The first directory of a TIFF; Pillow does not know those of floats."""
-    order = "<" if file.read(2) == b"II" else ">"
-    file.seek(4)
-    file.seek(struct.unpack(f"{order}I", file.read(4))[0])
-    tags = {}
-    for _ in range(struct.unpack(f"{order}H", file.read(2))[0]):
-        tag, kind, count, value = struct.unpack(f"{order}HHI4s", file.read(12))
-        tags[tag] = (kind, count, value)
-    several = struct.unpack(f"{order}I", file.read(4))[0] != 0
+class _TiffDirectory:
+    """The first directory of a TIFF file."""
 
-    def values(tag: int, default: int) -> tuple[int, ...]:
-        if tag not in tags:
-            return (default,)
-        kind, count, value = tags[tag]
-        size = struct.calcsize(f"{order}{count}{_SIZES[kind]}")
-        if size > 4:
-            file.seek(struct.unpack(f"{order}I", value)[0])
-            value = file.read(size)
-        return struct.unpack(f"{order}{count}{_SIZES[kind]}", value[:size])
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._byte_order = "<" if file.read(2) == b"II" else ">"
+        file.seek(4)
+        file.seek(self._unpack("I", file.read(4))[0])
+        self._entries: dict[int, tuple[int, int, bytes]] = {}
+        for _ in range(self._unpack("H", file.read(2))[0]):
+            tag, kind, count, value = self._unpack("HHI4s", file.read(12))
+            self._entries[tag] = (kind, count, value)
+        self.is_last = self._unpack("I", file.read(4))[0] == 0
+        """Whether the file has no second directory, which is another page."""
 
-    notes = []
-    floats = values(_FORMAT, 1)[0] == 3
-    if floats:
-        notes.append("values below 0 and above 1 are clipped")
-    if several:
-        notes.append("the first of several pages is used")
-    bits, samples = values(_BITS, 1)[0], values(_SAMPLES, 1)[0]
-    profile = bytes(values(_PROFILE, 0)) if _PROFILE in tags else b""
-    width, height = values(_WIDTH, 0)[0], values(_HEIGHT, 0)[0]
-    if values(_TURN, 1)[0] in (5, 6, 7, 8):
+    def _unpack(self, codes: str, data: bytes) -> tuple:
+        return struct.unpack(self._byte_order + codes, data)
+
+    def __contains__(self, tag: int) -> bool:
+        return tag in self._entries
+
+    def values(self, tag: int) -> tuple[int, ...]:
+        """The values of a tag; raises KeyError if it is missing."""
+        kind, count, value = self._entries[tag]
+        codes = f"{count}{_TIFF_TYPES[kind]}"
+        size = struct.calcsize(self._byte_order + codes)
+        if size > 4:  # the entry holds the position of the values
+            self._file.seek(self._unpack("I", value)[0])
+            value = self._file.read(size)
+        return self._unpack(codes, value[:size])
+
+    def first(self, tag: int, default: int) -> int:
+        """The first value of a tag."""
+        return self.values(tag)[0] if tag in self else default
+
+
+def _read_tiff(file: File) -> ImageHeader:
+    """The header of a TIFF; Pillow does not know those of floats."""
+    directory = _TiffDirectory(file)
+    floats = directory.first(_TIFF_SAMPLE_FORMAT, 1) == 3
+    samples = directory.first(_TIFF_SAMPLES, 1)
+    width, height = directory.first(_TIFF_WIDTH, 0), directory.first(_TIFF_HEIGHT, 0)
+    if _swaps_axes(directory.first(_TIFF_ORIENTATION, 1)):
         width, height = height, width
+    notes = ["values below 0 and above 1 are clipped"] if floats else []
+    if not directory.is_last:
+        notes.append("the first of several pages is used")
     return ImageHeader(
         "TIFF float" if floats else "TIFF",
         width,
         height,
-        bits=16 if bits > 8 or floats else 8,
-        alpha=samples in (2, 4) and _EXTRA in tags and values(_EXTRA, 0)[0] in (1, 2),
-        profile=rgb_profile(profile),
+        bits=16 if directory.first(_TIFF_BITS, 1) > 8 or floats else 8,
+        alpha=samples in (2, 4) and directory.first(_TIFF_EXTRA_SAMPLES, 0) in (1, 2),
+        profile=rgb_profile(bytes(directory.values(_TIFF_PROFILE)) if _TIFF_PROFILE in directory else b""),
         grey_floats=floats and samples == 1,
         notes=tuple(notes),
     )

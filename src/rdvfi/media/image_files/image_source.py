@@ -49,10 +49,10 @@ class ImageSource(Source):
             notes=tuple(_notes(headers, left_out)),
         )
 
-        self._backdrop = BackgroundCompositor(self.info.layout.alpha, options.background)
+        self._background = BackgroundCompositor(self.info.layout.alpha, options.background)
 
     def notes(self) -> list[str]:
-        return [*self.info.notes, *self._backdrop.notes("the images")]
+        return [*self.info.notes, *self._background.notes("the images")]
 
     @property
     def seekable(self) -> bool:
@@ -66,7 +66,7 @@ class ImageSource(Source):
         skipped = 0 if since is None else min(len(self._paths) - 1, max(0, int(since // self._tick)))
         for k, path in enumerate(self._paths[skipped:], start=skipped):
             pixels = read_pixels(path, max_pixels=self._options.max_pixels)
-            pixels = self._backdrop.show(pixels)
+            pixels = self._background.compose(pixels)
             # Between the look and the reading, a file may have changed.
             if pixels.shape[:2] != (info.height, info.width) or 8 * pixels.itemsize != info.layout.bits:
                 size = f"{pixels.shape[1]}x{pixels.shape[0]} with {8 * pixels.itemsize} bits"

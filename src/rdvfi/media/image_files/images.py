@@ -59,7 +59,7 @@ def image_header(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no image, cut short, or larger than ``max_pixels``.
+        ValueError: If it is no image, truncated, or larger than ``max_pixels``.
     """
     with path.open("rb") as file:
         return read_header(file, str(path), max_pixels=max_pixels)
@@ -70,7 +70,7 @@ def read_pixels(path: Path, *, max_pixels: int = MAX_PIXELS) -> Pixels:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is empty, cut short, damaged, or larger than ``max_pixels``.
+        ValueError: If it is empty, truncated, damaged, or larger than ``max_pixels``.
     """
     return decode_file(path.read_bytes(), str(path), max_pixels)
 
@@ -80,7 +80,7 @@ def read_image(path: Path) -> RgbPixels:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is empty, cut short, damaged, or too large.
+        ValueError: If it is empty, truncated, damaged, or too large.
     """
     return composite(read_pixels(path))
 

@@ -22,7 +22,7 @@ from rdvfi.media.other_tracks.sound import EncodedSound, decodes
 from rdvfi.media.other_tracks.stretching import MOST_STRETCHED
 from rdvfi.media.other_tracks.subtitles import WrittenText, readable_text
 from rdvfi.media.other_tracks.track_writers import VIDEO_ONLY_SUFFIXES, Copied, TrackWriter, unsaid
-from rdvfi.media.video_files.packets import Damage, Packets
+from rdvfi.media.video_files.packets import Damage, PacketReader
 from rdvfi.media.video_files.probe import open_video, video_stream
 
 _LEAD = Fraction(1, 2)
@@ -88,7 +88,7 @@ class Tracks:
             raise
 
     def _plan(self, container: InputContainer, film: Stream) -> None:
-        packets = Packets(container, Damage())
+        packets = PacketReader(container, Damage())
         chapters = container.chapters()
         for stream in container.streams:
             told = bool(chapters) and stream.type == "data" and stream.discard == Discard.all  # of MP4
@@ -97,7 +97,7 @@ class Tracks:
                 self._lost |= dict.fromkeys(unsaid(stream, self._suffix))
             if writer is not None:
                 self._writers[stream.index] = writer
-            elif not packets.may_jump:  # else all packets are needed to follow the clock
+            elif not packets.may_be_discontinuous:  # else all packets are needed to follow the clock
                 stream.discard = Discard.all
         if self._writers:
             self._packets = iter(packets)

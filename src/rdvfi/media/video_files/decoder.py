@@ -13,13 +13,21 @@ from av.video.stream import VideoStream
 
 from rdvfi.media.colour import Colour, Converter
 from rdvfi.media.pixels import EXACT, Picture, to_picture
-from rdvfi.media.video_files.probe import VideoIndex, decoder_of, name_of, open_video, video_stream
+from rdvfi.media.video_files.probe import VideoIndex, display_name, open_video, select_decoder, video_stream
+
+_NumberedFrames = Iterator[tuple[int, av.VideoFrame]]
 
 
 def decode_frames(
     file: Path | BytesIO, index: VideoIndex, numbers: Sequence[int], *, conversion: str = EXACT
 ) -> Iterator[Picture]:
-    """Frames of a file by rising number, 8-bit RGB, each as soon as it is decoded.
+    """Frames of a file as 8-bit RGB, one at a time.
+
+    Args:
+        file: The video.
+        index: Its index, from `rdvfi.media.video_files.probe.read_index`.
+        numbers: Numbers of the frames, in rising order.
+        conversion: Conversion to RGB, "exact" or "ffmpeg"; see `rdvfi.media.colour`.
 
     Raises:
         ValueError: If the file is damaged.
@@ -27,53 +35,52 @@ def decode_frames(
     if not numbers:
         return
     with open_video(file) as container:
-        converter = Converter(
-            Colour.from_context(video_stream(container, file).codec_context), deep=False, conversion=conversion
-        )
+        colour = Colour.from_context(video_stream(container, file).codec_context)
+    converter = Converter(colour, deep=False, conversion=conversion)
     wanted = set(numbers)
     try:
-        for number, frame in _numbered(file, index, numbers[0]):
+        for number, frame in _decode_from(file, index, numbers[0]):
             if number in wanted:
                 yield to_picture(converter.to_rgb(frame))
             if number >= numbers[-1]:
                 return
     except av.error.FFmpegError as error:
-        raise ValueError(f"{name_of(file)} is damaged: {error.strerror}") from error
+        raise ValueError(f"{display_name(file)} is damaged: {error.strerror}") from error
 
 
-def _numbered(file: Path | BytesIO, index: VideoIndex, start: int) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Frames with their numbers, from ``start`` or earlier on."""
+def _decode_from(file: Path | BytesIO, index: VideoIndex, start: int) -> _NumberedFrames:
+    """Frames with their numbers, from frame ``start`` or an earlier one on."""
     if 0 < start < len(index.times):
         with open_video(file) as container:
-            entered = _enter(container, file, index.times[start])
-            if entered is not None:
-                yield from _by_time(entered, index)
+            frames = _seek(container, file, index.times[start])
+            if frames is not None:
+                yield from _number_by_time(frames, index)
                 return
     with open_video(file) as container:
-        frames = _decoded(container, video_stream(container, file))
-        yield from _by_time(frames, index) if index.times else enumerate(frames)
+        frames = _decode_stream(container, video_stream(container, file))
+        yield from _number_by_time(frames, index) if index.times else enumerate(frames)
 
 
-def _enter(container: InputContainer, file: Path | BytesIO, time: int) -> Iterator[av.VideoFrame] | None:
-    """Frames from ``time`` or earlier on by seeking; None where that leads past it."""
+def _seek(container: InputContainer, file: Path | BytesIO, pts: int) -> Iterator[av.VideoFrame] | None:
+    """Frames from ``pts`` or earlier on; None if seeking ends behind it."""
     stream = video_stream(container, file)
-    container.seek(time, stream=stream, backward=True)
-    decoded = _decoded(container, stream)
-    first = next(decoded, None)
-    if first is None or first.pts is None or first.pts > time:
+    container.seek(pts, stream=stream, backward=True)
+    frames = _decode_stream(container, stream)
+    first = next(frames, None)
+    if first is None or first.pts is None or first.pts > pts:
         return None
-    return chain((first,), decoded)
+    return chain((first,), frames)
 
 
-def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
-    decoder = decoder_of(stream)
+def _decode_stream(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    decoder = select_decoder(stream)
     decoder.thread_type = "AUTO"
     for packet in container.demux(stream):
-        if packet.size or packet.pts is None:  # not one that shows a picture once more
+        if packet.size or packet.pts is None:  # an empty packet with a timestamp repeats the frame before
             yield from decoder.decode(packet)
 
 
-def _by_time(frames: Iterator[av.VideoFrame], index: VideoIndex) -> Iterator[tuple[int, av.VideoFrame]]:
+def _number_by_time(frames: Iterator[av.VideoFrame], index: VideoIndex) -> _NumberedFrames:
     for frame in frames:
         if frame.pts is not None:
             yield bisect_left(index.times, frame.pts), frame

@@ -8,16 +8,17 @@ import av.filter
 from av.error import BlockingIOError, EOFError
 
 from rdvfi.media.timestamps import Stamp
-from rdvfi.media.video_files.fields import Fields
+from rdvfi.media.video_files.fields import FieldAnalysis
 
-Timed = tuple[av.VideoFrame, Stamp]
+StampedFrame = tuple[av.VideoFrame, Stamp]
+"""A decoded frame and when it is shown."""
 
-_SEEN = 200
-"""Frames whose fields are compared."""
+_ANALYSED_FRAMES = 200
+"""Frames at the start of a video whose fields are analysed."""
 
 
-class Deinterlacing:
-    """Whole frames instead of interlaced ones, as asked, and what is to be told of it.
+class Deinterlacer:
+    """Deinterlaces the frames of a video as the user chose, and reports what was seen and done.
 
     Args:
         choice: ``auto``, ``on`` or ``off``; see `rdvfi.media.reader.ReadOptions`.
@@ -26,84 +27,83 @@ class Deinterlacing:
 
     def __init__(self, choice: str, tick: Fraction) -> None:
         self._choice, self._tick = choice, tick
-        self._fields, self._marked, self._passed = Fields(), 0, 0
+        self._analysis, self._interlaced_frames, self._skipped_on_gpu = FieldAnalysis(), 0, 0
         self.used = False
-        """Whether any frame was made of fields; such a frame depends on those before it."""
+        """Whether any frame was filtered; a filtered frame depends on those before it."""
 
-    def whole(self, timed: Iterator[Timed]) -> Iterator[Timed]:
-        """Frames from the first interlaced one on become whole; each keeps its time."""
-        filtered: Deinterlacer | None = None
+    def process(self, frames: Iterator[StampedFrame]) -> Iterator[StampedFrame]:
+        """Deinterlace from the first interlaced frame on; each frame keeps its time."""
+        bwdif: BwdifFilter | None = None
         stamps: dict[Fraction, Stamp] = {}
-        for number, (frame, stamp) in enumerate(timed):
-            marked = frame.interlaced_frame
-            if frame.format.name == "cuda" and self._choice != "off":  # decoded there, where no filter reaches it
-                self._passed += marked
+        for number, (frame, stamp) in enumerate(frames):
+            interlaced, on_gpu = frame.interlaced_frame, frame.format.name == "cuda"
+            if on_gpu and self._choice != "off":  # no filter reaches the GPU's memory
+                self._skipped_on_gpu += interlaced
                 yield frame, stamp
                 continue
-            if number < _SEEN and frame.format.name != "cuda":
-                self._fields.see(frame)
-            self._marked += marked
-            if self._choice == "off" or (self._choice == "auto" and filtered is None and not marked):
+            if number < _ANALYSED_FRAMES and not on_gpu:
+                self._analysis.add(frame)
+            self._interlaced_frames += interlaced
+            if self._choice == "off" or (self._choice == "auto" and bwdif is None and not interlaced):
                 yield frame, stamp
                 continue
-            if filtered is not None and not filtered.takes(frame):
-                yield from ((whole, stamps.pop(time)) for whole, time in filtered.flush())
-                filtered = None
-            filtered = filtered or Deinterlacer(frame, self._tick, unmarked=self._choice == "on")
+            if bwdif is not None and not bwdif.accepts(frame):
+                yield from ((whole, stamps.pop(time)) for whole, time in bwdif.flush())
+                bwdif = None
+            bwdif = bwdif or BwdifFilter(frame, self._tick, all_frames=self._choice == "on")
             stamps[stamp.time] = stamp
             self.used = True
-            yield from ((whole, stamps.pop(time)) for whole, time in filtered.push(frame, stamp.time))
-        if filtered is not None:
-            yield from ((whole, stamps.pop(time)) for whole, time in filtered.flush())
+            yield from ((whole, stamps.pop(time)) for whole, time in bwdif.push(frame, stamp.time))
+        if bwdif is not None:
+            yield from ((whole, stamps.pop(time)) for whole, time in bwdif.flush())
 
     def notes(self, name: str) -> Iterator[str]:
-        """What was seen and done so far, in sentences."""
-        if self._passed:
-            yield f"{self._passed} interlaced frames of {name} were left as they are; hwaccel=off mends them"
-        if self._choice == "on" or (self._choice == "auto" and self._marked):
-            yield f"{name} is interlaced: whole frames were made of its fields"
-        elif self._marked:
-            yield f"{name} is interlaced, and its frames were left as they are (deinterlace=off)"
-        elif self._fields.mixed and not self._fields.telecined:
-            yield f"{name} looks interlaced, though it is not marked so; deinterlace=on makes whole frames of it"
-        if self._fields.telecined:
+        """What was seen and done so far, in sentences; ``name`` is that of the video."""
+        if self._skipped_on_gpu:
+            yield f"{self._skipped_on_gpu} interlaced frames of {name} were not deinterlaced; use hwaccel=off"
+        if self._choice == "on" or (self._choice == "auto" and self._interlaced_frames):
+            yield f"{name} is interlaced and was deinterlaced"
+        elif self._interlaced_frames:
+            yield f"{name} is interlaced and was not deinterlaced (deinterlace=off)"
+        elif self._analysis.looks_interlaced and not self._analysis.is_telecined:
+            yield f"{name} looks interlaced but is not marked as such; use deinterlace=on to deinterlace it"
+        if self._analysis.is_telecined:
             yield (
-                f"{name} is telecined: 24 frames of film were spread over 30, and their motion is uneven; "
+                f"{name} is telecined: 24 film frames are spread over 30, so motion is uneven; "
                 "undo that first, with FFmpeg's filters fieldmatch and decimate"
             )
 
 
-class Deinterlacer:
-    """One whole frame for every frame; frames that are not marked as interlaced pass as they are.
+class BwdifFilter:
+    """Makes one progressive frame of every interlaced frame; other frames pass unchanged.
 
     Args:
         first: The first frame; the others are of its size and format.
         tick: Times of frames are whole multiples of this many seconds.
-        unmarked: Take all frames for interlaced ones, whatever they say.
+        all_frames: Deinterlace frames that are not marked as interlaced too.
     """
 
-    def __init__(self, first: av.VideoFrame, tick: Fraction, *, unmarked: bool = False) -> None:
+    def __init__(self, first: av.VideoFrame, tick: Fraction, *, all_frames: bool = False) -> None:
         self._tick = tick
-        self._form = _form(first)
+        self._frame_format = _frame_format(first)
         graph = av.filter.Graph()
         source = graph.add_buffer(width=first.width, height=first.height, format=first.format, time_base=tick)
-        whole = graph.add("bwdif", f"mode=send_frame:parity=auto:deint={'all' if unmarked else 'interlaced'}")
-        sink = graph.add("buffersink")
-        graph.link_nodes(source, whole, sink).configure()
+        bwdif = graph.add("bwdif", f"mode=send_frame:parity=auto:deint={'all' if all_frames else 'interlaced'}")
+        graph.link_nodes(source, bwdif, graph.add("buffersink")).configure()
         self._graph = graph
 
-    def takes(self, frame: av.VideoFrame) -> bool:
-        """Whether a frame is of the same size and format as the first."""
-        return _form(frame) == self._form
+    def accepts(self, frame: av.VideoFrame) -> bool:
+        """Whether a frame has the size and format of the first."""
+        return _frame_format(frame) == self._frame_format
 
     def push(self, frame: av.VideoFrame, time: Fraction) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-        """Hand over a frame; frames that are done, with their times."""
+        """Add a frame; yields the frames that are ready, with their times in seconds."""
         frame.pts, frame.time_base = round(time / self._tick), self._tick
         self._graph.vpush(frame)
         yield from self._pull()
 
     def flush(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-        """Frames that were held back."""
+        """The frames that the filter still holds, with their times in seconds."""
         self._graph.vpush(None)
         yield from self._pull()
 
@@ -119,5 +119,5 @@ class Deinterlacer:
             yield frame, round(frame.pts * frame.time_base / self._tick) * self._tick
 
 
-def _form(frame: av.VideoFrame) -> tuple[int, int, str]:
+def _frame_format(frame: av.VideoFrame) -> tuple[int, int, str]:
     return frame.width, frame.height, frame.format.name

@@ -1,7 +1,7 @@
 """Properties of a video file, found by reading its packets once without decoding.
 
-It is fast (a ten-minute film takes a third of a second) and finds a damaged or truncated file
-before an hour's work rather than after it.
+A ten-minute video takes a third of a second, and a damaged or truncated file is found before an hour's work
+instead of after it.
 """
 
 from dataclasses import dataclass
@@ -18,129 +18,141 @@ from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from rdvfi.media.video_files.frame_times import FrameTimes
-from rdvfi.media.video_files.packets import Damage, Packets
+from rdvfi.media.video_files.frame_times import FrameTimes, MissingFrames
+from rdvfi.media.video_files.packets import Damage, PacketReader
 
-_TRUNCATION_SLACK = Fraction(1, 4)
-"""Seconds by which a file may end before its header says so."""
+_MIN_TRUNCATION = Fraction(1, 4)
+"""Seconds; a file that ends earlier than its header says by less than this is not truncated."""
+_FORMATS_WITH_DURATION = ("mp4", "matroska", "avi", "mxf")
+"""Formats whose header stores the duration; in others FFmpeg estimates it."""
+_DTS_ONLY_FORMATS = frozenset({"avi", "asf"})
+"""Formats in which what FFmpeg returns as presentation timestamps may be decoding timestamps."""
+_PLAYLISTS = frozenset({"hls", "dash", "concat", "imf", "sdp", "applehttp"})
+"""FFmpeg's formats that refer to other files."""
+_TRANSPORT_STREAM_SUFFIXES = frozenset({".ts", ".mts", ".m2ts"})
+"""FFmpeg recognises a transport stream by more packets than a video of two frames may have."""
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Decoders that read the alpha plane, by codec; FFmpeg's own decoders do not."""
+_DEFAULT_RATE = Fraction(25)
+"""Frames per second where the file does not say."""
 
-_HEADER_KNOWS = ("mp4", "matroska", "avi", "mxf")
-"""Formats whose duration is written down, not estimated."""
 
-
-class Clock(Enum):
+class TimestampSource(Enum):
     """Where the times of frames come from."""
 
-    SHOWN = "shown"
+    PTS = "pts"
     """Presentation timestamps."""
-    DECODED = "decoded"
-    """Timestamps of decoding alone, as in AVI: the frame that is shown next has the earliest of them."""
+    DTS = "dts"
+    """Decoding timestamps alone, as in AVI: the next frame in order of presentation has the earliest unused one."""
     RATE = "rate"
-    """None at all, as in a bare H.264 stream: the frame rate."""
+    """The frame rate, in files without timestamps such as a raw H.264 stream."""
 
 
 @dataclass(frozen=True)
-class Scan:
+class StreamScan:
     """What the packets of a video stream say."""
 
     frames: int
     span: Fraction
     """Seconds from the first frame to the last."""
-    clock: Clock
-    nominal: Fraction
-    """Seconds for which a frame is shown where nothing else is known."""
+    timestamp_source: TimestampSource
+    nominal_duration: Fraction
+    """Seconds for which a frame is shown where the file does not say."""
     tick: Fraction
     """Timestamps are whole multiples of this many seconds."""
     end: Fraction | None
     """When the last frame ends, if the file says so."""
     first: Fraction
     """When the first frame is shown."""
-    first_sound: Fraction | None
-    """When the first sound is heard."""
+    first_audio: Fraction | None
+    """When the first audio is played."""
     shortest_step: Fraction
-    """The shortest time from one frame to the next."""
+    """Shortest time from one frame to the next, in seconds."""
     fits_mean_rate: bool
-    """Whether frames that are fits_mean_rate at their mean rate each keep their own number."""
-    absent: tuple[int, Fraction] | None
-    """How many frames seem to be missing in a constant frame rate, and when the first of them was due."""
+    """See `FrameTimes.fits_mean_rate`."""
+    missing: MissingFrames | None
     damage: Damage
 
 
-_OF_DECODING = frozenset({"avi", "asf"})
-"""Formats in which what FFmpeg calls presentation times may be those of decoding."""
-_PLAYLISTS = frozenset({"hls", "dash", "concat", "imf", "sdp", "applehttp"})
-"""Formats of FFmpeg that hold no pictures of their own."""
-
-_STREAMS = frozenset({".ts", ".mts", ".m2ts"})
-"""Suffixes of MPEG transport streams; FFmpeg recognises them by more packets than a film of two frames may have."""
-
-
-def name_of(file: Path | BytesIO) -> str:
-    """What errors call a file."""
+def display_name(file: Path | BytesIO) -> str:
+    """What error messages call a file."""
     return str(file) if isinstance(file, Path) else "the video"
 
 
 def file_url(path: Path) -> str:
-    """A path for FFmpeg, which would take what stands before a colon for a protocol."""
+    """A path for FFmpeg, which would otherwise read what precedes a colon as a protocol."""
     return f"file:{path}"
 
 
-def open_video(file: Path | BytesIO, hardware: HWAccel | None = None) -> InputContainer:
-    """Open a file, by decoders of a device if they are given; raises ValueError if it is not a video."""
+def open_video(file: Path | BytesIO, hwaccel: HWAccel | None = None) -> InputContainer:
+    """Open a video file.
+
+    Args:
+        file: A path, or the content of a file.
+        hwaccel: The device that decodes; the CPU if not given.
+
+    Raises:
+        ValueError: If it is not a video, or a playlist.
+    """
     if not isinstance(file, Path):
         file.seek(0)
+    source = file_url(file) if isinstance(file, Path) else file
     try:
-        place = file_url(file) if isinstance(file, Path) else file
         try:
-            container = av.open(place, "r", metadata_errors="replace", hwaccel=hardware)
+            container = av.open(source, "r", metadata_errors="replace", hwaccel=hwaccel)
         except av.error.EOFError:
-            if not isinstance(file, Path) or file.suffix.lower() not in _STREAMS:
+            if not isinstance(file, Path) or file.suffix.lower() not in _TRANSPORT_STREAM_SUFFIXES:
                 raise
-            container = av.open(place, "r", format="mpegts", metadata_errors="replace", hwaccel=hardware)
+            container = av.open(source, "r", format="mpegts", metadata_errors="replace", hwaccel=hwaccel)
     except av.error.FFmpegError as error:
-        raise ValueError(f"{name_of(file)} is not a video that can be read: {_why(file, error)}") from error
-    refuse_playlist(container, name_of(file))
+        raise ValueError(f"{display_name(file)} is not a video that can be read: {_reason(file, error)}") from error
+    refuse_playlist(container, display_name(file))
     return container
 
 
 def refuse_playlist(container: InputContainer, name: str) -> None:
-    """Refuse, and close, what FFmpeg opened as a list of other files: a file shall read no file but itself.
+    """Close and refuse a container that refers to other files, since opening a file must read no other one.
 
     Raises:
         ValueError: If it is one.
     """
     if _PLAYLISTS & set(container.format.name.split(",")):
         container.close()
-        raise ValueError(f"{name} is a playlist that refers to other files; give these")
+        raise ValueError(f"{name} is a playlist that refers to other files; use those files as inputs")
 
 
-def _why(file: Path | BytesIO, error: av.error.FFmpegError) -> str:
-    """What FFmpeg says, or what is known to be behind it."""
+def _reason(file: Path | BytesIO, error: av.error.FFmpegError) -> str:
+    """The reason to show for an error: a missing MP4 index if that is the cause, else FFmpeg's message."""
     if isinstance(file, Path):
         with file.open("rb") as opened:
-            begin = opened.read(12)
-        if begin[4:8] == b"ftyp":
-            return "it was cut off before its index (moov) was written, or lost it; an untrunc program may restore it"
+            start = opened.read(12)
+        if start[4:8] == b"ftyp":
+            return "its index (moov) is missing, as in a recording that was cut off; an untrunc program may restore it"
     return str(error.strerror)
 
 
 def video_stream(container: InputContainer, file: Path | BytesIO) -> VideoStream:
-    """The video track: the one that is marked as default, else the first; never a cover picture."""
+    """The video track that is marked as default, else the first one; never a cover picture."""
     cover = Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     streams = [stream for stream in streams if stream.codec_context is not None]
     if not streams:
-        raise ValueError(f"{name_of(file)} has no video stream")
+        raise ValueError(f"{display_name(file)} has no video stream")
     return next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
+
+
+def nominal_frame_duration(stream: VideoStream) -> Fraction:
+    """Seconds per frame by the frame rate of a stream, or 1/25 where it has none."""
+    return 1 / (stream.average_rate or stream.guessed_rate or _DEFAULT_RATE)
 
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """How many frames a video has, and when they are shown."""
+    """Number and times of the frames of a video."""
 
     frames: int
     times: tuple[int, ...]
-    """Presentation timestamps in rising order; empty if the file has none to rely on."""
+    """Presentation timestamps in rising order; empty if those of the file are not reliable."""
 
 
 def read_index(file: Path | BytesIO) -> VideoIndex:
@@ -152,41 +164,41 @@ def read_index(file: Path | BytesIO) -> VideoIndex:
     with open_video(file) as container:
         stream = video_stream(container, file)
         try:
-            times = [p.pts for p in container.demux(stream) if p.size and not p.is_discard]
+            times = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
         except av.error.FFmpegError as error:
-            raise ValueError(f"{name_of(file)} is damaged: {error.strerror}") from error
-        known = {time for time in times if time is not None}
-        reliable = len(known) == len(times) and container.format.name not in _OF_DECODING
-        return VideoIndex(len(times), tuple(sorted(known)) if reliable else ())
+            raise ValueError(f"{display_name(file)} is damaged: {error.strerror}") from error
+        distinct = {time for time in times if time is not None}
+        reliable = len(distinct) == len(times) and container.format.name not in _DTS_ONLY_FORMATS
+        return VideoIndex(len(times), tuple(sorted(distinct)) if reliable else ())
 
 
-def check_size(stream: VideoStream, name: str, most: int) -> None:
-    """Refuse frames that claim too many pixels, before one is decoded.
+def check_size(stream: VideoStream, name: str, max_pixels: int) -> None:
+    """Refuse a stream whose header declares too large frames, before one is decoded.
 
     Raises:
-        ValueError: If they have more than ``most``.
+        ValueError: If they have more than ``max_pixels``.
     """
     width, height = stream.codec_context.width, stream.codec_context.height
-    if width * height > most:
+    if width * height > max_pixels:
         raise ValueError(
-            f"{name} says that it is {width}x{height}, more pixels than max_pixels={most}; raise it if that is true"
+            f"{name} declares {width}x{height} pixels, more than max_pixels={max_pixels}; raise it if that is right"
         )
 
 
-def first_frames(path: Path, count: int, *, max_pixels: int) -> tuple[list[av.VideoFrame], Fraction | None]:
-    """The first frames that are shown, and how wide their pixels are: what the container says, else the stream.
+def decode_first_frames(path: Path, count: int, *, max_pixels: int) -> tuple[list[av.VideoFrame], Fraction | None]:
+    """The first frames, and the pixel aspect ratio: the container's, else the stream's.
 
     Raises:
-        ValueError: If none can be decoded, or they have more than ``max_pixels``.
+        ValueError: If no frame can be decoded, or frames have more than ``max_pixels``.
     """
     frames: list[av.VideoFrame] = []
     with open_video(path) as container:
         stream = video_stream(container, path)
         check_size(stream, str(path), max_pixels)
-        decoder = decoder_of(stream)
-        for packet, _ in Packets(container, Damage()):
+        decoder = select_decoder(stream)
+        for packet, _ in PacketReader(container, Damage()):
             if packet.stream.index == stream.index:
-                frames += decode(decoder, packet, Damage(), Fraction(0))
+                frames += decode_packet(decoder, packet, Damage(), Fraction(0))
             if len(frames) >= count:
                 break
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
@@ -195,96 +207,112 @@ def first_frames(path: Path, count: int, *, max_pixels: int) -> tuple[list[av.Vi
     return frames[:count], aspect
 
 
-_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""Decoders that read what is transparent too, where FFmpeg's own do not."""
-
-
-def decoder_of(stream: VideoStream) -> VideoCodecContext:
-    """What decodes a track: its own decoder, or the one that knows of its plane of transparency."""
+def select_decoder(stream: VideoStream) -> VideoCodecContext:
+    """The decoder of a track: its own one, or one that reads the alpha plane if the track has one."""
     tags = {key.lower(): value for key, value in stream.metadata.items()}
-    named = _WITH_ALPHA.get(stream.codec_context.name) if tags.get("alpha_mode") == "1" else None
-    if named is None or named not in av.codecs_available:
+    alpha_decoder = _ALPHA_DECODERS.get(stream.codec_context.name) if tags.get("alpha_mode") == "1" else None
+    if alpha_decoder is None or alpha_decoder not in av.codecs_available:
         return stream.codec_context
-    decoder = av.CodecContext.create(named, "r")
+    decoder = av.CodecContext.create(alpha_decoder, "r")
     assert isinstance(decoder, VideoCodecContext)
     return decoder
 
 
-def decode(decoder: VideoCodecContext, packet: av.Packet, damage: Damage, time: Fraction) -> list[av.VideoFrame]:
-    """Whole frames of a packet; what cannot be decoded is added to the damage."""
-    if packet.size == 0 and packet.pts is not None:  # of a picture shown longer; a decoder takes it for the end
+def decode_packet(decoder: VideoCodecContext, packet: av.Packet, damage: Damage, time: Fraction) -> list[av.VideoFrame]:
+    """The intact frames of a packet; ``time`` is added to the damage for each one that cannot be decoded."""
+    if packet.size == 0 and packet.pts is not None:  # repeats the frame before; a decoder would take it for the end
         return []
     try:
         frames = decoder.decode(packet)
     except av.error.FFmpegError:
-        damage.times.append(time)
+        damage.error_times.append(time)
         return []
-    whole = [frame for frame in frames if not frame.is_corrupt]
-    damage.times += [time] * (len(frames) - len(whole))
-    return whole
+    intact = [frame for frame in frames if not frame.is_corrupt]
+    damage.error_times += [time] * (len(frames) - len(intact))
+    return intact
 
 
-def scan(container: InputContainer, stream: VideoStream, path: Path) -> Scan:
-    """Read all packets of all streams; raises ValueError if the video has no packet."""
-    nominal = 1 / (stream.average_rate or stream.guessed_rate or Fraction(25))
-    frames, sound, end = 0, None, Fraction(0)
-    shown, decoded = FrameTimes(), FrameTimes()
-    damage = Damage()
-    audio = {track.index for track in container.streams.audio}
-    packets = Packets(container, damage)
-    for packet, shift in packets:
+class _PacketCounter:
+    """Statistics of the packets of all streams."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._stream, self._nominal = stream, nominal_frame_duration(stream)
+        self.frames = 0
+        self.pts, self.dts = FrameTimes(), FrameTimes()
+        self.end = Fraction(0)
+        """When the last packet of any stream ends, in seconds."""
+        self.first_audio: Fraction | None = None
+
+    def add(self, packet: av.Packet, shift: Fraction) -> None:
+        is_video = packet.stream.index == self._stream.index
         if packet.size == 0:
-            if packet.stream.index == stream.index:  # the picture before once more, as Theora says it
-                shown.add(packet.pts, packet.time_base, shift)
-            continue
-        if packet.is_corrupt:
-            damage.times.append(packets.last)
-        time = packet.dts if packet.pts is None else packet.pts
+            if is_video:  # Theora repeats a frame by an empty packet
+                self.pts.add(packet.pts, packet.time_base, shift)
+            return
+        timestamp = packet.dts if packet.pts is None else packet.pts
+        time = None if timestamp is None else timestamp * packet.time_base + shift
         if time is not None:
-            length = (packet.duration or 0) * packet.time_base or nominal
-            end = max(end, time * packet.time_base + shift + length)
-        if packet.stream.index == stream.index and not packet.is_discard:
-            frames += 1
-            shown.add(packet.pts, packet.time_base, shift)
-            decoded.add(packet.dts, packet.time_base, shift)
-        elif packet.stream.index in audio and sound is None and time is not None:
-            sound = time * packet.time_base + shift
-    if frames == 0:
+            self.end = max(self.end, time + ((packet.duration or 0) * packet.time_base or self._nominal))
+        if is_video and not packet.is_discard:
+            self.frames += 1
+            self.pts.add(packet.pts, packet.time_base, shift)
+            self.dts.add(packet.dts, packet.time_base, shift)
+        elif packet.stream.type == "audio" and self.first_audio is None:
+            self.first_audio = time
+
+
+def scan_packets(container: InputContainer, stream: VideoStream, path: Path) -> StreamScan:
+    """Read all packets of all streams; raises ValueError if the video has no packet."""
+    damage, counter = Damage(), _PacketCounter(stream)
+    reader = PacketReader(container, damage)
+    for packet, shift in reader:
+        if packet.size and packet.is_corrupt:
+            damage.error_times.append(reader.latest_time)
+        counter.add(packet, shift)
+    if counter.frames == 0:
         raise ValueError(f"{path} has no frame that can be decoded")
-    damage.ends = _cut_short(container, end)
-    clock = Clock.SHOWN if shown and container.format.name not in _OF_DECODING else Clock.DECODED
-    times = shown if clock is Clock.SHOWN else decoded
-    base = stream.time_base
-    if not times or base is None:
-        span = (frames - 1) * nominal
-        return Scan(frames, span, Clock.RATE, nominal, nominal, None, Fraction(0), sound, nominal, True, None, damage)
-    known = clock is Clock.SHOWN and stream.duration is not None and packets.shift == 0
-    stop = ((stream.start_time or 0) + (stream.duration or 0)) * base if known else None
-    # An empty packet of AVI stands for the frame before, shown once more: nothing is missing there.
-    shortest_step, absent = times.shortest_step() or nominal, times.absent() if clock is Clock.SHOWN else None
-    fits_mean_rate = times.fits_mean_rate()
-    return Scan(
-        frames,
-        times.span,
-        clock,
-        nominal,
-        base,
-        stop,
-        times.first,
-        sound,
-        shortest_step,
-        fits_mean_rate,
-        absent,
-        damage,
+    damage.truncation = _find_truncation(container, counter.end)
+    has_pts = bool(counter.pts) and container.format.name not in _DTS_ONLY_FORMATS
+    times, nominal = counter.pts if has_pts else counter.dts, nominal_frame_duration(stream)
+    if not times or stream.time_base is None:
+        return StreamScan(
+            frames=counter.frames,
+            span=(counter.frames - 1) * nominal,
+            timestamp_source=TimestampSource.RATE,
+            nominal_duration=nominal,
+            tick=nominal,
+            end=None,
+            first=Fraction(0),
+            first_audio=counter.first_audio,
+            shortest_step=nominal,
+            fits_mean_rate=True,
+            missing=None,
+            damage=damage,
+        )
+    end_is_known = has_pts and stream.duration is not None and reader.shift == 0
+    return StreamScan(
+        frames=counter.frames,
+        span=times.span,
+        timestamp_source=TimestampSource.PTS if has_pts else TimestampSource.DTS,
+        nominal_duration=nominal,
+        tick=stream.time_base,
+        end=((stream.start_time or 0) + (stream.duration or 0)) * stream.time_base if end_is_known else None,
+        first=times.first,
+        first_audio=counter.first_audio,
+        shortest_step=times.shortest_step() or nominal,
+        fits_mean_rate=times.fits_mean_rate(),
+        # AVI repeats a frame by an empty packet, so gaps of its timestamps are no missing frames.
+        missing=times.missing_frames() if has_pts else None,
+        damage=damage,
     )
 
 
-def _cut_short(container: InputContainer, end: Fraction) -> tuple[Fraction, Fraction] | None:
-    """Where the last packet of any stream ends and where the header says that the file does, if that is later."""
-    known = any(name in container.format.name for name in _HEADER_KNOWS)
-    if not known or container.duration is None:
+def _find_truncation(container: InputContainer, end: Fraction) -> tuple[Fraction, Fraction] | None:
+    """The end of the last packet and that of the file by its header, in seconds, if the header's is later."""
+    has_duration = any(name in container.format.name for name in _FORMATS_WITH_DURATION)
+    if not has_duration or container.duration is None:
         return None
-    # Writers of Matroska disagree whether the duration counts from zero or from the first frame.
+    # Some Matroska muxers count the duration from zero, others from the first frame.
     start = 0 if "matroska" in container.format.name else container.start_time or 0
     declared = Fraction(start + container.duration, av.time_base)
-    return (end, declared) if declared - end > _TRUNCATION_SLACK else None
+    return (end, declared) if declared - end > _MIN_TRUNCATION else None

@@ -1,8 +1,7 @@
 """Prevents encoders from giving their threads real-time priority.
 
-SVT-AV1 gives its threads, and the one that opens it, the policy ``SCHED_FIFO`` where it runs as root, as in
-most containers: the process then takes the machine from everything else, and keeps doing so after the
-encoder is closed.
+SVT-AV1 gives its threads, and the thread that opens it, the policy ``SCHED_FIFO`` when it runs as root, as in most
+containers. The process then takes the machine from all others, even after the encoder is closed.
 """
 
 import os
@@ -12,15 +11,15 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def preserve_scheduling() -> Iterator[None]:
-    """Threads have the policy of the calling one at the beginning, whatever is opened inside."""
+    """Restore the scheduling policy of the process on exit, for all of its threads."""
     if not hasattr(os, "sched_getscheduler"):
         yield
         return
-    before, rank = os.sched_getscheduler(0), os.sched_getparam(0)
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
         yield
     finally:
-        if os.sched_getscheduler(0) != before:
+        if os.sched_getscheduler(0) != policy:
             for thread in os.listdir("/proc/self/task"):
                 with suppress(ProcessLookupError, PermissionError):
-                    os.sched_setscheduler(int(thread), before, rank)
+                    os.sched_setscheduler(int(thread), policy, parameters)

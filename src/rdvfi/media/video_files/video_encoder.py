@@ -27,7 +27,7 @@ from rdvfi.media.timestamps import Moment
 from rdvfi.media.video_files.codecs import TICKS
 from rdvfi.media.video_files.encoding import Encoding
 from rdvfi.media.video_files.scheduling import preserve_scheduling
-from rdvfi.media.video_files.siting import encoder_option, output_siting
+from rdvfi.media.video_files.siting import output_siting, siting_option
 
 _FINEST_TICK = Fraction(1, 1_000_000_000)
 """Encoders hold time bases in 32 bits, libvpx up to 10^9."""
@@ -138,7 +138,7 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         self._last: int | None = None
         rgb = encoding.form.chroma == "rgb"
         self._colour = replace(colour, matrix=0, full_range=True) if rgb else colour
-        self._options = encoding.options | encoder_option(colour.siting, encoding.form.chroma)
+        self._options = encoding.options | siting_option(colour.siting, encoding.form.chroma)
         self.stream = None if container is None else self._add_stream(container, info, rate)
         self._context = self._alone() if self.stream is None else self.stream.codec_context
         self._set_up(info, rate)

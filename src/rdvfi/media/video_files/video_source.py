@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from heapq import heappop, heappush
-from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -12,276 +11,300 @@ import av.error
 import torch
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from rdvfi.media.colour import Converter
 from rdvfi.media.image_files.background import BackgroundCompositor
 from rdvfi.media.metadata.orientation import Orientation
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.planes import Planes
-from rdvfi.media.reader import ReadOptions, Source, SourceFrame, skip_before
+from rdvfi.media.reader import ReadOptions, Source, SourceFrame, SourceInfo, skip_before
 from rdvfi.media.timestamps import Stamp
-from rdvfi.media.video_files.deinterlace import Deinterlacing, Timed
+from rdvfi.media.video_files.deinterlace import Deinterlacer, StampedFrame
 from rdvfi.media.video_files.hardware import create_hwaccel
-from rdvfi.media.video_files.packets import Damage, Packets
+from rdvfi.media.video_files.packets import Damage, PacketReader
 from rdvfi.media.video_files.probe import (
-    Clock,
-    Scan,
-    decode,
-    decoder_of,
-    first_frames,
+    StreamScan,
+    TimestampSource,
+    decode_first_frames,
+    decode_packet,
     open_video,
     read_index,
-    scan,
+    scan_packets,
+    select_decoder,
     video_stream,
 )
-from rdvfi.media.video_files.video_track import describe_track, is_transparent
+from rdvfi.media.video_files.video_track import is_transparent, track_info
 
-_LOOK = 12
-"""Frames that are looked at before the work."""
+_PROBED_FRAMES = 12
+"""Frames that are decoded before the work, to see whether the video is interlaced or transparent."""
 
 
 class VideoSource(Source):
     """The video track of a file, decoded as a stream.
 
-    A frame without a timestamp follows the one before by one nominal frame; a frame that is not
-    later than the one before is never seen by a viewer: it is left out, and told. What is damaged is passed
-    over, so that the frames around it are neighbours, and told in `notes`.
+    A frame without a timestamp follows the one before by one nominal frame duration. A frame whose time is not
+    later than that of the one before is skipped, since no player would show it. Damaged frames are skipped, so that
+    the frames around them become neighbours. `notes` reports both.
 
     Raises:
-        ValueError: If it is no video, or damaged and ``options.strict``.
+        ValueError: If it is no video, or is damaged and ``options.strict``.
     """
 
     def __init__(self, path: Path, options: ReadOptions) -> None:
         self._path, self._options = path, options
-        looked, aspect = first_frames(path, _LOOK, max_pixels=options.max_pixels)
-        first = looked[0]
+        probed_frames, aspect = decode_first_frames(path, _PROBED_FRAMES, max_pixels=options.max_pixels)
+        first = probed_frames[0]
         self._orientation = Orientation.from_frame(first)
-        self._stored = (first.width, first.height)
-        self._interlaced = options.deinterlace != "off" and any(frame.interlaced_frame for frame in looked)
+        self._stored_size = (first.width, first.height)
+        self._interlaced = options.deinterlace != "off" and any(frame.interlaced_frame for frame in probed_frames)
+        alpha = options.alpha and any(is_transparent(frame) for frame in probed_frames)
         with open_video(path) as container:
             stream = video_stream(container, path)
-            self._scan = scan(container, stream, path)
-            self._jumps = Packets(container, Damage()).may_jump
-            self._damage = Damage(list(self._scan.damage.times), self._scan.damage.ends)
-            # Of VP8 there are packets without a frame, and of interlaced film two for one.
-            self._one_each = not self._interlaced and stream.codec_context.codec.canonical_name != "vp8"
-            if options.strict and self._damage:
-                raise ValueError(f"{path} is damaged: {self._damage.describe()}")
-            if options.strict and self._scan.absent is not None:
-                raise ValueError(self._absent())
-            self.info = describe_track(
-                stream,
-                first,
-                aspect,
-                options,
-                alpha=options.alpha and any(is_transparent(frame) for frame in looked),
-                name=str(path),
-                frames=self._scan.frames,
-                span=self._scan.span,
-                tick=self._scan.tick,
-                metadata=dict(container.metadata),
-                disposition=stream.disposition,
-                media=path,
-                shortest_step=self._scan.shortest_step,
-                fits_mean_rate=self._scan.fits_mean_rate,
-                offset=self._offset(),
-            )
-        self._resized = self._unseen = 0
+            self._scan = scan_packets(container, stream, path)
+            self._damage = Damage(list(self._scan.damage.error_times), self._scan.damage.truncation)
+            self._discontinuous = PacketReader(container, Damage()).may_be_discontinuous
+            # VP8 has packets without a frame, and interlaced video may have two packets per frame.
+            vp8 = stream.codec_context.codec.canonical_name == "vp8"
+            self._one_frame_per_packet = not self._interlaced and not vp8
+            self._refuse_damage_if_strict()
+            self.info = self._describe(container, stream, first, aspect, alpha=alpha)
+        self._resized_frames = self._non_monotonic_frames = 0
         self._keeps_planes = False
-        self._hardware: HWAccel | None = None
-        self._size = path.stat().st_size
-        self._backdrop = BackgroundCompositor(self.info.layout.alpha, options.background)
-        self._deinterlacing = Deinterlacing(options.deinterlace, self._scan.tick)
+        self._hwaccel: HWAccel | None = None
+        self._file_size = path.stat().st_size
+        self._background = BackgroundCompositor(self.info.layout.alpha, options.background)
+        self._deinterlacer = Deinterlacer(options.deinterlace, self._scan.tick)
 
-    def _offset(self) -> Fraction:
-        """The time of the file that becomes zero, in whole ticks."""
-        origin = _origin(self._scan) // self._scan.tick * self._scan.tick
-        # No file begins before zero, as the clock of a transport stream that overflows does.
-        return min(Fraction(0), origin) if self._options.keep_start else origin
+    def _refuse_damage_if_strict(self) -> None:
+        if self._options.strict and self._damage:
+            raise ValueError(f"{self._path} is damaged: {self._damage.describe()}")
+        if self._options.strict and self._scan.missing is not None:
+            raise ValueError(self._missing_frames_note())
+
+    def _describe(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        first: av.VideoFrame,
+        aspect: Fraction | None,
+        *,
+        alpha: bool,
+    ) -> SourceInfo:
+        scan = self._scan
+        origin = _zero_time(scan) // scan.tick * scan.tick
+        # An overflowing clock of a transport stream may put the start before zero; with keep_start it becomes zero.
+        offset = min(Fraction(0), origin) if self._options.keep_start else origin
+        return track_info(
+            stream,
+            first,
+            aspect,
+            self._options,
+            alpha=alpha,
+            name=str(self._path),
+            frames=scan.frames,
+            span=scan.span,
+            tick=scan.tick,
+            metadata=dict(container.metadata),
+            disposition=stream.disposition,
+            media=self._path,
+            shortest_step=scan.shortest_step,
+            fits_mean_rate=scan.fits_mean_rate,
+            offset=offset,
+        )
 
     def notes(self) -> list[str]:
         notes = list(self.info.notes)
         if self._damage:
-            notes.append(f"{self._path} is damaged, and what there is was used: {self._damage.describe()}")
-        if self._scan.absent is not None:
-            notes.append(self._absent())
+            notes.append(f"{self._path} is damaged; frames that could be decoded were used: {self._damage.describe()}")
+        if self._scan.missing is not None:
+            notes.append(self._missing_frames_note())
         if not self._orientation.exact:
-            notes.append(f"{self._path} is to be shown at an angle or scaled; only quarter turns are done")
-        notes += self._deinterlacing.notes(str(self._path))
-        notes += self._backdrop.notes(str(self._path))
-        if self._unseen:
-            notes.append(f"{self._unseen} frames of {self._path} are not later than the one before, and are left out")
-        if self._resized:
+            notes.append(f"{self._path} asks for a rotation or scale that is not applied: only quarter turns are")
+        notes += self._deinterlacer.notes(str(self._path))
+        notes += self._background.notes(str(self._path))
+        if self._non_monotonic_frames:
             notes.append(
-                f"{self._path} changes its frame size: {self._resized} frames were scaled to "
+                f"{self._non_monotonic_frames} frames of {self._path} were skipped: "
+                "their timestamps are not later than those of the frames before"
+            )
+        if self._resized_frames:
+            notes.append(
+                f"{self._path} changes its frame size: {self._resized_frames} frames were scaled to "
                 f"{self.info.width}x{self.info.height}"
             )
         return notes
 
-    def _absent(self) -> str:
-        count, due = self._scan.absent or (0, 0)
+    def _missing_frames_note(self) -> str:
+        assert self._scan.missing is not None
+        count, first_time = self._scan.missing
         plural = "frame seems" if count == 1 else "frames seem"
-        return f"{count} {plural} to be missing in {self._path}, from {float(due):.2f} s on"
+        return f"{count} {plural} to be missing in {self._path}, from {float(first_time):.2f} s on"
 
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
-        """Decode the stream, the last frame with its true duration."""
+        """Decode the stream; the last frame has the duration that the file gives it."""
         if since is None:
-            yield from self._decoded(None)
+            yield from self._decode(None)
             return
-        begun = False
-        for frame in skip_before(self._decoded(since), since) if self.seekable else ():
-            if not begun and frame.stamp.time > since:
-                break  # the index led past it
-            begun = True
+        started = False
+        for frame in skip_before(self._decode(since), since) if self.seekable else ():
+            if not started and frame.stamp.time > since:
+                break  # seeking ended behind the frame
+            started = True
             yield frame
-        if not begun:
-            yield from skip_before(self._decoded(None), since)
+        if not started:
+            yield from skip_before(self._decode(None), since)
 
     @property
     def seekable(self) -> bool:
-        """See `Source.seekable`; deinterlacing looks at frames before."""
-        met = self._damage or self._resized or self._unseen or self._interlaced or self._deinterlacing.used
-        return not met and self._scan.clock is Clock.SHOWN and not self._jumps
+        """See `Source.seekable`; a deinterlaced frame depends on those before it."""
+        irregular = self._damage or self._resized_frames or self._non_monotonic_frames or self._discontinuous
+        deinterlaced = self._interlaced or self._deinterlacer.used
+        return not irregular and not deinterlaced and self._scan.timestamp_source is TimestampSource.PTS
 
     def use_device(self, device: torch.device) -> None:
-        """See `Source.use_device`; interlaced and transparent frames are converted as ever."""
+        """See `Source.use_device`; interlaced and transparent frames are converted to RGB on the CPU."""
         self._keeps_planes = not (self.info.layout.alpha or self._interlaced or self._options.deinterlace == "on")
-        if self._keeps_planes and self._hardware is None and device.type == "cuda":
-            self._hardware = create_hwaccel(self._path, device)
+        if self._keeps_planes and self._hwaccel is None and device.type == "cuda":
+            self._hwaccel = create_hwaccel(self._path, device)
 
     def stamps(self) -> list[Stamp] | None:
         times = read_index(self._path).times if self.seekable else ()
         if not times:
             return None
-        shown = [time * self._scan.tick - self.info.offset for time in times]
-        return [Stamp(time, after - time) for time, after in pairwise([*shown, shown[-1] + self._scan.nominal])]
+        starts = [time * self._scan.tick - self.info.offset for time in times]
+        ends = [*starts[1:], starts[-1] + self._scan.nominal_duration]
+        return [Stamp(start, end - start) for start, end in zip(starts, ends, strict=True)]
 
-    def _decoded(self, since: Fraction | None) -> Iterator[SourceFrame]:
+    def _decode(self, since: Fraction | None) -> Iterator[SourceFrame]:
         """Frames from the first on, or from the keyframe before a time."""
-        found, held = Damage() if since is None else self._damage, None
+        damage, pending = Damage() if since is None else self._damage, None
         converter = Converter(self.info.colour, deep=self.info.layout.deep, headroom=self.info.headroom)
-        with open_video(self._path, self._hardware) as container, _reading(self._path):
+        with open_video(self._path, self._hwaccel) as container, _translate_read_errors(self._path):
             if since is not None:
                 stream = video_stream(container, self._path)
                 container.seek(int((since + self.info.offset) // self._scan.tick), stream=stream)
             count = 0
-            timed = self._timed(container, found)
-            for frame, stamp in self._deinterlacing.whole(timed):
-                if held is not None:
-                    yield held
-                held, count = self._converted(converter, frame, stamp), count + 1
-        if held is not None:
-            time, end = held.stamp.time, (self._scan.end or Fraction(0)) - self.info.offset
-            # Where frames are reordered, a file's frame durations are in the order of decoding.
-            yield held.with_stamp(Stamp(time, end - time)) if end > time else held
+            for frame, stamp in self._deinterlacer.process(self._decode_stamped(container, damage)):
+                if pending is not None:
+                    yield pending
+                pending, count = self._to_source_frame(converter, frame, stamp), count + 1
+        if pending is not None:
+            time, end = pending.stamp.time, (self._scan.end or Fraction(0)) - self.info.offset
+            # Where frames are reordered, the durations in a file follow the order of decoding.
+            yield pending.with_stamp(Stamp(time, end - time)) if end > time else pending
         if since is None:
-            self._conclude(found, count)
+            self._record_damage(damage, count)
 
-    def _conclude(self, found: Damage, count: int) -> None:
-        """Keep what was met on the way."""
-        self._damage.times = sorted({*self._damage.times, *found.times})
-        cut = self._path.stat().st_size < self._size
-        missing, few = max(0, self._scan.frames - count - self._unseen), 1 if self._one_each else self._scan.frames
-        self._damage.missing = missing if self._damage or cut or missing > few else 0
-        if self._damage.missing and self._options.strict:
-            what = "became shorter while it was read" if cut else "is damaged"
-            raise ValueError(f"{self._path} {what}: {self._damage.describe()}")
+    def _record_damage(self, damage: Damage, count: int) -> None:
+        """Add the damage of a whole pass, which decoded ``count`` frames, to that of the scan."""
+        self._damage.error_times = sorted({*self._damage.error_times, *damage.error_times})
+        shortened = self._path.stat().st_size < self._file_size
+        missing = max(0, self._scan.frames - count - self._non_monotonic_frames)
+        tolerated = 1 if self._one_frame_per_packet else self._scan.frames
+        self._damage.missing_frames = missing if self._damage or shortened or missing > tolerated else 0
+        if self._damage.missing_frames and self._options.strict:
+            reason = "became shorter while it was read" if shortened else "is damaged"
+            raise ValueError(f"{self._path} {reason}: {self._damage.describe()}")
 
-    def _timed(self, container: InputContainer, found: Damage) -> Iterator[Timed]:
-        """Frames as they are stored, each with its time."""
+    def _decode_stamped(self, container: InputContainer, damage: Damage) -> Iterator[StampedFrame]:
+        """Decoded frames, each with its time; damage is counted."""
         stream = video_stream(container, self._path)
-        decoder = decoder_of(stream)
-        if self._hardware is None:
+        decoder = select_decoder(stream)
+        if self._hwaccel is None:
             decoder.thread_type = "AUTO"
         last: Fraction | None = None
-        self._unseen = 0
-        due: list[Fraction] = []
-        for packet, shift in Packets(container, found):
+        self._non_monotonic_frames = 0
+        decoding_times: list[Fraction] = []
+        for packet, shift in PacketReader(container, damage):
             if packet.stream.index != stream.index:
                 continue
             if packet.dts is not None and packet.size > 0:
-                heappush(due, packet.dts * packet.time_base + shift)
-            _move(packet, shift)
-            lost = len(found.times)
-            frames = decode(decoder, packet, found, last or Fraction(0))
-            for _ in range(min(len(due), len(found.times) - lost)):
-                heappop(due)  # the time of a frame that cannot be shown
+                heappush(decoding_times, packet.dts * packet.time_base + shift)
+            _shift_timestamps(packet, shift)
+            errors = len(damage.error_times)
+            frames = decode_packet(decoder, packet, damage, last or Fraction(0))
+            for _ in range(min(len(decoding_times), len(damage.error_times) - errors)):
+                heappop(decoding_times)  # the time of a frame that could not be decoded
             for frame in frames:
-                time = self._time(frame, heappop(due) if due else None, last)
+                time = self._frame_time(frame, heappop(decoding_times) if decoding_times else None, last)
                 if last is None or time > last:
                     last = time
-                    yield frame, Stamp(time - self.info.offset, self._duration(frame))
+                    yield frame, Stamp(time - self.info.offset, self._frame_duration(frame))
                 else:
-                    self._unseen += 1
-            if self._options.strict and found:
-                raise ValueError(f"{self._path} is damaged: {found.describe()}")
+                    self._non_monotonic_frames += 1
+            if self._options.strict and damage:
+                raise ValueError(f"{self._path} is damaged: {damage.describe()}")
 
-    def _time(self, frame: av.VideoFrame, due: Fraction | None, last: Fraction | None) -> Fraction:
-        """When a frame is shown; ``due`` is the earliest time of decoding that is not yet used."""
-        clock, tick = self._scan.clock, self._scan.tick
-        if clock is Clock.SHOWN and frame.pts is not None and frame.time_base is not None:
+    def _frame_time(self, frame: av.VideoFrame, dts: Fraction | None, last: Fraction | None) -> Fraction:
+        """When a frame is shown, in seconds.
+
+        Args:
+            frame: The frame.
+            dts: The earliest decoding time that is not yet used.
+            last: The time of the frame before.
+        """
+        source, tick = self._scan.timestamp_source, self._scan.tick
+        if source is TimestampSource.PTS and frame.pts is not None and frame.time_base is not None:
             return frame.pts * frame.time_base
-        if clock is Clock.DECODED and due is not None:
-            return due
+        if source is TimestampSource.DTS and dts is not None:
+            return dts
         if last is None:
             return Fraction(0)
-        return last + max(1, round(self._scan.nominal / tick)) * tick
+        return last + max(1, round(self._scan.nominal_duration / tick)) * tick
 
-    def _duration(self, frame: av.VideoFrame) -> Fraction:
-        if self._scan.clock is Clock.SHOWN and frame.duration and frame.time_base is not None:
+    def _frame_duration(self, frame: av.VideoFrame) -> Fraction:
+        if self._scan.timestamp_source is TimestampSource.PTS and frame.duration and frame.time_base is not None:
             return frame.duration * frame.time_base
-        return self._scan.nominal
+        return self._scan.nominal_duration
 
-    def _converted(self, converter: Converter, frame: av.VideoFrame, stamp: Stamp) -> SourceFrame:
-        """A frame for the model: its planes, if it is like the first one, or RGB."""
+    def _to_source_frame(self, converter: Converter, frame: av.VideoFrame, stamp: Stamp) -> SourceFrame:
+        """A frame with its planes, if they are to be kept and it has the size of the first one, else as RGB."""
         planes = None
-        if self._keeps_planes and (frame.width, frame.height) == self._stored:
-            info = self.info
-            planes = Planes.from_frame(
-                frame, info.colour, self._orientation, headroom=info.headroom, deep=info.layout.deep
-            )
+        if self._keeps_planes and (frame.width, frame.height) == self._stored_size:
+            info, deep = self.info, self.info.layout.deep
+            planes = Planes.from_frame(frame, info.colour, self._orientation, headroom=info.headroom, deep=deep)
         if planes is None:
-            return SourceFrame(self._upright(converter, frame), stamp)
+            return SourceFrame(self._to_pixels(converter, frame), stamp)
+        # Called later, maybe on another thread, so it needs a converter of its own.
         own = Converter(self.info.colour, deep=self.info.layout.deep, headroom=self.info.headroom)
-        return SourceFrame(lambda: self._upright(own, frame), stamp, planes)
+        return SourceFrame(lambda: self._to_pixels(own, frame), stamp, planes)
 
-    def _upright(self, converter: Converter, frame: av.VideoFrame) -> Pixels:
-        if (frame.width, frame.height) != self._stored:
+    def _to_pixels(self, converter: Converter, frame: av.VideoFrame) -> Pixels:
+        """The upright picture, composited if the output has no alpha, in the size of the first frame."""
+        width, height = self._stored_size
+        if (frame.width, frame.height) != self._stored_size:
+            change = f"{self._path} changes its frame size from {width}x{height} to {frame.width}x{frame.height}"
             if self._options.strict:
-                raise ValueError(
-                    f"{self._path} changes its frame size from {self._stored[0]}x{self._stored[1]} to "
-                    f"{frame.width}x{frame.height}; one size is expected"
-                )
+                raise ValueError(f"{change}; one size is expected")
             if frame.format.name == "cuda":
-                raise ValueError(
-                    f"{self._path} changes its frame size to {frame.width}x{frame.height}; use hwaccel=off"
-                )
-            self._resized += 1
-            frame = frame.reformat(width=self._stored[0], height=self._stored[1], interpolation="BICUBIC")
-        return self._orientation.apply(self._backdrop.show(converter.to_rgb(frame)))
+                raise ValueError(f"{change}; use hwaccel=off")
+            self._resized_frames += 1
+            frame = frame.reformat(width=width, height=height, interpolation="BICUBIC")
+        return self._orientation.apply(self._background.compose(converter.to_rgb(frame)))
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Errors of FFmpeg inside are those of reading a file; ``ValueError`` is raised in their place."""
+def _translate_read_errors(path: Path) -> Iterator[None]:
+    """Raise errors of FFmpeg as ``ValueError`` that names the file."""
     try:
         yield
     except av.error.FFmpegError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _origin(found: Scan) -> Fraction:
-    """The time of a file that becomes zero: its first frame or sound, whichever comes first.
+def _zero_time(scan: StreamScan) -> Fraction:
+    """The time of a file that becomes zero: that of its first frame or first audio, whichever comes first.
 
-    Sound before zero, which some encoders put there to warm up the decoder, does not count.
+    Audio before zero does not count: encoders put it there for decoders to warm up.
     """
-    if found.first < 0 or found.first_sound is None:
-        return found.first
-    return max(Fraction(0), min(found.first, found.first_sound))
+    if scan.first < 0 or scan.first_audio is None:
+        return scan.first
+    return max(Fraction(0), min(scan.first, scan.first_audio))
 
 
-def _move(packet: av.Packet, shift: Fraction) -> None:
-    """Move the times of a packet by so many seconds."""
+def _shift_timestamps(packet: av.Packet, shift: Fraction) -> None:
+    """Add seconds to the timestamps of a packet."""
     ticks = round(shift / packet.time_base) if shift else 0
     if ticks:
         packet.pts = None if packet.pts is None else packet.pts + ticks

@@ -19,48 +19,50 @@ from rdvfi.media.reader import ReadOptions, SourceInfo
 from rdvfi.media.video_files.siting import read_siting
 
 
-def describe_track(
+def track_info(
     stream: VideoStream,
     first: av.VideoFrame,
     aspect: Fraction | None,
     options: ReadOptions,
     *,
     alpha: bool,
-    **known: Any,
+    **container_fields: Any,
 ) -> SourceInfo:
-    """The source that a track is.
+    """What is known of a video track before its frames are decoded.
 
     Args:
         stream: The track.
         first: Its first frame.
-        aspect: How wide its pixels are.
+        aspect: Its pixel aspect ratio.
         options: How it is read.
         alpha: Whether frames are RGBA.
-        **known: Fields of `SourceInfo` that its container says.
+        **container_fields: Those fields of `SourceInfo` that follow from the container.
     """
-    turned = Orientation.from_frame(first).transposed
+    transposed = Orientation.from_frame(first).transposed
     layout = PixelLayout.from_context(stream.codec_context, aspect)
+    aspect = 1 / layout.aspect if transposed and layout.aspect else layout.aspect
     header = muxed_header(stream)
     colour = replace(Colour.from_context(stream.codec_context), siting=read_siting(first.format.name, header))
     rgb = first.format.is_rgb or len(first.format.components) < 3
     return SourceInfo(
-        width=first.height if turned else first.width,
-        height=first.width if turned else first.height,
+        width=first.height if transposed else first.width,
+        height=first.width if transposed else first.height,
         colour=colour,
-        layout=PixelLayout(
-            layout.chroma, layout.bits, layout.aspect and (1 / layout.aspect if turned else layout.aspect), alpha
-        ),
+        layout=PixelLayout(layout.chroma, layout.bits, aspect, alpha),
         video_metadata=dict(stream.metadata),
         profile=rgb_profile(side_data(first, Type.ICC_PROFILE)),
         hdr=HdrMetadata.from_frame(first, header),
         spatial=SpatialMetadata.from_frame(first, stream.metadata),
         headroom=options.headroom and not colour.full_range and not rgb,
-        **known,
+        **container_fields,
     )
 
 
 def is_transparent(frame: av.VideoFrame) -> bool:
-    """Whether a frame may be transparent: what has a palette is always decoded with alpha, used or not."""
+    """Whether a frame may have transparent pixels.
+
+    Formats with a palette are always decoded as BGRA, so the alpha values of such a frame decide.
+    """
     if frame.format.name != "bgra":
         return has_alpha(frame.format)
     return bool(frame.to_ndarray(format="bgra")[..., 3].min() < 255)
