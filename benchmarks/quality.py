@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from rdvfi.evaluation import Method, evaluate
-from rdvfi.evaluation.external_frames import FramesFolder, window_folder
-from rdvfi.evaluation.metrics import MadeFrames
-from rdvfi.evaluation.results import read_environment
+from rdvfi.evaluation.environment import read_environment
+from rdvfi.evaluation.external_frames import FrameFolder, window_folder
+from rdvfi.evaluation.metrics import WindowResult
 from rdvfi.media.image_files.images import write_png
 from rdvfi.video.ready import DEFAULT_MODEL
 
@@ -72,7 +72,7 @@ def main() -> None:
             if not place.exists():
                 keep_rife(clip, gap, row.options, place)
             if not given.rife and not measured(target):
-                methods = [DEFAULT_MODEL, FramesFolder("rife", place), *BASELINES]
+                methods = [DEFAULT_MODEL, FrameFolder("rife", place), *BASELINES]
                 evaluate(clip, gap=gap, models=methods, **row.options).save(target)
             print(target.name, flush=True)
 
@@ -86,11 +86,11 @@ def measured(file: Path) -> bool:
 def keep_rife(clip: str | Path, gap: int, options: dict[str, Any], place: Path) -> None:
     """Make RIFE's frames, and keep them under their name once all are there."""
     partly = place.with_name(place.name + ".partial")
-    evaluate(clip, gap=gap, models=["rife"], metrics=["psnr"], observe=partial(_write, partly), **options)
+    evaluate(clip, gap=gap, models=["rife"], metrics=["psnr"], on_result=partial(_write, partly), **options)
     partly.rename(place)
 
 
-def _write(folder: Path, method: Method, made: MadeFrames) -> None:
+def _write(folder: Path, method: Method, made: WindowResult) -> None:
     place = window_folder(folder, made.window)
     place.mkdir(parents=True, exist_ok=True)
     for number, frame in enumerate(made.frames):

@@ -21,9 +21,9 @@ import rdvfi
 from compare_trajectories import KNOTS, exact
 from rdvfi.data.synthetic.layered_scenes import Scenes
 from rdvfi.evaluation.laboratory.scene_builder import SUPERSAMPLE
-from rdvfi.evaluation.methods import ModelMethod
-from rdvfi.evaluation.procedural import SETS, held_out_pictures, held_out_scene
-from rdvfi.evaluation.protocol import evaluate
+from rdvfi.evaluation.method_adapters import ModelMethod
+from rdvfi.evaluation.procedural import HELD_OUT_SETS, held_out_pictures, held_out_scene
+from rdvfi.evaluation.run_evaluation import evaluate
 from rdvfi.interfaces import (
     FlowEstimator,
     Keyframes,
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=12, help="of each set")
     chosen = parser.parse_args()
     pictures, found = held_out_pictures(), {}
-    for name in SETS:
+    for name in HELD_OUT_SETS:
         scenes = [held_out_scene(name, i, pictures) for i in range(chosen.scenes)]
         methods = variants(rdvfi.create_model(chosen.model), scenes)
         report = evaluate(name, gap=GAP, models=methods, pairs=chosen.scenes)

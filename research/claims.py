@@ -22,7 +22,7 @@ import claims_trained as trained
 import claims_untrained as untrained
 from claims_runs import DIRECT_GENERATION, LOSS_SEEDS, LOSSES, MOTION, MOTION_SEEDS, ONE_STEP, SEEDS, all_runs
 from claims_training import BATCH, RATE, SIZE, WIDTH, Folders, Run, train
-from rdvfi.evaluation.results import read_environment
+from rdvfi.evaluation.environment import read_environment
 
 CHECKPOINTS = Path(__file__).parent / "claims_checkpoints"
 SCENE_SEEDS = range(3)

@@ -10,7 +10,7 @@ from torch import Tensor
 from claims_runs import ALL_LEVELS, DIRECT_GENERATION, LOSS_SEEDS, LOSSES, MOTION, MOTION_SEEDS, ONE_STEP, SEEDS
 from claims_training import FINE, Data, Folders, Run, Trained, data, train, without_prior
 from claims_untrained import MOVES, Table
-from rdvfi.evaluation.ablate import straightened
+from rdvfi.evaluation.ablation import use_straight_keyframes
 from rdvfi.evaluation.metrics import psnr, quantise
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import Trajectory, TrajectoryModel
@@ -121,7 +121,7 @@ def losses(folders: Folders, seeds: Sequence[int] = LOSS_SEEDS) -> Table:
     for run, several in _trained(LOSSES, folders, seeds).items():
         models = [one.model for one in several if one.model is not None]
         if not found:
-            found["straight keyframes, no denoiser"] = model_scores(straightened(models[0]), known)
+            found["straight keyframes, no denoiser"] = model_scores(use_straight_keyframes(models[0]), known)
         found[run.name] = _over_seeds([model_scores(model, known) for model in models])
     return found
 

@@ -17,7 +17,7 @@ import rdvfi
 from claims_training import MODEL
 from design import with_basis
 from rdvfi.evaluation import motion_scene
-from rdvfi.evaluation.ablate import composed, straightened
+from rdvfi.evaluation.ablation import use_plain_composition, use_straight_keyframes
 from rdvfi.evaluation.baselines import dis_flow
 from rdvfi.evaluation.laboratory import MotionScene
 from rdvfi.evaluation.metrics import psnr, quantise
@@ -175,9 +175,9 @@ def without_networks(model: Interpolator) -> Interpolator:
 
 SHIPPED: dict[str, Callable[[Interpolator], Interpolator]] = {
     "as it ships: iterative fusion, cubic, one step": lambda model: model,
-    "plain composition": composed,
+    "plain composition": use_plain_composition,
     "no phi_1, phi_2: the denoiser's motion as it is": without_networks,
-    "straight keyframes, no diffusion": straightened,
+    "straight keyframes, no diffusion": use_straight_keyframes,
     "linear": with_basis("linear"),
     "quadratic": with_basis("quadratic"),
     "2 steps": with_steps(2),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 import rdvfi
-from rdvfi.evaluation.ablate import StandIn, composed, in_place, straightened
+from rdvfi.evaluation.ablation import GeneratorWrapper, replace_generator, use_plain_composition, use_straight_keyframes
 from rdvfi.interfaces import Condition, Denoised
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.trajectory.iterative import IterativeFusion
@@ -67,7 +67,7 @@ class Variant:
         return f"{self.group}-{self.name}".replace(" ", "_").replace("+", "and").replace(",", "")
 
 
-class WithoutResidualMotion(StandIn):
+class WithoutResidualMotion(GeneratorWrapper):
     """A generator that keeps its residual motion to itself."""
 
     def predict(self, noisy: Tensor, sigma: Tensor, condition: Condition) -> Denoised:
@@ -97,7 +97,7 @@ def with_basis(name: str) -> Callable[[Interpolator], Interpolator]:
 
 def without_residual_motion(model: Interpolator) -> Interpolator:
     """The model whose residual motion is not handed on."""
-    return in_place(model, WithoutResidualMotion(model.generator))
+    return replace_generator(model, WithoutResidualMotion(model.generator))
 
 
 def unlearned(model: Interpolator) -> Interpolator:
@@ -135,9 +135,9 @@ VARIANTS = (
     Variant("phi_s", "l2", Part("refinement", losses_of(l2=1))),
     Variant("shipped weights", "fixed knots, cubic", change=with_knots(Knots.FIXED)),
     Variant("shipped weights", "source knots, cubic", change=with_knots(Knots.SOURCE)),
-    Variant("shipped weights", "straight keyframes", change=straightened),
+    Variant("shipped weights", "straight keyframes", change=use_straight_keyframes),
     Variant("shipped weights", "bends not handed on", change=without_residual_motion),
-    Variant("shipped weights", "plain composition", change=composed),
+    Variant("shipped weights", "plain composition", change=use_plain_composition),
     Variant("motion", "no network", change=unlearned),
     Variant("keyframes", "theta + flow", Part("keyframes", losses_of(theta=1, flow=1))),
     Variant(

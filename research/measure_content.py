@@ -23,10 +23,11 @@ import numpy as np
 import torch
 
 from content_cases import content_case, content_cases
-from rdvfi.evaluation.baselines import Method
-from rdvfi.evaluation.methods import ModelMethod, create_method
+from rdvfi.evaluation.environment import read_environment
+from rdvfi.evaluation.method import Method
+from rdvfi.evaluation.method_adapters import ModelMethod
+from rdvfi.evaluation.methods import create_method
 from rdvfi.evaluation.metrics import gradient_energy, psnr, quantise
-from rdvfi.evaluation.results import read_environment
 from rdvfi.media.clip import open_clip
 
 STARTS = {2: (0, 8), 8: (4,)}

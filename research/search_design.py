@@ -28,12 +28,12 @@ import rdvfi
 from compare_trajectories import exact
 from design import ENDS, VARIANTS, Part, Variant
 from rdvfi.config import build
-from rdvfi.evaluation.clip_evaluation import EvaluationWindow
-from rdvfi.evaluation.measure import measure
-from rdvfi.evaluation.methods import ModelMethod
-from rdvfi.evaluation.procedural import SETS, held_out_pictures, held_out_scene
-from rdvfi.evaluation.results import read_environment
-from rdvfi.evaluation.window_source import WindowSource
+from rdvfi.evaluation.environment import read_environment
+from rdvfi.evaluation.evaluation_data import EvaluationData
+from rdvfi.evaluation.evaluation_window import EvaluationWindow
+from rdvfi.evaluation.measurement import measure
+from rdvfi.evaluation.method_adapters import ModelMethod
+from rdvfi.evaluation.procedural import HELD_OUT_SETS, held_out_pictures, held_out_scene
 from rdvfi.interfaces import Keyframes, MotionPrior
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.trajectory.iterative import IterativeFusion
@@ -194,7 +194,7 @@ def truth(name: str, number: int) -> tuple[Tensor, Tensor]:
 @cache
 def windows(clip: str, pairs: int) -> tuple[EvaluationWindow, ...]:
     """Pairs of frames with the truth between them, as `rdvfi evaluate` takes them."""
-    return tuple(WindowSource(clip, gap=GAP, pairs=pairs).windows())
+    return tuple(EvaluationData(clip, gap=GAP, pairs=pairs).windows())
 
 
 def score_of(method: ModelMethod, clip: str, pairs: int) -> dict[str, float]:
@@ -255,7 +255,7 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="a file of JSON lines, to which is added")
     parser.add_argument("--clip", type=Path, help="a video on which variants are measured too")
     chosen = parser.parse_args()
-    assert set(PAIRS) <= set(SETS)
+    assert set(PAIRS) <= set(HELD_OUT_SETS)
     done = set()
     if chosen.output.exists():
         rows = [json.loads(line) for line in chosen.output.read_text().splitlines()]

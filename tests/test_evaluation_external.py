@@ -10,10 +10,16 @@ import torch
 from skimage import data
 
 from rdvfi.evaluation.baselines import CrossFade
-from rdvfi.evaluation.clip_evaluation import EvaluationWindow
-from rdvfi.evaluation.external import ExternalCommand, Template, external_method, external_name, templates
-from rdvfi.evaluation.external_frames import FramesFolder, export_inputs, window_folder
-from rdvfi.evaluation.measure import measure
+from rdvfi.evaluation.evaluation_window import EvaluationWindow
+from rdvfi.evaluation.external import (
+    CommandTemplate,
+    ExternalCommand,
+    command_templates,
+    create_external_method,
+    external_method_name,
+)
+from rdvfi.evaluation.external_frames import FrameFolder, export_inputs, window_folder
+from rdvfi.evaluation.measurement import measure
 from rdvfi.evaluation.methods import create_method
 from rdvfi.evaluation.metrics import psnr
 from rdvfi.media.image_files.images import write_png
@@ -39,7 +45,7 @@ def measured(method, *windows: EvaluationWindow):
 
 def test_a_real_program_makes_the_frames() -> None:
     """FFmpeg averages the two inputs: what it writes is the cross-fade, to the rounding of both."""
-    method, pair = external_method(f"ff={AVERAGE}"), window(frames=3)
+    method, pair = create_external_method(f"ff={AVERAGE}"), window(frames=3)
     made, faded = (each(*pair.inputs(CPU), pair.times) for each in (method, CrossFade()))
     assert made.shape == faded.shape
     assert (255 * (made - faded).abs()).max() <= 1.0
@@ -118,20 +124,22 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", sorted(set(templates()) - {"minterpolate"}))
+@pytest.mark.parametrize("name", sorted(set(command_templates()) - {"minterpolate"}))
 def test_a_documented_command_gives_the_frames(name: str, programs: Path) -> None:
     """The stand-in reads what the real program would be given, and answers as it would."""
-    pair = window(frames=3 if templates()[name].recursive else 5)
-    made, faded = (each(*pair.inputs(CPU), pair.times) for each in (external_method(f"{name}@{programs}"), CrossFade()))
+    pair = window(frames=3 if command_templates()[name].recursive else 5)
+    made, faded = (
+        each(*pair.inputs(CPU), pair.times) for each in (create_external_method(f"{name}@{programs}"), CrossFade())
+    )
     assert made.shape == faded.shape
     assert (psnr(made[0], faded[0]) > 28.0).all()
 
 
-@pytest.mark.parametrize("name", sorted(set(templates()) - {"minterpolate"}))
+@pytest.mark.parametrize("name", sorted(set(command_templates()) - {"minterpolate"}))
 def test_a_documented_command_that_fails_is_named(name: str, programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pair = window(frames=3 if templates()[name].recursive else 5)
+    pair = window(frames=3 if command_templates()[name].recursive else 5)
     monkeypatch.setenv("STAND_IN", "fails")
-    found = measure([pair], [external_method(f"{name}@{programs}"), CrossFade()], device=CPU).scores
+    found = measure([pair], [create_external_method(f"{name}@{programs}"), CrossFade()], device=CPU).scores
     assert "ended with code 3: out of memory" in (found[0].failed or "")
     assert found[1].psnr > 15.0
     monkeypatch.setenv("STAND_IN", "too few")
@@ -140,19 +148,19 @@ def test_a_documented_command_that_fails_is_named(name: str, programs: Path, mon
         len(pair.times) - 1 if name in ("framer", "motion-i2v", "rife-ncnn-vulkan") else len(pair.times) + 1,
     )
     with pytest.raises(ValueError, match=rf"{name} wrote {wrote} frames; expected {count}, or {count + 2} with both"):
-        external_method(f"{name}@{programs}")(*pair.inputs(CPU), pair.times)
+        create_external_method(f"{name}@{programs}")(*pair.inputs(CPU), pair.times)
 
 
 def test_documented_commands_say_where_they_are_from() -> None:
     expected = {"fcvg", "ldmvfi", "momo", "motion-i2v", "framer", "film", "rife-ncnn-vulkan", "minterpolate"}
-    assert expected == set(templates())
-    for template in templates().values():
+    assert expected == set(command_templates())
+    for template in command_templates().values():
         assert template.about
         assert template.source.startswith("https://")
 
 
 def test_a_system_that_makes_the_middle_is_run_again_on_both_halves() -> None:
-    method, pair = ExternalCommand("halves", Template((AVERAGE,), recursive=True)), window()
+    method, pair = ExternalCommand("halves", CommandTemplate((AVERAGE,), recursive=True)), window()
     made, faded = (each(*pair.inputs(CPU), pair.times) for each in (method, CrossFade()))
     assert (255 * (made - faded).abs()).max() <= 1.5
 
@@ -160,11 +168,11 @@ def test_a_system_that_makes_the_middle_is_run_again_on_both_halves() -> None:
 def test_systems_that_halve_refuse_other_numbers(programs: Path) -> None:
     for name in ("film", "momo"):
         with pytest.raises(ValueError, match=r"makes 1, 3, 7, 15, \.\.\. frames, not 4"):
-            external_method(f"{name}@{programs}")(*window(frames=6).inputs(CPU), window(frames=6).times)
+            create_external_method(f"{name}@{programs}")(*window(frames=6).inputs(CPU), window(frames=6).times)
 
 
 @pytest.mark.parametrize(("command", "why"), [
-    ("false {pair} {out}", "false ended with code 1: it said nothing"),
+    ("false {pair} {out}", "false ended with code 1: no output"),
     ("cp {first} {last} nowhere/{out}", "cp ended with code 1: .*nowhere"),
     ("no-such-program {pair} {out}", "there is no program no-such-program"),
     ("cp {first} {last} {out}", r"mine wrote 2 frames; expected 3, or 5 with both inputs"),
@@ -173,7 +181,7 @@ def test_systems_that_halve_refuse_other_numbers(programs: Path) -> None:
      "mine wrote frames of 32x16; expected 96x64"),
 ])  # fmt: skip
 def test_a_program_that_fails_gets_a_row_that_says_why(command: str, why: str) -> None:
-    found = measure([window()], [external_method(f"mine={command}"), CrossFade()], device=CPU)
+    found = measure([window()], [create_external_method(f"mine={command}"), CrossFade()], device=CPU)
     failed, faded = found.scores
     assert failed.failed is not None
     assert re.search(why, failed.failed), failed.failed
@@ -186,15 +194,15 @@ def test_a_program_that_fails_gets_a_row_that_says_why(command: str, why: str) -
     ("blend", "expected name=COMMAND, name=FOLDER or name@FOLDER"),
     ("a=run {first} {last}", "must say where the frames go"),
     ("a=run {out}", "must name its inputs"),
-    ("a=run {frist} {last} {out}", r"has \{frist\}, which means nothing; known are first, last"),
+    ("a=run {frist} {last} {out}", r"has the unknown placeholder \{frist\}; known are first, last"),
     ("flim@/tmp", "did you mean 'film'"),
 ])  # fmt: skip
 def test_a_command_that_cannot_work_is_refused_at_once(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        external_method(text)
-    assert external_name(" two words = run {pair} {out}") == "two words"
+        create_external_method(text)
+    assert external_method_name(" two words = run {pair} {out}") == "two words"
     with pytest.raises(FileNotFoundError, match="there is no folder /nowhere"):
-        external_method("film@/nowhere")
+        create_external_method("film@/nowhere")
 
 
 def test_file_names_with_spaces_stay_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +210,7 @@ def test_file_names_with_spaces_stay_whole(tmp_path: Path, monkeypatch: pytest.M
     spaced.mkdir()
     monkeypatch.setenv("TMPDIR", str(spaced))
     monkeypatch.setattr("tempfile.tempdir", None)
-    method = ExternalCommand("mine", Template(("cp {first} {last} {out}",)))
+    method = ExternalCommand("mine", CommandTemplate(("cp {first} {last} {out}",)))
     with pytest.raises(ValueError, match="wrote 2 frames"):
         method(*window().inputs(CPU), window().times)
 
@@ -212,13 +220,13 @@ def test_a_folder_of_frames_is_a_method(tmp_path: Path) -> None:
     both = [window(0, "one"), window(8, "two/part")]
     assert export_inputs(both, tmp_path) == 2
     for each in both:
-        place = window_folder(tmp_path, each)
-        assert sorted(path.name for path in place.iterdir()) == ["first.png", "last.png"]
+        folder = window_folder(tmp_path, each)
+        assert sorted(path.name for path in folder.iterdir()) == ["first.png", "last.png"]
         for i, frame in enumerate(each.frames[1:-1]):
-            write_png(place / f"made{i}.png", frame)
-    assert measured(FramesFolder("ready", tmp_path), *both).psnr == 60.0
+            write_png(folder / f"made{i}.png", frame)
+    assert measured(FrameFolder("ready", tmp_path), *both).psnr == 60.0
     (tmp_path / "two/part/000008/made1.png").unlink()
     with pytest.raises(ValueError, match="ready wrote 2 frames; expected 3"):
-        measured(external_method(f"ready={tmp_path}"), *both)
+        measured(create_external_method(f"ready={tmp_path}"), *both)
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*three/000004"):
-        measured(external_method(f"ready={tmp_path}"), window(4, "three"))
+        measured(create_external_method(f"ready={tmp_path}"), window(4, "three"))

@@ -14,7 +14,7 @@ from rdvfi.backbones.svd.networks import new_autoencoder, new_unet
 from rdvfi.backbones.wan.architecture import fresh_autoencoder, transformer_config
 from rdvfi.evaluation import generative_methods as generative
 from rdvfi.evaluation.baselines import CrossFade
-from rdvfi.evaluation.measure import measure
+from rdvfi.evaluation.measurement import measure
 from rdvfi.evaluation.methods import create_method, create_methods
 from rdvfi.evaluation.procedural import procedural_windows
 from rdvfi.testing import smooth_noise
@@ -119,7 +119,7 @@ def test_sequences_hold_every_frame_that_is_asked_for(gap: int, wan_frames: int,
 
 
 def test_uneven_times_are_refused(wan: Any) -> None:
-    with pytest.raises(ValueError, match="makes frames at even steps"):
+    with pytest.raises(ValueError, match="makes evenly spaced frames"):
         generative.WanDirect(wan)(*pair(), torch.tensor([0.1, 0.5]))
 
 

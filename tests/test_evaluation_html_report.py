@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from rdvfi.evaluation import FunctionMethod, evaluate
-from rdvfi.evaluation.clip_evaluation import EvaluationWindow
+from rdvfi.evaluation.environment import Environment
+from rdvfi.evaluation.evaluation_window import EvaluationWindow
 from rdvfi.evaluation.html_report import ExamplePairs, write_page
-from rdvfi.evaluation.html_report.example_pairs import FULL_SCALE, error_map
-from rdvfi.evaluation.html_report.report_page import page
-from rdvfi.evaluation.metrics import MadeFrames
-from rdvfi.evaluation.results import Environment, Report, Score
+from rdvfi.evaluation.html_report.example_pairs import MAX_ERROR, error_map
+from rdvfi.evaluation.html_report.report_page import render_page
+from rdvfi.evaluation.metrics import WindowResult
+from rdvfi.evaluation.results import Report, Score
 
 
 def failing(img0: torch.Tensor, img1: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
@@ -30,10 +31,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
     with ExamplePairs() as examples:
         methods = ["blend", "blend+blur2", FunctionMethod(failing)]
         main = evaluate(
-            "laboratory-undetermined", gap=4, models=methods, pairs=3, group_by=["motion"], observe=examples
+            "laboratory-undetermined", gap=4, models=methods, pairs=3, group_by=["motion"], on_result=examples
         )
         other = evaluate("laboratory-undetermined", gap=2, models=["blend", "blend+blur2"], pairs=1)
-        write_page(target, [main, other], examples.chosen("blend"))
+        write_page(target, [main, other], examples.select("blend"))
     return target, main
 
 
@@ -68,43 +69,43 @@ def test_table_plots_and_failures_are_there(written: tuple[Path, Report]) -> Non
 
 
 def test_equal_reports_are_equal_pages(written: tuple[Path, Report]) -> None:
-    assert page([written[1]]) == page([written[1]])
+    assert render_page([written[1]]) == render_page([written[1]])
 
 
-def _made(number: int, error: float) -> MadeFrames:
+def _result(number: int, error: float) -> WindowResult:
     frames = np.full((3, 32, 48, 3), 100, np.uint8)
     window = EvaluationWindow(number, frames, "clip")
-    return MadeFrames(window, window.truth() + error)
+    return WindowResult(window, window.truth() + error)
 
 
 def test_the_worst_the_median_and_the_best_pair_are_shown() -> None:
     method = FunctionMethod(failing, name="mine")
     with ExamplePairs() as examples:
         for number, error in enumerate((0.1, 0.02, 0.3, 0.05, 0.2)):
-            examples(method, _made(number, error))
-        chosen = examples.chosen("mine")
-        assert [(one.rank, one.place) for one in chosen] == [
+            examples(method, _result(number, error))
+        selected = examples.select("mine")
+        assert [(one.rank, one.label) for one in selected] == [
             ("worst", "clip 2"),
             ("median", "clip 0"),
             ("best", "clip 1"),
         ]
-        assert examples.chosen("another") == []
-    shown = cv2.imdecode(np.frombuffer(chosen[0].pictures["mine"], np.uint8), cv2.IMREAD_COLOR)
+        assert examples.select("another") == []
+    shown = cv2.imdecode(np.frombuffer(selected[0].pictures["mine"], np.uint8), cv2.IMREAD_COLOR)
     assert shown.shape == (32, 48, 3)
     assert abs(float(shown.mean()) - (100 + 0.3 * 255)) < 2.0
     with ExamplePairs() as examples:
-        examples(method, _made(0, 0.1))
-        assert [one.rank for one in examples.chosen("mine")] == ["best"]
+        examples(method, _result(0, 0.1))
+        assert [one.rank for one in examples.select("mine")] == ["best"]
 
 
 def test_the_error_map_is_black_without_error_and_brightest_at_full_scale() -> None:
     truth = torch.full((3, 8, 8), 0.25)
     frame = truth.clone()
-    frame[:, :, 4:] += FULL_SCALE / 255.0
+    frame[:, :, 4:] += MAX_ERROR / 255.0
     drawn = error_map(frame, truth).astype(int)
     assert drawn[:, :4].max() < 8
     assert drawn[:, 4:].sum(2).min() > 600
-    half = error_map(truth + 0.5 * FULL_SCALE / 255.0, truth).astype(int).sum(2)
+    half = error_map(truth + 0.5 * MAX_ERROR / 255.0, truth).astype(int).sum(2)
     assert drawn[:, :4].sum(2).max() < half.min() <= half.max() < drawn[:, 4:].sum(2).min()
 
 

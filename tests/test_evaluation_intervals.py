@@ -9,18 +9,20 @@ import pytest
 import torch
 from scipy.stats import bootstrap
 
-from rdvfi.evaluation.baselines import CrossFade, Method
-from rdvfi.evaluation.clip_evaluation import EvaluationWindow
-from rdvfi.evaluation.cost import CostPoint, cost_of, run_sweep, sweep
-from rdvfi.evaluation.external import external_method
-from rdvfi.evaluation.external_frames import FramesFolder, export_inputs
-from rdvfi.evaluation.intervals import interval, middle_mean, paired_difference, weighted_mean
-from rdvfi.evaluation.measure import measure
+from rdvfi.evaluation.baselines import CrossFade
+from rdvfi.evaluation.cost import CostPoint, measure_cost, save_cost_sweep, sweep_cost
+from rdvfi.evaluation.environment import read_environment
+from rdvfi.evaluation.evaluation_window import EvaluationWindow
+from rdvfi.evaluation.external import create_external_method
+from rdvfi.evaluation.external_frames import FrameFolder, export_inputs
+from rdvfi.evaluation.intervals import bootstrap_interval, middle_mean, paired_difference, weighted_mean
+from rdvfi.evaluation.measurement import measure
+from rdvfi.evaluation.method import Method
 from rdvfi.evaluation.metrics.metric import Sample
-from rdvfi.evaluation.result_tables import notes
-from rdvfi.evaluation.results import Report, read_environment
-from rdvfi.evaluation.window_properties import describer, properties
-from rdvfi.evaluation.written_files import PLOTS, check_output
+from rdvfi.evaluation.output_paths import PLOT_SUFFIXES, check_output_path
+from rdvfi.evaluation.result_tables import unavailable_lines
+from rdvfi.evaluation.results import Report
+from rdvfi.evaluation.window_properties import measure_properties, property_function
 from rdvfi.media.image_files.images import write_png
 
 
@@ -37,19 +39,19 @@ def test_means_are_weighted_and_middles_are_middles() -> None:
 
 def test_the_interval_is_the_percentile_bootstrap() -> None:
     values = np.random.default_rng(1).normal(30.0, 2.0, 40)
-    low, high = interval(samples(values), [str(i) for i in range(40)])
+    low, high = bootstrap_interval(samples(values), [str(i) for i in range(40)])
     reference = bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=0).confidence_interval
     assert (low, high) == pytest.approx((reference.low, reference.high), abs=0.1)
-    assert interval(samples(values), [str(i) for i in range(40)]) == (low, high)
-    assert interval(samples(values[:3]), ["one"] * 3) is None
+    assert bootstrap_interval(samples(values), [str(i) for i in range(40)]) == (low, high)
+    assert bootstrap_interval(samples(values[:3]), ["one"] * 3) is None
 
 
 def test_clips_are_drawn_and_not_frames() -> None:
     """Frames of one clip that are alike carry no more than one of them: the interval stays as wide."""
     values = np.random.default_rng(2).normal(30.0, 2.0, 12)
     units = [str(i) for i in range(12)]
-    single = interval(samples(values), units)
-    repeated = interval(samples(np.repeat(values, 9)), list(np.repeat(units, 9)))
+    single = bootstrap_interval(samples(values), units)
+    repeated = bootstrap_interval(samples(np.repeat(values, 9)), list(np.repeat(units, 9)))
     assert repeated == pytest.approx(single)
 
 
@@ -61,7 +63,7 @@ def test_what_is_hard_for_both_cancels() -> None:
     assert low == pytest.approx(0.2)
     assert high == pytest.approx(0.2)
     assert paired_difference(other, ours, units)[0] == pytest.approx(-0.2)
-    wide = interval(ours, units)
+    wide = bootstrap_interval(ours, units)
     assert wide[1] - wide[0] > 2.0
 
 
@@ -69,14 +71,14 @@ def test_the_motion_of_true_frames_is_measured() -> None:
     from skimage import data
 
     pan = np.stack([data.astronaut()[100:228, 200 - 4 * i : 360 - 4 * i] for i in range(6)]).copy()
-    found = properties(EvaluationWindow(0, pan))
+    found = measure_properties(EvaluationWindow(0, pan))
     assert found["motion"] == pytest.approx(20.0, abs=2.0)
     assert found["occlusion"] < 0.3
-    still = properties(EvaluationWindow(0, np.repeat(pan[:1], 6, 0)))
+    still = measure_properties(EvaluationWindow(0, np.repeat(pan[:1], 6, 0)))
     assert still["motion"] < 0.5
     assert still["occlusion"] < found["occlusion"]
     with pytest.raises(ValueError, match="cannot group by 'moton'; did you mean 'motion'"):
-        describer(["moton"])
+        property_function(["moton"])
 
 
 class Sleepy(Method):
@@ -95,7 +97,7 @@ class Sleepy(Method):
 
 def test_cost_is_split_into_fixed_and_extra() -> None:
     img = torch.rand(1, 3, 32, 48)
-    cost = cost_of(Sleepy(), img, img, dtype="float32", frames=9)
+    cost = measure_cost(Sleepy(), img, img, dtype="float32", frames=9)
     assert cost.extra_ms == pytest.approx(5.0, abs=4.0)
     assert cost.fixed_ms == pytest.approx(20.0, abs=15.0)
     assert (cost.size, cost.device, cost.dtype) == ((32, 48), "cpu", "float32")
@@ -108,7 +110,7 @@ def test_memory_of_a_call_and_of_a_program() -> None:
             return super().__call__(img0, img1, times)
 
     img = torch.rand(1, 3, 32, 48)
-    peak = cost_of(Hungry(), img, img, dtype="float32", frames=2, rounds=1).peak_mb
+    peak = measure_cost(Hungry(), img, img, dtype="float32", frames=2, rounds=1).peak_mb
     assert peak is None or 150.0 < peak < 400.0
 
 
@@ -125,9 +127,9 @@ def test_the_memory_of_each_program_is_its_own(tmp_path: Path) -> None:
     for megabytes in (200, 0):
         script = tmp_path / f"{megabytes}.py"
         script.write_text(HUNGRY.format(megabytes=f"b'x' * {megabytes}_000_000"))
-        program = external_method(f"own={sys.executable} -S {script} {{first}} {{out}} {{count}} {{last}}")
+        program = create_external_method(f"own={sys.executable} -S {script} {{first}} {{out}} {{count}} {{last}}")
         img = torch.rand(1, 3, 32, 48)
-        found.append(cost_of(program, img, img, dtype="float32", frames=2, rounds=1).peak_mb)
+        found.append(measure_cost(program, img, img, dtype="float32", frames=2, rounds=1).peak_mb)
     assert 200.0 < found[0] < 500.0
     assert 1.0 < found[1] < 100.0
 
@@ -148,28 +150,28 @@ def test_frames_that_lie_ready_are_not_timed_and_costs_say_what_failed(tmp_path:
         write_png(tmp_path / "000000" / f"{i}.png", picture)
     ready, seven, blend = measure(
         [pair],
-        [FramesFolder("ready", tmp_path), Seven(), CrossFade()],
+        [FrameFolder("ready", tmp_path), Seven(), CrossFade()],
         device=torch.device("cpu"),
         cost_dtype="float32",
     ).scores
     assert ready.psnr == 60.0
     assert ready.ms_per_frame is None
-    assert ready.no_cost == "its frames lie ready, so making them takes no time here"
+    assert ready.no_cost == "its frames are read from files, so their computation cannot be timed"
     assert (seven.cost, seven.no_cost) == (None, "makes 3 frames, not 1")
     assert blend.ms_per_frame > 0.0
     assert blend.cost is not None
-    (point,) = sweep([FramesFolder("ready", tmp_path)], *pair.inputs(torch.device("cpu")), widths=(48,), counts=())
-    assert point.failed == "its frames lie ready"
+    (point,) = sweep_cost([FrameFolder("ready", tmp_path)], *pair.inputs(torch.device("cpu")), widths=(48,), counts=())
+    assert point.failed == "its frames are read from files, so their computation cannot be timed"
     report = Report("c", 4, (32, 48), 1, 3, 0, (ready, seven, blend), (), read_environment(torch.device("cpu")))
-    assert notes(report)[1] == "no cost of seven: makes 3 frames, not 1"
+    assert unavailable_lines(report)[1] == "no cost of seven: makes 3 frames, not 1"
     assert "| not timed |" in report.to_markdown()
 
 
 def test_a_program_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rdvfi.evaluation.external.TIMEOUT", 0.3)
+    monkeypatch.setattr("rdvfi.evaluation.external.TIMEOUT_SECONDS", 0.3)
     img = torch.rand(1, 3, 32, 48)
     with pytest.raises(RuntimeError, match=r"sh cannot be run: .*timed out after 0\.3 seconds"):
-        external_method("slow=sh -c 'sleep 20' {pair} {out}")(img, img, torch.tensor([0.5]))
+        create_external_method("slow=sh -c 'sleep 20' {pair} {out}")(img, img, torch.tensor([0.5]))
 
 
 def test_only_metrics_with_a_value_per_frame_have_a_middle() -> None:
@@ -183,7 +185,7 @@ def test_only_metrics_with_a_value_per_frame_have_a_middle() -> None:
 def test_a_sweep_goes_on_where_a_size_fails_and_is_drawn(tmp_path: Path) -> None:
     img = torch.rand(1, 3, 32, 64)
     sizes = {"widths": (48, 128), "counts": (1, 3), "rounds": 1}
-    points = list(sweep([Sleepy(), CrossFade()], img, img, **sizes))
+    points = list(sweep_cost([Sleepy(), CrossFade()], img, img, **sizes))
     assert len(points) == 8
     failed = [point for point in points if point.failed]
     assert [(p.method, p.size, p.failed) for p in failed] == [("sleepy", (64, 128), "out of memory")]
@@ -192,7 +194,7 @@ def test_a_sweep_goes_on_where_a_size_fails_and_is_drawn(tmp_path: Path) -> None
         """The points that are measured, not taken from the file."""
         fresh: list[CostPoint] = []
         options = {**sizes, "environment": environment, "on_point": fresh.append}
-        run_sweep([method], img, img, tmp_path / "times.png", **options)
+        save_cost_sweep([method], img, img, tmp_path / "times.png", **options)
         return [f"{p.method} {p.size[1]} {p.frames}" for p in fresh]
 
     assert len(run(CrossFade())) == 4
@@ -204,7 +206,7 @@ def test_a_sweep_goes_on_where_a_size_fails_and_is_drawn(tmp_path: Path) -> None
     assert len(run(CrossFade(), "elsewhere")) == 4
     assert len(json.loads((tmp_path / "times.json").read_text())["points"]) == 4
     (tmp_path / "times.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"times\.json is there and holds no sweep"):
+    with pytest.raises(ValueError, match=r"times\.json exists and holds no sweep"):
         run(CrossFade())
     with pytest.raises(ValueError, match=r"must end in \.png, \.svg or \.pdf"):
-        check_output(tmp_path / "times.jpg", PLOTS)
+        check_output_path(tmp_path / "times.jpg", PLOT_SUFFIXES)

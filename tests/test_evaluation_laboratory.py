@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from rdvfi.evaluation import FunctionMethod, evaluate, motion_scene, motion_scenes
-from rdvfi.evaluation.clip_evaluation import EvaluationWindow
+from rdvfi.evaluation.evaluation_window import EvaluationWindow
 from rdvfi.evaluation.laboratory import LABORATORY_SETS, MotionScene
-from rdvfi.evaluation.metrics import MadeFrames, StillError
+from rdvfi.evaluation.metrics import StillError, WindowResult
 from rdvfi.ops import backward_warp
 
 SIZE = (96, 160)
@@ -103,12 +103,12 @@ def _window() -> EvaluationWindow:
 def test_still_error_looks_only_where_the_truth_rests() -> None:
     made = _window().truth() + 0.5
     made[..., :8] = 3.0 / 255.0
-    sample = StillError().measure(MadeFrames(_window(), made))
+    sample = StillError().measure(WindowResult(_window(), made))
     assert sample.values == pytest.approx((3.0,))
     moving = EvaluationWindow(
         0, np.arange(3, dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(16, 2).repeat(3, 3) * 9
     )
-    assert StillError().measure(MadeFrames(moving, moving.truth())).values == ()
+    assert StillError().measure(WindowResult(moving, moving.truth())).values == ()
 
 
 def mean_of_arrays(img0: np.ndarray, img1: np.ndarray, times: list[float]) -> list[np.ndarray]:
@@ -133,17 +133,17 @@ def test_functions_of_arrays_and_of_tensors_are_measured_like_methods() -> None:
 def test_the_sets_have_a_scene_of_every_kind() -> None:
     for name, determined in LABORATORY_SETS.items():
         count = len(motion_scenes(determined=determined))
-        from rdvfi.evaluation.window_source import WindowSource
+        from rdvfi.evaluation.evaluation_data import EvaluationData
 
-        assert WindowSource(name, gap=8).count() == count
+        assert EvaluationData(name, gap=8).window_count() == count
 
 
 @pytest.mark.parametrize(("make", "arrays", "message"), [
-    (lambda a, b, t: [a], True, "made frames of"),
+    (lambda a, b, t: [a], True, "returned frames of"),
     (lambda a, b, t: [a.astype(float)] * 2, True, "expected 8-bit frames"),
     (lambda a, b, t: [a[:8], a], True, "frames of sizes"),
     (lambda a, b, t: [a], False, "gave a list; expected a tensor"),
-    (lambda a, b, t: a, False, "made frames of"),
+    (lambda a, b, t: a, False, "returned frames of"),
 ])  # fmt: skip
 def test_functions_that_give_something_else_are_told_what(make, arrays: bool, message: str) -> None:
     image = torch.rand(1, 3, 16, 16)

@@ -10,10 +10,12 @@ import torch
 from skimage import data
 
 import rdvfi
-from rdvfi.evaluation.ablate import COMPOSED, STRAIGHT, ablations, losses
-from rdvfi.evaluation.baselines import Blurred, CrossFade, DISWarp, Method, intermediate_flows
-from rdvfi.evaluation.measure import measure
-from rdvfi.evaluation.methods import ModelMethod, create_method, create_methods
+from rdvfi.evaluation.ablation import PLAIN_COMPOSITION, STRAIGHT_KEYFRAMES, ablation_losses, create_ablations
+from rdvfi.evaluation.baselines import BlurredMethod, CrossFade, DISWarp, intermediate_flows
+from rdvfi.evaluation.measurement import measure
+from rdvfi.evaluation.method import Method
+from rdvfi.evaluation.method_adapters import ModelMethod
+from rdvfi.evaluation.methods import create_method, create_methods
 from rdvfi.evaluation.metrics import gradient_energy, psnr
 from rdvfi.evaluation.procedural import procedural_windows
 from rdvfi.evaluation.results import Score
@@ -83,10 +85,10 @@ def test_dis_at_a_larger_width_than_the_frames_is_dis() -> None:
 
 def test_blur_keeps_flat_frames_and_removes_detail() -> None:
     flat = torch.full((1, 3, 20, 24), 0.3)
-    assert torch.allclose(Blurred(CrossFade(), 2.0)(flat, flat, TIMES), flat[:, None], atol=1e-6)
+    assert torch.allclose(BlurredMethod(CrossFade(), 2.0)(flat, flat, TIMES), flat[:, None], atol=1e-6)
     img = shifted(0)
-    soft = Blurred(CrossFade(), 1.0)(img, img, TIMES)[0]
-    softer = Blurred(CrossFade(), 2.0)(img, img, TIMES)[0]
+    soft = BlurredMethod(CrossFade(), 1.0)(img, img, TIMES)[0]
+    softer = BlurredMethod(CrossFade(), 2.0)(img, img, TIMES)[0]
     assert (gradient_energy(softer) < gradient_energy(soft)).all()
     assert (gradient_energy(soft) < gradient_energy(img)).all()
 
@@ -101,7 +103,7 @@ def test_unknown_methods_are_refused_with_the_close_match() -> None:
         create_method("rief")
     with pytest.raises(ValueError, match=r"'blnd'; did you mean 'blend'"):
         create_method("blnd+blur1")
-    with pytest.raises(ValueError, match="16 pixels of width"):
+    with pytest.raises(ValueError, match="a width of 16 pixels"):
         create_method("dis-16")
     with pytest.raises(ValueError, match=r"blur sigma is 0\.0"):
         create_method("blend+blur0")
@@ -164,8 +166,8 @@ def test_ablations_replace_one_part_each(model: Interpolator) -> None:
     """At initialisation diffusion changes nothing; with other weights it does."""
     img0, img1 = shifted(0, size=64), shifted(6, size=64)
     full = ModelMethod(model, name="ours")
-    straight, composed = ablations(full)
-    assert (straight.name, composed.name) == (f"ours: {STRAIGHT}", f"ours: {COMPOSED}")
+    straight, composed = create_ablations(full)
+    assert (straight.name, composed.name) == (f"ours: {STRAIGHT_KEYFRAMES}", f"ours: {PLAIN_COMPOSITION}")
     assert torch.allclose(straight(img0, img1, TIMES), full(img0, img1, TIMES), atol=1e-5)
     assert straight.model.trajectory is model.trajectory
     assert composed.model.generator is model.generator
@@ -183,15 +185,15 @@ def test_ablations_replace_one_part_each(model: Interpolator) -> None:
 def test_models_without_the_parts_cannot_be_ablated() -> None:
     plain = rdvfi.build("rdvfi_s", "backbone=ends", "trajectory=straight")
     with pytest.raises(ValueError, match="has no initial_guess"):
-        ablations(ModelMethod(plain, name="plain"))
+        create_ablations(ModelMethod(plain, name="plain"))
 
 
 def test_losses_are_differences_of_scores() -> None:
-    rows = (("m", 30.0, 0.9), (f"m: {STRAIGHT}", 28.0, 0.8), (f"m: {COMPOSED}", 29.5, 0.85))
+    rows = (("m", 30.0, 0.9), (f"m: {STRAIGHT_KEYFRAMES}", 28.0, 0.8), (f"m: {PLAIN_COMPOSITION}", 29.5, 0.85))
     scores = tuple(Score(name, {"psnr": db, "ssim": s}, 1.0) for name, db, s in rows)
-    straight, composed = losses(["m"], scores)
-    assert (straight.replaced, straight.psnr_lost) == (STRAIGHT, 2.0)
-    assert (composed.replaced, composed.psnr_lost) == (COMPOSED, 0.5)
+    straight, composed = ablation_losses(["m"], scores)
+    assert (straight.replaced, straight.psnr_lost) == (STRAIGHT_KEYFRAMES, 2.0)
+    assert (composed.replaced, composed.psnr_lost) == (PLAIN_COMPOSITION, 0.5)
     assert composed.ssim_lost == pytest.approx(0.05)
 
 
@@ -224,9 +226,9 @@ def test_bad_methods_are_named() -> None:
         def __call__(self, img0, img1, times):
             return torch.full((1, self.times, *img0.shape[1:]), self.value)
 
-    with pytest.raises(ValueError, match=r"short made frames of .* expected"):
+    with pytest.raises(ValueError, match=r"short returned frames of .* expected"):
         measure(procedural_windows(3, pairs=1), [Bad("short", 0.5, 1)], device=CPU)
-    with pytest.raises(ValueError, match="nan made frames with values that are not finite"):
+    with pytest.raises(ValueError, match="nan returned frames with values that are not finite"):
         measure(procedural_windows(3, pairs=1), [Bad("nan", float("nan"), 2)], device=CPU)
     with pytest.raises(ValueError, match="given twice: blend"):
         measure(procedural_windows(3, pairs=1), [CrossFade(), CrossFade()], device=CPU)

@@ -9,8 +9,8 @@ import torch
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from rdvfi.evaluation.clip_evaluation import EvaluationWindow
-from rdvfi.evaluation.metrics import MadeFrames, gradient_energy, psnr, quantise, ssim
+from rdvfi.evaluation.evaluation_window import EvaluationWindow
+from rdvfi.evaluation.metrics import WindowResult, gradient_energy, psnr, quantise, ssim
 from rdvfi.evaluation.metrics.metric import create_metric
 
 
@@ -79,10 +79,10 @@ def test_ssim_refuses_frames_smaller_than_its_window() -> None:
         ssim(small, small)
 
 
-def made_frames(frames: torch.Tensor, truth: torch.Tensor) -> MadeFrames:
+def window_result(frames: torch.Tensor, truth: torch.Tensor) -> WindowResult:
     """Frames of a window whose ends are the first and the last true frame."""
     pixels = (255.0 * torch.cat((truth[:1], truth, truth[-1:]))).round().byte().permute(0, 2, 3, 1)
-    return MadeFrames(EvaluationWindow(0, pixels.contiguous().numpy()), frames)
+    return WindowResult(EvaluationWindow(0, pixels.contiguous().numpy()), frames)
 
 
 @pytest.mark.parametrize(("name", "best"), [("fsim", 1.0), ("vif", 1.0), ("gmsd", 0.0), ("ms-ssim", 1.0)])
@@ -91,7 +91,7 @@ def test_structural_metrics_order_damage(pair: tuple[torch.Tensor, torch.Tensor]
     noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(1))
     metric = create_metric(name)
     same, mild, strong = (
-        metric.measure(made_frames(quantise(truth + s * noise), quantise(truth))).values for s in (0.0, 0.02, 0.1)
+        metric.measure(window_result(quantise(truth + s * noise), quantise(truth))).values for s in (0.0, 0.02, 0.1)
     )
     assert same == pytest.approx([best] * 4, abs=1e-4)
     for better, worse in zip(mild, strong, strict=True):

@@ -12,10 +12,10 @@ import pytest
 import torch
 from scipy import ndimage
 
-from made_frames import made, moving, pixels
 from rdvfi.compat import import_torchvision
 from rdvfi.evaluation.metrics import create_metrics
 from rdvfi.evaluation.metrics.metric import Metric, create_metric
+from window_results import made, moving, pixels
 
 TO_XYZ = np.array([0.4124564, 0.3575761, 0.1804375, 0.2126729, 0.7151522, 0.0721750, 0.0193339, 0.1191920, 0.9503041])
 TO_XYZ = TO_XYZ.reshape(3, 3)
@@ -103,13 +103,13 @@ class _Result(ctypes.Structure):
     _fields_ = [("jod", ctypes.c_double), ("quality", ctypes.c_double)]
 
 
-def fcvvdp(made_frames: np.ndarray, true: np.ndarray) -> float:
+def fcvvdp(sequence: np.ndarray, true: np.ndarray) -> float:
     """What fcvvdp gives; RDVFI_FCVVDP names the library, built from the three C files of its src as libcvvdp.so."""
     library, context, result = ctypes.CDLL(os.environ["RDVFI_FCVVDP"]), ctypes.c_void_p(), _Result()
     _, h, w, _ = true.shape
     assert library.cvvdp_create(w, h, ctypes.c_float(30.0), 0, 1, None, ctypes.byref(context)) == 0
-    for frames in zip(true, made_frames, strict=True):
-        one, other = (_Picture(w, h, 3 * w, frame.ctypes.data, 1, 0) for frame in frames)
+    for pair in zip(true, sequence, strict=True):
+        one, other = (_Picture(w, h, 3 * w, frame.ctypes.data, 1, 0) for frame in pair)
         assert library.cvvdp_process_frame(context, *map(ctypes.byref, (one, other, result))) == 0
     library.cvvdp_destroy(context)
     return result.jod
@@ -174,5 +174,5 @@ def test_without_an_ffmpeg_that_has_vmaf_the_metric_says_so(monkeypatch: pytest.
     with pytest.raises(ImportError, match="libvmaf; /nowhere/ffmpeg cannot be run: No such file"):
         create_metric("vmaf")
     monkeypatch.setenv("RDVFI_FFMPEG", "true")
-    with pytest.raises(ImportError, match=r"libvmaf; true has none \(pip install 'rdvfi\[vmaf\]'"):
+    with pytest.raises(ImportError, match=r"libvmaf; true lacks it \(pip install 'rdvfi\[vmaf\]'"):
         create_metric("vmaf")

@@ -11,14 +11,14 @@ import torch
 from scipy import ndimage
 from scipy.linalg import sqrtm
 
-from made_frames import made, moving
 from rdvfi.compat import import_torchvision
-from rdvfi.evaluation.clip_evaluation import TrueMotion
-from rdvfi.evaluation.metrics import MadeFrames, cached_networks, create_metrics
+from rdvfi.evaluation.evaluation_window import TrueMotion
+from rdvfi.evaluation.metrics import WindowResult, cached_networks, create_metrics
+from rdvfi.evaluation.metrics.frechet_metrics import frechet_distance
 from rdvfi.evaluation.metrics.metric import create_metric
-from rdvfi.evaluation.metrics.sets import frechet_distance
 from rdvfi.evaluation.metrics.temporal import flicker
 from rdvfi.evaluation.metrics.true_motion import epe, path_error
+from window_results import made, moving
 
 
 def test_flicker_is_the_second_difference_in_time() -> None:
@@ -93,8 +93,8 @@ def test_errors_of_motion_of_a_known_error(dx: float, dy: float) -> None:
 def test_errors_of_motion_are_means_over_both_ends() -> None:
     flows = torch.zeros(1, 2, 2, 64, 80)
     motion = TrueMotion(flows[0] + 1.0, flows[0], torch.ones(2, 2, 64, 80, dtype=torch.bool))
-    pair = made(moving(), draw_motion=lambda: motion)
-    pair = MadeFrames(pair.window, pair.frames, (flows, flows))
+    pair = made(moving(), compute_motion=lambda: motion)
+    pair = WindowResult(pair.window, pair.frames, (flows, flows))
     assert create_metric("epe").measure(pair).values == pytest.approx([2**0.5 / 2] * 2)
     with pytest.raises(ValueError, match="needs the flows of the method"):
         create_metric("epe").measure(made(moving()))
@@ -140,7 +140,7 @@ def test_without_networks_the_metrics_say_so_and_the_rest_runs(cache: Path) -> N
 
 
 def test_a_network_of_another_hash_is_refused(cache: Path) -> None:
-    for file in cached_networks.FILES.values():
+    for file in cached_networks.NETWORK_FILES.values():
         (cache / file.names[0]).write_bytes(b"something else")
     _, missing = create_metrics(NETWORKED)
     assert set(missing) == set(NETWORKED)
@@ -162,7 +162,7 @@ def test_fvd_reads_whole_sequences(cache: Path, monkeypatch: pytest.MonkeyPatch)
     file = cache / "i3d_torchscript.pt"
     torch.jit.save(torch.jit.script(_Means()), str(file))
     known = cached_networks.NetworkFile((file.name,), hashlib.sha256(file.read_bytes()).hexdigest(), "here")
-    monkeypatch.setitem(cached_networks.FILES, "i3d", known)
+    monkeypatch.setitem(cached_networks.NETWORK_FILES, "i3d", known)
     metric, features = create_metric("fvd", device="cpu"), ([], [])
     for step in (1, 2, 3):
         pair = made(moving(9, step=step), 0.1)
@@ -170,7 +170,7 @@ def test_fvd_reads_whole_sequences(cache: Path, monkeypatch: pytest.MonkeyPatch)
         for kept, sequence in zip(features, pair.sequences, strict=True):
             small = torch.nn.functional.interpolate(sequence, (224, 224), mode="bilinear", align_corners=False)
             kept.append([part.mean().item() for part in (2 * small - 1).chunk(4)])
-    assert metric.result() == pytest.approx(frechet_distance(*map(np.array, features)), rel=1e-3, abs=1e-7)
+    assert metric.compute() == pytest.approx(frechet_distance(*map(np.array, features)), rel=1e-3, abs=1e-7)
     with pytest.raises(ValueError, match="at least 9 frames; got 4"):
         metric.measure(made(moving(4)))
 
@@ -183,11 +183,11 @@ def test_lpips_equals_its_formula(network: str, cache: Path, monkeypatch: pytest
     from rdvfi.evaluation.metrics import learned
 
     torch.manual_seed(0)
-    known = cached_networks.FILES[network]
+    known = cached_networks.NETWORK_FILES[network]
     made_by = torchvision.models.alexnet if network == "alex" else torchvision.models.vgg16
     torch.save(made_by(weights=None).state_dict(), cache / known.names[0])
     digest = hashlib.sha256((cache / known.names[0]).read_bytes()).hexdigest()
-    monkeypatch.setitem(cached_networks.FILES, network, cached_networks.NetworkFile(known.names, digest, "here"))
+    monkeypatch.setitem(cached_networks.NETWORK_FILES, network, cached_networks.NetworkFile(known.names, digest, "here"))
     learned.load_lpips.cache_clear()
     pair, metric = made(moving()), create_metric(f"lpips-{network}")
     shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
@@ -218,14 +218,14 @@ def test_fid_equals_the_package(cache: Path, monkeypatch: pytest.MonkeyPatch) ->
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
     torch.manual_seed(0)
-    file = cache / cached_networks.FILES["inception"].names[0]
+    file = cache / cached_networks.NETWORK_FILES["inception"].names[0]
     torch.save({}, file)
     with monkeypatch.context() as patched:
         patched.setattr(Inception, "load_state_dict", lambda self, state: None)
         fresh = Inception("x", ["2048"], feature_extractor_weights_path=str(file))
     torch.save(fresh.state_dict(), file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    monkeypatch.setitem(cached_networks.FILES, "inception", cached_networks.NetworkFile((file.name,), digest, "here"))
+    monkeypatch.setitem(cached_networks.NETWORK_FILES, "inception", cached_networks.NetworkFile((file.name,), digest, "here"))
     metric, pairs = create_metric("fid", device="cpu"), [made(moving(4, step=step)) for step in (1, 2)]
     for pair in pairs:
         metric.measure(pair)
@@ -235,4 +235,4 @@ def test_fid_equals_the_package(cache: Path, monkeypatch: pytest.MonkeyPatch) ->
         with torch.no_grad():
             statistics.append(fid_features_to_statistics(fresh.eval()(pixels)[0]))
     expected = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
-    assert metric.result() == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert metric.compute() == pytest.approx(expected, rel=1e-3, abs=1e-6)

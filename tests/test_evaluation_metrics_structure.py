@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from made_frames import luma, made, moving
 from rdvfi.evaluation.metrics.metric import create_metric
+from window_results import luma, made, moving
 
 
 def test_gmsd_equals_its_formula() -> None:

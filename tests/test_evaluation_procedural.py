@@ -6,7 +6,13 @@ import torch
 
 from rdvfi.data.synthetic.curved_scenes import draw_limb
 from rdvfi.data.synthetic.textures import Pictures
-from rdvfi.evaluation.procedural import SETS, held_out_pictures, held_out_plan, held_out_scene, procedural_windows
+from rdvfi.evaluation.procedural import (
+    HELD_OUT_SETS,
+    held_out_pictures,
+    held_out_plan,
+    held_out_scene,
+    procedural_windows,
+)
 from rdvfi.ops import backward_warp
 
 
@@ -15,7 +21,7 @@ def pictures() -> Pictures:
     return held_out_pictures()
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", HELD_OUT_SETS)
 def test_scenes_repeat_and_differ(name: str) -> None:
     first, second = (next(procedural_windows(2, name=name)) for _ in range(2))
     other = next(procedural_windows(2, name=name, start=1))
@@ -40,7 +46,7 @@ def test_motion_is_large_and_steady(number: int) -> None:
     assert len(plan.layers) == (2, 1, 2, 1)[number % 4]
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", HELD_OUT_SETS)
 def test_layers_of_a_scene_are_of_different_pictures(name: str) -> None:
     for number in range(8):
         layers = held_out_plan(name, number).layers

@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 
 import clips
 from rdvfi.evaluation import evaluate
+from rdvfi.evaluation.dataset_check import check_copy
 from rdvfi.evaluation.dataset_protocol import Protocol, load_protocol, protocols
-from rdvfi.evaluation.protocol_windows import check_copy, find_windows, fitted, windows_of
-from rdvfi.evaluation.window_source import choose_protocol
+from rdvfi.evaluation.dataset_windows import crop_and_resize, find_windows, read_windows
+from rdvfi.evaluation.evaluation_data import resolve_protocol
 from rdvfi.media.image_files.images import write_png
 from rdvfi_cli.data_command import application
 
@@ -109,7 +110,7 @@ def tiny(name: str, root: Path) -> Protocol:
 def test_a_whole_copy_gives_the_windows_of_the_protocol(name: str, tmp_path: Path) -> None:
     protocol = tiny(name, tmp_path)
     assert list(check_copy(protocol, tmp_path)) == []
-    found = list(windows_of(protocol, tmp_path))
+    found = list(read_windows(protocol, tmp_path))
     assert len(found) == protocol.expect["windows"]
     for window in found:
         shown = numbers(window.frames)
@@ -135,7 +136,7 @@ def test_a_whole_copy_gives_the_windows_of_the_protocol(name: str, tmp_path: Pat
     ("folder", [[0, 1, 2], [2, 3, 4]]),
 ])  # fmt: skip
 def test_the_frames_are_those_of_the_paper(name: str, expected: list[list[int]], tmp_path: Path) -> None:
-    found = windows_of(tiny(name, tmp_path), tmp_path, pairs=len(expected))
+    found = read_windows(tiny(name, tmp_path), tmp_path, pairs=len(expected))
     assert [numbers(window.frames) for window in found] == expected
 
 
@@ -156,18 +157,18 @@ def test_a_square_is_reduced_in_linear_light() -> None:
     protocol = replace(load_protocol("davis-7"), resize=(1, 1))
     halves = np.zeros((2, 4, 3), np.uint8)
     halves[:, 2] = 255
-    assert fitted(halves, protocol).ravel().tolist() == [round(255 * 0.5 ** (1 / 2.2))] * 3
-    assert fitted(halves, replace(protocol, light="coded")).ravel().tolist() == [128] * 3
+    assert crop_and_resize(halves, protocol).ravel().tolist() == [round(255 * 0.5 ** (1 / 2.2))] * 3
+    assert crop_and_resize(halves, replace(protocol, light="coded")).ravel().tolist() == [128] * 3
 
 
 def test_the_middle_of_a_frame_is_taken() -> None:
     picture = np.arange(8 * 12, dtype=np.uint8).reshape(8, 12, 1).repeat(3, 2)
     protocol = replace(load_protocol("xiph-4k"), crop=(4, 2))
-    assert np.array_equal(fitted(picture, protocol), picture[3:5, 4:8])
+    assert np.array_equal(crop_and_resize(picture, protocol), picture[3:5, 4:8])
     wide = replace(load_protocol("fcvg"), resize=(12, 6))
-    assert np.array_equal(fitted(picture, wide), picture[1:7])
+    assert np.array_equal(crop_and_resize(picture, wide), picture[1:7])
     with pytest.raises(ValueError, match="a frame is 12x8; Xiph 4k takes its middle 40x2"):
-        fitted(picture, replace(protocol, crop=(40, 2)))
+        crop_and_resize(picture, replace(protocol, crop=(40, 2)))
 
 
 def damaged(protocol: Protocol, root: Path, how: str) -> str:
@@ -190,7 +191,7 @@ def test_a_damaged_copy_is_refused_with_the_file_named(name: str, how: str, tmp_
     named = damaged(protocol, tmp_path, how)
     assert any(named in problem for problem in check_copy(protocol, tmp_path))
     with pytest.raises((ValueError, FileNotFoundError)) as refused:
-        list(windows_of(protocol, tmp_path))
+        list(read_windows(protocol, tmp_path))
     assert named in str(refused.value)
 
 
@@ -203,7 +204,7 @@ def test_a_clip_without_its_first_or_last_frame_is_named(name: str, end: int, tm
     count = len(list(first.iterdir()))
     assert f"{first} holds {count} frames; {protocol.title} has {count + 1} there" in check_copy(protocol, tmp_path)
     with pytest.raises(ValueError, match=f"{first} holds {count} frames"):
-        windows_of(protocol, tmp_path)
+        read_windows(protocol, tmp_path)
 
 
 def test_a_missing_clip_is_named(tmp_path: Path) -> None:
@@ -230,7 +231,7 @@ def test_a_damaged_video_is_refused_with_the_file_named(name: str, damage: str, 
     video.write_bytes(data)
     assert any(str(video) in problem for problem in check_copy(protocol, tmp_path))
     with pytest.raises(ValueError, match=r"720p_240fps_1\.mp4"):
-        list(windows_of(protocol, tmp_path))
+        list(read_windows(protocol, tmp_path))
 
 
 def test_lists_that_are_missing_or_wrong_are_named(tmp_path: Path) -> None:
@@ -249,7 +250,7 @@ def test_another_number_of_clips_is_named(tmp_path: Path) -> None:
     problems = find_windows(load_protocol("davis-7"), tmp_path).problems
     assert f"{tmp_path} holds 2 clips; DAVIS-7 has 50" in problems
     with pytest.raises(ValueError, match=r"blackswan is missing .*rdvfi data check lists them"):
-        windows_of(load_protocol("davis-7"), tmp_path)
+        read_windows(load_protocol("davis-7"), tmp_path)
 
 
 def test_hashes_are_checked(tmp_path: Path) -> None:
@@ -261,7 +262,7 @@ def test_hashes_are_checked(tmp_path: Path) -> None:
     assert list(check_copy(protocol, root, hashes=sums)) == []
     listing.write_text(listing.read_text() + "\n")
     assert list(check_copy(protocol, root, hashes=sums)) == [
-        f"{listing} is not the published file: its SHA-256 is another one"
+        f"{listing} is not the published file: its SHA-256 differs"
     ]
     with pytest.raises(FileNotFoundError, match=r"there is no file of sums .*gone"):
         list(check_copy(protocol, root, hashes=tmp_path / "gone"))
@@ -307,7 +308,7 @@ def test_the_command_checks_a_copy(tmp_path: Path) -> None:
     ("light: dim", "light is 'dim'"),
     ("length: 2", "length must be at least 3"),
     ("metrics: [psnrr]", "no metric named 'psnrr'; did you mean 'psnr'"),
-    ("- a list", "it must hold fields by name"),
+    ("- a list", "it must be a mapping of fields"),
     ("a: [", "is not a YAML file"),
 ])  # fmt: skip
 def test_a_protocol_file_that_says_nonsense_is_refused(text: str, why: str, tmp_path: Path) -> None:
@@ -325,7 +326,7 @@ def test_names_of_protocols() -> None:
     with pytest.raises(ValueError, match="no protocol 'davis7'; did you mean 'davis-7'"):
         load_protocol("davis7")
     with pytest.raises(ValueError, match="gap is 4; the protocol gopro has a gap of its own, 8"):
-        choose_protocol("gopro", 4)
+        resolve_protocol("gopro", 4)
     with pytest.raises(FileNotFoundError, match=r"gone\.yaml does not exist: the file of a protocol is expected"):
         load_protocol("gone.yaml")
-    assert choose_protocol("folder", 5).gap == 5
+    assert resolve_protocol("folder", 5).gap == 5

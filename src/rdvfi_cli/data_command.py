@@ -54,10 +54,11 @@ def check(
     ] = None,
 ) -> None:
     """Validate a copy of a published data set: missing files, counts, sizes, damage, hashes."""
-    from rdvfi.evaluation.protocol_windows import check_copy, find_windows
-    from rdvfi.evaluation.window_source import choose_protocol
+    from rdvfi.evaluation.dataset_check import check_copy
+    from rdvfi.evaluation.dataset_windows import find_windows
+    from rdvfi.evaluation.evaluation_data import resolve_protocol
 
-    chosen = choose_protocol(protocol, gap)
+    chosen = resolve_protocol(protocol, gap)
     wrong = 0
     for problem in check_copy(chosen, folder, hashes=hashes):
         typer.echo(problem)

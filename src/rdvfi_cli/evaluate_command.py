@@ -126,24 +126,29 @@ def evaluate(
     from rdvfi.evaluation import cost as costs
     from rdvfi.evaluation import evaluate as measure_all
     from rdvfi.evaluation import result_tables
-    from rdvfi.evaluation.external import external_name
+    from rdvfi.evaluation.evaluation_data import EvaluationData
+    from rdvfi.evaluation.external import external_method_name
     from rdvfi.evaluation.external_frames import export_inputs
     from rdvfi.evaluation.html_report import ExamplePairs, write_page
-    from rdvfi.evaluation.measure import usable_device
-    from rdvfi.evaluation.methods import ModelMethod, create_methods
+    from rdvfi.evaluation.measurement import resolve_device
+    from rdvfi.evaluation.method_adapters import ModelMethod
+    from rdvfi.evaluation.methods import create_methods
     from rdvfi.evaluation.metrics import metrics as known_metrics
     from rdvfi.evaluation.model_sweep import sweep_models
-    from rdvfi.evaluation.window_source import WindowSource
-    from rdvfi.evaluation.written_files import PAGES, PLOTS, TABLES, check_output
+    from rdvfi.evaluation.output_paths import PAGE_SUFFIXES, PLOT_SUFFIXES, TABLE_SUFFIXES, check_output_path
 
     given: dict[str, Any] = {"start": start, "pairs": pairs, "max_size": max_size, "skip_cuts": skip_cuts}
     given |= {"conversion": conversion, "protocol": protocol}
-    source = WindowSource(_place(clip, protocol, root), gap=gap, **given)
-    wanted = ((output, TABLES, "a report"), (sweep, PLOTS, "a plot"), (report_page, PAGES, "a report page"))
+    source = EvaluationData(_place(clip, protocol, root), gap=gap, **given)
+    wanted = (
+        (output, TABLE_SUFFIXES, "a report"),
+        (sweep, PLOT_SUFFIXES, "a plot"),
+        (report_page, PAGE_SUFFIXES, "a report page"),
+    )
     for path, suffixes, what in wanted:
         if path is not None:
-            check_output(path, suffixes, what)
-    gaps = _gaps(gap if protocol else source.distance, report_gaps, report_page)
+            check_output_path(path, suffixes, what)
+    gaps = _gaps(gap if protocol else source.resolved_gap, report_gaps, report_page)
     use_threads(threads)
     selections = _selections(model or [], recipe or [], overrides or [], config_dir)
     if selections and shown(next(iter(selections.values())), Hydra(False, cfg, info, config_dir)):
@@ -169,14 +174,14 @@ def evaluate(
     built = [ModelMethod(one.built(device, parse_dtype(dtype), seed=0), name=name) for name, one in selections.items()]
     names = [*names, *selections]
     compared = [*built, *(name for name in names if name not in selections), *(external or ())]
-    names += [external_name(text) for text in external or ()]
+    names += [external_method_name(text) for text in external or ()]
     if compare is not None and compare not in names:
         raise ValueError(f"--compare is {compare!r}; it must be one of the methods: {', '.join(names)}")
     if export is not None:
         typer.echo(f"wrote the inputs of {export_inputs(source.windows(), export)} pairs below {export}")
         return
-    total = sum(WindowSource(source.clip, gap=one, **given).count() for one in gaps)
-    where = usable_device(device)
+    total = sum(EvaluationData(source.clip, gap=one, **given).window_count() for one in gaps)
+    where = resolve_device(device)
     methods = create_methods(compared, device=where, dtype=parse_dtype(dtype))
     done = itertools.count(1)
     with Progress(quiet=quiet) as progress, ExamplePairs() as examples:
@@ -194,13 +199,13 @@ def evaluate(
             dtype=parse_dtype(dtype),
             on_window=lambda: progress.show(next(done), total),
         )
-        report = measure(gap=gap, ablate=ablate, observe=None if report_page is None else examples)
+        report = measure(gap=gap, ablate=ablate, on_result=None if report_page is None else examples)
         if report_page is not None:
             others = [measure(gap=one) for one in gaps[1:]]
-            write_page(report_page, [report, *others], examples.chosen(_shown(report)))
+            write_page(report_page, [report, *others], examples.select(_shown(report)))
     console = Console(quiet=quiet and output is not None)
     console.print(report.title(), report.table(), report.environment.line(), sep="\n")
-    for line in (*result_tables.failures(report), *result_tables.notes(report)):
+    for line in (*result_tables.failure_lines(report), *result_tables.unavailable_lines(report)):
         console.print(line, soft_wrap=True, markup=False)
     if compare is not None and report.score(compare).failed is not None:
         console.print(f"no differences to {compare}: it failed", markup=False)
@@ -221,7 +226,7 @@ def evaluate(
     if sweep is not None:
         pair = next(source.windows()).inputs(where)
         environment = f"{report.environment.line()}, {dtype}"
-        costs.run_sweep(methods, *pair, sweep, environment=environment, on_point=None if quiet else _tell)
+        costs.save_cost_sweep(methods, *pair, sweep, environment=environment, on_point=None if quiet else _tell)
         console.print(f"saved {sweep} and {sweep.with_suffix('.json')}", soft_wrap=True)
 
 

@@ -1,7 +1,7 @@
 """Protocols of published data sets: windows, cropping, resizing and scoring.
 
-A protocol is a small YAML file (`protocols/`, or one of your own): the layout of the set, the frames of a window, crop,
-size, metrics, what a whole copy holds, and where it is from. `windows_of` reads a copy of the set by it.
+A protocol is a small YAML file (in `protocols/`, or your own): the layout of the data set, the frames of a window,
+crop, size, metrics, the contents of a complete copy, and its source. `read_windows` reads a copy according to it.
 
 ========== ==========================================================================================
 field      meaning
@@ -14,7 +14,7 @@ stride     frames of the clip from one frame of a window to the next
 step       frames of the clip from one window to the next
 crop       ``square``, ``aspect`` (that of ``resize``) or [width, height]: the middle of the frame
 resize     [width, height], by averaging areas; ``light: linear`` averages linear light (gamma 2.2)
-expect     what a whole copy holds: clips, frames, windows, lengths (frames of every clip, or of each by
+expect     contents of a complete copy: clips, frames, windows, lengths (frames of every clip, or of each by
            name), the size of the frames, sha256 of files
 variants   named changes of these; ``snu-film-hard`` is variant ``hard`` of ``snu-film``
 ========== ==========================================================================================
@@ -37,7 +37,7 @@ _FOLDER = Path(__file__).with_name("protocols")
 
 @dataclass(frozen=True)
 class Protocol:
-    """One protocol; the fields are those of its file."""
+    """A protocol; the fields are those of its file."""
 
     name: str
     title: str
@@ -79,49 +79,50 @@ class Protocol:
         return self.length - 1
 
     def with_gap(self, gap: int) -> "Protocol":
-        """The same with another gap: for clips of any kind."""
+        """The protocol with another gap."""
         return replace(self, length=gap + 1, step=gap)
 
 
 @cache
 def protocols() -> dict[str, Protocol]:
     """All bundled protocols by name, variants included."""
-    found = (_read(path) for path in sorted(_FOLDER.glob("*.yaml")))
-    return {protocol.name: protocol for several in found for protocol in several}
+    variants = (_read_variants(path) for path in sorted(_FOLDER.glob("*.yaml")))
+    return {protocol.name: protocol for group in variants for protocol in group}
 
 
 def load_protocol(name: str) -> Protocol:
-    """A bundled protocol by its name, or the one in a YAML file.
+    """Load a bundled protocol by its name, or one from a YAML file.
 
     Raises:
-        ValueError: If there is none, or the file is not one.
+        ValueError: If there is no protocol of this name, or the file is not a protocol.
         FileNotFoundError: If there is no such file.
     """
     if name.endswith((".yaml", ".yml")):
         check_regular(Path(name), "the file of a protocol")
-        read = _read(Path(name))
-        if len(read) > 1:
-            raise ValueError(f"{name} has variants; give a file of a single protocol")
-        return read[0]
+        variants = _read_variants(Path(name))
+        if len(variants) > 1:
+            raise ValueError(f"{name} has variants; expected a file of a single protocol")
+        return variants[0]
     if name not in protocols():
         known = ", ".join(protocols())
         raise ValueError(f"no protocol {name!r}{did_you_mean(name, protocols())} (known: {known})")
     return protocols()[name]
 
 
-def _read(path: Path) -> list[Protocol]:
+def _read_variants(path: Path) -> list[Protocol]:
+    """The protocol of a file, or all its variants."""
     try:
         content = read_small_yaml(path)
     except ValueError as error:
         raise ValueError(f"{path} is not a YAML file: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is no protocol: it must hold fields by name")
+        raise ValueError(f"{path} is no protocol: it must be a mapping of fields")
     variants = content.pop("variants", {"": {}})
-    return [_made(path, variant, {**content, **(change or {})}) for variant, change in variants.items()]
+    return [_build_protocol(path, variant, {**content, **(changes or {})}) for variant, changes in variants.items()]
 
 
-def _made(path: Path, variant: str, content: dict[str, Any]) -> Protocol:
-    known = {each.name for each in fields(Protocol)}
+def _build_protocol(path: Path, variant: str, content: dict[str, Any]) -> Protocol:
+    known = {field.name for field in fields(Protocol)}
     for name in content:
         if name not in known:
             raise ValueError(

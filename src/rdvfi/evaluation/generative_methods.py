@@ -1,19 +1,20 @@
 """Generative baselines: Wan, and Generative Inbetweening on Stable Video Diffusion.
 
-They are what the paper compares itself with. Both are built of diffusers' own classes, and read weights from the local
-cache or a folder only; they are made for even steps, so they generate a sequence whose frames include those asked for.
+The paper compares itself with both. They are built from diffusers' classes and read weights from the local
+cache or a folder only. They generate frames at evenly spaced times, so the requested frames are selected from a
+longer sequence.
 
-`WanDirect` is Wan's image-to-video pipeline with a first and a last frame (the paper takes Wan2.1-Fun-1.3B-InP), in 50
-steps or in one, with an empty prompt; both halves of classifier-free guidance are then the same, so there is none.
+`WanDirect` is Wan's image-to-video pipeline with a first and a last frame (the paper uses Wan2.1-Fun-1.3B-InP), in 50
+steps or in one. The prompt is empty, so both branches of classifier-free guidance are equal and it is disabled.
 
 `GenerativeInbetweening` (Wang et al., ICLR 2025, https://arxiv.org/abs/2408.15239) denoises one sequence x with two
 networks. At noise level sigma_i, with c_0 and c_1 the two frames as conditions and ``flip`` the reversal of time,
 
     v  = 1/2 (v_forward(x, c_0) + flip(v_backward(flip(x), c_1))),
 
-and x takes an Euler step to sigma_(i+1). In the first half of the steps noise is added again up to sigma_i and the step
-repeated, five times. ``v_backward`` is the network that the authors fine-tuned for motion that runs backwards, whose
-temporal self-attention maps are turned by 180 degrees. Without its weights the forward network takes both parts, which
+and x takes an Euler step to sigma_(i+1). In the first half of the steps, noise is added again up to sigma_i and the
+step is repeated, five times. ``v_backward`` is the network that the authors fine-tuned for reversed motion, with its
+temporal self-attention maps rotated by 180 degrees. Without its weights the forward network is used for both, which
 is time-reversal fusion (Feng et al., ECCV 2024).
 """
 
@@ -27,54 +28,54 @@ from torch import Tensor
 
 from rdvfi.backbones.pretrained_parts import prepare_diffusers
 from rdvfi.compat import import_optional
-from rdvfi.evaluation.baselines import Method
+from rdvfi.evaluation.method import Method
 from rdvfi.geometry import replicate_pad
 from rdvfi.media.pixels import to_pixels
 from rdvfi.types import Image, Times, Video
 
-WAN = "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers"
-"""Wan with a first and a last frame, in the form that diffusers reads; Wan2.1-Fun-1.3B-InP is not published in it."""
-SVD = "stabilityai/stable-video-diffusion-img2vid-xt"
-_TRAIN_FRAMES = 25
+WAN_MODEL = "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers"
+"""Wan with a first and a last frame, in diffusers' format. Wan2.1-Fun-1.3B-InP is not published in this format."""
+SVD_MODEL = "stabilityai/stable-video-diffusion-img2vid-xt"
+_SVD_TRAINING_FRAMES = 25
 
 
 class GeneratedFrames(Method):
-    """Pads the frames, generates a sequence with even steps, and takes the frames that are asked for."""
+    """Pads the frames, generates a sequence at evenly spaced times, and selects the requested frames."""
 
-    warm_up = False
-    multiple: int
-    """Sides of what it generates are multiples of this, in pixels."""
+    needs_warm_up = False
+    size_multiple: int
+    """Height and width are padded to multiples of this, in pixels."""
 
     def __init__(self, name: str, *, seed: int = 0) -> None:
         self.name, self.seed = name, seed
 
     @abstractmethod
-    def generated(self, img0: Image, img1: Image, frames: int, generator: torch.Generator) -> Video:
-        """A sequence of this many frames from the first to the last, (1, frames, 3, H, W) in [0, 1]."""
+    def generate(self, img0: Image, img1: Image, frames: int, generator: torch.Generator) -> Video:
+        """Generate a sequence of ``frames`` frames, both ends included, as (1, frames, 3, H, W) in [0, 1]."""
 
     @abstractmethod
     def sequence_length(self, gap: int) -> int:
-        """Frames of the sequence, both ends included, so that every ``gap``-th part of it is a frame."""
+        """Length of the sequence, both ends included: a multiple of ``gap``, plus one."""
 
     @torch.inference_mode()
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
         """Frames at evenly spaced ``times``; raises ValueError if the times are not evenly spaced."""
         gap = len(times) + 1
         if not torch.allclose(times.cpu().float(), torch.arange(1, gap) / gap, atol=1e-4):
-            raise ValueError(f"{self.name} makes frames at even steps; got times {times.tolist()}")
+            raise ValueError(f"{self.name} makes evenly spaced frames; got times {times.tolist()}")
         h, w = img0.shape[-2:]
-        padded = (h + -h % self.multiple, w + -w % self.multiple)
-        frames = self.sequence_length(gap)
+        padded = (h + -h % self.size_multiple, w + -w % self.size_multiple)
+        length = self.sequence_length(gap)
         generator = torch.Generator("cpu").manual_seed(self.seed)
-        made = self.generated(replicate_pad(img0, padded), replicate_pad(img1, padded), frames, generator)
-        chosen = torch.arange(1, gap) * ((frames - 1) // gap)
-        return made[:, chosen, :, :h, :w].to(img0).clamp(0.0, 1.0)
+        sequence = self.generate(replicate_pad(img0, padded), replicate_pad(img1, padded), length, generator)
+        indices = torch.arange(1, gap) * ((length - 1) // gap)
+        return sequence[:, indices, :, :h, :w].to(img0).clamp(0.0, 1.0)
 
 
 class WanDirect(GeneratedFrames):
-    """Wan's own frames between two frames."""
+    """Wan's image-to-video pipeline between two frames."""
 
-    multiple = 16
+    size_multiple = 16
 
     def __init__(self, pipeline: Any, *, steps: int = 50, name: str = "wan-50") -> None:
         super().__init__(name)
@@ -82,17 +83,17 @@ class WanDirect(GeneratedFrames):
         pipeline.set_progress_bar_config(disable=True)
         network = pipeline.transformer.config
         if network.image_dim is not None and network.pos_embed_seq_len is None:
-            # Networks such as Wan2.1-Fun's have room for the image features of one frame: of the first.
-            both = pipeline.encode_image
-            pipeline.encode_image = lambda images, device: both(images[:1], device)
+            # Networks such as Wan2.1-Fun's take the image features of the first frame only.
+            encode_image = pipeline.encode_image
+            pipeline.encode_image = lambda images, device: encode_image(images[:1], device)
 
     def sequence_length(self, gap: int) -> int:
-        """4k + 1 frames, since Wan's autoencoder takes four at a time."""
+        """4k + 1 frames, since Wan's autoencoder compresses four frames into one latent."""
         return gap * 4 // gcd(gap, 4) + 1
 
-    def generated(self, img0: Image, img1: Image, frames: int, generator: torch.Generator) -> Video:
+    def generate(self, img0: Image, img1: Image, frames: int, generator: torch.Generator) -> Video:
         h, w = img0.shape[-2:]
-        made = self.pipeline(
+        output = self.pipeline(
             image=_as_pil(img0),
             last_image=_as_pil(img1),
             height=h,
@@ -104,10 +105,10 @@ class WanDirect(GeneratedFrames):
             output_type="pt",
             **self._prompt(),
         )
-        return made.frames
+        return output.frames
 
     def _prompt(self) -> dict[str, Any]:
-        """The empty prompt; a pipeline without a text encoder gets zeros."""
+        """The empty prompt; embeddings of zeros if the pipeline has no text encoder."""
         if self.pipeline.text_encoder is not None:
             return {"prompt": ""}
         network = self.pipeline.transformer
@@ -120,14 +121,14 @@ class GenerativeInbetweening(GeneratedFrames):
 
     Args:
         pipeline: diffusers' ``StableVideoDiffusionPipeline``.
-        backward: The network fine-tuned for reversed motion; None takes the forward one.
-        steps: Noise levels.
+        backward: The network fine-tuned for reversed motion; None uses the forward one.
+        steps: Number of noise levels.
         injections: How often a step of the first half is repeated with noise added again.
         name: Of the method.
     """
 
-    multiple = 64
-    guidance = 2.0
+    size_multiple = 64
+    guidance_scale = 2.0
     """The authors' per-frame guidance rises from 1 to 3 and is averaged with its reversal."""
     noise_augmentation = 0.02
 
@@ -142,9 +143,9 @@ class GenerativeInbetweening(GeneratedFrames):
 
     def sequence_length(self, gap: int) -> int:
         """About the 25 frames that SVD was trained on."""
-        return gap * max(1, -(-(_TRAIN_FRAMES - 1) // gap)) + 1
+        return gap * max(1, -(-(_SVD_TRAINING_FRAMES - 1) // gap)) + 1
 
-    def generated(self, img0: Image, img1: Image, frames: int, generator: torch.Generator) -> Video:
+    def generate(self, img0: Image, img1: Image, frames: int, generator: torch.Generator) -> Video:
         """Denoise one sequence under both conditions, and decode it."""
         pipe = self.pipeline
         h, w = img0.shape[-2:]
@@ -154,13 +155,13 @@ class GenerativeInbetweening(GeneratedFrames):
         size = (1, frames, pipe.vae.config.latent_channels, h // pipe.vae_scale_factor, w // pipe.vae_scale_factor)
         sigmas = [float(sigma) for sigma in pipe.scheduler.sigmas]
         noisy = torch.randn(size, generator=generator).to(device) * float(pipe.scheduler.init_noise_sigma)
-        for i, moment in enumerate(pipe.scheduler.timesteps):
-            rounds = 1 + (self.injections if i < self.steps // 2 else 0)
-            for again in range(rounds):
-                if again:
-                    spread = (sigmas[i] ** 2 - sigmas[i + 1] ** 2) ** 0.5
-                    noisy = noisy + spread * torch.randn(size, generator=generator).to(device)
-                velocity = self._fused(noisy, sigmas[i], moment, conditions)
+        for i, timestep in enumerate(pipe.scheduler.timesteps):
+            repeats = 1 + (self.injections if i < self.steps // 2 else 0)
+            for repeat in range(repeats):
+                if repeat:
+                    added_sigma = (sigmas[i] ** 2 - sigmas[i + 1] ** 2) ** 0.5
+                    noisy = noisy + added_sigma * torch.randn(size, generator=generator).to(device)
+                velocity = self._fuse_velocities(noisy, sigmas[i], timestep, conditions)
                 noisy = euler_step(noisy, velocity, sigmas[i], sigmas[i + 1])
         pipe.vae.to(dtype=torch.float32)
         decoded = pipe.decode_latents(noisy.float(), frames, decode_chunk_size=8)
@@ -168,7 +169,7 @@ class GenerativeInbetweening(GeneratedFrames):
         return (0.5 + 0.5 * decoded).permute(0, 2, 1, 3, 4)
 
     def _condition(self, image: Image, frames: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """What the network is told of one end frame, without and with it, as classifier-free guidance needs."""
+        """Conditioning on one end frame: the unconditional and the conditional half of classifier-free guidance."""
         pipe, device = self.pipeline, self.pipeline.unet.device
         embedding = pipe._encode_image([_as_pil(image)], device, 1, True)
         scaled = 2.0 * image.float().cpu() - 1.0
@@ -177,32 +178,39 @@ class GenerativeInbetweening(GeneratedFrames):
         ids = pipe._get_add_time_ids(6, 127, self.noise_augmentation, embedding.dtype, 1, 1, True).to(device)
         return {"embedding": embedding, "latents": latents[:, None].expand(-1, frames, -1, -1, -1), "ids": ids}
 
-    def _fused(self, noisy: Tensor, sigma: float, moment: Tensor, conditions: list[dict[str, Tensor]]) -> Tensor:
-        onward = self._velocity(self.pipeline.unet, noisy, sigma, moment, conditions[0])
-        back = self._velocity(self.backward, noisy.flip(1), sigma, moment, conditions[1])
-        return 0.5 * (onward + back.flip(1))
+    def _fuse_velocities(
+        self, noisy: Tensor, sigma: float, timestep: Tensor, conditions: list[dict[str, Tensor]]
+    ) -> Tensor:
+        forward = self._velocity(self.pipeline.unet, noisy, sigma, timestep, conditions[0])
+        backward = self._velocity(self.backward, noisy.flip(1), sigma, timestep, conditions[1])
+        return 0.5 * (forward + backward.flip(1))
 
-    def _velocity(self, unet: Any, noisy: Tensor, sigma: float, moment: Tensor, given: dict[str, Tensor]) -> Tensor:
+    def _velocity(
+        self, unet: Any, noisy: Tensor, sigma: float, timestep: Tensor, condition: dict[str, Tensor]
+    ) -> Tensor:
         scaled = (noisy / (sigma**2 + 1.0) ** 0.5).to(unet.dtype)
-        both = torch.cat((torch.cat((scaled, scaled)), given["latents"]), dim=2)
-        found = unet(
-            both, moment, encoder_hidden_states=given["embedding"], added_time_ids=given["ids"], return_dict=False
+        output = unet(
+            torch.cat((torch.cat((scaled, scaled)), condition["latents"]), dim=2),
+            timestep,
+            encoder_hidden_states=condition["embedding"],
+            added_time_ids=condition["ids"],
+            return_dict=False,
         )
-        without, with_it = found[0].float().chunk(2)
-        return without + self.guidance * (with_it - without)
+        unconditional, conditional = output[0].float().chunk(2)
+        return unconditional + self.guidance_scale * (conditional - unconditional)
 
 
-def euler_step(noisy: Tensor, velocity: Tensor, sigma: float, following: float) -> Tensor:
-    """From one noise level to the next along the ordinary differential equation (Karras et al., 2022), v-prediction."""
+def euler_step(noisy: Tensor, velocity: Tensor, sigma: float, next_sigma: float) -> Tensor:
+    """One Euler step of the probability-flow ODE (Karras et al., 2022) with v-prediction, to ``next_sigma``."""
     clean = noisy / (sigma**2 + 1.0) - velocity * (sigma / (sigma**2 + 1.0) ** 0.5)
-    return noisy + (noisy - clean) / sigma * (following - sigma)
+    return noisy + (noisy - clean) / sigma * (next_sigma - sigma)
 
 
 class RotatedAttention:
-    """Self-attention whose map is turned by 180 degrees: what looks forward in time looks back."""
+    """Self-attention whose map is rotated by 180 degrees, which reverses it in time."""
 
     def __call__(self, attn: Any, hidden_states: Tensor, *arguments: Any, **options: Any) -> Tensor:
-        """As diffusers' ``AttnProcessor``, without mask or normalisation, which SVD's blocks have not."""
+        """Like diffusers' ``AttnProcessor``, without mask and normalisation, which SVD's blocks do not use."""
         query, key, value = (f(hidden_states) for f in (attn.to_q, attn.to_k, attn.to_v))
         query, key, value = (attn.head_to_batch_dim(x) for x in (query, key, value))
         weights = attn.get_attention_scores(query, key, None).flip(-2, -1)
@@ -210,7 +218,7 @@ class RotatedAttention:
 
 
 def rotate_temporal_attention(unet: Any) -> int:
-    """Turn the maps of all temporal self-attention of an SVD network; gives how many there are."""
+    """Rotate the maps of all temporal self-attention layers of an SVD network; return their number."""
     count = 0
     for name, module in unet.named_modules():
         if "temporal_transformer_blocks" in name and name.endswith("attn1"):
@@ -226,34 +234,34 @@ def _as_pil(image: Image) -> Any:
 
 
 def load_wan(source: str, *, steps: int, device: torch.device, dtype: torch.dtype) -> WanDirect:
-    """Wan direct from a folder or the cache, as ``wan-<steps>``.
+    """Load Wan from a folder or the cache, as ``wan-<steps>``.
 
     Raises:
-        FileNotFoundError: If the weights are not there.
+        FileNotFoundError: If there are no such weights.
     """
-    pipeline = _pipeline("WanImageToVideoPipeline", source).to(device, dtype)
+    pipeline = _load_pipeline("WanImageToVideoPipeline", source).to(device, dtype)
     return WanDirect(pipeline, steps=steps, name=f"wan-{steps}")
 
 
 def load_inbetweening(source: str, *, device: torch.device, dtype: torch.dtype) -> GenerativeInbetweening:
-    """GI: SVD from the cache; ``source`` is the folder of the backward network (``unet/``), empty for none.
+    """Load SVD from the cache, and the backward network from the folder ``source`` (its ``unet/``), unless it is empty.
 
     Raises:
-        FileNotFoundError: If the weights are not there.
+        FileNotFoundError: If there are no such weights.
     """
-    pipeline = _pipeline("StableVideoDiffusionPipeline", SVD).to(device, dtype)
+    pipeline = _load_pipeline("StableVideoDiffusionPipeline", SVD_MODEL).to(device, dtype)
     backward = None
     if source:
         if not (Path(source) / "unet").is_dir():
             raise FileNotFoundError(f"gi reads the backward network from a folder with unet/; {source} has none")
-        kind = type(pipeline.unet)
-        backward = kind.from_pretrained(source, subfolder="unet", local_files_only=True, use_safetensors=True).to(
-            device, dtype
+        backward = type(pipeline.unet).from_pretrained(
+            source, subfolder="unet", local_files_only=True, use_safetensors=True
         )
+        backward.to(device, dtype)
     return GenerativeInbetweening(pipeline, backward, name="gi")
 
 
-def _pipeline(kind: str, source: str) -> Any:
+def _load_pipeline(kind: str, source: str) -> Any:
     prepare_diffusers()
     import diffusers
 

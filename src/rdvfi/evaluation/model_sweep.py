@@ -1,4 +1,4 @@
-"""Quality and time of one model at every point of a sweep over its parts."""
+"""Sweeps: quality and time of one model for every combination of parts."""
 
 import os
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from rdvfi.config.sweeps import Sweep
-from rdvfi.evaluation.methods import ModelMethod
-from rdvfi.evaluation.protocol import evaluate
+from rdvfi.evaluation.method_adapters import ModelMethod
+from rdvfi.evaluation.run_evaluation import evaluate
 from rdvfi.video.chosen_model import Chosen
 from rdvfi.video.ready import ModelLike
 
@@ -27,25 +27,25 @@ def sweep(
     config_dir: str | os.PathLike[str] | None = None,
     into: str | os.PathLike[str] | None = None,
 ) -> Sweep:
-    """Measure a model with every combination of parts on the true frames of a clip; it prints as a table.
+    """Evaluate a model with every combination of parts on a clip.
 
     Args:
         clip: As for `evaluate`.
-        *overrides: With several values, as ``"basis=linear,cubic"``; Hydra's own settings may be among them.
-        model: A model's name or folder, or a model; RDVFI-S by default. What fits keeps its weights.
-        recipe: In its place, a recipe, whose parts have fresh weights.
+        *overrides: Overrides with several values, such as ``"basis=linear,cubic"``, and settings of Hydra.
+        model: A model's name or folder, or a model; RDVFI-S by default. Other parts keep their weights.
+        recipe: A recipe instead of a model; its parts have fresh weights.
         gap: Distance between input frames; 9 by default.
         pairs: Number of input pairs; all if unset.
-        device: Where it runs.
-        dtype: The type of its networks.
-        config_dir: A folder with configuration groups of your own.
-        into: The sweep's folder, with ``results.csv``; by default Hydra's, ``multirun/DATE/TIME``.
+        device: Device of the model.
+        dtype: Data type of the model.
+        config_dir: Folder with additional configuration groups.
+        into: Folder for the results, ``results.csv`` among them; by default Hydra's, ``multirun/DATE/TIME``.
 
     Returns:
-        All points; those that failed are among them, with what went wrong.
+        All points, which print as a table; points that failed contain the error.
 
     Raises:
-        ValueError: If a choice or a field does not exist, or there are no overrides.
+        ValueError: If an option or a field does not exist, or there are no overrides.
     """
     chosen = Chosen(None if recipe is not None else model, recipe, overrides, config_dir)
     folder = None if into is None else Path(into)
@@ -61,12 +61,12 @@ def sweep_models(
     into: Path | None,
     **options: Any,
 ) -> Sweep:
-    """The same for a choice of a model; ``options`` are those of `evaluate`."""
-    job = partial(_score, clip, options | {"device": device, "dtype": dtype})
+    """`sweep` for a `Chosen` model; ``options`` are those of `evaluate`."""
+    job = partial(_evaluate_point, clip, options | {"device": device, "dtype": dtype})
     return chosen.swept(job, objective="psnr", into=into)
 
 
-def _score(
+def _evaluate_point(
     clip: str | os.PathLike[str], options: dict[str, Any], point: Chosen, folder: Path, given: Sequence[str]
 ) -> dict[str, Any]:
     method = ModelMethod(point.built(options["device"], options["dtype"]), name="model")

@@ -1,22 +1,19 @@
-"""Results of an evaluation: values that print as tables and save as JSON, CSV or Markdown."""
+"""Results of an evaluation: `Report` and its parts, printed as tables and saved as JSON, CSV or Markdown."""
 
 import csv
 import io
 import json
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from rdvfi._atomic import atomic
 from rdvfi.evaluation.cost import Cost
+from rdvfi.evaluation.environment import Environment
 from rdvfi.evaluation.intervals import Interval, paired_difference, weighted_mean
 from rdvfi.evaluation.metrics.metric import Sample
-from rdvfi.evaluation.written_files import check_output
+from rdvfi.evaluation.output_paths import check_output_path
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,25 +21,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Score:
-    """Means of one method over all frames that it made, by metric.
-
-    ``ms_per_frame`` is the median over pairs of the whole time for a pair divided by its new frames; None
-    where nothing was made, as for frames that lie ready.
-    """
+    """Means of one method over all its frames, by metric."""
 
     method: str
     values: dict[str, float] = field(default_factory=dict)
     ms_per_frame: float | None = None
+    """Median over pairs of the duration divided by the number of interpolated frames; None for existing frames."""
     failed: str | None = None
-    """Why there are no values."""
+    """The error, if the method failed."""
     intervals: dict[str, Interval] = field(default_factory=dict)
-    """95 per cent bootstrap intervals over clips; see `rdvfi.evaluation.intervals`."""
+    """95 per cent bootstrap intervals of the means; see `rdvfi.evaluation.intervals`."""
     middle: dict[str, float] = field(default_factory=dict)
-    """Means over the frames in the middle between two inputs, where there is one."""
+    """Means over the frames at time 0.5."""
     cost: Cost | None = None
-    """Time per pair and per extra frame, and memory, where they were asked for."""
+    """Time per pair and per extra frame, and memory, if requested."""
     no_cost: str | None = None
-    """Why there is none."""
+    """The reason why the cost is unknown."""
 
     @property
     def psnr(self) -> float:
@@ -56,7 +50,7 @@ class Score:
 
     @property
     def gradient_ratio(self) -> float:
-        """Gradient energy of the new frames over that of the true ones: below 1 they are smoother."""
+        """Gradient energy of the interpolated frames relative to the true ones; below 1 they are smoother."""
         return self._value("gradient-energy")
 
     def _value(self, name: str) -> float:
@@ -64,44 +58,43 @@ class Score:
             raise KeyError(f"{self.method} has no {name}: {self.failed or 'it was not measured'}")
         return self.values[name]
 
-    def flat(self) -> dict[str, Any]:
-        """Everything in one mapping, the metrics by their own names."""
-        rest = {"ms_per_frame": self.ms_per_frame, "failed": self.failed}
-        cost = {} if self.cost is None else {"cost": asdict(self.cost)}
-        cost |= {} if self.no_cost is None else {"no_cost": self.no_cost}
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of a report, with the means under the names of the metrics."""
         return {
             "method": self.method,
             **self.values,
-            **rest,
+            "ms_per_frame": self.ms_per_frame,
+            "failed": self.failed,
             "intervals": self.intervals,
             "middle": self.middle,
-            **cost,
+            **({} if self.cost is None else {"cost": asdict(self.cost)}),
+            **({} if self.no_cost is None else {"no_cost": self.no_cost}),
         }
 
 
 @dataclass(frozen=True)
 class WindowRow:
-    """What was measured in one window. ``first`` is the number of its first frame in ``clip``."""
+    """Measurements of one window. ``first`` is the number of its first frame in ``clip``."""
 
     clip: str
     first: int
     properties: dict[str, float]
-    """Size of the motion and share of occluded pixels, where they were asked for."""
+    """``motion`` in pixels and ``occlusion`` in [0, 1], if requested."""
     samples: dict[str, dict[str, Sample]] = field(default_factory=dict)
-    """By method and metric."""
+    """Samples by method and metric."""
 
-    def flat(self) -> dict[str, Any]:
-        """Everything, with the mean of the window by method and metric."""
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of a report, with the means of the window by method and metric."""
         means = {
-            method: {name: round(weighted_mean([sample]), 6) for name, sample in own.items()}
-            for method, own in self.samples.items()
+            method: {name: round(weighted_mean([sample]), 6) for name, sample in by_metric.items()}
+            for method, by_metric in self.samples.items()
         }
         return {"clip": self.clip, "first": self.first, **self.properties, "values": means}
 
 
 @dataclass(frozen=True)
 class AblationLoss:
-    """What a model loses when one of its parts is replaced: ``psnr_lost`` in dB."""
+    """Loss in quality of a model when one of its parts is replaced; ``psnr_lost`` in dB."""
 
     method: str
     replaced: str
@@ -111,7 +104,7 @@ class AblationLoss:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much larger the mean of ``metric`` is for ``method`` than for ``than``, on the same windows."""
+    """The mean of ``metric`` for ``method`` minus that for ``than``, on the same windows."""
 
     metric: str
     method: str
@@ -121,48 +114,32 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Environment:
-    """Where the figures were taken. ``commit`` ends in '+' if the code was changed since."""
-
-    device: str
-    threads: int
-    torch: str
-    rdvfi: str
-    commit: str | None
-
-    def line(self) -> str:
-        """One line for under a table."""
-        commit = "" if self.commit is None else f" ({self.commit})"
-        return f"{self.device}, {self.threads} threads, torch {self.torch}, rdvfi {self.rdvfi}{commit}"
-
-
-@dataclass(frozen=True)
 class Report:
-    """Scores of several methods on the same frames, in the same run."""
+    """Scores of several methods on the same frames."""
 
     clip: str
     """Name of the clip, or of the protocol."""
     gap: int
     size: tuple[int, int]
-    """(height, width) of the frames; the last one's if there are several."""
+    """(height, width) of the frames; the last size if there are several."""
     pairs: int
     frames: int
-    """New frames that each method made."""
+    """Number of frames interpolated by each method."""
     skipped: int
-    """Pairs left out because the scene changes between them."""
+    """Number of pairs skipped for a scene cut between them."""
     scores: tuple[Score, ...]
     losses: tuple[AblationLoss, ...]
     environment: Environment
     sizes: int = 1
-    """How many sizes of frames there are."""
+    """Number of different frame sizes."""
     windows: tuple[WindowRow, ...] = ()
     unavailable: Mapping[str, str] = field(default_factory=dict)
-    """Metrics that could not be taken, and why."""
+    """Reasons why metrics could not be computed, by the name of the metric."""
     conversion: str = ""
-    """Of video to RGB, "ffmpeg" or "exact"."""
+    """Conversion of video to RGB, "ffmpeg" or "exact"."""
 
     def score(self, method: str) -> Score:
-        """The score of one method; raises KeyError if it was not part of this evaluation."""
+        """The score of one method; raises KeyError if the report does not contain it."""
         for score in self.scores:
             if score.method == method:
                 return score
@@ -173,54 +150,52 @@ class Report:
         """Paired differences of every other method to ``than``, by metric, with their intervals.
 
         Raises:
-            KeyError: If ``than`` was not part of this evaluation.
+            KeyError: If the report does not contain ``than``.
         """
         base = self.score(than)
         others = [score for score in self.scores if score.method != than and score.failed is None]
         pairs = [(name, score.method) for score in others for name in base.values if name in score.values]
-        found = (self._difference(name, method, than) for name, method in pairs)
-        return tuple(difference for difference in found if difference is not None)
+        differences = (self._difference(name, method, than) for name, method in pairs)
+        return tuple(difference for difference in differences if difference is not None)
 
     def _difference(self, metric: str, method: str, than: str) -> Difference | None:
         rows = [r for r in self.windows if metric in r.samples.get(method, {}) and metric in r.samples.get(than, {})]
         if not rows:
             return None
         ours, other = ([row.samples[name][metric] for row in rows] for name in (method, than))
-        return Difference(metric, method, than, *paired_difference(ours, other, unit_names(rows)))
+        return Difference(metric, method, than, *paired_difference(ours, other, bootstrap_units(rows)))
 
     def title(self) -> str:
-        """What was measured, in one line."""
+        """A one-line description of the data."""
         h, w = self.size
         size = f"{w}x{h}" if self.sizes == 1 else f"{self.sizes} sizes"
         skipped = f", {self.skipped} with a scene cut left out" if self.skipped else ""
         return f"{self.clip}: gap {self.gap}, {size}, {self.pairs} pairs, {self.frames} new frames{skipped}"
 
     def table(self) -> "Table":
-        """The scores as a rich table, without title and environment line."""
+        """The scores as a table of rich, without title and environment."""
         from rdvfi.evaluation.result_tables import score_table
 
         return score_table(self)
 
     def to_json(self) -> str:
-        """Everything, as JSON."""
-        best = next((score.method for score in self.scores if score.failed is None), None)
-        windows = ",\n".join(f"  {json.dumps(row.flat())}" for row in self.windows)
-        plain = {
-            **{
-                name: getattr(self, name)
-                for name in ("clip", "gap", "size", "sizes", "pairs", "frames", "skipped", "conversion")
-            },
-            "scores": [score.flat() for score in self.scores],
-            "differences": [asdict(one) for one in self.differences(best)] if best else [],
+        """The whole report as JSON."""
+        reference = next((score.method for score in self.scores if score.failed is None), None)
+        windows = ",\n".join(f"  {json.dumps(row.to_dict())}" for row in self.windows)
+        fields = ("clip", "gap", "size", "sizes", "pairs", "frames", "skipped", "conversion")
+        content = {
+            **{name: getattr(self, name) for name in fields},
+            "scores": [score.to_dict() for score in self.scores],
+            "differences": [asdict(difference) for difference in self.differences(reference)] if reference else [],
             "losses": [asdict(loss) for loss in self.losses],
             "unavailable": dict(self.unavailable),
             "environment": asdict(self.environment),
         }
-        # One window a line: a film has hundreds.
-        return f'{json.dumps(plain, indent=1)[:-2]},\n "windows": [\n{windows}\n ]\n}}\n'
+        # One line per window keeps the file readable: a film has hundreds of windows.
+        return f'{json.dumps(content, indent=1)[:-2]},\n "windows": [\n{windows}\n ]\n}}\n'
 
     def to_csv(self) -> str:
-        """One row per method; clip, gap and machine are repeated in each."""
+        """CSV with one row per method; clip, gap and environment are repeated in each."""
         shared = {
             "clip": self.clip,
             "gap": self.gap,
@@ -234,7 +209,7 @@ class Report:
         writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         for score in self.scores:
-            writer.writerow({**score.flat(), **shared})
+            writer.writerow({**score.to_dict(), **shared})
         return text.getvalue()
 
     def to_markdown(self) -> str:
@@ -246,51 +221,19 @@ class Report:
     __str__ = to_markdown
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as ``.json``, ``.csv`` or ``.md``; the file appears when it is complete.
+        """Write the report as ``.json``, ``.csv`` or ``.md``, atomically.
 
         Raises:
-            ValueError: If the suffix is none of them.
+            ValueError: If the suffix is another one.
             FileNotFoundError: If the folder does not exist.
         """
-        target = check_output(path)
+        target = check_output_path(path)
         write = {".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown}[target.suffix]
         with atomic(target) as partial:
             partial.write_text(write(), encoding="utf-8")
 
 
-def unit_names(rows: Sequence[WindowRow]) -> list[str]:
-    """What each window counts as in a bootstrap: its clip, or itself where there is one clip only."""
+def bootstrap_units(rows: Sequence[WindowRow]) -> list[str]:
+    """The bootstrap unit of each window: its clip, or the window itself if there is a single clip."""
     several = len({row.clip for row in rows}) > 1
     return [row.clip if several else str(i) for i, row in enumerate(rows)]
-
-
-def read_environment(device: torch.device) -> Environment:
-    """The machine and the versions that figures are taken with."""
-    import rdvfi
-
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-    return Environment(
-        device=name,
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
-        rdvfi=rdvfi.__version__,
-        commit=_commit(Path(rdvfi.__file__).parent),
-    )
-
-
-def _commit(package: Path) -> str | None:
-    """Commit of the checkout that the package runs from, or None if it runs from no checkout."""
-    tracked = _git(package, "ls-files", "--error-unmatch", "__init__.py")
-    revision = None if tracked is None else _git(package, "rev-parse", "--short", "HEAD")
-    if revision is None:
-        return None
-    changed = _git(package, "status", "--porcelain", "--untracked-files=no", ".")
-    return revision + ("+" if changed else "")
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -11,9 +11,9 @@ from statistics import fmean
 
 import torch
 
-from rdvfi.evaluation.clip_evaluation import EvaluationWindow, windows
-from rdvfi.evaluation.measure import measure
-from rdvfi.evaluation.methods import ModelMethod
+from rdvfi.evaluation.evaluation_window import EvaluationWindow, split_windows
+from rdvfi.evaluation.measurement import measure
+from rdvfi.evaluation.method_adapters import ModelMethod
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.clip import find_clips
 from rdvfi.models import create_model
@@ -68,7 +68,7 @@ def held_out_windows(folder: Path, gap: int, share: float) -> Iterator[Evaluatio
     left = _PAIRS
     for clip in clips.values():
         start = first_held_out(len(clip), share)
-        for window in _spread(list(windows(clip.frames(start), gap, start=start)), min(each, left)):
+        for window in _spread(list(split_windows(clip.frames(start), gap, start=start)), min(each, left)):
             left -= 1
             yield window
 

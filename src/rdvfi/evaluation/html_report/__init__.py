@@ -1,4 +1,4 @@
-"""A report of an evaluation as one HTML file: table, plots, and pairs of frames to look at."""
+"""An HTML report of an evaluation in a single file: table, plots, and example pairs."""
 
 from rdvfi.evaluation.html_report.example_pairs import ExamplePairs
 from rdvfi.evaluation.html_report.report_page import write_page

@@ -1,4 +1,4 @@
-"""The plots of a report as SVG, by matplotlib: quality against gap, time, motion size and milliseconds per frame."""
+"""The plots of a report as SVG: PSNR against gap, time, motion size and milliseconds per frame."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -14,37 +14,37 @@ if TYPE_CHECKING:
 
 METRIC = "psnr"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b")
-"""Colour-blind safe (Okabe and Ito, 2008), in the order of the methods."""
+"""Colours of the methods, in order; colour-blind safe (Okabe and Ito, 2008)."""
 _MARKERS = "osD^vPX*"
-_MATPLOTLIB = ("matplotlib", "matplotlib.figure")
+_MATPLOTLIB_MODULES = ("matplotlib", "matplotlib.figure")
 
 
-def plots(reports: Sequence[Report]) -> dict[str, str]:
-    """SVG by title: those that the reports have enough values for; the first report is the main one.
+def draw_plots(reports: Sequence[Report]) -> dict[str, str]:
+    """SVG text by title, for every plot that the reports have values for; the first report is the main one.
 
     Raises:
         ImportError: If matplotlib is not installed.
     """
     main = reports[0]
-    drawn = {}
+    plots = {}
     if len({report.gap for report in reports}) > 1:
-        drawn["PSNR against gap"] = _svg(_against_gap, reports)
+        plots["PSNR against gap"] = _svg(_plot_against_gap, reports)
     if main.gap > 2:
-        drawn["PSNR between the inputs"] = _svg(_against_time, main)
+        plots["PSNR between the inputs"] = _svg(_plot_against_time, main)
     if any("motion" in row.properties for row in main.windows):
-        drawn["PSNR against motion size"] = _svg(_against_motion, main)
-    drawn["PSNR against time per frame"] = _svg(_against_milliseconds, main)
-    return drawn
+        plots["PSNR against motion size"] = _svg(_plot_against_motion, main)
+    plots["PSNR against time per frame"] = _svg(_plot_against_milliseconds, main)
+    return plots
 
 
-def methods_of(report: Report) -> list[str]:
-    """Names of the methods that have values, in order."""
+def scored_methods(report: Report) -> list[str]:
+    """Names of the methods with values, in order."""
     return [score.method for score in report.scores if METRIC in score.values]
 
 
 def _svg(draw: Callable[["Axes", Any], None], argument: Any) -> str:
-    matplotlib, figures = (import_optional(name, "plots need", "'rdvfi[plot]'") for name in _MATPLOTLIB)
-    # Letters stay letters, drawn by the page's own font. The salt makes equal reports equal files.
+    matplotlib, figures = (import_optional(name, "plots need", "'rdvfi[plot]'") for name in _MATPLOTLIB_MODULES)
+    # Text stays text, in the font of the page. The fixed salt makes the output deterministic.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "rdvfi", "font.family": "sans-serif"}):
         figure = figures.Figure(figsize=(4.4, 3.1), layout="constrained")
         axes = figure.subplots()
@@ -55,37 +55,37 @@ def _svg(draw: Callable[["Axes", Any], None], argument: Any) -> str:
         axes.legend(fontsize=8, framealpha=0.9)
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
-    whole = text.getvalue()
-    return whole[whole.index("<svg") :]
+    document = text.getvalue()
+    return document[document.index("<svg") :]
 
 
 def _style(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "marker": _MARKERS[index % len(_MARKERS)], "markersize": 5}
 
 
-def _against_gap(axes: "Axes", reports: Sequence[Report]) -> None:
+def _plot_against_gap(axes: "Axes", reports: Sequence[Report]) -> None:
     ordered = sorted(reports, key=lambda report: report.gap)
-    for i, name in enumerate(methods_of(reports[0])):
-        known = [(r.gap, r.score(name).values[METRIC]) for r in ordered if name in methods_of(r)]
-        axes.plot(*zip(*known, strict=True), label=name, **_style(i))
+    for i, name in enumerate(scored_methods(reports[0])):
+        points = [(r.gap, r.score(name).values[METRIC]) for r in ordered if name in scored_methods(r)]
+        axes.plot(*zip(*points, strict=True), label=name, **_style(i))
     axes.set_xlabel("gap: frames from input to input")
     axes.set_xscale("log", base=2)
     axes.set_xticks([report.gap for report in ordered], [str(report.gap) for report in ordered])
 
 
-def _against_time(axes: "Axes", report: Report) -> None:
+def _plot_against_time(axes: "Axes", report: Report) -> None:
     times = [i / report.gap for i in range(1, report.gap)]
-    for i, name in enumerate(methods_of(report)):
-        taken = [row.samples[name][METRIC].values for row in report.windows if METRIC in row.samples.get(name, {})]
-        taken = [values for values in taken if len(values) == len(times)]
-        if taken:
-            axes.plot(times, [fmean(column) for column in zip(*taken, strict=True)], label=name, **_style(i))
+    for i, name in enumerate(scored_methods(report)):
+        samples = [row.samples[name][METRIC] for row in report.windows if METRIC in row.samples.get(name, {})]
+        curves = [sample.values for sample in samples if len(sample.values) == len(times)]
+        if curves:
+            axes.plot(times, [fmean(values) for values in zip(*curves, strict=True)], label=name, **_style(i))
     axes.set_xlabel("time between the two inputs")
     axes.set_xlim(0.0, 1.0)
 
 
-def _against_motion(axes: "Axes", report: Report) -> None:
-    for i, name in enumerate(methods_of(report)):
+def _plot_against_motion(axes: "Axes", report: Report) -> None:
+    for i, name in enumerate(scored_methods(report)):
         points = [
             (row.properties["motion"], weighted_mean([row.samples[name][METRIC]]))
             for row in report.windows
@@ -98,10 +98,10 @@ def _against_motion(axes: "Axes", report: Report) -> None:
     axes.set_xlim(left=0.0)
 
 
-def _against_milliseconds(axes: "Axes", report: Report) -> None:
+def _plot_against_milliseconds(axes: "Axes", report: Report) -> None:
     from matplotlib.ticker import NullFormatter
 
-    for i, name in enumerate(methods_of(report)):
+    for i, name in enumerate(scored_methods(report)):
         score = report.score(name)
         if score.ms_per_frame is not None:
             axes.plot([score.ms_per_frame], [score.values[METRIC]], label=name, linestyle="none", **_style(i))

@@ -1,7 +1,7 @@
-"""The motion laboratory: scenes whose every path is known, to measure any model with.
+"""The motion laboratory: generated scenes with exact motion, to evaluate any model.
 
-Two sets of `rdvfi.evaluation.evaluate` are made of them, ``laboratory-determined`` and
-``laboratory-undetermined``; `motion_scene` gives a single one, with frames and flows at any time.
+`rdvfi.evaluation.evaluate` accepts two sets of them, ``laboratory-determined`` and
+``laboratory-undetermined``; `motion_scene` creates a single scene, with frames and flows at any time.
 """
 
 from rdvfi.evaluation.laboratory.scene_builder import MotionScene

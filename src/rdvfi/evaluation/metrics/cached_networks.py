@@ -1,7 +1,7 @@
-"""Weights of metric networks from the user's cache, checked by SHA-256; never downloaded.
+"""Weights of metric networks, read from torch's cache and checked by SHA-256; never downloaded.
 
-They lie where torch keeps them, ``torch.hub.get_dir()/checkpoints``. A file of another hash is refused: LPIPS, FID
-and FVD mean nothing with other weights.
+The files are in ``torch.hub.get_dir()/checkpoints``. A file with another hash is refused, since LPIPS, FID
+and FVD are not comparable with other weights.
 """
 
 import hashlib
@@ -11,25 +11,25 @@ from pathlib import Path
 
 import torch
 
-_BLOCK = 1 << 20
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """A published file of weights. ``sha256`` may be the beginning of the sum, as torch's file names give it."""
+    """A published file of weights, with its possible names. ``sha256`` may be a prefix, as in torch's file names."""
 
     names: tuple[str, ...]
     sha256: str
     url: str
 
 
-_HUB = "https://download.pytorch.org/models"
-FILES = {
-    "alex": NetworkFile(("alexnet-owt-7be5be79.pth",), "7be5be79", f"{_HUB}/alexnet-owt-7be5be79.pth"),
+_TORCH_URL = "https://download.pytorch.org/models"
+NETWORK_FILES = {
+    "alex": NetworkFile(("alexnet-owt-7be5be79.pth",), "7be5be79", f"{_TORCH_URL}/alexnet-owt-7be5be79.pth"),
     "vgg": NetworkFile(
         ("vgg16-397923af.pth",),
         "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-        f"{_HUB}/vgg16-397923af.pth",
+        f"{_TORCH_URL}/vgg16-397923af.pth",
     ),
     "inception": NetworkFile(
         ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth"),
@@ -46,30 +46,30 @@ FILES = {
 
 
 def network_file(name: str) -> Path:
-    """The file of a network, once its hash is known to be right.
+    """The cached file of a network, after a check of its hash.
 
     Raises:
-        FileNotFoundError: If it is not in the cache; the text says where it belongs and where it is published.
-        ValueError: If it has another hash.
+        FileNotFoundError: If it is not in the cache; the message contains the expected path and the source.
+        ValueError: If its hash differs.
     """
-    known = FILES[name]
+    network = NETWORK_FILES[name]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    file = next((folder / each for each in known.names if (folder / each).is_file()), None)
+    file = next((folder / filename for filename in network.names if (folder / filename).is_file()), None)
     if file is None:
         raise FileNotFoundError(
-            f"its network is not in the cache: {folder / known.names[0]} is missing; it is published at {known.url}"
+            f"its network is not in the cache: {folder / network.names[0]} is missing; it is published at {network.url}"
         )
     digest = _sha256(file, file.stat().st_mtime_ns)
-    if not digest.startswith(known.sha256):
-        raise ValueError(f"{file} is not the published network: its SHA-256 is {digest}; expected {known.sha256}")
+    if not digest.startswith(network.sha256):
+        raise ValueError(f"{file} is not the published network: its SHA-256 is {digest}; expected {network.sha256}")
     return file
 
 
 @cache
-def _sha256(file: Path, changed: int) -> str:
-    """The sum of a file; ``changed`` is when it was written, so that a file that is replaced is read again."""
-    total = hashlib.sha256()
+def _sha256(file: Path, modified: int) -> str:
+    """The hash of a file. ``modified`` is its modification time, a part of the cache key."""
+    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            total.update(block)
-    return total.hexdigest()
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,14 +1,14 @@
-"""PSNR, SSIM, and the preserved gradient energy.
+"""PSNR, SSIM, and gradient energy.
 
-All of them are taken on frames **rounded to 8 bits** (`quantise`), because that is what a viewer
-gets, and averaged over the three colour channels.
+All are computed on frames **rounded to 8 bits** (`quantise`), as in a video file,
+and averaged over the three colour channels.
 
-* ``PSNR = -10 log10(mse)``, in dB, with a peak of 1. A frame that is off by less than 8-bit coding
-  noise would count as infinity and decide any mean, so it is held at `PSNR_CEILING`.
-* ``SSIM`` of Wang et al.: Gaussian window of 11 by 11 pixels with sigma 1.5, population
-  covariances, K = (0.01, 0.03), averaged over the positions where the window is whole.
-* *Gradient energy* is the mean of ``|dI/dx| + |dI/dy|``. Blur lowers it, and blur is what PSNR
-  rewards where motion is wrong: always read the two together, as a ratio to the true frames'.
+* ``PSNR = -10 log10(mse)``, in dB, with a peak of 1. An exact frame would have an infinite PSNR and
+  dominate the mean, so the PSNR is limited to `PSNR_CEILING`.
+* ``SSIM`` of Wang et al.: Gaussian window of 11x11 pixels with sigma 1.5, population
+  covariances, K = (0.01, 0.03), averaged over the positions where the window is inside the frame.
+* *Gradient energy* is the mean of ``|dI/dx| + |dI/dy|``, relative to that of the true frames. Blur
+  lowers it, and raises PSNR where motion is wrong, so the two should be read together.
 
 References:
     Image quality assessment: from error visibility to structural similarity (Wang et al., 2004).
@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.evaluation.metrics.metric import Better, Frames, MadeFrames, Metric, Sample, Values, metrics
+from rdvfi.evaluation.metrics.metric import Better, Frames, Metric, Sample, Values, WindowResult, metrics
 
 PSNR_CEILING = 60.0
-"""A frame that is closer than this to the truth counts as this close, in dB."""
+"""Upper limit of the PSNR of a frame, in dB."""
 
 _WINDOW = 11
 _SIGMA = 1.5
@@ -29,7 +29,7 @@ _C1, _C2 = 0.01**2, 0.03**2
 
 
 def quantise(frames: Frames) -> Frames:
-    """Frames as an 8-bit file would hold them: clamped, and rounded to 255 steps. float32."""
+    """Frames clamped to [0, 1] and rounded to multiples of 1/255, in float32."""
     return frames.float().clamp(0.0, 1.0).mul(255.0).round().div(255.0)
 
 
@@ -51,9 +51,9 @@ def ssim(frames: Frames, truth: Frames) -> Values:
     mean0, mean1 = _smooth(frames), _smooth(truth)
     var0 = _smooth(frames * frames) - mean0 * mean0
     var1 = _smooth(truth * truth) - mean1 * mean1
-    both = _smooth(frames * truth) - mean0 * mean1
+    covariance = _smooth(frames * truth) - mean0 * mean1
     luminance = (2.0 * mean0 * mean1 + _C1) / (mean0 * mean0 + mean1 * mean1 + _C1)
-    structure = (2.0 * both + _C2) / (var0 + var1 + _C2)
+    structure = (2.0 * covariance + _C2) / (var0 + var1 + _C2)
     return (luminance * structure).mean(dim=(1, 2, 3))
 
 
@@ -70,8 +70,8 @@ class PSNR(Metric):
 
     title, better, decimals = "PSNR dB", Better.HIGHER, 2
 
-    def measure(self, made: MadeFrames) -> Sample:
-        return Sample.of(psnr(made.frames, made.truth))
+    def measure(self, result: WindowResult) -> Sample:
+        return Sample.of(psnr(result.frames, result.truth))
 
 
 @metrics.register("ssim")
@@ -80,28 +80,28 @@ class SSIM(Metric):
 
     title, better = "SSIM", Better.HIGHER
 
-    def measure(self, made: MadeFrames) -> Sample:
-        return Sample.of(ssim(made.frames, made.truth))
+    def measure(self, result: WindowResult) -> Sample:
+        return Sample.of(ssim(result.frames, result.truth))
 
 
 @metrics.register("gradient-energy")
 class GradientEnergy(Metric):
-    """Gradient energy of the new frames over that of the true ones; the mean is the ratio of the sums."""
+    """Gradient energy relative to the true frames; the mean is the ratio of the sums."""
 
     title, better, decimals = "gradient", Better.NEAR_ONE, 3
 
-    def measure(self, made: MadeFrames) -> Sample:
+    def measure(self, result: WindowResult) -> Sample:
         """One ratio per frame, weighted by the true frame's energy; 1 where both frames are flat."""
-        energy, true = gradient_energy(made.frames), gradient_energy(made.truth)
-        ratio = torch.where(true > 0.0, energy / true.clamp(min=1e-12), torch.ones_like(true))
-        return Sample.of(ratio, true)
+        energy, true_energy = gradient_energy(result.frames), gradient_energy(result.truth)
+        ratio = torch.where(true_energy > 0.0, energy / true_energy.clamp(min=1e-12), torch.ones_like(energy))
+        return Sample.of(ratio, true_energy)
 
 
 def _smooth(maps: Frames) -> Float[Tensor, "n 3 hv wv"]:
-    """Gaussian mean over every whole window.
+    """Gaussian mean over every window inside the frame.
 
-    All planes are filtered by OpenCV as one tall picture, twenty times faster than by depthwise
-    convolution; where a window reaches into the next plane or over the border, it is cut off.
+    OpenCV filters all planes as one tall image, twenty times faster than a depthwise convolution. Values whose
+    window overlaps the next plane or the border are cut off.
     """
     import cv2
 

@@ -1,11 +1,11 @@
 """The interface of a metric: values per window, and their mean.
 
-A `Metric` looks at one window and gives one value per frame, or one per window. The value of a method is
-the mean over everything it made; a metric whose values are ratios gives weights as well, so that its mean
-is the ratio of the sums. A `SetMetric` compares two sets of frames (FID, FVD): it has one value for all.
+A `Metric` compares one window with the truth and returns values per frame or per window. The score of a method is
+the mean over all windows; a metric whose values are ratios also returns weights, so that its mean
+is the ratio of the sums. A `SetMetric` compares two sets of frames (FID, FVD) and has a single value.
 
-Metrics are registered by name, so ``--metrics`` and plug-ins find them; `create_metrics` makes them, and
-says of each that cannot be had (a package or the weights of a network missing) why.
+Metrics are registered by name, for ``--metrics`` and plug-ins. `create_metrics` creates them, and reports
+why one is unavailable (a missing package or missing weights).
 """
 
 import inspect
@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rdvfi.evaluation.clip_evaluation import EvaluationWindow
+from rdvfi.evaluation.evaluation_window import EvaluationWindow
 from rdvfi.registry import Registry
 from rdvfi.types import Flows
 
@@ -28,7 +28,7 @@ Values = Float[Tensor, " n"]
 
 
 class Better(Enum):
-    """Which values of a metric are good ones."""
+    """Which values of a metric are better."""
 
     HIGHER = "higher"
     LOWER = "lower"
@@ -36,87 +36,87 @@ class Better(Enum):
 
 
 @dataclass(frozen=True, eq=False)
-class MadeFrames:
-    """What one method made in one window. ``frames`` are rounded to 8 bits, in [0, 1], on the CPU."""
+class WindowResult:
+    """The interpolated frames of one method in one window: rounded to 8 bits, in [0, 1], on the CPU."""
 
     window: EvaluationWindow
     frames: Frames
     flows: tuple[Flows, Flows] | None = None
-    """What `Method.flows` gave, where the true motion is known and a metric asks for it."""
+    """The result of `Method.flows`, if the true motion is known and a metric needs it."""
 
     @cached_property
     def truth(self) -> Frames:
-        """The true frames between, in [0, 1]."""
+        """The true frames between the inputs, in [0, 1]."""
         return self.window.truth()
 
     @cached_property
     def sequences(self) -> tuple[Frames, Frames]:
-        """The made and the true sequence, both with the two inputs at their ends."""
+        """The interpolated and the true sequence, each including both inputs."""
         first, last = self.window.inputs(torch.device("cpu"))
         return torch.cat((first, self.frames, last)), torch.cat((first, self.truth, last))
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Values of one window, and what each counts in the mean."""
+    """Values of one window, and their weights in the mean."""
 
     values: tuple[float, ...]
     weights: tuple[float, ...]
 
     @classmethod
     def of(cls, values: Values | Sequence[float | int], weights: Values | None = None) -> "Sample":
-        """Values that count alike, or by ``weights``."""
-        found = tuple(float(value) for value in values)
-        return cls(found, (1.0,) * len(found) if weights is None else tuple(weights.tolist()))
+        """A sample with equal weights, or with ``weights``."""
+        floats = tuple(float(value) for value in values)
+        return cls(floats, (1.0,) * len(floats) if weights is None else tuple(weights.tolist()))
 
 
 class Metric(nn.Module, ABC):
     """Compares the frames of one window with the true ones."""
 
     title: str
-    """Heading of its column."""
+    """Heading of its column in tables."""
     better: Better
     decimals: int = 4
     per_frame: bool = True
-    """Whether it has a value for each new frame, so that there is one of the middle frame."""
+    """Whether it has one value per interpolated frame, and so a value for the middle frame."""
     needs_flows: bool = False
-    """Whether it reads `MadeFrames.flows`; such a metric is taken where the true motion is known."""
+    """Whether it uses `WindowResult.flows`. Such a metric is computed only if the true motion is known."""
 
     @abstractmethod
-    def measure(self, made: MadeFrames) -> Sample:
-        """Values of the window: one per frame, or, where it is not `per_frame`, any number of them.
+    def measure(self, result: WindowResult) -> Sample:
+        """Values of the window: one per frame if `per_frame`, else any number.
 
         Raises:
-            ValueError: If the frames cannot be measured by it, for example because they are too small.
+            ValueError: If the metric is not defined for the frames, for example because they are too small.
         """
 
 
 class SetMetric(Metric):
-    """Compares all frames that a method made with all true ones; it keeps what it has seen."""
+    """Compares the set of all interpolated frames with the set of all true ones; accumulates over windows."""
 
-    def measure(self, made: MadeFrames) -> Sample:
-        """Takes the window in; there is no value of a single one."""
-        self.add(made)
+    def measure(self, result: WindowResult) -> Sample:
+        """Accumulate the window. There is no value per window."""
+        self.update(result)
         return Sample((), ())
 
     @abstractmethod
-    def add(self, made: MadeFrames) -> None:
-        """Take the frames of one window in."""
+    def update(self, result: WindowResult) -> None:
+        """Accumulate the frames of one window."""
 
     @abstractmethod
-    def result(self) -> float:
-        """The value of all that was taken in; raises ValueError if that is too little."""
+    def compute(self) -> float:
+        """The value over all windows; raises ValueError if there are too few frames."""
 
 
 metrics = Registry(Metric, "metric")
 """Metrics by name."""
 
-DEFAULT = ("psnr", "ssim", "gradient-energy")
-PERCEPTUAL = ("fsim", "vif", "gmsd")
+DEFAULT_METRICS = ("psnr", "ssim", "gradient-energy")
+PERCEPTUAL_METRICS = ("fsim", "vif", "gmsd")
 
 
 def metric_class(name: str) -> type[Metric]:
-    """What a registered metric is: its title, its direction, its decimals; raises KeyError if there is none."""
+    """The class of a registered metric; raises KeyError if there is none of this name."""
     factory = metrics[name]
     if not isinstance(factory, type):
         raise TypeError(f"metric {name!r} is registered by a function; register its class")
@@ -124,37 +124,37 @@ def metric_class(name: str) -> type[Metric]:
 
 
 def create_metric(name: str, *, device: str | torch.device = "cpu") -> Metric:
-    """The metric of this name; its network, if it has one, runs on ``device``.
+    """Create the metric of this name; its network, if any, runs on ``device``.
 
     Raises:
-        KeyError: If there is none.
+        KeyError: If there is no metric of this name.
         ImportError: If it needs a package that is not installed.
         FileNotFoundError: If the weights of its network are not in the cache.
-        ValueError: If they are of another hash.
+        ValueError: If the hash of these weights differs.
     """
-    takes = inspect.signature(metric_class(name)).parameters
-    return metrics.create(name, **({"device": str(device)} if "device" in takes else {}))
+    parameters = inspect.signature(metric_class(name)).parameters
+    return metrics.create(name, **({"device": str(device)} if "device" in parameters else {}))
 
 
 def create_metrics(
     names: Sequence[str], *, device: str | torch.device = "cpu"
 ) -> tuple[dict[str, Metric], dict[str, str]]:
-    """The metrics that can be had by name, and of the others why they cannot.
+    """Create metrics; return the available ones by name, and the reasons why others are unavailable, by name.
 
     Raises:
         ValueError: If there is no metric of some name, or one is named twice.
     """
-    made: dict[str, Metric] = {}
-    missing: dict[str, str] = {}
+    created: dict[str, Metric] = {}
+    unavailable: dict[str, str] = {}
     for name in names:
         try:
             metric_class(name)
         except KeyError as error:
             raise ValueError(str(error.args[0])) from None
-        if name in made or name in missing:
+        if name in created or name in unavailable:
             raise ValueError(f"metrics name {name!r} twice")
         try:
-            made[name] = create_metric(name, device=device)
+            created[name] = create_metric(name, device=device)
         except (ImportError, OSError, ValueError) as error:
-            missing[name] = str(error)
-    return made, missing
+            unavailable[name] = str(error)
+    return created, unavailable

@@ -1,8 +1,8 @@
-"""Metrics of structure that need no network: MS-SSIM, FSIM, VIF and GMSD, from the package `piq`.
+"""Structural metrics without a network: MS-SSIM, FSIM, VIF and GMSD, from the package `piq` (extra ``metrics``).
 
-They come with the extra ``metrics``. MS-SSIM (structural similarity over five halvings of the size), FSIM
-(phase congruency and gradients, in colour) and VIF (information kept, pixel domain) are 1 for equal frames
-and fall with damage; GMSD (deviation of the gradient similarity) is 0 for equal frames and grows.
+MS-SSIM (structural similarity over five halvings of the size), FSIM
+(phase congruency and gradients, in colour) and VIF (preserved information, pixel domain) are 1 for equal frames
+and decrease with distortion; GMSD (deviation of the gradient similarity) is 0 for equal frames and increases.
 
 References:
     Multiscale structural similarity for image quality assessment (Wang et al., 2003).
@@ -14,53 +14,53 @@ References:
 from typing import Any, ClassVar
 
 from rdvfi.compat import import_optional
-from rdvfi.evaluation.metrics.metric import Better, MadeFrames, Metric, Sample, metrics
+from rdvfi.evaluation.metrics.metric import Better, Metric, Sample, WindowResult, metrics
 
 
-class _FromPiq(Metric):
-    """One function of `piq` on every frame."""
+class _PiqMetric(Metric):
+    """A function of `piq`, applied to every frame."""
 
     better = Better.HIGHER
     function: str
     options: ClassVar[dict[str, Any]] = {}
-    least: int = 16
-    """Shortest side, in pixels, that it can be taken of."""
+    min_size: int = 16
+    """Smallest height and width for which it is defined, in pixels."""
 
     def __init__(self) -> None:
         super().__init__()
         package = import_optional("piq", "perceptual metrics need", "'rdvfi[metrics]'", torchvision=True)
         self._function = getattr(package, self.function)
 
-    def measure(self, made: MadeFrames) -> Sample:
-        h, w = made.frames.shape[-2:]
-        if min(h, w) < self.least:
-            raise ValueError(f"{self.title} needs frames of at least {self.least} pixels a side; got {w}x{h}")
-        return Sample.of(self._function(made.frames, made.truth, data_range=1.0, reduction="none", **self.options))
+    def measure(self, result: WindowResult) -> Sample:
+        h, w = result.frames.shape[-2:]
+        if min(h, w) < self.min_size:
+            raise ValueError(f"{self.title} needs frames of at least {self.min_size} pixels a side; got {w}x{h}")
+        return Sample.of(self._function(result.frames, result.truth, data_range=1.0, reduction="none", **self.options))
 
 
 @metrics.register("ms-ssim")
-class MSSSIM(_FromPiq):
+class MSSSIM(_PiqMetric):
     """Multi-scale structural similarity: five scales, the window and constants of SSIM."""
 
-    title, function, least = "MS-SSIM", "multi_scale_ssim", 161
+    title, function, min_size = "MS-SSIM", "multi_scale_ssim", 161
 
 
 @metrics.register("fsim")
-class FSIM(_FromPiq):
+class FSIM(_PiqMetric):
     """Feature similarity, with colour."""
 
     title, function = "FSIM", "fsim"
 
 
 @metrics.register("vif")
-class VIF(_FromPiq):
+class VIF(_PiqMetric):
     """Visual information fidelity in the pixel domain."""
 
-    title, function, least = "VIF", "vif_p", 41
+    title, function, min_size = "VIF", "vif_p", 41
 
 
 @metrics.register("gmsd")
-class GMSD(_FromPiq):
+class GMSD(_PiqMetric):
     """Gradient magnitude similarity deviation of the luma."""
 
     title, function, better = "GMSD", "gmsd", Better.LOWER

@@ -1,12 +1,12 @@
-"""Ablations: the same model with one learned part replaced.
+"""Ablations: a model with one learned part replaced. The weights of the other parts stay the same.
 
-* *straight keyframes*: the generator's keyframes give way to what it starts from, the end latents
-  warped along the straight line between the frames. What is lost is what the diffusion step adds.
-* *plain composition*: the flows between neighbouring keyframes are chained and left uncorrected.
-  What is lost is what iterative fusion adds.
+* *straight keyframes*: the generator's keyframes are replaced by the end latents, warped along straight motion.
+  The loss in quality is what the diffusion step contributes.
+* *plain composition*: the flows between neighbouring keyframes are chained without correction. The loss is what
+  iterative fusion contributes.
 
-Weights stay the same in both. A generator offers ``initial_guess(condition)``, and a
-trajectory model the attribute ``compose_only``; a part that does not is not replaced.
+Straight keyframes need a generator with ``initial_guess(condition)``; plain composition needs a trajectory
+model with the attribute ``compose_only``.
 """
 
 import copy
@@ -16,29 +16,29 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.evaluation.baselines import Method
-from rdvfi.evaluation.methods import ModelMethod
+from rdvfi.evaluation.method import Method
+from rdvfi.evaluation.method_adapters import ModelMethod
 from rdvfi.evaluation.results import AblationLoss, Score
 from rdvfi.interfaces import Condition, Denoised, KeyframeGenerator
 from rdvfi.interpolator import Interpolator
 from rdvfi.types import SmallImage
 
-STRAIGHT = "straight keyframes"
-COMPOSED = "plain composition"
+STRAIGHT_KEYFRAMES = "straight keyframes"
+PLAIN_COMPOSITION = "plain composition"
 
 
 @runtime_checkable
-class _StartsStraight(Protocol):
+class _HasInitialGuess(Protocol):
     def initial_guess(self, condition: Any) -> Denoised: ...
 
 
 @runtime_checkable
-class _Composes(Protocol):
+class _HasComposeOnly(Protocol):
     compose_only: bool
 
 
-class StandIn(KeyframeGenerator):
-    """In the place of a generator, of which it keeps all but what it predicts."""
+class GeneratorWrapper(KeyframeGenerator):
+    """Wraps a generator and delegates everything but ``predict``, which subclasses define."""
 
     def __init__(self, generator: KeyframeGenerator) -> None:
         super().__init__()
@@ -66,48 +66,52 @@ class StandIn(KeyframeGenerator):
         return self.generator.decode(latents)
 
 
-class StraightKeyframes(StandIn):
-    """A generator that stops before its diffusion step.
+class StraightKeyframes(GeneratorWrapper):
+    """Wraps a generator to return its initial guess, without the diffusion step.
 
     Raises:
-        ValueError: If ``generator`` does not start from a straight line.
+        ValueError: If ``generator`` has no ``initial_guess``.
     """
 
     def __init__(self, generator: KeyframeGenerator) -> None:
         super().__init__(generator)
         self.noise_process = None
-        if not isinstance(generator, _StartsStraight):
+        if not isinstance(generator, _HasInitialGuess):
             raise ValueError(
                 f"{type(generator).__name__} has no initial_guess, so its keyframes cannot "
                 "be replaced by their straight-line warps"
             )
-        self._guess = generator.initial_guess
+        self._initial_guess = generator.initial_guess
 
     def predict(
         self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: Condition
     ) -> Denoised:
-        """The end latents warped along straight lines; the noise is not used."""
-        return self._guess(condition)
+        """The end latents warped along straight motion; ``noisy`` and ``sigma`` are not used."""
+        return self._initial_guess(condition)
 
 
-def in_place(model: Interpolator, generator: KeyframeGenerator) -> Interpolator:
+def replace_generator(model: Interpolator, generator: KeyframeGenerator) -> Interpolator:
     """The model with another generator. It shares the other parts with ``model``."""
     return Interpolator(generator, model.trajectory, model.renderer, motion_area=model.motion_area).eval()
 
 
-def straightened(model: Interpolator) -> Interpolator:
-    """The model with straight-line keyframes. It shares its weights with ``model``."""
-    return in_place(model, StraightKeyframes(model.generator))
-
-
-def composed(model: Interpolator) -> Interpolator:
-    """The model with flows composed and not corrected.
+def use_straight_keyframes(model: Interpolator) -> Interpolator:
+    """The model with straight keyframes. It shares its weights with ``model``.
 
     Raises:
-        ValueError: If its trajectory model cannot do without the correction.
+        ValueError: If its generator has no ``initial_guess``.
+    """
+    return replace_generator(model, StraightKeyframes(model.generator))
+
+
+def use_plain_composition(model: Interpolator) -> Interpolator:
+    """The model with flows chained without correction.
+
+    Raises:
+        ValueError: If its trajectory model has no ``compose_only``.
     """
     trajectory = copy.deepcopy(model.trajectory)
-    if not isinstance(trajectory, _Composes):
+    if not isinstance(trajectory, _HasComposeOnly):
         raise ValueError(
             f"{type(model.trajectory).__name__} has no compose_only, so its iterative fusion "
             "cannot be replaced by plain composition"
@@ -116,21 +120,24 @@ def composed(model: Interpolator) -> Interpolator:
     return Interpolator(model.generator, trajectory, model.renderer, motion_area=model.motion_area).eval()
 
 
-REPLACEMENTS: dict[str, Callable[[Interpolator], Interpolator]] = {STRAIGHT: straightened, COMPOSED: composed}
-"""What makes a model with one part replaced, by what replaces it."""
+ABLATIONS: dict[str, Callable[[Interpolator], Interpolator]] = {
+    STRAIGHT_KEYFRAMES: use_straight_keyframes,
+    PLAIN_COMPOSITION: use_plain_composition,
+}
+"""Functions that replace one part of a model, by the name of the replacement."""
 
 
-def ablations(method: Method) -> list[Method]:
-    """The method's model once with each part replaced that it has, named after what replaces it.
+def create_ablations(method: Method) -> list[Method]:
+    """One method for each ablation that applies to the model of ``method``, named after the replacement.
 
     Raises:
         ValueError: If none of its parts can be replaced.
     """
     assert method.model is not None
     variants, reasons = [], []
-    for name, replaced in REPLACEMENTS.items():
+    for name, replace_part in ABLATIONS.items():
         try:
-            variants.append(ModelMethod(replaced(method.model), name=f"{method.name}: {name}"))
+            variants.append(ModelMethod(replace_part(method.model), name=f"{method.name}: {name}"))
         except ValueError as error:
             reasons.append(str(error))
     if not variants:
@@ -138,13 +145,13 @@ def ablations(method: Method) -> list[Method]:
     return variants
 
 
-def losses(names: list[str], scores: tuple[Score, ...]) -> tuple[AblationLoss, ...]:
-    """What each named model loses by each replacement, where both were measured."""
+def ablation_losses(names: list[str], scores: tuple[Score, ...]) -> tuple[AblationLoss, ...]:
+    """The loss of each named model by each ablation, where both were measured."""
     by_name = {score.method: score for score in scores if score.failed is None}
     return tuple(
-        AblationLoss(name, replaced, by_name[name].psnr - without.psnr, by_name[name].ssim - without.ssim)
+        AblationLoss(name, replaced, by_name[name].psnr - ablated.psnr, by_name[name].ssim - ablated.ssim)
         for name in names
         if name in by_name
-        for replaced in REPLACEMENTS
-        if (without := by_name.get(f"{name}: {replaced}")) is not None
+        for replaced in ABLATIONS
+        if (ablated := by_name.get(f"{name}: {replaced}")) is not None
     )

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from skimage import data
 
-from rdvfi.evaluation.clip_evaluation import EvaluationWindow
-from rdvfi.evaluation.metrics import MadeFrames, quantise
+from rdvfi.evaluation.evaluation_window import EvaluationWindow
+from rdvfi.evaluation.metrics import WindowResult, quantise
 
 
 def moving(count: int = 4, *, size: tuple[int, int] = (64, 80), step: int = 2) -> torch.Tensor:
@@ -15,12 +15,12 @@ def moving(count: int = 4, *, size: tuple[int, int] = (64, 80), step: int = 2) -
     return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255.0
 
 
-def made(true: torch.Tensor, noise: float = 0.05, **window) -> MadeFrames:
+def made(true: torch.Tensor, noise: float = 0.05, **window) -> WindowResult:
     """The frames between, with noise."""
     pixels = (255.0 * true).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
     inner = true[1:-1]
     damage = noise * torch.randn(inner.shape, generator=torch.Generator().manual_seed(0))
-    return MadeFrames(EvaluationWindow(0, pixels, **window), quantise(inner + damage))
+    return WindowResult(EvaluationWindow(0, pixels, **window), quantise(inner + damage))
 
 
 def pixels(frames: torch.Tensor) -> np.ndarray:
