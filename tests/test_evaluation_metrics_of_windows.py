@@ -13,7 +13,8 @@ from scipy.linalg import sqrtm
 
 from rdvfi.compat import import_torchvision
 from rdvfi.evaluation.evaluation_window import TrueMotion
-from rdvfi.evaluation.metrics import WindowResult, cached_networks, create_metrics
+from rdvfi.evaluation.metrics import WindowResult, create_metrics
+from rdvfi.evaluation.metrics.cached_networks import NETWORK_FILES, NetworkFile
 from rdvfi.evaluation.metrics.frechet_metrics import frechet_distance
 from rdvfi.evaluation.metrics.metric import create_metric
 from rdvfi.evaluation.metrics.temporal import flicker
@@ -140,7 +141,7 @@ def test_without_networks_the_metrics_say_so_and_the_rest_runs(cache: Path) -> N
 
 
 def test_a_network_of_another_hash_is_refused(cache: Path) -> None:
-    for file in cached_networks.NETWORK_FILES.values():
+    for file in NETWORK_FILES.values():
         (cache / file.names[0]).write_bytes(b"something else")
     _, missing = create_metrics(NETWORKED)
     assert set(missing) == set(NETWORKED)
@@ -161,8 +162,8 @@ class _Means(torch.nn.Module):
 def test_fvd_reads_whole_sequences(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = cache / "i3d_torchscript.pt"
     torch.jit.save(torch.jit.script(_Means()), str(file))
-    known = cached_networks.NetworkFile((file.name,), hashlib.sha256(file.read_bytes()).hexdigest(), "here")
-    monkeypatch.setitem(cached_networks.NETWORK_FILES, "i3d", known)
+    known = NetworkFile((file.name,), hashlib.sha256(file.read_bytes()).hexdigest(), "here")
+    monkeypatch.setitem(NETWORK_FILES, "i3d", known)
     metric, features = create_metric("fvd", device="cpu"), ([], [])
     for step in (1, 2, 3):
         pair = made(moving(9, step=step), 0.1)
@@ -180,15 +181,15 @@ def test_fvd_reads_whole_sequences(cache: Path, monkeypatch: pytest.MonkeyPatch)
 def test_lpips_equals_its_formula(network: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unit-normalised features, squared differences weighted per channel by the package's heads, summed over layers."""
     torchvision = import_torchvision()
-    from rdvfi.evaluation.metrics import learned
+    from rdvfi.evaluation.metrics import lpips_metrics
 
     torch.manual_seed(0)
-    known = cached_networks.NETWORK_FILES[network]
+    known = NETWORK_FILES[network]
     made_by = torchvision.models.alexnet if network == "alex" else torchvision.models.vgg16
     torch.save(made_by(weights=None).state_dict(), cache / known.names[0])
     digest = hashlib.sha256((cache / known.names[0]).read_bytes()).hexdigest()
-    monkeypatch.setitem(cached_networks.NETWORK_FILES, network, cached_networks.NetworkFile(known.names, digest, "here"))
-    learned.load_lpips.cache_clear()
+    monkeypatch.setitem(NETWORK_FILES, network, NetworkFile(known.names, digest, "here"))
+    lpips_metrics.load_lpips.cache_clear()
     pair, metric = made(moving()), create_metric(f"lpips-{network}")
     shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
     values = 0.0
@@ -208,7 +209,7 @@ def test_lpips_equals_its_formula(network: str, cache: Path, monkeypatch: pytest
             weight = np.hypot(*np.moveaxis(dis(sequence[i], sequence[i + 1]) - dis(true[i], true[i + 1]), -1, 0))
             expected.append((weight * maps[i - 1]).sum() / weight.sum())
         assert flo.measure(pair).values == pytest.approx(expected, rel=1e-4)
-    learned.load_lpips.cache_clear()
+    lpips_metrics.load_lpips.cache_clear()
 
 
 @pytest.mark.slow
@@ -218,14 +219,14 @@ def test_fid_equals_the_package(cache: Path, monkeypatch: pytest.MonkeyPatch) ->
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
     torch.manual_seed(0)
-    file = cache / cached_networks.NETWORK_FILES["inception"].names[0]
+    file = cache / NETWORK_FILES["inception"].names[0]
     torch.save({}, file)
     with monkeypatch.context() as patched:
         patched.setattr(Inception, "load_state_dict", lambda self, state: None)
         fresh = Inception("x", ["2048"], feature_extractor_weights_path=str(file))
     torch.save(fresh.state_dict(), file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    monkeypatch.setitem(cached_networks.NETWORK_FILES, "inception", cached_networks.NetworkFile((file.name,), digest, "here"))
+    monkeypatch.setitem(NETWORK_FILES, "inception", NetworkFile((file.name,), digest, "here"))
     metric, pairs = create_metric("fid", device="cpu"), [made(moving(4, step=step)) for step in (1, 2)]
     for pair in pairs:
         metric.measure(pair)
