@@ -31,21 +31,22 @@ INTRODUCTION = """\
 
 <!-- Made by benchmarks/report.py from the files in benchmarks/results; do not edit. -->
 
-How to run them, and what is timed: `benchmarks/README.md` in the repository. Every table names the commit that was
-measured. Read the figures so:
+`benchmarks/README.md` in the repository explains how to run the benchmarks and what is timed. Every table names the commit
+that was measured.
 
-- **x ours**: a median over that of our default, for the same work in the same run. Whatever beats
-  us is below 1 and **bold**.
-- Times are the **median** of several rounds after a warm-up, with the interquartile range (IQR) and
-  the fastest round (min). Inputs rotate through copies that together exceed every cache.
-- **MB counted**: for `render`, two image reads and one write per new frame and the small maps
-  once; for everything else what has to be moved at least. **MB compulsory**: every input read once
-  and every output written once. **Of copy**: counted bytes per second over the bandwidth of a plain
-  copy in the same run; what stays in a cache can bring it above 1.
-- **Peak**: memory that one call takes beyond its inputs, results included; on CUDA only.
+- **x ours**: the median divided by that of our default implementation, for the same work in the same run. Faster
+  alternatives are below 1 and **bold**.
+- Times are the **median** of several rounds after a warm-up, with the interquartile range (IQR) and the fastest round
+  (min). Inputs rotate through copies that together exceed every cache.
+- **MB counted**: for `render`, two image reads and one write per new frame, and the small maps once; for all other
+  operations, the least amount that has to be moved.
+- **MB compulsory**: every input read once and every output written once.
+- **Of copy**: counted bytes per second divided by the bandwidth of a plain copy in the same run. Data that stay in a cache
+  can raise it above 1.
+- **Peak**: memory that one call takes in addition to its inputs, results included; on CUDA only.
 """
 
-NEVER_ON_A_CPU = "No file of a CPU yet.\n"
+NEVER_ON_A_CPU = "Not yet measured on a CPU.\n"
 NEVER_ON_A_GPU = "Not yet measured on a GPU.\n"
 
 

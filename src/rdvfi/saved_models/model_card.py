@@ -24,9 +24,9 @@ def card(parts: Mapping[str, Mapping[str, Any]], trained: Mapping[str, str], *, 
 ## To be filled in
 
 * **Training data**: what it was trained on, and what was held out.
-* **Licence**: under which the weights are, also as `license:` in the first lines of this file.
-* **Results**: `rdvfi evaluate` on which clips, at which gaps, beside which other models.
-* **Limits**: what it does badly; `rdvfi evaluate --lab` finds some of it.
+* **Licence**: the licence of the weights, also as `license:` in the first lines of this file.
+* **Results**: `rdvfi evaluate` on which clips, at which gaps, compared with which other models.
+* **Limits**: where it fails; `rdvfi evaluate laboratory-determined` finds some cases.
 """
 
 
