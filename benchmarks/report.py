@@ -31,8 +31,8 @@ INTRODUCTION = """\
 
 <!-- Made by benchmarks/report.py from the files in benchmarks/results; do not edit. -->
 
-`benchmarks/README.md` in the repository explains how to run the benchmarks and what is timed. Every table names the commit
-that was measured.
+`benchmarks/README.md` in the repository explains how to run the benchmarks and what is timed. Every table names the
+commit that was measured.
 
 - **x ours**: the median divided by that of our default implementation, for the same work in the same run. Faster
   alternatives are below 1 and **bold**.
@@ -41,8 +41,8 @@ that was measured.
 - **MB counted**: for `render`, two image reads and one write per new frame, and the small maps once; for all other
   operations, the least amount that has to be moved.
 - **MB compulsory**: every input read once and every output written once.
-- **Of copy**: counted bytes per second divided by the bandwidth of a plain copy in the same run. Data that stay in a cache
-  can raise it above 1.
+- **Of copy**: counted bytes per second divided by the bandwidth of a plain copy in the same run. Data that stay in a
+  cache can raise it above 1.
 - **Peak**: memory that one call takes in addition to its inputs, results included; on CUDA only.
 """
 
