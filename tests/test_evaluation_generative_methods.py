@@ -146,8 +146,8 @@ def test_the_fused_velocity_is_symmetric_in_time(svd: Any) -> None:
     moment = torch.tensor(1.0)
     with torch.inference_mode():
         given = [method._condition(image, 5, torch.Generator().manual_seed(3)) for image in pair(64, 64)]
-        found = method._fused(noisy, 2.0, moment, given)
-        mirrored = method._fused(noisy.flip(1), 2.0, moment, given[::-1])
+        found = method._fuse_velocities(noisy, 2.0, moment, given)
+        mirrored = method._fuse_velocities(noisy.flip(1), 2.0, moment, given[::-1])
     torch.testing.assert_close(mirrored.flip(1), found, rtol=1e-4, atol=1e-4)
 
 

@@ -107,6 +107,7 @@ def test_the_distance_of_sets_is_frechets() -> None:
     m, n = one.mean(0) - two.mean(0), (np.cov(one.T), np.cov(two.T))
     expected = m @ m + np.trace(n[0] + n[1] - 2 * sqrtm(n[0] @ n[1]).real)
     assert frechet_distance(one, two) == pytest.approx(expected, rel=1e-8)
+    import_torchvision()
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
     theirs = [fid_features_to_statistics(torch.from_numpy(x)) for x in (one, two)]
@@ -216,6 +217,8 @@ def test_lpips_equals_its_formula(network: str, cache: Path, monkeypatch: pytest
 def test_fid_equals_the_package(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import_torchvision()
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3 as Inception
+
+    import_torchvision()
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
     torch.manual_seed(0)
