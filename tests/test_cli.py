@@ -158,7 +158,8 @@ def test_help_names_every_command(capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["interpolate", "--help"], ["interpolate", "--speed"]]
+    "arguments",
+    [["--help"], ["--version"], ["interpolate", "--help"], ["evaluate", "--help"], ["interpolate", "--speed"]],
 )
 def test_the_command_answers_without_torch(arguments) -> None:
     program = (
@@ -187,21 +188,6 @@ def test_threads_wait_asleep_unless_the_user_chose(tmp_path) -> None:
             [sys.executable, "-c", program], env={**bare, **chosen}, capture_output=True, text=True, check=True
         )
         assert done.stdout.split("\n")[1] == expected
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_are_offered_commands_and_options(shell) -> None:
-    run = [sys.executable, "-m", "rdvfi_cli.main"]
-    words = "rdvfi interpolate --thr"
-    typed = {"_TYPER_COMPLETE_ARGS": words, "COMP_WORDS": words, "COMP_CWORD": "2"}
-    environment = {
-        **os.environ,
-        **typed,
-        "_RDVFI_COMPLETE": f"complete_{shell}",
-        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
-    }
-    done = subprocess.run(run, env=environment, capture_output=True, text=True)
-    assert "--threads" in done.stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 import rdvfi
 from rdvfi.evaluation import evaluate
-from rdvfi_cli.evaluate_command import _named
 from rdvfi_cli.evaluate_command import evaluate as command
+from rdvfi_cli.model_selections import parse_selection
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,9 @@ def test_ablation_of_a_model(video: Path) -> None:
     (["--models", "blend", "--skip-cuts", "--start", "16", "--gap", "8", "--pairs", "1"],
      ValueError, "all 1 have a scene cut inside"),
 ])  # fmt: skip
-def test_bad_input_is_named(app: typer.Typer, video: Path, options: list[str], kind: type, message: str) -> None:
+def test_bad_input_isparse_selection(
+    app: typer.Typer, video: Path, options: list[str], kind: type, message: str
+) -> None:
     result = CliRunner().invoke(app, [str(video), *options])
     assert isinstance(result.exception, kind)
     assert message in str(result.exception)
@@ -214,10 +216,10 @@ def test_half_a_protocol_is_refused(app: typer.Typer, arguments: list[str], mess
     ],
 )
 def test_a_model_is_named_however_it_likes(text: str, expected: tuple[str, str, tuple[str, ...]]) -> None:
-    assert _named("model", text) == expected
+    assert parse_selection("model", text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "mine=", "mine='a folder"])
 def test_a_name_without_a_model_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"--model is .*; expected NAME=MODEL \[KEY=VALUE\]"):
-        _named("model", text)
+        parse_selection("model", text)

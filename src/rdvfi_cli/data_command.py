@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from rdvfi_cli.completion import complete_protocol
 from rdvfi_cli.options import Threads, use_threads
 
 application = typer.Typer(help="Build the training data; validate copies of published data sets.", no_args_is_help=True)
@@ -46,7 +47,12 @@ def build(
 
 @application.command()
 def check(
-    protocol: Annotated[str, typer.Argument(help="A published protocol, such as davis-7, or a YAML file of one.")],
+    protocol: Annotated[
+        str,
+        typer.Argument(
+            help="A published protocol, such as davis-7, or the YAML file of one.", autocompletion=complete_protocol
+        ),
+    ],
     folder: Annotated[Path, typer.Argument(help="The copy of its set.", metavar="DIR")],
     gap: Annotated[int | None, typer.Option(help="Distance between input frames, for the protocol 'folder'.")] = None,
     hashes: Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rdvfi_cli.options import Quiet, Threads, use_threads
+from rdvfi_cli.options import Model, Overwrite, Quiet, Threads, use_threads
 
 application = typer.Typer(help="Write a model in another form.", no_args_is_help=True)
 
@@ -18,15 +18,13 @@ def export() -> None:
 
 @application.command()
 def onnx(
-    folder: Annotated[Path, typer.Argument(help="Where estimate.onnx and render.onnx go; made if needed.")],
-    model: Annotated[
-        str | None, typer.Option(help="A name of `rdvfi models`, a folder or a hub id; the one that ships if unset.")
-    ] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder of estimate.onnx and render.onnx; created if needed.")],
+    model: Model = None,
     size: Annotated[
-        str, typer.Option(help="WIDTHxHEIGHT of the frames that it is meant for; others are shrunk like these.")
+        str, typer.Option(help="WIDTHxHEIGHT of the expected frames, which sets the motion size.")
     ] = "1280x720",
-    seed: Annotated[int, typer.Option(help="Of the noise, which becomes part of the file.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", "-y", help="Replace files that are there.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the noise, which is stored in the file.")] = 0,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
     threads: Threads = None,
 ) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rdvfi_cli.completion import complete_described
+
 if TYPE_CHECKING:
     from rdvfi.info import EntryInfo, ModelInfo, RecipeInfo
 
@@ -38,7 +40,11 @@ def models(as_json: AsJson = False) -> None:
 
 def info(
     name: Annotated[
-        str, typer.Argument(help="A name of `rdvfi models`, a saved model's folder, a hub id, or a recipe's file.")
+        str,
+        typer.Argument(
+            help="A name of `rdvfi models`, the folder of a saved model, a hub id, or the file of a recipe.",
+            autocompletion=complete_described,
+        ),
     ],
     values: Annotated[
         list[str] | None,
@@ -52,10 +58,10 @@ def info(
 
     found = find(name, *(values or []))
     if as_json:
-        typer.echo(json.dumps([asdict(each) for each in found], indent=2))
+        typer.echo(json.dumps([asdict(entry) for entry in found], indent=2))
         return
-    for each in found:
-        typer.echo("\n".join(_lines(each)))
+    for entry in found:
+        typer.echo("\n".join(_lines(entry)))
 
 
 def _lines(found: "EntryInfo | ModelInfo | RecipeInfo") -> list[str]:

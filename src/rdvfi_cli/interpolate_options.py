@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from rdvfi_cli.completion import complete_override, complete_recipe
+
 # Input, output and model
 
 Paths = Annotated[
@@ -15,13 +17,17 @@ Paths = Annotated[
         ".m4v, .mov, .mkv, .webm, .ts, .avi, .gif, .webp, .apng, or a folder for PNG images. Either may be a URL "
         "that fsspec knows, as s3://bucket/in.mp4. Overrides of the model or the recipe may follow, such as "
         "basis=linear or flow.size=SMALL.",
+        autocompletion=complete_override,
     ),
 ]
-Model = Annotated[
-    str | None, typer.Option("--model", help="A name of `rdvfi models`, a folder or a hub id; rdvfi-s if unset.")
-]
 Recipe = Annotated[
-    str | None, typer.Option("--recipe", "-r", help="Instead of a model: a recipe of `rdvfi models`, or a YAML file.")
+    str | None,
+    typer.Option(
+        "--recipe",
+        "-r",
+        help="Instead of a model: a recipe of `rdvfi models`, or a YAML file.",
+        autocompletion=complete_recipe,
+    ),
 ]
 
 # Timing

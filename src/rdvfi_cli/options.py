@@ -5,34 +5,56 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rdvfi_cli.completion import complete_model
+
 if TYPE_CHECKING:
     import torch
 
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+def complete_dtype(incomplete: str) -> list[str]:
+    """Names of floating-point types."""
+    return list(DTYPES)
+
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="A name of `rdvfi models`, a folder or a hub id; rdvfi-s if unset.",
+        autocompletion=complete_model,
+    ),
+]
 Threads = Annotated[int | None, typer.Option(help="CPU threads to use; all cores if unset.", min=1)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
 
 Seed = Annotated[int, typer.Option(help="Seed of the noise.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1...; CUDA if there is one.")]
-DType = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; float16 on CUDA, else float32.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; CUDA if available.")]
+DType = Annotated[
+    str | None,
+    typer.Option(
+        help="float32, float16 or bfloat16; float16 on CUDA, else float32, if unset.", autocompletion=complete_dtype
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")]
 AllowUntrained = Annotated[
     bool, typer.Option("--allow-untrained", help="Accept learned parts without trained weights; for development.")
 ]
 
 Multirun = Annotated[
-    bool, typer.Option("--multirun", "-m", help="Sweep: overrides with several values, as basis=linear,cubic (Hydra).")
+    bool,
+    typer.Option("--multirun", "-m", help="Sweep over overrides with several values, such as basis=linear,cubic."),
 ]
 ShowConfig = Annotated[
-    str | None, typer.Option("--cfg", help="Print the composed configuration, and stop: job, hydra or all.")
+    str | None, typer.Option("--cfg", help="Print the composed configuration and exit: job, hydra or all.")
 ]
-ShowInfo = Annotated[bool, typer.Option("--info", help="Print what Hydra knows of the configuration, and stop.")]
-ConfigDir = Annotated[Path | None, typer.Option(help="A folder with configuration groups of your own.")]
-
-_DTYPES = ("float32", "float16", "bfloat16")
+ShowInfo = Annotated[bool, typer.Option("--info", help="Print Hydra's information on the configuration and exit.")]
+ConfigDir = Annotated[Path | None, typer.Option(help="A folder with your own configuration groups.")]
 
 
 def use_threads(threads: int | None) -> None:
-    """Limit torch and OpenCV alike."""
+    """Limit the CPU threads of torch and OpenCV; None leaves them unchanged."""
     if threads is None:
         return
     import cv2
@@ -43,9 +65,9 @@ def use_threads(threads: int | None) -> None:
 
 
 def parse_dtype(name: str) -> "torch.dtype":
-    """A floating point type by its name; raises ValueError if there is no such type."""
+    """The floating-point type of a name; raises ValueError for an unknown name."""
     import torch
 
-    if name not in _DTYPES:
-        raise ValueError(f"--dtype is {name!r}; it must be one of {', '.join(_DTYPES)}")
+    if name not in DTYPES:
+        raise ValueError(f"--dtype is {name!r}; it must be one of {', '.join(DTYPES)}")
     return getattr(torch, name)

@@ -20,6 +20,11 @@ class Hydra:
     info: bool = False
     config_dir: Path | None = None
 
+    @property
+    def requested(self) -> bool:
+        """Whether a sweep or the configuration is requested."""
+        return self.multirun or self.cfg is not None or self.info
+
     def flags(self) -> list[str]:
         """The flags with which nothing but the configuration is shown; none otherwise."""
         if self.multirun + (self.cfg is not None) + self.info > 1:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rdvfi_cli.completion import complete_training_setting
 from rdvfi_cli.options import ConfigDir, Multirun, ShowConfig, ShowInfo, Threads, use_threads
 from rdvfi_cli.sweeping import Hydra, show_sweep
 
@@ -23,6 +24,7 @@ def train(
         typer.Argument(
             metavar="recipe=NAME data.folder=DATA out=OUT [FIELD=VALUE]...",
             help="A recipe and overrides, for example losses.lpips=0.2 or engine.steps=100.",
+            autocompletion=complete_training_setting,
         ),
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the stages as they would be run, and stop.")] = False,

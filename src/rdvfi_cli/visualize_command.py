@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from rdvfi_cli.completion import complete_model
 from rdvfi_cli.options import AllowUntrained, Device, Overwrite, Quiet, Seed, Threads, use_threads
 
 
@@ -26,7 +27,10 @@ def visualize(
     start: Annotated[str, typer.Option(help="Where the first pair begins: seconds, or h:mm:ss.")] = "0",
     end: Annotated[str | None, typer.Option(help="Where the last pair of a video ends.")] = None,
     time: Annotated[float, typer.Option(help="Time between the two frames, 0 to 1, of a picture.")] = 0.5,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="A name of `rdvfi models`, or a folder.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="A name of `rdvfi models`, or a folder.", autocompletion=complete_model),
+    ] = None,
     seed: Seed = 0,
     device: Device = None,
     overwrite: Overwrite = False,
