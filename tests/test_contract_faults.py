@@ -419,7 +419,7 @@ def test_without_the_fault_each_passes_and_says_what_was_checked(capsys: pytest.
     for name in ("check_trajectory ", "check_trajectory_model", "check_renderer", "check_generator", "check_basis"):
         assert name in told
     testing.check_flow(toy.ToyFlow(Reads.LATENTS, 5).requires_grad_(False))
-    assert "not checked: known motion (it has weights that nobody says are trained" in capsys.readouterr().out
+    assert "not checked: known motion (its weights are not declared as trained" in capsys.readouterr().out
 
 
 def test_every_interface_has_faults() -> None:

@@ -13,7 +13,7 @@ from huggingface_hub import constants
 import hub_server
 import rdvfi
 from hub_server import Hub
-from rdvfi.saved_models.model_card import MARK
+from rdvfi.saved_models.model_card import GENERATED_MARK
 
 # Of the hub's client, about itself.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")
@@ -69,7 +69,7 @@ def test_a_card_that_somebody_wrote_stays(hub: Hub, shipped: rdvfi.Interpolator)
     other.push_to_hub("somebody/small")
     files = hub.repositories["somebody/small"].commits[-1][2]
     assert b"To be filled in" in files["README.md"]
-    assert MARK in files["README.md"].decode()
+    assert GENERATED_MARK in files["README.md"].decode()
     files["README.md"] = b"# Mine\n\nTrained on my holidays.\n"
     shipped.push_to_hub("somebody/small")
     now = hub.repositories["somebody/small"].commits[-1][2]
@@ -112,9 +112,7 @@ def test_errors_say_what_to_do(hub: Hub, shipped: rdvfi.Interpolator, monkeypatc
     monkeypatch.setenv("HF_TOKEN", "hf_of_somebody_else")
     with pytest.raises(FileNotFoundError, match="'somebody/hidden' is neither"):
         rdvfi.create_model("somebody/hidden")
-    with pytest.raises(
-        PermissionError, match=r"cannot upload 'somebody/small': .* does not let you write there; sign in"
-    ):
+    with pytest.raises(PermissionError, match=r"cannot upload 'somebody/small': .* denies write access; sign in"):
         shipped.push_to_hub("somebody/small")
     assert "somebody/small" not in hub.repositories
 

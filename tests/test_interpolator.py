@@ -267,7 +267,7 @@ def test_values_and_models_are_shown_in_one_short_line(model: Interpolator) -> N
         ({"noise": torch.zeros(1, 3, 4, 4, 4).to(torch.float8_e5m2)}, "finite floats, .*; got torch.float8_e5m2"),
         ({"noise": torch.zeros(1, 3, 4, 4, 4, device="meta")}, "noise is on meta"),
         ({"static": [True]}, "static must be a boolean tensor of shape .*; got a list"),
-        ({"after": 3}, "motion must be what estimate returned; got a int"),
+        ({"after": 3}, "motion must be the result of estimate; got a int"),
         ({"noise": torch.zeros(1, 2)}, r"noise must be a tensor of shape \(1, 3, 4, 4, 4\)"),
         (
             {"noise": torch.zeros(1, 3, 4, 4, 4), "generator": torch.Generator()},
@@ -290,7 +290,7 @@ def test_a_motion_of_other_frames_is_refused(model: Interpolator) -> None:
     with pytest.raises(ValueError, match=r"grid of \(4, 4\)"):
         model.render(large, large, motion, TIMES)
     for other in (None, motion.keyframes):
-        with pytest.raises(ValueError, match="motion must be what estimate returned"):
+        with pytest.raises(ValueError, match="motion must be the result of estimate"):
             model.render(_OK, _OK, other, TIMES)  # pyright: ignore[reportArgumentType]
     for at_most in (0, 1.5, "2"):
         with pytest.raises(ValueError, match=r"at_most is .*; it must be a whole number, at least 1"):

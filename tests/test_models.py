@@ -359,7 +359,7 @@ def test_the_earlier_model_draws_what_it_drew(tmp_path: Path) -> None:
 def test_former_names_still_find_the_model_and_the_recipe(caplog: pytest.LogCaptureFixture) -> None:
     model, named = rdvfi.create_model("rdvfi-s2"), rdvfi.create_model("rdvfi-s")
     assert model.pretrained() == named.pretrained()
-    assert "the model rdvfi-s2 is called rdvfi-s now" in caplog.text
+    assert "the model rdvfi-s2 has been renamed to rdvfi-s" in caplog.text
     assert rdvfi.build("rdvfi-s2").pretrained().backbone == rdvfi.build("rdvfi_s").pretrained().backbone
-    assert "the recipe rdvfi_s2 is called rdvfi_s now" in caplog.text
+    assert "the recipe rdvfi_s2 has been renamed to rdvfi_s" in caplog.text
     assert "rdvfi-s2" not in rdvfi.list_models()

@@ -66,12 +66,12 @@ def info(
 
 def _lines(found: "EntryInfo | ModelInfo | RecipeInfo") -> list[str]:
     from rdvfi.info import ModelInfo, RecipeInfo
-    from rdvfi.saved_models.model_card import spelled
+    from rdvfi.saved_models.model_card import format_specification
 
     if isinstance(found, RecipeInfo):
         return [f"recipe {found.name}: {found.summary}", *_table(found.choices)]
     if isinstance(found, ModelInfo):
-        parts = {p.part: f"{spelled(p.specification)}, {p.state}" for p in found.parts}
+        parts = {p.part: f"{format_specification(p.specification)}, {p.state}" for p in found.parts}
         counts = {f"weights of {p.part}": f"{p.weights:,}" for p in found.parts}
         properties = {"motion area": found.motion_area, **found.properties}
         card = ["", found.card] if found.card else []

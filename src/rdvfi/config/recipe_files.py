@@ -10,8 +10,8 @@ from rdvfi.config.overrides import one_line
 from rdvfi.registry import did_you_mean
 
 RECIPES = Path(__file__).parents[1] / "conf"
-_FORMER = {"rdvfi_s2": "rdvfi_s"}
-"""Names that recipes had, and those that they have now."""
+_RENAMED = {"rdvfi_s2": "rdvfi_s"}
+"""Former names of recipes, and their present names."""
 
 _log = logging.getLogger(__name__)
 
@@ -28,9 +28,9 @@ def find_recipe(recipe: str | os.PathLike[str]) -> Path:
     if (path := own_recipe(recipe)) is not None:
         return path
     name = str(recipe).replace("-", "_")
-    if name in _FORMER:
-        _log.warning("the recipe %s is called %s now", name, _FORMER[name])
-        name = _FORMER[name]
+    if name in _RENAMED:
+        _log.warning("the recipe %s has been renamed to %s", name, _RENAMED[name])
+        name = _RENAMED[name]
     if name not in list_recipes():
         hint = did_you_mean(name, list_recipes())
         known = ", ".join(list_recipes())

@@ -1,8 +1,8 @@
 """Saved models: a JSON file of registered names and plain values, and a safetensors file.
 
-Nothing here can run code of a file's choosing: the configuration names registry entries, the
-weights are plain tensors, and both are checked key by key before anything is loaded. Files are
-written beside their final place and moved there when they are complete.
+Loading never runs code that a file chooses: the configuration names registry entries, the weights are
+plain tensors, and both are checked key by key before anything is loaded. Files are written under a
+temporary name in the same folder and renamed when they are complete.
 """
 
 import json
@@ -24,20 +24,19 @@ FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 
-
 PARTS = tuple(STAGES)
 
 REFERENCES = ("source", "revision", "lora", "prompt_embeds", "image_embeds")
-"""Parameters of a backbone that say where its weights are; all None if they are in the model."""
+"""Parameters of a backbone that refer to weights stored elsewhere; all None if the model contains them."""
 
 
 def is_referenced(backbone: Mapping[str, Any]) -> bool:
-    """Whether a backbone's specification says where its weights are (``source``)."""
+    """Whether the specification of a backbone refers to weights stored elsewhere (``source``)."""
     return backbone["config"].get("source") is not None
 
 
 def without_references(backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """The specification of a backbone whose weights are saved with the model."""
+    """The specification of a backbone, without references to weights stored elsewhere."""
     config = {key: None if key in REFERENCES else v for key, v in backbone["config"].items()}
     return {**backbone, "config": config}
 
@@ -52,12 +51,12 @@ class Pretrained:
     motion_area: int
     trained: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
-    """Those of the trained parts that were trained in another model than the rest."""
+    """Trained parts that were trained in another model than the rest."""
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A saved model that was found: its configuration, read, and where its weights are."""
+    """The files of a saved model, with its parsed configuration."""
 
     config: Pretrained
     config_path: Path
@@ -76,9 +75,20 @@ def read_config(path: Path) -> Pretrained:
     """Read a configuration file.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If it does not exist.
         ValueError: If it is damaged, or of another kind or version.
     """
+    table = _read_table(path)
+    _add_new_keys(table)
+    expected = {field.name for field in fields(Pretrained)}
+    if table.keys() != expected:
+        raise ValueError(f"{path}: {name_difference('keys', expected, table)}")
+    _check_values(path, table)
+    return Pretrained(**{**table, "trained": tuple(table["trained"]), "apart": tuple(table["apart"])})
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    """The JSON table of a configuration file, without its format and version, which are checked."""
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: not a saved rdvfi model")
     try:
@@ -92,13 +102,19 @@ def read_config(path: Path) -> Pretrained:
     version = table.pop("format_version", None)
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise ValueError(f"{path} has format version {version!r}; this version of rdvfi reads {FORMAT_VERSION}")
-    table.setdefault("apart", [])  # files of version 0.1 do not say
+    return table
+
+
+def _add_new_keys(table: dict[str, Any]) -> None:
+    """Add the keys that files of version 0.1 lack, with the values that version had."""
+    table.setdefault("apart", [])
     renderer = table.get("renderer")
     if isinstance(renderer, dict) and renderer.get("name") == "synthesis" and isinstance(renderer.get("config"), dict):
-        renderer["config"].setdefault("one_light", False)  # nor this: their networks saw the frames as they are
-    expected = {field.name for field in fields(Pretrained)}
-    if table.keys() != expected:
-        raise ValueError(f"{path}: {name_difference('keys', expected, table)}")
+        renderer["config"].setdefault("one_light", False)
+
+
+def _check_values(path: Path, table: Mapping[str, Any]) -> None:
+    """Raise ValueError if a value of a configuration is not of the expected form."""
     area = table["motion_area"]
     if isinstance(area, bool) or not isinstance(area, int) or area < 1:
         raise ValueError(f"{path}: motion_area must be a number of pixels; got {area!r}")
@@ -109,12 +125,10 @@ def read_config(path: Path) -> Pretrained:
         parts = table[key]
         if not isinstance(parts, list) or not all(part in PARTS for part in parts):
             raise ValueError(f"{path}: {key} must be a list of parts; got {parts!r}")
-        table[key] = tuple(parts)
-    return Pretrained(**table)
 
 
 def save_pretrained(folder: str | os.PathLike[str], config: Pretrained, state: Mapping[str, Tensor]) -> None:
-    """Write both files into ``folder``, which is made if needed."""
+    """Write both files into ``folder``, which is created if needed."""
     path = Path(folder)
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"{path} is a file; a model is saved as a folder")
@@ -124,7 +138,7 @@ def save_pretrained(folder: str | os.PathLike[str], config: Pretrained, state: M
 
 
 def load_pretrained(folder_or_hub_id: str | os.PathLike[str], *, revision: str | None = None) -> ModelFiles:
-    """Find a saved model in a folder, or fetch it from the hub, and read its configuration."""
+    """The files of a saved model in a folder or on the hub, downloaded if needed."""
     folder = Path(folder_or_hub_id).expanduser()
     if not folder.is_dir():
         if not is_hub_id(folder_or_hub_id):
@@ -134,23 +148,19 @@ def load_pretrained(folder_or_hub_id: str | os.PathLike[str], *, revision: str |
     return ModelFiles(read_config(config_path), config_path, folder / WEIGHTS_NAME)
 
 
-def plain_values(specification: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """The plain values of a specification and of the components in it, as ``flow.radius``."""
+def plain_values(specification: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The plain values of a specification and of the components in it, by names such as ``flow.radius``."""
     values: dict[str, Any] = {}
     for key, value in specification["config"].items():
         if isinstance(value, Mapping):
-            values |= plain_values(value, f"{place}{key}.")
+            values |= plain_values(value, f"{prefix}{key}.")
         elif key not in REFERENCES:
-            values[f"{place}{key}"] = value
+            values[f"{prefix}{key}"] = value
     return values
 
 
 def check_choice(include_backbone: bool | None, parts: Sequence[str] | None) -> None:
-    """Refuse contradictory or empty choices of saved parts.
-
-    Raises:
-        ValueError: If it is.
-    """
+    """Raise ValueError if the choices of what to save contradict each other or are empty."""
     if parts is None:
         return
     if include_backbone is not None:
@@ -161,11 +171,7 @@ def check_choice(include_backbone: bool | None, parts: Sequence[str] | None) -> 
 
 
 def check_parts(parts: Sequence[str]) -> None:
-    """Refuse names that no part of a model has.
-
-    Raises:
-        ValueError: If there is one.
-    """
+    """Raise ValueError unless all names are names of parts."""
     for part in parts:
         if part not in STAGES:
             raise ValueError(f"a part is one of {', '.join(STAGES)}; got {part!r}")

@@ -1,20 +1,35 @@
 """The model card (``README.md``) of a saved model."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 CARD_NAME = "README.md"
-MARK = "<!-- written by rdvfi save_pretrained -->"
-"""A card with it is ours and may be written again; one without it belongs to somebody."""
+GENERATED_MARK = "<!-- written by rdvfi save_pretrained -->"
+"""A card with this line was generated and may be overwritten; one without it was written by the user."""
 
 
-def card(parts: Mapping[str, Mapping[str, Any]], trained: Mapping[str, str], *, motion_area: int, weights: int) -> str:
-    """The text of a card: what is known of the model, and the questions that its maker has to answer."""
-    rows = "\n".join(f"| {part} | `{spelled(spec)}` | {trained[part]} |" for part, spec in parts.items())
+def is_generated_card(path: Path) -> bool:
+    """Whether a card was generated here, and not written by a user."""
+    return GENERATED_MARK in path.read_text(encoding="utf-8", errors="replace")
+
+
+def model_card(
+    parts: Mapping[str, Mapping[str, Any]], states: Mapping[str, str], *, motion_area: int, parameter_count: int
+) -> str:
+    """The text of a card: what is known of the model, and the questions that its author has to answer.
+
+    Args:
+        parts: The specification of each part.
+        states: The state of the weights of each part.
+        motion_area: Approximate number of pixels of the frames at motion size.
+        parameter_count: Number of parameters of the model.
+    """
+    rows = "\n".join(f"| {part} | `{format_specification(spec)}` | {states[part]} |" for part, spec in parts.items())
     return f"""{_header()}
 # A model of video frame interpolation
 
-{weights:,} weights; motion is estimated on frames of about {motion_area:,} pixels.
+{parameter_count:,} weights; motion is estimated on frames of about {motion_area:,} pixels.
 
 | part | made from | weights |
 |---|---|---|
@@ -31,7 +46,7 @@ def card(parts: Mapping[str, Mapping[str, Any]], trained: Mapping[str, str], *, 
 
 
 def shipped_card(text: str, licence: str) -> str:
-    """The card of a model that ships with rdvfi, with the lines that the hub reads."""
+    """The card of a model that ships with rdvfi, with the metadata header of the hub."""
     title, _, rest = text.partition("\n")
     return f"{_header(licence)}\n{title}\n\n{_USE}{rest}"
 
@@ -56,11 +71,11 @@ def _header(licence: str | None = None) -> str:
 pipeline_tag: video-to-video
 tags: [video-frame-interpolation, optical-flow, diffusion]
 ---
-{MARK}
+{GENERATED_MARK}
 """
 
 
-def spelled(spec: Mapping[str, Any]) -> str:
+def format_specification(spec: Mapping[str, Any]) -> str:
     """A specification on one line: ``iterative(flow=local(width=32), width=48)``."""
-    values = (f"{key}={spelled(v) if isinstance(v, Mapping) else v}" for key, v in spec["config"].items())
+    values = (f"{key}={format_specification(v) if isinstance(v, Mapping) else v}" for key, v in spec["config"].items())
     return f"{spec['name']}({', '.join(values)})"

@@ -1,56 +1,63 @@
 """Uploading a saved model to the Hugging Face hub."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rdvfi.saved_models.model_card import CARD_NAME, MARK
+from rdvfi.saved_models.model_card import CARD_NAME, is_generated_card
 
 
 def push_folder(save: Callable[[Path], None], repository: str, *, private: bool, message: str) -> str:
     """Save into a temporary folder and upload it; returns the address of the commit.
 
     Raises:
-        PermissionError: If the hub does not let this user write there.
-        ConnectionError: If it cannot be reached.
-        ValueError: If the name is not one of a repository.
+        PermissionError: If the user may not write there.
+        ConnectionError: If the hub cannot be reached.
+        ValueError: If the name is not valid for a repository.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-    api, failed = HfApi(), f"cannot upload {repository!r}: "
+    api = HfApi()
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder))
-        try:
+        with _clear_hub_errors(f"cannot upload {repository!r}: "):
             api.create_repo(repository, private=private, exist_ok=True)
-            card_is_theirs = _has_card_of_others(api, repository)
             commit = api.upload_folder(
                 repo_id=repository,
                 folder_path=folder,
                 commit_message=message,
-                ignore_patterns=[CARD_NAME] if card_is_theirs else None,
+                ignore_patterns=[CARD_NAME] if _has_written_card(api, repository) else None,
             )
-        except HfHubHTTPError as error:
-            if error.response is not None and error.response.status_code in (401, 403):
-                raise PermissionError(
-                    f"{failed}the Hugging Face hub does not let you write there; sign in by `hf auth login`, or set "
-                    "HF_TOKEN to a token that may"
-                ) from error
-            raise ConnectionError(f"{failed}the Hugging Face hub answers: {' '.join(str(error).split())}") from error
-        except OfflineModeIsEnabled as error:
-            raise ConnectionError(f"{failed}HF_HUB_OFFLINE is set") from error
-        except ValueError:
-            raise  # not a repository's name: its text is clear
-        except Exception as error:
-            # The client lets its transport's errors through, whose types change with versions.
-            raise ConnectionError(f"{failed}the Hugging Face hub cannot be reached: {error}") from error
     return str(commit.commit_url)
 
 
-def _has_card_of_others(api: Any, repository: str) -> bool:
-    """Whether the repository has a card that was not written by us: it stays."""
+@contextmanager
+def _clear_hub_errors(prefix: str) -> Iterator[None]:
+    """Turn errors of the hub's client into PermissionError or ConnectionError with a one-line message."""
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        if error.response is not None and error.response.status_code in (401, 403):
+            raise PermissionError(
+                f"{prefix}the Hugging Face hub denies write access; sign in with `hf auth login`, or set "
+                "HF_TOKEN to a token with write access"
+            ) from error
+        raise ConnectionError(f"{prefix}the Hugging Face hub answers: {' '.join(str(error).split())}") from error
+    except OfflineModeIsEnabled as error:
+        raise ConnectionError(f"{prefix}HF_HUB_OFFLINE is set") from error
+    except ValueError:
+        raise  # an invalid name of a repository; the message of the client is clear
+    except Exception as error:
+        # The client passes on errors of its HTTP library, whose types change between versions.
+        raise ConnectionError(f"{prefix}the Hugging Face hub cannot be reached: {error}") from error
+
+
+def _has_written_card(api: Any, repository: str) -> bool:
+    """Whether the repository has a card that was written by a user."""
     if not api.file_exists(repository, CARD_NAME):
         return False
-    page = Path(api.hf_hub_download(repository, CARD_NAME))
-    return MARK not in page.read_text(encoding="utf-8", errors="replace")
+    return not is_generated_card(Path(api.hf_hub_download(repository, CARD_NAME)))

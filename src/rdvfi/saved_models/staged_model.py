@@ -2,7 +2,7 @@
 
 A saved model is ``config.json``, registered names and plain values, and ``model.safetensors``
 (`rdvfi.saved_models.checkpoint`). Its parts (backbone, trajectory, renderer) may be saved, published and loaded
-apart; a backbone whose weights are published elsewhere is saved by reference.
+separately; a backbone whose weights are published elsewhere is saved by reference.
 """
 
 import logging
@@ -30,32 +30,33 @@ from rdvfi.saved_models.checkpoint import (
     save_pretrained,
     without_references,
 )
-from rdvfi.saved_models.exchange import Fit, component_places, fit_stage, learned_parameters, shapes_of
-from rdvfi.saved_models.model_bounds import check_described
-from rdvfi.saved_models.model_card import CARD_NAME, MARK, card, shipped_card
+from rdvfi.saved_models.exchange import Fit, component_names, fit_stage, learned_parameters, shapes_of
+from rdvfi.saved_models.model_bounds import check_size_and_shapes
+from rdvfi.saved_models.model_card import CARD_NAME, is_generated_card, model_card, shipped_card
 from rdvfi.saved_models.model_names import WEIGHTS_FOLDER, find_files
 from rdvfi.saved_models.publishing import push_folder
 from rdvfi.saved_models.weight_files import STAGES, load_weights, stored_shapes, tensors_of
+from rdvfi.saved_models.weight_record import WeightRecord
 
 MOTION_AREA = 448 * 256
-"""Pixels of the small frames on which motion is estimated."""
-MOST_MOTION_AREA = 2**26
+"""Default number of pixels of the frames at motion size."""
+MAX_MOTION_AREA = 2**26
 SHIPPED_LICENCE = "apache-2.0"
-"""Of the weights that ship with rdvfi, as the hub spells it."""
+"""Licence of the weights that ship with rdvfi, in the spelling of the hub."""
 
-Model = TypeVar("Model", bound="Staged")
+Model = TypeVar("Model", bound="StagedModel")
 
 _log = logging.getLogger(__name__)
 
 
-class Staged(nn.Module):
-    """Three stages that fit together, and the state of their weights (trained, loaded from where).
+class StagedModel(nn.Module):
+    """Three stages that fit together, and a record of their weights: which are trained, and where they come from.
 
     Args:
         generator: Makes keyframes between two small frames.
         trajectory: Turns keyframes into a continuous motion.
         renderer: Draws full-size frames along it.
-        motion_area: Pixels of the small frames, about; larger frames are shrunk to it.
+        motion_area: Approximate number of pixels of the frames at motion size; larger frames are reduced to it.
 
     Raises:
         ValueError: If the stages do not fit together.
@@ -70,22 +71,17 @@ class Staged(nn.Module):
         motion_area: int = MOTION_AREA,
     ) -> None:
         super().__init__()
-        if not 1 <= motion_area <= MOST_MOTION_AREA:
-            raise ValueError(f"motion_area must be a number of pixels; got {motion_area} (1 to {MOST_MOTION_AREA})")
+        if not 1 <= motion_area <= MAX_MOTION_AREA:
+            raise ValueError(f"motion_area must be a number of pixels; got {motion_area} (1 to {MAX_MOTION_AREA})")
         check_fit(generator, trajectory, renderer)
         self.generator = generator
         self.trajectory = trajectory
         self.renderer = renderer
         self.motion_area = motion_area
-        self._trained: frozenset[str] = frozenset()
-        self._apart: frozenset[str] = frozenset()
-        self._origins: dict[str, Path] = {}
-        self._kept: dict[str, tuple[str, ...]] = {}
-        self._replaced = False
-        self._loaded: Pretrained | None = None
+        self._record = WeightRecord()
 
     def __repr__(self) -> str:
-        """The three parts by name; ``print(model.generator)`` shows the layers of one."""
+        """The three parts by name; ``print(model.generator)`` shows the layers of one part."""
         parts = []
         for part, name in STAGES.items():
             stage = getattr(self, name)
@@ -99,7 +95,7 @@ class Staged(nn.Module):
         Components whose weights come trained from elsewhere (``pretrained``) do not count.
         """
         parts = {part: getattr(self, name) for part, name in STAGES.items()}
-        return [p for p, stage in parts.items() if p not in self._trained and learned_parameters(stage)]
+        return [part for part, stage in parts.items() if part not in self._record.trained and learned_parameters(stage)]
 
     def mark_trained(self, *parts: str) -> None:
         """Record that parts are trained; the record is saved with the model.
@@ -108,17 +104,14 @@ class Staged(nn.Module):
             ValueError: If a part is not one of 'backbone', 'trajectory', 'renderer'.
         """
         check_parts(parts)
-        self._trained = self._trained.union(parts)
-        self._apart = self._apart.difference(parts)
-        for part in parts:
-            self._origins.pop(part, None)
+        self._record.mark_trained(parts)
 
     def parts_trained_apart(self) -> list[str]:
-        """Trained parts that `load_part` took from another model than the rest is from.
+        """Trained parts that `load_part` loaded from another model than the other parts are from.
 
         They fit, but they were not trained together: evaluate before you rely on the result.
         """
-        return [part for part in STAGES if part in self._apart]
+        return [part for part in STAGES if part in self._record.apart]
 
     def pretrained(self) -> Pretrained:
         """The configuration: registered names and plain values.
@@ -127,12 +120,12 @@ class Staged(nn.Module):
             TypeError: If a component was built by hand and not by a registry.
         """
         parts = {part: spec_of(getattr(self, name)) for part, name in STAGES.items()}
-        if self._replaced:  # its weights are no longer those of its source
+        if self._record.backbone_replaced:
             parts["backbone"] = without_references(parts["backbone"])
         return Pretrained(
             **parts,
             motion_area=self.motion_area,
-            trained=tuple(part for part in STAGES if part in self._trained),
+            trained=tuple(part for part in STAGES if part in self._record.trained),
             apart=tuple(self.parts_trained_apart()),
         )
 
@@ -143,24 +136,24 @@ class Staged(nn.Module):
         include_backbone: bool | None = None,
         parts: Sequence[str] | None = None,
     ) -> None:
-        """Save as ``config.json`` and ``model.safetensors``, with a card; the folder is made if needed.
+        """Save as ``config.json`` and ``model.safetensors``, with a card; the folder is created if needed.
 
-        The card, ``README.md``, tells people and the hub what the model is; one that you wrote stays.
+        The card, ``README.md``, describes the model for readers and for the hub. A card that you wrote is kept.
 
         Args:
-            folder: Where to.
-            include_backbone: Whether the backbone's weights are copied, or stay where its
-                ``source`` says and are loaded from there again. By default they are copied if it
-                has no source, or if it was trained since (`mark_trained`).
-            parts: Instead: the parts whose weights are written, for `load_part`.
+            folder: The folder to write.
+            include_backbone: Whether the weights of the backbone are saved. If not, only its ``source`` is,
+                and they are loaded from there again. By default they are saved if the backbone
+                has no source, or was trained since (`mark_trained`).
+            parts: Save only the weights of these parts, for `load_part`; not with ``include_backbone``.
 
         Raises:
-            TypeError: If a component was built by hand.
-            ValueError: If the backbone shall not be included and has no source, if a part is not
-                one of 'backbone', 'trajectory', 'renderer', or if both choices are made.
+            TypeError: If a component was not built by a registry.
+            ValueError: If the backbone is excluded but has no source, if a part is not
+                one of 'backbone', 'trajectory', 'renderer', or if both choices are given.
 
         Warns:
-            UserWarning: If the backbone was trained and shall not be included.
+            UserWarning: If the backbone was trained and is excluded.
         """
         check_choice(include_backbone, parts)
         config = self.pretrained()
@@ -169,51 +162,55 @@ class Staged(nn.Module):
             return
         referenced = is_referenced(config.backbone)
         if include_backbone is None:
-            include_backbone = not referenced or "backbone" in self._trained
-        if not include_backbone and not referenced:
-            raise ValueError("the backbone has no source to refer to, so it must be included")
-        if not include_backbone and "backbone" in self._trained:
-            warnings.warn(
-                "the backbone was trained, and what it learned is not saved: only its source is "
-                "(include_backbone=False)",
-                stacklevel=2,
-            )
-            config = replace(config, trained=tuple(p for p in config.trained if p != "backbone"))
+            include_backbone = not referenced or "backbone" in self._record.trained
         if include_backbone:
             config = replace(config, backbone=without_references(config.backbone))
-        but = None if include_backbone else STAGES["backbone"]
-        save_pretrained(folder, config, tensors_of(self, but=but))
-        self._write_card(Path(folder), config)
+            save_pretrained(folder, config, tensors_of(self))
+        else:
+            if not referenced:
+                raise ValueError("the backbone has no source to refer to, so it must be included")
+            if "backbone" in config.trained:
+                warnings.warn(
+                    "the backbone was trained, but its trained weights are not saved, only its source "
+                    "(include_backbone=False)",
+                    stacklevel=2,
+                )
+                config = replace(config, trained=tuple(part for part in config.trained if part != "backbone"))
+            save_pretrained(folder, config, tensors_of(self, exclude=STAGES["backbone"]))
+        self._write_card(Path(folder) / CARD_NAME, config)
 
-    def _write_card(self, folder: Path, config: Pretrained) -> None:
+    def _write_card(self, card: Path, config: Pretrained) -> None:
         """Write the model card, unless the user has written one."""
-        page = folder / CARD_NAME
-        if page.exists() and MARK not in page.read_text(encoding="utf-8", errors="replace"):
+        if card.exists() and not is_generated_card(card):
             return
-        own = self._shipped_as()
-        if own is not None:
-            page.write_text(shipped_card(own.read_text(encoding="utf-8"), SHIPPED_LICENCE), encoding="utf-8")
-            return
+        shipped = self._card_as_shipped()
+        if shipped is not None:
+            text = shipped_card(shipped.read_text(encoding="utf-8"), SHIPPED_LICENCE)
+        else:
+            parts = {part: getattr(config, part) for part in STAGES}
+            count = sum(parameter.numel() for parameter in self.parameters())
+            text = model_card(parts, self._part_states(config), motion_area=config.motion_area, parameter_count=count)
+        card.write_text(text, encoding="utf-8")
+
+    def _part_states(self, config: Pretrained) -> dict[str, str]:
+        """The state of the weights of each part, for the card."""
         apart, untrained = self.parts_trained_apart(), self.untrained_parts()
-        states = {
+        return {
             part: "untrained" if part in untrained
             else "trained apart from the others" if part in apart
             else "trained" if part in config.trained
             else "none of its own to train"
             for part in STAGES
         }  # fmt: skip
-        count = sum(parameter.numel() for parameter in self.parameters())
-        parts = {part: getattr(config, part) for part in STAGES}
-        page.write_text(card(parts, states, motion_area=config.motion_area, weights=count), encoding="utf-8")
 
-    def _shipped_as(self) -> Path | None:
-        """The card of the model that ships with rdvfi, if this is one as it was loaded."""
-        origins = set(self._origins.values())
-        if self._loaded is None or self._origins.keys() != STAGES.keys() or len(origins) != 1:
+    def _card_as_shipped(self) -> Path | None:
+        """The card of a model that ships with rdvfi, if this is one, unchanged since it was loaded."""
+        origins = set(self._record.origins.values())
+        if self._record.loaded is None or self._record.origins.keys() != STAGES.keys() or len(origins) != 1:
             return None
-        page = origins.pop().with_suffix(".md")
-        as_loaded = page.parent == WEIGHTS_FOLDER.resolve() and self._loaded == self.pretrained()
-        return page if as_loaded and page.is_file() else None
+        card = origins.pop().with_suffix(".md")
+        unchanged = card.parent == WEIGHTS_FOLDER.resolve() and self._record.loaded == self.pretrained()
+        return card if unchanged and card.is_file() else None
 
     def _save_parts(self, folder: str | os.PathLike[str], config: Pretrained, parts: Sequence[str]) -> None:
         state: dict[str, Tensor] = {}
@@ -226,18 +223,18 @@ class Staged(nn.Module):
         save_pretrained(folder, replace(config, trained=trained, apart=apart), state)
 
     def load_part(self, part: str, model: str | os.PathLike[str], *, revision: str | None = None) -> None:
-        """Take the weights of one part from a saved model, which may hold that part alone.
+        """Load the weights of one part from a saved model, which may contain only that part.
 
-        Components without weights, such as a basis, and plain values need not agree
-        (`rdvfi.saved_models.exchange`); where values differ, a warning of the log says which.
+        Components without weights, such as a basis, and plain values may differ
+        (`rdvfi.saved_models.exchange`); a logged warning names the values that do.
 
         Args:
             part: One of 'backbone', 'trajectory', 'renderer'.
             model: As for `rdvfi.create_model`: a name, a folder or a hub id.
-            revision: Of a hub model.
+            revision: Branch, tag or commit of a hub model.
 
         Raises:
-            ValueError: If its weights do not fit, or its file is damaged. The model is then unchanged.
+            ValueError: If the weights do not fit, or the file is damaged. The model is then unchanged.
             FileNotFoundError: If there is no such folder, file or hub model.
         """
         check_parts([part])
@@ -250,20 +247,13 @@ class Staged(nn.Module):
                 f"there it is {theirs}; here {own}"
             )
         load_weights(self, files.weights_path, names=[f"{name}.{tensor}" for tensor in fit.tensors])
-        self._note_values(part, getattr(files.config, part))
-        self._replaced = self._replaced or part == "backbone"
-        self._trained, self._apart = self._trained - {part}, self._apart - {part}
-        origin = self._origins[part] = files.config_path.resolve()
-        if part in files.config.trained:
-            self._trained = self._trained | {part}
-            together = all(self._origins.get(other) == origin for other in self._trained)
-            theirs_apart = self._trained.intersection(files.config.apart)
-            self._apart = theirs_apart if together else self._apart | {part}
+        self._warn_of_other_values(part, getattr(files.config, part))
+        self._record.record_part(part, files)
 
-    def _note_values(self, part: str, theirs: dict[str, Any]) -> None:
-        """Warn of plain values of a part that differ from those that its weights were trained with."""
+    def _warn_of_other_values(self, part: str, theirs: dict[str, Any]) -> None:
+        """Warn if plain values of a part differ from those that its weights were trained with."""
         if any(registered_name(getattr(self, name)) is None for name in STAGES.values()):
-            return  # built by hand: it has no values that could be compared
+            return  # not built by a registry: there are no values to compare
         own = plain_values(getattr(self.pretrained(), part))
         differing = [
             f"{key}={own[key]} (there {value})"
@@ -273,34 +263,29 @@ class Staged(nn.Module):
         if differing:
             _log.warning("the weights of the %s were trained with other values: %s", part, ", ".join(differing))
 
-    def take_weights(self, other: "Staged") -> dict[str, Fit]:
-        """Take all weights of another model that fit this one, component by component (`rdvfi.saved_models.exchange`).
+    def take_weights(self, other: "StagedModel") -> dict[str, Fit]:
+        """Copy all weights of another model that fit this one, component by component (`rdvfi.saved_models.exchange`).
 
-        A part counts as trained if it is so in the other model and nothing in it stayed fresh. A trained
-        part that reads latents counts as trained apart if the networks that make them did not fit.
+        A part counts as trained if it is trained in the other model and all its learned components fit. A trained
+        part that reads latents counts as trained apart if the networks that compute the latents do not fit.
 
         Returns:
-            For each part, which components were taken and which were not.
+            For each part, the components that fit and those that do not.
         """
         fits = {}
         for part, name in STAGES.items():
             own, theirs = getattr(self, name), getattr(other, name)
-            fit = fits[part] = fit_stage(part, own, shapes_of(theirs), component_places(theirs))
-            given = theirs.state_dict()
-            own.load_state_dict({tensor: given[tensor] for tensor in fit.tensors}, strict=False)
-        self._trained = frozenset(part for part, fit in fits.items() if part in other._trained and not fit.untrained)
-        kept = self._trained.intersection(("trajectory", "renderer"))
-        latents = fits["backbone"]
-        moved = not latents.kept or bool({"backbone", "backbone.autoencoder"}.intersection(latents.fresh))
-        self._apart = kept if moved else self._trained.intersection(other._apart)
-        self._origins = {part: origin for part, origin in other._origins.items() if part in self._trained}
-        self._kept = {part: fit.tensors for part, fit in fits.items() if part in other._trained}
+            fit = fits[part] = fit_stage(part, own, shapes_of(theirs), component_names(theirs))
+            state = theirs.state_dict()
+            own.load_state_dict({tensor: state[tensor] for tensor in fit.tensors}, strict=False)
+        self._record.record_fits(fits, other._record)
         return fits
 
     def kept_parameters(self) -> set[int]:
-        """Identities of the parameters whose trained weights were taken from another model."""
-        stages = {part: dict(getattr(self, STAGES[part]).named_parameters()) for part in self._kept}
-        return {id(stages[part][name]) for part, names in self._kept.items() for name in names if name in stages[part]}
+        """Identities (`id`) of the parameters whose trained weights come from another model, by `take_weights`."""
+        kept = self._record.kept_tensors
+        stages = {part: dict(getattr(self, STAGES[part]).named_parameters()) for part in kept}
+        return {id(stages[part][name]) for part, names in kept.items() for name in names if name in stages[part]}
 
     @classmethod
     def from_pretrained(
@@ -323,14 +308,14 @@ class Staged(nn.Module):
     @classmethod
     def from_files(cls: type[Model], files: ModelFiles) -> Model:
         """A model from its two files, frozen and in eval mode."""
-        check_described(files)
-        # Fresh weights draw random numbers, which must not move the caller's generator.
+        check_size_and_shapes(files)
+        # Fresh weights draw random numbers, which must not advance the caller's generator.
         with torch.random.fork_rng(devices=[]):
             model = cls.from_config(files.config, where=str(files.config_path))
-        elsewhere = is_referenced(files.config.backbone)
-        load_weights(model, files.weights_path, but=STAGES["backbone"] if elsewhere else None)
-        model._origins = dict.fromkeys(STAGES, files.config_path.resolve())
-        model._loaded = model.pretrained()
+        referenced = is_referenced(files.config.backbone)
+        load_weights(model, files.weights_path, exclude=STAGES["backbone"] if referenced else None)
+        model._record.origins = dict.fromkeys(STAGES, files.config_path.resolve())
+        model._record.loaded = model.pretrained()
         return model.eval().requires_grad_(False)
 
     @classmethod
@@ -350,7 +335,7 @@ class Staged(nn.Module):
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{where} does not describe a model: {error}") from error
         model.mark_trained(*config.trained)
-        model._apart = frozenset(config.apart)
+        model._record.apart = frozenset(config.apart)
         return model
 
     def push_to_hub(
@@ -364,19 +349,19 @@ class Staged(nn.Module):
     ) -> str:
         """Upload to the Hugging Face hub as ``owner/name``; returns the address of the commit.
 
-        All files come in one commit. A card that was written by hand in the repository is kept.
+        All files are uploaded in one commit. A card in the repository that was written by hand is kept.
 
         Args:
-            repository: ``owner/name``; made if it does not exist.
+            repository: ``owner/name``; created if it does not exist.
             include_backbone: As for `save_pretrained`.
             parts: As for `save_pretrained`.
-            private: Whether a repository that is made is private.
-            message: Of the commit.
+            private: Whether a newly created repository is private.
+            message: Commit message.
 
         Raises:
             PermissionError: If you are not signed in, or may not write there.
             ConnectionError: If the hub cannot be reached; nothing is left half-uploaded.
-            ValueError: If the name is not one of a repository, or both choices of parts are made.
+            ValueError: If the name is not valid for a repository, or both choices of parts are given.
         """
         check_choice(include_backbone, parts)
 

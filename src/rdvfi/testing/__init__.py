@@ -1,14 +1,13 @@
-"""Checks of the contracts: what every registered component promises, as plain functions.
+"""Checks of the contracts that every registered component has to fulfil, as plain functions.
 
 A plug-in is tested by one line in its own repository::
 
     def test_my_flow():
         rdvfi.testing.check_flow(rdvfi.flows.create("mine"))
 
-Each check raises `AssertionError` with the law that was broken, and prints which laws hold and which it
-could not look at (pytest shows that with ``-s`` or ``-rP``). They hold for any weights, so run
-them on fresh and on trained components alike; inputs are small and a check takes well under a
-second for a small network.
+Each check raises `AssertionError` with the law that is broken, and prints which laws hold and which could
+not be checked (pytest shows that with ``-s`` or ``-rP``). The laws hold for any weights, so checks can be run on
+fresh and on trained components. Inputs are small: a check takes well under a second for a small network.
 """
 
 from rdvfi.testing.assertions import BATCH_TOLERANCE, TOLERANCE, assert_close

@@ -1,4 +1,4 @@
-"""What the checks of `rdvfi.testing` share: closeness, and an account of what was checked."""
+"""Assertions and the report that the checks of `rdvfi.testing` share."""
 
 import sys
 from collections.abc import Callable
@@ -8,14 +8,22 @@ import torch
 from torch import Tensor, nn
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
-"""Largest difference, absolute or relative to the largest value, that counts as equal."""
+"""Largest difference that counts as equal, absolute or relative to the largest value, by type."""
 
 BATCH_TOLERANCE = 1e-4
-"""For one sample alone against the same in a batch: kernels add up in another order."""
+"""Tolerance between a sample alone and in a batch, for which kernels sum in another order."""
 
 
 def assert_close(got: Tensor, expected: Tensor, *, tolerance: float | None = None, law: str = "values differ") -> None:
-    """The tensors have one shape and agree within the tolerance of the coarser of their types."""
+    """Assert that two tensors have one shape and are equal within a tolerance.
+
+    Args:
+        got: The tensor to check.
+        expected: The expected tensor.
+        tolerance: Largest difference, absolute or relative to the largest expected value; by default that of the
+            less precise of both types (`TOLERANCE`).
+        law: Beginning of the message of the error.
+    """
     assert got.shape == expected.shape, f"{law}: {tuple(got.shape)} != {tuple(expected.shape)}"
     if tolerance is None:
         tolerance = max(TOLERANCE[got.dtype], TOLERANCE[expected.dtype])
@@ -27,12 +35,13 @@ def assert_close(got: Tensor, expected: Tensor, *, tolerance: float | None = Non
 
 
 def check_field(field: Tensor, name: str) -> None:
+    """Assert that a field is float32 and finite."""
     assert field.dtype == torch.float32, f"{name} must be float32, got {field.dtype}"
     assert torch.isfinite(field).all(), f"{name} must be finite"
 
 
-def unchanged(module: Callable[..., Any], *inputs: Tensor) -> Any:
-    """Call a module and see that it left its arguments as they were."""
+def call_unchanged(module: Callable[..., Any], *inputs: Tensor) -> Any:
+    """The result of a call, after asserting that the call did not change its arguments."""
     copies = [argument.clone() for argument in inputs]
     result = module(*inputs)
     same = all(torch.equal(a, b) for a, b in zip(inputs, copies, strict=True))
@@ -41,24 +50,24 @@ def unchanged(module: Callable[..., Any], *inputs: Tensor) -> Any:
     return result
 
 
-class Account:
-    """Which laws a check found to hold, and which it could not look at; it tells them at the end."""
+class CheckReport:
+    """The laws that hold, and those that could not be checked."""
 
-    def __init__(self, check: str, subject: object) -> None:
-        self._head = f"{check} {type(subject).__name__}"
-        self._held: list[str] = []
+    def __init__(self, check: str, component: object) -> None:
+        self._title = f"{check} {type(component).__name__}"
+        self._passed: list[str] = []
         self._skipped: list[str] = []
 
-    def holds(self, *laws: str) -> None:
-        """Laws held."""
-        self._held += laws
+    def passed(self, *laws: str) -> None:
+        """Add laws that hold."""
+        self._passed += laws
 
-    def skips(self, law: str, why: str) -> None:
-        """A law that was not looked at."""
-        self._skipped.append(f"{law} ({why})")
+    def skipped(self, law: str, reason: str) -> None:
+        """Add a law that was not checked."""
+        self._skipped.append(f"{law} ({reason})")
 
-    def tell(self) -> None:
+    def print(self) -> None:
         """Print one line with the laws that hold, and one for each law that was not checked."""
-        lines = [f"{self._head}: {len(self._held)} laws hold: {'; '.join(self._held)}"]
-        lines += [f"{self._head}: not checked: {each}" for each in self._skipped]
+        lines = [f"{self._title}: {len(self._passed)} laws hold: {'; '.join(self._passed)}"]
+        lines += [f"{self._title}: not checked: {law}" for law in self._skipped]
         sys.stdout.write("\n".join(lines) + "\n")

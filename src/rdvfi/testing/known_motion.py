@@ -1,8 +1,8 @@
-"""Checks against motion that is known: textures from a formula that move by a known vector.
+"""Checks against known motion: textures from a formula, translated by a known vector.
 
-Signs, the order of x and y, and half a pixel are what implementations of the flow conventions get wrong
-(`rdvfi.interfaces`), and what no test of shapes sees. A texture is a sum of waves, so it can be drawn at
-any place exactly, and no interpolation stands between what a check knows and what it measures.
+Typical errors in implementations of the flow conventions (`rdvfi.interfaces`) are the sign, the order of x and y, and
+an offset of half a pixel; no check of shapes finds them. A texture is a sum of waves, so it can be computed exactly at
+any position, without interpolation.
 """
 
 import math
@@ -15,13 +15,13 @@ from rdvfi.interfaces import FlowEstimator, FlowGrid, Reads, Renderer
 from rdvfi.keyframes import KeyframeGenerator
 
 SHIFTS = ((2.25, -1.25), (-1.5, 0.75), (0.75, 2.0))
-"""(dx, dy) in pixels: of both signs, neither equal nor whole."""
-LARGEST_ERROR = 0.25
-"""Median error per axis, in pixels: half a pixel is twice as much."""
+"""(dx, dy) in pixels: of both signs, unequal, and fractional."""
+MAX_MEDIAN_ERROR = 0.25
+"""Largest median error per axis, in pixels: half of the error of an offset by half a pixel."""
 
 
 def waves(channels: int, h: int, w: int, shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
-    """A texture in [0, 1] whose content lies at ``shift`` further right and down, (1, c, h, w)."""
+    """A texture in [0, 1], translated by ``shift`` to the right and down, (1, c, h, w)."""
     generator = torch.Generator().manual_seed(11)
     count = 12
     length = 10.0 + 30.0 * torch.rand(count, generator=generator)
@@ -34,34 +34,34 @@ def waves(channels: int, h: int, w: int, shift: tuple[float, float] = (0.0, 0.0)
     return (0.5 + 0.12 * (along[None] + phase[:, :, None, None]).sin().sum(1, keepdim=False))[None].clamp(0.0, 1.0)
 
 
-def estimates_at_once(flow: FlowEstimator) -> bool:
-    """Whether a flow can be held to known motion: it has nothing to learn, or has learned it elsewhere."""
+def needs_no_training(flow: FlowEstimator) -> bool:
+    """Whether a flow estimator gives correct flow without training here: it is pretrained or has no parameters."""
     return flow.pretrained or not any(True for _ in flow.parameters())
 
 
 def check_known_flow(flow: FlowEstimator, channels: int) -> None:
-    """Flow of translations, and none between equal pictures; within `LARGEST_ERROR`, in the middle of the picture."""
+    """Assert the flow of translations, and zero flow between equal images, in the middle of the image."""
     h, w = (128, 160) if flow.reads is Reads.PIXELS else (48, 64)
     source = waves(channels, h, w)
     for shift in ((0.0, 0.0), *SHIFTS):
-        found = flow(source, waves(channels, h, w, shift))
-        middle = found[0, :, h // 4 : -h // 4, w // 4 : -w // 4].flatten(1)
+        estimate = flow(source, waves(channels, h, w, shift))
+        middle = estimate[0, :, h // 4 : -h // 4, w // 4 : -w // 4].flatten(1)
         for axis, (name, value) in enumerate(zip(("dx", "dy"), shift, strict=True)):
             off = float((middle[axis] - value).abs().median())
             law = (
                 "equal pictures have no flow" if shift == (0.0, 0.0) else f"content that moves by {shift} has that flow"
             )
-            assert off <= LARGEST_ERROR, f"{law}: {name} is off by {off:.2f} px, {float(middle[axis].median()):+.2f}"
+            assert off <= MAX_MEDIAN_ERROR, f"{law}: {name} is off by {off:.2f} px, {float(middle[axis].median()):+.2f}"
 
 
 def check_drawn_motion(
     renderer: Renderer, draw: Callable[[Tensor, Tensor, tuple[float, float], FlowGrid], Tensor]
 ) -> None:
-    """Along a known translation the frame halfway is nearer to the true one than to any that a wrong sign gives.
+    """Assert that along a known translation the middle frame is nearer to the true one than to typical wrong ones.
 
     Args:
-        renderer: What is checked.
-        draw: Its frame halfway between two, for a shift from the first to the last, on a grid.
+        renderer: The renderer to check.
+        draw: Draws the middle frame of two, given the shift from the first to the last, and a grid.
     """
     h, w = 64, 80
     shift = (6.0, -3.0)
@@ -83,7 +83,7 @@ def check_drawn_motion(
 
 
 def check_prior(generator: KeyframeGenerator) -> None:
-    """The coarse motion of a translation, where one is found, has its direction both ways."""
+    """Assert that the coarse flows of a translation, if they are not zero, have its direction, both ways."""
     unit = math.lcm(generator.size_multiple, generator.stride)
     h, w = (max(1, -(-least // unit)) * unit for least in (96, 128))
     shift = (4.0, -2.0)
@@ -93,7 +93,7 @@ def check_prior(generator: KeyframeGenerator) -> None:
     middle = flows[..., flows.shape[-2] // 4 : -flows.shape[-2] // 4, flows.shape[-1] // 4 : -flows.shape[-1] // 4]
     found = middle.flatten(2).median(-1).values
     if float(found.abs().max()) < 1.0:
-        return  # nothing was found, as by a flow that has not learned yet
+        return  # zero flow, as of an untrained estimator
     known = torch.tensor(shift)
     for name, got, wanted in (("from first to last", found[0], known), ("from last to first", found[1], -known)):
         right, opposite = float((got - wanted).abs().max()), float((got + wanted).abs().max())
@@ -103,6 +103,6 @@ def check_prior(generator: KeyframeGenerator) -> None:
 
 
 def _distance(a: Tensor, b: Tensor) -> float:
-    """Mean difference, far from the borders and but for one colour over all: a renderer may add a tint."""
-    apart = (a - b)[..., 16:-16, 16:-16]
-    return float((apart - apart.mean((-2, -1), keepdim=True)).abs().mean())
+    """Mean absolute difference away from the borders, without a constant colour offset: a renderer may add a tint."""
+    difference = (a - b)[..., 16:-16, 16:-16]
+    return float((difference - difference.mean((-2, -1), keepdim=True)).abs().mean())

@@ -5,18 +5,21 @@ from torch import Tensor
 
 from rdvfi.interfaces import FlowGrid, Motion, Renderer
 from rdvfi.scene_decision import SceneDecision
-from rdvfi.testing.assertions import BATCH_TOLERANCE, Account, assert_close, unchanged
+from rdvfi.testing.assertions import BATCH_TOLERANCE, CheckReport, assert_close, call_unchanged
 from rdvfi.testing.known_motion import check_drawn_motion
 from rdvfi.testing.sample_inputs import SmoothTrajectory, smooth_noise, some_keyframes, some_motion
 
 
 def check_renderer(renderer: Renderer, *, latent_channels: int | None = None, stride: int = 8) -> None:
-    """Times 0 and 1 return the inputs, times next to them are next to them, sizes are kept.
+    """Check a renderer: inputs at times 0 and 1, continuity, sizes and types, direction of motion, and scene decision.
 
     Args:
-        renderer: What is checked.
-        latent_channels: Channels of the keyframes' latents; by default those that it declares.
+        renderer: The renderer to check.
+        latent_channels: Channels of the latents of keyframes; by default the declared number, or 16.
         stride: Motion-size pixels per latent pixel.
+
+    Raises:
+        AssertionError: If a law is broken.
     """
     channels = latent_channels or renderer.latent_channels or 16
     for motion_size, size in (((48, 64), (48, 64)), ((64, 48), (131, 97)), ((32, 32), (33, 63))):
@@ -37,21 +40,21 @@ def check_renderer(renderer: Renderer, *, latent_channels: int | None = None, st
         motion = Motion.of(keyframes, trajectory, same_scene=True)
         return renderer(first, last, motion, torch.tensor([0.5]))[:, 0]
 
-    said = Account("check_renderer", renderer)
+    report = CheckReport("check_renderer", renderer)
     if renderer.follows_motion:
         check_drawn_motion(renderer, halfway)
-        said.holds("what moves is drawn in the motion's direction")
+        report.passed("what moves is drawn in the motion's direction")
     else:
-        said.skips("direction of the motion", "its follows_motion says that it follows none")
-    said.holds("times 0 and 1 return the inputs", "next to them it is next to them", "sizes and types stay", "repeats")
-    said.holds(f"draws on the {', '.join(sorted(grid.name for grid in renderer.grids))} grid")
-    said.holds("two scenes get a cross-fade, one scene none")
-    said.holds("a frame needs no other, a batch does not matter, arguments stay")
-    said.tell()
+        report.skipped("direction of the motion", "it declares follows_motion=False")
+    report.passed("times 0 and 1 return the inputs", "continuous at both ends", "sizes and types stay", "repeats")
+    report.passed(f"draws on the {', '.join(sorted(grid.name for grid in renderer.grids))} grid")
+    report.passed("two scenes get a cross-fade, one scene none")
+    report.passed("a frame needs no other, a batch does not matter, arguments stay")
+    report.print()
 
 
 def _check_scenes(renderer: Renderer, channels: int, stride: int) -> None:
-    """It obeys the scene decision: a cross-fade between two scenes."""
+    """Assert that it obeys the scene decision: a cross-fade between two scenes."""
     img0, img1 = (smooth_noise(2, 3, 48, 64, seed=seed).sigmoid() for seed in (2, 3))
     times = torch.tensor([0.25, 0.5])
     grid = min(renderer.grids, key=lambda grid: grid.name)
@@ -64,8 +67,9 @@ def _check_scenes(renderer: Renderer, channels: int, stride: int) -> None:
 
 
 def _check_frames(renderer: Renderer, img0: Tensor, img1: Tensor, motion: Motion) -> None:
+    """Assert shape, type, inputs at both ends, continuity there, determinism, and independence of the times."""
     times = torch.tensor([0.0, 0.001, 0.31, 0.5, 0.999, 1.0])
-    frames = unchanged(lambda *images: renderer(*images, motion, times), img0, img1)
+    frames = call_unchanged(lambda *images: renderer(*images, motion, times), img0, img1)
     expected = (img0.shape[0], len(times), *img0.shape[1:])
     assert frames.shape == expected, f"frames must be {expected}, got {tuple(frames.shape)}"
     assert frames.dtype == img0.dtype, "frames must have the type of the images"

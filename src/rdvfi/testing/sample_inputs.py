@@ -1,6 +1,6 @@
-"""Plausible values for checks: smooth textures, keyframes of a smooth motion, and that motion.
+"""Plausible inputs for checks: smooth textures, keyframes of a smooth motion, and that motion.
 
-`rdvfi.testing` gives them to what it checks; tests of one's own take them from there.
+The checks of `rdvfi.testing` use them; your own tests can, too.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from rdvfi.types import Flows, Times
 
 @dataclass(frozen=True, eq=False)
 class SmoothTrajectory(Trajectory):
-    """Smooth curved motion for checks: both flows are zero at their own end."""
+    """A smooth curved motion; both flows are zero at their own end."""
 
     straight: Float[Tensor, "b 2 h w"]
     curve: Float[Tensor, "b 2 h w"]
@@ -62,7 +62,7 @@ def some_motion(
     grid: FlowGrid = FlowGrid.TARGET,
     same_scene: bool = True,
 ) -> Motion:
-    """A smooth curved motion of up to a tenth of the picture, flows at ``flow_size``."""
+    """A smooth curved motion of up to a tenth of the image, with flows at ``flow_size``."""
     h, w = size if flow_size is None else flow_size
     straight, curve = (0.03 * w * smooth_noise(batch, 2, h, w, seed=seed) for seed in (4, 5))
     keyframes = some_keyframes(size, batch=batch, channels=channels, stride=stride)

@@ -1,4 +1,4 @@
-"""The contract of a trajectory model, and of the trajectories that it makes."""
+"""The contract of a trajectory model, and of the trajectories that it returns."""
 
 from dataclasses import replace
 
@@ -7,12 +7,16 @@ from torch import Tensor
 
 from rdvfi.interfaces import FlowGrid, Keyframes, Reads, Trajectory, TrajectoryModel
 from rdvfi.ops import backward_warp, paths
-from rdvfi.testing.assertions import BATCH_TOLERANCE, Account, assert_close, check_field, unchanged
+from rdvfi.testing.assertions import BATCH_TOLERANCE, CheckReport, assert_close, call_unchanged, check_field
 from rdvfi.types import map_tensors
 
 
 def check_trajectory(trajectory: Trajectory) -> None:
-    """Flows are float32, zero at their own end, continuous, and one instant needs no other."""
+    """Check a trajectory: flows are float32, zero at their own end, continuous, and independent of the other times.
+
+    Raises:
+        AssertionError: If a law is broken.
+    """
     times = torch.tensor([0.0, 0.123, 0.5, 0.77, 1.0])
     first, last = trajectory.at(times)
     assert first.shape == last.shape, "both flows must have one shape"
@@ -33,24 +37,24 @@ def check_trajectory(trajectory: Trajectory) -> None:
     assert velocity.shape == first.shape, "velocity must have the shape of a flow"
     assert torch.isfinite(velocity).all(), "velocity must be finite"
     _check_derived(trajectory, times)
-    said = Account("check_trajectory", trajectory)
-    said.holds("shapes, float32, finite", "zero at its own end", "an instant needs no other", "continuous in time")
-    said.holds("across, shift, velocity and confidence are those of the flows")
-    said.tell()
+    report = CheckReport("check_trajectory", trajectory)
+    report.passed("shapes, float32, finite", "zero at its own end", "an instant needs no other", "continuous in time")
+    report.passed("across, shift, velocity and confidence are those of the flows")
+    report.print()
 
 
 def _check_continuity(trajectory: Trajectory) -> None:
-    """A thousandth of the time moves nothing further than a hundredth of the whole way."""
+    """Assert that flows change little in 0.0002 of the time: by at most a twentieth of the largest flow."""
     times = torch.tensor([0.1249, 0.1251, 0.4999, 0.5001, 0.3, 0.3002])
     first, last = trajectory.at(times)
-    whole = max(1.0, float(first.abs().max()), float(last.abs().max()))
+    largest = max(1.0, float(first.abs().max()), float(last.abs().max()))
     for flow in (first, last):
         jump = float((flow[:, 1::2] - flow[:, ::2]).abs().max())
-        assert jump <= 0.05 * whole, f"flows must be continuous in time: a jump of {jump:.3g} px"
+        assert jump <= 0.05 * largest, f"flows must be continuous in time: a jump of {jump:.3g} px"
 
 
 def _check_derived(trajectory: Trajectory, times: Tensor) -> None:
-    """Quantities derived from ``at`` agree with the interface, where a class overrides their computation."""
+    """Assert that quantities derived from ``at`` are those of the interface, in case a class overrides them."""
     assert isinstance(trajectory.grid, FlowGrid), f"grid must be a FlowGrid, got {trajectory.grid!r}"
     to_first, to_last = trajectory.at(torch.tensor([0.0, 1.0]))
     onward, back = trajectory.across(times)
@@ -64,34 +68,37 @@ def _check_derived(trajectory: Trajectory, times: Tensor) -> None:
     assert_close(trajectory.confidence(times, flows=(first, last)), expected, tolerance=1e-3, law=law)
     start, end = torch.tensor([0.2, 0.5]), torch.tensor([0.3, 0.5])
     moved = trajectory.shift(start, end)
-    whole = max(1.0, float(first.abs().max()))
-    assert float(moved[:, 1].abs().max()) <= 0.02 * whole, "shift from an instant to itself must be zero"
+    largest = max(1.0, float(first.abs().max()))
+    assert float(moved[:, 1].abs().max()) <= 0.02 * largest, "shift from an instant to itself must be zero"
     assert_close(moved, Trajectory.shift(trajectory, start, end), tolerance=1e-3, law="shift must be that of the flows")
-    off, size = _off_by_velocity(trajectory, 0.25, 0.005)
-    assert off <= 0.1 * size + 0.001, f"velocity must be that of the points: off by {off:.3g} of {size:.3g} px"
+    error, size = _velocity_error(trajectory, 0.25, 0.005)
+    assert error <= 0.1 * size + 0.001, f"velocity must be that of the points: off by {error:.3g} of {size:.3g} px"
 
 
-def _off_by_velocity(trajectory: Trajectory, time: float, step: float) -> tuple[float, float]:
-    """Median error of points moved by their velocity against the flows, and their median displacement."""
+def _velocity_error(trajectory: Trajectory, time: float, step: float) -> tuple[float, float]:
+    """Median error, in pixels, of points moved by their velocity, and their median displacement."""
     moved = step * trajectory.velocity(torch.tensor([time]))[:, 0]
     before, after = (trajectory.at(torch.tensor([time + way]))[0][:, 0] for way in (-step, step))
     if trajectory.grid is FlowGrid.SOURCE:  # a pixel is a point
-        missed = after - before - 2 * moved
+        error = after - before - 2 * moved
     else:  # a point keeps its origin in the first frame
-        missed = backward_warp(after, moved) - backward_warp(before, -moved) + 2 * moved
-    return float(missed.abs().median()), float(2 * moved.abs().median())
+        error = backward_warp(after, moved) - backward_warp(before, -moved) + 2 * moved
+    return float(error.abs().median()), float(2 * moved.abs().median())
 
 
 def check_trajectory_model(model: TrajectoryModel, keyframes: Keyframes) -> None:
-    """Keyframes played backwards give the same flows, swapped and mirrored; results repeat.
+    """Check a trajectory model: reversed keyframes give the same flows, swapped and mirrored; results repeat.
 
     Args:
-        model: What is checked.
-        keyframes: Of the kind that it reads; see `some_keyframes`.
+        model: The trajectory model to check.
+        keyframes: Keyframes with the inputs that it reads; see `some_keyframes`.
+
+    Raises:
+        AssertionError: If a law is broken.
     """
     inputs = [keyframes.latents, keyframes.times]
     inputs += [] if keyframes.images is None else [keyframes.images]
-    trajectory = unchanged(lambda *same: model(keyframes), *inputs)
+    trajectory = call_unchanged(lambda *same: model(keyframes), *inputs)
     assert isinstance(trajectory, Trajectory), "a trajectory model must return a Trajectory"
     assert trajectory.grid is model.grid, "a model must declare the grid of its trajectories"
     check_trajectory(trajectory)
@@ -107,43 +114,51 @@ def check_trajectory_model(model: TrajectoryModel, keyframes: Keyframes) -> None
     one = map_tensors(keyframes, lambda part: part[1:2] if part.dim() > 1 else part)
     for alone, both in zip(model(one).at(times), (first, last), strict=True):
         assert_close(alone, both[1:], tolerance=BATCH_TOLERANCE, law="a batch must not matter")
-    said = Account("check_trajectory_model", model)
-    said.holds("a Trajectory on the declared grid", "repeats", "arguments stay", "a batch does not matter")
-    said.holds("time-symmetric")
-    _check_reading(model, keyframes, times, first, said)
-    said.tell()
+    report = CheckReport("check_trajectory_model", model)
+    report.passed("a Trajectory on the declared grid", "repeats", "arguments stay", "a batch does not matter")
+    report.passed("time-symmetric")
+    _check_declared_inputs(model, keyframes, times, first, report)
+    _check_prior_direction(model, keyframes, first, report)
+    report.print()
 
 
-def _check_reading(model: TrajectoryModel, keyframes: Keyframes, times: Tensor, first: Tensor, said: Account) -> None:
-    """The model reads the inputs that it declares, and no others."""
+def _check_declared_inputs(
+    model: TrajectoryModel, keyframes: Keyframes, times: Tensor, first: Tensor, report: CheckReport
+) -> None:
+    """Assert that the model reads no other inputs than it declares."""
     if model.reads is Reads.LATENTS and keyframes.images is not None:
         bare = model(replace(keyframes, images=None)).at(times)[0]
         assert torch.equal(bare, first), "reads is LATENTS, so images must not matter"
-        said.holds("reads latents alone")
+        report.passed("reads latents alone")
     if keyframes.prior is not None and not model.needs_prior:
         bare = model(replace(keyframes, prior=None)).at(times)[0]
         assert torch.isfinite(bare).all(), "needs_prior is False, so keyframes without one must do"
-        said.holds("does without a prior")
+        report.passed("does without a prior")
+
+
+def _check_prior_direction(model: TrajectoryModel, keyframes: Keyframes, first: Tensor, report: CheckReport) -> None:
+    """Assert that the flows have the direction and length of a prior's motion, if the model follows it."""
     if keyframes.prior is None:
-        said.skips("direction of the motion", "these keyframes have no prior")
+        report.skipped("direction of the motion", "these keyframes have no prior")
         return
-    # Content that goes right by the known shift is looked up to its left at the end, so F_0 is negative there.
+    # On the TARGET grid, content that moves right is looked up to the left, so F_0 is negative at the end.
     known = torch.zeros_like(keyframes.prior.end_flows)
     known[:, 0, 0], known[:, 1, 0] = 6.0, -6.0
     known[:, 0, 1], known[:, 1, 1] = -3.0, 3.0
     ends = []
-    for way in (known, -known):
-        made = model(replace(keyframes, prior=replace(keyframes.prior, end_flows=way, residual_motion=None)))
-        ends.append(made.at(torch.ones(1))[0][:, 0].flatten(2).median(-1).values.mean(0))
-    found = (ends[0] - ends[1]) / 2  # what comes of the latents is the same in both
-    wanted = first.shape[-1] / known.shape[-1] * torch.tensor([6.0, -3.0])
-    wanted = wanted if model.grid is FlowGrid.SOURCE else -wanted
-    if float(found.abs().max()) < 0.1 * float(wanted.abs().max()):
-        said.skips("direction of the motion", "it does not follow the prior")
+    for end_flows in (known, -known):
+        prior = replace(keyframes.prior, end_flows=end_flows, residual_motion=None)
+        trajectory = model(replace(keyframes, prior=prior))
+        ends.append(trajectory.at(torch.ones(1))[0][:, 0].flatten(2).median(-1).values.mean(0))
+    motion = (ends[0] - ends[1]) / 2  # the contribution of the latents is the same in both
+    expected = first.shape[-1] / known.shape[-1] * torch.tensor([6.0, -3.0])
+    expected = expected if model.grid is FlowGrid.SOURCE else -expected
+    if float(motion.abs().max()) < 0.1 * float(expected.abs().max()):
+        report.skipped("direction of the motion", "it does not follow the prior")
         return
-    right = float((found - wanted).abs().max())
-    others = [float((found - wrong).abs().max()) for wrong in (-wanted, wanted.flip(0), -wanted.flip(0), wanted / 2)]
-    assert right < min(others), (
-        f"flows must have the direction and length of the prior: {found.tolist()}, not {wanted.tolist()}"
+    wrong = (-expected, expected.flip(0), -expected.flip(0), expected / 2)
+    error = float((motion - expected).abs().max())
+    assert error < min(float((motion - other).abs().max()) for other in wrong), (
+        f"flows must have the direction and length of the prior: {motion.tolist()}, not {expected.tolist()}"
     )
-    said.holds("direction and length of a prior's motion")
+    report.passed("direction and length of a prior's motion")

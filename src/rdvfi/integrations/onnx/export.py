@@ -133,7 +133,7 @@ class _Estimate(nn.Module):
 
     def forward(self, img0: Tensor, img1: Tensor) -> list[Tensor]:
         with Substitutes():
-            motion = self.model._motion(img0, img1, self.noise)  # pyright: ignore[reportArgumentType]
+            motion = self.model._compute_motion(img0, img1, self.noise)  # pyright: ignore[reportArgumentType]
         self.keep(motion)
         return list(named_tensors(motion).values())
 
@@ -151,7 +151,7 @@ class _Render(nn.Module):
             bars = replace(motion.content.bars, size=(img0.shape[-2], img0.shape[-1]))
             motion = replace(motion, content=replace(motion.content, bars=bars))
         with Substitutes():
-            return self.model._frames(img0, img1, motion, timesteps)
+            return self.model._compute_frames(img0, img1, motion, timesteps)
 
 
 def _programs(model: _AtMotionSize, seed: int) -> tuple[Any, Any]:
