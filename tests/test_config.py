@@ -301,7 +301,7 @@ def test_every_entry_has_a_node_that_omegaconf_accepts() -> None:
 
     for registry in REGISTRIES:
         for name in registry:
-            node = OmegaConf.structured(config.node_of(registry, name))
+            node = OmegaConf.structured(config.make_node(registry, name))
             plain = [p for p in registry.parameters(name).values() if p.component is None]
             assert set(node) == {"_name_", *(p.name for p in plain)}
 

@@ -10,7 +10,7 @@ import torch
 import rdvfi
 import toy
 from rdvfi import testing
-from rdvfi.config import exchanged
+from rdvfi.config import exchange_parts
 from rdvfi.interpolator import Interpolator
 
 
@@ -154,4 +154,4 @@ def test_a_part_of_a_shipped_model_is_loaded_by_its_name(shipped: Interpolator) 
 def test_what_does_not_fit_is_refused(shipped: Interpolator, override: str, message: str) -> None:
     extra = ("backbone.size=toy", "trajectory=straight") if override == "backbone=svd" else ()
     with pytest.raises(ValueError, match=message):
-        exchanged(shipped, override, *extra)
+        exchange_parts(shipped, override, *extra)

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf as Omega
 
 import clips
 import rdvfi
-from rdvfi.config import stored_recipe
+from rdvfi.config import recipe_in_store
 from rdvfi.config.sweeps import run_hydra, sweep
 from rdvfi.evaluation import evaluate
 from rdvfi_cli.main import main
@@ -108,7 +108,7 @@ def test_a_program_with_its_own_main_builds_from_what_hydra_composed(tmp_path: P
         made.append(rdvfi.build_from(cfg))
         made.append(rdvfi.build("rdvfi_s", *PLAIN))  # inside a job, Hydra's state is another's
 
-    with stored_recipe("rdvfi_s", [*PLAIN, "basis=linear"]) as (folder, given):
+    with recipe_in_store("rdvfi_s", [*PLAIN, "basis=linear"]) as (folder, given):
         run_hydra(program, folder, given, [], settings=[f"hydra.run.dir={tmp_path}"])
     first, second = made
     assert first.pretrained().trajectory["config"]["basis"]["name"] == "linear"
@@ -125,7 +125,7 @@ def test_a_sweeper_gets_the_objective_and_a_failure_is_no_number(tmp_path: Path)
         return {"score": float(cfg.motion_area) if cfg.motion_area > 1 else 1 / 0}
 
     given = ["motion_area=1,2"]
-    with stored_recipe("rdvfi_s", given, sweeps=True) as (folder, overrides):
+    with recipe_in_store("rdvfi_s", given, sweeps=True) as (folder, overrides):
         result = sweep(job, folder, overrides, into=tmp_path / "own", objective="score")
     assert [point.row for point in result.points] == [{}, {"score": 2.0}]
     assert [point.error for point in result.points] == ["ZeroDivisionError: division by zero", None]

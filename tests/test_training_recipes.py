@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rdvfi
-from rdvfi.config.overrides import as_text, parsed
+from rdvfi.config.overrides import format_value, parse_override
 from rdvfi.training.model_parts import mark_trained, save_parts
 from rdvfi.training.recipes import compose_stages, written_out
 
@@ -22,7 +22,7 @@ PLAIN = st.recursive(
 @given(PLAIN)
 @settings(max_examples=60, deadline=None)
 def test_any_plain_value_is_read_again_by_hydras_grammar(value: object) -> None:
-    assert parsed(f"data.folder={as_text(value)}").value() == value
+    assert parse_override(f"data.folder={format_value(value)}").value() == value
 
 
 def test_numbers_of_a_sequence_keep_spaces_and_apostrophes(tmp_path: Path) -> None:

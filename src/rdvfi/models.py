@@ -46,9 +46,9 @@ def create_model(
     place = read_device(device)
     model = Interpolator.from_files(find_files(name))
     if overrides:
-        from rdvfi.config import exchanged  # Hydra is imported when it is needed
+        from rdvfi.config import exchange_parts  # Hydra is imported when it is needed
 
-        model = exchanged(model, *overrides, name=os.fspath(name))
+        model = exchange_parts(model, *overrides, name=os.fspath(name))
     return model.to(place, dtype)
 
 

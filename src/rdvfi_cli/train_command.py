@@ -62,12 +62,12 @@ def train(
 
 def _by_hydra(recipe: str, words: list[str], flags: list[str]) -> None:
     """A sweep, or what Hydra shows of each stage's configuration."""
-    from rdvfi.config.overrides import Overrides, is_setting
+    from rdvfi.config.overrides import Overrides, is_hydra_setting
     from rdvfi.config.sweeps import run_hydra, sweep
     from rdvfi.training.recipes import own_folders, stored_stages
 
-    settings = [word for word in words if is_setting(word)]
-    overrides = [word for word in words if not is_setting(word)]
+    settings = [word for word in words if is_hydra_setting(word)]
+    overrides = [word for word in words if not is_hydra_setting(word)]
     folders = own_folders(overrides)
     with stored_stages(recipe) as stages:
         if flags:

@@ -1,33 +1,33 @@
 """Recipes: which components make a model, composed and checked by Hydra, and models built from them."""
 
 from rdvfi.config.composition import (
-    another_hydra,
     build,
     build_from,
     compose,
-    exchanged,
+    exchange_parts,
+    isolated_hydra,
+    model_in_store,
+    recipe_in_store,
     search_path,
-    stored_model,
-    stored_recipe,
 )
 from rdvfi.config.overrides import one_line
 from rdvfi.config.recipe_files import RECIPES, list_recipes
-from rdvfi.config.recipe_nodes import GROUPS, node_of, store_nodes, stored_nodes
+from rdvfi.config.recipe_nodes import GROUPS, make_node, nodes_in_store, store_nodes
 
 __all__ = [
     "GROUPS",
     "RECIPES",
-    "another_hydra",
     "build",
     "build_from",
     "compose",
-    "exchanged",
+    "exchange_parts",
+    "isolated_hydra",
     "list_recipes",
-    "node_of",
+    "make_node",
+    "model_in_store",
+    "nodes_in_store",
     "one_line",
+    "recipe_in_store",
     "search_path",
     "store_nodes",
-    "stored_model",
-    "stored_nodes",
-    "stored_recipe",
 ]

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 def list_recipes() -> list[str]:
-    """The recipes of this package."""
+    """Names of the recipes of this package."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
@@ -25,7 +25,7 @@ def find_recipe(recipe: str | os.PathLike[str]) -> Path:
     """The file of a recipe, given by name or as a YAML file; raises ValueError if there is none."""
     if not isinstance(recipe, (str, os.PathLike)):
         raise ValueError(f"a recipe is named by a string or a path; got {recipe!r}")
-    if (path := own_recipe(recipe)) is not None:
+    if (path := user_recipe_file(recipe)) is not None:
         return path
     name = str(recipe).replace("-", "_")
     if name in _RENAMED:
@@ -38,14 +38,14 @@ def find_recipe(recipe: str | os.PathLike[str]) -> Path:
     return RECIPES / f"{name}.yaml"
 
 
-def own_recipe(recipe: str | os.PathLike[str]) -> Path | None:
-    """The YAML file of the user that a recipe is, or None if it is a name; raises ValueError if it does not exist."""
+def user_recipe_file(recipe: str | os.PathLike[str]) -> Path | None:
+    """The path if a recipe is a YAML file of the user, None if it is a name; raises ValueError if it does not exist."""
     path = Path(recipe)
     if path.suffix not in (".yaml", ".yml"):
         return None
     if not path.is_file():
-        what = "is no file" if path.exists() else "does not exist"
-        raise ValueError(f"recipe {os.fspath(recipe)!r} {what}")
+        reason = "is no file" if path.exists() else "does not exist"
+        raise ValueError(f"recipe {os.fspath(recipe)!r} {reason}")
     return path
 
 

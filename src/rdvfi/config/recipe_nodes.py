@@ -1,7 +1,7 @@
 """The schema of recipes: configuration nodes of the registered components in Hydra's store.
 
-Every registered factory gives one node, a dataclass made from its signature, so a recipe is checked
-field by field against the constructors themselves and nothing repeats them.
+Every registered factory has one node, a dataclass created from its signature, so a recipe is checked
+field by field against the signatures themselves.
 """
 
 import dataclasses
@@ -26,41 +26,41 @@ GROUPS: dict[str, Registry[Any]] = {
     "trajectory": trajectories,
     "renderer": renderers,
 }
-"""What a recipe chooses, and the registry that each choice is from."""
+"""The groups of a recipe, and the registry of the choices for each."""
 
 ROOT = "interpolator"
-"""The name of the root node, first in every recipe's defaults."""
+"""Name of the root node, which is first in the defaults of every recipe."""
 
 NAME = "_name_"
-"""The field of a node that holds the registered name."""
+"""The field of a node with the registered name."""
 
 CHANNELS = "latent_channels"
 
-Chosen = Mapping[str, tuple[str, Mapping[str, Any]]]
-"""By group, a registered name and values that its node has instead of its defaults."""
+Choices = Mapping[str, tuple[str, Mapping[str, Any]]]
+"""By group, a registered name and the values that replace defaults of its node."""
 
 
-def store_nodes(chosen: Chosen | None = None) -> None:
-    """Put the root node and one node per registered entry into Hydra's store.
+def store_nodes(choices: Choices | None = None) -> None:
+    """Add the root node and one node per registered entry to Hydra's store.
 
-    For programs of one's own with ``@hydra.main`` (`rdvfi.build_from`); `rdvfi.build` needs no such call.
+    For your own programs with ``@hydra.main`` (`rdvfi.build_from`); `rdvfi.build` needs no such call.
 
     Args:
-        chosen: Entries whose nodes have other values than their defaults.
+        choices: Entries whose nodes have other values than their defaults.
     """
     store = ConfigStore.instance()
     entries = ((group, name, registry[name]) for group, registry in GROUPS.items() for name in registry)
-    store.repo = _merged(store.repo, _default_nodes(tuple(entries)))
-    for group, (name, values) in (chosen or {}).items():
-        store.store(group=group, name=name, node=node_of(GROUPS[group], name, **values), provider="rdvfi")
+    store.repo = _merge(store.repo, _default_nodes(tuple(entries)))
+    for group, (name, values) in (choices or {}).items():
+        store.store(group=group, name=name, node=make_node(GROUPS[group], name, **values), provider="rdvfi")
 
 
 @lru_cache(maxsize=4)
 def _default_nodes(entries: tuple[tuple[str, str, Any], ...]) -> dict[str, Any]:
-    """The root node and those of registered entries, group by group, as Hydra's store holds them; it only copies them.
+    """The root node and the nodes of registered entries, in the form of Hydra's store, which only copies them.
 
     Args:
-        entries: Group, name and factory of each.
+        entries: Group, name and factory of each entry.
     """
     fields = [("motion_area", int, dataclasses.field(default=MOTION_AREA))]
     fields += [(group, Any, dataclasses.field(default=None)) for group in GROUPS]
@@ -69,19 +69,19 @@ def _default_nodes(entries: tuple[tuple[str, str, Any], ...]) -> dict[str, Any]:
     try:
         store.store(name=ROOT, node=dataclasses.make_dataclass("InterpolatorConfig", fields), provider="rdvfi")
         for group, name, _ in entries:
-            store.store(group=group, name=name, node=node_of(GROUPS[group], name), provider="rdvfi")
+            store.store(group=group, name=name, node=make_node(GROUPS[group], name), provider="rdvfi")
         return store.repo
     finally:
         store.repo = before
 
 
-def node_of(registry: Registry[Any], name: str, **values: Any) -> type:
+def make_node(registry: Registry[Any], name: str, **values: Any) -> type:
     """The dataclass of one entry: its plain parameters with their types and defaults.
 
     Args:
-        registry: Where it is registered.
-        name: Its name.
-        **values: Plain values instead of defaults.
+        registry: The registry of the entry.
+        name: The name of the entry.
+        **values: Plain values that replace defaults.
     """
     fields: list[tuple[str, Any, Any]] = [(NAME, str, dataclasses.field(default=name))]
     for parameter in registry.parameters(name).values():
@@ -89,7 +89,7 @@ def node_of(registry: Registry[Any], name: str, **values: Any) -> type:
             fields.append((parameter.name, int | None, dataclasses.field(default=values.get(parameter.name))))
             continue
         if parameter.name in values:
-            value = _plain(registry, name, parameter, values[parameter.name])
+            value = _convert_value(registry, name, parameter, values[parameter.name])
             parameter = dataclasses.replace(parameter, default=value)
         if parameter.component is not None:
             continue
@@ -97,24 +97,24 @@ def node_of(registry: Registry[Any], name: str, **values: Any) -> type:
     return dataclasses.make_dataclass(f"{registry.group}:{name}", fields)
 
 
-def _plain(registry: Registry[Any], name: str, parameter: Parameter, value: Any) -> Any:
-    """A value in the parameter's own type; missing values and references are left to Hydra."""
+def _convert_value(registry: Registry[Any], name: str, parameter: Parameter, value: Any) -> Any:
+    """A value converted to the type of its parameter; missing values and references are left to Hydra."""
     if isinstance(value, str) and (value == MISSING or "${" in value):
         return value
     return convert(parameter.annotation, value, f"{registry.group} {name!r}: {parameter.name}")
 
 
 def follows_backbone(registry: Registry[Any], parameter: Parameter) -> bool:
-    """Whether a recipe that leaves it open means the number of the backbone's channels."""
+    """Whether a parameter without a value gets the number of latent channels of the backbone."""
     return registry is not backbones and parameter.name == CHANNELS
 
 
 def _field_type(annotation: Any) -> Any:
-    """The annotation as OmegaConf takes it: tuples of unequal types are checked by us instead."""
+    """The annotation for OmegaConf, which has no tuples; those of different types are checked by `_convert_value`."""
     kind, optional = without_none(annotation)
     if get_origin(kind) is tuple:
-        of = {part for part in get_args(kind) if part is not Ellipsis}
-        kind = list[of.pop()] if len(of) == 1 else list[Any]
+        items = {part for part in get_args(kind) if part is not Ellipsis}
+        kind = list[items.pop()] if len(items) == 1 else list[Any]
     return kind | None if optional else kind
 
 
@@ -128,21 +128,21 @@ def _default(parameter: Parameter) -> Any:
 
 
 @contextmanager
-def stored_nodes(chosen: Chosen | None = None) -> Iterator[None]:
-    """Our nodes in Hydra's store, which is global, for as long as we need them."""
-    Plugins.instance()  # Hydra's own nodes go into the store when this is first made
+def nodes_in_store(choices: Choices | None = None) -> Iterator[None]:
+    """Add the nodes to Hydra's global store within this context; see `store_nodes`."""
+    Plugins.instance()  # the first call adds Hydra's own nodes to the store
     store = ConfigStore.instance()
     before = store.repo
     try:
-        store_nodes(chosen)
+        store_nodes(choices)
         yield
     finally:
         store.repo = before
 
 
-def _merged(tree: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """A tree with the branches and leaves of another one, which may be filled further while that one stays as it is."""
-    both = dict(tree)
+def _merge(tree: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """A new tree with the branches and leaves of both trees; those of ``other`` win."""
+    merged = dict(tree)
     for key, value in other.items():
-        both[key] = _merged(both.get(key, {}), value) if isinstance(value, dict) else value
-    return both
+        merged[key] = _merge(merged.get(key, {}), value) if isinstance(value, dict) else value
+    return merged

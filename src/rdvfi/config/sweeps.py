@@ -1,9 +1,9 @@
 """Sweeps over overrides, and printing a configuration, by Hydra's command line.
 
-`run_hydra` is ``hydra.main`` with arguments that are ours, so every sweeper and launcher that Hydra has
-works (``hydra/sweeper=optuna``, ``hydra/launcher=submitit_local``). `sweep` adds what a study needs: a
-point that fails does not end the others, and what came of all of them is one table, ``results.csv`` in the
-sweep's folder. Jobs hand their results over as files, since a launcher may run them anywhere.
+`run_hydra` calls ``hydra.main`` with given arguments, so every sweeper and launcher of Hydra
+works (``hydra/sweeper=optuna``, ``hydra/launcher=submitit_local``). In a `sweep`, a point that fails does not
+end the others, and all results are written as one table, ``results.csv`` in the folder of the sweep. Jobs return
+their results as files, since a launcher may run them in another process.
 """
 
 import csv
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rdvfi._atomic import atomic
 from rdvfi.config.composition import PRIMARY, search_path
-from rdvfi.config.overrides import Overrides, explained
+from rdvfi.config.overrides import Overrides, explain_error
 
 Row = Mapping[str, Any]
 Job = Callable[[Mapping[str, Any], Path, Sequence[str]], Row]
-"""What is done with a point's configuration, in a folder of its own; given its overrides, too."""
+"""Computes the row of a point, given its configuration, its folder and its overrides."""
 
-_RESULT, _TABLE = "result.json", "results.csv"
-_DIRECTORY = "hydra.sweep.dir="
+_RESULT_NAME, _TABLE_NAME = "result.json", "results.csv"
+_FOLDER_SETTING = "hydra.sweep.dir="
 
 
 @dataclass(frozen=True)
@@ -56,24 +57,24 @@ class Sweep:
 
     @property
     def failed(self) -> tuple[SweepPoint, ...]:
-        """Those that came to nothing."""
+        """The points that failed."""
         return tuple(point for point in self.points if point.error is not None)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows: swept values, results, and errors."""
         keys = dict.fromkeys(key for point in self.points for key in point.overrides)
-        swept = [key for key in keys if len({point.overrides.get(key) for point in self.points}) > 1]
+        varied = [key for key in keys if len({point.overrides.get(key) for point in self.points}) > 1]
         names = list(dict.fromkeys(name for point in self.points for name in point.row))
         rows = [
             [
                 str(point.number),
-                *(point.overrides.get(key, "") for key in swept),
-                *(_shown(point.row.get(name)) for name in names),
+                *(point.overrides.get(key, "") for key in varied),
+                *(_format_cell(point.row.get(name)) for name in names),
                 point.error or "",
             ]
             for point in self.points
         ]
-        return ["point", *swept, *names, "error"], rows
+        return ["point", *varied, *names, "error"], rows
 
     def __str__(self) -> str:
         """The table, as lines of text."""
@@ -95,41 +96,43 @@ def sweep(
     into: Path | None = None,
     objective: str,
 ) -> Sweep:
-    """Do a job at every point that overrides with several values span.
+    """Run a job at every combination of overrides with several values.
 
     Args:
-        job: What is done at a point.
-        folder: First on Hydra's search path.
-        overrides: Checked ones, several values among them.
-        name: Of the primary configuration.
-        settings: Of Hydra itself, as ``hydra/sweeper=optuna``.
-        into: The sweep's folder; by default Hydra's, ``multirun/DATE/TIME``.
-        objective: Which value of a row a sweeper is to optimise.
+        job: Computes the row of a point.
+        folder: First folder of Hydra's search path.
+        overrides: Checked overrides, some with several values.
+        name: Name of the primary configuration.
+        settings: Settings of Hydra itself, such as ``hydra/sweeper=optuna``.
+        into: Folder of the sweep; by default that of Hydra, ``multirun/DATE/TIME``.
+        objective: Name of the value of a row that a sweeper optimises.
     """
-    directory = _directory(settings, into)
-
-    def task(cfg: Mapping[str, Any]) -> float | None:
-        own, about = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get()
-        given = list(about.overrides.task)
-        try:
-            row, error = dict(job(cfg, own, given)), None
-        except Exception as failure:  # whatever it is, the other points go on
-            row, error = {}, f"{type(failure).__name__}: {' '.join(str(failure).split())}"
-        told = {"number": int(about.job.num), "overrides": given, "row": row, "error": error}
-        with atomic(own / _RESULT) as partial:
-            partial.write_text(json.dumps(told, indent=2, default=str) + "\n", encoding="utf-8")
-        found = row.get(objective)
-        return None if found is None else float(found)  # Optuna takes None for a trial that failed, and no NaN
-
-    rest = [text for text in settings if not text.startswith(_DIRECTORY)]
-    run_hydra(task, folder, overrides, ["--multirun"], name=name, settings=[*rest, f"{_DIRECTORY}{directory}"])
-    found = [json.loads(file.read_text()) for file in directory.glob(f"*/{_RESULT}")]
-    points = sorted((_point(told) for told in found), key=lambda point: point.number)
-    result = Sweep(directory, tuple(points))
+    sweep_folder = _sweep_folder(settings, into)
+    settings = [text for text in settings if not text.startswith(_FOLDER_SETTING)]
+    settings.append(f"{_FOLDER_SETTING}{sweep_folder}")
+    task = partial(_run_point, job, objective)
+    run_hydra(task, folder, overrides, ["--multirun"], name=name, settings=settings)
+    points = map(_read_point, sweep_folder.glob(f"*/{_RESULT_NAME}"))
+    result = Sweep(sweep_folder, tuple(sorted(points, key=lambda point: point.number)))
     heads, rows = result.table()
-    with (directory / _TABLE).open("w", newline="", encoding="utf-8") as stream:
+    with (sweep_folder / _TABLE_NAME).open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream, lineterminator="\n").writerows([heads, *rows])
     return result
+
+
+def _run_point(job: Job, objective: str, cfg: Mapping[str, Any]) -> float | None:
+    """Run the job at one point and write its result; returns the value to optimise."""
+    hydra_config = HydraConfig.get()
+    folder, overrides = Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task)
+    try:
+        row, error = dict(job(cfg, folder, overrides)), None
+    except Exception as failure:  # of any kind: the other points must go on
+        row, error = {}, f"{type(failure).__name__}: {' '.join(str(failure).split())}"
+    result = {"number": int(hydra_config.job.num), "overrides": overrides, "row": row, "error": error}
+    with atomic(folder / _RESULT_NAME) as partial_file:
+        partial_file.write_text(json.dumps(result, indent=2, default=str) + "\n", encoding="utf-8")
+    value = row.get(objective)
+    return None if value is None else float(value)  # Optuna takes None for a failed trial, and no NaN
 
 
 def run_hydra(
@@ -141,38 +144,49 @@ def run_hydra(
     name: str = PRIMARY,
     settings: Sequence[str] = (),
 ) -> None:
-    """``hydra.main`` with these arguments, such as ``["--cfg", "job"]``.
+    """Call ``hydra.main`` with given arguments.
+
+    Args:
+        task: The function that ``hydra.main`` runs with the composed configuration.
+        folder: First folder of Hydra's search path.
+        overrides: Checked overrides.
+        flags: Flags of Hydra, such as ``["--cfg", "job"]``.
+        name: Name of the primary configuration.
+        settings: Settings of Hydra itself.
 
     Raises:
         ValueError: If Hydra cannot compose the configuration.
     """
     arguments = [*flags, *overrides.texts, *settings, search_path(overrides.folders, recipes=name == PRIMARY)]
     try:
-        with _arguments(arguments):
+        with _command_line(arguments):
             hydra.main(config_path=str(folder.resolve()), config_name=name, version_base="1.3")(task)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(explained(error)) from error
+        raise ValueError(explain_error(error)) from error
 
 
-def _directory(settings: Sequence[str], into: Path | None) -> Path:
-    given = [text.removeprefix(_DIRECTORY) for text in settings if text.startswith(_DIRECTORY)]
+def _sweep_folder(settings: Sequence[str], into: Path | None) -> Path:
+    """The folder of a sweep: that of the settings, else ``into``, else one by date and time."""
+    given = [text.removeprefix(_FOLDER_SETTING) for text in settings if text.startswith(_FOLDER_SETTING)]
     if given:
         return Path(given[-1])
     return into if into is not None else Path("multirun") / time.strftime("%Y-%m-%d") / time.strftime("%H-%M-%S")
 
 
-def _point(told: Mapping[str, Any]) -> SweepPoint:
-    pairs = (text.lstrip("+").partition("=") for text in told["overrides"])
-    return SweepPoint(told["number"], {key: value for key, _, value in pairs}, told["row"], told["error"])
+def _read_point(file: Path) -> SweepPoint:
+    """A point, read from the result that `_run_point` has written."""
+    result = json.loads(file.read_text(encoding="utf-8"))
+    pairs = (text.lstrip("+").partition("=") for text in result["overrides"])
+    return SweepPoint(result["number"], {key: value for key, _, value in pairs}, result["row"], result["error"])
 
 
-def _shown(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 @contextmanager
-def _arguments(words: Sequence[str]) -> Iterator[None]:
-    """The command line that Hydra reads, and its errors as exceptions instead of an exit."""
+def _command_line(words: Sequence[str]) -> Iterator[None]:
+    """Set the command line that Hydra reads, and let it raise errors instead of exiting."""
     before, setting = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["rdvfi", *words], "1"
     try:

@@ -19,9 +19,16 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from rdvfi.config import RECIPES, another_hydra, search_path, stored_nodes
-from rdvfi.config.overrides import as_text, explained_by, own_folder, parsed, refuse_sweep, search_folders
-from rdvfi.config.recipe_files import own_recipe, recipe_table
+from rdvfi.config import RECIPES, isolated_hydra, nodes_in_store, search_path
+from rdvfi.config.overrides import (
+    check_single_value,
+    explain_dataclass_error,
+    format_value,
+    parse_override,
+    resolve_config_folder,
+    search_folders,
+)
+from rdvfi.config.recipe_files import recipe_table, user_recipe_file
 from rdvfi.registry import did_you_mean
 from rdvfi.training.engine.settings import EngineConfig
 from rdvfi.training.stage import (
@@ -112,7 +119,7 @@ def _flat(fields: Mapping[str, Any], place: str = "") -> list[str]:
         if isinstance(value, Mapping):
             found += _flat(value, f"{place}{key}.")
         else:
-            found.append(f"{place}{key}={as_text(value)}")
+            found.append(f"{place}{key}={format_value(value)}")
     return found
 
 
@@ -124,7 +131,7 @@ def written_out(overrides: Sequence[str], config_dir: str | os.PathLike[str] | N
     """Overrides as the fields that they stand for: ``data.clips=FOLDER`` is the folder and the kind of its samples,
     and ``hydra.searchpath=[FOLDER]``, as ``config_dir``, the model's folder of configuration groups.
     """
-    found = [] if config_dir is None else [f"model.config_dir={as_text(os.fspath(config_dir))}"]
+    found = [] if config_dir is None else [f"model.config_dir={format_value(os.fspath(config_dir))}"]
     for text in overrides:
         key, equals, value = text.partition("=")
         folders = search_folders(text)
@@ -133,7 +140,7 @@ def written_out(overrides: Sequence[str], config_dir: str | os.PathLike[str] | N
         if folders:
             key, value = "model.config_dir", folders[0]
         if key in _PATHS and not _readable(key, value):
-            value = as_text(value)
+            value = format_value(value)
         if key == "data.clips":
             found += [f"data.folder={value}", "data.source=clips"]
         else:
@@ -144,7 +151,7 @@ def written_out(overrides: Sequence[str], config_dir: str | os.PathLike[str] | N
 def _readable(key: str, path: str) -> bool:
     """Whether Hydra reads this path as it stands; several values with commas may be the name of one folder."""
     try:
-        return not (parsed(f"{key}={path}").is_sweep_override() and Path(path).exists())
+        return not (parse_override(f"{key}={path}").is_sweep_override() and Path(path).exists())
     except ValueError:
         return False
 
@@ -155,8 +162,8 @@ def own_folders(overrides: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ValueError: If it does not exist.
     """
-    named = [str(parsed(text).value()) for text in overrides if text.startswith("model.config_dir=")]
-    return tuple(own_folder(path) for path in named[-1:] if path != "None")
+    named = [str(parse_override(text).value()) for text in overrides if text.startswith("model.config_dir=")]
+    return tuple(resolve_config_folder(path) for path in named[-1:] if path != "None")
 
 
 @contextmanager
@@ -164,7 +171,7 @@ def stored_stages(recipe: str) -> Iterator[list[tuple[Path, list[str]]]]:
     """Files of the stages of a recipe, and its overrides of each, for Hydra's command line."""
     path, shared = _find(recipe)
     sequence = _sequence(path)
-    with stored_nodes():
+    with nodes_in_store():
         ConfigStore.instance().store(name=SCHEMA, node=stage_node(), provider="rdvfi")
         yield [(_near(path, name), sequence.overrides(name)) for name in sequence.stages] or [(path, shared)]
 
@@ -175,18 +182,18 @@ def _compose(path: Path, given: Sequence[str]) -> Stage:
         if "=" not in override or override.startswith(("hydra", "+", "~")):
             raise ValueError(f"an override reads field=value; got {override!r}")
         _check_replaced(override)
-        refuse_sweep(override)
+        check_single_value(override)
     try:
-        with stored_nodes():
+        with nodes_in_store():
             ConfigStore.instance().store(name=SCHEMA, node=stage_node(), provider="rdvfi")
-            with another_hydra(), hydra.initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
+            with isolated_hydra(), hydra.initialize_config_dir(str(path.parent.resolve()), version_base="1.3"):
                 folders = search_path(own_folders(overrides), recipes=False)
                 composed = hydra.compose(path.stem, [*overrides, folders])
         if "engine" not in composed:
             raise ValueError(f"recipe {_shown(path)} must have {SCHEMA!r} first in its defaults")
         stage = as_stage(composed)
     except (HydraException, OmegaConfBaseException, RecursionError) as error:
-        raise ValueError(f"recipe {_shown(path)}: {explained_by(error, *_CLASSES)}") from error
+        raise ValueError(f"recipe {_shown(path)}: {explain_dataclass_error(error, *_CLASSES)}") from error
     try:
         _check(stage)
     except ValueError as error:
@@ -259,7 +266,7 @@ def _check(stage: Stage) -> None:
 
 def _find(recipe: str) -> tuple[Path, list[str]]:
     """The file of a recipe, and the overrides that the sequence it belongs to has for it."""
-    if (path := own_recipe(recipe)) is not None:
+    if (path := user_recipe_file(recipe)) is not None:
         return path, []
     name = recipe.replace("-", "_")
     known = list_training_recipes()

@@ -7,12 +7,12 @@ from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
-from rdvfi.config import node_of
+from rdvfi.config import make_node
 from rdvfi.training.engine.settings import EngineConfig
 from rdvfi.training.losses.loss_registry import losses
 
 _NAME = "_name_"
-"""A field of loss settings that is not one: `rdvfi.config.node_of` adds it to every node."""
+"""A field of loss settings that is not one: `rdvfi.config.make_node` adds it to every node."""
 
 
 class Kind(Enum):
@@ -182,7 +182,7 @@ class Stage:
 def stage_node() -> type[Stage]:
     """`Stage` with typed losses: weights and settings are those of the registered losses."""
     weights = dataclasses.make_dataclass("Losses", [(_field(name), float, field(default=0.0)) for name in losses])
-    nodes = {name: node for name in losses if (node := node_of(losses, name))}
+    nodes = {name: node for name in losses if (node := make_node(losses, name))}
     settings = dataclasses.make_dataclass(
         "LossSettings", [(_field(name), node, field(default_factory=node)) for name, node in nodes.items()]
     )

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from rdvfi.config import build, exchanged, stored_model, stored_recipe
-from rdvfi.config.overrides import Overrides, is_setting
+from rdvfi.config import build, exchange_parts, model_in_store, recipe_in_store
+from rdvfi.config.overrides import Overrides, is_hydra_setting
 from rdvfi.config.sweeps import Row, Sweep, sweep
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model
@@ -37,7 +37,7 @@ class Chosen:
                 made = self._start()
                 if self.overrides:
                     name = "the model" if isinstance(self.model, Interpolator) else str(self.model or DEFAULT_MODEL)
-                    made = exchanged(made, *self.overrides, config_dir=self.config_dir, name=name)
+                    made = exchange_parts(made, *self.overrides, config_dir=self.config_dir, name=name)
         return made.eval().requires_grad_(False).to(*place)
 
     def _start(self) -> Interpolator:
@@ -47,13 +47,13 @@ class Chosen:
     @contextmanager
     def stored(self, *, sweeps: bool) -> Iterator[tuple[Path, Overrides, list[str]]]:
         """Hydra's primary configuration: its folder, the overrides, and Hydra's own settings among them."""
-        own = [text for text in self.overrides if not is_setting(text)]
-        settings = [text for text in self.overrides if is_setting(text)]
+        own = [text for text in self.overrides if not is_hydra_setting(text)]
+        settings = [text for text in self.overrides if is_hydra_setting(text)]
         given: dict[str, Any] = {"config_dir": self.config_dir, "sweeps": sweeps}
         entered = (
-            stored_recipe(self.recipe, own, **given)
+            recipe_in_store(self.recipe, own, **given)
             if self.recipe is not None
-            else stored_model(self._start(), own, **given)
+            else model_in_store(self._start(), own, **given)
         )
         with entered as (folder, overrides):
             yield folder, overrides, settings
