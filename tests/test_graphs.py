@@ -272,7 +272,7 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[rdvfi.Interpola
         model = toy.toy_model().eval().requires_grad_(False)
         model.optimize()
         model._recorder = Recorder(capture)
-        monkeypatch.setattr(type(model), "_records", lambda self, images: self._recorder is not None)
+        monkeypatch.setattr(type(model), "_can_record", lambda self, images: self._recorder is not None)
         yield model, capture
 
 

@@ -99,7 +99,7 @@ def test_a_trained_backbone_is_copied(source: Path, tmp_path: Path) -> None:
 def test_a_trained_backbone_is_left_out_under_a_warning_only(source: Path, tmp_path: Path) -> None:
     model = _model(source)
     model.mark_trained("backbone", "renderer")
-    with pytest.warns(UserWarning, match="what it learned is not saved"):
+    with pytest.warns(UserWarning, match="its trained weights are not saved"):
         model.save_pretrained(tmp_path / "saved", include_backbone=False)
     assert rdvfi.create_model(tmp_path / "saved").untrained_parts() == ["backbone", "trajectory"]
 

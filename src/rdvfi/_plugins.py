@@ -1,9 +1,9 @@
-"""Plug-ins: modules that register components, announced by entry points and imported once.
+"""Plug-ins: modules that register components, declared by entry points and imported once.
 
-A package announces one in the group ``rdvfi.plugins``. At the first look-up in a registry every
-announced module is imported; importing it registers. A plug-in that cannot be imported, for whatever
-reason, is left out: what it had registered by then goes again, a warning names it, and the host goes
-on. So is a plug-in that removes or replaces entries which are not its own.
+A package declares them in the group ``rdvfi.plugins``. At the first look-up in a registry every
+declared module is imported, and registers its components. A plug-in that cannot be imported, for any
+reason, is left out: its entries are removed again, a warning names it, and the program continues. A plug-in that
+removes or replaces entries of others is left out, too.
 """
 
 import threading
@@ -19,14 +19,14 @@ PLUGIN_GROUP = "rdvfi.plugins"
 
 @dataclass(frozen=True)
 class PluginStatus:
-    """A plug-in that was announced."""
+    """The state of a declared plug-in."""
 
     name: str
     module: str
     package: str
-    """The distribution that announces it, with its version."""
+    """The distribution that declares it, with its version."""
     registered: tuple[str, ...]
-    """What it added, as ``group name``."""
+    """The entries that it added, as ``group name``."""
     failure: str | None = None
     """Why it was left out, in one line."""
 
@@ -45,39 +45,39 @@ _statuses: list[PluginStatus] | None = None
 
 
 def load_plugins(registries: Sequence[_Registry]) -> list[PluginStatus]:
-    """Import every announced plug-in, at the first call, and return their states.
+    """Import every declared plug-in, at the first call, and return their states.
 
     Warns:
-        RuntimeWarning: For each that is left out.
+        RuntimeWarning: For each plug-in that is left out.
     """
     global _statuses
     with _lock:
         if _statuses is None:
-            _statuses = []  # first, since a plug-in may look something up while it loads
+            _statuses = []  # set first, since a plug-in may look up entries while it loads
             try:
                 for entry in entry_points(group=PLUGIN_GROUP):
-                    _statuses.append(_load(entry, registries))
+                    _statuses.append(_load_plugin(entry, registries))
             except BaseException:
-                _statuses = None  # the rest loads at the next look-up
+                _statuses = None  # load again at the next look-up
                 raise
         return _statuses
 
 
-def _load(entry: EntryPoint, registries: Sequence[_Registry]) -> PluginStatus:
+def _load_plugin(entry: EntryPoint, registries: Sequence[_Registry]) -> PluginStatus:
     before = [registry.entries() for registry in registries]
     failure = None
     try:
         entry.load()
-    except KeyboardInterrupt:  # the user's, not the plug-in's; but half of it is no use
+    except KeyboardInterrupt:  # of the user, not of the plug-in
         _restore(registries, before)
         raise
-    except BaseException as error:  # sys.exit too: a plug-in does not end its host
-        failure = _told(error)
+    except BaseException as error:  # also SystemExit: a plug-in must not end the program
+        failure = _format_error(error)
     after = [registry.entries() for registry in registries]
-    harmed = _lost(registries, before, after)
-    if failure is None and harmed:
-        failure = f"it removed or replaced {', '.join(harmed)}"
-    added = _added(registries, before, after)
+    removed = _removed_entries(registries, before, after)
+    if failure is None and removed:
+        failure = f"it removed or replaced {', '.join(removed)}"
+    added = _added_entries(registries, before, after)
     if failure is not None:
         _restore(registries, before)
         added = ()
@@ -90,17 +90,17 @@ def _load(entry: EntryPoint, registries: Sequence[_Registry]) -> PluginStatus:
     return PluginStatus(entry.name, entry.value, package, added, failure)
 
 
-def _told(error: BaseException) -> str:
-    """An error in one line: where it was raised, and at the end the import that failed first, if one did."""
-    last = error
-    while (earlier := last.__cause__ or last.__context__) is not None:
-        last = earlier
-    place = traceback.extract_tb(last.__traceback__)
-    where = f" ({place[-1].filename}, line {place[-1].lineno})" if place else ""
+def _format_error(error: BaseException) -> str:
+    """An error on one line, with its first cause, where that was raised, and the name of a failed import."""
+    cause = error
+    while (earlier := cause.__cause__ or cause.__context__) is not None:
+        cause = earlier
+    frames = traceback.extract_tb(cause.__traceback__)
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    if last is not error:
-        text += f"; because of {type(last).__name__}: {' '.join(str(last).split())}"
-    name = getattr(last, "name", None) if isinstance(last, ImportError) else None
+    if cause is not error:
+        text += f"; because of {type(cause).__name__}: {' '.join(str(cause).split())}"
+    name = getattr(cause, "name", None) if isinstance(cause, ImportError) else None
     return f"{text}{where}" + (f"; the failed import is {name!r}" if name else "")
 
 
@@ -109,15 +109,15 @@ def _restore(registries: Sequence[_Registry], before: Sequence[Mapping[str, Any]
         registry.restore(entries)
 
 
-def _lost(
+def _removed_entries(
     registries: Sequence[_Registry], before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """Entries that were there before and are not the same after."""
+    """Entries that existed before and are missing or different after."""
     triples = zip(registries, before, after, strict=True)
     return [f"{r.group} {name!r}" for r, old, new in triples for name in sorted(old) if new.get(name) is not old[name]]
 
 
-def _added(
+def _added_entries(
     registries: Sequence[_Registry], before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
 ) -> tuple[str, ...]:
     triples = zip(registries, before, after, strict=True)

@@ -1,11 +1,11 @@
-"""A factory's signature is its configuration: reading signatures, and validating values against them.
+"""The signature of a factory is its configuration: reading signatures, and checking values against them.
 
 A factory has keyword-only parameters of plain types: ``int``, ``float``, ``bool``, ``str``, an
-``Enum`` for a choice, ``list`` and ``tuple`` of those, ``X | None``, or one of the component
-interfaces (`rdvfi.interfaces`), which makes it a slot that another component fills; in a recipe, one
-of the group that the annotation names (`rdvfi.interfaces.Slot`), or else of its interface's own group.
-From nothing but this signature follow the checks of `Registry.create`, the saved form of a model and Hydra's
-schema, so there is no second place where a configuration could be written down.
+``Enum`` for a choice, ``list`` and ``tuple`` of those, or ``X | None``. A parameter whose type is one of the component
+interfaces (`rdvfi.interfaces`) is a slot that another component fills: in a recipe, that of the
+group that the annotation names (`rdvfi.interfaces.Slot`), or else of the interface's own group.
+The checks of `Registry.create`, the saved form of a model and Hydra's schema all follow from the signature, so a
+configuration is defined in one place only.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from torch import nn
 from rdvfi.interfaces import Basis, CoarseFlow, FlowEstimator, KeyframeGenerator, Range, Renderer, Slot, TrajectoryModel
 
 INTERFACES = (KeyframeGenerator, FlowEstimator, Basis, TrajectoryModel, Renderer)
-"""What can fill a slot of another component."""
+"""Interfaces of the components that can fill a slot of another component."""
 
 _SCALARS = (int, float, bool, str)
 _GROUPS = {FlowEstimator: "flow", Basis: "basis"}
@@ -50,9 +50,9 @@ class Parameter:
     @property
     def slot(self) -> str | None:
         """The group of a recipe that fills it; None for a plain value, or if no group does."""
-        named = [note.group for note in _notes(self.annotation) if isinstance(note, Slot)]
-        if named or self.component is None:
-            return named[0] if named else None
+        groups = [note.group for note in _notes(self.annotation) if isinstance(note, Slot)]
+        if groups or self.component is None:
+            return groups[0] if groups else None
         return next((group for kind, group in _GROUPS.items() if issubclass(self.component, kind)), None)
 
 
@@ -60,16 +60,16 @@ def parameters_of(factory: Callable[..., Any]) -> dict[str, Parameter]:
     """The parameters of a class or factory function, in order.
 
     Raises:
-        TypeError: If one is not keyword-only, has no type, or one that cannot be configured.
+        TypeError: If a parameter is not keyword-only, has no type, or a type that cannot be configured.
     """
     if isinstance(factory, type) and factory.__init__ is nn.Module.__init__:
-        return {}  # torch's (*args, **kwargs): a module that adds no constructor takes nothing
-    found = {}
+        return {}  # torch's own (*args, **kwargs): a module without a constructor has no parameters
+    parameters = {}
     for name, raw in inspect.signature(factory, eval_str=True).parameters.items():
-        where = f"parameter {name!r} of {describe(factory)}"
+        where = f"parameter {name!r} of {qualified_name(factory)}"
         if raw.kind is not inspect.Parameter.KEYWORD_ONLY:
             raise TypeError(f"{where} must be keyword-only: put a `*` before it in the signature")
-        parameter = Parameter(name, _annotation(name, raw.annotation, where), raw.default)
+        parameter = Parameter(name, _read_annotation(name, raw.annotation, where), raw.default)
         if not _is_configurable(parameter.annotation):
             raise TypeError(
                 f"{where} has type {type_name(parameter.annotation)}; expected int, float, bool, "
@@ -77,15 +77,15 @@ def parameters_of(factory: Callable[..., Any]) -> dict[str, Parameter]:
             )
         if not parameter.required:
             convert(parameter.annotation, parameter.default, where)
-        found[name] = parameter
-    return found
+        parameters[name] = parameter
+    return parameters
 
 
 def convert(annotation: Any, value: Any, where: str) -> Any:
-    """``value`` as the type that ``annotation`` asks for, from plain values (JSON, YAML).
+    """``value``, from plain values (JSON, YAML), converted to the type of ``annotation``.
 
-    Lists become tuples and names become enumeration members where that is the annotation;
-    integers are accepted as floats. Nothing else is converted.
+    Lists become tuples, names become enumeration members, and integers become floats if that is the annotation.
+    Nothing else is converted.
 
     Raises:
         TypeError: If the value is not of that type.
@@ -102,9 +102,9 @@ def convert(annotation: Any, value: Any, where: str) -> Any:
         return _convert_sequence(kind, value, where)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    # bool is an int to Python, but `levels=True` is a mistake.
+    # In Python a bool is an int, but `levels=True` is a mistake.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{where} must be {type_name(annotation)}; got {_shown(value)}")
+        raise TypeError(f"{where} must be {type_name(annotation)}; got {_abbreviate(value)}")
     for note in _notes(annotation):
         if isinstance(note, Range) and isinstance(value, int | float) and not note.least <= value <= note.most:
             raise ValueError(f"{where} must be {note.least} to {note.most}; got {value}")
@@ -113,18 +113,18 @@ def convert(annotation: Any, value: Any, where: str) -> Any:
 
 def _convert_sequence(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, (list, tuple)):
-        raise TypeError(f"{where} must be {type_name(kind)}; got {_shown(value)}")
-    of = get_args(kind)
-    if get_origin(kind) is list or of[-1] is Ellipsis:
-        of = (of[0],) * len(value)
-    if len(of) != len(value):
+        raise TypeError(f"{where} must be {type_name(kind)}; got {_abbreviate(value)}")
+    item_types = get_args(kind)
+    if get_origin(kind) is list or item_types[-1] is Ellipsis:
+        item_types = (item_types[0],) * len(value)
+    if len(item_types) != len(value):
         raise TypeError(f"{where} must be {type_name(kind)}; got {len(value)} values")
-    items = [convert(item, part, where) for item, part in zip(of, value, strict=True)]
+    items = [convert(item_type, item, where) for item_type, item in zip(item_types, value, strict=True)]
     return items if get_origin(kind) is list else tuple(items)
 
 
 def without_none(annotation: Any) -> tuple[Any, bool]:
-    """The annotation without ``| None`` and without notes, and whether it had the first."""
+    """The annotation without ``| None`` and `Annotated` metadata, and whether it had ``| None``."""
     if get_origin(annotation) is Annotated:
         return without_none(annotation.__origin__)
     if get_origin(annotation) not in (Union, types.UnionType):
@@ -142,8 +142,8 @@ def _notes(annotation: Any) -> tuple[Any, ...]:
     return ()
 
 
-def _annotation(name: str, annotation: Any, where: str) -> Any:
-    """The annotation; in plug-ins of version 0.1.0 a name said what `CoarseFlow` says now."""
+def _read_annotation(name: str, annotation: Any, where: str) -> Any:
+    """The annotation; in plug-ins of version 0.1.0 the name ``coarse`` had the meaning of `CoarseFlow`."""
     if name != "coarse" or without_none(annotation)[0] is not FlowEstimator or _notes(annotation):
         return annotation
     warnings.warn(
@@ -165,13 +165,13 @@ def _is_configurable(annotation: Any) -> bool:
 
 def _is_plain(kind: Any) -> bool:
     if get_origin(kind) in (list, tuple):
-        of = [part for part in get_args(kind) if part is not Ellipsis]
-        return bool(of) and all(_is_plain(part) for part in of)
+        item_types = [item for item in get_args(kind) if item is not Ellipsis]
+        return bool(item_types) and all(map(_is_plain, item_types))
     return kind in _SCALARS or (isinstance(kind, type) and issubclass(kind, Enum))
 
 
-def describe(factory: Callable[..., Any]) -> str:
-    """Where a class or function is defined, for messages."""
+def qualified_name(factory: Callable[..., Any]) -> str:
+    """The module and name of a class or function, for messages."""
     name = getattr(factory, "__qualname__", type(factory).__qualname__)
     return f"{getattr(factory, '__module__', '?')}.{name}"
 
@@ -187,8 +187,8 @@ def type_name(annotation: Any) -> str:
     return str(annotation)
 
 
-def shown(parameter: Parameter) -> str:
-    """A parameter as in a signature: name, type, default."""
+def format_parameter(parameter: Parameter) -> str:
+    """A parameter in the form of a signature: name, type, default."""
     kind = type_name(parameter.annotation).replace("rdvfi.interfaces.", "")
     if parameter.required:
         return f"{parameter.name}: {kind}"
@@ -196,7 +196,7 @@ def shown(parameter: Parameter) -> str:
     return f"{parameter.name}: {kind} = {getattr(value, 'name', None) or repr(value)}"
 
 
-def _shown(value: Any) -> str:
-    """A value in a message, abbreviated."""
+def _abbreviate(value: Any) -> str:
+    """A value for a message; long values become their type."""
     text = repr(value)
     return text if len(text) <= 60 else f"a {type(value).__name__}"

@@ -18,7 +18,7 @@ from torch import nn
 
 from rdvfi._fit import decodes
 from rdvfi._plugins import PLUGIN_GROUP
-from rdvfi._signature import shown
+from rdvfi._signature import format_parameter
 from rdvfi.about import About
 from rdvfi.interfaces import Basis, FlowEstimator, KeyframeGenerator, Renderer, TrajectoryModel
 from rdvfi.interpolator import Interpolator
@@ -103,7 +103,7 @@ def entry_info(registry: Registry[Any], name: str, **values: Any) -> EntryInfo:
         module.split(".")[0],
         about.licence or _licence(module.split(".")[0]),
         about,
-        tuple(shown(parameter) for parameter in registry.parameters(name).values()),
+        tuple(format_parameter(parameter) for parameter in registry.parameters(name).values()),
         properties,
         missing,
     )
@@ -251,7 +251,7 @@ def find(name: str, *overrides: str) -> list[EntryInfo | ModelInfo | RecipeInfo]
         values[parameter] = yaml.safe_load(value)
     if values:
         unknown = [
-            registry.unknown(key, name)
+            registry.unknown_parameter_message(key, name)
             for registry in entries
             for name in values
             if name not in registry.parameters(key)

@@ -1,19 +1,19 @@
-"""Registries: a name stands for a factory, and a factory's signature is its configuration.
+"""Registries: a name refers to a factory, and the signature of the factory is its configuration.
 
-There are five: `backbones`, `flows`, `bases`, `trajectories` and `renderers`, each for one
-interface. Registering is all that a plug-in does::
+There are five: `backbones`, `flows`, `bases`, `trajectories` and `renderers`, one for each
+interface. A plug-in only has to register::
 
     @rdvfi.backbones.register("mine")
     def mine(*, width: int = 64, coarse: CoarseFlow) -> KeyframeGenerator:
         return MyGenerator(width, coarse)
 
-An object made by `Registry.create` remembers its *specification*: the registered name and plain
-values, with the specifications of the components that it was given. `spec_of` reads it and
-`create_from_spec` builds the same object again; that is how models are saved, so a saved model
-holds names of registered factories and never a path to code.
+An object made by `Registry.create` stores its *specification*: the registered name and plain
+values, and the specifications of the components in its slots. `spec_of` returns it and
+`create_from_spec` builds the same object again. Models are saved this way, so a saved model
+contains names of registered factories and never a path to code.
 
-Packages announce plug-ins by an entry point in the group ``rdvfi.plugins`` whose value is a
-module; it is imported at the first look-up, and importing it registers.
+A package declares plug-ins by entry points in the group ``rdvfi.plugins`` whose value is a
+module. The module is imported at the first look-up, and registers its components then.
 """
 
 import difflib
@@ -26,7 +26,7 @@ from torch import nn
 
 from rdvfi._memory import is_out_of_memory
 from rdvfi._plugins import load_plugins
-from rdvfi._signature import Parameter, convert, describe, parameters_of
+from rdvfi._signature import Parameter, convert, parameters_of, qualified_name
 from rdvfi.about import About
 from rdvfi.interfaces import Basis, FlowEstimator, KeyframeGenerator, Renderer, TrajectoryModel
 
@@ -36,8 +36,8 @@ Factory = TypeVar("Factory", bound=Callable[..., Any])
 _SPEC = "_rdvfi_spec"
 
 
-class Passing(Exception):
-    """Base class of exceptions that interrupt the building of a component and are passed on unchanged."""
+class UnwrappedError(Exception):
+    """Base class of exceptions that a factory may raise and that `Registry.create` passes on unchanged."""
 
 
 class UnknownNameError(KeyError):
@@ -49,9 +49,9 @@ class UnknownNameError(KeyError):
 
 @dataclass(frozen=True)
 class Replaced:
-    """The replacement of a parameter of a former version: its present name, and new values of former values.
+    """The replacement of a renamed parameter: its present name, and present values for former ones.
 
-    Values that are not listed stay the same.
+    Values that are not listed are unchanged.
     """
 
     name: str
@@ -76,8 +76,8 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
     """Named factories of one interface. ``my_name`` and ``my-name`` are the same name.
 
     Args:
-        interface: The class of which every product must be an instance.
-        group: What an entry is called, in messages and in recipes.
+        interface: The class of the components that the factories make.
+        group: The kind of an entry, in messages and in recipes.
     """
 
     def __init__(self, interface: type[T], group: str) -> None:
@@ -91,14 +91,14 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         """Decorator: register a class or factory function under ``name``.
 
         Args:
-            name: What it is called from now on, here, in recipes and in saved models.
+            name: The name of the entry, in the registry, in recipes and in saved models.
             about: Licences, origin of weights, citation.
             renamed: Former names of parameters and their present names. Models saved with the former names
-                load; errors of recipes that use them name the present ones.
+                can be loaded; errors of recipes that use them name the present ones.
 
         Raises:
-            ValueError: If the name is taken or empty, or ``renamed`` leads to no parameter.
-            TypeError: If the signature cannot be configured (see `rdvfi._signature`).
+            ValueError: If the name is taken or empty, or ``renamed`` maps to an unknown parameter.
+            TypeError: If a parameter of the signature cannot be configured (see `rdvfi._signature`).
         """
         key = normalise(name)
         if not key:
@@ -106,14 +106,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
 
         def add(factory: Factory) -> Factory:
             parameters = parameters_of(factory)
-            owner = self._entries.get(key)
-            # Running a notebook cell again replaces what it registered before.
-            again = describe(factory).startswith("__main__.") and owner is not None
-            if owner is not None and not (again and describe(owner.factory) == describe(factory)):
-                raise ValueError(
-                    f"{self.group} {key!r} is already registered by {describe(owner.factory)}; choose "
-                    "another name, or unregister it first"
-                )
+            self._check_free(key, factory)
             former = {old: Replaced(new) if isinstance(new, str) else new for old, new in (renamed or {}).items()}
             for old, new in former.items():
                 if old in parameters or new.name not in parameters:
@@ -126,8 +119,20 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
 
         return add
 
+    def _check_free(self, key: str, factory: Callable[..., Any]) -> None:
+        """Raise ValueError if a name is taken by another factory."""
+        owner = self._entries.get(key)
+        if owner is None:
+            return
+        name, owner_name = qualified_name(factory), qualified_name(owner.factory)
+        if name.startswith("__main__.") and name == owner_name:
+            return  # a notebook cell that is run again replaces its own entry
+        raise ValueError(
+            f"{self.group} {key!r} is already registered by {owner_name}; choose another name, or unregister it first"
+        )
+
     def unregister(self, name: str) -> None:
-        """Forget an entry."""
+        """Remove an entry."""
         del self._entries[self._find(name)]
 
     def create(self, name: str, **config: Any) -> T:
@@ -140,17 +145,17 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         Raises:
             KeyError: If no entry has this name.
             TypeError: If a parameter is unknown, missing or of the wrong type, or if the factory
-                makes something else than it is registered for.
+                does not return a component of this registry's interface.
         """
         key = self._find(name)
         config = self._bind(key, config)
-        product = _made(f"{self.group} {key!r}", self._entries[key], config)
-        if not isinstance(product, self.interface):
+        component = _call_factory(f"{self.group} {key!r}", self._entries[key], config)
+        if not isinstance(component, self.interface):
             raise TypeError(
-                f"{self.group} {key!r} made a {type(product).__name__}; expected a {self.interface.__name__}"
+                f"{self.group} {key!r} made a {type(component).__name__}; expected a {self.interface.__name__}"
             )
-        setattr(product, _SPEC, (key, config))
-        return product
+        setattr(component, _SPEC, (key, config))
+        return component
 
     def parameters(self, name: str) -> dict[str, Parameter]:
         """The parameters that ``create(name, ...)`` takes, in order."""
@@ -161,11 +166,11 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         return dict(self._entries[self._find(name)].renamed)
 
     def about(self, name: str) -> About:
-        """Licences, origin of weights and citation, as far as they were stated."""
+        """Licences, origin of weights and citation, as given when the entry was registered."""
         return self._entries[self._find(name)].about
 
-    def unknown(self, name: str, parameter: str) -> str:
-        """One line on a parameter that ``name`` does not take: its name now, or the closest one."""
+    def unknown_parameter_message(self, name: str, parameter: str) -> str:
+        """The message for a parameter that ``name`` does not take, with its present name or the closest one."""
         entry = self._entries[self._find(name)]
         if parameter in entry.renamed:
             return f"{self.group} {name!r}: {parameter!r} is called {entry.renamed[parameter].name!r} now"
@@ -209,11 +214,11 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         raise UnknownNameError(f"no {self.group} named {name!r}{hint} (registered: {known})")
 
     def _bind(self, key: str, config: Mapping[str, Any]) -> dict[str, Any]:
-        """``config`` checked, in the signature's order, with defaults filled in."""
+        """The checked configuration, in the order of the signature, including defaults."""
         parameters = self._entries[key].parameters
         for name in config:
             if name not in parameters:
-                raise TypeError(self.unknown(key, name))
+                raise TypeError(self.unknown_parameter_message(key, name))
         missing = [p.name for p in parameters.values() if p.required and p.name not in config]
         if missing:
             raise TypeError(f"{self.group} {key!r} needs {', '.join(missing)}")
@@ -223,14 +228,14 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         }
 
 
-def _made(what: str, entry: _Entry, config: Mapping[str, Any]) -> Any:
-    """Call a factory; unexpected exceptions for invalid values become one clear error."""
+def _call_factory(what: str, entry: _Entry, config: Mapping[str, Any]) -> Any:
+    """Call a factory; exceptions of unexpected kinds become a ValueError or MemoryError that names the values."""
     try:
         return entry.factory(**config)
     except (OSError, ValueError, TypeError, LookupError, ImportError):
         raise
     except Exception as error:
-        if isinstance(error, Passing):
+        if isinstance(error, UnwrappedError):
             raise
         given = ", ".join(
             f"{name}={value!r}"
@@ -243,7 +248,7 @@ def _made(what: str, entry: _Entry, config: Mapping[str, Any]) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """The beginning of an error of another library, with its kind if that says more."""
+    """The first line of the message of an error of another library, with its type if that is informative."""
     text = str(error).strip().split("\n")[0][:200]
     return text if isinstance(error, RuntimeError) and text else f"{type(error).__name__}: {text}"
 
@@ -269,40 +274,40 @@ def spec_of(component: nn.Module) -> dict[str, Any]:
     """The specification of a component: ``{"name": ..., "config": {...}}``, plain values only.
 
     Raises:
-        TypeError: If it, or a component that it was given, was not made by a registry.
+        TypeError: If it, or a component in a slot of it, was not made by a registry.
     """
-    made = getattr(component, _SPEC, None)
-    if made is None:
+    specification = getattr(component, _SPEC, None)
+    if specification is None:
         raise TypeError(
             f"this {type(component).__name__} was built by hand, so it cannot be described by a "
             "registered name; make it with a registry's `create`"
         )
-    name, config = made
-    return {"name": name, "config": {key: _plain(value) for key, value in config.items()}}
+    name, config = specification
+    return {"name": name, "config": {key: _plain_value(value) for key, value in config.items()}}
 
 
 def registered_name(component: nn.Module) -> str | None:
     """The registered name of a component; None if it was not built by a registry."""
-    made = getattr(component, _SPEC, None)
-    return None if made is None else made[0]
+    specification = getattr(component, _SPEC, None)
+    return None if specification is None else specification[0]
 
 
-def _plain(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     if isinstance(value, nn.Module):
         return spec_of(value)
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_plain_value(item) for item in value]
     return value
 
 
 def create_from_spec(registry: Registry[T], spec: Any) -> T:
-    """Build a component from its specification (`spec_of`). Only registered factories are ever called.
+    """Build a component from its specification (`spec_of`). Only registered factories are called.
 
     Raises:
         KeyError: If it names an entry that is not registered.
-        TypeError: If it is not a specification, or does not fit the factory's signature.
+        TypeError: If it is not a specification, or does not match the signature of the factory.
     """
     if not isinstance(spec, dict) or spec.keys() != {"name", "config"}:
         raise TypeError(f"a {registry.group} is described by a name and a config; got {spec!r}")
@@ -327,27 +332,27 @@ def with_new_names(registry: Registry[Any], name: str, config: Mapping[str, Any]
         TypeError: If it has a parameter under both names.
     """
     renamed = registry.renamed(name)
-    found = {}
+    present: dict[str, Any] = {}
     for key, value in config.items():
-        new = renamed.get(key)
-        now, meant = (key, value) if new is None else (new.name, new.value(value))
-        if now in found or (new is not None and now in config):
-            raise TypeError(f"{registry.group} {name!r} has {now!r} twice, the second time as {key!r}")
-        found[now] = meant
-    return found
+        replacement = renamed.get(key)
+        new_key = key if replacement is None else replacement.name
+        if new_key in present or (replacement is not None and new_key in config):
+            raise TypeError(f"{registry.group} {name!r} has {new_key!r} twice, the second time as {key!r}")
+        present[new_key] = value if replacement is None else replacement.value(value)
+    return present
 
 
 SAMPLES = {"coarse": "dis", "flow": "local", "basis": "cubic"}
-"""Components for required slots in examples and checks, by group: they need no training."""
+"""Components for required slots in examples and checks, by group; they need no training."""
 
 
 def create_sample(registry: Registry[T], name: str, **given: Any) -> T:
     """Build an entry with its defaults, for descriptions and checks; `SAMPLES` fill its slots.
 
     Args:
-        registry: Where it is registered.
-        name: Its name.
-        **given: Values and components to use instead.
+        registry: The registry of the entry.
+        name: The name of the entry.
+        **given: Values and components to use instead of the defaults.
     """
     for parameter in registry.parameters(name).values():
         if parameter.required and parameter.slot in SAMPLES and parameter.name not in given:
@@ -357,7 +362,7 @@ def create_sample(registry: Registry[T], name: str, **given: Any) -> T:
 
 
 def registry_of(interface: type[nn.Module]) -> Registry[Any]:
-    """The registry whose products fill a slot of this interface."""
+    """The registry whose components fill a slot of this interface."""
     return next(r for r in REGISTRIES if issubclass(interface, r.interface))
 
 

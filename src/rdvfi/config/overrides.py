@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from rdvfi._signature import Parameter, shown
+from rdvfi._signature import Parameter, format_parameter
 from rdvfi.config.recipe_nodes import GROUPS
 from rdvfi.registry import Registry, did_you_mean, normalise
 
@@ -38,7 +38,7 @@ class Overrides:
     """Folders of the user for Hydra's search path, as addresses."""
 
     def for_choices(self, groups: Collection[str]) -> "Overrides":
-        """The overrides of a configuration with choices for these groups, with ``coarse=null`` as Hydra's ``~coarse``."""
+        """The overrides of a configuration that has choices for these groups; ``coarse=null`` becomes ``~coarse``."""
         texts = (f"~{text[:-5]}" if text.endswith("=null") and text[:-5] in GROUPS else text for text in self.texts)
         return replace(self, texts=tuple(text for text in texts if text[0] != "~" or text[1:] in groups))
 
@@ -188,11 +188,11 @@ def explain_error(error: Exception) -> str:
     text = f"{error} {error.__cause__ or ''}"
     if unknown := re.search(r"Key '([^']+)' not in '(\w+):([\w-]+)'", text):
         field, group, name = unknown.groups()
-        return _registry_of(group).unknown(name, field)
+        return _registry_of(group).unknown_parameter_message(name, field)
     if wrong := re.search(r"full_key: \w+\.(\w+)\s+object_type=(\w+):([\w-]+)", text):
         field, group, name = wrong.groups()
         parameter = _registry_of(group).parameters(name).get(field)
-        return one_line(error) + ("" if parameter is None else f"; expected {shown(parameter)}")
+        return one_line(error) + ("" if parameter is None else f"; expected {format_parameter(parameter)}")
     if unset := re.search(r"Could not override '(\w+)\.(\w+)'.*is not in struct", text, re.DOTALL):
         group, field = unset.groups()
         return f"no {group} is chosen, so {group}.{field} sets nothing; choose one too, as {group}=NAME"
@@ -217,7 +217,9 @@ def explain_dataclass_error(error: Exception, classes: Sequence[type], inside: M
     if wrong and wrong[2] in known:
         field = next((f for f in dataclasses.fields(known[wrong[2]]) if f.name == wrong[1].split(".")[-1]), None)
         if field is not None:
-            return f"{one_line(error)}; expected {shown(Parameter(wrong[1], field.type, _default_of(field)))}"
+            return (
+                f"{one_line(error)}; expected {format_parameter(Parameter(wrong[1], field.type, _default_of(field)))}"
+            )
     return one_line(error)
 
 

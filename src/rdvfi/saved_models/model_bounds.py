@@ -18,7 +18,7 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from rdvfi.registry import Passing, backbones, create_from_spec, renderers, trajectories
+from rdvfi.registry import UnwrappedError, backbones, create_from_spec, renderers, trajectories
 from rdvfi.saved_models.checkpoint import ModelFiles, is_referenced
 from rdvfi.saved_models.weight_files import STAGES, check_shapes, stored_shapes
 
@@ -27,7 +27,7 @@ _EXTRA_TENSORS, _EXTRA_VALUES = 1000, 2**24
 """Allowance beyond those of the file, for buffers that are not saved and modules that set a tensor twice."""
 
 
-class _TooLargeError(Passing):
+class _TooLargeError(UnwrappedError):
     """The configuration describes a larger model than its weights."""
 
 

@@ -26,8 +26,11 @@ def check_generator(generator: KeyframeGenerator) -> None:
     for h, w in ((sides[1], sides[0]), (sides[0], sides[1])):
         img0, img1 = (smooth_noise(2, 3, h, w, seed=seed).sigmoid() for seed in (0, 1))
         noise = _sample_noise(generator, 2, h, w)
-        keyframes = _check_forward(generator, img0, img1, noise)
+        rng_state = torch.random.get_rng_state()
+        keyframes = call_unchanged(generator, img0, img1, noise)
+        assert torch.equal(rng_state, torch.random.get_rng_state()), "all noise must be the argument"
         _check_keyframes(generator, keyframes, img0, img1)
+        _check_repeats(generator, keyframes, img0, img1, noise)
         _check_decoder(generator, keyframes.latents, h, w)
     _check_known_latents(generator, img0, img1)
     report = CheckReport("check_generator", generator)
@@ -49,11 +52,10 @@ def check_generator(generator: KeyframeGenerator) -> None:
     report.print()
 
 
-def _check_forward(generator: KeyframeGenerator, img0: Tensor, img1: Tensor, noise: Tensor) -> Keyframes:
-    """The keyframes, after asserting determinism, independence of the batch, and declared time symmetry."""
-    rng_state = torch.random.get_rng_state()
-    keyframes = call_unchanged(generator, img0, img1, noise)
-    assert torch.equal(rng_state, torch.random.get_rng_state()), "all noise must be the argument"
+def _check_repeats(
+    generator: KeyframeGenerator, keyframes: Keyframes, img0: Tensor, img1: Tensor, noise: Tensor
+) -> None:
+    """Assert that keyframes repeat, do not depend on the batch, and have the declared time symmetry."""
     again = generator(img0, img1, noise)
     assert torch.equal(keyframes.latents, again.latents), "keyframes must repeat bit for bit"
     alone = generator(img0[1:], img1[1:], noise[1:])
@@ -61,7 +63,6 @@ def _check_forward(generator: KeyframeGenerator, img0: Tensor, img1: Tensor, noi
     if generator.time_symmetric:
         flipped = generator(img1, img0, noise.flip(1)).flipped()
         assert_close(flipped.latents, keyframes.latents, tolerance=1e-4, law="must be time-symmetric")
-    return keyframes
 
 
 def _check_keyframes(generator: KeyframeGenerator, keyframes: Keyframes, img0: Tensor, img1: Tensor) -> None:
