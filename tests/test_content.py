@@ -13,7 +13,7 @@ from rdvfi.content import Content, find_bars
 from rdvfi.content.cpu_shortcuts import fixed_shapes
 from rdvfi.content.illumination import IlluminationChange, find_illumination_change
 from rdvfi.content.overlay import Overlay, find_overlay
-from rdvfi.content.partial_cuts import change_explained
+from rdvfi.content.partial_cuts import explained_change
 from rdvfi.content.static_regions import static_mask
 from rdvfi.data.synthetic.generated_images import discs_and_boxes
 from rdvfi.graph_watch import Watch
@@ -81,7 +81,7 @@ def test_a_picture_without_bars_has_none() -> None:
     for found in (find_bars(_texture(seed=0), _texture(seed=1)), find_bars(*pair)):
         assert not bool(found.any())
         x = _texture()
-        assert torch.equal(found.filled(x), x)
+        assert torch.equal(found.fill(x), x)
 
 
 def test_bars_of_different_samples_are_found_by_themselves() -> None:
@@ -161,7 +161,7 @@ def test_half_transparent_marks_are_lifted_off_and_laid_back() -> None:
     mask = torch.zeros(1, 1, 96, 160)
     mask[..., 42:54, 62:98] = 1.0
     overlay = Overlay(mask, torch.stack((backs[0], backs[2]), dim=1))
-    lifted = overlay.lifted(marked[0], marked[2])
+    lifted = overlay.remove_from(marked[0], marked[2])
     assert torch.allclose(lifted[2][..., 44:52, 64:96], torch.full((8, 32), 0.5), atol=0.02)
     made = composited(backs[1][:, None], marked[0], marked[2], torch.tensor([0.5]), lifted, [])
     assert _psnr(made[0, 0], marked[1][0]) > 38.0
@@ -244,7 +244,7 @@ def test_noise_is_no_cut() -> None:
     trust = torch.full((1, 1, 96, 160), 0.97)
     assert (
         float(
-            change_explained(
+            explained_change(
                 (noisy[0], noisy[1]), (noisy[0], noisy[1]), IlluminationChange(torch.zeros_like(trust)), trust
             )
         )

@@ -6,10 +6,11 @@ reason is given, and the component can be built with other values.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from importlib.metadata import Distribution, PackageNotFoundError, distribution, entry_points
+from importlib import metadata
+from importlib.metadata import Distribution, PackageNotFoundError, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from rdvfi.registry import REGISTRIES, Registry, create_sample
 from rdvfi.saved_models.model_names import WEIGHTS_FOLDER
 
 SIZE = (256, 448)
-"""Motion size, (h, w), for which shapes are given: that of 16:9 video."""
+"""The motion size (h, w) for which shapes are given: that of 16:9 video."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class EntryInfo:
     licence: str | None
     about: About
     parameters: tuple[str, ...]
-    """As in a signature: name, type, default."""
+    """Name, type and default, in the form of a signature."""
     properties: dict[str, Any] = field(default_factory=dict)
     """Attributes of the component, by name."""
     missing: str | None = None
-    """Why the component could not be built, and has no properties here."""
+    """Why the component could not be built, so that its properties are unknown."""
 
 
 @dataclass(frozen=True)
@@ -79,29 +80,29 @@ class RecipeInfo:
 
 
 def entry_info(registry: Registry[Any], name: str, **values: Any) -> EntryInfo:
-    """Everything known about a registered entry.
+    """The description of a registered entry.
 
     Args:
-        registry: Where it is registered.
-        name: Its name.
+        registry: The registry of the entry.
+        name: The name of the entry.
         **values: Parameters to build it with, instead of its defaults.
 
     Raises:
         KeyError: If no entry has this name.
     """
     factory, about = registry[name], registry.about(name)
-    module = str(getattr(factory, "__module__", "?"))
+    package = str(getattr(factory, "__module__", "?")).split(".")[0]
     properties, missing = {}, None
     try:
-        properties = properties_of(_built(registry, name, values))
-    except Exception as error:  # of a plug-in's own kind, too
+        properties = properties_of(_build_entry(registry, name, values))
+    except Exception as error:  # a plug-in may raise any
         missing = f"{type(error).__name__}: {error}"
     return EntryInfo(
         registry.group,
         next(entry for entry in registry if registry[entry] is factory),
         (factory.__doc__ or "not stated").strip().splitlines()[0],
-        module.split(".")[0],
-        about.licence or _licence(module.split(".")[0]),
+        package,
+        about.licence or _licence(package),
         about,
         tuple(format_parameter(parameter) for parameter in registry.parameters(name).values()),
         properties,
@@ -110,12 +111,12 @@ def entry_info(registry: Registry[Any], name: str, **values: Any) -> EntryInfo:
 
 
 def model_info(model: Interpolator, name: str) -> ModelInfo:
-    """Parts of a model, and which of them are trained."""
+    """The description of a model: its parts, and which of them are trained."""
     saved, untrained = model.pretrained(), model.untrained_parts()
     stages = (model.generator, model.trajectory, model.renderer)
     parts = []
     for part, stage in zip(("backbone", "trajectory", "renderer"), stages, strict=True):
-        count = _count(stage)
+        count = sum(parameter.numel() for parameter in stage.parameters())
         if part in untrained:
             state = "untrained"
         elif part in saved.trained:
@@ -166,11 +167,11 @@ def properties_of(component: nn.Module) -> dict[str, Any]:
         properties |= _attributes(component, "pretrained")
     if isinstance(component, Basis):
         properties["knots used, of 9"] = component.used(9)
-    own = _own(component)
-    properties["weights"] = sum(parameter.numel() for parameter in own)
-    if own:
-        properties["weights that learn"] = sum(p.numel() for p in own if p.requires_grad)
-        properties["types"] = sorted({str(p.dtype).removeprefix("torch.") for p in own})
+    parameters = _own_parameters(component)
+    properties["weights"] = sum(parameter.numel() for parameter in parameters)
+    if parameters:
+        properties["weights that learn"] = sum(p.numel() for p in parameters if p.requires_grad)
+        properties["types"] = sorted({str(p.dtype).removeprefix("torch.") for p in parameters})
     return properties
 
 
@@ -179,57 +180,51 @@ def _attributes(component: nn.Module, *names: str) -> dict[str, Any]:
     return {key: v.name if isinstance(v, Enum) else v for key, v in values.items()}
 
 
-def _own(component: nn.Module) -> list[nn.Parameter]:
-    """Parameters that do not belong to a component in a slot of it."""
-    slots = (KeyframeGenerator, FlowEstimator, TrajectoryModel, Renderer)
-    inner = [m for m in component.modules() if m is not component and isinstance(m, slots)]
-    theirs = {id(parameter) for module in inner for parameter in module.parameters()}
-    return [p for p in component.parameters() if id(p) not in theirs]
+def _own_parameters(component: nn.Module) -> list[nn.Parameter]:
+    """Parameters of a component, without those of the components in its slots."""
+    interfaces = (KeyframeGenerator, FlowEstimator, TrajectoryModel, Renderer)
+    inner = [m for m in component.modules() if m is not component and isinstance(m, interfaces)]
+    inner_parameters = {id(parameter) for module in inner for parameter in module.parameters()}
+    return [parameter for parameter in component.parameters() if id(parameter) not in inner_parameters]
 
 
-def _count(component: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in component.parameters())
-
-
-def _built(registry: Registry[Any], name: str, values: Mapping[str, Any]) -> nn.Module:
-    """An entry, built with the given values, defaults, and simple components in its slots."""
-    heavy = registry.interface is KeyframeGenerator
-    with torch.random.fork_rng(devices=[]), torch.device("meta" if heavy else "cpu"):
+def _build_entry(registry: Registry[Any], name: str, values: Mapping[str, Any]) -> nn.Module:
+    """Build an entry with the given values, defaults, and simple components in its slots."""
+    is_large = registry.interface is KeyframeGenerator
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if is_large else "cpu"):
         return create_sample(registry, name, **values)
 
 
 def _licence(package: str) -> str | None:
     """The licence of the distribution that a package belongs to."""
-    found = _distribution(package)
-    if found is None:
+    distribution = _find_distribution(package)
+    if distribution is None:
         return None
-    keys = [key for key in ("License-Expression", "License") if key in found.metadata]
-    stated = (found.metadata[key] for key in keys)
-    return next((licence for licence in stated if licence), None)
+    keys = [key for key in ("License-Expression", "License") if key in distribution.metadata]
+    return next((distribution.metadata[key] for key in keys if distribution.metadata[key]), None)
 
 
-def _distribution(package: str) -> Distribution | None:
+def _find_distribution(package: str) -> Distribution | None:
+    """The installed distribution of a package; None if there is none."""
     for entry in entry_points(group=PLUGIN_GROUP):
         if entry.value.split(".")[0].split(":")[0] == package and entry.dist is not None:
             return entry.dist
     try:
-        return distribution(package)
+        return metadata.distribution(package)
     except PackageNotFoundError:
         return None
 
 
 def find(name: str, *overrides: str) -> list[EntryInfo | ModelInfo | RecipeInfo]:
-    """All that a name stands for: a model, a recipe, entries of registries, a saved folder or a recipe's file.
+    """Descriptions of everything with a name: a model, a recipe, registered entries.
 
     Args:
-        name: Of whatever it is.
-        *overrides: Of a model or a recipe, ``basis=linear``; of an entry its parameters, ``width=32``.
+        name: A model, the folder of a saved model, a hub id, a recipe or its file, or a registered entry.
+        *overrides: Overrides of a model or a recipe, such as ``basis=linear``, or parameters of an entry, ``width=32``.
 
     Raises:
-        ValueError: If it stands for nothing, or nothing that has this name takes an override.
+        ValueError: If nothing has this name, or an override is not valid.
     """
-    import yaml
-
     from rdvfi.config import list_recipes
     from rdvfi.models import create_model, list_models
     from rdvfi.registry import did_you_mean, normalise
@@ -242,24 +237,27 @@ def find(name: str, *overrides: str) -> list[EntryInfo | ModelInfo | RecipeInfo]
         found.append(model_info(create_model(name, *overrides), key if key in list_models() else name))
     elif key.replace("-", "_") in list_recipes():
         found.append(recipe_info(key.replace("-", "_"), *overrides))
-    entries = [registry for registry in REGISTRIES if key in registry]
+    registries = [registry for registry in REGISTRIES if key in registry]
+    values = _parse_parameters(registries, key, overrides) if registries and not found else {}
+    found += [entry_info(registry, key, **values) for registry in registries]
+    if not found:
+        known = [*list_models(), *list_recipes(), *(entry for r in REGISTRIES for entry in r)]
+        raise ValueError(f"nothing is called {name!r}{did_you_mean(key, known)}; `rdvfi models` lists all names")
+    return found
+
+
+def _parse_parameters(registries: Sequence[Registry[Any]], name: str, texts: Sequence[str]) -> dict[str, Any]:
+    """The parameters of an entry in texts ``key=value``; raises ValueError if the entry does not take one of them."""
+    import yaml
+
     values = {}
-    for text in overrides if entries and not found else ():
+    for text in texts:
         parameter, equals, value = text.partition("=")
         if not equals:
-            raise ValueError(f"a parameter reads key=value; got {text!r}")
+            raise ValueError(f"a parameter must have the form key=value; got {text!r}")
         values[parameter] = yaml.safe_load(value)
-    if values:
-        unknown = [
-            registry.unknown_parameter_message(key, name)
-            for registry in entries
-            for name in values
-            if name not in registry.parameters(key)
-        ]
-        if unknown:
-            raise ValueError(unknown[0])
-    found += [entry_info(registry, key, **values) for registry in entries]
-    if found:
-        return found
-    known = [*list_models(), *list_recipes(), *(entry for r in REGISTRIES for entry in r)]
-    raise ValueError(f"nothing is called {name!r}{did_you_mean(key, known)}; `rdvfi models` lists what there is")
+    for registry in registries:
+        for parameter in values:
+            if parameter not in registry.parameters(name):
+                raise ValueError(registry.unknown_parameter_message(name, parameter))
+    return values

@@ -226,7 +226,7 @@ class Interpolator(ExecutableModel):
         """
         bars = find_bars(img0, img1) if self.content_rules else None if static is None else Bars.none(img0)
         if bars is not None:
-            img0, img1 = bars.filled(img0), bars.filled(img1)
+            img0, img1 = bars.fill(img0), bars.fill(img1)
         small0, small1 = self._reduce(img0), self._reduce(img1)
         keyframes = self.generator(small0, small1, noise, latent0=latent0)
         if self.trajectory.reads is Reads.PIXELS and keyframes.images is None:

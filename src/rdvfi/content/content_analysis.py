@@ -10,7 +10,7 @@ from rdvfi.content.bars import Bars
 from rdvfi.content.cpu_shortcuts import is_absent
 from rdvfi.content.illumination import IlluminationChange, find_illumination_change
 from rdvfi.content.overlay import Overlay, find_overlay, make_plates
-from rdvfi.content.partial_cuts import change_explained
+from rdvfi.content.partial_cuts import explained_change
 from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flow
@@ -27,16 +27,16 @@ class Content:
     """Pixels that the caller declares static: new frames copy them from an input frame."""
 
     def names(self, sample: int = 0) -> tuple[str, ...]:
-        """Kinds of content found in a sample, as text. Waits for the device."""
+        """Kinds of content in a sample, as text. Waits for the device."""
         one = slice(sample, sample + 1)
-        found = {
+        present = {
             "bars": bool(Bars(self.bars.rows[one], self.bars.columns[one], self.bars.size).any()),
             "overlay": self.overlay is not None and bool((self.overlay.mask[one] > 0).any()),
             "illumination change": self.illumination is not None
             and bool(IlluminationChange(self.illumination.gain[one]).any()),
             "static pixels": self.static is not None and bool(self.static[one].any()),
         }
-        return tuple(name for name, there in found.items() if there)
+        return tuple(name for name, is_present in present.items() if is_present)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +60,10 @@ class ContentInputs:
 def analyse_content(
     pair: ContentInputs, bars: Bars, static: Float[Tensor, "b 1 hm wm"] | None = None
 ) -> tuple[Content, Float[Tensor, " b"]]:
-    """The content of each pair, and to what degree its motion explains the difference of the frames, in [0, 1].
+    """The content of each pair, and the degree to which motion explains the difference of its frames, in [0, 1].
 
     Args:
-        pair: Frames whose bars are replaced already (`Bars.filled`), and their motion.
+        pair: Frames with filled bars (`Bars.fill`), and their motion.
         bars: The bars of the frames.
         static: 1 where the caller declares the foreground static, 0 elsewhere.
     """
@@ -73,12 +73,13 @@ def analyse_content(
     warped = [backward_warp(image, flow) for image, flow in zip(small, (pair.to_first, pair.to_last), strict=True)]
     change = find_illumination_change(warped[0], warped[1], pair.confidence.amin(1, keepdim=True))
     frames = (small[0], small[1]), (warped[0], warped[1])
-    explained = change_explained(*frames, change, pair.confidence.mean(1, keepdim=True))
-    found = Content(bars, _overlay(pair, static), None if is_absent(change.any, change.gain) else change)
-    return found, explained
+    explained = explained_change(*frames, change, pair.confidence.mean(1, keepdim=True))
+    illumination = None if is_absent(change.any, change.gain) else change
+    return Content(bars, _analyse_overlay(pair, static), illumination), explained
 
 
-def _overlay(pair: ContentInputs, static: Float[Tensor, "b 1 hm wm"] | None) -> Overlay | None:
+def _analyse_overlay(pair: ContentInputs, static: Float[Tensor, "b 1 hm wm"] | None) -> Overlay | None:
+    """The overlay, including pixels that the caller declares static; None if there is known to be none."""
     size = (pair.img0.shape[-2], pair.img0.shape[-1])
     img0, img1 = pair.img0, pair.img1
     mask, around = find_overlay(img0, img1, resize_flow(pair.onward, size), resize_flow(pair.back, size))

@@ -18,26 +18,26 @@ _FIXED: ContextVar[bool] = ContextVar("rdvfi_fixed_shapes", default=False)
 
 @contextmanager
 def fixed_shapes() -> Iterator[None]:
-    """Within this context every step runs, as in a captured graph."""
-    before = _FIXED.set(True)
+    """Run every step within this context, as in a captured graph."""
+    token = _FIXED.set(True)
     try:
         yield
     finally:
-        _FIXED.reset(before)
+        _FIXED.reset(token)
 
 
-def value_on_cpu(found: Callable[[], Tensor], like: Tensor) -> bool | None:
-    """The value of a condition, or None where reading it would wait for a device or interrupt a graph.
+def value_on_cpu(condition: Callable[[], Tensor], like: Tensor) -> bool | None:
+    """The value of a condition, or None if reading it would wait for a device or interrupt a graph.
 
     Args:
-        found: Computes a boolean tensor with one element; called only where it can be read.
+        condition: Computes a boolean tensor with one element; called only if it can be read.
         like: A tensor on the same device.
     """
     if like.device.type != "cpu" or torch.compiler.is_compiling() or _FIXED.get() or is_in_torch_dispatch_mode():
         return None
-    return bool(found())
+    return bool(condition())
 
 
-def is_absent(found: Callable[[], Tensor], like: Tensor) -> bool:
+def is_absent(condition: Callable[[], Tensor], like: Tensor) -> bool:
     """Whether a condition is known to be false; see `value_on_cpu`."""
-    return value_on_cpu(found, like) is False
+    return value_on_cpu(condition, like) is False

@@ -24,10 +24,10 @@ from rdvfi.types import Times
 
 _WINDOWS_PER_WIDTH = 6
 """Local means are taken over one sixth of the width: wider than moving objects, narrower than the light of a lamp."""
-_NONE, _CERTAIN = 0.015, 0.04
-"""Log gains up to which a pixel's gain is set to zero, and from which on it is used fully."""
-_SEEN = (0.005, 0.02)
-"""The same for the mean absolute log gain of the whole picture."""
+_NEGLIGIBLE, _CERTAIN = 0.015, 0.04
+"""Absolute log gains below which the gain of a pixel is set to zero, and above which it is used fully."""
+_MEAN_GAIN = (0.005, 0.02)
+"""Mean absolute log gains of the picture below which no gain is used, and above which all are used fully."""
 _FLOOR = 0.01
 """Added to both means: the gain of black is 1."""
 _PRIOR = 0.15
@@ -47,18 +47,18 @@ class IlluminationChange:
         """Whether the illumination changes anywhere, as a boolean tensor with one element."""
         return (self.gain != 0.0).any()
 
-    def ends(self) -> tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b 1 h w"]]:
+    def end_illumination(self) -> tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b 1 h w"]]:
         """Illumination of the first and of the last frame, relative to that of the normalised frames."""
         return torch.exp(-0.5 * self.gain), torch.exp(0.5 * self.gain)
 
-    def normalised(self, small0: Small, small1: Small) -> tuple[Small, Small]:
-        """Both frames, on this grid, after exposure normalisation."""
-        first, last = self.ends()
+    def normalise(self, small0: Small, small1: Small) -> tuple[Small, Small]:
+        """Both frames, on the grid of the gain, after exposure normalisation."""
+        first, last = self.end_illumination()
         return small0 / first, small1 / last
 
     def at(self, timesteps: Times) -> Float[Tensor, "b t 1 h w"]:
         """Illumination at each time, relative to that of the normalised frames."""
-        first, last = self.ends()
+        first, last = self.end_illumination()
         t = timesteps.to(first)[None, :, None, None, None]
         return first[:, None] + t * (last - first)[:, None]
 
@@ -83,9 +83,9 @@ def _reference(warped0: Tensor, warped1: Tensor, trust: Tensor, side: int) -> Te
     m0, m1, share = window_mean(torch.cat((trust * gray0, trust * gray1, trust), dim=1), side).split(1, dim=1)
     gain = torch.log((m1 + _FLOOR * share) / (m0 + _FLOOR * share).clamp(min=1e-6))
     gain = gain * (1.0 + _PRIOR) * share / (share + _PRIOR)
-    certain = ramp(gain.abs(), _NONE, _CERTAIN)
+    certain = ramp(gain.abs(), _NEGLIGIBLE, _CERTAIN)
     gain = gain * certain * certain * (3.0 - 2.0 * certain)
-    return gain * ramp(gain.abs().mean((1, 2, 3), keepdim=True), *_SEEN)
+    return gain * ramp(gain.abs().mean((1, 2, 3), keepdim=True), *_MEAN_GAIN)
 
 
 _light_gain = inference_operator(
@@ -94,5 +94,5 @@ _light_gain = inference_operator(
     lambda warped0, warped1, trust, side: trust.new_empty(trust.shape),
     "light",
     launches=4,
-    settings={"floor": _FLOOR, "prior": _PRIOR, "certain": (_NONE, _CERTAIN), "seen": _SEEN},
+    settings={"floor": _FLOOR, "prior": _PRIOR, "certain": (_NEGLIGIBLE, _CERTAIN), "seen": _MEAN_GAIN},
 )

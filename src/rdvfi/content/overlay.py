@@ -29,7 +29,7 @@ from torch import Tensor
 
 from rdvfi.content.cpu_shortcuts import is_absent
 from rdvfi.content.surroundings import CELL, CELLS_AROUND, MOVES, MOVING, surrounding_motion, tolerance
-from rdvfi.content.windows import widened, window_mean
+from rdvfi.content.windows import dilate, window_mean
 from rdvfi.geometry import flow_length, resize_image
 from rdvfi.ops.compositing import EQUAL, lifted_overlay
 from rdvfi.ops.inference import inference_operator
@@ -39,23 +39,23 @@ from rdvfi.types import Flow, Image, SmallImage
 
 Mask = Float[Tensor, "b 1 h w"]
 
-_CERTAIN, _FAINT = 24 / 255, 8 / 255
+_STRONG_EVIDENCE, _WEAK_EVIDENCE = 24 / 255, 8 / 255
 """Difference from the frame warped by ``b``: strong evidence for an overlay, and weak evidence (hysteresis)."""
-_SEEDS = 0.08
+_MIN_SEED_FRACTION = 0.08
 """Least fraction of pixels with strong evidence in a 7x7 window: isolated ones are chance."""
-_GROUP, _SUPPORT = 31, 0.08
+_GROUP_SIDE, _MIN_GROUP_FRACTION = 31, 0.08
 """Side of a window, and the fraction of it that the core of an overlay must fill nearby."""
-_SOLID = 7 / 255
+_MAX_SOLID_DIFFERENCE = 7 / 255
 """Largest mean difference of the frames around a pixel of a static object."""
-_AROUND = 21
+_SOLID_SIDE = 21
 """Side of the window for that mean."""
-_REACH = 41
+_WEAK_SIDE = 41
 """Side of the window around the core in which weak evidence counts."""
-_AGREES = 0.45
+_MIN_AGREEMENT = 0.45
 """Least fraction of the cells around that share one motion."""
-_EDGE = 5
+_PLATE_DILATION = 5
 """Side of the dilation of the mask for the clean plates, which covers soft edges."""
-_FLOW_EDGE = 25
+_FLOW_DILATION = 25
 """Side of the dilation for flows: windows of an estimator mix both motions near the overlay."""
 
 
@@ -70,11 +70,11 @@ class Overlay:
 
     def flow_mask(self, size: tuple[int, int]) -> Mask:
         """1 where flows are affected by the overlay, 0 elsewhere, on a grid of this size."""
-        return (resize_image(widened(self.mask, _FLOW_EDGE), size) > 0.01).float()
+        return (resize_image(dilate(self.mask, _FLOW_DILATION), size) > 0.01).float()
 
-    def lifted(self, img0: Image, img1: Image) -> list[Tensor]:
+    def remove_from(self, img0: Image, img1: Image) -> list[Tensor]:
         """Both frames at full size without the overlay, and its transparency; see `rdvfi.ops.compositing`."""
-        return list(lifted_overlay(img0, img1, self.mask, widened(self.mask, _EDGE), self.plates))
+        return list(lifted_overlay(img0, img1, self.mask, dilate(self.mask, _PLATE_DILATION), self.plates))
 
 
 def find_overlay(img0: SmallImage, img1: SmallImage, onward: Flow, back: Flow) -> tuple[Mask, tuple[Flow, Flow]]:
@@ -91,30 +91,30 @@ def find_overlay(img0: SmallImage, img1: SmallImage, onward: Flow, back: Flow) -
 
 
 def _reference(img0: Tensor, img1: Tensor, onward: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
-    apart = (img0 - img1).abs().amax(1, keepdim=True)
-    equal = apart < EQUAL
+    difference = (img0 - img1).abs().amax(1, keepdim=True)
+    equal = difference < EQUAL
     first = _BackgroundTest.of(img0, img1, onward)
-    nothing = torch.zeros_like(apart), torch.stack((first.motion, -first.motion), dim=1)
-    if is_absent(lambda: (equal & first.possible & (first.differs > _CERTAIN)).any(), apart):
+    nothing = torch.zeros_like(difference), torch.stack((first.motion, -first.motion), dim=1)
+    if is_absent(lambda: (equal & first.possible & (first.differs > _STRONG_EVIDENCE)).any(), difference):
         return nothing
     last = _BackgroundTest.of(img1, img0, back)
     differs = torch.minimum(first.differs, last.differs)
     possible = equal & first.possible & last.possible
-    if is_absent(lambda: (possible & (differs > _CERTAIN)).any(), apart):
+    if is_absent(lambda: (possible & (differs > _STRONG_EVIDENCE)).any(), difference):
         return nothing
     # Where the estimated flow is zero already, only pixels between which the background is visible can be an
     # overlay: a solid static object, such as the pillar of a car, is drawn correctly without this rule.
-    solid = window_mean(apart, _AROUND) < _SOLID
+    solid = window_mean(difference, _SOLID_SIDE) < _MAX_SOLID_DIFFERENCE
     possible = possible & (first.follows & last.follows | ~solid)
-    certain = ((differs > _CERTAIN) & possible).float()
-    seeds = certain * (window_mean(certain, 7) > _SEEDS)
-    core = _dense(widened(seeds, 5) * possible, 0.2)
-    core = core * _near(core, _GROUP, _SUPPORT)
+    certain = ((differs > _STRONG_EVIDENCE) & possible).float()
+    seeds = certain * (window_mean(certain, 7) > _MIN_SEED_FRACTION)
+    core = _remove_sparse(dilate(seeds, 5) * possible, 0.2)
+    core = core * _has_mask_nearby(core, _GROUP_SIDE, _MIN_GROUP_FRACTION)
     if is_absent(core.any, core):
         return nothing
-    beside = equal & first.moves & last.moves & _near(core, _REACH, 0.0)
-    faint = ((differs > _FAINT) & beside).float()
-    mask = torch.maximum(core, _dense(widened(faint, 3) * beside, 0.15))
+    beside = equal & first.moves & last.moves & _has_mask_nearby(core, _WEAK_SIDE, 0.0)
+    faint = ((differs > _WEAK_EVIDENCE) & beside).float()
+    mask = torch.maximum(core, _remove_sparse(dilate(faint, 3) * beside, 0.15))
     return mask, torch.stack((first.motion, last.motion), dim=1)
 
 
@@ -134,13 +134,13 @@ class _BackgroundTest:
 
     @classmethod
     def of(cls, image: SmallImage, other: SmallImage, flow: Flow) -> "_BackgroundTest":
-        explained = (_difference(image, other, flow) < _CERTAIN).float()
+        explained = (_difference(image, other, flow) < _STRONG_EVIDENCE).float()
         around = surrounding_motion(flow, explained)
         length = flow_length(around.motion)
         moves = length > MOVES
         like = flow_length(flow - around.motion) < tolerance(length)
         fits = like | (flow_length(flow) < MOVES)
-        possible = moves & (around.agreement > _AGREES) & fits
+        possible = moves & (around.agreement > _MIN_AGREEMENT) & fits
         return cls(around.motion, _difference(image, other, around.motion), moves, like & moves, possible)
 
 
@@ -163,34 +163,34 @@ def make_plates(img0: SmallImage, img1: SmallImage, mask: Mask, onward: Flow, ba
 
 
 def _plates_reference(img0: Tensor, img1: Tensor, mask: Tensor, onward: Tensor, back: Tensor) -> Tensor:
-    near = widened(mask, _EDGE)
+    near = dilate(mask, _PLATE_DILATION)
     return torch.stack([_plate(*pair, near) for pair in ((img0, img1, onward), (img1, img0, back))], dim=1)
 
 
 def _plate(image: SmallImage, other: SmallImage, flow: Flow, near: Mask) -> SmallImage:
     """The other frame, warped; where the overlay covers that too, an inpainting from the surroundings."""
-    seen = backward_warp(torch.cat((other, near), dim=1), flow)
-    known = 1.0 - near * (seen[:, 3:] > 0.05)
-    plate = torch.where(near > 0.5, seen[:, :3], image)
+    warped = backward_warp(torch.cat((other, near), dim=1), flow)
+    known = 1.0 - near * (warped[:, 3:] > 0.05)
+    plate = torch.where(near > 0.5, warped[:, :3], image)
     return torch.where(known > 0.5, plate, pull_push(plate, known))
 
 
-def _near(mask: Mask, side: int, share: float) -> Bool[Tensor, "b 1 h w"]:
+def _has_mask_nearby(mask: Mask, side: int, share: float) -> Bool[Tensor, "b 1 h w"]:
     """Where the mask fills more than a fraction of some window of about this side nearby.
 
     Computed on a grid of a quarter of the size, where wide windows are cheap.
     """
     small, cells = F.avg_pool2d(mask, 4, ceil_mode=True, count_include_pad=False), side // 8 * 2 + 1
-    held = widened(small if share == 0.0 else window_mean(small, cells), cells)
+    held = dilate(small if share == 0.0 else window_mean(small, cells), cells)
     return F.interpolate(held, (mask.shape[-2], mask.shape[-1]), mode="nearest") > share
 
 
-def _dense(mask: Mask, share: float) -> Mask:
+def _remove_sparse(mask: Mask, share: float) -> Mask:
     """The mask without pixels whose 5x5 window it fills by ``share`` or less."""
     return mask * (window_mean(mask, 5) > share)
 
 
-def _empty(img0: Tensor, img1: Tensor, onward: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
+def _empty_outputs(img0: Tensor, img1: Tensor, onward: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
     b, _, h, w = img0.shape
     return img0.new_empty((b, 1, h, w)), img0.new_empty((b, 2, 2, h, w))
 
@@ -198,19 +198,19 @@ def _empty(img0: Tensor, img1: Tensor, onward: Tensor, back: Tensor) -> tuple[Te
 _overlay = inference_operator(
     "overlay",
     _reference,
-    _empty,
+    _empty_outputs,
     "overlay",
     launches=21,
     settings={
         "equal": EQUAL,
-        "certain": _CERTAIN,
-        "faint": _FAINT,
-        "seeds": _SEEDS,
-        "group": (_GROUP, _SUPPORT),
-        "solid": _SOLID,
-        "around": _AROUND,
-        "reach": _REACH,
-        "agrees": _AGREES,
+        "certain": _STRONG_EVIDENCE,
+        "faint": _WEAK_EVIDENCE,
+        "seeds": _MIN_SEED_FRACTION,
+        "group": (_GROUP_SIDE, _MIN_GROUP_FRACTION),
+        "solid": _MAX_SOLID_DIFFERENCE,
+        "around": _SOLID_SIDE,
+        "reach": _WEAK_SIDE,
+        "agrees": _MIN_AGREEMENT,
         "moves": MOVES,
         "cell": CELL,
         "cells_around": CELLS_AROUND,
@@ -223,5 +223,5 @@ _plates = inference_operator(
     lambda img0, img1, mask, onward, back: img0.new_empty((img0.shape[0], 2, *img0.shape[1:])),
     "plates",
     launches=11,
-    settings={"edge": _EDGE, **PYRAMID},
+    settings={"edge": _PLATE_DILATION, **PYRAMID},
 )

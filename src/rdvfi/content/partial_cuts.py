@@ -16,10 +16,10 @@ from rdvfi.ops.inference import inference_operator
 _CHANGED = (4 / 255, 12 / 255)
 """Local mean difference of the frames between which a pixel counts as changed to a degree from 0 to 1."""
 _SHARE = (0.12, 0.18)
-"""Changed fraction of the picture from which on the rule applies, and applies fully."""
+"""Changed fraction of the picture above which the rule applies, and applies fully."""
 _UNEXPLAINED = (0.82, 0.88)
 """Difference after warping over difference before. Measured: 0.84 to 1 at cuts, up to 0.8 in ordinary pairs."""
-_TRUST = (0.87, 0.93)
+_CONFIDENCE = (0.87, 0.93)
 """Mean confidence of the changed part. Measured: 0.1 to 0.86 at cuts; 0.95 for noise, whose difference remains too."""
 
 _SIDE = 5
@@ -28,29 +28,29 @@ _SIDE = 5
 Pair = tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 h w"]]
 
 
-def change_explained(
+def explained_change(
     frames: Pair, warped: Pair, illumination: IlluminationChange, confidence: Float[Tensor, "b 1 h w"]
 ) -> Float[Tensor, " b"]:
-    """To what degree the motion explains the difference of two frames: 1 fully, 0 not at all; (b,).
+    """The degree to which motion explains the difference of two frames, from 0 (not at all) to 1 (fully); (b,).
 
     Args:
         frames: Both frames.
-        warped: Both, warped to mid-time.
-        illumination: The change of illumination, which is removed before frames are compared.
+        warped: Both frames, warped to mid-time.
+        illumination: The illumination change, which is removed before frames are compared.
         confidence: Confidence of the motion at mid-time.
     """
     return _explained(*frames, *warped, illumination.gain, confidence)
 
 
 def _reference(small0: Tensor, small1: Tensor, warped0: Tensor, warped1: Tensor, gain: Tensor, trust: Tensor) -> Tensor:
-    pairs = (IlluminationChange(gain).normalised(*pair) for pair in ((small0, small1), (warped0, warped1)))
+    pairs = (IlluminationChange(gain).normalise(*pair) for pair in ((small0, small1), (warped0, warped1)))
     before, after = (window_mean((x - y).abs().mean(1, keepdim=True), _SIDE) for x, y in pairs)
     changed = ramp(before, *_CHANGED)
     total = changed.sum((1, 2, 3)).clamp(min=1.0)
-    left = (after * changed).sum((1, 2, 3)) / (before * changed).sum((1, 2, 3)).clamp(min=1e-6)
-    certain = (trust * changed).sum((1, 2, 3)) / total
-    doubtful = ramp(left, *_UNEXPLAINED) * (1.0 - ramp(certain, *_TRUST))
-    return 1.0 - doubtful * ramp(changed.mean((1, 2, 3)), *_SHARE)
+    remaining = (after * changed).sum((1, 2, 3)) / (before * changed).sum((1, 2, 3)).clamp(min=1e-6)
+    confidence = (trust * changed).sum((1, 2, 3)) / total
+    unexplained = ramp(remaining, *_UNEXPLAINED) * (1.0 - ramp(confidence, *_CONFIDENCE))
+    return 1.0 - unexplained * ramp(changed.mean((1, 2, 3)), *_SHARE)
 
 
 _explained = inference_operator(
@@ -59,5 +59,5 @@ _explained = inference_operator(
     lambda small0, small1, warped0, warped1, gain, trust: gain.new_empty(gain.shape[0]),
     "light",
     launches=4,
-    settings={"changed": _CHANGED, "share": _SHARE, "unexplained": _UNEXPLAINED, "certain": _TRUST, "side": _SIDE},
+    settings={"changed": _CHANGED, "share": _SHARE, "unexplained": _UNEXPLAINED, "certain": _CONFIDENCE, "side": _SIDE},
 )

@@ -18,7 +18,7 @@ from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flows
 
 SLOW = 0.5
-"""Largest length of a flow to either frame that may be set to zero, in pixels of the small grid."""
+"""Flows to either frame that are shorter may be set to zero, in pixels of the small grid."""
 SLACK = 1 / 255
 """Tolerance by which the residual of zero motion may be larger: sampling between pixels averages noise."""
 _SMOOTHING, WINDOW = 3, 7

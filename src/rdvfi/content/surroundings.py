@@ -17,13 +17,13 @@ from rdvfi.geometry import flow_length
 from rdvfi.types import Flow
 
 MOVES = 0.7
-"""Length of a flow, in pixels, from which on a pixel counts as moving."""
+"""Length of a flow, in pixels, above which a pixel counts as moving."""
 CELL = 16
 CELLS_AROUND = 11
 """Side of the window of cells around a pixel; half of it is higher than a subtitle."""
 MOVING = _MOVING, _LEAST, _SEEN = 0.3, 0.1, 0.15
-"""Fractions of a cell: moving pixels among the explained ones, and among all, from which on the cell counts as moving;
-explained pixels from which on it counts at all."""
+"""Fractions of a cell: moving pixels among the explained ones, and among all, above which the cell counts as moving;
+explained pixels above which it counts at all."""
 
 
 def tolerance(length: Tensor) -> Tensor:
@@ -36,9 +36,9 @@ class Surroundings:
     """Motion of the surroundings of every pixel."""
 
     motion: Flow
-    """Median over the moving cells around."""
+    """Median over the moving cells around a pixel."""
     agreement: Float[Tensor, "b 1 h w"]
-    """Fraction of the cells around whose motion is close to it."""
+    """Fraction of the cells around a pixel whose motion is close to the median."""
 
 
 def surrounding_motion(flow: Flow, explained: Float[Tensor, "b 1 h w"]) -> Surroundings:

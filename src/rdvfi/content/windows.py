@@ -13,12 +13,12 @@ def window_mean(maps: Maps, side: int) -> Maps:
     return F.avg_pool2d(rows, (1, side), 1, (0, side // 2), count_include_pad=False)
 
 
-def widened(mask: Maps, side: int) -> Maps:
-    """Maximum over a window of odd ``side`` (dilation of a mask)."""
+def dilate(mask: Maps, side: int) -> Maps:
+    """Dilation of a mask: maximum over a window of odd ``side``."""
     rows = F.max_pool2d(mask, (side, 1), 1, (side // 2, 0))
     return F.max_pool2d(rows, (1, side), 1, (0, side // 2))
 
 
 def ramp(x: Tensor, low: float, high: float) -> Tensor:
-    """0 up to ``low``, 1 from ``high`` on, linear between."""
+    """0 below ``low``, 1 above ``high``, linear between."""
     return ((x - low) / (high - low)).clamp(0.0, 1.0)

@@ -112,7 +112,7 @@ class RefiningRenderer(Renderer):
         compared = img0, img1
         if content is not None and content.illumination is not None:  # networks compare normalised frames
             small = _on_grid(img0, img1, content.illumination.gain)
-            compared = content.illumination.normalised(*small)
+            compared = content.illumination.normalise(*small)
         refined = self.refine(*compared, motion, timesteps)
         return refined.adapted(img0, img1, motion, timesteps, small).draw(img0, img1)
 
@@ -153,7 +153,7 @@ def adapted_maps(
         weight: Weight of the motion against a cross-fade, (b,); see `rdvfi.scene_decision`.
     """
     change = None if gain is None else IlluminationChange(gain)
-    first, last = (small0, small1) if change is None else change.normalised(small0, small1)
+    first, last = (small0, small1) if change is None else change.normalise(small0, small1)
     moves = 1.0 - static_mask(first, last, flow0, flow1)
     flow0, flow1, residual = moves * flow0, moves * flow1, moves * residual
     if change is not None:
@@ -184,7 +184,7 @@ def _illuminated_residual(
     now = change.at(times)
     added = now * residual
     pairs = ((small0, flow0, mask), (small1, flow1, 1.0 - mask))
-    for (image, flow, share), end in zip(pairs, change.ends(), strict=True):
+    for (image, flow, share), end in zip(pairs, change.end_illumination(), strict=True):
         warped = backward_warp(each_time(image, t), flow.flatten(0, 1)).unflatten(0, (b, t))
         added = added + share * (now / end[:, None] - 1.0) * warped
     return added

@@ -57,9 +57,9 @@ def draw(renderer: Renderer, img0: Image, img1: Image, motion: Motion, timesteps
     content = motion.content
     if content is None:
         return renderer(img0, img1, motion, timesteps)
-    inside0, inside1, lifted = content.bars.filled(img0), content.bars.filled(img1), []
+    inside0, inside1, lifted = content.bars.fill(img0), content.bars.fill(img1), []
     if content.overlay is not None:
-        lifted = content.overlay.lifted(inside0, inside1)
+        lifted = content.overlay.remove_from(inside0, inside1)
         inside0, inside1 = lifted[0], lifted[1]
         motion = replace(motion, trajectory=BackgroundTrajectory(motion.trajectory, content.overlay))
     return composite(content, renderer(inside0, inside1, motion, timesteps), img0, img1, timesteps, lifted)

@@ -135,7 +135,7 @@ def _fill(
 
 
 def fill_bars(images: Tensor, inside: Tensor) -> Tensor:
-    """See `rdvfi.content.bars.Bars.filled`."""
+    """See `rdvfi.content.bars.Bars.fill`."""
     n, c, h, w = images.shape
     out, inside = torch.empty_like(images, memory_format=torch.contiguous_format), inside.contiguous()
     _fill[launch_grid(n, h, w)](images, inside, out, h, w, *images.stride(), CHANNELS=c)

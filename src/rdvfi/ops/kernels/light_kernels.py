@@ -187,7 +187,7 @@ def explained(
     certain: tuple[float, float],
     side: int,
 ) -> Tensor:
-    """See `rdvfi.content.partial_cuts.change_explained`."""
+    """See `rdvfi.content.partial_cuts.explained_change`."""
     given = [x.float().contiguous() for x in (small0, small1, warped0, warped1, gain)]
     (b, _, h, w), trust = small0.shape, trust.float().contiguous()
     differences, maps, means = (given[0].new_empty(s) for s in ((b, 2, h, w), (b, 4, h, w), (b, 4)))
