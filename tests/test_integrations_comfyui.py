@@ -46,12 +46,14 @@ def test_a_batch_is_that_of_the_library_at_any_factor(model: rdvfi.Interpolator)
     images = _images(3)
     small = images.permute(0, 3, 1, 2)
     said: list[tuple[int, int]] = []
-    made = interpolate_batch(images, Fraction(2), model, seed=0, scenes=SceneChanges(), tell=lambda *x: said.append(x))
+    made = interpolate_batch(
+        images, Fraction(2), model, seed=0, scenes=SceneChanges(), progress=lambda *x: said.append(x)
+    )
     assert said == [(0, 2), (1, 2), (2, 2)]
     assert torch.equal(made[::2], images)
     expected = model(small[:1], small[1:2], [0.5])[0, 0].permute(1, 2, 0)
     torch.testing.assert_close(made[1], expected, atol=1e-5, rtol=0.0)
-    made = interpolate_batch(images, Fraction(3, 2), model, seed=0, scenes=SceneChanges(), tell=_quiet)
+    made = interpolate_batch(images, Fraction(3, 2), model, seed=0, scenes=SceneChanges(), progress=_quiet)
     assert len(made) == 4  # at 0, 2/3, 4/3 and 2
     expected = model(small[1:2], small[2:3], [1 / 3])[0, 0].permute(1, 2, 0)
     torch.testing.assert_close(made[2], expected, atol=1e-4, rtol=0.0)

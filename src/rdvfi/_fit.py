@@ -1,8 +1,8 @@
-"""Checks that three stages fit together, as far as their declarations tell.
+"""Checks that three stages fit together, by their declarations.
 
-Each stage declares what it gives and what it needs (`rdvfi.interfaces`). A combination that cannot
-work is refused when it is put together, with the contract that does not hold, and not with a shape
-error in the middle of a film.
+Each stage declares its inputs and outputs (`rdvfi.interfaces`). A combination that cannot
+work is refused when the model is built, with an error that names the broken contract, instead of a shape
+error in the middle of a video.
 """
 
 from collections.abc import Iterator
@@ -14,30 +14,13 @@ from rdvfi.motion.trajectory.flow_fields import check_reach
 
 
 def check_fit(generator: KeyframeGenerator, trajectory: TrajectoryModel, renderer: Renderer) -> None:
-    """The stages can work together.
+    """Check that the stages fit together.
 
     Raises:
-        ValueError: If they cannot; it names both stages and the contract.
+        ValueError: If they do not; the message names both stages and the broken contract.
     """
-    made = generator.latent_channels
-    for part in (*_readers(trajectory), renderer):
-        if part.latent_channels not in (None, made):
-            raise ValueError(
-                f"{_name(part)} reads latents of {part.latent_channels} channels, but "
-                f"{_name(generator)} makes latents of {made}: set its latent_channels to {made}, "
-                "and train it for them"
-            )
-    if trajectory.reads is Reads.PIXELS and not decodes(generator):
-        raise ValueError(
-            f"{_name(trajectory)} reads pixels (its flow estimator does), but {_name(generator)} "
-            "has no decoder: choose a flow that reads latents, or a backbone that decodes"
-        )
-    if trajectory.needs_prior and not generator.gives_prior:
-        raise ValueError(
-            f"{_name(trajectory)} starts from a coarse end-to-end motion, but the keyframes of "
-            f"{_name(generator)} carry none (Keyframes.prior): choose a trajectory that does without, "
-            "or a backbone with a coarse flow"
-        )
+    _check_channels(generator, trajectory, renderer)
+    _check_inputs(generator, trajectory)
     if trajectory.basis_reach is not None and generator.keyframe_count is not None:
         for basis in (part for part in trajectory.modules() if isinstance(part, Basis)):
             check_reach(basis, generator.keyframe_count, trajectory.basis_reach)
@@ -49,13 +32,40 @@ def check_fit(generator: KeyframeGenerator, trajectory: TrajectoryModel, rendere
         )
 
 
-def decodes(generator: KeyframeGenerator) -> bool:
-    """Whether it has a decoder: the interface's own ``decode`` only says that there is none."""
+def _check_channels(generator: KeyframeGenerator, trajectory: TrajectoryModel, renderer: Renderer) -> None:
+    """The latents that are read must have the number of channels of the generator's latents."""
+    channels = generator.latent_channels
+    for part in (*_latent_readers(trajectory), renderer):
+        if part.latent_channels not in (None, channels):
+            raise ValueError(
+                f"{_name(part)} reads latents of {part.latent_channels} channels, but "
+                f"{_name(generator)} makes latents of {channels}: set its latent_channels to {channels}, "
+                "and train it for them"
+            )
+
+
+def _check_inputs(generator: KeyframeGenerator, trajectory: TrajectoryModel) -> None:
+    """The generator must give the images or the motion prior that the trajectory model reads."""
+    if trajectory.reads is Reads.PIXELS and not has_decoder(generator):
+        raise ValueError(
+            f"{_name(trajectory)} reads pixels (its flow estimator does), but {_name(generator)} "
+            "has no decoder: choose a flow that reads latents, or a backbone that decodes"
+        )
+    if trajectory.needs_prior and not generator.gives_prior:
+        raise ValueError(
+            f"{_name(trajectory)} starts from a coarse end-to-end motion, but the keyframes of "
+            f"{_name(generator)} carry none (Keyframes.prior): choose a trajectory that does without, "
+            "or a backbone with a coarse flow"
+        )
+
+
+def has_decoder(generator: KeyframeGenerator) -> bool:
+    """Whether a generator overrides ``decode``, which raises an error in the base class."""
     return type(generator).decode is not KeyframeGenerator.decode
 
 
-def _readers(trajectory: TrajectoryModel) -> Iterator[TrajectoryModel | FlowEstimator]:
-    """The trajectory model and the flow estimators inside it."""
+def _latent_readers(trajectory: TrajectoryModel) -> Iterator[TrajectoryModel | FlowEstimator]:
+    """The trajectory models and flow estimators in a trajectory model, including itself."""
     for module in trajectory.modules():
         if isinstance(module, (TrajectoryModel, FlowEstimator)):
             yield module

@@ -1,7 +1,7 @@
-"""Fetching files of the Hugging Face hub, from its cache first.
+"""Downloading files from the Hugging Face hub, or from its cache.
 
-What is in the cache is used without asking the network; a full commit hash is therefore found
-again offline. The hub's client is imported when it is needed, since that takes a while.
+Files in the cache are used without a request to the network, so models of a full commit hash also load
+offline. The client of the hub is imported when it is needed, since that takes a while.
 """
 
 import os
@@ -10,40 +10,40 @@ from pathlib import Path
 
 
 def is_hub_id(source: str | os.PathLike[str]) -> bool:
-    """Whether it reads ``owner/name``; a path object, ``./x`` or ``/x/y`` is meant as a path."""
+    """Whether a source has the form ``owner/name``; a path object, ``./x`` and ``/x/y`` are paths."""
     parts = source.split("/") if isinstance(source, str) else []
     return len(parts) == 2 and all(part and part[0] not in ".~" for part in parts)
 
 
 def fetch(
-    hub_id: str, revision: str | None, patterns: Sequence[str], *, complete: Callable[[Path], bool] | None = None
+    hub_id: str, revision: str | None, patterns: Sequence[str], *, is_complete: Callable[[Path], bool] | None = None
 ) -> Path:
-    """The folder of the hub's cache that holds the files of a model that match ``patterns``.
+    """The folder of the hub's cache with the files of a model that match ``patterns``, downloaded if needed.
 
     Args:
         hub_id: The model, ``owner/name``.
         revision: A branch, tag or commit; None is the main branch.
-        patterns: Names of the files that are wanted.
-        complete: Tells whether a folder of the cache holds all that is needed; then the network
-            is not asked. Without it, it always is.
+        patterns: Names of the required files, with wildcards.
+        is_complete: Whether a folder of the cache has all required files, so that no request to the network
+            is needed. Without it there is always a request.
 
     Raises:
-        FileNotFoundError: If the hub does not give this model.
+        FileNotFoundError: If the hub has no such model, or does not permit access.
         ConnectionError: If the hub cannot be reached.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = list(patterns)
-    if complete is not None:
+    patterns = list(patterns)
+    if is_complete is not None:
         try:
-            cached = snapshot_download(hub_id, revision=revision, allow_patterns=wanted, local_files_only=True)
-            if complete(Path(cached)):
+            cached = snapshot_download(hub_id, revision=revision, allow_patterns=patterns, local_files_only=True)
+            if is_complete(Path(cached)):
                 return Path(cached)
         except (LocalEntryNotFoundError, HFValidationError):
-            pass  # not there yet
+            pass  # not in the cache
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError) as error:
         raise FileNotFoundError(
             f"{hub_id!r} is neither a folder here nor a model that the Hugging Face hub gives: {error}"

@@ -1,18 +1,22 @@
-"""Reading configuration files from untrusted sources, within limits of size, nesting and time."""
+"""Reading configuration files from untrusted sources, with limits on size and nesting."""
 
 from pathlib import Path
 from typing import Any
 
-MOST_BYTES = 2**20
-_MOST_NODES = 100_000
+MAX_BYTES = 2**20
+_MAX_VALUES = 100_000
 
 
 def check_regular(path: Path, what: str) -> None:
-    """Refuse anything but a regular file: reading a pipe or a device may never end.
+    """Check that a path is a regular file: reading a pipe or a device may block for ever.
+
+    Args:
+        path: The path.
+        what: What the file should be, for the message of an error.
 
     Raises:
-        FileNotFoundError: If there is nothing.
-        ValueError: If it is something else.
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is not a regular file.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: {what} is expected")
@@ -25,15 +29,15 @@ def read_small_text(path: Path) -> str:
     """The text of a small regular file.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is no regular file, too large, or no UTF-8.
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is not a regular file, too large, or not UTF-8.
     """
     if path.exists() and not path.is_file():
         raise ValueError("it is no regular file")
     with path.open("rb") as file:
-        data = file.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
-        raise ValueError(f"it is larger than {MOST_BYTES} bytes")
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES} bytes")
     return data.decode()
 
 
@@ -41,47 +45,47 @@ def read_small_yaml(path: Path) -> Any:
     """The content of a small YAML file, anchors resolved.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it cannot be read, or would grow beyond bounds.
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is not valid, or too large with its anchors resolved.
     """
     import yaml
 
     try:
         text = read_small_text(path)
-        _check_keys(yaml.compose(text, yaml.SafeLoader), set())
+        _check_duplicate_keys(yaml.compose(text, yaml.SafeLoader), set())
         content = yaml.safe_load(text)
-        nodes = _nodes(content, {})
+        nodes = _count_values(content, {})
     except RecursionError as error:
         raise ValueError("it is nested too deeply, or in itself") from error
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
-    if nodes > _MOST_NODES:
-        raise ValueError(f"with its anchors followed it has more than {_MOST_NODES} values")
+    if nodes > _MAX_VALUES:
+        raise ValueError(f"with its anchors followed it has more than {_MAX_VALUES} values")
     return content
 
 
-def _check_keys(node: Any, known: set[int]) -> None:
-    """Refuse mappings that have a key twice, of which YAML's loader silently keeps the last."""
-    if id(node) in known or not isinstance(getattr(node, "value", None), list):
+def _check_duplicate_keys(node: Any, visited: set[int]) -> None:
+    """Raise ValueError if a mapping has a key twice; the loader of YAML silently keeps the last one."""
+    if id(node) in visited or not isinstance(getattr(node, "value", None), list):
         return
-    known.add(id(node))
-    seen: dict[str, int] = {}
-    for part in node.value:
-        if not isinstance(part, tuple):
-            _check_keys(part, known)
+    visited.add(id(node))
+    lines: dict[str, int] = {}
+    for item in node.value:
+        if not isinstance(item, tuple):
+            _check_duplicate_keys(item, visited)
             continue
-        key, value = part
+        key, value = item
         line = key.start_mark.line + 1
-        if isinstance(key.value, str) and seen.setdefault(key.value, line) != line:
-            raise ValueError(f"it has the key {key.value!r} twice, in lines {seen[key.value]} and {line}")
-        _check_keys(value, known)
+        if isinstance(key.value, str) and lines.setdefault(key.value, line) != line:
+            raise ValueError(f"it has the key {key.value!r} twice, in lines {lines[key.value]} and {line}")
+        _check_duplicate_keys(value, visited)
 
 
-def _nodes(value: Any, known: dict[int, int]) -> int:
-    """Values in a tree, those that stand in several places counted in each."""
+def _count_values(value: Any, counts: dict[int, int]) -> int:
+    """Number of values in a tree; values that are referenced several times count each time."""
     if not isinstance(value, dict | list):
         return 1
-    if id(value) not in known:
-        parts = value.values() if isinstance(value, dict) else value
-        known[id(value)] = 1 + sum(_nodes(part, known) for part in parts)
-    return known[id(value)]
+    if id(value) not in counts:
+        items = value.values() if isinstance(value, dict) else value
+        counts[id(value)] = 1 + sum(_count_values(item, counts) for item in items)
+    return counts[id(value)]

@@ -1,4 +1,4 @@
-"""Comparison of the names and shapes of stored tensors with those that a model needs."""
+"""Comparison of names and shapes of stored tensors with those of a model."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def name_difference(what: str, expected: Iterable[str], got: Iterable[str]) -> str:
-    """Which names are missing and which are too many, three of each at most; empty if none."""
+    """The missing and the unknown names, at most three of each, as text; empty if there are none."""
     missing, extra = sorted(set(expected) - set(got)), sorted(set(got) - set(expected))
     notes = []
     for label, names in ((f"missing {what}", missing), (f"unknown {what}", extra)):
@@ -17,7 +17,7 @@ def name_difference(what: str, expected: Iterable[str], got: Iterable[str]) -> s
 
 
 def tensor_difference(expected: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """The first difference in names or shapes; empty if there is none."""
+    """The first difference in names or shapes, as text; empty if there is none."""
     names = name_difference("tensors", expected, shapes)
     if names:
         return names

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rdvfi._fit import decodes
+from rdvfi._fit import has_decoder
 from rdvfi._plugins import PLUGIN_GROUP
 from rdvfi._signature import format_parameter
 from rdvfi.about import About
@@ -154,7 +154,7 @@ def properties_of(component: nn.Module) -> dict[str, Any]:
         properties["noise at 448x256"] = list(shape)
         properties |= _attributes(component, "stride", "size_multiple", "time_symmetric")
         properties |= _attributes(component, "gives_prior", "keyframe_count")
-        properties["decodes"] = decodes(component)
+        properties["decodes"] = has_decoder(component)
     if isinstance(component, (FlowEstimator, TrajectoryModel)):
         properties |= _attributes(component, "reads")
     if isinstance(component, (FlowEstimator, TrajectoryModel, Renderer)):

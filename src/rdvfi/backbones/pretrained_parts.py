@@ -113,7 +113,7 @@ def _folder(source: str | os.PathLike[str], subfolder: str, revision: str | None
     else:
         _check_pinned(str(source), revision)
         wanted = [f"{subfolder}/{CONFIG_NAME}", f"{subfolder}/{WEIGHTS}", f"{subfolder}/{INDEX}"]
-        folder = fetch(str(source), revision, wanted, complete=lambda at: _holds(at / subfolder))
+        folder = fetch(str(source), revision, wanted, is_complete=lambda at: _holds(at / subfolder))
     _check_folder(folder, subfolder)
     return folder
 

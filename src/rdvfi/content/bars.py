@@ -8,7 +8,8 @@ frames are drawn, and the bars of the input are copied into the new frames (`rdv
 A line (a row or a column) belongs to a bar if it has the colour of the outermost line in both frames: either the whole
 line, up to coding noise, or at least the fraction `_MIN_BACKGROUND` of it where the remaining pixels are equal in both
 frames (subtitles inside a bar). A run of such lines from the border is a bar only if the next line differs from the
-bar's colour along at least the fraction `_MIN_EDGE` of its length: a bar ends at a straight edge, a uniform sky does not.
+colour of the bar along at least the fraction `_MIN_EDGE` of its length: bars end at a straight edge, a uniform sky does
+not.
 """
 
 from dataclasses import dataclass

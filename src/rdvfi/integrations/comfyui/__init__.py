@@ -1,4 +1,4 @@
-"""Nodes for ComfyUI: `comfy_entrypoint` hands them over. The folder ``examples/comfyui`` goes into ``custom_nodes``."""
+"""Nodes for ComfyUI, by `comfy_entrypoint`. Copy the folder ``examples/comfyui`` into ``custom_nodes``."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ __all__ = ["comfy_entrypoint"]
 
 
 async def comfy_entrypoint() -> Any:
-    """What ComfyUI asks a package of nodes for; it alone has what they are made of."""
+    """The extension with all nodes, which ComfyUI requests; only ComfyUI has the modules that the nodes need."""
     from rdvfi.integrations.comfyui.nodes import RdvfiExtension
 
     return RdvfiExtension()

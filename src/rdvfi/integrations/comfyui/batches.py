@@ -1,7 +1,6 @@
-"""Batches of images as ComfyUI holds them, (n, H, W, 3) in [0, 1], with new frames between.
+"""Interpolation of ComfyUI's image batches, (n, H, W, 3) in [0, 1].
 
-Only the result is as large as the result has to be: it is allocated once and filled frame by frame, and two frames and
-a few new ones are on the model's device.
+The result is allocated once and filled frame by frame; only two frames and a few new ones are on the model's device.
 """
 
 import math
@@ -20,13 +19,12 @@ from rdvfi.video.frames_between import Pairs
 from rdvfi.video.scene_changes import SceneChanges
 
 Batch = Float[Tensor, "n H W c"]
-Tell = Callable[[int, int], object]
+Progress = Callable[[int, int], object]
+"""Called with the number of pairs that are done, and the number of all pairs."""
 
 
 def check_batch(images: Tensor) -> None:
-    """Raises:
-    ValueError: If it is no batch of at least two colour images that a model takes.
-    """
+    """Raise ValueError unless images are a batch of at least two RGB images that a model can interpolate."""
     shape = tuple(images.shape)
     if images.ndim != 4 or shape[-1] != 3:
         raise ValueError(f"images are of shape {shape}; expected (frames, height, width, 3)")
@@ -37,62 +35,63 @@ def check_batch(images: Tensor) -> None:
 
 
 def interpolate_batch(
-    images: Batch, factor: Fraction, model: Interpolator, *, seed: int, scenes: SceneChanges, tell: Tell
+    images: Batch, factor: Fraction, model: Interpolator, *, seed: int, scenes: SceneChanges, progress: Progress
 ) -> Float[Tensor, "m H W c"]:
-    """Frames at 0, 1 / factor, 2 / factor, ... up to the last, if source frames are counted 0, 1, 2, ...
+    """Frames at 0, 1 / factor, 2 / factor, ... up to the last, where source frames are numbered 0, 1, 2, ...
 
     Args:
         images: At least two frames.
-        factor: New frames per source frame.
-        model: Makes them.
-        seed: Of the noise.
-        scenes: What is shown between two scenes.
-        tell: Is told after every pair how many are done, and how many there are.
+        factor: Output frames per source frame.
+        model: The model.
+        seed: Seed of the noise.
+        scenes: The handling of scene changes.
+        progress: Called before every pair, and at the end.
 
     Raises:
-        ValueError: If the images are none that a model takes, or the factor is not above 0.
+        ValueError: If a model cannot interpolate the images, or the factor is not above 0.
     """
     check_batch(images)
     if factor <= 0:
         raise ValueError(f"multiplier is {float(factor):g}; it must be greater than 0")
     pairs, count = len(images) - 1, math.floor((len(images) - 1) * factor) + 1
-    made = images.new_empty((count, *images.shape[1:]))
-    maker = Pairs(model, seed=seed, scenes=scenes)
+    output = images.new_empty((count, *images.shape[1:]))
+    interpolator = Pairs(model, seed=seed, scenes=scenes)
     first = None
     for index in range(pairs):
-        tell(index, pairs)
-        places = range(math.ceil(index * factor), min(count, math.ceil((index + 1) * factor)))
-        first = _image(images[index], model) if first is None else first
-        last = _image(images[index + 1], model)
-        times = [float(k / factor - index) for k in places if k / factor != index]
-        frames = maker.between(first, last, times).frames if times else iter(())
-        for k in places:
-            made[k] = images[index] if k / factor == index else next(frames).permute(1, 2, 0)
+        progress(index, pairs)
+        numbers = range(math.ceil(index * factor), min(count, math.ceil((index + 1) * factor)))
+        first = _to_tensor(images[index], model) if first is None else first
+        last = _to_tensor(images[index + 1], model)
+        times = [float(k / factor - index) for k in numbers if k / factor != index]
+        frames = interpolator.between(first, last, times).frames if times else iter(())
+        for k in numbers:
+            output[k] = images[index] if k / factor == index else next(frames).permute(1, 2, 0)
         first = last
     if (count - 1) / factor == pairs:
-        made[-1] = images[-1]
-    tell(pairs, pairs)
-    return made
+        output[-1] = images[-1]
+    progress(pairs, pairs)
+    return output
 
 
 def preview_motion(
     images: Batch, model: Interpolator, layer: Layer, *, paths: bool, steps: int
 ) -> Float[Tensor, "m H W 3"]:
-    """The first two images, and ``steps`` frames between, with a layer and the paths of points over them."""
+    """The first two images and ``steps`` frames between them, overlaid with a layer and the paths of points."""
     check_batch(images)
-    first, last = (_image(image, model) for image in images[:2])
+    first, last = (_to_tensor(image, model) for image in images[:2])
     motion = model.estimate(first, last)
     trajectory = motion.trajectory
     longest = longest_flow(trajectory, torch.zeros(1, device=model.device))
-    drawn = PointPaths.of(trajectory, (images.shape[1], images.shape[2]), model.device)
-    shown = []
+    point_paths = PointPaths.of(trajectory, (images.shape[1], images.shape[2]), model.device)
+    previews = []
     for time in torch.linspace(0.0, 1.0, steps + 2).tolist():
         picture = to_pixels(model.render(first, last, motion, [time])[0, 0], deep=False)
         picture = draw_layer(picture, trajectory, layer, torch.tensor([time], device=model.device), longest)
-        shown.append(torch.from_numpy(drawn.draw(picture, time) if paths else picture))
-    return torch.stack(shown).float() / 255.0
+        previews.append(torch.from_numpy(point_paths.draw(picture, time) if paths else picture))
+    return torch.stack(previews).float() / 255.0
 
 
-def _image(frame: Float[Tensor, "H W 3"], model: Interpolator) -> Float[Tensor, "1 3 H W"]:
+def _to_tensor(frame: Float[Tensor, "H W 3"], model: Interpolator) -> Float[Tensor, "1 3 H W"]:
+    """A frame of a batch as input of the model, on its device."""
     pixels = frame.clamp(0.0, 1.0).permute(2, 0, 1)[None]
     return pixels.to(model.device, model.dtype).contiguous()

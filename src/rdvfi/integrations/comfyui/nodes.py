@@ -1,6 +1,6 @@
-"""Nodes for ComfyUI in its V3 schema: each is a class that says what it takes and works without state.
+"""Nodes for ComfyUI in its V3 schema: stateless classes that declare their inputs and outputs.
 
-Needs ComfyUI's own ``comfy_api``, so this module is imported by ComfyUI alone. The schema is documented at
+This module needs ComfyUI's own ``comfy_api``, so only ComfyUI can import it. The schema is documented at
 https://docs.comfy.org/custom-nodes/v3_migration.
 """
 
@@ -31,12 +31,12 @@ from rdvfi.video.timing import exact_rate
 
 _CATEGORY = "video/rdvfi"
 _MODEL = io.Custom("RDVFI_MODEL")
-_SCENES = [each.value for each in OnSceneChange]
+_SCENES = [choice.value for choice in OnSceneChange]
 _PRECISIONS = {"auto": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def _tell(done: int, total: int) -> None:
-    """Show how far the work is, and stop it if that was asked for."""
+def _show_progress(done: int, total: int) -> None:
+    """Show the progress in ComfyUI, and raise its exception if the user has interrupted the work."""
     if get_executing_context() is not None:
         ComfyAPISync().execution.set_progress(done, total)
     model_management.throw_exception_if_processing_interrupted()
@@ -57,11 +57,11 @@ def _rate_input(name: str, meaning: str) -> Any:
 
 
 class LoadModel(io.ComfyNode):
-    """Loads a model once, for as many nodes as use it."""
+    """Loads a model once, for all nodes that use it."""
 
     @classmethod
     def define_schema(cls) -> Any:
-        """What the node takes and gives."""
+        """The inputs and outputs of the node."""
         return io.Schema(
             node_id="RDVFI_LoadModel",
             display_name="RDVFI: load model",
@@ -88,7 +88,7 @@ class InterpolateImages(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> Any:
-        """What the node takes and gives."""
+        """The inputs and outputs of the node."""
         return io.Schema(
             node_id="RDVFI_InterpolateImages",
             display_name="RDVFI: interpolate images",
@@ -123,15 +123,17 @@ class InterpolateImages(io.ComfyNode):
                 raise ValueError("source_fps is 0; target_fps needs the rate of the images")
             factor = exact_rate(target_fps) / exact_rate(source_fps)
         scenes = scene_changes(on_scene_change, None)
-        return io.NodeOutput(interpolate_batch(images, factor, rdvfi_model, seed=seed, scenes=scenes, tell=_tell))
+        return io.NodeOutput(
+            interpolate_batch(images, factor, rdvfi_model, seed=seed, scenes=scenes, progress=_show_progress)
+        )
 
 
 class InterpolateVideo(io.ComfyNode):
-    """A smoother video, from file to file: no clip is held in memory, and sound stays."""
+    """A video with more frames, from file to file: frames are not held in memory, and sound is kept."""
 
     @classmethod
     def define_schema(cls) -> Any:
-        """What the node takes and gives."""
+        """The inputs and outputs of the node."""
         return io.Schema(
             node_id="RDVFI_InterpolateVideo",
             display_name="RDVFI: interpolate video",
@@ -150,34 +152,34 @@ class InterpolateVideo(io.ComfyNode):
         cls, rdvfi_model: Any, video: Any, multiplier: float, on_scene_change: str, seed: int, target_fps: float = 0.0
     ) -> Any:
         """The video, written to ComfyUI's temporary folder."""
-        place = Path(folder_paths.get_temp_directory())
-        place.mkdir(parents=True, exist_ok=True)
+        folder = Path(folder_paths.get_temp_directory())
+        folder.mkdir(parents=True, exist_ok=True)
         name = secrets.token_hex(8)
-        source, made = place / f"rdvfi_{name}_source.mp4", place / f"rdvfi_{name}.mp4"
+        source, output = folder / f"rdvfi_{name}_source.mp4", folder / f"rdvfi_{name}.mp4"
         try:
             video.save_to(str(source))
             interpolate_video(
                 source,
-                made,
+                output,
                 model=rdvfi_model,
                 multiplier=None if target_fps else Fraction(multiplier).limit_denominator(1000),
                 target_fps=exact_rate(target_fps) if target_fps else None,
                 seed=seed,
                 on_scene_change=on_scene_change,
-                progress=_tell,
+                progress=_show_progress,
             )
         finally:
             source.unlink(missing_ok=True)
-        return io.NodeOutput(InputImpl.VideoFromFile(str(made)))
+        return io.NodeOutput(InputImpl.VideoFromFile(str(output)))
 
 
 class PreviewMotion(io.ComfyNode):
-    """What the motion between the first two images is."""
+    """Shows the motion between the first two images."""
 
     @classmethod
     def define_schema(cls) -> Any:
-        """What the node takes and gives."""
-        layers = [each.value for each in Layer]
+        """The inputs and outputs of the node."""
+        layers = [layer.value for layer in Layer]
         return io.Schema(
             node_id="RDVFI_PreviewMotion",
             display_name="RDVFI: preview motion",
@@ -196,14 +198,14 @@ class PreviewMotion(io.ComfyNode):
     @classmethod
     @torch.inference_mode()
     def execute(cls, rdvfi_model: Any, images: Any, layer: str, paths: bool, steps: int) -> Any:
-        """Pictures of the motion, shown below the node as well."""
-        shown = preview_motion(images, rdvfi_model, Layer(layer), paths=paths, steps=steps)
-        return io.NodeOutput(shown, ui=ui.PreviewImage(shown, cls=cls))
+        """Images of the motion, also shown below the node."""
+        previews = preview_motion(images, rdvfi_model, Layer(layer), paths=paths, steps=steps)
+        return io.NodeOutput(previews, ui=ui.PreviewImage(previews, cls=cls))
 
 
 class RdvfiExtension(ComfyExtension):
     """All nodes."""
 
     async def get_node_list(self) -> list[Any]:
-        """For ComfyUI."""
+        """The nodes, for ComfyUI."""
         return [LoadModel, InterpolateImages, InterpolateVideo, PreviewMotion]

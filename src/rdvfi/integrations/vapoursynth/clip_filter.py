@@ -1,15 +1,15 @@
-"""`interpolate`: a clip in, a clip with more frames out, made when they are asked for.
+"""`interpolate`: a clip with more frames, which are computed when VapourSynth requests them.
 
-If source frames are counted 0, 1, 2, ..., output frame k shows what lies at ``k / m``, with ``m`` the multiplier,
-or the new rate over the old one. A clip of n frames gives ``ceil(n m)``, so that it lasts as long as before
-and sound stays with it; after the last source frame that frame is held.
+If source frames are numbered 0, 1, 2, ..., output frame k is at position ``k / m``, with ``m`` the multiplier,
+or the new rate over the old one. A clip of n frames becomes ``ceil(n m)`` frames, so that its duration is the same
+and sound remains synchronous; the last source frame is held at the end.
 
-VapourSynth asks for frames in any order, several at a time and from several threads. A pair's motion is
-estimated once, by whoever needs it first, and kept while neighbours are drawn; no pair depends on another, so a
-frame is the same in whatever order it is asked for.
+VapourSynth requests frames in any order, several at a time and from several threads. The motion of a pair is
+estimated at the first request that needs it, and kept while its other frames are drawn. No pair depends on another,
+so frames do not depend on the order of requests.
 
-Scene changes that a filter before this one marked (``_SceneChangeNext`` on the frame before a cut, or
-``_SceneChangePrev`` on the one after it) are obeyed; others are found by the confidence of the motion.
+Scene changes that a previous filter has marked (``_SceneChangeNext`` on the frame before a cut, or
+``_SceneChangePrev`` on the frame after it) are respected; others are detected by the confidence of the motion.
 """
 
 import importlib
@@ -51,40 +51,38 @@ def interpolate(
 ) -> Any:
     """A ``vapoursynth.VideoNode`` with more frames per second, and the same format and size.
 
-    New frames are made of values in [0, 1]; source frames pass as they are.
+    Values of source frames are clamped to [0, 1] for interpolation; source frames themselves are passed unchanged.
 
     Args:
-        clip: RGBS or RGBH, of one size.
-        multiplier: New frames per source frame; whole or not, as 2, 2.5 or "5/2". 2 if nothing is given.
-        fps_num: Instead: the new frame rate's numerator. The clip needs a constant rate then.
-        fps_den: Its denominator.
+        clip: A clip in format RGBS or RGBH, of constant size.
+        multiplier: Output frames per source frame, such as 2, 2.5 or "5/2"; 2 if neither it nor fps_num is given.
+        fps_num: Numerator of the new frame rate, instead of a multiplier; the clip must have a constant rate.
+        fps_den: Denominator of the new frame rate.
         model: A name or folder for `rdvfi.create_model`, or a model.
         seed: Seed of the noise, the same for every pair.
-        device: Where a named model runs; CUDA if there is a device, else the CPU.
+        device: Device of a named model; CUDA if available, else the CPU.
         dtype: Type of a named model; float16 on CUDA, float32 elsewhere.
-        workers: Frames that are made at the same time.
-        on_scene_change: What is shown between two scenes: ``hold_previous``, ``hold_nearest`` or ``blend``.
-        scene_threshold: Mean confidence of the motion, in [0, 1], below which two frames are of two scenes;
-            at 0 only marked changes count.
+        workers: Maximum number of frames computed at the same time.
+        on_scene_change: Frames between two scenes: ``hold_previous``, ``hold_nearest`` or ``blend``.
+        scene_threshold: Mean confidence of the motion, in [0, 1], below which two frames belong to two scenes;
+            with 0 only marked changes count.
         allow_untrained: Accept a model with untrained learned parts.
 
     Raises:
         ValueError: If the clip or an option is unusable; the message says what is expected.
     """
-    _check(clip)
-    factor = _factor(clip, multiplier, fps_num, fps_den)
+    _check_clip(clip)
+    factor = _frame_factor(clip, multiplier, fps_num, fps_den)
     if workers < 1:
         raise ValueError(f"workers is {workers}; it must be at least 1")
     scenes = scene_changes(on_scene_change, scene_threshold)
     ready = ready_model(model, device, dtype, allow_untrained=allow_untrained)
-    return _Filter(clip, factor, _Frames(ready, seed, workers, scenes)).node()
+    return _InterpolatedClip(clip, factor, _FrameRenderer(ready, seed, workers, scenes)).node()
 
 
-def _check(clip: Any) -> None:
-    """Raises:
-    ValueError: If it is no clip whose frames a model takes.
-    """
-    vs: Any = importlib.import_module("vapoursynth")  # as it is where the script runs
+def _check_clip(clip: Any) -> None:
+    """Raise ValueError unless a model can interpolate the frames of a clip."""
+    vs: Any = importlib.import_module("vapoursynth")  # the module of the running script
     if not isinstance(clip, vs.VideoNode):
         raise ValueError(f"clip is of type {type(clip).__name__}; expected a vapoursynth.VideoNode")
     if clip.format is None or clip.width == 0 or clip.height == 0:
@@ -98,7 +96,7 @@ def _check(clip: Any) -> None:
         raise ValueError(f"clip is {clip.width}x{clip.height} pixels; both sides must be at least 16")
 
 
-def _factor(clip: Any, multiplier: SupportsFloat | str | None, fps_num: int | None, fps_den: int) -> Fraction:
+def _frame_factor(clip: Any, multiplier: SupportsFloat | str | None, fps_num: int | None, fps_den: int) -> Fraction:
     """Output frames per source frame."""
     if fps_num is None:
         factor = Fraction(2) if multiplier is None else exact_number("multiplier", multiplier)
@@ -113,113 +111,114 @@ def _factor(clip: Any, multiplier: SupportsFloat | str | None, fps_num: int | No
         factor = Fraction(fps_num, fps_den) / clip.fps
         name = f"the new rate is {float(factor):.4g} times the old one"
     if factor <= 0 or math.ceil(clip.num_frames * factor) > 2**31 - 1:
-        raise ValueError(f"{name}; expected more than 0, and fewer than 2^31 frames that come out")
+        raise ValueError(f"{name}; expected more than 0, and fewer than 2^31 output frames")
     return factor
 
 
 @dataclass(frozen=True)
-class _Filter:
-    """The nodes of one call."""
+class _InterpolatedClip:
+    """The output of one call of `interpolate`."""
 
     clip: Any
     factor: Fraction
-    frames: "_Frames"
+    frames: "_FrameRenderer"
 
     def node(self) -> Any:
-        """The clip that comes out; no frame is made yet."""
+        """The output clip; no frame is computed yet."""
         count = math.ceil(self.clip.num_frames * self.factor)
         rate = self.clip.fps * self.factor
         blank = self.clip.std.BlankClip(
             length=count, fpsnum=rate.numerator, fpsden=rate.denominator if rate else 1, keep=True
         )
-        return blank.std.FrameEval(lambda n: self._shown(n, blank))
+        return blank.std.FrameEval(lambda n: self._frame_clip(n, blank))
 
-    def _shown(self, n: int, blank: Any) -> Any:
-        """A clip whose frame ``n`` is the output's."""
-        place = n / self.factor
-        index = min(math.floor(place), self.clip.num_frames - 1)
+    def _frame_clip(self, n: int, blank: Any) -> Any:
+        """A clip whose frame ``n`` is that of the output."""
+        position = n / self.factor
+        index = min(math.floor(position), self.clip.num_frames - 1)
         last = index == self.clip.num_frames - 1
-        time = Fraction(0) if last else place - index
+        time = Fraction(0) if last else position - index
         sources = [index] if not time else [index, index + 1]
         repeated = [self.clip[i].std.Loop(times=blank.num_frames) for i in sources]
 
         def select(n: int, f: Any) -> Any:
-            found = f if isinstance(f, list) else [f]
-            made = found[0].copy()
+            source_frames = f if isinstance(f, list) else [f]
+            frame = source_frames[0].copy()
             if time:
-                self.frames.draw(index, float(time), found, made)
-            self._mark(made, found[0], place, (n + 1) / self.factor)
-            return made
+                self.frames.draw(index, float(time), source_frames, frame)
+            self._set_properties(frame, source_frames[0], position, (n + 1) / self.factor)
+            return frame
 
         return blank.std.ModifyFrame(repeated, select)
 
-    def _mark(self, made: Any, first: Any, place: Fraction, after: Fraction) -> None:
-        """Properties that belong to the time: how long, when, and where the scene changes."""
-        index = math.floor(place)
+    def _set_properties(self, frame: Any, first: Any, position: Fraction, next_position: Fraction) -> None:
+        """Set duration, absolute time and scene changes of a frame from the properties of the source frame before."""
+        index = math.floor(position)
         if _NUM in first.props and _DEN in first.props:
             duration = Fraction(int(first.props[_NUM]), int(first.props[_DEN])) / self.factor
-            made.props[_NUM], made.props[_DEN] = duration.numerator, duration.denominator
+            frame.props[_NUM], frame.props[_DEN] = duration.numerator, duration.denominator
             if _TIME in first.props:
-                made.props[_TIME] = float(first.props[_TIME]) + float(duration * self.factor * (place - index))
-        if place != index and _PREVIOUS in made.props:
-            made.props[_PREVIOUS] = 0
-        if after < index + 1 and _NEXT in made.props:
-            made.props[_NEXT] = 0
+                frame.props[_TIME] = float(first.props[_TIME]) + float(duration * self.factor * (position - index))
+        if position != index and _PREVIOUS in frame.props:
+            frame.props[_PREVIOUS] = 0
+        if next_position < index + 1 and _NEXT in frame.props:
+            frame.props[_NEXT] = 0
 
 
 @dataclass
 class _PairMotion:
-    """Two frames, and their motion once somebody needed it."""
+    """The motion of a pair of frames, once it has been estimated."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     motion: Motion | None = None
 
 
-class _Frames:
-    """Makes frames for all threads of VapourSynth.
+class _FrameRenderer:
+    """Draws frames for all threads of VapourSynth.
 
     Args:
-        model: Makes them.
-        seed: Of the noise.
-        workers: Frames at the same time.
-        scenes: What is shown between two scenes.
+        model: The model.
+        seed: Seed of the noise.
+        workers: Maximum number of frames at the same time.
+        scenes: The handling of scene changes.
     """
 
     def __init__(self, model: Interpolator, seed: int, workers: int, scenes: SceneChanges) -> None:
         self._model, self._seed, self._scenes = model, seed, scenes
         self._slots = threading.Semaphore(workers)
         self._pairs: OrderedDict[int, _PairMotion] = OrderedDict()
-        self._kept = 2 * workers + 2
-        self._keeping = threading.Lock()
+        self._max_pairs = 2 * workers + 2
+        self._pairs_lock = threading.Lock()
 
     @torch.inference_mode()
-    def draw(self, index: int, time: float, sources: list[Any], made: Any) -> None:
-        """Write the frame at ``time`` between two source frames into ``made``."""
+    def draw(self, index: int, time: float, sources: list[Any], output: Any) -> None:
+        """Write the frame at ``time`` between two source frames into ``output``."""
         if sources[0].props.get(_NEXT) == 1 or sources[1].props.get(_PREVIOUS) == 1:
             if self._scenes.holds:
-                return self._hold(time, sources, made)
-            return _write(made, _blend(_read(sources[0]), _read(sources[1]), time))
+                return self._write_held(time, sources, output)
+            return _write_planes(output, _blend(_read_planes(sources[0]), _read_planes(sources[1]), time))
         with self._slots:
-            first, last = (self._image(frame) for frame in sources)
+            first, last = (self._to_tensor(frame) for frame in sources)
             motion = self._motion(index, first, last)
             if self._scenes.holds and not bool(motion.scene.same_scene[0]):
-                return self._hold(time, sources, made)
+                return self._write_held(time, sources, output)
             frame = self._model.render(first, last, motion, [time])[0, 0]
-            return _write(made, frame.float().cpu().numpy())
+            return _write_planes(output, frame.float().cpu().numpy())
 
-    def _hold(self, time: float, sources: list[Any], made: Any) -> None:
+    def _write_held(self, time: float, sources: list[Any], output: Any) -> None:
+        """Write the source frame that is held at ``time``; ``output`` is a copy of the first one."""
         if not self._scenes.holds_first(time):
-            _write(made, _read(sources[1]))
+            _write_planes(output, _read_planes(sources[1]))
 
-    def _image(self, frame: Any) -> Image:
-        pixels = torch.from_numpy(_read(frame).clip(0.0, 1.0))[None]
+    def _to_tensor(self, frame: Any) -> Image:
+        pixels = torch.from_numpy(_read_planes(frame).clip(0.0, 1.0))[None]
         return pixels.to(self._model.device, self._model.dtype)
 
     def _motion(self, index: int, first: Image, last: Image) -> Motion:
-        with self._keeping:
+        with self._pairs_lock:
             pair = self._pairs.setdefault(index, _PairMotion())
             self._pairs.move_to_end(index)
-            while len(self._pairs) > self._kept:
+            while len(self._pairs) > self._max_pairs:
                 self._pairs.popitem(last=False)
         with pair.lock:
             if pair.motion is None:
@@ -227,12 +226,12 @@ class _Frames:
             return pair.motion
 
 
-def _read(frame: Any) -> np.ndarray:
+def _read_planes(frame: Any) -> np.ndarray:
     """The planes of a frame as float32, (3, H, W)."""
     return np.stack([np.asarray(frame[plane]) for plane in range(3)]).astype(np.float32)
 
 
-def _write(frame: Any, pixels: np.ndarray) -> None:
+def _write_planes(frame: Any, pixels: np.ndarray) -> None:
     for plane in range(3):
         target = np.asarray(frame[plane])
         np.copyto(target, pixels[plane].astype(target.dtype))
