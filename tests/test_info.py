@@ -112,5 +112,5 @@ def test_what_does_not_exist_gets_the_close_match(capsys: pytest.CaptureFixture[
         main(["info", "cubik"])
     assert ended.value.code == 2
     assert "nothing is called 'cubik'; did you mean 'cubic'?" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="reads key=value; got 'size'"):
+    with pytest.raises(ValueError, match="must have the form key=value; got 'size'"):
         info("raft", ["size"])
