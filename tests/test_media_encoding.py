@@ -62,12 +62,12 @@ def test_ten_bits_become_what_players_decode(tmp_path, name, codec, profile) -> 
 def test_what_an_encoder_cannot_keep_is_told(tmp_path) -> None:
     clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 64, 64), pixel_format="yuv422p10le", sound=False)
     info = open_source(tmp_path / "in.mp4").info
-    assert plan_encoding(tmp_path / "o.mov", info, SinkOptions("prores")).form.name == "yuv422p10le"
-    assert plan_encoding(tmp_path / "o.mkv", info, SinkOptions("h264")).form.name == "yuv422p10le"
+    assert plan_encoding(tmp_path / "o.mov", info, SinkOptions("prores")).pixel_format.name == "yuv422p10le"
+    assert plan_encoding(tmp_path / "o.mkv", info, SinkOptions("h264")).pixel_format.name == "yuv422p10le"
     if all(form.bits == 8 for form in encoder_formats("libvpx-vp9")):
         plan = plan_encoding(tmp_path / "o.webm", info, SinkOptions("vp9"))
-        assert plan.form.name == "yuv422p"
-        assert plan.notes[0] == "10 bits a channel are written as 8: libvpx-vp9 takes no more here"
+        assert plan.pixel_format.name == "yuv422p"
+        assert plan.notes[0] == "10 bits per channel are written as 8: libvpx-vp9 takes no more here"
 
 
 def test_twelve_bits_stay_twelve_with_hevc(tmp_path) -> None:
@@ -79,10 +79,10 @@ def test_twelve_bits_stay_twelve_with_hevc(tmp_path) -> None:
             container.mux(stream.encode(frame.reformat(format="yuv420p12le")))
         container.mux(stream.encode(None))
     (note,) = _copy(tmp_path / "in.mp4", tmp_path / "o.mp4")
-    assert note.startswith("yuv420p12le keeps what the source has, but few players decode it with libx265")
+    assert note.startswith("yuv420p12le keeps depth and chroma of the source, but few players decode it with libx265")
     assert _stream(tmp_path / "o.mp4")[1].format.name == "yuv420p12le"
     notes = _copy(tmp_path / "in.mp4", tmp_path / "o.webm")
-    assert notes == ["12 bits a channel are written as 10: libsvtav1 takes no more here"]
+    assert notes == ["12 bits per channel are written as 10: libsvtav1 takes no more here"]
 
 
 DISPLAY = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
@@ -200,7 +200,7 @@ def test_options_of_encoders_are_passed_on_or_refused(tmp_path) -> None:
     info = open_source(tmp_path / "in.mp4").info
     plan = plan_encoding(tmp_path / "o.mp4", info, SinkOptions(preset="ultrafast", bitrate=500_000, pix_fmt="yuv444p"))
     assert plan.options.items() >= {"preset": "ultrafast", "b": "500000"}.items()
-    assert plan.form.name == "yuv444p"
+    assert plan.pixel_format.name == "yuv444p"
     for options, message in (
         (SinkOptions(preset="warp9"), r"libx264 cannot be used here: FFmpeg says .*preset=warp9"),
         (SinkOptions("ffv1", preset="slow"), "preset is 'slow', but ffv1 has no presets"),
@@ -236,7 +236,9 @@ def test_what_few_players_decode_is_told(tmp_path) -> None:
     clips.write_clip(tmp_path / "in.mp4", clips.moving(2, 64, 64), pixel_format="yuv444p", sound=False)
     info = open_source(tmp_path / "in.mp4").info
     (note,) = plan_encoding(tmp_path / "o.mp4", info, SinkOptions()).notes
-    assert note.startswith("yuv444p keeps what the source has, but few players decode it with libx264; pix_fmt=yuv420p")
+    assert note.startswith(
+        "yuv444p keeps depth and chroma of the source, but few players decode it with libx264; pix_fmt=yuv420p"
+    )
     for options in (SinkOptions(pix_fmt="yuv444p"), SinkOptions(pix_fmt="yuv420p")):
         assert plan_encoding(tmp_path / "o.mp4", info, options).notes == ()
 
@@ -328,7 +330,7 @@ def test_transparency_matters_more_than_depth(tmp_path) -> None:
     picture[:24, :, 3] = 0
     clear_film(tmp_path / "in.mkv", picture, "ffv1", "yuva444p16le")
     notes = _copy(tmp_path / "in.mkv", tmp_path / "o.webm", reading=ReadOptions(alpha=True))
-    assert notes == ["16 bits a channel are written as 8: libvpx-vp9 takes no more here"]
+    assert notes == ["16 bits per channel are written as 8: libvpx-vp9 takes no more here"]
     alpha = [frame.pixels[..., 3] for frame in open_source(tmp_path / "o.webm", ReadOptions(alpha=True)).frames()]
     assert all(plane[:20].max() < 10 and plane[28:].min() > 245 for plane in alpha)
 

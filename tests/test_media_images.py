@@ -244,9 +244,11 @@ def test_folders_are_looked_through_before_work(tmp_path) -> None:
     (tmp_path / "notes.txt").write_text("none")
     (tmp_path / "thumbs").mkdir()
     assert [path.name for path in list_images(tmp_path)] == [f"{k}.png" for k in range(6)]
-    assert open_source(tmp_path).notes() == ["3 files beside the images were left out: ._0.png, .hidden.png, notes.txt"]
+    assert open_source(tmp_path).notes() == [
+        "3 files that are not images were left out: ._0.png, .hidden.png, notes.txt"
+    ]
     PIL.Image.new("RGB", (20, 22)).save(tmp_path / "5.png")
-    with pytest.raises(ValueError, match=r"5\.png is 20x22 with 8 bits, .*0\.png is 20x20"):
+    with pytest.raises(ValueError, match=r"5\.png is 20x22 with 8 bits per channel, .*0\.png is 20x20"):
         open_source(tmp_path)
     (tmp_path / "5.png").write_bytes((tmp_path / "4.png").read_bytes()[:-30])
     (tmp_path / "4.png").write_text("text")

@@ -24,9 +24,7 @@ from test_media_tracks import _film, _seconds, _tracks
 def test_sound_that_a_container_does_not_hold_is_encoded(tmp_path, source, codec, name, becomes) -> None:
     _film(tmp_path / source, sounds=(codec,))
     note = _copy(tmp_path / source, tmp_path / name)[0]
-    assert note.startswith(
-        f"sound track #1 is {codec}, which is not copied into {Path(name).suffix}: it was encoded with"
-    )
+    assert note.startswith(f"audio track #1 ({codec}) cannot be copied into {Path(name).suffix} and was encoded with")
     assert ("audio", becomes) in _tracks(tmp_path / name)
     assert _seconds(tmp_path / name) == pytest.approx(1.0, abs=0.08)
 
@@ -39,7 +37,7 @@ def test_sound_is_copied_wherever_the_container_holds_it(tmp_path, source, codec
     _film(tmp_path / source, sounds=(codec,))
     before = clips.sound_packets(tmp_path / source)
     notes = _copy(tmp_path / source, tmp_path / name)
-    assert notes == ([".avi files do not say of tracks: language"] if name == "o.avi" else [])
+    assert notes == ([".avi files cannot store these properties of tracks: language"] if name == "o.avi" else [])
     assert _tracks(tmp_path / name)[1] == ("audio", codec)
     after = clips.sound_packets(tmp_path / name)
     assert b"".join(sound for _, sound in after) == b"".join(sound for _, sound in before)
@@ -143,7 +141,7 @@ def test_sound_that_cannot_be_decoded_at_all_is_named_and_leaves_no_empty_track(
                 data[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
     (tmp_path / "broken.mp4").write_bytes(data)
     (note,) = _copy(tmp_path / "broken.mp4", tmp_path / "o.webm")
-    assert note == "sound track #1 (aac) is left out: it cannot be decoded, nor copied into .webm"
+    assert note == "audio track #1 (aac) is left out: it cannot be decoded, nor copied into .webm"
     assert [kind for kind, _ in _tracks(tmp_path / "o.webm")] == ["video"]
 
 

@@ -190,7 +190,7 @@ def test_tags_of_the_video_track_are_kept(tmp_path) -> None:
     assert open_source(tmp_path / "o.mp4").info.spatial.stereo_mode == 1
     assert _copy(tmp_path / "in.mkv", tmp_path / "o.ts") == [
         "the stereo layout (left_right) cannot be written to .ts",
-        ".ts files do not say of tracks: title",
+        ".ts files cannot store these properties of tracks: title",
     ]
 
 
@@ -300,7 +300,7 @@ def test_titles_and_languages_are_said_in_the_words_of_the_container(tmp_path) -
     _film(tmp_path / "fre.mkv", sounds=("aac", "aac"), second=(tags, av.stream.Disposition.comment))
     for name, language in (("o.mp4", "fre"), ("o.mov", "fra"), ("o.mkv", "fre")):
         notes = _copy(tmp_path / "fre.mkv", tmp_path / name)
-        assert notes == ([".mov files do not say of tracks: comment"] if name == "o.mov" else [])
+        assert notes == ([".mov files cannot store these properties of tracks: comment"] if name == "o.mov" else [])
         with av.open(str(tmp_path / name)) as container:
             tags = container.streams.audio[1].metadata
         assert tags["language"] == language
@@ -450,5 +450,5 @@ def test_a_track_of_which_nothing_is_shown_is_named(tmp_path) -> None:
                 packet.stream = tracks[packet.stream.index]
                 container.mux(packet)
     assert _copy(tmp_path / "cut.mkv", tmp_path / "o.mp4") == [
-        "sound track #2 has nothing in the time that the film is shown"
+        "audio track #2 has no packets in the part of the video that is shown"
     ]

@@ -121,7 +121,7 @@ def sound_of_a_kind_that_nobody_knows(bench: Bench):
         data[at : at + 4] = other
     (bench.folder / "in.mov").write_bytes(data)
     report = bench.make("in.mov", "o.mp4")
-    return (["h264", "aac"], True), (bench.tracks("o.mp4"), any("sound track #2" in note for note in report.notes))
+    return (["h264", "aac"], True), (bench.tracks("o.mp4"), any("audio track #2" in note for note in report.notes))
 
 
 @case

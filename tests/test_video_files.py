@@ -247,7 +247,7 @@ def test_unusable_images_are_named(tmp_path) -> None:
     a, b = tmp_path / "a.png", tmp_path / "b.png"
     clips.write_png(a, clips.texture(24, 32))
     clips.write_png(b, clips.texture(24, 40))
-    with pytest.raises(ValueError, match=r"b\.png is 40x24 with 8 bits, .*a\.png is 32x24"):
+    with pytest.raises(ValueError, match=r"b\.png is 40x24 with 8 bits per channel, .*a\.png is 32x24"):
         list(open_source([a, b]).frames())
     clips.write_png(b, clips.texture(24, 32), deep=True)
     with pytest.raises(ValueError, match=r"b\.png is 32x24 with 16 bits"):

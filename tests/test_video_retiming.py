@@ -108,7 +108,7 @@ def test_sound_is_stretched_at_the_same_pitch(tmp_path, model, slow, suffix) -> 
     quiet = interpolate_video(
         tmp_path / "in.mp4", tmp_path / "quiet.mp4", model=model, allow_untrained=True, slow=4, audio=False
     )
-    assert "sound track #1 is left out, as asked" in quiet.notes
+    assert "audio track #1 is left out, as asked" in quiet.notes
     with av.open(str(tmp_path / "quiet.mp4")) as container:
         assert not container.streams.audio
 

@@ -76,7 +76,7 @@ class Colour:
         matrix = context.colorspace or _UNSPECIFIED  # PNG says of grey pictures that they are RGB
         return cls(matrix, context.color_primaries, context.color_trc, full)
 
-    def tag(self, context: VideoCodecContext) -> None:
+    def tag_context(self, context: VideoCodecContext) -> None:
         """Give an encoder the same tags."""
         context.colorspace = self.matrix
         context.color_primaries = self.primaries

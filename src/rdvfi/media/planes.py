@@ -47,7 +47,7 @@ class PlaneFormat(NamedTuple):
     packed: bool
     """Whether U and V alternate in one plane."""
 
-    def fits(self, height: int, width: int) -> bool:
+    def supports_size(self, height: int, width: int) -> bool:
         """Whether chroma covers a frame exactly; libswscale stretches it otherwise, and does so alone."""
         return not (height % self.sub[0] or width % self.sub[1])
 
@@ -106,7 +106,7 @@ class Planes:
         """A frame as it lies in memory, on a device too; None if its format has other planes, or its size is odd."""
         on_device = frame.format.name == "cuda"
         form = None if on_device else PlaneFormat.from_name(frame.format.name)
-        if not on_device and (form is None or not form.fits(frame.height, frame.width)):
+        if not on_device and (form is None or not form.supports_size(frame.height, frame.width)):
             return None
         stored = tuple(plane_tensor(plane) for plane in frame.planes)
         wide = stored[0].dtype != torch.uint8

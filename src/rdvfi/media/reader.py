@@ -14,7 +14,7 @@ import torch
 
 from rdvfi.media.colour import Colour, PixelLayout
 from rdvfi.media.image_files.image_header import MAX_PIXELS
-from rdvfi.media.image_files.images import image_header, is_image, left_out, list_images
+from rdvfi.media.image_files.images import image_header, is_image, list_images, list_other_files
 from rdvfi.media.metadata.hdr import HdrMetadata
 from rdvfi.media.metadata.spatial import SpatialMetadata
 from rdvfi.media.pipes import standard_input
@@ -199,7 +199,7 @@ def _open_one(path: Path, options: ReadOptions) -> Source:
         return PipedSource(standard_input(), options)
     check_input(path)
     if path.is_dir():
-        return ImageSource(list_images(path), options, str(path), left_out(path))
+        return ImageSource(list_images(path), options, str(path), list_other_files(path))
     if is_image(path) or path.suffix.lower() == ".apng":
         header = image_header(path, max_pixels=options.max_pixels)
         return AnimatedImage(path, header, options) if header.frames > 1 else ImageSource([path], options, str(path))

@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 import av.error
+from av.container import OutputContainer
 
 from rdvfi.media.image_files.images import write_png
 from rdvfi.media.metadata.finalization import content_tags, finalize_file
@@ -18,38 +19,41 @@ from rdvfi.media.pipes import OutputPipe, is_pipe, standard_output
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo
 from rdvfi.media.timestamps import Moment
-from rdvfi.media.video_files.codecs import TICKS
+from rdvfi.media.video_files.codecs import CONTAINER_TICKS
 from rdvfi.media.video_files.encoding import Encoding, SinkOptions, plan_encoding
 from rdvfi.media.video_files.probe import file_url
 from rdvfi.media.video_files.scheduling import preserve_scheduling
 
-# The index moves to the front of the file, so that players can start while it loads.
-# Boxes of stereoscopy and projection are written where FFmpeg need not keep to the older standard alone.
-_FLAGS = {suffix: {"movflags": "+faststart", "strict": "unofficial"} for suffix in (".mp4", ".m4v", ".mov")}
-# Players of AVI start each track at its first packet: no time before zero moves the others.
-_FLAGS |= {".avi": {"avoid_negative_ts": "disabled"}}
-# Else Matroska files hold a random number, and no two are the same.
-_FLAGS |= {suffix: {"fflags": "+bitexact"} for suffix in (".mkv", ".webm")}
-_FLAGS |= {".y4m": {"strict": "-1"}}  # more than 8 bits
-_FLAGS |= {".webp": {"loop": "0"}, ".apng": {"plays": "0"}}  # for ever, as GIF
+_MUXER_OPTIONS = {
+    # The index moves to the front of the file, so that players can start while it loads. Boxes of stereoscopy and
+    # projection are not in the older standard, to which FFmpeg keeps unless it is told otherwise.
+    **{suffix: {"movflags": "+faststart", "strict": "unofficial"} for suffix in (".mp4", ".m4v", ".mov")},
+    # Players of AVI start each track at its first packet, so no time before zero may move the others.
+    ".avi": {"avoid_negative_ts": "disabled"},
+    # Otherwise the file would contain a random number, and no two would be equal.
+    **{suffix: {"fflags": "+bitexact"} for suffix in (".mkv", ".webm")},
+    ".y4m": {"strict": "-1"},  # allows more than 8 bits
+    ".webp": {"loop": "0"},  # for ever, as GIF
+    ".apng": {"plays": "0"},
+}
 
 
 class Sink(ABC):
     """Takes the output frames in order."""
 
     notes: list[str]
-    """What the output lacks, or has beside the source, in sentences."""
+    """One sentence for each property in which the output differs from the source."""
 
     @abstractmethod
     def write(self, pixels: Pixels, moment: Moment) -> None:
         """Write one frame."""
 
     def encoder(self) -> FrameEncoder:
-        """A new encoder, for the next segment: see `rdvfi.media.outputs.pieces`."""
+        """A new encoder for the next segment; see `rdvfi.media.outputs.pieces`."""
         return RawFrameEncoder()
 
     def write_piece(self, piece: Any) -> None:
-        """Write a piece that came from one of its encoders, of this run or another; pieces come in order."""
+        """Write a piece from one of its encoders, of this run or another; pieces come in order."""
         self.write(piece.pixels, piece.moment)
 
     def unpack(self, data: bytes) -> Any:
@@ -62,7 +66,7 @@ class Sink(ABC):
 
 
 class FolderSink(Sink):
-    """Numbered PNG images: lossless, 16 bits a channel where the source is deeper than 8."""
+    """Numbered PNG images, 16 bits per channel if the source has more than 8."""
 
     def __init__(self, folder: Path, profile: bytes = b"") -> None:
         self._folder, self._profile = folder, profile
@@ -80,13 +84,13 @@ class FolderSink(Sink):
 def check_options(
     destination: Path, info: SourceInfo, options: SinkOptions, *, interval: Fraction | None = None
 ) -> Encoding | None:
-    """Refuse, before any work, options that the destination cannot follow.
+    """Refuse options that do not fit the destination, before any work.
 
     Args:
         destination: A file with a known video suffix, or a folder.
         info: The source.
         options: How to write.
-        interval: About how many seconds lie between two frames that come out.
+        interval: Approximate seconds from one output frame to the next.
 
     Returns:
         How frames are encoded; None for a folder of images.
@@ -100,7 +104,7 @@ def check_options(
             raise ValueError(f"{', '.join(names)} are for video files; {destination} is a folder")
         return None
     encoding = plan_encoding(destination, info, options)
-    tick = TICKS.get(destination.suffix.lower())
+    tick = CONTAINER_TICKS.get(destination.suffix.lower())
     if interval is not None and tick is not None and interval < tick:
         raise ValueError(
             f"frames {1000 * float(interval):.3g} ms apart, {float(1 / interval):.6g} frames per second, are more than "
@@ -112,7 +116,7 @@ def check_options(
 def segment_encoder_factory(
     destination: Path, info: SourceInfo, options: SinkOptions, *, tick: Fraction, rate: Fraction
 ) -> Callable[[], FrameEncoder]:
-    """What makes encoders equal to those of the sink that `open_sink` opens with the same arguments."""
+    """A factory of encoders that equal those of the sink that `open_sink` opens with the same arguments."""
     from rdvfi.media.video_files.video_encoder import VideoEncoder, encoder_tick
 
     if is_folder_output(destination):
@@ -120,8 +124,8 @@ def segment_encoder_factory(
     encoding, suffix = plan_encoding(destination, info, options), destination.suffix.lower()
     if not encoding.joins:
         return RawFrameEncoder
-    counted = encoder_tick(suffix, tick, rate)
-    return lambda: VideoEncoder(info, encoding, suffix=suffix, tick=counted, rate=rate)
+    time_base = encoder_tick(suffix, tick, rate)
+    return lambda: VideoEncoder(info, encoding, suffix=suffix, tick=time_base, rate=rate)
 
 
 @contextmanager
@@ -134,16 +138,16 @@ def open_sink(
         destination: A file with a known video suffix, or a folder.
         info: The source.
         options: How to write.
-        tick: A time in which every timestamp is whole.
-        rate: About how many frames a second there will be.
+        tick: A time, in seconds, of which every timestamp is a multiple.
+        rate: About how many frames per second there will be.
         overwrite: Replace what has appeared there meanwhile.
 
     Raises:
-        ValueError: If the container cannot hold the video or its sound.
+        ValueError: If the container cannot hold the video or its audio.
         FileExistsError: If something has appeared there meanwhile and is not to be replaced.
     """
     if is_pipe(destination):
-        with _video_sink(standard_output(), destination, info, options, tick=tick, rate=rate) as sink:
+        with _open_video_sink(standard_output(), destination, info, options, tick=tick, rate=rate) as sink:
             yield sink
         return
     with atomic_output(destination, overwrite=overwrite) as partial:
@@ -152,14 +156,14 @@ def open_sink(
             yield folder_sink
             folder_sink.finish()
             return
-        with _video_sink(partial, destination, info, options, tick=tick, rate=rate) as sink:
+        with _open_video_sink(partial, destination, info, options, tick=tick, rate=rate) as sink:
             yield sink
         sink.notes += finalize_file(partial, destination.suffix.lower(), info)
 
 
 @contextmanager
-def _video_sink(
-    partial: Path | OutputPipe,
+def _open_video_sink(
+    target: Path | OutputPipe,
     destination: Path,
     info: SourceInfo,
     options: SinkOptions,
@@ -167,31 +171,25 @@ def _video_sink(
     tick: Fraction,
     rate: Fraction,
 ) -> Iterator[Sink]:
-    """A video file, complete when the block ends; errors that are not of writing pass as they are."""
-    from rdvfi.media.video_files.video_encoder import MUXERS
+    """A sink that writes a video file to ``target``, which is complete when the block ends."""
     from rdvfi.media.video_files.video_sink import VideoSink
 
-    encoding, suffix = plan_encoding(destination, info, options), destination.suffix.lower()
-    with writing(destination):
-        place = file_url(partial) if isinstance(partial, Path) else partial
-        flags = dict(_FLAGS.get(suffix, {}))
-        if "movflags" in flags and any(key.startswith("com.") for key in content_tags(info.metadata)):
-            flags["movflags"] += "+use_metadata_tags"  # as phones write them
-        container = av.open(place, "w", format=MUXERS[suffix], container_options=flags)
+    encoding = plan_encoding(destination, info, options)
+    container = _open_container(target, destination, info)
     sink = None
     try:
-        with writing(destination):
+        with translate_write_errors(destination):
             sink = VideoSink(
                 container, info, encoding, destination=destination, tick=tick, rate=rate, audio=options.audio
             )
             with preserve_scheduling():
                 container.start_encoding()
         yield sink
-        with writing(destination):
+        with translate_write_errors(destination):
             sink.finish()
             container.close()
     except BaseException:
-        with suppress(av.error.FFmpegError, BrokenPipeError):  # what went wrong before is what is told
+        with suppress(av.error.FFmpegError, BrokenPipeError):  # the first error is the one to report
             container.close()
         raise
     finally:
@@ -199,16 +197,28 @@ def _video_sink(
             sink.close()
 
 
-@contextmanager
-def writing(destination: Path) -> Iterator[None]:
-    """Errors of FFmpeg inside are those of writing a file.
+def _open_container(target: Path | OutputPipe, destination: Path, info: SourceInfo) -> OutputContainer:
+    from rdvfi.media.video_files.video_encoder import MUXERS
 
-    Raises:
-        ValueError: In their place.
-    """
+    suffix = destination.suffix.lower()
+    muxer_options = dict(_MUXER_OPTIONS.get(suffix, {}))
+    if "movflags" in muxer_options and any(key.startswith("com.") for key in content_tags(info.metadata)):
+        muxer_options["movflags"] += "+use_metadata_tags"  # the form of tags that phones write
+    with translate_write_errors(destination):
+        return av.open(
+            file_url(target) if isinstance(target, Path) else target,
+            "w",
+            format=MUXERS[suffix],
+            container_options=muxer_options,
+        )
+
+
+@contextmanager
+def translate_write_errors(destination: Path) -> Iterator[None]:
+    """Raise errors of FFmpeg as ``ValueError`` that names the output; a closed pipe stays a ``BrokenPipeError``."""
     try:
         yield
-    except BrokenPipeError:  # whoever reads a pipe has enough
+    except BrokenPipeError:
         raise
     except av.error.FFmpegError as error:
         raise ValueError(f"cannot write {destination}: {error.strerror}") from error

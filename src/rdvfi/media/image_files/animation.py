@@ -14,13 +14,13 @@ from rdvfi.media.image_files.image_header import PILLOW_FORMATS, ImageHeader
 from rdvfi.media.reader import ReadOptions, Source, SourceFrame, SourceInfo
 from rdvfi.media.timestamps import Stamp
 
-_UNSAID = Fraction(1, 10)
-"""Seconds for which browsers show a frame that says no time."""
-_FINEST = 1_000_000
+_DEFAULT_DURATION = Fraction(1, 10)
+"""Seconds for which browsers show a frame without a duration."""
+_MAX_TICKS_PER_SECOND = 1_000_000
 
 
 class AnimatedImage(Source):
-    """The frames of an animated image, whole and each with its own duration.
+    """The complete frames of an animated image, each with its own duration.
 
     Raises:
         ValueError: If a frame cannot be decoded.
@@ -28,18 +28,17 @@ class AnimatedImage(Source):
 
     def __init__(self, path: Path, header: ImageHeader, options: ReadOptions) -> None:
         self._path = path
-        durations = [duration for _, duration in self._decoded()]
-        steps = [duration.denominator for duration in durations]
-        base = min(lcm(*steps), _FINEST)
-        self._durations = [Fraction(max(1, round(duration * base)), base) for duration in durations]
-        tick = Fraction(gcd(*(int(duration * base) for duration in self._durations)), base)
+        durations = [duration for _, duration in self._decode()]
+        denominator = min(lcm(*(duration.denominator for duration in durations)), _MAX_TICKS_PER_SECOND)
+        ticks = [max(1, round(duration * denominator)) for duration in durations]
+        self._durations = [Fraction(count, denominator) for count in ticks]
         self.info = SourceInfo(
             name=str(path),
             width=header.width,
             height=header.height,
             frames=len(durations),
             span=sum(self._durations[:-1], Fraction(0)),
-            tick=tick,
+            tick=Fraction(gcd(*ticks), denominator),
             colour=SRGB_VIDEO,
             layout=PixelLayout("420", 8, alpha=header.alpha and options.alpha),
             profile=header.profile,
@@ -51,13 +50,13 @@ class AnimatedImage(Source):
 
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
         time = Fraction(0)
-        for (image, _), duration in zip(self._decoded(), self._durations, strict=True):
+        for (image, _), duration in zip(self._decode(), self._durations, strict=True):
             pixels = np.array(image.convert("RGBA"))
             if since is None or time + duration > since:
                 yield SourceFrame(self._background.compose(pixels), Stamp(time, duration))
             time += duration
 
-    def _decoded(self) -> Iterator[tuple[Any, Fraction]]:
+    def _decode(self) -> Iterator[tuple[Any, Fraction]]:
         """Each frame as a PIL image, and its duration in seconds."""
         import PIL.Image
 
@@ -66,8 +65,8 @@ class AnimatedImage(Source):
                 for number in range(getattr(image, "n_frames", 1)):
                     image.seek(number)
                     image.load()
-                    said = Fraction(image.info.get("duration") or 0) / 1000
-                    yield image, said.limit_denominator(65_535) or _UNSAID
+                    duration = Fraction(image.info.get("duration") or 0) / 1000
+                    yield image, duration.limit_denominator(65_535) or _DEFAULT_DURATION
         except FileNotFoundError:
             raise
         except Exception as error:  # decoders raise anything for bytes that they do not expect

@@ -1,4 +1,4 @@
-"""GIF frames of 256 colours, each with its own palette, by FFmpeg's filters."""
+"""Frames of 256 colours for GIF, each with its own palette, by FFmpeg's filters."""
 
 from fractions import Fraction
 
@@ -6,34 +6,34 @@ import av
 import av.filter
 
 
-class Palette:
-    """Reduces frames one at a time.
+class PaletteQuantizer:
+    """Quantizes frames to 256 colours, one frame at a time.
 
     Args:
-        width: Of the frames.
-        height: Of the frames.
-        tick: What their times are counted in.
-        form: Their format, ``rgb24`` or ``rgba``; pixels that are less than half opaque become transparent.
+        width: Width of the frames.
+        height: Height of the frames.
+        tick: Time base in seconds.
+        rgb_format: Their format, ``rgb24`` or ``rgba``; pixels that are less than half opaque become transparent.
     """
 
-    def __init__(self, width: int, height: int, tick: Fraction, form: str = "rgb24") -> None:
+    def __init__(self, width: int, height: int, tick: Fraction, rgb_format: str) -> None:
         graph = av.filter.Graph()
-        source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(form), time_base=tick)
-        split, make = graph.add("split"), graph.add("palettegen", "stats_mode=single")
-        use, sink = graph.add("paletteuse", "new=1:dither=sierra2_4a"), graph.add("buffersink")
+        source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(rgb_format), time_base=tick)
+        split, palettegen = graph.add("split"), graph.add("palettegen", "stats_mode=single")
+        paletteuse, sink = graph.add("paletteuse", "new=1:dither=sierra2_4a"), graph.add("buffersink")
         source.link_to(split)
-        split.link_to(use, 0, 0)
-        split.link_to(make, 1, 0)
-        make.link_to(use, 0, 1)
-        use.link_to(sink)
+        split.link_to(paletteuse, 0, 0)
+        split.link_to(palettegen, 1, 0)
+        palettegen.link_to(paletteuse, 0, 1)
+        paletteuse.link_to(sink)
         graph.configure()
-        self._graph, self._tick, self._count, self.form = graph, tick, 0, form
+        self._graph, self._tick, self._count, self.rgb_format = graph, tick, 0, rgb_format
 
-    def reduced(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """The same picture in 256 colours."""
+    def quantize(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """The frame in 256 colours, in format ``pal8``."""
         frame.pts, frame.time_base = self._count, self._tick
         self._count += 1
         self._graph.vpush(frame)
-        made = self._graph.vpull()
-        assert isinstance(made, av.VideoFrame)
-        return made
+        quantized = self._graph.vpull()
+        assert isinstance(quantized, av.VideoFrame)
+        return quantized

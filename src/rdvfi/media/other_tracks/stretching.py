@@ -1,4 +1,4 @@
-"""Time stretching of sound at constant pitch, by FFmpeg's filter ``atempo``."""
+"""Time stretching of audio at constant pitch, by FFmpeg's filter ``atempo``."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -7,33 +7,38 @@ import av
 import av.error
 from av.filter import Graph
 
-MOST_STRETCHED = 100
-"""How many times longer or shorter sound may become."""
-_SLOWEST, _FASTEST = Fraction(1, 2), Fraction(100)
-"""What one filter does; several in a row do more."""
+MAX_STRETCH = 100
+"""Largest factor by which audio is slowed down or sped up."""
+_MIN_TEMPO, _MAX_TEMPO = Fraction(1, 2), Fraction(100)
+"""Range of one filter; several in a row do more."""
 
 
-class Stretcher:
-    """Stretches sound of one format in time."""
+class TimeStretcher:
+    """Stretches audio of one format by a constant factor.
 
-    def __init__(self, like: av.AudioFrame, slowdown: Fraction) -> None:
-        self._rate, self._read = like.sample_rate, 0
+    Args:
+        frame: A frame whose rate, layout and sample format all frames have.
+        slowdown: How many times longer the audio becomes.
+    """
+
+    def __init__(self, frame: av.AudioFrame, slowdown: Fraction) -> None:
+        self._rate, self._samples_in = frame.sample_rate, 0
         self._graph = Graph()
-        self._begin = self._graph.add_abuffer(
-            sample_rate=like.sample_rate,
-            format=like.format.name,
-            layout=like.layout.name,
-            time_base=Fraction(1, like.sample_rate),
+        self._source = self._graph.add_abuffer(
+            sample_rate=frame.sample_rate,
+            format=frame.format.name,
+            layout=frame.layout.name,
+            time_base=Fraction(1, frame.sample_rate),
         )
-        filters = [self._graph.add("atempo", str(float(tempo))) for tempo in _tempos(1 / slowdown)]
-        self._graph.link_nodes(self._begin, *filters, self._graph.add("abuffersink")).configure()
+        filters = [self._graph.add("atempo", str(float(tempo))) for tempo in _split_tempo(1 / slowdown)]
+        self._graph.link_nodes(self._source, *filters, self._graph.add("abuffersink")).configure()
 
     def push(self, frame: av.AudioFrame | None) -> Iterator[av.AudioFrame]:
-        """Sound in, stretched sound out; None at the end gets what is held back."""
+        """Add a frame, or None at the end; yields the stretched frames that are ready."""
         if frame is not None:
-            frame.pts, frame.time_base = self._read, Fraction(1, self._rate)
-            self._read += frame.samples
-        self._begin.push(frame)
+            frame.pts, frame.time_base = self._samples_in, Fraction(1, self._rate)
+            self._samples_in += frame.samples
+        self._source.push(frame)
         while True:
             try:
                 stretched = self._graph.pull()
@@ -44,12 +49,12 @@ class Stretcher:
             yield stretched
 
 
-def _tempos(tempo: Fraction) -> Iterator[Fraction]:
-    """Factors that one filter each does, whose product is the tempo."""
-    while tempo < _SLOWEST:
-        yield _SLOWEST
-        tempo /= _SLOWEST
-    while tempo > _FASTEST:
-        yield _FASTEST
-        tempo /= _FASTEST
+def _split_tempo(tempo: Fraction) -> Iterator[Fraction]:
+    """Factors in the range of one filter, whose product is ``tempo``."""
+    while tempo < _MIN_TEMPO:
+        yield _MIN_TEMPO
+        tempo /= _MIN_TEMPO
+    while tempo > _MAX_TEMPO:
+        yield _MAX_TEMPO
+        tempo /= _MAX_TEMPO
     yield tempo
