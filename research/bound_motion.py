@@ -19,7 +19,7 @@ from torch import Tensor
 
 import rdvfi
 from compare_trajectories import KNOTS, exact
-from rdvfi.data.synthetic.layered_scenes import Scenes
+from rdvfi.data.synthetic.layered_scenes import SceneBatch
 from rdvfi.evaluation.laboratory.scene_builder import SUPERSAMPLE
 from rdvfi.evaluation.method_adapters import ModelMethod
 from rdvfi.evaluation.procedural import HELD_OUT_SETS, held_out_pictures, held_out_scene
@@ -43,7 +43,7 @@ class ExactCoarse(FlowEstimator):
 
     reads = Reads.PIXELS
 
-    def __init__(self, scenes: list[Scenes]) -> None:
+    def __init__(self, scenes: list[SceneBatch]) -> None:
         super().__init__()
         self._known: list[tuple[Tensor, Tensor]] = []
         for scene in scenes:
@@ -65,7 +65,7 @@ class ExactKnots(TrajectoryModel):
         scenes: Whose flows.
     """
 
-    def __init__(self, replaced: TrajectoryModel, scenes: list[Scenes]) -> None:
+    def __init__(self, replaced: TrajectoryModel, scenes: list[SceneBatch]) -> None:
         super().__init__()
         self.replaced, self.basis_reach = replaced, replaced.basis_reach
         self._known = [(seen(scene)[:1], exact(scene, KNOTS)[0]) for scene in scenes]
@@ -91,7 +91,7 @@ class ExactKnots(TrajectoryModel):
         )
 
 
-def seen(scene: Scenes) -> Tensor:
+def seen(scene: SceneBatch) -> Tensor:
     """Both end frames as `rdvfi.evaluation.procedural` draws them, (2, 3, h, w)."""
     return scene.frames(torch.tensor([[0.0, 1.0]]), supersample=SUPERSAMPLE)[0][0]
 
@@ -113,7 +113,7 @@ class WithExactKnots(ModelMethod):
         return super().__call__(img0, img1, times)
 
 
-def variants(model: Interpolator, scenes: list[Scenes]) -> list[ModelMethod]:
+def variants(model: Interpolator, scenes: list[SceneBatch]) -> list[ModelMethod]:
     """The model as it is, and with parts replaced by the truth."""
     informed = deepcopy(model)
     informed.generator.coarse = ExactCoarse(scenes)  # pyright: ignore[reportAttributeAccessIssue]

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 import rdvfi
 from rdvfi.data.synthetic.generated_images import discs_and_boxes
-from rdvfi.data.synthetic.layered_scenes import Scenes
+from rdvfi.data.synthetic.layered_scenes import SceneBatch
 from rdvfi.data.synthetic.procedural_source import build_scenes
 from rdvfi.data.synthetic.sampler import SceneRecipe, SceneSampler
-from rdvfi.data.synthetic.textures import Pictures
+from rdvfi.data.synthetic.textures import PicturePyramid
 from rdvfi.interfaces import Keyframes, MotionPrior, TrajectoryModel
 from rdvfi.interpolator import Interpolator
 from rdvfi.motion.trajectory.direct import DirectRegression
@@ -108,19 +108,19 @@ class Trained:
 
 
 @cache
-def pictures(split: str) -> Pictures:
+def pictures(split: str) -> PicturePyramid:
     """Dead-leaves pictures of one split, 'train' or 'test'; none is in both."""
     seed = SEEDS[split]
     drawn = [discs_and_boxes(np.random.default_rng([seed, i]), 288, 400, smallest=4.0) for i in range(16)]
     stack = np.stack([np.rint(255.0 * picture).astype(np.uint8) for picture in drawn])
-    return Pictures(torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous())
+    return PicturePyramid(torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous())
 
 
-def scenes(split: str, numbers: range) -> Scenes:
+def scenes(split: str, numbers: range) -> SceneBatch:
     """A batch of random scenes by number."""
     known, seed = pictures(split), SEEDS[split]
     draws = [SceneSampler(np.random.default_rng([seed, n]), SIZE, len(known), RECIPE) for n in numbers]
-    return build_scenes([draw.scene() for draw in draws], known, SIZE)
+    return build_scenes([draw.sample_scene() for draw in draws], known, SIZE)
 
 
 Data = dict[str, Tensor]

@@ -21,7 +21,7 @@ from skimage import data
 from torch import Tensor
 
 import rdvfi
-from rdvfi.data.synthetic.layered_scenes import Layers, Scenes
+from rdvfi.data.synthetic.layered_scenes import LayerBatch, SceneBatch
 from rdvfi.data.synthetic.object_paths import STATIC, LayerPath
 from rdvfi.data.synthetic.procedural_source import build_scenes
 from rdvfi.data.synthetic.sampler import ScenePlan
@@ -36,22 +36,22 @@ TIMES = torch.arange(1, 9) / 9
 BASES = ("linear", "quadratic", "cubic")
 
 
-def passing_scene() -> Scenes:
+def passing_scene() -> SceneBatch:
     """A textured square of 40 pixels moves by 160 over a background that rests."""
     ground = textured(data.coffee()[60:156, 100:356], (0.0, 0.0), STATIC)
     square = textured(data.astronaut()[19:61, 199:241], (27.0, 29.0), LayerPath(shift=(160.0, 0.0)))
     square.texture[:, 3, [0, -1]] = 0.0
     square.texture[:, 3, :, [0, -1]] = 0.0
-    return Scenes((ground, square), (96, 256))
+    return SceneBatch((ground, square), (96, 256))
 
 
-def textured(picture: np.ndarray, corner: tuple[float, float], path: LayerPath) -> Layers:
+def textured(picture: np.ndarray, corner: tuple[float, float], path: LayerPath) -> LayerBatch:
     """An opaque layer whose pixel (0, 0) is at ``corner`` at time 0."""
     colour = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255.0
-    return Layers.of_texture(torch.cat((colour, torch.ones_like(colour[:, :1])), dim=1)[0], path, corner)
+    return LayerBatch.of_texture(torch.cat((colour, torch.ones_like(colour[:, :1])), dim=1)[0], path, corner)
 
 
-def groups(count: int) -> dict[str, list[Scenes]]:
+def groups(count: int) -> dict[str, list[SceneBatch]]:
     pictures = held_out_pictures()
     plans = [held_out_plan("procedural", number) for number in range(count)]
     uneven = [bowed(plan, seed) for seed, plan in enumerate(plans)]
@@ -72,18 +72,18 @@ def bowed(plan: ScenePlan, seed: int) -> ScenePlan:
     return replace(plan, layers=(*others, replace(front, path=path)))
 
 
-def exact(scene: Scenes, times: Tensor) -> tuple[Tensor, Tensor]:
+def exact(scene: SceneBatch, times: Tensor) -> tuple[Tensor, Tensor]:
     """Flows to both ends, (1, t, 2, 2, h, w) in small-grid pixels, and where they can be seen."""
     flows, seen = scene.flows_to(times[None], torch.tensor([[0.0, 1.0]]), stride=STRIDE)
     return flows / STRIDE, seen
 
 
-def frames_at(scene: Scenes, times: Tensor) -> Tensor:
+def frames_at(scene: SceneBatch, times: Tensor) -> Tensor:
     """Frames (t, 3, h, w) at some times."""
     return scene.frames(times[None])[0][0]
 
 
-def measure(scene: Scenes) -> dict[str, dict[str, float]]:
+def measure(scene: SceneBatch) -> dict[str, dict[str, float]]:
     """Errors of every kind of knots with every basis."""
     knots, _ = exact(scene, KNOTS)
     truth, seen = exact(scene, TIMES)

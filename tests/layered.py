@@ -5,40 +5,40 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rdvfi.data.synthetic.layered_scenes import Layers, Scenes
+from rdvfi.data.synthetic.layered_scenes import LayerBatch, SceneBatch
 from rdvfi.data.synthetic.object_paths import STATIC, LayerPath
 
 
-def sheet(picture: np.ndarray, path: LayerPath = STATIC, corner: tuple[float, float] = (0.0, 0.0)) -> Layers:
+def sheet(picture: np.ndarray, path: LayerPath = STATIC, corner: tuple[float, float] = (0.0, 0.0)) -> LayerBatch:
     """A background: an 8-bit picture whose pixel (0, 0) is at ``corner`` at time 0."""
     colour = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255.0
-    return Layers.of_texture(torch.cat((colour, torch.ones_like(colour[:, :1])), dim=1)[0], path, corner)
+    return LayerBatch.of_texture(torch.cat((colour, torch.ones_like(colour[:, :1])), dim=1)[0], path, corner)
 
 
-def patch(picture: np.ndarray, path: LayerPath, corner: tuple[float, float]) -> Layers:
+def patch(picture: np.ndarray, path: LayerPath, corner: tuple[float, float]) -> LayerBatch:
     """An opaque rectangle in front, with an empty border a pixel wide around it."""
     texture = torch.nn.functional.pad(sheet(picture).texture, (1, 1, 1, 1), mode="replicate")
     texture[:, 3, [0, -1]], texture[:, 3, :, [0, -1]] = 0.0, 0.0
-    return Layers.of_texture(texture[0], path, (corner[0] - 1.0, corner[1] - 1.0))
+    return LayerBatch.of_texture(texture[0], path, (corner[0] - 1.0, corner[1] - 1.0))
 
 
-def scene(size: tuple[int, int], *layers: Layers) -> Scenes:
+def scene(size: tuple[int, int], *layers: LayerBatch) -> SceneBatch:
     """One scene of these layers, from back to front."""
-    return Scenes(layers, size)
+    return SceneBatch(layers, size)
 
 
-def frame(scenes: Scenes, time: float) -> Float[Tensor, "1 3 h w"]:
+def frame(scenes: SceneBatch, time: float) -> Float[Tensor, "1 3 h w"]:
     """The picture at a time, in [0, 1]."""
     return scenes.frames(torch.tensor([[time]]))[0][:, 0]
 
 
-def labels(scenes: Scenes, time: float) -> Int[Tensor, "h w"]:
+def labels(scenes: SceneBatch, time: float) -> Int[Tensor, "h w"]:
     """The layer on top of every pixel at a time."""
     return scenes.frames(torch.tensor([[time]]))[1][0, 0]
 
 
 def flows(
-    scenes: Scenes, times: list[float], to: tuple[float, ...] = (0.0, 1.0)
+    scenes: SceneBatch, times: list[float], to: tuple[float, ...] = (0.0, 1.0)
 ) -> tuple[Float[Tensor, "t n 2 h w"], Bool[Tensor, "t n h w"]]:
     """Exact flows from each time to each other one, and where the point is visible there."""
     found, visible = scenes.flows_to(torch.tensor([times]), torch.tensor([to]))

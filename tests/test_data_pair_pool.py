@@ -32,8 +32,8 @@ from rdvfi.data.sources import Batch, BatchSource
 from rdvfi.data.symmetries import Symmetric, turned
 from rdvfi.data.synthetic.procedural_source import MovingTextures
 from rdvfi.data.synthetic.sampler import SceneRecipe, SceneSampler
-from rdvfi.data.synthetic.small_objects import MOST, draw_scene
-from rdvfi.data.synthetic.textures import Crop, Pictures, Textureless, same_size
+from rdvfi.data.synthetic.small_objects import MAX_SMALL_OBJECTS, sample_detailed_scene
+from rdvfi.data.synthetic.textures import Crop, PicturePyramid, Textureless, same_size
 from rdvfi.geometry import pixel_grid
 from rdvfi.ops import backward_warp
 
@@ -44,7 +44,7 @@ DETAILED = SceneRecipe(reach=30.0, details=1.0, textureless=0.6, lights=0.0)
 
 @pytest.fixture(scope="module")
 def batch() -> Batch:
-    return scene_pairs(Pictures(TEXTURES), DETAILED, SIZE, range(12), 3)
+    return scene_pairs(PicturePyramid(TEXTURES), DETAILED, SIZE, range(12), 3)
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +58,15 @@ def pool(folder: Path) -> Pool:
     return Pool(folder / "pairs")
 
 
-def _draw(seed: int, recipe: SceneRecipe) -> SceneSampler:
+def _sampler(seed: int, recipe: SceneRecipe) -> SceneSampler:
     return SceneSampler(np.random.default_rng(seed), (160, 256), 3, recipe)
 
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 9999))
 def test_recipes_without_details_draw_the_scenes_that_they_always_drew(seed: int) -> None:
-    new, old = _draw(seed, SceneRecipe()), _draw(seed, SceneRecipe())
-    assert draw_scene(new) == old.scene()
+    new, old = _sampler(seed, SceneRecipe()), _sampler(seed, SceneRecipe())
+    assert sample_detailed_scene(new) == old.sample_scene()
     assert new.rng.random() == old.rng.random()  # what is drawn after a scene is as it was, too
 
 
@@ -74,10 +74,10 @@ def test_recipes_without_details_draw_the_scenes_that_they_always_drew(seed: int
 @given(seed=st.integers(0, 9999))
 def test_small_things_move_by_their_own_size_or_ride(seed: int) -> None:
     recipe = SceneRecipe(details=1.0)
-    scene = draw_scene(_draw(seed, recipe))
-    assert len(scene.layers) == 5 + MOST
+    scene = sample_detailed_scene(_sampler(seed, recipe))
+    assert len(scene.layers) == 5 + MAX_SMALL_OBJECTS
     things = [layer for layer in scene.layers[5:] if layer is not None]
-    assert 1 <= len(things) <= MOST
+    assert 1 <= len(things) <= MAX_SMALL_OBJECTS
     carrier = scene.layers[1]
     riding = carrier is not None and carrier.path == things[0].path
     for thing in things:
@@ -90,13 +90,13 @@ def test_small_things_move_by_their_own_size_or_ride(seed: int) -> None:
         elif hypot(*thing.path.shift) and not thing.path.angle and thing.path.zoom == 1.0:
             assert hypot(*thing.path.shift) <= 5.0 * side + 1e-6
     less = SceneRecipe(details=0.0, textureless=1.0)
-    assert len(draw_scene(_draw(seed, less)).layers) == 5
+    assert len(sample_detailed_scene(_sampler(seed, less)).layers) == 5
 
 
 def test_a_plain_texture_keeps_its_mean_or_takes_another_and_loses_contrast() -> None:
     def cut(plain: Textureless | None) -> Tensor:
         whole = Crop(0, 0.5, (0.5, 0.5), (False, False), (1.0, 1.0, 1.0), 1.0, plain)
-        return Pictures(TEXTURES).crop([whole], (50, 50))[0]
+        return PicturePyramid(TEXTURES).crop([whole], (50, 50))[0]
 
     before = cut(None)
     after = cut(Textureless(contrast=0.25))
@@ -140,21 +140,21 @@ def test_flow_of_scenes_joins_what_is_the_same(batch: Batch, stride: int, ways: 
 
 
 def test_pairs_made_on_the_fly_depend_on_their_number_alone() -> None:
-    source = MovingPairs(Pictures(TEXTURES), SIZE, DETAILED)
+    source = MovingPairs(PicturePyramid(TEXTURES), SIZE, DETAILED)
     assert isinstance(source, BatchSource)
     later = next(source.batches(2, 3, start=1))
-    alone = scene_pairs(Pictures(TEXTURES), DETAILED, SIZE, range(2, 4), 3)
+    alone = scene_pairs(PicturePyramid(TEXTURES), DETAILED, SIZE, range(2, 4), 3)
     assert later.keys() == alone.keys()
     assert all(torch.equal(later[name], value) for name, value in alone.items())
     with pytest.raises(ValueError, match="multiples of 16"):
-        MovingPairs(Pictures(TEXTURES), (60, 96))
+        MovingPairs(PicturePyramid(TEXTURES), (60, 96))
 
 
 def test_scenes_are_drawn_without_waiting_for_the_device() -> None:
     """Shapes alone, on the device `meta`: whatever reads a value back fails there."""
     pictures = torch.empty(3, 3, 200, 320, dtype=torch.uint8, device="meta")
     recipe = SceneRecipe(reach=30.0, details=1.0, textureless=0.6, waves=0.7)
-    pairs = next(MovingPairs(Pictures(pictures), SIZE, recipe).batches(3, 1))
+    pairs = next(MovingPairs(PicturePyramid(pictures), SIZE, recipe).batches(3, 1))
     clips = next(MovingTextures(pictures, SIZE, recipe=recipe, exposures=3).batches(3, 1))
     assert {value.device.type for batch in (pairs, clips) for value in batch.values()} == {"meta"}
     assert pairs["frames"].shape == (3, 2, 3, *SIZE)

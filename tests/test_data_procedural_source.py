@@ -14,12 +14,12 @@ from torch import Tensor
 
 from layered import frame, scene, sheet
 from rdvfi.data.sources import Batch, BatchSource
-from rdvfi.data.synthetic.layer_motion import LayerMotion, similarities
-from rdvfi.data.synthetic.layered_scenes import Illumination, Layers, Scenes
-from rdvfi.data.synthetic.object_paths import FLAT, STATIC, LayerPath, Wave, background_path, turning_path
+from rdvfi.data.synthetic.layer_motion import LayerMotion, similarities_at
+from rdvfi.data.synthetic.layered_scenes import Illumination, LayerBatch, SceneBatch
+from rdvfi.data.synthetic.object_paths import NO_WAVE, STATIC, LayerPath, Wave, background_path, turning_path
 from rdvfi.data.synthetic.procedural_source import KNOTS, MovingTextures
 from rdvfi.data.synthetic.sampler import SceneRecipe, SceneSampler
-from rdvfi.data.synthetic.textures import Crop, Matte, Pictures, draw_mattes, same_size
+from rdvfi.data.synthetic.textures import Crop, Matte, PicturePyramid, draw_mattes, same_size
 from rdvfi.ops import backward_warp
 
 PICTURES = [data.astronaut(), data.coffee(), data.chelsea()]
@@ -94,17 +94,17 @@ angles, lengths = st.floats(-1.6, 1.6), st.floats(-60.0, 60.0)
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6), determined=st.booleans(), t=st.floats(0.0, 1.0))
 def test_place_and_origin_are_inverse(seed: int, determined: bool, t: float) -> None:
-    draw = SceneSampler(np.random.default_rng(seed), SIZE, 3, SceneRecipe(reach=60.0, waves=1.0))
-    limb = draw.limb(determined)[1]
+    sampler = SceneSampler(np.random.default_rng(seed), SIZE, 3, SceneRecipe(reach=60.0, waves=1.0))
+    limb = sampler.sample_limb(determined)[1]
     motion = LayerMotion.of(
-        [draw.moving(60.0, determined), limb.path],
+        [sampler.sample_path(60.0, determined), limb.path],
         [STATIC, limb.joint],
-        [draw.wave(80.0, determined, 1.0), draw.wave(40.0, determined, 1.0)],
+        [sampler.sample_wave(80.0, determined, 1.0), sampler.sample_wave(40.0, determined, 1.0)],
     )
     times, points = torch.tensor([[t], [t]]), _grid().expand(2, 1, -1, -1, -1)
-    there = motion.place(points, times)
-    torch.testing.assert_close(motion.origin(there, times), points, rtol=0, atol=2e-3)
-    start = motion.place(points, torch.zeros(2, 1))
+    there = motion.positions_at(points, times)
+    torch.testing.assert_close(motion.start_positions(there, times), points, rtol=0, atol=2e-3)
+    start = motion.positions_at(points, torch.zeros(2, 1))
     torch.testing.assert_close(start, points, rtol=0, atol=1e-3)
 
 
@@ -128,11 +128,11 @@ def test_similarities_are_those_of_paths(
     path = LayerPath(pivot, angle, zoom, shift, bow, acceleration)
     times = torch.tensor([[0.0, 0.37, 1.0]])
     wanted = np.stack([path.at(float(t))[:2] for t in times[0].double()])
-    a, b, x, y = similarities(torch.tensor([path.row()], dtype=torch.float64), times)[0].unbind(-1)
+    a, b, x, y = similarities_at(torch.tensor([path.parameters()], dtype=torch.float64), times)[0].unbind(-1)
     made = torch.stack((a, -b, x, b, a, y), -1).view(-1, 2, 3)
     np.testing.assert_allclose(made.numpy(), wanted, atol=1e-9)
-    there = path.moved((3.0, -8.0), 0.37)
-    assert path.origin(there, 0.37) == pytest.approx((3.0, -8.0), abs=1e-6)
+    there = path.position_at((3.0, -8.0), 0.37)
+    assert path.start_position(there, 0.37) == pytest.approx((3.0, -8.0), abs=1e-6)
 
 
 def test_paths_start_where_things_are_and_determined_ones_are_powers() -> None:
@@ -143,24 +143,26 @@ def test_paths_start_where_things_are_and_determined_ones_are_powers() -> None:
     straight = LayerPath((30.0, 20.0), 0.8, 1.4, (5.0, -7.0), acceleration=0.3)
     np.testing.assert_allclose(path.at(1.0), straight.at(1.0), atol=1e-12)  # a bow keeps both ends
     gentle = background_path(np.random.default_rng(0), SIZE)
-    assert np.hypot(*np.subtract(gentle.moved((48.0, 32.0), 1.0), (48.0, 32.0))) < 0.15 * SIZE[1]
+    assert np.hypot(*np.subtract(gentle.position_at((48.0, 32.0), 1.0), (48.0, 32.0))) < 0.15 * SIZE[1]
 
 
 @pytest.mark.parametrize("angle", [0.5, -1.5])
 def test_a_turning_path_moves_its_centre_as_far_as_asked(angle: float) -> None:
     path = turning_path((50.0, 40.0), angle, 120.0, 0.7)
-    assert math.dist(path.moved((50.0, 40.0), 1.0), (50.0, 40.0)) == pytest.approx(120.0)
+    assert math.dist(path.position_at((50.0, 40.0), 1.0), (50.0, 40.0)) == pytest.approx(120.0)
 
 
 def test_a_forearm_stays_on_its_elbow_and_keeps_its_length() -> None:
-    draw = SceneSampler(np.random.default_rng(5), SIZE, 3, SceneRecipe(reach=60.0))
-    arm, forearm = draw.limb(True)
+    sampler = SceneSampler(np.random.default_rng(5), SIZE, 3, SceneRecipe(reach=60.0))
+    arm, forearm = sampler.sample_limb(True)
     elbow, hand = forearm.path.pivot, (2 * forearm.centre[0] - forearm.path.pivot[0], 70.0)
     points = torch.tensor([elbow, hand]).T[None, None, :, None].float()
     length = math.dist(elbow, hand)
     times = torch.linspace(0, 1, 5)[None]
-    carried = LayerMotion.of([arm.path], [STATIC], [FLAT]).place(points.expand(1, 5, -1, -1, -1), times)
-    turned = LayerMotion.of([forearm.path], [forearm.joint], [FLAT]).place(points.expand(1, 5, -1, -1, -1), times)
+    carried = LayerMotion.of([arm.path], [STATIC], [NO_WAVE]).positions_at(points.expand(1, 5, -1, -1, -1), times)
+    turned = LayerMotion.of([forearm.path], [forearm.joint], [NO_WAVE]).positions_at(
+        points.expand(1, 5, -1, -1, -1), times
+    )
     torch.testing.assert_close(turned[..., 0], carried[..., 0], rtol=0, atol=1e-3)
     reach = (turned[..., 1] - turned[..., 0]).norm(dim=2)
     torch.testing.assert_close(reach, torch.full_like(reach, length), rtol=0, atol=1e-2)
@@ -177,10 +179,10 @@ def test_an_open_shutter_blurs_along_the_motion_and_light_changes_frames() -> No
     """A bright dot that moves across: its brightness is spread over its way, and kept."""
     texture = torch.zeros(1, 4, 33, 217)  # so wide that its mirrored sides stay out of view
     texture[:, :3, 16, 80:82] = 1.0
-    motion = LayerMotion.of([LayerPath(shift=(40.0, 0.0))], [STATIC], [FLAT])
-    layer = Layers(torch.tensor([0]), texture, torch.tensor([[-60.0, 0.0]]), motion)
-    sharp = Scenes([layer], (33, 97))
-    open_ = Scenes([layer], (33, 97), shutter=torch.tensor([0.2]))
+    motion = LayerMotion.of([LayerPath(shift=(40.0, 0.0))], [STATIC], [NO_WAVE])
+    layer = LayerBatch(torch.tensor([0]), texture, torch.tensor([[-60.0, 0.0]]), motion)
+    sharp = SceneBatch([layer], (33, 97))
+    open_ = SceneBatch([layer], (33, 97), shutter=torch.tensor([0.2]))
     times = torch.tensor([[0.5]])
     still, moved = (scenes.frames(times, exposures=5)[0][0, 0, 0] for scenes in (sharp, open_))
     torch.testing.assert_close(moved.sum(), still.sum())
@@ -190,7 +192,7 @@ def test_an_open_shutter_blurs_along_the_motion_and_light_changes_frames() -> No
     assert float(centre) == pytest.approx(40.5, abs=1e-3)
     light = Illumination(torch.tensor([[0.5, 0.0, 0.0]]), torch.zeros(1))
     grey = torch.full((1, 4, 33, 97), 0.4)
-    lit = Scenes([Layers(torch.tensor([0]), grey, torch.zeros(1, 2), motion)], (33, 97), light)
+    lit = SceneBatch([LayerBatch(torch.tensor([0]), grey, torch.zeros(1, 2), motion)], (33, 97), light)
     levels = lit.frames(torch.tensor([[0.0, 0.5, 1.0]]))[0].mean((0, 2, 3, 4))
     expected = 0.4 * torch.tensor([-0.25, 0.0, 0.25]).exp()
     torch.testing.assert_close(levels, expected, rtol=1e-5, atol=0)
@@ -232,7 +234,7 @@ def test_pictures_are_cut_into_pieces_of_one_size() -> None:
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_cut_is_the_window_reduced_by_averaging(mirrored: bool) -> None:
-    pictures = Pictures(TEXTURES[:1])
+    pictures = PicturePyramid(TEXTURES[:1])
     cut = Crop(0, 1.0, (0.5, 0.0), (mirrored, False), (1.0, 1.0, 1.0), 1.0)
     made = pictures.crop([cut], (50, 50))[0]  # the reduction is 4: rows 0..200, columns 60..260
     window = TEXTURES[0, :, :, 60:260].float() / 255.0
@@ -260,6 +262,6 @@ def test_bad_settings_are_named() -> None:
     with pytest.raises(ValueError, match="reach is 0"):
         SceneRecipe(reach=0.0)
     with pytest.raises(ValueError, match="no pictures"):
-        Pictures(TEXTURES[:0])
+        PicturePyramid(TEXTURES[:0])
     with pytest.raises(ValueError, match="exposures is 2; it must be odd"):
         _source(exposures=2).samples([0], 0)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from rdvfi.data.synthetic.curved_scenes import draw_limb
-from rdvfi.data.synthetic.textures import Pictures
+from rdvfi.data.synthetic.curved_scenes import sample_limb
+from rdvfi.data.synthetic.textures import PicturePyramid
 from rdvfi.evaluation.procedural import (
     HELD_OUT_SETS,
     held_out_pictures,
@@ -17,7 +17,7 @@ from rdvfi.ops import backward_warp
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Pictures:
+def pictures() -> PicturePyramid:
     return held_out_pictures()
 
 
@@ -65,7 +65,7 @@ def test_the_sets_are_the_ones_that_are_published() -> None:
 
 def test_links_of_a_limb_hang_together_and_turn_steadily() -> None:
     for seed in range(5):
-        limb = draw_limb(np.random.default_rng(seed), (256, 448))
+        limb = sample_limb(np.random.default_rng(seed), (256, 448))
         assert 60.0 <= limb.displacement() <= 160.0
         for t in (0.0, 0.3, 1.0):
             shoulder, elbow, tip = limb.points(t)
@@ -81,7 +81,7 @@ def test_links_of_a_limb_hang_together_and_turn_steadily() -> None:
 
 
 @pytest.mark.parametrize(("name", "number"), [("procedural", 0), ("procedural", 1), ("procedural-limbs", 1)])
-def test_a_frame_is_an_end_warped_along_the_flow(name: str, number: int, pictures: Pictures) -> None:
+def test_a_frame_is_an_end_warped_along_the_flow(name: str, number: int, pictures: PicturePyramid) -> None:
     """On every moving layer, where that end shows it; links are drawn where the limb's points are."""
     scene = held_out_scene(name, number, pictures)
     times = torch.tensor([[0.0, 0.4, 1.0]])

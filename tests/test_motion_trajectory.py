@@ -9,7 +9,7 @@ from skimage import data
 from torch import Tensor
 
 from layered import flows, frame, labels, patch, scene, sheet
-from rdvfi.data.synthetic.layered_scenes import Scenes
+from rdvfi.data.synthetic.layered_scenes import SceneBatch
 from rdvfi.data.synthetic.object_paths import LayerPath
 from rdvfi.geometry import pixel_grid
 from rdvfi.interfaces import Basis, Motion
@@ -110,13 +110,13 @@ def test_points_are_shifted_between_any_two_times(kind: type[KnotTrajectory]) ->
     torch.testing.assert_close(shift, expected.expand_as(shift), rtol=0, atol=1e-3)
 
 
-def _exact_knots(kind: type[KnotTrajectory], moving: Scenes, basis: str = "cubic") -> KnotTrajectory:
+def _exact_knots(kind: type[KnotTrajectory], moving: SceneBatch, basis: str = "cubic") -> KnotTrajectory:
     """A trajectory whose knots are the exact flows of a scene."""
     fields = flows(moving, KNOTS.tolist())[0][None]
     return kind(fields[:, :, 0], fields[:, :, 1], KNOTS, bases.create(basis))
 
 
-def _turn(degrees: float = 40.0) -> Scenes:
+def _turn(degrees: float = 40.0) -> SceneBatch:
     """The whole picture turns about a point at its left edge."""
     path = LayerPath(pivot=(0.0, 40.0), angle=float(np.radians(degrees)))
     return scene((80, 120), sheet(data.coffee(), path))
@@ -142,14 +142,14 @@ def test_the_velocity_of_a_turn_is_across_the_radius() -> None:
     assert (velocity - expected).abs().max() < 0.01 * expected.abs().max()
 
 
-def _passing() -> Scenes:
+def _passing() -> SceneBatch:
     """A textured square of 40 pixels moves by 160 over a textured background that rests."""
     h, w = 96, 256
     square = patch(data.astronaut()[20:60, 200:240], LayerPath(shift=(160.0, 0.0)), (28.0, 30.0))
     return scene((h, w), sheet(data.coffee()[60 : 60 + h, 100 : 100 + w]), square)
 
 
-def _wrong_pixels(moving: Scenes, trajectory: KnotTrajectory, times: Tensor) -> float:
+def _wrong_pixels(moving: SceneBatch, trajectory: KnotTrajectory, times: Tensor) -> float:
     """Pixels, per frame, that are off by more than 5 % when the ends are warped to ``times``."""
     motion = Motion.of(some_keyframes(moving.size, batch=1), trajectory)
     ends = frame(moving, 0.0), frame(moving, 1.0)

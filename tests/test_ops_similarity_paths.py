@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from layered import flows, labels, patch, scene, sheet
-from rdvfi.data.synthetic.layered_scenes import Scenes
+from rdvfi.data.synthetic.layered_scenes import SceneBatch
 from rdvfi.data.synthetic.object_paths import LayerPath, turning_path
 from rdvfi.ops import similarity_path_flows, straight_flows
 from rdvfi.ops.similarity_paths import similarity_gradient
@@ -17,16 +17,16 @@ GREY = np.zeros((8, 8, 3), np.uint8)
 INNER = (..., slice(8, -8), slice(8, -8))
 
 
-def _whole(path: LayerPath) -> Scenes:
+def _whole(path: LayerPath) -> SceneBatch:
     """The whole picture moves; textures do not matter for flows."""
     return scene(SIZE, sheet(GREY, path))
 
 
-def _end_flows(moving: Scenes) -> tuple[Tensor, Tensor]:
+def _end_flows(moving: SceneBatch) -> tuple[Tensor, Tensor]:
     return flows(moving, [0.0], (1.0,))[0][:, 0], flows(moving, [1.0], (0.0,))[0][:, 0]
 
 
-def _exact(moving: Scenes) -> tuple[Tensor, Tensor]:
+def _exact(moving: SceneBatch) -> tuple[Tensor, Tensor]:
     """Flows at all times, and which pixels show a point that is inside both end frames."""
     exact, seen = flows(moving, TIMES.tolist())
     return exact.flatten(1, 2), seen.all(1)

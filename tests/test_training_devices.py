@@ -15,7 +15,7 @@ import rdvfi
 from rdvfi.data.pair_pool import EXACT, FLOWS, STRIDES, VISIBLE, MovingPairs
 from rdvfi.data.symmetries import Symmetric
 from rdvfi.data.synthetic.procedural_source import KNOTS, MovingTextures
-from rdvfi.data.synthetic.textures import Pictures
+from rdvfi.data.synthetic.textures import PicturePyramid
 from rdvfi.interpolator import Interpolator
 from rdvfi.training.losses.loss_registry import Terms
 from rdvfi.training.model_parts import only
@@ -115,7 +115,9 @@ def test_the_default_models_own_coarse_flow_stays_on_the_device() -> None:
 def test_pairs_and_scenes_are_drawn_on_the_device(source: type[MovingPairs] | type[MovingTextures]) -> None:
     pictures = torch.empty(3, 3, 96, 128, dtype=torch.uint8, device=META)
     made = (
-        MovingPairs(Pictures(pictures), (H, W)) if source is MovingPairs else MovingTextures(pictures, (H, W), free=1)
+        MovingPairs(PicturePyramid(pictures), (H, W))
+        if source is MovingPairs
+        else MovingTextures(pictures, (H, W), free=1)
     )
     batch = next(Symmetric(made).batches(2, seed=1))
     assert {name for name, value in batch.items() if value.device != META} <= {"times"}

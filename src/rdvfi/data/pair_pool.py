@@ -3,7 +3,7 @@
 A pair has two pictures and nothing between them. There are
 two kinds:
 
-- ``procedural``: the ends of a random scene, or instants nearer to each other, with exact flow.
+- ``procedural``: the ends of a random scene, or two closer times, with exact flow.
   Beside the scenes of `rdvfi.data.synthetic.procedural_source` it has small fast objects and textureless surfaces
   (`rdvfi.data.synthetic.small_objects`).
 - ``film``: two frames of the film, up to a second apart. What `sift-dis` finds there is taken for
@@ -32,8 +32,8 @@ from rdvfi.data.samples import Film, load_textures
 from rdvfi.data.sources import Batch, check
 from rdvfi.data.synthetic.procedural_source import build_scenes
 from rdvfi.data.synthetic.sampler import SceneRecipe, SceneSampler
-from rdvfi.data.synthetic.small_objects import draw_scene
-from rdvfi.data.synthetic.textures import Pictures
+from rdvfi.data.synthetic.small_objects import sample_detailed_scene
+from rdvfi.data.synthetic.textures import PicturePyramid
 from rdvfi.geometry import flow_length, stays_inside
 from rdvfi.ops import backward_warp
 
@@ -62,7 +62,9 @@ def pair_recipe(size: tuple[int, int]) -> SceneRecipe:
 
 
 @torch.no_grad()
-def scene_pairs(pictures: Pictures, recipe: SceneRecipe, size: tuple[int, int], numbers: range, seed: int) -> Batch:
+def scene_pairs(
+    pictures: PicturePyramid, recipe: SceneRecipe, size: tuple[int, int], numbers: range, seed: int
+) -> Batch:
     """Procedural pairs by number.
 
     Returns:
@@ -73,7 +75,7 @@ def scene_pairs(pictures: Pictures, recipe: SceneRecipe, size: tuple[int, int], 
     """
     rngs = [np.random.default_rng([seed, number]) for number in numbers]
     draws = [SceneSampler(rng, size, len(pictures), recipe) for rng in rngs]
-    scenes = build_scenes([draw_scene(draw) for draw in draws], pictures, size)
+    scenes = build_scenes([sample_detailed_scene(draw) for draw in draws], pictures, size)
     starts = [rng.uniform(0.0, 0.6) if rng.random() < _NEARER else 0.0 for rng in rngs]
     times = torch.tensor([(start, 1.0) for start in starts])
     frames, labels = scenes.frames(times)
@@ -94,7 +96,7 @@ class MovingPairs:
         recipe: What scenes hold; `pair_recipe` by default.
     """
 
-    pictures: Pictures
+    pictures: PicturePyramid
     size: tuple[int, int] = SIZE
     recipe: SceneRecipe | None = None
 
@@ -151,17 +153,17 @@ def at_centres(
     before = stride // 2 - 1
     rows = [slice(first, None, stride) for first in (before, before + 1)]
     four = [(..., y, x) for y in rows for x in rows]
-    around = torch.stack([flows[place] for place in four])
-    spread = (around.amax(0) - around.amin(0)).amax(1)
+    neighbours = torch.stack([flows[place] for place in four])
+    spread = (neighbours.amax(0) - neighbours.amin(0)).amax(1)
     sure = torch.stack([mask[place] for place in four]).all(0)
-    return around.mean(0), sure & (spread < _ONE_SURFACE)
+    return neighbours.mean(0), sure & (spread < _ONE_SURFACE)
 
 
 def _maker(data: Path, kind: str, size: tuple[int, int], seed: int) -> MakeSample:
     if kind == "film":
         film = Film(data / "film.npy")
         return lambda number: stored(film_pair(film, size, np.random.default_rng([seed, number])))
-    pictures, recipe = Pictures(torch.from_numpy(load_textures(data))), pair_recipe(size)
+    pictures, recipe = PicturePyramid(torch.from_numpy(load_textures(data))), pair_recipe(size)
     return lambda number: stored(scene_pairs(pictures, recipe, size, range(number, number + 1), seed))
 
 

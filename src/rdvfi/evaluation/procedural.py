@@ -26,11 +26,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from rdvfi.compat import import_optional
-from rdvfi.data.synthetic.curved_scenes import KINDS, curved_scene, limb_scene
-from rdvfi.data.synthetic.layered_scenes import Scenes
+from rdvfi.data.synthetic.curved_scenes import CURVED_SCENE_KINDS, curved_scene, limb_scene
+from rdvfi.data.synthetic.layered_scenes import SceneBatch
 from rdvfi.data.synthetic.procedural_source import build_scenes
 from rdvfi.data.synthetic.sampler import ScenePlan
-from rdvfi.data.synthetic.textures import Pictures
+from rdvfi.data.synthetic.textures import PicturePyramid
 from rdvfi.evaluation.evaluation_window import EvaluationWindow, TrueMotion
 from rdvfi.evaluation.laboratory import LABORATORY_SETS, MotionScene, motion_scene, motion_scenes
 from rdvfi.types import Times
@@ -45,7 +45,7 @@ _SEED_STREAM = 2028
 
 
 def _plan_curved(rng: np.random.Generator, number: int, pictures: int) -> ScenePlan:
-    return curved_scene(rng, SIZE, pictures, KINDS[number % len(KINDS)])
+    return curved_scene(rng, SIZE, pictures, CURVED_SCENE_KINDS[number % len(CURVED_SCENE_KINDS)])
 
 
 def _plan_limbs(rng: np.random.Generator, number: int, pictures: int) -> ScenePlan:
@@ -69,14 +69,14 @@ def scene_count(name: str) -> int:
     return len(motion_scenes(determined=LABORATORY_SETS[name])) if name in LABORATORY_SETS else DEFAULT_SCENES
 
 
-def held_out_pictures() -> Pictures:
+def held_out_pictures() -> PicturePyramid:
     """Photographs of the held-out scenes, cropped to 4:3 and resized to 768x576.
 
     Raises:
         ImportError: If scikit-image is not installed.
     """
     data = import_optional("skimage.data", "the photographs of procedural sets need", "scikit-image")
-    return Pictures(
+    return PicturePyramid(
         torch.stack([_crop_and_resize(picture) for picture in (data.astronaut(), data.coffee(), data.chelsea())])
     )
 
@@ -105,7 +105,7 @@ def held_out_plan(name: str, number: int, pictures: int = 3) -> ScenePlan:
     return HELD_OUT_SETS[name](np.random.default_rng([number, _SEED_STREAM]), number, pictures)
 
 
-def held_out_scene(name: str, number: int, pictures: Pictures) -> Scenes:
+def held_out_scene(name: str, number: int, pictures: PicturePyramid) -> SceneBatch:
     """Scene ``number`` of the set ``name`` over `held_out_pictures`, as a batch of one."""
     return build_scenes([held_out_plan(name, number, len(pictures))], pictures, SIZE)
 
@@ -125,7 +125,7 @@ def procedural_windows(
     return _generate_windows(gap, name, range(start, start + number), pictures)
 
 
-def _generate_windows(gap: int, name: str, numbers: range, pictures: Pictures | None) -> Iterator[EvaluationWindow]:
+def _generate_windows(gap: int, name: str, numbers: range, pictures: PicturePyramid | None) -> Iterator[EvaluationWindow]:
     times = torch.arange(gap + 1) / gap
     for number in numbers:
         scene = _scene(name, number, pictures)
@@ -134,7 +134,7 @@ def _generate_windows(gap: int, name: str, numbers: range, pictures: Pictures | 
         yield EvaluationWindow(number, pixels, clip, lambda scene=scene: _true_motion(scene, times[1:-1]))
 
 
-def _scene(name: str, number: int, pictures: Pictures | None) -> MotionScene:
+def _scene(name: str, number: int, pictures: PicturePyramid | None) -> MotionScene:
     """Scene ``number`` of a set. A laboratory set has every kind once, then every kind again with the next seed."""
     if pictures is not None:
         return MotionScene(f"{name} {number}", "", True, held_out_scene(name, number, pictures), noise=0.0, seed=0)

@@ -19,7 +19,7 @@ from rdvfi.data.samples import Film, load_pictures, load_textures
 from rdvfi.data.sources import BatchSource, Stream, mixed
 from rdvfi.data.symmetries import Symmetric
 from rdvfi.data.synthetic.procedural_source import MovingTextures
-from rdvfi.data.synthetic.textures import Pictures
+from rdvfi.data.synthetic.textures import PicturePyramid
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.clip import find_clips
 from rdvfi.media.image_files.images import list_images
@@ -101,7 +101,7 @@ def _made(data: Path, config: DataConfig, device: torch.device) -> list[BatchSou
     """Procedural scenes, drawn on ``device`` from the pictures of a folder."""
     pictures = torch.from_numpy(load_textures(data)).to(device)
     if config.source is SourceKind.moving_pairs:
-        pairs = MovingPairs(Pictures(pictures), config.shape)
+        pairs = MovingPairs(PicturePyramid(pictures), config.shape)
         return [Recoloured(pairs, config.colours) for _ in config.kinds]
     return [MovingTextures(pictures, config.shape, free=config.free) for _ in config.kinds]
 

@@ -1,10 +1,10 @@
 """Dead-leaves images: textures generated from random numbers, where there are no photographs.
 
-Opaque shapes fall on one another, their sizes drawn from a power law between the smallest and the
-largest, until nothing of the ground is seen. Such pictures have the scale invariance, the edges at every
-scale and the occlusions of photographs (Lee, Mumford and Huang, Occlusion models for natural images,
-IJCV 2001), and networks learn representations from them (Baradad et al., Learning to see by looking
-at noise, NeurIPS 2021). Each shape has a colour, a slope of brightness and a texture of smoothed noise.
+Opaque shapes are painted over each other until they cover the picture. Their radii follow a power law.
+Such pictures share the scale invariance, the edges at every scale and the occlusions of photographs (Lee,
+Mumford and Huang, Occlusion models for natural images, IJCV 2001), and networks learn representations from
+them (Baradad et al., Learning to see by looking at noise, NeurIPS 2021). Each shape has a colour, a
+brightness gradient and a texture of smoothed noise.
 """
 
 import numpy as np
@@ -12,27 +12,29 @@ from numpy.random import Generator
 
 from rdvfi.media.pixels import Picture
 
-LEAVES = 2500
-"""Shapes of a picture."""
-_RADII = (8.0, 260.0)
-_CORNERS = (3, 9)
+LEAF_COUNT = 2500
+"""Number of shapes in a picture."""
+_RADIUS_RANGE = (8.0, 260.0)
+"""In pixels."""
+_CORNER_RANGE = (3, 9)
+"""Corners of a polygon; the upper bound is exclusive."""
 
 
 def dead_leaves(rng: Generator, size: tuple[int, int]) -> Picture:
-    """One picture, 8-bit RGB of a height and width."""
+    """A random 8-bit RGB picture of ``size = (h, w)``."""
     import cv2
 
     h, w = size
-    grains = [_grain(rng, size, cells) for cells in (2, 6, 24)]
+    grains = [_sample_grain(rng, size, cells) for cells in (2, 6, 24)]
     # Brightness varies more than hue does, as in photographs.
     palette = rng.uniform(0.1, 0.9, (12, 1)) + rng.normal(0.0, 0.12, (12, 3))
     picture = (palette[0] + 0.1 * grains[2][:, :, None]).astype(np.float32) * np.ones((h, w, 3), np.float32)
-    for radius in _radii(rng, LEAVES):
-        corners = _outline(rng, radius, size)
+    for radius in _sample_radii(rng, LEAF_COUNT):
+        corners = _sample_outline(rng, radius, size)
         left, top = corners.min(0).clip(0, (w, h))
         right, bottom = (corners.max(0) + 1).clip(0, (w, h))
         if left == right or top == bottom:
-            continue  # it lies outside
+            continue  # outside the picture
         matte = np.zeros((bottom - top, right - left), np.uint8)
         cv2.fillPoly(matte, [corners - (left, top)], 1, lineType=cv2.LINE_8)
         y, x = np.nonzero(matte)
@@ -46,15 +48,15 @@ def dead_leaves(rng: Generator, size: tuple[int, int]) -> Picture:
     return (255.0 * cv2.GaussianBlur(picture, (0, 0), 0.6).clip(0.0, 1.0)).round().astype(np.uint8)
 
 
-def _radii(rng: Generator, count: int) -> np.ndarray:
-    """Radii with a density that falls with their cube, between the smallest and the largest."""
-    least, most = (radius**-2.0 for radius in _RADII)
-    return rng.uniform(most, least, count) ** -0.5
+def _sample_radii(rng: Generator, count: int) -> np.ndarray:
+    """Radii r in `_RADIUS_RANGE` with density proportional to r^-3."""
+    smallest, largest = _RADIUS_RANGE
+    return rng.uniform(largest**-2.0, smallest**-2.0, count) ** -0.5
 
 
-def _outline(rng: Generator, radius: float, size: tuple[int, int]) -> np.ndarray:
-    """Corners of a shape: an ellipse of many, or a polygon of few, somewhere in the picture."""
-    corners = 24 if rng.random() < 0.5 else int(rng.integers(*_CORNERS))
+def _sample_outline(rng: Generator, radius: float, size: tuple[int, int]) -> np.ndarray:
+    """Corners (n, 2) of an ellipse or a polygon at a random position of the picture."""
+    corners = 24 if rng.random() < 0.5 else int(rng.integers(*_CORNER_RANGE))
     angles = np.sort(rng.uniform(0.0, 2.0 * np.pi, corners)) if corners < 24 else np.linspace(0.0, 2.0 * np.pi, 24)
     stretch = rng.uniform(0.4, 1.0)
     turn = rng.uniform(0.0, np.pi)
@@ -64,8 +66,8 @@ def _outline(rng: Generator, radius: float, size: tuple[int, int]) -> np.ndarray
     return (turned + centre).round().astype(np.int32)
 
 
-def _grain(rng: Generator, size: tuple[int, int], cells: int) -> np.ndarray:
-    """Noise of about unit variance whose grains are some pixels wide."""
+def _sample_grain(rng: Generator, size: tuple[int, int], cells: int) -> np.ndarray:
+    """Smooth noise of about unit variance that varies over ``cells`` pixels."""
     import cv2
 
     coarse = rng.normal(0.0, 1.0, (size[0] // cells + 2, size[1] // cells + 2)).astype(np.float32)

@@ -1,8 +1,8 @@
-"""Generated images: textures, a repetitive facade, lettering.
+"""Generated images: dead-leaves textures, a facade with repeated windows, and text.
 
-The texture is the *dead leaves* model (Lee, Mumford and Huang, IJCV 2001): opaque discs and boxes of
-scale-invariant sizes, which has the statistics of edges and occlusion of photographs, with fine
-grain on the leaves so that no region is without texture. Pictures are float arrays (H, W, 3) in
+Textures follow the *dead leaves* model (Lee, Mumford and Huang, IJCV 2001): opaque discs and boxes of
+scale-invariant sizes reproduce the edge and occlusion statistics of photographs. Fine grain gives every
+region some texture. Pictures are float arrays (H, W, 3) in
 [0, 1]; a layer is (H, W, 4) with premultiplied colour.
 """
 
@@ -15,11 +15,11 @@ from jaxtyping import Float
 DrawnPicture = Float[np.ndarray, "H W 3"]
 PremultipliedLayer = Float[np.ndarray, "H W 4"]
 
-_LEAVES = 700
+_SHAPE_COUNT = 700
 
 
 def smooth_noise(rng: np.random.Generator, h: int, w: int, cell: float) -> Float[np.ndarray, "H W"]:
-    """Noise that changes over ``cell`` pixels, scaled to [0, 1]."""
+    """Noise that varies over ``cell`` pixels, scaled to [0, 1]."""
     grid = rng.random((int(h / cell) + 3, int(w / cell) + 3)).astype(np.float32)
     out = cv2.resize(grid, (w, h), interpolation=cv2.INTER_CUBIC)
     return (out - out.min()) / (np.ptp(out) + 1e-6)
@@ -29,7 +29,7 @@ def discs_and_boxes(rng: np.random.Generator, h: int, w: int, *, smallest: float
     """A texture of overlapping discs and boxes, the radius r with density ~ r^-3."""
     image = np.full((h, w, 3), rng.uniform(0.2, 0.8, 3), np.float32)
     largest = 0.3 * min(h, w)
-    for share in rng.random(_LEAVES):
+    for share in rng.random(_SHAPE_COUNT):
         radius = 1.0 / np.sqrt(share / smallest**2 + (1.0 - share) / largest**2)
         centre = (int(rng.uniform(0, w)), int(rng.uniform(0, h)))
         tone = np.clip(rng.uniform(0.05, 0.95) + rng.uniform(-0.15, 0.15, 3), 0.0, 1.0)
@@ -45,7 +45,7 @@ def discs_and_boxes(rng: np.random.Generator, h: int, w: int, *, smallest: float
 
 
 def facade(rng: np.random.Generator, h: int, w: int, *, spacing: tuple[int, int] = (58, 46)) -> DrawnPicture:
-    """A wall whose windows repeat every ``spacing = (down, across)`` pixels, each of them a little different."""
+    """A wall whose windows repeat every ``spacing = (down, across)`` pixels, with slightly different brightness."""
     wall = rng.uniform(0.5, 0.75, 3) * (0.93 + 0.07 * smooth_noise(rng, h, w, 3.0))[..., None]
     down, across = spacing
     for y in range(down // 4, h, down):
@@ -66,19 +66,19 @@ def lettering(
     """White text with a dark outline.
 
     Args:
-        size: Of the layer, (h, w).
-        lines: (text, x of the left end, y of the base line, height of a capital), in pixels.
-        opacity: Of the whole.
-        outline: Its width in pixels.
+        size: (height, width) of the layer in pixels.
+        lines: Rows (text, x of the left end, y of the baseline, cap height), in pixels.
+        opacity: Opacity of the whole layer, in [0, 1].
+        outline: Width of the outline in pixels.
     """
     h, w = size
-    k = 4
+    k = 4  # supersampling factor
     fill, body = (np.zeros((h * k, w * k), np.uint8) for _ in range(2))
     for text, x, y, height in lines:
         scale, place, font = height * k / 21.0, (int(x * k), int(y * k)), cv2.FONT_HERSHEY_SIMPLEX
         stroke = max(2, round(0.14 * height * k))
         cv2.putText(body, text, place, font, scale, 255, stroke + 2 * outline * k, cv2.LINE_AA)
         cv2.putText(fill, text, place, font, scale, 255, stroke, cv2.LINE_AA)
-    white, whole = (cv2.resize(x, (w, h), interpolation=cv2.INTER_AREA) / np.float32(255.0) for x in (fill, body))
-    colour = np.clip(0.03 * whole + 0.92 * white, 0.0, 1.0)
-    return opacity * np.dstack([colour, colour, colour, np.maximum(whole, white)]).astype(np.float32)
+    white, opaque = (cv2.resize(x, (w, h), interpolation=cv2.INTER_AREA) / np.float32(255.0) for x in (fill, body))
+    colour = np.clip(0.03 * opaque + 0.92 * white, 0.0, 1.0)
+    return opacity * np.dstack([colour, colour, colour, np.maximum(opaque, white)]).astype(np.float32)

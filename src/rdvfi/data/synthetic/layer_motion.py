@@ -1,12 +1,12 @@
-"""Motion of many layers in one batch: positions of points at a time, and their origins.
+"""Batched motion of layers: positions of points at any time, and the inverse.
 
-A point of a layer is named by its place ``p`` in the frame at time 0. At time ``t`` it is at
+A point of a layer is identified by its position ``p`` in the frame at time 0. Its position at time ``t`` is
 
     x(t) = J(t) M(t) (p + g(t) D(p))
 
-with the path ``M`` and the wave ``g D`` of `rdvfi.data.synthetic.object_paths`; ``J`` is the path of what the
-layer hangs on: a forearm turns about the elbow, in the coordinates of time 0, and is then carried by
-the upper arm. The inverse of a similarity is closed; that of the wave is found by iteration.
+with the path ``M`` and the wave ``g D`` of `rdvfi.data.synthetic.object_paths`. ``J`` is the path of the parent
+layer: a forearm rotates about the elbow, in the coordinates of time 0, and then moves with the upper arm. The
+inverse of a similarity has a closed form; that of the wave is computed by fixed-point iteration.
 
 Paths are evaluated in float64 where the device has it, points in float32.
 """
@@ -18,19 +18,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rdvfi.data.synthetic.object_paths import PATH_NUMBERS, STEEPNESS, LayerPath, Wave
+from rdvfi.data.synthetic.object_paths import PATH_PARAMETERS, STEEPNESS, LayerPath, Wave
 
-INVERSE_STEPS = 12
-"""Iterations of the inverse: what is left is 0.25^12, 6e-8, of the wave's height."""
+INVERSE_ITERATIONS = 12
+"""Fixed-point iterations of the inverse wave; the relative error is 0.25^12 = 6e-8."""
 
 Points = Float[Tensor, "n t 2 h w"]
 Times = Float[Tensor, "n t"]
 Similarities = Float[Tensor, "n t 4"]
-"""``(a, b, x, y)``: points ``(px, py)`` go to ``(a px - b py + x, b px + a py + y)``."""
+"""``(a, b, x, y)`` maps a point ``(px, py)`` to ``(a px - b py + x, b px + a py + y)``."""
 
 
-def similarities(paths: Float[Tensor, "n 9"], times: Times) -> Similarities:
-    """`LayerPath.at` for a batch, from the rows of `LayerPath.row`; in the type of ``paths``."""
+def similarities_at(paths: Float[Tensor, "n 9"], times: Times) -> Similarities:
+    """`LayerPath.at` for a batch of rows of `LayerPath.parameters`, in the dtype of ``paths``."""
     cx, cy, angle, zoom, sx, sy, bx, by, acceleration = paths[:, :, None].unbind(1)
     t = times.to(paths)
     lift = t * (1.0 - t)
@@ -42,14 +42,14 @@ def similarities(paths: Float[Tensor, "n 9"], times: Times) -> Similarities:
     return torch.stack((a, b, x, y), -1)
 
 
-def composed(outer: Similarities, inner: Similarities) -> Similarities:
-    """First ``inner``, then ``outer``."""
+def compose(outer: Similarities, inner: Similarities) -> Similarities:
+    """The similarity that applies ``inner``, then ``outer``."""
     a, b, x, y = outer.unbind(-1)
     c, d, px, py = inner.unbind(-1)
     return torch.stack((a * c - b * d, b * c + a * d, a * px - b * py + x, b * px + a * py + y), -1)
 
 
-def inverse(forward: Similarities) -> Similarities:
+def invert(forward: Similarities) -> Similarities:
     """The inverse similarity."""
     a, b, x, y = forward.unbind(-1)
     norm = a * a + b * b
@@ -57,8 +57,8 @@ def inverse(forward: Similarities) -> Similarities:
     return torch.stack((c, d, d * y - c * x, -d * x - c * y), -1)
 
 
-def applied(similarity: Similarities, points: Points) -> Points:
-    """Points moved by the similarity of their scene and time, in their own type."""
+def apply_similarity(similarity: Similarities, points: Points) -> Points:
+    """Points mapped by the similarity of their scene and time, in the dtype of the points."""
     a, b, x, y = similarity.to(points)[..., None, None].unbind(2)
     px, py = points.unbind(2)
     return torch.stack((a * px - b * py + x, b * px + a * py + y), dim=2)
@@ -66,21 +66,21 @@ def applied(similarity: Similarities, points: Points) -> Points:
 
 @dataclass(frozen=True, eq=False)
 class LayerMotion:
-    """Where the points of one layer of ``n`` scenes are, at any times; made by `of`.
+    """Motion of one layer in each of ``n`` scenes; created by `of`.
 
     Attributes:
-        paths: Rows of `LayerPath.row`.
-        joints: The same of what the layers hang on.
-        modes: Rows of `Wave.modes`, padded by zeros to one number.
-        laws: Rows of `Wave.law`.
-        bent: Numbers of the layers that have a wave.
+        paths: Rows of `LayerPath.parameters`.
+        joints: The same for the parents of the layers.
+        modes: Rows of `Wave.modes`, zero-padded to the same number.
+        laws: Rows of `Wave.time_law`.
+        wave_rows: Indices of the layers that have a wave.
     """
 
     paths: Float[Tensor, "n 9"]
     joints: Float[Tensor, "n 9"]
     modes: Float[Tensor, "n m 5"]
     laws: Float[Tensor, "n 4"]
-    bent: Int[Tensor, " k"]
+    wave_rows: Int[Tensor, " k"]
 
     @classmethod
     def of(
@@ -93,53 +93,55 @@ class LayerMotion:
         """The motion of one layer in each of several scenes.
 
         Raises:
-            ValueError: If a wave is so steep that it could fold the layer.
+            ValueError: If a wave is steeper than `STEEPNESS` and could fold the layer.
         """
         steepest = max(wave.steepness() for wave in waves)
         if steepest > STEEPNESS * (1.0 + 1e-6):
             raise ValueError(f"a wave's steepness is {steepest:.3f}; at most {STEEPNESS} is allowed")
-        place = torch.device(device)
-        precise = torch.float32 if place.type == "mps" else torch.float64
-        most = max(len(wave.modes) for wave in waves)
-        modes = [wave.modes + ((0.0,) * 5,) * (most - len(wave.modes)) for wave in waves]
+        target = torch.device(device)
+        dtype = torch.float32 if target.type == "mps" else torch.float64
+        mode_count = max(len(wave.modes) for wave in waves)
+        modes = [wave.modes + ((0.0,) * 5,) * (mode_count - len(wave.modes)) for wave in waves]
 
         def table(rows: Sequence[Sequence[float]], width: int) -> Tensor:
-            return torch.tensor(rows, dtype=precise).view(len(rows), width).to(place)
+            return torch.tensor(rows, dtype=dtype).view(len(rows), width).to(target)
 
         return cls(
-            paths=table([path.row() for path in paths], PATH_NUMBERS),
-            joints=table([path.row() for path in joints], PATH_NUMBERS),
-            modes=torch.tensor(modes, dtype=torch.float32).view(len(waves), most, 5).to(place),
-            laws=table([wave.law() for wave in waves], 4),
-            bent=torch.tensor([i for i, wave in enumerate(waves) if wave.modes], dtype=torch.long).to(place),
+            paths=table([path.parameters() for path in paths], PATH_PARAMETERS),
+            joints=table([path.parameters() for path in joints], PATH_PARAMETERS),
+            modes=torch.tensor(modes, dtype=torch.float32).view(len(waves), mode_count, 5).to(target),
+            laws=table([wave.time_law() for wave in waves], 4),
+            wave_rows=torch.tensor([i for i, wave in enumerate(waves) if wave.modes], dtype=torch.long).to(target),
         )
 
-    def place(self, points: Points, times: Times) -> Points:
-        """Positions at ``times`` of points that are named by their place at time 0."""
-        if len(self.bent):
-            points = points.index_add(0, self.bent, self._displacement(points[self.bent], times[self.bent]))
-        return applied(self._similarities(times), points)
+    def positions_at(self, points: Points, times: Times) -> Points:
+        """Positions at ``times`` of points that are given by their positions at time 0."""
+        if len(self.wave_rows):
+            points = points.index_add(
+                0, self.wave_rows, self._displacement(points[self.wave_rows], times[self.wave_rows])
+            )
+        return apply_similarity(self._similarities(times), points)
 
-    def origin(self, positions: Points, times: Times) -> Points:
-        """Places at time 0 of the points that are at ``positions`` at ``times``."""
-        target = applied(inverse(self._similarities(times)), positions)
-        if not len(self.bent):
+    def start_positions(self, positions: Points, times: Times) -> Points:
+        """Positions at time 0 of points that are given by their ``positions`` at ``times``."""
+        target = apply_similarity(invert(self._similarities(times)), positions)
+        if not len(self.wave_rows):
             return target
-        bent = target[self.bent]
-        points = bent
-        for _ in range(INVERSE_STEPS):
-            points = bent - self._displacement(points, times[self.bent])
-        return target.index_copy(0, self.bent, points)
+        displaced = target[self.wave_rows]
+        points = displaced
+        for _ in range(INVERSE_ITERATIONS):
+            points = displaced - self._displacement(points, times[self.wave_rows])
+        return target.index_copy(0, self.wave_rows, points)
 
     def _similarities(self, times: Times) -> Similarities:
-        return composed(similarities(self.joints, times), similarities(self.paths, times))
+        return compose(similarities_at(self.joints, times), similarities_at(self.paths, times))
 
     def _displacement(self, points: Points, times: Times) -> Points:
         """``g(t) D(p)``: points and times of the layers that have a wave."""
-        c, s, rate, phase = self.laws[self.bent][:, :, None].unbind(1)
+        c, s, rate, phase = self.laws[self.wave_rows][:, :, None].unbind(1)
         t = times.to(self.laws)
         law = c * t + s * ((rate * t + phase).sin() - phase.sin())
-        modes = self.modes[self.bent].to(points)[..., None, None, None]
+        modes = self.modes[self.wave_rows].to(points)[..., None, None, None]
         total = torch.zeros_like(points)
         for m in range(modes.shape[1]):
             ax, ay, kx, ky, phi = modes[:, m].unbind(1)

@@ -1,20 +1,20 @@
 """Parametric motion of a layer: a similarity path, and a wave that deforms the layer.
 
-A similarity path takes a point ``p`` of the frame at time 0 to
+A similarity path maps a point ``p`` of the frame at time 0 to
 
     M(t) p = c + s^u R(theta u) (p - c) + d u + b 4 t (1 - t),    u = t + a t (1 - t)
 
-about a pivot ``c``: a turn by ``theta``, an exponential zoom by ``s``, a shift ``d``, and a bow ``b``
-that leaves both ends alone; ``a`` makes its timing uneven. A turn, a zoom or a shift alone, with
-``a = 0`` and ``b = 0``, is **determined** by the two end frames: the matrix between them has one
-natural power ``t``. Turns mixed with a shift are so nearly, bows and accelerations not at all.
+with a pivot ``c``, a rotation by ``theta``, an exponential zoom by ``s``, a shift ``d``, a bow ``b``
+that does not change the ends, and an acceleration ``a``. A rotation, a zoom or a shift alone, with
+``a = 0`` and ``b = 0``, is **determined** by the two end frames: the end-to-end matrix has one
+natural power ``t``. A rotation with a shift is nearly determined; bows and accelerations are not.
 
 A wave displaces the points of a layer by ``g(t) D(p)``,
 
     D(p) = sum_m a_m sin(k_m . p + phi_m),    g(t) = c t + s (sin(2 pi r t + q) - sin q)
 
-and is kept so gentle that ``p -> p + g D(p)`` is a contraction away from the identity
-(`STEEPNESS`): it never folds. `rdvfi.data.synthetic.layer_motion` evaluates both on tensors.
+with a Lipschitz constant of at most `STEEPNESS`, so that ``p -> p + g D(p)`` is invertible and the layer
+never folds. `rdvfi.data.synthetic.layer_motion` evaluates both on tensors.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class LayerPath:
     acceleration: float = 0.0
 
     def at(self, t: float) -> Similarity:
-        """Matrix from positions at time 0 to positions at time ``t``."""
+        """Matrix that maps positions at time 0 to positions at time ``t``."""
         lift = t * (1.0 - t)
         u = t + self.acceleration * lift
         scale, turn = exp(log(self.zoom) * u), self.angle * u
@@ -57,36 +57,36 @@ class LayerPath:
             ]
         )
 
-    def moved(self, point: Point, t: float) -> Point:
-        """Where a point of time 0 is at time ``t``."""
+    def position_at(self, point: Point, t: float) -> Point:
+        """Position at time ``t`` of the point that is at ``point`` at time 0."""
         x, y, _ = self.at(t) @ np.array([*point, 1.0])
         return float(x), float(y)
 
-    def origin(self, point: Point, t: float) -> Point:
+    def start_position(self, point: Point, t: float) -> Point:
         """Position at time 0 of the point that is at ``point`` at time ``t``."""
         x, y, _ = np.linalg.solve(self.at(t), np.array([*point, 1.0]))
         return float(x), float(y)
 
-    def row(self) -> tuple[float, ...]:
-        """Its numbers, the zoom as a logarithm; see `PATH_NUMBERS`."""
+    def parameters(self) -> tuple[float, ...]:
+        """All `PATH_PARAMETERS` numbers, the zoom as a logarithm."""
         return (*self.pivot, self.angle, log(self.zoom), *self.shift, *self.bow, self.acceleration)
 
 
-PATH_NUMBERS = 9
+PATH_PARAMETERS = 9
 STATIC = LayerPath()
 """No motion."""
 
 
 @dataclass(frozen=True)
 class Wave:
-    """A smooth bending of one layer; lengths in pixels. None by default.
+    """A smooth deformation of one layer; lengths in pixels. No deformation by default.
 
     Attributes:
-        modes: One row ``(ax, ay, kx, ky, phi)`` for each sine.
-        linear: ``c`` of the time law.
-        swing: ``s`` of the time law.
-        rate: Oscillations between the ends, ``r``.
-        phase: ``q`` of the time law.
+        modes: One row ``(ax, ay, kx, ky, phi)`` per sine.
+        linear: ``c`` of the time law ``g``.
+        swing: ``s`` of ``g``.
+        rate: ``r`` of ``g``: oscillations between the ends.
+        phase: ``q`` of ``g``.
     """
 
     modes: tuple[tuple[float, float, float, float, float], ...] = ()
@@ -100,18 +100,19 @@ class Wave:
         height = 1.1 * abs(self.linear) + 2.0 * abs(self.swing)
         return height * sum(hypot(m[0], m[1]) * hypot(m[2], m[3]) for m in self.modes)
 
-    def law(self) -> tuple[float, float, float, float]:
-        """The numbers of ``g``, frequency as an angle: ``(c, s, 2 pi r, q)``."""
+    def time_law(self) -> tuple[float, float, float, float]:
+        """The parameters ``(c, s, 2 pi r, q)`` of ``g``."""
         return (self.linear, self.swing, 2.0 * pi * self.rate, self.phase)
 
 
-FLAT = Wave()
+NO_WAVE = Wave()
+"""No deformation."""
 
 
 def turning_path(centre: Point, angle: float, displacement: float, direction: float) -> LayerPath:
-    """A turn by ``angle`` about the far point that moves ``centre`` by ``displacement`` pixels.
+    """A rotation by ``angle`` radians that moves ``centre`` by ``displacement`` pixels.
 
-    The pivot lies at ``displacement / (2 sin(angle / 2))`` from the centre, towards ``direction``
+    The pivot is at the distance ``displacement / (2 sin(angle / 2))`` from the centre, in ``direction``
     (radians).
     """
     radius = displacement / (2.0 * abs(sin(angle / 2.0)))
@@ -120,7 +121,7 @@ def turning_path(centre: Point, angle: float, displacement: float, direction: fl
 
 
 def background_path(rng: np.random.Generator, size: tuple[int, int]) -> LayerPath:
-    """The gentle motion of a background: a few degrees, per cent and pixels."""
+    """A small random motion of a background: a few degrees, per cent and pixels."""
     h, w = size
     return LayerPath(
         pivot=(w / 2, h / 2),

@@ -1,12 +1,12 @@
 """Small fast objects and textureless surfaces, which are hard for flow estimators.
 
-An object that moves by more than its own size has left its place when the other picture is taken, so
-that nothing near by looks like it (Brox and Malik, Large Displacement Optical Flow, PAMI 2011); and
-a textureless surface says nothing about its motion but at its edges and marks. Scenes with details have
-both: up to three shapes of 6 to 32 pixels that move by 0.5 to 5 times their size, or that ride on
-one large textureless mover, as hatches do on a van; and many of their layers are textureless.
+If an object moves by more than its own size, no similar pixels are near its old position in the other picture
+(Brox and Malik, Large Displacement Optical Flow, PAMI 2011). The motion of a textureless surface can be seen
+only at its edges and marks. Scenes with details have both: up to three shapes of 6 to 32 pixels that move by
+0.5 to 5 times their size, or that are marks on one large textureless object; and many of their layers are
+textureless.
 
-All of it is drawn after the rest of a scene, so that scenes without details stay what they are.
+Details are sampled after the rest of a scene, so they do not change the random numbers of the other layers.
 """
 
 from dataclasses import replace
@@ -15,91 +15,87 @@ from math import cos, pi, sin
 import numpy as np
 
 from rdvfi.data.synthetic.object_paths import LayerPath
-from rdvfi.data.synthetic.sampler import LayerPlan, ScenePlan, SceneSampler
+from rdvfi.data.synthetic.sampler import LayerPlan, ScenePlan, SceneSampler, sample_radius_waves
 from rdvfi.data.synthetic.textures import Matte, Textureless
 
-MOST = 3
-"""Small objects of a scene, at most."""
-_SIDES = (6.0, 32.0)
-"""Their sizes, in pixels."""
-_MARKS = (6.0, 24.0)
-"""The same for those that ride on something."""
-_LENGTHS = (0.5, 5.0)
-"""How far they move, in their sizes."""
-_FARTHEST = 1.25
-"""The same, of the recipe's reach."""
+MAX_SMALL_OBJECTS = 3
+"""Largest number of small objects in a scene."""
+_SIDE_RANGE = (6.0, 32.0)
+"""Size of a small object in pixels."""
+_MARK_SIDE_RANGE = (6.0, 24.0)
+"""Size of a mark on a large object in pixels."""
+_RELATIVE_DISPLACEMENT_RANGE = (0.5, 5.0)
+"""Displacement of a small object, relative to its size."""
+_MAX_RELATIVE_REACH = 1.25
+"""Largest displacement of a small object, relative to the recipe's ``reach``."""
 
 
-def draw_scene(draw: SceneSampler) -> ScenePlan:
-    """A scene as its recipe wants it.
+def sample_detailed_scene(sampler: SceneSampler) -> ScenePlan:
+    """A random scene, with details according to the sampler's recipe.
 
-    Every scene of a recipe with details has the same number of layers; some of them are missing.
+    All scenes of one recipe have the same number of layer slots.
     """
-    scene, recipe = draw.scene(), draw.recipe
+    scene, recipe = sampler.sample_scene(), sampler.recipe
     if recipe.details == 0.0 and recipe.textureless == 0.0:
         return scene
-    detailed = bool(draw.rng.random() < recipe.details)
+    has_details = bool(sampler.rng.random() < recipe.details)
     layers, small = list(scene.layers), []
-    if detailed and draw.rng.random() < 0.4:
-        layers[1:3], small = _ridden(draw)
-    elif detailed:
-        small = [_small_object(draw) for _ in range(_count(draw.rng))]
+    if has_details and sampler.rng.random() < 0.4:
+        layers[1:3], small = _sample_marked_mover(sampler)
+    elif has_details:
+        small = [_sample_small_object(sampler) for _ in range(_sample_count(sampler.rng))]
     if recipe.details > 0.0:
-        layers += small + [None] * (MOST - len(small))
-    share = recipe.textureless if detailed else recipe.textureless / 6.0
-    return replace(scene, layers=tuple(_textureless(draw.rng, layer, share) for layer in layers))
+        layers += small + [None] * (MAX_SMALL_OBJECTS - len(small))
+    share = recipe.textureless if has_details else recipe.textureless / 6.0
+    return replace(scene, layers=tuple(_remove_texture_at_random(sampler.rng, layer, share) for layer in layers))
 
 
-def _count(rng: np.random.Generator) -> int:
-    return int(rng.integers(1, MOST + 1))
+def _sample_count(rng: np.random.Generator) -> int:
+    return int(rng.integers(1, MAX_SMALL_OBJECTS + 1))
 
 
-def _small_object(draw: SceneSampler) -> LayerPlan:
-    """A small shape on its own way."""
-    rng = draw.rng
-    side = rng.uniform(*_SIDES)
-    far = min(_FARTHEST * draw.recipe.reach, side * rng.uniform(*_LENGTHS))
+def _sample_small_object(sampler: SceneSampler) -> LayerPlan:
+    """A small shape that moves independently."""
+    rng = sampler.rng
+    side = rng.uniform(*_SIDE_RANGE)
+    displacement = min(_MAX_RELATIVE_REACH * sampler.recipe.reach, side * rng.uniform(*_RELATIVE_DISPLACEMENT_RANGE))
     heading = rng.uniform(0.0, 2.0 * pi)
     if rng.random() < 0.7:
-        path = LayerPath(shift=(far * cos(heading), far * sin(heading)))
+        path = LayerPath(shift=(displacement * cos(heading), displacement * sin(heading)))
     else:
-        path = draw.moving(far, determined=True)
-    return LayerPlan(draw.crop(), path, draw.in_view(path), small_matte(rng, side))
+        path = sampler.sample_path(displacement, determined=True)
+    return LayerPlan(sampler.sample_crop(), path, sampler.sample_visible_centre(path), small_matte(rng, side))
 
 
-def _ridden(draw: SceneSampler) -> tuple[list[LayerPlan | None], list[LayerPlan]]:
-    """One large mover in the place of both blobs, and its marks, which move as it does."""
-    rng, reach = draw.rng, draw.recipe.reach
-    side = rng.uniform(0.4, 0.8) * min(draw.size)
+def _sample_marked_mover(sampler: SceneSampler) -> tuple[list[LayerPlan | None], list[LayerPlan]]:
+    """One large textureless object, which replaces both blobs, and the marks that move with it."""
+    rng, reach = sampler.rng, sampler.recipe.reach
+    side = rng.uniform(0.4, 0.8) * min(sampler.size)
     if rng.random() < 0.5:
-        path = draw.moving(reach, determined=True)
+        path = sampler.sample_path(reach, determined=True)
     else:
         path = LayerPath(shift=tuple(rng.normal(0.0, 0.4 * reach, 2).tolist()))
-    x, y = draw.in_view(path)
-    matte = Matte(0.42 * side, _swings(rng, 0.15), limit=0.48 * side)
+    x, y = sampler.sample_visible_centre(path)
+    matte = Matte(0.42 * side, sample_radius_waves(rng, 0.15), limit=0.48 * side)
     marks = []
-    for _ in range(_count(rng)):
+    for _ in range(_sample_count(rng)):
         angle, radius = rng.uniform(0.0, 2.0 * pi), 0.3 * side * rng.random() ** 0.5
         centre = (x + radius * cos(angle), y + radius * sin(angle))
-        marks.append(LayerPlan(draw.crop(), path, centre, small_matte(rng, rng.uniform(*_MARKS))))
-    return [LayerPlan(draw.crop(), path, (x, y), matte), None], marks
+        marks.append(LayerPlan(sampler.sample_crop(), path, centre, small_matte(rng, rng.uniform(*_MARK_SIDE_RANGE))))
+    return [LayerPlan(sampler.sample_crop(), path, (x, y), matte), None], marks
 
 
 def small_matte(rng: np.random.Generator, side: float) -> Matte:
-    """A bar or a blob of about ``side`` pixels."""
+    """A random bar or blob of about ``side`` pixels."""
     if rng.random() < 0.5:
         angle, half = rng.uniform(0.0, 2.0 * pi), 0.5 * side
         radius = max(1.5, 0.2 * side * rng.uniform(0.6, 1.6))
         return Matte(radius, axis=(half * cos(angle), half * sin(angle)))
-    return Matte(0.45 * side, _swings(rng, 0.2), limit=0.6 * side)
+    return Matte(0.45 * side, sample_radius_waves(rng, 0.2), limit=0.6 * side)
 
 
-def _swings(rng: np.random.Generator, height: float) -> tuple[tuple[float, float, float], ...]:
-    return tuple((float(k), rng.normal(0.0, height / (k - 1)), rng.uniform(0.0, 2.0 * pi)) for k in range(2, 6))
-
-
-def _textureless(rng: np.random.Generator, layer: LayerPlan | None, share: float) -> LayerPlan | None:
-    """The layer, in a ``share`` of all cases with little texture."""
+def _remove_texture_at_random(rng: np.random.Generator, layer: LayerPlan | None, share: float) -> LayerPlan | None:
+    """The layer; with probability ``share`` it loses most of its texture."""
     if layer is None or rng.random() >= share:
         return layer
     r, g, b = rng.random(3).tolist()

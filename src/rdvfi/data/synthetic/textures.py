@@ -1,10 +1,9 @@
 """Textures of moving layers, cropped from a stack of images on the training device.
 
-A layer's texture is a window of a picture, reduced by up to `REDUCTION`, perhaps mirrored, with its
-colours changed a little, and its contrast lowered where it shall have no texture. It is read from the
-level of an averaged pyramid that is just finer than it, at four points a pixel, so that it does not
-alias. Mattes are drawn from formulas, with edges about a pixel wide: blobs (a radius that varies
-with the angle) and capsules (limbs).
+The texture of a layer is a window of a picture, reduced by up to `MAX_REDUCTION`, possibly mirrored, with
+slightly changed colours, and with low contrast if the layer is textureless. It is sampled from the next finer
+level of an averaged pyramid at four points per pixel, which avoids aliasing. Mattes are computed analytically,
+with edges about a pixel wide: blobs (a radius that varies with the angle) and capsules (limbs).
 """
 
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from torch import Tensor
 
 from rdvfi.media.pixels import Picture
 
-REDUCTION = 4.0
-"""Largest reduction of a picture."""
-_SMOOTH = 4
-"""Side, in pixels, of the cells that a smooth texture is made from."""
+MAX_REDUCTION = 4.0
+"""Largest reduction factor of a picture."""
+_SMOOTH_CELL = 4
+"""Side in pixels of the cells over which a smooth texture is averaged."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +28,9 @@ class Textureless:
     """Parameters of textureless surfaces.
 
     Attributes:
-        contrast: Factor of the differences from the mean, in [0, 1].
-        smooth: Whether only differences of `_SMOOTH` pixels and more are left.
-        colour: Red, green and blue that take the place of its mean; None keeps it.
+        contrast: Factor of the differences from the mean colour, in [0, 1].
+        smooth: Whether structures smaller than `_SMOOTH_CELL` pixels are removed.
+        colour: Mean colour (red, green, blue) in [0, 1]; None keeps that of the texture.
     """
 
     contrast: float
@@ -41,17 +40,17 @@ class Textureless:
 
 @dataclass(frozen=True)
 class Crop:
-    """Where a texture comes from, and how its colours change.
+    """A window of a picture and its change of colours.
 
     Attributes:
-        picture: Number of the picture.
-        reduction: Picture pixels to a texture pixel, on a logarithmic scale from the least (0) to
-            the largest (1) that is possible.
-        place: Where the window lies in the picture, each in [0, 1].
-        mirrored: Whether it is flipped, across and down.
+        picture: Index of the picture.
+        reduction: Reduction factor on a logarithmic scale from the smallest (0) to the largest (1)
+            possible factor.
+        place: Relative position (x, y) of the window in the picture, in [0, 1].
+        mirrored: Whether it is flipped horizontally and vertically.
         gain: Factors of red, green, blue.
-        gamma: Exponent.
-        textureless: How it loses its texture, if it does.
+        gamma: Exponent of all channels.
+        textureless: Removal of the texture, or None.
     """
 
     picture: int
@@ -63,8 +62,8 @@ class Crop:
     textureless: Textureless | None = None
 
 
-class Pictures:
-    """Pictures of one size, on a device, with their pyramid."""
+class PicturePyramid:
+    """Pictures of one size on a device, with up to two halved copies."""
 
     def __init__(self, pictures: UInt8[Tensor, "n 3 h w"]) -> None:
         if len(pictures) == 0:
@@ -76,63 +75,65 @@ class Pictures:
 
     @property
     def device(self) -> torch.device:
-        """Where the pictures are."""
+        """The device of the pictures."""
         return self.levels[0].device
 
     def __len__(self) -> int:
         return len(self.levels[0])
 
     def crop(self, crops: list[Crop], size: tuple[int, int]) -> Float[Tensor, "b 3 th tw"]:
-        """One texture of ``size = (h, w)`` for each crop, in [0, 1]."""
+        """A texture of ``size = (h, w)`` in [0, 1] for each crop."""
         h, w = size
         ph, pw = self.levels[0].shape[-2:]
         limit = min(ph / h, pw / w)
-        least, most = min(1.0, limit), min(limit, REDUCTION)
-        factors = [least * (most / least) ** crop.reduction for crop in crops]
+        smallest, largest = min(1.0, limit), min(limit, MAX_REDUCTION)
+        factors = [smallest * (largest / smallest) ** crop.reduction for crop in crops]
         levels = [min(max(0, floor(log2(f))), len(self.levels) - 1) for f in factors]
-        edges = np.stack([_edges(c, f, size, (ph, pw)) for c, f in zip(crops, factors, strict=True)])
+        edges = np.stack([_window_edges(c, f, size, (ph, pw)) for c, f in zip(crops, factors, strict=True)])
         textures = torch.empty(len(crops), 3, h, w, device=self.device)
         for level in set(levels):
-            own = [i for i, k in enumerate(levels) if k == level]
-            numbers = torch.tensor([crops[i].picture for i in own]).to(self.device)
-            source = self.levels[level][numbers].float() / 255.0
-            mesh = _mesh(torch.from_numpy(edges[own]).to(self.device), size)
-            fine = F.grid_sample(source, mesh, padding_mode="reflection", align_corners=False)
-            textures[torch.tensor(own).to(self.device)] = F.avg_pool2d(fine, 2)
+            rows = [i for i, k in enumerate(levels) if k == level]
+            indices = torch.tensor([crops[i].picture for i in rows]).to(self.device)
+            source = self.levels[level][indices].float() / 255.0
+            grid = _sampling_grid(torch.from_numpy(edges[rows]).to(self.device), size)
+            supersampled = F.grid_sample(source, grid, padding_mode="reflection", align_corners=False)
+            textures[torch.tensor(rows).to(self.device)] = F.avg_pool2d(supersampled, 2)
         colours = torch.tensor([(*c.gain, c.gamma) for c in crops], dtype=torch.float32).to(self.device)
         gain, gamma = colours[:, :, None, None].split((3, 1), dim=1)
-        return _flattened((textures.clamp_min(1e-4) ** gamma * gain).clamp(0.0, 1.0), crops)
+        return _reduce_texture((textures.clamp_min(1e-4) ** gamma * gain).clamp(0.0, 1.0), crops)
 
 
-def _flattened(textures: Float[Tensor, "b 3 h w"], crops: list[Crop]) -> Float[Tensor, "b 3 h w"]:
+def _reduce_texture(textures: Float[Tensor, "b 3 h w"], crops: list[Crop]) -> Float[Tensor, "b 3 h w"]:
     """Reduce contrast, detail and colour of textureless crops; leave others unchanged."""
-    chosen = {row: crop.textureless for row, crop in enumerate(crops) if crop.textureless is not None}
-    if not chosen:
+    reductions = {row: crop.textureless for row, crop in enumerate(crops) if crop.textureless is not None}
+    if not reductions:
         return textures
-    rows = torch.tensor(list(chosen)).to(textures.device)
-    numbers = [(p.contrast, p.smooth, p.colour is not None, *(p.colour or (0.0,) * 3)) for p in chosen.values()]
-    table = torch.tensor(numbers, dtype=torch.float32).to(textures.device)[:, :, None, None]
-    contrast, smooth, coloured, colour = table.split((1, 1, 1, 3), dim=1)
-    whole = textures[rows]
-    low = F.interpolate(F.avg_pool2d(whole, _SMOOTH), whole.shape[-2:], mode="bilinear")
-    seen = torch.where(smooth > 0.0, low, whole)
-    mean = seen.mean((2, 3), keepdim=True)
-    middle = torch.where(coloured > 0.0, colour, mean)
-    return textures.index_copy(0, rows, (middle + contrast * (seen - mean)).clamp(0.0, 1.0))
+    rows = torch.tensor(list(reductions)).to(textures.device)
+    parameters = [(p.contrast, p.smooth, p.colour is not None, *(p.colour or (0.0,) * 3)) for p in reductions.values()]
+    table = torch.tensor(parameters, dtype=torch.float32).to(textures.device)[:, :, None, None]
+    contrast, smooth, has_colour, colour = table.split((1, 1, 1, 3), dim=1)
+    selected = textures[rows]
+    low_pass = F.interpolate(F.avg_pool2d(selected, _SMOOTH_CELL), selected.shape[-2:], mode="bilinear")
+    detail = torch.where(smooth > 0.0, low_pass, selected)
+    mean = detail.mean((2, 3), keepdim=True)
+    new_mean = torch.where(has_colour > 0.0, colour, mean)
+    return textures.index_copy(0, rows, (new_mean + contrast * (detail - mean)).clamp(0.0, 1.0))
 
 
-def _edges(crop: Crop, factor: float, size: tuple[int, int], whole: tuple[int, int]) -> Float[np.ndarray, "2 2"]:
-    """First and last edge of the window, down and across, as fractions of the picture."""
+def _window_edges(
+    crop: Crop, factor: float, size: tuple[int, int], full_size: tuple[int, int]
+) -> Float[np.ndarray, "2 2"]:
+    """First and last edge of the window along y and x, as fractions of the picture."""
     edges = []
-    for length, full, place, flip in zip(size, whole, crop.place[::-1], crop.mirrored[::-1], strict=True):
+    for length, full, place, flip in zip(size, full_size, crop.place[::-1], crop.mirrored[::-1], strict=True):
         part = factor * length / full
         first = place * (1.0 - part)
         edges.append((first + part, first) if flip else (first, first + part))
     return np.array(edges, np.float32)
 
 
-def _mesh(edges: Float[Tensor, "b 2 2"], size: tuple[int, int]) -> Float[Tensor, "b h w 2"]:
-    """Sampling grid of windows, two points to a pixel on each side."""
+def _sampling_grid(edges: Float[Tensor, "b 2 2"], size: tuple[int, int]) -> Float[Tensor, "b h w 2"]:
+    """Sampling grid of windows with two points per pixel along each side."""
     h, w = (2 * n for n in size)
     lines = []
     for axis, count in enumerate((h, w)):
@@ -145,7 +146,7 @@ def _mesh(edges: Float[Tensor, "b 2 2"], size: tuple[int, int]) -> Float[Tensor,
 
 @dataclass(frozen=True)
 class Matte:
-    """Shape of a layer about the centre of its texture; lengths in pixels.
+    """Shape of a layer, centred in its texture; lengths in pixels.
 
     Attributes:
         radius: Mean radius of a blob, or radius of a capsule.
@@ -162,12 +163,12 @@ class Matte:
 
 
 def draw_mattes(mattes: list[Matte], side: int, device: torch.device) -> Float[Tensor, "b 1 s s"]:
-    """Coverage of every pixel of square textures, in [0, 1]; 0 at their borders."""
+    """Coverage in [0, 1] of every pixel of square textures; 0 at their borders."""
     line = torch.arange(side, device=device) - (side - 1) / 2.0
     x, y = line.expand(side, side), line[:, None].expand(side, side)
     count = max(1, *(len(m.waves) for m in mattes))
-    flat = (0.0, 0.0, 0.0)
-    rows = [m.waves + (flat,) * (count - len(m.waves)) for m in mattes]
+    no_wave = (0.0, 0.0, 0.0)
+    rows = [m.waves + (no_wave,) * (count - len(m.waves)) for m in mattes]
     waves = torch.tensor(rows, dtype=torch.float32).to(device)
     k, height, phase = waves[..., None, None].unbind(2)
     angle = torch.atan2(y, x)
@@ -175,19 +176,18 @@ def draw_mattes(mattes: list[Matte], side: int, device: torch.device) -> Float[T
     shapes = [(m.radius, m.limit, *m.axis) for m in mattes]
     numbers = torch.tensor(shapes, dtype=torch.float32).to(device)
     radius, limit, ax, ay = numbers[:, :, None, None].unbind(1)
-    # The nearest point of the axis from -a to a; a blob's axis is the centre alone.
-    share = (x * ax + y * ay) / (ax.square() + ay.square()).clamp_min(1e-6)
-    share = share.clamp(-1.0, 1.0)
-    distance = torch.hypot(x - share * ax, y - share * ay)
+    # Distance to the nearest point of the axis from -a to a; the axis of a blob is its centre.
+    nearest = ((x * ax + y * ay) / (ax.square() + ay.square()).clamp_min(1e-6)).clamp(-1.0, 1.0)
+    distance = torch.hypot(x - nearest * ax, y - nearest * ay)
     reach = (radius * (1.0 + swing)).clamp_max(limit)
     matte = (reach - distance + 0.5).clamp(0.0, 1.0)
     return F.pad(matte[:, None, 1:-1, 1:-1], (1, 1, 1, 1))
 
 
 def same_size(pictures: list[Picture], size: tuple[int, int]) -> UInt8[np.ndarray, "n 3 h w"]:
-    """Pieces of ``size = (h, w)`` that tile pictures of any sizes, at full size and halved.
+    """Pieces of ``size = (h, w)`` that cover pictures of any size, at full size and repeatedly halved.
 
-    Each picture is halved until it no longer holds a piece; one that never does is left out.
+    A picture is halved until it is smaller than a piece; pictures smaller than a piece are left out.
 
     Raises:
         ValueError: If no picture is large enough.
@@ -197,17 +197,17 @@ def same_size(pictures: list[Picture], size: tuple[int, int]) -> UInt8[np.ndarra
     for picture in pictures:
         while picture.shape[0] >= h and picture.shape[1] >= w:
             ph, pw = picture.shape[:2]
-            # As many pieces as fit, spread evenly so that nothing is left at one side.
+            # As many pieces as fit, evenly spaced over the picture.
             for y in np.linspace(0, ph - h, ph // h).astype(int):
                 for x in np.linspace(0, pw - w, pw // w).astype(int):
                     pieces.append(picture[y : y + h, x : x + w].transpose(2, 0, 1))
-            picture = _halved(picture)
+            picture = _halve_picture(picture)
     if not pieces:
         raise ValueError(f"no picture holds a piece of {w}x{h} pixels; give larger pictures")
     return np.ascontiguousarray(np.stack(pieces))
 
 
-def _halved(picture: Picture) -> Picture:
+def _halve_picture(picture: Picture) -> Picture:
     h, w = picture.shape[0] // 2, picture.shape[1] // 2
     quads = picture[: 2 * h, : 2 * w].reshape(h, 2, w, 2, 3)
     return (quads.mean((1, 3)) + 0.5).astype(np.uint8)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rdvfi.data.synthetic.layered_scenes import Scenes
+from rdvfi.data.synthetic.layered_scenes import SceneBatch
 from rdvfi.types import Times
 
 SUPERSAMPLE = 2
@@ -35,7 +35,7 @@ class MotionScene:
     name: str
     about: str
     determined: bool
-    scenes: Scenes
+    scenes: SceneBatch
     noise: float
     seed: int
 

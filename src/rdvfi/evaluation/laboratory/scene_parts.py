@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from rdvfi.data.synthetic.generated_images import discs_and_boxes, facade, lettering
-from rdvfi.data.synthetic.layered_scenes import Layers
+from rdvfi.data.synthetic.layered_scenes import LayerBatch
 from rdvfi.data.synthetic.object_paths import LayerPath, Point
 from rdvfi.data.synthetic.sampler import LayerPlan, blob_matte
-from rdvfi.data.synthetic.textures import Crop, Matte, Pictures
+from rdvfi.data.synthetic.textures import Crop, Matte, PicturePyramid
 
 Size = tuple[int, int]
 PICTURES = 6
@@ -22,22 +22,22 @@ FACADE = PICTURES
 
 
 @cache
-def scene_textures() -> Pictures:
+def scene_textures() -> PicturePyramid:
     """All pictures, of 768x576 pixels."""
     pictures = [discs_and_boxes(np.random.default_rng([i, 2029]), 576, 768, smallest=4.0) for i in range(PICTURES)]
     pictures.append(facade(np.random.default_rng(2029), 576, 768))
     stack = np.rint(255.0 * np.stack(pictures)).astype(np.uint8)
-    return Pictures(torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous())
+    return PicturePyramid(torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous())
 
 
-def draw_overlay(size: Size) -> Layers:
+def draw_overlay(size: Size) -> LayerBatch:
     """A static layer with two lines of subtitles and a mark in a corner."""
     h, w = size
     texts = [("Nobody told me where", 0.14, 0.84), ("the keys are.", 0.3, 0.95), ("R7", 0.84, 0.14)]
     layer = lettering(size, [(text, x * w, y * h, 0.07 * h) for text, x, y in texts])
     matte = layer[..., 3:]
     texture = np.concatenate((layer[..., :3] / np.maximum(matte, 1e-3), matte), axis=2).clip(0.0, 1.0)
-    return Layers.of_texture(torch.from_numpy(texture.astype(np.float32)).permute(2, 0, 1).contiguous())
+    return LayerBatch.of_texture(torch.from_numpy(texture.astype(np.float32)).permute(2, 0, 1).contiguous())
 
 
 @dataclass
@@ -86,4 +86,4 @@ class PartSampler:
     def shape(self, path: LayerPath, matte: Matte | None = None, at: Point | None = None) -> LayerPlan:
         """A shape that is at ``at``, or the centre of the frame, at time 0.5."""
         matte = matte or blob_matte(self.rng, self.rng.uniform(0.45, 0.6) * min(self.size))
-        return LayerPlan(self.crop(), path, path.origin(at or self.centre, 0.5), matte)
+        return LayerPlan(self.crop(), path, path.start_position(at or self.centre, 0.5), matte)
