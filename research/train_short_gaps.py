@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 import rdvfi
-from rdvfi.data.datasets.build import HELD_OUT
+from rdvfi.data.datasets.build import HELD_OUT_FRAMES
 from rdvfi.data.samples import Film, load_textures
 from rdvfi.data.synthetic.procedural_source import MovingTextures
 from rdvfi.evaluation.rife import RIFE
@@ -45,7 +45,7 @@ def film_window(film: Film, rng: np.random.Generator, *, held_out: bool) -> tupl
     """First frame, last frame and one between, (3, 3, h, w), and its time."""
     span = int(rng.choice(SPANS))
     if held_out:
-        a, b = HELD_OUT[int(rng.integers(len(HELD_OUT)))]
+        a, b = HELD_OUT_FRAMES[int(rng.integers(len(HELD_OUT_FRAMES)))]
         start = int(rng.integers(a, b - span))
     else:
         start = film.window(rng, span + 1)

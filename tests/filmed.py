@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from skimage import data
 
-from rdvfi.data.manifest import REQUIRED, Manifest, write_manifest
+from rdvfi.data.manifest import REQUIRED_FIELDS, Manifest, write_manifest
 
 FILMED = range(400, 520)
 """Frames of the small film that hold pictures; the rest is never read."""
@@ -25,7 +25,7 @@ def write_data(place: Path) -> Path:
     steps = np.zeros(12_009, np.float32)
     steps[FILMED.start : FILMED.stop - 1] = 0.01
     np.save(place / "film.steps.npy", steps)
-    facts: Manifest = {name: {fact: "known" for fact in REQUIRED[name]} for name in REQUIRED}
+    facts: Manifest = {name: {fact: "known" for fact in REQUIRED_FIELDS[name]} for name in REQUIRED_FIELDS}
     write_manifest(place, facts)
     np.savez(place / "photographs.npz", coffee=data.coffee(), cat=data.chelsea())
     return place

@@ -13,7 +13,7 @@ import pytest
 from skimage import data as photographs
 
 from rdvfi.data.datasets import build as module
-from rdvfi.data.datasets.build import FILM_MEMBER, PHOTOGRAPHS, build
+from rdvfi.data.datasets.build import FILM_MEMBER, PHOTOGRAPHS, build_training_data
 from rdvfi.data.manifest import check_manifest
 from rdvfi_cli.main import main
 
@@ -102,12 +102,12 @@ def main_exit(arguments: list[str]) -> None:
 
 def test_the_same_packages_give_the_same_bytes(packages: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        build(packages, tmp_path / name)
+        build_training_data(packages, tmp_path / name)
     for file in ("film.npy", "photographs.npz", "manifest.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
-def test_a_build_that_was_stopped_goes_on_with_what_is_missing(
+def test_an_interrupted_build_continues_with_the_missing_files(
     packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, lines = tmp_path / "data", []
@@ -117,13 +117,13 @@ def test_a_build_that_was_stopped_goes_on_with_what_is_missing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_photographs", stop)
+        patch.setattr(module, "_write_photographs", stop)
         with pytest.raises(KeyboardInterrupt):
-            build(packages, data)
+            build_training_data(packages, data)
     assert not (data / "photographs.npz").exists()
     before = (data / "film.npy").stat().st_mtime_ns
-    build(packages, data, report=lines.append)
-    assert lines[0] == "film.npy is there"
+    build_training_data(packages, data, report=lines.append)
+    assert lines[0] == "film.npy is up to date"
     assert (data / "film.npy").stat().st_mtime_ns == before
     assert (data / "photographs.npz").exists()
     assert not list(data.glob("*.partial"))
@@ -131,49 +131,49 @@ def test_a_build_that_was_stopped_goes_on_with_what_is_missing(
 
 def test_a_manifest_of_an_older_version_is_named_and_completed(packages: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    build(packages, data)
+    build_training_data(packages, data)
     file = data / "manifest.json"
     whole, made = file.read_bytes(), (data / "film.npy").stat().st_mtime_ns
     manifest = json.loads(whole)
     del manifest["film.npy"]["attribution"], manifest["film.npy"]["version"]
     file.write_text(json.dumps(manifest))
-    message = r"manifest\.json does not say version, attribution of film\.npy; rdvfi data build"
+    message = r"manifest\.json lacks version, attribution of film\.npy; rdvfi data build"
     with pytest.raises(ValueError, match=message):
         check_manifest(data)
-    build(packages, data)
+    build_training_data(packages, data)
     assert file.read_bytes() == whole
     assert (data / "film.npy").stat().st_mtime_ns == made
-    for content, message in (("{", "is damaged, delete it"), ("[1]", "is no manifest")):
+    for content, message in (("{", "is damaged, delete it"), ("[1]", "is not a manifest")):
         file.write_text(content)
         with pytest.raises(ValueError, match=message):
-            build(packages, data)
+            build_training_data(packages, data)
     file.write_bytes(whole)
     (data / "film.npy").write_bytes(b"short")
     with pytest.raises(ValueError, match=r"film\.npy is damaged, delete it and build again"):
-        build(packages, data)
-    with pytest.raises(ValueError, match=r"does not say source, .* of film\.npy"):
+        build_training_data(packages, data)
+    with pytest.raises(ValueError, match=r"lacks source, .* of film\.npy"):
         check_manifest(tmp_path)
 
 
-def test_what_is_missing_or_damaged_is_named(packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_and_damaged_packages_are_named(packages: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     with pytest.raises(FileNotFoundError, match=r"no moviepy-2\.2\.1\.tar\.gz in"):
-        build(tmp_path, data)
+        build_training_data(tmp_path, data)
     film = packages / "moviepy-2.2.1.tar.gz"
     whole = film.read_bytes()
     film.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="is damaged, download it again"):
-        build(packages, data)
+        build_training_data(packages, data)
     _tar({"moviepy-2.2.1/README": b"empty"}, film)
     with pytest.raises(FileNotFoundError, match="has no moviepy"):
-        build(packages, data)
+        build_training_data(packages, data)
     film.write_bytes(whole)
     deb = next(packages.glob("*.deb"))
     content = deb.read_bytes()
     deb.write_bytes(content[:-500])
-    with pytest.raises(ValueError, match=r"has no whole data\.tar"):
-        build(packages, data)
+    with pytest.raises(ValueError, match=r"has no complete data\.tar"):
+        build_training_data(packages, data)
     deb.write_bytes(_deb({"./usr/share/none.jpg": b""}))
     with pytest.raises(FileNotFoundError, match="has no aitzgorri"):
-        build(packages, data)
+        build_training_data(packages, data)
     assert not (data / "photographs.npz").exists()

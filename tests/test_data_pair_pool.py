@@ -19,17 +19,17 @@ from rdvfi.data.pair_pool import (
     STRIDES,
     VISIBLE,
     MovingPairs,
-    at_centres,
     build_pairs,
-    film_pair,
-    scene_pairs,
-    trusted,
+    reliable_flow_mask,
+    render_scene_pairs,
+    sample_cell_centres,
+    sample_film_pair,
 )
-from rdvfi.data.photometric_augmentation import Recoloured, recoloured
+from rdvfi.data.photometric_augmentation import PhotometricAugmentation, change_colours
 from rdvfi.data.pool import Pool
 from rdvfi.data.samples import Film
 from rdvfi.data.sources import Batch, BatchSource
-from rdvfi.data.symmetries import Symmetric, turned
+from rdvfi.data.symmetries import SymmetryAugmentation, transform_batch
 from rdvfi.data.synthetic.procedural_source import MovingTextures
 from rdvfi.data.synthetic.sampler import SceneRecipe, SceneSampler
 from rdvfi.data.synthetic.small_objects import MAX_SMALL_OBJECTS, sample_detailed_scene
@@ -44,7 +44,7 @@ DETAILED = SceneRecipe(reach=30.0, details=1.0, textureless=0.6, lights=0.0)
 
 @pytest.fixture(scope="module")
 def batch() -> Batch:
-    return scene_pairs(PicturePyramid(TEXTURES), DETAILED, SIZE, range(12), 3)
+    return render_scene_pairs(PicturePyramid(TEXTURES), DETAILED, SIZE, range(12), 3)
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +129,9 @@ def _mismatch(batch: Batch, stride: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("stride", STRIDES)
-@pytest.mark.parametrize("ways", [{}, {"across": True, "down": True}, {"back": True}])
+@pytest.mark.parametrize("ways", [{}, {"mirror": True, "flip": True}, {"reverse": True}])
 def test_flow_of_scenes_joins_what_is_the_same(batch: Batch, stride: int, ways: dict[str, bool]) -> None:
-    error, flow = _mismatch(turned(batch, **ways), stride)
+    error, flow = _mismatch(transform_batch(batch, **ways), stride)
     assert error.quantile(0.9) < 0.02
     assert error.mean() < 0.015
     assert flow.abs().max() > 15.0
@@ -143,7 +143,7 @@ def test_pairs_made_on_the_fly_depend_on_their_number_alone() -> None:
     source = MovingPairs(PicturePyramid(TEXTURES), SIZE, DETAILED)
     assert isinstance(source, BatchSource)
     later = next(source.batches(2, 3, start=1))
-    alone = scene_pairs(PicturePyramid(TEXTURES), DETAILED, SIZE, range(2, 4), 3)
+    alone = render_scene_pairs(PicturePyramid(TEXTURES), DETAILED, SIZE, range(2, 4), 3)
     assert later.keys() == alone.keys()
     assert all(torch.equal(later[name], value) for name, value in alone.items())
     with pytest.raises(ValueError, match="multiples of 16"):
@@ -171,8 +171,8 @@ def test_coarse_flow_of_scenes_is_read_at_the_centre_of_its_cells(batch: Batch) 
 def test_flow_of_film_is_that_of_the_camera(folder: Path) -> None:
     film, known = Film(folder / "film.npy"), 0.0
     for seed in range(4):
-        pair = film_pair(film, SIZE, np.random.default_rng(seed))
-        again = film_pair(film, SIZE, np.random.default_rng(seed))
+        pair = sample_film_pair(film, SIZE, np.random.default_rng(seed))
+        again = sample_film_pair(film, SIZE, np.random.default_rng(seed))
         assert all(torch.equal(pair[name], again[name]) for name in pair)
         assert not pair[EXACT].any()
         span = int(np.random.default_rng(seed).choice((2, 4, 6, 8, 8, 9, 12, 16, 24)))
@@ -195,7 +195,7 @@ def test_only_what_leads_back_and_looks_alike_is_trusted() -> None:
     flows[0, 0], flows[1, 0] = 6.0, -6.0
     second[:, 10:20, 30:40] = 1.0 - second[:, 10:20, 30:40]  # looks otherwise
     flows[0, 0, 30:40, 20:30] = 9.0  # does not come back
-    known = trusted(torch.stack((first, second)), flows)
+    known = reliable_flow_mask(torch.stack((first, second)), flows)
     assert not known[0, :, 58:].any()  # leads out of the picture
     assert not known[0, 11:19, 25:33].any()
     assert not known[0, 31:39, 21:29].any()
@@ -203,19 +203,19 @@ def test_only_what_leads_back_and_looks_alike_is_trusted() -> None:
     assert known[1, 12:18, :6].logical_not().all()
     back = backward_warp(flows[1:], flows[:1])[0]
     assert ((flows[0] + back).norm(dim=0)[known[0]] < 0.5 + 0.03 * 9.0).all()
-    found, sure = at_centres(flows, known, 8)
+    found, sure = sample_cell_centres(flows, known, 8)
     assert found.shape == (2, 2, 6, 8)
     assert (found[0, 0][sure[0]] == 6.0).all()
     torn = torch.zeros(2, 2, 8, 8)
     torn[:, 0, :, 4:] = 5.0
     everywhere = torch.ones(2, 8, 8, dtype=torch.bool)
-    assert not at_centres(torn, everywhere, 8)[1].any()  # two surfaces meet at the centre
-    assert at_centres(torn, everywhere, 4)[1].all()
+    assert not sample_cell_centres(torn, everywhere, 8)[1].any()  # two surfaces meet at the centre
+    assert sample_cell_centres(torn, everywhere, 4)[1].all()
 
 
 def test_pools_of_pairs_start_anywhere_whatever_is_done_to_them(pool: Pool) -> None:
     assert pool.batch([0])["frames"].shape == (1, 2, 3, *SIZE)
-    source = Symmetric(Recoloured(pool))
+    source = SymmetryAugmentation(PhotometricAugmentation(pool))
     assert isinstance(source, BatchSource)
     whole = list(islice(source.batches(2, 5), 7))
     for late, one in zip(source.batches(2, 5, start=4), whole[4:], strict=False):
@@ -234,7 +234,7 @@ def test_a_pool_of_pairs_depends_on_its_numbers_alone(pool: Pool, folder: Path) 
 
 def test_colours_change_alike_in_both_pictures_and_differ_between_pairs() -> None:
     frames = torch.rand(1, 1, 3, 8, 8).expand(64, 2, -1, -1, -1)
-    made = recoloured(frames, 1.0, torch.Generator().manual_seed(1))
+    made = change_colours(frames, 1.0, torch.Generator().manual_seed(1))
     assert made.min() >= 0.0
     assert made.max() <= 1.0
     between = (made[:, 0] - made[:, 1]).abs().mean((1, 2, 3))
@@ -244,13 +244,13 @@ def test_colours_change_alike_in_both_pictures_and_differ_between_pairs() -> Non
     assert len(set(made[:, 0].mean((1, 2, 3)).tolist())) == 64
     grey = (made - made.mean(2, keepdim=True)).abs().amax((1, 2, 3, 4)) < 1e-6
     assert 1 <= int(grey.sum()) <= 25
-    still = recoloured(frames, 0.0, torch.Generator().manual_seed(1))
+    still = change_colours(frames, 0.0, torch.Generator().manual_seed(1))
     torch.testing.assert_close(still, frames, rtol=0, atol=2e-4)
 
 
 def test_colours_of_a_clip_change_alike_in_all_frames() -> None:
     frames = torch.rand(8, 1, 3, 8, 8).expand(-1, 5, -1, -1, -1)
-    changed = recoloured(frames, 1.0, torch.Generator().manual_seed(1), alike=True)
+    changed = change_colours(frames, 1.0, torch.Generator().manual_seed(1), same_for_all_frames=True)
     torch.testing.assert_close(changed, changed[:, :1].expand_as(changed), rtol=0, atol=0)
     assert (changed - frames).abs().mean() > 0.02
 
@@ -263,7 +263,7 @@ def test_bad_settings_of_pairs_are_named(folder: Path, pool: Pool, tmp_path: Pat
     with pytest.raises(ValueError, match="larger than the film"):
         build_pairs(folder, tmp_path / "x", "film", 1, size=(176, 256))
     with pytest.raises(ValueError, match="strength must not be negative; got -1"):
-        Recoloured(pool, -1.0)
+        PhotometricAugmentation(pool, -1.0)
     with pytest.raises(ValueError, match=r"details is 2\.0; a share lies in"):
         SceneRecipe(details=2.0)
     assert not (tmp_path / "x").exists()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rdvfi.data.pool import Pool
-from rdvfi.data.sources import Batch, BatchSource, Stream, mixed
+from rdvfi.data.sources import Batch, BatchSource, SampleStream, interleave_sources
 
 
 def _make(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -44,12 +44,12 @@ def _numbers(batches: Iterator[Batch], count: int) -> list[int]:
 @settings(max_examples=25, deadline=None)
 @given(size=st.integers(1, 11), seed=st.integers(0, 99), start=st.integers(0, 30))
 def test_starting_anywhere_equals_having_drawn_up_to_there(pool: Pool, size: int, seed: int, start: int) -> None:
-    sources: list[BatchSource] = [pool, Stream(_make, workers=0)]
+    sources: list[BatchSource] = [pool, SampleStream(_make, workers=0)]
     for source in sources:
         skipped = islice(source.batches(size, seed), start, None)
         assert _same(source.batches(size, seed, start), skipped, 2)
-    skipped = islice(mixed(sources, size, seed), start, None)
-    assert _same(mixed(sources, size, seed, start), skipped, 3)
+    skipped = islice(interleave_sources(sources, size, seed), start, None)
+    assert _same(interleave_sources(sources, size, seed, start), skipped, 3)
 
 
 def test_a_pass_over_a_pool_holds_every_sample_once_in_an_order_of_its_own(pool: Pool) -> None:
@@ -63,13 +63,13 @@ def test_a_pass_over_a_pool_holds_every_sample_once_in_an_order_of_its_own(pool:
 
 @pytest.mark.parametrize("start", [0, 3])
 def test_batches_do_not_depend_on_the_number_of_workers(start: int) -> None:
-    alone = Stream(_make, workers=0).batches(3, 5, start)
-    shared = Stream(_make, workers=2).batches(3, 5, start)
+    alone = SampleStream(_make, workers=0).batches(3, 5, start)
+    shared = SampleStream(_make, workers=2).batches(3, 5, start)
     assert _same(alone, shared)
 
 
 def test_another_seed_or_index_gives_other_samples(pool: Pool) -> None:
-    stream = Stream(_make, workers=0)
+    stream = SampleStream(_make, workers=0)
     for source in (pool, stream):
         assert not _same(source.batches(4, 0), source.batches(4, 1))
     first, second = islice(stream.batches(4, 0), 2)
@@ -80,7 +80,7 @@ def test_another_seed_or_index_gives_other_samples(pool: Pool) -> None:
 def test_sources_take_turns_with_seeds_of_their_own(pool: Pool) -> None:
     streams = [pool.batches(2, 7), pool.batches(2, 8)]
     wanted = [next(streams[i % 2])["times"] for i in range(6)]
-    got = [batch["times"] for batch in islice(mixed((pool, pool), 2, 7), 6)]
+    got = [batch["times"] for batch in islice(interleave_sources((pool, pool), 2, 7), 6)]
     assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
 
 
@@ -88,10 +88,10 @@ def test_what_cannot_be_drawn_is_refused_at_once(pool: Pool, tmp_path: Path) -> 
     with pytest.raises(ValueError, match="has 11 samples, too few for batches of 12"):
         pool.batches(12, 0)
     with pytest.raises(ValueError, match="batch size is 0"):
-        Stream(_make).batches(0, 0)
+        SampleStream(_make).batches(0, 0)
     with pytest.raises(ValueError, match="cannot start at -1"):
-        mixed((pool,), 2, 0, -1)
+        interleave_sources((pool,), 2, 0, -1)
     with pytest.raises(ValueError, match="no sources"):
-        mixed((), 2, 0)
-    with pytest.raises(FileNotFoundError, match="holds no samples"):
+        interleave_sources((), 2, 0)
+    with pytest.raises(FileNotFoundError, match="contains no samples"):
         Pool(tmp_path)

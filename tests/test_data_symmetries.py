@@ -1,4 +1,4 @@
-"""Clips in a mirror, upside down, or played backwards: what is known of them turns with them."""
+"""Mirrored, flipped and time-reversed clips: their motion is transformed consistently."""
 
 import itertools
 from itertools import islice
@@ -11,7 +11,7 @@ from skimage import data
 from torch import Tensor
 
 from rdvfi.data.sources import Batch, BatchSource
-from rdvfi.data.symmetries import Symmetric, turned
+from rdvfi.data.symmetries import SymmetryAugmentation, transform_batch
 from rdvfi.data.synthetic.procedural_source import KNOTS, MovingTextures
 from rdvfi.data.synthetic.sampler import SceneRecipe
 from rdvfi.data.synthetic.textures import same_size
@@ -24,8 +24,9 @@ from rdvfi.training.stage import DataConfig
 TEXTURES = torch.from_numpy(same_size([data.astronaut(), data.coffee()], (200, 320)))
 PLAIN = SceneRecipe(reach=30.0, lights=0.0, blurred=0.0)
 SOURCE = MovingTextures(TEXTURES, (64, 96), free=2, stride=1, recipe=PLAIN, exposures=1)
-WAYS = [
-    {"across": across, "down": down, "back": back} for across, down, back in itertools.product((False, True), repeat=3)
+COMBINATIONS = [
+    {"mirror": mirror, "flip": flip, "reverse": reverse}
+    for mirror, flip, reverse in itertools.product((False, True), repeat=3)
 ]
 
 
@@ -55,29 +56,29 @@ def _error(batch: Batch, moment: int, target: int, other: int) -> Tensor:
     return (apart * batch["visible"][:, moment, target].float()).mean()
 
 
-@pytest.mark.parametrize("ways", WAYS)
-def test_exact_flow_stays_exact(batch: Batch, ways: dict[str, bool]) -> None:
-    made = turned(batch, **ways)
+@pytest.mark.parametrize("transformations", COMBINATIONS)
+def test_exact_flow_stays_exact(batch: Batch, transformations: dict[str, bool]) -> None:
+    made = transform_batch(batch, **transformations)
     last = KNOTS - 1
     for moment in (3, KNOTS):
         for target, other in ((0, 0), (1, last)):
             assert _error(made, moment, target, other) < 0.02
     for target, other in ((2, 3), (3, 5)):
         assert _error(made, 4, target, other) < 0.02
-    wrong = {**made, "flows": batch["flows"]} if any(ways.values()) else {**made, "flows": -made["flows"]}
+    wrong = {**made, "flows": batch["flows"]} if any(transformations.values()) else {**made, "flows": -made["flows"]}
     assert _error(wrong, 3, 1, last) > 0.02
 
 
-@pytest.mark.parametrize("ways", WAYS)
-def test_twice_is_once_more_the_same(batch: Batch, ways: dict[str, bool]) -> None:
-    again = turned(turned(batch, **ways), **ways)
-    assert (again.keys() == batch.keys()) == (not (ways["across"] or ways["down"]))
+@pytest.mark.parametrize("transformations", COMBINATIONS)
+def test_transforming_twice_restores_the_batch(batch: Batch, transformations: dict[str, bool]) -> None:
+    again = transform_batch(transform_batch(batch, **transformations), **transformations)
+    assert (again.keys() == batch.keys()) == (not (transformations["mirror"] or transformations["flip"]))
     for name, value in again.items():
         torch.testing.assert_close(value, batch[name])
 
 
 def test_the_knots_keep_their_times_and_the_free_frames_their_places(batch: Batch) -> None:
-    made = turned(batch, back=True)
+    made = transform_batch(batch, reverse=True)
     torch.testing.assert_close(made["times"][:, :KNOTS], batch["times"][:, :KNOTS])
     torch.testing.assert_close(made["times"][:, KNOTS:], 1 - batch["times"][:, KNOTS:])
     assert torch.equal(made["frames"][:, KNOTS:], batch["frames"][:, KNOTS:])
@@ -87,9 +88,9 @@ def test_the_knots_keep_their_times_and_the_free_frames_their_places(batch: Batc
     torch.testing.assert_close(made["teacher_mask"], 1 - batch["teacher_mask"])
 
 
-def test_batches_start_anywhere_and_every_turn_comes() -> None:
+def test_batches_start_anywhere_and_every_combination_occurs() -> None:
     small = MovingTextures(TEXTURES, (32, 48), free=1, stride=1, recipe=PLAIN, exposures=1)
-    source = Symmetric(small)
+    source = SymmetryAugmentation(small)
     assert isinstance(source, BatchSource)
     whole = list(islice(source.batches(2, 5), 6))
     for late, one in zip(islice(source.batches(2, 5, start=4), 2), whole[4:], strict=True):
@@ -98,19 +99,21 @@ def test_batches_start_anywhere_and_every_turn_comes() -> None:
     seen = set()
     for one, straight in zip(islice(source.batches(1, 5), 40), plain, strict=True):
         fits = [
-            number for number, ways in enumerate(WAYS) if torch.equal(turned(straight, **ways)["frames"], one["frames"])
+            number
+            for number, transformations in enumerate(COMBINATIONS)
+            if torch.equal(transform_batch(straight, **transformations)["frames"], one["frames"])
         ]
         assert len(fits) == 1
         seen.update(fits)
-    assert seen == set(range(len(WAYS)))
+    assert seen == set(range(len(COMBINATIONS)))
 
 
-def test_what_nobody_can_turn_is_named(batch: Batch) -> None:
-    with pytest.raises(ValueError, match=r"cannot turn \['depth'\]"):
-        turned({**batch, "depth": batch["frames"]}, across=True)
+def test_keys_without_a_transformation_are_refused(batch: Batch) -> None:
+    with pytest.raises(ValueError, match=r"cannot transform \['depth'\]"):
+        transform_batch({**batch, "depth": batch["frames"]}, mirror=True)
 
 
-def test_a_stage_can_ask_for_it(tmp_path: Path) -> None:
+def test_a_stage_enables_it_by_its_configuration(tmp_path: Path) -> None:
     folder = tmp_path / "pool/film"
     folder.mkdir(parents=True)
     frames = np.stack([np.roll(data.coffee()[:64, :96], 2 * i, 1) for i in range(KNOTS + 3)])

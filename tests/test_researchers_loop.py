@@ -52,10 +52,10 @@ def test_the_program_runs_as_it_stands_on_a_real_clip_and_trains_for_a_minute(tm
 @pytest.mark.slow
 def test_the_small_edition_of_the_whole_recipe_beats_flow_and_warping(tmp_path: Path) -> None:
     import rdvfi
-    from rdvfi.data.datasets.build import build
+    from rdvfi.data.datasets.build import build_training_data
     from rdvfi.training.run import train
 
-    build(None, tmp_path / "data", only_procedural=True)
+    build_training_data(None, tmp_path / "data", only_procedural=True)
     assert train("rdvfi_s_small", [f"data.folder={tmp_path / 'data'}", f"out={tmp_path / 'run'}"], report=print)
     made = rdvfi.create_model(tmp_path / "run")
     assert made.untrained_parts() == []

@@ -17,9 +17,9 @@ from torch import nn
 from filmed import write_data
 from rdvfi.config import build as build_model
 from rdvfi.data.pair_pool import build_pairs
-from rdvfi.data.pool import KINDS, Pool, build_pool
+from rdvfi.data.pool import SAMPLE_KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures
-from rdvfi.data.sources import Stream
+from rdvfi.data.sources import SampleStream
 from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.image_files.images import write_png
@@ -49,10 +49,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pools(folder: Path) -> tuple[Pool, Pool]:
-    for kind, count in zip(KINDS, (6, 4), strict=True):
+    for kind, count in zip(SAMPLE_KINDS, (6, 4), strict=True):
         build_pool(folder, folder / "pool" / kind, kind, count, size=SIZE, workers=1)
         build_pairs(folder, folder / "pool" / f"pairs-{kind}", kind, count, size=SIZE, workers=1)
-    made = [Pool(folder / "pool" / kind) for kind in KINDS]
+    made = [Pool(folder / "pool" / kind) for kind in SAMPLE_KINDS]
     return made[0], made[1]
 
 
@@ -530,7 +530,7 @@ def test_missing_data_and_earlier_stages_are_named(folder: Path, tmp_path: Path)
     refused("rdvfi_s/synthesis", tmp_path, r"holds no film\.npy; make it with", "after=[]")
     refused("rdvfi_s1/motion", tmp_path, "holds no images .*; make pictures with rdvfi data build", "after=[]")
     refused("rdvfi_s", tmp_path / "nothing", "data.folder .*nothing does not exist")
-    with pytest.raises(FileNotFoundError, match="holds no samples; make them"):
+    with pytest.raises(FileNotFoundError, match="contains no samples; make them"):
         Pool(tmp_path)
     with pytest.raises(ValueError, match="no samples of kind 'real'; expected one of"):
         build_pool(folder, tmp_path / "pool", "real", 1)
@@ -613,7 +613,7 @@ def test_a_film_that_is_not_whole_is_refused(tmp_path: Path) -> None:
 def test_the_autoencoder_learns_and_is_calibrated(folder: Path, model: Interpolator, tmp_path: Path) -> None:
     pictures = load_pictures(folder, Film(folder / "film.npy"), frames=2)
     make = feeds.crops(lambda rng: pictures[rng.integers(len(pictures))], 64)
-    stream = Stream(make, workers=0).batches(4, 1)
+    stream = SampleStream(make, workers=0).batches(4, 1)
     only(model, ["autoencoder"])
     objective = Autoencoding(model, Terms({"l1": 1, "edges": 1}))
     sums = _fit(objective, [next(stream) for _ in range(4)], 12)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from filmed import write_data
 from rdvfi.data.pair_pool import EXACT, FLOWS, STRIDES, VISIBLE, build_pairs
-from rdvfi.data.pool import KINDS, Pool
+from rdvfi.data.pool import SAMPLE_KINDS, Pool
 from rdvfi.interfaces import FlowEstimator, Reads
 from rdvfi.training import run
 from rdvfi.training.feeds import open_feed
@@ -34,7 +34,7 @@ def _silent(line: str) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small data folder with pairs of both kinds."""
     place = write_data(tmp_path_factory.mktemp("data"))
-    for kind in KINDS:
+    for kind in SAMPLE_KINDS:
         build_pairs(place, place / f"pool/pairs-{kind}", kind, 4, size=SIZE, workers=1)
     return place
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import rdvfi
 from rdvfi.data.pair_pool import EXACT, FLOWS, STRIDES, VISIBLE, MovingPairs
-from rdvfi.data.symmetries import Symmetric
+from rdvfi.data.symmetries import SymmetryAugmentation
 from rdvfi.data.synthetic.procedural_source import KNOTS, MovingTextures
 from rdvfi.data.synthetic.textures import PicturePyramid
 from rdvfi.interpolator import Interpolator
@@ -119,7 +119,7 @@ def test_pairs_and_scenes_are_drawn_on_the_device(source: type[MovingPairs] | ty
         if source is MovingPairs
         else MovingTextures(pictures, (H, W), free=1)
     )
-    batch = next(Symmetric(made).batches(2, seed=1))
+    batch = next(SymmetryAugmentation(made).batches(2, seed=1))
     assert {name for name, value in batch.items() if value.device != META} <= {"times"}
 
 

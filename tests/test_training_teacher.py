@@ -10,7 +10,7 @@ from skimage import data as photographs
 from torch import Tensor
 
 import rdvfi
-from rdvfi.data.pool import FREE, Pool
+from rdvfi.data.pool import FREE_FRAMES, Pool
 from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model
@@ -40,7 +40,7 @@ def _write_pool(folder: Path, count: int, *, exact: bool = False) -> Path:
     folder.mkdir(parents=True)
     wall, (h, w) = photographs.astronaut(), SIZE
     times = np.concatenate((np.linspace(0, 1, KNOTS), (0.25, 0.5, 0.75))).astype(np.float32)
-    frames = np.zeros((count, KNOTS + FREE, h, w, 3), np.uint8)
+    frames = np.zeros((count, KNOTS + FREE_FRAMES, h, w, 3), np.uint8)
     for i in range(count):
         for j, time in enumerate(times):
             x = 100 + 20 * i + round(SPEED * float(time))
@@ -49,7 +49,7 @@ def _write_pool(folder: Path, count: int, *, exact: bool = False) -> Path:
     np.save(folder / "times.npy", np.tile(times, (count, 1)))
     np.save(folder / "coarse.npy", np.zeros((count, 2, 2, *HALF), np.float16))
     if exact:
-        flows = np.zeros((count, KNOTS + FREE, 4, 2, h // 8, w // 8), np.float16)
+        flows = np.zeros((count, KNOTS + FREE_FRAMES, 4, 2, h // 8, w // 8), np.float16)
         for j, time in enumerate(times):
             flows[:, j, 0, 0], flows[:, j, 1, 0] = SPEED * time, -SPEED * (1 - time)
         np.save(folder / "flows.npy", flows)
@@ -60,10 +60,10 @@ def _write_pool(folder: Path, count: int, *, exact: bool = False) -> Path:
 def _teach_by_hand(folder: Path) -> None:
     """The right answers, as a teacher leaves them: half the flow of the frames' own pixels."""
     count, times = len(np.load(folder / "times.npy")), np.array((0.25, 0.5, 0.75))
-    flows = np.zeros((count, FREE, 2, 2, *HALF), np.float16)
+    flows = np.zeros((count, FREE_FRAMES, 2, 2, *HALF), np.float16)
     flows[:, :, 0, 0] = (SPEED / 2 * times)[:, None, None]
     flows[:, :, 1, 0] = (-SPEED / 2 * (1 - times))[:, None, None]
-    mask = np.broadcast_to((1 - times)[:, None, None, None], (FREE, 1, *HALF))
+    mask = np.broadcast_to((1 - times)[:, None, None, None], (FREE_FRAMES, 1, *HALF))
     np.save(folder / "teacher.npy", flows)
     np.save(folder / "teacher_mask.npy", np.tile(mask[None], (count, 1, 1, 1, 1)).astype("float16"))
 
@@ -115,8 +115,8 @@ def test_a_stopped_teacher_goes_on_and_leaves_what_an_unstopped_one_leaves(
     assert brightness.asked == 3
     assert not list(broken.glob("*.partial"))
     batch = Pool(broken).batch([1, 3])
-    assert batch["teacher"].shape == (2, FREE, 2, 2, *HALF)
-    assert batch["teacher_mask"].shape == (2, FREE, 1, *HALF)
+    assert batch["teacher"].shape == (2, FREE_FRAMES, 2, 2, *HALF)
+    assert batch["teacher_mask"].shape == (2, FREE_FRAMES, 1, *HALF)
     # Flows halve with the grid, shares do not.
     small = torch.nn.functional.avg_pool2d(batch["frames"][:, 0], 2)
     inner = (..., slice(2, -2), slice(2, -2))

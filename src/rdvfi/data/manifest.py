@@ -1,55 +1,58 @@
-"""The manifest of the training data: where each file comes from, and under which licence."""
+"""The manifest of the training data: origin and licence of every file."""
 
 import json
 from pathlib import Path
 
 from rdvfi._atomic import atomic
 
-NAME = "manifest.json"
-COMMON = ("source", "sha256", "version", "title", "attribution", "split")
-REQUIRED = {"film.npy": (*COMMON, "licence", "frames", "held_out"), "photographs.npz": (*COMMON, "licences")}
-"""Fields of each file's entry when the data is whole."""
+MANIFEST_FILE = "manifest.json"
+_COMMON_FIELDS = ("source", "sha256", "version", "title", "attribution", "split")
+REQUIRED_FIELDS = {
+    "film.npy": (*_COMMON_FIELDS, "licence", "frames", "held_out"),
+    "photographs.npz": (*_COMMON_FIELDS, "licences"),
+}
+"""Fields of the entry of each file in a complete manifest."""
 
 Manifest = dict[str, dict[str, object]]
-"""Entries by file."""
+"""Entries by name of the file."""
 
 
 def read_manifest(data: Path) -> Manifest:
-    """The manifest of a data folder as it is; empty if there is none.
+    """The manifest of a data folder; empty if there is none.
 
     Raises:
         ValueError: If it is damaged.
     """
-    file = data / NAME
+    file = data / MANIFEST_FILE
     if not file.exists():
         return {}
     try:
         manifest = json.loads(file.read_text())
     except ValueError as error:
         raise ValueError(f"{file} is damaged, delete it and build again: {error}") from error
-    if not isinstance(manifest, dict) or not all(isinstance(v, dict) for v in manifest.values()):
-        raise ValueError(f"{file} is no manifest, which has entries by file; delete it, build again")
+    if not isinstance(manifest, dict) or not all(isinstance(entry, dict) for entry in manifest.values()):
+        raise ValueError(f"{file} is not a manifest with entries by file; delete it and build again")
     return manifest
 
 
 def check_manifest(data: Path) -> Manifest:
-    """The manifest of a data folder, once it is clear that nothing is missing in it.
+    """The manifest of a data folder, which must have all `REQUIRED_FIELDS`.
 
     Raises:
-        ValueError: If it is damaged, or lacks something, as those of older versions do.
+        ValueError: If it is damaged, or lacks a field, as those of older versions do.
     """
     manifest = read_manifest(data)
-    for name, fields in REQUIRED.items():
+    for name, fields in REQUIRED_FIELDS.items():
         missing = [field for field in fields if field not in manifest.get(name, {})]
         if missing:
             raise ValueError(
-                f"{data / NAME} does not say {', '.join(missing)} of {name}; rdvfi data build "
-                "PACKAGES DATA writes it again, and keeps the files that are whole"
+                f"{data / MANIFEST_FILE} lacks {', '.join(missing)} of {name}; rdvfi data build PACKAGES DATA "
+                "writes it again and keeps complete files"
             )
     return manifest
 
 
 def write_manifest(data: Path, manifest: Manifest) -> None:
-    """Write the manifest of a data folder, whole or not at all."""
-    with atomic(data / NAME) as partial:
+    """Write the manifest of a data folder atomically."""
+    with atomic(data / MANIFEST_FILE) as partial:
         partial.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")

@@ -1,9 +1,9 @@
-"""Photometric augmentation of pairs: each image under a different illumination.
+"""Photometric augmentation of clips and pairs: random changes of illumination and colour.
 
-Gain, offset and gamma change, mostly for both pictures alike, a little for each (exposure) and for
-each channel (white balance), as in the training of PWC-Net and RAFT; channels change their places,
-some pairs lose their colours, some get the noise of a sensor. Libraries of augmentations change all
-frames of a sample alike or each by itself; a pair needs both at once.
+Gain, offset and gamma change mostly for all frames of a sample alike, and slightly per frame (exposure) and
+per channel (white balance), as in the training of PWC-Net and RAFT. Channels are permuted, some samples become
+grey, and some get sensor noise. Augmentation libraries change all frames of a sample alike or each one
+independently; a pair needs both at once.
 """
 
 from collections.abc import Iterator
@@ -16,28 +16,28 @@ from torch import Tensor
 
 from rdvfi.data.sources import Batch, BatchSource
 
-_STREAM = 9
-"""Sets these random numbers apart from those that a source draws from the same seed."""
-_ALL, _EACH, _CHANNEL = 0.15, 0.04, 0.03
-"""Deviations of a gain's and a gamma's logarithm: of the pair, of each picture, of each channel."""
-_OFFSET, _OFFSET_EACH = 0.03, 0.015
-_NOISE = 0.02
-"""Largest deviation of noise."""
-_SHUFFLED, _NOISY, _GREY = 0.4, 0.3, 0.15
-"""Shares of pairs."""
+_RANDOM_STREAM = 9
+"""Separates these random numbers from those that a source derives from the same seed."""
+_SAMPLE_DEVIATION, _FRAME_DEVIATION, _CHANNEL_DEVIATION = 0.15, 0.04, 0.03
+"""Standard deviations of the logarithm of gain and gamma: per sample, per frame, per channel."""
+_OFFSET_DEVIATION, _FRAME_OFFSET_DEVIATION = 0.03, 0.015
+_MAX_NOISE = 0.02
+"""Largest standard deviation of the sensor noise."""
+_PERMUTED_FRACTION, _NOISY_FRACTION, _GREY_FRACTION = 0.4, 0.3, 0.15
+"""Fractions of the samples."""
 
 
 @dataclass(frozen=True, eq=False)
-class Recoloured:
-    """A source whose pictures are recoloured, each pair in its own way.
+class PhotometricAugmentation:
+    """A source whose frames change in illumination and colour, each sample differently.
 
-    Batch ``i`` depends on ``(size, seed, i)`` alone, as a source's must.
+    Batch ``i`` depends on ``(size, seed, i)`` alone, as `rdvfi.data.sources` requires.
 
     Args:
-        source: Gives ``frames`` (b, t, 3, h, w); nothing else of its batches is touched.
-        strength: 0 leaves them alone, 1 is usual.
-        alike: All frames of a sample change in the same way, and get no noise: for clips, whose
-            frames are compared with each other.
+        source: Gives ``frames`` (b, t, 3, h, w); other keys of its batches are not changed.
+        strength: 0 changes nothing, 1 is the usual strength.
+        same_for_all_frames: Change all frames of a sample alike, without noise: for clips, whose frames are
+            compared with each other.
 
     Raises:
         ValueError: If ``strength`` is negative.
@@ -45,7 +45,7 @@ class Recoloured:
 
     source: BatchSource
     strength: float = 1.0
-    alike: bool = False
+    same_for_all_frames: bool = False
 
     def __post_init__(self) -> None:
         if self.strength < 0.0:
@@ -53,41 +53,51 @@ class Recoloured:
 
     def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         for index, batch in enumerate(self.source.batches(size, seed, start), start):
-            state = np.random.SeedSequence([seed, index, _STREAM]).generate_state(1, np.uint64)
-            draw = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
-            yield {**batch, "frames": recoloured(batch["frames"], self.strength, draw, alike=self.alike)}
+            state = np.random.SeedSequence([seed, index, _RANDOM_STREAM]).generate_state(1, np.uint64)
+            generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+            frames = change_colours(
+                batch["frames"], self.strength, generator, same_for_all_frames=self.same_for_all_frames
+            )
+            yield {**batch, "frames": frames}
 
 
-def recoloured(
-    frames: Float[Tensor, "b t 3 h w"], strength: float, draw: torch.Generator, *, alike: bool = False
+def change_colours(
+    frames: Float[Tensor, "b t 3 h w"],
+    strength: float,
+    generator: torch.Generator,
+    *,
+    same_for_all_frames: bool = False,
 ) -> Float[Tensor, "b t 3 h w"]:
-    """The frames in other colours, in [0, 1].
+    """The frames with randomly changed colours, in [0, 1].
 
     Args:
         frames: On any device.
-        strength: 0 leaves them alone, 1 is usual.
-        draw: On the CPU, so that every device has the same colours; the noise of the sensor is drawn
-            on the device of the frames, from a number of its own.
-        alike: Whether all frames of a sample change in the same way, and get no noise.
+        strength: 0 changes nothing, 1 is the usual strength.
+        generator: On the CPU, so that the colours do not depend on the device. Sensor noise is generated
+            on the device of the frames from a seed of its own.
+        same_for_all_frames: Change all frames of a sample alike, without noise.
     """
-    (b, t), device, own = frames.shape[:2], frames.device, 0.0 if alike else 1.0
+    (b, t), device, per_frame = frames.shape[:2], frames.device, 0.0 if same_for_all_frames else 1.0
 
     def normal(deviation: float, *shape: int) -> Tensor:
-        return (strength * deviation * torch.randn(b, *shape, 1, 1, generator=draw)).to(device)
+        return (strength * deviation * torch.randn(b, *shape, 1, 1, generator=generator)).to(device)
 
-    def chosen(share: float) -> Tensor:
-        return (torch.rand(b, 1, 1, 1, 1, generator=draw) < min(1.0, strength) * share).to(device)
+    def select(fraction: float) -> Tensor:
+        return (torch.rand(b, 1, 1, 1, 1, generator=generator) < min(1.0, strength) * fraction).to(device)
 
-    gain = (normal(_ALL, 1, 1) + normal(own * _EACH, t, 1) + normal(_CHANNEL, 1, 3)).exp()
-    gamma = (normal(_ALL, 1, 1) + normal(own * _EACH, t, 1)).exp()
-    offset = normal(_OFFSET, 1, 3) + normal(own * _OFFSET_EACH, t, 1)
-    order = torch.rand(b, 3, generator=draw).argsort(1).to(device)
-    order = torch.where(chosen(_SHUFFLED).flatten(1), order, torch.arange(3, device=device))
-    shuffled = frames.gather(2, order[:, None, :, None, None].expand_as(frames))
-    changed = shuffled.clamp_min(1e-4) ** gamma * gain + offset
-    level = (own * strength * _NOISE * torch.rand(b, 1, 1, 1, 1, generator=draw)).to(device) * chosen(_NOISY)
-    seed = int(torch.randint(2**62, (), generator=draw))
+    # The order of these calls determines the random numbers of a sample.
+    gain = normal(_SAMPLE_DEVIATION, 1, 1) + normal(per_frame * _FRAME_DEVIATION, t, 1)
+    gain = (gain + normal(_CHANNEL_DEVIATION, 1, 3)).exp()
+    gamma = (normal(_SAMPLE_DEVIATION, 1, 1) + normal(per_frame * _FRAME_DEVIATION, t, 1)).exp()
+    offset = normal(_OFFSET_DEVIATION, 1, 3) + normal(per_frame * _FRAME_OFFSET_DEVIATION, t, 1)
+    order = torch.rand(b, 3, generator=generator).argsort(1).to(device)
+    order = torch.where(select(_PERMUTED_FRACTION).flatten(1), order, torch.arange(3, device=device))
+    permuted = frames.gather(2, order[:, None, :, None, None].expand_as(frames))
+    changed = permuted.clamp_min(1e-4) ** gamma * gain + offset
+    noise_level = (per_frame * strength * _MAX_NOISE * torch.rand(b, 1, 1, 1, 1, generator=generator)).to(device)
+    noise_level = noise_level * select(_NOISY_FRACTION)
+    seed = int(torch.randint(2**62, (), generator=generator))
     noise = torch.randn(changed.shape, generator=torch.Generator(device).manual_seed(seed), device=device)
-    changed = changed + level * noise
+    changed = changed + noise_level * noise
     grey = changed.mean(2, keepdim=True).expand_as(changed)
-    return torch.where(chosen(_GREY), grey, changed).clamp(0.0, 1.0)
+    return torch.where(select(_GREY_FRACTION), grey, changed).clamp(0.0, 1.0)

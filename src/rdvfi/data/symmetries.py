@@ -1,15 +1,15 @@
 """Augmentation by symmetries: mirrored, flipped and time-reversed clips, with their motion.
 
-`Symmetric` turns the batches of a source in these three ways at random, so that a pool of samples
-made once is worth eight. All arrays of a sample are turned with it, exactly:
+`SymmetryAugmentation` applies these three transformations at random to the batches of a source, so a pool of
+samples has the variety of eight. All arrays of a sample are transformed consistently and exactly:
 
-- mirrored, the horizontal motion changes its sign; upside down, the vertical one;
-- backwards, a time t becomes 1 - t, the knots change their order, and the first frame and the last,
-  the knot before and the knot after, change their places; so do the two pictures of a pair, and the
-  flows that start there.
+- a mirrored batch has the opposite horizontal motion, a flipped one the opposite vertical motion;
+- in a reversed batch a time t becomes 1 - t, the order of the knots is reversed, and flows to the first and
+  the last frame, and to the previous and the next knot, are exchanged; so are the two pictures of a pair and
+  the flows that start there.
 
-Latents are not turned in space: an encoder does not commute with a mirror. They are left out of
-such a batch, and whoever needs them encodes its frames.
+Latents cannot be mirrored, since an encoder does not commute with a mirror. They are left out of such a batch,
+and are computed from its frames where they are needed.
 """
 
 from collections.abc import Iterator
@@ -23,67 +23,69 @@ from rdvfi.data.pair_pool import EXACT, FLOWS, VISIBLE
 from rdvfi.data.sources import ENDS_ONLY, Batch, BatchSource
 from rdvfi.data.synthetic.procedural_source import KNOTS
 
-_STREAM = 8
-"""Sets these random numbers apart from those that a source draws from the same seed."""
+_RANDOM_STREAM = 8
+"""Separates these random numbers from those that a source derives from the same seed."""
 _SCALARS = frozenset({"times", EXACT, ENDS_ONLY})
-_PLAIN = frozenset({"frames", "visible", "teacher_mask", *VISIBLE.values()})
-_VECTORS = frozenset({"flows", "coarse", "teacher", *FLOWS.values()})
+_MAPS = frozenset({"frames", "visible", "teacher_mask", *VISIBLE.values()})
+_FLOW_FIELDS = frozenset({"flows", "coarse", "teacher", *FLOWS.values()})
 _LATENTS = "latents"
-KNOWN = _SCALARS | _PLAIN | _VECTORS | {_LATENTS}
-"""What of a batch can be turned; see `rdvfi.training.objectives.clip_batch.ClipBatch` and `rdvfi.data.pair_pool`."""
+SUPPORTED_KEYS = _SCALARS | _MAPS | _FLOW_FIELDS | {_LATENTS}
+"""Keys of a batch that can be transformed; see `rdvfi.training.objectives.clip_batch.ClipBatch` and
+`rdvfi.data.pair_pool`."""
 
 
 @dataclass(frozen=True, eq=False)
-class Symmetric:
-    """A source whose batches are turned at random, each as a whole.
+class SymmetryAugmentation:
+    """A source whose batches are transformed at random, all samples of a batch alike.
 
-    Batch ``i`` depends on ``(size, seed, i)`` alone, as a source's must.
+    Batch ``i`` depends on ``(size, seed, i)`` alone, as `rdvfi.data.sources` requires.
     """
 
     source: BatchSource
 
     def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         for index, batch in enumerate(self.source.batches(size, seed, start), start):
-            across, down, back = np.random.default_rng([seed, index, _STREAM]).random(3) < 0.5
-            yield turned(batch, across=bool(across), down=bool(down), back=bool(back))
+            mirror, flip, reverse = np.random.default_rng([seed, index, _RANDOM_STREAM]).random(3) < 0.5
+            yield transform_batch(batch, mirror=bool(mirror), flip=bool(flip), reverse=bool(reverse))
 
 
-def turned(batch: Batch, *, across: bool = False, down: bool = False, back: bool = False) -> Batch:
-    """A batch in a mirror (``across``), upside down (``down``) or played backwards (``back``).
+def transform_batch(batch: Batch, *, mirror: bool = False, flip: bool = False, reverse: bool = False) -> Batch:
+    """A batch that is mirrored horizontally, flipped vertically, or reversed in time.
 
     Raises:
-        ValueError: If the batch holds an entry whose transformation is not defined.
+        ValueError: If the batch has a key whose transformation is not defined.
     """
-    unknown = sorted(batch.keys() - KNOWN)
+    unknown = sorted(batch.keys() - SUPPORTED_KEYS)
     if unknown:
-        raise ValueError(f"cannot turn {unknown} of a batch; expected some of {sorted(KNOWN)}")
-    if across:
-        batch = _mirrored(batch, axis=-1, component=0)
-    if down:
-        batch = _mirrored(batch, axis=-2, component=1)
-    return _reversed(batch) if back else batch
+        raise ValueError(f"cannot transform {unknown} of a batch; expected some of {sorted(SUPPORTED_KEYS)}")
+    if mirror:
+        batch = _flip_axis(batch, axis=-1, component=0)
+    if flip:
+        batch = _flip_axis(batch, axis=-2, component=1)
+    return _reverse_time(batch) if reverse else batch
 
 
-def _mirrored(batch: Batch, *, axis: int, component: int) -> Batch:
+def _flip_axis(batch: Batch, *, axis: int, component: int) -> Batch:
+    """Flip all maps along an axis and negate that component of flows; latents are left out."""
     flipped = {}
     for name, value in batch.items():
         if name == _LATENTS:
             continue
         flipped[name] = value if name in _SCALARS else value.flip(axis)
-        if name in _VECTORS:
+        if name in _FLOW_FIELDS:
             sign = torch.ones(2, 1, 1, dtype=value.dtype, device=value.device)
             sign[component] = -1.0
             flipped[name] = flipped[name] * sign
     return flipped
 
 
-def _reversed(batch: Batch) -> Batch:
+def _reverse_time(batch: Batch) -> Batch:
     fixed = 2 if ENDS_ONLY in batch else KNOTS
-    ways = {
-        "frames": lambda frames: _in_time(frames, fixed),
-        "times": lambda times: 1.0 - _in_time(times, fixed),
-        "flows": lambda flows: _ends_and_neighbours(_in_time(flows, fixed)),
-        "visible": lambda visible: _ends_and_neighbours(_in_time(visible, fixed)),
+    reverse_by_key = {
+        "frames": lambda frames: _reverse_fixed(frames, fixed),
+        "times": lambda times: 1.0 - _reverse_fixed(times, fixed),
+        "flows": lambda flows: _swap_targets(_reverse_fixed(flows, fixed)),
+        "visible": lambda visible: _swap_targets(_reverse_fixed(visible, fixed)),
         "coarse": lambda coarse: coarse.flip(1),
         _LATENTS: lambda latents: latents.flip(1),
         "teacher": lambda flows: flows.flip(2),
@@ -92,14 +94,14 @@ def _reversed(batch: Batch) -> Batch:
         ENDS_ONLY: lambda value: value,
         **dict.fromkeys((*FLOWS.values(), *VISIBLE.values()), lambda both: both.flip(1)),
     }
-    return {name: ways[name](value) for name, value in batch.items()}
+    return {name: reverse_by_key[name](value) for name, value in batch.items()}
 
 
-def _in_time(value: Tensor, fixed: int) -> Tensor:
-    """The knots, or the two ends, in the other order; the free times stay where they are."""
+def _reverse_fixed(value: Tensor, fixed: int) -> Tensor:
+    """Reverse the order of the first ``fixed`` frames, the knots or the ends; free frames keep their places."""
     return torch.cat((value[:, :fixed].flip(1), value[:, fixed:]), dim=1)
 
 
-def _ends_and_neighbours(value: Tensor) -> Tensor:
-    """To the first, the last, the knot before, the knot after: each pair changes places."""
+def _swap_targets(value: Tensor) -> Tensor:
+    """Exchange the targets first and last frame, and previous and next knot."""
     return value[:, :, [1, 0, 3, 2]]

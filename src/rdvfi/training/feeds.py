@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rdvfi.data.datasets.build import DRAWN_NAME
+from rdvfi.data.datasets.build import PICTURES_FILE
 from rdvfi.data.datasets.clip_folder import ClipWindows
 from rdvfi.data.datasets.vimeo import Vimeo90K
 from rdvfi.data.pair_pool import MovingPairs, build_pairs
-from rdvfi.data.photometric_augmentation import Recoloured
-from rdvfi.data.pool import KINDS, Pool, build_pool
+from rdvfi.data.photometric_augmentation import PhotometricAugmentation
+from rdvfi.data.pool import SAMPLE_KINDS, Pool, build_pool
 from rdvfi.data.samples import Film, load_pictures, load_textures
-from rdvfi.data.sources import BatchSource, Stream, mixed
-from rdvfi.data.symmetries import Symmetric
+from rdvfi.data.sources import BatchSource, SampleStream, interleave_sources
+from rdvfi.data.symmetries import SymmetryAugmentation
 from rdvfi.data.synthetic.procedural_source import MovingTextures
 from rdvfi.data.synthetic.textures import PicturePyramid
 from rdvfi.interpolator import Interpolator
@@ -45,7 +45,7 @@ class TakingTurns:
 
     def batches(self, start: int, step: int = 1) -> Iterator[Batch]:
         rank = start % step
-        return mixed(self.sources, self.size, self.seed + _SEEDS_APART * rank, start // step)
+        return interleave_sources(self.sources, self.size, self.seed + _SEEDS_APART * rank, start // step)
 
 
 def open_feed(
@@ -67,7 +67,7 @@ def open_feed(
     """
     sources = _sources(config, model, cache, report, device or torch.device("cpu"))
     if config.symmetries:
-        sources = [Symmetric(source) for source in sources]
+        sources = [SymmetryAugmentation(source) for source in sources]
     return TakingTurns(sources, config.batch, config.seed)
 
 
@@ -82,19 +82,27 @@ def _sources(
         clips = find_clips(data)
         drawn = ClipWindows(clips, config.shape, knots=config.knots, free=config.free, held_out=config.held_out)
         windows = drawn.source(workers=config.workers)
-        return [Recoloured(windows, config.colours, alike=True)] if config.colours else [windows]
+        return (
+            [PhotometricAugmentation(windows, config.colours, same_for_all_frames=True)]
+            if config.colours
+            else [windows]
+        )
     if config.source is SourceKind.vimeo:
         return [Vimeo90K.find(data, size=config.shape).source(workers=config.workers)]
     if config.source is SourceKind.crops:
         height, width = config.size
         if height != width:
             raise ValueError(f"crops are square; got data.size={config.size}")
-        return [Stream(crops(_pictures(data), height), workers=config.workers)]
+        return [SampleStream(crops(_pictures(data), height), workers=config.workers)]
     pools: list[BatchSource] = [
         _pool(data, kind, count, config, model, cache, report, place)
         for kind, count in zip(config.kinds, config.samples, strict=True)
     ]
-    return [Recoloured(pool, config.colours) for pool in pools] if config.source is SourceKind.pairs else pools
+    return (
+        [PhotometricAugmentation(pool, config.colours) for pool in pools]
+        if config.source is SourceKind.pairs
+        else pools
+    )
 
 
 def _made(data: Path, config: DataConfig, device: torch.device) -> list[BatchSource]:
@@ -102,7 +110,7 @@ def _made(data: Path, config: DataConfig, device: torch.device) -> list[BatchSou
     pictures = torch.from_numpy(load_textures(data)).to(device)
     if config.source is SourceKind.moving_pairs:
         pairs = MovingPairs(PicturePyramid(pictures), config.shape)
-        return [Recoloured(pairs, config.colours) for _ in config.kinds]
+        return [PhotometricAugmentation(pairs, config.colours) for _ in config.kinds]
     return [MovingTextures(pictures, config.shape, free=config.free) for _ in config.kinds]
 
 
@@ -183,8 +191,8 @@ def check_material(config: DataConfig) -> None:
                 )
     if config.source in (SourceKind.pool, SourceKind.pairs):
         for kind in config.kinds:
-            if kind not in KINDS:
-                raise ValueError(f"no samples of kind {kind!r}; expected one of {', '.join(KINDS)}")
+            if kind not in SAMPLE_KINDS:
+                raise ValueError(f"no samples of kind {kind!r}; expected one of {', '.join(SAMPLE_KINDS)}")
         made = {kind: _pool_folder(data, kind, config).exists() for kind in config.kinds}
         if not made.get("film", True):
             _check_film(data)
@@ -203,7 +211,7 @@ def _check_film(data: Path) -> None:
 
 
 def _check_pictures(data: Path) -> None:
-    if not any((data / name).exists() for name in ("photographs.npz", DRAWN_NAME)):
+    if not any((data / name).exists() for name in ("photographs.npz", PICTURES_FILE)):
         try:
             list_images(data)
         except ValueError as error:

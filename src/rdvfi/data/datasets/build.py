@@ -7,27 +7,28 @@
 
 and writes to DATA ``film.npy`` (frames at half size, 8-bit RGB, memory-mapped),
 ``photographs.npz``, and ``manifest.json`` with source, version, licence, attribution, SHA-256 and
-split of each item. Minutes 3:00-4:00 and 7:00-8:00 of the film are held out for evaluation: their
-frames are never training material. Photographs under share-alike licences are left out.
+split of each item. Minutes 3:00-4:00 and 7:00-8:00 of the film are held out for evaluation and never used
+for training. Photographs under share-alike licences are left out.
 
-``rdvfi data build --only procedural`` needs no package: it draws the pictures that procedural scenes are
-cut from (`rdvfi.data.synthetic.dead_leaves`), about 30 MB, into ``pictures.npz``. With PACKAGES it takes the
-photographs beside them, and no film.
+``rdvfi data build --only procedural`` needs no package: it generates the pictures from which the textures of
+procedural scenes are cut (`rdvfi.data.synthetic.dead_leaves`), about 30 MB, into ``pictures.npz``. With
+PACKAGES it also writes the photographs, but not the film.
 
-A file appears under its name only when it is whole, and then it is in the manifest; a build that
-was stopped goes on with what is missing, and what the manifest of an older version lacks is added.
-The same packages give the same bytes.
+A file appears under its name, and in the manifest, only when it is complete. An interrupted build continues with
+the missing files, and fields that the manifest of an older version lacks are added. The same packages give the
+same bytes.
 """
 
 import io
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rdvfi.data.datasets.packages import find_package, read_member, read_members, sha256
-from rdvfi.data.manifest import read_manifest, write_manifest
+from rdvfi.data.manifest import Manifest, read_manifest, write_manifest
 from rdvfi.data.synthetic.dead_leaves import dead_leaves
 from rdvfi.media.clip import VideoClip
 from rdvfi.media.image_files.images import decode_image
@@ -35,12 +36,12 @@ from rdvfi.media.pixels import Picture, to_picture
 
 FILM_MEMBER = "moviepy-2.2.1/docs/_static/medias/getting_started/moviepy_10_minutes/moviepy_10_minutes.zip"
 FILM_NAME = "bbb.mp4"
-HELD_OUT = ((4320, 5760), (10080, 11520))
-"""Frame ranges of the film that are kept for evaluation (24 fps)."""
-CREDITS = 12_000
-"""Scrolling titles begin here: not used."""
-LONGER_SIDE = 1600
-"""Photographs are reduced to this many pixels."""
+HELD_OUT_FRAMES = ((4320, 5760), (10080, 11520))
+"""Frame ranges of the film that are reserved for evaluation (24 fps)."""
+CREDITS_START = 12_000
+"""First frame of the scrolling credits, which are not used."""
+PHOTOGRAPH_SIDE = 1600
+"""Longer side of the stored photographs in pixels."""
 PHOTOGRAPHS = {
     "aitzgorri_by_Aitzol_Berasategi.jpg": "CC-BY-4.0",
     "friends_by_Aitzol_Berasategi.jpg": "CC-BY-4.0",
@@ -55,13 +56,13 @@ PHOTOGRAPHS = {
 }
 
 
-DRAWN_NAME = "pictures.npz"
-DRAWN = 24
-"""Pictures that are drawn where there are no packages."""
-DRAWN_SIZE = (480, 800)
+PICTURES_FILE = "pictures.npz"
+PICTURE_COUNT = 24
+"""Number of generated pictures."""
+PICTURE_SIZE = (480, 800)
 
 
-def build(
+def build_training_data(
     packages: Path | None,
     data: Path,
     *,
@@ -71,67 +72,107 @@ def build(
     """Write the training data to ``data`` from the packages in ``packages``.
 
     Args:
-        packages: Folder of the downloaded packages; None where only procedural scenes are wanted, of
-            pictures that are drawn.
-        data: Where the data goes; made if it is not there.
-        only_procedural: Leave out the film, and what is made of it.
+        packages: Folder of the downloaded packages; may be None with ``only_procedural``.
+        data: Output folder; created if it does not exist.
+        only_procedural: Generate pictures for procedural scenes and leave out the film.
         report: Receives progress lines.
 
     Raises:
-        FileNotFoundError: If a package, or something in one, is missing.
-        ValueError: If a package is damaged, or the film does not have the frames it declares.
+        FileNotFoundError: If a package, or a file in one, is missing.
+        ValueError: If a package is damaged, or the film does not have the number of frames that it declares.
     """
     if packages is None and not only_procedural:
         raise ValueError("the film and the photographs are read from packages: give their folder")
     film = None if only_procedural or packages is None else find_package(packages, "moviepy-2.2.1.tar.gz")
     photographs = None if packages is None else find_package(packages, "lomiri-wall*16.04_*.deb")
     data.mkdir(parents=True, exist_ok=True)
-    manifest = read_manifest(data)
-
-    def make(
-        name: str, source: Path, part: Callable[[Path, Path], None], describe: Callable[[Path, Path], dict[str, object]]
-    ) -> None:
-        digest = sha256(source)
-        if (data / name).exists() and manifest.get(name, {}).get("sha256") == digest:
-            report(f"{name} is there")
-        else:
-            report(f"making {name} from {source.name}")
-            partial = data / f"{name}.partial"
-            part(source, partial)
-            os.replace(partial, data / name)
-        manifest[name] = {"source": source.name, "sha256": digest, **describe(source, data / name)}
-        write_manifest(data, manifest)
-
+    builder = _Builder(data, read_manifest(data), report)
     if film is not None:
-        make("film.npy", film, _film, _describe_film)
+        builder.add_from_package("film.npy", film, _write_film, _describe_film)
     if photographs is not None:
-        make("photographs.npz", photographs, _photographs, _describe_photographs)
+        builder.add_from_package("photographs.npz", photographs, _write_photographs, _describe_photographs)
     if only_procedural:
-        _draw(data, report)
+        builder.add_generated_pictures()
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """A data folder that is being built, and its manifest."""
+
+    data: Path
+    manifest: Manifest
+    report: Callable[[str], None]
+
+    def add_from_package(
+        self,
+        name: str,
+        package: Path,
+        write: Callable[[Path, Path], None],
+        describe: Callable[[Path, Path], dict[str, object]],
+    ) -> None:
+        """Write a file from a package unless it exists, and record it in the manifest.
+
+        Args:
+            name: Name of the file in the data folder.
+            package: Its package.
+            write: Called with the package and a temporary path for the file.
+            describe: Called with the package and the file; returns the fields of its manifest entry.
+        """
+        digest = sha256(package)
+        if (self.data / name).exists() and self.manifest.get(name, {}).get("sha256") == digest:
+            self.report(f"{name} is up to date")
+        else:
+            self.report(f"making {name} from {package.name}")
+            partial = self.data / f"{name}.partial"
+            write(package, partial)
+            os.replace(partial, self.data / name)
+        self._record(name, {"source": package.name, "sha256": digest, **describe(package, self.data / name)})
+
+    def add_generated_pictures(self) -> None:
+        """Generate the pictures of procedural scenes, the same each time, unless they exist."""
+        file = self.data / PICTURES_FILE
+        if file.exists():
+            self.report(f"{file.name} is up to date")
+        else:
+            self.report(f"generating {PICTURE_COUNT} pictures")
+            rngs = [np.random.default_rng([2001, i]) for i in range(PICTURE_COUNT)]
+            pictures = {f"{i:02d}": dead_leaves(rng, PICTURE_SIZE) for i, rng in enumerate(rngs)}
+            partial = self.data / f"{file.name}.partial"
+            _write_archive(partial, pictures)
+            os.replace(partial, file)
         origin = "rdvfi.data.synthetic.dead_leaves"
-        manifest[DRAWN_NAME] = {"source": origin, "licence": "CC0-1.0", "split": "training"}
-        write_manifest(data, manifest)
+        self._record(PICTURES_FILE, {"source": origin, "licence": "CC0-1.0", "split": "training"})
+
+    def _record(self, name: str, entry: dict[str, object]) -> None:
+        self.manifest[name] = entry
+        write_manifest(self.data, self.manifest)
 
 
-def _draw(data: Path, report: Callable[[str], None]) -> None:
-    """Pictures from random numbers, the same each time."""
-    file = data / DRAWN_NAME
-    if file.exists():
-        report(f"{file.name} is there")
-        return
-    report(f"drawing {DRAWN} pictures")
-    pictures = {f"{i:02d}": dead_leaves(np.random.default_rng([2001, i]), DRAWN_SIZE) for i in range(DRAWN)}
-    partial = data / f"{file.name}.partial"
-    with partial.open("wb") as stream:
+def _write_archive(path: Path, pictures: dict[str, Picture]) -> None:
+    with path.open("wb") as stream:
         np.savez(stream, **pictures)  # pyright: ignore[reportArgumentType]
-    os.replace(partial, file)
 
 
-def _film(source: Path, partial: Path) -> None:
-    _decode(io.BytesIO(read_member(source, FILM_MEMBER, FILM_NAME)), source, partial)
+def _write_film(package: Path, path: Path) -> None:
+    """Write every frame of the film at half size as one 8-bit array."""
+    import cv2
+
+    content = io.BytesIO(read_member(package, FILM_MEMBER, FILM_NAME))
+    try:
+        clip, count = VideoClip(content), 0
+        first = next(clip.frames())
+        size = (first.shape[0] // 2, first.shape[1] // 2)
+        frames = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(clip), *size, 3))
+        for count, picture in enumerate(clip.frames(), start=1):
+            frames[count - 1] = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
+        frames.flush()
+    except (ValueError, StopIteration) as error:
+        raise ValueError(f"{FILM_NAME} in {package} cannot be decoded: {error}") from error
+    if count < len(clip):
+        raise ValueError(f"{FILM_NAME} in {package} declares {len(clip)} frames and has {count}")
 
 
-def _describe_film(source: Path, file: Path) -> dict[str, object]:
+def _describe_film(package: Path, file: Path) -> dict[str, object]:
     try:
         count = len(np.load(file, mmap_mode="r"))
     except (ValueError, EOFError) as error:
@@ -142,47 +183,27 @@ def _describe_film(source: Path, file: Path) -> dict[str, object]:
         "attribution": "(c) copyright 2008, Blender Foundation, www.bigbuckbunny.org",
         "licence": "CC-BY-3.0",
         "frames": count,
-        "held_out": HELD_OUT,
+        "held_out": HELD_OUT_FRAMES,
         "split": "training; the ranges of frames in held_out are for evaluation",
     }
 
 
-def _decode(film: io.BytesIO, source: Path, partial: Path) -> None:
-    """Write every frame at half size as one 8-bit array."""
-    import cv2
-
-    try:
-        clip, count = VideoClip(film), 0
-        first = next(clip.frames())
-        size = (first.shape[0] // 2, first.shape[1] // 2)
-        shape = (len(clip), *size, 3)
-        frames = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        for count, picture in enumerate(clip.frames(), start=1):
-            frames[count - 1] = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
-        frames.flush()
-    except (ValueError, StopIteration) as error:
-        raise ValueError(f"{FILM_NAME} in {source} cannot be decoded: {error}") from error
-    if count < len(clip):
-        raise ValueError(f"{FILM_NAME} in {source} declares {len(clip)} frames and has {count}")
-
-
-def _photographs(source: Path, partial: Path) -> None:
+def _write_photographs(package: Path, path: Path) -> None:
     import cv2
 
     pictures: dict[str, Picture] = {}
-    members = read_members(source, list(PHOTOGRAPHS))
-    for name in PHOTOGRAPHS:  # in this order, which numbers the textures
-        picture = to_picture(decode_image(members[name], f"{name} in {source}"))
-        scale = LONGER_SIDE / max(picture.shape[:2])
+    members = read_members(package, list(PHOTOGRAPHS))
+    for name in PHOTOGRAPHS:  # the order determines the indices of the textures
+        picture = to_picture(decode_image(members[name], f"{name} in {package}"))
+        scale = PHOTOGRAPH_SIDE / max(picture.shape[:2])
         size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
         pictures[name] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    with partial.open("wb") as stream:
-        np.savez(stream, **pictures)  # pyright: ignore[reportArgumentType]
+    _write_archive(path, pictures)
 
 
-def _describe_photographs(source: Path, file: Path) -> dict[str, object]:
+def _describe_photographs(package: Path, file: Path) -> dict[str, object]:
     return {
-        "version": source.name.split("_")[1],
+        "version": package.name.split("_")[1],
         "title": "Photographs of lomiri-wallpapers-16.04",
         "attribution": "by the photographer in each file's name",
         "licences": PHOTOGRAPHS,

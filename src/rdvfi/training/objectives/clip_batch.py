@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.data.pool import STRIDE
+from rdvfi.data.pool import FLOW_STRIDE
 from rdvfi.data.sources import ENDS_ONLY
 from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.geometry import resize_flow
@@ -65,7 +65,7 @@ class ClipBatch:
         return cls(
             frames,
             batch["times"],
-            None if flows is None else flows.float() / STRIDE,
+            None if flows is None else flows.float() / FLOW_STRIDE,
             batch["visible"].float() if "visible" in batch else None,
             coarse,
             batch.get("latents"),

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.data.pair_pool import EXACT, FLOWS, STRIDES, VISIBLE
-from rdvfi.data.pool import STRIDE
+from rdvfi.data.pool import FLOW_STRIDE
 from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import FlowEstimator
@@ -176,7 +176,7 @@ class CoarseFlow(Objective):
             clip = ClipBatch.of(few)
             first, last = clip.first, clip.last
             known, seen = _ends(clip)
-            known = STRIDE * known
+            known = FLOW_STRIDE * known
         flow = self.estimator.both_ways(first, last)[0]
         return draw_flows(first, last, flow, known[: len(first)], seen[: len(first)])
 
