@@ -31,9 +31,9 @@ from rdvfi.geometry import resize_image
 from rdvfi.media.clip import open_clip
 from rdvfi.media.scene_cuts import has_cut
 from rdvfi.training.losses.evidence import FramePair
-from rdvfi.training.losses.loss_registry import Evidence, Terms
+from rdvfi.training.losses.loss_registry import Evidence, WeightedLosses
 from rdvfi.training.objectives.clip_batch import ClipBatch
-from rdvfi.training.objectives.rendering import render_free
+from rdvfi.training.objectives.rendering import render_free_frame
 
 GAP, PAIRS, SIZE, LONGEST, RATE = 4, 4, (160, 208), 352, 1e-4
 HELD_OUT = 0.2
@@ -66,7 +66,7 @@ def halfway(model: rdvfi.Interpolator, first: Tensor, last: Tensor) -> Tensor:
         keyframes = model.generator(first, last, noise)
         trajectory = model.trajectory(keyframes)
     clip = ClipBatch(torch.stack((first, last, first), 1), torch.tensor([[0.0, 1.0, 0.5]]), fixed=2)
-    return render_free(model, keyframes, trajectory, clip, 2).frames
+    return render_free_frame(model, keyframes, trajectory, clip, 2).frames
 
 
 def by_cycle(model: rdvfi.Interpolator, triple: Triple) -> Tensor:
@@ -97,14 +97,14 @@ def adapted(start: rdvfi.Interpolator, way: str, found: list[Triple], steps: int
     """A copy of the model, its renderer trained on triples."""
     model, rng = copy.deepcopy(start), np.random.default_rng(0)
     model.renderer.requires_grad_(True)
-    terms, parameters = Terms(LOSSES), list(model.renderer.parameters())
+    weighted_losses, parameters = WeightedLosses(LOSSES), list(model.renderer.parameters())
     optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.0)
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = RATE * min(1.0, (step + 1) / 10) * (1.0 - step / steps)
         triple = cut(found[int(rng.integers(len(found)))], rng)
         made = WAYS[way](model, triple)
-        losses = terms(Evidence(step / steps, frames=FramePair(made, triple[1], model.generator.encode)))
+        losses = weighted_losses(Evidence(step / steps, frames=FramePair(made, triple[1], model.generator.encode)))
         optimiser.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

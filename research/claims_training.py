@@ -33,8 +33,8 @@ from rdvfi.motion.trajectory.direct import DirectRegression
 from rdvfi.motion.trajectory.iterative import IterativeFusion
 from rdvfi.motion.trajectory.straight_motion import straight_motion_of
 from rdvfi.training.losses.flow_losses import flow_loss
-from rdvfi.training.losses.loss_registry import Terms
-from rdvfi.training.objectives.one_step import Diffusing
+from rdvfi.training.losses.loss_registry import WeightedLosses
+from rdvfi.training.objectives.one_step import DiffusionObjective
 from rdvfi.training.objectives.training_step import TrainingStep
 
 SIZE = (96, 160)
@@ -246,23 +246,23 @@ def clip_batch(run: Run, known: Data, step: int) -> dict[str, Tensor]:
 def keyframes_loss(run: Run, model: Interpolator, known: Data) -> Callable[[int], Tensor]:
     """The losses of a denoiser, step by step."""
     # Frames are drawn by the shipped trajectory and renderer, frozen, as in the paper's second stage.
-    objective = Diffusing(model, Terms(dict(run.losses)), reconstruct_from=0.5, **dict(run.options))
+    objective = DiffusionObjective(model, WeightedLosses(dict(run.losses)), reconstruct_from=0.5, **dict(run.options))
 
     def loss(step: int) -> Tensor:
-        batch, moment = clip_batch(run, known, step), TrainingStep(step, run.steps, run.seed)
-        total = torch.stack(list(objective(batch, moment).values())).sum()
-        return total + decoded_loss(model, batch, moment) if run.decoded else total
+        batch, training_step = clip_batch(run, known, step), TrainingStep(step, run.steps, run.seed)
+        total = torch.stack(list(objective(batch, training_step).values())).sum()
+        return total + decoded_loss(model, batch, training_step) if run.decoded else total
 
     return loss
 
 
-def decoded_loss(model: Interpolator, batch: dict[str, Tensor], moment: TrainingStep) -> Tensor:
+def decoded_loss(model: Interpolator, batch: dict[str, Tensor], training_step: TrainingStep) -> Tensor:
     """L2 of keyframes that are decoded as pictures: what direct generation is judged by."""
     generator, frames = model.generator, batch["frames"]
     ends = batch["latents"][:, 0], batch["latents"][:, -1]
     prior = MotionPrior(batch["coarse"])
     condition = generator.condition(frames[:, 0], frames[:, 8], latent0=ends[0], latent1=ends[1], prior=prior)
-    noise = moment.normal(*generator.noise_shape(len(frames), *SIZE))
+    noise = training_step.normal(*generator.noise_shape(len(frames), *SIZE))
     inner = generator.sample(condition, noise).latents
     made = generator.decode(inner.flatten(0, 1)).unflatten(0, inner.shape[:2])
     return 10.0 * (made - frames[:, 1:8]).square().mean()

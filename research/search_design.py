@@ -42,13 +42,13 @@ from rdvfi.saved_models.weight_files import write_weights
 from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.feeds import open_feed
 from rdvfi.training.losses.evidence import FlowPair
-from rdvfi.training.model_parts import part_of
+from rdvfi.training.model_parts import get_part
 from rdvfi.training.objectives.clip_batch import ClipBatch
-from rdvfi.training.objectives.decoding import Decoding
+from rdvfi.training.objectives.decoding import DecodingObjective
 from rdvfi.training.objectives.objective import Objective
+from rdvfi.training.objectives.objective_factory import build_objective
 from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.recipes import compose_stages
-from rdvfi.training.run import make_objective
 from rdvfi.training.stage import Stage
 from rdvfi.types import Image, Times, Video
 
@@ -74,8 +74,8 @@ CLIP_PAIRS = 3
 Report = Callable[[str], None]
 
 
-class EndsDecoding(Decoding):
-    """`Decoding` with both ends as the only knots, for the backbone ``ends``.
+class EndsDecodingObjective(DecodingObjective):
+    """`DecodingObjective` with both ends as the only knots, for the backbone ``ends``.
 
     Nothing there diffuses, so no stage of a recipe takes it.
     """
@@ -86,10 +86,10 @@ class EndsDecoding(Decoding):
         assert clip.coarse is not None
         return Keyframes(clip.latents, torch.arange(2.0), prior=MotionPrior(clip.coarse))
 
-    def _keyframes(self, clip: ClipBatch, moment: TrainingStep) -> Keyframes:
+    def _keyframes(self, clip: ClipBatch, step: TrainingStep) -> Keyframes:
         return self.true_keyframes(clip)
 
-    def _supervised(self, keyframes: Keyframes, clip: ClipBatch) -> tuple[FlowPair, FlowPair | None]:
+    def _flow_pairs(self, keyframes: Keyframes, clip: ClipBatch) -> tuple[FlowPair, FlowPair | None]:
         trajectory = self.model.trajectory
         assert isinstance(trajectory, IterativeFusion)
         exact_flows, seen = clip.knot_flows()
@@ -111,12 +111,12 @@ def assembled(part: Part | None, sources: Iterable[Part], out: Path, keys: Seque
     fresh = {each.name for each in chosen}
     model.generator.autoencoder.load_state_dict(shipped.generator.autoencoder.state_dict())  # pyright: ignore
     if "backbone" not in fresh and hasattr(model.generator, "denoiser"):
-        part_of(model, "backbone").load_state_dict(part_of(shipped, "backbone").state_dict())
+        get_part(model, "backbone").load_state_dict(get_part(shipped, "backbone").state_dict())
     for name in ("trajectory", "renderer"):
         if name not in fresh:
-            part_of(model, name).load_state_dict(part_of(shipped, name).state_dict())
+            get_part(model, name).load_state_dict(get_part(shipped, name).state_dict())
     for each, key in zip(sources, keys, strict=True):
-        part_of(model, each.name).load_state_dict(_read(out / f"{key}.safetensors"))
+        get_part(model, each.name).load_state_dict(_read(out / f"{key}.safetensors"))
     return model
 
 
@@ -130,7 +130,7 @@ def trained(variant: Variant, model: Interpolator, data: Path, out: Path, report
     """Train a variant's part in ``model``, unless its weights are there."""
     assert variant.part is not None
     part, file = variant.part, out / f"{variant.key}.safetensors"
-    module = part_of(model, part.name)
+    module = get_part(model, part.name)
     if not file.exists():
         stage = stage_of(variant.key, part, data, out)
         feed = open_feed(stage.data, rdvfi.create_model("rdvfi-s1"), out, report)
@@ -157,14 +157,14 @@ def stage_of(name: str, part: Part, data: Path, out: Path) -> Stage:
 def objective_of(stage: Stage, part: Part, model: Interpolator) -> Objective:
     """The stage's objective; that of ``ends`` is not one of the training system's."""
     if part.model != ENDS:
-        return make_objective(stage, model)
+        return build_objective(stage, model)
     model.requires_grad_(False)
-    part_of(model, part.name).requires_grad_(True)
-    from rdvfi.training.losses.loss_registry import Terms
+    get_part(model, part.name).requires_grad_(True)
+    from rdvfi.training.losses.loss_registry import WeightedLosses
 
-    objective = EndsDecoding.__new__(EndsDecoding)
+    objective = EndsDecodingObjective.__new__(EndsDecodingObjective)
     nn.Module.__init__(objective)
-    objective.model, objective.terms = model, Terms(stage.losses, stage.settings)
+    objective.model, objective.losses = model, WeightedLosses(stage.losses, stage.settings)
     objective.predicted = False
     return objective
 

@@ -30,9 +30,9 @@ from rdvfi.motion.trajectory.straight_motion import FIELD_STRIDE
 from rdvfi.ops import backward_warp
 from rdvfi.render.base import consistency_mask, warped_neighbours
 from rdvfi.saved_models.weight_files import write_weights
-from rdvfi.training.losses.evidence import Drawing, Evidence, FramePair, Maps
-from rdvfi.training.losses.imitation import Imitation
-from rdvfi.training.losses.photometric import L1, Edges, PSNRLoss
+from rdvfi.training.losses.evidence import Evidence, FramePair, MapSupervision, WarpMaps
+from rdvfi.training.losses.imitation import ImitationLoss
+from rdvfi.training.losses.photometric import L1, EdgeLoss, PSNRLoss
 from rdvfi.video.ready import DEFAULT_MODEL
 
 SIZE = (256, 448)
@@ -108,8 +108,8 @@ class Step:
 
     def __init__(self, model: Interpolator, imitation: float) -> None:
         self.refinement = model.renderer.refinement
-        self.imitation, self.weight = Imitation(), imitation
-        self.losses = ((L1(), 1.0), (Edges(), 1.0), (PSNRLoss(), 0.04))
+        self.imitation, self.weight = ImitationLoss(), imitation
+        self.losses = ((L1(), 1.0), (EdgeLoss(), 1.0), (PSNRLoss(), 0.04))
 
     def __call__(self, batch: Sample, progress: float) -> tuple[Tensor, Tensor]:
         """The loss, and the PSNR of each sample."""
@@ -124,9 +124,9 @@ class Step:
         evidence = Evidence(
             progress,
             frames=FramePair(made, truth, lambda x: x),
-            drawing=Drawing(
-                Maps(torch.cat((flow0, flow1), 1), blend),
-                Maps(flows, mask),
+            maps=MapSupervision(
+                WarpMaps(torch.cat((flow0, flow1), 1), blend),
+                WarpMaps(flows, mask),
                 batch["wanted"].float(),
                 small[0],
                 small[1],

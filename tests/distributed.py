@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.engine.settings import EngineConfig
-from rdvfi.training.engine.sharding import gather
+from rdvfi.training.engine.sharding import gather_parameters
 from rdvfi.training.lora import add_lora
 from rdvfi.training.objectives.objective import Batch, Losses, Objective
 from rdvfi.training.objectives.training_step import TrainingStep
@@ -42,8 +42,8 @@ class Regression(Objective):
         self.blocks = nn.Sequential(*(Block(6) for _ in range(3)))
         self.frozen = nn.Linear(6, 6).requires_grad_(False)
 
-    def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
-        x = batch["x"] + 0.1 * moment.normal(*batch["x"].shape)
+    def forward(self, batch: Batch, step: TrainingStep) -> Losses:
+        x = batch["x"] + 0.1 * step.normal(*batch["x"].shape)
         return {"square": (self.blocks(x) - self.frozen(batch["x"])).square().mean()}
 
 
@@ -78,7 +78,7 @@ def fit(folder: Path, name: str, processes: int, *, low_rank: bool, sharded: boo
     )
     assert trainer.fit()
     if sharded:
-        gather(objective)
+        gather_parameters(objective)
     return objective
 
 

@@ -26,14 +26,14 @@ from rdvfi.media.image_files.images import write_png
 from rdvfi.models import create_model
 from rdvfi.saved_models.model_names import bundled_files
 from rdvfi.training import checks, feeds, run
-from rdvfi.training.losses.loss_registry import Needs, Terms
-from rdvfi.training.model_parts import load_parts, only, part_of, save_parts
+from rdvfi.training.losses.loss_registry import Needs, WeightedLosses
+from rdvfi.training.model_parts import get_part, load_parts, save_parts, train_only
 from rdvfi.training.objectives.clip_batch import ClipBatch
-from rdvfi.training.objectives.decoding import Autoencoding, Decoding
-from rdvfi.training.objectives.one_step import Diffusing
+from rdvfi.training.objectives.decoding import AutoencoderObjective, DecodingObjective
+from rdvfi.training.objectives.one_step import DiffusionObjective
 from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.recipes import compose_stages, list_training_recipes
-from rdvfi.training.stage import Kind, SourceKind
+from rdvfi.training.stage import SourceKind, StageKind
 
 SIZE = (64, 96)
 
@@ -61,7 +61,7 @@ def untouched() -> Interpolator:
     (stage,) = compose_stages("rdvfi_s1/motion", ["data.folder=x", "out=x", "after=[]"])
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return run.prepared_model(stage)
+        return run.prepare_model(stage)
 
 
 @pytest.fixture
@@ -111,20 +111,20 @@ def _fit(objective: nn.Module, batches: list[dict[str, torch.Tensor]], steps: in
 
 def test_every_stage_trains_its_own_parts_and_no_other(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
     batches = [pools[0].batch([0, 1]), pools[1].batch([0, 1])]
-    motion = Terms({"adjacent": 1, "flow": 1})
-    frames = Terms({"l2": 1, "l1": 1, "edges": 1, "census": 1, "features": 0.1})
-    diffusion = Terms({"theta": 1, "flow": 1, "imle": 1, "l2": 1}, {"imle": {"draws": 2}})
+    motion = WeightedLosses({"adjacent": 1, "flow": 1})
+    frames = WeightedLosses({"l2": 1, "l1": 1, "edges": 1, "census": 1, "features": 0.1})
+    diffusion = WeightedLosses({"theta": 1, "flow": 1, "imle": 1, "l2": 1}, {"imle": {"draws": 2}})
     stages = {
-        "motion": (["trajectory"], lambda: Decoding(model, motion)),
-        "the paper's first": (["trajectory", "renderer"], lambda: Decoding(model, frames)),
-        "keyframes": (["denoiser"], lambda: Diffusing(model, diffusion)),
-        "refinement": (["renderer"], lambda: Decoding(model, frames, predicted=True)),
+        "motion": (["trajectory"], lambda: DecodingObjective(model, motion)),
+        "the paper's first": (["trajectory", "renderer"], lambda: DecodingObjective(model, frames)),
+        "keyframes": (["denoiser"], lambda: DiffusionObjective(model, diffusion)),
+        "refinement": (["renderer"], lambda: DecodingObjective(model, frames, predicted=True)),
     }
     for name, (parts, make) in stages.items():
-        only(model, parts)
+        train_only(model, parts)
         objective = make()
         before = {key: value.clone() for key, value in model.state_dict().items()}
-        own = {id(value) for part in parts for value in part_of(model, part).state_dict(keep_vars=True).values()}
+        own = {id(value) for part in parts for value in get_part(model, part).state_dict(keep_vars=True).values()}
         _fit(objective, batches[:1] if name == "motion" else batches, 2)  # film has no exact flow
         changed = {
             id(value) for key, value in model.state_dict(keep_vars=True).items() if not torch.equal(value, before[key])
@@ -136,9 +136,9 @@ def test_every_stage_trains_its_own_parts_and_no_other(model: Interpolator, pool
 
 def test_training_motion_on_a_few_samples_lowers_its_loss(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
     batch = pools[0].batch([0, 1])
-    part_of(model, "autoencoder").calibrate(batch["frames"][:, 0])  # pyright: ignore
-    only(model, ["trajectory"])
-    objective = Decoding(model, Terms({"adjacent": 1, "flow": 1}))
+    get_part(model, "autoencoder").calibrate(batch["frames"][:, 0])  # pyright: ignore
+    train_only(model, ["trajectory"])
+    objective = DecodingObjective(model, WeightedLosses({"adjacent": 1, "flow": 1}))
 
     def loss() -> float:
         with torch.no_grad():
@@ -150,20 +150,21 @@ def test_training_motion_on_a_few_samples_lowers_its_loss(model: Interpolator, p
 
 
 def test_a_loss_without_its_evidence_is_left_out(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
-    only(model, ["renderer"])
-    objective = Decoding(model, Terms({"flow": 1, "l2": 2}))
+    train_only(model, ["renderer"])
+    objective = DecodingObjective(model, WeightedLosses({"flow": 1, "l2": 2}))
     procedural, film = (objective(pool.batch([0]), TrainingStep(0, 10)) for pool in pools)
     assert procedural.keys() == {"flow", "l2"}
     assert film.keys() == {"l2"}  # real clips have no exact flow
 
 
 def test_predicted_keyframes_see_the_two_ends_alone(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
-    batch, decoding = pools[0].batch([0, 1]), Decoding(model, Terms({"l1": 1.0}), predicted=True)
+    batch, decoding = pools[0].batch([0, 1]), DecodingObjective(model, WeightedLosses({"l1": 1.0}), predicted=True)
     hidden = {**batch, "frames": batch["frames"].clone()}
     hidden["frames"][:, 1 : KNOTS - 1] = 0.5
     with torch.no_grad():
         plain, same = (
-            decoding.predicted_keyframes(decoding.clip(each), TrainingStep(0, 1, seed=3)) for each in (batch, hidden)
+            decoding.predicted_keyframes(decoding.read_clip(each), TrainingStep(0, 1, seed=3))
+            for each in (batch, hidden)
         )
     assert torch.equal(plain.latents, same.latents)
     assert plain.prior is not None
@@ -171,23 +172,23 @@ def test_predicted_keyframes_see_the_two_ends_alone(model: Interpolator, pools: 
 
 
 def test_frames_join_a_diffusion_stage_when_they_shall(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
-    only(model, ["denoiser"])
-    objective = Diffusing(model, Terms({"theta": 1, "l2": 1}), reconstruct_from=0.5)
+    train_only(model, ["denoiser"])
+    objective = DiffusionObjective(model, WeightedLosses({"theta": 1, "l2": 1}), reconstruct_from=0.5)
     batch = pools[1].batch([0])
     assert objective(batch, TrainingStep(4, 10)).keys() == {"theta"}
     assert objective(batch, TrainingStep(5, 10)).keys() == {"theta", "l2"}
-    assert objective.terms.need(Needs.FRAMES)
+    assert objective.losses.needs_any(Needs.FRAMES)
 
 
 def test_sheets_show_what_the_model_makes(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
     batch = pools[0].batch([0, 1, 2])
     with torch.no_grad():
         objectives = [
-            Decoding(model, Terms({"l2": 1})),
-            Diffusing(model, Terms({"theta": 1})),
+            DecodingObjective(model, WeightedLosses({"l2": 1})),
+            DiffusionObjective(model, WeightedLosses({"theta": 1})),
         ]
-        sheets = [objective.pictures(batch, TrainingStep(0, 1)) for objective in objectives]
-        autoencoder = Autoencoding(model, Terms({"l1": 1})).pictures(batch, TrainingStep(0, 1))
+        sheets = [objective.draw_sheet(batch, TrainingStep(0, 1)) for objective in objectives]
+        autoencoder = AutoencoderObjective(model, WeightedLosses({"l1": 1})).draw_sheet(batch, TrainingStep(0, 1))
     h, w = SIZE
     for sheet in sheets:
         assert sheet is not None
@@ -223,7 +224,7 @@ def test_a_whole_recipe_leaves_a_model_that_interpolates(
     assert {path.name.split("-")[0] for path in (tmp_path / "sheets").iterdir()} == set(stages)
     lines.clear()
     assert run.train("rdvfi_s", overrides, report=lines.append)  # nothing is trained twice
-    assert len([line for line in lines if "is there already" in line]) == len(stages)
+    assert len([line for line in lines if "skipped, since" in line]) == len(stages)
     assert lines[-1] == f"      rdvfi interpolate IN OUT --model {tmp_path}"
     assert create_model(tmp_path).untrained_parts() == []  # what that command loads
     kept = load_file(tmp_path / "synthesis.safetensors")
@@ -241,7 +242,7 @@ def test_a_coarse_flow_that_learns_is_trained_by_its_recipe(
     kept = load_file(tmp_path / "coarse.safetensors")
     assert {key.split(".")[0] for key in kept} == {"coarse"}
     (stage,) = compose_stages("rdvfi_s/coarse", overrides)
-    fresh, trained = (run.prepared_model(stage) for _ in range(2))
+    fresh, trained = (run.prepare_model(stage) for _ in range(2))
     load_parts(trained, tmp_path / "coarse.safetensors")
     changed = [
         name
@@ -276,7 +277,7 @@ def test_the_papers_two_stages_train_the_large_models_at_toy_size(
     shipped = Interpolator.from_pretrained(tmp_path / "model")
     assert shipped.untrained_parts() == ["backbone"]  # its autoencoder is as fresh as a toy's is
     (stage,) = compose_stages(f"{recipe}/decoding", common)
-    fresh = run.prepared_model(stage)
+    fresh = run.prepare_model(stage)
     additions = load_file(tmp_path / "diffusion.lora.safetensors")
     layers = {key.rsplit(".lora_", 1)[0] for key in additions if ".lora_" in key}
     assert layers
@@ -329,7 +330,7 @@ def test_a_pause_is_that_of_the_whole_recipe(folder: Path, pools: tuple[Pool, Po
     lines: list[str] = []
     overrides = _tiny(folder, tmp_path, "engine.pause_minutes=0")
     assert not run.train("rdvfi_s", overrides, report=lines.append)
-    assert lines == ["autoencoder: paused; the same command goes on"]
+    assert lines == ["autoencoder: paused; the same command resumes"]
 
 
 def test_samples_are_made_on_the_fly_from_data_pictures_and_clips(
@@ -342,8 +343,8 @@ def test_samples_are_made_on_the_fly_from_data_pictures_and_clips(
     monkeypatch.setattr("rdvfi.data.samples.TEXTURE_SIZE", (128, 192))
     (tmp_path / "pictures").mkdir()
     write_png(tmp_path / "pictures" / "wall.png", photographs.coffee())
-    only(model, ["trajectory", "renderer"])
-    objective = Decoding(model, Terms({"flow": 1, "l2": 1}))
+    train_only(model, ["trajectory", "renderer"])
+    objective = DecodingObjective(model, WeightedLosses({"flow": 1, "l2": 1}))
     for source, place, kinds, flow in (
         ("moving", folder, "[procedural]", [True]),
         ("moving", tmp_path / "pictures", "[procedural,procedural]", [True, True]),
@@ -386,7 +387,7 @@ def test_clips_without_knots_train_stages_that_predict_their_keyframes(
             wall = photographs.astronaut()[50:114, 2 * i : 2 * i + 96]
             write_png(place / f"im{i + 1}.png", np.ascontiguousarray(wall))
     (tmp_path / f"{layout}_trainlist.txt").write_text("00001/0001\n00001/0002\n")
-    only(model, ["renderer"])
+    train_only(model, ["renderer"])
     for source, folder in (("vimeo", tmp_path), ("clips", clips)):
         overrides = _tiny(folder, tmp_path, f"data.source={source}", "data.knots=false", "data.symmetries=true")
         overrides += ["data.size=[64,96]", "after=[]"]
@@ -394,12 +395,12 @@ def test_clips_without_knots_train_stages_that_predict_their_keyframes(
         batch = next(feeds.open_feed(stage.data, model, tmp_path, _silent).batches(0))
         frames = count if source == "vimeo" else 2 + stage.data.free
         assert batch["frames"].shape == (2, frames, 3, 64, 96)
-        terms = Terms({"l2": 1})
-        terms_of = Decoding(model, terms, predicted=True)(batch, TrainingStep(0, 4))
+        terms = WeightedLosses({"l2": 1})
+        terms_of = DecodingObjective(model, terms, predicted=True)(batch, TrainingStep(0, 4))
         terms_of["l2"].backward()
         assert any(bool(p.grad is not None and p.grad.any()) for p in model.renderer.parameters())
-        with pytest.raises(ValueError, match="the clips have their ends alone"):
-            Decoding(model, terms)(batch, TrainingStep(0, 4))
+        with pytest.raises(ValueError, match="these clips have only their two ends"):
+            DecodingObjective(model, terms)(batch, TrainingStep(0, 4))
     (tmp_path / f"{layout}_trainlist.txt").unlink()
     stage.data.source, stage.data.folder = SourceKind.vimeo, str(tmp_path)
     with pytest.raises(FileNotFoundError, match="is no Vimeo-90K set"):
@@ -412,14 +413,14 @@ def test_latents_of_another_encoder_are_made_anew(
     (stage,) = compose_stages("rdvfi_s1/motion", _tiny(folder, tmp_path, "after=[]"))
     first = next(feeds.open_feed(stage.data, model, tmp_path, _silent).batches(0))
     (cache,) = tmp_path.glob("latents-*")
-    only(model, ["autoencoder"])
+    train_only(model, ["autoencoder"])
     with torch.no_grad():
-        part_of(model, "denoiser").get_parameter("answer.weight").add_(1.0)
+        get_part(model, "denoiser").get_parameter("answer.weight").add_(1.0)
     lines: list[str] = []
     feeds.open_feed(stage.data, model, tmp_path, lines.append)
     assert not lines  # the denoiser makes no latents of single frames
     with torch.no_grad():
-        part_of(model, "autoencoder").get_buffer("mean").add_(1.0)
+        get_part(model, "autoencoder").get_buffer("mean").add_(1.0)
     again = next(feeds.open_feed(stage.data, model, tmp_path, lines.append).batches(0))
     assert "was made by another encoder" in lines[0]
     assert not cache.exists()
@@ -438,7 +439,7 @@ def test_parts_come_back_and_those_of_another_model_are_refused(model: Interpola
     load_parts(model, file)
     assert bool((next(model.renderer.parameters()) == 3.0).all())
     overrides = ["data.folder=x", "out=x", "after=[]", "model.overrides=['renderer.width=40']"]
-    other = run.prepared_model(compose_stages("rdvfi_s1/motion", overrides)[0])
+    other = run.prepare_model(compose_stages("rdvfi_s1/motion", overrides)[0])
     with pytest.raises(ValueError, match=r"stage\.safetensors is of another model or stage"):
         load_parts(other, file)
     file.write_bytes(file.read_bytes()[:-10])
@@ -452,7 +453,7 @@ def test_parts_come_back_and_those_of_another_model_are_refused(model: Interpola
 def test_every_recipe_composes(recipe: str) -> None:
     for stage in compose_stages(recipe, ["data.folder=x", "out=y"]):
         assert stage.out == "y"
-        assert stage.train or stage.kind is Kind.ship
+        assert stage.train or stage.kind is StageKind.ship
 
 
 @pytest.mark.parametrize(
@@ -472,7 +473,7 @@ def test_every_recipe_composes(recipe: str) -> None:
         ("rdvfi_s/coarse", "settings.estimates.hidden=0.1", r"was replaced by settings\.estimates\.occluded"),
         ("rdvfi_s1/motion", "engine.tensorboard=true", r"was replaced by engine\.trackers=\[tensorboard\]"),
         ("rdvfi_s1/motion", "train=[backbone]", "the part 'backbone' of version 0.1.0 is called 'denoiser' now"),
-        ("rdvfi_s1/motion", "hydra.run.dir=x", "an override reads field=value"),
+        ("rdvfi_s1/motion", "hydra.run.dir=x", "an override must have the form field=value"),
         ("rdvfi_s1/motion", "train=[tail]", "no part 'tail' of a model"),
         ("rdvfi_s/coarse", "seed=1", "seed"),
         ("rdvfi_s/coarse", "model.overrides=['coarse=dis']", "the coarse .* nothing to train"),
@@ -512,7 +513,7 @@ def test_a_recipe_of_ones_own_and_a_loss_of_ones_own(tmp_path: Path) -> None:
 
     try:
         (stage,) = compose_stages(str(file), [*overrides, "settings.own_loss.power=5"])
-        (part,) = Terms(stage.losses, stage.settings).parts.values()
+        (part,) = WeightedLosses(stage.losses, stage.settings).parts.values()
         assert part.power == 5
     finally:
         losses.unregister("own-loss")
@@ -527,7 +528,7 @@ def test_missing_data_and_earlier_stages_are_named(folder: Path, tmp_path: Path)
             run.train(recipe, _tiny(data, tmp_path / "out", *more), report=_silent)
 
     refused("rdvfi_s1/motion", folder, r"autoencoder\.safetensors is missing: .* train that stage")
-    refused("rdvfi_s/synthesis", tmp_path, r"holds no film\.npy; make it with", "after=[]")
+    refused("rdvfi_s/synthesis", tmp_path, r"contains no film\.npy; make it with", "after=[]")
     refused("rdvfi_s1/motion", tmp_path, "holds no images .*; make pictures with rdvfi data build", "after=[]")
     refused("rdvfi_s", tmp_path / "nothing", "data.folder .*nothing does not exist")
     with pytest.raises(FileNotFoundError, match="contains no samples; make them"):
@@ -542,8 +543,8 @@ def test_clips_that_are_too_short_are_named(model: Interpolator, pools: tuple[Po
     with pytest.raises(ValueError, match="a clip needs 9 frames at the knots; got 7"):
         ClipBatch.of(short)
     knots = {key: value[:, :KNOTS] for key, value in batch.items() if key != "coarse"}
-    objective = Decoding(model, Terms({"l2": 1}))
-    with pytest.raises(ValueError, match="no frames between the knots, so nothing can be rendered"):
+    objective = DecodingObjective(model, WeightedLosses({"l2": 1}))
+    with pytest.raises(ValueError, match="no frames between the knots, so no frame can be rendered"):
         objective({**knots, "coarse": batch["coarse"]}, TrainingStep(0, 1))
     with pytest.raises(ValueError, match=r"needs \['times'\]; it has \['frames'\]"):
         ClipBatch.of({"frames": batch["frames"]})
@@ -557,12 +558,12 @@ def test_a_backbone_with_fewer_keyframes_learns_from_the_knots_it_has(pools: tup
     batch = pools[0].batch([0, 2])
     whole, clip = ClipBatch.of(batch), ClipBatch.of(batch, every)
     assert clip.fixed == 8 // every + 1
-    assert torch.equal(clip.knots, whole.knots[:, ::every])
+    assert torch.equal(clip.knot_frames, whole.knot_frames[:, ::every])
     assert torch.equal(clip.last, whole.last)
     for kept, known in zip(clip.knot_flows(), whole.knot_flows(), strict=True):
         assert torch.equal(kept, known[:, ::every])
     for step in range(4):  # free frames stay, with their times and motion
-        here, there = clip.free(step), whole.free(step)
+        here, there = clip.free_index(step), whole.free_index(step)
         assert torch.equal(clip.frames[:, here], whole.frames[:, there])
         assert torch.equal(clip.times[:, here], whole.times[:, there])
         assert clip.flows is not None
@@ -575,10 +576,10 @@ def test_a_backbone_with_fewer_keyframes_learns_from_the_knots_it_has(pools: tup
 @pytest.mark.parametrize("number", [1, 3])
 def test_fewer_keyframes_are_trained_and_shown(pools: tuple[Pool, Pool], number: int) -> None:
     model, batch = build_model("rdvfi_s", f"backbone.num_keyframes={number}"), pools[0].batch([0, 2])
-    objective = Diffusing(model, Terms({"theta": 1, "flow": 1, "l2": 1}))
+    objective = DiffusionObjective(model, WeightedLosses({"theta": 1, "flow": 1, "l2": 1}))
     assert all(loss.isfinite() for loss in objective(batch, TrainingStep(0, 1)).values())
     with torch.no_grad():
-        sheet = objective.pictures(batch, TrainingStep(0, 1))
+        sheet = objective.draw_sheet(batch, TrainingStep(0, 1))
     h, w = batch["frames"].shape[-2:]
     assert sheet is not None
     assert sheet.shape == (4 * h, 6 * w, 3)
@@ -586,17 +587,17 @@ def test_fewer_keyframes_are_trained_and_shown(pools: tuple[Pool, Pool], number:
 
 def test_adjacent_flow_is_asked_for_where_it_is_known(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
     few = build_model("rdvfi_s1", "backbone.num_keyframes=3")
-    objective = Decoding(few, Terms({"flow": 1}))
+    objective = DecodingObjective(few, WeightedLosses({"flow": 1}))
     assert set(objective(pools[0].batch([0, 2]), TrainingStep(0, 1))) == {"flow"}
     (stage,) = compose_stages("rdvfi_s1/motion", ["data.folder=x", "out=x", "after=[]"])
-    assert Needs.ADJACENT in checks._given(stage, model)
-    assert Needs.ADJACENT not in checks._given(stage, few)
+    assert Needs.ADJACENT in checks.provided_inputs(stage, model)
+    assert Needs.ADJACENT not in checks.provided_inputs(stage, few)
 
 
 def test_keyframes_between_the_knots_of_clips_cannot_be_trained() -> None:
     model = build_model("rdvfi_s", "backbone.num_keyframes=2")
     with pytest.raises(ValueError, match="clips have 9 evenly spaced knots; this backbone makes keyframes at"):
-        Decoding(model, Terms({"l2": 1}))
+        DecodingObjective(model, WeightedLosses({"l2": 1}))
 
 
 def test_a_film_that_is_not_whole_is_refused(tmp_path: Path) -> None:
@@ -612,10 +613,10 @@ def test_a_film_that_is_not_whole_is_refused(tmp_path: Path) -> None:
 
 def test_the_autoencoder_learns_and_is_calibrated(folder: Path, model: Interpolator, tmp_path: Path) -> None:
     pictures = load_pictures(folder, Film(folder / "film.npy"), frames=2)
-    make = feeds.crops(lambda rng: pictures[rng.integers(len(pictures))], 64)
+    make = feeds.random_crops(lambda rng: pictures[rng.integers(len(pictures))], 64)
     stream = SampleStream(make, workers=0).batches(4, 1)
-    only(model, ["autoencoder"])
-    objective = Autoencoding(model, Terms({"l1": 1, "edges": 1}))
+    train_only(model, ["autoencoder"])
+    objective = AutoencoderObjective(model, WeightedLosses({"l1": 1, "edges": 1}))
     sums = _fit(objective, [next(stream) for _ in range(4)], 12)
     assert sums[-1] < sums[0]
     autoencoder = objective.autoencoder
@@ -639,7 +640,7 @@ def test_folders_are_left_alone_by_a_stage_that_cannot_start(folder: Path, tmp_p
     data = tmp_path / "data"
     data.mkdir()
     shutil.copy(folder / "photographs.npz", data)
-    with pytest.raises(FileNotFoundError, match=r"holds no film\.npy"):
+    with pytest.raises(FileNotFoundError, match=r"contains no film\.npy"):
         run.train("rdvfi_s/synthesis", _tiny(data, tmp_path / "out", "after=[]"), report=_silent)
     assert [path.name for path in data.iterdir()] == ["photographs.npz"]
     assert not (tmp_path / "out").exists()

@@ -16,9 +16,9 @@ from rdvfi.training import run
 from rdvfi.training.feeds import open_feed
 from rdvfi.training.losses.evidence import Estimates, FlowPair
 from rdvfi.training.losses.flow_losses import estimates_loss
-from rdvfi.training.losses.loss_registry import Terms
+from rdvfi.training.losses.loss_registry import WeightedLosses
 from rdvfi.training.model_parts import load_parts
-from rdvfi.training.objectives.coarse import CoarseFlow, LabelledPair
+from rdvfi.training.objectives.coarse import CoarseFlowObjective, LabelledPair
 from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.recipes import compose_stages
 
@@ -64,7 +64,7 @@ def test_the_stage_learns_from_pairs_and_leaves_a_part_that_loads(
     kept = load_file(tmp_path / "coarse.safetensors")
     assert all(name.startswith(prefix) for name in kept)
     (stage,) = compose_stages("rdvfi_s/coarse", overrides)
-    trained = run.prepared_model(stage)
+    trained = run.prepare_model(stage)
     before = _weights(trained)
     load_parts(trained, tmp_path / "coarse.safetensors")
     changed = {name for name, now in trained.state_dict().items() if not now.equal(before[name])}
@@ -73,16 +73,16 @@ def test_the_stage_learns_from_pairs_and_leaves_a_part_that_loads(
     for name, value in kept.items():
         assert trained.state_dict()[f"generator.{name}"].equal(value)
     (again,) = compose_stages("rdvfi_s/coarse", [*overrides, "after=[coarse]"])
-    started = run.prepared_model(again).state_dict()
+    started = run.prepare_model(again).state_dict()
     assert all(started[f"generator.{name}"].equal(value) for name, value in kept.items())
 
 
 def test_the_sheet_shows_frames_and_known_flow_where_it_is_seen(folder: Path, tmp_path: Path) -> None:
     (stage,) = compose_stages("rdvfi_s/coarse", _overrides(folder, tmp_path, "matched-dis"))
-    objective = CoarseFlow(run.prepared_model(stage), Terms({"estimates": 1}))
+    objective = CoarseFlowObjective(run.prepare_model(stage), WeightedLosses({"estimates": 1}))
     batch = Pool(folder / "pool/pairs-procedural").batch([0, 1, 2])
     with torch.no_grad():
-        sheet = torch.from_numpy(objective.pictures(batch, TrainingStep(0, 1)))
+        sheet = torch.from_numpy(objective.draw_sheet(batch, TrainingStep(0, 1)))
     h, w = SIZE
     assert sheet.shape == (2 * h, 6 * w, 3)
     first = (255.0 * batch["frames"][0, 0]).round().to(torch.uint8).permute(1, 2, 0)
@@ -95,7 +95,7 @@ def test_the_sheet_shows_frames_and_known_flow_where_it_is_seen(folder: Path, tm
 
 def test_a_stage_that_goes_on_sees_the_pairs_that_it_would_have_seen(folder: Path, tmp_path: Path) -> None:
     (stage,) = compose_stages("rdvfi_s/coarse", _overrides(folder, tmp_path, "matching"))
-    feed = open_feed(stage.data, run.prepared_model(stage), tmp_path, _silent)
+    feed = open_feed(stage.data, run.prepare_model(stage), tmp_path, _silent)
     stream = feed.batches(0)
     whole = [next(stream) for _ in range(7)]
     for start in (1, 5):
@@ -109,9 +109,9 @@ def test_a_stage_that_goes_on_sees_the_pairs_that_it_would_have_seen(folder: Pat
 def test_fine_estimates_join_in_when_they_shall(folder: Path, tmp_path: Path) -> None:
     overrides = _overrides(folder, tmp_path, "matched-dis", "fine_from=0.5")
     (stage,) = compose_stages("rdvfi_s/coarse", overrides)
-    model = run.prepared_model(stage)
-    objective = run.make_objective(stage, model)
-    assert isinstance(objective, CoarseFlow)
+    model = run.prepare_model(stage)
+    objective = run.build_objective(stage, model)
+    assert isinstance(objective, CoarseFlowObjective)
     batch = Pool(folder / "pool/pairs-procedural").batch([0, 1])
     for step, joined in ((0, False), (1, False), (2, True)):
         model.zero_grad()
@@ -146,7 +146,7 @@ def test_occluded_points_count_where_they_are_known_and_never_for_matches_alone(
     alike = loss(torch.ones(2), matched=False, first=0.5, occluded=0.3)
     torch.testing.assert_close(alike, 1.5 * mixed, rtol=1e-3, atol=0)
     with pytest.raises(ValueError, match="occluded must be in"):
-        Terms({"estimates": 1}, {"estimates": {"occluded": 2.0}})
+        WeightedLosses({"estimates": 1}, {"estimates": {"occluded": 2.0}})
 
 
 def test_exact_estimates_have_no_error_on_any_grid() -> None:
@@ -161,10 +161,10 @@ def test_exact_estimates_have_no_error_on_any_grid() -> None:
     onward = flow[0].expand(b, -1, -1, -1)
     for stride in (16, 8, 4, 1):
         made = torch.cat((onward, -onward)).expand(-1, -1, h // stride, w // stride) / stride
-        known = pair.known(made, SIZE)
-        torch.testing.assert_close(known.made, known.exact)
+        known = pair.pair_with(made)
+        torch.testing.assert_close(known.predicted, known.exact)
     with pytest.raises(ValueError, match=r"an estimate of \(2, 3\) cells has no known flow"):
-        pair.known(torch.zeros(2 * b, 2, 2, 3), SIZE)
+        pair.pair_with(torch.zeros(2 * b, 2, 2, 3))
     with pytest.raises(ValueError, match=r"a batch of pairs needs \['exact', 'visible_4'\]"):
         LabelledPair.of({name: value for name, value in batch.items() if name not in (EXACT, VISIBLE[4])})
 
@@ -185,18 +185,18 @@ class _Shift(FlowEstimator):
 
 def test_a_coarse_flow_that_is_no_matching_learns_from_pairs_too(folder: Path, tmp_path: Path) -> None:
     (stage,) = compose_stages("rdvfi_s/coarse", _overrides(folder, tmp_path, "matching"))
-    model = run.prepared_model(stage)
+    model = run.prepare_model(stage)
     model.generator.coarse = _Shift()
     batch = Pool(folder / "pool/pairs-procedural").batch([0, 1])
-    losses = CoarseFlow(model, Terms(stage.losses))(batch, TrainingStep(0, 1))
+    losses = CoarseFlowObjective(model, WeightedLosses(stage.losses))(batch, TrainingStep(0, 1))
     assert losses.keys() == {"estimates"}
     losses["estimates"].backward()
     assert bool((model.generator.coarse.shift.grad != 0).all())
-    with pytest.raises(ValueError, match=r"no loss of flow reads .* give losses\.estimates"):
-        CoarseFlow(model, Terms({"flow": 1}))(batch, TrainingStep(0, 1))
+    with pytest.raises(ValueError, match=r"none of the losses flow can be computed .* give losses\.estimates"):
+        CoarseFlowObjective(model, WeightedLosses({"flow": 1}))(batch, TrainingStep(0, 1))
     del model.generator.coarse
     with pytest.raises(ValueError, match="has no coarse flow"):
-        CoarseFlow(model, Terms({"flow": 1}))
+        CoarseFlowObjective(model, WeightedLosses({"flow": 1}))
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ from rdvfi.data.symmetries import SymmetryAugmentation
 from rdvfi.data.synthetic.procedural_source import KNOTS, MovingTextures
 from rdvfi.data.synthetic.textures import PicturePyramid
 from rdvfi.interpolator import Interpolator
-from rdvfi.training.losses.loss_registry import Terms
-from rdvfi.training.model_parts import only
-from rdvfi.training.objectives.coarse import CoarseFlow
-from rdvfi.training.objectives.decoding import Autoencoding, Decoding
+from rdvfi.training.losses.loss_registry import WeightedLosses
+from rdvfi.training.model_parts import train_only
+from rdvfi.training.objectives.coarse import CoarseFlowObjective
+from rdvfi.training.objectives.decoding import AutoencoderObjective, DecodingObjective
 from rdvfi.training.objectives.objective import Objective
-from rdvfi.training.objectives.one_step import Diffusing
+from rdvfi.training.objectives.one_step import DiffusionObjective
 from rdvfi.training.objectives.training_step import TrainingStep
 
 META = torch.device("meta")
@@ -89,26 +89,26 @@ FRAMES = {"l1": 1.0, "l2": 1.0, "edges": 1.0, "psnr": 0.1, "imitation": 1.0}
 )
 def test_decoding_stages_stay_on_the_device(part: str, weights: dict[str, float], predicted: bool) -> None:
     model = _model("rdvfi_s1", "coarse=matching")
-    only(model, [part])
-    _step(Decoding(model, Terms(weights), predicted=predicted), _clips())
+    train_only(model, [part])
+    _step(DecodingObjective(model, WeightedLosses(weights), predicted=predicted), _clips())
 
 
 def test_the_diffusion_stage_stays_on_the_device() -> None:
     model = _model("rdvfi_s", "coarse=matching")
-    only(model, ["denoiser"])
-    _step(Diffusing(model, Terms({"theta": 1, "flow": 1, "l2": 1})), _clips())
+    train_only(model, ["denoiser"])
+    _step(DiffusionObjective(model, WeightedLosses({"theta": 1, "flow": 1, "l2": 1})), _clips())
 
 
 def test_the_default_models_own_coarse_flow_stays_on_the_device() -> None:
     """Scenes that are drawn where training runs carry no coarse flow: it is found in every step."""
     model, batch = _model("rdvfi_s"), _clips()
     del batch["coarse"]
-    only(model, ["renderer"])
-    _step(Decoding(model, Terms(FRAMES), predicted=True), batch)
-    only(model, ["denoiser"])
-    _step(Diffusing(model, Terms({"theta": 1, "flow": 1, "l2": 1})), batch)
-    only(model, ["coarse"])
-    _step(CoarseFlow(model, Terms({"estimates": 1, "matching": 1})), _pairs())
+    train_only(model, ["renderer"])
+    _step(DecodingObjective(model, WeightedLosses(FRAMES), predicted=True), batch)
+    train_only(model, ["denoiser"])
+    _step(DiffusionObjective(model, WeightedLosses({"theta": 1, "flow": 1, "l2": 1})), batch)
+    train_only(model, ["coarse"])
+    _step(CoarseFlowObjective(model, WeightedLosses({"estimates": 1, "matching": 1})), _pairs())
 
 
 @pytest.mark.parametrize("source", [MovingPairs, MovingTextures])
@@ -126,20 +126,20 @@ def test_pairs_and_scenes_are_drawn_on_the_device(source: type[MovingPairs] | ty
 @pytest.mark.parametrize("recipe", ["rdvfi_d", "rdvfi_u"])
 def test_the_papers_stages_stay_on_the_device(recipe: str) -> None:
     model = _model(recipe, "backbone.size=toy", "flow.width=8", "trajectory.width=8", "renderer.width=8")
-    only(model, ["trajectory", "renderer"])
-    _step(Decoding(model, Terms({"l2": 1.0})), _clips())
-    only(model, ["denoiser"])
-    _step(Diffusing(model, Terms({"theta": 1, "l2": 0.5})), _clips())
+    train_only(model, ["trajectory", "renderer"])
+    _step(DecodingObjective(model, WeightedLosses({"l2": 1.0})), _clips())
+    train_only(model, ["denoiser"])
+    _step(DiffusionObjective(model, WeightedLosses({"theta": 1, "l2": 0.5})), _clips())
 
 
 @pytest.mark.parametrize("batch", [_pairs(), _clips()], ids=["pairs", "clips"])
 def test_the_stage_of_the_coarse_flow_stays_on_the_device(batch: dict[str, Tensor]) -> None:
     model = _model("rdvfi_s", "coarse=matching", "coarse.width=16", "coarse.blocks=1")
-    only(model, ["coarse"])
-    _step(CoarseFlow(model, Terms({"estimates": 1, "flow": 1, "matching": 1})), batch)
+    train_only(model, ["coarse"])
+    _step(CoarseFlowObjective(model, WeightedLosses({"estimates": 1, "flow": 1, "matching": 1})), batch)
 
 
 def test_the_stage_of_the_autoencoder_stays_on_the_device() -> None:
     model = _model("rdvfi_s", "coarse=matching")
-    only(model, ["autoencoder"])
-    _step(Autoencoding(model, Terms({"l1": 1, "edges": 1})), _clips())
+    train_only(model, ["autoencoder"])
+    _step(AutoencoderObjective(model, WeightedLosses({"l1": 1, "edges": 1})), _clips())

@@ -16,8 +16,8 @@ import distributed
 import rdvfi
 from rdvfi.backbones.merge_lora import merge_lora
 from rdvfi.saved_models.weight_files import write_weights
-from rdvfi.training.engine.sharding import shard
-from rdvfi.training.lora import LowRank, add_lora, lora_state, merge
+from rdvfi.training.engine.sharding import shard_objective
+from rdvfi.training.lora import LoraLinear, add_lora, lora_state, merge_lora_layers
 
 
 def _two_processes(folder: Path) -> None:
@@ -73,7 +73,7 @@ def test_additions_start_at_nothing_and_merging_keeps_what_they_learned(tmp_path
     assert trained == ["2.down", "2.up"]
     network(x).square().sum().backward()
     layer = network[2]
-    assert isinstance(layer, LowRank)
+    assert isinstance(layer, LoraLinear)
     assert layer.up.grad is not None
     assert bool(layer.up.grad.any())
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_additions_start_at_nothing_and_merging_keeps_what_they_learned(tmp_path
     learned = network(x)
     assert not torch.allclose(learned, plain, atol=1e-2)
     write_weights(tmp_path / "lora.safetensors", lora_state(network))
-    merge(network)
+    merge_lora_layers(network)
     torch.testing.assert_close(network(x), learned)
     assert list(network.state_dict()) == list(_network().state_dict())
     other = _network()
@@ -95,4 +95,4 @@ def test_what_cannot_be_added_or_sharded_is_named() -> None:
     with pytest.raises(ValueError, match=r"lora\.rank must be at least 1; got 0"):
         add_lora(_network(), ["2"], rank=0, alpha=2.0)
     with pytest.raises(RuntimeError, match="sharding needs several processes"):
-        shard(distributed.Regression(), [])
+        shard_objective(distributed.Regression(), [])

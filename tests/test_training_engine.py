@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rdvfi.training.engine.checkpoints import Checkpoints, State, read_checkpoint, sole_run
+from rdvfi.training.engine.checkpoints import Checkpoints, TrainingState, lock_folder, read_checkpoint
 from rdvfi.training.engine.loop import Trainer
 from rdvfi.training.engine.settings import EngineConfig
 from rdvfi.training.objectives.objective import Batch, Losses, Objective
@@ -36,15 +36,15 @@ class Fitting(Objective):
             self.frozen = nn.Linear(2, 2).requires_grad_(False)
         self.broken_from = broken_from
 
-    def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
-        if moment.step == self.broken_from:
+    def forward(self, batch: Batch, step: TrainingStep) -> Losses:
+        if step.index == self.broken_from:
             raise KeyboardInterrupt
-        x = batch["x"] + 0.1 * moment.normal(*batch["x"].shape)
+        x = batch["x"] + 0.1 * step.normal(*batch["x"].shape)
         square = (self.net(x) - x.sum(1, keepdim=True)).square().mean()
-        late = {"late": square.abs()} if moment.progress >= 0.5 else {}
+        late = {"late": square.abs()} if step.progress >= 0.5 else {}
         return {"square": square, **late}
 
-    def pictures(self, batch: Batch, moment: TrainingStep) -> np.ndarray:
+    def draw_sheet(self, batch: Batch, step: TrainingStep) -> np.ndarray:
         return np.full((4, 5, 3), 7, np.uint8)
 
 
@@ -54,8 +54,8 @@ class Points:
     def __init__(self, size: int = 4) -> None:
         self.size = size
 
-    def batches(self, start: int, step: int = 1) -> Iterator[dict[str, Tensor]]:
-        for number in itertools.count(start, step):
+    def batches(self, start: int, stride: int = 1) -> Iterator[dict[str, Tensor]]:
+        for number in itertools.count(start, stride):
             samples = range(number * self.size, (number + 1) * self.size)
             rows = [torch.randn(3, 6, 6, generator=torch.Generator().manual_seed(i)) for i in samples]
             yield {"x": torch.stack(rows)}
@@ -181,16 +181,16 @@ def test_a_damaged_checkpoint_is_named_with_the_one_before(tmp_path: Path, damag
         Checkpoints(tmp_path / "checkpoints", "fitting", 2).write(state)
     else:
         newest.write_bytes(data.replace(b"checksum", b"format!!", 1).replace(b"step", b"stop", 1))
-    message = {"changed": "its checksum is another", "not finite": "not finite", "header": "is damaged or not"}
+    message = {"changed": "its checksum does not match", "not finite": "not finite", "header": "is damaged or not"}
     again, lines, _ = _fit(tmp_path)
     assert message[damage] in lines[0]
-    assert f"trying the one before, {older}" in lines[0]
+    assert f"trying the previous one, {older}" in lines[0]
     assert lines[1] == "fitting: resumed at step 8"
     assert _same(whole, again)
 
 
 def test_two_runs_never_train_into_one_folder(tmp_path: Path) -> None:
-    with sole_run(tmp_path), pytest.raises(ValueError, match="another run is training into"):
+    with lock_folder(tmp_path), pytest.raises(ValueError, match="another run is training into"):
         _fit(tmp_path)
     assert _fit(tmp_path)[2]
 
@@ -209,12 +209,12 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
 def test_a_full_disk_is_named_and_the_last_good_checkpoint_stays(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, "big", keep=2)
     weights, averages = {"w": torch.zeros(50_000)}, {"w": torch.zeros(50_000)}
-    good = checkpoints.write(State(1, weights, averages))
+    good = checkpoints.write(TrainingState(1, weights, averages))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
         with pytest.raises(OSError, match=rf"step 2 of big cannot be written.*good one is {good}"):
-            checkpoints.write(State(2, weights, averages))
+            checkpoints.write(TrainingState(2, weights, averages))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert sorted(tmp_path.iterdir()) == [good]
@@ -225,9 +225,9 @@ def test_a_loss_that_is_no_number_is_named_and_the_last_good_checkpoint_stays(
     tmp_path: Path,
 ) -> None:
     class Breaking(Fitting):
-        def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
-            losses = super().forward(batch, moment)
-            return {**losses, "bad": losses["square"] * (float("nan") if moment.step == 9 else 1.0)}
+        def forward(self, batch: Batch, step: TrainingStep) -> Losses:
+            losses = super().forward(batch, step)
+            return {**losses, "bad": losses["square"] * (float("nan") if step.index == 9 else 1.0)}
 
     trainer = Trainer("fitting", Breaking(), Points(), QUICK, tmp_path, report=lambda line: None)
     with pytest.raises(FloatingPointError, match=r"loss bad is not finite at step 9; the last good .*08"):
@@ -242,9 +242,9 @@ def test_the_averages_are_a_moving_mean_in_float32(tmp_path: Path) -> None:
     seen: list[Tensor] = []
 
     class Watched(Fitting):
-        def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
+        def forward(self, batch: Batch, step: TrainingStep) -> Losses:
             seen.append(self.net[4].weight.detach().clone())
-            return super().forward(batch, moment)
+            return super().forward(batch, step)
 
     objective = Watched()
     start = objective.net[4].weight.detach().clone()
@@ -308,9 +308,9 @@ def test_nothing_to_train_is_an_error(tmp_path: Path) -> None:
 
 def test_noise_belongs_to_the_step_and_the_sample_not_to_the_process() -> None:
     alone = TrainingStep(3, 10, seed=5)
-    both = [TrainingStep(3, 10, seed=5, rank=rank, world=2) for rank in (0, 1)]
+    both = [TrainingStep(3, 10, seed=5, rank=rank, world_size=2) for rank in (0, 1)]
     for draw in ("normal", "uniform"):
-        together = torch.cat([getattr(moment, draw)(2, 7) for moment in both])
+        together = torch.cat([getattr(step, draw)(2, 7) for step in both])
         assert torch.equal(getattr(alone, draw)(4, 7), together)
     assert not torch.equal(TrainingStep(4, 10, seed=5).normal(4, 7), TrainingStep(3, 10, seed=5).normal(4, 7))
 

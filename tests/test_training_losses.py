@@ -10,10 +10,10 @@ from torch import Tensor
 
 from rdvfi.backbones.diffusion import VariancePreserving
 from rdvfi.compat import import_torchvision
-from rdvfi.training.losses.denoising import rising_noise_level
-from rdvfi.training.losses.evidence import Drawing, FlowPair, FramePair, GeneratorSampler, Maps
+from rdvfi.training.losses.denoising import sample_noise_levels
+from rdvfi.training.losses.evidence import FlowPair, FramePair, GeneratorSampler, MapSupervision, WarpMaps
 from rdvfi.training.losses.flow_losses import flow_loss, matching_loss
-from rdvfi.training.losses.loss_registry import Evidence, Terms, losses
+from rdvfi.training.losses.loss_registry import Evidence, WeightedLosses, losses
 from rdvfi.training.objectives.training_step import TrainingStep
 
 
@@ -88,7 +88,7 @@ def test_a_decibel_counts_the_same_at_every_error_that_matters() -> None:
 SHIFT = 3
 
 
-def _drawing(flows: Tensor, mask: Tensor, *, plain: float, wanted: float, exact: bool = False) -> Drawing:
+def _maps(flows: Tensor, mask: Tensor, *, initial: float, target: float, exact: bool = False) -> MapSupervision:
     """A texture that moves by ``SHIFT`` pixels to each side of the true frame; flows of the right
     length are 1, of none 0."""
     draw = torch.Generator().manual_seed(4)
@@ -96,14 +96,14 @@ def _drawing(flows: Tensor, mask: Tensor, *, plain: float, wanted: float, exact:
     truth, first, last = wide, wide.roll(-SHIFT, 3), wide.roll(SHIFT, 3)
     right = _right(truth)
     half = torch.full_like(mask, 0.5)
-    return Drawing(
-        Maps(flows, mask),
-        Maps(plain * right, half),
-        wanted * right,
+    return MapSupervision(
+        WarpMaps(flows, mask),
+        WarpMaps(initial * right, half),
+        target * right,
         first,
         last,
         truth,
-        wanted_mask=None if exact else half,
+        target_mask=None if exact else half,
         visible=torch.ones(2, 2, 48, 64) if exact else None,
     )
 
@@ -118,11 +118,11 @@ def _right(like: Tensor) -> Tensor:
 def test_imitation_is_nothing_where_the_wanted_maps_are_reached(exact: bool) -> None:
     loss, mask = losses.create("imitation"), torch.full((2, 1, 48, 64), 0.5)
     right = _right(mask)
-    reached = _drawing(right, mask, plain=0.0, wanted=1.0, exact=exact)
-    assert float(loss(Evidence(0.0, drawing=reached))) == pytest.approx(0.0, abs=1e-6)
+    reached = _maps(right, mask, initial=0.0, target=1.0, exact=exact)
+    assert float(loss(Evidence(0.0, maps=reached))) == pytest.approx(0.0, abs=1e-6)
     flows = (0.5 * right).requires_grad_()
-    short = _drawing(flows, mask, plain=0.0, wanted=1.0, exact=exact)
-    found = loss(Evidence(0.0, drawing=short))
+    short = _maps(flows, mask, initial=0.0, target=1.0, exact=exact)
+    found = loss(Evidence(0.0, maps=short))
     found.backward()
     assert found > 0.01
     assert flows.grad is not None
@@ -135,9 +135,9 @@ def test_a_teacher_who_is_worse_teaches_nothing() -> None:
     loss = losses.create("imitation")
     flows = _right(torch.zeros(2, 1, 48, 64)).mul_(0.5).requires_grad_()
     mask = torch.full((2, 1, 48, 64), 0.2, requires_grad=True)
-    for wanted in (0.0, 2.0, 1.0):  # still, too far, and no better than what there is
-        drawing = _drawing(flows, mask, plain=1.0, wanted=wanted)
-        loss(Evidence(0.0, drawing=drawing)).backward()
+    for target in (0.0, 2.0, 1.0):  # still, too far, and no target_weight than what there is
+        maps = _maps(flows, mask, initial=1.0, target=target)
+        loss(Evidence(0.0, maps=maps)).backward()
         assert flows.grad is not None
         assert mask.grad is not None
         inner = (..., slice(8, -8), slice(8, -8))  # at the border a roll is no shift
@@ -148,15 +148,15 @@ def test_a_teacher_who_is_worse_teaches_nothing() -> None:
 def test_a_teachers_blend_is_learned_and_occluded_points_are_not() -> None:
     loss, right = losses.create("imitation"), _right(torch.zeros(2, 1, 48, 64))
     mask = torch.full((2, 1, 48, 64), 0.9, requires_grad=True)
-    taught = _drawing(right, mask, plain=0.0, wanted=1.0)
-    loss(Evidence(0.0, drawing=taught)).backward()
+    taught = _maps(right, mask, initial=0.0, target=1.0)
+    loss(Evidence(0.0, maps=taught)).backward()
     assert mask.grad is not None
     assert bool((mask.grad[..., 8:-8, 8:-8] > 0).all())  # down to a half
     flows = torch.zeros_like(right).requires_grad_()
-    drawing = _drawing(flows, mask.detach(), plain=0.0, wanted=1.0, exact=True)
-    assert drawing.visible is not None
-    drawing.visible[:, 1, :, 32:] = 0.0
-    loss(Evidence(0.0, drawing=drawing)).backward()
+    maps = _maps(flows, mask.detach(), initial=0.0, target=1.0, exact=True)
+    assert maps.visible is not None
+    maps.visible[:, 1, :, 32:] = 0.0
+    loss(Evidence(0.0, maps=maps)).backward()
     assert flows.grad is not None
     assert not flows.grad[:, 2:, :, 32:].any()
     assert bool(flows.grad[:, 2, 8:-8, 8:32].any())
@@ -165,16 +165,16 @@ def test_a_teachers_blend_is_learned_and_occluded_points_are_not() -> None:
 
 def test_imitation_falls_to_a_tenth() -> None:
     mask = torch.full((2, 1, 48, 64), 0.5)
-    drawing = _drawing(torch.zeros(2, 4, 48, 64), mask, plain=0.0, wanted=1.0)
+    maps = _maps(torch.zeros(2, 4, 48, 64), mask, initial=0.0, target=1.0)
     loss = losses.create("imitation", until=0.5)
-    whole, half, least, end = (float(loss(Evidence(share, drawing=drawing))) for share in (0.0, 0.25, 0.5, 1.0))
+    whole, half, least, end = (float(loss(Evidence(share, maps=maps))) for share in (0.0, 0.25, 0.5, 1.0))
     assert [half / whole, least / whole, end / whole] == pytest.approx([0.5, 0.1, 0.1])
     with pytest.raises(ValueError, match=r"until must be in \(0, 1\]; got 0"):
         losses.create("imitation", until=0.0)
 
 
 def test_only_the_nearest_draw_learns() -> None:
-    moment, clean = TrainingStep(0, 1), torch.zeros(3, 2, 1, 4, 4)
+    step, clean = TrainingStep(0, 1), torch.zeros(3, 2, 1, 4, 4)
     shift = torch.ones((), requires_grad=True)
     drawn: list[Tensor] = []
 
@@ -182,7 +182,7 @@ def test_only_the_nearest_draw_learns() -> None:
         drawn.append(noise)
         return shift * noise
 
-    found = losses.create("imle", draws=5)(Evidence(0.0, sampler=GeneratorSampler(sample, clean, moment)))
+    found = losses.create("imle", draws=5)(Evidence(0.0, sampler=GeneratorSampler(sample, clean, step)))
     every = torch.stack(drawn[:5]).square().flatten(2).mean(2)
     assert float(found.detach()) == pytest.approx(float(every.min(0).values.mean()), rel=1e-5)
     found.backward()
@@ -191,11 +191,11 @@ def test_only_the_nearest_draw_learns() -> None:
 
 
 def test_the_noise_level_rises_to_pure_noise() -> None:
-    lowest = [float(rising_noise_level(TrainingStep(s, 100), 500).min()) for s in (0, 30, 60, 99)]
+    lowest = [float(sample_noise_levels(TrainingStep(s, 100), 500).min()) for s in (0, 30, 60, 99)]
     assert lowest[0] < 0.35
     assert lowest[0] < lowest[1] < lowest[2]
     assert lowest[2:] == [1.0, 1.0]
-    assert float(rising_noise_level(TrainingStep(0, 100), 500, low=0.02).min()) < 0.05
+    assert float(sample_noise_levels(TrainingStep(0, 100), 500, low=0.02).min()) < 0.05
     clean, noise = torch.randn(2, 1, 7, 4, 5, 6)
     assert torch.isfinite(VariancePreserving().velocity(clean, noise, torch.ones(1))).all()
 
@@ -203,13 +203,13 @@ def test_the_noise_level_rises_to_pure_noise() -> None:
 def test_weights_choose_and_scale() -> None:
     truth = _textured()
     evidence = _frames(truth + 0.1, truth)
-    found = Terms({"l1": 2.0, "l2": 0.0, "theta": 1.0})(evidence)
+    found = WeightedLosses({"l1": 2.0, "l2": 0.0, "theta": 1.0})(evidence)
     assert found.keys() == {"l1"}  # l2 weighs nothing, theta has no evidence
     assert float(found["l1"]) == pytest.approx(0.2, abs=1e-5)
     with pytest.raises(ValueError, match="every loss has weight zero"):
-        Terms({"l1": 0.0})
+        WeightedLosses({"l1": 0.0})
     with pytest.raises(ValueError, match=r"losses\.l1 must not be negative; got -1"):
-        Terms({"l1": -1.0})
+        WeightedLosses({"l1": -1.0})
 
 
 def test_lpips_says_what_it_lacks_and_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +257,8 @@ def test_lpips_is_the_weighted_distance_of_unit_features(tmp_path: Path, monkeyp
     assert made.grad is not None
     assert made.grad.isfinite().all()
     assert not any(
-        parameter.requires_grad for parameter in Terms({"lpips": 1}, {"lpips": {"network": "squeeze"}}).parameters()
+        parameter.requires_grad
+        for parameter in WeightedLosses({"lpips": 1}, {"lpips": {"network": "squeeze"}}).parameters()
     )
 
 

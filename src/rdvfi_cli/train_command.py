@@ -37,13 +37,13 @@ def train(
     """Train a model by a recipe; a stopped run is resumed."""
     import torch
 
-    from rdvfi.training.recipes import as_table, compose_stages, list_training_recipes, written_out
+    from rdvfi.training.recipes import compose_stages, expand_overrides, list_training_recipes, stage_yaml
     from rdvfi.training.run import train as run
 
     use_threads(threads)
     given = settings or []
     chosen = [word.removeprefix("recipe=") for word in given if word.startswith("recipe=")]
-    overrides = written_out([word for word in given if not word.startswith("recipe=")], config_dir)
+    overrides = expand_overrides([word for word in given if not word.startswith("recipe=")], config_dir)
     if len(chosen) != 1:
         known = ", ".join(list_training_recipes())
         raise ValueError(f"give one recipe=NAME (recipes: {known})")
@@ -51,7 +51,7 @@ def train(
     if flags or multirun:
         _by_hydra(chosen[0], overrides, flags)
     elif show:
-        tables = [as_table(stage) for stage in compose_stages(chosen[0], overrides)]
+        tables = [stage_yaml(stage) for stage in compose_stages(chosen[0], overrides)]
         _report("---\n".join(tables).rstrip())
     else:
         run(chosen[0], overrides, report=_report)
@@ -64,12 +64,12 @@ def _by_hydra(recipe: str, words: list[str], flags: list[str]) -> None:
     """A sweep, or what Hydra shows of each stage's configuration."""
     from rdvfi.config.overrides import Overrides, is_hydra_setting
     from rdvfi.config.sweeps import run_hydra, sweep
-    from rdvfi.training.recipes import own_folders, stored_stages
+    from rdvfi.training.recipes import config_folders, registered_stages
 
     settings = [word for word in words if is_hydra_setting(word)]
     overrides = [word for word in words if not is_hydra_setting(word)]
-    folders = own_folders(overrides)
-    with stored_stages(recipe) as stages:
+    folders = config_folders(overrides)
+    with registered_stages(recipe) as stages:
         if flags:
             for path, own in stages:
                 given = Overrides((*own, *overrides), folders)

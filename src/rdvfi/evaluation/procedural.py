@@ -125,7 +125,9 @@ def procedural_windows(
     return _generate_windows(gap, name, range(start, start + number), pictures)
 
 
-def _generate_windows(gap: int, name: str, numbers: range, pictures: PicturePyramid | None) -> Iterator[EvaluationWindow]:
+def _generate_windows(
+    gap: int, name: str, numbers: range, pictures: PicturePyramid | None
+) -> Iterator[EvaluationWindow]:
     times = torch.arange(gap + 1) / gap
     for number in numbers:
         scene = _scene(name, number, pictures)

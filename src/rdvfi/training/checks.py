@@ -1,7 +1,7 @@
 """Checks of a training run before it starts.
 
-A stage late in a recipe may need hours until its turn; so every stage is looked at first: its parts, its
-losses and what they read, what its samples are made of, the results that it goes on from.
+The last stage of a recipe may start hours later, so all stages are checked first: their parts, their losses with
+the inputs that these need, the source material of their samples, and the results of earlier stages.
 """
 
 from collections.abc import Sequence
@@ -9,97 +9,103 @@ from pathlib import Path
 
 from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.interpolator import Interpolator
-from rdvfi.training.feeds import check_material, film_pool
-from rdvfi.training.losses.evidence import Needs, Terms
-from rdvfi.training.model_parts import part_of, prepared_model
-from rdvfi.training.objectives.coarse import ShowsEstimates, Wraps
-from rdvfi.training.objectives.decoding import Fuses
+from rdvfi.training.feeds import check_source_material, film_pool_folder
+from rdvfi.training.losses.evidence import Needs, WeightedLosses
+from rdvfi.training.model_parts import get_part, prepare_model
+from rdvfi.training.objectives.coarse import ReturnsEstimates, WrapsLearnedFlow
+from rdvfi.training.objectives.decoding import FusesAdjacentFlows
 from rdvfi.training.objectives.objective import Report
-from rdvfi.training.stage import Kind, SourceKind, Stage
-from rdvfi.training.teacher import check_answers
+from rdvfi.training.stage import SourceKind, Stage, StageKind
+from rdvfi.training.teacher import check_teacher_available
 
-_READS = {
-    Needs.FRAMES: "frames, which a stage of kind {kind} does not draw",
-    Needs.DRAWING: "the flows of a teacher or exact flow, and data.source={source} has none (data.teacher)",
+_MISSING_INPUTS = {
+    Needs.FRAMES: "rendered frames, which a stage of kind {kind} does not have",
+    Needs.MAPS: "the flows of a teacher or exact flow, and data.source={source} has none (data.teacher)",
     Needs.FLOW: "exact flow, and data.source={source} has none in this stage (procedural samples have it)",
-    Needs.ADJACENT: "exact flow from knot to knot, in a decoding stage of a trajectory model that finds it "
+    Needs.ADJACENT: "exact flow from knot to knot, in a decoding stage of a trajectory model that estimates it "
     f"(iterative) and of a backbone with {KNOTS - 2} keyframes",
-    Needs.MATCHES: "matches, and this model's coarse flow makes none, or the stage is no coarse one",
+    Needs.MATCHES: "matches, and this model's coarse flow has none, or the stage is not of kind coarse",
     Needs.ESTIMATES: "the known flow of pairs, in a coarse stage (data.source=pairs)",
     Needs.VELOCITY: "noisy latents, which only a diffusion stage has",
-    Needs.SAMPLER: "draws from noise, which only a diffusion stage has",
+    Needs.SAMPLER: "samples from noise, which only a diffusion stage has",
 }
-"""What each kind of loss reads, where there is none of it."""
+"""Error texts for losses whose input is not provided."""
 
 
 def check_stages(stages: Sequence[Stage], overrides: Sequence[str], report: Report) -> Interpolator | None:
-    """Look at every stage of a run; nothing is written.
+    """Check every stage of a run; nothing is written.
 
     Args:
-        stages: As they will be run.
-        overrides: What was asked for beside the recipe.
-        report: Receives what the first stage's model is made from.
+        stages: The stages in order.
+        overrides: Overrides of the user, in addition to the recipe.
+        report: Receives a line on the origin of the first model.
 
     Returns:
-        The model of the first stage, if that has no result yet.
+        The model of the first stage if that has no result yet, else None.
 
     Raises:
-        ValueError: If a part has nothing to train, or nothing gives what a loss reads.
-        FileNotFoundError: If material, or the result of an earlier stage, is missing.
-        ImportError: If a teacher that is asked is not installed.
+        ValueError: If a part has no parameters, or the input of a loss is not provided.
+        FileNotFoundError: If source material or the result of an earlier stage is missing.
+        ImportError: If a teacher is not installed.
     """
     first = stages[0]
-    model = prepared_model(first, report)
-    asked = {word.partition("=")[0].removeprefix("losses.") for word in overrides if word.startswith("losses.")}
-    made: set[str] = set()
+    model = prepare_model(first, report)
+    requested = {text.partition("=")[0].removeprefix("losses.") for text in overrides if text.startswith("losses.")}
+    earlier_stages: set[str] = set()
     for stage in stages:
         if stage.model == first.model:
             for name in stage.train:
-                part_of(model, name)
-        if stage.kind is not Kind.ship:
+                get_part(model, name)
+        if stage.kind is not StageKind.ship:
             if stage.data.teacher is not None:
-                check_answers(film_pool(stage.data), stage.data.teacher)
-            check_material(stage.data)
-            _check_losses(stage, model, asked)
+                check_teacher_available(film_pool_folder(stage.data), stage.data.teacher)
+            check_source_material(stage.data)
+            _check_losses(stage, model, requested)
         for earlier in stage.after:
-            if earlier not in made and stage is not first and not _result(stage, earlier).exists():
-                raise FileNotFoundError(f"{_result(stage, earlier)} is missing: the result of stage {earlier!r}")
-        made.add(stage.stage)
-    return None if len(stages) > 1 and _result(first, first.stage).exists() else model
+            if earlier not in earlier_stages and stage is not first and not _result_file(stage, earlier).exists():
+                raise FileNotFoundError(f"{_result_file(stage, earlier)} is missing: the result of stage {earlier!r}")
+        earlier_stages.add(stage.stage)
+    return None if len(stages) > 1 and _result_file(first, first.stage).exists() else model
 
 
-def _result(stage: Stage, name: str) -> Path:
+def _result_file(stage: Stage, name: str) -> Path:
     return Path(stage.out) / f"{name}.safetensors"
 
 
-def _check_losses(stage: Stage, model: Interpolator, asked: set[str]) -> None:
-    """Check that the inputs of every loss are available."""
-    parts = Terms(stage.losses, stage.settings)._parts()
-    given = _given(stage, model)
-    unread = [name for name, loss in parts.items() if loss.needs not in given]
-    alternatives = stage.kind is Kind.coarse and len(unread) < len(parts)
-    wrong = [name for name in unread if not alternatives or name.replace("-", "_") in asked or name in asked]
-    if wrong:
-        reads = _READS[parts[wrong[0]].needs].format(kind=stage.kind.name, source=stage.data.source.name)
-        raise ValueError(f"{stage.stage}: losses.{wrong[0]} reads {reads}; set losses.{wrong[0]}=0")
+def _check_losses(stage: Stage, model: Interpolator, requested: set[str]) -> None:
+    """Raise a ValueError for a loss whose input is not provided.
+
+    The recipe of a coarse stage has losses for several sources: those without input are ignored there, unless
+    the user requested them.
+    """
+    losses = WeightedLosses(stage.losses, stage.settings).by_name
+    provided = provided_inputs(stage, model)
+    unsupported = [name for name, loss in losses.items() if loss.needs not in provided]
+    if stage.kind is StageKind.coarse and len(unsupported) < len(losses):
+        unsupported = [name for name in unsupported if {name, name.replace("-", "_")} & requested]
+    if unsupported:
+        name = unsupported[0]
+        missing = _MISSING_INPUTS[losses[name].needs].format(kind=stage.kind.name, source=stage.data.source.name)
+        raise ValueError(f"{stage.stage}: losses.{name} needs {missing}; set losses.{name}=0")
 
 
-def _given(stage: Stage, model: Interpolator) -> set[Needs]:
-    """Inputs of losses that an objective of this kind provides for these samples."""
+def provided_inputs(stage: Stage, model: Interpolator) -> set[Needs]:
+    """Inputs of losses that the objective of a stage provides for its samples."""
     source = stage.data.source
-    drawn = source in (SourceKind.pool, SourceKind.moving) and "procedural" in stage.data.kinds
-    if stage.kind is Kind.autoencoder:
+    is_procedural = source in (SourceKind.pool, SourceKind.moving) and "procedural" in stage.data.kinds
+    if stage.kind is StageKind.autoencoder:
         return {Needs.FRAMES}
-    if stage.kind is Kind.coarse:
+    if stage.kind is StageKind.coarse:
         coarse = getattr(model.generator, "coarse", None)
-        learns = coarse.learned if isinstance(coarse, Wraps) else coarse
-        matches = {Needs.MATCHES} if isinstance(learns, ShowsEstimates) else set()
-        pairs = source in (SourceKind.pairs, SourceKind.moving_pairs)
-        return {Needs.ESTIMATES if pairs else Needs.FLOW if drawn else Needs.FRAMES} | matches
-    taught = {Needs.DRAWING} if drawn or stage.data.teacher is not None else set()
-    exact = {Needs.FLOW} if drawn else set()
-    if stage.kind is Kind.diffusion:
-        return {Needs.FRAMES, Needs.VELOCITY, Needs.SAMPLER} | taught | exact
-    small = isinstance(model.trajectory, Fuses) and len(model.generator.times()) == KNOTS
-    adjacent = {Needs.ADJACENT} if drawn and small else set()
-    return {Needs.FRAMES} | taught | exact | adjacent
+        trained = coarse.learned if isinstance(coarse, WrapsLearnedFlow) else coarse
+        matches = {Needs.MATCHES} if isinstance(trained, ReturnsEstimates) else set()
+        if source in (SourceKind.pairs, SourceKind.moving_pairs):
+            return {Needs.ESTIMATES} | matches
+        return {Needs.FLOW if is_procedural else Needs.FRAMES} | matches
+    maps = {Needs.MAPS} if is_procedural or stage.data.teacher is not None else set()
+    flow = {Needs.FLOW} if is_procedural else set()
+    if stage.kind is StageKind.diffusion:
+        return {Needs.FRAMES, Needs.VELOCITY, Needs.SAMPLER} | maps | flow
+    has_adjacent = isinstance(model.trajectory, FusesAdjacentFlows) and len(model.generator.times()) == KNOTS
+    adjacent = {Needs.ADJACENT} if is_procedural and has_adjacent else set()
+    return {Needs.FRAMES} | maps | flow | adjacent

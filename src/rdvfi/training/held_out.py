@@ -1,7 +1,7 @@
 """Comparison of a fine-tuned model with its initial weights on held-out frames.
 
-The end of each clip is held out (``data.held_out``). The model that training started from and the one
-that it made are measured there in one run, at gaps of 2 and 8; the better one is kept.
+The end of each clip is held out (``data.held_out``). The initial and the trained model are evaluated there in one
+run, at gaps of 2 and 8; the better one is kept.
 """
 
 import json
@@ -21,63 +21,64 @@ from rdvfi.training.objectives.objective import Report
 from rdvfi.training.stage import Stage
 
 GAPS = (2, 8)
-_LEAST = 0.005
-"""Difference in dB that counts: a smaller one is written as 0.00."""
-_PAIRS = 12
-"""At most, of each gap, spread over the clips."""
+_MIN_GAIN = 0.005
+"""Smallest improvement in dB that is not rounded to 0.00."""
+_MAX_PAIRS = 12
+"""Largest number of evaluated pairs per gap, over all clips."""
 
 
-def keep_the_better(stage: Stage, model: Interpolator, report: Report) -> Interpolator:
-    """The trained model, or the one that it started from if that is better on the held-out frames.
+def select_better_model(stage: Stage, model: Interpolator, report: Report) -> Interpolator:
+    """The trained model, or the initial one if that is better on the held-out frames.
 
-    The figures of both go to ``<stage>.held_out.json`` in the output folder.
+    The scores of both are written to ``<stage>.held_out.json`` in the output folder.
 
     Raises:
-        ValueError: If nothing is held out that could be measured, or the stage started from no model.
+        ValueError: If the held-out frames are too few, or the stage did not start from a model.
     """
     if stage.model.start is None:
-        raise ValueError("data.held_out compares with the model that training started from; set model.start")
+        raise ValueError("data.held_out compares with the model from which training starts; set model.start")
     before = create_model(stage.model.start)
     methods = [ModelMethod(before, name="before"), ModelMethod(model.eval().cpu(), name="after")]
-    figures: dict[str, dict[str, dict[str, float]]] = {}
+    results: dict[str, dict[str, dict[str, float]]] = {}
     for gap in GAPS:
-        held = list(held_out_windows(Path(stage.data.folder), gap, stage.data.held_out))
-        if held:
-            scores = measure(held, methods, device=torch.device("cpu"), metrics=("psnr", "ssim")).scores
-            figures[f"gap {gap}"] = {s.method: {"psnr": s.psnr, "ssim": s.ssim} for s in scores}
-    if not figures:
+        pairs = list(held_out_windows(Path(stage.data.folder), gap, stage.data.held_out))
+        if pairs:
+            scores = measure(pairs, methods, device=torch.device("cpu"), metrics=("psnr", "ssim")).scores
+            results[f"gap {gap}"] = {s.method: {"psnr": s.psnr, "ssim": s.ssim} for s in scores}
+    if not results:
         raise ValueError(
-            f"data.held_out={stage.data.held_out} leaves no {GAPS[0] + 1} frames of any clip to measure on"
+            f"data.held_out={stage.data.held_out} leaves no clip with {GAPS[0] + 1} held-out frames to evaluate"
         )
-    (Path(stage.out) / f"{stage.stage}.held_out.json").write_text(json.dumps(figures, indent=2) + "\n")
-    for name, both in figures.items():
-        told = ", ".join(f"{k} {v['psnr']:.2f} dB, SSIM {v['ssim']:.4f}" for k, v in both.items())
-        report(f"{stage.stage}: held-out frames, {name}: {told}")
-    gained = fmean(both["after"]["psnr"] - both["before"]["psnr"] for both in figures.values())
-    if gained >= _LEAST:
+    (Path(stage.out) / f"{stage.stage}.held_out.json").write_text(json.dumps(results, indent=2) + "\n")
+    for name, by_method in results.items():
+        text = ", ".join(f"{k} {v['psnr']:.2f} dB, SSIM {v['ssim']:.4f}" for k, v in by_method.items())
+        report(f"{stage.stage}: held-out frames, {name}: {text}")
+    gain = fmean(scores["after"]["psnr"] - scores["before"]["psnr"] for scores in results.values())
+    if gain >= _MIN_GAIN:
         return model
-    verdict = "as good as before" if gained > -_LEAST else f"{-gained:.2f} dB worse"
-    report(f"{stage.stage}: {verdict} on held-out frames: {stage.model.start} is kept")
+    comparison = "as good as before" if gain > -_MIN_GAIN else f"{-gain:.2f} dB worse"
+    report(f"{stage.stage}: {comparison} on held-out frames: {stage.model.start} is kept")
     return before
 
 
 def held_out_windows(folder: Path, gap: int, share: float) -> Iterator[EvaluationWindow]:
-    """Windows of the end of each clip below a folder, `_PAIRS` in all at most."""
+    """Up to `_MAX_PAIRS` evaluation windows from the held-out ends of the clips below a folder."""
     clips = find_clips(folder)
-    each = max(1, _PAIRS // max(1, len(clips)))
-    left = _PAIRS
+    per_clip = max(1, _MAX_PAIRS // max(1, len(clips)))
+    remaining = _MAX_PAIRS
     for clip in clips.values():
-        start = first_held_out(len(clip), share)
-        for window in _spread(list(split_windows(clip.frames(start), gap, start=start)), min(each, left)):
-            left -= 1
-            yield window
+        start = first_held_out_frame(len(clip), share)
+        candidates = list(split_windows(clip.frames(start), gap, start=start))
+        selected = _select_evenly(candidates, min(per_clip, remaining))
+        remaining -= len(selected)
+        yield from selected
 
 
-def first_held_out(count: int, share: float) -> int:
-    """The number of the first frame of a clip that training leaves out."""
+def first_held_out_frame(count: int, share: float) -> int:
+    """Index of the first held-out frame of a clip with ``count`` frames."""
     return count - round(share * count)
 
 
-def _spread(found: Sequence[EvaluationWindow], count: int) -> list[EvaluationWindow]:
-    step = max(1, len(found) // max(1, count))
-    return list(found[::step][:count])
+def _select_evenly(candidates: Sequence[EvaluationWindow], count: int) -> list[EvaluationWindow]:
+    step = max(1, len(candidates) // max(1, count))
+    return list(candidates[::step][:count])

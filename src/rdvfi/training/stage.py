@@ -1,4 +1,4 @@
-"""Typed configuration of a training stage, filled by recipes and changed by overrides."""
+"""Typed configuration of a training stage, from recipes and overrides."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from rdvfi.config import make_node
 from rdvfi.training.engine.settings import EngineConfig
 from rdvfi.training.losses.loss_registry import losses
 
-_NAME = "_name_"
-"""A field of loss settings that is not one: `rdvfi.config.make_node` adds it to every node."""
+_ENTRY_KEY = "_name_"
+"""Key that `rdvfi.config.make_node` adds to every node; it is not a setting of the loss."""
 
 
-class Kind(Enum):
+class StageKind(Enum):
     """Kinds of stages."""
 
     autoencoder = "reconstruct single frames"
@@ -26,29 +26,29 @@ class Kind(Enum):
 
 
 class SourceKind(Enum):
-    """Where samples come from."""
+    """Sources of samples."""
 
-    pool = "samples made once and kept: data/pool"
-    crops = "squares of photographs and film, for the autoencoder"
-    moving = "procedural scenes, made where training runs from the pictures of a folder"
+    pool = "samples that are generated once and stored in data/pool"
+    crops = "square crops of photographs and film, for the autoencoder"
+    moving = "procedural scenes, generated during training from the pictures of a folder"
     clips = "a folder of videos, or of folders of frames"
-    vimeo = "Vimeo-90K, septuplets or triplets: both ends and what is between, without knots"
-    moving_pairs = "procedural pairs for the coarse flow, made where training runs"
-    pairs = "pairs of pictures with their motion, for the coarse flow: data/pool/pairs-KIND"
+    vimeo = "Vimeo-90K, septuplets or triplets: both ends and the frames between, without knots"
+    moving_pairs = "procedural pairs for the coarse flow, generated during training"
+    pairs = "pairs of pictures with known flow, for the coarse flow, stored in data/pool/pairs-KIND"
 
 
 @dataclass
 class ModelConfig:
-    """Which model.
+    """The model of a stage.
 
     Attributes:
-        recipe: A recipe of `rdvfi.build`.
-        overrides: Its overrides.
-        start: A saved model's folder, or the name of one that ships, to start from; None starts
-            from fresh weights. Without overrides it is taken whole, whatever the recipe; with them
-            the recipe's model takes those of its parts that fit.
-        config_dir: A folder with configuration groups of your own, for the overrides and for the
-            stage's own ``defaults``.
+        recipe: Recipe of `rdvfi.build`.
+        overrides: Overrides of the recipe.
+        start: Saved model to start from: a folder, or the name of a model that ships; None for
+            fresh weights. Without overrides the saved model is used as it is, whatever the recipe; with
+            overrides the recipe's model takes the parts of it that fit.
+        config_dir: Folder of user-defined configuration groups, for the overrides and for the
+            ``defaults`` of the stage.
     """
 
     recipe: str = "rdvfi_s"
@@ -59,29 +59,28 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
-    """Which samples.
+    """The samples of a stage.
 
     Attributes:
-        folder: Made by the data build; or a folder of clips, or of pictures.
+        folder: Folder of ``rdvfi data build``, of clips, or of pictures.
         source: See `SourceKind`.
-        kinds: ``procedural`` and ``film``, which take turns; clips have no kinds. One that is named
-            twice has two turns.
-        samples: Size of each pool that is yet to be made.
-        size: Height and width of frames, where a pool is not there already; sides of crops.
-        free: Frames of a sample between its knots, where it is made on the fly.
+        kinds: ``procedural`` and ``film``, whose batches are interleaved; a kind that is named
+            twice has two turns. Clips have no kinds.
+        samples: Size of each pool that does not exist yet.
+        size: Height and width of frames; existing pools keep theirs.
+        free: Free frames of a sample that is generated or read during training.
         knots: Whether windows of clips have true frames at the nine knots; otherwise they have both
-            ends and free frames, of any number, for stages that predict their keyframes.
-        colours: How far the colours of clips and of pairs are changed.
+            ends and free frames, for stages with predicted keyframes.
+        colours: Strength of the photometric augmentation of clips and pairs.
         batch: Samples per batch and process.
-        seed: Of their order.
-        workers: Processes that make them.
+        seed: Seed of the samples and of their order.
+        workers: Background processes that make samples.
         cache_latents: Encode the knots of a pool once.
-        symmetries: Mirror clips, turn them upside down and play them backwards at random
-            (`rdvfi.data.symmetries`).
-        held_out: Share at the end of each clip that training does not see; the model is measured there
-            before and after, and the better one is kept.
-        teacher: Whose flows and blend the film of a pool is to have, found once and kept with it:
-            ``rife`` (`rdvfi.training.teacher`); None for no teacher.
+        symmetries: Mirror, flip and reverse clips at random (`rdvfi.data.symmetries`).
+        held_out: Fraction at the end of each clip that training does not use; the model is evaluated
+            there before and after training, and the better one is kept.
+        teacher: Teacher whose flows and mask are added to the film of a pool: ``rife``
+            (`rdvfi.training.teacher`); None for no teacher.
     """
 
     folder: str = MISSING
@@ -108,11 +107,11 @@ class DataConfig:
 
 @dataclass
 class NoiseConfig:
-    """Noise levels of a diffusion stage: from U(l, 1), ``l`` rising from ``low`` to 1.
+    """Noise levels of a diffusion stage, sampled from U(l, 1), where l rises from ``low`` to 1.
 
     Attributes:
-        low: Where it starts.
-        rise: Share of training over which it rises.
+        low: Lower bound at the beginning.
+        rise: Fraction of training over which it rises.
     """
 
     low: float = 0.3
@@ -121,12 +120,12 @@ class NoiseConfig:
 
 @dataclass
 class LoraConfig:
-    """Train low-rank additions to linear layers instead of the denoiser itself.
+    """Low-rank updates of linear layers, trained instead of the denoiser itself.
 
     Attributes:
-        rank: 0 trains the denoiser itself.
-        alpha: Additions are scaled by ``alpha / rank``.
-        targets: Ends of the names of the layers that get one.
+        rank: Rank of the updates; 0 trains the denoiser itself.
+        alpha: Updates are scaled by ``alpha / rank``.
+        targets: Ends of the names of the layers that get an update.
     """
 
     rank: int = 0
@@ -139,28 +138,28 @@ class Stage:
     """A stage of training; also the schema of its recipe.
 
     Attributes:
-        stage: Its name, which names its result.
-        kind: What it does.
-        after: Stages whose results it starts from, in order.
-        train: Parts that it trains (`rdvfi.training.model_parts`).
-        predicted: A decoding stage on predicted keyframes.
-        reconstruct_from: Share of a diffusion stage after which frames are rendered.
-        fine_from: Share of a coarse stage after which the fine estimates of `matching` join in.
-        checkpointing: Recompute the denoiser's activations instead of keeping them.
-        shard: Share the weights out among processes.
-        bundle: For ``ship``: write the pair of files of a model that ships, under this name.
-        out: Folder of results.
-        model: Which model.
-        data: Which samples.
-        engine: How to train.
+        stage: Name of the stage and of its result files.
+        kind: See `StageKind`.
+        after: Stages whose results are loaded before training, in order.
+        train: Parts that are trained (`rdvfi.training.model_parts`).
+        predicted: Train a decoding stage on predicted keyframes.
+        reconstruct_from: Fraction of a diffusion stage after which frames are rendered.
+        fine_from: Fraction of a coarse stage after which the fine estimates of `matching` are trained.
+        checkpointing: Recompute the denoiser's activations in the backward pass instead of storing them.
+        shard: Shard the weights over all processes.
+        bundle: For ``ship``: also write the two files of a model that ships, with this name.
+        out: Output folder.
+        model: The model.
+        data: The samples.
+        engine: Settings of the engine.
         noise: Noise levels of a diffusion stage.
-        lora: Low-rank additions instead of the denoiser itself.
-        losses: Weights by name.
+        lora: Low-rank updates, trained instead of the denoiser itself.
+        losses: Weights of losses by name.
         settings: Parameters of losses by name.
     """
 
     stage: str = MISSING
-    kind: Kind = MISSING
+    kind: StageKind = MISSING
     after: list[str] = field(default_factory=list)
     train: list[str] = field(default_factory=list)
     predicted: bool = False
@@ -179,29 +178,29 @@ class Stage:
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def stage_node() -> type[Stage]:
-    """`Stage` with typed losses: weights and settings are those of the registered losses."""
-    weights = dataclasses.make_dataclass("Losses", [(_field(name), float, field(default=0.0)) for name in losses])
+def stage_schema() -> type[Stage]:
+    """A dataclass like `Stage` with a typed field for each weight and each parameter of the registered losses."""
+    weights = dataclasses.make_dataclass("Losses", [(_field_name(name), float, field(default=0.0)) for name in losses])
     nodes = {name: node for name in losses if (node := make_node(losses, name))}
     settings = dataclasses.make_dataclass(
-        "LossSettings", [(_field(name), node, field(default_factory=node)) for name, node in nodes.items()]
+        "LossSettings", [(_field_name(name), node, field(default_factory=node)) for name, node in nodes.items()]
     )
     typed = [(name, node, field(default_factory=node)) for name, node in (("losses", weights), ("settings", settings))]
     return dataclasses.make_dataclass("StageNode", typed, bases=(Stage,))
 
 
-def as_stage(composed: Any) -> Stage:
+def stage_from_config(composed: Any) -> Stage:
     """The stage of a composed configuration, with losses by their registered names."""
     stage = OmegaConf.to_object(composed)
     assert isinstance(stage, Stage)
-    names = {_field(name): name for name in losses}
+    names = {_field_name(name): name for name in losses}
     stage.settings = {
-        names[name]: {key: value for key, value in vars(given).items() if key != _NAME}
-        for name, given in vars(stage.settings).items()
+        names[name]: {key: value for key, value in vars(node).items() if key != _ENTRY_KEY}
+        for name, node in vars(stage.settings).items()
     }
     stage.losses = {names[name]: float(weight) for name, weight in vars(stage.losses).items()}
     return stage
 
 
-def _field(name: str) -> str:
+def _field_name(name: str) -> str:
     return name.replace("-", "_")

@@ -1,1 +1,1 @@
-"""The training loop and what it keeps."""
+"""The training loop, with its checkpoints and log."""

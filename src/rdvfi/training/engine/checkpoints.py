@@ -1,12 +1,11 @@
 """Training checkpoints: plain tensors and numbers, written atomically.
 
-A checkpoint is one safetensors file: weights, averaged weights and the optimiser's state, each
-tensor under a name of its own, with the plain numbers as JSON in the file's header. There is no
-pickle. It is written beside its place, flushed, and renamed, so that whatever is found under the
-final name is complete; the last few are kept. A checksum of all tensors tells what a disk or a copy damaged.
+A checkpoint is one safetensors file with weights, averaged weights and the optimiser's state, and the plain
+numbers as JSON in the file's header; nothing is pickled. It is written to a temporary file, flushed and renamed, so
+a file under the final name is complete. The last few are kept. A checksum of all tensors detects damaged files.
 
-accelerate's ``save_state`` is not used: it pickles, writes several files that do not appear
-together, and knows no last good one.
+accelerate's ``save_state`` is not used: it pickles, does not write its several files atomically, and does
+not keep earlier checkpoints as a fallback.
 """
 
 import contextlib
@@ -31,11 +30,15 @@ FORMAT = "rdvfi-training-1"
 
 
 @dataclass(frozen=True, eq=False)
-class State:
+class TrainingState:
     """The state of a run, on the CPU.
 
-    ``weights`` and ``averages`` have the names of the trained tensors; ``moments`` holds the
-    optimiser's tensors as ``name/key``; ``numbers`` its plain numbers and our own.
+    Attributes:
+        step: Optimiser steps done.
+        weights: Trained tensors by name.
+        averages: Averaged weights by name.
+        moments: Tensors of the optimiser by ``name/key``.
+        numbers: Numbers of the optimiser and of the engine.
     """
 
     step: int
@@ -56,16 +59,16 @@ class Checkpoints:
         self.folder, self.name, self.keep = folder, name, keep
 
     def paths(self) -> list[Path]:
-        """Complete checkpoints, the newest first."""
+        """Paths of the checkpoints, newest first."""
         pattern = re.compile(rf"{re.escape(self.name)}-\d{{9}}\.safetensors")
-        found = self.folder.glob(f"{self.name}-*.safetensors")
-        return sorted((path for path in found if pattern.fullmatch(path.name)), reverse=True)
+        files = self.folder.glob(f"{self.name}-*.safetensors")
+        return sorted((path for path in files if pattern.fullmatch(path.name)), reverse=True)
 
-    def write(self, state: State) -> Path:
-        """Write one and forget the oldest.
+    def write(self, state: TrainingState) -> Path:
+        """Write a checkpoint and delete the oldest; returns its path.
 
         Raises:
-            OSError: If it cannot be written; those that are there stay.
+            OSError: If it cannot be written; earlier ones are kept.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{self.name}-{state.step:09d}.safetensors"
@@ -76,78 +79,79 @@ class Checkpoints:
         except (OSError, SafetensorError) as error:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
-            last = self.paths()
-            good = f"the last good one is {last[0]}" if last else "there is none yet"
+            existing = self.paths()
+            last_good = f"the last good one is {existing[0]}" if existing else "there is none yet"
             raise OSError(
                 f"the checkpoint of step {state.step} of {self.name} cannot be written to "
-                f"{self.folder}: {error}; {good}"
+                f"{self.folder}: {error}; {last_good}"
             ) from error
         for old in self.paths()[self.keep :]:
             old.unlink()
         return path
 
-    def newest(self, report: Callable[[str], None]) -> State | None:
-        """The newest one that is whole, or None if there is none at all.
+    def load_newest(self, report: Callable[[str], None]) -> TrainingState | None:
+        """The newest undamaged checkpoint, or None if there are no checkpoints.
 
         Raises:
-            ValueError: If there are some and every one is damaged.
+            ValueError: If all checkpoints are damaged.
         """
         damaged: list[str] = []
         paths = self.paths()
-        for path, before in zip(paths, (*paths[1:], None), strict=False):
+        for path, previous in zip(paths, (*paths[1:], None), strict=False):
             try:
                 return read_checkpoint(path)
             except DamagedCheckpointError as error:
-                report(f"{self.name}: {error}; " + (f"trying the one before, {before}" if before else "it is the last"))
+                fallback = f"trying the previous one, {previous}" if previous else "there is no earlier one"
+                report(f"{self.name}: {error}; {fallback}")
                 damaged.append(str(error))
         if damaged:
             raise ValueError(
-                f"no checkpoint of {self.name} in {self.folder} can be read ({damaged[0]}); delete them to begin anew"
+                f"no checkpoint of {self.name} in {self.folder} can be read ({damaged[0]}); delete them to start again"
             )
         return None
 
 
-def read_checkpoint(path: Path) -> State:
-    """Read one file.
+def read_checkpoint(path: Path) -> TrainingState:
+    """Read a checkpoint.
 
     Raises:
-        DamagedCheckpointError: If it is truncated, changed, not a checkpoint of ours, or not finite.
+        DamagedCheckpointError: If the file is truncated, changed, not a checkpoint, or has non-finite values.
     """
     groups: dict[str, dict[str, Tensor]] = {"weights": {}, "averages": {}, "moments": {}}
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            table = (file.metadata() or {}).get("rdvfi", "{}")
-            head = dict(json.loads(table))
+            header = dict(json.loads((file.metadata() or {}).get("rdvfi", "{}")))
             for key in file.keys():
                 group, name = key.split("/", 1)
                 groups[group][name] = file.get_tensor(key)
-        state = State(int(head["step"]), **groups, numbers=dict(head["numbers"]))
+        state = TrainingState(int(header["step"]), **groups, numbers=dict(header["numbers"]))
     except (SafetensorError, LookupError, TypeError, ValueError, OSError, RecursionError) as error:
         raise DamagedCheckpointError(f"{path} is damaged or not a checkpoint of a training run: {error}") from error
-    if head.get("format") != FORMAT:
+    if header.get("format") != FORMAT:
         raise DamagedCheckpointError(f"{path} is not a checkpoint of a training run")
-    tensors = _tensors(state)
-    if head.get("checksum", _checksum(tensors)) != _checksum(tensors):  # version 0.1.0 wrote none
-        raise DamagedCheckpointError(f"{path} is damaged: its checksum is another")
-    broken = [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if broken:
-        raise DamagedCheckpointError(f"{path} holds values that are not finite ({broken[0]})")
+    tensors = _named_tensors(state)
+    checksum = _checksum(tensors)
+    if header.get("checksum", checksum) != checksum:  # version 0.1.0 wrote none
+        raise DamagedCheckpointError(f"{path} is damaged: its checksum does not match")
+    non_finite = [name for name, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()]
+    if non_finite:
+        raise DamagedCheckpointError(f"{path} has values that are not finite ({non_finite[0]})")
     return state
 
 
-def check_names(where: str, expected: dict[str, Tensor], got: dict[str, Tensor]) -> None:
-    """The tensors are those of this model; raises ValueError if a name or a shape differs."""
+def check_tensor_names(source: str, expected: dict[str, Tensor], got: dict[str, Tensor]) -> None:
+    """Raise a ValueError if a name or a shape of the tensors of ``source`` differs from those of this model."""
     difference = tensor_difference(expected, {name: tuple(tensor.shape) for name, tensor in got.items()})
     if difference:
-        raise ValueError(f"{where} is of another model or stage: {difference}")
+        raise ValueError(f"{source} is of another model or stage: {difference}")
 
 
 @contextlib.contextmanager
-def sole_run(folder: Path) -> Iterator[None]:
-    """Hold a folder for this run: two that write to one would mix their checkpoints. Windows has no such lock.
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Lock the output folder of a run, since two runs would mix their checkpoints. Does nothing on Windows.
 
     Raises:
-        ValueError: If another run holds it.
+        ValueError: If another run has locked it.
     """
     if sys.platform == "win32":
         yield
@@ -162,13 +166,13 @@ def sole_run(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             raise ValueError(f"another run is training into {folder}; wait for it, or give another `out`") from None
         except OSError:
-            pass  # the file system has no locks
+            pass  # the file system does not support locks
         yield
     finally:
         os.close(handle)
 
 
-def _tensors(state: State) -> dict[str, Tensor]:
+def _named_tensors(state: TrainingState) -> dict[str, Tensor]:
     return {
         f"{group}/{name}": tensor.contiguous()
         for group in ("weights", "averages", "moments")
@@ -178,16 +182,16 @@ def _tensors(state: State) -> dict[str, Tensor]:
 
 def _checksum(tensors: dict[str, Tensor]) -> str:
     """SHA-256 of all names and bytes."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name in sorted(tensors):
-        found.update(name.encode())
-        found.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
-def _write(path: Path, state: State) -> None:
-    tensors = _tensors(state)
-    head = {"format": FORMAT, "step": state.step, "numbers": state.numbers, "checksum": _checksum(tensors)}
-    save_file(tensors, path, metadata={"rdvfi": json.dumps(head)})
+def _write(path: Path, state: TrainingState) -> None:
+    tensors = _named_tensors(state)
+    header = {"format": FORMAT, "step": state.step, "numbers": state.numbers, "checksum": _checksum(tensors)}
+    save_file(tensors, path, metadata={"rdvfi": json.dumps(header)})
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -1,7 +1,7 @@
 """The training log: a CSV file, and trackers of accelerate on request.
 
-Rows are means since the row before. A run that goes on continues the file: rows after the step at
-which it goes on are dropped, since those steps are done again.
+Rows are means over the steps since the previous row. A resumed run continues the file: rows after the step at
+which it resumes are dropped, since those steps are repeated.
 """
 
 import csv
@@ -14,16 +14,16 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from rdvfi._atomic import atomic
 from rdvfi.media.pixels import Picture
 
-_FIRST = ("step", "seconds", "rate", "gradient")
+_LEADING_COLUMNS = ("step", "seconds", "rate", "gradient")
 
 
-class Log:
+class TrainingLog:
     """Scalars and pictures of one stage.
 
     Args:
-        folder: Where ``<name>.csv`` goes, and what trackers keep in files.
-        name: The stage's name.
-        start: The step at which this run begins.
+        folder: Output folder of ``<name>.csv`` and of the files of trackers.
+        name: Name of the stage.
+        start: Step at which this run begins.
         trackers: Names of accelerate's trackers, such as ``tensorboard``.
 
     Raises:
@@ -32,13 +32,13 @@ class Log:
     """
 
     def __init__(self, folder: Path, name: str, start: int, *, trackers: Sequence[str]) -> None:
-        self._trackers = [_tracker(tracker, name, folder) for tracker in trackers]
+        self._trackers = [_create_tracker(tracker, name, folder) for tracker in trackers]
         self.path = folder / f"{name}.csv"
-        self._rows = [row for row in _read(self.path) if int(row["step"]) <= start]
+        self._rows = [row for row in _read_rows(self.path) if int(row["step"]) <= start]
         self._rewrite()
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """One row; ``values`` may hold names that earlier rows did not have."""
+        """Write a row; ``values`` may have names that earlier rows lack."""
         row = {"step": str(step), **{key: f"{value:.6g}" for key, value in values.items()}}
         self._rows.append(row)
         if set(row) <= set(self._columns):
@@ -49,11 +49,11 @@ class Log:
         for tracker in self._trackers:
             tracker.log(values, step=step)
 
-    def picture(self, step: int, pixels: Picture) -> None:
-        """A picture, to trackers that take any."""
+    def write_picture(self, step: int, pixels: Picture) -> None:
+        """Pass a picture to the trackers that accept images."""
         for tracker in self._trackers:
             if hasattr(tracker, "log_images"):
-                tracker.log_images({"sheet": pixels[None]}, step=step, **_layout(tracker))
+                tracker.log_images({"sheet": pixels[None]}, step=step, **_image_options(tracker))
 
     def close(self) -> None:
         """Finish the trackers."""
@@ -62,37 +62,38 @@ class Log:
 
     def _rewrite(self) -> None:
         columns = dict.fromkeys(key for row in self._rows for key in row)
-        self._columns = [*_FIRST, *(key for key in columns if key not in _FIRST)]
+        self._columns = [*_LEADING_COLUMNS, *(key for key in columns if key not in _LEADING_COLUMNS)]
         with atomic(self.path) as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(self._rows)
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def _read_rows(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    # A row that lacks fields was cut off where a run was killed.
-    whole = [row for row in rows if None not in row.values() and row.get("step", "").isdigit()]
-    return [{key: value for key, value in row.items() if key and value} for row in whole]
+    # A killed run may have left an incomplete row.
+    complete = [row for row in rows if None not in row.values() and row.get("step", "").isdigit()]
+    return [{key: value for key, value in row.items() if key and value} for row in complete]
 
 
-def _tracker(tracker: str, name: str, folder: Path) -> Any:
+def _create_tracker(tracker: str, name: str, folder: Path) -> Any:
     if tracker not in LOGGER_TYPE_TO_CLASS:
         known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))
         raise ValueError(f"engine.trackers: no tracker {tracker!r}; accelerate has {known}")
-    made_by: Any = LOGGER_TYPE_TO_CLASS[tracker]
+    tracker_class: Any = LOGGER_TYPE_TO_CLASS[tracker]
     if tracker not in {kind.value for kind in get_available_trackers()}:
         raise ModuleNotFoundError(
             f"the tracker {tracker!r} is not installed; pip install {tracker} (TensorBoard comes with 'rdvfi[train]')"
         )
-    made = made_by(name, logging_dir=folder / tracker) if made_by.requires_logging_directory else made_by(name)
-    if hasattr(made, "start"):
-        made.start()
-    return made
+    options = {"logging_dir": folder / tracker} if tracker_class.requires_logging_directory else {}
+    created = tracker_class(name, **options)
+    if hasattr(created, "start"):
+        created.start()
+    return created
 
 
-def _layout(tracker: Any) -> dict[str, str]:
+def _image_options(tracker: Any) -> dict[str, str]:
     return {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}

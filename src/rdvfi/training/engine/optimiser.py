@@ -11,10 +11,10 @@ from rdvfi.compat import import_torchvision
 from rdvfi.training.engine.settings import EngineConfig
 
 
-def make_optimiser(
+def create_optimiser(
     config: EngineConfig, parameters: nn.ParameterList
 ) -> tuple[torch.optim.Optimizer, Callable[[float], None]]:
-    """An optimiser, and the function that sets the learning rate of a step, which may be a fraction."""
+    """An optimiser, and a function that sets the learning rate of a (fractional) step."""
     import_torchvision()
     from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]
     from timm.scheduler import create_scheduler_v2  # pyright: ignore[reportPrivateImportUsage]
@@ -26,7 +26,7 @@ def make_optimiser(
     scheduler, _ = create_scheduler_v2(
         optimiser,
         sched=config.schedule,
-        num_epochs=max(2, config.steps),  # timm warns of a schedule of one step
+        num_epochs=max(2, config.steps),  # timm warns about schedules of one step
         warmup_epochs=warmup,
         warmup_lr=config.rate / (warmup + 1),
     )
@@ -34,10 +34,10 @@ def make_optimiser(
     return optimiser, scheduler.step  # pyright: ignore[reportReturnType]
 
 
-def make_averages(parameters: nn.ParameterList, decay: float) -> Any:
-    """timm's moving average of what is trained alone, in float32: in bfloat16 it would hardly move.
+def create_averages(parameters: nn.ParameterList, decay: float) -> Any:
+    """timm's moving average of the trained parameters, in float32, since bfloat16 cannot hold its small updates.
 
-    Early steps are averaged over less, so that the start is forgotten.
+    The decay is smaller in early steps, so that the initial weights are forgotten.
     """
     import_torchvision()
     from timm.utils import ModelEmaV3  # pyright: ignore[reportPrivateImportUsage]

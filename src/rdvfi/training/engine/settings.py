@@ -3,38 +3,37 @@
 from dataclasses import dataclass, field
 
 SCHEDULES = ("constant", "cosine", "poly", "rsqrt", "tanh", "wsd")
-"""Schedules of ``timm.scheduler`` that need no settings of their own."""
+"""Schedules of ``timm.scheduler`` that need no further settings."""
 
 
 @dataclass
 class EngineConfig:
-    """How to train.
+    """Settings of the optimiser, of limits, checkpoints and logs.
 
     Attributes:
-        steps: Optimiser steps in all.
-        optimiser: A name of ``timm.optim``.
+        steps: Total number of optimiser steps.
+        optimiser: Name of an optimiser of ``timm.optim``.
         rate: Peak learning rate.
-        weight_decay: As the optimiser takes it.
-        schedule: One of `SCHEDULES`: ``cosine`` falls to zero, ``constant`` stays.
-        warmup: Steps of linear rise.
+        weight_decay: Weight decay of the optimiser.
+        schedule: One of `SCHEDULES`: ``cosine`` falls to zero, ``constant`` does not change.
+        warmup: Steps over which the learning rate rises linearly.
         clip: Largest norm of the gradient.
-        accumulate: Batches per step and process.
-        average: Decay of the averaged weights.
-        bfloat16: Run the forward pass in bfloat16 where that is safe (autocast).
+        accumulate: Batches per step and process (gradient accumulation).
+        average: Decay of the averaged weights (EMA).
+        bfloat16: Run the forward pass under autocast in bfloat16.
         compile: Compile the objective's forward pass.
-        max_minutes: The longest that a stage may take. Learning rate and noise levels follow the
-            clock where it is further than the steps, so the stage comes to its end with it; None
-            means no limit.
-        pause_minutes: Stop the whole run after this long, with a checkpoint from which the same
-            command goes on; None means never.
+        max_minutes: Time limit of a stage; None for no limit. Learning rate and noise levels follow the
+            elapsed time where it is further than the steps, so schedules are completed within the limit.
+        pause_minutes: Time after which the whole run stops with a checkpoint, from which the same
+            command resumes; None for no pause.
         save_every: Steps between checkpoints.
-        keep: Checkpoints that are kept.
+        keep: Number of checkpoints that are kept.
         log_every: Steps between rows of the log.
-        sheet_every: Steps between picture sheets; 0 makes none.
-        trackers: Where the log goes beside its CSV file: trackers of accelerate, such as
-            ``tensorboard`` or ``wandb``.
-        device: ``auto``, or ``cpu`` to leave a GPU alone.
-        seed: Of everything random.
+        sheet_every: Steps between sheets of sample pictures; 0 for none.
+        trackers: Trackers of accelerate, such as ``tensorboard`` or ``wandb``, that receive the log in
+            addition to its CSV file.
+        device: ``auto``, or ``cpu`` to ignore GPUs.
+        seed: Seed of all random numbers.
     """
 
     steps: int = 1000
@@ -58,8 +57,8 @@ class EngineConfig:
     device: str = "auto"
     seed: int = 0
 
-    def check(self) -> None:
-        """Say which value makes no sense; raises ValueError if one does not."""
+    def validate(self) -> None:
+        """Raise a ValueError that names the first invalid value."""
         for name in ("steps", "accumulate", "save_every", "keep", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"engine.{name} must be at least 1; got {getattr(self, name)}")

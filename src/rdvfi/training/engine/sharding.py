@@ -1,10 +1,10 @@
 """Sharded training (FSDP2): every process holds a part of weights, gradients and optimiser state.
 
-For backbones whose training state does not fit one device: 1.5 billion parameters with AdamW and
-averages take 29 GiB in float32. Each block is gathered when it runs and dropped afterwards. Values
-and updates are those of training in one process, to rounding.
+For backbones whose training state does not fit on one device: 1.5 billion parameters with AdamW and
+averages take 29 GiB in float32. Each block is gathered when it runs and freed afterwards. Results equal those of
+training in one process up to rounding.
 
-The state of a run is kept whole, so that it goes on with any number of processes.
+Checkpoints contain full tensors, so a run can resume with any number of processes.
 """
 
 from collections.abc import Iterable
@@ -19,15 +19,15 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from rdvfi.training.objectives.objective import Objective
 
 
-def shard(objective: Objective, blocks: Iterable[nn.Module]) -> Objective:
-    """Share an objective's weights out among all processes, in place.
+def shard_objective(objective: Objective, blocks: Iterable[nn.Module]) -> Objective:
+    """Shard the weights of an objective over all processes, in place.
 
     Args:
-        objective: On its device. Only its ``forward`` may be called from now on.
-        blocks: Modules that are gathered one at a time; the rest is gathered together.
+        objective: Objective on its device. Afterwards only its ``forward`` may be called.
+        blocks: Modules that are gathered one at a time; other weights are gathered together.
 
     Raises:
-        RuntimeError: If there is one process only.
+        RuntimeError: If there is only one process.
     """
     if not dist.is_initialized():
         raise RuntimeError("sharding needs several processes: start with torchrun or accelerate launch")
@@ -39,48 +39,44 @@ def shard(objective: Objective, blocks: Iterable[nn.Module]) -> Objective:
     return objective
 
 
-def gather(objective: nn.Module) -> None:
-    """Make sharded parameters whole again, in place; every process takes part."""
+def gather_parameters(objective: nn.Module) -> None:
+    """Replace sharded parameters by full ones, in place; all processes must call it."""
     for module in objective.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if isinstance(parameter, DTensor):
-                whole = nn.Parameter(parameter.full_tensor().detach(), parameter.requires_grad)
-                setattr(module, name, whole)
+                setattr(module, name, nn.Parameter(parameter.full_tensor().detach(), parameter.requires_grad))
 
 
-def blocks_of(network: nn.Module) -> list[nn.Module]:
-    """The repeated blocks of a network, which diffusers declares indivisible.
-
-    Networks that say nothing are gathered whole.
-    """
+def indivisible_blocks(network: nn.Module) -> list[nn.Module]:
+    """The repeated blocks of a diffusers network (its ``_no_split_modules``); none for other networks."""
     names = set(getattr(network, "_no_split_modules", None) or ())
     return [module for module in network.modules() if type(module).__name__ in names]
 
 
 def running_buffers(objective: nn.Module) -> dict[str, Tensor]:
-    """Buffers that change while their module is trained, such as running means."""
-    found = {}
+    """Buffers of trained modules, such as running means, by name."""
+    buffers = {}
     for prefix, module in objective.named_modules():
         if any(parameter.requires_grad for parameter in module.parameters(recurse=False)):
             for name, buffer in module.named_buffers(recurse=False):
                 if name not in module._non_persistent_buffers_set:
-                    found[f"{prefix}.{name}" if prefix else name] = buffer
-    return found
+                    buffers[f"{prefix}.{name}" if prefix else name] = buffer
+    return buffers
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """A copy on the CPU, gathered from all processes if it is sharded."""
     gathered = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
     return gathered.detach().cpu().clone()
 
 
-def placed(value: Tensor, like: Tensor) -> Tensor:
-    """``value`` on the device, in the layout and with the sharding of ``like``.
+def place_like(value: Tensor, like: Tensor) -> Tensor:
+    """``value`` on the device, in the memory format and with the sharding of ``like``.
 
-    The memory's layout matters: the same sum in another layout may be rounded otherwise.
+    The memory format matters: sums in another order are rounded differently.
     """
     if value.shape != like.shape:
-        return value.clone()  # a counter of the optimiser, which lives on the CPU
+        return value.clone()  # a step counter of the optimiser, on the CPU
     if isinstance(like, DTensor):
         value = value.to(like.device)
         return distribute_tensor(value, like.device_mesh, like.placements)

@@ -13,10 +13,10 @@ from rdvfi.training.objectives.training_step import TrainingStep
 
 
 class Needs(Enum):
-    """Kinds of inputs that a loss reads."""
+    """Kinds of inputs of losses; `Evidence` has a field for each."""
 
     FRAMES = auto()
-    DRAWING = auto()
+    MAPS = auto()
     FLOW = auto()
     ADJACENT = auto()
     MATCHES = auto()
@@ -27,45 +27,61 @@ class Needs(Enum):
 
 @dataclass(frozen=True, eq=False)
 class FramePair:
-    """New frames and true ones, and the frozen encoder of the backbone."""
+    """Interpolated frames, the true frames, and the frozen encoder of the backbone."""
 
-    made: Float[Tensor, "n 3 h w"]
-    truth: Float[Tensor, "n 3 h w"]
+    predicted: Float[Tensor, "n 3 h w"]
+    target: Float[Tensor, "n 3 h w"]
     encode: Callable[[Tensor], Tensor]
+
+    @property
+    def made(self) -> Float[Tensor, "n 3 h w"]:
+        """The predicted frames, by the name of version 0.1.0."""
+        return self.predicted
+
+    @property
+    def truth(self) -> Float[Tensor, "n 3 h w"]:
+        """The true frames, by the name of version 0.1.0."""
+        return self.target
 
 
 @dataclass(frozen=True, eq=False)
-class Maps:
-    """Flows to the first and to the last frame, in pixels of their grid, and the first's share."""
+class WarpMaps:
+    """Flows to the first and to the last frame, in pixels of their grid, and the blending weight of the first."""
 
     flows: Float[Tensor, "n 4 h w"]
     mask: Float[Tensor, "n 1 h w"]
 
 
 @dataclass(frozen=True, eq=False)
-class Drawing:
+class MapSupervision:
     """The maps of phi_s and their targets, on the trajectory's grid.
 
-    ``refined`` are the maps of phi_s, ``plain`` those of the trajectory, its input. ``wanted`` are the target
-    flows, of a teacher or exact; a teacher also gives a mask, and exact flow comes with the visibility of its points
-    in both end frames. ``first``, ``last`` and ``truth`` are frames on this grid.
+    Attributes:
+        refined: Output of phi_s.
+        initial: Its input, the maps of the trajectory.
+        target_flows: Flows of a teacher, or exact flows.
+        first: First frames.
+        last: Last frames.
+        frame: True frames at the time of the maps.
+        target_mask: Blending weight of a teacher; None for exact flows.
+        visible: Visibility of the points in both end frames, for exact flows; None for a teacher.
     """
 
-    refined: Maps
-    plain: Maps
-    wanted: Float[Tensor, "n 4 h w"]
+    refined: WarpMaps
+    initial: WarpMaps
+    target_flows: Float[Tensor, "n 4 h w"]
     first: Float[Tensor, "n 3 h w"]
     last: Float[Tensor, "n 3 h w"]
-    truth: Float[Tensor, "n 3 h w"]
-    wanted_mask: Float[Tensor, "n 1 h w"] | None = None
+    frame: Float[Tensor, "n 3 h w"]
+    target_mask: Float[Tensor, "n 1 h w"] | None = None
     visible: Float[Tensor, "n 2 h w"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class FlowPair:
-    """Flows and exact ones, in latent pixels, with the visibility of their points."""
+    """Predicted and exact flows in the same unit, and the visibility of their points in the target frame."""
 
-    made: Float[Tensor, "*n 2 h w"]
+    predicted: Float[Tensor, "*n 2 h w"]
     exact: Float[Tensor, "*n 2 h w"]
     visible: Float[Tensor, "*n h w"]
 
@@ -74,7 +90,7 @@ class FlowPair:
 class Matches:
     """Logits of all matches between the cells of two pictures, and the exact flow in cells.
 
-    Rows of the logits are cells of the source, row by row, as columns are of the target.
+    Rows of the logits are cells of the source in row-major order, columns those of the target.
     """
 
     logits: Float[Tensor, "n m m"]
@@ -86,9 +102,11 @@ class Matches:
 class Estimates:
     """All estimates of a flow estimator, from coarse to fine, each on its own grid.
 
-    Flows are in full-size pixels. ``exact`` is 1 for samples whose flow is known at occluded points too.
-    ``matched`` says whether the first estimate is the expectation over matches, which is not defined for
-    occluded points.
+    Attributes:
+        pairs: Flows in full-size pixels.
+        exact: 1 for samples whose flow is also known at occluded points, else 0.
+        matched: Whether the first estimate is the expectation over matches, which is not defined for
+            occluded points.
     """
 
     pairs: list[FlowPair]
@@ -102,47 +120,58 @@ class GeneratorSampler:
 
     sample: Callable[[Tensor], Tensor]
     clean: Float[Tensor, "b n c hz wz"]
-    moment: TrainingStep
+    step: TrainingStep
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Inputs of the losses for one batch; None where the objective does not compute them."""
+    """Inputs of the losses for one batch; None where the objective does not compute them.
+
+    Attributes:
+        progress: Fraction of training that is done.
+        frames: Interpolated and true frames.
+        maps: Maps of phi_s with their targets.
+        flow: Flows to both ends, in latent pixels.
+        adjacent: Flows between adjacent knots, in latent pixels.
+        matches: Matches of the coarse flow.
+        estimates: Estimates of the coarse flow.
+        velocity: Predicted and true target of the network, in its own parameterisation.
+        sampler: The generator as a sampler.
+    """
 
     progress: float
     frames: FramePair | None = None
-    drawing: Drawing | None = None
+    maps: MapSupervision | None = None
     flow: FlowPair | None = None
     adjacent: FlowPair | None = None
     matches: Matches | None = None
     estimates: Estimates | None = None
     velocity: tuple[Tensor, Tensor] | None = None
-    """Predicted and true target of the network, in its own parameterisation."""
     sampler: GeneratorSampler | None = None
 
-    def has(self, needed: Needs) -> bool:
-        """Whether a part is there."""
-        return getattr(self, needed.name.lower()) is not None
+    def has(self, needs: Needs) -> bool:
+        """Whether an input was computed."""
+        return getattr(self, needs.name.lower()) is not None
 
 
 class Loss(nn.Module, ABC):
-    """One number to be made small."""
+    """A scalar loss; ``needs`` names the input of `Evidence` that it reads."""
 
     needs: Needs
 
     @abstractmethod
     def forward(self, evidence: Evidence) -> Tensor:
-        """The unweighted loss; the needed part of the evidence is there."""
+        """The unweighted loss; called only if the evidence has the needed input."""
 
 
 losses = Registry(Loss, "loss")
 
 
-class Terms(nn.Module):
-    """A weighted choice of losses.
+class WeightedLosses(nn.Module):
+    """The losses of a stage, with their weights.
 
     Args:
-        weights: Weight by name; those at zero are not made.
+        weights: Weights by name; losses with weight zero are not created.
         settings: Parameters by name of the loss, where they differ from the defaults.
 
     Raises:
@@ -159,21 +188,17 @@ class Terms(nn.Module):
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
         if not self.weights:
             raise ValueError("every loss has weight zero; give one, such as losses.l2=1")
-        self.parts = nn.ModuleDict(
-            {name: losses.create(name, **(settings or {}).get(name, {})) for name in self.weights}
-        ).requires_grad_(False)
+        self.by_name: dict[str, Loss] = {
+            name: losses.create(name, **(settings or {}).get(name, {})) for name in self.weights
+        }
+        self.parts = nn.ModuleDict(self.by_name).requires_grad_(False)
 
-    def need(self, *parts: Needs) -> bool:
-        """Whether any loss reads one of these parts."""
-        return any(part.needs in parts for part in self._parts().values())
+    def needs_any(self, *needs: Needs) -> bool:
+        """Whether any loss reads one of these inputs."""
+        return any(loss.needs in needs for loss in self.by_name.values())
 
     def forward(self, evidence: Evidence) -> dict[str, Tensor]:
-        """Weighted losses whose evidence is there."""
+        """The weighted losses whose inputs were computed, by name."""
         return {
-            name: self.weights[name] * part(evidence)
-            for name, part in self._parts().items()
-            if evidence.has(part.needs)
+            name: self.weights[name] * loss(evidence) for name, loss in self.by_name.items() if evidence.has(loss.needs)
         }
-
-    def _parts(self) -> dict[str, Loss]:
-        return {name: part for name, part in self.parts.items() if isinstance(part, Loss)}

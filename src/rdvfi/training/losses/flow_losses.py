@@ -1,17 +1,17 @@
 """Losses on motion against exact flow: of trajectories, of adjacent motions, and of a learned coarse flow.
 
-Flows are compared with exact ones by a robust distance (the end-point error to the power 0.8), in
-latent pixels; points that the other frame does not show count less, because only smoothness can
-tell where they went.
+Flows are compared with exact ones by a robust distance (the end-point error to the power 0.8) in
+latent pixels. Occluded points have a lower weight, because their motion can only be guessed from their
+surroundings.
 
-Matches have the cross-entropy of where a point went. An error of a mean flow says little about
-which of many matches was wrong; the cross-entropy says it at once (LoFTR; Sun et al., 2021,
-https://arxiv.org/abs/2104.00680). A point that lands between four cells is shared by them,
-bilinearly.
+Matches are supervised by cross-entropy (LoFTR; Sun et al., 2021, https://arxiv.org/abs/2104.00680): unlike the
+error of the mean flow it has a gradient for every match. The target of a point between four cells is
+distributed over them bilinearly.
 
-Every estimate of a coarse flow between the matches and the finished flow is compared with the flow on its own grid,
-the later the more it counts (RAFT; Teed and Deng, 2020, https://arxiv.org/abs/2003.12039), by a
-robust distance as in PWC-Net (Sun et al., 2018, https://arxiv.org/abs/1709.02371).
+Every estimate of a coarse flow, from the matches to the final flow, is compared with the exact flow on its own
+grid, with weights that rise from the first to the last (RAFT; Teed and Deng, 2020,
+https://arxiv.org/abs/2003.12039), by a robust distance as in PWC-Net (Sun et al., 2018,
+https://arxiv.org/abs/1709.02371).
 """
 
 import torch
@@ -22,7 +22,7 @@ from rdvfi.geometry import pixel_grid
 from rdvfi.training.losses.evidence import Estimates, Evidence, Loss, Needs, losses
 
 OCCLUDED_WEIGHT = 0.2
-"""Weight of points that are occluded or outside in the frame that the flow points to."""
+"""Weight of points that are occluded in, or outside of, the target frame."""
 
 
 def flow_loss(
@@ -35,53 +35,54 @@ def flow_loss(
 
 
 @losses.register("flow")
-class ExactFlow(Loss):
-    """Flows to both ends against exact ones: of the trajectory, or of the generator's own line."""
+class ExactFlowLoss(Loss):
+    """Flows to both ends against exact ones: those of the trajectory, or of the generator's residual motion."""
 
     needs = Needs.FLOW
 
     def forward(self, evidence: Evidence) -> Tensor:
         assert evidence.flow is not None
-        return flow_loss(evidence.flow.made, evidence.flow.exact, evidence.flow.visible)
+        return flow_loss(evidence.flow.predicted, evidence.flow.exact, evidence.flow.visible)
 
 
 @losses.register("adjacent")
-class AdjacentFlow(Loss):
+class AdjacentFlowLoss(Loss):
     """Motion between neighbouring keyframes (phi_1) against exact flow."""
 
     needs = Needs.ADJACENT
 
     def forward(self, evidence: Evidence) -> Tensor:
         assert evidence.adjacent is not None
-        return flow_loss(evidence.adjacent.made, evidence.adjacent.exact, evidence.adjacent.visible)
+        return flow_loss(evidence.adjacent.predicted, evidence.adjacent.exact, evidence.adjacent.visible)
 
 
 def matching_loss(
     logits: Float[Tensor, "n m m"], exact: Float[Tensor, "n 2 h w"], visible: Float[Tensor, "n h w"]
 ) -> Tensor:
-    """Mean cross-entropy over the cells whose point is visible and lands among the cells, in nats.
+    """Mean cross-entropy, in nats, over the source cells whose point is visible and inside the target grid.
 
     Args:
-        logits: Of the matches of every source cell.
-        exact: Where the points of its cells go, in cells.
-        visible: 1 where the other picture shows the point.
+        logits: Logits of the matches; rows are source cells, columns target cells.
+        exact: Exact flow of the source cells, in cells.
+        visible: 1 where the target picture shows the point.
     """
     h, w = exact.shape[-2:]
     grid = pixel_grid(h, w, device=exact.device)
     last = grid.new_tensor([w - 1, h - 1])[:, None, None]
-    place = grid + exact
-    within = ((place > -0.5) & (place < last + 0.5)).all(1)
-    first = torch.minimum(place.clamp(min=0.0), last).floor()
-    share = (torch.minimum(place.clamp(min=0.0), last) - first).flatten(2)
-    far = torch.minimum(first + 1.0, last)
-    known = logits.float().log_softmax(2)
-    total = torch.zeros_like(share[:, 0])
-    for x, across in ((first, 1.0 - share[:, 0]), (far, share[:, 0])):
-        for y, down in ((first, 1.0 - share[:, 1]), (far, share[:, 1])):
+    target = grid + exact
+    is_inside = ((target > -0.5) & (target < last + 0.5)).all(1)
+    target = torch.minimum(target.clamp(min=0.0), last)
+    lower = target.floor()
+    upper = torch.minimum(lower + 1.0, last)
+    fraction = (target - lower).flatten(2)
+    log_probabilities = logits.float().log_softmax(2)
+    cross_entropy = torch.zeros_like(fraction[:, 0])
+    for x, weight_x in ((lower, 1.0 - fraction[:, 0]), (upper, fraction[:, 0])):
+        for y, weight_y in ((lower, 1.0 - fraction[:, 1]), (upper, fraction[:, 1])):
             cell = (y[:, 1] * w + x[:, 0]).long().flatten(1)
-            total = total - across * down * known.gather(2, cell[..., None])[..., 0]
-    weight = (visible * within).flatten(1)
-    return (weight * total).sum() / weight.sum().clamp(min=1.0)
+            cross_entropy = cross_entropy - weight_x * weight_y * log_probabilities.gather(2, cell[..., None])[..., 0]
+    weight = (visible * is_inside).flatten(1)
+    return (weight * cross_entropy).sum() / weight.sum().clamp(min=1.0)
 
 
 @losses.register("matching")
@@ -97,32 +98,35 @@ class MatchingLoss(Loss):
 
 
 def estimates_loss(estimates: Estimates, *, first: float, occluded: float) -> Tensor:
-    """Sum of the weighted means of ``(e + 0.1)^0.7`` over all estimates, ``e`` in pixels.
+    """Sum over all estimates of the weighted mean of ``(e + 0.1)^0.7``, with the end-point error ``e`` in pixels.
 
     Args:
-        estimates: What is compared.
-        first: Weight of the first estimate; from there they rise evenly to 1, that of the last.
-        occluded: Weight of points that the other picture does not show, where their flow is known.
+        estimates: The estimates and exact flows.
+        first: Weight of the first estimate; weights rise linearly to 1, that of the last.
+        occluded: Weight of occluded points whose flow is known.
     """
     count, total = len(estimates.pairs), estimates.exact.new_zeros(())
-    unseen = occluded * estimates.exact[:, None, None]
+    occluded_weight = occluded * estimates.exact[:, None, None]
     for index, pair in enumerate(estimates.pairs):
-        error = ((pair.made.float() - pair.exact).square().sum(1) + 1e-8).sqrt()
-        plain = estimates.matched and index == 0
-        weight = pair.visible if plain else torch.maximum(pair.visible, unseen)
+        error = ((pair.predicted.float() - pair.exact).square().sum(1) + 1e-8).sqrt()
+        is_matching = estimates.matched and index == 0
+        weight = pair.visible if is_matching else torch.maximum(pair.visible, occluded_weight)
         mean = (weight * (error + 0.1).pow(0.7)).sum() / weight.sum().clamp(min=1.0)
-        share = index / (count - 1) if count > 1 else 1.0
-        total = total + (first + (1.0 - first) * share) * mean
+        position = index / (count - 1) if count > 1 else 1.0
+        total = total + (first + (1.0 - first) * position) * mean
     return total
 
 
 @losses.register("estimates", renamed={"hidden": "occluded"})
-class EveryEstimate(Loss):
-    """All estimates of the coarse flow against that of pairs.
+class EstimatesLoss(Loss):
+    """All estimates of the coarse flow against the flow of pairs.
 
     Args:
-        first: Weight of the first estimate, that of the last being 1.
-        occluded: Weight of occluded points, that of visible ones being 1.
+        first: Weight of the first estimate; that of the last is 1.
+        occluded: Weight of occluded points; that of visible ones is 1.
+
+    Raises:
+        ValueError: If a weight is not in [0, 1].
     """
 
     needs = Needs.ESTIMATES

@@ -16,36 +16,36 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.ops.warp import backward_warp
-from rdvfi.training.losses.evidence import Drawing, Evidence, Loss, Maps, Needs, losses
+from rdvfi.training.losses.evidence import Evidence, Loss, MapSupervision, Needs, WarpMaps, losses
 
 WINDOW = 7
-"""Side of the windows in which pictures are compared, in pixels of the small grid."""
-MARGIN = 0.02
-"""A picture that is better by so much, about five 8-bit levels, counts in full."""
-LAST = 0.1
-"""Final weight, relative to the initial one."""
-_FEW = 100.0
-"""Pixels; a batch with fewer to learn from counts less, so that a handful cannot rule a step."""
-_ROUND = 0.1
-"""Errors below so many pixels are rounded off."""
+"""Side in pixels of the small grid of the windows over which photometric errors are averaged."""
+FULL_WEIGHT_MARGIN = 0.02
+"""Difference of the errors, about five 8-bit levels, from which a target has full weight."""
+FINAL_WEIGHT = 0.1
+"""Weight at the end of training, relative to that at its beginning."""
+_REGULARISING_PIXELS = 100.0
+"""Added to the total weight of a batch, so that a few pixels cannot dominate a step."""
+_SMOOTHED_ERROR = 0.1
+"""End-point errors below this, in pixels, count quadratically."""
 
 
 @losses.register("imitation")
-class Imitation(Loss):
+class ImitationLoss(Loss):
     """Difference of the refined flows and mask of phi_s to those of a teacher, or to exact flow.
-
-    The weights are relative to each other: a pixel of flow is much, a whole blend is 1.
 
     Args:
         flow: Weight of a teacher's flows.
-        blend: Weight of its blend.
-        exact: Weight of exact flow, which has no blend and counts where a point can be seen.
-        reach: Errors of flow, in pixels of the small grid, that are larger count as this.
-        until: Share of training after which only a tenth of the weight is left, after a linear
-            fall.
+        blend: Weight of its blending mask.
+        exact: Weight of exact flow, which has no mask and counts where a point is visible.
+        reach: Upper bound of the end-point error, in pixels of the small grid.
+        until: Fraction of training over which the weight falls linearly to a tenth.
+
+    Raises:
+        ValueError: If ``until`` is not in (0, 1].
     """
 
-    needs = Needs.DRAWING
+    needs = Needs.MAPS
 
     def __init__(
         self, *, flow: float = 0.1, blend: float = 0.5, exact: float = 0.05, reach: float = 20.0, until: float = 0.8
@@ -58,38 +58,38 @@ class Imitation(Loss):
 
     def forward(self, evidence: Evidence) -> Tensor:
         """Weighted means of the robust distances, times the factor that decreases during training."""
-        drawing = evidence.drawing
-        assert drawing is not None
-        left = max(LAST, 1.0 - evidence.progress / self.until)
-        gate = better(drawing)
-        seen = gate.expand(-1, 2, -1, -1)
-        share = self.flow
-        if drawing.visible is not None:
-            seen, share = seen * drawing.visible, self.exact
-        apart = (drawing.refined.flows - drawing.wanted).unflatten(1, (2, 2)).square().sum(2)
-        error = ((apart + _ROUND**2).sqrt() - _ROUND).clamp(max=self.reach)
-        found = share * _mean(error, seen)
-        if drawing.wanted_mask is not None:
-            off = (drawing.refined.mask - drawing.wanted_mask).abs()
-            found = found + self.blend * _mean(off, gate)
-        return left * found
+        maps = evidence.maps
+        assert maps is not None
+        decay = max(FINAL_WEIGHT, 1.0 - evidence.progress / self.until)
+        weight = target_weight(maps)
+        flow_weight, scale = weight.expand(-1, 2, -1, -1), self.flow
+        if maps.visible is not None:
+            flow_weight, scale = flow_weight * maps.visible, self.exact
+        squared = (maps.refined.flows - maps.target_flows).unflatten(1, (2, 2)).square().sum(2)
+        error = ((squared + _SMOOTHED_ERROR**2).sqrt() - _SMOOTHED_ERROR).clamp(max=self.reach)
+        total = scale * _weighted_mean(error, flow_weight)
+        if maps.target_mask is not None:
+            mask_error = (maps.refined.mask - maps.target_mask).abs()
+            total = total + self.blend * _weighted_mean(mask_error, weight)
+        return decay * total
 
 
 @torch.no_grad()
-def better(drawing: Drawing) -> Float[Tensor, "n 1 h w"]:
-    """Weight of the targets, in [0, 1]: how much lower their photometric error is than that of the plain maps."""
-    mask = drawing.plain.mask if drawing.wanted_mask is None else drawing.wanted_mask
-    plain, wanted = drawing.plain, Maps(drawing.wanted, mask)
-    return ((_error(drawing, plain) - _error(drawing, wanted)) / MARGIN).clamp(0.0, 1.0)
+def target_weight(maps: MapSupervision) -> Float[Tensor, "n 1 h w"]:
+    """Weight of the targets in [0, 1]: how much lower their photometric error is than that of the initial maps."""
+    mask = maps.initial.mask if maps.target_mask is None else maps.target_mask
+    targets = WarpMaps(maps.target_flows, mask)
+    gain = _photometric_error(maps, maps.initial) - _photometric_error(maps, targets)
+    return (gain / FULL_WEIGHT_MARGIN).clamp(0.0, 1.0)
 
 
-def _error(drawing: Drawing, maps: Maps) -> Float[Tensor, "n 1 h w"]:
-    """Mean absolute error over a window of a frame drawn on the small grid."""
-    to_first, to_last = maps.flows.split(2, dim=1)
-    first, last = backward_warp(drawing.first, to_first), backward_warp(drawing.last, to_last)
-    error = (torch.lerp(last, first, maps.mask) - drawing.truth).abs().mean(1, keepdim=True)
+def _photometric_error(maps: MapSupervision, tested: WarpMaps) -> Float[Tensor, "n 1 h w"]:
+    """Windowed mean absolute error of the frame that is rendered on the small grid with the tested maps."""
+    to_first, to_last = tested.flows.split(2, dim=1)
+    first, last = backward_warp(maps.first, to_first), backward_warp(maps.last, to_last)
+    error = (torch.lerp(last, first, tested.mask) - maps.frame).abs().mean(1, keepdim=True)
     return F.avg_pool2d(error, WINDOW, 1, WINDOW // 2, count_include_pad=False)
 
 
-def _mean(error: Float[Tensor, "n c h w"], weight: Float[Tensor, "n c h w"]) -> Tensor:
-    return (weight * error).sum() / (weight.sum() + _FEW)
+def _weighted_mean(error: Float[Tensor, "n c h w"], weight: Float[Tensor, "n c h w"]) -> Tensor:
+    return (weight * error).sum() / (weight.sum() + _REGULARISING_PIXELS)

@@ -1,4 +1,4 @@
-"""Losses on new frames without a network."""
+"""Photometric losses of interpolated frames, without a network."""
 
 import torch
 import torch.nn.functional as F
@@ -8,43 +8,46 @@ from torch import Tensor
 from rdvfi.training.losses.evidence import Evidence, FramePair, Loss, Needs, losses
 
 
-def frames_of(evidence: Evidence) -> FramePair:
-    """The frames, in float32."""
+def float_frames(evidence: Evidence) -> FramePair:
+    """The frames of the evidence in float32."""
     pair = evidence.frames
     assert pair is not None
-    return FramePair(pair.made.float(), pair.truth.float(), pair.encode)
+    return FramePair(pair.predicted.float(), pair.target.float(), pair.encode)
 
 
 @losses.register("l1")
 class L1(Loss):
-    """Mean absolute error of colours."""
+    """Mean absolute error."""
 
     needs = Needs.FRAMES
 
     def forward(self, evidence: Evidence) -> Tensor:
-        pair = frames_of(evidence)
-        return F.l1_loss(pair.made, pair.truth)
+        pair = float_frames(evidence)
+        return F.l1_loss(pair.predicted, pair.target)
 
 
 @losses.register("l2")
 class L2(Loss):
-    """Mean squared error of colours: the paper's."""
+    """Mean squared error, as in the paper."""
 
     needs = Needs.FRAMES
 
     def forward(self, evidence: Evidence) -> Tensor:
-        pair = frames_of(evidence)
-        return F.mse_loss(pair.made, pair.truth)
+        pair = float_frames(evidence)
+        return F.mse_loss(pair.predicted, pair.target)
 
 
 @losses.register("psnr")
 class PSNRLoss(Loss):
-    """The PSNR of each frame, upside down: samples that are nearly exact count as much as others.
+    """Negative PSNR of each frame, up to a constant.
 
-    Other losses of frames hardly see errors so small, and give such samples up for the rest.
+    A decibel counts the same at every error, so that nearly exact samples keep a gradient.
 
     Args:
-        exact: Mean squared error that is exact enough; 1e-5 is 50 dB.
+        exact: Mean squared error below which improvements hardly count; 1e-5 is 50 dB.
+
+    Raises:
+        ValueError: If ``exact`` is not positive.
     """
 
     needs = Needs.FRAMES
@@ -56,36 +59,39 @@ class PSNRLoss(Loss):
         self.exact = exact
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Mean over the samples of ``log(1 + mse / exact)``: 0.23 for each dB."""
-        pair = frames_of(evidence)
-        error = (pair.made - pair.truth).square().mean((1, 2, 3))
+        """Mean over the samples of ``log(1 + mse / exact)``: 0.23 per dB."""
+        pair = float_frames(evidence)
+        error = (pair.predicted - pair.target).square().mean((1, 2, 3))
         return torch.log1p(error / self.exact).mean()
 
 
 @losses.register("edges")
-class Edges(Loss):
-    """L1 of the differences across one and two pixels, so that edges count."""
+class EdgeLoss(Loss):
+    """L1 error of the finite differences over one and two pixels, which emphasises edges."""
 
     needs = Needs.FRAMES
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Half the sum over both directions and both distances."""
-        pair = frames_of(evidence)
-        error, found = pair.made - pair.truth, []
-        for step in (1, 2):
-            found.append((error[..., step:] - error[..., :-step]).abs().mean())
-            found.append((error[..., step:, :] - error[..., :-step, :]).abs().mean())
-        return 0.5 * torch.stack(found).sum()
+        """Half the sum over both axes and both distances."""
+        pair = float_frames(evidence)
+        error, terms = pair.predicted - pair.target, []
+        for distance in (1, 2):
+            terms.append((error[..., distance:] - error[..., :-distance]).abs().mean())
+            terms.append((error[..., distance:, :] - error[..., :-distance, :]).abs().mean())
+        return 0.5 * torch.stack(terms).sum()
 
 
 @losses.register("census")
-class Census(Loss):
-    """Soft census: signs of the differences to the neighbours, which light does not change.
+class CensusLoss(Loss):
+    """Soft census loss: compares signs of differences to neighbours, which illumination does not change.
 
     Meister et al., "UnFlow", 2018, https://arxiv.org/abs/1711.07837, with IFRNet's constants.
 
     Args:
-        radius: Neighbours reach this far; 3 makes windows of 7 by 7.
+        radius: Radius of the window in pixels; 3 gives windows of 7x7.
+
+    Raises:
+        ValueError: If the radius is below 1.
     """
 
     needs = Needs.FRAMES
@@ -97,10 +103,10 @@ class Census(Loss):
         self.radius = radius
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Mean robust distance of both transforms."""
-        pair = frames_of(evidence)
-        apart = (self._transform(pair.made) - self._transform(pair.truth)).square()
-        return (apart / (0.1 + apart)).mean()
+        """Mean robust distance of the transforms of both frames."""
+        pair = float_frames(evidence)
+        squared = (self._transform(pair.predicted) - self._transform(pair.target)).square()
+        return (squared / (0.1 + squared)).mean()
 
     def _transform(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k h w"]:
         gray = 255.0 * image.mean(1, keepdim=True)

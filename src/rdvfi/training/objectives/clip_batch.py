@@ -1,9 +1,8 @@
 """A batch of clips, split into end frames, intermediate frames and motion.
 
-Sources give named tensors (`rdvfi.data.sources`); objectives read them through `ClipBatch`, which knows
-that the first frames are the knots and the others the free times, and in which units flows come.
-Clips of few frames, such as those of Vimeo-90K, have their two ends in the place of the knots: stages
-whose keyframes the generator predicts need no more.
+Sources return tensors by name (`rdvfi.data.sources`); objectives read them through `ClipBatch`, which separates
+fixed frames (at the knots) from free ones and converts the units of flows. Clips with few frames, such as those of
+Vimeo-90K, have only their two ends as fixed frames, which suffices for stages with predicted keyframes.
 """
 
 from dataclasses import dataclass, replace
@@ -21,13 +20,19 @@ from rdvfi.training.objectives.objective import Batch
 
 @dataclass(frozen=True, eq=False)
 class ClipBatch:
-    """Frames at the knots and at free times, with their motion, if known.
+    """Fixed and free frames with their times, and their motion if it is known.
 
-    ``flows`` lead from every frame to the first, the last, the knot before and the knot after, in
-    latent pixels; ``visible`` says where the point can be seen there. ``coarse`` is an end-to-end
-    flow both ways, in pixels of the frames. ``teacher`` are flows to both ends by another model at
-    the free times alone, in pixels of their own grid, and ``teacher_mask`` its share of the first
-    frame in the blend.
+    Attributes:
+        frames: Fixed frames, then free frames.
+        times: Their times.
+        flows: Exact flows from every frame to the first, the last, the previous and the next knot, in latent pixels.
+        visible: Visibility of the points there.
+        coarse: End-to-end flow in both directions, in pixels of the frames.
+        latents: Latents of the fixed frames.
+        teacher: A teacher's flows from the free frames to both ends, in pixels of their own grid.
+        teacher_mask: A teacher's blending weight of the first frame.
+        fixed: Number of fixed frames: the knots, or the two ends.
+        ends_only: Whether true frames at the inner knots are missing.
     """
 
     frames: Float[Tensor, "b t 3 h w"]
@@ -39,21 +44,22 @@ class ClipBatch:
     teacher: Float[Tensor, "b f 2 2 ht wt"] | None = None
     teacher_mask: Float[Tensor, "b f 1 ht wt"] | None = None
     fixed: int = KNOTS
-    """Frames before the free ones: the knots, or the two ends alone."""
     ends_only: bool = False
-    """Whether the true frames between the ends are unknown."""
 
     @classmethod
-    def of(cls, batch: Batch, every: int = 1) -> "ClipBatch":
-        """Read a batch; raises ValueError if it lacks what a clip needs.
+    def of(cls, batch: Batch, knot_stride: int = 1) -> "ClipBatch":
+        """Read a batch.
 
         Args:
-            batch: With frames at `KNOTS` knots, then at free times.
-            every: One knot in so many is kept: those at which the backbone makes keyframes.
+            batch: Has frames at `KNOTS` knots (or both ends), then at free times.
+            knot_stride: Distance, in knots, of the backbone's keyframes; other knots are left out.
+
+        Raises:
+            ValueError: If the batch lacks what a clip needs.
         """
-        lacking = {"frames", "times"} - batch.keys()
-        if lacking:
-            raise ValueError(f"a batch of clips needs {sorted(lacking)}; it has {sorted(batch)}")
+        missing = {"frames", "times"} - batch.keys()
+        if missing:
+            raise ValueError(f"a batch of clips needs {sorted(missing)}; it has {sorted(batch)}")
         frames = batch["frames"]
         fixed = 2 if ENDS_ONLY in batch else KNOTS
         if frames.shape[1] < fixed:
@@ -62,35 +68,32 @@ class ClipBatch:
         h, w = frames.shape[-2:]
         if coarse is not None and coarse.shape[-2:] != (h, w):
             coarse = resize_flow(coarse.flatten(0, 1), (h, w)).unflatten(0, (-1, 2))
-        return cls(
+        clip = cls(
             frames,
             batch["times"],
-            None if flows is None else flows.float() / FLOW_STRIDE,
-            batch["visible"].float() if "visible" in batch else None,
-            coarse,
-            batch.get("latents"),
-            batch.get("teacher"),
-            batch.get("teacher_mask"),
-            fixed,
-            ENDS_ONLY in batch,
-        )._thinned(every)
+            flows=None if flows is None else flows.float() / FLOW_STRIDE,
+            visible=batch["visible"].float() if "visible" in batch else None,
+            coarse=coarse,
+            latents=batch.get("latents"),
+            teacher=batch.get("teacher"),
+            teacher_mask=batch.get("teacher_mask"),
+            fixed=fixed,
+            ends_only=ENDS_ONLY in batch,
+        )
+        return clip if knot_stride == 1 or clip.ends_only else clip._select_knots(knot_stride)
 
-    def _thinned(self, every: int) -> "ClipBatch":
-        if every == 1 or self.ends_only:
-            return self
+    def _select_knots(self, stride: int) -> "ClipBatch":
+        def select(x: Tensor) -> Tensor:
+            return torch.cat((x[:, :KNOTS:stride], x[:, KNOTS:]), dim=1)
 
-        def kept(x: Tensor) -> Tensor:
-            return torch.cat((x[:, :KNOTS:every], x[:, KNOTS:]), dim=1)
-
-        flows, visible, latents = self.flows, self.visible, self.latents
         return replace(
             self,
-            frames=kept(self.frames),
-            times=kept(self.times),
-            flows=None if flows is None else kept(flows),
-            visible=None if visible is None else kept(visible),
-            latents=None if latents is None else latents[:, ::every],
-            fixed=(KNOTS - 1) // every + 1,
+            frames=select(self.frames),
+            times=select(self.times),
+            flows=None if self.flows is None else select(self.flows),
+            visible=None if self.visible is None else select(self.visible),
+            latents=None if self.latents is None else self.latents[:, ::stride],
+            fixed=(KNOTS - 1) // stride + 1,
         )
 
     @property
@@ -104,31 +107,31 @@ class ClipBatch:
         return self.frames[:, self.fixed - 1]
 
     @property
-    def knots(self) -> Float[Tensor, "b k 3 h w"]:
-        """The frames at the knots; raises ValueError if only the ends are known."""
+    def knot_frames(self) -> Float[Tensor, "b k 3 h w"]:
+        """The frames at the knots; raises ValueError if the clips have only their ends."""
         if self.ends_only:
             raise ValueError(
-                f"this stage learns from true frames at {KNOTS} knots, and the clips have their ends alone; "
-                "they train stages that predict their keyframes (predicted=true)"
+                f"this stage needs true frames at {KNOTS} knots, and these clips have only their two ends; "
+                "they can train stages with predicted keyframes (predicted=true)"
             )
         return self.frames[:, : self.fixed]
 
     @property
-    def ends(self) -> slice:
-        """Numbers of the first and the last frame among the fixed ones."""
+    def end_slice(self) -> slice:
+        """Slice of the first and the last of the fixed frames."""
         return slice(None, None, self.fixed - 1)
 
-    def free(self, step: int) -> int:
-        """Index of one of the free frames, another one at every step; raises ValueError if there are none."""
+    def free_index(self, step: int) -> int:
+        """Index of a free frame, which changes with every step; raises ValueError if there are none."""
         count = self.frames.shape[1] - self.fixed
         if count < 1:
             raise ValueError(
-                "these clips have no frames between the knots, so nothing can be rendered; make them with free times"
+                "these clips have no frames between the knots, so no frame can be rendered; make them with free times"
             )
         return self.fixed + step % count
 
-    def taught(self, index: int) -> tuple[Float[Tensor, "b 2 2 ht wt"] | None, Float[Tensor, "b 1 ht wt"] | None]:
-        """A teacher's flows and blend at the free frame number ``index``, where there are any."""
+    def teacher_maps(self, index: int) -> tuple[Float[Tensor, "b 2 2 ht wt"] | None, Float[Tensor, "b 1 ht wt"] | None]:
+        """A teacher's flows and mask at the free frame ``index``, or None."""
         free = index - self.fixed
         return (
             None if self.teacher is None else self.teacher[:, free],
@@ -142,10 +145,10 @@ class ClipBatch:
         return self.flows[:, : self.fixed, :2], self.visible[:, : self.fixed, :2]
 
     def adjacent_flows(self) -> tuple[Tensor, Tensor]:
-        """Exact motion to the knot before, then to the knot after backwards: (2b, k - 1, ...).
+        """Exact flows to the previous knot, and to the next knot in reversed order: (2b, k - 1, ...).
 
         Raises:
-            ValueError: If some of the knots are left out, since exact flow leads from each knot to the next.
+            ValueError: If knots were left out: exact flow is known between neighbouring knots only.
         """
         if self.fixed != KNOTS:
             raise ValueError(
@@ -154,7 +157,7 @@ class ClipBatch:
             )
         assert self.flows is not None
         assert self.visible is not None
-        before, after = slice(1, KNOTS), slice(0, KNOTS - 1)
-        flows = torch.cat((self.flows[:, before, 2], self.flows[:, after, 3].flip(1)))
-        seen = torch.cat((self.visible[:, before, 2], self.visible[:, after, 3].flip(1)))
-        return flows, seen
+        to_previous, to_next = slice(1, KNOTS), slice(0, KNOTS - 1)
+        flows = torch.cat((self.flows[:, to_previous, 2], self.flows[:, to_next, 3].flip(1)))
+        visible = torch.cat((self.visible[:, to_previous, 2], self.visible[:, to_next, 3].flip(1)))
+        return flows, visible

@@ -17,10 +17,10 @@ Report = Callable[[str], None]
 
 @runtime_checkable
 class Feed(Protocol):
-    """Batches by number: the stream from any number on is the same, whenever it is opened."""
+    """Batches by index: a stream that begins at any index gives the same batches, whenever it is opened."""
 
-    def batches(self, start: int, step: int = 1) -> Iterator[Batch]:
-        """Endless batches: numbers ``start``, ``start + step`` and so on."""
+    def batches(self, start: int, stride: int = 1) -> Iterator[Batch]:
+        """Endless batches with the indices ``start``, ``start + stride`` and so on."""
         ...
 
 
@@ -28,9 +28,9 @@ class Objective(nn.Module, ABC):
     """The trained module of a stage: its parameters that require gradients are optimised."""
 
     @abstractmethod
-    def forward(self, batch: Batch, moment: TrainingStep) -> Losses:
+    def forward(self, batch: Batch, step: TrainingStep) -> Losses:
         """Weighted losses of one batch, by name; their sum is minimised."""
 
-    def pictures(self, batch: Batch, moment: TrainingStep) -> Picture | None:
-        """An image of the results on a batch, or None."""
+    def draw_sheet(self, batch: Batch, step: TrainingStep) -> Picture | None:
+        """A picture that shows results on a batch, or None."""
         return None

@@ -1,4 +1,4 @@
-"""Frames at random times during training, and the maps that they are drawn with."""
+"""Frames at free times during training, and the maps with which they are rendered."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass
@@ -13,105 +13,107 @@ from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.interfaces import Keyframes, Motion, Trajectory
 from rdvfi.interpolator import Interpolator
 from rdvfi.render.base import RefiningRenderer, consistency_mask
-from rdvfi.training.losses.evidence import Drawing, Maps
+from rdvfi.training.losses.evidence import MapSupervision, WarpMaps
 from rdvfi.training.objectives.clip_batch import ClipBatch
 from rdvfi.types import Image, Times, map_tensors
 
 
 @dataclass(frozen=True, eq=False)
-class Rendered:
-    """One frame per sample, at a free time of its own.
+class RenderedFrames:
+    """One frame per sample, each at its own free time.
 
-    ``plain`` is the trajectory's motion and its blend by consistency; ``refined`` what a learned
-    renderer made of them and drew with, None for other renderers.
+    Attributes:
+        frames: The rendered frames.
+        initial: Flows of the trajectory, and the mask by forward-backward consistency.
+        refined: Maps of a learned renderer, with which the frames were rendered; None for other renderers.
     """
 
     frames: Float[Tensor, "b 3 h w"]
-    plain: Maps
-    refined: Maps | None
+    initial: WarpMaps
+    refined: WarpMaps | None
 
     @property
     def mask(self) -> Float[Tensor, "b 1 hf wf"]:
-        """The first frame's share: the learned one where there is one."""
-        return self.plain.mask if self.refined is None else self.refined.mask
+        """The blending weight of the first frame: the learned one if there is one."""
+        return self.initial.mask if self.refined is None else self.refined.mask
 
 
-def render_free(
+def render_free_frame(
     model: Interpolator, keyframes: Keyframes, trajectory: Trajectory, clip: ClipBatch, index: int
-) -> Rendered:
-    """The clips' frame number ``index``, drawn by the model.
+) -> RenderedFrames:
+    """Render the frame ``index`` of every clip.
 
-    A renderer takes times that a batch shares. Whether this one does can be seen where the times are on
-    the CPU; elsewhere that would wait for the device, so every sample is drawn by itself.
+    A renderer needs the same times for all samples. Samples are rendered one by one if their times differ, and
+    also if the times are on a GPU, where comparing them would synchronise with the device.
     """
     times, device = clip.times[:, index], clip.frames.device
-    shared = times.device.type == "cpu" and bool((times == times[0]).all())
+    same_times = times.device.type == "cpu" and bool((times == times[0]).all())
     times = times.to(device, torch.float32, non_blocking=True)
-    if shared:
-        return _rendered(model, clip.first, clip.last, Motion.of(keyframes, trajectory), times[:1])
-    rows: list[Rendered] = []
+    if same_times:
+        return _render_at(model, clip.first, clip.last, Motion.of(keyframes, trajectory), times[:1])
+    samples: list[RenderedFrames] = []
     for i in range(len(times)):
-        own, when = slice(i, i + 1), times[i : i + 1]
-        keys = _rows(keyframes, own)
-        path = _rows(trajectory, own) if is_dataclass(trajectory) else None
-        path = model.trajectory(keys) if path is None else path
-        rows.append(_rendered(model, clip.first[own], clip.last[own], Motion.of(keys, path), when))
-    refined = [row.refined for row in rows if row.refined is not None]
-    return Rendered(
-        torch.cat([row.frames for row in rows]),
-        _together([row.plain for row in rows]),
-        _together(refined) if refined else None,
+        row = slice(i, i + 1)
+        own_keyframes = _select_rows(keyframes, row)
+        own_trajectory = _select_rows(trajectory, row) if is_dataclass(trajectory) else model.trajectory(own_keyframes)
+        motion = Motion.of(own_keyframes, own_trajectory)
+        samples.append(_render_at(model, clip.first[row], clip.last[row], motion, times[row]))
+    refined = [sample.refined for sample in samples if sample.refined is not None]
+    return RenderedFrames(
+        torch.cat([sample.frames for sample in samples]),
+        _concatenate_maps([sample.initial for sample in samples]),
+        _concatenate_maps(refined) if refined else None,
     )
 
 
-def drawing_of(drawn: Rendered, clip: ClipBatch, index: int) -> Drawing | None:
-    """Maps of a learned renderer, with exact flow or maps of a teacher as targets, if there are any."""
-    if drawn.refined is None:
+def supervise_maps(rendered: RenderedFrames, clip: ClipBatch, index: int) -> MapSupervision | None:
+    """Maps of a learned renderer with their targets, exact flow or maps of a teacher; None if there are none."""
+    if rendered.refined is None:
         return None
-    size = (drawn.mask.shape[-2], drawn.mask.shape[-1])
+    size = (rendered.mask.shape[-2], rendered.mask.shape[-1])
     visible = mask = None
     if clip.flows is not None and clip.visible is not None:
-        wanted = clip.flows[:, index, :2]
+        flows = clip.flows[:, index, :2]
         visible = F.interpolate(clip.visible[:, index, :2], size, mode="nearest")
     else:
-        wanted, mask = clip.taught(index)
-    if wanted is None:
+        flows, mask = clip.teacher_maps(index)
+    if flows is None:
         return None
-    first, last, truth = (resize_image(x.float(), size) for x in (clip.first, clip.last, clip.frames[:, index]))
-    return Drawing(
-        drawn.refined,
-        drawn.plain,
-        pair_on_grid(wanted, size),
+    first, last, frame = (resize_image(x.float(), size) for x in (clip.first, clip.last, clip.frames[:, index]))
+    return MapSupervision(
+        rendered.refined,
+        rendered.initial,
+        resize_flow_pair(flows, size),
         first,
         last,
-        truth,
-        None if mask is None else resize_image(mask.float(), size),
-        visible,
+        frame,
+        target_mask=None if mask is None else resize_image(mask.float(), size),
+        visible=visible,
     )
 
 
-def pair_on_grid(flows: Float[Tensor, "b 2 2 _ _"], size: tuple[int, int]) -> Float[Tensor, "b 4 h w"]:
-    """Flows to both ends, one after the other, in pixels of a grid of ``size``."""
+def resize_flow_pair(flows: Float[Tensor, "b 2 2 _ _"], size: tuple[int, int]) -> Float[Tensor, "b 4 h w"]:
+    """Flows to both ends, concatenated, on a grid of ``size`` and in its pixels."""
     return resize_flow(flows.float().flatten(0, 1), size).unflatten(0, (-1, 2)).flatten(1, 2)
 
 
-def _rendered(model: Interpolator, first: Image, last: Image, motion: Motion, when: Times) -> Rendered:
-    """Frames at one time."""
-    renderer, flows = model.renderer, motion.trajectory.at(when)
+def _render_at(model: Interpolator, first: Image, last: Image, motion: Motion, time: Times) -> RenderedFrames:
+    """Frames at a single time."""
+    renderer, flows = model.renderer, motion.trajectory.at(time)
     with torch.no_grad():
-        mask = consistency_mask(motion.trajectory, when, flows)
-    plain = Maps(torch.cat(flows, dim=2)[:, 0], mask[:, 0])
+        mask = consistency_mask(motion.trajectory, time, flows)
+    initial = WarpMaps(torch.cat(flows, dim=2)[:, 0], mask[:, 0])
     if not isinstance(renderer, RefiningRenderer):
-        return Rendered(renderer(first, last, motion, when)[:, 0], plain, None)
-    maps = renderer.refine(first, last, motion, when)
-    refined = Maps(torch.cat((maps.flow0, maps.flow1), dim=2)[:, 0], maps.mask[:, 0])
-    return Rendered(maps.draw(first, last)[:, 0], plain, refined)
+        return RenderedFrames(renderer(first, last, motion, time)[:, 0], initial, None)
+    maps = renderer.refine(first, last, motion, time)
+    refined = WarpMaps(torch.cat((maps.flow0, maps.flow1), dim=2)[:, 0], maps.mask[:, 0])
+    return RenderedFrames(maps.draw(first, last)[:, 0], initial, refined)
 
 
-def _together(rows: Sequence[Maps]) -> Maps:
-    return Maps(torch.cat([row.flows for row in rows]), torch.cat([row.mask for row in rows]))
+def _concatenate_maps(maps: Sequence[WarpMaps]) -> WarpMaps:
+    return WarpMaps(torch.cat([each.flows for each in maps]), torch.cat([each.mask for each in maps]))
 
 
-def _rows(value: Any, own: slice) -> Any:
-    """Some samples of a dataclass of tensors; tensors of few axes belong to all samples."""
-    return map_tensors(value, lambda part: part[own] if part.dim() > 2 else part)
+def _select_rows(value: Any, rows: slice) -> Any:
+    """Some samples of a dataclass of tensors; tensors with up to two axes are shared by all samples."""
+    return map_tensors(value, lambda tensor: tensor[rows] if tensor.dim() > 2 else tensor)
