@@ -21,7 +21,7 @@ from rdvfi.evaluation.environment import read_environment
 from rdvfi.evaluation.external_frames import FrameFolder, window_folder
 from rdvfi.evaluation.metrics import WindowResult
 from rdvfi.media.image_files.images import write_png
-from rdvfi.video.ready import DEFAULT_MODEL
+from rdvfi.video.model_loading import DEFAULT_MODEL
 
 BASELINES = ("dis", "blend", "dis+blur1", "blend+blur2")
 

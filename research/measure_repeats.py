@@ -1,4 +1,4 @@
-"""How well repeated pictures are found (`rdvfi.video.repeats`): precision and recall on generated films.
+"""How well repeated pictures are found (`rdvfi.video.repeated_frames`): precision and recall on generated films.
 
 Films of five kinds of motion and one that stands still, in six patterns of repeats and without any, clean,
 with noise that is new in every frame, and encoded with x264. What a film repeats is known. A repeated
@@ -19,7 +19,7 @@ import av
 import cv2
 import numpy as np
 
-from rdvfi.video.repeats import LONGEST, brightness, change, find_repeats
+from rdvfi.video.repeated_frames import LONGEST, brightness, change, find_repeats
 
 SIZE = (144, 256)
 MOTIONS = ("pan", "object", "mouth", "cel", "zoom", "still")

@@ -33,7 +33,7 @@ from rdvfi.saved_models.weight_files import write_weights
 from rdvfi.training.losses.evidence import Evidence, FramePair, MapSupervision, WarpMaps
 from rdvfi.training.losses.imitation import ImitationLoss
 from rdvfi.training.losses.photometric import L1, EdgeLoss, PSNRLoss
-from rdvfi.video.ready import DEFAULT_MODEL
+from rdvfi.video.model_loading import DEFAULT_MODEL
 
 SIZE = (256, 448)
 SPANS = (2, 2, 2, 3, 3, 4, 4, 6, 8, 9)

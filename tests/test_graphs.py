@@ -21,7 +21,7 @@ from rdvfi.content.cpu_shortcuts import fixed_shapes
 from rdvfi.graph_watch import Watch, tensors_in
 from rdvfi.graphs import Capture, Recorder
 from rdvfi.types import map_tensors
-from rdvfi.video import ready
+from rdvfi.video import model_loading
 
 
 class Again(Capture):
@@ -97,10 +97,12 @@ def test_no_module_takes_the_place_of_one_that_is_gone() -> None:
 def test_a_named_model_is_optimized_where_graphs_are(monkeypatch: pytest.MonkeyPatch) -> None:
     with toy.registered():
         built = toy.toy_model().eval().requires_grad_(False)
-    monkeypatch.setattr(ready, "create_model", lambda *_, **__: built)
+    monkeypatch.setattr(model_loading, "create_model", lambda *_, **__: built)
     for place, optimized in (("cpu", False), ("cuda", True)):
-        monkeypatch.setattr(ready, "choose_place", lambda *_, place=place: (torch.device(place), torch.float32))
-        assert ready.ready_model("toy", None, None, allow_untrained=True) is built
+        monkeypatch.setattr(
+            model_loading, "choose_placement", lambda *_, place=place: (torch.device(place), torch.float32)
+        )
+        assert model_loading.prepare_model("toy", None, None, allow_untrained=True) is built
         assert (built._recorder is not None) is optimized
 
 

@@ -27,7 +27,7 @@ from rdvfi.media.timestamps import Stamp
 from rdvfi.media.video_files import codecs
 from rdvfi.media.video_files.hardware import create_hwaccel
 from rdvfi.video import interpolate_video
-from rdvfi.video.frame_transfer import FrameTransfer, SentFrame
+from rdvfi.video.frame_transfer import DeviceFrame, FrameTransfer
 from rdvfi.video.side_stream import CopiedTensors, SideStream
 from rdvfi.video.video_job import VideoJob
 
@@ -43,8 +43,8 @@ def model() -> rdvfi.Interpolator:
 
 
 @pytest.fixture
-def by_planes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(VideoJob, "by_planes", lambda *_: True)
+def uses_device_planes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VideoJob, "uses_device_planes", lambda *_: True)
 
 
 def _run(source: Path, destination: Path, model, **options):
@@ -71,11 +71,11 @@ def test_films_are_those_of_the_processor_within_a_level(tmp_path, model, monkey
     _run(tmp_path / "in.mp4", tmp_path / "plain.y4m", model, codec="raw", **options)
     used = []
 
-    def by_planes(job: VideoJob, device: torch.device) -> bool:
+    def uses_device_planes(job: VideoJob, device: torch.device) -> bool:
         used.append(device)
         return True
 
-    monkeypatch.setattr(VideoJob, "by_planes", by_planes)
+    monkeypatch.setattr(VideoJob, "uses_device_planes", uses_device_planes)
     _run(tmp_path / "in.mp4", tmp_path / "planes.y4m", model, codec="raw", **options)
     assert used
     plain, planes = _planes(tmp_path / "plain.y4m"), _planes(tmp_path / "planes.y4m")
@@ -90,7 +90,7 @@ def test_films_are_those_of_the_processor_within_a_level(tmp_path, model, monkey
 
 
 @pytest.mark.filterwarnings("ignore::rdvfi.video.LowConfidenceWarning")
-@pytest.mark.usefixtures("by_planes")
+@pytest.mark.usefixtures("uses_device_planes")
 def test_planes_serve_masks_sheets_cuts_and_curves(tmp_path, model) -> None:
     """Whoever asks a frame for its pixels gets them; a curve of speed reads the file again."""
     clips.write_clip(tmp_path / "in.mp4", clips.two_scenes(each=3))
@@ -112,7 +112,7 @@ def test_planes_serve_masks_sheets_cuts_and_curves(tmp_path, model) -> None:
     assert interpolate_video(tmp_path / "in.mp4", tmp_path / "back.mp4", **options).frames_written > 2
 
 
-@pytest.mark.usefixtures("by_planes")
+@pytest.mark.usefixtures("uses_device_planes")
 @pytest.mark.parametrize("name", ["frames", "out.gif", "out.webm"])
 def test_outputs_without_planes_get_pixels(tmp_path, model, name: str) -> None:
     clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 48, 64), sound=False)
@@ -122,7 +122,7 @@ def test_outputs_without_planes_get_pixels(tmp_path, model, name: str) -> None:
 
 def test_frames_that_are_not_finite_are_refused(tmp_path, model, monkeypatch) -> None:
     clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 48, 64), sound=False)
-    monkeypatch.setattr(VideoJob, "by_planes", lambda *_: True)
+    monkeypatch.setattr(VideoJob, "uses_device_planes", lambda *_: True)
     monkeypatch.setattr(model.renderer, "forward", lambda a, *_: torch.full_like(a[:, None], float("nan")))
     with pytest.raises(ValueError, match="not finite"):
         _run(tmp_path / "in.mp4", tmp_path / "out.mp4", model)
@@ -179,8 +179,8 @@ def test_a_frame_that_a_device_decoded_is_let_go_at_once() -> None:
         Stamp(Fraction(0), Fraction(1)),
         Planes(stored, BT709, Orientation(), deep=False),
     )
-    sent = SentFrame(frame, CopiedTensors(stored))
-    assert sent.there().stored is stored
+    sent = DeviceFrame(frame, CopiedTensors(stored))
+    assert sent.device_planes().stored is stored
     gone = weakref.ref(sent)
     gc.disable()
     try:
@@ -235,7 +235,7 @@ def test_streams_order_copies_and_work() -> None:
     numbers = [torch.full((1080, 1920), k, dtype=torch.uint8) for k in range(100)]
     fetched = []
     for number in numbers:
-        (there,) = incoming.send((number,), device).here()
+        (there,) = incoming.send((number,), device).on_current_stream()
         torch.cuda._sleep(100_000)
         fetched.append(outgoing.fetch((there + 1,)))
         del there
@@ -256,7 +256,7 @@ def test_a_film_on_a_gpu_equals_that_of_the_processor(tmp_path, model, pixel_for
         for a, b in zip(one, other, strict=True):
             assert np.abs(a - b)[4:-4, 4:-4].max() <= 2
     frame = SourceFrame(np.zeros((16, 16, 3), np.uint8), Stamp(0, 1))  # pyright: ignore[reportArgumentType]
-    assert FrameTransfer(torch.device("cuda"), torch.float16, deep=False).image(frame).is_cuda
+    assert FrameTransfer(torch.device("cuda"), torch.float16, deep=False).to_image(frame).is_cuda
 
 
 class Queue:
@@ -316,8 +316,8 @@ def test_streams_are_told_to_wait_in_the_right_order(queues: list[str]) -> None:
         sent = incoming.send((torch.empty(4, 6, dtype=torch.uint8),), device)
         assert queues == ["side 1 copies", "side 1 marks"]
         queues.clear()
-        with work.current():
-            (there,) = sent.here()
+        with work.activate():
+            (there,) = sent.on_current_stream()
             assert there.device == device
             fetched = outgoing.fetch((there + 1,))
         assert fetched.tensors[0].device.type == "cpu"

@@ -19,7 +19,7 @@ import interrupted
 import rdvfi
 from rdvfi.video import JobResult, interpolate_many, interpolate_video, many
 from rdvfi.video.job import run_job
-from rdvfi.video.many import jobs_below, made_folders
+from rdvfi.video.many import create_folders, find_jobs
 from rdvfi.video.segmented_jobs.segment_store import default_segments
 from rdvfi_cli.main import main
 
@@ -137,9 +137,9 @@ def test_pictures_beside_films_and_single_ones_are_no_jobs(tmp_path, folder, cap
         for name in names:
             path = tmp_path / "in" / place / (name if "." in name else f"{name}.png")
             path.write_bytes(b"x")
-    jobs = jobs_below(tmp_path / "in", tmp_path / "out")
+    jobs = find_jobs(tmp_path / "in", tmp_path / "out")
     assert [Path(job[0]).relative_to(tmp_path / "in").as_posix() for job in jobs] == ["films/a.mp4", "frames"]
-    assert "2 images beside films in" in caplog.text
+    assert "2 images beside videos in" in caplog.text
     assert "1 images in" in caplog.text
 
 
@@ -370,7 +370,7 @@ def test_folders_that_were_made_go_again_after_an_error(tmp_path) -> None:
     jobs = [(tmp_path / "in.mp4", tmp_path / "out" / name / "o.mp4") for name in ("a", "b")]
 
     def work() -> None:
-        with made_folders(jobs):
+        with create_folders(jobs):
             assert (tmp_path / "out" / "a").is_dir()
             jobs[1][1].write_text("whole")
             raise ValueError("wrong")
@@ -382,12 +382,12 @@ def test_folders_that_were_made_go_again_after_an_error(tmp_path) -> None:
 
 _FIRST_WORKER = """
 import multiprocessing, sys
-from rdvfi.video.segmented_jobs.workers import _without_interrupts
+from rdvfi.video.segmented_jobs.workers import _block_interrupts
 
 CODE = "import signal, sys; sys.exit(signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
 if __name__ == "__main__":
     process = multiprocessing.get_context("spawn").Process(target=exec, args=(CODE,))
-    with _without_interrupts():
+    with _block_interrupts():
         process.start()
     process.join()
     sys.exit(process.exitcode)

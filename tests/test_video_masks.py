@@ -16,9 +16,9 @@ from rdvfi.media.pixels import to_pixels, to_tensor
 from rdvfi.media.reader import SourceFrame, open_source
 from rdvfi.media.timestamps import Stamp
 from rdvfi.video import interpolate_video, overlay_evidence
-from rdvfi.video.frames_between import Pairs
-from rdvfi.video.masks import StaticPixels
-from rdvfi.video.reel import ReelStep
+from rdvfi.video.masks import StaticPixelDetector
+from rdvfi.video.pair_interpolation import PairInterpolator
+from rdvfi.video.playback import PlaybackStep
 from rdvfi.video.timing import Interval
 
 SIZE = (96, 160)
@@ -44,24 +44,24 @@ def film() -> tuple[list[np.ndarray], np.ndarray]:
     return frames, where
 
 
-def _steps(frames: list[np.ndarray], start: int = 0) -> Iterator[ReelStep]:
+def _steps(frames: list[np.ndarray], start: int = 0) -> Iterator[PlaybackStep]:
     shown = [SourceFrame(frame, Stamp(Fraction(k), Fraction(1))) for k, frame in enumerate(frames)]
     for k, (first, last) in list(enumerate(pairwise(shown)))[start:]:
-        yield ReelStep(first, last, Interval(k, first.stamp.time, last.stamp.time, last=False), ())
+        yield PlaybackStep(first, last, Interval(k, first.stamp.time, last.stamp.time, last=False), ())
 
 
 def _found(frames: list[np.ndarray], reach: int = 16) -> list[np.ndarray]:
     """What is held in every pair of some frames."""
-    return [step.static() for step in StaticPixels(reach, lambda pixels: pixels).along(_steps(frames))]
+    return [step.static() for step in StaticPixelDetector(reach, lambda pixels: pixels).mark_steps(_steps(frames))]
 
 
 def _between(model, frames, mask, times=(0.25, 0.5, 0.75)) -> list[tuple[int, np.ndarray, np.ndarray | None]]:
     """Number of the pair, a new frame, and what is held of it."""
     found = isinstance(mask, str)
-    pairs, made = Pairs(model, mask=None if found else mask), []
+    pairs, made = PairInterpolator(model, mask=None if found else mask), []
     tensors = [to_tensor(frame, device=model.device, dtype=model.dtype) for frame in frames]
     for k, static in enumerate(_found(frames) if found else [None] * (len(frames) - 1)):
-        for frame in pairs.between(tensors[k], tensors[k + 1], times, static=static).frames:
+        for frame in pairs.interpolate(tensors[k], tensors[k + 1], times, static=static).frames:
             made.append((k, to_pixels(frame, deep=False), static))
     return made
 
@@ -135,7 +135,10 @@ def test_what_is_held_does_not_depend_on_where_reading_began_and_ended(start) ->
     for k, frame in enumerate(frames):
         frame[70:84, 20:60] = (40, 220, 60) if k > 2 else 0
     whole, part = (
-        {step.interval.index: step.static() for step in StaticPixels(reach, lambda pixels: pixels).along(steps)}
+        {
+            step.interval.index: step.static()
+            for step in StaticPixelDetector(reach, lambda pixels: pixels).mark_steps(steps)
+        }
         for steps in (_steps(frames), _steps(frames[:-1], start))
     )
     alike = range(start + reach + 1, 19 - 1 - reach)
@@ -150,7 +153,7 @@ def test_a_film_that_runs_backwards_holds_the_same() -> None:
     frames = _zoomed(8, 1.02)
     for frame in frames:
         frame[70:84, 20:60] = (40, 220, 60)
-    backwards = StaticPixels(16, lambda pixels: pixels).along(reversed(list(_steps(frames))))
+    backwards = StaticPixelDetector(16, lambda pixels: pixels).mark_steps(reversed(list(_steps(frames))))
     held = [step.static() for step in backwards]
     assert all(each is not None and each[72:82, 22:58].all() for each in held)
 
@@ -194,9 +197,9 @@ def test_motion_on_a_single_line_says_nothing_of_the_whole_picture(height: int, 
     changed = torch.zeros(1, 1, height, SIZE[1], dtype=torch.bool)
     changed[..., row, :] = True
     flow = torch.ones(1, 2, height, SIZE[1])
-    assert overlay_evidence._whole_motion(flow, changed) is None
+    assert overlay_evidence._fit_global_motion(flow, changed) is None
     changed[..., row - 1, :] = True
-    whole = overlay_evidence._whole_motion(flow, changed)
+    whole = overlay_evidence._fit_global_motion(flow, changed)
     assert whole is not None
     assert torch.allclose(whole, flow, atol=1e-3)
 

@@ -146,7 +146,7 @@ def test_curves_of_speed_ramp_freeze_and_reverse(clip, tmp_path, model, points, 
 
 
 def test_a_curve_runs_backwards_through_a_small_window(clip, tmp_path, model, monkeypatch) -> None:
-    monkeypatch.setattr("rdvfi.video.reel._WINDOW_BYTES", 1)
+    monkeypatch.setattr("rdvfi.video.playback._WINDOW_BYTES", 1)
     shown = _run(clip, tmp_path / "out.mp4", model, speed=[(0, 1), ("1.5", 1), ("1.5", -1), (2, -1), (2, 1)])
     _expect(shown, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 8, 7, 6, 7, 8, 9, 10, 11])
 

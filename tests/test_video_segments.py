@@ -25,10 +25,10 @@ from rdvfi.media.reader import SourceFrame
 from rdvfi.media.timestamps import Moment, Stamp
 from rdvfi.video import OtherJob, Stopped, interpolate_video
 from rdvfi.video.job_options import JobOptions
-from rdvfi.video.reel import ReelStep
+from rdvfi.video.playback import PlaybackStep
 from rdvfi.video.segmented_jobs import segment_worker
 from rdvfi.video.segmented_jobs.segment_store import FolderStore, ObjectStore, SegmentStore, default_segments
-from rdvfi.video.segmented_jobs.segments import in_segments, settled
+from rdvfi.video.segmented_jobs.segments import settle_durations, split_segments
 from rdvfi.video.timing import Interval
 from rdvfi.video.video_job import read_job
 
@@ -359,7 +359,7 @@ def test_workers_that_enter_a_file_anywhere_make_the_segments_of_those_that_read
     tmp_path, folder, name, monkeypatch
 ) -> None:
     """With frames that are sent out of order, groups of pictures that refer to others, and times with gaps."""
-    monkeypatch.setattr(segment_worker, "_NEAR", 0)
+    monkeypatch.setattr(segment_worker, "_MAX_SKIPPED_FRAMES", 0)
     source = tmp_path / name
     if name == "pictures":
         source.mkdir()
@@ -371,47 +371,51 @@ def test_workers_that_enter_a_file_anywhere_make_the_segments_of_those_that_read
     given = {"source": source, "destination": tmp_path / "out.mkv", "multiplier": "5/2", "segment_frames": 12}
     given |= {"mask": "auto"} if name == "overlay.mp4" else {}  # which looks at pairs before a segment too
     options = JobOptions(**given)
-    parts = read_job(options).parts()
-    assert (parts is None) == name.endswith(".ts")  # a clock that may jump
+    plans = read_job(options).plan_segments()
+    assert (plans is None) == name.endswith(".ts")  # a clock that may jump
     worker = segment_worker.SegmentWorker(segment_worker.WorkerModel(folder / "model"))
     worker.load()
     task = segment_worker.Task(0, 0, options, {"a": "job"}, str(tmp_path / "read"), None)
     count = 0
     while (made := worker.make(replace(task, number=count))).kept:
         count += 1
-    assert made.count == count == (count if parts is None else len(parts))
-    for number in random.Random(0).sample(range(count), count) if parts else ():
-        entered = replace(task, number=number, part=parts[number], place=str(tmp_path / "entered"))
+    assert made.count == count == (count if plans is None else len(plans))
+    for number in random.Random(0).sample(range(count), count) if plans else ():
+        entered = replace(task, number=number, plan=plans[number], place=str(tmp_path / "entered"))
         assert worker.make(entered).kept
-    if parts is not None:
+    if plans is not None:
         assert _bytes(tmp_path / "entered") == _bytes(tmp_path / "read")
-        later = tuple((index, start + Fraction(1, 25), end + Fraction(1, 25)) for index, start, end in parts[1].spans)
-        assert not worker.make(replace(task, number=1, part=replace(parts[1], spans=later))).kept
+        later = tuple(
+            (index, start + Fraction(1, 25), end + Fraction(1, 25)) for index, start, end in plans[1].intervals
+        )
+        assert not worker.make(replace(task, number=1, plan=replace(plans[1], intervals=later))).kept
 
 
-def _step(index: int, count: int) -> ReelStep:
+def _step(index: int, count: int) -> PlaybackStep:
     """What lies within a step is right, how long its last frame is shown is not known yet."""
     begin = Fraction(index)
     lasts = [*(Fraction(1, count) for _ in range(count - 1)), Fraction(1, 9)]
     moments = tuple(Moment(index, Fraction(j, count), begin + Fraction(j, count), lasts[j]) for j in range(count))
     frame = SourceFrame(np.zeros((1, 1, 3), np.uint8), Stamp(begin, Fraction(1)))
-    return ReelStep(frame, frame, Interval(index, begin, begin + 1, False), moments)
+    return PlaybackStep(frame, frame, Interval(index, begin, begin + 1, False), moments)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(1, 20))
 def test_segments_hold_every_step_once_and_end_when_they_are_full(counts, length) -> None:
-    parts = []
-    for segment in in_segments(settled(iter([_step(k, count) for k, count in enumerate(counts)]), lasts=True), length):
-        assert segment.number == len(parts)
-        parts.append(list(segment.steps))
-        assert segment.last == (sum(len(part) for part in parts) == len(counts))
-    sizes = [[len(step.moments) for step in part] for part in parts]
+    segments = []
+    for segment in split_segments(
+        settle_durations(iter([_step(k, count) for k, count in enumerate(counts)]), to_end=True), length
+    ):
+        assert segment.number == len(segments)
+        segments.append(list(segment.steps))
+        assert segment.last == (sum(len(part) for part in segments) == len(counts))
+    sizes = [[len(step.moments) for step in part] for part in segments]
     for size in sizes:
         assert sum(size[:-1]) < length
     assert all(sum(size) >= length for size in sizes[:-1])
-    assert sorted(step.interval.index for part in parts for step in part) == list(range(len(counts)))
-    moments = [moment for part in parts for step in part for moment in step.moments]
+    assert sorted(step.interval.index for part in segments for step in part) == list(range(len(counts)))
+    moments = [moment for part in segments for step in part for moment in step.moments]
     for now, after in itertools.pairwise(moments):
         assert now.time + now.duration == after.time
     if moments:

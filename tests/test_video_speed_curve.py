@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rdvfi.media.timestamps import Stamp
-from rdvfi.video.speed_curve import Ramped, SpeedCurve, read_speed_curve
+from rdvfi.video.speed_curve import SpeedCurve, SpeedRamp, read_speed_curve
 from rdvfi.video.timing import Multiply, plan
 
 SPEEDS = st.fractions(min_value=-3, max_value=4, max_denominator=20)
@@ -27,23 +27,23 @@ def test_the_place_is_the_integral_of_the_speed(points, time) -> None:
     curve = _curve(points)
     marks = sorted({Fraction(0), time, *(t for t, _ in curve.points if t < time)})
     total = sum((b - a) * curve.speed((a + b) / 2) for a, b in pairwise(marks))
-    assert curve.run(time) == total
+    assert curve.position(time) == total
 
 
 @given(POINTS)
 def test_the_place_is_continuous_and_starts_at_zero(points) -> None:
     curve = _curve(points)
-    assert curve.run(Fraction(0)) == 0
+    assert curve.position(Fraction(0)) == 0
     tiny = Fraction(1, 10**6)
     for time, _ in curve.points:
         if time > tiny:
-            assert abs(curve.run(time) - curve.run(time - tiny)) <= 5 * tiny
+            assert abs(curve.position(time) - curve.position(time - tiny)) <= 5 * tiny
 
 
 def test_a_constant_curve_is_a_multiplier() -> None:
     stamps = [Stamp(Fraction(k, 24), Fraction(1, 24)) for k in range(25)]
     moments = list(plan(stamps, Multiply(4)))
-    curve = Ramped(Fraction(24), SpeedCurve(((Fraction(0), Fraction(1, 4)),)))
+    curve = SpeedRamp(Fraction(24), SpeedCurve(((Fraction(0), Fraction(1, 4)),)))
     for moment, (k, place, speed) in zip(moments, curve.positions(Fraction(0)), strict=False):
         assert (place, speed, moment.time * 4) == (moment.time, Fraction(1, 4), Fraction(k, 24))
     assert curve.count(25, Fraction(1), Fraction(1, 24)) == 100
@@ -59,8 +59,8 @@ def test_files_of_key_points(tmp_path) -> None:
         (Fraction(2), Fraction(1, 2)),
         (Fraction(2), Fraction(-1)),
     )
-    assert curve.backwards
-    assert not curve.from_end
+    assert curve.has_reverse
+    assert not curve.starts_at_end
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rdvfi.video.timing import (
-    Listed,
+    ListedTimes,
     Moment,
     Multiply,
     Resample,
@@ -173,7 +173,7 @@ def test_listed_times_are_met_exactly(source, shares) -> None:
     stamps, _ = source
     end = stamps[-1].time + stamps[-1].duration
     times = tuple(stamps[0].time + share * (end - stamps[0].time) for share in sorted(shares))
-    moments = list(plan(stamps, Listed(times)))
+    moments = list(plan(stamps, ListedTimes(times)))
     assert [moment.time for moment in moments] == [each for each in times if each < end]
     for moment in moments:
         begin = stamps[moment.source].time

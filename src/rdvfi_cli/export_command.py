@@ -35,7 +35,7 @@ def onnx(
     use_threads(threads)
     from rdvfi.integrations.onnx import export_onnx
     from rdvfi.models import create_model
-    from rdvfi.video.ready import DEFAULT_MODEL
+    from rdvfi.video.model_loading import DEFAULT_MODEL
 
     name = model or DEFAULT_MODEL
     files = export_onnx(create_model(name), folder, size=(int(match[2]), int(match[1])), seed=seed, overwrite=overwrite)

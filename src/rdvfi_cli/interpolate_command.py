@@ -36,8 +36,8 @@ from rdvfi_cli.sweeping import Hydra, show_sweep, shown
 if TYPE_CHECKING:
     import torch
 
-    from rdvfi.video.chosen_model import Chosen
     from rdvfi.video.job_report import VideoReport
+    from rdvfi.video.model_selection import ModelSelection
 
 
 @resumable
@@ -98,14 +98,14 @@ def interpolate(
 ) -> None:
     """Make a video smoother: new frames between all frames, sound and timing kept."""
     arguments = dict(locals())
-    from rdvfi.video.chosen_model import Chosen
+    from rdvfi.video.model_selection import ModelSelection
     from rdvfi.video.segmented_jobs.remote_files import is_complete
 
     _refuse_both(arguments, "model", "recipe")
     _refuse_both(arguments, "multiplier", "fps")
     use_threads(threads)
     given, overrides = split_overrides(paths)
-    selection = Chosen(model, recipe, tuple(overrides), config_dir)
+    selection = ModelSelection(model, recipe, tuple(overrides), config_dir)
     if shown(selection, Hydra(multirun, cfg, info, config_dir)):
         return
     if len(given) < 2:
@@ -119,13 +119,13 @@ def interpolate(
     if distribution:
         executor = "ray" if ray is not None else "process" if devices is None else "devices"
         workers = {"executor": executor, "devices": _names(devices), "address": ray, "threads": threads}
-        run.distributed(workers, recursive=recursive)
+        run.run_many(workers, recursive=recursive)
     elif multirun:
-        run.swept(compare=compare)
+        run.run_sweep(compare=compare)
     elif resume and not overwrite and is_complete(Path(given[-1])):
         tell_there(str(Path(given[-1])), quiet=quiet, lines=lines)
     else:
-        run.single(selection, Path(given[-1]), compare=compare, report=report)
+        run.run_one(selection, Path(given[-1]), compare=compare, report=report)
 
 
 def _job_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class _Run:
 
     inputs: Sequence[str]
     output: str
-    selection: "Chosen"
+    selection: "ModelSelection"
     device: str | None
     dtype: "torch.dtype | None"
     options: Mapping[str, Any]
@@ -166,16 +166,16 @@ class _Run:
 
         return [each if is_url(each) else Path(each) for each in self.inputs]
 
-    def _model(self, selection: "Chosen") -> dict[str, Any]:
+    def _model(self, selection: "ModelSelection") -> dict[str, Any]:
         """The arguments ``model``, ``device`` and ``dtype`` of the library."""
-        from rdvfi.video.ready import DEFAULT_MODEL
+        from rdvfi.video.model_loading import DEFAULT_MODEL
 
         if selection.recipe is None and not selection.overrides:
             return {"model": selection.model or DEFAULT_MODEL, "device": self.device, "dtype": self.dtype}
-        return {"model": selection.built(self.device, self.dtype, seed=self.options["seed"])}
+        return {"model": selection.build(self.device, self.dtype, seed=self.options["seed"])}
 
-    def single(
-        self, selection: "Chosen", destination: Path, *, compare: str | None = None, report: Path | None = None
+    def run_one(
+        self, selection: "ModelSelection", destination: Path, *, compare: str | None = None, report: Path | None = None
     ) -> "VideoReport":
         """Run one job in this process, and print its result."""
         from rdvfi.media.pipes import silence_stdout
@@ -205,20 +205,20 @@ class _Run:
         tell(result, destination, quiet=self.quiet, lines=self.lines)
         return result
 
-    def swept(self, *, compare: str | None) -> None:
+    def run_sweep(self, *, compare: str | None) -> None:
         """Run a job for every point of a sweep, and print the table."""
         destination = Path(self.output)
 
-        def job(point: "Chosen", folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
+        def job(point: "ModelSelection", folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
             label = ",".join(overrides).replace(".", "_").replace("/", "_")
             own = destination.with_name(f"{destination.stem}-{label}{destination.suffix}")
-            result = self.single(point, own, compare=compare)
+            result = self.run_one(point, own, compare=compare)
             return {"output": str(own), "seconds": result.seconds, "confidence": result.confidence}
 
         folder = destination.with_name(f"{destination.stem}.multirun")
-        show_sweep(self.selection.swept(job, objective="confidence", into=folder), quiet=self.quiet)
+        show_sweep(self.selection.run_sweep(job, objective="confidence", into=folder), quiet=self.quiet)
 
-    def distributed(self, workers: Mapping[str, Any], *, recursive: bool) -> None:
+    def run_many(self, workers: Mapping[str, Any], *, recursive: bool) -> None:
         """Run the jobs by `rdvfi.interpolate_many`, and end the program with an error if one failed.
 
         Args:
@@ -226,12 +226,12 @@ class _Run:
             recursive: Run a job for every video below the input folder.
         """
         from rdvfi.video import LowConfidenceWarning, interpolate_many
-        from rdvfi.video.many import jobs_below, made_folders
+        from rdvfi.video.many import create_folders, find_jobs
 
         sources = self.sources
         source = sources[0] if len(sources) == 1 else sources
-        jobs = jobs_below(Path(self.inputs[0]), Path(self.output)) if recursive else [(source, self.output)]
-        folders = made_folders(jobs if recursive else [])
+        jobs = find_jobs(Path(self.inputs[0]), Path(self.output)) if recursive else [(source, self.output)]
+        folders = create_folders(jobs if recursive else [])
         with folders, warnings.catch_warnings(), Progress(quiet=self.quiet, lines=self.lines) as progress:
             warnings.simplefilter("ignore", LowConfidenceWarning)
             results = interpolate_many(

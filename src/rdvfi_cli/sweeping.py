@@ -8,7 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from rdvfi.config.sweeps import Sweep
-    from rdvfi.video.chosen_model import Chosen
+    from rdvfi.video.model_selection import ModelSelection
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Hydra:
         return ["--info", "all"] if self.info else []
 
 
-def shown(chosen: "Chosen", asked: Hydra) -> bool:
+def shown(chosen: "ModelSelection", asked: Hydra) -> bool:
     """Print the configuration, if that was asked for."""
     flags = asked.flags()
     if not flags:
         return False
     from rdvfi.config.sweeps import run_hydra
 
-    with chosen.stored(sweeps=False) as (folder, overrides, settings):
+    with chosen.open_config(sweeps=False) as (folder, overrides, settings):
         run_hydra(lambda cfg: None, folder, overrides, flags, settings=settings)
     return True
 

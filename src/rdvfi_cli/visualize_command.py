@@ -41,7 +41,7 @@ def visualize(
     """Visualise point paths, flow, confidence, occlusion and masks of a pair (PNG) or a range (video)."""
     from rdvfi.serve.visualize import LAYERS
     from rdvfi.serve.visualize import visualize as draw
-    from rdvfi.video.ready import DEFAULT_MODEL
+    from rdvfi.video.model_loading import DEFAULT_MODEL
     from rdvfi.video.speed_curve import read_time
 
     if len(paths) < 2:

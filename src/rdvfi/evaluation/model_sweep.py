@@ -11,8 +11,8 @@ import torch
 from rdvfi.config.sweeps import Sweep
 from rdvfi.evaluation.method_adapters import ModelMethod
 from rdvfi.evaluation.run_evaluation import evaluate
-from rdvfi.video.chosen_model import Chosen
-from rdvfi.video.ready import ModelLike
+from rdvfi.video.model_selection import ModelSelection
+from rdvfi.video.model_loading import ModelLike
 
 
 def sweep(
@@ -47,13 +47,13 @@ def sweep(
     Raises:
         ValueError: If an option or a field does not exist, or there are no overrides.
     """
-    chosen = Chosen(None if recipe is not None else model, recipe, overrides, config_dir)
+    chosen = ModelSelection(None if recipe is not None else model, recipe, overrides, config_dir)
     folder = None if into is None else Path(into)
     return sweep_models(chosen, clip, gap=gap, pairs=pairs, device=device, dtype=dtype, into=folder)
 
 
 def sweep_models(
-    chosen: Chosen,
+    chosen: ModelSelection,
     clip: str | os.PathLike[str],
     *,
     device: str | torch.device,
@@ -61,15 +61,15 @@ def sweep_models(
     into: Path | None,
     **options: Any,
 ) -> Sweep:
-    """`sweep` for a `Chosen` model; ``options`` are those of `evaluate`."""
+    """`sweep` for a `ModelSelection` model; ``options`` are those of `evaluate`."""
     job = partial(_evaluate_point, clip, options | {"device": device, "dtype": dtype})
-    return chosen.swept(job, objective="psnr", into=into)
+    return chosen.run_sweep(job, objective="psnr", into=into)
 
 
 def _evaluate_point(
-    clip: str | os.PathLike[str], options: dict[str, Any], point: Chosen, folder: Path, given: Sequence[str]
+    clip: str | os.PathLike[str], options: dict[str, Any], point: ModelSelection, folder: Path, given: Sequence[str]
 ) -> dict[str, Any]:
-    method = ModelMethod(point.built(options["device"], options["dtype"]), name="model")
+    method = ModelMethod(point.build(options["device"], options["dtype"]), name="model")
     report = evaluate(clip, models=[method], **options)
     report.save(folder / "report.json")
     (score,) = report.scores

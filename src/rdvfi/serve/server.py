@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from rdvfi.serve.limits import Limits
-from rdvfi.video.ready import DEFAULT_MODEL
+from rdvfi.video.model_loading import DEFAULT_MODEL
 
 
 def serve(

@@ -15,7 +15,7 @@ from rdvfi.interfaces import Motion
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import Picture, Pixels, to_picture, to_pixels, to_tensor
 from rdvfi.serve.motion_layers import Layer, PointPaths, draw_layer, longest_flow
-from rdvfi.video.ready import choose_place, ready_model
+from rdvfi.video.model_loading import choose_placement, prepare_model
 
 SHOWN = 960
 """Longest side of what is shown, in pixels: about the room that a page has. Saved frames are of the pictures' size."""
@@ -41,7 +41,7 @@ class Models:
         dtype: torch.dtype | None = None,
         allow_untrained: bool = False,
     ) -> None:
-        self._place = choose_place(device, dtype)
+        self._place = choose_placement(device, dtype)
         self._allow_untrained = allow_untrained
         labels = {f"{name} (recipe)": name for name in recipes}
         self._recipes = labels
@@ -66,8 +66,8 @@ class Models:
         device, dtype = self._place
         if choice in self._recipes:
             model = build(self._recipes[choice]).eval().requires_grad_(False).to(device, dtype)
-            return ready_model(model, None, None, allow_untrained=self._allow_untrained)
-        return ready_model(choice, device, dtype, allow_untrained=self._allow_untrained)
+            return prepare_model(model, None, None, allow_untrained=self._allow_untrained)
+        return prepare_model(choice, device, dtype, allow_untrained=self._allow_untrained)
 
     def warm_up(self) -> None:
         """Build the first model and draw with it, so that the first visitor need not wait for it."""

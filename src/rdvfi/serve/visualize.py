@@ -29,7 +29,7 @@ from rdvfi.motion.trajectory.plot import flow_colours
 from rdvfi.ops.compositing import composited
 from rdvfi.serve.motion_layers import Layer, PointPaths, draw_layer, longest_flow
 from rdvfi.types import Image
-from rdvfi.video.ready import DEFAULT_MODEL, ModelLike, ready_model
+from rdvfi.video.model_loading import DEFAULT_MODEL, ModelLike, prepare_model
 
 LAYERS = ("picture", "paths", "flow", "confidence", "occlusion", "mask")
 _STEPS = 8
@@ -99,7 +99,7 @@ def visualize(
             raise ValueError(f"point is {x:g},{y:g}; the frames of {info.name} are {info.width}x{info.height} pixels")
     if start or end is not None:
         opened = TrimmedSource(opened, Fraction(start), None if end is None else Fraction(end))
-    ready = ready_model(model, device, None, allow_untrained=allow_untrained)
+    ready = prepare_model(model, device, None, allow_untrained=allow_untrained)
     drawing = _Drawing(ready, layers, [(float(x), float(y)) for x, y in points], seed)
     pairs = _neighbours(opened.frames())
     pair = next(pairs, None)

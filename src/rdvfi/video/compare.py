@@ -1,7 +1,7 @@
 """Comparison of output and input: side by side, as a difference, or as a contact sheet.
 
-Beside every frame of the output stands the frame of the source that would be shown at that time without
-interpolation: the latest one. The output is read from its file, so what is compared is what others see.
+Every output frame is compared with the source frame that would be shown at its time without interpolation: the latest
+one. The output is read from its file, so that the comparison shows what a viewer sees.
 """
 
 from collections.abc import Iterator
@@ -22,30 +22,33 @@ from rdvfi.media.video_files.encoding import SinkOptions
 from rdvfi.media.writer import open_sink
 
 KINDS = ("side-by-side", "difference", "sheet")
-_AMPLIFIED = 4
-"""Differences are shown so many times larger."""
+_AMPLIFICATION = 4
+"""Factor by which differences are multiplied."""
 _ROWS = 6
 _TILE_WIDTH = 360
 
+_FramePair = tuple[Picture, Picture, Moment]
+"""The source frame, the output frame, and the time of both."""
 
-def check_compare(kind: str, destination: Path, *, steady: bool, overwrite: bool) -> Path:
-    """Where a comparison goes: beside the output, with its kind in the name.
+
+def comparison_path(kind: str, destination: Path, *, constant_speed: bool, overwrite: bool) -> Path:
+    """The path of a comparison: beside the output, with its kind in the name.
 
     Args:
         kind: One of `KINDS`.
         destination: The output.
-        steady: Whether the speed of the output is the same all the time.
+        constant_speed: Whether the output runs at a constant speed.
         overwrite: Whether the comparison may replace a file.
 
     Raises:
-        ValueError: If there is no such kind, or nothing to compare with.
-        FileExistsError: If it exists, and ``overwrite`` is off.
+        ValueError: If there is no such kind, or the output cannot be compared.
+        FileExistsError: If the path exists, and ``overwrite`` is off.
     """
     if kind not in KINDS:
         raise ValueError(f"compare is {kind!r}; it must be one of {', '.join(KINDS)}")
     if is_pipe(destination):
         raise ValueError("compare reads the output again, which standard output does not allow: write a file")
-    if not steady:
+    if not constant_speed:
         raise ValueError("compare needs a steady speed, not a curve of speed or listed timestamps")
     suffix = ".mp4" if is_folder_output(destination) else destination.suffix
     target = destination.with_name(f"{destination.stem}.{kind}{'.png' if kind == 'sheet' else suffix}")
@@ -54,72 +57,75 @@ def check_compare(kind: str, destination: Path, *, steady: bool, overwrite: bool
     return target
 
 
-def compare(kind: str, source: Source, made: Path, target: Path, *, slow: Fraction, overwrite: bool) -> None:
-    """Write a comparison.
+def write_comparison(kind: str, source: Source, output: Path, path: Path, *, slow: Fraction, overwrite: bool) -> None:
+    """Write a comparison of an output with its source.
 
     Args:
         kind: One of `KINDS`.
-        source: What went in.
-        made: What came out.
-        target: The file to write: see `check_compare`.
-        slow: How many times longer the output runs.
+        source: The source.
+        output: The output of the job.
+        path: The file to write; see `comparison_path`.
+        slow: Factor by which the output is longer than the source.
         overwrite: Replace the file if it exists.
     """
-    rate = 1 / source.info.tick if is_folder_output(made) else Fraction(24)
-    out = open_source(made, ReadOptions(keep_start=True, image_rate=rate))
-    pairs = _pairs(source, out, slow)
+    rate = 1 / source.info.tick if is_folder_output(output) else Fraction(24)
+    written = open_source(output, ReadOptions(keep_start=True, image_rate=rate))
+    pairs = _frame_pairs(source, written, slow)
     if kind == "sheet":
-        shown = _spread(pairs, out.info.frames)
-        rows = [np.hstack([_tile(x, text) for x, text in _panels(a, b)]) for a, b, _ in shown]
-        with atomic_output(target, overwrite=overwrite) as partial:
+        chosen = _most_different(pairs, written.info.frames)
+        rows = [
+            np.hstack([_tile(picture, text) for picture, text in _panels(before, after)]) for before, after, _ in chosen
+        ]
+        with atomic_output(path, overwrite=overwrite) as partial:
             write_png(partial, np.ascontiguousarray(np.vstack(rows)))
         return
-    wide = 2 if kind == "side-by-side" else 1
-    layout = replace(out.info.layout, bits=8, alpha=False)
-    info = replace(out.info, width=wide * out.info.width, layout=layout, media=None, headroom=False)
-    mean = out.info.span / max(1, out.info.frames - 1) or Fraction(1, 24)
-    with open_sink(target, info, SinkOptions(), tick=out.info.tick, rate=1 / mean, overwrite=overwrite) as sink:
-        for before, now, moment in pairs:
-            sink.write(np.hstack((before, now)) if wide == 2 else _difference(before, now), moment)
+    side_by_side = kind == "side-by-side"
+    layout = replace(written.info.layout, bits=8, alpha=False)
+    width = 2 * written.info.width if side_by_side else written.info.width
+    info = replace(written.info, width=width, layout=layout, media=None, headroom=False)
+    mean = written.info.span / max(1, written.info.frames - 1) or Fraction(1, 24)
+    with open_sink(path, info, SinkOptions(), tick=info.tick, rate=1 / mean, overwrite=overwrite) as sink:
+        for before, after, moment in pairs:
+            sink.write(np.hstack((before, after)) if side_by_side else _difference(before, after), moment)
 
 
-def _pairs(source: Source, out: Source, slow: Fraction) -> Iterator[tuple[Picture, Picture, Moment]]:
-    """Every frame of the output, and the latest of the source at its time."""
-    incoming = source.frames()
-    held = next(incoming)
-    following, begin = next(incoming, None), held.stamp.time
+def _frame_pairs(source: Source, output: Source, slow: Fraction) -> Iterator[_FramePair]:
+    """Every output frame, with the latest source frame at its time."""
+    source_frames = source.frames()
+    current = next(source_frames)
+    following, begin = next(source_frames, None), current.stamp.time
     origin: Fraction | None = None
-    for number, frame in enumerate(out.frames()):
+    for number, frame in enumerate(output.frames()):
         time, duration, _ = frame.stamp
         origin = time if origin is None else origin
-        place = begin + (time - origin) / slow
-        while following is not None and following.stamp.time <= place + Fraction(1, 2000):
-            held, following = following, next(incoming, None)
+        source_time = begin + (time - origin) / slow
+        while following is not None and following.stamp.time <= source_time + Fraction(1, 2000):
+            current, following = following, next(source_frames, None)
         size = (frame.pixels.shape[1], frame.pixels.shape[0])
-        before = expand_video_levels(to_picture(held.pixels)[..., :3], headroom=source.info.headroom)
+        before = expand_video_levels(to_picture(current.pixels)[..., :3], headroom=source.info.headroom)
         if before.shape[:2] != frame.pixels.shape[:2]:  # odd sizes are padded
             before = cv2.resize(before, size)
         yield before, to_picture(frame.pixels)[..., :3], Moment(number, Fraction(0), time, duration)
 
 
-def _difference(before: Picture, now: Picture) -> Picture:
-    return np.clip(_AMPLIFIED * cv2.absdiff(before, now).astype(np.int32), 0, 255).astype(np.uint8)
+def _difference(before: Picture, after: Picture) -> Picture:
+    return np.clip(_AMPLIFICATION * cv2.absdiff(before, after).astype(np.int32), 0, 255).astype(np.uint8)
 
 
-def _panels(before: Picture, now: Picture) -> list[tuple[Picture, str]]:
-    return [(before, "input"), (now, "output"), (_difference(before, now), f"difference x{_AMPLIFIED}")]
+def _panels(before: Picture, after: Picture) -> list[tuple[Picture, str]]:
+    return [(before, "input"), (after, "output"), (_difference(before, after), f"difference x{_AMPLIFICATION}")]
 
 
-def _spread(pairs: Iterator[tuple[Picture, Picture, Moment]], expected: int) -> list[tuple[Picture, Picture, Moment]]:
-    """New frames spread over the clip, each the one that differs most of its part."""
+def _most_different(pairs: Iterator[_FramePair], expected: int) -> list[_FramePair]:
+    """The pair with the largest difference of each of `_ROWS` parts of the clip, of about ``expected`` frames."""
     length = max(1, -(-expected // _ROWS))
-    chosen: dict[int, tuple[float, tuple[Picture, Picture, Moment]]] = {}
-    for before, now, moment in pairs:
-        change = float(cv2.absdiff(before, now).mean())
+    chosen: dict[int, tuple[float, _FramePair]] = {}
+    for before, after, moment in pairs:
+        change = float(cv2.absdiff(before, after).mean())
         part = min(moment.source // length, _ROWS - 1)
         if part not in chosen or change > chosen[part][0]:
-            chosen[part] = change, (before.copy(), now, moment)
-    return [item for _, (_, item) in sorted(chosen.items())]
+            chosen[part] = change, (before.copy(), after, moment)
+    return [pair for _, (_, pair) in sorted(chosen.items())]
 
 
 def _tile(picture: Picture, text: str) -> Picture:

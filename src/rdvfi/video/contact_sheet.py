@@ -1,8 +1,7 @@
-"""Contact sheet: an image with one pair of frames and all new frames between them.
+"""Contact sheet: an image of one pair of frames and all new frames between them.
 
-Whether new frames look right cannot be read off a number. The sheet shows the pair with the
-largest change of the clip, scene cuts left out: there a fault is seen first. Frames are reduced
-as they pass by, so that memory stays small.
+No metric tells whether new frames look right. The sheet shows the pair with the largest change in the clip, apart from
+scene cuts, where artefacts are most visible. Frames are reduced at once, to save memory.
 """
 
 import math
@@ -23,12 +22,12 @@ _TILE_WIDTH = 480
 _BORDER = 4
 _SOURCE_COLOUR = (235, 180, 40)
 _NEW_COLOUR = (70, 70, 70)
-_MOST_TILES = 64
+_MAX_TILES = 64
 
 
 @dataclass
-class _Row:
-    """A pair and the frames made so far."""
+class _TiledPair:
+    """A pair, and the new frames so far."""
 
     change: float
     first: _Tile
@@ -37,32 +36,32 @@ class _Row:
 
 
 class ContactSheet:
-    """Keeps the most telling pair of the clip and draws it as a grid.
+    """Keeps the pair with the largest change of the clip, and draws it as a grid.
 
     Args:
-        headroom: Whether pixels keep video levels, as `rdvfi.media.colour.Converter` says.
+        headroom: Whether pixels keep video levels; see `rdvfi.media.colour.Converter`.
     """
 
     def __init__(self, *, headroom: bool = False) -> None:
         self._headroom = headroom
-        self._best: _Row | None = None
-        self._now: _Row | None = None
+        self._best: _TiledPair | None = None
+        self._current: _TiledPair | None = None
 
     def begin(self, first: Pixels, last: Pixels, *, trusted: bool) -> None:
-        """A new pair; ``trusted`` if its motion is."""
+        """Begin a new pair; ``trusted`` if both frames belong to one scene."""
         tiles = self._reduce(first), self._reduce(last)
         change = float(cv2.absdiff(*tiles).mean())
-        # Any pair is better than none, but a pair with a cut between shows nothing.
+        # A pair across a scene cut is used only if there is no other.
         change = change if trusted else change - 1000.0
         if self._best is None or change > self._best.change:
-            self._now = self._best = _Row(change, *tiles)
+            self._current = self._best = _TiledPair(change, *tiles)
         else:
-            self._now = None
+            self._current = None
 
     def add(self, pixels: Pixels, timestep: float) -> None:
-        """A new frame of the present pair."""
-        if self._now is not None and len(self._now.new) < _MOST_TILES:
-            self._now.new.append((timestep, self._reduce(pixels)))
+        """Add a new frame of the current pair."""
+        if self._current is not None and len(self._current.new) < _MAX_TILES:
+            self._current.new.append((timestep, self._reduce(pixels)))
 
     def _reduce(self, pixels: Pixels) -> _Tile:
         tile = expand_video_levels(to_picture(pixels), headroom=self._headroom)
@@ -76,23 +75,23 @@ class ContactSheet:
         """Write the sheet as a PNG.
 
         Raises:
-            ValueError: If no pair was interpolated, so that there is nothing to show.
-            FileExistsError: If there is such a file, and ``overwrite`` is off.
+            ValueError: If no pair was interpolated.
+            FileExistsError: If the file exists, and ``overwrite`` is off.
         """
         if self._best is None:
             raise ValueError("no new frame was made, so there is nothing for a contact sheet")
-        row = self._best
+        pair = self._best
         tiles = [
-            _frame(row.first, "input, t = 0", _SOURCE_COLOUR),
-            *(_frame(tile, f"t = {time:.3f}", _NEW_COLOUR) for time, tile in row.new),
-            _frame(row.last, "input, t = 1", _SOURCE_COLOUR),
+            _label(pair.first, "input, t = 0", _SOURCE_COLOUR),
+            *(_label(tile, f"t = {time:.3f}", _NEW_COLOUR) for time, tile in pair.new),
+            _label(pair.last, "input, t = 1", _SOURCE_COLOUR),
         ]
         with atomic_output(destination, overwrite=overwrite) as partial:
-            write_png(partial, _grid(tiles))
+            write_png(partial, _arrange(tiles))
 
 
-def _frame(tile: _Tile, label: str, colour: tuple[int, int, int]) -> _Tile:
-    """The tile with a border, and its label on a dark plate in the corner."""
+def _label(tile: _Tile, label: str, colour: tuple[int, int, int]) -> _Tile:
+    """The tile with a border, and its label on a dark background in the corner."""
     drawn = tile.copy()
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.5
     (width, height), below = cv2.getTextSize(label, font, scale, 1)
@@ -105,7 +104,7 @@ def _frame(tile: _Tile, label: str, colour: tuple[int, int, int]) -> _Tile:
     return framed
 
 
-def _grid(tiles: list[_Tile]) -> _Tile:
+def _arrange(tiles: list[_Tile]) -> _Tile:
     columns = math.ceil(math.sqrt(len(tiles)))
     rows = math.ceil(len(tiles) / columns)
     height, width = tiles[0].shape[:2]

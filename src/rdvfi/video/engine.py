@@ -1,8 +1,7 @@
-"""Interpolating a whole video with bounded memory: decode, compute and encode overlapped.
+"""Interpolation of a whole video in bounded memory, with decoding, computation and encoding overlapped.
 
-Two frames, a few new ones and the short queues between the threads are all that is held, whatever
-the length of the clip. Source frames pass through untouched; they and the new frames take the same
-way into the encoder.
+Only two source frames, a few new ones and the short queues between the threads are held, whatever the length of the
+clip. Source frames are not changed; they and the new frames go to the encoder in the same way.
 """
 
 import sys
@@ -27,27 +26,34 @@ from rdvfi.media.writer import Sink
 from rdvfi.types import Image
 from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.frame_transfer import FrameTransfer
-from rdvfi.video.frames_between import Between, Mask, Pairs
 from rdvfi.video.job_report import PairReport, UncertainPair, VideoReport
-from rdvfi.video.masks import StaticPixels, reach_of
+from rdvfi.video.masks import StaticPixelDetector, evidence_reach
+from rdvfi.video.pair_interpolation import InterpolatedPair, Mask, PairInterpolator
 from rdvfi.video.pipeline import Prefetch
-from rdvfi.video.reel import ReelStep, played, stepwise
+from rdvfi.video.playback import PlaybackStep, curve_steps, forward_steps
 from rdvfi.video.scene_changes import SceneChanges
 from rdvfi.video.segmented_jobs.segment_output import SegmentOutput
 from rdvfi.video.segmented_jobs.segment_store import SEGMENT_FRAMES, SegmentStore
-from rdvfi.video.segmented_jobs.segments import Part, Segment, SegmentRecord, in_segments, settled, summed_up
-from rdvfi.video.speed_curve import Ramped
+from rdvfi.video.segmented_jobs.segments import (
+    Segment,
+    SegmentPlan,
+    SegmentRecord,
+    build_report,
+    settle_durations,
+    split_segments,
+)
+from rdvfi.video.speed_curve import SpeedRamp
 from rdvfi.video.timing import IntervalRetiming, Moment, Retiming
 
 Progress = Callable[[int, int], bool | None]
-"""Called with the number of pairs of frames that are done and the number expected; False stops the work."""
+"""Called with the number of pairs of frames that are done, and the number expected; returns False to stop."""
 
 _QUEUE = 4
-"""Frames that may wait between two threads."""
+"""Largest number of frames that wait between two threads."""
 
 
 class Stopped(Exception):
-    """The progress callback returned False: the work was stopped, and nothing of it is left."""
+    """The progress callback returned False; no partial output is left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,26 +114,28 @@ class Engine:
         self._model, self._source, self._retiming, self._options = model, source, retiming, options
         self._transfer = FrameTransfer(model.device, model.dtype, deep=info.layout.deep, target=target)
         bars = options.bars or Letterbox()
-        self._inside = bars.crop_pixels
-        self._reach = reach_of(info) if isinstance(options.mask, str) else None
+        self._crop = bars.crop_pixels
+        self._reach = evidence_reach(info) if isinstance(options.mask, str) else None
         mask = None if isinstance(options.mask, str) else options.mask
-        self._pairs = Pairs(model, seed=options.seed, chunk=options.chunk, scenes=options.scenes, bars=bars, mask=mask)
+        self._pairs = PairInterpolator(
+            model, seed=options.seed, chunk=options.chunk, scenes=options.scenes, bars=bars, mask=mask
+        )
         self._sheet, self._progress = sheet, progress
         self._batch = 1 if info.layout.alpha else options.batch
-        self._done = 0
-        self._second: tuple[SourceFrame | None, Image] | None = None
+        self._pairs_done = 0
+        self._last_image: tuple[SourceFrame | None, Image] | None = None
 
     @torch.inference_mode()
     def run(self, sink: Sink, store: SegmentStore | None = None, *, resume: bool = False) -> VideoReport:
         """Interpolate the whole clip into ``sink``.
 
         Args:
-            sink: Where frames go.
-            store: Keeps finished segments.
-            resume: Use what the store has.
+            sink: Gets the encoded output.
+            store: Keeps finished segments; None if they are not kept.
+            resume: Reuse the segments of the store.
 
         Raises:
-            ValueError: If the source holds a single frame, or is damaged.
+            ValueError: If the source has a single frame, or is damaged.
             MemoryError: If not even one frame fits into the device's memory.
             Stopped: If ``progress`` returned False.
         """
@@ -137,156 +145,160 @@ class Engine:
             SegmentOutput(sink.encoder, sink=sink, store=store, resume=resume) as output,
             closing(self.segments()) as segments,
         ):
-            self._tell(0)
+            self._report_progress()
             for segment in segments:
-                kept = output.reuse(segment.number)
-                records.append(self._passed(segment, kept) if kept is not None else self.make(segment, output))
+                record = output.reuse(segment.number)
+                records.append(self._skip(segment, record) if record is not None else self.make(segment, output))
             if sum(record.read for record in records) < 2:
                 raise ValueError(f"{self._source.info.name} holds a single frame; at least two are needed")
             output.finish()
         seconds, gap = time.perf_counter() - begun, self._options.max_gap or Fraction(0)
-        return summed_up(records, self._source.info, seconds, max_gap=gap, notes=self._source.notes())
+        return build_report(records, self._source.info, seconds, max_gap=gap, notes=self._source.notes())
 
     def segments(self) -> Generator[Segment]:
-        """The segments of the clip in order; each has to be walked through before the next one."""
+        """The segments of the clip in order; the steps of each must be consumed before the next one."""
         with closing(self.steps()) as steps:
-            yield from in_segments(steps, self._options.segment_frames)
+            yield from split_segments(steps, self._options.segment_frames)
 
-    def steps(self, entry: Part | None = None) -> Generator[ReelStep]:
-        """The steps of the clip, from the first of a segment on if one is given."""
-        source = self._source.frames() if entry is None else self._source.frames(entry.since)
-        with Prefetch(self._transfer.sent(source), _QUEUE) as frames:
-            steps = settled(self._steps(iter(frames), entry), lasts=self._retiming.lasts)
-            yield from steps if self._reach is None else StaticPixels(self._reach, self._inside).along(steps)
+    def steps(self, plan: SegmentPlan | None = None) -> Generator[PlaybackStep]:
+        """The steps of the clip, from the first one of a planned segment if given."""
+        source = self._source.frames() if plan is None else self._source.frames(plan.entry_time)
+        with Prefetch(self._transfer.send(source), _QUEUE) as frames:
+            steps = settle_durations(self._raw_steps(iter(frames), plan), to_end=self._retiming.holds_to_end)
+            if self._reach is not None:
+                steps = StaticPixelDetector(self._reach, self._crop).mark_steps(steps)
+            yield from steps
 
-    def _passed(self, segment: Segment, kept: Mapping[str, Any]) -> SegmentRecord:
-        """Walk through a segment that is made already."""
+    def _skip(self, segment: Segment, record: Mapping[str, Any]) -> SegmentRecord:
+        """Read past a segment that is already stored."""
         for step in segment.steps:
-            self._count(step)
-        return SegmentRecord.from_json(kept)
+            self._count_pair(step)
+        return SegmentRecord.from_json(record)
 
     def make(self, segment: Segment, output: SegmentOutput, *, always: bool = False) -> SegmentRecord:
         """Make the frames of a segment.
 
         Args:
-            segment: Which one.
-            output: Where they go.
-            always: Keep the segment also if it is the only one.
+            segment: Its steps.
+            output: Encodes the frames.
+            always: Store the segment even if it is the only one.
         """
-        self._pairs.forget()
+        self._pairs.reset()
         record = SegmentRecord()
         output.begin()
-        with self._transfer.working():
-            for step, frames in self._frames(segment.steps, record):
+        with self._transfer.compute_stream():
+            for step, frames in self._output_frames(segment.steps, record):
                 for frame, moment in frames:
                     output.put(frame, moment)
                     record.frames += 1
                 record.read += 1 + len(step.interval.repeats)
                 record.gaps += step.gap
                 record.starts.append([step.interval.index, str(step.interval.start)])
-                self._count(step)
+                self._count_pair(step)
             self._pairs.check_finite()
-        record.notes = list(self._notes())
+        record.notes = list(self._model_notes())
         output.end(segment.number, record.to_json(), keep=always or segment.number > 0 or not segment.last)
-        record.starts = []  # they are in the segment; a film has many
+        record.starts = []  # they are stored with the segment; a long video has many
         return record
 
-    def _count(self, step: ReelStep) -> None:
+    def _count_pair(self, step: PlaybackStep) -> None:
         if step.last is not None:
-            self._done += 1
-            self._tell(self._done)
+            self._pairs_done += 1
+            self._report_progress()
 
-    def _steps(self, frames: Iterable[SourceFrame], entry: Part | None) -> Iterator[ReelStep]:
+    def _report_progress(self) -> None:
+        expected = max(self._source.info.frames - 1, self._pairs_done)
+        if self._progress is not None and self._progress(self._pairs_done, expected) is False:
+            raise Stopped(f"stopped after {self._pairs_done} pairs of frames")
+
+    def _raw_steps(self, frames: Iterable[SourceFrame], plan: SegmentPlan | None) -> Iterator[PlaybackStep]:
+        """The steps with durations that are final only within each step."""
         rule = self._retiming
         if isinstance(rule, IntervalRetiming):
-            first, origin = (0, None) if entry is None else (entry.entry, entry.origin)
+            first, origin = (0, None) if plan is None else (plan.entry_frame, plan.origin)
             options = {"slow": self._options.slow, "max_gap": self._options.max_gap, "loop": self._options.loop}
-            return stepwise(frames, rule, **options, first=first, origin=origin)
-        assert isinstance(rule, Ramped)
-        since = self._sent_since if self._source.repeatable else None
-        return played(frames, rule, self._source.info, since, max_gap=self._options.max_gap)
+            return forward_steps(frames, rule, **options, first=first, origin=origin)
+        assert isinstance(rule, SpeedRamp)
+        reopen = self._reopen if self._source.repeatable else None
+        return curve_steps(frames, rule, self._source.info, reopen, max_gap=self._options.max_gap)
 
-    def _sent_since(self, time: Fraction) -> Iterator[SourceFrame]:
-        return self._transfer.sent(self._source.frames(time))
+    def _reopen(self, time: Fraction) -> Iterator[SourceFrame]:
+        return self._transfer.send(self._source.frames(time))
 
-    def _frames(
-        self, steps: Iterator[ReelStep], record: SegmentRecord
-    ) -> Iterator[tuple[ReelStep, Iterator[tuple[OutputFrame, Moment]]]]:
-        """Each step with its output frames, of which several steps may be made together."""
-        for group in _groups(steps, self._batch):
-            times = _new_times(group[0])
+    def _output_frames(
+        self, steps: Iterator[PlaybackStep], record: SegmentRecord
+    ) -> Iterator[tuple[PlaybackStep, Iterator[tuple[OutputFrame, Moment]]]]:
+        """Each step with its output frames; several steps may be interpolated in one batch."""
+        for batch in _batch_steps(steps, self._batch):
+            times = _new_times(batch[0])
             if not times:
-                yield group[0], self._still(group[0])
+                yield batch[0], self._source_frames(batch[0])
                 continue
-            for step, found in zip(group, self._between(group, times), strict=True):
-                yield step, self._shown(step, found, times, record)
+            for step, pair in zip(batch, self._interpolate(batch, times), strict=True):
+                yield step, self._step_frames(step, self._new_frames(step, pair, times, record))
 
-    def _still(self, step: ReelStep) -> Iterator[tuple[OutputFrame, Moment]]:
+    def _source_frames(self, step: PlaybackStep) -> Iterator[tuple[OutputFrame, Moment]]:
         """The output frames of a step without new ones."""
         if step.moments:
-            shown = self._transfer.shown(step.first)
-            yield from ((shown, moment) for moment in step.moments)
+            frame = self._transfer.source_output(step.first)
+            yield from ((frame, moment) for moment in step.moments)
 
-    def _between(self, group: list[ReelStep], times: list[Fraction]) -> list[Between]:
-        """What the model makes for some steps that follow each other."""
+    def _interpolate(self, batch: list[PlaybackStep], times: list[Fraction]) -> list[InterpolatedPair]:
+        """Interpolate between the frames of successive steps."""
         images = [
-            self._first(group[0].first),
-            *(self._transfer.image(step.last) for step in group if step.last is not None),
+            self._first_image(batch[0].first),
+            *(self._transfer.to_image(step.last) for step in batch if step.last is not None),
         ]
-        self._second = (group[-1].last, images[-1])
-        at, statics = [float(time) for time in times], [step.static and step.static() for step in group]
-        if len(group) > 1:
-            return self._pairs.together(images, at, statics)
-        return [self._pairs.between(images[0], images[1], at, static=statics[0])]
+        self._last_image = (batch[-1].last, images[-1])
+        timesteps, statics = [float(time) for time in times], [step.static and step.static() for step in batch]
+        if len(batch) > 1:
+            return self._pairs.interpolate_batch(images, timesteps, statics)
+        return [self._pairs.interpolate(images[0], images[1], timesteps, static=statics[0])]
 
-    def _shown(
-        self, step: ReelStep, found: Between, times: list[Fraction], record: SegmentRecord
+    def _first_image(self, frame: SourceFrame) -> Image:
+        """The image of a frame, reused if it was the last one of the previous step."""
+        if self._last_image is not None and self._last_image[0] is frame:
+            return self._last_image[1]
+        return self._transfer.to_image(frame)
+
+    def _step_frames(
+        self, step: PlaybackStep, new_frames: Iterator[OutputFrame]
     ) -> Iterator[tuple[OutputFrame, Moment]]:
-        """The output frames from the first frame of a step up to its last, without that itself."""
-        new = self._made(step, found, times, record)
-        shown = first = self._transfer.shown(step.first)
-        part = Fraction(0)
+        """The output frames from the first frame of a step up to its last, without the last itself."""
+        frame = first = self._transfer.source_output(step.first)
+        timestep = Fraction(0)
         for moment in step.moments:
             if not moment.is_interpolated:
-                shown, part = first, Fraction(0)
-            elif moment.timestep != part:  # a curve of speed may stay at one for a while
-                shown, part = next(new), moment.timestep
-            yield shown, moment
+                frame, timestep = first, Fraction(0)
+            elif moment.timestep != timestep:  # a speed curve may stay at one time for a while
+                frame, timestep = next(new_frames), moment.timestep
+            yield frame, moment
 
-    def _tell(self, done: int) -> None:
-        """Tell the callback how far the work is."""
-        expected = max(self._source.info.frames - 1, done)
-        if self._progress is not None and self._progress(done, expected) is False:
-            raise Stopped(f"stopped after {done} pairs of frames")
-
-    def _made(
-        self, step: ReelStep, found: Between, times: list[Fraction], record: SegmentRecord
+    def _new_frames(
+        self, step: PlaybackStep, pair: InterpolatedPair, times: list[Fraction], record: SegmentRecord
     ) -> Iterator[OutputFrame]:
-        """The new frames of a step, told in the record."""
+        """The new frames of a step; the pair is added to the record and the contact sheet."""
         first, last = step.first, step.last
         assert last is not None
-        index, span, reason = step.interval.index, (first.stamp.time, last.stamp.time), sys.intern(found.reason)
-        record.confidences.append(found.confidence)
-        record.pairs.append(PairReport(index, *span, len(times), found.way, reason, found.confidence, found.content))
-        if not found.same_scene:
-            record.uncertain.append(UncertainPair(index, *span, found.confidence, reason))
+        index, span, reason = step.interval.index, (first.stamp.time, last.stamp.time), sys.intern(pair.reason)
+        record.confidences.append(pair.confidence)
+        record.pairs.append(PairReport(index, *span, len(times), pair.way, reason, pair.confidence, pair.content))
+        if not pair.same_scene:
+            record.uncertain.append(UncertainPair(index, *span, pair.confidence, reason))
         if self._sheet is not None:
-            self._sheet.begin(first.pixels, last.pixels, trusted=found.same_scene)
-        frames = found.frames
+            self._sheet.begin(first.pixels, last.pixels, trusted=pair.same_scene)
+        frames = pair.frames
         if self._source.info.layout.alpha:
-            cover0, cover1 = (self._transfer.image_of(alpha_as_rgb(frame.pixels)) for frame in (first, last))
-            frames = map(unpremultiply, frames, self._pairs.along(cover0, cover1, [float(time) for time in times]))
+            alpha0, alpha1 = (self._transfer.pixels_to_image(alpha_as_rgb(frame.pixels)) for frame in (first, last))
+            alphas = self._pairs.interpolate_alpha(alpha0, alpha1, [float(time) for time in times])
+            frames = map(unpremultiply, frames, alphas)
         for frame, timestep in zip(frames, times, strict=True):
             if self._sheet is not None:
                 self._sheet.add(to_pixels(frame, deep=self._source.info.layout.deep), float(timestep))
-            yield self._transfer.drawn(frame)
+            yield self._transfer.rendered_output(frame)
 
-    def _first(self, frame: SourceFrame) -> Image:
-        """A frame that may have been the last one of the step before."""
-        return self._second[1] if self._second is not None and self._second[0] is frame else self._transfer.image(frame)
-
-    def _notes(self) -> Iterator[str]:
-        """What is to be told of the model."""
+    def _model_notes(self) -> Iterator[str]:
+        """Notes on the model, for the report."""
         if apart := self._model.parts_trained_apart():
             yield (
                 f"{', '.join(apart)} learned in another model than the rest: measure before you "
@@ -296,24 +308,24 @@ class Engine:
             yield f"memory ran out on {self._model.device}: {fewer} frames were drawn at once from then on"
 
 
-def _new_times(step: ReelStep) -> list[Fraction]:
-    """Where new frames of a step are wanted, one after the other; where a curve turns, some come twice."""
+def _new_times(step: PlaybackStep) -> list[Fraction]:
+    """Timesteps of the new frames of a step in order; where a speed curve turns, some occur twice."""
     if step.last is None or step.gap:
         return []
     return [timestep for timestep, _ in groupby(moment.timestep for moment in step.moments) if timestep]
 
 
-def _groups(steps: Iterable[ReelStep], most: int) -> Iterator[list[ReelStep]]:
-    """Steps that can be made together: each begins where the one before ends, and all want the same times."""
-    group: list[ReelStep] = []
+def _batch_steps(steps: Iterable[PlaybackStep], size: int) -> Iterator[list[PlaybackStep]]:
+    """Batches of at most ``size`` adjacent steps that need new frames at the same timesteps."""
+    batch: list[PlaybackStep] = []
     for step in steps:
-        joins = group and step.first is group[-1].last and _new_times(step) == _new_times(group[0]) != []
-        if group and (len(group) == most or not joins):
-            yield group
-            group = []
-        group.append(step)
-        if most == 1:
-            yield group
-            group = []
-    if group:
-        yield group
+        fits = batch and step.first is batch[-1].last and _new_times(step) == _new_times(batch[0]) != []
+        if batch and (len(batch) == size or not fits):
+            yield batch
+            batch = []
+        batch.append(step)
+        if size == 1:  # do not wait for the next step
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -20,14 +20,14 @@ _EXPECTED = (
 
 
 class FrameKind(ABC):
-    """Between frames of one kind and images of the model.
+    """Conversion between frames of one kind and images of the model.
 
     Args:
         like: The first frame, which all others must be like.
     """
 
     def __init__(self, like: Any) -> None:
-        self._first = describe(like)
+        self._description = describe(like)
         height, width = self.size(like)
         if min(height, width) < MINIMUM_SIDE:
             raise ValueError(f"frame 0 is {width}x{height} pixels; both sides must be at least {MINIMUM_SIDE}")
@@ -39,17 +39,26 @@ class FrameKind(ABC):
 
     @abstractmethod
     def load(self, frame: Any, device: torch.device, dtype: torch.dtype) -> Image:
-        """A frame as (1, 3, H, W) in [0, 1]."""
+        """Convert a frame to (1, 3, H, W) in [0, 1]."""
 
     @abstractmethod
     def from_image(self, image: Float[Tensor, "3 H W"]) -> Any:
-        """A new frame of this kind."""
+        """Convert a new frame to this kind."""
 
     def to_image(self, frame: Any, number: int, model: Interpolator) -> Image:
-        """A frame as an image on the model's device; raises ValueError if it is not like the first one."""
-        if describe(frame) != self._first:
+        """Convert a frame to an image on the model's device.
+
+        Args:
+            frame: The frame.
+            number: Of the frame, for messages.
+            model: The model.
+
+        Raises:
+            ValueError: If the frame differs from the first one in kind, type or size.
+        """
+        if describe(frame) != self._description:
             raise ValueError(
-                f"frame {number} is {describe(frame)}, the first one is {self._first}; all frames must be alike"
+                f"frame {number} is {describe(frame)}, the first one is {self._description}; all frames must be alike"
             )
         return self.load(frame, model.device, model.dtype)
 
@@ -67,14 +76,14 @@ class ArrayKind(FrameKind):
 
     def load(self, frame: np.ndarray, device: torch.device, dtype: torch.dtype) -> Image:
         pixels = np.ascontiguousarray(frame)
-        # torch warns of memory that it must not write to.
+        # torch warns about memory that is not writable.
         return to_tensor(pixels if pixels.flags.writeable else pixels.copy(), device=device, dtype=dtype)
 
     def from_image(self, image: Float[Tensor, "3 H W"]) -> np.ndarray:
         return to_pixels(image, deep=self._deep)
 
 
-class PictureKind(FrameKind):
+class PillowKind(FrameKind):
     """PIL images, in colour or grey."""
 
     def __init__(self, like: Any) -> None:
@@ -114,47 +123,47 @@ class TensorKind(FrameKind):
     def from_image(self, image: Float[Tensor, "3 H W"]) -> Tensor:
         if self._dtype == torch.uint8:
             image = image.float().mul(255.0).round_().clamp_(0, 255)
-        # A copy, not a view that keeps all frames of its part alive.
-        made = image.to(self._device, self._dtype, copy=True)
-        return made[None] if self._batched else made
+        # A copy, since a view would keep all frames of its batch in memory.
+        frame = image.to(self._device, self._dtype, copy=True)
+        return frame[None] if self._batched else frame
 
 
-def kind_of(frame: Any) -> FrameKind:
+def frame_kind(frame: Any) -> FrameKind:
     """The kind of the first frame of a stream.
 
     Raises:
-        TypeError: If it is of no kind that is known.
-        ValueError: If it is smaller than a model takes.
+        TypeError: If the kind is unknown.
+        ValueError: If the frame is too small for a model.
     """
     if isinstance(frame, Tensor):
-        shaped = (
+        is_image = (
             frame.layout is torch.strided
             and not frame.is_meta
             and frame.ndim in (3, 4)
             and frame.shape[-3] == 3
             and (frame.ndim == 3 or len(frame) == 1)
         )
-        if shaped and (frame.is_floating_point() or frame.dtype == torch.uint8):
+        if is_image and (frame.is_floating_point() or frame.dtype == torch.uint8):
             return TensorKind(frame)
     elif isinstance(frame, np.ndarray):
         if frame.ndim == 3 and frame.shape[-1] == 3 and frame.dtype in (np.uint8, np.uint16):
             return ArrayKind(frame)
-    elif _is_picture(frame) and frame.mode in ("RGB", "L"):
-        return PictureKind(frame)
+    elif _is_pillow_image(frame) and frame.mode in ("RGB", "L"):
+        return PillowKind(frame)
     raise TypeError(f"frame 0 is {describe(frame)}; {_EXPECTED}")
 
 
 def describe(frame: Any) -> str:
-    """Kind, type and size of a frame, for errors and to compare."""
+    """The kind, type and size of a frame, for messages and comparison."""
     if isinstance(frame, Tensor):
         return f"a {frame.dtype} tensor {tuple(frame.shape)} on {frame.device}"
     if isinstance(frame, np.ndarray):
         return f"a {frame.dtype} array {frame.shape}"
-    if _is_picture(frame):
+    if _is_pillow_image(frame):
         return f"a PIL image of mode {frame.mode} and {frame.width}x{frame.height} pixels"
     return f"of type {type(frame).__name__}"
 
 
-def _is_picture(frame: Any) -> bool:
-    """Whether it is a PIL image; Pillow need not be installed to say no."""
-    return any(each.__module__.startswith("PIL.") and each.__name__ == "Image" for each in type(frame).__mro__)
+def _is_pillow_image(frame: Any) -> bool:
+    """Whether it is a PIL image; Pillow need not be installed."""
+    return any(base.__module__.startswith("PIL.") and base.__name__ == "Image" for base in type(frame).__mro__)

@@ -1,9 +1,10 @@
-"""The way of frames from the decoder to the model, and from there to the encoder.
+"""Transfer of frames from the decoder to the model, and from the model to the encoder.
 
-On a GPU a frame goes there as the planes of the decoder, and comes back as those of the encoder: half the bytes of RGB,
-and colours are converted there (`rdvfi.media.planes`). Copies run beside the computation (`rdvfi.video.side_stream`):
-frames are sent by the thread that decodes, and waited for by the one that encodes. Where decoder or encoder have no
-such planes, and on a CPU, RGB goes (`rdvfi.media.colour`). Frames of the source and new ones go the same way.
+Frames are copied to a GPU as the planes of the decoder, and back as the planes of the encoder: these have half the
+bytes of RGB, and colours are converted on the GPU (`rdvfi.media.planes`). Copies overlap the computation
+(`rdvfi.video.side_stream`): the decoding thread sends frames, and the encoding thread waits for them. On a CPU, and
+where decoder or encoder have no such planes, RGB is copied (`rdvfi.media.colour`). Source frames and new frames are
+handled alike.
 """
 
 from collections.abc import Iterator
@@ -23,38 +24,38 @@ from rdvfi.types import Image
 from rdvfi.video.side_stream import CopiedTensors, SideStream
 
 
-class SentFrame(SourceFrame):
-    """A frame whose planes are on their way to the device.
+class DeviceFrame(SourceFrame):
+    """A frame whose planes are being copied to the device.
 
     Args:
-        frame: The frame; what a decoder on the device made of it is let go.
-        made: Its planes there.
+        frame: The decoded frame; the memory of a decoder on the device is released.
+        copied: Its planes on the device.
     """
 
-    def __init__(self, frame: SourceFrame, made: CopiedTensors) -> None:
+    def __init__(self, frame: SourceFrame, copied: CopiedTensors) -> None:
         assert frame.planes is not None
-        self._there, self._made = replace(frame.planes, stored=()), made
-        # Without a reference to itself: its memory on the device would wait for Python's collection of cycles.
-        pixels = partial(_shown, self._there, made) if frame.planes.stored[0].is_cuda else lambda: frame.pixels
+        self._layout, self._copied = replace(frame.planes, stored=()), copied
+        # Without a reference to itself: device memory would wait for Python's collection of cycles.
+        pixels = partial(_convert, self._layout, copied) if frame.planes.stored[0].is_cuda else lambda: frame.pixels
         super().__init__(pixels, frame.stamp)
 
-    def there(self) -> Planes:
-        """Its planes on the device, for work of the current stream."""
-        return replace(self._there, stored=self._made.here())
+    def device_planes(self) -> Planes:
+        """Its planes on the device, for work on the current stream."""
+        return replace(self._layout, stored=self._copied.on_current_stream())
 
 
-def _shown(meaning: Planes, made: CopiedTensors) -> Pixels:
-    return to_pixels(replace(meaning, stored=made.here()).rgb(torch.float32)[0], deep=meaning.deep)
+def _convert(layout: Planes, copied: CopiedTensors) -> Pixels:
+    return to_pixels(replace(layout, stored=copied.on_current_stream()).rgb(torch.float32)[0], deep=layout.deep)
 
 
 class FrameTransfer:
-    """Frames of one film, to a device and back.
+    """Copies the frames of one video to a device and back.
 
     Args:
-        device: Where the model is.
-        dtype: In which type it takes images.
-        deep: Whether pixels have 16 bits a channel.
-        target: What the encoder takes; None for pixels.
+        device: Device of the model.
+        dtype: Type of its images.
+        deep: Whether pixels have 16 bits per channel.
+        target: Planes that the encoder takes; None if it takes pixels.
     """
 
     def __init__(
@@ -63,34 +64,34 @@ class FrameTransfer:
         self._device, self._dtype, self._deep, self._target = device, dtype, deep, target
         self._incoming, self._outgoing, self._work = (SideStream(device) for _ in range(3))
 
-    def working(self) -> AbstractContextManager[None]:
-        """A block for the work on frames: it does not wait for copies of others."""
-        return self._work.current()
+    def compute_stream(self) -> AbstractContextManager[None]:
+        """A context for the computation, which does not wait for copies of other frames."""
+        return self._work.activate()
 
-    def sent(self, frames: Iterator[SourceFrame]) -> Iterator[SourceFrame]:
-        """The frames, each on its way to the device."""
+    def send(self, frames: Iterator[SourceFrame]) -> Iterator[SourceFrame]:
+        """Start to copy each frame to the device."""
         for frame in frames:
             planes = frame.planes
-            yield frame if planes is None else SentFrame(frame, self._incoming.send(planes.stored, self._device))
+            yield frame if planes is None else DeviceFrame(frame, self._incoming.send(planes.stored, self._device))
 
-    def image(self, frame: SourceFrame) -> Image:
-        """A frame for the model."""
-        if isinstance(frame, SentFrame):
-            return frame.there().rgb(self._dtype)
-        return self.image_of(composite(frame.pixels))
+    def to_image(self, frame: SourceFrame) -> Image:
+        """A source frame as input of the model."""
+        if isinstance(frame, DeviceFrame):
+            return frame.device_planes().rgb(self._dtype)
+        return self.pixels_to_image(composite(frame.pixels))
 
-    def image_of(self, pixels: Pixels) -> Image:
-        """RGB pixels for the model."""
+    def pixels_to_image(self, pixels: Pixels) -> Image:
+        """RGB pixels as input of the model."""
         return to_tensor(pixels, device=self._device, dtype=self._dtype)
 
-    def shown(self, frame: SourceFrame) -> OutputFrame:
-        """A frame of the source for the output."""
-        return frame.pixels if self._target is None else self.drawn(self.image(frame)[0])
+    def source_output(self, frame: SourceFrame) -> OutputFrame:
+        """A source frame for the encoder."""
+        return frame.pixels if self._target is None else self.rendered_output(self.to_image(frame)[0])
 
-    def drawn(self, frame: Float[Tensor, "_ H W"]) -> OutputFrame:
-        """A frame that the model made, in [0, 1], for the output."""
+    def rendered_output(self, frame: Float[Tensor, "_ H W"]) -> OutputFrame:
+        """A frame that the model rendered, in [0, 1], for the encoder."""
         target = self._target
         if target is None:
             return to_pixels(frame, deep=self._deep)
-        made = self._outgoing.fetch((target.numbers(frame),))
-        return lambda: target.frame(*made.wait())
+        copied = self._outgoing.fetch((target.numbers(frame),))
+        return lambda: target.frame(*copied.wait())

@@ -1,4 +1,4 @@
-"""`interpolate_frames`: a lazy generator over any iterable of frames."""
+"""`interpolate_frames`: lazy interpolation of any iterable of frames."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise
@@ -8,16 +8,16 @@ import torch
 
 from rdvfi import _inputs
 from rdvfi.interpolator import Interpolator
-from rdvfi.video.frame_kinds import FrameKind, kind_of
-from rdvfi.video.frames_between import Pairs
-from rdvfi.video.ready import DEFAULT_MODEL, DEFAULT_MULTIPLIER, ModelLike, ready_model
+from rdvfi.video.frame_kinds import FrameKind, frame_kind
+from rdvfi.video.model_loading import DEFAULT_MODEL, DEFAULT_MULTIPLIER, ModelLike, prepare_model
+from rdvfi.video.pair_interpolation import PairInterpolator
 from rdvfi.video.scene_changes import scene_changes
 from rdvfi.video.timing import Multiply, exact_number
 
 Frame = TypeVar("Frame")
 
-MOST_BETWEEN = 1_000_000
-"""Frames that are made of one at most: more is a slip, not a wish."""
+_MAX_MULTIPLIER = 1_000_000
+"""Larger multipliers are taken for mistakes."""
 
 
 def interpolate_frames(
@@ -34,10 +34,10 @@ def interpolate_frames(
     on_scene_change: str = "blend",
     scene_threshold: float | None = None,
 ) -> Iterator[Frame]:
-    """The frames of a stream, and new ones between every two of them: lazily, and of the same kind.
+    """Interpolate a stream of frames lazily; new frames are of the same kind as those of the stream.
 
-    A frame is taken from ``frames`` when it is needed. Two of them and a few new ones are held at a
-    time, so the stream may be endless; stopping to iterate stops the work.
+    A frame is taken from ``frames`` when it is needed. Only two of them and a few new ones are held at a time, so the
+    stream may be endless; the work stops with the iteration.
 
     Args:
         frames: At least two frames of one kind and size: NumPy arrays (H, W, 3) of 8 or 16 bits;
@@ -48,7 +48,7 @@ def interpolate_frames(
         seed: Seed of the noise.
         device: Where a named model runs; CUDA if there is a device, else the CPU.
         dtype: Type of a named model; float16 on CUDA, float32 elsewhere.
-        chunk: Frames drawn at once; chosen by their size if not given.
+        chunk: Frames rendered at once; chosen by their size if not given.
         allow_untrained: Accept a model with untrained learned parts.
         on_scene_change: What is shown between two scenes: ``blend``, ``hold_previous`` or
             ``hold_nearest``.
@@ -62,26 +62,26 @@ def interpolate_frames(
     Raises:
         ValueError: At once if an option is unusable; while iterating if there are fewer than two
             frames, or one that is not like the first.
-        TypeError: While iterating, if the first frame is of no kind that is known.
+        TypeError: While iterating, if the first frame is of an unknown kind.
         MemoryError: While iterating, if not even one frame fits into the device's memory.
     """
     if not isinstance(frames, Iterable):
         raise TypeError(f"frames is of type {type(frames).__name__}; an iterable of frames is expected")
-    times = _times(multiplier, timesteps)
+    times = _read_timesteps(multiplier, timesteps)
     scenes = scene_changes(on_scene_change, scene_threshold)
-    ready = ready_model(model, device, dtype, allow_untrained=allow_untrained)
-    pairs = Pairs(ready, seed=seed, chunk=chunk, scenes=scenes)
-    return _stream(iter(frames), times, ready, pairs)
+    prepared = prepare_model(model, device, dtype, allow_untrained=allow_untrained)
+    pairs = PairInterpolator(prepared, seed=seed, chunk=chunk, scenes=scenes)
+    return _interpolate_stream(iter(frames), times, prepared, pairs)
 
 
-def _times(multiplier: SupportsFloat | None, timesteps: Sequence[float] | torch.Tensor | None) -> list[float]:
-    """Where new frames are wanted between every two frames."""
+def _read_timesteps(multiplier: SupportsFloat | None, timesteps: Sequence[float] | torch.Tensor | None) -> list[float]:
+    """The timesteps of the new frames of every pair."""
     if timesteps is None:
         times = Multiply(
             exact_number("multiplier", DEFAULT_MULTIPLIER if multiplier is None else multiplier)
         ).multiplier
-        if times > MOST_BETWEEN:
-            raise ValueError(f"multiplier is {multiplier!r}; at most {MOST_BETWEEN} frames are made of one")
+        if times > _MAX_MULTIPLIER:
+            raise ValueError(f"multiplier is {multiplier!r}; at most {_MAX_MULTIPLIER} frames are made of one")
         if times.denominator != 1:
             raise ValueError(f"multiplier is {multiplier!r}; it must be a whole number, for every frame is passed on")
         return [j / int(times) for j in range(1, int(times))]
@@ -95,30 +95,34 @@ def _times(multiplier: SupportsFloat | None, timesteps: Sequence[float] | torch.
     return times
 
 
-def _stream(frames: Iterator[Frame], times: list[float], model: Interpolator, pairs: Pairs) -> Iterator[Frame]:
+def _interpolate_stream(
+    frames: Iterator[Frame], times: list[float], model: Interpolator, pairs: PairInterpolator
+) -> Iterator[Frame]:
     first, second = next(frames, None), next(frames, None)
     if first is None or second is None:
-        held = "no frame" if first is None else "a single frame"
-        raise ValueError(f"frames holds {held}; at least two are needed")
-    kind = kind_of(first)
+        count = "no frame" if first is None else "a single frame"
+        raise ValueError(f"frames holds {count}; at least two are needed")
+    kind = frame_kind(first)
     img0 = kind.to_image(first, 0, model)
     yield first
     for number, last in enumerate(chain((second,), frames), start=1):
         img1 = kind.to_image(last, number, model)
-        yield from _new(pairs, kind, img0, img1, times)
+        yield from _new_frames(pairs, kind, img0, img1, times)
         yield last
         img0 = img1
 
 
-def _new(pairs: Pairs, kind: FrameKind, img0: torch.Tensor, img1: torch.Tensor, times: list[float]) -> Iterator:
-    """New frames of one pair; no state of torch is changed while the caller works with one of them."""
+def _new_frames(
+    pairs: PairInterpolator, kind: FrameKind, img0: torch.Tensor, img1: torch.Tensor, times: list[float]
+) -> Iterator:
+    """The new frames of one pair; inference mode is off while the caller has control."""
     if not times:
         return
     with torch.inference_mode():
-        made = pairs.between(img0, img1, times).frames
+        frames = pairs.interpolate(img0, img1, times).frames
     while True:
         with torch.inference_mode():
-            frame = next(made, None)
+            frame = next(frames, None)
         if frame is None:
             return
         yield kind.from_image(frame)

@@ -1,4 +1,4 @@
-"""The report of a job: every pair, with decisions and reasons."""
+"""The report of a job: every pair of frames, with decisions and reasons."""
 
 import json
 from collections import Counter
@@ -10,12 +10,12 @@ from rdvfi.media.outputs.output import atomic_output
 
 
 class LowConfidenceWarning(UserWarning):
-    """Some pairs of frames have too little in common to be interpolated well."""
+    """Some pairs of frames are too different to be interpolated well."""
 
 
 @dataclass(frozen=True, slots=True)
 class UncertainPair:
-    """Two source frames between which the motion is not to be trusted."""
+    """Two source frames whose motion is not reliable."""
 
     index: int
     """Number of the first of the two."""
@@ -40,56 +40,56 @@ class PairReport:
     end: Fraction
     """Time of the second, in seconds."""
     new: int
-    """New frames between them."""
+    """Number of new frames between them."""
     way: str
-    """What these are: interpolated, cross-faded or held."""
+    """How these were made: interpolated, cross-faded or held."""
     reason: str
     """Why, in one line."""
     confidence: float
     """Mean confidence of the motion, in (0, 1]."""
     content: tuple[str, ...]
-    """What was taken care of beside motion: bars, overlay, light, static pixels."""
+    """What was handled besides motion: bars, overlay, light, static pixels."""
 
     def to_json(self) -> dict[str, object]:
-        """Plain values; times are seconds."""
+        """Plain values for JSON; times are seconds."""
         return {**asdict(self), "start": float(self.start), "end": float(self.end)}
 
 
 @dataclass(frozen=True)
 class VideoReport:
-    """What was done."""
+    """The result of a job."""
 
     frames_read: int
     frames_written: int
     width: int
     height: int
     seconds: float
-    """Time that the work took."""
+    """Duration of the work."""
     confidence: float
     """Mean confidence of the motion over all pairs, in (0, 1]."""
     uncertain: tuple[UncertainPair, ...]
     """The pairs that were taken for scene changes."""
     notes: tuple[str, ...]
-    """What had to be done differently than asked, and parts that were trained apart."""
+    """Deviations from what was requested, and notes on source and model."""
     pairs: tuple[PairReport, ...] = ()
     """Every pair between which frames were made."""
 
     def to_json(self) -> dict[str, object]:
-        """Plain values, as ``--report`` writes them."""
-        whole = {
+        """Plain values for JSON, as ``--report`` writes them."""
+        totals = {
             name: getattr(self, name)
             for name in ("frames_read", "frames_written", "width", "height", "seconds", "confidence")
         }
         ways = Counter(pair.way for pair in self.pairs)
         return {
-            **whole,
+            **totals,
             "ways": dict(ways),
             "notes": list(self.notes),
             "pairs": [pair.to_json() for pair in self.pairs],
         }
 
     def warning(self) -> str | None:
-        """One sentence on the pairs of low confidence, if there are any."""
+        """One sentence on the uncertain pairs; None if there are none."""
         if not self.uncertain:
             return None
         spans = [f"{float(p.start):.2f}-{float(p.end):.2f} s" for p in self.uncertain[:5]]
@@ -102,10 +102,10 @@ class VideoReport:
 
 
 def check_report(path: Path, *, overwrite: bool) -> Path:
-    """Refuse, before any work, a place where no report can be written.
+    """Check, before any work, that a report can be written.
 
     Raises:
-        ValueError: If it is no ``.json`` file.
+        ValueError: If the path does not end in ``.json``.
         FileNotFoundError: If its folder does not exist.
         FileExistsError: If it exists, and ``overwrite`` is off.
     """
@@ -119,7 +119,7 @@ def check_report(path: Path, *, overwrite: bool) -> Path:
 
 
 def write_report(path: Path, report: VideoReport) -> None:
-    """Write a report as JSON; the file appears when it is whole.
+    """Write a report as JSON; the file appears when it is complete.
 
     Raises:
         OSError: If it cannot be written.
@@ -127,7 +127,7 @@ def write_report(path: Path, report: VideoReport) -> None:
     text = json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n"
     try:
         with atomic_output(path) as partial:
-            # Names of files may be bytes that are no text; what stands for them is an escape of JSON too.
+            # File names may hold undecodable bytes; their surrogates are written as escapes of JSON.
             partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise OSError(f"the video is complete, but its report {path} was not written: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Timing options of a job, validated before any work."""
+"""The timing options of a job: parsed, and applied to its source."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, SupportsFloat
 
 from rdvfi.media.reader import Source, SourceInfo
 from rdvfi.media.source_parts import LoopedSource, TrimmedSource
-from rdvfi.video.ready import DEFAULT_MULTIPLIER
-from rdvfi.video.repeats import Deduplicated, read_dedup
-from rdvfi.video.speed_curve import Ramped, SpeedCurve, read_speed_curve, read_time
-from rdvfi.video.timing import Listed, Multiply, Resample, Retiming, choose_retiming, exact_number, exact_rate
+from rdvfi.video.model_loading import DEFAULT_MULTIPLIER
+from rdvfi.video.repeated_frames import DeduplicatedSource, read_dedup
+from rdvfi.video.speed_curve import SpeedCurve, SpeedRamp, read_speed_curve, read_time
+from rdvfi.video.timing import ListedTimes, Multiply, Resample, Retiming, choose_retiming, exact_number, exact_rate
 
 if TYPE_CHECKING:
     from rdvfi.video.job_options import JobOptions
@@ -24,51 +24,52 @@ Speed = SpeedCurve | str | Path | Iterable[tuple[SupportsFloat | str, SupportsFl
 
 @dataclass(frozen=True)
 class JobTiming:
-    """When output frames are shown, as far as it can be told without the source."""
+    """The parsed timing options, which do not depend on the source."""
 
     rule: Retiming
-    """As asked; with a curve, the rule that gives its rate."""
+    """The requested rule; with a speed curve, the rule that gives its frame rate."""
     slow: Fraction = Fraction(1)
     curve: SpeedCurve | None = None
     start: Fraction = Fraction(0)
     end: Fraction | None = None
     loop: bool = False
     repeats: int | None = None
-    """Showings of one picture up to which they are repeats; None if all frames are pictures of their own."""
+    """Longest run of equal frames that are replaced as repeats; None keeps all frames."""
 
-    def part(self, source: Source, *, keep_start: bool) -> Source:
-        """The part of the source that is used."""
+    def apply(self, source: Source, *, keep_start: bool) -> Source:
+        """The source trimmed, with its repeats marked, and looped, as requested."""
         if self.start or self.end is not None:
             source = TrimmedSource(source, self.start, self.end, keep_start=keep_start)
         if self.repeats is not None:
-            source = Deduplicated(source, self.repeats)
+            source = DeduplicatedSource(source, self.repeats)
         return LoopedSource(source) if self.loop else source
 
     def retiming(self, info: SourceInfo) -> Retiming:
-        """The rule for a source; raises ValueError if timestamps are asked for that it does not have."""
+        """The rule for a source; raises ValueError if listed timestamps are outside it."""
         if isinstance(self.rule, Multiply):
             if self.curve is not None:
-                return Ramped(source_rate(info) * self.rule.multiplier, self.curve)
+                return SpeedRamp(source_rate(info) * self.rule.multiplier, self.curve)
             return Multiply(self.rule.multiplier * self.slow)
         if isinstance(self.rule, Resample) and self.curve is not None:
-            return Ramped(self.rule.fps, self.curve)
-        if isinstance(self.rule, Listed):
-            self._check_listed(self.rule, info)
+            return SpeedRamp(self.rule.fps, self.curve)
+        if isinstance(self.rule, ListedTimes):
+            _check_listed(self.rule, info)
         return self.rule
 
-    def _check_listed(self, rule: Listed, info: SourceInfo) -> None:
-        end = info.span + source_step(info)
-        for k in (0, len(rule.times) - 1):
-            if not (info.begin or 0) <= rule.times[k] <= (info.begin or 0) + end:
-                raise ValueError(
-                    f"timestamps[{k}] is {float(rule.times[k]):g} s; {info.name} goes from "
-                    f"{float(info.begin or 0):g} to {float(end):g} s"
-                )
-
     @property
-    def pace(self) -> Fraction | None:
-        """How many times longer the output runs; None if that varies."""
+    def slowdown(self) -> Fraction | None:
+        """Factor by which the output is longer than the source; None if it varies."""
         return None if self.curve is not None else self.slow
+
+
+def _check_listed(rule: ListedTimes, info: SourceInfo) -> None:
+    begin, end = info.begin or 0, info.span + source_step(info)
+    for k in (0, len(rule.times) - 1):
+        if not begin <= rule.times[k] <= begin + end:
+            raise ValueError(
+                f"timestamps[{k}] is {float(rule.times[k]):g} s; {info.name} goes from {float(begin):g} to "
+                f"{float(end):g} s"
+            )
 
 
 def read_timing(options: "JobOptions") -> JobTiming:
@@ -108,11 +109,11 @@ def _read_curve(speed: Speed) -> SpeedCurve:
 
 
 def source_step(info: SourceInfo) -> Fraction:
-    """Mean seconds between two frames of a source."""
+    """Mean seconds between the frames of a source; 1/24 if unknown."""
     return info.span / (info.frames - 1) if info.frames > 1 and info.span > 0 else Fraction(1, 24)
 
 
 def source_rate(info: SourceInfo) -> Fraction:
-    """Frames per second of a source: its own fraction, or the usual one that it rounds to."""
+    """Mean frames per second of a source, rounded to a common frame rate where it is close to one."""
     rate = 1 / source_step(info)
     return rate if rate.denominator in (1, 1001) else exact_rate(float(rate)).limit_denominator(1001)

@@ -1,4 +1,4 @@
-"""`interpolate_many`: many files, on this process, several devices or a cluster."""
+"""`interpolate_many`: many files, in this process, on several devices or on a cluster."""
 
 import hashlib
 import logging
@@ -21,10 +21,10 @@ from rdvfi.video.engine import Progress, Stopped
 from rdvfi.video.job import run_job
 from rdvfi.video.job_options import JobOptions, PathLike, absolute_path
 from rdvfi.video.job_report import VideoReport
-from rdvfi.video.ready import DEFAULT_MODEL, ModelLike, ready_model
+from rdvfi.video.model_loading import DEFAULT_MODEL, ModelLike, prepare_model
 from rdvfi.video.segmented_jobs.dispatch import Dispatcher, JobState
 from rdvfi.video.segmented_jobs.distributed_job import DistributedJob, refuse_existing_url
-from rdvfi.video.segmented_jobs.remote_files import download_sources, is_complete, release, uploaded
+from rdvfi.video.segmented_jobs.remote_files import download_sources, is_complete, release_sources, upload_output
 from rdvfi.video.segmented_jobs.segment_store import default_segments
 from rdvfi.video.segmented_jobs.segment_worker import WorkerModel
 from rdvfi.video.segmented_jobs.workers import LocalWorkers, Workers
@@ -34,21 +34,22 @@ _LOGGER = logging.getLogger(__name__)
 Job = tuple[PathLike | Sequence[PathLike], PathLike] | Mapping[str, Any]
 """A source and a destination, or arguments of `interpolate_video` by name, these two among them."""
 
-_VIDEOS = VIDEO_SUFFIXES | {".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".gif", ".y4m"}
-"""Files that `jobs_below` takes for videos."""
+_VIDEO_SUFFIXES = VIDEO_SUFFIXES | {".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".gif", ".y4m"}
+"""Suffixes of the files that `find_jobs` takes for videos."""
 
 EXECUTORS = ("process", "devices", "ray")
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of one job."""
+    """The result of one job."""
 
     source: Any
     destination: Any
     report: VideoReport | None
-    """None if it failed."""
+    """None if the job failed, or was completed by an earlier run."""
     error: Exception | None
+    """None if it did not fail."""
 
 
 def interpolate_many(
@@ -72,34 +73,35 @@ def interpolate_many(
     """Interpolate many videos. A job that fails does not stop the others.
 
     Args:
-        jobs: Pairs of source and destination, or arguments of `interpolate_video` by name. With ``ray`` both may
-            be URLs of fsspec (``s3://bucket/in.mp4``), else files in folders that all machines share.
+        jobs: Pairs of source and destination, or arguments of `interpolate_video` by name. Both may be URLs of fsspec
+            (``s3://bucket/in.mp4``); with ``ray``, local paths must be in folders that all machines share.
         model: A name or folder for `create_model`, or a model.
-        device: Where a named model runs, as of `interpolate_video`.
+        device: Device of a named model, as of `interpolate_video`.
         dtype: Type of a named model.
         allow_untrained: Accept a model with untrained learned parts.
         executor: ``process``, one job after the other in this process; ``devices``, segments in a process
             for each of ``devices``; or ``ray``, segments on a Ray cluster (extra ``ray``).
-        devices: Of the executor ``devices``: such as ``["cuda:0", "cuda:1"]``; all CUDA devices if not given.
-        address: Of the executor ``ray``: ``host:port`` of a cluster, ``auto`` for the one of this host, or
-            ``local`` (by default) to start one on this host.
-        workers: Of the executor ``ray``: how many; one for each GPU of the cluster, or each CPU without any.
+        devices: For the executor ``devices``, such as ``["cuda:0", "cuda:1"]``; by default all CUDA devices.
+        address: For the executor ``ray``: ``host:port`` of a cluster, ``auto`` for the one of this host, or ``local``
+            (by default) to start one on this host.
+        workers: For the executor ``ray``: number of workers; by default one for each GPU of the cluster, or each CPU
+            if it has none.
         threads: CPU threads of each worker.
-        segments: A folder or URL in which finished segments are kept, each job in a folder of its own; beside
-            the destinations if not given.
-        resume: Go on where an earlier run was interrupted. Destinations that are there already are done, unless
-            they are to be overwritten; an empty folder is none.
-        progress: Called as ``progress(done, total)``: with numbers of pairs of the present job, or of segments
-            of all jobs for the executors ``devices`` and ``ray``. Return False to stop.
-        done: Called with what became of a job, as soon as that is known.
-        options: Of all jobs, as of `interpolate_video`.
+        segments: A folder or URL in which finished segments are kept, each job in a folder of its own; by default
+            beside the destinations.
+        resume: Continue an interrupted run. Jobs whose destinations exist are skipped, unless they are to be
+            overwritten; an empty folder does not count.
+        progress: Called as ``progress(done, total)`` with numbers of pairs of the current job, or of segments of all
+            jobs for the executors ``devices`` and ``ray``. Returns False to stop.
+        done: Called with the result of every job, when it is done.
+        options: Options of all jobs, as of `interpolate_video`.
 
     Returns:
-        What became of each job, in order.
+        The results of the jobs, in order.
 
     Raises:
-        ValueError: If an option is none of `interpolate_video`, or does not fit; or two jobs have one destination.
-        ConnectionError: If the cluster cannot be reached, or no worker gets a place there.
+        ValueError: If an option is unknown or unusable, or two jobs have the same destination.
+        ConnectionError: If the cluster cannot be reached, or has no resources for a worker.
         ImportError: If Ray is needed and not installed.
     """
     if executor not in EXECUTORS:
@@ -107,71 +109,72 @@ def interpolate_many(
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None:
             check_count(name, value)
-    read = [_read_options(job, options) for job in jobs]
-    _check_apart(read)
-    run = _Run(read, segments, resume=resume, progress=progress, done=done)
+    job_options = [_read_options(job, options) for job in jobs]
+    _check_destinations(job_options)
+    run = _Run(job_options, segments, resume=resume, progress=progress, done=done)
     if executor == "process":
-        return run.run_here(ready_model(model, device, dtype, allow_untrained=allow_untrained))
-    kept = WorkerModel(model, device, dtype, allow_untrained, threads)
-    pool = _workers(executor, kept, devices=devices, address=address, count=workers)
+        return run.run_here(prepare_model(model, device, dtype, allow_untrained=allow_untrained))
+    worker_model = WorkerModel(model, device, dtype, allow_untrained, threads)
+    pool = _create_workers(executor, worker_model, devices=devices, address=address, count=workers)
     try:
-        return run.run_by(pool)
+        return run.run_on(pool)
     finally:
         pool.close()
 
 
-def jobs_below(folder: Path, into: Path) -> list[Job]:
+def find_jobs(folder: Path, output: Path) -> list[Job]:
     """A job for each video and each folder of images below a folder, in order of name.
 
-    Outputs have the same place below ``into``, whose folders `made_folders` makes: a video in its own format
-    where that is written, else as MP4; a folder of images as a folder.
+    Outputs have the same relative paths below ``output``, whose folders `create_folders` creates: videos in their own
+    format if it can be written, else as MP4; folders of images as folders.
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If it holds neither.
+        ValueError: If it has neither videos nor folders of images, or two outputs would have one path.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder, as recursive expects")
     jobs: list[Job] = []
     for path in walk_folder(folder):
-        inside = path.relative_to(folder)
-        if any(part.startswith(".") for part in inside.parts) or path.absolute().is_relative_to(into.absolute()):
+        relative = path.relative_to(folder)
+        is_hidden = any(part.startswith(".") for part in relative.parts)
+        if is_hidden or path.absolute().is_relative_to(output.absolute()):
             continue
         if path.is_dir() and os.access(path, os.R_OK) and _holds_frames(path):
-            jobs.append((path, into / inside if inside.parts else into / folder.resolve().name))
-        elif path.is_file() and path.suffix.lower() in _VIDEOS:
-            kept = path.suffix.lower() in DEFAULT_CODECS
-            jobs.append((path, into / (inside if kept else inside.with_suffix(".mp4"))))
+            jobs.append((path, output / relative if relative.parts else output / folder.resolve().name))
+        elif path.is_file() and path.suffix.lower() in _VIDEO_SUFFIXES:
+            can_write = path.suffix.lower() in DEFAULT_CODECS
+            jobs.append((path, output / (relative if can_write else relative.with_suffix(".mp4"))))
     if not jobs:
         raise ValueError(f"{folder} holds no videos and no folders of images")
-    places: dict[Any, Any] = {}
+    sources: dict[Any, Any] = {}
     for source, target in jobs:
-        if (other := places.setdefault(target, source)) != source:
+        if (other := sources.setdefault(target, source)) != source:
             raise ValueError(f"{other} and {source} would both become {target}; rename one of them")
     return jobs
 
 
 @contextmanager
-def made_folders(jobs: Iterable[Job]) -> Iterator[None]:
-    """The folders of all destinations, which are there inside; after an error those that are empty go again."""
+def create_folders(jobs: Iterable[Job]) -> Iterator[None]:
+    """Create the folders of all destinations; after an error, those that are empty are removed again."""
     folders = {Path(job[1]).parent for job in jobs if isinstance(job, tuple)}
-    wanted = sorted({each for folder in folders for each in (folder, *folder.parents) if not each.exists()})
+    missing = sorted({path for folder in folders for path in (folder, *folder.parents) if not path.exists()})
     try:
-        for folder in wanted:
+        for folder in missing:
             folder.mkdir(exist_ok=True)
         yield
     except BaseException:
-        for folder in reversed(wanted):
-            with suppress(OSError):  # something is in it
+        for folder in reversed(missing):
+            with suppress(OSError):  # it is not empty
                 folder.rmdir()
         raise
 
 
 def _read_options(job: Job, shared: Mapping[str, Any]) -> JobOptions:
-    """The options of a job, those of all jobs among them.
+    """The options of a job, with those that all jobs share.
 
     Raises:
-        ValueError: If one of them does not exist, or source or destination is missing.
+        ValueError: If an option is unknown, or source or destination is missing.
     """
     if isinstance(job, Mapping):
         given = {**shared, **job}
@@ -187,19 +190,19 @@ def _read_options(job: Job, shared: Mapping[str, Any]) -> JobOptions:
 
 
 def _holds_frames(folder: Path) -> bool:
-    """Whether the images of a folder are frames: not a single one, nor some beside films, which are left out."""
+    """Whether the images of a folder are frames: at least two, and not beside videos; others are logged."""
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
-    images = [file for file in files if is_image(file) and file.suffix.lower() not in _VIDEOS]
-    films = len(files) > len(images) and any(file.suffix.lower() in _VIDEOS for file in files)
-    if images and (films or len(images) < 2):
-        beside = "beside films " if films else ""
-        _LOGGER.warning("%d images %sin %s are no frames, and are left out", len(images), beside, folder)
+    images = [file for file in files if is_image(file) and file.suffix.lower() not in _VIDEO_SUFFIXES]
+    has_videos = len(files) > len(images) and any(file.suffix.lower() in _VIDEO_SUFFIXES for file in files)
+    if images and (has_videos or len(images) < 2):
+        beside = "beside videos " if has_videos else ""
+        _LOGGER.warning("%d images %sin %s are not frames, and are skipped", len(images), beside, folder)
         return False
     return bool(images)
 
 
-def _check_apart(jobs: Sequence[JobOptions]) -> None:
-    """Refuse two jobs with one destination, of which the second would replace or lose the first."""
+def _check_destinations(jobs: Sequence[JobOptions]) -> None:
+    """Check that no two jobs have the same destination."""
     numbers: dict[str, int] = {}
     for number, options in enumerate(jobs):
         destination = absolute_path(options.destination)
@@ -217,7 +220,7 @@ def _segments_place(destination: PathLike, segments: PathLike | None) -> str:
     return f"{str(segments).rstrip('/')}/{name.removesuffix('.segments').strip('.')}-{digest}.segments"
 
 
-def _workers(
+def _create_workers(
     executor: str, model: WorkerModel, *, devices: Sequence[str], address: str | None, count: int | None
 ) -> Workers:
     if executor == "ray":
@@ -263,14 +266,14 @@ class _Run:
                 self._finish(number, report)
         return self._ordered()
 
-    def run_by(self, pool: Workers) -> list[JobResult]:
+    def run_on(self, pool: Workers) -> list[JobResult]:
         """Have workers make the segments of all jobs, and write the outputs in this process."""
         states: list[JobState] = []
         numbers: list[int] = []
         for number, options in self._pending():
             place = _segments_place(options.destination, self._segments)
-            begin = partial(DistributedJob, options, place, resume=self._resume)
-            states.append(JobState(len(states), options.absolute(), place, begin))
+            open_job = partial(DistributedJob, options, place, resume=self._resume)
+            states.append(JobState(len(states), options.absolute(), place, open_job))
             numbers.append(number)
 
         def finish(state: JobState) -> None:
@@ -294,10 +297,10 @@ class _Run:
         segments = None if piped else _segments_place(options.destination, self._segments)
         local = download_sources(options)
         try:
-            with uploaded(options.destination):
+            with upload_output(options.destination):
                 return run_job(local, lambda: model, segments=segments, resume=self._resume, progress=self._progress)
         finally:
-            release(options)
+            release_sources(options)
 
     def _finish(self, number: int, report: VideoReport | None = None, error: Exception | None = None) -> None:
         options = self._jobs[number]

@@ -1,8 +1,7 @@
-"""What to show between two frames of different scenes.
+"""What is shown between two frames of different scenes.
 
-Which pairs these are is decided with their motion (`rdvfi.scene_decision`). Nothing can be interpolated
-between two scenes, but something has to be shown, and what is right is a matter of taste: a pause and
-a hard cut, or a short dissolve.
+Whether two frames belong to one scene is decided with their motion (`rdvfi.scene_decision`). Between two scenes nothing
+can be interpolated; users choose between a hard cut after a pause and a short dissolve.
 """
 
 from dataclasses import dataclass
@@ -13,14 +12,14 @@ from rdvfi.scene_decision import SCENE_THRESHOLD
 
 
 class OnSceneChange(Enum):
-    """What is shown between two frames of two scenes."""
+    """What is shown between two frames of different scenes."""
 
     BLEND = "blend"
-    """A dissolve from the one to the other."""
+    """A dissolve from the first to the second."""
     HOLD_PREVIOUS = "hold_previous"
-    """The frame before the change; the cut stays where it was."""
+    """The frame before the cut, which keeps its time."""
     HOLD_NEAREST = "hold_nearest"
-    """The nearer of the two frames; the cut comes half a frame earlier."""
+    """The nearer of the two frames; the cut is half a frame earlier."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,8 @@ class SceneChanges:
 
     Attributes:
         action: What is shown.
-        threshold: Mean confidence, in [0, 1], below which two frames are of two scenes; at 0 all
-            pairs are interpolated.
+        threshold: Mean confidence, in [0, 1], below which two frames belong to different scenes; at 0 all pairs are
+            interpolated.
     """
 
     action: OnSceneChange = OnSceneChange.BLEND
@@ -41,21 +40,25 @@ class SceneChanges:
 
     @property
     def holds(self) -> bool:
-        """Whether one of both frames is repeated; else the renderer draws what it draws across a cut."""
+        """Whether one of both frames is held; otherwise the renderer blends them."""
         return self.action is not OnSceneChange.BLEND
 
     def holds_first(self, timestep: float) -> bool:
-        """Whether it is the first frame that is repeated at this time, or the last one."""
+        """Whether the first frame is held at this time, not the last one."""
         return self.action is OnSceneChange.HOLD_PREVIOUS or timestep < 0.5
 
 
 def scene_changes(action: str, threshold: float | None) -> SceneChanges:
-    """By the name of what is shown.
+    """Parse the options on scene changes.
+
+    Args:
+        action: A value of `OnSceneChange`.
+        threshold: See `SceneChanges`; None for the default.
 
     Raises:
         ValueError: If there is no such action, or the threshold is out of range.
     """
-    names = [each.value for each in OnSceneChange]
+    names = [member.value for member in OnSceneChange]
     if action not in names:
         raise ValueError(f"on_scene_change is {action!r}; expected one of {', '.join(names)}")
     return SceneChanges(OnSceneChange(action), SCENE_THRESHOLD if threshold is None else threshold)

@@ -1,10 +1,10 @@
-"""Copies to and from a GPU beside the computation.
+"""Copies to and from a GPU that overlap the computation.
 
-A CUDA stream does its work in order; streams run beside each other, and wait for each other's events. Frames come in on
-one, are computed on a second, and leave on a third, so that no copy waits for a kernel that does not need it; the
-default stream is left to FFmpeg, which decodes there. Memory that one stream has and another uses is marked
-(`torch.Tensor.record_stream`), or torch would give it away too early. On a CPU there are no streams: work is done when
-it is asked for.
+Work on one CUDA stream runs in order; different streams run concurrently, and wait for each other's events. Frames are
+copied in on one stream, computed on a second, and copied out on a third, so that no copy waits for a kernel that does
+not need it; FFmpeg decodes on the default stream. Memory that is allocated on one stream and used on another is
+recorded (`torch.Tensor.record_stream`), or torch would reuse it too early. On a CPU there are no streams: work is
+done immediately.
 """
 
 from collections.abc import Iterator
@@ -18,18 +18,18 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class CopiedTensors:
-    """Tensors that a stream makes.
+    """Tensors that are being written on a stream.
 
     Attributes:
-        tensors: What it makes, perhaps later.
-        event: When it is done; None if it is.
+        tensors: The tensors, which may not be complete yet.
+        event: Recorded when they are complete; None if they are.
     """
 
     tensors: tuple[Tensor, ...]
     event: Any = None
 
-    def here(self) -> tuple[Tensor, ...]:
-        """The tensors for the stream that is current, which waits for them; the caller does not."""
+    def on_current_stream(self) -> tuple[Tensor, ...]:
+        """The tensors for use on the current stream, which waits for them; the calling thread does not."""
         if self.event is not None:
             stream = torch.cuda.current_stream(self.tensors[0].device)
             stream.wait_event(self.event)
@@ -38,52 +38,52 @@ class CopiedTensors:
         return self.tensors
 
     def wait(self) -> tuple[Tensor, ...]:
-        """The tensors, once they are there."""
+        """Wait until the tensors are complete, and return them."""
         if self.event is not None:
             self.event.synchronize()
         return self.tensors
 
 
 class SideStream:
-    """A stream for copies, or for work.
+    """A CUDA stream for copies or computation; on a CPU, everything is done immediately.
 
     Args:
-        device: Where.
+        device: Device of the stream.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     @contextmanager
-    def current(self) -> Iterator[None]:
-        """Work within is done here, after the work of the stream outside so far and before what follows."""
+    def activate(self) -> Iterator[None]:
+        """Make this stream current; it is ordered after earlier and before later work of the outer stream."""
         if self._stream is None:
             yield
             return
-        outside = torch.cuda.current_stream(self._stream.device)
-        self._stream.wait_stream(outside)
+        outer = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(outer)
         with torch.cuda.stream(self._stream):
             yield
-        outside.wait_stream(self._stream)
+        outer.wait_stream(self._stream)
 
     def send(self, tensors: tuple[Tensor, ...], device: torch.device) -> CopiedTensors:
-        """Copy tensors to a device, from the processor's memory by way of pinned memory.
+        """Copy tensors to a device; those on the CPU through pinned memory.
 
-        What is on the device already, as decoders leave it, is copied as well, and waited for: they need theirs again.
+        Tensors that are already on the device are copied too, and waited for: the decoder reuses its memory.
         """
         if self._stream is None:
             return CopiedTensors(tuple(tensor.to(device) for tensor in tensors))
         with torch.cuda.stream(self._stream):
             if tensors[0].is_cuda:
                 self._stream.wait_stream(torch.cuda.default_stream(device))
-                made = CopiedTensors(tuple(tensor.clone() for tensor in tensors), self._stream.record_event())
-                made.wait()
-                return made
+                copied = CopiedTensors(tuple(tensor.clone() for tensor in tensors), self._stream.record_event())
+                copied.wait()
+                return copied
             sent = tuple(_pinned(tensor).to(device, non_blocking=True) for tensor in tensors)
             return CopiedTensors(sent, self._stream.record_event())
 
     def fetch(self, tensors: tuple[Tensor, ...]) -> CopiedTensors:
-        """Copy tensors, which the current stream makes, to pinned memory of the processor."""
+        """Copy tensors that the current stream writes to pinned CPU memory."""
         if self._stream is None:
             return CopiedTensors(tensors)
         self._stream.wait_stream(torch.cuda.current_stream(tensors[0].device))
@@ -95,6 +95,6 @@ class SideStream:
 
 
 def _pinned(tensor: Tensor) -> Tensor:
-    """A copy in pinned memory; if it comes from a device, perhaps later."""
-    made = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    return made.copy_(tensor, non_blocking=True)
+    """A copy in pinned memory, which is complete later if the tensor is on a device."""
+    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return pinned.copy_(tensor, non_blocking=True)

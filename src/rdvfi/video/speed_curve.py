@@ -1,13 +1,13 @@
 r"""Speed curves: ramps, freezes and reverse playback, in exact arithmetic.
 
-A curve says how fast the source runs at each time of the output. It is given by key points
-``(t_k, v_k)`` and straight between them, so that the place of the source that is shown at time t,
+A curve is the speed of the source at each time of the output. It is linear between key points ``(t_k, v_k)``, so that
+the source position that is shown at time t,
 
     s(t) = s_0 + integral of v from 0 to t,
 
-is a quadratic in every piece, and a fraction for every fraction t. Speed 1 is the source's own, 0.25
-slow motion, 0 a freeze, -1 reverse. Two key points of one time are a step. Before the first and after
-the last key point the speed stays as it is there.
+is quadratic between key points, and rational for every rational t. Speed 1 is that of the source, 0.25 slow motion,
+0 a freeze, -1 reverse. Two key points at one time are a step. The speed is constant before the first and after the
+last key point.
 """
 
 from bisect import bisect_right
@@ -20,8 +20,8 @@ from pathlib import Path
 
 from rdvfi.video.timing import Retiming, common_divisor, exact_number
 
-_LONGEST = 100_000
-"""Key points in a file, at most."""
+_MAX_KEY_POINTS = 100_000
+"""Largest number of key points in a file."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SpeedCurve:
     """Speed over time of the output.
 
     Args:
-        points: Times in seconds, not falling, and speeds.
+        points: Times in seconds, in order, and speeds.
     """
 
     points: tuple[tuple[Fraction, Fraction], ...]
@@ -37,37 +37,39 @@ class SpeedCurve:
     def __post_init__(self) -> None:
         if not self.points:
             raise ValueError("a curve of speed needs at least one key point: a time in seconds and a speed")
-        for (now, _), (after, _) in pairwise(self.points):
-            if after < now:
-                raise ValueError(f"key points of speed must be in order of time: {float(after):g} s follows {now} s")
+        for (time, _), (following, _) in pairwise(self.points):
+            if following < time:
+                raise ValueError(
+                    f"key points of speed must be in order of time: {float(following):g} s follows {time} s"
+                )
         if self.points[0][0] < 0:
             raise ValueError(f"the first key point of speed is at {self.points[0][0]} s; times begin at 0")
 
     @cached_property
-    def _places(self) -> list[Fraction]:
-        """How far the source has run at every key point."""
-        places = [self.points[0][0] * self.points[0][1]]
+    def _positions(self) -> list[Fraction]:
+        """The source position at every key point, relative to the start."""
+        positions = [self.points[0][0] * self.points[0][1]]
         for (t0, v0), (t1, v1) in pairwise(self.points):
-            places.append(places[-1] + (t1 - t0) * (v0 + v1) / 2)
-        return places
+            positions.append(positions[-1] + (t1 - t0) * (v0 + v1) / 2)
+        return positions
 
     @cached_property
     def _times(self) -> list[Fraction]:
         return [time for time, _ in self.points]
 
     @property
-    def backwards(self) -> bool:
+    def has_reverse(self) -> bool:
         """Whether it runs backwards anywhere."""
         return any(speed < 0 for _, speed in self.points)
 
     @property
-    def from_end(self) -> bool:
-        """Whether it begins with running backwards, and so at the end of the source."""
+    def starts_at_end(self) -> bool:
+        """Whether it first runs backwards, and therefore starts at the end of the source."""
         return next((speed for _, speed in self.points if speed), Fraction(0)) < 0
 
     @property
-    def end(self) -> Fraction | None:
-        """When nothing more happens, since the speed is zero from then on."""
+    def final_freeze(self) -> Fraction | None:
+        """The time from which the speed is zero for ever; None if there is none."""
         return self.points[-1][0] if self.points[-1][1] == 0 else None
 
     def speed(self, time: Fraction) -> Fraction:
@@ -78,72 +80,73 @@ class SpeedCurve:
         (t0, v0), (t1, v1) = self.points[k : k + 2]
         return v0 + (v1 - v0) * (time - t0) / (t1 - t0)
 
-    def run(self, time: Fraction) -> Fraction:
-        """How far the source has run at ``time``, in seconds of the source."""
+    def position(self, time: Fraction) -> Fraction:
+        """The source position at ``time``, in seconds relative to the start."""
         k = bisect_right(self._times, time) - 1
         if k < 0:
             return time * self.points[0][1]
-        return self._places[k] + (time - self._times[k]) * (self.points[k][1] + self.speed(time)) / 2
+        return self._positions[k] + (time - self._times[k]) * (self.points[k][1] + self.speed(time)) / 2
 
 
 @dataclass(frozen=True)
-class Ramped(Retiming):
-    """A constant ``fps`` frames per second of a source that runs along a curve of speed.
+class SpeedRamp(Retiming):
+    """A constant ``fps`` frames per second of a source that is played along a speed curve.
 
-    It is played frame by frame (`rdvfi.video.reel.played`): a curve may enter an interval several times.
+    It is planned frame by frame (`rdvfi.video.playback.curve_steps`), since a curve may enter an interval repeatedly.
     """
 
     fps: Fraction
     curve: SpeedCurve
 
     def positions(self, start: Fraction) -> Iterator[tuple[int, Fraction, Fraction]]:
-        """Number of every output frame, its place in the source and the speed there; without end unless it stops.
+        """Number, source position and speed of every output frame; endless unless the curve freezes.
 
         Args:
-            start: Where the source begins to run.
+            start: Source position at the start.
         """
-        end = self.curve.end
+        end = self.curve.final_freeze
         for k in count():
             time = k / self.fps
             if end is not None and time > 0 and time >= end:
                 return
-            yield k, start + self.curve.run(time), self.curve.speed(time)
+            yield k, start + self.curve.position(time), self.curve.speed(time)
 
     def time_base(self, source: Fraction) -> Fraction:
-        """Times are those of the rate and of where the source begins."""
+        """The largest tick of which both the source's tick and 1/fps are multiples."""
         return common_divisor(source, 1 / self.fps)
 
     def count(self, frames: int, span: Fraction, duration: Fraction) -> int:
-        """About how many frames come out, until the curve has run through the source, or stops."""
-        length, before = span + duration, Fraction(0)
+        """About how many frames come out until the curve leaves the source, or freezes."""
+        length, previous = span + duration, Fraction(0)
         for time, _ in self.curve.points:
-            if not 0 <= self._place(time, span) < length:
-                return max(1, round(self._leaves(before, time, span, length) * self.fps))
-            before = time
-        place, speed = self._place(before, span), self.curve.points[-1][1]
-        rest = (length - place) / speed if speed > 0 else -place / speed if speed < 0 else Fraction(0)
-        return max(1, round((before + rest) * self.fps))
+            if not 0 <= self._position(time, span) < length:
+                return max(1, round(self._exit_time(previous, time, span, length) * self.fps))
+            previous = time
+        position, speed = self._position(previous, span), self.curve.points[-1][1]
+        rest = (length - position) / speed if speed > 0 else -position / speed if speed < 0 else Fraction(0)
+        return max(1, round((previous + rest) * self.fps))
 
-    def _leaves(self, low: Fraction, high: Fraction, span: Fraction, length: Fraction) -> Fraction:
-        """About when the curve leaves the source between two times."""
+    def _exit_time(self, low: Fraction, high: Fraction, span: Fraction, length: Fraction) -> Fraction:
+        """About when the curve leaves the source between two times, by bisection."""
         for _ in range(30):
             middle = (low + high) / 2
-            inside = 0 <= self._place(middle, span) < length
+            inside = 0 <= self._position(middle, span) < length
             low, high = (middle, high) if inside else (low, middle)
         return low
 
-    def _place(self, time: Fraction, span: Fraction) -> Fraction:
-        return self.curve.run(time) + (span if self.curve.from_end else 0)
+    def _position(self, time: Fraction, span: Fraction) -> Fraction:
+        """The source position, in seconds after the first frame."""
+        return self.curve.position(time) + (span if self.curve.starts_at_end else 0)
 
 
 def read_speed_curve(path: Path) -> SpeedCurve:
-    """A curve from a text file: a line ``TIME SPEED`` per key point, ``#`` before comments.
+    """Read a curve from a text file: one line ``TIME SPEED`` per key point, with comments after ``#``.
 
-    Times are seconds of the output (``2.5``) or ``h:mm:ss``, speeds numbers, fractions or per cent.
+    Times are seconds of the output (``2.5``) or ``h:mm:ss``; speeds are numbers, fractions or percentages.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not of this form; the line is named.
+        ValueError: If a line has another form; the message names it.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist or is no file; speed is a file of key points")
@@ -158,25 +161,29 @@ def read_speed_curve(path: Path) -> SpeedCurve:
             continue
         if len(words) != 2:
             raise ValueError(f"{path}, line {number} is {line!r}; expected a time and a speed, as 2.5 0.25")
-        points.append((read_time(f"{path}, line {number}: time", words[0]), _speed(path, number, words[1])))
-        if len(points) > _LONGEST:
-            raise ValueError(f"{path} has more than {_LONGEST} key points")
+        points.append((read_time(f"{path}, line {number}: time", words[0]), _parse_speed(path, number, words[1])))
+        if len(points) > _MAX_KEY_POINTS:
+            raise ValueError(f"{path} has more than {_MAX_KEY_POINTS} key points")
     try:
         return SpeedCurve(tuple(points))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _speed(path: Path, number: int, word: str) -> Fraction:
-    share = word.endswith("%")
+def _parse_speed(path: Path, number: int, word: str) -> Fraction:
+    is_percentage = word.endswith("%")
     value = exact_number(f"{path}, line {number}: speed", word.rstrip("%"))
     if abs(value) > 1_000_000:
         raise ValueError(f"{path}, line {number}: speed is {word}; expected at most 1000000")
-    return value / 100 if share else value
+    return value / 100 if is_percentage else value
 
 
 def read_time(name: str, given: object) -> Fraction:
-    """Seconds of any number type, or text such as ``90``, ``1:30`` or ``0:01:30.5``.
+    """A time in seconds, from a number or from text such as ``90``, ``1:30`` or ``0:01:30.5``.
+
+    Args:
+        name: Of the option, for messages.
+        given: The number or text.
 
     Raises:
         ValueError: If it is neither.

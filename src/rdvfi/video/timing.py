@@ -1,25 +1,22 @@
 """Presentation times of output frames: exact, pure, lazy.
 
-Time is a fraction of a second everywhere, never a float and never a frame count times a mean
-rate: that is how interpolated videos drift away from their sound. A source frame is shown from its
-own timestamp until that of the next one; this span is an `Interval`. A `Retiming` turns every
-interval into the `Moment`s of the output that fall into it::
+Time is a fraction of a second everywhere, never a float and never a frame count times a mean rate, which would make
+interpolated videos drift away from their sound. A source frame is shown from its own timestamp until that of the next
+one; this span is an `Interval`. A `Retiming` maps every interval to the `Moment`s of the output that start in it::
 
     source     |---- interval 0 ----|-- interval 1 --|---- interval 2 (the last) ----|
     x4         |----|----|----|-----|---|---|---|----|-------------------------------|
 
-* `Multiply` divides every interval by m, any positive fraction: it shows what lies at 0, 1/m, 2/m, ...
-  if source frames are counted 0, 1, 2, ... With a whole m, n source frames give (n - 1) m + 1; with any,
-  the least whole number that is not below. A variable frame rate stays variable, every source frame
-  that is asked for is kept in its place, and output ends when the source does.
-* `Resample` shows a frame every 1/fps seconds from the first timestamp to the end of the last
-  interval. No frame is invented after the last source frame: it is repeated, and its last showing
-  is cut where the source ends.
-* `Listed` shows frames at given times of the source.
+* `Multiply` divides every interval by m, any positive fraction: with source frames numbered 0, 1, 2, ..., output
+  frames are at 0, 1/m, 2/m, ... For n source frames these are ceil((n - 1) m) + 1. A variable frame rate stays
+  variable, source frames at output times keep their place, and the output ends with the source.
+* `Resample` shows a frame every 1/fps seconds from the first timestamp to the end of the last interval. After the last
+  source frame nothing is interpolated: it is repeated, and its last duration is cut where the source ends.
+* `ListedTimes` shows frames at given times of the source.
 
-All need one interval at a time, so a plan never holds more than one pair of frames. They count in whole
-ticks of a denominator that all times of the interval have in common: three hours at 60 frames per
-second are planned in half a second. Curves of speed are in `rdvfi.video.speed_curve`.
+All need one interval at a time, so a plan never holds more than one pair of frames. They count in whole ticks of a
+denominator that all times of the interval have in common: three hours at 60 frames per second are planned in half a
+second. Speed curves are in `rdvfi.video.speed_curve`.
 """
 
 import math
@@ -37,75 +34,65 @@ from rdvfi.media.timestamps import Moment, Stamp
 
 T = TypeVar("T")
 
-_new = tuple.__new__
-"""A moment of whole numbers as they are."""
+_new_tuple = tuple.__new__
+"""Makes a `Moment` from its ticks, or an `Interval`, faster than their constructors."""
 _NUMBER = re.compile(r"[+-]?(\d{1,18}(\.\d{0,18})?|\.\d{1,18}|\d{1,18}/\d{1,18})")
-"""Numbers as people write them; exponents of a thousand digits would take for ever."""
+"""Numbers in decimal notation or as fractions; exponents are excluded, since huge ones would take very long."""
 
 
 class Interval(NamedTuple):
-    """The span in which one source frame is the latest one."""
+    """The span from one source frame to the next."""
 
     index: int  # pyright: ignore[reportIncompatibleMethodOverride]
     """Number of the source frame at its start."""
     start: Fraction
     end: Fraction
     last: bool
-    """Whether no source frame follows, so that there is nothing to interpolate towards."""
+    """Whether no source frame follows."""
     repeats: tuple[Fraction, ...] = ()
-    """When the frame at its start was shown once more; new frames take the place of these."""
+    """Times at which the frame at its start is repeated; new frames replace the repeats."""
 
 
 class Retiming(ABC):
     """A rule that maps source time to output frames."""
 
-    regular: bool = False
-    """Whether every output frame but the last is shown equally long."""
-    lasts: bool = False
-    """Whether the last frame is shown until the source ends, wherever it begins."""
+    is_regular: bool = False
+    """Whether all output frames but the last have equal durations."""
+    holds_to_end: bool = False
+    """Whether the last output frame is shown until the source ends."""
 
     @abstractmethod
     def time_base(self, source: Fraction) -> Fraction:
-        """A tick in which every output timestamp is whole, if the source's are in ``source``."""
+        """A tick that divides every output timestamp, for source timestamps that are multiples of ``source``."""
 
     @abstractmethod
     def count(self, frames: int, span: Fraction, duration: Fraction) -> int:
-        """How many frames come out of ``frames`` source frames.
+        """The number of output frames, which is exact unless a subclass says otherwise.
 
         Args:
             frames: Number of source frames.
             span: From the first timestamp to the last.
-            duration: How long the last frame is shown.
+            duration: Of the last source frame.
         """
 
 
 class IntervalRetiming(Retiming):
-    """A rule that goes through the source once, interval after interval."""
+    """A rule that plays the source once, interval after interval."""
 
     @abstractmethod
-    def through(
-        self, spans: Iterable[Interval], *, origin: Fraction | None = None, max_gap: Fraction | None = None
+    def moments(
+        self, intervals: Iterable[Interval], *, origin: Fraction | None = None, max_gap: Fraction | None = None
     ) -> Iterator[Moment]:
-        """The output frames that start within intervals that follow each other, in order.
+        """The output frames that start within successive intervals, in order.
 
-        Durations are right but for those of frames that are shown across an interval's end, which
-        `rdvfi.video.segmented_jobs.segments.settled` corrects.
+        The duration of a frame that is shown beyond the end of its interval is not final;
+        `rdvfi.video.segmented_jobs.segments.settle_durations` corrects it.
 
         Args:
-            spans: The intervals.
+            intervals: The intervals.
             origin: Timestamp of the first source frame; the start of the first interval if not given.
-            max_gap: Intervals of more than this many seconds are not filled: their first frame is held.
+            max_gap: Seconds above which an interval is not interpolated: its first frame is held.
         """
-
-    def moments(self, interval: Interval, origin: Fraction, *, hold: bool = False) -> Iterator[Moment]:
-        """The output frames of one interval.
-
-        Args:
-            interval: The span.
-            origin: Timestamp of the first source frame.
-            hold: Show the frame at its start all the time, instead of new ones.
-        """
-        return self.through((interval,), origin=origin, max_gap=Fraction(0) if hold else None)
 
 
 @dataclass(frozen=True)
@@ -114,42 +101,43 @@ class Multiply(IntervalRetiming):
 
     multiplier: Fraction | int
 
-    lasts = True
+    holds_to_end = True
 
     def __post_init__(self) -> None:
         if self.multiplier <= 0:
             raise ValueError(f"multiplier is {self.multiplier}; it must be greater than 0")
 
-    def through(
-        self, spans: Iterable[Interval], *, origin: Fraction | None = None, max_gap: Fraction | None = None
+    def moments(
+        self, intervals: Iterable[Interval], *, origin: Fraction | None = None, max_gap: Fraction | None = None
     ) -> Iterator[Moment]:
-        """What lies at k / multiplier, source frames and their repeats being counted."""
+        """The frames at k / multiplier, where source frames and their repeats are numbered 0, 1, 2, ..."""
         p, q = self.multiplier.numerator, self.multiplier.denominator
-        for index, begin, finish, final, repeats in spans:
-            marks = (begin, *repeats, finish)
+        for index, start, end, last, repeats in intervals:
+            marks = (start, *repeats, end)
             per_second = p * math.lcm(*(mark.denominator for mark in marks))
             ticks = [mark.numerator * (per_second // mark.denominator) for mark in marks]
-            zero, length = ticks[0], ticks[-1] - ticks[0]
-            hold = not final and max_gap is not None and finish - begin > max_gap
-            shown = False
-            for piece, (start, end) in enumerate(pairwise(ticks)):
-                number = index + piece
-                held = hold or (final and piece == len(repeats))  # there one frame is enough
-                step = (end - start) // p  # whole: a tick is one part in p of any time
+            length = ticks[-1] - ticks[0]
+            is_gap = not last and max_gap is not None and end - start > max_gap
+            has_frame = False
+            for part, (part_start, part_end) in enumerate(pairwise(ticks)):
+                number = index + part
+                single = is_gap or (last and part == len(repeats))  # one frame is shown all the time
+                step = (part_end - part_start) // p  # exact, since per_second is a multiple of p
                 first = -(-number * p // q)
                 for k in range(first, -(-(number + 1) * p // q)):
-                    if held and (k > first or (hold and shown)):
+                    if single and (k > first or (is_gap and has_frame)):
                         break
-                    at, shown = start + (k * q - number * p) * step, True
-                    lasts = (ticks[-1] if hold else end) - at if held else step * q
-                    yield _new(Moment, (index, 0 if hold or final else at - zero, length, at, lasts, per_second))
+                    time, has_frame = part_start + (k * q - number * p) * step, True
+                    duration = (ticks[-1] if is_gap else part_end) - time if single else step * q
+                    offset = 0 if is_gap or last else time - ticks[0]
+                    yield _new_tuple(Moment, (index, offset, length, time, duration, per_second))
 
     def time_base(self, source: Fraction) -> Fraction:
-        """Every interval is a whole number of source ticks, and is divided by the multiplier's numerator."""
+        """The source's tick, divided by the numerator of the multiplier."""
         return source / self.multiplier.numerator
 
     def count(self, frames: int, span: Fraction, duration: Fraction) -> int:
-        """ceil((n - 1) m) + 1, whatever the timestamps; one less if that lies after the end."""
+        """ceil((n - 1) m) + 1, whatever the timestamps; one less if the last one would be after the end."""
         if frames == 0:
             return 0
         last = math.ceil((frames - 1) * self.multiplier)
@@ -162,38 +150,36 @@ class Resample(IntervalRetiming):
 
     fps: Fraction
 
-    regular = True
+    is_regular = True
 
     def __post_init__(self) -> None:
         if self.fps <= 0:
             raise ValueError(f"target_fps is {self.fps}; it must be greater than 0")
 
-    def through(
-        self, spans: Iterable[Interval], *, origin: Fraction | None = None, max_gap: Fraction | None = None
+    def moments(
+        self, intervals: Iterable[Interval], *, origin: Fraction | None = None, max_gap: Fraction | None = None
     ) -> Iterator[Moment]:
-        """The multiples of 1/fps after ``origin`` that lie in [start, end)."""
+        """The multiples of 1/fps after ``origin`` in [start, end)."""
         rate, divisor = self.fps.as_integer_ratio()
-        for index, begin, finish, last, _ in spans:
-            origin = begin if origin is None else origin
-            first, of_first = begin.as_integer_ratio()
-            stop, of_stop = finish.as_integer_ratio()
-            zero, of_zero = origin.as_integer_ratio()
-            per_second = math.lcm(of_first, of_stop, of_zero, rate)
-            first, stop = first * (per_second // of_first), stop * (per_second // of_stop)
-            zero, step = zero * (per_second // of_zero), divisor * (per_second // rate)
-            gap = not last and max_gap is not None and finish - begin > max_gap
-            still, length = last or gap, stop - first
+        for index, start, end, last, _ in intervals:
+            origin = start if origin is None else origin
+            marks = start, end, origin
+            per_second = math.lcm(rate, *(mark.denominator for mark in marks))
+            first, stop, zero = (mark.numerator * (per_second // mark.denominator) for mark in marks)
+            step = divisor * (per_second // rate)
+            is_gap = not last and max_gap is not None and end - start > max_gap
+            is_held, length = last or is_gap, stop - first
             times = range(first + (zero - first) % step, stop, step)
-            if gap and times:  # one frame is shown all the time: hours of it would be hundreds of thousands
-                yield _new(Moment, (index, 0, length, times[0], len(times) * step, per_second))
+            if is_gap and times:  # one frame is shown all the time: hours of it would be hundreds of thousands
+                yield _new_tuple(Moment, (index, 0, length, times[0], len(times) * step, per_second))
                 continue
-            for at in times:
-                # The output ends when the source ends, also inside the last frame's slot.
-                lasts = min(step, stop - at) if last else step
-                yield _new(Moment, (index, 0 if still else at - first, length, at, lasts, per_second))
+            for time in times:
+                # The output ends with the source, even before the next multiple of 1/fps.
+                duration = min(step, stop - time) if last else step
+                yield _new_tuple(Moment, (index, 0 if is_held else time - first, length, time, duration, per_second))
 
     def time_base(self, source: Fraction) -> Fraction:
-        """The largest tick that divides both the source's and 1/fps."""
+        """The largest tick of which both the source's tick and 1/fps are multiples."""
         return common_divisor(source, 1 / self.fps)
 
     def count(self, frames: int, span: Fraction, duration: Fraction) -> int:
@@ -202,45 +188,45 @@ class Resample(IntervalRetiming):
 
 
 @dataclass(frozen=True)
-class Listed(IntervalRetiming):
-    """Frames at ``times`` of the source, rising, in seconds; each is shown at its time."""
+class ListedTimes(IntervalRetiming):
+    """Frames at ``times`` of the source, increasing, in seconds; each is shown at its time."""
 
     times: tuple[Fraction, ...]
 
     def __post_init__(self) -> None:
         if not self.times:
             raise ValueError("timestamps is empty; give at least one time")
-        for k, (now, after) in enumerate(pairwise(self.times)):
-            if after <= now:
-                raise ValueError(f"timestamps[{k + 1}] is {after}, not after {now}; timestamps must rise")
+        for k, (time, following) in enumerate(pairwise(self.times)):
+            if following <= time:
+                raise ValueError(f"timestamps[{k + 1}] is {following}, not after {time}; timestamps must rise")
 
-    def through(
-        self, spans: Iterable[Interval], *, origin: Fraction | None = None, max_gap: Fraction | None = None
+    def moments(
+        self, intervals: Iterable[Interval], *, origin: Fraction | None = None, max_gap: Fraction | None = None
     ) -> Iterator[Moment]:
-        """Those of the times that lie in [start, end); before the first frame and after the last there is none."""
-        for index, begin, finish, last, _ in spans:
-            low, high = bisect_left(self.times, begin), bisect_left(self.times, finish)
-            length = finish - begin
-            still = last or (max_gap is not None and length > max_gap)
-            for time, after in zip(self.times[low:high], (*self.times[low + 1 : high + 1], finish), strict=False):
-                until = min(after, finish) if last else after
-                yield Moment(index, Fraction(0) if still else (time - begin) / length, time, until - time)
+        """The listed times in [start, end); there is none before the first source frame or after the last."""
+        for index, start, end, last, _ in intervals:
+            low, high = bisect_left(self.times, start), bisect_left(self.times, end)
+            length = end - start
+            is_held = last or (max_gap is not None and length > max_gap)
+            for time, following in zip(self.times[low:high], (*self.times[low + 1 : high + 1], end), strict=False):
+                until = min(following, end) if last else following
+                yield Moment(index, Fraction(0) if is_held else (time - start) / length, time, until - time)
 
     def time_base(self, source: Fraction) -> Fraction:
-        """The largest tick that divides the source's and all times."""
+        """The largest tick of which the source's tick and all times are multiples."""
         return Fraction(1, math.lcm(source.denominator, *(time.denominator for time in self.times)))
 
     def count(self, frames: int, span: Fraction, duration: Fraction) -> int:
-        """As many as there are times."""
+        """The number of listed times."""
         return len(self.times) if frames else 0
 
 
 def intervals(stamps: Iterable[Stamp], *, loop: bool = False, first: int = 0) -> Iterator[Interval]:
-    """The interval of every source frame, each as soon as the next frame is known.
+    """The interval of every source frame, as soon as the next frame is known.
 
     Args:
-        stamps: When source frames are shown; repeats belong to the interval of the frame before.
-        loop: The last stamp is that of the first frame, shown again: it only ends the interval before.
+        stamps: Times of the source frames; repeats belong to the interval of the frame before.
+        loop: The last stamp is the first frame, shown again: it only ends the interval before.
         first: Number of the first frame.
 
     Raises:
@@ -263,7 +249,7 @@ def intervals(stamps: Iterable[Stamp], *, loop: bool = False, first: int = 0) ->
             if stamp.repeat:
                 repeats += (stamp.time,)
             else:
-                yield _new(Interval, (index, begin.time, stamp.time, False, repeats))
+                yield _new_tuple(Interval, (index, begin.time, stamp.time, False, repeats))
                 begin, index, repeats = stamp, number, ()
         previous = stamp
         number += 1
@@ -285,48 +271,47 @@ def schedule(
     """Every interval with its output frames, in order, lazily.
 
     Args:
-        stamps: When source frames are shown.
-        retiming: Where output frames are wanted.
-        max_gap: Intervals of more than this many seconds are not filled: their first frame is held.
-        loop: The last stamp is that of the first frame, shown again.
+        stamps: Times of the source frames.
+        retiming: When output frames are shown.
+        max_gap: Seconds above which an interval is not interpolated: its first frame is held.
+        loop: The last stamp is the first frame, shown again.
         first: Number of the first frame.
-        origin: When frame 0 is shown; needed unless it is the first.
+        origin: Time of frame 0; required if ``first`` is not 0.
     """
     for interval in intervals(stamps, loop=loop, first=first):
         origin = interval.start if origin is None else origin
-        hold = max_gap is not None and not interval.last and interval.end - interval.start > max_gap
-        yield interval, retiming.moments(interval, origin, hold=hold)
+        yield interval, retiming.moments((interval,), origin=origin, max_gap=max_gap)
 
 
 def plan(stamps: Iterable[Stamp], retiming: IntervalRetiming, *, max_gap: Fraction | None = None) -> Iterator[Moment]:
-    """All output frames in order, lazily: which pair of source frames, where between them, when and how long.
+    """All output frames in order, lazily: their pair of source frames, timestep, time and duration.
 
-    It holds one moment at a time, so the source may last for hours.
+    Only one moment is held at a time, so the source may be hours long.
 
     Args:
-        stamps: When source frames are shown.
-        retiming: Where output frames are wanted.
-        max_gap: Intervals of more than this many seconds are held.
+        stamps: Times of the source frames.
+        retiming: When output frames are shown.
+        max_gap: Seconds above which an interval is not interpolated: its first frame is held.
     """
     end: Fraction | None = None
 
-    def noted() -> Iterator[Interval]:
+    def intervals_to_end() -> Iterator[Interval]:
         nonlocal end
         for interval in intervals(stamps):
             end = interval.end
             yield interval
 
-    moments = retiming.through(noted(), max_gap=max_gap)
-    if retiming.regular:
+    moments = retiming.moments(intervals_to_end(), max_gap=max_gap)
+    if retiming.is_regular:
         yield from moments
         return
-    before: Moment | None = None
+    previous: Moment | None = None
     for moment in moments:
-        if before is not None:
-            yield before if before.is_followed_by(moment) else before.until(moment.time)
-        before = moment
-    if before is not None:
-        yield before.until(end if retiming.lasts else None)
+        if previous is not None:
+            yield previous if previous.is_followed_by(moment) else previous.until(moment.time)
+        previous = moment
+    if previous is not None:
+        yield previous.until(end if retiming.holds_to_end else None)
 
 
 def choose_retiming(
@@ -334,16 +319,19 @@ def choose_retiming(
     target_fps: SupportsFloat | str | None,
     timestamps: Iterable[SupportsFloat | str] | None = None,
 ) -> Retiming:
-    """The rule that exactly one of the arguments names.
+    """The rule for the one argument that is given.
 
-    A float rate such as 29.97 is read as the fraction that it abbreviates, 30000/1001.
+    A float rate such as 29.97 stands for the broadcast rate 30000/1001.
+
+    Raises:
+        ValueError: If none or several are given, or the one is unusable.
     """
     if sum(value is not None for value in (multiplier, target_fps, timestamps)) != 1:
         raise ValueError("give either multiplier or target_fps, or timestamps; one of them")
     if target_fps is not None:
         return Resample(exact_rate(target_fps))
     if timestamps is not None:
-        return Listed(tuple(exact_number(f"timestamps[{k}]", time) for k, time in enumerate(timestamps)))
+        return ListedTimes(tuple(exact_number(f"timestamps[{k}]", time) for k, time in enumerate(timestamps)))
     assert multiplier is not None
     return Multiply(exact_number("multiplier", multiplier))
 
@@ -367,7 +355,7 @@ def exact_number(name: str, value: SupportsFloat | str) -> Fraction:
 
 
 def exact_rate(rate: SupportsFloat | str, name: str = "frame rate") -> Fraction:
-    """A frame rate as a fraction; 23.976, 29.97, 59.94.. mean n * 1000/1001."""
+    """A frame rate as a fraction; 23.976, 29.97, 59.94, ... stand for n * 1000/1001."""
     if isinstance(rate, numbers.Rational) or (isinstance(rate, str) and "/" in rate):
         return exact_number(name, rate)
     try:
@@ -377,7 +365,7 @@ def exact_rate(rate: SupportsFloat | str, name: str = "frame rate") -> Fraction:
     if not math.isfinite(decimal):
         raise ValueError(f"{name} is {rate}; it must be a finite number")
     ntsc = Fraction(round(decimal * 1.001) * 1000, 1001)
-    # Rounded to two or three places it is the broadcast rate that is meant.
+    # A decimal with two or three places stands for the broadcast rate.
     if ntsc > 0 and abs(decimal - float(ntsc)) < 6e-4 * max(1.0, decimal / 24.0):
         return ntsc
     return Fraction(decimal).limit_denominator(100_000)

@@ -21,21 +21,21 @@ from rdvfi.media.video_files.letterbox import Letterbox, find_letterbox
 from rdvfi.media.writer import Sink, check_options, open_sink, segment_encoder_factory
 from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.engine import Engine, EngineOptions, Progress
-from rdvfi.video.frames_between import Mask
 from rdvfi.video.job_options import PLAYBACK_RATE, JobOptions, PathLike
 from rdvfi.video.job_report import VideoReport
 from rdvfi.video.job_timing import JobTiming
-from rdvfi.video.masks import reach_of, read_mask
+from rdvfi.video.masks import evidence_reach, read_mask
+from rdvfi.video.pair_interpolation import Mask
 from rdvfi.video.segmented_jobs.job_identity import job_identity
 from rdvfi.video.segmented_jobs.segment_store import SegmentStore, open_store
-from rdvfi.video.segmented_jobs.segments import Part, SegmentRecord, planned, summed_up
-from rdvfi.video.speed_curve import Ramped
-from rdvfi.video.timing import IntervalRetiming, Listed, Resample, Retiming
+from rdvfi.video.segmented_jobs.segments import SegmentPlan, SegmentRecord, build_report, plan_segments
+from rdvfi.video.speed_curve import SpeedRamp
+from rdvfi.video.timing import IntervalRetiming, ListedTimes, Resample, Retiming
 
-_COUNTING = frozenset({".avi", ".apng"})
-"""Files that number frames instead of saying when each is shown."""
-_MOST_FRAMES = 10_000_000
-"""Frames that come out at most: more is a slip, not a wish."""
+_FIXED_RATE_SUFFIXES = frozenset({".avi", ".apng"})
+"""Formats that number frames instead of storing timestamps."""
+_MAX_FRAMES = 10_000_000
+"""Larger numbers of output frames are taken for mistakes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,38 +59,38 @@ class VideoJob:
         return self.options.target
 
     @property
-    def steady(self) -> bool:
-        """Whether output goes on as the source does."""
-        return self.timing.curve is None and not isinstance(self.timing.rule, Listed)
+    def has_constant_speed(self) -> bool:
+        """Whether the output runs at a constant speed."""
+        return self.timing.curve is None and not isinstance(self.timing.rule, ListedTimes)
 
     @property
-    def piped(self) -> bool:
+    def uses_pipe(self) -> bool:
         """Whether the source or the output is a pipe."""
         return is_pipe(self.target) or not self.source.repeatable
 
     @property
     def tick(self) -> Fraction:
-        """A time in which every timestamp of the output is whole."""
+        """A tick that divides every output timestamp."""
         return self.retiming.time_base(self.info.tick * self.timing.slow)
 
     def identity(self, model: Interpolator) -> dict[str, str]:
-        """What the frames depend on; see `rdvfi.video.segmented_jobs.job_identity`."""
+        """The settings that the frames depend on; see `rdvfi.video.segmented_jobs.job_identity`."""
         return job_identity(self.options.paths, self.options.identity(), model)
 
-    def store(self, place: PathLike, model: Interpolator) -> SegmentStore:
-        """The segments that are kept at a place."""
+    def open_store(self, place: PathLike, model: Interpolator) -> SegmentStore:
+        """The store for the segments of the job in a folder or at a URL."""
         return open_store(place, lambda: self.identity(model), self.target.absolute().parent)
 
-    def encoders(self) -> Callable[[], FrameEncoder]:
-        """What makes the encoder of a segment, without the output."""
+    def encoder_factory(self) -> Callable[[], FrameEncoder]:
+        """Creates the encoders of segments, without an output file."""
         return segment_encoder_factory(self.target, self.info, self.encoding, tick=self.tick, rate=self.rate)
 
-    def engine(
+    def create_engine(
         self, model: Interpolator, *, sheet: ContactSheet | None = None, progress: Progress | None = None
     ) -> Engine:
-        """What makes the frames; on a GPU its planes, if `hwaccel` is not off."""
+        """The engine for the frames; on a GPU with decoded and encoded planes there, unless ``hwaccel`` is off."""
         target = None
-        if self.by_planes(model.device):
+        if self.uses_device_planes(model.device):
             self.source.use_device(model.device)
             target = self._target_planes()
         options = EngineOptions(
@@ -107,12 +107,12 @@ class VideoJob:
         )
         return Engine(model, self.source, self.retiming, options, sheet=sheet, progress=progress, target=target)
 
-    def by_planes(self, device: torch.device) -> bool:
-        """Whether frames go to a device and come back as planes of video."""
+    def uses_device_planes(self, device: torch.device) -> bool:
+        """Whether frames are copied to and from a device as video planes."""
         return self.options.hwaccel != "off" and device.type == "cuda"
 
     def _target_planes(self) -> PlaneTarget | None:
-        """Frames as the encoder takes them, if a device can make them."""
+        """The planes that the encoder takes, if they can be made on the device."""
         if is_folder_output(self.target):
             return None
         from rdvfi.media.video_files.video_encoder import plane_target
@@ -123,12 +123,12 @@ class VideoJob:
     def run(
         self, model: Interpolator, store: SegmentStore | None, *, resume: bool, progress: Progress | None
     ) -> VideoReport:
-        """Make the output, and remove the segments that were kept for it."""
+        """Write the output, and remove the segments that were kept for it."""
         picture = self.options.contact_sheet
         sheet = None if picture is None else ContactSheet(headroom=self.info.headroom)
-        engine = self.engine(model, sheet=sheet, progress=progress)
+        engine = self.create_engine(model, sheet=sheet, progress=progress)
         try:
-            with self._sink() as sink:
+            with self._open_sink() as sink:
                 report = engine.run(sink, store, resume=resume)
         except BaseException as error:
             if store is not None and (kept := len(store.finished())):
@@ -141,29 +141,29 @@ class VideoJob:
             notes += _save_sheet(sheet, Path(picture), overwrite=self.options.overwrite)
         return replace(report, notes=tuple(notes))
 
-    def parts(self) -> list[Part] | None:
-        """All segments, as far as they are known without decoding; None if they are not."""
+    def plan_segments(self) -> list[SegmentPlan] | None:
+        """All segments of the job; None if they are not known without decoding."""
         stamps = self.source.stamps()
         if stamps is None or self.timing.loop or not isinstance(self.retiming, IntervalRetiming):
             return None
         length, slow = self.options.segment_frames, self.timing.slow
-        lead = reach_of(self.info) + 1 if isinstance(self.mask, str) else 0
-        return planned(stamps, self.retiming, length, slow=slow, max_gap=self.options.longest_gap, lead=lead)
+        lead = evidence_reach(self.info) + 1 if isinstance(self.mask, str) else 0
+        return plan_segments(stamps, self.retiming, length, slow=slow, max_gap=self.options.longest_gap, lead=lead)
 
-    def put_together(self, store: SegmentStore, count: int, begun: float, notes: Iterable[str]) -> VideoReport:
-        """Make the output of segments that are all there, and remove them.
+    def join_segments(self, store: SegmentStore, count: int, start: float, notes: Iterable[str]) -> VideoReport:
+        """Write the output from stored segments, and remove them.
 
         Args:
-            store: Has the segments.
-            count: How many there are.
-            begun: When the work began, by `time.perf_counter`.
-            notes: Those of the source, by who read it.
+            store: Has all segments.
+            count: Their number.
+            start: Start of the work, by `time.perf_counter`.
+            notes: Notes on the source by the workers that read it.
 
         Raises:
-            ValueError: If one is missing or damaged.
+            ValueError: If a segment is missing or damaged.
         """
         records = []
-        with self._sink() as sink:
+        with self._open_sink() as sink:
             for number in range(count):
                 record = store.record(number)
                 if record is None:
@@ -172,14 +172,16 @@ class VideoJob:
                 for data in store.pieces(number):
                     sink.write_piece(sink.unpack(data))
         store.remove()
-        told = [*self._notes(sink), *(list(notes) or self.source.notes())]
-        return summed_up(records, self.info, time.perf_counter() - begun, max_gap=self.options.longest_gap, notes=told)
+        notes = [*self._notes(sink), *(list(notes) or self.source.notes())]
+        return build_report(
+            records, self.info, time.perf_counter() - start, max_gap=self.options.longest_gap, notes=notes
+        )
 
     def _notes(self, sink: Sink) -> list[str]:
         bars = [] if self.bars is None else [self.bars.note(self.info.name)]
-        return [*_thinned(self.info, self.retiming, self.timing.slow), *sink.notes, *bars]
+        return [*_dropped_frames_note(self.info, self.retiming, self.timing.slow), *sink.notes, *bars]
 
-    def _sink(self) -> AbstractContextManager[Sink]:
+    def _open_sink(self) -> AbstractContextManager[Sink]:
         overwrite = self.options.overwrite
         return open_sink(self.target, self.info, self.encoding, tick=self.tick, rate=self.rate, overwrite=overwrite)
 
@@ -194,20 +196,20 @@ def read_job(options: JobOptions) -> VideoJob:
     options.check()
     timing, paths, target, encoding = options.timing, options.paths, options.target, options.encoding
     source = open_source(paths[0] if len(paths) == 1 else paths, options.reading)
-    source = timing.part(source, keep_start=options.keep_start)
-    info = replace(source.info, slowdown=timing.pace)
+    source = timing.apply(source, keep_start=options.keep_start)
+    info = replace(source.info, slowdown=timing.slowdown)
     if encoding.codec == AUTO and not is_folder_output(target):
         encoding = replace(encoding, codec=find_nvenc_codec(target.suffix.lower(), deep=info.layout.deep))
         options = replace(options, codec=encoding.codec)  # a resumed job goes on with the same one
     retiming = timing.retiming(info)
     for output in (target, options.contact_sheet):
         if output is not None:
-            _check_apart(paths, Path(output))
-    rate = _rate(info, retiming, timing.slow)
-    interval = _interval(info, retiming, rate)
+            _check_not_source(paths, Path(output))
+    rate = _output_rate(info, retiming, timing.slow)
+    interval = _shortest_interval(info, retiming, rate)
     check_options(target, info, encoding, interval=interval)
-    if not (retiming.regular or info.fits_mean_rate):
-        rate = _counting_rate(target, info, rate, interval)
+    if not (retiming.is_regular or info.fits_mean_rate):
+        rate = _variable_rate(target, info, rate, interval)
     bars = find_letterbox(source) if options.crop_bars else None
     return VideoJob(options, source, info, timing, retiming, bars, _read_mask(options.mask, info), encoding, rate)
 
@@ -219,7 +221,7 @@ def _read_mask(mask: PathLike | None, info: SourceInfo) -> Mask:
 
 
 def _save_sheet(sheet: ContactSheet, picture: Path, *, overwrite: bool) -> list[str]:
-    """Write the contact sheet; the video is done, so that what goes wrong here is a note."""
+    """Write the contact sheet; since the video is complete, an error becomes a note."""
     try:
         sheet.save(picture, overwrite=overwrite)
     except (OSError, ValueError) as error:
@@ -227,7 +229,7 @@ def _save_sheet(sheet: ContactSheet, picture: Path, *, overwrite: bool) -> list[
     return []
 
 
-def _check_apart(sources: Iterable[Path], destination: Path) -> None:
+def _check_not_source(sources: Iterable[Path], destination: Path) -> None:
     for path in sources:
         if destination.exists() and destination.samefile(path):
             raise ValueError(f"{destination} is the source itself; choose another destination")
@@ -235,8 +237,8 @@ def _check_apart(sources: Iterable[Path], destination: Path) -> None:
             raise ValueError(f"the source {path} is inside {destination}, which would be replaced; choose another")
 
 
-def _thinned(info: SourceInfo, retiming: Retiming, slow: Fraction) -> list[str]:
-    """A note, if frames of the source are not among those that come out."""
+def _dropped_frames_note(info: SourceInfo, retiming: Retiming, slow: Fraction) -> list[str]:
+    """A note if the output has fewer frames than the source."""
     count = retiming.count(info.frames, info.span * slow, info.tick * slow)
     if not isinstance(retiming, Resample) or count >= info.frames or info.span <= 0 or info.live:
         return []
@@ -247,35 +249,35 @@ def _thinned(info: SourceInfo, retiming: Retiming, slow: Fraction) -> list[str]:
     ]
 
 
-def _counting_rate(target: Path, info: SourceInfo, rate: Fraction, interval: Fraction) -> Fraction:
-    """The rate of a file whose frames do not come at a steady one.
+def _variable_rate(target: Path, info: SourceInfo, rate: Fraction, interval: Fraction) -> Fraction:
+    """The rate to write for an output with a variable frame rate.
 
     Raises:
-        ValueError: If it has one rate and no gaps.
+        ValueError: If the format has a constant frame rate.
     """
     if target.suffix.lower() == ".y4m":
         raise ValueError(f"the frame rate of {info.name} varies, and y4m has one: set target_fps, or choose .mkv")
-    return 1 / interval if target.suffix.lower() in _COUNTING else rate  # times are multiples of it there
+    return 1 / interval if target.suffix.lower() in _FIXED_RATE_SUFFIXES else rate  # timestamps are multiples of it
 
 
-def _interval(info: SourceInfo, retiming: Retiming, rate: Fraction) -> Fraction:
-    """About the shortest time between two frames that come out."""
-    if retiming.regular or info.shortest_step is None or info.span <= 0 or info.frames < 2:
+def _shortest_interval(info: SourceInfo, retiming: Retiming, rate: Fraction) -> Fraction:
+    """About the shortest time between two output frames."""
+    if retiming.is_regular or info.shortest_step is None or info.span <= 0 or info.frames < 2:
         return 1 / rate
     return min(Fraction(1), info.shortest_step * (info.frames - 1) / info.span) / rate
 
 
-def _rate(info: SourceInfo, retiming: Retiming, slow: Fraction) -> Fraction:
-    """About how many frames per second come out; encoders plan by it, timestamps do not.
+def _output_rate(info: SourceInfo, retiming: Retiming, slow: Fraction) -> Fraction:
+    """About how many frames per second the output has, which encoders plan for.
 
     Raises:
-        ValueError: If far too many frames come out.
+        ValueError: If the output would have far too many frames.
     """
     span = info.span * slow
     count = retiming.count(info.frames, span, info.tick * slow)
-    if count > _MOST_FRAMES:
-        raise ValueError(f"{count} frames would come out, which is more than {_MOST_FRAMES}: make fewer")
-    if isinstance(retiming, Resample | Ramped):
+    if count > _MAX_FRAMES:
+        raise ValueError(f"{count} frames would come out, which is more than {_MAX_FRAMES}: make fewer")
+    if isinstance(retiming, Resample | SpeedRamp):
         return retiming.fps
     if info.span <= 0 or count < 2:
         return PLAYBACK_RATE

@@ -15,7 +15,7 @@ from rdvfi.geometry import MINIMUM_SIDE
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import to_pixels
 from rdvfi.serve.motion_layers import Layer, PointPaths, draw_layer, longest_flow
-from rdvfi.video.frames_between import Pairs
+from rdvfi.video.pair_interpolation import PairInterpolator
 from rdvfi.video.scene_changes import SceneChanges
 
 Batch = Float[Tensor, "n H W c"]
@@ -55,7 +55,7 @@ def interpolate_batch(
         raise ValueError(f"multiplier is {float(factor):g}; it must be greater than 0")
     pairs, count = len(images) - 1, math.floor((len(images) - 1) * factor) + 1
     output = images.new_empty((count, *images.shape[1:]))
-    interpolator = Pairs(model, seed=seed, scenes=scenes)
+    interpolator = PairInterpolator(model, seed=seed, scenes=scenes)
     first = None
     for index in range(pairs):
         progress(index, pairs)
@@ -63,7 +63,7 @@ def interpolate_batch(
         first = _to_tensor(images[index], model) if first is None else first
         last = _to_tensor(images[index + 1], model)
         times = [float(k / factor - index) for k in numbers if k / factor != index]
-        frames = interpolator.between(first, last, times).frames if times else iter(())
+        frames = interpolator.interpolate(first, last, times).frames if times else iter(())
         for k in numbers:
             output[k] = images[index] if k / factor == index else next(frames).permute(1, 2, 0)
         first = last

@@ -25,7 +25,7 @@ from rdvfi.integrations.comfyui.batches import interpolate_batch, preview_motion
 from rdvfi.models import list_models
 from rdvfi.serve.motion_layers import Layer
 from rdvfi.video.job import interpolate_video
-from rdvfi.video.ready import DEFAULT_MODEL, ready_model
+from rdvfi.video.model_loading import DEFAULT_MODEL, prepare_model
 from rdvfi.video.scene_changes import OnSceneChange, scene_changes
 from rdvfi.video.timing import exact_rate
 
@@ -79,7 +79,7 @@ class LoadModel(io.ComfyNode):
         """The model on ComfyUI's device."""
         device = model_management.get_torch_device()
         return io.NodeOutput(
-            ready_model(folder.strip() or model, device, _PRECISIONS[precision], allow_untrained=False)
+            prepare_model(folder.strip() or model, device, _PRECISIONS[precision], allow_untrained=False)
         )
 
 

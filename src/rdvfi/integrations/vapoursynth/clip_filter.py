@@ -26,7 +26,7 @@ import torch
 from rdvfi.interfaces import Motion
 from rdvfi.interpolator import Interpolator
 from rdvfi.types import Image
-from rdvfi.video.ready import DEFAULT_MODEL, ModelLike, ready_model
+from rdvfi.video.model_loading import DEFAULT_MODEL, ModelLike, prepare_model
 from rdvfi.video.scene_changes import SceneChanges, scene_changes
 from rdvfi.video.timing import exact_number
 
@@ -76,7 +76,7 @@ def interpolate(
     if workers < 1:
         raise ValueError(f"workers is {workers}; it must be at least 1")
     scenes = scene_changes(on_scene_change, scene_threshold)
-    ready = ready_model(model, device, dtype, allow_untrained=allow_untrained)
+    ready = prepare_model(model, device, dtype, allow_untrained=allow_untrained)
     return _InterpolatedClip(clip, factor, _FrameRenderer(ready, seed, workers, scenes)).node()
 
 

@@ -1,4 +1,4 @@
-"""The main process of a job whose segments are made by workers."""
+"""A job whose segments are made by workers, as the main process sees it."""
 
 import math
 import time
@@ -9,28 +9,34 @@ from rdvfi.media.outputs.output import check_destination
 from rdvfi.media.video_files.codecs import AUTO
 from rdvfi.video.job_options import JobOptions
 from rdvfi.video.job_report import VideoReport
-from rdvfi.video.segmented_jobs.remote_files import download_sources, is_complete, is_url, release, uploaded
+from rdvfi.video.segmented_jobs.remote_files import (
+    download_sources,
+    is_complete,
+    is_url,
+    release_sources,
+    upload_output,
+)
 from rdvfi.video.segmented_jobs.segment_store import SegmentStore, open_store
 from rdvfi.video.segmented_jobs.segments import SegmentRecord
 from rdvfi.video.video_job import read_job
 
 
 class DistributedJob:
-    """A job that was read and checked; sources of URLs are copied for that.
+    """Opens and validates a job; sources at URLs are downloaded for that.
 
     Args:
-        options: What the job is.
-        place: Of its segments.
-        resume: Use the segments that are there.
+        options: Of the job.
+        place: Folder or URL of its segments.
+        resume: Reuse stored segments.
 
     Raises:
-        ValueError: If it cannot be done, or not by workers.
+        ValueError: If an option is unusable, or not supported by workers.
         OSError: If a file cannot be read, or the destination exists.
     """
 
     def __init__(self, options: JobOptions, place: str, *, resume: bool) -> None:
         self._options, self._place, self._resume = options, place, resume
-        self._begun = time.perf_counter()
+        self._start_time = time.perf_counter()
         if options.contact_sheet is not None:
             raise ValueError("contact_sheet needs all pairs in one place; leave it out, or use the executor process")
         if "-" in (str(options.source), str(options.destination)):
@@ -42,22 +48,23 @@ class DistributedJob:
         check_destination(Path(local.destination), overwrite=local.overwrite)
         self._job = read_job(local)
         self._store: SegmentStore | None = None
-        self.parts = self._job.parts()
+        self.plans = self._job.plan_segments()
+        """The planned segments; None if they are not known without decoding."""
 
     @property
-    def expected(self) -> int:
-        """How many segments it has, about."""
-        if self.parts is not None:
-            return len(self.parts)
+    def expected_segments(self) -> int:
+        """About how many segments the job has."""
+        if self.plans is not None:
+            return len(self.plans)
         info, slow = self._job.info, self._job.timing.slow
         frames = self._job.retiming.count(info.frames, info.span * slow, info.tick * slow)
         return max(1, math.ceil(frames / (self._options.segment_frames + 1)))
 
-    def prepare(self, identity: dict[str, str]) -> set[int]:
-        """Make the place of the segments that of this job; the segments that are there already.
+    def open_store(self, identity: dict[str, str]) -> set[int]:
+        """Open the segment store for this job; returns the numbers of the segments that are stored already.
 
         Raises:
-            OtherJob: If there are some of another job, and these are to be resumed.
+            OtherJob: If the job is resumed, and the stored segments are those of another job.
         """
         self._store = open_store(self._place, lambda: identity, self._job.target.absolute().parent)
         if self._resume:
@@ -65,33 +72,33 @@ class DistributedJob:
         else:
             self._store.remove()
         self._store.claim()
-        there = {number: self._store.record(number) for number in self._store.finished()}
-        kept = {number: SegmentRecord.from_json(record) for number, record in there.items() if record is not None}
-        if self.parts is not None and not all(self._as_planned(*each) for each in kept.items()):
-            self.parts = None  # an earlier run met damage, and read the file from its beginning
-        return set(kept)
+        stored = {number: self._store.record(number) for number in self._store.finished()}
+        records = {number: SegmentRecord.from_json(record) for number, record in stored.items() if record is not None}
+        if self.plans is not None and not all(self._matches_plan(*item) for item in records.items()):
+            self.plans = None  # an earlier run found damage, and read the source from its beginning
+        return set(records)
 
-    def _as_planned(self, number: int, record: SegmentRecord) -> bool:
-        assert self.parts is not None
-        spans = self.parts[number].spans if number < len(self.parts) else ()
-        return record.starts == [[index, str(start)] for index, start, _ in spans]
+    def _matches_plan(self, number: int, record: SegmentRecord) -> bool:
+        assert self.plans is not None
+        intervals = self.plans[number].intervals if number < len(self.plans) else ()
+        return record.starts == [[index, str(start)] for index, start, _ in intervals]
 
-    def walk(self) -> None:
-        """Forget what was planned and made: the file has to be read from its beginning."""
+    def discard_plans(self) -> None:
+        """Discard plans and segments: the source has to be read from its beginning."""
         assert self._store is not None
-        self.parts = None
+        self.plans = None
         self._store.remove()
         self._store.claim()
 
     def write(self, count: int, notes: Iterable[str]) -> VideoReport:
-        """Put the output together of so many segments."""
+        """Write the output from ``count`` stored segments."""
         assert self._store is not None
-        with uploaded(self._options.destination):
-            return self._job.put_together(self._store, count, self._begun, notes)
+        with upload_output(self._options.destination):
+            return self._job.join_segments(self._store, count, self._start_time, notes)
 
     def close(self) -> None:
-        """Remove copies of its sources."""
-        release(self._options)
+        """Remove downloaded sources."""
+        release_sources(self._options)
 
 
 def refuse_existing_url(options: JobOptions) -> None:

@@ -1,8 +1,7 @@
 """Workers on Ray: actors that keep the model, on this machine or a cluster.
 
-Of Ray its core alone is used: actors, and waiting for what they return. Which task goes where, what is
-done again when an actor or its node dies, and how many tasks are under way is decided in
-`rdvfi.video.segmented_jobs.dispatch`, the same for all kinds of workers.
+Only Ray's core is used: actors and their results. `rdvfi.video.segmented_jobs.dispatch` assigns tasks, retries those of
+actors that die, and limits the number of tasks, for all kinds of workers.
 """
 
 import socket
@@ -12,24 +11,24 @@ from contextlib import suppress
 from typing import Any, cast
 
 from rdvfi.video.segmented_jobs.segment_worker import SegmentWorker, WorkerModel
-from rdvfi.video.segmented_jobs.workers import Event, Workers, portable
+from rdvfi.video.segmented_jobs.workers import Event, Workers, picklable_error
 
-_CONNECT = 5.0
-"""Seconds until a cluster that does not answer counts as unreachable."""
+_CONNECT_TIMEOUT = 5.0
+"""Seconds after which a cluster that does not answer is unreachable."""
 
 
 class RayWorkers(Workers):
     """Actors of a Ray cluster.
 
     Args:
-        model: Which model they keep.
-        address: Of the cluster: ``host:port``, ``auto`` for one that runs on this host, ``local`` or None to
-            start one here that ends with the work.
-        count: Number of actors; None takes one for each GPU of the cluster, or for each CPU if it has none.
+        model: Their model.
+        address: Of the cluster: ``host:port``, ``auto`` for one that runs on this host, ``local`` or None to start a
+            temporary one on this host.
+        count: Number of actors; by default one for each GPU of the cluster, or for each CPU if it has none.
 
     Raises:
         ImportError: If Ray is not installed.
-        ConnectionError: If the cluster cannot be reached, or has no room for a worker.
+        ConnectionError: If the cluster cannot be reached, or has no resources for a worker.
     """
 
     def __init__(self, model: WorkerModel, *, address: str | None = None, count: int | None = None) -> None:
@@ -38,8 +37,8 @@ class RayWorkers(Workers):
         except ImportError as error:
             raise ImportError("Ray is not installed: pip install 'rdvfi[ray]'") from error
         self._ray: Any = ray
-        self._own = not ray.is_initialized()
-        if self._own:
+        self._owns_cluster = not ray.is_initialized()
+        if self._owns_cluster:
             _connect(ray, address)
         self._gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0)) if model.device in (None, "cuda") else 0.0
         resources = ray.cluster_resources()
@@ -57,8 +56,8 @@ class RayWorkers(Workers):
         self._starting[actor.__ray_ready__.remote()] = worker
 
     @property
-    def placed(self) -> bool:
-        """See `Workers.placed`: an actor waits for its place as long as no node has room."""
+    def has_placed_worker(self) -> bool:
+        """See `Workers.has_placed_worker`; an actor is not placed until a node has the resources."""
         return len(self._starting) < len(self._actors)
 
     def submit(self, worker: int, method: str, *arguments: Any) -> None:
@@ -71,34 +70,35 @@ class RayWorkers(Workers):
             time.sleep(seconds)
             return []
         ready, _ = self._ray.wait(list(refs), num_returns=1, timeout=seconds)
-        return [event for ref in ready for event in self._events(ref, refs[ref])]
+        return [event for ref in ready for event in self._collect(ref, refs[ref])]
 
-    def _events(self, ref: Any, worker: int) -> list[Event]:
-        starts, loads = self._starting.pop(ref, None), self._loading.pop(ref, None)
-        begins = starts is not None or loads is not None
-        if not begins:
+    def _collect(self, ref: Any, worker: int) -> list[Event]:
+        """The event of a reference that is ready, if it is one."""
+        has_started, has_loaded = self._starting.pop(ref, None) is not None, self._loading.pop(ref, None) is not None
+        is_task = not (has_started or has_loaded)
+        if is_task:
             self._pending[worker].popleft()
         errors = self._ray.exceptions
         try:
-            made = self._ray.get(ref)
+            result = self._ray.get(ref)
         except (errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError) as error:
-            self._forget(worker)
+            self._drop_actor(worker)
             return [Event(worker, died=" ".join(str(error).split())[-300:])]
         except errors.RayTaskError as error:
-            own = portable(getattr(error, "cause", None) or error)
-            if not begins:
-                return [Event(worker, error=own)]
-            self._forget(worker)
-            return [Event(worker, died="it could not start", error=own)]
-        if starts is not None:
+            cause = picklable_error(getattr(error, "cause", None) or error)
+            if is_task:
+                return [Event(worker, error=cause)]
+            self._drop_actor(worker)
+            return [Event(worker, died="it could not start", error=cause)]
+        if has_started:
             self._loading[self._actors[worker].load.remote()] = worker
             return []
-        return [Event(worker, ready=True) if begins else Event(worker, made=made)]
+        return [Event(worker, result=result) if is_task else Event(worker, ready=True)]
 
-    def _forget(self, worker: int) -> None:
+    def _drop_actor(self, worker: int) -> None:
         self._pending[worker].clear()
         for refs in (self._starting, self._loading):
-            for ref in [ref for ref, each in refs.items() if each == worker]:
+            for ref in [ref for ref, owner in refs.items() if owner == worker]:
                 del refs[ref]
         with suppress(Exception):
             self._ray.kill(self._actors.pop(worker))
@@ -108,20 +108,20 @@ class RayWorkers(Workers):
             with suppress(Exception):
                 self._ray.kill(actor)
         self._actors = {}
-        if self._own:
+        if self._owns_cluster:
             self._ray.shutdown()
 
 
 def _connect(ray: Any, address: str | None) -> None:
-    """Start a cluster, or connect to one; raises ConnectionError if there is none."""
-    own = address in (None, "local")
-    if not own and address != "auto":
+    """Start a cluster, or connect to one; raises ConnectionError if that fails."""
+    start_local = address in (None, "local")
+    if not start_local and address != "auto":
         _check_reachable(str(address))
     try:
         ray.init(
-            address="local" if own else address,
+            address="local" if start_local else address,
             log_to_driver=False,
-            include_dashboard=False if own else None,
+            include_dashboard=False if start_local else None,
             logging_level="ERROR",
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -130,11 +130,11 @@ def _connect(ray: Any, address: str | None) -> None:
 
 
 def _check_reachable(address: str) -> None:
-    """Ask for a connection, which Ray would try for minutes."""
+    """Raise ConnectionError if nothing answers at an address; Ray would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         raise ConnectionError(f"address is {address!r}; expected host:port of a Ray cluster, auto or local")
     try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT).close()
+        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT).close()
     except OSError as error:
         raise ConnectionError(f"address is {address!r}; no Ray cluster can be reached there: {error}") from error

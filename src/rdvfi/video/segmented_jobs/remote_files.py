@@ -1,4 +1,4 @@
-"""Sources and outputs in object stores, copied by fsspec."""
+"""Sources and outputs at URLs, copied by fsspec."""
 
 import atexit
 import shutil
@@ -17,84 +17,86 @@ if TYPE_CHECKING:
 
 
 def is_url(place: Any) -> TypeGuard[str]:
-    """Whether it names something that fsspec finds, and not a file of this machine."""
+    """Whether a path is a URL of fsspec, not a local file."""
     return isinstance(place, str) and "://" in place
 
 
 @cache
-def _folder() -> Path:
-    """Of this process, for copies; it goes with it."""
+def _temporary_folder() -> Path:
+    """The folder for copies of this process, which is removed when it ends."""
     folder = Path(tempfile.mkdtemp(prefix="rdvfi-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
-_COPIES: dict[str, tuple[Path, int]] = {}
-"""Sources that are copied, by URL, and how many use them."""
+_DOWNLOADS: dict[str, tuple[Path, int]] = {}
+"""Downloaded sources by URL, with the number of their users."""
 
 
 @cache
-def _local(url: str) -> Path:
-    """Where the output of a URL is written first."""
-    return Path(tempfile.mkdtemp(dir=_folder())) / url.rstrip("/").rsplit("/", 1)[-1]
+def _local_output(url: str) -> Path:
+    """The local file or folder from which an output is uploaded."""
+    return Path(tempfile.mkdtemp(dir=_temporary_folder())) / url.rstrip("/").rsplit("/", 1)[-1]
 
 
-def _copied(url: str) -> Path:
+def _download(url: str) -> Path:
     from fsspec.core import url_to_fs
 
-    place, users = _COPIES.get(url, (None, 0))
+    place, users = _DOWNLOADS.get(url, (None, 0))
     if place is None:
         files, path = url_to_fs(url)
         if not files.exists(path):
             raise FileNotFoundError(f"{url} does not exist")
-        place = Path(tempfile.mkdtemp(dir=_folder())) / url.rstrip("/").rsplit("/", 1)[-1]
+        place = Path(tempfile.mkdtemp(dir=_temporary_folder())) / url.rstrip("/").rsplit("/", 1)[-1]
         files.get(path, str(place), recursive=files.isdir(path))
-    _COPIES[url] = place, users + 1
+    _DOWNLOADS[url] = place, users + 1
     return place
 
 
 def download_sources(options: "JobOptions") -> "JobOptions":
-    """The options of a job with local files in place of URLs; each is copied once, until all users `release` it.
+    """The options of a job with local files in place of URLs; each URL is downloaded once for all its users.
 
     Raises:
         FileNotFoundError: If there is nothing at a URL.
     """
     source, destination = options.source, options.destination
     if is_url(source):
-        source = _copied(source)
+        source = _download(source)
     elif isinstance(source, list | tuple):
-        source = [_copied(each) if is_url(each) else each for each in source]
-    return replace(options, source=source, destination=_local(destination) if is_url(destination) else destination)
+        source = [_download(path) if is_url(path) else path for path in source]
+    return replace(
+        options, source=source, destination=_local_output(destination) if is_url(destination) else destination
+    )
 
 
-def release(options: "JobOptions") -> None:
-    """A job needs the copies of its sources no more; the last one to say so has them removed."""
+def release_sources(options: "JobOptions") -> None:
+    """Release the downloaded sources of a job, and remove those without other users."""
     source = options.source
     for url in source if isinstance(source, list | tuple) else [source]:
-        if not is_url(url) or url not in _COPIES:
+        if not is_url(url) or url not in _DOWNLOADS:
             continue
-        place, users = _COPIES.pop(url)
+        place, users = _DOWNLOADS.pop(url)
         if users > 1:
-            _COPIES[url] = place, users - 1
+            _DOWNLOADS[url] = place, users - 1
         else:
             remove(place)
 
 
 @contextmanager
-def uploaded(destination: Any) -> Iterator[None]:
-    """After the block, what it wrote for a URL is copied there; it appears when it is complete."""
+def upload_output(destination: Any) -> Iterator[None]:
+    """Upload the output that the block has written for a URL; it appears there when it is complete."""
     yield
     if is_url(destination):
         from fsspec.core import url_to_fs
 
-        local = _local(destination)
+        local = _local_output(destination)
         files, path = url_to_fs(destination)
         files.put(str(local), path, recursive=local.is_dir())
         remove(local)
 
 
 def is_complete(destination: Any) -> bool:
-    """Whether the output of a job is there: a file, or a folder with something in it."""
+    """Whether the output of a job exists: a file, or a folder of frames."""
     if is_url(destination):
         from fsspec.core import url_to_fs
 

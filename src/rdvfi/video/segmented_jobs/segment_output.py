@@ -1,4 +1,4 @@
-"""Output of segments: encoding in a thread, muxing, and storing for a later resumption."""
+"""Output of segments: encoding in a thread, muxing, and storage for a later resumption."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,34 +12,34 @@ from rdvfi.video.pipeline import Background
 from rdvfi.video.segmented_jobs.segment_store import SegmentFile, SegmentStore
 
 _QUEUE = 4
-"""Frames that may wait for the encoder."""
+"""Largest number of frames that wait for the encoder."""
 
 
 class SegmentOutput:
-    """Takes the segments of a job in order; a block, since it has a thread.
+    """Encodes the segments of a job in order, in a thread that ends with the context.
 
     Args:
-        encoder: Makes the encoder of the next segment.
-        sink: Takes the pieces; None if they are only kept.
-        store: Keeps the pieces; None if that is not wanted.
-        resume: Use what the store has already.
+        create_encoder: Creates the encoder of the next segment.
+        sink: Gets the encoded pieces; None if they are only stored.
+        store: Keeps the segments; None if they are not stored.
+        resume: Reuse the segments of the store.
     """
 
     def __init__(
         self,
-        encoder: Callable[[], FrameEncoder],
+        create_encoder: Callable[[], FrameEncoder],
         *,
         sink: Sink | None = None,
         store: SegmentStore | None = None,
         resume: bool = False,
     ) -> None:
-        self._make, self._sink, self._store = encoder, sink, store
-        self._there = store.finished() if store is not None and resume else frozenset()
+        self._create_encoder, self._sink, self._store = create_encoder, sink, store
+        self._stored = store.finished() if store is not None and resume else frozenset()
         self._thread: Background[Callable[[], None]] = Background(lambda task: task(), _QUEUE)
         self._encoder: FrameEncoder | None = None
         self._file: SegmentFile | None = None
         self.kept = 0
-        """Segments that the store has got."""
+        """Number of segments that the store has."""
 
     def __enter__(self) -> "SegmentOutput":
         self._thread.__enter__()
@@ -53,36 +53,36 @@ class SegmentOutput:
             self._file.abandon()
 
     def reuse(self, number: int) -> dict[str, Any] | None:
-        """Put in a segment that is kept; its record, or None if it has to be made."""
-        record = self._store.record(number) if self._store is not None and number in self._there else None
+        """Output a stored segment; returns its record, or None if the segment has to be made."""
+        record = self._store.record(number) if self._store is not None and number in self._stored else None
         if record is not None:
             self._thread.put(partial(self._copy, number))
         return record
 
     def begin(self) -> None:
-        """The next frames are those of a new segment."""
+        """Begin a new segment."""
         self._thread.put(self._begin)
 
     def put(self, frame: OutputFrame, moment: Moment) -> None:
-        """The next frame of the segment; waits while the encoder is behind."""
+        """Queue the next frame of the segment; waits while the queue is full."""
         self._thread.put(partial(self._encode, frame, moment))
 
     def end(self, number: int, record: Mapping[str, Any], *, keep: bool = True) -> None:
-        """The segment is complete.
+        """Complete the segment.
 
         Args:
             number: Of the segment.
-            record: What the report needs of it.
-            keep: Whether it is worth to be kept, if there is a store.
+            record: Its record for the report.
+            keep: Whether to store it, if there is a store.
         """
         self._thread.put(partial(self._end, number, record, keep))
 
     def finish(self) -> None:
-        """Wait until all is encoded and kept."""
+        """Wait until all segments are encoded and stored."""
         self._thread.finish()
 
     def _begin(self) -> None:
-        self._encoder = self._make()
+        self._encoder = self._create_encoder()
         self._file = self._store.create() if self._store is not None else None
 
     def _encode(self, frame: OutputFrame, moment: Moment) -> None:

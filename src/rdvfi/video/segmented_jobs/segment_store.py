@@ -1,22 +1,20 @@
 """Storage of finished segments, for resumption and for several machines.
 
-Why segments of encoded packets. An interrupted job shall give the same bytes as one that was not.
-Keeping the new frames without loss and encoding all of them at the end would do that, but takes many
-times the space of the output, and one encoder at the end holds up any number of devices. So every run,
-resumed or not, plain or on many machines, writes in the same segments: a run of pairs of source frames,
-cut where about `SEGMENT_FRAMES` output frames are full, made by a model that remembers nothing of the
-pair before and by an encoder of its own (`rdvfi.media.outputs.pieces`). What is in a segment follows from the
-job and its number alone. So it does not matter who made it, when, or how often, and putting segments
-together copies packets.
+Why segments of encoded packets: an interrupted job must give the same bytes as an uninterrupted one. Keeping the new
+frames without loss and encoding all of them at the end would do that, but takes many times the space of the output, and
+one encoder at the end limits the speed of any number of devices. Therefore every run, resumed or not, local or
+distributed, makes the same segments: successive pairs of source frames with about `SEGMENT_FRAMES` output frames,
+interpolated by a model without state of earlier pairs and encoded by an encoder of their own
+(`rdvfi.media.outputs.pieces`). A segment depends only on the job and its number: not on who makes it, when, or how
+often. Joining segments copies packets.
 
-What it costs: every segment begins with a key frame. x264 and x265 set one at least every 250 frames by
-themselves, which is about the length of a segment; shorter segments make larger files. The packets are
-written twice, once to be kept. Formats that cannot be put together from packets (GIF, WebP, APNG,
-folders of images) keep whole frames as PNG, and are encoded in one go.
+The cost: every segment begins with a key frame. x264 and x265 set one at least every 250 frames, which is about the
+length of a segment; shorter segments make larger files. Packets are written twice if segments are kept. For formats
+that cannot be joined from packets (GIF, WebP, APNG, folders of images), segments hold whole frames as PNG, which are
+encoded at the end.
 
-A segment is one ZIP file, stored and not compressed: its pieces in order, then ``record.json`` with
-what the report needs. It appears under its name when it is complete. What it holds is checked when
-it is used; a damaged one counts as missing and is made again. So nothing has to be synced.
+A segment is an uncompressed ZIP file: its pieces in order, then ``record.json`` for the report. It appears under its
+name when it is complete, and is verified when it is used; a damaged one is made again. So it need not be synced.
 """
 
 import json
@@ -38,24 +36,24 @@ from rdvfi.media.outputs.temporary_files import create_partial, lock, remove_sta
 _LOGGER = logging.getLogger(__name__)
 
 SEGMENT_FRAMES = 240
-"""Output frames after which a segment ends with the present pair of source frames."""
+"""Number of output frames after which a segment ends, with the current pair of source frames."""
 
 _JOB = "job.json"
 _RECORD = "record.json"
 _SUFFIX = ".segment"
-_OWN = re.compile(r"job\.json|\d+\.segment|\.(job|\d+)\.rdvfi-\d+-\w+\.part(\.\w+)?")
-"""Files of a place that a store wrote there."""
+_STORE_FILES = re.compile(r"job\.json|\d+\.segment|\.(job|\d+)\.rdvfi-\d+-\w+\.part(\.\w+)?")
+"""Names of the files that a store writes."""
 
 
 class OtherJob(ValueError):
-    """The kept segments are those of another job."""
+    """The stored segments are those of another job."""
 
 
 class SegmentFile:
-    """A segment that is being written, in a hidden file that is locked meanwhile.
+    """A segment that is being written, in a hidden and locked file.
 
     Args:
-        spool: The folder of that file.
+        spool: Folder of the file.
     """
 
     def __init__(self, spool: Path) -> None:
@@ -70,73 +68,79 @@ class SegmentFile:
         self._count += 1
 
     def close(self, record: Mapping[str, Any]) -> None:
-        """Write what the report needs, and the end."""
+        """Write the record, and finish the file."""
         self._zip.writestr(_entry(_RECORD), json.dumps(record))
         self._zip.close()
 
     def abandon(self) -> None:
-        """Remove it."""
+        """Remove the file."""
         with suppress(OSError, ValueError):
             self._zip.close()
         self.path.unlink(missing_ok=True)
         self.release()
 
     def release(self) -> None:
-        """It is in its place, or gone: give up the lock."""
+        """Release the lock, once the file is moved or removed."""
         if self._lock is not None:
             os.close(self._lock)
         self._lock = None
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    return zipfile.ZipInfo(name)  # with one date for all: equal segments are equal files
+    return zipfile.ZipInfo(name)  # with a constant date, so that equal segments are equal files
 
 
 class SegmentStore(ABC):
-    """Segments by number.
+    """The stored segments of a job, by number.
 
     Args:
-        job: Tells what the segments depend on, by name; asked once, when it has to be known.
-        spool: A folder for what is being written.
+        identity: Returns the settings that the frames depend on, by name; called once, when needed.
+        spool: Folder for segments that are being written.
     """
 
     place: str
-    """Where segments are, for messages."""
+    """Folder or URL of the segments, for messages."""
 
-    def __init__(self, job: Callable[[], Mapping[str, str]], spool: Path) -> None:
-        self._tell_job, self._spool = job, spool
-        self._claimed = self._lost = False
+    def __init__(self, identity: Callable[[], Mapping[str, str]], spool: Path) -> None:
+        self._load_identity, self._spool = identity, spool
+        self._claimed = self._warned = False
         remove_stale_files(spool)
 
     @cached_property
-    def _job(self) -> dict[str, str]:
-        return dict(self._tell_job())
+    def _identity(self) -> dict[str, str]:
+        return dict(self._load_identity())
 
     def create(self) -> SegmentFile:
-        """A new segment, to be given to `publish`."""
+        """Create a segment file, to be filled and given to `publish`."""
         return SegmentFile(self._spool)
 
     def publish(self, number: int, file: SegmentFile) -> None:
-        """Have a complete segment appear under its number; one that is there already is the same."""
-        there = self._read_job()
-        if there != self._job and self._claimed and there is not None:
-            self._give_way(file)
+        """Store a complete segment under its number; a segment that exists already is the same.
+
+        If another job has claimed the place meanwhile, the segment is dropped with a warning.
+        """
+        stored = self._read_identity()
+        if stored != self._identity and self._claimed and stored is not None:
+            file.abandon()
+            if not self._warned:
+                _LOGGER.warning("another job keeps its segments in %s now, this one no more", self.place)
+            self._warned = True
             return
         self.claim()
-        self._move(file.path, f"{number:06d}{_SUFFIX}")
+        self._move_in(file.path, f"{number:06d}{_SUFFIX}")
         file.release()
 
     def finished(self) -> frozenset[int]:
-        """Numbers of the segments that are there."""
-        names = [name for name in self._names() if name.endswith(_SUFFIX)]
+        """Numbers of the stored segments."""
+        names = [name for name in self._file_names() if name.endswith(_SUFFIX)]
         return frozenset(int(name.removesuffix(_SUFFIX)) for name in names if name.removesuffix(_SUFFIX).isdecimal())
 
     def record(self, number: int) -> dict[str, Any] | None:
-        """What the report needs of a segment; None if it is not there, or damaged."""
+        """The record of a segment; None if it is missing or damaged."""
         try:
-            with self._opened(number) as file, zipfile.ZipFile(file) as opened:
-                if opened.testzip() is None:
-                    return json.loads(opened.read(_RECORD))
+            with self._open_segment(number) as file, zipfile.ZipFile(file) as archive:
+                if archive.testzip() is None:
+                    return json.loads(archive.read(_RECORD))
         except FileNotFoundError:
             return None
         except (zipfile.BadZipFile, KeyError, ValueError, EOFError):
@@ -146,45 +150,39 @@ class SegmentStore(ABC):
 
     def pieces(self, number: int) -> Iterator[bytes]:
         """The pieces of a segment in order."""
-        with self._opened(number) as file, zipfile.ZipFile(file) as opened:
-            for name in sorted(opened.namelist()):
+        with self._open_segment(number) as file, zipfile.ZipFile(file) as archive:
+            for name in sorted(archive.namelist()):
                 if name != _RECORD:
-                    yield opened.read(name)
+                    yield archive.read(name)
 
     def check(self) -> None:
-        """Refuse segments of another job.
+        """Check that the stored segments, if there are any, are those of this job.
 
         Raises:
-            OtherJob: If there are some; it says what differs.
+            OtherJob: If they are not; the message says what differs.
         """
-        there = self._read_job()
-        if there is None:
+        stored = self._read_identity()
+        if stored is None:
             return
-        differing = [key for key in {**there, **self._job} if there.get(key) != self._job.get(key)]
+        own = self._identity
+        differing = [key for key in {**stored, **own} if stored.get(key) != own.get(key)]
         if differing:
             key = differing[0]
             raise OtherJob(
-                f"the segments in {self.place} are of another job: {key} was {there.get(key, 'not set')} and is "
-                f"{self._job.get(key, 'not set')}; give what was given then, or start anew without resume"
+                f"the segments in {self.place} are of another job: {key} was {stored.get(key, 'not set')} and is "
+                f"{own.get(key, 'not set')}; give what was given then, or start anew without resume"
             )
         self._claimed = True
 
-    def _give_way(self, file: SegmentFile) -> None:
-        """Another job with the same destination has begun: its segments are kept from now on."""
-        file.abandon()
-        if not self._lost:
-            _LOGGER.warning("another job keeps its segments in %s now, this one no more", self.place)
-        self._lost = True
-
     def claim(self) -> None:
-        """Make the place that of this job: segments of another one go."""
-        if self._read_job() != self._job:
+        """Reserve the place for this job; segments of another job are removed."""
+        if self._read_identity() != self._identity:
             self.remove()
-            self._write_job(json.dumps(self._job, indent=1))
+            self._write_identity(json.dumps(self._identity, indent=1))
         self._claimed = True
 
-    def _read_job(self) -> dict[str, str] | None:
-        text = self._job_text()
+    def _read_identity(self) -> dict[str, str] | None:
+        text = self._identity_text()
         if text is None:
             return None
         try:
@@ -194,121 +192,121 @@ class SegmentStore(ABC):
 
     @abstractmethod
     def remove(self) -> None:
-        """Remove all segments, and what says of which job they are."""
+        """Remove all segments, and the identity of their job."""
 
     @abstractmethod
-    def _names(self) -> list[str]: ...
+    def _file_names(self) -> list[str]: ...
 
     @abstractmethod
-    def _move(self, path: Path, name: str) -> None: ...
+    def _move_in(self, path: Path, name: str) -> None: ...
 
     @abstractmethod
-    def _opened(self, number: int) -> Any: ...
+    def _open_segment(self, number: int) -> Any: ...
 
     @abstractmethod
-    def _job_text(self) -> str | None: ...
+    def _identity_text(self) -> str | None: ...
 
     @abstractmethod
-    def _write_job(self, text: str) -> None: ...
+    def _write_identity(self, text: str) -> None: ...
 
 
 class FolderStore(SegmentStore):
-    """Segments in a folder, which other machines may share; it appears with the first of them.
+    """Segments in a folder, which machines may share; it is created with the first segment.
 
     Args:
         folder: The folder.
-        job: See `SegmentStore`.
-        spool: Of the same file system, if segments shall appear in one step.
+        identity: See `SegmentStore`.
+        spool: On the same file system, if segments must appear in one step.
     """
 
-    def __init__(self, folder: Path, job: Callable[[], Mapping[str, str]], spool: Path | None = None) -> None:
-        super().__init__(job, spool or folder.absolute().parent)
+    def __init__(self, folder: Path, identity: Callable[[], Mapping[str, str]], spool: Path | None = None) -> None:
+        super().__init__(identity, spool or folder.absolute().parent)
         self._folder, self.place = folder, str(folder)
 
     def remove(self) -> None:
-        """See `SegmentStore.remove`. What else is in the folder stays, and then the folder too."""
-        for name in filter(_OWN.fullmatch, self._names()):
+        """See `SegmentStore.remove`; other files, and then the folder, are kept."""
+        for name in filter(_STORE_FILES.fullmatch, self._file_names()):
             (self._folder / name).unlink(missing_ok=True)
         with suppress(OSError):
             self._folder.rmdir()
 
-    def _names(self) -> list[str]:
+    def _file_names(self) -> list[str]:
         with suppress(FileNotFoundError):
             return os.listdir(self._folder)
         return []
 
-    def _move(self, path: Path, name: str) -> None:
+    def _move_in(self, path: Path, name: str) -> None:
         if path.stat().st_dev == self._folder.stat().st_dev:
             os.replace(path, self._folder / name)
             return
-        beside = create_partial(self._folder / name, folder=False)
-        shutil.copyfile(path, beside)
-        os.replace(beside, self._folder / name)
+        partial = create_partial(self._folder / name, folder=False)
+        shutil.copyfile(path, partial)
+        os.replace(partial, self._folder / name)
         path.unlink()
 
     @contextmanager
-    def _opened(self, number: int) -> Iterator[Any]:
+    def _open_segment(self, number: int) -> Iterator[Any]:
         with open(self._folder / f"{number:06d}{_SUFFIX}", "rb") as file:
             yield file
 
-    def _job_text(self) -> str | None:
+    def _identity_text(self) -> str | None:
         with suppress(FileNotFoundError):
             return (self._folder / _JOB).read_text()
         return None
 
-    def _write_job(self, text: str) -> None:
+    def _write_identity(self, text: str) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        beside = create_partial(self._folder / _JOB, folder=False)
-        beside.write_text(text)
-        os.replace(beside, self._folder / _JOB)
+        partial = create_partial(self._folder / _JOB, folder=False)
+        partial.write_text(text)
+        os.replace(partial, self._folder / _JOB)
 
 
 class ObjectStore(SegmentStore):
-    """Segments in an object store, by any file system of fsspec: ``s3://bucket/folder``, ``gs://...``.
+    """Segments in an object store, through fsspec: ``s3://bucket/folder``, ``gs://...``.
 
     An upload appears when it is complete.
 
     Args:
         url: The folder.
-        job: See `SegmentStore`.
+        identity: See `SegmentStore`.
     """
 
-    def __init__(self, url: str, job: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(self, url: str, identity: Callable[[], Mapping[str, str]]) -> None:
         from fsspec.core import url_to_fs
 
-        super().__init__(job, Path(tempfile.gettempdir()))
-        self._files, self._root = url_to_fs(url)
+        super().__init__(identity, Path(tempfile.gettempdir()))
+        self._filesystem, self._root = url_to_fs(url)
         self.place = url
 
     def remove(self) -> None:
-        """See `SegmentStore.remove`. What else is there stays."""
-        for name in filter(_OWN.fullmatch, self._names()):
+        """See `SegmentStore.remove`; other files are kept."""
+        for name in filter(_STORE_FILES.fullmatch, self._file_names()):
             with suppress(FileNotFoundError):
-                self._files.rm_file(f"{self._root}/{name}")
+                self._filesystem.rm_file(f"{self._root}/{name}")
         with suppress(OSError, NotImplementedError):  # where there are folders
-            self._files.rmdir(self._root)
+            self._filesystem.rmdir(self._root)
 
-    def _names(self) -> list[str]:
-        self._files.invalidate_cache()
+    def _file_names(self) -> list[str]:
+        self._filesystem.invalidate_cache()
         with suppress(FileNotFoundError):
-            return [str(path).rsplit("/", 1)[-1] for path in self._files.ls(self._root, detail=False)]
+            return [str(path).rsplit("/", 1)[-1] for path in self._filesystem.ls(self._root, detail=False)]
         return []
 
-    def _move(self, path: Path, name: str) -> None:
-        self._files.put_file(str(path), f"{self._root}/{name}")
+    def _move_in(self, path: Path, name: str) -> None:
+        self._filesystem.put_file(str(path), f"{self._root}/{name}")
         path.unlink()
 
-    def _opened(self, number: int) -> Any:
-        return self._files.open(f"{self._root}/{number:06d}{_SUFFIX}", "rb")
+    def _open_segment(self, number: int) -> Any:
+        return self._filesystem.open(f"{self._root}/{number:06d}{_SUFFIX}", "rb")
 
-    def _job_text(self) -> str | None:
+    def _identity_text(self) -> str | None:
         with suppress(FileNotFoundError):
-            return self._files.cat_file(f"{self._root}/{_JOB}").decode()
+            return self._filesystem.cat_file(f"{self._root}/{_JOB}").decode()
         return None
 
-    def _write_job(self, text: str) -> None:
-        self._files.makedirs(self._root, exist_ok=True)
-        self._files.pipe_file(f"{self._root}/{_JOB}", text.encode())
+    def _write_identity(self, text: str) -> None:
+        self._filesystem.makedirs(self._root, exist_ok=True)
+        self._filesystem.pipe_file(f"{self._root}/{_JOB}", text.encode())
 
 
 def default_segments(destination: Path) -> Path:
@@ -317,9 +315,9 @@ def default_segments(destination: Path) -> Path:
 
 
 def open_store(
-    place: str | os.PathLike[str], job: Callable[[], Mapping[str, str]], spool: Path | None = None
+    place: str | os.PathLike[str], identity: Callable[[], Mapping[str, str]], spool: Path | None = None
 ) -> SegmentStore:
-    """The store at a folder or a URL."""
+    """The store in a folder or at a URL; see `SegmentStore`."""
     if "://" in str(place):
-        return ObjectStore(str(place), job)
-    return FolderStore(Path(place), job, spool)
+        return ObjectStore(str(place), identity)
+    return FolderStore(Path(place), identity, spool)

@@ -1,8 +1,7 @@
-"""Division of a clip into segments of source pairs, from timestamps alone.
+"""Division of a clip into segments of successive pairs of source frames.
 
-Where these times are known without decoding, so are the segments (`planned`), and each can be made by
-reading from a key frame before it on. Whether the frames that are read are those of the plan is looked at
-while it is made.
+If the timestamps are known without decoding, the segments can be planned (`plan_segments`), and each can be made by
+reading from the key frame before it. While a segment is made, the frames that are read are compared with the plan.
 """
 
 from bisect import bisect_left
@@ -16,39 +15,40 @@ import numpy as np
 from rdvfi.media.reader import SourceFrame, SourceInfo
 from rdvfi.media.timestamps import Stamp
 from rdvfi.video.job_report import PairReport, UncertainPair, VideoReport
-from rdvfi.video.reel import ReelStep, stepwise
+from rdvfi.video.playback import PlaybackStep, forward_steps
 from rdvfi.video.timing import IntervalRetiming
 
 
 @dataclass
 class Segment:
-    """Some steps, to be walked through once."""
+    """Some steps, which can be iterated over once."""
 
     number: int
-    steps: Iterator[ReelStep]
+    steps: Iterator[PlaybackStep]
     last: bool = False
-    """Whether no segment follows; known when its steps are through."""
+    """Whether no segment follows; known when its steps are consumed."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """What a segment consists of, by the times of frames: enough to make it without what is before."""
+class SegmentPlan:
+    """The frames of a segment, as needed to make it without those before it."""
 
     number: int
-    first: int
-    """Number of the first source frame that it, or a later one, is made of."""
-    entry: int
-    """Number of the frame from which on the source is read; before it, where that has to be seen as well."""
-    since: Fraction
-    """When that frame is shown."""
+    first_frame: int
+    """Number of the first source frame that this segment or a later one uses."""
+    entry_frame: int
+    """Number of the source frame at which reading starts: the first one, or some pairs before it."""
+    entry_time: Fraction
+    """Source time of that frame."""
     origin: Fraction
-    """When frame 0 is shown in the output."""
-    spans: tuple[tuple[int, Fraction, Fraction], ...]
-    """Number, start and end of the interval of every step, in their order."""
+    """Output time of source frame 0."""
+    intervals: tuple[tuple[int, Fraction, Fraction], ...]
+    """Number, start and end of the interval of every step, in order."""
     last: bool
+    """Whether no segment follows."""
 
 
-def planned(
+def plan_segments(
     stamps: Sequence[Stamp],
     retiming: IntervalRetiming,
     length: int,
@@ -56,117 +56,125 @@ def planned(
     slow: Fraction = Fraction(1),
     max_gap: Fraction | None = None,
     lead: int = 0,
-) -> list[Part]:
-    """The segments of a source whose times are known; ``lead`` pairs before each are read as well.
+) -> list[SegmentPlan]:
+    """Plan the segments of a source whose timestamps are known.
 
-    Other arguments as of `rdvfi.video.reel.stepwise`.
+    Args:
+        stamps: Of all source frames.
+        retiming: When output frames are shown.
+        length: About how many output frames a segment has.
+        slow: As of `rdvfi.video.playback.forward_steps`.
+        max_gap: As of `rdvfi.video.playback.forward_steps`.
+        lead: Number of pairs before each segment that must be read as well.
     """
     blank = np.zeros((0, 0, 3), np.uint8)
     frames = (SourceFrame(blank, stamp) for stamp in stamps)
-    steps = settled(stepwise(frames, retiming, slow=slow, max_gap=max_gap), lasts=retiming.lasts)
-    found = [[(*step.interval[:3],) for step in segment.steps] for segment in in_segments(steps, length)]
-    starts = sorted(index for spans in found for index, _, _ in spans)
-    parts: list[Part] = []
+    steps = forward_steps(frames, retiming, slow=slow, max_gap=max_gap)
+    steps = settle_durations(steps, to_end=retiming.holds_to_end)
+    segments = [tuple((*step.interval[:3],) for step in segment.steps) for segment in split_segments(steps, length)]
+    starts = sorted(index for intervals in segments for index, _, _ in intervals)
+    plans: list[SegmentPlan] = []
     first = len(stamps)
-    for number in range(len(found) - 1, -1, -1):
-        spans = tuple(found[number])
-        first = min(first, *(index for index, _, _ in spans))
+    for number, intervals in reversed(list(enumerate(segments))):
+        first = min(first, *(index for index, _, _ in intervals))
         entry = starts[max(0, bisect_left(starts, first) - lead)]
-        origin = stamps[0].time * slow
-        parts.append(Part(number, first, entry, stamps[entry].time, origin, spans, number == len(found) - 1))
-    return parts[::-1]
+        last, origin = number == len(segments) - 1, stamps[0].time * slow
+        plans.append(SegmentPlan(number, first, entry, stamps[entry].time, origin, intervals, last))
+    return plans[::-1]
 
 
 @dataclass
 class SegmentRecord:
-    """What the report needs of a segment."""
+    """What the report of a job needs of one segment; stored with it as JSON."""
 
     frames: int = 0
-    """Frames that came out."""
+    """Number of output frames."""
     read: int = 0
-    """Frames of the source that it begins with or passes, repeats included."""
+    """Number of source frames that start in it, repeats included."""
     gaps: int = 0
-    """Gaps between these that are held, not filled."""
+    """Number of gaps that are held."""
     starts: list[list[Any]] = field(default_factory=list)
     """Number and start of the interval of every step."""
     confidences: list[float] = field(default_factory=list)
     uncertain: list[UncertainPair] = field(default_factory=list)
     pairs: list[PairReport] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What is to be told of the model that made it."""
+    """Notes on the model."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        pairs = [[p.index, str(p.start), str(p.end), p.confidence, p.reason] for p in self.uncertain]
-        made = [{**asdict(p), "start": str(p.start), "end": str(p.end)} for p in self.pairs]
-        return {**vars(self), "uncertain": pairs, "pairs": made}
+        """Plain values for JSON."""
+        uncertain = [[p.index, str(p.start), str(p.end), p.confidence, p.reason] for p in self.uncertain]
+        pairs = [{**asdict(p), "start": str(p.start), "end": str(p.end)} for p in self.pairs]
+        return {**vars(self), "uncertain": uncertain, "pairs": pairs}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "SegmentRecord":
-        """What `to_json` gave."""
-        pairs = [
+        """The record of which `to_json` returned ``values``."""
+        uncertain = [
             UncertainPair(index, Fraction(start), Fraction(end), confidence, reason)
             for index, start, end, confidence, reason in values["uncertain"]
         ]
-        made = [
+        pairs = [
             PairReport(**{**p, **{name: Fraction(p[name]) for name in ("start", "end")}, "content": (*p["content"],)})
             for p in values["pairs"]
         ]
-        return cls(**{**values, "uncertain": pairs, "pairs": made})
+        return cls(**{**values, "uncertain": uncertain, "pairs": pairs})
 
 
-def summed_up(
+def build_report(
     records: Sequence[SegmentRecord], info: SourceInfo, seconds: float, *, max_gap: Fraction, notes: Iterable[str]
 ) -> VideoReport:
-    """The report of all segments; ``notes`` are those of the source."""
-    trust = [value for record in records for value in record.confidences]
-    told = list(notes)
+    """The report of a job from the records of all its segments; ``notes`` are those on the source."""
+    confidences = [value for record in records for value in record.confidences]
+    all_notes = list(notes)
     if gaps := sum(record.gaps for record in records):
-        many, verb = ("gap", "is") if gaps == 1 else ("gaps", "are")
-        told.append(f"{gaps} {many} of more than {float(max_gap):g} s between frames {verb} held, not filled")
+        noun, verb = ("gap", "is") if gaps == 1 else ("gaps", "are")
+        all_notes.append(f"{gaps} {noun} of more than {float(max_gap):g} s between frames {verb} held, not filled")
+    all_notes += [note for record in records for note in record.notes]
     return VideoReport(
         frames_read=sum(record.read for record in records),
         frames_written=sum(record.frames for record in records),
         width=info.width,
         height=info.height,
         seconds=seconds,
-        confidence=sum(trust) / len(trust) if trust else 1.0,
+        confidence=sum(confidences) / len(confidences) if confidences else 1.0,
         uncertain=tuple(pair for record in records for pair in record.uncertain),
-        notes=tuple(dict.fromkeys([*told, *(note for record in records for note in record.notes)])),
+        notes=tuple(dict.fromkeys(all_notes)),
         pairs=tuple(pair for record in records for pair in record.pairs),
     )
 
 
-def settled(steps: Iterator[ReelStep], *, lasts: bool) -> Iterator[ReelStep]:
-    """Steps whose moments last until the next one begins, which may be in a later step.
+def settle_durations(steps: Iterator[PlaybackStep], *, to_end: bool) -> Iterator[PlaybackStep]:
+    """Steps whose last moment is shown until the first moment of a later step.
 
     Args:
         steps: In order.
-        lasts: Whether the last moment is shown until the source ends.
+        to_end: Whether the last moment of all is shown until the source ends.
     """
-    held: ReelStep | None = None
+    pending: PlaybackStep | None = None
     end: Fraction | None = None
     for step in steps:
         end = step.interval.end
         if not step.moments:
             yield step
             continue
-        if held is not None:
-            yield held if held.moments[-1].is_followed_by(step.moments[0]) else _until(held, step.moments[0].time)
-        held = step
-    if held is not None:
-        yield _until(held, end if lasts else None)
+        if pending is not None:
+            following = step.moments[0]
+            yield pending if pending.moments[-1].is_followed_by(following) else _end_at(pending, following.time)
+        pending = step
+    if pending is not None:
+        yield _end_at(pending, end if to_end else None)
 
 
-def _until(step: ReelStep, end: Fraction | None) -> ReelStep:
+def _end_at(step: PlaybackStep, end: Fraction | None) -> PlaybackStep:
     return replace(step, moments=(*step.moments[:-1], step.moments[-1].until(end)))
 
 
-def in_segments(steps: Iterator[ReelStep], length: int) -> Iterator[Segment]:
+def split_segments(steps: Iterator[PlaybackStep], length: int) -> Iterator[Segment]:
     """Segments that end with the first step with which they have ``length`` output frames."""
     following = next(steps, None)
 
-    def part() -> Iterator[ReelStep]:
+    def segment_steps() -> Iterator[PlaybackStep]:
         nonlocal following
         count = 0
         while following is not None and count < length:
@@ -179,6 +187,6 @@ def in_segments(steps: Iterator[ReelStep], length: int) -> Iterator[Segment]:
     number = 0
     while following is not None:
         segment = Segment(number, iter(()))
-        segment.steps = part()
+        segment.steps = segment_steps()
         yield segment
         number += 1

@@ -1,8 +1,7 @@
-"""Worker processes on this host or on Ray: task queue, results, failures.
+"""Worker processes on this host or on Ray: tasks, results, failures.
 
-Whatever they run on, they look alike from here: `submit` gives a task to one of them, `wait` returns
-what has happened since. Nobody gets more than `IN_FLIGHT` tasks at a time, one that it works on and one
-that waits, so that neither workers idle nor results pile up.
+All kinds of workers have one interface: `Workers.submit` sends a task to a worker, `Workers.wait` returns the events
+since the last call. A worker has at most `IN_FLIGHT` tasks, a running and a queued one, so that it is never idle.
 """
 
 import multiprocessing
@@ -20,76 +19,76 @@ from pathlib import Path
 from typing import Any
 
 from rdvfi.media.outputs.temporary_files import remove_stale_files
-from rdvfi.video.segmented_jobs.segment_worker import Made, SegmentWorker, WorkerModel
+from rdvfi.video.segmented_jobs.segment_worker import SegmentWorker, TaskResult, WorkerModel
 
 IN_FLIGHT = 2
-"""Tasks that a worker has at a time."""
+"""Largest number of tasks of one worker."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a worker did."""
+    """An event of one worker."""
 
     worker: int
-    made: Made | dict[str, str] | None = None
-    """What came of its oldest task."""
+    result: TaskResult | dict[str, str] | None = None
+    """The result of its oldest task."""
     error: Exception | None = None
-    """Why its oldest task failed."""
+    """The error of its oldest task, or of its start."""
     died: str | None = None
-    """Why the worker is gone; all its tasks are lost."""
+    """Why the worker died; all its tasks are lost."""
     ready: bool = False
-    """Whether it has its model, and takes tasks."""
+    """Whether it has loaded its model and accepts tasks."""
 
 
 class Workers(ABC):
-    """Some workers by number."""
+    """Workers, identified by numbers below ``count``."""
 
     count: int
 
     @property
-    def placed(self) -> bool:
-        """Whether any of them has a place where it runs, even if its model is not loaded yet."""
+    def has_placed_worker(self) -> bool:
+        """Whether any worker runs somewhere, even if its model is not loaded yet."""
         return True
 
     @abstractmethod
     def start(self, worker: int) -> None:
-        """Start a worker, or a new one in place of one that died; `wait` says when it is ready."""
+        """Start a worker, or replace one that died; `wait` returns an event when it is ready."""
 
     @abstractmethod
     def submit(self, worker: int, method: str, *arguments: Any) -> None:
-        """Have a worker call a method of `SegmentWorker`."""
+        """Call a method of the `SegmentWorker` of a worker."""
 
     @abstractmethod
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, as soon as something did."""
+        """Wait for events, at most for some seconds, and return them."""
 
     @abstractmethod
     def close(self) -> None:
-        """End all of them."""
+        """Stop all workers."""
 
 
-def _serve(pipe: Connection, model: WorkerModel) -> None:
-    """What the process of a worker does, until nobody is at the other end of the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # threads of libraries may not have it blocked
+def _run_worker(pipe: Connection, model: WorkerModel) -> None:
+    """The main function of a worker process, which ends when the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # threads of libraries may not block it
     with suppress(EOFError, OSError):
         worker = SegmentWorker(model)
         try:
             worker.load()
         except Exception as error:
-            pipe.send(Event(0, error=portable(error), died="it could not start"))
+            pipe.send(Event(0, error=picklable_error(error), died="it could not start"))
             return
         pipe.send(Event(0, ready=True))
         while True:
             method, *arguments = pipe.recv()
             try:
-                event = Event(0, made=getattr(worker, method)(*arguments))
+                event = Event(0, result=getattr(worker, method)(*arguments))
             except Exception as error:
-                event = Event(0, error=portable(error))
+                event = Event(0, error=picklable_error(error))
             pipe.send(event)
 
 
-def portable(error: BaseException) -> Exception:
-    """The error as one that can be sent: with its message, of a kind that everybody has."""
+def picklable_error(error: BaseException) -> Exception:
+    """An error of a built-in type with the same message, which any process can unpickle."""
     for kind in (FileNotFoundError, PermissionError, OSError, MemoryError, ValueError, ImportError, LookupError):
         if isinstance(error, kind):
             return kind(str(error))
@@ -99,12 +98,12 @@ def portable(error: BaseException) -> Exception:
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Processes that are started inside never get Ctrl-C: whoever started them ends them."""
+def _block_interrupts() -> Iterator[None]:
+    """Processes that are started inside ignore Ctrl-C; the process that started them ends them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    # It is started with the first process, and unblocks the signal before that process begins (until Python 3.12).
+    # It would be started with the first process, and unblock the signal before that process starts (Python < 3.12).
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -117,8 +116,8 @@ class LocalWorkers(Workers):
     """Processes of this host, one for each device.
 
     Args:
-        model: Which model they keep.
-        devices: Where each of them works, as ``cuda:0``; one may be named several times.
+        model: Their model.
+        devices: The device of each, as ``cuda:0``; a device may be named several times.
     """
 
     def __init__(self, model: WorkerModel, devices: Sequence[str]) -> None:
@@ -128,16 +127,16 @@ class LocalWorkers(Workers):
         self._running: dict[int, tuple[SpawnProcess, Connection]] = {}
 
     def start(self, worker: int) -> None:
-        here, there = self._context.Pipe()
+        own_end, worker_end = self._context.Pipe()
         model = replace(self._model, device=self._devices[worker])
-        process = self._context.Process(target=_serve, args=(there, model), daemon=True)
-        with _without_interrupts():
+        process = self._context.Process(target=_run_worker, args=(worker_end, model), daemon=True)
+        with _block_interrupts():
             process.start()
-        there.close()
-        self._running[worker] = process, here
+        worker_end.close()
+        self._running[worker] = process, own_end
 
     def submit(self, worker: int, method: str, *arguments: Any) -> None:
-        with suppress(OSError):  # it is dead, as `wait` will find
+        with suppress(OSError):  # it died: `wait` reports that
             self._running[worker][1].send((method, *arguments))
 
     def wait(self, seconds: float) -> list[Event]:
@@ -164,4 +163,4 @@ class LocalWorkers(Workers):
             process.kill()
             process.join()
         self._running = {}
-        remove_stale_files(Path(tempfile.gettempdir()))  # what they were writing
+        remove_stale_files(Path(tempfile.gettempdir()))  # of the killed processes

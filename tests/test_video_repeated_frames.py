@@ -11,7 +11,7 @@ import clips
 import rdvfi
 from rdvfi.media.reader import open_source
 from rdvfi.video import interpolate_video
-from rdvfi.video.repeats import brightness, change, find_repeats, is_telecine
+from rdvfi.video.repeated_frames import brightness, change, find_repeats, is_telecine
 
 
 def _changes(numbers: np.ndarray, *, noise: float, seed: int = 0) -> list[float]:

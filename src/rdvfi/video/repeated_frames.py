@@ -4,7 +4,7 @@ Interpolating between two showings of one picture gives stillness, and twice the
 repeats are passed over, and new frames between the pictures on both sides take their places; count and
 times of the output stay as they are.
 
-*Change.* Between neighbouring frames ``s_i`` is the mean of the largest half per cent of
+*Change.* InterpolatedPair neighbouring frames ``s_i`` is the mean of the largest half per cent of
 ``|G * (Y_i - Y_{i-1})|``, with Y the brightness at a reduced size and G a Gaussian: noise and what a
 codec leaves are smoothed away, a mouth that moves is not averaged away by what stands still.
 
@@ -144,7 +144,7 @@ def _runs(marked: np.ndarray) -> Iterator[tuple[int, int]]:
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 
 
-class Deduplicated(Source):
+class DeduplicatedSource(Source):
     """A source whose repeats are marked; it is looked through once for them.
 
     Args:
