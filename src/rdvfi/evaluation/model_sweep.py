@@ -11,8 +11,8 @@ import torch
 from rdvfi.config.sweeps import Sweep
 from rdvfi.evaluation.method_adapters import ModelMethod
 from rdvfi.evaluation.run_evaluation import evaluate
-from rdvfi.video.model_selection import ModelSelection
 from rdvfi.video.model_loading import ModelLike
+from rdvfi.video.model_selection import ModelSelection
 
 
 def sweep(
