@@ -25,6 +25,7 @@ from rdvfi.media.writer import Sink
 from rdvfi.types import Image, Times, Video
 from rdvfi.video import LowConfidenceWarning, Stopped, interpolate_video
 from rdvfi.video.engine import Engine
+from rdvfi.video.job_options import JobOptions
 from rdvfi.video.timing import Moment, Multiply
 
 
@@ -251,7 +252,8 @@ def test_memory_does_not_grow_with_the_length(tmp_path, model) -> None:
     source = _Counted(60, tmp_path / "a.png")
     sink = _Watching(source)
     progress = []
-    engine = Engine(model, source, Multiply(2), progress=lambda done, total: progress.append((done, total)))
+    options = JobOptions(source=tmp_path / "a.png", destination=tmp_path / "out.mp4", multiplier=2)
+    engine = Engine(model, source, Multiply(2), options, progress=lambda done, total: progress.append((done, total)))
     report = engine.run(sink)
     assert report.frames_written == len(sink.times) == 119
     assert sink.times == sorted(sink.times)

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
 from typing import Any
@@ -26,14 +25,14 @@ from rdvfi.media.writer import Sink
 from rdvfi.types import Image
 from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.frame_transfer import FrameTransfer
+from rdvfi.video.job_options import JobOptions
 from rdvfi.video.job_report import PairReport, UncertainPair, VideoReport
 from rdvfi.video.masks import StaticPixelDetector, evidence_reach
 from rdvfi.video.pair_interpolation import InterpolatedPair, Mask, PairInterpolator
 from rdvfi.video.pipeline import Prefetch
 from rdvfi.video.playback import PlaybackStep, curve_steps, forward_steps
-from rdvfi.video.scene_changes import SceneChanges
 from rdvfi.video.segmented_jobs.segment_output import SegmentOutput
-from rdvfi.video.segmented_jobs.segment_store import SEGMENT_FRAMES, SegmentStore
+from rdvfi.video.segmented_jobs.segment_store import SegmentStore
 from rdvfi.video.segmented_jobs.segments import (
     Segment,
     SegmentPlan,
@@ -56,32 +55,6 @@ class Stopped(Exception):
     """The progress callback returned False; no partial output is left."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class EngineOptions:
-    """How the frames of a clip are made."""
-
-    seed: int = 0
-    """Seed of the noise, the same for every pair."""
-    chunk: int | None = None
-    """Timesteps drawn at once; None chooses by the frame size."""
-    batch: int = 1
-    """Pairs that go through the model together, if they need new frames at the same times."""
-    segment_frames: int = SEGMENT_FRAMES
-    """About how many output frames a segment has; see `rdvfi.video.segmented_jobs.segment_store`."""
-    scenes: SceneChanges | None = None
-    """How scene changes are recognised and filled; None for the default."""
-    max_gap: Fraction | None = None
-    """Seconds between two source frames above which the first is held; None fills every gap."""
-    bars: Letterbox | None = None
-    """Letterbox bars, which are copied."""
-    mask: Mask = None
-    """Static pixels: where they are, or ``auto`` to detect them."""
-    slow: Fraction = Fraction(1)
-    """Factor by which the output is longer than the source."""
-    loop: bool = False
-    """The source's last frame is its first one, shown again."""
-
-
 class Engine:
     """One run over one clip.
 
@@ -89,7 +62,9 @@ class Engine:
         model: Interpolates.
         source: The clip.
         retiming: When output frames are shown.
-        options: How they are made.
+        options: Options of the job on content and computation.
+        bars: Letterbox bars, which are copied.
+        mask: Static pixels: where they are, or ``auto`` to detect them.
         sheet: Gets every pair, if given.
         progress: Called after every pair; see `Progress`.
         target: The planes that the encoder takes from the device; None if it takes pixels.
@@ -100,25 +75,31 @@ class Engine:
         model: Interpolator,
         source: Source,
         retiming: Retiming,
-        options: EngineOptions | None = None,
+        options: JobOptions,
         *,
+        bars: Letterbox | None = None,
+        mask: Mask = None,
         sheet: ContactSheet | None = None,
         progress: Progress | None = None,
         target: PlaneTarget | None = None,
     ) -> None:
-        info, options = source.info, options or EngineOptions()
+        info, bars = source.info, bars or Letterbox()
         if min(info.width, info.height) < MINIMUM_SIDE:
             raise ValueError(
                 f"{info.name} is {info.width}x{info.height} pixels; both sides must be at least {MINIMUM_SIDE}"
             )
         self._model, self._source, self._retiming, self._options = model, source, retiming, options
+        self._max_gap = options.longest_gap
         self._transfer = FrameTransfer(model.device, model.dtype, deep=info.layout.deep, target=target)
-        bars = options.bars or Letterbox()
         self._crop = bars.crop_pixels
-        self._reach = evidence_reach(info) if isinstance(options.mask, str) else None
-        mask = None if isinstance(options.mask, str) else options.mask
+        self._reach = evidence_reach(info) if isinstance(mask, str) else None
         self._pairs = PairInterpolator(
-            model, seed=options.seed, chunk=options.chunk, scenes=options.scenes, bars=bars, mask=mask
+            model,
+            seed=options.seed,
+            chunk=options.chunk,
+            scenes=options.scenes,
+            bars=bars,
+            mask=None if isinstance(mask, str) else mask,
         )
         self._sheet, self._progress = sheet, progress
         self._batch = 1 if info.layout.alpha else options.batch
@@ -152,8 +133,8 @@ class Engine:
             if sum(record.read for record in records) < 2:
                 raise ValueError(f"{self._source.info.name} holds a single frame; at least two are needed")
             output.finish()
-        seconds, gap = time.perf_counter() - begun, self._options.max_gap or Fraction(0)
-        return build_report(records, self._source.info, seconds, max_gap=gap, notes=self._source.notes())
+        seconds = time.perf_counter() - begun
+        return build_report(records, self._source.info, seconds, max_gap=self._max_gap, notes=self._source.notes())
 
     def segments(self) -> Generator[Segment]:
         """The segments of the clip in order; the steps of each must be consumed before the next one."""
@@ -216,11 +197,11 @@ class Engine:
         rule = self._retiming
         if isinstance(rule, IntervalRetiming):
             first, origin = (0, None) if plan is None else (plan.entry_frame, plan.origin)
-            options = {"slow": self._options.slow, "max_gap": self._options.max_gap, "loop": self._options.loop}
+            options = {"slow": self._options.timing.slow, "max_gap": self._max_gap, "loop": self._options.loop}
             return forward_steps(frames, rule, **options, first=first, origin=origin)
         assert isinstance(rule, SpeedRamp)
         reopen = self._reopen if self._source.repeatable else None
-        return curve_steps(frames, rule, self._source.info, reopen, max_gap=self._options.max_gap)
+        return curve_steps(frames, rule, self._source.info, reopen, max_gap=self._max_gap)
 
     def _reopen(self, time: Fraction) -> Iterator[SourceFrame]:
         return self._transfer.send(self._source.frames(time))

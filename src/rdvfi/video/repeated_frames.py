@@ -1,22 +1,21 @@
 r"""Detection of repeated frames, as in animation on twos, capture stutter and telecine.
 
-Interpolating between two showings of one picture gives stillness, and twice the speed afterwards. So
-repeats are passed over, and new frames between the pictures on both sides take their places; count and
-times of the output stay as they are.
+Interpolating between two copies of a picture gives a pause, followed by motion at twice the speed. Therefore repeats
+are skipped and replaced by new frames between the pictures on both sides; number and times of the output frames do not
+change.
 
-*Change.* InterpolatedPair neighbouring frames ``s_i`` is the mean of the largest half per cent of
-``|G * (Y_i - Y_{i-1})|``, with Y the brightness at a reduced size and G a Gaussian: noise and what a
-codec leaves are smoothed away, a mouth that moves is not averaged away by what stands still.
+*Change.* The change ``s_i`` between neighbouring frames is the mean of the largest half per cent of
+``|G * (Y_i - Y_{i-1})|``, with Y the brightness at a reduced size and G a Gaussian: noise and codec artefacts are
+smoothed, but a moving mouth is not averaged with static surroundings.
 
-*Two kinds of change.* Where a film repeats pictures, ``log(s + 1)`` has two clusters in the frames
-around, one of noise alone and one of motion; Otsu's threshold (1979) divides them. The division counts
-if the clusters are far enough from each other, in their spreads, and the rarer small changes are the more is
-asked: one in ten may be the turning point of a motion.
+*Two clusters.* Where a video repeats pictures, ``log(s + 1)`` has two clusters in the frames around, one of noise and
+one of motion, separated by Otsu's threshold (1979). The separation counts if the distance of the clusters is large
+compared with their spreads. Criteria are stricter where small changes are rare: one in ten may be the turning point of
+a motion.
 
-*Runs.* A repeat is short: at most ``longest`` showings in all, between two changes that are clearly
-larger and not small for what changes around; at an end of the film one of them is missing, and there has to be a repeat
-elsewhere. A shot that stands still is a long run, a motion that slows
-down and turns comes to rest by degrees; neither is taken for repeats.
+*Runs.* A repeat is short: a picture is shown at most ``longest`` times, between two changes that are clearly larger
+and not small compared with other changes around. At an end of the video one of these is missing, and there must be
+repeats elsewhere. A static shot is a long run, and a motion that turns slows down gradually; neither is a repeat.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,48 +26,48 @@ from typing import NamedTuple, SupportsFloat
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from rdvfi.media.pixels import Pixels, to_picture
 from rdvfi.media.reader import Source, SourceFrame
 from rdvfi.media.timestamps import Stamp
 
 _WIDTH = 320
-"""Pixels of the longer side at which frames are compared."""
+"""Longer side, in pixels, at which frames are compared."""
 _SIGMA = 1.5
-_LARGEST = 200
-"""One in so many pixels counts: those that change most."""
-_FLOOR = 1.0
-"""Grey levels, added before the logarithm: rounding is no motion."""
-_AROUND = 30
-"""Frames to either side that say what is usual."""
-_FEW = 0.15
-"""Share of small changes around, below which they may be chance, and more is asked of each."""
+_PIXELS_PER_SAMPLE = 200
+"""The mean is over one in so many pixels: those with the largest change."""
+_NOISE_FLOOR = 1.0
+"""Grey levels, added before the logarithm, so that rounding does not count."""
+_CONTEXT = 30
+"""Number of frames on either side from which the clusters are determined."""
+_COMMON_SHARE = 0.15
+"""Share of small changes in the context below which they may be chance, and stricter criteria apply."""
 
 
-class _Asked(NamedTuple):
-    """What is asked of a repeat."""
+class _Criteria(NamedTuple):
+    """Criteria for a repeat."""
 
-    apart: float
-    """Distance of the two clusters, in their spreads."""
+    separation: float
+    """Least distance of the two clusters, in units of their spreads."""
     ratio: float
-    """Its change is less than this share of the smaller change beside its run."""
-    usual: float
-    """The changes beside its run are at least this share of what motion is around."""
+    """Its change is less than this share of the smaller change at the ends of its run."""
+    typical: float
+    """The changes at the ends of its run are at least this share of the motion in the context."""
 
 
-_OFTEN, _SELDOM = _Asked(1.5, 0.55, 0.25), _Asked(2.5, 0.35, 0.6)
-_LEAST = 3.0
-"""Grey levels by which motion changes a film: less is what a codec does to a still one."""
+_COMMON, _RARE = _Criteria(1.5, 0.55, 0.25), _Criteria(2.5, 0.35, 0.6)
+_MIN_MOTION = 3.0
+"""Least change by motion in grey levels; codecs change static pictures by less."""
 LONGEST = 4
-"""Showings of one picture, by default, up to which they are repeats."""
-_MOST = 1000
-_CYCLE, _CYCLES, _ALWAYS = 5, 4, 0.8
-"""Frames of a cycle of telecine, cycles that are needed to tell, and the share of them that has to agree."""
+"""Default of the largest number of times that a picture is shown."""
+_MAX_LONGEST = 1000
+_CYCLE, _MIN_CYCLES, _MIN_AGREEMENT = 5, 4, 0.8
+"""Telecine: frames in a cycle, least number of cycles, and least share of cycles that agree."""
 
 
 def brightness(pixels: Pixels) -> Float[np.ndarray, "h w"]:
-    """Brightness of a frame at a reduced size, in grey levels of 8 bits."""
+    """The brightness of a frame at a reduced size, in 8-bit grey levels."""
     picture = np.ascontiguousarray(to_picture(pixels)[..., :3])
     height, width = picture.shape[:2]
     factor = _WIDTH / max(height, width)
@@ -79,55 +78,65 @@ def brightness(pixels: Pixels) -> Float[np.ndarray, "h w"]:
 
 
 def change(before: Float[np.ndarray, "h w"], after: Float[np.ndarray, "h w"]) -> float:
-    """How much one frame differs from the one before, where it differs most, in grey levels."""
+    """The change between two frames, in grey levels: a mean over the pixels with the largest one."""
     smooth = np.abs(cv2.GaussianBlur(after - before, (0, 0), _SIGMA)).ravel()
-    count = max(1, len(smooth) // _LARGEST)
+    count = max(1, len(smooth) // _PIXELS_PER_SAMPLE)
     return float(np.partition(smooth, -count)[-count:].mean())
 
 
 def find_repeats(changes: Sequence[float], longest: int = LONGEST) -> list[bool]:
-    """Which frames repeat the one before.
+    """Which frames repeat the previous one.
 
     Args:
-        changes: Of every frame but the first, from the frame before.
-        longest: Showings of one picture up to which they are repeats.
+        changes: Change of every frame but the first from the previous one.
+        longest: Largest number of times that a picture is shown; longer runs are not repeats.
 
     Returns:
         One value per frame, the first included.
     """
     s = np.asarray(changes, dtype=np.float64)
-    found, low, motion, edges = np.zeros(len(s) + 1, bool), np.zeros(len(s), bool), np.zeros(len(s)), []
-    asked, logs = [_OFTEN] * len(s), np.log(s + _FLOOR)
+    repeated, edge_runs = np.zeros(len(s) + 1, bool), []
+    is_small, motion, criteria = _classify_changes(s)
+    for begin, end in _true_runs(is_small):
+        adjacent = min((s[k] for k in (begin - 1, end) if 0 <= k < len(s)), default=0.0)
+        rule, is_inside = criteria[begin], begin > 0 and end < len(s)
+        least = max(_MIN_MOTION, rule.typical * motion[begin])
+        if end - begin < longest and adjacent >= least and s[begin:end].max() < rule.ratio * adjacent:
+            repeated[begin + 1 : end + 1] = is_inside
+            edge_runs += [] if is_inside else [(begin, end)]
+    for begin, end in edge_runs if repeated.any() else ():
+        repeated[begin + 1 : end + 1] = True
+    return repeated.tolist()
+
+
+def _classify_changes(
+    s: Float[np.ndarray, " n"],
+) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"], list[_Criteria]]:
+    """Whether each change is small in its context, the mean motion there, and the criteria that apply."""
+    is_small, motion, criteria = np.zeros(len(s), bool), np.zeros(len(s)), []
+    logs = np.log(s + _NOISE_FLOOR)
     for i in range(len(s)):
-        around = logs[max(0, i - _AROUND) : i + _AROUND + 1]
-        threshold, apart, upper = _divided(around)
-        asked[i] = _OFTEN if (around < threshold).mean() >= _FEW else _SELDOM
-        low[i], motion[i] = apart >= asked[i].apart and logs[i] < threshold, np.exp(upper) - _FLOOR
-    for begin, end in _runs(low):
-        beside = min((s[k] for k in (begin - 1, end) if 0 <= k < len(s)), default=0.0)
-        rule, inside = asked[begin], begin > 0 and end < len(s)
-        least = max(_LEAST, rule.usual * motion[begin])
-        if end - begin < longest and beside >= least and s[begin:end].max() < rule.ratio * beside:
-            found[begin + 1 : end + 1] = inside
-            edges += [] if inside else [(begin, end)]
-    for begin, end in edges if found.any() else ():  # at an end of the film, as elsewhere in it
-        found[begin + 1 : end + 1] = True
-    return found.tolist()
+        context = logs[max(0, i - _CONTEXT) : i + _CONTEXT + 1]
+        threshold, separation, upper = _otsu_threshold(context)
+        criteria.append(_COMMON if (context < threshold).mean() >= _COMMON_SHARE else _RARE)
+        is_small[i] = separation >= criteria[i].separation and logs[i] < threshold
+        motion[i] = np.exp(upper) - _NOISE_FLOOR
+    return is_small, motion, criteria
 
 
 def is_telecine(repeated: Sequence[bool]) -> bool:
-    """Whether frames repeat as where 24 pictures a second are shown as 30 or 60 frames: in cycles of five.
+    """Whether frames repeat in cycles of five, as where 24 pictures per second are shown as 30 or 60 frames.
 
-    In each cycle the same one is a repeat, or the same three; four cycles are needed to tell.
+    The same one or three frames of each cycle must be repeats, in at least four cycles.
     """
     cycles = np.array(repeated[: len(repeated) // _CYCLE * _CYCLE], bool).reshape(-1, _CYCLE)
-    shares = cycles.mean(0) if len(cycles) >= _CYCLES else np.full(_CYCLE, 0.5)
-    always, never = shares > _ALWAYS, shares < 1 - _ALWAYS
+    shares = cycles.mean(0) if len(cycles) >= _MIN_CYCLES else np.full(_CYCLE, 0.5)
+    always, never = shares > _MIN_AGREEMENT, shares < 1 - _MIN_AGREEMENT
     return int(always.sum()) in (1, 3) and bool((always | never).all())
 
 
-def _divided(values: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
-    """Otsu's threshold, how far apart the two clusters are in spreads, and the mean of the upper one."""
+def _otsu_threshold(values: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
+    """Otsu's threshold, the distance of the clusters in units of their spreads, and the mean of the upper one."""
     x, n = np.sort(values), len(values)
     if n < 4:
         return -np.inf, 0.0, 0.0
@@ -138,21 +147,21 @@ def _divided(values: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
     return (x[j] + x[j + 1]) / 2, (upper[j] - lower[j]) / spread, float(upper[j])
 
 
-def _runs(marked: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Begin and end of every run of marked entries."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], marked.astype(np.int8), [0]))))
+def _true_runs(values: Bool[np.ndarray, " n"]) -> Iterator[tuple[int, int]]:
+    """Begin and end of every run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], values.astype(np.int8), [0]))))
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 
 
 class DeduplicatedSource(Source):
-    """A source whose repeats are marked; it is looked through once for them.
+    """A source whose repeats are marked; it is read once to find them.
 
     Args:
         source: The frames.
-        longest: Showings of one picture up to which they are repeats.
+        longest: Largest number of times that a repeated picture is shown.
 
     Raises:
-        ValueError: If the source can be read once only.
+        ValueError: If the source can be read only once.
     """
 
     def __init__(self, source: Source, longest: int) -> None:
@@ -160,53 +169,52 @@ class DeduplicatedSource(Source):
             raise ValueError(f"dedup looks through the source first, and {source.info.name} can be read once only")
         self._source = source
         times, changes = [], []
-        before: np.ndarray | None = None
+        previous: np.ndarray | None = None
         for frame in source.frames():
-            now = brightness(frame.pixels)
-            if before is not None:
-                changes.append(change(before, now))
+            current = brightness(frame.pixels)
+            if previous is not None:
+                changes.append(change(previous, current))
             times.append(frame.stamp.time)
-            before = now
+            previous = current
         repeated = find_repeats(changes, longest)
-        self.repeats = frozenset(time for time, again in zip(times, repeated, strict=False) if again)
-        """When pictures are shown once more, in seconds."""
-        found = f"{len(self.repeats)} of {len(times)} frames repeat the one before: new frames take their places"
-        notes = [*source.info.notes, found if self.repeats else "no frame repeats the one before"]
+        self.repeats = frozenset(time for time, is_repeat in zip(times, repeated, strict=False) if is_repeat)
+        """Times of the repeats, in seconds."""
+        count = f"{len(self.repeats)} of {len(times)} frames repeat the one before: new frames take their places"
+        self._own_notes = [count if self.repeats else "no frame repeats the one before"]
         if is_telecine(repeated):
-            notes.append(
+            self._own_notes.append(
                 f"the repeats of {source.info.name} are those of telecine: its pictures keep the uneven times at which "
                 "they are shown; for even motion take the repeats out first, with FFmpeg's filter decimate"
             )
-        self.info = replace(source.info, notes=tuple(notes))
+        self.info = replace(source.info, notes=(*source.info.notes, *self._own_notes))
 
     @property
     def seekable(self) -> bool:
         return self._source.seekable
 
     def stamps(self) -> list[Stamp] | None:
-        """See `Source.stamps`; what is repeated is marked."""
-        known = self._source.stamps()
-        return known and [stamp._replace(repeat=stamp.time in self.repeats) for stamp in known]
+        """See `Source.stamps`; repeats are marked."""
+        stamps = self._source.stamps()
+        return stamps and [stamp._replace(repeat=stamp.time in self.repeats) for stamp in stamps]
 
     def notes(self) -> list[str]:
-        own = self.info.notes[len(self._source.info.notes) :]
-        return [*self._source.notes(), *own]
+        return [*self._source.notes(), *self._own_notes]
 
     def use_device(self, device: torch.device) -> None:
         self._source.use_device(device)
 
     def frames(self, since: Fraction | None = None) -> Iterator[SourceFrame]:
-        """See `Source.frames`; what is repeated is marked."""
+        """See `Source.frames`; repeats are marked."""
         for frame in self._source.frames(since):
             time, duration, _ = frame.stamp
             yield frame.with_stamp(Stamp(time, duration, time in self.repeats))
 
 
 def read_dedup(given: SupportsFloat | str) -> int | None:
-    """The longest run of showings that are repeats: ``auto``, or a whole number; None for ``off``.
+    """The largest number of times that a repeated picture is shown, from ``auto`` or an integer; None for ``off``.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If it is anything else.
     """
     if given in ("off", "auto"):
         return None if given == "off" else LONGEST
@@ -214,8 +222,9 @@ def read_dedup(given: SupportsFloat | str) -> int | None:
         longest = int(str(given))
     except ValueError:
         longest = 0
-    if not 2 <= longest <= _MOST:
+    if not 2 <= longest <= _MAX_LONGEST:
         raise ValueError(
-            f"dedup is {given!r}; it must be off, auto, or the most times that a picture is shown, from 2 to {_MOST}"
+            f"dedup is {given!r}; it must be off, auto, or the most times that a picture is shown, from 2 to "
+            f"{_MAX_LONGEST}"
         )
     return longest

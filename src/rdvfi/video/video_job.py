@@ -20,7 +20,7 @@ from rdvfi.media.video_files.encoding import SinkOptions, plan_encoding
 from rdvfi.media.video_files.letterbox import Letterbox, find_letterbox
 from rdvfi.media.writer import Sink, check_options, open_sink, segment_encoder_factory
 from rdvfi.video.contact_sheet import ContactSheet
-from rdvfi.video.engine import Engine, EngineOptions, Progress
+from rdvfi.video.engine import Engine, Progress
 from rdvfi.video.job_options import PLAYBACK_RATE, JobOptions, PathLike
 from rdvfi.video.job_report import VideoReport
 from rdvfi.video.job_timing import JobTiming
@@ -93,19 +93,17 @@ class VideoJob:
         if self.uses_device_planes(model.device):
             self.source.use_device(model.device)
             target = self._target_planes()
-        options = EngineOptions(
-            seed=self.options.seed,
-            chunk=self.options.chunk,
-            batch=self.options.batch,
-            segment_frames=self.options.segment_frames,
-            scenes=self.options.scenes,
-            max_gap=self.options.longest_gap,
+        return Engine(
+            model,
+            self.source,
+            self.retiming,
+            self.options,
             bars=self.bars,
             mask=self.mask,
-            slow=self.timing.slow,
-            loop=self.timing.loop,
+            sheet=sheet,
+            progress=progress,
+            target=target,
         )
-        return Engine(model, self.source, self.retiming, options, sheet=sheet, progress=progress, target=target)
 
     def uses_device_planes(self, device: torch.device) -> bool:
         """Whether frames are copied to and from a device as video planes."""
