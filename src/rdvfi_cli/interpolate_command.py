@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from rdvfi.video.job_report import VideoReport
     from rdvfi.video.model_selection import ModelSelection
 
+_ONE_OUTPUT = ("--report", "--contact-sheet")
+"""Options for additional outputs that only one job can have."""
+
 
 @resumable
 def interpolate(
@@ -101,31 +104,33 @@ def interpolate(
     from rdvfi.video.model_selection import ModelSelection
     from rdvfi.video.segmented_jobs.remote_files import is_complete
 
-    _refuse_both(arguments, "model", "recipe")
-    _refuse_both(arguments, "multiplier", "fps")
+    for first, second in (("model", "recipe"), ("multiplier", "fps")):
+        if arguments[first] is not None and arguments[second] is not None:
+            raise ValueError(f"give --{first} or --{second}, not both")
     use_threads(threads)
-    given, overrides = split_overrides(paths)
+    paths, overrides = split_overrides(paths)
     selection = ModelSelection(model, recipe, tuple(overrides), config_dir)
     if shown(selection, Hydra(multirun, cfg, info, config_dir)):
         return
-    if len(given) < 2:
+    if len(paths) < 2:
         raise ValueError("give one or more inputs and an output: rdvfi interpolate IN... OUT")
-    distribution = _distribution(arguments, given)
-    _refuse_conflicts(arguments, given, distribution)
-    # Standard output may be where the frames go.
-    lines = None if not json_lines else sys.stderr if given[-1] == "-" else sys.stdout
+    *inputs, output = paths
+    distribution = _distribution(arguments, paths)
+    _refuse_conflicts(arguments, paths, distribution)
+    # If frames are written to standard output, JSON is written to the error stream.
+    lines = None if not json_lines else sys.stderr if output == "-" else sys.stdout
     precision, options = None if dtype is None else parse_dtype(dtype), _job_options(arguments)
-    run = _Run(given[:-1], given[-1], selection, device, precision, options, allow_untrained, resume, quiet, lines)
+    run = _Run(inputs, output, selection, device, precision, options, allow_untrained, resume, quiet, lines)
     if distribution:
         executor = "ray" if ray is not None else "process" if devices is None else "devices"
-        workers = {"executor": executor, "devices": _names(devices), "address": ray, "threads": threads}
-        run.run_many(workers, recursive=recursive)
+        names = [name for name in (devices or "").split(",") if name]
+        run.run_many(recursive=recursive, executor=executor, devices=names, address=ray, threads=threads)
     elif multirun:
         run.run_sweep(compare=compare)
-    elif resume and not overwrite and is_complete(Path(given[-1])):
-        tell_there(str(Path(given[-1])), quiet=quiet, lines=lines)
+    elif resume and not overwrite and is_complete(Path(output)):
+        tell_there(str(Path(output)), quiet=quiet, lines=lines)
     else:
-        run.run_one(selection, Path(given[-1]), compare=compare, report=report)
+        run.run_one(selection, Path(output), compare=compare, report=report)
 
 
 def _job_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +169,7 @@ class _Run:
         """The inputs: URLs, and paths."""
         from rdvfi.video.segmented_jobs.remote_files import is_url
 
-        return [each if is_url(each) else Path(each) for each in self.inputs]
+        return [path if is_url(path) else Path(path) for path in self.inputs]
 
     def _model(self, selection: "ModelSelection") -> dict[str, Any]:
         """The arguments ``model``, ``device`` and ``dtype`` of the library."""
@@ -218,12 +223,12 @@ class _Run:
         folder = destination.with_name(f"{destination.stem}.multirun")
         show_sweep(self.selection.run_sweep(job, objective="confidence", into=folder), quiet=self.quiet)
 
-    def run_many(self, workers: Mapping[str, Any], *, recursive: bool) -> None:
+    def run_many(self, *, recursive: bool, **workers: Any) -> None:
         """Run the jobs by `rdvfi.interpolate_many`, and end the program with an error if one failed.
 
         Args:
-            workers: Its arguments that say where the work is done.
             recursive: Run a job for every video below the input folder.
+            workers: Arguments of `rdvfi.interpolate_many` on the workers.
         """
         from rdvfi.video import LowConfidenceWarning, interpolate_many
         from rdvfi.video.many import create_folders, find_jobs
@@ -247,10 +252,6 @@ class _Run:
         end_many(results)
 
 
-def _names(devices: str | None) -> list[str]:
-    return [name for name in (devices or "").split(",") if name]
-
-
 def _distribution(arguments: Mapping[str, Any], paths: Sequence[str]) -> list[str]:
     """The options and paths that need `rdvfi.interpolate_many`, for messages."""
     from rdvfi.video.segmented_jobs.remote_files import is_url
@@ -270,35 +271,20 @@ def _refuse_conflicts(arguments: Mapping[str, Any], paths: Sequence[str], distri
     Raises:
         ValueError: If there are any.
     """
-    multirun = ["--multirun"] if arguments["multirun"] else []
-    workers = [name for name in ("--ray", "--devices") if arguments[name[2:]] is not None]
-    single = {"--" + name.replace("_", "-"): arguments[name] for name in ("compare", "report", "contact_sheet")}
-    _refuse_together(distribution, {**single, "--multirun": arguments["multirun"] or None})
-    _refuse_together(multirun, {name: single[name] for name in ("--report", "--contact-sheet")})
-    _refuse_together(workers[:1], {"--devices": arguments["devices"] if "--ray" in workers else None})
-    _refuse_together(workers[:1], {"--device": arguments["device"]})
+    used = {"--" + name.replace("_", "-") for name, value in arguments.items() if value not in (None, False)}
+    conflicts = [(many, one) for many in distribution for one in (*_ONE_OUTPUT, "--compare", "--multirun")]
+    conflicts += [("--multirun", one) for one in _ONE_OUTPUT]
+    conflicts += [("--ray", "--devices"), ("--ray", "--device"), ("--devices", "--device")]
+    for many, one in conflicts:
+        if many in {*used, *distribution} and one in used:
+            raise ValueError(f"{one} cannot be used with {many}: it is for one output, or one device; leave it out")
     if "--recursive" in distribution and "a URL" in distribution:
         raise ValueError("--recursive takes folders of this machine, not URLs")
     if "--recursive" in distribution and len(paths) > 2:
         raise ValueError("--recursive takes one folder and one output; got " + " ".join(paths))
 
 
-def _refuse_together(names: Sequence[str], others: Mapping[str, Any]) -> None:
-    """Refuse options that are set beside one of ``names``."""
-    wrong = [name for name, value in others.items() if value is not None]
-    if names and wrong:
-        raise ValueError(
-            f"{wrong[0]} cannot be used with {names[0]}: it is for one output, or one device; leave it out"
-        )
-
-
-def _refuse_both(arguments: Mapping[str, Any], first: str, second: str) -> None:
-    """Refuse two options that exclude each other."""
-    if arguments[first] is not None and arguments[second] is not None:
-        raise ValueError(f"give --{first} or --{second}, not both")
-
-
-def split_overrides(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Paths, and the overrides ``group=name`` or ``group.field=value`` that follow them."""
     from rdvfi.config.overrides import is_override
 
