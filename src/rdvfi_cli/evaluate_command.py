@@ -17,7 +17,7 @@ def evaluate(
     recipe: opts.Recipes = None,
     external: opts.External = None,
     start: opts.Start = 0,
-    pairs: opts.PairInterpolator = None,
+    pairs: opts.Pairs = None,
     max_size: opts.MaxSize = None,
     skip_cuts: opts.SkipCuts = None,
     conversion: opts.Conversion = "ffmpeg",

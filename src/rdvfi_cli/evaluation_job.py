@@ -33,7 +33,7 @@ from rdvfi_cli.progress import Progress
 from rdvfi_cli.sweeping import Hydra, show_sweep, shown
 
 if TYPE_CHECKING:
-    from rdvfi.video.chosen_model import Chosen
+    from rdvfi.video.model_selection import ModelSelection
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class MethodOptions:
     """The methods to compare, and how they are run."""
 
     names: Sequence[str]
-    selections: "dict[str, Chosen]"
+    selections: "dict[str, ModelSelection]"
     external: Sequence[str]
     ablate: bool
     device: str
@@ -88,7 +88,7 @@ class MethodOptions:
         """All methods, ready to run."""
         device = resolve_device(self.device)
         selected = [
-            ModelMethod(one.built(device, self.dtype, seed=0), name=name) for name, one in self.selections.items()
+            ModelMethod(one.build(device, self.dtype, seed=0), name=name) for name, one in self.selections.items()
         ]
         named = [name for name in self.names if name not in self.selections]
         return create_methods([*selected, *named, *self.external], device=device, dtype=self.dtype)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rdvfi.video.chosen_model import Chosen
+    from rdvfi.video.model_selection import ModelSelection
 
 
 def split_list(text: str) -> list[str]:
@@ -17,7 +17,7 @@ def split_list(text: str) -> list[str]:
 
 def parse_selections(
     models: Sequence[str], recipes: Sequence[str], overrides: Sequence[str], config_dir: Path | None
-) -> "dict[str, Chosen]":
+) -> "dict[str, ModelSelection]":
     """The selected models by their names in the report.
 
     Args:
@@ -29,23 +29,23 @@ def parse_selections(
     Raises:
         ValueError: If a value is not valid, a name is given twice, or the overrides could be meant for several models.
     """
-    from rdvfi.video.chosen_model import Chosen
+    from rdvfi.video.model_selection import ModelSelection
 
-    selections: dict[str, Chosen] = {}
+    selections: dict[str, ModelSelection] = {}
     for kind, texts in (("model", models), ("recipe", recipes)):
         for text in texts:
             name, source, own = parse_selection(kind, text)
             if name in selections:
                 raise ValueError(f"--{kind} is {text!r}; there is another one named {name!r}")
             model, recipe = (source, None) if kind == "model" else (None, source)
-            selections[name] = Chosen(model, recipe, own, config_dir)
+            selections[name] = ModelSelection(model, recipe, own, config_dir)
     if not overrides:
         return selections
     if len(selections) > 1:
         raise ValueError(
             f"{overrides[0]} could be meant for each of {', '.join(selections)}; write it inside --model '...'"
         )
-    selections = selections or {" ".join(("rdvfi-s", *overrides)): Chosen("rdvfi-s", None)}
+    selections = selections or {" ".join(("rdvfi-s", *overrides)): ModelSelection("rdvfi-s", None)}
     ((name, chosen),) = selections.items()
     return {name: replace(chosen, overrides=(*chosen.overrides, *overrides), config_dir=config_dir)}
 
