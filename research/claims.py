@@ -1,10 +1,10 @@
-"""The paper's claims at our scale: small trainings and measurements, and which of them hold.
+"""The paper's claims at small scale: trainings and measurements that test them.
 
     python research/claims.py benchmarks/results/0.2.0/claims.json
 
 The checkpoints of the trainings are in `research/claims_checkpoints`; with ``--train FOLDER`` they are
-made anew there. Each section is written as soon as it is measured, and one that
-was measured at this commit is not measured again, so a stopped run goes on. Everything takes one thread.
+trained again there. Each section is written as soon as it is measured, and sections
+of this commit are not measured again, so an interrupted run can be continued. All computations use one thread.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import torch
 import claims_trained as trained
 import claims_untrained as untrained
 from claims_runs import DIRECT_GENERATION, LOSS_SEEDS, LOSSES, MOTION, MOTION_SEEDS, ONE_STEP, SEEDS, all_runs
-from claims_training import BATCH, RATE, SIZE, WIDTH, Folders, Run, train
+from claims_training import BATCH, LEARNING_RATE, SIZE, WIDTH, Folders, Run, train
 from rdvfi.evaluation.environment import read_environment
 
 CHECKPOINTS = Path(__file__).parent / "claims_checkpoints"
@@ -30,11 +30,11 @@ LABORATORY = {"kinds": {group: list(names) for group, names in untrained.GROUPS.
 
 
 def budget(run: Run, seeds: tuple[int, ...]) -> dict:
-    """What a training and its measurement take."""
+    """The settings of a training and its evaluation."""
     return {
         "steps": run.steps,
         "batch": BATCH,
-        "rate": RATE,
+        "rate": LEARNING_RATE,
         "width": WIDTH,
         "scenes": run.scenes,
         "frames": f"{SIZE[1]}x{SIZE[0]}",
@@ -44,15 +44,15 @@ def budget(run: Run, seeds: tuple[int, ...]) -> dict:
 
 
 def sections(folders: Folders) -> dict[str, tuple[dict, Callable[[], untrained.Table]]]:
-    """What is measured: the budget and the function, by name; what needs no training comes first."""
-    at = LABORATORY | {"frames": "224x128", "scene seeds": list(SCENE_SEEDS)}
-    one = LABORATORY | {"frames": "224x128", "scene seeds": [0]}
+    """The budget and the measuring function of each section, by name; those without training first."""
+    standard = LABORATORY | {"frames": "224x128", "scene seeds": list(SCENE_SEEDS)}
+    single_seed = LABORATORY | {"frames": "224x128", "scene seeds": [0]}
     large = LABORATORY | {"frames": "1024x576", "scene seeds": [0], "scenes": 4}
     return {
-        "knots and bases": (at, partial(untrained.knots_and_bases, SCENE_SEEDS)),
-        "classical fusion": (at, partial(untrained.classical_fusion, SCENE_SEEDS)),
-        "shipped model": (one, partial(untrained.shipped_model, (128, 224), range(1))),
-        "decoded or warped": (one, partial(untrained.decoded_or_warped, (128, 224), range(1))),
+        "knots and bases": (standard, partial(untrained.knots_and_bases, SCENE_SEEDS)),
+        "classical fusion": (standard, partial(untrained.classical_fusion, SCENE_SEEDS)),
+        "shipped model": (single_seed, partial(untrained.shipped_model, (128, 224), range(1))),
+        "decoded or warped": (single_seed, partial(untrained.decoded_or_warped, (128, 224), range(1))),
         "motion size": (large, partial(untrained.motion_size, range(1))),
         "learned motion": (budget(MOTION[0], MOTION_SEEDS), partial(trained.learned_motion, folders)),
         "losses": (budget(LOSSES[0], LOSS_SEEDS), partial(trained.losses, folders)),
@@ -62,7 +62,7 @@ def sections(folders: Folders) -> dict[str, tuple[dict, Callable[[], untrained.T
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure all sections and write them to a file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path, help="a JSON file")
     parser.add_argument(
@@ -77,17 +77,17 @@ def main() -> None:
         for run in all_runs():
             print(run.key, f"{train(run, folders).seconds:.0f} CPU seconds", flush=True)
     environment = asdict(read_environment(torch.device("cpu")))
-    known = json.loads(options.out.read_text()) if options.out.exists() else {}
-    for name, (given, measure) in sections(folders).items():
+    results = json.loads(options.out.read_text()) if options.out.exists() else {}
+    for name, (settings, measure) in sections(folders).items():
         if options.only and name not in options.only:
             continue
-        if known.get(name, {}).get("environment") == environment:
+        if results.get(name, {}).get("environment") == environment:
             continue
-        began = time.process_time()
+        start = time.process_time()
         rows = {row: {k: round(v, 4) for k, v in values.items()} for row, values in measure().items()}
-        seconds = round(time.process_time() - began)
-        known[name] = {"budget": given, "CPU seconds": seconds, "environment": environment, "rows": rows}
-        options.out.write_text(json.dumps(known, indent=1) + "\n")
+        seconds = round(time.process_time() - start)
+        results[name] = {"budget": settings, "CPU seconds": seconds, "environment": environment, "rows": rows}
+        options.out.write_text(json.dumps(results, indent=1) + "\n")
         print(name, json.dumps(rows, indent=1), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The trainings of `claims`, in the order in which they answer most: seed 0 of all, then further seeds."""
+"""The trainings of `claims`, the most informative first: seed 0 of all, then further seeds."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from claims_training import Run
 
 MOTION_SEEDS = LOSS_SEEDS = (0, 1)
 SEEDS = (0,)
-"""Of the other denoisers."""
+"""Seeds of the other denoisers."""
 _L2 = (("theta", 1.0), ("l2", 10.0))
 _FLOW = (*_L2, ("flow", 1.0))
 
@@ -28,8 +28,8 @@ DIRECT_GENERATION = Run("direct generation", losses=_L2[:1], decoded=True)
 
 
 def all_runs() -> list[Run]:
-    """Every training."""
+    """All trainings."""
     others = (ONE_STEP, ALL_LEVELS, DIRECT_GENERATION)
     groups = ((MOTION, MOTION_SEEDS), (LOSSES, LOSS_SEEDS), (others, SEEDS))
-    again = [replace(run, seed=seed) for runs, seeds in groups for seed in seeds[1:] for run in runs]
-    return [*MOTION, *LOSSES, *others, *again]
+    repeated = [replace(run, seed=seed) for runs, seeds in groups for seed in seeds[1:] for run in runs]
+    return [*MOTION, *LOSSES, *others, *repeated]

@@ -1,7 +1,7 @@
-"""Claims that need no training: exact motion and classical flow at the knots, and the model that ships.
+"""Claims that need no training: exact motion and classical flow at the knots, and the shipped model.
 
 Scenes are those of the motion laboratory. Errors are end-point errors of the flows to both ends, in pixels of
-the frames, over what moves and is seen in that end, at the eight times of x9; they are means over scenes.
+the frames, over moving points that are visible in that end, at the eight times of x9; they are means over scenes.
 """
 
 import time
@@ -32,54 +32,54 @@ UNDETERMINED = ("acceleration", "throw", "swing", "uneven_limb", "pendulum", "cl
 GROUPS = {"determined": DETERMINED, "undetermined": UNDETERMINED}
 TIMES = torch.arange(1, 9) / 9
 ENDS = torch.arange(2.0)
-INNER = (1, 3, 7, 15)
+KNOT_COUNTS = (1, 3, 7, 15)
 BASES = ("linear", "quadratic", "cubic")
-SMALL = (128, 224)
+SIZE = (128, 224)
 STRIDE = 2
-MOVES = 0.5
-"""Pixels that a point must move at least, at some time, to count."""
+MIN_DISPLACEMENT = 0.5
+"""Largest displacement over time that a point needs to count as moving, in pixels."""
 
 Table = dict[str, dict[str, float]]
-"""Values by group of scenes, by row."""
+"""Values by row and column."""
 Fields = tuple[Tensor, Tensor]
 
 
-def scenes(names: tuple[str, ...], size: tuple[int, int], seeds: range) -> Iterator[MotionScene]:
+def create_scenes(names: tuple[str, ...], size: tuple[int, int], seeds: range) -> Iterator[MotionScene]:
     """One scene of each kind and seed."""
     return (motion_scene(name, seed=seed, size=size) for seed in seeds for name in names)
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What is known of a scene at `TIMES`, drawn once: its ends, its frames, its flows and which of them count."""
+    """The truth of a scene at `TIMES`: end frames, frames, flows to both ends, and a mask of moving, visible points."""
 
     ends: Tensor
     frames: Tensor
     flows: Tensor
-    counts: Tensor
+    mask: Tensor
 
     @classmethod
-    def of(cls, scene: MotionScene, *, frames: bool = True) -> "Truth":
-        """The truth of a scene; without frames where flows alone are compared."""
-        flows, seen = scene.flows(TIMES, ENDS, stride=STRIDE)
-        counts = seen & (flows.norm(dim=2).amax((0, 1)) > MOVES)
+    def from_scene(cls, scene: MotionScene, *, frames: bool = True) -> "Truth":
+        """Compute the truth of a scene, optionally without frames."""
+        flows, visible = scene.flows(TIMES, ENDS, stride=STRIDE)
+        mask = visible & (flows.norm(dim=2).amax((0, 1)) > MIN_DISPLACEMENT)
         ends, between = (quantise(scene.frames(times)) if frames else flows.new_zeros(0) for times in (ENDS, TIMES))
-        return cls(ends, between, flows, counts)
+        return cls(ends, between, flows, mask)
 
     def error(self, trajectory: Trajectory) -> float:
         """Mean end-point error of a trajectory, in pixels of the frames."""
         h, w = self.flows.shape[-2:]
-        made = torch.stack(trajectory.at(TIMES), dim=2)[0].flatten(0, 1)
-        made = STRIDE * resize_flow(made, (h, w)).view_as(self.flows)
-        return float((made - self.flows).norm(dim=2)[self.counts].mean())
+        flows = torch.stack(trajectory.at(TIMES), dim=2)[0].flatten(0, 1)
+        resized = STRIDE * resize_flow(flows, (h, w)).view_as(self.flows)
+        return float((resized - self.flows).norm(dim=2)[self.mask].mean())
 
 
-def at_knots(fields: Fields, inner: int, basis: str) -> Trajectory:
-    """The trajectory over N of the 15 knots between the ends."""
-    apart = 16 // (inner + 1)
-    chosen = tuple(field[None, ::apart] for field in fields)
+def knot_trajectory(fields: Fields, inner: int, basis: str) -> Trajectory:
+    """The trajectory over N of the 15 inner knots."""
+    knot_distance = 16 // (inner + 1)
+    knot_flows = tuple(field[None, ::knot_distance] for field in fields)
     return trajectory_over(
-        Knots.MOVED, (chosen[0], chosen[1]), torch.arange(inner + 2) / (inner + 1), rdvfi.bases.create(basis)
+        Knots.MOVED, (knot_flows[0], knot_flows[1]), torch.arange(inner + 2) / (inner + 1), rdvfi.bases.create(basis)
     )
 
 
@@ -90,74 +90,74 @@ def exact_fields(scene: MotionScene) -> Fields:
 
 
 def knots_and_bases(seeds: range) -> Table:
-    """Exact flows at N knots, read between them by each basis."""
-    found: Table = {f"N = {n}, {basis}": {} for n in INNER for basis in BASES}
+    """Exact flows at N knots, interpolated by each basis."""
+    table: Table = {f"N = {n}, {basis}": {} for n in KNOT_COUNTS for basis in BASES}
     for group, names in GROUPS.items():
-        errors: dict[str, list[float]] = {row: [] for row in found}
-        for scene in scenes(names, SMALL, seeds):
-            fields, truth = exact_fields(scene), Truth.of(scene, frames=False)
-            for n in INNER:
+        errors: dict[str, list[float]] = {row: [] for row in table}
+        for scene in create_scenes(names, SIZE, seeds):
+            fields, truth = exact_fields(scene), Truth.from_scene(scene, frames=False)
+            for n in KNOT_COUNTS:
                 for basis in BASES:
-                    errors[f"N = {n}, {basis}"].append(truth.error(at_knots(fields, n, basis)))
+                    errors[f"N = {n}, {basis}"].append(truth.error(knot_trajectory(fields, n, basis)))
         for row, values in errors.items():
-            found[row][group] = fmean(values)
-    return found
+            table[row][group] = fmean(values)
+    return table
 
 
-def _greys(scene: MotionScene) -> list:
+def _grey_frames(scene: MotionScene) -> list:
     frames = scene.frames(torch.arange(17) / 16)
     weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
     return [(255.0 * (frame * weights).sum(0)).round().byte().numpy() for frame in frames]
 
 
-def _reduced(flows: list[Tensor]) -> Tensor:
-    whole = torch.cat(flows)
-    return resize_flow(whole, (whole.shape[-2] // STRIDE, whole.shape[-1] // STRIDE))
+def _reduce_flows(flows: list[Tensor]) -> Tensor:
+    stacked = torch.cat(flows)
+    return resize_flow(stacked, (stacked.shape[-2] // STRIDE, stacked.shape[-1] // STRIDE))
 
 
-def chained_fields(greys: list, inner: int) -> Fields:
-    """DIS from each of N knots to its neighbour, chained to both ends; at 17 places, of which only knots count."""
-    apart, rest = 16 // (inner + 1), torch.zeros(1, 2, *greys[0].shape)
-    both = []
-    for order in (greys[::apart], greys[::apart][::-1]):
-        flows = [rest]
+def chained_fields(grey_frames: list, inner: int) -> Fields:
+    """DIS from each of N knots to its neighbour, chained to both ends."""
+    knot_distance, zero_flow = 16 // (inner + 1), torch.zeros(1, 2, *grey_frames[0].shape)
+    to_ends = []
+    for order in (grey_frames[::knot_distance], grey_frames[::knot_distance][::-1]):
+        flows = [zero_flow]
         for before, after in pairwise(order):
             flows.append(chain(dis_flow(after, before), flows[-1]))
-        both.append(_reduced(flows))
-    return both[0], both[1].flip(0)
+        to_ends.append(_reduce_flows(flows))
+    return to_ends[0], to_ends[1].flip(0)
 
 
-def direct_fields(greys: list, inner: int) -> Fields:
-    """DIS from each of N knots to both ends at once."""
-    knots = greys[:: 16 // (inner + 1)]
+def direct_fields(grey_frames: list, inner: int) -> Fields:
+    """DIS from each of N knots directly to both ends."""
+    knots = grey_frames[:: 16 // (inner + 1)]
     first = [dis_flow(knot, knots[0]) for knot in knots]
     last = [dis_flow(knot, knots[-1]) for knot in knots]
     first[0], last[-1] = torch.zeros_like(first[0]), torch.zeros_like(last[0])
-    return _reduced(first), _reduced(last)
+    return _reduce_flows(first), _reduce_flows(last)
 
 
 def classical_fusion(seeds: range) -> Table:
-    """True frames at N knots; DIS between neighbours and chained, or DIS to each end at once."""
-    ways: dict[str, Callable[[list, int], Fields]] = {"chained": chained_fields, "direct": direct_fields}
-    found: Table = {f"{way}, N = {n}": {} for way in ways for n in INNER}
+    """True frames at N knots; DIS between neighbours and chained, or directly to each end."""
+    methods: dict[str, Callable[[list, int], Fields]] = {"chained": chained_fields, "direct": direct_fields}
+    table: Table = {f"{method}, N = {n}": {} for method in methods for n in KNOT_COUNTS}
     for group, names in GROUPS.items():
-        errors: dict[str, list[float]] = {row: [] for row in found}
-        for scene in scenes(names, SMALL, seeds):
-            greys, truth = _greys(scene), Truth.of(scene, frames=False)
-            for way, make in ways.items():
-                for n in INNER:
-                    fields = make(greys, n)
+        errors: dict[str, list[float]] = {row: [] for row in table}
+        for scene in create_scenes(names, SIZE, seeds):
+            grey_frames, truth = _grey_frames(scene), Truth.from_scene(scene, frames=False)
+            for method, estimate_fields in methods.items():
+                for n in KNOT_COUNTS:
+                    fields = estimate_fields(grey_frames, n)
                     knots = torch.arange(n + 2) / (n + 1)
                     basis = rdvfi.bases.create("cubic")
-                    made = trajectory_over(Knots.MOVED, (fields[0][None], fields[1][None]), knots, basis)
-                    errors[f"{way}, N = {n}"].append(truth.error(made))
+                    trajectory = trajectory_over(Knots.MOVED, (fields[0][None], fields[1][None]), knots, basis)
+                    errors[f"{method}, N = {n}"].append(truth.error(trajectory))
         for row, values in errors.items():
-            found[row][group] = fmean(values)
-    return found
+            table[row][group] = fmean(values)
+    return table
 
 
 def with_steps(count: int) -> Callable[[Interpolator], Interpolator]:
-    """What sets the number of denoising steps."""
+    """A function that sets the number of denoising steps of a model."""
 
     def change(model: Interpolator) -> Interpolator:
         model.generator.num_inference_steps = count
@@ -166,17 +166,17 @@ def with_steps(count: int) -> Callable[[Interpolator], Interpolator]:
     return change
 
 
-def without_networks(model: Interpolator) -> Interpolator:
-    """The model whose trajectory is the registered ``prior``: no phi_1 and no phi_2 at all."""
-    given = {"basis": model.trajectory.basis, "knots": model.trajectory.knots}  # pyright: ignore[reportAttributeAccessIssue]
-    trajectory = rdvfi.trajectories.create("prior", **given)
+def without_flow_networks(model: Interpolator) -> Interpolator:
+    """The model with the trajectory model ``prior``, which has neither phi_1 nor phi_2."""
+    options = {"basis": model.trajectory.basis, "knots": model.trajectory.knots}  # pyright: ignore[reportAttributeAccessIssue]
+    trajectory = rdvfi.trajectories.create("prior", **options)
     return Interpolator(model.generator, trajectory, model.renderer, motion_area=model.motion_area).eval()
 
 
-SHIPPED: dict[str, Callable[[Interpolator], Interpolator]] = {
+VARIANTS: dict[str, Callable[[Interpolator], Interpolator]] = {
     "as it ships: iterative fusion, cubic, one step": lambda model: model,
     "plain composition": use_plain_composition,
-    "no phi_1, phi_2: the denoiser's motion as it is": without_networks,
+    "no phi_1, phi_2: the denoiser's motion as it is": without_flow_networks,
     "straight keyframes, no diffusion": use_straight_keyframes,
     "linear": with_basis("linear"),
     "quadratic": with_basis("quadratic"),
@@ -184,67 +184,70 @@ SHIPPED: dict[str, Callable[[Interpolator], Interpolator]] = {
     "4 steps": with_steps(4),
     "8 steps": with_steps(8),
 }
-"""`MODEL`, which has all of the paper's parts, with one thing changed."""
+"""Changes of `MODEL`, which has all of the paper's parts."""
 
 
 @torch.inference_mode()
 def shipped_model(size: tuple[int, int], seeds: range) -> Table:
-    """`MODEL` with one thing changed: errors of its trajectory, and PSNR of its frames, by group."""
-    known = {group: [Truth.of(scene) for scene in scenes(names, size, seeds)] for group, names in GROUPS.items()}
-    found: Table = {}
-    for row, change in SHIPPED.items():
+    """`MODEL` with each of `VARIANTS`: errors of its trajectory, and PSNR of its frames, by group."""
+    truths_by_group = {
+        group: [Truth.from_scene(scene) for scene in create_scenes(names, size, seeds)]
+        for group, names in GROUPS.items()
+    }
+    table: Table = {}
+    for row, change in VARIANTS.items():
         model = change(rdvfi.create_model(MODEL).eval())
-        found[row] = {}
-        for group, truths in known.items():
+        table[row] = {}
+        for group, truths in truths_by_group.items():
             errors, quality = [], []
             for truth in truths:
                 motion = model.estimate(truth.ends[:1], truth.ends[1:], same_scene=True)
                 errors.append(truth.error(motion.trajectory))
                 frames = model.render(truth.ends[:1], truth.ends[1:], motion, TIMES)[0]
                 quality.append(float(psnr(quantise(frames), truth.frames).mean()))
-            found[row] |= {f"{group}, EPE": fmean(errors), f"{group}, PSNR": fmean(quality)}
-        print(row, found[row], flush=True)
-    return found
+            table[row] |= {f"{group}, EPE": fmean(errors), f"{group}, PSNR": fmean(quality)}
+        print(row, table[row], flush=True)
+    return table
 
 
 @torch.inference_mode()
 def motion_size(seeds: range) -> Table:
-    """RDVFI-S on frames of 1024x576 with its motion found at other sizes, and the seconds of `estimate` on a CPU."""
+    """RDVFI-S on frames of 1024x576 at several motion sizes: PSNR, and CPU seconds of `estimate`."""
     areas = {"224x126": 224 * 126, "448x252, as it ships": 448 * 256, "1024x576, full size": 1024 * 576}
     model = rdvfi.create_model("rdvfi-s").eval()
     middle = TIMES[3:4]
-    taken: dict[str, dict[str, list[float]]] = {row: {} for row in areas}
+    samples: dict[str, dict[str, list[float]]] = {row: {} for row in areas}
     for group, names in GROUPS.items():
-        for scene in scenes(names[:2], (576, 1024), seeds):
+        for scene in create_scenes(names[:2], (576, 1024), seeds):
             ends, truth = quantise(scene.frames(ENDS)), quantise(scene.frames(middle))
             for row, area in areas.items():
                 model.motion_area = area
-                began = time.process_time()
+                start = time.process_time()
                 motion = model.estimate(ends[:1], ends[1:], same_scene=True)
-                taken[row].setdefault("CPU seconds of estimate", []).append(time.process_time() - began)
-                made = model.render(ends[:1], ends[1:], motion, middle)[0]
-                taken[row].setdefault(f"{group}, PSNR", []).append(float(psnr(quantise(made), truth)))
-    return {row: {key: fmean(values) for key, values in columns.items()} for row, columns in taken.items()}
+                samples[row].setdefault("CPU seconds of estimate", []).append(time.process_time() - start)
+                frames = model.render(ends[:1], ends[1:], motion, middle)[0]
+                samples[row].setdefault(f"{group}, PSNR", []).append(float(psnr(quantise(frames), truth)))
+    return {row: {key: fmean(values) for key, values in columns.items()} for row, columns in samples.items()}
 
 
 @torch.inference_mode()
 def decoded_or_warped(size: tuple[int, int], seeds: range) -> Table:
-    """Frames at the seven knots: warped along the trajectory, or the keyframes decoded; and true latents decoded."""
+    """Frames at the seven knots: warped along the trajectory, decoded keyframes, and decoded true latents."""
     model = rdvfi.create_model("rdvfi-s", "backbone.num_keyframes=7").eval()
     times = torch.arange(1, 8) / 8
-    found: Table = {"warped along the trajectory (ours)": {}, "keyframes decoded": {}, "true latents decoded": {}}
+    table: Table = {"warped along the trajectory (ours)": {}, "keyframes decoded": {}, "true latents decoded": {}}
     for group, names in GROUPS.items():
-        scores: dict[str, list[float]] = {row: [] for row in found}
-        for scene in scenes(names, size, seeds):
+        scores: dict[str, list[float]] = {row: [] for row in table}
+        for scene in create_scenes(names, size, seeds):
             ends, truth = quantise(scene.frames(ENDS)), quantise(scene.frames(times))
             motion = model.estimate(ends[:1], ends[1:], same_scene=True)
-            ways = (
+            outputs = (
                 model.render(ends[:1], ends[1:], motion, times)[0],
                 model.generator.decode(motion.keyframes.latents[0, 1:-1]),
                 model.generator.decode(model.generator.encode(truth)),
             )
-            for row, frames in zip(found, ways, strict=True):
+            for row, frames in zip(table, outputs, strict=True):
                 scores[row].append(float(psnr(quantise(frames), truth).mean()))
         for row, values in scores.items():
-            found[row][f"{group}, PSNR"] = fmean(values)
-    return found
+            table[row][f"{group}, PSNR"] = fmean(values)
+    return table

@@ -1,4 +1,4 @@
-"""The choices of RDVFI-S1's design that `search_design` compares, and what each of them changes."""
+"""The variants of RDVFI-S1's design that `search_design` compares."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class Part:
 
     Attributes:
         stage: A stage of ``rdvfi_s1``.
-        overrides: Of its recipe.
-        model: Of the model's recipe.
-        times: As many `STEPS` as this.
+        overrides: Overrides of the stage.
+        model: Overrides of the model's recipe.
+        times: Factor on the number of `STEPS`.
     """
 
     stage: str
@@ -39,7 +39,7 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Of the part that it trains."""
+        """Name of the trained part of the model."""
         return {"motion": "trajectory", "keyframes": "denoiser", "refinement": "renderer"}[self.stage]
 
 
@@ -48,11 +48,11 @@ class Variant:
     """One row of the table.
 
     Attributes:
-        group: What it is compared within.
-        name: Its own.
-        part: What is trained for it, if anything.
-        uses: Variants whose trained parts it takes besides.
-        change: What is done to the finished model.
+        group: Group of variants that are compared with each other.
+        name: Name within the group.
+        part: The part to train, if any.
+        uses: Keys of variants whose trained parts it uses.
+        change: Function that changes the trained model.
     """
 
     group: str
@@ -63,20 +63,20 @@ class Variant:
 
     @property
     def key(self) -> str:
-        """Its name in files."""
+        """Name for files."""
         return f"{self.group}-{self.name}".replace(" ", "_").replace("+", "and").replace(",", "")
 
 
 class WithoutResidualMotion(GeneratorWrapper):
-    """A generator that keeps its residual motion to itself."""
+    """Wraps a generator to return no residual motion."""
 
     def predict(self, noisy: Tensor, sigma: Tensor, condition: Condition) -> Denoised:
-        """The generator's latents alone."""
+        """The generator's latents only."""
         return Denoised(self.generator.denoise(noisy, sigma, condition))
 
 
 def with_knots(kind: Knots) -> Callable[[Interpolator], Interpolator]:
-    """What sets the kind of knots."""
+    """A function that sets the kind of knots of a model."""
 
     def change(model: Interpolator) -> Interpolator:
         model.trajectory.knots = kind  # pyright: ignore
@@ -86,7 +86,7 @@ def with_knots(kind: Knots) -> Callable[[Interpolator], Interpolator]:
 
 
 def with_basis(name: str) -> Callable[[Interpolator], Interpolator]:
-    """What sets the basis."""
+    """A function that sets the basis of a model."""
 
     def change(model: Interpolator) -> Interpolator:
         model.trajectory.basis = rdvfi.bases.create(name)  # pyright: ignore[reportAttributeAccessIssue]
@@ -96,12 +96,12 @@ def with_basis(name: str) -> Callable[[Interpolator], Interpolator]:
 
 
 def without_residual_motion(model: Interpolator) -> Interpolator:
-    """The model whose residual motion is not handed on."""
+    """The model without the residual motion of its generator."""
     return replace_generator(model, WithoutResidualMotion(model.generator))
 
 
-def unlearned(model: Interpolator) -> Interpolator:
-    """The model whose trajectory is the generator's own motion, as before training."""
+def with_zero_fusion(model: Interpolator) -> Interpolator:
+    """The model with the last layer of its iterative fusion set to zero, as before training."""
     trajectory = model.trajectory
     assert isinstance(trajectory, IterativeFusion)
     for parameter in trajectory.fuse[-1].parameters():
@@ -109,10 +109,10 @@ def unlearned(model: Interpolator) -> Interpolator:
     return model
 
 
-def losses_of(**weights: float) -> tuple[str, ...]:
-    """Overrides that give these weights to losses, and none to the others of a recipe."""
-    given = {"theta": 0.0, "flow": 0.0, "l1": 0.0, "l2": 0.0, "edges": 0.0} | weights
-    return tuple(f"losses.{name}={weight}" for name, weight in given.items())
+def loss_overrides(**weights: float) -> tuple[str, ...]:
+    """Overrides that set the weights of these losses, and those of the recipe's other losses to 0."""
+    all_weights = {"theta": 0.0, "flow": 0.0, "l1": 0.0, "l2": 0.0, "edges": 0.0} | weights
+    return tuple(f"losses.{name}={weight}" for name, weight in all_weights.items())
 
 
 ENDS = ("backbone=ends",)
@@ -123,30 +123,30 @@ VARIANTS = (
     Variant("motion", "iterative", Part("motion")),
     Variant("motion", "direct", Part("motion", (), ("trajectory=direct",))),
     Variant("keyframes", "theta + flow + l2", Part("keyframes")),
-    Variant("keyframes", "theta", Part("keyframes", losses_of(theta=1))),
-    Variant("keyframes", "theta + l2", Part("keyframes", losses_of(theta=1, l2=10))),
+    Variant("keyframes", "theta", Part("keyframes", loss_overrides(theta=1))),
+    Variant("keyframes", "theta + l2", Part("keyframes", loss_overrides(theta=1, l2=10))),
     Variant(
         "keyframes",
         "theta + l2, no lines",
-        Part("keyframes", losses_of(theta=1, l2=10), NO_LINES),
+        Part("keyframes", loss_overrides(theta=1, l2=10), NO_LINES),
     ),
     Variant("keyframes", "ends", Part("motion", (), ENDS)),
-    Variant("phi_s", "l1 + edges + l2", Part("refinement", losses_of(l1=1, edges=1, l2=20))),
-    Variant("phi_s", "l2", Part("refinement", losses_of(l2=1))),
+    Variant("phi_s", "l1 + edges + l2", Part("refinement", loss_overrides(l1=1, edges=1, l2=20))),
+    Variant("phi_s", "l2", Part("refinement", loss_overrides(l2=1))),
     Variant("shipped weights", "fixed knots, cubic", change=with_knots(Knots.FIXED)),
     Variant("shipped weights", "source knots, cubic", change=with_knots(Knots.SOURCE)),
     Variant("shipped weights", "straight keyframes", change=use_straight_keyframes),
     Variant("shipped weights", "bends not handed on", change=without_residual_motion),
     Variant("shipped weights", "plain composition", change=use_plain_composition),
-    Variant("motion", "no network", change=unlearned),
-    Variant("keyframes", "theta + flow", Part("keyframes", losses_of(theta=1, flow=1))),
+    Variant("motion", "no network", change=with_zero_fusion),
+    Variant("keyframes", "theta + flow", Part("keyframes", loss_overrides(theta=1, flow=1))),
     Variant(
         "keyframes",
         "theta + l2 + features",
-        Part("keyframes", losses_of(theta=1, l2=10, features=2)),
+        Part("keyframes", loss_overrides(theta=1, l2=10, features=2)),
     ),
-    Variant("phi_s", "l2 + features", Part("refinement", losses_of(l2=1, features=0.2))),
-    Variant("phi_s", "census", Part("refinement", losses_of(census=1))),
+    Variant("phi_s", "l2 + features", Part("refinement", loss_overrides(l2=1, features=0.2))),
+    Variant("phi_s", "census", Part("refinement", loss_overrides(census=1))),
     Variant(
         "motion",
         "iterative, bends not handed on",
@@ -158,7 +158,7 @@ VARIANTS = (
     Variant(
         "keyframes, longer",
         "theta + l2, no lines",
-        Part("keyframes", losses_of(theta=1, l2=10), NO_LINES, times=2),
+        Part("keyframes", loss_overrides(theta=1, l2=10), NO_LINES, times=2),
     ),
     Variant(
         "keyframes",
@@ -180,7 +180,7 @@ VARIANTS = (
     Variant(
         "keyframes, longer",
         "theta + l2",
-        Part("keyframes", losses_of(theta=1, l2=10), times=2),
+        Part("keyframes", loss_overrides(theta=1, l2=10), times=2),
     ),
 )
-"""In the order in which they run: what answers most comes first."""
+"""Variants in the order in which they run, the most informative first."""

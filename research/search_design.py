@@ -1,16 +1,15 @@
-"""Search for RDVFI-S1's design: one choice exchanged at a time, every training with the same steps.
+"""Design search for RDVFI-S1: one choice exchanged at a time, all trained for the same number of steps.
 
     python research/search_design.py data runs/search \
         benchmarks/results/0.2.0/design-search.jsonl --clip bikes.mp4
 
-Everything starts from the weights that ship. Where a part is compared, it alone is trained from
-scratch, by its stage of ``rdvfi_s1`` with the schedule shortened to `design.STEPS`, on the same
-batches and from the same seed; the choice that ships is trained so too and is what the others are
-compared with. Where weights can stay (knots, bases, parts left out), the shipped ones are measured
-again.
+All variants start from the shipped weights. If a variant changes a part, that part is trained from
+scratch, by its stage of ``rdvfi_s1`` with the schedule shortened to `design.STEPS`, with the same
+batches and seed; the shipped choice is trained in the same way as the reference. If it changes no weights
+(knots, bases, omitted parts), the shipped ones are evaluated.
 
-Each variant leaves one line in the output: scores on the held-out sets and on a clip, the error of
-its trajectories, steps, minutes, seed and commit. A run that was stopped goes on where it was.
+The output contains one line per variant: scores on the held-out sets and on a clip, the error of
+its trajectories, steps, minutes, seed and commit. An interrupted run can be continued.
 """
 
 import argparse
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 import rdvfi
-from compare_trajectories import exact
+from compare_trajectories import exact_flows
 from design import ENDS, VARIANTS, Part, Variant
 from rdvfi.config import build
 from rdvfi.evaluation.environment import read_environment
@@ -52,7 +51,7 @@ from rdvfi.training.recipes import compose_stages
 from rdvfi.training.stage import Stage
 from rdvfi.types import Image, Times, Video
 
-FIXED: dict[str, tuple[str, ...]] = {
+STAGE_OVERRIDES: dict[str, tuple[str, ...]] = {
     "motion": (),
     "keyframes": (),
     "refinement": (
@@ -64,7 +63,7 @@ FIXED: dict[str, tuple[str, ...]] = {
         "losses.imitation=0",
     ),
 }
-"""What a stage's recipe has otherwise; the weights of its losses are the variants'."""
+"""Overrides of each stage's recipe; variants override the weights of losses."""
 SEED = 0
 GAP = 9
 TIMES = torch.arange(1, GAP) / GAP
@@ -77,7 +76,7 @@ Report = Callable[[str], None]
 class EndsDecodingObjective(DecodingObjective):
     """`DecodingObjective` with both ends as the only knots, for the backbone ``ends``.
 
-    Nothing there diffuses, so no stage of a recipe takes it.
+    This backbone has no diffusion step, so no stage of a recipe supports it.
     """
 
     def true_keyframes(self, clip: ClipBatch) -> Keyframes:
@@ -92,31 +91,31 @@ class EndsDecodingObjective(DecodingObjective):
     def _flow_pairs(self, keyframes: Keyframes, clip: ClipBatch) -> tuple[FlowPair, FlowPair | None]:
         trajectory = self.model.trajectory
         assert isinstance(trajectory, IterativeFusion)
-        exact_flows, seen = clip.knot_flows()
-        wanted = torch.cat((exact_flows[:, 1:, 0], exact_flows[:, :1, 1]))
-        shown = torch.cat((seen[:, 1:, 0], seen[:, :1, 1]))
-        moved = trajectory.adjacent_flows(keyframes)
-        start = straight_motion_of(keyframes, moved.detach())
-        flows = start.flows + trajectory.residual_motion(keyframes, start, moved.detach())
-        return FlowPair(flows[:, 1:], wanted, shown), FlowPair(moved, wanted, shown)
+        true_flows, visible = clip.knot_flows()
+        target = torch.cat((true_flows[:, 1:, 0], true_flows[:, :1, 1]))
+        target_visible = torch.cat((visible[:, 1:, 0], visible[:, :1, 1]))
+        adjacent = trajectory.adjacent_flows(keyframes)
+        start = straight_motion_of(keyframes, adjacent.detach())
+        flows = start.flows + trajectory.residual_motion(keyframes, start, adjacent.detach())
+        return FlowPair(flows[:, 1:], target, target_visible), FlowPair(adjacent, target, target_visible)
 
 
-def assembled(part: Part | None, sources: Iterable[Part], out: Path, keys: Sequence[str]) -> Interpolator:
-    """A model of the shipped weights, less the part to be trained, plus parts that were trained."""
-    chosen = [*sources, *([part] if part else [])]
+def assemble_model(part: Part | None, sources: Iterable[Part], out: Path, keys: Sequence[str]) -> Interpolator:
+    """The model with shipped weights, except for a fresh ``part``, and the trained parts of ``sources``."""
+    parts = [*sources, *([part] if part else [])]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        model = build("rdvfi_s1", *dict.fromkeys(o for each in chosen for o in each.model))
+        model = build("rdvfi_s1", *dict.fromkeys(o for part in parts for o in part.model))
     shipped = rdvfi.create_model("rdvfi-s1")
-    fresh = {each.name for each in chosen}
+    fresh = {part.name for part in parts}
     model.generator.autoencoder.load_state_dict(shipped.generator.autoencoder.state_dict())  # pyright: ignore
     if "backbone" not in fresh and hasattr(model.generator, "denoiser"):
         get_part(model, "backbone").load_state_dict(get_part(shipped, "backbone").state_dict())
     for name in ("trajectory", "renderer"):
         if name not in fresh:
             get_part(model, name).load_state_dict(get_part(shipped, name).state_dict())
-    for each, key in zip(sources, keys, strict=True):
-        get_part(model, each.name).load_state_dict(_read(out / f"{key}.safetensors"))
+    for part, key in zip(sources, keys, strict=True):
+        get_part(model, part.name).load_state_dict(_read(out / f"{key}.safetensors"))
     return model
 
 
@@ -126,22 +125,22 @@ def _read(file: Path) -> dict[str, Tensor]:
     return load_file(file)
 
 
-def trained(variant: Variant, model: Interpolator, data: Path, out: Path, report: Report) -> None:
-    """Train a variant's part in ``model``, unless its weights are there."""
+def train_part(variant: Variant, model: Interpolator, data: Path, out: Path, report: Report) -> None:
+    """Train a variant's part in ``model``, or load its weights if they exist."""
     assert variant.part is not None
     part, file = variant.part, out / f"{variant.key}.safetensors"
     module = get_part(model, part.name)
     if not file.exists():
-        stage = stage_of(variant.key, part, data, out)
+        stage = compose_stage(variant.key, part, data, out)
         feed = open_feed(stage.data, rdvfi.create_model("rdvfi-s1"), out, report)
-        objective = objective_of(stage, part, model.train())
+        objective = create_objective(stage, part, model.train())
         Trainer(stage.stage, objective, feed, stage.engine, out, report=report).fit()
         write_weights(file, dict(module.state_dict()))
     module.load_state_dict(_read(file))
 
 
-def stage_of(name: str, part: Part, data: Path, out: Path) -> Stage:
-    """The stage that trains a part, with the shortened schedule."""
+def compose_stage(name: str, part: Part, data: Path, out: Path) -> Stage:
+    """The training stage of a part, with the shortened schedule."""
     shortened = (
         f"engine.steps={part.steps}",
         f"engine.seed={SEED}",
@@ -150,12 +149,12 @@ def stage_of(name: str, part: Part, data: Path, out: Path) -> Stage:
         "engine.save_every=80",
         "engine.device=cpu",
     )
-    fixed = (f"data.folder={data}", f"out={out}", f"stage={name}", *shortened, *FIXED[part.stage])
+    fixed = (f"data.folder={data}", f"out={out}", f"stage={name}", *shortened, *STAGE_OVERRIDES[part.stage])
     return compose_stages(f"rdvfi_s1/{part.stage}", [*fixed, *part.overrides])[0]
 
 
-def objective_of(stage: Stage, part: Part, model: Interpolator) -> Objective:
-    """The stage's objective; that of ``ends`` is not one of the training system's."""
+def create_objective(stage: Stage, part: Part, model: Interpolator) -> Objective:
+    """The objective of the stage; `EndsDecodingObjective` for the backbone ``ends``."""
     if part.model != ENDS:
         return build_objective(stage, model)
     model.requires_grad_(False)
@@ -169,68 +168,68 @@ def objective_of(stage: Stage, part: Part, model: Interpolator) -> Objective:
     return objective
 
 
-class Remembering(ModelMethod):
-    """A model that keeps the flows of every pair that it was asked for."""
+class FlowRecorder(ModelMethod):
+    """A model that records the flows of every pair at `TIMES`."""
 
     def __init__(self, model: Interpolator, *, name: str) -> None:
         super().__init__(model, name=name)
-        self.flows: list[Tensor] = []
+        self.recorded_flows: list[Tensor] = []
 
     @torch.inference_mode()
     def __call__(self, img0: Image, img1: Image, times: Times) -> Video:
-        """Frames at ``times``; the flows at `TIMES` are kept."""
+        """Frames at ``times``; the flows at `TIMES` are recorded."""
         motion = self.model.estimate(img0, img1)
-        self.flows.append(torch.stack(motion.trajectory.at(TIMES), dim=2))
+        self.recorded_flows.append(torch.stack(motion.trajectory.at(TIMES), dim=2))
         return self.model.render(img0, img1, motion, times)
 
 
 @cache
-def truth(name: str, number: int) -> tuple[Tensor, Tensor]:
-    """Exact flows of a held-out scene, in pixels of half its size, and where they can be seen."""
+def exact_scene_flows(name: str, number: int) -> tuple[Tensor, Tensor]:
+    """Exact flows of a held-out scene, in pixels of half its size, and visibility."""
     scene = held_out_scene(name, number, held_out_pictures())
-    return exact(scene, TIMES)
+    return exact_flows(scene, TIMES)
 
 
 @cache
 def windows(clip: str, pairs: int) -> tuple[EvaluationWindow, ...]:
-    """Pairs of frames with the truth between them, as `rdvfi evaluate` takes them."""
+    """Windows of a clip, as in `rdvfi evaluate`."""
     return tuple(EvaluationData(clip, gap=GAP, pairs=pairs).windows())
 
 
-def score_of(method: ModelMethod, clip: str, pairs: int) -> dict[str, float]:
+def evaluate_method(method: ModelMethod, clip: str, pairs: int) -> dict[str, float]:
     """PSNR in dB and SSIM, means over all new frames."""
     score = measure(windows(clip, pairs), [method], device=torch.device("cpu")).scores[0]
     return {"pairs": pairs, "psnr": score.psnr, "ssim": score.ssim}
 
 
-def scored(model: Interpolator, clip: Path | None) -> dict[str, dict[str, float]]:
-    """Scores on each held-out set, with errors of flow, and on the clip if there is one."""
-    found = {}
+def evaluate_variant(model: Interpolator, clip: Path | None) -> dict[str, dict[str, float]]:
+    """Scores and flow errors on each held-out set, and scores on the clip if given."""
+    results = {}
     for name, pairs in PAIRS.items():
-        method = Remembering(model, name="model")
-        score = score_of(method, name, pairs)
+        method = FlowRecorder(model, name="model")
+        score = evaluate_method(method, name, pairs)
         errors = []
-        for number, flows in enumerate(method.flows[1:]):  # the first call was a warm-up
-            wanted, seen = truth(name, number)
-            errors.append((flows - wanted).norm(dim=3)[seen].sort().values)
+        for number, flows in enumerate(method.recorded_flows[1:]):  # the first call was a warm-up
+            target, visible = exact_scene_flows(name, number)
+            errors.append((flows - target).norm(dim=3)[visible].sort().values)
         mean = torch.stack([error.mean() for error in errors]).mean()
-        high = torch.stack([error[int(0.99 * (len(error) - 1))] for error in errors]).mean()
-        found[name] = {**score, "epe": float(mean), "epe_p99": float(high)}
+        percentile = torch.stack([error[int(0.99 * (len(error) - 1))] for error in errors]).mean()
+        results[name] = {**score, "epe": float(mean), "epe_p99": float(percentile)}
     if clip is not None:
-        found[clip.stem] = score_of(ModelMethod(model, name="model"), str(clip), CLIP_PAIRS)
-    return found
+        results[clip.stem] = evaluate_method(ModelMethod(model, name="model"), str(clip), CLIP_PAIRS)
+    return results
 
 
 def run(variant: Variant, data: Path, out: Path, clip: Path | None, report: Report) -> dict:
     """Train and measure one variant."""
-    parts = {each.key: each.part for each in VARIANTS}
+    parts = {other.key: other.part for other in VARIANTS}
     sources = [part for key in variant.uses if (part := parts[key]) is not None]
-    model = assembled(variant.part, sources, out, variant.uses)
+    model = assemble_model(variant.part, sources, out, variant.uses)
     part = variant.part
-    began = time.monotonic()
+    start_time = time.monotonic()
     if part is not None:
-        trained(variant, model, data, out, report)
-    minutes = (time.monotonic() - began) / 60.0
+        train_part(variant, model, data, out, report)
+    minutes = (time.monotonic() - start_time) / 60.0
     model = variant.change(model.requires_grad_(False).eval())
     return {
         "group": variant.group,
@@ -242,7 +241,7 @@ def run(variant: Variant, data: Path, out: Path, clip: Path | None, report: Repo
         "seed": SEED,
         "scores": {
             name: {key: round(value, 4) for key, value in scores.items()}
-            for name, scores in scored(model, clip).items()
+            for name, scores in evaluate_variant(model, clip).items()
         },
         "environment": asdict(read_environment(torch.device("cpu"))),
     }
@@ -254,18 +253,18 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder of weights and caches")
     parser.add_argument("output", type=Path, help="a file of JSON lines, to which is added")
     parser.add_argument("--clip", type=Path, help="a video on which variants are measured too")
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     assert set(PAIRS) <= set(HELD_OUT_SETS)
     done = set()
-    if chosen.output.exists():
-        rows = [json.loads(line) for line in chosen.output.read_text().splitlines()]
+    if arguments.output.exists():
+        rows = [json.loads(line) for line in arguments.output.read_text().splitlines()]
         done = {(row["group"], row["variant"]) for row in rows}
-    chosen.out.mkdir(parents=True, exist_ok=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     for variant in VARIANTS:
         if (variant.group, variant.name) in done:
             continue
-        row = run(variant, chosen.data, chosen.out, chosen.clip, print)
-        with chosen.output.open("a") as file:
+        row = run(variant, arguments.data, arguments.out, arguments.clip, print)
+        with arguments.output.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(variant.key, json.dumps(row["scores"]), flush=True)
 

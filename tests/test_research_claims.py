@@ -40,14 +40,14 @@ def test_an_untrained_trajectory_pays_for_the_whole_motion(inner: int) -> None:
     """Its last layers are zero, so every flow is; the loss is that of flows between exactly these knots."""
     spans = FINE // (inner + 1)
     run, ends = Run("direct", inner=inner), torch.arange(inner + 2) * spans
-    direct = training.fresh_trajectory(run)
+    direct = training.build_trajectory(run)
     zero, seen = torch.zeros(1, len(ends) - 1, 2, 4, 4), torch.ones(1, len(ends) - 1, 4, 4)
     wanted = zero.clone()
     wanted[:, :, 0] = -ends[1:, None, None].float()  # to the first frame; the other direction is its mirror
     expected = flow_loss(zero, wanted, seen)
     assert training.motion_loss(run, direct, known(), 0).item() == pytest.approx(expected.item(), rel=1e-4)
     iterative = Run("iterative", inner=inner)
-    made = training.motion_loss(iterative, training.fresh_trajectory(iterative), known(), 0)
+    made = training.motion_loss(iterative, training.build_trajectory(iterative), known(), 0)
     one = zero.clone()
     one[:, :, 0] = -float(spans)
     assert made.item() == pytest.approx(float(expected + flow_loss(zero, one, seen)), rel=1e-4)
@@ -64,7 +64,7 @@ def test_batches_of_a_denoiser_have_nine_knots_and_their_neighbours() -> None:
 def test_runs_are_named_apart_and_seeds_draw_other_batches() -> None:
     runs = claims_runs.all_runs()
     assert len({run.key for run in runs}) == len(runs)
-    first, second = (training.rows(Run("theta", seed=seed), 5, 96) for seed in (0, 1))
+    first, second = (training.batch_rows(Run("theta", seed=seed), 5, 96) for seed in (0, 1))
     assert first.tolist() != second.tolist()
     assert len(set(first.tolist())) == training.BATCH
 
@@ -89,10 +89,10 @@ def test_committed_checkpoints_fit() -> None:
 def test_pages_show_the_committed_results() -> None:
     for page in results_page.PAGES:
         text = page.read_text(encoding="utf-8")
-        assert results_page.filled(text) == text, f"{page.name} is out of date: python research/results_page.py"
+        assert results_page.fill_tables(text) == text, f"{page.name} is out of date: python research/results_page.py"
 
 
 def test_a_changed_result_changes_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(results_page.TABLES, "content: means", lambda: "another table\n")
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert results_page.filled(text) != text
+    assert results_page.fill_tables(text) != text
