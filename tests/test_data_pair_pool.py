@@ -250,7 +250,7 @@ def test_colours_change_alike_in_both_pictures_and_differ_between_pairs() -> Non
 
 def test_colours_of_a_clip_change_alike_in_all_frames() -> None:
     frames = torch.rand(8, 1, 3, 8, 8).expand(-1, 5, -1, -1, -1)
-    changed = change_colours(frames, 1.0, torch.Generator().manual_seed(1), same_for_all_frames=True)
+    changed = change_colours(frames, 1.0, torch.Generator().manual_seed(1), per_clip=True)
     torch.testing.assert_close(changed, changed[:, :1].expand_as(changed), rtol=0, atol=0)
     assert (changed - frames).abs().mean() > 0.02
 

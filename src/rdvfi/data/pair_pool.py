@@ -28,11 +28,12 @@ from rdvfi.data.datasets.clip_folder import random_crop
 from rdvfi.data.pool import (
     FRAME_SIZE,
     MAX_DISPLACEMENT,
+    POOL_SEED,
     SAMPLE_KINDS,
     MakeSample,
     classical_flows,
     fill_folder,
-    to_stored_sample,
+    to_storage,
 )
 from rdvfi.data.samples import Film, load_textures
 from rdvfi.data.sources import Batch, check_batch_request
@@ -94,12 +95,9 @@ def render_scene_pairs(
 
 @dataclass(frozen=True, eq=False)
 class MovingPairs:
-    """A source of procedural pairs that are generated during training and not stored.
+    """A source of procedural pairs that are generated during training, on the device of the pictures.
 
-    Args:
-        pictures: Pictures of the textures, on the device where batches are generated.
-        size: (height, width) of the frames, multiples of `SIZE_MULTIPLE`.
-        recipe: Distribution of the scenes; `pair_recipe` by default.
+    ``size``, (height, width), must be multiples of `SIZE_MULTIPLE`; ``recipe`` is `pair_recipe` by default.
     """
 
     pictures: PicturePyramid
@@ -167,23 +165,16 @@ def sample_cell_centres(
     return neighbours.mean(0), reliable & (spread < _MAX_SPREAD)
 
 
-def _create_sample_maker(data: Path, kind: str, size: tuple[int, int], seed: int) -> MakeSample:
+def _create_sample_maker(data: Path, kind: str, size: tuple[int, int]) -> MakeSample:
     if kind == "film":
         film = Film(data / "film.npy")
-        return lambda number: to_stored_sample(sample_film_pair(film, size, np.random.default_rng([seed, number])))
+        return lambda number: to_storage(sample_film_pair(film, size, np.random.default_rng([POOL_SEED, number])))
     pictures, recipe = PicturePyramid(torch.from_numpy(load_textures(data))), pair_recipe(size)
-    return lambda number: to_stored_sample(render_scene_pairs(pictures, recipe, size, range(number, number + 1), seed))
+    return lambda number: to_storage(render_scene_pairs(pictures, recipe, size, range(number, number + 1), POOL_SEED))
 
 
 def build_pairs(
-    data: Path,
-    folder: Path,
-    kind: str,
-    count: int,
-    *,
-    size: tuple[int, int] = FRAME_SIZE,
-    seed: int = 1,
-    workers: int = 2,
+    data: Path, folder: Path, kind: str, count: int, *, size: tuple[int, int] = FRAME_SIZE, workers: int = 2
 ) -> None:
     """Generate ``count`` pairs of one kind in ``folder``, as `rdvfi.data.pool.build_pool` does with samples.
 
@@ -193,4 +184,4 @@ def build_pairs(
     if kind not in SAMPLE_KINDS:
         raise ValueError(f"no pairs of kind {kind!r}; expected one of {', '.join(SAMPLE_KINDS)}")
     check_pair_size(size)
-    fill_folder(folder, partial(_create_sample_maker, data, kind, size, seed), count, workers)
+    fill_folder(folder, partial(_create_sample_maker, data, kind, size), count, workers)

@@ -36,7 +36,7 @@ class PhotometricAugmentation:
     Args:
         source: Gives ``frames`` (b, t, 3, h, w); other keys of its batches are not changed.
         strength: 0 changes nothing, 1 is the usual strength.
-        same_for_all_frames: Change all frames of a sample alike, without noise: for clips, whose frames are
+        per_clip: Change all frames of a sample alike, without noise: for clips, whose frames are
             compared with each other.
 
     Raises:
@@ -45,7 +45,7 @@ class PhotometricAugmentation:
 
     source: BatchSource
     strength: float = 1.0
-    same_for_all_frames: bool = False
+    per_clip: bool = False
 
     def __post_init__(self) -> None:
         if self.strength < 0.0:
@@ -55,29 +55,18 @@ class PhotometricAugmentation:
         for index, batch in enumerate(self.source.batches(size, seed, start), start):
             state = np.random.SeedSequence([seed, index, _RANDOM_STREAM]).generate_state(1, np.uint64)
             generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
-            frames = change_colours(
-                batch["frames"], self.strength, generator, same_for_all_frames=self.same_for_all_frames
-            )
-            yield {**batch, "frames": frames}
+            yield {**batch, "frames": change_colours(batch["frames"], self.strength, generator, per_clip=self.per_clip)}
 
 
 def change_colours(
-    frames: Float[Tensor, "b t 3 h w"],
-    strength: float,
-    generator: torch.Generator,
-    *,
-    same_for_all_frames: bool = False,
+    frames: Float[Tensor, "b t 3 h w"], strength: float, generator: torch.Generator, *, per_clip: bool = False
 ) -> Float[Tensor, "b t 3 h w"]:
-    """The frames with randomly changed colours, in [0, 1].
+    """The frames with randomly changed colours, in [0, 1]; see `PhotometricAugmentation`.
 
-    Args:
-        frames: On any device.
-        strength: 0 changes nothing, 1 is the usual strength.
-        generator: On the CPU, so that the colours do not depend on the device. Sensor noise is generated
-            on the device of the frames from a seed of its own.
-        same_for_all_frames: Change all frames of a sample alike, without noise.
+    The generator is on the CPU, so that colours do not depend on the device of the frames. Sensor noise is generated
+    on that device from a seed of its own.
     """
-    (b, t), device, per_frame = frames.shape[:2], frames.device, 0.0 if same_for_all_frames else 1.0
+    (b, t), device, per_frame = frames.shape[:2], frames.device, 0.0 if per_clip else 1.0
 
     def normal(deviation: float, *shape: int) -> Tensor:
         return (strength * deviation * torch.randn(b, *shape, 1, 1, generator=generator)).to(device)

@@ -34,6 +34,7 @@ FRAME_SIZE = (160, 256)
 MAX_DISPLACEMENT = 90.0
 """`SceneRecipe.reach` of procedural scenes of `FRAME_SIZE`, in pixels."""
 COARSE_STRIDE = 2
+POOL_SEED = 1
 
 SAMPLE_KINDS = ("procedural", "film")
 
@@ -67,7 +68,7 @@ def _coarse_flow(first: np.ndarray, last: np.ndarray) -> np.ndarray:
     return torch.cat(small).numpy().astype(np.float16)
 
 
-def to_stored_sample(batch: Batch) -> Sample:
+def to_storage(batch: Batch) -> Sample:
     """The sample of a batch of one, as stored: frames (t, h, w, 3) in 8 bits, flows in half precision."""
     sample = {name: value[0].numpy() for name, value in batch.items()}
     frames = (255.0 * sample["frames"].transpose(0, 2, 3, 1)).round().astype(np.uint8)
@@ -76,12 +77,12 @@ def to_stored_sample(batch: Batch) -> Sample:
     return {name: value.astype(dtypes[name]) for name, value in sample.items()} | {"frames": frames}
 
 
-def _create_sample_maker(data: Path, kind: str, size: tuple[int, int], seed: int) -> MakeSample:
+def _create_sample_maker(data: Path, kind: str, size: tuple[int, int]) -> MakeSample:
     if kind == "film":
         film = Film(data / "film.npy")
 
         def make(number: int) -> Sample:
-            return sample_film(np.random.default_rng([seed, number]), film, size, free=FREE_FRAMES)
+            return sample_film(np.random.default_rng([POOL_SEED, number]), film, size, free=FREE_FRAMES)
     else:
         pictures = torch.from_numpy(load_textures(data))
         moving = MovingTextures(
@@ -89,7 +90,7 @@ def _create_sample_maker(data: Path, kind: str, size: tuple[int, int], seed: int
         )
 
         def make(number: int) -> Sample:
-            return to_stored_sample(moving.samples([number], seed))
+            return to_storage(moving.samples([number], POOL_SEED))
 
     def with_coarse(number: int) -> Sample:
         sample = make(number)
@@ -99,14 +100,7 @@ def _create_sample_maker(data: Path, kind: str, size: tuple[int, int], seed: int
 
 
 def build_pool(
-    data: Path,
-    folder: Path,
-    kind: str,
-    count: int,
-    *,
-    size: tuple[int, int] = FRAME_SIZE,
-    seed: int = 1,
-    workers: int = 2,
+    data: Path, folder: Path, kind: str, count: int, *, size: tuple[int, int] = FRAME_SIZE, workers: int = 2
 ) -> None:
     """Generate ``count`` samples of one kind in ``folder``, unless it exists.
 
@@ -116,7 +110,6 @@ def build_pool(
         kind: "procedural" or "film".
         count: Number of samples.
         size: (height, width) of their frames, multiples of 16.
-        seed: Seed of the samples.
         workers: Number of processes.
 
     Raises:
@@ -124,17 +117,13 @@ def build_pool(
     """
     if kind not in SAMPLE_KINDS:
         raise ValueError(f"no samples of kind {kind!r}; expected one of {SAMPLE_KINDS}")
-    fill_folder(folder, partial(_create_sample_maker, data, kind, size, seed), count, workers)
+    fill_folder(folder, partial(_create_sample_maker, data, kind, size), count, workers)
 
 
 def fill_folder(folder: Path, create_maker: Callable[[], MakeSample], count: int, workers: int) -> None:
-    """Generate a folder of samples in several processes, unless it exists; it appears when it is complete.
+    """Generate a folder of arrays, ``name.npy``, of ``count`` samples, unless it exists; it appears when complete.
 
-    Args:
-        folder: Output folder of the arrays, ``name.npy``; their first axis counts samples.
-        create_maker: Called once in every process; returns the function that makes samples.
-        count: Number of samples.
-        workers: Number of processes.
+    ``create_maker`` is called once in each of the ``workers`` processes and returns the function that makes samples.
     """
     if folder.exists():
         return
@@ -157,7 +146,6 @@ _make_sample: MakeSample
 
 
 def _start_worker(create_maker: Callable[[], MakeSample]) -> None:
-    """Initialise a worker process; it uses one thread."""
     global _make_sample
     import cv2
 
@@ -167,7 +155,6 @@ def _start_worker(create_maker: Callable[[], MakeSample]) -> None:
 
 
 def _write_samples(folder: Path, numbers: range) -> None:
-    """Generate the samples with these numbers."""
     arrays = {file.stem: np.load(file, mmap_mode="r+") for file in folder.glob("*.npy")}
     for number in numbers:
         for name, value in _make_sample(number).items():

@@ -83,7 +83,7 @@ def load_pictures(data: Path, film: Film | None = None, *, frames: int = 150) ->
     return pictures
 
 
-def load_textures(data: Path, *, frames: int = 150) -> UInt8[np.ndarray, "n 3 h w"]:
+def load_textures(data: Path) -> UInt8[np.ndarray, "n 3 h w"]:
     """The pictures of a folder, and frames of its film if it has one, cut into pieces of one size.
 
     Pieces have the size of the film, or `TEXTURE_SIZE`; see `rdvfi.data.synthetic.procedural_source.MovingTextures`.
@@ -93,7 +93,7 @@ def load_textures(data: Path, *, frames: int = 150) -> UInt8[np.ndarray, "n 3 h 
     """
     film = Film(data / "film.npy") if (data / "film.npy").exists() else None
     size = TEXTURE_SIZE if film is None else film.frames.shape[1:3]
-    return same_size(load_pictures(data, film, frames=frames), size)
+    return same_size(load_pictures(data, film), size)
 
 
 def sample_film(rng: np.random.Generator, film: Film, size: tuple[int, int], *, free: int) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.interpolator import Interpolator
-from rdvfi.training.feeds import check_source_material, film_pool_folder
+from rdvfi.training.feeds import check_source_material
 from rdvfi.training.losses.evidence import Needs, WeightedLosses
 from rdvfi.training.model_parts import get_part, prepare_model
 from rdvfi.training.objectives.coarse import ReturnsEstimates, WrapsLearnedFlow
@@ -35,13 +35,8 @@ _MISSING_INPUTS = {
 def check_stages(stages: Sequence[Stage], overrides: Sequence[str], report: Report) -> Interpolator | None:
     """Check every stage of a run; nothing is written.
 
-    Args:
-        stages: The stages in order.
-        overrides: Overrides of the user, in addition to the recipe.
-        report: Receives a line on the origin of the first model.
-
-    Returns:
-        The model of the first stage if that has no result yet, else None.
+    ``overrides`` are those of the user, in addition to the recipe. Returns the model of the first stage if that has
+    no result yet, else None.
 
     Raises:
         ValueError: If a part has no parameters, or the input of a loss is not provided.
@@ -58,7 +53,7 @@ def check_stages(stages: Sequence[Stage], overrides: Sequence[str], report: Repo
                 get_part(model, name)
         if stage.kind is not StageKind.ship:
             if stage.data.teacher is not None:
-                check_teacher_available(film_pool_folder(stage.data), stage.data.teacher)
+                check_teacher_available(Path(stage.data.folder) / "pool" / "film", stage.data.teacher)
             check_source_material(stage.data)
             _check_losses(stage, model, requested)
         for earlier in stage.after:

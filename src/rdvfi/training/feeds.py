@@ -82,14 +82,18 @@ def _unpooled_sources(config: DataConfig, device: torch.device) -> list[BatchSou
     """Sources of samples that are generated or read during training."""
     data = Path(config.folder)
     if config.source in _GENERATED:
-        return _procedural_sources(data, config, device)
+        pictures = torch.from_numpy(load_textures(data)).to(device)
+        if config.source is SourceKind.moving:
+            return [MovingTextures(pictures, config.shape, free=config.free) for _ in config.kinds]
+        pairs = MovingPairs(PicturePyramid(pictures), config.shape)
+        return [PhotometricAugmentation(pairs, config.colours) for _ in config.kinds]
     if config.source is SourceKind.clips:
         windows = ClipWindows(
             find_clips(data), config.shape, knots=config.knots, free=config.free, held_out=config.held_out
         )
         source = windows.source(workers=config.workers)
         if config.colours:
-            return [PhotometricAugmentation(source, config.colours, same_for_all_frames=True)]
+            return [PhotometricAugmentation(source, config.colours, per_clip=True)]
         return [source]
     if config.source is SourceKind.vimeo:
         return [Vimeo90K.find(data, size=config.shape).source(workers=config.workers)]
@@ -97,15 +101,6 @@ def _unpooled_sources(config: DataConfig, device: torch.device) -> list[BatchSou
     if height != width:
         raise ValueError(f"crops are square; got data.size={config.size}")
     return [SampleStream(random_crops(_picture_sampler(data), height), workers=config.workers)]
-
-
-def _procedural_sources(data: Path, config: DataConfig, device: torch.device) -> list[BatchSource]:
-    """Procedural scenes, generated on ``device`` from the pictures of a folder."""
-    pictures = torch.from_numpy(load_textures(data)).to(device)
-    if config.source is SourceKind.moving_pairs:
-        pairs = MovingPairs(PicturePyramid(pictures), config.shape)
-        return [PhotometricAugmentation(pairs, config.colours) for _ in config.kinds]
-    return [MovingTextures(pictures, config.shape, free=config.free) for _ in config.kinds]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,11 +142,6 @@ class _Pools:
                 shutil.rmtree(stale)
         with torch.no_grad():
             pool.cache_latents(current, self.model.generator.encode)
-
-
-def film_pool_folder(config: DataConfig) -> Path:
-    """Folder of the film samples of a stage, which may not exist yet."""
-    return Path(config.folder) / "pool" / "film"
 
 
 def _pool_folder(config: DataConfig, kind: str) -> Path:

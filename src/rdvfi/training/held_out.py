@@ -5,7 +5,7 @@ run, at gaps of 2 and 8; the better one is kept.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 
@@ -67,18 +67,9 @@ def held_out_windows(folder: Path, gap: int, share: float) -> Iterator[Evaluatio
     per_clip = max(1, _MAX_PAIRS // max(1, len(clips)))
     remaining = _MAX_PAIRS
     for clip in clips.values():
-        start = first_held_out_frame(len(clip), share)
+        start = len(clip) - round(share * len(clip))
         candidates = list(split_windows(clip.frames(start), gap, start=start))
-        selected = _select_evenly(candidates, min(per_clip, remaining))
+        count = min(per_clip, remaining)
+        selected = candidates[:: max(1, len(candidates) // max(1, count))][:count]
         remaining -= len(selected)
         yield from selected
-
-
-def first_held_out_frame(count: int, share: float) -> int:
-    """Index of the first held-out frame of a clip with ``count`` frames."""
-    return count - round(share * count)
-
-
-def _select_evenly(candidates: Sequence[EvaluationWindow], count: int) -> list[EvaluationWindow]:
-    step = max(1, len(candidates) // max(1, count))
-    return list(candidates[::step][:count])

@@ -16,13 +16,7 @@ from torch import Tensor, nn
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer with a trainable low-rank update.
-
-    Args:
-        base: The layer.
-        rank: Rank of the update.
-        alpha: The update is scaled by ``alpha / rank``.
-    """
+    """A frozen linear layer with a trainable low-rank update, scaled by ``alpha / rank``."""
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
         super().__init__()
@@ -44,16 +38,10 @@ class LoraLinear(nn.Module):
 
 
 def add_lora(network: nn.Module, targets: Sequence[str], rank: int, alpha: float) -> list[str]:
-    """Freeze a network and add low-rank updates to some of its linear layers, in place.
+    """Freeze a network and add low-rank updates to some of its linear layers, in place; returns their names.
 
-    Args:
-        network: The network.
-        targets: Ends of the names of these layers, in complete components, such as ``to_q`` or ``ffn.net.2``.
-        rank: Rank of the updates.
-        alpha: Updates are scaled by ``alpha / rank``.
-
-    Returns:
-        The names of the layers.
+    ``targets`` are ends of these names, in complete components, such as ``to_q`` or ``ffn.net.2``. Updates are scaled
+    by ``alpha / rank``.
 
     Raises:
         ValueError: If the rank is below 1, or no linear layer has such a name.

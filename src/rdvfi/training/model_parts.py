@@ -86,10 +86,7 @@ def _build_model(stage: Stage, report: Report) -> Interpolator:
 def mark_trained(model: Interpolator, names: Sequence[str], folder: Path) -> None:
     """Mark the components of a model as trained whose parameters have all been trained.
 
-    Args:
-        model: Model with the weights of all stages so far.
-        names: Parts that were trained, and stages whose result files contain other parts.
-        folder: Folder of these files.
+    ``names`` are trained parts, and stages whose result files in ``folder`` contain other trained parts.
     """
     trained = {name for name in names if name in PARTS}
     for name in names:

@@ -203,7 +203,9 @@ def _compose_stage(path: Path, overrides: Sequence[str]) -> Stage:
             raise ValueError(f"recipe {_display_name(path)} must have {SCHEMA!r} first in its defaults")
         stage = stage_from_config(composed)
     except (HydraException, OmegaConfBaseException, RecursionError) as error:
-        raise ValueError(f"recipe {_display_name(path)}: {explain_dataclass_error(error, *_CONFIG_CLASSES)}") from error
+        prefixes = {cls.__name__: prefix for cls, prefix in zip(_CONFIG_CLASSES, _FIELD_PREFIXES, strict=True)}
+        explanation = explain_dataclass_error(error, _CONFIG_CLASSES, prefixes)
+        raise ValueError(f"recipe {_display_name(path)}: {explanation}") from error
     try:
         validate_stage(stage)
     except ValueError as error:
@@ -211,18 +213,8 @@ def _compose_stage(path: Path, overrides: Sequence[str]) -> Stage:
     return stage
 
 
-_CONFIG_CLASSES = (
-    (Stage, ModelConfig, DataConfig, EngineConfig, NoiseConfig, LoraConfig),
-    {
-        "Stage": "",
-        "ModelConfig": "model.",
-        "DataConfig": "data.",
-        "EngineConfig": "engine.",
-        "NoiseConfig": "noise.",
-        "LoraConfig": "lora.",
-    },
-)
-"""The configuration classes, and the prefix of the fields of each."""
+_CONFIG_CLASSES = (Stage, ModelConfig, DataConfig, EngineConfig, NoiseConfig, LoraConfig)
+_FIELD_PREFIXES = ("", "model.", "data.", "engine.", "noise.", "lora.")
 
 _REPLACED_FIELDS = {
     "settings.estimates.hidden": "settings.estimates.occluded",

@@ -66,7 +66,7 @@ def train(
         finished = Path(stage.out) / f"{stage.stage}.safetensors"
         if len(stages) > 1 and finished.exists():
             report(f"{stage.stage}: skipped, since {finished} exists")
-        elif not run_stage(stage, report=report, model=model):
+        elif not run_stage(stage, prepare_model(stage, report) if model is None else model, report):
             report(f"{stage.stage}: paused; the same command resumes")
             return False
         model = None
@@ -83,16 +83,9 @@ def _limit_pause(stage: Stage, began: float) -> Stage:
     return replace(stage, engine=replace(stage.engine, pause_minutes=remaining))
 
 
-def run_stage(stage: Stage, *, report: Report, model: Interpolator | None = None) -> bool:
-    """Run one stage; returns whether it was finished.
-
-    Args:
-        stage: Configuration of the stage.
-        report: Receives progress lines.
-        model: Its model from `rdvfi.training.model_parts.prepare_model`; None prepares it.
-    """
+def run_stage(stage: Stage, model: Interpolator, report: Report) -> bool:
+    """Run one stage on its model from `prepare_model`; returns whether it was finished."""
     out = Path(stage.out)
-    model = prepare_model(stage, report) if model is None else model
     if stage.kind is StageKind.ship:
         return _ship(stage, model, out, report)
     for name in stage.train:

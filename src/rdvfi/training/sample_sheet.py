@@ -55,15 +55,7 @@ def draw_flow_sheet(
     exact: Float[Tensor, "b 2 hs ws"],
     visible: Float[Tensor, "b hs ws"],
 ) -> Picture:
-    """The sheet of a small batch of flows from the first frames to the last, in pixels of the frames.
-
-    Args:
-        first: First frames.
-        last: Last frames.
-        flow: Estimated flow.
-        exact: Known flow, on a smaller grid.
-        visible: 1 where the flow is known and the point visible.
-    """
+    """The sheet of a small batch of flows from the first frames to the last, in pixels of the frames."""
     size = (first.shape[-2], first.shape[-1])
     warped = backward_warp(last.float(), flow.float())
     rows = []

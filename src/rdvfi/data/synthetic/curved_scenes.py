@@ -29,30 +29,19 @@ from rdvfi.data.synthetic.textures import Crop, Matte
 DISPLACEMENT_RANGE = (60.0, 160.0)
 """Displacement of the centre of the moving object between the ends, in pixels of a frame 448 wide."""
 TURN_DEGREES, ZOOM_FACTORS = (35.0, 90.0), (1.3, 2.0)
-"""Ranges of the rotation angle, and of the zoom factor or its inverse."""
 DISPLACEMENT_TOLERANCE = 5.0
 """Largest difference between the displacement of a limb and the sampled one, in pixels."""
 UPPER_TURN_DEGREES, LOWER_TURN_DEGREES = (20.0, 70.0), (20.0, 80.0)
-"""Rotation of each link relative to its parent."""
 MAX_FRAME_TURN_DEGREES = 90.0
 """Largest rotation of the lower link relative to the frame."""
 MAX_BEND_DEGREES = 120.0
 """Largest bend of the elbow, so that links do not occlude each other."""
 REDUCTION_RANGE = (0.4, 1.0)
-"""Range of `Crop.reduction`."""
 CURVED_SCENE_KINDS = ("shape", "frame", "shape", "zoom")
-"""Kinds of `curved_scene`, in the order in which a set cycles through them."""
 
 
 def curved_scene(rng: np.random.Generator, size: tuple[int, int], pictures: int, kind: str) -> ScenePlan:
-    """A random scene of one of the `CURVED_SCENE_KINDS`.
-
-    Args:
-        rng: Source of randomness.
-        size: (height, width) of the frames in pixels.
-        pictures: Number of available pictures, at least two.
-        kind: "shape" (a shape rotates), "frame" (everything rotates) or "zoom".
-    """
+    """A random scene of one of the `CURVED_SCENE_KINDS`; ``pictures``, at least two, is the number of pictures."""
     h, w = size
     back, front = _sample_crops(rng, pictures, 2)
     frame_middle = ((w - 1) / 2, (h - 1) / 2)

@@ -13,7 +13,6 @@ from numpy.random import Generator
 from rdvfi.media.pixels import Picture
 
 LEAF_COUNT = 2500
-"""Number of shapes in a picture."""
 _RADIUS_RANGE = (8.0, 260.0)
 """In pixels."""
 _CORNER_RANGE = (3, 9)

@@ -16,6 +16,9 @@ DrawnPicture = Float[np.ndarray, "H W 3"]
 PremultipliedLayer = Float[np.ndarray, "H W 4"]
 
 _SHAPE_COUNT = 700
+_WINDOW_SPACING = (58, 46)
+_OUTLINE = 2
+"""Width of the outline of text in pixels."""
 
 
 def smooth_noise(rng: np.random.Generator, h: int, w: int, cell: float) -> Float[np.ndarray, "H W"]:
@@ -44,10 +47,10 @@ def discs_and_boxes(rng: np.random.Generator, h: int, w: int, *, smallest: float
     return np.clip(cv2.GaussianBlur(image, (0, 0), 0.7) * (shade * grain)[..., None], 0.0, 1.0)
 
 
-def facade(rng: np.random.Generator, h: int, w: int, *, spacing: tuple[int, int] = (58, 46)) -> DrawnPicture:
-    """A wall whose windows repeat every ``spacing = (down, across)`` pixels, with slightly different brightness."""
+def facade(rng: np.random.Generator, h: int, w: int) -> DrawnPicture:
+    """A wall with a regular grid of windows of slightly different brightness."""
     wall = rng.uniform(0.5, 0.75, 3) * (0.93 + 0.07 * smooth_noise(rng, h, w, 3.0))[..., None]
-    down, across = spacing
+    down, across = _WINDOW_SPACING
     for y in range(down // 4, h, down):
         for x in range(across // 4, w, across):
             pane = wall[y : y + down // 2, x : x + across // 2]
@@ -61,23 +64,15 @@ def lettering(
     lines: Sequence[tuple[str, int | float, int | float, int | float]],
     *,
     opacity: float = 1.0,
-    outline: int = 2,
 ) -> PremultipliedLayer:
-    """White text with a dark outline.
-
-    Args:
-        size: (height, width) of the layer in pixels.
-        lines: Rows (text, x of the left end, y of the baseline, cap height), in pixels.
-        opacity: Opacity of the whole layer, in [0, 1].
-        outline: Width of the outline in pixels.
-    """
+    """White text with a dark outline, from rows (text, x of the left end, y of the baseline, cap height) in pixels."""
     h, w = size
     k = 4  # supersampling factor
     fill, body = (np.zeros((h * k, w * k), np.uint8) for _ in range(2))
     for text, x, y, height in lines:
         scale, place, font = height * k / 21.0, (int(x * k), int(y * k)), cv2.FONT_HERSHEY_SIMPLEX
         stroke = max(2, round(0.14 * height * k))
-        cv2.putText(body, text, place, font, scale, 255, stroke + 2 * outline * k, cv2.LINE_AA)
+        cv2.putText(body, text, place, font, scale, 255, stroke + 2 * _OUTLINE * k, cv2.LINE_AA)
         cv2.putText(fill, text, place, font, scale, 255, stroke, cv2.LINE_AA)
     white, opaque = (cv2.resize(x, (w, h), interpolation=cv2.INTER_AREA) / np.float32(255.0) for x in (fill, body))
     colour = np.clip(0.03 * opaque + 0.92 * white, 0.0, 1.0)

@@ -68,12 +68,8 @@ def apply_similarity(similarity: Similarities, points: Points) -> Points:
 class LayerMotion:
     """Motion of one layer in each of ``n`` scenes; created by `of`.
 
-    Attributes:
-        paths: Rows of `LayerPath.parameters`.
-        joints: The same for the parents of the layers.
-        modes: Rows of `Wave.modes`, zero-padded to the same number.
-        laws: Rows of `Wave.time_law`.
-        wave_rows: Indices of the layers that have a wave.
+    ``paths`` and ``joints`` are rows of `LayerPath.parameters`, of the layers and of their parents; ``modes`` and
+    ``laws`` are `Wave.modes`, zero-padded, and `Wave.time_law`. ``wave_rows`` are the indices of layers with a wave.
     """
 
     paths: Float[Tensor, "n 9"]

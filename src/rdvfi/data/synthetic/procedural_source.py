@@ -99,7 +99,6 @@ class MovingTextures:
         stride: Side in pixels of the cells at whose centres flow is given.
         recipe: Distribution of the scenes.
         exposures: Times over which a blurred frame is averaged, odd; 1 leaves all frames sharp.
-        supersample: Samples per pixel along each side.
 
     Raises:
         ValueError: If the size is too small or not a multiple of ``stride``.
@@ -114,14 +113,12 @@ class MovingTextures:
         stride: int = 8,
         recipe: SceneRecipe | None = None,
         exposures: int = 1,
-        supersample: int = 1,
     ) -> None:
         if min(size) < 32 or size[0] % stride or size[1] % stride:
             raise ValueError(f"size is {size}; both sides must be at least 32 and multiples of {stride}")
         self._pictures = PicturePyramid(pictures)
         self._size, self._free, self._stride = size, free, stride
-        self._recipe = recipe or SceneRecipe()
-        self._exposures, self._supersample = exposures, supersample
+        self._recipe, self._exposures = recipe or SceneRecipe(), exposures
 
     def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Endless batches; sample ``j`` of batch ``i`` is generated from ``(seed, i size + j)``."""
@@ -145,6 +142,6 @@ class MovingTextures:
         samplers = [SceneSampler(rng, self._size, len(self._pictures), self._recipe) for rng in rngs]
         scenes = build_scenes([sample_detailed_scene(s) for s in samplers], self._pictures, self._size)
         times = sample_times(rngs, self._free)
-        frames, labels = scenes.frames(times, exposures=self._exposures, supersample=self._supersample)
+        frames, labels = scenes.frames(times, exposures=self._exposures)
         flows, visible = scenes.flows(times, flow_targets(self._free), labels, stride=self._stride)
         return {"frames": frames, "times": times.to(frames.device), "flows": flows, "visible": visible.float()}

@@ -19,7 +19,6 @@ from rdvfi.data.synthetic.sampler import LayerPlan, ScenePlan, SceneSampler, sam
 from rdvfi.data.synthetic.textures import Matte, Textureless
 
 MAX_SMALL_OBJECTS = 3
-"""Largest number of small objects in a scene."""
 _SIDE_RANGE = (6.0, 32.0)
 """Size of a small object in pixels."""
 _MARK_SIDE_RANGE = (6.0, 24.0)

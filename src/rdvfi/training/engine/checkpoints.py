@@ -31,14 +31,9 @@ FORMAT = "rdvfi-training-1"
 
 @dataclass(frozen=True, eq=False)
 class TrainingState:
-    """The state of a run, on the CPU.
+    """The state of a run, on the CPU, after ``step`` optimiser steps.
 
-    Attributes:
-        step: Optimiser steps done.
-        weights: Trained tensors by name.
-        averages: Averaged weights by name.
-        moments: Tensors of the optimiser by ``name/key``.
-        numbers: Numbers of the optimiser and of the engine.
+    ``moments`` are the tensors of the optimiser by ``name/key``; ``numbers`` those of optimiser and engine.
     """
 
     step: int
@@ -181,7 +176,6 @@ def _named_tensors(state: TrainingState) -> dict[str, Tensor]:
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of all names and bytes."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())

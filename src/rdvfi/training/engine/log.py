@@ -53,7 +53,8 @@ class TrainingLog:
         """Pass a picture to the trackers that accept images."""
         for tracker in self._trackers:
             if hasattr(tracker, "log_images"):
-                tracker.log_images({"sheet": pixels[None]}, step=step, **_image_options(tracker))
+                options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                tracker.log_images({"sheet": pixels[None]}, step=step, **options)
 
     def close(self) -> None:
         """Finish the trackers."""
@@ -93,7 +94,3 @@ def _create_tracker(tracker: str, name: str, folder: Path) -> Any:
     if hasattr(created, "start"):
         created.start()
     return created
-
-
-def _image_options(tracker: Any) -> dict[str, str]:
-    return {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}

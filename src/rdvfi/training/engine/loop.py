@@ -217,16 +217,10 @@ class Trainer:
         raise FloatingPointError(f"{self.name}: {problem} at step {step}; {last_good}")
 
     def _training_step(self, index: int, micro_batch: int = 0) -> TrainingStep:
-        return TrainingStep(
-            index,
-            self.config.steps,
-            self.config.seed,
-            micro_batch,
-            rank=self.accelerator.process_index,
-            world_size=self.accelerator.num_processes,
-            device=self.device,
-            time_progress=self._clock.progress,
-        )
+        config, accelerator = self.config, self.accelerator
+        rank, world_size = accelerator.process_index, accelerator.num_processes
+        progress = self._clock.progress
+        return TrainingStep(index, config.steps, config.seed, micro_batch, rank, world_size, self.device, progress)
 
     def _next_batch(self, stream: Iterator[Batch]) -> Batch:
         """The next batch on the device, except for times, which are read on the CPU."""

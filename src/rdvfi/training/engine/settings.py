@@ -1,6 +1,8 @@
 """Settings of the training engine, with their defaults."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 SCHEDULES = ("constant", "cosine", "poly", "rsqrt", "tanh", "wsd")
 """Schedules of ``timm.scheduler`` that need no further settings."""
@@ -59,21 +61,16 @@ class EngineConfig:
 
     def validate(self) -> None:
         """Raise a ValueError that names the first invalid value."""
-        for name in ("steps", "accumulate", "save_every", "keep", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"engine.{name} must be at least 1; got {getattr(self, name)}")
-        for name in ("rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"engine.{name} must be positive; got {getattr(self, name)}")
-        for name in ("warmup", "sheet_every", "seed", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"engine.{name} must not be negative; got {getattr(self, name)}")
-        if self.max_minutes is not None and not self.max_minutes > 0:
-            raise ValueError(f"engine.max_minutes must be positive; got {self.max_minutes}")
-        if not 0 <= self.average < 1:
-            raise ValueError(f"engine.average must be in [0, 1); got {self.average}")
-        if self.device not in ("auto", "cpu"):
-            raise ValueError(f"engine.device must be auto or cpu; got {self.device!r}")
-        if self.schedule not in SCHEDULES:
-            known = ", ".join(SCHEDULES)
-            raise ValueError(f"engine.schedule must be one of {known}; got {self.schedule!r}")
+        rules: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+            (("steps", "accumulate", "save_every", "keep", "log_every"), lambda value: value >= 1, "at least 1"),
+            (("rate", "clip"), lambda value: value > 0, "positive"),
+            (("warmup", "sheet_every", "seed", "weight_decay"), lambda value: value >= 0, "non-negative"),
+            (("max_minutes",), lambda value: value is None or value > 0, "positive"),
+            (("average",), lambda value: 0 <= value < 1, "in [0, 1)"),
+            (("device",), lambda value: value in ("auto", "cpu"), "auto or cpu"),
+            (("schedule",), lambda value: value in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+        )
+        for names, is_valid, requirement in rules:
+            for name in names:
+                if not is_valid(getattr(self, name)):
+                    raise ValueError(f"engine.{name} must be {requirement}; got {getattr(self, name)!r}")

@@ -20,11 +20,9 @@ from rdvfi.training.objectives.objective import Objective
 
 
 def shard_objective(objective: Objective, blocks: Iterable[nn.Module]) -> Objective:
-    """Shard the weights of an objective over all processes, in place.
+    """Shard the weights of an objective over all processes, in place; then only its ``forward`` may be called.
 
-    Args:
-        objective: Objective on its device. Afterwards only its ``forward`` may be called.
-        blocks: Modules that are gathered one at a time; other weights are gathered together.
+    ``blocks`` are gathered one at a time, other weights together.
 
     Raises:
         RuntimeError: If there is only one process.

@@ -42,9 +42,6 @@ class NearestSampleLoss(Loss):
 
     Args:
         draws: Number of samples.
-
-    Raises:
-        ValueError: If ``draws`` is below 1.
     """
 
     needs = Needs.SAMPLER

@@ -56,15 +56,9 @@ class WarpMaps:
 class MapSupervision:
     """The maps of phi_s and their targets, on the trajectory's grid.
 
-    Attributes:
-        refined: Output of phi_s.
-        initial: Its input, the maps of the trajectory.
-        target_flows: Flows of a teacher, or exact flows.
-        first: First frames.
-        last: Last frames.
-        frame: True frames at the time of the maps.
-        target_mask: Blending weight of a teacher; None for exact flows.
-        visible: Visibility of the points in both end frames, for exact flows; None for a teacher.
+    ``initial`` maps are the input of phi_s, ``refined`` ones its output. Target flows are those of a teacher, who
+    also gives a mask, or exact flows, with the visibility of their points in both end frames. ``frame`` is the true
+    frame between ``first`` and ``last``.
     """
 
     refined: WarpMaps
@@ -100,13 +94,10 @@ class Matches:
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
-    """All estimates of a flow estimator, from coarse to fine, each on its own grid.
+    """All estimates of a flow estimator, from coarse to fine, each on its own grid, in full-size pixels.
 
-    Attributes:
-        pairs: Flows in full-size pixels.
-        exact: 1 for samples whose flow is also known at occluded points, else 0.
-        matched: Whether the first estimate is the expectation over matches, which is not defined for
-            occluded points.
+    ``exact`` is 1 for samples whose flow is also known at occluded points. ``matched`` says whether the first
+    estimate is the expectation over matches, which is not defined for occluded points.
     """
 
     pairs: list[FlowPair]
@@ -127,16 +118,8 @@ class GeneratorSampler:
 class Evidence:
     """Inputs of the losses for one batch; None where the objective does not compute them.
 
-    Attributes:
-        progress: Fraction of training that is done.
-        frames: Interpolated and true frames.
-        maps: Maps of phi_s with their targets.
-        flow: Flows to both ends, in latent pixels.
-        adjacent: Flows between adjacent knots, in latent pixels.
-        matches: Matches of the coarse flow.
-        estimates: Estimates of the coarse flow.
-        velocity: Predicted and true target of the network, in its own parameterisation.
-        sampler: The generator as a sampler.
+    ``flow`` leads to both ends, ``adjacent`` to neighbouring knots; ``velocity`` is the predicted and the true target
+    of the network, in its own parameterisation.
     """
 
     progress: float
@@ -188,9 +171,8 @@ class WeightedLosses(nn.Module):
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
         if not self.weights:
             raise ValueError("every loss has weight zero; give one, such as losses.l2=1")
-        self.by_name: dict[str, Loss] = {
-            name: losses.create(name, **(settings or {}).get(name, {})) for name in self.weights
-        }
+        options = settings or {}
+        self.by_name: dict[str, Loss] = {name: losses.create(name, **options.get(name, {})) for name in self.weights}
         self.parts = nn.ModuleDict(self.by_name).requires_grad_(False)
 
     def needs_any(self, *needs: Needs) -> bool:
@@ -199,6 +181,5 @@ class WeightedLosses(nn.Module):
 
     def forward(self, evidence: Evidence) -> dict[str, Tensor]:
         """The weighted losses whose inputs were computed, by name."""
-        return {
-            name: self.weights[name] * loss(evidence) for name, loss in self.by_name.items() if evidence.has(loss.needs)
-        }
+        available = {name: loss for name, loss in self.by_name.items() if evidence.has(loss.needs)}
+        return {name: self.weights[name] * loss(evidence) for name, loss in available.items()}

@@ -61,10 +61,7 @@ def matching_loss(
 ) -> Tensor:
     """Mean cross-entropy, in nats, over the source cells whose point is visible and inside the target grid.
 
-    Args:
-        logits: Logits of the matches; rows are source cells, columns target cells.
-        exact: Exact flow of the source cells, in cells.
-        visible: 1 where the target picture shows the point.
+    Rows of the logits are source cells, columns target cells; the exact flow of source cells is in cells.
     """
     h, w = exact.shape[-2:]
     grid = pixel_grid(h, w, device=exact.device)
@@ -100,10 +97,7 @@ class MatchingLoss(Loss):
 def estimates_loss(estimates: Estimates, *, first: float, occluded: float) -> Tensor:
     """Sum over all estimates of the weighted mean of ``(e + 0.1)^0.7``, with the end-point error ``e`` in pixels.
 
-    Args:
-        estimates: The estimates and exact flows.
-        first: Weight of the first estimate; weights rise linearly to 1, that of the last.
-        occluded: Weight of occluded points whose flow is known.
+    Weights of estimates rise linearly from ``first`` to 1; ``occluded`` is that of occluded points with known flow.
     """
     count, total = len(estimates.pairs), estimates.exact.new_zeros(())
     occluded_weight = occluded * estimates.exact[:, None, None]
@@ -124,9 +118,6 @@ class EstimatesLoss(Loss):
     Args:
         first: Weight of the first estimate; that of the last is 1.
         occluded: Weight of occluded points; that of visible ones is 1.
-
-    Raises:
-        ValueError: If a weight is not in [0, 1].
     """
 
     needs = Needs.ESTIMATES

@@ -40,9 +40,6 @@ class ImitationLoss(Loss):
         exact: Weight of exact flow, which has no mask and counts where a point is visible.
         reach: Upper bound of the end-point error, in pixels of the small grid.
         until: Fraction of training over which the weight falls linearly to a tenth.
-
-    Raises:
-        ValueError: If ``until`` is not in (0, 1].
     """
 
     needs = Needs.MAPS

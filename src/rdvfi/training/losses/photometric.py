@@ -45,9 +45,6 @@ class PSNRLoss(Loss):
 
     Args:
         exact: Mean squared error below which improvements hardly count; 1e-5 is 50 dB.
-
-    Raises:
-        ValueError: If ``exact`` is not positive.
     """
 
     needs = Needs.FRAMES
@@ -89,9 +86,6 @@ class CensusLoss(Loss):
 
     Args:
         radius: Radius of the window in pixels; 3 gives windows of 7x7.
-
-    Raises:
-        ValueError: If the radius is below 1.
     """
 
     needs = Needs.FRAMES

@@ -116,11 +116,6 @@ class ClipBatch:
             )
         return self.frames[:, : self.fixed]
 
-    @property
-    def end_slice(self) -> slice:
-        """Slice of the first and the last of the fixed frames."""
-        return slice(None, None, self.fixed - 1)
-
     def free_index(self, step: int) -> int:
         """Index of a free frame, which changes with every step; raises ValueError if there are none."""
         count = self.frames.shape[1] - self.fixed

@@ -34,14 +34,9 @@ _MAX_SPREAD = 8.0
 
 @dataclass(frozen=True, eq=False)
 class LabelledPair:
-    """A batch of pairs with known flow, first in the forward direction, then backward.
+    """A batch of pairs with known flow: of all pairs forward, then of all backward, so ``n = 2 b``.
 
-    Attributes:
-        first: First pictures.
-        last: Last pictures.
-        flows: Flows in full-size pixels, by stride; ``n`` is ``2 b``.
-        visible: Visibility of the points, by stride.
-        exact: 1 where the flow of occluded points is known too.
+    ``flows`` are by stride, in full-size pixels; ``exact`` is 1 where the flow of occluded points is known too.
     """
 
     first: Float[Tensor, "b 3 h w"]
@@ -116,13 +111,7 @@ class ReturnsEstimates(Protocol):
     def estimates(
         self, first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"], *, fine: bool = True
     ) -> tuple[list[Tensor], MatchedFlows | None]:
-        """All estimates in both directions, each in pixels of its own grid, and the matches, if there are any.
-
-        Args:
-            first: First pictures.
-            second: Last pictures.
-            fine: Whether to compute the fine estimates too.
-        """
+        """Estimates in both directions, each in pixels of its own grid, with or without ``fine`` ones, and matches."""
         ...
 
 
@@ -186,7 +175,6 @@ class CoarseFlowObjective(Objective):
         return draw_flow_sheet(first, last, flow, exact[: len(first)], visible[: len(first)])
 
     def _estimates(self, first: Tensor, last: Tensor, step: TrainingStep) -> tuple[list[Tensor], MatchedFlows | None]:
-        """All estimates of the flow, each in pixels of its own grid, and the matches."""
         estimator = self.estimator
         if isinstance(estimator, ReturnsEstimates):
             return estimator.estimates(first, last, fine=step.progress >= self.fine_from)

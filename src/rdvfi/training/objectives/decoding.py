@@ -74,7 +74,7 @@ class ReconstructionObjective(Objective):
     def predicted_keyframes(self, clip: ClipBatch, step: TrainingStep) -> Keyframes:
         """Keyframes generated from the two end frames and pure noise."""
         generator = self.model.generator
-        condition = self.condition(clip, *self.encode_fixed(clip, clip.end_slice).unbind(1))
+        condition = self.condition(clip, *self.encode_fixed(clip, slice(None, None, clip.fixed - 1)).unbind(1))
         h, w = clip.frames.shape[-2:]
         noise = step.normal(*generator.noise_shape(len(clip.frames), h, w)).to(condition.latent0)
         return self.add_images(generator.keyframes(condition, generator.sample(condition, noise)), clip)

@@ -22,10 +22,8 @@ from rdvfi.types import Image, Times, map_tensors
 class RenderedFrames:
     """One frame per sample, each at its own free time.
 
-    Attributes:
-        frames: The rendered frames.
-        initial: Flows of the trajectory, and the mask by forward-backward consistency.
-        refined: Maps of a learned renderer, with which the frames were rendered; None for other renderers.
+    ``initial`` maps are the flows of the trajectory, and the mask by forward-backward consistency; ``refined`` ones
+    are those of a learned renderer, with which the frames were rendered, or None.
     """
 
     frames: Float[Tensor, "b 3 h w"]
@@ -83,7 +81,7 @@ def supervise_maps(rendered: RenderedFrames, clip: ClipBatch, index: int) -> Map
     return MapSupervision(
         rendered.refined,
         rendered.initial,
-        resize_flow_pair(flows, size),
+        resize_flow(flows.float().flatten(0, 1), size).unflatten(0, (-1, 2)).flatten(1, 2),
         first,
         last,
         frame,
@@ -92,13 +90,7 @@ def supervise_maps(rendered: RenderedFrames, clip: ClipBatch, index: int) -> Map
     )
 
 
-def resize_flow_pair(flows: Float[Tensor, "b 2 2 _ _"], size: tuple[int, int]) -> Float[Tensor, "b 4 h w"]:
-    """Flows to both ends, concatenated, on a grid of ``size`` and in its pixels."""
-    return resize_flow(flows.float().flatten(0, 1), size).unflatten(0, (-1, 2)).flatten(1, 2)
-
-
 def _render_at(model: Interpolator, first: Image, last: Image, motion: Motion, time: Times) -> RenderedFrames:
-    """Frames at a single time."""
     renderer, flows = model.renderer, motion.trajectory.at(time)
     with torch.no_grad():
         mask = consistency_mask(motion.trajectory, time, flows)
