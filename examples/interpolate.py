@@ -1,8 +1,8 @@
-"""Frames between two frames of a clip: estimate the motion once, draw at any times.
+"""Interpolate between two frames of a clip: estimate the motion once, render at any time.
 
     python examples/interpolate.py [CLIP [OUT.png]]
 
-Writes a picture with the first frame, five new ones and the last frame, from top to bottom.
+Writes a picture with the first frame, five interpolated ones and the last frame, from top to bottom.
 """
 
 import sys
@@ -16,19 +16,19 @@ import rdvfi
 
 
 def read_pair(path: str, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frame ``number`` of a clip and the next one, RGB."""
+    """Frame ``number`` of a clip and the next one as RGB arrays."""
     with av.open(path) as clip:
         frames = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
     return frames[number], frames[number + 1]
 
 
 def to_tensor(frame: np.ndarray) -> torch.Tensor:
-    """(H, W, 3) bytes to (1, 3, H, W) in [0, 1]."""
+    """Convert (H, W, 3) uint8 to (1, 3, H, W) float in [0, 1]."""
     return torch.from_numpy(frame).permute(2, 0, 1)[None] / 255.0
 
 
-def to_bytes(image: torch.Tensor) -> np.ndarray:
-    """(3, H, W) in [0, 1] to (H, W, 3) bytes."""
+def to_uint8(image: torch.Tensor) -> np.ndarray:
+    """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8."""
     return (image.permute(1, 2, 0) * 255).round().byte().numpy()
 
 
@@ -45,10 +45,10 @@ def main() -> None:
     times = torch.linspace(0, 1, 7)
     frames = model.render(img0, img1, motion, times)[0]  # once per frame
 
-    confidence = motion.trajectory.confidence(times).mean(dim=(0, 2, 3, 4))
-    for time, trust in zip(times.tolist(), confidence.tolist(), strict=True):
-        print(f"t = {time:.3f}: mean confidence {trust:.2f}")
-    picture = np.concatenate([to_bytes(frame) for frame in frames])
+    confidences = motion.trajectory.confidence(times).mean(dim=(0, 2, 3, 4))
+    for time, confidence in zip(times.tolist(), confidences.tolist(), strict=True):
+        print(f"t = {time:.3f}: mean confidence {confidence:.2f}")
+    picture = np.concatenate([to_uint8(frame) for frame in frames])
     cv2.imwrite(destination, picture[..., ::-1])
     print(f"wrote {destination}")
 

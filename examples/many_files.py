@@ -1,4 +1,4 @@
-"""Two short clips, interpolated on two processes of this host: `interpolate_many`.
+"""Interpolate all videos of a folder in two processes with `interpolate_many`.
 
 python examples/many_files.py FOLDER OUT
 """
@@ -9,10 +9,10 @@ from pathlib import Path
 import rdvfi
 
 
-def main(folder: Path, into: Path) -> None:
-    """All videos of a folder, twice as smooth; what is there already is passed over."""
-    into.mkdir(exist_ok=True)
-    jobs = [(path, into / path.name) for path in sorted(folder.glob("*.mp4"))]
+def main(folder: Path, output_folder: Path) -> None:
+    """Double the frame rate of all videos of a folder; existing outputs are skipped."""
+    output_folder.mkdir(exist_ok=True)
+    jobs = [(path, output_folder / path.name) for path in sorted(folder.glob("*.mp4"))]
     results = rdvfi.interpolate_many(
         jobs, multiplier=2, executor="devices", devices=["cpu", "cpu"], threads=1, resume=True
     )

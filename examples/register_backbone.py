@@ -1,11 +1,11 @@
-"""A backbone of one's own: written, registered, checked and run, in one script.
+"""A user-defined backbone: defined, registered, checked and run in one script.
 
-``python examples/register_backbone.py [CLIP] [OUT.png]`` interpolates the first two frames of a
-clip with it and writes both and the frames between, side by side.
+``python examples/register_backbone.py [CLIP] [OUT.png]`` interpolates between the first two frames of a
+clip and writes all frames side by side.
 
-The backbone needs no training. Its latents are the pixels themselves, rearranged so that every
-8x8 block becomes 192 channels: encoding loses nothing, and decoding is exact. Its keyframes are
-both frames moved along straight lines of a coarse flow, one after each quarter of the time.
+The backbone needs no training. Its latents are the pixels, rearranged so that every
+8x8 block becomes 192 channels; encoding is lossless. Its keyframes are both frames, warped along the
+straight lines of a coarse flow and blended.
 """
 
 import sys
@@ -29,7 +29,7 @@ CLIP = Path(__file__).parent / "clips" / "branch.mp4"
 
 # --8<-- [start:backbone]
 class Rearranged(KeyframeGenerator):
-    """Keyframes by moving pixels; latents are the pixels of each block."""
+    """Keyframes by warping; latents are the pixels of each block."""
 
     latent_channels = 192
     stride = 8
@@ -45,7 +45,7 @@ class Rearranged(KeyframeGenerator):
     def denoise(
         self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b n c hz wz"]:
-        """What is between the ends; it reads no noise."""
+        """The latents between the ends; noise is not used."""
         times = self.times(noisy.device)[1:-1]
         img0, img1 = self.decode(condition.latent0), self.decode(condition.latent1)
         to_first, to_last = straight_flows(*condition.prior.end_flows.unbind(1), times)
@@ -65,21 +65,21 @@ class Rearranged(KeyframeGenerator):
 
 @rdvfi.backbones.register("rearranged")
 def rearranged(*, coarse: CoarseFlow, between: int = 3) -> KeyframeGenerator:
-    """Pixels moved along straight lines.
+    """Pixels warped along straight lines.
 
     Args:
         coarse: End-to-end flow on pixels.
-        between: Keyframes between the ends.
+        between: Number of keyframes between the ends.
     """
     return Rearranged(coarse, between)
 
 
 # --8<-- [end:backbone]
 def main(clip: Path, output: Path) -> None:
-    """Check the backbone, and interpolate the first two frames of a clip with it."""
+    """Check the backbone, and interpolate between the first two frames of a clip."""
     check_generator(rdvfi.backbones.create("rearranged", coarse=rdvfi.flows.create("dis")))
 
-    # In a recipe it is a name like any other, and its parameters can be set.
+    # Recipes choose it by name and set its parameters.
     model = rdvfi.build(
         "rdvfi_s",
         "backbone=rearranged",
@@ -99,7 +99,7 @@ def main(clip: Path, output: Path) -> None:
     picture = torch.cat(list(strip), dim=2).permute(1, 2, 0).mul(255.0).round().byte().numpy()
     output.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(output), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    print(f"{output}: the ends, and three frames between them")
+    print(f"wrote {output}: the two frames, and three frames between them")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A program whose types are checked (``mypy --strict``, pyright): models, motions, registries, evaluation."""
+"""A statically typed program (``mypy --strict``, pyright): models, motion, registries, evaluation."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ import rdvfi
 
 @rdvfi.bases.register("nearest-pair")
 class NearestPair(rdvfi.Basis):
-    """Straight lines between neighbouring knots."""
+    """Linear interpolation between neighbouring knots."""
 
     reach = 1
 
     def weights(self, knots: Tensor, times: Tensor) -> Tensor:
-        """Shares of the knots on both sides of each time."""
+        """Weights of the two knots around each time."""
         right = torch.searchsorted(knots, times.contiguous()).clamp(1, len(knots) - 1)
         share = ((times - knots[right - 1]) / (knots[right] - knots[right - 1]))[:, None]
         rows = torch.zeros(len(times), len(knots), dtype=knots.dtype, device=knots.device)
@@ -24,20 +24,20 @@ class NearestPair(rdvfi.Basis):
 
 
 def middle_frame(model: rdvfi.Interpolator, img0: Tensor, img1: Tensor) -> Tensor:
-    """The frame halfway, (B, 3, H, W)."""
+    """The frame at time 0.5, (B, 3, H, W)."""
     frames: Tensor = model(img0, img1, timesteps=[0.5])
     return frames[:, 0]
 
 
 def colours_of_motion(model: rdvfi.Interpolator, img0: Tensor, img1: Tensor) -> Tensor:
-    """Where the pixels of the frame halfway come from, as colours."""
+    """The flow from the frame at time 0.5 to the first frame, as colours."""
     motion: rdvfi.Motion = model.estimate(img0, img1, seed=0).to("cpu")
     to_first, _ = motion.trajectory.at(torch.tensor([0.5]))
     return rdvfi.flow_colours(to_first[0, 0])
 
 
 def main(first: Path, last: Path, clip: Path) -> None:
-    """Interpolate, look at the motion, exchange a part, and measure both models."""
+    """Interpolate, show the motion, exchange a part, and evaluate both models."""
     from PIL import Image
 
     model = rdvfi.create_model("rdvfi-s")

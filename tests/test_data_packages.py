@@ -62,7 +62,7 @@ def test_members_are_read_from_packages_of_every_kind(name: str, tmp_path: Path)
             read_members(package, ["a.mp4"])
 
 
-def test_names_lead_into_archives_inside(tmp_path: Path) -> None:
+def test_names_can_lead_into_nested_archives(tmp_path: Path) -> None:
     package = tmp_path / "outer.tar.gz"
     package.write_bytes(_tar({"docs/inner.zip": _zip(FILES)}, "w:gz"))
     assert read_member(package, "docs/inner.zip", "a.mp4") == b"film"

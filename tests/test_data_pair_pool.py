@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from skimage import data
 from torch import Tensor
 
-from filmed import SPEED, write_data
+from data_folder import CAMERA_SPEED, write_data_folder
 from rdvfi.data.pair_pool import (
     EXACT,
     FLOWS,
@@ -49,7 +49,7 @@ def batch() -> Batch:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data"))
+    return write_data_folder(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def _sampler(seed: int, recipe: SceneRecipe) -> SceneSampler:
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 9999))
-def test_recipes_without_details_draw_the_scenes_that_they_always_drew(seed: int) -> None:
+def test_recipes_without_details_do_not_change_scenes(seed: int) -> None:
     new, old = _sampler(seed, SceneRecipe()), _sampler(seed, SceneRecipe())
     assert sample_detailed_scene(new) == old.sample_scene()
     assert new.rng.random() == old.rng.random()  # what is drawn after a scene is as it was, too
@@ -72,7 +72,7 @@ def test_recipes_without_details_draw_the_scenes_that_they_always_drew(seed: int
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 9999))
-def test_small_things_move_by_their_own_size_or_ride(seed: int) -> None:
+def test_small_objects_move_by_their_size_or_with_a_large_object(seed: int) -> None:
     recipe = SceneRecipe(details=1.0)
     scene = sample_detailed_scene(_sampler(seed, recipe))
     assert len(scene.layers) == 5 + MAX_SMALL_OBJECTS
@@ -130,7 +130,7 @@ def _mismatch(batch: Batch, stride: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize("ways", [{}, {"mirror": True, "flip": True}, {"reverse": True}])
-def test_flow_of_scenes_joins_what_is_the_same(batch: Batch, stride: int, ways: dict[str, bool]) -> None:
+def test_flow_of_scenes_connects_equal_colours(batch: Batch, stride: int, ways: dict[str, bool]) -> None:
     error, flow = _mismatch(transform_batch(batch, **ways), stride)
     assert error.quantile(0.9) < 0.02
     assert error.mean() < 0.015
@@ -139,7 +139,7 @@ def test_flow_of_scenes_joins_what_is_the_same(batch: Batch, stride: int, ways: 
     assert _mismatch(wrong, stride)[0].mean() > 3.0 * error.mean()
 
 
-def test_pairs_made_on_the_fly_depend_on_their_number_alone() -> None:
+def test_generated_pairs_depend_on_their_number_alone() -> None:
     source = MovingPairs(PicturePyramid(TEXTURES), SIZE, DETAILED)
     assert isinstance(source, BatchSource)
     later = next(source.batches(2, 3, start=1))
@@ -150,7 +150,7 @@ def test_pairs_made_on_the_fly_depend_on_their_number_alone() -> None:
         MovingPairs(PicturePyramid(TEXTURES), (60, 96))
 
 
-def test_scenes_are_drawn_without_waiting_for_the_device() -> None:
+def test_scenes_are_generated_without_synchronising_with_the_device() -> None:
     """Shapes alone, on the device `meta`: whatever reads a value back fails there."""
     pictures = torch.empty(3, 3, 200, 320, dtype=torch.uint8, device="meta")
     recipe = SceneRecipe(reach=30.0, details=1.0, textureless=0.6, waves=0.7)
@@ -182,13 +182,13 @@ def test_flow_of_film_is_that_of_the_camera(folder: Path) -> None:
             if not seen.any():
                 continue
             onward, back = (flows[i].permute(1, 2, 0)[seen[i]].median(0).values for i in (0, 1))
-            assert 0.37 * SPEED * span - 0.3 <= abs(onward[0]) <= SPEED * span + 0.3  # some are mirrored
+            assert 0.37 * CAMERA_SPEED * span - 0.3 <= abs(onward[0]) <= CAMERA_SPEED * span + 0.3  # some are mirrored
             torch.testing.assert_close(onward, -back, rtol=0.02, atol=0.3)
             assert onward[1].abs() < 0.3
     assert known > 0.5
 
 
-def test_only_what_leads_back_and_looks_alike_is_trusted() -> None:
+def test_only_consistent_flow_between_similar_colours_is_reliable() -> None:
     wall = torch.from_numpy(data.astronaut()[50:98, 60:140].copy()).permute(2, 0, 1) / 255.0
     first, second = wall[:, :, 6:70], wall[:, :, :64].clone()
     flows = torch.zeros(2, 2, 48, 64)
@@ -213,7 +213,7 @@ def test_only_what_leads_back_and_looks_alike_is_trusted() -> None:
     assert sample_cell_centres(torn, everywhere, 4)[1].all()
 
 
-def test_pools_of_pairs_start_anywhere_whatever_is_done_to_them(pool: Pool) -> None:
+def test_augmented_pools_of_pairs_start_at_any_index(pool: Pool) -> None:
     assert pool.batch([0])["frames"].shape == (1, 2, 3, *SIZE)
     source = SymmetryAugmentation(PhotometricAugmentation(pool))
     assert isinstance(source, BatchSource)
@@ -255,7 +255,7 @@ def test_colours_of_a_clip_change_alike_in_all_frames() -> None:
     assert (changed - frames).abs().mean() > 0.02
 
 
-def test_bad_settings_of_pairs_are_named(folder: Path, pool: Pool, tmp_path: Path) -> None:
+def test_invalid_settings_of_pairs_are_refused(folder: Path, pool: Pool, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no pairs of kind 'real'; expected one of procedural"):
         build_pairs(folder, tmp_path / "x", "real", 1)
     with pytest.raises(ValueError, match=r"pairs are \(64, 90\); both sides must be"):

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from skimage import data
 from torch import Tensor
 
-from layered import frame, scene, sheet
+from layered_scene import background_layer, render_frame, single_scene
 from rdvfi.data.sources import Batch, BatchSource
 from rdvfi.data.synthetic.layer_motion import LayerMotion, similarities_at
 from rdvfi.data.synthetic.layered_scenes import Illumination, LayerBatch, SceneBatch
@@ -38,11 +38,11 @@ def batch() -> Batch:
 
 
 @pytest.mark.parametrize("time", [0.0, 0.3, 1.0])
-def test_a_sheet_is_drawn_as_opencv_draws_it(time: float) -> None:
+def test_a_background_matches_opencv_warp_affine(time: float) -> None:
     """An independent reference: one affine warp of a smooth picture, in float."""
     picture = cv2.GaussianBlur(data.astronaut(), (0, 0), 2.0)
     path = LayerPath((40.0, 30.0), 0.7, 1.3, (6.0, -4.0), (9.0, 5.0), 0.4)
-    drawn = frame(scene(SIZE, sheet(picture, path, (-150.0, -120.0))), time)
+    drawn = render_frame(single_scene(SIZE, background_layer(picture, path, (-150.0, -120.0))), time)
     corner = np.array([[1.0, 0.0, -150.0], [0.0, 1.0, -120.0], [0.0, 0.0, 1.0]])
     matrix = (path.at(time) @ corner)[:2]
     expected = cv2.warpAffine(picture.astype(np.float32), matrix, SIZE[::-1], flags=cv2.INTER_LINEAR)
@@ -65,7 +65,7 @@ def test_an_end_warped_along_the_flow_is_the_frame_where_it_is_visible(batch: Ba
             assert error[seen].mean() < 0.25 * still
 
 
-def test_there_and_back_again_is_nowhere(batch: Batch) -> None:
+def test_flow_to_the_next_knot_and_back_cancels(batch: Batch) -> None:
     """Flow from a knot to the next, then that one's flow to the knot before it."""
     flows, visible = batch["flows"], batch["visible"]
     for i in range(KNOTS - 1):
@@ -75,7 +75,7 @@ def test_there_and_back_again_is_nowhere(batch: Batch) -> None:
         assert (rest < 0.1).float().mean() > 0.9  # but for the edges, where flows are mixed
 
 
-def test_flow_to_its_own_time_is_zero_and_ends_know_themselves(batch: Batch) -> None:
+def test_flow_to_the_same_time_is_zero_and_visible(batch: Batch) -> None:
     flows, visible = batch["flows"], batch["visible"]
     for t, n in ((0, 0), (0, 2), (KNOTS - 1, 1), (KNOTS - 1, 3)):
         assert not flows[:, t, n].any()
@@ -93,7 +93,7 @@ angles, lengths = st.floats(-1.6, 1.6), st.floats(-60.0, 60.0)
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6), determined=st.booleans(), t=st.floats(0.0, 1.0))
-def test_place_and_origin_are_inverse(seed: int, determined: bool, t: float) -> None:
+def test_positions_at_and_start_positions_are_inverse(seed: int, determined: bool, t: float) -> None:
     sampler = SceneSampler(np.random.default_rng(seed), SIZE, 3, SceneRecipe(reach=60.0, waves=1.0))
     limb = sampler.sample_limb(determined)[1]
     motion = LayerMotion.of(
@@ -117,7 +117,7 @@ def test_place_and_origin_are_inverse(seed: int, determined: bool, t: float) -> 
     bow=st.tuples(lengths, lengths),
     acceleration=st.floats(-0.6, 0.6),
 )
-def test_similarities_are_those_of_paths(
+def test_batched_similarities_match_layer_paths(
     pivot: tuple[float, float],
     angle: float,
     zoom: float,
@@ -135,7 +135,7 @@ def test_similarities_are_those_of_paths(
     assert path.start_position(there, 0.37) == pytest.approx((3.0, -8.0), abs=1e-6)
 
 
-def test_paths_start_where_things_are_and_determined_ones_are_powers() -> None:
+def test_paths_start_at_the_identity_and_determined_ones_are_powers() -> None:
     path = LayerPath((30.0, 20.0), 0.8, 1.4, (5.0, -7.0), (3.0, 4.0), 0.3)
     np.testing.assert_allclose(path.at(0.0), np.eye(3), atol=1e-12)
     bowless = LayerPath((30.0, 20.0), 0.8, 1.4)
@@ -233,7 +233,7 @@ def test_pictures_are_cut_into_pieces_of_one_size() -> None:
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_a_cut_is_the_window_reduced_by_averaging(mirrored: bool) -> None:
+def test_a_crop_is_the_window_reduced_by_averaging(mirrored: bool) -> None:
     pictures = PicturePyramid(TEXTURES[:1])
     cut = Crop(0, 1.0, (0.5, 0.0), (mirrored, False), (1.0, 1.0, 1.0), 1.0)
     made = pictures.crop([cut], (50, 50))[0]  # the reduction is 4: rows 0..200, columns 60..260
@@ -254,7 +254,7 @@ def test_mattes_have_the_area_of_their_shape_and_an_empty_border() -> None:
     assert not border.any()
 
 
-def test_bad_settings_are_named() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(ValueError, match=r"size is \(60, 96\)"):
         MovingTextures(TEXTURES, (60, 96), stride=8)
     with pytest.raises(ValueError, match=r"determined is 1\.5; a share lies in"):

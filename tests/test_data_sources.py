@@ -43,7 +43,7 @@ def _numbers(batches: Iterator[Batch], count: int) -> list[int]:
 
 @settings(max_examples=25, deadline=None)
 @given(size=st.integers(1, 11), seed=st.integers(0, 99), start=st.integers(0, 30))
-def test_starting_anywhere_equals_having_drawn_up_to_there(pool: Pool, size: int, seed: int, start: int) -> None:
+def test_starting_at_an_index_equals_skipping_batches(pool: Pool, size: int, seed: int, start: int) -> None:
     sources: list[BatchSource] = [pool, SampleStream(_make, workers=0)]
     for source in sources:
         skipped = islice(source.batches(size, seed), start, None)
@@ -77,14 +77,14 @@ def test_another_seed_or_index_gives_other_samples(pool: Pool) -> None:
     assert len({float(t) for t in first["times"][:, 0]}) == 4
 
 
-def test_sources_take_turns_with_seeds_of_their_own(pool: Pool) -> None:
+def test_interleaved_sources_use_consecutive_seeds(pool: Pool) -> None:
     streams = [pool.batches(2, 7), pool.batches(2, 8)]
     wanted = [next(streams[i % 2])["times"] for i in range(6)]
     got = [batch["times"] for batch in islice(interleave_sources((pool, pool), 2, 7), 6)]
     assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
 
 
-def test_what_cannot_be_drawn_is_refused_at_once(pool: Pool, tmp_path: Path) -> None:
+def test_invalid_requests_are_refused_at_once(pool: Pool, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has 11 samples, too few for batches of 12"):
         pool.batches(12, 0)
     with pytest.raises(ValueError, match="batch size is 0"):

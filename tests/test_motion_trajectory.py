@@ -8,7 +8,7 @@ import torch
 from skimage import data
 from torch import Tensor
 
-from layered import flows, frame, labels, patch, scene, sheet
+from layered_scene import background_layer, exact_flows, layer_labels, rectangle_layer, render_frame, single_scene
 from rdvfi.data.synthetic.layered_scenes import SceneBatch
 from rdvfi.data.synthetic.object_paths import LayerPath
 from rdvfi.geometry import pixel_grid
@@ -112,21 +112,21 @@ def test_points_are_shifted_between_any_two_times(kind: type[KnotTrajectory]) ->
 
 def _exact_knots(kind: type[KnotTrajectory], moving: SceneBatch, basis: str = "cubic") -> KnotTrajectory:
     """A trajectory whose knots are the exact flows of a scene."""
-    fields = flows(moving, KNOTS.tolist())[0][None]
+    fields = exact_flows(moving, KNOTS.tolist())[0][None]
     return kind(fields[:, :, 0], fields[:, :, 1], KNOTS, bases.create(basis))
 
 
 def _turn(degrees: float = 40.0) -> SceneBatch:
     """The whole picture turns about a point at its left edge."""
     path = LayerPath(pivot=(0.0, 40.0), angle=float(np.radians(degrees)))
-    return scene((80, 120), sheet(data.coffee(), path))
+    return single_scene((80, 120), background_layer(data.coffee(), path))
 
 
 @every_kind
 def test_a_turn_stays_a_turn_between_knots(kind: type[KnotTrajectory]) -> None:
     turn, times = _turn(), [0.19, 0.5625, 0.9]
     first, last = _exact_knots(kind, turn).at(torch.tensor(times))
-    exact = flows(turn, times)[0]
+    exact = exact_flows(turn, times)[0]
     inner = (..., slice(16, -16), slice(16, -16))  # where steps between knots stay inside
     for got, expected in ((first[0], exact[:, 0]), (last[0], exact[:, 1])):
         # Paths that leave the picture are continued, not known: tenths of a pixel near its edge.
@@ -145,16 +145,16 @@ def test_the_velocity_of_a_turn_is_across_the_radius() -> None:
 def _passing() -> SceneBatch:
     """A textured square of 40 pixels moves by 160 over a textured background that rests."""
     h, w = 96, 256
-    square = patch(data.astronaut()[20:60, 200:240], LayerPath(shift=(160.0, 0.0)), (28.0, 30.0))
-    return scene((h, w), sheet(data.coffee()[60 : 60 + h, 100 : 100 + w]), square)
+    square = rectangle_layer(data.astronaut()[20:60, 200:240], LayerPath(shift=(160.0, 0.0)), (28.0, 30.0))
+    return single_scene((h, w), background_layer(data.coffee()[60 : 60 + h, 100 : 100 + w]), square)
 
 
 def _wrong_pixels(moving: SceneBatch, trajectory: KnotTrajectory, times: Tensor) -> float:
     """Pixels, per frame, that are off by more than 5 % when the ends are warped to ``times``."""
     motion = Motion.of(some_keyframes(moving.size, batch=1), trajectory)
-    ends = frame(moving, 0.0), frame(moving, 1.0)
+    ends = render_frame(moving, 0.0), render_frame(moving, 1.0)
     drawn = renderers.create("warp")(*ends, motion, times)[0]
-    truth = torch.cat([frame(moving, time) for time in times.tolist()])
+    truth = torch.cat([render_frame(moving, time) for time in times.tolist()])
     return float(((drawn - truth).abs().mean(1) > 0.05).float().sum((1, 2)).mean())
 
 
@@ -166,8 +166,8 @@ def test_moved_knots_leave_no_ghost_of_a_small_fast_layer() -> None:
     only what the layer uncovers is.
     """
     passing = _passing()
-    exact = flows(passing, OFF_KNOTS.tolist())[0]
-    layer = torch.stack([labels(passing, t) == 1 for t in OFF_KNOTS.tolist()])
+    exact = exact_flows(passing, OFF_KNOTS.tolist())[0]
+    layer = torch.stack([layer_labels(passing, t) == 1 for t in OFF_KNOTS.tolist()])
     errors, wrong = {}, {}
     for kind in (KnotTrajectory, MovedKnotTrajectory, SourceKnotTrajectory):
         trajectory = _exact_knots(kind, passing)
@@ -199,7 +199,7 @@ def test_a_basis_may_look_at_all_knots_of_a_path() -> None:
     with pytest.raises(ValueError, match="knots=SOURCE"):
         MovedKnotTrajectory(*arguments)
     got = SourceKnotTrajectory(*arguments).at(OFF_KNOTS)[0][0]
-    exact = flows(turn, OFF_KNOTS.tolist())[0][:, 0]
+    exact = exact_flows(turn, OFF_KNOTS.tolist())[0][:, 0]
     assert (got - exact)[..., 16:-16, 16:-16].norm(dim=1).mean() < 0.05
 
 

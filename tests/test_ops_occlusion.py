@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from layered import flows, patch, scene, sheet
+from layered_scene import background_layer, exact_flows, rectangle_layer, single_scene
 from rdvfi.data.synthetic.object_paths import LayerPath
 from rdvfi.ops import fill_occluded
 
@@ -15,8 +15,10 @@ SIZE = (96, 128)
 def _end_flows(shift: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A square that moves over a still ground: exact flows both ways, and what is seen of each."""
     grey = np.zeros((32, 32, 3), np.uint8)
-    moving = scene(SIZE, sheet(grey), patch(grey, LayerPath(shift=(shift, 0.0)), (20.0, 30.0)))
-    (onward, seen), (back, seen_back) = (flows(moving, [time], (1.0 - time,)) for time in (0.0, 1.0))
+    moving = single_scene(
+        SIZE, background_layer(grey), rectangle_layer(grey, LayerPath(shift=(shift, 0.0)), (20.0, 30.0))
+    )
+    (onward, seen), (back, seen_back) = (exact_flows(moving, [time], (1.0 - time,)) for time in (0.0, 1.0))
     return onward[:, 0], back[:, 0], seen, seen_back
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from layered import flows, labels, patch, scene, sheet
+from layered_scene import background_layer, exact_flows, layer_labels, rectangle_layer, single_scene
 from rdvfi.data.synthetic.layered_scenes import SceneBatch
 from rdvfi.data.synthetic.object_paths import LayerPath, turning_path
 from rdvfi.ops import similarity_path_flows, straight_flows
@@ -19,16 +19,16 @@ INNER = (..., slice(8, -8), slice(8, -8))
 
 def _whole(path: LayerPath) -> SceneBatch:
     """The whole picture moves; textures do not matter for flows."""
-    return scene(SIZE, sheet(GREY, path))
+    return single_scene(SIZE, background_layer(GREY, path))
 
 
 def _end_flows(moving: SceneBatch) -> tuple[Tensor, Tensor]:
-    return flows(moving, [0.0], (1.0,))[0][:, 0], flows(moving, [1.0], (0.0,))[0][:, 0]
+    return exact_flows(moving, [0.0], (1.0,))[0][:, 0], exact_flows(moving, [1.0], (0.0,))[0][:, 0]
 
 
 def _exact(moving: SceneBatch) -> tuple[Tensor, Tensor]:
     """Flows at all times, and which pixels show a point that is inside both end frames."""
-    exact, seen = flows(moving, TIMES.tolist())
+    exact, seen = exact_flows(moving, TIMES.tolist())
     return exact.flatten(1, 2), seen.all(1)
 
 
@@ -102,10 +102,10 @@ def test_noise_gives_finite_candidates() -> None:
 )
 def test_what_moves_further_than_its_size_is_found(path: LayerPath) -> None:
     """An 8-pixel square by 24 pixels over still ground: search sees the ground alone."""
-    whole = scene(SIZE, sheet(GREY), patch(GREY, path, (8.0, 12.0)))
+    whole = single_scene(SIZE, background_layer(GREY), rectangle_layer(GREY, path, (8.0, 12.0)))
     found = similarity_path_flows(*_end_flows(whole), TIMES)
     exact, _ = _exact(whole)
-    square = labels(whole, 0.5) == 1
+    square = layer_labels(whole, 0.5) == 1
     errors = (found.flows[0, 2] - exact[2]).norm(dim=1)[:, square]
     assert (errors[:2].median(1).values > 15.0).all()
     assert (errors[2:].median(1).values < 0.5).all()

@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from filmed import write_data
+from data_folder import write_data_folder
 from rdvfi.data.datasets.clip_folder import ClipWindows
 from rdvfi.data.samples import load_textures
 from rdvfi.media.clip import find_clips
@@ -32,7 +32,7 @@ def test_a_pack_keeps_its_limit_and_feeds_training(
     monkeypatch.setattr(tool, "PICTURE_SIZE", (96, 160))
     monkeypatch.setattr(tool, "WINDOW_SIZE", (64, 96))
     monkeypatch.setattr("rdvfi.data.samples.TEXTURE_SIZE", (96, 160))
-    data, file, limit = write_data(tmp_path), tmp_path / "pack.zip", 500_000
+    data, file, limit = write_data_folder(tmp_path), tmp_path / "pack.zip", 500_000
     assert tool.make_pack(data, file, limit=limit) == file.stat().st_size <= limit
     assert file.stat().st_size > 0.8 * limit
     zipfile.ZipFile(file).extractall(tmp_path / "pack")

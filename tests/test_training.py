@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from skimage import data as photographs
 from torch import nn
 
-from filmed import write_data
+from data_folder import write_data_folder
 from rdvfi.config import build as build_model
 from rdvfi.data.pair_pool import build_pairs
 from rdvfi.data.pool import SAMPLE_KINDS, Pool, build_pool
@@ -44,7 +44,7 @@ def _silent(line: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data"))
+    return write_data_folder(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_training_motion_on_a_few_samples_lowers_its_loss(model: Interpolator, p
     assert loss() < 0.95 * before
 
 
-def test_a_loss_without_its_evidence_is_left_out(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
+def test_a_loss_without_its_input_is_left_out(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
     train_only(model, ["renderer"])
     objective = DecodingObjective(model, WeightedLosses({"flow": 1, "l2": 2}))
     procedural, film = (objective(pool.batch([0]), TrainingStep(0, 10)) for pool in pools)
@@ -157,7 +157,7 @@ def test_a_loss_without_its_evidence_is_left_out(model: Interpolator, pools: tup
     assert film.keys() == {"l2"}  # real clips have no exact flow
 
 
-def test_predicted_keyframes_see_the_two_ends_alone(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
+def test_predicted_keyframes_depend_on_the_two_ends_only(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
     batch, decoding = pools[0].batch([0, 1]), DecodingObjective(model, WeightedLosses({"l1": 1.0}), predicted=True)
     hidden = {**batch, "frames": batch["frames"].clone()}
     hidden["frames"][:, 1 : KNOTS - 1] = 0.5
@@ -171,7 +171,7 @@ def test_predicted_keyframes_see_the_two_ends_alone(model: Interpolator, pools: 
     assert plain.latents.shape[1] == KNOTS
 
 
-def test_frames_join_a_diffusion_stage_when_they_shall(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
+def test_a_diffusion_stage_renders_frames_after_reconstruct_from(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
     train_only(model, ["denoiser"])
     objective = DiffusionObjective(model, WeightedLosses({"theta": 1, "l2": 1}), reconstruct_from=0.5)
     batch = pools[1].batch([0])
@@ -180,7 +180,7 @@ def test_frames_join_a_diffusion_stage_when_they_shall(model: Interpolator, pool
     assert objective.losses.needs_any(Needs.FRAMES)
 
 
-def test_sheets_show_what_the_model_makes(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
+def test_sheets_show_inputs_and_results(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
     batch = pools[0].batch([0, 1, 2])
     with torch.no_grad():
         objectives = [
@@ -333,7 +333,7 @@ def test_a_pause_is_that_of_the_whole_recipe(folder: Path, pools: tuple[Pool, Po
     assert lines == ["autoencoder: paused; the same command resumes"]
 
 
-def test_samples_are_made_on_the_fly_from_data_pictures_and_clips(
+def test_samples_are_generated_from_data_pictures_and_clips(
     folder: Path,
     clips: Path,
     model: Interpolator,
@@ -407,7 +407,7 @@ def test_clips_without_knots_train_stages_that_predict_their_keyframes(
         feeds.open_feed(stage.data, model, tmp_path, _silent)
 
 
-def test_latents_of_another_encoder_are_made_anew(
+def test_latents_of_another_encoder_are_recomputed(
     folder: Path, pools: tuple[Pool, Pool], model: Interpolator, tmp_path: Path
 ) -> None:
     (stage,) = compose_stages("rdvfi_s1/motion", _tiny(folder, tmp_path, "after=[]"))
@@ -429,7 +429,7 @@ def test_latents_of_another_encoder_are_made_anew(
     assert moved.abs().max() < 0.01  # half precision
 
 
-def test_parts_come_back_and_those_of_another_model_are_refused(model: Interpolator, tmp_path: Path) -> None:
+def test_saved_parts_load_and_those_of_another_model_are_refused(model: Interpolator, tmp_path: Path) -> None:
     file = tmp_path / "stage.safetensors"
     with torch.no_grad():
         next(model.renderer.parameters()).fill_(3.0)
@@ -479,7 +479,7 @@ def test_every_recipe_composes(recipe: str) -> None:
         ("rdvfi_s/coarse", "model.overrides=['coarse=dis']", "the coarse .* nothing to train"),
     ],
 )
-def test_what_is_wrong_in_a_recipe_is_named_before_anything_starts(
+def test_invalid_recipes_are_refused_before_training_starts(
     recipe: str, override: str, message: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -489,7 +489,7 @@ def test_what_is_wrong_in_a_recipe_is_named_before_anything_starts(
     assert not out.exists()
 
 
-def test_a_recipe_of_ones_own_and_a_loss_of_ones_own(tmp_path: Path) -> None:
+def test_user_defined_recipes_and_losses_compose(tmp_path: Path) -> None:
     from rdvfi.training.losses.loss_registry import Evidence, Loss, losses
 
     text = "defaults: [training_stage, _self_]\nstage: own\nkind: decoding\ntrain: [renderer]\n"
@@ -554,7 +554,7 @@ def test_clips_that_are_too_short_are_named(model: Interpolator, pools: tuple[Po
 
 
 @pytest.mark.parametrize("every", [2, 4, 8])
-def test_a_backbone_with_fewer_keyframes_learns_from_the_knots_it_has(pools: tuple[Pool, Pool], every: int) -> None:
+def test_a_backbone_with_fewer_keyframes_uses_its_own_knots(pools: tuple[Pool, Pool], every: int) -> None:
     batch = pools[0].batch([0, 2])
     whole, clip = ClipBatch.of(batch), ClipBatch.of(batch, every)
     assert clip.fixed == 8 // every + 1
@@ -585,7 +585,7 @@ def test_fewer_keyframes_are_trained_and_shown(pools: tuple[Pool, Pool], number:
     assert sheet.shape == (4 * h, 6 * w, 3)
 
 
-def test_adjacent_flow_is_asked_for_where_it_is_known(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
+def test_adjacent_flow_is_provided_only_where_it_is_known(model: Interpolator, pools: tuple[Pool, Pool]) -> None:
     few = build_model("rdvfi_s1", "backbone.num_keyframes=3")
     objective = DecodingObjective(few, WeightedLosses({"flow": 1}))
     assert set(objective(pools[0].batch([0, 2]), TrainingStep(0, 1))) == {"flow"}
@@ -600,7 +600,7 @@ def test_keyframes_between_the_knots_of_clips_cannot_be_trained() -> None:
         DecodingObjective(model, WeightedLosses({"l2": 1}))
 
 
-def test_a_film_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+def test_an_incomplete_film_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "film.npy", np.zeros((10, 4, 4, 3), np.uint8))
     with pytest.raises(ValueError, match=r"has shape \(10, 4, 4, 3\); expected at least 12000"):
         Film(tmp_path / "film.npy")
@@ -625,7 +625,7 @@ def test_the_autoencoder_learns_and_is_calibrated(folder: Path, model: Interpola
     assert autoencoder.encode(others).std((0, 2, 3)).log().abs().max() < 0.5
 
 
-def test_the_command_shows_what_it_would_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_shows_the_stages(capsys: pytest.CaptureFixture[str]) -> None:
     from rdvfi_cli.main import main
 
     with pytest.raises(SystemExit):

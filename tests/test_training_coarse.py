@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from filmed import write_data
+from data_folder import write_data_folder
 from rdvfi.data.pair_pool import EXACT, FLOWS, STRIDES, VISIBLE, build_pairs
 from rdvfi.data.pool import SAMPLE_KINDS, Pool
 from rdvfi.interfaces import FlowEstimator, Reads
@@ -33,7 +33,7 @@ def _silent(line: str) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small data folder with pairs of both kinds."""
-    place = write_data(tmp_path_factory.mktemp("data"))
+    place = write_data_folder(tmp_path_factory.mktemp("data"))
     for kind in SAMPLE_KINDS:
         build_pairs(place, place / f"pool/pairs-{kind}", kind, 4, size=SIZE, workers=1)
     return place
@@ -93,7 +93,7 @@ def test_the_sheet_shows_frames_and_known_flow_where_it_is_seen(folder: Path, tm
     assert not grey[seen].any()
 
 
-def test_a_stage_that_goes_on_sees_the_pairs_that_it_would_have_seen(folder: Path, tmp_path: Path) -> None:
+def test_a_resumed_stage_sees_the_same_pairs(folder: Path, tmp_path: Path) -> None:
     (stage,) = compose_stages("rdvfi_s/coarse", _overrides(folder, tmp_path, "matching"))
     feed = open_feed(stage.data, run.prepare_model(stage), tmp_path, _silent)
     stream = feed.batches(0)
@@ -106,7 +106,7 @@ def test_a_stage_that_goes_on_sees_the_pairs_that_it_would_have_seen(folder: Pat
     assert not torch.equal(whole[0]["frames"], whole[1]["frames"])  # of one pool, in other orders
 
 
-def test_fine_estimates_join_in_when_they_shall(folder: Path, tmp_path: Path) -> None:
+def test_fine_estimates_are_trained_after_fine_from(folder: Path, tmp_path: Path) -> None:
     overrides = _overrides(folder, tmp_path, "matched-dis", "fine_from=0.5")
     (stage,) = compose_stages("rdvfi_s/coarse", overrides)
     model = run.prepare_model(stage)
@@ -183,7 +183,7 @@ class _Shift(FlowEstimator):
         return self.shift[None, :, None, None].expand(len(source), 2, h, w)
 
 
-def test_a_coarse_flow_that_is_no_matching_learns_from_pairs_too(folder: Path, tmp_path: Path) -> None:
+def test_any_coarse_flow_can_learn_from_pairs(folder: Path, tmp_path: Path) -> None:
     (stage,) = compose_stages("rdvfi_s/coarse", _overrides(folder, tmp_path, "matching"))
     model = run.prepare_model(stage)
     model.generator.coarse = _Shift()
@@ -212,7 +212,7 @@ def test_a_coarse_flow_that_is_no_matching_learns_from_pairs_too(folder: Path, t
         ("rdvfi_s/coarse", "data.kinds=[film,film,real]", "no samples of kind 'real'"),
     ],
 )
-def test_what_is_wrong_about_pairs_is_named(
+def test_invalid_settings_of_pairs_are_refused(
     folder: Path, tmp_path: Path, recipe: str, override: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

@@ -89,7 +89,7 @@ def test_additions_start_at_nothing_and_merging_keeps_what_they_learned(tmp_path
     torch.testing.assert_close(other(x), learned)
 
 
-def test_what_cannot_be_added_or_sharded_is_named() -> None:
+def test_invalid_lora_and_sharding_are_refused() -> None:
     with pytest.raises(ValueError, match="no linear layer of this Sequential ends in to_q, 1"):
         add_lora(_network(), ["to_q", "1"], rank=2, alpha=2.0)
     with pytest.raises(ValueError, match=r"lora\.rank must be at least 1; got 0"):

@@ -90,7 +90,7 @@ def _same(a: nn.Module, b: nn.Module) -> bool:
     [QUICK, _config(bfloat16=True, accumulate=2), _config(optimiser="nadamw", schedule="constant")],
     ids=["plain", "bfloat16-accumulated", "another-optimiser"],
 )
-def test_a_stopped_run_that_goes_on_equals_one_that_never_stopped(tmp_path: Path, config: EngineConfig) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, config: EngineConfig) -> None:
     whole, _, done = _fit(tmp_path / "whole", config)
     assert done
     with pytest.raises(KeyboardInterrupt):
@@ -115,14 +115,14 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     assert _same(first, again)
 
 
-def test_training_lowers_the_loss_and_leaves_what_is_frozen(tmp_path: Path) -> None:
+def test_training_lowers_the_loss_and_keeps_frozen_parameters(tmp_path: Path) -> None:
     objective, _, _ = _fit(tmp_path, _config(steps=60))
     rows = _rows(tmp_path / "fitting.csv")
     assert float(rows[-1]["square"]) < 0.6 * float(rows[0]["square"])
     assert torch.equal(objective.frozen.weight, Fitting().frozen.weight)
 
 
-def test_the_log_goes_on_where_training_does(tmp_path: Path) -> None:
+def test_the_log_continues_after_resuming(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         _fit(tmp_path, broken_from=10)  # rows up to 9, checkpoint at 8
     with (tmp_path / "fitting.csv").open("a") as log:
@@ -153,7 +153,7 @@ def test_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_a_truncated_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Path) -> None:
+def test_a_truncated_checkpoint_is_named_and_the_previous_one_is_used(tmp_path: Path) -> None:
     whole, _, _ = _fit(tmp_path)
     newest, older = Checkpoints(tmp_path / "checkpoints", "fitting", 2).paths()
     newest.write_bytes(newest.read_bytes()[:-100])
@@ -168,7 +168,7 @@ def test_a_truncated_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Pa
 
 
 @pytest.mark.parametrize("damage", ["changed", "not finite", "header"])
-def test_a_damaged_checkpoint_is_named_with_the_one_before(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_checkpoint_is_named_with_the_previous_one(tmp_path: Path, damage: str) -> None:
     whole, _, _ = _fit(tmp_path)
     newest, older = Checkpoints(tmp_path / "checkpoints", "fitting", 2).paths()
     data = bytearray(newest.read_bytes())
@@ -221,7 +221,7 @@ def test_a_full_disk_is_named_and_the_last_good_checkpoint_stays(tmp_path: Path)
     assert read_checkpoint(good).step == 1
 
 
-def test_a_loss_that_is_no_number_is_named_and_the_last_good_checkpoint_stays(
+def test_a_non_finite_loss_is_named_and_the_last_good_checkpoint_is_kept(
     tmp_path: Path,
 ) -> None:
     class Breaking(Fitting):
@@ -260,7 +260,7 @@ def test_the_averages_are_a_moving_mean_in_float32(tmp_path: Path) -> None:
     assert torch.equal(objective.net[4].weight, state.averages["net.4.weight"])
 
 
-def test_a_stage_that_is_limited_in_time_comes_to_its_end(tmp_path: Path) -> None:
+def test_a_time_limit_completes_the_schedule(tmp_path: Path) -> None:
     """The rate falls by the clock, and the stage is done, long before its steps are."""
     limited = _config(steps=10**6, max_minutes=0.03, save_every=10**6, log_every=10, warmup=0)
     _, lines, done = _fit(tmp_path, limited)
@@ -286,7 +286,7 @@ def test_a_stage_that_is_limited_in_time_comes_to_its_end(tmp_path: Path) -> Non
         ({"schedule": "cosinus"}, "engine.schedule.*'cosinus'"),
     ],
 )
-def test_settings_that_make_no_sense_are_named(tmp_path: Path, values: dict[str, object], message: str) -> None:
+def test_invalid_settings_are_refused(tmp_path: Path, values: dict[str, object], message: str) -> None:
     with pytest.raises((ValueError, ModuleNotFoundError), match=message):
         _fit(tmp_path, _config(**values))
     assert not list(tmp_path.iterdir())
@@ -306,7 +306,7 @@ def test_nothing_to_train_is_an_error(tmp_path: Path) -> None:
         Trainer("fitting", objective, Points(), QUICK, tmp_path, report=print)
 
 
-def test_noise_belongs_to_the_step_and_the_sample_not_to_the_process() -> None:
+def test_noise_does_not_depend_on_the_number_of_processes() -> None:
     alone = TrainingStep(3, 10, seed=5)
     both = [TrainingStep(3, 10, seed=5, rank=rank, world_size=2) for rank in (0, 1)]
     for draw in ("normal", "uniform"):
@@ -326,7 +326,7 @@ def test_sheets_are_pictures_and_tensorboard_gets_them(tmp_path: Path) -> None:
     assert list((tmp_path / "tensorboard/fitting").glob("events*"))
 
 
-def test_trackers_that_are_not_there_are_named(tmp_path: Path) -> None:
+def test_unavailable_trackers_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no tracker 'tensorbored'; accelerate has .*tensorboard"):
         _fit(tmp_path, _config(trackers=["tensorbored"]))
     with pytest.raises(ModuleNotFoundError, match="'comet_ml' is not installed"):

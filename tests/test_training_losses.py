@@ -42,7 +42,7 @@ def test_losses_of_frames_are_least_for_the_truth(name: str) -> None:
     assert bool(noisy.grad.any())
 
 
-def test_census_and_edges_forgive_light_where_l1_does_not() -> None:
+def test_census_and_edges_ignore_a_brightness_offset() -> None:
     truth = 0.2 + 0.5 * _textured()
     brighter = _frames(truth + 0.1, truth)
     assert float(losses.create("census")(brighter)) == pytest.approx(0.0, abs=1e-5)
@@ -65,7 +65,7 @@ def test_occluded_points_count_less() -> None:
     assert losses.create("adjacent")(Evidence(0.0, adjacent=pair)) == least
 
 
-def test_a_decibel_counts_the_same_at_every_error_that_matters() -> None:
+def test_a_decibel_counts_the_same_at_every_relevant_error() -> None:
     truth, loss = _textured(), losses.create("psnr")
     noise = torch.randn_like(truth)
 
@@ -115,7 +115,7 @@ def _right(like: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_imitation_is_nothing_where_the_wanted_maps_are_reached(exact: bool) -> None:
+def test_imitation_is_zero_at_the_target_maps(exact: bool) -> None:
     loss, mask = losses.create("imitation"), torch.full((2, 1, 48, 64), 0.5)
     right = _right(mask)
     reached = _maps(right, mask, initial=0.0, target=1.0, exact=exact)
@@ -131,7 +131,7 @@ def test_imitation_is_nothing_where_the_wanted_maps_are_reached(exact: bool) -> 
     assert bool((inner[:, 2] < 0).all())
 
 
-def test_a_teacher_who_is_worse_teaches_nothing() -> None:
+def test_targets_with_a_higher_error_have_no_gradient() -> None:
     loss = losses.create("imitation")
     flows = _right(torch.zeros(2, 1, 48, 64)).mul_(0.5).requires_grad_()
     mask = torch.full((2, 1, 48, 64), 0.2, requires_grad=True)
@@ -173,7 +173,7 @@ def test_imitation_falls_to_a_tenth() -> None:
         losses.create("imitation", until=0.0)
 
 
-def test_only_the_nearest_draw_learns() -> None:
+def test_only_the_nearest_sample_is_supervised() -> None:
     step, clean = TrainingStep(0, 1), torch.zeros(3, 2, 1, 4, 4)
     shift = torch.ones((), requires_grad=True)
     drawn: list[Tensor] = []
@@ -212,7 +212,7 @@ def test_weights_choose_and_scale() -> None:
         WeightedLosses({"l1": -1.0})
 
 
-def test_lpips_says_what_it_lacks_and_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lpips_names_missing_weights_and_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import_torchvision()
     pytest.importorskip("lpips")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
@@ -262,7 +262,7 @@ def test_lpips_is_the_weighted_distance_of_unit_features(tmp_path: Path, monkeyp
     )
 
 
-def test_the_matching_loss_is_the_surprise_at_where_a_point_went() -> None:
+def test_the_matching_loss_is_a_cross_entropy_over_target_cells() -> None:
     h, w = 3, 4
     exact = torch.zeros(1, 2, h, w)
     exact[:, 0] = 1.0  # the last column leaves the picture and does not count

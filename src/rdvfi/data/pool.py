@@ -102,15 +102,10 @@ def _create_sample_maker(data: Path, kind: str, size: tuple[int, int]) -> MakeSa
 def build_pool(
     data: Path, folder: Path, kind: str, count: int, *, size: tuple[int, int] = FRAME_SIZE, workers: int = 2
 ) -> None:
-    """Generate ``count`` samples of one kind in ``folder``, unless it exists.
+    """Generate ``count`` samples in ``folder`` from the folder ``data`` of ``rdvfi data build``.
 
-    Args:
-        data: Folder of ``rdvfi data build``.
-        folder: Output folder; it appears when all samples are complete.
-        kind: "procedural" or "film".
-        count: Number of samples.
-        size: (height, width) of their frames, multiples of 16.
-        workers: Number of processes.
+    Nothing is done if the folder exists; it appears when all samples are complete. ``kind`` is one of `SAMPLE_KINDS`;
+    ``size``, (height, width), must be multiples of 16.
 
     Raises:
         ValueError: If ``kind`` is unknown.

@@ -181,8 +181,11 @@ def check_source_material(config: DataConfig) -> None:
         if unknown:
             raise ValueError(f"no samples of kind {unknown[0]!r}; expected one of {', '.join(SAMPLE_KINDS)}")
         missing = {kind for kind in config.kinds if not _pool_folder(config, kind).exists()}
-        if "film" in missing:
-            _check_film(data)
+        if "film" in missing and not (data / "film.npy").exists():
+            raise FileNotFoundError(
+                f"{data} contains no film.npy; make it with rdvfi data build, or train without film: "
+                "data.kinds=[procedural] data.samples=[NUMBER]"
+            )
         if "procedural" in missing:
             _check_pictures(data)
         return
@@ -192,14 +195,6 @@ def check_source_material(config: DataConfig) -> None:
         )
     if config.source in (SourceKind.crops, *_GENERATED):
         _check_pictures(data)
-
-
-def _check_film(data: Path) -> None:
-    if not (data / "film.npy").exists():
-        raise FileNotFoundError(
-            f"{data} contains no film.npy; make it with rdvfi data build, or train without film: "
-            "data.kinds=[procedural] data.samples=[NUMBER]"
-        )
 
 
 def _check_pictures(data: Path) -> None:

@@ -107,12 +107,7 @@ class DataConfig:
 
 @dataclass
 class NoiseConfig:
-    """Noise levels of a diffusion stage, sampled from U(l, 1), where l rises from ``low`` to 1.
-
-    Attributes:
-        low: Lower bound at the beginning.
-        rise: Fraction of training over which it rises.
-    """
+    """Noise levels of a diffusion stage, from U(l, 1), where l rises from ``low`` to 1 over a fraction ``rise``."""
 
     low: float = 0.3
     rise: float = 0.6
@@ -120,12 +115,9 @@ class NoiseConfig:
 
 @dataclass
 class LoraConfig:
-    """Low-rank updates of linear layers, trained instead of the denoiser itself.
+    """Low-rank updates of the layers whose names end in ``targets``, scaled by ``alpha / rank``.
 
-    Attributes:
-        rank: Rank of the updates; 0 trains the denoiser itself.
-        alpha: Updates are scaled by ``alpha / rank``.
-        targets: Ends of the names of the layers that get an update.
+    They are trained instead of the denoiser itself, unless ``rank`` is 0.
     """
 
     rank: int = 0

@@ -1,11 +1,10 @@
-"""A backbone without learning: Haar latents, and keyframes along straight lines.
+"""A backbone without trainable parameters: Haar latents, and keyframes along straight lines.
 
-Every 8x8 block of pixels becomes 64 coefficients per colour by the orthonormal Haar transform
-``H B H^T``. Nothing is lost, so decoding is exact, and energy is kept: pixels of standard deviation
-1/4, scaled by 4, give latents of unit variance on the whole. Unlike bare pixels most of it is in a
-few channels.
+The orthonormal Haar transform ``H B H^T`` maps every 8x8 block of pixels to 64 coefficients per colour. It is
+lossless and preserves energy: pixels with a standard deviation of 1/4, scaled by 4, give latents of about unit
+variance. Unlike that of pixels, most of the energy is in a few channels.
 
-Keyframes are both frames moved along the straight lines of a coarse flow and mixed by time.
+Keyframes are both frames, warped along the straight lines of a coarse flow and blended by time.
 """
 
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ _SCALE = 4.0
 
 
 def haar_matrix(side: int) -> Float[Tensor, "side side"]:
-    """The orthonormal Haar matrix of a power of two: rows from coarse to fine."""
+    """The orthonormal Haar matrix whose size ``side`` is a power of two; rows are from coarse to fine."""
     matrix = torch.ones(1, 1)
     while len(matrix) < side:
         means = torch.kron(matrix, torch.tensor([[1.0, 1.0]]))
@@ -37,7 +36,7 @@ def haar_matrix(side: int) -> Float[Tensor, "side side"]:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class HaarCondition(Condition):
-    """Beside the latents, the frames themselves."""
+    """The latents and the frames themselves."""
 
     img0: Float[Tensor, "b 3 h w"]
     img1: Float[Tensor, "b 3 h w"]
@@ -48,7 +47,7 @@ class HaarLines(KeyframeGenerator):
 
     Args:
         coarse: End-to-end flow on pixels.
-        between: Keyframes between the ends.
+        between: Number of keyframes between the ends.
     """
 
     transform: Tensor
@@ -85,16 +84,16 @@ class HaarLines(KeyframeGenerator):
     def denoise(
         self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: HaarCondition
     ) -> Float[Tensor, "b n c hz wz"]:
-        """Latents of both frames moved along straight lines and mixed; noise is not used."""
+        """Latents of both frames, warped along straight lines and blended; noise is not used."""
         if condition.prior is None or noisy.shape[1] == 0:
             return noisy
         times = self.times(noisy.device)[1:-1]
         to_first, to_last = straight_flows(*condition.prior.end_flows.unbind(1), times)
-        mixed = [
+        blended = [
             torch.lerp(backward_warp(condition.img0, first), backward_warp(condition.img1, last), time)
             for first, last, time in zip(to_first.unbind(1), to_last.unbind(1), times.to(noisy), strict=True)
         ]
-        return torch.stack([self.encode(image) for image in mixed], dim=1)
+        return torch.stack([self.encode(image) for image in blended], dim=1)
 
     def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
         """See `rdvfi.interfaces.KeyframeGenerator.encode`."""
@@ -113,10 +112,10 @@ class HaarLines(KeyframeGenerator):
     about=About(citation="A. Haar: Zur Theorie der orthogonalen Funktionensysteme. 1910"),
 )
 def haar(*, coarse: CoarseFlow, between: int = 7) -> KeyframeGenerator:
-    """Haar latents, and keyframes along straight lines; nothing is learned.
+    """Haar latents, and keyframes along straight lines, without trainable parameters.
 
     Args:
         coarse: End-to-end flow on pixels.
-        between: Keyframes between the ends.
+        between: Number of keyframes between the ends.
     """
     return HaarLines(coarse, between)

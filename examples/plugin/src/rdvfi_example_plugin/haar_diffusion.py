@@ -1,11 +1,11 @@
-"""A backbone that learns: diffusion in Haar latents, from straight-line keyframes.
+"""A trainable backbone: diffusion in Haar latents, starting from straight-line keyframes.
 
-It has what training asks of a diffusion backbone, and nothing else: a noise process, `denoise`, and
-the network that `denoise` evaluates in the attribute ``denoiser``. So the stages of ``rdvfi train``
-train it as they train RDVFI's own (``recipe.yaml`` in this package).
+It implements what training requires of a diffusion backbone: a noise process, `denoise`, and
+the network that `denoise` evaluates, in the attribute ``denoiser``. ``rdvfi train`` trains it by the recipe
+``recipe.yaml`` of this package.
 
-The network predicts clean latents as a departure from the straight-line keyframes of `HaarLines`;
-its last layer starts at zero, so that an untrained model is the straight line.
+The network predicts the difference of clean latents to the straight-line keyframes of `HaarLines`. Its last layer
+is initialised to zero, so an untrained model returns these keyframes.
 """
 
 import torch
@@ -19,11 +19,11 @@ from rdvfi_example_plugin.haar import HaarCondition, HaarLines
 
 
 class HaarDenoiser(nn.Module):
-    """Residual of clean latents from noisy ones, a first guess, time and noise level.
+    """Predicts the residual of clean latents from noisy ones, initial latents, time and noise level.
 
     Args:
         channels: Channels of a latent.
-        width: Channels between the layers.
+        width: Hidden channels.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -43,15 +43,15 @@ class HaarDenoiser(nn.Module):
     def forward(
         self,
         noisy: Float[Tensor, "b n c h w"],
-        guess: Float[Tensor, "b n c h w"],
+        initial: Float[Tensor, "b n c h w"],
         times: Float[Tensor, " n"],
         sigma: Float[Tensor, " b"],
     ) -> Float[Tensor, "b n c h w"]:
-        """What is to be added to the guess."""
+        """The difference of the clean latents to the initial ones."""
         b, n, _, h, w = noisy.shape
         time = times.to(noisy)[None, :, None, None, None].expand(b, n, 1, h, w)
         level = sigma.to(noisy)[:, None, None, None, None].expand(b, n, 1, h, w)
-        inputs = torch.cat((noisy, guess, time, level), dim=2)
+        inputs = torch.cat((noisy, initial, time, level), dim=2)
         return self.layers(inputs.flatten(0, 1)).unflatten(0, (b, n))
 
 
@@ -60,8 +60,8 @@ class HaarDiffusion(HaarLines):
 
     Args:
         coarse: End-to-end flow on pixels.
-        between: Keyframes between the ends.
-        width: Channels inside the network.
+        between: Number of keyframes between the ends.
+        width: Hidden channels of the network.
     """
 
     noise_process = VariancePreserving()
@@ -74,9 +74,9 @@ class HaarDiffusion(HaarLines):
     def denoise(
         self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: HaarCondition
     ) -> Float[Tensor, "b n c hz wz"]:
-        """The straight-line keyframes, and what the network adds to them."""
-        guess = super().denoise(noisy, sigma, condition)
-        return guess + self.denoiser(noisy, guess, self.times(noisy.device)[1:-1], sigma)
+        """The straight-line keyframes plus the residual of the network."""
+        initial = super().denoise(noisy, sigma, condition)
+        return initial + self.denoiser(noisy, initial, self.times(noisy.device)[1:-1], sigma)
 
 
 @backbones.register("haar-diffusion")
@@ -85,7 +85,7 @@ def haar_diffusion(*, coarse: CoarseFlow, between: int = 7, width: int = 64) -> 
 
     Args:
         coarse: End-to-end flow on pixels.
-        between: Keyframes between the ends.
-        width: Channels inside the network.
+        between: Number of keyframes between the ends.
+        width: Hidden channels of the network.
     """
     return HaarDiffusion(coarse, between, width)

@@ -1,8 +1,8 @@
 """Horn and Schunck's flow (1981), coarse to fine.
 
-It minimises ``|I_x u + I_y v + I_t|^2 + alpha^2 (|grad u|^2 + |grad v|^2)``: brightness is kept,
-and flow is smooth. On each level of a pyramid the target is warped by the flow so far, the first
-term is linearised there, and fixed-point iterations solve for the sum of that flow and the rest.
+It minimises ``|I_x u + I_y v + I_t|^2 + alpha^2 (|grad u|^2 + |grad v|^2)``: brightness is constant,
+and flow is smooth. On each level of a pyramid the target is warped by the current flow, the first
+term is linearised there, and fixed-point iterations solve for the new flow.
 """
 
 import torch
@@ -15,7 +15,7 @@ from rdvfi.about import About
 from rdvfi.geometry import resize_flow, resize_image
 from rdvfi.ops import backward_warp
 
-_SMALLEST = 16
+_MIN_SIDE = 16
 
 
 class HornSchunck(FlowEstimator):
@@ -38,33 +38,33 @@ class HornSchunck(FlowEstimator):
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         """See `rdvfi.interfaces.FlowEstimator.forward`."""
         weights = source.new_tensor([0.299, 0.587, 0.114], dtype=torch.float32)[:, None, None]
-        near, far = (255.0 * (x.float() * weights).sum(1, keepdim=True) for x in (source, target))
-        sizes = [(near.shape[-2], near.shape[-1])]
-        while min(sizes[-1]) >= 2 * _SMALLEST:
+        source_luma, target_luma = (255.0 * (x.float() * weights).sum(1, keepdim=True) for x in (source, target))
+        sizes = [(source_luma.shape[-2], source_luma.shape[-1])]
+        while min(sizes[-1]) >= 2 * _MIN_SIDE:
             sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
-        flow = near.new_zeros(near.shape[0], 2, *sizes[-1])
+        flow = source_luma.new_zeros(source_luma.shape[0], 2, *sizes[-1])
         for size in reversed(sizes):
             flow = resize_flow(flow, size)
-            flow = self._refined(resize_image(near, size), resize_image(far, size), flow)
+            flow = self._refine_level(resize_image(source_luma, size), resize_image(target_luma, size), flow)
         return flow
 
-    def _refined(self, near: Tensor, far: Tensor, flow: Tensor) -> Float[Tensor, "n 2 h w"]:
+    def _refine_level(self, source_luma: Tensor, target_luma: Tensor, flow: Tensor) -> Float[Tensor, "n 2 h w"]:
         for _ in range(self.warps):
-            warped = backward_warp(far, flow)
-            gy, gx = torch.gradient(0.5 * (near + warped), dim=(-2, -1))
+            warped = backward_warp(target_luma, flow)
+            gy, gx = torch.gradient(0.5 * (source_luma + warped), dim=(-2, -1))
             gradient = torch.cat((gx, gy), dim=1)
-            # What is left of the difference at zero flow, if brightness were linear.
-            rest = warped - near - (gradient * flow).sum(1, keepdim=True)
+            # Difference at zero flow, by the linearisation.
+            difference = warped - source_luma - (gradient * flow).sum(1, keepdim=True)
             scale = self.smoothness**2 + gradient.square().sum(1, keepdim=True)
             for _ in range(self.iterations):
-                mean = _neighbours(flow)
-                error = (gradient * mean).sum(1, keepdim=True) + rest
+                mean = _neighbour_mean(flow)
+                error = (gradient * mean).sum(1, keepdim=True) + difference
                 flow = mean - gradient * error / scale
         return flow
 
 
-def _neighbours(flow: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n 2 h w"]:
-    """Mean of the eight neighbours, straight ones counting twice (Horn and Schunck, 1981)."""
+def _neighbour_mean(flow: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n 2 h w"]:
+    """Weighted mean of the eight neighbours; diagonal ones have half the weight (Horn and Schunck, 1981)."""
     kernel = flow.new_tensor([[1.0, 2.0, 1.0], [2.0, 0.0, 2.0], [1.0, 2.0, 1.0]]) / 12.0
     padded = F.pad(flow, (1, 1, 1, 1), mode="replicate")
     return F.conv2d(padded, kernel.expand(2, 1, 3, 3), groups=2)

@@ -19,16 +19,16 @@ from rdvfi import FlowEstimator, Reads, flows
 from rdvfi.about import About
 from rdvfi.geometry import replicate_pad
 
-_LEAST = 128
-"""Sides of the smallest pictures: correlation pyramids of four levels need as much."""
+_MIN_SIDE = 128
+"""Smallest side of the input, required by correlation pyramids of four levels."""
 
 
 class PtlFlow(FlowEstimator):
     """One of ptlflow's models, for inference.
 
     Args:
-        network: What ``ptlflow.get_model`` returns.
-        pretrained: Whether it carries published weights.
+        network: Model of ``ptlflow.get_model``.
+        pretrained: Whether it has published weights.
     """
 
     reads = Reads.PIXELS
@@ -40,15 +40,15 @@ class PtlFlow(FlowEstimator):
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         """See `rdvfi.interfaces.FlowEstimator.forward`."""
         h, w = source.shape[-2:]
-        pair = [replicate_pad(image, (max(h, _LEAST), max(w, _LEAST))) for image in (source, target)]
-        found = self.network({"images": torch.stack(pair, dim=1).flip(2)})["flows"][:, 0]
-        return found[..., :h, :w].float()
+        pair = [replicate_pad(image, (max(h, _MIN_SIDE), max(w, _MIN_SIDE))) for image in (source, target)]
+        flow = self.network({"images": torch.stack(pair, dim=1).flip(2)})["flows"][:, 0]
+        return flow[..., :h, :w].float()
 
 
 # --8<-- [start:lazily]
 def _import_ptlflow() -> ModuleType:
     try:
-        rdvfi.compat.import_timm()  # ptlflow imports it, which beside a CPU build of torch needs this
+        rdvfi.compat.import_timm()  # so that ptlflow can import timm with a CPU build of torch
         import ptlflow
     except ImportError as error:
         raise ImportError(
@@ -75,6 +75,6 @@ def ptlflow(*, model: str = "raft_small", checkpoint: str | None = "things") -> 
         checkpoint: The name or file of its weights; None for an untrained network.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what it uses of other packages that has moved there
+        warnings.simplefilter("ignore")  # deprecation warnings of its dependencies
         network = _import_ptlflow().get_model(model, ckpt_path=checkpoint)
     return PtlFlow(network, pretrained=checkpoint is not None)

@@ -1,9 +1,9 @@
 """Interpolation in time with continuous velocity **and** acceleration.
 
 Between two knots it is the quintic Hermite polynomial whose first and second derivatives at a knot
-are those of the parabola through the knot and its two neighbours, one-sided at the ends. So it
-passes through every knot, is twice continuously differentiable, and is exact for constant
-acceleration. `cubic` has jumps of acceleration at the knots instead, but overshoots less.
+are those of the parabola through the knot and its two neighbours (one-sided at the ends). It
+interpolates every knot, is twice continuously differentiable, and is exact for constant
+acceleration. The acceleration of `cubic` is discontinuous at the knots, but `cubic` overshoots less.
 """
 
 import torch
@@ -28,35 +28,35 @@ class Quintic(Basis):
         s = ((times - knots[left]) / gap[:, 0])[:, None]
         if count == 2:
             return (1 - s) * values[left] + s * values[left + 1]
-        slopes, bends = _derivatives(knots, values)
+        slopes, curvatures = _derivatives(knots, values)
         return (
-            _value(s) * values[left]
-            + _value(1 - s) * values[left + 1]
-            + gap * (_slope(s) * slopes[left] - _slope(1 - s) * slopes[left + 1])
-            + gap**2 * (_bend(s) * bends[left] + _bend(1 - s) * bends[left + 1])
+            _value_weight(s) * values[left]
+            + _value_weight(1 - s) * values[left + 1]
+            + gap * (_slope_weight(s) * slopes[left] - _slope_weight(1 - s) * slopes[left + 1])
+            + gap**2 * (_curvature_weight(s) * curvatures[left] + _curvature_weight(1 - s) * curvatures[left + 1])
         )
 
 
 def _derivatives(knots: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """First and second derivatives at every knot, as rows over the knots' values."""
+    """First and second derivatives at every knot, as rows of weights of the knots' values."""
     middle = torch.arange(len(knots), device=knots.device).clamp(1, len(knots) - 2)
     gap = knots.diff()[:, None]
     rise = values.diff(dim=0) / gap
     before, after = rise[middle - 1], rise[middle]
-    bends = 2 * (after - before) / (gap[middle - 1] + gap[middle])
-    at_middle = before + 0.5 * bends * gap[middle - 1]
-    return at_middle + bends * (knots - knots[middle])[:, None], bends
+    curvatures = 2 * (after - before) / (gap[middle - 1] + gap[middle])
+    at_middle = before + 0.5 * curvatures * gap[middle - 1]
+    return at_middle + curvatures * (knots - knots[middle])[:, None], curvatures
 
 
-def _value(s: Tensor) -> Tensor:
+def _value_weight(s: Tensor) -> Tensor:
     return (1 - s) ** 3 * (1 + 3 * s + 6 * s**2)
 
 
-def _slope(s: Tensor) -> Tensor:
+def _slope_weight(s: Tensor) -> Tensor:
     return s * (1 - s) ** 3 * (1 + 3 * s)
 
 
-def _bend(s: Tensor) -> Tensor:
+def _curvature_weight(s: Tensor) -> Tensor:
     return 0.5 * s**2 * (1 - s) ** 3
 
 

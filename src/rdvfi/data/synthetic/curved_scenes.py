@@ -77,12 +77,10 @@ def _sample_crops(rng: np.random.Generator, pictures: int, count: int) -> list[C
     """Random windows of ``count`` different pictures, with unchanged colours."""
     return [
         Crop(
-            picture=int(picture),
+            int(picture),
             reduction=rng.uniform(*REDUCTION_RANGE),
             place=(rng.random(), rng.random()),
             mirrored=(bool(rng.random() < 0.5), False),
-            gain=(1.0, 1.0, 1.0),
-            gamma=1.0,
         )
         for picture in rng.permutation(pictures)[:count]
     ]

@@ -110,9 +110,6 @@ class SceneBatch:
             times: Times of each scene; 0 and 1 are its ends.
             exposures: Times over which an open shutter is averaged, an odd number.
             supersample: Samples per pixel along each side, averaged.
-
-        Raises:
-            ValueError: If ``exposures`` is not odd.
         """
         if exposures < 1 or exposures % 2 == 0:
             raise ValueError(f"exposures is {exposures}; it must be odd")

@@ -99,9 +99,6 @@ class MovingTextures:
         stride: Side in pixels of the cells at whose centres flow is given.
         recipe: Distribution of the scenes.
         exposures: Times over which a blurred frame is averaged, odd; 1 leaves all frames sharp.
-
-    Raises:
-        ValueError: If the size is too small or not a multiple of ``stride``.
     """
 
     def __init__(

@@ -107,12 +107,8 @@ class SceneSampler:
         light_changes = rng.random() < self.recipe.lights
         slope = rng.normal(0.0, 0.15, 3) * (1.0 if light_changes else 0.0)
         is_blurred = rng.random() < self.recipe.blurred
-        return ScenePlan(
-            tuple(layers),
-            (slope[0], slope[1], slope[2]),
-            rng.normal(0.0, 0.5),
-            rng.uniform(0.02, 0.1) if is_blurred else 0.0,
-        )
+        curve, shutter = rng.normal(0.0, 0.5), rng.uniform(0.02, 0.1) if is_blurred else 0.0
+        return ScenePlan(tuple(layers), (slope[0], slope[1], slope[2]), curve, shutter)
 
     def sample_crop(self) -> Crop:
         """A random window of a random picture, with slightly changed colours."""
@@ -174,15 +170,9 @@ class SceneSampler:
             wavenumber = 2.0 * pi * rng.uniform(0.4, 1.5) / length
             heading, direction = rng.uniform(0.0, 2.0 * pi, 2)
             height = rng.uniform(0.3, 1.0)
-            modes.append(
-                (
-                    height * cos(direction),
-                    height * sin(direction),
-                    wavenumber * cos(heading),
-                    wavenumber * sin(heading),
-                    rng.uniform(0.0, 2.0 * pi),
-                )
-            )
+            amplitude = height * cos(direction), height * sin(direction)
+            wavevector = wavenumber * cos(heading), wavenumber * sin(heading)
+            modes.append((*amplitude, *wavevector, rng.uniform(0.0, 2.0 * pi)))
         swing = 0.0 if determined else 1.0
         wave = Wave(tuple(modes), 1.0, swing, rng.uniform(0.3, 1.2), rng.uniform(0.0, 2.0 * pi))
         scale = rng.uniform(0.4, 1.0) * STEEPNESS / wave.steepness()

@@ -56,9 +56,9 @@ class Crop:
     picture: int
     reduction: float
     place: tuple[float, float]
-    mirrored: tuple[bool, bool]
-    gain: tuple[float, float, float]
-    gamma: float
+    mirrored: tuple[bool, bool] = (False, False)
+    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    gamma: float = 1.0
     textureless: Textureless | None = None
 
 

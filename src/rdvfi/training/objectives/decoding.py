@@ -29,12 +29,7 @@ from rdvfi.training.sample_sheet import draw_sheet
 
 
 class ReconstructionObjective(Objective):
-    """Base of the decoding and diffusion objectives: keyframes of true frames, and frames from keyframes.
-
-    Raises:
-        ValueError: If the losses or the clips do not fit the model.
-        TypeError: If the backbone cannot encode single frames.
-    """
+    """Base of the decoding and diffusion objectives: keyframes of true frames, and frames from keyframes."""
 
     def __init__(self, model: Interpolator, losses: WeightedLosses) -> None:
         super().__init__()

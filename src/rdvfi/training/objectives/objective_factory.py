@@ -15,11 +15,7 @@ from rdvfi.training.stage import Stage, StageKind
 
 
 def build_objective(stage: Stage, model: Interpolator) -> Objective:
-    """The objective of a stage; all other parts of the model are frozen.
-
-    Raises:
-        ValueError: If LoRA or activation checkpointing does not fit the stage or the model.
-    """
+    """The objective of a stage; all parts of the model that it does not train are frozen."""
     train_only(model, stage.train)
     if stage.lora.rank:
         if stage.train != ["denoiser"]:

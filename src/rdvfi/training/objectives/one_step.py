@@ -30,9 +30,6 @@ class DiffusionObjective(ReconstructionObjective):
         low: Lower bound of the noise level at the start.
         rise: Fraction of training over which it rises to 1.
         reconstruct_from: Fraction of training after which frames are rendered.
-
-    Raises:
-        ValueError: If ``low`` is not in (0, 1], or the generator has no noise process.
     """
 
     def __init__(
