@@ -78,7 +78,8 @@ def test_what_does_not_change_the_frames_is_not_part_of_the_identity(frames, tmp
 
 def test_iterators_are_kept_and_options_travel_whole(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    options = JobOptions(source=["a.png", "b.png"], destination="out", timestamps=iter([0, "0.5"]), mask="m.png")
+    given = {"source": ["a.png", "b.png"], "destination": "out", "timestamps": iter([0, "0.5"]), "mask": "m.png"}
+    options = JobOptions.select(given)
     sent = pickle.loads(pickle.dumps(options.absolute()))
     assert sent == options.absolute()
     assert sent.timestamps == (0, "0.5")

@@ -102,7 +102,7 @@ def interpolate(
     """Make a video smoother: new frames between all frames, sound and timing kept."""
     arguments = dict(locals())
     from rdvfi.video.model_selection import ModelSelection
-    from rdvfi.video.segmented_jobs.remote_files import is_complete
+    from rdvfi.video.segmented_jobs.remote_files import is_complete, is_url
 
     for first, second in (("model", "recipe"), ("multiplier", "fps")):
         if arguments[first] is not None and arguments[second] is not None:
@@ -114,13 +114,12 @@ def interpolate(
         return
     if len(paths) < 2:
         raise ValueError("give one or more inputs and an output: rdvfi interpolate IN... OUT")
-    *inputs, output = paths
-    distribution = _distribution(arguments, paths)
-    _refuse_conflicts(arguments, paths, distribution)
+    output, sources = paths[-1], [path if is_url(path) else Path(path) for path in paths[:-1]]
+    distribution = _refuse_conflicts(arguments, paths)
     # If frames are written to standard output, JSON is written to the error stream.
     lines = None if not json_lines else sys.stderr if output == "-" else sys.stdout
     precision, options = None if dtype is None else parse_dtype(dtype), _job_options(arguments)
-    run = _Run(inputs, output, selection, device, precision, options, allow_untrained, resume, quiet, lines)
+    run = _Run(sources, output, selection, device, precision, options, allow_untrained, resume, quiet, lines)
     if distribution:
         executor = "ray" if ray is not None else "process" if devices is None else "devices"
         names = [name for name in (devices or "").split(",") if name]
@@ -150,9 +149,9 @@ def _job_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Run:
-    """One call of the command, with what is common to its jobs."""
+    """What all jobs of one call of the command share."""
 
-    inputs: Sequence[str]
+    sources: Sequence[str | Path]
     output: str
     selection: "ModelSelection"
     device: str | None
@@ -163,13 +162,6 @@ class _Run:
     quiet: bool
     lines: TextIO | None
     """Where lines of JSON are written; None for text."""
-
-    @property
-    def sources(self) -> list[str | Path]:
-        """The inputs: URLs, and paths."""
-        from rdvfi.video.segmented_jobs.remote_files import is_url
-
-        return [path if is_url(path) else Path(path) for path in self.inputs]
 
     def _model(self, selection: "ModelSelection") -> dict[str, Any]:
         """The arguments ``model``, ``device`` and ``dtype`` of the library."""
@@ -224,18 +216,12 @@ class _Run:
         show_sweep(self.selection.run_sweep(job, objective="confidence", into=folder), quiet=self.quiet)
 
     def run_many(self, *, recursive: bool, **workers: Any) -> None:
-        """Run the jobs by `rdvfi.interpolate_many`, and end the program with an error if one failed.
-
-        Args:
-            recursive: Run a job for every video below the input folder.
-            workers: Arguments of `rdvfi.interpolate_many` on the workers.
-        """
+        """Run the jobs by `rdvfi.interpolate_many`, and end the program with an error if one failed."""
         from rdvfi.video import LowConfidenceWarning, interpolate_many
         from rdvfi.video.many import create_folders, find_jobs
 
-        sources = self.sources
-        source = sources[0] if len(sources) == 1 else sources
-        jobs = find_jobs(Path(self.inputs[0]), Path(self.output)) if recursive else [(source, self.output)]
+        source = self.sources[0] if len(self.sources) == 1 else self.sources
+        jobs = find_jobs(Path(self.sources[0]), Path(self.output)) if recursive else [(source, self.output)]
         folders = create_folders(jobs if recursive else [])
         with folders, warnings.catch_warnings(), Progress(quiet=self.quiet, lines=self.lines) as progress:
             warnings.simplefilter("ignore", LowConfidenceWarning)
@@ -252,26 +238,13 @@ class _Run:
         end_many(results)
 
 
-def _distribution(arguments: Mapping[str, Any], paths: Sequence[str]) -> list[str]:
-    """The options and paths that need `rdvfi.interpolate_many`, for messages."""
+def _refuse_conflicts(arguments: Mapping[str, Any], paths: Sequence[str]) -> list[str]:
+    """Refuse options for one output, or one device, beside options for many; returns what needs `interpolate_many`."""
     from rdvfi.video.segmented_jobs.remote_files import is_url
 
-    reasons = {
-        "--recursive": arguments["recursive"],
-        "--devices": arguments["devices"] is not None,
-        "--ray": arguments["ray"] is not None,
-        "a URL": any(map(is_url, paths)),
-    }
-    return [name for name, applies in reasons.items() if applies]
-
-
-def _refuse_conflicts(arguments: Mapping[str, Any], paths: Sequence[str], distribution: Sequence[str]) -> None:
-    """Refuse options for one output, or one device, beside options for many.
-
-    Raises:
-        ValueError: If there are any.
-    """
     used = {"--" + name.replace("_", "-") for name, value in arguments.items() if value not in (None, False)}
+    distribution = [name for name in ("--recursive", "--devices", "--ray") if name in used]
+    distribution += ["a URL"] if any(map(is_url, paths)) else []
     conflicts = [(many, one) for many in distribution for one in (*_ONE_OUTPUT, "--compare", "--multirun")]
     conflicts += [("--multirun", one) for one in _ONE_OUTPUT]
     conflicts += [("--ray", "--devices"), ("--ray", "--device"), ("--devices", "--device")]
@@ -282,6 +255,7 @@ def _refuse_conflicts(arguments: Mapping[str, Any], paths: Sequence[str], distri
         raise ValueError("--recursive takes folders of this machine, not URLs")
     if "--recursive" in distribution and len(paths) > 2:
         raise ValueError("--recursive takes one folder and one output; got " + " ".join(paths))
+    return distribution
 
 
 def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:

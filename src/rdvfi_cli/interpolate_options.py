@@ -3,15 +3,14 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from rdvfi_cli.completion import complete_override, complete_recipe
 
 # Input, output and model
-
 Paths = Annotated[
     list[str],
-    typer.Argument(
+    Argument(
         metavar="IN... OUT",
         help="A video, an animated image, a folder of images, or image files in order; then the output: .mp4, "
         ".m4v, .mov, .mkv, .webm, .ts, .avi, .gif, .webp, .apng, or a folder for PNG images. Either may be a URL "
@@ -22,7 +21,7 @@ Paths = Annotated[
 ]
 Recipe = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--recipe",
         "-r",
         help="Instead of a model: a recipe of `rdvfi models`, or a YAML file.",
@@ -31,132 +30,114 @@ Recipe = Annotated[
 ]
 
 # Timing
-
 Multiplier = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--multiplier",
         "-x",
         help="New frame rate over the old one, as 2, 2.5 or 24000/1001; 8, or 1 with --slow and --speed.",
     ),
 ]
-TargetFps = Annotated[str | None, typer.Option(help="Instead: constant frames per second, as 60, 59.94 or 60000/1001.")]
-Slow = Annotated[
-    str | None, typer.Option(help="Slow motion by this factor, as 4; sound is stretched at the same pitch.")
-]
+TargetFps = Annotated[str | None, Option(help="Instead: constant frames per second, as 60, 59.94 or 60000/1001.")]
+Slow = Annotated[str | None, Option(help="Slow motion by this factor, as 4; sound is stretched at the same pitch.")]
 Speed = Annotated[
-    Path | None,
-    typer.Option(help="A file with a speed curve: lines of seconds and speed, as 2.5 0.25. Sound is dropped."),
+    Path | None, Option(help="A file with a speed curve: lines such as 2.5 0.25 (seconds, speed). No sound.")
 ]
-Start = Annotated[str | None, typer.Option(help="Where to start in the input: seconds, or h:mm:ss.")]
-End = Annotated[str | None, typer.Option(help="Where to end in the input: seconds, or h:mm:ss.")]
-Loop = Annotated[bool, typer.Option("--loop", help="Interpolate from the last frame back to the first as well.")]
+Start = Annotated[str | None, Option(help="Where to start in the input: seconds, or h:mm:ss.")]
+End = Annotated[str | None, Option(help="Where to end in the input: seconds, or h:mm:ss.")]
+Loop = Annotated[bool, Option("--loop", help="Interpolate from the last frame back to the first as well.")]
 Dedup = Annotated[
     str,
-    typer.Option(
+    Option(
         help="auto: replace repeated frames, as of animation on twos, by new ones; or the largest number of times that "
         "a picture is shown; off."
     ),
 ]
 
 # Reading
-
 ImageRate = Annotated[
-    str | None, typer.Option(help="Images per second of image input; if unset, the output plays at 24 per second.")
+    str | None, Option(help="Images per second of image input; if unset, the output plays at 24 per second.")
 ]
 KeepStart = Annotated[
-    bool, typer.Option("--keep-start", help="Keep the timestamps of the input, instead of starting at zero.")
+    bool, Option("--keep-start", help="Keep the timestamps of the input, instead of starting at zero.")
 ]
 Strict = Annotated[
-    bool, typer.Option("--strict", help="Refuse damaged input, instead of using the frames that can be decoded.")
+    bool, Option("--strict", help="Refuse damaged input, instead of using the frames that can be decoded.")
 ]
 Deinterlace = Annotated[
-    str, typer.Option(help="auto: deinterlace frames that are marked as interlaced; on: all frames; off.")
+    str, Option(help="auto: deinterlace frames that are marked as interlaced; on: all frames; off.")
 ]
 Background = Annotated[
     str,
-    typer.Option(
-        help="Colour behind transparent frames, if the output has no transparency: black, white, gray or #rrggbb."
-    ),
+    Option(help="Colour behind transparent frames, if the output has no transparency: black, white, gray or #rrggbb."),
 ]
 MaxPixels = Annotated[
-    int | None, typer.Option(help="Largest number of pixels in a frame; larger ones are not decoded.", min=1)
+    int | None, Option(help="Largest number of pixels in a frame; larger ones are not decoded.", min=1)
 ]
 HwAccel = Annotated[
-    str,
-    typer.Option(help="auto: decode and convert colours on the model's GPU, if it is on one; off: on the CPU."),
+    str, Option(help="auto: decode and convert colours on the model's GPU, if it is on one; off: on the CPU.")
 ]
 
 # Content
-
 Mask = Annotated[
-    str | None, typer.Option(help="An image that is bright at static pixels, such as logos; or auto to detect them.")
+    str | None, Option(help="An image that is bright at static pixels, such as logos; or auto to detect them.")
 ]
 CropBars = Annotated[
-    bool, typer.Option("--crop-bars", help="Detect letterbox bars, copy them, and interpolate between them.")
+    bool, Option("--crop-bars", help="Detect letterbox bars, copy them, and interpolate between them.")
 ]
-MaxGap = Annotated[
-    float, typer.Option(help="Seconds between two frames above which the first is held, not interpolated.")
-]
+MaxGap = Annotated[float, Option(help="Seconds between two frames above which the first is held, not interpolated.")]
 OnSceneChange = Annotated[
     str,
-    typer.Option(
-        help="Between two scenes: blend (a dissolve), hold_previous (the frame before the cut) or hold_nearest."
-    ),
+    Option(help="Between two scenes: blend (a dissolve), hold_previous (the frame before the cut) or hold_nearest."),
 ]
 SceneThreshold = Annotated[
     float | None,
-    typer.Option(
+    Option(
         help="Mean confidence, 0 to 1, below which two frames belong to different scenes; at 0 all are interpolated."
     ),
 ]
 
 # Computation
-
-Chunk = Annotated[int | None, typer.Option(help="Frames rendered at once; chosen by their size if unset.")]
-Batch = Annotated[int, typer.Option(help="Pairs of frames at once: 4 or 8 keep a GPU busier.")]
+Chunk = Annotated[int | None, Option(help="Frames rendered at once; chosen by their size if unset.")]
+Batch = Annotated[int, Option(help="Pairs of frames at once: 4 or 8 keep a GPU busier.")]
 Recursive = Annotated[
-    bool, typer.Option("--recursive", help="IN is a folder, OUT another: all videos and image folders below it.")
+    bool, Option("--recursive", help="IN is a folder, OUT another: all videos and image folders below it.")
 ]
-Devices = Annotated[str | None, typer.Option(help="Work on several devices of this host at a time, as cuda:0,cuda:1.")]
-Ray = Annotated[str | None, typer.Option(help="Work on a Ray cluster: host:port, auto, or local to start one here.")]
+Devices = Annotated[str | None, Option(help="Work on several devices of this host at a time, as cuda:0,cuda:1.")]
+Ray = Annotated[str | None, Option(help="Work on a Ray cluster: host:port, auto, or local to start one here.")]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Continue an interrupted run of the same job; the output has the same bytes.")
+    bool, Option("--resume", help="Continue an interrupted run of the same job; the output has the same bytes.")
 ]
 SegmentFrames = Annotated[
-    int, typer.Option(help="About how many output frames a segment has; an interrupted run keeps whole segments.")
+    int, Option(help="About how many output frames a segment has; an interrupted run keeps whole segments.")
 ]
 
 # Encoding
-
 Codec = Annotated[
     str | None,
-    typer.Option(
+    Option(
         help="h264, hevc, av1, vp9, prores, ffv1 (lossless), or on a device h264-nvenc, hevc-nvenc, "
         "hevc-videotoolbox, hevc-qsv, ...; auto: NVENC where it works; chosen by suffix and depth if unset."
     ),
 ]
-Crf = Annotated[int | None, typer.Option(help="Quality of the codec: lower is better and larger.")]
-Preset = Annotated[str | None, typer.Option(help="The encoder's trade-off of speed and size, as slow.")]
-Bitrate = Annotated[str | None, typer.Option(help="Instead of a quality: bits per second, as 8M.")]
-PixFmt = Annotated[str | None, typer.Option(help="Pixel format of the encoder, as yuv420p10le.")]
+Crf = Annotated[int | None, Option(help="Quality of the codec: lower is better and larger.")]
+Preset = Annotated[str | None, Option(help="The encoder's trade-off of speed and size, as slow.")]
+Bitrate = Annotated[str | None, Option(help="Instead of a quality: bits per second, as 8M.")]
+PixFmt = Annotated[str | None, Option(help="Pixel format of the encoder, as yuv420p10le.")]
 Odd = Annotated[
-    str, typer.Option(help="Odd widths and heights, which players refuse: pad or crop by one, or 444 (full chroma).")
+    str, Option(help="Odd widths and heights, which players refuse: pad or crop by one, or 444 (full chroma).")
 ]
-Audio = Annotated[bool, typer.Option(help="Keep the sound.")]
+Audio = Annotated[bool, Option(help="Keep the sound.")]
 PipeFormat = Annotated[
-    str | None,
-    typer.Option(help="Format of - as output, standard output: mkv or y4m; that of the input if unset, else mkv."),
+    str | None, Option(help="Format of - as output, standard output: mkv or y4m; that of the input if unset, else mkv.")
 ]
 
 # Reporting
-
 Compare = Annotated[
-    str | None,
-    typer.Option(help="Also write a comparison of output and input: side-by-side, difference (videos) or sheet."),
+    str | None, Option(help="Also write a comparison of output and input: side-by-side, difference (videos) or sheet.")
 ]
-Report = Annotated[Path | None, typer.Option(help="Also write what was done for every pair, and why: a .json file.")]
+Report = Annotated[Path | None, Option(help="Also write what was done for every pair, and why: a .json file.")]
 JsonLines = Annotated[
-    bool, typer.Option("--json", help="Print progress and the result as lines of JSON, for other programs.")
+    bool, Option("--json", help="Print progress and the result as lines of JSON, for other programs.")
 ]
-ContactSheet = Annotated[Path | None, typer.Option(help="Also write a PNG of one pair and the frames between.")]
+ContactSheet = Annotated[Path | None, Option(help="Also write a PNG of one pair and the frames between.")]

@@ -27,18 +27,11 @@ _AMPLIFICATION = 4
 _ROWS = 6
 _TILE_WIDTH = 360
 
-_FramePair = tuple[Picture, Picture, Moment]
-"""The source frame, the output frame, and the time of both."""
+_FramePair = tuple[Picture, Picture, Moment]  # source frame, output frame, and when it is shown
 
 
 def comparison_path(kind: str, destination: Path, *, constant_speed: bool, overwrite: bool) -> Path:
     """The path of a comparison: beside the output, with its kind in the name.
-
-    Args:
-        kind: One of `KINDS`.
-        destination: The output.
-        constant_speed: Whether the output runs at a constant speed.
-        overwrite: Whether the comparison may replace a file.
 
     Raises:
         ValueError: If there is no such kind, or the output cannot be compared.
@@ -58,16 +51,7 @@ def comparison_path(kind: str, destination: Path, *, constant_speed: bool, overw
 
 
 def write_comparison(kind: str, source: Source, output: Path, path: Path, *, slow: Fraction, overwrite: bool) -> None:
-    """Write a comparison of an output with its source.
-
-    Args:
-        kind: One of `KINDS`.
-        source: The source.
-        output: The output of the job.
-        path: The file to write; see `comparison_path`.
-        slow: Factor by which the output is longer than the source.
-        overwrite: Replace the file if it exists.
-    """
+    """Write a comparison of an output, which is ``slow`` times longer, with its source; see `comparison_path`."""
     rate = 1 / source.info.tick if is_folder_output(output) else Fraction(24)
     written = open_source(output, ReadOptions(keep_start=True, image_rate=rate))
     pairs = _frame_pairs(source, written, slow)

@@ -26,7 +26,7 @@ from rdvfi.types import Image
 from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.frame_transfer import FrameTransfer
 from rdvfi.video.job_options import JobOptions
-from rdvfi.video.job_report import PairReport, UncertainPair, VideoReport
+from rdvfi.video.job_report import PairReport, VideoReport
 from rdvfi.video.masks import StaticPixelDetector, evidence_reach
 from rdvfi.video.pair_interpolation import InterpolatedPair, Mask, PairInterpolator
 from rdvfi.video.pipeline import Prefetch
@@ -157,13 +157,7 @@ class Engine:
         return SegmentRecord.from_json(record)
 
     def make(self, segment: Segment, output: SegmentOutput, *, always: bool = False) -> SegmentRecord:
-        """Make the frames of a segment.
-
-        Args:
-            segment: Its steps.
-            output: Encodes the frames.
-            always: Store the segment even if it is the only one.
-        """
+        """Make the frames of a segment; with ``always`` it is stored even if it is the only one."""
         self._pairs.reset()
         record = SegmentRecord()
         output.begin()
@@ -213,19 +207,12 @@ class Engine:
         for batch in _batch_steps(steps, self._batch):
             times = _new_times(batch[0])
             if not times:
-                yield batch[0], self._source_frames(batch[0])
+                yield batch[0], self._step_frames(batch[0], iter(()))
                 continue
             for step, pair in zip(batch, self._interpolate(batch, times), strict=True):
                 yield step, self._step_frames(step, self._new_frames(step, pair, times, record))
 
-    def _source_frames(self, step: PlaybackStep) -> Iterator[tuple[OutputFrame, Moment]]:
-        """The output frames of a step without new ones."""
-        if step.moments:
-            frame = self._transfer.source_output(step.first)
-            yield from ((frame, moment) for moment in step.moments)
-
     def _interpolate(self, batch: list[PlaybackStep], times: list[Fraction]) -> list[InterpolatedPair]:
-        """Interpolate between the frames of successive steps."""
         images = [
             self._first_image(batch[0].first),
             *(self._transfer.to_image(step.last) for step in batch if step.last is not None),
@@ -246,6 +233,8 @@ class Engine:
         self, step: PlaybackStep, new_frames: Iterator[OutputFrame]
     ) -> Iterator[tuple[OutputFrame, Moment]]:
         """The output frames from the first frame of a step up to its last, without the last itself."""
+        if not step.moments:
+            return
         frame = first = self._transfer.source_output(step.first)
         timestep = Fraction(0)
         for moment in step.moments:
@@ -262,10 +251,7 @@ class Engine:
         first, last = step.first, step.last
         assert last is not None
         index, span, reason = step.interval.index, (first.stamp.time, last.stamp.time), sys.intern(pair.reason)
-        record.confidences.append(pair.confidence)
         record.pairs.append(PairReport(index, *span, len(times), pair.way, reason, pair.confidence, pair.content))
-        if not pair.same_scene:
-            record.uncertain.append(UncertainPair(index, *span, pair.confidence, reason))
         if self._sheet is not None:
             self._sheet.begin(first.pixels, last.pixels, trusted=pair.same_scene)
         frames = pair.frames
@@ -279,12 +265,9 @@ class Engine:
             yield self._transfer.rendered_output(frame)
 
     def _model_notes(self) -> Iterator[str]:
-        """Notes on the model, for the report."""
         if apart := self._model.parts_trained_apart():
-            yield (
-                f"{', '.join(apart)} learned in another model than the rest: measure before you "
-                "trust what they make together"
-            )
+            parts = ", ".join(apart)
+            yield f"{parts} learned in another model than the rest: measure before you trust what they make together"
         if fewer := self._model.drawn_at_once:
             yield f"memory ran out on {self._model.device}: {fewer} frames were drawn at once from then on"
 

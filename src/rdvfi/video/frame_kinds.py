@@ -46,16 +46,7 @@ class FrameKind(ABC):
         """Convert a new frame to this kind."""
 
     def to_image(self, frame: Any, number: int, model: Interpolator) -> Image:
-        """Convert a frame to an image on the model's device.
-
-        Args:
-            frame: The frame.
-            number: Of the frame, for messages.
-            model: The model.
-
-        Raises:
-            ValueError: If the frame differs from the first one in kind, type or size.
-        """
+        """Convert a frame to an image on the model's device; ValueError if it differs from the first one in kind."""
         if describe(frame) != self._description:
             raise ValueError(
                 f"frame {number} is {describe(frame)}, the first one is {self._description}; all frames must be alike"
@@ -165,5 +156,5 @@ def describe(frame: Any) -> str:
 
 
 def _is_pillow_image(frame: Any) -> bool:
-    """Whether it is a PIL image; Pillow need not be installed."""
+    # Pillow need not be installed.
     return any(base.__module__.startswith("PIL.") and base.__name__ == "Image" for base in type(frame).__mro__)

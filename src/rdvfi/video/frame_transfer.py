@@ -25,12 +25,7 @@ from rdvfi.video.side_stream import CopiedTensors, SideStream
 
 
 class DeviceFrame(SourceFrame):
-    """A frame whose planes are being copied to the device.
-
-    Args:
-        frame: The decoded frame; the memory of a decoder on the device is released.
-        copied: Its planes on the device.
-    """
+    """A frame whose planes are being copied to the device; memory of a decoder there is released."""
 
     def __init__(self, frame: SourceFrame, copied: CopiedTensors) -> None:
         assert frame.planes is not None

@@ -75,7 +75,6 @@ def interpolate_frames(
 
 
 def _read_timesteps(multiplier: SupportsFloat | None, timesteps: Sequence[float] | torch.Tensor | None) -> list[float]:
-    """The timesteps of the new frames of every pair."""
     if timesteps is None:
         times = Multiply(
             exact_number("multiplier", DEFAULT_MULTIPLIER if multiplier is None else multiplier)

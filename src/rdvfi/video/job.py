@@ -174,17 +174,7 @@ def run_job(
     segments: PathLike | None = None,
     progress: Progress | None = None,
 ) -> VideoReport:
-    """Run a job; see `interpolate_video`.
-
-    Args:
-        options: Of the job.
-        load_model: Returns the model; called once the options have been validated.
-        compare: As of `interpolate_video`.
-        report: As of `interpolate_video`.
-        resume: As of `interpolate_video`.
-        segments: As of `interpolate_video`.
-        progress: As of `interpolate_video`.
-    """
+    """`interpolate_video` for one value of options; the model is loaded once they have been validated."""
     report_path = None if report is None else check_report(Path(report), overwrite=options.overwrite)
     check_destination(options.target, overwrite=options.overwrite)
     job = read_job(options)
@@ -202,21 +192,20 @@ def run_job(
         write_report(report_path, result)
     if comparison is not None and compare is not None:
         slow, overwrite = job.timing.slow, options.overwrite
-        write_comparison(compare, job.source, job.target, comparison, slow=slow, overwrite=overwrite)
+        write_comparison(compare, job.source, options.target, comparison, slow=slow, overwrite=overwrite)
     return result
 
 
 def _comparison_path(compare: str, job: VideoJob) -> Path:
     constant_speed, overwrite = job.has_constant_speed, job.options.overwrite
-    path = comparison_path(compare, job.target, constant_speed=constant_speed, overwrite=overwrite)
+    path = comparison_path(compare, job.options.target, constant_speed=constant_speed, overwrite=overwrite)
     if job.uses_pipe:
         raise ValueError(f"compare is {compare!r}, but a pipe cannot be read or written twice; name files")
     return path
 
 
 def _open_store(job: VideoJob, model: Interpolator, segments: PathLike | None, *, resume: bool) -> SegmentStore | None:
-    """The store for the segments of a job; None if they are not kept."""
-    place = segments or (default_segments(job.target) if resume else None)
+    place = segments or (default_segments(job.options.target) if resume else None)
     if place is None or job.uses_pipe:
         return None
     store = job.open_store(place, model)

@@ -40,8 +40,8 @@ _NOT_IN_FRAMES = frozenset({"source", "destination", "overwrite", "contact_sheet
 class JobOptions:
     """The options of one job, under the names, with the defaults and meanings of `rdvfi.interpolate_video`.
 
-    Values are kept as given, so that they can be sent to other machines and compared with those of an earlier run;
-    iterators become tuples. `check` validates them, and the properties give them in their exact form.
+    Values are kept as given, so that they can be sent to other machines and compared with those of an earlier run.
+    `check` validates them, and the properties give them in their exact form.
     """
 
     source: PathLike | Sequence[PathLike]
@@ -92,11 +92,6 @@ class JobOptions:
     overwrite: bool = False
     contact_sheet: PathLike | None = None
 
-    def __post_init__(self) -> None:
-        for name, value in self.by_name().items():
-            if isinstance(value, Iterator):
-                object.__setattr__(self, name, tuple(value))
-
     @classmethod
     def names(cls) -> list[str]:
         """The names of all options."""
@@ -104,12 +99,10 @@ class JobOptions:
 
     @classmethod
     def select(cls, arguments: Mapping[str, Any]) -> "JobOptions":
-        """The options among arguments by name; others are ignored."""
-        return cls(**{name: arguments[name] for name in cls.names() if name in arguments})
-
-    def by_name(self) -> dict[str, Any]:
-        """All options as they were given."""
-        return {name: getattr(self, name) for name in self.names()}
+        """The options among arguments by name; iterators become tuples, since they are read more than once."""
+        given: dict[str, Any] = {name: arguments[name] for name in cls.names() if name in arguments}
+        given |= {name: tuple(value) for name, value in given.items() if isinstance(value, Iterator)}
+        return cls(**given)
 
     def check(self) -> None:
         """Validate everything that does not depend on the content of the source.
@@ -187,22 +180,18 @@ class JobOptions:
     def identity(self) -> dict[str, Any]:
         """The options that the frames depend on, by name; of the destination its kind alone."""
         kind = "folder" if is_folder_output(self.target) else self.target.suffix.lower()
-        options = {name: value for name, value in self.by_name().items() if name not in _NOT_IN_FRAMES}
+        options = {name: getattr(self, name) for name in self.names() if name not in _NOT_IN_FRAMES}
         return {**options, "destination": kind}
 
     def absolute(self) -> "JobOptions":
         """The same options with absolute paths, which mean the same on other machines with the same folders."""
-        named = {name: getattr(self, name) for name in ("mask", "speed")}
-        paths: dict[str, Any] = {
-            name: absolute_path(path)
-            for name, path in named.items()
-            if isinstance(path, str | os.PathLike) and (name, path) != ("mask", "auto")
-        }
+        mask = self.mask if self.mask is None or self.mask == "auto" else absolute_path(self.mask)
+        speed = absolute_path(self.speed) if isinstance(self.speed, str | os.PathLike) else self.speed
         if isinstance(self.source, str | os.PathLike):
             source = absolute_path(self.source)
         else:
             source = [absolute_path(path) for path in self.source]
-        return replace(self, **paths, source=source, destination=absolute_path(self.destination))
+        return replace(self, source=source, destination=absolute_path(self.destination), mask=mask, speed=speed)
 
 
 def absolute_path(path: PathLike) -> str:

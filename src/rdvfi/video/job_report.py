@@ -67,12 +67,16 @@ class VideoReport:
     """Duration of the work."""
     confidence: float
     """Mean confidence of the motion over all pairs, in (0, 1]."""
-    uncertain: tuple[UncertainPair, ...]
-    """The pairs that were taken for scene changes."""
     notes: tuple[str, ...]
     """Deviations from what was requested, and notes on source and model."""
     pairs: tuple[PairReport, ...] = ()
     """Every pair between which frames were made."""
+
+    @property
+    def uncertain(self) -> tuple[UncertainPair, ...]:
+        """The pairs that were taken for scene changes."""
+        changes = (pair for pair in self.pairs if pair.way != "interpolated")
+        return tuple(UncertainPair(p.index, p.start, p.end, p.confidence, p.reason) for p in changes)
 
     def to_json(self) -> dict[str, object]:
         """Plain values for JSON, as ``--report`` writes them."""
@@ -90,12 +94,13 @@ class VideoReport:
 
     def warning(self) -> str | None:
         """One sentence on the uncertain pairs; None if there are none."""
-        if not self.uncertain:
+        uncertain = self.uncertain
+        if not uncertain:
             return None
-        spans = [f"{float(p.start):.2f}-{float(p.end):.2f} s" for p in self.uncertain[:5]]
-        more = len(self.uncertain) - len(spans)
+        spans = [f"{float(p.start):.2f}-{float(p.end):.2f} s" for p in uncertain[:5]]
+        more = len(uncertain) - len(spans)
         return (
-            f"{len(self.uncertain)} of {self.frames_read - 1} pairs of frames have too little in "
+            f"{len(uncertain)} of {self.frames_read - 1} pairs of frames have too little in "
             f"common to be interpolated well (scene cut, or very large motion): "
             f"{', '.join(spans)}{f' and {more} more' if more else ''}"
         )

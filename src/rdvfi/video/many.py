@@ -186,7 +186,7 @@ def _read_options(job: Job, shared: Mapping[str, Any]) -> JobOptions:
             raise ValueError(f"{name} is no option of a job; they are those of interpolate_video without a model")
     if missing := {"source", "destination"} - given.keys():
         raise ValueError(f"a job says no {' and no '.join(sorted(missing))}")
-    return JobOptions(**given)
+    return JobOptions.select(given)
 
 
 def _holds_frames(folder: Path) -> bool:
@@ -268,16 +268,14 @@ class _Run:
 
     def run_on(self, pool: Workers) -> list[JobResult]:
         """Have workers make the segments of all jobs, and write the outputs in this process."""
-        states: list[JobState] = []
-        numbers: list[int] = []
-        for number, options in self._pending():
+        pending, states = list(self._pending()), []
+        for index, (_, options) in enumerate(pending):
             place = _segments_place(options.destination, self._segments)
             open_job = partial(DistributedJob, options, place, resume=self._resume)
-            states.append(JobState(len(states), options.absolute(), place, open_job))
-            numbers.append(number)
+            states.append(JobState(index, options.absolute(), place, open_job))
 
         def finish(state: JobState) -> None:
-            self._finish(numbers[state.index], state.result, state.error)
+            self._finish(pending[state.index][0], state.result, state.error)
 
         if states:
             Dispatcher(states, pool, self._progress, finish).run()

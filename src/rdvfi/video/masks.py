@@ -216,12 +216,7 @@ def _is_static(variation: UInt8[np.ndarray, "h w"], contrast: UInt8[np.ndarray, 
 
 
 class _Variation:
-    """Range of grey levels of each pixel around a pair, in its worst channel.
-
-    Args:
-        frames: The frames around the pair.
-        current: Index of the first frame of the pair.
-    """
+    """Range of grey levels of each pixel over frames around the pair that begins with the current one."""
 
     def __init__(self, frames: Sequence[SmallFrame], current: int) -> None:
         self._current, self._cache = current, {}
@@ -239,7 +234,6 @@ class _Variation:
 
 
 def _running_extrema(pictures: Sequence[Picture]) -> list[tuple[Picture, Picture]]:
-    """The running minimum and maximum of pictures."""
     extrema = [(pictures[0], pictures[0])]
     for picture in pictures[1:]:
         low, high = extrema[-1]

@@ -51,16 +51,9 @@ def forward_steps(
     first: int = 0,
     origin: Fraction | None = None,
 ) -> Iterator[PlaybackStep]:
-    """The steps of a stream, each as soon as its second frame is read.
+    """The steps of a stream without its repeats, each as soon as its second frame is read.
 
-    Args:
-        frames: The source; repeated frames are skipped.
-        retiming: When output frames are shown.
-        slow: Factor by which the output is longer than the source.
-        max_gap: Seconds between two source frames above which the first is held.
-        loop: The last frame is the first one, shown again.
-        first: Number of the first of ``frames`` in the source.
-        origin: Output time of source frame 0; required if ``first`` is not 0.
+    Output times are ``slow`` times those of the source. Other arguments are those of `rdvfi.video.timing.schedule`.
     """
     unused: deque[SourceFrame] = deque()
 
@@ -136,13 +129,8 @@ def _curve_step(
     gap = last is not None and max_gap is not None and end - start > max_gap
     held = last is None or gap
     moments = (
-        Moment(
-            index,
-            Fraction(0) if held else (frame.position - start) / (end - start),
-            origin + frame.number / fps,
-            1 / fps,
-        )
-        for frame in located
+        Moment(index, Fraction(0) if held else (f.position - start) / (end - start), origin + f.number / fps, 1 / fps)
+        for f in located
     )
     return PlaybackStep(first, last, Interval(index, start, end, last is None), tuple(moments), gap)
 
@@ -167,13 +155,7 @@ def _locate_frames(
 
 
 class _FrameWindow:
-    """Some neighbouring frames of a source, and a current one that moves over them.
-
-    Args:
-        stream: The source from its first frame.
-        reopen: Reads it again; None if it can be read only once.
-        info: Of the source.
-    """
+    """Some neighbouring frames of a source, and a current one that moves over them."""
 
     def __init__(self, stream: Iterator[SourceFrame], reopen: _Reopen | None, info: SourceInfo) -> None:
         self._stream, self._reopen, self._info = stream, reopen, info
@@ -186,7 +168,6 @@ class _FrameWindow:
 
     @property
     def current_frame(self) -> SourceFrame:
-        """The latest frame at the position that was asked for."""
         return self._frames[self._current]
 
     def restart(self, time: Fraction) -> None:

@@ -148,7 +148,6 @@ def _otsu_threshold(values: Float[np.ndarray, " n"]) -> tuple[float, float, floa
 
 
 def _true_runs(values: Bool[np.ndarray, " n"]) -> Iterator[tuple[int, int]]:
-    """Begin and end of every run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], values.astype(np.int8), [0]))))
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 

@@ -49,11 +49,7 @@ class SceneChanges:
 
 
 def scene_changes(action: str, threshold: float | None) -> SceneChanges:
-    """Parse the options on scene changes.
-
-    Args:
-        action: A value of `OnSceneChange`.
-        threshold: See `SceneChanges`; None for the default.
+    """Parse the options on scene changes; None is the default threshold.
 
     Raises:
         ValueError: If there is no such action, or the threshold is out of range.

@@ -18,12 +18,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class CopiedTensors:
-    """Tensors that are being written on a stream.
-
-    Attributes:
-        tensors: The tensors, which may not be complete yet.
-        event: Recorded when they are complete; None if they are.
-    """
+    """Tensors that are complete when an event occurs, or already if it is None."""
 
     tensors: tuple[Tensor, ...]
     event: Any = None
@@ -45,11 +40,7 @@ class CopiedTensors:
 
 
 class SideStream:
-    """A CUDA stream for copies or computation; on a CPU, everything is done immediately.
-
-    Args:
-        device: Device of the stream.
-    """
+    """A CUDA stream for copies or computation; on a CPU, everything is done immediately."""
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None

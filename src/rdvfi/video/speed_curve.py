@@ -47,7 +47,6 @@ class SpeedCurve:
 
     @cached_property
     def _positions(self) -> list[Fraction]:
-        """The source position at every key point, relative to the start."""
         positions = [self.points[0][0] * self.points[0][1]]
         for (t0, v0), (t1, v1) in pairwise(self.points):
             positions.append(positions[-1] + (t1 - t0) * (v0 + v1) / 2)
@@ -135,7 +134,6 @@ class SpeedRamp(Retiming):
         return low
 
     def _position(self, time: Fraction, span: Fraction) -> Fraction:
-        """The source position, in seconds after the first frame."""
         return self.curve.position(time) + (span if self.curve.starts_at_end else 0)
 
 
@@ -181,12 +179,8 @@ def _parse_speed(path: Path, number: int, word: str) -> Fraction:
 def read_time(name: str, given: object) -> Fraction:
     """A time in seconds, from a number or from text such as ``90``, ``1:30`` or ``0:01:30.5``.
 
-    Args:
-        name: Of the option, for messages.
-        given: The number or text.
-
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is neither; the message says ``name``.
     """
     parts = given.split(":") if isinstance(given, str) else [given]
     if len(parts) > 3:

@@ -286,12 +286,7 @@ def schedule(
 def plan(stamps: Iterable[Stamp], retiming: IntervalRetiming, *, max_gap: Fraction | None = None) -> Iterator[Moment]:
     """All output frames in order, lazily: their pair of source frames, timestep, time and duration.
 
-    Only one moment is held at a time, so the source may be hours long.
-
-    Args:
-        stamps: Times of the source frames.
-        retiming: When output frames are shown.
-        max_gap: Seconds above which an interval is not interpolated: its first frame is held.
+    Only one moment is held at a time, so the source may be hours long. Arguments are those of `schedule`.
     """
     end: Fraction | None = None
 

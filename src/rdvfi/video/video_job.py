@@ -54,11 +54,6 @@ class VideoJob:
     """Frames per second that encoders plan for."""
 
     @property
-    def target(self) -> Path:
-        """The output; see `JobOptions.target`."""
-        return self.options.target
-
-    @property
     def has_constant_speed(self) -> bool:
         """Whether the output runs at a constant speed."""
         return self.timing.curve is None and not isinstance(self.timing.rule, ListedTimes)
@@ -66,7 +61,7 @@ class VideoJob:
     @property
     def uses_pipe(self) -> bool:
         """Whether the source or the output is a pipe."""
-        return is_pipe(self.target) or not self.source.repeatable
+        return is_pipe(self.options.target) or not self.source.repeatable
 
     @property
     def tick(self) -> Fraction:
@@ -79,11 +74,11 @@ class VideoJob:
 
     def open_store(self, place: PathLike, model: Interpolator) -> SegmentStore:
         """The store for the segments of the job in a folder or at a URL."""
-        return open_store(place, lambda: self.identity(model), self.target.absolute().parent)
+        return open_store(place, lambda: self.identity(model), self.options.target.absolute().parent)
 
     def encoder_factory(self) -> Callable[[], FrameEncoder]:
         """Creates the encoders of segments, without an output file."""
-        return segment_encoder_factory(self.target, self.info, self.encoding, tick=self.tick, rate=self.rate)
+        return segment_encoder_factory(self.options.target, self.info, self.encoding, tick=self.tick, rate=self.rate)
 
     def create_engine(
         self, model: Interpolator, *, sheet: ContactSheet | None = None, progress: Progress | None = None
@@ -111,12 +106,12 @@ class VideoJob:
 
     def _target_planes(self) -> PlaneTarget | None:
         """The planes that the encoder takes, if they can be made on the device."""
-        if is_folder_output(self.target):
+        if is_folder_output(self.options.target):
             return None
         from rdvfi.media.video_files.video_encoder import plane_target
 
-        encoding = plan_encoding(self.target, self.info, self.encoding)
-        return plane_target(self.info, encoding, self.target.suffix.lower())
+        encoding = plan_encoding(self.options.target, self.info, self.encoding)
+        return plane_target(self.info, encoding, self.options.target.suffix.lower())
 
     def run(
         self, model: Interpolator, store: SegmentStore | None, *, resume: bool, progress: Progress | None
@@ -149,13 +144,9 @@ class VideoJob:
         return plan_segments(stamps, self.retiming, length, slow=slow, max_gap=self.options.longest_gap, lead=lead)
 
     def join_segments(self, store: SegmentStore, count: int, start: float, notes: Iterable[str]) -> VideoReport:
-        """Write the output from stored segments, and remove them.
+        """Write the output from ``count`` stored segments, and remove them.
 
-        Args:
-            store: Has all segments.
-            count: Their number.
-            start: Start of the work, by `time.perf_counter`.
-            notes: Notes on the source by the workers that read it.
+        The work started at ``start`` by `time.perf_counter`; workers made ``notes`` on the source.
 
         Raises:
             ValueError: If a segment is missing or damaged.
@@ -181,7 +172,9 @@ class VideoJob:
 
     def _open_sink(self) -> AbstractContextManager[Sink]:
         overwrite = self.options.overwrite
-        return open_sink(self.target, self.info, self.encoding, tick=self.tick, rate=self.rate, overwrite=overwrite)
+        return open_sink(
+            self.options.target, self.info, self.encoding, tick=self.tick, rate=self.rate, overwrite=overwrite
+        )
 
 
 def read_job(options: JobOptions) -> VideoJob:

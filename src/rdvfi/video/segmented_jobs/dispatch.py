@@ -140,15 +140,14 @@ class Dispatcher:
                 self._advance_jobs(pool)
                 self._report_progress()
         except BaseException as error:
-            error.add_note(self._kept_note())
+            complete = sum(job.result is not None for job in self._jobs)
+            kept = sum(len(job.finished) for job in self._jobs if job.result is None)
+            error.add_note(
+                f"{complete} of {len(self._jobs)} outputs are complete, and {kept} segments of others are kept"
+            )
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-
-    def _kept_note(self) -> str:
-        complete = sum(job.result is not None for job in self._jobs)
-        kept = sum(len(job.finished) for job in self._jobs if job.result is None)
-        return f"{complete} of {len(self._jobs)} outputs are complete, and {kept} segments of others are kept"
 
     def _submit_calls(self, pool: ThreadPoolExecutor) -> None:
         """Submit calls to workers with fewer than `IN_FLIGHT` of them, idle workers first."""
@@ -163,7 +162,6 @@ class Dispatcher:
                 self._workers.submit(worker, call.method, *call.arguments)
 
     def _next_call(self, pool: ThreadPoolExecutor) -> _Call | None:
-        """The next call for any worker; None if there is none at present."""
         while self._retries:
             call = self._retries.popleft()
             job = self._jobs[call.job]

@@ -66,7 +66,7 @@ class DistributedJob:
         Raises:
             OtherJob: If the job is resumed, and the stored segments are those of another job.
         """
-        self._store = open_store(self._place, lambda: identity, self._job.target.absolute().parent)
+        self._store = open_store(self._place, lambda: identity, self._job.options.target.absolute().parent)
         if self._resume:
             self._store.check()
         else:

@@ -26,13 +26,7 @@ _MAX_VALUES = 2**18
 
 
 def job_identity(sources: Iterable[Path], settings: Mapping[str, Any], model: Interpolator) -> dict[str, str]:
-    """The identity of a job, as `rdvfi.video.segmented_jobs.segment_store` stores and compares it.
-
-    Args:
-        sources: Files and folders that are read.
-        settings: Options of the job by name.
-        model: The model.
-    """
+    """The identity of a job by name, as `rdvfi.video.segmented_jobs.segment_store` stores and compares it."""
     device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type
     return {
         "the version of rdvfi": rdvfi.__version__,
@@ -71,7 +65,6 @@ def _file_blocks(path: Path) -> Iterator[bytes]:
 
 
 def _model_state(model: Interpolator) -> Iterator[bytes]:
-    """The configuration and the weights of a model."""
     try:
         yield repr(model.pretrained()).encode()
     except TypeError:  # a stage has no configuration

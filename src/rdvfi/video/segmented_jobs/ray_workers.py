@@ -73,7 +73,6 @@ class RayWorkers(Workers):
         return [event for ref in ready for event in self._collect(ref, refs[ref])]
 
     def _collect(self, ref: Any, worker: int) -> list[Event]:
-        """The event of a reference that is ready, if it is one."""
         has_started, has_loaded = self._starting.pop(ref, None) is not None, self._loading.pop(ref, None) is not None
         is_task = not (has_started or has_loaded)
         if is_task:

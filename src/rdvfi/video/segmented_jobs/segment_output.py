@@ -38,8 +38,6 @@ class SegmentOutput:
         self._thread: Background[Callable[[], None]] = Background(lambda task: task(), _QUEUE)
         self._encoder: FrameEncoder | None = None
         self._file: SegmentFile | None = None
-        self.kept = 0
-        """Number of segments that the store has."""
 
     def __enter__(self) -> "SegmentOutput":
         self._thread.__enter__()
@@ -68,13 +66,7 @@ class SegmentOutput:
         self._thread.put(partial(self._encode, frame, moment))
 
     def end(self, number: int, record: Mapping[str, Any], *, keep: bool = True) -> None:
-        """Complete the segment.
-
-        Args:
-            number: Of the segment.
-            record: Its record for the report.
-            keep: Whether to store it, if there is a store.
-        """
+        """Complete the segment, and store it with its record if ``keep`` and if there is a store."""
         self._thread.put(partial(self._end, number, record, keep))
 
     def finish(self) -> None:
@@ -106,13 +98,11 @@ class SegmentOutput:
         file.close(record)
         if keep:
             self._store.publish(number, file)
-            self.kept += 1
         else:
             file.abandon()
 
     def _copy(self, number: int) -> None:
         assert self._store is not None
-        self.kept += 1
         if self._sink is not None:
             for data in self._store.pieces(number):
                 self._sink.write_piece(self._sink.unpack(data))

@@ -50,11 +50,7 @@ class OtherJob(ValueError):
 
 
 class SegmentFile:
-    """A segment that is being written, in a hidden and locked file.
-
-    Args:
-        spool: Folder of the file.
-    """
+    """A segment that is being written, in a hidden and locked file in the folder ``spool``."""
 
     def __init__(self, spool: Path) -> None:
         self.path = create_partial(spool / "segment", folder=False)
@@ -213,10 +209,7 @@ class SegmentStore(ABC):
 class FolderStore(SegmentStore):
     """Segments in a folder, which machines may share; it is created with the first segment.
 
-    Args:
-        folder: The folder.
-        identity: See `SegmentStore`.
-        spool: On the same file system, if segments must appear in one step.
+    They appear in one step if ``spool`` is on the same file system.
     """
 
     def __init__(self, folder: Path, identity: Callable[[], Mapping[str, str]], spool: Path | None = None) -> None:
@@ -265,10 +258,6 @@ class ObjectStore(SegmentStore):
     """Segments in an object store, through fsspec: ``s3://bucket/folder``, ``gs://...``.
 
     An upload appears when it is complete.
-
-    Args:
-        url: The folder.
-        identity: See `SegmentStore`.
     """
 
     def __init__(self, url: str, identity: Callable[[], Mapping[str, str]]) -> None:

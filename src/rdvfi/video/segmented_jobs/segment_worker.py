@@ -72,11 +72,7 @@ class WorkerModel:
 
 
 class SegmentWorker:
-    """Makes segments of jobs.
-
-    Args:
-        model: The model that it loads and keeps.
-    """
+    """Makes segments of jobs with a model that it loads once."""
 
     def __init__(self, model: WorkerModel) -> None:
         self._worker_model, self._model = model, None

@@ -6,7 +6,7 @@ reading from the key frame before it. While a segment is made, the frames that a
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from rdvfi.media.reader import SourceFrame, SourceInfo
 from rdvfi.media.timestamps import Stamp
-from rdvfi.video.job_report import PairReport, UncertainPair, VideoReport
+from rdvfi.video.job_report import PairReport, VideoReport
 from rdvfi.video.playback import PlaybackStep, forward_steps
 from rdvfi.video.timing import IntervalRetiming
 
@@ -57,15 +57,10 @@ def plan_segments(
     max_gap: Fraction | None = None,
     lead: int = 0,
 ) -> list[SegmentPlan]:
-    """Plan the segments of a source whose timestamps are known.
+    """Plan segments of about ``length`` output frames for a source with known timestamps.
 
-    Args:
-        stamps: Of all source frames.
-        retiming: When output frames are shown.
-        length: About how many output frames a segment has.
-        slow: As of `rdvfi.video.playback.forward_steps`.
-        max_gap: As of `rdvfi.video.playback.forward_steps`.
-        lead: Number of pairs before each segment that must be read as well.
+    Before each segment, ``lead`` pairs are read as well. Other arguments are those of
+    `rdvfi.video.playback.forward_steps`.
     """
     blank = np.zeros((0, 0, 3), np.uint8)
     frames = (SourceFrame(blank, stamp) for stamp in stamps)
@@ -95,37 +90,31 @@ class SegmentRecord:
     """Number of gaps that are held."""
     starts: list[list[Any]] = field(default_factory=list)
     """Number and start of the interval of every step."""
-    confidences: list[float] = field(default_factory=list)
-    uncertain: list[UncertainPair] = field(default_factory=list)
     pairs: list[PairReport] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Notes on the model."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        uncertain = [[p.index, str(p.start), str(p.end), p.confidence, p.reason] for p in self.uncertain]
         pairs = [{**asdict(p), "start": str(p.start), "end": str(p.end)} for p in self.pairs]
-        return {**vars(self), "uncertain": uncertain, "pairs": pairs}
+        return {**vars(self), "pairs": pairs}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "SegmentRecord":
         """The record of which `to_json` returned ``values``."""
-        uncertain = [
-            UncertainPair(index, Fraction(start), Fraction(end), confidence, reason)
-            for index, start, end, confidence, reason in values["uncertain"]
-        ]
         pairs = [
             PairReport(**{**p, **{name: Fraction(p[name]) for name in ("start", "end")}, "content": (*p["content"],)})
             for p in values["pairs"]
         ]
-        return cls(**{**values, "uncertain": uncertain, "pairs": pairs})
+        known = {each.name: values[each.name] for each in fields(cls)}
+        return cls(**{**known, "pairs": pairs})
 
 
 def build_report(
     records: Sequence[SegmentRecord], info: SourceInfo, seconds: float, *, max_gap: Fraction, notes: Iterable[str]
 ) -> VideoReport:
     """The report of a job from the records of all its segments; ``notes`` are those on the source."""
-    confidences = [value for record in records for value in record.confidences]
+    pairs = tuple(pair for record in records for pair in record.pairs)
     all_notes = list(notes)
     if gaps := sum(record.gaps for record in records):
         noun, verb = ("gap", "is") if gaps == 1 else ("gaps", "are")
@@ -137,10 +126,9 @@ def build_report(
         width=info.width,
         height=info.height,
         seconds=seconds,
-        confidence=sum(confidences) / len(confidences) if confidences else 1.0,
-        uncertain=tuple(pair for record in records for pair in record.uncertain),
+        confidence=sum(pair.confidence for pair in pairs) / len(pairs) if pairs else 1.0,
         notes=tuple(dict.fromkeys(all_notes)),
-        pairs=tuple(pair for record in records for pair in record.pairs),
+        pairs=pairs,
     )
 
 
