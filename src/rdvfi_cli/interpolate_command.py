@@ -12,23 +12,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 
 from rdvfi_cli import interpolate_options as opt
+from rdvfi_cli import options as shared
 from rdvfi_cli.interruption import resumable
-from rdvfi_cli.options import (
-    AllowUntrained,
-    ConfigDir,
-    Device,
-    DType,
-    Model,
-    Multirun,
-    Overwrite,
-    Quiet,
-    Seed,
-    ShowConfig,
-    ShowInfo,
-    Threads,
-    parse_dtype,
-    use_threads,
-)
 from rdvfi_cli.outcome import end_many, tell, tell_result, tell_there
 from rdvfi_cli.progress import Progress
 from rdvfi_cli.sweeping import Hydra, show_sweep, shown
@@ -59,11 +44,11 @@ def interpolate(
     compare: opt.Compare = None,
     report: opt.Report = None,
     json_lines: opt.JsonLines = False,
-    model: Model = None,
+    model: shared.Model = None,
     recipe: opt.Recipe = None,
-    seed: Seed = 0,
-    device: Device = None,
-    dtype: DType = None,
+    seed: shared.Seed = 0,
+    device: shared.Device = None,
+    dtype: shared.DType = None,
     chunk: opt.Chunk = None,
     batch: opt.Batch = 1,
     image_rate: opt.ImageRate = None,
@@ -90,14 +75,14 @@ def interpolate(
     ray: opt.Ray = None,
     resume: opt.Resume = False,
     segment_frames: opt.SegmentFrames = 240,
-    overwrite: Overwrite = False,
-    allow_untrained: AllowUntrained = False,
-    multirun: Multirun = False,
-    cfg: ShowConfig = None,
-    info: ShowInfo = False,
-    config_dir: ConfigDir = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
+    overwrite: shared.Overwrite = False,
+    allow_untrained: shared.AllowUntrained = False,
+    multirun: shared.Multirun = False,
+    cfg: shared.ShowConfig = None,
+    info: shared.ShowInfo = False,
+    config_dir: shared.ConfigDir = None,
+    threads: shared.Threads = None,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Make a video smoother: new frames between all frames, sound and timing kept."""
     arguments = dict(locals())
@@ -107,7 +92,7 @@ def interpolate(
     for first, second in (("model", "recipe"), ("multiplier", "fps")):
         if arguments[first] is not None and arguments[second] is not None:
             raise ValueError(f"give --{first} or --{second}, not both")
-    use_threads(threads)
+    shared.use_threads(threads)
     paths, overrides = split_overrides(paths)
     selection = ModelSelection(model, recipe, tuple(overrides), config_dir)
     if shown(selection, Hydra(multirun, cfg, info, config_dir)):
@@ -118,7 +103,7 @@ def interpolate(
     distribution = _refuse_conflicts(arguments, paths)
     # If frames are written to standard output, JSON is written to the error stream.
     lines = None if not json_lines else sys.stderr if output == "-" else sys.stdout
-    precision, options = None if dtype is None else parse_dtype(dtype), _job_options(arguments)
+    precision, options = None if dtype is None else shared.parse_dtype(dtype), _job_options(arguments)
     run = _Run(sources, output, selection, device, precision, options, allow_untrained, resume, quiet, lines)
     if distribution:
         executor = "ray" if ray is not None else "process" if devices is None else "devices"

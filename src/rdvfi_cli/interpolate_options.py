@@ -40,9 +40,7 @@ Multiplier = Annotated[
 ]
 TargetFps = Annotated[str | None, Option(help="Instead: constant frames per second, as 60, 59.94 or 60000/1001.")]
 Slow = Annotated[str | None, Option(help="Slow motion by this factor, as 4; sound is stretched at the same pitch.")]
-Speed = Annotated[
-    Path | None, Option(help="A file with a speed curve: lines such as 2.5 0.25 (seconds, speed). No sound.")
-]
+Speed = Annotated[Path | None, Option(help="A file with a speed curve: lines of seconds and speed, as 2.5 0.25.")]
 Start = Annotated[str | None, Option(help="Where to start in the input: seconds, or h:mm:ss.")]
 End = Annotated[str | None, Option(help="Where to end in the input: seconds, or h:mm:ss.")]
 Loop = Annotated[bool, Option("--loop", help="Interpolate from the last frame back to the first as well.")]
@@ -55,62 +53,29 @@ Dedup = Annotated[
 ]
 
 # Reading
-ImageRate = Annotated[
-    str | None, Option(help="Images per second of image input; if unset, the output plays at 24 per second.")
-]
-KeepStart = Annotated[
-    bool, Option("--keep-start", help="Keep the timestamps of the input, instead of starting at zero.")
-]
-Strict = Annotated[
-    bool, Option("--strict", help="Refuse damaged input, instead of using the frames that can be decoded.")
-]
-Deinterlace = Annotated[
-    str, Option(help="auto: deinterlace frames that are marked as interlaced; on: all frames; off.")
-]
-Background = Annotated[
-    str,
-    Option(help="Colour behind transparent frames, if the output has no transparency: black, white, gray or #rrggbb."),
-]
-MaxPixels = Annotated[
-    int | None, Option(help="Largest number of pixels in a frame; larger ones are not decoded.", min=1)
-]
-HwAccel = Annotated[
-    str, Option(help="auto: decode and convert colours on the model's GPU, if it is on one; off: on the CPU.")
-]
+ImageRate = Annotated[str | None, Option(help="Images per second of image input; by default the output plays at 24.")]
+KeepStart = Annotated[bool, Option("--keep-start", help="Keep the timestamps of the input, instead of starting at 0.")]
+Strict = Annotated[bool, Option("--strict", help="Refuse damaged input, instead of using what can be decoded.")]
+Deinterlace = Annotated[str, Option(help="auto: deinterlace frames that are marked as interlaced; on: all; off.")]
+Background = Annotated[str, Option(help="Colour behind transparency, if the output has none: black, gray, #rrggbb...")]
+MaxPixels = Annotated[int | None, Option(help="Largest number of pixels in a frame; larger ones are refused.", min=1)]
+HwAccel = Annotated[str, Option(help="auto: decode and convert colours on the model's GPU, if any; off: on the CPU.")]
 
 # Content
-Mask = Annotated[
-    str | None, Option(help="An image that is bright at static pixels, such as logos; or auto to detect them.")
-]
-CropBars = Annotated[
-    bool, Option("--crop-bars", help="Detect letterbox bars, copy them, and interpolate between them.")
-]
+Mask = Annotated[str | None, Option(help="An image, bright at static pixels such as logos; or auto to detect them.")]
+CropBars = Annotated[bool, Option("--crop-bars", help="Detect and copy letterbox bars; interpolate between them.")]
 MaxGap = Annotated[float, Option(help="Seconds between two frames above which the first is held, not interpolated.")]
-OnSceneChange = Annotated[
-    str,
-    Option(help="Between two scenes: blend (a dissolve), hold_previous (the frame before the cut) or hold_nearest."),
-]
-SceneThreshold = Annotated[
-    float | None,
-    Option(
-        help="Mean confidence, 0 to 1, below which two frames belong to different scenes; at 0 all are interpolated."
-    ),
-]
+OnSceneChange = Annotated[str, Option(help="Between two scenes: blend (dissolve), hold_previous or hold_nearest.")]
+SceneThreshold = Annotated[float | None, Option(help="Confidence, 0 to 1, below which two frames are of two scenes.")]
 
 # Computation
 Chunk = Annotated[int | None, Option(help="Frames rendered at once; chosen by their size if unset.")]
 Batch = Annotated[int, Option(help="Pairs of frames at once: 4 or 8 keep a GPU busier.")]
-Recursive = Annotated[
-    bool, Option("--recursive", help="IN is a folder, OUT another: all videos and image folders below it.")
-]
+Recursive = Annotated[bool, Option("--recursive", help="IN and OUT are folders: all videos and image folders in IN.")]
 Devices = Annotated[str | None, Option(help="Work on several devices of this host at a time, as cuda:0,cuda:1.")]
 Ray = Annotated[str | None, Option(help="Work on a Ray cluster: host:port, auto, or local to start one here.")]
-Resume = Annotated[
-    bool, Option("--resume", help="Continue an interrupted run of the same job; the output has the same bytes.")
-]
-SegmentFrames = Annotated[
-    int, Option(help="About how many output frames a segment has; an interrupted run keeps whole segments.")
-]
+Resume = Annotated[bool, Option("--resume", help="Continue an interrupted run of the same job, to the same bytes.")]
+SegmentFrames = Annotated[int, Option(help="About how many output frames a segment has; whole ones are kept.")]
 
 # Encoding
 Codec = Annotated[
@@ -124,20 +89,14 @@ Crf = Annotated[int | None, Option(help="Quality of the codec: lower is better a
 Preset = Annotated[str | None, Option(help="The encoder's trade-off of speed and size, as slow.")]
 Bitrate = Annotated[str | None, Option(help="Instead of a quality: bits per second, as 8M.")]
 PixFmt = Annotated[str | None, Option(help="Pixel format of the encoder, as yuv420p10le.")]
-Odd = Annotated[
-    str, Option(help="Odd widths and heights, which players refuse: pad or crop by one, or 444 (full chroma).")
-]
+Odd = Annotated[str, Option(help="Odd widths and heights, which players refuse: pad, crop, or 444 (full chroma).")]
 Audio = Annotated[bool, Option(help="Keep the sound.")]
 PipeFormat = Annotated[
-    str | None, Option(help="Format of - as output, standard output: mkv or y4m; that of the input if unset, else mkv.")
+    str | None, Option(help="Format of standard output (-): mkv or y4m; if unset, y4m for y4m input.")
 ]
 
 # Reporting
-Compare = Annotated[
-    str | None, Option(help="Also write a comparison of output and input: side-by-side, difference (videos) or sheet.")
-]
+Compare = Annotated[str | None, Option(help="Also write a comparison: side-by-side, difference (videos) or sheet.")]
 Report = Annotated[Path | None, Option(help="Also write what was done for every pair, and why: a .json file.")]
-JsonLines = Annotated[
-    bool, Option("--json", help="Print progress and the result as lines of JSON, for other programs.")
-]
+JsonLines = Annotated[bool, Option("--json", help="Print progress and the result as lines of JSON.")]
 ContactSheet = Annotated[Path | None, Option(help="Also write a PNG of one pair and the frames between.")]

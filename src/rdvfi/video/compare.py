@@ -14,12 +14,12 @@ import numpy as np
 
 from rdvfi.media.image_files.images import write_png
 from rdvfi.media.outputs.output import atomic_output, is_folder_output
-from rdvfi.media.pipes import is_pipe
 from rdvfi.media.pixels import Picture, expand_video_levels, to_picture
 from rdvfi.media.reader import ReadOptions, Source, open_source
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.video_files.encoding import SinkOptions
 from rdvfi.media.writer import open_sink
+from rdvfi.video.job_options import JobOptions
 
 KINDS = ("side-by-side", "difference", "sheet")
 _AMPLIFICATION = 4
@@ -30,31 +30,31 @@ _TILE_WIDTH = 360
 _FramePair = tuple[Picture, Picture, Moment]  # source frame, output frame, and when it is shown
 
 
-def comparison_path(kind: str, destination: Path, *, constant_speed: bool, overwrite: bool) -> Path:
-    """The path of a comparison: beside the output, with its kind in the name.
+def comparison_path(kind: str, options: JobOptions, *, has_constant_speed: bool) -> Path:
+    """The path of a comparison: beside the output of a job, with its kind in the name.
 
     Raises:
         ValueError: If there is no such kind, or the output cannot be compared.
         FileExistsError: If the path exists, and ``overwrite`` is off.
     """
+    destination = options.target
     if kind not in KINDS:
         raise ValueError(f"compare is {kind!r}; it must be one of {', '.join(KINDS)}")
-    if is_pipe(destination):
-        raise ValueError("compare reads the output again, which standard output does not allow: write a file")
-    if not constant_speed:
+    if not has_constant_speed:
         raise ValueError("compare needs a steady speed, not a curve of speed or listed timestamps")
     suffix = ".mp4" if is_folder_output(destination) else destination.suffix
     target = destination.with_name(f"{destination.stem}.{kind}{'.png' if kind == 'sheet' else suffix}")
-    if target.exists() and not overwrite:
+    if target.exists() and not options.overwrite:
         raise FileExistsError(f"{target} exists; replace it with overwrite=True, or move it away")
     return target
 
 
-def write_comparison(kind: str, source: Source, output: Path, path: Path, *, slow: Fraction, overwrite: bool) -> None:
-    """Write a comparison of an output, which is ``slow`` times longer, with its source; see `comparison_path`."""
+def write_comparison(kind: str, source: Source, path: Path, options: JobOptions) -> None:
+    """Write a comparison of the output of a job with its source; see `comparison_path`."""
+    output, overwrite = options.target, options.overwrite
     rate = 1 / source.info.tick if is_folder_output(output) else Fraction(24)
     written = open_source(output, ReadOptions(keep_start=True, image_rate=rate))
-    pairs = _frame_pairs(source, written, slow)
+    pairs = _frame_pairs(source, written, options.timing.slow)
     if kind == "sheet":
         chosen = _most_different(pairs, written.info.frames)
         rows = [

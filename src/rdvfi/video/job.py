@@ -178,9 +178,12 @@ def run_job(
     report_path = None if report is None else check_report(Path(report), overwrite=options.overwrite)
     check_destination(options.target, overwrite=options.overwrite)
     job = read_job(options)
-    comparison = None if compare is None else _comparison_path(compare, job)
-    if resume and job.uses_pipe:
-        raise ValueError("resume is True, but a pipe cannot be read or written twice; name files")
+    for name, value in (("compare", compare), ("resume", resume or None)):
+        if value is not None and job.uses_pipe:
+            raise ValueError(f"{name} is {value!r}, but a pipe cannot be read or written twice; name files")
+    comparison = (
+        None if compare is None else comparison_path(compare, options, has_constant_speed=job.has_constant_speed)
+    )
     model = load_model()
     store = _open_store(job, model, segments, resume=resume)
     result = job.run(model, store, resume=resume, progress=progress)
@@ -191,17 +194,8 @@ def run_job(
     if report_path is not None:
         write_report(report_path, result)
     if comparison is not None and compare is not None:
-        slow, overwrite = job.timing.slow, options.overwrite
-        write_comparison(compare, job.source, options.target, comparison, slow=slow, overwrite=overwrite)
+        write_comparison(compare, job.source, comparison, options)
     return result
-
-
-def _comparison_path(compare: str, job: VideoJob) -> Path:
-    constant_speed, overwrite = job.has_constant_speed, job.options.overwrite
-    path = comparison_path(compare, job.options.target, constant_speed=constant_speed, overwrite=overwrite)
-    if job.uses_pipe:
-        raise ValueError(f"compare is {compare!r}, but a pipe cannot be read or written twice; name files")
-    return path
 
 
 def _open_store(job: VideoJob, model: Interpolator, segments: PathLike | None, *, resume: bool) -> SegmentStore | None:

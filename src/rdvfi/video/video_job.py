@@ -23,7 +23,6 @@ from rdvfi.video.contact_sheet import ContactSheet
 from rdvfi.video.engine import Engine, Progress
 from rdvfi.video.job_options import PLAYBACK_RATE, JobOptions, PathLike
 from rdvfi.video.job_report import VideoReport
-from rdvfi.video.job_timing import JobTiming
 from rdvfi.video.masks import evidence_reach, read_mask
 from rdvfi.video.pair_interpolation import Mask
 from rdvfi.video.segmented_jobs.job_identity import job_identity
@@ -45,7 +44,6 @@ class VideoJob:
     options: JobOptions
     source: Source
     info: SourceInfo
-    timing: JobTiming
     retiming: Retiming
     bars: Letterbox | None
     mask: Mask
@@ -56,7 +54,7 @@ class VideoJob:
     @property
     def has_constant_speed(self) -> bool:
         """Whether the output runs at a constant speed."""
-        return self.timing.curve is None and not isinstance(self.timing.rule, ListedTimes)
+        return self.options.timing.curve is None and not isinstance(self.options.timing.rule, ListedTimes)
 
     @property
     def uses_pipe(self) -> bool:
@@ -66,7 +64,7 @@ class VideoJob:
     @property
     def tick(self) -> Fraction:
         """A tick that divides every output timestamp."""
-        return self.retiming.time_base(self.info.tick * self.timing.slow)
+        return self.retiming.time_base(self.info.tick * self.options.timing.slow)
 
     def identity(self, model: Interpolator) -> dict[str, str]:
         """The settings that the frames depend on; see `rdvfi.video.segmented_jobs.job_identity`."""
@@ -137,9 +135,9 @@ class VideoJob:
     def plan_segments(self) -> list[SegmentPlan] | None:
         """All segments of the job; None if they are not known without decoding."""
         stamps = self.source.stamps()
-        if stamps is None or self.timing.loop or not isinstance(self.retiming, IntervalRetiming):
+        if stamps is None or self.options.timing.loop or not isinstance(self.retiming, IntervalRetiming):
             return None
-        length, slow = self.options.segment_frames, self.timing.slow
+        length, slow = self.options.segment_frames, self.options.timing.slow
         lead = evidence_reach(self.info) + 1 if isinstance(self.mask, str) else 0
         return plan_segments(stamps, self.retiming, length, slow=slow, max_gap=self.options.longest_gap, lead=lead)
 
@@ -168,7 +166,7 @@ class VideoJob:
 
     def _notes(self, sink: Sink) -> list[str]:
         bars = [] if self.bars is None else [self.bars.note(self.info.name)]
-        return [*_dropped_frames_note(self.info, self.retiming, self.timing.slow), *sink.notes, *bars]
+        return [*_dropped_frames_note(self.info, self.retiming, self.options.timing.slow), *sink.notes, *bars]
 
     def _open_sink(self) -> AbstractContextManager[Sink]:
         overwrite = self.options.overwrite
@@ -202,7 +200,7 @@ def read_job(options: JobOptions) -> VideoJob:
     if not (retiming.is_regular or info.fits_mean_rate):
         rate = _variable_rate(target, info, rate, interval)
     bars = find_letterbox(source) if options.crop_bars else None
-    return VideoJob(options, source, info, timing, retiming, bars, _read_mask(options.mask, info), encoding, rate)
+    return VideoJob(options, source, info, retiming, bars, _read_mask(options.mask, info), encoding, rate)
 
 
 def _read_mask(mask: PathLike | None, info: SourceInfo) -> Mask:
