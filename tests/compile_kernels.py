@@ -101,7 +101,7 @@ def _launch(name: str, arguments: tuple[Any, ...]) -> int:
     before = sum(compiled.values())
     with Watch("cpu") as watch:
         getattr(module, name)(*arguments, **KERNELS[name].settings)
-    return sum(compiled.values()) - before + sum(watch.count.values())
+    return sum(compiled.values()) - before + sum(watch.launches.values())
 
 
 target, dtype, layout = TARGETS[sys.argv[1]]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rdvfi_cli.main import _terminable
+from rdvfi_cli.main import _exit_on_signals
 
 OPERATIONS = frozenset({"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.link"})
 
@@ -56,7 +56,7 @@ def run(work: Callable[[], object], folder: Path, *, fault: str, at: int, limit:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         code = 1
         try:
-            with _terminable():
+            with _exit_on_signals():
                 if fault == "no room":
                     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
                     resource.setrlimit(resource.RLIMIT_FSIZE, (at, at))

@@ -12,14 +12,14 @@ import typer
 import clips
 import rdvfi
 from rdvfi_cli.main import application, main
-from rdvfi_cli.messages import in_words, one_line
-from rdvfi_cli.progress import Progress, clock, remaining
+from rdvfi_cli.messages import one_line, with_option_names
+from rdvfi_cli.progress import Progress, estimate_remaining, format_duration
 
 CLIP = Path(__file__).parents[1] / "examples" / "clips" / "branch.mp4"
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory) -> str:
+def saved_model(tmp_path_factory) -> str:
     """A real model in a folder; its encoder is untrained and not used for motion or pixels."""
     folder = tmp_path_factory.mktemp("model")
     parts = ("backbone=ends", "coarse=dis", "trajectory=straight", "renderer=warp")
@@ -27,7 +27,7 @@ def saved(tmp_path_factory) -> str:
     return str(folder)
 
 
-def _fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+def _run_failing(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """Run with arguments that are wrong; the one line that is said."""
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
@@ -39,19 +39,19 @@ def _fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return said.err
 
 
-def _succeeds(*arguments: object) -> None:
+def _run(*arguments: object) -> None:
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
     assert ended.value.code == 0
 
 
-def _interpolate(saved: str, *arguments: object) -> None:
-    _succeeds("interpolate", *arguments, "--model", saved, "--allow-untrained", "--device", "cpu")
+def _interpolate(saved_model: str, *arguments: object) -> None:
+    _run("interpolate", *arguments, "--model", saved_model, "--allow-untrained", "--device", "cpu")
 
 
-def test_the_demo_clip_is_interpolated_with_its_sound(tmp_path, saved, capsys) -> None:
+def test_the_demo_clip_is_interpolated_with_its_sound(tmp_path, saved_model, capsys) -> None:
     out, sheet = tmp_path / "out.mp4", tmp_path / "sheet.png"
-    _interpolate(saved, CLIP, out, "-x", 2, "--contact-sheet", sheet)
+    _interpolate(saved_model, CLIP, out, "-x", 2, "--contact-sheet", sheet)
     with av.open(str(out)) as container:
         frames = list(container.decode(video=0))
     assert len(frames) == (18 - 1) * 2 + 1
@@ -62,17 +62,17 @@ def test_the_demo_clip_is_interpolated_with_its_sound(tmp_path, saved, capsys) -
     assert said.count("\n") == 1
 
 
-def test_two_images_become_a_folder_of_images(tmp_path, saved) -> None:
+def test_two_images_become_a_folder_of_images(tmp_path, saved_model) -> None:
     for k, picture in enumerate(clips.moving(2, 48, 64)):
         clips.write_png(tmp_path / f"{k}.png", picture)
-    _interpolate(saved, tmp_path / "0.png", tmp_path / "1.png", tmp_path / "out", "-x", 4)
+    _interpolate(saved_model, tmp_path / "0.png", tmp_path / "1.png", tmp_path / "out", "-x", 4)
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [f"frame_{k:06d}.png" for k in range(5)]
 
 
-def test_a_constant_rate_may_be_asked_for(tmp_path, saved) -> None:
+def test_a_constant_rate_may_be_asked_for(tmp_path, saved_model) -> None:
     clips.write_clip(tmp_path / "in.mp4", clips.moving(8, 48, 64))  # 6 frames per second
-    _interpolate(saved, tmp_path / "in.mp4", tmp_path / "out.mkv", "--fps", "12000/1001", "--no-audio")
+    _interpolate(saved_model, tmp_path / "in.mp4", tmp_path / "out.mkv", "--fps", "12000/1001", "--no-audio")
     with av.open(str(tmp_path / "out.mkv")) as container:
         assert not container.streams.audio
         assert len(list(container.decode(video=0))) == 16
@@ -84,50 +84,52 @@ def test_a_recipe_and_overrides_make_the_model(tmp_path, capsys) -> None:
     files = (tmp_path / "0.png", tmp_path / "1.png", tmp_path / "out")
     plain = ("backbone=ends", "coarse=dis", "trajectory=straight", "renderer=warp")
     started = ("interpolate", *files, "-x", 2, "--device", "cpu", "--recipe", "rdvfi_s")
-    assert "untrained parts: backbone" in _fails(capsys, *started, *plain)
-    _succeeds(*started, *plain, "--allow-untrained")
+    assert "untrained parts: backbone" in _run_failing(capsys, *started, *plain)
+    _run(*started, *plain, "--allow-untrained")
     assert len(list((tmp_path / "out").iterdir())) == 3
     capsys.readouterr()
-    assert "no basis named 'cubc'" in _fails(capsys, *started, *plain, "basis=cubc", "-y")
-    assert "--model or --recipe, not both" in _fails(capsys, *started, "--model", "rdvfi-s")
-    assert "no recipe named 'rdvfi_z'" in _fails(capsys, *started[:-1], "rdvfi_z", "-y")
+    assert "no basis named 'cubc'" in _run_failing(capsys, *started, *plain, "basis=cubc", "-y")
+    assert "--model or --recipe, not both" in _run_failing(capsys, *started, "--model", "rdvfi-s")
+    assert "no recipe named 'rdvfi_z'" in _run_failing(capsys, *started[:-1], "rdvfi_z", "-y")
 
 
-def test_low_confidence_is_said_once_after_the_result(tmp_path, saved, capsys) -> None:
+def test_low_confidence_is_said_once_after_the_result(tmp_path, saved_model, capsys) -> None:
     import skimage.data
     import skimage.transform
 
     for k, photograph in enumerate((skimage.data.coffee(), skimage.data.rocket())):
         small = skimage.transform.resize(photograph, (180, 320), anti_aliasing=True)
         clips.write_png(tmp_path / f"{k}.png", small)
-    _interpolate(saved, tmp_path / "0.png", tmp_path / "1.png", tmp_path / "out", "-x", 2)
+    _interpolate(saved_model, tmp_path / "0.png", tmp_path / "1.png", tmp_path / "out", "-x", 2)
     said = capsys.readouterr()
     assert said.out.count("\n") == 1
     assert "warning: 1 of 1 pairs of frames have too little in common" in said.err
     assert "LowConfidenceWarning" not in said.err
 
 
-def test_user_errors_are_one_line_and_exit_code_two(tmp_path, saved, capsys) -> None:
+def test_user_errors_are_one_line_and_exit_code_two(tmp_path, saved_model, capsys) -> None:
     out = tmp_path / "out.mp4"
-    assert "none.mp4 does not exist" in _fails(capsys, "interpolate", tmp_path / "none.mp4", out)
-    assert "unknown output suffix '.wmv'" in _fails(capsys, "interpolate", CLIP, tmp_path / "out.wmv")
-    assert "does not exist" in _fails(capsys, "interpolate", CLIP, tmp_path / "no" / "out.mp4")
-    assert "--multiplier is 0" in _fails(capsys, "interpolate", CLIP, out, "-x", 0)
-    assert "give one or more inputs and an output" in _fails(capsys, "interpolate", CLIP)
-    assert "--fps is 'fast'" in _fails(capsys, "interpolate", CLIP, out, "--fps", "fast")
-    assert "--fps is '1/0'" in _fails(capsys, "interpolate", CLIP, out, "--fps", "1/0")
-    assert "--dtype is 'int8'" in _fails(capsys, "interpolate", CLIP, out, "--dtype", "int8")
-    assert "no model named 'rdvfi-x'" in _fails(capsys, "interpolate", CLIP, out, "--model", "rdvfi-x")
-    assert "--allow-untrained" in _fails(capsys, "interpolate", CLIP, out, "--model", saved)
+    assert "none.mp4 does not exist" in _run_failing(capsys, "interpolate", tmp_path / "none.mp4", out)
+    assert "unknown output suffix '.wmv'" in _run_failing(capsys, "interpolate", CLIP, tmp_path / "out.wmv")
+    assert "does not exist" in _run_failing(capsys, "interpolate", CLIP, tmp_path / "no" / "out.mp4")
+    assert "--multiplier is 0" in _run_failing(capsys, "interpolate", CLIP, out, "-x", 0)
+    assert "give one or more inputs and an output" in _run_failing(capsys, "interpolate", CLIP)
+    assert "--fps is 'fast'" in _run_failing(capsys, "interpolate", CLIP, out, "--fps", "fast")
+    assert "--fps is '1/0'" in _run_failing(capsys, "interpolate", CLIP, out, "--fps", "1/0")
+    assert "--dtype is 'int8'" in _run_failing(capsys, "interpolate", CLIP, out, "--dtype", "int8")
+    assert "no model named 'rdvfi-x'" in _run_failing(capsys, "interpolate", CLIP, out, "--model", "rdvfi-x")
+    assert "--allow-untrained" in _run_failing(capsys, "interpolate", CLIP, out, "--model", saved_model)
     (tmp_path / "text.mp4").write_text("no film")
-    assert "is not a video" in _fails(capsys, "interpolate", tmp_path / "text.mp4", out)
-    assert "give --multiplier or --fps, not both" in _fails(capsys, "interpolate", CLIP, out, "-x", 2, "--fps", 60)
-    assert "--scene-threshold must be a number in [0, 1]; got 2.0" in _fails(
+    assert "is not a video" in _run_failing(capsys, "interpolate", tmp_path / "text.mp4", out)
+    assert "give --multiplier or --fps, not both" in _run_failing(
+        capsys, "interpolate", CLIP, out, "-x", 2, "--fps", 60
+    )
+    assert "--scene-threshold must be a number in [0, 1]; got 2.0" in _run_failing(
         capsys, "interpolate", CLIP, out, "--scene-threshold", 2
     )
-    assert "--crf is 90; libx264" in _fails(capsys, "interpolate", CLIP, out, "--crf", 90)
+    assert "--crf is 90; libx264" in _run_failing(capsys, "interpolate", CLIP, out, "--crf", 90)
     out.touch()
-    assert "out.mp4 exists; replace it with --overwrite (-y), or" in _fails(capsys, "interpolate", CLIP, out)
+    assert "out.mp4 exists; replace it with --overwrite (-y), or" in _run_failing(capsys, "interpolate", CLIP, out)
     assert sorted(os.listdir(tmp_path)) == ["out.mp4", "text.mp4"]
 
 
@@ -150,7 +152,7 @@ COMMANDS += ("plugins", "new-plugin", "serve", "export", "doctor")
 
 
 def test_help_names_every_command(capsys) -> None:
-    _succeeds("--help")
+    _run("--help")
     said = capsys.readouterr().out
     assert set(COMMANDS) == set(typer.main.get_command(application()).commands)
     for command in COMMANDS:
@@ -192,7 +194,7 @@ def test_threads_wait_asleep_unless_the_user_chose(tmp_path) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command, capsys) -> None:
-    _succeeds(command, "--help")
+    _run(command, "--help")
     assert "--help" in capsys.readouterr().out
 
 
@@ -212,7 +214,7 @@ def test_the_package_runs_as_the_command() -> None:
 
 
 def test_the_version_is_told(capsys) -> None:
-    _succeeds("--version")
+    _run("--version")
     assert capsys.readouterr().out == f"rdvfi {rdvfi.__version__}\n"
 
 
@@ -223,19 +225,19 @@ def test_any_error_fits_on_one_line() -> None:
 
 
 def test_messages_of_the_library_name_options() -> None:
-    assert in_words("target_fps is 0; it must be greater than 0") == "--fps is 0; it must be greater than 0"
-    assert in_words("replace it with overwrite=True, or") == "replace it with --overwrite (-y), or"
-    assert in_words("--compare is 'x'; crf is 90") == "--compare is 'x'; --crf is 90"
-    assert in_words("seed must be an integer; got 1.5") == "--seed must be an integer; got 1.5"
-    assert in_words("the device of the model is full") == "the device of the model is full"
+    assert with_option_names("target_fps is 0; it must be greater than 0") == "--fps is 0; it must be greater than 0"
+    assert with_option_names("replace it with overwrite=True, or") == "replace it with --overwrite (-y), or"
+    assert with_option_names("--compare is 'x'; crf is 90") == "--compare is 'x'; --crf is 90"
+    assert with_option_names("seed must be an integer; got 1.5") == "--seed must be an integer; got 1.5"
+    assert with_option_names("the device of the model is full") == "the device of the model is full"
 
 
 def test_the_time_left_is_that_of_the_pairs_left() -> None:
-    assert remaining([5.0], 10) is None
-    assert remaining([0.0, 8.0], 3) == 16.0
-    assert remaining([0.0, 8.0, 9.0, 10.0], 10) == 7.0  # the first pair also warmed up
-    assert remaining([0.0, 1.0], 1) == 0.0
-    assert (clock(None), clock(3725.4), clock(0.4)) == ("-:--:--", "1:02:05", "0:00:00")
+    assert estimate_remaining([5.0], 10) is None
+    assert estimate_remaining([0.0, 8.0], 3) == 16.0
+    assert estimate_remaining([0.0, 8.0, 9.0, 10.0], 10) == 7.0  # the first pair also warmed up
+    assert estimate_remaining([0.0, 1.0], 1) == 0.0
+    assert (format_duration(None), format_duration(3725.4), format_duration(0.4)) == ("-:--:--", "1:02:05", "0:00:00")
 
 
 def test_progress_without_a_terminal_is_plain_lines(capsys, monkeypatch) -> None:
@@ -249,8 +251,8 @@ def test_progress_without_a_terminal_is_plain_lines(capsys, monkeypatch) -> None
     )
 
 
-def test_quiet_says_nothing(tmp_path, saved, capsys) -> None:
+def test_quiet_says_nothing(tmp_path, saved_model, capsys) -> None:
     clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 48, 64))
-    _interpolate(saved, tmp_path / "in.mp4", tmp_path / "out", "-x", 2, "--quiet", "--threads", 1)
+    _interpolate(saved_model, tmp_path / "in.mp4", tmp_path / "out", "-x", 2, "--quiet", "--threads", 1)
     said = capsys.readouterr()
     assert said.out == said.err == ""

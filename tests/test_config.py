@@ -33,7 +33,7 @@ coarse:
 
 
 @pytest.fixture(autouse=True)
-def _toys():
+def _register_toys():
     with toy.registered():
         yield
 

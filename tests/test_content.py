@@ -45,7 +45,7 @@ def _texture(h: int = 96, w: int = 160, seed: int = 0) -> torch.Tensor:
 # Bars.
 
 
-def _barred(image: torch.Tensor, top: int, bottom: int, left: int, right: int, colour: float = 0.0) -> torch.Tensor:
+def _add_bars(image: torch.Tensor, top: int, bottom: int, left: int, right: int, colour: float = 0.0) -> torch.Tensor:
     h, w = image.shape[-2:]
     out = torch.full_like(image, colour)
     out[..., top : h - bottom, left : w - right] = image[..., top : h - bottom, left : w - right]
@@ -57,7 +57,7 @@ def _barred(image: torch.Tensor, top: int, bottom: int, left: int, right: int, c
 def test_bars_are_counted_on_every_side(bars: tuple[int, int, int, int], noise: float) -> None:
     h, w = 96, 160
     draw = torch.Generator().manual_seed(1)
-    pair = [_barred(_texture(seed=s), *bars, 16 / 255) for s in (0, 1)]
+    pair = [_add_bars(_texture(seed=s), *bars, 16 / 255) for s in (0, 1)]
     pair = [x + noise * torch.randn(x.shape, generator=draw) for x in pair]
     found = find_bars(*pair)
     assert found.rows.tolist() == [[bars[0], h - bars[1]]]
@@ -65,7 +65,7 @@ def test_bars_are_counted_on_every_side(bars: tuple[int, int, int, int], noise: 
 
 
 def test_subtitles_inside_a_bar_belong_to_it() -> None:
-    pair = [_barred(_texture(seed=s), 0, 24, 0, 0) for s in (0, 1)]
+    pair = [_add_bars(_texture(seed=s), 0, 24, 0, 0) for s in (0, 1)]
     for x in pair:
         x[..., 78:86, 40:110] = 1.0
     assert find_bars(*pair).rows.tolist() == [[0, 72]]
@@ -85,7 +85,7 @@ def test_a_picture_without_bars_has_none() -> None:
 
 
 def test_bars_of_different_samples_are_found_by_themselves() -> None:
-    plain, barred = ([f(_texture(seed=s)) for s in (0, 1)] for f in (lambda x: x, lambda x: _barred(x, 10, 10, 0, 0)))
+    plain, barred = ([f(_texture(seed=s)) for s in (0, 1)] for f in (lambda x: x, lambda x: _add_bars(x, 10, 10, 0, 0)))
     found = find_bars(torch.cat((plain[0], barred[0])), torch.cat((plain[1], barred[1])))
     assert found.rows.tolist() == [[0, 96], [10, 86]]
 
@@ -105,7 +105,7 @@ def test_in_a_stream_bars_that_come_are_not_in_what_is_known_of_the_frame(model)
     one, two, three = (_texture(seed=s) for s in range(3))
     with fixed_shapes():
         before = model.estimate(one, two)
-        later = [_barred(image, 16, 16, 0, 0) for image in (two, three)]
+        later = [_add_bars(image, 16, 16, 0, 0) for image in (two, three)]
         alone, in_stream = model.estimate(*later), model.estimate(*later, after=before)
     assert not before.content.bars.any()
     assert torch.equal(alone.keyframes.latents, in_stream.keyframes.latents)

@@ -51,12 +51,12 @@ SMALL: dict[str, dict[str, Any]] = {
 """Entries whose defaults are large or load weights from elsewhere, with values that are not."""
 
 
-def _filled(registry: Registry[Any], name: str, **given: Any) -> Any:
+def _create_entry(registry: Registry[Any], name: str, **given: Any) -> Any:
     """An entry with defaults; its slots take what needs no training."""
     return create_sample(registry, name, **{**SMALL.get(name, {}), **given}).eval().requires_grad_(False)
 
 
-def _shaken(module: nn.Module, *, amount: float = 0.02) -> nn.Module:
+def _perturb_parameters(module: nn.Module, *, amount: float = 0.02) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     for parameter in module.parameters():
         parameter.add_(amount * torch.randn(parameter.shape, generator=generator))
@@ -74,15 +74,15 @@ def test_bases(name: str) -> None:
 @both
 @pytest.mark.parametrize("name", list(flows))
 def test_flows(name: str, shaken: bool) -> None:
-    flow = _filled(flows, name)
-    testing.check_flow(_shaken(flow) if shaken else flow)  # pyright: ignore
+    flow = _create_entry(flows, name)
+    testing.check_flow(_perturb_parameters(flow) if shaken else flow)  # pyright: ignore
 
 
 @both
 @pytest.mark.parametrize("name", list(backbones))
 def test_backbones(name: str, shaken: bool) -> None:
-    generator = _filled(backbones, name)
-    testing.check_generator(_shaken(generator) if shaken else generator)  # pyright: ignore
+    generator = _create_entry(backbones, name)
+    testing.check_generator(_perturb_parameters(generator) if shaken else generator)  # pyright: ignore
 
 
 @both
@@ -94,9 +94,9 @@ def test_trajectories(name: str, reads: Reads, shaken: bool) -> None:
         slots["flow"] = flows.create("dis" if reads is Reads.PIXELS else "local")
     elif reads is Reads.PIXELS:
         pytest.skip("it has no flow estimator")
-    model = _filled(trajectories, name, **slots)
+    model = _create_entry(trajectories, name, **slots)
     if shaken:
-        _shaken(model)
+        _perturb_parameters(model)
     for size, count in (((64, 48), 9), ((48, 64), 2)):
         images = model.reads is Reads.PIXELS
         keyframes = testing.some_keyframes(size, count=count, images=images)
@@ -107,7 +107,7 @@ def test_trajectories(name: str, reads: Reads, shaken: bool) -> None:
 def test_trajectories_with_every_basis(basis: str) -> None:
     for name in trajectories:
         if "basis" in trajectories.parameters(name):
-            model = _shaken(_filled(trajectories, name, basis=bases.create(basis)))
+            model = _perturb_parameters(_create_entry(trajectories, name, basis=bases.create(basis)))
             testing.check_trajectory_model(model, testing.some_keyframes((48, 64), count=5))  # pyright: ignore
 
 
@@ -117,7 +117,7 @@ def test_trajectories_with_every_kind_of_knots(knots: Knots) -> None:
     assert {"iterative", "direct", "straight", "chained"} <= set(names)
     for name in names:
         slots = {"flow": flows.create("local")} if "flow" in trajectories.parameters(name) else {}
-        model = _shaken(_filled(trajectories, name, knots=knots, **slots))
+        model = _perturb_parameters(_create_entry(trajectories, name, knots=knots, **slots))
         keyframes = testing.some_keyframes((48, 64), count=5)
         testing.check_trajectory_model(model, keyframes)  # pyright: ignore
 
@@ -125,15 +125,15 @@ def test_trajectories_with_every_kind_of_knots(knots: Knots) -> None:
 @both
 @pytest.mark.parametrize("name", list(renderers))
 def test_renderers(name: str, shaken: bool) -> None:
-    renderer = _filled(renderers, name)
-    testing.check_renderer(_shaken(renderer) if shaken else renderer)  # pyright: ignore
+    renderer = _create_entry(renderers, name)
+    testing.check_renderer(_perturb_parameters(renderer) if shaken else renderer)  # pyright: ignore
 
 
 @pytest.mark.parametrize("registry", [backbones, bases, flows, renderers, trajectories])
 def test_every_entry_is_documented_and_can_be_described(registry: Registry[Any]) -> None:
     for name in registry:
         assert registry[name].__doc__, f"{registry.group} {name!r} has no docstring"
-        made = _filled(registry, name)
+        made = _create_entry(registry, name)
         again = create_from_spec(registry, spec_of(made))
         assert spec_of(again) == spec_of(made)
         assert again.state_dict().keys() == made.state_dict().keys()
@@ -141,7 +141,7 @@ def test_every_entry_is_documented_and_can_be_described(registry: Registry[Any])
 
 def test_the_toy_components_keep_the_contracts() -> None:
     testing.check_basis(toy.ToyBasis())
-    testing.check_generator(_shaken(toy.toy_backbone().requires_grad_(False)))  # pyright: ignore
+    testing.check_generator(_perturb_parameters(toy.toy_backbone().requires_grad_(False)))  # pyright: ignore
     for reads in Reads:
         flow = toy.ToyFlow(reads, 5).requires_grad_(False)
         testing.check_flow(flow)
@@ -154,14 +154,14 @@ def test_the_toy_components_keep_the_contracts() -> None:
 # Each contract is broken in one way, and the check says which.
 
 
-class Lopsided(toy.ToyBasis):
+class UnnormalisedBasis(toy.ToyBasis):
     def weights(self, knots: Float[Tensor, " k"], times: Times) -> Float[Tensor, "t k"]:
         return super().weights(knots, times) * 1.01
 
 
 def test_a_basis_that_does_not_sum_to_one_is_found() -> None:
     with pytest.raises(AssertionError, match="rows must sum to one"):
-        testing.check_basis(Lopsided())
+        testing.check_basis(UnnormalisedBasis())
 
 
 def test_a_basis_that_misses_its_knots_is_found() -> None:
@@ -169,25 +169,25 @@ def test_a_basis_that_misses_its_knots_is_found() -> None:
         testing.check_basis(bases.create("constant-velocity"), interpolates=True)
 
 
-class Restless(toy.ToyFlow):
+class RandomFlow(toy.ToyFlow):
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         return super().forward(source, target) + torch.randn(())
 
 
-class Greedy(toy.ToyFlow):
+class ArgumentChangingFlow(toy.ToyFlow):
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         target.clamp_(0, 0.5)
         return super().forward(source, target)
 
 
-class Halved(toy.ToyFlow):
+class HalfPrecisionFlow(toy.ToyFlow):
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         return super().forward(source, target).half()
 
 
 @pytest.mark.parametrize(
     ("kind", "law"),
-    [(Restless, "repeat"), (Greedy, "must not change its arguments"), (Halved, "float32")],
+    [(RandomFlow, "repeat"), (ArgumentChangingFlow, "must not change its arguments"), (HalfPrecisionFlow, "float32")],
 )
 @torch.no_grad()
 def test_a_broken_flow_estimator_is_found(kind: type[toy.ToyFlow], law: str) -> None:
@@ -195,70 +195,70 @@ def test_a_broken_flow_estimator_is_found(kind: type[toy.ToyFlow], law: str) -> 
         testing.check_flow(kind(Reads.LATENTS, 5))
 
 
-class Improving(toy.ToyGenerator):
+class ChangedEndGenerator(toy.ToyGenerator):
     def condition(self, img0: Image, img1: Image, **known: Any) -> Condition:
         made = super().condition(img0, img1, **known)
         return replace(made, latent0=made.latent0 + 0.1)
 
 
-class Drawing(toy.ToyGenerator):
+class OwnNoiseGenerator(toy.ToyGenerator):
     def denoise(self, noisy: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         return super().denoise(torch.randn_like(noisy), sigma, condition)
 
 
-class Favouring(toy.ToyGenerator):
+class AsymmetricGenerator(toy.ToyGenerator):
     def denoise(self, noisy: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         latents = super().denoise(noisy, sigma, condition).clone()
         latents[:, 0] = condition.latent0
         return latents
 
 
-class Overwriting(toy.ToyGenerator):
+class ArgumentChangingGenerator(toy.ToyGenerator):
     def denoise(self, noisy: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         return super().denoise(noisy.mul_(0.5), sigma, condition)
 
 
-class Forgetful(toy.ToyGenerator):
+class ReencodingGenerator(toy.ToyGenerator):
     """Encodes anew what is known already."""
 
     def condition(self, img0: Image, img1: Image, **known: Any) -> Condition:
         return super().condition(img0, img1)
 
 
-class OneLevel(toy.ToyGenerator):
+class OneNoiseLevelGenerator(toy.ToyGenerator):
     """Uses the first sample's noise level for all."""
 
     def denoise(self, noisy: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         return super().denoise(noisy * sigma[0], sigma, condition)
 
 
-class Unlinked(toy.ToyGenerator):
+class DetachedGenerator(toy.ToyGenerator):
     """Its network is evaluated, and cannot learn."""
 
     def denoise(self, noisy: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         return super().denoise(noisy, sigma, condition).detach()
 
 
-class _WrongWay(VariancePreserving):
+class _NegatedVelocity(VariancePreserving):
     def clean_from_velocity(self, noisy: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
         return super().clean_from_velocity(noisy, -velocity, sigma)
 
 
-class Wrong(toy.ToyGenerator):
-    noise_process = _WrongWay()
+class WrongNoiseProcessGenerator(toy.ToyGenerator):
+    noise_process = _NegatedVelocity()
 
 
 @pytest.mark.parametrize(
     ("kind", "law"),
     [
-        (Improving, "an end must be the frame's own latent"),
-        (Drawing, "all noise must be the argument"),
-        (Favouring, "must be time-symmetric"),
-        (Overwriting, "must not change its arguments"),
-        (Forgetful, "a latent that is known must be used"),
-        (OneLevel, "every sample has its own noise level"),
-        (Unlinked, "no gradient reaches the denoiser"),
-        (Wrong, "noise process: the velocity must give the clean latents again"),
+        (ChangedEndGenerator, "an end must be the frame's own latent"),
+        (OwnNoiseGenerator, "all noise must be the argument"),
+        (AsymmetricGenerator, "must be time-symmetric"),
+        (ArgumentChangingGenerator, "must not change its arguments"),
+        (ReencodingGenerator, "a latent that is known must be used"),
+        (OneNoiseLevelGenerator, "every sample has its own noise level"),
+        (DetachedGenerator, "no gradient reaches the denoiser"),
+        (WrongNoiseProcessGenerator, "noise process: the velocity must give the clean latents again"),
     ],
 )
 @torch.no_grad()
@@ -272,36 +272,36 @@ def test_a_backbone_of_the_first_version_is_told_what_replaced_its_methods() -> 
         type("Old", (KeyframeGenerator,), {"forward": lambda self, img0, img1, noise: None})
 
 
-class Forward(toy.ToyTrajectoryModel):
+class AsymmetricTrajectoryModel(toy.ToyTrajectoryModel):
     def forward(self, keyframes: Keyframes) -> Trajectory:
         made = super().forward(keyframes)
         assert isinstance(made, toy.ToyTrajectory)
         return toy.ToyTrajectory(2 * made.first_to_last, made.last_to_first, made.knots, made.basis, made.grid)
 
 
-class Drifting(toy.ToyTrajectory):
+class NonzeroStartTrajectory(toy.ToyTrajectory):
     def at(self, times: Times) -> tuple[Tensor, Tensor]:
         first, last = super().at(times)
         return first + 0.01, last
 
 
 def test_a_broken_trajectory_is_found() -> None:
-    model = Forward(toy.ToyFlow(Reads.LATENTS, 5), toy.ToyBasis(), toy.FlowGrid.TARGET)
+    model = AsymmetricTrajectoryModel(toy.ToyFlow(Reads.LATENTS, 5), toy.ToyBasis(), toy.FlowGrid.TARGET)
     model.requires_grad_(False)
     with pytest.raises(AssertionError, match="flipped keyframes must give swapped"):
         testing.check_trajectory_model(model, testing.some_keyframes((48, 64)))
     field = torch.ones(1, 2, 16, 16)
-    drifting = Drifting(field, -field, torch.linspace(0, 1, 9), toy.ToyBasis())
+    drifting = NonzeroStartTrajectory(field, -field, torch.linspace(0, 1, 9), toy.ToyBasis())
     with pytest.raises(AssertionError, match="flow to the first frame must be zero at time 0"):
         testing.check_trajectory(drifting)
 
 
-class Tinted(toy.ToyRenderer):
+class TintingRenderer(toy.ToyRenderer):
     def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
         return (super().forward(img0, img1, motion, timesteps) + 0.01).clamp(0, 1)
 
 
-class Nearest(toy.ToyRenderer):
+class DiscontinuousRenderer(toy.ToyRenderer):
     def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
         frames = super().forward(img0, img1, motion, timesteps)
         frames[:, (timesteps > 0) & (timesteps < 0.01)] = 0.0
@@ -310,7 +310,7 @@ class Nearest(toy.ToyRenderer):
 
 @pytest.mark.parametrize(
     ("kind", "law"),
-    [(Tinted, "time 0 must return the first frame"), (Nearest, "next to an end must look like")],
+    [(TintingRenderer, "time 0 must return the first frame"), (DiscontinuousRenderer, "next to an end must look like")],
 )
 def test_a_broken_renderer_is_found(kind: type[Renderer], law: str) -> None:
     with pytest.raises(AssertionError, match=law):

@@ -1,4 +1,4 @@
-"""Pictures to tensors and back; a motion moved; colours of a flow; the card of a saved model."""
+"""Pictures to tensors and back; a motion moved to a device; colours of a flow; the card of a saved model."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import rdvfi
 import toy
 from rdvfi.interfaces import Trajectory
 from rdvfi.testing import some_motion
-from rdvfi.types import moved
+from rdvfi.types import move_tensors
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 9))
@@ -71,9 +71,9 @@ def test_a_trajectory_that_cannot_move_says_so() -> None:
 
     Bare.__abstractmethods__ = frozenset()
     with pytest.raises(TypeError, match="a Bare cannot be moved to meta: make it a dataclass of tensors"):
-        moved(Bare(), "meta")  # pyright: ignore
-    assert moved({"a": [torch.zeros(1), 2]}, "meta")["a"][0].device.type == "meta"
-    assert moved((torch.Size((2, 3)), 1), "meta") == (torch.Size((2, 3)), 1)
+        move_tensors(Bare(), "meta")  # pyright: ignore
+    assert move_tensors({"a": [torch.zeros(1), 2]}, "meta")["a"][0].device.type == "meta"
+    assert move_tensors((torch.Size((2, 3)), 1), "meta") == (torch.Size((2, 3)), 1)
     assert isinstance(some_motion((48, 64)).to("cpu").trajectory, Trajectory)
 
 

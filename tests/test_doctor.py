@@ -45,12 +45,12 @@ def test_a_broken_torch_is_one_line_of_the_answer(
 ) -> None:
     (tmp_path / "torch.py").write_text(source)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(checks, "PATIENCE", 3.0 if "sleep" in source else 60.0)
-    monkeypatch.setattr(checks, "_plugins", lambda: iter(()))  # it imports rdvfi, whose torch is broken too
-    (torch,) = checks._torch()
+    monkeypatch.setattr(checks, "TIMEOUT", 3.0 if "sleep" in source else 60.0)
+    monkeypatch.setattr(checks, "_check_plugins", lambda: iter(()))  # it imports rdvfi, whose torch is broken too
+    (torch,) = checks._check_torch()
     assert (torch.state, "nothing but this report works" in torch.cost) == ("broken", True)
     assert told in torch.detail
-    monkeypatch.setattr(checks, "_media", lambda: iter(()))
+    monkeypatch.setattr(checks, "_check_media", lambda: iter(()))
     result = CliRunner().invoke(application(), ["doctor"])
     assert result.exit_code == 1
     assert "not in order: torch" in result.output
@@ -60,8 +60,8 @@ def test_a_broken_torch_is_one_line_of_the_answer(
 
 def test_encoders_are_tried_and_not_looked_up_in_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "ENCODERS", {"libx264": "no H.264", "h264_v4l2m2m": "no camera chip", "nonsense": "?"})
-    monkeypatch.setattr(checks, "HARDWARE", ("no_such_encoder",))
-    found = _by_name(list(checks._media()))
+    monkeypatch.setattr(checks, "HARDWARE_ENCODERS", ("no_such_encoder",))
+    found = _by_name(list(checks._check_media()))
     assert found["libx264"].state == "ok"
     assert found["nonsense"].detail == "not in this build"
     assert found["hardware encoders"].state == "missing"
@@ -76,7 +76,7 @@ def test_a_plug_in_that_cannot_be_imported_is_named(tmp_path: Path, monkeypatch:
     (tmp_path / "harmful_module.py").write_text("import nothing_of_this_name\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{':'.join(sys.path)}")
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = _by_name(list(checks._plugins()))
+    found = _by_name(list(checks._check_plugins()))
     assert found["harmful"].state == "broken"
     assert "nothing_of_this_name" in found["harmful"].detail
 
@@ -84,10 +84,10 @@ def test_a_plug_in_that_cannot_be_imported_is_named(tmp_path: Path, monkeypatch:
 def test_versions_that_are_too_old_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = ["numpy>=2.0", "torch>=99; python_version >= '3'", "nothing-here>=1", "piq>=0.1; extra == 'metrics'"]
     monkeypatch.setattr(checks.importlib.metadata, "requires", lambda _: needed)
-    found = _by_name(list(checks._packages()))
+    found = _by_name(list(checks._check_packages()))
     assert set(found) == {"torch", "nothing-here"}
     assert "torch>=99 is needed" in found["torch"].detail
     assert found["nothing-here"].detail.startswith("not installed")
-    monkeypatch.setattr(checks, "_version", lambda _: "99.0")
-    (fine,) = checks._packages()
+    monkeypatch.setattr(checks, "_installed_version", lambda _: "99.0")
+    (fine,) = checks._check_packages()
     assert fine.state == "ok"

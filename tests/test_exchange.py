@@ -30,7 +30,7 @@ PLACES = {
 """Each part of them that has weights, and how its tensors begin; the inner ones first."""
 
 
-def _place(tensor: str) -> str:
+def _component_of(tensor: str) -> str:
     return next(place for place, prefix in PLACES.items() if tensor.startswith(prefix))
 
 
@@ -85,9 +85,11 @@ def test_each_part_of_a_shipped_model_exchanged_leaves_the_others_bit_equal(
         model = rdvfi.create_model(name, *overrides)
     state, before = model.state_dict(), _weights(name)
     for key, tensor in before.items():
-        if _place(key) not in changed:
+        if _component_of(key) not in changed:
             assert torch.equal(state[key], tensor), key
-    assert {_place(key) for key in before if key not in state or state[key].shape != before[key].shape} <= {*changed}
+    assert {_component_of(key) for key in before if key not in state or state[key].shape != before[key].shape} <= {
+        *changed
+    }
     assert model.untrained_parts() == untrained
     said = [record.getMessage() for record in caplog.records]
     assert said == ([f"model {name!r}: no trained weights fit {', '.join(fresh)}: untrained"] if fresh else [])

@@ -24,7 +24,7 @@ from rdvfi.types import map_tensors
 from rdvfi.video import model_loading
 
 
-class Again(Capture):
+class EagerCapture(Capture):
     """Records by running again; counts what was recorded and replayed."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Again(Capture):
 
         return replay, results
 
-    def alone(self) -> AbstractContextManager[None]:
+    def exclusive(self) -> AbstractContextManager[None]:
         return nullcontext()
 
 
@@ -61,33 +61,33 @@ def _pair(size: int = 3, **more: Any) -> Pair:
     return Pair(torch.rand(size), {"a": torch.rand(2, size)}, **more)
 
 
-def _same(one: Any, other: Any) -> bool:
+def _are_equal(one: Any, other: Any) -> bool:
     return all(torch.equal(a, b) for a, b in zip(tensors_in(one), tensors_in(other), strict=True))
 
 
 def test_a_stage_is_recorded_once_and_replayed_with_other_values() -> None:
-    capture = Again()
+    capture = EagerCapture()
     recorder = Recorder(capture)
     for index in range(4):
         pair = _pair()
-        assert _same(recorder.run("double", _double, pair, 1.0), _double(pair, 1.0))
+        assert _are_equal(recorder.run("double", _double, pair, 1.0), _double(pair, 1.0))
         assert (capture.recorded, capture.replayed) == (1, index)
     assert len(recorder) == 1
 
 
 @pytest.mark.parametrize("other", [_pair(4), _pair(factor=3.0), _pair(layer=nn.Identity())])
 def test_sizes_values_and_modules_have_graphs_of_their_own(other: Pair) -> None:
-    capture = Again()
+    capture = EagerCapture()
     recorder = Recorder(capture)
     for pair in (_pair(), other, _pair(), other):
-        assert _same(recorder.run("double", _double, pair), _double(pair))
+        assert _are_equal(recorder.run("double", _double, pair), _double(pair))
     assert (capture.recorded, capture.replayed) == (2, 2)
     recorder.run("double", _double, Pair(torch.rand(3).double(), {"a": torch.rand(2, 3)}))
     assert capture.recorded == 3
 
 
 def test_no_module_takes_the_place_of_one_that_is_gone() -> None:
-    capture = Again()
+    capture = EagerCapture()
     recorder = Recorder(capture)
     for _ in range(4):
         recorder.run("double", _double, _pair(layer=nn.Identity()))
@@ -108,7 +108,7 @@ def test_a_named_model_is_optimized_where_graphs_are(monkeypatch: pytest.MonkeyP
 
 def test_a_later_call_leaves_results_alone_unless_asked() -> None:
     for reuse in (False, True):
-        recorder = Recorder(Again(), reuse_results=reuse)
+        recorder = Recorder(EagerCapture(), reuse_results=reuse)
         recorder.run("double", _double, _pair())
         kept = recorder.run("double", _double, _pair())
         before = kept.first.clone()
@@ -117,7 +117,7 @@ def test_a_later_call_leaves_results_alone_unless_asked() -> None:
 
 
 def test_what_is_unused_for_longest_is_forgotten() -> None:
-    capture = Again()
+    capture = EagerCapture()
     recorder = Recorder(capture, limit=2)
     for size in (1, 2, 1, 3, 1, 2):  # 3 takes the place of 2, which comes back
         recorder.run("double", _double, _pair(size))
@@ -137,7 +137,7 @@ def test_what_a_stage_keeps_in_its_arguments_is_computed_in_every_replay() -> No
             kept.value = 2.0 * x
         return kept.value + 1.0
 
-    recorder = Recorder(Again())
+    recorder = Recorder(EagerCapture())
     for _ in range(3):
         x = torch.rand(4)
         assert torch.equal(recorder.run("stage", stage, x, Kept()), 2.0 * x + 1.0)
@@ -145,7 +145,7 @@ def test_what_a_stage_keeps_in_its_arguments_is_computed_in_every_replay() -> No
 
 
 def test_strides_of_arguments_do_not_matter() -> None:
-    recorder = Recorder(Again())
+    recorder = Recorder(EagerCapture())
     for x in (torch.rand(2, 3), torch.rand(3, 2).T, torch.rand(1, 3).expand(2, 3)):
         assert torch.equal(recorder.run("add", lambda y: y + 1.0, x), x + 1.0)
 
@@ -167,20 +167,20 @@ def test_what_cannot_be_recorded_is_named_and_runs(
     monkeypatch: pytest.MonkeyPatch, stage: Callable[[Tensor], Any], reason: str
 ) -> None:
     monkeypatch.setattr("rdvfi.graphs.Watch", lambda: Watch("cpu"))
-    recorder, x = Recorder(Again()), torch.tensor([0.25, 0.75])
+    recorder, x = Recorder(EagerCapture()), torch.tensor([0.25, 0.75])
     with pytest.warns(RuntimeWarning, match=f"stage runs without a CUDA graph: .*{reason}"):
         first = recorder.run("stage", stage, x)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # it is said once
         second = recorder.run("stage", stage, x)
-    assert _same(first, stage(x))
-    assert _same(second, stage(x))
+    assert _are_equal(first, stage(x))
+    assert _are_equal(second, stage(x))
     assert len(recorder) == 0
 
 
 def test_kinds_that_cannot_be_recorded_are_forgotten_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rdvfi.graphs.Watch", lambda: Watch("cpu"))
-    recorder = Recorder(Again(), limit=2)
+    recorder = Recorder(EagerCapture(), limit=2)
     with pytest.warns(RuntimeWarning, match="runs without a CUDA graph"):
         recorder.run("stage", lambda x: x.nonzero(), torch.ones(2))
     for size in range(3, 8):  # it is said once
@@ -197,19 +197,19 @@ def test_what_is_prepared_at_the_first_call_does_no_harm(monkeypatch: pytest.Mon
             prepared.append(torch.tensor([1.0, 2.0]))
         return x * prepared[0]
 
-    recorder = Recorder(Again())
+    recorder = Recorder(EagerCapture())
     assert torch.equal(recorder.run("stage", stage, torch.ones(2)), prepared[0])
     assert len(recorder) == 1
 
 
 def test_an_argument_of_unknown_make_is_named() -> None:
     with pytest.warns(RuntimeWarning, match="_Opaque"):
-        assert Recorder(Again()).run("stage", lambda x, _: x, 1.0, _Opaque()) == 1.0
+        assert Recorder(EagerCapture()).run("stage", lambda x, _: x, 1.0, _Opaque()) == 1.0
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), RuntimeError("operation not permitted\nmore")])
 def test_a_recording_that_fails_leaves_the_stage_eager(error: Exception) -> None:
-    class Failing(Again):
+    class Failing(EagerCapture):
         def record(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
             raise error
 
@@ -218,7 +218,7 @@ def test_a_recording_that_fails_leaves_the_stage_eager(error: Exception) -> None
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             pair = _pair()
-            assert _same(recorder.run("double", _double, pair), _double(pair))
+            assert _are_equal(recorder.run("double", _double, pair), _double(pair))
     assert not said
     assert len(recorder) == 0
 
@@ -228,28 +228,28 @@ def test_errors_of_the_stage_itself_are_its_own() -> None:
         raise ValueError("no such thing")
 
     with pytest.raises(ValueError, match="no such thing"):
-        Recorder(Again()).run("stage", stage, torch.rand(1))
+        Recorder(EagerCapture()).run("stage", stage, torch.rand(1))
 
 
 def test_operations_are_counted_and_views_are_not() -> None:
     with Watch("meta") as watch:
         x = torch.rand(4, 4, device="meta")
         (x.T[1:] + 1).T.view(-1).exp()
-    assert watch.count == {"aten::rand": 1, "aten::add.Tensor": 1, "aten::exp": 1}
-    assert not watch.found
+    assert watch.launches == {"aten::rand": 1, "aten::add.Tensor": 1, "aten::exp": 1}
+    assert not watch.problems
 
 
-class _Locked(Again):
+class LockedCapture(EagerCapture):
     def __init__(self) -> None:
         super().__init__()
         self.lock = threading.Lock()
 
-    def alone(self) -> AbstractContextManager[Any]:
+    def exclusive(self) -> AbstractContextManager[Any]:
         return self.lock
 
 
 def test_threads_get_their_own_results() -> None:
-    recorder = Recorder(_Locked())
+    recorder = Recorder(LockedCapture())
     wrong: list[int] = []
 
     def work(seed: int) -> None:
@@ -267,9 +267,9 @@ def test_threads_get_their_own_results() -> None:
 
 
 @pytest.fixture
-def recording(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[rdvfi.Interpolator, Again]]:
+def recording(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[rdvfi.Interpolator, EagerCapture]]:
     """RDVFI-S that records on the CPU, by the stand-in; what it does on CUDA."""
-    capture = Again()
+    capture = EagerCapture()
     with toy.registered():
         model = toy.toy_model().eval().requires_grad_(False)
         model.optimize()
@@ -284,7 +284,7 @@ def _frames(seed: int) -> tuple[Tensor, Tensor]:
     return first, first.roll(2, dims=-1)
 
 
-def test_a_model_gives_the_same_frames_recorded(recording: tuple[rdvfi.Interpolator, Again]) -> None:
+def test_a_model_gives_the_same_frames_recorded(recording: tuple[rdvfi.Interpolator, EagerCapture]) -> None:
     model, capture = recording
     expected = [model(*_frames(seed), [0.25, 0.5]) for seed in (0, 1)]
     assert (capture.recorded, capture.replayed) == (2, 2)
@@ -297,23 +297,25 @@ def test_a_model_gives_the_same_frames_recorded(recording: tuple[rdvfi.Interpola
         assert torch.equal(frames[0], frames[2])
 
 
-def test_a_motion_outlives_the_next_one(recording: tuple[rdvfi.Interpolator, Again]) -> None:
+def test_a_motion_outlives_the_next_one(recording: tuple[rdvfi.Interpolator, EagerCapture]) -> None:
     model, _ = recording
     motions = [model.estimate(*_frames(seed)) for seed in (0, 1, 2)]
     model._recorder = None
     with fixed_shapes():  # as in a graph, where nothing is left out
         for seed, motion in enumerate(motions):
-            assert _same(motion, model.estimate(*_frames(seed)))
+            assert _are_equal(motion, model.estimate(*_frames(seed)))
 
 
-def test_other_rules_for_content_are_recorded_anew(recording: tuple[rdvfi.Interpolator, Again]) -> None:
+def test_other_rules_for_content_are_recorded_anew(recording: tuple[rdvfi.Interpolator, EagerCapture]) -> None:
     model, _ = recording
     assert model.estimate(*_frames(0)).content is not None
     model.content_rules = False
     assert model.estimate(*_frames(0)).content is None
 
 
-def test_a_graph_holds_for_the_settings_that_it_was_recorded_with(recording: tuple[rdvfi.Interpolator, Again]) -> None:
+def test_a_graph_holds_for_the_settings_that_it_was_recorded_with(
+    recording: tuple[rdvfi.Interpolator, EagerCapture],
+) -> None:
     model, capture = recording
     model(*_frames(0), [0.5])
     model.generator.num_inference_steps += 1
@@ -323,7 +325,7 @@ def test_a_graph_holds_for_the_settings_that_it_was_recorded_with(recording: tup
     assert torch.equal(changed, model(*_frames(0), [0.5]))
 
 
-def test_training_and_moves_undo_it(recording: tuple[rdvfi.Interpolator, Again]) -> None:
+def test_training_and_moves_undo_it(recording: tuple[rdvfi.Interpolator, EagerCapture]) -> None:
     model, _ = recording
     model(*_frames(0), [0.5])
     recorder = model._recorder
@@ -361,7 +363,7 @@ class Computed:
 
 
 def test_what_a_structure_computes_of_itself_is_no_input() -> None:
-    recorder = Recorder(Again())
+    recorder = Recorder(EagerCapture())
     for value in (1.0, 3.0, 5.0):
         given = Computed(torch.tensor([value]), torch.tensor([10.0]))
         made = recorder.run("sum", lambda x: x.twice + x.last, given)
@@ -377,7 +379,7 @@ def test_a_graph_replays_a_stage_on_a_gpu() -> None:
     recorder = Recorder()
     for _ in range(3):
         pair = Pair(torch.rand(1000, device="cuda"), {"a": torch.rand(2, 3, device="cuda")})
-        assert _same(recorder.run("double", _double, pair, 1.0), _double(pair, 1.0))
+        assert _are_equal(recorder.run("double", _double, pair, 1.0), _double(pair, 1.0))
     assert len(recorder) == 1
     with pytest.warns(RuntimeWarning, match="waits for a value"):
         recorder.run("item", lambda x: x * x.sum().item(), torch.ones(3, device="cuda"))

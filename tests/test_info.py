@@ -14,7 +14,7 @@ from rdvfi_cli.info_command import info
 from rdvfi_cli.main import main
 
 
-def _said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 0
@@ -22,11 +22,11 @@ def _said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_everything_registered_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    table = json.loads(_said(capsys, "models", "--json"))
+    table = json.loads(_run(capsys, "models", "--json"))
     assert table["models"] == rdvfi.list_models()
     assert list(table["recipes"]) == list_recipes()
     assert all(table["recipes"].values())
-    text = _said(capsys, "models")
+    text = _run(capsys, "models")
     for registry in REGISTRIES:
         assert list(table[registry.group]) == list(registry)
         for name in registry:
@@ -59,13 +59,13 @@ def test_facts_are_the_components_own() -> None:
 
 def test_what_nobody_stated_is_said_to_be_so(capsys: pytest.CaptureFixture[str]) -> None:
     with toy.registered():
-        text = _said(capsys, "info", "toy")
+        text = _run(capsys, "info", "toy")
     assert text.count("licence of the code: not stated") == 5  # all five registries
     told = "  licence of the weights: CC-BY-NC-4.0\n"
     assert told not in text
     flows.register("stated", about=About(licence="MIT", weights_licence="CC-BY-NC-4.0"))(toy.toy_flow)
     try:
-        text = _said(capsys, "info", "stated", "window=7")
+        text = _run(capsys, "info", "stated", "window=7")
     finally:
         flows.unregister("stated")
     assert told in text
@@ -79,18 +79,18 @@ def test_an_entry_without_its_weights_says_what_is_missing(
     import torch
 
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
-    assert "  not built: FileNotFoundError: the weights of RAFT" in _said(capsys, "info", "raft")
-    built = _said(capsys, "info", "raft", "size=SMALL", "weights=null")
+    assert "  not built: FileNotFoundError: the weights of RAFT" in _run(capsys, "info", "raft")
+    built = _run(capsys, "info", "raft", "size=SMALL", "weights=null")
     assert "  weights: 990,162\n" in built
 
 
 def test_a_model_is_told_of_part_by_part(capsys: pytest.CaptureFixture[str], tmp_path) -> None:
-    (told,) = json.loads(_said(capsys, "info", "rdvfi_s", "--json"))
+    (told,) = json.loads(_run(capsys, "info", "rdvfi_s", "--json"))
     assert [part["state"] for part in told["parts"]] == ["trained", "nothing to train", "trained"]
     weights = sum(part["weights"] for part in told["parts"])
     assert weights == sum(p.numel() for p in rdvfi.create_model("rdvfi-s").parameters())
     assert "model card" in told["card"]
-    assert "trajectory: iterative(flow=local(" in _said(capsys, "info", "rdvfi-s1")
+    assert "trajectory: iterative(flow=local(" in _run(capsys, "info", "rdvfi-s1")
     with toy.registered():
         model = toy.toy_model()
         model.renderer = renderers.create("warp")
@@ -102,7 +102,7 @@ def test_a_model_is_told_of_part_by_part(capsys: pytest.CaptureFixture[str], tmp
 
 
 def test_a_recipe_without_weights_tells_its_choices(capsys: pytest.CaptureFixture[str]) -> None:
-    text = _said(capsys, "info", "rdvfi_u")
+    text = _run(capsys, "info", "rdvfi_u")
     assert text.startswith("recipe rdvfi_u: RDVFI-U")
     assert "backbone: _name_=svd" in text
 

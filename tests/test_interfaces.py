@@ -23,7 +23,7 @@ from rdvfi.types import Flows, Times
 from toy import textured
 
 
-class Turning(Trajectory):
+class RotatingTrajectory(Trajectory):
     """Everything turns about the centre by a constant rate: an exact curved motion."""
 
     def __init__(self, size: int, angle: float, grid: FlowGrid) -> None:
@@ -60,7 +60,7 @@ def test_the_other_stages_are_abstract(interface: type) -> None:
 def test_velocity_of_a_turn_is_perpendicular_to_the_radius(grid: FlowGrid) -> None:
     size, angle = 33, 0.5
     times = torch.tensor([0.0, 0.4, 1.0])
-    velocity = Turning(size, angle, grid).velocity(times)
+    velocity = RotatingTrajectory(size, angle, grid).velocity(times)
     where = pixel_grid(size, size) - (size - 1) / 2
     if grid is FlowGrid.TARGET:
         expected = angle * torch.stack((-where[1], where[0])).expand_as(velocity)
@@ -149,7 +149,7 @@ def test_values_cannot_be_changed() -> None:
 
 
 def test_shift_follows_the_points_of_a_turn() -> None:
-    turning = Turning(33, 0.4, FlowGrid.TARGET)
+    turning = RotatingTrajectory(33, 0.4, FlowGrid.TARGET)
     start, end = torch.tensor([0.2, 0.5]), torch.tensor([0.5, 0.1])
     shift = turning.shift(start, end)
     place = pixel_grid(33, 33) - 16

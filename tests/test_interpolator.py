@@ -18,7 +18,7 @@ TIMES = [0.25, 0.5, 0.75]
 
 
 @pytest.fixture(autouse=True)
-def _toys():
+def _register_toys():
     with toy.registered():
         yield
 

@@ -53,9 +53,9 @@ def _traced(model: rdvfi.Interpolator, dtype: torch.dtype) -> dict[str, Watch]:
     image = torch.empty(1, 3, *SIZE, device="meta", dtype=dtype)
     noise = torch.empty(model.noise_shape(image), device="meta", dtype=dtype)
     with Watch("meta") as estimate:
-        motion = model._motion(image, image, noise)
+        motion = model._compute_motion(image, image, noise)
     with Watch("meta") as render:
-        model._frames(image, image, motion, torch.empty(7, device="meta"))
+        model._compute_frames(image, image, motion, torch.empty(7, device="meta"))
     return {"estimate": estimate, "render": render}
 
 
@@ -99,10 +99,10 @@ def _built(recipe: str, *overrides: str) -> rdvfi.Interpolator:
 def test_stages_stay_on_the_device_and_start_few_kernels(recipe: str) -> None:
     assert recipe in BARS, f"hold the number of kernels of the recipe {recipe}"
     traced = _traced(_built(recipe, *OVERRIDES.get(recipe, ())), TYPES.get(recipe, torch.float16))
-    assert sorted(set(traced["estimate"].found)) == OUTSIDE.get(recipe, [])
-    assert traced["render"].found == []
+    assert sorted(set(traced["estimate"].problems)) == OUTSIDE.get(recipe, [])
+    assert traced["render"].problems == []
     for (stage, watch), limit in zip(traced.items(), BARS[recipe], strict=True):
-        assert sum(watch.count.values()) <= limit, (stage, sorted(watch.count.items(), key=lambda x: -x[1])[:20])
+        assert sum(watch.launches.values()) <= limit, (stage, sorted(watch.launches.items(), key=lambda x: -x[1])[:20])
 
 
 @pytest.mark.parametrize(
@@ -124,4 +124,4 @@ def test_what_no_graph_can_hold_is_found_or_fails(planted: Callable[[torch.Tenso
             planted(torch.empty(3, device="meta"))
         except (RuntimeError, NotImplementedError):
             return
-    assert watch.found
+    assert watch.problems

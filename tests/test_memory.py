@@ -16,12 +16,12 @@ TIMES = torch.arange(1, 8) / 8
 
 
 @pytest.fixture(autouse=True)
-def _toys() -> Iterator[None]:
+def _register_toys() -> Iterator[None]:
     with toy.registered():
         yield
 
 
-class Hungry(toy.ToyRenderer):
+class LimitedMemoryRenderer(toy.ToyRenderer):
     """Has room for ``most`` frames at once, and notes how many it was asked for."""
 
     most = 100
@@ -34,8 +34,8 @@ class Hungry(toy.ToyRenderer):
         return super().forward(img0, img1, motion, timesteps)
 
 
-def _hungry(most: int = 100) -> tuple[Interpolator, Hungry]:
-    model, renderer = toy.toy_model(), Hungry(0.3).requires_grad_(False)
+def _limited_model(most: int = 100) -> tuple[Interpolator, LimitedMemoryRenderer]:
+    model, renderer = toy.toy_model(), LimitedMemoryRenderer(0.3).requires_grad_(False)
     renderer.most, renderer.asked = most, []  # pyright: ignore
     model.renderer = renderer
     return model, renderer
@@ -45,7 +45,7 @@ _PAIR = toy.textured(2, 40, 56), toy.textured(2, 40, 56, seed=1)
 
 
 def test_the_frames_are_the_same_in_any_division(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, renderer = _hungry()
+    model, renderer = _limited_model()
     whole = model(*_PAIR, TIMES)
     assert renderer.asked == [7]
     each = 2 * (_memory.WORK_BYTES * 48 * 64 + 3 * 48 * 64 * 4)
@@ -65,7 +65,7 @@ def test_gradients_pass_through_the_parts(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_out_of_memory_halves_what_is_drawn_at_once_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
-    model, renderer = _hungry()
+    model, renderer = _limited_model()
     expected = model(*_PAIR, TIMES)
     assert model.drawn_at_once is None
     renderer.most, renderer.asked = 2, []
@@ -81,7 +81,7 @@ def test_out_of_memory_halves_what_is_drawn_at_once_and_says_so_once(caplog: pyt
 
 
 def test_frames_come_part_by_part_where_asked() -> None:
-    model, renderer = _hungry()
+    model, renderer = _limited_model()
     motion = model.estimate(*_PAIR)
     whole = model.render(*_PAIR, motion, TIMES)
     renderer.asked.clear()
@@ -96,7 +96,7 @@ def test_frames_come_part_by_part_where_asked() -> None:
 
 
 def test_a_frame_that_does_not_fit_alone_is_an_error() -> None:
-    model, renderer = _hungry(most=0)
+    model, renderer = _limited_model(most=0)
     with pytest.raises(torch.OutOfMemoryError):
         model(*_PAIR, TIMES)
     assert renderer.asked == [7, 3, 1]

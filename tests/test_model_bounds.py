@@ -23,7 +23,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _copied(shipped: Path, folder: Path, change=None) -> Path:
+def _copy_model(shipped: Path, folder: Path, change=None) -> Path:
     config = json.loads((shipped / "config.json").read_text())
     if change is not None:
         change(config)
@@ -32,7 +32,7 @@ def _copied(shipped: Path, folder: Path, change=None) -> Path:
     return folder
 
 
-def _set(config: dict, place: str, value: object) -> None:
+def _set_value(config: dict, place: str, value: object) -> None:
     *path, last = place.split(".")
     for key in path:
         config = config[key]
@@ -67,7 +67,7 @@ def _set(config: dict, place: str, value: object) -> None:
     ],
 )
 def test_a_wrong_value_is_one_line_and_takes_no_memory(shipped, tmp_path, place, value, message) -> None:
-    folder = _copied(shipped, tmp_path, lambda config: _set(config, place, value))
+    folder = _copy_model(shipped, tmp_path, lambda config: _set_value(config, place, value))
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     with pytest.raises(ValueError, match=message) as caught:
         rdvfi.Interpolator.from_pretrained(folder)
@@ -87,7 +87,7 @@ def test_a_wrong_value_is_one_line_and_takes_no_memory(shipped, tmp_path, place,
     ],
 )
 def test_a_configuration_is_read_within_bounds(shipped, tmp_path, text) -> None:
-    (_copied(shipped, tmp_path) / "config.json").write_text(text)
+    (_copy_model(shipped, tmp_path) / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config\.json (is not valid JSON|is nested too deeply)"):
         rdvfi.Interpolator.from_pretrained(tmp_path)
 
@@ -95,7 +95,7 @@ def test_a_configuration_is_read_within_bounds(shipped, tmp_path, text) -> None:
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 def test_what_is_no_file_is_never_read(shipped, tmp_path, name, kind) -> None:
-    path = _copied(shipped, tmp_path) / name
+    path = _copy_model(shipped, tmp_path) / name
     path.unlink()
     {"pipe": os.mkfifo, "device": lambda place: place.symlink_to("/dev/zero"), "folder": os.mkdir}[kind](path)
     with pytest.raises(ValueError, match=r"no regular file|is a folder"):
@@ -104,7 +104,7 @@ def test_what_is_no_file_is_never_read(shipped, tmp_path, name, kind) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.complex64, torch.int64, torch.bool])
 def test_weights_of_a_strange_type_are_named(shipped, tmp_path, dtype) -> None:
-    path = _copied(shipped, tmp_path) / "model.safetensors"
+    path = _copy_model(shipped, tmp_path) / "model.safetensors"
     state = safetensors.torch.load_file(path)
     name = next(name for name, tensor in state.items() if tensor.is_floating_point())
     state[name] = state[name].to(dtype)
@@ -116,7 +116,7 @@ def test_weights_of_a_strange_type_are_named(shipped, tmp_path, dtype) -> None:
 
 @pytest.mark.parametrize("header", [b'{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4]}}', b"{", b""])
 def test_headers_of_weights_that_lie_are_refused(shipped, tmp_path, header) -> None:
-    path = _copied(shipped, tmp_path) / "model.safetensors"
+    path = _copy_model(shipped, tmp_path) / "model.safetensors"
     path.unlink()
     path.write_bytes(struct.pack("<Q", len(header) or 2**62) + header + bytes(4))
     with pytest.raises(ValueError, match=r"model\.safetensors"):
@@ -124,7 +124,7 @@ def test_headers_of_weights_that_lie_are_refused(shipped, tmp_path, header) -> N
 
 
 def test_a_whole_model_loads_as_before(shipped, tmp_path) -> None:
-    loaded = rdvfi.Interpolator.from_pretrained(_copied(shipped, tmp_path))
+    loaded = rdvfi.Interpolator.from_pretrained(_copy_model(shipped, tmp_path))
     expected = rdvfi.create_model("rdvfi-s1").state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
 

@@ -21,7 +21,7 @@ from rdvfi.saved_models.weight_files import load_weights, write_weights
 
 
 @pytest.fixture(autouse=True)
-def _toys():
+def _register_toys():
     with toy.registered():
         yield
 

@@ -10,7 +10,7 @@ import pytest
 from rdvfi_cli.main import main
 
 
-def _made(folder: Path, name: str) -> Path:
+def _create_plugin(folder: Path, name: str) -> Path:
     with pytest.raises(SystemExit) as ended:
         main(["new-plugin", name, "--folder", str(folder)])
     assert ended.value.code == 0
@@ -18,7 +18,7 @@ def _made(folder: Path, name: str) -> Path:
 
 
 def test_the_new_package_is_whole_and_named_throughout(tmp_path: Path) -> None:
-    made = _made(tmp_path, "my_motion")
+    made = _create_plugin(tmp_path, "my_motion")
     files = [path for path in made.rglob("*") if path.is_file()]
     assert {path.name for path in files} >= {"pyproject.toml", "README.md", "benchmark.py", "recipe.yaml", "my_flow.py"}
     for path in files:
@@ -40,7 +40,7 @@ def test_names_that_are_none_are_refused(
 
 
 def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _made(tmp_path, "mine")
+    _create_plugin(tmp_path, "mine")
     with pytest.raises(SystemExit):
         main(["new-plugin", "mine", "--folder", str(tmp_path)])
     assert "exists; choose another name" in capsys.readouterr().err
@@ -67,7 +67,7 @@ def test_plugins_are_listed_with_where_they_are_from_and_why_not(tmp_path: Path)
 
 @pytest.mark.slow
 def test_the_new_package_passes_its_own_tests_at_once(tmp_path: Path) -> None:
-    made = _made(tmp_path, "my_motion")
+    made = _create_plugin(tmp_path, "my_motion")
     run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(run, cwd=made, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -37,7 +37,7 @@ def shelf() -> Registry[FlowEstimator]:
 
 
 @pytest.fixture
-def _toys():
+def _register_toys():
     with toy.registered():
         yield
 
@@ -186,7 +186,7 @@ def test_a_specification_makes_the_same_object(shelf: Registry[FlowEstimator]) -
     assert spec_of(again) == spec
 
 
-@pytest.mark.usefixtures("_toys")
+@pytest.mark.usefixtures("_register_toys")
 def test_a_specification_holds_the_components_inside() -> None:
     made = trajectories.create("toy", flow=flows.create("toy", window=7), basis=bases.create("toy"))
     spec = spec_of(made)
@@ -198,7 +198,7 @@ def test_a_specification_holds_the_components_inside() -> None:
     assert spec_of(again) == spec
 
 
-@pytest.mark.usefixtures("_toys")
+@pytest.mark.usefixtures("_register_toys")
 def test_what_was_built_by_hand_has_no_specification() -> None:
     by_hand = toy.ToyFlow(Reads.LATENTS, 3)
     with pytest.raises(TypeError, match="ToyFlow was built by hand"):
@@ -208,7 +208,7 @@ def test_what_was_built_by_hand_has_no_specification() -> None:
         spec_of(outer)
 
 
-@pytest.mark.usefixtures("_toys")
+@pytest.mark.usefixtures("_register_toys")
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

@@ -40,11 +40,11 @@ def shot() -> tuple[torch.Tensor, torch.Tensor]:
     return first, first.roll((2, 6), (2, 3))
 
 
-def _faded(first: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+def _cross_fade(first: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
     return torch.lerp(first[:, None], last[:, None], TIMES[None, :, None, None, None])
 
 
-def _warped(first: torch.Tensor, last: torch.Tensor, motion: Motion) -> torch.Tensor:
+def _warp_frames(first: torch.Tensor, last: torch.Tensor, motion: Motion) -> torch.Tensor:
     """Both frames along the trajectory, drawn here without a renderer."""
     flows = motion.trajectory.at(TIMES)
     mask = consistency_mask(motion.trajectory, TIMES, flows)
@@ -62,13 +62,13 @@ def test_a_pair_of_two_scenes_is_cross_faded(name: str, model, cut) -> None:
         for parameter in renderer.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
         drawn = renderer(*cut, motion, TIMES)
-    torch.testing.assert_close(drawn, _faded(*cut), atol=1e-5, rtol=0.0)
+    torch.testing.assert_close(drawn, _cross_fade(*cut), atol=1e-5, rtol=0.0)
 
 
 def test_a_pair_of_one_scene_is_drawn_along_its_motion_and_nothing_else(model, shot) -> None:
     motion = replace(model.estimate(*shot), content=None)  # as the scene decides, without other rules
     assert motion.scene.same_scene[0]
-    assert torch.equal(WarpRenderer()(*shot, motion, TIMES), _warped(*shot, motion))
+    assert torch.equal(WarpRenderer()(*shot, motion, TIMES), _warp_frames(*shot, motion))
 
 
 @pytest.mark.parametrize("options", [{"scene_threshold": 0.0}, {"same_scene": True}])
@@ -76,14 +76,14 @@ def test_a_cut_is_warped_when_the_caller_wants_it(options: dict[str, object], mo
     motion = model.estimate(*cut, **options)
     assert motion.scene.same_scene.tolist() == [True]
     frames = model.render(*cut, motion, TIMES)
-    assert torch.equal(model.render(*cut, replace(motion, content=None), TIMES), _warped(*cut, motion))
-    assert (frames - _faded(*cut))[:, 2].abs().mean() > 0.03  # and that is no cross-fade
+    assert torch.equal(model.render(*cut, replace(motion, content=None), TIMES), _warp_frames(*cut, motion))
+    assert (frames - _cross_fade(*cut))[:, 2].abs().mean() > 0.03  # and that is no cross-fade
     assert torch.equal(model(*cut, TIMES, **options), frames)
 
 
 def test_a_shot_is_cross_faded_when_the_caller_wants_it(model, shot) -> None:
     motion = model.estimate(*shot, same_scene=False)
-    torch.testing.assert_close(model.render(*shot, motion, TIMES), _faded(*shot), atol=1e-6, rtol=0.0)
+    torch.testing.assert_close(model.render(*shot, motion, TIMES), _cross_fade(*shot), atol=1e-6, rtol=0.0)
     assert model.estimate(*shot, scene_threshold=1.0).scene.same_scene.tolist() == [False]
 
 
@@ -92,7 +92,7 @@ def test_each_sample_of_a_batch_is_decided_by_itself(model, cut, shot) -> None:
     assert model.estimate(first, last).scene.same_scene.tolist() == [False, True]
     forced = model(first, last, TIMES, same_scene=torch.tensor([True, False]))
     torch.testing.assert_close(forced[:1], model(*cut, TIMES, same_scene=True), atol=1e-5, rtol=0.0)
-    torch.testing.assert_close(forced[1:], _faded(*shot), atol=1e-5, rtol=0.0)
+    torch.testing.assert_close(forced[1:], _cross_fade(*shot), atol=1e-5, rtol=0.0)
 
 
 def test_the_decision_is_made_once_per_pair(model, shot, monkeypatch) -> None:

@@ -140,8 +140,8 @@ def test_conversions_on_a_device_stay_there_and_start_three_kernels() -> None:
     assert image.shape == (1, 3, 64, 96)
     assert numbers.shape == (64 * 96 * 3 // 2,)
     assert numbers.dtype == torch.uint16
-    assert watch.found == []
-    assert sum(watch.count.values()) == 3
+    assert watch.problems == []
+    assert sum(watch.launches.values()) == 3
 
 
 def test_a_machine_without_nvdec_decodes_on_the_processor_and_says_why(tmp_path, caplog) -> None:

@@ -1,11 +1,8 @@
 """Checks that three stages fit together, by their declarations.
 
-Each stage declares its inputs and outputs (`rdvfi.interfaces`). A combination that cannot
-work is refused when the model is built, with an error that names the broken contract, instead of a shape
-error in the middle of a video.
+Each stage declares its inputs and outputs (`rdvfi.interfaces`). A combination that cannot work is refused when the
+model is built, with an error that names the broken contract, instead of a shape error in the middle of a video.
 """
-
-from collections.abc import Iterator
 
 from torch import nn
 
@@ -19,33 +16,15 @@ def check_fit(generator: KeyframeGenerator, trajectory: TrajectoryModel, rendere
     Raises:
         ValueError: If they do not; the message names both stages and the broken contract.
     """
-    _check_channels(generator, trajectory, renderer)
-    _check_inputs(generator, trajectory)
-    if trajectory.basis_reach is not None and generator.keyframe_count is not None:
-        for basis in (part for part in trajectory.modules() if isinstance(part, Basis)):
-            check_reach(basis, generator.keyframe_count, trajectory.basis_reach)
-    if trajectory.grid not in renderer.grids:
-        drawn = ", ".join(sorted(grid.name for grid in renderer.grids))
-        raise ValueError(
-            f"{_name(renderer)} draws trajectories on the {drawn} grid, but those of "
-            f"{_name(trajectory)} are on the {trajectory.grid.name} grid"
-        )
-
-
-def _check_channels(generator: KeyframeGenerator, trajectory: TrajectoryModel, renderer: Renderer) -> None:
-    """The latents that are read must have the number of channels of the generator's latents."""
     channels = generator.latent_channels
-    for part in (*_latent_readers(trajectory), renderer):
+    readers = [m for m in trajectory.modules() if isinstance(m, (TrajectoryModel, FlowEstimator))]
+    for part in (*readers, renderer):
         if part.latent_channels not in (None, channels):
             raise ValueError(
                 f"{_name(part)} reads latents of {part.latent_channels} channels, but "
                 f"{_name(generator)} makes latents of {channels}: set its latent_channels to {channels}, "
                 "and train it for them"
             )
-
-
-def _check_inputs(generator: KeyframeGenerator, trajectory: TrajectoryModel) -> None:
-    """The generator must give the images or the motion prior that the trajectory model reads."""
     if trajectory.reads is Reads.PIXELS and not has_decoder(generator):
         raise ValueError(
             f"{_name(trajectory)} reads pixels (its flow estimator does), but {_name(generator)} "
@@ -57,18 +36,20 @@ def _check_inputs(generator: KeyframeGenerator, trajectory: TrajectoryModel) -> 
             f"{_name(generator)} carry none (Keyframes.prior): choose a trajectory that does without, "
             "or a backbone with a coarse flow"
         )
+    if trajectory.basis_reach is not None and generator.keyframe_count is not None:
+        for basis in (part for part in trajectory.modules() if isinstance(part, Basis)):
+            check_reach(basis, generator.keyframe_count, trajectory.basis_reach)
+    if trajectory.grid not in renderer.grids:
+        drawn = ", ".join(sorted(grid.name for grid in renderer.grids))
+        raise ValueError(
+            f"{_name(renderer)} draws trajectories on the {drawn} grid, but those of "
+            f"{_name(trajectory)} are on the {trajectory.grid.name} grid"
+        )
 
 
 def has_decoder(generator: KeyframeGenerator) -> bool:
     """Whether a generator overrides ``decode``, which raises an error in the base class."""
     return type(generator).decode is not KeyframeGenerator.decode
-
-
-def _latent_readers(trajectory: TrajectoryModel) -> Iterator[TrajectoryModel | FlowEstimator]:
-    """The trajectory models and flow estimators in a trajectory model, including itself."""
-    for module in trajectory.modules():
-        if isinstance(module, (TrajectoryModel, FlowEstimator)):
-            yield module
 
 
 def _name(part: nn.Module) -> str:

@@ -1,10 +1,9 @@
 """Drawing within bounded memory: the times are divided into chunks, which are halved when memory runs out.
 
-Each time that is drawn needs small maps, about `WORK_BYTES` per pixel of the motion size, and its
-frame. How many are drawn together follows from a budget: half of what is free on a CUDA device,
-asked for once per call (the host asks the driver; no kernel is waited for), and `CPU_BYTES` on
-others, where free memory says little. A time does not depend on the others, so the frames are the
-same in any division.
+Each time needs small maps, about `WORK_BYTES` per pixel of the motion size, and its
+frame. The size of a chunk follows from a budget: half of the free memory of a CUDA device,
+which the driver reports once per call without waiting for kernels, and `CPU_BYTES` on
+other devices. A frame does not depend on the other times, so frames are the same for any chunks.
 """
 
 import logging
@@ -17,27 +16,27 @@ from rdvfi.types import Times, Video
 WORK_BYTES = 160
 """Bytes per motion-size pixel and time; RDVFI-S in float32 was measured to need 140."""
 CPU_BYTES = 2**30
-"""Bytes of work at once where free memory is not asked for."""
+"""Bytes of a chunk on devices other than CUDA."""
 
 
-_LOGGER = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
-class Chunks:
-    """Divides times, and remembers how much was too much."""
+class ChunkedDrawing:
+    """Divides times into chunks, and stores the limit at which memory ran out."""
 
     def __init__(self) -> None:
         self._limit: int | None = None
         self.at_once: int | None = None
-        """Times that are drawn at once since memory ran out; None if it never did."""
+        """Number of times per chunk since memory ran out; None if it never did."""
 
     def draw(self, frames_at: Callable[[Times], Video], times: Times, *, bytes_each: int) -> Video:
-        """``frames_at(times)``, a part of the times after the other; arguments as for `parts`."""
-        parts = _Parts(times.numel())
-        held = bytes_each * times.numel()
-        for frames in self.parts(frames_at, times, bytes_each=bytes_each, held=held):
-            parts.add(frames)
-        return parts.all()
+        """``frames_at(times)``, computed chunk by chunk; arguments as for `parts`."""
+        buffer = _FrameBuffer(times.numel())
+        result_bytes = bytes_each * times.numel()
+        for frames in self.parts(frames_at, times, bytes_each=bytes_each, result_bytes=result_bytes):
+            buffer.add(frames)
+        return buffer.frames()
 
     def parts(
         self,
@@ -45,80 +44,79 @@ class Chunks:
         times: Times,
         *,
         bytes_each: int,
-        held: int = 0,
+        result_bytes: int = 0,
         at_most: int | None = None,
     ) -> Iterator[Video]:
-        """Frames at some times after the other, in order.
+        """Yield the frames of one chunk of times after the other, in order.
 
-        When the device runs out of memory, half as many are tried at once, here and in later
-        calls, and the log says so.
+        When the device runs out of memory, chunks are halved, in this and in later calls, and a warning is logged.
 
         Args:
-            frames_at: Draws frames at some times.
+            frames_at: Draws frames at given times.
             times: All times, at least one.
-            bytes_each: Bytes that one time needs, its frame included.
-            held: Bytes of frames that the caller keeps.
-            at_most: Times to draw at once, even if there is memory for more.
+            bytes_each: Bytes that one time needs, including its frame.
+            result_bytes: Bytes of all frames, if the caller keeps them.
+            at_most: Maximum number of times per chunk.
 
         Raises:
             torch.OutOfMemoryError: If there is not enough memory for a single time.
         """
-        budget = _budget(times.device, held=held)
+        budget = _memory_budget(times.device, result_bytes=result_bytes)
         at_once = max(1, min(budget, self._limit or budget) // bytes_each)
         at_once = min(at_once, at_most or at_once)
         done = 0
         while done < times.numel():
             part = times[done : done + at_once]
-            frames = _if_there_is_memory(frames_at, part)
+            frames = _try_to_draw(frames_at, part)
             if frames is None:
                 at_once = max(1, part.numel() // 2)
-                self._remember(at_once, bytes_each, times.device)
+                self._limit_chunks(at_once, bytes_each, times.device)
             else:
                 yield frames
                 done += part.numel()
 
-    def _remember(self, at_once: int, bytes_each: int, device: torch.device) -> None:
+    def _limit_chunks(self, at_once: int, bytes_each: int, device: torch.device) -> None:
         if self._limit is None:
-            _LOGGER.warning("memory ran out on %s: drawing %d frames at once from here on", device, at_once)
+            _log.warning("memory ran out on %s: drawing %d frames at once from here on", device, at_once)
         self._limit, self.at_once = at_once * bytes_each, at_once
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-class _Parts:
-    """Frames part by part, written into one tensor so that they are never held twice."""
+class _FrameBuffer:
+    """Collects frames chunk by chunk in one tensor, so that they are never in memory twice."""
 
     def __init__(self, count: int) -> None:
-        self._count, self.done = count, 0
-        self._parts: list[Video] = []
+        self._count, self._done = count, 0
+        self._chunks: list[Video] = []
 
     def add(self, frames: Video) -> None:
         t = frames.shape[1]
         if t == self._count or frames.requires_grad:
-            self._parts.append(frames)
+            self._chunks.append(frames)
         else:
-            if not self._parts:
+            if not self._chunks:
                 shape = (frames.shape[0], self._count, *frames.shape[2:])
-                self._parts.append(frames.new_empty(shape))
-            self._parts[0][:, self.done : self.done + t] = frames
-        self.done += t
+                self._chunks.append(frames.new_empty(shape))
+            self._chunks[0][:, self._done : self._done + t] = frames
+        self._done += t
 
-    def all(self) -> Video:
-        return self._parts[0] if len(self._parts) == 1 else torch.cat(self._parts, dim=1)
+    def frames(self) -> Video:
+        return self._chunks[0] if len(self._chunks) == 1 else torch.cat(self._chunks, dim=1)
 
 
-def _if_there_is_memory(frames_at: Callable[[Times], Video], times: Times) -> Video | None:
-    """Frames; None if memory ran out and fewer can be asked for."""
+def _try_to_draw(frames_at: Callable[[Times], Video], times: Times) -> Video | None:
+    """The frames; None if memory ran out and there are several times, so that fewer can be tried."""
     try:
         return frames_at(times)
     except RuntimeError as error:
         if times.numel() == 1 or not is_out_of_memory(error):
             raise
-    return None  # outside the handler: the exception holds on to the tensors of the failed call
+    return None  # outside the handler, since the exception keeps the tensors of the failed call alive
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device, or the memory of torch, OpenCV or another library on the CPU, had nothing left."""
+    """Whether an error says that memory ran out, on a device or in torch, OpenCV or another library on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error)
@@ -127,11 +125,11 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _budget(device: torch.device, *, held: int) -> int:
-    """Bytes to work with beside ``held`` bytes of results."""
+def _memory_budget(device: torch.device, *, result_bytes: int) -> int:
+    """Bytes available for a chunk, in addition to ``result_bytes`` bytes of results."""
     if device.type != "cuda":
         return CPU_BYTES
     free, _ = torch.cuda.mem_get_info(device)
-    # What torch keeps without using it is free as well.
+    # Memory that torch has reserved without using it is free as well.
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return (free - held) // 2
+    return (free - result_bytes) // 2

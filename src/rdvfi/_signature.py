@@ -1,11 +1,10 @@
 """The signature of a factory is its configuration: reading signatures, and checking values against them.
 
-A factory has keyword-only parameters of plain types: ``int``, ``float``, ``bool``, ``str``, an
-``Enum`` for a choice, ``list`` and ``tuple`` of those, or ``X | None``. A parameter whose type is one of the component
-interfaces (`rdvfi.interfaces`) is a slot that another component fills: in a recipe, that of the
-group that the annotation names (`rdvfi.interfaces.Slot`), or else of the interface's own group.
-The checks of `Registry.create`, the saved form of a model and Hydra's schema all follow from the signature, so a
-configuration is defined in one place only.
+A factory has keyword-only parameters of plain types: ``int``, ``float``, ``bool``, ``str``, an ``Enum`` for a choice,
+``list`` and ``tuple`` of those, or ``X | None``. A parameter whose type is one of the component interfaces
+(`rdvfi.interfaces`) is a slot that another component fills: in a recipe, that of the group that the annotation names
+(`rdvfi.interfaces.Slot`), or else of the interface's own group. The checks of `Registry.create`, the saved form of a
+model and Hydra's schema all follow from the signature, so a configuration is defined in one place only.
 """
 
 import inspect

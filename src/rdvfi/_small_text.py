@@ -8,11 +8,7 @@ _MAX_VALUES = 100_000
 
 
 def check_regular(path: Path, what: str) -> None:
-    """Check that a path is a regular file: reading a pipe or a device may block for ever.
-
-    Args:
-        path: The path.
-        what: What the file should be, for the message of an error.
+    """Check that a path is a regular file, since reading a pipe or a device may block; ``what`` is for errors.
 
     Raises:
         FileNotFoundError: If it does not exist.

@@ -1,11 +1,11 @@
-"""Runtime checks of array annotations, switched on by an import hook.
+"""Runtime checks of array annotations, enabled by an import hook.
 
 The library carries jaxtyping annotations and no decorators. Tests check the first calls of
 every function (``--jaxtyping-packages=rdvfi,rdvfi._typecheck.typechecker``); users check every call with the
 environment variable ``RDVFI_TYPECHECK=1`` before ``import rdvfi``.
 
-beartype's violation path cannot be traced by Dynamo, so the checker steps aside while torch
-compiles, scripts or traces: the very same code is checked in eager mode and compiles with
+Dynamo cannot trace how beartype reports violations, so nothing is checked while torch
+compiles, scripts or traces: the same code is checked in eager mode and compiles with
 ``fullgraph=True``.
 """
 
@@ -16,10 +16,10 @@ from typing import Any, no_type_check
 import torch
 
 
-@no_type_check  # the hook would check the checker with itself, while it is being imported
+@no_type_check  # otherwise the hook would apply the checker to itself, while it is imported
 def typechecker(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Beartype, except while torch is tracing ``fn``."""
-    # Imported where it is used: the library runs without it.
+    # Imported here, since the library runs without it.
     from beartype import beartype
 
     if isinstance(fn, type):

@@ -1,7 +1,7 @@
 """Origin, licences and citation of a component.
 
-Licences of code and of weights often differ, and weights are what most projects trip over: a
-permissive implementation may load weights that forbid commercial use. So both are stated apart.
+Licences of code and of weights often differ: a permissive implementation may load weights whose licence
+forbids commercial use. Therefore both are stated separately.
 """
 
 from dataclasses import dataclass, replace
@@ -17,15 +17,15 @@ class About:
     """
 
     licence: str | None = None
-    """Of the code, as an SPDX expression; if not stated, that of the package it comes in."""
+    """Licence of the code, as an SPDX expression; by default that of its package."""
     weights: str | None = None
-    """Where trained weights come from: a publisher, an address, or how to train them."""
+    """Origin of trained weights: a publisher, an address, or how to train them."""
     weights_licence: str | None = None
-    """Of those weights."""
+    """Licence of the weights."""
     citation: str | None = None
-    """Authors, title and year of what it implements."""
+    """Authors, title and year of the method that it implements."""
     url: str | None = None
-    """Where to read more."""
+    """An address with more information."""
 
 
 RDVFI_S = About(
@@ -34,7 +34,7 @@ RDVFI_S = About(
     citation="RDVFI. ICLR 2026",
     url="https://openreview.net/forum?id=OiWyf1BNtC",
 )
-"""Of the learned parts of RDVFI-S."""
+"""The learned parts of RDVFI-S."""
 
 RDVFI_S1 = replace(RDVFI_S, weights="installed with this package, in the model rdvfi-s1")
-"""Of those that RDVFI-S1 alone has."""
+"""The learned parts that only RDVFI-S1 has."""

@@ -1,10 +1,10 @@
-"""Importing packages that are optional, or that do not import by themselves beside a CPU build of torch.
+"""Importing optional packages, and packages whose import fails with a CPU build of torch.
 
-The torchvision on PyPI is built for CUDA. Beside a CPU build of torch its compiled operators are
-left out, and ``import torchvision`` fails on registering what it knows of two of them, so that
-timm and diffusers fail with it. Declaring these two lets it be imported; models and transforms
-work, and only the compiled operators themselves (nms, roi_align) do not. Where torchvision is
-whole, nothing is done. A plug-in that uses such packages imports them here::
+The torchvision on PyPI is built for CUDA. With a CPU build of torch its compiled operators are
+missing, and ``import torchvision`` fails when it registers implementations of two of them, and so do
+timm and diffusers. Once these two operators are declared, torchvision can be imported; models and transforms
+work, and only the compiled operators (nms, roi_align) do not. If torchvision is
+complete, nothing is changed. A plug-in that uses such packages imports them here::
 
     timm = rdvfi.compat.import_timm()
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 __all__ = ["import_optional", "import_timm", "import_torchvision"]
 
-_kept: list[Any] = []
+_declarations: list[Any] = []
 
 
 def import_torchvision() -> ModuleType:
@@ -38,18 +38,18 @@ def import_torchvision() -> ModuleType:
     for operator in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, operator):
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _kept.append(library)  # the declarations live as long as this object
+    _declarations.append(library)  # the declarations exist as long as this object
     return importlib.import_module("torchvision")
 
 
 def import_timm() -> ModuleType:
-    """Import timm, wherever torch was built for; raises ModuleNotFoundError if timm is not installed."""
+    """Import timm, with any build of torch; raises ModuleNotFoundError if timm is not installed."""
     try:
         import_torchvision()
     except ModuleNotFoundError as error:
         if error.name != "torchvision":
             raise
-        # Without torchvision timm says itself what it lacks.
+        # timm itself reports that torchvision is missing.
     return importlib.import_module("timm")
 
 
@@ -57,13 +57,13 @@ def import_optional(name: str, use: str, install: str, *, torchvision: bool = Fa
     """Import a module of an optional package.
 
     Args:
-        name: Of the module, such as ``matplotlib.figure``.
-        use: What needs it, with the verb: ``plots need``.
-        install: What pip installs it by: ``'rdvfi[plot]'``.
-        torchvision: Whether it imports torchvision.
+        name: Name of the module, such as ``matplotlib.figure``.
+        use: The beginning of the error message, a feature and a verb: ``plots need``.
+        install: The argument of ``pip install``: ``'rdvfi[plot]'``.
+        torchvision: Whether the module imports torchvision.
 
     Raises:
-        ModuleNotFoundError: If the package is not installed; the message says how to get it.
+        ModuleNotFoundError: If the package is not installed; the message says how to install it.
     """
     try:
         if torchvision:

@@ -16,9 +16,9 @@ def to_tensor(picture: Any, *, device: str | torch.device = "cpu", dtype: torch.
     """An image as input of a model: (1, 3, H, W) in [0, 1].
 
     Args:
-        picture: A PIL image of any mode, or a NumPy array (H, W, 3) of 8 or 16 bits a channel.
-        device: Where it shall be.
-        dtype: A floating point type.
+        picture: A PIL image of any mode, or a NumPy array (H, W, 3) of uint8 or uint16.
+        device: Device of the tensor.
+        dtype: Floating-point type of the tensor.
 
     Raises:
         TypeError: If it is neither, or an array of another shape or type.
@@ -38,10 +38,10 @@ def to_image(frame: Tensor) -> "Picture":
     """A frame in [0, 1] as a PIL image, rounded to the nearest of 256 values.
 
     Args:
-        frame: One frame: (3, H, W), or with axes of one before, as ``model(img0, img1, [0.5])`` gives it.
+        frame: One frame: (3, H, W), or with leading axes of length one, as ``model(img0, img1, [0.5])`` returns it.
 
     Raises:
-        ValueError: If it is several frames, or none.
+        ValueError: If it is not exactly one frame.
     """
     from PIL import Image
 

@@ -24,14 +24,7 @@ MIN_REPEATED_BLOCKS = 8
 
 
 class ExecutableModel(StagedModel):
-    """Three stages whose computations may be compiled or recorded as CUDA graphs.
-
-    Args:
-        generator: Makes keyframes between two small frames.
-        trajectory: Turns keyframes into a continuous motion.
-        renderer: Draws full-size frames along it.
-        motion_area: Approximate number of pixels of the frames at motion size; larger frames are reduced to it.
-    """
+    """Three stages whose computations can be compiled or recorded; for the arguments see `rdvfi.Interpolator`."""
 
     _anchor: Tensor
 
@@ -72,8 +65,7 @@ class ExecutableModel(StagedModel):
             mode: Mode of inductor: "max-autotune", or "reduce-overhead" for CUDA graphs, whose results
                 the next call overwrites. Not yet run on a GPU.
             dynamic: Whether graphs are compiled for any size; by default, when a size changes.
-            fullgraph: Refuse components that do not compile as one graph, instead of running
-                parts of them in Python.
+            fullgraph: Refuse components that do not compile as one graph, instead of running parts of them in Python.
 
         Returns:
             This model.
@@ -134,7 +126,6 @@ class ExecutableModel(StagedModel):
         return self
 
     def _run(self, name: str, *args: Any) -> Any:
-        """Run a computation, compiled or by its recorded graph if there is one."""
         eager = self._computations()[name]
         function = self._compiled.get(name, eager)
         if self._recorder is None or not self._can_record(args[:2]):

@@ -1,9 +1,8 @@
 """Pixel grids, resizing of images and flows, padding, and the choice of the motion size.
 
-Convention: pixel centres lie at half-integers of the image plane (``align_corners=False``
-everywhere). Resizing a flow field therefore multiplies dx by W'/W and dy by H'/H, and pixel
-``(x, y)`` of one size covers the same part of the picture as ``((x + 0.5) W'/W - 0.5, ...)`` of
-another.
+Convention: pixel centres lie at half-integers of the image plane (``align_corners=False`` everywhere). Resizing a
+flow field therefore multiplies dx by W'/W and dy by H'/H, and pixel ``(x, y)`` of one size covers the same part of
+the picture as ``((x + 0.5) W'/W - 0.5, ...)`` of another.
 """
 
 from dataclasses import dataclass
@@ -25,11 +24,11 @@ def pixel_grid(h: int, w: int, *, device: torch.device | None = None) -> Float[T
 
 
 def resize_image(image: Float[Tensor, "n c _ _"], size: tuple[int, int]) -> Float[Tensor, "n c _ _"]:
-    """Resize to ``size = (h, w)``: bilinear, and area-averaging where it shrinks."""
+    """Resize to ``size = (h, w)``: bilinear, with antialiasing if a side is reduced."""
     if tuple(image.shape[-2:]) == tuple(size):
         return image
-    shrinks = size[0] < image.shape[-2] or size[1] < image.shape[-1]
-    return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=shrinks)
+    reduces = size[0] < image.shape[-2] or size[1] < image.shape[-1]
+    return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=reduces)
 
 
 def resize_flow(flow: Float[Tensor, "n 2 _ _"], size: tuple[int, int]) -> Float[Tensor, "n 2 _ _"]:
@@ -38,7 +37,7 @@ def resize_flow(flow: Float[Tensor, "n 2 _ _"], size: tuple[int, int]) -> Float[
     if (h, w) == tuple(size):
         return flow
     resized = resize_image(flow, size)
-    if size[0] * w == size[1] * h:  # one product for both
+    if size[0] * w == size[1] * h:  # equal factors need a single multiplication
         return resized * (size[1] / w)
     return torch.cat((resized[:, :1] * (size[1] / w), resized[:, 1:] * (size[0] / h)), dim=1)
 
@@ -53,7 +52,7 @@ def flow_length(flow: Float[Tensor, "*n 2 h w"]) -> Float[Tensor, "*n 1 h w"]:
 
 
 def stays_inside(flow: Float[Tensor, "n 2 h w"]) -> Bool[Tensor, "n 1 h w"]:
-    """Whether each vector of a flow field ends among the centres of the grid's pixels."""
+    """Whether the end of each vector of a flow field is within the outermost pixel centres of the grid."""
     h, w = flow.shape[-2:]
     x, y = (pixel_grid(h, w, device=flow.device) + flow).split(1, dim=1)
     return (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
@@ -69,12 +68,12 @@ def replicate_pad(image: Float[Tensor, "n c _ _"], size: tuple[int, int]) -> Flo
 
 @dataclass(frozen=True)
 class MotionSize:
-    """Sizes in which a pair of frames is worked on."""
+    """The sizes at which a pair of frames is processed."""
 
     padded: tuple[int, int]
-    """Full-size frames, (height, width), after replicate padding; equal to the input if large."""
+    """Size (height, width) of the full-size frames after replicate padding; that of the input if it is large."""
     motion: tuple[int, int]
-    """The small frames that the generator sees, (height, width)."""
+    """Size (height, width) of the frames that the generator reads."""
 
 
 def choose_motion_size(
@@ -82,9 +81,9 @@ def choose_motion_size(
 ) -> MotionSize:
     """Choose the motion size of ``height`` by ``width`` frames.
 
-    Large frames are shrunk to about ``area`` pixels, each side rounded to ``multiple``: 16:9 gives
-    448x256. Frames that are already small are never enlarged; they are padded by replication to
-    the next multiple (and to ``minimum``), and motion runs at that size.
+    Large frames are reduced to about ``area`` pixels, each side rounded to ``multiple``: 16:9 gives
+    448x256. Small frames are never enlarged: they are padded by replication to
+    the next multiple (and to ``minimum``), and motion is estimated at that size.
 
     Raises:
         ValueError: If a side is below 16 pixels.
@@ -96,6 +95,6 @@ def choose_motion_size(
         return MotionSize((padded[0], padded[1]), (padded[0], padded[1]))
     scale = (area / (height * width)) ** 0.5
     motion = tuple(max(round(side * scale / multiple) * multiple, multiple, minimum) for side in (height, width))
-    # A very long strip rounds one side up to the minimum; never beyond the frame's own padding.
+    # The minimum may exceed the side of a very long strip; the padded frame is at least as large.
     padded = tuple(max(side, small) for side, small in zip((height, width), motion, strict=True))
     return MotionSize((padded[0], padded[1]), (motion[0], motion[1]))

@@ -10,7 +10,7 @@ used of too many.
 * All graphs of a device share one memory pool. They never run at the same time: a lock orders threads, an event
   orders streams.
 * The first call runs eagerly under `rdvfi.graph_watch.Watch`. Operations that cannot be captured, because they wait for
-  the device, leave it, or have a result whose size depends on values, are named in one warning, and that stage
+  the device, use another one, or have a result whose size depends on values, are named in one warning, and that stage
   continues eagerly.
 
 Stages take and return tensors, plain values, and dataclasses, tuples, lists and dictionaries of them.
@@ -33,30 +33,30 @@ from torch import Tensor, nn
 from rdvfi.graph_watch import Watch, tensors_in
 from rdvfi.types import map_tensors
 
-GRAPHS = 16
-"""Graphs that are kept. A graph takes its inputs and results, and shares what lies between."""
+MAX_GRAPHS = 16
+"""Number of graphs that are kept. Each has its own inputs and results; intermediate memory is shared."""
 
-_PLAIN = (str, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.Size)
+_PLAIN_TYPES = (str, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.Size)
 
 
 class NotRecordable(Exception):
-    """A stage cannot be a graph; the text says why."""
+    """A stage cannot be recorded as a graph; the message gives the reason."""
 
 
 class Capture(ABC):
-    """How a function becomes something to replay: `CudaCapture`, or a stand-in where tests run."""
+    """How a function is recorded and replayed: `CudaCapture`, or another implementation for tests."""
 
     @abstractmethod
     def record(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        """Replays the function's work, and its results, which every replay fills anew."""
+        """A function that replays the computation, and its results, which every replay overwrites."""
 
     @abstractmethod
-    def alone(self) -> AbstractContextManager[Any]:
-        """Work within waits for all such work before it."""
+    def exclusive(self) -> AbstractContextManager[Any]:
+        """A context in which work waits for all earlier work of such contexts."""
 
 
 class CudaCapture(Capture):
-    """Records into CUDA graphs of one memory pool."""
+    """Records CUDA graphs that share one memory pool."""
 
     def __init__(self) -> None:
         self._pool: Any = None
@@ -65,7 +65,7 @@ class CudaCapture(Capture):
         self._done: Any = None
 
     def record(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        """See `Capture.record`. Runs once more before, on the stream of recording."""
+        """See `Capture.record`. The function runs once before, to warm up, on the stream that records."""
         if self._stream is None or self._stream.device_index != torch.cuda.current_device():
             self._stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
         here = torch.cuda.current_stream()
@@ -73,14 +73,14 @@ class CudaCapture(Capture):
         with torch.cuda.stream(self._stream):
             run()
         graph = torch.cuda.CUDAGraph()
-        # Other threads may upload frames meanwhile.
+        # "thread_local", since other threads may upload frames at the same time.
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             results = run()
         here.wait_stream(self._stream)
         return graph.replay, results
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         with self._lock:
             stream = torch.cuda.current_stream()
             if self._done is not None:
@@ -99,53 +99,58 @@ class _Graph:
 
 
 class Recorder:
-    """Runs functions by graphs, recorded when they are first needed.
+    """Runs functions by graphs that are recorded at their first use.
 
     Args:
         capture: How to record; CUDA graphs by default.
-        limit: Kinds of input that are kept, with a graph or without one; the one unused for longest goes first.
-        reuse_results: Return the graph's own memory: the next call of that kind overwrites it.
+        limit: Number of kinds of input that are kept; the least recently used one is discarded first.
+        reuse_results: Return memory of the graph, which the next call of that kind overwrites, instead of copies.
     """
 
-    def __init__(self, capture: Capture | None = None, *, limit: int = GRAPHS, reuse_results: bool = False) -> None:
+    def __init__(self, capture: Capture | None = None, *, limit: int = MAX_GRAPHS, reuse_results: bool = False) -> None:
         self._capture = capture or CudaCapture()
-        self._limit, self._reuse = limit, reuse_results
+        self._limit, self._reuse_results = limit, reuse_results
         self._graphs: OrderedDict[Hashable, _Graph | None] = OrderedDict()
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
 
     def __len__(self) -> int:
-        """Graphs that are held."""
+        """Number of graphs."""
         return sum(graph is not None for graph in self._graphs.values())
 
     def clear(self) -> None:
-        """Forget all graphs: weights, or their place in memory, have changed."""
+        """Discard all graphs, after weights or their memory addresses have changed."""
         if self._graphs:
-            with self._capture.alone():
+            with self._capture.exclusive():
                 self._graphs.clear()
 
     def run(
         self, name: str, function: Callable[..., Any], *args: Any, watched: bool = True, settings: Hashable = ()
     ) -> Any:
-        """``function(*args)``, by its graph if it can have one.
+        """``function(*args)``, by replaying a graph if the function can be recorded.
 
         Args:
-            name: Of the stage, for the warning.
-            function: The stage. It keeps nothing of its arguments, and depends on nothing else that
-                changes.
+            name: Name of the stage, for the warning.
+            function: The stage. It must not keep its arguments, and its result must depend on nothing but them
+                and the settings.
             args: Tensors on one device, and structures of them.
-            watched: Run eagerly first and look for what no graph can hold. Compiled functions
+            watched: Run eagerly first to find operations that cannot be recorded. Compiled functions
                 cannot be watched.
-            settings: What else the stage's work depends on, by value.
+            settings: Plain values that the result depends on in addition.
         """
-        with self._capture.alone():
+        with self._capture.exclusive():
             tensors = list(tensors_in(args))
             try:
-                key = (name, settings, _key(args), tuple((tuple(x.shape), x.dtype, x.device) for x in tensors))
+                key = (
+                    name,
+                    settings,
+                    _structure_key(args),
+                    tuple((tuple(x.shape), x.dtype, x.device) for x in tensors),
+                )
             except NotRecordable as error:
-                self._say(name, str(error))
+                self._warn_once(name, str(error))
                 return function(*args)
             if key not in self._graphs:
-                result = self._first(name, key, function, args, watched)
+                result = self._record_first(name, key, function, args, watched)
                 while len(self._graphs) > self._limit:
                     self._graphs.popitem(last=False)
                 if result is not None:
@@ -154,27 +159,27 @@ class Recorder:
             self._graphs.move_to_end(key)
             if graph is None:
                 return function(*args)
-            for own, given in zip(graph.inputs, tensors, strict=True):
-                own.copy_(given)
+            for graph_input, tensor in zip(graph.inputs, tensors, strict=True):
+                graph_input.copy_(tensor)
             graph.replay()
-            return graph.results if self._reuse else map_tensors(graph.results, Tensor.clone)
+            return graph.results if self._reuse_results else map_tensors(graph.results, Tensor.clone)
 
-    def _first(
+    def _record_first(
         self, name: str, key: Hashable, function: Callable[..., Any], args: tuple[Any, ...], watched: bool
     ) -> tuple[Any] | None:
-        """Record a stage for inputs of a new kind; its result, if it was run eagerly for that."""
-        result, found = None, [""]
-        for _ in range(2 if watched else 0):  # what is prepared at the first need is no part of a graph
-            if found:
-                own = map_tensors(args, lambda x: x)
+        """Record a stage for a new kind of input; returns its result in a tuple if it was run eagerly, else None."""
+        result, problems = None, [""]
+        for _ in range(2 if watched else 0):  # twice, since stages compute their constants in the first call
+            if problems:
+                copies = map_tensors(args, lambda x: x)
                 with Watch() as watch:
-                    result = (function(*own),)
-                found = watch.found
-        if watched and found:
-            self._give_up(name, key, found[0])
+                    result = (function(*copies),)
+                problems = watch.problems
+        if watched and problems:
+            self._give_up(name, key, problems[0])
             return result
         try:
-            _key(result)
+            _structure_key(result)
             self._graphs[key] = self._record(function, args)
         except torch.OutOfMemoryError:
             self._give_up(name, key, "there is too little memory for one")
@@ -185,42 +190,41 @@ class Recorder:
     def _record(self, function: Callable[..., Any], args: tuple[Any, ...]) -> _Graph:
         with torch.inference_mode(False), torch.no_grad():
             inputs = [x.detach().clone(memory_format=torch.contiguous_format) for x in tensors_in(args)]
-            # A structure of its own for every run: a stage may keep what it computed in its arguments.
-            replay, results = self._capture.record(lambda: function(*_with(inputs, args)))
+            # A new structure for every run, since a stage may store results in its arguments.
+            replay, results = self._capture.record(lambda: function(*_replace_tensors(inputs, args)))
         return _Graph(inputs, replay, results)
 
     def _give_up(self, name: str, key: Hashable, reason: str) -> None:
         self._graphs[key] = None
-        self._say(name, reason)
+        self._warn_once(name, reason)
 
-    def _say(self, name: str, reason: str) -> None:
-        """One warning for each stage and reason."""
+    def _warn_once(self, name: str, reason: str) -> None:
         line = f"{name} runs without a CUDA graph: {reason}"
-        if line not in self._said:
-            self._said.add(line)
+        if line not in self._warned:
+            self._warned.add(line)
             warnings.warn(line, RuntimeWarning, stacklevel=4)
 
 
-def _key(value: Any) -> Hashable:
-    """Everything that distinguishes two structures, apart from the values of their tensors."""
+def _structure_key(value: Any) -> Hashable:
+    """A key of a structure: its types and plain values, without the values of its tensors."""
     if isinstance(value, Tensor):
         return Tensor
-    if isinstance(value, _PLAIN):
+    if isinstance(value, _PLAIN_TYPES):
         return value
     if isinstance(value, nn.Module):
-        return value  # itself, so that no other module can take its place
+        return value  # itself, which keeps it alive, so that no other module can get its identity
     if isinstance(value, tuple | list):
-        return (type(value), *map(_key, value))
+        return (type(value), *map(_structure_key, value))
     if isinstance(value, dict):
-        return (dict, *((name, _key(item)) for name, item in value.items()))
+        return (dict, *((name, _structure_key(item)) for name, item in value.items()))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return (type(value), *(_key(getattr(value, field.name)) for field in dataclasses.fields(value)))
+        return (type(value), *(_structure_key(getattr(value, field.name)) for field in dataclasses.fields(value)))
     if isinstance(value, Enum):
         return value
     raise NotRecordable(f"{type(value).__name__} is not made of tensors, dataclasses and plain values")
 
 
-def _with(tensors: Sequence[Tensor], structure: Any) -> Any:
-    """The structure with other tensors, in the order of `tensors_in`."""
+def _replace_tensors(tensors: Sequence[Tensor], structure: Any) -> Any:
+    """A structure with other tensors, in the order of `tensors_in`."""
     rest = iter(tensors)
     return map_tensors(structure, lambda _: next(rest))

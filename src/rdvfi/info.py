@@ -189,14 +189,12 @@ def _own_parameters(component: nn.Module) -> list[nn.Parameter]:
 
 
 def _build_entry(registry: Registry[Any], name: str, values: Mapping[str, Any]) -> nn.Module:
-    """Build an entry with the given values, defaults, and simple components in its slots."""
     is_large = registry.interface is KeyframeGenerator
     with torch.random.fork_rng(devices=[]), torch.device("meta" if is_large else "cpu"):
         return create_sample(registry, name, **values)
 
 
 def _licence(package: str) -> str | None:
-    """The licence of the distribution that a package belongs to."""
     distribution = _find_distribution(package)
     if distribution is None:
         return None
@@ -205,7 +203,6 @@ def _licence(package: str) -> str | None:
 
 
 def _find_distribution(package: str) -> Distribution | None:
-    """The installed distribution of a package; None if there is none."""
     for entry in entry_points(group=PLUGIN_GROUP):
         if entry.value.split(".")[0].split(":")[0] == package and entry.dist is not None:
             return entry.dist

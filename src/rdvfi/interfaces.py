@@ -37,7 +37,7 @@ from rdvfi.keyframes import (
 )
 from rdvfi.ops import paths
 from rdvfi.scene_decision import SceneDecision
-from rdvfi.types import Flow, Flows, Image, SmallImage, Times, Video, moved, short_repr
+from rdvfi.types import Flow, Flows, Image, SmallImage, Times, Video, move_tensors, short_repr
 
 __all__ = [
     "Basis",
@@ -192,7 +192,7 @@ class Motion:
         Raises:
             TypeError: If the trajectory, of a plug-in, is not a dataclass of tensors.
         """
-        return moved(self, device)
+        return move_tensors(self, device)
 
     def with_static(self, static: Bool[Tensor, "b 1 H W"]) -> "Motion":
         """The same motion, with pixels that are declared static and are copied unchanged from the input frames.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rdvfi import _inputs
-from rdvfi._memory import WORK_BYTES, Chunks
+from rdvfi._memory import WORK_BYTES, ChunkedDrawing
 from rdvfi.content import Bars, find_bars
 from rdvfi.execution import ExecutableModel
 from rdvfi.geometry import MotionSize, choose_motion_size, replicate_pad, resize_image
@@ -53,7 +53,7 @@ class Interpolator(ExecutableModel):
         motion_area: int = MOTION_AREA,
     ) -> None:
         super().__init__(generator, trajectory, renderer, motion_area=motion_area)
-        self._chunks = Chunks()
+        self._chunks = ChunkedDrawing()
         self.content_rules = True
 
     def forward(
@@ -136,8 +136,7 @@ class Interpolator(ExecutableModel):
             img0: First frames.
             img1: Last frames.
             motion: The result of ``estimate(img0, img1)``.
-            timesteps: Times in [0, 1], shared by the batch: a number, a list of numbers, or a 1-D array
-                or tensor.
+            timesteps: Times in [0, 1], shared by the batch: a number, a list of numbers, or a 1-D array or tensor.
 
         Returns:
             Frames (B, T, 3, H, W) in the type of the images; 0 and 1 return the inputs.
@@ -159,8 +158,7 @@ class Interpolator(ExecutableModel):
             img0: First frames.
             img1: Last frames.
             motion: The result of ``estimate(img0, img1)``.
-            timesteps: Times in [0, 1], shared by the batch: a number, a list of numbers, or a 1-D array
-                or tensor.
+            timesteps: Times in [0, 1], shared by the batch: a number, a list of numbers, or a 1-D array or tensor.
             at_most: Maximum number of timesteps drawn at once; by default as many as memory allows.
 
         Raises:

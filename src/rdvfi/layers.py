@@ -1,10 +1,9 @@
 """Layers shared by all networks of this library.
 
-Borders are replicated everywhere: zero padding would reveal the position of the border and distort the flow
-there.
+Borders are replicated everywhere: zero padding would reveal the position of the border and distort the flow there.
 
-timm has such layers too, and its networks serve as flow features (`timm_pyramid`). The shipped models
-do not import it: that takes seconds, longer than they need for a pair of frames.
+timm has such layers too, and its networks are used as flow features (`timm_pyramid`). The shipped models
+do not import it, since importing it takes longer than interpolating a pair of frames.
 """
 
 from collections.abc import Iterable
@@ -44,29 +43,29 @@ class ResidualBlock(nn.Module):
             self.second.weight.mul_(0.2)
 
     def forward(self, x: Features, added: Features | None = None) -> Features:
-        """``x + added``, plus what the block makes of it."""
+        """``x + added``, plus the residual that the block computes from it."""
         if takes_kernels(x):
-            return after_layers((self,), x, added=added)[0]
+            return apply_layers((self,), x, added=added)[0]
         x = x if added is None else x + added
         return x + self.second(F.silu(self.first(F.silu(x))))
 
 
-def after_layers(
+def apply_layers(
     layers: Iterable[nn.Module], x: Features, bias: Tensor | None = None, added: Features | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The layers in a row on ``x + bias + added``: their result, and SiLU of it."""
-    return activated(*_pending(layers, x, bias, added), 0)
+    """Apply layers in sequence to ``x + bias + added``: their result, and SiLU of it."""
+    return activated(*_apply_unsummed(layers, x, bias, added), 0)
 
 
-def _pending(
+def _apply_unsummed(
     layers: Iterable[nn.Module], x: Features, bias: Tensor | None, added: Features | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """What layers make, as ``x``, ``bias`` and ``added`` that are still to be summed.
+    """Apply layers in sequence; their result is the sum of the returned ``x``, ``bias`` and ``added``.
 
-    Between two convolutions, bias, sum, activation and border are one operator.
+    The sum is left to the next operator: between two convolutions, bias, sum, activation and border are one operator.
     """
-    row, padded = list(layers), 0
-    for layer, following in zip(row, [*row[1:], None], strict=True):
+    ordered, padded = list(layers), 0
+    for layer, following in zip(ordered, [*ordered[1:], None], strict=True):
         if isinstance(layer, ResidualBlock):
             total, inner = activated(x, bias, added, 1)
             inner = activated(F.conv2d(inner, layer.first.weight), layer.first.bias, None, 1)[1]
@@ -95,11 +94,11 @@ def _has_border(layer: nn.Module) -> bool:
 
 
 class Chain(nn.Sequential):
-    """Layers in a row, by few operators where kernels run."""
+    """Layers in sequence; with few operators where kernels are used."""
 
     def forward(self, input: Tensor, added: Tensor | None = None) -> Tensor:
-        """What the layers make of ``input + added``, one after the other."""
+        """Apply the layers to ``input + added``."""
         if not takes_kernels(input):
             return super().forward(input if added is None else input + added)
-        x, bias, added = _pending(self, input, None, added)
+        x, bias, added = _apply_unsummed(self, input, None, added)
         return x if bias is None and added is None else activated(x, bias, added, 0)[0]

@@ -1,7 +1,7 @@
 """Models by name: those that ship inside this package, saved folders, and the hub.
 
-A model that ships is a pair of files in ``rdvfi/weights``: ``<name>.json`` and
-``<name>.safetensors``, the same two files as any saved model, with half-precision tensors.
+A model that ships with the package is a pair of files in ``rdvfi/weights``, ``<name>.json`` and
+``<name>.safetensors``: the same files as of any saved model, with half-precision tensors.
 """
 
 import os
@@ -24,7 +24,7 @@ def create_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Interpolator:
-    """A trained model, ready for inference: in eval mode, its parameters frozen.
+    """A trained model, ready for inference: in eval mode, with frozen parameters.
 
     To train it further, call ``model.train().requires_grad_(True)``.
 
@@ -32,36 +32,35 @@ def create_model(
         name: A model of `list_models`, a folder written by `Interpolator.save_pretrained` or by
             ``rdvfi train``, or a model on the Hugging Face hub as ``owner/name``.
         *overrides: Parts to exchange, as in a recipe: ``"basis=linear"`` chooses, and
-            ``"trajectory.knots=FIXED"`` sets. Parts that fit keep their trained weights
-            (`rdvfi.saved_models.exchange`); those that do not are named in a warning of the log, and are untrained.
-        device: Where it shall run.
-        dtype: The type of its networks; on the CPU they always compute in float32.
+            ``"trajectory.knots=FIXED"`` sets. Weights that fit are kept
+            (`rdvfi.saved_models.exchange`); other components are untrained, and a logged warning names them.
+        device: Device of the model.
+        dtype: Type of its networks; on the CPU they always compute in float32.
 
     Raises:
         ValueError: If no model has this name, its files are damaged, or an override is not valid.
-        FileNotFoundError: If there is no such folder or hub model, or the weights of a named model
-            are not installed.
+        FileNotFoundError: If there is no such folder or hub model, or the weights of a named model are not installed.
     """
     check_dtype(dtype)
-    place = read_device(device)
+    target = read_device(device)
     model = Interpolator.from_files(find_files(name))
     if overrides:
         from rdvfi.config import exchange_parts  # Hydra is imported when it is needed
 
         model = exchange_parts(model, *overrides, name=os.fspath(name))
-    return model.to(place, dtype)
+    return model.to(target, dtype)
 
 
 def save_bundled(model: Interpolator, name: str, folder: Path = WEIGHTS_FOLDER) -> None:
-    """Write the pair of files under which a model ships: half-precision tensors.
+    """Write the pair of files of a model that ships with the package, with half-precision tensors.
 
     Raises:
-        ValueError: If a weight is too large for half precision, or not a number.
+        ValueError: If a weight is not finite in half precision.
     """
     state = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in model.state_dict().items()}
     for key, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"{key} holds values that half precision cannot: not written")
+            raise ValueError(f"{key} has values that are not finite in half precision; the model is not written")
     config = model.pretrained()
     write_weights(folder / f"{name}.safetensors", state)
     write_config(folder / f"{name}.json", config)

@@ -7,10 +7,9 @@ interface. A plug-in only has to register::
     def mine(*, width: int = 64, coarse: CoarseFlow) -> KeyframeGenerator:
         return MyGenerator(width, coarse)
 
-An object made by `Registry.create` stores its *specification*: the registered name and plain
-values, and the specifications of the components in its slots. `spec_of` returns it and
-`create_from_spec` builds the same object again. Models are saved this way, so a saved model
-contains names of registered factories and never a path to code.
+An object made by `Registry.create` stores its *specification*: the registered name and plain values, and the
+specifications of the components in its slots. `spec_of` returns it and `create_from_spec` builds the same object
+again. Models are saved this way, so a saved model contains names of registered factories and never a path to code.
 
 A package declares plug-ins by entry points in the group ``rdvfi.plugins`` whose value is a
 module. The module is imported at the first look-up, and registers its components then.
@@ -120,7 +119,6 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         return add
 
     def _check_free(self, key: str, factory: Callable[..., Any]) -> None:
-        """Raise ValueError if a name is taken by another factory."""
         owner = self._entries.get(key)
         if owner is None:
             return

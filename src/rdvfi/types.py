@@ -1,9 +1,8 @@
 """Array types: the one place where axis names and units are defined.
 
 Axes
-    ``b`` batch, ``t`` requested times, ``k`` knots (keyframes with both ends), ``H W`` the user's
-    image size, ``h w`` a small grid (motion size or a stride of it), ``c`` channels of a latent,
-    ``hz wz`` the latent grid.
+    ``b`` batch, ``t`` requested times, ``k`` knots (keyframes with both ends), ``H W`` the user's image size, ``h w``
+    a small grid (motion size or a stride of it), ``c`` channels of a latent, ``hz wz`` the latent grid.
 
 Units
     RGB is in [0, 1]. A flow is ``(dx, dy)`` in pixels **of its own grid**, always float32. Time is
@@ -26,40 +25,42 @@ T = TypeVar("T")
 
 
 def short_repr(self: object) -> str:
-    """A dataclass with the shapes of its tensors instead of their values."""
+    """The representation of a dataclass, with shapes of tensors instead of values."""
     if isinstance(self, Tensor):
         return f"{str(self.dtype).removeprefix('torch.')}{list(self.shape)}"
     if not is_dataclass(self):
         return str(self)
     parts = {field.name: getattr(self, field.name) for field in fields(self) if field.repr}
-    shown = [f"{name}={short_repr(part)}" for name, part in parts.items() if part is not None]
-    return f"{type(self).__name__}({', '.join(shown)})"
+    texts = [f"{name}={short_repr(part)}" for name, part in parts.items() if part is not None]
+    return f"{type(self).__name__}({', '.join(texts)})"
 
 
-def map_tensors(value: Any, each: Callable[[Tensor], Any], other: Callable[[Any], Any] = lambda leaf: leaf) -> Any:
-    """A structure (dataclasses, lists, tuples, mappings) with ``each(tensor)`` for every tensor in it, in order.
+def map_tensors(
+    value: Any, on_tensor: Callable[[Tensor], Any], on_leaf: Callable[[Any], Any] = lambda leaf: leaf
+) -> Any:
+    """Replace every tensor of a structure (dataclasses, lists, tuples, mappings) by ``on_tensor(tensor)``, in order.
 
-    What is neither a tensor nor such a structure becomes ``other(leaf)``; by default it stays as it is.
+    Other leaves are replaced by ``on_leaf(leaf)``; by default they stay the same.
     """
     if isinstance(value, Tensor):
-        return each(value)
+        return on_tensor(value)
     if is_dataclass(value) and not isinstance(value, type):
         return replace(
-            value, **{x.name: map_tensors(getattr(value, x.name), each, other) for x in fields(value) if x.init}
+            value, **{x.name: map_tensors(getattr(value, x.name), on_tensor, on_leaf) for x in fields(value) if x.init}
         )
     if isinstance(value, Mapping):
-        return type(value)((key, map_tensors(item, each, other)) for key, item in value.items())  # pyright: ignore
+        return type(value)((key, map_tensors(item, on_tensor, on_leaf)) for key, item in value.items())  # pyright: ignore
     if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
-        items = [map_tensors(item, each, other) for item in value]
+        items = [map_tensors(item, on_tensor, on_leaf) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)  # pyright: ignore
-    return other(value)
+    return on_leaf(value)
 
 
-def moved(value: T, device: str | torch.device) -> T:
-    """A value with every tensor in it on a device: dataclasses, modules, lists, tuples and mappings.
+def move_tensors(value: T, device: str | torch.device) -> T:
+    """Move all tensors of a structure to a device: of dataclasses, modules, lists, tuples and mappings.
 
     Raises:
-        TypeError: If it holds something that is none of these, nor a plain value.
+        TypeError: If it contains an object that is neither of these nor a plain value.
     """
 
     def leaf(part: Any) -> Any:
@@ -88,7 +89,7 @@ Flows = Float[Tensor, "b t 2 h w"]
 """One flow field per sample and time, ``(dx, dy)`` in pixels of its own grid."""
 
 Timesteps = float | Sequence[float | int] | np.ndarray | Tensor
-"""Times as callers give them: a number, a list of numbers, or a 1-D array or tensor of them."""
+"""Times as an argument: a number, a list of numbers, or a 1-D array or tensor."""
 
 Times = Float[Tensor, " t"]
 """Fractions of the way from the first frame (0) to the last (1)."""

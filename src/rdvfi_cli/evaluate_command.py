@@ -1,9 +1,11 @@
 """The command ``rdvfi evaluate``."""
 
+from pathlib import Path
+
 from rdvfi_cli import evaluate_options as opts
+from rdvfi_cli.hydra_options import HydraOptions
 from rdvfi_cli.model_selections import parse_selections, split_list
 from rdvfi_cli.options import ConfigDir, Multirun, Quiet, ShowConfig, ShowInfo, Threads, parse_dtype, use_threads
-from rdvfi_cli.sweeping import Hydra
 
 
 def evaluate(
@@ -45,18 +47,31 @@ def evaluate(
 
     Every GAP-th frame is an input; the frames between are interpolated and compared with the true ones.
     """
+    from rdvfi.evaluation.metrics import metrics as known_metrics
     from rdvfi_cli import evaluation_job as job
 
     use_threads(threads)
+    location = clip_or_root(clip, protocol, root)
+    frames = {"protocol": protocol, "start": start, "pairs": pairs, "max_size": max_size}
+    frames |= {"skip_cuts": skip_cuts, "conversion": conversion}
     selections = parse_selections(model or [], recipe or [], overrides or [], config_dir)
     if models is None and not (model or recipe or multirun):
         models = "dis,blend" if selections else "rdvfi-s,dis,blend"
-    job.run_job(
-        job.FrameOptions(clip, protocol, root, gap, start, pairs, max_size, skip_cuts, conversion),
-        job.MethodOptions(
-            split_list(models or ""), selections, external or [], ablate, device=device, dtype=parse_dtype(dtype)
-        ),
-        job.ScoreOptions(None if metrics is None else split_list(metrics), perceptual, split_list(by), compare, cost),
-        job.OutputOptions(output, report_page, report_gaps, sweep, export, quiet),
-        Hydra(multirun, cfg, info, config_dir),
+    methods = job.MethodOptions(
+        split_list(models or ""), selections, external or [], ablate, device, parse_dtype(dtype)
     )
+    chosen_metrics = sorted(known_metrics) if metrics == "all" else None if metrics is None else split_list(metrics)
+    scores = {"metrics": chosen_metrics, "perceptual": perceptual, "group_by": split_list(by), "cost": cost}
+    outputs = job.OutputOptions(output, report_page, report_gaps, sweep, export, quiet)
+    hydra = HydraOptions(multirun, cfg, info, config_dir)
+    job.EvaluationJob(location, gap, frames, methods, scores, compare, outputs, hydra).run()
+
+
+def clip_or_root(clip: str | None, protocol: str | None, root: Path | None) -> str | Path:
+    """The clip, or the folder of the protocol's clips; raises ValueError unless exactly one is given."""
+    if (clip is None) == (protocol is None):
+        given = "neither is given" if clip is None else f"got {clip} and {protocol}"
+        raise ValueError(f"name a clip, or a protocol with --protocol and --root; {given}")
+    if (protocol is None) != (root is None):
+        raise ValueError("--protocol and --root belong together: a protocol, and the folder of its clips")
+    return clip or root or ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rdvfi_cli.completion import complete_described
+from rdvfi_cli.completion import described_names
 
 if TYPE_CHECKING:
     from rdvfi.info import EntryInfo, ModelInfo, RecipeInfo
@@ -16,7 +16,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
 
 
 def models(as_json: AsJson = False) -> None:
-    """List models with weights, recipes, and everything that is registered."""
+    """List models with weights, recipes, and all registered components."""
     from rdvfi.config import list_recipes
     from rdvfi.info import recipe_summary
     from rdvfi.models import list_models
@@ -43,7 +43,7 @@ def info(
         str,
         typer.Argument(
             help="A name of `rdvfi models`, the folder of a saved model, a hub id, or the file of a recipe.",
-            autocompletion=complete_described,
+            autocompletion=described_names,
         ),
     ],
     values: Annotated[
@@ -53,7 +53,7 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Describe a model, a recipe or a registered component; nothing is downloaded."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the hub's client is imported
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the client of the hub is imported
     from rdvfi.info import find
 
     found = find(name, *(values or []))
@@ -61,49 +61,53 @@ def info(
         typer.echo(json.dumps([asdict(entry) for entry in found], indent=2))
         return
     for entry in found:
-        typer.echo("\n".join(_lines(entry)))
+        typer.echo("\n".join(_format(entry)))
 
 
-def _lines(found: "EntryInfo | ModelInfo | RecipeInfo") -> list[str]:
+def _format(entry: "EntryInfo | ModelInfo | RecipeInfo") -> list[str]:
     from rdvfi.info import ModelInfo, RecipeInfo
+
+    if isinstance(entry, RecipeInfo):
+        return [f"recipe {entry.name}: {entry.summary}", *_table(entry.choices)]
+    return _format_model(entry) if isinstance(entry, ModelInfo) else _format_component(entry)
+
+
+def _format_model(model: "ModelInfo") -> list[str]:
     from rdvfi.saved_models.model_card import format_specification
 
-    if isinstance(found, RecipeInfo):
-        return [f"recipe {found.name}: {found.summary}", *_table(found.choices)]
-    if isinstance(found, ModelInfo):
-        parts = {p.part: f"{format_specification(p.specification)}, {p.state}" for p in found.parts}
-        counts = {f"weights of {p.part}": f"{p.weights:,}" for p in found.parts}
-        properties = {"motion area": found.motion_area, **found.properties}
-        card = ["", found.card] if found.card else []
-        return [f"model {found.name}", *_table(parts), *_table(counts), *_table(properties), *card]
+    parts = {p.part: f"{format_specification(p.specification)}, {p.state}" for p in model.parts}
+    counts = {f"weights of {p.part}": f"{p.weights:,}" for p in model.parts}
+    properties = {"motion area": model.motion_area, **model.properties}
+    card = ["", model.card] if model.card else []
+    return [f"model {model.name}", *_table(parts), *_table(counts), *_table(properties), *card]
+
+
+def _format_component(entry: "EntryInfo") -> list[str]:
     about = {
-        "package": found.package,
-        "licence of the code": found.licence,
-        "trained weights": found.about.weights,
-        "licence of the weights": found.about.weights_licence,
-        "citation": found.about.citation,
-        "more": found.about.url,
+        "package": entry.package,
+        "licence of the code": entry.licence,
+        "trained weights": entry.about.weights,
+        "licence of the weights": entry.about.weights_licence,
+        "citation": entry.about.citation,
+        "more": entry.about.url,
     }
-    stated = {key: "not stated" if value is None else value for key, value in about.items()}
-    if found.properties.get("weights") == 0:  # there is nothing that could have been trained
-        del stated["trained weights"], stated["licence of the weights"]
-    parameters = [f"    {parameter}" for parameter in found.parameters or ("none",)]
-    head = f"{found.group} {found.name}: {found.summary}"
-    lines = [head, *_table(stated), "  parameters:", *parameters]
-    if found.missing is not None:
-        return [*lines, f"  not built: {found.missing}"]
-    return [*lines, *_table(found.properties)]
+    if entry.properties.get("weights") == 0:  # nothing could have been trained
+        del about["trained weights"], about["licence of the weights"]
+    about = {key: "not stated" if value is None else value for key, value in about.items()}
+    parameters = [f"    {parameter}" for parameter in entry.parameters or ("none",)]
+    lines = [f"{entry.group} {entry.name}: {entry.summary}", *_table(about), "  parameters:", *parameters]
+    return [*lines, *(_table(entry.properties) if entry.missing is None else [f"  not built: {entry.missing}"])]
 
 
 def _table(values: dict[str, Any]) -> list[str]:
-    return [f"  {key}: {_value(value)}" for key, value in values.items()]
+    return [f"  {key}: {_format_value(value)}" for key, value in values.items()]
 
 
-def _value(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return ", ".join(f"{key}={_value(item)}" for key, item in value.items())
+        return ", ".join(f"{key}={_format_value(item)}" for key, item in value.items())
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)

@@ -13,10 +13,10 @@ import typer
 
 from rdvfi_cli import interpolate_options as opt
 from rdvfi_cli import options as shared
+from rdvfi_cli.hydra_options import HydraOptions, show_config, show_sweep
 from rdvfi_cli.interruption import resumable
-from rdvfi_cli.outcome import end_many, tell, tell_result, tell_there
+from rdvfi_cli.job_results import exit_if_failed, print_existing, print_job_result, print_report
 from rdvfi_cli.progress import Progress
-from rdvfi_cli.sweeping import Hydra, show_sweep, shown
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +95,7 @@ def interpolate(
     shared.use_threads(threads)
     paths, overrides = split_overrides(paths)
     selection = ModelSelection(model, recipe, tuple(overrides), config_dir)
-    if shown(selection, Hydra(multirun, cfg, info, config_dir)):
+    if show_config(selection, HydraOptions(multirun, cfg, info, config_dir)):
         return
     if len(paths) < 2:
         raise ValueError("give one or more inputs and an output: rdvfi interpolate IN... OUT")
@@ -112,7 +112,7 @@ def interpolate(
     elif multirun:
         run.run_sweep(compare=compare)
     elif resume and not overwrite and is_complete(Path(output)):
-        tell_there(str(Path(output)), quiet=quiet, lines=lines)
+        print_existing(str(Path(output)), quiet=quiet, lines=lines)
     else:
         run.run_one(selection, Path(output), compare=compare, report=report)
 
@@ -184,7 +184,7 @@ class _Run:
                 silence_stdout()
                 typer.echo("rdvfi: the reader of the output closed it; stopped", err=True)
                 raise typer.Exit from None
-        tell(result, destination, quiet=self.quiet, lines=self.lines)
+        print_report(result, destination, quiet=self.quiet, lines=self.lines)
         return result
 
     def run_sweep(self, *, compare: str | None) -> None:
@@ -218,9 +218,11 @@ class _Run:
                 allow_untrained=self.allow_untrained,
                 resume=self.resume,
                 progress=progress.show,
-                done=lambda result: progress.aside(tell_result, result, quiet=self.quiet, lines=self.lines),
+                done=lambda result: progress.print_between(
+                    print_job_result, result, quiet=self.quiet, lines=self.lines
+                ),
             )
-        end_many(results)
+        exit_if_failed(results)
 
 
 def _refuse_conflicts(arguments: Mapping[str, Any], paths: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from rdvfi_cli.completion import complete_override, complete_recipe
+from rdvfi_cli.completion import complete_override, recipe_names
 
 # Input, output and model
 Paths = Annotated[
@@ -25,7 +25,7 @@ Recipe = Annotated[
         "--recipe",
         "-r",
         help="Instead of a model: a recipe of `rdvfi models`, or a YAML file.",
-        autocompletion=complete_recipe,
+        autocompletion=recipe_names,
     ),
 ]
 

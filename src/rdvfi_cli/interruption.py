@@ -1,4 +1,4 @@
-"""Messages after an interrupted run: what is kept, and the command that resumes it."""
+"""Messages after an interrupted run: the segments that are kept, and the command that resumes it."""
 
 import functools
 import shlex
@@ -11,30 +11,30 @@ import typer
 
 P = ParamSpec("P")
 
-ARGUMENTS: ContextVar[Sequence[str]] = ContextVar("ARGUMENTS", default=())
-"""Of the command line, without the program."""
+COMMAND_LINE: ContextVar[Sequence[str]] = ContextVar("COMMAND_LINE", default=())
+"""The arguments of the program."""
 
-_INTERRUPTED = 130
-"""Exit code of a program that Ctrl-C ended, as shells know it."""
+_EXIT_CODE_OF_CTRL_C = 130
 
 
 def resumable(command: Callable[P, None]) -> Callable[P, None]:
-    """A command that keeps its finished segments: after an interruption or a failure, it says how to go on."""
+    """Decorate a command that keeps finished segments: after an interruption or a failure, it prints how to resume."""
 
     @functools.wraps(command)
     def run(*args: P.args, **options: P.kwargs) -> None:
-        given = ARGUMENTS.get()
         try:
             command(*args, **options)
         except (KeyboardInterrupt, SystemExit) as error:
             with suppress(OSError):  # the terminal may be gone
-                typer.echo(f"rdvfi: interrupted; {_kept(error)}. To go on: {_command(given)}", err=True)
+                typer.echo(f"rdvfi: interrupted; {_kept_segments(error)}. To go on: {_resuming_command()}", err=True)
             if isinstance(error, KeyboardInterrupt):
-                raise typer.Exit(_INTERRUPTED) from None
+                raise typer.Exit(_EXIT_CODE_OF_CTRL_C) from None
             raise
         except Exception as error:
             if _notes(error):
-                typer.echo(f"rdvfi: {_kept(error)}. To go on once the cause is gone: {_command(given)}", err=True)
+                typer.echo(
+                    f"rdvfi: {_kept_segments(error)}. To go on once the cause is gone: {_resuming_command()}", err=True
+                )
             raise
 
     return run
@@ -44,10 +44,12 @@ def _notes(error: BaseException) -> list[str]:
     return getattr(error, "__notes__", [])
 
 
-def _kept(error: BaseException) -> str:
+def _kept_segments(error: BaseException) -> str:
+    """What the job notes on its finished segments."""
     notes = _notes(error)
-    return notes[0].split(";")[0] if notes else "no segment was finished, so that nothing is kept"
+    return notes[0].split(";")[0] if notes else "no segment was finished, so nothing is kept"
 
 
-def _command(given: Sequence[str]) -> str:
-    return shlex.join(["rdvfi", *given, *(() if "--resume" in given else ("--resume",))])
+def _resuming_command() -> str:
+    arguments = COMMAND_LINE.get()
+    return shlex.join(["rdvfi", *arguments, *(() if "--resume" in arguments else ("--resume",))])

@@ -1,6 +1,6 @@
-"""The program ``rdvfi``: its commands, its errors, and how it ends.
+"""The program ``rdvfi``: its commands, error messages and exit codes.
 
-What a user got wrong ends as one line and exit code 2; ``RDVFI_DEBUG=1`` shows where it came from.
+An error of the user is printed on one line, with exit code 2; ``RDVFI_DEBUG=1`` shows the traceback.
 """
 
 import importlib.metadata
@@ -26,13 +26,13 @@ from rdvfi_cli import plugin_command as plugin
 from rdvfi_cli import serve_command as serve
 from rdvfi_cli import train_command as train
 from rdvfi_cli import visualize_command as visualize
-from rdvfi_cli.interruption import ARGUMENTS
-from rdvfi_cli.messages import in_words, one_line, warnings_as_lines
+from rdvfi_cli.interruption import COMMAND_LINE
+from rdvfi_cli.messages import one_line, print_warnings, with_option_names
 
 USER_ERRORS = (OSError, ValueError, LookupError, ImportError, MemoryError)
-"""What users can do something about; all else is a fault of ours, and said to be one."""
+"""Errors that users can correct; others are reported as internal errors."""
 
-_ENDING_SIGNALS = ("SIGTERM", "SIGHUP")
+_EXIT_SIGNALS = ("SIGTERM", "SIGHUP")
 
 
 def application() -> typer.Typer:
@@ -68,43 +68,43 @@ def application() -> typer.Typer:
     return app
 
 
-def _show_version(wanted: bool) -> bool:
-    if wanted:
+def _show_version(requested: bool) -> bool:
+    if requested:
         typer.echo(f"rdvfi {importlib.metadata.version('rdvfi')}")
         raise typer.Exit
-    return wanted
+    return requested
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    _share_processors()
+    """Run the command line; ``arguments`` are those of the process by default."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    _let_threads_sleep()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be bytes that are no text
-    ARGUMENTS.set(given)
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be bytes that are not text
+    COMMAND_LINE.set(arguments)
     try:
-        with _terminable(), warnings_as_lines(logging.getLogger("rdvfi")):
-            application()(given, prog_name="rdvfi")
+        with _exit_on_signals(), print_warnings(logging.getLogger("rdvfi")):
+            application()(arguments, prog_name="rdvfi")
     except USER_ERRORS as error:
         if os.environ.get("RDVFI_DEBUG") == "1":
             raise
-        typer.echo(f"rdvfi: error: {in_words(one_line(error))}", err=True)
+        typer.echo(f"rdvfi: error: {with_option_names(one_line(error))}", err=True)
         sys.exit(2)
     except Exception as error:
         if os.environ.get("RDVFI_DEBUG") == "1":
             raise
-        typer.echo(f"rdvfi: {_what_went_wrong(error)}", err=True)
-        sys.exit(2 if _out_of_memory(error) else 1)
+        typer.echo(f"rdvfi: {_failure_message(error)}", err=True)
+        sys.exit(2 if _is_out_of_memory(error) else 1)
 
 
-def _what_went_wrong(error: Exception) -> str:
-    if _out_of_memory(error):
+def _failure_message(error: Exception) -> str:
+    if _is_out_of_memory(error):
         return f"error: not enough memory: {one_line(error)[:200]}; use smaller frames, --chunk 1, or another device"
     kind = type(error).__name__
     return f"internal error, a fault of rdvfi: {kind}: {one_line(error)[:400]} (RDVFI_DEBUG=1 shows where)"
 
 
-def _out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     if "torch" not in sys.modules:
         return False
     from rdvfi._memory import is_out_of_memory
@@ -112,31 +112,31 @@ def _out_of_memory(error: Exception) -> bool:
     return is_out_of_memory(error)
 
 
-def _share_processors() -> None:
-    """Let torch's threads sleep while they wait, unless the user has chosen how they wait.
+def _let_threads_sleep() -> None:
+    """Let waiting threads of torch sleep, unless the user has configured OpenMP.
 
-    Spinning threads take processors from decoder, encoder and other programs. OpenMP reads this
-    once, when torch loads.
+    Spinning threads take processor time from decoder, encoder and other programs. OpenMP reads the variable
+    once, when torch is loaded.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
         os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Turn a polite request to end into an exception, so that half-written files are removed."""
+def _exit_on_signals() -> Iterator[None]:
+    """Turn signals that end the program into exceptions, so that half-written files are removed."""
 
-    def end(number: int, frame: FrameType | None) -> None:
+    def exit_program(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    numbers = [getattr(signal, name) for name in _ENDING_SIGNALS if hasattr(signal, name)]
-    # Started by nohup, it is meant to outlive its terminal.
-    wanted = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, end) for number in wanted}
+    numbers = [getattr(signal, name) for name in _EXIT_SIGNALS if hasattr(signal, name)]
+    # An ignored signal stays ignored: a program started by nohup must outlive its terminal.
+    handled = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, exit_program) for number in handled}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 

@@ -18,16 +18,9 @@ def split_list(text: str) -> list[str]:
 def parse_selections(
     models: Sequence[str], recipes: Sequence[str], overrides: Sequence[str], config_dir: Path | None
 ) -> "dict[str, ModelSelection]":
-    """The selected models by their names in the report.
+    """The selected models by their names in the report; raises ValueError if a selection is not valid.
 
-    Args:
-        models: Values of ``--model``, ``NAME=MODEL KEY=VALUE...``.
-        recipes: Values of ``--recipe``, ``NAME=RECIPE KEY=VALUE...``.
-        overrides: Further overrides of the only model or recipe; of RDVFI-S if there is none.
-        config_dir: A folder with configuration groups of the user.
-
-    Raises:
-        ValueError: If a value is not valid, a name is given twice, or the overrides could be meant for several models.
+    Further overrides are those of the only model or recipe, or of RDVFI-S if there is none.
     """
     from rdvfi.video.model_selection import ModelSelection
 
@@ -53,14 +46,7 @@ def parse_selections(
 def parse_selection(kind: str, text: str) -> tuple[str, str, tuple[str, ...]]:
     """The name, the model or recipe, and the overrides of ``NAME=SOURCE KEY=VALUE...``.
 
-    Without ``NAME=`` the whole text is the name. A name may contain spaces.
-
-    Args:
-        kind: The option, "model" or "recipe", for messages.
-        text: The value of the option.
-
-    Raises:
-        ValueError: If the text names no source or has an unclosed quotation.
+    Without ``NAME=`` the whole text is the name. A name may contain spaces. ``kind`` is the option, for errors.
     """
     from rdvfi.config.overrides import is_override
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rdvfi_cli.completion import complete_model
+from rdvfi_cli.completion import model_names
 
 if TYPE_CHECKING:
     import torch
@@ -13,17 +13,12 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "float16", "bfloat16")
 
 
-def complete_dtype(incomplete: str) -> list[str]:
-    """Names of floating-point types."""
-    return list(DTYPES)
-
-
 Model = Annotated[
     str | None,
     typer.Option(
         "--model",
         help="A name of `rdvfi models`, a folder or a hub id; rdvfi-s if unset.",
-        autocompletion=complete_model,
+        autocompletion=model_names,
     ),
 ]
 Threads = Annotated[int | None, typer.Option(help="CPU threads to use; all cores if unset.", min=1)]
@@ -34,7 +29,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; CUDA i
 DType = Annotated[
     str | None,
     typer.Option(
-        help="float32, float16 or bfloat16; float16 on CUDA, else float32, if unset.", autocompletion=complete_dtype
+        help="float32, float16 or bfloat16; float16 on CUDA, else float32, if unset.", autocompletion=lambda: DTYPES
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")]

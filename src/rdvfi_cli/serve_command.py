@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from rdvfi_cli.completion import complete_model, complete_recipe
+from rdvfi_cli.completion import model_names, recipe_names
 from rdvfi_cli.options import AllowUntrained, Device, DType, Threads, parse_dtype, use_threads
 
 
@@ -14,7 +14,7 @@ def serve(
         typer.Option(
             "--model",
             help="A name of `rdvfi models`, a folder or a hub id; all installed models if unset. Repeatable.",
-            autocompletion=complete_model,
+            autocompletion=model_names,
         ),
     ] = None,
     recipe: Annotated[
@@ -23,7 +23,7 @@ def serve(
             "--recipe",
             "-r",
             help="A recipe of `rdvfi models`, or a YAML file, to offer as well. Repeatable.",
-            autocompletion=complete_recipe,
+            autocompletion=recipe_names,
         ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 accepts other machines.")] = "127.0.0.1",

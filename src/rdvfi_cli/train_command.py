@@ -1,4 +1,4 @@
-"""``rdvfi train``: a recipe, and overrides of its fields."""
+"""The command ``rdvfi train``: a recipe, and overrides of its fields."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from rdvfi_cli.completion import complete_training_setting
+from rdvfi_cli.hydra_options import HydraOptions, show_sweep
 from rdvfi_cli.options import ConfigDir, Multirun, ShowConfig, ShowInfo, Threads, use_threads
-from rdvfi_cli.sweeping import Hydra, show_sweep
 
 
 def _report(line: str) -> None:
+    """Print a line at once, even if standard output is a file."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -27,7 +28,7 @@ def train(
             autocompletion=complete_training_setting,
         ),
     ] = None,
-    show: Annotated[bool, typer.Option("--show", help="Print the stages as they would be run, and stop.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the stages that would be run, and exit.")] = False,
     multirun: Multirun = False,
     cfg: ShowConfig = None,
     info: ShowInfo = False,
@@ -47,21 +48,21 @@ def train(
     if len(chosen) != 1:
         known = ", ".join(list_training_recipes())
         raise ValueError(f"give one recipe=NAME (recipes: {known})")
-    flags = Hydra(multirun, cfg, info).flags()
+    flags = HydraOptions(multirun, cfg, info).flags()
     if flags or multirun:
-        _by_hydra(chosen[0], overrides, flags)
+        _run_hydra(chosen[0], overrides, flags)
     elif show:
         tables = [stage_yaml(stage) for stage in compose_stages(chosen[0], overrides)]
         _report("---\n".join(tables).rstrip())
     else:
         run(chosen[0], overrides, report=_report)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.barrier()  # nobody leaves while another still talks to it
+            torch.distributed.barrier()  # no process may exit while others communicate with it
             torch.distributed.destroy_process_group()
 
 
-def _by_hydra(recipe: str, words: list[str], flags: list[str]) -> None:
-    """A sweep, or what Hydra shows of each stage's configuration."""
+def _run_hydra(recipe: str, words: list[str], flags: list[str]) -> None:
+    """Run a sweep, or let Hydra show the configuration of each stage."""
     from rdvfi.config.overrides import Overrides, is_hydra_setting
     from rdvfi.config.sweeps import run_hydra, sweep
     from rdvfi.training.recipes import config_folders, registered_stages
@@ -76,7 +77,7 @@ def _by_hydra(recipe: str, words: list[str], flags: list[str]) -> None:
                 run_hydra(lambda cfg: None, path.parent, given, flags, name=path.stem, settings=settings)
             return
         out = [word.removeprefix("out=") for word in overrides if word.startswith("out=")]
-        job, into = partial(_trained, recipe), Path(out[-1]) if out else None
+        job, into = partial(_train_point, recipe), Path(out[-1]) if out else None
         path = stages[0][0]
         result = sweep(
             job,
@@ -90,8 +91,8 @@ def _by_hydra(recipe: str, words: list[str], flags: list[str]) -> None:
     show_sweep(result)
 
 
-def _trained(recipe: str, cfg: Mapping[str, Any], folder: Path, given: Sequence[str]) -> dict[str, Any]:
-    """A point of a sweep: trained in its own folder; the last loss, and PSNR on held-out frames if there is one."""
+def _train_point(recipe: str, cfg: Mapping[str, Any], folder: Path, given: Sequence[str]) -> dict[str, Any]:
+    """Train a point of a sweep in its own folder; returns the last loss, and PSNR on held-out frames if measured."""
     import csv
     import json
 
@@ -102,11 +103,12 @@ def _trained(recipe: str, cfg: Mapping[str, Any], folder: Path, given: Sequence[
     run(recipe, overrides, report=_report)
     row: dict[str, Any] = {"out": str(folder)}
     for stage in compose_stages(recipe, overrides):
-        log, held = folder / f"{stage.stage}.csv", folder / f"{stage.stage}.held_out.json"
+        log, held_out = folder / f"{stage.stage}.csv", folder / f"{stage.stage}.held_out.json"
         if log.exists():
             with log.open(newline="") as stream:
                 last = list(csv.DictReader(stream))[-1]
             row["loss"] = sum(float(last[name] or 0) for name in stage.losses if last.get(name))
-        if held.exists():
-            row |= {f"PSNR, {gap}": told["after"]["psnr"] for gap, told in json.loads(held.read_text()).items()}
+        if held_out.exists():
+            results = json.loads(held_out.read_text())
+            row |= {f"PSNR, {gap}": result["after"]["psnr"] for gap, result in results.items()}
     return row

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rdvfi_cli.completion import complete_model
+from rdvfi_cli.completion import model_names
 from rdvfi_cli.options import AllowUntrained, Device, Overwrite, Quiet, Seed, Threads, use_threads
 
 
@@ -18,18 +18,20 @@ def visualize(
     ],
     layer: Annotated[
         list[str] | None,
-        typer.Option(help="Panels: picture, paths, flow, confidence, occlusion, mask; all if unset. May be repeated."),
+        typer.Option(help="Panels: picture, paths, flow, confidence, occlusion, mask; all if unset. Repeatable."),
     ] = None,
     point: Annotated[
         list[str] | None,
-        typer.Option(help="A pixel of the first frame whose path is drawn, as 120,80; a grid if unset. Repeatable."),
+        typer.Option(
+            help="A pixel of the first frame whose path is drawn, such as 120,80; a grid if unset. Repeatable."
+        ),
     ] = None,
-    start: Annotated[str, typer.Option(help="Where the first pair begins: seconds, or h:mm:ss.")] = "0",
-    end: Annotated[str | None, typer.Option(help="Where the last pair of a video ends.")] = None,
-    time: Annotated[float, typer.Option(help="Time between the two frames, 0 to 1, of a picture.")] = 0.5,
+    start: Annotated[str, typer.Option(help="Start of the first pair: seconds, or h:mm:ss.")] = "0",
+    end: Annotated[str | None, typer.Option(help="End of the last pair of a video.")] = None,
+    time: Annotated[float, typer.Option(help="Time of the image between the two frames, 0 to 1.")] = 0.5,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="A name of `rdvfi models`, or a folder.", autocompletion=complete_model),
+        typer.Option("--model", "-m", help="A name of `rdvfi models`, or a folder.", autocompletion=model_names),
     ] = None,
     seed: Seed = 0,
     device: Device = None,
@@ -67,9 +69,9 @@ def visualize(
 
 
 def parse_point(text: str) -> tuple[float, float]:
-    """Column and row of a pixel: 120,80."""
+    """Column and row of a pixel, from a text such as 120,80; raises ValueError if it is not valid."""
     try:
         x, y = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise ValueError(f"--point is {text!r}; expected column and row of a pixel, as 120,80") from error
+        raise ValueError(f"--point is {text!r}; expected column and row of a pixel, such as 120,80") from error
     return x, y

@@ -109,8 +109,7 @@ def exchange_parts(
 
     Args:
         model: The model, which is not changed.
-        *overrides: As for `build`.
-        config_dir: As for `build`.
+        *overrides: As for `build`, as is ``config_dir``.
         name: Name of the model in messages.
 
     Raises:
@@ -144,14 +143,8 @@ def recipe_in_store(
 ) -> Iterator[tuple[Path, Overrides]]:
     """Store a recipe as Hydra's primary configuration, so that overrides may change a choice and its values together.
 
-    Args:
-        recipe: As for `build`.
-        overrides: As for `build`.
-        config_dir: As for `build`.
-        sweeps: Whether overrides may have several values.
-
     Yields:
-        The folder of the recipe, and the checked overrides.
+        The folder of the recipe, and the checked overrides; with ``sweeps`` they may have several values.
     """
     path, where = find_recipe(recipe), f"recipe {os.fspath(recipe)!r}"
     table = recipe_table(path)
@@ -185,7 +178,6 @@ def model_in_store(
 
 @contextmanager
 def _primary_in_store(choices: Choices, values: Mapping[str, Any]) -> Iterator[None]:
-    """Store the primary configuration with these choices and values of the root."""
     with nodes_in_store(choices):
         groups = [{group: choices[group][0] if group in choices else None} for group in GROUPS]
         primary = {"defaults": [ROOT, *groups, "_self_"], **values}
@@ -194,7 +186,6 @@ def _primary_in_store(choices: Choices, values: Mapping[str, Any]) -> Iterator[N
 
 
 def _split_entry(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The name and the values of a composed entry."""
     return entry[NAME], {key: value for key, value in entry.items() if key != NAME}
 
 
@@ -221,15 +212,7 @@ def _choices_of_model(saved: Pretrained, channels: int) -> dict[str, tuple[str, 
 
 
 def _compose_values(folder: Path, name: str, overrides: Overrides, where: str, *, final: bool = True) -> dict[str, Any]:
-    """The configuration that Hydra composes with these overrides.
-
-    Args:
-        folder: First folder of the search path.
-        name: Name of the primary configuration.
-        overrides: Checked overrides.
-        where: The recipe or model, for errors.
-        final: Whether values must be complete, and every override must be read by a component.
-    """
+    """The configuration that Hydra composes; if it is ``final``, it is complete and every override is used."""
     try:
         with isolated_hydra(), hydra.initialize_config_dir(str(folder.resolve()), version_base="1.3"):
             composed = hydra.compose(name, [*overrides.texts, search_path(overrides.folders)])
@@ -282,13 +265,11 @@ def _used_groups(composed: Mapping[str, Any]) -> set[str]:
 
 
 def _unused_group_message(group: str, composed: Mapping[str, Any]) -> str:
-    """The message of an error for a value of a group that no part of the model uses."""
     parts = (f"{part} {composed[part][NAME]!r}" for part in ("backbone", "trajectory") if _is_chosen(composed[part]))
     return f"nothing reads the group {group}: neither {' nor '.join(parts)} takes one"
 
 
 def _build_model(composed: Mapping[str, Any], where: str, start: ModelStart | None) -> Interpolator:
-    """The model of composed values, with the weights of another model where they fit."""
     backbone, trajectory, renderer = (_specification(composed, part) for part in ("backbone", "trajectory", "renderer"))
     source = start if start is None or isinstance(start, Interpolator) else Interpolator.from_files(find_files(start))
     state = torch.get_rng_state() if source is not None else None
@@ -312,7 +293,6 @@ def _build_model(composed: Mapping[str, Any], where: str, start: ModelStart | No
 
 
 def _warn_of_untrained(where: str, fits: Mapping[str, Fit]) -> None:
-    """Warn of components with fresh, untrained weights."""
     fresh = [place for fit in fits.values() for place in fit.fresh]
     if fresh:
         _log.warning("%s: no trained weights fit %s: untrained", where, ", ".join(fresh))

@@ -1,8 +1,7 @@
 """Overrides of recipes, ``group=name`` and ``group.field=value``: parsing, validation and error messages.
 
-The grammar is Hydra's. A choice must be registered, or be a file in a folder of the user on the search
-path (``renderer/wide.yaml``). A list of values (``basis=linear,cubic``) is a sweep, which only
-``--multirun`` accepts.
+The grammar is Hydra's. A choice must be registered, or be a file in a folder of the user on the search path
+(``renderer/wide.yaml``). A list of values (``basis=linear,cubic``) is a sweep, which only ``--multirun`` accepts.
 """
 
 import dataclasses
@@ -69,12 +68,7 @@ def is_hydra_setting(word: str) -> bool:
 def read_overrides(
     overrides: Sequence[str], *, sweeps: bool = False, config_dir: str | os.PathLike[str] | None = None
 ) -> Overrides:
-    """Parse and check overrides.
-
-    Args:
-        overrides: Overrides as the user wrote them.
-        sweeps: Whether they may have several values.
-        config_dir: A folder with configuration groups of the user.
+    """Parse and check overrides; with ``sweeps`` they may have several values.
 
     Raises:
         ValueError: If an override is not valid, or chooses an unknown entry.
@@ -164,7 +158,6 @@ def _check_override(text: str, *, sweeps: bool, folders: Sequence[str]) -> str:
 
 
 def _check_choice(group: str, name: str, text: str, folders: Sequence[str]) -> str:
-    """The registered spelling of a choice; raises ValueError if it is unknown."""
     own = user_choices(group, folders)
     if name == "null" or name in own or any(not folder.startswith("file://") for folder in folders):
         return name

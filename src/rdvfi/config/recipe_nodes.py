@@ -57,11 +57,7 @@ def store_nodes(choices: Choices | None = None) -> None:
 
 @lru_cache(maxsize=4)
 def _default_nodes(entries: tuple[tuple[str, str, Any], ...]) -> dict[str, Any]:
-    """The root node and the nodes of registered entries, in the form of Hydra's store, which only copies them.
-
-    Args:
-        entries: Group, name and factory of each entry.
-    """
+    """The root node and the nodes of entries (group, name, factory), in the form of Hydra's store."""
     fields = [("motion_area", int, dataclasses.field(default=MOTION_AREA))]
     fields += [(group, Any, dataclasses.field(default=None)) for group in GROUPS]
     store = ConfigStore.instance()
@@ -76,13 +72,7 @@ def _default_nodes(entries: tuple[tuple[str, str, Any], ...]) -> dict[str, Any]:
 
 
 def make_node(registry: Registry[Any], name: str, **values: Any) -> type:
-    """The dataclass of one entry: its plain parameters with their types and defaults.
-
-    Args:
-        registry: The registry of the entry.
-        name: The name of the entry.
-        **values: Plain values that replace defaults.
-    """
+    """The dataclass of one entry: its plain parameters with their types and defaults, or with other ``values``."""
     fields: list[tuple[str, Any, Any]] = [(NAME, str, dataclasses.field(default=name))]
     for parameter in registry.parameters(name).values():
         if follows_backbone(registry, parameter):

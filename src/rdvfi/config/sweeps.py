@@ -144,15 +144,7 @@ def run_hydra(
     name: str = PRIMARY,
     settings: Sequence[str] = (),
 ) -> None:
-    """Call ``hydra.main`` with given arguments.
-
-    Args:
-        task: The function that ``hydra.main`` runs with the composed configuration.
-        folder: First folder of Hydra's search path.
-        overrides: Checked overrides.
-        flags: Flags of Hydra, such as ``["--cfg", "job"]``.
-        name: Name of the primary configuration.
-        settings: Settings of Hydra itself.
+    """Call ``hydra.main`` with these overrides, flags such as ``--cfg``, and settings of Hydra; see `sweep`.
 
     Raises:
         ValueError: If Hydra cannot compose the configuration.
@@ -174,7 +166,6 @@ def _sweep_folder(settings: Sequence[str], into: Path | None) -> Path:
 
 
 def _read_point(file: Path) -> SweepPoint:
-    """A point, read from the result that `_run_point` has written."""
     result = json.loads(file.read_text(encoding="utf-8"))
     pairs = (text.lstrip("+").partition("=") for text in result["overrides"])
     return SweepPoint(result["number"], {key: value for key, _, value in pairs}, result["row"], result["error"])

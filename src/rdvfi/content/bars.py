@@ -98,8 +98,8 @@ def find_bars(img0: Image, img1: Image) -> Bars:
     h, w = img0.shape[-2:]
     if is_absent(lambda: _outermost_constant(img0, img1).any() | _outermost_constant(img0.mT, img1.mT).any(), img0):
         return Bars.none(img0)
-    found = _bars(img0, img1)
-    return Bars(found[:, :2], found[:, 2:], (h, w))
+    edges = _bars(img0, img1)
+    return Bars(edges[:, :2], edges[:, 2:], (h, w))
 
 
 def _bars_reference(img0: Tensor, img1: Tensor) -> Tensor:
@@ -119,7 +119,6 @@ def _outermost_constant(img0: Image, img1: Image) -> Bool[Tensor, "b 2"]:
 
 
 def _sample_step(image: Image) -> int:
-    """Distance between the sampled pixels of a row."""
     step = image.shape[3] // _SAMPLES_PER_LINE
     return step if step > 0 else 1  # `max` would remain in the shapes of a traced graph
 

@@ -181,8 +181,8 @@ def _has_mask_nearby(mask: Mask, side: int, share: float) -> Bool[Tensor, "b 1 h
     Computed on a grid of a quarter of the size, where wide windows are cheap.
     """
     small, cells = F.avg_pool2d(mask, 4, ceil_mode=True, count_include_pad=False), side // 8 * 2 + 1
-    held = dilate(small if share == 0.0 else window_mean(small, cells), cells)
-    return F.interpolate(held, (mask.shape[-2], mask.shape[-1]), mode="nearest") > share
+    nearby = dilate(small if share == 0.0 else window_mean(small, cells), cells)
+    return F.interpolate(nearby, (mask.shape[-2], mask.shape[-1]), mode="nearest") > share
 
 
 def _remove_sparse(mask: Mask, share: float) -> Mask:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from rdvfi.about import RDVFI_S
 from rdvfi.geometry import resize_image
 from rdvfi.interfaces import Motion, Renderer
-from rdvfi.layers import ResidualBlock, after_layers, conv, zero_conv
+from rdvfi.layers import ResidualBlock, apply_layers, conv, zero_conv
 from rdvfi.ops.activation import takes_kernels
 from rdvfi.ops.refinement import correction_room, stage_entry, stage_inputs, stage_step
 from rdvfi.registry import renderers
@@ -74,7 +74,7 @@ class RefinementStage(nn.Module):
             before = F.interpolate(self.inherit(before), size, mode="bilinear", align_corners=False)
         if kernels:
             blocks = [block for block in self.body if isinstance(block, ResidualBlock)]
-            x = after_layers(blocks, F.conv2d(x, self.enter.weight), self.enter.bias, before)[1]
+            x = apply_layers(blocks, F.conv2d(x, self.enter.weight), self.enter.bias, before)[1]
         else:
             x = self.enter(x)
             x = self.body(x if before is None else x + before)

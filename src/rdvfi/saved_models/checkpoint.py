@@ -114,7 +114,6 @@ def _add_new_keys(table: dict[str, Any]) -> None:
 
 
 def _check_values(path: Path, table: Mapping[str, Any]) -> None:
-    """Raise ValueError if a value of a configuration is not of the expected form."""
     area = table["motion_area"]
     if isinstance(area, bool) or not isinstance(area, int) or area < 1:
         raise ValueError(f"{path}: motion_area must be a number of pixels; got {area!r}")

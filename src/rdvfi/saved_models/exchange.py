@@ -40,14 +40,7 @@ class Fit:
 
 
 def fit_stage(part: str, stage: nn.Module, other: Shapes, other_components: Iterable[str] = ()) -> Fit:
-    """Compare a stage with the tensors of the same stage of another model.
-
-    Args:
-        part: Name of the part: backbone, trajectory or renderer.
-        stage: The stage.
-        other: Shapes of the other tensors, by their names below the stage.
-        other_components: Names of the components of the other stage, if they are known.
-    """
+    """Compare a stage with the tensors, and the components if they are known, of the same stage of another model."""
     components = {*component_names(stage), *other_components}
     state = stage.state_dict(keep_vars=True)
     own = _group_by_component(shapes_of(stage), components)

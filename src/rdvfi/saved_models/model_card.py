@@ -17,14 +17,7 @@ def is_generated_card(path: Path) -> bool:
 def model_card(
     parts: Mapping[str, Mapping[str, Any]], states: Mapping[str, str], *, motion_area: int, parameter_count: int
 ) -> str:
-    """The text of a card: what is known of the model, and the questions that its author has to answer.
-
-    Args:
-        parts: The specification of each part.
-        states: The state of the weights of each part.
-        motion_area: Approximate number of pixels of the frames at motion size.
-        parameter_count: Number of parameters of the model.
-    """
+    """The text of a card: specification and state of each part, and the questions that its author has to answer."""
     rows = "\n".join(f"| {part} | `{format_specification(spec)}` | {states[part]} |" for part, spec in parts.items())
     return f"""{_header()}
 # A model of video frame interpolation

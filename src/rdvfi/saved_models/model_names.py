@@ -42,8 +42,7 @@ def find_files(name: str | os.PathLike[str], *, revision: str | None = None) -> 
 
     Raises:
         ValueError: If no model has this name, or its configuration is damaged.
-        FileNotFoundError: If there is no such folder or hub model, or the weights of a named model
-            are not installed.
+        FileNotFoundError: If there is no such folder or hub model, or the weights of a named model are not installed.
     """
     if not isinstance(name, (str, os.PathLike)):
         raise ValueError(f"a model is named by a string or a path; got {name!r}")

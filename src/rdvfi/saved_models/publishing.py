@@ -57,7 +57,6 @@ def _clear_hub_errors(prefix: str) -> Iterator[None]:
 
 
 def _has_written_card(api: Any, repository: str) -> bool:
-    """Whether the repository has a card that was written by a user."""
     if not api.file_exists(repository, CARD_NAME):
         return False
     return not is_generated_card(Path(api.hf_hub_download(repository, CARD_NAME)))

@@ -50,17 +50,7 @@ _log = logging.getLogger(__name__)
 
 
 class StagedModel(nn.Module):
-    """Three stages that fit together, and a record of their weights: which are trained, and where they come from.
-
-    Args:
-        generator: Makes keyframes between two small frames.
-        trajectory: Turns keyframes into a continuous motion.
-        renderer: Draws full-size frames along it.
-        motion_area: Approximate number of pixels of the frames at motion size; larger frames are reduced to it.
-
-    Raises:
-        ValueError: If the stages do not fit together.
-    """
+    """Three stages that fit together, and a record of their weights; for the arguments see `rdvfi.Interpolator`."""
 
     def __init__(
         self,
@@ -107,10 +97,7 @@ class StagedModel(nn.Module):
         self._record.mark_trained(parts)
 
     def parts_trained_apart(self) -> list[str]:
-        """Trained parts that `load_part` loaded from another model than the other parts are from.
-
-        They fit, but they were not trained together: evaluate before you rely on the result.
-        """
+        """Trained parts that `load_part` loaded from another model; they fit, but were not trained together."""
         return [part for part in STAGES if part in self._record.apart]
 
     def pretrained(self) -> Pretrained:
@@ -193,7 +180,6 @@ class StagedModel(nn.Module):
         card.write_text(text, encoding="utf-8")
 
     def _part_states(self, config: Pretrained) -> dict[str, str]:
-        """The state of the weights of each part, for the card."""
         apart, untrained = self.parts_trained_apart(), self.untrained_parts()
         return {
             part: "untrained" if part in untrained
@@ -251,7 +237,6 @@ class StagedModel(nn.Module):
         self._record.record_part(part, files)
 
     def _warn_of_other_values(self, part: str, theirs: dict[str, Any]) -> None:
-        """Warn if plain values of a part differ from those that its weights were trained with."""
         if any(registered_name(getattr(self, name)) is None for name in STAGES.values()):
             return  # not built by a registry: there are no values to compare
         own = plain_values(getattr(self.pretrained(), part))

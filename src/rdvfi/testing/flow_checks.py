@@ -17,9 +17,6 @@ def check_flow(flow: FlowEstimator, *, channels: int | None = None, accurate: bo
         accurate: Whether known motion is checked: translations by fractions of a pixel,
             and no motion between equal images. By default for estimators that are pretrained or have no parameters;
             give True for one that you have trained.
-
-    Raises:
-        AssertionError: If a law is broken.
     """
     assert isinstance(flow.reads, Reads), f"reads must be a Reads, got {flow.reads!r}"
     if channels is None:

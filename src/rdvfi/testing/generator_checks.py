@@ -17,9 +17,6 @@ def check_generator(generator: KeyframeGenerator) -> None:
 
     If the generator is a diffusion model, the parts that training uses are checked too: its noise process,
     and that it denoises any level, sample by sample, with gradients.
-
-    Raises:
-        AssertionError: If a law is broken.
     """
     unit = math.lcm(generator.size_multiple, generator.stride)
     sides = [max(1, -(-least // unit)) * unit for least in (64, 48)]
@@ -30,7 +27,13 @@ def check_generator(generator: KeyframeGenerator) -> None:
         keyframes = call_unchanged(generator, img0, img1, noise)
         assert torch.equal(rng_state, torch.random.get_rng_state()), "all noise must be the argument"
         _check_keyframes(generator, keyframes, img0, img1)
-        _check_repeats(generator, keyframes, img0, img1, noise)
+        again = generator(img0, img1, noise)
+        assert torch.equal(keyframes.latents, again.latents), "keyframes must repeat bit for bit"
+        alone = generator(img0[1:], img1[1:], noise[1:])
+        assert_close(alone.latents, keyframes.latents[1:], tolerance=BATCH_TOLERANCE, law="a batch must not matter")
+        if generator.time_symmetric:
+            flipped = generator(img1, img0, noise.flip(1)).flipped()
+            assert_close(flipped.latents, keyframes.latents, tolerance=1e-4, law="must be time-symmetric")
         _check_decoder(generator, keyframes.latents, h, w)
     _check_known_latents(generator, img0, img1)
     report = CheckReport("check_generator", generator)
@@ -52,21 +55,7 @@ def check_generator(generator: KeyframeGenerator) -> None:
     report.print()
 
 
-def _check_repeats(
-    generator: KeyframeGenerator, keyframes: Keyframes, img0: Tensor, img1: Tensor, noise: Tensor
-) -> None:
-    """Assert that keyframes repeat, do not depend on the batch, and have the declared time symmetry."""
-    again = generator(img0, img1, noise)
-    assert torch.equal(keyframes.latents, again.latents), "keyframes must repeat bit for bit"
-    alone = generator(img0[1:], img1[1:], noise[1:])
-    assert_close(alone.latents, keyframes.latents[1:], tolerance=BATCH_TOLERANCE, law="a batch must not matter")
-    if generator.time_symmetric:
-        flipped = generator(img1, img0, noise.flip(1)).flipped()
-        assert_close(flipped.latents, keyframes.latents, tolerance=1e-4, law="must be time-symmetric")
-
-
 def _check_keyframes(generator: KeyframeGenerator, keyframes: Keyframes, img0: Tensor, img1: Tensor) -> None:
-    """Assert shapes, times, both ends, and the declared prior of keyframes."""
     b, _, h, w = img0.shape
     times, latents = keyframes.times, keyframes.latents
     grid = (h // generator.stride, w // generator.stride)
@@ -92,7 +81,6 @@ def _check_keyframes(generator: KeyframeGenerator, keyframes: Keyframes, img0: T
 
 
 def _check_prior(prior: MotionPrior, count: tuple[int, int], grid: tuple[int, int]) -> None:
-    """Assert shapes and types of a motion prior, and that its residual motion is zero at both ends."""
     b, k = count
     assert prior.end_flows.shape[:3] == (b, 2, 2), "end_flows must be (b, 2, 2, hm, wm)"
     check_field(prior.end_flows, "end_flows")
@@ -119,7 +107,6 @@ def _check_known_latents(generator: KeyframeGenerator, img0: Tensor, img1: Tenso
 
 
 def _check_noise_process(process: NoiseProcess, clean: Tensor) -> None:
-    """Assert that clean latents, noise and velocity determine each other."""
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(7)).to(clean)
     for level in (0.2, 0.7, 1.0):
         sigma = torch.full((len(clean),), level)
@@ -170,7 +157,6 @@ def _check_gradient(generator: KeyframeGenerator, condition: Condition, noise: T
 
 
 def _check_decoder(generator: KeyframeGenerator, latents: Float[Tensor, "b k c hz wz"], h: int, w: int) -> None:
-    """Assert shape and range of decoded images, if the generator has a decoder."""
     if type(generator).decode is KeyframeGenerator.decode:
         return
     b, k = latents.shape[:2]
@@ -185,7 +171,6 @@ def _check_decoder(generator: KeyframeGenerator, latents: Float[Tensor, "b k c h
 
 
 def _sample_noise(generator: KeyframeGenerator, b: int, h: int, w: int) -> Tensor:
-    """Noise for a batch of images of this size, after asserting its declared shape."""
     shape = generator.noise_shape(b, h, w)
     assert len(shape) == 5, "noise_shape must be (b, n, c, hz, wz)"
     assert shape[0] == b, "noise_shape must start with the batch"

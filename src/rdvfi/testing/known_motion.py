@@ -21,7 +21,7 @@ MAX_MEDIAN_ERROR = 0.25
 
 
 def waves(channels: int, h: int, w: int, shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
-    """A texture in [0, 1], translated by ``shift`` to the right and down, (1, c, h, w)."""
+    """A texture in [0, 1], translated by ``shift`` to the error and down, (1, c, h, w)."""
     generator = torch.Generator().manual_seed(11)
     count = 12
     length = 10.0 + 30.0 * torch.rand(count, generator=generator)
@@ -91,14 +91,17 @@ def check_prior(generator: KeyframeGenerator) -> None:
     assert prior is not None, "gives_prior says that there is a prior"
     flows = prior.end_flows[0] * (w / prior.end_flows.shape[-1])
     middle = flows[..., flows.shape[-2] // 4 : -flows.shape[-2] // 4, flows.shape[-1] // 4 : -flows.shape[-1] // 4]
-    found = middle.flatten(2).median(-1).values
-    if float(found.abs().max()) < 1.0:
+    motion = middle.flatten(2).median(-1).values
+    if float(motion.abs().max()) < 1.0:
         return  # zero flow, as of an untrained estimator
     known = torch.tensor(shift)
-    for name, got, wanted in (("from first to last", found[0], known), ("from last to first", found[1], -known)):
-        right, opposite = float((got - wanted).abs().max()), float((got + wanted).abs().max())
-        assert right < opposite, (
-            f"end_flows {name} must have the direction of the motion: {got.tolist()} for {wanted.tolist()}"
+    for name, estimate, expected in (
+        ("from first to last", motion[0], known),
+        ("from last to first", motion[1], -known),
+    ):
+        error, opposite_error = float((estimate - expected).abs().max()), float((estimate + expected).abs().max())
+        assert error < opposite_error, (
+            f"end_flows {name} must have the direction of the motion: {estimate.tolist()} for {expected.tolist()}"
         )
 
 

@@ -17,9 +17,6 @@ def check_renderer(renderer: Renderer, *, latent_channels: int | None = None, st
         renderer: The renderer to check.
         latent_channels: Channels of the latents of keyframes; by default the declared number, or 16.
         stride: Motion-size pixels per latent pixel.
-
-    Raises:
-        AssertionError: If a law is broken.
     """
     channels = latent_channels or renderer.latent_channels or 16
     for motion_size, size in (((48, 64), (48, 64)), ((64, 48), (131, 97)), ((32, 32), (33, 63))):
@@ -67,7 +64,6 @@ def _check_scenes(renderer: Renderer, channels: int, stride: int) -> None:
 
 
 def _check_frames(renderer: Renderer, img0: Tensor, img1: Tensor, motion: Motion) -> None:
-    """Assert shape, type, inputs at both ends, continuity there, determinism, and independence of the times."""
     times = torch.tensor([0.0, 0.001, 0.31, 0.5, 0.999, 1.0])
     frames = call_unchanged(lambda *images: renderer(*images, motion, times), img0, img1)
     expected = (img0.shape[0], len(times), *img0.shape[1:])

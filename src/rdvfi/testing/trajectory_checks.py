@@ -12,11 +12,7 @@ from rdvfi.types import map_tensors
 
 
 def check_trajectory(trajectory: Trajectory) -> None:
-    """Check a trajectory: flows are float32, zero at their own end, continuous, and independent of the other times.
-
-    Raises:
-        AssertionError: If a law is broken.
-    """
+    """Check a trajectory: flows are float32, zero at their own end, continuous, and independent of the other times."""
     times = torch.tensor([0.0, 0.123, 0.5, 0.77, 1.0])
     first, last = trajectory.at(times)
     assert first.shape == last.shape, "both flows must have one shape"
@@ -92,9 +88,6 @@ def check_trajectory_model(model: TrajectoryModel, keyframes: Keyframes) -> None
     Args:
         model: The trajectory model to check.
         keyframes: Keyframes with the inputs that it reads; see `some_keyframes`.
-
-    Raises:
-        AssertionError: If a law is broken.
     """
     inputs = [keyframes.latents, keyframes.times]
     inputs += [] if keyframes.images is None else [keyframes.images]

@@ -92,6 +92,5 @@ def preview_motion(
 
 
 def _to_tensor(frame: Float[Tensor, "H W 3"], model: Interpolator) -> Float[Tensor, "1 3 H W"]:
-    """A frame of a batch as input of the model, on its device."""
     pixels = frame.clamp(0.0, 1.0).permute(2, 0, 1)[None]
     return pixels.to(model.device, model.dtype).contiguous()

@@ -45,9 +45,7 @@ def _show_progress(done: int, total: int) -> None:
 def _timing_inputs() -> list[Any]:
     return [
         io.Float.Input("multiplier", default=2.0, min=1.0, max=64.0, step=0.5, tooltip="Times as many frames."),
-        io.Combo.Input(
-            "on_scene_change", options=_SCENES, default="blend", tooltip="What is shown between two scenes."
-        ),
+        io.Combo.Input("on_scene_change", options=_SCENES, default="blend", tooltip="Frames between two scenes."),
         io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="Seed of the noise."),
     ]
 

@@ -81,7 +81,6 @@ def interpolate(
 
 
 def _check_clip(clip: Any) -> None:
-    """Raise ValueError unless a model can interpolate the frames of a clip."""
     vs: Any = importlib.import_module("vapoursynth")  # the module of the running script
     if not isinstance(clip, vs.VideoNode):
         raise ValueError(f"clip is of type {type(clip).__name__}; expected a vapoursynth.VideoNode")
@@ -133,7 +132,6 @@ class _InterpolatedClip:
         return blank.std.FrameEval(lambda n: self._frame_clip(n, blank))
 
     def _frame_clip(self, n: int, blank: Any) -> Any:
-        """A clip whose frame ``n`` is that of the output."""
         position = n / self.factor
         index = min(math.floor(position), self.clip.num_frames - 1)
         last = index == self.clip.num_frames - 1

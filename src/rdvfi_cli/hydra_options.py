@@ -1,4 +1,4 @@
-"""Sweeps, ``--cfg`` and ``--info``, shared by the commands that take overrides."""
+"""The options of Hydra, ``--multirun``, ``--cfg`` and ``--info``, of the commands that take overrides."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Hydra:
-    """What was asked of Hydra at the command line."""
+class HydraOptions:
+    """The options of Hydra at the command line."""
 
     multirun: bool = False
     cfg: str | None = None
@@ -26,7 +26,7 @@ class Hydra:
         return self.multirun or self.cfg is not None or self.info
 
     def flags(self) -> list[str]:
-        """The flags with which nothing but the configuration is shown; none otherwise."""
+        """Flags of Hydra that only show the configuration; none without ``--cfg`` and ``--info``."""
         if self.multirun + (self.cfg is not None) + self.info > 1:
             raise ValueError("give one of --multirun, --cfg and --info")
         if self.cfg is not None:
@@ -34,9 +34,9 @@ class Hydra:
         return ["--info", "all"] if self.info else []
 
 
-def shown(chosen: "ModelSelection", asked: Hydra) -> bool:
-    """Print the configuration, if that was asked for."""
-    flags = asked.flags()
+def show_config(chosen: "ModelSelection", options: HydraOptions) -> bool:
+    """Print the configuration if that is requested; returns whether it is."""
+    flags = options.flags()
     if not flags:
         return False
     from rdvfi.config.sweeps import run_hydra
@@ -47,10 +47,10 @@ def shown(chosen: "ModelSelection", asked: Hydra) -> bool:
 
 
 def show_sweep(result: "Sweep", *, quiet: bool = False) -> None:
-    """The table of a sweep.
+    """Print the table of a sweep.
 
     Raises:
-        ValueError: If points failed; they are listed.
+        ValueError: If points failed; the message lists them.
     """
     from rich.console import Console
     from rich.table import Table
