@@ -52,14 +52,9 @@ class MixedFeed:
 def open_feed(
     config: DataConfig, model: Interpolator, cache: Path, report: Report, device: torch.device | None = None
 ) -> MixedFeed:
-    """The batches of a stage.
+    """The batches of a stage; the model's encoder computes the latents in the folder ``cache``.
 
-    Args:
-        config: Data configuration of the stage.
-        model: Model whose encoder computes the latents of the cache.
-        cache: Folder of the cached latents.
-        report: Receives progress lines.
-        device: Device on which procedural scenes are generated; the CPU by default.
+    Procedural scenes are generated on ``device``, by default the CPU.
 
     Raises:
         FileNotFoundError: If something is missing in the data folder.

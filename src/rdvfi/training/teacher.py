@@ -31,11 +31,8 @@ def add_teacher_maps(
 ) -> None:
     """Compute and store the maps of a teacher for all samples of a pool, unless they exist.
 
-    Args:
-        folder: Pool of `rdvfi.data.pool`; its batches then contain ``teacher`` and ``teacher_mask``.
-        teacher: One of `TEACHERS`: ``rife`` is RIFE 4.25 (`rdvfi.evaluation.rife`).
-        report: Receives progress lines.
-        device: Device of the teacher; the CPU by default.
+    Batches of the pool then contain ``teacher`` and ``teacher_mask``. The teacher ``rife`` is RIFE 4.25
+    (`rdvfi.evaluation.rife`).
 
     Raises:
         ValueError: If the teacher is unknown.

@@ -33,11 +33,9 @@ def sha256(path: Path) -> str:
 
 
 def read_members(package: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Contents of files of a package, read in one pass.
+    """Contents of files of a package (``.whl``, ``.zip``, ``.tar.*`` or ``.deb``), read in one pass.
 
-    Args:
-        package: ``.whl``, ``.zip``, ``.tar.*`` or ``.deb``.
-        names: Ends of the paths of the members, such as ``images/cockatoo.mp4``; the keys of the result.
+    Names are ends of the members' paths, such as ``images/cockatoo.mp4``, and the keys of the result.
 
     Raises:
         FileNotFoundError: If a member is missing.

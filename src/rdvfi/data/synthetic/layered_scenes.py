@@ -25,12 +25,9 @@ from rdvfi.data.synthetic.object_paths import NO_WAVE, STATIC, LayerPath, Point
 class LayerBatch:
     """One layer slot of a batch of scenes; scenes may leave a slot empty.
 
-    Attributes:
-        rows: Indices of the scenes of the batch that have the layer.
-        texture: Colour and matte, in [0, 1]. The matte of a background is not read; that of
-            another layer must be 0 at the texture's border.
-        corner: Frame position ``(x, y)`` of the texture's pixel (0, 0) at time 0.
-        motion: Motion of its points.
+    ``rows`` are the indices of the scenes that have the layer. The texture has colour and matte in [0, 1]; the matte
+    of a background is not read, that of another layer must be 0 at the texture's border. ``corner`` is the frame
+    position ``(x, y)`` of the texture's pixel (0, 0) at time 0.
     """
 
     rows: Int[Tensor, " n"]
@@ -82,13 +79,9 @@ class Illumination:
 
 @dataclass(frozen=True, eq=False)
 class SceneBatch:
-    """A batch of scenes.
+    """A batch of scenes with layers from back to front; the first is the background, which every scene has.
 
-    Attributes:
-        layers: Layers from back to front; the first is the background, which every scene has.
-        size: (height, width) of the frames.
-        light: Change of illumination, or None.
-        shutter: Exposure time over which a frame is averaged; the interval between the ends is 1.
+    ``size`` is (height, width). ``shutter`` is the exposure time; the interval between the ends is 1.
     """
 
     layers: Sequence[LayerBatch]

@@ -81,12 +81,7 @@ STATIC = LayerPath()
 class Wave:
     """A smooth deformation of one layer; lengths in pixels. No deformation by default.
 
-    Attributes:
-        modes: One row ``(ax, ay, kx, ky, phi)`` per sine.
-        linear: ``c`` of the time law ``g``.
-        swing: ``s`` of ``g``.
-        rate: ``r`` of ``g``: oscillations between the ends.
-        phase: ``q`` of ``g``.
+    ``modes`` has a row ``(ax, ay, kx, ky, phi)`` per sine; the other fields are ``c``, ``s``, ``r``, ``q`` of ``g``.
     """
 
     modes: tuple[tuple[float, float, float, float, float], ...] = ()

@@ -25,12 +25,9 @@ _SMOOTH_CELL = 4
 
 @dataclass(frozen=True)
 class Textureless:
-    """Parameters of textureless surfaces.
+    """Removal of texture: ``contrast`` is a factor of the differences from the mean colour, in [0, 1].
 
-    Attributes:
-        contrast: Factor of the differences from the mean colour, in [0, 1].
-        smooth: Whether structures smaller than `_SMOOTH_CELL` pixels are removed.
-        colour: Mean colour (red, green, blue) in [0, 1]; None keeps that of the texture.
+    ``smooth`` removes structures smaller than `_SMOOTH_CELL` pixels; ``colour`` replaces the mean colour.
     """
 
     contrast: float

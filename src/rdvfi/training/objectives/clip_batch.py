@@ -20,19 +20,12 @@ from rdvfi.training.objectives.objective import Batch
 
 @dataclass(frozen=True, eq=False)
 class ClipBatch:
-    """Fixed and free frames with their times, and their motion if it is known.
+    """Fixed frames (the knots, or with ``ends_only`` the two ends), then free frames, and their motion if it is known.
 
-    Attributes:
-        frames: Fixed frames, then free frames.
-        times: Their times.
-        flows: Exact flows from every frame to the first, the last, the previous and the next knot, in latent pixels.
-        visible: Visibility of the points there.
-        coarse: End-to-end flow in both directions, in pixels of the frames.
-        latents: Latents of the fixed frames.
-        teacher: A teacher's flows from the free frames to both ends, in pixels of their own grid.
-        teacher_mask: A teacher's blending weight of the first frame.
-        fixed: Number of fixed frames: the knots, or the two ends.
-        ends_only: Whether true frames at the inner knots are missing.
+    ``flows`` are exact, from every frame to the first, the last, the previous and the next knot, in latent pixels;
+    ``visible`` is the visibility of the points there. ``coarse`` is the end-to-end flow in both directions, in pixels
+    of the frames. ``teacher`` are a teacher's flows from the free frames to both ends, in pixels of their own grid,
+    and ``teacher_mask`` its blending weight of the first frame.
     """
 
     frames: Float[Tensor, "b t 3 h w"]
