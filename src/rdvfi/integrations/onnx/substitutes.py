@@ -48,7 +48,8 @@ class Substitutes(TorchFunctionMode):
 def _backward_warp(image: Tensor, flow: Tensor) -> Tensor:
     """`rdvfi.ops.backward_warp` without writing into parts of a tensor."""
     h, w = image.shape[-2:]
-    shift = flow.float() * torch.tensor([2.0 / w, 2.0 / h])[:, None, None]
+    dx, dy = flow.float().unbind(1)  # times a number each: a branch of a graph can hold no constant tensor
+    shift = dx * (2.0 / w), dy * (2.0 / h)
     return looked_up(image.float(), shift, centres(torch.arange(h), h)[:, None]).to(image.dtype)
 
 
@@ -85,6 +86,46 @@ def _composited(
     return _where(torch.stack(found).any(), composite, _first_alone, operands)[0]
 
 
+def _flows_at(
+    fields: Tensor,
+    ahead: Tensor,
+    behind: Tensor,
+    ahead_error: Tensor,
+    behind_error: Tensor,
+    knots: Tensor,
+    times: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    """`rdvfi.ops.paths.flows_at`; the fields themselves if all times are times of knots, as the middle of a pair is."""
+    compute = _reference_of("rdvfi::flows_at")
+    nearest = (times[:, None] - knots).abs().argmin(1)
+    return _where(
+        (times != knots[nearest]).any(),
+        lambda *x: (compute(*x[:8]),),
+        lambda fields, *x: (fields[:, x[-1]],),
+        (fields, ahead, behind, ahead_error, behind_error, knots, times, weights, nearest),
+    )[0]
+
+
+def _pull_push(maps: Tensor, valid: Tensor) -> Tensor:
+    """`rdvfi.ops.occlusion.pull_push`, with nothing done where all is valid."""
+    fill = _reference_of("rdvfi::pull_push")
+    return _where(valid.min() < 1.0, lambda *x: (fill(*x),), _first_alone, (maps, valid))[0]
+
+
+def _adapted_maps(small0: Tensor, small1: Tensor, gain: Tensor | None, *rest: Tensor) -> Tensor:
+    """`rdvfi.render.base.adapted_maps`, without illumination where it does not change."""
+    adapt = _reference_of("rdvfi::adapted_maps")
+    if gain is None:
+        return adapt(small0, small1, None, *rest)
+    return _where(
+        (gain != 0.0).any(),
+        lambda *x: (adapt(*x),),
+        lambda small0, small1, _, *rest: (adapt(small0, small1, None, *rest),),
+        (small0, small1, gain, *rest),
+    )[0]
+
+
 def _first_alone(x: Tensor, *_: Tensor) -> tuple[Tensor]:
     return (x.clone(),)
 
@@ -99,7 +140,15 @@ def _where(
     found: Tensor, work: Callable[..., Any], rest: Callable[..., Any], operands: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
     """``work`` where something was found, else ``rest``: a branch of the graph."""
-    return torch.ops.higher_order.cond(found, work, rest, operands)
+
+    def substituted(branch: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*x: Tensor) -> Any:
+            with Substitutes():
+                return branch(*x)
+
+        return call
+
+    return torch.ops.higher_order.cond(found, substituted(work), substituted(rest), operands)
 
 
 OPERATORS: dict[Any, Callable[..., Any]] = {
@@ -108,6 +157,9 @@ OPERATORS: dict[Any, Callable[..., Any]] = {
     torch.ops.rdvfi.fill_bars.default: _fill_bars,
     torch.ops.rdvfi.lifted_overlay.default: _lifted_overlay,
     torch.ops.rdvfi.composited.default: _composited,
+    torch.ops.rdvfi.flows_at.default: _flows_at,
+    torch.ops.rdvfi.pull_push.default: _pull_push,
+    torch.ops.rdvfi.adapted_maps.default: _adapted_maps,
 }
 """Operators of rdvfi whose references write into memory, go through the times one by one, or work on whole frames for
 what few pairs show."""
@@ -147,6 +199,24 @@ def _cells(side: int, count: int) -> Tensor:
     return torch.from_numpy(matrix)
 
 
+def _avg_pool2d(x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, **options: Any) -> Tensor:
+    """Windows of both directions one after the other."""
+    pool = torch.ops.aten.avg_pool2d
+    if not (isinstance(kernel_size, int) and isinstance(padding, int) and stride == 1 and kernel_size > 2):
+        return pool(x, kernel_size, kernel_size if stride is None else stride, padding, **options)
+    rows = pool(x, (kernel_size, 1), 1, (padding, 0), **options)
+    return pool(rows, (1, kernel_size), 1, (0, padding), **options)
+
+
+def _pixel_unshuffle(x: Tensor, factor: int) -> Tensor:
+    """With one axis moved at a time, as ONNX Runtime does fast."""
+    n, c, h, w = x.shape
+    columns_apart = x.reshape(n * c, h * w // factor, factor).mT
+    rows_apart = columns_apart.reshape(n * c * factor, h // factor, factor, w // factor).transpose(1, 2)
+    by_row_first = rows_apart.reshape(n * c, factor, factor, h * w // factor**2).transpose(1, 2)
+    return by_row_first.reshape(n, c * factor**2, h // factor, w // factor)
+
+
 def _rfft2(x: Tensor, s: tuple[int, int]) -> ComplexPair:
     """The spectrum of real pictures, by the matrices of the transform."""
     h, w = x.shape[-2:]
@@ -181,6 +251,8 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     torch.nanmedian: _nanmedian,
     Tensor.nanmedian: _nanmedian,
     F.adaptive_avg_pool2d: _adaptive_avg_pool2d,
+    F.avg_pool2d: _avg_pool2d,
+    F.pixel_unshuffle: _pixel_unshuffle,
     torch.fft.rfft2: _rfft2,
     torch.fft.irfft2: _irfft2,
     torch.complex: ComplexPair,
