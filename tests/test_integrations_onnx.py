@@ -19,8 +19,9 @@ import rdvfi
 from rdvfi.content.cpu_shortcuts import fixed_shapes
 from rdvfi.integrations.onnx import export, export_onnx
 from rdvfi.integrations.onnx.complex_pairs import ComplexPair
-from rdvfi.integrations.onnx.motion_tensors import named_tensors, with_tensors
+from rdvfi.integrations.onnx.motion_tensors import named_tensors, replace_tensors
 from rdvfi.integrations.onnx.substitutes import NotExportable, Substitutes
+from rdvfi.motion.basis import cubic
 from rdvfi.ops import backward_warp, render
 from rdvfi.ops.splatting import splat_sum
 
@@ -59,6 +60,24 @@ class _Names(TorchDispatchMode):
 KNOTS = torch.linspace(0.0, 1.0, 9)
 _RDVFI = torch.ops.rdvfi
 _ENDS, _MASK = (_random(1, 3, 40, 60, seed=2), _random(1, 3, 40, 60, seed=3)), _random(1, 1, 10, 15, seed=5)
+
+
+def _paths(times: Tensor) -> tuple[Tensor, ...]:
+    """Arguments of `flows_at` with five knots."""
+    shapes = ((1, 5, 4, 12, 20), (1, 4, 2, 12, 20), (1, 4, 2, 12, 20), (1, 4, 1, 12, 20), (1, 4, 1, 12, 20))
+    tensors = (4.0 * _random(*shape, seed=seed) for seed, shape in enumerate(shapes))
+    knots = torch.linspace(0.0, 1.0, 5)
+    return (*tensors, knots, times, cubic().weights(knots, times))
+
+
+def _maps(gain: Tensor) -> tuple[Tensor, ...]:
+    """Arguments of `adapted_maps` for two times."""
+    flows = (4.0 * _random(1, 2, 2, 20, 30, seed=seed) for seed in (2, 3))
+    ends = (_random(1, 3, 20, 30, seed=seed) for seed in (0, 1))
+    mask, residual, times = _random(1, 2, 1, 20, 30), _random(1, 2, 3, 20, 30) - 0.5, torch.tensor([0.3, 0.6])
+    return (*ends, gain, *flows, mask, residual, times, torch.ones(1))
+
+
 CALLS: dict[str, Callable[[], Any]] = {
     "searchsorted right": lambda: torch.searchsorted(KNOTS, torch.tensor([0.0, 0.125, 0.3, 1.0]), right=True),
     "searchsorted": lambda: torch.searchsorted(KNOTS, torch.tensor([0.0, 0.125, 0.3, 1.0])),
@@ -82,6 +101,15 @@ CALLS: dict[str, Callable[[], Any]] = {
         ),
         dim=1,
     ),
+    "flows_at": lambda: _RDVFI.flows_at.default(*_paths(torch.tensor([0.2, 0.5, 0.9]))),
+    "flows_at knots": lambda: _RDVFI.flows_at.default(*_paths(torch.tensor([0.25, 0.5]))),
+    "pull_push": lambda: _RDVFI.pull_push.default(_random(1, 4, 20, 30), 1.0 * (_random(1, 1, 20, 30, seed=1) > 0.7)),
+    "pull_push of valid pixels": lambda: _RDVFI.pull_push.default(_random(1, 4, 20, 30), torch.ones(1, 1, 20, 30)),
+    "adapted_maps": lambda: _RDVFI.adapted_maps.default(*_maps(0.2 * _random(1, 1, 20, 30) - 0.1)),
+    "adapted_maps of constant light": lambda: _RDVFI.adapted_maps.default(*_maps(torch.zeros(1, 1, 20, 30))),
+    "avg_pool2d": lambda: F.avg_pool2d(_random(1, 3, 20, 30), 5, 1, 2, count_include_pad=False),
+    "avg_pool2d halved": lambda: F.avg_pool2d(_random(1, 3, 20, 30), 2),
+    "pixel_unshuffle": lambda: F.pixel_unshuffle(_random(2, 3, 12, 18), 3),
     "composited": lambda: _RDVFI.composited.default(
         _random(1, 2, 3, 40, 60),
         *_ENDS,
@@ -159,7 +187,7 @@ def test_a_motion_is_taken_apart_and_put_together() -> None:
     motion = model.estimate(_random(1, 3, 32, 48), _random(1, 3, 32, 48, seed=1))
     tensors = named_tensors(motion)
     assert "keyframes.latents" in tensors
-    again = named_tensors(with_tensors(motion, lambda name, _: tensors[name].flip(0)))
+    again = named_tensors(replace_tensors(motion, lambda name, _: tensors[name].flip(0)))
     assert again.keys() == tensors.keys()
     assert all(torch.equal(again[name], x.flip(0)) and again[name] is not x for name, x in tensors.items())
 
@@ -231,7 +259,7 @@ def _apart(model: rdvfi.Interpolator, files: Path, size: tuple[int, int], times:
     motion = dict(zip([each.name for each in estimate.get_outputs()], estimate.run(None, images), strict=True))
     frames = np.asarray(draw.run(None, {**images, **motion, "timesteps": np.array(times, np.float32)})[0])
     meta = estimate.get_modelmeta().custom_metadata_map
-    fixed = export._AtMotionSize.of(model, (int(meta["motion_height"]), int(meta["motion_width"])))
+    fixed = export._FixedMotionSize.from_model(model, (int(meta["motion_height"]), int(meta["motion_width"])))
     with torch.inference_mode(), fixed_shapes():
         expected = fixed(first, last, times)
     assert frames.shape == (1, len(times), 3, *size)

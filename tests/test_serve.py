@@ -27,7 +27,7 @@ from rdvfi.media.pixels import to_pixels, to_tensor
 from rdvfi.motion.basis import linear
 from rdvfi.motion.trajectory.flow_fields import KnotTrajectory
 from rdvfi.serve.limits import Limits
-from rdvfi.serve.motion_layers import Layer, PointPaths, draw_layer, longest_flow
+from rdvfi.serve.motion_layers import Layer, PointPaths, draw_layer, flow_scale
 from rdvfi.serve.session import Models, Session
 
 SIZE = (240, 136)
@@ -218,7 +218,7 @@ def test_work_that_is_cancelled_while_it_waits_is_not_done(tmp_path: Path) -> No
     handlers, session = Handlers(Models(["rdvfi-s"]), Limits(), tmp_path), Session()
     session.clip = _clip(tmp_path / "clip.mp4", 4)
     handlers.begin(session)
-    handlers.stop(session)
+    handlers.cancel(session)
     assert handlers.interpolate(session, "rdvfi-s", 2.0, "")[0] == "Cancelled; nothing was kept."
     handlers.begin(session)
     assert "7 frames" in handlers.interpolate(session, "rdvfi-s", 2.0, "")[0]
@@ -302,19 +302,21 @@ def _moving(flow: tuple[float, float]) -> KnotTrajectory:
 
 
 def test_paths_are_those_of_the_points_in_pixels_of_the_frame() -> None:
-    paths = PointPaths.of(_moving((3.0, -1.0)), (240, 400), torch.device("cpu"))
+    paths = PointPaths.from_trajectory(_moving((3.0, -1.0)), (240, 400), torch.device("cpu"))
     assert len(paths.points) > 100
     along = paths.points - paths.points[:, :1]
     expected = paths.times[None, :, None] * np.array((30.0, -10.0))
     np.testing.assert_allclose(along, np.broadcast_to(expected, along.shape), atol=1e-3)
-    assert not len(PointPaths.of(_moving((0.0, 0.0)), (240, 400), torch.device("cpu")).points), "what rests has no path"
+    assert not len(PointPaths.from_trajectory(_moving((0.0, 0.0)), (240, 400), torch.device("cpu")).points), (
+        "what rests has no path"
+    )
 
 
 def test_layers_show_the_flow_and_what_is_occluded() -> None:
     picture = np.full((48, 80, 3), 120, np.uint8)
     half = torch.tensor([0.5])
     right, up = _moving((3.0, 0.0)), _moving((0.0, -3.0))
-    longest = longest_flow(right, half)
+    longest = flow_scale(right, half)
     assert longest == pytest.approx(3.0)
     shown = [draw_layer(picture, motion, Layer.FLOW, half, longest) for motion in (right, up)]
     assert all(np.ptp(each.reshape(-1, 3), axis=0).max() <= 1 for each in shown), "one flow, one colour"

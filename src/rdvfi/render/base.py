@@ -97,24 +97,36 @@ def blend_shares(confidence: Tensor, times: Tensor, floor: float) -> Tensor:
     return first / (first + last)
 
 
-class RefiningRenderer(Renderer):
+class WarpingRenderer(Renderer):
+    """A renderer that computes maps on the trajectory's grid, and one full-size pass draws with them."""
+
+    @abstractmethod
+    def maps(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> WarpInputs:
+        """What the frames at ``timesteps`` are drawn with; both end frames may be of any size."""
+
+    def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
+        """Frames at ``timesteps``, drawn with `maps`."""
+        if timesteps.numel() == 0:
+            return img0.new_empty(img0.shape[0], 0, *img0.shape[1:])
+        return self.maps(img0, img1, motion, timesteps).draw(img0, img1)
+
+
+class RefiningRenderer(WarpingRenderer):
     """A learned renderer: `refine`, then one full-size pass."""
 
     @abstractmethod
     def refine(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> WarpInputs:
         """Refined flows, mask and residual at ``timesteps``, of which there is at least one."""
 
-    def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
-        """Frames at ``timesteps``, drawn from the maps of `refine`."""
-        if timesteps.numel() == 0:
-            return img0.new_empty(img0.shape[0], 0, *img0.shape[1:])
+    def maps(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> WarpInputs:
+        """The maps of `refine` after the content rules."""
         small, content = None, motion.content
         compared = img0, img1
         if content is not None and content.illumination is not None:  # networks compare normalised frames
             small = _on_grid(img0, img1, content.illumination.gain)
             compared = content.illumination.normalise(*small)
         refined = self.refine(*compared, motion, timesteps)
-        return refined.adapted(img0, img1, motion, timesteps, small).draw(img0, img1)
+        return refined.adapted(img0, img1, motion, timesteps, small)
 
 
 def _on_grid(img0: Image, img1: Image, like: Tensor) -> tuple[Tensor, Tensor]:

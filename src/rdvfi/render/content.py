@@ -57,12 +57,28 @@ def draw(renderer: Renderer, img0: Image, img1: Image, motion: Motion, timesteps
     content = motion.content
     if content is None:
         return renderer(img0, img1, motion, timesteps)
-    inside0, inside1, lifted = content.bars.fill(img0), content.bars.fill(img1), []
-    if content.overlay is not None:
-        lifted = content.overlay.remove_from(inside0, inside1)
-        inside0, inside1 = lifted[0], lifted[1]
-        motion = replace(motion, trajectory=BackgroundTrajectory(motion.trajectory, content.overlay))
-    return composite(content, renderer(inside0, inside1, motion, timesteps), img0, img1, timesteps, lifted)
+    first, last, lifted = without_foreground(content, img0, img1)
+    frames = renderer(first, last, background_motion(motion), timesteps)
+    return composite(content, frames, img0, img1, timesteps, lifted)
+
+
+def without_foreground(content: Content, img0: Image, img1: Image) -> tuple[Image, Image, list[Tensor]]:
+    """Both frames with bars filled and the overlay removed, and what `rdvfi.ops.compositing.lifted_overlay` returned.
+
+    The list is empty without an overlay.
+    """
+    first, last = content.bars.fill(img0), content.bars.fill(img1)
+    if content.overlay is None:
+        return first, last, []
+    lifted = content.overlay.remove_from(first, last)
+    return lifted[0], lifted[1], lifted
+
+
+def background_motion(motion: Motion) -> Motion:
+    """The motion without that of the overlay, if there is one."""
+    if motion.content is None or motion.content.overlay is None:
+        return motion
+    return replace(motion, trajectory=BackgroundTrajectory(motion.trajectory, motion.content.overlay))
 
 
 def composite(

@@ -7,20 +7,19 @@ import torch
 
 from rdvfi.interfaces import FlowGrid, Motion, Renderer
 from rdvfi.registry import renderers
-from rdvfi.render.base import WarpInputs, consistency_mask
+from rdvfi.render.base import WarpingRenderer, WarpInputs, consistency_mask
 from rdvfi.types import Image, Times, Video
 
 
-class WarpRenderer(Renderer):
+class WarpRenderer(WarpingRenderer):
     """Both warped frames, weighted by time and consistency."""
 
-    def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
-        """Frames at ``timesteps``, warped from both ends."""
+    def maps(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> WarpInputs:
+        """The trajectory's flows, the mask and no residual."""
         flow0, flow1 = flows = motion.trajectory.at(timesteps)
         mask = consistency_mask(motion.trajectory, timesteps, flows)
         residual = torch.zeros_like(flow0[:, :, :1]).expand(-1, -1, 3, -1, -1)
-        inputs = WarpInputs(flow0, flow1, mask, residual)
-        return inputs.adapted(img0, img1, motion, timesteps).draw(img0, img1)
+        return WarpInputs(flow0, flow1, mask, residual).adapted(img0, img1, motion, timesteps)
 
 
 class BlendRenderer(Renderer):

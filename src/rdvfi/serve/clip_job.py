@@ -8,76 +8,82 @@ from pathlib import Path
 from threading import Event
 
 from rdvfi.interpolator import Interpolator
-from rdvfi.serve.limits import Limits, own_names
+from rdvfi.serve.limits import Limits, errors_without_folders
 from rdvfi.video.engine import Progress
 from rdvfi.video.job import interpolate_video
 from rdvfi.video.timing import Multiply, Resample, Retiming, exact_rate
 
-_PLAYABLE = {".mp4", ".m4v", ".webm"}
+_BROWSER_CONTAINERS = {".mp4", ".m4v", ".webm"}
 """Containers that browsers play."""
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A clip and its smoother version."""
+class ClipResult:
+    """A clip before and after interpolation."""
 
     before: Path
-    """The clip, in a form that browsers play."""
+    """The clip, in a container that browsers play."""
     after: Path
-    line: str
-    """What was done, on one line."""
+    summary: str
+    """Frames, size, duration and notes, on one line."""
 
 
 def choose_rate(multiplier: float, fps: str) -> Retiming:
-    """The target rate if one is written, else the multiplier; raises ValueError if the rate is none."""
+    """The target frame rate if there is one, else the multiplier; raises ValueError for an invalid rate."""
     text = fps.strip()
     return Resample(exact_rate(text)) if text else Multiply(int(multiplier))
 
 
-def run(
-    clip: Path, retiming: Retiming, model: Interpolator, limits: Limits, folder: Path, stopped: Event, tell: Progress
-) -> Finished:
-    """Make a clip smoother.
+def interpolate_clip(
+    clip: Path,
+    retiming: Retiming,
+    model: Interpolator,
+    limits: Limits,
+    folder: Path,
+    cancelled: Event,
+    report_progress: Progress,
+) -> ClipResult:
+    """Interpolate a clip.
 
     Args:
         clip: A video file.
-        retiming: Where frames are wanted.
-        model: Makes them.
-        limits: What is refused.
-        folder: Where results go, each into a folder whose name nobody can guess.
-        stopped: Set to stop.
-        tell: Is told of every pair that is done.
+        retiming: The times of the output frames.
+        model: The model.
+        limits: Limits of the page.
+        folder: Parent of the output folder, whose name is unguessable.
+        cancelled: Stops the work when set.
+        report_progress: Called after each pair.
 
     Raises:
-        ValueError: If the clip cannot be read, or is beyond the limits.
-        Stopped: If ``stopped`` was set; nothing is left then.
+        ValueError: If the clip cannot be read or exceeds the limits.
+        Stopped: If ``cancelled`` was set; no output is kept.
     """
     info = limits.check_clip(clip, retiming)
-    place = own_folder(folder)
+    output = new_private_folder(folder)
 
     def progress(done: int, total: int) -> bool:
-        tell(done, total)
-        return not stopped.is_set()
+        report_progress(done, total)
+        return not cancelled.is_set()
 
     make = functools.partial(interpolate_video, clip, model=model, codec="h264", pix_fmt="yuv420p", progress=progress)
     multiplier = retiming.multiplier if isinstance(retiming, Multiply) else None
     begun = time.perf_counter()
-    with own_names(clip):
-        before, after = clip, place / f"{clip.stem}-smooth.mp4"
+    with errors_without_folders(clip):
+        before, after = clip, output / f"{clip.stem}-smooth.mp4"
         report = make(after, multiplier=multiplier, target_fps=retiming.fps if isinstance(retiming, Resample) else None)
-        if clip.suffix.lower() not in _PLAYABLE:
-            before = place / f"{clip.stem}-before.mp4"
+        if clip.suffix.lower() not in _BROWSER_CONTAINERS:
+            before = output / f"{clip.stem}-before.mp4"
             make(before, multiplier=1)
     seconds = time.perf_counter() - begun
-    line = (
+    summary = (
         f"{report.frames_written} frames of {info.width}x{info.height} from {report.frames_read} in {seconds:.1f} s, "
         f"mean confidence {report.confidence:.2f}"
     )
-    return Finished(before, after, "; ".join([line, *report.notes]))
+    return ClipResult(before, after, "; ".join([summary, *report.notes]))
 
 
-def own_folder(folder: Path) -> Path:
-    """A new folder whose name nobody can guess: whoever knows the address of a file may read it."""
-    place = folder / secrets.token_urlsafe(24)
-    place.mkdir()
-    return place
+def new_private_folder(folder: Path) -> Path:
+    """A new folder with an unguessable name: whoever knows a file's address can read it."""
+    private = folder / secrets.token_urlsafe(24)
+    private.mkdir()
+    return private

@@ -1,7 +1,7 @@
 """Limits of uploads, and their error messages.
 
-Everything is looked at before it is decoded: the size of a picture is in its header, the length of a clip
-in its packets. A message names a file as its owner does, never where it lies on the server.
+Limits are checked before decoding: the size of a picture is in its header, the length of a clip in its packets.
+Messages name files without their folders on the server.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,18 +17,18 @@ from rdvfi.video.timing import Retiming
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a page takes at most; raises ValueError if a limit is not greater than 0."""
+    """Limits of uploads and output; raises ValueError if a limit is not greater than 0."""
 
     megapixels: float = 9.0
     """Millions of pixels of a picture, or of a frame of a clip."""
     seconds: float = 60.0
     """Length of a clip."""
     frames: int = 3000
-    """Frames that come out of a clip."""
+    """Output frames of a clip."""
     megabytes: float = 200.0
     """Size of an uploaded file."""
     waiting: int = 16
-    """Requests that may wait; whoever comes later is told that the page is busy."""
+    """Length of the queue; further requests are refused as busy."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -36,29 +36,29 @@ class Limits:
                 raise ValueError(f"{field.name} is {getattr(self, field.name)}; it must be greater than 0")
 
     def read_pair(self, paths: Sequence[Path]) -> tuple[Pixels, Pixels]:
-        """Two pictures of one size and one depth.
+        """Two pictures of the same size.
 
         Raises:
             ValueError: If one is no picture, is too large, or they differ in size.
         """
         first, last = (self._read(path) for path in paths)
         if first.shape != last.shape:
-            sizes = " and ".join(_size(pixels.shape[1], pixels.shape[0]) for pixels in (first, last))
+            sizes = " and ".join(_format_size(pixels.shape[1], pixels.shape[0]) for pixels in (first, last))
             raise ValueError(f"the pictures are {sizes} pixels; both must have the same size")
         return first, last
 
     def _read(self, path: Path) -> Pixels:
-        with own_names(path):
+        with errors_without_folders(path):
             self._check_size(path, *_picture_size(path))
             return read_image(path)
 
     def check_clip(self, path: Path, retiming: Retiming | None = None) -> SourceInfo:
-        """What a clip holds, if it is not too large, too long, or too many frames come out.
+        """Read a clip's properties.
 
         Raises:
-            ValueError: If it is.
+            ValueError: If it cannot be read, exceeds a limit, or ``retiming`` gives too many frames.
         """
-        with own_names(path):
+        with errors_without_folders(path):
             info = open_source(path).info
         self._check_size(path, info.width, info.height)
         seconds = float(info.span)
@@ -75,23 +75,19 @@ class Limits:
     def _check_size(self, path: Path, width: int, height: int) -> None:
         if width * height > self.megapixels * 1e6:
             raise ValueError(
-                f"{path.name} is {_size(width, height)} pixels ({width * height / 1e6:.1f} megapixels); "
+                f"{path.name} is {_format_size(width, height)} pixels ({width * height / 1e6:.1f} megapixels); "
                 f"at most {self.megapixels:g} megapixels are taken here"
             )
 
 
-def split_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Pictures and clips among some files, by their names."""
+def split_pictures_and_clips(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The files with and those without an image suffix."""
     return [path for path in paths if is_image(path)], [path for path in paths if not is_image(path)]
 
 
 @contextmanager
-def own_names(path: Path) -> Iterator[None]:
-    """Errors call a file by its name alone.
-
-    Raises:
-        ValueError: Instead of an error that tells where the file is.
-    """
+def errors_without_folders(path: Path) -> Iterator[None]:
+    """Raise errors as ValueError with the folder of the file removed from the message."""
     try:
         yield
     except (ValueError, OSError, MemoryError) as error:
@@ -111,5 +107,5 @@ def _picture_size(path: Path) -> tuple[int, int]:
         raise ValueError(f"{path} is not an image that can be read, or is damaged") from error
 
 
-def _size(width: int, height: int) -> str:
+def _format_size(width: int, height: int) -> str:
     return f"{width}x{height}"

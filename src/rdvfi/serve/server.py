@@ -38,7 +38,7 @@ def serve(
         dtype: Type of the models' networks; float16 on CUDA, float32 elsewhere.
         limits: What visitors may ask for.
         allow_untrained: Accept models with untrained learned parts.
-        ready: Is told the address when the page can be opened.
+        ready: Called with the address when the page can be opened.
 
     Raises:
         ModuleNotFoundError: If Gradio is not installed.

@@ -1,7 +1,7 @@
 """`visualize`: images or a video of the estimated motion.
 
-The panels are those of `rdvfi.serve.motion_layers`, at times between the two frames, with the wheel that says
-which colour stands for which direction, and what was held back from moving (`rdvfi.content`).
+The panels show the layers of `rdvfi.serve.motion_layers` at times between two frames, with a colour wheel of the flow
+directions, and the static content (`rdvfi.content`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,13 +27,13 @@ from rdvfi.media.video_files.encoding import SinkOptions
 from rdvfi.media.writer import open_sink
 from rdvfi.motion.trajectory.plot import flow_colours
 from rdvfi.ops.compositing import composited
-from rdvfi.serve.motion_layers import Layer, PointPaths, draw_layer, longest_flow
+from rdvfi.serve.motion_layers import Layer, PointPaths, draw_layer, flow_scale
 from rdvfi.types import Image
 from rdvfi.video.model_loading import DEFAULT_MODEL, ModelLike, prepare_model
 
 LAYERS = ("picture", "paths", "flow", "confidence", "occlusion", "mask")
-_STEPS = 8
-"""Times of a pair in a video."""
+_STEPS_PER_PAIR = 8
+"""Frames per pair in a video."""
 _PANEL_WIDTH = 480
 _COLUMNS = 3
 
@@ -77,18 +77,11 @@ def visualize(
         FileExistsError: If the destination exists, and ``overwrite`` is off.
     """
     target, single = Path(destination), Path(destination).suffix.lower() == ".png"
-    for layer in layers:
-        if layer not in LAYERS:
-            raise ValueError(f"layer is {layer!r}; it must be one of {', '.join(LAYERS)}")
-    if not layers:
-        raise ValueError(f"layers is empty; choose some of {', '.join(LAYERS)}")
+    _check_layers(layers)
     if not 0.0 <= time <= 1.0:
         raise ValueError(f"time is {time}; it must be in [0, 1]")
     if single:
-        if not target.absolute().parent.is_dir():
-            raise FileNotFoundError(f"the folder of {target} does not exist")
-        if target.exists() and not overwrite:
-            raise FileExistsError(f"{target} exists; replace it with overwrite=True, or choose another name")
+        _check_picture_destination(target, overwrite=overwrite)
     else:
         check_destination(target, overwrite=overwrite)
     paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(each) for each in source]
@@ -100,8 +93,8 @@ def visualize(
     if start or end is not None:
         opened = TrimmedSource(opened, Fraction(start), None if end is None else Fraction(end))
     ready = prepare_model(model, device, None, allow_untrained=allow_untrained)
-    drawing = _Drawing(ready, layers, [(float(x), float(y)) for x, y in points], seed)
-    pairs = _neighbours(opened.frames())
+    drawing = _PanelDrawer(ready, layers, [(float(x), float(y)) for x, y in points], seed)
+    pairs = _frame_pairs(opened.frames())
     pair = next(pairs, None)
     if pair is None:
         raise ValueError(f"{info.name} has fewer than two frames between start and end; a pair is needed")
@@ -110,10 +103,25 @@ def visualize(
         with atomic_output(target, overwrite=overwrite) as partial:
             write_png(partial, next(drawing.pictures(first, last, [time])))
         return 1
-    return _film(chain([pair], pairs), drawing, target, opened.info, overwrite=overwrite)
+    return _write_video(chain([pair], pairs), drawing, target, opened.info, overwrite=overwrite)
 
 
-def _neighbours(frames: Iterator[SourceFrame]) -> Iterator[tuple[SourceFrame, SourceFrame]]:
+def _check_layers(layers: Sequence[str]) -> None:
+    for layer in layers:
+        if layer not in LAYERS:
+            raise ValueError(f"layer is {layer!r}; it must be one of {', '.join(LAYERS)}")
+    if not layers:
+        raise ValueError(f"layers is empty; choose some of {', '.join(LAYERS)}")
+
+
+def _check_picture_destination(target: Path, *, overwrite: bool) -> None:
+    if not target.absolute().parent.is_dir():
+        raise FileNotFoundError(f"the folder of {target} does not exist")
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{target} exists; replace it with overwrite=True, or choose another name")
+
+
+def _frame_pairs(frames: Iterator[SourceFrame]) -> Iterator[tuple[SourceFrame, SourceFrame]]:
     first = next(frames, None)
     if first is None:
         return
@@ -122,10 +130,10 @@ def _neighbours(frames: Iterator[SourceFrame]) -> Iterator[tuple[SourceFrame, So
         first = last
 
 
-def _film(pairs, drawing: "_Drawing", target: Path, info, *, overwrite: bool) -> int:
-    """All pairs as a video, eight times slower than the source."""
-    step = _STEPS * info.span / max(1, info.frames - 1) or Fraction(1)
-    lasts, done = step / _STEPS, 0
+def _write_video(pairs, drawing: "_PanelDrawer", target: Path, info, *, overwrite: bool) -> int:
+    """Write all pairs as a video, eight times slower than the source; returns their number."""
+    step = _STEPS_PER_PAIR * info.span / max(1, info.frames - 1) or Fraction(1)
+    lasts, done = step / _STEPS_PER_PAIR, 0
     count = len(drawing.layers)
     columns = min(_COLUMNS, count)
     height = _panel_height(info.height, info.width)
@@ -134,9 +142,12 @@ def _film(pairs, drawing: "_Drawing", target: Path, info, *, overwrite: bool) ->
     shown = replace(info, **size, layout=layout, media=None, headroom=False)
     with open_sink(target, shown, SinkOptions(), tick=lasts, rate=1 / lasts, overwrite=overwrite) as sink:
         for done, (first, last) in enumerate(pairs, start=1):
-            times = [k / _STEPS for k in range(_STEPS)]
+            times = [k / _STEPS_PER_PAIR for k in range(_STEPS_PER_PAIR)]
             for k, picture in enumerate(drawing.pictures(first, last, times)):
-                sink.write(picture, Moment(done - 1, Fraction(k, _STEPS), ((done - 1) * _STEPS + k) * lasts, lasts))
+                sink.write(
+                    picture,
+                    Moment(done - 1, Fraction(k, _STEPS_PER_PAIR), ((done - 1) * _STEPS_PER_PAIR + k) * lasts, lasts),
+                )
     return done
 
 
@@ -144,8 +155,8 @@ def _panel_height(height: int, width: int) -> int:
     return max(2, round(height * _PANEL_WIDTH / width / 2) * 2)
 
 
-class _Drawing:
-    """Draws pairs, one after the other."""
+class _PanelDrawer:
+    """Draws the panels of pairs of frames."""
 
     def __init__(
         self, model: Interpolator, layers: Sequence[str], points: Sequence[tuple[float, float]], seed: int
@@ -154,7 +165,7 @@ class _Drawing:
         self._model, self._points, self._seed = model, points, seed
 
     def pictures(self, first: SourceFrame, last: SourceFrame, times: Sequence[float]) -> Iterator[Picture]:
-        """All panels in one picture, for each time."""
+        """A picture of all panels for each time."""
         with torch.inference_mode():
             img0, img1 = (
                 to_tensor(
@@ -168,13 +179,13 @@ class _Drawing:
             for time in times:
                 when = torch.tensor([time], dtype=torch.float32, device=self._model.device)
                 drawn = to_picture(to_pixels(self._model.render(img0, img1, motion, when)[0, 0], deep=False))
-                yield _grid([self._panel(layer, drawn, motion, paths, when, img0) for layer in self.layers])
+                yield _arrange_panels([self._panel(layer, drawn, motion, paths, when, img0) for layer in self.layers])
 
     def _paths(self, motion: Motion, size: tuple[int, int]) -> PointPaths:
         device = self._model.device
         if not self._points:
-            return PointPaths.of(motion.trajectory, size, device)
-        return PointPaths.of(motion.trajectory, size, device, points=self._points)
+            return PointPaths.from_trajectory(motion.trajectory, size, device)
+        return PointPaths.from_trajectory(motion.trajectory, size, device, points=self._points)
 
     def _panel(
         self, layer: str, drawn: Picture, motion: Motion, paths: PointPaths, when: torch.Tensor, img0: Image
@@ -183,17 +194,17 @@ class _Drawing:
         if layer == "paths":
             picture = paths.draw(drawn, time)
         elif layer == "mask":
-            picture = _held(drawn, motion, img0)
+            picture = _mark_static_content(drawn, motion, img0)
         else:
-            longest = longest_flow(motion.trajectory, when)
+            longest = flow_scale(motion.trajectory, when)
             picture = draw_layer(drawn, motion.trajectory, Layer(layer), when, longest)
             if layer == "flow":
-                picture = _with_wheel(picture)
-        return _labelled(picture, f"{layer}, t = {time:.2f}" if layer == "picture" else layer)
+                picture = _add_colour_wheel(picture)
+        return _add_label(picture, f"{layer}, t = {time:.2f}" if layer == "picture" else layer)
 
 
-def _held(drawn: Picture, motion: Motion, img0: Image) -> Picture:
-    """What does not move by rule: overlays red, static pixels green, bars blue."""
+def _mark_static_content(drawn: Picture, motion: Motion, img0: Image) -> Picture:
+    """The picture with overlays in red, static pixels in green and bars in blue."""
     content, picture = motion.content, drawn.copy()
     if content is None:
         return picture
@@ -212,8 +223,8 @@ def _held(drawn: Picture, motion: Motion, img0: Image) -> Picture:
     return picture
 
 
-def _with_wheel(picture: Picture) -> Picture:
-    """The colours of all directions in a corner: a colour is where it points to."""
+def _add_colour_wheel(picture: Picture) -> Picture:
+    """The picture with a wheel of the colours of all directions in a corner."""
     side = max(24, min(picture.shape[:2]) // 5)
     axis = torch.linspace(-1.0, 1.0, side)
     flow = torch.stack(torch.meshgrid(axis, axis, indexing="xy"))
@@ -225,7 +236,7 @@ def _with_wheel(picture: Picture) -> Picture:
     return drawn
 
 
-def _labelled(picture: Picture, text: str) -> Picture:
+def _add_label(picture: Picture, text: str) -> Picture:
     height = _panel_height(picture.shape[0], picture.shape[1])
     shrinks = picture.shape[1] > _PANEL_WIDTH
     how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
@@ -235,7 +246,7 @@ def _labelled(picture: Picture, text: str) -> Picture:
     return panel
 
 
-def _grid(panels: list[Picture]) -> Picture:
+def _arrange_panels(panels: list[Picture]) -> Picture:
     columns = min(_COLUMNS, len(panels))
     blank = np.full_like(panels[0], 255)
     panels = panels + [blank] * (-len(panels) % columns)

@@ -14,7 +14,7 @@ from torch import Tensor
 from rdvfi.geometry import MINIMUM_SIDE
 from rdvfi.interpolator import Interpolator
 from rdvfi.media.pixels import to_pixels
-from rdvfi.serve.motion_layers import Layer, PointPaths, draw_layer, longest_flow
+from rdvfi.serve.motion_layers import Layer, PointPaths, draw_layer, flow_scale
 from rdvfi.video.pair_interpolation import PairInterpolator
 from rdvfi.video.scene_changes import SceneChanges
 
@@ -81,8 +81,8 @@ def preview_motion(
     first, last = (_to_tensor(image, model) for image in images[:2])
     motion = model.estimate(first, last)
     trajectory = motion.trajectory
-    longest = longest_flow(trajectory, torch.zeros(1, device=model.device))
-    point_paths = PointPaths.of(trajectory, (images.shape[1], images.shape[2]), model.device)
+    longest = flow_scale(trajectory, torch.zeros(1, device=model.device))
+    point_paths = PointPaths.from_trajectory(trajectory, (images.shape[1], images.shape[2]), model.device)
     previews = []
     for time in torch.linspace(0.0, 1.0, steps + 2).tolist():
         picture = to_pixels(model.render(first, last, motion, [time])[0, 0], deep=False)

@@ -1,7 +1,7 @@
 """Complex tensors as pairs of real ones while a model is traced, which ONNX requires.
 
-What makes complex numbers makes a `ComplexPair`, and every function that is given
-one does the real arithmetic for it, so that the graph holds nothing else.
+Functions that create complex numbers create a `ComplexPair`, and every function called with one does the
+equivalent real arithmetic, so the graph holds real tensors only.
 """
 
 from collections.abc import Callable
@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-_EACH_PART = {
+_PARTWISE_FUNCTIONS = {
     "__getitem__", "cat", "contiguous", "expand", "expand_as", "flatten", "gather", "mean", "neg", "reshape",
     "squeeze", "stack", "sum", "unflatten", "unsqueeze", "view", "where",
 }  # fmt: skip
-"""Functions that treat both parts alike."""
-_ABOUT = {"shape", "dtype", "device", "ndim", "dim", "size", "is_complex", "requires_grad"}
-"""What may be asked of a pair as of any tensor."""
+"""Functions that are applied to both parts separately."""
+_METADATA_ATTRIBUTES = {"shape", "dtype", "device", "ndim", "dim", "size", "is_complex", "requires_grad"}
+"""Attributes that a pair answers like any tensor."""
 
 
 class ComplexPair(Tensor):
-    """To whoever looks at it a tensor of type complex64; it holds its two parts, and no memory of its own."""
+    """A complex64 tensor without memory that holds its real and imaginary parts."""
 
     parts: tuple[Tensor, Tensor]
 
@@ -29,9 +29,9 @@ class ComplexPair(Tensor):
     def __new__(cls, real: Tensor, imaginary: Tensor) -> "ComplexPair":
         """A tensor without memory, of the shape that the real and the imaginary part can both be broadcast to."""
         shape = torch.broadcast_shapes(real.shape, imaginary.shape)
-        made = Tensor._make_wrapper_subclass(cls, shape, dtype=torch.complex64, device=real.device)  # pyright: ignore
-        made.parts = tuple(part if part.shape == shape else part.expand(shape) for part in (real, imaginary))
-        return made
+        pair = Tensor._make_wrapper_subclass(cls, shape, dtype=torch.complex64, device=real.device)  # pyright: ignore
+        pair.parts = tuple(part if part.shape == shape else part.expand(shape) for part in (real, imaginary))
+        return pair
 
     @classmethod
     def __torch_function__(
@@ -43,28 +43,28 @@ class ComplexPair(Tensor):
             NotImplementedError: If there is no rule for it here.
         """
         name = func.__self__.__name__ if func.__name__ == "__get__" else func.__name__
-        if name in _ABOUT:
+        if name in _METADATA_ATTRIBUTES:
             return super().__torch_function__(func, types, args, kwargs or {})
-        if name in _EACH_PART:
-            first, second = (func(*_part(args, i), **_part(kwargs or {}, i)) for i in (0, 1))
+        if name in _PARTWISE_FUNCTIONS:
+            first, second = (func(*_select_part(args, i), **_select_part(kwargs or {}, i)) for i in (0, 1))
             return ComplexPair(first, second)
-        if name not in _RULES:
+        if name not in _REAL_ARITHMETIC:
             raise NotImplementedError(f"complex numbers in {name} have no rule for ONNX")
-        return _RULES[name](*args, **(kwargs or {}))
+        return _REAL_ARITHMETIC[name](*args, **(kwargs or {}))
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        """Nothing comes as far as this: it would have to compute with memory that is not there."""
+        """Never reached by functions with a rule; a pair has no memory to compute with."""
         raise NotImplementedError(f"complex numbers in {func} have no rule for ONNX")
 
 
-def _part(structure: Any, index: int) -> Any:
-    """Every pair in a structure as its real (0) or its imaginary (1) part."""
+def _select_part(structure: Any, index: int) -> Any:
+    """A structure with every pair replaced by its real (0) or imaginary (1) part."""
     return tree_map(lambda x: x.parts[index] if isinstance(x, ComplexPair) else x, structure)
 
 
-def _parts(x: Any) -> tuple[Any, Any]:
-    """Both parts of a pair, of a real tensor or of a number."""
+def _real_and_imaginary(x: Any) -> tuple[Any, Any]:
+    """Both parts of a pair, a real tensor or a number."""
     if isinstance(x, ComplexPair):
         return x.parts
     return (x, 0.0) if isinstance(x, Tensor) else (complex(x).real, complex(x).imag)
@@ -75,17 +75,17 @@ def _is_real(x: Any) -> bool:
 
 
 def _add(x: Any, y: Any) -> ComplexPair:
-    (a, b), (c, d) = _parts(x), _parts(y)
+    (a, b), (c, d) = _real_and_imaginary(x), _real_and_imaginary(y)
     return ComplexPair(a + c, b + d)
 
 
 def _subtract(x: Any, y: Any) -> ComplexPair:
-    (a, b), (c, d) = _parts(x), _parts(y)
+    (a, b), (c, d) = _real_and_imaginary(x), _real_and_imaginary(y)
     return ComplexPair(a - c, b - d)
 
 
 def _multiply(x: Any, y: Any) -> ComplexPair:
-    (a, b), (c, d) = _parts(x), _parts(y)
+    (a, b), (c, d) = _real_and_imaginary(x), _real_and_imaginary(y)
     if _is_real(x):
         return ComplexPair(a * c, a * d)
     if _is_real(y):
@@ -94,10 +94,10 @@ def _multiply(x: Any, y: Any) -> ComplexPair:
 
 
 def _divide(x: Any, y: Any) -> ComplexPair:
-    (a, b), (c, d) = _parts(x), _parts(y)
+    (a, b), (c, d) = _real_and_imaginary(x), _real_and_imaginary(y)
     if _is_real(y):
         return ComplexPair(a / c, b / c)
-    # Scaled first, so that small numbers do not vanish when they are squared.
+    # The denominator is normalised first, so that squares of small numbers do not underflow.
     square = c * c + d * d
     return _multiply(x, ComplexPair(c / square, -d / square))
 
@@ -106,7 +106,7 @@ def _conjugate(x: ComplexPair) -> ComplexPair:
     return ComplexPair(x.parts[0], -x.parts[1])
 
 
-def _length(x: ComplexPair) -> Tensor:
+def _magnitude(x: ComplexPair) -> Tensor:
     return (x.parts[0].square() + x.parts[1].square()).sqrt()
 
 
@@ -124,10 +124,10 @@ def view_as_complex(x: Tensor) -> ComplexPair:
     return ComplexPair(x[..., 0], x[..., 1])
 
 
-_RULES: dict[str, Callable[..., Any]] = {
+_REAL_ARITHMETIC: dict[str, Callable[..., Any]] = {
     "real": lambda x: x.parts[0],
     "imag": lambda x: x.parts[1],
-    "abs": _length,
+    "abs": _magnitude,
     "angle": _angle,
     "add": _add,
     "sub": _subtract,
@@ -137,7 +137,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "__rdiv__": lambda x, y: _divide(y, x),
     "conj_physical": _conjugate,
     "exp": lambda x: polar(x.parts[0].exp(), x.parts[1]),
-    "log": lambda x: ComplexPair(_length(x).log(), _angle(x)),
+    "log": lambda x: ComplexPair(_magnitude(x).log(), _angle(x)),
     "ones_like": lambda x: ComplexPair(torch.ones_like(x.parts[0]), torch.zeros_like(x.parts[0])),
 }
-"""The real arithmetic, by the name of the function."""
+"""Real arithmetic by function name."""

@@ -10,27 +10,29 @@ Structure = Any
 """A tensor, a plain value, or dataclasses and tuples of them."""
 
 
-def named_tensors(value: Structure, place: str = "") -> dict[str, Tensor]:
-    """The tensors of a structure, by where they are: ``keyframes.latents``."""
+def named_tensors(value: Structure, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors of a structure by dotted path, as in ``keyframes.latents``."""
     if isinstance(value, Tensor):
-        return {place: value}
-    found: dict[str, Tensor] = {}
-    for name, item in _items(value):
-        found |= named_tensors(item, f"{place}.{name}" if place else name)
-    return found
+        return {prefix: value}
+    tensors: dict[str, Tensor] = {}
+    for name, item in _named_items(value):
+        tensors |= named_tensors(item, f"{prefix}.{name}" if prefix else name)
+    return tensors
 
 
-def with_tensors(value: Structure, new: Callable[[str, Tensor], Tensor], place: str = "") -> Structure:
-    """The structure with ``new(place, tensor)`` instead of every tensor."""
+def replace_tensors(value: Structure, new: Callable[[str, Tensor], Tensor], prefix: str = "") -> Structure:
+    """The structure with every tensor replaced by ``new(path, tensor)``."""
     if isinstance(value, Tensor):
-        return new(place, value)
-    changed = {name: with_tensors(item, new, f"{place}.{name}" if place else name) for name, item in _items(value)}
+        return new(prefix, value)
+    changed = {
+        name: replace_tensors(item, new, f"{prefix}.{name}" if prefix else name) for name, item in _named_items(value)
+    }
     if isinstance(value, tuple) and changed:
         return tuple(changed.values())
     return dataclasses.replace(value, **changed) if changed else value  # pyright: ignore[reportArgumentType]
 
 
-def _items(value: Structure) -> list[tuple[str, Structure]]:
+def _named_items(value: Structure) -> list[tuple[str, Structure]]:
     if isinstance(value, tuple):
         return [(str(i), item) for i, item in enumerate(value)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -1,9 +1,8 @@
 """Decompositions of operators that ONNX lacks.
 
-While a model is traced within `Substitutes`, every operator of rdvfi is followed into its reference in
-torch, whatever it is registered as on other devices, and the functions of torch in `FUNCTIONS` are
-replaced by equal ones. Coordinates stay float32: in half precision they are wrong by a pixel from about
-2000 pixels on.
+While a model is traced within `Substitutes`, every operator of rdvfi is replaced by its reference in torch,
+and the functions in `FUNCTIONS` by equivalent ones. Coordinates stay float32: in half precision they are off
+by a pixel from about 2000 pixels on.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,16 +15,17 @@ from torch import Tensor
 from torch._library.custom_ops import OPDEFS
 from torch.overrides import TorchFunctionMode
 
+from rdvfi.integrations.onnx.branches import pass_first, run_if
 from rdvfi.integrations.onnx.complex_pairs import ComplexPair, polar, view_as_complex
-from rdvfi.integrations.onnx.strips import centres, draw_in_strips, looked_up
+from rdvfi.integrations.onnx.strips import draw_in_strips, pixel_centres, sample_image
 
 
 class NotExportable(ValueError):
-    """A model cannot be written as ONNX; the text says why."""
+    """A model cannot be exported to ONNX; the message says why."""
 
 
 class Substitutes(TorchFunctionMode):
-    """Within it calls of torch and of rdvfi's operators become what ONNX can say."""
+    """A context in which calls of torch and of rdvfi's operators are replaced by ones that ONNX can express."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Substitutes(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """The call, or what takes its place, in which calls are replaced likewise."""
+        """The call or its replacement, within which calls are replaced too."""
         replacement = self._table.get(func)
         if replacement is None:
             return func(*args, **(kwargs or {}))
@@ -48,42 +48,18 @@ class Substitutes(TorchFunctionMode):
 def _backward_warp(image: Tensor, flow: Tensor) -> Tensor:
     """`rdvfi.ops.backward_warp` without writing into parts of a tensor."""
     h, w = image.shape[-2:]
-    dx, dy = flow.float().unbind(1)  # times a number each: a branch of a graph can hold no constant tensor
+    dx, dy = flow.float().unbind(1)  # scaled by numbers: a branch of a graph holds no constant tensors
     shift = dx * (2.0 / w), dy * (2.0 / h)
-    return looked_up(image.float(), shift, centres(torch.arange(h), h)[:, None]).to(image.dtype)
+    return sample_image(image.float(), shift, pixel_centres(torch.arange(h), h)[:, None]).to(image.dtype)
 
 
 def _fill_bars(images: Tensor, inside: Tensor) -> Tensor:
-    """`rdvfi.content.bars`, with nothing done where there are no bars."""
+    """`rdvfi.content.bars`, skipped where there are no bars."""
     h, w = images.shape[-2:]
     fill = _reference_of("rdvfi::fill_bars")
-    found = (inside != torch.tensor([0, h, 0, w])).any()
-    return _where(found, lambda *x: (fill(*x),), _first_alone, (images, inside))[0]
-
-
-def _lifted_overlay(img0: Tensor, img1: Tensor, mask: Tensor, near: Tensor, plates: Tensor) -> tuple[Tensor, ...]:
-    """`rdvfi.ops.compositing.lifted_overlay`, with nothing done without an overlay."""
-    return _where(
-        mask.max() > 0.0,
-        _reference_of("rdvfi::lifted_overlay"),
-        lambda first, last, *_: (first.clone(), last.clone(), torch.ones_like(first[:, :1])),
-        (img0, img1, mask, near, plates),
-    )
-
-
-def _composited(
-    frames: Tensor, img0: Tensor, img1: Tensor, times: Tensor, lifted: list[Tensor], bars: list[Tensor]
-) -> Tensor:
-    """`rdvfi.ops.compositing.composited`, with nothing done without an overlay and without bars."""
-    lay, (h, w), count = _reference_of("rdvfi::composited"), frames.shape[-2:], len(lifted)
-    found = [lifted[2].min() < 1.0] if lifted else []
-    found += [(torch.cat(bars, dim=1) != torch.tensor([0, h, 0, w])).any()] if bars else []
-
-    def composite(*x: Tensor) -> tuple[Tensor]:
-        return (lay(*x[:4], list(x[4 : 4 + count]), list(x[4 + count :])),)
-
-    operands = (frames, img0, img1, times, *lifted, *bars)
-    return _where(torch.stack(found).any(), composite, _first_alone, operands)[0]
+    top, bottom, left, right = inside.unbind(1)
+    found = ((top > 0) | (bottom < h) | (left > 0) | (right < w)).any()
+    return run_if(found, lambda *x: (fill(*x),), pass_first, (images, inside))[0]
 
 
 def _flows_at(
@@ -96,10 +72,10 @@ def _flows_at(
     times: Tensor,
     weights: Tensor,
 ) -> Tensor:
-    """`rdvfi.ops.paths.flows_at`; the fields themselves if all times are times of knots, as the middle of a pair is."""
+    """`rdvfi.ops.paths.flows_at`, or the fields themselves if all times are those of knots, as 0.5 is."""
     compute = _reference_of("rdvfi::flows_at")
     nearest = (times[:, None] - knots).abs().argmin(1)
-    return _where(
+    return run_if(
         (times != knots[nearest]).any(),
         lambda *x: (compute(*x[:8]),),
         lambda fields, *x: (fields[:, x[-1]],),
@@ -108,61 +84,39 @@ def _flows_at(
 
 
 def _pull_push(maps: Tensor, valid: Tensor) -> Tensor:
-    """`rdvfi.ops.occlusion.pull_push`, with nothing done where all is valid."""
+    """`rdvfi.ops.occlusion.pull_push`, skipped where all pixels are valid."""
     fill = _reference_of("rdvfi::pull_push")
-    return _where(valid.min() < 1.0, lambda *x: (fill(*x),), _first_alone, (maps, valid))[0]
+    return run_if(valid.min() < 1.0, lambda *x: (fill(*x),), pass_first, (maps, valid))[0]
 
 
 def _adapted_maps(small0: Tensor, small1: Tensor, gain: Tensor | None, *rest: Tensor) -> Tensor:
-    """`rdvfi.render.base.adapted_maps`, without illumination where it does not change."""
+    """`rdvfi.render.base.adapted_maps`, without the illumination rule where illumination is constant."""
     adapt = _reference_of("rdvfi::adapted_maps")
     if gain is None:
         return adapt(small0, small1, None, *rest)
-    return _where(
+    return run_if(
         (gain != 0.0).any(),
         lambda *x: (adapt(*x),),
         lambda small0, small1, _, *rest: (adapt(small0, small1, None, *rest),),
-        (small0, small1, gain, *rest),
+        (small0, small1, gain, *(x.clone() for x in rest)),
     )[0]
 
 
-def _first_alone(x: Tensor, *_: Tensor) -> tuple[Tensor]:
-    return (x.clone(),)
-
-
 def _reference_of(name: str) -> Callable[..., Any]:
-    """The reference itself: in a graph nobody asks how its result lies in memory."""
+    """The reference without the checks of its memory layout, which a graph does not need."""
     function = OPDEFS[name]._init_fn
     return getattr(function, "__wrapped__", function)
-
-
-def _where(
-    found: Tensor, work: Callable[..., Any], rest: Callable[..., Any], operands: tuple[Tensor, ...]
-) -> tuple[Tensor, ...]:
-    """``work`` where something was found, else ``rest``: a branch of the graph."""
-
-    def substituted(branch: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*x: Tensor) -> Any:
-            with Substitutes():
-                return branch(*x)
-
-        return call
-
-    return torch.ops.higher_order.cond(found, substituted(work), substituted(rest), operands)
 
 
 OPERATORS: dict[Any, Callable[..., Any]] = {
     torch.ops.rdvfi.backward_warp.default: _backward_warp,
     torch.ops.rdvfi.render.default: draw_in_strips,
     torch.ops.rdvfi.fill_bars.default: _fill_bars,
-    torch.ops.rdvfi.lifted_overlay.default: _lifted_overlay,
-    torch.ops.rdvfi.composited.default: _composited,
     torch.ops.rdvfi.flows_at.default: _flows_at,
     torch.ops.rdvfi.pull_push.default: _pull_push,
     torch.ops.rdvfi.adapted_maps.default: _adapted_maps,
 }
-"""Operators of rdvfi whose references write into memory, go through the times one by one, or work on whole frames for
-what few pairs show."""
+"""Operators of rdvfi whose references write in place, loop over the times, or do work that few pairs need."""
 
 
 def _searchsorted(ordered: Tensor, values: Tensor, *, right: bool = False) -> Tensor:
@@ -171,7 +125,7 @@ def _searchsorted(ordered: Tensor, values: Tensor, *, right: bool = False) -> Te
 
 
 def _cumprod(x: Tensor, dim: int) -> Tensor:
-    """Of zeros and ones, for which alone it is used here."""
+    """`torch.cumprod` of zeros and ones, its only use here."""
     return ((1 - x).cumsum(dim) == 0).to(x.dtype)
 
 
@@ -186,12 +140,12 @@ def _nanmedian(x: Tensor, dim: int) -> Any:
 
 
 def _adaptive_avg_pool2d(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Means over cells, as products with two matrices: cells need not be of equal size."""
-    rows, columns = (_cells(int(side), count) for side, count in zip(x.shape[-2:], size, strict=True))
+    """Means over cells as two matrix products, since cells may differ in size."""
+    rows, columns = (_pooling_matrix(int(side), count) for side, count in zip(x.shape[-2:], size, strict=True))
     return rows @ x @ columns.T
 
 
-def _cells(side: int, count: int) -> Tensor:
+def _pooling_matrix(side: int, count: int) -> Tensor:
     matrix = np.zeros((count, side), np.float32)
     for i in range(count):
         start, end = i * side // count, -(-(i + 1) * side // count)
@@ -200,7 +154,7 @@ def _cells(side: int, count: int) -> Tensor:
 
 
 def _avg_pool2d(x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, **options: Any) -> Tensor:
-    """Windows of both directions one after the other."""
+    """`avg_pool2d`, one direction after the other where windows overlap."""
     pool = torch.ops.aten.avg_pool2d
     if not (isinstance(kernel_size, int) and isinstance(padding, int) and stride == 1 and kernel_size > 2):
         return pool(x, kernel_size, kernel_size if stride is None else stride, padding, **options)
@@ -209,7 +163,7 @@ def _avg_pool2d(x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 
 
 
 def _pixel_unshuffle(x: Tensor, factor: int) -> Tensor:
-    """With one axis moved at a time, as ONNX Runtime does fast."""
+    """`pixel_unshuffle` moving one axis at a time, which ONNX Runtime does ten times as fast."""
     n, c, h, w = x.shape
     columns_apart = x.reshape(n * c, h * w // factor, factor).mT
     rows_apart = columns_apart.reshape(n * c * factor, h // factor, factor, w // factor).transpose(1, 2)
@@ -218,27 +172,27 @@ def _pixel_unshuffle(x: Tensor, factor: int) -> Tensor:
 
 
 def _rfft2(x: Tensor, s: tuple[int, int]) -> ComplexPair:
-    """The spectrum of real pictures, by the matrices of the transform."""
+    """The spectrum of real images, by DFT matrices."""
     h, w = x.shape[-2:]
-    (cos_down, sin_down), (cos_across, sin_across) = _turns(s[0], s[0], h), _turns(s[1], s[1] // 2 + 1, w)
+    (cos_down, sin_down), (cos_across, sin_across) = _dft_matrices(s[0], s[0], h), _dft_matrices(s[1], s[1] // 2 + 1, w)
     real, imaginary = x @ cos_across.T, -(x @ sin_across.T)
     return ComplexPair(cos_down @ real + sin_down @ imaginary, cos_down @ imaginary - sin_down @ real)
 
 
 def _irfft2(x: ComplexPair, s: tuple[int, int]) -> Tensor:
-    """Real pictures of half a spectrum, likewise."""
+    """Real images from half a spectrum, by DFT matrices."""
     count = s[1] // 2 + 1
-    (cos_down, sin_down), (cos_across, sin_across) = _turns(s[0], s[0], s[0]), _turns(s[1], s[1], count)
+    (cos_down, sin_down), (cos_across, sin_across) = _dft_matrices(s[0], s[0], s[0]), _dft_matrices(s[1], s[1], count)
     real, imaginary = x.parts
     real, imaginary = cos_down @ real - sin_down @ imaginary, cos_down @ imaginary + sin_down @ real
-    # All frequencies but the first, and the last of an even side, stand for their mirror images too.
-    twice = np.full(count, 2.0, np.float32)
-    twice[[0, -1] if s[1] % 2 == 0 else [0]] = 1.0
-    scale = torch.from_numpy(twice / np.float32(s[0] * s[1]))
+    # All frequencies but the first, and the last of an even side, also represent their conjugates.
+    weights = np.full(count, 2.0, np.float32)
+    weights[[0, -1] if s[1] % 2 == 0 else [0]] = 1.0
+    scale = torch.from_numpy(weights / np.float32(s[0] * s[1]))
     return (real * scale) @ cos_across.T - (imaginary * scale) @ sin_across.T
 
 
-def _turns(size: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+def _dft_matrices(size: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
     """Cosine and sine of ``2 pi j k / size``, for ``j < rows`` and ``k < columns``."""
     angle = np.outer(np.arange(rows), np.arange(columns)) % size * (2.0 * np.pi / size)
     return torch.from_numpy(np.cos(angle).astype(np.float32)), torch.from_numpy(np.sin(angle).astype(np.float32))
@@ -260,5 +214,5 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     torch.view_as_complex: view_as_complex,
     torch._C._set_grad_enabled: lambda _: None,
 }
-"""Functions of torch that no operator of ONNX corresponds to. Gradients are off while a model is traced, and every
-`torch.no_grad` would make a graph of its own of what is within it."""
+"""Functions of torch without an operator of ONNX, or with a slow one. Gradients are off while a model is traced, and
+each `torch.no_grad` would become a subgraph."""
