@@ -40,10 +40,17 @@ def _with_gaps(x: Tensor) -> Tensor:
     return torch.where(x > 0.6, torch.nan, x)
 
 
-UNKNOWN = ("rdvfi::", "aten::_fft", "aten::nanmedian", "aten::searchsorted", "aten::cumprod", "aten::_adaptive")
+UNSUPPORTED_OPERATORS = (
+    "rdvfi::",
+    "aten::_fft",
+    "aten::nanmedian",
+    "aten::searchsorted",
+    "aten::cumprod",
+    "aten::_adaptive",
+)
 
 
-class _Names(TorchDispatchMode):
+class _CalledOperators(TorchDispatchMode):
     """The names of all operators that are called."""
 
     supports_higher_order_operators = True
@@ -131,9 +138,11 @@ CALLS: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("name", CALLS)
 def test_a_substitute_equals_what_it_stands_for(name: str) -> None:
     expected = CALLS[name]()
-    with _Names() as called, Substitutes():
+    with _CalledOperators() as called, Substitutes():
         substitute = CALLS[name]()
-    assert not [op for op in called.names if op.startswith(UNKNOWN)], "what ONNX does not know is not called"
+    assert not [op for op in called.names if op.startswith(UNSUPPORTED_OPERATORS)], (
+        "what ONNX does not know is not called"
+    )
     torch.testing.assert_close(substitute, expected, atol=1e-4, rtol=1e-4, equal_nan=True)
 
 
@@ -213,10 +222,10 @@ def test_what_onnx_cannot_hold_is_refused_in_one_line(tmp_path: Path) -> None:
 # Whole models
 
 
-SMALL = ("backbone=ends", "coarse=matching", "trajectory=straight", "renderer=warp")
+SMALL_MODEL = ("backbone=ends", "coarse=matching", "trajectory=straight", "renderer=warp")
 
 
-def _exported(folder: Path, *options: str) -> Path:
+def _export_by_command(folder: Path, *options: str) -> Path:
     """By the command, in a process of its own: checks of shapes, which tests switch on, know no symbolic sizes."""
     command = [sys.executable, "-m", "rdvfi_cli.main", "export", "onnx", str(folder), *options]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -227,7 +236,7 @@ def _exported(folder: Path, *options: str) -> Path:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model that ships."""
-    return _exported(tmp_path_factory.mktemp("onnx"), "--size", "320x180")
+    return _export_by_command(tmp_path_factory.mktemp("onnx"), "--size", "320x180")
 
 
 @pytest.fixture(scope="module")
@@ -236,9 +245,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[rdvfi.Interpolator,
     folder = tmp_path_factory.mktemp("small")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = rdvfi.build("rdvfi_s", *SMALL).eval().requires_grad_(False)
+        model = rdvfi.build("rdvfi_s", *SMALL_MODEL).eval().requires_grad_(False)
     model.save_pretrained(folder / "model")
-    return model, _exported(folder / "onnx", "--size", "160x90", "--model", str(folder / "model"))
+    return model, _export_by_command(folder / "onnx", "--size", "160x90", "--model", str(folder / "model"))
 
 
 def _pictures(height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -247,7 +256,9 @@ def _pictures(height: int, width: int) -> tuple[Tensor, Tensor]:
     return wide[..., :width].contiguous(), wide[..., -width:].contiguous()
 
 
-def _apart(model: rdvfi.Interpolator, files: Path, size: tuple[int, int], times: list[float], bar: int) -> float:
+def _largest_difference(
+    model: rdvfi.Interpolator, files: Path, size: tuple[int, int], times: list[float], bar: int
+) -> float:
     """Largest difference of ONNX Runtime's frames from torch's, of a pair of this height and width with bars."""
     import onnxruntime
 
@@ -270,9 +281,9 @@ def _apart(model: rdvfi.Interpolator, files: Path, size: tuple[int, int], times:
 
 @needs_onnx
 def test_a_small_model_runs_in_onnx_runtime_as_in_torch(small: tuple[rdvfi.Interpolator, Path]) -> None:
-    assert _apart(*small, (128, 160), [0.5], 0) < 1e-3  # the least height, and the width of the motion
-    assert _apart(*small, (180, 320), [0.125, 0.3, 0.77], 0) < 1e-3
-    assert _apart(*small, (270, 300), [0.0, 0.4, 1.0], 30) < 1e-3
+    assert _largest_difference(*small, (128, 160), [0.5], 0) < 1e-3  # the least height, and the width of the motion
+    assert _largest_difference(*small, (180, 320), [0.125, 0.3, 0.77], 0) < 1e-3
+    assert _largest_difference(*small, (270, 300), [0.0, 0.4, 1.0], 30) < 1e-3
 
 
 @needs_onnx
@@ -284,7 +295,7 @@ def test_a_small_model_runs_in_onnx_runtime_as_in_torch(small: tuple[rdvfi.Inter
 def test_the_model_that_ships_runs_in_onnx_runtime_as_in_torch(
     exported: Path, size: tuple[int, int], times: list[float], bar: int
 ) -> None:
-    assert _apart(rdvfi.create_model("rdvfi-s"), exported, size, times, bar) < 1e-3
+    assert _largest_difference(rdvfi.create_model("rdvfi-s"), exported, size, times, bar) < 1e-3
 
 
 @needs_onnx

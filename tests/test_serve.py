@@ -90,37 +90,37 @@ def address() -> Iterator[str]:
 def page(address: str, tmp_path: Path) -> Iterator[Browser]:
     with Browser(tmp_path) as opened:
         opened.open(address)
-        opened.wait(_READY)
+        opened.wait(_PAGE_READY)
         yield opened
         elsewhere = [url for url in opened.requests if not url.startswith((address, "data:", "blob:", "about:"))]
         assert not elsewhere, "the page needs the internet"
 
 
-_FILES = "#files input[type=file]"
-_READY = f"!!document.querySelector('{_FILES}')"
-_VIEW = "(document.querySelector('#viewer img') || {src: ''}).src"
-_START = "!!(document.querySelector('#start') || {}).offsetParent"
-_SHOWN = "!!(document.querySelector('#viewer img') || {}).naturalWidth"
+_FILE_INPUT = "#files input[type=file]"
+_PAGE_READY = f"!!document.querySelector('{_FILE_INPUT}')"
+_PICTURE_URL = "(document.querySelector('#viewer img') || {src: ''}).src"
+_START_SHOWN = "!!(document.querySelector('#start') || {}).offsetParent"
+_PICTURE_SHOWN = "!!(document.querySelector('#viewer img') || {}).naturalWidth"
 
 
-def _said(text: str) -> str:
+def _text_shown(text: str) -> str:
     return f"document.body.innerText.includes({json.dumps(text)})"
 
 
-def _picture(page: Browser) -> np.ndarray:
-    data = base64.b64decode(page.run(_VIEW).partition(",")[2])
+def _displayed_picture(page: Browser) -> np.ndarray:
+    data = base64.b64decode(page.run(_PICTURE_URL).partition(",")[2])
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32)
 
 
-def _changed(page: Browser, act: Callable[[], object]) -> np.ndarray:
+def _picture_after(page: Browser, act: Callable[[], object]) -> np.ndarray:
     """What is shown after an action, once it is something else than before."""
-    before = page.run(_VIEW)
+    before = page.run(_PICTURE_URL)
     act()
-    page.wait(f"{_VIEW} !== {json.dumps(before)}")
-    return _picture(page)
+    page.wait(f"{_PICTURE_URL} !== {json.dumps(before)}")
+    return _displayed_picture(page)
 
 
-def _expected(paths: tuple[Path, Path], time: float, name: str = "rdvfi-s") -> np.ndarray:
+def _expected_frame(paths: tuple[Path, Path], time: float, name: str = "rdvfi-s") -> np.ndarray:
     model = rdvfi.create_model(name)
     first, last = (to_tensor(read_image(p), device=model.device, dtype=model.dtype) for p in paths)
     return to_pixels(model(first, last, [time])[0, 0], deep=False).astype(np.float32)
@@ -137,41 +137,43 @@ def _wait_for_file(page: Browser, pattern: str) -> Path:
 @needs_browser
 def test_two_pictures_a_slider_layers_another_model_and_a_saved_frame(page: Browser, tmp_path: Path) -> None:
     paths = _pictures(tmp_path)
-    page.choose_files(_FILES, paths[0])  # one after the other, as on a phone
-    page.wait(_said("Now the second picture"))
-    page.choose_files(_FILES, paths[1])
-    page.wait(_SHOWN)
-    assert np.abs(_picture(page) - _expected(paths, 0.5)).mean() < 3.0, "beyond what JPEG explains"
-    quarter = _changed(page, lambda: page.slide("#time input[type=range]", 0.25))
-    assert np.abs(quarter - _expected(paths, 0.25)).mean() < 3.0
-    assert np.abs(quarter - _expected(paths, 0.75)).mean() > 6.0, "any time would have passed"
+    page.choose_files(_FILE_INPUT, paths[0])  # one after the other, as on a phone
+    page.wait(_text_shown("Now the second picture"))
+    page.choose_files(_FILE_INPUT, paths[1])
+    page.wait(_PICTURE_SHOWN)
+    assert np.abs(_displayed_picture(page) - _expected_frame(paths, 0.5)).mean() < 3.0, "beyond what JPEG explains"
+    quarter = _picture_after(page, lambda: page.slide("#time input[type=range]", 0.25))
+    assert np.abs(quarter - _expected_frame(paths, 0.25)).mean() < 3.0
+    assert np.abs(quarter - _expected_frame(paths, 0.75)).mean() > 6.0, "any time would have passed"
 
     page.click("#save")
     saved = read_image(_wait_for_file(page, "*.png"))
-    assert np.abs(saved - _expected(paths, 0.25)).max() <= 1, "saved without loss"
+    assert np.abs(saved - _expected_frame(paths, 0.25)).max() <= 1, "saved without loss"
 
     seen = [quarter]
     for number in (2, 3, 4):
-        seen.append(_changed(page, lambda n=number: page.click(f"#layer label:nth-of-type({n}) input")))
-    _changed(page, lambda: page.click("#layer label:nth-of-type(1) input"))
-    seen.append(_changed(page, lambda: page.click("#paths input")))
+        seen.append(_picture_after(page, lambda n=number: page.click(f"#layer label:nth-of-type({n}) input")))
+    _picture_after(page, lambda: page.click("#layer label:nth-of-type(1) input"))
+    seen.append(_picture_after(page, lambda: page.click("#paths input")))
     assert all(np.abs(a - b).mean() > 0.5 for a, b in itertools.combinations(seen, 2))
     page.click("#paths input")
 
     page.run("document.querySelector('#model input').focus()")
     page.wait("document.querySelectorAll('#model [role=option]').length === 2")
     chosen = "[...document.querySelectorAll('[role=option]')].find((o) => o.innerText.includes('rdvfi-s1'))"
-    other = _changed(page, lambda: page.run(f"{chosen}.dispatchEvent(new MouseEvent('mousedown', {{bubbles: true}}))"))
-    assert np.abs(other - _expected(paths, 0.25, "rdvfi-s1")).mean() < 3.0
+    other = _picture_after(
+        page, lambda: page.run(f"{chosen}.dispatchEvent(new MouseEvent('mousedown', {{bubbles: true}}))")
+    )
+    assert np.abs(other - _expected_frame(paths, 0.25, "rdvfi-s1")).mean() < 3.0
 
 
 @needs_browser
 def test_a_clip_becomes_smoother_beside_the_original_on_a_phone(page: Browser, address: str, tmp_path: Path) -> None:
     page.open(address, width=375, height=800, phone=True)
-    page.wait(_READY)
-    page.choose_files(_FILES, _clip(tmp_path / "clip.mkv", 4))  # not a container that browsers play
-    page.wait(_said("4 frames of 240x136"))
-    page.wait(_START)
+    page.wait(_PAGE_READY)
+    page.choose_files(_FILE_INPUT, _clip(tmp_path / "clip.mkv", 4))  # not a container that browsers play
+    page.wait(_text_shown("4 frames of 240x136"))
+    page.wait(_START_SHOWN)
     page.run("document.querySelector('#fps textarea, #fps input').focus()")
     page.send("Input.insertText", text="25")
     page.click("#start")
@@ -194,21 +196,21 @@ def test_work_on_a_clip_is_cancelled_and_whoever_finds_the_queue_full_is_told(
     page: Browser, address: str, tmp_path: Path
 ) -> None:
     clip = _clip(tmp_path / "clip.mp4", 60)
-    page.choose_files(_FILES, clip)
-    page.wait(_said("60 frames of 240x136"))
-    page.wait(_START)
+    page.choose_files(_FILE_INPUT, clip)
+    page.wait(_text_shown("60 frames of 240x136"))
+    page.wait(_START_SHOWN)
     page.click("#start")
-    page.wait(_said("pairs of frames"))
+    page.wait(_text_shown("pairs of frames"))
     button = "window.gradio_config.components.find((c) => c.props.elem_id === 'start').id"
     found = "window.gradio_config.dependencies.find"
     asked = page.run(f"{found}((d) => d.targets.some((t) => t[0] === {button})).id")
     config = page.run(f"{found}((d) => d.trigger_after === {asked}).id")
-    answers = [_join(address, config, [None, "rdvfi-s", 2, ""]) for _ in range(3)]
+    answers = [_join_queue(address, config, [None, "rdvfi-s", 2, ""]) for _ in range(3)]
     assert answers[0][0] == 200, "one may wait"
     assert answers[-1][0] == 503
     assert "full" in answers[-1][1].lower()
     page.click("#stop")
-    page.wait(_said("Cancelled; nothing was kept."))
+    page.wait(_text_shown("Cancelled; nothing was kept."))
 
 
 def test_work_that_is_cancelled_while_it_waits_is_not_done(tmp_path: Path) -> None:
@@ -224,7 +226,7 @@ def test_work_that_is_cancelled_while_it_waits_is_not_done(tmp_path: Path) -> No
     assert "7 frames" in handlers.interpolate(session, "rdvfi-s", 2.0, "")[0]
 
 
-def _join(address: str, function: int, data: list[object]) -> tuple[int, str]:
+def _join_queue(address: str, function: int, data: list[object]) -> tuple[int, str]:
     """Ask for some work without the page: status and text of the answer."""
     body = {"data": data, "fn_index": function, "session_hash": os.urandom(6).hex()}
     return _request(address, "POST", "/gradio_api/queue/join", json.dumps(body))
@@ -260,14 +262,14 @@ def test_what_is_wrong_is_one_line_and_the_page_goes_on(page: Browser, address: 
         ((_clip(tmp_path / "long.mp4", 230),), "long.mp4 lasts 22.9 s; at most 20 s are taken here"),
     ):
         page.open(address)
-        page.wait(_READY)
-        page.choose_files(_FILES, *files)
-        page.wait(_said(message))
-        assert not page.run(_said("/tmp/")), "where it lies on the server is nobody's business"
+        page.wait(_PAGE_READY)
+        page.choose_files(_FILE_INPUT, *files)
+        page.wait(_text_shown(message))
+        assert not page.run(_text_shown("/tmp/")), "where it lies on the server is nobody's business"
     page.open(address)
-    page.wait(_READY)
-    page.choose_files(_FILES, first, last)
-    page.wait(_SHOWN)
+    page.wait(_PAGE_READY)
+    page.choose_files(_FILE_INPUT, first, last)
+    page.wait(_PICTURE_SHOWN)
 
 
 @needs_browser
@@ -293,7 +295,7 @@ def test_no_file_of_the_server_can_be_read(page: Browser, address: str, tmp_path
 # What it is made of
 
 
-def _moving(flow: tuple[float, float]) -> KnotTrajectory:
+def _uniform_motion(flow: tuple[float, float]) -> KnotTrajectory:
     """Everything moves by one shift, uniformly; flows at a time lead back along it."""
     knots = torch.tensor((0.0, 1.0))
     shift = torch.tensor(flow)[None, None, :, None, None].expand(1, 2, 2, 24, 40)
@@ -302,12 +304,12 @@ def _moving(flow: tuple[float, float]) -> KnotTrajectory:
 
 
 def test_paths_are_those_of_the_points_in_pixels_of_the_frame() -> None:
-    paths = PointPaths.from_trajectory(_moving((3.0, -1.0)), (240, 400), torch.device("cpu"))
+    paths = PointPaths.from_trajectory(_uniform_motion((3.0, -1.0)), (240, 400), torch.device("cpu"))
     assert len(paths.points) > 100
     along = paths.points - paths.points[:, :1]
     expected = paths.times[None, :, None] * np.array((30.0, -10.0))
     np.testing.assert_allclose(along, np.broadcast_to(expected, along.shape), atol=1e-3)
-    assert not len(PointPaths.from_trajectory(_moving((0.0, 0.0)), (240, 400), torch.device("cpu")).points), (
+    assert not len(PointPaths.from_trajectory(_uniform_motion((0.0, 0.0)), (240, 400), torch.device("cpu")).points), (
         "what rests has no path"
     )
 
@@ -315,7 +317,7 @@ def test_paths_are_those_of_the_points_in_pixels_of_the_frame() -> None:
 def test_layers_show_the_flow_and_what_is_occluded() -> None:
     picture = np.full((48, 80, 3), 120, np.uint8)
     half = torch.tensor([0.5])
-    right, up = _moving((3.0, 0.0)), _moving((0.0, -3.0))
+    right, up = _uniform_motion((3.0, 0.0)), _uniform_motion((0.0, -3.0))
     longest = flow_scale(right, half)
     assert longest == pytest.approx(3.0)
     shown = [draw_layer(picture, motion, Layer.FLOW, half, longest) for motion in (right, up)]
