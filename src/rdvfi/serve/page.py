@@ -80,7 +80,9 @@ class _PairView:
             self.time = gr.Slider(0.0, 1.0, 0.5, step=0.005, label="Time between the pictures", elem_id="time")
             with gr.Row():
                 names = [layer.value for layer in Layer]
-                self.layer = gr.Radio(names, value=names[0], label="Layer", info=_LEGEND, elem_id="layer")
+                self.layer = gr.Radio(
+                    names, value=names[0], label="Layer", info=_LEGEND, min_width=300, elem_id="layer"
+                )
                 self.paths = gr.Checkbox(label="Paths of points", elem_id="paths")
             with gr.Row():
                 self._save = gr.Button("Save this frame", elem_id="save")
@@ -102,9 +104,13 @@ class _ClipView:
     def __init__(self) -> None:
         with gr.Column(visible=False) as self.column:
             with gr.Row():
-                self._multiplier = gr.Slider(2, 16, 2, step=1, label="Times as many frames", elem_id="multiplier")
+                self._multiplier = gr.Slider(
+                    2, 16, 2, step=1, label="Times as many frames", min_width=240, elem_id="multiplier"
+                )
                 placeholder = "60, 59.94, 60000/1001"
-                self._fps = gr.Textbox(label="Or frames per second", placeholder=placeholder, elem_id="fps")
+                self._fps = gr.Textbox(
+                    label="Or frames per second", placeholder=placeholder, min_width=240, elem_id="fps"
+                )
             with gr.Row():
                 self._start = gr.Button("Interpolate", variant="primary", elem_id="start")
                 self._cancel = gr.Button("Cancel", elem_id="stop")

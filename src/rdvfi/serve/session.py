@@ -117,13 +117,8 @@ class OpenedPair:
         Raises:
             ValueError: If the model is unavailable or the pictures are too small.
         """
-        model = models.get(choice)
-        return cls(
-            pixels,
-            PairMotion.estimate(
-                (_shrink_to_display(pixels[0]), _shrink_to_display(pixels[1])), model, models.render_lock
-            ),
-        )
+        small = _shrink_to_display(pixels[0]), _shrink_to_display(pixels[1])
+        return cls(pixels, PairMotion.estimate(small, models.get(choice), models.render_lock))
 
     @cached_property
     def _paths(self) -> PointPaths:

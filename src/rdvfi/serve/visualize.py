@@ -7,7 +7,7 @@ directions, and the static content (`rdvfi.content`).
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 import cv2
@@ -20,7 +20,7 @@ from rdvfi.interpolator import Interpolator
 from rdvfi.media.image_files.images import write_png
 from rdvfi.media.outputs.output import atomic_output, check_destination
 from rdvfi.media.pixels import Picture, to_picture, to_pixels, to_tensor
-from rdvfi.media.reader import ReadOptions, SourceFrame, open_source
+from rdvfi.media.reader import ReadOptions, SourceFrame, SourceInfo, open_source
 from rdvfi.media.source_parts import TrimmedSource
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.video_files.encoding import SinkOptions
@@ -94,7 +94,7 @@ def visualize(
         opened = TrimmedSource(opened, Fraction(start), None if end is None else Fraction(end))
     ready = prepare_model(model, device, None, allow_untrained=allow_untrained)
     drawing = _PanelDrawer(ready, layers, [(float(x), float(y)) for x, y in points], seed)
-    pairs = _frame_pairs(opened.frames())
+    pairs = pairwise(opened.frames())
     pair = next(pairs, None)
     if pair is None:
         raise ValueError(f"{info.name} has fewer than two frames between start and end; a pair is needed")
@@ -121,34 +121,29 @@ def _check_picture_destination(target: Path, *, overwrite: bool) -> None:
         raise FileExistsError(f"{target} exists; replace it with overwrite=True, or choose another name")
 
 
-def _frame_pairs(frames: Iterator[SourceFrame]) -> Iterator[tuple[SourceFrame, SourceFrame]]:
-    first = next(frames, None)
-    if first is None:
-        return
-    for last in frames:
-        yield first, last
-        first = last
-
-
-def _write_video(pairs, drawing: "_PanelDrawer", target: Path, info, *, overwrite: bool) -> int:
+def _write_video(
+    pairs: Iterator[tuple[SourceFrame, SourceFrame]],
+    drawing: "_PanelDrawer",
+    target: Path,
+    info: SourceInfo,
+    *,
+    overwrite: bool,
+) -> int:
     """Write all pairs as a video, eight times slower than the source; returns their number."""
-    step = _STEPS_PER_PAIR * info.span / max(1, info.frames - 1) or Fraction(1)
-    lasts, done = step / _STEPS_PER_PAIR, 0
-    count = len(drawing.layers)
-    columns = min(_COLUMNS, count)
-    height = _panel_height(info.height, info.width)
-    size = {"width": columns * _PANEL_WIDTH, "height": -(-count // columns) * height}
+    duration = info.span / max(1, info.frames - 1) or Fraction(1, _STEPS_PER_PAIR)
+    columns = min(_COLUMNS, len(drawing.layers))
+    height = -(-len(drawing.layers) // columns) * _panel_height(info.height, info.width)
     layout = replace(info.layout, bits=8, alpha=False, aspect=None)
-    shown = replace(info, **size, layout=layout, media=None, headroom=False)
-    with open_sink(target, shown, SinkOptions(), tick=lasts, rate=1 / lasts, overwrite=overwrite) as sink:
-        for done, (first, last) in enumerate(pairs, start=1):
-            times = [k / _STEPS_PER_PAIR for k in range(_STEPS_PER_PAIR)]
-            for k, picture in enumerate(drawing.pictures(first, last, times)):
-                sink.write(
-                    picture,
-                    Moment(done - 1, Fraction(k, _STEPS_PER_PAIR), ((done - 1) * _STEPS_PER_PAIR + k) * lasts, lasts),
-                )
-    return done
+    output = replace(info, width=columns * _PANEL_WIDTH, height=height, layout=layout, media=None, headroom=False)
+    shares = [Fraction(k, _STEPS_PER_PAIR) for k in range(_STEPS_PER_PAIR)]
+    count = 0
+    with open_sink(target, output, SinkOptions(), tick=duration, rate=1 / duration, overwrite=overwrite) as sink:
+        for count, (first, last) in enumerate(pairs, start=1):
+            pictures = drawing.pictures(first, last, [float(share) for share in shares])
+            for share, picture in zip(shares, pictures, strict=True):
+                start = (count - 1 + share) * _STEPS_PER_PAIR * duration
+                sink.write(picture, Moment(count - 1, share, start, duration))
+    return count
 
 
 def _panel_height(height: int, width: int) -> int:
