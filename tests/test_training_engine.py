@@ -306,6 +306,16 @@ def test_nothing_to_train_is_an_error(tmp_path: Path) -> None:
         Trainer("fitting", objective, Points(), QUICK, tmp_path, report=print)
 
 
+def test_samples_without_the_inputs_of_any_loss_are_an_error(tmp_path: Path) -> None:
+    class Silent(Fitting):
+        def forward(self, batch: Batch, step: TrainingStep) -> Losses:
+            return {}
+
+    trainer = Trainer("fitting", Silent(), Points(), QUICK, tmp_path, report=lambda line: None)
+    with pytest.raises(ValueError, match="fitting: the samples of step 0 lack the inputs of all losses"):
+        trainer.fit()
+
+
 def test_noise_does_not_depend_on_the_number_of_processes() -> None:
     alone = TrainingStep(3, 10, seed=5)
     both = [TrainingStep(3, 10, seed=5, rank=rank, world_size=2) for rank in (0, 1)]
