@@ -35,9 +35,9 @@ def test_counts_come_from_the_file(video: Path) -> None:
     (59, 0, None, [0]),
 ])  # fmt: skip
 def test_windows_are_every_gap_frames(video: Path, gap: int, start: int, pairs: int | None, firsts: list[int]) -> None:
-    found = list(EvaluationData(video, gap=gap, start=start, pairs=pairs).windows())
-    assert [window.first for window in found] == firsts
-    for window in found:
+    windows = list(EvaluationData(video, gap=gap, start=start, pairs=pairs).windows())
+    assert [window.first for window in windows] == firsts
+    for window in windows:
         expected = list(range(window.first, window.first + gap + 1))
         assert clips.numbers(list(window.frames)) == expected
         assert window.times.tolist() == pytest.approx([i / gap for i in range(1, gap)])
@@ -48,20 +48,20 @@ def test_inputs_and_truth_are_the_frames_scaled_to_one(video: Path) -> None:
     window = next(EvaluationData(video, gap=4, start=8).windows())
     img0, img1 = window.inputs(torch.device("cpu"))
     truth = window.truth()
-    shown = [round(255 * image.mean().item()) for image in (img0[0], *truth, img1[0])]
-    assert shown == pytest.approx([clips.level(n) for n in range(8, 13)], abs=1)
+    grey_levels = [round(255 * image.mean().item()) for image in (img0[0], *truth, img1[0])]
+    assert grey_levels == pytest.approx([clips.level(n) for n in range(8, 13)], abs=1)
 
 
 def test_reading_is_a_stream() -> None:
-    taken = []
+    consumed = []
 
     def endless():
         while True:
-            taken.append(None)
+            consumed.append(None)
             yield np.zeros((16, 16, 3), np.uint8)
 
     next(split_windows(endless(), 8))
-    assert len(taken) == 9
+    assert len(consumed) == 9
 
 
 def test_frames_are_reduced_where_asked(video: Path) -> None:

@@ -37,9 +37,9 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def app() -> typer.Typer:
-    made = typer.Typer()
-    made.command()(command)
-    return made
+    program = typer.Typer()
+    program.command()(command)
+    return program
 
 
 def test_a_pan_is_measured_as_it_should_be(video: Path) -> None:
@@ -175,16 +175,16 @@ def test_the_command_follows_a_protocol_and_compares(app: typer.Typer, video: Pa
 
 
 def test_the_command_writes_inputs_and_reads_frames_of_others(app: typer.Typer, video: Path, tmp_path: Path) -> None:
-    chosen = [str(video), "--gap", "4", "--pairs", "2"]
-    CliRunner().invoke(app, [*chosen, "--export", str(tmp_path / "pairs")], catch_exceptions=False)
+    selection = [str(video), "--gap", "4", "--pairs", "2"]
+    CliRunner().invoke(app, [*selection, "--export", str(tmp_path / "pairs")], catch_exceptions=False)
     assert sorted(path.name for path in (tmp_path / "pairs").iterdir()) == ["000000", "000004"]
     report = tmp_path / "report.json"
-    arguments = [*chosen, "--models", "blend", "--external", f"theirs={tmp_path / 'pairs'}"]
+    arguments = [*selection, "--models", "blend", "--external", f"theirs={tmp_path / 'pairs'}"]
     arguments += ["--external", "copies=cp {first} {last} {out}", "--output", str(report), "--compare", "copies"]
-    told = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert told.exit_code == 0
-    assert "copies failed: copies wrote 2 frames; expected 3, or 5 with both inputs" in told.output
-    assert "no differences to copies: it failed" in told.output
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "copies failed: copies wrote 2 frames; expected 3, or 5 with both inputs" in result.output
+    assert "no differences to copies: it failed" in result.output
     blend, theirs, copies = json.loads(report.read_text())["scores"]
     assert blend["failed"] is None
     assert "holds no images" in theirs["failed"] or "wrote nothing" in theirs["failed"]

@@ -39,21 +39,24 @@ def window(first: int = 0, clip: str = "", *, frames: int = 5) -> EvaluationWind
     )
 
 
-def measured(method, *windows: EvaluationWindow):
+def evaluate(method, *windows: EvaluationWindow):
     return measure(windows or [window()], [method], device=CPU).scores[0]
 
 
 def test_a_real_program_makes_the_frames() -> None:
     """FFmpeg averages the two inputs: what it writes is the cross-fade, to the rounding of both."""
     method, pair = create_external_method(f"ff={AVERAGE}"), window(frames=3)
-    made, faded = (each(*pair.inputs(CPU), pair.times) for each in (method, CrossFade()))
-    assert made.shape == faded.shape
-    assert (255 * (made - faded).abs()).max() <= 1.0
+    interpolated, cross_faded = (m(*pair.inputs(CPU), pair.times) for m in (method, CrossFade()))
+    assert interpolated.shape == cross_faded.shape
+    assert (255 * (interpolated - cross_faded).abs()).max() <= 1.0
 
 
 def test_minterpolate_follows_motion() -> None:
-    score, faded = measured(create_method("minterpolate"), window(frames=9)), measured(CrossFade(), window(frames=9))
-    assert score.psnr > faded.psnr + 3.0
+    score, cross_faded = (
+        evaluate(create_method("minterpolate"), window(frames=9)),
+        evaluate(CrossFade(), window(frames=9)),
+    )
+    assert score.psnr > cross_faded.psnr + 3.0
 
 
 STAND_IN = '''#!{python}
@@ -128,11 +131,11 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_documented_command_gives_the_frames(name: str, programs: Path) -> None:
     """The stand-in reads what the real program would be given, and answers as it would."""
     pair = window(frames=3 if command_templates()[name].recursive else 5)
-    made, faded = (
-        each(*pair.inputs(CPU), pair.times) for each in (create_external_method(f"{name}@{programs}"), CrossFade())
+    interpolated, cross_faded = (
+        m(*pair.inputs(CPU), pair.times) for m in (create_external_method(f"{name}@{programs}"), CrossFade())
     )
-    assert made.shape == faded.shape
-    assert (psnr(made[0], faded[0]) > 28.0).all()
+    assert interpolated.shape == cross_faded.shape
+    assert (psnr(interpolated[0], cross_faded[0]) > 28.0).all()
 
 
 @pytest.mark.parametrize("name", sorted(set(command_templates()) - {"minterpolate"}))
@@ -161,8 +164,8 @@ def test_documented_commands_say_where_they_are_from() -> None:
 
 def test_a_system_that_makes_the_middle_is_run_again_on_both_halves() -> None:
     method, pair = ExternalCommand("halves", CommandTemplate((AVERAGE,), recursive=True)), window()
-    made, faded = (each(*pair.inputs(CPU), pair.times) for each in (method, CrossFade()))
-    assert (255 * (made - faded).abs()).max() <= 1.5
+    interpolated, cross_faded = (m(*pair.inputs(CPU), pair.times) for m in (method, CrossFade()))
+    assert (255 * (interpolated - cross_faded).abs()).max() <= 1.5
 
 
 def test_systems_that_halve_refuse_other_numbers(programs: Path) -> None:
@@ -182,12 +185,12 @@ def test_systems_that_halve_refuse_other_numbers(programs: Path) -> None:
 ])  # fmt: skip
 def test_a_program_that_fails_gets_a_row_that_says_why(command: str, why: str) -> None:
     found = measure([window()], [create_external_method(f"mine={command}"), CrossFade()], device=CPU)
-    failed, faded = found.scores
+    failed, cross_faded = found.scores
     assert failed.failed is not None
     assert re.search(why, failed.failed), failed.failed
     assert not failed.values
-    assert faded.failed is None
-    assert faded.psnr > 15.0
+    assert cross_faded.failed is None
+    assert cross_faded.psnr > 15.0
 
 
 @pytest.mark.parametrize(("text", "why"), [
@@ -219,14 +222,14 @@ def test_a_folder_of_frames_is_a_method(tmp_path: Path) -> None:
     """Frames made elsewhere from the exported inputs: here the true ones, so they are perfect."""
     both = [window(0, "one"), window(8, "two/part")]
     assert export_inputs(both, tmp_path) == 2
-    for each in both:
-        folder = window_folder(tmp_path, each)
+    for pair in both:
+        folder = window_folder(tmp_path, pair)
         assert sorted(path.name for path in folder.iterdir()) == ["first.png", "last.png"]
-        for i, frame in enumerate(each.frames[1:-1]):
+        for i, frame in enumerate(pair.frames[1:-1]):
             write_png(folder / f"made{i}.png", frame)
-    assert measured(FrameFolder("ready", tmp_path), *both).psnr == 60.0
+    assert evaluate(FrameFolder("ready", tmp_path), *both).psnr == 60.0
     (tmp_path / "two/part/000008/made1.png").unlink()
     with pytest.raises(ValueError, match="ready wrote 2 frames; expected 3"):
-        measured(create_external_method(f"ready={tmp_path}"), *both)
+        evaluate(create_external_method(f"ready={tmp_path}"), *both)
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*three/000004"):
-        measured(create_external_method(f"ready={tmp_path}"), window(4, "three"))
+        evaluate(create_external_method(f"ready={tmp_path}"), window(4, "three"))

@@ -96,14 +96,14 @@ def as_pil(image: Tensor) -> Any:
 
 def test_wans_frames_are_those_of_its_pipeline(wan: Any) -> None:
     img0, img1 = pair(64, 80)
-    made = generative.WanDirect(wan, steps=2)(img0, img1, TIMES)
+    frames = generative.WanDirect(wan, steps=2)(img0, img1, TIMES)
     with torch.inference_mode():
         own = wan(
             image=as_pil(img0), last_image=as_pil(img1), height=64, width=80,
             num_frames=5, num_inference_steps=2, guidance_scale=1.0, prompt_embeds=torch.zeros(1, 8, 16),
             generator=torch.Generator().manual_seed(0), output_type="pt",
         ).frames  # fmt: skip
-    torch.testing.assert_close(made, own[:, 1:4].clamp(0, 1), rtol=0, atol=1e-6)
+    torch.testing.assert_close(frames, own[:, 1:4].clamp(0, 1), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("gap", "wan_frames", "svd_frames"), [(2, 5, 25), (8, 9, 25), (9, 37, 28), (24, 25, 25)])
@@ -143,26 +143,26 @@ def test_the_fused_velocity_is_symmetric_in_time(svd: Any) -> None:
     method = _Short(svd, steps=2)
     torch.manual_seed(1)
     noisy = torch.randn(1, 5, 4, 8, 8)
-    moment = torch.tensor(1.0)
+    timestep = torch.tensor(1.0)
     with torch.inference_mode():
-        given = [method._condition(image, 5, torch.Generator().manual_seed(3)) for image in pair(64, 64)]
-        found = method._fuse_velocities(noisy, 2.0, moment, given)
-        mirrored = method._fuse_velocities(noisy.flip(1), 2.0, moment, given[::-1])
-    torch.testing.assert_close(mirrored.flip(1), found, rtol=1e-4, atol=1e-4)
+        conditions = [method._condition(image, 5, torch.Generator().manual_seed(3)) for image in pair(64, 64)]
+        actual = method._fuse_velocities(noisy, 2.0, timestep, conditions)
+        mirrored = method._fuse_velocities(noisy.flip(1), 2.0, timestep, conditions[::-1])
+    torch.testing.assert_close(mirrored.flip(1), actual, rtol=1e-4, atol=1e-4)
 
 
 def test_the_step_is_that_of_diffusers_scheduler(svd: Any) -> None:
     svd.scheduler.set_timesteps(4)
     torch.manual_seed(2)
     noisy = torch.randn(1, 3, 4, 8, 8) * svd.scheduler.init_noise_sigma
-    for i, moment in enumerate(svd.scheduler.timesteps):
-        svd.scheduler.scale_model_input(noisy, moment)
+    for i, timestep in enumerate(svd.scheduler.timesteps):
+        svd.scheduler.scale_model_input(noisy, timestep)
         velocity = torch.randn_like(noisy)
-        expected = svd.scheduler.step(velocity, moment, noisy).prev_sample
-        made = generative.euler_step(
+        expected = svd.scheduler.step(velocity, timestep, noisy).prev_sample
+        frames = generative.euler_step(
             noisy, velocity, float(svd.scheduler.sigmas[i]), float(svd.scheduler.sigmas[i + 1])
         )
-        torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(frames, expected, rtol=1e-4, atol=1e-4)
         noisy = expected
 
 
@@ -186,8 +186,8 @@ def test_the_backward_network_has_its_temporal_attention_turned(svd: Any) -> Non
         )
         weights = (q @ k.transpose(-1, -2) * attention.scale).softmax(-1)
         by_hand = [(w @ v).transpose(1, 2).flatten(2) for w in (weights, weights.flip(-2, -1))]
-        for found, reference in zip((plain, turned), by_hand, strict=True):
-            torch.testing.assert_close(found, attention.to_out[0](reference), rtol=1e-4, atol=1e-5)
+        for actual, reference in zip((plain, turned), by_hand, strict=True):
+            torch.testing.assert_close(actual, attention.to_out[0](reference), rtol=1e-4, atol=1e-5)
     frames = _Short(svd, backward, steps=1, injections=0)(*pair(), TIMES)
     assert not torch.equal(frames, _Short(svd, steps=1, injections=0)(*pair(), TIMES))
 

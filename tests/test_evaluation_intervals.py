@@ -71,12 +71,12 @@ def test_the_motion_of_true_frames_is_measured() -> None:
     from skimage import data
 
     pan = np.stack([data.astronaut()[100:228, 200 - 4 * i : 360 - 4 * i] for i in range(6)]).copy()
-    found = measure_properties(EvaluationWindow(0, pan))
-    assert found["motion"] == pytest.approx(20.0, abs=2.0)
-    assert found["occlusion"] < 0.3
+    measured = measure_properties(EvaluationWindow(0, pan))
+    assert measured["motion"] == pytest.approx(20.0, abs=2.0)
+    assert measured["occlusion"] < 0.3
     still = measure_properties(EvaluationWindow(0, np.repeat(pan[:1], 6, 0)))
     assert still["motion"] < 0.5
-    assert still["occlusion"] < found["occlusion"]
+    assert still["occlusion"] < measured["occlusion"]
     with pytest.raises(ValueError, match="cannot group by 'moton'; did you mean 'motion'"):
         property_function(["moton"])
 
@@ -123,15 +123,15 @@ for i in range(int(sys.argv[3])):
 
 def test_the_memory_of_each_program_is_its_own(tmp_path: Path) -> None:
     """The system's figure for all children is that of the largest, and begins with the memory of this process."""
-    found = []
+    measured = []
     for megabytes in (200, 0):
         script = tmp_path / f"{megabytes}.py"
         script.write_text(HUNGRY.format(megabytes=f"b'x' * {megabytes}_000_000"))
         program = create_external_method(f"own={sys.executable} -S {script} {{first}} {{out}} {{count}} {{last}}")
         img = torch.rand(1, 3, 32, 48)
-        found.append(measure_cost(program, img, img, dtype="float32", frames=2, rounds=1).peak_mb)
-    assert 200.0 < found[0] < 500.0
-    assert 1.0 < found[1] < 100.0
+        measured.append(measure_cost(program, img, img, dtype="float32", frames=2, rounds=1).peak_mb)
+    assert 200.0 < measured[0] < 500.0
+    assert 1.0 < measured[1] < 100.0
 
 
 def test_frames_that_lie_ready_are_not_timed_and_costs_say_what_failed(tmp_path: Path) -> None:

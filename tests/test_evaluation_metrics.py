@@ -99,7 +99,7 @@ def test_structural_metrics_order_damage(pair: tuple[torch.Tensor, torch.Tensor]
 
 
 def test_perceptual_metrics_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rdvfi.evaluation.metrics import MSSSIM
+    from rdvfi.evaluation.metrics.structure import MSSSIM
 
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(ImportError, match=r"pip install 'rdvfi\[metrics\]'"):

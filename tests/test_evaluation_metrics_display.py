@@ -15,7 +15,7 @@ from scipy import ndimage
 from rdvfi.compat import import_torchvision
 from rdvfi.evaluation.metrics import create_metrics
 from rdvfi.evaluation.metrics.metric import Metric, create_metric
-from window_results import made, moving, pixels
+from window_results import moving_frames, to_uint8, window_result
 
 TO_XYZ = np.array([0.4124564, 0.3575761, 0.1804375, 0.2126729, 0.7151522, 0.0721750, 0.0193339, 0.1191920, 0.9503041])
 TO_XYZ = TO_XYZ.reshape(3, 3)
@@ -84,10 +84,12 @@ def flip(frame: torch.Tensor, true: torch.Tensor, ppd: float = 67.0) -> float:
 
 @pytest.mark.parametrize("noise", [0.02, 0.15])
 def test_flip_equals_its_formula(noise: float) -> None:
-    pair = made(moving(), noise)
-    expected = [flip(frame, true) for frame, true in zip(pair.frames, pair.truth, strict=True)]
-    assert create_metric("flip").measure(pair).values == pytest.approx(expected, abs=1e-4)
-    assert create_metric("flip").measure(made(moving(), 0.0)).values == pytest.approx([0.0, 0.0], abs=1e-6)
+    result = window_result(moving_frames(), noise)
+    expected = [flip(frame, true) for frame, true in zip(result.frames, result.truth, strict=True)]
+    assert create_metric("flip").measure(result).values == pytest.approx(expected, abs=1e-4)
+    assert create_metric("flip").measure(window_result(moving_frames(), 0.0)).values == pytest.approx(
+        [0.0, 0.0], abs=1e-6
+    )
 
 
 FCVVDP = {(0, 0.05): 8.82162, (1, 0.02): 9.77498, (2, 0.05): 9.00635}
@@ -108,8 +110,8 @@ def fcvvdp(sequence: np.ndarray, true: np.ndarray) -> float:
     library, context, result = ctypes.CDLL(os.environ["RDVFI_FCVVDP"]), ctypes.c_void_p(), _Result()
     _, h, w, _ = true.shape
     assert library.cvvdp_create(w, h, ctypes.c_float(30.0), 0, 1, None, ctypes.byref(context)) == 0
-    for pair in zip(true, sequence, strict=True):
-        one, other = (_Picture(w, h, 3 * w, frame.ctypes.data, 1, 0) for frame in pair)
+    for result in zip(true, sequence, strict=True):
+        one, other = (_Picture(w, h, 3 * w, frame.ctypes.data, 1, 0) for frame in result)
         assert library.cvvdp_process_frame(context, *map(ctypes.byref, (one, other, result))) == 0
     library.cvvdp_destroy(context)
     return result.jod
@@ -118,22 +120,22 @@ def fcvvdp(sequence: np.ndarray, true: np.ndarray) -> float:
 @pytest.mark.parametrize(("step", "noise"), FCVVDP)
 def test_colorvideovdp_agrees_with_fcvvdp(step: int, noise: float) -> None:
     """For mild damage; where it is strong the two versions differ by more than a JOD."""
-    pair = made(moving(24, size=(96, 128), step=step), noise)
-    assert create_metric("cvvdp").measure(pair).values == pytest.approx([FCVVDP[step, noise]], abs=0.15)
+    result = window_result(moving_frames(24, size=(96, 128), step=step), noise)
+    assert create_metric("cvvdp").measure(result).values == pytest.approx([FCVVDP[step, noise]], abs=0.15)
     if "RDVFI_FCVVDP" in os.environ:
-        assert fcvvdp(*map(pixels, pair.sequences)) == pytest.approx(FCVVDP[step, noise], abs=1e-3)
+        assert fcvvdp(*map(to_uint8, result.sequences)) == pytest.approx(FCVVDP[step, noise], abs=1e-3)
 
 
 def test_colorvideovdp_equals_the_package_on_bytes() -> None:
     import_torchvision()
     import pycvvdp
 
-    pair, metric = made(moving()), create_metric("cvvdp")
+    result, metric = window_result(moving_frames()), create_metric("cvvdp")
     own = pycvvdp.cvvdp(display_name="standard_fhd", quiet=True, device=torch.device("cpu"))
-    expected, _ = own.predict(*map(pixels, pair.sequences), dim_order="FHWC", frames_per_second=30)
-    assert metric.measure(pair).values == pytest.approx([float(expected)], abs=0.01)
-    (same,) = metric.measure(made(moving(), 0.0)).values
-    (worse,) = metric.measure(made(moving(), 0.2)).values
+    expected, _ = own.predict(*map(to_uint8, result.sequences), dim_order="FHWC", frames_per_second=30)
+    assert metric.measure(result).values == pytest.approx([float(expected)], abs=0.01)
+    (same,) = metric.measure(window_result(moving_frames(), 0.0)).values
+    (worse,) = metric.measure(window_result(moving_frames(), 0.2)).values
     assert same == pytest.approx(10.0, abs=0.01)
     assert worse < float(expected) < same
 
@@ -152,19 +154,19 @@ def test_vmaf_equals_vmaf_torch(count: int, noise: float, vmaf: Metric) -> None:
     """On luma of BT.709 in the range of video, rounded, of the sequences with both inputs."""
     package = pytest.importorskip("vmaf_torch", reason="the package vmaf-torch is not installed")
     reference = package.VMAF(clip_score=True)
-    pair = made(moving(count, size=(128, 160)), noise)
-    made_luma, true_luma = (
-        torch.from_numpy(np.round(16 + pixels(s) @ (np.array([0.2126, 0.7152, 0.0722]) * 219 / 255)))[:, None].float()
-        for s in pair.sequences
+    result = window_result(moving_frames(count, size=(128, 160)), noise)
+    frame_luma, true_luma = (
+        torch.from_numpy(np.round(16 + to_uint8(s) @ (np.array([0.2126, 0.7152, 0.0722]) * 219 / 255)))[:, None].float()
+        for s in result.sequences
     )
     with torch.no_grad():
-        expected = reference(true_luma, made_luma)[1:-1, 0]
-    assert vmaf.measure(pair).values == pytest.approx(expected.tolist(), abs=0.4)
+        expected = reference(true_luma, frame_luma)[1:-1, 0]
+    assert vmaf.measure(result).values == pytest.approx(expected.tolist(), abs=0.4)
 
 
 def test_vmaf_orders_damage(vmaf: Metric) -> None:
-    pairs = [made(moving(size=(128, 160)), noise) for noise in (0.0, 0.05, 0.2)]
-    same, mild, strong = (np.mean(vmaf.measure(pair).values) for pair in pairs)
+    pairs = [window_result(moving_frames(size=(128, 160)), noise) for noise in (0.0, 0.05, 0.2)]
+    same, mild, strong = (np.mean(vmaf.measure(result).values) for result in pairs)
     assert same > 90.0
     assert same > mild > strong
 

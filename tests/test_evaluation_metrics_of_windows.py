@@ -19,15 +19,15 @@ from rdvfi.evaluation.metrics.frechet_metrics import frechet_distance
 from rdvfi.evaluation.metrics.metric import create_metric
 from rdvfi.evaluation.metrics.temporal import flicker
 from rdvfi.evaluation.metrics.true_motion import epe, path_error
-from window_results import made, moving
+from window_results import moving_frames, window_result
 
 
 def test_flicker_is_the_second_difference_in_time() -> None:
-    pair = made(moving(6))
-    sequence, true = (s.numpy() for s in pair.sequences)
+    result = window_result(moving_frames(6))
+    sequence, true = (s.numpy() for s in result.sequences)
     expected = 255 * np.abs(np.diff(sequence, 2, axis=0) - np.diff(true, 2, axis=0)).mean(axis=(1, 2, 3))
-    assert create_metric("flicker").measure(pair).values == pytest.approx(expected.tolist(), abs=1e-4)
-    steady = moving(6)
+    assert create_metric("flicker").measure(result).values == pytest.approx(expected.tolist(), abs=1e-4)
+    steady = moving_frames(6)
     assert flicker(steady + 0.1, steady).tolist() == pytest.approx([0.0] * 4, abs=1e-4)
     blinking = steady + 0.1 * (torch.arange(6) % 2).view(-1, 1, 1, 1)
     assert flicker(blinking, steady).tolist() == pytest.approx([0.4 * 255 / 2] * 4, rel=1e-3)
@@ -36,14 +36,14 @@ def test_flicker_is_the_second_difference_in_time() -> None:
 def dis(source: torch.Tensor, target: torch.Tensor) -> np.ndarray:
     """OpenCV's DIS flow, (h, w, 2)."""
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    pixels = [(255 * x).round().byte().permute(1, 2, 0).contiguous().numpy() for x in (source, target)]
-    return estimator.calc(*(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY) for p in pixels), None)
+    to_uint8 = [(255 * x).round().byte().permute(1, 2, 0).contiguous().numpy() for x in (source, target)]
+    return estimator.calc(*(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY) for p in to_uint8), None)
 
 
 def test_warping_error_equals_its_formula() -> None:
     """The next frame along the true flow, by SciPy; flows count that lead back to within 1.5 pixels and a twentieth."""
-    pair = made(moving(4), 0.1)
-    sequence, true = pair.sequences
+    result = window_result(moving_frames(4), 0.1)
+    sequence, true = result.sequences
     errors, counts = [], []
     for i in range(3):
         onward, back = dis(true[i], true[i + 1]), dis(true[i + 1], true[i])
@@ -59,7 +59,7 @@ def test_warping_error_equals_its_formula() -> None:
         warped = np.stack([at(plane) for plane in sequence[i + 1].numpy()])
         errors.append(1000 * ((sequence[i].numpy() - warped) ** 2).mean(0)[seen].mean())
         counts.append(seen.sum())
-    found = create_metric("warping-error").measure(pair)
+    found = create_metric("warping-error").measure(result)
     assert found.values == pytest.approx(errors, rel=1e-2)
     assert found.weights == pytest.approx(counts, rel=1e-2)
 
@@ -67,9 +67,10 @@ def test_warping_error_equals_its_formula() -> None:
 def test_warping_error_is_small_for_motion_and_large_for_noise() -> None:
     metric = create_metric("warping-error")
     true, noisy = (
-        np.average(s.values, weights=s.weights) for s in map(metric.measure, (made(moving(), 0.0), made(moving(), 0.1)))
+        np.average(s.values, weights=s.weights)
+        for s in map(metric.measure, (window_result(moving_frames(), 0.0), window_result(moving_frames(), 0.1)))
     )
-    difference = 1000 * (moving()[1:] - moving()[:-1]).square().mean().item()
+    difference = 1000 * (moving_frames()[1:] - moving_frames()[:-1]).square().mean().item()
     assert true < 0.1 * difference
     assert noisy > 5 * true
 
@@ -94,11 +95,11 @@ def test_errors_of_motion_of_a_known_error(dx: float, dy: float) -> None:
 def test_errors_of_motion_are_means_over_both_ends() -> None:
     flows = torch.zeros(1, 2, 2, 64, 80)
     motion = TrueMotion(flows[0] + 1.0, flows[0], torch.ones(2, 2, 64, 80, dtype=torch.bool))
-    pair = made(moving(), compute_motion=lambda: motion)
-    pair = WindowResult(pair.window, pair.frames, (flows, flows))
-    assert create_metric("epe").measure(pair).values == pytest.approx([2**0.5 / 2] * 2)
+    result = window_result(moving_frames(), compute_motion=lambda: motion)
+    result = WindowResult(result.window, result.frames, (flows, flows))
+    assert create_metric("epe").measure(result).values == pytest.approx([2**0.5 / 2] * 2)
     with pytest.raises(ValueError, match="needs the flows of the method"):
-        create_metric("epe").measure(made(moving()))
+        create_metric("epe").measure(window_result(moving_frames()))
 
 
 def test_the_distance_of_sets_is_frechets() -> None:
@@ -167,14 +168,14 @@ def test_fvd_reads_whole_sequences(cache: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(NETWORK_FILES, "i3d", known)
     metric, features = create_metric("fvd", device="cpu"), ([], [])
     for step in (1, 2, 3):
-        pair = made(moving(9, step=step), 0.1)
-        assert metric.measure(pair).values == ()
-        for kept, sequence in zip(features, pair.sequences, strict=True):
+        result = window_result(moving_frames(9, step=step), 0.1)
+        assert metric.measure(result).values == ()
+        for kept, sequence in zip(features, result.sequences, strict=True):
             small = torch.nn.functional.interpolate(sequence, (224, 224), mode="bilinear", align_corners=False)
             kept.append([part.mean().item() for part in (2 * small - 1).chunk(4)])
     assert metric.compute() == pytest.approx(frechet_distance(*map(np.array, features)), rel=1e-3, abs=1e-7)
     with pytest.raises(ValueError, match="at least 9 frames; got 4"):
-        metric.measure(made(moving(4)))
+        metric.measure(window_result(moving_frames(4)))
 
 
 @pytest.mark.slow
@@ -191,25 +192,25 @@ def test_lpips_equals_its_formula(network: str, cache: Path, monkeypatch: pytest
     digest = hashlib.sha256((cache / known.names[0]).read_bytes()).hexdigest()
     monkeypatch.setitem(NETWORK_FILES, network, NetworkFile(known.names, digest, "here"))
     lpips_metrics.load_lpips.cache_clear()
-    pair, metric = made(moving()), create_metric(f"lpips-{network}")
+    result, metric = window_result(moving_frames()), create_metric(f"lpips-{network}")
     shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
     values = 0.0
     with torch.no_grad():
-        inputs = [(2 * x - 1 - shift.view(1, 3, 1, 1)) / scale.view(1, 3, 1, 1) for x in (pair.frames, pair.truth)]
+        inputs = [(2 * x - 1 - shift.view(1, 3, 1, 1)) / scale.view(1, 3, 1, 1) for x in (result.frames, result.truth)]
         layers = [metric.distance.net(x) for x in inputs]
         for a, b, head in zip(*layers, metric.distance.lins, strict=True):
             a, b = (x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in (a, b))
             small = (head.model[-1].weight * (a - b).square()).sum(1, keepdim=True)
-            values += torch.nn.functional.interpolate(small, pair.frames.shape[-2:], mode="bilinear").mean((1, 2, 3))
-    assert metric.measure(pair).values == pytest.approx(values.tolist(), rel=1e-4)
+            values += torch.nn.functional.interpolate(small, result.frames.shape[-2:], mode="bilinear").mean((1, 2, 3))
+    assert metric.measure(result).values == pytest.approx(values.tolist(), rel=1e-4)
     if network == "alex":
         flo = create_metric("flolpips")
-        assert flo.measure(made(moving(), 0.0)).values == pytest.approx([0.0, 0.0], abs=1e-6)
-        (sequence, true), maps, expected = pair.sequences, metric.maps(pair.frames, pair.truth)[:, 0].numpy(), []
+        assert flo.measure(window_result(moving_frames(), 0.0)).values == pytest.approx([0.0, 0.0], abs=1e-6)
+        (sequence, true), maps, expected = result.sequences, metric.maps(result.frames, result.truth)[:, 0].numpy(), []
         for i in (1, 2):
             weight = np.hypot(*np.moveaxis(dis(sequence[i], sequence[i + 1]) - dis(true[i], true[i + 1]), -1, 0))
             expected.append((weight * maps[i - 1]).sum() / weight.sum())
-        assert flo.measure(pair).values == pytest.approx(expected, rel=1e-4)
+        assert flo.measure(result).values == pytest.approx(expected, rel=1e-4)
     lpips_metrics.load_lpips.cache_clear()
 
 
@@ -230,13 +231,13 @@ def test_fid_equals_the_package(cache: Path, monkeypatch: pytest.MonkeyPatch) ->
     torch.save(fresh.state_dict(), file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     monkeypatch.setitem(NETWORK_FILES, "inception", NetworkFile((file.name,), digest, "here"))
-    metric, pairs = create_metric("fid", device="cpu"), [made(moving(4, step=step)) for step in (1, 2)]
-    for pair in pairs:
-        metric.measure(pair)
+    metric, pairs = create_metric("fid", device="cpu"), [window_result(moving_frames(4, step=step)) for step in (1, 2)]
+    for result in pairs:
+        metric.measure(result)
     statistics = []
     for side in ("frames", "truth"):
-        pixels = torch.cat([(255 * getattr(pair, side)).round().byte() for pair in pairs])
+        to_uint8 = torch.cat([(255 * getattr(result, side)).round().byte() for result in pairs])
         with torch.no_grad():
-            statistics.append(fid_features_to_statistics(fresh.eval()(pixels)[0]))
+            statistics.append(fid_features_to_statistics(fresh.eval()(to_uint8)[0]))
     expected = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
     assert metric.compute() == pytest.approx(expected, rel=1e-3, abs=1e-6)

@@ -5,13 +5,13 @@ import pytest
 from scipy import ndimage
 
 from rdvfi.evaluation.metrics.metric import create_metric
-from window_results import luma, made, moving
+from window_results import luma, moving_frames, window_result
 
 
 def test_gmsd_equals_its_formula() -> None:
     """Prewitt gradients of the luma at half size, c = 170 / 255^2 (Xue et al., section II)."""
-    pair, values = made(moving()), []
-    for frame, true in zip(pair.frames, pair.truth, strict=True):
+    result, values = window_result(moving_frames()), []
+    for frame, true in zip(result.frames, result.truth, strict=True):
         small = [ndimage.uniform_filter(luma(x), 2, mode="constant", origin=-1)[::2, ::2] for x in (frame, true)]
         kernel = np.array([[1, 0, -1]] * 3) / 3
         sizes = [
@@ -21,15 +21,15 @@ def test_gmsd_equals_its_formula() -> None:
         c = 170 / 255**2
         similarity = (2 * sizes[0] * sizes[1] + c) / (sizes[0] ** 2 + sizes[1] ** 2 + c)
         values.append(similarity.std())
-    assert create_metric("gmsd").measure(pair).values == pytest.approx(values, abs=0.01)
+    assert create_metric("gmsd").measure(result).values == pytest.approx(values, abs=0.01)
 
 
 def test_ms_ssim_equals_its_formula() -> None:
-    pair, values = made(moving(3, size=(176, 192))), []
+    result, values = window_result(moving_frames(3, size=(176, 192))), []
     window = np.outer(*[np.exp(-0.5 * ((np.arange(11) - 5) / 1.5) ** 2)] * 2)
     window /= window.sum()
     for channel in range(3):
-        x, y, factors = pair.frames[0, channel].double().numpy(), pair.truth[0, channel].double().numpy(), []
+        x, y, factors = result.frames[0, channel].double().numpy(), result.truth[0, channel].double().numpy(), []
         for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
             if scale:
                 x, y = (v[: len(v) // 2 * 2, : v.shape[1] // 2 * 2] for v in (x, y))
@@ -44,13 +44,13 @@ def test_ms_ssim_equals_its_formula() -> None:
             luminance = (2 * mx * my + 0.01**2) / (mx**2 + my**2 + 0.01**2)
             factors.append((structure if scale < 4 else structure * luminance).mean() ** weight)
         values.append(np.prod(factors))
-    assert create_metric("ms-ssim").measure(pair).values == pytest.approx([np.mean(values)], abs=2e-3)
+    assert create_metric("ms-ssim").measure(result).values == pytest.approx([np.mean(values)], abs=2e-3)
 
 
 def test_vif_equals_its_formula() -> None:
     """Pixel domain, four scales, windows of 17, 9, 5 and 3 pixels, noise variance 2 (Sheikh and Bovik, 2006)."""
-    pair, values = made(moving()), []
-    for frame, true in zip(pair.frames, pair.truth, strict=True):
+    result, values = window_result(moving_frames()), []
+    for frame, true in zip(result.frames, result.truth, strict=True):
         x, y, kept, whole = 255 * luma(frame), 255 * luma(true), 0.0, 0.0
         for scale in range(4):
             size = 2 ** (4 - scale) + 1
@@ -69,7 +69,7 @@ def test_vif_equals_its_formula() -> None:
             kept += np.log10(1 + gain**2 * vy / (np.maximum(lost, 1e-8) + 2)).sum()
             whole += np.log10(1 + vy / 2).sum()
         values.append(kept / whole)
-    assert create_metric("vif").measure(pair).values == pytest.approx(values, abs=2e-3)
+    assert create_metric("vif").measure(result).values == pytest.approx(values, abs=2e-3)
 
 
 def phase_congruency(picture: np.ndarray) -> np.ndarray:
@@ -113,8 +113,8 @@ def alike(a: np.ndarray, b: np.ndarray, constant: float) -> np.ndarray:
 @pytest.mark.parametrize("noise", [0.02, 0.15])
 def test_fsim_equals_its_formula(size: tuple[int, int], noise: float) -> None:
     """FSIMc: phase congruency and Scharr gradients of Y, and chrominance of I and Q to the power 0.03."""
-    pair, values = made(moving(size=size), noise), []
-    for frame, true in zip(pair.frames, pair.truth, strict=True):
+    result, values = window_result(moving_frames(size=size), noise), []
+    for frame, true in zip(result.frames, result.truth, strict=True):
         matrix = [[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]
         (y0, i0, q0), (y1, i1, q1) = (np.tensordot(matrix, 255 * x.double().numpy(), 1) for x in (frame, true))
         scharr = np.outer([3, 10, 3], [1, 0, -1]) / 16
@@ -123,4 +123,4 @@ def test_fsim_equals_its_formula(size: tuple[int, int], noise: float) -> None:
         chroma = np.abs(alike(i0, i1, 200) * alike(q0, q1, 200)) ** 0.03
         similar = alike(*phases, 0.85) * alike(*gradients, 160) * chroma
         values.append(np.average(similar, weights=np.maximum(*phases)))
-    assert create_metric("fsim").measure(pair).values == pytest.approx(values, abs=2e-3)
+    assert create_metric("fsim").measure(result).values == pytest.approx(values, abs=2e-3)

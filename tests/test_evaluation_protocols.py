@@ -98,28 +98,28 @@ def build(root: Path, name: str) -> dict[str, Any]:
 
 def tiny(name: str, root: Path) -> Protocol:
     """The protocol, with the counts and the sizes of a tiny copy that is made in ``root``."""
-    held = build(root, name)
+    contents = build(root, name)
     protocol = load_protocol(name)
-    assert set(protocol.expect) - {"size"} <= set(held)
+    assert set(protocol.expect) - {"size"} <= set(contents)
     crop = (8, 4) if isinstance(protocol.crop, tuple) else protocol.crop
     resize = None if protocol.resize is None else (16, 16) if protocol.crop == "square" else (16, 9)
-    return replace(protocol, expect=held, crop=crop, resize=resize)
+    return replace(protocol, expect=contents, crop=crop, resize=resize)
 
 
 @pytest.mark.parametrize("name", sorted(protocols()))
 def test_a_whole_copy_gives_the_windows_of_the_protocol(name: str, tmp_path: Path) -> None:
     protocol = tiny(name, tmp_path)
     assert list(check_copy(protocol, tmp_path)) == []
-    found = list(read_windows(protocol, tmp_path))
-    assert len(found) == protocol.expect["windows"]
-    for window in found:
-        shown = numbers(window.frames)
-        steps = set(np.diff(shown).tolist())
-        assert len(shown) == protocol.length
+    windows = list(read_windows(protocol, tmp_path))
+    assert len(windows) == protocol.expect["windows"]
+    for window in windows:
+        frame_numbers = numbers(window.frames)
+        steps = set(np.diff(frame_numbers).tolist())
+        assert len(frame_numbers) == protocol.length
         assert len(steps) == 1 or name.startswith("xiph")
         if protocol.resize is not None:
             assert window.frames.shape[1:3] == protocol.resize[::-1]
-    assert len({(window.clip, window.first) for window in found}) == len(found)
+    assert len({(window.clip, window.first) for window in windows}) == len(windows)
 
 
 @pytest.mark.parametrize(("name", "expected"), [
@@ -136,8 +136,8 @@ def test_a_whole_copy_gives_the_windows_of_the_protocol(name: str, tmp_path: Pat
     ("folder", [[0, 1, 2], [2, 3, 4]]),
 ])  # fmt: skip
 def test_the_frames_are_those_of_the_paper(name: str, expected: list[list[int]], tmp_path: Path) -> None:
-    found = read_windows(tiny(name, tmp_path), tmp_path, pairs=len(expected))
-    assert [numbers(window.frames) for window in found] == expected
+    windows = read_windows(tiny(name, tmp_path), tmp_path, pairs=len(expected))
+    assert [numbers(window.frames) for window in windows] == expected
 
 
 def test_the_counts_are_the_published_ones() -> None:
@@ -171,24 +171,24 @@ def test_the_middle_of_a_frame_is_taken() -> None:
         crop_and_resize(picture, replace(protocol, crop=(40, 2)))
 
 
-def damaged(protocol: Protocol, root: Path, how: str) -> str:
+def damaged(protocol: Protocol, root: Path, damage: str) -> str:
     """Break one file of a tiny copy; gives what must be named."""
     images = (w.files for w in find_windows(protocol, root).windows if not w.numbers)
     victim = next(images)[1]
-    if how == "cut short":
+    if damage == "cut short":
         victim.write_bytes(victim.read_bytes()[:-20])
-    elif how == "another size":
+    elif damage == "another size":
         assert cv2.imwrite(str(victim), frame(4, (40, 24)))
     else:
         victim.unlink()
-    return (victim.stem.lstrip("im").lstrip("0") or "0") if how == "missing" else str(victim)
+    return (victim.stem.lstrip("im").lstrip("0") or "0") if damage == "missing" else str(victim)
 
 
-@pytest.mark.parametrize("how", ["missing", "cut short", "another size"])
+@pytest.mark.parametrize("damage", ["missing", "cut short", "another size"])
 @pytest.mark.parametrize("name", sorted(protocols()))
-def test_a_damaged_copy_is_refused_with_the_file_named(name: str, how: str, tmp_path: Path) -> None:
+def test_a_damaged_copy_is_refused_with_the_file_named(name: str, damage: str, tmp_path: Path) -> None:
     protocol = tiny(name, tmp_path)
-    named = damaged(protocol, tmp_path, how)
+    named = damaged(protocol, tmp_path, damage)
     assert any(named in problem for problem in check_copy(protocol, tmp_path))
     with pytest.raises((ValueError, FileNotFoundError)) as refused:
         list(read_windows(protocol, tmp_path))

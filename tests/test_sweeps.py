@@ -46,12 +46,12 @@ def test_models_and_recipes_are_measured_in_one_run(clip: Path, tmp_path: Path) 
         "--recipe", f"mine=rdvfi_s {' '.join(PLAIN)} trajectory.knots=FIXED",
     )  # fmt: skip
     assert code == 0
-    told = json.loads(out.read_text())
-    assert [score["method"] for score in told["scores"]] == ["cubic", "linear", "mine"]
-    assert all(score["ms_per_frame"] > 0 for score in told["scores"])
+    report = json.loads(out.read_text())
+    assert [score["method"] for score in report["scores"]] == ["cubic", "linear", "mine"]
+    assert all(score["ms_per_frame"] > 0 for score in report["scores"])
     ours = evaluate(clip, gap=4, models={"cubic": saved, "cross-fade": "blend"})
     assert [score.method for score in ours.scores] == ["cubic", "cross-fade"]
-    assert ours.score("cubic").psnr == pytest.approx(told["scores"][0]["psnr"], abs=1e-4)
+    assert ours.score("cubic").psnr == pytest.approx(report["scores"][0]["psnr"], abs=1e-4)
 
 
 def test_a_sweep_finishes_and_lists_the_point_that_fails(
@@ -65,9 +65,9 @@ def test_a_sweep_finishes_and_lists_the_point_that_fails(
     assert [row["basis"] for row in rows] == ["linear", "linear", "cubic", "cubic"]
     assert [bool(row["error"]) for row in rows] == [True, False, True, False]
     assert all(float(row["psnr"]) > 10 for row in rows if not row["error"])
-    said = capsys.readouterr()
-    assert "2 of 4 points failed: point 0 (" in said.err
-    assert "motion_area must be a number of pixels; got 0" in said.err
+    captured = capsys.readouterr()
+    assert "2 of 4 points failed: point 0 (" in captured.err
+    assert "motion_area must be a number of pixels; got 0" in captured.err
 
 
 def test_a_sweep_of_videos_names_each_by_its_point(clip: Path, tmp_path: Path) -> None:
@@ -75,15 +75,15 @@ def test_a_sweep_of_videos_names_each_by_its_point(clip: Path, tmp_path: Path) -
     started = ("interpolate", clip / "0.png", clip / "1.png", out.with_suffix(""), "-x", 2, "--recipe", "rdvfi_s")
     assert _run(*started, "--allow-untrained", "--quiet", "-m", *PLAIN, "basis=linear,cubic") == 0
     fixed = ",".join(PLAIN)
-    made = {path.name for path in tmp_path.iterdir()}
-    assert made == {"out.multirun", f"out-{fixed},basis=cubic", f"out-{fixed},basis=linear"}
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"out.multirun", f"out-{fixed},basis=cubic", f"out-{fixed},basis=linear"}
 
 
 def test_the_configuration_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("interpolate", "--recipe", "rdvfi_s", "--cfg", "job", "basis=linear") == 0
-    told = Omega.create(capsys.readouterr().out)
-    assert told.basis._name_ == "linear"
-    assert told.renderer.one_light is True
+    report = Omega.create(capsys.readouterr().out)
+    assert report.basis._name_ == "linear"
+    assert report.renderer.one_light is True
     assert _run("interpolate", "--recipe", "rdvfi_s", "--cfg", "job", "--info", "basis=linear") == 2
     assert "give one of --multirun, --cfg and --info" in capsys.readouterr().err
 
@@ -102,15 +102,15 @@ def test_what_is_no_sweep_is_said(words: tuple[str, ...], message: str, capsys: 
 
 
 def test_a_program_with_its_own_main_builds_from_what_hydra_composed(tmp_path: Path) -> None:
-    made = []
+    written = []
 
     def program(cfg: DictConfig) -> None:
-        made.append(rdvfi.build_from(cfg))
-        made.append(rdvfi.build("rdvfi_s", *PLAIN))  # inside a job, Hydra's state is another's
+        written.append(rdvfi.build_from(cfg))
+        written.append(rdvfi.build("rdvfi_s", *PLAIN))  # inside a job, Hydra's state is another's
 
-    with recipe_in_store("rdvfi_s", [*PLAIN, "basis=linear"]) as (folder, given):
-        run_hydra(program, folder, given, [], settings=[f"hydra.run.dir={tmp_path}"])
-    first, second = made
+    with recipe_in_store("rdvfi_s", [*PLAIN, "basis=linear"]) as (folder, overrides_given):
+        run_hydra(program, folder, overrides_given, [], settings=[f"hydra.run.dir={tmp_path}"])
+    first, second = written
     assert first.pretrained().trajectory["config"]["basis"]["name"] == "linear"
     assert second.pretrained().trajectory["config"]["basis"]["name"] == "cubic"
     with pytest.raises(ValueError, match=r"has bais; did you mean 'basis'"):
@@ -120,12 +120,12 @@ def test_a_program_with_its_own_main_builds_from_what_hydra_composed(tmp_path: P
 
 
 def test_a_sweeper_gets_the_objective_and_a_failure_is_no_number(tmp_path: Path) -> None:
-    def job(cfg: DictConfig, folder: Path, given: list[str]) -> dict[str, float]:
+    def job(cfg: DictConfig, folder: Path, overrides_given: list[str]) -> dict[str, float]:
         assert folder.is_dir()
         return {"score": float(cfg.motion_area) if cfg.motion_area > 1 else 1 / 0}
 
-    given = ["motion_area=1,2"]
-    with recipe_in_store("rdvfi_s", given, sweeps=True) as (folder, overrides):
+    overrides_given = ["motion_area=1,2"]
+    with recipe_in_store("rdvfi_s", overrides_given, sweeps=True) as (folder, overrides):
         result = sweep(job, folder, overrides, into=tmp_path / "own", objective="score")
     assert [point.row for point in result.points] == [{}, {"score": 2.0}]
     assert [point.error for point in result.points] == ["ZeroDivisionError: division by zero", None]

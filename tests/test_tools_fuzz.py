@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 sys.path.insert(0, "tools")
-from fuzz_cases import make_seeds, numbered
+from fuzz_cases import create_case, make_seeds
 place = Path(sys.argv[1])
 place.mkdir()
 seeds = make_seeds(place)
 for number in map(int, sys.argv[2:]):
-    name, prepare = numbered(number, 7, seeds)
+    name, prepare = create_case(number, 7, seeds)
     work = place / str(number)
     work.mkdir()
     line = prepare(work)

@@ -18,7 +18,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_large_packages_and_steps_are_told_and_the_rest_is_not(tools: Any) -> None:
-    news = tools("install").news
+    progress_message = tools("install").progress_message
     told = {
         "Processing /wheels/torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl": "fetching torch 2.13.0+cpu",
         "  Downloading timm-1.0.31-py3-none-any.whl (2.8 MB)": "fetching timm 1.0.31 (2.8 MB)",
@@ -26,9 +26,9 @@ def test_large_packages_and_steps_are_told_and_the_rest_is_not(tools: Any) -> No
         "Installing collected packages: a, b, c": "installing 3 packages",
         "Successfully installed a-1.0": "installed",
     }
-    assert {line: news(line) for line in told} == told
+    assert {line: progress_message(line) for line in told} == told
     for line in ("  Downloading timm-1.0.31.whl.metadata (12 kB)", "Collecting timm", "Processing /home/me/rdvfi", ""):
-        assert news(line) is None, line
+        assert progress_message(line) is None, line
 
 
 def test_a_failing_install_shows_the_error_and_keeps_the_exit_code(

@@ -8,22 +8,22 @@ from rdvfi.evaluation.evaluation_window import EvaluationWindow
 from rdvfi.evaluation.metrics import WindowResult, quantise
 
 
-def moving(count: int = 4, *, size: tuple[int, int] = (64, 80), step: int = 2) -> torch.Tensor:
+def moving_frames(count: int = 4, *, size: tuple[int, int] = (64, 80), step: int = 2) -> torch.Tensor:
     """A photograph that moves to the right by ``step`` pixels a frame, in [0, 1]."""
     h, w = size
     frames = [data.astronaut()[100 : 100 + h, 200 - step * i : 200 - step * i + w] for i in range(count)]
     return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255.0
 
 
-def made(true: torch.Tensor, noise: float = 0.05, **window) -> WindowResult:
+def window_result(true: torch.Tensor, noise: float = 0.05, **window) -> WindowResult:
     """The frames between, with noise."""
-    pixels = (255.0 * true).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    to_uint8 = (255.0 * true).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
     inner = true[1:-1]
-    damage = noise * torch.randn(inner.shape, generator=torch.Generator().manual_seed(0))
-    return WindowResult(EvaluationWindow(0, pixels, **window), quantise(inner + damage))
+    perturbation = noise * torch.randn(inner.shape, generator=torch.Generator().manual_seed(0))
+    return WindowResult(EvaluationWindow(0, to_uint8, **window), quantise(inner + perturbation))
 
 
-def pixels(frames: torch.Tensor) -> np.ndarray:
+def to_uint8(frames: torch.Tensor) -> np.ndarray:
     """Frames as 8 bits hold them, (n, H, W, 3)."""
     return (255.0 * frames).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
 

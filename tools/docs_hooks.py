@@ -1,9 +1,9 @@
-"""What mkdocs asks the package itself for, when it builds a page, so that pages cannot fall behind the code.
+"""Hooks of mkdocs that generate parts of pages from the package, so that they are always up to date.
 
-- ``::: rdvfi.backbones.*`` on a page of the API becomes one entry for each public module below that package, so that
-  every public class is there. Modules that a page names, or that a longer such line covers, are left to that.
-- ``<!-- commands -->`` becomes the reference of the command line, from the commands' own help.
-- ``<!-- components -->`` becomes the table of what is registered.
+- ``::: rdvfi.backbones.*`` on a page of the API becomes one entry for each public module below that package.
+  Modules that a page names, or that the line of a subpackage covers, are omitted.
+- ``<!-- commands -->`` becomes the reference of the command line, from the help texts.
+- ``<!-- components -->`` becomes the table of registered components.
 """
 
 import pkgutil
@@ -18,32 +18,36 @@ _ENTRY = re.compile(r"^::: (rdvfi[\w.]*?)(\.\*)?$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """The page with its marks replaced; mkdocs calls it for every page."""
-    for mark, make in (("<!-- commands -->", commands), ("<!-- components -->", components)):
-        if mark in markdown:
-            markdown = markdown.replace(mark, make())
+    """The page with its placeholders replaced; called by mkdocs."""
+    for placeholder, generate in (("<!-- commands -->", commands), ("<!-- components -->", components)):
+        if placeholder in markdown:
+            markdown = markdown.replace(placeholder, generate())
     return _ENTRY.sub(lambda entry: entry[0] if entry[2] is None else _entries_below(entry[1]), markdown)
 
 
 def _entries_below(package: str) -> str:
-    """One entry for each module below a package that no other entry of the API covers."""
+    """One entry for each module below a package that no other entry covers."""
     entries = [x for page in (ROOT / "docs" / "api").glob("*.md") for x in _ENTRY.findall(page.read_text("utf-8"))]
-    named = {name for name, below in entries if not below}
-    covered = tuple(f"{name}." for name, below in entries if below and name.startswith(f"{package}."))
-    modules = [name for name in public_modules(package) if name not in named and not name.startswith(covered)]
+    named_modules = {name for name, covers_submodules in entries if not covers_submodules}
+    covered_prefixes = tuple(
+        f"{name}." for name, covers_submodules in entries if covers_submodules and name.startswith(f"{package}.")
+    )
+    modules = [
+        name for name in public_modules(package) if name not in named_modules and not name.startswith(covered_prefixes)
+    ]
     return "\n".join(f"::: {name}" for name in modules)
 
 
 def public_modules(package: str) -> list[str]:
-    """Modules below a package whose names begin with no underscore, and packages that say something of their own."""
+    """All public modules below a package."""
     folder = SOURCE.joinpath(*package.split("."))
-    found: list[str] = []
+    modules: list[str] = []
     for module in sorted(pkgutil.iter_modules([str(folder)]), key=lambda x: (x.ispkg, x.name)):
         name = f"{package}.{module.name}"
         if module.name.startswith("_"):
             continue
-        found += public_modules(name) if module.ispkg else [name]
-    return found
+        modules += public_modules(name) if module.ispkg else [name]
+    return modules
 
 
 def commands() -> str:
@@ -54,7 +58,9 @@ def commands() -> str:
     from rdvfi_cli.main import application
 
     program: Any = get_command(application())
-    return "\n\n".join(part for name, inner in program.commands.items() for part in _command(inner, f"rdvfi {name}"))
+    return "\n\n".join(
+        part for name, subcommand in program.commands.items() for part in _command(subcommand, f"rdvfi {name}")
+    )
 
 
 def components() -> str:
@@ -72,19 +78,19 @@ def components() -> str:
 
 
 def _import_from_source() -> None:
-    """Make ``import rdvfi`` find this tree's package."""
+    """Add the source folder to ``sys.path``."""
     if str(SOURCE) not in sys.path:
         sys.path.insert(0, str(SOURCE))
 
 
 def _command(command: Any, name: str) -> list[str]:
-    """A command's section, and those of the commands below it."""
-    below = getattr(command, "commands", None) or {}
+    """The section of a command, and those of its subcommands."""
+    subcommands = getattr(command, "commands", None) or {}
     parts = [f"## `{name}`\n\n{command.help or ''}"]
-    if not below:
+    if not subcommands:
         parts.append(_table(command, name))
-    for word, inner in below.items():
-        parts += _command(inner, f"{name} {word}")
+    for name_part, subcommand in subcommands.items():
+        parts += _command(subcommand, f"{name} {name_part}")
     return parts
 
 
@@ -96,5 +102,5 @@ def _table(command: Any, name: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that stays within one cell of a table."""
+    """Text for a table cell, on one line and with escaped bars."""
     return re.sub(r"\s+", " ", text).replace("|", "\\|")

@@ -1,8 +1,8 @@
-"""Try the commands with damaged files and senseless arguments: `make fuzz`.
+"""Run the commands with damaged files and invalid arguments: `make fuzz`.
 
-Media files, images, arguments, model folders, recipes, masks and curves are changed at random, seeded, and
-given to the commands in a process each. Whatever happens must be an output that is whole, or one line and
-exit code 2: no traceback, crash, hang, half file or leftover.
+Media files, images, arguments, model folders, recipes, masks and curves are changed at random from a seed, and
+each case runs in its own process. The result must be a complete output, or a one-line message and
+exit code 2: no traceback, crash, hang, incomplete file or leftover.
 
     python tools/fuzz.py --minutes 5 --seed 0
 """
@@ -26,14 +26,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import av
 import av.error
 
-from fuzz_cases import CHEAP, OVERRIDES, make_seeds, numbered
+from fuzz_cases import CHEAP, OVERRIDES, create_case, make_seeds
 from rdvfi_cli.main import main as command
 
-LIMIT, MEMORY = 60, 12 << 30
+TIME_LIMIT_SECONDS, MEMORY_LIMIT_BYTES = 60, 12 << 30
 
 
 def run(arguments: list[str], log: Path, folder: Path) -> tuple[str, str]:
-    """How the command ends in a child process that works in a folder, and what it says."""
+    """Run the command in a child process with working directory ``folder``; return the outcome and its output."""
     pid = os.fork()
     if pid == 0:
         handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
@@ -41,7 +41,7 @@ def run(arguments: list[str], log: Path, folder: Path) -> tuple[str, str]:
         os.dup2(handle, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.chdir(folder)
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         code = 99
         try:
@@ -52,81 +52,83 @@ def run(arguments: list[str], log: Path, folder: Path) -> tuple[str, str]:
         finally:
             sys.stderr.flush()
             os._exit(code)
-    end = time.monotonic() + LIMIT
+    end = time.monotonic() + TIME_LIMIT_SECONDS
     while time.monotonic() < end:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
-            said = log.read_text(errors="replace")
+            output = log.read_text(errors="replace")
             if os.WIFSIGNALED(status):
-                return f"crash by signal {os.WTERMSIG(status)}", said
+                return f"crash by signal {os.WTERMSIG(status)}", output
             code = os.WEXITSTATUS(status)
-            bad = code not in (0, 2) or "Traceback" in said or "internal error" in said
-            return (f"traceback ({code})" if bad else "done" if code == 0 else "refused"), said
+            failed = code not in (0, 2) or "Traceback" in output or "internal error" in output
+            return (f"traceback ({code})" if failed else "done" if code == 0 else "refused"), output
         time.sleep(0.005)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     return "hang", log.read_text(errors="replace")
 
 
-def faults_of(ending: str, out: Path) -> list[str]:
-    """What is wrong with how a case ended and what it left."""
-    found = [] if ending in ("done", "refused") else [ending]
+def find_faults(ending: str, out: Path) -> list[str]:
+    """Faults of the outcome of a case and of the files in its output folder."""
+    problems = [] if ending in ("done", "refused") else [ending]
     for path in out.iterdir():
         if path.name.startswith(".") and path.name != ".mp4":
-            found.append(f"leftover {path.name}")
+            problems.append(f"leftover {path.name}")
         elif ending != "done" and not path.is_dir():
-            found.append(f"file without success {path.name}")
+            problems.append(f"file without success {path.name}")
         elif path.suffix in (".mp4", ".mkv", ".webm", ".gif") and path.is_file():
             try:
                 with av.open(f"file:{path}") as container:
                     if not any(True for _ in container.decode(video=0)):
-                        found.append("empty output")
+                        problems.append("empty output")
             except av.error.FFmpegError as error:
-                found.append(f"half file: {error}")
-    return found
+                problems.append(f"half file: {error}")
+    return problems
 
 
 def fuzz(minutes: float, seed: int, only: int | None) -> int:
-    """Try cases for some minutes; how many ended badly."""
-    counts, bad, number = collections.Counter(), 0, 0
+    """Run cases for some minutes and return the number of failures."""
+    counts, failures, number = collections.Counter(), 0, 0
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        seeds = make_seeds(place)
-        load_as_commands_do(place, ["interpolate", str(seeds["a.mp4"]), str(place / "warm.mkv"), *CHEAP, *OVERRIDES])
+        workspace = Path(name)
+        seeds = make_seeds(workspace)
+        preload_modules(
+            workspace, ["interpolate", str(seeds["a.mp4"]), str(workspace / "warm.mkv"), *CHEAP, *OVERRIDES]
+        )
         end = time.monotonic() + 60 * minutes
         while time.monotonic() < end and number != only:
             number = number + 1 if only is None else only
-            case, prepare = numbered(number, seed, seeds)
-            work = place / str(number)
+            case, prepare = create_case(number, seed, seeds)
+            work = workspace / str(number)
             (work / "out").mkdir(parents=True)
-            ending, said = run(prepare(work), place / "log.txt", work / "out")
+            ending, output = run(prepare(work), workspace / "log.txt", work / "out")
             counts[ending] += 1
-            if found := faults_of(ending, work / "out"):
-                bad += 1
-                print(f"case {number} ({case[:300]}): {'; '.join(found)}\n    {said.strip()[-600:]}", flush=True)
+            if problems := find_faults(ending, work / "out"):
+                failures += 1
+                print(f"case {number} ({case[:300]}): {'; '.join(problems)}\n    {output.strip()[-600:]}", flush=True)
             shutil.rmtree(work)
             if only is not None:
-                print(case, ending, said)
-    print(f"seed {seed}: {sum(counts.values())} tries, {dict(counts)}, {bad} bad")
-    return bad
+                print(case, ending, output)
+    print(f"seed {seed}: {sum(counts.values())} tries, {dict(counts)}, {failures} bad")
+    return failures
 
 
-def load_as_commands_do(place: Path, line: list[str]) -> None:
-    """Import what a command does, so that each child starts warm.
+def preload_modules(workspace: Path, command_line: list[str]) -> None:
+    """Import the modules that a command imports, so that child processes start faster.
 
-    Nothing is computed here: that would start OpenCV's threads, which a child lacks, and
-    ``cv2.setNumThreads`` waits for them for ever.
+    The command itself runs in a child: it would start OpenCV's threads, which do not survive a fork, and
+    ``cv2.setNumThreads`` would wait for them forever.
     """
-    names = place / "modules.txt"
+    names = workspace / "modules.txt"
     child = os.fork()
     if child == 0:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-            command(line)
+            command(command_line)
         names.write_text("\n".join(sys.modules))
         os._exit(0)
     os.waitpid(child, 0)
     for name in names.read_text().split():
-        with contextlib.suppress(ImportError):  # of modules that others put there
+        with contextlib.suppress(ImportError):  # modules that cannot be imported by name
             importlib.import_module(name)
 
 
@@ -135,5 +137,5 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--case", type=int, default=None, help="run one case of a seed alone")
-    given = parser.parse_args()
-    sys.exit(1 if fuzz(given.minutes, given.seed, given.case) else 0)
+    arguments = parser.parse_args()
+    sys.exit(1 if fuzz(arguments.minutes, arguments.seed, arguments.case) else 0)

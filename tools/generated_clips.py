@@ -1,7 +1,7 @@
-"""Clips whose content real ones rarely show, drawn from formulas and photographs of scikit-image.
+"""Generated clips with content that is rare in real ones, drawn over photographs of scikit-image.
 
-What each is for: a turn too slow for a classical matcher (`globe`), an object without texture that
-is turned by hand (`dark_object`), a fixed camera whose ground is static but for noise (`walkers`).
+They contain a rotation too slow for a classical matcher (`globe`), an object without texture that
+is turned by hand (`dark_object`), and a fixed camera with a static but noisy background (`walkers`).
 All are 640x360, 73 frames: eight pairs at a gap of 9.
 """
 
@@ -13,65 +13,65 @@ from skimage import data
 
 SIZE = (360, 640)
 FRAMES = 73
-FINE = 2
-"""Samples of a pixel along each side."""
+SUPERSAMPLE = 2
+"""Samples per pixel in each direction."""
 
 
 def globe() -> Iterator[np.ndarray]:
     """A textured globe turns by 1.2 degrees a frame about a tilted axis before a static picture."""
-    h, w = (FINE * n for n in SIZE)
+    h, w = (SUPERSAMPLE * n for n in SIZE)
     texture = cv2.resize(np.concatenate((data.coffee(), data.coffee()[:, ::-1]), axis=1), (2048, 1024))
-    ground = cv2.GaussianBlur(cv2.resize(data.rocket(), (w, h)), (0, 0), 3.0)
+    background = cv2.GaussianBlur(cv2.resize(data.rocket(), (w, h)), (0, 0), 3.0)
     radius = 0.42 * h
     y, x = np.mgrid[:h, :w].astype(np.float32)
     u, v = (x - w / 2) / radius, (y - h / 2) / radius
     depth = np.sqrt(np.clip(1.0 - u * u - v * v, 0.0, None))
     tilt = np.radians(20.0)
-    across, down = u * np.cos(tilt) + v * np.sin(tilt), v * np.cos(tilt) - u * np.sin(tilt)
-    latitude = np.arcsin(np.clip(down, -1.0, 1.0)) / np.pi + 0.5
-    cover = np.clip((1.0 - np.hypot(u, v)) * radius + 0.5, 0.0, 1.0)[..., None]
+    rotated_x, rotated_y = u * np.cos(tilt) + v * np.sin(tilt), v * np.cos(tilt) - u * np.sin(tilt)
+    latitude = np.arcsin(np.clip(rotated_y, -1.0, 1.0)) / np.pi + 0.5
+    coverage = np.clip((1.0 - np.hypot(u, v)) * radius + 0.5, 0.0, 1.0)[..., None]
     shade = (0.35 + 0.65 * depth)[..., None]
     for i in range(FRAMES):
-        longitude = (np.arctan2(across, depth) / (2.0 * np.pi) + 1.2 * i / 360.0) % 1.0
-        place = (longitude * 2048).astype(np.float32), (latitude * 1023).astype(np.float32)
-        surface = cv2.remap(texture, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-        yield _averaged(cover * shade * surface + (1.0 - cover) * ground)
+        longitude = (np.arctan2(rotated_x, depth) / (2.0 * np.pi) + 1.2 * i / 360.0) % 1.0
+        positions = (longitude * 2048).astype(np.float32), (latitude * 1023).astype(np.float32)
+        surface = cv2.remap(texture, *positions, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        yield _downscale(coverage * shade * surface + (1.0 - coverage) * background)
 
 
 def dark_object() -> Iterator[np.ndarray]:
     """A plain dark slab is turned by a hand, unevenly, before a plain ground."""
-    h, w = (FINE * n for n in SIZE)
+    h, w = (SUPERSAMPLE * n for n in SIZE)
     y = np.linspace(0.0, 1.0, h, dtype=np.float32)[:, None, None]
-    ground = np.broadcast_to(np.array([196.0, 192.0, 184.0], np.float32) - 14.0 * y, (h, w, 3))
+    background = np.broadcast_to(np.array([196.0, 192.0, 184.0], np.float32) - 14.0 * y, (h, w, 3))
     for i in range(FRAMES):
         t = i / (FRAMES - 1)
-        turn = 1.1 * np.sin(2.0 * np.pi * 1.3 * t) + 0.15 * np.sin(2.0 * np.pi * 5.0 * t)
-        width = 0.32 + 0.10 * np.cos(2.0 * np.pi * 0.9 * t)  # it leans towards the camera and back
-        middle = np.array([0.5 * w + 0.08 * w * np.sin(2.0 * np.pi * 0.7 * t), 0.45 * h])
-        along, across = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
-        picture = ground.copy()
-        wrist = middle + 0.30 * h * across
+        angle = 1.1 * np.sin(2.0 * np.pi * 1.3 * t) + 0.15 * np.sin(2.0 * np.pi * 5.0 * t)
+        width = 0.32 + 0.10 * np.cos(2.0 * np.pi * 0.9 * t)  # foreshortening
+        centre = np.array([0.5 * w + 0.08 * w * np.sin(2.0 * np.pi * 0.7 * t), 0.45 * h])
+        axis, normal = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+        picture = background.copy()
+        wrist = centre + 0.30 * h * normal
         elbow = (0.55 * w, 1.2 * h)
         _line(picture, wrist, elbow, 0.17 * h, (206, 160, 132))
-        corners = [middle + h * (a * 0.5 * width * along + b * 0.27 * across) for a, b in _SQUARE]
+        corners = [centre + h * (a * 0.5 * width * axis + b * 0.27 * normal) for a, b in _SQUARE]
         cv2.fillPoly(picture, [np.rint(corners).astype(np.int32)], (34, 34, 38), cv2.LINE_AA)
-        inner = [middle + h * (a * 0.42 * width * along + b * 0.23 * across) for a, b in _SQUARE]
+        inner = [centre + h * (a * 0.42 * width * axis + b * 0.23 * normal) for a, b in _SQUARE]
         cv2.fillPoly(picture, [np.rint(inner).astype(np.int32)], (41, 41, 46), cv2.LINE_AA)
-        _line(picture, wrist, wrist - 0.10 * h * across + 0.10 * h * along, 0.05 * h, (214, 168, 140))
-        yield _averaged(picture)
+        _line(picture, wrist, wrist - 0.10 * h * normal + 0.10 * h * axis, 0.05 * h, (214, 168, 140))
+        yield _downscale(picture)
 
 
 def walkers() -> Iterator[np.ndarray]:
     """Small figures walk before a fixed camera with a noisy sensor."""
-    h, w = (FINE * n for n in SIZE)
+    h, w = (SUPERSAMPLE * n for n in SIZE)
     rng, up = np.random.default_rng(5), np.array([0.0, 1.0])
-    ground = cv2.resize(data.coffee()[:225], (w, h)).astype(np.float32) * 0.7 + 40.0
+    background = cv2.resize(data.coffee()[:225], (w, h)).astype(np.float32) * 0.7 + 40.0
     people = [
         (rng.uniform(0.0, w), h * rng.uniform(0.35, 0.9), rng.uniform(2.0, 5.0) * rng.choice([-1, 1]), rng.random(3))
         for _ in range(9)
     ]
     for i in range(FRAMES):
-        picture = ground.copy()
+        picture = background.copy()
         for x, y, speed, tint in people:
             size = 0.04 * h + 0.06 * y
             centre = np.array([(x + speed * i) % (1.2 * w) - 0.1 * w, y])
@@ -81,8 +81,8 @@ def walkers() -> Iterator[np.ndarray]:
                 _line(picture, centre, centre + np.array([side * swing, 0.5 * size]), 0.12 * size, dark)
             _line(picture, centre, centre - up * 0.45 * size, 0.26 * size, tuple(60.0 + 150.0 * tint))
             _line(picture, centre - up * 0.7 * size, centre - up * 0.72 * size, 0.2 * size, (200, 160, 140))
-        small = cv2.resize(picture, SIZE[::-1], interpolation=cv2.INTER_AREA)
-        yield np.clip(np.rint(small + rng.normal(0.0, 4.0, small.shape)), 0, 255).astype(np.uint8)
+        downscaled = cv2.resize(picture, SIZE[::-1], interpolation=cv2.INTER_AREA)
+        yield np.clip(np.rint(downscaled + rng.normal(0.0, 4.0, downscaled.shape)), 0, 255).astype(np.uint8)
 
 
 _SQUARE = ((-1, -1), (1, -1), (1, 1), (-1, 1))
@@ -93,9 +93,9 @@ def _line(picture: np.ndarray, start, end, width: float, colour) -> None:
     cv2.line(picture, *ends, [float(v) for v in colour], max(1, round(width)), cv2.LINE_AA)
 
 
-def _averaged(picture: np.ndarray) -> np.ndarray:
-    small = cv2.resize(picture, SIZE[::-1], interpolation=cv2.INTER_AREA)
-    return np.clip(np.rint(small), 0, 255).astype(np.uint8)
+def _downscale(picture: np.ndarray) -> np.ndarray:
+    downscaled = cv2.resize(picture, SIZE[::-1], interpolation=cv2.INTER_AREA)
+    return np.clip(np.rint(downscaled), 0, 255).astype(np.uint8)
 
 
 GENERATED: dict[str, Callable[[], Iterator[np.ndarray]]] = {
@@ -103,4 +103,4 @@ GENERATED: dict[str, Callable[[], Iterator[np.ndarray]]] = {
     "dark_object": dark_object,
     "walkers": walkers,
 }
-"""What draws the frames of each clip, 8-bit RGB."""
+"""Functions that generate the 8-bit RGB frames of each clip."""

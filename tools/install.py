@@ -1,10 +1,10 @@
-"""Run ``pip install`` and say what it is doing, with the time so far:
+"""Run ``pip install`` with progress messages and the elapsed time:
 
     python tools/install.py -e '.[dev]'
 
-pip alone says nothing for minutes (``--quiet``), or hundreds of lines. Here large packages are named when they are
-fetched, and a line every ten seconds says that work goes on; pip's warnings and errors are shown as they are. It runs
-before anything is installed, so it needs Python alone.
+pip prints either nothing for minutes (``--quiet``) or hundreds of lines. This script names large packages when they are
+fetched and prints a line at least every ten seconds; pip's warnings and errors are passed on. It runs
+before anything is installed, so it uses the standard library only.
 """
 
 import re
@@ -13,19 +13,19 @@ import sys
 import threading
 import time
 
-_FETCHED = re.compile(
+_FETCH_LINE = re.compile(
     r"\s*(Downloading|Using cached|Processing) (?:\S*/)?([^/\s]+?)-(\d[^-\s]*)\S*(?: \((.*?)\))?( .*)?$"
 )
 _ERRORS = ("error", "warning", "info: pip is looking", "hint", "note")
-_SILENCE = 10.0
+_SILENCE_SECONDS = 10.0
 
 
-def news(line: str) -> str | None:
-    """What a line of pip's output says to a person who waits, or None."""
-    if fetched := _FETCHED.match(line):
-        how, name, version, size, _ = fetched.groups()
+def progress_message(line: str) -> str | None:
+    """The progress message for a line of pip's output, or None."""
+    if match := _FETCH_LINE.match(line):
+        action, name, version, size, _ = match.groups()
         large = size is not None and size.endswith(("MB", "GB"))
-        local = how == "Processing"
+        local = action == "Processing"
         return f"fetching {name} {version}" + (f" ({size})" if large else "") if large or local else None
     if line.startswith("Installing collected packages"):
         return f"installing {line.count(',') + 1} packages"
@@ -33,33 +33,33 @@ def news(line: str) -> str | None:
 
 
 class _Progress:
-    """Lines with the time since the start; the last one again after a silence."""
+    """Prints messages with the elapsed time, and repeats the last one after a silence."""
 
     def __init__(self) -> None:
         self._start = self._last = time.monotonic()
-        self._doing = "finding out which packages are needed"
+        self._activity = "finding out which packages are needed"
 
-    def say(self, doing: str) -> None:
-        self._doing, self._last = doing, time.monotonic()
-        print(f"  {self._last - self._start:4.0f} s  {doing}", flush=True)
+    def report(self, activity: str) -> None:
+        self._activity, self._last = activity, time.monotonic()
+        print(f"  {self._last - self._start:4.0f} s  {activity}", flush=True)
 
     def repeat(self, finished: threading.Event) -> None:
         while not finished.wait(0.5):
-            if self._doing != "installed" and time.monotonic() - self._last >= _SILENCE:
-                self.say(f"still {self._doing.removeprefix('still ')}")
+            if self._activity != "installed" and time.monotonic() - self._last >= _SILENCE_SECONDS:
+                self.report(f"still {self._activity.removeprefix('still ')}")
 
 
 def main(arguments: list[str]) -> int:
-    """Install, and return pip's exit code."""
+    """Run pip and return its exit code."""
     command = [sys.executable, "-m", "pip", "install", "--progress-bar=off", "--disable-pip-version-check", *arguments]
     progress, finished = _Progress(), threading.Event()
-    progress.say(f"pip install {' '.join(arguments)}")
+    progress.report(f"pip install {' '.join(arguments)}")
     threading.Thread(target=progress.repeat, args=(finished,), daemon=True).start()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as pip:
         assert pip.stdout is not None
         for line in pip.stdout:
-            if told := news(line.rstrip()):
-                progress.say(told)
+            if message := progress_message(line.rstrip()):
+                progress.report(message)
             elif line.lower().lstrip().startswith(_ERRORS):
                 print(line, end="", flush=True)
     finished.set()

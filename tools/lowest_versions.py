@@ -2,8 +2,8 @@
 
     python tools/lowest_versions.py metrics train > out/lowest.txt
 
-Arguments name extras whose packages are pinned, too. torch is left to pip: its CPU build is not where pip looks, and
-its oldest version is tried where a GPU is.
+Arguments are extras whose packages are included. torch is not pinned: its CPU build is not on the default index, and
+its oldest version is tested on a GPU.
 """
 
 import re
@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 
 PROJECT = Path(__file__).parent.parent / "pyproject.toml"
-LEFT_OUT = ("torch",)
+UNPINNED = ("torch",)
 
 
 def pins(requirements: list[str]) -> list[str]:
@@ -21,14 +21,14 @@ def pins(requirements: list[str]) -> list[str]:
     Raises:
         ValueError: If a requirement states no lower bound.
     """
-    lines = []
+    pinned = []
     for requirement in requirements:
-        read = re.match(r"([\w.-]+)(?:\[[^]]*\])?\s*(?:>=|==)\s*([\w.]+)", requirement)
-        if not read:
+        match = re.match(r"([\w.-]+)(?:\[[^]]*\])?\s*(?:>=|==)\s*([\w.]+)", requirement)
+        if not match:
             raise ValueError(f"a requirement needs a lower bound, as in name>=1.0; got {requirement!r}")
-        if read[1] not in LEFT_OUT:
-            lines.append(f"{read[1]}=={read[2]}")
-    return lines
+        if match[1] not in UNPINNED:
+            pinned.append(f"{match[1]}=={match[2]}")
+    return pinned
 
 
 def main(extras: list[str]) -> None:

@@ -67,11 +67,7 @@ class GeneratorWrapper(KeyframeGenerator):
 
 
 class StraightKeyframes(GeneratorWrapper):
-    """Wraps a generator to return its initial guess, without the diffusion step.
-
-    Raises:
-        ValueError: If ``generator`` has no ``initial_guess``.
-    """
+    """Returns the initial guess of a generator, without the diffusion step; ValueError if it has none."""
 
     def __init__(self, generator: KeyframeGenerator) -> None:
         super().__init__(generator)
@@ -96,20 +92,12 @@ def replace_generator(model: Interpolator, generator: KeyframeGenerator) -> Inte
 
 
 def use_straight_keyframes(model: Interpolator) -> Interpolator:
-    """The model with straight keyframes. It shares its weights with ``model``.
-
-    Raises:
-        ValueError: If its generator has no ``initial_guess``.
-    """
+    """The model with straight keyframes. It shares its weights with ``model``."""
     return replace_generator(model, StraightKeyframes(model.generator))
 
 
 def use_plain_composition(model: Interpolator) -> Interpolator:
-    """The model with flows chained without correction.
-
-    Raises:
-        ValueError: If its trajectory model has no ``compose_only``.
-    """
+    """The model with flows chained without correction; raises ValueError if it has no ``compose_only``."""
     trajectory = copy.deepcopy(model.trajectory)
     if not isinstance(trajectory, _HasComposeOnly):
         raise ValueError(

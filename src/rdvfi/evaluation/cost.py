@@ -62,12 +62,7 @@ class CostPoint:
 def measure_cost(
     method: Method, img0: Image, img1: Image, *, dtype: str, frames: int = DEFAULT_FRAMES, rounds: int = DEFAULT_ROUNDS
 ) -> Cost:
-    """The cost of one method on a pair, from medians over ``rounds`` calls.
-
-    Raises:
-        ValueError: If the method reads its frames from files.
-    """
-    _check_is_timed(method)
+    """The cost of a method on a pair, from medians over ``rounds`` calls; raises ValueError if it is not timed."""
     single_ms = _median_milliseconds(method, img0, img1, 1, rounds)
     total_ms = _median_milliseconds(method, img0, img1, frames, rounds)
     extra_ms = (total_ms - single_ms) / (frames - 1)
@@ -90,18 +85,8 @@ def sweep_cost(
 ) -> Iterator[CostPoint]:
     """Times at several widths with `DEFAULT_FRAMES` frames, and with several numbers of frames at the pair's own size.
 
-    Args:
-        methods: What to measure.
-        img0: First frame.
-        img1: Last frame.
-        widths: Widths to which the pair is resized, in pixels.
-        counts: Numbers of interpolated frames.
-        rounds: Calls per point.
-        known: Points that are not measured again.
-        on_point: Called with every point that is measured.
-
-    Yields:
-        All points. One where the method failed, for example out of memory, contains the reason.
+    The point of a method that fails at one size, for example out of memory, contains the reason. Points in
+    ``known`` are not measured again; ``on_point`` is called with the others.
     """
     points = {(point.method, point.size, point.frames): point for point in known}
     h, w = img0.shape[-2:]
@@ -119,15 +104,9 @@ def sweep_cost(
 def _measure_point(method: Method, img0: Image, img1: Image, count: int, rounds: int) -> CostPoint:
     h, w = img0.shape[-2:]
     try:
-        _check_is_timed(method)
         return CostPoint(method.name, (h, w), count, _median_milliseconds(method, img0, img1, count, rounds))
     except METHOD_ERRORS as error:
         return CostPoint(method.name, (h, w), count, None, (str(error) or type(error).__name__).splitlines()[0])
-
-
-def _check_is_timed(method: Method) -> None:
-    if not method.is_timed:
-        raise ValueError("its frames are read from files, so their computation cannot be timed")
 
 
 def plot_costs(points: Sequence[CostPoint], own_size: tuple[int, int]) -> "Figure":
@@ -182,11 +161,7 @@ def save_cost_sweep(
 
 
 def _read_points(path: Path, environment: str) -> list[CostPoint]:
-    """The points of a sweep's JSON file; none if it does not exist or its environment differs.
-
-    Raises:
-        ValueError: If the file holds something else.
-    """
+    """The points of a sweep's JSON file; none if it does not exist or its environment differs."""
     if not path.is_file():
         return []
     content = json.loads(path.read_text(encoding="utf-8"))
@@ -202,6 +177,8 @@ def _uniform_times(count: int) -> torch.Tensor:
 
 def _median_milliseconds(method: Method, img0: Image, img1: Image, count: int, rounds: int) -> float:
     """The median duration of a call, after one that is not counted if the method needs it."""
+    if not method.is_timed:
+        raise ValueError("its frames are read from files, so their computation cannot be timed")
     times, durations = _uniform_times(count), []
     if method.needs_warm_up:
         method(img0, img1, times)

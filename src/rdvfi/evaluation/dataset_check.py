@@ -10,16 +10,9 @@ from rdvfi.evaluation.dataset_windows import WindowFiles, find_windows, wrong_si
 
 
 def check_copy(protocol: Protocol, root: Path, *, hashes: Path | None = None) -> Iterator[str]:
-    """All problems of a copy, as sentences. Every picture is read.
+    """All problems of the copy in folder ``root``, as sentences. Every picture is read.
 
-    Args:
-        protocol: Protocol of the data set.
-        root: Folder of the copy.
-        hashes: File of SHA-256 sums in the format of ``sha256sum``, with paths relative to the copy.
-
-    Raises:
-        FileNotFoundError: If ``root`` or ``hashes`` does not exist.
-        ValueError: If ``hashes`` has another format.
+    ``hashes`` is a file of SHA-256 sums in the format of ``sha256sum``, with paths relative to the copy.
     """
     copy = find_windows(protocol, root)
     yield from copy.problems

@@ -86,11 +86,7 @@ def read_frames(folder: Path, name: str) -> list[Picture]:
 
 
 def select_interpolated(frames: list[Picture], count: int, shape: tuple[int, ...], name: str) -> list[Picture]:
-    """The ``count`` frames between the inputs. The program ``name`` may have written the two inputs as well.
-
-    Raises:
-        ValueError: If the number or the shape of the frames differs.
-    """
+    """The ``count`` frames between the inputs, which may be among ``frames``; checks number and shape."""
     if len(frames) not in (count, count + 2):
         raise ValueError(f"{name} wrote {len(frames)} frames; expected {count}, or {count + 2} with both inputs")
     interpolated = frames if len(frames) == count else frames[1:-1]

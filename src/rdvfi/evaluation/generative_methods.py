@@ -234,17 +234,13 @@ def _as_pil(image: Image) -> Any:
 
 
 def load_wan(source: str, *, steps: int, device: torch.device, dtype: torch.dtype) -> WanDirect:
-    """Load Wan from a folder or the cache, as ``wan-<steps>``.
-
-    Raises:
-        FileNotFoundError: If there are no such weights.
-    """
+    """Load Wan from a folder or the cache, as ``wan-<steps>``; raises FileNotFoundError without weights."""
     pipeline = _load_pipeline("WanImageToVideoPipeline", source).to(device, dtype)
     return WanDirect(pipeline, steps=steps, name=f"wan-{steps}")
 
 
 def load_inbetweening(source: str, *, device: torch.device, dtype: torch.dtype) -> GenerativeInbetweening:
-    """Load SVD from the cache, and the backward network from the folder ``source`` (its ``unet/``), unless it is empty.
+    """Load SVD from the cache, and the backward network from ``source``/unet unless ``source`` is empty.
 
     Raises:
         FileNotFoundError: If there are no such weights.

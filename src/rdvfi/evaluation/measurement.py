@@ -43,11 +43,6 @@ class Measurement:
     unavailable: Mapping[str, str] = field(default_factory=dict)
     """Reasons why metrics could not be computed, by the name of the metric."""
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the frames; the last size if there are several."""
-        return self.sizes[-1]
-
 
 @dataclass
 class _MethodScores:
@@ -67,14 +62,15 @@ class _MethodScores:
             return None
         try:
             frames, seconds = _interpolate(self.method, window, device, warm_up=warm_up)
-            needs_flows = any(metric.needs_flows for metric in self.metrics.values())
-            flows = _method_flows(self.method, window, device) if needs_flows else None
+            flows = None
+            if window.motion is not None and any(metric.needs_flows for metric in self.metrics.values()):
+                flows = self.method.flows(*window.inputs(device), window.times)
         except METHOD_ERRORS as error:
             self.error = error
             return None
         if self.method.is_timed:
             self.milliseconds.append(1000.0 * seconds / len(frames))
-        result = WindowResult(window, quantise(frames), flows)
+        result = WindowResult(window, quantise(frames), None if flows is None else (flows[0].cpu(), flows[1].cpu()))
         self.samples.append(self._compute_metrics(result))
         return result
 
@@ -96,21 +92,17 @@ class _MethodScores:
             return Score(name, failed=_error_text(self.error))
         score = Score(name, ms_per_frame=median(self.milliseconds) if self.milliseconds else None)
         for metric_name, metric in self.metrics.items():
-            if metric_name in self.unavailable:
-                continue
-            if isinstance(metric, SetMetric):
-                self._add_set_metric(score, metric_name, metric)
-            else:
-                self._add_means(score, metric_name, metric, units)
+            if metric_name not in self.unavailable:
+                self._add_value(score, metric_name, metric, units)
         return score
 
-    def _add_set_metric(self, score: Score, name: str, metric: SetMetric) -> None:
-        try:
-            score.values[name] = metric.compute()
-        except METHOD_ERRORS as error:
-            self.unavailable[name] = _error_text(error)
-
-    def _add_means(self, score: Score, name: str, metric: Metric, units: Sequence[str]) -> None:
+    def _add_value(self, score: Score, name: str, metric: Metric, units: Sequence[str]) -> None:
+        if isinstance(metric, SetMetric):
+            try:
+                score.values[name] = metric.compute()
+            except METHOD_ERRORS as error:
+                self.unavailable[name] = _error_text(error)
+            return
         measured = [i for i, samples in enumerate(self.samples) if name in samples and samples[name].values]
         if not measured:
             return
@@ -165,7 +157,9 @@ def measure(
                 result = scores.evaluate(window, device, warm_up=not rows)
                 if on_result is not None and result is not None:
                     on_result(scores.method, result)
-            _raise_if_all_failed(collected)
+            errors = [scores.error for scores in collected if scores.error is not None]
+            if len(errors) == len(collected):
+                raise errors[0]
             frames += len(window.frames) - 2
             first = first or window
             sizes[window.frames.shape[1], window.frames.shape[2]] = None
@@ -180,7 +174,10 @@ def measure(
     means = [scores.score(units) for scores in collected]
     if cost_dtype is not None:
         means = [_add_cost(*pair, first, device, cost_dtype) for pair in zip(means, methods, strict=True)]
-    _add_samples(rows, collected)
+    for scores in collected:
+        if scores.error is None:
+            for row, samples in zip(rows, scores.samples, strict=True):
+                row.samples[scores.method.name] = {name: sample for name, sample in samples.items() if sample.values}
     return Measurement(tuple(means), tuple(sizes), len(rows), frames, skipped, tuple(rows), unavailable)
 
 
@@ -221,20 +218,6 @@ def _add_cost(score: Score, method: Method, window: EvaluationWindow, device: to
         return replace(score, no_cost=_error_text(error))
 
 
-def _add_samples(rows: Sequence[WindowRow], collected: Sequence[_MethodScores]) -> None:
-    """Add the samples of every method that did not fail to the rows of its windows."""
-    for scores in collected:
-        if scores.error is None:
-            for row, samples in zip(rows, scores.samples, strict=True):
-                row.samples[scores.method.name] = {name: sample for name, sample in samples.items() if sample.values}
-
-
-def _raise_if_all_failed(collected: Sequence[_MethodScores]) -> None:
-    errors = [scores.error for scores in collected if scores.error is not None]
-    if len(errors) == len(collected):
-        raise errors[0]
-
-
 def _error_text(error: Exception) -> str:
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return " ".join(text.split()) or type(error).__name__
@@ -264,11 +247,3 @@ def _interpolate(
     if not bool(frames.isfinite().all()):
         raise ValueError(f"{method.name} returned frames with values that are not finite")
     return frames[0].detach().float().cpu(), seconds
-
-
-def _method_flows(method: Method, window: EvaluationWindow, device: torch.device) -> tuple[Tensor, Tensor] | None:
-    """The flows of the method, if the window has the true ones."""
-    if window.motion is None:
-        return None
-    flows = method.flows(*window.inputs(device), window.times)
-    return None if flows is None else (flows[0].cpu(), flows[1].cpu())

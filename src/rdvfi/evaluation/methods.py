@@ -105,15 +105,11 @@ def create_methods(
         elif isinstance(model, Interpolator):
             methods.append(ModelMethod(model, name="model"))
         else:
-            methods.append(_create_or_report(model, device, dtype))
+            try:
+                methods.append(create_method(model, device=device, dtype=dtype))
+            except (ImportError, OSError) as error:
+                methods.append(UnavailableMethod(model, error))
     return methods
-
-
-def _create_or_report(name: str, device: str | torch.device, dtype: torch.dtype) -> Method:
-    try:
-        return create_method(name, device=device, dtype=dtype)
-    except (ImportError, OSError) as error:
-        return UnavailableMethod(name, error)
 
 
 def _check_model_name(name: str) -> None:

@@ -44,17 +44,11 @@ _SEED_STREAM = 2028
 """Part of every seed, which makes the random numbers differ from those of training."""
 
 
-def _plan_curved(rng: np.random.Generator, number: int, pictures: int) -> ScenePlan:
-    return curved_scene(rng, SIZE, pictures, CURVED_SCENE_KINDS[number % len(CURVED_SCENE_KINDS)])
-
-
-def _plan_limbs(rng: np.random.Generator, number: int, pictures: int) -> ScenePlan:
-    return limb_scene(rng, SIZE, pictures)
-
-
 HELD_OUT_SETS: dict[str, Callable[[np.random.Generator, int, int], ScenePlan]] = {
-    "procedural": _plan_curved,
-    "procedural-limbs": _plan_limbs,
+    "procedural": lambda rng, number, pictures: curved_scene(
+        rng, SIZE, pictures, CURVED_SCENE_KINDS[number % len(CURVED_SCENE_KINDS)]
+    ),
+    "procedural-limbs": lambda rng, _, pictures: limb_scene(rng, SIZE, pictures),
 }
 """Functions that plan a scene of each held-out set, from a random generator, its number and the number of pictures."""
 

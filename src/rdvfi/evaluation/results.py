@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from rdvfi._atomic import atomic
@@ -153,17 +154,15 @@ class Report:
             KeyError: If the report does not contain ``than``.
         """
         base = self.score(than)
-        others = [score for score in self.scores if score.method != than and score.failed is None]
-        pairs = [(name, score.method) for score in others for name in base.values if name in score.values]
-        differences = (self._difference(name, method, than) for name, method in pairs)
-        return tuple(difference for difference in differences if difference is not None)
-
-    def _difference(self, metric: str, method: str, than: str) -> Difference | None:
-        rows = [r for r in self.windows if metric in r.samples.get(method, {}) and metric in r.samples.get(than, {})]
-        if not rows:
-            return None
-        ours, other = ([row.samples[name][metric] for row in rows] for name in (method, than))
-        return Difference(metric, method, than, *paired_difference(ours, other, bootstrap_units(rows)))
+        others = [score.method for score in self.scores if score.method != than and score.failed is None]
+        differences = []
+        for method, metric in product(others, base.values):
+            rows = [row for row in self.windows if all(metric in row.samples.get(m, {}) for m in (method, than))]
+            if rows:
+                ours, other = ([row.samples[name][metric] for row in rows] for name in (method, than))
+                pair = paired_difference(ours, other, bootstrap_units(rows))
+                differences.append(Difference(metric, method, than, *pair))
+        return tuple(differences)
 
     def title(self) -> str:
         """A one-line description of the data."""
@@ -196,13 +195,8 @@ class Report:
 
     def to_csv(self) -> str:
         """CSV with one row per method; clip, gap and environment are repeated in each."""
-        shared = {
-            "clip": self.clip,
-            "gap": self.gap,
-            "pairs": self.pairs,
-            "frames": self.frames,
-            "environment": self.environment.line(),
-        }
+        shared = {name: getattr(self, name) for name in ("clip", "gap", "pairs", "frames")}
+        shared["environment"] = self.environment.line()
         text = io.StringIO()
         names = dict.fromkeys(name for score in self.scores for name in score.values)
         columns = ["method", *names, "ms_per_frame", "failed", *shared]

@@ -102,7 +102,7 @@ def evaluate(
         clip=data.title,
         gap=data.resolved_gap,
         conversion=conversion,
-        size=measured.size,
+        size=measured.sizes[-1],
         sizes=len(measured.sizes),
         windows=measured.windows,
         unavailable=measured.unavailable,

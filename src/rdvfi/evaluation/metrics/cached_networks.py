@@ -11,8 +11,6 @@ from pathlib import Path
 
 import torch
 
-_BLOCK_BYTES = 1 << 20
-
 
 @dataclass(frozen=True)
 class NetworkFile:
@@ -68,8 +66,5 @@ def network_file(name: str) -> Path:
 @cache
 def _sha256(file: Path, modified: int) -> str:
     """The hash of a file. ``modified`` is its modification time, a part of the cache key."""
-    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
