@@ -163,10 +163,12 @@ class Resample(IntervalRetiming):
         rate, divisor = self.fps.as_integer_ratio()
         for index, start, end, last, _ in intervals:
             origin = start if origin is None else origin
-            marks = start, end, origin
-            per_second = math.lcm(rate, *(mark.denominator for mark in marks))
-            first, stop, zero = (mark.numerator * (per_second // mark.denominator) for mark in marks)
-            step = divisor * (per_second // rate)
+            first, first_unit = start.as_integer_ratio()
+            stop, stop_unit = end.as_integer_ratio()
+            zero, zero_unit = origin.as_integer_ratio()
+            per_second = math.lcm(first_unit, stop_unit, zero_unit, rate)
+            first, stop = first * (per_second // first_unit), stop * (per_second // stop_unit)
+            zero, step = zero * (per_second // zero_unit), divisor * (per_second // rate)
             is_gap = not last and max_gap is not None and end - start > max_gap
             is_held, length = last or is_gap, stop - first
             times = range(first + (zero - first) % step, stop, step)

@@ -56,7 +56,7 @@ class DistributedJob:
         """About how many segments the job has."""
         if self.plans is not None:
             return len(self.plans)
-        info, slow = self._job.info, self._options.timing.slow
+        info, slow = self._job.info, self._job.options.timing.slow
         frames = self._job.retiming.count(info.frames, info.span * slow, info.tick * slow)
         return max(1, math.ceil(frames / (self._options.segment_frames + 1)))
 
