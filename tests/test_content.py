@@ -17,7 +17,7 @@ from rdvfi.content.partial_cuts import explained_change
 from rdvfi.content.static_regions import static_mask
 from rdvfi.data.synthetic.generated_images import discs_and_boxes
 from rdvfi.graph_watch import Watch
-from rdvfi.ops.compositing import composited
+from rdvfi.ops.compositing import restore_overlay_and_bars
 from rdvfi.render.base import WarpInputs
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "research"))
@@ -163,7 +163,7 @@ def test_half_transparent_marks_are_lifted_off_and_laid_back() -> None:
     overlay = Overlay(mask, torch.stack((backs[0], backs[2]), dim=1))
     lifted = overlay.remove_from(marked[0], marked[2])
     assert torch.allclose(lifted[2][..., 44:52, 64:96], torch.full((8, 32), 0.5), atol=0.02)
-    made = composited(backs[1][:, None], marked[0], marked[2], torch.tensor([0.5]), lifted, [])
+    made = restore_overlay_and_bars(backs[1][:, None], marked[0], marked[2], torch.tensor([0.5]), lifted, [])
     assert _psnr(made[0, 0], marked[1][0]) > 38.0
 
 
@@ -192,7 +192,7 @@ def test_illumination_is_interpolated_whatever_the_mask(model) -> None:
     inputs = WarpInputs(zeros, zeros, torch.rand(1, 1, 1, 64, 96), torch.zeros(1, 1, 3, 64, 96))
     motion = replace(model.estimate(still, still), content=Content(find_bars(still, still), illumination=change))
     times = torch.tensor([0.5])
-    made = inputs.adapted(0.5 * still, 0.9 * still, motion, times).draw(0.5 * still, 0.9 * still)
+    made = inputs.adapt(0.5 * still, 0.9 * still, motion, times).draw(0.5 * still, 0.9 * still)
     assert torch.allclose(made[0, 0], 0.7 * still[0], atol=2 / 255)
 
 

@@ -27,7 +27,7 @@ def test_features_between_convolutions(dtype: torch.dtype, border: int) -> None:
     for arguments in ((x, None, None), (x, bias, layout)):
         got = kernels.load("activation").activated(*arguments, border)
         exact = [None if a is None else a.cpu().double() for a in arguments]
-        for mine, expected in zip(got, activation.activated.reference(*exact, border), strict=True):  # pyright: ignore
+        for mine, expected in zip(got, activation.activate.reference(*exact, border), strict=True):  # pyright: ignore
             assert mine.is_contiguous(memory_format=torch.channels_last)
             kernels.assert_close(mine, expected, tolerance=2 * kernels.ROUNDING[dtype])
 
@@ -109,7 +109,7 @@ def test_overlays_and_bars(dtype: torch.dtype) -> None:
     module, pair = kernels.load("compositing"), _overlaid(dtype)
     exact = [x.cpu().double() for x in pair]
     lifted = module.lifted_overlay(*pair)
-    for got, expected in zip(lifted, compositing.lifted_overlay.reference(*exact), strict=True):  # pyright: ignore
+    for got, expected in zip(lifted, compositing.remove_overlay.reference(*exact), strict=True):  # pyright: ignore
         assert got.dtype == dtype
         kernels.assert_close(got, expected, tolerance=5 * kernels.ROUNDING[dtype])
     rows, columns = (torch.tensor(x, device=kernels.DEVICE) for x in ([[0, 13], [2, 9]], [[5, 70], [0, 70]]))
@@ -117,5 +117,5 @@ def test_overlays_and_bars(dtype: torch.dtype) -> None:
     for over, bars in ((list(lifted), [rows, columns]), ([], [rows, columns]), (list(lifted), [])):
         got = module.composited(frames, *pair[:2], times, over, bars)
         wide = [[x.cpu().double() for x in part] for part in ([frames, *pair[:2], times], over)]
-        expected = compositing.composited.reference(*wide[0], wide[1], [x.cpu() for x in bars])  # pyright: ignore
+        expected = compositing.restore_overlay_and_bars.reference(*wide[0], wide[1], [x.cpu() for x in bars])  # pyright: ignore
         kernels.assert_close(got, expected, tolerance=5 * kernels.ROUNDING[dtype])

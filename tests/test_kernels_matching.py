@@ -43,7 +43,7 @@ def test_what_refinements_read_agrees_with_the_reference() -> None:
     given = [x.to(kernels.DEVICE) for x in (scores, flow, unsure)]
     got = module.looked_up(given[0], given[1], 1, torch.float32).cpu()
     torch.testing.assert_close(
-        got, match_ops._looked_up_reference(scores, flow, 1, torch.float32), rtol=1e-4, atol=1e-4
+        got, match_ops._sample_scores_reference(scores, flow, 1, torch.float32), rtol=1e-4, atol=1e-4
     )
     got = module.motion_features(given[1], given[2], torch.float16).cpu()
     torch.testing.assert_close(got, match_ops._motion_reference(flow, unsure, torch.float16), rtol=1e-3, atol=1e-3)

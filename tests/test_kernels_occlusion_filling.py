@@ -26,21 +26,21 @@ def test_the_kernels_agree_with_the_reference(h: int, w: int) -> None:
     calm[:, :2, :, : columns // 2] = torch.tensor([1.5, -1.0])[:, None, None]
     calm[1, :2] *= -1.0
     brightness = patches.template.mean(-1)
-    got, weights, consistent = module.filled(
+    got, weights, consistent = module.fill_states(
         *(x.to(kernels.DEVICE) for x in (luma, states, brightness)),
         patches.counts,
         tolerance=occlusion_filling.TOLERANCE,
-        sigma=occlusion_filling.SIGMA,
+        sigma=occlusion_filling.BRIGHTNESS_SIGMA,
         distances=occlusion_filling.DISTANCES,
-        enough=occlusion_filling.ENOUGH,
+        half_weight=occlusion_filling.HALF_WEIGHT,
         stride=4,
         side=8,
         patches=16,
     )
-    expected = patches.filled(states)
+    expected = patches.fill_inconsistent(states)
     assert (expected - states).abs().amax(1).gt(0.5).float().mean() > 0.1  # something was to be filled
     torch.testing.assert_close(got.cpu(), expected, rtol=0, atol=2e-4)
-    cost = patches.cost(patches.warped(swap_halves(luma), expected[:, None])[:, 0])
+    cost = patches.cost(patches.warp(swap_halves(luma), expected[:, None])[:, 0])
     torch.testing.assert_close(weights.cpu(), cost.clamp(min=1.0).pow(-2), rtol=2e-3, atol=0)
     after = occlusion_filling.consistency(expected[:, :2].unflatten(2, patches.counts), 4).flatten(1)
     torch.testing.assert_close(consistent.cpu(), after, rtol=2e-3, atol=1e-4)

@@ -49,7 +49,7 @@ def test_the_kernels_agree_with_the_reference(
     h: int, w: int, guesses: int, rounds: int, contrast: float, penalty: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Faint pictures prefer a wrong motion no further than their contrast allows."""
-    monkeypatch.setattr(module, "_PATCHES", 128)
+    monkeypatch.setattr(module, "_BLOCK_SIZE", 128)
     luma, found, common = _inputs(h, w, guesses, seed=h)
     luma, common[:, 1, 6] = contrast * luma, penalty
     common[:, 1, :6] *= contrast

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import kernels
-from rdvfi.ops.drawing.reference import band, composition, join
+from rdvfi.ops.drawing.reference import composition, draw_band, join_maps
 
 render = kernels.load("render")
 
@@ -147,7 +147,7 @@ def test_wide_offsets_give_the_same_frames() -> None:
     """What frames of more than 2^29 pixels take; no such frame is needed to run it."""
     arguments = _arguments(1, 2, (9, 45), (5, 12))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render, "_WIDEST", 1)
+        patch.setattr(render, "_INT32_LIMIT", 1)
         wide = _drawn(arguments)
     assert torch.equal(wide, _drawn(arguments))
 
@@ -170,9 +170,9 @@ def test_large_frames_on_a_gpu(size: tuple[int, int], dtype: torch.dtype) -> Non
     got = torch.ops.rdvfi.render(*arguments, dtype)
     first, last, *maps = (x.double() for x in arguments)
     for time in (0, times - 1):
-        joined = join(*(x[:, time : time + 1] for x in maps))[0]
+        joined = join_maps(*(x[:, time : time + 1] for x in maps))[0]
         for top in (size[0] // 2, size[0] - 64):
-            expected = band(first, last, joined, top, top + 64).clamp(0, 1)
+            expected = draw_band(first, last, joined, top, top + 64).clamp(0, 1)
             error = (got[:, time, :, top : top + 64].double() - expected).abs().max()
             # bfloat16 rounds by 2^-9 itself, which is half of 1 / 255.
             assert error < 1 / 255 + (2**-9 if dtype == torch.bfloat16 else 0.0)

@@ -22,9 +22,9 @@ def _doubled(*tensors: Tensor) -> list[Tensor]:
 
 
 def _units(values: Tensor, weights: Tensor) -> Tensor:
-    from rdvfi.ops.splatting import integer_units, masses
+    from rdvfi.ops.splatting import integer_units, weighted_values
 
-    return integer_units(masses(values.float(), weights.float()))
+    return integer_units(weighted_values(values.float(), weights.float()))
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -35,7 +35,7 @@ def test_the_kernel_agrees_with_the_reference(
 ) -> None:
     values, flow, weights = _case(0, *shape)
     values = values.to(dtype)
-    sums = splat.added(values, flow, weights, _units(values, weights) if whole else None)
+    sums = splat.splat_with_units(values, flow, weights, _units(values, weights) if whole else None)
     assert sums.dtype == torch.float32
     expected = torch.cat(splat_sum(*_doubled(values, flow, weights)), dim=1)
     kernels.assert_close(sums, expected.detach(), tolerance=1e-5)
@@ -60,12 +60,12 @@ def test_whole_numbers_add_up_to_the_same_bits_in_any_order() -> None:
     values, flow, weights = _case(2, 2, 3, 19, 45)
     flow = (4 * flow).round() / 4  # so that moving the start of a flow rounds nothing
     units = _units(values, weights)
-    expected = splat.added(values, flow, weights, units)
+    expected = splat.splat_with_units(values, flow, weights, units)
     order = torch.randperm(19 * 45, device=flow.device)
     ys, xs = torch.meshgrid(torch.arange(19), torch.arange(45), indexing="ij")
     place = torch.stack((xs, ys)).to(flow)
     shuffled = [x.flatten(2)[:, :, order].view_as(x) for x in (values, place + flow, weights)]
-    got = splat.added(shuffled[0], shuffled[1] - place, shuffled[2], units)
+    got = splat.splat_with_units(shuffled[0], shuffled[1] - place, shuffled[2], units)
     assert torch.equal(got, expected)
     # The kernel and the reference round alike; only fused multiplication may tell them apart.
     reference = splat_sum(values.cpu(), flow.cpu(), weights.cpu(), deterministic=True)
@@ -78,7 +78,7 @@ def test_strided_arguments() -> None:
     shared = weights[:, :, :1, :1].expand_as(weights)
     args = (wide, turned, shared)
     expected = torch.cat(splat_sum(*_doubled(*args)), dim=1)
-    kernels.assert_close(splat.added(*args, None), expected.detach(), tolerance=1e-5)
+    kernels.assert_close(splat.splat_with_units(*args, None), expected.detach(), tolerance=1e-5)
     grad = torch.randn(2, 17, 33, 4).to(flow).permute(0, 3, 1, 2)
     got = splat.splat_sum_backward(grad, *args)
     plain = splat.splat_sum_backward(grad.contiguous(), *(x.contiguous() for x in args))
@@ -93,7 +93,7 @@ def test_pixels_without_a_place_are_lost() -> None:
     left[:, :, :2] = 0
     expected = splat_sum(*_doubled(values, 0 * values.expand_as(flow), left))
     flow[:, :, 2:] = 0
-    got = splat.added(values, flow, weights, None)
+    got = splat.splat_with_units(values, flow, weights, None)
     kernels.assert_close(got, torch.cat(expected, dim=1).detach(), tolerance=1e-6)
     grads = splat.splat_sum_backward(torch.ones_like(got), values, flow, weights)
     assert not any(x[:, :, :2].any() for x in grads)
@@ -101,7 +101,7 @@ def test_pixels_without_a_place_are_lost() -> None:
 
 def test_an_empty_batch() -> None:
     values, flow, weights = _case(5, 0, 3, 5, 6)
-    assert splat.added(values, flow, weights, None).shape == (0, 4, 5, 6)
+    assert splat.splat_with_units(values, flow, weights, None).shape == (0, 4, 5, 6)
     grads = splat.splat_sum_backward(torch.zeros(0, 4, 5, 6).to(flow), values, flow, weights)
     assert [x.shape for x in grads] == [x.shape for x in (values, flow, weights)]
 

@@ -36,7 +36,7 @@ def test_kernels_equal_the_reference(size, sub, packed, bits, shift, left, top, 
     frame = (1.2 * torch.rand(size[1] - 3, size[0] + 1, 3, generator=own) - 0.1).to(dtype).permute(2, 1, 0)
     frame, meaning = frame.to(kernels.DEVICE), _meaning(bits, left, top)
     given = (list(size), list(sub), packed, bits, shift, meaning)
-    expected = video_colour._from_rgb(frame, *given)
+    expected = video_colour._rgb_to_video_reference(frame, *given)
     got = colour_kernels.rgb_to_video(frame, *given)
     assert got.dtype == expected.dtype
     apart = (got.to(torch.int32) - expected.to(torch.int32)) >> shift
@@ -52,6 +52,6 @@ def test_kernels_equal_the_reference(size, sub, packed, bits, shift, left, top, 
     planes = (luma.view(size), u, v, _meaning(bits + shift, left, top), dtype)
     kernels.assert_close(
         colour_kernels.video_to_rgb(*planes),
-        video_colour._to_rgb(*planes).cpu().double(),
+        video_colour._video_to_rgb_reference(*planes).cpu().double(),
         tolerance=kernels.ROUNDING[dtype],
     )

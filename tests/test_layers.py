@@ -26,15 +26,15 @@ def test_chains_are_their_layers_one_by_one(monkeypatch: pytest.MonkeyPatch, wit
         chain = Chain(*(kind() for kind in kinds)).requires_grad_(False)
         expected = chain(x, added)
         with monkeypatch.context() as patch:
-            patch.setattr(layers, "takes_kernels", lambda _: True)
+            patch.setattr(layers, "uses_fused_operators", lambda _: True)
             torch.testing.assert_close(chain(x, added), expected)
 
 
 def test_blocks_in_a_row_start_one_operator_between_two_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    real = layers.activated
-    monkeypatch.setattr(layers, "takes_kernels", lambda _: True)
-    monkeypatch.setattr(layers, "activated", lambda *given: (calls.append(given[-1]), real(*given))[1])
+    real = layers.activate
+    monkeypatch.setattr(layers, "uses_fused_operators", lambda _: True)
+    monkeypatch.setattr(layers, "activate", lambda *given: (calls.append(given[-1]), real(*given))[1])
     chain = Chain(conv(4, 4), nn.SiLU(), conv(4, 4), ResidualBlock(4), ResidualBlock(4), nn.SiLU(), nn.Conv2d(4, 4, 1))
     chain.requires_grad_(False)(torch.randn(1, 4, 8, 8))
     assert calls == [1, 1, 1, 1, 1, 0]  # borders

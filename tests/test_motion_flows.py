@@ -13,7 +13,7 @@ import rdvfi
 import toy
 from rdvfi.interfaces import Reads
 from rdvfi.motion.flow.raft import Raft
-from rdvfi.motion.flow.timm_pyramid import TimmPyramid, aligned, nearest_neighbours
+from rdvfi.motion.flow.timm_pyramid import TimmPyramid, align, nearest_neighbours
 from rdvfi.registry import backbones, bases, flows, renderers, trajectories
 
 NETWORKS = ("resnet18", "convnext_atto", "efficientnet_b0")
@@ -84,14 +84,14 @@ def test_alignment_finds_fractions_of_a_pixel_and_keeps_what_is_right() -> None:
         one, two = torch.sin(0.5 * x + 0.2 * y), torch.cos(0.35 * y - 0.15 * x)
         return (one + two + torch.sin(0.3 * x) * torch.cos(0.4 * y))[None, None]
 
-    found = aligned(waves(0, 0), waves(0.5, -0.3), torch.zeros(1, 2, 64, 80))
+    found = align(waves(0, 0), waves(0.5, -0.3), torch.zeros(1, 2, 64, 80))
     error = _error(found, 0.5, -0.3, 8)  # less where the waves leave no texture
     assert error.median() < 0.05
     assert error.quantile(0.95) < 0.15
     source, target = shifted(2, 3, 64, 80)
     right = torch.tensor([2.0, 3.0])[:, None, None].expand(1, 2, 64, 80)
     # What enters at the border reaches a window's half width further in with each of five steps.
-    assert (aligned(source, target, right) - right)[..., 24:-24, 24:-24].abs().max() < 1e-3
+    assert (align(source, target, right) - right)[..., 24:-24, 24:-24].abs().max() < 1e-3
 
 
 def test_nearest_neighbours_are_the_most_similar_ones_anywhere() -> None:

@@ -16,7 +16,7 @@ from rdvfi.geometry import resize_flow
 from rdvfi.motion.flow.gauss_newton import NormalisedImages, Window, fit, fit_without_motion, window_mean
 from rdvfi.motion.flow.global_local import GlobalLocal, match_brightness
 from rdvfi.motion.flow.local_refinement import RefinementInputs, RefinementStep, consensus
-from rdvfi.motion.flow.match_ops import convex_upsampled
+from rdvfi.motion.flow.match_ops import upsample_convex
 from rdvfi.registry import flows
 
 SMALL = {"width": 8, "fine_width": 8, "matching_width": 16, "blocks": 1, "matching_steps": 1, "matching_fine_steps": 1}
@@ -149,11 +149,11 @@ def test_the_consensus_follows_those_that_are_trusted() -> None:
 def test_doubling_keeps_constants_and_chooses_neighbours() -> None:
     flow = torch.randn(1, 2, 5, 6)
     torch.testing.assert_close(
-        convex_upsampled(torch.ones(1, 2, 5, 6), torch.randn(1, 36, 5, 6), 2), torch.full((1, 2, 10, 12), 2.0)
+        upsample_convex(torch.ones(1, 2, 5, 6), torch.randn(1, 36, 5, 6), 2), torch.full((1, 2, 10, 12), 2.0)
     )
     logits = torch.full((1, 36, 5, 6), -50.0)
     logits[:, 4 * 4 : 4 * 4 + 4] = 50.0  # the cell itself
-    made = convex_upsampled(flow, logits, 2)
+    made = upsample_convex(flow, logits, 2)
     torch.testing.assert_close(made, 2.0 * flow.repeat_interleave(2, 2).repeat_interleave(2, 3))
 
 

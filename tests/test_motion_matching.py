@@ -9,8 +9,8 @@ from torch import Tensor
 
 from rdvfi.geometry import resize_flow
 from rdvfi.interfaces import FlowEstimator, Reads
-from rdvfi.motion.flow.attention import Attention, rotated
-from rdvfi.motion.flow.match_ops import both_directions, convex_upsampled, expected_flow, looked_up
+from rdvfi.motion.flow.attention import Attention, rotate
+from rdvfi.motion.flow.match_ops import both_directions, expected_flow, sample_scores, upsample_convex
 from rdvfi.motion.flow.matched_dis import MatchedDIS, penalty_of
 from rdvfi.motion.flow.matching import MatchedFlows, Matching
 from rdvfi.motion.flow.similarity_hypotheses import DIS, Hypothesis, similarity_flow, to_gray
@@ -101,7 +101,7 @@ def test_scores_are_looked_up_around_where_the_flow_leads() -> None:
     scores = torch.randn(2, 30, 30)
     flow = torch.zeros(2, 2, 5, 6)
     flow[:, 0], flow[:, 1] = 1.0, -1.0
-    found = looked_up(scores, flow, 1)
+    found = sample_scores(scores, flow, 1)
     volume = scores.unflatten(2, (5, 6)).unflatten(1, (5, 6))
     for k, (dy, dx) in enumerate((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)):
         expected = volume[:, 2, 3, 2 - 1 + dy, 3 + 1 + dx]
@@ -110,20 +110,20 @@ def test_scores_are_looked_up_around_where_the_flow_leads() -> None:
 
 def test_convex_combinations_keep_constants_and_choose_neighbours() -> None:
     flow = torch.tensor([1.5, -2.0])[None, :, None, None].expand(1, 2, 3, 4)
-    made = convex_upsampled(flow, torch.randn(1, 144, 3, 4), 4)
+    made = upsample_convex(flow, torch.randn(1, 144, 3, 4), 4)
     torch.testing.assert_close(made, 4.0 * flow[..., :1, :1].expand(1, 2, 12, 16))
     flow = torch.randn(1, 2, 3, 4)
     weights = torch.full((1, 9, 16, 3, 4), -1e4)
     weights[:, 5] = 0.0  # the neighbour to the right
-    made = convex_upsampled(flow, weights.flatten(1, 2), 4)
+    made = upsample_convex(flow, weights.flatten(1, 2), 4)
     right = 4.0 * flow[..., [1, 2, 3, 3]]
     torch.testing.assert_close(made, right.repeat_interleave(4, 2).repeat_interleave(4, 3))
 
 
 def test_rotated_products_depend_on_distance_alone() -> None:
     one, other = torch.randn(2, 1, 1, 24, 1, 1)
-    query = rotated(one.expand(1, 1, 24, 6, 9), 1.0)
-    key = rotated(other.expand(1, 1, 24, 6, 9), 1.0)
+    query = rotate(one.expand(1, 1, 24, 6, 9), 1.0)
+    key = rotate(other.expand(1, 1, 24, 6, 9), 1.0)
 
     def product(y: int, x: int, dy: int, dx: int) -> Tensor:
         return (query[0, 0, :, y, x] * key[0, 0, :, y + dy, x + dx]).sum()
@@ -131,7 +131,7 @@ def test_rotated_products_depend_on_distance_alone() -> None:
     torch.testing.assert_close(product(0, 1, 3, 4), product(2, 4, 3, 4))
     assert (product(0, 1, 3, 4) - product(0, 1, 3, 0)).abs() > 1e-3
     # A cell of twice the step lies in the middle of two.
-    wide = rotated(other.expand(1, 1, 24, 3, 4), 2.0)
+    wide = rotate(other.expand(1, 1, 24, 3, 4), 2.0)
     near = [(query[0, 0, :, 2, x] * wide[0, 0, :, 1, 1]).sum() for x in (2, 3)]
     mirrored = [(wide[0, 0, :, 1, 1] * query[0, 0, :, 3, x]).sum() for x in (2, 3)]
     assert (near[0] - near[1]).abs() > 1e-4

@@ -2,7 +2,7 @@
 
 import torch
 
-from rdvfi.motion.flow.occlusion_filling import TOLERANCE, consistency, extrapolated
+from rdvfi.motion.flow.occlusion_filling import TOLERANCE, consistency, extrapolate_inconsistent
 
 SPACING = 4
 
@@ -12,7 +12,7 @@ def test_opposite_flows_are_consistent_and_stay_as_they_are() -> None:
     both = torch.cat((flow, -flow))
     consistent = consistency(both, SPACING)
     assert torch.equal(consistent, torch.ones(2, 1, 9, 12))
-    filled, share = extrapolated(both, consistent, torch.zeros(2, 1, 9, 12))
+    filled, share = extrapolate_inconsistent(both, consistent, torch.zeros(2, 1, 9, 12))
     assert torch.equal(filled, both)
     assert not share.any()
 
@@ -48,16 +48,16 @@ def test_an_occluded_region_takes_the_motion_of_its_own_surface() -> None:
     flow[hidden] = 30.0 * torch.randn(1, 2, 12, 3, generator=torch.Generator().manual_seed(0))
     consistent = torch.ones(1, 1, 12, 24)
     consistent[hidden] = 1e-4
-    filled, share = extrapolated(flow, consistent, brightness)
+    filled, share = extrapolate_inconsistent(flow, consistent, brightness)
     assert (share[hidden] > 0.8).all()
     error = (filled - truth)[hidden].norm(dim=1)
     assert error.mean() < 0.2 * (flow - truth)[hidden].norm(dim=1).mean()
-    mean_of_both = extrapolated(flow, consistent, torch.zeros_like(brightness))[0]
+    mean_of_both = extrapolate_inconsistent(flow, consistent, torch.zeros_like(brightness))[0]
     assert error.mean() < 0.7 * (mean_of_both - truth)[hidden].norm(dim=1).mean()
 
 
 def test_motion_without_consistent_neighbours_stays() -> None:
     flow = torch.randn(1, 2, 6, 8)
-    filled, share = extrapolated(flow, torch.full((1, 1, 6, 8), 1e-8), torch.zeros(1, 1, 6, 8))
+    filled, share = extrapolate_inconsistent(flow, torch.full((1, 1, 6, 8), 1e-8), torch.zeros(1, 1, 6, 8))
     assert share.max() < 1e-4
     torch.testing.assert_close(filled, flow, rtol=0, atol=1e-3)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.motion.flow.gauss_newton import swap_halves
-from rdvfi.motion.flow.patch_search import Patches, searched
+from rdvfi.motion.flow.patch_search import Patches, search_patches
 
 
 def _texture(h: int, w: int, *, seed: int, cell: int = 6) -> Float[Tensor, "1 3 h w"]:
@@ -34,7 +34,7 @@ def _inner(flow: Tensor) -> Tensor:
 @pytest.mark.parametrize("shift", [(3.0, -2.0), (9.5, 6.25)])
 def test_a_shift_is_found_from_no_motion(shift: tuple[float, float]) -> None:
     first = _texture(128, 192, seed=0, cell=12)
-    found = searched(torch.cat((first, _moved(first, *shift))), torch.zeros(2, 2, 64, 96), rounds=2)
+    found = search_patches(torch.cat((first, _moved(first, *shift))), torch.zeros(2, 2, 64, 96), rounds=2)
     wanted = torch.tensor(shift)[:, None, None] / 2.0
     assert (_inner(found) - wanted).norm(dim=0).median() < 0.05
     assert (found[1, :, 12:-12, 12:-12] + wanted).norm(dim=0).median() < 0.05
@@ -48,7 +48,7 @@ def test_a_turn_is_followed_by_its_slopes() -> None:
     exact = torch.stack((c * x - s * y - x, s * x + c * y - y))
     back = torch.stack((c * x + s * y - x, -s * x + c * y - y))
     guess = torch.stack((exact, back)) + 0.8
-    found = searched(images, guess, rounds=2)
+    found = search_patches(images, guess, rounds=2)
     middle = (slice(None), slice(20, -20), slice(28, -28))
     assert (found[0] - exact)[middle].norm(dim=0).median() < 0.1
 
@@ -56,21 +56,21 @@ def test_a_turn_is_followed_by_its_slopes() -> None:
 def test_no_motion_is_preferred_where_nothing_moves() -> None:
     first = _texture(64, 96, seed=2)
     noisy = torch.cat((first, first)) + 0.01 * torch.randn(2, 3, 64, 96)
-    found = searched(noisy, torch.full((2, 2, 32, 48), 1.5), rounds=2)
+    found = search_patches(noisy, torch.full((2, 2, 32, 48), 1.5), rounds=2)
     assert found.norm(dim=1).median() < 0.05
 
 
 def test_textureless_patches_keep_their_guess() -> None:
     grey = torch.full((2, 3, 64, 96), 0.5)
     guess = torch.full((2, 2, 32, 48), 2.0)
-    found = searched(grey, guess, rounds=1)
+    found = search_patches(grey, guess, rounds=1)
     assert torch.isfinite(found).all()
     assert found.norm(dim=1).max() <= 2.0 * 2.0**0.5 + 1e-3
 
 
 def test_light_that_changes_moves_nothing() -> None:
     first = _texture(64, 96, seed=3)
-    found = searched(torch.cat((first, first + 0.08)), torch.zeros(2, 2, 32, 48), rounds=2)
+    found = search_patches(torch.cat((first, first + 0.08)), torch.zeros(2, 2, 32, 48), rounds=2)
     assert found.norm(dim=1).median() < 0.02
 
 
@@ -79,7 +79,7 @@ def test_patches_cover_pictures_of_any_size(size: tuple[int, int]) -> None:
     patches = Patches.of(torch.rand(2, 1, *size))
     state = torch.zeros(2, 7, patches.template.shape[1])
     state[:, 0] = 1.25
-    flow = patches.dense(torch.rand(2, 1, *size), state)
+    flow = patches.dense_flow(torch.rand(2, 1, *size), state)
     assert flow.shape == (2, 2, *size)
     torch.testing.assert_close(flow[:, 0], torch.full((2, *size), 1.25), atol=1e-5, rtol=0)
 
@@ -88,7 +88,7 @@ def test_slopes_of_an_affine_flow_are_fitted() -> None:
     patches = Patches.of(torch.rand(1, 1, 48, 64))
     y, x = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
     flow = torch.stack((1.0 + 0.1 * x - 0.2 * y, 2.0 - 0.05 * x + 0.03 * y))[None]
-    state = patches.fitted(flow)[0].unflatten(1, patches.counts)[:, 2:-2, 2:-2].flatten(1)
+    state = patches.fit_affine(flow)[0].unflatten(1, patches.counts)[:, 2:-2, 2:-2].flatten(1)
     slopes = torch.tensor([0.1, -0.05, -0.2, 0.03, 0.0])[:, None].expand(5, state.shape[1])
     torch.testing.assert_close(state[2:], slopes, atol=1e-3, rtol=0)
 
@@ -96,7 +96,7 @@ def test_slopes_of_an_affine_flow_are_fitted() -> None:
 def test_neighbours_hand_on_what_an_affine_flow_says_here() -> None:
     patches = Patches.of(torch.rand(1, 1, 48, 64))
     y, x = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
-    state = patches.fitted(torch.stack((0.1 * x - 0.2 * y, 0.3 * x))[None])
+    state = patches.fit_affine(torch.stack((0.1 * x - 0.2 * y, 0.3 * x))[None])
     near = patches.neighbours(state).unflatten(3, patches.counts)[0, :, :2, 6:-6, 6:-6]
     here = state.unflatten(2, patches.counts)[0, None, :2, 6:-6, 6:-6]
     torch.testing.assert_close(near, here.expand_as(near), atol=1e-2, rtol=0)
@@ -110,6 +110,8 @@ def test_a_motion_of_the_whole_picture_is_preferred_where_texture_repeats_and_no
     patches = Patches.of(image)
     right = torch.tensor([6.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])[:, None].expand(2, 1, 7, 7 * 15)
     preferred = torch.tensor([[[2.0, 0.0, 0.0, 0.0, 0.0, 0.0, -8.0]]]).repeat(2, 1, 1)
-    found = patches.best(swap_halves(image), right, patches.along(preferred))[0, 0].unflatten(0, (7, 15))
+    found = patches.best_states(swap_halves(image), right, patches.states_of_motions(preferred))[0, 0].unflatten(
+        0, (7, 15)
+    )
     assert (found[:, 1:5] == 6.0).all()
     assert (found[:, 10:-2] == 2.0).all()

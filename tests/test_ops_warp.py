@@ -136,7 +136,7 @@ def test_kernels_are_for_what_they_can_do(monkeypatch: pytest.MonkeyPatch) -> No
     single, double = torch.zeros(1), torch.zeros(1, dtype=torch.float64)
     for found in (True, False):
         monkeypatch.setattr(importlib.util, "find_spec", lambda name, found=found: found or None)
-        kernels._triton_is_there.cache_clear()
+        kernels._has_triton.cache_clear()
         if found:
             assert kernels.usable(single, single.half())
             assert not kernels.usable(single, double)
@@ -144,7 +144,7 @@ def test_kernels_are_for_what_they_can_do(monkeypatch: pytest.MonkeyPatch) -> No
             with pytest.warns(UserWarning, match="Triton is not installed"):
                 assert not kernels.usable(single)
             assert not kernels.usable(single)
-    kernels._triton_is_there.cache_clear()
+    kernels._has_triton.cache_clear()
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 8, 9), (2, 2, 8, 8), (1, 3, 8, 8)])

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rdvfi.ops.activation import activated, takes_kernels
+from rdvfi.ops.activation import activate, uses_fused_operators
 
 Features = Float[Tensor, "b c h w"]
 
@@ -44,7 +44,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Features, added: Features | None = None) -> Features:
         """``x + added``, plus the residual that the block computes from it."""
-        if takes_kernels(x):
+        if uses_fused_operators(x):
             return apply_layers((self,), x, added=added)[0]
         x = x if added is None else x + added
         return x + self.second(F.silu(self.first(F.silu(x))))
@@ -54,7 +54,7 @@ def apply_layers(
     layers: Iterable[nn.Module], x: Features, bias: Tensor | None = None, added: Features | None = None
 ) -> tuple[Tensor, Tensor]:
     """Apply layers in sequence to ``x + bias + added``: their result, and SiLU of it."""
-    return activated(*_apply_unsummed(layers, x, bias, added), 0)
+    return activate(*_apply_unsummed(layers, x, bias, added), 0)
 
 
 def _apply_unsummed(
@@ -67,14 +67,14 @@ def _apply_unsummed(
     ordered, padded = list(layers), 0
     for layer, following in zip(ordered, [*ordered[1:], None], strict=True):
         if isinstance(layer, ResidualBlock):
-            total, inner = activated(x, bias, added, 1)
-            inner = activated(F.conv2d(inner, layer.first.weight), layer.first.bias, None, 1)[1]
+            total, inner = activate(x, bias, added, 1)
+            inner = activate(F.conv2d(inner, layer.first.weight), layer.first.bias, None, 1)[1]
             x, bias, added = F.conv2d(inner, layer.second.weight), layer.second.bias, total
             continue
         silu = isinstance(layer, nn.SiLU)
         border = int(silu and following is not None and _has_border(following))
         if border or bias is not None or added is not None:
-            total, active = activated(x, bias, added, border)
+            total, active = activate(x, bias, added, border)
             x, bias, added = active if silu else total, None, None
             padded = border
             if silu:
@@ -98,7 +98,7 @@ class Chain(nn.Sequential):
 
     def forward(self, input: Tensor, added: Tensor | None = None) -> Tensor:
         """Apply the layers to ``input + added``."""
-        if not takes_kernels(input):
+        if not uses_fused_operators(input):
             return super().forward(input if added is None else input + added)
         x, bias, added = _apply_unsummed(self, input, None, added)
-        return x if bias is None and added is None else activated(x, bias, added, 0)[0]
+        return x if bias is None and added is None else activate(x, bias, added, 0)[0]

@@ -16,11 +16,10 @@ the four coefficients:
   https://arxiv.org/abs/2210.02747);
 * `EDM`: Karras et al. (2022) as Stable Video Diffusion uses it; see the class.
 
-At pure noise, sigma = 1, one evaluation gives the sample. That single step is the whole sampler of
-RDVFI (ICLR 2026). With several steps a process walks down its `levels`: the clean latents of one
-evaluation and the noise that they imply are mixed anew at the next level (DDIM; Song et al., 2021,
-https://arxiv.org/abs/2010.02502), which is Euler's method on the ordinary differential equation of
-the process.
+At pure noise, sigma = 1, one evaluation gives the sample. That single step is the whole sampler of RDVFI (ICLR 2026).
+With several steps a process walks down its `levels`: the clean latents of one evaluation and the noise that they imply
+are mixed anew at the next level (DDIM; Song et al., 2021, https://arxiv.org/abs/2010.02502), which is Euler's method
+on the ordinary differential equation of the process.
 """
 
 import itertools
@@ -128,11 +127,10 @@ class EDM(VariancePreserving):
 
         c_in = 1 / sqrt(S^2 + 1),  c_skip = c_in^2,  c_out = -S c_in,  c_noise = ln(S) / 4.
 
-    With a = c_in and s = S c_in, so that a^2 + s^2 = 1, what enters the network is c_in x = a z + s
-    eps, and its answer F makes the sample c_skip x + c_out F = a (a z + s eps) - s F. That is
-    `VariancePreserving` to the letter, at the level sigma with S = tan(pi sigma / 2). The network
-    knows no other S than those from ``faintest`` to ``strongest``: other levels are moved there,
-    and pure noise is S = 700, sigma = 0.99909.
+    With a = c_in and s = S c_in, so that a^2 + s^2 = 1, what enters the network is c_in x = a z + s eps, and its
+    answer F makes the sample c_skip x + c_out F = a (a z + s eps) - s F. That is `VariancePreserving` to the letter,
+    at the level sigma with S = tan(pi sigma / 2). The network knows no other S than those from ``faintest`` to
+    ``strongest``: other levels are moved there, and pure noise is S = 700, sigma = 0.99909.
     """
 
     strongest: float = 700.0
@@ -176,8 +174,7 @@ class FlowMatching(LinearProcess):
 
     Attributes:
         sampler: The scheduler, where there is more than one step.
-        shift: How much longer several steps stay at high noise: 3 for Wan at 480p, 5 for its
-            training.
+        shift: How much longer several steps stay at high noise: 3 for Wan at 480p, 5 for its training.
     """
 
     sampler: Sampler = Sampler.EULER

@@ -1,11 +1,10 @@
 """Merging a LoRA into a network: ``W += scale (alpha / rank) B A``.
 
-A LoRA (Hu et al., ICLR 2022) is two thin matrices per layer, ``A`` (rank x in) and ``B`` (out x
-rank); added to the weights once, it costs nothing afterwards. Files differ in how they name layers
-and matrices. Known here are the names of peft and diffusers (``lora_A``, ``lora_B``), of kohya
-(``lora_down``, ``lora_up``, layers joined by underscores), ``alpha`` where it differs from the
-rank, and full differences of weights and biases (``diff``, ``diff_b``), which distilled models
-carry. Every tensor of a file must find its place, or nothing is changed.
+A LoRA (Hu et al., ICLR 2022) is two thin matrices per layer, ``A`` (rank x in) and ``B`` (out x rank); added to the
+weights once, it costs nothing afterwards. Files differ in how they name layers and matrices. Known here are the names
+of peft and diffusers (``lora_A``, ``lora_B``), of kohya (``lora_down``, ``lora_up``, layers joined by underscores),
+``alpha`` where it differs from the rank, and full differences of weights and biases (``diff``, ``diff_b``), which
+distilled models carry. Every tensor of a file must find its place, or nothing is changed.
 """
 
 import os

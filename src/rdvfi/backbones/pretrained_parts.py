@@ -1,10 +1,9 @@
 """Loading one part of a diffusers pipeline, with strict checks of completeness.
 
-diffusers forgives more than a reproducible model may: a missing tensor stays on the meta device
-under a message that calls it newly initialised, a surplus one is dropped, a folder in another
-format builds the class's default size, an unknown class name is ignored. `load_part` checks all of
-that, reads safetensors only (never pickle), and wants a pinned commit of whatever is on the hub, so
-that the same name and revision are the same weights tomorrow.
+diffusers forgives more than a reproducible model may: a missing tensor stays on the meta device under a message that
+calls it newly initialised, a surplus one is dropped, a folder in another format builds the class's default size, an
+unknown class name is ignored. `load_part` checks all of that, reads safetensors only (never pickle), and wants a
+pinned commit of whatever is on the hub, so that the same name and revision are the same weights tomorrow.
 
 Some parameters have to stay in float32 when a network is cast to half precision; each diffusers
 class names them (``_keep_in_fp32_modules``). ``from_pretrained`` keeps these islands,

@@ -31,7 +31,7 @@ from rdvfi.content.cpu_shortcuts import is_absent
 from rdvfi.content.surroundings import CELL, CELLS_AROUND, MOVES, MOVING, surrounding_motion, tolerance
 from rdvfi.content.windows import dilate, window_mean
 from rdvfi.geometry import flow_length, resize_image
-from rdvfi.ops.compositing import EQUAL, lifted_overlay
+from rdvfi.ops.compositing import MAX_STATIC_DIFFERENCE, remove_overlay
 from rdvfi.ops.inference import inference_operator
 from rdvfi.ops.occlusion import PYRAMID, pull_push
 from rdvfi.ops.warp import backward_warp
@@ -74,7 +74,7 @@ class Overlay:
 
     def remove_from(self, img0: Image, img1: Image) -> list[Tensor]:
         """Both frames at full size without the overlay, and its transparency; see `rdvfi.ops.compositing`."""
-        return list(lifted_overlay(img0, img1, self.mask, dilate(self.mask, _PLATE_DILATION), self.plates))
+        return list(remove_overlay(img0, img1, self.mask, dilate(self.mask, _PLATE_DILATION), self.plates))
 
 
 def find_overlay(img0: SmallImage, img1: SmallImage, onward: Flow, back: Flow) -> tuple[Mask, tuple[Flow, Flow]]:
@@ -92,7 +92,7 @@ def find_overlay(img0: SmallImage, img1: SmallImage, onward: Flow, back: Flow) -
 
 def _reference(img0: Tensor, img1: Tensor, onward: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
     difference = (img0 - img1).abs().amax(1, keepdim=True)
-    equal = difference < EQUAL
+    equal = difference < MAX_STATIC_DIFFERENCE
     first = _BackgroundTest.of(img0, img1, onward)
     nothing = torch.zeros_like(difference), torch.stack((first.motion, -first.motion), dim=1)
     if is_absent(lambda: (equal & first.possible & (first.differs > _STRONG_EVIDENCE)).any(), difference):
@@ -202,7 +202,7 @@ _overlay = inference_operator(
     "overlay",
     launches=21,
     settings={
-        "equal": EQUAL,
+        "equal": MAX_STATIC_DIFFERENCE,
         "certain": _STRONG_EVIDENCE,
         "faint": _WEAK_EVIDENCE,
         "seeds": _MIN_SEED_FRACTION,

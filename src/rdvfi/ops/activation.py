@@ -1,4 +1,4 @@
-"""Between two convolutions: bias, residual connection, activation and replicated border in one pass."""
+"""Bias, residual connection, activation and replicate padding between two convolutions, in one pass."""
 
 import torch
 import torch.nn.functional as F
@@ -7,27 +7,27 @@ from torch import Tensor
 from rdvfi.ops.inference import operator
 
 
-@operator("activation")
-def activated(x: Tensor, bias: Tensor | None, added: Tensor | None, border: int) -> tuple[Tensor, Tensor]:
-    """``total = x + bias + added``, and SiLU of it with ``border`` replicated pixels around it.
+@operator("activation", name="activated")
+def activate(x: Tensor, bias: Tensor | None, residual: Tensor | None, border: int) -> tuple[Tensor, Tensor]:
+    """``total = x + bias + residual``, and SiLU of it with ``border`` replicated pixels around it.
 
-    Results lie in memory as `torch.channels_last`, the layout that tensor cores take.
+    The memory format of the results is `torch.channels_last`, as tensor cores need it.
 
     Args:
         x: Features (b, c, h, w).
-        bias: Of each channel, (c,).
-        added: Features of the same shape.
-        border: Pixels that the next convolution reads beyond the picture.
+        bias: Bias of each channel, (c,).
+        residual: Features of the same shape.
+        border: Padding that the next convolution needs, in pixels.
     """
     if bias is not None:
         x = x + bias[:, None, None]
-    total = (x.clone() if added is None else x + added).contiguous(memory_format=torch.channels_last)
+    total = (x.clone() if residual is None else x + residual).contiguous(memory_format=torch.channels_last)
     active = F.silu(total)
     if border:
         active = F.pad(active, (border,) * 4, mode="replicate")
     return total, active.contiguous(memory_format=torch.channels_last)
 
 
-def takes_kernels(x: Tensor) -> bool:
-    """Whether networks run by such operators: in inference, but not on a CPU, whose convolutions pad themselves."""
+def uses_fused_operators(x: Tensor) -> bool:
+    """Whether networks use these operators: in eager inference, but not on a CPU, where convolutions pad."""
     return x.device.type != "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()

@@ -1,9 +1,9 @@
-"""Custom operators: a reference in torch, and Triton kernels that take its place on CUDA.
+"""Custom operators: a reference in torch, and Triton kernels that replace it on CUDA.
 
-A small model on a GPU is bound by launching. A chain of small steps becomes one operator: its *reference*, in
-torch, defines the results and runs on every device; on CUDA a few kernels take its place. Where such a chain
-needs no gradient in inference, the reference itself runs, with gradients, whenever something that it is given is
-learned (`inference_operator`); other operators register gradients of their own.
+A small model on a GPU is limited by kernel launches, so a chain of small steps is one operator. Its *reference*, in
+torch, defines the results and runs on every device; on CUDA a few kernels replace it. Without gradients the operator
+runs; where an argument needs a gradient, the reference itself does (`inference_operator`). Other operators register
+gradients of their own.
 """
 
 import functools
@@ -15,20 +15,20 @@ from typing import Any, ParamSpec, TypeVar, cast
 import torch
 from torch import Tensor
 
-from rdvfi.ops.kernels import usable
+from rdvfi.ops.kernels import can_use_kernels
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Kernels:
-    """What does an operator's work on CUDA.
+class KernelSpec:
+    """The CUDA implementation of an operator.
 
     Attributes:
-        module: The function of the operator's name in ``rdvfi.ops.kernels.<module>_kernels``.
-        launches: Kernels that it starts, at most.
-        settings: Constants that the function takes besides, by name.
+        module: ``rdvfi.ops.kernels.<module>_kernels`` has the function, under the operator's name.
+        launches: Number of kernels that it launches, at most.
+        settings: Further keyword arguments of the function.
     """
 
     module: str
@@ -36,44 +36,44 @@ class Kernels:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-KERNELS: dict[str, Kernels] = {}
-"""By operator, without ``rdvfi::``."""
+KERNELS: dict[str, KernelSpec] = {}
+"""CUDA implementations by operator, without ``rdvfi::``."""
 
 
 def custom_operator(
     name: str,
     reference: Callable[..., Any],
     fake: Callable[..., Any],
-    kernels: Kernels,
+    kernels: KernelSpec,
     *,
-    fits: Callable[..., bool] = lambda *_: True,
+    supports: Callable[..., bool] = lambda *_: True,
 ) -> Any:
     """Register the operator ``rdvfi::<name>``.
 
     Args:
-        name: Of the operator, and of the function that does its work on CUDA.
-        reference: Defines the results. Its annotations are plain: they are the schema.
-        fake: Empty results of the right shapes and types.
+        name: Name of the operator, and of the function that implements it on CUDA.
+        reference: Defines the results. Its annotations are plain tensors, since they are the schema.
+        fake: Returns empty results of the right shapes and types.
         kernels: Where that function is.
-        fits: Whether kernels can do the work for such arguments; else the reference does it.
+        supports: Whether the kernels support such arguments; else the reference runs.
 
     Returns:
-        The definition (`torch.library.custom_op`): gradients, or kernels of other devices, can be added to it.
+        The definition (`torch.library.custom_op`), to which gradients and kernels of other devices can be added.
     """
-    made = torch.library.custom_op(f"rdvfi::{name}", reference, mutates_args=())
-    made.register_fake(fake)
+    operator_definition = torch.library.custom_op(f"rdvfi::{name}", reference, mutates_args=())
+    operator_definition.register_fake(fake)
     KERNELS[name] = kernels
 
-    @made.register_kernel("cuda")
+    @operator_definition.register_kernel("cuda")
     def _(*args: Any) -> Any:
         tensors = _tensors(args)
-        if not usable(*tensors) or not fits(*args):
+        if not can_use_kernels(*tensors) or not supports(*args):
             return reference(*args)
         module = importlib.import_module(f"rdvfi.ops.kernels.{kernels.module}_kernels")
         with torch.cuda.device_of(tensors[0]):
             return getattr(module, name)(*args, **kernels.settings)
 
-    return made
+    return operator_definition
 
 
 def inference_operator(
@@ -84,25 +84,25 @@ def inference_operator(
     *,
     launches: int = 1,
     settings: Mapping[str, Any] | None = None,
-    fits: Callable[..., bool] = lambda *_: True,
+    supports: Callable[..., bool] = lambda *_: True,
 ) -> Callable[..., Any]:
-    """`custom_operator` where nothing is learned, and its reference, which has gradients, where something is.
+    """A `custom_operator` for inference; where an argument requires a gradient, its reference runs instead.
 
     Args:
-        name: Of the operator, and of the function in ``kernels`` that does its work on CUDA.
-        reference: Defines the results. Its annotations are plain: they are the schema.
-        fake: Empty results of the right shapes and types.
+        name: As for `custom_operator`, like ``reference``, ``fake`` and ``supports``.
+        reference: The definition, which has gradients.
+        fake: Returns empty results.
         kernels: The module ``rdvfi.ops.kernels.<kernels>_kernels``.
-        launches: Kernels that it starts on CUDA, at most.
-        settings: Constants that the function takes besides, by name.
-        fits: Whether kernels can do the work for such arguments.
+        launches: See `KernelSpec`.
+        settings: See `KernelSpec`.
+        supports: Whether the kernels support such arguments.
     """
 
     @functools.wraps(reference)
     def dense(*args: Any) -> Any:
-        return _dense(reference(*args))
+        return _to_dense(reference(*args))
 
-    custom_operator(name, dense, fake, Kernels(kernels, launches, settings or {}), fits=fits)
+    custom_operator(name, dense, fake, KernelSpec(kernels, launches, settings or {}), supports=supports)
     call = getattr(torch.ops.rdvfi, name).default
 
     def run(*args: Any) -> Any:
@@ -113,19 +113,22 @@ def inference_operator(
 
 
 def operator(
-    kernels: str, *, launches: int = 1, settings: Mapping[str, Any] | None = None
+    kernels: str, *, name: str | None = None, launches: int = 1, settings: Mapping[str, Any] | None = None
 ) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
-    """`inference_operator` of the function that it decorates, by its name; that tells shapes and types, too.
+    """`inference_operator` of the decorated function, which also gives the shapes and types of the results.
 
-    The function itself is the attribute ``reference`` of what is returned.
+    The operator has the function's name unless another is given. The function itself is the attribute ``reference``
+    of the result.
     """
 
     def decorate(reference: Callable[P, Result]) -> Callable[P, Result]:
         @functools.wraps(reference)
         def dense(*args: Any) -> Any:
-            return _dense(reference(*args))  # pyright: ignore[reportCallIssue]
+            return _to_dense(reference(*args))  # pyright: ignore[reportCallIssue]
 
-        run = inference_operator(reference.__name__, reference, dense, kernels, launches=launches, settings=settings)
+        run = inference_operator(
+            name or reference.__name__, reference, dense, kernels, launches=launches, settings=settings
+        )
 
         @functools.wraps(reference)
         def call(*args: Any) -> Any:
@@ -137,10 +140,10 @@ def operator(
     return decorate
 
 
-def _dense(result: Any) -> Any:
-    """Results in dense memory of their own, as kernels make them."""
+def _to_dense(result: Any) -> Any:
+    """Results as kernels return them: dense, and no views."""
     if isinstance(result, tuple):
-        return tuple(_dense(x) for x in result)
+        return tuple(_to_dense(x) for x in result)
     if result._is_view():
         return result.clone(memory_format=torch.contiguous_format)
     wide = result.dim() == 4 and result.is_contiguous(memory_format=torch.channels_last)
@@ -148,5 +151,5 @@ def _dense(result: Any) -> Any:
 
 
 def _tensors(args: tuple[Any, ...]) -> list[Tensor]:
-    lists = [x if isinstance(x, list) else [x] for x in args]
-    return [x for found in lists for x in found if isinstance(x, Tensor)]
+    nested = [x if isinstance(x, list) else [x] for x in args]
+    return [x for items in nested for x in items if isinstance(x, Tensor)]

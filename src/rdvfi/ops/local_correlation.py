@@ -1,9 +1,8 @@
-"""Local correlation: how well each feature matches those in a window around it.
+"""Local correlation: scalar products of each feature with those in a window around it.
 
-``out[o](y) = <source(y), target(y + o)> / sqrt(c)`` for all offsets o with ``|o| <= radius``,
-borders replicated. It is the operator ``rdvfi::correlation``: a sum per offset here, one kernel for
-all of them on CUDA. The gradient is written out: differentiating the sum over shifted views one by
-one would allocate and add a full map per offset.
+``out[o](y) = <source(y), target(y + o)> / sqrt(c)`` for all offsets o with ``|o| <= radius``, borders replicated. It
+is the operator ``rdvfi::correlation``: a sum per offset here, one kernel for all of them on CUDA. The gradient is
+written out: differentiating the sum over shifted views one by one would allocate and add a full map per offset.
 """
 
 from typing import Any
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.ops.inference import Kernels, custom_operator
+from rdvfi.ops.inference import KernelSpec, custom_operator
 
 
 def correlation(
@@ -31,14 +30,14 @@ def correlation(
 
 def _reference(source: Tensor, target: Tensor, radius: int) -> Tensor:
     h, w = source.shape[-2:]
-    wide = _wide(target, radius)
+    padded = _pad(target, radius)
     source = (source * source.shape[1] ** -0.5).contiguous()
     side = range(2 * radius + 1)
-    scores = [(source * wide[..., y : y + h, x : x + w]).sum(1) for y in side for x in side]
+    scores = [(source * padded[..., y : y + h, x : x + w]).sum(1) for y in side for x in side]
     return torch.stack(scores, dim=1)
 
 
-def _wide(target: Tensor, radius: int) -> Tensor:
+def _pad(target: Tensor, radius: int) -> Tensor:
     return F.pad(target, (radius,) * 4, mode="replicate").contiguous()
 
 
@@ -47,40 +46,40 @@ def _empty(source: Tensor, target: Tensor, radius: int) -> Tensor:
     return source.new_empty((n, (2 * radius + 1) ** 2, h, w))
 
 
-_correlation = custom_operator("correlation", _reference, _empty, Kernels("correlation"))
+_correlation = custom_operator("correlation", _reference, _empty, KernelSpec("correlation"))
 
 
 def _reference_backward(grad: Tensor, source: Tensor, target: Tensor, radius: int) -> tuple[Tensor, Tensor]:
     """Gradients by source and target."""
     h, w = source.shape[-2:]
     scale = source.shape[1] ** -0.5
-    wide = _wide(target, radius)
+    padded = _pad(target, radius)
     scaled = source * scale
-    by_source, by_wide = torch.zeros_like(scaled), torch.zeros_like(wide)
+    grad_source, grad_padded = torch.zeros_like(scaled), torch.zeros_like(padded)
     grad, index = grad.contiguous(), 0
     for y in range(2 * radius + 1):
         for x in range(2 * radius + 1):
             part = grad[:, index : index + 1]
-            by_source.addcmul_(part, wide[..., y : y + h, x : x + w])
-            by_wide[..., y : y + h, x : x + w].addcmul_(part, scaled)
+            grad_source.addcmul_(part, padded[..., y : y + h, x : x + w])
+            grad_padded[..., y : y + h, x : x + w].addcmul_(part, scaled)
             index += 1
-    return by_source * scale, folded(by_wide, target, radius)
+    return grad_source * scale, fold_border_gradient(grad_padded, target, radius)
 
 
-def folded(by_wide: Tensor, target: Tensor, radius: int) -> Tensor:
+def fold_border_gradient(grad_padded: Tensor, target: Tensor, radius: int) -> Tensor:
     """The gradient by a target from that by the same with its border replicated."""
     if radius == 0:
-        return by_wide.to(target.dtype)
+        return grad_padded.to(target.dtype)
     pads = [radius] * 4
-    like = target.to(by_wide.dtype).contiguous()
-    return torch.ops.aten.replication_pad2d_backward.default(by_wide, like, pads).to(target.dtype)
+    like = target.to(grad_padded.dtype).contiguous()
+    return torch.ops.aten.replication_pad2d_backward.default(grad_padded, like, pads).to(target.dtype)
 
 
 custom_operator(
     "correlation_backward",
     _reference_backward,
     lambda grad, source, target, radius: (source.new_empty(source.shape), target.new_empty(target.shape)),
-    Kernels("correlation", launches=5),
+    KernelSpec("correlation", launches=5),
 )
 
 

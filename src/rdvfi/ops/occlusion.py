@@ -1,12 +1,11 @@
 """Flow of points that are occluded in the other frame.
 
-A point that something covers in the other frame, or that only comes into view, matches nothing
-there, so an estimator's flow for it is arbitrary. It fails the forward-backward check: with ``F``
-one flow and ``B`` the other, ``F(x) + B(x + F(x))`` is far from zero (Sundaram et al., ECCV 2010;
-Meister et al., UnFlow, AAAI 2018, https://arxiv.org/abs/1711.07837). Occluded points mostly move as
-the surface beside them, so they take the mean of the consistent flows around them, over ever larger
-cells, from the smallest that holds enough of these (the pull-push algorithm of Gortler et al., The
-Lumigraph, 1996).
+A point that something covers in the other frame, or that only comes into view, matches nothing there, so an
+estimator's flow for it is arbitrary. It fails the forward-backward check: with ``F`` one flow and ``B`` the other,
+``F(x) + B(x + F(x))`` is far from zero (Sundaram et al., ECCV 2010; Meister et al., UnFlow, AAAI 2018,
+https://arxiv.org/abs/1711.07837). Occluded points mostly move as the surface beside them, so they take the mean of the
+consistent flows around them, over ever larger cells, from the smallest that holds enough of these (the pull-push
+algorithm of Gortler et al., The Lumigraph, 1996).
 
 A flow that leads out of the picture cannot be checked and stays as it is. So does every flow of a
 pair in which hardly any is consistent: across a cut there is no motion to take.
@@ -23,13 +22,13 @@ from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flow
 
 _TOLERANCE, _RELATIVE = 1.5, 0.05
-"""A flow is consistent if it misses by less than this many pixels and this share of its length."""
+"""A flow is consistent if its forward-backward error is below this sum of pixels and share of its length."""
 _LEVELS = 6
 """Cells are up to 2^6 pixels wide."""
-_ENOUGH = 0.25
-"""Share of a cell whose flow is consistent, from which on their mean is taken."""
+_MIN_SHARE = 0.25
+"""Least consistent share of a cell whose mean is used."""
 SAME_SCENE = 0.2
-"""Share of consistent flows, below which the pictures are of two scenes.
+"""Least share of consistent flows in a pair of one scene.
 
 Of the learned flow (`rdvfi.motion.flow.matched_dis`) at least a half is consistent in clips with
 large motion, and at most a thirtieth across cuts.
@@ -49,11 +48,11 @@ def fill_occluded(onward: Flow, back: Flow) -> tuple[Flow, Flow]:
 
 
 def _fill_reference(onward: Tensor, back: Tensor) -> Tensor:
-    return torch.cat((_filled(onward, back), _filled(back, onward)))
+    return torch.cat((_fill_flow(onward, back), _fill_flow(back, onward)))
 
 
-def _filled(flow: Flow, other: Flow) -> Flow:
-    inside, passes = _checked(flow, other)
+def _fill_flow(flow: Flow, other: Flow) -> Flow:
+    inside, passes = _consistency_check(flow, other)
     consistent = inside & passes
     occluded = inside & ~passes
     checked = inside.sum((1, 2, 3), keepdim=True)
@@ -61,8 +60,8 @@ def _filled(flow: Flow, other: Flow) -> Flow:
     return torch.where(occluded & same_scene, _pull_push_reference(flow, consistent.to(flow)), flow)
 
 
-def _checked(flow: Flow, other: Flow) -> tuple[Bool[Tensor, "b 1 h w"], Bool[Tensor, "b 1 h w"]]:
-    """Whether each flow stays in the picture, and whether it passes the forward-backward check."""
+def _consistency_check(flow: Flow, other: Flow) -> tuple[Bool[Tensor, "b 1 h w"], Bool[Tensor, "b 1 h w"]]:
+    """Whether each flow stays in the image, and whether it passes the forward-backward check."""
     return stays_inside(flow), forward_backward_error(flow, other) < 1.0
 
 
@@ -71,8 +70,8 @@ def forward_backward_error(flow: Flow, back: Flow) -> Float[Tensor, "b 1 h w"]:
     return return_error(flow, back) / (_TOLERANCE + _RELATIVE * flow_length(flow))
 
 
-def _return_reference(there: Tensor, back: Tensor) -> Tensor:
-    return flow_length(there + backward_warp(back, there))
+def _return_reference(onward: Tensor, back: Tensor) -> Tensor:
+    return flow_length(onward + backward_warp(back, onward))
 
 
 def pull_push(maps: Float[Tensor, "b c h w"], valid: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b c h w"]:
@@ -88,17 +87,17 @@ def pull_push(maps: Float[Tensor, "b c h w"], valid: Float[Tensor, "b 1 h w"]) -
 def _pull_push_reference(maps: Tensor, valid: Tensor) -> Tensor:
     sums, shares = [valid * maps], [valid]
     for _ in range(_LEVELS):
-        sums.append(_halved(sums[-1]))
-        shares.append(_halved(shares[-1]))
+        sums.append(_halve(sums[-1]))
+        shares.append(_halve(shares[-1]))
     filled = sums[-1] / shares[-1].clamp(min=1e-6)
     for total, share in zip(sums[-2::-1], shares[-2::-1], strict=True):
         size = (total.shape[-2], total.shape[-1])
         wide = F.interpolate(filled, size, mode="bilinear", align_corners=False)
-        filled = torch.where(share > _ENOUGH, total / share.clamp(min=1e-6), wide)
+        filled = torch.where(share > _MIN_SHARE, total / share.clamp(min=1e-6), wide)
     return filled
 
 
-def _halved(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hs ws"]:
+def _halve(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hs ws"]:
     return F.avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False)
 
 
@@ -108,11 +107,11 @@ return_error = inference_operator(
     lambda there, back: there.new_empty((there.shape[0], 1, *there.shape[2:])),
     "occlusion",
 )
-"""Pixels by which a point that goes one way by ``there`` (n, 2, h, w) and back by ``back`` misses its start."""
+"""Forward-backward error of the flows ``onward`` and ``back``, (n, 2, h, w), in pixels."""
 
 _LAUNCHES = 2 + _LEVELS // 2
-"""Of the kernels: down in one, up in two levels each, but for the last two."""
-PYRAMID = {"levels": _LEVELS, "enough": _ENOUGH}
+"""Kernels of `pull_push`: one goes down all levels, each of the others up two, but the last two one each."""
+PYRAMID = {"levels": _LEVELS, "min_share": _MIN_SHARE}
 _pull_push = inference_operator(
     "pull_push",
     _pull_push_reference,

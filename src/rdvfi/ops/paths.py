@@ -1,4 +1,4 @@
-"""Motion along the paths of points: what follows a point needs a fixed point, pixel by pixel.
+"""Motion along the paths of points, by fixed-point iteration per pixel.
 
 On a TARGET grid the flow of an instant belongs to the pixel, and which point is seen there has to be
 found. Each function here finds it by a few fixed-point iterations of look-ups. They are written as
@@ -17,7 +17,7 @@ from rdvfi.types import Flow, Flows, Times
 
 
 def follow(
-    here: tuple[Flows, Flows], there: tuple[Flows, Flows], start: Times, end: Times, *, iterations: int = 2
+    start_flows: tuple[Flows, Flows], end_flows: tuple[Flows, Flows], start: Times, end: Times, *, iterations: int = 2
 ) -> Flows:
     """Shift of the points seen at time ``start`` until time ``end``, from their flows to both ends.
 
@@ -27,13 +27,13 @@ def follow(
     order for uniform motion, and the fixed-point iteration hardly needs to iterate.
 
     Args:
-        here: Flows to the first and to the last frame at ``start``, on its grid.
-        there: The same at ``end``.
+        start_flows: Flows to the first and to the last frame at ``start``, on its grid.
+        end_flows: The same at ``end``.
         start: Times.
         end: Times.
         iterations: Fixed-point steps.
     """
-    return _follow(*here, *there, start, end, iterations)
+    return _follow(*start_flows, *end_flows, start, end, iterations)
 
 
 def _follow_reference(
@@ -57,8 +57,8 @@ _follow = inference_operator("follow", _follow_reference, lambda here0, *_: here
 def confidence(first: Flows, last: Flows, onward: Flow, back: Flow) -> Float[Tensor, "b t 2 h w"]:
     """``exp(-e / 2)`` with ``e`` the forward-backward error of flows from instants to both ends.
 
-    Going to one end and on to the other along the end-to-end flow must arrive where the direct flow
-    does. A flow that leaves the picture loses trust with every pixel beyond the border.
+    The flow to one end, followed by the end-to-end flow, must agree with the direct flow to the other end. A flow
+    that leaves the image loses confidence with every pixel beyond the border.
 
     Args:
         first: Flows to the first frame.
@@ -67,25 +67,25 @@ def confidence(first: Flows, last: Flows, onward: Flow, back: Flow) -> Float[Ten
         back: From the last frame to the first.
 
     Returns:
-        Trust in the flow to the first frame (channel 0) and to the last, in (0, 1].
+        Confidence in the flow to the first frame (channel 0) and to the last, in (0, 1].
     """
     return _confidence(first, last, onward, back)
 
 
 def _confidence_reference(first: Tensor, last: Tensor, onward: Tensor, back: Tensor) -> Tensor:
-    return torch.stack((_trust(first, onward, last), _trust(last, back, first)), dim=2)
+    return torch.stack((_end_confidence(first, onward, last), _end_confidence(last, back, first)), dim=2)
 
 
-def _trust(near: Tensor, across: Tensor, far: Tensor) -> Tensor:
+def _end_confidence(near: Tensor, across: Tensor, far: Tensor) -> Tensor:
     b, t = near.shape[:2]
-    spread = across[:, None].expand(b, t, *across.shape[1:]).flatten(0, 1)
-    arrival = near + backward_warp(spread, near.flatten(0, 1)).unflatten(0, (b, t))
+    repeated = across[:, None].expand(b, t, *across.shape[1:]).flatten(0, 1)
+    arrival = near + backward_warp(repeated, near.flatten(0, 1)).unflatten(0, (b, t))
     error = flow_length(arrival - far)[:, :, 0]
-    return torch.exp(-0.5 * (error + _beyond_border(near)))
+    return torch.exp(-0.5 * (error + _distance_beyond_border(near)))
 
 
-def _beyond_border(flow: Tensor) -> Tensor:
-    """Pixels by which each look-up lies outside the grid."""
+def _distance_beyond_border(flow: Tensor) -> Tensor:
+    """Distance of each sampling position from the image, in pixels."""
     h, w = flow.shape[-2:]
     x, y = (flow + pixel_grid(h, w, device=flow.device)).unbind(2)
     return (x - x.clamp(0.0, w - 1.0)).abs() + (y - y.clamp(0.0, h - 1.0)).abs()
@@ -132,71 +132,71 @@ def _flows_at_reference(
 ) -> Tensor:
     left = torch.searchsorted(knots, times, right=True).sub(1).clamp(0, knots.numel() - 2)
     share = ((times - knots[left]) / (knots[left + 1] - knots[left]))[:, None, None, None]
-    far_before, far_after = share * behind[:, left], (1.0 - share) * ahead[:, left]
+    opposite_before, opposite_after = share * behind[:, left], (1.0 - share) * ahead[:, left]
     total, flows = 0.0, 0.0
-    for knot, nearness, shift, error, other in (
-        (left, 1.0 - share, _onward(ahead, behind, left, weights), ahead_error, far_before),
-        (left + 1, share, _back(ahead, behind, left + 1, weights), behind_error, far_after),
+    for knot, proximity, shift, error, opposite_shift in (
+        (left, 1.0 - share, _shift_from_left_knot(ahead, behind, left, weights), ahead_error, opposite_before),
+        (left + 1, share, _shift_from_right_knot(ahead, behind, left + 1, weights), behind_error, opposite_after),
     ):
         inputs = torch.cat((fields[:, knot], shift, error[:, left]), dim=2)
-        for guess in (-shift, other):
-            solved, trust = _solved(inputs, guess)
-            trust = nearness * (trust + 1e-6)
+        for guess in (-shift, opposite_shift):
+            solved, trust = _solve_fixed_point(inputs, guess)
+            trust = proximity * (trust + 1e-6)
             total, flows = total + trust, flows + trust * solved
     nearest = left + (times >= knots[left + 1])
     on_knot = (times == knots[nearest])[:, None, None, None]
     return torch.where(on_knot, fields[:, nearest], flows / total)
 
 
-def _onward(ahead: Tensor, behind: Tensor, at: Tensor, weights: Tensor) -> Tensor:
+def _shift_from_left_knot(ahead: Tensor, behind: Tensor, at: Tensor, weights: Tensor) -> Tensor:
     """Shift of points of the left knot until each time, by the basis on up to four knots."""
-    shift = _share(weights, at + 1) * ahead[:, at]
+    shift = _basis_weight(weights, at + 1) * ahead[:, at]
     if ahead.shape[1] > 1:
         two = _two_steps(ahead, at.clamp(max=ahead.shape[1] - 2), 1)
-        shift = shift + _share(weights, at + 2) * two
-        shift = shift + _share(weights, at - 1) * behind[:, (at - 1).clamp(min=0)]
+        shift = shift + _basis_weight(weights, at + 2) * two
+        shift = shift + _basis_weight(weights, at - 1) * behind[:, (at - 1).clamp(min=0)]
     return shift
 
 
-def _back(ahead: Tensor, behind: Tensor, at: Tensor, weights: Tensor) -> Tensor:
+def _shift_from_right_knot(ahead: Tensor, behind: Tensor, at: Tensor, weights: Tensor) -> Tensor:
     """Shift of points of the right knot until each time."""
-    shift = _share(weights, at - 1) * behind[:, at - 1]
+    shift = _basis_weight(weights, at - 1) * behind[:, at - 1]
     if behind.shape[1] > 1:
         two = _two_steps(behind, (at - 1).clamp(min=1), -1)
-        shift = shift + _share(weights, at - 2) * two
-        shift = shift + _share(weights, at + 1) * ahead[:, at.clamp(max=ahead.shape[1] - 1)]
+        shift = shift + _basis_weight(weights, at - 2) * two
+        shift = shift + _basis_weight(weights, at + 1) * ahead[:, at.clamp(max=ahead.shape[1] - 1)]
     return shift
 
 
 def _two_steps(single: Tensor, index: Tensor, direction: int) -> Tensor:
-    """Shift over two intervals: one, and from where it leads the next."""
+    """Shift over two intervals: the second is sampled at the target of the first."""
     first, second = single[:, index], single[:, (index + direction).clamp(min=0)]
     b, t = first.shape[:2]
     return first + backward_warp(second.flatten(0, 1), first.flatten(0, 1)).unflatten(0, (b, t))
 
 
-def _share(weights: Tensor, knot: Tensor) -> Tensor:
-    """The basis' weight of each time's knot; zero for knots that do not exist."""
+def _basis_weight(weights: Tensor, knot: Tensor) -> Tensor:
+    """The basis' weight of a knot for each time; zero for knots that do not exist."""
     count = weights.shape[1]
     inside = (knot >= 0) & (knot < count)
     rows = torch.arange(weights.shape[0], device=weights.device)
     return (weights[rows, knot.clamp(0, count - 1)] * inside)[:, None, None, None]
 
 
-def _solved(inputs: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
-    """One solution of the fixed point: flows to both ends, and trust in it in (0, 1].
+def _solve_fixed_point(inputs: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
+    """One solution of the fixed-point equation: flows to both ends, and its confidence in (0, 1].
 
     ``inputs`` are, on a knot's grid, the flows to both ends, the shift of its points until the time,
     and the two-way error of its step to the other knot.
     """
     b, t = guess.shape[:2]
-    flat, back = inputs.flatten(0, 1), guess.flatten(0, 1)
+    flat_inputs, back = inputs.flatten(0, 1), guess.flatten(0, 1)
     for _ in range(2):
-        back = -backward_warp(flat[:, 4:6], back)
-    seen = backward_warp(flat, back)
-    miss = flow_length(back + seen[:, 4:6])
+        back = -backward_warp(flat_inputs[:, 4:6], back)
+    seen = backward_warp(flat_inputs, back)
+    error = flow_length(back + seen[:, 4:6])
     flows = seen[:, :4] + back.repeat(1, 2, 1, 1)
-    return flows.unflatten(0, (b, t)), torch.exp(-miss - seen[:, 6:]).unflatten(0, (b, t))
+    return flows.unflatten(0, (b, t)), torch.exp(-error - seen[:, 6:]).unflatten(0, (b, t))
 
 
 _flows_at = inference_operator(

@@ -1,20 +1,18 @@
-"""Similarity paths: the way of a rotation or a zoom at constant rate, from its end flow alone.
+"""Similarity paths: rotations and zooms at constant rate, from the end-to-end flow alone.
 
-With positions as complex numbers, let ``V(x)`` be the flow from one end frame to the other. Its
-local gradient ``alpha = dV/dx`` gives the similarity ``A = 1 + alpha`` around x, and the natural
-power ``A^t`` moves the point by the share
+With positions as complex numbers, let ``V(x)`` be the flow from one end frame to the other. Its local gradient ``alpha
+= dV/dx`` gives the similarity ``A = 1 + alpha`` around x, and the natural power ``A^t`` moves the point by the share
 
     G_t = (A^t - 1) / (A - 1)
 
 of its way (``G_t = t`` for ``alpha = 0``: the straight line). What is seen at pixel y at time t
 started at the x that solves ``y = x + G_t(x) V(x)``; the derivative of the right side is ``A^t``,
-so Newton's iteration solves it at once for a pure turn or zoom.
+so Newton's iteration solves it in one step for a pure rotation or zoom.
 
-Where an object moves by more than its own size, the search cannot find it: all around y there is
-background. So all points of an end frame are also pushed along their paths, and each pixel gets
-what arrives there (`rdvfi.ops.splatting`). Where several points arrive the one that
-moves most against the picture wins, since it passes in front of what the ends show beside it, and
-one whose flow the other end contradicts loses.
+Where an object moves by more than its own size, the search cannot find it: there is only background around y. So all
+points of an end frame are also splatted along their paths (`rdvfi.ops.splatting`). Where several points arrive, the
+one that moves most relative to the median motion has the largest weight, since foreground moves differently from the
+background; points with a large forward-backward error have little weight.
 """
 
 from dataclasses import dataclass
@@ -30,20 +28,20 @@ from rdvfi.ops.splatting import splat, splat_sum
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flow, Flows, Times
 
-_RADIUS = 3
-_SMALL = 0.02
+_WINDOW_RADIUS = 3
+_SMALL_GRADIENT = 0.02
 
 Plane = Complex[Tensor, "b h w"]
 Planes = Complex[Tensor, "b t h w"]
 CANDIDATES = 4
-_MOST = 12.0
-"""Pixels by which a point can at most move against the picture, or be contradicted."""
-_CONTRADICTED = 2.0
-"""Exponent per pixel by which the flow back from the other end misses the point."""
-_SIZES, _TURN = (0.25, 4.0), 2.6
-"""Changes of size that are believed, and the largest angle, in radians."""
-_NEAR = 0.5
-"""Pixels by which a search that begins at an arrival may leave it, to make it exact."""
+_MAX_LENGTH = 12.0
+"""Upper bound of the motion relative to the median, and of the forward-backward error, in pixels."""
+_ERROR_EXPONENT = 2.0
+"""Exponent of the weight per pixel of forward-backward error."""
+_SCALE_RANGE, _MAX_ANGLE = (0.25, 4.0), 2.6
+"""Range of scale factors, and the largest angle, in radians."""
+_MAX_CORRECTION = 0.5
+"""Largest correction of a splatted flow by the search, in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +75,7 @@ def similarity_path_flows(forward: Flow, backward: Flow, times: Times) -> Simila
 
 def _reference(forward: Tensor, backward: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
     tau = times.to(forward)[:, None, None]
-    first, last = _FromOneEnd(forward, backward, tau), _FromOneEnd(backward, forward, 1.0 - tau)
+    first, last = _PathsFromEnd(forward, backward, tau), _PathsFromEnd(backward, forward, 1.0 - tau)
     arriving_first, share_first = first.arriving()
     arriving_last, share_last = last.arriving()
     pairs = (first.solve(first.guess), last.solve(last.guess)[::-1], arriving_first, arriving_last[::-1])
@@ -92,7 +90,7 @@ def _empty(forward: Tensor, backward: Tensor, times: Tensor) -> tuple[Tensor, Te
     return forward.new_empty((b, t, 4, 4, h, w)), forward.new_empty((b, t, 2, h, w))
 
 
-class _FromOneEnd:
+class _PathsFromEnd:
     """The similarity path from one end; solved for where the point seen at each pixel started."""
 
     def __init__(self, flow: Flow, other: Flow, share: Float[Tensor, "t 1 1"]) -> None:
@@ -100,14 +98,14 @@ class _FromOneEnd:
         travel = torch.complex(flow[:, 0], flow[:, 1])[:, None]
         power = torch.exp(share * torch.log(1.0 + alpha))
         series = share * (1.0 + 0.5 * (share - 1.0) * alpha)
-        safe = torch.where(alpha.abs() < _SMALL, torch.ones_like(alpha), alpha)
-        shift = torch.where(alpha.abs() < _SMALL, series, (power - 1.0) / safe) * travel
+        safe = torch.where(alpha.abs() < _SMALL_GRADIENT, torch.ones_like(alpha), alpha)
+        shift = torch.where(alpha.abs() < _SMALL_GRADIENT, series, (power - 1.0) / safe) * travel
         self.guess = -shift / power
         fields = (shift, power, travel.expand_as(shift))
         parts = [part for field in fields for part in (field.real, field.imag)]
         self._maps = torch.stack(parts, dim=2)
-        self._missed = flow_length(flow + backward_warp(other, flow)).clamp(max=_MOST)
-        self._apart = flow_length(flow - _middle(flow)).clamp(max=_MOST)
+        self._missed = flow_length(flow + backward_warp(other, flow)).clamp(max=_MAX_LENGTH)
+        self._apart = flow_length(flow - _median_flow(flow)).clamp(max=_MAX_LENGTH)
 
     def solve(self, start: Planes) -> tuple[Planes, Planes]:
         """Flows to this end and to the other one, by Newton's iteration from ``start``."""
@@ -118,23 +116,23 @@ class _FromOneEnd:
         return start, start + self._look_up(start)[2]
 
     def arriving(self) -> tuple[tuple[Planes, Planes], Float[Tensor, "b t 1 h w"]]:
-        """Flows to this end and to the other one of what arrives at each pixel, and how much does.
+        """Flows to this end and to the other one of the points that arrive at each pixel, and their total share.
 
-        Where nothing arrives, those of the first guess.
+        Where no point arrives, the flows of the first guess.
         """
         b, t = self._maps.shape[:2]
         maps = self._maps.flatten(0, 1)
         shift, travel = maps[:, :2].contiguous(), maps[:, 4:]
         priority, trust = (
             part[:, None].expand(b, t, *part.shape[1:]).flatten(0, 1).contiguous()
-            for part in (self._apart - _CONTRADICTED * self._missed, torch.exp(-self._missed))
+            for part in (self._apart - _ERROR_EXPONENT * self._missed, torch.exp(-self._missed))
         )
         arrived, total = splat(torch.cat((-shift, travel - shift), dim=1), shift, priority)
         _, share = splat_sum(trust, shift, trust)
         here, there = _to_complex(arrived.unflatten(0, (b, t)))
         hit = total.unflatten(0, (b, t))[:, :, 0] > 0.0
         exact, beyond = self.solve(torch.where(hit, here, self.guess))
-        near = ((exact - here).abs() < _NEAR) | ~hit
+        near = ((exact - here).abs() < _MAX_CORRECTION) | ~hit
         flows = torch.where(near, exact, here), torch.where(near, beyond, there)
         return flows, share.clamp(max=1.0).unflatten(0, (b, t))
 
@@ -154,12 +152,12 @@ def similarity_gradient(flow: Flow) -> Plane:
     unit size and away from the negative axis, where powers are not defined.
     """
     b, _, h, w = flow.shape
-    side = 2 * _RADIUS + 1
-    wide = F.pad(flow, (_RADIUS,) * 4, mode="replicate")
+    side = 2 * _WINDOW_RADIUS + 1
+    wide = F.pad(flow, (_WINDOW_RADIUS,) * 4, mode="replicate")
     around = F.unfold(wide, side).view(b, 2, side * side, h, w)
-    inside = F.unfold(F.pad(torch.ones_like(flow[:, :1]), (_RADIUS,) * 4), side)
+    inside = F.unfold(F.pad(torch.ones_like(flow[:, :1]), (_WINDOW_RADIUS,) * 4), side)
     inside = inside.view(b, side * side, h, w)
-    offset = torch.arange(-_RADIUS, _RADIUS + 1, dtype=flow.dtype, device=flow.device)
+    offset = torch.arange(-_WINDOW_RADIUS, _WINDOW_RADIUS + 1, dtype=flow.dtype, device=flow.device)
     dx, dy = offset.repeat(side)[:, None, None], offset.repeat_interleave(side)[:, None, None]
     rise = around - flow[:, :, None]
     run = (dx.square() + dy.square()).sqrt()
@@ -173,18 +171,18 @@ def similarity_gradient(flow: Flow) -> Plane:
     spread = (weight * run.square()).sum(1) / total - mean_place.abs().square()
     joint = (weight * places.conj_physical() * values).sum(1) / total - mean_place.conj_physical() * mean_value
     alpha = joint / (spread + 0.05)
-    return _bounded(1.0 + alpha) - 1.0
+    return _bound_similarity(1.0 + alpha) - 1.0
 
 
-def _bounded(similarity: Plane) -> Plane:
-    size, turn = similarity.abs().clamp(*_SIZES), similarity.angle().clamp(-_TURN, _TURN)
-    return torch.polar(size, turn)
+def _bound_similarity(similarity: Plane) -> Plane:
+    scale, angle = similarity.abs().clamp(*_SCALE_RANGE), similarity.angle().clamp(-_MAX_ANGLE, _MAX_ANGLE)
+    return torch.polar(scale, angle)
 
 
-def _middle(flow: Flow) -> Float[Tensor, "b 2 1 1"]:
+def _median_flow(flow: Flow) -> Float[Tensor, "b 2 1 1"]:
     """The median of each component."""
-    ordered = flow.flatten(2).sort(-1).values
-    return ordered[:, :, ordered.shape[-1] // 2, None, None]
+    sorted_values = flow.flatten(2).sort(-1).values
+    return sorted_values[:, :, sorted_values.shape[-1] // 2, None, None]
 
 
 def _to_complex(fields: Float[Tensor, "b t c h w"]) -> tuple[Planes, ...]:
@@ -202,12 +200,12 @@ _similarity_paths = inference_operator(
     "similarity_paths",
     launches=7,
     settings={
-        "radius": _RADIUS,
-        "sizes": _SIZES,
-        "turn": _TURN,
-        "tiny": _SMALL,
-        "most": _MOST,
-        "contradicted": _CONTRADICTED,
-        "near": _NEAR,
+        "radius": _WINDOW_RADIUS,
+        "sizes": _SCALE_RANGE,
+        "turn": _MAX_ANGLE,
+        "tiny": _SMALL_GRADIENT,
+        "most": _MAX_LENGTH,
+        "contradicted": _ERROR_EXPONENT,
+        "near": _MAX_CORRECTION,
     },
 )

@@ -1,4 +1,4 @@
-"""Forward warping: every pixel is pushed along its flow and shared out among four pixels.
+"""Forward warping (splatting): every pixel is moved along its flow and distributed to four pixels.
 
 Pixel ``p`` with weight ``w(p)`` lands at ``p + F(p)``. A pixel ``d = (dx, dy)`` away gets
 the share ``b(d) = max(0, 1 - |dx|) max(0, 1 - |dy|)`` of it. The sums over all source pixels are
@@ -6,11 +6,10 @@ the share ``b(d) = max(0, 1 - |dx|) max(0, 1 - |dy|)`` of it. The sums over all 
     sum(q)   = sum_p b(q - p - F(p)) w(p) v(p)
     total(q) = sum_p b(q - p - F(p)) w(p).
 
-What leaves the picture is lost, and where nothing lands the total is zero: a hole. `splat_sum` is
-that, and the transpose of a bilinear look-up. `splat` puts the four modes of softmax splatting on
-top (Niklaus and Liu, 2020, https://arxiv.org/abs/2003.05534): where several pixels meet, they are
-added, averaged, averaged by given weights, or by ``exp`` of given weights, so that in the last one
-the larger weight, say of what is in front, wins.
+Values that leave the image are lost; where none arrives the total is zero: a hole. `splat_sum` is that, and the
+transpose of a bilinear look-up. `splat` puts the four modes of softmax splatting on top (Niklaus and Liu, 2020,
+https://arxiv.org/abs/2003.05534): where several pixels meet, they are added, averaged, averaged by given weights, or
+by ``exp`` of given weights, so that in the last one the larger weight, say of what is in front, wins.
 
 Addition in floating point depends on its order, which on a GPU changes from run to run. The
 deterministic form adds 64-bit integers instead: every contribution is rounded to a multiple of a
@@ -30,7 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rdvfi.geometry import pixel_grid
-from rdvfi.ops.inference import Kernels, custom_operator
+from rdvfi.ops.inference import KernelSpec, custom_operator
 from rdvfi.ops.warp import check_same_grid, working_type
 
 MODES = ("sum", "average", "linear", "softmax")
@@ -52,8 +51,7 @@ def splat(
         weights: Importance of every pixel. ``"sum"`` and ``"linear"`` take it as a factor,
             ``"softmax"`` as an exponent: of two pixels that meet, one with ``log(2)`` more counts
             twice. ``"average"`` takes none, and ``"sum"`` may do without.
-        mode: ``"sum"`` adds what meets. The others divide by the total weight, and are zero in
-            holes.
+        mode: ``"sum"`` adds. The others divide by the total weight, and are zero in holes.
         deterministic: Add in an order-independent way; see the module. On CUDA also under
             `torch.use_deterministic_algorithms`.
 
@@ -141,8 +139,8 @@ def _corners(flow: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
             )
 
 
-def masses(values: Tensor, weights: Tensor) -> Tensor:
-    """What every pixel gives away: its weighted values, and its weight. (n, c + 1, h * w)"""
+def weighted_values(values: Tensor, weights: Tensor) -> Tensor:
+    """Weighted values and weight of every pixel, (n, c + 1, h * w)."""
     return torch.cat((values * weights, weights), dim=1).flatten(2)
 
 
@@ -161,18 +159,18 @@ def integer_units(masses: Tensor) -> Tensor:
 def _reference(values: Tensor, flow: Tensor, weights: Tensor, deterministic: bool) -> Tensor:
     """Both sums in one tensor: the total weight is its last channel."""
     dtype = working_type(values, flow, weights)
-    given = masses(values.to(dtype), weights.to(dtype))
-    if deterministic and given.numel():
-        units = integer_units(given)
-        sums = torch.zeros_like(given, dtype=torch.int64)
+    source = weighted_values(values.to(dtype), weights.to(dtype))
+    if deterministic and source.numel():
+        units = integer_units(source)
+        sums = torch.zeros_like(source, dtype=torch.int64)
         for pixel, share, _, _ in _corners(flow.to(dtype)):
-            whole = (given * share * units + 0.5).floor().long()
-            sums.scatter_add_(2, pixel.expand_as(given), whole)
+            units_added = (source * share * units + 0.5).floor().long()
+            sums.scatter_add_(2, pixel.expand_as(source), units_added)
         sums = sums.to(dtype) / units
     else:
-        sums = torch.zeros_like(given)
+        sums = torch.zeros_like(source)
         for pixel, share, _, _ in _corners(flow.to(dtype)):
-            sums.scatter_add_(2, pixel.expand_as(given), given * share)
+            sums.scatter_add_(2, pixel.expand_as(source), source * share)
     return sums.unflatten(2, flow.shape[-2:])
 
 
@@ -181,27 +179,27 @@ def _empty(values: Tensor, flow: Tensor, weights: Tensor, deterministic: bool) -
     return values.new_empty((n, c + 1, h, w), dtype=working_type(values, flow, weights))
 
 
-_splat_sum = custom_operator("splat_sum", _reference, _empty, Kernels("splat", launches=2))
+_splat_sum = custom_operator("splat_sum", _reference, _empty, KernelSpec("splat", launches=2))
 
 
 def _reference_backward(grad: Tensor, values: Tensor, flow: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients by values, flow and weights: every pixel looks up what it was added to."""
+    """Gradients by values, flow and weights, sampled where each pixel was added."""
     dtype, size = grad.dtype, flow.shape[-2:]
     grad, moved, factor = (x.to(dtype).flatten(2) for x in (grad, values, weights))
-    by_values = torch.zeros_like(moved)
-    by_weights, by_x, by_y = (torch.zeros_like(factor) for _ in range(3))
+    grad_values = torch.zeros_like(moved)
+    grad_weights, grad_x, grad_y = (torch.zeros_like(factor) for _ in range(3))
     for pixel, share, slope_x, slope_y in _corners(flow.to(dtype)):
-        seen = grad.gather(2, pixel.expand_as(grad))
-        gain = (moved * seen[:, :-1]).sum(1, keepdim=True) + seen[:, -1:]
-        by_values += share * seen[:, :-1]
-        by_weights += share * gain
-        by_x += slope_x * gain
-        by_y += slope_y * gain
-    by_flow = torch.cat((by_x, by_y), dim=1) * factor
+        value_grad = grad.gather(2, pixel.expand_as(grad))
+        weight_grad = (moved * value_grad[:, :-1]).sum(1, keepdim=True) + value_grad[:, -1:]
+        grad_values += share * value_grad[:, :-1]
+        grad_weights += share * weight_grad
+        grad_x += slope_x * weight_grad
+        grad_y += slope_y * weight_grad
+    grad_flow = torch.cat((grad_x, grad_y), dim=1) * factor
     return (
-        (by_values * factor).unflatten(2, size).to(values.dtype),
-        by_flow.unflatten(2, size).to(flow.dtype),
-        by_weights.unflatten(2, size).to(weights.dtype),
+        (grad_values * factor).unflatten(2, size).to(values.dtype),
+        grad_flow.unflatten(2, size).to(flow.dtype),
+        grad_weights.unflatten(2, size).to(weights.dtype),
     )
 
 
@@ -209,7 +207,7 @@ custom_operator(
     "splat_sum_backward",
     _reference_backward,
     lambda grad, *inputs: tuple(x.new_empty(x.shape) for x in inputs),
-    Kernels("splat"),
+    KernelSpec("splat"),
 )
 
 

@@ -1,7 +1,7 @@
-"""What large networks do between their products: norms with all that surrounds them, in one pass each.
+"""Norms of transformers, fused with the operations around them.
 
-Sums, norms and turns are float32; results have the type of the features. The types in between are those
-of diffusers' own layers, so that results agree with theirs.
+Sums, norms and rotations are float32; results have the type of the features. Intermediate types are those of
+diffusers' layers, so that results agree with theirs.
 """
 
 import torch
@@ -25,12 +25,12 @@ def gated_norm(
 
     Args:
         x: Tokens, (b, n, d).
-        added: What a layer made of them.
-        gate: Its weight, d values, float32; with ``added``.
-        constant: d values more.
+        added: Output of a layer for them.
+        gate: Weight of ``added``, d values, float32.
+        constant: d values that are added.
         scale: d values, float32.
         shift: d values, float32.
-        eps: Of the norm.
+        eps: Epsilon of the norm.
     """
     total = x.clone()
     if added is not None and gate is not None:
@@ -45,23 +45,23 @@ def gated_norm(
 def rotary_heads(
     queries: Tensor, keys: Tensor, query_weight: Tensor, key_weight: Tensor, cos: Tensor, sin: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """Queries and keys of all heads, normed across heads and turned by their position, (b, n, d) each.
+    """Queries and keys of all heads, normalised across heads and rotated by their position, (b, n, d) each.
 
-    Neighbouring channels of a head are the two coordinates that are turned (Su et al., RoFormer, 2021).
+    Neighbouring channels of a head are rotated as pairs (Su et al., RoFormer, 2021).
 
     Args:
         queries: Of all heads side by side, (b, n, d); dense in d.
         keys: The same.
-        query_weight: Of the norm, (d,).
+        query_weight: Weight of the norm, (d,).
         key_weight: The same.
-        cos: Of every token and channel of a head, each twice, (n, d / heads).
+        cos: Cosines for every token and channel of a head, each twice, (n, d / heads).
         sin: The same.
-        eps: Of the norm.
+        eps: Epsilon of the norm.
     """
-    return _turned(queries, query_weight, cos, sin, eps), _turned(keys, key_weight, cos, sin, eps)
+    return _rotate(queries, query_weight, cos, sin, eps), _rotate(keys, key_weight, cos, sin, eps)
 
 
-def _turned(x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
+def _rotate(x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
     normed = F.rms_norm(x, x.shape[-1:], weight, eps)
     one, two = normed.unflatten(2, (-1, cos.shape[-1] // 2, 2)).unbind(-1)
     c, s = cos[:, None, 0::2], sin[:, None, 1::2]
@@ -72,7 +72,7 @@ def _turned(x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> 
 def rms_silu(x: Tensor, gamma: Tensor, silu: bool) -> Tensor:
     """Features of length ``sqrt(c) gamma`` in every pixel, (b, c, h, w), and SiLU of them if asked for.
 
-    The result lies in memory as `torch.channels_last`.
+    The memory format of the result is `torch.channels_last`.
     """
     normed = F.normalize(x.float(), dim=1).to(x) * x.shape[1] ** 0.5 * gamma.view(-1, 1, 1)
     return (F.silu(normed) if silu else normed).contiguous(memory_format=torch.channels_last)

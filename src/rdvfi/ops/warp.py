@@ -1,4 +1,4 @@
-"""Backward warping: sample an image where a flow field points.
+"""Backward warping: sample an image at the end points of a flow.
 
 ``out(y) = image(y + F(y))``, bilinear, borders replicated, ``align_corners=False``. Coordinates are
 float32 whatever the image's type: in half precision they are off by a pixel beyond about 2000 px.
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rdvfi.ops.inference import Kernels, custom_operator
+from rdvfi.ops.inference import KernelSpec, custom_operator
 
 _BILINEAR, _BORDER = 0, 1
 """What `torch.nn.functional.grid_sample` calls these modes underneath."""
@@ -27,8 +27,7 @@ def backward_warp(image: Float[Tensor, "n c h w"], flow: Float[Tensor, "n 2 h w"
         flow: ``(dx, dy)`` in pixels of the same grid.
 
     Returns:
-        ``image(y + flow(y))``, in the image's type. It is worked out in float32, in float64 if an
-        argument is.
+        ``image(y + flow(y))``, in the image's type; computed in float32, in float64 if an argument is.
 
     Raises:
         ValueError: If the flow is not one of the image's grid.
@@ -38,7 +37,7 @@ def backward_warp(image: Float[Tensor, "n c h w"], flow: Float[Tensor, "n 2 h w"
 
 
 def check_same_grid(image: Tensor, **others: Tensor) -> None:
-    """Refuse fields of another batch or size: a kernel would read beyond them."""
+    """Check batch and size of fields, since a kernel would read out of bounds."""
     n, _, h, w = image.shape
     for name, field in others.items():
         channels = 2 if name == "flow" else 1
@@ -50,7 +49,7 @@ def check_same_grid(image: Tensor, **others: Tensor) -> None:
 
 
 def working_type(*tensors: Tensor) -> torch.dtype:
-    """What coordinates and sums are worked out in: float64 if any tensor is that, else float32."""
+    """The type of coordinates and sums: float64 if any tensor has it, else float32."""
     return torch.float64 if any(x.dtype == torch.float64 for x in tensors) else torch.float32
 
 
@@ -80,7 +79,7 @@ def _reference(image: Tensor, flow: Tensor) -> Tensor:
 
 
 _backward_warp = custom_operator(
-    "backward_warp", _reference, lambda image, _: image.new_empty(image.shape), Kernels("warp")
+    "backward_warp", _reference, lambda image, _: image.new_empty(image.shape), KernelSpec("warp")
 )
 
 
@@ -90,22 +89,22 @@ def _reference_backward(
     """Gradients by image and flow; empty where not needed."""
     h, w = flow.shape[-2:]
     dtype = working_type(image, flow)
-    by_image, by_grid = torch.ops.aten.grid_sampler_2d_backward.default(
+    grad_image, grad_grid = torch.ops.aten.grid_sampler_2d_backward.default(
         grad.to(dtype), image.to(dtype), _sampling_grid(flow, dtype), _BILINEAR, _BORDER, False, [need_image, need_flow]
     )
-    by_flow = _empty(flow, need_flow)
+    grad_flow = _empty(flow, need_flow)
     if need_flow:
-        torch.mul(by_grid[..., 0], 2.0 / w, out=by_flow[:, 0])
-        torch.mul(by_grid[..., 1], 2.0 / h, out=by_flow[:, 1])
-    return by_image.to(image.dtype) if need_image else _empty(image, False), by_flow
+        torch.mul(grad_grid[..., 0], 2.0 / w, out=grad_flow[:, 0])
+        torch.mul(grad_grid[..., 1], 2.0 / h, out=grad_flow[:, 1])
+    return grad_image.to(image.dtype) if need_image else _empty(image, False), grad_flow
 
 
 def _empty(like: Tensor, needed: bool) -> Tensor:
     return like.new_empty(like.shape if needed else 0)
 
 
-def _repeats_or_may_not(grad: Tensor, image: Tensor, flow: Tensor, need_image: bool, need_flow: bool) -> bool:
-    """Where repeatable results were asked for, torch itself says what it can give."""
+def _may_use_atomics(grad: Tensor, image: Tensor, flow: Tensor, need_image: bool, need_flow: bool) -> bool:
+    """Not where deterministic algorithms are required: there torch's own implementation runs, or refuses."""
     return not (need_image and torch.are_deterministic_algorithms_enabled())
 
 
@@ -113,8 +112,8 @@ custom_operator(
     "backward_warp_backward",
     _reference_backward,
     lambda grad, image, flow, need_image, need_flow: (_empty(image, need_image), _empty(flow, need_flow)),
-    Kernels("warp", launches=3),
-    fits=_repeats_or_may_not,
+    KernelSpec("warp", launches=3),
+    supports=_may_use_atomics,
 )
 
 
@@ -124,8 +123,8 @@ def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
 
 def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
     needed = ctx.needs_input_grad
-    by_image, by_flow = torch.ops.rdvfi.backward_warp_backward.default(grad, *ctx.saved_tensors, *needed)
-    return by_image if needed[0] else None, by_flow if needed[1] else None
+    grad_image, grad_flow = torch.ops.rdvfi.backward_warp_backward.default(grad, *ctx.saved_tensors, *needed)
+    return grad_image if needed[0] else None, grad_flow if needed[1] else None
 
 
 _backward_warp.register_autograd(_gradients, setup_context=_save)

@@ -35,7 +35,7 @@ from rdvfi.interfaces import Motion, Renderer, Trajectory
 from rdvfi.ops import render
 from rdvfi.ops.inference import operator
 from rdvfi.ops.paths import follow
-from rdvfi.ops.refinement import each_time
+from rdvfi.ops.refinement import repeat_per_time
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flows, Image, Times, Video
 
@@ -54,7 +54,7 @@ class WarpInputs:
     small: tuple[Image, Image] | None = None
     """Both frames on this grid, where they have been computed already."""
 
-    def adapted(
+    def adapt(
         self, img0: Image, img1: Image, motion: Motion, timesteps: Times, small: tuple[Tensor, Tensor] | None = None
     ) -> "WarpInputs":
         """The maps after the content rules: static regions, interpolated illumination, cross-fade between two scenes.
@@ -68,7 +68,7 @@ class WarpInputs:
         """
         maps = (self.flow0, self.flow1, self.mask, self.residual)
         if motion.content is None:
-            return WarpInputs(*_cross_faded(*maps, timesteps, motion.scene.weight))
+            return WarpInputs(*_cross_fade(*maps, timesteps, motion.scene.weight))
         change = motion.content.illumination
         small0, small1 = small or self.small or _on_grid(img0, img1, self.flow0)
         gain = None if change is None else change.gain
@@ -126,7 +126,7 @@ class RefiningRenderer(WarpingRenderer):
             small = _on_grid(img0, img1, content.illumination.gain)
             compared = content.illumination.normalise(*small)
         refined = self.refine(*compared, motion, timesteps)
-        return refined.adapted(img0, img1, motion, timesteps, small)
+        return refined.adapt(img0, img1, motion, timesteps, small)
 
 
 def _on_grid(img0: Image, img1: Image, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,10 +170,10 @@ def adapted_maps(
     flow0, flow1, residual = moves * flow0, moves * flow1, moves * residual
     if change is not None:
         residual = _illuminated_residual(change, small0, small1, flow0, flow1, mask, residual, times)
-    return torch.cat(_cross_faded(flow0, flow1, mask, residual, times, weight), dim=2)
+    return torch.cat(_cross_fade(flow0, flow1, mask, residual, times, weight), dim=2)
 
 
-def _cross_faded(
+def _cross_fade(
     flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor, times: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     share = weight.to(mask)[:, None, None, None, None]
@@ -197,7 +197,7 @@ def _illuminated_residual(
     added = now * residual
     pairs = ((small0, flow0, mask), (small1, flow1, 1.0 - mask))
     for (image, flow, share), end in zip(pairs, change.end_illumination(), strict=True):
-        warped = backward_warp(each_time(image, t), flow.flatten(0, 1)).unflatten(0, (b, t))
+        warped = backward_warp(repeat_per_time(image, t), flow.flatten(0, 1)).unflatten(0, (b, t))
         added = added + share * (now / end[:, None] - 1.0) * warped
     return added
 

@@ -1,8 +1,8 @@
 """Drawing a pair by its content (`rdvfi.content`), with any renderer.
 
-Before frames are drawn, bars are filled and overlays removed; afterwards overlays are composited again, and bars and
-static pixels are copied from the input. Illumination and static regions concern the maps that frames are drawn with:
-`rdvfi.render.base.WarpInputs.adapted`.
+Before frames are drawn, bars are filled and overlays removed; afterwards overlays and bars are restored, and
+static pixels copied from the input. Illumination and static regions concern the maps that frames are drawn with:
+`rdvfi.render.base.WarpInputs.adapt`.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ from torch import Tensor
 from rdvfi.content import Content, Overlay
 from rdvfi.geometry import replicate_pad
 from rdvfi.interfaces import Motion, Renderer, Trajectory
-from rdvfi.ops.compositing import composited
+from rdvfi.ops.compositing import restore_overlay_and_bars
 from rdvfi.ops.occlusion import pull_push
 from rdvfi.types import Flow, Flows, Image, Times, Video
 
@@ -32,17 +32,17 @@ class BackgroundTrajectory(Trajectory):
         self._beside: Tensor | None = None
 
     def at(self, times: Times) -> tuple[Flows, Flows]:
-        return self._continued(self.trajectory.at(times))
+        return self._continue_under_overlay(self.trajectory.at(times))
 
     def at_knots(self, knots: Float[Tensor, " k"], index: Int64[Tensor, " t"]) -> tuple[Flows, Flows]:
-        return self._continued(self.trajectory.at_knots(knots, index))
+        return self._continue_under_overlay(self.trajectory.at_knots(knots, index))
 
     def across(self, like: Times) -> tuple[Flow, Flow]:
         onward, back = self.trajectory.across(like)
-        onward, back = self._continued((onward[:, None], back[:, None]))
+        onward, back = self._continue_under_overlay((onward[:, None], back[:, None]))
         return onward[:, 0], back[:, 0]
 
-    def _continued(self, flows: tuple[Flows, Flows]) -> tuple[Flows, Flows]:
+    def _continue_under_overlay(self, flows: tuple[Flows, Flows]) -> tuple[Flows, Flows]:
         joined = torch.cat(flows, dim=2)
         b, t, _, h, w = joined.shape
         if self._beside is None:
@@ -87,7 +87,7 @@ def composite(
     """Frames, padded or not, with the overlay, bars and static pixels of the input frames."""
     edges = content.bars.edges()
     if lifted or edges:
-        frames = composited(frames, img0, img1, timesteps, lifted, edges)
+        frames = restore_overlay_and_bars(frames, img0, img1, timesteps, lifted, edges)
     if content.static is None:
         return frames
     keep = replicate_pad(content.static.to(frames), (frames.shape[-2], frames.shape[-1])) > 0.5

@@ -1,12 +1,11 @@
 """phi_s: flows to both end frames, refined in three stages from coarse to fine.
 
-The trajectory gives the flows F_0 and F_1 at time tau. Other flows may give better frames at motion
-boundaries, at occlusions, and where the motion is wrong. Three stages read both end frames, warped by the
-current flows, at a sixteenth, an eighth and a quarter of the motion size. Each adds an update to both
-flows and to the mask; the last also predicts the colour residual. The next stage warps again with the updated flows.
-This is the coarse-to-fine refinement of RIFE's IFNet (Huang et al., 2022,
-https://arxiv.org/abs/2011.06294), which starts from zero flow; here it starts from the trajectory and
-also reads the neighbouring keyframes, warped to tau.
+The trajectory gives the flows F_0 and F_1 at time tau. Other flows may give better frames at motion boundaries, at
+occlusions, and where the motion is wrong. Three stages read both end frames, warped by the current flows, at a
+sixteenth, an eighth and a quarter of the motion size. Each adds an update to both flows and to the mask; the last also
+predicts the colour residual. The next stage warps again with the updated flows. This is the coarse-to-fine refinement
+of RIFE's IFNet (Huang et al., 2022, https://arxiv.org/abs/2011.06294), which starts from zero flow; here it starts
+from the trajectory and also reads the neighbouring keyframes, warped to tau.
 
 The last layers are zero-initialised: before training the renderer is `warp`. Beside the frames it can learn from
 exact flow, or from another model's flows and mask: the loss ``imitation`` of `rdvfi.training`.
@@ -22,7 +21,7 @@ from rdvfi.about import RDVFI_S
 from rdvfi.geometry import resize_image
 from rdvfi.interfaces import Motion, Renderer
 from rdvfi.layers import ResidualBlock, apply_layers, conv, zero_conv
-from rdvfi.ops.activation import takes_kernels
+from rdvfi.ops.activation import uses_fused_operators
 from rdvfi.ops.refinement import correction_room, stage_entry, stage_inputs, stage_step
 from rdvfi.registry import renderers
 from rdvfi.render.base import RefiningRenderer, WarpInputs, consistency_mask, warped_neighbours
@@ -67,7 +66,7 @@ class RefinementStage(nn.Module):
         before: Float[Tensor, "n c hc wc"] | None,
     ) -> tuple[Float[Tensor, "n a hs ws"], Float[Tensor, "n d hs ws"]]:
         """The output at twice the resolution, as channels (before pixel shuffle), and features for the next stage."""
-        kernels = takes_kernels(inputs)
+        kernels = uses_fused_operators(inputs)
         x = stage_entry(inputs, latents, self.scale, int(kernels), self.enter.weight.dtype)
         size = (inputs.shape[-2] // self.scale, inputs.shape[-1] // self.scale)
         if self.inherit is not None and before is not None:
@@ -86,8 +85,7 @@ class Refinement(nn.Module):
 
     Args:
         latent_channels: Channels of a keyframe's latents.
-        width: Channels of the last and finest stage; the others have two and two and a half times
-            as many.
+        width: Channels of the last and finest stage; the others have two and two and a half times as many.
     """
 
     def __init__(self, latent_channels: int, width: int, *, one_light: bool = False) -> None:
@@ -122,8 +120,8 @@ class Refinement(nn.Module):
         """
         h, w = mask.shape[-2:]
         size = (-h % COARSEST, -w % COARSEST)
-        first, last, mask = (_padded(x, size) for x in (*images, mask))
-        state = _padded(F.pad(torch.cat(flows, dim=1), (0, 0, 0, 0, 0, 4)), size)
+        first, last, mask = (_pad(x, size) for x in (*images, mask))
+        state = _pad(F.pad(torch.cat(flows, dim=1), (0, 0, 0, 0, 0, 4)), size)
         times = times.to(torch.float32)
         latents = self.latents(neighbours.to(self.latents.weight)).float()
         inputs = stage_inputs(first, last, state, mask, times, None)
@@ -161,7 +159,7 @@ def log_gain(first: Float[Tensor, "n 3 h w"], last: Float[Tensor, "n 3 h w"]) ->
     return share * gain
 
 
-def _padded(x: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, "n c _ _"]:
+def _pad(x: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, "n c _ _"]:
     return F.pad(x, (0, size[1], 0, size[0]), mode="replicate") if any(size) else x
 
 

@@ -19,7 +19,7 @@ class WarpRenderer(WarpingRenderer):
         flow0, flow1 = flows = motion.trajectory.at(timesteps)
         mask = consistency_mask(motion.trajectory, timesteps, flows)
         residual = torch.zeros_like(flow0[:, :, :1]).expand(-1, -1, 3, -1, -1)
-        return WarpInputs(flow0, flow1, mask, residual).adapted(img0, img1, motion, timesteps)
+        return WarpInputs(flow0, flow1, mask, residual).adapt(img0, img1, motion, timesteps)
 
 
 class BlendRenderer(Renderer):

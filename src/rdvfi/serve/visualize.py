@@ -26,7 +26,7 @@ from rdvfi.media.timestamps import Moment
 from rdvfi.media.video_files.encoding import SinkOptions
 from rdvfi.media.writer import open_sink
 from rdvfi.motion.trajectory.plot import flow_colours
-from rdvfi.ops.compositing import composited
+from rdvfi.ops.compositing import restore_overlay_and_bars
 from rdvfi.serve.motion_layers import Layer, PointPaths, draw_layer, flow_scale
 from rdvfi.types import Image
 from rdvfi.video.model_loading import DEFAULT_MODEL, ModelLike, prepare_model
@@ -210,7 +210,7 @@ def _mark_static_content(drawn: Picture, motion: Motion, img0: Image) -> Picture
     if content.static is not None:
         masks.append((content.static[0, 0], (60, 200, 60)))
     ones, edges = torch.ones_like(img0), [content.bars.rows, content.bars.columns]
-    outside = composited(torch.zeros_like(img0)[:, None], ones, ones, torch.zeros(1), [], edges)
+    outside = restore_overlay_and_bars(torch.zeros_like(img0)[:, None], ones, ones, torch.zeros(1), [], edges)
     masks.append((outside[0, 0, 0] > 0.5, (70, 90, 235)))
     for mask, colour in masks:
         where = mask.cpu().numpy()

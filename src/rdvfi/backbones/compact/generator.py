@@ -27,9 +27,8 @@ class CompactKeyframes(KeyframeGenerator):
         autoencoder: Latents of single frames.
         denoiser: Makes clean keyframes from noisy ones.
         coarse: End-to-end flow on pixels, which defines the straight motion.
-        lines: Whether the denoiser starts from straight motion and predicts residual motion. If not,
-            it reads both end latents without warping, at every keyframe; the prior still has the
-            coarse flow.
+        lines: Whether the denoiser starts from straight motion and predicts residual motion. If not, it reads both end
+            latents without warping, at every keyframe; the prior still has the coarse flow.
         fill: Whether the coarse flow of occluded points is replaced by that of their surroundings; not needed for
             a coarse flow that was trained on occluded points.
         num_keyframes: The number N of keyframes between the ends.

@@ -229,8 +229,7 @@ def svd(
     """Stable Video Diffusion's U-Net in one step (the paper's RDVFI-U).
 
     Args:
-        source: Folder or hub id of Stable Video Diffusion in diffusers' format; without one, all
-            weights are fresh.
+        source: Folder or hub id of Stable Video Diffusion in diffusers' format; without one, all weights are fresh.
         revision: Commit of a hub id, in full.
         size: Which architecture: "full", 1.5 billion parameters, or "toy".
         num_inference_steps: Evaluations of the U-Net.

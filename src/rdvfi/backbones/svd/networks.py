@@ -4,9 +4,8 @@ Both are diffusers' own classes, imported when they are first needed: a denoisin
 and time, and an autoencoder of single frames whose decoder also looks along time (Blattmann et al.,
 "Stable Video Diffusion", 2023, https://arxiv.org/abs/2311.15127).
 
-The original U-Net reads noise and the latent of one frame, 4 + 4 channels. `widened` gives it four
-more for the second frame, whose weights start at zero: the network starts as it was, and training
-decides what the second frame is worth.
+The original U-Net reads noise and the latent of one frame, 4 + 4 channels. `widened` gives it four more for the second
+frame, whose weights start at zero: the network starts as it was, and training decides what the second frame is worth.
 """
 
 from typing import Any

@@ -1,8 +1,7 @@
 """Named architectures of Wan2.1-Fun-InP, as arguments of diffusers' classes.
 
-``1.3b`` is alibaba-pai/Wan2.1-Fun-1.3B-InP; its own repository has no configuration in diffusers'
-format, so it stands here. ``toy`` is the same two classes at the smallest useful size, for tests
-and for trying a pipeline out.
+``1.3b`` is alibaba-pai/Wan2.1-Fun-1.3B-InP; its own repository has no configuration in diffusers' format, so it stands
+here. ``toy`` is the same two classes at the smallest useful size, for tests and for trying a pipeline out.
 """
 
 from typing import Any

@@ -1,9 +1,8 @@
 """The registered backbone ``wan``.
 
-Weights come from a folder or a hub id in diffusers' format with the parts ``transformer`` and
-``vae`` (`rdvfi.backbones.pretrained_parts`); ``rdvfi convert`` makes such a folder from the original file.
-Without a source the architecture gets fresh weights: to be overwritten by those of a saved model,
-or trained, or measured.
+Weights come from a folder or a hub id in diffusers' format with the parts ``transformer`` and ``vae``
+(`rdvfi.backbones.pretrained_parts`); ``rdvfi convert`` makes such a folder from the original file. Without a source
+the architecture gets fresh weights: to be overwritten by those of a saved model, or trained, or measured.
 """
 
 from typing import Any

@@ -7,11 +7,10 @@ With a fixed context and fixed noise levels these are constants, exactly:
   attention to the few distinct rows otherwise (`rdvfi.backbones.constant_context`);
 * the rotary table, per size.
 
-What is left per block is self-attention and the feed-forward network. The forward pass is written
-out here over diffusers' own layers, whose weights it shares; it gives what theirs gives up to the
-order of additions. Queries, keys and values are one product; the residual connection, the norm and the
-modulation between two layers are one operator, and so are the norms and turns of queries and keys
-(`rdvfi.ops.transformer`): nine kernels a block.
+What is left per block is self-attention and the feed-forward network. The forward pass is written out here over
+diffusers' own layers, whose weights it shares; it gives what theirs gives up to the order of additions. Queries, keys
+and values are one product; the residual connection, the norm and the modulation between two layers are one operator,
+and so are the norms and turns of queries and keys (`rdvfi.ops.transformer`): nine kernels a block.
 """
 
 from collections.abc import Sequence

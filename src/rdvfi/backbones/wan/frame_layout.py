@@ -1,9 +1,8 @@
 """Times of Wan's latent frames, and the mask of its InP conditioning.
 
-The InP models read 36 channels per latent frame: ``noise 16 | mask 4 | latent of the known 16``.
-Unknown pixels are mid grey *before* encoding, so unknown latents are those of grey, not zeros. A
-latent frame of Wan's causal autoencoder stands for four frames, the first one for one, and its mask
-has a channel for each of them: 1 is known.
+The InP models read 36 channels per latent frame: ``noise 16 | mask 4 | latent of the known 16``. Unknown pixels are
+mid grey *before* encoding, so unknown latents are those of grey, not zeros. A latent frame of Wan's causal autoencoder
+stands for four frames, the first one for one, and its mask has a channel for each of them: 1 is known.
 
 * ``PER_FRAME``: each latent is a single frame, encoded alone, at any knots. What RDVFI's keyframes
   are: one instant each. The mask of a known frame is 1111.

@@ -212,9 +212,8 @@ class WanKeyframes(KeyframeGenerator):
     def optimize(self, size: tuple[int, int] = MOTION_SIZE) -> "WanKeyframes":
         """Precompute everything that is constant in inference; results stay the same.
 
-        Cross-attention folds to constants, so do modulation and rotary tables, and the autoencoder
-        collapses to two dimensions for single frames. It is done again after the model is moved or
-        loaded, and undone by ``train()``.
+        Cross-attention folds to constants, so do modulation and rotary tables, and the autoencoder collapses to two
+        dimensions for single frames. It is done again after the model is moved or loaded, and undone by ``train()``.
 
         Args:
             size: Height and width of the frames whose tables are made now; those of other sizes

@@ -22,7 +22,7 @@ def draw_in_strips(
 ) -> Tensor:
     """`rdvfi.ops.render` of one pair."""
     t, h = flow0.shape[1], img0.shape[-2]
-    maps = reference.join(flow0, flow1, mask, residual)[0]
+    maps = reference.join_maps(flow0, flow1, mask, residual)[0]
     tall = F.interpolate(maps, (h, maps.shape[-1]), mode="bilinear", align_corners=False)
     rows = (h + STRIPS - 1) // STRIPS
     index = torch.arange(STRIPS)[:, None] * rows + torch.arange(rows)  # the last rows lie beyond the frame

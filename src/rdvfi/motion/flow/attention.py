@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from rdvfi.ops.inference import inference_operator
 
-_LONGEST, _SHORTEST = 96.0, 3.0
+_MAX_WAVELENGTH, _MIN_WAVELENGTH = 96.0, 3.0
 """Wavelengths of the rotations, in cells."""
 
 
-def rotated(x: Float[Tensor, "n k c h w"], step: float) -> Float[Tensor, "n k c h w"]:
+def rotate(x: Float[Tensor, "n k c h w"], step: float) -> Float[Tensor, "n k c h w"]:
     """Rotary position encoding of feature maps; ``c`` is a multiple of four.
 
     Args:
@@ -29,7 +29,7 @@ def rotated(x: Float[Tensor, "n k c h w"], step: float) -> Float[Tensor, "n k c 
     c, h, w = x.shape[-3:]
     pairs = c // 4
     share = torch.arange(pairs, device=x.device, dtype=torch.float32) / max(1, pairs - 1)
-    rate = 2.0 * pi / _LONGEST * (_LONGEST / _SHORTEST) ** share
+    rate = 2.0 * pi / _MAX_WAVELENGTH * (_MAX_WAVELENGTH / _MIN_WAVELENGTH) ** share
     y, x_ = ((torch.arange(n, device=x.device, dtype=torch.float32) + 0.5) * step for n in (h, w))
     across = (rate[:, None, None] * x_).expand(pairs, h, w)
     down = (rate[:, None, None] * y[:, None]).expand(pairs, h, w)
@@ -40,18 +40,18 @@ def rotated(x: Float[Tensor, "n k c h w"], step: float) -> Float[Tensor, "n k c 
 
 
 def _tokens_reference(x: Tensor, step: float, turned: int) -> Tensor:
-    parts = (rotated(x[:, :turned], step), x[:, turned:])
+    parts = (rotate(x[:, :turned], step), x[:, turned:])
     return torch.cat(parts, dim=1).flatten(3).transpose(2, 3).contiguous()
 
 
-rotated_tokens = inference_operator(
+rotate_tokens = inference_operator(
     "rotated_tokens",
     _tokens_reference,
     lambda x, step, turned: x.new_empty((x.shape[0], x.shape[1], x.shape[3] * x.shape[4], x.shape[2])),
     "matching",
-    settings={"longest": _LONGEST, "shortest": _SHORTEST},
+    settings={"longest": _MAX_WAVELENGTH, "shortest": _MIN_WAVELENGTH},
 )
-"""Tokens (n, k, h w, c) of maps of ``k`` heads; channels of the first ``turned`` turn with position (`rotated`)."""
+"""Tokens (n, k, h w, c) of maps of ``k`` heads; channels of the first ``turned`` turn with position (`rotate`)."""
 
 
 class Norm(nn.Module):
@@ -92,8 +92,8 @@ class Attention(nn.Module):
         query = self.query(self.asking(x)).unflatten(1, (self.heads, -1))
         pooled = F.avg_pool2d(self.asked(other), 2)
         key_value = self.key_value(pooled).unflatten(1, (2 * self.heads, -1))
-        key, value = rotated_tokens(key_value, 2.0, self.heads).chunk(2, dim=1)
-        attended = F.scaled_dot_product_attention(rotated_tokens(query, 1.0, self.heads), key, value)
+        key, value = rotate_tokens(key_value, 2.0, self.heads).chunk(2, dim=1)
+        attended = F.scaled_dot_product_attention(rotate_tokens(query, 1.0, self.heads), key, value)
         return x + self.out(attended.transpose(2, 3).flatten(1, 2).unflatten(2, (h, w)))
 
 

@@ -13,13 +13,13 @@ from rdvfi.ops.inference import inference_operator
 
 ZERO_PENALTY = 1.0
 """Penalty of zero motion, in grey levels."""
-_BONUS = 8.0
+_REPETITION_BONUS = 8.0
 """Preference for the dominant shift in repetitive images, in grey levels."""
 _NOISE = 4.0
 """Local standard deviation of the noise, in grey levels."""
-_OVERLAP = 0.5
+_MIN_OVERLAP = 0.5
 """Least fraction of the image that must remain visible."""
-_APART = 4
+_MIN_PEAK_DISTANCE = 4
 """Distance of a second peak from the first, in cells of the coarsest scale."""
 _WINDOW = 9
 """Side of the windows for local mean and deviation, in pixels."""
@@ -39,30 +39,32 @@ def dominant_shift(luma: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 3"]:
 
 
 def _reference(luma: Tensor) -> Tensor:
-    apart = luma - window_mean(luma, _WINDOW)
+    difference = luma - window_mean(luma, _WINDOW)
     # Normalised by the local deviation: otherwise strong edges of a static border would dominate.
-    first, second = (apart * (window_mean(apart.square(), _WINDOW) + _NOISE**2).rsqrt()).chunk(2)
+    first, second = (difference * (window_mean(difference.square(), _WINDOW) + _NOISE**2).rsqrt()).chunk(2)
     h, w = luma.shape[-2:]
     size = (2 * h, 2 * w)
     ones = torch.ones_like(first)
     spectra = [torch.fft.rfft2(x, s=size) for x in (first, second, first.square(), second.square(), ones)]
     pairs = ((spectra[0], spectra[1]), (spectra[2], spectra[4]), (spectra[4], spectra[3]), (spectra[4], spectra[4]))
     # `conj_physical`, since the lazy `conj` is not resolved within an operator under `rdvfi.graph_watch.Watch`.
-    products, left, entered, shared = (torch.fft.irfft2(a.conj_physical() * b, s=size) for a, b in pairs)
-    scores = products / (left.clamp(min=1e-3) * entered.clamp(min=1e-3)).sqrt()
-    share = shared / (h * w)
+    products, energy0, energy1, overlap = (torch.fft.irfft2(a.conj_physical() * b, s=size) for a, b in pairs)
+    scores = products / (energy0.clamp(min=1e-3) * energy1.clamp(min=1e-3)).sqrt()
+    share = overlap / (h * w)
     # Pixels that leave the image cannot contradict a shift, so shifts with more overlap are preferred.
-    scores = torch.where(share > _OVERLAP, scores * (0.9 + 0.1 * share), -1.0)[:, 0]
-    best, place = scores.flatten(1).max(1, keepdim=True)
-    y, x = place // size[1], place % size[1]
+    scores = torch.where(share > _MIN_OVERLAP, scores * (0.9 + 0.1 * share), -1.0)[:, 0]
+    best, cell = scores.flatten(1).max(1, keepdim=True)
+    y, x = cell // size[1], cell % size[1]
     shift = torch.cat(((x + w) % size[1] - w, (y + h) % size[0] - h), dim=1) + _peak_offset(scores, x, y)
     rows = torch.arange(size[0], device=luma.device)[:, None] - y[:, :, None]
     columns = torch.arange(size[1], device=luma.device) - x[:, :, None]
     # Shifts wrap round.
-    near = ((rows + h) % size[0] - h).abs().maximum(((columns + w) % size[1] - w).abs()) <= _APART
-    other = torch.where(near, -1.0, scores).flatten(1).amax(1, keepdim=True)
-    repeats = ((other / best.clamp(min=1e-3) - 0.5) / 0.2).clamp(0.0, 1.0) * ((best - 0.5) / 0.2).clamp(0.0, 1.0)
-    penalty = ZERO_PENALTY - (ZERO_PENALTY + _BONUS) * repeats
+    is_near = ((rows + h) % size[0] - h).abs().maximum(((columns + w) % size[1] - w).abs()) <= _MIN_PEAK_DISTANCE
+    second_best = torch.where(is_near, -1.0, scores).flatten(1).amax(1, keepdim=True)
+    repetition = ((second_best / best.clamp(min=1e-3) - 0.5) / 0.2).clamp(0.0, 1.0) * ((best - 0.5) / 0.2).clamp(
+        0.0, 1.0
+    )
+    penalty = ZERO_PENALTY - (ZERO_PENALTY + _REPETITION_BONUS) * repetition
     return torch.cat((torch.cat((shift, -shift)), penalty.repeat(2, 1)), dim=1)
 
 
@@ -73,12 +75,12 @@ def _peak_offset(scores: Float[Tensor, "b h w"], x: Int[Tensor, "b 1"], y: Int[T
     def at(dx: int, dy: int) -> Tensor:
         return scores.flatten(1).gather(1, (y + dy) % h * w + (x + dx) % w)
 
-    middle, found = at(0, 0), []
+    middle, offsets = at(0, 0), []
     for dx, dy in ((1, 0), (0, 1)):
         before, after = at(-dx, -dy), at(dx, dy)
         curvature = (2.0 * middle - before - after).clamp(min=1e-4)
-        found.append((0.5 * (after - before) / curvature).clamp(-0.5, 0.5))
-    return torch.cat(found, dim=1)
+        offsets.append((0.5 * (after - before) / curvature).clamp(-0.5, 0.5))
+    return torch.cat(offsets, dim=1)
 
 
 _dominant_shift = inference_operator(
@@ -88,11 +90,11 @@ _dominant_shift = inference_operator(
     "dominant_shift",
     launches=10,
     settings={
-        "side": _WINDOW,
+        "window": _WINDOW,
         "noise": _NOISE,
-        "overlap": _OVERLAP,
-        "apart": _APART,
+        "min_overlap": _MIN_OVERLAP,
+        "min_distance": _MIN_PEAK_DISTANCE,
         "zero_penalty": ZERO_PENALTY,
-        "bonus": _BONUS,
+        "bonus": _REPETITION_BONUS,
     },
 )

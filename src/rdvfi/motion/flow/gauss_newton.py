@@ -29,13 +29,13 @@ from rdvfi.ops.warp import backward_warp
 
 _LUMA = (0.299, 0.587, 0.114)
 """BT.601."""
-_FLOOR = 0.04
+_NOISE_DEVIATION = 0.04
 """Local standard deviation of the noise, with brightness in [0, 1]."""
 _CELL = 4
 """Side of the cells for local mean and deviation, in pixels."""
 DAMPING = 4e-3
 """Damping: added to the mean squared gradients of a window."""
-LONGEST = 2.0
+MAX_STEP = 2.0
 """Largest length of a step, in cells."""
 
 
@@ -71,7 +71,7 @@ def _surface_reference(images: Tensor) -> Tensor:
     moments = window_mean(F.avg_pool2d(torch.cat((luma, luma * luma), dim=1), _CELL), 3)
     wide = F.interpolate(moments, scale_factor=float(_CELL), mode="bilinear", align_corners=False)
     mean, square = wide.split(1, dim=1)
-    values = (luma - mean) * ((square - mean * mean).clamp(min=0.0) + _FLOOR**2).rsqrt()
+    values = (luma - mean) * ((square - mean * mean).clamp(min=0.0) + _NOISE_DEVIATION**2).rsqrt()
     wide = F.pad(values, (1, 1, 1, 1), mode="replicate")
     across = 0.5 * (wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2])
     down = 0.5 * (wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1])
@@ -84,7 +84,7 @@ _surface = inference_operator(
     lambda images: images.new_empty((images.shape[0], 4, *images.shape[2:])),
     "surface",
     launches=3,
-    settings={"cell": _CELL, "luma": _LUMA, "floor": _FLOOR},
+    settings={"cell": _CELL, "luma": _LUMA, "floor": _NOISE_DEVIATION},
 )
 
 
@@ -135,8 +135,8 @@ def fit(images: NormalisedImages, window: Window, flow: Float[Tensor, "n 2 h w"]
         flow: Flow, in cells.
     """
     size = (images.values.shape[-2], images.values.shape[-1])
-    seen = backward_warp(swap_halves(images.values), resize_flow(flow.float(), size).contiguous())
-    return _fitted(images, window, seen)
+    warped = backward_warp(swap_halves(images.values), resize_flow(flow.float(), size).contiguous())
+    return _fit_residual(images, window, warped)
 
 
 def fit_without_motion(images: NormalisedImages, window: Window) -> Float[Tensor, "n 2 hs ws"]:
@@ -150,31 +150,31 @@ def swap_halves(both: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     return torch.cat((second, first))
 
 
-def _fitted(images: NormalisedImages, window: Window, seen: Float[Tensor, "n 2 h w"]) -> GaussNewtonFit:
-    apart = seen - images.values
-    error = apart[:, :1]
+def _fit_residual(images: NormalisedImages, window: Window, warped: Float[Tensor, "n 2 h w"]) -> GaussNewtonFit:
+    difference = warped - images.values
+    error = difference[:, :1]
     products = F.avg_pool2d(images.gradient * error, window.stride)
     small, large = (
-        _solved(matrix, window_mean(products, side), window.stride)
+        _damped_step(matrix, window_mean(products, side), window.stride)
         for matrix, side in zip(window.matrices, window.sides, strict=True)
     )
-    return GaussNewtonFit((small, large), F.pixel_unshuffle(error, window.stride), _misfit(apart, window))
+    return GaussNewtonFit((small, large), F.pixel_unshuffle(error, window.stride), _misfit(difference, window))
 
 
-def _misfit(apart: Float[Tensor, "n 2 h w"], window: Window) -> Float[Tensor, "n 2 hs ws"]:
-    normalised, luma = apart.split(1, dim=1)
+def _misfit(difference: Float[Tensor, "n 2 h w"], window: Window) -> Float[Tensor, "n 2 hs ws"]:
+    normalised, luma = difference.split(1, dim=1)
     means = F.avg_pool2d(torch.cat((normalised * normalised, luma.abs()), dim=1), window.stride)
     square, absolute = window_mean(means, window.sides[0]).split(1, dim=1)
     return torch.cat(((square + 1e-6).sqrt(), 10.0 * absolute), dim=1)
 
 
-def _solved(matrix: Float[Tensor, "n 3 h w"], right: Float[Tensor, "n 2 h w"], stride: int) -> Tensor:
-    """The damped step, in cells; its length is limited smoothly to `LONGEST`."""
+def _damped_step(matrix: Float[Tensor, "n 3 h w"], right: Float[Tensor, "n 2 h w"], stride: int) -> Tensor:
+    """The damped step, in cells; its length is limited smoothly to `MAX_STEP`."""
     xx, xy, yy = matrix.split(1, dim=1)
     xx, yy = xx + DAMPING, yy + DAMPING
     x, y = right.split(1, dim=1)
     step = torch.cat((xy * y - yy * x, xy * x - xx * y), dim=1) / ((xx * yy - xy * xy) * stride)
-    return step * (1.0 + step.square().sum(1, keepdim=True) / LONGEST**2).rsqrt()
+    return step * (1.0 + step.square().sum(1, keepdim=True) / MAX_STEP**2).rsqrt()
 
 
 def _smaller_eigenvalue(matrix: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:

@@ -39,9 +39,9 @@ from rdvfi.motion.flow.local_refinement import (
     TwoScaleBlock,
     bilinear_conv,
 )
-from rdvfi.motion.flow.match_ops import convex_upsampled
+from rdvfi.motion.flow.match_ops import upsample_convex
 from rdvfi.motion.flow.matching import MatchedFlows, Matching
-from rdvfi.motion.flow.patch_search import searched
+from rdvfi.motion.flow.patch_search import search_patches
 from rdvfi.ops import backward_warp, correlation
 from rdvfi.ops.inference import inference_operator
 from rdvfi.registry import flows
@@ -49,7 +49,7 @@ from rdvfi.registry import flows
 MULTIPLE = 32
 """Both image sides are padded to a multiple of this, so that half of it suits the matching."""
 _SHRINK = 2
-_COMPARED = 24
+_COST_CHANNELS = 24
 """Channels of the features in the local cost volume."""
 _RADIUS = 3
 """Radius of the local cost volume, in cells of stride 4."""
@@ -101,7 +101,7 @@ class GlobalLocal(FlowEstimator):
         self.matching, self.steps, self.fine_steps = matching, steps, fine_steps
         self.patch_rounds = patch_rounds
         self.features = Features(fine_width, width)
-        self.descriptor = nn.Conv2d(width, _COMPARED, 1)
+        self.descriptor = nn.Conv2d(width, _COST_CHANNELS, 1)
         scores = (2 * _RADIUS + 1) ** 2
         self.step = RefinementStep(scores + 16 + INPUT_CHANNELS, width, TwoScaleBlock(width))
         self.upsample = bilinear_conv(width)
@@ -117,10 +117,10 @@ class GlobalLocal(FlowEstimator):
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
         """See `rdvfi.interfaces.FlowEstimator.both_ways`. No gradient passes through a patch search."""
         h, w = first.shape[-2:]
-        images = match_brightness(_padded(first, second))
-        flow = self._refined(images).flows[-1]
+        images = match_brightness(_pad_pair(first, second))
+        flow = self._refine(images).flows[-1]
         if self.patch_rounds:
-            flow = searched(images, flow, rounds=self.patch_rounds)
+            flow = search_patches(images, flow, rounds=self.patch_rounds)
         still = F.avg_pool2d(static_bars(images), 2) > 0.99
         flow = flow.unflatten(0, (2, -1)).masked_fill(still, 0.0).flatten(0, 1)
         onward, back = resize_flow(flow, (images.shape[-2], images.shape[-1]))[..., :h, :w].chunk(2)
@@ -128,7 +128,7 @@ class GlobalLocal(FlowEstimator):
 
     def find(self, first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"]) -> Refined:
         """All estimates of the networks, without the patch search: for training."""
-        return self._refined(_padded(first, second))
+        return self._refine(_pad_pair(first, second))
 
     def estimates(
         self, first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"], *, fine: bool = True
@@ -137,7 +137,7 @@ class GlobalLocal(FlowEstimator):
         refined = self.find(first, second)
         return [*refined.matched.flows, *refined.flows], refined.matched
 
-    def _refined(self, images: Float[Tensor, "n 3 h w"]) -> Refined:
+    def _refine(self, images: Float[Tensor, "n 3 h w"]) -> Refined:
         size = (images.shape[-2], images.shape[-1])
         small = resize_image(images, (size[0] // _SHRINK, size[1] // _SHRINK))
         matched = self.matching.find(*small.chunk(2))
@@ -157,7 +157,7 @@ class GlobalLocal(FlowEstimator):
         self, normalised: NormalisedImages, state: Tensor, flow: Tensor, uncertainty: Tensor
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Refinement at stride 4, and its result, upsampled to stride 2."""
-        descriptors = _normalised(self.descriptor(state))
+        descriptors = _normalise(self.descriptor(state))
         reading = RefinementInputs.of(normalised, 4, uncertainty, state.dtype)
         estimates = []
         for _ in range(self.steps):
@@ -167,7 +167,7 @@ class GlobalLocal(FlowEstimator):
             added, state = self.step(state, [scores, *inputs], alternatives)
             flow = flow + added
             estimates.append(flow)
-        flow = convex_upsampled(flow, self.upsample(state).float(), 2)
+        flow = upsample_convex(flow, self.upsample(state).float(), 2)
         return flow, state, [*estimates, flow]
 
     def _fine(
@@ -214,12 +214,12 @@ def _bars_reference(images: Tensor) -> Tensor:
         low = torch.minimum(first.amin(dim), second.amin(dim))
         high = torch.maximum(first.amax(dim), second.amax(dim))
         flat, colour = (high - low).amax(1) < _BAR_NOISE, 0.5 * (high + low)
-        ends = []
-        for turned in (False, True):
-            way = (lambda x: x.flip(-1)) if turned else (lambda x: x)
-            like = (way(colour) - way(colour)[..., :1]).abs().amax(1) < _BAR_NOISE
-            ends.append(way((way(flat) & like).float().cumprod(-1)))
-        return torch.maximum(*ends)
+        bars = []
+        for reversed_order in (False, True):
+            orient = (lambda x: x.flip(-1)) if reversed_order else (lambda x: x)
+            has_edge_colour = (orient(colour) - orient(colour)[..., :1]).abs().amax(1) < _BAR_NOISE
+            bars.append(orient((orient(flat) & has_edge_colour).float().cumprod(-1)))
+        return torch.maximum(*bars)
 
     rows, columns = lines(-1), lines(-2)
     return torch.maximum(rows[:, None, :, None], columns[:, None, None, :])
@@ -235,7 +235,7 @@ _static_bars = inference_operator(
 )
 
 
-def _padded(first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "m 3 hp wp"]:
+def _pad_pair(first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "m 3 hp wp"]:
     """Both images, concatenated along the batch, with replicate padding to a multiple of `MULTIPLE`."""
     h, w = first.shape[-2:]
     return replicate_pad(
@@ -243,7 +243,7 @@ def _padded(first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"]) -
     )
 
 
-def _normalised(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+def _normalise(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """Features scaled such that their correlation (`rdvfi.ops.correlation`) is the cosine; float32."""
     vectors = features.float()
     scale = vectors.shape[1] ** 0.25

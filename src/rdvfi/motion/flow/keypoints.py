@@ -20,11 +20,11 @@ from rdvfi.ops.inference import inference_operator
 
 _SCALES = ((1, 1.6, 256), (2, 1.3, 128), (2, 2.1, 64))
 """Factor by which the image is reduced, blur in pixels at that scale, and number of points."""
-_SOFT = 0.5
+_INPUT_BLUR = 0.5
 """Blur of the input images, in pixels."""
-_RATIO = 0.77
+_GAUSSIAN_RATIO = 0.77
 """Ratio of the widths of the two Gaussians."""
-_NEIGHBOURHOOD = 5
+_MAXIMUM_WINDOW = 5
 """Side of the window in which a point is the maximum, in pixels."""
 _SAMPLES = {"orientation": 10, "descriptor": 16}
 """Samples along each side of the window around a point."""
@@ -32,9 +32,9 @@ _DIRECTIONS, _SHARPNESS = 36, 3
 """Bins of the orientation histogram, whose peak is interpolated; ``p`` is 2 to the second number."""
 _CELLS, _BINS, _BIN_SHARPNESS = 4, 8, 2
 """Of a descriptor: cells per side, directions per cell, and the exponent ``p`` as above."""
-_LARGEST = 0.2
+_MAX_ELEMENT = 0.2
 """Elements of the normalised descriptor are clipped at this value, as in SIFT."""
-UNIQUE = 0.85
+MAX_RATIO = 0.85
 """A match is kept if its distance is below this share of the second best's (Lowe's ratio test)."""
 
 
@@ -59,12 +59,12 @@ def find_keypoints(luma: Float[Tensor, "n 1 h w"]) -> KeypointSet:
 def _reference(luma: Tensor) -> tuple[Tensor, Tensor]:
     places, descriptors = [], []
     for shrink, sigma, count in _SCALES:
-        soft = _blurred(F.avg_pool2d(luma, shrink) if shrink > 1 else luma, (sigma**2 - _SOFT**2) ** 0.5)
-        points = _blobs((_blurred(soft, _RATIO * sigma) - soft).abs(), count, margin=ceil(2.0 * sigma))
+        soft = _blur(F.avg_pool2d(luma, shrink) if shrink > 1 else luma, (sigma**2 - _INPUT_BLUR**2) ** 0.5)
+        points = _find_blobs((_blur(soft, _GAUSSIAN_RATIO * sigma) - soft).abs(), count, margin=ceil(2.0 * sigma))
         gradient = _gradient(soft)
         ahead = _orientation(gradient, points, sigma)
         places.append(shrink * (points + 0.5) - 0.5)
-        descriptors.append(_described(gradient, points, ahead, sigma))
+        descriptors.append(_describe(gradient, points, ahead, sigma))
     return torch.cat(places, dim=1), torch.cat(descriptors, dim=1)
 
 
@@ -82,18 +82,18 @@ _keypoints = inference_operator(
     launches=16,
     settings={
         "scales": _SCALES,
-        "soft": _SOFT,
-        "ratio": _RATIO,
-        "neighbourhood": _NEIGHBOURHOOD,
+        "input_blur": _INPUT_BLUR,
+        "gaussian_ratio": _GAUSSIAN_RATIO,
+        "maximum_window": _MAXIMUM_WINDOW,
         "samples": _SAMPLES,
         "orientation": (_DIRECTIONS, _SHARPNESS),
         "descriptor": (_CELLS, _BINS, _BIN_SHARPNESS),
-        "largest": _LARGEST,
+        "max_value": _MAX_ELEMENT,
     },
 )
 
 
-def matched(first: KeypointSet, second: KeypointSet) -> tuple[Float[Tensor, "n k 2"], Float[Tensor, "n k"]]:
+def match_keypoints(first: KeypointSet, second: KeypointSet) -> tuple[Float[Tensor, "n k 2"], Float[Tensor, "n k"]]:
     """Where each point of ``first`` is in the second pictures, and how sure that is.
 
     Points match if each is the other's nearest, and the second nearest is much farther: 0 says that
@@ -106,10 +106,10 @@ def matched(first: KeypointSet, second: KeypointSet) -> tuple[Float[Tensor, "n k
     places = second.places.gather(1, index[..., :1].expand(-1, -1, 2))
     best, second_best = (nearest.clamp(min=0.0) + 1e-6).unbind(2)
     ratio = (best / second_best).sqrt()
-    return places, torch.where(mutual & (ratio < UNIQUE), 1.0 - ratio, 0.0)
+    return places, torch.where(mutual & (ratio < MAX_RATIO), 1.0 - ratio, 0.0)
 
 
-def _blurred(maps: Float[Tensor, "n 1 h w"], sigma: float) -> Float[Tensor, "n 1 h w"]:
+def _blur(maps: Float[Tensor, "n 1 h w"], sigma: float) -> Float[Tensor, "n 1 h w"]:
     radius, (h, w) = ceil(3.0 * sigma), maps.shape[-2:]
     line = [exp(-0.5 * (k / sigma) ** 2) for k in range(-radius, radius + 1)]
     wide = F.pad(maps, (radius,) * 4, mode="replicate")
@@ -123,10 +123,10 @@ def _blurred(maps: Float[Tensor, "n 1 h w"], sigma: float) -> Float[Tensor, "n 1
     return total
 
 
-def _blobs(response: Float[Tensor, "n 1 h w"], count: int, margin: int) -> Float[Tensor, "n k 2"]:
+def _find_blobs(response: Float[Tensor, "n 1 h w"], count: int, margin: int) -> Float[Tensor, "n k 2"]:
     """The largest local maxima, placed between pixels by parabolas; (x, y)."""
     h, w = response.shape[-2:]
-    highest = _largest_around(_largest_around(response).mT).mT
+    highest = _row_maximum(_row_maximum(response).mT).mT
     inner = F.pad(torch.ones_like(response[..., margin : h - margin, margin : w - margin]), (margin,) * 4)
     score = torch.where(response == highest, response, 1e-3 * response) * inner
     at = score.flatten(1).topk(min(count, h * w // 16)).indices
@@ -144,12 +144,12 @@ def _gradient(maps: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 2 h w"]:
     return 0.5 * torch.cat((wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2], wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]), 1)
 
 
-def _largest_around(maps: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
+def _row_maximum(maps: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
     """The largest value of each row's neighbourhood; `max_pool2d` takes ten times as long on a CPU."""
-    w, reach = maps.shape[-1], _NEIGHBOURHOOD // 2
+    w, reach = maps.shape[-1], _MAXIMUM_WINDOW // 2
     wide = F.pad(maps, (reach, reach, 0, 0), mode="replicate")
     largest = maps
-    for k in (*range(reach), *range(reach + 1, _NEIGHBOURHOOD)):
+    for k in (*range(reach), *range(reach + 1, _MAXIMUM_WINDOW)):
         largest = torch.maximum(largest, wide[..., k : k + w])
     return largest
 
@@ -158,11 +158,11 @@ def _orientation(
     gradient: Float[Tensor, "n 2 h w"], points: Float[Tensor, "n k 2"], sigma: float
 ) -> Float[Tensor, "n k 2"]:
     """The strongest direction of the gradient around each point, as a unit vector."""
-    offsets = _square("orientation", points)
-    around = sampled(gradient, points[:, :, None] + 0.96 * sigma * offsets)
+    offsets = _sample_offsets("orientation", points)
+    around = sample_at_points(gradient, points[:, :, None] + 0.96 * sigma * offsets)
     weight = torch.exp(-offsets.square().sum(-1) / 12.5)
     bins = torch.arange(_DIRECTIONS, device=points.device) * (2.0 * pi / _DIRECTIONS)
-    histogram = _towards(around, torch.stack((bins.cos(), bins.sin())), _SHARPNESS)
+    histogram = _angular_weights(around, torch.stack((bins.cos(), bins.sin())), _SHARPNESS)
     histogram = torch.einsum("nksd,s->nkd", histogram, weight)
     best = histogram.argmax(-1, keepdim=True)
     before, here, after = (histogram.gather(-1, (best + i) % _DIRECTIONS) for i in (-1, 0, 1))
@@ -171,26 +171,26 @@ def _orientation(
     return torch.cat((angle.cos(), angle.sin()), dim=-1)
 
 
-def _described(
+def _describe(
     gradient: Float[Tensor, "n 2 h w"], points: Float[Tensor, "n k 2"], ahead: Float[Tensor, "n k 2"], sigma: float
 ) -> Float[Tensor, "n k 128"]:
     side = _SAMPLES["descriptor"]
-    offsets = _square("descriptor", points)
+    offsets = _sample_offsets("descriptor", points)
     aside = torch.stack((-ahead[..., 1], ahead[..., 0]), dim=-1)
     axes = torch.stack((ahead, aside), dim=-2)  # a row each
-    around = sampled(gradient, points[:, :, None] + 0.9 * sigma * (offsets @ axes))
+    around = sample_at_points(gradient, points[:, :, None] + 0.9 * sigma * (offsets @ axes))
     bins = torch.arange(_BINS, device=points.device) * (2.0 * pi / _BINS)
     directions = axes.mT @ torch.stack((bins.cos(), bins.sin()))
     centres = (torch.arange(_CELLS, device=points.device) + 0.5) * (side / _CELLS) - side / 2
     near = [(1.0 - (z[:, None] - centres).abs() * (_CELLS / side)).clamp(min=0.0) for z in offsets.unbind(-1)]
     cells = (near[1][:, :, None] * near[0][:, None]).flatten(1)
     cells = cells * torch.exp(-offsets.square().sum(-1, keepdim=True) / (side**2 / 2.0))
-    histograms = _towards(around, directions, _BIN_SHARPNESS).mT @ cells
-    descriptor = F.normalize(histograms.flatten(2), dim=-1).clamp(max=_LARGEST)
+    histograms = _angular_weights(around, directions, _BIN_SHARPNESS).mT @ cells
+    descriptor = F.normalize(histograms.flatten(2), dim=-1).clamp(max=_MAX_ELEMENT)
     return F.normalize(descriptor, dim=-1)
 
 
-def _towards(
+def _angular_weights(
     gradients: Float[Tensor, "n k s 2"], directions: Float[Tensor, "*m 2 d"], sharpness: int
 ) -> Float[Tensor, "n k s d"]:
     """How much each gradient counts for each direction."""
@@ -202,14 +202,14 @@ def _towards(
     return share.mul_(length)
 
 
-def _square(use: str, points: Tensor) -> Float[Tensor, "s 2"]:
+def _sample_offsets(use: str, points: Tensor) -> Float[Tensor, "s 2"]:
     """Offsets of samples from a point: a square grid of unit spacing."""
     side = _SAMPLES[use]
     line = torch.arange(side, dtype=torch.float32, device=points.device) - (side - 1) / 2
     return torch.stack((line.repeat(side), line.repeat_interleave(side)), dim=-1)
 
 
-def sampled(maps: Float[Tensor, "n 2 h w"], at: Float[Tensor, "n k s 2"]) -> Float[Tensor, "n k s 2"]:
+def sample_at_points(maps: Float[Tensor, "n 2 h w"], at: Float[Tensor, "n k s 2"]) -> Float[Tensor, "n k s 2"]:
     """Maps of two channels at some points, (x, y) in pixels: bilinear, borders replicated."""
     h, w = maps.shape[-2:]
     x, y = (2.0 * at[..., 0] + 1.0) / w - 1.0, (2.0 * at[..., 1] + 1.0) / h - 1.0

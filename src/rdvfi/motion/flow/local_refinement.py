@@ -16,7 +16,7 @@ from rdvfi.geometry import flow_length
 from rdvfi.layers import Chain, ResidualBlock, conv, zero_conv
 from rdvfi.motion.flow.gauss_newton import (
     DAMPING,
-    LONGEST,
+    MAX_STEP,
     NormalisedImages,
     Window,
     fit,
@@ -147,16 +147,25 @@ def _inputs_reference(
     maps: Tensor, matrices: Tensor, flow: Tensor, stride: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     small, large = matrices.chunk(2, dim=1)
-    fitted = fit(NormalisedImages(maps), Window(stride, (small, large), _WINDOWS[stride]), flow)
-    small, large = fitted.steps
+    residual_fit = fit(NormalisedImages(maps), Window(stride, (small, large), _WINDOWS[stride]), flow)
+    small, large = residual_fit.steps
     return_error = flow + backward_warp(swap_halves(flow), flow)
     length = flow_length(return_error)
-    around = consensus(flow, torch.exp(-length)) - flow
-    near = around * (1.0 + flow_length(around)).reciprocal()
-    circle = return_error * (1.0 + length).reciprocal()
-    moving = flow * (1.0 + flow_length(flow)).reciprocal()
-    inputs = (fitted.residual, fitted.misfit, small, large, circle, length.log1p(), near, moving)
-    return torch.cat(inputs, dim=1).to(dtype), torch.stack((small, large, around, -flow), dim=1)
+    to_mean = consensus(flow, torch.exp(-length)) - flow
+    bounded_mean = to_mean * (1.0 + flow_length(to_mean)).reciprocal()
+    bounded_error = return_error * (1.0 + length).reciprocal()
+    bounded_flow = flow * (1.0 + flow_length(flow)).reciprocal()
+    inputs = (
+        residual_fit.residual,
+        residual_fit.misfit,
+        small,
+        large,
+        bounded_error,
+        length.log1p(),
+        bounded_mean,
+        bounded_flow,
+    )
+    return torch.cat(inputs, dim=1).to(dtype), torch.stack((small, large, to_mean, -flow), dim=1)
 
 
 def _empty(maps: Tensor, stride: int, *channels: int) -> list[Tensor]:
@@ -185,7 +194,7 @@ _inputs = inference_operator(
     _empty_inputs,
     "local_refinement",
     launches=2,
-    settings={"sides": _WINDOWS, "around": _SURROUNDINGS, "damping": DAMPING, "longest": LONGEST},
+    settings={"sides": _WINDOWS, "mean_window": _SURROUNDINGS, "damping": DAMPING, "max_step": MAX_STEP},
 )
 
 
@@ -196,7 +205,7 @@ def consensus(flow: Float[Tensor, "n 2 h w"], confidence: Float[Tensor, "n 1 h w
 
 
 def bilinear_conv(width: int) -> nn.Conv2d:
-    """Convolution for the logits of `convex_upsampled` by a factor of two, initialised to bilinear interpolation."""
+    """Convolution for the logits of `upsample_convex` by a factor of two, initialised to bilinear interpolation."""
     layer = zero_conv(width, 36)
     line = {0: (1.0, 3.0, 1e-3), 1: (1e-3, 3.0, 1.0)}
     assert layer.bias is not None

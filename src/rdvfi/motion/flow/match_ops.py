@@ -10,7 +10,7 @@ from rdvfi.ops import backward_warp
 from rdvfi.ops.inference import inference_operator
 
 
-def standardised(descriptors: Float[Tensor, "n c m"]) -> Float[Tensor, "n c m"]:
+def standardise(descriptors: Float[Tensor, "n c m"]) -> Float[Tensor, "n c m"]:
     """Descriptors with mean 0 and variance 1 per channel over both images of a pair.
 
     Components that all pixels share do not help to tell matches apart.
@@ -63,14 +63,14 @@ def _expected_reference(scores: Tensor, height: int, width: int) -> Tensor:
     return torch.cat((place + centre - grid, torch.log1p(spread)), dim=1)
 
 
-def looked_up(
+def sample_scores(
     scores: Float[Tensor, "n m m"], flow: Float[Tensor, "n 2 h w"], radius: int, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "n k h w"]:
     """Correlation look-up: scores around the end point of the flow, sampled bilinearly; (2 radius + 1)^2 channels."""
-    return _looked_up(scores, flow, radius, dtype)
+    return _sample_scores(scores, flow, radius, dtype)
 
 
-def _looked_up_reference(scores: Tensor, flow: Tensor, radius: int, dtype: torch.dtype) -> Tensor:
+def _sample_scores_reference(scores: Tensor, flow: Tensor, radius: int, dtype: torch.dtype) -> Tensor:
     n, _, h, w = flow.shape
     side = torch.arange(-radius, radius + 1, dtype=torch.float32, device=flow.device)
     x, y = (pixel_grid(h, w, device=flow.device) + flow).unbind(1)
@@ -99,7 +99,7 @@ def _motion_reference(flow: Tensor, uncertainty: Tensor, dtype: torch.dtype) -> 
     return torch.cat((0.1 * flow, torch.log1p(missed), uncertainty), dim=1).to(dtype)
 
 
-def convex_upsampled(
+def upsample_convex(
     flow: Float[Tensor, "n 2 h w"], logits: Float[Tensor, "n k h w"], factor: int
 ) -> Float[Tensor, "n 2 hf wf"]:
     """Convex upsampling: each fine flow is a weighted mean of 3x3 coarse ones, in fine pixels.
@@ -109,7 +109,7 @@ def convex_upsampled(
         logits: Weights of the 9 neighbours, before the softmax, for ``factor`` by ``factor`` fine pixels.
         factor: Scale factor.
     """
-    return _convex_upsampled(flow, logits, factor)
+    return _upsample_convex(flow, logits, factor)
 
 
 def _convex_reference(flow: Tensor, logits: Tensor, factor: int) -> Tensor:
@@ -130,9 +130,9 @@ _expected_flow = inference_operator(
     "matching",
     launches=3,
 )
-_looked_up = inference_operator(
+_sample_scores = inference_operator(
     "looked_up",
-    _looked_up_reference,
+    _sample_scores_reference,
     lambda scores, flow, radius, dtype: scores.new_empty(
         (flow.shape[0], (2 * radius + 1) ** 2, *flow.shape[2:]), dtype=dtype
     ),
@@ -144,7 +144,7 @@ _motion_features = inference_operator(
     lambda flow, uncertainty, dtype: flow.new_empty((flow.shape[0], 4, *flow.shape[2:]), dtype=dtype),
     "matching",
 )
-_convex_upsampled = inference_operator(
+_upsample_convex = inference_operator(
     "convex_upsampled",
     _convex_reference,
     lambda flow, logits, factor: flow.new_empty((*flow.shape[:2], factor * flow.shape[2], factor * flow.shape[3])),

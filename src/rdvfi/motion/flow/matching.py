@@ -28,11 +28,11 @@ from rdvfi.layers import Chain, ResidualBlock, conv, zero_conv
 from rdvfi.motion.flow.attention import MutualBlock, Norm
 from rdvfi.motion.flow.match_ops import (
     both_directions,
-    convex_upsampled,
     expected_flow,
-    looked_up,
     motion_features,
-    standardised,
+    sample_scores,
+    standardise,
+    upsample_convex,
 )
 from rdvfi.ops import backward_warp, correlation
 from rdvfi.registry import flows
@@ -180,7 +180,7 @@ class Matching(FlowEstimator):
         # As in RAFT, no gradient passes through look-up positions, only through the updates.
         fixed_scores, uncertainty = both_directions(scores.detach()), uncertainty.detach()
         for _ in range(self.steps if fine else 1):
-            costs = looked_up(fixed_scores, flow.detach(), _RADIUS, near.dtype)
+            costs = sample_scores(fixed_scores, flow.detach(), _RADIUS, near.dtype)
             added, _ = self.update(costs, near, flow.detach(), uncertainty)
             flow = flow + added
             estimates.append(flow)
@@ -197,12 +197,12 @@ class Matching(FlowEstimator):
             added, state = self.fine_update(costs, detail, flow.detach(), spread)
             flow = flow + added
             estimates.append(flow)
-        full = convex_upsampled(flow, self.weights(state).float(), 4)
+        full = upsample_convex(flow, self.weights(state).float(), 4)
         estimates.append(full[..., :h, :w])
         return MatchedFlows(scores, estimates, uncertainty)
 
     def _scores(self, coarse: Float[Tensor, "n c h w"]) -> Float[Tensor, "b m m"]:
-        descriptors = F.normalize(standardised(self.descriptor(coarse).float().flatten(2)), dim=1)
+        descriptors = F.normalize(standardise(self.descriptor(coarse).float().flatten(2)), dim=1)
         descriptors = descriptors * (0.5 * self.sharpness.clamp(max=_SHARPEST)).exp()
         with torch.autocast(coarse.device.type, enabled=False):
             first, second = descriptors.chunk(2)

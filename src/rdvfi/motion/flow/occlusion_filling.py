@@ -30,11 +30,11 @@ from rdvfi.ops.warp import backward_warp
 
 TOLERANCE = (0.7, 0.05)
 """tau_0, in pixels of the images, and tau_1."""
-SIGMA = 10.0
+BRIGHTNESS_SIGMA = 10.0
 """Difference in brightness from which on neighbours count little, in grey levels."""
 DISTANCES = (1, 2, 4)
 """Of the neighbours, in cells."""
-ENOUGH = 0.05
+HALF_WEIGHT = 0.05
 """Sum of weights at which the extrapolation counts half."""
 
 
@@ -51,7 +51,7 @@ def consistency(flow: Float[Tensor, "n 2 h w"], spacing: int) -> Float[Tensor, "
     return 1.0 / (1.0 + (flow_length(flow + back) / tau) ** 4)
 
 
-def extrapolated(
+def extrapolate_inconsistent(
     flow: Float[Tensor, "n 2 h w"], consistent: Float[Tensor, "n 1 h w"], brightness: Float[Tensor, "n 1 h w"]
 ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 1 h w"]]:
     """The flow after filling, and the share of it that comes from neighbours.
@@ -69,10 +69,10 @@ def extrapolated(
         for dy, dx in _DIRECTIONS:
             top, left = most + distance * dy, most + distance * dx
             there = wide[:, :, top : top + h, left : left + w]
-            similar = torch.exp(-(((there[:, 3:] - brightness) / SIGMA) ** 2))
+            similar = torch.exp(-(((there[:, 3:] - brightness) / BRIGHTNESS_SIGMA) ** 2))
             weight = there[:, 2:3] * similar / distance
             total, weights = total + weight * there[:, :2], weights + weight
-    share = (1.0 - consistent) * weights / (weights + ENOUGH)
+    share = (1.0 - consistent) * weights / (weights + HALF_WEIGHT)
     return torch.lerp(flow, total / weights.clamp(min=1e-6), share), share
 
 

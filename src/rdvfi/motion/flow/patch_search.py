@@ -1,9 +1,8 @@
 """Dense inverse search in batched tensors of fixed shapes, initialised with a flow.
 
-Based on T. Kroeger et al., Fast Optical Flow using Dense Inverse Search (ECCV 2016,
-https://arxiv.org/abs/1603.03590): every patch of the source is aligned with the target by inverse
-compositional Gauss-Newton steps, and the flow of a pixel is the weighted mean of the patches that contain it.
-There are three differences:
+Based on T. Kroeger et al., Fast Optical Flow using Dense Inverse Search (ECCV 2016, https://arxiv.org/abs/1603.03590):
+every patch of the source is aligned with the target by inverse compositional Gauss-Newton steps, and the flow of a
+pixel is the weighted mean of the patches that contain it. There are three differences:
 
 * Patches are *affine*: each starts from the flow and its spatial derivatives around the patch, so that rotating and
   scaling surfaces are matched as well. The steps change the translation only.
@@ -34,7 +33,14 @@ from torch import Tensor
 from rdvfi.geometry import resize_flow
 from rdvfi.motion.flow.dominant_shift import ZERO_PENALTY, dominant_shift
 from rdvfi.motion.flow.gauss_newton import swap_halves, window_mean
-from rdvfi.motion.flow.occlusion_filling import DISTANCES, ENOUGH, SIGMA, TOLERANCE, consistency, extrapolated
+from rdvfi.motion.flow.occlusion_filling import (
+    BRIGHTNESS_SIGMA,
+    DISTANCES,
+    HALF_WEIGHT,
+    TOLERANCE,
+    consistency,
+    extrapolate_inconsistent,
+)
 from rdvfi.motion.flow.similarity_votes import Transforms, voted_transforms
 from rdvfi.ops.inference import inference_operator
 
@@ -51,23 +57,23 @@ _REACHES = (1, 4)
 """Distances of the neighbours whose states are propagated, in patches."""
 _DAMPING = 8.0
 """Damping of the Hessians, in squared grey levels, which keeps textureless patches at their initial state."""
-_UNLIKELY = 1e3
+_INVALID_PENALTY = 1e3
 """Penalty of a transform with too few inliers."""
-_LONGEST = 8.0
+_MAX_STEP = 8.0
 """Largest displacement of a patch in one round, in pixels."""
-_PREFERRED = 0.25
+_TEXTURE_PENALTY = 0.25
 """Share of a patch's contrast by which a motion of the whole picture may be preferred: almost any motion
 explains a plain patch to within a few grey levels."""
-_WORST = 48.0
+_MAX_COST = 48.0
 """Costs are clipped at this value, in grey levels."""
-_INCONSISTENT = 0.03
+_INCONSISTENT_WEIGHT = 0.03
 """Weight in the dense flow of patches that are not consistent."""
 _LUMA = (76.245, 149.685, 29.07)
 """BT.601, in grey levels from 0 to 255."""
 
 
 @torch.no_grad()
-def searched(
+def search_patches(
     images: Float[Tensor, "n 3 h w"], guess: Float[Tensor, "n 2 hg wg"], *, rounds: int
 ) -> Float[Tensor, "n 2 hs ws"]:
     """Refine a flow by patch search.
@@ -90,7 +96,7 @@ def searched(
         if dominant is None:
             dominant = dominant_shift(source)
         guesses = [resize_flow(flow.float(), size) for flow in (found, guess) if flow is not None]
-        found = searched_scale(source, guesses, common_motions(dominant, transforms.numbers, scale), rounds)
+        found = search_scale(source, guesses, common_motions(dominant, transforms.numbers, scale), rounds)
     assert found is not None
     return found
 
@@ -100,7 +106,7 @@ def _common_reference(shift: Tensor, transforms: Tensor, scale: int) -> Tensor:
     whole = torch.cat((shift[:, :2] * (SCALES[0] / scale), still, shift[:, 2:]), dim=1)
     k, z = Transforms(transforms).a - 1.0, 0.5 * scale - 0.5  # the middle of that pixel, in pixels of the pictures
     start = (k * complex(z, z) + Transforms(transforms).b) / scale
-    penalty = _UNLIKELY * (1.0 - transforms[..., 4])
+    penalty = _INVALID_PENALTY * (1.0 - transforms[..., 4])
     parts = torch.stack((start.real, start.imag, k.real, k.imag, -k.imag, k.real, penalty), dim=2)
     return torch.cat((whole[:, None], parts), dim=1)
 
@@ -109,18 +115,18 @@ def _scale_reference(luma: Tensor, guesses: list[Tensor], common: Tensor, rounds
     patches, target = Patches.of(luma), swap_halves(luma)
     starts = []
     for guess in guesses:
-        fitted = patches.fitted(guess)
+        fitted = patches.fit_affine(guess)
         starts += [fitted, F.pad(fitted[:, :2], (0, 0, 0, 5))]
     still = F.pad(torch.zeros_like(starts[0][:, :6]), (0, 0, 0, 1), value=ZERO_PENALTY)
-    whole = patches.along(common)
+    whole = patches.states_of_motions(common)
     states = torch.cat((torch.stack((*starts, still), dim=1), patches.neighbours(starts[0])), dim=1)
-    chosen = patches.best(target, states, whole)
+    chosen = patches.best_states(target, states, whole)
     for _ in range(rounds - 1):
-        chosen = patches.shifted(target, chosen)
+        chosen = patches.gauss_newton(target, chosen)
         states = torch.cat((chosen[:, None], patches.neighbours(chosen)), dim=1)
-        chosen = patches.best(target, states)
-    chosen = patches.best(target, patches.shifted(target, chosen)[:, None], whole)
-    return patches.dense(target, patches.filled(chosen))
+        chosen = patches.best_states(target, states)
+    chosen = patches.best_states(target, patches.gauss_newton(target, chosen)[:, None], whole)
+    return patches.dense_flow(target, patches.fill_inconsistent(chosen))
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +156,7 @@ class Patches:
         """Cut pictures into overlapping patches; borders are replicated."""
         size = (image.shape[-2], image.shape[-1])
         rows, columns = (max(0, -(-(side - _SIDE) // _STRIDE)) + 1 for side in size)
-        wide = F.pad(torch.cat((image, _gradient(image)), dim=1), _beyond(size, (rows, columns)), mode="replicate")
+        wide = F.pad(torch.cat((image, _gradient(image)), dim=1), _padding(size, (rows, columns)), mode="replicate")
         cut = F.unfold(wide, _SIDE, stride=_STRIDE).unflatten(1, (3, -1)).transpose(2, 3)
         slopes = cut[:, 1:] - cut[:, 1:].mean(-1, keepdim=True)
         x, y = slopes.unbind(1)
@@ -163,7 +169,7 @@ class Patches:
         return cls(size, (rows, columns), cut[:, 0], descent, centre, _mesh(inner, inner), _deviation(cut[:, 0]))
 
     @property
-    def thinned(self) -> "Patches":
+    def half_pixels(self) -> "Patches":
         """The same with half of the pixels, as on a chessboard: enough to compare states."""
         line = torch.arange(_SIDE, device=self.offset.device)
         half = torch.arange(0, _SIDE, 2, device=self.offset.device)
@@ -172,20 +178,20 @@ class Patches:
             self, template=self.template[..., few], descent=self.descent[..., few, :], offset=self.offset[:, few]
         )
 
-    def fitted(self, flow: Float[Tensor, "n 2 h w"], *, beyond: int = 4) -> State:
+    def fit_affine(self, flow: Float[Tensor, "n 2 h w"], *, beyond: int = 4) -> State:
         """The affine flow of every patch by least squares; slopes are taken over twice its side."""
         side = _SIDE + 2 * beyond
         line = torch.arange(side, dtype=torch.float32, device=flow.device) - (side - 1) / 2
         even, slope = torch.ones_like(line) / side, line / line.square().sum()
         inner = (line.abs() < _SIDE / 2).float() / _SIDE
         kernels = torch.stack((inner[:, None] * inner, even[:, None] * slope, slope[:, None] * even))
-        right, below = _beyond(self.size, self.counts)[1::2]
+        right, below = _padding(self.size, self.counts)[1::2]
         wide = F.pad(flow, (beyond, right + beyond, beyond, below + beyond), mode="replicate")
         made = F.conv2d(wide.flatten(0, 1)[:, None], kernels[:, None], stride=_STRIDE)
         affine = made.unflatten(0, (-1, 2)).transpose(1, 2).flatten(1, 2).flatten(2)
         return F.pad(affine, (0, 0, 0, 1))
 
-    def along(self, common: Float[Tensor, "n g 7"]) -> States:
+    def states_of_motions(self, common: Float[Tensor, "n g 7"]) -> States:
         """States of all patches for each of some global motions."""
         e, (x, y) = common[..., None], self.centre
         shift = e[:, :, :2] + e[:, :, 2:4] * x + e[:, :, 4:6] * y
@@ -204,7 +210,7 @@ class Patches:
                 found.append(torch.cat((shift, here[:, 2:]), dim=1))
         return torch.stack(found, dim=1)
 
-    def best(
+    def best_states(
         self, target: Float[Tensor, "n 1 h w"], states: States, common: Float[Tensor, "n g 7 p"] | None = None
     ) -> State:
         """The state of least cost, including the cost of neighbouring patches.
@@ -215,29 +221,29 @@ class Patches:
             common: Motions of the whole picture or of large parts. Where one leads out of the picture there
                 is nothing to compare: it costs there what it costs elsewhere.
         """
-        few = self.thinned
-        cost = few.cost(few.warped(target, states)).clamp(max=_WORST)
+        few = self.half_pixels
+        cost = few.cost(few.warp(target, states)).clamp(max=_MAX_COST)
         if common is not None:
-            beyond = few.cost(few.warped(target, common)).clamp(max=_WORST)
-            cost = torch.cat((cost, self._continued(beyond, self.outside(common))), dim=1)
+            beyond = few.cost(few.warp(target, common)).clamp(max=_MAX_COST)
+            cost = torch.cat((cost, self._extrapolate_costs(beyond, self.outside(common))), dim=1)
             states = torch.cat((states, common), dim=1)
-        penalty = torch.maximum(states[:, :, 6], -_PREFERRED * self.contrast[:, None])
+        penalty = torch.maximum(states[:, :, 6], -_TEXTURE_PENALTY * self.contrast[:, None])
         cost = (cost + window_mean(cost.unflatten(2, self.counts), 3).flatten(2)) + penalty
         chosen = cost.argmin(1, keepdim=True)
         state = states.gather(1, chosen[:, :, None].expand(-1, 1, 7, -1))[:, 0]
         return torch.cat((state[:, :6], penalty.gather(1, chosen)), dim=1)
 
     @staticmethod
-    def _continued(cost: Float[Tensor, "n k p"], outside: Float[Tensor, "n k p"]) -> Float[Tensor, "n k p"]:
+    def _extrapolate_costs(cost: Float[Tensor, "n k p"], outside: Float[Tensor, "n k p"]) -> Float[Tensor, "n k p"]:
         """Costs whose values outside of the picture are the mean of those inside, if there are enough."""
         inside = 1.0 - outside
         elsewhere = (inside * cost).sum(2, keepdim=True) / inside.sum(2, keepdim=True).clamp(min=1.0)
         enough = ((inside.mean(2, keepdim=True) - 0.25) / 0.25).clamp(0.0, 1.0)
-        return inside * cost + outside * torch.lerp(torch.full_like(elsewhere, _WORST), elsewhere, enough)
+        return inside * cost + outside * torch.lerp(torch.full_like(elsewhere, _MAX_COST), elsewhere, enough)
 
-    def shifted(self, target: Float[Tensor, "n 1 h w"], start: State) -> State:
+    def gauss_newton(self, target: Float[Tensor, "n 1 h w"], start: State) -> State:
         """Gauss-Newton steps; patches that do not improve return to their initial state."""
-        state, before = start, self.warped(target, start[:, None])[:, 0]
+        state, before = start, self.warp(target, start[:, None])[:, 0]
         still = (self.template[..., None] * self.descent).sum(2)
         # Steps are in the source: slopes carry them to the target.
         to_x = torch.stack((1.0 + start[:, 2], start[:, 4]), dim=-1)
@@ -247,36 +253,36 @@ class Patches:
             step = still - (seen[..., None] * self.descent).sum(2)
             shift = state[:, :2] + torch.stack(((to_x * step).sum(-1), (to_y * step).sum(-1)), dim=1)
             state = torch.cat((shift, start[:, 2:]), dim=1)
-            seen = self.warped(target, state[:, None])[:, 0]
+            seen = self.warp(target, state[:, None])[:, 0]
         better = self.cost(seen) <= self.cost(before)
-        near = (state[:, :2] - start[:, :2]).square().sum(1) < _LONGEST**2
+        near = (state[:, :2] - start[:, :2]).square().sum(1) < _MAX_STEP**2
         inside = torch.maximum(self.outside(start), self.outside(state)) < 0.3
         return torch.where((better & near & inside)[:, None], state, start)
 
-    def filled(self, state: State) -> State:
+    def fill_inconsistent(self, state: State) -> State:
         """Inconsistent patches take the mean motion of consistent ones (`rdvfi.motion.flow.occlusion_filling`)."""
         shift = state[:, :2].unflatten(2, self.counts)
         brightness = self.template.mean(-1)[:, None].unflatten(2, self.counts)
-        shift, share = extrapolated(shift, consistency(shift, _STRIDE), brightness)
+        shift, share = extrapolate_inconsistent(shift, consistency(shift, _STRIDE), brightness)
         derivatives = state[:, 2:6] * (1.0 - share.flatten(2))
         return torch.cat((shift.flatten(2), derivatives, state[:, 6:]), dim=1)
 
-    def dense(self, target: Float[Tensor, "n 1 h w"], state: State) -> Float[Tensor, "n 2 h w"]:
+    def dense_flow(self, target: Float[Tensor, "n 1 h w"], state: State) -> Float[Tensor, "n 2 h w"]:
         """Flow of every pixel: the mean over its patches, weighted by consistency and by their inverse residual."""
-        seen = self.warped(target, state[:, None])[:, 0]
+        seen = self.warp(target, state[:, None])[:, 0]
         consistent = consistency(state[:, :2].unflatten(2, self.counts), _STRIDE).flatten(1)
         weight = (seen - self.template).abs().clamp(min=1.0).reciprocal()
-        weight = weight * ((consistent + _INCONSISTENT) * self.cost(seen).clamp(min=1.0).pow(-2))[..., None]
+        weight = weight * ((consistent + _INCONSISTENT_WEIGHT) * self.cost(seen).clamp(min=1.0).pow(-2))[..., None]
         x, y = self.offset
         e = state[..., None]
         u, v = (e[:, i] + e[:, 2 + i] * x + e[:, 4 + i] * y for i in (0, 1))
         maps = torch.stack((weight, weight * u, weight * v), dim=1).transpose(2, 3).flatten(1, 2)
-        right, below = _beyond(self.size, self.counts)[1::2]
+        right, below = _padding(self.size, self.counts)[1::2]
         padded = (self.size[0] + below, self.size[1] + right)
         total = F.fold(maps, padded, _SIDE, stride=_STRIDE)[..., : self.size[0], : self.size[1]]
         return total[:, 1:] / total[:, :1]
 
-    def warped(self, target: Float[Tensor, "n 1 h w"], states: States) -> Float[Tensor, "n k p s"]:
+    def warp(self, target: Float[Tensor, "n 1 h w"], states: States) -> Float[Tensor, "n k p s"]:
         """The target, sampled at the pixels of the patches: bilinear, replicated borders."""
         h, w = self.size
         u, v, ux, vx, uy, vy = states[:, :, :6].unbind(2)
@@ -307,7 +313,7 @@ class Patches:
         return (torch.maximum(beyond[0], beyond[1]) / _SIDE + 0.5).clamp(0.0, 1.0)
 
 
-def _beyond(size: tuple[int, int], counts: tuple[int, int]) -> tuple[int, int, int, int]:
+def _padding(size: tuple[int, int], counts: tuple[int, int]) -> tuple[int, int, int, int]:
     """Padding at the right and below until patches cover the picture, as `F.pad` takes it."""
     below, right = ((n - 1) * _STRIDE + _SIDE - side for n, side in zip(counts, size, strict=True))
     return 0, right, 0, below
@@ -354,12 +360,12 @@ common_motions = inference_operator(
     _common_reference,
     lambda shift, transforms, scale: shift.new_empty((shift.shape[0], transforms.shape[1] + 1, 7)),
     "patch_states",
-    settings={"unlikely": _UNLIKELY, "coarsest": SCALES[0]},
+    settings={"disagreement_penalty": _INVALID_PENALTY, "coarsest_scale": SCALES[0]},
 )
 """States at the upper left pixel of motions of the whole picture, whose slopes hold everywhere: of the dominant
 shift of the coarsest scale (n, 3), and of transforms of pictures ``scale`` times as large (n, t, 5)."""
 
-searched_scale = inference_operator(
+search_scale = inference_operator(
     "searched_scale",
     _scale_reference,
     lambda luma, guesses, common, rounds: luma.new_empty((luma.shape[0], 2, *luma.shape[2:])),
@@ -367,19 +373,19 @@ searched_scale = inference_operator(
     launches=14,
     settings={
         "tolerance": TOLERANCE,
-        "sigma": SIGMA,
+        "sigma": BRIGHTNESS_SIGMA,
         "distances": DISTANCES,
-        "enough": ENOUGH,
-        "inconsistent": _INCONSISTENT,
+        "half_weight": HALF_WEIGHT,
+        "inconsistent_weight": _INCONSISTENT_WEIGHT,
         "side": _SIDE,
         "stride": _STRIDE,
         "steps": _STEPS,
         "reaches": _REACHES,
         "zero_penalty": ZERO_PENALTY,
-        "preferred": _PREFERRED,
-        "worst": _WORST,
+        "texture_penalty": _TEXTURE_PENALTY,
+        "max_cost": _MAX_COST,
         "damping": _DAMPING,
-        "longest": _LONGEST,
+        "max_step": _MAX_STEP,
     },
 )
 """The flow at one scale: of pictures in grey levels (n, 1, h, w), whose targets are their partners in the

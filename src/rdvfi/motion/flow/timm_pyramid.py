@@ -26,15 +26,15 @@ from rdvfi.layers import ResidualBlock, conv, zero_conv
 from rdvfi.ops import backward_warp, correlation
 from rdvfi.registry import flows
 
-_SMALLEST = 4
+_MIN_SIDE = 4
 """Least side of a level that is matched, in features."""
 _SHARPNESS = 30.0
 """Inverse temperature of the softmax over cosines."""
-_NEAREST = 0.02
+_DISTANCE_PENALTY = 0.02
 """Penalty per pixel of displacement, in units of the cosine."""
 _WINDOW = 9
-_STEPS = 5
-_LARGEST_STEP = 1.0
+_ALIGNMENT_STEPS = 5
+_MAX_STEP = 1.0
 
 
 class TimmPyramid(FlowEstimator):
@@ -89,30 +89,30 @@ class TimmPyramid(FlowEstimator):
         both = replicate_pad(torch.cat((source, target)).float(), size)
         flow = both.new_zeros(n, 2, *size)
         for i, level in enumerate(reversed(self._levels(both))):
-            near, far = _standardised(level, n).split(n)
+            near, far = _standardise(level, n).split(n)
             if i == 0:
                 flow = nearest_neighbours(near, far)
             flow = _median(resize_flow(flow, (level.shape[-2], level.shape[-1])))
-            flow = _median(flow + self._matched(near, far, flow))
+            flow = _median(flow + self._match(near, far, flow))
             if self.refine is not None and level.shape[-2] * self.strides[0] == size[0]:
                 flow = flow + self._correction(near, far, flow)
         flow = resize_flow(flow, size)
-        return aligned(both[:n], both[n:], flow)[..., :h, :w]
+        return align(both[:n], both[n:], flow)[..., :h, :w]
 
     def _levels(self, images: Float[Tensor, "n c h w"]) -> list[Tensor]:
         """Features from fine to coarse; at least the finest."""
         ready = (images - self.mean) / self.deviation
         levels = self.network(ready.to(next(self.network.parameters())))
-        kept = [level.float() for level in levels if min(level.shape[-2:]) >= _SMALLEST]
+        kept = [level.float() for level in levels if min(level.shape[-2:]) >= _MIN_SIDE]
         return kept or [levels[0].float()]
 
-    def _matched(self, near: Tensor, far: Tensor, flow: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n 2 h w"]:
+    def _match(self, near: Tensor, far: Tensor, flow: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n 2 h w"]:
         """How far the best match is from where the flow leads."""
         r, side = self.radius, 2 * self.radius + 1
         scores = self._scores(near, far, flow)
         ys, xs = torch.meshgrid(*(torch.arange(-r, r + 1, device=flow.device),) * 2, indexing="ij")
         offsets = torch.stack((xs, ys)).reshape(2, side * side).to(scores)
-        scores = scores - _NEAREST * offsets.norm(dim=0)[:, None, None]
+        scores = scores - _DISTANCE_PENALTY * offsets.norm(dim=0)[:, None, None]
         best = offsets[:, scores.argmax(1)].transpose(0, 1)
         away = offsets[:, None, :, None, None] - best.transpose(0, 1)[:, :, None]
         around = (away.abs() <= 1).all(0)
@@ -136,7 +136,7 @@ class TimmPyramid(FlowEstimator):
         return self
 
 
-def _standardised(features: Float[Tensor, "m c h w"], n: int) -> Float[Tensor, "m c h w"]:
+def _standardise(features: Float[Tensor, "m c h w"], n: int) -> Float[Tensor, "m c h w"]:
     """Unit vectors, from channels of zero mean and unit variance over both images of a pair."""
     pairs = torch.stack(features.split(n), dim=1)
     centred = pairs - pairs.mean((1, 3, 4), keepdim=True)
@@ -150,7 +150,7 @@ def nearest_neighbours(near: Float[Tensor, "n c h w"], far: Float[Tensor, "n c h
     patches = [F.unfold(F.pad(features, (1, 1, 1, 1), mode="replicate"), 3) for features in (near, far)]
     scores = torch.einsum("ncs,nct->nst", *patches) / 9.0
     grid = pixel_grid(h, w, device=near.device).flatten(1)
-    scores = scores - _NEAREST * torch.cdist(grid.T, grid.T)
+    scores = scores - _DISTANCE_PENALTY * torch.cdist(grid.T, grid.T)
     best = grid[:, scores.argmax(2)]
     return (best - grid[:, None]).transpose(0, 1).unflatten(2, (h, w))
 
@@ -162,17 +162,14 @@ def _median(flow: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n 2 h w"]:
     return median_blur(F.pad(flow, (1, 1, 1, 1), mode="replicate"), 3)[..., 1:-1, 1:-1]
 
 
-def aligned(
-    source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"], flow: Tensor
-) -> Float[Tensor, "n 2 h w"]:
+def align(source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"], flow: Tensor) -> Float[Tensor, "n 2 h w"]:
     """Gauss-Newton steps on the squared difference in a window; a perfect flow stays as it is.
 
-    Every pixel i around a pixel measures one number, ``g_i . f_i + e_i``, of the flow that they
-    share, with ``g`` the gradient and ``e`` the difference that is left after its own flow ``f_i``.
-    Gradients are those of the mean of both images, which makes the steps of second order (the ESM
-    method of Benhimane and Malis, IROS 2004).
+    Every pixel i around a pixel measures one number, ``g_i . f_i + e_i``, of the flow that they share, with ``g`` the
+    gradient and ``e`` the difference that is left after its own flow ``f_i``. Gradients are those of the mean of both
+    images, which makes the steps of second order (the ESM method of Benhimane and Malis, IROS 2004).
     """
-    for _ in range(_STEPS):
+    for _ in range(_ALIGNMENT_STEPS):
         warped = backward_warp(target, flow)
         gy, gx = torch.gradient(0.5 * (source + warped), dim=(-2, -1))
         measured = gx * flow[:, :1] + gy * flow[:, 1:] + (source - warped)
@@ -185,7 +182,7 @@ def aligned(
         xt, yt = xt + damping * flow[:, 0], yt + damping * flow[:, 1]
         solved = torch.stack((yy * xt - xy * yt, xx * yt - xy * xt), dim=1)
         step = solved / (xx * yy - xy * xy)[:, None] - flow
-        flow = flow + step.clamp(-_LARGEST_STEP, _LARGEST_STEP)
+        flow = flow + step.clamp(-_MAX_STEP, _MAX_STEP)
     return flow
 
 

@@ -4,11 +4,10 @@ With ``W`` the basis' matrix (`rdvfi.interfaces.Basis`) the flow of time tau is
 
     F_tau(y) = sum_k W[tau, k] F_k(y):
 
-each field is interpolated in time at a fixed pixel y of the TARGET grid. That is exact only while the
-same surface is visible at the pixel: otherwise different surfaces are mixed between knots, and an object that
-moves by more than its own size from knot to knot leaves ghosts.
-`rdvfi.motion.trajectory.point_following` and `rdvfi.motion.trajectory.flow_reversal` follow the points
-instead, from the same fields.
+each field is interpolated in time at a fixed pixel y of the TARGET grid. That is exact only while the same surface is
+visible at the pixel: otherwise different surfaces are mixed between knots, and an object that moves by more than its
+own size from knot to knot leaves ghosts. `rdvfi.motion.trajectory.point_following` and
+`rdvfi.motion.trajectory.flow_reversal` follow the points instead, from the same fields.
 """
 
 import json

@@ -12,13 +12,12 @@ the latent grid). Each sum is then corrected by the field of its own knot, ``G =
 both nearly agree, so that errors do not accumulate. Where they disagree the point is occluded and the
 field belongs to another surface; their distance is the **uncertainty** of the point at that knot.
 
-A renderer needs the flow from each pixel of a new frame, so at the requested time the
-flows are **reversed** on their small grid: the points of both end frames are splatted to their positions at that time,
-each carrying its flows to both ends, with weights (1 - tau) and tau, reduced by their uncertainty.
-Points occluded in one end frame are filled from the other, and points occluded in both by normalised
-diffusion over a pyramid. Splatting is accurate to a fraction of a pixel only; but it identifies the visible point, and
-looking up the path of that point makes the result exact inside a surface. The reversal by
-splatting follows quadratic video interpolation (Xu et al., 2019,
+A renderer needs the flow from each pixel of a new frame, so at the requested time the flows are **reversed** on their
+small grid: the points of both end frames are splatted to their positions at that time, each carrying its flows to both
+ends, with weights (1 - tau) and tau, reduced by their uncertainty. Points occluded in one end frame are filled from
+the other, and points occluded in both by normalised diffusion over a pyramid. Splatting is accurate to a fraction of a
+pixel only; but it identifies the visible point, and looking up the path of that point makes the result exact inside a
+surface. The reversal by splatting follows quadratic video interpolation (Xu et al., 2019,
 https://arxiv.org/abs/1911.00627).
 """
 
@@ -38,11 +37,11 @@ from rdvfi.ops.splatting import splat_sum
 from rdvfi.ops.warp import backward_warp
 from rdvfi.types import Flow, Flows, Times, short_repr
 
-_FLOOR = 1e-7
+_MIN_WEIGHT = 1e-7
 """Least weight of a point."""
-_DIFFUSED = 1e-5
+_DIFFUSED_WEIGHT = 1e-5
 """Weight of the diffused values; that of a splatted point is about one."""
-_SPLATTED = 1e-2
+_SPLATTED_WEIGHT = 1e-2
 """Weight of the splatted flow against looked-up paths that agree with it."""
 
 
@@ -75,15 +74,15 @@ class SourceKnotTrajectory(KnotTrajectory):
         return replace(self, paths=Once(self._paths()))
 
     def _paths(self) -> "tuple[KnotPaths, KnotPaths]":
-        return self.paths.get(self._computed_paths)
+        return self.paths.get(self._compute_paths)
 
-    def _computed_paths(self) -> "tuple[KnotPaths, KnotPaths]":
+    def _compute_paths(self) -> "tuple[KnotPaths, KnotPaths]":
         steps = Steps.between(torch.cat((self.from_first, self.from_last), dim=2), self.knots)
         first, last, gaps = self.from_first, self.from_last.flip(1), self.knots.diff()
         behind, behind_error = steps.behind.flip(1), steps.behind_error.flip(1)
         return (
             _follow(first, last[:, -1], steps.ahead, steps.ahead_error, gaps),
-            _follow(last, first[:, -1], behind, behind_error, gaps.flip(0)).flipped(),
+            _follow(last, first[:, -1], behind, behind_error, gaps.flip(0)).reverse_knots(),
         )
 
 
@@ -98,7 +97,7 @@ class KnotPaths:
     to_other_end: Float[Tensor, "b 1 2 h w"]
     from_first: bool
 
-    def flipped(self) -> "KnotPaths":
+    def reverse_knots(self) -> "KnotPaths":
         """The same paths with the knots in the other order."""
         other = not self.from_first
         return KnotPaths(self.travel.flip(1), self.uncertainty.flip(1), self.to_other_end, other)
@@ -111,7 +110,7 @@ class KnotPaths:
         uncertainty = torch.einsum("tk,bkchw->btchw", between, self.uncertainty)
         back, on = -shift, self.to_other_end - shift
         flows = torch.cat((back, on) if self.from_first else (on, back), dim=2)
-        return Points(shift, flows, nearness * (torch.exp(-uncertainty) + _FLOOR), self.from_first)
+        return Points(shift, flows, nearness * (torch.exp(-uncertainty) + _MIN_WEIGHT), self.from_first)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,12 +123,12 @@ class Points:
     weight: Float[Tensor, "b t 1 h w"]
     from_first: bool
 
-    def splatted(self) -> Float[Tensor, "n 5 h w"]:
+    def splat(self) -> Float[Tensor, "n 5 h w"]:
         """Weighted sums of the flows that arrive at each pixel, and the total weight."""
         parts = (self.flows.flatten(0, 1), self.shift.flatten(0, 1), self.weight.flatten(0, 1))
         return torch.cat(splat_sum(*parts), dim=1)
 
-    def looked_up(self, guess: Float[Tensor, "n 4 h w"]) -> tuple[Float[Tensor, "n 4 h w"], Float[Tensor, "n 1 h w"]]:
+    def sample(self, guess: Float[Tensor, "n 4 h w"]) -> tuple[Float[Tensor, "n 4 h w"], Float[Tensor, "n 1 h w"]]:
         """Flows of the point that ``guess`` says is seen at each pixel, and their weight."""
         place = guess[:, :2] if self.from_first else guess[:, 2:]
         inputs = torch.cat((self.flows, self.weight), dim=2).flatten(0, 1)
@@ -180,16 +179,16 @@ def _agreement(error: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
 def _reverse(ends: tuple[Points, Points]) -> Float[Tensor, "b t 4 h w"]:
     """Flows on the TARGET grid from both ends' points."""
     b, t = ends[0].shift.shape[:2]
-    sums = ends[0].splatted() + ends[1].splatted()
-    guess = _diffused(sums)
-    flows, total = _SPLATTED * guess, _SPLATTED
+    sums = ends[0].splat() + ends[1].splat()
+    guess = _fill_holes(sums)
+    flows, total = _SPLATTED_WEIGHT * guess, _SPLATTED_WEIGHT
     for points in ends:
-        seen, weight = points.looked_up(guess)
+        seen, weight = points.sample(guess)
         flows, total = flows + weight * seen, total + weight
     return (flows / total).unflatten(0, (b, t))
 
 
-def _diffused(sums: Float[Tensor, "n 5 h w"]) -> Float[Tensor, "n 4 h w"]:
+def _fill_holes(sums: Float[Tensor, "n 5 h w"]) -> Float[Tensor, "n 4 h w"]:
     """Sums divided by weights; where weights are small, the value of a coarser scale."""
     values, total = sums[:, :4], sums[:, 4:]
     h, w = sums.shape[-2:]
@@ -197,5 +196,5 @@ def _diffused(sums: Float[Tensor, "n 5 h w"]) -> Float[Tensor, "n 4 h w"]:
         values, total = (x.mean((-2, -1), keepdim=True).expand_as(x) for x in (values, total))
         return values / total.clamp(min=torch.finfo(total.dtype).tiny)
     pooled = F.avg_pool2d(sums, 2, ceil_mode=True, count_include_pad=False)
-    around = F.interpolate(_diffused(pooled), (h, w), mode="bilinear", align_corners=False)
-    return (values + _DIFFUSED * around) / (total + _DIFFUSED)
+    around = F.interpolate(_fill_holes(pooled), (h, w), mode="bilinear", align_corners=False)
+    return (values + _DIFFUSED_WEIGHT * around) / (total + _DIFFUSED_WEIGHT)

@@ -12,10 +12,9 @@ where a small network predicts the gate g and the correction. It reads the resid
 frame's latent warped by each candidate, and a cost volume around the carried flow, which prevents drift over
 eight steps. Its last layer is zero-initialised, so before training the trajectory is ``S``.
 
-Both directions share the weights and run in one batch; the flow to the last frame is the same
-recursion on the flipped keyframes, hence exactly time-symmetric. The method is that of RDVFI
-(ICLR 2026, section on trajectory estimation); the recursion with a correction by warping error is
-related to AccFlow (Wu et al., ICCV 2023).
+Both directions share the weights and run in one batch; the flow to the last frame is the same recursion on the flipped
+keyframes, hence exactly time-symmetric. The method is that of RDVFI (ICLR 2026, section on trajectory estimation); the
+recursion with a correction by warping error is related to AccFlow (Wu et al., ICCV 2023).
 """
 
 import torch

@@ -14,7 +14,7 @@ from torch import Tensor
 from rdvfi.interfaces import Basis, FlowGrid
 from rdvfi.motion.trajectory.flow_fields import Fields, KnotTrajectory
 from rdvfi.motion.trajectory.flow_reversal import SourceKnotTrajectory
-from rdvfi.motion.trajectory.point_following import FOLLOWED, MovedKnotTrajectory
+from rdvfi.motion.trajectory.point_following import MAX_REACH, MovedKnotTrajectory
 from rdvfi.registry import Replaced, bases, create_from_spec
 
 
@@ -37,7 +37,7 @@ _KINDS = {Knots.FIXED: KnotTrajectory, Knots.MOVED: MovedKnotTrajectory, Knots.S
 
 def basis_reach(knots: Knots) -> int | None:
     """Largest reach of a basis with this kind: `rdvfi.interfaces.TrajectoryModel.basis_reach`."""
-    return FOLLOWED if knots is Knots.MOVED else None
+    return MAX_REACH if knots is Knots.MOVED else None
 
 
 def trajectory_over(knots: Knots, fields: tuple[Fields, Fields], times: Tensor, basis: Basis) -> KnotTrajectory:

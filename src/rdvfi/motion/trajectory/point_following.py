@@ -24,7 +24,7 @@ from rdvfi.ops.occlusion import return_error
 from rdvfi.ops.paths import flows_at, follow
 from rdvfi.types import Flows, Times, short_repr
 
-FOLLOWED = 2
+MAX_REACH = 2
 """Number of steps over which points are followed, and therefore the largest reach of a basis."""
 
 
@@ -38,10 +38,8 @@ class MovedKnotTrajectory(KnotTrajectory):
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
-        """Raises:
-        ValueError: If the reach of the basis is larger than `FOLLOWED`.
-        """
-        check_reach(self.basis, self.knots.numel(), FOLLOWED)
+        """Raises: ValueError: If the reach of the basis is larger than `MAX_REACH`."""
+        check_reach(self.basis, self.knots.numel(), MAX_REACH)
 
     def at(self, times: Times) -> tuple[Flows, Flows]:
         """Flows to both ends at each time, along the paths of the points."""
@@ -62,22 +60,22 @@ class MovedKnotTrajectory(KnotTrajectory):
         """Whether all times are times of knots, so that no point has to be followed; False where reading would wait."""
         if torch.compiler.is_compiling() or self.knots.device.type != "cpu":
             return False
-        return bool(torch.isin(times, _chosen(self.knots, 0, self.basis)).all())
+        return bool(torch.isin(times, _select_used(self.knots, 0, self.basis)).all())
 
     def prepared(self) -> "MovedKnotTrajectory":
         """The same with the steps computed: for compiled graphs, and where they are always needed."""
         return replace(self, steps=Once(self._steps()))
 
     def _steps(self) -> "Steps":
-        return self.steps.get(self._computed_steps)
+        return self.steps.get(self._compute_steps)
 
-    def _computed_steps(self) -> "Steps":
+    def _compute_steps(self) -> "Steps":
         both = torch.cat((self.from_first, self.from_last), dim=2)
-        knots = _chosen(self.knots, 0, self.basis)
-        return Steps.between(_chosen(both, 1, self.basis), knots)
+        knots = _select_used(self.knots, 0, self.basis)
+        return Steps.between(_select_used(both, 1, self.basis), knots)
 
 
-def _chosen(values: Tensor, dim: int, basis: Basis) -> Tensor:
+def _select_used(values: Tensor, dim: int, basis: Basis) -> Tensor:
     """The knots' entries along ``dim`` that the basis uses."""
     count = values.shape[dim]
     used = basis.used(count)

@@ -1,9 +1,8 @@
 """Straight motion at constant velocity: the initial estimate of every trajectory model, and a trajectory of its own.
 
-With ``F_{0->1}`` and ``F_{1->0}`` the generator's coarse flow between the ends
-(`rdvfi.interfaces.MotionPrior`), uniform straight motion gives the flows of every knot time tau to both
-ends (`rdvfi.ops.straight_flows`). For a generator without coarse flow, the adjacent motions are composed
-instead. The generator's residual motion is added.
+With ``F_{0->1}`` and ``F_{1->0}`` the generator's coarse flow between the ends (`rdvfi.interfaces.MotionPrior`),
+uniform straight motion gives the flows of every knot time tau to both ends (`rdvfi.ops.straight_flows`). For a
+generator without coarse flow, the adjacent motions are composed instead. The generator's residual motion is added.
 
 There are two scales. Models work on the latent grid, where flows are smooth. Where the motion is
 straight, the straight flow on a grid of half the motion size is more accurate: it has sharp motion boundaries. This
@@ -82,8 +81,7 @@ def straight_motion_of(
 
     Args:
         keyframes: The ``end_flows`` of their prior define the straight motion, if they have a prior.
-        adjacent: Motion from each knot to the previous one, both directions in one batch; used if there is no
-            prior.
+        adjacent: Motion from each knot to the previous one, both directions in one batch; used if there is no prior.
         with_residual: Whether the residual motion of the prior is added.
 
     Raises:

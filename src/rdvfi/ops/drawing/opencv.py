@@ -1,12 +1,11 @@
 """Drawing frames on a CPU by OpenCV, a band of rows at a time.
 
-The frames are those of `rdvfi.ops.render`. Everything that is costly here is a look-up between
-pixels, and OpenCV looks up pixels of four values that lie side by side at about three times the
-speed of `grid_sample`, which gathers each colour by itself. So images and small maps are laid out
-once per call as pixels of four values. `cv2.warpAffine` then enlarges the rows of the small maps
-that a band needs, `cv2.remap` warps both images along them, and NumPy blends; all that lies between
-the images and the frames stays in the cache of one core. A band is drawn for all times before the
-next one begins, because they look at about the same part of both images.
+The frames are those of `rdvfi.ops.render`. Everything that is costly here is a look-up between pixels, and OpenCV
+looks up pixels of four values that lie side by side at about three times the speed of `grid_sample`, which gathers
+each colour by itself. So images and small maps are laid out once per call as pixels of four values. `cv2.warpAffine`
+then enlarges the rows of the small maps that a band needs, `cv2.remap` warps both images along them, and NumPy blends;
+all that lies between the images and the frames stays in the cache of one core. A band is drawn for all times before
+the next one begins, because they look at about the same part of both images.
 
 Coordinates are interpolated as they are, not as flows: the small maps have a margin, beyond which
 the coordinates go on while flows stay as they are.
@@ -29,22 +28,22 @@ from torch import Tensor
 from rdvfi.ops.drawing import reference
 from rdvfi.types import Image, Video
 
-_BAND = 32_768
+_BAND_PIXELS = 32_768
 """Pixels that a thread draws at a time, at about 100 bytes each."""
-_LONGEST = 32_766
+_MAX_SIDE = 32_766
 """Pixels along a side that OpenCV can address."""
-_LARGEST = 3840 * 2160
+_MAX_PIXELS = 3840 * 2160
 """Pixels of an image; its copies take 32 bytes each."""
-_ROUNDING = 2e-5
+_TOLERANCE = 2e-5
 """Difference from the definition, on noise, that float32 explains."""
-_FAR = 1e8
+_MAX_POSITION = 1e8
 """No position is further away, in pixels: what is not finite cannot be looked up."""
 
 _Pixels = Float[np.ndarray, "_ _ 4"]
 """Values side by side, as OpenCV wants them."""
 
 
-class _Small(NamedTuple):
+class _SmallMaps(NamedTuple):
     """The small maps of one time, with a margin of one pixel."""
 
     places: _Pixels  # x and y in the first image, x and y in the last
@@ -57,13 +56,13 @@ class _BandInputs(NamedTuple):
 
     first: _Pixels
     last: _Pixels
-    small: list[_Small]
+    small: list[_SmallMaps]
     frames: Float[np.ndarray, "t 3 H W"]  # written
 
 
 def fits(height: int, width: int) -> bool:
     """Whether OpenCV can draw images of this size, in reasonable memory."""
-    return max(height, width) <= _LONGEST and height * width <= _LARGEST
+    return max(height, width) <= _MAX_SIDE and height * width <= _MAX_PIXELS
 
 
 @functools.cache
@@ -78,41 +77,39 @@ def is_exact() -> bool:
     first, last = (torch.from_numpy(0.8 * random((1, 3, 37, 101), np.float32)) for _ in range(2))
     maps = torch.from_numpy(0.2 * random((1, 1, 8, 7, 19), np.float32))
     try:
-        apart = draw_in_bands(first, last, maps)[0] - reference.band(first, last, maps[0], 0, 37)
+        apart = draw_in_bands(first, last, maps)[0] - reference.draw_band(first, last, maps[0], 0, 37)
     except cv2.error:
         return False
-    return bool(apart.abs().max() < _ROUNDING)
+    return bool(apart.abs().max() < _TOLERANCE)
 
 
 def draw_in_bands(img0: Image, img1: Image, maps: Float[Tensor, "b t 8 h w"]) -> Video:
     """Frames from float32 images and joined maps, clamped to [0, 1].
 
-    Results do not depend on the number of threads. A position that is not a number looks up the
-    first row or column.
+    Results do not depend on the number of threads. A position that is not a number looks up the first row or column.
 
     Args:
         img0: First frames.
         img1: Last frames.
-        maps: Both flows in half-images, the unit of `grid_sample`; the share of the first frame;
-            the residual colour.
+        maps: Both flows in half-images, the unit of `grid_sample`; the share of the first frame; the residual colour.
     """
     size, (b, t) = img0.shape[-2:], maps.shape[:2]
-    frames = _large_pages(b, t, 3, *size)
-    rows = max(1, _BAND // size[1])
+    frames = _empty_in_large_pages(b, t, 3, *size)
+    rows = max(1, _BAND_PIXELS // size[1])
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads) as pool:
         for first, last, times, drawn in zip(img0, img1, maps, frames, strict=True):
-            pixels0, pixels1 = pool.map(_interleaved, (first, last))
-            small = [*pool.map(functools.partial(_packed, size=size), times)]
+            pixels0, pixels1 = pool.map(_interleave_channels, (first, last))
+            small = [*pool.map(functools.partial(_pack_maps, size=size), times)]
             pair = _BandInputs(pixels0, pixels1, small, drawn.numpy())
             tasks = deque((top, time) for top in range(0, size[0], rows) for time in range(t))
-            workers = [pool.submit(_work, pair, tasks, rows) for _ in range(threads)]
+            workers = [pool.submit(_draw_queued_bands, pair, tasks, rows) for _ in range(threads)]
             for worker in workers:
                 worker.result()
     return frames
 
 
-def _large_pages(*shape: int) -> Float[Tensor, "..."]:
+def _empty_in_large_pages(*shape: int) -> Float[Tensor, "..."]:
     """Float32 memory with any content.
 
     NumPy asks the system for large pages, PyTorch does not: mapping small ones, one by one as they
@@ -121,7 +118,7 @@ def _large_pages(*shape: int) -> Float[Tensor, "..."]:
     return torch.from_numpy(np.empty(shape, np.float32))
 
 
-def _interleaved(image: Float[Tensor, "3 H W"]) -> Any:
+def _interleave_channels(image: Float[Tensor, "3 H W"]) -> Any:
     """Colours side by side. Pixels of 16 bytes are looked up faster than those of 12."""
     import cv2
 
@@ -129,7 +126,7 @@ def _interleaved(image: Float[Tensor, "3 H W"]) -> Any:
     return cv2.merge((red, green, blue, red))
 
 
-def _packed(maps: Float[Tensor, "8 h w"], size: torch.Size) -> _Small:
+def _pack_maps(maps: Float[Tensor, "8 h w"], size: torch.Size) -> _SmallMaps:
     """Flows as places in an image of that size, all maps with a margin."""
     import cv2
 
@@ -141,11 +138,11 @@ def _packed(maps: Float[Tensor, "8 h w"], size: torch.Size) -> _Small:
     places[0::2] += _centres(w, width)
     places[1::2] += _centres(h, height)[:, None]
     # Unlike `clip`, these two replace what is not a number.
-    np.fmax(places, -_FAR, out=places)
-    np.fmin(places, _FAR, out=places)
+    np.fmax(places, -_MAX_POSITION, out=places)
+    np.fmin(places, _MAX_POSITION, out=places)
     share, red, green, blue = planes[4:]
     groups: Any = (places, (share,) * 4, (red, green, blue, red))  # as cv2.merge is typed narrowly
-    return _Small(*(cv2.merge([*group]) for group in groups))
+    return _SmallMaps(*(cv2.merge([*group]) for group in groups))
 
 
 def _centres(small: int, large: int) -> Float[np.ndarray, " n"]:
@@ -153,7 +150,7 @@ def _centres(small: int, large: int) -> Float[np.ndarray, " n"]:
     return ((np.arange(-1, small + 1) + 0.5) * (large / small) - 0.5).astype(np.float32)
 
 
-def _work(pair: _BandInputs, tasks: deque[tuple[int, int]], rows: int) -> None:
+def _draw_queued_bands(pair: _BandInputs, tasks: deque[tuple[int, int]], rows: int) -> None:
     """Draw bands while there are any; all in the same memory, because fresh memory is slow."""
     height, width = pair.frames.shape[-2:]
     rows = min(rows, height)
@@ -166,12 +163,12 @@ def _work(pair: _BandInputs, tasks: deque[tuple[int, int]], rows: int) -> None:
             return
         frame = pair.frames[time, :, top : top + rows]
         count = frame.shape[1]
-        _draw(pair, pair.small[time], top, frame, pixels[:, :count], planes[:, :count])
+        _draw_band(pair, pair.small[time], top, frame, pixels[:, :count], planes[:, :count])
 
 
-def _draw(
+def _draw_band(
     pair: _BandInputs,
-    small: _Small,
+    small: _SmallMaps,
     top: int,
     out: Float[np.ndarray, "3 rows W"],
     pixels: Float[np.ndarray, "4 rows W 4"],
@@ -180,30 +177,30 @@ def _draw(
     """Draw the rows from ``top`` into ``out``; what ``pixels`` and ``planes`` hold is lost."""
     import cv2
 
-    seen0, seen1, share, residual = pixels
-    from_small = _placement(small.share.shape, pair.first.shape, top)
+    warped0, warped1, share, residual = pixels
+    from_small = _band_transform(small.share.shape, pair.first.shape, top)
     linear, border = cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
 
     def enlarge(maps: _Pixels, enlarged: np.ndarray) -> None:
         size, flags = enlarged.shape[1::-1], linear | cv2.WARP_INVERSE_MAP
         cv2.warpAffine(maps, from_small, size, dst=enlarged, flags=flags, borderMode=border)
 
-    enlarge(small.places, seen0)
+    enlarge(small.places, warped0)
     x0, y0, x1, y1 = planes
-    cv2.split(seen0, [x0, y0, x1, y1])
-    cv2.remap(pair.first, x0, y0, linear, dst=seen0, borderMode=border)
-    cv2.remap(pair.last, x1, y1, linear, dst=seen1, borderMode=border)
+    cv2.split(warped0, [x0, y0, x1, y1])
+    cv2.remap(pair.first, x0, y0, linear, dst=warped0, borderMode=border)
+    cv2.remap(pair.last, x1, y1, linear, dst=warped1, borderMode=border)
     enlarge(small.share, share)
     enlarge(small.residual, residual)
-    seen0 -= seen1
-    seen0 *= share
-    seen0 += seen1
-    seen0 += residual
-    np.clip(seen0, 0.0, 1.0, out=seen0)
-    cv2.split(seen0, [*out, x0])
+    warped0 -= warped1
+    warped0 *= share
+    warped0 += warped1
+    warped0 += residual
+    np.clip(warped0, 0.0, 1.0, out=warped0)
+    cv2.split(warped0, [*out, x0])
 
 
-def _placement(small: tuple[int, ...], large: tuple[int, ...], top: int) -> Float[np.ndarray, "2 3"]:
+def _band_transform(small: tuple[int, ...], large: tuple[int, ...], top: int) -> Float[np.ndarray, "2 3"]:
     """Affine map from pixels of a band that begins at row ``top`` to those of maps with margin."""
     down, across = (small[0] - 2) / large[0], (small[1] - 2) / large[1]
     return np.array([[across, 0, 0.5 * across + 0.5], [0, down, (top + 0.5) * down + 0.5]])

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int16, UInt8
 from torch import Tensor
 
 from rdvfi.ops.drawing import opencv, reference
-from rdvfi.ops.inference import Kernels, custom_operator
+from rdvfi.ops.inference import KernelSpec, custom_operator
 from rdvfi.types import Flows, Image
 
 LEVELS = {torch.uint8: 255, torch.int16: 1023}
@@ -74,29 +74,29 @@ def _reference(
     img0: Tensor, img1: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor, dtype: torch.dtype
 ) -> Tensor:
     """Frames without gradients."""
-    return _by_reference(img0, img1, reference.join(flow0, flow1, mask, residual), dtype)
+    return _draw_by_reference(img0, img1, reference.join_maps(flow0, flow1, mask, residual), dtype)
 
 
 def _empty(img0: Tensor, img1: Tensor, flow0: Tensor, *rest: Any) -> Tensor:
     return img0.new_empty((*flow0.shape[:2], 3, *img0.shape[-2:]), dtype=rest[-1])
 
 
-_render = custom_operator("render", _reference, _empty, Kernels("render", launches=3))
+_render = custom_operator("render", _reference, _empty, KernelSpec("render", launches=3))
 
 
 @_render.register_kernel("cpu")
 def _(img0: Tensor, img1: Tensor, *rest: Any) -> Tensor:
-    maps, dtype = reference.join(*(x.float() for x in rest[:-1])), rest[-1]
+    maps, dtype = reference.join_maps(*(x.float() for x in rest[:-1])), rest[-1]
     if not opencv.fits(img0.shape[-2], img0.shape[-1]) or not opencv.is_exact():
-        return _by_reference(img0, img1, maps, dtype)
-    return _in_type(opencv.draw_in_bands(img0.float(), img1.float(), maps), dtype)
+        return _draw_by_reference(img0, img1, maps, dtype)
+    return _convert_frames(opencv.draw_in_bands(img0.float(), img1.float(), maps), dtype)
 
 
-def _by_reference(img0: Tensor, img1: Tensor, maps: Tensor, dtype: torch.dtype) -> Tensor:
-    return _in_type(reference.draw_in_bands(img0.to(maps.dtype), img1.to(maps.dtype), maps), dtype)
+def _draw_by_reference(img0: Tensor, img1: Tensor, maps: Tensor, dtype: torch.dtype) -> Tensor:
+    return _convert_frames(reference.draw_in_bands(img0.to(maps.dtype), img1.to(maps.dtype), maps), dtype)
 
 
-def _in_type(frames: Tensor, dtype: torch.dtype) -> Tensor:
+def _convert_frames(frames: Tensor, dtype: torch.dtype) -> Tensor:
     """Frames in [0, 1] in the type that was asked for."""
     return frames.to(dtype) if dtype.is_floating_point else (LEVELS[dtype] * frames).round_().to(dtype)
 

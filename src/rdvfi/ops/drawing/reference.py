@@ -1,8 +1,7 @@
 """Drawing frames as a plain, differentiable composition: the definition of `rdvfi.ops.render`.
 
-`composition` draws all frames at once. `draw_in_bands` draws the same frames without gradients, a
-band of rows of one frame at a time, so that memory stays bounded at any size; `band` is what both
-consist of.
+`composition` draws all frames at once. `draw_in_bands` draws the same frames without gradients, a band of rows of one
+frame at a time, so that memory stays bounded at any size; `draw_band` is what both consist of.
 """
 
 import math
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from rdvfi.types import Flows, Image, Video
 
-_PIXELS_AT_ONCE = 1_000_000
+_BAND_PIXELS = 1_000_000
 """Pixels of a band; it takes about 100 bytes for each."""
 
 Images = Float[Tensor, "n 3 H W"]
@@ -31,9 +30,9 @@ def composition(
 ) -> Video:
     """`rdvfi.ops.render` of all frames at once: differentiable and unclamped."""
     b, t = flow0.shape[:2]
-    maps = join(flow0, flow1, mask, residual).flatten(0, 1)
+    maps = join_maps(flow0, flow1, mask, residual).flatten(0, 1)
     first, last = (image.to(maps.dtype)[:, None].expand(b, t, *image.shape[1:]).flatten(0, 1) for image in (img0, img1))
-    return band(first, last, maps, 0, img0.shape[-2]).unflatten(0, (b, t)).to(img0.dtype)
+    return draw_band(first, last, maps, 0, img0.shape[-2]).unflatten(0, (b, t)).to(img0.dtype)
 
 
 def draw_in_bands(img0: Image, img1: Image, maps: Float[Tensor, "b t 8 h w"]) -> Video:
@@ -42,21 +41,21 @@ def draw_in_bands(img0: Image, img1: Image, maps: Float[Tensor, "b t 8 h w"]) ->
     Args:
         img0: First frames, in the maps' type.
         img1: Last frames, likewise.
-        maps: What `join` returns.
+        maps: What `join_maps` returns.
     """
     (b, t), (h, w) = maps.shape[:2], img0.shape[-2:]
     frames = img0.new_empty((b, t, 3, h, w))
-    rows = max(1, _PIXELS_AT_ONCE // w)
+    rows = max(1, _BAND_PIXELS // w)
     for i in range(b):
         for k in range(t):
             for top in range(0, h, rows):
                 bottom = min(h, top + rows)
-                drawn = band(img0[i : i + 1], img1[i : i + 1], maps[i, k : k + 1], top, bottom)
+                drawn = draw_band(img0[i : i + 1], img1[i : i + 1], maps[i, k : k + 1], top, bottom)
                 torch.clamp(drawn[0], 0.0, 1.0, out=frames[i, k, :, top:bottom])
     return frames
 
 
-def join(
+def join_maps(
     flow0: Flows, flow1: Flows, mask: Float[Tensor, "b t 1 h w"], residual: Float[Tensor, "b t 3 h w"]
 ) -> Float[Tensor, "b t 8 h w"]:
     """All maps in one, flows in half-images: the unit of `grid_sample`."""
@@ -67,22 +66,22 @@ def join(
     return torch.cat((flow0.to(kind) * to_unit, flow1.to(kind) * to_unit, mask, residual), dim=2)
 
 
-def band(first: Images, last: Images, maps: Maps, top: int, bottom: int) -> Float[Tensor, "n 3 rows W"]:
+def draw_band(first: Images, last: Images, maps: Maps, top: int, bottom: int) -> Float[Tensor, "n 3 rows W"]:
     """Rows ``top`` to ``bottom`` of the frames, unclamped: the definition.
 
     Args:
         first: First frames, one for each frame drawn.
         last: Last frames, likewise.
-        maps: Both flows, the blend and the residual colour, as `join` returns them.
+        maps: Both flows, the blend and the residual colour, as `join_maps` returns them.
         top: First row.
         bottom: The row behind the last one.
     """
-    full = _upsampled(maps, first, top, bottom)
-    seen0, seen1 = _warped(first, full[:, :2], top), _warped(last, full[:, 2:4], top)
-    return torch.lerp(seen1, seen0, full[:, 4:5]) + full[:, 5:8]
+    full = _upsample_rows(maps, first, top, bottom)
+    warped0, warped1 = _warp_rows(first, full[:, :2], top), _warp_rows(last, full[:, 2:4], top)
+    return torch.lerp(warped1, warped0, full[:, 4:5]) + full[:, 5:8]
 
 
-def _upsampled(maps: Maps, like: Images, top: int, bottom: int) -> Float[Tensor, "n 8 rows W"]:
+def _upsample_rows(maps: Maps, like: Images, top: int, bottom: int) -> Float[Tensor, "n 8 rows W"]:
     """Rows of the maps at the size of the image, half-pixel centres."""
     h, w = like.shape[-2:]
     if (top, bottom) == (0, h):
@@ -97,7 +96,7 @@ def _upsampled(maps: Maps, like: Images, top: int, bottom: int) -> Float[Tensor,
     return F.interpolate(tall, (bottom - top, w), mode="bilinear", align_corners=False)
 
 
-def _warped(image: Images, shift: Float[Tensor, "n 2 rows W"], top: int) -> Float[Tensor, "n 3 rows W"]:
+def _warp_rows(image: Images, shift: Float[Tensor, "n 2 rows W"], top: int) -> Float[Tensor, "n 3 rows W"]:
     """``image`` looked up ``shift`` half-images away from the rows that begin at ``top``."""
     h, w = image.shape[-2:]
     rows = torch.arange(top, top + shift.shape[-2], dtype=shift.dtype, device=shift.device)
@@ -108,5 +107,5 @@ def _warped(image: Images, shift: Float[Tensor, "n 2 rows W"], top: int) -> Floa
     strips = math.gcd(len(ys), torch.get_num_threads()) if len(image) == 1 and image.is_cpu else 1
     if strips > 1:
         image, place = image.expand(strips, -1, -1, -1), place[0].unflatten(0, (strips, -1))
-    seen = F.grid_sample(image, place, mode="bilinear", padding_mode="border", align_corners=False)
-    return seen.transpose(0, 1).flatten(1, 2)[None] if strips > 1 else seen
+    values = F.grid_sample(image, place, mode="bilinear", padding_mode="border", align_corners=False)
+    return values.transpose(0, 1).flatten(1, 2)[None] if strips > 1 else values

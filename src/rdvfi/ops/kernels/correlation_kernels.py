@@ -1,3 +1,4 @@
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false, reportPossiblyUnboundVariable=false
 """Local correlation on CUDA: the kernels of `rdvfi.ops.correlation`.
 
 One launch each: forward, gradient by the source, gradient by the target. The grids are those of
@@ -8,18 +9,15 @@ Floor of the forward pass, per pixel with C channels of s bytes and K offsets: b
 and all scores written, ``(2 C + K) s`` bytes, and ``2 C K`` operations.
 """
 
-from typing import no_type_check
-
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
 
+from rdvfi.ops.kernels.jit import jit
 from rdvfi.ops.kernels.sampling_kernels import launch_grid, load, tile, zeros
 
 
-@triton.jit
-@no_type_check
+@jit
 def _forward(
     source, target, out, height, width, source_stride_n, source_stride_c, source_stride_h, source_stride_w,
     target_stride_n, target_stride_c, target_stride_h, target_stride_w, scale, RADIUS: tl.constexpr,
@@ -29,65 +27,63 @@ def _forward(
     n, y, x, mask = tile(height, width)
     side = 2 * RADIUS + 1
     offset = tl.program_id(1)
-    to_y = tl.minimum(tl.maximum(y + offset // side - RADIUS, 0), height - 1)
-    to_x = tl.minimum(tl.maximum(x + offset % side - RADIUS, 0), width - 1)
+    target_y = tl.minimum(tl.maximum(y + offset // side - RADIUS, 0), height - 1)
+    target_x = tl.minimum(tl.maximum(x + offset % side - RADIUS, 0), width - 1)
     source += n * source_stride_n
     target += n * target_stride_n
-    total = zeros()
+    score = zeros()
     for _ in range(CHANNELS):
-        total += load(source, y, x, source_stride_h, source_stride_w, mask) * load(
-            target, to_y, to_x, target_stride_h, target_stride_w, mask
+        score += load(source, y, x, source_stride_h, source_stride_w, mask) * load(
+            target, target_y, target_x, target_stride_h, target_stride_w, mask
         )
         source += source_stride_c
         target += target_stride_c
     out += ((n * side * side + offset) * height + y) * width + x
-    tl.store(out, (total * scale).to(out.dtype.element_ty), mask=mask)
+    tl.store(out, (score * scale).to(out.dtype.element_ty), mask=mask)
 
 
-@triton.jit
-@no_type_check
-def _by_source(
-    grad, target, out, height, width, target_stride_n, target_stride_c, target_stride_h, target_stride_w, scale,
-    RADIUS: tl.constexpr, CHANNELS: tl.constexpr,
+@jit
+def _grad_source(
+    grad, target, out, height, width, stride_n, stride_c, stride_h, stride_w, scale, RADIUS: tl.constexpr,
+    CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Gradient by one channel of the source; ``grad`` is contiguous."""
     n, y, x, mask = tile(height, width)
     c = tl.program_id(1)
     side = 2 * RADIUS + 1
-    target += n * target_stride_n + c * target_stride_c
+    target += n * stride_n + c * stride_c
     grad += n * side * side * height * width
     total = zeros()
     for offset in range(side * side):
-        to_y = tl.minimum(tl.maximum(y + offset // side - RADIUS, 0), height - 1)
-        to_x = tl.minimum(tl.maximum(x + offset % side - RADIUS, 0), width - 1)
-        total += load(grad, y, x, width, 1, mask) * load(target, to_y, to_x, target_stride_h, target_stride_w, mask)
+        target_y = tl.minimum(tl.maximum(y + offset // side - RADIUS, 0), height - 1)
+        target_x = tl.minimum(tl.maximum(x + offset % side - RADIUS, 0), width - 1)
+        total += load(grad, y, x, width, 1, mask) * load(target, target_y, target_x, stride_h, stride_w, mask)
         grad += height * width
     out += ((n * CHANNELS + c) * height + y) * width + x
     tl.store(out, (total * scale).to(out.dtype.element_ty), mask=mask)
 
 
-@triton.jit
-@no_type_check
-def _by_wide_target(
-    grad, source, out, height, width, source_stride_n, source_stride_c, source_stride_h, source_stride_w, scale,
-    RADIUS: tl.constexpr, CHANNELS: tl.constexpr,
+@jit
+def _grad_padded_target(
+    grad, source, out, height, width, stride_n, stride_c, stride_h, stride_w, scale, RADIUS: tl.constexpr,
+    CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Gradient by one channel of the target with its replicated border, float32."""
     side = 2 * RADIUS + 1
-    tall, wide = height + 2 * RADIUS, width + 2 * RADIUS
-    n, y, x, mask = tile(tall, wide)
+    padded_height, padded_width = height + 2 * RADIUS, width + 2 * RADIUS
+    n, y, x, mask = tile(padded_height, padded_width)
     c = tl.program_id(1)
-    source += n * source_stride_n + c * source_stride_c
+    source += n * stride_n + c * stride_c
     grad += n * side * side * height * width
     total = zeros()
     for offset in range(side * side):
-        from_y, from_x = y - offset // side, x - offset % side
-        there = mask & (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
-        total += load(grad, from_y, from_x, width, 1, there) * load(
-            source, from_y, from_x, source_stride_h, source_stride_w, there
+        source_y, source_x = y - offset // side, x - offset % side
+        tap_mask = mask & (source_y >= 0) & (source_y < height) & (source_x >= 0) & (source_x < width)
+        total += load(grad, source_y, source_x, width, 1, tap_mask) * load(
+            source, source_y, source_x, stride_h, stride_w, tap_mask
         )
         grad += height * width
-    out += ((n * CHANNELS + c) * tall + y) * wide + x
+    out += ((n * CHANNELS + c) * padded_height + y) * padded_width + x
     tl.store(out, total * scale, mask=mask)
 
 
@@ -104,15 +100,17 @@ def correlation(source: Tensor, target: Tensor, radius: int) -> Tensor:
 
 def correlation_backward(grad: Tensor, source: Tensor, target: Tensor, radius: int) -> tuple[Tensor, Tensor]:
     """Gradients by the source and by the target."""
-    from rdvfi.ops.local_correlation import folded
+    from rdvfi.ops.local_correlation import fold_border_gradient
 
     n, c, h, w = source.shape
     grad, border = grad.contiguous(), 2 * radius
-    by_source = torch.empty((n, c, h, w), dtype=source.dtype, device=source.device)
-    by_wide = torch.empty((n, c, h + border, w + border), dtype=torch.float32, device=source.device)
-    _by_source[(*launch_grid(n, h, w), c)](
-        grad, target, by_source, h, w, *target.stride(), scale=c**-0.5, RADIUS=radius, CHANNELS=c
+    grad_source = torch.empty((n, c, h, w), dtype=source.dtype, device=source.device)
+    grad_padded = torch.empty((n, c, h + border, w + border), dtype=torch.float32, device=source.device)
+    _grad_source[(*launch_grid(n, h, w), c)](
+        grad, target, grad_source, h, w, *target.stride(), scale=c**-0.5, RADIUS=radius, CHANNELS=c
     )
     grid = (*launch_grid(n, h + border, w + border), c)
-    _by_wide_target[grid](grad, source, by_wide, h, w, *source.stride(), scale=c**-0.5, RADIUS=radius, CHANNELS=c)
-    return by_source, folded(by_wide, target, radius)
+    _grad_padded_target[grid](
+        grad, source, grad_padded, h, w, *source.stride(), scale=c**-0.5, RADIUS=radius, CHANNELS=c
+    )
+    return grad_source, fold_border_gradient(grad_padded, target, radius)

@@ -1,29 +1,29 @@
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false, reportPossiblyUnboundVariable=false
 """Keypoints on CUDA: the kernels of `rdvfi.motion.flow.keypoints`.
 
-Per scale five launches: a blur, the differences of Gaussians with the gradients, local maxima, `topk`, and
-one program instance per point for its place, orientation and descriptor. Blurs are taken at once in both
-dimensions: (2 r + 1)^2 taps with r of 4 to 7 are 81 to 225 cached loads and as many multiplications a
-pixel, at 448x256 about 10^8 operations for both pictures, a few microseconds, where a pass per dimension
-would be another launch. A descriptor looks up 100 + 256 gradients (8 loads each) and adds 36 and 8 x 16
-shares of them, about 60,000 operations; there are 896 points. Floor in memory: pictures, maps and maxima
-are written and read once, 4 * (1 + 2 * 4) bytes a pixel.
+Per scale five launches: a blur, the differences of Gaussians with the gradients, local maxima, `topk`, and one program
+instance per point for its place, orientation and descriptor. Blurs are taken at once in both dimensions: (2 r + 1)^2
+taps with r of 4 to 7 are 81 to 225 cached loads and as many multiplications a pixel, at 448x256 about 10^8 operations
+for both pictures, a few microseconds, where a pass per dimension would be another launch. A descriptor looks up 100 +
+256 gradients (8 loads each) and adds 36 and 8 x 16 shares of them, about 60,000 operations; there are 896 points.
+Floor in memory: pictures, maps and maxima are written and read once, 4 * (1 + 2 * 4) bytes a pixel.
 """
 
 from collections.abc import Sequence
 from math import ceil
-from typing import no_type_check
 
 import torch.nn.functional as F
-import triton
 import triton.language as tl
 from torch import Tensor
 
+from rdvfi.ops.kernels.jit import jit
 from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, launch_grid, load_clamped, reduce_sum, tile
 
+_TAU = tl.constexpr(6.283185307179586)
 
-@triton.jit
-@no_type_check
-def _blurred(image, y, x, height, width, mask, sigma, RADIUS: tl.constexpr):
+
+@jit
+def _gaussian_blur(image, y, x, height, width, mask, sigma, RADIUS: tl.constexpr):
     total, weights = 0.0 * load_clamped(image, y, x, height, width, mask), 0.0
     for tap in range((2 * RADIUS + 1) * (2 * RADIUS + 1)):
         dy, dx = tap // (2 * RADIUS + 1) - RADIUS, tap % (2 * RADIUS + 1) - RADIUS
@@ -33,71 +33,126 @@ def _blurred(image, y, x, height, width, mask, sigma, RADIUS: tl.constexpr):
     return total / weights
 
 
-@triton.jit
-@no_type_check
-def _soften(image, out, height, width, sigma, RADIUS: tl.constexpr):
-    """A picture blurred by a Gaussian."""
+@jit
+def _blur(image, out, height, width, sigma, RADIUS: tl.constexpr):
+    """An image blurred by a Gaussian."""
     n, y, x, mask = tile(height, width)
-    soft = _blurred(image + n * height * width, y, x, height, width, mask, sigma, RADIUS)
-    tl.store(out + (n * height + y) * width + x, soft, mask=mask)
+    blurred = _gaussian_blur(image + n * height * width, y, x, height, width, mask, sigma, RADIUS)
+    tl.store(out + (n * height + y) * width + x, blurred, mask=mask)
 
 
-@triton.jit
-@no_type_check
-def _differences(soft, response, gradient, height, width, sigma, RADIUS: tl.constexpr):
-    """Size of the difference of two Gaussians, and central differences."""
+@jit
+def _differences(blurred, response, gradient, height, width, sigma, RADIUS: tl.constexpr):
+    """Absolute difference of two Gaussians, and central differences."""
     n, y, x, mask = tile(height, width)
-    soft += n * height * width
-    apart = _blurred(soft, y, x, height, width, mask, sigma, RADIUS) - load_clamped(soft, y, x, height, width, mask)
-    tl.store(response + (n * height + y) * width + x, tl.abs(apart), mask=mask)
-    across = load_clamped(soft, y, x + 1, height, width, mask) - load_clamped(soft, y, x - 1, height, width, mask)
-    down = load_clamped(soft, y + 1, x, height, width, mask) - load_clamped(soft, y - 1, x, height, width, mask)
+    blurred += n * height * width
+    difference = _gaussian_blur(blurred, y, x, height, width, mask, sigma, RADIUS) - load_clamped(
+        blurred, y, x, height, width, mask
+    )
+    tl.store(response + (n * height + y) * width + x, tl.abs(difference), mask=mask)
+    across = load_clamped(blurred, y, x + 1, height, width, mask) - load_clamped(blurred, y, x - 1, height, width, mask)
+    down = load_clamped(blurred, y + 1, x, height, width, mask) - load_clamped(blurred, y - 1, x, height, width, mask)
     gradient += (n * 2 * height + y) * width + x
     tl.store(gradient, 0.5 * across, mask=mask)
     tl.store(gradient + height * width, 0.5 * down, mask=mask)
 
 
-@triton.jit
-@no_type_check
-def _peaks(response, out, height, width, margin, REACH: tl.constexpr):
-    """The response where it is the largest around, little of it elsewhere, none in the margin."""
+@jit
+def _suppress_non_maxima(response, out, height, width, margin, RADIUS: tl.constexpr):
+    """The response at local maxima, a thousandth of it elsewhere, zero in the margin."""
     n, y, x, mask = tile(height, width)
     response += n * height * width
-    here = load_clamped(response, y, x, height, width, mask)
-    highest = here
-    for tap in range((2 * REACH + 1) * (2 * REACH + 1)):
-        dy, dx = tap // (2 * REACH + 1) - REACH, tap % (2 * REACH + 1) - REACH
-        highest = tl.maximum(highest, load_clamped(response, y + dy, x + dx, height, width, mask))
-    score = tl.where(here == highest, here, 1e-3 * here)
-    inner = (y >= margin) & (y < height - margin) & (x >= margin) & (x < width - margin)
-    tl.store(out + (n * height + y) * width + x, tl.where(inner, score, 0.0), mask=mask)
+    centre = load_clamped(response, y, x, height, width, mask)
+    maximum = centre
+    for tap in range((2 * RADIUS + 1) * (2 * RADIUS + 1)):
+        dy, dx = tap // (2 * RADIUS + 1) - RADIUS, tap % (2 * RADIUS + 1) - RADIUS
+        maximum = tl.maximum(maximum, load_clamped(response, y + dy, x + dx, height, width, mask))
+    score = tl.where(centre == maximum, centre, 1e-3 * centre)
+    in_margin = (y >= margin) & (y < height - margin) & (x >= margin) & (x < width - margin)
+    tl.store(out + (n * height + y) * width + x, tl.where(in_margin, score, 0.0), mask=mask)
 
 
-@triton.jit
-@no_type_check
-def _offset(response, at, step, last):
-    """Where a peak lies between pixels, by a parabola."""
-    before = tl.load(response + tl.maximum(at - step, 0))
-    here, after = tl.load(response + at), tl.load(response + tl.minimum(at + step, last))
-    between = 0.5 * (after - before) / tl.maximum(2.0 * here - before - after, 1e-3)
-    return tl.minimum(tl.maximum(between, -0.5), 0.5)
+@jit
+def _subpixel_offset(response, position, step, last):
+    """Sub-pixel offset of a peak, by a parabola."""
+    left = tl.load(response + tl.maximum(position - step, 0))
+    centre, right = tl.load(response + position), tl.load(response + tl.minimum(position + step, last))
+    offset = 0.5 * (right - left) / tl.maximum(2.0 * centre - left - right, 1e-3)
+    return tl.minimum(tl.maximum(offset, -0.5), 0.5)
 
 
-@triton.jit
-@no_type_check
-def _around(gradient, x, y, height, width, there):
-    """Gradients at some places: their direction, of unit length, and their length."""
+@jit
+def _sample_gradients(gradient, x, y, height, width, mask):
+    """Gradients at some positions: unit direction and magnitude."""
     point = corners(x, y, height, width)
-    gx = bilinear(gradient, point, width, 1, there)
-    gy = bilinear(gradient + height * width, point, width, 1, there)
-    length = tl.sqrt(tl.maximum(gx * gx + gy * gy, 1e-12))
-    return gx / length, gy / length, length
+    gx = bilinear(gradient, point, width, 1, mask)
+    gy = bilinear(gradient + height * width, point, width, 1, mask)
+    magnitude = tl.sqrt(tl.maximum(gx * gx + gy * gy, 1e-12))
+    return gx / magnitude, gy / magnitude, magnitude
 
 
-@triton.jit
-@no_type_check
-def _describe(
-    response, gradient, at, places, descriptors, height, width, count, all_points, first, shrink, sigma, largest,
+@jit
+def _angular_weight(direction_x, direction_y, angle, SHARPNESS: tl.constexpr):
+    """``max(cos(difference), 0)`` to the power of ``2^SHARPNESS``, of a direction and an angle."""
+    weight = tl.maximum(direction_x * tl.cos(angle) + direction_y * tl.sin(angle), 0.0)
+    for _ in tl.static_range(SHARPNESS):
+        weight *= weight
+    return weight
+
+
+@jit
+def _orientation(
+    gradient, x, y, height, width, sigma, SIDE: tl.constexpr, DIRECTIONS: tl.constexpr, SHARPNESS: tl.constexpr
+):
+    """The dominant direction of gradients around a point, between the bins of their histogram."""
+    sample = tl.arange(0, 128)[:, None]
+    mask = sample < SIDE * SIDE
+    dx, dy = sample % SIDE - (SIDE - 1) / 2.0, sample // SIDE - (SIDE - 1) / 2.0
+    direction_x, direction_y, magnitude = _sample_gradients(
+        gradient, x + 0.96 * sigma * dx, y + 0.96 * sigma * dy, height, width, mask
+    )
+    magnitude = tl.where(mask, magnitude * tl.exp(-(dx * dx + dy * dy) / 12.5), 0.0)
+    bin_index = tl.arange(0, 64)
+    weight = _angular_weight(direction_x, direction_y, bin_index[None, :] * (_TAU / DIRECTIONS), SHARPNESS)
+    histogram = tl.where(bin_index < DIRECTIONS, reduce_sum(magnitude * weight, 0), -1.0)
+    _, best = tl.reduce((histogram, bin_index), 0, tl.standard._argmax_combine_tie_break_left)
+    before = reduce_sum(tl.where(bin_index == (best + DIRECTIONS - 1) % DIRECTIONS, histogram, 0.0), 0)
+    centre = reduce_sum(tl.where(bin_index == best, histogram, 0.0), 0)
+    after = reduce_sum(tl.where(bin_index == (best + 1) % DIRECTIONS, histogram, 0.0), 0)
+    offset = 0.5 * (before - after) / tl.minimum(before - 2.0 * centre + after, -1e-3)
+    return (best + offset) * (_TAU / DIRECTIONS)
+
+
+@jit
+def _descriptor(
+    gradient, x, y, angle, height, width, sigma, max_value, SAMPLES: tl.constexpr, CELLS: tl.constexpr,
+    BINS: tl.constexpr, SHARPNESS: tl.constexpr,
+):  # fmt: skip
+    """Histograms of directions relative to ``angle``, (BINS, CELLS * CELLS), clipped and of unit length."""
+    cosine, sine = tl.cos(angle), tl.sin(angle)
+    sample = tl.arange(0, SAMPLES * SAMPLES)[:, None]
+    dx, dy = sample % SAMPLES - (SAMPLES - 1) / 2.0, sample // SAMPLES - (SAMPLES - 1) / 2.0
+    sample_x, sample_y = x + 0.9 * sigma * (dx * cosine - dy * sine), y + 0.9 * sigma * (dx * sine + dy * cosine)
+    gx, gy, magnitude = _sample_gradients(gradient, sample_x, sample_y, height, width, sample >= 0)
+    direction_x, direction_y = gx * cosine + gy * sine, gy * cosine - gx * sine
+    magnitude *= tl.exp(-(dx * dx + dy * dy) / (SAMPLES * SAMPLES / 2.0))
+    cell = tl.arange(0, CELLS * CELLS)[None, :]
+    spacing: tl.constexpr = SAMPLES / CELLS
+    cell_x, cell_y = (cell % CELLS + 0.5) * spacing - SAMPLES / 2, (cell // CELLS + 0.5) * spacing - SAMPLES / 2
+    weight = tl.maximum(1.0 - tl.abs(dx - cell_x) / spacing, 0.0) * tl.maximum(1.0 - tl.abs(dy - cell_y) / spacing, 0.0)
+    weight *= magnitude
+    bins = tl.arange(0, BINS)[:, None]
+    values = tl.full((BINS, CELLS * CELLS), 0.0, tl.float32)
+    for i in tl.static_range(BINS):
+        angular_weight = _angular_weight(direction_x, direction_y, 0.0 * angle + i * (_TAU / BINS), SHARPNESS)
+        values += tl.where(bins == i, reduce_sum(weight * angular_weight, 0)[None, :], 0.0)
+    values = tl.minimum(values / tl.maximum(_matrix_norm(values), 1e-12), max_value)
+    return values / tl.maximum(_matrix_norm(values), 1e-12)
+
+
+@jit
+def _describe_points(
+    response, gradient, peaks, places, descriptors, height, width, count, all_points, first, shrink, sigma, max_value,
     SIDE: tl.constexpr, DIRECTIONS: tl.constexpr, SHARPNESS: tl.constexpr, SAMPLES: tl.constexpr, CELLS: tl.constexpr,
     BINS: tl.constexpr, BIN_SHARPNESS: tl.constexpr,
 ):  # fmt: skip
@@ -106,66 +161,20 @@ def _describe(
     area = height * width
     response += n * area
     gradient += n * 2 * area
-    where = tl.load(at + n * count + k).to(tl.int32)
-    x = where % width + _offset(response, where, 1, area - 1)
-    y = where // width + _offset(response, where, width, area - 1)
-    tau: tl.constexpr = 6.283185307179586
-
-    sample = tl.arange(0, 128)[:, None]
-    there = sample < SIDE * SIDE
-    dx, dy = sample % SIDE - (SIDE - 1) / 2.0, sample // SIDE - (SIDE - 1) / 2.0
-    to_x, to_y, length = _around(gradient, x + 0.96 * sigma * dx, y + 0.96 * sigma * dy, height, width, there)
-    length = tl.where(there, length * tl.exp(-(dx * dx + dy * dy) / 12.5), 0.0)
-    number = tl.arange(0, 64)
-    turn = number[None, :] * (tau / DIRECTIONS)
-    share = tl.maximum(to_x * tl.cos(turn) + to_y * tl.sin(turn), 0.0)
-    for _ in tl.static_range(SHARPNESS):
-        share *= share
-    histogram = tl.where(number < DIRECTIONS, reduce_sum(length * share, 0), -1.0)
-    _, best = tl.reduce((histogram, number), 0, tl.standard._argmax_combine_tie_break_left)
-    past = number == (best + DIRECTIONS - 1) % DIRECTIONS
-    before = reduce_sum(tl.where(past, histogram, 0.0), 0)
-    here = reduce_sum(tl.where(number == best, histogram, 0.0), 0)
-    after = tl.where(number == (best + 1) % DIRECTIONS, histogram, 0.0)
-    after = reduce_sum(after, 0)
-    between = 0.5 * (before - after) / tl.minimum(before - 2.0 * here + after, -1e-3)
-    angle = (best + between) * (tau / DIRECTIONS)
-    ahead_x, ahead_y = tl.cos(angle), tl.sin(angle)
-
-    sample = tl.arange(0, SAMPLES * SAMPLES)[:, None]
-    dx, dy = sample % SAMPLES - (SAMPLES - 1) / 2.0, sample // SAMPLES - (SAMPLES - 1) / 2.0
-    at_x = x + 0.9 * sigma * (dx * ahead_x - dy * ahead_y)
-    at_y = y + 0.9 * sigma * (dx * ahead_y + dy * ahead_x)
-    to_x, to_y, length = _around(gradient, at_x, at_y, height, width, sample >= 0)
-    # Relative to the orientation.
-    to_x, to_y = to_x * ahead_x + to_y * ahead_y, to_y * ahead_x - to_x * ahead_y
-    length *= tl.exp(-(dx * dx + dy * dy) / (SAMPLES * SAMPLES / 2.0))
-    cell = tl.arange(0, CELLS * CELLS)[None, :]
-    spacing: tl.constexpr = SAMPLES / CELLS
-    cell_x, cell_y = (cell % CELLS + 0.5) * spacing - SAMPLES / 2, (cell // CELLS + 0.5) * spacing - SAMPLES / 2
-    near = tl.maximum(1.0 - tl.abs(dx - cell_x) / spacing, 0.0) * tl.maximum(1.0 - tl.abs(dy - cell_y) / spacing, 0.0)
-    near *= length
-    bins = tl.arange(0, BINS)[:, None]
-    found = tl.full((BINS, CELLS * CELLS), 0.0, tl.float32)
-    for number in tl.static_range(BINS):
-        turn = number * (tau / BINS) + 0.0 * angle
-        share = tl.maximum(to_x * tl.cos(turn) + to_y * tl.sin(turn), 0.0)
-        for _ in tl.static_range(BIN_SHARPNESS):
-            share *= share
-        held = reduce_sum(near * share, 0)
-        found += tl.where(bins == number, held[None, :], 0.0)
-    found /= tl.maximum(_length(found), 1e-12)
-    found = tl.minimum(found, largest)
-    found /= tl.maximum(_length(found), 1e-12)
+    peak = tl.load(peaks + n * count + k).to(tl.int32)
+    x = peak % width + _subpixel_offset(response, peak, 1, area - 1)
+    y = peak // width + _subpixel_offset(response, peak, width, area - 1)
+    angle = _orientation(gradient, x, y, height, width, sigma, SIDE, DIRECTIONS, SHARPNESS)
+    values = _descriptor(gradient, x, y, angle, height, width, sigma, max_value, SAMPLES, CELLS, BINS, BIN_SHARPNESS)
     point = n * all_points + first + k
-    tl.store(descriptors + point * BINS * CELLS * CELLS + bins * CELLS * CELLS + cell, found)
+    elements = tl.arange(0, BINS)[:, None] * CELLS * CELLS + tl.arange(0, CELLS * CELLS)[None, :]
+    tl.store(descriptors + point * BINS * CELLS * CELLS + elements, values)
     tl.store(places + 2 * point, shrink * (x + 0.5) - 0.5)
     tl.store(places + 2 * point + 1, shrink * (y + 0.5) - 0.5)
 
 
-@triton.jit
-@no_type_check
-def _length(x):
+@jit
+def _matrix_norm(x):
     rows = reduce_sum(x * x, 1)
     return tl.sqrt(reduce_sum(rows, 0))
 
@@ -174,13 +183,13 @@ def keypoints(
     luma: Tensor,
     *,
     scales: Sequence[tuple[int, float, int]],
-    soft: float,
-    ratio: float,
-    neighbourhood: int,
+    input_blur: float,
+    gaussian_ratio: float,
+    maximum_window: int,
     samples: dict[str, int],
     orientation: tuple[int, int],
     descriptor: tuple[int, int, int],
-    largest: float,
+    max_value: float,
 ) -> tuple[Tensor, Tensor]:
     """See `rdvfi.motion.flow.keypoints.find_keypoints`."""
     luma = luma.float().contiguous()
@@ -199,13 +208,13 @@ def keypoints(
         h, w = sizes[shrink]
         maps = luma.new_empty((5, n, h, w))
         blurred, response, score, gradient = maps[0], maps[1], maps[2], maps[3:]
-        grid, blur = launch_grid(n, h, w), (sigma**2 - soft**2) ** 0.5
-        _soften[grid](pictures[shrink], blurred, h, w, blur, RADIUS=ceil(3.0 * blur))
-        arguments = (blurred, response, gradient, h, w, ratio * sigma)
-        _differences[grid](*arguments, RADIUS=ceil(3.0 * ratio * sigma))
-        _peaks[grid](response, score, h, w, ceil(2.0 * sigma), REACH=neighbourhood // 2)
+        grid, blur = launch_grid(n, h, w), (sigma**2 - input_blur**2) ** 0.5
+        _blur[grid](pictures[shrink], blurred, h, w, blur, RADIUS=ceil(3.0 * blur))
+        arguments = (blurred, response, gradient, h, w, gaussian_ratio * sigma)
+        _differences[grid](*arguments, RADIUS=ceil(3.0 * gaussian_ratio * sigma))
+        _suppress_non_maxima[grid](response, score, h, w, ceil(2.0 * sigma), RADIUS=maximum_window // 2)
         at = score.flatten(1).topk(count).indices
         arguments = (response, gradient, at, places, descriptors, h, w, count, sum(counts), first)
-        _describe[count, n](*arguments, shrink, sigma, largest, **shares)
+        _describe_points[count, n](*arguments, shrink, sigma, max_value, **shares)
         first += count
     return places, descriptors

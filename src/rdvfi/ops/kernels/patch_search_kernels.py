@@ -15,223 +15,246 @@ States are (starts, n, 7, p), see `rdvfi.motion.flow.patch_search`; common motio
 shift at the upper left pixel.
 """
 
-from typing import no_type_check
-
-import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.occlusion_filling_kernels import filled
+from rdvfi.ops.kernels.jit import jit
+from rdvfi.ops.kernels.occlusion_filling_kernels import fill_states
 from rdvfi.ops.kernels.patch_states_kernels import (
+    dense_flow,
     deviation,
-    fit,
-    flow_of,
+    fit_patches,
     load_state,
     outside_share,
-    seen_by,
-    slopes,
+    patch_geometry,
+    scharr_gradients,
     store_state,
+    warp_patches,
 )
 from rdvfi.ops.kernels.sampling_kernels import launch_grid, load_clamped, reduce_sum
 
-_PATCHES = 8
+_BLOCK_SIZE = 8
 """Patches of one program instance."""
 
 
-@triton.jit
-@no_type_check
-def _start(
-    starts, common, k, n, samples, p, columns, rows, mask, zero_penalty, OWN: tl.constexpr, STILL: tl.constexpr,
-    NEAR: tl.constexpr, COMMON: tl.constexpr, REACH: tl.constexpr, FAR: tl.constexpr, STRIDE: tl.constexpr,
-    SIDE: tl.constexpr,
-):  # fmt: skip
-    """Start ``k`` of patches ``p``: u, v, four slopes and the penalty.
+@jit
+def _neighbour_offset(j, NEIGHBOUR_STARTS: tl.constexpr, NEAR_REACH: tl.constexpr, FAR_REACH: tl.constexpr):
+    """Columns and rows to neighbour ``j``: four at the near reach, then four at the far one, else the patch itself."""
+    reach = tl.where((j >= 0) & (j < NEIGHBOUR_STARTS), tl.where(j < 4, NEAR_REACH, FAR_REACH), 0)
+    direction = j % 4
+    dx = tl.where(direction == 0, -reach, tl.where(direction == 1, reach, 0))
+    return dx, tl.where(direction == 2, -reach, tl.where(direction == 3, reach, 0))
 
-    First come a patch's own ones (with ``STILL`` two per guess, with slopes and without, and then no
-    motion), what neighbours found, and motions of the whole picture.
+
+@jit
+def _use_common_motion(state, motion, is_common, centre):
+    """The state, replaced by the common motion at pointer ``motion`` where ``is_common``."""
+    u, v, ux, vx, uy, vy, penalty = state
+    x, y = centre
+    motion_ux, motion_vx = tl.load(motion + 2), tl.load(motion + 3)
+    motion_uy, motion_vy = tl.load(motion + 4), tl.load(motion + 5)
+    u = tl.where(is_common, tl.load(motion) + motion_ux * x + motion_uy * y, u)
+    v = tl.where(is_common, tl.load(motion + 1) + motion_vx * x + motion_vy * y, v)
+    ux, vx = tl.where(is_common, motion_ux, ux), tl.where(is_common, motion_vx, vx)
+    uy, vy = tl.where(is_common, motion_uy, uy), tl.where(is_common, motion_vy, vy)
+    return u, v, ux, vx, uy, vy, tl.where(is_common, tl.load(motion + 6), penalty)
+
+
+@jit
+def _load_start(
+    starts, common, k, n, samples, patch, columns, rows, mask, zero_penalty, OWN_STARTS: tl.constexpr,
+    ZERO_START: tl.constexpr, NEIGHBOUR_STARTS: tl.constexpr, COMMON_STARTS: tl.constexpr, NEAR_REACH: tl.constexpr,
+    FAR_REACH: tl.constexpr, STRIDE: tl.constexpr, SIDE: tl.constexpr,
+):  # fmt: skip
+    """The state of start ``k`` of each patch: u, v, four slopes and the penalty.
+
+    First come a patch's own starts (with ``ZERO_START`` two per guess, with slopes and without, and then no
+    motion), then those of its neighbours, then motions of the whole picture.
     """
     count = rows * columns
-    j = k - OWN - STILL
-    reach = tl.where((j >= 0) & (j < NEAR), tl.where(j < 4, REACH, FAR), 0)
-    way = j % 4
-    dx = tl.where(way == 0, -reach, tl.where(way == 1, reach, 0))
-    dy = tl.where(way == 2, -reach, tl.where(way == 3, reach, 0))
-    row = tl.minimum(tl.maximum(p // columns + dy, 0), rows - 1)
-    column = tl.minimum(tl.maximum(p % columns + dx, 0), columns - 1)
-    guess = tl.where(k < OWN, k // 2, 0) * STILL
-    at = starts + (guess * samples + n) * 7 * count + row * columns + column
-    u, v, ux, vx, uy, vy, penalty = load_state(at, count, mask)
+    j = k - OWN_STARTS - ZERO_START
+    dx, dy = _neighbour_offset(j, NEIGHBOUR_STARTS, NEAR_REACH, FAR_REACH)
+    row = tl.minimum(tl.maximum(patch // columns + dy, 0), rows - 1)
+    column = tl.minimum(tl.maximum(patch % columns + dx, 0), columns - 1)
+    guess = tl.where(k < OWN_STARTS, k // 2, 0) * ZERO_START
+    elements = starts + (guess * samples + n) * 7 * count + row * columns + column
+    u, v, ux, vx, uy, vy, penalty = load_state(elements, count, mask)
     u -= STRIDE * (dx * ux + dy * uy)
     v -= STRIDE * (dx * vx + dy * vy)
-    if STILL:
-        bent = tl.where((k > OWN) | ((k < OWN) & (k % 2 == 0)), 1.0, 0.0)
-        ux, vx, uy, vy = bent * ux, bent * vx, bent * uy, bent * vy
-        u, v = tl.where(k == OWN, 0.0, u), tl.where(k == OWN, 0.0, v)
-        penalty = tl.where(k == OWN, zero_penalty, penalty)
-    if COMMON > 0:
-        whole = j >= NEAR
-        at = common + (n * COMMON + tl.maximum(j - NEAR, 0)) * 7
-        x = p % columns * STRIDE + (SIDE - 1) / 2.0
-        y = p // columns * STRIDE + (SIDE - 1) / 2.0
-        of_x, of_y = tl.load(at + 2), tl.load(at + 4)
-        u, ux, uy = (
-            tl.where(whole, tl.load(at) + of_x * x + of_y * y, u),
-            tl.where(whole, of_x, ux),
-            tl.where(whole, of_y, uy),
-        )
-        of_x, of_y = tl.load(at + 3), tl.load(at + 5)
-        v, vx, vy = (
-            tl.where(whole, tl.load(at + 1) + of_x * x + of_y * y, v),
-            tl.where(whole, of_x, vx),
-            tl.where(whole, of_y, vy),
-        )
-        penalty = tl.where(whole, tl.load(at + 6), penalty)
-    return u, v, ux, vx, uy, vy, penalty
+    if ZERO_START:
+        has_slopes = tl.where((k > OWN_STARTS) | ((k < OWN_STARTS) & (k % 2 == 0)), 1.0, 0.0)
+        ux, vx, uy, vy = has_slopes * ux, has_slopes * vx, has_slopes * uy, has_slopes * vy
+        u, v = tl.where(k == OWN_STARTS, 0.0, u), tl.where(k == OWN_STARTS, 0.0, v)
+        penalty = tl.where(k == OWN_STARTS, zero_penalty, penalty)
+    state = u, v, ux, vx, uy, vy, penalty
+    if COMMON_STARTS > 0:
+        motion = common + (n * COMMON_STARTS + tl.maximum(j - NEIGHBOUR_STARTS, 0)) * 7
+        _, _, centre = patch_geometry(patch, columns, STRIDE, SIDE)
+        state = _use_common_motion(state, motion, j >= NEIGHBOUR_STARTS, centre)
+    return state
 
 
-@triton.jit
-@no_type_check
-def _costs(
-    image, starts, common, costs, outside, samples, height, width, columns, rows, zero_penalty, worst,
-    OWN: tl.constexpr, STILL: tl.constexpr, NEAR: tl.constexpr, COMMON: tl.constexpr, REACH: tl.constexpr,
-    FAR: tl.constexpr, STRIDE: tl.constexpr, SIDE: tl.constexpr, PATCHES: tl.constexpr,
+@jit
+def _start_costs(
+    image, starts, common, costs, outside, samples, height, width, columns, rows, zero_penalty, max_cost,
+    OWN_STARTS: tl.constexpr, ZERO_START: tl.constexpr, NEIGHBOUR_STARTS: tl.constexpr, COMMON_STARTS: tl.constexpr,
+    NEAR_REACH: tl.constexpr, FAR_REACH: tl.constexpr, STRIDE: tl.constexpr, SIDE: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
 ):  # fmt: skip
-    """What one start costs every patch, by half of its pixels, as on a chessboard."""
+    """The cost of one start for every patch, from half of its pixels, as on a chessboard."""
     count = rows * columns
     k, n = tl.program_id(1), tl.program_id(2).to(tl.int64)
-    p = tl.program_id(0) * PATCHES + tl.arange(0, PATCHES)
-    mask = p < count
-    starts_of = OWN + STILL + NEAR + COMMON
-    u, v, ux, vx, uy, vy, _ = _start(
-        starts, common, k, n, samples, p, columns, rows, mask, zero_penalty,
-        OWN, STILL, NEAR, COMMON, REACH, FAR, STRIDE, SIDE,
+    patch = tl.program_id(0) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
+    mask = patch < count
+    num_starts = OWN_STARTS + ZERO_START + NEIGHBOUR_STARTS + COMMON_STARTS
+    state = _load_start(
+        starts, common, k, n, samples, patch, columns, rows, mask, zero_penalty,
+        OWN_STARTS, ZERO_START, NEIGHBOUR_STARTS, COMMON_STARTS, NEAR_REACH, FAR_REACH, STRIDE, SIDE,
     )  # fmt: skip
-    left, top = p % columns * STRIDE, p // columns * STRIDE
-    centre_x, centre_y = left + (SIDE - 1) / 2.0, top + (SIDE - 1) / 2.0
-    number = tl.arange(0, SIDE * SIDE // 2)[None, :]
-    i = number // (SIDE // 2)
-    j = 2 * (number % (SIDE // 2)) + i % 2
+    left, top, centre = patch_geometry(patch, columns, STRIDE, SIDE)
+    pixel = tl.arange(0, SIDE * SIDE // 2)[None, :]
+    i = pixel // (SIDE // 2)
+    j = 2 * (pixel % (SIDE // 2)) + i % 2
     own = image + n * height * width
     other = image + (n + samples // 2) % samples * height * width
-    here = load_clamped(own, top[:, None] + i, left[:, None] + j, height, width, mask[:, None])
-    x, y = j - (SIDE - 1) / 2.0, i - (SIDE - 1) / 2.0
-    seen = seen_by(
-        other, centre_x[:, None], centre_y[:, None], x, y, u[:, None], v[:, None],
-        ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, mask[:, None],
-    )  # fmt: skip
-    cost = tl.minimum(deviation(seen - here, SIDE * SIDE // 2), worst)
-    tl.store(costs + (n * starts_of + k) * count + p, cost, mask=mask)
-    g = k - OWN - STILL - NEAR
+    values = load_clamped(own, top[:, None] + i, left[:, None] + j, height, width, mask[:, None])
+    offsets = j - (SIDE - 1) / 2.0, i - (SIDE - 1) / 2.0
+    warped = warp_patches(other, centre, offsets, state, height, width, mask)
+    cost = tl.minimum(deviation(warped - values, SIDE * SIDE // 2), max_cost)
+    tl.store(costs + (n * num_starts + k) * count + patch, cost, mask=mask)
+    g = k - OWN_STARTS - ZERO_START - NEIGHBOUR_STARTS
     if g >= 0:
-        left_picture = outside_share(centre_x, centre_y, u, v, height, width, SIDE)
-        tl.store(outside + (n * COMMON + g) * count + p, left_picture, mask=mask)
+        share = outside_share(centre, state[0], state[1], height, width, SIDE)
+        tl.store(outside + (n * COMMON_STARTS + g) * count + patch, share, mask=mask)
 
 
-@triton.jit
-@no_type_check
-def _continue(costs, outside, count, worst, FIRST: tl.constexpr, COMMON: tl.constexpr, BLOCK: tl.constexpr):
-    """Costs of motions of the whole picture: outside of it they are the mean of those inside."""
+@jit
+def _extrapolate_costs(
+    costs, outside, count, max_cost, FIRST: tl.constexpr, COMMON_STARTS: tl.constexpr, BLOCK_SIZE: tl.constexpr
+):
+    """Costs of motions of the whole picture: for patches outside of it, the mean of those inside."""
     g, n = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    costs += (n * (FIRST + COMMON) + FIRST + g) * count
-    outside += (n * COMMON + g) * count
-    total, area = tl.full((1, BLOCK), 0.0, tl.float32), tl.full((1, BLOCK), 0.0, tl.float32)
-    for start in range(0, count, BLOCK):
-        p = start + tl.arange(0, BLOCK)[None, :]
-        mask = 1.0 - tl.load(outside + p, mask=p < count, other=1.0)
-        total += mask * tl.load(costs + p, mask=p < count, other=0.0)
-        area += mask
+    costs += (n * (FIRST + COMMON_STARTS) + FIRST + g) * count
+    outside += (n * COMMON_STARTS + g) * count
+    total, area = tl.full((1, BLOCK_SIZE), 0.0, tl.float32), tl.full((1, BLOCK_SIZE), 0.0, tl.float32)
+    for start in range(0, count, BLOCK_SIZE):
+        patch = start + tl.arange(0, BLOCK_SIZE)[None, :]
+        inside = 1.0 - tl.load(outside + patch, mask=patch < count, other=1.0)
+        total += inside * tl.load(costs + patch, mask=patch < count, other=0.0)
+        area += inside
     total, area = reduce_sum(total, 1), reduce_sum(area, 1)
-    enough = tl.minimum(tl.maximum((area / count - 0.25) / 0.25, 0.0), 1.0)
-    elsewhere = (worst + enough * (total / tl.maximum(area, 1.0) - worst))[:, None]
-    for start in range(0, count, BLOCK):
-        p = start + tl.arange(0, BLOCK)[None, :]
-        beyond = tl.load(outside + p, mask=p < count, other=0.0)
-        cost = tl.load(costs + p, mask=p < count, other=0.0)
-        tl.store(costs + p, (1.0 - beyond) * cost + beyond * elsewhere, mask=p < count)
+    certainty = tl.minimum(tl.maximum((area / count - 0.25) / 0.25, 0.0), 1.0)
+    mean_cost = (max_cost + certainty * (total / tl.maximum(area, 1.0) - max_cost))[:, None]
+    for start in range(0, count, BLOCK_SIZE):
+        patch = start + tl.arange(0, BLOCK_SIZE)[None, :]
+        share = tl.load(outside + patch, mask=patch < count, other=0.0)
+        cost = tl.load(costs + patch, mask=patch < count, other=0.0)
+        tl.store(costs + patch, (1.0 - share) * cost + share * mean_cost, mask=patch < count)
 
 
-@triton.jit
-@no_type_check
-def _choose(
-    image, starts, common, costs, out, brightness, samples, height, width, columns, rows, zero_penalty, preferred,
-    damping, longest, STEPS: tl.constexpr, OWN: tl.constexpr, STILL: tl.constexpr, NEAR: tl.constexpr,
-    COMMON: tl.constexpr, REACH: tl.constexpr, FAR: tl.constexpr, STRIDE: tl.constexpr, SIDE: tl.constexpr,
-    PATCHES: tl.constexpr,
+@jit
+def _cheapest_start(
+    starts, common, costs, n, samples, patch, columns, rows, mask, zero_penalty, min_penalty,
+    OWN_STARTS: tl.constexpr, ZERO_START: tl.constexpr, NEIGHBOUR_STARTS: tl.constexpr, COMMON_STARTS: tl.constexpr,
+    NEAR_REACH: tl.constexpr, FAR_REACH: tl.constexpr, STRIDE: tl.constexpr, SIDE: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
 ):  # fmt: skip
-    """Every patch takes the start that costs least with its surroundings, then ``STEPS`` steps.
+    """The start with the least sum of its cost, its mean cost over 3x3 patches, and its penalty."""
+    count = rows * columns
+    neighbour = tl.arange(0, 16)[None, :]
+    row = tl.minimum(tl.maximum((patch // columns)[:, None] + neighbour // 3 - 1, 0), rows - 1)
+    column = tl.minimum(tl.maximum((patch % columns)[:, None] + neighbour % 3 - 1, 0), columns - 1)
+    neighbours, neighbour_mask = row * columns + column, mask[:, None] & (neighbour < 9)
+    least = tl.full((BLOCK_SIZE,), float("inf"), tl.float32)
+    cheapest = tl.full((BLOCK_SIZE,), 0, tl.int32)
+    for k in range(OWN_STARTS + ZERO_START + NEIGHBOUR_STARTS + COMMON_STARTS):
+        neighbour_costs = tl.load(costs + k * count + neighbours, mask=neighbour_mask, other=0.0)
+        state = _load_start(
+            starts, common, k, n, samples, patch, columns, rows, mask, zero_penalty,
+            OWN_STARTS, ZERO_START, NEIGHBOUR_STARTS, COMMON_STARTS, NEAR_REACH, FAR_REACH, STRIDE, SIDE,
+        )  # fmt: skip
+        penalty = tl.maximum(state[6], min_penalty)
+        cost = tl.load(costs + k * count + patch, mask=mask, other=0.0)
+        cost += reduce_sum(neighbour_costs, 1) / 9.0 + penalty
+        cheapest = tl.where(cost < least, k, cheapest)
+        least = tl.minimum(cost, least)
+    return cheapest
 
-    Without steps its mean brightness is written too.
+
+@jit
+def _gauss_newton(
+    own, other, values, left, top, centre, state, height, width, mask, damping, max_step, STEPS: tl.constexpr,
+    SIDE: tl.constexpr,
+):  # fmt: skip
+    """The shift after ``STEPS`` inverse compositional steps; the old one where these are worse, or lead too far."""
+    pixel = tl.arange(0, SIDE * SIDE)[None, :]
+    i, j = pixel // SIDE, pixel % SIDE
+    offsets = j - (SIDE - 1) / 2.0, i - (SIDE - 1) / 2.0
+    u, v, ux, vx, uy, vy, penalty = state
+    error = warp_patches(other, centre, offsets, state, height, width, mask) - values
+    old_error = deviation(error, SIDE * SIDE)
+    dx, dy = scharr_gradients(own, top[:, None] + i, left[:, None] + j, height, width, mask[:, None])
+    dx -= (reduce_sum(dx, 1) / (SIDE * SIDE))[:, None]
+    dy -= (reduce_sum(dy, 1) / (SIDE * SIDE))[:, None]
+    xx, yy = reduce_sum(dx * dx, 1) + damping, reduce_sum(dy * dy, 1) + damping
+    xy = reduce_sum(dx * dy, 1)
+    determinant = xx * yy - xy * xy
+    new_u, new_v = u, v
+    for _ in range(STEPS):
+        error_x, error_y = reduce_sum(error * dx, 1), reduce_sum(error * dy, 1)
+        step_x, step_y = (xy * error_y - yy * error_x) / determinant, (xy * error_x - xx * error_y) / determinant
+        # Steps are in the source: slopes carry them to the target.
+        new_u += (1.0 + ux) * step_x + uy * step_y
+        new_v += vx * step_x + (1.0 + vy) * step_y
+        moved = new_u, new_v, ux, vx, uy, vy, penalty
+        error = warp_patches(other, centre, offsets, moved, height, width, mask) - values
+    step2 = (new_u - u) * (new_u - u) + (new_v - v) * (new_v - v)
+    outside = tl.maximum(
+        outside_share(centre, u, v, height, width, SIDE), outside_share(centre, new_u, new_v, height, width, SIDE)
+    )
+    accepted = (deviation(error, SIDE * SIDE) <= old_error) & (step2 < max_step * max_step) & (outside < 0.3)
+    return tl.where(accepted, new_u, u), tl.where(accepted, new_v, v)
+
+
+@jit
+def _choose_and_refine(
+    image, starts, common, costs, out, brightness, samples, height, width, columns, rows, zero_penalty,
+    texture_penalty, damping, max_step, STEPS: tl.constexpr, OWN_STARTS: tl.constexpr, ZERO_START: tl.constexpr,
+    NEIGHBOUR_STARTS: tl.constexpr, COMMON_STARTS: tl.constexpr, NEAR_REACH: tl.constexpr, FAR_REACH: tl.constexpr,
+    STRIDE: tl.constexpr, SIDE: tl.constexpr, BLOCK_SIZE: tl.constexpr,
+):  # fmt: skip
+    """Every patch takes its cheapest start and ``STEPS`` Gauss-Newton steps from there.
+
+    Without steps its mean brightness is stored too.
     """
     count = rows * columns
     n = tl.program_id(1).to(tl.int64)
-    p = tl.program_id(0) * PATCHES + tl.arange(0, PATCHES)
-    mask = p < count
-    row, column = p // columns, p % columns
-    starts_of: tl.constexpr = OWN + STILL + NEAR + COMMON
-    around = tl.arange(0, 16)[None, :]
-    near_row = tl.minimum(tl.maximum(row[:, None] + around // 3 - 1, 0), rows - 1)
-    near_column = tl.minimum(tl.maximum(column[:, None] + around % 3 - 1, 0), columns - 1)
-    near = near_row * columns + near_column
-    left, top = column * STRIDE, row * STRIDE
-    centre_x, centre_y = left + (SIDE - 1) / 2.0, top + (SIDE - 1) / 2.0
-    number = tl.arange(0, SIDE * SIDE)[None, :]
-    i, j = number // SIDE, number % SIDE
+    patch = tl.program_id(0) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
+    mask = patch < count
+    left, top, centre = patch_geometry(patch, columns, STRIDE, SIDE)
+    pixel = tl.arange(0, SIDE * SIDE)[None, :]
     own = image + n * height * width
     other = image + (n + samples // 2) % samples * height * width
-    here = load_clamped(own, top[:, None] + i, left[:, None] + j, height, width, mask[:, None])
-    least_penalty = -preferred * deviation(here, SIDE * SIDE)
-    costs += n * starts_of * count
-    least = tl.full((PATCHES,), float("inf"), tl.float32)
-    chosen = tl.full((PATCHES,), 0, tl.int32)
-    for k in range(starts_of):
-        beside = tl.load(costs + k * count + near, mask=mask[:, None] & (around < 9), other=0.0)
-        _, _, _, _, _, _, penalty = _start(
-            starts, common, k, n, samples, p, columns, rows, mask, zero_penalty,
-            OWN, STILL, NEAR, COMMON, REACH, FAR, STRIDE, SIDE,
-        )  # fmt: skip
-        penalty = tl.maximum(penalty, least_penalty)
-        cost = tl.load(costs + k * count + p, mask=mask, other=0.0) + reduce_sum(beside, 1) / 9.0 + penalty
-        chosen = tl.where(cost < least, k, chosen)
-        least = tl.minimum(cost, least)
-    u, v, ux, vx, uy, vy, penalty = _start(
-        starts, common, chosen, n, samples, p, columns, rows, mask, zero_penalty,
-        OWN, STILL, NEAR, COMMON, REACH, FAR, STRIDE, SIDE,
+    values = load_clamped(own, top[:, None] + pixel // SIDE, left[:, None] + pixel % SIDE, height, width, mask[:, None])
+    min_penalty = -texture_penalty * deviation(values, SIDE * SIDE)
+    costs += n * (OWN_STARTS + ZERO_START + NEIGHBOUR_STARTS + COMMON_STARTS) * count
+    cheapest = _cheapest_start(
+        starts, common, costs, n, samples, patch, columns, rows, mask, zero_penalty, min_penalty,
+        OWN_STARTS, ZERO_START, NEIGHBOUR_STARTS, COMMON_STARTS, NEAR_REACH, FAR_REACH, STRIDE, SIDE, BLOCK_SIZE,
     )  # fmt: skip
-    x, y = j - (SIDE - 1) / 2.0, i - (SIDE - 1) / 2.0
-    seen = seen_by(
-        other, centre_x[:, None], centre_y[:, None], x, y, u[:, None], v[:, None],
-        ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, mask[:, None],
+    state = _load_start(
+        starts, common, cheapest, n, samples, patch, columns, rows, mask, zero_penalty,
+        OWN_STARTS, ZERO_START, NEIGHBOUR_STARTS, COMMON_STARTS, NEAR_REACH, FAR_REACH, STRIDE, SIDE,
     )  # fmt: skip
-    before = deviation(seen - here, SIDE * SIDE)
+    u, v, ux, vx, uy, vy, penalty = state
     if STEPS == 0:
-        tl.store(brightness + n * count + p, reduce_sum(here, 1) / (SIDE * SIDE), mask=mask)
+        tl.store(brightness + n * count + patch, reduce_sum(values, 1) / (SIDE * SIDE), mask=mask)
     else:
-        across, down = slopes(own, top[:, None] + i, left[:, None] + j, height, width, mask[:, None])
-        across -= (reduce_sum(across, 1) / (SIDE * SIDE))[:, None]
-        down -= (reduce_sum(down, 1) / (SIDE * SIDE))[:, None]
-        xx, yy = reduce_sum(across * across, 1) + damping, reduce_sum(down * down, 1) + damping
-        xy = reduce_sum(across * down, 1)
-        area = xx * yy - xy * xy
-        to_u, to_v, error = u, v, seen - here
-        for _ in range(STEPS):
-            by_x, by_y = reduce_sum(error * across, 1), reduce_sum(error * down, 1)
-            step_x, step_y = (xy * by_y - yy * by_x) / area, (xy * by_x - xx * by_y) / area
-            # Steps are in the source: slopes carry them to the target.
-            to_u += (1.0 + ux) * step_x + uy * step_y
-            to_v += vx * step_x + (1.0 + vy) * step_y
-            error = seen_by(
-                other, centre_x[:, None], centre_y[:, None], x, y, to_u[:, None], to_v[:, None],
-                ux[:, None], vx[:, None], uy[:, None], vy[:, None], height, width, mask[:, None],
-            ) - here  # fmt: skip
-        far = (to_u - u) * (to_u - u) + (to_v - v) * (to_v - v)
-        beyond = tl.maximum(
-            outside_share(centre_x, centre_y, u, v, height, width, SIDE),
-            outside_share(centre_x, centre_y, to_u, to_v, height, width, SIDE),
+        u, v = _gauss_newton(
+            own, other, values, left, top, centre, state, height, width, mask, damping, max_step, STEPS, SIDE
         )
-        taken = (deviation(error, SIDE * SIDE) <= before) & (far < longest * longest) & (beyond < 0.3)
-        u, v = tl.where(taken, to_u, u), tl.where(taken, to_v, v)
-    penalty = tl.maximum(penalty, least_penalty)
-    store_state(out + n * 7 * count + p, u, v, ux, vx, uy, vy, penalty, count, mask)
+    penalty = tl.maximum(penalty, min_penalty)
+    store_state(out + n * 7 * count + patch, (u, v, ux, vx, uy, vy, penalty), count, mask)
 
 
 def searched_scale(
@@ -245,48 +268,51 @@ def searched_scale(
     steps: int,
     reaches: tuple[int, int],
     zero_penalty: float,
-    preferred: float,
-    worst: float,
+    texture_penalty: float,
+    max_cost: float,
     damping: float,
-    longest: float,
+    max_step: float,
     tolerance: tuple[float, float],
     sigma: float,
     distances: tuple[int, int, int],
-    enough: float,
-    inconsistent: float,
+    half_weight: float,
+    inconsistent_weight: float,
 ) -> Tensor:
     """See `rdvfi.motion.flow.patch_search.searched_scale`."""
     luma, common = luma.float().contiguous(), common.float().contiguous()
     n, _, h, w = luma.shape
     rows, columns = (max(0, -(-(length - side) // stride)) + 1 for length in (h, w))
     count, g, size = rows * columns, common.shape[1], (n, h, w, columns, rows)
-    patch = {"STRIDE": stride, "SIDE": side, "PATCHES": _PATCHES}
-    blocks, near = -(-count // _PATCHES), 4 * len(reaches)
+    patch = {"STRIDE": stride, "SIDE": side, "BLOCK_SIZE": _BLOCK_SIZE}
+    blocks, near = -(-count // _BLOCK_SIZE), 4 * len(reaches)
     guessed, states = luma.new_empty((len(guesses), n, 7, count)), luma.new_empty((2, n, 7, count))
     costs, outside = luma.new_empty(n * (2 * len(guesses) + 1 + near + g) * count), luma.new_empty((n, g, count))
     brightness, out = luma.new_empty((n, count)), luma.new_empty((n, 2, h, w))
 
-    def search(starts: Tensor, result: Tensor, steps: int, own: int, still: bool, near: int, whole: int) -> None:
-        kinds = {"OWN": own, "STILL": still, "NEAR": near, "COMMON": whole, "REACH": reaches[0], "FAR": reaches[1]}
-        first = own + still + near
-        arguments = (luma, starts, common, costs, outside, *size, zero_penalty, worst)
-        _costs[blocks, first + whole, n](*arguments, **kinds, **patch)
-        if whole:
-            _continue[whole, n](costs, outside, count, worst, FIRST=first, COMMON=whole, BLOCK=1024)
-        arguments = (luma, starts, common, costs, result, brightness, *size, zero_penalty, preferred, damping, longest)
-        _choose[blocks, n](*arguments, STEPS=steps, **kinds, **patch)
+    def search(starts: Tensor, result: Tensor, steps: int, own: int, zero: bool, neighbours: int, motions: int) -> None:
+        kinds = {"OWN_STARTS": own, "ZERO_START": zero, "NEIGHBOUR_STARTS": neighbours, "COMMON_STARTS": motions}
+        kinds |= {"NEAR_REACH": reaches[0], "FAR_REACH": reaches[1]}
+        first = own + zero + neighbours
+        arguments = (luma, starts, common, costs, outside, *size, zero_penalty, max_cost)
+        _start_costs[blocks, first + motions, n](*arguments, **kinds, **patch)
+        if motions:
+            constants = {"FIRST": first, "COMMON_STARTS": motions, "BLOCK_SIZE": 1024}
+            _extrapolate_costs[motions, n](costs, outside, count, max_cost, **constants)
+        arguments = (luma, starts, common, costs, result, brightness, *size)
+        arguments += (zero_penalty, texture_penalty, damping, max_step)
+        _choose_and_refine[blocks, n](*arguments, STEPS=steps, **kinds, **patch)
 
     for guess, fitted in zip(guesses, guessed, strict=True):
-        fit[blocks, n](guess, fitted, *size, *guess.stride(), BEYOND=side // 2, **patch)
+        fit_patches[blocks, n](guess, fitted, *size, *guess.stride(), MARGIN=side // 2, **patch)
     search(guessed, states[0], steps, 2 * len(guesses), True, near, g)
     for k in range(rounds - 1):
         search(states[k % 2], states[1 - k % 2], steps, 1, False, near, 0)
     last = (rounds - 1) % 2
     search(states[last], states[1 - last], 0, 1, False, 0, g)
-    state, weights, consistent = filled(
+    state, weights, consistent = fill_states(
         luma, states[1 - last], brightness, (rows, columns), tolerance=tolerance, sigma=sigma, distances=distances,
-        enough=enough, stride=stride, side=side, patches=_PATCHES,
+        half_weight=half_weight, stride=stride, side=side, patches=_BLOCK_SIZE,
     )  # fmt: skip
-    arguments = (luma, state, weights, consistent, out, *size, inconsistent)
-    flow_of[launch_grid(n, h, w)](*arguments, STRIDE=stride, SIDE=side)
+    arguments = (luma, state, weights, consistent, out, *size, inconsistent_weight)
+    dense_flow[launch_grid(n, h, w)](*arguments, STRIDE=stride, SIDE=side)
     return out

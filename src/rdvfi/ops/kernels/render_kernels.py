@@ -1,15 +1,13 @@
 """Drawing frames on CUDA: the kernels of `rdvfi.ops.render`.
 
-Two small kernels lay everything out so that one load fetches all that a corner holds. `_pack_images`
-makes of each image pixels of four values side by side (red, green, blue, nothing), in the images'
-type; `_pack_maps` makes of the maps of each time eight float32 values: both flows in pixels of the
-image, the residual colour, the blend. Both repeat the last row and column once more, so a corner's
-neighbours are always one pixel to the right and one row down.
+Two small kernels lay everything out so that one load fetches all that a corner holds. `_pack_images` makes of each
+image pixels of four values side by side (red, green, blue, nothing), in the images' type; `_pack_maps` makes of the
+maps of each time eight float32 values: both flows in pixels of the image, the residual colour, the blend. Both repeat
+the last row and column once more, so a corner's neighbours are always one pixel to the right and one row down.
 
-`_draw` then works on columns of ``BLOCK_X`` pixels, ``ROWS`` rows high. A pixel's column on the small
-grid is found once. Rows go from top to bottom, and the maps between two rows of the small grid, once
-enlarged across, serve all image rows that lie between them; an image row costs one multiplication
-and addition per map. Only frames are written.
+`_draw` then works on columns of ``BLOCK_X`` pixels, ``ROWS`` rows high. A pixel's column on the small grid is found
+once. Rows go from top to bottom, and the maps between two rows of the small grid, once enlarged across, serve all
+image rows that lie between them; an image row costs one multiplication and addition per map. Only frames are written.
 
 **Counted**, per pixel and time, with s bytes per value of an image, and S image rows per row of the
 small grid (8.4 at 1920x1080 over 224x128, 4.5 at 1024x576):
@@ -31,18 +29,18 @@ the cell and what is left are exact; float32 would be off by 3e-5 of a cell at 3
 an edge between motions 70 pixels apart is more than 1/255.
 """
 
-from typing import no_type_check
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from rdvfi.ops.kernels.jit import jit
+
 BLOCK_X, ROWS = 128, 16
 """Pixels of one program instance of `_draw`; one thread for each column."""
-_PACKED = 256
+_PACK_BLOCK_SIZE = 256
 """Pixels that one instance lays out."""
-_WIDEST = 2**31
+_INT32_LIMIT = 2**31
 """Offsets within an image, and places on the small grid, from which on they are 64-bit."""
 _ROUND = tl.constexpr(12582912.0)
 """1.5 * 2^23: beside it a float32 has no fraction, so adding it rounds to a whole number."""
@@ -50,139 +48,119 @@ _ROUND_BITS = tl.constexpr(0x4B400000)
 """The bits of `_ROUND`; those of a sum with a small whole number are larger by that number."""
 
 
-@triton.jit
-@no_type_check
+@jit
 def _pack_images(
     img0, img1, packed, height, width, img0_stride_b, img0_stride_c, img0_stride_h, img0_stride_w, img1_stride_b,
-    img1_stride_c, img1_stride_h, img1_stride_w, BLOCK: tl.constexpr,
+    img1_stride_c, img1_stride_h, img1_stride_w, BLOCK_SIZE: tl.constexpr,
 ):  # fmt: skip
-    """Row ``program_id(0)`` of all packed rows, ordered by sample, image and y."""
-    row, x = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    y, b, last = row % (height + 1), (row // (height + 1) // 2).to(tl.int64), row // (height + 1) % 2
-    from_y, from_x = tl.minimum(y, height - 1).to(tl.int64), tl.minimum(x, width - 1).to(tl.int64)[:, None]
+    """One row of packed pixels; rows are ordered by sample, image and y."""
+    row, x = tl.program_id(0), tl.program_id(1) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
+    y, batch, is_last = row % (height + 1), (row // (height + 1) // 2).to(tl.int64), row // (height + 1) % 2
+    source_y, source_x = tl.minimum(y, height - 1).to(tl.int64), tl.minimum(x, width - 1).to(tl.int64)[:, None]
     c = tl.arange(0, 4)[None, :]
-    if last == 0:
-        source = img0 + b * img0_stride_b + from_y * img0_stride_h + from_x * img0_stride_w + c * img0_stride_c
+    if is_last == 0:
+        source = img0 + batch * img0_stride_b + source_y * img0_stride_h + source_x * img0_stride_w + c * img0_stride_c
     else:
-        source = img1 + b * img1_stride_b + from_y * img1_stride_h + from_x * img1_stride_w + c * img1_stride_c
-    values = tl.load(source, mask=(c < 3) & (from_x >= 0), other=0.0)
+        source = img1 + batch * img1_stride_b + source_y * img1_stride_h + source_x * img1_stride_w + c * img1_stride_c
+    values = tl.load(source, mask=(c < 3) & (source_x >= 0), other=0.0)
     target = packed + row.to(tl.int64) * (width + 1) * 4 + x[:, None] * 4 + c
     tl.store(target, values, mask=(x <= width)[:, None] & (c < 4))
 
 
-@triton.jit
-@no_type_check
+@jit
 def _pack_maps(
-    flow0, flow1, mask, residual, packed, times, height, width, small_height, small_width, flow0_stride_b,
+    flow0, flow1, blend, residual, packed, num_times, height, width, small_height, small_width, flow0_stride_b,
     flow0_stride_t, flow0_stride_c, flow0_stride_h, flow0_stride_w, flow1_stride_b, flow1_stride_t, flow1_stride_c,
-    flow1_stride_h, flow1_stride_w, mask_stride_b, mask_stride_t, mask_stride_h, mask_stride_w, residual_stride_b,
-    residual_stride_t, residual_stride_c, residual_stride_h, residual_stride_w, BLOCK: tl.constexpr,
+    flow1_stride_h, flow1_stride_w, blend_stride_b, blend_stride_t, blend_stride_h, blend_stride_w, residual_stride_b,
+    residual_stride_t, residual_stride_c, residual_stride_h, residual_stride_w, BLOCK_SIZE: tl.constexpr,
 ):  # fmt: skip
     """Pixels of all packed maps, ordered by sample, time, row and column."""
     rows, columns = small_height + 1, small_width + 1
     row = tl.program_id(0)
-    x = (tl.program_id(1) * BLOCK + tl.arange(0, BLOCK))[:, None]
-    t, b = (row // rows % times).to(tl.int64), (row // rows // times).to(tl.int64)
-    from_y = tl.minimum(row % rows, small_height - 1).to(tl.int64)
-    from_x = tl.minimum(x, small_width - 1).to(tl.int64)
+    x = (tl.program_id(1) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE))[:, None]
+    t, b = (row // rows % num_times).to(tl.int64), (row // rows // num_times).to(tl.int64)
+    source_y = tl.minimum(row % rows, small_height - 1).to(tl.int64)
+    source_x = tl.minimum(x, small_width - 1).to(tl.int64)
     c = tl.arange(0, 8)[None, :]
-    inside = (x < columns) & (c < 8)
-    first = (
-        flow0
-        + b * flow0_stride_b
-        + t * flow0_stride_t
-        + from_y * flow0_stride_h
-        + from_x * flow0_stride_w
-        + c * flow0_stride_c
+    mask = (x < columns) & (c < 8)
+    flow0_elements = flow0 + b * flow0_stride_b + t * flow0_stride_t + source_y * flow0_stride_h
+    flow0_elements += source_x * flow0_stride_w + c * flow0_stride_c
+    flow1_elements = flow1 + b * flow1_stride_b + t * flow1_stride_t + source_y * flow1_stride_h
+    flow1_elements += source_x * flow1_stride_w + (c - 2) * flow1_stride_c
+    residual_elements = residual + b * residual_stride_b + t * residual_stride_t + source_y * residual_stride_h
+    residual_elements += source_x * residual_stride_w
+    blend_elements = (
+        blend + b * blend_stride_b + t * blend_stride_t + source_y * blend_stride_h + source_x * blend_stride_w
     )
-    last = (
-        flow1
-        + b * flow1_stride_b
-        + t * flow1_stride_t
-        + from_y * flow1_stride_h
-        + from_x * flow1_stride_w
-        + (c - 2) * flow1_stride_c
-    )
-    colour = (
-        residual
-        + b * residual_stride_b
-        + t * residual_stride_t
-        + from_y * residual_stride_h
-        + from_x * residual_stride_w
-    )
-    share = mask + b * mask_stride_b + t * mask_stride_t + from_y * mask_stride_h + from_x * mask_stride_w
     # Each channel is in one of the four; the others give zero.
-    flows = tl.load(first, mask=inside & (c < 2), other=0.0).to(tl.float32)
-    flows += tl.load(last, mask=inside & (c >= 2) & (c < 4), other=0.0).to(tl.float32)
+    flows = tl.load(flow0_elements, mask=mask & (c < 2), other=0.0).to(tl.float32)
+    flows += tl.load(flow1_elements, mask=mask & (c >= 2) & (c < 4), other=0.0).to(tl.float32)
     flows = flows * tl.where(c % 2 == 0, width * 1.0 / small_width, height * 1.0 / small_height)
-    looks = tl.load(colour + (c - 4) * residual_stride_c, mask=inside & (c >= 4) & (c < 7), other=0.0).to(tl.float32)
-    looks += tl.load(share + c * 0, mask=inside & (c == 7), other=0.0).to(tl.float32)
+    colour_and_blend = tl.load(
+        residual_elements + (c - 4) * residual_stride_c, mask=mask & (c >= 4) & (c < 7), other=0.0
+    ).to(tl.float32)
+    colour_and_blend += tl.load(blend_elements + c * 0, mask=mask & (c == 7), other=0.0).to(tl.float32)
     target = packed + row.to(tl.int64) * columns * 8 + x * 8 + c
-    tl.store(target, tl.where(c < 4, flows, looks), mask=inside)
+    tl.store(target, tl.where(c < 4, flows, colour_and_blend), mask=mask)
 
 
-@triton.jit
-@no_type_check
-def _place(pixel, size, small, WIDE: tl.constexpr):
+@jit
+def _grid_cell(pixel, size, small, USE_INT64: tl.constexpr):
     """Cell of a grid of ``small`` in which the centre of ``pixel`` of ``size`` lies, and how far in it."""
-    if WIDE:
+    if USE_INT64:
         size = tl.full((), 1, tl.int64) * size
-    whole = 2 * size
-    scale = 1.0 / whole
-    place = tl.minimum(tl.maximum((2 * pixel + 1) * small - size, 0), whole * (small - 1))
+    denominator = 2 * size
+    scale = 1.0 / denominator
+    numerator = tl.minimum(tl.maximum((2 * pixel + 1) * small - size, 0), denominator * (small - 1))
     # A division of whole numbers takes some twenty instructions; this one is off by one at most.
-    cell = (place.to(tl.float32) * scale).to(place.dtype)
-    rest = place - cell * whole
-    down, up = (rest < 0).to(place.dtype), (rest >= whole).to(place.dtype)
-    cell, rest = cell + up - down, rest + (down - up) * whole
-    return cell, rest.to(tl.float32) * scale
+    cell = (numerator.to(tl.float32) * scale).to(numerator.dtype)
+    remainder = numerator - cell * denominator
+    too_high, too_low = (remainder < 0).to(numerator.dtype), (remainder >= denominator).to(numerator.dtype)
+    cell, remainder = cell + too_low - too_high, remainder + (too_high - too_low) * denominator
+    return cell, remainder.to(tl.float32) * scale
 
 
-@triton.jit
-@no_type_check
-def _enlarged(corner, row, fx):
-    """Four maps between two rows of the small grid, at each column: the upper row's, and their rise."""
-    top, right = tl.load(corner), tl.load(corner + 8)
-    bottom, across = tl.load(corner + row), tl.load(corner + row + 8)
-    top = top + fx * (right - top)
-    return top, bottom + fx * (across - bottom) - top
+@jit
+def _column_interpolation(corner, row_stride, fx):
+    """Four maps at each column: interpolated in the upper row of the small grid, and their rise to the lower row."""
+    top_left, top_right = tl.load(corner), tl.load(corner + 8)
+    bottom_left, bottom_right = tl.load(corner + row_stride), tl.load(corner + row_stride + 8)
+    top_left = top_left + fx * (top_right - top_left)
+    return top_left, bottom_left + fx * (bottom_right - bottom_left) - top_left
 
 
-@triton.jit
-@no_type_check
-def _cell(place, size):
-    """Whole number at or before a position in the picture, as number and as float32, and the rest.
+@jit
+def _split_position(position, size):
+    """Integer part of a position, clamped to the image, and its fraction.
 
     A position is clamped to the picture, so that borders are replicated; one that is not a number
     becomes 0. One that is a whole number may be given as the number before and a rest of 1.
     """
-    place = tl.where(place > 0.0, tl.minimum(place, size - 1.0), 0.0)
-    rounded = (place - 0.5) + _ROUND
-    return rounded.to(tl.int32, bitcast=True) - _ROUND_BITS, place - (rounded - _ROUND)
+    position = tl.where(position > 0.0, tl.minimum(position, size - 1.0), 0.0)
+    rounded = (position - 0.5) + _ROUND
+    return rounded.to(tl.int32, bitcast=True) - _ROUND_BITS, position - (rounded - _ROUND)
 
 
-@triton.jit
-@no_type_check
-def _colour(image, x, y, height, width, c, WIDE: tl.constexpr):
+@jit
+def _sample_colour(image, x, y, height, width, c, USE_INT64: tl.constexpr):
     """Colours of the packed image at float32 positions: (BLOCK_X, 4), float32."""
-    column, fx = _cell(x, width)
-    line, fy = _cell(y, height)
-    if WIDE:
-        line = line.to(tl.int64)
-    row = (width + 1) * 4
-    corner = image + ((line * (width + 1) + column) * 4)[:, None] + c
+    column, fx = _split_position(x, width)
+    row, fy = _split_position(y, height)
+    if USE_INT64:
+        row = row.to(tl.int64)
+    row_stride = (width + 1) * 4
+    corner = image + ((row * (width + 1) + column) * 4)[:, None] + c
     fx, fy = fx[:, None], fy[:, None]
     bottom_right = fx * fy
     bottom_left, top_right = fy - bottom_right, fx - bottom_right
     colour = tl.load(corner).to(tl.float32) * ((1.0 - fx) - bottom_left)
     colour += tl.load(corner + 4).to(tl.float32) * top_right
-    colour += tl.load(corner + row).to(tl.float32) * bottom_left
-    return colour + tl.load(corner + row + 4).to(tl.float32) * bottom_right
+    colour += tl.load(corner + row_stride).to(tl.float32) * bottom_left
+    return colour + tl.load(corner + row_stride + 4).to(tl.float32) * bottom_right
 
 
-@triton.jit
-@no_type_check
-def _four(values):
+@jit
+def _split_columns(values):
     """The four columns of a tensor (BLOCK_X, 4)."""
     even, odd = tl.split(tl.reshape(values, (values.shape[0], 2, 2)))
     first, third = tl.split(even)
@@ -190,8 +168,7 @@ def _four(values):
     return first, second, third, fourth
 
 
-@triton.jit
-@no_type_check
+@jit
 def _store(out, value, mask, LEVELS: tl.constexpr):
     value = tl.minimum(tl.maximum(value, 0.0), 1.0)
     if LEVELS:
@@ -199,46 +176,45 @@ def _store(out, value, mask, LEVELS: tl.constexpr):
     tl.store(out, value.to(out.dtype.element_ty), mask=mask)
 
 
-@triton.jit
-@no_type_check
+@jit
 def _draw(
-    images, maps, out, times, height, width, small_height, small_width, area, LEVELS: tl.constexpr, WIDE: tl.constexpr,
-    BLOCK_X: tl.constexpr, ROWS: tl.constexpr,
+    images, maps, out, num_times, height, width, small_height, small_width, area, LEVELS: tl.constexpr,
+    USE_INT64: tl.constexpr, BLOCK_X: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """``ROWS`` rows of ``BLOCK_X`` columns of one frame. Instances: sample, tile, then time."""
     tiles_x, tiles_y = (width + BLOCK_X - 1) // BLOCK_X, (height + ROWS - 1) // ROWS
-    index = tl.program_id(0)
-    t, tile = index % times, index // times
-    b = (tile // (tiles_x * tiles_y)).to(tl.int64)
+    pid = tl.program_id(0)
+    t, tile = pid % num_times, pid // num_times
+    batch = (tile // (tiles_x * tiles_y)).to(tl.int64)
     top = tile // tiles_x % tiles_y * ROWS
     bottom = tl.minimum(top + ROWS, height)
     x = tile % tiles_x * BLOCK_X + tl.arange(0, BLOCK_X)
     c = tl.arange(0, 4)[None, :]
 
-    first = images + 2 * b * (height + 1) * (width + 1) * 4
-    last = images + (2 * b + 1) * (height + 1) * (width + 1) * 4
+    first = images + 2 * batch * (height + 1) * (width + 1) * 4
+    last = images + (2 * batch + 1) * (height + 1) * (width + 1) * 4
     small_row = (small_width + 1) * 8
-    maps += (b * times + t) * (small_height + 1) * small_row
-    out += ((b * times + t) * 3 * height + top) * width + x
-    column, fx = _place(x, width, small_width, WIDE)
+    maps += (batch * num_times + t) * (small_height + 1) * small_row
+    out += ((batch * num_times + t) * 3 * height + top) * width + x
+    map_column, fx = _grid_cell(x, width, small_width, USE_INT64)
     fx = fx[:, None]
-    corner = maps + (column * 8)[:, None] + c
+    corner = maps + (map_column * 8)[:, None] + c
 
-    held, fy = _place(top, height, small_height, WIDE)
-    flows, flows_rise = _enlarged(corner + held * small_row, small_row, fx)
-    looks, looks_rise = _enlarged(corner + held * small_row + 4, small_row, fx)
+    loaded_row, fy = _grid_cell(top, height, small_height, USE_INT64)
+    flows, flows_rise = _column_interpolation(corner + loaded_row * small_row, small_row, fx)
+    colour_and_blend, colour_rise = _column_interpolation(corner + loaded_row * small_row + 4, small_row, fx)
     for y in range(top, bottom):
-        line, fy = _place(y, height, small_height, WIDE)
-        if line != held:
-            held = line
-            flows, flows_rise = _enlarged(corner + line * small_row, small_row, fx)
-            looks, looks_rise = _enlarged(corner + line * small_row + 4, small_row, fx)
-        dx0, dy0, dx1, dy1 = _four(flows + fy * flows_rise)
-        look = looks + fy * looks_rise
-        share = _four(look)[3]
-        seen0 = _colour(first, x + dx0, y + dy0, height, width, c, WIDE)
-        seen1 = _colour(last, x + dx1, y + dy1, height, width, c, WIDE)
-        red, green, blue, _rest = _four(seen1 + share[:, None] * (seen0 - seen1) + look)
+        map_row, fy = _grid_cell(y, height, small_height, USE_INT64)
+        if map_row != loaded_row:
+            loaded_row = map_row
+            flows, flows_rise = _column_interpolation(corner + map_row * small_row, small_row, fx)
+            colour_and_blend, colour_rise = _column_interpolation(corner + map_row * small_row + 4, small_row, fx)
+        dx0, dy0, dx1, dy1 = _split_columns(flows + fy * flows_rise)
+        residual_and_blend = colour_and_blend + fy * colour_rise
+        blend = _split_columns(residual_and_blend)[3]
+        warped0 = _sample_colour(first, x + dx0, y + dy0, height, width, c, USE_INT64)
+        warped1 = _sample_colour(last, x + dx1, y + dy1, height, width, c, USE_INT64)
+        red, green, blue, _ = _split_columns(warped1 + blend[:, None] * (warped0 - warped1) + residual_and_blend)
         _store(out, red, x < width, LEVELS)
         _store(out + area, green, x < width, LEVELS)
         _store(out + area + area, blue, x < width, LEVELS)
@@ -260,12 +236,12 @@ def render(
     maps = torch.empty((b, t, hs + 1, ws + 1, 8), dtype=torch.float32, device=img0.device)
     mask_strides = [mask.stride(axis) for axis in (0, 1, 3, 4)]
     strides = [*flow0.stride(), *flow1.stride(), *mask_strides, *residual.stride()]
-    wide = max(4 * (h + 1) * (w + 1), 2 * h * hs, 2 * w * ws) >= _WIDEST
-    grid = (2 * b * (h + 1), triton.cdiv(w + 1, _PACKED))
-    _pack_images[grid](img0, img1, images, h, w, *img0.stride(), *img1.stride(), BLOCK=_PACKED)
-    grid = (b * t * (hs + 1), triton.cdiv(ws + 1, _PACKED))
-    _pack_maps[grid](flow0, flow1, mask, residual, maps, t, h, w, hs, ws, *strides, BLOCK=_PACKED)
+    wide = max(4 * (h + 1) * (w + 1), 2 * h * hs, 2 * w * ws) >= _INT32_LIMIT
+    grid = (2 * b * (h + 1), triton.cdiv(w + 1, _PACK_BLOCK_SIZE))
+    _pack_images[grid](img0, img1, images, h, w, *img0.stride(), *img1.stride(), BLOCK_SIZE=_PACK_BLOCK_SIZE)
+    grid = (b * t * (hs + 1), triton.cdiv(ws + 1, _PACK_BLOCK_SIZE))
+    _pack_maps[grid](flow0, flow1, mask, residual, maps, t, h, w, hs, ws, *strides, BLOCK_SIZE=_PACK_BLOCK_SIZE)
     _draw[(b * t * -(-h // ROWS) * -(-w // BLOCK_X),)](
-        images, maps, out, t, h, w, hs, ws, h * w, LEVELS=largest, WIDE=wide, BLOCK_X=BLOCK_X, ROWS=ROWS
+        images, maps, out, t, h, w, hs, ws, h * w, LEVELS=largest, USE_INT64=wide, BLOCK_X=BLOCK_X, ROWS=ROWS
     )
     return out

@@ -1,37 +1,34 @@
 """Forward warping on CUDA: the kernels of `rdvfi.ops.splat_sum`.
 
-Floor of the forward pass, per pixel of the source with C channels of s bytes: flow and weight are
-read (12 bytes), the values once (C s), and four shares of C + 1 masses are added to the sums by
-atomic additions, which meet in the caches when neighbours move alike: at best each sum is cleared,
-read and written once, hence ``12 + C s + 12 (C + 1)`` bytes with float32 sums and twice as much
-for the sums with 64-bit integers. About 25 operations for the coordinates, 9 per channel, and four
-atomic additions per channel, which decide the time.
+Floor of the forward pass, per pixel of the source with C channels of s bytes: flow and weight are read (12 bytes), the
+values once (C s), and four shares of C + 1 masses are added to the sums by atomic additions, which meet in the caches
+when neighbours move alike: at best each sum is cleared, read and written once, hence ``12 + C s + 12 (C + 1)`` bytes
+with float32 sums and twice as much for the sums with 64-bit integers. About 25 operations for the coordinates, 9 per
+channel, and four atomic additions per channel, which decide the time.
 
 The backward pass looks four gradients up for every mass and adds nothing across pixels, so it
 repeats exactly: ``24 + C (2 s + 4) + 4`` bytes.
 """
 
-from typing import no_type_check
-
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import atomic_add, launch_grid, load, tile
+from rdvfi.ops.kernels.jit import jit
+from rdvfi.ops.kernels.sampling_kernels import atomic_add, launch_grid, load, store_pair, tile
 
 
 def splat_sum(values: Tensor, flow: Tensor, weights: Tensor, deterministic: bool) -> Tensor:
     """See `rdvfi.ops.splat_sum`; the total weight is the last channel."""
-    from rdvfi.ops.splatting import integer_units, masses
+    from rdvfi.ops.splatting import integer_units, weighted_values
 
     if not (deterministic or torch.are_deterministic_algorithms_enabled()) or not values.numel():
-        return added(values, flow, weights, None)
+        return splat_with_units(values, flow, weights, None)
     # Products in float32, as the kernel forms them.
-    return added(values, flow, weights, integer_units(masses(values.float(), weights.float())))
+    return splat_with_units(values, flow, weights, integer_units(weighted_values(values.float(), weights.float())))
 
 
-def added(values: Tensor, flow: Tensor, weights: Tensor, units: Tensor | None) -> Tensor:
+def splat_with_units(values: Tensor, flow: Tensor, weights: Tensor, units: Tensor | None) -> Tensor:
     """Sums of weighted values and, in the last channel, of weights.
 
     Args:
@@ -42,28 +39,27 @@ def added(values: Tensor, flow: Tensor, weights: Tensor, units: Tensor | None) -
             integers. None for float32.
     """
     n, c, h, w = values.shape
-    kind = torch.float32 if units is None else torch.int64
-    sums = torch.zeros((n, c + 1, h, w), dtype=kind, device=values.device)
+    dtype = torch.float32 if units is None else torch.int64
+    sums = torch.zeros((n, c + 1, h, w), dtype=dtype, device=values.device)
     strides = [stride for x in (values, flow, weights) for stride in x.stride()]
     arguments = [values, flow, weights, sums if units is None else units.contiguous(), sums, h, w, *strides]
-    _forward[launch_grid(n, h, w)](*arguments, WHOLE=units is not None, CHANNELS=c)
+    _splat_forward[launch_grid(n, h, w)](*arguments, USE_INTEGERS=units is not None, CHANNELS=c)
     return sums if units is None else sums.float() / units[..., None]
 
 
 def splat_sum_backward(grad: Tensor, values: Tensor, flow: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients by values, flow and weights."""
     n, c, h, w = values.shape
-    by_values, by_flow, by_weights = (x.new_empty(x.shape) for x in (values, flow, weights))
+    grad_values, grad_flow, grad_weights = (x.new_empty(x.shape) for x in (values, flow, weights))
     strides = [stride for x in (grad, values, flow, weights) for stride in x.stride()]
-    arguments = [grad, values, flow, weights, by_values, by_flow, by_weights, h, w, *strides]
-    _backward[launch_grid(n, h, w)](*arguments, CHANNELS=c)
-    return by_values, by_flow, by_weights
+    arguments = [grad, values, flow, weights, grad_values, grad_flow, grad_weights, h, w, *strides]
+    _splat_backward[launch_grid(n, h, w)](*arguments, CHANNELS=c)
+    return grad_values, grad_flow, grad_weights
 
 
-@triton.jit
-@no_type_check
-def _arrival(position, size):
-    """The first of the two pixels around a position, and how far it lies towards the second.
+@jit
+def _split_arrival(position, size):
+    """The first of the two pixels around a position, and the fraction towards the second.
 
     Positions far outside, or none at all, are moved to just outside, where whole numbers hold them.
     """
@@ -72,36 +68,33 @@ def _arrival(position, size):
     return first.to(tl.int32), position - first
 
 
-@triton.jit
-@no_type_check
-def _give(sums, y, x, height, width, part, unit, mask, WHOLE: tl.constexpr):
-    """Add a share to one pixel, if it is in the picture."""
-    if WHOLE:
-        part = tl.floor(part * unit + 0.5).to(tl.int64)
-    atomic_add(sums, y, x, width, part, mask & (x >= 0) & (x < width) & (y >= 0) & (y < height))
+@jit
+def _add_to_pixel(sums, y, x, height, width, value, unit, mask, USE_INTEGERS: tl.constexpr):
+    """Add a value to one pixel, if it is in the image."""
+    if USE_INTEGERS:
+        value = tl.floor(value * unit + 0.5).to(tl.int64)
+    atomic_add(sums, y, x, width, value, mask & (x >= 0) & (x < width) & (y >= 0) & (y < height))
 
 
-@triton.jit
-@no_type_check
-def _give_four(sums, x, y, fx, fy, height, width, mass, unit, mask, WHOLE: tl.constexpr):
-    left, right = mass * (1.0 - fx), mass * fx
-    _give(sums, y, x, height, width, left * (1.0 - fy), unit, mask, WHOLE)
-    _give(sums, y, x + 1, height, width, right * (1.0 - fy), unit, mask, WHOLE)
-    _give(sums, y + 1, x, height, width, left * fy, unit, mask, WHOLE)
-    _give(sums, y + 1, x + 1, height, width, right * fy, unit, mask, WHOLE)
+@jit
+def _add_to_corners(sums, x, y, fx, fy, height, width, mass, unit, mask, USE_INTEGERS: tl.constexpr):
+    left_mass, right_mass = mass * (1.0 - fx), mass * fx
+    _add_to_pixel(sums, y, x, height, width, left_mass * (1.0 - fy), unit, mask, USE_INTEGERS)
+    _add_to_pixel(sums, y, x + 1, height, width, right_mass * (1.0 - fy), unit, mask, USE_INTEGERS)
+    _add_to_pixel(sums, y + 1, x, height, width, left_mass * fy, unit, mask, USE_INTEGERS)
+    _add_to_pixel(sums, y + 1, x + 1, height, width, right_mass * fy, unit, mask, USE_INTEGERS)
 
 
-@triton.jit
-@no_type_check
-def _forward(
+@jit
+def _splat_forward(
     values, flow, weights, units, sums, height, width, values_stride_n, values_stride_c, values_stride_h,
     values_stride_w, flow_stride_n, flow_stride_c, flow_stride_h, flow_stride_w, weights_stride_n, weights_stride_c,
-    weights_stride_h, weights_stride_w, WHOLE: tl.constexpr, CHANNELS: tl.constexpr,
+    weights_stride_h, weights_stride_w, USE_INTEGERS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     n, y, x, mask = tile(height, width)
     flow += n * flow_stride_n
-    to_x, fx = _arrival(x + load(flow, y, x, flow_stride_h, flow_stride_w, mask), width)
-    to_y, fy = _arrival(y + load(flow + flow_stride_c, y, x, flow_stride_h, flow_stride_w, mask), height)
+    target_x, fx = _split_arrival(x + load(flow, y, x, flow_stride_h, flow_stride_w, mask), width)
+    target_y, fy = _split_arrival(y + load(flow + flow_stride_c, y, x, flow_stride_h, flow_stride_w, mask), height)
     weight = load(weights + n * weights_stride_n, y, x, weights_stride_h, weights_stride_w, mask)
     values += n * values_stride_n
     sums += n * (CHANNELS + 1) * height * width
@@ -109,20 +102,19 @@ def _forward(
     unit = 1.0
     for _ in range(CHANNELS):
         mass = load(values, y, x, values_stride_h, values_stride_w, mask) * weight
-        if WHOLE:
+        if USE_INTEGERS:
             unit = tl.load(units)
-        _give_four(sums, to_x, to_y, fx, fy, height, width, mass, unit, mask, WHOLE)
+        _add_to_corners(sums, target_x, target_y, fx, fy, height, width, mass, unit, mask, USE_INTEGERS)
         values += values_stride_c
         sums += height * width
         units += 1
-    if WHOLE:
+    if USE_INTEGERS:
         unit = tl.load(units)
-    _give_four(sums, to_x, to_y, fx, fy, height, width, weight, unit, mask, WHOLE)
+    _add_to_corners(sums, target_x, target_y, fx, fy, height, width, weight, unit, mask, USE_INTEGERS)
 
 
-@triton.jit
-@no_type_check
-def _look_up(grad, x, y, height, width, stride_h, stride_w, mask):
+@jit
+def _load_corners(grad, x, y, height, width, stride_h, stride_w, mask):
     """The four gradients around an arrival, zero beyond the picture."""
     left, right = mask & (x >= 0) & (x < width), mask & (x >= -1) & (x + 1 < width)
     top, bottom = (y >= 0) & (y < height), (y >= -1) & (y + 1 < height)
@@ -134,47 +126,48 @@ def _look_up(grad, x, y, height, width, stride_h, stride_w, mask):
     )
 
 
-@triton.jit
-@no_type_check
-def _backward(
-    grad, values, flow, weights, by_values, by_flow, by_weights, height, width, grad_stride_n, grad_stride_c,
+@jit
+def _interpolate_with_slopes(grad, x, y, fx, fy, height, width, stride_h, stride_w, mask):
+    """The gradient between four pixels, and its derivatives by x and y."""
+    top_left, top_right, bottom_left, bottom_right = _load_corners(grad, x, y, height, width, stride_h, stride_w, mask)
+    top_slope, bottom_slope = top_right - top_left, bottom_right - bottom_left
+    top, bottom = top_left + fx * top_slope, bottom_left + fx * bottom_slope
+    return top + fy * (bottom - top), top_slope + fy * (bottom_slope - top_slope), bottom - top
+
+
+@jit
+def _splat_backward(
+    grad, values, flow, weights, grad_values, grad_flow, grad_weights, height, width, grad_stride_n, grad_stride_c,
     grad_stride_h, grad_stride_w, values_stride_n, values_stride_c, values_stride_h, values_stride_w, flow_stride_n,
     flow_stride_c, flow_stride_h, flow_stride_w, weights_stride_n, weights_stride_c, weights_stride_h,
     weights_stride_w, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     n, y, x, mask = tile(height, width)
+    area, offsets = height * width, y * width + x
     flow += n * flow_stride_n
-    to_x, fx = _arrival(x + load(flow, y, x, flow_stride_h, flow_stride_w, mask), width)
-    to_y, fy = _arrival(y + load(flow + flow_stride_c, y, x, flow_stride_h, flow_stride_w, mask), height)
+    target_x, fx = _split_arrival(x + load(flow, y, x, flow_stride_h, flow_stride_w, mask), width)
+    target_y, fy = _split_arrival(y + load(flow + flow_stride_c, y, x, flow_stride_h, flow_stride_w, mask), height)
     weight = load(weights + n * weights_stride_n, y, x, weights_stride_h, weights_stride_w, mask)
     grad += n * grad_stride_n
     values += n * values_stride_n
-    place = y * width + x
-    by_values += n * CHANNELS * height * width + place
+    grad_values += n * CHANNELS * area + offsets
 
-    # The weight is a mass of its own, in the last channel.
-    a, b, c, d = _look_up(
-        grad + CHANNELS * grad_stride_c, to_x, to_y, height, width, grad_stride_h, grad_stride_w, mask
+    # The weight is a value of its own, in the last channel.
+    last = grad + CHANNELS * grad_stride_c
+    grad_weight, grad_x, grad_y = _interpolate_with_slopes(
+        last, target_x, target_y, fx, fy, height, width, grad_stride_h, grad_stride_w, mask
     )
-    top, bottom = a + fx * (b - a), c + fx * (d - c)
-    by_weight = top + fy * (bottom - top)
-    by_x = (b - a) + fy * ((d - c) - (b - a))
-    by_y = bottom - top
     for _ in range(CHANNELS):
-        a, b, c, d = _look_up(grad, to_x, to_y, height, width, grad_stride_h, grad_stride_w, mask)
-        top, bottom = a + fx * (b - a), c + fx * (d - c)
-        seen = top + fy * (bottom - top)
-        tl.store(by_values, (weight * seen).to(by_values.dtype.element_ty), mask=mask)
+        grad_value, slope_x, slope_y = _interpolate_with_slopes(
+            grad, target_x, target_y, fx, fy, height, width, grad_stride_h, grad_stride_w, mask
+        )
+        tl.store(grad_values, (weight * grad_value).to(grad_values.dtype.element_ty), mask=mask)
         value = load(values, y, x, values_stride_h, values_stride_w, mask)
-        by_weight += value * seen
-        by_x += value * ((b - a) + fy * ((d - c) - (b - a)))
-        by_y += value * (bottom - top)
+        grad_weight += value * grad_value
+        grad_x += value * slope_x
+        grad_y += value * slope_y
         grad += grad_stride_c
         values += values_stride_c
-        by_values += height * width
-    kind = by_flow.dtype.element_ty
-    by_flow += n * 2 * height * width + place
-    tl.store(by_flow, (weight * by_x).to(kind), mask=mask)
-    tl.store(by_flow + height * width, (weight * by_y).to(kind), mask=mask)
-    by_weights += n * height * width + place
-    tl.store(by_weights, by_weight.to(by_weights.dtype.element_ty), mask=mask)
+        grad_values += area
+    store_pair(grad_flow + n * 2 * area + offsets, area, weight * grad_x, weight * grad_y, mask)
+    tl.store(grad_weights + n * area + offsets, grad_weight.to(grad_weights.dtype.element_ty), mask=mask)

@@ -1,3 +1,4 @@
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false, reportPossiblyUnboundVariable=false
 """Normalised pictures on CUDA: the kernels of `rdvfi.motion.flow.gauss_newton.NormalisedImages`.
 
 Three launches: moments of cells, their means over 3x3 cells, and per pixel both values and the gradient, for
@@ -5,179 +6,96 @@ which five pixels are normalised: 8 moments and 3 colours each, 55 loads and abo
 memory: ``3 s`` bytes read and 16 written a pixel.
 """
 
-from typing import no_type_check
-
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
 
-from rdvfi.ops.kernels.sampling_kernels import bilinear, corners, launch_grid, load, load_clamped, tile, zeros
+from rdvfi.ops.kernels.jit import jit
+from rdvfi.ops.kernels.sampling_kernels import (
+    bilinear,
+    corners,
+    launch_grid,
+    load,
+    load_clamped,
+    store_pair,
+    tile,
+    zeros,
+)
 
 
-@triton.jit
-@no_type_check
-def _light(image, y, x, height, width, image_stride_c, image_stride_h, image_stride_w, red, green, blue, mask):
-    r = load(image, y, x, image_stride_h, image_stride_w, mask)
-    g = load(image + image_stride_c, y, x, image_stride_h, image_stride_w, mask)
-    return red * r + green * g + blue * load(image + 2 * image_stride_c, y, x, image_stride_h, image_stride_w, mask)
+@jit
+def _luma(image, y, x, strides, weights, mask):
+    """Brightness: the colours weighted by ``weights``; ``strides`` are those of channels, rows and columns."""
+    stride_c, stride_h, stride_w = strides
+    red, green, blue = weights
+    r = load(image, y, x, stride_h, stride_w, mask)
+    g = load(image + stride_c, y, x, stride_h, stride_w, mask)
+    return red * r + green * g + blue * load(image + 2 * stride_c, y, x, stride_h, stride_w, mask)
 
 
-@triton.jit
-@no_type_check
-def _moments(
-    image, out, height, width, image_stride_n, image_stride_c, image_stride_h, image_stride_w, red, green, blue,
-    CELL: tl.constexpr,
-):  # fmt: skip
+@jit
+def _cell_moments(
+    image, out, height, width, stride_n, stride_c, stride_h, stride_w, red, green, blue, CELL: tl.constexpr
+):
     """Mean brightness of cells, and mean of its square."""
     n, y, x, mask = tile(height // CELL, width // CELL)
-    image += n * image_stride_n
+    image += n * stride_n
+    strides, weights = (stride_c, stride_h, stride_w), (red, green, blue)
     mean = zeros()
     square = mean
     for k in range(CELL * CELL):
-        light = _light(
-            image, y * CELL + k // CELL, x * CELL + k % CELL, height, width,
-            image_stride_c, image_stride_h, image_stride_w, red, green, blue, mask,
-        )  # fmt: skip
-        mean += light
-        square += light * light
+        luma = _luma(image, y * CELL + k // CELL, x * CELL + k % CELL, strides, weights, mask)
+        mean += luma
+        square += luma * luma
     area = (height // CELL) * (width // CELL)
     out += n * 2 * area + y * (width // CELL) + x
-    tl.store(out, mean / (CELL * CELL), mask=mask)
-    tl.store(out + area, square / (CELL * CELL), mask=mask)
+    store_pair(out, area, mean / (CELL * CELL), square / (CELL * CELL), mask)
 
 
-@triton.jit
-@no_type_check
-def _window(maps, out, height, width, SIDE: tl.constexpr):
+@jit
+def _window_mean(maps, out, height, width, WINDOW: tl.constexpr):
     """Means of windows of contiguous planes; borders are replicated."""
     n, y, x, mask = tile(height, width)
     maps += n * height * width
     total = zeros()
-    for k in range(SIDE * SIDE):
-        total += load_clamped(maps, y + k // SIDE - SIDE // 2, x + k % SIDE - SIDE // 2, height, width, mask)
-    tl.store(out + (n * height + y) * width + x, total / (SIDE * SIDE), mask=mask)
+    for k in range(WINDOW * WINDOW):
+        total += load_clamped(maps, y + k // WINDOW - WINDOW // 2, x + k % WINDOW - WINDOW // 2, height, width, mask)
+    tl.store(out + (n * height + y) * width + x, total / (WINDOW * WINDOW), mask=mask)
 
 
-@triton.jit
-@no_type_check
-def _normalised(
-    image, moments, y, x, height, width, image_stride_c, image_stride_h, image_stride_w, red, green, blue, floor, mask,
-    CELL: tl.constexpr,
-):  # fmt: skip
-    """Brightness without its local mean, over its local deviation; and as it is. Borders are replicated."""
+@jit
+def _normalise(image, moments, y, x, height, width, strides, weights, floor, mask, CELL: tl.constexpr):
+    """Normalised brightness (local mean subtracted, divided by local deviation), and brightness; replicated borders."""
     y = tl.minimum(tl.maximum(y, 0), height - 1)
     x = tl.minimum(tl.maximum(x, 0), width - 1)
-    light = _light(image, y, x, height, width, image_stride_c, image_stride_h, image_stride_w, red, green, blue, mask)
+    luma = _luma(image, y, x, strides, weights, mask)
     rows, columns = height // CELL, width // CELL
     point = corners((x + 0.5) / CELL - 0.5, (y + 0.5) / CELL - 0.5, rows, columns)
     mean = bilinear(moments, point, columns, 1, mask)
     square = bilinear(moments + rows * columns, point, columns, 1, mask)
     variance = tl.maximum(square - mean * mean, 0.0) + floor * floor
-    return (light - mean) / tl.sqrt(variance), light
+    return (luma - mean) / tl.sqrt(variance), luma
 
 
-@triton.jit
-@no_type_check
-def _surface(
-    image, moments, out, height, width, image_stride_n, image_stride_c, image_stride_h, image_stride_w, red, green,
-    blue, floor, CELL: tl.constexpr,
+@jit
+def _normalised_images(
+    image, moments, out, height, width, stride_n, stride_c, stride_h, stride_w, red, green, blue, floor,
+    CELL: tl.constexpr,
 ):  # fmt: skip
     """Normalised brightness, brightness, and the gradient of the first."""
     n, y, x, mask = tile(height, width)
-    image += n * image_stride_n
+    image += n * stride_n
     moments += n * 2 * (height // CELL) * (width // CELL)
     area = height * width
     out += n * 4 * area + y * width + x
-    value, light = _normalised(
-        image,
-        moments,
-        y,
-        x,
-        height,
-        width,
-        image_stride_c,
-        image_stride_h,
-        image_stride_w,
-        red,
-        green,
-        blue,
-        floor,
-        mask,
-        CELL,
-    )
-    left, _ = _normalised(
-        image,
-        moments,
-        y,
-        x - 1,
-        height,
-        width,
-        image_stride_c,
-        image_stride_h,
-        image_stride_w,
-        red,
-        green,
-        blue,
-        floor,
-        mask,
-        CELL,
-    )
-    right, _ = _normalised(
-        image,
-        moments,
-        y,
-        x + 1,
-        height,
-        width,
-        image_stride_c,
-        image_stride_h,
-        image_stride_w,
-        red,
-        green,
-        blue,
-        floor,
-        mask,
-        CELL,
-    )
-    above, _ = _normalised(
-        image,
-        moments,
-        y - 1,
-        x,
-        height,
-        width,
-        image_stride_c,
-        image_stride_h,
-        image_stride_w,
-        red,
-        green,
-        blue,
-        floor,
-        mask,
-        CELL,
-    )
-    below, _ = _normalised(
-        image,
-        moments,
-        y + 1,
-        x,
-        height,
-        width,
-        image_stride_c,
-        image_stride_h,
-        image_stride_w,
-        red,
-        green,
-        blue,
-        floor,
-        mask,
-        CELL,
-    )
-    tl.store(out, value, mask=mask)
-    tl.store(out + area, light, mask=mask)
-    tl.store(out + 2 * area, 0.5 * (right - left), mask=mask)
-    tl.store(out + 3 * area, 0.5 * (below - above), mask=mask)
+    strides, weights = (stride_c, stride_h, stride_w), (red, green, blue)
+    value, luma = _normalise(image, moments, y, x, height, width, strides, weights, floor, mask, CELL)
+    left, _ = _normalise(image, moments, y, x - 1, height, width, strides, weights, floor, mask, CELL)
+    right, _ = _normalise(image, moments, y, x + 1, height, width, strides, weights, floor, mask, CELL)
+    above, _ = _normalise(image, moments, y - 1, x, height, width, strides, weights, floor, mask, CELL)
+    below, _ = _normalise(image, moments, y + 1, x, height, width, strides, weights, floor, mask, CELL)
+    store_pair(out, area, value, luma, mask)
+    store_pair(out + 2 * area, area, 0.5 * (right - left), 0.5 * (below - above), mask)
 
 
 def surface(images: Tensor, *, cell: int, luma: tuple[float, float, float], floor: float) -> Tensor:
@@ -188,32 +106,18 @@ def surface(images: Tensor, *, cell: int, luma: tuple[float, float, float], floo
     grid, size = launch_grid(n, h // cell, w // cell), (h, w, *images.stride())
     small = (h // cell, w // cell)
     arguments = [images, moments[0], *size, *luma]
-    _moments[grid](*arguments, CELL=cell)
-    _window[launch_grid(2 * n, *small)](moments[0], moments[1], *small, SIDE=3)
+    _cell_moments[grid](*arguments, CELL=cell)
+    _window_mean[launch_grid(2 * n, *small)](moments[0], moments[1], *small, WINDOW=3)
     arguments = [images, moments[1], out, *size, *luma, floor]
-    _surface[launch_grid(n, h, w)](*arguments, CELL=cell)
+    _normalised_images[launch_grid(n, h, w)](*arguments, CELL=cell)
     return out
 
 
-@triton.jit
-@no_type_check
-def _grey(image, out, height, width, image_stride_n, image_stride_c, image_stride_h, image_stride_w, red, green, blue):
+@jit
+def _grey_levels(image, out, height, width, stride_n, stride_c, stride_h, stride_w, red, green, blue):
     n, y, x, mask = tile(height, width)
-    light = _light(
-        image + n * image_stride_n,
-        y,
-        x,
-        height,
-        width,
-        image_stride_c,
-        image_stride_h,
-        image_stride_w,
-        red,
-        green,
-        blue,
-        mask,
-    )
-    tl.store(out + (n * height + y) * width + x, light, mask=mask)
+    luma = _luma(image + n * stride_n, y, x, (stride_c, stride_h, stride_w), (red, green, blue), mask)
+    tl.store(out + (n * height + y) * width + x, luma, mask=mask)
 
 
 def grey_levels(images: Tensor, *, luma: tuple[float, float, float]) -> Tensor:
@@ -221,5 +125,5 @@ def grey_levels(images: Tensor, *, luma: tuple[float, float, float]) -> Tensor:
     n, _, h, w = images.shape
     out = images.new_empty((n, 1, h, w), dtype=torch.float32)
     arguments = [images, out, h, w, *images.stride(), *luma]
-    _grey[launch_grid(n, h, w)](*arguments)
+    _grey_levels[launch_grid(n, h, w)](*arguments)
     return out

@@ -3,103 +3,99 @@
 A program instance holds whole rows of features in registers, so everything is read and written once.
 """
 
-from typing import no_type_check
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from rdvfi.ops.kernels.jit import jit
 from rdvfi.ops.kernels.sampling_kernels import reduce_sum
 
-_LONGEST = 1024
+_MAX_BLOCK_SIZE = 1024
 """Elements of one program instance of `_gated_unit`, at most."""
-_PIXELS = 8
+_PIXEL_BLOCK = 8
 """Pixels that one instance of `_rms_silu` norms."""
 
 
-@triton.jit
-@no_type_check
+@jit
 def _gated_norm(
-    x, added, gate, constant, scale, shift, total, out, width, eps, ADDED: tl.constexpr, CONSTANT: tl.constexpr,
-    BLOCK: tl.constexpr,
+    x, residual, gate, constant, scale, shift, total, out, width, eps, HAS_RESIDUAL: tl.constexpr,
+    HAS_CONSTANT: tl.constexpr, BLOCK_SIZE: tl.constexpr,
 ):  # fmt: skip
     """One token."""
     row = tl.program_id(0).to(tl.int64) * width
-    column = tl.arange(0, BLOCK)
+    column = tl.arange(0, BLOCK_SIZE)
     mask = column < width
     value = tl.load(x + row + column, mask=mask, other=0.0)
-    if ADDED:
-        more = tl.load(added + row + column, mask=mask, other=0.0).to(tl.float32)
-        more = more * tl.load(gate + column, mask=mask, other=0.0)
-        value = (value.to(tl.float32) + more).to(value.dtype)
-    if CONSTANT:
-        more = tl.load(constant + column, mask=mask, other=0.0).to(tl.float32)
-        value = (value.to(tl.float32) + more).to(value.dtype)
+    if HAS_RESIDUAL:
+        term = tl.load(residual + row + column, mask=mask, other=0.0).to(tl.float32)
+        term = term * tl.load(gate + column, mask=mask, other=0.0)
+        value = (value.to(tl.float32) + term).to(value.dtype)
+    if HAS_CONSTANT:
+        term = tl.load(constant + column, mask=mask, other=0.0).to(tl.float32)
+        value = (value.to(tl.float32) + term).to(value.dtype)
     tl.store(total + row + column, value, mask=mask)
-    wide = value.to(tl.float32)
-    mean = reduce_sum(wide, 0) / width
-    apart = tl.where(mask, wide - mean, 0.0)
-    variance = reduce_sum(apart * apart, 0) / width
-    normed = apart / tl.sqrt(variance + eps)
+    value32 = value.to(tl.float32)
+    mean = reduce_sum(value32, 0) / width
+    centred = tl.where(mask, value32 - mean, 0.0)
+    variance = reduce_sum(centred * centred, 0) / width
+    normed = centred / tl.sqrt(variance + eps)
     normed = normed * tl.load(scale + column, mask=mask, other=0.0) + tl.load(shift + column, mask=mask, other=0.0)
     tl.store(out + row + column, normed.to(value.dtype), mask=mask)
 
 
-@triton.jit
-@no_type_check
+@jit
 def _rotary_heads(
-    queries, keys, query_weight, key_weight, cos, sin, out_queries, out_keys, tokens, width, head, row_stride, eps,
-    BLOCK: tl.constexpr,
+    queries, keys, query_weight, key_weight, cos, sin, out_queries, out_keys, tokens, width, head_size, row_stride,
+    eps, BLOCK_SIZE: tl.constexpr,
 ):  # fmt: skip
     """One token's queries (``program_id(1) == 0``) or keys, in pairs of channels."""
     row = tl.program_id(0).to(tl.int64)
     x, weight, out = queries, query_weight, out_queries
     if tl.program_id(1) == 1:
         x, weight, out = keys, key_weight, out_keys
-    pair = tl.arange(0, BLOCK)
+    pair = tl.arange(0, BLOCK_SIZE)
     mask = pair < width // 2
     x += row * row_stride
-    one = tl.load(x + 2 * pair, mask=mask, other=0.0)
-    two = tl.load(x + 2 * pair + 1, mask=mask, other=0.0)
-    dtype = one.dtype
-    one, two = one.to(tl.float32), two.to(tl.float32)
-    factor = 1.0 / tl.sqrt(reduce_sum(one * one + two * two, 0) / width + eps)
-    one = (one * factor * tl.load(weight + 2 * pair, mask=mask, other=0.0).to(tl.float32)).to(dtype).to(tl.float32)
-    two = two * factor * tl.load(weight + 2 * pair + 1, mask=mask, other=0.0).to(tl.float32)
-    two = two.to(dtype).to(tl.float32)
-    at = row % tokens * head + 2 * pair % head
-    c, s = tl.load(cos + at, mask=mask, other=0.0), tl.load(sin + at + 1, mask=mask, other=0.0)
+    first = tl.load(x + 2 * pair, mask=mask, other=0.0)
+    second = tl.load(x + 2 * pair + 1, mask=mask, other=0.0)
+    dtype = first.dtype
+    first, second = first.to(tl.float32), second.to(tl.float32)
+    factor = 1.0 / tl.sqrt(reduce_sum(first * first + second * second, 0) / width + eps)
+    first = (first * factor * tl.load(weight + 2 * pair, mask=mask, other=0.0).to(tl.float32)).to(dtype).to(tl.float32)
+    second = second * factor * tl.load(weight + 2 * pair + 1, mask=mask, other=0.0).to(tl.float32)
+    second = second.to(dtype).to(tl.float32)
+    angle_offsets = row % tokens * head_size + 2 * pair % head_size
+    c, s = tl.load(cos + angle_offsets, mask=mask, other=0.0), tl.load(sin + angle_offsets + 1, mask=mask, other=0.0)
     out += row * width + 2 * pair
-    tl.store(out, (one * c - two * s).to(dtype), mask=mask)
-    tl.store(out + 1, (one * s + two * c).to(dtype), mask=mask)
+    tl.store(out, (first * c - second * s).to(dtype), mask=mask)
+    tl.store(out + 1, (first * s + second * c).to(dtype), mask=mask)
 
 
-@triton.jit
-@no_type_check
+@jit
 def _rms_silu(
-    x, gamma, out, channels, height, width, x_stride_b, x_stride_c, x_stride_h, x_stride_w, root, SILU: tl.constexpr,
-    PIXELS: tl.constexpr, BLOCK: tl.constexpr,
+    x, gamma, out, channels, height, width, stride_b, stride_c, stride_h, stride_w, scale, SILU: tl.constexpr,
+    PIXEL_BLOCK: tl.constexpr, BLOCK_SIZE: tl.constexpr,
 ):  # fmt: skip
-    """``PIXELS`` pixels of row ``program_id(0)`` of all, with all their channels."""
-    line, column = tl.program_id(0), (tl.program_id(1) * PIXELS + tl.arange(0, PIXELS))[:, None]
-    c = tl.arange(0, BLOCK)[None, :].to(tl.int64)
+    """``PIXEL_BLOCK`` pixels of row ``program_id(0)`` of all, with all their channels."""
+    row_id, column = tl.program_id(0), (tl.program_id(1) * PIXEL_BLOCK + tl.arange(0, PIXEL_BLOCK))[:, None]
+    c = tl.arange(0, BLOCK_SIZE)[None, :].to(tl.int64)
     mask = (column < width) & (c < channels)
-    b, y = (line // height).to(tl.int64), (line % height).to(tl.int64)
-    pixel, column = line.to(tl.int64) * width + column, column.to(tl.int64)
-    value = tl.load(x + b * x_stride_b + y * x_stride_h + column * x_stride_w + c * x_stride_c, mask=mask, other=0.0)
-    wide = value.to(tl.float32)
-    length = tl.sqrt(reduce_sum(wide * wide, 1))
-    wide = (wide / tl.maximum(length, 1e-12)[:, None]).to(value.dtype).to(tl.float32)
-    wide = wide * root * tl.load(gamma + c, mask=c < channels, other=0.0).to(tl.float32)
+    b, y = (row_id // height).to(tl.int64), (row_id % height).to(tl.int64)
+    pixel_index, column = row_id.to(tl.int64) * width + column, column.to(tl.int64)
+    value = tl.load(x + b * stride_b + y * stride_h + column * stride_w + c * stride_c, mask=mask, other=0.0)
+    value32 = value.to(tl.float32)
+    length = tl.sqrt(reduce_sum(value32 * value32, 1))
+    value32 = (value32 / tl.maximum(length, 1e-12)[:, None]).to(value.dtype).to(tl.float32)
+    value32 = value32 * scale * tl.load(gamma + c, mask=c < channels, other=0.0).to(tl.float32)
     if SILU:
-        wide = wide / (1.0 + tl.exp(-wide))
-    tl.store(out + pixel * channels + c, wide.to(value.dtype), mask=mask)
+        value32 = value32 / (1.0 + tl.exp(-value32))
+    tl.store(out + pixel_index * channels + c, value32.to(value.dtype), mask=mask)
 
 
 def gated_norm(
     x: Tensor,
-    added: Tensor | None,
+    residual: Tensor | None,
     gate: Tensor | None,
     constant: Tensor | None,
     scale: Tensor,
@@ -108,12 +104,12 @@ def gated_norm(
 ) -> tuple[Tensor, Tensor]:
     """See `rdvfi.ops.transformer.gated_norm`."""
     x, width = x.contiguous(), x.shape[-1]
-    more = x if added is None else added.contiguous()
-    rows = [x if row is None else row.contiguous() for row in (gate, constant, scale, shift)]
+    residual_or_x = x if residual is None else residual.contiguous()
+    vectors = [x if row is None else row.contiguous() for row in (gate, constant, scale, shift)]
     total, out = torch.empty_like(x), torch.empty_like(x)
-    flags = {"ADDED": added is not None, "CONSTANT": constant is not None}
-    arguments = [x, more, *rows, total, out, width, eps]
-    _gated_norm[(x.numel() // width,)](*arguments, **flags, BLOCK=triton.next_power_of_2(width))
+    flags = {"HAS_RESIDUAL": residual is not None, "HAS_CONSTANT": constant is not None}
+    arguments = [x, residual_or_x, *vectors, total, out, width, eps]
+    _gated_norm[(x.numel() // width,)](*arguments, **flags, BLOCK_SIZE=triton.next_power_of_2(width))
     return total, out
 
 
@@ -125,13 +121,13 @@ def rotary_heads(
     if queries.stride() != keys.stride() or queries.stride(2) != 1 or queries.stride(0) != n * queries.stride(1):
         queries, keys = queries.contiguous(), keys.contiguous()
     out = torch.empty((b, n, width), dtype=queries.dtype, device=queries.device)
-    turned = out, torch.empty_like(out)
+    outputs = out, torch.empty_like(out)
     cos, sin = cos.contiguous(), sin.contiguous()
-    arguments = [queries, keys, query_weight, key_weight, cos, sin, *turned, n, width, cos.shape[1]]
+    arguments = [queries, keys, query_weight, key_weight, cos, sin, *outputs, n, width, cos.shape[1]]
     arguments += [queries.stride(1), eps]
-    block = triton.next_power_of_2(width // 2)
-    _rotary_heads[(b * n, 2)](*arguments, BLOCK=block)
-    return turned
+    block_size = triton.next_power_of_2(width // 2)
+    _rotary_heads[(b * n, 2)](*arguments, BLOCK_SIZE=block_size)
+    return outputs
 
 
 def rms_silu(x: Tensor, gamma: Tensor, silu: bool) -> Tensor:
@@ -139,28 +135,27 @@ def rms_silu(x: Tensor, gamma: Tensor, silu: bool) -> Tensor:
     b, c, h, w = x.shape
     out = torch.empty_like(x, memory_format=torch.channels_last)
     arguments = [x, gamma.contiguous(), out, c, h, w, *x.stride(), c**0.5]
-    block = triton.next_power_of_2(c)
-    _rms_silu[b * h, -(-w // _PIXELS)](*arguments, SILU=silu, PIXELS=_PIXELS, BLOCK=block)
+    block_size = triton.next_power_of_2(c)
+    _rms_silu[b * h, -(-w // _PIXEL_BLOCK)](*arguments, SILU=silu, PIXEL_BLOCK=_PIXEL_BLOCK, BLOCK_SIZE=block_size)
     return out
 
 
-@triton.jit
-@no_type_check
-def _gated_unit(x, out, width, BLOCK: tl.constexpr):
-    """``BLOCK`` results of row ``program_id(0)``."""
-    row, column = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+@jit
+def _gated_unit(x, out, width, BLOCK_SIZE: tl.constexpr):
+    """``BLOCK_SIZE`` results of row ``program_id(0)``."""
+    row, column = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
     mask = column < width
-    index, at = row * width + column, 2 * row * width + column
-    value = tl.load(x + at, mask=mask, other=0.0)
-    gate = tl.load(x + at + width, mask=mask, other=0.0).to(tl.float32)
+    out_offsets, offsets = row * width + column, 2 * row * width + column
+    value = tl.load(x + offsets, mask=mask, other=0.0)
+    gate = tl.load(x + offsets + width, mask=mask, other=0.0).to(tl.float32)
     gate = (gate * 0.5 * (1.0 + tl.erf(gate * 0.7071067811865476))).to(value.dtype).to(tl.float32)
-    tl.store(out + index, (value.to(tl.float32) * gate).to(value.dtype), mask=mask)
+    tl.store(out + out_offsets, (value.to(tl.float32) * gate).to(value.dtype), mask=mask)
 
 
 def gated_unit(x: Tensor) -> Tensor:
     """See `rdvfi.ops.transformer.gated_unit`."""
     x, width = x.contiguous(), x.shape[-1] // 2
     out = x.new_empty((*x.shape[:-1], width))
-    block = min(_LONGEST, triton.next_power_of_2(width))
-    _gated_unit[x.numel() // (2 * width), -(-width // block)](x, out, width, BLOCK=block)
+    block_size = min(_MAX_BLOCK_SIZE, triton.next_power_of_2(width))
+    _gated_unit[x.numel() // (2 * width), -(-width // block_size)](x, out, width, BLOCK_SIZE=block_size)
     return out
