@@ -116,11 +116,7 @@ ABLATIONS: dict[str, Callable[[Interpolator], Interpolator]] = {
 
 
 def create_ablations(method: Method) -> list[Method]:
-    """One method for each ablation that applies to the model of ``method``, named after the replacement.
-
-    Raises:
-        ValueError: If none of its parts can be replaced.
-    """
+    """One method for each applicable ablation, named after the replacement; raises ValueError if there is none."""
     assert method.model is not None
     variants, reasons = [], []
     for name, replace_part in ABLATIONS.items():

@@ -110,11 +110,7 @@ def _measure_point(method: Method, img0: Image, img1: Image, count: int, rounds:
 
 
 def plot_costs(points: Sequence[CostPoint], own_size: tuple[int, int]) -> "Figure":
-    """Milliseconds per interpolated frame against width, and of a whole pair against the number of frames.
-
-    Raises:
-        ImportError: If matplotlib is not installed.
-    """
+    """Plot milliseconds per frame against width, and of a whole pair against the number of frames."""
     figures = import_optional("matplotlib.figure", "plots need", "'rdvfi[plot]'")
     figure = figures.Figure(figsize=(11, 4.5), layout="constrained")
     by_width, by_count = figure.subplots(1, 2)

@@ -32,12 +32,7 @@ class WindowFiles:
     numbers: tuple[int, ...] = ()
 
     def read(self, *, conversion: str = FFMPEG) -> list[Picture]:
-        """The frames in order, 8-bit RGB; ``conversion`` is that of video (`rdvfi.media.colour`).
-
-        Raises:
-            FileNotFoundError: If one is missing.
-            ValueError: If one is damaged.
-        """
+        """The frames in order, 8-bit RGB; ``conversion`` is that of video (`rdvfi.media.colour`)."""
         if self.numbers:
             return open_clip(self.files[0], conversion=conversion).read(self.numbers)
         return [to_picture(read_image(file)) for file in self.files]
@@ -60,11 +55,7 @@ class _ClipFiles:
 
 
 def find_windows(protocol: Protocol, root: Path) -> DatasetCopy:
-    """All windows of a copy, in order of clips and frames; no picture is read.
-
-    Raises:
-        FileNotFoundError: If there is no such folder.
-    """
+    """All windows of the copy in the folder ``root``, in order of clips and frames; no picture is read."""
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}")
     find = {"clips": _find_clips, "list": _find_listed, "triples": _find_triples, "named": _find_named}[protocol.layout]

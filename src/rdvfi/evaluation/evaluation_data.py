@@ -89,11 +89,7 @@ class EvaluationData:
         return available if self.pairs is None else min(available, self.pairs)
 
     def windows(self) -> Iterator[EvaluationWindow]:
-        """The windows, in order.
-
-        Raises:
-            ValueError: If the clip is too short, a data set is incomplete, or a file of it damaged (it is named).
-        """
+        """The windows, in order; raises ValueError for a short clip, an incomplete data set or a damaged file."""
         if self.resolved_protocol is not None:
             return read_windows(self.resolved_protocol, Path(self.clip), pairs=self.pairs, conversion=self.conversion)
         if self._is_generated:

@@ -68,11 +68,7 @@ def export_inputs(windows: Iterable[EvaluationWindow], folder: Path) -> int:
 
 
 def read_frames(folder: Path, name: str) -> list[Picture]:
-    """All frames that the program ``name`` wrote: the images of a folder, or the frames of the one video in it.
-
-    Raises:
-        ValueError: If there is neither.
-    """
+    """All frames that the program ``name`` wrote: the images of a folder, or the frames of the one video in it."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()] if folder.is_dir() else []
     image_folders = {path.parent for path in files if is_image(path) and path.stem not in _INPUT_STEMS}
     videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]

@@ -240,11 +240,7 @@ def load_wan(source: str, *, steps: int, device: torch.device, dtype: torch.dtyp
 
 
 def load_inbetweening(source: str, *, device: torch.device, dtype: torch.dtype) -> GenerativeInbetweening:
-    """Load SVD from the cache, and the backward network from ``source``/unet unless ``source`` is empty.
-
-    Raises:
-        FileNotFoundError: If there are no such weights.
-    """
+    """Load SVD from the cache, and the backward network from ``source``/unet unless ``source`` is empty."""
     pipeline = _load_pipeline("StableVideoDiffusionPipeline", SVD_MODEL).to(device, dtype)
     backward = None
     if source:

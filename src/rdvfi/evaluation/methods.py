@@ -88,10 +88,7 @@ def create_methods(
 ) -> list[Method]:
     """Create methods from names, methods and models. A model object is named by its key in a mapping, else 'model'.
 
-    A method that lacks a package or its weights becomes an `UnavailableMethod`.
-
-    Raises:
-        ValueError: If there is no method of some name.
+    A method that lacks a package or its weights becomes an `UnavailableMethod`; an unknown name raises ValueError.
     """
     if isinstance(models, Mapping):
         methods = [copy.copy(method) for method in create_methods(list(models.values()), device=device, dtype=dtype)]

@@ -64,11 +64,7 @@ def scene_count(name: str) -> int:
 
 
 def held_out_pictures() -> PicturePyramid:
-    """Photographs of the held-out scenes, cropped to 4:3 and resized to 768x576.
-
-    Raises:
-        ImportError: If scikit-image is not installed.
-    """
+    """Photographs of the held-out scenes, cropped to 4:3 and resized to 768x576; needs scikit-image."""
     data = import_optional("skimage.data", "the photographs of procedural sets need", "scikit-image")
     return PicturePyramid(
         torch.stack([_crop_and_resize(picture) for picture in (data.astronaut(), data.coffee(), data.chelsea())])
@@ -90,9 +86,6 @@ def held_out_plan(name: str, number: int, pictures: int = 3) -> ScenePlan:
 
     In ``procedural``, a quarter of the scenes are zooms, a quarter rotate the whole frame, and the others rotate a
     shape.
-
-    Raises:
-        ValueError: If ``number`` is negative.
     """
     if number < 0:
         raise ValueError(f"scene number is {number}; scenes are numbered from 0")

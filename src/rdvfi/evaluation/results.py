@@ -148,11 +148,7 @@ class Report:
         raise KeyError(f"no method {method!r} in this report; it has {names}")
 
     def differences(self, than: str) -> tuple[Difference, ...]:
-        """Paired differences of every other method to ``than``, by metric, with their intervals.
-
-        Raises:
-            KeyError: If the report does not contain ``than``.
-        """
+        """Paired differences of every other method to ``than``, by metric, with their intervals."""
         base = self.score(than)
         others = [score.method for score in self.scores if score.method != than and score.failed is None]
         differences = []

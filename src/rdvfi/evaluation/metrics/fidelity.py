@@ -40,11 +40,7 @@ def psnr(frames: Frames, truth: Frames, *, ceiling: float = PSNR_CEILING) -> Val
 
 
 def ssim(frames: Frames, truth: Frames) -> Values:
-    """Structural similarity of each frame, 1 for equal ones; computed on the CPU.
-
-    Raises:
-        ValueError: If a side is shorter than the 11-pixel window.
-    """
+    """Structural similarity of each frame, 1 for equal ones, on the CPU; ValueError below 11 pixels a side."""
     h, w = frames.shape[-2:]
     if min(h, w) < _WINDOW:
         raise ValueError(f"SSIM needs frames of at least {_WINDOW} pixels a side; got {w}x{h}")

@@ -34,11 +34,7 @@ Features = Float[np.ndarray, "_ f"]
 
 
 def frechet_distance(interpolated: Features, true: Features) -> float:
-    """Frechet distance of the normal distributions of two sets of features, in double precision.
-
-    Raises:
-        ValueError: If a set has fewer than two members.
-    """
+    """Frechet distance of the normal distributions of two sets of at least two features, in double precision."""
     counts = len(interpolated), len(true)
     if min(counts) < 2:
         raise ValueError(f"a distance of sets needs at least 2 members in each; got {counts[0]} and {counts[1]}")
