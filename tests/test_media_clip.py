@@ -91,7 +91,7 @@ def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
     assert clips.numbers(clip.read([1, 10])) == [1, 10]
 
 
-def test_what_is_not_a_clip_is_named(tmp_path: Path) -> None:
+def test_an_error_names_what_is_not_a_clip(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no such clip: .*gone\.mp4"):
         open_clip(tmp_path / "gone.mp4")
     with pytest.raises(ValueError, match="holds no images"):

@@ -21,10 +21,10 @@ from rdvfi.media.outputs import atomic_rename, output
 from rdvfi.media.outputs.output import atomic_output
 from rdvfi.media.reader import ReadOptions, open_source
 from rdvfi.media.video_files.scheduling import preserve_scheduling
-from test_media_encoding import _copy
+from test_media_encoding import _transcode
 
 
-def _transport(path: Path, count: int, *, start: int = 0, size: tuple[int, int] = (48, 64)) -> bytes:
+def _transport_stream(path: Path, count: int, *, start: int = 0, size: tuple[int, int] = (48, 64)) -> bytes:
     """A transport stream of 25 frames a second, without reordering, that starts at so many seconds."""
     options = {"output_ts_offset": str(start)} if start else {}
     with av.open(str(path), "w", format="mpegts", options=options) as container:
@@ -50,7 +50,7 @@ def test_damaged_sound_is_left_out_and_counted(tmp_path) -> None:
         data[at : at + 2] = b"\0\0"
     (tmp_path / "in.ts").write_bytes(data)
     source = open_source(tmp_path / "in.ts")
-    notes = _copy(tmp_path / "in.ts", tmp_path / "o.mp4")
+    notes = _transcode(tmp_path / "in.ts", tmp_path / "o.mp4")
     assert len(list(source.frames())) == 12
     assert any("of audio track #1 was left out" in note for note in notes), notes
     assert clips.sound_packets(tmp_path / "o.mp4")
@@ -73,7 +73,7 @@ def test_frames_that_are_missing_in_a_steady_film_are_counted(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_frames_that_the_decoder_drops_without_a_word_are_counted(tmp_path, strict) -> None:
+def test_frames_that_the_decoder_drops_silently_are_counted(tmp_path, strict) -> None:
     """So it is with AV1 of which a part was overwritten."""
     with preserve_scheduling(), av.open(str(tmp_path / "in.mkv"), "w") as container:
         stream = container.add_stream("libsvtav1", rate=25, options={"preset": "12", "crf": "20"})
@@ -111,7 +111,7 @@ def test_a_recording_that_lost_its_index_is_named(tmp_path) -> None:
 def test_a_clock_that_jumps_back_is_repaired(tmp_path, start) -> None:
     """Two recordings, one behind the other: the second begins where the first ends."""
     joined = tmp_path / "in.ts"
-    joined.write_bytes(_transport(tmp_path / "a.ts", 12, start=start) + _transport(tmp_path / "b.ts", 12))
+    joined.write_bytes(_transport_stream(tmp_path / "a.ts", 12, start=start) + _transport_stream(tmp_path / "b.ts", 12))
     source = open_source(joined)
     times = [frame.stamp.time for frame in source.frames()]
     assert len(times) == 24
@@ -122,7 +122,7 @@ def test_a_clock_that_jumps_back_is_repaired(tmp_path, start) -> None:
 
 @pytest.mark.parametrize("size", [(96, 128), (32, 48)])
 def test_frames_of_another_size_are_scaled_to_the_first_and_counted(tmp_path, size) -> None:
-    parts = _transport(tmp_path / "a.ts", 6) + _transport(tmp_path / "b.ts", 6, size=size)
+    parts = _transport_stream(tmp_path / "a.ts", 6) + _transport_stream(tmp_path / "b.ts", 6, size=size)
     (tmp_path / "in.ts").write_bytes(parts)
     source = open_source(tmp_path / "in.ts")
     frames = [frame.pixels for frame in source.frames()]
@@ -136,12 +136,12 @@ def test_frames_of_another_size_are_scaled_to_the_first_and_counted(tmp_path, si
 
 
 def test_times_start_at_zero_unless_they_are_to_be_kept(tmp_path) -> None:
-    _transport(tmp_path / "in.ts", 4, start=3600)
+    _transport_stream(tmp_path / "in.ts", 4, start=3600)
     assert next(open_source(tmp_path / "in.ts").frames()).stamp.time == 0
     assert next(open_source(tmp_path / "in.ts", ReadOptions(keep_start=True)).frames()).stamp.time >= 3600
 
 
-def test_damage_in_the_middle_is_passed_over_and_told(tmp_path) -> None:
+def test_damage_in_the_middle_is_skipped_and_reported(tmp_path) -> None:
     whole, broken = tmp_path / "whole.mp4", tmp_path / "in.mp4"
     clips.write_clip(whole, [np.random.default_rng(k).random((48, 64, 3)) for k in range(12)], sound=False)
     data = bytearray(whole.read_bytes())
@@ -159,7 +159,7 @@ def test_damage_in_the_middle_is_passed_over_and_told(tmp_path) -> None:
             list(open_source(broken, ReadOptions(strict=True)).frames())
 
 
-def _woven(path: Path, fields, *, marked: bool, head: int = 0) -> None:
+def _write_interlaced(path: Path, fields, *, marked: bool, head: int = 0) -> None:
     """A film of two fields a frame, and before them ``head`` whole frames."""
     options = {"crf": "4", "g": "8"} | ({"flags": "+ildct+ilme", "x264-params": "tff=1"} if marked else {})
     with av.open(str(path), "w") as container:
@@ -176,13 +176,13 @@ def _woven(path: Path, fields, *, marked: bool, head: int = 0) -> None:
         container.mux(stream.encode(None))
 
 
-def _film(count: int, *, step: int = 2) -> list[np.ndarray]:
+def _moving_pictures(count: int, *, step: int = 2) -> list[np.ndarray]:
     """A photograph that moves."""
     photograph = skimage.transform.resize(skimage.data.coffee(), (96, 128 + step * count), anti_aliasing=True)
     return [photograph[:, step * k : step * k + 128] for k in range(count)]
 
 
-def _telecined(film: list[np.ndarray]) -> list[np.ndarray]:
+def _telecine(film: list[np.ndarray]) -> list[np.ndarray]:
     """Fields of film, each frame for two of them and for three in turn."""
     return [picture for k, picture in enumerate(film) for _ in range(2 + k % 2)]
 
@@ -196,10 +196,10 @@ def _telecined(film: list[np.ndarray]) -> list[np.ndarray]:
     ("whole", "auto", None),
     ("still", "auto", None),
 ])  # fmt: skip
-def test_fields_are_noticed_and_told(tmp_path, kind, choice, says) -> None:
-    film = _film(48)
-    fields = {"telecined": _telecined(film), "whole": [p for p in film[:24] for _ in range(2)], "still": film[:1] * 48}
-    _woven(tmp_path / "in.mp4", fields.get(kind, film), marked=kind == "marked")
+def test_interlaced_and_telecined_video_is_reported(tmp_path, kind, choice, says) -> None:
+    film = _moving_pictures(48)
+    fields = {"telecined": _telecine(film), "whole": [p for p in film[:24] for _ in range(2)], "still": film[:1] * 48}
+    _write_interlaced(tmp_path / "in.mp4", fields.get(kind, film), marked=kind == "marked")
     source = open_source(tmp_path / "in.mp4", ReadOptions(deinterlace=choice))
     frames = list(source.frames())
     assert len(frames) == len(fields.get(kind, film)) // 2
@@ -209,8 +209,8 @@ def test_fields_are_noticed_and_told(tmp_path, kind, choice, says) -> None:
 
 def test_frames_that_are_interlaced_later_on_become_whole_ones(tmp_path) -> None:
     """As where a film is joined of parts: only these frames are changed."""
-    _woven(tmp_path / "whole.ts", _film(8), marked=False, head=8)
-    _woven(tmp_path / "woven.ts", _film(16, step=4), marked=True)
+    _write_interlaced(tmp_path / "whole.ts", _moving_pictures(8), marked=False, head=8)
+    _write_interlaced(tmp_path / "woven.ts", _moving_pictures(16, step=4), marked=True)
     (tmp_path / "in.ts").write_bytes((tmp_path / "whole.ts").read_bytes() + (tmp_path / "woven.ts").read_bytes())
     made, left = (list(open_source(tmp_path / "in.ts", ReadOptions(deinterlace=c)).frames()) for c in ("auto", "off"))
     assert [frame.stamp for frame in made] == [frame.stamp for frame in left]
@@ -219,7 +219,7 @@ def test_frames_that_are_interlaced_later_on_become_whole_ones(tmp_path) -> None
 
 
 def test_interlaced_frames_become_whole_ones(tmp_path) -> None:
-    _woven(tmp_path / "in.mkv", clips.moving(12, 64, 64, step=4), marked=True)
+    _write_interlaced(tmp_path / "in.mkv", clips.moving(12, 64, 64, step=4), marked=True)
     combed, whole = (open_source(tmp_path / "in.mkv", ReadOptions(deinterlace=each)) for each in ("off", "auto"))
     before, after = (list(source.frames()) for source in (combed, whole))
     assert [frame.stamp.time for frame in before] == [frame.stamp.time for frame in after]

@@ -22,7 +22,7 @@ from rdvfi.media.writer import check_options, open_sink
 from rdvfi.video.timing import Multiply, schedule
 
 
-def _copy(source: Path, destination: Path, options: SinkOptions | None = None, reading: ReadOptions | None = None):
+def _transcode(source: Path, destination: Path, options: SinkOptions | None = None, reading: ReadOptions | None = None):
     """Send every frame through reader and writer, none made; the notes of both."""
     opened, options = open_source(source, reading), options or SinkOptions()
     frames = list(opened.frames())
@@ -34,7 +34,7 @@ def _copy(source: Path, destination: Path, options: SinkOptions | None = None, r
     return [*opened.notes(), *sink.notes]
 
 
-def _stream(path: Path) -> tuple[av.VideoStream, av.VideoFrame]:
+def _open_stream(path: Path) -> tuple[av.VideoStream, av.VideoFrame]:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         return stream, next(container.decode(stream))
@@ -43,8 +43,8 @@ def _stream(path: Path) -> tuple[av.VideoStream, av.VideoFrame]:
 @pytest.mark.parametrize("name", ["o.mp4", "o.mov", "o.m4v"])
 def test_hevc_carries_the_code_that_quicktime_plays(tmp_path, name) -> None:
     clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 48, 64), sound=False)
-    _copy(tmp_path / "in.mp4", tmp_path / name, SinkOptions("hevc"))
-    assert _stream(tmp_path / name)[0].codec_context.codec_tag == "hvc1"
+    _transcode(tmp_path / "in.mp4", tmp_path / name, SinkOptions("hevc"))
+    assert _open_stream(tmp_path / name)[0].codec_context.codec_tag == "hvc1"
 
 
 @pytest.mark.parametrize(("name", "codec", "profile"), [
@@ -52,14 +52,14 @@ def test_hevc_carries_the_code_that_quicktime_plays(tmp_path, name) -> None:
 ])  # fmt: skip
 def test_ten_bits_become_what_players_decode(tmp_path, name, codec, profile) -> None:
     clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 64, 64), pixel_format="yuv420p10le", sound=False)
-    assert _copy(tmp_path / "in.mp4", tmp_path / name) == []
-    stream, frame = _stream(tmp_path / name)
+    assert _transcode(tmp_path / "in.mp4", tmp_path / name) == []
+    stream, frame = _open_stream(tmp_path / name)
     assert codec in stream.codec_context.codec.canonical_name
     assert stream.profile == profile
     assert frame.format.name == "yuv420p10le"
 
 
-def test_what_an_encoder_cannot_keep_is_told(tmp_path) -> None:
+def test_what_an_encoder_cannot_keep_is_reported(tmp_path) -> None:
     clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 64, 64), pixel_format="yuv422p10le", sound=False)
     info = open_source(tmp_path / "in.mp4").info
     assert plan_encoding(tmp_path / "o.mov", info, SinkOptions("prores")).pixel_format.name == "yuv422p10le"
@@ -78,10 +78,10 @@ def test_twelve_bits_stay_twelve_with_hevc(tmp_path) -> None:
             frame = av.VideoFrame.from_ndarray(np.round(picture * 65535).astype(np.uint16), format="rgb48le")
             container.mux(stream.encode(frame.reformat(format="yuv420p12le")))
         container.mux(stream.encode(None))
-    (note,) = _copy(tmp_path / "in.mp4", tmp_path / "o.mp4")
+    (note,) = _transcode(tmp_path / "in.mp4", tmp_path / "o.mp4")
     assert note.startswith("yuv420p12le keeps depth and chroma of the source, but few players decode it with libx265")
-    assert _stream(tmp_path / "o.mp4")[1].format.name == "yuv420p12le"
-    notes = _copy(tmp_path / "in.mp4", tmp_path / "o.webm")
+    assert _open_stream(tmp_path / "o.mp4")[1].format.name == "yuv420p12le"
+    notes = _transcode(tmp_path / "in.mp4", tmp_path / "o.webm")
     assert notes == ["12 bits per channel are written as 10: libsvtav1 takes no more here"]
 
 
@@ -105,8 +105,8 @@ def test_mastering_display_and_light_levels_are_carried(tmp_path, name, codec) -
     assert hdr.display is not None
     assert (hdr.display.max_luminance, hdr.display.min_luminance) == (1000, Fraction(1, 200))
     assert hdr.display.format(50_000, 10_000) == DISPLAY
-    _copy(tmp_path / "in.mp4", tmp_path / name, SinkOptions(codec))
-    again = HdrMetadata.from_frame(_stream(tmp_path / name)[1])
+    _transcode(tmp_path / "in.mp4", tmp_path / name, SinkOptions(codec))
+    again = HdrMetadata.from_frame(_open_stream(tmp_path / name)[1])
     assert again.light == (1000, 400)
     assert again.display is not None
     assert float(again.display.red[0]) == pytest.approx(0.68, abs=1e-3)
@@ -135,7 +135,7 @@ def test_pixels_that_are_not_square_stay_so(tmp_path, name, codec) -> None:
                 frame = av.VideoFrame.from_ndarray(np.round(picture * 255).astype(np.uint8), format="rgb24")
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
-        assert _copy(tmp_path / source, tmp_path / name, SinkOptions(codec)) == []
+        assert _transcode(tmp_path / source, tmp_path / name, SinkOptions(codec)) == []
         assert open_source(tmp_path / name).info.layout.aspect == Fraction(16, 15)
 
 
@@ -153,7 +153,7 @@ def test_pictures_are_set_upright_in_all_eight_ways(tmp_path, degrees, mirrored)
             pixels = np.ascontiguousarray(np.round(stored * 255).astype(np.uint8))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
-    assert side_data(_stream(tmp_path / "in.mp4")[1], Type.DISPLAYMATRIX) is not None or not (degrees or mirrored)
+    assert side_data(_open_stream(tmp_path / "in.mp4")[1], Type.DISPLAYMATRIX) is not None or not (degrees or mirrored)
     for frame in open_source(tmp_path / "in.mp4").frames():
         assert frame.pixels.shape == (48, 80, 3)
         assert np.abs(frame.pixels / 255 - upright).mean() < 0.03
@@ -163,7 +163,7 @@ def test_pictures_are_set_upright_in_all_eight_ways(tmp_path, degrees, mirrored)
 def test_other_outputs_hold_all_frames(tmp_path, name) -> None:
     pictures = clips.moving(4, 48, 64)
     clips.write_clip(tmp_path / "in.mp4", pictures, sound=False)
-    _copy(tmp_path / "in.mp4", tmp_path / name)
+    _transcode(tmp_path / "in.mp4", tmp_path / name)
     if name == "o.webp":
         import PIL.Image
 
@@ -190,8 +190,8 @@ def test_brightness_outside_video_levels_is_kept(tmp_path) -> None:
                 plane.update(values.tobytes())
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    _copy(tmp_path / "in.mp4", tmp_path / "o.mp4", SinkOptions(crf=0), ReadOptions(headroom=True))
-    luma = _stream(tmp_path / "o.mp4")[1].to_ndarray()
+    _transcode(tmp_path / "in.mp4", tmp_path / "o.mp4", SinkOptions(crf=0), ReadOptions(headroom=True))
+    luma = _open_stream(tmp_path / "o.mp4")[1].to_ndarray()
     assert (luma[20, 10], luma[20, 50]) == (250, 5)
 
 
@@ -218,7 +218,7 @@ def test_every_codec_is_written_to_every_container_that_it_names(tmp_path) -> No
     clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 64, 64), sound=False)
     for name, codec in CODECS.items():
         for suffix in codec.suffixes if "-" not in name else ():
-            _copy(tmp_path / "in.mp4", tmp_path / f"o{suffix}", SinkOptions(name))
+            _transcode(tmp_path / "in.mp4", tmp_path / f"o{suffix}", SinkOptions(name))
             if suffix != ".webp":  # which FFmpeg writes and does not read
                 assert len(list(open_source(tmp_path / f"o{suffix}").frames())) == 3, (name, suffix)
 
@@ -227,12 +227,12 @@ def test_quality_of_mpeg4_is_passed_on(tmp_path) -> None:
     clips.write_clip(tmp_path / "in.mp4", clips.moving(4, 64, 64), sound=False)
     sizes = []
     for crf in (1, 30):
-        _copy(tmp_path / "in.mp4", tmp_path / "o.avi", SinkOptions("mpeg4", crf=crf))
+        _transcode(tmp_path / "in.mp4", tmp_path / "o.avi", SinkOptions("mpeg4", crf=crf))
         sizes.append((tmp_path / "o.avi").stat().st_size)
     assert sizes[0] > 1.3 * sizes[1]
 
 
-def test_what_few_players_decode_is_told(tmp_path) -> None:
+def test_formats_that_few_players_decode_are_reported(tmp_path) -> None:
     clips.write_clip(tmp_path / "in.mp4", clips.moving(2, 64, 64), pixel_format="yuv444p", sound=False)
     info = open_source(tmp_path / "in.mp4").info
     (note,) = plan_encoding(tmp_path / "o.mp4", info, SinkOptions()).notes
@@ -297,7 +297,7 @@ def test_encoders_leave_the_scheduling_of_the_process_alone(tmp_path, suffix) ->
     """SVT-AV1 makes the threads of root real-time ones; for other users this holds anyway."""
     clips.write_clip(tmp_path / "in.mp4", clips.moving(3, 48, 64))
     before = os.sched_getscheduler(0)
-    _copy(tmp_path / "in.mp4", tmp_path / f"out{suffix}", SinkOptions(codec="av1"))
+    _transcode(tmp_path / "in.mp4", tmp_path / f"out{suffix}", SinkOptions(codec="av1"))
     assert {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")} == {before}
 
 
@@ -317,7 +317,7 @@ def test_a_film_ends_when_its_last_frame_does_whatever_the_order_of_packets(tmp_
     ticks = [0, 1000, 2000, 3000, 4000, 5000, 40_000]
     clips.write_clip(tmp_path / "in.mp4", clips.moving(7, 48, 64), ticks=ticks, sound=False)
     end = 41_000 / 24_000
-    _copy(tmp_path / "in.mp4", tmp_path / name)
+    _transcode(tmp_path / "in.mp4", tmp_path / name)
     with av.open(str(tmp_path / name)) as container:
         assert container.duration / av.time_base == pytest.approx(end, abs=2e-3)
         stream = container.streams.video[0]
@@ -328,8 +328,8 @@ def test_a_film_ends_when_its_last_frame_does_whatever_the_order_of_packets(tmp_
 def test_transparency_matters_more_than_depth(tmp_path) -> None:
     picture = np.full((48, 64, 4), 65_535, np.uint16)
     picture[:24, :, 3] = 0
-    clear_film(tmp_path / "in.mkv", picture, "ffv1", "yuva444p16le")
-    notes = _copy(tmp_path / "in.mkv", tmp_path / "o.webm", reading=ReadOptions(alpha=True))
+    write_transparent_video(tmp_path / "in.mkv", picture, "ffv1", "yuva444p16le")
+    notes = _transcode(tmp_path / "in.mkv", tmp_path / "o.webm", reading=ReadOptions(alpha=True))
     assert notes == ["16 bits per channel are written as 8: libvpx-vp9 takes no more here"]
     alpha = [frame.pixels[..., 3] for frame in open_source(tmp_path / "o.webm", ReadOptions(alpha=True)).frames()]
     assert all(plane[:20].max() < 10 and plane[28:].min() > 245 for plane in alpha)
@@ -339,8 +339,8 @@ def test_transparency_matters_more_than_depth(tmp_path) -> None:
 def test_what_is_transparent_stays_so_and_is_read_again(tmp_path, name) -> None:
     picture = np.full((48, 64, 4), (255, 0, 255, 0), np.uint8)
     picture[:24] = (230, 60, 120, 255)
-    clear_film(tmp_path / "in.mkv", picture, "ffv1", "bgra")
-    assert _copy(tmp_path / "in.mkv", tmp_path / name, reading=ReadOptions(alpha=True)) == []
+    write_transparent_video(tmp_path / "in.mkv", picture, "ffv1", "bgra")
+    assert _transcode(tmp_path / "in.mkv", tmp_path / name, reading=ReadOptions(alpha=True)) == []
     kept = open_source(tmp_path / name, ReadOptions(alpha=True))
     for frame in kept.frames():
         assert frame.pixels[40, 5, 3] < 10
@@ -350,7 +350,7 @@ def test_what_is_transparent_stays_so_and_is_read_again(tmp_path, name) -> None:
     assert any("are shown on black" in note for note in shown.notes())
 
 
-def clear_film(path: Path, picture: np.ndarray, codec: str, form: str) -> None:
+def write_transparent_video(path: Path, picture: np.ndarray, codec: str, form: str) -> None:
     """Three frames of an RGBA picture, and a dot that differs."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10)
@@ -375,13 +375,13 @@ def test_a_matrix_that_the_output_cannot_have_is_not_written(tmp_path, codec, fo
             frame = av.VideoFrame.from_ndarray(np.round(picture * 255).astype(np.uint8), format="rgb24")
             container.mux(stream.encode(frame.reformat(format=form, dst_colorspace=4)))
         container.mux(stream.encode(None))
-    _copy(tmp_path / "in.mov", tmp_path / name)
-    assert _stream(tmp_path / name)[0].codec_context.colorspace == matrix
+    _transcode(tmp_path / "in.mov", tmp_path / name)
+    assert _open_stream(tmp_path / name)[0].codec_context.colorspace == matrix
     pairs = zip(open_source(tmp_path / "in.mov").frames(), open_source(tmp_path / name).frames(), strict=True)
     assert all(np.abs(a.pixels.astype(int) - b.pixels).mean() < 6 for a, b in pairs)
 
 
-def test_frames_with_data_that_pyav_has_no_name_for_are_read(tmp_path) -> None:
+def test_frames_with_side_data_without_a_name_in_pyav_are_read(tmp_path) -> None:
     """EXIF, in this build; a display matrix of it is still found."""
     exif = PIL.Image.Exif()
     exif[0x0112] = 1

@@ -18,7 +18,7 @@ from rdvfi.media.image_files.images import image_header, list_images, read_image
 from rdvfi.media.reader import ReadOptions, open_source
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.writer import FolderSink
-from test_media_encoding import _copy
+from test_media_encoding import _transcode
 
 SIZE = (24, 40)
 
@@ -30,7 +30,7 @@ def ramp(*, deep: bool = False, channels: int = 3) -> np.ndarray:
     return np.round(picture * (65535 if deep else 255)).astype(np.uint16 if deep else np.uint8)
 
 
-def with_ffmpeg(path, picture: np.ndarray, codec: str, form: str) -> None:
+def encode_with_ffmpeg(path, picture: np.ndarray, codec: str, form: str) -> None:
     """One picture, encoded by FFmpeg from RGB."""
     deep = picture.dtype == np.uint16
     given = {3: ("rgb24", "rgb48le"), 4: ("rgba", "rgba64le")}[picture.shape[2]][deep]
@@ -68,7 +68,7 @@ def test_eight_bits_are_read_as_pillow_reads_them(tmp_path, suffix, channels) ->
 )
 def test_sixteen_bits_are_kept(tmp_path, name, codec, form) -> None:
     picture = ramp(deep=True, channels=4 if "rgba" in form else 3)
-    with_ffmpeg(tmp_path / name, picture, codec, form)
+    encode_with_ffmpeg(tmp_path / name, picture, codec, form)
     assert image_header(tmp_path / name).bits == 16
     read = read_pixels(tmp_path / name)
     assert read.dtype == np.uint16
@@ -78,7 +78,7 @@ def test_sixteen_bits_are_kept(tmp_path, name, codec, form) -> None:
 def test_ten_and_twelve_bits_fill_sixteen(tmp_path) -> None:
     white = np.full((*SIZE, 3), 65535, np.uint16)
     for form in ("gbrp10be", "gbrp12be"):
-        with_ffmpeg(tmp_path / "a.dpx", white, "dpx", form)
+        encode_with_ffmpeg(tmp_path / "a.dpx", white, "dpx", form)
         assert read_pixels(tmp_path / "a.dpx").min() >= 65535 - 64, form
 
 
@@ -98,7 +98,7 @@ def test_floats_of_one_channel_are_grey(tmp_path) -> None:
     assert np.array_equal(read_image(tmp_path / "a.tif"), np.repeat(np.round(values * 65535)[..., None], 3, 2))
 
 
-def test_floats_are_clipped_and_said(tmp_path) -> None:
+def test_floats_are_clipped_and_reported(tmp_path) -> None:
     picture = np.linspace(-0.5, 1.5, SIZE[0] * SIZE[1] * 3, dtype=np.float32).reshape(*SIZE, 3)
     picture[0, 0] = np.nan
     for number in range(2):
@@ -207,7 +207,7 @@ def test_colour_profiles_are_kept_in_animations_and_named_elsewhere(tmp_path, su
     pictures = [PIL.Image.new("RGB", (20, 20), (90, 60 * k, 0)) for k in range(3)]
     for k, picture in enumerate(pictures):
         picture.save(tmp_path / f"{k}.png", icc_profile=profile)
-    notes = _copy(tmp_path, tmp_path / f"o{suffix}")
+    notes = _transcode(tmp_path, tmp_path / f"o{suffix}")
     assert len(notes) == (suffix == ".mp4")
     if suffix == ".mp4":
         assert "colour profile (ICC)" in notes[0]
@@ -236,7 +236,7 @@ def test_animated_images_are_films(tmp_path, suffix) -> None:
     assert [frame.pixels[0, 0].tolist() for frame in found] == [[50 * k, 0, 0, 255 - 40 * k] for k in range(4)]
 
 
-def test_folders_are_looked_through_before_work(tmp_path) -> None:
+def test_folders_are_checked_before_the_work(tmp_path) -> None:
     for number in range(6):
         PIL.Image.new("RGB", (20, 20)).save(tmp_path / f"{number}.png")
     (tmp_path / "._0.png").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        ")
@@ -256,7 +256,7 @@ def test_folders_are_looked_through_before_work(tmp_path) -> None:
         open_source(tmp_path)
 
 
-def _claimed(width: int, height: int) -> bytes:
+def _png_declaring(width: int, height: int) -> bytes:
     head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = [head, b"IDAT" + zlib.compress(b"\0"), b"IEND"]
     packed = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
@@ -265,13 +265,13 @@ def _claimed(width: int, height: int) -> bytes:
 
 def test_sizes_are_bounded_before_anything_is_decoded(tmp_path) -> None:
     path = tmp_path / "a.png"
-    path.write_bytes(_claimed(100_000, 20_000))
+    path.write_bytes(_png_declaring(100_000, 20_000))
     with pytest.raises(ValueError, match=r"a\.png (declares 100000x20000|is larger than)"):
         read_image(path)
-    path.write_bytes(_claimed(12_000, 12_000))
+    path.write_bytes(_png_declaring(12_000, 12_000))
     with pytest.raises(ValueError, match="declares 12000x12000 pixels, more than max_pixels=134217728"):
         read_image(path)
-    path.write_bytes(_claimed(64, 64))
+    path.write_bytes(_png_declaring(64, 64))
     with pytest.raises(ValueError, match="64x64 pixels, more than max_pixels=4000"):
         image_header(path, max_pixels=4000)
 
@@ -280,7 +280,7 @@ def test_sizes_are_bounded_before_anything_is_decoded(tmp_path) -> None:
 def test_damage_is_one_clear_error(tmp_path, name) -> None:
     path = tmp_path / name
     if name == "b.dpx":
-        with_ffmpeg(path, ramp(deep=True), "dpx", "rgb48be")
+        encode_with_ffmpeg(path, ramp(deep=True), "dpx", "rgb48be")
     else:
         PIL.Image.fromarray(ramp()).save(path)
     data, rng = path.read_bytes(), np.random.default_rng(0)

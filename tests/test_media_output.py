@@ -78,17 +78,17 @@ def _prepare(folder: Path, name: str, *, old: bool) -> Path:
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("modern", [True, False])
 def test_any_fault_at_any_step_breaks_no_output(tmp_path, source, monkeypatch, name, old, modern) -> None:
-    _attack(tmp_path, source, monkeypatch, name, old, modern, tuple(faults.FAULTS))
+    _check_every_fault(tmp_path, source, monkeypatch, name, old, modern, tuple(faults.FAULTS))
 
 
 @pytest.mark.parametrize(
     ("name", "old", "modern"), [("out.mp4", False, False), ("frames", True, True), ("frames", True, False)]
 )
 def test_the_usual_faults_at_any_step_break_no_output(tmp_path, source, monkeypatch, name, old, modern) -> None:
-    _attack(tmp_path, source, monkeypatch, name, old, modern, ("kill -9", "SIGTERM", "full disk"))
+    _check_every_fault(tmp_path, source, monkeypatch, name, old, modern, ("kill -9", "SIGTERM", "full disk"))
 
 
-def _attack(tmp_path, source, monkeypatch, name, old, modern, kinds) -> None:
+def _check_every_fault(tmp_path, source, monkeypatch, name, old, modern, kinds) -> None:
     if not modern:  # no system call that never replaces, and none that exchanges two names
         monkeypatch.setattr(atomic_rename, "_renameat2", lambda *_: False)
     (tmp_path / "count").mkdir()
@@ -145,7 +145,7 @@ def test_a_disk_that_is_full_at_any_byte_breaks_no_output(tmp_path, source, name
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "frames"])
-def test_a_second_run_into_one_output_is_refused_while_the_first_one_lives(tmp_path, name) -> None:
+def test_a_second_run_into_one_output_is_refused_while_the_first_is_running(tmp_path, name) -> None:
     program = "import sys, pathlib; from rdvfi.media.outputs.output import atomic_output as begin\n"
     program += "with begin(pathlib.Path(sys.argv[1])): print('begun', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", program, str(tmp_path / name)]

@@ -22,16 +22,16 @@ def _rgb(height: int, width: int, *, deep: bool, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, most + 1, (height, width, 3)).astype("u2" if deep else "u1")
 
 
-def _numbers(frame: av.VideoFrame, target: PlaneTarget) -> torch.Tensor:
+def _samples(frame: av.VideoFrame, target: PlaneTarget) -> torch.Tensor:
     """All planes of a frame, one after the other."""
     parts = Planes.from_frame(frame, Colour(), Orientation(), headroom=False, deep=False)
     assert parts is not None
-    return torch.cat([plane.reshape(-1).to(torch.int32) for plane in parts.stored]) >> target.form.shift
+    return torch.cat([plane.reshape(-1).to(torch.int32) for plane in parts.planes]) >> target.form.shift
 
 
 def _inside(target: PlaneTarget) -> torch.Tensor:
     """Numbers that are not at a border of their plane."""
-    rows, columns = target.form.sub
+    rows, columns = target.form.subsampling
     sizes = [(target.height, target.width), (-(-target.height // rows), -(-target.width // columns))]
     masks = []
     for height, width in sizes:
@@ -59,13 +59,13 @@ def test_both_conversions_equal_those_of_the_processor_within_one_level(name: st
     meaning = conversion_parameters(colour, width, height, unit, headroom=headroom, deep=deep)
     target = PlaneTarget(name, form, height, width, meaning)
     image = torch.from_numpy(pixels.astype(np.float32) / np.iinfo(pixels.dtype).max).permute(2, 0, 1)
-    numbers = target.numbers(image)
-    apart = ((numbers.to(torch.int32) >> form.shift) - _numbers(made, target))[_inside(target)]
+    samples = target.samples(image)
+    apart = ((samples.to(torch.int32) >> form.shift) - _samples(made, target))[_inside(target)]
     assert apart.abs().max() <= (2 if form.bits == 12 else 1)
     assert deep or apart.float().mean().abs() < 0.05  # no step of brightness
 
-    frame = target.frame(numbers)
-    assert torch.equal(_numbers(frame, target), numbers.to(torch.int32) >> form.shift)
+    frame = target.frame(samples)
+    assert torch.equal(_samples(frame, target), samples.to(torch.int32) >> form.shift)
     planes = Planes.from_frame(frame, colour, Orientation(), headroom=headroom, deep=deep)
     assert planes is not None
     back = planes.rgb(torch.float32)[0].permute(1, 2, 0).numpy()
@@ -89,11 +89,11 @@ def test_other_sizes_repeat_or_leave_out_the_border() -> None:
     meaning = conversion_parameters(Colour(1), 22, 18, 1.0, headroom=False, deep=False)
     padded = torch.nn.functional.pad(image[None], (0, 1, 0, 1), mode="replicate")[0]
     assert torch.equal(
-        PlaneTarget("yuv420p", form, 18, 22, meaning).numbers(image),
-        PlaneTarget("yuv420p", form, 18, 22, meaning).numbers(padded),
+        PlaneTarget("yuv420p", form, 18, 22, meaning).samples(image),
+        PlaneTarget("yuv420p", form, 18, 22, meaning).samples(padded),
     )
-    cut = PlaneTarget("yuv420p", form, 16, 20, meaning).numbers(image)
-    assert torch.equal(cut, PlaneTarget("yuv420p", form, 16, 20, meaning).numbers(image[:, :16, :20]))
+    cut = PlaneTarget("yuv420p", form, 16, 20, meaning).samples(image)
+    assert torch.equal(cut, PlaneTarget("yuv420p", form, 16, 20, meaning).samples(image[:, :16, :20]))
 
 
 def test_formats_are_named_by_what_ffmpeg_says_of_them() -> None:
@@ -104,7 +104,7 @@ def test_formats_are_named_by_what_ffmpeg_says_of_them() -> None:
         if form is None:
             continue
         assert form.bits == known.components[0].bits
-        assert form.sub == (16 // known.chroma_height(16), 16 // known.chroma_width(16))
+        assert form.subsampling == (16 // known.chroma_height(16), 16 // known.chroma_width(16))
         assert form.packed == (known.components[1].plane == known.components[2].plane)
 
 

@@ -10,14 +10,14 @@ import pytest
 import clips
 from rdvfi.media.reader import ReadOptions, open_source
 from rdvfi.media.video_files.encoding import SinkOptions
-from test_media_encoding import _copy
+from test_media_encoding import _transcode
 
 VARIED = (0, 40, 80, 137, 170, 210, 333, 373)
 STEADY = tuple(40 * k for k in range(8))
 FORMS = {8: ("yuv420p", "rgb24"), 10: ("yuv422p10le", "rgb48le"), 12: ("yuv444p12le", "rgb48le")}
 
 
-def _film(path: Path, form: str, ticks: tuple[int, ...], *, alpha: bool = False) -> None:
+def _write_video(path: Path, form: str, ticks: tuple[int, ...], *, alpha: bool = False) -> None:
     """FFV1 in milliseconds, two sounds, a subtitle, two chapters, and tags."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("ffv1", rate=25)
@@ -41,7 +41,7 @@ def _film(path: Path, form: str, ticks: tuple[int, ...], *, alpha: bool = False)
             container.mux(video.encode(_frame(picture, form, tick, alpha=alpha)))
         container.mux(video.encode(None))
         for sound in sounds:
-            _noise(container, sound)
+            _encode_noise(container, sound)
         for start, words in ((50, b"one"), (50, b"at once"), (250, b"three")):
             packet = av.Packet(words)
             packet.pts = packet.dts = start
@@ -61,7 +61,7 @@ def _frame(picture: np.ndarray, form: str, tick: int, *, alpha: bool) -> av.Vide
     return frame
 
 
-def _noise(container: av.container.OutputContainer, sound: av.AudioStream) -> None:
+def _encode_noise(container: av.container.OutputContainer, sound: av.AudioStream) -> None:
     samples = np.random.default_rng(0).integers(-9000, 9000, (1, 2 * 18_432)).astype(np.int16)
     frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="stereo")
     frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
@@ -71,7 +71,7 @@ def _noise(container: av.container.OutputContainer, sound: av.AudioStream) -> No
         container.mux(sound.encode(part))
 
 
-def _told(path: Path) -> list[object]:
+def _describe_file(path: Path) -> list[object]:
     """All that a file says but for its pictures: tags, tracks with their packets, chapters."""
     with av.open(str(path)) as container:
         marks = ((c["start"], c["end"], c["time_base"], c["metadata"]) for c in container.chapters())
@@ -92,9 +92,9 @@ def _told(path: Path) -> list[object]:
 @pytest.mark.parametrize("kind", [8, 10, 12, "alpha"])
 def test_a_film_comes_out_as_it_went_in(tmp_path, kind, ticks) -> None:
     alpha = kind == "alpha"
-    _film(tmp_path / "in.mkv", "bgra" if alpha else FORMS[kind][0], ticks, alpha=alpha)
+    _write_video(tmp_path / "in.mkv", "bgra" if alpha else FORMS[kind][0], ticks, alpha=alpha)
     reading = ReadOptions(alpha=alpha)
-    assert _copy(tmp_path / "in.mkv", tmp_path / "o.mkv", SinkOptions("ffv1"), reading) == []
+    assert _transcode(tmp_path / "in.mkv", tmp_path / "o.mkv", SinkOptions("ffv1"), reading) == []
     before, after = (list(open_source(tmp_path / name, reading).frames()) for name in ("in.mkv", "o.mkv"))
     assert [frame.stamp.time for frame in after] == [Fraction(tick, 1000) for tick in ticks]
     assert len(before) == len(after) == len(ticks)
@@ -103,4 +103,4 @@ def test_a_film_comes_out_as_it_went_in(tmp_path, kind, ticks) -> None:
         assert a.pixels.shape[2] == 3 + alpha
         assert np.array_equal(a.pixels, b.pixels)
     assert before[-1].stamp.duration == after[-1].stamp.duration
-    assert _told(tmp_path / "o.mkv") == _told(tmp_path / "in.mkv")
+    assert _describe_file(tmp_path / "o.mkv") == _describe_file(tmp_path / "in.mkv")

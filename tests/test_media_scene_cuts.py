@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from rdvfi.media.scene_cuts import FLOOR, RATIO, REACH, find_cuts, has_cut, step_differences
 
 
-def _textured(seed: int, shift: int) -> np.ndarray:
+def _textured_picture(seed: int, shift: int) -> np.ndarray:
     noise = np.random.default_rng(seed).integers(0, 255, (6, 12, 3), np.uint8)
     picture = cv2.resize(noise, (192, 96), interpolation=cv2.INTER_CUBIC)
     return np.roll(picture, shift, axis=1)
@@ -17,23 +17,23 @@ def _textured(seed: int, shift: int) -> np.ndarray:
 @pytest.mark.parametrize("gap", [2, 8, 9])
 def test_a_cut_is_found_and_steady_motion_is_not_one(gap: int) -> None:
     for step in (0, 1, 3):
-        moving = [_textured(0, step * i) for i in range(gap + 1)]
+        moving = [_textured_picture(0, step * i) for i in range(gap + 1)]
         assert not has_cut(np.stack(moving))
         for cut in (1, gap):
-            after = [_textured(1, step * i) for i in range(cut, gap + 1)]
+            after = [_textured_picture(1, step * i) for i in range(cut, gap + 1)]
             assert has_cut(np.stack(moving[:cut] + after))
 
 
 def test_a_dissolve_is_kept() -> None:
-    first, last = _textured(0, 0).astype(float), _textured(1, 0).astype(float)
+    first, last = _textured_picture(0, 0).astype(float), _textured_picture(1, 0).astype(float)
     frames = [(first + (last - first) * i / 8).astype(np.uint8) for i in range(9)]
     assert not has_cut(np.stack(frames))
 
 
 def test_cuts_of_a_film_are_numbered() -> None:
     """Also two in a row; what is thrice as fast, what fades, and the first and last frame are none."""
-    shots = [[_textured(seed, 2 * i) for i in range(count)] for seed, count in enumerate((9, 1, 7, 12))]
-    fast = [_textured(3, 24 + 6 * i) for i in range(8)]
+    shots = [[_textured_picture(seed, 2 * i) for i in range(count)] for seed, count in enumerate((9, 1, 7, 12))]
+    fast = [_textured_picture(3, 24 + 6 * i) for i in range(8)]
     fading = [(picture * (1.0 - i / 8)).astype(np.uint8) for i, picture in enumerate([fast[-1]] * 9)]
     film = [*shots[0], *shots[1], *shots[2], *shots[3], *fast, *fading]
     assert find_cuts(step_differences(iter(film))) == [9, 10, 17]

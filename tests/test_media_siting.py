@@ -11,7 +11,7 @@ import pytest
 from rdvfi.media.metadata.stream_template import muxed_header
 from rdvfi.media.video_files.encoding import SinkOptions
 from rdvfi.media.video_files.siting import read_siting
-from test_media_encoding import _copy
+from test_media_encoding import _transcode
 
 SITED = [
     ("in.mp4", "libx264", {"x264-params": "chromaloc=0", "qp": "0"}, "o.mp4", "left"),
@@ -24,7 +24,7 @@ SITED = [
 
 
 @pytest.mark.parametrize(("name", "codec", "options", "out", "place"), SITED)
-def test_chroma_stays_where_it_is_and_its_place_is_said(tmp_path, name, codec, options, out, place) -> None:
+def test_chroma_location_is_kept_and_stored(tmp_path, name, codec, options, out, place) -> None:
     """Colours that are taken for half a pixel beside where they are show as a shift of the planes of chroma."""
     planes = [cv2.GaussianBlur(np.random.default_rng(k).random((96, 128)), (0, 0), 4) for k in range(3)]
     planes = [np.round((plane - plane.mean()) / plane.std() * 20 + 128) for plane in planes]
@@ -45,7 +45,7 @@ def test_chroma_stays_where_it_is_and_its_place_is_said(tmp_path, name, codec, o
     quality = {"o.mp4": SinkOptions(crf=0), "o.webm": SinkOptions(crf=0)}.get(out, SinkOptions())
     if out == "o.mkv":
         quality = SinkOptions("ffv1", pix_fmt="yuv420p")
-    assert _copy(tmp_path / name, tmp_path / out, quality) == []
+    assert _transcode(tmp_path / name, tmp_path / out, quality) == []
     before, after = (_first_chroma(tmp_path / each) for each in (name, out))
     slopes = np.stack([slope.ravel() for slope in np.gradient(before)], 1)
     moved = np.linalg.lstsq(slopes, (after - before).ravel(), rcond=None)[0]

@@ -9,8 +9,8 @@ import pytest
 
 import clips
 from rdvfi.media.video_files.encoding import SinkOptions
-from test_media_encoding import _copy
-from test_media_tracks import _film, _seconds, _tracks
+from test_media_encoding import _transcode
+from test_media_tracks import _seconds, _tracks, _write_video
 
 
 @pytest.mark.parametrize(("source", "codec", "name", "becomes"), [
@@ -22,8 +22,8 @@ from test_media_tracks import _film, _seconds, _tracks
     ("in.mkv", "flac", "o.avi", "mp3"),
 ])  # fmt: skip
 def test_sound_that_a_container_does_not_hold_is_encoded(tmp_path, source, codec, name, becomes) -> None:
-    _film(tmp_path / source, sounds=(codec,))
-    note = _copy(tmp_path / source, tmp_path / name)[0]
+    _write_video(tmp_path / source, sounds=(codec,))
+    note = _transcode(tmp_path / source, tmp_path / name)[0]
     assert note.startswith(f"audio track #1 ({codec}) cannot be copied into {Path(name).suffix} and was encoded with")
     assert ("audio", becomes) in _tracks(tmp_path / name)
     assert _seconds(tmp_path / name) == pytest.approx(1.0, abs=0.08)
@@ -34,9 +34,9 @@ def test_sound_that_a_container_does_not_hold_is_encoded(tmp_path, source, codec
     ("in.mkv", "ac3", "o.avi"), ("in.mov", "alac", "o.mkv"), ("in.mkv", "pcm_s24le", "o.mov"),
 ])  # fmt: skip
 def test_sound_is_copied_wherever_the_container_holds_it(tmp_path, source, codec, name) -> None:
-    _film(tmp_path / source, sounds=(codec,))
+    _write_video(tmp_path / source, sounds=(codec,))
     before = clips.sound_packets(tmp_path / source)
-    notes = _copy(tmp_path / source, tmp_path / name)
+    notes = _transcode(tmp_path / source, tmp_path / name)
     assert notes == ([".avi files cannot store these properties of tracks: language"] if name == "o.avi" else [])
     assert _tracks(tmp_path / name)[1] == ("audio", codec)
     after = clips.sound_packets(tmp_path / name)
@@ -44,10 +44,10 @@ def test_sound_is_copied_wherever_the_container_holds_it(tmp_path, source, codec
 
 
 def test_the_end_of_sound_is_encoded(tmp_path) -> None:
-    _film(tmp_path / "in.avi", sounds=("wmav2",))
+    _write_video(tmp_path / "in.avi", sounds=("wmav2",))
     with av.open(str(tmp_path / "in.avi")) as container:
         samples = sum(frame.samples for frame in container.decode(audio=0))
-    _copy(tmp_path / "in.avi", tmp_path / "o.mp4")
+    _transcode(tmp_path / "in.avi", tmp_path / "o.mp4")
     with av.open(str(tmp_path / "o.mp4")) as container:
         kept = sum(frame.samples for frame in container.decode(audio=0))
     assert samples <= kept < samples + 2 * 1024  # the encoder fills its last frame, and begins with one
@@ -67,21 +67,21 @@ def test_layout_and_rate_of_sound_that_is_encoded_are_those_of_the_source_where_
             frame = av.AudioFrame.from_ndarray(zeros, format="s32", layout=track.layout.name)
             frame.sample_rate, frame.pts = 96_000, 0
             container.mux(track.encode(frame))
-    _copy(tmp_path / "in.mkv", tmp_path / "o.webm")
+    _transcode(tmp_path / "in.mkv", tmp_path / "o.webm")
     with av.open(str(tmp_path / "o.webm")) as container:
         assert [(s.layout.nb_channels, s.sample_rate) for s in container.streams.audio] == [
             (5, 48_000),
             (4, 48_000),
             (6, 48_000),
         ]
-    notes = _copy(tmp_path / "in.mkv", tmp_path / "o.avi", SinkOptions())
+    notes = _transcode(tmp_path / "in.mkv", tmp_path / "o.avi", SinkOptions())
     assert [note for note in notes if "channels as stereo" in note] == []  # AVI copies PCM
 
 
 @pytest.mark.parametrize("pause", [0, 48_000])
 def test_sound_after_a_gap_keeps_its_time_when_it_is_encoded(tmp_path, pause) -> None:
-    _film(tmp_path / "in.mkv", sounds=("flac",), pause=pause)
-    _copy(tmp_path / "in.mkv", tmp_path / "o.webm")
+    _write_video(tmp_path / "in.mkv", sounds=("flac",), pause=pause)
+    _transcode(tmp_path / "in.mkv", tmp_path / "o.webm")
     with av.open(str(tmp_path / "o.webm")) as container:
         times = [frame.time for frame in container.decode(audio=0)]
     assert max(times) == pytest.approx(1.0 + pause / 48_000, abs=0.1)
@@ -90,8 +90,8 @@ def test_sound_after_a_gap_keeps_its_time_when_it_is_encoded(tmp_path, pause) ->
 
 
 def test_channels_of_unnamed_layout_get_the_usual_one(tmp_path) -> None:
-    _film(tmp_path / "in.avi", sounds=("pcm_s16le",))
-    assert _copy(tmp_path / "in.avi", tmp_path / "o.mp4") == []
+    _write_video(tmp_path / "in.avi", sounds=("pcm_s16le",))
+    assert _transcode(tmp_path / "in.avi", tmp_path / "o.mp4") == []
     assert _tracks(tmp_path / "o.mp4")[1] == ("audio", "pcm_s16le")
     assert clips.sound_packets(tmp_path / "o.mp4")
 
@@ -101,9 +101,9 @@ def test_channels_of_unnamed_layout_get_the_usual_one(tmp_path) -> None:
     (b"mp4a", b"zzzz", "o.mkv", ["h264", "aac"]),
     (b"tx3g", b"zzzz", "o.mkv", ["h264", "aac", "aac"]),
 ])  # fmt: skip
-def test_tracks_of_a_kind_that_nobody_knows_are_named_and_the_others_kept(tmp_path, known, unknown, name, kept) -> None:
+def test_tracks_of_unknown_codecs_are_reported_and_the_others_kept(tmp_path, known, unknown, name, kept) -> None:
     """As the spatial sound that telephones record beside ordinary one."""
-    _film(tmp_path / "in.mp4", sounds=("aac", "aac"), subtitles="mov_text" if known == b"tx3g" else None)
+    _write_video(tmp_path / "in.mp4", sounds=("aac", "aac"), subtitles="mov_text" if known == b"tx3g" else None)
     data = bytearray((tmp_path / "in.mp4").read_bytes())
     at = data.rfind(known)
     data[at : at + 4] = unknown
@@ -111,14 +111,14 @@ def test_tracks_of_a_kind_that_nobody_knows_are_named_and_the_others_kept(tmp_pa
         at = data.find(b"esds", at)
         data[at : at + 4] = b"dapa"
     (tmp_path / "in.mp4").write_bytes(data)
-    notes = _copy(tmp_path / "in.mp4", tmp_path / name)
+    notes = _transcode(tmp_path / "in.mp4", tmp_path / name)
     assert [note for note in notes if "left out" in note and ("#2" in note or "#3" in note)], notes
     assert [codec for _, codec in _tracks(tmp_path / name)] == kept
 
 
 def test_surround_sound_keeps_its_channels_in_avi(tmp_path) -> None:
     _write_sound(tmp_path / "in.mkv", "flac", "5.1")
-    _copy(tmp_path / "in.mkv", tmp_path / "o.avi")
+    _transcode(tmp_path / "in.mkv", tmp_path / "o.avi")
     with av.open(str(tmp_path / "o.avi")) as container:
         track = container.streams.audio[0]
         assert (track.codec_context.name, track.channels) == ("ac3", 6)
@@ -128,26 +128,26 @@ def test_surround_sound_keeps_its_channels_in_avi(tmp_path) -> None:
 def test_packets_shorter_than_a_tick_keep_their_times(tmp_path) -> None:
     """Those of TrueHD last 0.83 ms, as these; Matroska counts whole ones."""
     _write_sound(tmp_path / "in.mkv", "pcm_s16le", "stereo", count=40)
-    assert _copy(tmp_path / "in.mkv", tmp_path / "o.mkv") == []
+    assert _transcode(tmp_path / "in.mkv", tmp_path / "o.mkv") == []
     assert clips.sound_packets(tmp_path / "o.mkv") == clips.sound_packets(tmp_path / "in.mkv")
 
 
 def test_sound_that_cannot_be_decoded_at_all_is_named_and_leaves_no_empty_track(tmp_path) -> None:
-    _film(tmp_path / "in.mp4")
+    _write_video(tmp_path / "in.mp4")
     data = bytearray((tmp_path / "in.mp4").read_bytes())
     with av.open(str(tmp_path / "in.mp4")) as container:
         for packet in container.demux(audio=0):
             if packet.size:
                 data[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
     (tmp_path / "broken.mp4").write_bytes(data)
-    (note,) = _copy(tmp_path / "broken.mp4", tmp_path / "o.webm")
+    (note,) = _transcode(tmp_path / "broken.mp4", tmp_path / "o.webm")
     assert note == "audio track #1 (aac) is left out: it cannot be decoded, nor copied into .webm"
     assert [kind for kind, _ in _tracks(tmp_path / "o.webm")] == ["video"]
 
 
 @pytest.mark.parametrize("name", ["o.mkv", "o.ts", "o.webm"])
 def test_sound_that_an_edit_list_cuts_off_moves_nothing(tmp_path, name) -> None:
-    _film(tmp_path / "whole.mp4", sounds=("aac",))
+    _write_video(tmp_path / "whole.mp4", sounds=("aac",))
     with av.open(str(tmp_path / "whole.mp4")) as source, av.open(str(tmp_path / "in.mp4"), "w") as container:
         tracks = {stream.index: container.add_stream_from_template(stream) for stream in source.streams}
         for packet in source.demux():
@@ -156,7 +156,7 @@ def test_sound_that_an_edit_list_cuts_off_moves_nothing(tmp_path, name) -> None:
                 packet.pts, packet.dts = (time + int(late / packet.time_base) for time in (packet.pts, packet.dts))
                 packet.stream = tracks[packet.stream.index]
                 container.mux(packet)
-    _copy(tmp_path / "in.mp4", tmp_path / name)
+    _transcode(tmp_path / "in.mp4", tmp_path / name)
     with av.open(str(tmp_path / name)) as container:
         first = min(p.pts * p.time_base for p in container.demux(video=0) if p.pts is not None)
     assert first < Fraction(1, 4) + (Fraction(1, 3) if name == "o.ts" else 0)  # B-frames are decoded earlier

@@ -7,12 +7,12 @@ import av
 import numpy as np
 import pytest
 
-from test_media_encoding import _copy
+from test_media_encoding import _transcode
 
 _ENTRY = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 
 
-def _with_box(path: Path, box: bytes) -> None:
+def _insert_box(path: Path, box: bytes) -> None:
     """Plant a box at the end of the description of the only track; the index stands behind the frames."""
     data, at, sizes = bytearray(path.read_bytes()), 0, []
     for name in _ENTRY:
@@ -30,7 +30,7 @@ def _with_box(path: Path, box: bytes) -> None:
 
 @pytest.mark.parametrize("dolby", [False, True])
 @pytest.mark.parametrize("name", ["o.mp4", "o.mkv"])
-def test_dolby_vision_that_only_the_container_tells_is_named_as_lost(tmp_path, name, dolby) -> None:
+def test_dolby_vision_signalled_by_the_container_alone_is_reported_as_left_out(tmp_path, name, dolby) -> None:
     """Profile 8.1 of level 3, as phones record it."""
     with av.open(str(tmp_path / "in.mp4"), "w") as container:
         stream = container.add_stream("libx265", rate=25, options={"x265-params": "log-level=none"})
@@ -41,6 +41,6 @@ def test_dolby_vision_that_only_the_container_tells_is_named_as_lost(tmp_path, n
         container.mux(stream.encode(None))
     if dolby:
         said = struct.pack(">BBHB", 1, 0, 8 << 9 | 3 << 3 | 0b101, 0x10) + bytes(19)
-        _with_box(tmp_path / "in.mp4", (8 + len(said)).to_bytes(4, "big") + b"dvvC" + said)
+        _insert_box(tmp_path / "in.mp4", (8 + len(said)).to_bytes(4, "big") + b"dvvC" + said)
     told = ["Dolby Vision metadata cannot be written and is left out"] if dolby else []
-    assert _copy(tmp_path / "in.mp4", tmp_path / name) == told
+    assert _transcode(tmp_path / "in.mp4", tmp_path / name) == told

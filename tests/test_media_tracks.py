@@ -16,10 +16,10 @@ from rdvfi.media.reader import open_source
 from rdvfi.media.timestamps import Moment
 from rdvfi.media.video_files.encoding import SinkOptions
 from rdvfi.media.writer import open_sink
-from test_media_encoding import _copy
+from test_media_encoding import _transcode
 
 
-def _film(
+def _write_video(
     path: Path,
     *,
     sounds: tuple[str, ...] = ("aac",),
@@ -58,7 +58,7 @@ def _film(
             pixels = np.round(picture * 255).astype(np.uint8)
             container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         for track in tracks:
-            _tone(container, track, pause)
+            _encode_tone(container, track, pause)
         if text is not None:
             packet = av.Packet(b"Hello <i>you</i>")
             packet.pts = packet.dts = 200
@@ -67,7 +67,7 @@ def _film(
         container.mux(video.encode(None))
 
 
-def _tone(container: av.container.OutputContainer, track: av.AudioStream, pause: int) -> None:
+def _encode_tone(container: av.container.OutputContainer, track: av.AudioStream, pause: int) -> None:
     context = track.codec_context
     if context.name not in ("adpcm_ms", "flac"):
         context.bit_rate = 128_000
@@ -96,9 +96,9 @@ def _seconds(path: Path) -> float:
 
 
 def test_all_sound_tracks_are_copied_with_their_languages(tmp_path) -> None:
-    _film(tmp_path / "in.mkv", sounds=("aac", "libopus"))
+    _write_video(tmp_path / "in.mkv", sounds=("aac", "libopus"))
     for name in ("o.mkv", "o.mp4"):
-        assert _copy(tmp_path / "in.mkv", tmp_path / name) == []
+        assert _transcode(tmp_path / "in.mkv", tmp_path / name) == []
         assert _tracks(tmp_path / name) == [("video", "h264"), ("audio", "aac"), ("audio", "opus")]
         with av.open(str(tmp_path / name)) as container:
             assert [stream.language for stream in container.streams.audio] == ["eng", "fra"]
@@ -106,8 +106,8 @@ def test_all_sound_tracks_are_copied_with_their_languages(tmp_path) -> None:
 
 @pytest.mark.parametrize(("name", "becomes"), [("o.mkv", "subrip"), ("o.mp4", "mov_text"), ("o.webm", "webvtt")])
 def test_subtitles_are_copied_or_converted(tmp_path, name, becomes) -> None:
-    _film(tmp_path / "in.mkv", sounds=(), subtitles="subrip")
-    notes = _copy(tmp_path / "in.mkv", tmp_path / name)
+    _write_video(tmp_path / "in.mkv", sounds=(), subtitles="subrip")
+    notes = _transcode(tmp_path / "in.mkv", tmp_path / name)
     assert len(notes) == (becomes != "subrip")
     assert _tracks(tmp_path / name) == [("video", "vp9" if name == "o.webm" else "h264"), ("subtitle", becomes)]
     with av.open(str(tmp_path / name)) as container:
@@ -122,8 +122,8 @@ def test_subtitles_are_copied_or_converted(tmp_path, name, becomes) -> None:
 
 @pytest.mark.parametrize("name", ["o.mkv", "o.mp4", "o.mov"])
 def test_chapters_are_kept(tmp_path, name) -> None:
-    _film(tmp_path / "in.mkv", chapters=True)
-    _copy(tmp_path / "in.mkv", tmp_path / name)
+    _write_video(tmp_path / "in.mkv", chapters=True)
+    _transcode(tmp_path / "in.mkv", tmp_path / name)
     with av.open(str(tmp_path / name)) as container:
         chapters = container.chapters()
         times = [(c["start"] * c["time_base"], c["end"] * c["time_base"]) for c in chapters]
@@ -165,11 +165,11 @@ def test_attachments_are_kept_or_named(tmp_path) -> None:
             pixels = np.round(picture * 255).astype(np.uint8)
             container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(video.encode(None))
-    assert _copy(tmp_path / "in.mkv", tmp_path / "o.mkv") == []
+    assert _transcode(tmp_path / "in.mkv", tmp_path / "o.mkv") == []
     with av.open(str(tmp_path / "o.mkv")) as container:
         (kept,) = container.streams.attachments
         assert (kept.name, kept.data) == ("font.ttf", b"letters")
-    (note,) = _copy(tmp_path / "in.mkv", tmp_path / "o.mp4")
+    (note,) = _transcode(tmp_path / "in.mkv", tmp_path / "o.mp4")
     assert note.startswith("attachment font.ttf is left out: .mp4 files cannot hold it")
 
 
@@ -182,13 +182,13 @@ def test_tags_of_the_video_track_are_kept(tmp_path) -> None:
             pixels = np.round(picture * 255).astype(np.uint8)
             container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(video.encode(None))
-    assert _copy(tmp_path / "in.mkv", tmp_path / "o.mkv") == []
+    assert _transcode(tmp_path / "in.mkv", tmp_path / "o.mkv") == []
     with av.open(str(tmp_path / "o.mkv")) as container:
         tags = container.streams.video[0].metadata
     assert (tags["stereo_mode"], tags["title"], tags["language"]) == ("left_right", "Main", "eng")
-    assert _copy(tmp_path / "in.mkv", tmp_path / "o.mp4") == []
+    assert _transcode(tmp_path / "in.mkv", tmp_path / "o.mp4") == []
     assert open_source(tmp_path / "o.mp4").info.spatial.stereo_mode == 1
-    assert _copy(tmp_path / "in.mkv", tmp_path / "o.ts") == [
+    assert _transcode(tmp_path / "in.mkv", tmp_path / "o.ts") == [
         "the stereo layout (left_right) cannot be written to .ts",
         ".ts files cannot store these properties of tracks: title",
     ]
@@ -207,7 +207,7 @@ def test_all_ways_to_pack_two_views_are_kept_or_named(tmp_path, mode) -> None:
             container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
         container.mux(video.encode(None))
     for name in ("o.mkv", "o.webm", "o.mp4"):
-        notes = _copy(tmp_path / "in.mkv", tmp_path / name)
+        notes = _transcode(tmp_path / "in.mkv", tmp_path / name)
         with av.open(str(tmp_path / name)) as container:
             kept = container.streams.video[0].metadata.get("stereo_mode") == names[mode - 1]
         kept = kept or open_source(tmp_path / name).info.spatial.stereo_mode == mode
@@ -249,7 +249,7 @@ def test_covers_are_kept_or_named(tmp_path, name, kept, codec) -> None:
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=cover.pix_fmt)
         container.mux(cover.encode(frame))
         container.mux([*cover.encode(None), *video.encode(None)])
-    notes = _copy(tmp_path / "in.mp4", tmp_path / name)
+    notes = _transcode(tmp_path / "in.mp4", tmp_path / name)
     assert [note[:17] for note in notes] == ([] if kept else ["cover picture #1 "])
     with av.open(str(tmp_path / name)) as container:
         covers = [s for s in container.streams.video if s.disposition & av.stream.Disposition.attached_pic]
@@ -275,37 +275,37 @@ def test_lines_of_text_that_overlap_are_all_shown_in_mp4(tmp_path) -> None:
             packet.duration, packet.time_base, packet.stream = duration, Fraction(1, 1000), text
             container.mux(packet)
         container.mux(video.encode(None))
-    _copy(tmp_path / "in.mkv", tmp_path / "o.mp4")
+    _transcode(tmp_path / "in.mkv", tmp_path / "o.mp4")
     with av.open(str(tmp_path / "o.mp4")) as container:
         packets = [packet for packet in container.demux(subtitles=0) if packet.size > 2]
     shown = [(float(p.pts * p.time_base), float(p.duration * p.time_base), bytes(p)[2:].decode()) for p in packets]
     assert [words for _, _, words in shown] == ["one", "one\ntwo\nthree", "three", "four"]
     assert [time for time, _, _ in shown] == pytest.approx([0.2, 0.4, 0.7, 1.2], abs=2e-3)
     assert [duration for _, duration, _ in shown] == pytest.approx([0.2, 0.3, 0.3, 0.1], abs=2e-3)
-    assert _copy(tmp_path / "in.mkv", tmp_path / "p.mkv") == []
+    assert _transcode(tmp_path / "in.mkv", tmp_path / "p.mkv") == []
     with av.open(str(tmp_path / "p.mkv")) as container:
         kept = [(p.pts, p.duration, bytes(p)) for p in container.demux(subtitles=0) if p.size]
     assert kept == [(start, duration, words.encode()) for start, duration, words in lines]
 
 
 def test_subtitles_of_transport_streams_are_those_that_others_find(tmp_path) -> None:
-    _film(tmp_path / "in.mkv", subtitles="subrip")
-    notes = _copy(tmp_path / "in.mkv", tmp_path / "o.ts")
+    _write_video(tmp_path / "in.mkv", subtitles="subrip")
+    notes = _transcode(tmp_path / "in.mkv", tmp_path / "o.ts")
     assert any(note.startswith("subtitle track #2 (srt) is left out: .ts files cannot hold it") for note in notes)
     assert _tracks(tmp_path / "o.ts")[2:] == []
 
 
-def test_titles_and_languages_are_said_in_the_words_of_the_container(tmp_path) -> None:
+def test_titles_and_languages_use_the_keys_of_the_container(tmp_path) -> None:
     tags = {"language": "fre", "title": "Commentary"}
-    _film(tmp_path / "fre.mkv", sounds=("aac", "aac"), second=(tags, av.stream.Disposition.comment))
+    _write_video(tmp_path / "fre.mkv", sounds=("aac", "aac"), second=(tags, av.stream.Disposition.comment))
     for name, language in (("o.mp4", "fre"), ("o.mov", "fra"), ("o.mkv", "fre")):
-        notes = _copy(tmp_path / "fre.mkv", tmp_path / name)
+        notes = _transcode(tmp_path / "fre.mkv", tmp_path / name)
         assert notes == ([".mov files cannot store these properties of tracks: comment"] if name == "o.mov" else [])
         with av.open(str(tmp_path / name)) as container:
             tags = container.streams.audio[1].metadata
         assert tags["language"] == language
         assert tags.get("title", tags.get("name")) == "Commentary"
-        _copy(tmp_path / name, tmp_path / "back.mkv")
+        _transcode(tmp_path / name, tmp_path / "back.mkv")
         with av.open(str(tmp_path / "back.mkv")) as container:
             assert container.streams.audio[1].metadata["title"] == "Commentary"
 
@@ -334,7 +334,7 @@ def test_the_default_video_track_is_taken(tmp_path) -> None:
                 container.mux(track.encode(frame))
         for track in tracks:
             container.mux(track.encode(None))
-    (note,) = _copy(tmp_path / "in.mkv", tmp_path / "o.mkv")
+    (note,) = _transcode(tmp_path / "in.mkv", tmp_path / "o.mkv")
     assert note.startswith("video track #0 is left out")
     with av.open(str(tmp_path / "o.mkv")) as container:
         assert container.streams.video[0].width == 64
@@ -355,7 +355,7 @@ def test_whatever_the_clock_of_a_file_it_starts_at_zero(tmp_path, name) -> None:
         clips._write_sound(container, sound, seconds=0.24)
     times = [frame.stamp.time for frame in open_source(tmp_path / name).frames()]
     assert 0 <= times[0] < Fraction(1, 10)
-    _copy(tmp_path / name, tmp_path / "o.mp4")
+    _transcode(tmp_path / name, tmp_path / "o.mp4")
     with av.open(str(tmp_path / "o.mp4")) as container:
         assert 0 <= container.start_time < 100_000
         assert container.duration < 700_000
@@ -372,16 +372,16 @@ def test_tags_of_the_film_are_kept_or_named(tmp_path) -> None:
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     for name in ("o.mov", "o.mp4", "o.mkv"):
-        assert _copy(tmp_path / "in.mkv", tmp_path / name) == []
+        assert _transcode(tmp_path / "in.mkv", tmp_path / name) == []
         with av.open(str(tmp_path / name)) as container:
             kept = {key.lower(): value for key, value in container.metadata.items()}
             assert {key: kept.get(key) for key in tags} == tags
-    (note,) = _copy(tmp_path / "in.mkv", tmp_path / "o.ts")
+    (note,) = _transcode(tmp_path / "in.mkv", tmp_path / "o.ts")
     assert note.startswith(".ts files cannot hold these tags of the video: ")
     assert sorted(note.split(": ")[1].lower().split(", ")) == sorted(tags)
 
 
-def _bitmaps(path: Path, codec: str, duration: int | None) -> None:
+def _write_bitmap_subtitles(path: Path, codec: str, duration: int | None) -> None:
     """A second of film with two subtitles that are pictures: a box of PGS by hand, or what stands for one of DVD."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=25)
@@ -393,7 +393,7 @@ def _bitmaps(path: Path, codec: str, duration: int | None) -> None:
             picture.pts, picture.time_base = k, Fraction(1, 25)
             container.mux(video.encode(picture))
             if k in (5, 15):
-                packet = av.Packet(_pgs() if codec == "hdmv_pgs_subtitle" else bytes((0, 4, 0, 4)))
+                packet = av.Packet(_pgs_packet() if codec == "hdmv_pgs_subtitle" else bytes((0, 4, 0, 4)))
                 packet.pts = packet.dts = 40 * k
                 packet.time_base, packet.stream = Fraction(1, 1000), text
                 if duration is not None:
@@ -402,7 +402,7 @@ def _bitmaps(path: Path, codec: str, duration: int | None) -> None:
         container.mux(video.encode(None))
 
 
-def _pgs() -> bytes:
+def _pgs_packet() -> bytes:
     """Segments of one picture: composition, window, palette, object, end."""
     line = bytes((0, 0x80 | 16, 1, 0, 0))
     parts = {
@@ -431,8 +431,8 @@ def _pgs() -> bytes:
 )
 @pytest.mark.parametrize("duration", [None, 300, 2**32 - 1])
 def test_subtitles_that_are_pictures_are_copied_or_named(tmp_path, codec, name, kept, duration) -> None:
-    _bitmaps(tmp_path / "in.mkv", codec, duration)
-    notes = _copy(tmp_path / "in.mkv", tmp_path / name)
+    _write_bitmap_subtitles(tmp_path / "in.mkv", codec, duration)
+    notes = _transcode(tmp_path / "in.mkv", tmp_path / name)
     assert len(notes) == (not kept)
     assert kept or f"are left out: {Path(name).suffix}" in notes[0].replace("is left", "are left")
     with av.open(str(tmp_path / name)) as container:
@@ -442,13 +442,13 @@ def test_subtitles_that_are_pictures_are_copied_or_named(tmp_path, codec, name, 
 
 
 def test_a_track_of_which_nothing_is_shown_is_named(tmp_path) -> None:
-    _film(tmp_path / "in.mkv", sounds=("aac", "aac"))
+    _write_video(tmp_path / "in.mkv", sounds=("aac", "aac"))
     with av.open(str(tmp_path / "in.mkv")) as source, av.open(str(tmp_path / "cut.mkv"), "w") as container:
         tracks = [container.add_stream_from_template(stream) for stream in source.streams]
         for packet in source.demux():
             if packet.size and packet.stream.index < 2:
                 packet.stream = tracks[packet.stream.index]
                 container.mux(packet)
-    assert _copy(tmp_path / "cut.mkv", tmp_path / "o.mp4") == [
+    assert _transcode(tmp_path / "cut.mkv", tmp_path / "o.mp4") == [
         "audio track #2 has no packets in the part of the video that is shown"
     ]

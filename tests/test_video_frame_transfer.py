@@ -136,7 +136,7 @@ def test_conversions_on_a_device_stay_there_and_start_three_kernels() -> None:
         image = Planes(stored, BT709, Orientation(), deep=False).rgb(torch.float16)
         form = PlaneFormat.from_name("p010le")
         assert form is not None
-        numbers = PlaneTarget("p010le", form, 64, 96, BT709).numbers(image[0])
+        numbers = PlaneTarget("p010le", form, 64, 96, BT709).samples(image[0])
     assert image.shape == (1, 3, 64, 96)
     assert numbers.shape == (64 * 96 * 3 // 2,)
     assert numbers.dtype == torch.uint16

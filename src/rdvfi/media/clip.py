@@ -1,11 +1,10 @@
 """Random access to frames by number, for training and evaluation.
 
-A `Clip` gives the frames that it is asked for, wherever they are, as 8-bit RGB. A number always
-means the same picture: frames of a video are counted in the order in which they are shown. Packets
-are read once for the times of the frames; reading then enters at the key frame before the first
-frame wanted. Where a file holds no such times, frames are counted from its beginning.
+A `Clip` returns any of its frames as 8-bit RGB. Frames of a video are numbered in order of presentation. Its packets
+are read once for the times of the frames; decoding then starts at the keyframe before the first wanted frame. If a
+file has no reliable timestamps, decoding starts at its beginning.
 
-For a whole clip at its full depth, with exact times and sound, see `rdvfi.media.reader`.
+For a whole clip at its full depth, with exact times and audio, see `rdvfi.media.reader`.
 """
 
 import logging
@@ -20,11 +19,11 @@ from rdvfi.media.pixels import EXACT, Picture, to_picture
 
 _LOGGER = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v"})
-"""Files that `find_clips` takes for videos; `open_clip` opens any that FFmpeg reads."""
+"""Suffixes that `find_clips` takes for videos; `open_clip` opens any file that FFmpeg reads."""
 
 
 class Clip(ABC):
-    """Frames in order that can be read anywhere, 8-bit RGB, all of one size."""
+    """A sequence of 8-bit RGB frames of one size with random access."""
 
     name: str
 
@@ -34,10 +33,10 @@ class Clip(ABC):
 
     @abstractmethod
     def _decode(self, numbers: Sequence[int]) -> Iterator[Picture]:
-        """Frames by rising number, as far as they can be read."""
+        """Frames by rising number, up to the first that cannot be read."""
 
     def frames(self, start: int = 0) -> Iterator[Picture]:
-        """All frames from number ``start`` on, one at a time.
+        """Frames from number ``start`` on, one at a time.
 
         Raises:
             ValueError: If ``start`` is below 0, or a frame cannot be read.
@@ -55,7 +54,7 @@ class Clip(ABC):
 
 
 class FolderClip(Clip):
-    """The images of a folder in natural order; 16-bit ones are reduced to 8."""
+    """The images of a folder in natural order; 16-bit images are reduced to 8 bits."""
 
     def __init__(self, folder: Path) -> None:
         self.name = str(folder)
@@ -65,19 +64,18 @@ class FolderClip(Clip):
         return len(self._paths)
 
     def _decode(self, numbers: Sequence[int]) -> Iterator[Picture]:
-        size: tuple[int, ...] | None = None
+        shape: tuple[int, ...] | None = None
         for path in (self._paths[number] for number in numbers):
             picture = to_picture(read_image(path))
-            if size is not None and picture.shape != size:
-                raise ValueError(
-                    f"image {path} is {picture.shape[1]}x{picture.shape[0]}; the ones before it are {size[1]}x{size[0]}"
-                )
-            size = picture.shape
+            if shape is not None and picture.shape != shape:
+                height, width = picture.shape[:2]
+                raise ValueError(f"image {path} is {width}x{height}; the ones before it are {shape[1]}x{shape[0]}")
+            shape = picture.shape
             yield picture
 
 
 class VideoClip(Clip):
-    """The frames of a video file, or of one that is held in memory."""
+    """The frames of a video file, on disk or in memory."""
 
     def __init__(self, file: Path | BytesIO, *, conversion: str = EXACT) -> None:
         from rdvfi.media.video_files.probe import display_name, read_index
@@ -99,36 +97,37 @@ def open_clip(path: str | os.PathLike[str], *, conversion: str = EXACT) -> Clip:
     """A video file or a folder of images.
 
     Args:
-        path: Of the file or folder.
-        conversion: Of a video to RGB: "exact", or "ffmpeg" for that of most evaluations (`rdvfi.media.colour`).
+        path: The file or folder.
+        conversion: How video is converted to RGB: "exact", or "ffmpeg" as in most evaluations
+            (`rdvfi.media.colour`).
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If it does not exist.
         ValueError: If it is neither, or the folder holds no images.
     """
-    place = Path(path)
-    if not place.exists():
-        raise FileNotFoundError(f"no such clip: {place}")
-    return FolderClip(place) if place.is_dir() else VideoClip(place, conversion=conversion)
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no such clip: {path}")
+    return FolderClip(path) if path.is_dir() else VideoClip(path, conversion=conversion)
 
 
 def walk_folder(folder: Path) -> list[Path]:
-    """A folder, and all files and folders below it, sorted; links to folders are not followed.
+    """A folder with all files and folders below it, sorted; links to folders are not followed.
 
-    A folder that cannot be listed, or vanishes meanwhile, is left out with a warning.
+    A folder that cannot be listed, or vanishes meanwhile, is skipped with a warning.
     """
 
-    def left_out(error: OSError) -> None:
+    def warn(error: OSError) -> None:
         _LOGGER.warning("%s is left out: %s", error.filename, error.strerror)
 
-    found = [folder]
-    for name, folders, files in os.walk(folder, onerror=left_out):
-        found += [Path(name, each) for each in (*folders, *files)]
-    return sorted(found)
+    paths = [folder]
+    for parent, folders, files in os.walk(folder, onerror=warn):
+        paths += [Path(parent, name) for name in (*folders, *files)]
+    return sorted(paths)
 
 
 def find_clips(folder: Path) -> dict[str, Clip]:
-    """All clips below a folder by name, in order of name: video files, and folders with images.
+    """All clips below a folder, sorted by name: video files, and folders with images.
 
     Raises:
         FileNotFoundError: If there is no such folder.

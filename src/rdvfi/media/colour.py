@@ -1,17 +1,15 @@
 """Conversion between the pixels of video files and RGB.
 
-Every frame of the output, a source frame as much as a new one, goes through the same two
-conversions, so no brightness or colour step can appear between them. The matrix and range are
-those the file names; a file that names no matrix gets what players assume: BT.709 for high
-definition, BT.601 below.
+Source frames and interpolated frames go through the same two conversions, so that no step in brightness or colour
+appears between them. Matrix and range are those of the file; a file without a matrix gets what players assume:
+BT.709 for high definition, BT.601 below.
 
-The conversion flags are chosen by measurement. libswscale's default darkens every frame by about
-one 8-bit step in each round trip; with accurate rounding and full chroma interpolation the mean
-error is below 0.1. `BICUBIC` must stay: with `BILINEAR`, full chroma interpolation to 48-bit RGB
-overflows (swscale 9.5).
+The conversion flags were chosen by measurement. libswscale's default darkens every frame by about one 8-bit step in
+each round trip; with accurate rounding and full chroma interpolation the mean error is below 0.1. `BICUBIC` must
+stay: with `BILINEAR`, full chroma interpolation to 48-bit RGB overflows (swscale 9.5).
 
-`FFMPEG` is that default, for evaluation alone: ``ffmpeg clip.mp4 %d.png``, PyAV, OpenCV and imageio convert so,
-and published figures are of such pictures. There, a file that names no matrix has that of BT.601 whatever its size.
+`FFMPEG` is that default, for evaluation only: ``ffmpeg clip.mp4 %d.png``, PyAV, OpenCV and imageio convert so, and
+published figures are of such pictures. There, a file without a matrix has that of BT.601 whatever its size.
 """
 
 from dataclasses import dataclass, replace
@@ -30,20 +28,20 @@ from rdvfi.media.pixels import EXACT, FFMPEG, Pixels
 from rdvfi.media.video_files.siting import LEFT, UNKNOWN, SitingMarker
 
 LIMITED, FULL = 1, 2
-"""Colour ranges, as FFmpeg numbers them."""
+"""FFmpeg's numbers of colour ranges."""
 
 _UNSPECIFIED = 2
 _BT709, _BT601 = 1, 5
 _FLAGS = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _RGBA = {"rgb24": "rgba", "rgb48le": "rgba64le"}
 _PLANAR = {"rgb24": "gbrp", "rgb48le": "gbrp16le"}
-"""The same numbers plane by plane: libswscale makes them of 8 bits three times as fast."""
+"""Planar formats; with 8 bits libswscale converts to them three times as fast."""
 _SWSCALE_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
-"""FFmpeg's colour spaces to libswscale's matrices."""
+"""libswscale's matrices by FFmpeg's colour spaces."""
 
 
 def chroma_of(form: av.VideoFormat) -> str | None:
-    """How a format, of 16x16 pixels, subsamples chroma: 420, 422 or 444; None for another way."""
+    """Chroma subsampling of a format of 16x16 pixels: 420, 422 or 444; None for others."""
     size = (form.chroma_width(16), form.chroma_height(16))
     return {(8, 8): "420", (8, 16): "422", (16, 16): "444"}.get(size)
 
@@ -55,14 +53,14 @@ def has_alpha(form: av.VideoFormat) -> bool:
 
 @dataclass(frozen=True)
 class Colour:
-    """How the numbers of a video frame mean colours; FFmpeg's codes, 2 is 'not said'."""
+    """Colour tags of a video, as FFmpeg's codes; 2 is unspecified."""
 
     matrix: int = _UNSPECIFIED
     primaries: int = _UNSPECIFIED
     transfer: int = _UNSPECIFIED
     full_range: bool = False
     siting: int = UNKNOWN
-    """Where subsampled chroma lies; see `rdvfi.media.video_files.siting`."""
+    """Location of subsampled chroma; see `rdvfi.media.video_files.siting`."""
 
     @classmethod
     def from_context(cls, context: VideoCodecContext) -> "Colour":
@@ -73,7 +71,7 @@ class Colour:
             )
             return cls(_BT709, primaries, transfer)
         full = context.color_range == FULL or (context.pix_fmt or "").startswith("yuvj")
-        matrix = context.colorspace or _UNSPECIFIED  # PNG says of grey pictures that they are RGB
+        matrix = context.colorspace or _UNSPECIFIED  # grey PNG is tagged as RGB, which is 0
         return cls(matrix, context.color_primaries, context.color_trc, full)
 
     def tag_context(self, context: VideoCodecContext) -> None:
@@ -84,29 +82,29 @@ class Colour:
         context.color_range = FULL if self.full_range else LIMITED
 
     def tag_frame(self, frame: av.VideoFrame) -> None:
-        """Give a frame the same tags, for encoders that write those of frames, as ProRes."""
+        """Give a frame the same tags, since some encoders, such as ProRes, write those of frames."""
         frame.colorspace, frame.color_primaries, frame.color_trc = self.matrix, self.primaries, self.transfer
         frame.color_range = FULL if self.full_range else LIMITED
 
     def swscale_matrix(self, width: int, height: int) -> int:
-        """The conversion matrix, guessed from the size where the file does not say."""
+        """The conversion matrix; without a tag it follows from the frame size."""
         high_definition = width >= 1280 or height > 576
         return _SWSCALE_MATRIX.get(self.matrix, _BT709 if high_definition else _BT601)
 
 
 SRGB_VIDEO = Colour(_BT709, _BT709, _BT709, siting=LEFT)
-"""What images become when they are written into a video: ordinary BT.709."""
+"""Colour tags of a video that is made of images."""
 
 
 class Converter:
-    """Frames to RGB arrays and back; not to be shared between threads.
+    """Converts frames to RGB arrays and back; not to be shared between threads.
 
     Args:
-        colour: How the numbers of frames mean colours.
-        deep: Whether arrays have 16 bits a channel.
-        headroom: Keep video levels: 8-bit luma of 16 to 235 stays 16 to 235 in RGB, so that brighter
-            and darker values, which cameras write, come out again as they went in.
-        conversion: To RGB, `EXACT` or `FFMPEG`.
+        colour: Colour tags of the frames.
+        deep: Whether arrays have 16 bits per channel.
+        headroom: Keep video levels: 8-bit luma of 16 to 235 stays 16 to 235 in RGB, so that brighter and darker
+            values, which cameras write, are not clipped.
+        conversion: Conversion to RGB, `EXACT` or `FFMPEG`.
     """
 
     def __init__(self, colour: Colour, *, deep: bool, headroom: bool = False, conversion: str = EXACT) -> None:
@@ -114,19 +112,19 @@ class Converter:
             colour = replace(colour, matrix=_BT601)
         self._colour = colour
         self._flags = Interpolation.BICUBIC if conversion == FFMPEG else _FLAGS
-        self._rgb, self._kind = ("rgb48le", np.uint16) if deep else ("rgb24", np.uint8)
+        self._rgb, self._dtype = ("rgb48le", np.uint16) if deep else ("rgb24", np.uint8)
         self._headroom = headroom
         self._reformatter, self._marker = VideoReformatter(), SitingMarker(colour.siting)
 
     def to_rgb(self, frame: av.VideoFrame) -> Pixels:
-        """The frame's pixels, RGB or RGBA, as they are stored: not turned upright."""
+        """RGB or RGBA of a frame, without its orientation applied."""
         full = self._colour.full_range or frame.format.is_rgb or self._headroom
         if not has_alpha(frame.format):
-            made = self._reformat(frame, _PLANAR[self._rgb], source_full=full, target_full=True)
-            green, blue, red = (plane_rows(plane, self._kind) for plane in made.planes)
+            planar = self._reformat(frame, _PLANAR[self._rgb], source_full=full, target_full=True)
+            green, blue, red = (plane_rows(plane, self._dtype) for plane in planar.planes)
             return cv2.merge((red, green, blue))
         pixels = self._reformat(frame, _RGBA[self._rgb], source_full=full, target_full=True).to_ndarray()
-        if pixels.dtype == np.uint16:  # libswscale makes 65520 of 12 bits that are opaque
+        if pixels.dtype == np.uint16:  # libswscale converts an opaque 4095 of 12 bits to 65520
             pixels[..., 3] += np.right_shift(pixels[..., 3].astype(np.uint16), frame.format.components[-1].bits)
         return pixels  # pyright: ignore[reportReturnType]
 
@@ -139,29 +137,27 @@ class Converter:
             return self._reformat(frame, pixel_format, source_full=True, target_full=True)
         frame = self._marker.mark(frame)
         if (self._colour.full_range or self._headroom) and not alpha:
-            return self._full_range(frame, pixel_format)
+            return self._to_full_range(frame, pixel_format)
         return self._reformat(frame, pixel_format, source_full=True, target_full=False)
 
-    def _full_range(self, frame: av.VideoFrame, pixel_format: str) -> av.VideoFrame:
-        """A frame whose numbers use their whole range.
+    def _to_full_range(self, frame: av.VideoFrame, pixel_format: str) -> av.VideoFrame:
+        """A YUV frame of full range, from an RGB frame.
 
-        libswscale's own step from video levels to the full range makes chroma lower by half an
-        8-bit step, so that step is done here, from 16 bits.
+        libswscale's own conversion from video levels to full range lowers chroma by half an 8-bit step, so it is
+        done here, from 16 bits.
         """
         form = av.VideoFormat(pixel_format, 16, 16)
         chroma = chroma_of(form)
         deep = max(component.bits for component in form.components) > 8
         wide = self._reformat(frame, f"yuv{chroma}p16le", source_full=True, target_full=False)
         planar = f"yuv{chroma}p" + ("16le" if deep else "")
-        made = av.VideoFrame(frame.width, frame.height, planar)
-        for number, (source, target) in enumerate(zip(wide.planes, made.planes, strict=True)):
+        full = av.VideoFrame(frame.width, frame.height, planar)
+        for number, (source, target) in enumerate(zip(wide.planes, full.planes, strict=True)):
             table = _full_range_table(chroma=number > 0, deep=deep)
             cv2.LUT(plane_rows(source, np.uint16), table, dst=plane_rows(target, table.dtype))
-        return made if planar == pixel_format else self._same_range(made, pixel_format)
-
-    def _same_range(self, frame: av.VideoFrame, form: str) -> av.VideoFrame:
-        """The same numbers in another arrangement, or of another depth."""
-        return self._reformatter.reformat(frame, format=form, interpolation=_FLAGS)
+        if planar == pixel_format:
+            return full
+        return self._reformatter.reformat(full, format=pixel_format, interpolation=_FLAGS)
 
     def _reformat(self, frame: av.VideoFrame, form: str, *, source_full: bool, target_full: bool) -> av.VideoFrame:
         matrix = self._colour.swscale_matrix(frame.width, frame.height)
@@ -176,41 +172,42 @@ class Converter:
         )
 
 
-def plane_rows(plane: VideoPlane, kind: npt.DTypeLike) -> np.ndarray:
-    """The numbers of a plane, to be read or written in place."""
-    return np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)[:, : plane.width]
+def plane_rows(plane: VideoPlane, dtype: npt.DTypeLike) -> np.ndarray:
+    """A view of the samples of a plane, (H, W), to be read or written in place."""
+    return np.frombuffer(memoryview(plane), dtype).reshape(plane.height, -1)[:, : plane.width]
 
 
 @cache
 def _full_range_table(*, chroma: bool, deep: bool) -> np.ndarray:
-    """For each number of 16 bits at video levels that of the full range, of 16 bits if ``deep`` or else of 8."""
-    unit, kind = (256, np.uint16) if deep else (1, np.uint8)  # of one 8-bit step
-    scale, least, zero = (255 / 224, 128, 128) if chroma else (255 / 219, 16, 0)
-    spread = ((np.arange(2**16, dtype=np.float32) * (1 / 256) - least) * scale + zero) * unit + 0.5
-    return np.clip(spread, 0, 256 * unit - 1).astype(kind)
+    """Lookup table from 16-bit video levels to full range, of 16 bits if ``deep`` and else of 8."""
+    step, dtype = (256, np.uint16) if deep else (1, np.uint8)  # the size of one 8-bit step
+    scale, limited_zero, full_zero = (255 / 224, 128, 128) if chroma else (255 / 219, 16, 0)
+    levels = np.arange(2**16, dtype=np.float32) * (1 / 256)
+    expanded = ((levels - limited_zero) * scale + full_zero) * step + 0.5
+    return np.clip(expanded, 0, 256 * step - 1).astype(dtype)
 
 
 @dataclass(frozen=True)
 class PixelLayout:
-    """What the output's pixel format shall keep of the source's."""
+    """Properties of the source's pixels that the output keeps if it can."""
 
     chroma: str = "420"
     """Chroma subsampling: 420, 422 or 444."""
     bits: int = 8
-    """Bits a channel."""
+    """Bits per channel."""
     aspect: Fraction | None = None
-    """Width of a pixel over its height, if not square."""
+    """Pixel aspect ratio, width over height; None if pixels are square."""
     alpha: bool = False
     """Whether frames are RGBA."""
 
     @property
     def deep(self) -> bool:
-        """More than 8 bits a channel."""
+        """Whether it has more than 8 bits per channel."""
         return self.bits > 8
 
     @classmethod
     def from_context(cls, context: VideoCodecContext, aspect: Fraction | None = None) -> "PixelLayout":
-        """The layout of a decoder's frames; ``aspect`` is what stream or container say of a pixel."""
+        """The layout of a decoder's frames; ``aspect`` is the pixel aspect ratio of container or stream."""
         form = av.VideoFormat(context.pix_fmt or "yuv420p", 16, 16)
         bits = max(component.bits for component in form.components)
         aspect = None if aspect in (None, 0, 1) else aspect

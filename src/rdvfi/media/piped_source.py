@@ -15,7 +15,13 @@ from rdvfi.media.pipes import InputPipe
 from rdvfi.media.reader import ReadOptions, Source, SourceFrame, SourceInfo
 from rdvfi.media.timestamps import Stamp
 from rdvfi.media.video_files.deinterlace import Deinterlacer, StampedFrame
-from rdvfi.media.video_files.probe import check_size, nominal_frame_duration, refuse_playlist, select_decoder
+from rdvfi.media.video_files.probe import (
+    check_size,
+    nominal_frame_duration,
+    open_container,
+    refuse_playlist,
+    select_decoder,
+)
 from rdvfi.media.video_files.video_track import is_transparent, track_info
 
 _NAME = "standard input"
@@ -24,11 +30,7 @@ _MAX_ERRORS = 50
 
 
 class PipedSource(Source):
-    """The frames of a video that comes through a pipe.
-
-    Raises:
-        ValueError: If it is no video.
-    """
+    """The frames of a video that comes through a pipe; raises ValueError if it is no video."""
 
     repeatable = False
 
@@ -50,13 +52,13 @@ class PipedSource(Source):
 
     def _describe(self) -> SourceInfo:
         first, options = self._first, self._options
-        tick = self._stream.time_base or self._nominal_duration
+        tick = Fraction(self._stream.time_base or self._nominal_duration)
         others = len(self._container.streams) - 1
         note = f"{others} other tracks of {_NAME} are left out: only video is read from a pipe"
         return track_info(
             self._stream,
             first,
-            self._stream.sample_aspect_ratio,
+            Fraction(self._stream.sample_aspect_ratio or 1),
             options,
             alpha=options.alpha and is_transparent(first),
             name=_NAME,
@@ -125,7 +127,7 @@ class PipedSource(Source):
 def _open_pipe(pipe: InputPipe) -> InputContainer:
     """The container of a pipe, with a video stream."""
     try:
-        container = av.open(pipe, "r", metadata_errors="replace")
+        container = open_container(pipe)
     except av.error.FFmpegError as error:
         raise ValueError(f"{_NAME} is not a video that can be read: {error.strerror}") from error
     refuse_playlist(container, _NAME)

@@ -9,28 +9,28 @@ from torch import Tensor
 from rdvfi.types import Image
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
-"""One RGB frame, 8 bits a channel."""
+"""One RGB frame, 8 bits per channel."""
 
 RgbPixels = UInt8[np.ndarray, "_ _ 3"] | UInt16[np.ndarray, "_ _ 3"]
-"""One RGB frame."""
+"""One RGB frame, 8 or 16 bits per channel."""
 
 Pixels = UInt8[np.ndarray, "_ _ _"] | UInt16[np.ndarray, "_ _ _"]
-"""One frame, RGB or RGBA (colours not multiplied by alpha); 16 bits a channel where the source has more than 8."""
+"""One frame, RGB or RGBA with straight alpha; 16 bits per channel if the source has more than 8."""
 
 BLACK = (0, 0, 0)
 
-_ROWS = 64
-"""Rows of a frame that are converted at a time."""
+_ROWS_PER_BLOCK = 64
+"""Rows of a frame that are converted at a time, so that they stay in the processor's cache."""
 
 EXACT, FFMPEG = "exact", "ffmpeg"
-"""Conversions of video to RGB: by accurate arithmetic, or as libswscale's default; see `rdvfi.media.colour`."""
+"""Conversions of video to RGB: accurate, or libswscale's default; see `rdvfi.media.colour`."""
 CONVERSIONS = (EXACT, FFMPEG)
 
 
 def to_tensor(pixels: RgbPixels, *, device: torch.device, dtype: torch.dtype) -> Image:
     """RGB pixels as one (1, 3, H, W) image in [0, 1].
 
-    Deep pixels stay in float32 whatever the model's type: half precision has 11 bits.
+    16-bit pixels stay in float32 whatever ``dtype`` is, since half precision has 11 bits.
     """
     scale = 1.0 / np.iinfo(pixels.dtype).max
     if device.type == "cpu":
@@ -47,70 +47,72 @@ def to_tensor(pixels: RgbPixels, *, device: torch.device, dtype: torch.dtype) ->
 
 
 def to_pixels(frame: Float[Tensor, "_ H W"], *, deep: bool) -> Pixels:
-    """One image in [0, 1] as pixels, rounded to the nearest value."""
-    most = 65535 if deep else 255
+    """One image in [0, 1] as pixels, rounded to the nearest value; 16 bits per channel if ``deep``."""
+    maximum = 65535 if deep else 255
     if frame.device.type == "cpu":
-        return cv2.merge(list(_rounded(frame.to(torch.float32).numpy(), most)))
-    scaled = frame.to(torch.float32).mul(most).add_(0.5).clamp_(0, most)
+        return cv2.merge(list(_quantize(frame.to(torch.float32).numpy(), maximum)))
+    scaled = frame.to(torch.float32).mul(maximum).add_(0.5).clamp_(0, maximum)
     rounded = scaled.to(torch.int32).to(torch.uint16) if deep else scaled.to(torch.uint8)
     stored = rounded.permute(1, 2, 0).contiguous()
-    pixels = torch.empty_like(stored, device="cpu", pin_memory=stored.is_cuda)  # a few times as fast as to other memory
+    pixels = torch.empty_like(stored, device="cpu", pin_memory=stored.is_cuda)  # copying to pinned memory is faster
     pixels.copy_(stored)
     return pixels.numpy()
 
 
-def _rounded(values: Float[np.ndarray, "c H W"], most: int) -> UInt8[np.ndarray, "c H W"] | UInt16[np.ndarray, "c H W"]:
-    """Values in [0, 1] as whole numbers up to ``most``, some rows at a time: those stay in the processor's cache."""
-    made = np.empty(values.shape, np.uint16 if most > 255 else np.uint8)
-    for top in range(0, values.shape[1], _ROWS):
-        rows = values[:, top : top + _ROWS] * np.float32(most)
+def _quantize(
+    values: Float[np.ndarray, "c H W"], maximum: int
+) -> UInt8[np.ndarray, "c H W"] | UInt16[np.ndarray, "c H W"]:
+    """Values in [0, 1] as integers up to ``maximum``."""
+    quantized = np.empty(values.shape, np.uint16 if maximum > 255 else np.uint8)
+    for top in range(0, values.shape[1], _ROWS_PER_BLOCK):
+        rows = values[:, top : top + _ROWS_PER_BLOCK] * np.float32(maximum)
         rows += np.float32(0.5)
-        with np.errstate(invalid="ignore"):  # of models that make no pictures
-            made[:, top : top + _ROWS] = np.clip(rows, 0, most, out=rows)
-    return made
+        with np.errstate(invalid="ignore"):  # NaN of untrained models
+            quantized[:, top : top + _ROWS_PER_BLOCK] = np.clip(rows, 0, maximum, out=rows)
+    return quantized
 
 
 def to_picture(pixels: Pixels) -> Picture:
-    """The same picture with 8 bits a channel, the upper byte of 16; what is transparent is shown on black."""
+    """A picture as RGB of 8 bits per channel (the upper byte of 16), composited on black."""
     pixels = composite(pixels)
     return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
 
 
 def composite(pixels: Pixels, background: tuple[int, int, int] = BLACK) -> RgbPixels:
-    """RGB as it is seen on a background of 8-bit RGB; RGB itself stays as it is."""
+    """RGB of a picture on a background of 8-bit RGB; a picture without alpha is unchanged."""
     if pixels.shape[2] == 3:
         return pixels
-    most = np.iinfo(pixels.dtype).max
-    cover = pixels[..., 3:].astype(np.float32) * (1 / most)
-    behind = np.array(background, np.float32) * (most / 255)
-    return np.round(pixels[..., :3] * cover + behind * (1 - cover)).astype(pixels.dtype)
+    maximum = np.iinfo(pixels.dtype).max
+    alpha = pixels[..., 3:].astype(np.float32) * (1 / maximum)
+    behind = np.array(background, np.float32) * (maximum / 255)
+    return np.round(pixels[..., :3] * alpha + behind * (1 - alpha)).astype(pixels.dtype)
 
 
 def alpha_as_rgb(pixels: Pixels) -> RgbPixels:
-    """Alpha as a grey picture; white where a picture has none."""
+    """The alpha channel as a grey RGB picture; white if there is none."""
     if pixels.shape[2] == 3:
         return np.full_like(pixels, np.iinfo(pixels.dtype).max)
     return np.repeat(pixels[..., 3:], 3, axis=2)
 
 
 def with_alpha(pixels: Pixels) -> Pixels:
-    """RGBA, opaque where there was no alpha."""
+    """RGBA of a picture, opaque if it has no alpha."""
     return pixels if pixels.shape[2] == 4 else np.concatenate([pixels, alpha_as_rgb(pixels)[..., :1]], axis=2)
 
 
-def unpremultiply(seen: Float[Tensor, "3 H W"], cover: Float[Tensor, "3 H W"]) -> Float[Tensor, "4 H W"]:
-    """RGBA of a frame as it is seen on black, and its alpha as a grey picture."""
-    alpha = cover.float().mean(0, keepdim=True).clamp(0.0, 1.0)
-    colours = torch.where(alpha > 0.5 / 65535, seen.float() / alpha.clamp_min(0.5 / 65535), 0.0)
+def unpremultiply(premultiplied: Float[Tensor, "3 H W"], alpha_rgb: Float[Tensor, "3 H W"]) -> Float[Tensor, "4 H W"]:
+    """RGBA with straight alpha, from a frame on black and its alpha as a grey picture."""
+    alpha = alpha_rgb.float().mean(0, keepdim=True).clamp(0.0, 1.0)
+    colours = torch.where(alpha > 0.5 / 65535, premultiplied.float() / alpha.clamp_min(0.5 / 65535), 0.0)
     return torch.cat([colours.clamp(0.0, 1.0), alpha])
 
 
 def expand_video_levels(picture: Picture, *, headroom: bool) -> Picture:
-    """A picture to look at: without the room that pixels with video levels keep.
+    """A picture for display: RGB with video levels is expanded to the full range.
 
     Args:
-        picture: 8 bits a channel.
-        headroom: Whether it keeps video levels, as `rdvfi.media.colour.Converter` says.
+        picture: 8 bits per channel.
+        headroom: Whether it has video levels; see `rdvfi.media.colour.Converter`.
     """
     if not headroom:
         return picture

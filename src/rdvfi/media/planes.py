@@ -1,7 +1,7 @@
-"""Frames of video as planes of numbers, for a device that converts colours itself (`rdvfi.ops.video_colour`).
+"""Planes of video frames as tensors, for colour conversion on a GPU (`rdvfi.ops.video_colour`).
 
-A frame of a decoder is looked at where it lies: in the memory of the processor, or in that of the device if it was
-decoded there. What goes to an encoder comes from the device as the numbers of all planes, one after the other.
+The planes of a decoded frame are read without a copy, in host memory or on the device that decoded it. A frame for an
+encoder leaves the device as one tensor with the samples of all planes in turn.
 """
 
 import re
@@ -27,33 +27,33 @@ _PACKED = {"nv12": ("420", 8, 8), "nv16": ("422", 8, 8), "p010le": ("420", 10, 1
 _PACKED |= {"p016le": ("420", 16, 16), "p210le": ("422", 10, 16), "p216le": ("422", 16, 16)}
 _SUBSAMPLED = {"420": (2, 2), "422": (1, 2), "444": (1, 1)}
 _DEEP_WHITE = 257 / 256
-"""The largest number of 16 bits over what libswscale makes of white, which frames above 8 bits are scaled by."""
+"""The largest 16-bit value over libswscale's white, by which frames above 8 bits are scaled."""
 
 
 def plane_tensor(plane: VideoPlane) -> Tensor:
-    """The numbers of a plane where they lie; whoever uses them on a device waits for the decoder first."""
+    """The samples of a plane without a copy; on a device, callers must wait for the decoder first."""
     return from_dlpack(plane.__dlpack__())
 
 
 class PlaneFormat(NamedTuple):
-    """How the planes of a pixel format lie in memory."""
+    """Memory layout of a pixel format's planes."""
 
-    sub: tuple[int, int]
-    """Rows and columns of luma for one of chroma."""
+    subsampling: tuple[int, int]
+    """Rows and columns of luma per row and column of chroma."""
     bits: int
-    """Of a number."""
+    """Bits per sample."""
     shift: int
-    """Zero bits below it."""
+    """Zero bits below a sample."""
     packed: bool
     """Whether U and V alternate in one plane."""
 
     def supports_size(self, height: int, width: int) -> bool:
-        """Whether chroma covers a frame exactly; libswscale stretches it otherwise, and does so alone."""
-        return not (height % self.sub[0] or width % self.sub[1])
+        """Whether chroma covers a frame exactly; otherwise libswscale has to convert, since it stretches chroma."""
+        return not (height % self.subsampling[0] or width % self.subsampling[1])
 
     @classmethod
     def from_name(cls, name: str) -> "PlaneFormat | None":
-        """That of a pixel format; None if it has other planes than luma and chroma."""
+        """The layout of a pixel format by FFmpeg's name; None if its planes are not luma and chroma."""
         if name in _PACKED:
             chroma, bits, stored = _PACKED[name]
             return cls(_SUBSAMPLED[chroma], bits, stored - bits, True)
@@ -64,15 +64,9 @@ class PlaneFormat(NamedTuple):
 def conversion_parameters(
     colour: Colour, width: int, height: int, unit: float, *, headroom: bool, deep: bool
 ) -> list[float]:
-    """What numbers mean, as `rdvfi.ops.video_colour` wants it.
+    """Parameters of `rdvfi.ops.video_colour` for a video in which one 8-bit step has the value ``unit``.
 
-    Args:
-        colour: The tags of the video.
-        width: Of its frames.
-        height: Of them.
-        unit: Of an 8-bit step.
-        headroom: See `rdvfi.media.colour.Converter`.
-        deep: Whether RGB has more than 8 bits.
+    ``headroom`` is that of `rdvfi.media.colour.Converter`; ``deep`` means that RGB has more than 8 bits.
     """
     red, blue = WEIGHTS[colour.swscale_matrix(width, height)]
     full = colour.full_range or headroom
@@ -85,16 +79,16 @@ def conversion_parameters(
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """A decoded frame.
+    """The planes of a decoded frame.
 
     Attributes:
-        stored: Its planes: Y, U and V, or Y and both others in turn.
-        meaning: Of their numbers.
-        orientation: How the picture is put upright.
+        planes: Y, U and V, or Y and one plane in which U and V alternate.
+        meaning: Their `conversion_parameters`.
+        orientation: The transform that sets the picture upright.
         deep: Whether RGB has more than 8 bits.
     """
 
-    stored: tuple[Tensor, ...]
+    planes: tuple[Tensor, ...]
     meaning: list[float]
     orientation: Orientation
     deep: bool
@@ -103,22 +97,24 @@ class Planes:
     def from_frame(
         cls, frame: av.VideoFrame, colour: Colour, orientation: Orientation, *, headroom: bool, deep: bool
     ) -> "Planes | None":
-        """A frame as it lies in memory, on a device too; None if its format has other planes, or its size is odd."""
+        """The planes of a frame in host or device memory; None if libswscale has to convert it."""
         on_device = frame.format.name == "cuda"
         form = None if on_device else PlaneFormat.from_name(frame.format.name)
         if not on_device and (form is None or not form.supports_size(frame.height, frame.width)):
             return None
-        stored = tuple(plane_tensor(plane) for plane in frame.planes)
-        wide = stored[0].dtype != torch.uint8
-        spare = 16 if form is None and wide else 8 if form is None else form.bits + form.shift
-        unit = 2.0 ** (spare - 8)
+        planes = tuple(plane_tensor(plane) for plane in frame.planes)
+        if form is not None:
+            stored_bits = form.bits + form.shift
+        else:
+            stored_bits = 8 if planes[0].dtype == torch.uint8 else 16
+        unit = 2.0 ** (stored_bits - 8)
         meaning = conversion_parameters(colour, frame.width, frame.height, unit, headroom=headroom, deep=deep)
-        return cls(stored, meaning, orientation, deep)
+        return cls(planes, meaning, orientation, deep)
 
     def rgb(self, dtype: torch.dtype) -> Image:
-        """The picture, upright, (1, 3, H, W) in [0, 1], where its planes are; float32 if they are deep."""
-        y, *rest = self.stored
-        u, v = rest if len(rest) == 2 else rest[0].unbind(-1)
+        """The upright picture, (1, 3, H, W) in [0, 1], on the device of its planes; float32 if ``deep``."""
+        y, *chroma = self.planes
+        u, v = chroma if len(chroma) == 2 else chroma[0].unbind(-1)
         return self.orientation.apply_to_tensor(
             video_to_rgb((y, u, v), self.meaning, torch.float32 if self.deep else dtype)
         )
@@ -126,26 +122,25 @@ class Planes:
 
 @dataclass(frozen=True)
 class PlaneTarget:
-    """Frames as an encoder takes them."""
+    """Pixel format, size and `conversion_parameters` of an encoder's frames."""
 
     name: str
-    """Of the pixel format."""
     form: PlaneFormat
     height: int
     width: int
     meaning: list[float]
 
-    def numbers(self, frame: Tensor) -> Tensor:
-        """All planes of a frame, RGB of shape (3, H, W) in [0, 1], one after the other, where the frame is."""
-        sub, bits, shift, packed = self.form
+    def samples(self, frame: Tensor) -> Tensor:
+        """The samples of all planes in turn, 1-D, of an RGB frame (3, H, W) in [0, 1], on the frame's device."""
+        subsampling, bits, shift, packed = self.form
         size = (self.height, self.width)
-        return rgb_to_video(frame, size, sub, packed=packed, bits=bits, shift=shift, meaning=self.meaning)
+        return rgb_to_video(frame, size, subsampling, packed=packed, bits=bits, shift=shift, meaning=self.meaning)
 
-    def frame(self, numbers: Tensor) -> av.VideoFrame:
-        """These numbers, in the processor's memory, as a frame for the encoder."""
-        made, begin = av.VideoFrame(self.width, self.height, self.name), 0
-        for plane in made.planes:
-            rows = plane_tensor(plane)
-            rows.copy_(numbers[begin : begin + rows.numel()].view(rows.shape))
-            begin += rows.numel()
-        return made
+    def frame(self, samples: Tensor) -> av.VideoFrame:
+        """A frame for the encoder with these samples, which are in host memory."""
+        frame, start = av.VideoFrame(self.width, self.height, self.name), 0
+        for plane in frame.planes:
+            target = plane_tensor(plane)
+            target.copy_(samples[start : start + target.numel()].view(target.shape))
+            start += target.numel()
+        return frame

@@ -1,7 +1,7 @@
 """Sources of frames: a video file, a few image files, a folder of images.
 
-A `Source` says what it holds before anything is computed (`SourceInfo`), then streams its frames
-one at a time; a clip is never held in memory.
+A `Source` describes itself before anything is computed (`SourceInfo`), then streams its frames one at a time; a
+clip is never held in memory.
 """
 
 from abc import ABC, abstractmethod
@@ -27,9 +27,9 @@ class SourceFrame:
     """One decoded frame and when it is shown.
 
     Args:
-        pixels: RGB, or what makes it when it is asked for.
+        pixels: RGB or RGBA, or a function that is called for them once.
         stamp: When it is shown.
-        planes: The frame as it was decoded, if it was kept so (`Source.use_device`).
+        planes: The planes of the decoded frame, if the source keeps them (`Source.use_device`).
     """
 
     def __init__(self, pixels: Pixels | Callable[[], Pixels], stamp: Stamp, planes: Planes | None = None) -> None:
@@ -57,7 +57,7 @@ class SourceInfo:
     frames: int
     """Expected number of frames."""
     span: Fraction
-    """Seconds from the first timestamp to the last, as far as known."""
+    """Seconds from the first timestamp to the last; an estimate for some sources."""
     tick: Fraction
     """Timestamps are whole multiples of this many seconds, counted from `offset`."""
     colour: Colour
@@ -67,31 +67,31 @@ class SourceInfo:
     video_metadata: dict[str, str] = field(default_factory=dict)
     """Tags of the video track: title, language, timecode, ..."""
     disposition: int = 0
-    """What the video track is for, in FFmpeg's flags."""
+    """FFmpeg's disposition flags of the video track."""
     media: Path | None = None
-    """The file whose other tracks can be taken along."""
+    """The file with other tracks; None if there are none."""
     shortest_step: Fraction | None = None
-    """The shortest time from one frame to the next, if they are not all `tick` apart."""
+    """Shortest time from one frame to the next, in seconds; None if all are one `tick` apart."""
     fits_mean_rate: bool = True
-    """Whether frames that are counted at their mean rate each keep their own number."""
+    """Whether rounding to the mean frame rate gives the frames the numbers 0, 1, 2, ..."""
     offset: Fraction = Fraction(0)
-    """Time of the file that became zero."""
+    """Time of the file that becomes zero, in seconds."""
     live: bool = False
-    """Read from a pipe: `frames` and `span` are those of its beginning, for nobody knows how long it is."""
+    """Whether it is read from a pipe of unknown length; then `frames` and `span` are those of its start."""
     begin: Fraction | None = None
-    """Seconds of the output before which nothing of other tracks is taken along; None for all."""
+    """Start of the part of other tracks that is kept, in seconds after `offset`; None for all."""
     end: Fraction | None = None
-    """Seconds of the output from which on nothing of other tracks is taken along; None for all."""
+    """End of the part of other tracks that is kept, in seconds after `offset`; None for all."""
     slowdown: Fraction | None = Fraction(1)
-    """How many times longer the output runs; None if that varies, and other tracks cannot follow."""
+    """How many times longer the output runs; None if that varies, so that other tracks cannot follow."""
     hdr: HdrMetadata = field(default_factory=HdrMetadata)
     spatial: SpatialMetadata = field(default_factory=SpatialMetadata)
     headroom: bool = False
-    """Whether pixels keep video levels; see `rdvfi.media.colour.Converter`."""
+    """Whether RGB keeps video levels; see `rdvfi.media.colour.Converter`."""
     profile: bytes = b""
     """ICC profile of images; empty if there is none."""
     notes: tuple[str, ...] = ()
-    """What is wrong with the source, or was done about it, in sentences."""
+    """One sentence for each problem of the source and what was done about it."""
 
 
 @dataclass(frozen=True)
@@ -99,25 +99,25 @@ class ReadOptions:
     """How a source is read."""
 
     image_rate: Fraction = Fraction(24)
-    """Images per second of image sources."""
+    """Frames per second of image sequences."""
     keep_start: bool = False
-    """Keep the times of the file, instead of starting at zero."""
+    """Keep the timestamps of the file, instead of starting at zero."""
     strict: bool = False
-    """Refuse a damaged file, instead of going on with the frames that there are."""
+    """Refuse a damaged file, instead of using the frames that can be decoded."""
     deinterlace: str = "auto"
-    """``auto`` makes whole frames of those that are marked as interlaced, ``on`` of all, ``off`` of none."""
+    """``auto`` deinterlaces frames that are marked as interlaced, ``on`` all, ``off`` none."""
     headroom: bool = False
-    """Keep brightness outside the levels of video, for output that can hold it."""
+    """Keep values outside the nominal range of video, for output that can hold them."""
     alpha: bool = False
-    """Keep what is transparent, for output that can hold it."""
+    """Keep transparency, for output that can hold it."""
     background: tuple[int, int, int] = BLACK
-    """8-bit RGB on which what is transparent is shown otherwise."""
+    """8-bit RGB on which transparent frames are composited otherwise."""
     max_pixels: int = MAX_PIXELS
-    """Pixels of a frame at most; larger ones are refused before they are decoded."""
+    """Largest number of pixels of a frame; larger frames are refused before they are decoded."""
 
 
 class Source(ABC):
-    """Frames of one size in order of time."""
+    """Frames of one size, in order of presentation."""
 
     info: SourceInfo
     repeatable: bool = True
@@ -128,41 +128,38 @@ class Source(ABC):
         """Decode the frames one by one.
 
         Args:
-            since: From the last frame that is not later than this time on, in seconds; from the first if not given.
+            since: Start at the last frame that is not later than this time, in seconds; at the first if not given.
         """
 
     @property
     def seekable(self) -> bool:
-        """Whether frames from a time on are those that reading from the start gives, as far as can be seen by now."""
+        """Whether reading from a time on gives the same frames as reading from the start, as far as is known yet."""
         return False
 
     def use_device(self, device: torch.device) -> None:
-        """Keep frames as they are decoded, and decode them on this device where that works; not all sources can."""
+        """Keep the planes of decoded frames, and decode on this device if it can; some sources ignore it."""
         del device
 
     def stamps(self) -> list[Stamp] | None:
-        """When all frames are shown, if that can be told without decoding; None if not, or if not `seekable`."""
+        """When all frames are shown; None if that is not known without decoding, or the source is not `seekable`."""
         return None
 
     def notes(self) -> list[str]:
-        """What is to be told of the source, in sentences; after reading, what was met on the way as well."""
+        """One sentence for each problem of the source; after reading, those met while reading as well."""
         return list(self.info.notes)
 
 
 def skip_before(frames: Iterator[SourceFrame], since: Fraction | None) -> Iterator[SourceFrame]:
-    """Frames from the last one on that is not later than a time."""
-    held: SourceFrame | None = None
+    """Frames from the last one that is not later than ``since``; all frames if it is None."""
+    candidate: SourceFrame | None = None
     for frame in frames:
         if since is not None and frame.stamp.time <= since:
-            held = frame
+            candidate = frame
             continue
-        if held is not None:
-            yield held
-            held = None
-        yield frame
-        since = None
-    if held is not None:
-        yield held
+        yield from (frame,) if candidate is None else (candidate, frame)
+        candidate = since = None
+    if candidate is not None:
+        yield candidate
 
 
 def open_source(path: Path | Sequence[Path], options: ReadOptions | None = None) -> Source:
@@ -170,8 +167,7 @@ def open_source(path: Path | Sequence[Path], options: ReadOptions | None = None)
 
     Raises:
         FileNotFoundError: If it does not exist.
-        ValueError: If it is empty, not a video, has a single frame, or is damaged and that is
-            not to be tolerated.
+        ValueError: If it is empty, not a video, has a single frame, or is damaged and ``options.strict``.
     """
     from rdvfi.media.image_files.image_source import ImageSource
 
@@ -207,7 +203,7 @@ def _open_one(path: Path, options: ReadOptions) -> Source:
 
 
 def check_input(path: Path) -> None:
-    """Refuse what is no file with something in it, and no folder.
+    """Refuse a path that is neither a folder nor a file with content.
 
     Raises:
         FileNotFoundError: If it does not exist.

@@ -163,13 +163,7 @@ def open_sink(
 
 @contextmanager
 def _open_video_sink(
-    target: Path | OutputPipe,
-    destination: Path,
-    info: SourceInfo,
-    options: SinkOptions,
-    *,
-    tick: Fraction,
-    rate: Fraction,
+    target: Path | OutputPipe, destination: Path, info: SourceInfo, options: SinkOptions, **timing: Fraction
 ) -> Iterator[Sink]:
     """A sink that writes a video file to ``target``, which is complete when the block ends."""
     from rdvfi.media.video_files.video_sink import VideoSink
@@ -178,12 +172,9 @@ def _open_video_sink(
     container = _open_container(target, destination, info)
     sink = None
     try:
-        with translate_write_errors(destination):
-            sink = VideoSink(
-                container, info, encoding, destination=destination, tick=tick, rate=rate, audio=options.audio
-            )
-            with preserve_scheduling():
-                container.start_encoding()
+        with translate_write_errors(destination), preserve_scheduling():
+            sink = VideoSink(container, info, encoding, destination=destination, audio=options.audio, **timing)
+            container.start_encoding()
         yield sink
         with translate_write_errors(destination):
             sink.finish()
@@ -205,12 +196,8 @@ def _open_container(target: Path | OutputPipe, destination: Path, info: SourceIn
     if "movflags" in muxer_options and any(key.startswith("com.") for key in content_tags(info.metadata)):
         muxer_options["movflags"] += "+use_metadata_tags"  # the form of tags that phones write
     with translate_write_errors(destination):
-        return av.open(
-            file_url(target) if isinstance(target, Path) else target,
-            "w",
-            format=MUXERS[suffix],
-            container_options=muxer_options,
-        )
+        file = file_url(target) if isinstance(target, Path) else target
+        return av.open(file, "w", format=MUXERS[suffix], container_options=muxer_options)
 
 
 @contextmanager

@@ -29,18 +29,18 @@ class DeviceFrame(SourceFrame):
 
     def __init__(self, frame: SourceFrame, copied: CopiedTensors) -> None:
         assert frame.planes is not None
-        self._layout, self._copied = replace(frame.planes, stored=()), copied
+        self._layout, self._copied = replace(frame.planes, planes=()), copied
         # Without a reference to itself: device memory would wait for Python's collection of cycles.
-        pixels = partial(_convert, self._layout, copied) if frame.planes.stored[0].is_cuda else lambda: frame.pixels
+        pixels = partial(_convert, self._layout, copied) if frame.planes.planes[0].is_cuda else lambda: frame.pixels
         super().__init__(pixels, frame.stamp)
 
     def device_planes(self) -> Planes:
         """Its planes on the device, for work on the current stream."""
-        return replace(self._layout, stored=self._copied.on_current_stream())
+        return replace(self._layout, planes=self._copied.on_current_stream())
 
 
 def _convert(layout: Planes, copied: CopiedTensors) -> Pixels:
-    return to_pixels(replace(layout, stored=copied.on_current_stream()).rgb(torch.float32)[0], deep=layout.deep)
+    return to_pixels(replace(layout, planes=copied.on_current_stream()).rgb(torch.float32)[0], deep=layout.deep)
 
 
 class FrameTransfer:
@@ -67,7 +67,7 @@ class FrameTransfer:
         """Start to copy each frame to the device."""
         for frame in frames:
             planes = frame.planes
-            yield frame if planes is None else DeviceFrame(frame, self._incoming.send(planes.stored, self._device))
+            yield frame if planes is None else DeviceFrame(frame, self._incoming.send(planes.planes, self._device))
 
     def to_image(self, frame: SourceFrame) -> Image:
         """A source frame as input of the model."""
@@ -88,5 +88,5 @@ class FrameTransfer:
         target = self._target
         if target is None:
             return to_pixels(frame, deep=self._deep)
-        copied = self._outgoing.fetch((target.numbers(frame),))
+        copied = self._outgoing.fetch((target.samples(frame),))
         return lambda: target.frame(*copied.wait())

@@ -1,1 +1,1 @@
-"""Image files as sources of frames, and writing PNG."""
+"""Image files: reading them, as single images or sources of frames, and writing PNG."""

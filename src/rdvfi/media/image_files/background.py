@@ -23,12 +23,7 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 
 
 class BackgroundCompositor:
-    """Gives all frames the channels of the output: RGBA, or RGB on a background.
-
-    Args:
-        keep_alpha: Whether the output has an alpha channel.
-        colour: 8-bit RGB of the background if it has none.
-    """
+    """Gives all frames the channels of the output: RGBA, or RGB on a background of 8-bit RGB ``colour``."""
 
     def __init__(self, keep_alpha: bool, colour: tuple[int, int, int]) -> None:
         self._keep_alpha, self._colour, self._saw_transparency = keep_alpha, colour, False

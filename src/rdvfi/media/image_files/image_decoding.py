@@ -35,6 +35,8 @@ def decode_pixels(data: bytes, header: ImageHeader, name: str) -> Pixels:
 
 
 def _decode(data: bytes, header: ImageHeader) -> Pixels:
+    from rdvfi.media.metadata.orientation import Orientation
+
     kind, deep = header.kind, header.bits > 8
     if kind in _FFMPEG_DEMUXERS:
         return _decode_with_ffmpeg(data, _FFMPEG_DEMUXERS[kind], alpha=header.alpha, deep=deep)
@@ -48,7 +50,7 @@ def _decode(data: bytes, header: ImageHeader) -> Pixels:
         pixels = _decode_with_pillow(data, alpha=header.alpha)
     if pixels is None:
         raise ValueError("no decoder")
-    return apply_exif_orientation(pixels, header.orientation)
+    return Orientation.from_exif(header.orientation).apply(pixels)
 
 
 def _decode_with_opencv(data: bytes, header: ImageHeader) -> Pixels | None:
@@ -120,11 +122,3 @@ def _encode_srgb(linear: np.ndarray) -> np.ndarray:
     """The transfer function of IEC 61966-2-1."""
     light = np.clip(linear, 0.0, 1.0)
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-
-
-def apply_exif_orientation(pixels: Pixels, orientation: int) -> Pixels:
-    """The upright picture, by EXIF's number of its orientation."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    mirrored, flipped = orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)
-    return np.ascontiguousarray(pixels[:: -1 if flipped else 1, :: -1 if mirrored else 1])

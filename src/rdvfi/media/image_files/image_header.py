@@ -194,60 +194,41 @@ _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_ORIENTATION, _TIFF_SAMPLES = 256, 2
 _TIFF_EXTRA_SAMPLES, _TIFF_SAMPLE_FORMAT, _TIFF_PROFILE = 338, 339, 34675
 
 
-class _TiffDirectory:
-    """The first directory of a TIFF file."""
-
-    def __init__(self, file: File) -> None:
-        self._file = file
-        self._byte_order = "<" if file.read(2) == b"II" else ">"
-        file.seek(4)
-        file.seek(self._unpack("I", file.read(4))[0])
-        self._entries: dict[int, tuple[int, int, bytes]] = {}
-        for _ in range(self._unpack("H", file.read(2))[0]):
-            tag, kind, count, value = self._unpack("HHI4s", file.read(12))
-            self._entries[tag] = (kind, count, value)
-        self.is_last = self._unpack("I", file.read(4))[0] == 0
-        """Whether the file has no second directory, which is another page."""
-
-    def _unpack(self, codes: str, data: bytes) -> tuple:
-        return struct.unpack(self._byte_order + codes, data)
-
-    def __contains__(self, tag: int) -> bool:
-        return tag in self._entries
-
-    def values(self, tag: int) -> tuple[int, ...]:
-        """The values of a tag; raises KeyError if it is missing."""
-        kind, count, value = self._entries[tag]
-        codes = f"{count}{_TIFF_TYPES[kind]}"
-        size = struct.calcsize(self._byte_order + codes)
-        if size > 4:  # the entry holds the position of the values
-            self._file.seek(self._unpack("I", value)[0])
-            value = self._file.read(size)
-        return self._unpack(codes, value[:size])
-
-    def first(self, tag: int, default: int) -> int:
-        """The first value of a tag."""
-        return self.values(tag)[0] if tag in self else default
-
-
 def _read_tiff(file: File) -> ImageHeader:
     """The header of a TIFF; Pillow does not know those of floats."""
-    directory = _TiffDirectory(file)
-    floats = directory.first(_TIFF_SAMPLE_FORMAT, 1) == 3
-    samples = directory.first(_TIFF_SAMPLES, 1)
-    width, height = directory.first(_TIFF_WIDTH, 0), directory.first(_TIFF_HEIGHT, 0)
-    if _swaps_axes(directory.first(_TIFF_ORIENTATION, 1)):
+    byte_order = "<" if file.read(2) == b"II" else ">"
+
+    def read(codes: str) -> tuple:
+        return struct.unpack(byte_order + codes, file.read(struct.calcsize(byte_order + codes)))
+
+    file.seek(4)
+    file.seek(read("I")[0])
+    entries = {tag: entry for tag, *entry in (read("HHI4s") for _ in range(read("H")[0]))}
+    has_more_pages = read("I")[0] != 0
+
+    def values(tag: int, default: int) -> tuple[int, ...]:
+        if tag not in entries:
+            return (default,)
+        kind, count, value = entries[tag]
+        codes = f"{byte_order}{count}{_TIFF_TYPES[kind]}"
+        size = struct.calcsize(codes)
+        if size > 4:  # the entry holds the position of the values
+            file.seek(struct.unpack(f"{byte_order}I", value)[0])
+            value = file.read(size)
+        return struct.unpack(codes, value[:size])
+
+    floats, samples = values(_TIFF_SAMPLE_FORMAT, 1)[0] == 3, values(_TIFF_SAMPLES, 1)[0]
+    width, height = values(_TIFF_WIDTH, 0)[0], values(_TIFF_HEIGHT, 0)[0]
+    if _swaps_axes(values(_TIFF_ORIENTATION, 1)[0]):
         width, height = height, width
     notes = ["values below 0 and above 1 are clipped"] if floats else []
-    if not directory.is_last:
-        notes.append("the first of several pages is used")
     return ImageHeader(
         "TIFF float" if floats else "TIFF",
         width,
         height,
-        bits=16 if directory.first(_TIFF_BITS, 1) > 8 or floats else 8,
-        alpha=samples in (2, 4) and directory.first(_TIFF_EXTRA_SAMPLES, 0) in (1, 2),
-        profile=rgb_profile(bytes(directory.values(_TIFF_PROFILE)) if _TIFF_PROFILE in directory else b""),
+        bits=16 if values(_TIFF_BITS, 1)[0] > 8 or floats else 8,
+        alpha=samples in (2, 4) and values(_TIFF_EXTRA_SAMPLES, 0)[0] in (1, 2),
+        profile=rgb_profile(bytes(values(_TIFF_PROFILE, 0))),
         grey_floats=floats and samples == 1,
-        notes=tuple(notes),
+        notes=tuple(notes + ["the first of several pages is used"] * has_more_pages),
     )

@@ -7,14 +7,7 @@ import av.filter
 
 
 class PaletteQuantizer:
-    """Quantizes frames to 256 colours, one frame at a time.
-
-    Args:
-        width: Width of the frames.
-        height: Height of the frames.
-        tick: Time base in seconds.
-        rgb_format: Their format, ``rgb24`` or ``rgba``; pixels that are less than half opaque become transparent.
-    """
+    """Quantizes frames of one size, rgb24 or rgba, to 256 colours; alpha below one half becomes transparent."""
 
     def __init__(self, width: int, height: int, tick: Fraction, rgb_format: str) -> None:
         graph = av.filter.Graph()

@@ -24,15 +24,10 @@ _MP4_HEADER_BYTES = 1 << 16
 
 
 def finalize_file(path: Path, suffix: str, info: SourceInfo) -> list[str]:
-    """Add the metadata of the source that the muxer could not write to a finished file, in place.
-
-    Args:
-        path: The finished file.
-        suffix: Suffix of its final name, in lower case.
-        info: The source.
+    """Add metadata of the source to a finished file whose final name has this suffix.
 
     Returns:
-        One sentence for each kind of metadata that the file lacks nevertheless.
+        One sentence for each kind of metadata that the file still lacks.
     """
     notes, aspect = [], info.layout.aspect
     if suffix in _MATROSKA_SUFFIXES and aspect is not None and not write_pixel_aspect(path, aspect):

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import av
 from av.sidedata.sidedata import Type
@@ -46,12 +47,7 @@ class MasteringDisplay:
         return cls(points[0], points[1], points[2], points[3], values[8], values[9])
 
     def format(self, chromaticity_scale: int, luminance_scale: int) -> str:
-        """The value of an encoder's option, as ``G(x,y)B(x,y)R(x,y)WP(x,y)L(max,min)``.
-
-        Args:
-            chromaticity_scale: Number that stands for a chromaticity of 1: 50000 for x265; 1 writes decimals.
-            luminance_scale: Number that stands for 1 cd/m^2: 10000 for x265; 1 writes decimals.
-        """
+        """``G(x,y)B(x,y)R(x,y)WP(x,y)L(max,min)``; scales are the units of 1 and of 1 cd/m^2, where 1 is decimals."""
 
         def scaled(value: Fraction, scale: int) -> str:
             return str(round(value * scale)) if scale > 1 else f"{float(value):.5f}"
@@ -74,13 +70,7 @@ class HdrMetadata:
 
     @classmethod
     def from_frame(cls, frame: av.VideoFrame, header: bytes = b"") -> "HdrMetadata":
-        """Read the metadata of the first frame of a video.
-
-        Args:
-            frame: The frame.
-            header: Matroska header of its track (`rdvfi.media.metadata.stream_template.muxed_header`), since Dolby
-                Vision may be signalled there alone.
-        """
+        """Read the first frame of a video, and for Dolby Vision the Matroska header of its track."""
         unsupported = {name for kind, name in _UNSUPPORTED.items() if side_data(frame, kind) is not None}
         if any(box in header for box in _DOLBY_VISION_BOXES):
             unsupported.add(_DOLBY_VISION)
@@ -98,7 +88,7 @@ class HdrMetadata:
         if syntax is None or (self.display is None and self.light is None):
             return options
         present = [options[syntax.option]] if syntax.option in options else []
-        return {**options, syntax.option: syntax.separator.join([*present, *self._parameters(syntax)])}
+        return {**options, syntax.option: ":".join([*present, *self._parameters(syntax)])}
 
     def _parameters(self, syntax: "_EncoderSyntax") -> Iterator[str]:
         if self.display is not None:
@@ -107,12 +97,7 @@ class HdrMetadata:
             yield f"{syntax.light_key}={self.light[0]},{self.light[1]}"
 
     def notes(self, encoder: str, *, in_container: bool) -> list[str]:
-        """One sentence for each kind of metadata that the output lacks.
-
-        Args:
-            encoder: FFmpeg's name of the encoder.
-            in_container: Whether the container stores display and light levels itself.
-        """
+        """One sentence for each kind that the output lacks; ``in_container``: display and light are stored there."""
         notes = [f"{name} metadata cannot be written and is left out" for name in self.unsupported]
         present = self.display is not None or self.light is not None
         if present and encoder not in _ENCODER_SYNTAX and not in_container:
@@ -120,17 +105,14 @@ class HdrMetadata:
         return notes
 
 
-@dataclass(frozen=True)
-class _EncoderSyntax:
-    """How an encoder is given HDR metadata."""
+class _EncoderSyntax(NamedTuple):
+    """FFmpeg's option of an encoder that takes HDR metadata, and the keys and units in it."""
 
     option: str
-    """The option of FFmpeg that passes parameters to the encoder."""
     display_key: str
     light_key: str
     chromaticity_scale: int = 50_000
     luminance_scale: int = 10_000
-    separator: str = ":"
 
 
 _ENCODER_SYNTAX = {

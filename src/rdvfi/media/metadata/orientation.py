@@ -36,6 +36,11 @@ class Orientation:
         exact = not any(rest) and abs(x) == abs(y)
         return cls(transposed, x < 0, y < 0, exact)
 
+    @classmethod
+    def from_exif(cls, number: int) -> "Orientation":
+        """The transform of EXIF's orientation, 1 to 8."""
+        return cls(number in (5, 6, 7, 8), number in (2, 3, 6, 7), number in (3, 4, 7, 8))
+
     def apply(self, pixels: Pixels) -> Pixels:
         """The upright picture, (H, W, C)."""
         if self.transposed:

@@ -13,11 +13,12 @@ def _unnamed_type(cls: type[Type], value: object) -> Type:
     return member
 
 
-# PyAV gives no side data at all of a frame that has one of an unnamed type.
-Type._missing_ = classmethod(_unnamed_type)  # pyright: ignore[reportAttributeAccessIssue]
+if "_missing_" not in vars(Type):  # PyAV 18 returns no side data at all of a frame with one of an unnamed type
+    Type._missing_ = classmethod(_unnamed_type)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def side_data(frame: av.VideoFrame, kind: Type) -> bytes | None:
     """The bytes of a frame's side data of one type, in FFmpeg's memory layout; None if the frame has none."""
     entries: Any = frame.side_data
-    return next((bytes(entry) for entry in entries if entry.type is kind), None)
+    entry = entries.get(kind)
+    return None if entry is None else bytes(entry)

@@ -41,13 +41,7 @@ class AudioTranscoder(TrackWriter):
     """
 
     def __init__(
-        self,
-        stream: Stream,
-        output: OutputContainer,
-        encoder: str,
-        offset: Fraction,
-        *,
-        slowdown: Fraction = Fraction(1),
+        self, stream: Stream, output: OutputContainer, encoder: str, offset: Fraction, *, slowdown: Fraction
     ) -> None:
         assert isinstance(stream, AudioStream)
         super().__init__(stream, output, offset)

@@ -14,12 +14,7 @@ _MIN_TEMPO, _MAX_TEMPO = Fraction(1, 2), Fraction(100)
 
 
 class TimeStretcher:
-    """Stretches audio of one format by a constant factor.
-
-    Args:
-        frame: A frame whose rate, layout and sample format all frames have.
-        slowdown: How many times longer the audio becomes.
-    """
+    """Makes audio ``slowdown`` times longer; all frames have the format of ``frame``."""
 
     def __init__(self, frame: av.AudioFrame, slowdown: Fraction) -> None:
         self._rate, self._samples_in = frame.sample_rate, 0

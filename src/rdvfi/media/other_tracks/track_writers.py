@@ -61,13 +61,7 @@ def unsupported_properties(stream: Stream, suffix: str) -> list[str]:
 
 
 class TrackWriter(ABC):
-    """Writes one track of the output from the packets of one track of the source, in order.
-
-    Args:
-        stream: The track of the source.
-        output: The output.
-        offset: Time of the source that becomes zero, in seconds.
-    """
+    """Writes one track of the output from one of the source, whose time ``offset``, in seconds, becomes zero."""
 
     def __init__(self, stream: Stream, output: OutputContainer, offset: Fraction) -> None:
         self._output, self._offset = output, offset
@@ -118,7 +112,7 @@ class StreamCopier(TrackWriter):
 
     def write(self, packet: av.Packet, shift: Fraction) -> None:
         """Copy a packet; its timestamps are raised where they would not increase in ticks of the output."""
-        time_base = self._target.time_base or packet.time_base
+        time_base = Fraction(self._target.time_base or packet.time_base)
         packet.pts, packet.dts = (self._rescale(packet, ts, shift, time_base) for ts in (packet.pts, packet.dts))
         duration = (packet.duration or 0) * packet.time_base
         known = 0 < duration < _MAX_SUBTITLE_SECONDS

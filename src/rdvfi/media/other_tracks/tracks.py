@@ -129,7 +129,11 @@ class OtherTracks:
     def _create_writer(self, stream: Stream) -> TrackWriter | None:
         """The writer of a track; None if it is left out or has no packets to write."""
         if stream.type == "audio":
-            return self._create_audio_writer(stream) if self._audio else self._note_unwanted_audio(stream)
+            if self._audio:
+                return self._create_audio_writer(stream)
+            if self._window.slowdown != 1:
+                self.notes.append(f"audio track #{stream.index} is left out, as asked")
+            return None
         if stream.type == "subtitle":
             return self._create_subtitle_writer(stream)
         if isinstance(stream, AttachmentStream):
@@ -158,10 +162,6 @@ class OtherTracks:
                 self._note_left_out(f"cover picture #{stream.index} ({error})")
             else:
                 self._cover_packets += [] if packet is None else [packet]
-
-    def _note_unwanted_audio(self, stream: Stream) -> None:
-        if self._window.slowdown != 1:
-            self.notes.append(f"audio track #{stream.index} is left out, as asked")
 
     def _create_audio_writer(self, stream: Stream) -> TrackWriter | None:
         name = f"audio track #{stream.index}"

@@ -1,1 +1,1 @@
-"""Outputs that appear under their final name only when they are complete."""
+"""Outputs that appear under their final name only once they are complete."""

@@ -1,8 +1,8 @@
-"""Output files that appear under their final name only when they are complete.
+"""Output files that appear under their final name only once they are complete.
 
-Work goes to a hidden name in the same folder, so that the last step is one rename on one file
-system. Whatever ends the work early, an error or an interrupt, removes it; what a killed process
-left is removed by the next one that writes to the same folder.
+They are written under a temporary name in the same folder, so that the last step is one rename on one file system.
+An error or an interrupt removes the temporary file; that of a killed process is removed by the next one that writes
+to the same folder.
 """
 
 import errno
@@ -20,13 +20,13 @@ from rdvfi.media.video_files.codecs import DEFAULT_CODECS
 FRAME_NAME = "frame_{:06d}.png"
 """Names of the images in an output folder."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of a full disk, which FFmpeg reports without the name of the file."""
+_DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""FFmpeg reports them without the name of the file."""
 _FRAME_PATTERN = re.compile(r"frame_\d+\.png")
 
 
 def is_folder_output(destination: Path) -> bool:
-    """Whether a destination means a folder of PNGs: it has no suffix, or is a folder."""
+    """Whether a destination is a folder of PNG images: it has no suffix, or is an existing folder."""
     return destination.is_dir() or destination.suffix == ""
 
 
@@ -34,10 +34,10 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
     """Refuse, before any work, a destination that could not be written in the end.
 
     Raises:
-        ValueError: If its suffix is unknown, or it is no place for a file or folder.
+        ValueError: If its suffix is unknown, or it is a pipe, a device, or a file where a folder is meant.
         FileNotFoundError: If its folder does not exist.
-        FileExistsError: If it exists and ``overwrite`` is off, is a folder with other things in it, or is being
-            written by another process.
+        FileExistsError: If it exists and ``overwrite`` is off, is a folder with other files, or is being written
+            by another process.
         PermissionError: If its folder cannot be written.
     """
     if is_pipe(destination):
@@ -49,7 +49,7 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
             f"{', '.join(DEFAULT_CODECS)}, or a folder (no suffix) for PNG images"
         )
     _check_parent(destination)
-    if is_being_written(_place(destination)):
+    if is_being_written(_resolve_link(destination)):
         raise FileExistsError(f"another run is writing {destination}; wait for it, or choose another name")
     if folder and destination.is_dir():
         _check_replaceable(destination, overwrite=overwrite)
@@ -73,31 +73,31 @@ def _check_file(destination: Path, *, overwrite: bool) -> None:
     if destination.is_file() and is_folder_output(destination):
         raise ValueError(f"{destination} is a file, but a name without a suffix means a folder of PNG images")
     if destination.exists() and not overwrite:
-        raise _exists(destination)
+        raise _file_exists_error(destination)
 
 
-def _exists(destination: Path) -> FileExistsError:
+def _file_exists_error(destination: Path) -> FileExistsError:
     return FileExistsError(f"{destination} exists; replace it with overwrite=True, or choose another name")
 
 
 @contextmanager
 def atomic_output(destination: Path, *, overwrite: bool = True) -> Iterator[Path]:
-    """A hidden path to write to, a folder if the destination is one; renamed on success.
+    """A temporary path to write to, a folder if the destination is one; renamed on success.
 
     Raises:
         FileExistsError: If something appeared at the destination meanwhile, and ``overwrite`` is off.
-        OSError: If it cannot be written; the destination is then what it was.
+        OSError: If it cannot be written; the destination is then unchanged.
     """
-    folder, place = is_folder_output(destination), _place(destination)
+    folder, place = is_folder_output(destination), _resolve_link(destination)
     remove_stale_files(place.parent)
     partial = create_partial(place, folder=folder)
-    held = None
+    lock_handle = None
     try:
-        held = lock(partial)
+        lock_handle = lock(partial)
         yield partial
         sync(partial)
         if folder and place.is_dir():
-            # It holds nothing but an earlier run's frames: this was checked at the start, and may have changed.
+            # It was checked at the start, and may have changed since.
             _check_replaceable(place, overwrite=overwrite)
             if not exchange(partial, place):
                 replace_folder(partial, place)
@@ -105,32 +105,28 @@ def atomic_output(destination: Path, *, overwrite: bool = True) -> Iterator[Path
         elif overwrite and not folder:
             os.replace(partial, place)
         else:
-            _rename_new(partial, place, destination)
-        sync(place.parent, inside=False)
+            try:
+                rename_new(partial, place)
+            except FileExistsError as error:
+                raise _file_exists_error(destination) from error
+        sync(place.parent, contents=False)
     except BaseException as error:
         remove(partial)
-        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+        if isinstance(error, OSError) and error.errno in _DISK_FULL_ERRORS and error.filename is None:
             raise OSError(error.errno, os.strerror(error.errno), str(destination)) from error
         raise
     finally:
-        if held is not None:
-            os.close(held)
+        if lock_handle is not None:
+            os.close(lock_handle)
 
 
-def _place(destination: Path) -> Path:
-    """Where output really goes: what a link points to."""
+def _resolve_link(destination: Path) -> Path:
+    """The absolute path of the output; that of its target if it is a link."""
     return Path(os.path.realpath(destination)) if destination.is_symlink() else destination.absolute()
 
 
-def _rename_new(partial: Path, place: Path, destination: Path) -> None:
-    try:
-        rename_new(partial, place)
-    except FileExistsError as error:
-        raise _exists(destination) from error
-
-
 def _check_parent(destination: Path) -> None:
-    parent = _place(destination).parent
+    parent = _resolve_link(destination).parent
     if not parent.is_dir():
         raise FileNotFoundError(f"the folder {parent} of {destination} does not exist")
     if not os.access(parent, os.W_OK | os.X_OK):
@@ -138,9 +134,9 @@ def _check_parent(destination: Path) -> None:
 
 
 def _check_replaceable(folder: Path, *, overwrite: bool) -> None:
-    """A folder is replaced only if it is empty, or holds frames of ours alone."""
+    """Refuse a folder that holds anything but frames of an earlier run."""
     if os.path.ismount(folder) or folder.resolve() == Path.cwd():
-        raise ValueError(f"{folder} cannot be replaced: it is a mount point or the present folder")
+        raise ValueError(f"{folder} cannot be replaced: it is a mount point or the current folder")
     names = [entry.name for entry in folder.iterdir()]
     others = [name for name in names if not _FRAME_PATTERN.fullmatch(name)]
     if others:

@@ -1,12 +1,11 @@
-"""Encoded or raw parts of an output, which can be stored and muxed later.
+"""Encoded or raw pieces of an output, which can be stored and muxed later.
 
-A clip is written in segments. The frames of a segment go through a `FrameEncoder` of its own, which
-knows nothing of other segments; the pieces that come out are put into the sink in order. So a piece
-may come straight from the encoder, from an earlier run, or from another machine: the output is the
-same, byte for byte.
+A clip is written in segments. The frames of each segment go through a `FrameEncoder` of their own, and its pieces
+are written to the sink in order. A piece may come from an encoder of this run, from an earlier run, or from another
+machine: the output is the same, byte for byte.
 
-Of a video a piece is an encoded packet, and a segment is a closed group of pictures. Outputs that
-cannot be put together from such groups take whole frames as pieces.
+A piece of a video is an encoded packet, and a segment is a closed group of pictures. The pieces of outputs that cannot
+be joined from such groups are raw frames.
 """
 
 import json
@@ -24,38 +23,38 @@ from rdvfi.media.timestamps import Moment
 
 Piece = TypeVar("Piece")
 OutputFrame = Pixels | Callable[[], av.VideoFrame]
-"""A frame for the output: its pixels, or what waits for it and makes the frame that a video encoder takes."""
+"""Pixels, or a function that waits for a frame on a GPU and returns it in the encoder's format."""
 
 
 class FrameEncoder(ABC, Generic[Piece]):
-    """Turns the frames of one segment into pieces."""
+    """Encodes the frames of one segment to pieces."""
 
     @abstractmethod
     def encode(self, frame: OutputFrame, moment: Moment) -> list[Piece]:
-        """Take one frame; pieces that are ready come out."""
+        """Encode one frame; returns the pieces that are ready."""
 
     @abstractmethod
     def flush(self) -> list[Piece]:
-        """End the segment; the remaining pieces come out."""
+        """End the segment; returns the remaining pieces."""
 
     @abstractmethod
     def pack(self, piece: Piece) -> bytes:
-        """A piece as bytes, to be kept; `rdvfi.media.writer.Sink.unpack` reads them."""
+        """Serialise a piece; `rdvfi.media.writer.Sink.unpack` reads it."""
 
 
 @dataclass(frozen=True, eq=False)
 class RawFrame:
-    """A frame as it is, and when it is shown."""
+    """A frame that is not encoded, and when it is shown."""
 
     pixels: Pixels
     moment: Moment
 
 
 class RawFrameEncoder(FrameEncoder[RawFrame]):
-    """Frames stay as they are; they are kept as PNG, without loss."""
+    """Passes frames on as they are; serialised pieces are PNG."""
 
     def encode(self, frame: OutputFrame, moment: Moment) -> list[RawFrame]:
-        assert not callable(frame), "frames of a video encoder are not kept whole"
+        assert not callable(frame), "frames in an encoder's format are not passed on raw"
         return [RawFrame(frame, moment)]
 
     def flush(self) -> list[RawFrame]:
@@ -64,13 +63,13 @@ class RawFrameEncoder(FrameEncoder[RawFrame]):
 
     def pack(self, piece: RawFrame) -> bytes:
         moment = piece.moment
-        times = [str(value) for value in (moment.source, moment.timestep, moment.time, moment.duration)]
-        return json.dumps(times).encode() + b"\n" + encode_png(piece.pixels)
+        values = [str(value) for value in (moment.source, moment.timestep, moment.time, moment.duration)]
+        return json.dumps(values).encode() + b"\n" + encode_png(piece.pixels)
 
 
 def unpack_frame(data: bytes) -> RawFrame:
-    """What `RawFrameEncoder.pack` made these bytes of."""
-    head, _, picture = data.partition(b"\n")
-    source, *times = json.loads(head)
+    """Read a piece that `RawFrameEncoder.pack` serialised."""
+    header, _, png = data.partition(b"\n")
+    source, *times = json.loads(header)
     moment = Moment(int(source), *(Fraction(time) for time in times))
-    return RawFrame(decode_file(picture, "a kept frame"), moment)
+    return RawFrame(decode_file(png, "a stored frame"), moment)

@@ -1,8 +1,8 @@
 """Temporary files of outputs, and removal of those whose process was killed.
 
-The process is in the name, and as long as it lives it holds a lock. The next run that writes to the
-same folder removes what nobody holds any more, and puts back a folder of frames that was moved aside
-and never replaced. Windows has no such locks: there leftovers stay.
+Their names hold the process id, and the process locks them while it lives. The next run that writes to the same
+folder removes those without a lock, and restores a folder of frames that was moved aside and never replaced. Windows
+has no such locks, so temporary files of killed runs stay there.
 """
 
 import os
@@ -14,53 +14,52 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-_HIDDEN = re.compile(r"\..*\.rdvfi-(\d+)-\w+\.(part(?:\.\w+)?|kept)", re.DOTALL)
-"""Names of what is being written (``part``), and of a folder that holds what is replaced (``kept``)."""
-_GRACE = 60.0
-"""Seconds in which a process surely locks what it made."""
-_LONGEST = 255
-"""Bytes of a file name."""
+_TEMPORARY_NAME = re.compile(r"\..*\.rdvfi-(\d+)-\w+\.(part(?:\.\w+)?|kept)", re.DOTALL)
+"""Names of partial outputs (``part``), and of folders that hold what is being replaced (``kept``)."""
+_LOCK_SECONDS = 60.0
+"""Seconds after which a living process has certainly locked its file."""
+_MAX_NAME_BYTES = 255
 
 
 def create_partial(place: Path, *, folder: bool) -> Path:
-    """An empty file or folder beside ``place``, under a name that nobody has."""
+    """A new empty file or folder beside ``place``, under a temporary name."""
     if folder:
-        made = Path(tempfile.mkdtemp(prefix=_prefix(place), suffix=".part", dir=place.parent))
+        partial = Path(tempfile.mkdtemp(prefix=_prefix(place), suffix=".part", dir=place.parent))
     else:
         handle, name = tempfile.mkstemp(prefix=_prefix(place), suffix=f".part{place.suffix}", dir=place.parent)
         os.close(handle)
-        made = Path(name)
+        partial = Path(name)
     try:
         mask = os.umask(0)
         os.umask(mask)
-        made.chmod((0o777 if folder else 0o666) & ~mask)  # temporary ones are for their owner alone
+        partial.chmod((0o777 if folder else 0o666) & ~mask)  # tempfile makes them private to their owner
     except BaseException:
-        remove(made)
+        remove(partial)
         raise
-    return made
+    return partial
 
 
 def create_backup_folder(place: Path) -> Path:
-    """A hidden folder beside ``place`` for what is replaced, under its own name."""
+    """A temporary folder beside ``place`` for what is being replaced."""
     return Path(tempfile.mkdtemp(prefix=_prefix(place), suffix=".kept", dir=place.parent))
 
 
-def remove(hidden: Path) -> None:
-    """Remove what was being written, if it is still there."""
-    if hidden.is_dir() and not hidden.is_symlink():
-        shutil.rmtree(hidden, ignore_errors=True)
+def remove(path: Path) -> None:
+    """Remove a temporary file or folder, if it exists."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        hidden.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
-def lock(hidden: Path) -> int | None:
-    """Lock what is being written, as long as this process lives; None if it is locked already or cannot be."""
+def lock(path: Path) -> int | None:
+    """Lock a temporary file while this process lives; None if it is locked by another or cannot be locked."""
     if sys.platform == "win32":
         return None
     import fcntl
 
     try:
-        handle = os.open(hidden, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY)
     except OSError:
         return None
     try:
@@ -72,66 +71,62 @@ def lock(hidden: Path) -> int | None:
 
 
 def remove_stale_files(folder: Path) -> None:
-    """Remove, or put back, what processes left that do not run any more."""
+    """Remove the temporary files of processes that have ended, and restore what they had moved aside."""
     if sys.platform == "win32":
         return
     with suppress(OSError):  # a folder may be writable and not readable
         for entry in list(folder.iterdir()):
-            match = _HIDDEN.fullmatch(entry.name)
+            match = _TEMPORARY_NAME.fullmatch(entry.name)
             with suppress(OSError):  # of another user, or removed by another process meanwhile
-                if match is not None and (not _runs(int(match[1])) or _is_old(entry)):
-                    _remove(entry)
+                if match is not None and (not _is_running(int(match[1])) or _is_old(entry)):
+                    _remove_unlocked(entry)
 
 
 def is_being_written(place: Path) -> bool:
-    """Whether another process that is alive writes what shall appear at ``place``."""
+    """Whether another living process writes the output ``place``."""
     if sys.platform == "win32":
         return False
-    begin, end = _prefix(place).rpartition(str(os.getpid()))[0], f".part{place.suffix}"
+    start, end = _prefix(place).rpartition(str(os.getpid()))[0], f".part{place.suffix}"
     with suppress(OSError):
         for entry in list(place.parent.iterdir()):
-            match = _HIDDEN.fullmatch(entry.name)
-            own = match is None or int(match[1]) == os.getpid()
-            if own or not (entry.name.startswith(begin) and entry.name.endswith(end)):
+            match = _TEMPORARY_NAME.fullmatch(entry.name)
+            if match is None or int(match[1]) == os.getpid():
                 continue
-            held = lock(entry)
-            if held is None and entry.exists():
+            if not (entry.name.startswith(start) and entry.name.endswith(end)):
+                continue
+            handle = lock(entry)
+            if handle is None and entry.exists():
                 return True
-            if held is not None:
-                os.close(held)
+            if handle is not None:
+                os.close(handle)
     return False
 
 
-def _remove(entry: Path) -> None:
-    held = lock(entry)
-    if held is None:
+def _remove_unlocked(entry: Path) -> None:
+    handle = lock(entry)
+    if handle is None:
         return
-    os.close(held)
+    os.close(handle)
     if entry.suffix == ".kept":
-        _put_back(entry)
+        for old in entry.iterdir():  # restore it, unless its name is taken
+            if not os.path.lexists(entry.parent / old.name):
+                old.rename(entry.parent / old.name)
     remove(entry)
 
 
-def _put_back(kept: Path) -> None:
-    """Frames that were moved aside go back to their name, unless something is there."""
-    for old in kept.iterdir():
-        if not os.path.lexists(kept.parent / old.name):
-            old.rename(kept.parent / old.name)
-
-
 def _prefix(place: Path) -> str:
-    """The beginning of a hidden name that is not too long."""
-    own = f".rdvfi-{os.getpid()}-"
-    room = _LONGEST - len(own) - len(os.fsencode(place.suffix)) - 32
-    return "." + os.fsencode(place.stem)[: max(1, room)].decode(errors="ignore") + own
+    """The start of a temporary name, short enough for the file system."""
+    process = f".rdvfi-{os.getpid()}-"
+    room = _MAX_NAME_BYTES - len(process) - len(os.fsencode(place.suffix)) - 32
+    return "." + os.fsencode(place.stem)[: max(1, room)].decode(errors="ignore") + process
 
 
 def _is_old(entry: Path) -> bool:
-    """Whether its process has had time to lock it; the number of a dead process may be another's now."""
-    return time.time() - entry.lstat().st_mtime > _GRACE
+    """Whether its process has had time to lock it; another process may have got the id of a dead one."""
+    return time.time() - entry.lstat().st_mtime > _LOCK_SECONDS
 
 
-def _runs(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -78,15 +78,7 @@ CODECS: Mapping[str, Codec] = {
     "raw": Codec("rawvideo", frozenset({".y4m", ".mkv"}), preset_option=None, odd_sizes=True, stores_aspect=False),
     "gif": Codec("gif", frozenset({".gif"}), preset_option=None, odd_sizes=True, stores_aspect=False, joins=False),
     "webp": Codec(
-        "libwebp_anim",
-        frozenset({".webp"}),
-        90,
-        100,
-        "quality",
-        None,
-        odd_sizes=True,
-        stores_aspect=False,
-        joins=False,
+        "libwebp_anim", frozenset({".webp"}), 90, 100, "quality", None, odd_sizes=True, stores_aspect=False, joins=False
     ),
     "apng": Codec("apng", frozenset({".apng"}), preset_option=None, lossless=True, stores_aspect=False, joins=False),
     "h264-nvenc": Codec("h264_nvenc", _COMMON_SUFFIXES, 20, 51, "cq", options={"preset": "p5"}),
@@ -198,10 +190,10 @@ def encoder_options(codec: Codec, *, crf: int | None, preset: str | None, bitrat
             accepted = "none: it is lossless" if codec.lossless else "1000 and more"
             raise ValueError(f"bitrate is {bitrate} bits per second; {codec.encoder} takes {accepted}")
         return {**options, "b": str(bitrate)}
+    if codec.crf is None and crf is not None:
+        reason = "is lossless and takes none" if codec.lossless else "takes none; give bitrate"
+        raise ValueError(f"crf is {crf}, but {codec.encoder} {reason}")
     if codec.crf is None:
-        if crf is not None:
-            reason = "is lossless and takes none" if codec.lossless else "takes none; give bitrate"
-            raise ValueError(f"crf is {crf}, but {codec.encoder} {reason}")
         return options
     chosen = codec.crf if crf is None else crf
     if not 0 <= chosen <= codec.worst_crf:
@@ -229,7 +221,6 @@ _RAW = tuple(
     for bits in (8, 10, 12)
 )
 """Formats of raw video, which other programs read from a pipe."""
-
 _REQUIREMENTS = {"nvenc": "an NVIDIA GPU and its driver", "qsv": "an Intel GPU and its driver", "videotoolbox": "macOS"}
 """What hardware encoders need, by part of their name."""
 
@@ -314,7 +305,7 @@ def _format_cost(form: PixelFormat, layout: PixelLayout) -> tuple[int, int, int]
 
 
 def find_pixel_format(codec: Codec, name: str) -> PixelFormat:
-    """The encoder's pixel format of this name; raises ValueError if it takes no such format."""
+    """The encoder's pixel format of this name; raises ValueError if there is none."""
     formats = {form.name: form for form in encoder_formats(codec.encoder)}
     if name not in formats:
         raise ValueError(f"pix_fmt is {name!r}; {codec.encoder} takes {', '.join(formats)}")

@@ -21,17 +21,7 @@ _NumberedFrames = Iterator[tuple[int, av.VideoFrame]]
 def decode_frames(
     file: Path | BytesIO, index: VideoIndex, numbers: Sequence[int], *, conversion: str = EXACT
 ) -> Iterator[Picture]:
-    """Frames of a file as 8-bit RGB, one at a time.
-
-    Args:
-        file: The video.
-        index: Its index, from `rdvfi.media.video_files.probe.read_index`.
-        numbers: Numbers of the frames, in rising order.
-        conversion: Conversion to RGB, "exact" or "ffmpeg"; see `rdvfi.media.colour`.
-
-    Raises:
-        ValueError: If the file is damaged.
-    """
+    """Frames of a file by rising number, one at a time; raises ValueError if the file is damaged."""
     if not numbers:
         return
     with open_video(file) as container:

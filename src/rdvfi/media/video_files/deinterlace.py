@@ -18,12 +18,7 @@ _ANALYSED_FRAMES = 200
 
 
 class Deinterlacer:
-    """Deinterlaces the frames of a video as the user chose, and reports what was seen and done.
-
-    Args:
-        choice: ``auto``, ``on`` or ``off``; see `rdvfi.media.reader.ReadOptions`.
-        tick: Times of frames are whole multiples of this many seconds.
-    """
+    """Deinterlaces a video whose times are multiples of ``tick``; ``choice`` is `ReadOptions.deinterlace`."""
 
     def __init__(self, choice: str, tick: Fraction) -> None:
         self._choice, self._tick = choice, tick
@@ -75,13 +70,7 @@ class Deinterlacer:
 
 
 class BwdifFilter:
-    """Makes one progressive frame of every interlaced frame; other frames pass unchanged.
-
-    Args:
-        first: The first frame; the others are of its size and format.
-        tick: Times of frames are whole multiples of this many seconds.
-        all_frames: Deinterlace frames that are not marked as interlaced too.
-    """
+    """Makes one progressive frame of every interlaced frame, or of ``all_frames``; others pass unchanged."""
 
     def __init__(self, first: av.VideoFrame, tick: Fraction, *, all_frames: bool = False) -> None:
         self._tick = tick

@@ -2,6 +2,7 @@
 
 from array import array
 from fractions import Fraction
+from numbers import Rational
 from typing import NamedTuple
 
 import numpy as np
@@ -28,11 +29,11 @@ class FrameTimes:
         self._time_base = Fraction(1)
         self._ticks = array("q")
 
-    def add(self, timestamp: int | None, time_base: Fraction, shift: Fraction) -> None:
+    def add(self, timestamp: int | None, time_base: Rational, shift: Fraction) -> None:
         """Add a frame's timestamp, in ticks of ``time_base`` seconds, moved by ``shift`` seconds; None is ignored."""
         if timestamp is not None:
-            self._time_base = time_base
-            self._ticks.append(timestamp + (round(shift / time_base) if shift else 0))
+            self._time_base = Fraction(time_base)
+            self._ticks.append(timestamp + (round(shift / self._time_base) if shift else 0))
 
     def __bool__(self) -> bool:
         return bool(self._ticks)

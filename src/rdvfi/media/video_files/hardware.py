@@ -14,7 +14,7 @@ import torch
 from av.codec.hwaccel import HWAccel, hwdevices_available
 
 from rdvfi.media.planes import plane_tensor
-from rdvfi.media.video_files.probe import file_url, select_decoder, video_stream
+from rdvfi.media.video_files.probe import file_url, open_container, select_decoder, video_stream
 
 _LOGGER = logging.getLogger(__name__)
 HWACCEL_CHOICES = ("auto", "off")
@@ -22,11 +22,7 @@ HWACCEL_CHOICES = ("auto", "off")
 
 
 def check_hwaccel(choice: str) -> None:
-    """Refuse a value that is not in `HWACCEL_CHOICES`.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Refuse a value by ValueError that is not in `HWACCEL_CHOICES`."""
     if choice not in HWACCEL_CHOICES:
         raise ValueError(f"hwaccel is {choice!r}; it must be {' or '.join(HWACCEL_CHOICES)}")
 
@@ -36,7 +32,7 @@ def create_hwaccel(path: Path, device: torch.device) -> HWAccel | None:
     try:
         hwaccel = _open_device(device)
         # The caller has opened the file before, so an error here comes from the device.
-        with av.open(file_url(path), "r", metadata_errors="replace", hwaccel=hwaccel) as container:
+        with open_container(file_url(path), hwaccel=hwaccel) as container:
             stream = video_stream(container, path)
             _check_frame(next(container.decode(stream)), device, is_hwaccel=select_decoder(stream).is_hwaccel)
     except (av.error.FFmpegError, RuntimeError, StopIteration, ValueError) as error:
@@ -54,11 +50,7 @@ def _open_device(device: torch.device) -> HWAccel:
 
 
 def _check_frame(frame: av.VideoFrame, device: torch.device, *, is_hwaccel: bool) -> None:
-    """Refuse a frame that was not decoded on the device, or is not 4:2:0.
-
-    Raises:
-        ValueError: If so.
-    """
+    """Refuse a frame by ValueError that was not decoded on the device, or is not 4:2:0."""
     if not is_hwaccel or frame.format.name != device.type:
         raise ValueError(f"it has no decoder for {frame.format.name} of this kind")
     luma, chroma = (plane_tensor(plane) for plane in frame.planes)

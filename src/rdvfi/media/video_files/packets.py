@@ -49,12 +49,7 @@ class Damage:
 
 
 class PacketReader:
-    """Iterates over all packets of a file; each comes with the seconds to add to its timestamps.
-
-    Args:
-        container: The file.
-        damage: Receives the times of read errors.
-    """
+    """Iterates over all packets of a file, each with the seconds to add to its timestamps; errors go to ``damage``."""
 
     def __init__(self, container: InputContainer, damage: Damage) -> None:
         self._container = container

@@ -9,6 +9,7 @@ from enum import Enum
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -35,6 +36,8 @@ _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Decoders that read the alpha plane, by codec; FFmpeg's own decoders do not."""
 _DEFAULT_RATE = Fraction(25)
 """Frames per second where the file does not say."""
+_METADATA_OPTIONS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+"""PyAV 19 and newer always accept such tags."""
 
 
 class TimestampSource(Enum):
@@ -60,18 +63,18 @@ class StreamScan:
     """Seconds for which a frame is shown where the file does not say."""
     tick: Fraction
     """Timestamps are whole multiples of this many seconds."""
-    end: Fraction | None
-    """When the last frame ends, if the file says so."""
-    first: Fraction
-    """When the first frame is shown."""
-    first_audio: Fraction | None
-    """When the first audio is played."""
     shortest_step: Fraction
     """Shortest time from one frame to the next, in seconds."""
-    fits_mean_rate: bool
-    """See `FrameTimes.fits_mean_rate`."""
-    missing: MissingFrames | None
+    first_audio: Fraction | None
+    """When the first audio is played."""
     damage: Damage
+    first: Fraction = Fraction(0)
+    """When the first frame is shown."""
+    end: Fraction | None = None
+    """When the last frame ends, if the file says so."""
+    fits_mean_rate: bool = True
+    """See `FrameTimes.fits_mean_rate`."""
+    missing: MissingFrames | None = None
 
 
 def display_name(file: Path | BytesIO) -> str:
@@ -84,26 +87,23 @@ def file_url(path: Path) -> str:
     return f"file:{path}"
 
 
+def open_container(source: object, *, hwaccel: HWAccel | None = None, demuxer: str | None = None) -> InputContainer:
+    """`av.open` for reading; tags that are not UTF-8 are no error."""
+    return av.open(source, "r", format=demuxer, hwaccel=hwaccel, **_METADATA_OPTIONS)
+
+
 def open_video(file: Path | BytesIO, hwaccel: HWAccel | None = None) -> InputContainer:
-    """Open a video file.
-
-    Args:
-        file: A path, or the content of a file.
-        hwaccel: The device that decodes; the CPU if not given.
-
-    Raises:
-        ValueError: If it is not a video, or a playlist.
-    """
+    """Open a video file, or its content; raises ValueError if it is not a video, or a playlist."""
     if not isinstance(file, Path):
         file.seek(0)
     source = file_url(file) if isinstance(file, Path) else file
     try:
         try:
-            container = av.open(source, "r", metadata_errors="replace", hwaccel=hwaccel)
+            container = open_container(source, hwaccel=hwaccel)
         except av.error.EOFError:
             if not isinstance(file, Path) or file.suffix.lower() not in _TRANSPORT_STREAM_SUFFIXES:
                 raise
-            container = av.open(source, "r", format="mpegts", metadata_errors="replace", hwaccel=hwaccel)
+            container = open_container(source, hwaccel=hwaccel, demuxer="mpegts")
     except av.error.FFmpegError as error:
         raise ValueError(f"{display_name(file)} is not a video that can be read: {_reason(file, error)}") from error
     refuse_playlist(container, display_name(file))
@@ -111,11 +111,7 @@ def open_video(file: Path | BytesIO, hwaccel: HWAccel | None = None) -> InputCon
 
 
 def refuse_playlist(container: InputContainer, name: str) -> None:
-    """Close and refuse a container that refers to other files, since opening a file must read no other one.
-
-    Raises:
-        ValueError: If it is one.
-    """
+    """Close and refuse a playlist by ValueError, since opening a file must read no other one."""
     if _PLAYLISTS & set(container.format.name.split(",")):
         container.close()
         raise ValueError(f"{name} is a playlist that refers to other files; use those files as inputs")
@@ -173,11 +169,7 @@ def read_index(file: Path | BytesIO) -> VideoIndex:
 
 
 def check_size(stream: VideoStream, name: str, max_pixels: int) -> None:
-    """Refuse a stream whose header declares too large frames, before one is decoded.
-
-    Raises:
-        ValueError: If they have more than ``max_pixels``.
-    """
+    """Refuse a stream with larger frames by ValueError, before one is decoded."""
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > max_pixels:
         raise ValueError(
@@ -201,10 +193,10 @@ def decode_first_frames(path: Path, count: int, *, max_pixels: int) -> tuple[lis
                 frames += decode_packet(decoder, packet, Damage(), Fraction(0))
             if len(frames) >= count:
                 break
-        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or None
     if not frames:
         raise ValueError(f"{path} has no frame that can be decoded")
-    return frames[:count], aspect
+    return frames[:count], None if aspect is None else Fraction(aspect)
 
 
 def select_decoder(stream: VideoStream) -> VideoCodecContext:
@@ -274,36 +266,24 @@ def scan_packets(container: InputContainer, stream: VideoStream, path: Path) -> 
     damage.truncation = _find_truncation(container, counter.end)
     has_pts = bool(counter.pts) and container.format.name not in _DTS_ONLY_FORMATS
     times, nominal = counter.pts if has_pts else counter.dts, nominal_frame_duration(stream)
-    if not times or stream.time_base is None:
-        return StreamScan(
-            frames=counter.frames,
-            span=(counter.frames - 1) * nominal,
-            timestamp_source=TimestampSource.RATE,
-            nominal_duration=nominal,
-            tick=nominal,
-            end=None,
-            first=Fraction(0),
-            first_audio=counter.first_audio,
-            shortest_step=nominal,
-            fits_mean_rate=True,
-            missing=None,
-            damage=damage,
-        )
+    frames, first_audio, span = counter.frames, counter.first_audio, (counter.frames - 1) * nominal
+    if not times or not stream.time_base:
+        return StreamScan(frames, span, TimestampSource.RATE, nominal, nominal, nominal, first_audio, damage)
     end_is_known = has_pts and stream.duration is not None and reader.shift == 0
     return StreamScan(
-        frames=counter.frames,
-        span=times.span,
-        timestamp_source=TimestampSource.PTS if has_pts else TimestampSource.DTS,
-        nominal_duration=nominal,
-        tick=stream.time_base,
-        end=((stream.start_time or 0) + (stream.duration or 0)) * stream.time_base if end_is_known else None,
-        first=times.first,
-        first_audio=counter.first_audio,
+        frames,
+        times.span,
+        TimestampSource.PTS if has_pts else TimestampSource.DTS,
+        nominal,
+        tick=Fraction(stream.time_base),
         shortest_step=times.shortest_step() or nominal,
+        first_audio=first_audio,
+        damage=damage,
+        first=times.first,
+        end=((stream.start_time or 0) + (stream.duration or 0)) * stream.time_base if end_is_known else None,
         fits_mean_rate=times.fits_mean_rate(),
         # AVI repeats a frame by an empty packet, so gaps of its timestamps are no missing frames.
         missing=times.missing_frames() if has_pts else None,
-        damage=damage,
     )
 
 

@@ -61,11 +61,7 @@ def unpack_packet(data: bytes, tick: Fraction) -> av.Packet:
 
 
 def check_distinct_times(first: int, second: int, *, tick: Fraction, suffix: str) -> None:
-    """Refuse two timestamps, in ticks, that the container would round to one.
-
-    Raises:
-        ValueError: If so.
-    """
+    """Refuse by ValueError two timestamps, in ticks, that the container would round to one."""
     container_tick = CONTAINER_TICKS.get(suffix, tick)
     if suffix == ".gif":  # times are multiples of 1/100 s, and a frame is shown for at least 2/100 s
         distinct = (second - first) * tick >= container_tick

@@ -25,15 +25,6 @@ class VideoSink(Sink):
 
     Timestamps are counted in ``tick``, in which each of them is a whole number. MP4 and MOV keep them exactly;
     Matroska and WebM round each to a millisecond, without accumulating the error.
-
-    Args:
-        container: The output file.
-        info: The source.
-        encoding: How frames are encoded.
-        destination: The name of the output in error messages; its suffix is the format.
-        tick: A time, in seconds, of which every timestamp is a multiple.
-        rate: About how many frames per second there will be.
-        audio: Whether audio is copied.
     """
 
     def __init__(

@@ -68,7 +68,7 @@ class VideoSource(Source):
             vp8 = stream.codec_context.codec.canonical_name == "vp8"
             self._one_frame_per_packet = not self._interlaced and not vp8
             self._refuse_damage_if_strict()
-            self.info = self._describe(container, stream, first, aspect, alpha=alpha)
+            self.info = self._describe(stream, first, aspect, alpha)
         self._resized_frames = self._non_monotonic_frames = 0
         self._keeps_planes = False
         self._hwaccel: HWAccel | None = None
@@ -82,15 +82,7 @@ class VideoSource(Source):
         if self._options.strict and self._scan.missing is not None:
             raise ValueError(self._missing_frames_note())
 
-    def _describe(
-        self,
-        container: InputContainer,
-        stream: VideoStream,
-        first: av.VideoFrame,
-        aspect: Fraction | None,
-        *,
-        alpha: bool,
-    ) -> SourceInfo:
+    def _describe(self, stream: VideoStream, first: av.VideoFrame, aspect: Fraction | None, alpha: bool) -> SourceInfo:
         scan = self._scan
         origin = _zero_time(scan) // scan.tick * scan.tick
         # An overflowing clock of a transport stream may put the start before zero; with keep_start it becomes zero.
@@ -105,7 +97,7 @@ class VideoSource(Source):
             frames=scan.frames,
             span=scan.span,
             tick=scan.tick,
-            metadata=dict(container.metadata),
+            metadata=dict(stream.container.metadata),
             disposition=stream.disposition,
             media=self._path,
             shortest_step=scan.shortest_step,
@@ -237,13 +229,7 @@ class VideoSource(Source):
                 raise ValueError(f"{self._path} is damaged: {damage.describe()}")
 
     def _frame_time(self, frame: av.VideoFrame, dts: Fraction | None, last: Fraction | None) -> Fraction:
-        """When a frame is shown, in seconds.
-
-        Args:
-            frame: The frame.
-            dts: The earliest decoding time that is not yet used.
-            last: The time of the frame before.
-        """
+        """When a frame is shown; ``dts`` is the earliest unused decoding time, ``last`` that of the frame before."""
         source, tick = self._scan.timestamp_source, self._scan.tick
         if source is TimestampSource.PTS and frame.pts is not None and frame.time_base is not None:
             return frame.pts * frame.time_base
@@ -275,10 +261,8 @@ class VideoSource(Source):
         width, height = self._stored_size
         if (frame.width, frame.height) != self._stored_size:
             change = f"{self._path} changes its frame size from {width}x{height} to {frame.width}x{frame.height}"
-            if self._options.strict:
-                raise ValueError(f"{change}; one size is expected")
-            if frame.format.name == "cuda":
-                raise ValueError(f"{change}; use hwaccel=off")
+            if self._options.strict or frame.format.name == "cuda":
+                raise ValueError(f"{change}; {'one size is expected' if self._options.strict else 'use hwaccel=off'}")
             self._resized_frames += 1
             frame = frame.reformat(width=width, height=height, interpolation="BICUBIC")
         return self._orientation.apply(self._background.compose(converter.to_rgb(frame)))

@@ -28,16 +28,7 @@ def track_info(
     alpha: bool,
     **container_fields: Any,
 ) -> SourceInfo:
-    """What is known of a video track before its frames are decoded.
-
-    Args:
-        stream: The track.
-        first: Its first frame.
-        aspect: Its pixel aspect ratio.
-        options: How it is read.
-        alpha: Whether frames are RGBA.
-        **container_fields: Those fields of `SourceInfo` that follow from the container.
-    """
+    """The `SourceInfo` of a track with this first frame and pixel aspect ratio; the container gives other fields."""
     transposed = Orientation.from_frame(first).transposed
     layout = PixelLayout.from_context(stream.codec_context, aspect)
     aspect = 1 / layout.aspect if transposed and layout.aspect else layout.aspect
