@@ -180,7 +180,7 @@ def test_a_frame_that_a_device_decoded_is_let_go_at_once() -> None:
         Planes(stored, BT709, Orientation(), deep=False),
     )
     sent = DeviceFrame(frame, CopiedTensors(stored))
-    assert sent.device_planes().stored is stored
+    assert sent.device_planes().planes is stored
     gone = weakref.ref(sent)
     gc.disable()
     try:
