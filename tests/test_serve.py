@@ -332,3 +332,10 @@ def test_layers_show_the_flow_and_what_is_occluded() -> None:
 def test_limits_say_which_is_wrong() -> None:
     with pytest.raises(ValueError, match=r"seconds is 0.0; it must be greater than 0"):
         Limits(seconds=0.0)
+
+
+def test_a_picture_that_is_too_small_is_named(tmp_path: Path) -> None:
+    tiny = tmp_path / "tiny.png"
+    write_png(tiny, np.zeros((20, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"^tiny\.png is 8x20 pixels; at least 16 each way are needed$"):
+        Limits().read_pair((tiny, tiny))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from rdvfi.geometry import MINIMUM_SIDE
 from rdvfi.media.image_files.images import is_image, read_image
 from rdvfi.media.pixels import Pixels
 from rdvfi.media.reader import SourceInfo, open_source
@@ -73,6 +74,10 @@ class Limits:
         return info
 
     def _check_size(self, path: Path, width: int, height: int) -> None:
+        if min(width, height) < MINIMUM_SIDE:
+            raise ValueError(
+                f"{path.name} is {_format_size(width, height)} pixels; at least {MINIMUM_SIDE} each way are needed"
+            )
         if width * height > self.megapixels * 1e6:
             raise ValueError(
                 f"{path.name} is {_format_size(width, height)} pixels ({width * height / 1e6:.1f} megapixels); "

@@ -78,12 +78,9 @@ class _PairView:
         with gr.Column(visible=False) as self.column:
             self.viewer = gr.HTML(html_template=_VIEWER, css_template=_read_asset("viewer.css"), elem_id="viewer")
             self.time = gr.Slider(0.0, 1.0, 0.5, step=0.005, label="Time between the pictures", elem_id="time")
-            with gr.Row():
-                names = [layer.value for layer in Layer]
-                self.layer = gr.Radio(
-                    names, value=names[0], label="Layer", info=_LEGEND, min_width=300, elem_id="layer"
-                )
-                self.paths = gr.Checkbox(label="Paths of points", elem_id="paths")
+            names = [layer.value for layer in Layer]
+            self.layer = gr.Radio(names, value=names[0], label="Layer", info=_LEGEND, elem_id="layer")
+            self.paths = gr.Checkbox(label="Paths of points", elem_id="paths")
             with gr.Row():
                 self._save = gr.Button("Save this frame", elem_id="save")
                 self._saved = gr.DownloadButton("saved", elem_id="saved", elem_classes="unseen")
