@@ -332,12 +332,12 @@ class StagedModel(nn.Module):
         private: bool = False,
         message: str = "Upload rdvfi model",
     ) -> str:
-        """Upload to the Hugging Face hub as ``owner/name``; returns the address of the commit.
+        """Upload to the Hugging Face hub as ``owner/name``, in one commit; returns its address.
 
-        All files are uploaded in one commit. A card in the repository that was written by hand is kept.
+        A card in the repository that was written by hand is kept.
 
         Args:
-            repository: ``owner/name``; created if it does not exist.
+            repository: ``owner/name``; created if it does not exist, public unless ``private``.
             include_backbone: As for `save_pretrained`.
             parts: As for `save_pretrained`.
             private: Whether a newly created repository is private.
