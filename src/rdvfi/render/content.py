@@ -63,7 +63,7 @@ def draw(renderer: Renderer, img0: Image, img1: Image, motion: Motion, timesteps
 
 
 def without_foreground(content: Content, img0: Image, img1: Image) -> tuple[Image, Image, list[Tensor]]:
-    """Both frames with bars filled and the overlay removed, and what `rdvfi.ops.compositing.lifted_overlay` returned.
+    """Both frames with bars filled and the overlay removed, and what `rdvfi.ops.compositing.remove_overlay` returned.
 
     The list is empty without an overlay.
     """

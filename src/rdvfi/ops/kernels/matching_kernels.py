@@ -59,7 +59,7 @@ def _rotate_tokens(
 
 
 def rotated_tokens(x: Tensor, step: float, num_rotated_heads: int, *, longest: float, shortest: float) -> Tensor:
-    """See `rdvfi.motion.flow.attention.rotated_tokens`."""
+    """See `rdvfi.motion.flow.attention.rotate_tokens`."""
     n, heads, c, h, w = x.shape
     out = x.new_empty((n, heads, h * w, c))
 
@@ -135,7 +135,7 @@ def _look_up_scores(scores, flow, out, height, width, stride_n, stride_c, stride
 
 
 def looked_up(scores: Tensor, flow: Tensor, radius: int, dtype: torch.dtype) -> Tensor:
-    """See `rdvfi.motion.flow.match_ops.looked_up`."""
+    """See `rdvfi.motion.flow.match_ops.sample_scores`."""
     scores, (n, _, h, w) = scores.float().contiguous(), flow.shape
     out = scores.new_empty((n, (2 * radius + 1) ** 2, h, w), dtype=dtype)
     grid = (*launch_grid(n, h, w), out.shape[1])
@@ -192,7 +192,7 @@ def _convex_upsample(flow, logits, out, height, width, stride_n, stride_c, strid
 
 
 def convex_upsampled(flow: Tensor, logits: Tensor, factor: int) -> Tensor:
-    """See `rdvfi.motion.flow.match_ops.convex_upsampled`."""
+    """See `rdvfi.motion.flow.match_ops.upsample_convex`."""
     flow, (n, _, h, w) = flow.float().contiguous(), flow.shape
     out = flow.new_empty((n, 2, factor * h, factor * w))
     grid = (*launch_grid(n, h, w), factor**2)

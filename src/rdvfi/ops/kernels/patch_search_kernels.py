@@ -278,7 +278,7 @@ def searched_scale(
     half_weight: float,
     inconsistent_weight: float,
 ) -> Tensor:
-    """See `rdvfi.motion.flow.patch_search.searched_scale`."""
+    """See `rdvfi.motion.flow.patch_search.search_scale`."""
     luma, common = luma.float().contiguous(), common.float().contiguous()
     n, _, h, w = luma.shape
     rows, columns = (max(0, -(-(length - side) // stride)) + 1 for length in (h, w))
