@@ -120,7 +120,7 @@ class Engine:
             MemoryError: If not even one frame fits into the device's memory.
             Stopped: If ``progress`` returned False.
         """
-        begun = time.perf_counter()
+        start = time.perf_counter()
         records: list[SegmentRecord] = []
         with (
             SegmentOutput(sink.encoder, sink=sink, store=store, resume=resume) as output,
@@ -133,7 +133,7 @@ class Engine:
             if sum(record.read for record in records) < 2:
                 raise ValueError(f"{self._source.info.name} holds a single frame; at least two are needed")
             output.finish()
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - start
         return build_report(records, self._source.info, seconds, max_gap=self._max_gap, notes=self._source.notes())
 
     def segments(self) -> Generator[Segment]:

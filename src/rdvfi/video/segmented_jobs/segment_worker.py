@@ -144,7 +144,7 @@ class SegmentWorker:
 
     def _read(self, number: int, options: JobOptions) -> VideoJob:
         """Open a job, with local copies of its sources; those of other jobs are removed."""
-        for other in [each for each in self._downloaded if each != number]:
+        for other in [job for job in self._downloaded if job != number]:
             release_sources(self._downloaded.pop(other)[0])
         if number not in self._downloaded:
             self._downloaded[number] = options, download_sources(options)

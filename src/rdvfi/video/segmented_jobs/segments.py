@@ -106,8 +106,8 @@ class SegmentRecord:
             PairReport(**{**p, **{name: Fraction(p[name]) for name in ("start", "end")}, "content": (*p["content"],)})
             for p in values["pairs"]
         ]
-        known = {each.name: values[each.name] for each in fields(cls)}
-        return cls(**{**known, "pairs": pairs})
+        stored = {item.name: values[item.name] for item in fields(cls)}
+        return cls(**{**stored, "pairs": pairs})
 
 
 def build_report(
