@@ -87,7 +87,6 @@ class PipedSource(Source):
             yield SourceFrame(self._orientation.apply(pixels), stamp)
 
     def _decode_stamped(self) -> Iterator[StampedFrame]:
-        """Decoded frames, each with its time."""
         last: Fraction | None = None
         for frame in chain((self._first,), self._frames):
             time = self._frame_time(frame, self.info.tick, last)
@@ -125,7 +124,6 @@ class PipedSource(Source):
 
 
 def _open_pipe(pipe: InputPipe) -> InputContainer:
-    """The container of a pipe, with a video stream."""
     try:
         container = open_container(pipe)
     except av.error.FFmpegError as error:

@@ -62,7 +62,6 @@ def to_pixels(frame: Float[Tensor, "_ H W"], *, deep: bool) -> Pixels:
 def _quantize(
     values: Float[np.ndarray, "c H W"], maximum: int
 ) -> UInt8[np.ndarray, "c H W"] | UInt16[np.ndarray, "c H W"]:
-    """Values in [0, 1] as integers up to ``maximum``."""
     quantized = np.empty(values.shape, np.uint16 if maximum > 255 else np.uint8)
     for top in range(0, values.shape[1], _ROWS_PER_BLOCK):
         rows = values[:, top : top + _ROWS_PER_BLOCK] * np.float32(maximum)

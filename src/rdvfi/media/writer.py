@@ -86,11 +86,7 @@ def check_options(
 ) -> Encoding | None:
     """Refuse options that do not fit the destination, before any work.
 
-    Args:
-        destination: A file with a known video suffix, or a folder.
-        info: The source.
-        options: How to write.
-        interval: Approximate seconds from one output frame to the next.
+    ``interval`` is the approximate time from one output frame to the next, in seconds.
 
     Returns:
         How frames are encoded; None for a folder of images.

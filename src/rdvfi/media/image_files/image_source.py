@@ -106,7 +106,6 @@ def _notes(headers: Sequence[ImageHeader], other_files: Sequence[str]) -> Iterat
 
 
 def _join_first(texts: Sequence[str], separator: str) -> str:
-    """The first few texts, and the number of the others."""
     more = f" and {len(texts) - _MAX_LISTED} more" if len(texts) > _MAX_LISTED else ""
     return separator.join(texts[:_MAX_LISTED]) + more
 

@@ -133,7 +133,6 @@ def encode_png(pixels: Pixels) -> bytes:
 
 
 def _profile_chunk(profile: bytes) -> bytes:
-    """The chunk of a PNG with an ICC profile; empty for none."""
     if not profile:
         return b""
     content = b"iCCPICC\0\0" + zlib.compress(profile)

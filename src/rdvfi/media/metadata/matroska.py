@@ -98,7 +98,6 @@ def _set_aspect_in_tracks(payload: bytes, aspect: Fraction) -> bytes:
 
 
 def _set_display_size(payload: bytes, aspect: Fraction) -> bytes:
-    """The payload of Video with the display size that gives its pixels an aspect ratio."""
     fields = {element.id: element for element in _parse_elements(payload)}
     kept = [payload[e.start : e.end] for e in fields.values() if e.id not in (*_DISPLAY_SIZE, _DISPLAY_UNIT)]
     # The display size that stereoscopic frames have already is that of one eye.

@@ -68,7 +68,6 @@ def _template_file(codec_id: bytes, hdr: HdrMetadata, spatial: SpatialMetadata) 
 
 
 def _colour(hdr: HdrMetadata) -> bytes:
-    """Payload of the element Colour."""
     payload = b""
     if hdr.light is not None:
         payload += _uint(b"\x55\xbc", hdr.light[0]) + _uint(b"\x55\xbd", hdr.light[1])

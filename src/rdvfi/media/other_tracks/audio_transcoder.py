@@ -29,12 +29,7 @@ _MAX_TRIED_PACKETS = 100
 class AudioTranscoder(TrackWriter):
     """Decodes and encodes audio, with its channels and sample rate if the encoder takes them.
 
-    Args:
-        stream: The track of the source.
-        output: The output.
-        encoder: FFmpeg's name of the encoder.
-        offset: Time of the source that becomes zero, in seconds.
-        slowdown: How many times longer it becomes, at the same pitch.
+    It becomes ``slowdown`` times longer, at the same pitch.
 
     Raises:
         ValueError: If it cannot be decoded, or the output cannot hold such audio.

@@ -43,12 +43,6 @@ def convert_chapters(
 
     In MP4 and MOV a chapter lasts until the next and the first one begins with the video. FFmpeg drops chapters
     without a title, which shifts the others, so they are given an empty one.
-
-    Args:
-        chapters: Those of the source.
-        offset: Time of the source that becomes zero, in seconds.
-        window: The part of the source that is shown.
-        suffix: Suffix of the output.
     """
     converted = list(_cut_chapters(chapters, offset, window))
     if suffix not in _MP4_SUFFIXES or not converted:

@@ -133,7 +133,6 @@ class StreamCopier(TrackWriter):
 
 
 def _add_copied_track(stream: Stream, output: OutputContainer) -> Stream:
-    """A track of the output with the parameters of one of the source."""
     try:
         target = output.add_stream_from_template(stream)
     except ValueError:

@@ -55,15 +55,9 @@ _TIMECODE_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
 
 
 class OtherTracks:
-    """Writes the tracks of a source file other than its video track to an output.
+    """Writes the tracks of a source file, if there is one, other than its video track to an output.
 
-    Args:
-        source: The file; None if there is none.
-        output: The output, to which tracks are added.
-        suffix: Suffix of the output.
-        offset: Time of the source that becomes zero, in seconds.
-        audio: Whether audio is wanted.
-        window: The part of the source that is shown.
+    Time ``offset`` of the source, in seconds, becomes zero; ``window`` is the part that is shown.
     """
 
     def __init__(
@@ -150,7 +144,6 @@ class OtherTracks:
         return None
 
     def _add_cover_or_note_video(self, stream: Stream) -> None:
-        """Add a cover picture; a second video track is left out."""
         if not stream.disposition & Disposition.attached_pic:
             self.notes.append(f"video track #{stream.index} is left out: only the default video track is interpolated")
         elif self._suffix not in _COVER_SUFFIXES:

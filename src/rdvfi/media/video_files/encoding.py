@@ -139,7 +139,6 @@ _HARDWARE_CHROMA = {"libx264": ("420",), "libx265": ("420", "422"), "libsvtav1":
 
 
 def _compatibility_note(encoding: Encoding) -> Iterator[str]:
-    """A note on a pixel format that few players decode."""
     pixel_format, encoder = encoding.pixel_format, encoding.codec.encoder
     deep = pixel_format.bits > (8 if encoder == "libx264" else 10)
     if pixel_format.chroma not in _HARDWARE_CHROMA[encoder] or deep:

@@ -83,7 +83,6 @@ def _rescale_timecode(text: str, info: SourceInfo, rate: Fraction) -> str:
 
 
 def _output_colour(info: SourceInfo, encoding: Encoding, suffix: str) -> Colour:
-    """The colour tags of the output."""
     siting = output_siting(info.colour.siting, encoding.codec.encoder, suffix)
     return replace(encoding.codec.output_colour(info.colour), siting=siting)
 
@@ -108,13 +107,7 @@ def plane_target(info: SourceInfo, encoding: Encoding, suffix: str) -> PlaneTarg
 class VideoEncoder(FrameEncoder[av.Packet]):
     """The encoder of a video track, with or without a file.
 
-    Args:
-        info: The source.
-        encoding: How frames are encoded.
-        suffix: Suffix of the output.
-        tick: Time base in seconds; see `encoder_tick`.
-        rate: About how many frames per second there will be.
-        container: The file to which the track is added. Packets are the same without one.
+    The track is added to ``container``; packets are the same without one. ``tick`` is that of `encoder_tick`.
     """
 
     def __init__(

@@ -200,7 +200,6 @@ class VideoSource(Source):
             raise ValueError(f"{self._path} {reason}: {self._damage.describe()}")
 
     def _decode_stamped(self, container: InputContainer, damage: Damage) -> Iterator[StampedFrame]:
-        """Decoded frames, each with its time; damage is counted."""
         stream = video_stream(container, self._path)
         decoder = select_decoder(stream)
         if self._hwaccel is None:
@@ -288,7 +287,6 @@ def _zero_time(scan: StreamScan) -> Fraction:
 
 
 def _shift_timestamps(packet: av.Packet, shift: Fraction) -> None:
-    """Add seconds to the timestamps of a packet."""
     ticks = round(shift / packet.time_base) if shift else 0
     if ticks:
         packet.pts = None if packet.pts is None else packet.pts + ticks
