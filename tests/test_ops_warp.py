@@ -138,12 +138,12 @@ def test_kernels_are_for_what_they_can_do(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(importlib.util, "find_spec", lambda name, found=found: found or None)
         kernels._has_triton.cache_clear()
         if found:
-            assert kernels.usable(single, single.half())
-            assert not kernels.usable(single, double)
+            assert kernels.can_use_kernels(single, single.half())
+            assert not kernels.can_use_kernels(single, double)
         else:
             with pytest.warns(UserWarning, match="Triton is not installed"):
-                assert not kernels.usable(single)
-            assert not kernels.usable(single)
+                assert not kernels.can_use_kernels(single)
+            assert not kernels.can_use_kernels(single)
     kernels._has_triton.cache_clear()
 
 
