@@ -19,9 +19,7 @@ def interpolate(folder: Path, img0: np.ndarray, img1: np.ndarray, times: np.ndar
     metadata = estimate.get_modelmeta().custom_metadata_map
     min_size = [max(int(metadata[f"motion_{side}"]), 128) for side in ("height", "width")]
     if img0.shape != img1.shape or img0.shape[0] < min_size[0] or img0.shape[1] < min_size[1]:
-        raise SystemExit(
-            f"got {img0.shape}, {img1.shape}; expected equal sizes of at least {min_size[1]}x{min_size[0]} pixels"
-        )
+        raise SystemExit(f"got {img0.shape}, {img1.shape}; expected one size of at least {min_size[::-1]} pixels")
     pictures = [picture.transpose(2, 0, 1)[None].astype(np.float32) / 255.0 for picture in (img0, img1)]
     images = dict(zip(("img0", "img1"), pictures, strict=True))
     motion = dict(zip([output.name for output in estimate.get_outputs()], estimate.run(None, images), strict=True))
