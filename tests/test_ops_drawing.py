@@ -140,7 +140,7 @@ def test_bands_of_rows_are_the_definition_at_any_size(
     arguments = drawn.noise(seed, b, t, size, small, reach)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rdvfi.ops.drawing.opencv.is_exact", lambda: False)
-        patch.setattr(reference, "_PIXELS_AT_ONCE", pixels)
+        patch.setattr(reference, "_BAND_PIXELS", pixels)
         patch.setattr("torch.get_num_threads", lambda: threads)
         got = render(*arguments)
     expected, limit = drawn.exact(*arguments), drawn.rounding(*arguments)

@@ -81,7 +81,7 @@ def test_bands_are_the_reference_at_any_size(
 ) -> None:
     arguments = drawn.noise(seed, b, t, size, small, reach)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(opencv, "_BAND", band)
+        patch.setattr(opencv, "_BAND_PIXELS", band)
         patch.setattr("torch.get_num_threads", lambda: threads)
         used = _used(patch)
         got = render(*arguments)
@@ -93,7 +93,7 @@ def test_bands_are_the_reference_at_any_size(
 @exact
 def test_results_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, before = _arguments((230, 400)), cv2.getNumThreads()
-    monkeypatch.setattr(opencv, "_BAND", 20_000)
+    monkeypatch.setattr(opencv, "_BAND_PIXELS", 20_000)
     results = []
     try:
         for ours, theirs in ((1, 1), (2, 1), (3, 2)):
