@@ -43,7 +43,7 @@ def _write(source: Path, destination: Path, options: SinkOptions, *, length: int
         ("out.mov", SinkOptions(codec="prores")),
         ("out.mkv", SinkOptions(codec="mpeg4")),
         ("out.mkv", SinkOptions(codec="ffv1")),
-        ("out.mkv", SinkOptions(codec="hevc")),
+        ("out.mp4", SinkOptions(codec="hevc")),  # with frames that no other frame refers to
         ("out.webm", SinkOptions()),
         ("out.mp4", SinkOptions(codec="av1", preset="12")),
         ("out.avi", SinkOptions()),

@@ -212,7 +212,9 @@ class VideoEncoder(FrameEncoder[av.Packet]):
         for packet in packets:
             packet.duration = self._pop_duration(packet.pts)
             packet.time_base = self._tick
-        return packets
+        # Stored packets cannot be marked disposable, and MP4 has a box for the mark: no packet has it, so that the
+        # file is the same with and without stored segments.
+        return [unpack_packet(self.pack(packet), self._tick) if packet.is_disposable else packet for packet in packets]
 
     def _pop_duration(self, pts: int | None) -> int:
         """The duration of the frame with this timestamp, which is searched since encoders reorder frames."""
