@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +109,11 @@ def sweep(
     sweep_folder = _sweep_folder(settings, into)
     settings = [text for text in settings if not text.startswith(_FOLDER_SETTING)]
     settings.append(f"{_FOLDER_SETTING}{sweep_folder}")
-    task = partial(_run_point, job, objective)
+
+    def task(cfg: Mapping[str, Any]) -> float | None:
+        # A function of this module and no `functools.partial`: Hydra names the job and its log file after the module.
+        return _run_point(job, objective, cfg)
+
     run_hydra(task, folder, overrides, ["--multirun"], name=name, settings=settings)
     points = map(_read_point, sweep_folder.glob(f"*/{_RESULT_NAME}"))
     result = Sweep(sweep_folder, tuple(sorted(points, key=lambda point: point.number)))
@@ -129,8 +132,8 @@ def _run_point(job: Job, objective: str, cfg: Mapping[str, Any]) -> float | None
     except Exception as failure:  # of any kind: the other points must go on
         row, error = {}, f"{type(failure).__name__}: {' '.join(str(failure).split())}"
     result = {"number": int(hydra_config.job.num), "overrides": overrides, "row": row, "error": error}
-    with atomic(folder / _RESULT_NAME) as partial_file:
-        partial_file.write_text(json.dumps(result, indent=2, default=str) + "\n", encoding="utf-8")
+    with atomic(folder / _RESULT_NAME) as partial:
+        partial.write_text(json.dumps(result, indent=2, default=str) + "\n", encoding="utf-8")
     value = row.get(objective)
     return None if value is None else float(value)  # Optuna takes None for a failed trial, and no NaN
 
