@@ -84,7 +84,7 @@ def interpolate(
     threads: shared.Threads = None,
     quiet: shared.Quiet = False,
 ) -> None:
-    """Make a video smoother: new frames between all frames, sound and timing kept."""
+    """Make a video smoother: new frames between all frames, with audio and timing kept."""
     arguments = dict(locals())
     from rdvfi.video.model_selection import ModelSelection
     from rdvfi.video.segmented_jobs.remote_files import is_complete, is_url

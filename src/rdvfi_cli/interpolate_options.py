@@ -38,8 +38,8 @@ Multiplier = Annotated[
         help="New frame rate over the old one, as 2, 2.5 or 24000/1001; 8, or 1 with --slow and --speed.",
     ),
 ]
-TargetFps = Annotated[str | None, Option(help="Instead: constant frames per second, as 60, 59.94 or 60000/1001.")]
-Slow = Annotated[str | None, Option(help="Slow motion by this factor, as 4; sound is stretched at the same pitch.")]
+TargetFps = Annotated[str | None, Option(help="Constant frames per second instead, as 60, 59.94 or 60000/1001.")]
+Slow = Annotated[str | None, Option(help="Slow motion by this factor, as 4; audio is stretched at the same pitch.")]
 Speed = Annotated[Path | None, Option(help="A file with a speed curve: lines of seconds and speed, as 2.5 0.25.")]
 Start = Annotated[str | None, Option(help="Where to start in the input: seconds, or h:mm:ss.")]
 End = Annotated[str | None, Option(help="Where to end in the input: seconds, or h:mm:ss.")]
@@ -75,7 +75,7 @@ Recursive = Annotated[bool, Option("--recursive", help="IN and OUT are folders: 
 Devices = Annotated[str | None, Option(help="Work on several devices of this host at a time, as cuda:0,cuda:1.")]
 Ray = Annotated[str | None, Option(help="Work on a Ray cluster: host:port, auto, or local to start one here.")]
 Resume = Annotated[bool, Option("--resume", help="Continue an interrupted run of the same job, to the same bytes.")]
-SegmentFrames = Annotated[int, Option(help="About how many output frames a segment has; whole ones are kept.")]
+SegmentFrames = Annotated[int, Option(help="Output frames of a segment, about; finished segments are kept.")]
 
 # Encoding
 Codec = Annotated[
@@ -90,9 +90,9 @@ Preset = Annotated[str | None, Option(help="The encoder's trade-off of speed and
 Bitrate = Annotated[str | None, Option(help="Instead of a quality: bits per second, as 8M.")]
 PixFmt = Annotated[str | None, Option(help="Pixel format of the encoder, as yuv420p10le.")]
 Odd = Annotated[str, Option(help="Odd widths and heights, which players refuse: pad, crop, or 444 (full chroma).")]
-Audio = Annotated[bool, Option(help="Keep the sound.")]
+Audio = Annotated[bool, Option(help="Keep the audio.")]
 PipeFormat = Annotated[
-    str | None, Option(help="Format of standard output (-): mkv or y4m; if unset, y4m for y4m input.")
+    str | None, Option(help="Format of standard output (-): mkv or y4m; if unset, that of the input, or mkv.")
 ]
 
 # Reporting

@@ -1,1 +1,1 @@
-"""Files: reading and writing videos, images and sound; the only package that imports PyAV."""
+"""Files: reading and writing videos, images and audio; the only package that imports PyAV."""

@@ -71,7 +71,7 @@ def interpolate_video(
     segment_frames: int = SEGMENT_FRAMES,
     progress: Progress | None = None,
 ) -> VideoReport:
-    """Interpolate a video: new frames between all frames, with sound and timing kept.
+    """Interpolate a video: new frames between all frames, with audio and timing kept.
 
     Memory is bounded, whatever the length. The destination appears when it is complete, or not at all.
 
@@ -110,7 +110,7 @@ def interpolate_video(
             `rdvfi.media.video_files.codecs.CODECS`; by default chosen by suffix and depth. ``auto`` encodes with NVENC
             where that works.
         crf: Quality of the codec; lower is better and larger.
-        audio: Keep the sound: copied, or encoded if the container does not support its codec.
+        audio: Keep the audio: copied, or encoded if the container does not support its codec.
         preset: The encoder's trade-off of speed and size, as one of its presets.
         bitrate: Bits per second, instead of a quality.
         pix_fmt: Pixel format of the encoder; by default depth and chroma of the source are kept.

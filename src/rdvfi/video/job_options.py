@@ -80,7 +80,7 @@ class JobOptions:
     batch: int = 1
     segment_frames: int = SEGMENT_FRAMES
 
-    # Encoding: how frames and sound are written.
+    # Encoding: how frames and audio are written.
     codec: str | None = None
     crf: int | None = None
     audio: bool = True

@@ -210,7 +210,7 @@ class PairInterpolator:
         """
         sums, self._sums = self._sums, []
         if not all(math.isfinite(float(total)) for total in sums):
-            raise ValueError("the model made frames that are no pictures (values that are not finite)")
+            raise ValueError("the model returned frames with values that are not finite")
 
     def _memory_error(self, work: str) -> MemoryError:
         return MemoryError(f"not enough memory on {self._model.device} to {work}; free some, or use another device")

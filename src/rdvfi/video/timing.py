@@ -1,7 +1,7 @@
 """Presentation times of output frames: exact, pure, lazy.
 
 Time is a fraction of a second everywhere, never a float and never a frame count times a mean rate, which would make
-interpolated videos drift away from their sound. A source frame is shown from its own timestamp until that of the next
+interpolated videos drift away from their audio. A source frame is shown from its own timestamp until that of the next
 one; this span is an `Interval`. A `Retiming` maps every interval to the `Moment`s of the output that start in it::
 
     source     |---- interval 0 ----|-- interval 1 --|---- interval 2 (the last) ----|

@@ -1,1 +1,1 @@
-"""Tracks beside the video: sound, subtitles, chapters, covers."""
+"""Tracks beside the video: audio, subtitles, chapters, covers."""
