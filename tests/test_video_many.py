@@ -204,7 +204,7 @@ def test_the_command_takes_whole_folders(tmp_path, folder, capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 0
-    assert "is there already" in capsys.readouterr().out
+    assert "exists already" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main([*arguments, "--json"])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -47,11 +47,11 @@ def print_job_result(result: "JobResult", *, quiet: bool, lines: TextIO | None) 
 
 
 def print_existing(destination: str, *, quiet: bool, lines: TextIO | None) -> None:
-    """Print that an output is there already, so that its job was not run."""
+    """Print that an output exists already, so that its job was not run."""
     if lines is not None:
         write_line(lines, {"event": "done", "output": destination, "already": True})
     elif not quiet:
-        typer.echo(f"{destination} is there already")
+        typer.echo(f"{destination} exists already")
 
 
 def exit_if_failed(results: "list[JobResult]") -> None:

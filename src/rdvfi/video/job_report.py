@@ -48,7 +48,7 @@ class PairReport:
     confidence: float
     """Mean confidence of the motion, in (0, 1]."""
     content: tuple[str, ...]
-    """What was handled besides motion: bars, overlay, light, static pixels."""
+    """What was handled besides motion: bars, overlay, illumination change, static pixels."""
 
     def to_json(self) -> dict[str, object]:
         """Plain values for JSON; times are seconds."""
