@@ -24,6 +24,7 @@ from rdvfi.media.image_files.images import read_image
 from rdvfi.media.pixels import Picture, Pixels, composite, to_picture
 from rdvfi.media.reader import SourceFrame, SourceInfo
 from rdvfi.video.overlay_evidence import EQUAL, Evidence, SmallFrame
+from rdvfi.video.pair_interpolation import StaticMask
 from rdvfi.video.playback import PlaybackStep
 
 REACH = 16
@@ -47,8 +48,6 @@ _OUTLINE_GAP = 7
 """Largest gap in an outline, in pixels of the reduced size."""
 _MIN_STABLE_SHARE, _MAX_AREA = 0.9, 0.25
 """Least share of stable pixels inside an outline, and its largest share of the picture, to hold all of the inside."""
-
-StaticMask = Bool[np.ndarray, "H W"]
 
 
 @dataclass(frozen=True, eq=False)

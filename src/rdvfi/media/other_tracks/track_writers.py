@@ -35,9 +35,7 @@ _TS_NONSTRICT = 0x20000
 _MAX_SUBTITLE_SECONDS = 24 * 60 * 60
 """Longer subtitles last until the next one: some files store 2^32 ms, which muxers refuse."""
 _DEFAULT_SUBTITLE_SECONDS = 3
-_REPORTED_DISPOSITIONS = (
-    *("forced", "comment", "hearing_impaired", "visual_impaired", "original", "dub", "lyrics", "karaoke"),
-)
+_REPORTED_DISPOSITIONS = "forced comment hearing_impaired visual_impaired original dub lyrics karaoke".split()
 
 
 def track_tags(tags: dict[str, str], muxer: str = "") -> dict[str, str]:
