@@ -130,6 +130,7 @@ def test_a_sweeper_gets_the_objective_and_a_failure_is_no_number(tmp_path: Path)
     assert [point.row for point in result.points] == [{}, {"score": 2.0}]
     assert [point.error for point in result.points] == ["ZeroDivisionError: division by zero", None]
     assert str(result.failed[0]) == "point 0 (motion_area=1)"
+    assert (tmp_path / "own" / "0" / "sweeps.log").is_file()  # Hydra names a job after the task's module
 
 
 def _command(*words: object) -> int:

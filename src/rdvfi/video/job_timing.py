@@ -63,9 +63,10 @@ class JobTiming:
 
 
 def _check_listed(rule: ListedTimes, info: SourceInfo) -> None:
-    begin, end = info.begin or 0, info.span + source_step(info)
+    begin = info.begin or 0
+    end = begin + info.span + source_step(info)
     for k in (0, len(rule.times) - 1):
-        if not begin <= rule.times[k] <= begin + end:
+        if not begin <= rule.times[k] <= end:
             raise ValueError(
                 f"timestamps[{k}] is {float(rule.times[k]):g} s; {info.name} goes from {float(begin):g} to "
                 f"{float(end):g} s"
