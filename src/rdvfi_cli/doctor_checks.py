@@ -177,8 +177,14 @@ def _check_extras() -> Iterator[Finding]:
 
 def _requirements(extra: str | None) -> Iterator[str]:
     """Requirements that apply to this machine: those of an extra, or those without one."""
-    from packaging.requirements import Requirement
-
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:  # a broken environment: packaging comes with huggingface_hub
+        for line in importlib.metadata.requires("rdvfi") or []:
+            text, _, marker = line.partition(";")
+            if (f"extra == '{extra}'" in marker.replace('"', "'")) if extra else ("extra" not in marker):
+                yield text.strip()
+        return
     for line in importlib.metadata.requires("rdvfi") or []:
         requirement = Requirement(line)
         marker = requirement.marker
@@ -191,8 +197,10 @@ def _is_unmet(line: str) -> bool:
     version = _installed_version(_requirement_name(line))
     if version is None:
         return True
-    from packaging.requirements import Requirement
-
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:
+        return False
     return not Requirement(line).specifier.contains(version, prereleases=True)
 
 
