@@ -109,8 +109,8 @@ def assemble_model(part: Part | None, sources: Iterable[Part], out: Path, keys: 
     shipped = rdvfi.create_model("rdvfi-s1")
     fresh = {part.name for part in parts}
     model.generator.autoencoder.load_state_dict(shipped.generator.autoencoder.state_dict())  # pyright: ignore
-    if "backbone" not in fresh and hasattr(model.generator, "denoiser"):
-        get_part(model, "backbone").load_state_dict(get_part(shipped, "backbone").state_dict())
+    if "denoiser" not in fresh and hasattr(model.generator, "denoiser"):
+        get_part(model, "denoiser").load_state_dict(get_part(shipped, "denoiser").state_dict())
     for name in ("trajectory", "renderer"):
         if name not in fresh:
             get_part(model, name).load_state_dict(get_part(shipped, name).state_dict())
