@@ -175,7 +175,7 @@ def _cheapest_start(
         )  # fmt: skip
         penalty = tl.maximum(state[6], min_penalty)
         cost = tl.load(costs + k * count + patch, mask=mask, other=0.0)
-        cost += reduce_sum(neighbour_costs, 1) / 9.0 + penalty
+        cost = cost + reduce_sum(neighbour_costs, 1) / 9.0 + penalty
         cheapest = tl.where(cost < least, k, cheapest)
         least = tl.minimum(cost, least)
     return cheapest
