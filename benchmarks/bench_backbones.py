@@ -37,7 +37,7 @@ MOTION_SIZE = (256, 448)
 """The motion size of all sizes above."""
 GAPS = (8, 24)
 
-OPTIMISATIONS = ("plain", "optimized", "compiled", "graphs")
+SPEED_UPS = ("plain", "optimized", "compiled", "graphs")
 """Each includes those before it: none; precomputed constants; torch.compile; CUDA graphs."""
 
 TimeCall = Callable[[str, Callable[[], Any]], None]
@@ -55,9 +55,9 @@ sizes = pytest.mark.parametrize(
     "size",
     [pytest.param(s, id=n, marks=() if n == "576x320" else pytest.mark.gpu) for n, s in SIZES.items()],
 )
-optimisations = pytest.mark.parametrize(
-    "optimisation",
-    [pytest.param(s, marks=pytest.mark.gpu if s in OPTIMISATIONS[2:] else ()) for s in OPTIMISATIONS],
+speed_ups = pytest.mark.parametrize(
+    "speed_up",
+    [pytest.param(s, marks=pytest.mark.gpu if s in SPEED_UPS[2:] else ()) for s in SPEED_UPS],
 )
 
 
@@ -88,15 +88,15 @@ def _dtype(device: torch.device) -> torch.dtype:
 
 
 @torch.no_grad()
-def _prepare_generator(generator: KeyframeGenerator, optimisation: str) -> Callable[..., Any]:
+def _prepare_generator(generator: KeyframeGenerator, speed_up: str) -> Callable[..., Any]:
     """The generator's ``forward``, optimised."""
     generator.train().eval()  # train() discards previous preparations
-    if optimisation == "plain":
+    if speed_up == "plain":
         return generator.forward
     generator.optimize()  # pyright: ignore[reportCallIssue]
-    if optimisation == "optimized":
+    if speed_up == "optimized":
         return generator.forward
-    mode = "reduce-overhead" if optimisation == "graphs" else "default"
+    mode = "reduce-overhead" if speed_up == "graphs" else "default"
     return torch.compile(generator.forward, mode=mode, fullgraph=True)
 
 
@@ -123,17 +123,17 @@ def _record(benchmark: BenchmarkFixture, model: Interpolator, **more: Any) -> No
 
 @models
 @scales
-@optimisations
+@speed_ups
 def bench_keyframes(
     time_call: TimeCall,
     benchmark: BenchmarkFixture,
     hardware: counting.Hardware,
     model: Interpolator,
-    optimisation: str,
+    speed_up: str,
 ) -> None:
     """Encoding of both frames, and the diffusion step."""
     images, generator = _motion_inputs(model), model.generator
-    call = _prepare_generator(generator, optimisation)
+    call = _prepare_generator(generator, speed_up)
     counts = counting.count(lambda: generator(*images))
     _record(benchmark, model, **counting.to_record(counts, hardware))
     time_call("keyframes, once per pair: encode 2 frames + step", lambda: call(*images))
@@ -163,17 +163,17 @@ def bench_keyframes_in_a_stream(
 
 @models
 @scales
-@pytest.mark.parametrize("optimisation", ["plain", "optimized"])
+@pytest.mark.parametrize("speed_up", ["plain", "optimized"])
 def bench_encode(
     time_call: TimeCall,
     benchmark: BenchmarkFixture,
     hardware: counting.Hardware,
     model: Interpolator,
-    optimisation: str,
+    speed_up: str,
 ) -> None:
     """One frame to its latents."""
     image, generator = _motion_inputs(model)[0], model.generator
-    _prepare_generator(generator, optimisation)
+    _prepare_generator(generator, speed_up)
 
     def call() -> Tensor:
         return generator.encode(image)
@@ -231,19 +231,19 @@ def bench_render(
 @scales
 @sizes
 @pytest.mark.parametrize("gap", GAPS)
-@pytest.mark.parametrize("optimisation", ["plain", pytest.param("graphs", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("speed_up", ["plain", pytest.param("graphs", marks=pytest.mark.gpu)])
 def bench_whole(
     time_call: TimeCall,
     benchmark: BenchmarkFixture,
     model: Interpolator,
     size: tuple[int, int],
     gap: int,
-    optimisation: str,
+    speed_up: str,
 ) -> None:
     """From two frames to all interpolated ones."""
     images, times = _frames(model, size), _times(gap, model.device)
     generator = model.generator
-    generator.forward = _prepare_generator(generator, optimisation)
+    generator.forward = _prepare_generator(generator, speed_up)
     _record(benchmark, model, new_frames=gap - 1)
     try:
         time_call(f"whole, {gap - 1} frames", lambda: model(*images, times))
@@ -256,13 +256,13 @@ full_backbones = pytest.mark.parametrize("backbone", FULL_BACKBONES, ids=FULL_BA
 
 
 @full_backbones
-@pytest.mark.parametrize("optimisation", ["plain", "optimized"])
+@pytest.mark.parametrize("speed_up", ["plain", "optimized"])
 def bench_count_full_size(
     benchmark: BenchmarkFixture,
     hardware: counting.Hardware,
     monkeypatch: pytest.MonkeyPatch,
     backbone: str,
-    optimisation: str,
+    speed_up: str,
 ) -> None:
     """Operations and bytes of the full-size networks, computed on the meta device."""
     # Meta tensors cannot be compared. The rows of the context are all zero, so there is one distinct row.
@@ -270,7 +270,7 @@ def bench_count_full_size(
     with torch.device("meta"):
         generator = rdvfi.backbones.create(backbone)
     generator.to("meta").to(torch.bfloat16).eval().requires_grad_(False)
-    if optimisation == "optimized":
+    if speed_up == "optimized":
         generator.optimize()  # pyright: ignore[reportCallIssue]
     options: dict[str, Any] = {"device": "meta", "dtype": torch.bfloat16}
     images = [torch.empty(1, 3, *MOTION_SIZE, **options) for _ in range(2)]
