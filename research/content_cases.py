@@ -179,7 +179,7 @@ def turning_logo(rng: np.random.Generator, size: Size, count: int) -> _Case:
 
 @_register
 def ticker(rng: np.random.Generator, size: Size, count: int) -> _Case:
-    """News that run along the lower edge of a picture that stands still."""
+    """A news ticker along the lower edge of a static picture."""
     h, w = size
     speed = velocity(rng, 3.5)
     still = discs_and_boxes(rng, h, w)
@@ -300,7 +300,7 @@ def _generate_walkers(
 
 @_register
 def snow(rng: np.random.Generator, size: Size, count: int) -> _Case:
-    """Flakes fall before a scene that stands still."""
+    """Flakes fall in front of a static scene."""
     h, w = size
     background = 0.8 * discs_and_boxes(rng, h, w)
     low, high = (0.0, -h / 2, 1.0, 2.0), (w, h, 3.0, 4.0)

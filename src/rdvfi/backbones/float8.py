@@ -46,13 +46,13 @@ def use_float8_weights(network: nn.Module, *, least: int = 2**16) -> float:
 
     Args:
         network: A `rdvfi.interfaces.KeyframeGenerator`'s ``denoiser``, or any other; changed in place.
-        least: Layers of fewer weights stay as they are.
+        least: Layers with fewer weights are not changed.
 
     Returns:
         The error of the weights that were changed: root mean square of the change over that of the weights.
 
     Raises:
-        ValueError: If no layer has so many weights.
+        ValueError: If no layer has at least ``least`` weights.
     """
     changed, size = 0.0, 0.0
     for module in list(network.modules()):

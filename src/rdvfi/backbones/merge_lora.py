@@ -52,7 +52,7 @@ def merge_lora(
     """Add a LoRA to the weights of a network, in place; returns how many parameters changed.
 
     Args:
-        network: What the LoRA was trained for.
+        network: The network for which the LoRA was trained.
         path: Its safetensors file.
         scale: How much of it is added.
         rename: For files that name modules as another implementation does.
@@ -131,11 +131,11 @@ def _find(name: str, modules: dict[str, str], rename: Rename) -> str | None:
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
     name = name.removeprefix("_")
-    candidates = (name, rename(name), rename(_dotted(name)))
+    candidates = (name, rename(name), rename(_with_dots(name)))
     return next((modules[candidate] for candidate in candidates if candidate in modules), None)
 
 
-def _dotted(name: str) -> str:
+def _with_dots(name: str) -> str:
     """``blocks_3_cross_attn_k_img`` as ``blocks.3.cross_attn.k_img``."""
     head, _, rest = name.partition("_")
     number, _, inside = rest.partition("_")

@@ -46,7 +46,7 @@ def splat(
     """Push ``values`` along ``flow``; differentiable in all three.
 
     Args:
-        values: What is moved, on the source grid.
+        values: Values to move, on the source grid.
         flow: ``(dx, dy)`` in pixels: pixel x moves to ``x + flow(x)``.
         weights: Importance of every pixel. ``"sum"`` and ``"linear"`` take it as a factor,
             ``"softmax"`` as an exponent: of two pixels that meet, one with ``log(2)`` more counts
@@ -90,7 +90,7 @@ def splat_sum(
     """Weighted sum of the values that land on each pixel, and their total weight.
 
     Args:
-        values: What is moved, on the source grid.
+        values: Values to move, on the source grid.
         flow: ``(dx, dy)`` in pixels: pixel x moves to ``x + flow(x)``.
         weights: Factor of every pixel.
         deterministic: Add in an order-independent way; see the module.

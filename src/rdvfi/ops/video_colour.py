@@ -130,11 +130,11 @@ def rgb_to_video(
 
     Args:
         frame: RGB, (3, H, W); what lies outside [0, 1] is clipped.
-        size: Height and width that are written: the border is repeated, or left out.
+        size: Height and width of the planes: the frame is cropped, or its border is replicated.
         sub: Rows and columns of luma for one of chroma, 1 or 2.
         packed: Whether U and V alternate in one plane, as in NV12, instead of having a plane each.
-        bits: Of a number.
-        shift: Zero bits below it, as in P010.
-        meaning: What numbers of so many bits mean, without the shift; see the module.
+        bits: Bits of a number.
+        shift: Number of zero bits below them, as in P010.
+        meaning: Encoding of numbers of ``bits`` bits, before the shift; see the module.
     """
     return _rgb_to_video(frame, list(size), list(sub), packed, bits, shift, meaning)

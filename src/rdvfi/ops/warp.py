@@ -23,7 +23,7 @@ def backward_warp(image: Float[Tensor, "n c h w"], flow: Float[Tensor, "n 2 h w"
     """Sample ``image`` at ``pixel + flow``: bilinear, borders replicated. Differentiable in both.
 
     Args:
-        image: What is sampled.
+        image: The sampled image.
         flow: ``(dx, dy)`` in pixels of the same grid.
 
     Returns:

@@ -102,7 +102,7 @@ class WarpingRenderer(Renderer):
 
     @abstractmethod
     def maps(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> WarpInputs:
-        """What the frames at ``timesteps`` are drawn with; both end frames may be of any size."""
+        """Flows, mask and residual of the frames at ``timesteps``; both end frames may be of any size."""
 
     def forward(self, img0: Image, img1: Image, motion: Motion, timesteps: Times) -> Video:
         """Frames at ``timesteps``, drawn with `maps`."""

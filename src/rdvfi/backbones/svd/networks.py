@@ -66,7 +66,7 @@ _ADVICE = {"sample_size", "num_frames"}
 def new_unet(size: str, *, inputs: int = INPUTS) -> Network:
     """A U-Net with fresh weights; the channels of the second frame start at zero."""
     unet = _class("UNetSpatioTemporalConditionModel")(
-        in_channels=2 * LATENT_CHANNELS, out_channels=LATENT_CHANNELS, **_of(UNETS, size)
+        in_channels=2 * LATENT_CHANNELS, out_channels=LATENT_CHANNELS, **_size_config(UNETS, size)
     )
     return widened(unet) if inputs == INPUTS else unet
 
@@ -78,7 +78,7 @@ def new_autoencoder(size: str) -> Network:
         down_block_types=("DownEncoderBlock2D",) * 4,
         sample_size=768,
         force_upcast=True,
-        **_of(AUTOENCODERS, size),
+        **_size_config(AUTOENCODERS, size),
     )
 
 
@@ -95,7 +95,7 @@ def load_networks(source: str, size: str, *, revision: str | None) -> tuple[Netw
         ("UNetSpatioTemporalConditionModel", "unet", UNETS),
         ("AutoencoderKLTemporalDecoder", "vae", AUTOENCODERS),
     ):
-        expected = _of(table, size)
+        expected = _size_config(table, size)
         network = load_part(_class(kind), source, part, revision=revision)
         _check_size(network, expected, f"{part} of {source!r} is not of size {size!r}")
         loaded.append(network)
@@ -135,7 +135,7 @@ def widened(unet: Network) -> Network:
     return unet
 
 
-def _of(table: dict[str, dict[str, Any]], size: str) -> dict[str, Any]:
+def _size_config(table: dict[str, dict[str, Any]], size: str) -> dict[str, Any]:
     if size not in table:
         raise ValueError(f"size must be one of {', '.join(table)}; got {size!r}")
     return table[size]

@@ -74,7 +74,7 @@ class FlatAutoencoder:
             raise ValueError("only the autoencoder of Wan2.1 can be collapsed to two dimensions")
         self.mean, self.std = (x[:, :, 0].float() for x in _statistics(vae, _first(vae)))
         parts = (vae.encoder, vae.quant_conv, vae.post_quant_conv, vae.decoder)
-        flat = [_flattened(part) for part in parts]
+        flat = [_collapse_convolutions(part) for part in parts]
         self._encoder, self._quant, self._unquant, self._decoder = flat
 
     def encode(self, images: SmallImage) -> Float[Tensor, "b c hz wz"]:
@@ -130,7 +130,7 @@ class _FlatNorm(nn.Module):
 
 
 @torch.no_grad()
-def _flattened(part: nn.Module) -> nn.Module:
+def _collapse_convolutions(part: nn.Module) -> nn.Module:
     """A frozen copy with every causal convolution collapsed."""
     from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanRMS_norm
 

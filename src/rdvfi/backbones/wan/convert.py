@@ -38,7 +38,7 @@ def convert_transformer(file: Path, folder: Path, *, size: str = "1.3b") -> None
         raise FileExistsError(f"{target} exists already")
     with torch.device("meta"):
         model = fresh_transformer(size)
-    state = _renamed(file, model, size)
+    state = _read_as_diffusers(file, model, size)
     model.load_state_dict(state, assign=True)
     _write(model, target)
 
@@ -68,7 +68,7 @@ def _write(model: Any, target: Path) -> None:
         whole.rename(target)
 
 
-def _renamed(file: Path, model: nn.Module, size: str) -> dict[str, torch.Tensor]:
+def _read_as_diffusers(file: Path, model: nn.Module, size: str) -> dict[str, torch.Tensor]:
     """The file's tensors under diffusers' names, all of them and nothing else."""
     from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 

@@ -100,13 +100,13 @@ class PreparedTransformer:
             attended = self._self_attention(index, normed, cos, sin)
             if cross.constant is None:
                 tokens = gated_norm(tokens, attended, m.gate, None, m.scale, m.shift, block.norm1.eps)[0]
-                tokens, attended = tokens + _attended(block, tokens, cross), None
+                tokens, attended = tokens + _cross_attention(block, tokens, cross), None
             constant = cross.constant
             tokens, normed = gated_norm(tokens, attended, m.gate, constant, m.ffn_scale, m.ffn_shift, block.norm3.eps)
             added, gate = block.ffn(normed), m.ffn_gate
         shift, scale = self._head[step]
         _, normed = gated_norm(tokens, added, gate, None, 1.0 + scale, shift, t.norm_out.eps)
-        return _unpatched(t.proj_out(normed), f, h, w, t.config["patch_size"])
+        return _unpatch(t.proj_out(normed), f, h, w, t.config["patch_size"])
 
     def _self_attention(self, index: int, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         layer = self._transformer.blocks[index].attn1
@@ -157,7 +157,7 @@ def _modulation(block: Any, level: Float[Tensor, "1 6 d"]) -> Modulation:
     return Modulation(shift, 1.0 + scale, gate, ffn_shift, 1.0 + ffn_scale, ffn_gate)
 
 
-def _attended(block: Any, x: Tensor, cross: Cross) -> Tensor:
+def _cross_attention(block: Any, x: Tensor, cross: Cross) -> Tensor:
     layer = block.attn2
     queries = layer.norm_q(layer.to_q(block.norm2(x.float()).type_as(x)))
     attended = cross.text.attend(queries)
@@ -166,7 +166,7 @@ def _attended(block: Any, x: Tensor, cross: Cross) -> Tensor:
     return layer.to_out[0](attended)
 
 
-def _unpatched(tokens: Tensor, f: int, h: int, w: int, patch: Sequence[int]) -> Tensor:
+def _unpatch(tokens: Tensor, f: int, h: int, w: int, patch: Sequence[int]) -> Tensor:
     """Tokens of patches back to latents (b, c, f, h, w)."""
     pt, ph, pw = patch
     grid = tokens.reshape(len(tokens), f // pt, h // ph, w // pw, pt, ph, pw, -1)

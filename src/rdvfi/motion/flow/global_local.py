@@ -54,7 +54,7 @@ _COST_CHANNELS = 24
 _RADIUS = 3
 """Radius of the local cost volume, in cells of stride 4."""
 _EXPOSURE_RAMP = (0.3, 0.7)
-"""Log ratio of the mean brightness of the images from which on it is compensated, and compensated fully."""
+"""Log ratios of the mean brightness of the images at which its compensation begins, and is complete."""
 _BLACK = 1.0 / 255.0
 """Added to the mean brightness, so that the ratio of black images is 1."""
 _BAR_NOISE = 4.0 / 255.0

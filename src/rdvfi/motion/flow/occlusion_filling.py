@@ -31,7 +31,7 @@ from rdvfi.ops.warp import backward_warp
 TOLERANCE = (0.7, 0.05)
 """tau_0, in pixels of the images, and tau_1."""
 BRIGHTNESS_SIGMA = 10.0
-"""Difference in brightness from which on neighbours count little, in grey levels."""
+"""Scale of the Gaussian weight of neighbours by their difference in brightness, in grey levels."""
 DISTANCES = (1, 2, 4)
 """Of the neighbours, in cells."""
 HALF_WEIGHT = 0.05

@@ -20,7 +20,7 @@ Cost = Float[np.ndarray, "h w"]
 
 PRESETS = ("ultrafast", "fast", "medium")
 _WRONG_BEYOND = 3.0
-"""Distance, in pixels, from which on a keypoint match contradicts DIS."""
+"""Distance in pixels above which a keypoint match contradicts DIS."""
 _ENOUGH_MATCHES = 8
 _MOST_HYPOTHESES = 3
 _WORST = 48.0
@@ -175,8 +175,8 @@ def _misfit(source: Gray, target: Gray, field: Field, window: int) -> Cost:
     h, w = source.shape
     x, y = field[..., 0] + np.arange(w), field[..., 1] + np.arange(h)[:, None]
     outside = (x < 0) | (x > w - 1) | (y < 0) | (y > h - 1)
-    # What has left the picture cannot be compared: a candidate is taken to be as good there as
-    # elsewhere, if it keeps enough of the picture to tell.
+    # Pixels that leave the picture cannot be compared. Their error is taken to be the mean of the others, if enough of
+    # the picture remains.
     kept = 1.0 - float(outside.mean())
     trust = min(1.0, max(0.0, (kept - 0.25) / 0.25))
     elsewhere = float(error[~outside].mean()) if kept > 0.0 else _WORST

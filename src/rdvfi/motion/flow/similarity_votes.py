@@ -24,7 +24,7 @@ _MATCHES = 192
 TRANSFORMS = 3
 """Number of transforms."""
 _MIN_FLOW_ERROR = 3.0
-"""Distance to a match, in pixels, from which on a flow counts as wrong."""
+"""Distance to a match, in pixels, above which a flow counts as wrong."""
 _PARTNERS = 6
 """Number of neighbours of a match that propose a transform with it."""
 _MIN_DISTANCE = 12.0

@@ -158,7 +158,7 @@ def _follow(
     velocity = across
     for k in range(steps.shape[1] - 1):
         step, error = backward_warp(torch.cat((steps[:, k], errors[:, k]), dim=1), travel[-1]).split((2, 1), dim=1)
-        # What is occluded at either knot goes on as before, not with what occludes it.
+        # A point that is occluded at either knot keeps its velocity, instead of following the occluding surface.
         velocity = torch.lerp(velocity, step / gaps[k], _agreement(error + uncertainty[-1]))
         guess = travel[-1] + gaps[k] * velocity
         for _ in range(2):

@@ -38,7 +38,7 @@ class MovedKnotTrajectory(KnotTrajectory):
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
-        """Raises: ValueError: If the reach of the basis is larger than `MAX_REACH`."""
+        """Raise a ValueError if the reach of the basis is larger than `MAX_REACH`."""
         check_reach(self.basis, self.knots.numel(), MAX_REACH)
 
     def at(self, times: Times) -> tuple[Flows, Flows]:

@@ -1,8 +1,8 @@
 # pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false, reportPossiblyUnboundVariable=false
-"""What a refinement of the coarse flow reads, on CUDA: the kernels of `rdvfi.motion.flow.local_refinement`.
+"""Inputs of a refinement of the coarse flow on CUDA: the kernels of `rdvfi.motion.flow.local_refinement`.
 
-Two launches make the least-squares windows of a stride, and two all that is read at a flow: one compares the
-pictures along it, pixel by pixel, and leaves sums per cell; one takes the means of cells around each and solves
+Two launches compute the least-squares windows of a stride. Two more compute the inputs for a flow: one compares the
+pictures along the flow, pixel by pixel, and stores sums per cell; one averages the cells around each cell and solves
 for the steps.
 
 Per pixel the comparison loads 8 values of the flow, 8 of the target and 4 of the source, about 60

@@ -41,7 +41,7 @@ BLOCK_X, ROWS = 128, 16
 _PACK_BLOCK_SIZE = 256
 """Pixels that one instance lays out."""
 _INT32_LIMIT = 2**31
-"""Offsets within an image, and places on the small grid, from which on they are 64-bit."""
+"""Offsets within an image, and positions on the small grid, are 64-bit if they can reach this."""
 _ROUND = tl.constexpr(12582912.0)
 """1.5 * 2^23: beside it a float32 has no fraction, so adding it rounds to a whole number."""
 _ROUND_BITS = tl.constexpr(0x4B400000)

@@ -1,10 +1,10 @@
 # pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false, reportPossiblyUnboundVariable=false
 """Similarity paths on CUDA: the kernels of `rdvfi.ops.similarity_path_flows`.
 
-Both ends are one batch, and what is complex is two numbers. One launch fits the similarity around each
-pixel, one makes the maps of every instant, one pushes them (`rdvfi.ops.kernels.splat_kernels`), and one
-searches both from the first guess and from what arrives. The fit is kept as logarithm of its size and as
-angle, for only powers of it are needed.
+Both ends are one batch, and a complex number is a pair of floats. One launch fits the similarity around each
+pixel, one computes the maps of every time, one splats them (`rdvfi.ops.kernels.splat_kernels`), and one searches
+from the first guess and from the splatted flow. A similarity is stored as the logarithm of its scale and as its
+angle, because only powers of it are needed.
 
 Per pixel the fit loads 2 x 49 values, about 1,500 operations; the maps write 13 values an instant, about
 80; the searches load 8 x 24 values and write 16, about 400. Grids are those of latents, 56x32 with 7
