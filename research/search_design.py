@@ -27,6 +27,7 @@ import rdvfi
 from compare_trajectories import exact_flows
 from design import ENDS, VARIANTS, Part, Variant
 from rdvfi.config import build
+from rdvfi.data.synthetic.procedural_source import KNOTS
 from rdvfi.evaluation.environment import read_environment
 from rdvfi.evaluation.evaluation_data import EvaluationData
 from rdvfi.evaluation.evaluation_window import EvaluationWindow
@@ -164,7 +165,7 @@ def create_objective(stage: Stage, part: Part, model: Interpolator) -> Objective
     objective = EndsDecodingObjective.__new__(EndsDecodingObjective)
     nn.Module.__init__(objective)
     objective.model, objective.losses = model, WeightedLosses(stage.losses, stage.settings)
-    objective.predicted = False
+    objective.predicted, objective.knot_stride = False, KNOTS - 1
     return objective
 
 
