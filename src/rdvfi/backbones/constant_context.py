@@ -32,7 +32,7 @@ class Folded:
     Args:
         keys: As the layer makes them of the rows, normalised.
         values: Likewise.
-        counts: How often each row occurs.
+        counts: Number of occurrences of each row.
         heads: Number of attention heads that share the columns.
     """
 

@@ -141,7 +141,7 @@ class EDM(VariancePreserving):
         return sigma.clamp(_level_of(self.faintest), _level_of(self.strongest))
 
     def mixing(self, sigma: Levels) -> tuple[Tensor, Tensor]:
-        """As `VariancePreserving.mixing`, within the known range."""
+        """`VariancePreserving.mixing`, with noise levels clamped to the known range."""
         return super().mixing(self.within(sigma))
 
     def added_noise(self, sigma: Levels) -> Levels:

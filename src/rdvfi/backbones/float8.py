@@ -34,7 +34,7 @@ class Float8Linear(nn.Module):
         return (self.bits.view(torch.float8_e4m3fn).float() * self.scale.float()).to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """As of the layer, with the rounded weight."""
+        """Output of the layer, with the rounded weight."""
         return F.linear(x, self.weight_as(x.dtype), self.bias)
 
 

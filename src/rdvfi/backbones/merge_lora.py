@@ -53,8 +53,8 @@ def merge_lora(
 
     Args:
         network: The network for which the LoRA was trained.
-        path: Its safetensors file.
-        scale: How much of it is added.
+        path: Safetensors file of the LoRA.
+        scale: Factor on its updates.
         rename: For files that name modules as another implementation does.
 
     Raises:

@@ -160,7 +160,7 @@ def _check_class(where: str, kind: type[nn.Module], table: dict[str, Any]) -> No
 
 
 def _check_whole(where: str, kind: type[nn.Module], part: nn.Module, loading: dict[str, list[Any]]) -> None:
-    """Nothing is missing, too much, of another shape, or left without values."""
+    """Raise an error if weights are missing, unexpected, of another shape, or without values."""
     # diffusers has dropped from these lists what the class itself declares to be ignorable.
     labels = ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
     empty = [name for name, tensor in part.state_dict().items() if tensor.is_meta]

@@ -124,7 +124,7 @@ class GenerativeInbetweening(GeneratedFrames):
         backward: The network fine-tuned for reversed motion; None uses the forward one.
         steps: Number of noise levels.
         injections: How often a step of the first half is repeated with noise added again.
-        name: Of the method.
+        name: Name of the method.
     """
 
     size_multiple = 64

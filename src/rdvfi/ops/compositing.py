@@ -61,7 +61,7 @@ def restore_overlay_and_bars(
         frames: New frames, (b, t, 3, h, w).
         img0: First frames with overlay and bars.
         img1: Last ones.
-        times: Of the new frames, (t,).
+        times: Times of the new frames, (t,).
         lifted: Result of `remove_overlay`; empty without an overlay.
         bars: First row of the picture and the row after its last, (b, 2), and the same for columns; empty without bars.
     """

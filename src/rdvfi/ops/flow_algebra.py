@@ -29,9 +29,9 @@ def straight_flows(forward: Flow, backward: Flow, times: Times, *, iterations: i
     """Flows of uniform straight motion, from every instant to both ends, on the TARGET grid.
 
     Args:
-        forward: From the first frame to the last, on the grid of the first.
-        backward: From the last frame to the first, on the grid of the last.
-        times: In [0, 1].
+        forward: Flow from the first frame to the last, on the grid of the first.
+        backward: Flow from the last frame to the first, on the grid of the last.
+        times: Times in [0, 1].
         iterations: Fixed-point steps.
     """
     both = _straight_flows(forward, backward, times.to(forward), iterations)

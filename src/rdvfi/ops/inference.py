@@ -54,7 +54,7 @@ def custom_operator(
         name: Name of the operator, and of the function that implements it on CUDA.
         reference: Defines the results. Its annotations are plain tensors, since they are the schema.
         fake: Returns empty results of the right shapes and types.
-        kernels: Where that function is.
+        kernels: Module and settings of that function.
         supports: Whether the kernels support such arguments; else the reference runs.
 
     Returns:

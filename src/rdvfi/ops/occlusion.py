@@ -39,8 +39,8 @@ def fill_occluded(onward: Flow, back: Flow) -> tuple[Flow, Flow]:
     """Both flows, with that of occluded points taken from their surroundings.
 
     Args:
-        onward: From the first frame to the last, in pixels, (b, 2, h, w).
-        back: From the last frame to the first.
+        onward: Flow from the first frame to the last, in pixels, (b, 2, h, w).
+        back: Flow from the last frame to the first.
     """
     filled = _fill_occluded(onward, back)
     onward, back = filled.chunk(2)

@@ -63,8 +63,8 @@ def confidence(first: Flows, last: Flows, onward: Flow, back: Flow) -> Float[Ten
     Args:
         first: Flows to the first frame.
         last: Flows to the last frame.
-        onward: From the first frame to the last.
-        back: From the last frame to the first.
+        onward: Flow from the first frame to the last.
+        back: Flow from the last frame to the first.
 
     Returns:
         Confidence in the flow to the first frame (channel 0) and to the last, in (0, 1].

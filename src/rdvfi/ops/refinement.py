@@ -25,7 +25,7 @@ def stage_inputs(
         last: Last ones.
         state: Of every new frame.
         mask: Share of the first frame before any lean, (n, 1, h, w).
-        times: Of every new frame, (n,).
+        times: Time of every new frame, (n,).
         gain: Log gain of the last frame, (n, 3, _, _) on any grid; the warped frames are then brought to the
             illumination of their time.
     """
@@ -60,11 +60,11 @@ def stage_step(state: Tensor, output: Tensor, room: Tensor, mask: Tensor, scale:
 
     Args:
         state: Before.
-        output: Of the stage, before its channels are shuffled to twice the size, (n, 4 a, hs, ws).
-        room: How much may be corrected, (n, 1, h, w).
+        output: Output of the stage, before its channels are shuffled to twice the size, (n, 4 a, hs, ws).
+        room: Limit of the correction, (n, 1, h, w).
         mask: Share of the first frame before any lean.
         scale: Grid pixels per pixel of the stage.
-        last: Whether it is the last one, which also adds colour.
+        last: Whether it is the last stage, which also adds colour.
     """
     out = room * resize_image(F.pixel_shuffle(output, 2).float(), (state.shape[-2], state.shape[-1]))
     lean = state[:, 4:5] + out[:, 4:5]
@@ -96,7 +96,7 @@ def stage_entry(inputs: Tensor, latents: Tensor | None, scale: int, border: int,
         latents: Features of the keyframes on any grid, (n, l, _, _).
         scale: Grid pixels per pixel of the stage, at least 2.
         border: Replicated pixels around.
-        dtype: Of the stage's network.
+        dtype: Type of the stage's network.
     """
     h, w = inputs.shape[-2:]
     size = (h // scale, w // scale)

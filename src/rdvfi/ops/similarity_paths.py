@@ -66,9 +66,9 @@ def similarity_path_flows(forward: Flow, backward: Flow, times: Times) -> Simila
     For small grids (latents): the gradient is fitted in a window of 7x7 pixels.
 
     Args:
-        forward: From the first frame to the last, on the grid of the first.
-        backward: From the last frame to the first, on the grid of the last.
-        times: In [0, 1].
+        forward: Flow from the first frame to the last, on the grid of the first.
+        backward: Flow from the last frame to the first, on the grid of the last.
+        times: Times in [0, 1].
     """
     return SimilarityPaths(*_similarity_paths(forward, backward, times))
 

@@ -50,7 +50,7 @@ def rotary_heads(
     Neighbouring channels of a head are rotated as pairs (Su et al., RoFormer, 2021).
 
     Args:
-        queries: Of all heads side by side, (b, n, d); dense in d.
+        queries: Queries of all heads side by side, (b, n, d); dense in d.
         keys: The same.
         query_weight: Weight of the norm, (d,).
         key_weight: The same.

@@ -111,7 +111,7 @@ def video_to_rgb(planes: tuple[Tensor, Tensor, Tensor], meaning: list[float], dt
     Args:
         planes: Y, (H, W), U and V, each as large or with half the height, width, or both; of any strides.
         meaning: What their numbers mean; see the module.
-        dtype: Of the result.
+        dtype: Type of the result.
     """
     return _video_to_rgb(*planes, meaning, dtype)
 

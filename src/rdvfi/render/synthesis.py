@@ -113,10 +113,10 @@ class Refinement(nn.Module):
 
         Args:
             images: Both end frames on the grid of the flows, shared by all times of a sample.
-            flows: From the new frame to each of them, in pixels of the grid.
+            flows: Flows from the new frame to each of them, in pixels of the grid.
             mask: Weight of the first frame, [0, 1]; 1 at time 0, 0 at time 1.
             neighbours: Latents of the two neighbouring keyframes, warped to the new frame.
-            times: Of each new frame, [0, 1].
+            times: Time of each new frame, in [0, 1].
         """
         h, w = mask.shape[-2:]
         size = (-h % COARSEST, -w % COARSEST)

@@ -35,7 +35,7 @@ class FixedUNet(nn.Module):
         timestep: Its noise level, ``c_noise``, (1,).
         embedding: The image embedding, one token, (1, 1, d).
         ids: Frame rate, motion and augmentation, (1, 3).
-        frames: How many frames it works on.
+        frames: Number of frames.
     """
 
     def __init__(

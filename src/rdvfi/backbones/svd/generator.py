@@ -194,7 +194,7 @@ def _weights_loaded(module: nn.Module, _: Any) -> None:
 
 
 def noise_condition(process: EDM, sigma: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """How the network reads the noise level, Karras et al.'s ``c_noise = ln(S) / 4``."""
+    """The network's input for the noise level S: ``c_noise = ln(S) / 4`` of Karras et al."""
     return process.added_noise(sigma).log() / 4.0
 
 

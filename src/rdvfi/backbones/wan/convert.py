@@ -25,8 +25,8 @@ def convert_transformer(file: Path, folder: Path, *, size: str = "1.3b") -> None
 
     Args:
         file: The original ``diffusion_pytorch_model.safetensors``.
-        folder: Where ``transformer`` shall be.
-        size: Of the architecture, see `rdvfi.backbones.wan.architecture`.
+        folder: Folder in which ``transformer`` is written.
+        size: Size of the architecture, see `rdvfi.backbones.wan.architecture`.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -57,7 +57,7 @@ def wan(
         sampler: diffusers' scheduler, where there are several.
         shift: How much longer it stays at high noise.
         lora: A LoRA's safetensors file, merged into the transformer.
-        lora_scale: How much of it.
+        lora_scale: Factor on its updates.
         prompt_embeds: Safetensors file with rows of text context; None is zeros.
         image_embeds: Safetensors file with 257 rows of image context; None is zeros.
     """

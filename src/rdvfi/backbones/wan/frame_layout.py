@@ -27,7 +27,7 @@ SPAN = 8
 
 
 class Layout(Enum):
-    """How the keyframes lie in the model's latent frames."""
+    """Assignment of the keyframes to the model's latent frames."""
 
     PER_FRAME = "per-frame"
     CAUSAL_25 = "causal-25"
@@ -39,7 +39,7 @@ class Frames:
     """The latent frames of a layout.
 
     Args:
-        layout: Which one.
+        layout: Name of the layout.
         knots: Times of single-frame latents, ends included; None is ``i / 8``.
 
     Raises:
@@ -83,7 +83,7 @@ class Frames:
 
     @property
     def positions(self) -> tuple[float, ...]:
-        """Where each latent frame is in the time of the rotary embedding."""
+        """Time of each latent frame in the rotary embedding."""
         return tuple(map(float, range(self.count) if self.causal else self._scaled()))
 
     def _scaled(self) -> list[float]:

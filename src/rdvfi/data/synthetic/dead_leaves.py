@@ -14,7 +14,7 @@ from rdvfi.media.pixels import Picture
 
 LEAF_COUNT = 2500
 _RADIUS_RANGE = (8.0, 260.0)
-"""In pixels."""
+"""Smallest and largest radius of a shape, in pixels."""
 _CORNER_RANGE = (3, 9)
 """Corners of a polygon; the upper bound is exclusive."""
 

@@ -31,7 +31,7 @@ _SAMPLES = {"orientation": 10, "descriptor": 16}
 _DIRECTIONS, _SHARPNESS = 36, 3
 """Bins of the orientation histogram, whose peak is interpolated; ``p`` is 2 to the second number."""
 _CELLS, _BINS, _BIN_SHARPNESS = 4, 8, 2
-"""Of a descriptor: cells per side, directions per cell, and the exponent ``p`` as above."""
+"""Cells per side of a descriptor, directions per cell, and the exponent ``p`` as above."""
 _MAX_ELEMENT = 0.2
 """Elements of the normalised descriptor are clipped at this value, as in SIFT."""
 MAX_RATIO = 0.85
@@ -94,7 +94,7 @@ _keypoints = inference_operator(
 
 
 def match_keypoints(first: KeypointSet, second: KeypointSet) -> tuple[Float[Tensor, "n k 2"], Float[Tensor, "n k"]]:
-    """Where each point of ``first`` is in the second pictures, and how sure that is.
+    """Position of each point of ``first`` in the second pictures, and its certainty.
 
     Points match if each is the other's nearest, and the second nearest is much farther: 0 says that
     they do not, 1 that no other point is like it.
@@ -193,7 +193,7 @@ def _describe(
 def _angular_weights(
     gradients: Float[Tensor, "n k s 2"], directions: Float[Tensor, "*m 2 d"], sharpness: int
 ) -> Float[Tensor, "n k s d"]:
-    """How much each gradient counts for each direction."""
+    """Weight of each gradient for each direction."""
     x, y = gradients.split(1, dim=-1)
     length = (x * x + y * y).clamp(min=1e-12).sqrt()
     share = ((gradients / length) @ directions).clamp_(min=0.0)

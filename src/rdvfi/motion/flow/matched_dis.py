@@ -74,8 +74,8 @@ class MatchedDIS(FlowEstimator):
 
     Args:
         learned: Reads pixels.
-        preset: Of DIS.
-        shrink: How many times smaller the pictures are that the learned flow sees.
+        preset: Preset of DIS.
+        shrink: Factor by which the pictures are reduced for the learned flow.
     """
 
     reads = Reads.PIXELS
@@ -141,13 +141,13 @@ def matched_dis(
     """`matching` as a further hypothesis of `sift-dis`; its network is trained as `matching`.
 
     Args:
-        width: Of the learned flow: channels at stride 8.
+        width: Channels of the learned flow at stride 8.
         heads: Heads of attention.
         blocks: Blocks of attention.
         steps: Refinements at stride 8.
         fine_steps: Refinements at stride 4.
-        preset: Of DIS: "ultrafast", "fast" or "medium".
-        shrink: How many times smaller the pictures are that the learned flow sees.
+        preset: Preset of DIS: "ultrafast", "fast" or "medium".
+        shrink: Factor by which the pictures are reduced for the learned flow.
     """
     learned = Matching(width, heads=heads, blocks=blocks, steps=steps, fine_steps=fine_steps)
     return MatchedDIS(learned, preset=preset, shrink=shrink)

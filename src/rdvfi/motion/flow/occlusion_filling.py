@@ -33,7 +33,7 @@ TOLERANCE = (0.7, 0.05)
 BRIGHTNESS_SIGMA = 10.0
 """Scale of the Gaussian weight of neighbours by their difference in brightness, in grey levels."""
 DISTANCES = (1, 2, 4)
-"""Of the neighbours, in cells."""
+"""Distances of the neighbours, in cells."""
 HALF_WEIGHT = 0.05
 """Sum of weights at which the extrapolation counts half."""
 
@@ -42,8 +42,8 @@ def consistency(flow: Float[Tensor, "n 2 h w"], spacing: int) -> Float[Tensor, "
     """The forward-backward consistency c of a flow sampled on a grid.
 
     Args:
-        flow: In pixels; the flow in the opposite direction is in the other half of the batch.
-        spacing: Of the grid's cells, in pixels.
+        flow: Flow in pixels; that in the opposite direction is in the other half of the batch.
+        spacing: Size of the grid's cells, in pixels.
     """
     cells = flow / spacing
     back = spacing * backward_warp(swap_halves(cells), cells)
@@ -57,9 +57,9 @@ def extrapolate_inconsistent(
     """The flow after filling, and the share of it that comes from neighbours.
 
     Args:
-        flow: To be filled.
+        flow: The flow to fill.
         consistent: Its `consistency`.
-        brightness: Of the source image, in grey levels.
+        brightness: Brightness of the source image, in grey levels.
     """
     h, w = flow.shape[-2:]
     most = max(DISTANCES)

@@ -134,12 +134,12 @@ class Patches:
     """Patches of source images: everything that is constant during the search.
 
     Attributes:
-        size: Of the pictures, (height, width).
-        counts: Of patches, (rows, columns).
+        size: Size of the pictures, (height, width).
+        counts: Number of patches, (rows, columns).
         template: Their pixels.
         descent: Inverse Hessian times gradient of every pixel: a step is one sum of products.
-        centre: Of every patch, (x, y).
-        offset: Of every pixel from its patch's centre, (x, y).
+        centre: Centre of every patch, (x, y).
+        offset: Offset of every pixel from its patch's centre, (x, y).
         contrast: Standard deviation of every patch, in grey levels.
     """
 
@@ -217,7 +217,7 @@ class Patches:
 
         Args:
             target: Pictures that the patches lead to.
-            states: Of each patch.
+            states: States of each patch.
             common: Motions of the whole picture or of large parts. Where one leads out of the picture there
                 is nothing to compare: it costs there what it costs elsewhere.
         """

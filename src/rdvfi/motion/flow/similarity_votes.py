@@ -48,7 +48,7 @@ class Transforms:
 
     @classmethod
     def of(cls, a: Complex64[Tensor, "n t"], b: Complex64[Tensor, "n t"], valid: Float[Tensor, "n t"]) -> "Transforms":
-        """From complex numbers."""
+        """Transforms from complex numbers."""
         return cls(torch.stack((a.real, a.imag, b.real, b.imag, valid), dim=2))
 
     @property

@@ -107,7 +107,7 @@ class TimmPyramid(FlowEstimator):
         return kept or [levels[0].float()]
 
     def _match(self, near: Tensor, far: Tensor, flow: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n 2 h w"]:
-        """How far the best match is from where the flow leads."""
+        """Distance of the best match from the target of the flow."""
         r, side = self.radius, 2 * self.radius + 1
         scores = self._scores(near, far, flow)
         ys, xs = torch.meshgrid(*(torch.arange(-r, r + 1, device=flow.device),) * 2, indexing="ij")

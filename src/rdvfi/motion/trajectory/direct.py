@@ -21,7 +21,7 @@ _RADIUS = 3
 
 
 class DirectRegression(TrajectoryModel):
-    """Each knot's flow in one go.
+    """Flow of each knot to the ends, computed at once.
 
     Args:
         basis: Interpolation in time.

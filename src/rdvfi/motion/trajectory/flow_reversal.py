@@ -119,7 +119,7 @@ class Points:
 
     shift: Flows
     flows: Float[Tensor, "b t 4 h w"]
-    """To the first and to the last frame."""
+    """Flows to the first and to the last frame."""
     weight: Float[Tensor, "b t 1 h w"]
     from_first: bool
 
@@ -150,7 +150,7 @@ def _follow(
     Args:
         fields: Flows to that frame at every knot.
         across: Flow from that frame to the other one.
-        steps: From each knot to the next.
+        steps: Flow from each knot to the next.
         errors: Forward-backward errors of the steps.
         gaps: Time from each knot to the next.
     """

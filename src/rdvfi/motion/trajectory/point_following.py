@@ -92,9 +92,9 @@ class Steps:
     """Flows to the first frame, then to the last, at each knot."""
     knots: Float[Tensor, " k"]
     ahead: Float[Tensor, "b s 2 h w"]
-    """From each knot but the last to the next."""
+    """Flow from each knot but the last to the next."""
     behind: Float[Tensor, "b s 2 h w"]
-    """From each knot but the first to the one before."""
+    """Flow from each knot but the first to the previous one."""
     ahead_error: Float[Tensor, "b s 1 h w"]
     """Forward-backward error of the step ahead, in pixels."""
     behind_error: Float[Tensor, "b s 1 h w"]

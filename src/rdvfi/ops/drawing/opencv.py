@@ -37,7 +37,7 @@ _MAX_PIXELS = 3840 * 2160
 _TOLERANCE = 2e-5
 """Difference from the definition, on noise, that float32 explains."""
 _MAX_POSITION = 1e8
-"""No position is further away, in pixels: what is not finite cannot be looked up."""
+"""Positions are clamped to this, in pixels: values that are not finite cannot be looked up."""
 
 _Pixels = Float[np.ndarray, "_ _ 4"]
 """Values side by side, as OpenCV wants them."""

@@ -42,7 +42,7 @@ def render(
     Args:
         img0: First frames.
         img1: Last frames.
-        flow0: Where each pixel of the new frames is found in ``img0``, in small-grid pixels.
+        flow0: Flow from each pixel of the new frames to ``img0``, in small-grid pixels.
         flow1: The same for ``img1``.
         mask: Share of the first frame in the blend, [0, 1].
         residual: Added colour.
