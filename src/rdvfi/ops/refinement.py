@@ -1,8 +1,8 @@
 """Pixelwise operations of phi_s between its convolutions (`rdvfi.render.synthesis`): three passes per stage.
 
-The ``state`` of a new frame has eight channels: the flows F_0 and F_1 to both end frames, the lean of the
-blend in log-odds, and the colour to add. Times are numbered sample by sample: row ``b * t + i`` of what
-belongs to new frames is time i of sample b.
+The ``state`` of a new frame has eight channels: the flows F_0 and F_1 to both end frames, half the shift of
+the blend in log-odds, and the colour to add. Times are numbered sample by sample: row ``b * t + i`` of tensors of new
+frames is time i of sample b.
 """
 
 import torch
@@ -23,8 +23,8 @@ def stage_inputs(
     Args:
         first: First frames on this grid, (b, 3, h, w).
         last: Last ones.
-        state: Of every new frame.
-        mask: Share of the first frame before any lean, (n, 1, h, w).
+        state: State of every new frame, (n, 8, h, w).
+        mask: Blending weight of the first frame before any shift, (n, 1, h, w).
         times: Time of every new frame, (n,).
         gain: Log gain of the last frame, (n, 3, _, _) on any grid; the warped frames are then brought to the
             illumination of their time.
@@ -48,28 +48,29 @@ def repeat_per_time(image: Tensor, t: int) -> Tensor:
     return image[:, None].expand(-1, t, -1, -1, -1).flatten(0, 1)
 
 
-def shift_blend(mask: Tensor, lean: Tensor) -> Tensor:
-    """The blend, moved by ``2 lean`` in log-odds; 0 and 1 stay what they are."""
-    first, last = mask * lean.exp(), (1.0 - mask) * (-lean).exp()
+def shift_blend(mask: Tensor, half_shift: Tensor) -> Tensor:
+    """The blend, shifted by ``2 half_shift`` in log-odds; 0 and 1 do not change."""
+    first, last = mask * half_shift.exp(), (1.0 - mask) * (-half_shift).exp()
     return first / (first + last)
 
 
 @operator("refinement")
 def stage_step(state: Tensor, output: Tensor, room: Tensor, mask: Tensor, scale: int, last: bool) -> Tensor:
-    """The state after a stage; after the last one it holds the blend instead of its lean.
+    """The state after a stage; after the last one it contains the blend instead of its shift.
 
     Args:
-        state: Before.
+        state: State before the stage, (n, 8, h, w).
         output: Output of the stage, before its channels are shuffled to twice the size, (n, 4 a, hs, ws).
         room: Limit of the correction, (n, 1, h, w).
-        mask: Share of the first frame before any lean.
+        mask: Blending weight of the first frame before any shift, (n, 1, h, w).
         scale: Grid pixels per pixel of the stage.
         last: Whether it is the last stage, which also adds colour.
     """
     out = room * resize_image(F.pixel_shuffle(output, 2).float(), (state.shape[-2], state.shape[-1]))
-    lean = state[:, 4:5] + out[:, 4:5]
+    half_shift = state[:, 4:5] + out[:, 4:5]
+    blend = shift_blend(mask, half_shift) if last else half_shift
     colour = 0.1 * out[:, 5:8] if last else state[:, 5:]
-    return torch.cat((state[:, :4] + scale * out[:, :4], shift_blend(mask, lean) if last else lean, colour), dim=1)
+    return torch.cat((state[:, :4] + scale * out[:, :4], blend, colour), dim=1)
 
 
 @operator("refinement")

@@ -140,10 +140,10 @@ def _outputs_reference(
     gates = gates / gates.abs().sum(2, keepdim=True).clamp(min=1.0)
     flows = flows + ((gates * (candidates - flows[:, :, None])).sum(2) + envelope * shift)
     blend, residual = answer[:, :, _OUTPUTS - 1 : _OUTPUTS], answer[:, :, _OUTPUTS:]
-    lean = (envelope * blend).exp()
-    share = (1.0 - t) * lean / ((1.0 - t) * lean + t / lean)
+    odds_factor = (envelope * blend).exp()
+    weight = (1.0 - t) * odds_factor / ((1.0 - t) * odds_factor + t / odds_factor)
     last, first = _warped(latent1, flows[:, :, 2:]), _warped(latent0, flows[:, :, :2])
-    blended = torch.lerp(last, first, share.to(last))
+    blended = torch.lerp(last, first, weight.to(last))
     return blended + envelope.to(residual) * residual, flows
 
 

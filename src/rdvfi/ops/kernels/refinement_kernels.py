@@ -27,8 +27,8 @@ _BLOCK_SIZE = 512
 
 
 @jit
-def _shift_blend(mask, log_odds):
-    first, last = mask * tl.exp(log_odds), (1.0 - mask) * tl.exp(-log_odds)
+def _shift_blend(mask, half_shift):
+    first, last = mask * tl.exp(half_shift), (1.0 - mask) * tl.exp(-half_shift)
     return first / (first + last)
 
 
