@@ -243,7 +243,7 @@ def bench_whole(
     """From two frames to all interpolated ones."""
     images, times = _frames(model, size), _times(gap, model.device)
     generator = model.generator
-    generator.forward = _prepare_generator(generator, speed_up)
+    generator.forward = _prepare_generator(generator, speed_up)  # pyright: ignore[reportAttributeAccessIssue]
     _record(benchmark, model, new_frames=gap - 1)
     try:
         time_call(f"whole, {gap - 1} frames", lambda: model(*images, times))
