@@ -258,7 +258,7 @@ def test_a_guess_guides_one_call_and_no_other() -> None:
     exact[40:52, 24:36, 0] = 48.0
     dis = DIS("medium")
     before = dis(first, second)
-    guided = dis.guided(first, second, exact)
+    guided = dis.estimate_from(first, second, exact)
     assert abs(guided[44:48, 28:32, 0].mean() - 48.0) < 1.0
     assert abs(before[44:48, 28:32, 0].mean() - 48.0) > 20.0
     assert np.array_equal(dis(first, second), before)

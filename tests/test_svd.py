@@ -16,7 +16,7 @@ from rdvfi import testing
 from rdvfi.backbones.diffusion import EDM
 from rdvfi.backbones.pretrained_parts import prepare_diffusers
 from rdvfi.backbones.svd.generator import FRAMES, SVDKeyframes, noise_condition
-from rdvfi.backbones.svd.networks import UNETS, new_autoencoder, new_unet, widened
+from rdvfi.backbones.svd.networks import UNETS, new_autoencoder, new_unet, widen_unet
 from rdvfi.testing import assert_close, smooth_noise
 
 prepare_diffusers()
@@ -94,10 +94,10 @@ def test_a_widened_network_is_the_original_whatever_the_second_frame() -> None:
     context, ids = torch.randn(2, 1, 8), TOLD.repeat(2, 1)
     with torch.no_grad():
         expected = original(sample[:, :, :8], told, context, ids).sample
-        got = widened(original)(sample, told, context, ids).sample
+        got = widen_unet(original)(sample, told, context, ids).sample
     assert original.config.in_channels == 12
     assert_close(got, expected)
-    assert widened(original) is original
+    assert widen_unet(original) is original
 
 
 def test_the_second_frame_learns_from_the_first_step() -> None:
@@ -112,7 +112,7 @@ def test_networks_of_other_inputs_are_refused() -> None:
         SVDKeyframes(other, new_autoencoder("toy"))
     other.conv_in = torch.nn.Conv2d(9, 32, 3)
     with pytest.raises(ValueError, match=r"reads 9 channels; expected 8 .* or 12"):
-        widened(other)
+        widen_unet(other)
 
 
 def test_wrong_choices_are_refused() -> None:

@@ -156,7 +156,7 @@ def light_of_hdr(bench: Bench):
     bench.film("in.mp4", options)
     bench.make("in.mp4", "o.mp4", codec="hevc")
     brightness = open_source(bench.folder / "o.mp4").info.hdr
-    return ((1000, 400), 1000), (brightness.light, brightness.display and brightness.display.most)
+    return ((1000, 400), 1000), (brightness.light, brightness.display and brightness.display.max_luminance)
 
 
 @case

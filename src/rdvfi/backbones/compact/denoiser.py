@@ -142,12 +142,12 @@ def _outputs_reference(
     blend, residual = answer[:, :, _OUTPUTS - 1 : _OUTPUTS], answer[:, :, _OUTPUTS:]
     odds_factor = (envelope * blend).exp()
     weight = (1.0 - t) * odds_factor / ((1.0 - t) * odds_factor + t / odds_factor)
-    last, first = _warped(latent1, flows[:, :, 2:]), _warped(latent0, flows[:, :, :2])
+    last, first = _warp(latent1, flows[:, :, 2:]), _warp(latent0, flows[:, :, :2])
     blended = torch.lerp(last, first, weight.to(last))
     return blended + envelope.to(residual) * residual, flows
 
 
-def _warped(latent: Float[Tensor, "b c h w"], flow: Flows) -> Float[Tensor, "b n c h w"]:
+def _warp(latent: Float[Tensor, "b c h w"], flow: Flows) -> Float[Tensor, "b n c h w"]:
     b, n = flow.shape[:2]
     spread = latent[:, None].expand(b, n, *latent.shape[1:]).flatten(0, 1)
     return backward_warp(spread, flow.flatten(0, 1)).unflatten(0, (b, n))
@@ -166,7 +166,7 @@ def _inputs_reference(
 ) -> Tensor:
     """Noisy latents, both ends warped, motion, candidates and their mismatches, time and noise level."""
     b, n, _, h, w = flows.shape
-    warped0, warped1 = _warped(latent0, flows[:, :, :2]), _warped(latent1, flows[:, :, 2:])
+    warped0, warped1 = _warp(latent0, flows[:, :, :2]), _warp(latent1, flows[:, :, 2:])
     displacement = flows[:, :, 2:] - flows[:, :, :2]
     slopes = torch.cat((_slope(displacement, -1), _slope(displacement, -2)), dim=2)
     t = times[None, :, None, None, None].expand(b, n, 1, h, w)
@@ -182,7 +182,7 @@ def _mismatches_reference(latent0: Tensor, latent1: Tensor, candidates: Tensor) 
     """Difference of the two end latents along each similarity path."""
     errors = []
     for flows in candidates.unbind(2):
-        apart = _warped(latent0, flows[:, :, :2]) - _warped(latent1, flows[:, :, 2:])
+        apart = _warp(latent0, flows[:, :, :2]) - _warp(latent1, flows[:, :, 2:])
         errors.append(apart.abs().mean(2))
     return torch.stack(errors, dim=2)
 

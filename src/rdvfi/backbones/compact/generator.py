@@ -87,13 +87,13 @@ class CompactKeyframes(KeyframeGenerator):
         self, noisy: Float[Tensor, "b n c hz wz"], sigma: Float[Tensor, " b"], condition: CompactCondition
     ) -> Denoised:
         """Clean keyframes, and how far they were moved off the straight lines to make them."""
-        return self._denoised(condition, self.denoiser(condition, noisy, sigma))
+        return self._to_denoised(condition, self.denoiser(condition, noisy, sigma))
 
     def initial_guess(self, condition: CompactCondition) -> Denoised:
         """The guess that the denoiser starts from: end latents warped along straight lines, blended."""
         return Denoised(self.denoiser.straight(condition).latents)
 
-    def _denoised(self, condition: CompactCondition, output: DenoiserOutput) -> Denoised:
+    def _to_denoised(self, condition: CompactCondition, output: DenoiserOutput) -> Denoised:
         if not self.lines:
             return Denoised(output.latents)
         departures = (output.to_first - condition.to_first, output.to_last - condition.to_last)

@@ -66,7 +66,7 @@ class SVDKeyframes(KeyframeGenerator):
         if unet.conv_in.in_channels != INPUTS:
             raise ValueError(
                 f"the U-Net must read {INPUTS} channels; got {unet.conv_in.in_channels}: pass it "
-                "through `rdvfi.backbones.svd.networks.widened`"
+                "through `rdvfi.backbones.svd.networks.widen_unet`"
             )
         if num_inference_steps < 1:
             raise ValueError(f"num_inference_steps must be at least 1; got {num_inference_steps}")

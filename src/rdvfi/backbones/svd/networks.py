@@ -4,7 +4,7 @@ Both are diffusers' own classes, imported when they are first needed: a denoisin
 and time, and an autoencoder of single frames whose decoder also looks along time (Blattmann et al.,
 "Stable Video Diffusion", 2023, https://arxiv.org/abs/2311.15127).
 
-The original U-Net reads noise and the latent of one frame, 4 + 4 channels. `widened` gives it four more for the second
+The original U-Net reads noise and the latent of one frame, 4 + 4 channels. `widen_unet` adds four for the second
 frame, whose weights start at zero: the network starts as it was, and training decides what the second frame is worth.
 """
 
@@ -68,7 +68,7 @@ def new_unet(size: str, *, inputs: int = INPUTS) -> Network:
     unet = _class("UNetSpatioTemporalConditionModel")(
         in_channels=2 * LATENT_CHANNELS, out_channels=LATENT_CHANNELS, **_size_config(UNETS, size)
     )
-    return widened(unet) if inputs == INPUTS else unet
+    return widen_unet(unet) if inputs == INPUTS else unet
 
 
 def new_autoencoder(size: str) -> Network:
@@ -99,7 +99,7 @@ def load_networks(source: str, size: str, *, revision: str | None) -> tuple[Netw
         network = load_part(_class(kind), source, part, revision=revision)
         _check_size(network, expected, f"{part} of {source!r} is not of size {size!r}")
         loaded.append(network)
-    return widened(loaded[0]), loaded[1]
+    return widen_unet(loaded[0]), loaded[1]
 
 
 def _check_size(network: Network, expected: dict[str, Any], wrong: str) -> None:
@@ -111,7 +111,7 @@ def _check_size(network: Network, expected: dict[str, Any], wrong: str) -> None:
             raise ValueError(f"{wrong}: {key} is {got}, expected {expected[key]}")
 
 
-def widened(unet: Network) -> Network:
+def widen_unet(unet: Network) -> Network:
     """The same U-Net with four more input channels, whose weights are zero; once wide, as it is.
 
     Raises:

@@ -76,7 +76,7 @@ class PreparedTransformer:
         self._cross = [
             fold_cross(block.attn2, (text[0], counts), (picture[0], times_seen)) for block in transformer.blocks
         ]
-        self._joined = [_joined(block.attn1) for block in transformer.blocks]
+        self._joined = [_join_projections(block.attn1) for block in transformer.blocks]
         self._modulation = [[_modulation(block, level[None]) for block in transformer.blocks] for level in levels]
         head = (transformer.scale_shift_table[None] + temb[:, None, None]).unbind(2)
         self._head = list(zip(head[0], head[1], strict=True))
@@ -122,7 +122,7 @@ class PreparedTransformer:
         return layer.to_out[0](attended.transpose(1, 2).flatten(2))
 
 
-def _joined(layer: Any) -> tuple[Tensor, Tensor] | None:
+def _join_projections(layer: Any) -> tuple[Tensor, Tensor] | None:
     """Weight and bias of queries, keys and values as one product; None if they are no plain layers.
 
     The layers' own parameters become parts of the joined ones, so nothing is held twice.

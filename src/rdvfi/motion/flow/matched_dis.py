@@ -90,18 +90,18 @@ class MatchedDIS(FlowEstimator):
         self.learned, self.shrink, self._preset = learned, shrink, preset
 
     def forward(self, source: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
-        return self._chosen(source, target, *self._learned(source, target))
+        return self._chosen(source, target, *self._learned_flows(source, target))
 
     def both_ways(
         self, first: Float[Tensor, "n c h w"], second: Float[Tensor, "n c h w"]
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
-        onward, back = self._learned(first, second)
+        onward, back = self._learned_flows(first, second)
         found = self._chosen(
             torch.cat((first, second)), torch.cat((second, first)), torch.cat((onward, back)), torch.cat((back, onward))
         )
         return found[: len(first)], found[len(first) :]
 
-    def _learned(
+    def _learned_flows(
         self, first: Float[Tensor, "n c h w"], second: Float[Tensor, "n c h w"]
     ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
         """Both learned flows at full size, found on smaller pictures."""

@@ -26,6 +26,7 @@ from rdvfi.geometry import replicate_pad, resize_flow
 from rdvfi.interfaces import Count, FlowEstimator, Reads, Repeats
 from rdvfi.layers import Chain, ResidualBlock, conv, zero_conv
 from rdvfi.motion.flow.attention import MutualBlock, Norm
+from rdvfi.motion.flow.gauss_newton import swap_halves
 from rdvfi.motion.flow.match_ops import (
     both_directions,
     expected_flow,
@@ -174,7 +175,7 @@ class Matching(FlowEstimator):
         with torch.autocast(coarse.device.type, enabled=False):  # coordinates need all their digits
             flow, uncertainty = expected_flow(scores, (coarse.shape[-2], coarse.shape[-1]))
         estimates = [flow]
-        flow = self._propagated(coarse, flow, uncertainty)
+        flow = self._propagate(coarse, flow, uncertainty)
         estimates.append(flow)
         near = self.near(torch.cat((plain, coarse), dim=1))
         # As in RAFT, no gradient passes through look-up positions, only through the updates.
@@ -191,7 +192,7 @@ class Matching(FlowEstimator):
         detail = self.fine(torch.cat((detail, rough), dim=1))
         spread = F.interpolate(uncertainty, size, mode="bilinear")
         compared = detail[:, :_COMPARED].float().contiguous()
-        far, state = _swapped(compared), detail
+        far, state = swap_halves(compared), detail
         for _ in range(self.fine_steps):
             costs = correlation(compared, backward_warp(far, flow.detach()), _FINE_RADIUS)
             added, state = self.fine_update(costs, detail, flow.detach(), spread)
@@ -208,7 +209,7 @@ class Matching(FlowEstimator):
             first, second = descriptors.chunk(2)
             return torch.bmm(first.transpose(1, 2), second)
 
-    def _propagated(
+    def _propagate(
         self, coarse: Float[Tensor, "n c h w"], flow: Float[Tensor, "n 2 h w"], uncertainty: Float[Tensor, "n 1 h w"]
     ) -> Float[Tensor, "n 2 h w"]:
         """Flow propagation: attention over the flow, with a penalty on uncertain features."""
@@ -221,11 +222,6 @@ class Matching(FlowEstimator):
                 query[:, None].contiguous(), key[:, None].contiguous(), value[:, None], attn_mask=-penalty[:, None]
             )
         return moved[:, 0, :, :2].transpose(1, 2).unflatten(2, (flow.shape[-2], flow.shape[-1]))
-
-
-def _swapped(both: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Swap the halves of the batch."""
-    return both.roll(both.shape[0] // 2, dims=0)
 
 
 @flows.register(

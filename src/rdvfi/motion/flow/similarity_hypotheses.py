@@ -62,7 +62,7 @@ class DIS:
     def __call__(self, source: Gray, target: Gray) -> Field:
         return self._dis.calc(source, target, None)
 
-    def guided(self, source: Gray, target: Gray, guess: Field) -> Field:
+    def estimate_from(self, source: Gray, target: Gray, guess: Field) -> Field:
         """Flow where every patch has one more candidate, at every scale: the guess."""
         # OpenCV writes over the guess, and its object keeps it for the calls that follow.
         return self._create().calc(source, target, guess.copy())
@@ -210,7 +210,7 @@ def similarity_flow(
     if learned is None:
         plain = dis(source, target)
     else:
-        plain = dis.guided(source, target, learned.field)
+        plain = dis.estimate_from(source, target, learned.field)
     p0, p1 = _matches(source, target, find or Keypoints())
     h, w = source.shape
     columns, rows = np.rint(p0).astype(int).T

@@ -21,7 +21,7 @@ class ChainedTrajectory(TrajectoryModel):
     Args:
         flow: Motion between neighbouring keyframes.
         basis: Interpolation in time.
-        knots: What is interpolated in time.
+        knots: Along which paths the basis interpolates; see `rdvfi.motion.trajectory.knots`.
     """
 
     def __init__(self, flow: FlowEstimator, basis: Basis, knots: Knots) -> None:
@@ -61,6 +61,6 @@ def chained(*, flow: FlowEstimator, basis: Basis, knots: Knots = Knots.MOVED) ->
     Args:
         flow: Motion between neighbouring keyframes.
         basis: Interpolation in time.
-        knots: What is interpolated in time between the knots.
+        knots: `FIXED`, `MOVED` or `SOURCE`: along which paths the basis interpolates between the knots.
     """
     return ChainedTrajectory(flow, basis, knots)

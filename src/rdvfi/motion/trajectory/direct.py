@@ -27,7 +27,7 @@ class DirectRegression(TrajectoryModel):
         basis: Interpolation in time.
         latent_channels: Channels of the latents.
         width: Channels of the network.
-        knots: What is interpolated in time.
+        knots: Along which paths the basis interpolates; see `rdvfi.motion.trajectory.knots`.
     """
 
     needs_prior = True
@@ -75,6 +75,6 @@ def direct(*, basis: Basis, latent_channels: int = 16, width: int = 48, knots: K
         basis: Interpolation in time.
         latent_channels: Channels of the backbone's latents.
         width: Channels of the network.
-        knots: What is interpolated in time between the knots.
+        knots: `FIXED`, `MOVED` or `SOURCE`: along which paths the basis interpolates between the knots.
     """
     return DirectRegression(basis, latent_channels, width, knots)

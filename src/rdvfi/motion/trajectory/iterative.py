@@ -43,7 +43,7 @@ class IterativeFusion(TrajectoryModel):
         basis: Interpolation in time.
         latent_channels: Channels of the latents.
         width: Channels of the network.
-        knots: What is interpolated in time.
+        knots: Along which paths the basis interpolates; see `rdvfi.motion.trajectory.knots`.
     """
 
     def __init__(self, flow: FlowEstimator, basis: Basis, latent_channels: int, width: int, knots: Knots) -> None:
@@ -99,11 +99,11 @@ class IterativeFusion(TrajectoryModel):
             if self.compose_only:
                 residual = flows[:, 2:]
             else:
-                residual = self._fused(features[:, i], features[:, 0], straight[:, i], flows)
+                residual = self._fuse(features[:, i], features[:, 0], straight[:, i], flows)
             residuals.append(residual)
         return torch.stack(residuals, dim=1)
 
-    def _fused(
+    def _fuse(
         self,
         here: Float[Tensor, "n c h w"],
         end: Float[Tensor, "n c h w"],
@@ -151,6 +151,6 @@ def iterative(
         basis: Interpolation in time.
         latent_channels: Channels of the backbone's latents.
         width: Channels of the network.
-        knots: What is interpolated in time between the knots.
+        knots: `FIXED`, `MOVED` or `SOURCE`: along which paths the basis interpolates between the knots.
     """
     return IterativeFusion(flow, basis, latent_channels, width, knots)

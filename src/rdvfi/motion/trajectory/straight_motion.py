@@ -125,7 +125,7 @@ class StraightTrajectory(TrajectoryModel):
 
     Args:
         basis: Interpolation in time.
-        knots: What is interpolated in time.
+        knots: Along which paths the basis interpolates; see `rdvfi.motion.trajectory.knots`.
         residual_motion: Whether the generator's residual motion is added.
     """
 
@@ -155,7 +155,7 @@ def straight(*, basis: Basis, knots: Knots = Knots.MOVED) -> TrajectoryModel:
 
     Args:
         basis: Interpolation in time.
-        knots: What is interpolated in time between the knots.
+        knots: `FIXED`, `MOVED` or `SOURCE`: along which paths the basis interpolates between the knots.
     """
     return StraightTrajectory(basis, knots)
 
@@ -166,6 +166,6 @@ def prior(*, basis: Basis, knots: Knots = Knots.MOVED) -> TrajectoryModel:
 
     Args:
         basis: Interpolation in time.
-        knots: What is interpolated in time between the knots.
+        knots: `FIXED`, `MOVED` or `SOURCE`: along which paths the basis interpolates between the knots.
     """
     return StraightTrajectory(basis, knots, residual_motion=True)
