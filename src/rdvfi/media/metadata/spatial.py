@@ -19,7 +19,8 @@ _STEREO_MODE_TAGS = (
 _WEBM_STEREO_MODES, _MP4_STEREO_MODES = frozenset({1, 2, 3, 11}), frozenset({1, 3})
 _EQUIRECTANGULAR, _CUBEMAP, _TILE = 0, 1, 2
 """FFmpeg's numbers of projections."""
-_MP4_SUFFIXES, _MATROSKA_SUFFIXES = frozenset({".mp4", ".m4v"}), frozenset({".mkv", ".webm"})
+_SPATIAL_SUFFIXES = frozenset({".mp4", ".m4v", ".mkv", ".webm"})
+"""Suffixes of files in which FFmpeg writes this metadata; MOV is not among them."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class SpatialMetadata:
 
     def supported_by(self, suffix: str) -> "SpatialMetadata":
         """The part of this metadata that files with a suffix can hold."""
-        if suffix not in _MP4_SUFFIXES | _MATROSKA_SUFFIXES:
+        if suffix not in _SPATIAL_SUFFIXES:
             return SpatialMetadata()
         modes = {".webm": _WEBM_STEREO_MODES, ".mkv": range(1, 15)}.get(suffix, _MP4_STEREO_MODES)
         mode = self.stereo_mode if self.stereo_mode in modes else 0

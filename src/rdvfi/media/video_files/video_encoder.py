@@ -93,7 +93,7 @@ def plane_target(info: SourceInfo, encoding: Encoding, suffix: str) -> PlaneTarg
     unchanged = not (info.layout.alpha or encoding.scaled) and encoding.joins
     if form is None or not unchanged or not form.supports_size(encoding.height, encoding.width):
         return None
-    meaning = conversion_parameters(
+    parameters = conversion_parameters(
         _output_colour(info, encoding, suffix),
         encoding.width,
         encoding.height,
@@ -101,7 +101,7 @@ def plane_target(info: SourceInfo, encoding: Encoding, suffix: str) -> PlaneTarg
         headroom=info.headroom,
         deep=info.layout.deep,
     )
-    return PlaneTarget(encoding.pixel_format.name, form, encoding.height, encoding.width, meaning)
+    return PlaneTarget(encoding.pixel_format.name, form, encoding.height, encoding.width, parameters)
 
 
 class VideoEncoder(FrameEncoder[av.Packet]):
